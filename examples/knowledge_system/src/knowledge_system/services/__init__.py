@@ -1,1 +1,1 @@
-"""What the application does, as functions on a database session; no web, no globals."""
+"""Application services: functions on a database session, independent of the web layer and without global state."""

@@ -1,7 +1,8 @@
-"""Who did what, in a chain: each entry carries the hash of the one before, so that a change or a gap shows.
+"""Audit log with a hash chain: each entry contains the hash of the previous one, which reveals changes and gaps.
 
-Entries are written in the transaction of what they tell, and the database refuses to change or remove one. Whoever
-owns the database could still write the whole chain anew; a copy of the newest hash kept elsewhere shows that too.
+Entries are written in the transaction of the action they record, and the database rejects changes and deletions.
+The owner of the database could still rewrite the whole chain; a copy of the newest hash stored elsewhere reveals
+that (``audit_heads``).
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ if TYPE_CHECKING:
 __all__ = ["FIRST", "Fact", "append", "chained", "entries", "first_fault"]
 
 FIRST = "0" * 64
-"""What stands before the first entry."""
+"""The previous hash of the first entry."""
 _READ_AT_ONCE = 1000
 _LOCK = 0x6D6B735F61756474
 
 
 class Fact(NamedTuple):
-    """What was done, to what, and what else is worth knowing; never a secret."""
+    """What was done, to what, and further details; never a secret."""
 
     action: str
     subject: str
@@ -36,13 +37,13 @@ class Fact(NamedTuple):
 
 
 def chained(previous: str, values: tuple[str, int | None, str, str, str, str]) -> str:
-    """The hash of an entry: of the one before it, its moment, actor, name, action, subject and detail."""
+    """Return the hash of an entry: of the previous hash, time, actor id, actor name, action, subject and detail."""
     told = json.dumps([previous, *values], ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(told.encode("utf-8")).hexdigest()
 
 
 def append(session: Session, actor: Actor, fact: Fact, *, now: datetime) -> None:
-    """Add an entry to the end of the chain; one at a time, until the transaction ends."""
+    """Append an entry to the chain; concurrent writers wait until the transaction ends."""
     if session.get_bind().dialect.name == "postgresql":
         session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
     newest = select(AuditEntry.hash).order_by(AuditEntry.id.desc()).limit(1)
@@ -63,13 +64,13 @@ def append(session: Session, actor: Actor, fact: Fact, *, now: datetime) -> None
 
 
 def entries(session: Session, *, query: str, before: int | None, most: int = 50) -> list[dict[str, Any]]:
-    """Entries, newest first, in which every word of the query stands somewhere.
+    """Return entries, newest first, in which every word of the query occurs.
 
     Args:
-        session: of the database.
-        query: words; a user name, an action, a subject, part of the detail.
-        before: id of an entry; only older ones.
-        most: how many.
+        session: database session.
+        query: words from user name, action, subject or detail.
+        before: only entries with a lower id.
+        most: maximum number of entries.
     """
     asked = select(AuditEntry).order_by(AuditEntry.id.desc()).limit(most)
     if before is not None:
@@ -92,7 +93,7 @@ def entries(session: Session, *, query: str, before: int | None, most: int = 50)
 
 
 def first_fault(session: Session) -> int | None:
-    """The id of the first entry that does not fit the one before it; ``None`` when the chain is whole."""
+    """Return the id of the first entry that breaks the chain; ``None`` if the chain is intact."""
     previous, last = FIRST, 0
     while found := session.scalars(
         select(AuditEntry).where(AuditEntry.id > last).order_by(AuditEntry.id).limit(_READ_AT_ONCE)

@@ -1,8 +1,8 @@
-"""Copies of the newest hash of the audit log, kept where its database is not.
+"""Copies of the audit log's newest hash, stored outside its database.
 
-The chain shows what was changed or left out in the middle; whoever owns the database could still remove its end, or
-write all of it anew. A file, best on another host's disk, remembers where the chain ended each night, and so does
-the log of the application. What was written since the last copy is covered by the next one.
+The chain reveals changes and gaps in the middle; the owner of the database could still remove its end, or rewrite
+it completely. Each night the head of the chain is appended to a file, preferably on another host's disk, and
+written to the application log. Entries after the last copy are covered by the next one.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ if TYPE_CHECKING:
 __all__ = ["Head", "first_missing", "keep", "newest"]
 
 _LONGEST = 262_144
-"""Bytes of the file that are read: about five years of nights."""
+"""Bytes read from the end of the file: about five years of nights."""
 
 
 class Head(NamedTuple):
-    """Where the chain ended."""
+    """The last entry of the chain: id and hash."""
 
     id: int
     hash: str
 
 
 def newest(session: Session) -> Head | None:
-    """Where it ends now; ``None`` before the first entry."""
+    """Return the current head; ``None`` if the log is empty."""
     found = session.execute(
         select(AuditEntry.id, AuditEntry.hash).order_by(AuditEntry.id.desc()).limit(1)
     ).first()
@@ -43,7 +43,7 @@ def newest(session: Session) -> Head | None:
 
 
 def keep(file: Path, head: Head, *, now: datetime) -> None:
-    """Add a line to the file, and wait until it is on the disk."""
+    """Append a line to the file and sync it to disk."""
     line = json.dumps({"at": now.isoformat(timespec="seconds"), "id": head.id, "hash": head.hash})
     with file.open("ab", buffering=0) as opened:
         before = os.fstat(opened.fileno()).st_size
@@ -53,17 +53,17 @@ def keep(file: Path, head: Head, *, now: datetime) -> None:
                 data = data[opened.write(data) :]
             os.fsync(opened.fileno())
         except OSError:
-            # Half a line would make the file unreadable, and every later night look like an attack.
+            # A partial line would make the file unreadable, and look like tampering every night.
             opened.truncate(before)
             raise
 
 
 def first_missing(session: Session, file: Path) -> Head | None:
-    """The first kept end that is no entry of the log any more; ``None`` where each of them still is one.
+    """Return the first stored head that is missing from the log; ``None`` if all of them are present.
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it holds something else.
+        ValueError: the file has invalid content.
     """
     kept = _kept(file)
     ids = {head.id for head in kept}

@@ -1,7 +1,7 @@
-"""Articles with their files as a zip, and back: what one may see goes out, and comes in again as drafts.
+"""Export of articles with their attachments as a zip file, and import as drafts.
 
-``article-00012/article.md`` holds facts and body, ``article-00012/files/`` the attachments; links of the body lead
-from one to the other by name, so a bundle can be read without this system.
+``article-00012/article.md`` holds metadata and body, ``article-00012/files/`` the attachments; the body links to
+them by name, so a bundle is readable without this system.
 """
 
 from __future__ import annotations
@@ -48,22 +48,22 @@ __all__ = [
 
 _log = logging.getLogger(__name__)
 
-# The files of a bundle are in memory while it is read: one at a time in each process.
+# All files of a bundle are in memory during an import: one import at a time per process.
 _reading = threading.BoundedSemaphore(1)
 _PATIENCE: Final = 20
 
 
 MOST_ARTICLES: Final = 500
 MOST_BYTES: Final = 256 * 1_048_576
-"""Of the files in one bundle that goes out."""
+"""Maximum size of the attachments in one export."""
 MOST_PIXELS: Final = 300_000_000
-"""Of all pictures in one that comes in: each is decoded while somebody waits, 50 million in about a second."""
+"""Maximum pixels of all pictures in one import: decoding 50 million takes about a second of the request."""
 LIMITS: Final = Limits(entries=2000)
 _MOST_FAULTS: Final = 50
 
 _TOLD: Final = ("title", "category", "summary", "tags", "site")
 _IGNORED: Final = ("status", "author", "updated_at")
-"""Facts for people: what comes in is a draft of the person who brings it."""
+"""Metadata for human readers: on import, every article becomes a draft of the importing user."""
 _FACTS: Final[dict[str, Field]] = {
     **{name: fields.ARTICLE[name] for name in (*_TOLD, "body")},
     **{name: Text(100, min_length=0, default="") for name in _IGNORED},
@@ -73,21 +73,21 @@ _IN: Final = re.compile(r"(?<=\]\()files/([^\s()]{1,800})(?=[ )])")
 
 
 class Ready(NamedTuple):
-    """An article of a bundle that may be added, with the files that go with it, by their names in it."""
+    """An article of a bundle that passed validation, with its files by name."""
 
     values: dict[str, Any]
     files: dict[str, Accepted]
 
 
-# --- out ----------------------------------------------------------------------------------------
+# --- export -------------------------------------------------------------------------------------
 
 
 def selected(session: Session, actor: Actor, ids: Sequence[int]) -> list[int]:
-    """Those of the articles that one may see, in the order of their ids.
+    """Return the ids of the articles that the actor may see, sorted.
 
     Raises:
-        Problem: ``not-found`` for none, ``invalid`` for more than ``MOST_ARTICLES``, or files that together are
-            larger than ``MOST_BYTES``.
+        Problem: ``not-found`` if there are none, ``invalid`` for more than ``MOST_ARTICLES``, or files that exceed
+            ``MOST_BYTES`` in total.
     """
     if len(ids) > MOST_ARTICLES:
         raise Problem("invalid", faults=[FieldFault("ids", "too-many", MOST_ARTICLES)])
@@ -104,15 +104,15 @@ def selected(session: Session, actor: Actor, ids: Sequence[int]) -> list[int]:
 def entries(
     sessions: sessionmaker[Session], actor: Actor, ids: Sequence[int], *, store: FileStore
 ) -> Iterator[tuple[str, bytes]]:
-    """Names and contents of the entries, one article at a time, each as it is when its turn comes.
+    """Yield names and contents of the zip entries, reading each article only when its turn comes.
 
-    Whoever downloads slowly holds no connection of the database meanwhile. What is gone by then is left out.
+    No database connection is held during a slow download. Articles deleted in the meantime are skipped.
     """
     for article_id in ids:
         try:
             with sessions() as session:
                 article = article_queries.read(session, actor, article_id)
-        except Problem:  # removed, or taken back, since it was selected
+        except Problem:  # deleted or hidden since it was selected
             continue
         folder, names = f"article-{article_id:05d}", _own_names(article["attachments"])
         body = _OUT.sub(partial(_link_out, names), article["body"])
@@ -128,7 +128,7 @@ def entries(
 
 
 def _own_names(files: Sequence[Mapping[str, Any]]) -> dict[int, str]:
-    """Names by id, each once whatever the capitals: two photographs may be called the same."""
+    """Return unique, case-insensitive file names by attachment id: two photos may have the same name."""
     taken: set[str] = set()
     names: dict[int, str] = {}
     for file in files:
@@ -147,14 +147,14 @@ def _link_out(names: Mapping[int, str], found: re.Match[str]) -> str:
     return found[0] if name is None else f"files/{quote(name, safe='')}"
 
 
-# --- in -----------------------------------------------------------------------------------------
+# --- import -------------------------------------------------------------------------------------
 
 
 def read(bundle: bytes, intake: Intake) -> list[Ready]:
-    """Everything in a bundle, checked; nothing is kept yet.
+    """Read and validate a bundle without storing anything.
 
     Raises:
-        Problem: ``invalid`` with a fault for each entry that cannot be taken; ``unavailable`` while one is read.
+        Problem: ``invalid`` with an error for each rejected entry; ``unavailable`` while another import runs.
     """
     if not _reading.acquire(timeout=_PATIENCE):
         raise Problem("unavailable", headers={"Retry-After": "20"})
@@ -211,15 +211,15 @@ def add(
     search: SearchIndex,
     now: datetime,
 ) -> list[int]:
-    """Add the articles as drafts; returns their ids.
+    """Add the articles as drafts; return their ids.
 
     Args:
-        session: with the transaction.
-        actor: whose drafts they become.
-        ready: what ``read`` found.
-        kept: for each of them, where its files are in the store.
-        search: the index they enter.
-        now: the moment.
+        session: database session with the transaction.
+        actor: author of the drafts.
+        ready: result of ``read``.
+        kept: stored files of each article.
+        search: search index to update.
+        now: current time.
 
     Raises:
         Problem: ``forbidden``.
@@ -244,7 +244,7 @@ def _add(
     new = articles.create(session, actor, {**ready.values, "status": "draft"}, search=search, now=now)
     urls = {name: attaching.attach(session, actor, new, file, now=now)["url"] for name, file in files.items()}
     body = _IN.sub(lambda found: urls.get(unquote(found[1]), found[0]), ready.values["body"])
-    if body != ready.values["body"]:  # files have addresses only now
+    if body != ready.values["body"]:  # the URLs of the files are known only now
         article = article_queries.load_seen(session, actor, new)
         article.body = session.get_one(Revision, (new, 1)).body = body
         session.flush()
@@ -255,7 +255,7 @@ def _add(
 def _take_file(
     name: str, content: bytes, intake: Intake, files: dict[str, Accepted], faults: list[FieldFault]
 ) -> int:
-    """How many pixels were looked at."""
+    """Validate a file and add it to ``files``; return the number of pixels decoded."""
     own = name.rpartition("/files/")[2] if "/files/" in name else name.removeprefix("files/")
     try:
         files[own] = intake.checked(own, content)

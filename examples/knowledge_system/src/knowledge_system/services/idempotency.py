@@ -1,4 +1,4 @@
-"""Calls that may be sent again: the answer to an ``Idempotency-Key`` is kept, and given for every repetition."""
+"""Idempotency keys: the response to a request with an ``Idempotency-Key`` is stored and returned for retries."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 __all__ = ["Claim", "claim", "keep_answer", "mark_changed", "release", "remove_expired"]
 
 _LEASE: Final = timedelta(seconds=60)
-"""Longer than any request may take; after that the process that had the call is gone."""
+"""Longer than any request takes; after that, the process that claimed the key is assumed to have died."""
 _KEPT: Final = timedelta(hours=24)
 
 
 class Claim(NamedTuple):
-    """The right to carry a call out, or what was answered when it was."""
+    """The right to execute a request, or its stored response."""
 
     owner: int
     key: str
@@ -34,18 +34,18 @@ class Claim(NamedTuple):
 
 
 def claim(sessions: sessionmaker[Session], owner: int, key: str, fingerprint: str, *, now: datetime) -> Claim:
-    """Take the call, unless somebody has it or it was answered.
+    """Claim a key, unless it is in use or has a response.
 
     Args:
-        sessions: makes database sessions.
-        owner: whose call it is; the keys of others are other keys.
-        key: as the client chose it.
+        sessions: factory of database sessions.
+        owner: id of the user; each user has separate keys.
+        key: key sent by the client.
         fingerprint: digest of method, path and body.
-        now: the moment.
+        now: current time.
 
     Raises:
-        Problem: ``key-reused`` for another call under this key, ``call-in-flight`` while it is carried out,
-            ``call-unanswered`` where that ended after the change and before the answer.
+        Problem: ``key-reused`` if the key was used for a different request, ``call-in-flight`` while it is being
+            processed, ``call-unanswered`` if it was interrupted after the change and before the response.
     """
     digest, token = hashlib.sha256(key.encode()).hexdigest(), uuid.uuid4().hex
     until, expires = now + _LEASE, now + _KEPT
@@ -73,7 +73,7 @@ def claim(sessions: sessionmaker[Session], owner: int, key: str, fingerprint: st
         pass
     with sessions.begin() as session:
         known = session.get(RepeatableCall, (owner, digest), with_for_update=True)
-        if known is None:  # released meanwhile
+        if known is None:  # released in the meantime
             raise Problem("call-in-flight", headers={"Retry-After": "1"})
         if known.fingerprint != fingerprint:
             raise Problem("key-reused")
@@ -88,10 +88,10 @@ def claim(sessions: sessionmaker[Session], owner: int, key: str, fingerprint: st
 
 
 def mark_changed(session: Session, mine: Claim) -> None:
-    """Say in the transaction of the change that it is made, so that it cannot be made again.
+    """Record within the transaction of the change that it was made, so that it is not repeated.
 
     Raises:
-        Problem: ``call-in-flight`` when another process has taken the call over; the change is rolled back.
+        Problem: ``call-in-flight`` if another process has taken over the claim; the change is rolled back.
     """
     done = session.execute(update(RepeatableCall).where(*_mine(mine)).values(changed=True))
     if done.rowcount != 1:  # type: ignore[attr-defined]  # an UPDATE gives a CursorResult
@@ -99,19 +99,19 @@ def mark_changed(session: Session, mine: Claim) -> None:
 
 
 def keep_answer(sessions: sessionmaker[Session], mine: Claim, answer: str) -> None:
-    """Keep what is answered."""
+    """Store the response."""
     with sessions.begin() as session:
         session.execute(update(RepeatableCall).where(*_mine(mine)).values(answer=answer))
 
 
 def release(sessions: sessionmaker[Session], mine: Claim) -> None:
-    """Give a call back that was refused and changed nothing, so that it can be mended and sent again."""
+    """Release a claim whose request was rejected without a change, so that it can be corrected and retried."""
     with sessions.begin() as session:
         session.execute(delete(RepeatableCall).where(*_mine(mine), RepeatableCall.changed.is_(False)))
 
 
 def remove_expired(session: Session, *, now: datetime) -> int:
-    """Forget answers whose time is over; how many."""
+    """Delete expired responses; return how many."""
     done = session.execute(delete(RepeatableCall).where(RepeatableCall.expires_at <= now))
     number: int = done.rowcount  # type: ignore[attr-defined]  # a DELETE gives a CursorResult
     return number

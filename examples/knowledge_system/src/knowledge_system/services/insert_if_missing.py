@@ -1,4 +1,4 @@
-"""Rows that are added unless they are there: of two people who add the same at once, neither fails."""
+"""Inserts that ignore existing rows, so that concurrent inserts of the same row do not fail."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["add_missing"]
 
 
 def add_missing(session: Session, table: Any, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Add those rows whose key is not there yet; the second of two waits for the first and changes nothing."""
+    """Insert the rows whose key does not exist; a concurrent insert of the same key waits and changes nothing."""
     if session.get_bind().dialect.name == "sqlite":
         session.execute(sqlite.insert(table).values(rows).on_conflict_do_nothing())
     else:

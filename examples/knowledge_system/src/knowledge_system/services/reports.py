@@ -1,4 +1,4 @@
-"""Reports: the figures of a month or of a site, the finished files and whose they are, the links that open them."""
+"""Reports: figures of a month or a site, stored files, signed download links."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _MOST_ARTICLES = 2000
 
 
 class Link(NamedTuple):
-    """What a link to a file says and its signature covers."""
+    """The data of a download link that its signature covers."""
 
     report: str
     owner: int
@@ -44,24 +44,24 @@ class Link(NamedTuple):
 
     def is_signed(self, keys: Sequence[bytes], given: str) -> bool:
         """Whether one of the keys made the signature."""
-        sent = given.encode()  # compare_digest takes no other characters than ASCII in text
+        sent = given.encode()  # for text, compare_digest accepts ASCII only
         return any([hmac.compare_digest(signature(key, self).encode(), sent) for key in keys])  # noqa: C419 - all of them
 
 
 def link_keys(secret_keys: Sequence[str]) -> tuple[bytes, ...]:
-    """Keys that sign links, newest first; where none are configured, links end with the process."""
+    """Derive the keys that sign links, newest first; without configured keys, links expire with the process."""
     keys = key_bytes(secret_keys) or [secrets.token_bytes(32)]
     return tuple(hmac.digest(key, b"links to reports", "sha256") for key in keys)
 
 
 def signature(key: bytes, link: Link) -> str:
-    """The signature of a link."""
+    """Return the signature of a link."""
     said = f"report file\n{link.report}\n{link.owner}\n{link.until}"
     return hmac.digest(key, said.encode(), "sha256").hex()
 
 
 def months(session: Session, *, now: datetime) -> list[str]:
-    """The months from which there is something, newest first, this one included: ``2025-11``."""
+    """Return the months from the oldest article to now, newest first, as ``2025-11``; at most 60."""
     oldest = session.scalar(select(func.min(Article.created_at)))
     here = now.astimezone(JST)
     first = oldest.astimezone(JST) if oldest else here
@@ -71,13 +71,13 @@ def months(session: Session, *, now: datetime) -> list[str]:
 
 
 def sites(session: Session) -> list[str]:
-    """Departments and sites that have written something."""
+    """Return the departments and sites that have written articles."""
     question = select(User.department).join(Article, Article.author_id == User.id).distinct()
     return sorted(name for name in session.scalars(question) if name)
 
 
 def check_subject(session: Session, kind: str, subject: str, *, now: datetime) -> None:
-    """Refuse a month or a site of which there is nothing.
+    """Check that a month or a site has data.
 
     Raises:
         Problem: ``invalid``.
@@ -87,10 +87,10 @@ def check_subject(session: Session, kind: str, subject: str, *, now: datetime) -
 
 
 def figures(session: Session, kind: str, subject: str, *, now: datetime, language: str = "ja") -> Figures:
-    """The figures of a month (``2025-11``) or of a site, to be told in a language.
+    """Return the figures of a month (``2025-11``) or a site, with titles in a language.
 
     Raises:
-        Problem: ``invalid`` for a month or site of which there is nothing (any more).
+        Problem: ``invalid`` if the month or site has no data (any more).
     """
     check_subject(session, kind, subject, now=now)
     if kind == "monthly":
@@ -117,25 +117,25 @@ def figures(session: Session, kind: str, subject: str, *, now: datetime, languag
 
 
 def find(session: Session, report_id: str, *, owner_id: int, now: datetime) -> Report | None:
-    """A finished report of this person that has not expired; without its content."""
+    """Return a report of this user that has not expired, without its content."""
     return session.scalar(
         select(Report).where(Report.id == report_id, Report.owner_id == owner_id, Report.expires_at > now)
     )
 
 
 def kept(session: Session, *, owner_id: int, now: datetime) -> dict[str, Report]:
-    """The finished reports of this person that have not expired, by their ids."""
+    """Return the reports of this user that have not expired, by id."""
     question = select(Report).where(Report.owner_id == owner_id, Report.expires_at > now)
     return {report.id: report for report in session.scalars(question)}
 
 
 def content_of(session: Session, report_id: str) -> bytes:
-    """The file of a report."""
+    """Return the file of a report."""
     return session.scalars(select(Report.content).where(Report.id == report_id)).one()
 
 
 def remove_expired(session: Session, *, now: datetime) -> int:
-    """Remove the files whose time is over; how many."""
+    """Delete expired reports; return how many."""
     done = session.execute(delete(Report).where(Report.expires_at <= now))
     number: int = done.rowcount  # type: ignore[attr-defined]  # a DELETE gives a CursorResult
     return number
@@ -148,7 +148,7 @@ def _month(text: str) -> tuple[datetime, datetime]:
 
 
 def _wall(now: datetime) -> datetime:
-    """The time that a clock in Japan shows; spreadsheets know no zones."""
+    """Return the naive local time in Japan; spreadsheets have no time zones."""
     return now.astimezone(JST).replace(tzinfo=None)
 
 

@@ -1,4 +1,4 @@
-"""Secret keys as operators write them: either alphabet of base64, with or without padding."""
+"""Decoding of secret keys in either base64 alphabet, with or without padding."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ __all__ = ["key_bytes"]
 
 
 def key_bytes(texts: Sequence[str]) -> list[bytes]:
-    """The keys themselves; the library has judged them when it read the settings."""
+    """Decode the keys, which the library validated when it read the settings."""
     spelled = (text.strip().replace("-", "+").replace("_", "/") for text in texts)
     return [base64.b64decode(f"{text}==") for text in spelled]

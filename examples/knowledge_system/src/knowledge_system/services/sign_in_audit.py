@@ -1,8 +1,8 @@
-"""What happens around signing in, for the audit log: seen as events of the library, written when the request ends.
+"""Audit entries for sign-in events, collected from the library's events and written when the request ends.
 
-Then every transaction of the request is over, so that nothing waits for itself, and what was rolled back is known
-by its own events. An entry that the database does not take goes into the log as an error: people can sign in with a
-full disk, and what they did is not lost.
+By then every transaction of the request has ended, so the write cannot deadlock with it, and a rollback is recorded
+through its own events. If the database rejects an entry, it is logged as an error: users can sign in while the disk
+is full, and the record is not lost.
 """
 
 from __future__ import annotations
@@ -56,11 +56,11 @@ _FACTOR: Final = {
     "passkey_cloned": "factor.passkey-cloned",
 }
 _BY_NOBODY_KNOWN: Final = {"refused", "factor_refused", "confirmation_refused", "locked", "reset_requested"}
-"""Whoever did this has not shown who it was, whatever account it was about."""
+"""Events by an actor who has not proved an identity, whatever account they concern."""
 
 
 class _Noted(NamedTuple):
-    """One entry to be: about whose account, by whom (a user id, a name, or nobody known)."""
+    """A pending entry: account and actor (user id, user name or empty if unknown)."""
 
     action: str
     owner: str
@@ -78,11 +78,11 @@ _request: ContextVar[_Collected | None] = ContextVar("knowledge_system.trail", d
 
 
 class Trail:
-    """Collects entries while a request runs; outside of one, as in a command, each is written at once.
+    """Collects audit entries during a request; outside one, as in a command, entries are written at once.
 
     Args:
-        sessions: makes database sessions.
-        clock: the application's.
+        sessions: factory of database sessions.
+        clock: clock of the application.
     """
 
     def __init__(self, sessions: sessionmaker[Session], *, clock: Clock) -> None:
@@ -91,7 +91,7 @@ class Trail:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Be told of the library's events."""
+        """Observe the library's events while the context is open."""
         add_observer(self._observe)
         try:
             yield
@@ -99,18 +99,18 @@ class Trail:
             remove_observer(self._observe)
 
     def begin(self) -> None:
-        """A request begins."""
+        """Start collecting for a request."""
         _request.set(_Collected(self, []))
 
     def end(self, *, client: str) -> None:
-        """It ends; ``client`` is the address that it came from."""
+        """Write the collected entries at the end of a request; ``client`` is the client's address."""
         found = _request.get()
         _request.set(None)
         if found is not None and found.noted:
             self._write(found.noted, client)
 
     def note(self, action: str, owner: str, *, actor: str = "", **detail: object) -> None:
-        """Something was done to the account of ``owner``, a user id, by the user ``actor``."""
+        """Add an entry about the account of ``owner``, a user id, by the user ``actor``."""
         now = datetime.fromtimestamp(self._clock.time(), UTC)
         told = {name: value for name, value in detail.items() if value}
         noted, found = _Noted(action, owner, actor, told, now), _request.get()
@@ -154,7 +154,7 @@ class Trail:
 
 
 def _people(session: Session, noted: list[_Noted]) -> dict[str, Actor]:
-    """Everybody who is named, by id and by user name."""
+    """Return all users mentioned, by id and by user name."""
     named = {name for each in noted for name in (each.owner, each.actor) if name}
     ids = [int(name) for name in named if name.isdecimal()]
     found = session.execute(

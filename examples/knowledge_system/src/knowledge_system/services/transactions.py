@@ -1,4 +1,4 @@
-"""Transactions in which what was read is still so when it is written."""
+"""Transactions in which rows do not change between a read and the following write."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ __all__ = ["WritingSession"]
 
 
 class WritingSession(Session):
-    """A session whose ``begin`` waits for its turn to write, where the database has one for everybody.
+    """A session whose ``begin`` acquires the write lock on databases with a single writer (SQLite).
 
-    Rules are asked and rows are read before anything is written. PostgreSQL keeps rows that were read
-    ``FOR UPDATE`` as they are; SQLite knows no such thing: without the lock another process could change in between
-    what the rules were asked about, and the write that comes after would be refused as locked.
+    Permissions are checked and rows are read before anything is written. On PostgreSQL, ``FOR UPDATE`` keeps those
+    rows unchanged; SQLite has no equivalent: without the lock, another process could change what was checked, and
+    the write that follows would fail because the database is locked.
     """
 
     def begin(self, nested: bool = False) -> SessionTransaction:  # noqa: FBT001, FBT002 - as it is overridden
-        """Begin a transaction that writes."""
+        """Begin a write transaction."""
         begun = super().begin(nested=nested)
         if not nested and self.get_bind().dialect.name == "sqlite":
             connection = self.connection(execution_options={"sqlite_transaction_mode": "IMMEDIATE"})
             driver = connection.connection.driver_connection
-            if driver is not None and not driver.in_transaction:  # without the area "db": a plain engine
+            if driver is not None and not driver.in_transaction:  # a plain engine, without the area "db"
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
         return begun

@@ -1,4 +1,4 @@
-"""Attachments in the database: whose they are, who sees them, and when readers see a new one."""
+"""Attachments in the database: adding, removing, visibility."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 __all__ = ["MOST", "Detached", "attach", "check_room", "detach", "find", "listed", "told", "used"]
 
 MOST: Final = 50
-"""Of one article."""
+"""Maximum number of attachments per article."""
 _MAX_ID: Final = 2**31 - 1
 
 
 def attach(session: Session, actor: Actor, article_id: int, file: Stored, *, now: datetime) -> dict[str, Any]:
-    """Attach a stored file; readers of a published article see it with its next version.
+    """Attach a stored file; readers of a published article see it with the next version.
 
     Raises:
         Problem: ``not-found``, ``forbidden``, or ``invalid`` beyond ``MOST``.
@@ -53,10 +53,10 @@ def attach(session: Session, actor: Actor, article_id: int, file: Stored, *, now
 
 
 def check_room(session: Session, actor: Actor, article_id: int, *, lock: bool = False) -> Article:
-    """Whether the actor may attach one more file; asked before the file is read, and again when it is attached.
+    """Check that the actor may attach one more file; called before the file is read, and again on attaching.
 
     Raises:
-        Problem: as ``attach``.
+        Problem: as in ``attach``.
     """
     article = _seen(session, actor, article_id, lock=lock)
     if not permissions.may_edit(actor, author_id=article.author_id, status=article.status):
@@ -68,7 +68,7 @@ def check_room(session: Session, actor: Actor, article_id: int, *, lock: bool = 
 
 
 class Detached(NamedTuple):
-    """A file that was taken away: whose it was, and whether nobody had approved it yet."""
+    """A removed attachment: file name, uploader, and whether it was still unapproved."""
 
     name: str
     uploader_id: int
@@ -79,7 +79,7 @@ def detach(session: Session, actor: Actor, article_id: int, attachment_id: int) 
     """Remove an attachment.
 
     Raises:
-        Problem: ``not-found``, ``forbidden``: a writer takes away only what readers do not see yet.
+        Problem: ``not-found``, or ``forbidden``: writers may remove only files that readers do not see yet.
     """
     article = _seen(session, actor, article_id, lock=True)
     found = _get(session, attachment_id)
@@ -96,10 +96,10 @@ def detach(session: Session, actor: Actor, article_id: int, attachment_id: int) 
 
 
 def find(session: Session, actor: Actor, attachment_id: int) -> Attachment:
-    """An attachment that the actor may see.
+    """Return an attachment that the actor may see.
 
     Raises:
-        Problem: ``not-found``, also for what the actor may not see.
+        Problem: ``not-found``, also if the actor may not see it.
     """
     found = _get(session, attachment_id)
     if found is None:
@@ -113,7 +113,7 @@ def find(session: Session, actor: Actor, attachment_id: int) -> Attachment:
 
 
 def listed(session: Session, actor: Actor, article_id: int) -> list[dict[str, Any]]:
-    """The attachments of an article that the actor may see, oldest first.
+    """Return the attachments of an article that the actor may see, oldest first.
 
     Raises:
         Problem: ``not-found``.
@@ -125,7 +125,7 @@ def listed(session: Session, actor: Actor, article_id: int) -> list[dict[str, An
 
 
 def used(session: Session, digests: Sequence[str]) -> set[str]:
-    """Those of the digests that some attachment names."""
+    """Return the digests that an attachment or a thumbnail uses."""
     found: set[str] = set()
     for column in (Attachment.digest, Attachment.thumbnail):
         found.update(session.scalars(select(column).where(column.in_(digests))))
@@ -133,7 +133,7 @@ def used(session: Session, digests: Sequence[str]) -> set[str]:
 
 
 def told(attachment: Attachment) -> dict[str, Any]:
-    """What others get to know of it, as plain values that a cache can keep."""
+    """Return the public data of an attachment as plain values, which can be cached."""
     return {
         "id": attachment.id,
         "name": attachment.name,
@@ -150,7 +150,7 @@ def told(attachment: Attachment) -> dict[str, Any]:
 
 def _seen(session: Session, actor: Actor, article_id: int, *, lock: bool = False) -> Article:
     chosen = select(Article).where(Article.id == article_id)
-    if lock:  # an article that is being removed, or published, is waited for
+    if lock:  # wait until a concurrent deletion or publication is finished
         chosen = chosen.with_for_update()
     article = session.scalar(chosen) if 0 < article_id <= _MAX_ID else None
     if article is None or not permissions.may_see(actor, author_id=article.author_id, status=article.status):

@@ -1,4 +1,4 @@
-"""From bytes and a name to a file that may be kept: recognised, whole, bearable, clean, without a position."""
+"""Validation of uploads: type, size, pixels, virus scan, removal of metadata."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ __all__ = ["Accepted", "Intake", "Stored"]
 
 _log = logging.getLogger(__name__)
 
-# One picture of 50 million pixels is 200 MB while it is decoded: one at a time in each process.
+# Decoding a picture of 50 million pixels takes 200 MB: decode one at a time per process.
 _decoding = threading.BoundedSemaphore(1)
 _PATIENCE: Final = 20
 
 
 class Accepted(NamedTuple):
-    """A file that may become an attachment, and what is known of it."""
+    """A validated file and its metadata."""
 
     name: str
     kind: Kind
@@ -37,11 +37,11 @@ class Accepted(NamedTuple):
     width: int = 0
     height: int = 0
     pixels: int = 0
-    """Of all frames: what it cost to look at it."""
+    """Pixels of all frames: the cost of decoding."""
 
 
 class Stored(NamedTuple):
-    """Where its content and its small picture are in the store."""
+    """Digests of a stored file and its thumbnail."""
 
     file: Accepted
     digest: str
@@ -49,12 +49,12 @@ class Stored(NamedTuple):
 
 
 class Intake:
-    """Takes files in.
+    """Validates and stores uploads.
 
     Args:
-        store: keeps them.
-        scanner: looks for viruses.
-        limit: bytes of one file.
+        store: file store.
+        scanner: virus scanner.
+        limit: maximum size of a file in bytes.
     """
 
     def __init__(self, store: FileStore, scanner: Scanner, *, limit: int) -> None:
@@ -64,25 +64,25 @@ class Intake:
 
     @classmethod
     def from_settings(cls, settings: AppSettings) -> Self:
-        """In the folder, by the program and with the limit that the settings name."""
+        """Create an intake with the directory, scanner and limit of the settings."""
         uploads = settings.uploads
         looked_at_by = scanner(uploads.scan_command, uploads.scan_socket)
         return cls(FileStore(settings.upload_folder), looked_at_by, limit=uploads.limit)
 
     def take(self, name: str, content: bytes) -> Stored:
-        """Check a file and keep it.
+        """Validate and store a file.
 
         Raises:
-            Problem: ``invalid`` for a file that is not taken, ``scan-unavailable``, ``storage-full``,
-                ``unavailable`` when too many pictures come at once.
+            Problem: ``invalid`` if the file is rejected, ``scan-unavailable``, ``storage-full``, ``unavailable`` if
+                too many pictures are being decoded.
         """
         return self.keep(self.checked(name, content))
 
     def checked(self, name: str, content: bytes) -> Accepted:
-        """The file as it would be kept; nothing is written.
+        """Validate a file without storing it.
 
         Raises:
-            Problem: as ``take``.
+            Problem: as in ``take``.
         """
         if not content:
             raise _refused("file-empty")
@@ -105,10 +105,10 @@ class Intake:
         return accepted
 
     def keep(self, file: Accepted) -> Stored:
-        """Write a file that was checked.
+        """Store a validated file.
 
         Raises:
-            Problem: ``storage-full``, ``unavailable`` where the folder cannot be written.
+            Problem: ``storage-full``, or ``unavailable`` if the directory is not writable.
         """
         try:
             digest = self.store.keep(file.content)

@@ -1,6 +1,6 @@
-"""Looking for viruses before a file is kept: by a command, by clamd, or by nobody.
+"""Virus scanning of uploads: by a command, by clamd, or disabled.
 
-A scan that cannot be made counts as one that found something: the file is refused, and can be sent again.
+If the scan fails, the file is rejected as if it were infected; the client can retry.
 """
 
 from __future__ import annotations
@@ -20,36 +20,36 @@ _FOUND: Final = re.compile(rb"stream: (.{1,200}) FOUND")
 
 
 class ScanFailedError(Exception):
-    """Nobody can say whether the file is clean."""
+    """The scan could not be performed."""
 
 
 class Scanner(Protocol):
-    """What looks at files."""
+    """Interface of the virus scanners."""
 
     def scan(self, content: bytes) -> str:
-        """What was found, in the scanner's words; empty for a clean file.
+        """Return the scanner's finding; empty if the file is clean.
 
         Raises:
-            ScanFailedError: it could not look.
+            ScanFailedError: the scan could not be performed.
         """
         ...
 
 
 class NoScanner:
-    """Looks at nothing; files are kept as they are."""
+    """Accepts every file without a scan."""
 
     def scan(self, content: bytes) -> str:
-        """Nothing."""
+        """Return an empty finding."""
         del content
         return ""
 
 
 class CommandScanner:
-    """A program that reads the file from its standard input: status 0 is clean, 1 is not, all else is a failure.
+    """Scans with a program that reads the file from stdin: exit status 0 means clean, 1 infected, others failure.
 
     Args:
-        command: the program and its arguments, for example ``clamdscan --no-summary -``; no shell reads it.
-        timeout: seconds.
+        command: the program and its arguments, for example ``clamdscan --no-summary -``; run without a shell.
+        timeout: time limit in seconds.
     """
 
     def __init__(self, command: str, *, timeout: float = 30) -> None:
@@ -57,7 +57,7 @@ class CommandScanner:
         self._timeout = timeout
 
     def scan(self, content: bytes) -> str:
-        """Run it."""
+        """Run the program."""
         try:
             done = subprocess.run(  # noqa: S603 - the operator's own command, no shell
                 self._command, input=content, capture_output=True, timeout=self._timeout, check=False
@@ -70,11 +70,11 @@ class CommandScanner:
 
 
 class ClamdScanner:
-    """clamd over its socket, by its command ``INSTREAM``.
+    """Scans with clamd over its socket, using ``INSTREAM``.
 
     Args:
-        address: path of a unix socket, or ``host:port``.
-        timeout: seconds for each step.
+        address: path of a Unix socket, or ``host:port``.
+        timeout: time limit of each socket operation in seconds.
     """
 
     def __init__(self, address: str, *, timeout: float = 30) -> None:
@@ -82,7 +82,7 @@ class ClamdScanner:
         self._timeout = timeout
 
     def scan(self, content: bytes) -> str:
-        """Ask it."""
+        """Send the file to clamd."""
         try:
             with self._connection() as connection:
                 connection.sendall(b"zINSTREAM\0")
@@ -121,7 +121,7 @@ def _read_reply(connection: socket.socket) -> bytes:
 
 
 def scanner(command: str, address: str) -> Scanner:
-    """The scanner that settings name; both empty is none."""
+    """Return the configured scanner; no scanner if both are empty."""
     if address:
         return ClamdScanner(address)
     return CommandScanner(command) if command else NoScanner()

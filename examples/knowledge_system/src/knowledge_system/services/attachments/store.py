@@ -1,4 +1,4 @@
-"""The folder of the files: each under the digest of its content, so that no name of a person reaches the disk."""
+"""Content-addressed file store: user-supplied names never become file names."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ _HOUR: Final = 3600
 
 
 class StoreFullError(OSError):
-    """There is no room left; nothing of the file stays."""
+    """The disk or the quota is full; no part of the file is stored."""
 
 
 class FileStore:
-    """Files below one folder, which no web server serves by itself.
+    """Files below one directory, which no web server serves directly.
 
-    Equal files are kept once. A file that nobody names any more is put aside for some days before it is removed: a
-    backup of the database may be older than the one of the folder.
+    Equal files are stored once. A file that is no longer referenced is quarantined for some days before it is
+    deleted, because the last backup of the database may be older than that of the directory.
 
     Args:
-        folder: made with the first file, for its owner and readable by its group.
+        folder: directory, created with the first file; writable by its owner, readable by its group.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def keep(self, content: bytes) -> str:
-        """Write a file whole or not at all; returns its digest.
+        """Store a file atomically; return its digest.
 
         Raises:
             StoreFullError: the disk or the quota is full.
-            OSError: the folder cannot be written.
+            OSError: the directory is not writable.
         """
         digest = hashlib.sha256(content).hexdigest()
         place = self._place(digest)
@@ -54,7 +54,7 @@ class FileStore:
                 os.fsync(file.fileno())
                 os.fchmod(file.fileno(), 0o640)
                 place.parent.mkdir(mode=0o750, exist_ok=True)
-                # Anew even where it is there: a clean-up that has just found it unused must see that it is not.
+                # Replaced even if it exists: a concurrent cleanup then sees the new mtime and keeps the file.
                 with self._locked():
                     Path(file.name).replace(place)
             _to_disk(place.parent)
@@ -65,10 +65,10 @@ class FileStore:
         return digest
 
     def path(self, digest: str) -> Path:
-        """Where a file is; one that was put aside comes back, for somebody names it.
+        """Return the path of a file, restoring it from quarantine if necessary.
 
         Raises:
-            FileNotFoundError: it is lost.
+            FileNotFoundError: the file is missing.
         """
         place = self._place(digest)
         if not place.is_file():
@@ -79,16 +79,16 @@ class FileStore:
         return place
 
     def read(self, digest: str) -> bytes:
-        """The content of a file.
+        """Return the content of a file.
 
         Raises:
-            FileNotFoundError: it is lost.
+            FileNotFoundError: the file is missing.
         """
         return self.path(digest).read_bytes()
 
     @contextmanager
     def scratch(self) -> Iterator[IO[bytes]]:
-        """A file to write that vanishes afterwards unless it was moved."""
+        """Provide a temporary file for writing, removed on exit unless it was moved."""
         new = self.folder / _NEW
         new.mkdir(mode=0o750, parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=new, delete=False) as file:
@@ -98,12 +98,12 @@ class FileStore:
                 Path(file.name).unlink(missing_ok=True)
 
     def digests(self) -> Iterator[str]:
-        """Every file that is kept."""
+        """Yield the digests of all stored files."""
         for folder in self.folder.glob("[0-9a-f][0-9a-f]"):
             yield from (file.name for file in folder.iterdir() if is_digest(file.name))
 
     def put_aside(self, digest: str, *, unless_since: float, now: float) -> bool:
-        """Take a file out of use unless it was written after ``unless_since``; whether it was taken."""
+        """Quarantine a file unless it was written after ``unless_since``; return whether it was quarantined."""
         place = self._place(digest)
         with self._locked():
             if not place.is_file() or place.stat().st_mtime > unless_since:
@@ -115,7 +115,7 @@ class FileStore:
         return True
 
     def remove_old(self, *, aside_before: float, now: float) -> int:
-        """Remove what was put aside before then, and what killed processes left half written; how many files."""
+        """Delete files quarantined before ``aside_before`` and stale temporary files; return how many."""
         old = [(file, aside_before) for file in (self.folder / _ASIDE).glob("*")]
         old += [(file, now - _HOUR) for file in (self.folder / _NEW).glob("*")]
         removed = 0
@@ -133,14 +133,14 @@ class FileStore:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """One process at a time moves files in or out."""
+        """Hold the lock for moving files into and out of the store."""
         with (self.folder / ".lock").open("ab") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
 
 def is_digest(text: str) -> bool:
-    """Whether a text is SHA-256 in hexadecimal digits."""
+    """Whether a text is a hexadecimal SHA-256 digest."""
     return len(text) == 64 and _DIGEST.issuperset(text)
 
 

@@ -1,1 +1,1 @@
-"""Who somebody is: accounts, signing in, tokens of programs."""
+"""Identity: accounts, sign-in, API tokens, rate limits."""

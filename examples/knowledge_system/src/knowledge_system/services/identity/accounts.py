@@ -1,4 +1,4 @@
-"""Members of staff: finding, adding, changing."""
+"""User accounts: finding, adding, changing."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ __all__ = [
 
 
 class Member(NamedTuple):
-    """An account as an administrator sees it; ``invited`` until a password has been chosen."""
+    """An account as shown to administrators; ``invited`` until a password is set."""
 
     username: str
     display_name: str
@@ -51,13 +51,13 @@ class Member(NamedTuple):
 
     @property
     def seen(self) -> str:
-        """Another one when somebody has changed the account meanwhile."""
+        """Fingerprint of the editable fields, to detect concurrent changes."""
         told = [self.display_name, self.department, self.role, self.email, self.active]
         return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:32]
 
 
 class Changed(NamedTuple):
-    """Whose account was changed, and what it was allowed before."""
+    """The changed account, with its previous role and status."""
 
     user_id: int
     role: str
@@ -65,12 +65,12 @@ class Changed(NamedTuple):
 
 
 def actor_of(user: User) -> Actor:
-    """The person as the rules see him or her."""
+    """Return the actor of a user."""
     return Actor(user.id, user.username, user.display_name, user.role, user.language)
 
 
 def find(connection: Connection, user_id: int) -> Actor | None:
-    """The actor with this id, unless unknown or out of use; every request asks, so it is one plain row."""
+    """Return the active user with this id, or ``None``; a single plain row, as it is read on every request."""
     asked = select(User.id, User.username, User.display_name, User.role, User.language).where(
         User.id == user_id, User.active
     )
@@ -79,7 +79,7 @@ def find(connection: Connection, user_id: int) -> Actor | None:
 
 
 def id_of(session: Session, username: str) -> int:
-    """The id of the person with this name.
+    """Return the id of the user with this name.
 
     Raises:
         Problem: ``no-such-user``.
@@ -101,10 +101,10 @@ def register(
     password: str = "",
     now: datetime,
 ) -> Actor:
-    """Add a member of staff; without a password it takes an invitation to get in, and so an address.
+    """Add a user; without a password, the user needs an invitation, and therefore a mail address.
 
     Raises:
-        Problem: ``invalid`` for a weak password or nothing to reach the person by, ``username-taken``.
+        Problem: ``invalid`` for a weak password, or without password and address; ``username-taken``.
     """
     if not password and not email:
         raise Problem("invalid", faults=[FieldFault("email", "missing")])
@@ -136,18 +136,19 @@ def change(
     active: bool,
     seen: str,
 ) -> Changed:
-    """Change what an administrator may about an account; whose it is, and what it was allowed before.
+    """Change an account as an administrator; return its id and its previous role and status.
 
-    Nobody takes the own rights away, so there is always an administrator left.
+    Administrators cannot demote or deactivate themselves, so there is always one left.
 
     Raises:
-        Problem: ``forbidden`` for who is no administrator any more, ``no-such-user``, ``own-account``,
-            ``username-taken`` for an address of somebody else, ``conflict`` unless it is as it was ``seen``.
+        Problem: ``forbidden`` if the actor is no longer an administrator, ``no-such-user``, ``own-account``,
+            ``username-taken`` if another user has the address, ``conflict`` if the account has changed since
+            ``seen``.
     """
     both = select(User).where(or_(User.username == username, User.id == actor.id)).order_by(User.id)
     found = session.scalars(both.with_for_update()).all()
     user = next((each for each in found if each.username == username), None)
-    # Of two administrators who put each other out of use, the second is none any more.
+    # If two administrators deactivate each other, the second is no longer an administrator.
     if not any(
         each.id == actor.id and each.active and permissions.may_administer(actor_of(each)) for each in found
     ):
@@ -166,7 +167,7 @@ def change(
 
 
 def set_language(session: Session, user_id: int, language: str) -> None:
-    """The language that somebody reads."""
+    """Set the language of a user."""
     session.execute(update(User).where(User.id == user_id).values(language=language))
 
 
@@ -178,12 +179,12 @@ def _flush(session: Session) -> None:
 
 
 def members(session: Session) -> list[Member]:
-    """Everybody, for the administrator."""
+    """Return all accounts, for administrators."""
     return [_member(user) for user in session.scalars(select(User).order_by(User.username))]
 
 
 def member(session: Session, username: str) -> Member:
-    """One account, for the administrator.
+    """Return one account, for administrators.
 
     Raises:
         Problem: ``not-found``.
@@ -195,13 +196,13 @@ def member(session: Session, username: str) -> Member:
 
 
 def names(session: Session, user_ids: Iterable[int]) -> dict[int, str]:
-    """User names by id."""
+    """Return user names by id."""
     asked = select(User.id, User.username).where(User.id.in_(set(user_ids)))
     return {row.id: row.username for row in session.execute(asked)}
 
 
 def administrators(session: Session) -> int:
-    """How many accounts may administer and are in use."""
+    """Return the number of active administrators."""
     return session.scalar(select(func.count(User.id)).where(User.role == "admin", User.active)) or 0
 
 

@@ -1,4 +1,4 @@
-"""Members of staff as the library's sign-in finds them."""
+"""The user table as the account source of ``SignIn``."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ __all__ = ["Directory", "account_of"]
 
 
 class Directory:
-    """``Accounts`` over the table of users, each call in a transaction of its own.
+    """``Accounts`` implementation over the user table; each call uses its own transaction.
 
     Args:
-        sessions: makes database sessions.
-        mail_domain: who has no address is reached as ``username@mail_domain``.
+        sessions: factory of database sessions.
+        mail_domain: domain of the default address ``username@mail_domain``, for users without an address.
     """
 
     def __init__(self, sessions: sessionmaker[Session], *, mail_domain: str = "") -> None:
@@ -29,17 +29,17 @@ class Directory:
         self._mail_domain = mail_domain
 
     def find(self, name: str, /) -> SignInAccount | None:
-        """The account with this user name."""
+        """Return the account with this user name."""
         with self._sessions() as session:
             return self._account(session.scalar(select(User).where(User.username == name)))
 
     def get(self, user_id: str, /) -> SignInAccount | None:
-        """The account with this id."""
+        """Return the account with this id."""
         with self._sessions() as session:
             return self._account(session.get(User, int(user_id)))
 
     def set_password(self, user_id: str, stored: str, /, *, expected: str | None) -> bool:
-        """Replace the stored password, unless it has changed meanwhile."""
+        """Replace the stored password hash, unless it has changed in the meantime."""
         change = (
             update(User)
             .where(User.id == int(user_id), User.password_hash == expected)
@@ -49,10 +49,10 @@ class Directory:
             return bool(session.execute(change.returning(User.id)).first())
 
     def set_email(self, user_id: str, email: str, /) -> None:
-        """Replace the address for mail.
+        """Replace the mail address.
 
         Raises:
-            Problem: ``username-taken``: somebody else has it by now.
+            Problem: ``username-taken``: another user has the address by now.
         """
         taken = exists().where(User.email == email.lower(), User.id != int(user_id))
         change = update(User).where(User.id == int(user_id), ~taken).values(email=email.lower())
@@ -66,7 +66,7 @@ class Directory:
 
 
 def account_of(user: User | None, *, mail_domain: str = "") -> SignInAccount | None:
-    """The account of a person as the sign-in sees it; who has no address is ``username@mail_domain``."""
+    """Return the user's account for ``SignIn``; the default address is ``username@mail_domain``."""
     if user is None:
         return None
     usual = f"{user.username}@{mail_domain}" if mail_domain else ""

@@ -1,4 +1,4 @@
-"""Help for people who are locked out, or have lost their second factor: from the administrator."""
+"""Account recovery by administrators: unlocking, and resetting the second factor."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ __all__ = ["reset", "unlock"]
 def unlock(
     sign_in: SignIn, two_factor: TwoFactorManager | None, user_id: int, *, actor: str, reason: str
 ) -> bool:
-    """Lift the lock of an account and forget all wrong codes; whether there was anything to forget.
+    """Unlock an account and clear its failed attempts; return whether there were any.
 
-    Who asked must be known by other means.
+    The administrator must verify the user's identity by other means.
 
     Raises:
-        Problem: ``unavailable`` where second factors are switched off.
+        Problem: ``unavailable`` if second factors are disabled.
     """
     _check_present(two_factor)
     return sign_in.unlock(str(user_id), actor=actor, reason=reason)
@@ -29,10 +29,10 @@ def unlock(
 def reset(
     sign_in: SignIn, two_factor: TwoFactorManager | None, user_id: int, *, actor: str, reason: str
 ) -> bool:
-    """Take the second factor off, lift every lock and end all sessions; whether there was a factor.
+    """Remove the second factor, unlock the account and end all sessions; return whether there was a second factor.
 
     Raises:
-        Problem: ``unavailable`` where second factors are switched off.
+        Problem: ``unavailable`` if second factors are disabled.
     """
     _check_present(two_factor)
     return sign_in.admin_reset(str(user_id), actor=actor, reason=reason)

@@ -1,4 +1,4 @@
-"""Every group of rate limits that the application has: the library's, those of signing in, those of the API."""
+"""All rate-limit groups of the application: the library's defaults, those of sign-in, those of the API."""
 
 from __future__ import annotations
 
@@ -18,18 +18,19 @@ if TYPE_CHECKING:
 __all__ = ["API_LIMITS", "open_limiter"]
 
 API_LIMITS: Final = {
-    # Before anybody has signed in, by address; wrong passwords have limits of their own.
+    # Before sign-in, by address; failed passwords have limits of their own.
     "api_open": (Limit("minute", 300, 60), Limit("hour", 6000, 3600)),
-    # Asking how far a task or how long a session is.
+    # Polling the status of a task or a session.
     "api_poll": (Limit("minute", 600, 60), Limit("hour", 20_000, 3600)),
 }
-# Administrators register a whole site office at once; the library's three an hour are for strangers who join.
+"""Groups of the API besides the library's defaults; every API response reports the quota of its group."""
+# Administrators register a whole site office at once; the library's default of three per hour is for
+# self-registration.
 _REGISTRATION: Final = {"auth_register": (Limit("hour", 60, 3600), Limit("day", 200, 86_400))}
-"""Whose hits each request of the API takes, so that every answer can say where its client stands."""
 
 
 def open_limiter(settings: AppSettings, opened: ExitStack, clock: Clock) -> RateLimiter | None:
-    """The limiter, given back with ``opened``; ``None`` where the area is switched off."""
+    """Return the rate limiter, which is closed with ``opened``; ``None`` if the area is disabled."""
     if "security" not in settings.areas:
         return None
     groups = {**DEFAULT_RATE_LIMITS, **_REGISTRATION, **SIGN_IN_LIMITS, **API_LIMITS}

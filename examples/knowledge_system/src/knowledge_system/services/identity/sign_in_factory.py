@@ -1,4 +1,4 @@
-"""The library's sign-in with the people of this application."""
+"""Setup of the library's sign-in for this application."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ __all__ = ["open_door", "open_factors"]
 
 
 def _relying_party(settings: AppSettings) -> RelyingParty | None:
-    """The site that passkeys belong to; ``None`` where people reach it by an address instead of a name."""
+    """Return the relying party for passkeys; ``None`` if the site is reached by IP address instead of a name."""
     host = urlsplit(settings.site_url).hostname or ""
     if "security" not in settings.areas or host.startswith("[") or host[-1:].isdigit() or ":" in host:
         return None
@@ -49,7 +49,7 @@ def open_factors(
     *,
     on_notice: Callable[[TwoFactorNotice], None],
 ) -> tuple[TwoFactorManager, Passkeys | None]:
-    """Second factors, and passkeys where people reach the site by a name; ``on_notice`` tells the owner."""
+    """Create the second-factor manager, and passkeys if possible; ``on_notice`` notifies the account owner."""
     party, security = _relying_party(settings), settings.hardening.security
     manager = TwoFactorManager(
         SQLAlchemyTwoFactorStore(engine, table=models.second_factors),
@@ -75,18 +75,18 @@ def open_door(
     on_notice: Callable[[SignInNotice], None],
     clock: Clock,
 ) -> SignIn:
-    """The sign-in that the settings describe.
+    """Create ``SignIn`` from the settings.
 
     Args:
-        settings: which areas are used, where Redis is, and the keys.
-        opened: closes its store at the end.
-        accounts: the members of staff.
-        limiter: counts wrong guesses; ``None`` where the area is off.
-        factors: second factors; ``None`` where the area is off.
-        manager: ends the sessions of a user; ``None`` where the area is off, and only tokens end.
-        tokens: end with the sessions.
-        on_notice: tells the owner of an account.
-        clock: the application's.
+        settings: enabled areas, Redis URL, keys.
+        opened: exit stack that closes the store.
+        accounts: user accounts.
+        limiter: counts failed attempts; ``None`` if the area is disabled.
+        factors: second factors; ``None`` if the area is disabled.
+        manager: session manager; ``None`` if the area is disabled, and only tokens are ended.
+        tokens: API tokens, which end together with the sessions.
+        on_notice: notifies the account owner.
+        clock: clock of the application.
     """
 
     def end_sessions(user_id: str) -> None:

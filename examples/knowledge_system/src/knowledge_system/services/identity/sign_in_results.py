@@ -1,4 +1,4 @@
-"""What the answers of the library's sign-in are called here, and limits that people take one by one."""
+"""Mapping of sign-in results to problems, and rate-limit checks."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ __all__ = ["check_limit", "refusal", "refused_change", "refused_code"]
 
 
 def check_limit(limiter: RateLimiter | None, group: str, key: str) -> LimitDecision | None:
-    """Take one hit; what the limiter said, or None where there is none.
+    """Count one hit; return the limiter's decision, or ``None`` without a limiter.
 
     Raises:
-        Problem: ``rate-limited`` with ``Retry-After`` and the header fields of the limit.
+        Problem: ``rate-limited`` with ``Retry-After`` and the rate-limit headers.
     """
     if limiter is None:
         return None
@@ -30,7 +30,7 @@ def check_limit(limiter: RateLimiter | None, group: str, key: str) -> LimitDecis
 
 
 def refusal(step: SignInStep, *, refused: str) -> Problem:
-    """Why a sign-in does not go on; ``refused`` is what a wrong guess is called."""
+    """Return the problem of an unsuccessful sign-in step; ``refused`` is the code for wrong credentials."""
     if step.state == "expired":
         return Problem("sign-in-required")
     if step.decision is not None:
@@ -39,7 +39,7 @@ def refusal(step: SignInStep, *, refused: str) -> Problem:
 
 
 def refused_code(*, locked: bool, retry_after: float | None, code: str = "bad-code") -> Problem:
-    """Why a code was refused, without saying more than the person needs."""
+    """Return the problem of a rejected code, without disclosing more than necessary."""
     if locked and retry_after is None:  # waiting does not help
         return Problem("code-locked")
     if locked:
@@ -48,7 +48,7 @@ def refused_code(*, locked: bool, retry_after: float | None, code: str = "bad-co
 
 
 def refused_change(result: ChangeResult) -> Problem:
-    """Why a password was not changed."""
+    """Return the problem of a rejected password or mail address change."""
     if result.state == "weak":
         return Problem("invalid", faults=[FieldFault("new_password", "weak")])
     if result.state == "limited":

@@ -1,4 +1,4 @@
-"""Bearer tokens for programs: short access tokens, and refresh tokens that work once (RFC 9068, RFC 9700)."""
+"""Bearer tokens for API clients: short-lived access tokens, single-use refresh tokens (RFC 9068, RFC 9700)."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ _AUDIENCE: Final = "knowledge-system/api"
 _TYPE: Final = "at+jwt"
 _ALGORITHM: Final = "HS256"
 _SKEW: Final = 60
-"""Seconds by which clocks of our own hosts may differ."""
+"""Tolerated clock skew between our own hosts, in seconds."""
 
 
 class TokenPair(NamedTuple):
-    """What a program gets: both are secrets, and neither is kept here."""
+    """The tokens issued to a client: both are secret, and neither is stored here."""
 
     access: str
     refresh: str
@@ -49,7 +49,7 @@ class TokenPair(NamedTuple):
 
 
 class Bearer(NamedTuple):
-    """Who an access token speaks for, and how he or she was authenticated."""
+    """The user of an access token, and how the user was authenticated."""
 
     actor: Actor
     family: str
@@ -58,17 +58,17 @@ class Bearer(NamedTuple):
 
 
 class Tokens:
-    """Issues, renews and judges tokens.
+    """Issues, refreshes and validates tokens.
 
-    A refresh token works once. One that comes a second time was copied, by whom cannot be told: its whole family
-    ends (RFC 9700, 4.14.2), and so does every access token of it, for each request looks at the family. A family
-    is bound to the password it began with: a new password ends all families at once.
+    A refresh token works once. A second use means that it was stolen, and does not reveal which of the two users is
+    the thief: the whole family ends (RFC 9700, 4.14.2), including all access tokens, because every request checks
+    the family. A family is bound to the password it began with: a password change ends all families at once.
 
     Args:
-        sessions: makes database sessions.
-        keys: secret keys in base64, newest first; where none are configured, tokens end with the process.
-        clock: the application's.
-        tell: is told what belongs into the audit log: an action, a user id, details.
+        sessions: factory of database sessions.
+        keys: secret keys in base64, newest first; without keys, tokens end with the process.
+        clock: clock of the application.
+        tell: callback for the audit log, with an action, a user id and details.
     """
 
     def __init__(
@@ -87,11 +87,11 @@ class Tokens:
         self._keys = {hashlib.sha256(key).hexdigest()[:16]: key for key in signing}
 
     def begin(self, user_id: str, facts: Mapping[str, Any]) -> TokenPair:
-        """The first tokens after a sign-in.
+        """Issue the first tokens after a sign-in.
 
         Args:
-            user_id: who signed in.
-            facts: how and when, as the sign-in says.
+            user_id: user who signed in.
+            facts: authentication time and methods, as given by ``SignIn``.
         """
         now = self._now()
         with self._sessions.begin() as session:
@@ -111,11 +111,11 @@ class Tokens:
         return pair
 
     def renew(self, refresh_token: str) -> TokenPair:
-        """New tokens for a refresh token, which is used up by that.
+        """Exchange a refresh token, which is then used up, for new tokens.
 
         Raises:
-            Problem: ``token-refused`` for one that is unknown, expired, revoked, or used before; the last ends the
-                family, which is why two calls at the same time must not use the same one.
+            Problem: ``token-refused`` if the token is unknown, expired, revoked or already used; the latter ends
+                the family, so a client must not use a refresh token in two concurrent requests.
         """
         digest, now, copied = _digest(refresh_token), self._now(), None
         with self._sessions.begin() as session:
@@ -136,10 +136,10 @@ class Tokens:
         raise Problem("token-refused")
 
     def read(self, access_token: str) -> Bearer:
-        """Who it speaks for.
+        """Validate an access token.
 
         Raises:
-            Problem: ``token-refused`` for whatever is not a living token of ours.
+            Problem: ``token-refused`` if the token is invalid, expired or revoked.
         """
         claims = self._claims(access_token)
         with self._sessions() as session:
@@ -150,14 +150,14 @@ class Tokens:
         return Bearer(actor_of(user), family.id, json.loads(family.facts), float(claims["exp"]))
 
     def prove(self, family_id: str, facts: Mapping[str, Any]) -> bool:
-        """Keep how the owner has proved again who it is; whether the family lives."""
+        """Store how the user was re-authenticated; return whether the family is still valid."""
         change = update(TokenFamily).where(TokenFamily.id == family_id, TokenFamily.ended_at.is_(None))
         with self._sessions.begin() as session:
             changed = session.execute(change.values(facts=json.dumps(dict(facts))).returning(TokenFamily.id))
             return changed.first() is not None
 
     def families(self, user_id: str) -> list[TokenFamily]:
-        """The programs of a person that are signed in."""
+        """Return the active token families of a user."""
         asked = select(TokenFamily, User).join(User, User.id == TokenFamily.user_id)
         living = asked.where(
             TokenFamily.user_id == int(user_id),
@@ -168,19 +168,19 @@ class Tokens:
             return [family for family, user in session.execute(living) if family.stamp == _stamp(user)]
 
     def end(self, family_id: str) -> None:
-        """Sign one program out."""
+        """End one family."""
         with self._sessions.begin() as session:
             owner = session.scalar(select(TokenFamily.user_id).where(TokenFamily.id == family_id))
             _end(session, self._now(), TokenFamily.id == family_id)
         self._tell("token.end", str(owner or ""), actor=str(owner or ""), program=family_id[:8])
 
     def end_user(self, user_id: str, *, but: str = "") -> None:
-        """Sign all programs of a person out, or all but the family ``but``."""
+        """End all families of a user, except the family ``but``."""
         with self._sessions.begin() as session:
             _end(session, self._now(), TokenFamily.user_id == int(user_id), TokenFamily.id != but)
 
     def keep_after_new_password(self, family_id: str) -> None:
-        """Bind the family that changed the password to the new one; all others end with the old one."""
+        """Bind the family that changed the password to the new password; all others end."""
         with self._sessions.begin() as session:
             family = session.get_one(TokenFamily, family_id)
             family.stamp = _stamp(session.get_one(User, family.user_id))
@@ -220,7 +220,7 @@ class Tokens:
                 algorithms=[_ALGORITHM],
                 audience=_AUDIENCE,
                 issuer=_ISSUER,
-                # Times are judged below, by the clock of the application.
+                # Times are checked below, with the application's clock.
                 options={
                     "require": ["exp", "iat", "sub", "sid", "jti"],
                     "verify_exp": False,
@@ -239,7 +239,7 @@ class Tokens:
 
 
 def remove_expired(session: Session, *, now: datetime) -> int:
-    """Remove families whose time is over, with their tokens; how many."""
+    """Delete expired families and their tokens; return the number of families."""
     old = select(TokenFamily.id).where(TokenFamily.expires_at <= now).scalar_subquery()
     session.execute(delete(RefreshToken).where(RefreshToken.family_id.in_(old)))
     done = session.execute(delete(TokenFamily).where(TokenFamily.expires_at <= now))
@@ -263,7 +263,7 @@ def _living(session: Session, family_id: str, now: datetime) -> tuple[TokenFamil
 
 
 def _end_family_of(session: Session, digest: str, now: datetime) -> TokenFamily | None:
-    """End the family of a token that was used before, and give it; an unknown token has none."""
+    """End and return the family of a token that was already used; ``None`` if the token is unknown."""
     family = session.scalar(
         select(TokenFamily)
         .join(RefreshToken, RefreshToken.family_id == TokenFamily.id)

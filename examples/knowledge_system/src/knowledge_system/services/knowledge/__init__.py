@@ -1,1 +1,1 @@
-"""What is written down: articles, their review, search and upkeep."""
+"""Articles, their review, search, subscriptions and upkeep."""

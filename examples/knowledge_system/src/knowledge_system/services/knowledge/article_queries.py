@@ -1,4 +1,4 @@
-"""Articles as they are read: lists, one article, its remarks and its history, for those who may see them."""
+"""Read queries for articles: lists, one article, its comments and history, restricted to what the actor may see."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ _WHOLE = (
 
 
 class ArticleFilter(NamedTuple):
-    """What a list shows; every part narrows it."""
+    """Filter of an article list; all conditions must match."""
 
     category: str = ""
     tag: str = ""
@@ -60,14 +60,14 @@ class ArticleFilter(NamedTuple):
 
     @property
     def same_for_everybody(self) -> bool:
-        """Whether the list does not depend on who asks."""
+        """Whether the list is the same for every user."""
         return self.status not in permissions.UNFINISHED
 
 
 def selection(actor: Actor, wanted: ArticleFilter) -> Select[Any]:
-    """The ids of the articles that pass the filter and that the actor may see."""
+    """Select the ids of the articles that match the filter and that the actor may see."""
     at = Article.status == wanted.status
-    # Of a published article the next version counts too, for those who may see it.
+    # For users who may see it, the next version of a published article counts too.
     chosen = select(Article.id).where(
         at if wanted.same_for_everybody else at | (Article.next_status == wanted.status)
     )
@@ -89,18 +89,18 @@ def selection(actor: Actor, wanted: ArticleFilter) -> Select[Any]:
 
 
 def _midnight(day: str) -> datetime:
-    """When a day begins in Japan; a month that ends before it has its last one."""
+    """Return the start of a day in Japan; a day beyond the end of its month is the last day of the month."""
     year, month, number = map(int, day.split("-"))
     return datetime(year, month, min(number, monthrange(year, month)[1]), tzinfo=permissions.JST)
 
 
 def summaries(session: Session, ids: Sequence[int], *, with_text: bool = False) -> list[dict[str, Any]]:
-    """What a list shows of each article, in this order, as plain values that a cache can keep.
+    """Return the list data of the articles, in the given order, as plain values that can be cached.
 
     Args:
-        session: reads, in two statements.
-        ids: of the articles.
-        with_text: whether ``body`` too.
+        session: database session; two statements are run.
+        ids: ids of the articles.
+        with_text: whether to include ``body``.
     """
     if not ids:
         return []
@@ -131,21 +131,21 @@ def summaries(session: Session, ids: Sequence[int], *, with_text: bool = False) 
 
 
 def seen_by(actor: Actor) -> ColumnElement[bool]:
-    """``rules.may_see`` as a condition on articles."""
+    """Return ``permissions.may_see`` as an SQL condition."""
     if permissions.sees_all(actor):
         return true()
     return Article.status.not_in(permissions.UNFINISHED) | (Article.author_id == actor.id)
 
 
 class Counts(NamedTuple):
-    """Published articles of each category, in the order of the categories, and of each site, most first."""
+    """Published articles per category, in the order of the categories, and per site, most first."""
 
     categories: dict[str, int]
     sites: dict[str, int]
 
 
 def counts(session: Session) -> Counts:
-    """How many published articles there are."""
+    """Count the published articles per category and site."""
     number = func.count().label("number")
     counted = (
         select(Article.category, Article.site, number)
@@ -163,19 +163,19 @@ def counts(session: Session) -> Counts:
 
 
 def read(session: Session, actor: Actor, article_id: int) -> dict[str, Any]:
-    """One article with comments and history.
+    """Return one article with comments and history.
 
     Raises:
-        Problem: ``not-found``, also for an article the actor may not see.
+        Problem: ``not-found``, also if the actor may not see the article.
     """
     return as_seen(actor, stored(session, article_id))
 
 
 def as_seen(actor: Actor, article: dict[str, Any]) -> dict[str, Any]:
-    """What ``stored`` gave, for this actor.
+    """Filter the result of ``stored`` for an actor.
 
     Raises:
-        Problem: ``not-found``: the actor may not see it.
+        Problem: ``not-found``: the actor may not see the article.
     """
     who = {"author_id": article["author_id"], "status": article["status"]}
     if not permissions.may_see(actor, **who):
@@ -184,25 +184,25 @@ def as_seen(actor: Actor, article: dict[str, Any]) -> dict[str, Any]:
     if permissions.may_edit(actor, **who):
         return {**shown, "editable": True, "subject": subject(article)}
     files = [each for each in article["attachments"] if each["shown"]]
-    # Versions that are still being written are for those who write and review them.
+    # Unpublished versions are visible only to those who write and review them.
     published = [entry for entry in article["history"] if entry["revision"] <= article["shown_revision"]]
     return {**shown, "history": published, "attachments": files, "next": None, "editable": False}
 
 
 def subject(article: dict[str, Any]) -> workflow.Subject:
-    """What the next step of the workflow is about, of an article that ``stored`` gave."""
+    """Return what the next workflow step applies to, from the result of ``stored``."""
     coming, since = article["next"], 1
     if coming is not None:
         since = coming["since"]
     writers = {writer for number, writer in article["writers"] if number >= since}
-    writers |= set(article.get("uploaders", ()))  # what a cache has kept from the release before has none
+    writers |= set(article.get("uploaders", ()))  # missing in entries cached by the previous release
     return workflow.Subject(
         coming["status"] if coming else article["status"], article["author_id"], frozenset(writers)
     )
 
 
 def stored(session: Session, article_id: int) -> dict[str, Any]:
-    """One article with comments and history, whoever asks, as plain values that a cache can keep.
+    """Return one article with comments and history, for any actor, as plain values that can be cached.
 
     Raises:
         Problem: ``not-found``.
@@ -221,7 +221,7 @@ def stored(session: Session, article_id: int) -> dict[str, Any]:
         raise Problem("not-found")
     parts = _parts(session, article_id)
     revisions = sorted(parts["saved"], key=lambda part: -part.number)
-    # Most articles have none: they need no third statement.
+    # Most articles have no attachments and skip the third statement.
     chosen = select(Attachment).where(Attachment.article_id == article_id).order_by(Attachment.id)
     files = session.scalars(chosen).all() if row.attached else []
     return {
@@ -249,7 +249,7 @@ def stored(session: Session, article_id: int) -> dict[str, Any]:
         else None,
         "author_id": row.author_id,
         "writers": [(r.number, r.user_id) for r in revisions],
-        # Of files that nobody has approved yet.
+        # Uploaders of files that are not approved yet.
         "uploaders": sorted(
             {f.uploader_id for f in files if not f.shown or row.status in permissions.UNFINISHED}
         ),
@@ -257,7 +257,7 @@ def stored(session: Session, article_id: int) -> dict[str, Any]:
 
 
 def _parts(session: Session, article_id: int) -> dict[str, list[Any]]:
-    """What was ``said`` below an article, its ``saved`` revisions and each ``tag``, in order, in one statement."""
+    """Return the comments (``said``), revisions (``saved``) and tags (``tag``) of an article from one statement."""
     said = (
         select(
             literal("said").label("kind"),
@@ -293,7 +293,7 @@ def _parts(session: Session, article_id: int) -> dict[str, list[Any]]:
 
 
 def comments(session: Session, actor: Actor, article_id: int, *, after: str | None) -> dict[str, Any]:
-    """One page of the remarks below an article the actor may see, oldest first.
+    """Return one page of the comments on an article that the actor may see, oldest first.
 
     Raises:
         Problem: ``not-found``, ``bad-cursor``.
@@ -312,20 +312,20 @@ def comments(session: Session, actor: Actor, article_id: int, *, after: str | No
 
 
 def author_of(session: Session, article_id: int) -> int:
-    """Who wrote it first."""
+    """Return the id of the article's author."""
     return session.get_one(Article, article_id).author_id
 
 
 def load_seen(session: Session, actor: Actor, article_id: int, *, lock: bool = False) -> Article:
-    """The row of an article with its parts.
+    """Load an article with its related rows.
 
     Raises:
-        Problem: ``not-found``, also for one the actor may not see.
+        Problem: ``not-found``, also if the actor may not see the article.
     """
     if not 0 < article_id <= MAX_ID:
         raise Problem("not-found")
     chosen = select(Article).where(Article.id == article_id)
-    if lock:  # a change made meanwhile is seen with all its parts, or waits
+    if lock:  # lock first, so that all related rows are read after it
         session.execute(select(Article.id).where(Article.id == article_id).with_for_update())
     chosen = chosen.options(
         joinedload(Article.author),

@@ -1,7 +1,6 @@
-"""Articles as they are read: lists, filtered, searched, paged by position, and single ones.
+"""Cached reading of articles: lists with filter, search and pagination, and single articles.
 
-What is the same for everybody comes from the cache: a search costs the database many times what the rest of the
-request does.
+What is the same for all users is cached: a search costs the database many times as much as the rest of the request.
 """
 
 from __future__ import annotations
@@ -34,12 +33,13 @@ from mks_hardening.db import InvalidCursorError, keyset_page
 __all__ = ["MOST", "Catalogue", "Reading", "Wanted"]
 
 MOST: Final = 10_000
-"""Articles are counted this far."""
+"""Upper limit when counting articles."""
 _TAG = "articles"
 _EVERY_ARTICLE = "every-article"
 _computed: ContextVar[bool] = ContextVar("computed", default=False)
 
-# Whoever asks sees the same published and retired articles; drafts depend on who asks and are never cached.
+# Lists of published and retired articles are the same for all users; lists of drafts depend on the user and
+# are not cached.
 _EVERYBODY = Actor(0, "", "", "viewer")
 
 
@@ -47,11 +47,11 @@ _ORDERS: Final[dict[str, tuple[Any, ...]]] = {
     "newest": (Article.updated_at.desc(), Article.id.desc()),
     "confirmed": (func.coalesce(Article.confirmed_at, Article.created_at).desc(), Article.id.desc()),
 }
-"""What was searched for is ordered by how well it fits, unless one of these is asked for."""
+"""Search results are sorted by relevance unless one of these orders is requested."""
 
 
 class Wanted(NamedTuple):
-    """What somebody is looking for, and in which order."""
+    """Filter, search query and sort order of a list."""
 
     filter: ArticleFilter = ArticleFilter()
     query: str = ""
@@ -59,7 +59,7 @@ class Wanted(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """An article as somebody may see it, its text as HTML, and anchor and text of each heading."""
+    """An article as the actor may see it, its text as HTML, and anchor and text of each heading."""
 
     article: dict[str, Any]
     html: str
@@ -67,14 +67,14 @@ class Reading(NamedTuple):
 
 
 class Catalogue:
-    """Pages of articles.
+    """Reads articles and lists of articles through the cache.
 
     Args:
-        sessions: makes database sessions for reading.
+        sessions: factory of read-only database sessions.
         cache: any cache of ``mks_hardening.cache``.
-        search: finds articles by words.
-        page_size: articles on one page.
-        ttl: seconds a page stays in the cache unless an edit throws it out before.
+        search: full-text search.
+        page_size: articles per page.
+        ttl: seconds until a cached page expires, unless an edit invalidates it earlier.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class Catalogue:
         after: str | None = None,
         sort: str = "",
     ) -> tuple[dict[str, Any], bool]:
-        """One page as ``{"items": [...], "next": cursor or None, "total": …}``, and whether it came from the cache.
+        """Return a page as ``{"items": [...], "next": cursor or None, "total": …}``, and whether it was cached.
 
         Raises:
             Problem: ``bad-cursor``.
@@ -127,15 +127,16 @@ class Catalogue:
         after: str | None = None,
         number: int | None = None,
     ) -> dict[str, Any]:
-        """One page from the database: the one behind a cursor, or the one with this number.
+        """Read a page from the database, by cursor or by page number.
 
-        ``total`` counts to ``MOST`` at most.
+        ``total`` is counted up to ``MOST``.
 
         Raises:
             Problem: ``bad-cursor``.
         """
         chosen, order = self._chosen(session, actor, asked)
-        # The articles themselves are read when it is known which twenty: sorting thousands of them costs more.
+        # Only ids are sorted; the rows are read for the twenty on the page. Sorting thousands of full rows
+        # costs more.
         following: str | None = None
         if number is None:
             try:
@@ -154,16 +155,16 @@ class Catalogue:
         return {"items": items, "next": following, "total": total}
 
     def ids(self, actor: Actor, asked: Wanted, *, most: int, skip: int = 0) -> list[int]:
-        """The ids of what is wanted, lowest first: at most so many, behind the first ``skip``.
+        """Return up to ``most`` matching ids in ascending order, after skipping the first ``skip``.
 
-        An edit between two calls moves an article in every other order.
+        In any other order, an edit between two calls would move an article.
         """
         with self.sessions() as session:
             chosen, _ = self._chosen(session, actor, asked)
             return list(session.scalars(chosen.order_by(Article.id).offset(skip).limit(most)))
 
     def _chosen(self, session: Session, actor: Actor, asked: Wanted) -> tuple[Select[Any], list[Any]]:
-        """The ids of what is wanted, and their order."""
+        """Return the query for the matching ids, and their order."""
         chosen, order = article_queries.selection(actor, asked.filter), list(_ORDERS["newest"])
         if asked.query:
             literal = literal_conditions(asked.query)
@@ -177,9 +178,9 @@ class Catalogue:
     def _numbered(
         self, session: Session, chosen: Select[Any], order: list[Any], number: int, *, whole: bool
     ) -> tuple[list[int], int]:
-        """The ids of a page, and how many articles there are, in one statement unless the page is beyond the end.
+        """Return the ids of a page and the total, in one statement unless the page is beyond the end.
 
-        A search has to find all anyway; of a list, an index gives the first twenty and the number.
+        A search has to find all matches anyway; for a list, an index provides the first twenty and the total.
         """
         total = func.count().over() if whole else _counted(chosen).scalar_subquery()
         page = chosen.add_columns(total.label("total")).order_by(*order)
@@ -198,9 +199,9 @@ class Catalogue:
         language: str,
         show: Callable[[dict[str, Any]], str],
     ) -> tuple[dict[str, Any], bool]:
-        """One page as ``show`` writes it, for everybody: ``{"html": …, "total": …}``, and whether from the cache.
+        """Return a page rendered by ``show`` for all users: ``{"html": …, "total": …}``, and whether it was cached.
 
-        Writing twenty rows costs more than all the rest of the request.
+        Rendering twenty rows costs more than the rest of the request.
 
         Raises:
             Problem: ``bad-cursor``.
@@ -219,20 +220,20 @@ class Catalogue:
         return written, not computed
 
     def article(self, actor: Actor, article_id: int) -> dict[str, Any]:
-        """One article with comments and history.
+        """Return one article with comments and history.
 
         Raises:
-            Problem: ``not-found``, also for an article the actor may not see.
+            Problem: ``not-found``, also if the actor may not see the article.
         """
         return article_queries.as_seen(actor, self._shared_article(article_id))
 
     def reading(self, session: Session, actor: Actor, article_id: int, language: str) -> tuple[Reading, bool]:
-        """An article and its text as this person may see them, and whether they came from the cache.
+        """Return an article and its rendered text as the actor may see them, and whether they were cached.
 
-        They are kept together: a page needs both, and each look into the cache is a round trip.
+        Both share one cache entry: a page needs both, and each cache read is a round trip.
 
         Raises:
-            Problem: ``not-found``, also for an article the actor may not see.
+            Problem: ``not-found``, also if the actor may not see the article.
         """
         computed = False
 
@@ -249,36 +250,37 @@ class Catalogue:
         return Reading(article, kept["html"], kept["headings"]), not computed
 
     def related(self, session: Session, article: dict[str, Any]) -> list[dict[str, Any]]:
-        """Published articles that belong to one that ``reading`` gave."""
+        """Return published articles related to the result of ``reading``."""
         found: list[dict[str, Any]] = self._cache.get_or_compute(
             f"related:{article['id']}",
             lambda: following.related_to(session, article),
             ttl=self._ttl,
-            tags=(_TAG,),  # which articles are near changes with any of them
+            tags=(_TAG,),  # an edit of any article may change which ones are related
         )
         return found
 
     def counts(self, session: Session) -> article_queries.Counts:
-        """Published articles of each category and of each site."""
+        """Return the numbers of published articles per category and per site."""
         found = self._cache.get_or_compute(
             "counts", lambda: article_queries.counts(session)._asdict(), ttl=self._ttl, tags=(_TAG,)
         )
         return article_queries.Counts(**found)
 
     def forget(self, article_id: int) -> bool:
-        """Throw out an article and every page of a list, after an edit was committed.
+        """Invalidate an article and all list pages, after an edit was committed.
 
         Returns:
-            Whether the cache could be told at once; where it could not, it is told as soon as it is back.
+            Whether the cache was reached; otherwise the invalidation takes effect when the cache is available
+            again.
         """
         return bool(self._cache.invalidate_tags(_TAG, f"article-{article_id}"))
 
     def forget_all(self) -> bool:
-        """Throw out everything; whether the cache could be told at once."""
+        """Invalidate everything; return whether the cache was reached."""
         return bool(self._cache.invalidate_tags(_TAG, _EVERY_ARTICLE))
 
     def _read_shared_page(self, *key: Any) -> dict[str, Any]:
-        """The key is all there is to know: the filter, then query, order and position."""
+        """Compute a shared page from its cache key: the filter, query, order and cursor."""
         _computed.set(True)
         *wanted, query, sort, after = key
         with self.sessions() as session:
@@ -292,12 +294,12 @@ class Catalogue:
 
 
 def _counted(chosen: Select[Any]) -> Select[Any]:
-    """Counts what was chosen, and stops at ``MOST``."""
+    """Count the selected rows, up to ``MOST``."""
     return select(func.count()).select_from(chosen.limit(MOST).subquery())
 
 
 def _with_places(item: dict[str, Any], pattern: re.Pattern[str] | None) -> dict[str, Any]:
-    """An article of a list with what of it was searched for, in the place of its whole text."""
+    """Replace the full text of a list item by its highlighted matches."""
     excerpt = snippets.excerpt(item.pop("body"), pattern)
     return {
         **item,

@@ -1,4 +1,4 @@
-"""Creating, saving and deleting articles, and commenting on them, under the rules of ``domain/permissions.py``."""
+"""Creating, saving, deleting and commenting articles, under the rules of ``domain/permissions.py``."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ __all__ = [
 ]
 
 TEXT = ("title", "summary", "body", "category", "site", "tags")
-"""The fields of which each revision keeps a copy."""
+"""The fields that each revision copies."""
 _KEPT_WHILE_WRITTEN = frozenset({"published", "retired"})
-"""Statuses in which readers go on seeing an article while its next version is written."""
+"""Statuses in which the current text stays visible while the next version is written."""
 
 
 def create(
@@ -57,7 +57,7 @@ def create(
     now: datetime,
     four_eyes: bool = True,
 ) -> int:
-    """Add an article written by the actor; returns its id.
+    """Create an article by the actor; return its id.
 
     Raises:
         Problem: ``forbidden``, or ``invalid`` for a status the actor may not choose.
@@ -86,12 +86,11 @@ def save(
     now: datetime,
     four_eyes: bool = True,
 ) -> int:
-    """Save an edit made on top of ``revision``; returns the new revision.
+    """Save an edit based on ``revision``; return the new revision.
 
-    Of a published or retired article it is the next version, which readers see once it is approved.
-
-    The rise of the revision number and the test of the old one are one statement, so of two edits made on the
-    same revision exactly one is saved.
+    For a published or retired article, the edit becomes the next version, which readers see once it is approved.
+    The revision number is checked and increased in one statement, so of two edits based on the same revision
+    exactly one is saved.
 
     Raises:
         Problem: ``not-found``, ``forbidden``, ``invalid``, or ``conflict`` with the current revision.
@@ -123,9 +122,10 @@ def save(
 
 
 def take_part(session: Session, actor: Actor, article_id: int, *, now: datetime) -> None:
-    """Count the actor among those who wrote the version in progress, whose files he or she changed.
+    """Record the actor, who changed attachments, as a writer of the version in progress.
 
-    Its text is kept once more under the actor's name; who wrote at it, and what nobody works on, stays as it is.
+    Saves the text once more as a revision of the actor. Does nothing if the actor already wrote this version, or if
+    no version is in progress.
     """
     article = load_seen(session, actor, article_id, lock=True)
     status, since = article.next_status or article.status, article.next_since or 1
@@ -147,14 +147,14 @@ def take_part(session: Session, actor: Actor, article_id: int, *, now: datetime)
 def delete(
     session: Session, actor: Actor, article_id: int, *, revision: int | None, search: SearchIndex
 ) -> None:
-    """Remove an article with its comments and history.
+    """Delete an article with its comments and history.
 
     Args:
-        session: with the transaction.
-        actor: who asks.
-        article_id: which.
-        revision: the one that was looked at; ``None`` for whichever it is.
-        search: the index it leaves too.
+        session: database session with the transaction.
+        actor: user who deletes it.
+        article_id: id of the article.
+        revision: expected revision; ``None`` for any.
+        search: search index to update.
 
     Raises:
         Problem: ``not-found``, ``forbidden``, or ``conflict`` with the current revision.
@@ -173,12 +173,12 @@ def delete(
 
 
 def add_comment(session: Session, actor: Actor, article_id: int, body: str, *, now: datetime) -> int:
-    """Add a remark below an article the actor may see; returns its id.
+    """Add a comment on an article that the actor may see; return its id.
 
     Raises:
         Problem: ``not-found``.
     """
-    article = load_seen(session, actor, article_id, lock=True)  # one that is being removed is waited for
+    article = load_seen(session, actor, article_id, lock=True)  # wait for a concurrent deletion
     comment = Comment(article_id=article.id, author_id=actor.id, body=body, created_at=now)
     session.add(comment)
     session.flush()
@@ -186,7 +186,7 @@ def add_comment(session: Session, actor: Actor, article_id: int, body: str, *, n
 
 
 def index(session: Session, search: SearchIndex, article: Article) -> None:
-    """Put the article's words into the index, in the same transaction as the article."""
+    """Update the search index, in the transaction of the article."""
     words = (article.summary, " ".join(tag.name for tag in article.tags), article.site, article.body)
     search.index(session, article.id, title=article.title, body="\n".join(words))
 
@@ -197,7 +197,7 @@ def _check_status(actor: Actor, status: str, *, four_eyes: bool) -> None:
 
 
 def _keep(article: Article, actor: Actor, values: dict[str, Any], now: datetime) -> None:
-    """Keep the text as a revision."""
+    """Store the text as a revision."""
     article.revisions.append(
         Revision(
             number=article.revision,
@@ -210,7 +210,7 @@ def _keep(article: Article, actor: Actor, values: dict[str, Any], now: datetime)
 
 
 def show(article: Article, values: Mapping[str, Any], *, status: str, number: int, now: datetime) -> None:
-    """Let readers see this text, which revision ``number`` keeps, and the files that came with it."""
+    """Show readers the text of revision ``number``, and the files added with it."""
     article.title, article.summary, article.body = values["title"], values["summary"], values["body"]
     article.category, article.site = values["category"], values["site"]
     article.status, article.shown_revision, article.updated_at = status, number, now

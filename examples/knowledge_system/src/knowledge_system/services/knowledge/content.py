@@ -1,4 +1,4 @@
-"""The articles and people that come with the application, and a generator for larger sets."""
+"""Built-in demo articles and users, and a generator for larger data sets."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ Progress = Callable[[int, int], None]
 
 
 def people() -> list[dict[str, str]]:
-    """The demonstration's members of staff."""
+    """Return the demo users."""
     listed: list[dict[str, str]] = json.loads(_content("people.json"))
     return listed
 
 
 def articles() -> list[dict[str, Any]]:
-    """The articles that come with the application, by slug.
+    """Return the built-in articles, sorted by file name.
 
     Raises:
-        ValueError: an article lacks something or names an unknown category, status or person.
+        ValueError: an article lacks a field, or has an unknown category, status or user.
     """
     folder = files("knowledge_system").joinpath("content", "articles")
     known = {person["username"] for person in people()}
@@ -51,10 +51,10 @@ def articles() -> list[dict[str, Any]]:
 def load_people(
     session: Session, *, password: str, now: datetime, progress: Progress = lambda _done, _total: None
 ) -> int:
-    """Add the members of staff who are missing, all with one demonstration password; returns how many."""
+    """Add the missing demo users, all with the demo password; return how many."""
     present = set(session.scalars(select(User.username)))
     missing = [person for person in people() if person["username"] not in present]
-    # Everybody knows this password, so nothing is lost when its hash is made once: the demonstration starts sooner.
+    # The password is publicly known, so one shared hash is no loss, and the demonstration starts sooner.
     known = hash_password(password) if missing else ""
     for done, person in enumerate(missing, 1):
         if person["role"] not in ROLES:
@@ -68,7 +68,7 @@ def load_people(
 def load_articles(
     session: Session, *, search: SearchIndex, progress: Progress = lambda _done, _total: None
 ) -> int:
-    """Add the articles that are missing; returns how many."""
+    """Add the missing articles; return how many."""
     present = set(session.scalars(select(Article.slug).where(Article.slug.is_not(None))))
     authors = _user_ids(session)
     missing = [article for article in articles() if article["slug"] not in present]
@@ -80,15 +80,15 @@ def load_articles(
 
 
 def count_articles(session: Session) -> int:
-    """How many articles there are, of any status."""
+    """Return the number of articles, of any status."""
     return session.scalar(select(func.count(Article.id))) or 0
 
 
 def generate(session: Session, number: int, *, search: SearchIndex, seed: int = 1) -> int:
-    """Add articles made up from the real ones until there are ``number``; returns how many were added."""
+    """Generate variations of the built-in articles until there are ``number``; return how many were added."""
     have = count_articles(session)
     source, authors = articles(), _user_ids(session)
-    chance = random.Random(seed * 1_000_003 + have)  # noqa: S311 - made-up articles, not secrets
+    chance = random.Random(seed * 1_000_003 + have)  # noqa: S311 - generated articles, not secrets
     wanted = max(0, number - have)
     tags: set[str] = set()
     for done in range(1, wanted + 1):

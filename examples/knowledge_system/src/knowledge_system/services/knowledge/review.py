@@ -1,4 +1,4 @@
-"""Steps of the workflow, the queue of what waits for a reviewer, older revisions, what people are told."""
+"""Workflow steps, review queue, older revisions, notices."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["Told", "mark_read", "notices", "notify", "queue", "steps", "take", "
 
 
 class Told(NamedTuple):
-    """What happened to an article, and who is to hear of it."""
+    """An event on an article, and the users to notify."""
 
     article_id: int
     title: str
@@ -42,13 +42,13 @@ def take(
     now: datetime,
     four_eyes: bool,
 ) -> Told:
-    """Take a step about the version that the actor has seen, in one statement that also tests that it is that.
+    """Take a workflow step on the version that the actor has seen; one statement checks and changes its status.
 
-    What is approved goes out with its files, so these too must be those that were seen, if ``files`` says which.
+    Approval also publishes the attachments, so these must be the ones the actor has seen, if ``files`` names them.
 
     Raises:
         Problem: ``not-found``, ``forbidden``, ``own-work``, ``wrong-state``, ``conflict`` with the current
-            revision, or ``invalid`` where the reason is missing.
+            revision, or ``invalid`` if the reason is missing.
     """
     article = article_queries.load_seen(session, actor, article_id, lock=True)
     stored = article_queries.stored(session, article_id)
@@ -99,7 +99,7 @@ def take(
 def _publish(
     session: Session, article: Article, kept: Revision, *, search: SearchIndex, now: datetime
 ) -> None:
-    if kept.body is None:  # the only revision of an article from before texts were kept
+    if kept.body is None:  # the only revision of an article from before texts were stored
         article.confirmed_at = now
         return
     values = {name: getattr(kept, name) for name in articles.TEXT}
@@ -118,7 +118,7 @@ def _readers(session: Session, step: str, actor: Actor, subject: workflow.Subjec
 
 
 def queue(session: Session, actor: Actor) -> list[dict[str, Any]]:
-    """What waits for a reviewer, longest first: everything for reviewers, their own for writers."""
+    """Return the versions waiting for review, longest first: all for reviewers, their own for writers."""
     asked = (
         select(Article, Revision.title, Revision.saved_at, Revision.number)
         .join(
@@ -149,7 +149,7 @@ def queue(session: Session, actor: Actor) -> list[dict[str, Any]]:
 
 
 def steps(session: Session, article_id: int) -> list[dict[str, Any]]:
-    """What was decided about an article and said with it, newest first."""
+    """Return the workflow steps of an article with their comments, newest first."""
     asked = (
         select(Review)
         .where(Review.article_id == article_id)
@@ -171,10 +171,10 @@ def steps(session: Session, article_id: int) -> list[dict[str, Any]]:
 
 
 def text_of(session: Session, actor: Actor, article_id: int, number: int) -> dict[str, Any]:
-    """The whole text of one revision, and who saved it when.
+    """Return the full text of one revision, with its editor and time.
 
     Raises:
-        Problem: ``not-found``, also for a version the actor may not see yet; ``no-text``.
+        Problem: ``not-found``, also if the actor may not see the version yet; ``no-text``.
     """
     seen = article_queries.read(session, actor, article_id)
     entry = next((entry for entry in seen["history"] if entry["revision"] == number), None)
@@ -187,7 +187,7 @@ def text_of(session: Session, actor: Actor, article_id: int, number: int) -> dic
 
 
 def notify(session: Session, actor: Actor, told: Told, *, now: datetime) -> None:
-    """Leave a notice for everybody who is to hear of it."""
+    """Create a notice for each user to notify."""
     session.add_all(
         Notice(
             user_id=reader,
@@ -202,7 +202,7 @@ def notify(session: Session, actor: Actor, told: Told, *, now: datetime) -> None
 
 
 def notices(session: Session, actor: Actor) -> list[dict[str, Any]]:
-    """The newest notices of a person, about what he or she may still see."""
+    """Return the user's newest notices, limited to articles that the user may still see."""
     asked = (
         select(Notice)
         .join(Article, Article.id == Notice.article_id)
@@ -226,7 +226,7 @@ def notices(session: Session, actor: Actor) -> list[dict[str, Any]]:
 
 
 def unread(session: Session, actor: Actor) -> int:
-    """How many notices somebody has not seen."""
+    """Return the number of unread notices."""
     asked = select(func.count(Notice.id)).where(Notice.user_id == actor.id, Notice.read_at.is_(None))
     if not permissions.sees_all(actor):
         asked = asked.join(Article, Article.id == Notice.article_id).where(article_queries.seen_by(actor))
@@ -234,7 +234,7 @@ def unread(session: Session, actor: Actor) -> int:
 
 
 def mark_read(session: Session, actor: Actor, *, now: datetime) -> None:
-    """Somebody has seen all of them."""
+    """Mark all notices of the user as read."""
     session.execute(
         update(Notice).where(Notice.user_id == actor.id, Notice.read_at.is_(None)).values(read_at=now)
     )

@@ -1,4 +1,4 @@
-"""Which search the articles use: the library's, or a plain LIKE where the database area is switched off."""
+"""Article search: the library's full-text search, or ``LIKE`` if the area "db" is disabled."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _MOST_WORDS = 10
 
 
 def literal_conditions(query: str) -> list[ColumnElement[bool]]:
-    """What an index of letters and digits cannot see: words with ``%``, ``_``, ``+``, ``#`` or ``&`` are text.
+    """Return conditions for words with ``%``, ``_``, ``+``, ``#`` or ``&``, which the index does not contain.
 
-    A symbol may stand in the article in its half or its full width.
+    Symbols match in half width and full width.
     """
     narrow = (unicodedata.normalize("NFKC", word) for word in query.split()[:_MOST_WORDS])
     texts = (Article.title, Article.summary, Article.body)
@@ -42,7 +42,7 @@ def literal_conditions(query: str) -> list[ColumnElement[bool]]:
 
 
 def matching(index: SearchIndex, bind: Session | Connection, query: str) -> Select[Any]:
-    """Select ``document_id`` and ``score`` of what matches the query; what only its parts match comes last."""
+    """Select ``document_id`` and ``score`` of the matches; matches of a split compound rank last."""
     compounds = apart(query)
     if not compounds:
         return index.matching(bind, query)
@@ -59,36 +59,36 @@ def _lowered(found: Select[Any], by: int) -> Select[Any]:
 
 
 class SearchIndex(Protocol):
-    """What the articles need of ``mks_hardening.db.JapaneseSearch``."""
+    """The part of ``mks_hardening.db.JapaneseSearch`` that the application uses."""
 
     def index(
         self, bind: Session | Connection, document_id: int, *, title: str | None, body: str | None = None
     ) -> None:
-        """Put a document into the index or replace it."""
+        """Add a document to the index, or replace it."""
         ...
 
     def remove(self, bind: Session | Connection, document_id: int) -> None:
-        """Take a document out of the index."""
+        """Remove a document from the index."""
         ...
 
     def matching(self, bind: Session | Connection, query: str) -> Select[Any]:
-        """Select ``document_id`` and ``score`` of what matches, each word of the query in any spelling."""
+        """Select ``document_id`` and ``score`` of the documents that match each word in any spelling."""
         ...
 
 
 class PlainSearch:
-    """Substring search without an index: no half-width kana, no ranking, and slow on many articles."""
+    """Substring search without an index: no half-width kana, no ranking, slow with many articles."""
 
     def index(
         self, bind: Session | Connection, document_id: int, *, title: str | None, body: str | None = None
     ) -> None:
-        """Nothing to keep."""
+        """Do nothing."""
 
     def remove(self, bind: Session | Connection, document_id: int) -> None:
-        """Nothing to take out."""
+        """Do nothing."""
 
     def matching(self, bind: Session | Connection, query: str) -> Select[Any]:
-        """Articles that hold every word of the query somewhere, in any spelling."""
+        """Select the articles that contain every word of the query in any spelling."""
         del bind
         columns = (Article.id.label("document_id"), literal(0).label("score"))
         found = cast("Select[Any]", select(*columns))

@@ -1,4 +1,4 @@
-"""Tags in one spelling each, and those that go on from what was typed."""
+"""Canonical spelling of tags, and tag suggestions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MOST_SUGGESTIONS = 12
 
 
 def spelt(session: Session, names: Iterable[str]) -> list[str]:
-    """These tags as they were spelt when they first came, each once; new ones are kept as they are."""
+    """Return the tags in their canonical (first used) spelling, without duplicates; new ones are registered."""
     first: dict[str, str] = {}
     for name in names:
         first.setdefault(key_of(name), name)
@@ -30,18 +30,18 @@ def spelt(session: Session, names: Iterable[str]) -> list[str]:
     missing = [{"key": key, "name": name} for key, name in first.items() if key not in known]
     if missing:
         add_missing(session, Tag, missing)
-        # Of two people who bring the same tag at once, the second takes over the spelling of the first.
+        # If two users add the same tag at once, the second gets the spelling of the first.
         known = _known(session, first)
     return [known[key] for key in first]
 
 
 def kept_spelling(name: str) -> Select[Any]:
-    """Selects the spelling that stands in the articles, for a filter."""
+    """Select the canonical spelling of a tag, for a filter."""
     return select(Tag.name).where(Tag.key == key_of(name))
 
 
 def suggestions(session: Session, begun: str) -> list[dict[str, Any]]:
-    """Tags of published articles that hold what was typed, those that begin with it first, most used first."""
+    """Return tags of published articles that contain the text; prefix matches first, then by number of articles."""
     key = key_of(begun.strip())
     number = func.count(Article.id).label("number")
     asked = (

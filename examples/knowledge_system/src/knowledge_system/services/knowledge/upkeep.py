@@ -1,4 +1,4 @@
-"""Whether articles still hold: what nobody has confirmed for too long, and whom to remind of it, not too often."""
+"""Overdue articles, which nobody has confirmed for too long, and reminders to their authors."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _MOST_IN_A_MAIL = 50
 
 
 class Reminder(NamedTuple):
-    """The articles that one author is to look at again."""
+    """The overdue articles of one author."""
 
     author_id: int
     titles: tuple[str, ...]
 
 
 def overdue(session: Session, actor: Actor, *, now: datetime) -> list[dict[str, Any]]:
-    """Published articles to confirm, longest overdue first: all for reviewers, their own for writers."""
+    """Return published articles to confirm, longest overdue first: all for reviewers, their own for writers."""
     asked = (
         select(Article)
         .where(_is_overdue(now))
@@ -52,7 +52,7 @@ def overdue(session: Session, actor: Actor, *, now: datetime) -> list[dict[str, 
 
 
 def remind(session: Session, *, now: datetime) -> list[Reminder]:
-    """Leave a notice about each overdue article for its author, unless there is one of the last month."""
+    """Create a notice for the author of each overdue article, unless there is one from the last 30 days."""
     told = exists().where(
         Notice.article_id == Article.id,
         Notice.user_id == Article.author_id,

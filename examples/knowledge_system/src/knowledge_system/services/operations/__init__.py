@@ -1,1 +1,1 @@
-"""How the application does: what each process counts, kept for a day, and what an administrator asks of it."""
+"""Operational metrics: counts of each process, stored for a day, and the overview for administrators."""

@@ -1,4 +1,4 @@
-"""The newest backup, as ``mks-deploy backup`` leaves it, for whoever asks: a migration, the check, the page."""
+"""The newest backup made by ``mks-deploy backup``, for migrations, the check and the operations page."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ __all__ = ["NewestBackup", "newest_backup"]
 
 
 class NewestBackup(NamedTuple):
-    """When it was made, in seconds since the epoch (``None``: there is none), and whether that is soon enough."""
+    """When the backup was made, in seconds since the epoch (``None`` if there is none), and whether it is fresh."""
 
     made_at: float | None
     fresh: bool
 
 
 def newest_backup(settings: AppSettings, *, now: float) -> NewestBackup:
-    """The newest backup that was written whole: the mark in it is written last, and carries the time."""
+    """Return the newest complete backup; its marker file is written last, and its mtime is the backup's time."""
     folder = settings.backups
     marks = () if folder is None else folder.glob("[0-9]*/complete")
-    # One from the future was made while the clock was wrong, and would be fresh until then.
+    # A timestamp in the future stems from a wrong clock, and would count as fresh until then.
     made_at = max((at for mark in marks if (at := mark.stat().st_mtime) <= now), default=None)
     return NewestBackup(made_at, made_at is not None and now - made_at <= settings.backup_max_age)

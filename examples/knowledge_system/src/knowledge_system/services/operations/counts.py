@@ -1,4 +1,4 @@
-"""What one process counts in one minute, as plain numbers that can be added up."""
+"""Metrics of one process for one minute, as numbers that can be added up."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["STEPS", "Counts", "SlowStatement"]
 
 STEPS: Final = (5, 10, 20, 40, 60, 80, 100, 150, 200, 300, 500, 800, 1200, 2000, 5000, 10_000)
-"""Upper bounds of response times in milliseconds; a request that takes longer counts as the last."""
+"""Upper bounds of the response time buckets in milliseconds; slower requests count in the last one."""
 _MOST_SLOW: Final = 10
 _MOST_WHOSE: Final = 50
 _COUNTERS: Final = ("cache", "refused", "near", "whose", "alerts", "sign_ins", "sessions")
@@ -22,7 +22,7 @@ _COUNTERS: Final = ("cache", "refused", "near", "whose", "alerts", "sign_ins", "
 
 @dataclass(slots=True)
 class SlowStatement:
-    """A statement that was slow: how often, how slow at worst, its text without values, where it was asked."""
+    """A slow statement: number of calls, longest duration, text without values, caller."""
 
     calls: int
     longest_ms: float
@@ -32,22 +32,22 @@ class SlowStatement:
 
 @dataclass(slots=True)
 class Counts:
-    """Sums of one minute of one process, or of many.
+    """Sums over one minute of one process, or over many.
 
     Attributes:
-        requests: answered, probes apart.
-        failures: answered with a status from 500.
-        times: requests by the step of their response time.
-        cache: reads by outcome.
-        refused: hits beyond a limit, by group.
-        near: hits that came close to one, by group.
-        whose: the same by what is known of whose they are, see ``Whose``.
-        alerts: by channel and state.
-        sign_ins: by outcome.
-        sessions: by what became of them.
-        due: tasks that waited, at most; ``None`` where nobody looked.
-        dead: tasks that are given up, at most.
-        slow: statements by fingerprint.
+        requests: requests without health probes.
+        failures: responses with a status of 500 or higher.
+        times: requests per response time bucket.
+        cache: cache reads by outcome.
+        refused: requests rejected by a rate limit, by group.
+        near: hits close to a rate limit, by group.
+        whose: hits close to a rate limit, by user and client; see ``Whose``.
+        alerts: alerts by channel and state.
+        sign_ins: sign-in events by outcome.
+        sessions: session changes by kind.
+        due: maximum number of waiting tasks; ``None`` if unknown.
+        dead: maximum number of failed tasks; ``None`` if unknown.
+        slow: slow statements by fingerprint.
     """
 
     requests: int = 0
@@ -65,19 +65,19 @@ class Counts:
     slow: dict[str, SlowStatement] = field(default_factory=dict)
 
     def request(self, status: int, duration_ms: float) -> None:
-        """One more request was answered."""
+        """Count a finished request."""
         self.requests += 1
         self.failures += status >= 500
         self.times[min(bisect_left(STEPS, duration_ms), len(STEPS) - 1)] += 1
 
     def came_near(self, whose: Whose) -> None:
-        """A hit came close to a limit; of too many clients in a minute the first ones are kept."""
+        """Count a hit close to a rate limit; beyond a maximum per minute, new clients are not recorded."""
         self.near[whose.group] += 1
         if whose.text in self.whose or len(self.whose) < _MOST_WHOSE:
             self.whose[whose.text] += 1
 
     def statement(self, fingerprint: str, *, told: SlowStatement) -> None:
-        """A statement was slow; of too many different ones in a minute the first ones are kept."""
+        """Count a slow statement; beyond a maximum per minute, new statements are not recorded."""
         known = self.slow.get(fingerprint)
         if known is not None:
             known.calls += told.calls
@@ -86,12 +86,12 @@ class Counts:
             self.slow[fingerprint] = told
 
     def queue(self, due: int | None, dead: int | None) -> None:
-        """Somebody has looked at the queue of tasks, which is one for all processes."""
+        """Record the length of the task queue, which all processes share."""
         self.due = _larger(self.due, due)
         self.dead = _larger(self.dead, dead)
 
     def quantile(self, share: float) -> int | None:
-        """The time within which so many requests were answered, rounded up to a step; ``None`` without any."""
+        """Return the response time quantile for ``share``, rounded up to a bucket; ``None`` without requests."""
         wanted, seen = share * self.requests, 0
         for bound, number in zip(STEPS, self.times, strict=True):
             seen += number
@@ -101,18 +101,18 @@ class Counts:
 
     @property
     def hit_rate(self) -> float | None:
-        """Share of reads that the cache had, 0 to 1; ``None`` without any."""
+        """Share of cache reads that were hits, 0 to 1; ``None`` without reads."""
         found = self.cache["hit"] + self.cache["stale"]
         reads = found + self.cache["miss"]
         return found / reads if reads else None
 
     @property
     def slow_calls(self) -> int:
-        """How many statements were slow."""
+        """Number of slow statement executions."""
         return sum(each.calls for each in self.slow.values())
 
     def add(self, other: Counts) -> None:
-        """Take those of another minute or process in."""
+        """Add the counts of another minute or process."""
         self.requests += other.requests
         self.failures += other.failures
         self.times = [mine + theirs for mine, theirs in zip(self.times, other.times, strict=True)]
@@ -124,7 +124,7 @@ class Counts:
             self.statement(fingerprint, told=copy)
 
     def as_json(self) -> dict[str, Any]:
-        """The numbers for the database."""
+        """Return the numbers as JSON, for the database."""
         return {
             "requests": self.requests,
             "failures": self.failures,
@@ -145,13 +145,13 @@ class Counts:
 
     @classmethod
     def from_json(cls, kept: dict[str, Any]) -> Self:
-        """The numbers from the database."""
+        """Restore the numbers from JSON."""
         return cls(
             requests=kept["requests"],
             failures=kept["failures"],
             times=list(kept["times"]),
             slow={key: SlowStatement(*each) for key, each in kept["slow"].items()},
-            # A row of the release before may lack one.
+            # Rows written by the previous release may lack a field.
             due=kept.get("due"),
             dead=kept.get("dead"),
             **{name: Counter(kept.get(name, {})) for name in _COUNTERS},
@@ -159,7 +159,7 @@ class Counts:
 
     @classmethod
     def total(cls, each: Iterable[Counts]) -> Self:
-        """All of them together."""
+        """Return the sum of all counts."""
         found = cls()
         for counts in each:
             found.add(counts)

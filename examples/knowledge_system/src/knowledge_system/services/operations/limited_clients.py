@@ -1,4 +1,4 @@
-"""Whose hits came close to a limit: the account and the client, as far as the counted key names them."""
+"""Users and clients close to a rate limit, as far as the limiter's key names them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ __all__ = ["Whose"]
 
 _USER: Final = re.compile(r"user[: ]([0-9]{1,12})")
 _BY_CLIENT_AND_USER: Final = "auth_2fa_verify"
-"""Its keys end in the id of a user; those of passwords end in what was typed as a name, which is never shown."""
+"""Its keys end in a user id; password keys end in the name as typed, which is never shown."""
 
 
 class Whose(NamedTuple):
-    """A group of limits, a user id and an address or network; empty where the key does not name one."""
+    """A rate-limit group, a user id and an address or network; empty if the key does not contain it."""
 
     group: str
     user: str
@@ -22,7 +22,7 @@ class Whose(NamedTuple):
 
     @classmethod
     def of(cls, group: str, key: str) -> Self:
-        """What may be shown of a key."""
+        """Extract the displayable parts of a key."""
         if found := _USER.fullmatch(key):
             return cls(group, found[1], "")
         first, _, rest = key.removeprefix("client:").partition(" ")
@@ -31,12 +31,12 @@ class Whose(NamedTuple):
 
     @classmethod
     def from_text(cls, text: str) -> Self:
-        """From what ``text`` gave."""
+        """Parse the result of ``text``."""
         return cls(*text.split("\t"))
 
     @property
     def text(self) -> str:
-        """As one text, to be counted and kept."""
+        """Text form, for counting and storing."""
         return "\t".join(self)
 
 

@@ -1,4 +1,4 @@
-"""What an administrator sees of a span of time: series for the plots, sums, slow statements with their plans."""
+"""Overview of a time range for administrators: series for the plots, totals, slow statements with their plans."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MOST_SLOW = 8
 
 
 class Overview(NamedTuple):
-    """Counts by step of time, oldest first, and all together."""
+    """Counts per time step, oldest first, and their total."""
 
     moments: list[datetime]
     each: list[Counts]
@@ -30,14 +30,14 @@ class Overview(NamedTuple):
 
     @property
     def slowest(self) -> list[SlowStatement]:
-        """The statements that were slow, the slowest first."""
+        """The slow statements, slowest first."""
         return sorted(self.total.slow.values(), key=lambda each: -each.longest_ms)[:_MOST_SLOW]
 
 
 def overview(
     samples: list[tuple[datetime, Counts]], *, now: datetime, hours: int, step: timedelta
 ) -> Overview:
-    """The samples of the last hours in equal steps; a step without any counts nothing."""
+    """Group the samples of the last hours into equal time steps; a step without samples is empty."""
     size = step.total_seconds()
     last = now.timestamp() // size
     first = int(last - hours * 3600 / size) + 1
@@ -51,9 +51,9 @@ def overview(
 
 
 def plan_of(engine: Engine, statement: str) -> str | None:
-    """How the database would carry a slow statement out, for any values; ``None`` where it does not say.
+    """Return the generic plan of a slow statement; ``None`` if the database does not provide one.
 
-    It is a statement that the application has sent, without its values, and is not carried out.
+    The statement was sent by the application; it is explained without its values, and not executed.
     """
     if ";" in statement or not statement.startswith(("select", "with", "update", "delete", "insert")):
         return None
@@ -66,19 +66,19 @@ def plan_of(engine: Engine, statement: str) -> str | None:
 
 
 def _generic_plan(engine: Engine, statement: str) -> str:
-    """PostgreSQL's plan for any values; nothing is carried out."""
+    """Return PostgreSQL's generic plan, without executing the statement."""
     places = statement.count("?")
     numbers = iter(range(1, places + 1))
     asked = re.sub(r"\?", lambda _: f"${next(numbers)}", statement)
     values = ", ".join(["NULL"] * places)
     with engine.connect() as connection, closing(connection.connection.cursor()) as cursor:
-        try:  # past SQLAlchemy, which would send values, be they none
+        try:  # bypasses SQLAlchemy, which would always send parameters
             cursor.execute("SET LOCAL plan_cache_mode = force_generic_plan")
             cursor.execute(f"PREPARE slow_statement AS {asked}")
             cursor.execute(f"EXPLAIN (COSTS OFF) EXECUTE slow_statement{f'({values})' if values else ''}")
             lines = [str(line) for (line,) in cursor.fetchall()]
             cursor.execute("DEALLOCATE slow_statement")
         except BaseException:
-            connection.invalidate()  # what was prepared outlives the transaction, not the connection
+            connection.invalidate()  # prepared statements survive the transaction, but not the connection
             raise
     return "\n".join(lines)

@@ -1,8 +1,8 @@
-"""Counts of every process, minute by minute, kept for a day in the database.
+"""Metrics of all processes per minute, stored in the database for a day.
 
-In the database and not in Redis: all workers are shown together wherever there are several, also without Redis, and
-when Redis is away is when one looks. It costs a row for each process and minute that saw anything; whoever writes
-one removes those of the day before, so the table stays a ring. Minutes that the database does not take wait.
+They are stored in the database, not in Redis: this covers all workers in installations without Redis too, and an
+outage of Redis is when the metrics are needed. It costs one row per process and active minute; each write deletes
+rows older than a day, so the table does not grow. Minutes that cannot be written are retried.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ __all__ = ["KEPT", "Samples"]
 KEPT: Final = timedelta(hours=24)
 _EVERY: Final = 60
 _MOST_WAITING: Final = 120
-"""Minutes that wait for a database that is away; older ones are forgotten."""
+"""Minutes retained while the database is unavailable; the oldest are dropped."""
 _LONGEST_TEXT: Final = 600
 _PROBES: Final = frozenset({"/livez", "/readyz", "/healthz"})
 
@@ -53,14 +53,14 @@ _log = logging.getLogger(__name__)
 
 
 class Samples(logging.Handler):
-    """Counts the library's events of this process, and reads what all of them have counted.
+    """Counts the library's events of this process, and reads the counts of all processes.
 
-    A handler too, of the library's records of slow statements: the event names a statement by its fingerprint, and
-    only the record has its text.
+    Also a logging handler for the library's slow-statement records: the event identifies a statement only by its
+    fingerprint, and the record has its text.
 
     Args:
-        sessions: makes database sessions.
-        clock: the application's.
+        sessions: factory of database sessions.
+        clock: clock of the application.
     """
 
     def __init__(self, sessions: sessionmaker[Session], *, clock: Clock) -> None:
@@ -73,7 +73,7 @@ class Samples(logging.Handler):
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Count from now on."""
+        """Count events while the context is open."""
         logger = logging.getLogger("mks_hardening.db")
         add_observer(self.observe)
         logger.addHandler(self)
@@ -85,7 +85,7 @@ class Samples(logging.Handler):
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Write once a minute, on a thread of its own, and at the end."""
+        """Write once a minute on a background thread, and once on exit."""
         over = threading.Event()
 
         def run() -> None:
@@ -125,7 +125,7 @@ class Samples(logging.Handler):
                     pass
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep the text of a slow statement."""
+        """Record the text of a slow statement."""
         fingerprint, text = getattr(record, "fingerprint", ""), getattr(record, "statement", "")
         if not fingerprint or not text:
             return
@@ -139,7 +139,7 @@ class Samples(logging.Handler):
             self._now().statement(fingerprint, told=told)
 
     def write(self) -> None:
-        """Write what was counted since the last time; what cannot be written waits."""
+        """Write the pending counts; if the database is unavailable, they stay pending."""
         now = self._minute()
         with self._guard:
             waiting = {minute: counts.as_json() for minute, counts in self._minutes.items()}
@@ -158,7 +158,7 @@ class Samples(logging.Handler):
                     self._minutes.pop(minute, None)
 
     def read(self, *, last: timedelta) -> list[tuple[datetime, Counts]]:
-        """Counts of each minute of all processes, oldest first; a minute may come several times."""
+        """Return the counts per minute of all processes, oldest first; one entry per process and minute."""
         since = self._minute() - last
         with self._sessions() as session:
             found = session.execute(
@@ -170,7 +170,7 @@ class Samples(logging.Handler):
         return datetime.fromtimestamp(self._clock.time() // 60 * 60, UTC)
 
     def _now(self) -> Counts:
-        if self._pid != os.getpid():  # a fork has its parent's numbers, which the parent tells
+        if self._pid != os.getpid():  # after a fork, drop the parent's counts, which the parent writes itself
             self._pid, self._minutes = os.getpid(), {}
         minute = self._minute()
         if minute not in self._minutes:
