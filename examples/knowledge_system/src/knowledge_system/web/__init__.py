@@ -1,1 +1,1 @@
-"""Pages for people: HTML that works without JavaScript."""
+"""Web layer: HTML pages that work without JavaScript, and what they share with the JSON API."""

@@ -1,7 +1,7 @@
-"""Who may call what: one table for all pages and endpoints. What does not stand in it is refused.
+"""Access control by endpoint: one table for all pages and API routes; anything not listed is denied.
 
-It is asked before every view. Which article somebody may see or change is asked again where the article is read
-(``rules.py``), so that no new way to an object goes round its rules.
+It is checked before every view. Whether a user may see or change a particular article is checked again where the
+article is read (``domain/permissions.py``), so that a new route cannot bypass these rules.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Who = Literal["anybody", "members", "writers", "reviewers", "administrators", "o
 
 POLICY: Final[dict[str, Who]] = {
     "static": "anybody",
-    # Getting in, and what mailed links lead to.
+    # Sign-in, and the targets of mailed links.
     "account.sign_in_form": "anybody",
     "account.sign_in": "anybody",
     "account.code_form": "anybody",
@@ -42,11 +42,11 @@ POLICY: Final[dict[str, Who]] = {
     "passkeys.code_options": "anybody",
     "passkeys.sign_in_options": "anybody",
     "passkeys.signing_in": "anybody",
-    # What a browser keeps for when there is no network; it says nothing of anybody.
+    # Cached by browsers for offline use; contains no personal data.
     "offline.manifest": "anybody",
     "offline.worker": "anybody",
     "offline.shelf": "anybody",
-    # Whole blueprints, but for the views above and below.
+    # Whole blueprints, except the views listed separately.
     "account": "members",
     "mailed": "members",
     "passkeys": "members",
@@ -66,10 +66,10 @@ POLICY: Final[dict[str, Who]] = {
     "operations": "administrators",
     "task_admin": "administrators",
     "demo": "administrators",
-    # Programs: each row of ``api/route_table.py`` says who, and the first look is at the token.
+    # API: each row of ``api/route_table.py`` has its own setting, because the token is checked first.
     "api": "own table",
 }
-"""By endpoint, else by blueprint."""
+"""Required role by endpoint, or by blueprint."""
 
 BEFORE_FACTOR: Final = frozenset(
     {
@@ -79,22 +79,22 @@ BEFORE_FACTOR: Final = frozenset(
         *("api.auth.request_reset", "api.auth.reset_password", "api.sessions.listing", "api.sessions.ending"),
     }
 )
-"""What somebody can still do whose role asks for a second factor that is not set up: things of the own account."""
+"""Endpoints available to users whose role requires a second factor that is not set up: their own account only."""
 
 
 def install(app: Flask) -> None:
-    """Ask the table before every view; after whoever finds out by a token who asks."""
+    """Check the table before every view, after the bearer token was read."""
     app.before_request(_check)
 
 
 def asked_of(endpoint: str) -> Who | None:
-    """Who may call an endpoint; ``None``: nobody."""
+    """Return who may call an endpoint; ``None`` means nobody."""
     return POLICY.get(endpoint) or POLICY.get(endpoint.partition(".")[0])
 
 
 def _check() -> Response | None:
     endpoint = request.endpoint
-    if endpoint is None:  # there is no such page, which its own answer says
+    if endpoint is None:  # no such page: handled as 404
         return None
     who = asked_of(endpoint)
     if who is None:
@@ -119,7 +119,7 @@ def _check_role(who: Who) -> None:
 
 
 def _ask_for_factor() -> Response | None:
-    """Send people to the page where a second factor is set up, if their role asks for one and they have none."""
+    """Redirect users to the second-factor page if their role requires one and they have none."""
     actor = current_request.actor_or_none()
     endpoint = request.endpoint or ""
     if actor is None or not BEFORE_FACTOR.isdisjoint({endpoint, endpoint.partition(".")[0]}):

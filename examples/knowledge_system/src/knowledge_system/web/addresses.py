@@ -1,4 +1,4 @@
-"""One page has one address: numbers of decimal ASCII digits, one slash at the beginning."""
+"""Canonical URLs: ids in ASCII decimal digits, a single leading slash."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ __all__ = ["install"]
 
 
 class AsciiInteger(IntegerConverter):
-    """A digit of a regular expression is one of any script; an id has only these ten, and no sign."""
+    """Matches ids in ASCII digits without a sign; the regular expression's own digit class matches any script."""
 
     regex = "(?:0|[1-9][0-9]{0,9})"
 
 
 def install(app: Flask) -> None:
-    """Let ``<int:...>`` take nothing else, and no path begin with two slashes; before any rule is added."""
+    """Restrict ``<int:...>`` and reject paths with two leading slashes; must run before any route is added."""
     app.url_map.converters["int"] = AsciiInteger
     app.before_request(_check)
 
 
 def _check() -> None:
-    # Flask drops all but one; whoever decides by path in front of it would judge another than is answered.
+    # Flask collapses them: a proxy that decides by path would check another path than the one served.
     if request.environ.get("PATH_INFO", "").startswith("//"):
         raise Problem("not-found")

@@ -1,4 +1,4 @@
-"""What every answer under ``/api/`` says, whoever gave it: where limits stand, and how to authenticate."""
+"""Headers of every response below ``/api/``, including errors: rate limits and authentication."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ __all__ = ["HERE", "OPEN_GROUP", "add"]
 
 HERE: Final = "/api/"
 OPEN_GROUP: Final = "api_open"
-"""What requests count in that match no route, or come from nobody."""
+"""Group that counts requests that match no route or are not authenticated."""
 
 
 def add(response: Response) -> None:
-    """Write the fields; those of limits unless the adapter will.
+    """Add the headers; the rate-limit headers only if the library's Flask adapter does not add them.
 
-    What was refused before it was counted is not counted now.
+    A request that was rejected before it was counted is not counted here.
     """
     if not request.path.startswith(HERE):
         return
-    if response.status_code == 401:  # RFC 6750, 3
+    if response.status_code == 401:  # RFC 6750, section 3
         refused = ', error="invalid_token"' if "Authorization" in request.headers else ""
         response.headers["WWW-Authenticate"] = f'Bearer realm="knowledge"{refused}'
     limiter = current_request.parts().limiter
@@ -34,5 +34,5 @@ def add(response: Response) -> None:
         decision = g.get("limit") or limiter.test(
             OPEN_GROUP, f"client:{client_key(current_request.address())}"
         )
-        if response.status_code != 429 or not decision.allowed:  # or another limit has refused
+        if response.status_code != 429 or not decision.allowed:  # else another limit rejected the request
             response.headers.update(rate_limit_headers(decision))

@@ -1,4 +1,4 @@
-"""Changes that pages and endpoints share: one transaction, tried again when it lost; then the cache forgets."""
+"""Write operations shared by pages and API: one retried transaction each, followed by cache invalidation."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ __all__ = [
 R = TypeVar("R")
 
 _OF_STEP: Final[dict[str, Event]] = {"approve": "publish", "retire": "retire"}
-"""What a step of the workflow is to those who watch."""
+"""Workflow steps that notify subscribers, with their event."""
 
 
 def create_article(values: dict[str, Any]) -> int:
-    """Add an article; returns its id."""
+    """Create an article; return its id."""
     services, actor, now = current_request.parts(), current_request.actor(), current_request.now()
 
     def create(session: Session) -> int:
@@ -71,7 +71,7 @@ def create_article(values: dict[str, Any]) -> int:
 
 
 def save_article(article_id: int, values: dict[str, Any]) -> None:
-    """Save an edit made on top of ``values["revision"]``."""
+    """Save an edit based on ``values["revision"]``."""
     services, actor, now = current_request.parts(), current_request.actor(), current_request.now()
     revision = values["revision"]
 
@@ -100,7 +100,7 @@ def save_article(article_id: int, values: dict[str, Any]) -> None:
 
 
 def delete_article(article_id: int, revision: int | None) -> None:
-    """Remove an article for good, as it was at ``revision`` unless that is None."""
+    """Delete an article if it is still at ``revision``; ``None`` matches any revision."""
     services, actor = current_request.parts(), current_request.actor()
     _transaction(
         lambda session: articles.delete(
@@ -112,7 +112,7 @@ def delete_article(article_id: int, revision: int | None) -> None:
 
 
 def take_step(article_id: int, *, step: str, revision: int, comment: str, files: str) -> None:
-    """Take a step of the workflow and tell whom it concerns, in the application and by mail, all or nothing."""
+    """Take a workflow step, and notify users in the application and by mail, in one transaction."""
     services, actor, now = current_request.parts(), current_request.actor(), current_request.now()
     link = f"{request.url_root}articles/{article_id}"
 
@@ -150,7 +150,7 @@ def take_step(article_id: int, *, step: str, revision: int, comment: str, files:
 
 
 def restore(article_id: int, number: int, *, on: int) -> None:
-    """Save the text of an older revision as a draft, on top of revision ``on``."""
+    """Save the text of an older revision as a draft, based on revision ``on``."""
     services, actor, now = current_request.parts(), current_request.actor(), current_request.now()
 
     def save(session: Session) -> None:
@@ -165,13 +165,13 @@ def restore(article_id: int, number: int, *, on: int) -> None:
 
 
 def mark_notices_read() -> None:
-    """The person has seen his or her notices."""
+    """Mark the user's notices as read."""
     actor, now = current_request.actor(), current_request.now()
     _transaction(lambda session: review.mark_read(session, actor, now=now))
 
 
 def add_comment(article_id: int, body: str) -> int:
-    """Add a remark and tell the author by mail, both or neither; returns its id."""
+    """Add a comment and mail the author, in one transaction; return the id of the comment."""
     actor, now, background = (
         current_request.actor(),
         current_request.now(),
@@ -196,7 +196,7 @@ def add_comment(article_id: int, body: str) -> int:
 
 
 def attach(article_id: int, files: Callable[[], Sequence[tuple[str, bytes]]]) -> list[dict[str, Any]]:
-    """Attach files to an article, all or none; they are read only from somebody who may."""
+    """Attach files to an article, all or none; ``files`` is called only after the permission check."""
     services, actor, now = current_request.parts(), current_request.actor(), current_request.now()
     with services.sessions() as session:
         attaching.check_room(session, actor, article_id)
@@ -215,7 +215,7 @@ def attach(article_id: int, files: Callable[[], Sequence[tuple[str, bytes]]]) ->
 
 
 def detach(article_id: int, attachment_id: int) -> None:
-    """Take a file away from an article; who changes what waits that way counts among those who wrote it."""
+    """Remove a file from an article; changing an unapproved version this way makes the user one of its writers."""
     actor, now = current_request.actor(), current_request.now()
 
     def remove(session: Session) -> str:
@@ -232,7 +232,7 @@ def detach(article_id: int, attachment_id: int) -> None:
 
 
 def import_articles(bundle: bytes) -> list[int]:
-    """Add the articles of a bundle as drafts of this person, all or none; returns their ids."""
+    """Import the articles of a bundle as drafts of the user, all or none; return their ids."""
     services, actor, now = current_request.parts(), current_request.actor(), current_request.now()
     if not permissions.sees_all(actor):
         raise Problem("forbidden")
@@ -245,10 +245,10 @@ def import_articles(bundle: bytes) -> list[int]:
 
 
 def request_report(values: dict[str, Any]) -> str:
-    """Enqueue a report; returns the id of its task, which is the same when a form is sent twice.
+    """Enqueue a report; return the id of its task, which is the same if a form is submitted twice.
 
     Raises:
-        Problem: ``invalid`` for a month or site that does not exist.
+        Problem: ``invalid`` if the month or site does not exist.
     """
     background, actor, now = current_request.background(), current_request.actor(), current_request.now()
     link, language = f"{request.url_root}reports", current_request.language()
@@ -270,7 +270,7 @@ def request_report(values: dict[str, Any]) -> str:
 
 
 def register(values: dict[str, Any]) -> Actor:
-    """Add a member of staff, and invite who has no password yet."""
+    """Add a user; send an invitation if there is no password."""
     now = current_request.now()
     if not values["password"] and not credentials.can_invite():
         raise Problem("invalid", faults=[FieldFault("password", "missing")])
@@ -284,7 +284,7 @@ def register(values: dict[str, Any]) -> Actor:
 
 
 def change_account(username: str, values: dict[str, Any]) -> None:
-    """Change an account; whoever is put out of use is signed out everywhere at once."""
+    """Change an account; deactivating it ends all of its sessions immediately."""
     actor, active = current_request.actor(), values["active"] == "on"
     changed = {**values, "active": active}
 
@@ -294,28 +294,28 @@ def change_account(username: str, values: dict[str, Any]) -> None:
         return Fact("account.change", f"user {username}", told)
 
     before = _transaction(lambda session: accounts.change(session, actor, username, **changed), fact)
-    if not active:  # once it is committed: a sign-in that is under way looks at the account again
+    if not active:  # after the commit: a concurrent sign-in checks the account again
         current_request.parts().sign_in.sign_out_disabled(
             str(before.user_id), actor=str(actor.id), reason="the account was deactivated"
         )
-    current_request.parts().catalogue.forget_all()  # the name stands on articles, below remarks and in lists
+    current_request.parts().catalogue.forget_all()  # the name is shown on articles, comments and lists
 
 
 def choose_language(language: str) -> None:
-    """Keep the language in which the person wants pages and mails."""
+    """Store the user's language for pages and mails."""
     actor = current_request.actor()
     if actor.language != language:
         _transaction(lambda session: accounts.set_language(session, actor.id, language))
 
 
 def favour(article_id: int, *, on: bool) -> None:
-    """Keep an article among the favourites, or no longer."""
+    """Add or remove a favourite."""
     actor, now = current_request.actor(), current_request.now()
     _transaction(lambda session: following.favour(session, actor, article_id, on=on, now=now))
 
 
 def watch(kind: str, subject: str, *, on: bool) -> None:
-    """Hear of an article, a tag or a site, or no longer."""
+    """Subscribe to or unsubscribe from an article, tag or site."""
     actor, now = current_request.actor(), current_request.now()
     _transaction(lambda session: following.watch(session, actor, kind, subject, on=on, now=now))
 
@@ -323,7 +323,7 @@ def watch(kind: str, subject: str, *, on: bool) -> None:
 def _tell_watchers(
     session: Session, article_id: int, event: Event, *, said: str = "", told: tuple[int, ...] = ()
 ) -> None:
-    """In the application and by mail, with the change that they hear of."""
+    """Notify subscribers in the application and by mail, in the transaction of the change."""
     actor, background = current_request.actor(), current_request.parts().background
     title, readers = following.tell_watchers(
         session, actor, article_id, event, said=said, told=told, now=current_request.now()
@@ -336,18 +336,18 @@ def _tell_watchers(
 
 
 def once(key: str, fingerprint: str, work: Callable[[], str]) -> tuple[str, bool]:
-    """Carry out what may be sent again.
+    """Run an operation once per idempotency key.
 
     Args:
-        key: the same for every repetition.
-        fingerprint: digest of what is asked for.
-        work: makes the change, and says what is answered.
+        key: idempotency key, equal for every retry.
+        fingerprint: digest of the request.
+        work: runs the operation and returns the response to store.
 
     Returns:
-        What was answered the first time, and whether that was before.
+        The response of the first run, and whether it was stored before.
 
     Raises:
-        Problem: as ``calls.claim``, and whatever the work raises.
+        Problem: as in ``idempotency.claim``, and whatever ``work`` raises.
     """
     sessions = current_request.parts().sessions
     mine = idempotency.claim(
@@ -370,7 +370,7 @@ def _of_article(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _transaction(change: Callable[[Session], R], told: Callable[[R], Fact] | None = None) -> R:
-    """Make a change, and in the same transaction its entry in the audit log."""
+    """Run a change and its audit entry in one transaction, retried on serialization failures."""
     sessions, claim = current_request.parts().sessions, g.get("claim")
     actor, now, client = current_request.actor(), current_request.now(), current_request.address()
 

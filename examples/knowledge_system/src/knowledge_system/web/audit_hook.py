@@ -1,4 +1,4 @@
-"""What a request did around signing in goes into the audit log before its answer goes out."""
+"""Writes the audit entries for sign-in events before the response is sent."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["install"]
 
 
 def install(app: Flask) -> None:
-    """Collect from the first look at a request to its answer; before anything else looks at it."""
+    """Collect entries during each request; must be installed before all other request hooks."""
     trail = app.extensions["knowledge"].trail
 
     @app.before_request

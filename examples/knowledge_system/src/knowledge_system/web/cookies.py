@@ -1,4 +1,4 @@
-"""The cookies beside the session's: a sign-in under way, a device that is known, and a language."""
+"""Cookies besides the session cookie: sign-in challenge, passkey challenge, remembered device, language."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ __all__ = ["CHALLENGE", "DEVICE", "LANGUAGE", "PASSKEY", "forget", "keep", "kept
 
 CHALLENGE: Final = ("knowledge_challenge", 300)
 PASSKEY: Final = ("knowledge_passkey", 300)
-"""A browser that is asked for a passkey in the place of name and password: whose it is nobody knows yet."""
+"""A browser that signs in with a passkey instead of name and password; the user is not known yet."""
 DEVICE: Final = ("knowledge_device", 90 * 86_400)
 LANGUAGE: Final = ("knowledge_language", 400 * 86_400)
 
 
 def kept(cookie: tuple[str, int]) -> str | None:
-    """What the browser sent."""
+    """Return the value sent by the browser."""
     return request.cookies.get(_name(cookie))
 
 
 def keep(cookie: tuple[str, int], value: str | None) -> None:
-    """Let the answer set the cookie; without a value it sets none."""
+    """Set the cookie on the response, if there is a value."""
     if value is not None:
         _answer_with(cookie, value, cookie[1])
 
 
 def forget(cookie: tuple[str, int]) -> None:
-    """Let the answer take the cookie back."""
+    """Delete the cookie on the response."""
     if kept(cookie) is not None:
         _answer_with(cookie, "", 0)
 
@@ -45,5 +45,5 @@ def _answer_with(cookie: tuple[str, int], value: str, seconds: int) -> None:
 
 
 def _name(cookie: tuple[str, int]) -> str:
-    """No other host and no plain http may set it (RFC 6265bis, 4.1.3.2), but on a laptop without TLS."""
+    """Add the ``__Host-`` prefix (RFC 6265bis, 4.1.3.2), except without TLS on a development machine."""
     return f"__Host-{cookie[0]}" if request.is_secure else cookie[0]

@@ -1,4 +1,4 @@
-"""What the current request is about: who asks, in which language, with which session."""
+"""Context of the current request: user, language, session, rate limits."""
 
 from __future__ import annotations
 
@@ -47,22 +47,22 @@ __all__ = [
 ]
 
 ONCE = "once"
-"""The field that tells a form which is sent twice from two that say the same."""
+"""Form field that distinguishes a resubmitted form from a new one with equal content."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
 def parts() -> Parts:
-    """The application's services."""
+    """Return the application's services."""
     return cast("Parts", current_app.extensions["knowledge"])
 
 
 def background() -> Background:
-    """The background tasks.
+    """Return the task queue.
 
     Raises:
-        Problem: ``not-found`` where they are switched off.
+        Problem: ``not-found`` if background tasks are disabled.
     """
     found = parts().background
     if found is None:
@@ -71,36 +71,36 @@ def background() -> Background:
 
 
 def now() -> datetime:
-    """The time of the application's clock."""
+    """Return the time of the application's clock."""
     return datetime.fromtimestamp(parts().clock.time(), UTC)
 
 
 def is_hardened() -> bool:
-    """Whether the library stands around this application."""
+    """Whether the library's wrappers are installed around the application."""
     return parts().session_store is not None
 
 
 def handle() -> Any:
-    """The session of this request, or the sign-in of a program."""
+    """Return the session of this request, or the token session of an API client."""
     if "session" in g:
         return g.session
     return current_session() if is_hardened() else PlainSession()
 
 
 def actor_or_none() -> Actor | None:
-    """The person who signed in completely, or None."""
+    """Return the user whose sign-in is complete, or ``None``."""
     if "actor" not in g:
         g.actor = _find_actor()
     return cast("Actor | None", g.actor)
 
 
 def stay_anonymous() -> None:
-    """Ask nobody who this is: for what is said where database or sessions may be away."""
+    """Treat the request as anonymous, for responses while the database or the session store may be unavailable."""
     g.actor = None
 
 
 def actor() -> Actor:
-    """The person who signed in completely.
+    """Return the user whose sign-in is complete.
 
     Raises:
         Problem: ``sign-in-required``.
@@ -112,7 +112,7 @@ def actor() -> Actor:
 
 
 def administrators_only(view: Callable[P, R]) -> Callable[P, R]:
-    """Refuse everybody else."""
+    """Restrict a view to administrators."""
 
     @wraps(view)
     def checked(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -124,12 +124,12 @@ def administrators_only(view: Callable[P, R]) -> Callable[P, R]:
 
 
 def address() -> str:
-    """The address of the client, as far as the outer wrappers trust it."""
+    """Return the client's address, as determined by the trusted proxies."""
     return request.remote_addr or "unknown"
 
 
 def check_limit(group: str) -> None:
-    """Take one hit in a group of rate limits: of the person, or of the address while nobody has signed in.
+    """Count one hit in a rate-limit group, for the user, or for the address before sign-in.
 
     Raises:
         Problem: ``rate-limited``.
@@ -147,11 +147,11 @@ def check_limit(group: str) -> None:
 
 @cache
 def _counted(group: str) -> Callable[[], None]:
-    """One hit; the adapter tells in the answer where the limit stands."""
+    """Return a function that counts one hit; the Flask adapter adds the limit's headers to the response."""
 
     @limit(group, key=_whom)
     def hit() -> None:
-        """Nothing more."""
+        """Do nothing else."""
 
     return hit
 
@@ -162,26 +162,26 @@ def _whom() -> str:
 
 
 def language() -> str:
-    """``ja`` or ``en``: what the person chose, or this browser's last one, or what it asks for."""
+    """Return ``ja`` or ``en``: the user's setting, else the language cookie, else ``Accept-Language``."""
     if "language" not in g:
         g.language = _find_language()
     return cast("str", g.language)
 
 
 def say(text: str, **values: object) -> str:
-    """A sentence of the catalogue in the reader's language."""
+    """Return a text of the catalogue in the language of the request."""
     return translations.say(text, language(), **values)
 
 
 def tell_language(response: BaseResponse) -> None:
-    """Say in the answer what language its page is in, and what that depends on."""
+    """Set ``Content-Language`` and ``Vary`` of the response."""
     if "language" in g:
         response.vary.update(("Accept-Language", "Cookie"))
         response.content_language = [g.language]
 
 
 def wants_json() -> bool:
-    """Whether the answer should be JSON: under ``/api/``, or preferred to HTML by the client."""
+    """Whether to respond with JSON: below ``/api/``, or if the client prefers it to HTML."""
     if request.path.startswith("/api/"):
         return True
     best = request.accept_mimetypes.best_match(["text/html", "application/json", "application/problem+json"])
@@ -189,18 +189,18 @@ def wants_json() -> bool:
 
 
 def request_id() -> str:
-    """The number of this request in logs and answers."""
+    """Return the request id used in logs and responses."""
     return str(request.environ.get("REQUEST_ID", ""))
 
 
 def csrf_token() -> str:
-    """The token that forms carry; empty where the protection is switched off, and for programs."""
+    """Return the CSRF token for forms; empty if the protection is disabled, and for API clients."""
     return "" if "session" in g else current_csrf_token()
 
 
 def _find_language() -> str:
     person = actor_or_none()
-    # A program shares its owner's account, not the eyes.
+    # API clients use their own Accept-Language, not the setting of the account.
     chosen = "" if "session" in g else (person and person.language) or cookies.kept(cookies.LANGUAGE)
     return (
         chosen
@@ -211,9 +211,9 @@ def _find_language() -> str:
 
 def _find_actor() -> Actor | None:
     session = handle()
-    # The second: a session that an earlier release began between password and code.
+    # The second condition: sessions that an earlier release began between password and code.
     if not session.user_id or "sign_in" not in session.data:
         return None
-    # One statement needs no transaction around it, which would be two more round trips of every request.
+    # Autocommit: a transaction would cost two more round trips per request.
     with parts().engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         return accounts.find(connection, int(session.user_id))

@@ -1,4 +1,4 @@
-"""The edge of the library around these pages: which paths are public, which poll, and how refusals are worded."""
+"""The library's wrappers around the pages: public paths, polling paths, wording of rejections."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 __all__ = ["harden"]
 
-# Asked every second or so by whoever watches; what they find is told by metrics, and an outage by its own record.
+# Polled about every second by monitoring: metrics and outage records cover what they report.
 _PROBES = ("/livez", "/readyz", "/healthz")
 
-# They ask nobody who it is, so a dead cookie is no reason to refuse them.
+# These paths do not authenticate, so an expired session cookie is no reason to reject them.
 _OPEN = (
     "/api/auth/login",
     "/api/auth/2fa/verify",
@@ -36,7 +36,7 @@ _OPEN = (
 
 
 def harden(app: Flask, parts: Parts) -> None:
-    """Put every wrapper of the edge around the application: its sessions, limits, CSRF, nonces and request ids."""
+    """Install the library's wrappers: sessions, limits, CSRF protection, nonces, request ids."""
     settings, store = parts.settings.hardening, parts.session_store
     Hardening(
         app,

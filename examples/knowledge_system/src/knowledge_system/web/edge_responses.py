@@ -1,4 +1,4 @@
-"""Refusals that the library's wrappers give before the application runs, said in the words of this application."""
+"""Responses of this application for requests that the library's wrappers reject before it runs."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _ENDED = {"idle": "session-idle", "absolute": "session-absolute", "revoked": "se
 
 
 def edge_answers(app: Flask) -> Callable[[dict[str, Any], Refusal], OwnAnswer]:
-    """What ``on_refusal`` takes: pages and problem documents of ``app``, in the reader's language."""
+    """Create the ``on_refusal`` callback: pages and problem documents of ``app``, in the client's language."""
 
     def worded(environ: dict[str, Any], refusal: Refusal) -> OwnAnswer:
         ended = _ENDED.get(refusal.rule) if refusal.wrapper == "session" else None
         code = ended or ("csrf" if refusal.wrapper == "csrf" else code_for_status(refusal.status))
         extra = {"reason": refusal.rule} if ended else {}
         with app.request_context(environ):
-            if SESSION_KEY not in environ:  # refused further out, perhaps because sessions are away
+            if SESSION_KEY not in environ:  # rejected by an outer wrapper, perhaps during an outage
                 current_request.stay_anonymous()
             waiting = {name: value for name, value in refusal.headers if name == "Retry-After"}
             response = answer(Problem(code, extra=extra, headers=waiting))

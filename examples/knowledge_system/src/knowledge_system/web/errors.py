@@ -1,4 +1,4 @@
-"""Every refusal and every failure as a problem document: JSON for programs, a page for people."""
+"""Error handlers: problem documents as JSON for API clients, as a page for browsers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["install"]
 
 _DRAINED = 67_108_864
-"""Bytes of a refused body that are read all the same: a browser first sends everything, then shows the answer."""
+"""Maximum bytes of a rejected body that are still read: browsers show the response only after sending it all."""
 _DRAIN_SECONDS = 30
 
 _ABSENT = (OperationalError, PoolTimeoutError, BackendUnavailableError)
@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 
 
 def install(app: Flask) -> None:
-    """Handle problems, refusals of the framework, absent servers and everything unforeseen."""
+    """Register handlers for problems, HTTP exceptions, outages and unexpected exceptions."""
     app.register_error_handler(Problem, answer)
     app.register_error_handler(HTTPException, _from_framework)
     parts = app.extensions["knowledge"]
@@ -46,13 +46,13 @@ def install(app: Flask) -> None:
 
     for absent in (OperationalError, PoolTimeoutError):
         app.register_error_handler(absent, database_away)
-    # The breaker of the library has told already, once.
+    # The library's circuit breaker has already logged the outage, once.
     app.register_error_handler(BackendUnavailableError, lambda _error: _unavailable())
     app.register_error_handler(Exception, _unforeseen)
 
 
 def answer(problem: Problem) -> AnyResponse:
-    """The answer for a problem."""
+    """Return the response for a problem."""
     if (
         problem.code == "sign-in-required"
         and request.method in {"GET", "HEAD"}
@@ -76,13 +76,13 @@ def answer(problem: Problem) -> AnyResponse:
 
 
 def _place(problem: Problem) -> str:
-    """Where to sign in and be back at the form that was sent, whose draft the browser has kept; else nowhere."""
+    """Return the sign-in URL that leads back to the submitted form, whose draft the browser keeps; else empty."""
     signed_out = problem.code == "sign-in-required"
     return f"/sign-in?{urlencode({'next': forms.came_from(elsewhere=False)})}" if signed_out else ""
 
 
 def _find_reader() -> None:
-    """Who reads the answer; nobody where that cannot be found out, or a refusal would end as a second error."""
+    """Determine the language; treat the request as anonymous during an outage, or the handler itself would fail."""
     try:
         current_request.language()
     except _ABSENT:
@@ -108,7 +108,7 @@ def _from_framework(error: HTTPException) -> AnyResponse:
 
 
 def _drain() -> None:
-    """Read on for a bounded while: closing on a client that still sends would cost it the answer."""
+    """Read on for a limited time: closing the connection while the client still sends would lose the response."""
     clock = current_request.parts().clock
     left = min(request.content_length or 0, _DRAINED)
     until = clock.monotonic() + _DRAIN_SECONDS
@@ -125,8 +125,8 @@ def _unavailable() -> AnyResponse:
 
 
 def _unforeseen(error: Exception) -> AnyResponse:
-    # gunicorn finds out while the body is read that it is cut or no chunks; its errors are of no class of Python's
-    # that Werkzeug would know. Another server does not have the module, so it is known by its name.
+    # gunicorn detects a truncated or badly chunked body only while it is read, and raises exceptions that
+    # Werkzeug does not know. They are matched by module name, as other servers do not have the module.
     if type(error).__module__ == "gunicorn.http.errors":
         return answer(Problem("bad-request", headers={"Connection": "close"}))
     _log.error("unhandled error in %s %s", request.method, request.path, exc_info=error)

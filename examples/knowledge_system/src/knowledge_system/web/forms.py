@@ -1,4 +1,4 @@
-"""Submitted forms: only UTF-8, only known fields, each once."""
+"""Submitted forms: strict UTF-8, known fields only, each once."""
 
 from __future__ import annotations
 
@@ -52,42 +52,41 @@ _MENDABLE = {
 
 
 def read(fields: Mapping[str, Field], *, ignore: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The checked fields of the form, without the CSRF token.
+    """Return the validated fields of the form, without the CSRF token.
 
     Raises:
-        Problem: ``unsupported-media-type`` when it is not a form, ``bad-request``, ``invalid``, ``too-large``.
+        Problem: ``unsupported-media-type`` if the body is not a form, ``bad-request``, ``invalid``, ``too-large``.
     """
     submitted = _submitted()
     return take({name: submitted[name] for name in submitted if name not in ignore}, fields)
 
 
 def remember() -> None:
-    """Take in what was typed, so that it can be shown again whatever is refused before it is checked.
+    """Parse the form, so that its input can be shown again even if the request is rejected before validation.
 
     Raises:
-        Problem: ``unsupported-media-type`` when it is not a form, ``bad-request``, ``invalid``, ``too-large``.
+        Problem: ``unsupported-media-type`` if the body is not a form, ``bad-request``, ``invalid``, ``too-large``.
     """
     _submitted()
 
 
 def retyped(name: str) -> str:
-    """What was typed into a field of the form that was read, to be shown again."""
+    """Return the input of a field of the submitted form, to show it again."""
     values: dict[str, str] = g.get("form", {})
     return values.get(name, "")
 
 
 def once(work: Callable[[], str], *, content: str = "") -> str:
-    """Where a form leads; sent twice, by a double click or a reload, it adds one thing and leads to that.
+    """Run the operation of a form once, and return its redirect target, also for a double click or a reload.
 
-    A text that was changed in between is another one to add. A form without the field of ``once_field`` is carried
-    out each time.
+    Changed input counts as a new submission. A form without the field of ``once_field`` runs each time.
 
     Args:
-        work: adds what the form is for, and says where to go.
-        content: digest of what is not among the fields that ``read`` has taken.
+        work: runs the operation and returns the redirect target.
+        content: digest of input that is not among the fields returned by ``read``.
 
     Raises:
-        Problem: ``call-in-flight`` where the first takes longer than people wait, and whatever the work raises.
+        Problem: ``call-in-flight`` if the first submission takes too long, and whatever ``work`` raises.
     """
     key, sent = g.get("once") or (request.form.get(current_request.ONCE, ""), "")
     if not key:
@@ -104,13 +103,13 @@ def once(work: Callable[[], str], *, content: str = "") -> str:
 
 
 def query_values(fields: Mapping[str, Field], *, strict: bool = False) -> dict[str, Any]:
-    """The checked parameters of the address; unknown ones are refused only if ``strict``."""
+    """Return the validated query parameters; unknown ones are rejected only if ``strict``."""
     values = form_values(request.query_string)
     return take(values if strict else {name: values[name] for name in values.keys() & fields.keys()}, fields)
 
 
 def told(problem: Problem | None) -> dict[str, Any]:
-    """What a template needs to show a problem above its form and the faults at its fields."""
+    """Return the template values for a problem above a form and the errors at its fields."""
     if problem is None:
         return {"problem": None, "faults": (), "wait": 0}
     described = describe(problem, language=current_request.language())
@@ -118,7 +117,7 @@ def told(problem: Problem | None) -> dict[str, Any]:
 
 
 def shown_again(problem: Problem, page: Callable[[Problem], str]) -> Response:
-    """The form again with what was typed, for people who can mend it; everything else is refused plainly."""
+    """Show the form again with its input, if the user can correct the error; otherwise raise the problem."""
     if current_request.wants_json() or problem.code not in _MENDABLE:
         raise problem
     response = make_response(page(problem), problem.status)
@@ -127,23 +126,23 @@ def shown_again(problem: Problem, page: Callable[[Problem], str]) -> Response:
 
 
 def private(body: str) -> Response:
-    """A page for one person, which no cache keeps."""
+    """Return a page with personal data, which must not be cached."""
     response = make_response(body)
     response.headers["Cache-Control"] = "no-store"
     return response
 
 
 def safe_next(path: str) -> str:
-    """A path of this site to go on to; anything that could lead elsewhere becomes the start page."""
+    """Return a path of this site to redirect to; an unsafe path is replaced by the start page."""
     plain = path.isascii() and path.isprintable() and "\\" not in path
     return path if plain and path.startswith("/") and not path.startswith("//") and len(path) <= 500 else "/"
 
 
 def came_from(*, elsewhere: bool = True) -> str:
-    """The page of this site that sent the request, for a form whose session ended: one can go back to it.
+    """Return the page of this site that sent the request, so that users can return to it after signing in.
 
     Args:
-        elsewhere: whether it must be another page than the one that is asked for.
+        elsewhere: whether to exclude the requested page itself.
     """
     try:
         page = urlsplit(request.referrer or "")

@@ -1,4 +1,4 @@
-"""One record when a server goes away and one when it answers again, however many requests meet the outage."""
+"""Database outages: one log record at the beginning and one at the end, however many requests fail."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ __all__ = ["Outage"]
 _log = logging.getLogger(__name__)
 
 _QUIET = 300
-"""Seconds within which a database that comes and goes is told once: a full one still commits what is empty."""
+"""Minimum seconds between two outage records: a database with a full disk still commits empty transactions."""
 
 
 class Outage:
-    """Whether the database is away, as far as this process has noticed.
+    """State of the database as seen by this process.
 
     Args:
-        engine: each connection that it opens and each commit is a sign of life.
+        engine: engine; each new connection and each commit shows that the database is available.
         clock: source of time.
     """
 
@@ -39,7 +39,7 @@ class Outage:
         event.listen(engine, "commit", self._lives)
 
     def met(self, error: Exception) -> None:
-        """A request failed for it."""
+        """Record that a request failed because of the outage."""
         with self._lock:
             new = not self._away and self._monotonic() - self._told >= _QUIET
             self._away = True
@@ -51,7 +51,7 @@ class Outage:
             )
 
     def _lives(self, *_: object) -> None:
-        if not self._away:  # as with nearly every commit
+        if not self._away:  # true for nearly every commit
             return
         with self._lock:
             told, self._away, self._said = self._said, False, False

@@ -1,4 +1,4 @@
-"""A stand-in where the library's sessions are switched off: the framework's signed cookie, without any limit."""
+"""Fallback if the library's sessions are disabled: Flask's signed cookie, without timeouts."""
 
 from __future__ import annotations
 
@@ -11,38 +11,38 @@ __all__ = ["PlainSession"]
 
 
 class PlainSession:
-    """As much of ``mks_hardening.wsgi.SessionHandle`` as the pages use."""
+    """The part of ``mks_hardening.wsgi.SessionHandle`` that the pages use."""
 
     expires_in: float | None = None
     reference: str | None = None
 
     @property
     def alive(self) -> bool:
-        """Whether somebody is signed in."""
+        """Whether a user is signed in."""
         return self.user_id is not None
 
     @property
     def user_id(self) -> str | None:
-        """Who is signed in."""
+        """The id of the signed-in user."""
         return session.get("user_id")
 
     @property
     def data(self) -> Mapping[str, Any]:
-        """What was kept with the session."""
+        """Data stored with the session."""
         found: Mapping[str, Any] = session.get("data", {})
         return found
 
     def start(self, user_id: str, *, data: Mapping[str, Any]) -> None:
-        """Sign a user in."""
+        """Sign in a user."""
         session.clear()
         session.update(user_id=user_id, data=dict(data))
 
     def rotate(self) -> bool:
-        """Nothing to do; there is no id that could change."""
+        """Do nothing: there is no session id to change."""
         return self.alive
 
     def update_data(self, **changes: Any) -> bool:
-        """Change some of what is kept."""
+        """Update the data stored with the session."""
         session["data"] = {**self.data, **changes}
         return self.alive
 
@@ -51,8 +51,8 @@ class PlainSession:
         session.clear()
 
     def refresh(self) -> None:
-        """Nothing ends by itself."""
+        """Do nothing: the session does not expire."""
 
     def end_others(self) -> int:
-        """None: other sessions are not known here."""
+        """Return 0: other sessions are unknown."""
         return 0

@@ -1,4 +1,4 @@
-"""Security headers of these pages: own files only, scripts by nonce, pictures from data URIs for the QR code."""
+"""Security headers: own resources only, scripts by nonce, images from data URIs for the QR code."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["header_policy"]
 
 
 def header_policy(settings: HardeningSettings) -> HeaderPolicy:
-    """The policy for the configured deployment."""
+    """Build the header policy from the settings."""
     csp = ContentSecurityPolicy(
         {
             "default-src": "'none'",
@@ -31,7 +31,7 @@ def header_policy(settings: HardeningSettings) -> HeaderPolicy:
     )
     wsgi = settings.wsgi
     hsts = HSTS(wsgi.hsts_max_age, include_subdomains=wsgi.hsts_include_subdomains) if wsgi.hsts else None
-    # What says nothing of its own must be in no shared cache; behind nginx the edge would say so as well.
+    # Default for responses without Cache-Control: no shared caching. Behind nginx, the edge would set it too.
     return HeaderPolicy.web(
         hsts=hsts, csp=csp, referrer_policy="same-origin", cache_control="no-cache, private"
     )

@@ -1,4 +1,4 @@
-"""What every template can use: who is signed in, times in Japan, the CSRF field, versions of static files."""
+"""Template environment: user, times in Japan, CSRF field, versioned static files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["asset", "install"]
 
-# What a page may say after a redirect (``?done=saved``); a closed list, so that a link cannot make it say more.
+# Messages that a page may show after a redirect (``?done=saved``); a closed list, so that links cannot inject
+# text.
 DONE = {
     "saved": "保存しました。",
     "next-saved": "次の版として保存しました。承認されるまで、読者には公開中の内容が表示されます。",
@@ -73,7 +74,7 @@ DONE = {
 
 
 def install(app: Flask) -> None:
-    """Register filters and values."""
+    """Register filters and template globals."""
     app.jinja_env.filters.update(
         jst=lambda value: translations.written(_jst(value), "minute", current_request.language()),
         jst_date=lambda value: translations.written(_jst(value), "day", current_request.language()),
@@ -114,7 +115,7 @@ def _values() -> dict[str, Any]:
         "request_id": current_request.request_id(),
         "rules": permissions,
         "session_ends_soon": left is not None and left <= settings.warn_before,
-        # A page is activity: what is left after it and still less than the idle limit comes from the absolute one.
+        # Viewing a page resets the idle timeout: a remaining time below it comes from the absolute timeout.
         "session_can_extend": left is not None and left >= settings.hardening.wsgi.session_idle_timeout - 2,
         "session_expires_in": left,
         "warn_before": int(settings.warn_before),
@@ -125,14 +126,14 @@ def _values() -> dict[str, Any]:
 
 
 def asset(name: str) -> str:
-    """The address of a static file as it is now."""
+    """Return the URL of the current version of a static file."""
     return f"/static/{name}?v={_digest(name)}"
 
 
 def _marked(pieces: Iterable[Mapping[str, Any]] = ()) -> Markup:
-    """A text in pieces, with those marked that were searched for."""
+    """Render the pieces of a text with the search matches highlighted."""
     texts = ((escape(piece["text"]), piece["found"]) for piece in pieces)
-    # One join for a text: a macro for each of sixty texts was a fifth of the work of a page.
+    # One join per text: a macro for each of sixty texts took a fifth of the rendering time.
     return Markup("".join(f"<mark>{text}</mark>" if found else text for text, found in texts))  # noqa: S704 - escaped above
 
 
@@ -177,9 +178,9 @@ def _fault_text(fault: FieldFault) -> Markup:
 
 
 def _said(text: str, **values: object) -> Markup:
-    """A sentence in the reader's language; it may hold tags, its values may not.
+    """Translate a text, which may contain tags; its values are escaped.
 
-    What is not in the catalogue, like the name of a site, is shown as it is.
+    A text that is not in the catalogue, like the name of a site, is shown unchanged.
     """
     if text not in translations.english():
         return escape(text)
@@ -188,7 +189,7 @@ def _said(text: str, **values: object) -> Markup:
 
 
 def _in_its_language(text: str) -> Markup:
-    """The attribute of a part that is in another language than its page (WCAG 2.2, 3.1.2)."""
+    """Return the ``lang`` attribute of a text in another language than its page (WCAG 2.2, 3.1.2)."""
     foreign = current_request.language() != "ja" and translations.is_japanese(text)
     return Markup(' lang="ja"') if foreign else Markup("")
 

@@ -1,4 +1,4 @@
-"""Where a request stands that does not come back: its stack, in the log, while it still hangs."""
+"""Watchdog for hanging requests: logs the stack of a request while it is still running."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 
 
 class _Running(NamedTuple):
-    """One call of the application."""
+    """One running call of the application."""
 
     since: float
     thread: int
@@ -30,17 +30,17 @@ class _Running(NamedTuple):
 
 
 class RequestWatchdog:
-    """Tells once about each request that runs for longer than its limit, with the stack of its thread.
+    """Logs each request that runs longer than the limit once, with the stack of its thread.
 
-    The outermost wrapper of an application, so that a wrapper that hangs is seen too. What is measured ends when
-    the application has given its answer to the server: a body that streams may take its time. One thread looks,
-    begun with the first request of a process. A worker whose every thread waits for the interpreter's lock is
-    beyond it; that is the server's own time-out.
+    Use it as the outermost wrapper, so that hanging wrappers are detected too. The measurement ends when the
+    application returns its response to the server, so streaming a body is not limited. One thread per process
+    checks the requests, started with the first one. It cannot detect a worker whose threads are all blocked on the
+    interpreter lock; the server's own timeout covers that.
 
     Args:
         app: the WSGI application.
-        limit: seconds after which a request is told.
-        every: seconds between two looks.
+        limit: seconds after which a request is logged.
+        every: seconds between two checks.
         clock: source of time.
     """
 
@@ -58,7 +58,7 @@ class RequestWatchdog:
         self._ended = threading.Event()
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer one request (PEP 3333)."""
+        """Handle one request (PEP 3333)."""
         if self._watching != os.getpid():
             self._watch()
         running = _Running(self._monotonic(), threading.get_ident(), environ)
@@ -73,14 +73,14 @@ class RequestWatchdog:
                 _log.warning("%s came back after %.1f s", _name(environ), self._monotonic() - running.since)
 
     def look(self) -> None:
-        """Tell about every request that is over its limit and was not told yet."""
+        """Log every request that exceeds the limit and has not been logged yet."""
         now = self._monotonic()
         late = [
             (number, running)
             for number, running in tuple(self._running.items())
             if now - running.since >= self._limit and number not in self._told
         ]
-        # Asked for only then: it stops every thread for as long as there are many.
+        # Only if needed: it pauses all threads, for longer the more there are.
         stacks = sys._current_frames() if late else {}  # noqa: SLF001 - documented, for debugging tools as this one
         for number, running in late:
             self._told.add(number)
@@ -94,14 +94,14 @@ class RequestWatchdog:
             )
 
     def close(self) -> None:
-        """Look no more; harmless when called twice. Requests are answered as before."""
+        """Stop checking; may be called more than once. Requests are still handled."""
         self._ended.set()
 
     def _watch(self) -> None:
         with self._lock:
             if self._watching == os.getpid():
                 return
-            # In a forked child the parent's requests and its thread are not here.
+            # A forked child has neither the parent's requests nor its thread.
             self._running, self._told, self._watching = {}, set(), os.getpid()
             self._ended = threading.Event()
             threading.Thread(target=self._run, name="request-watchdog", daemon=True).start()
@@ -110,11 +110,11 @@ class RequestWatchdog:
         while not self._ended.wait(self._every):
             try:
                 self.look()
-            except Exception:  # noqa: BLE001 - whatever goes wrong in one look, the next one is made
+            except Exception:  # noqa: BLE001 - a failed check must not stop the next one
                 _log.exception("the watchdog could not look")
 
 
 def _name(environ: WSGIEnvironment) -> str:
-    """Method, path and number of a request; never its query or body."""
+    """Return method, path and id of a request; never its query or body."""
     path = ascii(environ.get("PATH_INFO", ""))[1:-1][:200]
     return f"{environ.get('REQUEST_METHOD', '')} {path} (request {environ.get('REQUEST_ID', 'unknown')})"

@@ -1,1 +1,1 @@
-"""Files over HTTP: how they come in, and how they go out."""
+"""File uploads and downloads over HTTP."""

@@ -1,4 +1,4 @@
-"""Files of a form: only in multipart, only under the expected name, never more than the limit."""
+"""File uploads: multipart only, one expected field, limited size."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from knowledge_system.web import current_request
 __all__ = ["digest", "received"]
 
 _ROOM: Final = 524_288
-"""For the marks and fields around the files."""
+"""Additional bytes for boundaries and the fields besides the files."""
 _MOST_PARTS: Final = 24
 
 
 def received(*, most: int = 1) -> list[tuple[str, bytes]]:
-    """Name and content of the files in the field ``file``.
+    """Return names and contents of the files in the field ``file``.
 
     Args:
-        most: how many at once; together they may be as large as one alone.
+        most: maximum number of files; together they may be as large as a single one.
 
     Raises:
-        Problem: ``unsupported-media-type``, ``invalid`` where there is none, or anything else than the CSRF token
-            and the field of ``once``.
-        RequestEntityTooLarge: more than the limit, which is found out before it is read.
+        Problem: ``unsupported-media-type``, ``invalid`` without a file, or with fields other than the CSRF token
+            and that of ``once``.
+        RequestEntityTooLarge: the body exceeds the limit; raised before it is read.
     """
     limit = current_request.parts().intake.limit
     request.max_content_length, request.max_form_parts = limit + _ROOM, _MOST_PARTS
@@ -43,12 +43,12 @@ def received(*, most: int = 1) -> list[tuple[str, bytes]]:
         faults.append(FieldFault("file", "too-many", most))
     if faults:
         raise Problem("invalid", faults=faults)
-    for file in given:  # which may have been read before, to tell a call that is sent again
+    for file in given:  # already read if the request has an idempotency key
         file.stream.seek(0)
     return [(file.filename or "", file.stream.read(limit + 1)) for file in given]
 
 
 def digest(files: Sequence[tuple[str, bytes]]) -> str:
-    """The same for the same files, whose form has another boundary between its parts each time."""
+    """Return a digest of the files; unlike the body, it does not depend on the multipart boundary."""
     told = [[name, hashlib.sha256(content).hexdigest()] for name, content in files]
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()

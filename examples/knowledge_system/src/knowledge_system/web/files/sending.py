@@ -1,7 +1,7 @@
-"""A stored file as an answer: under its name, of its type, for one person, and powerless in a browser.
+"""File downloads: with file name and type, for authorized users only, and without scripting in the browser.
 
-With ``MKS_UPLOADS_REDIRECT`` nginx sends it from the folder (``X-Accel-Redirect``), after the application has said
-that it may; otherwise the application does. Both send parts of it (``Range``).
+With ``MKS_UPLOADS_REDIRECT``, nginx sends the file from the directory (``X-Accel-Redirect``) after the application
+has authorized it; otherwise the application sends it. Both support ``Range``.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ __all__ = ["sent"]
 _log = logging.getLogger(__name__)
 
 _POWERLESS: Final = {
-    # Whatever it turns out to be: no script, no form, no origin.
+    # Whatever the file contains: no scripts, no forms, opaque origin.
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; sandbox",
     "X-Content-Type-Options": "nosniff",
     "Cross-Origin-Resource-Policy": "same-origin",
-    # Asked again each time, because what somebody may see changes; the answer is then 304.
+    # Revalidated on every request, because permissions change; usually with 304.
     "Cache-Control": "private, no-cache",
 }
 _THUMBNAIL_TYPE: Final = "image/webp"
 
 
 def sent(attachment: Attachment, *, small: bool = False) -> Response:
-    """The file, or the small picture of it.
+    """Return the response with the file or its thumbnail.
 
     Raises:
-        Problem: ``not-found``: there is no small one, or the folder has lost the file.
+        Problem: ``not-found``: there is no thumbnail, or the file is missing from the store.
     """
     digest = attachment.thumbnail if small else attachment.digest
     kind = KINDS.get(attachment.content_type)

@@ -1,4 +1,4 @@
-"""Pages about oneself: signing in and out, sessions, the second factor."""
+"""Pages of the user's own account: sign-in and sign-out, sessions, password, second factor."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _REASONS = {"idle": "session-idle", "absolute": "session-absolute", "revoked": "
 
 @pages.get("/sign-in")
 def sign_in_form() -> Any:
-    """The sign-in page; says why the last session ended."""
+    """Show the sign-in page, with the reason why the last session ended."""
     if current_request.actor_or_none():
         return redirect(forms.safe_next(request.args.get("next", "/")), 303)
     return forms.private(sign_in_page())
@@ -53,7 +53,7 @@ def sign_in() -> Response:
 
 @pages.get("/sign-in/code")
 def code_form() -> Any:
-    """The page that asks for the code."""
+    """Show the form for the code."""
     if not sign_in_steps.pending():
         return redirect("/sign-in", 303)
     return forms.private(_code_page())
@@ -84,7 +84,7 @@ def sign_out() -> Response:
 
 @pages.post("/session/refresh")
 def extend() -> Response:
-    """Keep the session alive, for browsers without JavaScript."""
+    """Extend the session, for browsers without JavaScript."""
     current_request.actor()
     forms.read({}, ignore=("next",))
     current_request.handle().refresh()
@@ -94,7 +94,7 @@ def extend() -> Response:
 
 @pages.get("/account")
 def overview() -> Response:
-    """Oneself, one's sessions and remembered devices, the state of the second factor."""
+    """Show the user's profile, sessions, remembered devices and second-factor status."""
     current_request.actor()
     return forms.private(
         render_template(
@@ -109,7 +109,7 @@ def overview() -> Response:
 
 @pages.post("/account/sessions/end")
 def end_session() -> Response:
-    """End one of one's own sessions."""
+    """End one of the user's sessions."""
     current_request.actor()
     wanted = forms.read(fields.SESSION)["session"]
     manager, owner = current_request.parts().session_manager, str(current_request.actor().id)
@@ -122,7 +122,7 @@ def end_session() -> Response:
 
 @pages.post("/account/sessions/end-others")
 def end_others() -> Response:
-    """End all of one's own sessions but this one."""
+    """End all of the user's sessions except the current one."""
     current_request.actor()
     forms.read({})
     current_request.handle().end_others()
@@ -133,7 +133,7 @@ def end_others() -> Response:
 
 @pages.post("/account/devices/revoke")
 def revoke_device() -> Response:
-    """Forget one of one's own remembered devices."""
+    """Revoke one of the user's remembered devices."""
     current_request.actor()
     try:
         devices.revoke(forms.read(fields.DEVICE)["device"])
@@ -144,7 +144,7 @@ def revoke_device() -> Response:
 
 @pages.post("/account/devices/revoke-all")
 def revoke_devices() -> Response:
-    """Forget all of one's own remembered devices."""
+    """Revoke all of the user's remembered devices."""
     current_request.actor()
     try:
         forms.read({})
@@ -156,14 +156,14 @@ def revoke_devices() -> Response:
 
 @pages.get("/account/confirm")
 def confirm_form() -> Response:
-    """Ask who it is, once more."""
+    """Show the form for re-authentication."""
     current_request.actor()
     return forms.private(_confirm_page())
 
 
 @pages.post("/account/confirm")
 def confirm() -> Response:
-    """Check that, and go on."""
+    """Re-authenticate the user, and continue."""
     current_request.actor()
     try:
         given = forms.read(fields.CONFIRMATION_FORM, ignore=("next",))
@@ -175,14 +175,14 @@ def confirm() -> Response:
 
 @pages.get("/account/password")
 def password_form() -> Response:
-    """The page to change one's own password."""
+    """Show the form to change the password."""
     current_request.actor()
     return forms.private(_password_page())
 
 
 @pages.post("/account/password")
 def change_password() -> Response:
-    """Change it; other sessions end."""
+    """Change the password; other sessions end."""
     current_request.actor()
     try:
         values = forms.read(fields.PASSWORD)
@@ -196,14 +196,14 @@ def change_password() -> Response:
 
 @pages.get("/account/second-factor")
 def second_factor() -> Response:
-    """State of the second factor and what can be done."""
+    """Show the status of the second factor and the available actions."""
     current_request.actor()
     return forms.private(factor_page())
 
 
 @pages.post("/account/second-factor/begin")
 def begin_enrolment() -> Response:
-    """Show QR code and secret."""
+    """Begin an enrolment, and show QR code and secret."""
     current_request.actor()
     try:
         given = forms.read(fields.CODE_FORM)
@@ -217,7 +217,7 @@ def begin_enrolment() -> Response:
 
 @pages.post("/account/second-factor/cancel")
 def cancel_enrolment() -> Response:
-    """Forget an enrolment that was begun."""
+    """Cancel an enrolment."""
     actor = current_request.actor()
     forms.read({})
     factors.two_factor().cancel_enrolment(str(actor.id))
@@ -227,7 +227,7 @@ def cancel_enrolment() -> Response:
 
 @pages.post("/account/second-factor/confirm")
 def confirm_enrolment() -> Response:
-    """Turn it on and show the recovery codes, once."""
+    """Confirm the enrolment, and show the recovery codes once."""
     current_request.actor()
     try:
         codes = factors.confirm_enrolment(forms.read(fields.CODE)["code"])
@@ -239,7 +239,7 @@ def confirm_enrolment() -> Response:
 
 @pages.post("/account/second-factor/recovery-codes")
 def new_recovery_codes() -> Response:
-    """Replace the recovery codes and show the new ones, once."""
+    """Replace the recovery codes, and show the new ones once."""
     current_request.actor()
     try:
         codes = factors.recovery_codes(forms.read(fields.CODE)["code"])
@@ -250,7 +250,7 @@ def new_recovery_codes() -> Response:
 
 @pages.post("/account/second-factor/disable")
 def disable() -> Response:
-    """Turn it off."""
+    """Disable the second factor."""
     current_request.actor()
     try:
         factors.disable(forms.read(fields.CODE)["code"])
@@ -260,7 +260,7 @@ def disable() -> Response:
 
 
 def sign_in_page(problem: Problem | None = None) -> str:
-    """Name and password, or a passkey."""
+    """Render the sign-in form for name and password or a passkey."""
     settings = current_request.parts().settings
     return render_template(
         "sign_in.html",
@@ -280,7 +280,7 @@ def _why_ended(reason: str) -> str | None:
 
 def _next_path() -> str:
     asked = forms.safe_next(forms.retyped("next") or request.args.get("next", "/"))
-    # A form cannot be sent again by following a link, but it can be opened again.
+    # A link cannot submit a form again, but it can open the form.
     return forms.came_from() if asked == "/" and "reason" in request.args else asked
 
 
@@ -303,14 +303,14 @@ def _password_page(problem: Problem | None = None) -> str:
 
 
 def _asked_to_confirm(problem: Problem, onward: str) -> Response:
-    """People are asked who they are, and come back; programs get the refusal."""
+    """Redirect browsers to re-authentication and back; raise the problem for API clients."""
     if problem.code != "confirmation-required" or current_request.wants_json():
         raise problem
     return redirect(f"/account/confirm?{urlencode({'next': onward})}", 303)
 
 
 def factor_page(*, problem: Problem | None = None, confirming: bool = False) -> str:
-    """The second factor: codes of an app, recovery codes, passkeys."""
+    """Render the second-factor page: authenticator app, recovery codes, passkeys."""
     factor = factors.status()
     if factor is None:
         raise Problem("unavailable")
@@ -327,7 +327,7 @@ def factor_page(*, problem: Problem | None = None, confirming: bool = False) -> 
 
 
 def sessions_of(user_id: str) -> list[dict[str, Any]]:
-    """The sessions of somebody in browsers, as its page and an administrator's show them."""
+    """Return a user's browser sessions, for the account page and the administrator's page."""
     manager = current_request.parts().session_manager
     current = current_request.handle()
     if manager is None:

@@ -1,4 +1,4 @@
-"""Pages for administrators: the accounts."""
+"""Administrator pages: accounts and the audit log."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _NOBODY = {"owner": "", "help": "unlock", "reason": ""}
 @pages.get("/accounts")
 @current_request.administrators_only
 def listing() -> str:
-    """Everybody, a form for one more, and one to unlock somebody, who may have been chosen elsewhere."""
+    """Show all accounts, a form to add one, and a form to unlock one, which a link may preselect."""
     owner = forms.query_values(fields.ACCOUNT_LIST)["owner"]
     return _page(_EMPTY, helped={**_NOBODY, "owner": owner})
 
@@ -37,7 +37,7 @@ def listing() -> str:
 @pages.post("/accounts")
 @current_request.administrators_only
 def adding() -> Response:
-    """Add a member of staff."""
+    """Add a user."""
     current_request.check_limit("auth_register")
     try:
         values = forms.read(fields.ACCOUNT)
@@ -57,14 +57,14 @@ def _registered(values: dict[str, Any]) -> str:
 @pages.get("/accounts/<username>")
 @current_request.administrators_only
 def account(username: str) -> Response:
-    """One account."""
+    """Show one account."""
     return forms.private(_account_page(username))
 
 
 @pages.post("/accounts/<username>")
 @current_request.administrators_only
 def changing(username: str) -> Response:
-    """Change role, address and the like, or put it out of use."""
+    """Change role, address and other fields, or deactivate the account."""
     current_request.check_limit("admin")
     try:
         values = forms.read(fields.ACCOUNT_CHANGE)
@@ -82,7 +82,7 @@ def _changed(username: str, values: dict[str, Any]) -> str:
 @pages.post("/accounts/<username>/invite")
 @current_request.administrators_only
 def inviting(username: str) -> Response:
-    """Mail the link to choose a password once more."""
+    """Send another mail with the link to choose a password."""
     current_request.check_limit("admin")
     forms.read({})
     with current_request.parts().sessions() as session:
@@ -97,12 +97,12 @@ def inviting(username: str) -> Response:
 @pages.post("/accounts/<username>/sessions/end")
 @current_request.administrators_only
 def ending(username: str) -> Response:
-    """End one session of somebody, or every session and program."""
+    """End one session of a user, or all sessions and API tokens."""
     current_request.check_limit("admin")
     wanted = forms.read(fields.ANY_SESSION)["session"]
     services = current_request.parts()
     with services.sessions() as session:
-        accounts.member(session, username)  # a name that nobody has leads nowhere
+        accounts.member(session, username)  # 404 if there is no such user
         owner = str(accounts.id_of(session, username))
     manager = services.session_manager
     if not wanted:
@@ -120,7 +120,7 @@ def ending(username: str) -> Response:
 @pages.post("/second-factor")
 @current_request.administrators_only
 def helping() -> Response:
-    """Lift the locks of somebody, or take the second factor off."""
+    """Unlock an account, or remove its second factor."""
     current_request.check_limit("admin")
     services, actor = current_request.parts(), current_request.actor().username
     try:
@@ -144,7 +144,7 @@ def helping() -> Response:
 @pages.get("/audit")
 @current_request.administrators_only
 def audited() -> str:
-    """The audit log: searched, page by page, and its chain verified when asked."""
+    """Show the audit log with search and paging; verify its chain on request."""
     asked = forms.query_values(fields.AUDIT)
     with current_request.parts().sessions() as session:
         found = audit.entries(session, query=asked["q"], before=asked["before"] or None)
@@ -161,7 +161,7 @@ def audited() -> str:
 
 
 def _verified(session: Session) -> tuple[int | None, int | None]:
-    """The first entry that does not fit the one before it, and the first that a copy of the log's end misses."""
+    """Return the ids of the first entry that breaks the chain and of the first stored head that is missing."""
     file = current_request.parts().settings.audit_heads
     missing = audit_heads.first_missing(session, file) if file else None
     return audit.first_fault(session), missing.id if missing else None

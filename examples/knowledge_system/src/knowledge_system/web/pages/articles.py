@@ -1,4 +1,4 @@
-"""Pages of articles: list and search, reading, writing, commenting."""
+"""Article pages: list and search, reading, writing, commenting."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ _EMPTY = {
 
 @pages.get("/")
 def home() -> AnyResponse:
-    """The start page is the list."""
+    """Redirect the start page to the list."""
     return redirect("/articles", 303)
 
 
 @pages.get("/articles")
 def listing() -> Response:
-    """The list, filtered or searched."""
+    """Show the list, filtered or searched."""
     actor, catalogue = current_request.actor(), current_request.parts().catalogue
     values = forms.query_values(fields.LIST_PAGE)
     asked = Wanted(
@@ -80,7 +80,7 @@ def listing() -> Response:
             wanted=asked.filter,
             query=asked.query,
             sort=asked.sort,
-            rows=Markup(rows["html"]),  # noqa: S704 - written by our own template, which has escaped it
+            rows=Markup(rows["html"]),  # noqa: S704 - rendered by our own template, which escapes it
             total=rows["total"],
             most=MOST,
             counts=counts,
@@ -94,7 +94,7 @@ def listing() -> Response:
 
 @pages.get("/articles/<int:article_id>")
 def reading(article_id: int) -> Response:
-    """One article."""
+    """Show one article."""
     page, from_cache = _reading(article_id)
     response = make_response(page)
     response.headers["X-Cache"] = "hit" if from_cache else "miss"
@@ -103,7 +103,7 @@ def reading(article_id: int) -> Response:
 
 @pages.post("/articles/<int:article_id>/comments")
 def commenting(article_id: int) -> AnyResponse:
-    """Add a remark."""
+    """Add a comment."""
     current_request.actor()
     forms.remember()
     try:
@@ -122,7 +122,7 @@ def _commented(article_id: int, body: str) -> str:
 
 @pages.get("/articles/new")
 def blank() -> str:
-    """An empty form."""
+    """Show an empty form."""
     if not permissions.may_write(current_request.actor()):
         raise Problem("forbidden")
     return _form(None, _EMPTY)
@@ -131,7 +131,7 @@ def blank() -> str:
 @pages.post("/articles")
 @pages.post("/articles/new")
 def creating() -> AnyResponse:
-    """Save a new article."""
+    """Create an article."""
     if not permissions.may_write(current_request.actor()):
         raise Problem("forbidden")
     forms.remember()
@@ -146,7 +146,7 @@ def creating() -> AnyResponse:
 
 @pages.post("/articles/preview")
 def previewing() -> Response:
-    """What was typed as readers would see it; nothing is saved."""
+    """Show the input as readers would see it, without saving."""
     if not permissions.may_write(current_request.actor()):
         raise Problem("forbidden")
     values = forms.read(fields.PREVIEW, ignore=(*_EMPTY.keys() - fields.PREVIEW.keys(),))
@@ -161,15 +161,15 @@ def previewing() -> Response:
 
 @pages.get("/articles/<int:article_id>/edit")
 def editing(article_id: int) -> str:
-    """The form of an existing article, and its files."""
+    """Show the form of an existing article and its attachments."""
     return form_page(article_id)
 
 
 def form_page(article_id: int, problem: Problem | None = None) -> str:
-    """The form of an existing article as it is stored, perhaps with what went wrong with a file."""
+    """Render the form of an existing article as stored, with the error of an upload if there is one."""
     stored = _editable(article_id)
     article = _working(stored)
-    # Approval is a step of its own; what is saved of a published article is its next version.
+    # Approval is a separate step; saving a published article creates its next version.
     status = article["status"] if article["status"] in permissions.UNFINISHED else "draft"
     values = {**article, "status": status, "tags": "、".join(article["tags"])}
     return _form(
@@ -183,7 +183,7 @@ def form_page(article_id: int, problem: Problem | None = None) -> str:
 
 @pages.post("/articles/<int:article_id>/edit")
 def saving(article_id: int) -> AnyResponse:
-    """Save an edit, unless somebody else saved first."""
+    """Save an edit, unless another user saved first."""
     forms.remember()
     published = False
     try:
@@ -209,10 +209,10 @@ def _saved(article_id: int, values: dict[str, Any]) -> str:
 
 
 def _left_over(problem: Problem) -> Response:
-    """What was typed for an article that was retired or removed meanwhile, as a new one that may be saved.
+    """Offer the input for an article retired or deleted in the meantime as a new article.
 
     Raises:
-        Problem: the refusal itself, for those who cannot write or did not.
+        Problem: the original problem, if the user cannot write or did not enter a text.
     """
     if (
         current_request.wants_json()
@@ -231,7 +231,7 @@ def _read(article_id: int) -> dict[str, Any]:
 
 
 def _working(article: dict[str, Any]) -> dict[str, Any]:
-    """The article with the text of its next version, if one is being written."""
+    """Return the article with the text of its next version, if there is one."""
     coming = article["next"]
     if coming is None:
         return article
@@ -248,7 +248,7 @@ def _editable(article_id: int) -> dict[str, Any]:
 
 
 def _reading(article_id: int, problem: Problem | None = None) -> tuple[str, bool]:
-    """The page of an article, and whether what is the same for everybody came from the cache."""
+    """Render the page of an article; return it and whether its shared part was cached."""
     actor, catalogue = current_request.actor(), current_request.parts().catalogue
     with current_request.parts().reads() as session:
         (article, html, headings), from_cache = catalogue.reading(
@@ -262,7 +262,7 @@ def _reading(article_id: int, problem: Problem | None = None) -> tuple[str, bool
         article=article,
         follow=follow,
         related=related,
-        body=Markup(html),  # noqa: S704 - written by our own renderer, which has cleaned it
+        body=Markup(html),  # noqa: S704 - rendered and sanitized by our own renderer
         headings=headings,
         steps={} if article["next"] else steps_now(article, article["shown_revision"]),
         comment_text=forms.retyped("body") if problem else "",
@@ -319,20 +319,20 @@ def _retyped() -> dict[str, Any]:
 
 
 def _as_read(typed: dict[str, Any]) -> dict[str, Any]:
-    """What was typed as it would be saved: without blanks around, with plain line ends."""
+    """Return the input as it would be saved: trimmed, with LF line ends."""
     plain = {name: str(value).replace("\r\n", "\n").strip() for name, value in typed.items()}
     return {**plain, "tags": list(dict.fromkeys(filter(None, re.split(r"[,、,\s]+", plain["tags"]))))}
 
 
 def _followed(session: Session, wanted: ArticleFilter) -> Follow | None:
-    """Whether the reader watches the tag or the site that the list is about."""
+    """Return whether the user watches the tag or site of the list."""
     if not wanted.tag and not wanted.site:
         return None
     return following.followed(session, current_request.actor(), tag=wanted.tag, site=wanted.site)
 
 
 def _list_url(asked: Wanted) -> Callable[..., str]:
-    quoted = cache(quote_plus)  # what was searched for stands in fifty links of a page
+    quoted = cache(quote_plus)  # the query is part of fifty links on a page
 
     # A page links to the same few categories and tags a hundred times.
     @cache

@@ -1,4 +1,4 @@
-"""Files of articles: handing in, looking at, taking away."""
+"""Attachment pages: upload, download, removal."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _AT_ONCE = 10
 
 @pages.post("/articles/<int:article_id>/attachments")
 def adding(article_id: int) -> AnyResponse:
-    """Hand in files; all of them are attached, or none."""
+    """Attach files, all or none."""
     current_request.check_limit("file_upload")
     try:
         with current_request.parts().sessions() as session:  # before the files are read
@@ -45,7 +45,7 @@ def _attached(article_id: int, files: list[tuple[str, bytes]]) -> str:
 
 @pages.post("/articles/<int:article_id>/attachments/<int:attachment_id>/delete")
 def removing(article_id: int, attachment_id: int) -> AnyResponse:
-    """Take a file away."""
+    """Remove a file."""
     current_request.check_limit("api_write")
     forms.read({})
     return redirect(forms.once(lambda: _detached(article_id, attachment_id)), 303)
@@ -58,13 +58,13 @@ def _detached(article_id: int, attachment_id: int) -> str:
 
 @pages.get("/files/<int:attachment_id>")
 def file(attachment_id: int) -> Response:
-    """A file, for those who may see its article."""
+    """Send a file to users who may see its article."""
     return _sent(attachment_id)
 
 
 @pages.get("/files/<int:attachment_id>/small")
 def thumbnail(attachment_id: int) -> Response:
-    """The small picture of it."""
+    """Send the thumbnail of a file."""
     return _sent(attachment_id, small=True)
 
 

@@ -1,4 +1,4 @@
-"""Articles out as a zip, and in."""
+"""Export and import of articles as zip files."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ _ID: Final = re.compile(r"[0-9]+")
 
 @pages.get("/choose")
 def choosing() -> str:
-    """What of a list, as it is filtered or searched, is to go out."""
+    """Show the export form for a filtered or searched list."""
     asked = forms.query_values(fields.export(request.args))
     return _choice({**asked, "page": asked["to"] or asked["page"]})
 
 
 @pages.get("/export")
 def exporting() -> Response:
-    """A zip of what was picked, of the articles with these ids, or of a list as it is filtered or searched.
+    """Export the selected articles, the given ids, or a filtered or searched list.
 
-    Of a long list it is one part.
+    A long list is exported in parts.
     """
     current_request.check_limit("api_write")
     asked = forms.query_values(fields.export(request.args), strict=True)
@@ -66,7 +66,7 @@ def _ids(asked: dict[str, Any]) -> list[int]:
 
 
 def _picked(asked: dict[str, Any]) -> list[int]:
-    """The articles picked on this page and on others."""
+    """Return the ids of the articles selected on this page and on others."""
     here_picked = [name[3:] for name, value in asked.items() if name.startswith("id-") and value]
     return sorted({int(each) for each in (*_ID.findall(asked["ids"]), *here_picked)})
 
@@ -109,7 +109,7 @@ def _choice(asked: dict[str, Any], problem: Problem | None = None) -> str:
 
 
 def _zip(ids: list[int]) -> Response:
-    """Sent while it is written: it takes neither the memory nor the disk of its size, however slowly it is read."""
+    """Stream the zip file while it is created, so that it needs neither memory nor disk space of its size."""
     parts, actor = current_request.parts(), current_request.actor()
     with parts.reads() as session:
         chosen = exchange.selected(session, actor, ids)
@@ -123,13 +123,13 @@ def _zip(ids: list[int]) -> Response:
 
 @pages.get("/import")
 def form() -> str:
-    """Where a zip is handed in."""
+    """Show the import form."""
     return _form()
 
 
 @pages.post("/import")
 def importing() -> AnyResponse:
-    """Add the articles of a zip as drafts, all of them or none."""
+    """Import the articles of a zip file as drafts, all or none."""
     current_request.check_limit("file_upload")
     try:
         bundle = received()[0][1]

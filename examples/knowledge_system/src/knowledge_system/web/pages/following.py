@@ -1,4 +1,4 @@
-"""Pages of what people follow, and of sites: favourites, watches, the list of sites, one site."""
+"""Pages of favourites, subscriptions and sites."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pages = Blueprint("following", __name__)
 
 @pages.get("/favourites")
 def favourites() -> Response:
-    """What one keeps and watches."""
+    """Show the user's favourites and subscriptions."""
     with current_request.parts().sessions() as session:
         kept = following.favourites(session, current_request.actor())
         watched = following.watches(session, current_request.actor())
@@ -33,7 +33,7 @@ def favourites() -> Response:
 
 @pages.post("/articles/<int:article_id>/favourite")
 def favouring(article_id: int) -> AnyResponse:
-    """Keep an article, or no longer."""
+    """Add or remove a favourite."""
     current_request.check_limit("api_write")
     on = forms.read(fields.FAVOUR_FORM)["on"] == "on"
     article_changes.favour(article_id, on=on)
@@ -42,7 +42,7 @@ def favouring(article_id: int) -> AnyResponse:
 
 @pages.post("/watches")
 def watching() -> AnyResponse:
-    """Watch an article, a tag or a site, or no longer."""
+    """Subscribe to or unsubscribe from an article, tag or site."""
     current_request.check_limit("api_write")
     asked = forms.read(fields.WATCH_FORM)
     article_changes.watch(asked["kind"], asked["subject"], on=asked["on"] == "on")
@@ -52,7 +52,7 @@ def watching() -> AnyResponse:
 
 @pages.get("/sites")
 def sites() -> str:
-    """Every site of which published articles tell."""
+    """List the sites that have published articles."""
     with current_request.parts().reads() as session:
         counted = current_request.parts().catalogue.counts(session).sites
     return render_template("sites.html", section="sites", sites=counted)
@@ -60,7 +60,7 @@ def sites() -> str:
 
 @pages.get("/site")
 def site() -> str | AnyResponse:
-    """One site."""
+    """Show one site."""
     name = forms.query_values(fields.SITE)["name"]
     if not name:
         return redirect("/sites", 303)

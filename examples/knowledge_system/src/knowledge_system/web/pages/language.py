@@ -1,4 +1,4 @@
-"""The switch between Japanese and English."""
+"""Language switch between Japanese and English."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pages = Blueprint("language", __name__)
 
 @pages.post("/language")
 def switching() -> Response:
-    """Remember the language for this browser, and for the person in every browser and in mails."""
+    """Store the language for this browser, and for the signed-in user in all browsers and mails."""
     chosen = forms.read(fields.LANGUAGE)["language"]
     cookies.keep(cookies.LANGUAGE, chosen)
     if current_request.actor_or_none():
@@ -30,7 +30,7 @@ def switching() -> Response:
 
 
 def _page(path: str) -> str:
-    """The page itself; the start page after one that only a form leads to."""
+    """Return the page, or the start page if it cannot be requested with GET."""
     adapter = current_app.create_url_adapter(request)
     try:
         if adapter is not None:

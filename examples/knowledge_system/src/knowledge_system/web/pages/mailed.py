@@ -1,4 +1,4 @@
-"""Pages that mailed links lead to, and that ask for such mails: a forgotten or first password, another address."""
+"""Pages for password reset, invitation and change of the mail address, which use mailed links."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ pages = Blueprint("mailed", __name__)
 
 @pages.get("/password/forgotten")
 def forgotten_form() -> Response:
-    """Ask whose password it is."""
+    """Show the form to request a password reset."""
     return forms.private(_forgotten_page())
 
 
 @pages.post("/password/forgotten")
 def forgotten() -> Response:
-    """Mail a link, if there is such an account; what is said does not depend on it."""
+    """Mail a link if the account exists; the response is the same if it does not."""
     try:
         credentials.request_reset(forms.read(fields.FORGOTTEN)["username"])
     except Problem as problem:
@@ -38,13 +38,13 @@ def forgotten() -> Response:
 
 @pages.get("/password/reset")
 def reset_form() -> Response:
-    """Choose a password; looking at the page uses nothing up, as mail scanners do."""
+    """Show the form for a new password; opening it does not use up the token, as mail scanners open links."""
     return forms.private(_reset_page())
 
 
 @pages.post("/password/reset")
 def reset() -> Response:
-    """Set it; everybody who was signed in with the old one is signed out."""
+    """Set the password; all existing sessions end."""
     try:
         values = forms.read(fields.RESET_FORM)
         credentials.reset_password(values["token"], values["new_password"])
@@ -56,7 +56,7 @@ def reset() -> Response:
 
 @pages.get("/account/email")
 def email_form() -> Response:
-    """Ask for another address."""
+    """Show the form for a new mail address."""
     current_request.actor()
     return forms.private(_email_page())
 
@@ -76,13 +76,13 @@ def email() -> Response:
 
 @pages.get("/account/email/confirm")
 def confirm_form() -> Response:
-    """One button: a link alone changes nothing."""
+    """Show a confirmation button: opening the link alone changes nothing."""
     return forms.private(render_template("email_confirm.html", token=_token(), **forms.told(None)))
 
 
 @pages.post("/account/email/confirm")
 def confirm() -> Response:
-    """Take the new address."""
+    """Confirm the new address."""
     try:
         credentials.confirm_email(forms.read(fields.TOKEN)["token"])
     except Problem as problem:

@@ -1,4 +1,4 @@
-"""What makes the site installable and readable without a network: manifest, worker, copies of articles."""
+"""Progressive web app: manifest, service worker, offline copies of articles."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _MANIFEST: Final = {
 
 @pages.get("/manifest.webmanifest")
 def manifest() -> Response:
-    """What the site is called and looks like where it is installed."""
+    """Return the web app manifest."""
     current_request.stay_anonymous()
     name, short = current_request.say("建設土木ナレッジシステム"), current_request.say("ナレッジ")
     named = {"name": name, "short_name": short, "lang": current_request.language()}
@@ -47,7 +47,7 @@ def manifest() -> Response:
 
 @pages.get("/sw.js")
 def worker() -> Response:
-    """The worker, which is another one as soon as a file of the shell is."""
+    """Return the service worker, whose text changes with every file of the app shell."""
     current_request.stay_anonymous()
     shell = json.dumps(["/offline", *map(asset, _SHELL)])
     response = make_response(f"const SHELL = {shell};\n{_worker_text()}")
@@ -58,14 +58,14 @@ def worker() -> Response:
 
 @pages.get("/offline")
 def shelf() -> str:
-    """What a browser shows without a network; it says nothing of anybody, the browser adds the copies."""
+    """Show the offline page; it has no personal data, and the browser adds the stored copies."""
     current_request.stay_anonymous()
     return render_template("offline.html")
 
 
 @pages.get("/articles/<int:article_id>/offline")
 def copy(article_id: int) -> Response:
-    """An article to be kept by the browser of the reader: no forms, no tokens, and whose copy it is."""
+    """Show an article for offline storage: no forms or tokens, labelled with its owner."""
     actor = current_request.actor()
     with current_request.parts().reads() as session:
         (article, html, _), _ = current_request.parts().catalogue.reading(
@@ -74,11 +74,11 @@ def copy(article_id: int) -> Response:
     page = render_template(
         "offline_copy.html",
         article=article,
-        body=Markup(html),  # noqa: S704 - written by our own renderer, which has cleaned it
+        body=Markup(html),  # noqa: S704 - rendered and sanitized by our own renderer
         now=current_request.now(),
     )
     response = forms.private(page)
-    # The worker keeps what says so, and nothing else, whatever it is asked to keep.
+    # The service worker stores only responses with this header.
     response.headers["Offline-Copy"] = str(actor.id)
     response.headers["Offline-Title"] = quote(article["title"])
     return response

@@ -1,4 +1,4 @@
-"""How the application does, for administrators: plots over time, and beside each the numbers."""
+"""Operations page for administrators: metrics as plots and tables."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _FOUND_OUT: Final = ("refused", "factor_refused")
 
 
 class Shown(NamedTuple):
-    """A plot with the numbers beside it."""
+    """A plot and its table of values."""
 
     title: str
     unit: str
@@ -44,10 +44,10 @@ class Shown(NamedTuple):
 @pages.get("")
 @current_request.administrators_only
 def looking() -> Response:
-    """Everything of the last hours."""
+    """Show the metrics of the last hours."""
     services, now = current_request.parts(), current_request.now()
     hours = int(forms.query_values(fields.OPERATIONS)["hours"])
-    services.samples.write()  # what this process has counted since its last minute
+    services.samples.write()  # includes the current minute of this process
     seen = overview(
         services.samples.read(last=timedelta(hours=hours)), now=now, hours=hours, step=_STEPS[hours]
     )
@@ -73,7 +73,7 @@ def looking() -> Response:
 
 
 class Close(NamedTuple):
-    """Who came close to a limit, and how often."""
+    """A user or client close to a rate limit, and how often."""
 
     group: str
     username: str
@@ -82,7 +82,7 @@ class Close(NamedTuple):
 
 
 def _close(total: Counts) -> list[Close]:
-    """The most frequent first; an account that is gone has no name."""
+    """Return the most frequent first; the name of a deleted account is empty."""
     found = [(Whose.from_text(text), number) for text, number in total.whose.most_common(_MOST_CLOSE)]
     with current_request.parts().sessions() as session:
         known = accounts.names(session, (int(whose.user) for whose, _ in found if whose.user))

@@ -1,6 +1,6 @@
-"""Passkeys: made, listed and removed on the account's page, used in the place of a code or of name and password.
+"""Passkeys: registration, removal, and use instead of a code or of name and password.
 
-``static/passkeys.js`` asks for the options, lets the browser answer, and sends the answer with the form.
+``static/passkeys.js`` requests the options, passes them to the browser, and submits its response with the form.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ pages = Blueprint("passkeys", __name__)
 
 @pages.post("/account/passkeys/options")
 def new_options() -> Response:
-    """What the browser is asked to make one."""
+    """Return the options to create a passkey."""
     return _answer(passkeys.ask_for_new_passkey(forms.read(fields.PASSKEY_PROOF, ignore=("name",))["code"]))
 
 
 @pages.post("/account/passkeys/proof")
 def own_options() -> Response:
-    """What the browser of somebody who signed in is asked, in the place of a code."""
+    """Return the options for a signed-in user to use a passkey instead of a code."""
     forms.read({}, ignore=("next", "proof", "code"))
     return _answer(passkeys.ask_for_own_passkey())
 
 
 @pages.post("/account/passkeys")
 def adding() -> AnyResponse:
-    """Keep it; recovery codes are shown once, with the first factor."""
+    """Store a passkey; recovery codes are shown once, if it is the first factor."""
     try:
         values = forms.read(fields.PASSKEY, ignore=("code",))
         codes = passkeys.add_passkey(values["answer"], name=values["name"])
@@ -53,7 +53,7 @@ def adding() -> AnyResponse:
 
 @pages.post("/account/passkeys/remove")
 def removing() -> AnyResponse:
-    """Forget one, given a code."""
+    """Remove a passkey; requires a code."""
     current_request.check_limit("auth_2fa_verify")
     try:
         values = forms.read(fields.PASSKEY_REMOVAL)
@@ -65,21 +65,21 @@ def removing() -> AnyResponse:
 
 @pages.post("/sign-in/code/passkey")
 def code_options() -> Response:
-    """What the browser is asked in the place of a code."""
+    """Return the options to use a passkey instead of a code at sign-in."""
     forms.read({}, ignore=("next",))
     return _answer(passkeys.ask_for_passkey())
 
 
 @pages.post("/sign-in/passkey/options")
 def sign_in_options() -> Response:
-    """What the browser is asked in the place of name and password."""
+    """Return the options to use a passkey instead of name and password."""
     forms.read({}, ignore=("next",))
     return _answer(passkeys.ask_for_passkey_alone())
 
 
 @pages.post("/sign-in/passkey")
 def signing_in() -> AnyResponse:
-    """Sign in by the answer."""
+    """Sign in with the passkey response."""
     try:
         sign_in_steps.begin_with_passkey(forms.read(fields.PASSKEY_SIGN_IN, ignore=("next",))["answer"])
     except Problem as problem:

@@ -1,4 +1,4 @@
-"""Pages of reports: asking for one, following and cancelling it, downloading it by a link that expires."""
+"""Report pages: request, status, cancellation, download with an expiring link."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ _NOTHING = {"kind": "monthly", "subject": "", "format": "pdf"}
 
 @pages.get("")
 def listing() -> str:
-    """My reports, and a form for one more."""
+    """Show the user's reports, and a form to request one."""
     return _page(_NOTHING)
 
 
 @pages.post("")
 def asking() -> AnyResponse:
-    """Ask for a report; it is written in the background."""
+    """Request a report, which is written in the background."""
     current_request.actor()
     current_request.background()
     current_request.check_limit("api_write")
@@ -53,7 +53,7 @@ def asking() -> AnyResponse:
 
 @pages.get("/<report_id>")
 def following(report_id: str) -> str:
-    """How far it is; and, when it is done, where it is."""
+    """Show the progress of a report, and the download link when it is finished."""
     actor, status = _mine(report_id)
     with current_request.parts().sessions() as session:
         report = reports.find(session, report_id, owner_id=actor.id, now=current_request.now())
@@ -69,7 +69,7 @@ def following(report_id: str) -> str:
 
 @pages.post("/<report_id>/cancel")
 def cancelling(report_id: str) -> AnyResponse:
-    """Stop writing it."""
+    """Cancel a report."""
     _mine(report_id)
     forms.read({})
     current_request.background().tasks.cancel(report_id)
@@ -78,7 +78,7 @@ def cancelling(report_id: str) -> AnyResponse:
 
 @pages.get("/<report_id>/file")
 def downloading(report_id: str) -> Response:
-    """The file: for its owner, with a link that this site has signed and that has not expired."""
+    """Send the file to its owner, if the link has a valid signature and has not expired."""
     actor, _ = _mine(report_id)
     asked = forms.query_values(fields.REPORT_LINK, strict=True)
     link = Link(report_id, actor.id, asked["until"])
@@ -105,7 +105,7 @@ def downloading(report_id: str) -> Response:
 
 
 def _mine(report_id: str) -> tuple[Actor, TaskStatus]:
-    """Who asks, and the task; a foreign one is as unknown as one that never was."""
+    """Return user and task; another user's task is reported as not found."""
     actor = current_request.actor()
     status = current_request.background().report_of(actor, report_id)
     if status is None:

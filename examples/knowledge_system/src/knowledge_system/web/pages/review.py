@@ -1,4 +1,4 @@
-"""Pages of the workflow: steps, the queue of reviewers, older revisions with their differences, notices."""
+"""Workflow pages: steps, review queue, older revisions with differences, notices."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ LABELS = {
     "body": "本文",
     "tags": "タグ",
 }
-"""The fields of a text by their names on the page."""
+"""Labels of the text fields."""
 
 
 def differing(
     old: Mapping[str, Any], new: Mapping[str, Any], *, status: bool = False
 ) -> tuple[tuple[str, tuple[Line, ...]], ...]:
-    """Every field in which two texts differ, by its name on the page, with the difference.
+    """Return the fields in which two texts differ, by label, with the differences.
 
     Args:
-        old: the one.
-        new: the other.
-        status: whether what is saved as a draft and what waits for a reviewer differ, too.
+        old: older text.
+        new: newer text.
+        status: whether to compare the status (draft or in review) too.
     """
     names = {**LABELS, **({"status": "保存のしかた"} if status else {})}
     compared = (
@@ -61,7 +61,7 @@ def _text(name: str, value: Any) -> str:
 
 @pages.post("/articles/<int:article_id>/steps")
 def stepping(article_id: int) -> AnyResponse:
-    """Take a step of the workflow."""
+    """Take a workflow step."""
     current_request.actor()
     current_request.check_limit("api_write")
     values = forms.read(fields.STEP_FORM)
@@ -81,7 +81,7 @@ def _stepped(article_id: int, values: dict[str, Any]) -> str:
 
 @pages.get("/articles/<int:article_id>/history")
 def history(article_id: int) -> str:
-    """All revisions and what was decided about them."""
+    """Show all revisions and the workflow steps."""
     with current_request.parts().sessions() as session:
         article = current_request.parts().catalogue.article(current_request.actor(), article_id)
         taken = review.steps(session, article_id) if article["editable"] else []
@@ -90,13 +90,13 @@ def history(article_id: int) -> str:
 
 @pages.get("/articles/<int:article_id>/history/<int:number>")
 def revision(article_id: int, number: int) -> str:
-    """One revision: its text, and what it changed."""
+    """Show the text of a revision and its changes."""
     return _revision_page(article_id, number)
 
 
 @pages.post("/articles/<int:article_id>/history/<int:number>/restore")
 def restoring(article_id: int, number: int) -> AnyResponse:
-    """Make an older text a draft again."""
+    """Restore an older text as a draft."""
     current_request.actor()
     current_request.check_limit("api_write")
     on = forms.read(fields.RESTORE)["revision"]
@@ -110,7 +110,7 @@ def _restored(article_id: int, number: int, on: int) -> str:
 
 @pages.get("/reviews")
 def queue() -> str:
-    """What waits for a reviewer."""
+    """Show the review queue."""
     with current_request.parts().sessions() as session:
         waiting = review.queue(session, current_request.actor())
     return render_template("reviews.html", section="reviews", waiting=waiting)
@@ -118,7 +118,7 @@ def queue() -> str:
 
 @pages.get("/overdue")
 def overdue() -> str:
-    """What should be confirmed again."""
+    """Show the overdue articles."""
     actor = current_request.actor()
     if not permissions.may_write(actor):
         raise Problem("forbidden")
@@ -129,7 +129,7 @@ def overdue() -> str:
 
 @pages.get("/notices")
 def noticed() -> Response:
-    """What one should know."""
+    """Show the user's notices."""
     with current_request.parts().sessions() as session:
         found = review.notices(session, current_request.actor())
     response = make_response(render_template("notices.html", section="notices", notices=found))
@@ -139,7 +139,7 @@ def noticed() -> Response:
 
 @pages.post("/notices/read")
 def read_all() -> AnyResponse:
-    """Mark all of them as seen."""
+    """Mark all notices as read."""
     current_request.actor()
     forms.read({})
     article_changes.mark_notices_read()
@@ -153,7 +153,7 @@ def _revision_page(article_id: int, number: int | None, problem: Problem | None 
         number = article["next"]["revision"] if article["next"] else article["shown_revision"]
     older = [entry["revision"] for entry in article["history"] if entry["revision"] < number]
     if article["next"] and number == article["next"]["revision"]:
-        older = [article["shown_revision"]]  # what the reviewer decides about is the way from there
+        older = [article["shown_revision"]]  # the reviewer decides on the difference from the published text
     before = None
     with current_request.parts().sessions() as session:
         shown = review.text_of(session, actor, article_id, number)
@@ -178,7 +178,7 @@ def _revision_page(article_id: int, number: int | None, problem: Problem | None 
 
 
 def steps_now(article: Mapping[str, Any], number: int) -> dict[str, Any]:
-    """The steps that the reader can take about this revision, if it is the one that they are about."""
+    """Return the steps the user can take, if the revision is the one that they apply to."""
     if (
         not article["editable"]
         or number != (article["next"] or {"revision": article["shown_revision"]})["revision"]

@@ -1,4 +1,4 @@
-"""The page of background tasks for administrators: how the queue stands, and what can be done about a task."""
+"""Administrator page of the background tasks: state of the queue, operations on a task."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MOST = 50
 @pages.get("")
 @current_request.administrators_only
 def overview() -> str:
-    """Figures, and the newest tasks."""
+    """Show the queue statistics and the newest tasks."""
     tasks = current_request.background().tasks
     state = forms.query_values(fields.TASK_LIST)["state"]
     return render_template(
@@ -39,7 +39,7 @@ def overview() -> str:
 @pages.post("")
 @current_request.administrators_only
 def steering() -> Response:
-    """Run a task again, remove it, or ask it to stop."""
+    """Retry, discard or cancel a task."""
     current_request.check_limit("admin")
     tasks, asked = current_request.background().tasks, forms.read(fields.TASK_STEP)
     steps: dict[str, Callable[[str], bool]] = {

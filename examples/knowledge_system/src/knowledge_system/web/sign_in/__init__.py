@@ -1,1 +1,1 @@
-"""Signing in, as steps that pages and JSON endpoints share."""
+"""Sign-in steps shared by pages and API."""

@@ -1,4 +1,4 @@
-"""Password, address and first password of somebody, as steps that pages and JSON endpoints share."""
+"""Password changes, password resets, invitations and address changes, shared by pages and API."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ __all__ = [
 
 
 def change_password(password: str, new_password: str) -> None:
-    """Replace one's own password; other sessions end.
+    """Change the user's own password; other sessions end.
 
     Raises:
-        Problem: ``invalid`` for a weak one, ``bad-proof``, ``confirmation-required``, ``rate-limited``.
+        Problem: ``invalid`` for a weak password, ``bad-proof``, ``confirmation-required``, ``rate-limited``.
     """
     current_request.actor()
     session = current_request.handle()
@@ -43,7 +43,7 @@ def change_password(password: str, new_password: str) -> None:
 
 
 def request_reset(username: str) -> None:
-    """Mail a token to whoever has this name.
+    """Mail a reset token to the user with this name.
 
     Raises:
         Problem: ``rate-limited``.
@@ -57,7 +57,7 @@ def reset_password(token: str, new_password: str) -> None:
     """Set a new password with a mailed token.
 
     Raises:
-        Problem: ``invalid`` for a weak one, ``token-refused``.
+        Problem: ``invalid`` for a weak password, ``token-refused``.
     """
     result = _changes().reset_password(token, new_password, client=client())
     if result.state == "expired":
@@ -67,10 +67,10 @@ def reset_password(token: str, new_password: str) -> None:
 
 
 def request_email_change(email: str) -> None:
-    """Mail a token to the address that one wants to have.
+    """Mail a token to the user's new address.
 
     Raises:
-        Problem: ``confirmation-required``, ``invalid`` for what is no address, ``rate-limited``.
+        Problem: ``confirmation-required``, ``invalid`` for an invalid address, ``rate-limited``.
     """
     current_request.actor()
     result = _changes().request_email_change(current_request.handle(), email, client=client())
@@ -79,7 +79,7 @@ def request_email_change(email: str) -> None:
 
 
 def confirm_email(token: str) -> None:
-    """Take the new address whose owner has this token.
+    """Change the address of the account the token belongs to.
 
     Raises:
         Problem: ``link-refused``.
@@ -89,7 +89,7 @@ def confirm_email(token: str) -> None:
 
 
 def can_invite() -> bool:
-    """Whether a mail would go out."""
+    """Whether an invitation can be mailed."""
     background = current_request.parts().background
     return (
         current_request.parts().invitations is not None and background is not None and background.sends_mail
@@ -97,10 +97,10 @@ def can_invite() -> bool:
 
 
 def invite(username: str) -> None:
-    """Mail a token with which somebody chooses a first password.
+    """Mail a token with which a user sets the first password.
 
     Raises:
-        Problem: ``rate-limited``, ``unavailable`` where no mail can be sent.
+        Problem: ``rate-limited``, or ``unavailable`` if mail is disabled.
     """
     invitations = current_request.parts().invitations
     if invitations is None or not can_invite():

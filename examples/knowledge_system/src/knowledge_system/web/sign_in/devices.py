@@ -1,4 +1,4 @@
-"""Remembered devices: the list of one person, and revoking them one by one or together."""
+"""Remembered devices: listing and revoking them."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ __all__ = ["own_devices", "revoke", "revoke_all"]
 
 
 def own_devices() -> tuple[SignInDevice, ...]:
-    """The remembered devices of the signed-in person, the latest first; this browser's is marked ``current``."""
+    """Return the user's remembered devices, latest first; that of this browser is marked ``current``."""
     return current_request.parts().sign_in.devices(
         str(current_request.actor().id), token=cookies.kept(cookies.DEVICE)
     )
 
 
 def revoke(device_id: str) -> None:
-    """Forget one of one's own devices, for somebody who has just proved who it is (ASVS 5.0, 7.5.2).
+    """Revoke one of the user's devices, after recent re-authentication (ASVS 5.0, 7.5.2).
 
     Raises:
         Problem: ``confirmation-required``, ``not-found``.
@@ -37,7 +37,7 @@ def revoke(device_id: str) -> None:
 
 
 def revoke_all() -> None:
-    """Forget all of one's own devices, for somebody who has just proved who it is.
+    """Revoke all of the user's devices, after recent re-authentication.
 
     Raises:
         Problem: ``confirmation-required``.

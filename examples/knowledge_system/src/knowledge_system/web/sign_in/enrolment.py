@@ -1,4 +1,4 @@
-"""The enrolment of a second factor that this session has begun, so that its page survives a reload."""
+"""The pending second-factor enrolment of a session, so that its page survives a reload."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ _NAME = "enrolment"
 
 
 def keep(enrolment: Enrolment) -> None:
-    """Keep it with the session, encrypted and bound to its person, until it is confirmed, cancelled or too old."""
+    """Store the enrolment in the session until it ends or expires, encrypted and bound to its user."""
     told = json.dumps([enrolment.secret, enrolment.provisioning_uri, enrolment.expires_at])
     sealed = _box().encrypt(told, user_id=str(current_request.actor().id), purpose=_NAME)
     current_request.handle().update_data(**{_NAME: sealed})
 
 
 def kept() -> Enrolment | None:
-    """The one that was begun here and can still be confirmed."""
+    """Return the pending enrolment of this session, if it has not expired."""
     sealed = current_request.handle().data.get(_NAME)
     if not sealed:
         return None
     try:
         told = _box().decrypt(str(sealed), user_id=str(current_request.actor().id), purpose=_NAME)
     except DecodeError:
-        return None  # its key is gone; one begins anew
+        return None  # its key was removed; the user starts again
     secret, uri, expires_at = json.loads(told)
     found = Enrolment(secret=secret, provisioning_uri=uri, expires_at=expires_at)
     return found if expires_at > current_request.now().timestamp() else None
 
 
 def forget() -> None:
-    """It is confirmed, or given up."""
+    """Remove the enrolment, after confirmation or cancellation."""
     if current_request.handle().data.get(_NAME):
         current_request.handle().update_data(**{_NAME: ""})
 

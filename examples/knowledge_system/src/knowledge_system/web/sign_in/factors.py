@@ -1,4 +1,4 @@
-"""The codes of an authenticator, and what goes for every second factor."""
+"""Authenticator codes, and what applies to every second factor."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ _LONGEST_SESSION = 30 * 86_400
 
 
 def two_factor() -> TwoFactorManager:
-    """The second factors.
+    """Return the second-factor manager.
 
     Raises:
-        Problem: ``unavailable`` where they are switched off.
+        Problem: ``unavailable`` if second factors are disabled.
     """
     found = current_request.parts().two_factor
     if found is None:
@@ -49,27 +49,27 @@ def two_factor() -> TwoFactorManager:
 
 
 def status() -> TwoFactorStatus | None:
-    """The second factor of the signed-in person; None where second factors are switched off."""
+    """Return the user's second-factor status; ``None`` if second factors are disabled."""
     manager = current_request.parts().two_factor
     return manager.status(str(current_request.actor().id)) if manager else None
 
 
 def lacks_factor(actor: Actor) -> bool:
-    """Whether the role asks for a second factor that is not set up."""
+    """Whether the user's role requires a second factor that is not set up."""
     services = current_request.parts()
     if services.two_factor is None or actor.role not in services.settings.second_factor_roles:
         return False
-    # Who gave one in this session has one: the question costs nothing then.
+    # A second factor used in this session proves that there is one, without a query.
     if services.sign_in.factor_within(current_request.handle(), _LONGEST_SESSION):
         return False
     return not services.two_factor.status(str(actor.id)).enabled
 
 
 def enrol(proof: str = "") -> Enrolment:
-    """Begin an enrolment, for somebody who has just proved who it is.
+    """Begin an enrolment, after recent re-authentication.
 
     Args:
-        proof: where passkeys are on already, one of them or a recovery code.
+        proof: a passkey response or a recovery code, if passkeys are already registered.
 
     Raises:
         Problem: ``already-enabled``, ``confirmation-required``, ``bad-proof``, ``rate-limited``.
@@ -89,7 +89,7 @@ def enrol(proof: str = "") -> Enrolment:
 
 
 def confirm_enrolment(code: str) -> RecoveryCodes:
-    """Turn the second factor on; the session gets a new id, other sessions of the person end.
+    """Enable the second factor; the session id changes, and the user's other sessions end.
 
     Raises:
         Problem: ``enrolment-refused``, ``enrolment-missing``, ``already-enabled``, ``rate-limited``.
@@ -110,7 +110,7 @@ def confirm_enrolment(code: str) -> RecoveryCodes:
 
 
 def disable(code: str) -> None:
-    """Turn the second factor off, given a code.
+    """Disable the second factor; requires a code.
 
     Raises:
         Problem: ``not-enabled``, ``bad-proof``, ``rate-limited``.
@@ -120,7 +120,7 @@ def disable(code: str) -> None:
 
 
 def recovery_codes(code: str) -> RecoveryCodes:
-    """New recovery codes in place of the old ones, given a code.
+    """Replace the recovery codes; requires a code.
 
     Raises:
         Problem: ``not-enabled``, ``bad-proof``, ``rate-limited``.

@@ -1,4 +1,4 @@
-"""Passkeys: to have them, and to be asked for one."""
+"""Passkeys: registration, removal, and options for their use."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ _GIVEN_OUT = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)
 
 
 def passkeys() -> Passkeys:
-    """The passkeys.
+    """Return the passkey manager.
 
     Raises:
-        Problem: ``unavailable`` where there are none.
+        Problem: ``unavailable`` if passkeys are disabled.
     """
     found = current_request.parts().passkeys
     if found is None:
@@ -49,10 +49,10 @@ def passkeys() -> Passkeys:
 
 
 def ask_for_new_passkey(proof: str) -> PasskeyOptions:
-    """What a browser is asked to make a passkey, for somebody who has just proved who it is.
+    """Return the options to create a passkey, after recent re-authentication.
 
     Raises:
-        Problem: ``confirmation-required``; ``bad-proof`` where a factor is on and the code is wrong.
+        Problem: ``confirmation-required``; ``bad-proof`` if a factor is enabled and the code is wrong.
     """
     actor = current_request.actor()
     if not current_request.parts().sign_in.confirmed_within(current_request.handle(), FRESH_SECONDS):
@@ -70,7 +70,7 @@ def ask_for_new_passkey(proof: str) -> PasskeyOptions:
 
 
 def add_passkey(answer: str, *, name: str) -> RecoveryCodes | None:
-    """Keep the passkey that the browser made; recovery codes where it is the first factor. Other sessions end.
+    """Store a new passkey; return recovery codes if it is the first factor. Other sessions end.
 
     Raises:
         Problem: ``passkey-refused``.
@@ -85,7 +85,7 @@ def add_passkey(answer: str, *, name: str) -> RecoveryCodes | None:
 
 
 def remove_passkey(passkey_id: str, proof: str) -> None:
-    """Forget one, given a code.
+    """Remove a passkey; requires a code.
 
     Raises:
         Problem: ``bad-proof``, ``not-found``, ``rate-limited``.
@@ -97,13 +97,13 @@ def remove_passkey(passkey_id: str, proof: str) -> None:
 
 
 def own_passkeys() -> Sequence[Passkey]:
-    """Those of the signed-in person; none where there are no passkeys."""
+    """Return the user's passkeys; empty if passkeys are disabled."""
     found = current_request.parts().passkeys
     return found.list(str(current_request.actor().id)) if found else ()
 
 
 def ask_for_own_passkey() -> PasskeyOptions:
-    """What the browser of the signed-in person is asked, to prove again who it is.
+    """Return the options for a signed-in user to re-authenticate with a passkey.
 
     Raises:
         Problem: ``not-enabled`` without a passkey.
@@ -117,10 +117,10 @@ def ask_for_own_passkey() -> PasskeyOptions:
 
 
 def ask_for_passkey() -> PasskeyOptions:
-    """What a browser is asked in the place of a code.
+    """Return the options to use a passkey instead of a code at sign-in.
 
     Raises:
-        Problem: ``sign-in-required`` without a password before, ``not-enabled`` without a passkey.
+        Problem: ``sign-in-required`` if no password was given before, ``not-enabled`` without a passkey.
     """
     challenge = cookies.kept(cookies.CHALLENGE)
     owner = current_request.parts().sign_in.challenged_user(
@@ -135,8 +135,8 @@ def ask_for_passkey() -> PasskeyOptions:
 
 
 def ask_for_passkey_alone() -> PasskeyOptions:
-    """What a browser is asked in the place of name and password; the same for everybody."""
-    # The same for all tabs of a browser, or the one that asked last would void the others.
+    """Return the options to sign in with a passkey alone; they do not depend on the user."""
+    # Shared by all tabs of a browser; otherwise the last request would invalidate the others.
     browser = cookies.kept(cookies.PASSKEY) or ""
     if not _GIVEN_OUT.fullmatch(browser):
         browser = secrets.token_urlsafe(32)

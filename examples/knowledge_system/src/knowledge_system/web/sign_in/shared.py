@@ -1,4 +1,4 @@
-"""What every step of signing in tells the library, and does after a change."""
+"""Helpers of the sign-in steps: client data, re-authentication, actions after a change."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ __all__ = [
 
 R = TypeVar("R")
 
-# How fresh the proof of who somebody is must be, for changes of how he or she signs in.
+# Maximum age in seconds of an authentication that allows changes of the sign-in credentials.
 FRESH_SECONDS = 900
 
 
 def client() -> SignInClient:
-    """Whom the limits count, and by which device he or she is remembered."""
+    """Return the client's address for rate limits, and its device token."""
     return SignInClient(address=current_request.address(), device=cookies.kept(cookies.DEVICE))
 
 
 def session_data() -> dict[str, object]:
-    """What the list of sessions shows of this browser."""
+    """Return the session data shown in the list of sessions."""
     return {"device": (request.user_agent.string or "")[:200]}
 
 
 def rights_changed() -> None:
-    """A new id for this session, the end of the person's others and of the tokens that came with them."""
+    """Rotate the session id, and end the user's other sessions and tokens."""
     session, person = current_request.handle(), str(current_request.actor().id)
     session.rotate()
     session.end_others()
@@ -46,16 +46,16 @@ def rights_changed() -> None:
     services.tokens.end_user(person, but=session.reference if "session" in g else "")
     needed = current_request.actor().role in services.settings.second_factor_roles
     if needed and services.two_factor is not None and not services.two_factor.status(person).enabled:
-        session.end()  # it was begun with a factor that is gone, and would go on as if it were not
+        session.end()  # it was begun with a factor that no longer exists
 
 
 def proof_of(code: str, answer: str) -> str:
-    """What proves who it is: a code, or what the browser answered for a passkey of the signed-in person."""
+    """Return the user's proof of identity: a code, or the browser's response for a passkey."""
     return PasskeyAssertion(answer, session=current_request.handle().reference or "") if answer else code
 
 
 def accepted(change: Callable[[], R]) -> R:
-    """What the change returns, whose proof the library has looked at.
+    """Run a change that requires a proof, and return its result.
 
     Raises:
         Problem: ``bad-proof``, ``code-locked``, ``rate-limited``.

@@ -1,4 +1,4 @@
-"""Signing in and out, as steps that pages and JSON endpoints share."""
+"""Sign-in, re-authentication and sign-out, shared by pages and API."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ __all__ = [
 
 
 def begin(username: str, password: str, *, recovery_code: str = "", remember: bool = False) -> bool:
-    """Check the password; whether that was all, or a code has to follow.
+    """Check the password; return whether the sign-in is complete, or a code must follow.
 
     Raises:
         Problem: ``bad-credentials``, ``rate-limited``.
@@ -55,7 +55,7 @@ def begin(username: str, password: str, *, recovery_code: str = "", remember: bo
 def begin_without_cookies(
     session: SignInSession, username: str, password: str, *, recovery_code: str = ""
 ) -> str | None:
-    """Check the password of somebody who signs a program in; the challenge, if a code has to follow.
+    """Check the password for an API client; return the challenge if a code must follow.
 
     Raises:
         Problem: ``bad-credentials``, ``rate-limited``.
@@ -74,10 +74,11 @@ def begin_without_cookies(
 
 
 def finish_without_cookies(session: SignInSession, challenge: str, code: str) -> VerificationResult:
-    """Check the code that follows; the result tells how many recovery codes are left.
+    """Check the code of an API client; the result includes the number of recovery codes left.
 
     Raises:
-        Problem: ``sign-in-required`` for a dead challenge, ``bad-code``, ``code-locked``, ``rate-limited``.
+        Problem: ``sign-in-required`` if the challenge is invalid or expired, ``bad-code``, ``code-locked``,
+            ``rate-limited``.
     """
     step = current_request.parts().sign_in.second_factor(
         challenge, code, client=client(), session=session, data=session_data()
@@ -88,17 +89,18 @@ def finish_without_cookies(session: SignInSession, challenge: str, code: str) ->
 
 
 def pending() -> bool:
-    """Whether this browser has given a password and not yet the code."""
+    """Whether this browser has given a password, but not the code."""
     return cookies.kept(cookies.CHALLENGE) is not None
 
 
 def finish(code: str, *, answer: str = "") -> VerificationResult:
-    """Check what follows the password: a code, or what the browser answered for a passkey.
+    """Check the second factor: a code, or the browser's response for a passkey.
 
-    The result tells how many recovery codes are left.
+    The result includes the number of recovery codes left.
 
     Raises:
-        Problem: ``sign-in-required`` without a password before, ``bad-code``, ``code-locked``, ``rate-limited``.
+        Problem: ``sign-in-required`` if no password was given before, ``bad-code``, ``code-locked``,
+            ``rate-limited``.
     """
     challenge = cookies.kept(cookies.CHALLENGE)
     given = PasskeyAssertion(answer, session=challenge or "") if answer else code
@@ -114,7 +116,7 @@ def finish(code: str, *, answer: str = "") -> VerificationResult:
 
 
 def confirm(proof: str) -> None:
-    """Prove again who one is: by a code where a second factor is on, else by the password.
+    """Re-authenticate the user, with a code if a second factor is enabled, otherwise with the password.
 
     Raises:
         Problem: ``bad-proof``, ``code-locked``, ``rate-limited``, ``sign-in-required``.
@@ -136,7 +138,7 @@ def sign_out() -> None:
 
 
 def begin_with_passkey(answer: str) -> None:
-    """Sign in by a passkey alone.
+    """Sign in with a passkey alone.
 
     Raises:
         Problem: ``passkey-refused``, ``rate-limited``.
@@ -148,7 +150,7 @@ def begin_with_passkey(answer: str) -> None:
     )
     if not step:
         raise sign_in_results.refusal(step, refused="passkey-refused")
-    # Only now: another tab of this browser may be asked at the moment.
+    # Only after success: another tab of this browser may be waiting for its passkey.
     cookies.forget(cookies.PASSKEY)
 
 
