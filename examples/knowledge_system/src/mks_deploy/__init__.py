@@ -1,1 +1,1 @@
-"""The deployment kit: one validated settings object, rendered to every file a host needs, and tools to run it."""
+"""Deployment tools: render one validated settings object to every file a host needs, and operate the host."""

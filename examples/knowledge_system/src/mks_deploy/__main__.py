@@ -1,4 +1,4 @@
-"""``python -m mks_deploy``."""
+"""Entry point of ``python -m mks_deploy``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Alerts of Prometheus: what is worth waking somebody for, and which runbook says what to do then."""
+"""Prometheus alerting rules, each with the runbook section that describes the response."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ if TYPE_CHECKING:
 __all__ = ["QUEUE_ALARM_AT", "REDIS_ALARM_AT", "Alert", "alerts_of"]
 
 REDIS_ALARM_AT: Final = 0.85
-"""Used share of the memory at which a Redis that removes nothing is soon going to refuse to write."""
+"""Used share of ``maxmemory`` at which a Redis without eviction will soon reject writes."""
 
 
 QUEUE_ALARM_AT: Final = 0.2
-"""Share of Redis's memory at which a queue of the broker raises an alert: sessions and limits need the rest."""
+"""Share of Redis's memory at which a broker queue raises an alert: sessions and limits need the rest."""
 
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """One rule.
+    """One alerting rule.
 
     Attributes:
-        name: of the alert.
-        expression: in PromQL.
-        lasting: how long it must hold; empty where once is enough.
-        severity: ``page`` wakes somebody, ``ticket`` waits for the morning.
-        summary: what is wrong, in one sentence.
+        name: name of the alert.
+        expression: PromQL expression.
+        lasting: how long it must hold; empty to fire at once.
+        severity: ``page`` for immediate action, ``ticket`` for the next working day.
+        summary: the problem, in one sentence.
         runbook: section of the runbooks.
     """
 
@@ -40,7 +40,7 @@ class Alert:
 
 
 def alerts_of(settings: Settings) -> tuple[Alert, ...]:
-    """The rules of one deployment."""
+    """Return the rules of one deployment."""
     job = f'{{job="{settings.name}"}}'
     errors = f'sum(rate(mks_requests_total{{job="{settings.name}",status=~"5.."}}[5m]))'
     guesses = (

@@ -1,4 +1,4 @@
-"""The command line: render a deployment, and operate the host it runs on."""
+"""Command line: render a deployment, and operate the host it runs on."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _ETC = Path("/etc")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0 done, 1 not as it should be, 2 wrong input and nothing changed."""
+    """Run one command; return its exit code: 0 success, 1 failed check or operation, 2 invalid input, no change."""
     options = parser().parse_args(arguments)
     try:
         code: int = options.run(options)
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Every command with its options."""
+    """Build the argument parser with all commands."""
     whole = argparse.ArgumentParser(prog="mks-deploy", description="Deploy the knowledge system to one host.")
     commands = whole.add_subparsers(required=True, metavar="COMMAND")
 
@@ -181,7 +181,7 @@ def _certificate(options: argparse.Namespace) -> int:
         return DONE
     if options.what == "issue":
         return DIFFERENT if certificate.issue(settings, secrets=_host_secrets(options, settings)) else DONE
-    # Without nginx a renewal has just restarted the application, which may take some time to import.
+    # Without nginx, a renewal has just restarted the application, which takes some time to import.
     served = functools.partial(certificate.served_certificate, timeout=60)
     faults = list(certificate.check(settings, now=now, served=served))
     sys.stdout.write("".join(f"{fault}\n" for fault in faults) or "the certificate is in order\n")
@@ -215,7 +215,7 @@ def _moved(
 ) -> int:
     settings = _with_slots(options)
     releases = Path(settings.paths.releases)
-    # Hardened hosts give root 027 or 077: nginx could not read the folders of static files.
+    # Hardened hosts set root's umask to 027 or 077: nginx could not read the directories of static files.
     os.umask(0o022)
     try:
         with (
@@ -361,7 +361,7 @@ def _secrets(options: argparse.Namespace) -> int:
 def _render(options: argparse.Namespace) -> int:
     settings = _settings(options)
     rendered = render(settings, _installed(options), credentials=used_credentials(options.secrets))
-    # The host's own commands read what it was rendered from.
+    # The commands on the host read the settings that the files were rendered from.
     own = RenderedFile(
         f"{settings.paths.config[1:]}/deploy.toml", options.settings.read_text(encoding="utf-8")
     )
@@ -376,7 +376,7 @@ def _render(options: argparse.Namespace) -> int:
 
 
 def _settings(options: argparse.Namespace) -> Settings:
-    """Settings and secrets judged together, so that one message tells all faults."""
+    """Validate settings and secrets together, so that one message lists all errors."""
     text = _text(options.settings)
     faults = list(_version_faults(options))
     try:

@@ -1,4 +1,4 @@
-"""One Grafana dashboard: what an operator looks at first, each panel one question."""
+"""Grafana dashboard for operators."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class _Panel:
 
 
 def dashboard(settings: Settings) -> str:
-    """The dashboard as Grafana imports it."""
+    """Return the dashboard as JSON, for import into Grafana."""
     panels = [_as_grafana(panel, number) for number, panel in enumerate(_panels(settings))]
     whole = {
         "title": settings.name,
@@ -39,7 +39,7 @@ def dashboard(settings: Settings) -> str:
 
 
 def expressions(settings: Settings) -> list[str]:
-    """Every query of the dashboard."""
+    """Return every query of the dashboard."""
     return [expression for panel in _panels(settings) for expression, _ in panel.queries]
 
 

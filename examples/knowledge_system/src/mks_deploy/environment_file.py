@@ -1,4 +1,4 @@
-"""The application's environment file: every variable explained, those that follow from the settings set."""
+"""Environment file of the application: documents every variable, and sets those that follow from the settings."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _OF_THE_UNITS: Final = (
     "MKS_UPLOADS",
 )
 OF_THE_APPLICATION: Final = (*_OF_THE_UNITS, *OWN)
-"""Variables that units are started with beside those of the library, which would warn of them."""
+"""Variables of the units besides those of the library, registered so that it does not warn of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +37,11 @@ class Line:
     """One variable of the file.
 
     Attributes:
-        name: the variable.
-        help: what it means, and in which form it is written.
-        value: what it is set to; ``None`` where the default holds.
-        default: the default, as it would be written.
-        secret: whether it comes as a credential instead.
+        name: name of the variable.
+        help: meaning and format.
+        value: value to set; ``None`` to keep the default.
+        default: default value in the variable's format.
+        secret: whether the value is provided as a credential instead.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Line:
 
 
 def variables_of(settings: Settings, credentials: tuple[Credential, ...]) -> Iterator[tuple[str, list[Line]]]:
-    """Areas, each with its variables."""
+    """Yield the areas with their variables."""
     chosen = {**_chosen(settings), **settings.variables}
     given = {credential.variable for credential in credentials}
     for area, group in groupby(variables(), key=lambda variable: variable.area):
@@ -77,7 +77,7 @@ def variables_of(settings: Settings, credentials: tuple[Credential, ...]) -> Ite
 
 
 def variable_faults(settings: Settings) -> Iterator[str]:
-    """What is wrong with ``[variables]`` beside the other options, as the library sees it."""
+    """Yield the errors of ``[variables]`` in combination with the other options, as found by the library."""
     chosen, given = _chosen(settings), settings.variables
     for name in given:
         if name in chosen or name in _OF_THE_UNITS:
@@ -88,7 +88,7 @@ def variable_faults(settings: Settings) -> Iterator[str]:
     except SettingsError as error:
         yield from (f"variables: {fault}" for fault in error.faults if any(name in fault for name in given))
         return
-    try:  # in memory: secrets, such as the URL of Redis, are not among the variables
+    try:  # in memory: the variables contain no secrets such as the Redis URL
         rate_limiter(read, {**DEFAULT_RATE_LIMITS, **SIGN_IN_LIMITS, **dict.fromkeys(OWN_LIMITS, "1/minute")})
     except ConfigurationError as error:
         yield f"variables: {error}"
@@ -122,5 +122,5 @@ def _chosen(settings: Settings) -> dict[str, str]:
             "MKS_ALERT_TO": settings.upkeep.alert_mail,
         }
         chosen |= {"MKS_SMTP_USER": settings.upkeep.smtp_user} if settings.upkeep.smtp_user else {}
-    # nginx reaches gunicorn over a unix socket, and only nginx may open it.
+    # nginx connects to gunicorn over a Unix socket that only nginx may open.
     return chosen if direct else {**chosen, "MKS_TRUSTED_PROXIES": "unix"}

@@ -1,4 +1,4 @@
-"""Files and links that are there whole or not at all: written beside, brought to the disk, then renamed."""
+"""Atomic file operations: write a temporary file, sync it to disk, rename it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ __all__ = ["append_line", "relink", "replace_file", "sync"]
 
 
 def replace_file(target: Path, content: str | bytes, *, mode: int = 0o644) -> None:
-    """Replace the contents and the mode of a file; after a full disk or a power cut it has the old or the new ones.
+    """Replace content and mode of a file atomically, even if the disk is full or the power fails.
 
     Raises:
-        OSError: it could not be written; the target is as it was.
+        OSError: the file could not be written; the target is unchanged.
     """
     handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".new", dir=target.parent)
     partial = Path(name)
@@ -22,7 +22,8 @@ def replace_file(target: Path, content: str | bytes, *, mode: int = 0o644) -> No
             stream.write(content.encode() if isinstance(content, str) else content)
             stream.flush()
             os.fchmod(stream.fileno(), mode)
-            # Before the rename: after a power cut the name must not lead to an empty file (ext4 writes data later).
+            # Sync before the rename: after a power failure, the name could refer to an empty file (ext4
+            # delays writes).
             os.fsync(stream.fileno())
         partial.replace(target)
     except BaseException:
@@ -32,10 +33,10 @@ def replace_file(target: Path, content: str | bytes, *, mode: int = 0o644) -> No
 
 
 def append_line(file: Path, line: str) -> None:
-    """Add a line to a file; where there is no room for it, the file stays as it was.
+    """Append a line to a file; if the write fails, the file stays unchanged.
 
     Raises:
-        OSError: it could not be written.
+        OSError: the line could not be written.
     """
     with file.open("ab", buffering=0) as stream:
         before = os.fstat(stream.fileno()).st_size
@@ -50,7 +51,7 @@ def append_line(file: Path, line: str) -> None:
 
 
 def relink(link: Path, target: Path) -> None:
-    """Let a link point elsewhere; there is no moment without it."""
+    """Change the target of a symbolic link atomically."""
     link.parent.mkdir(parents=True, exist_ok=True)
     partial = link.with_name(f".{link.name}.new")
     partial.unlink(missing_ok=True)
@@ -60,7 +61,7 @@ def relink(link: Path, target: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Bring a file, or the names in a folder, to the disk."""
+    """Sync a file, or the entries of a directory, to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""The health check of a container without a shell: ``python -m mks_deploy.healthcheck URL``."""
+"""Health check for containers without a shell: ``python -m mks_deploy.healthcheck URL``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["healthy"]
 
 
 def healthy(url: str) -> bool:
-    """Whether the address answers 200 within two seconds."""
+    """Whether the URL responds with 200 within two seconds."""
     try:
         with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310 - our own container, by the Dockerfile
             return bool(answer.status == 200)

@@ -1,4 +1,4 @@
-"""What listens on plain http beside gunicorn with its own TLS: ACME challenges and redirects, nothing else."""
+"""Plain-HTTP listener besides gunicorn with its own TLS: ACME challenges and redirects only."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 __all__ = ["from_env", "plain_http"]
 
-# RFC 8555, 8.3: base64url and nothing else, so no path can be built of it.
+# RFC 8555, 8.3: base64url only, so a path traversal is impossible.
 _CHALLENGE: Final = re.compile(r"/\.well-known/acme-challenge/([A-Za-z0-9_-]{1,128})")
 _NOT_FOUND: Final = b"404 Not Found\n"
 
 
 def from_env() -> WSGIApplication:
-    """The listener as the environment says, for gunicorn."""
+    """Create the listener from environment variables, for gunicorn."""
     register_variables(*OF_THE_APPLICATION)
     wsgi = HardeningSettings.from_env().wsgi
     webroot = os.environ.get("MKS_ACME_WEBROOT", "")
@@ -33,7 +33,7 @@ def from_env() -> WSGIApplication:
 
 
 def plain_http(allowed_hosts: tuple[str, ...], *, https_port: int, webroot: Path | None) -> WSGIApplication:
-    """Answers to challenges from ``webroot``, a redirect for everything else on a known host."""
+    """Create a WSGI application that serves challenges from ``webroot`` and redirects known hosts to HTTPS."""
     redirect = HTTPSRedirectMiddleware(
         _not_found, allowed_hosts=allowed_hosts, https_port=https_port, permanent=True
     )

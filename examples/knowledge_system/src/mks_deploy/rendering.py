@@ -1,4 +1,4 @@
-"""From settings to files: a table of templates, where each goes, and with which mode; nothing is written here."""
+"""Rendering of settings to files: templates with target path and mode; nothing is written here."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _MIB: Final = 1024**2
 
 @dataclass(frozen=True, slots=True)
 class RenderedFile:
-    """One file of the deployment.
+    """One rendered file.
 
     Attributes:
-        path: where it goes below the output folder; ``etc`` and ``usr`` are copied to ``/``.
-        text: its contents.
-        mode: its permissions.
+        path: path below the output directory; ``etc`` and ``usr`` are copied to ``/``.
+        text: content.
+        mode: permissions.
     """
 
     path: str
@@ -43,12 +43,12 @@ class RenderedFile:
 def render(
     settings: Settings, installed: Installed, *, credentials: tuple[Credential, ...] = ()
 ) -> tuple[RenderedFile, ...]:
-    """Every file, in the order of their paths; equal input gives equal bytes.
+    """Render all files, sorted by path; equal input gives equal bytes.
 
     Args:
         settings: the validated settings.
         installed: versions to render for.
-        credentials: secrets that the application gets; the needed ones by default.
+        credentials: secrets of the application; the required ones by default.
     """
     given = credentials or tuple(
         each
@@ -67,7 +67,7 @@ def render(
 
 
 def upstream(settings: Settings, weights: Mapping[Slot, int]) -> str:
-    """Nginx's list of slots, each with its share of the requests."""
+    """Render nginx's upstream block with the weight of each slot."""
     return (
         _templates()
         .get_template("nginx/upstream.conf.j2")
@@ -123,7 +123,7 @@ def _targets(settings: Settings) -> Iterator[tuple[str, str, int, dict[str, Any]
         yield "nginx/nginx.conf", f"{nginx}/nginx.conf", 0o644, {}
         for part in ("http", "proxy", "maintenance", "errors"):
             yield f"nginx/{part}.conf", f"{nginx}/{name}/{part}.conf", 0o644, {}
-        # Not where nginx reads it: whoever renders again must not send requests to a slot that does not run.
+        # Not in nginx's directory: rendering again must not route requests to a slot that is not running.
         yield "nginx/upstream.conf", f"{shared}/nginx/upstream.conf", 0o644, {"weights": {"blue": 1}}
         yield "nginx/site.conf", f"{nginx}/sites-enabled/{name}.conf", 0o644, {}
         for error in EDGE_ERRORS:
@@ -181,7 +181,7 @@ def _hsts(settings: Settings) -> str:
 
 
 def _duration(seconds: int) -> str:
-    """Seconds in the largest unit that fits, as nginx and systemd read it."""
+    """Format seconds in the largest fitting unit, in the syntax of nginx and systemd."""
     for unit, length in (("d", 86_400), ("h", 3600), ("m", 60)):
         if seconds and seconds % length == 0:
             return f"{seconds // length}{unit}"

@@ -1,4 +1,4 @@
-"""Facts the templates share: header fields, fields that clients may not set, pages of the edge, units."""
+"""Tables shared by the templates: headers, stripped request headers, error pages, systemd units."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ __all__ = [
 ]
 
 Slot = Literal["blue", "green"]
-"""Where a version runs; two stand side by side."""
+"""A place where a version runs; two exist side by side."""
 
 EDGE_HEADERS: Final = dict(HeaderPolicy.web(hsts=None, csp=None).fields)
-"""What an answer gets that the application has not given: nginx's own pages and static files."""
+"""Headers of responses that do not come from the application: nginx's own pages and static files."""
 
 STRIPPED_HEADERS: Final = (
     # httpoxy, CVE-2016-5385
     "Proxy",
-    # other spellings of where a request came from, and of what was asked for; some framework believes each of them
+    # non-standard forms of client address, scheme, host and method, each of which some framework trusts
     "Forwarded",
     "Forwarded-For",
     "X-Forwarded",
@@ -76,7 +76,7 @@ STRIPPED_HEADERS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class EdgeError:
-    """A page that nginx gives by itself."""
+    """An error page that nginx serves itself."""
 
     status: int
     title: str
@@ -121,7 +121,7 @@ def _always(_settings: Settings) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """A systemd unit: its template, and when it is rendered. ``{name}`` in ``file`` is the name of the site."""
+    """A systemd unit, its template and condition. ``{name}`` in ``file`` is the name of the site."""
 
     template: str
     file: str
@@ -130,7 +130,7 @@ class Unit:
 
 @dataclass(frozen=True, slots=True)
 class Timer:
-    """When a unit runs by itself."""
+    """The schedule of a unit."""
 
     unit: str
     what: str
@@ -158,15 +158,15 @@ UNITS: Final = (
 
 
 def timers(settings: Settings) -> tuple[Timer, ...]:
-    """What runs by the clock."""
+    """Return the timers of a deployment."""
     chosen = [
         Timer("backup", "the daily backup", (f"*-*-* {settings.upkeep.backup_at}:00",)),
         Timer("base", "the weekly base backup of PostgreSQL", (f"Sun *-*-* {settings.upkeep.backup_at}:00",)),
-        # Hourly, so that a file that grows fast is rotated before the disk is full.
+        # Hourly, so that a fast-growing file is rotated before the disk is full.
         Timer("logrotate", "hourly rotation of log files", ("hourly",), "2min"),
         Timer("watch", "looks every five minutes", ("*:0/5",)),
     ]
     if settings.tls.source == "acme":
-        # Twice a day: soon enough when a provider asks for an early renewal (ARI).
+        # Twice a day: early enough if the CA requests an early renewal (ARI).
         chosen.append(Timer("renew", "looks twice a day whether to renew", ("*-*-* 00,12:00:00",), "11h"))
     return tuple(chosen)

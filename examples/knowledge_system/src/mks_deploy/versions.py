@@ -1,4 +1,4 @@
-"""What is installed here, and what it understands: files are rendered for these versions."""
+"""Installed versions and their features: files are rendered for these versions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Final
 __all__ = ["OLDEST_NGINX", "Installed", "detect", "parse_nginx", "parse_version"]
 
 OLDEST_NGINX: Final = (1, 22)
-"""Debian 12's, the oldest one whose distribution is still supported and that can refuse a TLS handshake."""
+"""The version in Debian 12: the oldest one in a supported distribution that can reject a TLS handshake."""
 
 _FOLDERS: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -21,8 +21,8 @@ class Installed:
     """Versions to render for.
 
     Attributes:
-        nginx: of nginx.
-        openssl: of the OpenSSL that nginx runs with.
+        nginx: version of nginx.
+        openssl: version of OpenSSL that nginx runs with.
     """
 
     nginx: tuple[int, ...] = (1, 26)
@@ -30,25 +30,25 @@ class Installed:
 
     @property
     def http2_directive(self) -> bool:
-        """``http2 on`` instead of a parameter of ``listen``, which newer ones warn about."""
+        """Whether to use ``http2 on``; newer versions warn about the parameter of ``listen``."""
         return self.nginx >= (1, 25, 1)
 
     @property
     def rotates_ticket_keys(self) -> bool:
-        """Keys of session tickets in shared memory change by themselves; before, tickets weaken forward secrecy."""
+        """Whether session ticket keys in shared memory are rotated; otherwise tickets weaken forward secrecy."""
         return self.nginx >= (1, 23, 2)
 
     @property
     def hybrid_groups(self) -> bool:
-        """X25519MLKEM768 is among the default groups; naming it to an older OpenSSL keeps nginx from starting."""
+        """Whether X25519MLKEM768 is a default group; with an older OpenSSL, naming it keeps nginx from starting."""
         return self.openssl >= (3, 5)
 
 
 def parse_version(text: str) -> tuple[int, ...]:
-    """``1.26.3`` as numbers.
+    """Parse a version such as ``1.26.3``.
 
     Raises:
-        ValueError: it is not a version.
+        ValueError: the text is not a version.
     """
     if not re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,4}){0,3}", text):
         raise ValueError("a version such as 1.26.3")
@@ -56,7 +56,7 @@ def parse_version(text: str) -> tuple[int, ...]:
 
 
 def parse_nginx(output: str) -> Installed | None:
-    """Versions from what ``nginx -V`` prints; the OpenSSL it *runs* with counts, not the one it was built with."""
+    """Parse the output of ``nginx -V``; the OpenSSL it *runs* with counts before the one it was built with."""
     nginx = re.search(r"nginx version: \S*?/([0-9.]+)", output)
     openssl = re.search(r"running with OpenSSL ([0-9.]+)", output) or re.search(
         r"built with OpenSSL ([0-9.]+)", output
@@ -67,7 +67,7 @@ def parse_nginx(output: str) -> Installed | None:
 
 
 def detect() -> Installed | None:
-    """What is installed here, or ``None`` without nginx."""
+    """Return the installed versions, or ``None`` without nginx."""
     program = shutil.which("nginx", path=_FOLDERS)
     if program is None:
         return None

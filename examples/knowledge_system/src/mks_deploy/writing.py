@@ -1,4 +1,4 @@
-"""Putting rendered files into a folder: compared first, then written whole, each by renaming."""
+"""Writing rendered files to a directory: only changed files, each replaced atomically."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from mks_deploy.rendering import RenderedFile
 __all__ = ["differences", "write"]
 
 _LIST = ".mks-deploy"
-"""Names what was rendered here, so that a file that is rendered no longer can be taken away, and nothing else."""
+"""List of the files rendered here, so that exactly those that are no longer rendered are deleted."""
 
 
 def differences(files: Iterable[RenderedFile], folder: Path) -> Iterator[str]:
-    """A unified diff for each file that is not as rendered, and a line for each that is rendered no longer."""
+    """Yield a unified diff for each file that differs, and a line for each that is no longer rendered."""
     files = list(files)
     for file in files:
         target = folder / file.path
@@ -36,7 +36,7 @@ def differences(files: Iterable[RenderedFile], folder: Path) -> Iterator[str]:
 
 
 def write(files: Iterable[RenderedFile], folder: Path) -> int:
-    """Bring the folder to what was rendered; returns how many files changed, were made or were taken away."""
+    """Write the rendered files to the directory; return the number of files changed, created or deleted."""
     files = list(files)
     changed = 0
     folder.mkdir(parents=True, exist_ok=True)
@@ -55,7 +55,7 @@ def write(files: Iterable[RenderedFile], folder: Path) -> int:
 
 
 def _make_folders(folder: Path, file: RenderedFile) -> None:
-    """Open to all, whatever the umask is: copied to ``/``, ``etc`` gives its mode to the folder that is there."""
+    """Create directories with mode 755, whatever the umask: copying to ``/`` applies their mode to ``/etc``."""
     for above in reversed(Path(file.path).parents):
         if above.name:
             (folder / above).mkdir(exist_ok=True)

@@ -1,1 +1,1 @@
-"""What operators do to a host: certificates, watching, alerts, releases, backups."""
+"""Host operations: certificates, monitoring, alerts, releases, backups."""

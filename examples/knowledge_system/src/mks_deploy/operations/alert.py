@@ -1,4 +1,4 @@
-"""A failed unit, told through the application's own alerts: deduplicated, spooled when nobody answers."""
+"""Alerts for failed units, sent through the application's alerting, which deduplicates and spools them."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ __all__ = ["tell"]
 
 
 def tell(unit: str, *, environ: Mapping[str, str]) -> None:
-    """Send one alert, and wait until it is delivered or spooled.
+    """Send an alert, and wait until it is delivered or spooled.
 
     Raises:
         SettingsError: the environment is not that of the application.
     """
     register_variables(*OF_THE_APPLICATION)
-    # As the application does, unless its environment says otherwise.
+    # The application's default language; its environment takes precedence.
     compose.setup_logging_with_notifications(
         HardeningSettings.from_env(environ={"MKS_ALERT_LANGUAGE": "ja", **environ})
     )

@@ -1,4 +1,4 @@
-"""Running something as the application would: with its variables, its secrets and its account."""
+"""Running commands with the variables, secrets and account of the application."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["environment", "run_as_application"]
 
 
 def environment(settings: Settings, secrets: Path) -> dict[str, str]:
-    """The variables of the units; secrets as values, because the account cannot read root's files."""
+    """Return the variables of the units; secrets as values, because the account cannot read root's files."""
     text = (Path(settings.paths.config) / f"{settings.name}.env").read_text(encoding="utf-8")
     lines = (line for line in text.splitlines() if line and not line.startswith("#"))
     variables = dict(line.split("=", 1) for line in lines)
@@ -30,10 +30,10 @@ def environment(settings: Settings, secrets: Path) -> dict[str, str]:
 def run_as_application(
     settings: Settings, secrets: Path, command: Sequence[str], *, environ: Mapping[str, str]
 ) -> int:
-    """Run a command of the current version; returns its exit code.
+    """Run a command of the current version; return its exit code.
 
     Raises:
-        OSError: there is no such command, or settings and secrets cannot be read.
+        OSError: the command does not exist, or settings or secrets cannot be read.
     """
     current = Path(settings.paths.releases) / "current"
     program = current / "venv" / "bin" / command[0]

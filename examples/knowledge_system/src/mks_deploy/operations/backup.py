@@ -1,7 +1,7 @@
-"""Backup and restore: database, uploads and keys; a backup counts once it was written whole and can be checked.
+"""Backup and restore of database, uploads and keys; only complete, verifiable backups count.
 
-The dump and the row counts come from one snapshot of the database, so a restore can be compared with it.
-Keys go to a folder of their own: a backup that is stolen must not bring what decrypts it.
+The dump and the row counts come from one database snapshot, so that a restore can be verified. Keys are stored in a
+separate directory: a stolen backup must not contain the keys to decrypt it.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ _TABLES: Final = (
 )
 
 
-class BackupFault(RuntimeError):  # noqa: N818 - it says what is wrong with a backup
-    """A backup cannot be made, or is not what it should be."""
+class BackupFault(RuntimeError):  # noqa: N818 - describes the state of a backup
+    """A backup cannot be made, or is incomplete or damaged."""
 
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """Where a database is, as libpq's programs are told: never a password among arguments.
+    """Connection parameters for libpq programs, as variables: passwords never appear in arguments.
 
     Attributes:
         variables: ``PGHOST`` and so on.
@@ -66,7 +66,7 @@ class Database:
 
     @classmethod
     def from_url(cls, url: str) -> Database:
-        """From the application's ``DATABASE_URL``, with all that it says: port, TLS, several hosts."""
+        """Parse the application's ``DATABASE_URL`` with all parameters: port, TLS, multiple hosts."""
         scheme, _, rest = url.partition("://")
         if scheme.partition("+")[0] not in {"postgresql", "postgres"}:
             raise BackupFault("DATABASE_URL must name PostgreSQL: only that is backed up here")
@@ -80,7 +80,7 @@ class Database:
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Database:
-        """The application's, from ``DATABASE_URL`` or the file that ``DATABASE_URL_FILE`` names."""
+        """Read ``DATABASE_URL``, or the file named by ``DATABASE_URL_FILE``."""
         if file := environ.get("DATABASE_URL_FILE"):
             return cls.from_url(Path(file).read_text(encoding="utf-8").strip())
         if url := environ.get("DATABASE_URL"):
@@ -88,11 +88,11 @@ class Database:
         raise BackupFault("DATABASE_URL or DATABASE_URL_FILE must say where the database is")
 
     def named(self, name: str) -> Database:
-        """Another database of the same server."""
+        """Return another database of the same server."""
         return Database({**self.variables, "PGDATABASE": name})
 
     def run(self, program: str, *arguments: str) -> None:
-        """Run one of PostgreSQL's programs on it."""
+        """Run one of PostgreSQL's programs on the database."""
         environ = {"PATH": _path(), "LANG": "C.UTF-8", **self.variables}
         done = subprocess.run(  # noqa: S603 - a fixed program, no shell
             [_program(program), *arguments], env=environ, capture_output=True, text=True, check=False
@@ -102,12 +102,12 @@ class Database:
 
     @contextlib.contextmanager
     def connection(self) -> Iterator[psycopg.Connection[Any]]:
-        """A connection for questions."""
+        """Open a connection for queries."""
         import psycopg
 
         known = {each.envvar.decode(): each.keyword.decode() for each in _options() if each.envvar}
         named = {known[name]: value for name, value in self.variables.items()}
-        # The server ends a transaction that waits for a minute, as this one does for pg_dump, and long statements.
+        # The server ends transactions idle for a minute, as this one is during pg_dump, and long statements.
         unhurried = "-c statement_timeout=0 -c idle_in_transaction_session_timeout=0"
         named["options"] = f"{named.get('options', '')} {unhurried}".strip()
         try:
@@ -119,16 +119,17 @@ class Database:
 
 
 def backup(settings: Settings, database: Database, *, now: datetime, keys: Path | None) -> Path:
-    """Make one backup, take away those beyond ``upkeep.backup_days``; returns its folder.
+    """Make a backup, and delete those older than ``upkeep.backup_days``; return its directory.
 
     Args:
-        settings: the deployment.
-        database: what to dump.
-        now: the time; it names the folder. Further backups of the same second get ``-2``, ``-3`` … behind it.
-        keys: file of the application's keys; it is kept apart.
+        settings: settings of the deployment.
+        database: database to dump.
+        now: current time, which names the directory. Further backups in the same second get the suffix ``-2``,
+            ``-3`` …
+        keys: file of the application's keys, which is stored separately.
 
     Raises:
-        BackupFault: something could not be written; no folder counts then.
+        BackupFault: the backup failed; no directory counts as a backup then.
     """
     root = Path(settings.paths.backups)
     made, partial = _claimed(root, second_of(now))
@@ -138,7 +139,7 @@ def backup(settings: Settings, database: Database, *, now: datetime, keys: Path 
         files = {file: _digest(partial / file) for file in (_DUMP, _UPLOADS)}
         manifest = {"made_at": now.astimezone(UTC).isoformat(), "sha256": files, "rows": rows}
         if keys is not None:
-            # First: a backup that nothing can decrypt does not count.
+            # First: a backup that cannot be decrypted is useless.
             manifest["keys"] = _keep_keys(keys, Path(settings.paths.key_backups)).name
         replace_file(partial / _MANIFEST, json.dumps(manifest, indent=2) + "\n")
         (partial / _COMPLETE).touch()
@@ -149,7 +150,8 @@ def backup(settings: Settings, database: Database, *, now: datetime, keys: Path 
         shutil.rmtree(partial, ignore_errors=True)
         raise
     days = settings.upkeep.backup_days
-    # Both: many by hand on one day push out no older day, and a clock that jumps ahead leaves as many.
+    # By count and by age: many manual backups on one day delete none of other days, and if the clock jumps
+    # ahead, that many are still kept.
     for old in _complete(root)[:-days]:
         if old.name < second_of(now - timedelta(days=days)):
             shutil.rmtree(old)
@@ -159,32 +161,32 @@ def backup(settings: Settings, database: Database, *, now: datetime, keys: Path 
 
 
 def newest(settings: Settings) -> Path | None:
-    """The newest backup that was written whole."""
+    """Return the newest complete backup."""
     made = _complete(Path(settings.paths.backups))
     return made[-1] if made else None
 
 
 def newest_at(settings: Settings, *, now: float) -> float:
-    """When the newest one was whole, in seconds since the epoch; 0 where there is none.
+    """Return the time of the newest complete backup, in seconds since the epoch; 0 if there is none.
 
-    One from the future was made while the clock was wrong: it would be fresh until then.
+    Timestamps in the future stem from a wrong clock and are ignored; they would count as fresh until then.
     """
     marks = (made / _COMPLETE for made in _complete(Path(settings.paths.backups)))
     return max((at for mark in marks if (at := mark.stat().st_mtime) <= now), default=0.0)
 
 
 def damaged_keys(settings: Settings) -> list[str]:
-    """The copies of keys that are not what their name says, by their names."""
+    """Return the names of key copies whose checksum does not match their name."""
     folder = Path(settings.paths.key_backups)
     copies = sorted(folder.glob(f"{_KEYS}*")) if folder.is_dir() else []
     return [copy.name for copy in copies if not _is_whole(copy)]
 
 
 def check_keys(made: Path, settings: Settings) -> None:
-    """Check that the keys of a backup are kept.
+    """Check that the keys of a backup are stored.
 
     Raises:
-        BackupFault: they are not there, or not what was written.
+        BackupFault: the copy is missing or damaged.
     """
     if name := _checked_manifest(made).get("keys"):
         copy = Path(settings.paths.key_backups) / str(name)
@@ -193,10 +195,10 @@ def check_keys(made: Path, settings: Settings) -> None:
 
 
 def restore(made: Path, database: Database, *, uploads: Path) -> dict[str, int]:
-    """Put a backup into an empty database and an empty folder, and compare; returns the rows of each table.
+    """Restore a backup into an empty database and an empty directory, and verify it; return the rows per table.
 
     Raises:
-        BackupFault: a checksum or a number of rows differs, or something is there already; nothing is overwritten.
+        BackupFault: a checksum or row count differs, or the target is not empty; nothing is overwritten.
     """
     manifest = _checked_manifest(made)
     with database.connection() as connection:
@@ -206,7 +208,7 @@ def restore(made: Path, database: Database, *, uploads: Path) -> dict[str, int]:
         raise BackupFault(f"{uploads} is not empty")
     options = ("--exit-on-error", "--no-owner", "--no-privileges", "--single-transaction")
     database.run("pg_restore", *options, f"--dbname={database.variables['PGDATABASE']}", str(made / _DUMP))
-    # Into the place of the other folder, where nginx reads it by its group and nobody else does.
+    # Same mode as the original directory, which only nginx may read, through its group.
     uploads.mkdir(mode=0o750, parents=True, exist_ok=True)
     with tarfile.open(made / _UPLOADS) as packed:
         packed.extractall(uploads, filter="data")
@@ -223,7 +225,7 @@ def restore(made: Path, database: Database, *, uploads: Path) -> dict[str, int]:
 
 
 def restore_for_test(made: Path, database: Database, *, folder: Path) -> dict[str, int]:
-    """Restore into a database that is made for it and dropped again; a backup nobody has restored is a hope."""
+    """Restore into a temporary database, to test the backup."""
     name = f"{database.variables['PGDATABASE']}_restore_test"
     database.run("dropdb", "--if-exists", name)
     database.run("createdb", name)
@@ -252,20 +254,20 @@ def _count(connection: psycopg.Connection[Any]) -> dict[str, int]:
 
 
 def _pack(folder: Path, file: Path) -> None:
-    """Everything below the folder, where people go on handing in files and a clean-up moves them."""
+    """Archive the directory while uploads and the cleanup change it."""
     with tarfile.open(file, "w:gz") as packed:
         known: set[Path] = set()
-        # Again for what was moved to a place that had been looked at already.
+        # The second pass finds files that were moved to a place already visited.
         for _ in range(_LOOKS):
             for path in sorted(found for found in folder.rglob("*") if found not in known):
                 known.add(path)
-                # Gone since: half written, removed, or moved and found by the next look.
+                # Vanished: a temporary file, deleted, or moved and found by the next pass.
                 with contextlib.suppress(FileNotFoundError):
                     packed.add(path, arcname=str(path.relative_to(folder)), recursive=False)
 
 
 def second_of(moment: datetime) -> str:
-    """A moment as it names folders; later ones sort behind."""
+    """Format a time as a directory name that sorts chronologically."""
     return moment.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
 
 
@@ -290,7 +292,7 @@ def _checked_manifest(made: Path) -> dict[str, Any]:
 
 
 def _keep_keys(keys: Path, folder: Path) -> Path:
-    """One file for each state of the keys, named by its checksum: rotation keeps the older ones restorable."""
+    """Store one copy per version of the keys, named by checksum, so that older backups stay restorable."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     content = keys.read_bytes()
     kept = folder / f"{_KEYS}{hashlib.sha256(content).hexdigest()[:_NAMED_BY]}"
@@ -300,12 +302,12 @@ def _keep_keys(keys: Path, folder: Path) -> Path:
 
 
 def _is_whole(copy: Path) -> bool:
-    """Whether a copy of keys has the checksum that its name ends with."""
+    """Whether the checksum of a key copy matches its name."""
     return copy.name.removeprefix(_KEYS) == _digest(copy)[:_NAMED_BY]
 
 
 def _claimed(root: Path, second: str) -> tuple[Path, Path]:
-    """A folder nobody has, and the one it is written in: another backup may be running in the same second."""
+    """Return an unused directory name and its temporary directory: another backup may run in the same second."""
     for number in itertools.count(1):
         name = second if number == 1 else f"{second}-{number}"
         made, partial = root / name, root / f".{name}.new"
@@ -317,7 +319,7 @@ def _claimed(root: Path, second: str) -> tuple[Path, Path]:
 
 
 def _interrupted(root: Path, now: datetime) -> list[Path]:
-    """What backups that were killed left behind, a day later: none takes that long."""
+    """Return temporary directories of killed backups, older than a day: no backup takes that long."""
     yesterday = now.timestamp() - _DAY
     return [folder for folder in root.glob(".[0-9]*.new") if folder.stat().st_mtime < yesterday]
 
@@ -332,7 +334,7 @@ def _to_disk(folder: Path) -> None:
 
 
 def _options() -> list[psycopg.pq.ConninfoOption]:
-    """Every option of libpq, with its variable."""
+    """Return every option of libpq with its variable."""
     import psycopg
 
     return psycopg.pq.Conninfo.get_defaults()
@@ -343,6 +345,6 @@ def _program(name: str) -> str:
 
 
 def _path() -> str:
-    """Debian keeps the programs of each version apart; the newest one can dump every older server."""
+    """Return the search path: Debian installs the programs per version; the newest can dump all older servers."""
     versions = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda folder: int(folder.parent.name))
     return os.pathsep.join([*map(str, reversed(versions)), "/usr/local/bin", "/usr/bin", "/bin"])

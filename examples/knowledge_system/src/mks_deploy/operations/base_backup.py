@@ -1,7 +1,7 @@
-"""Base backups of PostgreSQL: from one of them, and the segments since, every moment can be had back.
+"""Base backups of PostgreSQL for point-in-time recovery, together with the archived WAL segments.
 
-They are of the whole server, so its own account makes them. Segments that no kept one needs are taken away with
-those that are: nothing else would ever take them away.
+They cover the whole server, so the server's own account makes them. Deleting a base backup also deletes the
+segments that no remaining one needs; nothing else deletes them.
 """
 
 from __future__ import annotations
@@ -25,15 +25,18 @@ _STARTED_IN: Final = re.compile(r"^START WAL LOCATION: .* \(file ([0-9A-F]{24})\
 
 
 def base_backup(settings: Settings, database: Database, *, now: datetime) -> Path:
-    """Make one beside the archived segments, take away those beyond ``upkeep.base_backups``; returns its folder.
+    """Make a base backup next to the archived segments, and delete those beyond ``upkeep.base_backups``.
 
     Args:
-        settings: the deployment.
-        database: where the server is; we are its own account.
-        now: the time; it names the folder.
+        settings: settings of the deployment.
+        database: address of the server; this process runs as its account.
+        now: current time, which names the directory.
+
+    Returns:
+        The directory of the base backup.
 
     Raises:
-        BackupFault: the server is on another machine, or something could not be written.
+        BackupFault: the server is on another machine, or the backup failed.
     """
     server = {name: value for name, value in database.variables.items() if name in {"PGHOST", "PGPORT"}}
     if not server.get("PGHOST", "/").startswith("/"):

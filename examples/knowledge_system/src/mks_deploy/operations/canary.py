@@ -1,6 +1,6 @@
-"""The requests of a canary beside those of the old version, as nginx logged them: errors and response times.
+"""Comparison of a canary with the old version by nginx's access log: errors and response times.
 
-Both versions serve the same visitors at the same time, so whatever slows down both of them is no reason to stop.
+Both versions serve the same users at the same time, so a slowdown of both does not stop the release.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Final
 __all__ = ["ENOUGH", "AccessLog", "Served", "difference", "served_by"]
 
 ENOUGH: Final = 50
-"""Requests of a canary with which its response times can be compared."""
+"""Number of requests from which response times are compared."""
 
 _FEWEST_ERRORS: Final = 3
 _MORE_ERRORS: Final = 0.01
@@ -27,10 +27,10 @@ _CLIENT_LEFT: Final = 499
 
 @dataclass(slots=True)
 class Served:
-    """What one slot answered.
+    """Requests served by one slot.
 
     Attributes:
-        errors: answers of 500 and above, and connections that broke.
+        errors: responses with a status of 500 or higher, and broken connections.
         seconds: response time of each request.
     """
 
@@ -39,17 +39,17 @@ class Served:
 
     @property
     def requests(self) -> int:
-        """How many there were."""
+        """Number of requests."""
         return len(self.seconds)
 
     @property
     def error_rate(self) -> float:
-        """Share of the requests that ended in an error."""
+        """Share of requests that ended in an error."""
         return self.errors / self.requests if self.requests else 0.0
 
     @property
     def p95(self) -> float:
-        """The response time that 95 % of the requests keep."""
+        """95th percentile of the response time in seconds."""
         return sorted(self.seconds)[math.ceil(self.requests * 0.95) - 1] if self.requests else 0.0
 
     def __str__(self) -> str:
@@ -57,7 +57,7 @@ class Served:
 
 
 def difference(canary: Served, old: Served) -> str:
-    """Why the canary is worse than the old version; empty where it is not, or not yet known to be."""
+    """Return why the canary is worse than the old version; empty if it is not, or if there is too little data."""
     if canary.errors >= _FEWEST_ERRORS and canary.error_rate > max(
         2 * old.error_rate, old.error_rate + _MORE_ERRORS
     ):
@@ -68,11 +68,11 @@ def difference(canary: Served, old: Served) -> str:
 
 
 def served_by(lines: Iterable[str], sockets: dict[str, Served]) -> None:
-    """Add each request to the slot whose socket answered it; one that nginx sent on counts for both.
+    """Add each request to the slot whose socket served it; a request that nginx retried counts for both.
 
     Args:
-        lines: of the access log.
-        sockets: what was served, by the path of the socket.
+        lines: lines of the access log.
+        sockets: counts by path of the socket.
     """
     for line in lines:
         try:
@@ -82,7 +82,7 @@ def served_by(lines: Iterable[str], sockets: dict[str, Served]) -> None:
             continue
         for address, status, seconds in zip(*attempts, strict=False):
             if (slot := sockets.get(address.removeprefix("unix:"))) is not None:
-                # A dash stands for a connection that ended without an answer; with 499 it was the client who left.
+                # A dash is a connection that ended without a response; with 499, the client closed it.
                 if status == "-" and told.get("status") == _CLIENT_LEFT:
                     continue
                 slot.errors += not status.isdecimal() or int(status) >= _SERVER_ERROR
@@ -93,10 +93,10 @@ _ATTEMPTS: Final = ("upstream", "upstream_status", "upstream_seconds")
 
 
 class AccessLog:
-    """What is added to nginx's log from now on, rotations included.
+    """Follows nginx's access log from now on, across rotations.
 
     Args:
-        file: the log.
+        file: path of the log.
     """
 
     def __init__(self, file: Path) -> None:
@@ -107,15 +107,15 @@ class AccessLog:
             self._stream.seek(0, os.SEEK_END)
 
     def close(self) -> None:
-        """Read no more."""
+        """Close the log."""
         if self._stream is not None:
             self._stream.close()
 
     def added(self) -> Iterator[str]:
-        """The whole lines that came since the last call."""
+        """Yield the complete lines added since the last call."""
         yield from self._lines()
         if self._is_rotated():
-            # Renamed before we read it to its end: the rest of it, then the new one from its beginning.
+            # Rotated before its end was read: yield the rest, then the new file from its beginning.
             yield from self._lines()
             self.close()
             self._stream, self._rest = self._file.open("rb"), b""

@@ -1,4 +1,4 @@
-"""Certificates: a placeholder so that nginx can start, the first issue, and a look at the one that is served."""
+"""Certificates: placeholder for nginx's first start, first issue, check of the served certificate."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 __all__ = ["check", "issue", "load", "make_placeholder", "served_certificate"]
 
 ALARM_AT: Final = 0.25
-"""Share of the lifetime left at which something is wrong: renewal begins at a third, and has failed since."""
+"""Share of the lifetime left that raises an alert: renewal starts at a third, so it has been failing since."""
 
 
 def make_placeholder(settings: Settings, *, now: datetime) -> bool:
-    """A self-signed certificate where there is none yet, for nginx to start with; returns whether it was made."""
+    """Create a self-signed certificate if there is none, so that nginx can start; return whether it was created."""
     served = Path(settings.certificate_files[0]).parent
     if settings.tls.source == "own" or served.exists():
         return False
     folder = served.parent / "placeholder"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     key, certificate = _self_signed(settings.canonical_host, now)
-    # An older one may lie there, with a link to certbot's files that somebody took away.
+    # An old placeholder may exist if the link to certbot's files was deleted.
     replace_file(folder / "privkey.pem", key, mode=0o600)
     replace_file(folder / "fullchain.pem", certificate, mode=0o600)
     relink(served, Path(folder.name))
@@ -42,7 +42,7 @@ def make_placeholder(settings: Settings, *, now: datetime) -> bool:
 
 
 def issue(settings: Settings, *, secrets: Path) -> int:
-    """Ask for the first certificate and load it; returns the exit code. nginx must run: challenges go there."""
+    """Request and load the first certificate; return the exit code. nginx must run, as it serves the challenges."""
     hosts = (*settings.site.hosts, *settings.site.redirect_hosts)
     command = ["certbot", "certonly", "--cert-name", settings.name]
     command += [word for host in hosts for word in ("--domain", host)]
@@ -51,14 +51,15 @@ def issue(settings: Settings, *, secrets: Path) -> int:
     if settings.tls.eab_key_id:
         key = (secrets / "acme_eab_hmac_key").read_text(encoding="utf-8").strip()
         text += f"eab-kid = {settings.tls.eab_key_id}\neab-hmac-key = {key}\n"
-    # A file, because arguments are shown by ps; certbot keeps the account that results, not this key.
+    # A file, because ps shows arguments; certbot stores the resulting account, not this key.
     with tempfile.TemporaryDirectory(prefix="certbot-") as folder:
         file = Path(folder) / "certbot.ini"
         replace_file(file, text, mode=0o600)
         if account:
             os.chown(folder, account["user"], account["group"])
             os.chown(file, account["user"], account["group"])
-        # certbot has an account that may reload nothing: its hook leaves a file, and runs again as who we are.
+        # certbot's account may not reload services: its hook only leaves a file, and runs again as this
+        # process's user.
         environ = {**os.environ, "MKS_RENEWED": f"{folder}/renewed"}
         hook = [f"{settings.paths.config}/certificate-hook", "--if-renewed"]
         command += ["--config", str(file)]
@@ -67,12 +68,12 @@ def issue(settings: Settings, *, secrets: Path) -> int:
 
 
 def check(settings: Settings, *, now: datetime, served: Callable[[Settings], bytes | None]) -> Iterator[str]:
-    """What is wrong with the certificate; nothing when all is well.
+    """Yield the problems of the certificate.
 
     Args:
-        settings: the deployment.
-        now: the time.
-        served: what the host serves now, DER; ``None`` where nothing answers.
+        settings: settings of the deployment.
+        now: current time.
+        served: returns the certificate that the host serves (DER); ``None`` if the host does not respond.
     """
     from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -94,18 +95,18 @@ def check(settings: Settings, *, now: datetime, served: Callable[[Settings], byt
 
 
 def load(file: Path) -> x509.Certificate:
-    """The first certificate of a PEM file."""
+    """Load the first certificate of a PEM file."""
     from cryptography import x509
 
     return x509.load_pem_x509_certificate(file.read_bytes())
 
 
 def served_certificate(settings: Settings, *, timeout: float = 5) -> bytes | None:
-    """What this host presents for the canonical name, DER; ``timeout`` is in seconds."""
+    """Return the certificate this host serves for the canonical name (DER); ``timeout`` is in seconds."""
     import socket
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    # The question is which certificate it is, not whether this machine would trust it.
+    # Only identifies the certificate; whether this machine trusts it does not matter.
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     try:
         with (
@@ -145,7 +146,7 @@ def _self_signed(host: str, now: datetime) -> tuple[bytes, bytes]:
 
 
 def _identity(account: str) -> dict[str, Any]:
-    """Arguments of ``Popen`` for another account; empty where we are not root, or it does not exist."""
+    """Return the ``Popen`` arguments for another account; empty if we are not root, or it does not exist."""
     try:
         found = pwd.getpwnam(account)
     except KeyError:

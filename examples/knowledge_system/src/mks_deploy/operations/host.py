@@ -1,4 +1,4 @@
-"""The steps of a release on a host with systemd and nginx."""
+"""Release steps for a host with systemd and nginx."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ __all__ = ["HostSteps", "ready"]
 
 _LONGER: Final = 5
 _IN_A_ROW: Final = 3
-"""A process that starts may be ready once and fall over; three times says that it stands."""
+"""A starting process may be ready once and then crash; three consecutive successes count as healthy."""
 
 
 class HostSteps:
-    """What ``release`` asks for, done by systemctl and nginx.
+    """The release steps, implemented with systemctl and nginx.
 
     Args:
-        settings: the deployment.
+        settings: settings of the deployment.
         command: runs a program and returns its exit code.
         patience: seconds a new slot gets to become healthy.
-        observed: seconds for which a canary is observed at least.
-        drained: seconds until a slot that gets no requests is stopped.
-        pause: waits between two looks.
+        observed: minimum seconds for which a canary is observed.
+        drained: seconds until a slot that no longer gets requests is stopped.
+        pause: function that sleeps for a number of seconds.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class HostSteps:
         relink(self._releases / "slots" / slot, folder)
 
     def migrate(self, version: str) -> None:
-        """Change the database; refused where no fresh backup is."""
+        """Migrate the database; refused without a fresh backup."""
         most = self._settings.upkeep.backup_max_age
         now = datetime.now(UTC).timestamp()
         if now - newest_at(self._settings, now=now) > most:
@@ -80,15 +80,15 @@ class HostSteps:
         self._must(["systemctl", "start", f"{self._settings.name}-migrate@{version}.service"])
 
     def start(self, slot: Slot) -> None:
-        """Start socket and service, after the next boot too."""
+        """Start and enable socket and service."""
         self._must(["systemctl", "enable", "--now", *self._units(slot)])
 
     def stop(self, slot: Slot) -> None:
-        """Stop both; gunicorn finishes what it has begun."""
+        """Stop and disable socket and service; gunicorn finishes running requests."""
         self._must(["systemctl", "disable", "--now", *self._units(slot)])
 
     def wait_until_healthy(self, slot: Slot) -> None:
-        """Until ``/readyz`` has been good several times in a row."""
+        """Wait until ``/readyz`` has succeeded several times in a row."""
         row = 0
         for _ in range(self._patience):
             row = row + 1 if self._ready(slot) else 0
@@ -100,9 +100,9 @@ class HostSteps:
         )
 
     def route(self, weights: dict[Slot, int]) -> None:
-        """Write the upstream, test it, load it; the old one comes back when it does not pass.
+        """Write and test the upstream, and reload nginx; restore the old one if the test fails.
 
-        It is loaded even where it is written already: who wrote it may have died before.
+        nginx is reloaded even if the file is unchanged: the process that wrote it may have died before the reload.
         """
         file = Path(self._settings.paths.nginx) / self._settings.name / "upstream.conf"
         before, after = file.read_text(encoding="utf-8"), upstream(self._settings, weights)
@@ -114,14 +114,14 @@ class HostSteps:
         self._must(["systemctl", "reload", "nginx.service"])
 
     def remember(self, state: State) -> None:
-        """Write down what runs where."""
+        """Store the state."""
         state.write(self._releases / "state.json")
 
     def observe(self, slot: Slot, old: Slot) -> str:
-        """Compare the requests that both slots get, once a second.
+        """Compare the requests of both slots, once a second.
 
-        A site with few visitors is observed for longer, until the canary has had enough requests or five times the
-        usual time is over; then what is known must do.
+        On a site with little traffic, observation continues until the canary has had enough requests, up to five
+        times ``observed``; then the data at hand decide.
         """
         canary, before = Served(), Served()
         sockets = {_socket(self._settings, slot): canary, _socket(self._settings, old): before}
@@ -139,12 +139,12 @@ class HostSteps:
         return f"{canary}; the old version: {before}"
 
     def drain(self, slot: Slot) -> None:
-        """Nginx's old workers finish what they have; they take nothing new."""
+        """Wait while nginx's old workers finish their requests; they accept no new ones."""
         del slot
         self._pause(self._drained)
 
     def finish(self, version: str) -> None:
-        """Tasks go on with the new version."""
+        """Switch the background tasks to the new version."""
         relink(self._releases / "current", self._releases / "versions" / version)
         if self._settings.tasks.enabled:
             units = [f"{self._settings.name}-{part}.service" for part in ("worker", "beat")]
@@ -162,7 +162,7 @@ class HostSteps:
 
 
 def ready(settings: Settings, slot: Slot) -> bool:
-    """Whether a slot says that it is ready."""
+    """Whether a slot reports that it is ready."""
     connection = _UnixConnection(_socket(settings, slot))
     host = settings.canonical_host
     told = {

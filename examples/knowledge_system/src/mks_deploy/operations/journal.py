@@ -1,4 +1,4 @@
-"""Who did what to a host, and one at a time: a lock that names its holder, a trail that is only appended to."""
+"""Lock and trail of host operations: the lock names its holder, the trail is append-only."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ __all__ = ["Locked", "Trail", "ending_takes_back", "locked"]
 
 
 class Locked(RuntimeError):  # noqa: N818 - a state of the host
-    """Somebody else works on this host; the message names who and since when."""
+    """Another operation is running on this host; the message names its user and start time."""
 
 
 @contextmanager
 def locked(file: Path, *, doing: str) -> Iterator[None]:
-    """Hold the host's lock; it is given back when the process ends, however that is.
+    """Hold the host's lock, which is released whenever the process ends.
 
     Raises:
-        Locked: somebody else holds it.
+        Locked: another process holds it.
     """
     with file.open("a+", encoding="utf-8") as stream:
         try:
@@ -46,7 +46,7 @@ def locked(file: Path, *, doing: str) -> Iterator[None]:
 
 @contextmanager
 def ending_takes_back() -> Iterator[None]:
-    """A terminal that is lost, or a kill, ends a move as a failure of a step does: requests go back first."""
+    """Turn SIGTERM and SIGHUP (lost terminal) into ``SystemExit``, so that a release is rolled back."""
 
     def end(number: int, _frame: object) -> NoReturn:
         raise SystemExit(128 + number)
@@ -60,17 +60,17 @@ def ending_takes_back() -> Iterator[None]:
 
 
 class Trail:
-    """One JSON object a line.
+    """An append-only log with one JSON object per line.
 
     Args:
-        file: where it is appended to.
+        file: path of the log.
     """
 
     def __init__(self, file: Path) -> None:
         self._file = file
 
     def add(self, action: str, *, outcome: str, **facts: object) -> None:
-        """Append one line, on disk before the next step is taken."""
+        """Append a line and sync it to disk before the next step."""
         line = {
             "time": datetime.now(UTC).isoformat(),
             "who": person(),
@@ -81,12 +81,12 @@ class Trail:
         append_line(self._file, json.dumps(line, ensure_ascii=False))
 
     def last(self, number: int) -> list[str]:
-        """The newest lines, oldest first."""
+        """Return the newest lines, oldest first."""
         if not self._file.exists():
             return []
         return self._file.read_text(encoding="utf-8").splitlines()[-number:]
 
 
 def person() -> str:
-    """Who is at work: the account behind sudo, or our own."""
+    """Return the user behind sudo, or the current account."""
     return os.environ.get("SUDO_USER") or pwd.getpwuid(os.getuid()).pw_name

@@ -1,4 +1,4 @@
-"""The test procedure against a real host: what a browser and an attacker see first. It changes nothing."""
+"""Black-box test of a real host: what browsers and attackers see first. It changes nothing."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ __all__ = ["Finding", "Target", "probe"]
 
 _DAY: Final = 86_400
 _GRADE_A_PLUS: Final = 180 * _DAY
-"""SSL Labs 2009q gives A+ only with HSTS of at least this long."""
+"""SSL Labs 2009q requires at least this HSTS duration for A+, in seconds."""
 
 _TIMEOUT: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What is tested.
+    """The host to test.
 
     Attributes:
-        host: its name.
-        https_port: where it speaks TLS.
-        http_port: where it speaks plain http.
-        address: where to connect instead of asking the name service.
-        ca_file: an authority to trust instead of the system's.
+        host: host name.
+        https_port: port of HTTPS.
+        http_port: port of plain HTTP.
+        address: address to connect to instead of resolving the name.
+        ca_file: CA to trust instead of the system's.
     """
 
     host: str
@@ -43,10 +43,10 @@ class Target:
 
     @classmethod
     def from_url(cls, url: str, *, http_port: int, address: str, ca_file: Path | None) -> Target:
-        """From ``https://host[:port]``.
+        """Parse ``https://host[:port]``.
 
         Raises:
-            ValueError: it is not such an address.
+            ValueError: the URL has another form.
         """
         parts = urlsplit(url)
         if parts.scheme != "https" or not parts.hostname or parts.path not in {"", "/"} or parts.username:
@@ -56,7 +56,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line of the result: what was promised, whether it holds, and what was seen."""
+    """One result: the expectation, whether it holds, and what was observed."""
 
     promise: str
     holds: bool
@@ -73,7 +73,7 @@ class _Answer:
 
 
 def probe(target: Target, *, now: datetime | None = None) -> Iterator[Finding]:
-    """Every check, in the order of the procedure: TLS, redirects, header fields, names, files."""
+    """Run every check in order: TLS, redirects, headers, host names, files."""
     yield from _tls(target, now or datetime.now(UTC))
     yield from _plain(target)
     yield from _fields(target)
@@ -153,7 +153,7 @@ def _names(target: Target) -> Iterator[Finding]:
 
 def _handshake(target: Target, name: str, version: ssl.TLSVersion | None) -> bool:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    # Only whether the server goes along is asked; nothing is sent.
+    # Only tests whether the handshake succeeds; nothing is sent.
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     if version is not None:
         context.minimum_version = context.maximum_version = version
@@ -175,7 +175,7 @@ def _ask(
         plain = _connected(target, port)
         if tls:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # judged by itself, above
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # verified separately above
             plain = context.wrap_socket(plain, server_hostname=target.host)
         connection.sock = plain
         connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
@@ -183,7 +183,7 @@ def _ask(
         if method == "POST":
             connection.putheader("Content-Length", "0")
         connection.endheaders()
-        # An answer that ends the connection keeps the socket to itself: it is closed on its own.
+        # A response with Connection: close owns the socket, and is closed separately.
         with connection.getresponse() as answer:
             return _Answer(answer.status, tuple(answer.getheaders()))
     except (OSError, http.client.HTTPException):

@@ -1,7 +1,7 @@
-"""Two versions side by side: the new one gets requests once it is healthy, the old one until it is drained.
+"""Blue-green releases: the new version gets requests once it is healthy, the old one runs until it is drained.
 
-The order of steps is here and knows no server; ``Steps`` does what is asked. Whatever fails, requests stay where
-they were, and the trail says why.
+This module defines the order of the steps, independent of any server; ``Steps`` performs them. If a step fails,
+requests stay with the old version, and the trail records the reason.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ _VERSION: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 class Refused(RuntimeError):  # noqa: N818 - an outcome
-    """A step could not be taken; the trail says whether requests are where they were."""
+    """A step was not performed; the trail says whether requests are still routed as before."""
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What runs where.
+    """The versions in the slots.
 
     Attributes:
-        active: the slot that gets the requests; ``None`` before the first release.
+        active: slot that gets the requests; ``None`` before the first release.
         blue: version in the blue slot.
         green: version in the green slot.
-        before: the version that was active before; rollback goes there.
+        before: previously active version, the target of a rollback.
     """
 
     active: Slot | None = None
@@ -48,20 +48,20 @@ class State:
         return self.in_slot(self.active) if self.active else ""
 
     def in_slot(self, slot: Slot) -> str:
-        """The version in a slot."""
+        """Return the version in a slot."""
         return self.blue if slot == "blue" else self.green
 
     def moved(self, slot: Slot, version: str) -> State:
-        """With this version active in this slot."""
+        """Return the state with this version active in this slot."""
         filled = replace(self, blue=version) if slot == "blue" else replace(self, green=version)
         return replace(filled, active=slot, before=self.version)
 
     @classmethod
     def read(cls, file: Path) -> State:
-        """As it was written; empty before the first release.
+        """Read the state from a file; empty before the first release.
 
         Raises:
-            Refused: the file is damaged; guessing which slot gets the requests could stop it.
+            Refused: the file is damaged; a wrong guess of the active slot could stop it.
         """
         if not file.exists():
             return cls()
@@ -71,72 +71,72 @@ class State:
             raise Refused(f"{file} is damaged; the trail beside it says what was done last") from None
 
     def write(self, file: Path) -> None:
-        """Whole or not at all."""
+        """Write the state atomically."""
         words = {"active": self.active, "blue": self.blue, "green": self.green, "before": self.before}
         replace_file(file, json.dumps(words) + "\n")
 
 
 class Steps(Protocol):
-    """What a release asks of the host; each raises ``Refused`` with a reason when it cannot."""
+    """Interface to the host for a release; each step raises ``Refused`` with a reason if it fails."""
 
     def prepare(self, slot: Slot, version: str) -> None:
-        """Put a version into a slot that gets no requests, its static files beside those of the other."""
+        """Install a version in an idle slot, and its static files next to those of the other slot."""
 
     def migrate(self, version: str) -> None:
-        """Change the database so that both versions can work with it; only after a fresh backup."""
+        """Migrate the database in a way that both versions can use; requires a fresh backup."""
 
     def start(self, slot: Slot) -> None:
         """Start a slot."""
 
     def stop(self, slot: Slot) -> None:
-        """Let a slot finish what it has begun, and end it."""
+        """Stop a slot after it has finished its requests."""
 
     def wait_until_healthy(self, slot: Slot) -> None:
-        """Until it says several times in a row that it is ready."""
+        """Wait until the slot has reported several times in a row that it is ready."""
 
     def route(self, weights: dict[Slot, int]) -> None:
-        """Send requests to the slots by their weights."""
+        """Distribute requests to the slots by weight."""
 
     def remember(self, state: State) -> None:
-        """Keep what runs now, before anything else: the next release must not take the active slot for idle."""
+        """Store the state before any further step: the next release must not take the active slot for idle."""
 
     def observe(self, slot: Slot, old: Slot) -> str:
-        """Compare a slot that gets some of the requests with the old one, for a while; returns what was seen."""
+        """Compare a canary slot with the old one for a while; return what was observed."""
 
     def drain(self, slot: Slot) -> None:
-        """Until a slot that gets no requests any more has answered those it had."""
+        """Wait until a slot that no longer gets requests has finished the running ones."""
 
     def finish(self, version: str) -> None:
-        """Move what is not in a slot to this version: tasks, and the link to the current one."""
+        """Switch everything outside the slots to this version: background tasks, link to the current version."""
 
 
 def release(
     version: str, state: State, steps: Steps, trail: Trail, *, canary: int = 0, migrate: bool = False
 ) -> State:
-    """Bring a version to the requests.
+    """Release a version.
 
     Args:
-        version: name of a folder of the releases.
-        state: what runs now.
-        steps: the host.
-        trail: who did what.
-        canary: share of the requests in percent that it gets first; 0 goes at once.
-        migrate: whether the database is changed before.
+        version: name of a directory of the releases.
+        state: current state.
+        steps: release steps of the host.
+        trail: log of the operations.
+        canary: percentage of requests that the version gets first; 0 switches at once.
+        migrate: whether to migrate the database first.
 
     Returns:
-        What runs then.
+        The new state.
 
     Raises:
-        Refused: it did not take place.
+        Refused: the release failed.
     """
     return _move("release", version, state, steps, trail, canary=canary, migrate=migrate)
 
 
 def rollback(state: State, steps: Steps, trail: Trail) -> State:
-    """Bring the version before back, by the same gates and without touching the database.
+    """Return to the previous version, with the same health checks and without changing the database.
 
     Raises:
-        Refused: there was none, or it is not healthy any more.
+        Refused: there is no previous version, or it is unhealthy.
     """
     if not state.before:
         raise Refused("there is no version to go back to")
@@ -158,7 +158,7 @@ def _move(
     trail.add(action, outcome="begun", **facts, canary=canary, migrate=migrate)
     try:
         if old is not None:
-            # A release that died with the machine may have left its canary with some of the requests.
+            # An interrupted release may have left some of the requests with its canary.
             steps.route({old: 100})
         steps.prepare(new, version)
         if migrate:
@@ -182,10 +182,10 @@ def _move(
 
 
 def _bring_in(new: Slot, old: Slot | None, steps: Steps, *, canary: int) -> dict[str, str]:
-    """Route the requests to a slot; returns what was observed on the way."""
+    """Route the requests to a slot; return what was observed."""
     seen = {}
     try:
-        # What an unfinished release left running would go on with its own version, whatever the slot is linked to.
+        # Processes of an unfinished release would keep running their version, whatever the slot is linked to.
         steps.stop(new)
         steps.start(new)
         steps.wait_until_healthy(new)
@@ -194,7 +194,7 @@ def _bring_in(new: Slot, old: Slot | None, steps: Steps, *, canary: int) -> dict
             seen["observed"] = steps.observe(new, old)
         steps.route({new: 100})
     except BaseException:
-        # Requests first, then the slot: nobody is sent to one that ends.
+        # Requests first, then the slot: none is routed to a slot that is stopping.
         if old is not None:
             steps.route({old: 100})
         steps.stop(new)

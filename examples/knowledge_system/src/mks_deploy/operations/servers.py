@@ -1,4 +1,4 @@
-"""What PostgreSQL and Redis report: archived segments, memory, evictions, refused connections, queues."""
+"""Metrics of PostgreSQL and Redis: WAL archiving, memory, evictions, rejected connections, queues."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _SINGLE: Final = frozenset({"redis", "rediss", "unix"})
 _BROKER: Final = "MKS_CELERY_BROKER_URL"
 _TIMEOUT: Final = 5
 _MOST_NAMES: Final = 10_000
-"""Keys of the broker's database that are looked at: it may be that of the sessions too."""
+"""Maximum number of keys examined in the broker's database, which may hold the sessions too."""
 _LARGEST: Final = 5
-"""Queues that are reported."""
+"""Maximum number of queues reported."""
 _ARCHIVE: Final = """
 SELECT coalesce(last_failed_time > coalesce(last_archived_time, '-infinity'), false)
 FROM pg_stat_archiver
@@ -28,13 +28,13 @@ FROM pg_stat_archiver
 
 @dataclass(frozen=True, slots=True)
 class RedisReading:
-    """One Redis server.
+    """Metrics of one Redis server.
 
     Attributes:
-        memory: used share of ``maxmemory``; 0 where there is no limit.
-        evicts: whether a full server removes entries instead of refusing new ones.
-        evicted: keys removed for want of memory since its start.
-        rejected: connections refused beyond ``maxclients`` since its start.
+        memory: used share of ``maxmemory``; 0 if there is no limit.
+        evicts: whether a full server evicts keys instead of rejecting writes.
+        evicted: keys evicted since its start.
+        rejected: connections rejected beyond ``maxclients`` since its start.
     """
 
     memory: float
@@ -45,13 +45,13 @@ class RedisReading:
 
 @dataclass(frozen=True, slots=True)
 class Servers:
-    """What was read.
+    """Metrics of all servers.
 
     Attributes:
-        archive_fails: whether PostgreSQL failed to archive its newest segment; ``None`` where it was not asked.
-        redis: a reading for each role, ``state`` and ``cache``; ``None`` for one that does not answer.
-        queues: of Celery's broker, the largest: the share of ``maxmemory`` that each holds. ``unacked`` holds
-            messages that a worker has taken and not yet answered.
+        archive_fails: whether PostgreSQL failed to archive its newest segment; ``None`` if unknown.
+        redis: metrics by role, ``state`` and ``cache``; ``None`` if the server does not respond.
+        queues: share of ``maxmemory`` held by each of the largest queues of Celery's broker. ``unacked`` holds
+            messages that a worker has received and not acknowledged yet.
     """
 
     archive_fails: bool | None
@@ -60,7 +60,7 @@ class Servers:
 
 
 def read_servers(environ: Mapping[str, str]) -> Servers:
-    """Read from the servers that the variables of the application name; Sentinel and Cluster are left out."""
+    """Read the servers named by the application's variables, except Sentinel and Cluster."""
     urls = {role: _value(name, environ) for role, name in _ROLES.items()}
     redis = {role: _redis(url) for role, url in urls.items() if url.partition("://")[0] in _SINGLE}
     return Servers(_archive_fails(environ), redis, _queues(_value(_BROKER, environ)))
@@ -95,7 +95,7 @@ def _redis(url: str) -> RedisReading | None:
 def _queues(url: str) -> dict[str, float]:
     import redis
 
-    # As Celery writes the URL of a socket.
+    # Celery's form of a socket URL.
     url = url.replace("redis+socket://", "unix://").replace("virtual_host=", "db=")
     if url.partition("://")[0] not in _SINGLE:
         return {}
@@ -105,7 +105,7 @@ def _queues(url: str) -> dict[str, float]:
             limit = int(client.info("memory").get("maxmemory", 0))
             lists = islice(client.scan_iter(count=1000, _type="list"), _MOST_NAMES)
             for key in (*lists, b"unacked"):
-                # Kombu appends the priority to the name of a queue.
+                # Kombu appends the priority to the queue name.
                 name = key.partition(b"\x06\x16")[0].decode("utf-8", "replace")
                 held[name] = held.get(name, 0) + (client.memory_usage(key) or 0)
     except (redis.RedisError, OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Static files of a version, put where nginx finds them: under their digest, so that both versions have theirs."""
+"""Static files of a version, published by digest, so that two versions can be served side by side."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mks_deploy.files import replace_file
 __all__ = ["publish"]
 
 DIGEST_LENGTH: Final = 12
-"""As many hexadecimal digits as the application writes into ``?v=``."""
+"""Length of the digest that the application appends as ``?v=``, in hexadecimal digits."""
 
 _COMPRESSED: Final = frozenset(
     {".css", ".js", ".mjs", ".svg", ".json", ".txt", ".xml", ".map", ".webmanifest"}
@@ -21,7 +21,7 @@ _WORTH_IT: Final = 1024
 
 
 def publish(source: Path, public: Path) -> int:
-    """Put every file of ``source`` below ``public``; what is there already stays. Returns how many were added."""
+    """Copy every file of ``source`` below ``public``, keeping existing files; return how many were added."""
     added = 0
     for file in sorted(
         path for path in source.rglob("*") if path.is_file() and not path.name.startswith(".")
@@ -39,7 +39,7 @@ def _put(target: Path, content: bytes) -> bool:
         return False
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.suffix in _COMPRESSED and len(content) >= _WORTH_IT:
-        # First the compressed one: nginx takes it where it is, whatever the other holds.
+        # The compressed file first: if it exists, nginx serves it, whatever the other one contains.
         replace_file(target.with_name(f"{target.name}.gz"), gzip.compress(content, 9, mtime=0))
     replace_file(target, content)
     return True

@@ -1,4 +1,4 @@
-"""The host itself: days of the certificate, age of the backup, free space; as metrics, and told when it worsens."""
+"""Host monitoring: certificate, backup, disk space and servers, as metrics, with a message on new problems."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Readings", "look", "record", "troubles"]
 
 _SERVERS: Final = ("/var/lib/postgresql", "/var/lib/redis")
-"""Where Debian's servers keep their data: PostgreSQL ends when it cannot write."""
+"""Data directories of Debian's servers: PostgreSQL shuts down if it cannot write."""
 
 
 _NOT_ASKED: Final = Servers(None, {})
@@ -29,17 +29,17 @@ _NOT_ASKED: Final = Servers(None, {})
 
 @dataclass(frozen=True, slots=True)
 class Readings:
-    """What was read.
+    """The values of one check.
 
     Attributes:
-        at: when, seconds since the epoch.
-        certificate_begin: when the certificate that is served began; 0 where nothing answers.
-        certificate_end: when it ends; 0 where nothing answers.
-        backup_at: when the newest complete backup was made; 0 where there is none.
-        free: share of free space, by path.
-        spooled: alerts that wait on disk.
-        damaged_keys: copies of the keys that are not what was written, by name.
-        servers: what PostgreSQL and Redis report.
+        at: time of the check, in seconds since the epoch.
+        certificate_begin: start of the served certificate's validity; 0 if the host does not respond.
+        certificate_end: end of its validity; 0 if the host does not respond.
+        backup_at: time of the newest complete backup; 0 if there is none.
+        free: share of free disk space, by path.
+        spooled: alerts spooled on disk.
+        damaged_keys: names of damaged key copies.
+        servers: metrics of PostgreSQL and Redis.
     """
 
     at: float
@@ -60,10 +60,10 @@ def look(
     served: Callable[[Settings], bytes | None] = served_certificate,
     servers: Servers = _NOT_ASKED,
 ) -> Readings:
-    """Read everything once; what cannot be read counts as bad."""
+    """Read all values once; a value that cannot be read counts as a problem."""
     from cryptography import x509
 
-    # What visitors get: the files are for another account's eyes alone, and may lie there without being loaded.
+    # Checks what clients get: the files are readable by another account only, and may not be loaded yet.
     presented = served(settings)
     begin = end = 0.0
     if presented is not None:
@@ -83,7 +83,7 @@ def look(
 
 
 def troubles(readings: Readings, settings: Settings) -> list[str]:
-    """What is bad, in words; equal situations give equal words, so that a change can be seen."""
+    """Return the problems in words; equal situations give equal texts, so that changes can be detected."""
     found = []
     lifetime = readings.certificate_end - readings.certificate_begin
     if not readings.certificate_end:
@@ -111,7 +111,7 @@ def troubles(readings: Readings, settings: Settings) -> list[str]:
 
 
 def record(readings: Readings, settings: Settings) -> list[str]:
-    """Write the metrics for node_exporter's textfile collector; returns what became bad since the last look."""
+    """Write metrics for node_exporter's textfile collector; return the problems new since the last check."""
     folder = Path(settings.paths.state) / "metrics"
     folder.mkdir(parents=True, exist_ok=True)
     lines = [

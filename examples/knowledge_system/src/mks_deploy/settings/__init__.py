@@ -1,1 +1,1 @@
-"""What a deployment is told in ``deploy.toml``: its model, how it is read, and what must hold between its parts."""
+"""Settings of a deployment (``deploy.toml``): model, parsing, consistency rules."""

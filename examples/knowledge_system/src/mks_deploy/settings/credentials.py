@@ -1,4 +1,4 @@
-"""Secrets: one file each, never in ``deploy.toml`` and never in what is rendered; here they are only judged."""
+"""Secrets: one file each, never part of ``deploy.toml`` or a rendered file; validated here."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ class Credential:
     """One secret file.
 
     Attributes:
-        file: its name in the folder of credentials.
-        variable: the variable of the application whose ``_FILE`` form gets its path; empty where another program
-            reads it.
-        needed: whether nothing works without it.
-        meaning: what it holds.
+        file: its name in the directory of credentials.
+        variable: variable of the application whose ``_FILE`` form gets its path; empty if another program reads the
+            file.
+        needed: whether it is required.
+        meaning: its content.
     """
 
     file: str
@@ -90,14 +90,14 @@ CREDENTIALS: Final = (
 
 
 def used_credentials(folder: Path) -> tuple[Credential, ...]:
-    """Those the application gets: the needed ones, and of the others those that are there."""
+    """Return the credentials that the application gets: the required ones, and optional ones that exist."""
     return tuple(
         each for each in CREDENTIALS if each.variable and (each.needed or (folder / each.file).exists())
     )
 
 
 def credential_faults(folder: Path, settings: Settings | None) -> Iterator[str]:
-    """What is missing, weak or readable by others; a message never shows a value."""
+    """Yield missing, weak and world-readable secrets; messages never contain a value."""
     if not folder.is_dir():
         yield f"{folder} must be a folder with one file for each secret (mks-deploy secrets makes it)"
         return
@@ -117,7 +117,7 @@ def credential_faults(folder: Path, settings: Settings | None) -> Iterator[str]:
 
 
 def _is_wanted(file: str, settings: Settings) -> bool:
-    """What only some deployments cannot do without."""
+    """Whether this deployment requires an optional credential."""
     return (file == "acme_eab_hmac_key" and settings.tls.eab_key_id != "") or (
         file == "celery_broker_url" and settings.tasks.enabled
     )
@@ -132,11 +132,12 @@ _ON_ONE_HOST: Final = {
 
 
 def make_missing(folder: Path, *, compose: bool = False) -> list[str]:
-    """Make the folder, and in it what can be made up; returns the names of the files that were made.
+    """Create the directory and the secrets that can be generated; return the names of the created files.
 
     Args:
-        folder: where.
-        compose: for the servers of ``compose.yml``, which ask for passwords, instead of those of one host.
+        folder: directory of the secrets.
+        compose: whether to use the servers of ``compose.yml``, which require passwords, instead of those of one
+            host.
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     values = {

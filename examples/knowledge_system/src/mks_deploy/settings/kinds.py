@@ -1,7 +1,7 @@
-"""Forms of values in ``deploy.toml``: each reads one form strictly and can say which one that is.
+"""Value types of ``deploy.toml``: each validates strictly and describes its format.
 
-``read`` returns the value or raises ``ValueError`` with a text that completes "... must be". What was given never
-enters a message: it may be a secret in the wrong place.
+``read`` returns the value or raises ``ValueError`` with a text that completes "... must be". Messages never contain
+the given value: it may be a misplaced secret.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ _HOST: Final = re.compile(
     r"(?=.{1,253}\Z)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 )
 _SLUG: Final = re.compile(r"[a-z][a-z0-9-]{1,22}[a-z0-9]")
-# What is safe in every format that is rendered: no blank, quote, semicolon, brace, dollar or percent sign.
+# Characters that are safe in every rendered format: no space, quote, semicolon, brace, dollar or percent
+# sign.
 _PATH: Final = re.compile(r"/[A-Za-z0-9._@+/-]*")
 _AMOUNT: Final = re.compile(r"([0-9]{1,9})(ms|s|m|h|d)")
 _SECONDS: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -54,11 +55,11 @@ _TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{0,200}")
 
 @dataclass(frozen=True, slots=True)
 class Kind(Generic[T]):
-    """One form of value.
+    """A type of value.
 
     Attributes:
-        form: the form in few words, for the example file.
-        read: from a value of TOML to our own.
+        form: short description of the format, for the example file.
+        read: converts a TOML value to its Python value.
     """
 
     form: str
@@ -76,7 +77,7 @@ def _matching(form: str, pattern: re.Pattern[str]) -> Kind[str]:
 
 def _flag(value: object) -> bool:
     if not isinstance(value, bool):
-        raise ValueError("true or false")  # noqa: TRY004 - collected with all other faults
+        raise ValueError("true or false")  # noqa: TRY004 - collected with all other errors
     return value
 
 
@@ -100,7 +101,7 @@ a_path: Final = Kind("an absolute path", _path)
 
 
 def a_number(minimum: int, maximum: int) -> Kind[int]:
-    """A whole number within the bounds."""
+    """Return the type of an integer within the limits."""
     form = f"a whole number from {minimum} to {maximum}"
 
     def read(value: object) -> int:
@@ -112,7 +113,7 @@ def a_number(minimum: int, maximum: int) -> Kind[int]:
 
 
 def a_choice(*words: str) -> Kind[str]:
-    """One of the words."""
+    """Return the type of one of several words."""
     form = " or ".join(words)
 
     def read(value: object) -> str:
@@ -124,7 +125,7 @@ def a_choice(*words: str) -> Kind[str]:
 
 
 def a_seconds(minimum: int, maximum: int) -> Kind[int]:
-    """A duration with its unit, as whole seconds."""
+    """Return the type of a duration with unit, read as whole seconds."""
     form = f'a duration with its unit, such as "30s", "5m" or "90d", from {minimum} s to {maximum} s'
 
     def read(value: object) -> int:
@@ -137,7 +138,7 @@ def a_seconds(minimum: int, maximum: int) -> Kind[int]:
 
 
 def a_size(minimum: int, maximum: int) -> Kind[int]:
-    """A size with its unit, as bytes."""
+    """Return the type of a size with unit, read as bytes."""
     form = f'a size such as "16m", from {minimum // 1024}k to {maximum // 1024**2}m'
 
     def read(value: object) -> int:
@@ -150,7 +151,7 @@ def a_size(minimum: int, maximum: int) -> Kind[int]:
 
 
 def a_url(*schemes: str) -> Kind[str]:
-    """An address with one of the schemes, without credentials, blanks or fragment."""
+    """Return the type of a URL with one of the schemes, without credentials, whitespace or fragment."""
     form = (
         f"an address beginning with {' or '.join(f'{scheme}://' for scheme in schemes)}, without credentials"
     )
@@ -185,12 +186,12 @@ a_network: Final = Kind("a network such as 203.0.113.0/24", _network)
 
 
 def a_list_of(kind: Kind[T]) -> Kind[tuple[T, ...]]:
-    """A list of distinct values of one kind."""
+    """Return the type of a list of distinct values of one type."""
     form = f"a list, each {kind.form}"
 
     def read(value: object) -> tuple[T, ...]:
         if not isinstance(value, list):
-            raise ValueError(form)  # noqa: TRY004 - collected with all other faults
+            raise ValueError(form)  # noqa: TRY004 - collected with all other errors
         items = tuple(kind.read(item) for item in value)
         if len(set(items)) != len(items):
             raise ValueError("a list without repetition")

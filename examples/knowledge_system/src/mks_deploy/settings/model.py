@@ -1,4 +1,4 @@
-"""The one settings object: every option with its form, default and meaning."""
+"""Settings model: every option with its type, default and meaning."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ __all__ = ["NEEDED", "Option", "Settings", "option"]
 T = TypeVar("T")
 
 NEEDED: Final = object()
-"""The default of an option that must be given."""
+"""The default of a required option."""
 
 _DAY: Final = 86_400
 _KIB, _MIB, _GIB = 1024, 1024**2, 1024**3
@@ -49,7 +49,7 @@ class Option:
 
 
 def option(kind: Kind[T], default: T | object, meaning: str, *, example: str) -> T:
-    """A field that is a key of ``deploy.toml``; ``example`` is the default as it is written there."""
+    """Declare a field for a key of ``deploy.toml``; ``example`` is the default in TOML syntax."""
     described = field(metadata={"option": Option(kind, default, example, meaning)})
     return cast(T, described)
 
@@ -387,7 +387,7 @@ class Upkeep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Everything that is rendered comes from here."""
+    """All settings of a deployment, from which every file is rendered."""
 
     site: Site
     paths: Paths
@@ -406,14 +406,14 @@ class Settings:
 
     @property
     def canonical_host(self) -> str:
-        """The one host that the others lead to."""
+        """The host that the others redirect to."""
         return self.site.hosts[0]
 
     @property
     def certificate_files(self) -> tuple[str, str]:
-        """Certificate with its chain, and key."""
+        """Paths of the certificate chain and the key."""
         if self.tls.source == "own":
             return self.tls.certificate, self.tls.key
-        # A link: to a placeholder before the first issue, to certbot's files from then on.
+        # A symbolic link: to a placeholder before the first issue, then to certbot's files.
         folder = f"{self.paths.acme}/served"
         return f"{folder}/fullchain.pem", f"{folder}/privkey.pem"

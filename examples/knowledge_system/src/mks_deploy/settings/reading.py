@@ -1,4 +1,4 @@
-"""From the text of ``deploy.toml`` to the settings object: every fault is collected and told at once."""
+"""Parsing of ``deploy.toml`` to the settings object; all errors are collected and reported at once."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ _TABLES: Final[dict[str, type]] = {
 }
 
 
-_PLACE: Final = "+name+"  # what a path may hold, and none has
+_PLACE: Final = "+name+"  # valid in a path, but never part of one
 
 
 class SettingsFault(ValueError):  # noqa: N818 - it carries all of them
-    """The deployment cannot be rendered; nothing was written.
+    """The settings are invalid; nothing was written.
 
     Attributes:
-        faults: each of them, in the order of the settings.
+        faults: all errors, in the order of the settings.
     """
 
     def __init__(self, faults: Iterable[str]) -> None:
@@ -55,14 +55,14 @@ class SettingsFault(ValueError):  # noqa: N818 - it carries all of them
 
 
 def read_settings(text: str, *, further_faults: Iterable[str] = ()) -> Settings:
-    """The settings as the text says.
+    """Parse and validate the settings.
 
     Args:
-        text: contents of ``deploy.toml``.
-        further_faults: what was found wrong elsewhere and belongs into the same message.
+        text: content of ``deploy.toml``.
+        further_faults: errors found elsewhere, to report in the same message.
 
     Raises:
-        SettingsFault: with everything that is wrong: syntax, unknown keys, wrong forms, contradictions.
+        SettingsFault: lists all errors: syntax, unknown keys, invalid values, contradictions.
     """
     try:
         given = tomllib.loads(text)
@@ -80,7 +80,7 @@ def read_settings(text: str, *, further_faults: Iterable[str] = ()) -> Settings:
     chosen, wrong = read_variables(given.get("variables", {}))
     faults.extend(wrong)
     settings = Settings(**{name: kind(**tables[name]) for name, kind in _TABLES.items()}, variables=chosen)
-    # Contradictions are only looked for among values that are what they should be.
+    # Contradictions are checked only if all values are valid.
     faults.extend(() if faults else contradictions(settings))
     faults.extend(further_faults)
     if faults:
@@ -89,7 +89,7 @@ def read_settings(text: str, *, further_faults: Iterable[str] = ()) -> Settings:
 
 
 def own_file(folder: Path) -> Path:
-    """The ``deploy.toml`` of this host, whatever the site is called, where ``folder`` is its ``/etc``.
+    """Return the only ``deploy.toml`` of this host, below ``folder``, its ``/etc``.
 
     Raises:
         SettingsFault: there is none or more than one.
@@ -102,13 +102,13 @@ def own_file(folder: Path) -> Path:
 
 
 def options(kind: type) -> Iterator[tuple[str, Option]]:
-    """Keys of one table, in their order."""
+    """Yield the keys of one table, in order."""
     for each in fields(kind):
         yield each.name, each.metadata["option"]
 
 
 def example() -> str:
-    """A whole ``deploy.toml``: what must be given stands open, everything else as a comment with its default."""
+    """Return an example ``deploy.toml``: required options are set, all others are comments with their defaults."""
     lines = ["# What `mks-deploy render` renders. A line that is commented out shows the default."]
     for name, kind in _TABLES.items():
         lines += ["", f"# {kind.__doc__}", f"[{name}]"]
@@ -150,7 +150,7 @@ def _meant(word: str, known: Iterable[str]) -> str:
 
 
 def _read(option: Option, given: Any, *, named: bool) -> Any:
-    """The value; a path may hold the place of the site's name, which is put in later."""
+    """Read a value; a path may contain ``{name}``, which is replaced by the site's name later."""
     if named and isinstance(given, str):
         return option.kind.read(given.replace("{name}", _PLACE)).replace(_PLACE, "{name}")
     return option.kind.read(given)

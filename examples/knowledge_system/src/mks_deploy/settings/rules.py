@@ -1,4 +1,4 @@
-"""What must hold between the options: time-outs in order, ports apart, pools below the server's limit."""
+"""Consistency rules between options: order of timeouts, distinct ports, size of connection pools."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ APPLICATION_SLOTS: Final = 2
 """Two versions run side by side during a release."""
 
 WORKER_GENERATIONS: Final = APPLICATION_SLOTS + 1
-"""Sets of workers at the same time: both slots, and the new workers of one that is reloaded."""
+"""Sets of workers at the same time: both slots, and the new workers of a slot that is being reloaded."""
 
 _RESERVED: Final = 10
-"""Connections left for backup, migrations and people."""
+"""Connections reserved for backups, migrations and administrators."""
 _RESERVED_BY_PLAN: Final = 3
-"""Of these, what ``plan_pool`` leaves by itself."""
+"""The part of these that ``plan_pool`` reserves itself."""
 
 _YEAR: Final = 31_536_000
 _OWN_FOLDERS: Final = (
@@ -53,17 +53,17 @@ _OF_THE_SYSTEM: Final = frozenset(_SYSTEM.split())
 
 
 def connections_needed(settings: Settings) -> int:
-    """Database connections when two versions run side by side and one of them is reloaded."""
+    """Return the database connections needed while two versions run and one of them is reloaded."""
     return WORKER_GENERATIONS * _threads(settings) + _of_tasks(settings) + _RESERVED
 
 
 def connections_of_workers(settings: Settings) -> int:
-    """Database connections for all sets of workers together."""
+    """Return the database connections available to all sets of workers together."""
     return settings.stores.database_connections - _of_tasks(settings) - (_RESERVED - _RESERVED_BY_PLAN)
 
 
 def most_pods(settings: Settings) -> int:
-    """Pods whose threads all find a connection, less the one that a rollout starts beside them."""
+    """Return the maximum number of pods with a connection per thread, minus one for rolling updates."""
     left = settings.stores.database_connections - _of_tasks(settings) - _RESERVED
     return max(APPLICATION_SLOTS, left // _threads(settings) - 1)
 
@@ -77,7 +77,7 @@ def _of_tasks(settings: Settings) -> int:
 
 
 def contradictions(settings: Settings) -> Iterator[str]:
-    """Each pair of options that cannot be meant."""
+    """Yield each contradiction between options."""
     yield from _names(settings)
     yield from _folders(settings)
     yield from _ports(settings)
@@ -106,7 +106,7 @@ def _names(settings: Settings) -> Iterator[str]:
 
 
 def _folders(settings: Settings) -> Iterator[str]:
-    """Folders that are made for an account: it would own what others need, or what it must not reach."""
+    """Check directories created for an account, which must not own or contain those of others."""
     folders = [(name, PurePosixPath(getattr(settings.paths, name))) for name in _OWN_FOLDERS]
     for name, folder in folders:
         if str(folder) in _OF_THE_SYSTEM:

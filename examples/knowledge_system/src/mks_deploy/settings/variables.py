@@ -1,4 +1,4 @@
-"""Variables of the application that no option sets: those alone that it knows, and no secrets."""
+"""Application variables without an option of their own: known names only, and no secrets."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["OWN", "OWN_LIMITS", "Own", "read_variables"]
 
 @dataclass(frozen=True, slots=True)
 class Own:
-    """A variable that the application has beside those of the library."""
+    """A variable of the application besides those of the library."""
 
     meaning: str
     example: str
@@ -37,17 +37,17 @@ OWN: Final = {
 }
 
 OWN_LIMITS: Final = ("api_open", "api_poll")
-"""Groups of rate limits that the application has beside those of the library."""
+"""Rate-limit groups of the application besides those of the library."""
 
-# What systemd, compose and kustomize read alike: no quotes, no backslash, no dollar, and no # behind a blank, where
-# compose begins a comment.
+# Values that systemd, compose and kustomize parse alike: no quotes, backslash or dollar sign, and no # after
+# a space, where compose begins a comment.
 _VALUE: Final = re.compile(
     r"(?!.* #)[\w./,:;@#+=*()\[\]-](?:[\w./,:;@#+=*()\[\]| -]*[\w./,:;@#+=*()\[\]-])?", re.ASCII
 )
 
 
 def read_variables(given: object) -> tuple[dict[str, str], list[str]]:
-    """The table ``[variables]``, and what is wrong with it."""
+    """Validate the table ``[variables]``; return its values and errors."""
     if not isinstance(given, Mapping):
         return {}, ["variables must be a table: [variables]"]
     secret = {variable.name: variable.secret for variable in variables()} | dict.fromkeys(OWN, False)
