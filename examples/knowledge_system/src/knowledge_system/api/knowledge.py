@@ -107,7 +107,7 @@ def removing(asked: Asked) -> Reply:
     """Remove an article for good, with its comments and history."""
     article_id = asked.path["article_id"]
     _refuse_named(asked)
-    if_match = asked.if_match or ""  # the dispatcher asks for the field; an empty one names no version
+    if_match = asked.if_match or ""  # the dispatcher requires the header; an empty one matches nothing
     revision = _matched(article_id, if_match, 0)
     with _precondition(asked):
         article_changes.delete_article(article_id, None if if_match.strip() == ANY else revision)

@@ -80,5 +80,5 @@ def _mail(
     try:
         with sessions.begin() as session:
             background.mail(session, to, letter, user_id=int(account.user_id))
-    except ConfigurationError:  # the address is invalid; the operation itself stands
+    except ConfigurationError:  # the address is invalid; the operation itself is not undone
         _log.warning("the address of user %s takes no mail", account.user_id)
