@@ -37,7 +37,7 @@ class Background:
         engine: engine of the application's database, which holds the task rows.
         sessions: factory of database sessions for the tasks.
         settings: mail server, broker, directories.
-        clock: clock of the application; task rows use the time of the database or host unless it is not ``time``.
+        clock: clock of the application; with the default, task rows use the time of the database or host.
     """
 
     def __init__(

@@ -68,7 +68,7 @@ def entries(session: Session, *, query: str, before: int | None, most: int = 50)
 
     Args:
         session: database session.
-        query: words from user name, action, subject or detail.
+        query: up to five words from user name, action, subject or detail; further words are ignored.
         before: only entries with a lower id.
         most: maximum number of entries.
     """

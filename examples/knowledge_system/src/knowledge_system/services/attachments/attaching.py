@@ -125,7 +125,7 @@ def listed(session: Session, actor: Actor, article_id: int) -> list[dict[str, An
 
 
 def used(session: Session, digests: Sequence[str]) -> set[str]:
-    """Return the digests that an attachment or a thumbnail uses."""
+    """Return the digests that an attachment refers to, as its file or its thumbnail."""
     found: set[str] = set()
     for column in (Attachment.digest, Attachment.thumbnail):
         found.update(session.scalars(select(column).where(column.in_(digests))))
