@@ -220,7 +220,9 @@ def test_what_the_database_does_not_take_is_in_the_log(
     person = visit("tanaka")
     assert person.post("/articles", FORM).status_code == 503, "an article is not written without its entry"
     event.remove(engine, "do_execute", refuse)
-    said = [record.getMessage() for record in caplog.records if record.name.endswith("services.sign_in_audit")]
+    said = [
+        record.getMessage() for record in caplog.records if record.name.endswith("services.sign_in_audit")
+    ]
     assert len(said) == 1
     assert "sign-in.done of user 1 by 1" in said[0]
     assert "127.0.0.1" in said[0]
