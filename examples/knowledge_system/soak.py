@@ -25,7 +25,7 @@ sys.path.insert(0, str(ROOT / "tests/support"))
 import redis  # noqa: E402
 import requests  # noqa: E402
 
-from knowledge_system.demo.visitor import Visitor  # noqa: E402
+from knowledge_system.demo.visitor import BrowserClient  # noqa: E402
 from knowledge_system.settings import DEMO_PASSWORD  # noqa: E402
 from testbed.polling import free_port  # noqa: E402
 from testbed.redis_server import RedisServer  # noqa: E402
@@ -78,7 +78,7 @@ def demo(folder: Path) -> Iterator[tuple[RedisServer, str, Path]]:
 
 def round_of(server: RedisServer, url: str, folder: Path, patience: float) -> int:
     """One round; how many of the eight requests had no answer."""
-    person = Visitor(url, folder / "tls/ca.pem", agent="soak")
+    person = BrowserClient(url, folder / "tls/ca.pem", agent="soak")
     with contextlib.suppress(requests.RequestException):
         person.sign_in("tanaka", DEMO_PASSWORD)
     takers = [redis.Redis(port=server.port, socket_timeout=1) for _ in range(_PLACES)]

@@ -10,7 +10,7 @@ import pytest
 
 from mks_deploy.cli import main
 from mks_deploy.settings.credentials import make_missing
-from mks_deploy.settings.variables import OWN_LIMITS
+from mks_deploy.settings.variables import APPLICATION_LIMITS
 from mks_hardening._core import hooks
 from mks_hardening.events import RateLimitDecided
 from mks_hardening.security import DEFAULT_RATE_LIMITS, SIGN_IN_LIMITS
@@ -87,4 +87,4 @@ def test_limits_and_dry_runs_reach_the_application(
 
 def test_the_kit_knows_all_groups_of_the_application(make_app: Callable[..., Any]) -> None:
     groups = make_app().extensions["knowledge"].limiter.groups
-    assert set(groups) == {*DEFAULT_RATE_LIMITS, *SIGN_IN_LIMITS, *OWN_LIMITS}
+    assert set(groups) == {*DEFAULT_RATE_LIMITS, *SIGN_IN_LIMITS, *APPLICATION_LIMITS}

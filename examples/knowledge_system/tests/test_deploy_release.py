@@ -26,10 +26,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from deploy_host import Host
 from mks_deploy.cli import main
 from mks_deploy.files import replace_file
-from mks_deploy.operations.canary import AccessLog, Served, difference, served_by
+from mks_deploy.operations.canary import AccessLog, SlotStatistics, compare, served_by
 from mks_deploy.operations.host import HostSteps
-from mks_deploy.operations.journal import Locked, Trail, locked
-from mks_deploy.operations.release import Refused, Slot, State, release, rollback
+from mks_deploy.operations.journal import Locked, OperationLog, locked
+from mks_deploy.operations.release import ReleaseError, Slot, State, release, rollback
 from mks_deploy.operations.static_files import publish
 from mks_deploy.settings.reading import read_settings
 from testbed.polling import wait_until
@@ -64,7 +64,7 @@ class FakeSteps:
         self.done.append(" ".join([name, *map(str, facts)]))
         if self.fails in {name, self.done[-1]}:
             self.fails = ""
-            raise Refused(name)
+            raise ReleaseError(name)
 
     def prepare(self, slot: Slot, version: str) -> None:
         assert slot not in self.weights, "a slot that gets requests must not be touched"
@@ -109,11 +109,11 @@ class FakeSteps:
 
 
 @pytest.fixture
-def trail(tmp_path: Path) -> Trail:
-    return Trail(tmp_path / "trail.jsonl")
+def trail(tmp_path: Path) -> OperationLog:
+    return OperationLog(tmp_path / "trail.jsonl")
 
 
-def test_the_order_of_a_release(trail: Trail) -> None:
+def test_the_order_of_a_release(trail: OperationLog) -> None:
     steps = FakeSteps()
     first = release("1", State(), steps, trail)
     steps.done.clear()
@@ -144,11 +144,13 @@ def test_the_order_of_a_release(trail: Trail) -> None:
 
 
 @pytest.mark.parametrize("fails", ["prepare", "migrate", "start", "wait_until_healthy", "observe"])
-def test_whatever_fails_before_the_switch_leaves_requests_where_they_were(trail: Trail, fails: str) -> None:
+def test_whatever_fails_before_the_switch_leaves_requests_where_they_were(
+    trail: OperationLog, fails: str
+) -> None:
     steps = FakeSteps()
     state = release("1", State(), steps, trail)
     steps.fails = fails
-    with pytest.raises(Refused, match=fails):
+    with pytest.raises(ReleaseError, match=fails):
         release("2", state, steps, trail, canary=10, migrate=True)
     assert steps.weights == {"blue": 100}
     assert steps.running == {"blue": "1"}
@@ -157,11 +159,11 @@ def test_whatever_fails_before_the_switch_leaves_requests_where_they_were(trail:
 
 
 @pytest.mark.parametrize("fails", ["finish 2", "drain blue", "stop blue"])
-def test_whatever_fails_after_the_switch_is_told_and_remembered(trail: Trail, fails: str) -> None:
+def test_whatever_fails_after_the_switch_is_told_and_remembered(trail: OperationLog, fails: str) -> None:
     steps = FakeSteps()
     state = release("1", State(), steps, trail)
     steps.fails = fails
-    with pytest.raises(Refused):
+    with pytest.raises(ReleaseError):
         release("2", state, steps, trail)
     assert steps.weights == {"green": 100}
     assert steps.state.version == "2"
@@ -180,16 +182,16 @@ def test_whatever_fails_after_the_switch_is_told_and_remembered(trail: Trail, fa
     ],
 )
 def test_what_cannot_be_meant_is_refused_before_anything_is_done(
-    trail: Trail, version: str, canary: int, fault: str
+    trail: OperationLog, version: str, canary: int, fault: str
 ) -> None:
     steps = FakeSteps()
-    with pytest.raises(Refused, match=fault):
+    with pytest.raises(ReleaseError, match=fault):
         release(version, State(active="blue", blue="1"), steps, trail, canary=canary)
     assert steps.done == []
 
 
-def test_there_must_be_something_to_go_back_to(trail: Trail) -> None:
-    with pytest.raises(Refused, match="no version to go back to"):
+def test_there_must_be_something_to_go_back_to(trail: OperationLog) -> None:
+    with pytest.raises(ReleaseError, match="no version to go back to"):
         rollback(State(active="blue", blue="1"), FakeSteps(), trail)
 
 
@@ -206,7 +208,7 @@ class Releases(RuleBasedStateMachine):
     )
     def move(self, version: str, fails: str, canary: int) -> None:
         self.steps.fails = fails
-        with contextlib.suppress(Refused):
+        with contextlib.suppress(ReleaseError):
             release(version, self.steps.state, self.steps, self.trail, canary=canary, migrate=True)
         self.steps.fails = ""
 
@@ -214,7 +216,7 @@ class Releases(RuleBasedStateMachine):
     def die(self, version: str, dies: str) -> None:
         """The machine goes down in the middle: nothing is taken back, and only what was remembered is known."""
         self.steps.dies = dies
-        with contextlib.suppress(Died, Refused):
+        with contextlib.suppress(Died, ReleaseError):
             release(version, self.steps.state, self.steps, self.trail, canary=20)
         self.steps.dies = ""
         self.steps.dead = False
@@ -222,7 +224,7 @@ class Releases(RuleBasedStateMachine):
     @rule(fails=st.sampled_from(("", *STEPS)))
     def back(self, fails: str) -> None:
         self.steps.fails = fails
-        with contextlib.suppress(Refused):
+        with contextlib.suppress(ReleaseError):
             rollback(self.steps.state, self.steps, self.trail)
         self.steps.fails = ""
 
@@ -273,7 +275,7 @@ def test_the_state_is_read_as_it_was_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"active": "blue", "colour": "red"}', "null"])
 def test_a_damaged_state_is_told_and_not_guessed(tmp_path: Path, content: str) -> None:
     (tmp_path / "state.json").write_text(content)
-    with pytest.raises(Refused, match="is damaged; the trail beside it"):
+    with pytest.raises(ReleaseError, match="is damaged; the trail beside it"):
         State.read(tmp_path / "state.json")
 
 
@@ -315,7 +317,7 @@ def test_a_release_that_is_ended_in_the_middle_takes_its_canary_back(tmp_path: P
             process.kill()
             process.wait()
         assert "green" not in upstream.read_text()
-        assert json.loads(Trail(releases / "trail.jsonl").last(1)[0])["outcome"] == "refused"
+        assert json.loads(OperationLog(releases / "trail.jsonl").last(1)[0])["outcome"] == "refused"
         assert State.read(releases / "state.json").version == "1"
     finally:
         host.stop()
@@ -353,7 +355,7 @@ def test_two_who_replace_a_file_at_once_leave_one_of_theirs(tmp_path: Path) -> N
 
 def test_a_trail_keeps_no_half_line(tmp_path: Path) -> None:
     file = tmp_path / "trail.jsonl"
-    trail = Trail(file)
+    trail = OperationLog(file)
     trail.add("release", outcome="begun")
     with files_end_at(file.stat().st_size + 10), pytest.raises(OSError, match="File too large"):
         trail.add("release", outcome="done")
@@ -389,8 +391,8 @@ def test_files_of_both_versions_lie_side_by_side(tmp_path: Path) -> None:
 # --- the canary -------------------------------------------------------------------------------
 
 
-def served(requests: int, *, errors: int = 0, seconds: float = 0.02) -> Served:
-    return Served(errors, [seconds] * requests)
+def served(requests: int, *, errors: int = 0, seconds: float = 0.02) -> SlotStatistics:
+    return SlotStatistics(errors, [seconds] * requests)
 
 
 @pytest.mark.parametrize(
@@ -410,9 +412,11 @@ def served(requests: int, *, errors: int = 0, seconds: float = 0.02) -> Served:
         (served(50, seconds=3), served(1000, seconds=2.5), ""),
     ],
 )
-def test_a_canary_is_compared_with_the_old_version(canary: Served, old: Served, reason: str) -> None:
-    assert difference(canary, old).startswith(reason)
-    assert bool(difference(canary, old)) is bool(reason)
+def test_a_canary_is_compared_with_the_old_version(
+    canary: SlotStatistics, old: SlotStatistics, reason: str
+) -> None:
+    assert compare(canary, old).startswith(reason)
+    assert bool(compare(canary, old)) is bool(reason)
 
 
 def test_each_attempt_of_nginx_counts_for_the_slot_that_made_it() -> None:
@@ -424,7 +428,7 @@ def test_each_attempt_of_nginx_counts_for_the_slot_that_made_it() -> None:
         '{"upstream":"","upstream_status":"","upstream_seconds":""}',
         "{",
     ]
-    blue, green = Served(), Served()
+    blue, green = SlotStatistics(), SlotStatistics()
     served_by(lines, {"/run/blue.sock": blue, "/g.sock": green})
     assert (blue.requests, blue.errors, blue.p95) == (2, 0, 0.02)
     assert (green.requests, green.errors) == (2, 2)
@@ -469,7 +473,7 @@ class Site:
         self.steps = HostSteps(
             self.settings, command=self.command, observed=1, drained=2, patience=8, pause=_short
         )
-        self.trail = Trail(self.host.folder / "trail.jsonl")
+        self.trail = OperationLog(self.host.folder / "trail.jsonl")
         self.nginx = self.host.start_nginx()
 
     def command(self, words: Sequence[str]) -> int:
@@ -546,7 +550,7 @@ def test_release_and_rollback_under_load_lose_no_request(site: Site) -> None:
 @pytest.mark.slow
 def test_a_version_that_is_not_healthy_never_gets_a_request(site: Site) -> None:
     state = release("1", State(), site.steps, site.trail)
-    with Load(site.host) as load, pytest.raises(Refused, match="green was not ready within 8 s"):
+    with Load(site.host) as load, pytest.raises(ReleaseError, match="green was not ready within 8 s"):
         release("broken", state, site.steps, site.trail)
     assert load.seen.keys() == {"version 1"}
     assert State.read(site.host.path("releases") / "state.json").version == "1"
@@ -563,7 +567,7 @@ def test_a_canary_that_is_worse_than_the_old_version_is_taken_back(
     """It is healthy, as far as ``/readyz`` knows."""
     state = release("1", State(), site.steps, site.trail)
     steps = HostSteps(site.settings, command=site.command, observed=100, drained=2, patience=8, pause=_short)
-    with Load(site.host) as load, pytest.raises(Refused, match=reason):
+    with Load(site.host) as load, pytest.raises(ReleaseError, match=reason):
         release(fault, state, steps, site.trail, canary=50)
     assert load.seen["version 1"] > 0
     assert site.slots.keys() == {"blue"}
@@ -578,7 +582,7 @@ def test_what_nginx_does_not_take_is_taken_back(site: Site) -> None:
     before = upstream.read_text()
     broken = site.host.path("nginx") / "sites-enabled/broken.conf"
     broken.write_text("nonsense;")
-    with pytest.raises(Refused, match="the old one is back"):
+    with pytest.raises(ReleaseError, match="the old one is back"):
         site.steps.route({"green": 100})
     assert upstream.read_text() == before
     broken.unlink()
@@ -602,7 +606,7 @@ def test_migrations_want_a_fresh_backup(age: int | None, refused: bool) -> None:
             mark.touch()
             os.utime(mark, (time.time() - age,) * 2)
         if refused:
-            with pytest.raises(Refused, match=r"systemctl start knowledge-system-backup\.service"):
+            with pytest.raises(ReleaseError, match=r"systemctl start knowledge-system-backup\.service"):
                 steps.migrate("2")
         else:
             steps.migrate("2")
@@ -614,7 +618,7 @@ def test_migrations_want_a_fresh_backup(age: int | None, refused: bool) -> None:
 def test_a_folder_without_a_program_is_no_version() -> None:
     host = Host()
     try:
-        with pytest.raises(Refused, match="is not a version"):
+        with pytest.raises(ReleaseError, match="is not a version"):
             HostSteps(read_settings(host.settings_text())).prepare("blue", "3")
     finally:
         host.stop()

@@ -17,7 +17,7 @@ from mks_deploy.rendering import render
 from mks_deploy.settings import kinds
 from mks_deploy.settings.credentials import CREDENTIALS, credential_faults, make_missing
 from mks_deploy.settings.model import Settings
-from mks_deploy.settings.reading import SettingsFault, example, own_file, read_settings
+from mks_deploy.settings.reading import SettingsFault, example, find_settings_file, read_settings
 from mks_deploy.versions import Installed, parse_nginx, parse_version
 from mks_hardening.db import plan_pool
 from mks_hardening.settings import HardeningSettings, variables
@@ -491,15 +491,15 @@ def test_missing_settings_end_with_two(tmp_path: Path, capsys: pytest.CaptureFix
 
 def test_a_host_knows_its_site_whatever_it_is_called(tmp_path: Path) -> None:
     with pytest.raises(SettingsFault, match="there is no"):
-        own_file(tmp_path)
+        find_settings_file(tmp_path)
     (tmp_path / "nginx").mkdir()
     for name in ("genba", "genba-staging"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "deploy.toml").touch()
         if name == "genba":
-            assert own_file(tmp_path) == tmp_path / "genba/deploy.toml"
+            assert find_settings_file(tmp_path) == tmp_path / "genba/deploy.toml"
     with pytest.raises(SettingsFault, match=r"one of .*/genba/deploy\.toml, .*/genba-staging/deploy\.toml"):
-        own_file(tmp_path)
+        find_settings_file(tmp_path)
 
 
 def test_settings_that_are_no_text_end_with_two(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -419,7 +419,9 @@ def test_two_people_have_no_address_in_common(visit: Callable[..., Any]) -> None
 
 def test_every_view_stands_in_the_table(app: Any) -> None:
     """Whoever adds a view says there who may call it."""
-    missing = {rule.endpoint for rule in app.url_map.iter_rules() if access.asked_of(rule.endpoint) is None}
+    missing = {
+        rule.endpoint for rule in app.url_map.iter_rules() if access.required_role(rule.endpoint) is None
+    }
     assert missing == set()
 
 
@@ -442,7 +444,7 @@ def test_each_page_answers_each_role_as_the_table_says(
         "administrators": role == "admin",
     }
     for rule in app.url_map.iter_rules():
-        who = access.asked_of(rule.endpoint)
+        who = access.required_role(rule.endpoint)
         if rule.arguments or "GET" not in (rule.methods or ()) or who == "own table" or who is None:
             continue
         answer = person.get(rule.rule)

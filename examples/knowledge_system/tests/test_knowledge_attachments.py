@@ -25,8 +25,8 @@ from sqlalchemy import select
 
 from knowledge_system import configuration_check
 from knowledge_system.domain.files import front_matter
-from knowledge_system.domain.files.bundle import packed
-from knowledge_system.domain.files.front_matter import dumped
+from knowledge_system.domain.files.bundle import write_zip
+from knowledge_system.domain.files.front_matter import dump
 from knowledge_system.models import Attachment
 from knowledge_system.services import exchange
 from knowledge_system.services.attachments import attaching
@@ -588,7 +588,7 @@ def unpacked(answer: Any) -> dict[str, bytes]:
 
 def bring(person: Any, entries: dict[str, bytes]) -> Any:
     person.get("/exchange/import")
-    file = io.BytesIO(b"".join(packed(entries.items())))
+    file = io.BytesIO(b"".join(write_zip(entries.items())))
     data = {"csrf_token": person.token, "file": (file, "articles.zip")}
     return person.send("POST", "/exchange/import", data=data)
 
@@ -618,7 +618,7 @@ def test_what_goes_out_comes_in_again(visit: Callable[..., Any], app: Any) -> No
 
     def comparable(bundle: dict[str, bytes], number: int) -> dict[str, Any]:
         told = {name.replace(f"{number:05d}", "n"): content for name, content in bundle.items()}
-        facts, text = front_matter.loaded(told.pop("article-n/article.md").decode())
+        facts, text = front_matter.load(told.pop("article-n/article.md").decode())
         return {
             **told,
             "facts": {name: facts[name] for name in ("title", "category", "summary", "tags", "site")},
@@ -737,7 +737,7 @@ def test_more_than_a_bundle_takes_goes_out_in_parts(
     assert person.get("/exchange/export").status_code == 422
 
 
-GOOD = dumped({"title": "よい", "category": "土工"}, "本文").encode()
+GOOD = dump({"title": "よい", "category": "土工"}, "本文").encode()
 
 
 @pytest.mark.parametrize(
@@ -746,9 +746,9 @@ GOOD = dumped({"title": "よい", "category": "土工"}, "本文").encode()
         ({"readme.txt": b"x"}, "article.md がありません"),
         ({"a/article.md": b"no facts"}, "先頭の項目"),
         ({"a/article.md": b"\xff"}, "UTF-8"),
-        ({"a/article.md": dumped({"title": "x"}, "y").encode()}, "category"),
-        ({"a/article.md": dumped({"title": "x", "category": "土工", "role": "admin"}, "y").encode()}, "role"),
-        ({"a/article.md": dumped({"title": 1, "category": "土工"}, "y").encode()}, "title"),
+        ({"a/article.md": dump({"title": "x"}, "y").encode()}, "category"),
+        ({"a/article.md": dump({"title": "x", "category": "土工", "role": "admin"}, "y").encode()}, "role"),
+        ({"a/article.md": dump({"title": 1, "category": "土工"}, "y").encode()}, "title"),
         ({"a/article.md": GOOD, "a/files/x.svg": b"<svg/>"}, "a/files/x.svg"),
         ({"a/article.md": GOOD, "a/files/x.jpg": photograph()[:-60]}, "a/files/x.jpg"),
         ({"a/article.md": GOOD, "b/files/x.pdf": PDF}, "b/files/x.pdf"),

@@ -26,7 +26,7 @@ from knowledge_system.demo import walkthrough
 from knowledge_system.demo.clock import MovableClock, clock_file
 from knowledge_system.demo.isolated import isolated_demo
 from knowledge_system.demo.sink import read_messages
-from knowledge_system.demo.visitor import Visitor
+from knowledge_system.demo.visitor import BrowserClient
 from knowledge_system.settings import DEMO_PASSWORD
 from testbed.polling import wait_until
 
@@ -100,7 +100,7 @@ def test_a_body_in_chunks_is_read_whole_or_refused_in_words(
 @pytest.mark.slow
 def test_reports_survive_the_death_of_everything(start_demo: Callable[..., Any], tmp_path: Path) -> None:
     demo = start_demo()
-    visitor = Visitor(demo.url, demo.ca)
+    visitor = BrowserClient(demo.url, demo.ca)
     assert visitor.sign_in("kobayashi", DEMO_PASSWORD).status_code == 303
     body = {"kind": "monthly", "subject": "2025-11", "format": "pdf"}
     asked = [
@@ -116,7 +116,7 @@ def test_reports_survive_the_death_of_everything(start_demo: Callable[..., Any],
         ).fetchone()
     assert left > 0
     again = start_demo()
-    visitor = Visitor(again.url, again.ca)
+    visitor = BrowserClient(again.url, again.ca)
     assert visitor.sign_in("kobayashi", DEMO_PASSWORD).status_code == 303
     deadline = time.monotonic() + 100  # what was being written is taken again when its lease is over
     for each in asked:  # one after another, below the limit of how often a client may ask
@@ -159,7 +159,7 @@ def test_with_the_database_gone_answers_say_when_to_come_back_and_one_alert_goes
     start_demo: Callable[..., Any], postgres_url: str, postgres_server: Any
 ) -> None:
     demo = start_demo(DATABASE_URL=postgres_url)
-    visitor = Visitor(demo.url, demo.ca)
+    visitor = BrowserClient(demo.url, demo.ca)
     assert visitor.sign_in("tanaka", DEMO_PASSWORD).status_code == 303
     postgres_server.kill()
     for _ in range(5):
@@ -195,7 +195,7 @@ def test_with_redis_gone_people_go_on_reading_and_nothing_is_lost(
     assert visitor.get("/livez").status_code == 200
     ready = visitor.get("/readyz")
     assert (ready.status_code, ready.json()["status"]) == (200, "degraded")
-    refused = Visitor(demo.url, demo.ca).sign_in("suzuki", DEMO_PASSWORD)
+    refused = BrowserClient(demo.url, demo.ca).sign_in("suzuki", DEMO_PASSWORD)
     assert refused.status_code == 503
     assert refused.headers["Retry-After"]
     redis_server.start()
@@ -265,12 +265,12 @@ def _serving(launcher: int) -> int:
     return master
 
 
-def _signed_in(demo: Any, name: str) -> Visitor:
+def _signed_in(demo: Any, name: str) -> BrowserClient:
     """Where the machine is late, a first answer may be 503 with Retry-After: a budget was used up."""
-    visitors = list[Visitor]()
+    visitors = list[BrowserClient]()
 
     def done() -> bool:
-        visitors.append(Visitor(demo.url, demo.ca))
+        visitors.append(BrowserClient(demo.url, demo.ca))
         return visitors[-1].sign_in(name, DEMO_PASSWORD).status_code == 303
 
     wait_until(done, timeout=60)
@@ -358,7 +358,7 @@ def test_an_isolated_demo_takes_no_settings_and_leaves_nothing(
     monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path / 'other.db'}")
     monkeypatch.setenv("MKS_REDIS_URL", "redis://127.0.0.1:9")
     with isolated_demo() as demo:
-        assert Visitor(demo.url, demo.ca_file).sign_in("tanaka", DEMO_PASSWORD).status_code == 303
+        assert BrowserClient(demo.url, demo.ca_file).sign_in("tanaka", DEMO_PASSWORD).status_code == 303
     assert list(tmp_path.iterdir()) == []
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", int(demo.url.rpartition(":")[2]))) != 0

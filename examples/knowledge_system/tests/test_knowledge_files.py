@@ -18,7 +18,7 @@ from PIL import Image
 
 from knowledge_system.domain.files import bundle, front_matter, names, pictures
 from knowledge_system.domain.files.file_types import KINDS, recognise
-from knowledge_system.domain.files.metadata import DamagedError, stripped
+from knowledge_system.domain.files.metadata import DamagedError, strip_metadata
 
 PDF = b"%PDF-1.7\n1 0 obj<<>>endobj\nxref\n0 1\ntrailer<<>>\nstartxref\n28\n%%EOF\n"
 DXF = b"999\r\ncomment\r\n  0\r\nSECTION\r\n  2\r\nHEADER\r\n  0\r\nENDSEC\r\n  0\r\nEOF\r\n"
@@ -238,11 +238,11 @@ def test_a_spoilt_picture_is_refused_or_stripped_never_an_accident(
     whole = _SAMPLES[kind]
     spoilt = whole[: place % len(whole)] + noise + whole[place % len(whole) + len(noise) :]
     try:
-        once = stripped(spoilt, kind)
+        once = strip_metadata(spoilt, kind)
     except DamagedError:
         return
     assert len(once) <= len(spoilt) + 8
-    assert stripped(once, kind) == once
+    assert strip_metadata(once, kind) == once
 
 
 _SAMPLES = {
@@ -315,12 +315,12 @@ FACT = st.one_of(
 )
 def test_facts_and_body_come_back(facts: dict[str, Any], body: str) -> None:
     body = body.replace("\r\n", "\n")
-    assert front_matter.loaded(front_matter.dumped(facts, body)) == (facts, body)
+    assert front_matter.load(front_matter.dump(facts, body)) == (facts, body)
 
 
 def test_facts_written_by_hand() -> None:
     text = '\ufeff---\r\ntitle: 養生の手順\r\ntags: ["養生"]\r\nsite:\r\n---\r\n\r\n# 本文\r\n'
-    facts, body = front_matter.loaded(text)
+    facts, body = front_matter.load(text)
     assert facts == {"title": "養生の手順", "tags": ["養生"], "site": ""}
     assert body == "# 本文\n"
 
@@ -338,7 +338,7 @@ def test_facts_written_by_hand() -> None:
 )
 def test_what_are_no_facts(text: str) -> None:
     with pytest.raises(front_matter.FrontMatterError):
-        front_matter.loaded(text)
+        front_matter.load(text)
 
 
 # --- bundles ----------------------------------------------------------------------------------
@@ -411,28 +411,28 @@ BUNDLES: dict[str, tuple[bytes, str]] = {
 @pytest.mark.parametrize(("content", "code"), BUNDLES.values(), ids=BUNDLES)
 def test_hostile_bundles(content: bytes, code: str) -> None:
     with pytest.raises(bundle.BundleError) as refused:
-        bundle.unpack(content, LIMITS)
+        bundle.read_zip(content, LIMITS)
     assert refused.value.code == code
 
 
 def test_equal_entries_give_equal_bundles() -> None:
     entries = [("article-1/article.md", "養生".encode()), ("article-1/files/写真.jpg", bytes(40))]
-    first, second = (b"".join(bundle.packed(entries)) for _ in range(2))
+    first, second = (b"".join(bundle.write_zip(entries)) for _ in range(2))
     assert first == second
-    assert bundle.unpack(first, LIMITS) == dict(entries)
+    assert bundle.read_zip(first, LIMITS) == dict(entries)
 
 
 def test_bundles_that_desktops_have_packed_again() -> None:
     article, picture = ("a/article.md", b"x"), ("a/files/ガード表.jpg", b"y")
     added = ("__MACOSX/a/._article.md", "a/.DS_Store", "a/files/Thumbs.db", "desktop.ini", "a/._article.md")
-    assert bundle.unpack(zipped(article, *((name, b"") for name in added)), LIMITS) == dict([article])
+    assert bundle.read_zip(zipped(article, *((name, b"") for name in added)), LIMITS) == dict([article])
     # Neither says in which letters its names are.
     windows, mac = picture[0].encode("cp932"), unicodedata.normalize("NFD", picture[0]).encode()
     for name in (windows, mac):
         place = "a/files/" + "-" * (len(name) - len("a/files/"))
         packed = zipped(article, (place, b"y")).replace(place.encode(), name)
-        assert bundle.unpack(packed, LIMITS) == dict([article, picture])
-    assert bundle.unpack(zipped(article, picture), LIMITS) == dict([article, picture])
+        assert bundle.read_zip(packed, LIMITS) == dict([article, picture])
+    assert bundle.read_zip(zipped(article, picture), LIMITS) == dict([article, picture])
 
 
 def test_a_bundle_is_written_piece_by_piece() -> None:
@@ -443,7 +443,7 @@ def test_a_bundle_is_written_piece_by_piece() -> None:
             asked.append(number)
             yield f"article-{number}/files/a.png", bytes([number]) * 1000
 
-    pieces = bundle.packed(entries())
+    pieces = bundle.write_zip(entries())
     first = next(pieces)
     assert asked == [0]
     assert 1000 < len(first) < 1200
@@ -452,4 +452,4 @@ def test_a_bundle_is_written_piece_by_piece() -> None:
         assert written.testzip() is None
         # Each entry says its length in front: some readers unpack while they receive.
         assert all(not entry.flag_bits & 0x8 for entry in written.infolist())
-    assert len(bundle.unpack(whole, LIMITS)) == 3
+    assert len(bundle.read_zip(whole, LIMITS)) == 3

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from knowledge_system.services.identity import accounts
-from knowledge_system.services.identity.directory import Directory
+from knowledge_system.services.identity.directory import UserAccounts
 from knowledge_system.settings import DEMO_PASSWORD
 from mks_hardening.exceptions import BackendUnavailableError
 from mks_hardening.security import SignInClient, totp_code
@@ -127,7 +127,7 @@ def test_trouble_is_nobodys_wrong_password(
     def away(*_: object, **__: object) -> None:
         raise trouble
 
-    monkeypatch.setattr(Directory, "find", away)
+    monkeypatch.setattr(UserAccounts, "find", away)
     for _ in range(10):
         with pytest.raises(type(trouble)):
             parts.sign_in.password("tanaka", "x", client=SignInClient(address="192.0.2.1"))

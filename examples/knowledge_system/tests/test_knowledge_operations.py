@@ -16,10 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import event, func, select, text
 
-from knowledge_system.domain.svg_plots import Plot, drawn
+from knowledge_system.domain.svg_plots import Plot, render_svg
 from knowledge_system.models import Sample
 from knowledge_system.services.operations.counts import STEPS, Counts, SlowStatement
-from knowledge_system.services.operations.limited_clients import Whose
+from knowledge_system.services.operations.limited_clients import LimitedClient
 from knowledge_system.services.operations.overview import overview, plan_of
 from knowledge_system.settings import DEMO_PASSWORD
 from mks_hardening.db import normalize_sql
@@ -82,7 +82,7 @@ def test_a_plot_is_an_image_with_words_and_nothing_that_acts(
     words: str,
     bars: bool,  # noqa: FBT001 - drawn by Hypothesis
 ) -> None:
-    svg = drawn(Plot("x", words, words, values, "9:00", "10:00", bars=bars))
+    svg = render_svg(Plot("x", words, words, values, "9:00", "10:00", bars=bars))
     root = ET.fromstring(svg)  # noqa: S314 - our own
     names = {each.tag for each in root.iter()}
     assert names <= {"svg", "title", "desc", "path", "text"}
@@ -120,7 +120,7 @@ def test_processes_are_shown_together_and_a_day_is_kept(app: Any, clock: FrozenC
     total = Counts.total(counts for _, counts in samples.read(last=timedelta(hours=1)))
     assert (total.requests, total.cache["hit"], total.alerts["email delivered"]) == (2, 2, 4)
     assert total.near == {"search": 2}
-    assert [Whose.from_text(text) for text in total.whose] == [Whose("search", "1", "")]
+    assert [LimitedClient.from_text(text) for text in total.whose] == [LimitedClient("search", "1", "")]
     former = {name: value for name, value in total.as_json().items() if name != "whose"}
     assert Counts.from_json(former).near == total.near, "as the release before wrote them"
     assert written(app) == 3
@@ -190,16 +190,16 @@ def test_a_slow_statement_is_shown_with_its_plan(
     ],
 )
 def test_whose_hits_they_are_and_never_what_was_typed(group: str, key: str, user: str, client: str) -> None:
-    found = Whose.of(group, key)
+    found = LimitedClient.of(group, key)
     assert found == (group, user, client)
-    assert Whose.from_text(found.text) == found
+    assert LimitedClient.from_text(found.text) == found
 
 
 def test_too_many_clients_of_a_minute_are_not_all_kept() -> None:
     counts = Counts()
     for number in range(200):
-        counts.came_near(Whose.of("search", f"client:192.0.2.{number}"))
-    counts.came_near(Whose.of("search", "client:192.0.2.0"))
+        counts.came_near(LimitedClient.of("search", f"client:192.0.2.{number}"))
+    counts.came_near(LimitedClient.of("search", "client:192.0.2.0"))
     assert counts.near["search"] == 201
     assert (len(counts.whose), counts.whose["search\t\t192.0.2.0"]) == (50, 2)
 

@@ -18,7 +18,7 @@ import pytest
 from sqlalchemy import select, update
 from werkzeug.test import Client, TestResponse, run_wsgi_app
 
-from knowledge_system.models import RefreshToken, RepeatableCall, TokenFamily
+from knowledge_system.models import IdempotencyRecord, RefreshToken, TokenFamily
 from knowledge_system.settings import DEMO_PASSWORD
 from knowledge_system.web import article_changes
 from mks_hardening.cache import CDNManager
@@ -492,7 +492,7 @@ def test_a_call_in_flight(
 
     # The process ends after the change and before the answer is kept.
     with app.extensions["knowledge"].sessions.begin() as session:
-        session.execute(update(RepeatableCall).values(answer=None))
+        session.execute(update(IdempotencyRecord).values(answer=None))
     assert (sato.call("POST", "/api/knowledge", ARTICLE, Idempotency_Key="d").json or {})[
         "type"
     ] == "/problems/call-in-flight"
@@ -502,7 +502,7 @@ def test_a_call_in_flight(
 
     # It ends before the change: whoever comes then carries it out.
     with app.extensions["knowledge"].sessions.begin() as session:
-        session.execute(update(RepeatableCall).values(changed=False))
+        session.execute(update(IdempotencyRecord).values(changed=False))
     assert sato.call("POST", "/api/knowledge", ARTICLE, Idempotency_Key="d").status_code == 201
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from knowledge_system.domain import fields, markdown, permissions
 from knowledge_system.domain.permissions import Actor
-from knowledge_system.domain.problems import FieldFault, Problem, code_for_status, describe
+from knowledge_system.domain.problems import FieldError, Problem, code_for_status, describe
 from knowledge_system.domain.text_differences import difference
 from knowledge_system.domain.validation import Integer, Tags, Text, form_values, parse_json_object, take
 from knowledge_system.services.reports import link_keys
@@ -209,7 +209,7 @@ def test_forms_take_each_field_once() -> None:
     assert form_values("a=杭".encode()) == {"a": "杭"}
     with pytest.raises(Problem) as caught:
         form_values(b"a=1&a=2")
-    assert caught.value.faults == (FieldFault("a", "duplicate"),)
+    assert caught.value.faults == (FieldError("a", "duplicate"),)
     for bad in (b"a=%ff", b"a=\xff", b"%ff=1", b"&".join(b"f%d=1" % n for n in range(60))):
         with pytest.raises(Problem):
             form_values(bad)

@@ -257,8 +257,8 @@ QUERIES = (
     ],
 )
 def test_what_a_query_may_mean(query: str, spelt: tuple[str, ...], apart: tuple[str, ...]) -> None:
-    assert search_variants.spelt(query) == spelt
-    assert search_variants.apart(query) == apart
+    assert search_variants.spelling_variants(query) == spelt
+    assert search_variants.split_compounds(query) == apart
 
 
 def test_equal_letters_are_in_one_group_and_one_normal_form() -> None:
@@ -289,11 +289,11 @@ def test_folding_keeps_every_position_and_is_done_once(text: str) -> None:
 @given(st.text(LETTERS, max_size=30))
 def test_every_spelling_is_marked_as_the_typed_one_is(query: str) -> None:
     pattern = snippets.pattern_of(query)
-    told = search_variants.spelt(query)
+    told = search_variants.spelling_variants(query)
     assert told[0] == query
     assert len(told) == len(set(told)) <= 9
     for word in query.split()[:10]:
-        for spelled in search_variants.spelt(word):
+        for spelled in search_variants.spelling_variants(word):
             pieces = snippets.marked(f"【{spelled}】", pattern)
             assert "".join(piece.text for piece in pieces if piece.found) == spelled
 

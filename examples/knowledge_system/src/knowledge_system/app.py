@@ -17,19 +17,19 @@ from knowledge_system.api import route_table
 from knowledge_system.background.account_notices import factor_notifier, notifier
 from knowledge_system.background.queue import Background
 from knowledge_system.commands import commands
-from knowledge_system.components import Parts
+from knowledge_system.components import Services
 from knowledge_system.domain.fields import BODY_LIMIT
-from knowledge_system.domain.search_variants import spelt
+from knowledge_system.domain.search_variants import spelling_variants
 from knowledge_system.services.attachments.intake import Intake
-from knowledge_system.services.identity.directory import Directory
+from knowledge_system.services.identity.directory import UserAccounts
 from knowledge_system.services.identity.limits import open_limiter
-from knowledge_system.services.identity.sign_in_factory import open_door, open_factors
+from knowledge_system.services.identity.sign_in_factory import create_sign_in, open_factors
 from knowledge_system.services.identity.tokens import Tokens
-from knowledge_system.services.knowledge.article_reader import Catalogue
+from knowledge_system.services.knowledge.article_reader import ArticleReader
 from knowledge_system.services.knowledge.search import PlainSearch, SearchIndex
 from knowledge_system.services.operations.samples import Samples
 from knowledge_system.services.reports import link_keys
-from knowledge_system.services.sign_in_audit import Trail
+from knowledge_system.services.sign_in_audit import SignInAuditLog
 from knowledge_system.services.transactions import WritingSession
 from knowledge_system.settings import AppSettings
 from knowledge_system.web import access, addresses, audit_hook, errors, rendering
@@ -177,7 +177,7 @@ def open_database(settings: AppSettings) -> Iterator[tuple[Engine, SearchIndex]]
     )
     try:
         with SlowQueryMonitor(engine, threshold=db.slow_query):
-            yield engine, JapaneseSearch("article_search", synonyms=spelt)
+            yield engine, JapaneseSearch("article_search", synonyms=spelling_variants)
     finally:
         engine.dispose()
 
@@ -201,7 +201,7 @@ def _cdn(settings: AppSettings, opened: ExitStack) -> CDNManager | None:
     return opened.enter_context(closing(CDNManager(zone, api_token=token, timeout=3, deadline=PURGE_SECONDS)))
 
 
-def _parts(settings: AppSettings, opened: ExitStack, *, clock: Clock, session_clock: Clock) -> Parts:
+def _parts(settings: AppSettings, opened: ExitStack, *, clock: Clock, session_clock: Clock) -> Services:
     """Build the services, one paragraph per area; a disabled area is ``None`` or a null object."""
     hard, areas = settings.hardening, settings.areas
     if "logging" in areas:  # with "notify", errors also go out as alerts
@@ -217,18 +217,18 @@ def _parts(settings: AppSettings, opened: ExitStack, *, clock: Clock, session_cl
     store = opened.enter_context(closing(compose.session_store(hard))) if "wsgi" in areas else None
     manager = None if store is None else SessionManager(store, clock=session_clock)
 
-    trail, samples = Trail(sessions, clock=clock), Samples(sessions, clock=clock)
+    trail, samples = SignInAuditLog(sessions, clock=clock), Samples(sessions, clock=clock)
     for watcher in (trail, samples):
         opened.enter_context(watcher.watching())
     tokens = Tokens(sessions, keys=hard.security.secret_keys, clock=clock, tell=trail.note)
     background = Background(engine, sessions, settings=settings, clock=clock) if "tasks" in areas else None
-    accounts = Directory(sessions, mail_domain=settings.mail_domain)
+    accounts = UserAccounts(sessions, mail_domain=settings.mail_domain)
     two_factor, passkeys = (
         open_factors(settings, engine, clock, on_notice=factor_notifier(background, sessions, accounts))
         if "security" in areas
         else (None, None)
     )
-    door = open_door(
+    door = create_sign_in(
         settings,
         opened,
         accounts,
@@ -239,14 +239,14 @@ def _parts(settings: AppSettings, opened: ExitStack, *, clock: Clock, session_cl
         on_notice=notifier(background, sessions, site_url=settings.site_url),
         clock=clock,
     )
-    return Parts(
+    return Services(
         settings=settings,
         clock=clock,
         engine=engine,
         sessions=sessions,
         search=search,
         cache=cache,
-        catalogue=Catalogue(session_factory(engine, reading=True), cache=cache, search=search),
+        catalogue=ArticleReader(session_factory(engine, reading=True), cache=cache, search=search),
         limiter=limiter,
         two_factor=two_factor,
         passkeys=passkeys,

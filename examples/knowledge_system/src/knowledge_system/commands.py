@@ -11,7 +11,7 @@ from flask import current_app
 from flask.cli import AppGroup
 
 from knowledge_system import database
-from knowledge_system.components import Parts
+from knowledge_system.components import Services
 from knowledge_system.domain.problems import Problem
 from knowledge_system.migrations.runner import MigrationFault
 from knowledge_system.services.identity import accounts, factor_help
@@ -45,7 +45,7 @@ def sessions(username: str, *, end: bool) -> None:
     if parts.session_manager is None:
         raise click.ClickException("the area wsgi is switched off / wsgi は無効です")
     user_id = _user_id(parts, username)
-    with _outages_told():
+    with report_outages():
         found = parts.session_manager.sessions(user_id)
         if end:
             parts.session_manager.end_user(user_id)
@@ -68,7 +68,7 @@ def devices(username: str, *, revoke: str | None, revoke_all: bool, actor: str |
         raise click.UsageError("--actor is needed / 操作した人を指定してください")
     user_id = _user_id(parts, username)
     number: int | None = None
-    with _outages_told():
+    with report_outages():
         if revoke_all:
             number = parts.sign_in.forget_devices(user_id)
         elif revoke:
@@ -102,7 +102,7 @@ def second_factor(username: str, *, unlock: bool, reset: bool, actor: str | None
         raise click.UsageError("--reason is needed / 理由を指定してください")
     user_id = _user_id(parts, username)
     owner, why = int(user_id), reason or "asked on the command line"
-    with _outages_told():
+    with report_outages():
         if unlock:
             factor_help.unlock(parts.sign_in, parts.two_factor, owner, actor=str(actor), reason=why)
         if reset:
@@ -115,7 +115,7 @@ def second_factor(username: str, *, unlock: bool, reset: bool, actor: str | None
 
 
 @contextmanager
-def _outages_told() -> Iterator[None]:
+def report_outages() -> Iterator[None]:
     """Report a backend outage as a message instead of a traceback; every operation here is safe to repeat."""
     try:
         yield
@@ -123,7 +123,7 @@ def _outages_told() -> Iterator[None]:
         raise click.ClickException(f"{error}; type it again / もう一度実行してください") from error
 
 
-def _user_id(parts: Parts, username: str) -> str:
+def _user_id(parts: Services, username: str) -> str:
     try:
         with parts.sessions() as database_session:
             return str(accounts.id_of(database_session, username))
@@ -131,6 +131,6 @@ def _user_id(parts: Parts, username: str) -> str:
         raise click.ClickException("there is no such user / その利用者はいません") from None
 
 
-def _parts() -> Parts:
-    parts: Parts = current_app.extensions["knowledge"]
+def _parts() -> Services:
+    parts: Services = current_app.extensions["knowledge"]
     return parts

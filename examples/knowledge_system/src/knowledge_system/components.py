@@ -14,21 +14,21 @@ if TYPE_CHECKING:
     from knowledge_system.background.queue import Background
     from knowledge_system.services.attachments.intake import Intake
     from knowledge_system.services.identity.tokens import Tokens
-    from knowledge_system.services.knowledge.article_reader import Catalogue
+    from knowledge_system.services.knowledge.article_reader import ArticleReader
     from knowledge_system.services.knowledge.search import SearchIndex
     from knowledge_system.services.operations.samples import Samples
-    from knowledge_system.services.sign_in_audit import Trail
+    from knowledge_system.services.sign_in_audit import SignInAuditLog
     from knowledge_system.settings import AppSettings
     from mks_hardening.cache import CDNManager
     from mks_hardening.protocols import Clock, SessionStore
     from mks_hardening.security import CredentialChanges, Passkeys, RateLimiter, SignIn, TwoFactorManager
     from mks_hardening.wsgi import SessionManager
 
-__all__ = ["Parts"]
+__all__ = ["Services"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
+class Services:
     """Services that views use; ``None`` means that the area is disabled."""
 
     settings: AppSettings
@@ -37,7 +37,7 @@ class Parts:
     sessions: sessionmaker[Session]
     search: SearchIndex
     cache: Any
-    catalogue: Catalogue
+    catalogue: ArticleReader
     limiter: RateLimiter | None
     two_factor: TwoFactorManager | None
     passkeys: Passkeys | None
@@ -50,7 +50,7 @@ class Parts:
     background: Background | None
     link_keys: tuple[bytes, ...]
     tokens: Tokens
-    trail: Trail
+    trail: SignInAuditLog
     samples: Samples
     cdn: CDNManager | None
     intake: Intake

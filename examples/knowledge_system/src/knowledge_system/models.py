@@ -32,9 +32,9 @@ __all__ = [
     "Base",
     "Comment",
     "Favourite",
+    "IdempotencyRecord",
     "Notice",
     "RefreshToken",
-    "RepeatableCall",
     "Report",
     "Review",
     "Revision",
@@ -364,7 +364,7 @@ class RefreshToken(Base):
     used_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
-class RepeatableCall(Base):
+class IdempotencyRecord(Base):
     """A request with an ``Idempotency-Key`` and its stored response."""
 
     __tablename__ = "api_repeatable_calls"

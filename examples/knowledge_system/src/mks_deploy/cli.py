@@ -17,14 +17,14 @@ from mks_deploy.operations.application import run_as_application
 from mks_deploy.operations.backup import BackupFault, Database, backup, check_keys, restore, restore_for_test
 from mks_deploy.operations.base_backup import base_backup
 from mks_deploy.operations.host import HostSteps, ready
-from mks_deploy.operations.journal import Locked, Trail, ending_takes_back, locked
+from mks_deploy.operations.journal import Locked, OperationLog, locked, signals_as_exit
 from mks_deploy.operations.probe import Target, probe
-from mks_deploy.operations.release import Refused, Slot, State, release, rollback
+from mks_deploy.operations.release import ReleaseError, Slot, State, release, rollback
 from mks_deploy.operations.servers import read_servers
 from mks_deploy.rendering import RenderedFile, render
 from mks_deploy.settings.credentials import credential_faults, make_missing, used_credentials
 from mks_deploy.settings.model import Settings
-from mks_deploy.settings.reading import SettingsFault, example, own_file, read_settings
+from mks_deploy.settings.reading import SettingsFault, example, find_settings_file, read_settings
 from mks_deploy.versions import OLDEST_NGINX, Installed, detect, parse_version
 from mks_deploy.writing import differences, write
 from mks_hardening.exceptions import SettingsError
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SettingsFault as fault:
         sys.stderr.write(f"wrong settings; nothing was written\n{fault}\n")
         return WRONG
-    except Refused as error:
+    except ReleaseError as error:
         sys.stderr.write(f"{error}\n")
         return DIFFERENT
     except OSError as error:
@@ -211,7 +211,7 @@ def _rollback(options: argparse.Namespace) -> int:
 
 
 def _moved(
-    options: argparse.Namespace, move: Callable[[State, HostSteps, Trail], State], *, observed: int = 0
+    options: argparse.Namespace, move: Callable[[State, HostSteps, OperationLog], State], *, observed: int = 0
 ) -> int:
     settings = _with_slots(options)
     releases = Path(settings.paths.releases)
@@ -219,11 +219,11 @@ def _moved(
     os.umask(0o022)
     try:
         with (
-            ending_takes_back(),
+            signals_as_exit(),
             locked(releases / ".lock", doing=f"mks-deploy {options.run.__name__.strip('_')}"),
         ):
             steps = HostSteps(settings, observed=observed)
-            state = move(State.read(releases / "state.json"), steps, Trail(releases / "trail.jsonl"))
+            state = move(State.read(releases / "state.json"), steps, OperationLog(releases / "trail.jsonl"))
     except Locked as error:
         sys.stderr.write(f"{error}\n")
         return DIFFERENT
@@ -240,7 +240,7 @@ def _status(options: argparse.Namespace) -> int:
         mark = "*" if slot == state.active else " "
         health = "ready" if ready(settings, slot) else "not ready"
         sys.stdout.write(f"{mark} {slot:<6} {state.in_slot(slot) or '-':<24} {health}\n")
-    sys.stdout.write("".join(f"{line}\n" for line in Trail(releases / "trail.jsonl").last(5)))
+    sys.stdout.write("".join(f"{line}\n" for line in OperationLog(releases / "trail.jsonl").last(5)))
     return DONE if state.active and ready(settings, state.active) else DIFFERENT
 
 
@@ -319,13 +319,15 @@ def _alert(options: argparse.Namespace) -> int:
 
 
 def _host_settings(options: argparse.Namespace) -> Settings:
-    return read_settings(_text(options.settings or own_file(_ETC)))
+    return read_settings(_text(options.settings or find_settings_file(_ETC)))
 
 
 def _with_slots(options: argparse.Namespace) -> Settings:
     settings = _host_settings(options)
     if settings.edge.mode == "direct":
-        raise Refused('with edge.mode = "direct" there is nothing between two versions: see "Without nginx"')
+        raise ReleaseError(
+            'with edge.mode = "direct" there is nothing between two versions: see "Without nginx"'
+        )
     return settings
 
 

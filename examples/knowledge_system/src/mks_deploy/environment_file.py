@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
 from mks_deploy.settings.rules import WORKER_GENERATIONS, connections_of_workers
-from mks_deploy.settings.variables import OWN, OWN_LIMITS
+from mks_deploy.settings.variables import APPLICATION_LIMITS, APPLICATION_VARIABLES
 from mks_hardening.compose import rate_limiter
 from mks_hardening.exceptions import ConfigurationError, SettingsError
 from mks_hardening.security import DEFAULT_RATE_LIMITS, SIGN_IN_LIMITS
@@ -28,7 +28,7 @@ _OF_THE_UNITS: Final = (
     "MKS_CELERY_BROKER_URL_FILE",
     "MKS_UPLOADS",
 )
-OF_THE_APPLICATION: Final = (*_OF_THE_UNITS, *OWN)
+OF_THE_APPLICATION: Final = (*_OF_THE_UNITS, *APPLICATION_VARIABLES)
 """Variables of the units besides those of the library, registered so that it does not warn of them."""
 
 
@@ -72,7 +72,10 @@ def variables_of(settings: Settings, credentials: tuple[Credential, ...]) -> Ite
 
     yield (
         "application",
-        [Line(name, own.meaning, chosen.get(name), own.example, secret=False) for name, own in OWN.items()],
+        [
+            Line(name, own.meaning, chosen.get(name), own.example, secret=False)
+            for name, own in APPLICATION_VARIABLES.items()
+        ],
     )
 
 
@@ -89,7 +92,9 @@ def variable_faults(settings: Settings) -> Iterator[str]:
         yield from (f"variables: {fault}" for fault in error.faults if any(name in fault for name in given))
         return
     try:  # in memory: the variables contain no secrets such as the Redis URL
-        rate_limiter(read, {**DEFAULT_RATE_LIMITS, **SIGN_IN_LIMITS, **dict.fromkeys(OWN_LIMITS, "1/minute")})
+        rate_limiter(
+            read, {**DEFAULT_RATE_LIMITS, **SIGN_IN_LIMITS, **dict.fromkeys(APPLICATION_LIMITS, "1/minute")}
+        )
     except ConfigurationError as error:
         yield f"variables: {error}"
 

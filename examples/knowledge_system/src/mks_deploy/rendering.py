@@ -16,7 +16,7 @@ from mks_deploy.dashboard import dashboard
 from mks_deploy.environment_file import variables_of
 from mks_deploy.settings.credentials import CREDENTIALS, Credential
 from mks_deploy.settings.model import Settings
-from mks_deploy.settings.rules import connections_needed, most_pods
+from mks_deploy.settings.rules import connections_needed, max_pods
 from mks_deploy.tables import EDGE_ERRORS, EDGE_HEADERS, STRIPPED_HEADERS, UNITS, Slot, timers
 from mks_deploy.versions import Installed
 
@@ -109,7 +109,7 @@ def _values(settings: Settings, installed: Installed, credentials: tuple[Credent
         "megabytes": lambda size: max(1, size // _MIB),
         "duration": _duration,
         "connections_needed": connections_needed(settings),
-        "most_pods": most_pods(settings),
+        "most_pods": max_pods(settings),
         "alerts": alerts_of(settings),
     }
 

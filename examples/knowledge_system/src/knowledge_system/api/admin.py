@@ -6,9 +6,9 @@ from math import ceil
 from typing import TYPE_CHECKING, Final
 
 from knowledge_system.api import schemas
-from knowledge_system.api.route import Asked, Reply, Route
+from knowledge_system.api.route import ApiRequest, ApiResponse, Route
 from knowledge_system.domain import fields
-from knowledge_system.domain.problems import FieldFault, Problem
+from knowledge_system.domain.problems import FieldError, Problem
 from knowledge_system.web import current_request
 from mks_hardening.exceptions import ConfigurationError
 
@@ -18,27 +18,27 @@ if TYPE_CHECKING:
 __all__ = ["ROUTES"]
 
 
-def invalidate(asked: Asked) -> Reply:
+def invalidate(asked: ApiRequest) -> ApiResponse:
     """Throw every article and every list out of the cache; `done` is false when the cache was away.
 
     During an outage of the cache, the invalidation takes effect as soon as the cache is available again.
     """
     del asked
-    return Reply({"done": current_request.parts().catalogue.forget_all()})
+    return ApiResponse({"done": current_request.services().catalogue.forget_all()})
 
 
-def purge(asked: Asked) -> Reply:
+def purge(asked: ApiRequest) -> ApiResponse:
     """Purge addresses, tags or everything from the CDN; 200 only when all of it was done.
 
     503 with ``Retry-After`` if the CDN is unavailable or busy, 409 if it rejects the request; both list what was
     purged.
     """
-    cdn, values = current_request.parts().cdn, asked.values
+    cdn, values = current_request.services().cdn, asked.values
     if cdn is None:
         raise Problem("no-cdn")
     urls, tags = values["urls"], values["tags"]
     if values["everything"] is bool(urls or tags):
-        raise Problem("invalid", faults=[FieldFault("everything", "alone")])
+        raise Problem("invalid", faults=[FieldError("everything", "alone")])
     try:
         result = (
             cdn.purge_cache(purge_everything=True)
@@ -47,11 +47,11 @@ def purge(asked: Asked) -> Reply:
         )
     except ConfigurationError as error:
         raise Problem(
-            "invalid", faults=[FieldFault(_FIELDS.get(error.parameter, "urls"), "pattern")]
+            "invalid", faults=[FieldError(_FIELDS.get(error.parameter, "urls"), "pattern")]
         ) from error
     if not result:
         raise _not_purged(result)
-    return Reply({"done": list(result.done)})
+    return ApiResponse({"done": list(result.done)})
 
 
 def _not_purged(result: PurgeResult) -> Problem:

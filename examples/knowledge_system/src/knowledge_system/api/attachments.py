@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from knowledge_system.api import schemas
-from knowledge_system.api.route import Asked, Reply, Route
+from knowledge_system.api.route import ApiRequest, ApiResponse, Route
 from knowledge_system.domain import fields
 from knowledge_system.domain.problems import Problem
 from knowledge_system.services.attachments import attaching
@@ -34,35 +34,35 @@ _ATTACHMENT: Final = schemas.thing(
 )
 
 
-def listing(asked: Asked) -> Reply:
+def listing(asked: ApiRequest) -> ApiResponse:
     """The files of an article, oldest first; `shown` is false until the next version is published."""
-    with current_request.parts().sessions() as session:
-        return Reply(
+    with current_request.services().sessions() as session:
+        return ApiResponse(
             {"items": attaching.listed(session, current_request.actor(), asked.path["article_id"])},
             versioned=True,
         )
 
 
-def adding(asked: Asked) -> Reply:
+def adding(asked: ApiRequest) -> ApiResponse:
     """Attach a file: JPEG, PNG, WebP, GIF, PDF, DXF or DWG, by what stands in it."""
     article_id = asked.path["article_id"]
     [made] = article_changes.attach(article_id, received)
-    return Reply(made, 201, {"Location": f"/api/knowledge/{article_id}/attachments/{made['id']}"})
+    return ApiResponse(made, 201, {"Location": f"/api/knowledge/{article_id}/attachments/{made['id']}"})
 
 
-def reading(asked: Asked) -> Response:
+def reading(asked: ApiRequest) -> Response:
     """The file itself."""
-    with current_request.parts().sessions() as session:
+    with current_request.services().sessions() as session:
         found = attaching.find(session, current_request.actor(), asked.path["attachment_id"])
     if found.article_id != asked.path["article_id"]:
         raise Problem("not-found")
     return sent(found)
 
 
-def removing(asked: Asked) -> Reply:
+def removing(asked: ApiRequest) -> ApiResponse:
     """Take a file away from an article."""
     article_changes.detach(**asked.path)
-    return Reply({}, 204)
+    return ApiResponse({}, 204)
 
 
 _PATH: Final = "/api/knowledge/{article_id}/attachments"

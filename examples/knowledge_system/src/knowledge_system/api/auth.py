@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from knowledge_system.api import schemas
 from knowledge_system.api.bearer import TokenSession
-from knowledge_system.api.route import Asked, Reply, Route
+from knowledge_system.api.route import ApiRequest, ApiResponse, Route
 from knowledge_system.domain import fields
 from knowledge_system.services.identity.tokens import ACCESS_SECONDS, TokenPair
 from knowledge_system.web import article_changes, current_request
@@ -24,35 +24,37 @@ _TOKENS: Final = {
 }
 
 
-def login(asked: Asked) -> Reply:
+def login(asked: ApiRequest) -> ApiResponse:
     """Name and password, for a session of a browser, or with `tokens` for a program.
 
     ``second_factor_required`` says whether a code must follow; a program sends ``challenge`` along with the code.
     """
     values = asked.values
     if values["tokens"]:
-        session = TokenSession(current_request.parts().tokens)
+        session = TokenSession(current_request.services().tokens)
         challenge = sign_in_steps.begin_without_cookies(
             session, values["username"], values["password"], recovery_code=values["recovery_code"]
         )
         if session.issued is None:
-            return Reply({"second_factor_required": True, "challenge": challenge})
-        return Reply({"second_factor_required": False, **_pair(session.issued)})
+            return ApiResponse({"second_factor_required": True, "challenge": challenge})
+        return ApiResponse({"second_factor_required": False, **_pair(session.issued)})
     complete = sign_in_steps.begin(
         values["username"], values["password"], recovery_code=values["recovery_code"]
     )
-    return Reply({"second_factor_required": not complete, "csrf_token": current_request.csrf_token()})
+    return ApiResponse({"second_factor_required": not complete, "csrf_token": current_request.csrf_token()})
 
 
-def verify(asked: Asked) -> Reply:
+def verify(asked: ApiRequest) -> ApiResponse:
     """The code that follows the password."""
     if challenge := asked.values["challenge"]:
-        session = TokenSession(current_request.parts().tokens)
+        session = TokenSession(current_request.services().tokens)
         result = sign_in_steps.finish_without_cookies(session, challenge, asked.values["code"])
         tokens = _pair(session.issued) if session.issued else {}
-        return Reply({"method": result.method, "recovery_codes_left": result.recovery_codes_left, **tokens})
+        return ApiResponse(
+            {"method": result.method, "recovery_codes_left": result.recovery_codes_left, **tokens}
+        )
     result = sign_in_steps.finish(asked.values["code"])
-    return Reply(
+    return ApiResponse(
         {
             "method": result.method,
             "recovery_codes_left": result.recovery_codes_left,
@@ -61,29 +63,29 @@ def verify(asked: Asked) -> Reply:
     )
 
 
-def renew(asked: Asked) -> Reply:
+def renew(asked: ApiRequest) -> ApiResponse:
     """New tokens for a refresh token, which works once; a second use ends the whole family."""
-    return Reply(_pair(current_request.parts().tokens.renew(asked.values["refresh_token"])))
+    return ApiResponse(_pair(current_request.services().tokens.renew(asked.values["refresh_token"])))
 
 
-def logout(asked: Asked) -> Reply:
+def logout(asked: ApiRequest) -> ApiResponse:
     """End the session, or the family of tokens."""
     del asked
     sign_in_steps.sign_out()
-    return Reply({"signed_out": True})
+    return ApiResponse({"signed_out": True})
 
 
-def register(asked: Asked) -> Reply:
+def register(asked: ApiRequest) -> ApiResponse:
     """Add a member of staff; for administrators, since nobody joins a company by a form."""
     added = article_changes.register(dict(asked.values))
-    return Reply({"id": added.id, "username": added.username, "role": added.role}, 201)
+    return ApiResponse({"id": added.id, "username": added.username, "role": added.role}, 201)
 
 
-def me(asked: Asked) -> Reply:
+def me(asked: ApiRequest) -> ApiResponse:
     """Who is signed in."""
     del asked
     actor, factor = current_request.actor(), factors.status()
-    return Reply(
+    return ApiResponse(
         {
             "id": actor.id,
             "username": actor.username,
@@ -95,48 +97,48 @@ def me(asked: Asked) -> Reply:
     )
 
 
-def session(asked: Asked) -> Reply:
+def session(asked: ApiRequest) -> ApiResponse:
     """Seconds left of the session, or of the access token; asking does not count as activity."""
     del asked
     return _left()
 
 
-def refresh(asked: Asked) -> Reply:
+def refresh(asked: ApiRequest) -> ApiResponse:
     """Keep the session alive, as far as the absolute limit allows."""
     del asked
     current_request.handle().refresh()
     return _left()
 
 
-def confirm(asked: Asked) -> Reply:
+def confirm(asked: ApiRequest) -> ApiResponse:
     """Prove again who one is: a code where a second factor is on, else the password."""
     sign_in_steps.confirm(asked.values["proof"])
-    return Reply({"confirmed": True, "csrf_token": current_request.csrf_token()})
+    return ApiResponse({"confirmed": True, "csrf_token": current_request.csrf_token()})
 
 
-def change_password(asked: Asked) -> Reply:
+def change_password(asked: ApiRequest) -> ApiResponse:
     """Replace one's own password; other sessions and all other tokens end."""
     credentials.change_password(asked.values["password"], asked.values["new_password"])
-    return Reply({"changed": True, "csrf_token": current_request.csrf_token()})
+    return ApiResponse({"changed": True, "csrf_token": current_request.csrf_token()})
 
 
-def request_reset(asked: Asked) -> Reply:
+def request_reset(asked: ApiRequest) -> ApiResponse:
     """Mail a token to whoever has this name; the answer is the same where nobody has."""
     credentials.request_reset(asked.values["username"])
-    return Reply({"requested": True}, 202)
+    return ApiResponse({"requested": True}, 202)
 
 
-def reset_password(asked: Asked) -> Reply:
+def reset_password(asked: ApiRequest) -> ApiResponse:
     """Set a new password with a mailed token; every session and every token ends, and nobody is signed in."""
     credentials.reset_password(asked.values["token"], asked.values["new_password"])
-    return Reply({"changed": True})
+    return ApiResponse({"changed": True})
 
 
-def setup(asked: Asked) -> Reply:
+def setup(asked: ApiRequest) -> ApiResponse:
     """Begin an enrolment; the answer is shown once."""
     del asked
     enrolment = factors.enrol()
-    return Reply(
+    return ApiResponse(
         {
             "secret": enrolment.secret,
             "provisioning_uri": enrolment.provisioning_uri,
@@ -146,21 +148,21 @@ def setup(asked: Asked) -> Reply:
     )
 
 
-def enable(asked: Asked) -> Reply:
+def enable(asked: ApiRequest) -> ApiResponse:
     """Confirm the enrolment with its first code; the recovery codes are told once."""
     codes = factors.confirm_enrolment(asked.values["code"])
-    return Reply({"recovery_codes": list(codes), "csrf_token": current_request.csrf_token()})
+    return ApiResponse({"recovery_codes": list(codes), "csrf_token": current_request.csrf_token()})
 
 
-def disable(asked: Asked) -> Reply:
+def disable(asked: ApiRequest) -> ApiResponse:
     """Turn the second factor off, given a code."""
     factors.disable(asked.values["code"])
-    return Reply({"second_factor": False, "csrf_token": current_request.csrf_token()})
+    return ApiResponse({"second_factor": False, "csrf_token": current_request.csrf_token()})
 
 
-def _left() -> Reply:
+def _left() -> ApiResponse:
     left = current_request.handle().expires_in
-    return Reply({"expires_in": None if left is None else int(left)})
+    return ApiResponse({"expires_in": None if left is None else int(left)})
 
 
 def _pair(tokens: TokenPair) -> dict[str, Any]:

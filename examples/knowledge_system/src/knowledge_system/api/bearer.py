@@ -56,7 +56,9 @@ class TokenSession:
     def expires_in(self) -> float:
         """Seconds until the access token expires."""
         return (
-            max(0.0, self._bearer.expires_at - current_request.parts().clock.time()) if self._bearer else 0.0
+            max(0.0, self._bearer.expires_at - current_request.services().clock.time())
+            if self._bearer
+            else 0.0
         )
 
     def start(self, user_id: str, *, data: Mapping[str, Any]) -> None:
@@ -89,7 +91,7 @@ class TokenSession:
             return 0
         owner = str(self._bearer.actor.id)
         self._tokens.end_user(owner, but=self._bearer.family)
-        manager = current_request.parts().session_manager
+        manager = current_request.services().session_manager
         return int(manager.end_user(owner)) if manager else 0
 
 
@@ -105,7 +107,7 @@ def authenticate() -> None:
     g.actor = None  # a malformed header must not fall back on the cookie
     if scheme.lower() != "bearer" or not 0 < len(token) <= _LONGEST or not token.isascii():
         raise Problem("token-refused")
-    tokens = current_request.parts().tokens
+    tokens = current_request.services().tokens
     bearer = tokens.read(token.strip())
     g.session = TokenSession(tokens, bearer)
     g.actor = bearer.actor

@@ -8,9 +8,9 @@ from typing import Any
 
 from flask import Response, json, request
 
-from knowledge_system.api.preconditions import entity_tag, named
-from knowledge_system.api.route import Reply
-from knowledge_system.domain.problems import FieldFault, Problem
+from knowledge_system.api.preconditions import entity_tag, matches_entity_tag
+from knowledge_system.api.route import ApiResponse
+from knowledge_system.domain.problems import FieldError, Problem
 from knowledge_system.domain.validation import Field, Tags, Text, parse_json_object, take
 
 __all__ = ["encoded", "exactly", "read", "response_of"]
@@ -46,7 +46,7 @@ def exactly(given: Mapping[str, Any], fields: Mapping[str, Field]) -> dict[str, 
     return taken
 
 
-def response_of(reply: Reply) -> Response:
+def response_of(reply: ApiResponse) -> Response:
     """Build a private response; 304 if the client's version is current."""
     content = encoded(reply.values)
     response = Response(content, reply.status, mimetype="application/json")
@@ -56,7 +56,11 @@ def response_of(reply: Reply) -> Response:
         tag = entity_tag(content)
         response.headers.update({"ETag": tag, "Cache-Control": "private, no-cache"})
         asked = request.headers.get("If-None-Match")
-        if request.method in {"GET", "HEAD"} and asked is not None and named(asked, tag, weak=True):
+        if (
+            request.method in {"GET", "HEAD"}
+            and asked is not None
+            and matches_entity_tag(asked, tag, weak=True)
+        ):
             response.status_code = 304
             response.set_data(b"")
             del response.headers["Content-Type"]
@@ -68,17 +72,17 @@ def encoded(values: Mapping[str, Any]) -> bytes:
     return json.dumps(values, ensure_ascii=False, sort_keys=True).encode()
 
 
-def _beyond(name: str, field: Field, value: Any) -> FieldFault | None:
+def _beyond(name: str, field: Field, value: Any) -> FieldError | None:
     if isinstance(field, Text) and isinstance(value, str):
         if field.choices is not None:
-            return None if value in field.choices else FieldFault(name, "choice")
+            return None if value in field.choices else FieldError(name, "choice")
         if len(value) > field.max_length:
-            return FieldFault(name, "too-long", field.max_length)
+            return FieldError(name, "too-long", field.max_length)
         if not field.multiline and _LINES.search(value):
-            return FieldFault(name, "characters")
+            return FieldError(name, "characters")
     if isinstance(field, Tags) and isinstance(value, list):
         if len(value) > field.max_items:
-            return FieldFault(name, "too-many", field.max_items)
+            return FieldError(name, "too-many", field.max_items)
         found = (_beyond(name, Text(field.max_length), each) for each in value)
         return next((fault for fault in found if fault), None)
     return None

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from flask import Response, request
 
 from knowledge_system.api.body import encoded, exactly, read, response_of
-from knowledge_system.api.route import Asked, Reply, Route
+from knowledge_system.api.route import ApiRequest, ApiResponse, Route
 from knowledge_system.domain import permissions
-from knowledge_system.domain.problems import FieldFault, Problem
+from knowledge_system.domain.problems import FieldError, Problem
 from knowledge_system.domain.validation import form_values
 from knowledge_system.web import article_changes, current_request
 from knowledge_system.web.files.receiving import digest, received
@@ -44,10 +44,10 @@ def view_of(route: Route) -> Callable[..., Response]:
         if_match, if_none = (request.headers.get(name) for name in ("If-Match", "If-None-Match"))
         if route.conditional and if_match is None and not values.get("revision"):
             raise Problem("precondition-required")
-        asked = Asked(path, query, values, if_match, if_none)
+        asked = ApiRequest(path, query, values, if_match, if_none)
         key = request.headers.get(KEY_FIELD) if route.repeatable else None
         answer = route.view(asked) if key is None else _once(route, asked, key, body)
-        return response_of(answer) if isinstance(answer, Reply) else answer
+        return response_of(answer) if isinstance(answer, ApiResponse) else answer
 
     return view
 
@@ -70,20 +70,22 @@ def _path(parameters: Mapping[str, str], fields: Mapping[str, Field]) -> dict[st
     return taken
 
 
-def _once(route: Route, asked: Asked, key: str, body: bytes) -> Reply:
+def _once(route: Route, asked: ApiRequest, key: str, body: bytes) -> ApiResponse:
     """Run the operation once per key; return the stored response if it has already run."""
     if not _KEY.fullmatch(key):
-        raise Problem("invalid", faults=[FieldFault(KEY_FIELD, "pattern")])
+        raise Problem("invalid", faults=[FieldError(KEY_FIELD, "pattern")])
     named = encoded({"method": route.method, "path": request.path, "query": dict(asked.query)})
     content = digest(received()).encode() if route.takes_file else body
     fingerprint = hashlib.sha256(named + b"\0" + content).hexdigest()
 
     def work() -> str:
-        answer = cast("Reply", route.view(asked))  # a repeatable view returns values, which can be stored
+        answer = cast(
+            "ApiResponse", route.view(asked)
+        )  # a repeatable view returns values, which can be stored
         return json.dumps([answer.status, dict(answer.headers), dict(answer.values), answer.versioned])
 
     kept, again = article_changes.once(key, fingerprint, work)
     status, headers, values, versioned = json.loads(kept)
     if again:
         headers["Idempotency-Replayed"] = "true"
-    return Reply(values, status, headers, versioned)
+    return ApiResponse(values, status, headers, versioned)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from knowledge_system.api import schemas
-from knowledge_system.api.route import Asked, Reply, Route
+from knowledge_system.api.route import ApiRequest, ApiResponse, Route
 from knowledge_system.domain import fields
 from knowledge_system.services.knowledge import following, tags
 from knowledge_system.web import article_changes, current_request
@@ -20,55 +20,55 @@ _KEPT: Final = schemas.thing(
 _WATCHED: Final = schemas.thing(dict.fromkeys(("kind", "subject", "title"), schemas.STRING))
 
 
-def tag_names(asked: Asked) -> Reply:
+def tag_names(asked: ApiRequest) -> ApiResponse:
     """Tags of published articles that hold `q` in any spelling, those that begin with it first."""
-    with current_request.parts().sessions() as session:
-        return Reply({"items": tags.suggestions(session, asked.query["q"])}, versioned=True)
+    with current_request.services().sessions() as session:
+        return ApiResponse({"items": tags.suggestions(session, asked.query["q"])}, versioned=True)
 
 
-def site_names(_asked: Asked) -> Reply:
+def site_names(_asked: ApiRequest) -> ApiResponse:
     """Sites of published articles, those of most articles first."""
-    with current_request.parts().reads() as session:
-        counted = current_request.parts().catalogue.counts(session).sites
-    return Reply({"items": [{"name": n, "articles": c} for n, c in counted.items()]}, versioned=True)
+    with current_request.services().reads() as session:
+        counted = current_request.services().catalogue.counts(session).sites
+    return ApiResponse({"items": [{"name": n, "articles": c} for n, c in counted.items()]}, versioned=True)
 
 
-def favourites(_asked: Asked) -> Reply:
+def favourites(_asked: ApiRequest) -> ApiResponse:
     """The articles that one keeps, newest first."""
-    with current_request.parts().sessions() as session:
+    with current_request.services().sessions() as session:
         kept = following.favourites(session, current_request.actor())
     items = [{name: one[name] for name in ("id", "title", "status", "updated_at")} for one in kept]
-    return Reply({"items": items}, versioned=True)
+    return ApiResponse({"items": items}, versioned=True)
 
 
-def favouring(asked: Asked) -> Reply:
+def favouring(asked: ApiRequest) -> ApiResponse:
     """Keep an article; harmless when it is kept already."""
     article_changes.favour(asked.path["article_id"], on=True)
-    return Reply({}, 204)
+    return ApiResponse({}, 204)
 
 
-def forgetting(asked: Asked) -> Reply:
+def forgetting(asked: ApiRequest) -> ApiResponse:
     """Keep an article no longer; harmless when it was not kept."""
     article_changes.favour(asked.path["article_id"], on=False)
-    return Reply({}, 204)
+    return ApiResponse({}, 204)
 
 
-def watches(_asked: Asked) -> Reply:
+def watches(_asked: ApiRequest) -> ApiResponse:
     """What one watches, newest first."""
-    with current_request.parts().sessions() as session:
-        return Reply({"items": following.watches(session, current_request.actor())}, versioned=True)
+    with current_request.services().sessions() as session:
+        return ApiResponse({"items": following.watches(session, current_request.actor())}, versioned=True)
 
 
-def watching(asked: Asked) -> Reply:
+def watching(asked: ApiRequest) -> ApiResponse:
     """Watch an article by its number, a tag or a site by its name; harmless when it is watched already."""
     article_changes.watch(asked.values["kind"], asked.values["subject"], on=True)
-    return Reply({}, 204)
+    return ApiResponse({}, 204)
 
 
-def ignoring(asked: Asked) -> Reply:
+def ignoring(asked: ApiRequest) -> ApiResponse:
     """Watch something no longer; harmless when it was not watched."""
     article_changes.watch(asked.query["kind"], asked.query["subject"], on=False)
-    return Reply({}, 204)
+    return ApiResponse({}, 204)
 
 
 def _items(schema: schemas.Schema) -> schemas.Schema:

@@ -6,8 +6,8 @@ from typing import Any, Final
 
 from knowledge_system.api import schemas
 from knowledge_system.api.body import encoded
-from knowledge_system.api.preconditions import ANY, entity_tag, named
-from knowledge_system.api.route import Asked, Reply, Route
+from knowledge_system.api.preconditions import ANY, entity_tag, matches_entity_tag
+from knowledge_system.api.route import ApiRequest, ApiResponse, Route
 from knowledge_system.domain import fields
 from knowledge_system.domain.problems import Problem
 from knowledge_system.domain.workflow import STEPS
@@ -65,33 +65,33 @@ _COMMENT: Final = {
 _CURSOR: Final = schemas.nullable(schemas.STRING)
 
 
-def listing(asked: Asked) -> Reply:
+def listing(asked: ApiRequest) -> ApiResponse:
     """One page of articles; `next` is the value of `after` for the next page, `total` counts to 10,000."""
     query = asked.query
     if query["q"]:
         current_request.check_limit("search")
     wanted = ArticleFilter(*(query[name] for name in ArticleFilter._fields))
-    page, from_cache = current_request.parts().catalogue.page(
+    page, from_cache = current_request.services().catalogue.page(
         current_request.actor(), wanted, query=query["q"], sort=query["sort"], after=query["after"] or None
     )
     items = [_told({**_NOT_SEARCHED, **item}, _LISTED) for item in page["items"]]
     values = {"items": items, "next": page["next"], "total": page["total"]}
-    return Reply(values, headers={"X-Cache": "hit" if from_cache else "miss"}, versioned=True)
+    return ApiResponse(values, headers={"X-Cache": "hit" if from_cache else "miss"}, versioned=True)
 
 
-def creating(asked: Asked) -> Reply:
+def creating(asked: ApiRequest) -> ApiResponse:
     """A new article."""
     new = article_changes.create_article(dict(asked.values))
-    return Reply(_article(new), 201, {"Location": f"/api/knowledge/{new}"}, versioned=True)
+    return ApiResponse(_article(new), 201, {"Location": f"/api/knowledge/{new}"}, versioned=True)
 
 
-def reading(asked: Asked) -> Reply:
+def reading(asked: ApiRequest) -> ApiResponse:
     """One article with its history; its comments are a resource of their own."""
-    article = current_request.parts().catalogue.article(current_request.actor(), asked.path["article_id"])
-    return Reply(_told(article, _ARTICLE), versioned=True)
+    article = current_request.services().catalogue.article(current_request.actor(), asked.path["article_id"])
+    return ApiResponse(_told(article, _ARTICLE), versioned=True)
 
 
-def saving(asked: Asked) -> Reply:
+def saving(asked: ApiRequest) -> ApiResponse:
     """Replace an article; `If-Match`, or `revision` in the body, says which version was changed."""
     article_id, values = asked.path["article_id"], dict(asked.values)
     revision = values.pop("revision")
@@ -100,10 +100,10 @@ def saving(asked: Asked) -> Reply:
         revision = _matched(article_id, asked.if_match, revision)
     with _precondition(asked):
         article_changes.save_article(article_id, {**values, "revision": revision})
-    return Reply(_article(article_id), versioned=True)
+    return ApiResponse(_article(article_id), versioned=True)
 
 
-def removing(asked: Asked) -> Reply:
+def removing(asked: ApiRequest) -> ApiResponse:
     """Remove an article for good, with its comments and history."""
     article_id = asked.path["article_id"]
     _refuse_named(asked)
@@ -111,34 +111,36 @@ def removing(asked: Asked) -> Reply:
     revision = _matched(article_id, if_match, 0)
     with _precondition(asked):
         article_changes.delete_article(article_id, None if if_match.strip() == ANY else revision)
-    return Reply({}, 204)
+    return ApiResponse({}, 204)
 
 
-def stepping(asked: Asked) -> Reply:
+def stepping(asked: ApiRequest) -> ApiResponse:
     """Take a step of the workflow about the revision that was seen."""
     article_id = asked.path["article_id"]
     article_changes.take_step(article_id, **asked.values)
-    return Reply(_article(article_id), versioned=True)
+    return ApiResponse(_article(article_id), versioned=True)
 
 
-def comments(asked: Asked) -> Reply:
+def comments(asked: ApiRequest) -> ApiResponse:
     """The remarks below an article, oldest first; `next` is the value of `after` for the next page."""
-    with current_request.parts().sessions() as session:
+    with current_request.services().sessions() as session:
         page = article_queries.comments(
             session, current_request.actor(), asked.path["article_id"], after=asked.query["after"] or None
         )
-    return Reply(page, versioned=True)
+    return ApiResponse(page, versioned=True)
 
 
-def commenting(asked: Asked) -> Reply:
+def commenting(asked: ApiRequest) -> ApiResponse:
     """Add a remark."""
-    return Reply({"id": article_changes.add_comment(asked.path["article_id"], asked.values["body"])}, 201)
+    return ApiResponse(
+        {"id": article_changes.add_comment(asked.path["article_id"], asked.values["body"])}, 201
+    )
 
 
 class _precondition:  # noqa: N801 - used like a function
     """Turn a conflict into a failed precondition if the revision was given in ``If-Match`` instead of the body."""
 
-    def __init__(self, asked: Asked) -> None:
+    def __init__(self, asked: ApiRequest) -> None:
         self._asked = asked
 
     def __enter__(self) -> None:
@@ -153,23 +155,26 @@ class _precondition:  # noqa: N801 - used like a function
 def _matched(article_id: int, if_match: str, revision: int) -> int:
     """Return the current revision if ``If-Match`` and the body (0: not given) name it; otherwise raise 412."""
     current = _article(article_id)
-    if not named(if_match, entity_tag(encoded(current))) or revision not in {0, current["revision"]}:
+    if not matches_entity_tag(if_match, entity_tag(encoded(current))) or revision not in {
+        0,
+        current["revision"],
+    }:
         raise Problem("precondition-failed", extra={"current_revision": current["revision"]})
     found: int = current["revision"]
     return found
 
 
-def _refuse_named(asked: Asked) -> None:
+def _refuse_named(asked: ApiRequest) -> None:
     """Raise 412 if ``If-None-Match`` names the current version, or is ``*`` (RFC 9110, 13.1.2)."""
     if asked.if_none_match is None:
         return
     current = _article(asked.path["article_id"])
-    if named(asked.if_none_match, entity_tag(encoded(current)), weak=True):
+    if matches_entity_tag(asked.if_none_match, entity_tag(encoded(current)), weak=True):
         raise Problem("precondition-failed", extra={"current_revision": current["revision"]})
 
 
 def _article(article_id: int) -> dict[str, Any]:
-    with current_request.parts().sessions() as session:
+    with current_request.services().sessions() as session:
         return _told(article_queries.read(session, current_request.actor(), article_id), _ARTICLE)
 
 

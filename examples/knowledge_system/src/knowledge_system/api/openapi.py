@@ -9,7 +9,7 @@ from typing import Any, Final
 from flask import current_app
 
 from knowledge_system.api import schemas
-from knowledge_system.api.route import Asked, Reply, Route
+from knowledge_system.api.route import ApiRequest, ApiResponse, Route
 from knowledge_system.domain import fields
 from knowledge_system.domain.files.file_types import KINDS
 
@@ -23,10 +23,10 @@ _LIMITS: Final = ("RateLimit", "RateLimit-Policy")
 _NEEDS_BODY: Final = {"POST", "PUT"}
 
 
-def read(asked: Asked) -> Reply:
+def read(asked: ApiRequest) -> ApiResponse:
     """This document."""
     del asked
-    return Reply(current_app.extensions["api_document"], versioned=True)
+    return ApiResponse(current_app.extensions["api_document"], versioned=True)
 
 
 ROUTE: Final = Route(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 
-__all__ = ["ANY", "entity_tag", "named"]
+__all__ = ["ANY", "entity_tag", "matches_entity_tag"]
 
 ANY = "*"
 _TAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"')
@@ -18,7 +18,7 @@ def entity_tag(content: bytes) -> str:
     return f'"{hashlib.sha256(content).hexdigest()[:32]}"'
 
 
-def named(field: str, tag: str, *, weak: bool = False) -> bool:
+def matches_entity_tag(field: str, tag: str, *, weak: bool = False) -> bool:
     """Whether a header field contains the tag; weak tags match only if ``weak`` (``If-None-Match``).
 
     A malformed list matches nothing: the change is then refused rather than made by mistake.

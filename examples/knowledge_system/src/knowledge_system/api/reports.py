@@ -7,7 +7,7 @@ from typing import Any, cast
 from flask import Response, current_app, request
 
 from knowledge_system.api import schemas
-from knowledge_system.api.route import Asked, Reply, Route
+from knowledge_system.api.route import ApiRequest, ApiResponse, Route
 from knowledge_system.domain import fields
 from knowledge_system.domain.problems import Problem
 from knowledge_system.web import article_changes, current_request
@@ -16,24 +16,24 @@ from mks_hardening.tasks import TaskStatusApp
 __all__ = ["ROUTES"]
 
 
-def asking(asked: Asked) -> Reply:
+def asking(asked: ApiRequest) -> ApiResponse:
     """Ask for a report; the answer says where its status is."""
     task_id = article_changes.request_report(dict(asked.values))
     headers, body = _status_app().accepted(task_id, status_url=f"/api/tasks/{task_id}")
-    return Reply({**body, "page_url": f"/reports/{task_id}"}, 202, dict(headers))
+    return ApiResponse({**body, "page_url": f"/reports/{task_id}"}, 202, dict(headers))
 
 
-def generating(asked: Asked) -> Reply:
+def generating(asked: ApiRequest) -> ApiResponse:
     """Ask for a report, under the other name of ``/api/reports``."""
     return asking(asked)
 
 
-def following(asked: Asked) -> Response:
+def following(asked: ApiRequest) -> Response:
     """The status of a report of mine, under the other name of ``/api/tasks``."""
     return status(asked)
 
 
-def status(asked: Asked) -> Response:
+def status(asked: ApiRequest) -> Response:
     """The status of a task of mine: polling, or server-sent events for those who accept them."""
     environ = {**request.environ, "PATH_INFO": f"/{asked.path['task_id']}"}
     response = cast("Response", Response.from_app(_status_app(), environ))
@@ -42,14 +42,14 @@ def status(asked: Asked) -> Response:
     return response
 
 
-def cancelling(asked: Asked) -> Reply:
+def cancelling(asked: ApiRequest) -> ApiResponse:
     """Ask a task of mine to stop."""
     tasks = current_request.background().tasks
     task_id = asked.path["task_id"]
     if tasks.status(task_id, user_id=str(current_request.actor().id)) is None:
         raise Problem("not-found")
     tasks.cancel(task_id)
-    return Reply({}, 204)
+    return ApiResponse({}, 204)
 
 
 def _status_app() -> TaskStatusApp:

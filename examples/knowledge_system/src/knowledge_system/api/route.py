@@ -11,10 +11,10 @@ if TYPE_CHECKING:
     from knowledge_system.api.schemas import Schema
     from knowledge_system.domain.validation import Field
 
-__all__ = ["Asked", "Reply", "Route", "View"]
+__all__ = ["ApiRequest", "ApiResponse", "Route", "View"]
 
 
-class Asked(NamedTuple):
+class ApiRequest(NamedTuple):
     """A validated request, as passed to a view.
 
     Attributes:
@@ -32,7 +32,7 @@ class Asked(NamedTuple):
     if_none_match: str | None = None
 
 
-class Reply(NamedTuple):
+class ApiResponse(NamedTuple):
     """Response of a view; a ``versioned`` response carries an ETag and may be stored by the client."""
 
     values: Mapping[str, Any]
@@ -41,7 +41,7 @@ class Reply(NamedTuple):
     versioned: bool = False
 
 
-View = Callable[[Asked], Reply | Response]
+View = Callable[[ApiRequest], ApiResponse | Response]
 
 
 class Route(NamedTuple):

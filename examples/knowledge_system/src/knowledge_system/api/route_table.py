@@ -47,7 +47,9 @@ def install(app: Flask) -> None:
         )
     groups = {f"api.{route.name}": route.limit for route in ROUTES}
     four_eyes = app.extensions["knowledge"].settings.four_eyes
-    app.extensions["api_document"] = openapi.document(ROUTES, saved_as=workflow.saved_as(four_eyes=four_eyes))
+    app.extensions["api_document"] = openapi.document(
+        ROUTES, saved_as=workflow.saveable_statuses(four_eyes=four_eyes)
+    )
 
     @app.before_request
     def begin() -> None:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from knowledge_system.api import schemas
-from knowledge_system.api.route import Asked, Reply, Route
+from knowledge_system.api.route import ApiRequest, ApiResponse, Route
 from knowledge_system.domain import fields
 from knowledge_system.domain.problems import Problem
 from knowledge_system.web import current_request
@@ -16,17 +16,17 @@ from knowledge_system.web import current_request
 __all__ = ["ROUTES"]
 
 
-def listing(asked: Asked) -> Reply:
+def listing(asked: ApiRequest) -> ApiResponse:
     """Where one is signed in; `current` is what asks."""
     del asked
-    return Reply({"items": list(_mine())})
+    return ApiResponse({"items": list(_mine())})
 
 
-def ending(asked: Asked) -> Reply:
+def ending(asked: ApiRequest) -> ApiResponse:
     """Sign one of them out, at once; a program with all of its tokens."""
     wanted, services, owner = (
         asked.path["session_id"],
-        current_request.parts(),
+        current_request.services(),
         str(current_request.actor().id),
     )
     found = next((each for each in _mine() if each["id"] == wanted), None)
@@ -37,12 +37,12 @@ def ending(asked: Asked) -> Reply:
     elif services.session_manager is not None:
         services.session_manager.end(wanted)
         services.trail.note("session.end", owner, actor=owner, which="one")
-    return Reply({}, 204)
+    return ApiResponse({}, 204)
 
 
 def _mine() -> Iterator[dict[str, Any]]:
     services, owner, current = (
-        current_request.parts(),
+        current_request.services(),
         str(current_request.actor().id),
         current_request.handle().reference,
     )

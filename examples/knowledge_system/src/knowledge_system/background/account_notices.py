@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session, sessionmaker
 
     from knowledge_system.background.queue import Background
-    from knowledge_system.services.identity.directory import Directory
+    from knowledge_system.services.identity.directory import UserAccounts
     from mks_hardening.security import SignInAccount, SignInNotice, TwoFactorNotice
 
 __all__ = ["factor_notifier", "notifier"]
@@ -55,7 +55,7 @@ def notifier(
 
 
 def factor_notifier(
-    background: Background | None, sessions: sessionmaker[Session], accounts: Directory
+    background: Background | None, sessions: sessionmaker[Session], accounts: UserAccounts
 ) -> Callable[[TwoFactorNotice], None]:
     """Create the ``on_notice`` callback of ``TwoFactorManager``; parameters as for ``notifier``."""
 
@@ -75,7 +75,7 @@ def _mail(
     sessions: sessionmaker[Session],
     account: SignInAccount,
     to: str,
-    letter: mail_texts.Letter,
+    letter: mail_texts.MailTemplate,
 ) -> None:
     try:
         with sessions.begin() as session:

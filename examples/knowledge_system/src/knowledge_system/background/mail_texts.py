@@ -8,8 +8,8 @@ from typing import NamedTuple
 from knowledge_system.domain.translations import say
 
 __all__ = [
-    "Letter",
-    "Written",
+    "Mail",
+    "MailTemplate",
     "about_account",
     "commented",
     "overdue",
@@ -19,14 +19,14 @@ __all__ = [
 ]
 
 
-class Written(NamedTuple):
+class Mail(NamedTuple):
     """Subject and text of a mail."""
 
     subject: str
     text: str
 
 
-class Letter(NamedTuple):
+class MailTemplate(NamedTuple):
     """A mail before its language is known.
 
     Attributes:
@@ -41,15 +41,15 @@ class Letter(NamedTuple):
     values: Mapping[str, object]
     attached: str = ""
 
-    def written(self, language: str) -> Written:
+    def written(self, language: str) -> Mail:
         """Return the mail in ``ja`` or ``en``."""
         subject, text = (say(sentence, language, **self.values) for sentence in (self.subject, self.text))
-        return Written(subject, text + self.attached)
+        return Mail(subject, text + self.attached)
 
 
-def report_ready(title: str, *, link: str, days: int) -> Letter:
+def report_ready(title: str, *, link: str, days: int) -> MailTemplate:
     """Mail: the requested report is ready."""
-    return Letter(
+    return MailTemplate(
         "レポートができました: %(title)s",
         (
             "ご依頼のレポートができました。\n\n  %(title)s\n  %(link)s\n\n"
@@ -59,9 +59,9 @@ def report_ready(title: str, *, link: str, days: int) -> Letter:
     )
 
 
-def commented(title: str, *, by: str, body: str, link: str) -> Letter:
+def commented(title: str, *, by: str, body: str, link: str) -> MailTemplate:
     """Mail: a comment on an article of the recipient."""
-    return Letter(
+    return MailTemplate(
         "コメントがつきました: %(title)s",
         "%(by)s さんが「%(title)s」にコメントしました。",
         {"title": title, "by": by},
@@ -69,9 +69,9 @@ def commented(title: str, *, by: str, body: str, link: str) -> Letter:
     )
 
 
-def overdue(titles: Sequence[str], *, link: str) -> Letter:
+def overdue(titles: Sequence[str], *, link: str) -> MailTemplate:
     """Mail: articles of the recipient that nobody has confirmed for a year."""
-    return Letter(
+    return MailTemplate(
         "内容の確認をお願いします(%(count)s 件)",
         (
             "次の記事は、最後の確認から 1 年以上たっています。\n\n%(listed)s\n"
@@ -90,10 +90,12 @@ _STEPS = {
 _OTHER_STEP = ("状態が変わりました: %(title)s", "%(by)s さんが状態を変えました。")
 
 
-def step_taken(step: str, title: str, *, by: str, said: str, link: str) -> Letter:
+def step_taken(step: str, title: str, *, by: str, said: str, link: str) -> MailTemplate:
     """Mail: a workflow step that concerns the recipient."""
     subject, text = _STEPS.get(step, _OTHER_STEP)
-    return Letter(subject, text, {"title": title, "by": by}, f"\n\n  {title}\n{_quoted(said)}\n  {link}\n")
+    return MailTemplate(
+        subject, text, {"title": title, "by": by}, f"\n\n  {title}\n{_quoted(said)}\n  {link}\n"
+    )
 
 
 _WATCHED = {
@@ -103,10 +105,12 @@ _WATCHED = {
 }
 
 
-def watched(event: str, title: str, *, by: str, said: str, link: str) -> Letter:
+def watched(event: str, title: str, *, by: str, said: str, link: str) -> MailTemplate:
     """Mail: an event on something the recipient watches."""
     subject, text = _WATCHED[event]
-    return Letter(subject, text, {"title": title, "by": by}, f"\n\n  {title}\n{_quoted(said)}\n  {link}\n")
+    return MailTemplate(
+        subject, text, {"title": title, "by": by}, f"\n\n  {title}\n{_quoted(said)}\n  {link}\n"
+    )
 
 
 _ACCOUNT = {
@@ -221,7 +225,7 @@ def about_account(
     reason: str = "",
     passkey: str = "",
     client: str = "",
-) -> Letter:
+) -> MailTemplate:
     """Mail: a security notice to the owner of an account.
 
     Args:
@@ -242,7 +246,7 @@ def about_account(
         "passkey": passkey,
         "client": client,
     }
-    return Letter(subject, text, values)
+    return MailTemplate(subject, text, values)
 
 
 def _quoted(text: str) -> str:

@@ -12,7 +12,7 @@ from sqlalchemy import select
 
 from knowledge_system import models
 from knowledge_system.background import audit_export, cleaning, mail_texts, reminding, reporting
-from knowledge_system.background.mail_texts import Letter
+from knowledge_system.background.mail_texts import MailTemplate
 from mks_hardening.tasks import MailTask, TaskQueueWatch, Tasks, TaskWorker
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class Background:
         found = self.tasks.status(report_id, user_id=str(actor.id))
         return found if found is not None and found.name == reporting.NAME else None
 
-    def tell(self, connection: Session | Connection, user_id: int, letter: Letter) -> None:
+    def tell(self, connection: Session | Connection, user_id: int, letter: MailTemplate) -> None:
         """Send a mail to a user in the caller's transaction; do nothing if mail is disabled."""
         user = models.User
         found = connection.execute(select(user.username, user.email).where(user.id == user_id, user.active))
@@ -102,7 +102,7 @@ class Background:
             if to := email or (f"{name}@{domain}" if domain else ""):
                 self.mail(connection, to, letter, user_id=user_id)
 
-    def mail(self, connection: Session | Connection, to: str, letter: Letter, *, user_id: int) -> None:
+    def mail(self, connection: Session | Connection, to: str, letter: MailTemplate, *, user_id: int) -> None:
         """Send a mail to an address in the caller's transaction; do nothing if mail is disabled."""
         if self._mail is not None:
             reads = select(models.User.language).where(models.User.id == user_id)

@@ -13,7 +13,7 @@ from mks_hardening.tasks import Daily
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session, sessionmaker
 
-    from knowledge_system.background.mail_texts import Letter
+    from knowledge_system.background.mail_texts import MailTemplate
     from knowledge_system.settings import AppSettings
     from mks_hardening.protocols import Clock
     from mks_hardening.tasks import TaskRun, Tasks
@@ -26,7 +26,7 @@ def register(
     sessions: sessionmaker[Session],
     *,
     settings: AppSettings,
-    tell: Callable[[Session, int, Letter], None],
+    tell: Callable[[Session, int, MailTemplate], None],
     clock: Clock,
 ) -> None:
     """Register the task."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
     from sqlalchemy.orm import Session, sessionmaker
 
-    from knowledge_system.background.mail_texts import Letter
+    from knowledge_system.background.mail_texts import MailTemplate
     from mks_hardening.protocols import Clock
     from mks_hardening.tasks import Task, TaskRun, Tasks
 
@@ -33,7 +33,7 @@ FORMATS = {
     "pdf": ("PDF", "application/pdf", write_document),
 }
 
-Tell = Callable[["Connection", int, "Letter"], None]
+Tell = Callable[["Connection", int, "MailTemplate"], None]
 
 
 def register(

@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 from urllib.error import URLError
 
-from knowledge_system.demo.visitor import Broken
+from knowledge_system.demo.visitor import WalkthroughError
 
 __all__ = ["IsolatedDemo", "isolated_demo"]
 
@@ -79,7 +79,7 @@ def _wait_until_ready(process: subprocess.Popen[bytes], demo: IsolatedDemo) -> N
         if demo.ca_file.exists() and _answers(demo):
             return
         time.sleep(0.1)
-    raise Broken("the demonstration for the clock did not start")
+    raise WalkthroughError("the demonstration for the clock did not start")
 
 
 def _answers(demo: IsolatedDemo) -> bool:

@@ -10,7 +10,7 @@ from flask import Blueprint, redirect, render_template, request
 from sqlalchemy import text
 
 from knowledge_system.api.body import response_of
-from knowledge_system.api.route import Reply
+from knowledge_system.api.route import ApiResponse
 from knowledge_system.demo.sink import read_messages
 from knowledge_system.domain import fields
 from knowledge_system.web import current_request, forms
@@ -54,7 +54,7 @@ def overview() -> str:
 @pages.get("/diagnostics/records")
 def records() -> Response:
     """Return the newest log records as JSON, filtered by ``request_id`` if given."""
-    return response_of(Reply({"records": _records(request.args.get("request_id", ""), limit=200)}))
+    return response_of(ApiResponse({"records": _records(request.args.get("request_id", ""), limit=200)}))
 
 
 @pages.post("/diagnostics/error")
@@ -68,7 +68,7 @@ def error() -> str:
 def slow_query() -> AnyResponse:
     """Run a statement that takes longer than the slow-query threshold."""
     forms.read({})
-    with current_request.parts().engine.connect() as connection:
+    with current_request.services().engine.connect() as connection:
         connection.execute(text(_SLOW_SQL), {"rows": _SLOW_ROWS}).scalar_one()
     return redirect("/diagnostics?done=slow-query", 303)
 
@@ -77,7 +77,7 @@ def slow_query() -> AnyResponse:
 def clock() -> AnyResponse:
     """Advance the session clock."""
     seconds = forms.read(fields.CLOCK_FORM)["advance"]
-    current_request.parts().session_clock.advance(seconds)
+    current_request.services().session_clock.advance(seconds)
     return redirect("/diagnostics?done=clock-moved", 303)
 
 
@@ -90,11 +90,11 @@ def sink() -> str:
 @pages.get("/sink.json")
 def sink_json() -> Response:
     """Return the mails and chat messages that were sent, as JSON."""
-    return response_of(Reply({"messages": read_messages(_folder() / "sink")}))
+    return response_of(ApiResponse({"messages": read_messages(_folder() / "sink")}))
 
 
 def _folder() -> Path:
-    return current_request.parts().settings.data_dir
+    return current_request.services().settings.data_dir
 
 
 def _records(request_id: str, *, limit: int) -> list[dict[str, Any]]:
@@ -110,6 +110,6 @@ def _records(request_id: str, *, limit: int) -> list[dict[str, Any]]:
 
 
 def _cache_figures() -> dict[str, int]:
-    stats = current_request.parts().cache.stats()
+    stats = current_request.services().cache.stats()
     names = ("hits", "misses", "stale", "errors", "bypasses")
     return {name: getattr(stats, name) for name in names if hasattr(stats, name)}

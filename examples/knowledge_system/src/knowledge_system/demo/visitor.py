@@ -8,14 +8,14 @@ from typing import Any
 
 import requests
 
-__all__ = ["Broken", "Visitor", "expect", "status"]
+__all__ = ["BrowserClient", "WalkthroughError", "expect", "status"]
 
 
-class Broken(Exception):  # noqa: N818 - named for what it says about the demonstration
+class WalkthroughError(Exception):
     """The demonstration did not behave as expected."""
 
 
-class Visitor:
+class BrowserClient:
     """A browser session: keeps cookies, runs no JavaScript, sends no ``Origin`` header."""
 
     def __init__(self, url: str, ca_file: Path, agent: str = "walkthrough") -> None:
@@ -73,13 +73,13 @@ class Visitor:
 
 
 def expect(condition: object, what: str) -> None:
-    """Raise ``Broken`` unless the condition holds."""
+    """Raise ``WalkthroughError`` unless the condition holds."""
     if not condition:
-        raise Broken(what)
+        raise WalkthroughError(what)
 
 
 def status(answer: requests.Response, wanted: int) -> requests.Response:
-    """Return the response, or raise ``Broken`` if it has another status."""
+    """Return the response, or raise ``WalkthroughError`` if it has another status."""
     request = answer.request
     seen = (
         f"{request.method} {request.path_url} -> {answer.status_code}, expected {wanted}: {answer.text[:300]}"

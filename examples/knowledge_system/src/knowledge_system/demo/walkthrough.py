@@ -22,7 +22,7 @@ import requests
 
 from knowledge_system.console import complain, say
 from knowledge_system.demo.isolated import isolated_demo
-from knowledge_system.demo.visitor import Broken, Visitor, expect, status
+from knowledge_system.demo.visitor import BrowserClient, WalkthroughError, expect, status
 from knowledge_system.settings import DEMO_PASSWORD
 
 __all__ = ["run"]
@@ -39,7 +39,7 @@ def run(url: str, *, http_url: str, ca_file: Path) -> int:
         for number, step in enumerate(walk.steps(), 1):
             title, result = step()
             say(f"  {number:>2}. {title}\n      {result}")
-    except (Broken, requests.RequestException, OSError, LookupError, ValueError) as error:
+    except (WalkthroughError, requests.RequestException, OSError, LookupError, ValueError) as error:
         if number <= 1 and isinstance(error, requests.ConnectionError | FileNotFoundError):
             complain(
                 f"{url} にデモがありません。make demo で起動してください / no demo there: start one by make demo"
@@ -75,9 +75,9 @@ class Walk:
         self.moment = 0.0
         self._opened = ExitStack()
 
-    def visitor(self, agent: str = "Mozilla/5.0 (X11; Linux x86_64) Firefox/140.0") -> Visitor:
+    def visitor(self, agent: str = "Mozilla/5.0 (X11; Linux x86_64) Firefox/140.0") -> BrowserClient:
         """Create a client with its own cookies."""
-        return Visitor(self.url, self.ca_file, agent)
+        return BrowserClient(self.url, self.ca_file, agent)
 
     def close(self) -> None:
         """Close all connections, and stop the temporary demonstration."""
@@ -529,7 +529,7 @@ class Walk:
         demo = self._opened.enter_context(isolated_demo())
         for visitor in (self.admin, self.me):
             visitor.http.close()
-        self.admin, self.me = Visitor(demo.url, demo.ca_file), Visitor(demo.url, demo.ca_file)
+        self.admin, self.me = BrowserClient(demo.url, demo.ca_file), BrowserClient(demo.url, demo.ca_file)
         status(self.admin.sign_in("ito", DEMO_PASSWORD), 303)
         status(self.me.sign_in("tanaka", DEMO_PASSWORD), 303)
 

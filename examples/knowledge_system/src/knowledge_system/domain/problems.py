@@ -11,10 +11,10 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, NamedTuple
 
-__all__ = ["FieldFault", "Problem", "code_for_status", "describe", "fault_text"]
+__all__ = ["FieldError", "Problem", "code_for_status", "describe", "fault_text"]
 
 
-class FieldFault(NamedTuple):
+class FieldError(NamedTuple):
     """An error in one field; ``code`` is a key of the message catalogue, ``limit`` the number in the message."""
 
     field: str
@@ -36,7 +36,7 @@ class Problem(Exception):  # noqa: N818 - the term of RFC 9457
         self,
         code: str,
         *,
-        faults: Sequence[FieldFault] = (),
+        faults: Sequence[FieldError] = (),
         extra: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
@@ -88,7 +88,7 @@ def code_for_status(status: int) -> str:
     return _GENERAL.get(status, "bad-request" if 400 <= status < 500 else "internal")
 
 
-def fault_text(fault: FieldFault, *, language: str) -> str:
+def fault_text(fault: FieldError, *, language: str) -> str:
     """Return the message of a field error."""
     sentence: str = _catalogue()["faults"][fault.code][language]
     return sentence.format(limit=fault.limit)

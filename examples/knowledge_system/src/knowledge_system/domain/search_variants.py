@@ -16,7 +16,7 @@ from importlib.resources import files
 from itertools import combinations, islice, product
 from typing import Any, Final
 
-__all__ = ["apart", "equal_letters", "folded", "spelt"]
+__all__ = ["equal_letters", "folded", "spelling_variants", "split_compounds"]
 
 _MOST: Final = 8
 _LONGEST: Final = 200
@@ -40,7 +40,7 @@ _SHORTEST: Final = 2
 
 
 @lru_cache(maxsize=1024)
-def spelt(word: str) -> tuple[str, ...]:
+def spelling_variants(word: str) -> tuple[str, ...]:
     """Return the word followed by its variants, those with the fewest changes first; at most 9 in total."""
     choices = [choice for part, same in _by_words(word) for choice in ([same] if same else _letters(part))]
     if all(len(choice) == 1 for choice in choices):
@@ -49,7 +49,7 @@ def spelt(word: str) -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=256)
-def apart(query: str) -> tuple[str, ...]:
+def split_compounds(query: str) -> tuple[str, ...]:
     """Split a query where the script changes, with variants: 鉄筋かぶり may mean 鉄筋 and かぶり."""
     choices = [same or (part,) for part, same in _by_words(query)]
     spellings = islice(map("".join, product(*choices)), _MOST)

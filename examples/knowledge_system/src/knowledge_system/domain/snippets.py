@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from functools import cache, lru_cache
 from typing import NamedTuple
 
-from knowledge_system.domain.search_variants import apart, equal_letters, folded, spelt
+from knowledge_system.domain.search_variants import equal_letters, folded, spelling_variants, split_compounds
 
 __all__ = ["Piece", "excerpt", "marked", "pattern_of"]
 
@@ -41,8 +41,12 @@ class Piece(NamedTuple):
 @lru_cache(maxsize=256)
 def pattern_of(query: str) -> re.Pattern[str] | None:
     """Compile a query to a pattern of all variants, longest first; ``None`` if there is nothing to match."""
-    typed = [word for text in (query, *apart(query)) for word in text[:_LONGEST_QUERY].split()[:_MOST_WORDS]]
-    words = [_plain(other) for word in typed for other in spelt(word)]
+    typed = [
+        word
+        for text in (query, *split_compounds(query))
+        for word in text[:_LONGEST_QUERY].split()[:_MOST_WORDS]
+    ]
+    words = [_plain(other) for word in typed for other in spelling_variants(word)]
     runs = [run for word in words for run in _RUN.findall(word)]
     # Each character matches its equivalents, so variants that differ only in those are merged.
     wanted = {folded(word): word for word in (*words, *runs) if word}

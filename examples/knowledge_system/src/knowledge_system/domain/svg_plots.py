@@ -8,7 +8,7 @@ from itertools import groupby
 from math import ceil, log10
 from typing import NamedTuple
 
-__all__ = ["Plot", "drawn"]
+__all__ = ["Plot", "render_svg"]
 
 _WIDTH, _HEIGHT = 320, 96
 _LEFT, _RIGHT, _TOP, _BOTTOM = 34, 4, 8, 16
@@ -38,7 +38,7 @@ class Plot(NamedTuple):
     bars: bool = False
 
 
-def drawn(plot: Plot) -> str:
+def render_svg(plot: Plot) -> str:
     """Return the SVG."""
     top = _round_up(max([plot.most, *(value for value in plot.values if value is not None)]))
     marks = _bars(plot.values, top) if plot.bars else _lines(plot.values, top)

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
-from knowledge_system.domain.problems import FieldFault, Problem
+from knowledge_system.domain.problems import FieldError, Problem
 
 __all__ = [
     "Field",
@@ -143,17 +143,17 @@ def take(values: Mapping[str, Any], fields: Mapping[str, Field]) -> dict[str, An
         Problem: ``invalid`` with all errors: missing, unknown, wrong type or out of range.
     """
     taken: dict[str, Any] = {}
-    faults = [FieldFault(name[:40], "unknown") for name in sorted(values.keys() - fields.keys())[:20]]
+    faults = [FieldError(name[:40], "unknown") for name in sorted(values.keys() - fields.keys())[:20]]
     for name, field in fields.items():
         if name not in values:
             if field.default is None:
-                faults.append(FieldFault(name, "missing"))
+                faults.append(FieldError(name, "missing"))
             else:
                 taken[name] = list(field.default) if isinstance(field.default, tuple) else field.default
             continue
         taken[name], fault, limit = field.read(values[name])
         if fault:
-            faults.append(FieldFault(name, fault, limit))
+            faults.append(FieldError(name, fault, limit))
     if faults:
         raise Problem("invalid", faults=faults)
     return taken
@@ -174,7 +174,7 @@ def form_values(encoded: bytes, *, ignore: Sequence[str] = ()) -> dict[str, str]
     values: dict[str, str] = {}
     for name, value in pairs:
         if name in values and name not in ignore:
-            raise Problem("invalid", faults=[FieldFault(name[:40], "duplicate")])
+            raise Problem("invalid", faults=[FieldError(name[:40], "duplicate")])
         values[name] = value
     return {name: value for name, value in values.items() if name not in ignore}
 

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from knowledge_system.domain import permissions
 from knowledge_system.domain.permissions import Actor
 
-__all__ = ["STEPS", "Step", "Subject", "refusal", "saved_as", "statuses_to_save", "steps_for"]
+__all__ = ["STEPS", "Step", "Subject", "refusal", "saveable_statuses", "statuses_to_save", "steps_for"]
 
 
 class Step(NamedTuple):
@@ -85,9 +85,9 @@ def statuses_to_save(actor: Actor, *, four_eyes: bool = True) -> tuple[str, ...]
     """Return the statuses in which the actor may save; published only if users may approve their own version."""
     if not permissions.may_write(actor):
         return ()
-    return saved_as(four_eyes=four_eyes or not permissions.sees_all(actor))
+    return saveable_statuses(four_eyes=four_eyes or not permissions.sees_all(actor))
 
 
-def saved_as(*, four_eyes: bool) -> tuple[str, ...]:
+def saveable_statuses(*, four_eyes: bool) -> tuple[str, ...]:
     """Return the statuses in which a version may be saved; all others are reached through steps only."""
     return ("draft", "review") if four_eyes else ("draft", "review", "published")

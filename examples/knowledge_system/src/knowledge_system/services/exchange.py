@@ -18,9 +18,9 @@ from urllib.parse import quote, unquote
 from sqlalchemy import func, select
 
 from knowledge_system.domain import fields, permissions
-from knowledge_system.domain.files.bundle import BundleError, Limits, unpack
-from knowledge_system.domain.files.front_matter import FrontMatterError, dumped, loaded
-from knowledge_system.domain.problems import FieldFault, Problem
+from knowledge_system.domain.files.bundle import BundleError, Limits, read_zip
+from knowledge_system.domain.files.front_matter import FrontMatterError, dump, load
+from knowledge_system.domain.problems import FieldError, Problem
 from knowledge_system.domain.validation import Field, Text, take
 from knowledge_system.models import Article, Attachment, Revision
 from knowledge_system.services.attachments import attaching
@@ -39,7 +39,7 @@ __all__ = [
     "MOST_ARTICLES",
     "MOST_BYTES",
     "MOST_PIXELS",
-    "Ready",
+    "ImportedArticle",
     "add",
     "entries",
     "read",
@@ -72,7 +72,7 @@ _OUT: Final = re.compile(r"(?<=\]\()/files/([1-9][0-9]{0,9})(?=[ )])")
 _IN: Final = re.compile(r"(?<=\]\()files/([^\s()]{1,800})(?=[ )])")
 
 
-class Ready(NamedTuple):
+class ImportedArticle(NamedTuple):
     """An article of a bundle that passed validation, with its files by name."""
 
     values: dict[str, Any]
@@ -90,14 +90,14 @@ def selected(session: Session, actor: Actor, ids: Sequence[int]) -> list[int]:
             ``MOST_BYTES`` in total.
     """
     if len(ids) > MOST_ARTICLES:
-        raise Problem("invalid", faults=[FieldFault("ids", "too-many", MOST_ARTICLES)])
+        raise Problem("invalid", faults=[FieldError("ids", "too-many", MOST_ARTICLES)])
     asked = select(Article.id).where(Article.id.in_(ids), article_queries.seen_by(actor))
     found = list(session.scalars(asked.order_by(Article.id)))
     if not found:
         raise Problem("not-found")
     size = session.scalar(select(func.sum(Attachment.size)).where(Attachment.article_id.in_(found))) or 0
     if size > MOST_BYTES:
-        raise Problem("invalid", faults=[FieldFault("ids", "bundle-too-large")])
+        raise Problem("invalid", faults=[FieldError("ids", "bundle-too-large")])
     return found
 
 
@@ -117,7 +117,7 @@ def entries(
         folder, names = f"article-{article_id:05d}", _own_names(article["attachments"])
         body = _OUT.sub(partial(_link_out, names), article["body"])
         facts = {name: article[name] for name in (*_TOLD, *_IGNORED)}
-        yield f"{folder}/article.md", dumped(facts, body).encode()
+        yield f"{folder}/article.md", dump(facts, body).encode()
         for file in article["attachments"]:
             try:
                 content = store.read(file["sha256"])
@@ -150,7 +150,7 @@ def _link_out(names: Mapping[int, str], found: re.Match[str]) -> str:
 # --- import -------------------------------------------------------------------------------------
 
 
-def read(bundle: bytes, intake: Intake) -> list[Ready]:
+def read(bundle: bytes, intake: Intake) -> list[ImportedArticle]:
     """Read and validate a bundle without storing anything.
 
     Raises:
@@ -164,18 +164,18 @@ def read(bundle: bytes, intake: Intake) -> list[Ready]:
         _reading.release()
 
 
-def _read(bundle: bytes, intake: Intake) -> list[Ready]:
+def _read(bundle: bytes, intake: Intake) -> list[ImportedArticle]:
     try:
-        contents = unpack(bundle, LIMITS)
+        contents = read_zip(bundle, LIMITS)
     except BundleError as error:
-        raise Problem("invalid", faults=[FieldFault("file", error.code, error.entry)]) from error
+        raise Problem("invalid", faults=[FieldError("file", error.code, error.entry)]) from error
     folders = sorted(name.rpartition("/")[0] for name in contents if name.rpartition("/")[2] == "article.md")
     if not folders:
-        raise Problem("invalid", faults=[FieldFault("file", "bundle-empty")])
+        raise Problem("invalid", faults=[FieldError("file", "bundle-empty")])
     if len(folders) > MOST_ARTICLES:
-        raise Problem("invalid", faults=[FieldFault("file", "too-many", MOST_ARTICLES)])
-    faults: list[FieldFault] = []
-    ready: list[Ready] = []
+        raise Problem("invalid", faults=[FieldError("file", "too-many", MOST_ARTICLES)])
+    faults: list[FieldError] = []
+    ready: list[ImportedArticle] = []
     taken: set[str] = set()
     pixels = 0
     for folder in folders:
@@ -187,16 +187,16 @@ def _read(bundle: bytes, intake: Intake) -> list[Ready]:
                 pixels += _take_file(name, contents[name], intake, files, faults)
                 if pixels > MOST_PIXELS:
                     raise Problem(
-                        "invalid", faults=[FieldFault("file", "bundle-pixels", MOST_PIXELS // 1_000_000)]
+                        "invalid", faults=[FieldError("file", "bundle-pixels", MOST_PIXELS // 1_000_000)]
                     )
         if len(files) > attaching.MOST:
-            faults.append(FieldFault(f"{beside}files"[:100], "too-many", attaching.MOST))
+            faults.append(FieldError(f"{beside}files"[:100], "too-many", attaching.MOST))
         taken.add(f"{beside}article.md")
         values = _take_article(f"{beside}article.md", contents, faults)
-        ready.append(Ready(values, files))
+        ready.append(ImportedArticle(values, files))
         if len(faults) >= _MOST_FAULTS:
             raise Problem("invalid", faults=faults[:_MOST_FAULTS])
-    faults += [FieldFault(name[:100], "bundle-place") for name in sorted(contents.keys() - taken)]
+    faults += [FieldError(name[:100], "bundle-place") for name in sorted(contents.keys() - taken)]
     if faults:
         raise Problem("invalid", faults=faults[:_MOST_FAULTS])
     return ready
@@ -205,7 +205,7 @@ def _read(bundle: bytes, intake: Intake) -> list[Ready]:
 def add(
     session: Session,
     actor: Actor,
-    ready: Sequence[Ready],
+    ready: Sequence[ImportedArticle],
     *,
     kept: Sequence[Mapping[str, Stored]],
     search: SearchIndex,
@@ -235,7 +235,7 @@ def add(
 def _add(
     session: Session,
     actor: Actor,
-    ready: Ready,
+    ready: ImportedArticle,
     files: Mapping[str, Stored],
     *,
     search: SearchIndex,
@@ -253,7 +253,7 @@ def _add(
 
 
 def _take_file(
-    name: str, content: bytes, intake: Intake, files: dict[str, Accepted], faults: list[FieldFault]
+    name: str, content: bytes, intake: Intake, files: dict[str, Accepted], faults: list[FieldError]
 ) -> int:
     """Validate a file and add it to ``files``; return the number of pixels decoded."""
     own = name.rpartition("/files/")[2] if "/files/" in name else name.removeprefix("files/")
@@ -267,14 +267,14 @@ def _take_file(
     return files[own].pixels
 
 
-def _take_article(name: str, contents: Mapping[str, bytes], faults: list[FieldFault]) -> dict[str, Any]:
+def _take_article(name: str, contents: Mapping[str, bytes], faults: list[FieldError]) -> dict[str, Any]:
     try:
-        facts, body = loaded(contents[name].decode())
+        facts, body = load(contents[name].decode())
         return take({**facts, "body": body}, _FACTS)
     except UnicodeDecodeError:
-        faults.append(FieldFault(name[:100], "bundle-text"))
+        faults.append(FieldError(name[:100], "bundle-text"))
     except FrontMatterError as error:
-        faults.append(FieldFault(name[:100], "bundle-facts", str(error)))
+        faults.append(FieldError(name[:100], "bundle-facts", str(error)))
     except Problem as problem:
         faults += [fault._replace(field=f"{name[:100]}: {fault.field}") for fault in problem.faults]
     return {}

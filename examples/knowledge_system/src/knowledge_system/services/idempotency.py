@@ -11,7 +11,7 @@ from sqlalchemy import delete, update
 from sqlalchemy.exc import IntegrityError
 
 from knowledge_system.domain.problems import Problem
-from knowledge_system.models import RepeatableCall
+from knowledge_system.models import IdempotencyRecord
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement
@@ -51,13 +51,13 @@ def claim(sessions: sessionmaker[Session], owner: int, key: str, fingerprint: st
     until, expires = now + _LEASE, now + _KEPT
     with sessions.begin() as session:
         session.execute(
-            delete(RepeatableCall).where(
-                RepeatableCall.owner_id == owner,
-                RepeatableCall.key == digest,
-                RepeatableCall.expires_at <= now,
+            delete(IdempotencyRecord).where(
+                IdempotencyRecord.owner_id == owner,
+                IdempotencyRecord.key == digest,
+                IdempotencyRecord.expires_at <= now,
             )
         )
-    row = RepeatableCall(
+    row = IdempotencyRecord(
         owner_id=owner,
         key=digest,
         fingerprint=fingerprint,
@@ -72,7 +72,7 @@ def claim(sessions: sessionmaker[Session], owner: int, key: str, fingerprint: st
     except IntegrityError:
         pass
     with sessions.begin() as session:
-        known = session.get(RepeatableCall, (owner, digest), with_for_update=True)
+        known = session.get(IdempotencyRecord, (owner, digest), with_for_update=True)
         if known is None:  # released in the meantime
             raise Problem("call-in-flight", headers={"Retry-After": "1"})
         if known.fingerprint != fingerprint:
@@ -93,7 +93,7 @@ def mark_changed(session: Session, mine: Claim) -> None:
     Raises:
         Problem: ``call-in-flight`` if another process has taken over the claim; the change is rolled back.
     """
-    done = session.execute(update(RepeatableCall).where(*_mine(mine)).values(changed=True))
+    done = session.execute(update(IdempotencyRecord).where(*_mine(mine)).values(changed=True))
     if done.rowcount != 1:  # type: ignore[attr-defined]  # an UPDATE gives a CursorResult
         raise Problem("call-in-flight", headers={"Retry-After": "1"})
 
@@ -101,25 +101,25 @@ def mark_changed(session: Session, mine: Claim) -> None:
 def keep_answer(sessions: sessionmaker[Session], mine: Claim, answer: str) -> None:
     """Store the response."""
     with sessions.begin() as session:
-        session.execute(update(RepeatableCall).where(*_mine(mine)).values(answer=answer))
+        session.execute(update(IdempotencyRecord).where(*_mine(mine)).values(answer=answer))
 
 
 def release(sessions: sessionmaker[Session], mine: Claim) -> None:
     """Release a claim whose request was rejected without a change, so that it can be corrected and retried."""
     with sessions.begin() as session:
-        session.execute(delete(RepeatableCall).where(*_mine(mine), RepeatableCall.changed.is_(False)))
+        session.execute(delete(IdempotencyRecord).where(*_mine(mine), IdempotencyRecord.changed.is_(False)))
 
 
 def remove_expired(session: Session, *, now: datetime) -> int:
     """Delete expired responses; return how many."""
-    done = session.execute(delete(RepeatableCall).where(RepeatableCall.expires_at <= now))
+    done = session.execute(delete(IdempotencyRecord).where(IdempotencyRecord.expires_at <= now))
     number: int = done.rowcount  # type: ignore[attr-defined]  # a DELETE gives a CursorResult
     return number
 
 
 def _mine(mine: Claim) -> tuple[ColumnElement[bool], ...]:
     return (
-        RepeatableCall.owner_id == mine.owner,
-        RepeatableCall.key == mine.key,
-        RepeatableCall.claim == mine.token,
+        IdempotencyRecord.owner_id == mine.owner,
+        IdempotencyRecord.key == mine.key,
+        IdempotencyRecord.claim == mine.token,
     )

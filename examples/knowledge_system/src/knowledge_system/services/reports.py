@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session, joinedload
 
 from knowledge_system.domain import translations
 from knowledge_system.domain.permissions import CATEGORIES, JST
-from knowledge_system.domain.problems import FieldFault, Problem
+from knowledge_system.domain.problems import FieldError, Problem
 from knowledge_system.models import Article, Comment, Report, Revision, User
 from knowledge_system.reports.figures import CategoryRow, Figures, ListedArticle
 from knowledge_system.services.secret_keys import key_bytes
@@ -83,7 +83,7 @@ def check_subject(session: Session, kind: str, subject: str, *, now: datetime) -
         Problem: ``invalid``.
     """
     if subject not in (months(session, now=now) if kind == "monthly" else sites(session)):
-        raise Problem("invalid", faults=[FieldFault("subject", "choice")])
+        raise Problem("invalid", faults=[FieldError("subject", "choice")])
 
 
 def figures(session: Session, kind: str, subject: str, *, now: datetime, language: str = "ja") -> Figures:

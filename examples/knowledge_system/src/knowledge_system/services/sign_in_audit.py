@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from mks_hardening.protocols import Clock
 
-__all__ = ["Trail"]
+__all__ = ["SignInAuditLog"]
 
 _log = logging.getLogger(__name__)
 
@@ -70,14 +70,14 @@ class _Noted(NamedTuple):
 
 
 class _Collected(NamedTuple):
-    trail: Trail
+    trail: SignInAuditLog
     noted: list[_Noted]
 
 
 _request: ContextVar[_Collected | None] = ContextVar("knowledge_system.trail", default=None)
 
 
-class Trail:
+class SignInAuditLog:
     """Collects audit entries during a request; outside one, as in a command, entries are written at once.
 
     Args:

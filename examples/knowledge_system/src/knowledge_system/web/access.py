@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from flask import Flask
     from werkzeug.wrappers import Response
 
-__all__ = ["BEFORE_FACTOR", "POLICY", "asked_of", "install"]
+__all__ = ["BEFORE_FACTOR", "POLICY", "install", "required_role"]
 
 Who = Literal["anybody", "members", "writers", "reviewers", "administrators", "own table"]
 
@@ -87,7 +87,7 @@ def install(app: Flask) -> None:
     app.before_request(_check)
 
 
-def asked_of(endpoint: str) -> Who | None:
+def required_role(endpoint: str) -> Who | None:
     """Return who may call an endpoint; ``None`` means nobody."""
     return POLICY.get(endpoint) or POLICY.get(endpoint.partition(".")[0])
 
@@ -96,7 +96,7 @@ def _check() -> Response | None:
     endpoint = request.endpoint
     if endpoint is None:  # no such page: handled as 404
         return None
-    who = asked_of(endpoint)
+    who = required_role(endpoint)
     if who is None:
         raise Problem("forbidden")
     if who == "anybody":

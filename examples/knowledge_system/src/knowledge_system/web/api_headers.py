@@ -29,7 +29,7 @@ def add(response: Response) -> None:
     if response.status_code == 401:  # RFC 6750, section 3
         refused = ', error="invalid_token"' if "Authorization" in request.headers else ""
         response.headers["WWW-Authenticate"] = f'Bearer realm="knowledge"{refused}'
-    limiter = current_request.parts().limiter
+    limiter = current_request.services().limiter
     if limiter is not None and "counted" not in g:
         decision = g.get("limit") or limiter.test(
             OPEN_GROUP, f"client:{client_key(current_request.address())}"

@@ -9,7 +9,7 @@ from flask import g, request
 
 from knowledge_system.background import mail_texts
 from knowledge_system.domain import permissions
-from knowledge_system.domain.problems import FieldFault, Problem
+from knowledge_system.domain.problems import FieldError, Problem
 from knowledge_system.services import audit, exchange, idempotency, reports
 from knowledge_system.services.attachments import attaching
 from knowledge_system.services.audit import Fact
@@ -52,7 +52,7 @@ _OF_STEP: Final[dict[str, Event]] = {"approve": "publish", "retire": "retire"}
 
 def create_article(values: dict[str, Any]) -> int:
     """Create an article; return its id."""
-    services, actor, now = current_request.parts(), current_request.actor(), current_request.now()
+    services, actor, now = current_request.services(), current_request.actor(), current_request.now()
 
     def create(session: Session) -> int:
         new = articles.create(
@@ -72,7 +72,7 @@ def create_article(values: dict[str, Any]) -> int:
 
 def save_article(article_id: int, values: dict[str, Any]) -> None:
     """Save an edit based on ``values["revision"]``."""
-    services, actor, now = current_request.parts(), current_request.actor(), current_request.now()
+    services, actor, now = current_request.services(), current_request.actor(), current_request.now()
     revision = values["revision"]
 
     def save(session: Session) -> int:
@@ -101,7 +101,7 @@ def save_article(article_id: int, values: dict[str, Any]) -> None:
 
 def delete_article(article_id: int, revision: int | None) -> None:
     """Delete an article if it is still at ``revision``; ``None`` matches any revision."""
-    services, actor = current_request.parts(), current_request.actor()
+    services, actor = current_request.services(), current_request.actor()
     _transaction(
         lambda session: articles.delete(
             session, actor, article_id, revision=revision, search=services.search
@@ -113,7 +113,7 @@ def delete_article(article_id: int, revision: int | None) -> None:
 
 def take_step(article_id: int, *, step: str, revision: int, comment: str, files: str) -> None:
     """Take a workflow step, and notify users in the application and by mail, in one transaction."""
-    services, actor, now = current_request.parts(), current_request.actor(), current_request.now()
+    services, actor, now = current_request.services(), current_request.actor(), current_request.now()
     link = f"{request.url_root}articles/{article_id}"
 
     def take(session: Session) -> None:
@@ -151,7 +151,7 @@ def take_step(article_id: int, *, step: str, revision: int, comment: str, files:
 
 def restore(article_id: int, number: int, *, on: int) -> None:
     """Save the text of an older revision as a draft, based on revision ``on``."""
-    services, actor, now = current_request.parts(), current_request.actor(), current_request.now()
+    services, actor, now = current_request.services(), current_request.actor(), current_request.now()
 
     def save(session: Session) -> None:
         text = review.text_of(session, actor, article_id, number)
@@ -175,7 +175,7 @@ def add_comment(article_id: int, body: str) -> int:
     actor, now, background = (
         current_request.actor(),
         current_request.now(),
-        current_request.parts().background,
+        current_request.services().background,
     )
     link = f"{request.url_root}articles/{article_id}"
 
@@ -183,7 +183,7 @@ def add_comment(article_id: int, body: str) -> int:
         new = articles.add_comment(session, actor, article_id, body, now=now)
         author = article_queries.author_of(session, article_id)
         if author != actor.id:
-            told = review.Told(article_id, "", "comment", body, (author,))
+            told = review.ReviewEvent(article_id, "", "comment", body, (author,))
             review.notify(session, actor, told, now=now)
         if background is not None:
             background.tell_author(session, article_id, by=actor, body=body, link=link)
@@ -191,15 +191,15 @@ def add_comment(article_id: int, body: str) -> int:
         return new
 
     new = _transaction(add, lambda new: Fact("comment.create", f"article {article_id}", {"comment": new}))
-    current_request.parts().catalogue.forget(article_id)
+    current_request.services().catalogue.forget(article_id)
     return new
 
 
 def attach(article_id: int, files: Callable[[], Sequence[tuple[str, bytes]]]) -> list[dict[str, Any]]:
     """Attach files to an article, all or none; ``files`` is called only after the permission check."""
-    services, actor, now = current_request.parts(), current_request.actor(), current_request.now()
+    services, actor, now = current_request.services(), current_request.actor(), current_request.now()
     with services.sessions() as session:
-        attaching.check_room(session, actor, article_id)
+        attaching.check_can_attach(session, actor, article_id)
     checked = [services.intake.checked(name, content) for name, content in files()]
     stored = [services.intake.keep(each) for each in checked]
     made = _transaction(
@@ -221,19 +221,19 @@ def detach(article_id: int, attachment_id: int) -> None:
     def remove(session: Session) -> str:
         gone = attaching.detach(session, actor, article_id, attachment_id)
         if not (gone.waiting and gone.uploader_id == actor.id):
-            articles.take_part(session, actor, article_id, now=now)
+            articles.record_contributor(session, actor, article_id, now=now)
         return gone.name
 
     _transaction(
         remove,
         lambda name: Fact("article.detach", f"article {article_id}", {"id": attachment_id, "name": name}),
     )
-    current_request.parts().catalogue.forget(article_id)
+    current_request.services().catalogue.forget(article_id)
 
 
 def import_articles(bundle: bytes) -> list[int]:
     """Import the articles of a bundle as drafts of the user, all or none; return their ids."""
-    services, actor, now = current_request.parts(), current_request.actor(), current_request.now()
+    services, actor, now = current_request.services(), current_request.actor(), current_request.now()
     if not permissions.sees_all(actor):
         raise Problem("forbidden")
     ready = exchange.read(bundle, services.intake)
@@ -273,7 +273,7 @@ def register(values: dict[str, Any]) -> Actor:
     """Add a user; send an invitation if there is no password."""
     now = current_request.now()
     if not values["password"] and not credentials.can_invite():
-        raise Problem("invalid", faults=[FieldFault("password", "missing")])
+        raise Problem("invalid", faults=[FieldError("password", "missing")])
     added = _transaction(
         lambda session: accounts.register(session, **values, now=now),
         lambda added: Fact("account.create", f"user {added.username}", {"role": added.role}),
@@ -295,10 +295,10 @@ def change_account(username: str, values: dict[str, Any]) -> None:
 
     before = _transaction(lambda session: accounts.change(session, actor, username, **changed), fact)
     if not active:  # after the commit: a concurrent sign-in checks the account again
-        current_request.parts().sign_in.sign_out_disabled(
+        current_request.services().sign_in.sign_out_disabled(
             str(before.user_id), actor=str(actor.id), reason="the account was deactivated"
         )
-    current_request.parts().catalogue.forget_all()  # the name is shown on articles, comments and lists
+    current_request.services().catalogue.forget_all()  # the name is shown on articles, comments and lists
 
 
 def choose_language(language: str) -> None:
@@ -324,8 +324,8 @@ def _tell_watchers(
     session: Session, article_id: int, event: Event, *, said: str = "", told: tuple[int, ...] = ()
 ) -> None:
     """Notify subscribers in the application and by mail, in the transaction of the change."""
-    actor, background = current_request.actor(), current_request.parts().background
-    title, readers = following.tell_watchers(
+    actor, background = current_request.actor(), current_request.services().background
+    title, readers = following.notify_subscribers(
         session, actor, article_id, event, said=said, told=told, now=current_request.now()
     )
     if background is not None and readers:
@@ -349,7 +349,7 @@ def once(key: str, fingerprint: str, work: Callable[[], str]) -> tuple[str, bool
     Raises:
         Problem: as in ``idempotency.claim``, and whatever ``work`` raises.
     """
-    sessions = current_request.parts().sessions
+    sessions = current_request.services().sessions
     mine = idempotency.claim(
         sessions, current_request.actor().id, key, fingerprint, now=current_request.now()
     )
@@ -371,7 +371,7 @@ def _of_article(values: dict[str, Any]) -> dict[str, Any]:
 
 def _transaction(change: Callable[[Session], R], told: Callable[[R], Fact] | None = None) -> R:
     """Run a change and its audit entry in one transaction, retried on serialization failures."""
-    sessions, claim = current_request.parts().sessions, g.get("claim")
+    sessions, claim = current_request.services().sessions, g.get("claim")
     actor, now, client = current_request.actor(), current_request.now(), current_request.address()
 
     @retry_on_serialization_failure()

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from werkzeug.wrappers import Response as BaseResponse
 
     from knowledge_system.background.queue import Background
-    from knowledge_system.components import Parts
+    from knowledge_system.components import Services
     from knowledge_system.domain.permissions import Actor
 
 __all__ = [
@@ -38,9 +38,9 @@ __all__ = [
     "is_hardened",
     "language",
     "now",
-    "parts",
     "request_id",
     "say",
+    "services",
     "stay_anonymous",
     "tell_language",
     "wants_json",
@@ -53,9 +53,9 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def parts() -> Parts:
+def services() -> Services:
     """Return the application's services."""
-    return cast("Parts", current_app.extensions["knowledge"])
+    return cast("Services", current_app.extensions["knowledge"])
 
 
 def background() -> Background:
@@ -64,7 +64,7 @@ def background() -> Background:
     Raises:
         Problem: ``not-found`` if background tasks are disabled.
     """
-    found = parts().background
+    found = services().background
     if found is None:
         raise Problem("not-found")
     return found
@@ -72,12 +72,12 @@ def background() -> Background:
 
 def now() -> datetime:
     """Return the time of the application's clock."""
-    return datetime.fromtimestamp(parts().clock.time(), UTC)
+    return datetime.fromtimestamp(services().clock.time(), UTC)
 
 
 def is_hardened() -> bool:
     """Whether the library's wrappers are installed around the application."""
-    return parts().session_store is not None
+    return services().session_store is not None
 
 
 def handle() -> Any:
@@ -134,7 +134,7 @@ def check_limit(group: str) -> None:
     Raises:
         Problem: ``rate-limited``.
     """
-    limiter = parts().limiter
+    limiter = services().limiter
     if limiter is None or not is_hardened():
         g.limit = sign_in_results.check_limit(limiter, group, _whom())
         return
@@ -215,5 +215,5 @@ def _find_actor() -> Actor | None:
     if not session.user_id or "sign_in" not in session.data:
         return None
     # Autocommit: a transaction would cost two more round trips per request.
-    with parts().engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+    with services().engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         return accounts.find(connection, int(session.user_id))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from knowledge_system.web.edge_responses import edge_answers
+from knowledge_system.web.edge_responses import create_rejection_handler
 from knowledge_system.web.policy import header_policy
 from mks_hardening.contrib.flask_app import Hardening
 
 if TYPE_CHECKING:
     from flask import Flask
 
-    from knowledge_system.components import Parts
+    from knowledge_system.components import Services
 
 __all__ = ["harden"]
 
@@ -35,7 +35,7 @@ _OPEN = (
 )
 
 
-def harden(app: Flask, parts: Parts) -> None:
+def harden(app: Flask, parts: Services) -> None:
     """Install the library's wrappers: sessions, limits, CSRF protection, nonces, request ids."""
     settings, store = parts.settings.hardening, parts.session_store
     Hardening(
@@ -53,6 +53,6 @@ def harden(app: Flask, parts: Parts) -> None:
         api_paths=("/api/",),
         record_skip_paths=_PROBES,
         clock=parts.session_clock,
-        on_refusal=edge_answers(app),
+        on_refusal=create_rejection_handler(app),
     )
     parts.opened.callback(app.extensions["mks_hardening"].close)

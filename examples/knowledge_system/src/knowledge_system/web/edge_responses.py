@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
     from mks_hardening.wsgi import Refusal
 
-__all__ = ["edge_answers"]
+__all__ = ["create_rejection_handler"]
 
 _WRITTEN_OUTSIDE = {"Content-Type", "Content-Length", "Cache-Control", "Retry-After"}
 _ENDED = {"idle": "session-idle", "absolute": "session-absolute", "revoked": "session-revoked"}
 
 
-def edge_answers(app: Flask) -> Callable[[dict[str, Any], Refusal], OwnAnswer]:
+def create_rejection_handler(app: Flask) -> Callable[[dict[str, Any], Refusal], OwnAnswer]:
     """Create the ``on_refusal`` callback: pages and problem documents of ``app``, in the client's language."""
 
     def worded(environ: dict[str, Any], refusal: Refusal) -> OwnAnswer:

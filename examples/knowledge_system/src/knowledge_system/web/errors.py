@@ -109,7 +109,7 @@ def _from_framework(error: HTTPException) -> AnyResponse:
 
 def _drain() -> None:
     """Read on for a limited time: closing the connection while the client still sends would lose the response."""
-    clock = current_request.parts().clock
+    clock = current_request.services().clock
     left = min(request.content_length or 0, _DRAINED)
     until = clock.monotonic() + _DRAIN_SECONDS
     while left > 0 and clock.monotonic() < until:

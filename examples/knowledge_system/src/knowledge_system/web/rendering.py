@@ -13,7 +13,7 @@ from flask import request
 from markupsafe import Markup, escape
 
 from knowledge_system.domain import permissions, translations
-from knowledge_system.domain.problems import FieldFault, fault_text
+from knowledge_system.domain.problems import FieldError, fault_text
 from knowledge_system.web import current_request
 from mks_hardening.contrib.flask_app import csp_nonce
 
@@ -100,7 +100,7 @@ def install(app: Flask) -> None:
 def _values() -> dict[str, Any]:
     left = _whole_seconds(current_request.handle().expires_in) if current_request.actor_or_none() else None
     token = current_request.csrf_token()
-    settings, background = current_request.parts().settings, current_request.parts().background
+    settings, background = current_request.services().settings, current_request.services().background
     return {
         "actor": current_request.actor_or_none(),
         "asset": asset,
@@ -119,7 +119,7 @@ def _values() -> dict[str, Any]:
         "session_can_extend": left is not None and left >= settings.hardening.wsgi.session_idle_timeout - 2,
         "session_expires_in": left,
         "warn_before": int(settings.warn_before),
-        "with_passkeys": current_request.parts().passkeys is not None,
+        "with_passkeys": current_request.services().passkeys is not None,
         "with_tasks": background is not None,
         "with_mail": background is not None and background.sends_mail,
     }
@@ -173,7 +173,7 @@ def _whole_seconds(value: float | None) -> int | None:
     return None if value is None else max(0, int(value))
 
 
-def _fault_text(fault: FieldFault) -> Markup:
+def _fault_text(fault: FieldError) -> Markup:
     return escape(fault_text(fault, language=current_request.language()))
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-__all__ = ["ENOUGH", "AccessLog", "Served", "difference", "served_by"]
+__all__ = ["ENOUGH", "AccessLog", "SlotStatistics", "compare", "served_by"]
 
 ENOUGH: Final = 50
 """Number of requests from which response times are compared."""
@@ -26,7 +26,7 @@ _CLIENT_LEFT: Final = 499
 
 
 @dataclass(slots=True)
-class Served:
+class SlotStatistics:
     """Requests served by one slot.
 
     Attributes:
@@ -56,7 +56,7 @@ class Served:
         return f"{self.requests} requests, {self.errors} errors, p95 {self.p95 * 1000:.0f} ms"
 
 
-def difference(canary: Served, old: Served) -> str:
+def compare(canary: SlotStatistics, old: SlotStatistics) -> str:
     """Return why the canary is worse than the old version; empty if it is not, or if there is too little data."""
     if canary.errors >= _FEWEST_ERRORS and canary.error_rate > max(
         2 * old.error_rate, old.error_rate + _MORE_ERRORS
@@ -67,7 +67,7 @@ def difference(canary: Served, old: Served) -> str:
     return ""
 
 
-def served_by(lines: Iterable[str], sockets: dict[str, Served]) -> None:
+def served_by(lines: Iterable[str], sockets: dict[str, SlotStatistics]) -> None:
     """Add each request to the slot whose socket served it; a request that nginx retried counts for both.
 
     Args:

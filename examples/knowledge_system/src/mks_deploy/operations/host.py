@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Final
 
 from mks_deploy.files import relink, replace_file
 from mks_deploy.operations.backup import newest_at
-from mks_deploy.operations.canary import ENOUGH, AccessLog, Served, difference, served_by
-from mks_deploy.operations.release import Refused, Slot, State
+from mks_deploy.operations.canary import ENOUGH, AccessLog, SlotStatistics, compare, served_by
+from mks_deploy.operations.release import ReleaseError, Slot, State
 from mks_deploy.operations.static_files import publish
 from mks_deploy.rendering import upstream
 
@@ -63,7 +63,7 @@ class HostSteps:
         """Link the slot to the version, and publish its static files."""
         folder = self._releases / "versions" / version
         if not (folder / "venv" / "bin" / "gunicorn").exists():
-            raise Refused(f"{folder} is not a version: venv/bin/gunicorn is not there")
+            raise ReleaseError(f"{folder} is not a version: venv/bin/gunicorn is not there")
         package = self._settings.site.application.partition(":")[0].partition(".")[0]
         for static in folder.glob(f"venv/lib/python3*/site-packages/{package}/static"):
             publish(static, Path(self._settings.paths.state) / "public")
@@ -74,7 +74,7 @@ class HostSteps:
         most = self._settings.upkeep.backup_max_age
         now = datetime.now(UTC).timestamp()
         if now - newest_at(self._settings, now=now) > most:
-            raise Refused(
+            raise ReleaseError(
                 f"no backup is younger than {most} s: systemctl start {self._settings.name}-backup.service"
             )
         self._must(["systemctl", "start", f"{self._settings.name}-migrate@{version}.service"])
@@ -95,7 +95,7 @@ class HostSteps:
             if row == _IN_A_ROW:
                 return
             self._pause(1)
-        raise Refused(
+        raise ReleaseError(
             f"slot {slot} was not ready within {self._patience} s: journalctl -u {self._units(slot)[1]}"
         )
 
@@ -110,7 +110,7 @@ class HostSteps:
             replace_file(file, after)
         if self._command(["nginx", "-t", "-q", "-c", f"{self._settings.paths.nginx}/nginx.conf"]):
             replace_file(file, before)
-            raise Refused("nginx does not take the new upstream; the old one is back")
+            raise ReleaseError("nginx does not take the new upstream; the old one is back")
         self._must(["systemctl", "reload", "nginx.service"])
 
     def remember(self, state: State) -> None:
@@ -123,7 +123,7 @@ class HostSteps:
         On a site with little traffic, observation continues until the canary has had enough requests, up to five
         times ``observed``; then the data at hand decide.
         """
-        canary, before = Served(), Served()
+        canary, before = SlotStatistics(), SlotStatistics()
         sockets = {_socket(self._settings, slot): canary, _socket(self._settings, old): before}
         log = AccessLog(Path(self._settings.paths.nginx_logs) / f"{self._settings.name}.access.log")
         with contextlib.closing(log):
@@ -132,10 +132,10 @@ class HostSteps:
                     break
                 self._pause(1)
                 if not self._ready(slot):
-                    raise Refused(f"slot {slot} became unhealthy while it was observed")
+                    raise ReleaseError(f"slot {slot} became unhealthy while it was observed")
                 served_by(log.added(), sockets)
-                if reason := difference(canary, before):
-                    raise Refused(f"slot {slot} {reason}")
+                if reason := compare(canary, before):
+                    raise ReleaseError(f"slot {slot} {reason}")
         return f"{canary}; the old version: {before}"
 
     def drain(self, slot: Slot) -> None:
@@ -158,7 +158,7 @@ class HostSteps:
 
     def _must(self, command: Sequence[str]) -> None:
         if self._command(command):
-            raise Refused(f"failed: {' '.join(command)}")
+            raise ReleaseError(f"failed: {' '.join(command)}")
 
 
 def ready(settings: Settings, slot: Slot) -> bool:

@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from mks_deploy.files import append_line
 
-__all__ = ["Locked", "Trail", "ending_takes_back", "locked"]
+__all__ = ["Locked", "OperationLog", "locked", "signals_as_exit"]
 
 
 class Locked(RuntimeError):  # noqa: N818 - a state of the host
@@ -45,7 +45,7 @@ def locked(file: Path, *, doing: str) -> Iterator[None]:
 
 
 @contextmanager
-def ending_takes_back() -> Iterator[None]:
+def signals_as_exit() -> Iterator[None]:
     """Turn SIGTERM and SIGHUP (lost terminal) into ``SystemExit``, so that a release is rolled back."""
 
     def end(number: int, _frame: object) -> NoReturn:
@@ -59,7 +59,7 @@ def ending_takes_back() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-class Trail:
+class OperationLog:
     """An append-only log with one JSON object per line.
 
     Args:

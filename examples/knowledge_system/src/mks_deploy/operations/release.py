@@ -1,7 +1,7 @@
 """Blue-green releases: the new version gets requests once it is healthy, the old one runs until it is drained.
 
-This module defines the order of the steps, independent of any server; ``Steps`` performs them. If a step fails,
-requests stay with the old version, and the trail records the reason.
+This module defines the order of the steps, independent of any server; ``ReleaseSteps`` performs them. If a step
+fails, requests stay with the old version, and the trail records the reason.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from mks_deploy.files import replace_file
-from mks_deploy.operations.journal import Trail
+from mks_deploy.operations.journal import OperationLog
 from mks_deploy.tables import Slot
 
-__all__ = ["Refused", "Slot", "State", "Steps", "release", "rollback"]
+__all__ = ["ReleaseError", "ReleaseSteps", "Slot", "State", "release", "rollback"]
 
 _OTHER: Final[dict[Slot, Slot]] = {"blue": "green", "green": "blue"}
 _VERSION: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
-class Refused(RuntimeError):  # noqa: N818 - an outcome
+class ReleaseError(RuntimeError):
     """A step was not performed; the trail says whether requests are still routed as before."""
 
 
@@ -68,7 +68,7 @@ class State:
         try:
             return cls(**json.loads(file.read_text(encoding="utf-8")))
         except (ValueError, TypeError):
-            raise Refused(f"{file} is damaged; the trail beside it says what was done last") from None
+            raise ReleaseError(f"{file} is damaged; the trail beside it says what was done last") from None
 
     def write(self, file: Path) -> None:
         """Write the state atomically."""
@@ -76,8 +76,8 @@ class State:
         replace_file(file, json.dumps(words) + "\n")
 
 
-class Steps(Protocol):
-    """Interface to the host for a release; each step raises ``Refused`` with a reason if it fails."""
+class ReleaseSteps(Protocol):
+    """Interface to the host for a release; each step raises ``ReleaseError`` with a reason if it fails."""
 
     def prepare(self, slot: Slot, version: str) -> None:
         """Install a version in an idle slot, and its static files next to those of the other slot."""
@@ -111,7 +111,13 @@ class Steps(Protocol):
 
 
 def release(
-    version: str, state: State, steps: Steps, trail: Trail, *, canary: int = 0, migrate: bool = False
+    version: str,
+    state: State,
+    steps: ReleaseSteps,
+    trail: OperationLog,
+    *,
+    canary: int = 0,
+    migrate: bool = False,
 ) -> State:
     """Release a version.
 
@@ -132,26 +138,33 @@ def release(
     return _move("release", version, state, steps, trail, canary=canary, migrate=migrate)
 
 
-def rollback(state: State, steps: Steps, trail: Trail) -> State:
+def rollback(state: State, steps: ReleaseSteps, trail: OperationLog) -> State:
     """Return to the previous version, with the same health checks and without changing the database.
 
     Raises:
         Refused: there is no previous version, or it is unhealthy.
     """
     if not state.before:
-        raise Refused("there is no version to go back to")
+        raise ReleaseError("there is no version to go back to")
     return _move("rollback", state.before, state, steps, trail, canary=0, migrate=False)
 
 
 def _move(
-    action: str, version: str, state: State, steps: Steps, trail: Trail, *, canary: int, migrate: bool
+    action: str,
+    version: str,
+    state: State,
+    steps: ReleaseSteps,
+    trail: OperationLog,
+    *,
+    canary: int,
+    migrate: bool,
 ) -> State:
     if not _VERSION.fullmatch(version):
-        raise Refused("a version is named by letters, digits and . _ -")
+        raise ReleaseError("a version is named by letters, digits and . _ -")
     if not 0 <= canary <= 50:
-        raise Refused("the share of a canary must be from 0 to 50 percent")
+        raise ReleaseError("the share of a canary must be from 0 to 50 percent")
     if version == state.version:
-        raise Refused(f"{version} gets the requests already")
+        raise ReleaseError(f"{version} gets the requests already")
     old = state.active
     new: Slot = _OTHER[old] if old else "blue"
     facts: dict[str, str] = {"version": version, "from": state.version, "slot": new}
@@ -181,7 +194,7 @@ def _move(
     return moved
 
 
-def _bring_in(new: Slot, old: Slot | None, steps: Steps, *, canary: int) -> dict[str, str]:
+def _bring_in(new: Slot, old: Slot | None, steps: ReleaseSteps, *, canary: int) -> dict[str, str]:
     """Route the requests to a slot; return what was observed."""
     seen = {}
     try:

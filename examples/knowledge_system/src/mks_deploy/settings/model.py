@@ -26,11 +26,11 @@ from mks_deploy.settings.kinds import (
     an_address,
 )
 
-__all__ = ["NEEDED", "Option", "Settings", "option"]
+__all__ = ["REQUIRED", "Option", "Settings", "option"]
 
 T = TypeVar("T")
 
-NEEDED: Final = object()
+REQUIRED: Final = object()
 """The default of a required option."""
 
 _DAY: Final = 86_400
@@ -66,7 +66,7 @@ class Site:
     )
     hosts: tuple[str, ...] = option(
         a_list_of(a_host),
-        NEEDED,
+        REQUIRED,
         "Names that are answered, the canonical one first.",
         example='["knowledge.example.jp"]',
     )
@@ -363,7 +363,7 @@ class Upkeep:
     disk_free_percent: int = option(
         a_number(1, 50), 10, "Less free space than this raises an alert.", example="10"
     )
-    alert_mail: str = option(an_address, NEEDED, "Who is told.", example='"ops@example.jp"')
+    alert_mail: str = option(an_address, REQUIRED, "Who is told.", example='"ops@example.jp"')
     smtp_host: str = option(
         a_host,
         "",

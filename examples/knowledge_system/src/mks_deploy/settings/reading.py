@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from mks_deploy.settings.model import (
-    NEEDED,
+    REQUIRED,
     Edge,
     Gunicorn,
     Option,
@@ -22,10 +22,10 @@ from mks_deploy.settings.model import (
     Tls,
     Upkeep,
 )
-from mks_deploy.settings.rules import contradictions
-from mks_deploy.settings.variables import OWN, read_variables
+from mks_deploy.settings.rules import consistency_errors
+from mks_deploy.settings.variables import APPLICATION_VARIABLES, read_variables
 
-__all__ = ["SettingsFault", "example", "options", "own_file", "read_settings"]
+__all__ = ["SettingsFault", "example", "find_settings_file", "options", "read_settings"]
 
 _TABLES: Final[dict[str, type]] = {
     "site": Site,
@@ -81,14 +81,14 @@ def read_settings(text: str, *, further_faults: Iterable[str] = ()) -> Settings:
     faults.extend(wrong)
     settings = Settings(**{name: kind(**tables[name]) for name, kind in _TABLES.items()}, variables=chosen)
     # Contradictions are checked only if all values are valid.
-    faults.extend(() if faults else contradictions(settings))
+    faults.extend(() if faults else consistency_errors(settings))
     faults.extend(further_faults)
     if faults:
         raise SettingsFault(faults)
     return settings
 
 
-def own_file(folder: Path) -> Path:
+def find_settings_file(folder: Path) -> Path:
     """Return the only ``deploy.toml`` of this host, below ``folder``, its ``/etc``.
 
     Raises:
@@ -113,7 +113,7 @@ def example() -> str:
     for name, kind in _TABLES.items():
         lines += ["", f"# {kind.__doc__}", f"[{name}]"]
         for key, option in options(kind):
-            opened = option.default is NEEDED or option.default == ""
+            opened = option.default is REQUIRED or option.default == ""
             lines.append(f"# {option.meaning} ({option.kind.form})")
             lines.append(f"{'' if opened and key in _SHOWN else '# '}{key} = {option.example}")
     lines += [
@@ -121,7 +121,7 @@ def example() -> str:
         "# Variables of the application that nothing above sets; the environment file explains all.",
         "[variables]",
     ]
-    for variable, own in OWN.items():
+    for variable, own in APPLICATION_VARIABLES.items():
         lines += [f"# {own.meaning}", f'# {variable} = "{own.example}"']
     return "\n".join(lines) + "\n"
 
@@ -161,7 +161,7 @@ def _read_table(name: str, kind: type, table: Mapping[str, Any]) -> tuple[dict[s
     for key, option in options(kind):
         values[key] = option.default
         if key not in table:
-            if option.default is NEEDED:
+            if option.default is REQUIRED:
                 faults.append(f"{name}.{key} is missing: {option.meaning} ({option.example})")
             continue
         if table[key] == "" and option.default == "":

@@ -15,8 +15,8 @@ __all__ = [
     "WORKER_GENERATIONS",
     "connections_needed",
     "connections_of_workers",
-    "contradictions",
-    "most_pods",
+    "consistency_errors",
+    "max_pods",
 ]
 
 APPLICATION_SLOTS: Final = 2
@@ -62,7 +62,7 @@ def connections_of_workers(settings: Settings) -> int:
     return settings.stores.database_connections - _of_tasks(settings) - (_RESERVED - _RESERVED_BY_PLAN)
 
 
-def most_pods(settings: Settings) -> int:
+def max_pods(settings: Settings) -> int:
     """Return the maximum number of pods with a connection per thread, minus one for rolling updates."""
     left = settings.stores.database_connections - _of_tasks(settings) - _RESERVED
     return max(APPLICATION_SLOTS, left // _threads(settings) - 1)
@@ -76,7 +76,7 @@ def _of_tasks(settings: Settings) -> int:
     return settings.tasks.processes + 2 if settings.tasks.enabled else 0
 
 
-def contradictions(settings: Settings) -> Iterator[str]:
+def consistency_errors(settings: Settings) -> Iterator[str]:
     """Yield each contradiction between options."""
     yield from _names(settings)
     yield from _folders(settings)

@@ -10,33 +10,39 @@ from typing import Final
 
 from mks_hardening.settings import variables
 
-__all__ = ["OWN", "OWN_LIMITS", "Own", "read_variables"]
+__all__ = ["APPLICATION_LIMITS", "APPLICATION_VARIABLES", "ApplicationVariable", "read_variables"]
 
 
 @dataclass(frozen=True, slots=True)
-class Own:
+class ApplicationVariable:
     """A variable of the application besides those of the library."""
 
     meaning: str
     example: str
 
 
-OWN: Final = {
-    "MKS_AUDIT_HEADS": Own(
+APPLICATION_VARIABLES: Final = {
+    "MKS_AUDIT_HEADS": ApplicationVariable(
         "File that the end of the audit log is copied to each night, best of another host (a path).",
         "/mnt/audit/heads",
     ),
-    "MKS_FOUR_EYES": Own("Whether nobody may approve what he or she wrote (0 or 1).", "1"),
-    "MKS_MAIL_DOMAIN": Own(
+    "MKS_FOUR_EYES": ApplicationVariable("Whether nobody may approve what he or she wrote (0 or 1).", "1"),
+    "MKS_MAIL_DOMAIN": ApplicationVariable(
         "Who has no address of their own gets mail as username@ this (a host).", "example.jp"
     ),
-    "MKS_SCAN_COMMAND": Own("Program that says by 1 that a file is infected (a path).", "/usr/bin/clamdscan"),
-    "MKS_SCAN_SOCKET": Own("Where clamd listens, instead (a path, or host:port).", "/run/clamav/clamd.ctl"),
-    "MKS_SECOND_FACTOR_ROLES": Own("Roles that need a second factor (names with commas).", "admin"),
-    "MKS_UPLOAD_LIMIT": Own("Largest file that may be handed in (megabytes with m).", "15m"),
+    "MKS_SCAN_COMMAND": ApplicationVariable(
+        "Program that says by 1 that a file is infected (a path).", "/usr/bin/clamdscan"
+    ),
+    "MKS_SCAN_SOCKET": ApplicationVariable(
+        "Where clamd listens, instead (a path, or host:port).", "/run/clamav/clamd.ctl"
+    ),
+    "MKS_SECOND_FACTOR_ROLES": ApplicationVariable(
+        "Roles that need a second factor (names with commas).", "admin"
+    ),
+    "MKS_UPLOAD_LIMIT": ApplicationVariable("Largest file that may be handed in (megabytes with m).", "15m"),
 }
 
-OWN_LIMITS: Final = ("api_open", "api_poll")
+APPLICATION_LIMITS: Final = ("api_open", "api_poll")
 """Rate-limit groups of the application besides those of the library."""
 
 # Values that systemd, compose and kustomize parse alike: no quotes, backslash or dollar sign, and no # after
@@ -50,7 +56,9 @@ def read_variables(given: object) -> tuple[dict[str, str], list[str]]:
     """Validate the table ``[variables]``; return its values and errors."""
     if not isinstance(given, Mapping):
         return {}, ["variables must be a table: [variables]"]
-    secret = {variable.name: variable.secret for variable in variables()} | dict.fromkeys(OWN, False)
+    secret = {variable.name: variable.secret for variable in variables()} | dict.fromkeys(
+        APPLICATION_VARIABLES, False
+    )
     faults = []
     for name, value in given.items():
         if name not in secret:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from io import BytesIO
 from typing import IO, Final, NamedTuple, cast
 
-__all__ = ["BundleError", "Limits", "packed", "unpack"]
+__all__ = ["BundleError", "Limits", "read_zip", "write_zip"]
 
 _EPOCH: Final = (2020, 1, 1, 0, 0, 0)
 _METHODS: Final = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
@@ -47,12 +47,12 @@ class BundleError(ValueError):
         self.entry = entry
 
 
-def packed(entries: Iterable[tuple[str, bytes]]) -> Iterator[bytes]:
+def write_zip(entries: Iterable[tuple[str, bytes]]) -> Iterator[bytes]:
     """Yield a zip file in chunks, holding one entry in memory at a time; equal entries give equal bytes.
 
     Files that are already compressed are stored without compression.
     """
-    window = _Window()
+    window = _ChunkBuffer()
     with zipfile.ZipFile(cast("IO[bytes]", window), "w") as bundle:
         for name, content in entries:
             info = zipfile.ZipInfo(name, _EPOCH)
@@ -63,7 +63,7 @@ def packed(entries: Iterable[tuple[str, bytes]]) -> Iterator[bytes]:
     yield window.taken()
 
 
-class _Window:
+class _ChunkBuffer:
     """A file that holds only what was written since the last ``taken``.
 
     ``zipfile`` seeks back to the header of the current entry when its size is known, and never further.
@@ -92,7 +92,7 @@ class _Window:
         return content
 
 
-def unpack(content: bytes, limits: Limits) -> Mapping[str, bytes]:
+def read_zip(content: bytes, limits: Limits) -> Mapping[str, bytes]:
     """Return the files of a bundle by name.
 
     Sizes are checked against the directory first, and again while unpacking, as the directory may be forged.

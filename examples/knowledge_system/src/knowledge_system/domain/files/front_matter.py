@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-__all__ = ["FrontMatterError", "dumped", "loaded"]
+__all__ = ["FrontMatterError", "dump", "load"]
 
 _FENCE: Final = "---"
 _LINE: Final = re.compile(r"([a-z][a-z_]{0,30}):(?:[ \t]+(.*))?")
@@ -22,13 +22,13 @@ class FrontMatterError(ValueError):
     """The text does not begin with valid front matter; the message names the line."""
 
 
-def dumped(facts: Mapping[str, Any], body: str) -> str:
+def dump(facts: Mapping[str, Any], body: str) -> str:
     """Serialize metadata and body."""
     lines = [f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in facts.items()]
     return "\n".join([_FENCE, *lines, _FENCE, "", body])
 
 
-def loaded(text: str) -> tuple[dict[str, Any], str]:
+def load(text: str) -> tuple[dict[str, Any], str]:
     """Parse metadata and body; accepts CRLF line endings and a byte order mark.
 
     Raises:

@@ -9,14 +9,14 @@ import struct
 from collections.abc import Callable, Iterator
 from typing import Final
 
-__all__ = ["DamagedError", "stripped"]
+__all__ = ["DamagedError", "strip_metadata"]
 
 
 class DamagedError(ValueError):
     """The file violates its format."""
 
 
-def stripped(content: bytes, kind: str) -> bytes:
+def strip_metadata(content: bytes, kind: str) -> bytes:
     """Return the picture without metadata and without data after its end.
 
     Args:

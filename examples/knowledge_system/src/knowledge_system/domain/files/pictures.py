@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 from PIL import Image, ImageOps
 
 from knowledge_system.domain.files.file_types import Kind
-from knowledge_system.domain.files.metadata import DamagedError, stripped
+from knowledge_system.domain.files.metadata import DamagedError, strip_metadata
 
 __all__ = ["MOST_PIXELS", "DamagedError", "Picture", "TooManyPixelsError", "prepare"]
 
@@ -42,7 +42,7 @@ def prepare(content: bytes, kind: Kind) -> Picture:
             frames.
         DamagedError: the picture cannot be decoded completely.
     """
-    plain = stripped(content, kind.name)
+    plain = strip_metadata(content, kind.name)
     try:
         with Image.open(BytesIO(content), formats=[kind.name]) as image:
             _check_size(image)
@@ -50,7 +50,7 @@ def prepare(content: bytes, kind: Kind) -> Picture:
             frames = _decode(image)
             turned = ImageOps.exif_transpose(image)
             if orientation in range(2, 9) and frames == 1:  # the orientation tag is removed
-                plain = stripped(_written(turned, kind), kind.name)
+                plain = strip_metadata(_written(turned, kind), kind.name)
             pixels = frames * turned.width * turned.height
             return Picture(plain, turned.width, turned.height, _small(turned), pixels)
     except TooManyPixelsError:

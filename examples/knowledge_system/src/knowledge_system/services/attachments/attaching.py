@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import joinedload
 
 from knowledge_system.domain import permissions
-from knowledge_system.domain.problems import FieldFault, Problem
+from knowledge_system.domain.problems import FieldError, Problem
 from knowledge_system.models import Article, Attachment
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from knowledge_system.domain.permissions import Actor
     from knowledge_system.services.attachments.intake import Stored
 
-__all__ = ["MOST", "Detached", "attach", "check_room", "detach", "find", "listed", "told", "used"]
+__all__ = ["MOST", "Detached", "attach", "check_can_attach", "detach", "find", "listed", "told", "used"]
 
 MOST: Final = 50
 """Maximum number of attachments per article."""
@@ -33,7 +33,7 @@ def attach(session: Session, actor: Actor, article_id: int, file: Stored, *, now
     Raises:
         Problem: ``not-found``, ``forbidden``, or ``invalid`` beyond ``MOST``.
     """
-    article = check_room(session, actor, article_id, lock=True)
+    article = check_can_attach(session, actor, article_id, lock=True)
     made = Attachment(
         article_id=article_id,
         uploader_id=actor.id,
@@ -52,7 +52,7 @@ def attach(session: Session, actor: Actor, article_id: int, file: Stored, *, now
     return told(made)
 
 
-def check_room(session: Session, actor: Actor, article_id: int, *, lock: bool = False) -> Article:
+def check_can_attach(session: Session, actor: Actor, article_id: int, *, lock: bool = False) -> Article:
     """Check that the actor may attach one more file; called before the file is read, and again on attaching.
 
     Raises:
@@ -63,7 +63,7 @@ def check_room(session: Session, actor: Actor, article_id: int, *, lock: bool = 
         raise Problem("forbidden")
     number = session.scalar(select(func.count()).where(Attachment.article_id == article_id)) or 0
     if number >= MOST:
-        raise Problem("invalid", faults=[FieldFault("file", "too-many", MOST)])
+        raise Problem("invalid", faults=[FieldError("file", "too-many", MOST)])
     return article
 
 

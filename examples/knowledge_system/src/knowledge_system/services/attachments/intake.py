@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Self
 from knowledge_system.domain.files import pictures
 from knowledge_system.domain.files.file_types import Kind, recognise
 from knowledge_system.domain.files.names import plain_name
-from knowledge_system.domain.problems import FieldFault, Problem
+from knowledge_system.domain.problems import FieldError, Problem
 from knowledge_system.services.attachments.scanning import ScanFailedError, scanner
 from knowledge_system.services.attachments.store import FileStore, StoreFullError
 
@@ -147,4 +147,4 @@ def _prepared(content: bytes, kind: Kind) -> pictures.Picture:
 
 
 def _refused(code: str, limit: object = "") -> Problem:
-    return Problem("invalid", faults=[FieldFault("file", code, limit)])
+    return Problem("invalid", faults=[FieldError("file", code, limit)])

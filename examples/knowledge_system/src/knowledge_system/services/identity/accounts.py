@@ -11,7 +11,7 @@ from sqlalchemy.exc import IntegrityError
 
 from knowledge_system.domain import permissions
 from knowledge_system.domain.permissions import Actor
-from knowledge_system.domain.problems import FieldFault, Problem
+from knowledge_system.domain.problems import FieldError, Problem
 from knowledge_system.models import User
 
 if TYPE_CHECKING:
@@ -107,9 +107,9 @@ def register(
         Problem: ``invalid`` for a weak password, or without password and address; ``username-taken``.
     """
     if not password and not email:
-        raise Problem("invalid", faults=[FieldFault("email", "missing")])
+        raise Problem("invalid", faults=[FieldError("email", "missing")])
     if password and not PasswordPolicy().check(password, username=username):
-        raise Problem("invalid", faults=[FieldFault("password", "weak")])
+        raise Problem("invalid", faults=[FieldError("password", "weak")])
     user = User(
         username=username,
         display_name=display_name,

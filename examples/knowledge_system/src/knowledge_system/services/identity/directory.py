@@ -13,10 +13,10 @@ from mks_hardening.security import SignInAccount
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session, sessionmaker
 
-__all__ = ["Directory", "account_of"]
+__all__ = ["UserAccounts", "account_of"]
 
 
-class Directory:
+class UserAccounts:
     """``Accounts`` implementation over the user table; each call uses its own transaction.
 
     Args:

@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
 
-    from knowledge_system.services.identity.directory import Directory
+    from knowledge_system.services.identity.directory import UserAccounts
     from knowledge_system.services.identity.tokens import Tokens
     from knowledge_system.settings import AppSettings
     from mks_hardening.protocols import Clock
     from mks_hardening.security import Passkeys, RateLimiter, SignInNotice, TwoFactorNotice
     from mks_hardening.wsgi import SessionManager
 
-__all__ = ["open_door", "open_factors"]
+__all__ = ["create_sign_in", "open_factors"]
 
 
 def _relying_party(settings: AppSettings) -> RelyingParty | None:
@@ -63,10 +63,10 @@ def open_factors(
     return manager, manager.passkeys if party else None
 
 
-def open_door(
+def create_sign_in(
     settings: AppSettings,
     opened: ExitStack,
-    accounts: Directory,
+    accounts: UserAccounts,
     *,
     limiter: RateLimiter | None,
     factors: TwoFactorManager | None,

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from knowledge_system.domain.problems import FieldFault, Problem
+from knowledge_system.domain.problems import FieldError, Problem
 from mks_hardening.security import rate_limit_headers, sign_in_headers
 
 if TYPE_CHECKING:
     from mks_hardening.protocols import LimitDecision
     from mks_hardening.security import ChangeResult, RateLimiter, SignInStep
 
-__all__ = ["check_limit", "refusal", "refused_change", "refused_code"]
+__all__ = ["change_problem", "check_limit", "code_problem", "refusal"]
 
 
 def check_limit(limiter: RateLimiter | None, group: str, key: str) -> LimitDecision | None:
@@ -35,10 +35,10 @@ def refusal(step: SignInStep, *, refused: str) -> Problem:
         return Problem("sign-in-required")
     if step.decision is not None:
         return Problem("rate-limited", headers=dict(sign_in_headers(step)))
-    return refused_code(locked=step.state == "limited", retry_after=step.retry_after, code=refused)
+    return code_problem(locked=step.state == "limited", retry_after=step.retry_after, code=refused)
 
 
-def refused_code(*, locked: bool, retry_after: float | None, code: str = "bad-code") -> Problem:
+def code_problem(*, locked: bool, retry_after: float | None, code: str = "bad-code") -> Problem:
     """Return the problem of a rejected code, without disclosing more than necessary."""
     if locked and retry_after is None:  # waiting does not help
         return Problem("code-locked")
@@ -47,14 +47,14 @@ def refused_code(*, locked: bool, retry_after: float | None, code: str = "bad-co
     return Problem(code)
 
 
-def refused_change(result: ChangeResult) -> Problem:
+def change_problem(result: ChangeResult) -> Problem:
     """Return the problem of a rejected password or mail address change."""
     if result.state == "weak":
-        return Problem("invalid", faults=[FieldFault("new_password", "weak")])
+        return Problem("invalid", faults=[FieldError("new_password", "weak")])
     if result.state == "limited":
         return Problem("rate-limited", headers=dict(sign_in_headers(result)))
     if result.state == "unusable":
-        return Problem("invalid", faults=[FieldFault("email", "pattern")])
+        return Problem("invalid", faults=[FieldError("email", "pattern")])
     return Problem(
         {"step_up": "confirmation-required", "refused": "bad-proof"}.get(result.state, "sign-in-required")
     )

@@ -16,7 +16,7 @@ from knowledge_system.domain.permissions import Actor
 from knowledge_system.domain.problems import Problem
 from knowledge_system.models import Article, ArticleTag, Attachment, Comment, Revision, User
 from knowledge_system.services.attachments import attaching
-from knowledge_system.services.knowledge.tags import kept_spelling
+from knowledge_system.services.knowledge.tags import select_canonical_tag
 from mks_hardening.db import InvalidCursorError, keyset_page
 
 __all__ = [
@@ -76,7 +76,7 @@ def selection(actor: Actor, wanted: ArticleFilter) -> Select[Any]:
     if wanted.category:
         chosen = chosen.where(Article.category == wanted.category)
     if wanted.tag:
-        chosen = chosen.where(Article.tags.any(ArticleTag.name.in_(kept_spelling(wanted.tag))))
+        chosen = chosen.where(Article.tags.any(ArticleTag.name.in_(select_canonical_tag(wanted.tag))))
     if wanted.author:
         chosen = chosen.where(Article.author.has(username=wanted.author))
     if wanted.site:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 from mks_hardening.cache import cached
 from mks_hardening.db import InvalidCursorError, keyset_page
 
-__all__ = ["MOST", "Catalogue", "Reading", "Wanted"]
+__all__ = ["MOST", "ArticleReader", "ListQuery", "RenderedArticle"]
 
 MOST: Final = 10_000
 """Upper limit when counting articles."""
@@ -50,7 +50,7 @@ _ORDERS: Final[dict[str, tuple[Any, ...]]] = {
 """Search results are sorted by relevance unless one of these orders is requested."""
 
 
-class Wanted(NamedTuple):
+class ListQuery(NamedTuple):
     """Filter, search query and sort order of a list."""
 
     filter: ArticleFilter = ArticleFilter()
@@ -58,7 +58,7 @@ class Wanted(NamedTuple):
     sort: str = ""
 
 
-class Reading(NamedTuple):
+class RenderedArticle(NamedTuple):
     """An article as the actor may see it, its text as HTML, and anchor and text of each heading."""
 
     article: dict[str, Any]
@@ -66,7 +66,7 @@ class Reading(NamedTuple):
     headings: list[tuple[str, str]]
 
 
-class Catalogue:
+class ArticleReader:
     """Reads articles and lists of articles through the cache.
 
     Args:
@@ -114,7 +114,7 @@ class Catalogue:
         """
         if not wanted.same_for_everybody:
             with self.sessions() as session:
-                return self.read_page(session, actor, Wanted(wanted, query, sort), after=after), False
+                return self.read_page(session, actor, ListQuery(wanted, query, sort), after=after), False
         _computed.set(False)
         return self._shared_page(*wanted, query, sort, after), not _computed.get()
 
@@ -122,7 +122,7 @@ class Catalogue:
         self,
         session: Session,
         actor: Actor,
-        asked: Wanted,
+        asked: ListQuery,
         *,
         after: str | None = None,
         number: int | None = None,
@@ -154,7 +154,7 @@ class Catalogue:
             items = [_with_places(item, pattern) for item in items]
         return {"items": items, "next": following, "total": total}
 
-    def ids(self, actor: Actor, asked: Wanted, *, most: int, skip: int = 0) -> list[int]:
+    def ids(self, actor: Actor, asked: ListQuery, *, most: int, skip: int = 0) -> list[int]:
         """Return up to ``most`` matching ids in ascending order, after skipping the first ``skip``.
 
         In any other order, an edit between two calls would move an article.
@@ -163,7 +163,7 @@ class Catalogue:
             chosen, _ = self._chosen(session, actor, asked)
             return list(session.scalars(chosen.order_by(Article.id).offset(skip).limit(most)))
 
-    def _chosen(self, session: Session, actor: Actor, asked: Wanted) -> tuple[Select[Any], list[Any]]:
+    def _chosen(self, session: Session, actor: Actor, asked: ListQuery) -> tuple[Select[Any], list[Any]]:
         """Return the query for the matching ids, and their order."""
         chosen, order = article_queries.selection(actor, asked.filter), list(_ORDERS["newest"])
         if asked.query:
@@ -192,7 +192,7 @@ class Catalogue:
     def rows(
         self,
         session: Session,
-        asked: Wanted,
+        asked: ListQuery,
         *,
         after: str | None,
         number: int,
@@ -227,7 +227,9 @@ class Catalogue:
         """
         return article_queries.as_seen(actor, self._shared_article(article_id))
 
-    def reading(self, session: Session, actor: Actor, article_id: int, language: str) -> tuple[Reading, bool]:
+    def reading(
+        self, session: Session, actor: Actor, article_id: int, language: str
+    ) -> tuple[RenderedArticle, bool]:
         """Return an article and its rendered text as the actor may see them, and whether they were cached.
 
         Both share one cache entry: a page needs both, and each cache read is a round trip.
@@ -247,7 +249,7 @@ class Catalogue:
         tags = _article_tags(article_id)
         kept = self._cache.get_or_compute(f"reading:{article_id}:{language}", read, ttl=self._ttl, tags=tags)
         article = article_queries.as_seen(actor, kept["article"])
-        return Reading(article, kept["html"], kept["headings"]), not computed
+        return RenderedArticle(article, kept["html"], kept["headings"]), not computed
 
     def related(self, session: Session, article: dict[str, Any]) -> list[dict[str, Any]]:
         """Return published articles related to the result of ``reading``."""
@@ -285,7 +287,7 @@ class Catalogue:
         *wanted, query, sort, after = key
         with self.sessions() as session:
             return self.read_page(
-                session, _EVERYBODY, Wanted(ArticleFilter(*wanted), query, sort), after=after
+                session, _EVERYBODY, ListQuery(ArticleFilter(*wanted), query, sort), after=after
             )
 
     def _read_article(self, article_id: int) -> dict[str, Any]:

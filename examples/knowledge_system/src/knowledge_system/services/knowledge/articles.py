@@ -12,7 +12,7 @@ from sqlalchemy.orm import object_session, undefer_group
 
 from knowledge_system.domain import permissions, workflow
 from knowledge_system.domain.permissions import Actor
-from knowledge_system.domain.problems import FieldFault, Problem
+from knowledge_system.domain.problems import FieldError, Problem
 from knowledge_system.models import (
     Article,
     ArticleTag,
@@ -26,7 +26,7 @@ from knowledge_system.models import (
 )
 from knowledge_system.services.knowledge.article_queries import load_seen
 from knowledge_system.services.knowledge.search import SearchIndex
-from knowledge_system.services.knowledge.tags import spelt
+from knowledge_system.services.knowledge.tags import canonical_tags
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -37,9 +37,9 @@ __all__ = [
     "create",
     "delete",
     "index",
+    "record_contributor",
     "save",
     "show",
-    "take_part",
 ]
 
 TEXT = ("title", "summary", "body", "category", "site", "tags")
@@ -65,7 +65,7 @@ def create(
     if not permissions.may_write(actor):
         raise Problem("forbidden")
     _check_status(actor, values["status"], four_eyes=four_eyes)
-    values = {**values, "tags": spelt(session, values["tags"])}
+    values = {**values, "tags": canonical_tags(session, values["tags"])}
     article = Article(author_id=actor.id, revision=1, created_at=now, updated_at=now, tags=[], revisions=[])
     session.add(article)
     _keep(article, actor, values, now)
@@ -108,7 +108,7 @@ def save(
     if risen.rowcount != 1:  # type: ignore[attr-defined]  # an UPDATE gives a CursorResult
         raise Problem("conflict", extra={"current_revision": article.revision})
     session.refresh(article, ["revision"])
-    values = {**values, "tags": spelt(session, values["tags"])}
+    values = {**values, "tags": canonical_tags(session, values["tags"])}
     _keep(article, actor, values, now)
     if article.status in _KEPT_WHILE_WRITTEN and values["status"] != "published":
         article.next_revision, article.next_status = article.revision, values["status"]
@@ -121,7 +121,7 @@ def save(
     return article.revision
 
 
-def take_part(session: Session, actor: Actor, article_id: int, *, now: datetime) -> None:
+def record_contributor(session: Session, actor: Actor, article_id: int, *, now: datetime) -> None:
     """Record the actor, who changed attachments, as a writer of the version in progress.
 
     Saves the text once more as a revision of the actor. Does nothing if the actor already wrote this version, or if
@@ -193,7 +193,7 @@ def index(session: Session, search: SearchIndex, article: Article) -> None:
 
 def _check_status(actor: Actor, status: str, *, four_eyes: bool) -> None:
     if status not in workflow.statuses_to_save(actor, four_eyes=four_eyes):
-        raise Problem("invalid", faults=[FieldFault("status", "not-allowed")])
+        raise Problem("invalid", faults=[FieldError("status", "not-allowed")])
 
 
 def _keep(article: Article, actor: Actor, values: dict[str, Any], now: datetime) -> None:

@@ -14,7 +14,7 @@ from sqlalchemy import func, select
 from knowledge_system.domain.permissions import CATEGORIES, ROLES, STATUSES
 from knowledge_system.models import Article, ArticleTag, Comment, Revision, User
 from knowledge_system.services.knowledge.articles import index
-from knowledge_system.services.knowledge.tags import spelt
+from knowledge_system.services.knowledge.tags import canonical_tags
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -75,7 +75,7 @@ def load_articles(
     for done, article in enumerate(missing, 1):
         _add(session, search, article, authors)
         progress(done, len(missing))
-    spelt(session, (tag for article in missing for tag in article["tags"]))
+    canonical_tags(session, (tag for article in missing for tag in article["tags"]))
     return len(missing)
 
 
@@ -97,7 +97,7 @@ def generate(session: Session, number: int, *, search: SearchIndex, seed: int = 
         _add(session, search, entry, authors)
         if done % 100 == 0 or done == wanted:
             session.expunge_all()
-    spelt(session, sorted(tags))
+    canonical_tags(session, sorted(tags))
     return wanted
 
 

@@ -9,11 +9,11 @@ from sqlalchemy import and_, delete, func, literal, or_, select, union_all
 
 from knowledge_system.domain import permissions, related_articles
 from knowledge_system.domain.permissions import Actor
-from knowledge_system.domain.problems import FieldFault, Problem
+from knowledge_system.domain.problems import FieldError, Problem
 from knowledge_system.models import Article, ArticleTag, Favourite, Notice, User, Watch
 from knowledge_system.services.insert_if_missing import add_missing
 from knowledge_system.services.knowledge import article_queries
-from knowledge_system.services.knowledge.tags import kept_spelling
+from knowledge_system.services.knowledge.tags import select_canonical_tag
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -24,9 +24,9 @@ __all__ = [
     "favour",
     "favourites",
     "followed",
+    "notify_subscribers",
     "related_to",
     "site_page",
-    "tell_watchers",
     "watch",
     "watches",
 ]
@@ -58,7 +58,7 @@ def followed(session: Session, actor: Actor, *, article_id: int = 0, tag: str = 
     """
     named = or_(
         and_(Watch.kind == "article", Watch.subject == str(article_id)),
-        and_(Watch.kind == "tag", Watch.subject.in_(kept_spelling(tag))),
+        and_(Watch.kind == "tag", Watch.subject.in_(select_canonical_tag(tag))),
         and_(Watch.kind == "site", Watch.subject == site),
     )
     kept = Favourite.user_id == actor.id, Favourite.article_id == article_id
@@ -97,7 +97,7 @@ def favour(session: Session, actor: Actor, article_id: int, *, on: bool, now: da
         session.execute(delete(Favourite).where(own, Favourite.article_id == article_id))
         return
     _ask_whether_seen(session, actor, article_id)
-    _ask_for_room(session, Favourite, _MOST_FAVOURITES, own, "favourite")
+    _check_limit(session, Favourite, _MOST_FAVOURITES, own, "favourite")
     add_missing(session, Favourite, [{"user_id": actor.id, "article_id": article_id, "added_at": now}])
 
 
@@ -108,7 +108,7 @@ def watch(session: Session, actor: Actor, kind: str, subject: str, *, on: bool, 
         Problem: ``not-found`` if it does not exist or is not visible; ``invalid`` beyond the maximum number.
     """
     if kind == "tag":
-        subject = session.scalar(kept_spelling(subject)) or subject
+        subject = session.scalar(select_canonical_tag(subject)) or subject
     own = Watch.user_id == actor.id
     if not on:
         session.execute(delete(Watch).where(own, Watch.kind == kind, Watch.subject == subject))
@@ -119,7 +119,7 @@ def watch(session: Session, actor: Actor, kind: str, subject: str, *, on: bool, 
         _ask_whether_seen(session, actor, int(subject))
     elif not session.scalar(_is_there(kind, subject)):
         raise Problem("not-found")
-    _ask_for_room(session, Watch, _MOST_WATCHES, own, "subject")
+    _check_limit(session, Watch, _MOST_WATCHES, own, "subject")
     row = {"user_id": actor.id, "kind": kind, "subject": subject, "added_at": now}
     add_missing(session, Watch, [row])
 
@@ -144,7 +144,7 @@ def watches(session: Session, actor: Actor) -> list[dict[str, Any]]:
     ]
 
 
-def tell_watchers(
+def notify_subscribers(
     session: Session,
     actor: Actor,
     article_id: int,
@@ -304,9 +304,9 @@ def _ask_whether_seen(session: Session, actor: Actor, article_id: int) -> None:
         raise Problem("not-found")
 
 
-def _ask_for_room(session: Session, table: Any, most: int, own: Any, field: str) -> None:
+def _check_limit(session: Session, table: Any, most: int, own: Any, field: str) -> None:
     if (session.scalar(select(func.count()).select_from(table).where(own)) or 0) >= most:
-        raise Problem("invalid", faults=[FieldFault(field, "too-many", most)])
+        raise Problem("invalid", faults=[FieldError(field, "too-many", most)])
 
 
 def _is_there(kind: str, subject: str) -> Any:

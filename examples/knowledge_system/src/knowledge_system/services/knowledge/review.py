@@ -10,16 +10,16 @@ from sqlalchemy.orm import Session, joinedload, undefer_group
 
 from knowledge_system.domain import permissions, workflow
 from knowledge_system.domain.permissions import Actor
-from knowledge_system.domain.problems import FieldFault, Problem
+from knowledge_system.domain.problems import FieldError, Problem
 from knowledge_system.domain.workflow import STEPS
 from knowledge_system.models import Article, Notice, Review, Revision, User
 from knowledge_system.services.knowledge import article_queries, articles, tags
 from knowledge_system.services.knowledge.search import SearchIndex
 
-__all__ = ["Told", "mark_read", "notices", "notify", "queue", "steps", "take", "text_of", "unread"]
+__all__ = ["ReviewEvent", "mark_read", "notices", "notify", "queue", "steps", "take", "text_of", "unread"]
 
 
-class Told(NamedTuple):
+class ReviewEvent(NamedTuple):
     """An event on an article, and the users to notify."""
 
     article_id: int
@@ -41,7 +41,7 @@ def take(
     search: SearchIndex,
     now: datetime,
     four_eyes: bool,
-) -> Told:
+) -> ReviewEvent:
     """Take a workflow step on the version that the actor has seen; one statement checks and changes its status.
 
     Approval also publishes the attachments, so these must be the ones the actor has seen, if ``files`` names them.
@@ -61,7 +61,7 @@ def take(
         raise Problem("conflict", extra={"current_revision": article.revision})
     wanted = STEPS[step]
     if wanted.comment and not comment:
-        raise Problem("invalid", faults=[FieldFault("comment", "missing")])
+        raise Problem("invalid", faults=[FieldError("comment", "missing")])
     coming = article.next_revision is not None
     status = Article.next_status if coming else Article.status
     moved = session.execute(
@@ -93,7 +93,7 @@ def take(
         )
     )
     session.flush()
-    return Told(article_id, article.title, step, comment, _readers(session, step, actor, subject))
+    return ReviewEvent(article_id, article.title, step, comment, _readers(session, step, actor, subject))
 
 
 def _publish(
@@ -103,7 +103,7 @@ def _publish(
         article.confirmed_at = now
         return
     values = {name: getattr(kept, name) for name in articles.TEXT}
-    values["tags"] = tags.spelt(session, values["tags"])
+    values["tags"] = tags.canonical_tags(session, values["tags"])
     articles.show(article, values, status="published", number=kept.number, now=now)
     session.flush()
     articles.index(session, search, article)
@@ -186,7 +186,7 @@ def text_of(session: Session, actor: Actor, article_id: int, number: int) -> dic
     return {**entry, **{name: getattr(kept, name) for name in articles.TEXT}}
 
 
-def notify(session: Session, actor: Actor, told: Told, *, now: datetime) -> None:
+def notify(session: Session, actor: Actor, told: ReviewEvent, *, now: datetime) -> None:
     """Create a notice for each user to notify."""
     session.add_all(
         Notice(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from sqlalchemy import ColumnElement, Select, func, literal, or_, select, union_all
 
-from knowledge_system.domain.search_variants import apart, spelt
+from knowledge_system.domain.search_variants import spelling_variants, split_compounds
 from knowledge_system.models import Article
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def literal_conditions(query: str) -> list[ColumnElement[bool]]:
 
 def matching(index: SearchIndex, bind: Session | Connection, query: str) -> Select[Any]:
     """Select ``document_id`` and ``score`` of the matches; matches of a split compound rank last."""
-    compounds = apart(query)
+    compounds = split_compounds(query)
     if not compounds:
         return index.matching(bind, query)
     asked = ((query, 0), *((text, -2) for text in compounds))
@@ -94,7 +94,7 @@ class PlainSearch:
         found = cast("Select[Any]", select(*columns))
         for word in query.split()[:_MOST_WORDS]:
             texts = (Article.title, Article.summary, Article.body)
-            spellings = spelt(word)
+            spellings = spelling_variants(word)
             found = found.where(
                 or_(*(text.contains(other, autoescape=True) for text in texts for other in spellings))
             )

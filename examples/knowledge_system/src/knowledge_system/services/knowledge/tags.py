@@ -14,12 +14,12 @@ from knowledge_system.services.insert_if_missing import add_missing
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-__all__ = ["kept_spelling", "spelt", "suggestions"]
+__all__ = ["canonical_tags", "select_canonical_tag", "suggestions"]
 
 _MOST_SUGGESTIONS = 12
 
 
-def spelt(session: Session, names: Iterable[str]) -> list[str]:
+def canonical_tags(session: Session, names: Iterable[str]) -> list[str]:
     """Return the tags in their canonical (first used) spelling, without duplicates; new ones are registered."""
     first: dict[str, str] = {}
     for name in names:
@@ -35,7 +35,7 @@ def spelt(session: Session, names: Iterable[str]) -> list[str]:
     return [known[key] for key in first]
 
 
-def kept_spelling(name: str) -> Select[Any]:
+def select_canonical_tag(name: str) -> Select[Any]:
     """Select the canonical spelling of a tag, for a filter."""
     return select(Tag.name).where(Tag.key == key_of(name))
 

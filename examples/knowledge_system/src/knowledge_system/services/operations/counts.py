@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Self
 
 if TYPE_CHECKING:
-    from knowledge_system.services.operations.limited_clients import Whose
+    from knowledge_system.services.operations.limited_clients import LimitedClient
 
 __all__ = ["STEPS", "Counts", "SlowStatement"]
 
@@ -41,7 +41,7 @@ class Counts:
         cache: cache reads by outcome.
         refused: requests rejected by a rate limit, by group.
         near: hits close to a rate limit, by group.
-        whose: hits close to a rate limit, by user and client; see ``Whose``.
+        whose: hits close to a rate limit, by user and client; see ``LimitedClient``.
         alerts: alerts by channel and state.
         sign_ins: sign-in events by outcome.
         sessions: session changes by kind.
@@ -70,7 +70,7 @@ class Counts:
         self.failures += status >= 500
         self.times[min(bisect_left(STEPS, duration_ms), len(STEPS) - 1)] += 1
 
-    def came_near(self, whose: Whose) -> None:
+    def came_near(self, whose: LimitedClient) -> None:
         """Count a hit close to a rate limit; beyond a maximum per minute, new clients are not recorded."""
         self.near[whose.group] += 1
         if whose.text in self.whose or len(self.whose) < _MOST_WHOSE:

@@ -21,7 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from knowledge_system.models import Sample
 from knowledge_system.services.operations.counts import Counts, SlowStatement
-from knowledge_system.services.operations.limited_clients import Whose
+from knowledge_system.services.operations.limited_clients import LimitedClient
 from mks_hardening.events import (
     AlertsCounted,
     CacheRead,
@@ -112,7 +112,7 @@ class Samples(logging.Handler):
                 case RateLimitDecided(allowed=False):
                     self._now().refused[event.group] += 1
                 case RateLimitNear():
-                    self._now().came_near(Whose.of(event.group, event.key))
+                    self._now().came_near(LimitedClient.of(event.group, event.key))
                 case AlertsCounted():
                     self._now().alerts[f"{event.channel} {event.state}"] += event.number
                 case SignInEvent():

@@ -9,7 +9,7 @@ from typing import Final
 
 from flask import request
 
-from knowledge_system.domain.problems import FieldFault, Problem
+from knowledge_system.domain.problems import FieldError, Problem
 from knowledge_system.web import current_request
 
 __all__ = ["digest", "received"]
@@ -30,17 +30,17 @@ def received(*, most: int = 1) -> list[tuple[str, bytes]]:
             and that of ``once``.
         RequestEntityTooLarge: the body exceeds the limit; raised before it is read.
     """
-    limit = current_request.parts().intake.limit
+    limit = current_request.services().intake.limit
     request.max_content_length, request.max_form_parts = limit + _ROOM, _MOST_PARTS
     if request.mimetype != "multipart/form-data":
         raise Problem("unsupported-media-type")
     unknown = sorted({*request.form, *request.files} - {"file", "csrf_token", current_request.ONCE})
-    faults = [FieldFault(name[:40], "unknown") for name in unknown]
+    faults = [FieldError(name[:40], "unknown") for name in unknown]
     given = [file for file in request.files.getlist("file") if file.filename]
     if not given:
-        faults.append(FieldFault("file", "missing"))
+        faults.append(FieldError("file", "missing"))
     if len(given) > most:
-        faults.append(FieldFault("file", "too-many", most))
+        faults.append(FieldError("file", "too-many", most))
     if faults:
         raise Problem("invalid", faults=faults)
     for file in given:  # already read if the request has an idempotency key

@@ -45,14 +45,14 @@ def sent(attachment: Attachment, *, small: bool = False) -> Response:
     if not digest or kind is None:
         raise Problem("not-found")
     try:
-        path = current_request.parts().intake.store.path(digest)
+        path = current_request.services().intake.store.path(digest)
     except FileNotFoundError:
         _log.error("the file of attachment %d is missing in the folder of uploads", attachment.id)
         raise Problem("not-found") from None
     content_type = _THUMBNAIL_TYPE if small else attachment.content_type
     response = (
         _by_nginx(redirect, digest)
-        if (redirect := current_request.parts().settings.uploads.redirect)
+        if (redirect := current_request.services().settings.uploads.redirect)
         else send_file(path, mimetype=content_type, etag=digest, max_age=0)
     )
     response.headers.update(_POWERLESS)

@@ -112,11 +112,11 @@ def end_session() -> Response:
     """End one of the user's sessions."""
     current_request.actor()
     wanted = forms.read(fields.SESSION)["session"]
-    manager, owner = current_request.parts().session_manager, str(current_request.actor().id)
+    manager, owner = current_request.services().session_manager, str(current_request.actor().id)
     if manager is None or wanted not in {item.key for item in manager.sessions(owner)}:
         raise Problem("not-found")
     manager.end(wanted)
-    current_request.parts().trail.note("session.end", owner, actor=owner, which="one")
+    current_request.services().trail.note("session.end", owner, actor=owner, which="one")
     return redirect("/account?done=ended", 303)
 
 
@@ -127,7 +127,7 @@ def end_others() -> Response:
     forms.read({})
     current_request.handle().end_others()
     owner = str(current_request.actor().id)
-    current_request.parts().trail.note("session.end", owner, actor=owner, which="every other")
+    current_request.services().trail.note("session.end", owner, actor=owner, which="every other")
     return redirect("/account?done=others-ended", 303)
 
 
@@ -261,7 +261,7 @@ def disable() -> Response:
 
 def sign_in_page(problem: Problem | None = None) -> str:
     """Render the sign-in form for name and password or a passkey."""
-    settings = current_request.parts().settings
+    settings = current_request.services().settings
     return render_template(
         "sign_in.html",
         reason=_why_ended(request.args.get("reason", "")),
@@ -328,7 +328,7 @@ def factor_page(*, problem: Problem | None = None, confirming: bool = False) -> 
 
 def sessions_of(user_id: str) -> list[dict[str, Any]]:
     """Return a user's browser sessions, for the account page and the administrator's page."""
-    manager = current_request.parts().session_manager
+    manager = current_request.services().session_manager
     current = current_request.handle()
     if manager is None:
         return []

@@ -85,7 +85,7 @@ def inviting(username: str) -> Response:
     """Send another mail with the link to choose a password."""
     current_request.check_limit("admin")
     forms.read({})
-    with current_request.parts().sessions() as session:
+    with current_request.services().sessions() as session:
         found = accounts.member(session, username)
     try:
         credentials.invite(found.username)
@@ -100,7 +100,7 @@ def ending(username: str) -> Response:
     """End one session of a user, or all sessions and API tokens."""
     current_request.check_limit("admin")
     wanted = forms.read(fields.ANY_SESSION)["session"]
-    services = current_request.parts()
+    services = current_request.services()
     with services.sessions() as session:
         accounts.member(session, username)  # 404 if there is no such user
         owner = str(accounts.id_of(session, username))
@@ -122,7 +122,7 @@ def ending(username: str) -> Response:
 def helping() -> Response:
     """Unlock an account, or remove its second factor."""
     current_request.check_limit("admin")
-    services, actor = current_request.parts(), current_request.actor().username
+    services, actor = current_request.services(), current_request.actor().username
     try:
         values = forms.read(fields.FACTOR_HELP)
         with services.sessions() as session:
@@ -146,7 +146,7 @@ def helping() -> Response:
 def audited() -> str:
     """Show the audit log with search and paging; verify its chain on request."""
     asked = forms.query_values(fields.AUDIT)
-    with current_request.parts().sessions() as session:
+    with current_request.services().sessions() as session:
         found = audit.entries(session, query=asked["q"], before=asked["before"] or None)
         fault, missing = _verified(session) if asked["verify"] else (None, None)
     return render_template(
@@ -162,13 +162,13 @@ def audited() -> str:
 
 def _verified(session: Session) -> tuple[int | None, int | None]:
     """Return the ids of the first entry that breaks the chain and of the first stored head that is missing."""
-    file = current_request.parts().settings.audit_heads
+    file = current_request.services().settings.audit_heads
     missing = audit_heads.first_missing(session, file) if file else None
     return audit.first_fault(session), missing.id if missing else None
 
 
 def _account_page(username: str, problem: Problem | None = None) -> str:
-    with current_request.parts().sessions() as session:
+    with current_request.services().sessions() as session:
         found = accounts.member(session, username)
         owner = str(accounts.id_of(session, username))
     return render_template(
@@ -176,7 +176,7 @@ def _account_page(username: str, problem: Problem | None = None) -> str:
         section="admin",
         account=found,
         sessions=sessions_of(owner),
-        programs=len(current_request.parts().tokens.families(owner)),
+        programs=len(current_request.services().tokens.families(owner)),
         **forms.told(problem),
     )
 
@@ -184,7 +184,7 @@ def _account_page(username: str, problem: Problem | None = None) -> str:
 def _page(
     values: dict[str, str], problem: Problem | None = None, *, helped: dict[str, str] | None = None
 ) -> str:
-    with current_request.parts().sessions() as session:
+    with current_request.services().sessions() as session:
         listed = accounts.members(session)
     return render_template(
         "accounts.html",

@@ -15,7 +15,7 @@ from knowledge_system.domain import fields, markdown, page_numbers, permissions,
 from knowledge_system.domain.problems import Problem
 from knowledge_system.services.knowledge import article_queries, articles, following, review
 from knowledge_system.services.knowledge.article_queries import ArticleFilter
-from knowledge_system.services.knowledge.article_reader import MOST, Wanted
+from knowledge_system.services.knowledge.article_reader import MOST, ListQuery
 from knowledge_system.services.knowledge.following import Follow
 from knowledge_system.web import article_changes, current_request, forms
 from knowledge_system.web.pages.review import differing, steps_now
@@ -50,9 +50,9 @@ def home() -> AnyResponse:
 @pages.get("/articles")
 def listing() -> Response:
     """Show the list, filtered or searched."""
-    actor, catalogue = current_request.actor(), current_request.parts().catalogue
+    actor, catalogue = current_request.actor(), current_request.services().catalogue
     values = forms.query_values(fields.LIST_PAGE)
-    asked = Wanted(
+    asked = ListQuery(
         ArticleFilter(*(values[name] for name in ArticleFilter._fields)), values["q"], values["sort"]
     )
     if asked.query:
@@ -64,7 +64,7 @@ def listing() -> Response:
         pages = page_numbers.pages(page["total"], number, size=catalogue.page_size, most=fields.MOST_PAGES)
         return render_template("_rows.html", **told, number=number, pages=pages)
 
-    with current_request.parts().reads() as session:
+    with current_request.services().reads() as session:
         if asked.filter.same_for_everybody:
             rows, from_cache = catalogue.rows(
                 session, asked, after=after, number=number, language=current_request.language(), show=show
@@ -226,7 +226,7 @@ def _left_over(problem: Problem) -> Response:
 
 
 def _read(article_id: int) -> dict[str, Any]:
-    with current_request.parts().sessions() as session:
+    with current_request.services().sessions() as session:
         return article_queries.read(session, current_request.actor(), article_id)
 
 
@@ -235,7 +235,7 @@ def _working(article: dict[str, Any]) -> dict[str, Any]:
     coming = article["next"]
     if coming is None:
         return article
-    with current_request.parts().sessions() as session:
+    with current_request.services().sessions() as session:
         text = review.text_of(session, current_request.actor(), article["id"], coming["revision"])
     return {**article, **{name: text[name] for name in articles.TEXT}, "status": coming["status"]}
 
@@ -249,8 +249,8 @@ def _editable(article_id: int) -> dict[str, Any]:
 
 def _reading(article_id: int, problem: Problem | None = None) -> tuple[str, bool]:
     """Render the page of an article; return it and whether its shared part was cached."""
-    actor, catalogue = current_request.actor(), current_request.parts().catalogue
-    with current_request.parts().reads() as session:
+    actor, catalogue = current_request.actor(), current_request.services().catalogue
+    with current_request.services().reads() as session:
         (article, html, headings), from_cache = catalogue.reading(
             session, actor, article_id, current_request.language()
         )
@@ -288,10 +288,10 @@ def _form(
         current = _working(_read(article_id))
         found = differing(current, _as_read(values), status=current["status"] in permissions.UNFINISHED)
         values = {**values, "revision": current["revision"]}
-    with current_request.parts().reads() as session:
-        sites = list(current_request.parts().catalogue.counts(session).sites)[:100]
+    with current_request.services().reads() as session:
+        sites = list(current_request.services().catalogue.counts(session).sites)[:100]
     choices = workflow.statuses_to_save(
-        current_request.actor(), four_eyes=current_request.parts().settings.four_eyes
+        current_request.actor(), four_eyes=current_request.services().settings.four_eyes
     )
     return render_template(
         "article_form.html",
@@ -303,7 +303,7 @@ def _form(
         current=current,
         differing=found,
         attachments=attachments or [],
-        upload_limit=current_request.parts().intake.limit,
+        upload_limit=current_request.services().intake.limit,
         may_detach=partial(
             permissions.may_detach, current_request.actor(), status="published" if published else "draft"
         ),
@@ -331,7 +331,7 @@ def _followed(session: Session, wanted: ArticleFilter) -> Follow | None:
     return following.followed(session, current_request.actor(), tag=wanted.tag, site=wanted.site)
 
 
-def _list_url(asked: Wanted) -> Callable[..., str]:
+def _list_url(asked: ListQuery) -> Callable[..., str]:
     quoted = cache(quote_plus)  # the query is part of fifty links on a page
 
     # A page links to the same few categories and tags a hundred times.

@@ -29,8 +29,8 @@ def adding(article_id: int) -> AnyResponse:
     """Attach files, all or none."""
     current_request.check_limit("file_upload")
     try:
-        with current_request.parts().sessions() as session:  # before the files are read
-            attaching.check_room(session, current_request.actor(), article_id)
+        with current_request.services().sessions() as session:  # before the files are read
+            attaching.check_can_attach(session, current_request.actor(), article_id)
         files = received(most=_AT_ONCE)
         place = forms.once(lambda: _attached(article_id, files), content=digest(files))
     except Problem as problem:
@@ -69,6 +69,6 @@ def thumbnail(attachment_id: int) -> Response:
 
 
 def _sent(attachment_id: int, *, small: bool = False) -> Response:
-    with current_request.parts().sessions() as session:
+    with current_request.services().sessions() as session:
         found = attaching.find(session, current_request.actor(), attachment_id)
     return sent(found, small=small)

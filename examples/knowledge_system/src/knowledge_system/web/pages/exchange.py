@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Final
 from flask import Blueprint, Response, redirect, render_template, request
 
 from knowledge_system.domain import fields, page_numbers, permissions
-from knowledge_system.domain.files.bundle import packed
-from knowledge_system.domain.problems import FieldFault, Problem
+from knowledge_system.domain.files.bundle import write_zip
+from knowledge_system.domain.problems import FieldError, Problem
 from knowledge_system.services import exchange
 from knowledge_system.services.knowledge.article_queries import ArticleFilter
-from knowledge_system.services.knowledge.article_reader import MOST, Wanted
+from knowledge_system.services.knowledge.article_reader import MOST, ListQuery
 from knowledge_system.web import article_changes, current_request, forms
 from knowledge_system.web.files.receiving import digest, received
 
@@ -51,15 +51,15 @@ def exporting() -> Response:
 def _ids(asked: dict[str, Any]) -> list[int]:
     picked = _picked(asked)
     if len(picked) > fields.MOST_PICKED:
-        raise Problem("invalid", faults=[FieldFault("picked", "too-many", fields.MOST_PICKED)])
+        raise Problem("invalid", faults=[FieldError("picked", "too-many", fields.MOST_PICKED)])
     if picked:
         return picked
     if asked["picked"]:
-        raise Problem("invalid", faults=[FieldFault("picked", "nothing-picked")])
+        raise Problem("invalid", faults=[FieldError("picked", "nothing-picked")])
     if asked["q"]:
         current_request.check_limit("search")
     most, part = exchange.MOST_ARTICLES, asked["part"]
-    found = current_request.parts().catalogue.ids
+    found = current_request.services().catalogue.ids
     if part:
         return found(current_request.actor(), _wanted(asked), most=most, skip=(part - 1) * most)
     return found(current_request.actor(), _wanted(asked), most=most + 1)
@@ -71,12 +71,14 @@ def _picked(asked: dict[str, Any]) -> list[int]:
     return sorted({int(each) for each in (*_ID.findall(asked["ids"]), *here_picked)})
 
 
-def _wanted(asked: dict[str, Any]) -> Wanted:
-    return Wanted(ArticleFilter(*(asked[name] for name in ArticleFilter._fields)), asked["q"], asked["sort"])
+def _wanted(asked: dict[str, Any]) -> ListQuery:
+    return ListQuery(
+        ArticleFilter(*(asked[name] for name in ArticleFilter._fields)), asked["q"], asked["sort"]
+    )
 
 
 def _choice(asked: dict[str, Any], problem: Problem | None = None) -> str:
-    parts = current_request.parts()
+    parts = current_request.services()
     if asked["q"]:
         current_request.check_limit("search")
     with parts.reads() as session:
@@ -110,10 +112,10 @@ def _choice(asked: dict[str, Any], problem: Problem | None = None) -> str:
 
 def _zip(ids: list[int]) -> Response:
     """Stream the zip file while it is created, so that it needs neither memory nor disk space of its size."""
-    parts, actor = current_request.parts(), current_request.actor()
+    parts, actor = current_request.services(), current_request.actor()
     with parts.reads() as session:
         chosen = exchange.selected(session, actor, ids)
-    pieces = packed(exchange.entries(parts.reads, actor, chosen, store=parts.intake.store))
+    pieces = write_zip(exchange.entries(parts.reads, actor, chosen, store=parts.intake.store))
     moment = datetime.fromtimestamp(parts.clock.time(), permissions.JST)
     response = Response(pieces, mimetype="application/zip")
     response.headers["Content-Disposition"] = f'attachment; filename="knowledge-{moment:%Y%m%d-%H%M}.zip"'
@@ -148,7 +150,7 @@ def _form(problem: Problem | None = None) -> str:
     return render_template(
         "import.html",
         section="articles",
-        limit=current_request.parts().intake.limit,
+        limit=current_request.services().intake.limit,
         limits=exchange.LIMITS,
         most=exchange.MOST_ARTICLES,
         most_pixels=exchange.MOST_PIXELS // 1_000_000,

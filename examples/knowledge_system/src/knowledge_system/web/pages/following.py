@@ -23,7 +23,7 @@ pages = Blueprint("following", __name__)
 @pages.get("/favourites")
 def favourites() -> Response:
     """Show the user's favourites and subscriptions."""
-    with current_request.parts().sessions() as session:
+    with current_request.services().sessions() as session:
         kept = following.favourites(session, current_request.actor())
         watched = following.watches(session, current_request.actor())
     return forms.private(
@@ -53,8 +53,8 @@ def watching() -> AnyResponse:
 @pages.get("/sites")
 def sites() -> str:
     """List the sites that have published articles."""
-    with current_request.parts().reads() as session:
-        counted = current_request.parts().catalogue.counts(session).sites
+    with current_request.services().reads() as session:
+        counted = current_request.services().catalogue.counts(session).sites
     return render_template("sites.html", section="sites", sites=counted)
 
 
@@ -64,7 +64,7 @@ def site() -> str | AnyResponse:
     name = forms.query_values(fields.SITE)["name"]
     if not name:
         return redirect("/sites", 303)
-    with current_request.parts().sessions() as session:
+    with current_request.services().sessions() as session:
         shown = following.site_page(session, name)
         follow = following.followed(session, current_request.actor(), site=name)
     path = f"/site?{urlencode({'name': name})}"

@@ -10,10 +10,10 @@ from flask import Blueprint, render_template
 from markupsafe import Markup
 
 from knowledge_system.domain import fields, permissions
-from knowledge_system.domain.svg_plots import Plot, drawn
+from knowledge_system.domain.svg_plots import Plot, render_svg
 from knowledge_system.services.identity import accounts
 from knowledge_system.services.operations.backups import newest_backup
-from knowledge_system.services.operations.limited_clients import Whose
+from knowledge_system.services.operations.limited_clients import LimitedClient
 from knowledge_system.services.operations.overview import Overview, overview, plan_of
 from knowledge_system.web import current_request, forms
 
@@ -45,7 +45,7 @@ class Shown(NamedTuple):
 @current_request.administrators_only
 def looking() -> Response:
     """Show the metrics of the last hours."""
-    services, now = current_request.parts(), current_request.now()
+    services, now = current_request.services(), current_request.now()
     hours = int(forms.query_values(fields.OPERATIONS)["hours"])
     services.samples.write()  # includes the current minute of this process
     seen = overview(
@@ -83,8 +83,8 @@ class Close(NamedTuple):
 
 def _close(total: Counts) -> list[Close]:
     """Return the most frequent first; the name of a deleted account is empty."""
-    found = [(Whose.from_text(text), number) for text, number in total.whose.most_common(_MOST_CLOSE)]
-    with current_request.parts().sessions() as session:
+    found = [(LimitedClient.from_text(text), number) for text, number in total.whose.most_common(_MOST_CLOSE)]
+    with current_request.services().sessions() as session:
         known = accounts.names(session, (int(whose.user) for whose, _ in found if whose.user))
     return [
         Close(whose.group, known.get(int(whose.user or 0), ""), whose.client, number)
@@ -154,7 +154,7 @@ def _shown(
         for moment, value in zip(seen.moments, values, strict=True)
         if value is not None and (value or not bars)
     ]
-    return Shown(title, unit, Markup(drawn(plot)), words, rows[::-1])  # noqa: S704 - every text in it is escaped
+    return Shown(title, unit, Markup(render_svg(plot)), words, rows[::-1])  # noqa: S704 - every text in it is escaped
 
 
 def _number(value: float | None, unit: str) -> str:

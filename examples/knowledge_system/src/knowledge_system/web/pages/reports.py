@@ -55,7 +55,7 @@ def asking() -> AnyResponse:
 def following(report_id: str) -> str:
     """Show the progress of a report, and the download link when it is finished."""
     actor, status = _mine(report_id)
-    with current_request.parts().sessions() as session:
+    with current_request.services().sessions() as session:
         report = reports.find(session, report_id, owner_id=actor.id, now=current_request.now())
     return render_template(
         "report.html",
@@ -82,11 +82,11 @@ def downloading(report_id: str) -> Response:
     actor, _ = _mine(report_id)
     asked = forms.query_values(fields.REPORT_LINK, strict=True)
     link = Link(report_id, actor.id, asked["until"])
-    if not link.is_signed(current_request.parts().link_keys, asked["signature"]):
+    if not link.is_signed(current_request.services().link_keys, asked["signature"]):
         raise Problem("not-found")
     if link.until < current_request.now().timestamp():
         raise Problem("link-expired")
-    with current_request.parts().sessions() as session:
+    with current_request.services().sessions() as session:
         report = reports.find(session, report_id, owner_id=actor.id, now=current_request.now())
         if report is None:
             raise Problem("not-found")
@@ -115,13 +115,13 @@ def _mine(report_id: str) -> tuple[Actor, TaskStatus]:
 
 def _link(report_id: str, actor: Actor) -> str:
     until = int(current_request.now().timestamp()) + _LINK_SECONDS
-    signed = reports.signature(current_request.parts().link_keys[0], Link(report_id, actor.id, until))
+    signed = reports.signature(current_request.services().link_keys[0], Link(report_id, actor.id, until))
     return f"/reports/{report_id}/file?until={until}&signature={signed}"
 
 
 def _page(values: dict[str, str], problem: Problem | None = None) -> str:
     actor, background = current_request.actor(), current_request.background()
-    with current_request.parts().sessions() as session:
+    with current_request.services().sessions() as session:
         ready = reports.kept(session, owner_id=actor.id, now=current_request.now())
         months, sites = reports.months(session, now=current_request.now()), reports.sites(session)
     return render_template(

@@ -82,8 +82,8 @@ def _stepped(article_id: int, values: dict[str, Any]) -> str:
 @pages.get("/articles/<int:article_id>/history")
 def history(article_id: int) -> str:
     """Show all revisions and the workflow steps."""
-    with current_request.parts().sessions() as session:
-        article = current_request.parts().catalogue.article(current_request.actor(), article_id)
+    with current_request.services().sessions() as session:
+        article = current_request.services().catalogue.article(current_request.actor(), article_id)
         taken = review.steps(session, article_id) if article["editable"] else []
     return render_template("history.html", section="articles", article=article, steps=taken)
 
@@ -111,7 +111,7 @@ def _restored(article_id: int, number: int, on: int) -> str:
 @pages.get("/reviews")
 def queue() -> str:
     """Show the review queue."""
-    with current_request.parts().sessions() as session:
+    with current_request.services().sessions() as session:
         waiting = review.queue(session, current_request.actor())
     return render_template("reviews.html", section="reviews", waiting=waiting)
 
@@ -122,7 +122,7 @@ def overdue() -> str:
     actor = current_request.actor()
     if not permissions.may_write(actor):
         raise Problem("forbidden")
-    with current_request.parts().sessions() as session:
+    with current_request.services().sessions() as session:
         found = upkeep.overdue(session, actor, now=current_request.now())
     return render_template("overdue.html", section="reviews", overdue=found)
 
@@ -130,7 +130,7 @@ def overdue() -> str:
 @pages.get("/notices")
 def noticed() -> Response:
     """Show the user's notices."""
-    with current_request.parts().sessions() as session:
+    with current_request.services().sessions() as session:
         found = review.notices(session, current_request.actor())
     response = make_response(render_template("notices.html", section="notices", notices=found))
     response.headers["Cache-Control"] = "no-store"
@@ -148,14 +148,14 @@ def read_all() -> AnyResponse:
 
 def _revision_page(article_id: int, number: int | None, problem: Problem | None = None) -> str:
     actor = current_request.actor()
-    article = current_request.parts().catalogue.article(actor, article_id)
+    article = current_request.services().catalogue.article(actor, article_id)
     if number is None:
         number = article["next"]["revision"] if article["next"] else article["shown_revision"]
     older = [entry["revision"] for entry in article["history"] if entry["revision"] < number]
     if article["next"] and number == article["next"]["revision"]:
         older = [article["shown_revision"]]  # the reviewer decides on the difference from the published text
     before = None
-    with current_request.parts().sessions() as session:
+    with current_request.services().sessions() as session:
         shown = review.text_of(session, actor, article_id, number)
         if older:
             try:
@@ -185,5 +185,5 @@ def steps_now(article: Mapping[str, Any], number: int) -> dict[str, Any]:
     ):
         return {}
     return workflow.steps_for(
-        current_request.actor(), article["subject"], four_eyes=current_request.parts().settings.four_eyes
+        current_request.actor(), article["subject"], four_eyes=current_request.services().settings.four_eyes
     )

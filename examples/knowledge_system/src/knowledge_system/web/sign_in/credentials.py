@@ -37,9 +37,9 @@ def change_password(password: str, new_password: str) -> None:
     session = current_request.handle()
     result = _changes().change_password(session, password, new_password, client=client())
     if not result:
-        raise sign_in_results.refused_change(result)
+        raise sign_in_results.change_problem(result)
     if "session" in g and session.reference:
-        current_request.parts().tokens.keep_after_new_password(session.reference)
+        current_request.services().tokens.keep_after_new_password(session.reference)
 
 
 def request_reset(username: str) -> None:
@@ -50,7 +50,7 @@ def request_reset(username: str) -> None:
     """
     result = _changes().request_reset(username, client=client())
     if not result:
-        raise sign_in_results.refused_change(result)
+        raise sign_in_results.change_problem(result)
 
 
 def reset_password(token: str, new_password: str) -> None:
@@ -63,7 +63,7 @@ def reset_password(token: str, new_password: str) -> None:
     if result.state == "expired":
         raise Problem("token-refused")
     if not result:
-        raise sign_in_results.refused_change(result)
+        raise sign_in_results.change_problem(result)
 
 
 def request_email_change(email: str) -> None:
@@ -75,7 +75,7 @@ def request_email_change(email: str) -> None:
     current_request.actor()
     result = _changes().request_email_change(current_request.handle(), email, client=client())
     if not result:
-        raise sign_in_results.refused_change(result)
+        raise sign_in_results.change_problem(result)
 
 
 def confirm_email(token: str) -> None:
@@ -90,9 +90,11 @@ def confirm_email(token: str) -> None:
 
 def can_invite() -> bool:
     """Whether an invitation can be mailed."""
-    background = current_request.parts().background
+    background = current_request.services().background
     return (
-        current_request.parts().invitations is not None and background is not None and background.sends_mail
+        current_request.services().invitations is not None
+        and background is not None
+        and background.sends_mail
     )
 
 
@@ -102,16 +104,16 @@ def invite(username: str) -> None:
     Raises:
         Problem: ``rate-limited``, or ``unavailable`` if mail is disabled.
     """
-    invitations = current_request.parts().invitations
+    invitations = current_request.services().invitations
     if invitations is None or not can_invite():
         raise Problem("unavailable")
     result = invitations.request_reset(username, client=client())
     if not result:
-        raise sign_in_results.refused_change(result)
+        raise sign_in_results.change_problem(result)
 
 
 def _changes() -> CredentialChanges:
-    found = current_request.parts().changes
+    found = current_request.services().changes
     if found is None:
         raise Problem("unavailable")
     return found

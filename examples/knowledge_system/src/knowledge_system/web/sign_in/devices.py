@@ -16,7 +16,7 @@ __all__ = ["own_devices", "revoke", "revoke_all"]
 
 def own_devices() -> tuple[SignInDevice, ...]:
     """Return the user's remembered devices, latest first; that of this browser is marked ``current``."""
-    return current_request.parts().sign_in.devices(
+    return current_request.services().sign_in.devices(
         str(current_request.actor().id), token=cookies.kept(cookies.DEVICE)
     )
 
@@ -29,11 +29,11 @@ def revoke(device_id: str) -> None:
     """
     owner = _confirmed()
     current = any(device.current for device in own_devices() if device.id == device_id)
-    if not current_request.parts().sign_in.revoke_device(owner, device_id):
+    if not current_request.services().sign_in.revoke_device(owner, device_id):
         raise Problem("not-found")
     if current:
         cookies.forget(cookies.DEVICE)
-    current_request.parts().trail.note("device.revoke", owner, actor=owner, which="one")
+    current_request.services().trail.note("device.revoke", owner, actor=owner, which="one")
 
 
 def revoke_all() -> None:
@@ -44,11 +44,11 @@ def revoke_all() -> None:
     """
     owner = _confirmed()
     cookies.forget(cookies.DEVICE)
-    if current_request.parts().sign_in.forget_devices(owner):
-        current_request.parts().trail.note("device.revoke", owner, actor=owner, which="every one")
+    if current_request.services().sign_in.forget_devices(owner):
+        current_request.services().trail.note("device.revoke", owner, actor=owner, which="every one")
 
 
 def _confirmed() -> str:
-    if not current_request.parts().sign_in.confirmed_within(current_request.handle(), FRESH_SECONDS):
+    if not current_request.services().sign_in.confirmed_within(current_request.handle(), FRESH_SECONDS):
         raise Problem("confirmation-required")
     return str(current_request.actor().id)

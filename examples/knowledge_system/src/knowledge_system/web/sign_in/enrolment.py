@@ -41,4 +41,4 @@ def forget() -> None:
 
 
 def _box() -> SecretBox:
-    return SecretBox(current_request.parts().settings.hardening.security.secret_keys)
+    return SecretBox(current_request.services().settings.hardening.security.secret_keys)

@@ -42,7 +42,7 @@ def two_factor() -> TwoFactorManager:
     Raises:
         Problem: ``unavailable`` if second factors are disabled.
     """
-    found = current_request.parts().two_factor
+    found = current_request.services().two_factor
     if found is None:
         raise Problem("unavailable")
     return found
@@ -50,13 +50,13 @@ def two_factor() -> TwoFactorManager:
 
 def status() -> TwoFactorStatus | None:
     """Return the user's second-factor status; ``None`` if second factors are disabled."""
-    manager = current_request.parts().two_factor
+    manager = current_request.services().two_factor
     return manager.status(str(current_request.actor().id)) if manager else None
 
 
 def lacks_factor(actor: Actor) -> bool:
     """Whether the user's role requires a second factor that is not set up."""
-    services = current_request.parts()
+    services = current_request.services()
     if services.two_factor is None or actor.role not in services.settings.second_factor_roles:
         return False
     # A second factor used in this session proves that there is one, without a query.
@@ -78,7 +78,7 @@ def enrol(proof: str = "") -> Enrolment:
     manager = two_factor()
     if manager.status(str(actor.id)).totp:
         raise Problem("already-enabled")
-    if not current_request.parts().sign_in.confirmed_within(current_request.handle(), FRESH_SECONDS):
+    if not current_request.services().sign_in.confirmed_within(current_request.handle(), FRESH_SECONDS):
         raise Problem("confirmation-required")
     client = client_key(current_request.address())
     return accepted(
@@ -102,7 +102,7 @@ def confirm_enrolment(code: str) -> RecoveryCodes:
         if error.reason in {"no_enrolment", "expired"}:
             enrolled = manager.status(str(actor.id)).totp
             raise Problem("already-enabled" if enrolled else "enrolment-missing") from error
-        raise sign_in_results.refused_code(
+        raise sign_in_results.code_problem(
             locked=error.reason == "locked", retry_after=error.retry_after, code="enrolment-refused"
         ) from error
     rights_changed()

@@ -42,7 +42,7 @@ def passkeys() -> Passkeys:
     Raises:
         Problem: ``unavailable`` if passkeys are disabled.
     """
-    found = current_request.parts().passkeys
+    found = current_request.services().passkeys
     if found is None:
         raise Problem("unavailable")
     return found
@@ -55,7 +55,7 @@ def ask_for_new_passkey(proof: str) -> PasskeyOptions:
         Problem: ``confirmation-required``; ``bad-proof`` if a factor is enabled and the code is wrong.
     """
     actor = current_request.actor()
-    if not current_request.parts().sign_in.confirmed_within(current_request.handle(), FRESH_SECONDS):
+    if not current_request.services().sign_in.confirmed_within(current_request.handle(), FRESH_SECONDS):
         raise Problem("confirmation-required")
     return accepted(
         lambda: passkeys().begin_registration(
@@ -98,7 +98,7 @@ def remove_passkey(passkey_id: str, proof: str) -> None:
 
 def own_passkeys() -> Sequence[Passkey]:
     """Return the user's passkeys; empty if passkeys are disabled."""
-    found = current_request.parts().passkeys
+    found = current_request.services().passkeys
     return found.list(str(current_request.actor().id)) if found else ()
 
 
@@ -123,7 +123,7 @@ def ask_for_passkey() -> PasskeyOptions:
         Problem: ``sign-in-required`` if no password was given before, ``not-enabled`` without a passkey.
     """
     challenge = cookies.kept(cookies.CHALLENGE)
-    owner = current_request.parts().sign_in.challenged_user(
+    owner = current_request.services().sign_in.challenged_user(
         challenge, client=client(), session=current_request.handle()
     )
     if challenge is None or owner is None:

@@ -42,7 +42,7 @@ def rights_changed() -> None:
     session, person = current_request.handle(), str(current_request.actor().id)
     session.rotate()
     session.end_others()
-    services = current_request.parts()
+    services = current_request.services()
     services.tokens.end_user(person, but=session.reference if "session" in g else "")
     needed = current_request.actor().role in services.settings.second_factor_roles
     if needed and services.two_factor is not None and not services.two_factor.status(person).enabled:
@@ -63,6 +63,6 @@ def accepted(change: Callable[[], R]) -> R:
     try:
         return change()
     except InvalidCodeError as error:
-        raise sign_in_results.refused_code(
+        raise sign_in_results.code_problem(
             locked=error.reason == "locked", retry_after=error.retry_after, code="bad-proof"
         ) from error

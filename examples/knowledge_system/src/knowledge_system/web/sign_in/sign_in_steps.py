@@ -36,7 +36,7 @@ def begin(username: str, password: str, *, recovery_code: str = "", remember: bo
     Raises:
         Problem: ``bad-credentials``, ``rate-limited``.
     """
-    step = current_request.parts().sign_in.password(
+    step = current_request.services().sign_in.password(
         username,
         password,
         client=client(),
@@ -60,7 +60,7 @@ def begin_without_cookies(
     Raises:
         Problem: ``bad-credentials``, ``rate-limited``.
     """
-    step = current_request.parts().sign_in.password(
+    step = current_request.services().sign_in.password(
         username,
         password,
         client=client(),
@@ -80,7 +80,7 @@ def finish_without_cookies(session: SignInSession, challenge: str, code: str) ->
         Problem: ``sign-in-required`` if the challenge is invalid or expired, ``bad-code``, ``code-locked``,
             ``rate-limited``.
     """
-    step = current_request.parts().sign_in.second_factor(
+    step = current_request.services().sign_in.second_factor(
         challenge, code, client=client(), session=session, data=session_data()
     )
     if not step:
@@ -104,7 +104,7 @@ def finish(code: str, *, answer: str = "") -> VerificationResult:
     """
     challenge = cookies.kept(cookies.CHALLENGE)
     given = PasskeyAssertion(answer, session=challenge or "") if answer else code
-    step = current_request.parts().sign_in.second_factor(
+    step = current_request.services().sign_in.second_factor(
         challenge, given, client=client(), session=current_request.handle(), data=session_data()
     )
     if step or step.state == "expired":
@@ -123,7 +123,7 @@ def confirm(proof: str) -> None:
     """
     current_request.actor()
     factor = status()
-    door = current_request.parts().sign_in
+    door = current_request.services().sign_in
     check = door.confirm_factor if factor and factor.enabled else door.confirm_password
     _raise_unless(check(current_request.handle(), proof, client=client()))
 
@@ -134,7 +134,7 @@ def sign_out() -> None:
     if session.alive:
         owner = str(session.user_id)
         session.end()
-        current_request.parts().trail.note("sign-in.out", owner, actor=owner)
+        current_request.services().trail.note("sign-in.out", owner, actor=owner)
 
 
 def begin_with_passkey(answer: str) -> None:
@@ -145,7 +145,7 @@ def begin_with_passkey(answer: str) -> None:
     """
     browser = cookies.kept(cookies.PASSKEY) or ""
     outcome = passkeys().finish_sign_in(answer, session=browser, client=client_key(current_request.address()))
-    step = current_request.parts().sign_in.alone(
+    step = current_request.services().sign_in.alone(
         outcome, client=client(), session=current_request.handle(), data=session_data()
     )
     if not step:
