@@ -35,13 +35,13 @@ def function_name(function: Callable[..., object], *, key_prefix: str) -> str:
         own = wrapped
     # A bound method looks like its function, but its object is no argument and would not be part of the key.
     if isinstance(own, MethodType):
-        raise _nameless(f"{own.__qualname__} is bound to an object, which is not part of the key")
+        raise _unidentifiable_error(f"{own.__qualname__} is bound to an object, which is not part of the key")
     name, code = getattr(own, "__qualname__", None), getattr(own, "__code__", None)
     if not isinstance(name, str) or not isinstance(code, CodeType):
-        raise _nameless(f"a {type(function).__name__} has no name of its own")
+        raise _unidentifiable_error(f"a {type(function).__name__} has no name of its own")
     # Two lambdas in one line would share their results.
     if name.endswith("<lambda>"):
-        raise _nameless(
+        raise _unidentifiable_error(
             f"the lambda in line {code.co_firstlineno} of {own.__module__} has no name of its own"
         )
     _check_captured(own, None)
@@ -61,14 +61,14 @@ def _check_captured(function: Callable[..., object], wrapped: object) -> None:
     captured = [
         name
         for name, cell in zip(names, cells, strict=True)
-        if not _is_harmless(function, name, cell, wrapped)
+        if not _is_allowed_capture(function, name, cell, wrapped)
     ]
     if captured:
         what = f"{function.__module__}.{getattr(function, '__qualname__', type(function).__name__)}"
-        raise _nameless(f"{what} captures {', '.join(captured)}, which is not part of the key")
+        raise _unidentifiable_error(f"{what} captures {', '.join(captured)}, which is not part of the key")
 
 
-def _is_harmless(function: Callable[..., object], name: str, cell: CellType, wrapped: object) -> bool:
+def _is_allowed_capture(function: Callable[..., object], name: str, cell: CellType, wrapped: object) -> bool:
     if name == "__class__":  # used by super(): the class is part of the name
         return True
     try:
@@ -77,7 +77,7 @@ def _is_harmless(function: Callable[..., object], name: str, cell: CellType, wra
         return name == getattr(function, "__name__", None)
 
 
-def _nameless(why: str) -> ConfigurationError:
+def _unidentifiable_error(why: str) -> ConfigurationError:
     return ConfigurationError(f"{why}; give key_prefix", parameter="key_prefix")
 
 

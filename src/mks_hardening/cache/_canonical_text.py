@@ -16,7 +16,7 @@ from uuid import UUID
 
 from mks_hardening.cache.key_error import CacheKeyError
 
-__all__ = ["canonical", "digest", "kind_of"]
+__all__ = ["canonical", "digest", "exact_type"]
 
 _SCALARS: Final = frozenset({str, int, bool, float, bytes, type(None)})
 _BY_STR: Final = frozenset({Decimal, UUID, date, timedelta})
@@ -42,13 +42,13 @@ def digest(text: str) -> str:
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=20).hexdigest()
 
 
-def kind_of(value: object) -> Any:
+def exact_type(value: object) -> Any:
     """Return the exact type, as ``Any`` so that type checkers do not narrow it."""
     return type(value)
 
 
 def _text(value: Any, depth: int) -> str:
-    kind = kind_of(value)
+    kind = exact_type(value)
     # Compare exact types only: a subclass of str may have its own repr, and True would equal 1.
     if kind in _SCALARS:
         return repr(value)
@@ -79,7 +79,7 @@ def _joined(values: Any, depth: int) -> str:
 
 
 def _object_text(value: Any, depth: int) -> str:
-    kind = kind_of(value)
+    kind = exact_type(value)
     own = getattr(kind, "__cache_key__", None)
     if own is not None:
         return f"{_type_name(kind)}<{_text(own(value), depth - 1)}>"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-__all__ = ["LONGEST_ELSEWHERE", "CacheEntry", "ComputeLease"]
+__all__ = ["MAX_DEFERRED_LEASE", "CacheEntry", "ComputeLease"]
 
-LONGEST_ELSEWHERE: Final = 30.0
+MAX_DEFERRED_LEASE: Final = 30.0
 """Maximum seconds between ``begin`` and ``finish``: a body that is read slowly must not hold the lease for ever."""
 
 

@@ -11,7 +11,7 @@ from mks_hardening.cache._counters import CacheCounters
 from mks_hardening.cache._entry import CacheEntry, ComputeLease
 from mks_hardening.cache._entry_options import check_key, check_tags, check_ttl, jittered
 from mks_hardening.cache._store import CacheStore
-from mks_hardening.cache.compute._get_or_compute import Computation
+from mks_hardening.cache.compute._get_or_compute import ValueComputer
 from mks_hardening.exceptions import EncodeError
 from mks_hardening.protocols import Clock
 
@@ -24,7 +24,7 @@ class CacheOperations:
     def __init__(
         self,
         store: CacheStore,
-        computing: Computation,
+        computing: ValueComputer,
         counters: CacheCounters,
         *,
         default_ttl: float,

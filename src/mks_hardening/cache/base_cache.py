@@ -18,7 +18,7 @@ from mks_hardening.cache._entry import ComputeLease
 from mks_hardening.cache._entry_options import check_tags, check_ttl
 from mks_hardening.cache._operations import CacheOperations
 from mks_hardening.cache._store import CacheStore
-from mks_hardening.cache.compute._get_or_compute import Computation, ComputeOptions
+from mks_hardening.cache.compute._get_or_compute import ComputeOptions, ValueComputer
 from mks_hardening.cache.stats import CacheStats
 from mks_hardening.protocols import Clock
 
@@ -54,7 +54,7 @@ class BaseCache(Closing):
         self.compute_wait: float = seconds(compute_wait, parameter="compute_wait")
         self.clock: Clock = given_clock(clock)
         self._counters = CacheCounters(self.namespace)
-        self._computing = Computation(store, self._counters, jitter=self.jitter, clock=clock)
+        self._computing = ValueComputer(store, self._counters, jitter=self.jitter, clock=clock)
         self._operations = CacheOperations(
             store,
             self._computing,

@@ -12,7 +12,7 @@ from mks_hardening._core.checks import text_of
 from mks_hardening._core.durations import seconds
 from mks_hardening._core.missing import MISSING
 from mks_hardening.cache._call_keys import call_normalizer, function_name
-from mks_hardening.cache._canonical_text import canonical, digest, kind_of
+from mks_hardening.cache._canonical_text import canonical, digest, exact_type
 from mks_hardening.cache._entry_options import check_tags
 from mks_hardening.cache.base_cache import BaseCache
 from mks_hardening.exceptions import ConfigurationError
@@ -261,7 +261,7 @@ def _in_a_tuple(key_func: Callable[P, object]) -> Callable[P, tuple[object, ...]
     def arguments(*args: P.args, **kwargs: P.kwargs) -> tuple[object, ...]:
         named = key_func(*args, **kwargs)
         # A tuple counts as the arguments and a list as one argument, so that they never share a key.
-        return cast("tuple[object, ...]", named) if kind_of(named) is tuple else (named,)
+        return cast("tuple[object, ...]", named) if exact_type(named) is tuple else (named,)
 
     return arguments
 

@@ -17,12 +17,12 @@ from mks_hardening.exceptions import BackendUnavailableError
 if TYPE_CHECKING:
     from mks_hardening.protocols import Clock, RedisLike
 
-__all__ = ["RedisBacked"]
+__all__ = ["RedisStoreBase"]
 
 _logger: Final = logging.getLogger("mks_hardening.security")
 
 
-class RedisBacked(Closing):
+class RedisStoreBase(Closing):
     """A store with a Redis client, a key prefix and a ``close`` method.
 
     Args:

@@ -70,7 +70,7 @@ class SecretBox:
         self._ciphers: dict[str, AESGCM] = {
             # Every ciphertext contains an id derived from its key, which reveals nothing about the key. The
             # encryption key is another derivation, so that a key that is also used elsewhere stays separate.
-            _derived(material, b"id")[:6].hex(): AESGCM(_derived(material, b"encryption"))
+            _derive_key(material, b"id")[:6].hex(): AESGCM(_derive_key(material, b"encryption"))
             for material in materials
         }
         self._primary = next(iter(self._ciphers))
@@ -103,7 +103,7 @@ class SecretBox:
         """
         from cryptography.exceptions import InvalidTag
 
-        key_id, sealed = _parsed(ciphertext)
+        key_id, sealed = _parse_ciphertext(ciphertext)
         # Looked up instead of trying all keys: an error names the missing key instead of reporting damage.
         cipher = self._ciphers.get(key_id)
         if cipher is None:
@@ -124,7 +124,7 @@ class SecretBox:
         Raises:
             DecodeError: not a ciphertext of a ``SecretBox``.
         """
-        return _parsed(ciphertext)[0] != self._primary
+        return _parse_ciphertext(ciphertext)[0] != self._primary
 
     def __repr__(self) -> str:
         return f"SecretBox(primary={self._primary}, keys={len(self._ciphers)})"
@@ -141,7 +141,7 @@ def _key_bytes(key: object) -> bytes:
     return material
 
 
-def _derived(material: bytes, use: bytes) -> bytes:
+def _derive_key(material: bytes, use: bytes) -> bytes:
     return hmac.digest(material, b"mks_hardening.secret_box." + use, "sha256")
 
 
@@ -153,7 +153,7 @@ def _associated_data(key_id: str, user_id: str, purpose: str) -> bytes:
     return b"".join(len(part).to_bytes(4, "big") + part for part in encoded)
 
 
-def _parsed(ciphertext: str) -> tuple[str, bytes]:
+def _parse_ciphertext(ciphertext: str) -> tuple[str, bytes]:
     version, _, rest = text_of(ciphertext, parameter="ciphertext").partition(".")
     key_id, _, body = rest.partition(".")
     if version != _VERSION:

@@ -20,7 +20,7 @@ from mks_hardening.cache._entry_options import jittered
 from mks_hardening.cache.backends._key_glob import glob_pattern
 from mks_hardening.cache.backends._redis_keys import RedisKeys
 from mks_hardening.cache.backends._stored_bytes import Envelope
-from mks_hardening.cache.response_cache._cacheable_requests import answer_key, variant_of
+from mks_hardening.cache.response_cache._cacheable_requests import response_key, variant_of
 from mks_hardening.cache.response_cache._http_rules import directives, is_not_modified, lifetime
 from mks_hardening.exceptions import DecodeError
 
@@ -255,7 +255,7 @@ def test_variants_differ_exactly_when_a_named_field_does(one: dict[str, str], ot
 def test_path_and_query_cannot_shift_into_each_other(one: tuple[str, str], other: tuple[str, str]) -> None:
     rule = CacheRule("/*", ttl=1)
     keys = [
-        answer_key({"PATH_INFO": path, "QUERY_STRING": query, "HTTP_HOST": "h"}, rule, None)
+        response_key({"PATH_INFO": path, "QUERY_STRING": query, "HTTP_HOST": "h"}, rule, None)
         for path, query in (one, other)
     ]
     assert (keys[0] == keys[1]) == (one == other)

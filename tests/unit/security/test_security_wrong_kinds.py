@@ -125,7 +125,7 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cheap = security.PasswordHasher(scheme="scrypt")
     cheap._scheme = Scrypt(method="scrypt:16:1:1", nobody="scrypt:16:1:1$salt$00")
     cheap._expected = (cheap._scheme,)
-    monkeypatch.setattr(hashing, "_made", lambda: cheap)
+    monkeypatch.setattr(hashing, "_create_hasher", lambda: cheap)
 
 
 @pytest.mark.usefixtures("_here")

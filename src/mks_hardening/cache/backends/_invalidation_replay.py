@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 from mks_hardening._core.operations import Op, run
 from mks_hardening._core.process.interval_thread import IntervalThread
 from mks_hardening.cache._entry import CacheEntry
-from mks_hardening.cache.backends._pending_invalidations import PendingInvalidation, PendingInvalidations
+from mks_hardening.cache.backends._pending_invalidations import PendingInvalidations, PendingSnapshot
 from mks_hardening.exceptions import BackendUnavailableError
 
 __all__ = ["InvalidationReplay"]
@@ -130,7 +130,7 @@ class InvalidationReplay:
             _logger.warning("Redis has been told of the invalidations of %r that waited", self._namespace)
         return False
 
-    def _tell(self, debt: PendingInvalidation) -> Op[None]:
+    def _tell(self, debt: PendingSnapshot) -> Op[None]:
         yield from self._keys([*debt.keys])
         yield from self._tags([*debt.tags])
         for pattern in debt.patterns:

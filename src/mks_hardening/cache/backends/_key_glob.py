@@ -6,7 +6,7 @@ import re
 from functools import lru_cache
 from typing import Final
 
-__all__ = ["closed", "glob_pattern"]
+__all__ = ["escape_incomplete", "glob_pattern"]
 
 _PIECE: Final = re.compile(
     r"\\(?P<literal>.)|(?P<star>\*+)|(?P<any>\?)"
@@ -17,7 +17,7 @@ _PIECE: Final = re.compile(
 _MEMBER: Final = re.compile(r"\\(.)|(.)-(.)|(.)", re.DOTALL)
 
 
-def closed(pattern: str) -> str:
+def escape_incomplete(pattern: str) -> str:
     """Escape a trailing backslash and an unclosed bracket, so that the pattern can be followed by other text."""
     return "".join(
         f"\\{piece[0]}" if piece["other"] in {"\\", "["} else piece[0] for piece in _PIECE.finditer(pattern)

@@ -12,7 +12,7 @@ from weakref import WeakValueDictionary
 from mks_hardening._core.missing import MISSING
 from mks_hardening._core.operations import Op
 from mks_hardening._core.process.after_fork import renew_in_child
-from mks_hardening.cache._entry import LONGEST_ELSEWHERE, CacheEntry, ComputeLease
+from mks_hardening.cache._entry import MAX_DEFERRED_LEASE, CacheEntry, ComputeLease
 from mks_hardening.cache._immutable import freeze, thaw
 from mks_hardening.cache.backends._key_glob import glob_pattern
 from mks_hardening.protocols import Clock
@@ -119,7 +119,7 @@ class MemoryStore:
             # A lease is not taken over from its holder: under steady demand, no holder could ever store its value.
             if self._is_held(key, now):
                 return None
-            until = now + LONGEST_ELSEWHERE
+            until = now + MAX_DEFERRED_LEASE
             lease = self._leases[key] = _HeldLease(self._current_versions(tags), fresh, until)
             return lease
 

@@ -14,13 +14,13 @@ from weakref import WeakValueDictionary
 from mks_hardening._core.process.after_fork import renew_in_child
 from mks_hardening.cache.backends._key_glob import glob_pattern
 
-__all__ = ["PendingInvalidation", "PendingInvalidations", "owed_at"]
+__all__ = ["PendingInvalidations", "PendingSnapshot", "pending_invalidations_of"]
 
 _MOST: Final = 1000
 _EVERYTHING: Final = "*"
 
 
-class PendingInvalidation(NamedTuple):
+class PendingSnapshot(NamedTuple):
     """A snapshot of the pending invalidations; each with the number of the latest call that added it."""
 
     keys: Mapping[str, int]
@@ -83,12 +83,12 @@ class PendingInvalidations:
                     self.settlements += 1
             self.any = bool(self)
 
-    def debt(self) -> PendingInvalidation:
+    def debt(self) -> PendingSnapshot:
         """Return a snapshot of the pending invalidations."""
         with self._lock:
-            return PendingInvalidation(dict(self._keys), dict(self._tags), dict(self._patterns))
+            return PendingSnapshot(dict(self._keys), dict(self._tags), dict(self._patterns))
 
-    def settled(self, debt: PendingInvalidation) -> None:
+    def settled(self, debt: PendingSnapshot) -> None:
         """Drop invalidations that Redis has received, except those added again since the snapshot."""
         with self._lock:
             _take(self._keys, debt.keys)
@@ -104,7 +104,7 @@ class PendingInvalidations:
 _by_place: Final[WeakValueDictionary[tuple[Hashable, str], PendingInvalidations]] = WeakValueDictionary()
 
 
-def owed_at(place: Hashable, namespace: str) -> PendingInvalidations:
+def pending_invalidations_of(place: Hashable, namespace: str) -> PendingInvalidations:
     """Return the pending invalidations of a namespace on a server, shared by all caches of this process."""
     # By server and not by cache object: two caches with the same namespace must not serve what the other has
     # invalidated.

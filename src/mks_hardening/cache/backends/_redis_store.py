@@ -12,11 +12,11 @@ from mks_hardening._core.backend.redis_client import RedisClient
 from mks_hardening._core.backend.redis_operations import SCAN_START, Pipeline, RunScript, ScanPage, ScanPlace
 from mks_hardening._core.missing import MISSING
 from mks_hardening._core.operations import Op, Pause
-from mks_hardening.cache._entry import LONGEST_ELSEWHERE, CacheEntry, ComputeLease
+from mks_hardening.cache._entry import MAX_DEFERRED_LEASE, CacheEntry, ComputeLease
 from mks_hardening.cache.backends._invalidation_replay import InvalidationReplay
-from mks_hardening.cache.backends._key_glob import closed
+from mks_hardening.cache.backends._key_glob import escape_incomplete
 from mks_hardening.cache.backends._lease_renewal import LEASE_ALIVE_MS, LEASE_KEPT_MS, LeaseRenewal
-from mks_hardening.cache.backends._pending_invalidations import owed_at
+from mks_hardening.cache.backends._pending_invalidations import pending_invalidations_of
 from mks_hardening.cache.backends._redis_keys import RedisKeys
 from mks_hardening.cache.backends._stored_bytes import TAG_VERSION_BYTES, Envelope
 from mks_hardening.exceptions import DecodeError
@@ -49,7 +49,7 @@ class RedisStore:
         self._release_script = client.script(lua_source(_HERE, "lua/release.lua"))
         self._renewal = LeaseRenewal(client.script(lua_source(_HERE, "lua/renew.lua")), clock=clock)
         self._owed = InvalidationReplay(
-            owed_at(client.place, namespace),
+            pending_invalidations_of(client.place, namespace),
             namespace=namespace,
             keys=self._unlink,
             tags=self._unlink_versions,
@@ -202,7 +202,7 @@ class RedisStore:
                     yield from self.release(key, lease)
                 return entry
             if ours:
-                longest = _LONGEST_COMPUTATION if wait else LONGEST_ELSEWHERE
+                longest = _LONGEST_COMPUTATION if wait else MAX_DEFERRED_LEASE
                 self._renewal.watch(lease, name=names[0], token=token, longest=longest)
                 return lease
             left = give_up - self._clock.monotonic()
@@ -267,7 +267,7 @@ class RedisStore:
             yield Pipeline(self._client, commands, idempotent=True)
 
     def _unlink_matching(self, pattern: str) -> Op[int]:
-        whole = closed(pattern)
+        whole = escape_incomplete(pattern)
         yield from self._unlink_names(self._names.lease(whole))
         return (yield from self._unlink_names(self._names.value(whole)))
 

@@ -16,7 +16,7 @@ __all__ = ["TieredStore"]
 T = TypeVar("T")
 
 
-class _Both(ComputeLease):
+class _TieredLease(ComputeLease):
     """The leases of both stores, which share one computation."""
 
     __slots__ = ("local", "shared")
@@ -28,7 +28,7 @@ class _Both(ComputeLease):
 
 
 def _parts(lease: ComputeLease) -> tuple[CacheEntry | ComputeLease | None, ComputeLease]:
-    if not isinstance(lease, _Both):
+    if not isinstance(lease, _TieredLease):
         raise TypeError("a lease of another store")
     return lease.local, lease.shared
 
@@ -120,7 +120,7 @@ class TieredStore:
         finally:
             if not isinstance(shared, ComputeLease):
                 yield from self._copy(key, local, shared)
-        return _Both(local, shared) if isinstance(shared, ComputeLease) else shared
+        return _TieredLease(local, shared) if isinstance(shared, ComputeLease) else shared
 
     def commit(self, key: str, lease: ComputeLease, entry: CacheEntry) -> Op[bool]:
         local, shared = _parts(lease)

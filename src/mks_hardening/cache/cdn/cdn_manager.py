@@ -24,7 +24,7 @@ __all__ = ["CDNManager"]
 
 _ATTEMPTS: Final = 3
 _LONGEST_WAIT: Final = 10.0
-_COME_BACK: Final = 30.0
+_DEFAULT_RETRY_AFTER: Final = 30.0
 """Seconds until a retry is worthwhile if the service does not say."""
 _LONGEST_ASKED: Final = 86_400.0
 """Maximum ``Retry-After`` to accept, in seconds: the header field may contain any number."""
@@ -128,7 +128,7 @@ class CDNManager(Closing):
             failed += batch.items
             if fault is not None:
                 errors[fault.text] = None
-                waits += [] if fault.lasting else [fault.wait or _COME_BACK]
+                waits += [] if fault.lasting else [fault.wait or _DEFAULT_RETRY_AFTER]
         return PurgeResult(
             ok=not failed,
             done=tuple(done),
@@ -137,7 +137,7 @@ class CDNManager(Closing):
             retry_after=max(waits, default=None),
         )
 
-    def _send(self, body: dict[str, object], end: float) -> tuple[_Fault | None, bool]:
+    def _send(self, body: dict[str, object], end: float) -> tuple[_PurgeError | None, bool]:
         """Send a batch with retries; return its error, if any, and whether the remaining batches are pointless."""
         for attempt in range(1, _ATTEMPTS + 1):
             fault = self._attempt(body)
@@ -151,20 +151,20 @@ class CDNManager(Closing):
             self._sleep(wait)
         raise AssertionError("the last attempt returns")
 
-    def _attempt(self, body: dict[str, object]) -> _Fault | None:
+    def _attempt(self, body: dict[str, object]) -> _PurgeError | None:
         try:
             answer = self._session.post(self._url, json=body)
         except BackendUnavailableError as error:
-            return _Fault(f"not reachable ({error.reason})")
+            return _PurgeError(f"not reachable ({error.reason})")
         text = _error_of(answer, hide=self._hide)
         if text is None:
             return None
         if answer.status >= 500 or answer.status in {408, 429}:
-            return _Fault(text, wait=_retry_after(answer))
-        return _Fault(text, lasting=True, for_all=answer.status in {401, 403, 404})
+            return _PurgeError(text, wait=_retry_after(answer))
+        return _PurgeError(text, lasting=True, for_all=answer.status in {401, 403, 404})
 
 
-class _Fault(NamedTuple):
+class _PurgeError(NamedTuple):
     """The error of one request."""
 
     text: str

@@ -16,7 +16,7 @@ from mks_hardening.cache.compute._uncacheable import UncacheableValues
 from mks_hardening.exceptions import BackendUnavailableError, EncodeError
 from mks_hardening.protocols import Clock
 
-__all__ = ["Computation", "ComputeOptions"]
+__all__ = ["ComputeOptions", "ValueComputer"]
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -39,7 +39,7 @@ class ComputeOptions(NamedTuple):
     wait: float
 
 
-class Computation:
+class ValueComputer:
     """Gets the values of one cache, and computes missing ones.
 
     Args:

@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl
 
 from mks_hardening.cache._canonical_text import canonical, digest
-from mks_hardening.cache.response_cache._client_headers import names_somebody, place_asked_for
+from mks_hardening.cache.response_cache._client_headers import identifies_user, requested_target
 from mks_hardening.cache.response_cache._http_rules import directives
 from mks_hardening.cache.response_cache.cache_rule import CacheRule
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIEnvironment
 
-__all__ = ["answer_key", "request_control", "request_obstacle", "variant_of"]
+__all__ = ["bypass_reason", "request_control", "response_key", "variant_of"]
 
 _CONDITIONS: Final = ("HTTP_IF_MATCH", "HTTP_IF_UNMODIFIED_SINCE", "HTTP_IF_RANGE", "HTTP_RANGE")
 
 
-def request_obstacle(environ: WSGIEnvironment, rule: CacheRule) -> str | None:
+def bypass_reason(environ: WSGIEnvironment, rule: CacheRule) -> str | None:
     """Return why a request must bypass the cache, or None."""
     if environ.get("REQUEST_METHOD") not in {"GET", "HEAD"}:
         return "method"
@@ -31,7 +31,7 @@ def request_obstacle(environ: WSGIEnvironment, rule: CacheRule) -> str | None:
     # Private by default: serving one user's page to another is the one mistake a response cache must not make.
     if rule.identity is None and environ.get("HTTP_COOKIE"):
         return "cookie"
-    if rule.identity is None and names_somebody(environ):
+    if rule.identity is None and identifies_user(environ):
         return "identity"
     if "no-store" in directives(environ.get("HTTP_CACHE_CONTROL", "")):
         return "no-store"
@@ -46,7 +46,7 @@ def _parameters(query: str) -> list[tuple[str, str]]:
     return parse_qsl(query, keep_blank_values=True, encoding="latin-1")
 
 
-def answer_key(environ: WSGIEnvironment, rule: CacheRule, identity: object) -> str:
+def response_key(environ: WSGIEnvironment, rule: CacheRule, identity: object) -> str:
     """Return the key of a URL as seen by one user (or an anonymous one).
 
     If the rule names query parameters, the order of different names does not matter; everything else is used as
@@ -61,7 +61,7 @@ def answer_key(environ: WSGIEnvironment, rule: CacheRule, identity: object) -> s
         query = tuple(sorted(_parameters(environ.get("QUERY_STRING", "")), key=lambda pair: pair[0]))
     place = environ.get("HTTP_HOST") or f"{environ.get('SERVER_NAME')}:{environ.get('SERVER_PORT')}"
     path = (environ.get("SCRIPT_NAME", ""), environ.get("PATH_INFO", ""))
-    origin = (environ.get("wsgi.url_scheme"), place.lower(), place_asked_for(environ))
+    origin = (environ.get("wsgi.url_scheme"), place.lower(), requested_target(environ))
     return f"http:{digest(canonical((origin, path, query, identity)))}"
 
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 from mks_hardening._core.origin.forwarding_headers import IDENTITY_FIELDS, TARGET_FIELDS
 from mks_hardening._core.web.environ_keys import header_key
 
-__all__ = ["names_somebody", "place_asked_for"]
+__all__ = ["identifies_user", "requested_target"]
 
 _IDENTITY_KEYS: Final = frozenset({
     *("AUTH_USER", "LOGON_USER", "REMOTE_IDENT", "REMOTE_USER", "REDIRECT_REMOTE_USER"),  # RFC 3875, IIS, Apache
@@ -56,7 +56,7 @@ _TARGET_KEYS: Final = tuple(
 _TARGETS_OF_FORWARDED: Final = re.compile(r"""\b(host|proto)\s*=\s*("[^"]*"|[^\s;,"]*)""", re.IGNORECASE)
 
 
-def names_somebody(environ: Mapping[str, Any]) -> bool:
+def identifies_user(environ: Mapping[str, Any]) -> bool:
     """Return whether a server or proxy identifies the user."""
     return any(_is_identity(key) and environ[key] not in _NOBODY for key in environ)
 
@@ -70,7 +70,7 @@ def _is_identity(key: str) -> bool:
     )
 
 
-def place_asked_for(environ: Mapping[str, Any]) -> tuple[tuple[str, object], ...]:
+def requested_target(environ: Mapping[str, Any]) -> tuple[tuple[str, object], ...]:
     """Return the host, scheme, port, path and method that a proxy or client states, as far as present."""
     said: list[tuple[str, object]] = [(key, environ[key]) for key in _TARGET_KEYS if key in environ]
     if "HTTP_FORWARDED" in environ:

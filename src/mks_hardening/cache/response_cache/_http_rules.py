@@ -14,9 +14,9 @@ __all__ = [
     "directives",
     "header",
     "is_not_modified",
-    "kept_headers",
     "lifetime",
-    "response_obstacle",
+    "not_storable_reason",
+    "storable_headers",
     "variant_names",
     "without_content",
 ]
@@ -61,7 +61,7 @@ def directives(cache_control: str) -> dict[str, str]:
     return found
 
 
-def response_obstacle(status: str, headers: Headers, *, personal: bool) -> str | None:
+def not_storable_reason(status: str, headers: Headers, *, personal: bool) -> str | None:
     """Return why a response must not be stored, or None. ``personal``: the key includes the user's identity."""
     control = directives(header(headers, "cache-control"))
     vary = variant_names(headers)
@@ -118,7 +118,7 @@ def _moment(text: str) -> float | None:
         return None
 
 
-def kept_headers(headers: Headers) -> list[tuple[str, str]]:
+def storable_headers(headers: Headers) -> list[tuple[str, str]]:
     """Return the fields that belong to the content, as plain strings: frameworks pass subclasses of ``str``."""
     named = {name.strip().lower() for name in header(headers, "connection").split(",")}
     return [(str(name), str(value)) for name, value in headers if name.lower() not in _NOT_KEPT | named]

@@ -13,9 +13,9 @@ from mks_hardening.cache.response_cache._cacheable_requests import variant_of
 from mks_hardening.cache.response_cache._http_rules import (
     Headers,
     header,
-    kept_headers,
     lifetime,
-    response_obstacle,
+    not_storable_reason,
+    storable_headers,
     variant_names,
 )
 from mks_hardening.cache.response_cache.cache_rule import CacheRule
@@ -107,7 +107,7 @@ class StoredResponses:
 
     def obstacle(self, request: CacheableRequest, status: str, headers: Headers) -> str | None:
         """Return why a response must not be stored, or None."""
-        obstacle = response_obstacle(status, headers, personal=request.personal)
+        obstacle = not_storable_reason(status, headers, personal=request.personal)
         length = header(headers, "content-length")
         if obstacle is None and length.isdecimal() and int(length[:15]) > self.max_body:
             obstacle = "size"
@@ -131,7 +131,7 @@ class StoredResponses:
         variants: Variants | None = lease.former.value if lease.former else None
         now = self._clock.time()
         fresh = lifetime(headers, ttl=request.rule.ttl, now=now)
-        kept = kept_headers(headers)
+        kept = storable_headers(headers)
         if not header(kept, "content-length"):
             kept.append(("Content-Length", str(len(body))))
         if not header(kept, "etag"):

@@ -16,9 +16,9 @@ from mks_hardening._core.web.environ_keys import ROUTE_KEY
 from mks_hardening._core.web.wsgi_stack import wrappers_inside, wsgi_application
 from mks_hardening.cache.base_cache import BaseCache
 from mks_hardening.cache.response_cache._cacheable_requests import (
-    answer_key,
+    bypass_reason,
     request_control,
-    request_obstacle,
+    response_key,
 )
 from mks_hardening.cache.response_cache._http_rules import is_not_modified, without_content
 from mks_hardening.cache.response_cache._invalidation import Invalidation
@@ -121,14 +121,14 @@ class ResponseCacheMiddleware:
         rule = next((rule for rule in self._rules if rule.matches(path)), None)
         if rule is None:
             return None
-        obstacle = request_obstacle(environ, rule)
+        obstacle = bypass_reason(environ, rule)
         identity = rule.identity(environ) if rule.identity is not None and obstacle is None else None
         if obstacle is None and rule.identity is not None and identity is None:
             obstacle = "identity"
         if obstacle is not None:
             self._cache.count_bypass(obstacle)
             return None
-        key = answer_key(environ, rule, identity)
+        key = response_key(environ, rule, identity)
         tags = (*rule.tags, path_tag(path))
         return CacheableRequest(environ, rule, key, tags, identity is not None)
 

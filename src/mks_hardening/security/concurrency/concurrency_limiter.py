@@ -28,8 +28,8 @@ from mks_hardening.exceptions import (
 from mks_hardening.security._storage import MEMORY, is_redis
 from mks_hardening.security.concurrency._local_slots import LocalSlots
 from mks_hardening.security.concurrency.slot import Slot
-from mks_hardening.security.rate_limits._groups import Policy, policies_of, unknown_group
-from mks_hardening.security.rate_limits._keys import bounded_key, group_in_place, in_place
+from mks_hardening.security.rate_limits._groups import Policy, parse_policies, unknown_name_error
+from mks_hardening.security.rate_limits._keys import bounded_key, encode_group, encode_key
 from mks_hardening.security.rate_limits._presence import Presence
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ class ConcurrencyLimiter(Closing):
             name: whole_number(quota, parameter=f"limits[{name!r}]", minimum=1, maximum=_LARGEST)
             for name, quota in limits.items()
         }
-        self._policies = policies_of(self._limits, on_unavailable)
+        self._policies = parse_policies(self._limits, on_unavailable)
         self._clock = given_clock(clock)
         self._every = seconds(lease, parameter="lease", minimum=0.1) / _RENEWALS
         self._here = LocalSlots()
@@ -347,8 +347,8 @@ class ConcurrencyLimiter(Closing):
 
     def _checked(self, limit: str, key: object, wait: float | timedelta) -> tuple[str, str, float]:
         if not isinstance(limit, str) or limit not in self._limits:
-            raise unknown_group(limit, self._limits, parameter="limit")
-        place = f"{{{group_in_place(limit)}:{in_place(bounded_key(key))}}}"
+            raise unknown_name_error(limit, self._limits, parameter="limit")
+        place = f"{{{encode_group(limit)}:{encode_key(bounded_key(key))}}}"
         return limit, place, seconds(wait, parameter="wait")
 
 

@@ -19,9 +19,9 @@ __all__ = [
     "ALGORITHMS",
     "VerifiedAssertion",
     "VerifiedRegistration",
-    "asserted",
     "check_installed",
-    "registered",
+    "verify_assertion",
+    "verify_registration",
 ]
 
 ALGORITHMS: Final = (-8, -7, -257)  # EdDSA, ES256, RS256 (COSE)
@@ -60,7 +60,7 @@ def check_installed() -> None:
         import webauthn  # noqa: F401 - checks only that it is installed
 
 
-def registered(
+def verify_registration(
     response: PasskeyResponse, *, party: RelyingParty, challenge: bytes
 ) -> VerifiedRegistration | None:
     """Verify a response of ``navigator.credentials.create()``.
@@ -96,7 +96,7 @@ def registered(
     )
 
 
-def asserted(
+def verify_assertion(
     response: PasskeyResponse,
     *,
     party: RelyingParty,
@@ -128,7 +128,7 @@ def asserted(
             credential_current_sign_count=0,  # the caller checks the counter and detects clones
             require_user_verification=verified,
         )
-    except Exception:  # noqa: BLE001 - as in ``registered``
+    except Exception:  # noqa: BLE001 - as in ``verify_registration``
         return None
     # In a frame of another site the user does not see where the passkey is used (level 3, 13.4.9).
     if response.cross_origin:

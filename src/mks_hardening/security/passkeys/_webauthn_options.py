@@ -12,18 +12,22 @@ if TYPE_CHECKING:
     from mks_hardening.security.passkeys._challenges import IssuedChallenge
     from mks_hardening.security.passkeys.relying_party import RelyingParty
 
-__all__ = ["KnownUser", "creation", "request"]
+__all__ = ["KnownCredential", "creation_options", "request_options"]
 
 
-class KnownUser(NamedTuple):
+class KnownCredential(NamedTuple):
     """A credential that is registered already."""
 
     credential: str
     transports: tuple[str, ...]
 
 
-def creation(
-    party: RelyingParty, issued: IssuedChallenge, *, user: Mapping[str, object], known: Sequence[KnownUser]
+def creation_options(
+    party: RelyingParty,
+    issued: IssuedChallenge,
+    *,
+    user: Mapping[str, object],
+    known: Sequence[KnownCredential],
 ) -> PasskeyOptions:
     """Return the options for ``navigator.credentials.create()``.
 
@@ -51,8 +55,8 @@ def creation(
     )
 
 
-def request(
-    party: RelyingParty, issued: IssuedChallenge, *, known: Sequence[KnownUser], verified: bool
+def request_options(
+    party: RelyingParty, issued: IssuedChallenge, *, known: Sequence[KnownCredential], verified: bool
 ) -> PasskeyOptions:
     """Return the options for ``navigator.credentials.get()``; without known credentials the user chooses one."""
     return PasskeyOptions(
@@ -67,5 +71,5 @@ def request(
     )
 
 
-def _descriptor(known: KnownUser) -> dict[str, object]:
+def _descriptor(known: KnownCredential) -> dict[str, object]:
     return {"type": "public-key", "id": known.credential, "transports": [*known.transports]}

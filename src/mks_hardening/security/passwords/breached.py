@@ -176,9 +176,9 @@ def build_breach_filter(
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with origin.open("rb") as lines, draft.open("wb") as out:
-            told = _told(lines, progress)
-            digests = _listed(told, least) if kind == "sha1" else iter(sorted(_hashed(told)))
-            number = _written(out, digests, size)
+            told = _with_progress(lines, progress)
+            digests = _parse_digests(told, least) if kind == "sha1" else iter(sorted(_hash_lines(told)))
+            number = _write_filter(out, digests, size)
             out.flush()
             # Before the rename: after a power failure the name must not refer to an empty file (ext4 writes data
             # later).
@@ -189,7 +189,7 @@ def build_breach_filter(
     return number
 
 
-def _written(out: BinaryIO, digests: Iterator[bytes], size: int) -> int:
+def _write_filter(out: BinaryIO, digests: Iterator[bytes], size: int) -> int:
     out.write(_MAGIC + bytes([size]))
     number, last = 0, b""
     for digest in digests:
@@ -202,7 +202,7 @@ def _written(out: BinaryIO, digests: Iterator[bytes], size: int) -> int:
     return number
 
 
-def _listed(lines: Iterable[bytes], least: int) -> Iterator[bytes]:
+def _parse_digests(lines: Iterable[bytes], least: int) -> Iterator[bytes]:
     last = b""
     for number, line in enumerate(lines, start=1):
         found = _LINE.fullmatch(line)
@@ -215,11 +215,11 @@ def _listed(lines: Iterable[bytes], least: int) -> Iterator[bytes]:
             yield bytes.fromhex(digest.decode("ascii"))
 
 
-def _hashed(lines: Iterable[bytes]) -> set[bytes]:
+def _hash_lines(lines: Iterable[bytes]) -> set[bytes]:
     return {_sha1(line) for line in (line.rstrip(b"\r\n") for line in lines) if line}
 
 
-def _told(lines: Iterable[bytes], progress: Callable[[int], None] | None) -> Iterator[bytes]:
+def _with_progress(lines: Iterable[bytes], progress: Callable[[int], None] | None) -> Iterator[bytes]:
     read = due = 0
     for line in lines:
         read += len(line)

@@ -174,7 +174,7 @@ class PasswordHasher:
             return
         while spent < medians[dearest]:
             began = thread_time()
-            _a_little_work()
+            _padding_work()
             spent += thread_time() - began
 
     def _learn(self, scheme: HashScheme) -> None:
@@ -264,7 +264,7 @@ def _method_of(form: str) -> str:
     return form.rpartition("$")[0].rpartition("$")[0]
 
 
-def _a_little_work() -> None:
+def _padding_work() -> None:
     """Do a few hundredths of the work of a check, so that overshooting is not measurable."""
     hashlib.scrypt(b"-", salt=b"-", n=2048, r=8, p=1)
 

@@ -44,9 +44,9 @@ def needs_rehash(stored: str) -> bool:
 def process_hasher() -> PasswordHasher:
     """Return the hasher of this process, for components that take a hasher."""
     with _lock:  # two hashers would have twice as many slots
-        return _made()
+        return _create_hasher()
 
 
 @cache
-def _made() -> PasswordHasher:
+def _create_hasher() -> PasswordHasher:
     return PasswordHasher()

@@ -8,9 +8,9 @@ from typing import Final, Literal, NamedTuple
 from mks_hardening._core.checks import choice, mapping, text_of, texts
 from mks_hardening._core.optional_imports import optional
 from mks_hardening.exceptions import ConfigurationError
-from mks_hardening.security.rate_limits.limit import Limit, checked_limit
+from mks_hardening.security.rate_limits.limit import Limit, validated_limit
 
-__all__ = ["GroupSpec", "LimitGroup", "Policy", "groups_of", "policies_of", "unknown_group"]
+__all__ = ["GroupSpec", "LimitGroup", "Policy", "parse_groups", "parse_policies", "unknown_name_error"]
 
 Policy = Literal["local", "open", "closed"]
 GroupSpec = str | Limit | Sequence[str | Limit]
@@ -36,7 +36,7 @@ class LimitGroup(NamedTuple):
     dry_run: bool
 
 
-def groups_of(
+def parse_groups(
     groups: Mapping[str, GroupSpec],
     *,
     on_unavailable: Policy | Mapping[str, Policy],
@@ -51,10 +51,10 @@ def groups_of(
     mapping(groups, parameter="groups", of="names to limits")
     dry_run = texts(dry_run, parameter="dry_run", of="groups")
     limits = {name: _limits_of(name, spec) for name, spec in groups.items()}
-    policies = policies_of(limits, on_unavailable)
+    policies = parse_policies(limits, on_unavailable)
     for name in dry_run:
         if name not in limits:
-            raise unknown_group(name, limits)
+            raise unknown_name_error(name, limits)
     return {
         name: LimitGroup(
             name,
@@ -67,7 +67,9 @@ def groups_of(
     }
 
 
-def policies_of(names: Collection[str], on_unavailable: Policy | Mapping[str, Policy]) -> dict[str, Policy]:
+def parse_policies(
+    names: Collection[str], on_unavailable: Policy | Mapping[str, Policy]
+) -> dict[str, Policy]:
     """Return the outage policy of each name; names missing from a mapping get ``local``.
 
     Raises:
@@ -80,11 +82,13 @@ def policies_of(names: Collection[str], on_unavailable: Policy | Mapping[str, Po
     )
     for name in given:
         if name not in names:
-            raise unknown_group(name, names)
+            raise unknown_name_error(name, names)
     return {name: choice(given.get(name, "local"), _POLICIES, parameter="on_unavailable") for name in names}
 
 
-def unknown_group(group: object, known: Iterable[str], *, parameter: str = "group") -> ConfigurationError:
+def unknown_name_error(
+    group: object, known: Iterable[str], *, parameter: str = "group"
+) -> ConfigurationError:
     """Return the error for a name (of a group or of another kind) that was not configured."""
     return ConfigurationError(
         f"{parameter} {group!r} is unknown; there are {', '.join(sorted(known))}", parameter=parameter
@@ -104,7 +108,7 @@ def _limits_of(group: str, spec: GroupSpec) -> tuple[Limit, ...]:
         found += (
             _parsed(part)
             if isinstance(part, str)
-            else [checked_limit(part.quota, part.window, name=part.name)]
+            else [validated_limit(part.quota, part.window, name=part.name)]
         )
     if not found or not group:
         raise ConfigurationError("groups must be named and hold at least one limit each", parameter="groups")
@@ -123,4 +127,4 @@ def _parsed(text: str) -> list[Limit]:
         raise ConfigurationError(
             f"{text!r} is not a limit; write for example '5 per minute; 20 per hour'", parameter="groups"
         ) from None
-    return [checked_limit(item.amount, float(item.get_expiry())) for item in items]
+    return [validated_limit(item.amount, float(item.get_expiry())) for item in items]

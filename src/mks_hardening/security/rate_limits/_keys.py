@@ -8,7 +8,7 @@ from typing import Final
 
 from mks_hardening.exceptions import ConfigurationError
 
-__all__ = ["LONGEST_KEY", "bounded_key", "group_in_place", "in_place"]
+__all__ = ["LONGEST_KEY", "bounded_key", "encode_group", "encode_key"]
 
 LONGEST_KEY: Final = 256
 _HEAD: Final = 200
@@ -35,7 +35,7 @@ def bounded_key(key: object) -> str:
     return f"{key[:_HEAD]}#{digest}"
 
 
-def group_in_place(group: str) -> str:
+def encode_group(group: str) -> str:
     """Encode a group as the first part of a hash tag, ``{group:key}``.
 
     Whatever characters group and key contain, no two pairs share a hash tag, and all Redis keys of a pair lie in
@@ -44,7 +44,7 @@ def group_in_place(group: str) -> str:
     return _IN_GROUP.sub(_percent, group)
 
 
-def in_place(key: str) -> str:
+def encode_key(key: str) -> str:
     """Encode a key as the second part of the hash tag."""
     return _IN_KEY.sub(_percent, key) if _IN_KEY.search(key) else key
 

@@ -71,7 +71,7 @@ class OutageFallback:
         )
         # A weak reference: the thread must not keep alive a limiter that is dropped during an outage.
         me = weakref.ref(self)
-        self._teller = IntervalThread(lambda: _tell_all(me()), every=_EVERY, name="mks-limits")
+        self._teller = IntervalThread(lambda: _send_all(me()), every=_EVERY, name="mks-limits")
 
     def is_away(self) -> bool:
         """Return whether to count in this process without trying the storage.
@@ -195,5 +195,5 @@ class OutageFallback:
         self.counters.settled(debt, goes_on=self.presence.is_returning())
 
 
-def _tell_all(bridge: OutageFallback | None) -> bool:
+def _send_all(bridge: OutageFallback | None) -> bool:
     return bridge is not None and bridge.tell_all()

@@ -19,7 +19,7 @@ from mks_hardening._core.backend.redis_client import RedisClient
 from mks_hardening._core.backend.redis_operations import Pipeline, RunScript
 from mks_hardening._core.checks import namespace_of
 from mks_hardening._core.clock import SYSTEM_CLOCK
-from mks_hardening.security.rate_limits._keys import group_in_place, in_place
+from mks_hardening.security.rate_limits._keys import encode_group, encode_key
 from mks_hardening.security.rate_limits._presence import KnownProcesses, presence_script
 from mks_hardening.security.rate_limits._schedule import TurnPlace, WantedTurn
 from mks_hardening.security.rate_limits._windows import WindowCount, strategy_for
@@ -148,7 +148,7 @@ class RedisCounters:
 
     def generation_key(self, group: str, key: str) -> str:
         """Return the Redis key that holds the generation of a key's hash slot."""
-        return self._generation_at(f"{self._prefix}{{{group_in_place(group)}:{in_place(key)}}}")
+        return self._generation_at(f"{self._prefix}{{{encode_group(group)}:{encode_key(key)}}}")
 
     def close(self) -> None:
         """Release connections."""
@@ -159,10 +159,10 @@ class RedisCounters:
         await self._client.aclose()
 
     def _paced(self, rules: LimitGroup, key: str) -> str:
-        return f"{self._of(rules.name, rules.limits).tag}{in_place(key)}}}:pace"
+        return f"{self._of(rules.name, rules.limits).tag}{encode_key(key)}}}:pace"
 
     def _keys(self, scripts: _GroupScripts, key: str) -> tuple[str, ...]:
-        base = f"{scripts.tag}{in_place(key)}}}"
+        base = f"{scripts.tag}{encode_key(key)}}}"
         return (f"{base}:hits", f"{base}:counts", self._generation_at(base))
 
     def _generation_at(self, base: str) -> str:
@@ -218,7 +218,7 @@ class RedisCounters:
             )
 
         return _GroupScripts(
-            tag=f"{self._prefix}{{{group_in_place(group)}:",
+            tag=f"{self._prefix}{{{encode_group(group)}:",
             counting=script(*parts, "count"),
             restore=script(*parts, "restore"),
             give_back=script("give_back"),

@@ -90,13 +90,13 @@ class Decision:
         )
 
 
-class _Unfrozen:
+class _MutableDecision:
     """A mutable object with the fields of ``Decision``, used to build one."""
 
     __slots__ = ("allowed", "breached", "limits", "remaining", "reset_after", "retry_after")
 
 
-def decided(
+def build_decision(
     limits: tuple[Limit, ...],
     remaining: tuple[int, ...],
     reset_after: tuple[float, ...],
@@ -107,7 +107,7 @@ def decided(
 
     Runs on every hit: the constructor of a frozen dataclass takes longer than all the counting.
     """
-    made: Any = _Unfrozen()
+    made: Any = _MutableDecision()
     made.allowed = retry_after is None
     made.limits = limits
     made.remaining = remaining
@@ -119,7 +119,7 @@ def decided(
     return cast(Decision, made)
 
 
-def checked_limit(quota: int, window: float, *, name: str = "") -> Limit:
+def validated_limit(quota: int, window: float, *, name: str = "") -> Limit:
     """Return a validated limit, named after its window when no name is given.
 
     Raises:

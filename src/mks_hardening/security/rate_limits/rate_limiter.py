@@ -18,14 +18,20 @@ from mks_hardening._core.resilience.budget import LIMITS_BUDGET
 from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError, RateLimitExceededError
 from mks_hardening.security._storage import MEMORY, is_redis
 from mks_hardening.security.rate_limits._decisions import (
-    affordable,
     decision_of,
-    exempted,
-    judged,
+    decision_of_test,
+    emit_decision,
+    exempt_decision,
     outage_decision,
 )
 from mks_hardening.security.rate_limits._exhausted_keys import ExhaustedKeys
-from mks_hardening.security.rate_limits._groups import GroupSpec, LimitGroup, Policy, groups_of, unknown_group
+from mks_hardening.security.rate_limits._groups import (
+    GroupSpec,
+    LimitGroup,
+    Policy,
+    parse_groups,
+    unknown_name_error,
+)
 from mks_hardening.security.rate_limits._keys import LONGEST_KEY, bounded_key
 from mks_hardening.security.rate_limits._memory_counters import MemoryCounters
 from mks_hardening.security.rate_limits._outage_fallback import OutageFallback
@@ -103,7 +109,7 @@ class RateLimiter(Closing):
         clock: Clock | None = None,
     ) -> None:
         choice(strategy, STRATEGIES, parameter="strategy")
-        self._groups = groups_of(groups, on_unavailable=on_unavailable, dry_run=dry_run)
+        self._groups = parse_groups(groups, on_unavailable=on_unavailable, dry_run=dry_run)
         self._exempt = exempt if exempt is None else function(exempt, parameter="exempt")
         now = given_clock(clock)
         self._exhausted = ExhaustedKeys(now)
@@ -144,7 +150,7 @@ class RateLimiter(Closing):
         if self._shared is None and self._exempt is None and 0 < cost <= rules.smallest_quota:
             # Fast path for counts in memory.
             count = self._local.hit(rules.name, key, rules.limits, cost=cost)
-            return judged(rules, decision_of(rules, count), "backend", taken=cost, key=key)
+            return emit_decision(rules, decision_of(rules, count), "backend", taken=cost, key=key)
         return self._take(rules, key, cost).decision
 
     async def ahit(self, group: str, key: str, *, cost: int = 1) -> Decision:
@@ -349,11 +355,11 @@ class RateLimiter(Closing):
     def _at_once(self, rules: LimitGroup, key: str, cost: int, *, recheck: bool = False) -> _Taken | None:
         """Return the result of a hit that needs no round trip, otherwise ``None``."""
         if self._exempt is not None and self._exempt(rules.name, key):
-            return _Taken(judged(rules, exempted(rules), "exempt"))
+            return _Taken(emit_decision(rules, exempt_decision(rules), "exempt"))
         if self._shared is None:
             return self._here(rules, key, cost, "backend")
         refusal = None if recheck else self._exhausted.find(rules.name, key, cost)
-        return None if refusal is None else _Taken(judged(rules, refusal, "remembered"))
+        return None if refusal is None else _Taken(emit_decision(rules, refusal, "remembered"))
 
     def _hit(self, rules: LimitGroup, key: str, cost: int) -> Op[_Taken]:
         """Take hits, in the shared storage if there is one."""
@@ -381,7 +387,7 @@ class RateLimiter(Closing):
 
     def _unanswered(self, rules: LimitGroup, key: str, cost: int, error: BackendUnavailableError) -> _Taken:
         if rules.policy != "local":
-            return _Taken(judged(rules, outage_decision(rules, error), rules.policy))
+            return _Taken(emit_decision(rules, outage_decision(rules, error), rules.policy))
         if self._bridge is not None:
             self._bridge.lost_contact()
         return self._here(rules, key, cost, "local")
@@ -393,7 +399,7 @@ class RateLimiter(Closing):
         decision = decision_of(rules, count)
         if count.taken_at is None:
             self._exhausted.remember(rules.name, key, cost, decision)
-        decision = judged(rules, decision, "backend", taken=cost, key=key)
+        decision = emit_decision(rules, decision, "backend", taken=cost, key=key)
         return _Taken(decision, count.taken_at, shared=True)
 
     def _here(self, rules: LimitGroup, key: str, cost: int, source: str) -> _Taken:
@@ -401,7 +407,9 @@ class RateLimiter(Closing):
         if not 0 < cost <= rules.smallest_quota:
             return _Taken(run(self._test(rules, key, cost)))
         count = self._local.hit(rules.name, key, rules.limits, cost=cost)
-        return _Taken(judged(rules, decision_of(rules, count), source, taken=cost, key=key), count.taken_at)
+        return _Taken(
+            emit_decision(rules, decision_of(rules, count), source, taken=cost, key=key), count.taken_at
+        )
 
     def _reservation(self, rules: LimitGroup, key: str, cost: int, taken: _Taken) -> Reservation:
         at = taken.at
@@ -426,7 +434,7 @@ class RateLimiter(Closing):
 
     def _test(self, rules: LimitGroup, key: str, cost: int) -> Op[Decision]:
         if self._exempt is not None and self._exempt(rules.name, key):
-            return exempted(rules)
+            return exempt_decision(rules)
         # A cost that never fits is tested as 0: the counters compute waiting times, and it has none.
         fitting = cost if cost <= rules.smallest_quota else 0
         away = self._bridge is not None and rules.policy == "local" and self._bridge.is_away()
@@ -435,11 +443,11 @@ class RateLimiter(Closing):
                 count: WindowCount = yield self._shared.test(rules.name, key, rules.limits, cost=fitting)
             except BackendUnavailableError as error:
                 if rules.policy != "local":
-                    return affordable(rules, outage_decision(rules, error), cost)
+                    return decision_of_test(rules, outage_decision(rules, error), cost)
             else:
-                return affordable(rules, decision_of(rules, count), cost)
+                return decision_of_test(rules, decision_of(rules, count), cost)
         here = self._local.test(rules.name, key, rules.limits, cost=fitting)
-        return affordable(rules, decision_of(rules, here), cost)
+        return decision_of_test(rules, decision_of(rules, here), cost)
 
     def _reset(self, rules: LimitGroup, key: str) -> Op[None]:
         self._local.reset(rules.name, key)
@@ -450,7 +458,7 @@ class RateLimiter(Closing):
     def _checked(self, group: str, key: object, cost: object) -> tuple[LimitGroup, str]:
         rules = self._groups.get(group) if isinstance(group, str) else None
         if rules is None:
-            raise unknown_group(group, self._groups)
+            raise unknown_name_error(group, self._groups)
         if type(cost) is not int or cost < 0:
             raise ConfigurationError("cost must be a whole number of at least 0", parameter="cost")
         return rules, key if type(key) is str and len(key) <= LONGEST_KEY else bounded_key(key)

@@ -11,7 +11,7 @@ from mks_hardening.security._security_events import send_notice
 from mks_hardening.security.passkeys._response import PasskeyResponse, credential_key, read_response
 from mks_hardening.security.passkeys.passkey_results import PasskeyAssertion
 from mks_hardening.security.second_factor._factor_record import FactorMoment, FactorRecord, StoredPasskey
-from mks_hardening.security.second_factor._notifications import refusal, tell
+from mks_hardening.security.second_factor._notifications import emit_and_build_error, emit_event
 from mks_hardening.security.second_factor._passkey_rules import PresentedPasskey
 from mks_hardening.security.second_factor.factor_results import TwoFactorNotice, VerificationResult
 
@@ -103,12 +103,12 @@ class FactorComponent:
         self, change: FactorChange, user_id: str, *, method: str = "", passkey: str = ""
     ) -> Op[None]:
         """Emit the event of a change, and send a notice to the owner."""
-        tell(change, user_id, method=method)
+        emit_event(change, user_id, method=method)
         hook = self._terms.on_notice
         if hook is not None:
             notice = TwoFactorNotice(kind=change, user_id=user_id, passkey=passkey)
             if not (yield from send_notice(hook, notice)):
-                tell("notice_failed", user_id, reason=change)
+                emit_event("notice_failed", user_id, reason=change)
 
     def _with_proof(
         self, user_id: str, proof: str, client: str | None, change: Callable[[FactorRecord], FactorRecord]
@@ -124,5 +124,5 @@ class FactorComponent:
 
         before, result = yield from self._records.change(user_id, decide)
         if not result:
-            raise refusal(user_id, result)
+            raise emit_and_build_error(user_id, result)
         return before

@@ -15,7 +15,7 @@ from mks_hardening.security.second_factor._factor_record import (
     PendingSecret,
 )
 from mks_hardening.security.second_factor._factor_rules import PERIOD
-from mks_hardening.security.second_factor._notifications import refusal, tell
+from mks_hardening.security.second_factor._notifications import emit_and_build_error, emit_event
 from mks_hardening.security.second_factor.codes.recovery_codes import RecoveryCodes, generate_recovery_codes
 from mks_hardening.security.second_factor.codes.totp import generate_secret, provisioning_uri
 from mks_hardening.security.second_factor.factor_results import Enrolment, VerificationResult
@@ -153,8 +153,8 @@ class Enrolments(FactorComponent):
 
         outcome = yield from self._records.change(user_id, decide)
         if isinstance(outcome, VerificationResult):
-            raise refusal(user_id, outcome)
-        tell("enrolment_begun", user_id)
+            raise emit_and_build_error(user_id, outcome)
+        emit_event("enrolment_begun", user_id)
         return Enrolment(secret=secret, provisioning_uri=uri, expires_at=outcome)
 
     def _cancel(self, user_id: str) -> Op[bool]:
@@ -163,7 +163,7 @@ class Enrolments(FactorComponent):
 
         cancelled = yield from self._records.change(user_id, decide)
         if cancelled:
-            tell("enrolment_cancelled", user_id)
+            emit_event("enrolment_cancelled", user_id)
         return cancelled
 
     def _confirm(self, user_id: str, code: str, client: str | None) -> Op[RecoveryCodes]:
@@ -179,7 +179,7 @@ class Enrolments(FactorComponent):
 
         error = yield from self._records.change(user_id, decide)
         if error is not None:
-            tell("enrolment_refused", user_id, reason=error.reason)
+            emit_event("enrolment_refused", user_id, reason=error.reason)
             raise error
         yield from self._changed("enrolled", user_id)
         return codes
@@ -202,7 +202,7 @@ class Enrolments(FactorComponent):
 
         adopted = yield from self._records.change(user_id, decide)
         if adopted:
-            tell("enrolled", user_id, method="totp", reason="adopted")
+            emit_event("enrolled", user_id, method="totp", reason="adopted")
         return adopted
 
     def _disable(self, user_id: str, proof: str, client: str | None) -> Op[None]:

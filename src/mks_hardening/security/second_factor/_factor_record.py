@@ -20,7 +20,7 @@ __all__ = [
     "StoredPasskey",
     "decode_record",
     "encode_record",
-    "moved",
+    "shift_times",
 ]
 
 # To be increased whenever an older release could misread what a newer one wrote: both run during a roll-out.
@@ -139,7 +139,7 @@ class FactorMoment(NamedTuple):
     latest: float
 
 
-def moved(record: FactorRecord, by: float) -> FactorRecord:
+def shift_times(record: FactorRecord, by: float) -> FactorRecord:
     """Return the record with all times shifted by ``by`` seconds; used steps remain used."""
     return record._replace(
         verified_at=_later(record.verified_at, by),
@@ -195,7 +195,7 @@ def decode_record(data: bytes) -> FactorRecord:
         if version == _VERSION:
             return _record(**fields)
         if version == _FIRST_VERSION:
-            return _record_of_first_version(**fields)
+            return _record_of_version_1(**fields)
     # RecursionError: otherwise anyone who can write the row could end the process with ten thousand brackets.
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         # `from None`: the message of the cause would quote the record.
@@ -234,7 +234,7 @@ def _record(
     )
 
 
-def _record_of_first_version(*, enrolment_failures: object, **fields: object) -> FactorRecord:
+def _record_of_version_1(*, enrolment_failures: object, **fields: object) -> FactorRecord:
     """Convert a record of version 1, which counted wrong confirmations separately and had no digest key.
 
     ``_factor_rules`` adds the key on the next change.

@@ -18,7 +18,7 @@ from mks_hardening.security.second_factor._factor_record import (
     FactorRecord,
     StoredPasskey,
 )
-from mks_hardening.security.second_factor._passkey_rules import PresentedPasskey, judged
+from mks_hardening.security.second_factor._passkey_rules import PresentedPasskey, check_assertion
 from mks_hardening.security.second_factor.codes.recovery_codes import (
     RecoveryCodes,
     new_salt,
@@ -261,7 +261,7 @@ class FactorRules:
         A signature cannot be guessed, so a lock does not refuse a valid one. Without a first factor a wrong one
         is not counted: otherwise strangers could use up the owner's budget.
         """
-        judgement = judged(record, presented, now=guess.now)
+        judgement = check_assertion(record, presented, now=guess.now)
         if judgement.passkey is not None:
             after = with_passkey(record, judgement.passkey)
             return self._accepted(after, guess, "passkey", user_verified=judgement.user_verified)

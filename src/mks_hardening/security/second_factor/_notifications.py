@@ -8,10 +8,10 @@ from mks_hardening.exceptions import ConfigurationError, InvalidCodeError
 from mks_hardening.security._security_events import log_security_event
 from mks_hardening.security.second_factor.factor_results import VerificationResult
 
-__all__ = ["named", "refusal", "tell", "tell_result"]
+__all__ = ["check_not_blank", "emit_and_build_error", "emit_event", "emit_result"]
 
 
-def tell(change: str, user_id: str, *, method: str = "", reason: str = "", actor: str = "") -> None:
+def emit_event(change: str, user_id: str, *, method: str = "", reason: str = "", actor: str = "") -> None:
     """Emit and log a ``TwoFactorEvent``."""
     event = TwoFactorEvent(change, user_id, method, reason, actor)
     if hooks.observers:
@@ -19,22 +19,22 @@ def tell(change: str, user_id: str, *, method: str = "", reason: str = "", actor
     log_security_event(event)
 
 
-def tell_result(user_id: str, result: VerificationResult) -> None:
+def emit_result(user_id: str, result: VerificationResult) -> None:
     """Emit the event of a check, and another one if it caused a lock or found a clone."""
-    tell("verified" if result else "refused", user_id, method=result.method or "", reason=result.reason)
+    emit_event("verified" if result else "refused", user_id, method=result.method or "", reason=result.reason)
     if result.reason == "cloned":
-        tell("passkey_cloned", user_id, method="passkey")
+        emit_event("passkey_cloned", user_id, method="passkey")
     if result.reason == "wrong" and result.locked:
-        tell("locked", user_id, method=result.method or "")
+        emit_event("locked", user_id, method=result.method or "")
 
 
-def refusal(user_id: str, result: VerificationResult) -> InvalidCodeError:
+def emit_and_build_error(user_id: str, result: VerificationResult) -> InvalidCodeError:
     """Emit the event of a proof that was not accepted, and return the error."""
-    tell_result(user_id, result)
+    emit_result(user_id, result)
     return InvalidCodeError(result.reason, retry_after=result.retry_after)
 
 
-def named(text: object, *, parameter: str) -> None:
+def check_not_blank(text: object, *, parameter: str) -> None:
     """Check that an actor or a reason is not blank."""
     if not isinstance(text, str) or not text.strip():
         raise ConfigurationError(f"{parameter} must be a text that is not blank", parameter=parameter)

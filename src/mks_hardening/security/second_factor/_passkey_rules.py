@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from mks_hardening.security.passkeys._ceremonies import asserted
+from mks_hardening.security.passkeys._ceremonies import verify_assertion
 
 if TYPE_CHECKING:
     from mks_hardening.security.passkeys._response import PasskeyResponse
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from mks_hardening.security.second_factor._factor_record import FactorRecord, StoredPasskey
     from mks_hardening.security.second_factor.factor_results import Reason
 
-__all__ = ["PasskeyDecision", "PresentedPasskey", "judged"]
+__all__ = ["PasskeyDecision", "PresentedPasskey", "check_assertion"]
 
 
 class PresentedPasskey(NamedTuple):
@@ -39,7 +39,7 @@ class PasskeyDecision(NamedTuple):
     user_verified: bool = False
 
 
-def judged(record: FactorRecord, presented: PresentedPasskey, *, now: float) -> PasskeyDecision:
+def check_assertion(record: FactorRecord, presented: PresentedPasskey, *, now: float) -> PasskeyDecision:
     """Check whether an assertion is by a passkey of this account (WebAuthn level 3, section 7.2)."""
     response, party = presented.response, presented.party
     if response is None or (presented.alone and response.user_handle is None):
@@ -53,7 +53,7 @@ def judged(record: FactorRecord, presented: PresentedPasskey, *, now: float) -> 
         return PasskeyDecision("wrong")
     if presented.alone and not known.user_verified:
         return PasskeyDecision("wrong")  # it was registered as a second factor only
-    said = asserted(
+    said = verify_assertion(
         response,
         party=party,
         challenge=response.challenge,

@@ -19,7 +19,7 @@ from mks_hardening.security.second_factor._factor_record import (
     FactorRecord,
     decode_record,
     encode_record,
-    moved,
+    shift_times,
 )
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def _now(record: FactorRecord, wall: float) -> tuple[FactorRecord, FactorMoment]
     the record was wrong by more than the tolerated skew, the record's times are shifted to the current clock.
     """
     if record.touched - wall > _SKEW:
-        record = moved(record, wall - record.touched)
+        record = shift_times(record, wall - record.touched)
     return record, FactorMoment(wall, max(wall, record.touched))
 
 

@@ -9,7 +9,7 @@ from mks_hardening._core.operations import Op, arun, run
 from mks_hardening.exceptions import DecodeError
 from mks_hardening.security.second_factor._component import FactorComponent
 from mks_hardening.security.second_factor._factor_record import FactorMoment, FactorRecord
-from mks_hardening.security.second_factor._notifications import tell
+from mks_hardening.security.second_factor._notifications import emit_event
 from mks_hardening.security.second_factor.factor_results import ReencryptionProgress
 
 __all__ = ["Reencryption"]
@@ -60,5 +60,5 @@ class Reencryption(FactorComponent):
         try:
             return (yield from self._records.change(user_id, decide))
         except DecodeError:
-            tell("reencryption_failed", user_id)
+            emit_event("reencryption_failed", user_id)
             return "failed"

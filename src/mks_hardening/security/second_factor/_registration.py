@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Final
 from mks_hardening._core.operations import Op, arun, run
 from mks_hardening._core.store_calls import ask
 from mks_hardening.exceptions import InvalidCodeError
-from mks_hardening.security.passkeys._ceremonies import VerifiedRegistration, registered
+from mks_hardening.security.passkeys._ceremonies import VerifiedRegistration, verify_registration
 from mks_hardening.security.passkeys._response import base64url, credential_key, read_response
-from mks_hardening.security.passkeys._webauthn_options import KnownUser, creation
+from mks_hardening.security.passkeys._webauthn_options import KnownCredential, creation_options
 from mks_hardening.security.passkeys.passkey_results import Passkey, PasskeyOptions
 from mks_hardening.security.second_factor._component import FactorComponent, FactorOptions, PasskeyContext
 from mks_hardening.security.second_factor._factor_record import FactorMoment, FactorRecord, StoredPasskey
 from mks_hardening.security.second_factor._factor_rules import with_passkey
-from mks_hardening.security.second_factor._notifications import refusal, tell
+from mks_hardening.security.second_factor._notifications import emit_and_build_error, emit_event
 from mks_hardening.security.second_factor._remembered_devices import shown_name
 from mks_hardening.security.second_factor.codes.recovery_codes import generate_recovery_codes
 from mks_hardening.security.second_factor.factor_results import PasskeyRegistration, VerificationResult
@@ -159,7 +159,7 @@ class Registrations(FactorComponent):
 
         outcome = yield from self._records.change(user_id, decide)
         if isinstance(outcome, VerificationResult):
-            raise refusal(user_id, outcome)
+            raise emit_and_build_error(user_id, outcome)
         if len(outcome.passkeys) >= _MOST:
             raise InvalidCodeError("too_many")
         # One user handle for all passkeys of an account: authenticators then replace the passkey of the same
@@ -172,10 +172,10 @@ class Registrations(FactorComponent):
         marks = self._rules.factor_marks(outcome, user_id)
         note = " ".join([*sorted(marks), handle])
         issued = yield from self._at.challenges.issue("register", user_id=user_id, session=session, note=note)
-        tell("enrolment_begun", user_id, method="passkey")
+        emit_event("enrolment_begun", user_id, method="passkey")
         user = {"id": handle, "name": account, "displayName": shown}
-        known = [KnownUser(one.credential, one.transports) for one in outcome.passkeys]
-        return creation(self._at.party, issued, user=user, known=known)
+        known = [KnownCredential(one.credential, one.transports) for one in outcome.passkeys]
+        return creation_options(self._at.party, issued, user=user, known=known)
 
     def _finished(self, user_id: str, answer: Answer, session: str, name: str) -> Op[PasskeyRegistration]:
         # The name is checked before the challenge is consumed, so that an invalid one can be corrected.
@@ -188,7 +188,7 @@ class Registrations(FactorComponent):
         )
         if note is None:
             raise _refused(user_id, "expired")
-        made = registered(response, party=self._at.party, challenge=response.challenge)
+        made = verify_registration(response, party=self._at.party, challenge=response.challenge)
         if made is None:
             raise _refused(user_id, "wrong")
         if made.backup_eligible and not self._at.party.allow_synced:
@@ -261,5 +261,5 @@ def shown_passkey(passkey: StoredPasskey) -> Passkey:
 
 
 def _refused(user_id: str, reason: str) -> InvalidCodeError:
-    tell("enrolment_refused", user_id, method="passkey", reason=reason)
+    emit_event("enrolment_refused", user_id, method="passkey", reason=reason)
     return InvalidCodeError(reason)

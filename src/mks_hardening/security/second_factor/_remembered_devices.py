@@ -10,7 +10,7 @@ from mks_hardening.exceptions import ConfigurationError, InvalidCodeError
 from mks_hardening.security.second_factor._component import FactorComponent
 from mks_hardening.security.second_factor._factor_record import DeviceRecord, FactorMoment, FactorRecord
 from mks_hardening.security.second_factor._factor_rules import device_of, is_token
-from mks_hardening.security.second_factor._notifications import tell
+from mks_hardening.security.second_factor._notifications import emit_event
 from mks_hardening.security.second_factor.factor_results import RememberedDevice
 
 __all__ = ["RememberedDevices", "shown_name"]
@@ -110,7 +110,7 @@ class RememberedDevices(FactorComponent):
 
         if not (yield from self._records.change(user_id, decide)):
             raise InvalidCodeError("not_enrolled")
-        tell("device_remembered", user_id)
+        emit_event("device_remembered", user_id)
         return token
 
     def _check(self, user_id: str, token: str | None) -> Op[bool]:
@@ -161,7 +161,7 @@ class RememberedDevices(FactorComponent):
 
         revoked = yield from self._records.change(user_id, decide)
         if revoked:
-            tell("device_revoked", user_id)
+            emit_event("device_revoked", user_id)
         return revoked
 
     def _forgotten(self, user_id: str) -> Op[int]:
@@ -170,7 +170,7 @@ class RememberedDevices(FactorComponent):
 
         number = yield from self._records.change(user_id, decide)
         if number:
-            tell("devices_forgotten", user_id)
+            emit_event("devices_forgotten", user_id)
         return number
 
     def _known(self, record: FactorRecord, user_id: str, token: str, now: float) -> DeviceRecord | None:

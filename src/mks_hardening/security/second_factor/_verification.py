@@ -13,7 +13,7 @@ from mks_hardening.exceptions import DecodeError
 from mks_hardening.security.second_factor._component import FactorComponent
 from mks_hardening.security.second_factor._factor_record import EMPTY, FactorMoment, FactorRecord
 from mks_hardening.security.second_factor._factor_rules import METHODS
-from mks_hardening.security.second_factor._notifications import named, tell, tell_result
+from mks_hardening.security.second_factor._notifications import check_not_blank, emit_event, emit_result
 from mks_hardening.security.second_factor.codes.recovery_codes import RecoveryCodes, generate_recovery_codes
 from mks_hardening.security.second_factor.factor_results import TwoFactorStatus, VerificationResult
 from mks_hardening.security.second_factor.failure_budget import client_digest
@@ -176,9 +176,9 @@ class Verification(FactorComponent):
             )
 
         result = yield from self._records.change(user_id, decide)
-        tell_result(user_id, result)
+        emit_result(user_id, result)
         if result.method == "recovery" and result and result.recovery_codes_left <= self._terms.low_water:
-            tell("recovery_codes_low", user_id)
+            emit_event("recovery_codes_low", user_id)
         return result
 
     def _regenerate(self, user_id: str, proof: str, client: str | None) -> Op[RecoveryCodes]:
@@ -190,24 +190,24 @@ class Verification(FactorComponent):
         return codes
 
     def _unlock(self, user_id: str, actor: str) -> Op[bool]:
-        named(actor, parameter="actor")
+        check_not_blank(actor, parameter="actor")
 
         def decide(record: FactorRecord, _: FactorMoment) -> tuple[FactorRecord, bool]:
             return record._replace(failures=EMPTY.failures), record.failures != EMPTY.failures
 
         changed = yield from self._records.change(user_id, decide)
         # Emitted even if nothing was locked: the action of an administrator belongs in the audit trail.
-        tell("unlocked", user_id, actor=actor)
+        emit_event("unlocked", user_id, actor=actor)
         return changed
 
     def _reset(self, user_id: str, actor: str, reason: str) -> Op[bool]:
-        named(actor, parameter="actor")
-        named(reason, parameter="reason")
+        check_not_blank(actor, parameter="actor")
+        check_not_blank(reason, parameter="reason")
         # Before the record is removed, because only the record lists the passkeys.
         if self._desk is not None:
             yield from self._forget_passkeys(self._desk, user_id)
         removed = yield from self._records.remove(user_id)
-        tell("reset", user_id, reason=reason, actor=actor)
+        emit_event("reset", user_id, reason=reason, actor=actor)
         return removed
 
     def _forget_passkeys(self, desk: PasskeyContext, user_id: str) -> Op[None]:

@@ -8,10 +8,10 @@ from mks_hardening._core.operations import Op, arun, run
 from mks_hardening._core.store_calls import ask
 from mks_hardening.exceptions import ConfigurationError, InvalidCodeError
 from mks_hardening.security.passkeys._response import credential_key
-from mks_hardening.security.passkeys._webauthn_options import KnownUser, request
+from mks_hardening.security.passkeys._webauthn_options import KnownCredential, request_options
 from mks_hardening.security.passkeys.passkey_results import Passkey, PasskeyOptions
 from mks_hardening.security.second_factor._factor_record import EMPTY, FactorMoment, FactorRecord
-from mks_hardening.security.second_factor._notifications import tell_result
+from mks_hardening.security.second_factor._notifications import emit_result
 from mks_hardening.security.second_factor._registration import Answer, Registrations, shown_passkey
 from mks_hardening.security.second_factor._remembered_devices import shown_name
 from mks_hardening.security.second_factor.factor_results import PasskeySignIn, VerificationResult
@@ -128,13 +128,13 @@ class Passkeys(Registrations):
         if not record.passkeys:
             raise InvalidCodeError("not_enrolled")
         issued = yield from self._at.challenges.issue("verify", user_id=user_id, session=session)
-        known = [KnownUser(one.credential, one.transports) for one in record.passkeys]
-        return request(self._at.party, issued, known=known, verified=self._at.party.passwordless)
+        known = [KnownCredential(one.credential, one.transports) for one in record.passkeys]
+        return request_options(self._at.party, issued, known=known, verified=self._at.party.passwordless)
 
     def _sign_in_asked(self, session: str) -> Op[PasskeyOptions]:
         self._check_passwordless()
         issued = yield from self._at.challenges.issue("sign-in", user_id="", session=session)
-        return request(self._at.party, issued, known=(), verified=True)
+        return request_options(self._at.party, issued, known=(), verified=True)
 
     def _signed_in(self, answer: Answer, session: str, client: str | None) -> Op[PasskeySignIn]:
         self._check_passwordless()
@@ -148,7 +148,7 @@ class Passkeys(Registrations):
             # The event has no user: an unknown credential is not a failure of any account, and must not fill the
             # audit trail of the account it names.
             result = VerificationResult(ok=False, method="passkey", reason=reason)
-            tell_result("", result)
+            emit_result("", result)
             return PasskeySignIn(user_id="", result=result)
         owner = user_id
 
@@ -156,7 +156,7 @@ class Passkeys(Registrations):
             return self._rules.attempt(record, moment, owner, presented, client=client)
 
         result = yield from self._records.change(owner, decide)
-        tell_result(owner, result)
+        emit_result(owner, result)
         # No id with a refusal: an application that reads only ``user_id`` must not admit anybody.
         return PasskeySignIn(user_id=owner if result else "", result=result)
 

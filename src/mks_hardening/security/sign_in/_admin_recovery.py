@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from mks_hardening._core.operations import Op
 from mks_hardening._core.store_calls import ask
-from mks_hardening.security.second_factor._notifications import named
-from mks_hardening.security.sign_in._attempt_hits import account_row
-from mks_hardening.security.sign_in._context import SignInContext, SignInTrace, tell, told
-from mks_hardening.security.sign_in._password_step import lifted
+from mks_hardening.security.second_factor._notifications import check_not_blank
+from mks_hardening.security.sign_in._attempt_hits import account_limit_key
+from mks_hardening.security.sign_in._context import SignInContext, SignInTrace, emit_event, notify_owner
+from mks_hardening.security.sign_in._password_step import lift_lock
 from mks_hardening.security.sign_in.sign_in_protocols import FactorHelp
 from mks_hardening.security.sign_in.sign_in_results import SignInDevice, SignInNotice
 
@@ -31,9 +31,9 @@ __all__ = [
 
 def unlock(kit: SignInContext, user_id: str, *, actor: str, reason: str, end_sessions: bool) -> Op[bool]:
     """Lift the account-wide lock and reset the count of wrong codes; return whether there was either."""
-    named(actor, parameter="actor")
-    named(reason, parameter="reason")
-    found = yield from lifted(kit, account_row(user_id, ""))
+    check_not_blank(actor, parameter="actor")
+    check_not_blank(reason, parameter="reason")
+    found = yield from lift_lock(kit, account_limit_key(user_id, ""))
     # A verifier of another library may lack these methods; unlocking the sign-in works nevertheless.
     factors: object = kit.factors
     if isinstance(factors, FactorHelp):
@@ -46,13 +46,13 @@ def unlock(kit: SignInContext, user_id: str, *, actor: str, reason: str, end_ses
 
 def admin_reset(kit: SignInContext, user_id: str, *, actor: str, reason: str) -> Op[bool]:
     """Remove the second factor, lift every lock and end all sessions; return whether there was a factor."""
-    named(actor, parameter="actor")
-    named(reason, parameter="reason")
+    check_not_blank(actor, parameter="actor")
+    check_not_blank(reason, parameter="reason")
     found = False
     factors: object = kit.factors
     if isinstance(factors, FactorHelp):
         found = yield from ask(factors.admin_reset, user_id, actor=actor, reason=reason)
-    yield from lifted(kit, account_row(user_id, ""))
+    yield from lift_lock(kit, account_limit_key(user_id, ""))
     # Before the sessions: the user may have lost the very device that is remembered.
     yield from kit.devices.forget(user_id)
     yield from _end_sessions(kit, user_id)
@@ -62,10 +62,10 @@ def admin_reset(kit: SignInContext, user_id: str, *, actor: str, reason: str) ->
 
 def sign_out_disabled(kit: SignInContext, user_id: str, *, actor: str, reason: str) -> Op[None]:
     """End all sessions of a disabled account and record the event."""
-    named(actor, parameter="actor")
-    named(reason, parameter="reason")
+    check_not_blank(actor, parameter="actor")
+    check_not_blank(reason, parameter="reason")
     yield from _end_sessions(kit, user_id)
-    tell("disabled", SignInTrace(client="", user_id=user_id, reason=reason, actor=actor))
+    emit_event("disabled", SignInTrace(client="", user_id=user_id, reason=reason, actor=actor))
 
 
 def listed_devices(kit: SignInContext, user_id: str, token: str | None) -> Op[tuple[SignInDevice, ...]]:
@@ -91,7 +91,7 @@ def revoke_device(kit: SignInContext, user_id: str, device_id: object) -> Op[boo
     """Forget one device; return whether it was remembered."""
     if not isinstance(device_id, str) or not (yield from kit.devices.forget(user_id, device_id)):
         return False
-    tell("device_revoked", SignInTrace(client="", user_id=user_id))
+    emit_event("device_revoked", SignInTrace(client="", user_id=user_id))
     return True
 
 
@@ -99,7 +99,7 @@ def forget_devices(kit: SignInContext, user_id: str) -> Op[int]:
     """Forget all devices; return their number."""
     number = yield from kit.devices.forget(user_id)
     if number:
-        tell("devices_forgotten", SignInTrace(client="", user_id=user_id))
+        emit_event("devices_forgotten", SignInTrace(client="", user_id=user_id))
     return number
 
 
@@ -109,8 +109,8 @@ def _end_sessions(kit: SignInContext, user_id: str) -> Op[None]:
 
 
 def _recorded(kit: SignInContext, kind: Notice, user_id: str, actor: str, reason: str) -> Op[None]:
-    tell(kind, SignInTrace(client="", user_id=user_id, reason=reason, actor=actor))
+    emit_event(kind, SignInTrace(client="", user_id=user_id, reason=reason, actor=actor))
     account = yield from ask(kit.accounts.get, user_id)
     if account is not None:
         notice = SignInNotice(kind=kind, account=account, to=account.email, actor=actor, reason=reason)
-        yield from told(kit, notice)
+        yield from notify_owner(kit, notice)

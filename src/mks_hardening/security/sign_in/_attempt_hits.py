@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from mks_hardening.protocols import LimitDecision
     from mks_hardening.security.sign_in.sign_in_protocols import FailureLimiter, HitReservation
 
-__all__ = ["AttemptHits", "Row", "account_row", "client_rows", "network_of"]
+__all__ = ["AttemptHits", "LimitKey", "account_limit_key", "client_limit_keys", "network_of"]
 
-Row: TypeAlias = tuple[str, str]
+LimitKey: TypeAlias = tuple[str, str]
 """A group of limits and the key that is counted in it."""
 _OF_CLIENT: Final = frozenset(("auth_login_address", "auth_login_network", "auth_password_reset_address"))
 """Groups that count a client across all names: their state reveals nothing about an account."""
@@ -37,7 +37,7 @@ class AttemptHits:
         self._taken: list[HitReservation] = []
         self.disclosed: LimitDecision | None = None
 
-    def take(self, *rows: Row) -> Op[LimitDecision | None]:
+    def take(self, *rows: LimitKey) -> Op[LimitDecision | None]:
         """Reserve a hit in each row; if one is refused, give the others back and return its decision."""
         try:
             for row in rows:
@@ -52,7 +52,7 @@ class AttemptHits:
             raise
         return None
 
-    def take_one(self, row: Row) -> Op[LimitDecision | None]:
+    def take_one(self, row: LimitKey) -> Op[LimitDecision | None]:
         """Reserve a hit in one row; a refusal reserves nothing and leaves the other hits in place."""
         if self._limiter is None:
             return None
@@ -73,7 +73,7 @@ class AttemptHits:
             yield from ask(self._taken.pop().cancel)
 
 
-def client_rows(address: str, name: str) -> tuple[Row, ...]:
+def client_limit_keys(address: str, name: str) -> tuple[LimitKey, ...]:
     """Return the rows for a guess of a stranger: network, address, and the client with this name."""
     client = client_key(address)
     return (
@@ -83,7 +83,7 @@ def client_rows(address: str, name: str) -> tuple[Row, ...]:
     )
 
 
-def account_row(user_id: str | None, name: str) -> Row:
+def account_limit_key(user_id: str | None, name: str) -> LimitKey:
     """Return the row that counts guesses from all clients; unknown names are counted in the same way."""
     return "auth_login_account", f"name {name}" if user_id is None else f"user {user_id}"
 

@@ -19,7 +19,7 @@ from mks_hardening.security.passwords._fair_semaphore import HashingClient, on_b
 from mks_hardening.security.sign_in._attempt_hits import network_of
 from mks_hardening.security.sign_in._one_time_tokens import digest_of, numbers_of
 from mks_hardening.security.sign_in._session_facts import SessionFacts
-from mks_hardening.security.sign_in._state_machine import TABLE, Event, Place
+from mks_hardening.security.sign_in._state_machine import TRANSITIONS, Event, FlowState
 from mks_hardening.security.sign_in.sign_in_results import SignInClient, SignInNotice, SignInStep
 
 if TYPE_CHECKING:
@@ -41,18 +41,18 @@ __all__ = [
     "SignInContext",
     "SignInRequest",
     "SignInTrace",
-    "admitted",
+    "apply_transition",
+    "authenticated_hashing_client",
     "binding_of",
-    "finish",
+    "check_password",
+    "emit_event",
     "hashing_for",
-    "is_right",
-    "known_client",
-    "present",
-    "renewed",
-    "stranger",
-    "tell",
-    "told",
-    "typed_name",
+    "normalize_name",
+    "notify_owner",
+    "recheck_account",
+    "rehash_if_needed",
+    "start_session",
+    "unauthenticated_hashing_client",
 ]
 
 T = TypeVar("T")
@@ -116,7 +116,7 @@ class SignInTrace:
     actor: str = ""
 
 
-def typed_name(name: object) -> tuple[str | None, str]:
+def normalize_name(name: object) -> tuple[str | None, str]:
     """Return the name for the lookup (``None``: no account can have it), and the name for counting."""
     usable = (
         isinstance(name, str)
@@ -129,7 +129,7 @@ def typed_name(name: object) -> tuple[str | None, str]:
     return name, unicodedata.normalize("NFKC", name).casefold().strip()
 
 
-def tell(change: str, trace: SignInTrace) -> None:
+def emit_event(change: str, trace: SignInTrace) -> None:
     """Emit and log a ``SignInEvent``."""
     event = SignInEvent(change, trace.user_id, trace.client, trace.reason, trace.method, trace.actor)
     if hooks.observers:
@@ -137,7 +137,7 @@ def tell(change: str, trace: SignInTrace) -> None:
     log_security_event(event)
 
 
-def told(kit: SignInContext, notice: SignInNotice) -> Op[None]:
+def notify_owner(kit: SignInContext, notice: SignInNotice) -> Op[None]:
     """Send a notice to the owner of an account, if there is a hook for it.
 
     A failure of the hook must neither undo the change nor reveal who has an account.
@@ -145,7 +145,9 @@ def told(kit: SignInContext, notice: SignInNotice) -> Op[None]:
     if kit.on_notice is None:
         return
     if not (yield from send_notice(kit.on_notice, notice)):
-        tell("notice_failed", SignInTrace(client="", user_id=notice.account.user_id, reason=notice.kind))
+        emit_event(
+            "notice_failed", SignInTrace(client="", user_id=notice.account.user_id, reason=notice.kind)
+        )
 
 
 class Credentials(NamedTuple):
@@ -168,19 +170,19 @@ def hashing_for(client: HashingClient, operation: Op[T]) -> Op[T]:
         return (yield from operation)
 
 
-def stranger(client: SignInClient) -> HashingClient:
+def unauthenticated_hashing_client(client: SignInClient) -> HashingClient:
     """Return the hashing client of a sign-in without prior authentication."""
     if parse_address(client.address) is None:  # clients without an address count as one: no cap
         return HashingClient("", "")
     return HashingClient(network_of(client.address), client_key(client.address))
 
 
-def known_client(user_id: str, by: str) -> HashingClient:
+def authenticated_hashing_client(user_id: str, by: str) -> HashingClient:
     """Return the hashing client of an authenticated user: served first, with a fair share for each user."""
     return HashingClient(f"user {user_id}", by, known=True)
 
 
-def is_right(kit: SignInContext, password: str, stored: str | None) -> Op[bool]:
+def check_password(kit: SignInContext, password: str, stored: str | None) -> Op[bool]:
     """Return whether the password matches the hash.
 
     Raises:
@@ -190,7 +192,7 @@ def is_right(kit: SignInContext, password: str, stored: str | None) -> Op[bool]:
     return flag((yield from ask(kit.passwords.verify, password, stored)), parameter="passwords.verify()")
 
 
-def renewed(kit: SignInContext, account: SignInAccount, password: str) -> Op[SignInAccount | None]:
+def rehash_if_needed(kit: SignInContext, account: SignInAccount, password: str) -> Op[SignInAccount | None]:
     """Rehash an outdated password and return the account, or ``None`` if the password is no longer valid.
 
     A sign-in does not fail if the new hash cannot be stored.
@@ -205,17 +207,19 @@ def renewed(kit: SignInContext, account: SignInAccount, password: str) -> Op[Sig
         # once.
         after = yield from ask(kit.accounts.get, account.user_id)
     except Exception as error:  # noqa: BLE001 - the next sign-in tries again
-        tell("rehash_failed", SignInTrace(client="", user_id=account.user_id, reason=type(error).__name__))
+        emit_event(
+            "rehash_failed", SignInTrace(client="", user_id=account.user_id, reason=type(error).__name__)
+        )
         return account
     # Only the hash stored here is known to match the password that was checked. Another one was stored in the
     # meantime, either by a reset, whose stamp a challenge for the old password must not get, or by the rehash of
     # another sign-in.
     if after is not None and not after.disabled and after.password_hash == fresh:
         return after
-    return (yield from present(kit, Credentials(account, None, password)))
+    return (yield from recheck_account(kit, Credentials(account, None, password)))
 
 
-def present(kit: SignInContext, proof: Credentials) -> Op[SignInAccount | None]:
+def recheck_account(kit: SignInContext, proof: Credentials) -> Op[SignInAccount | None]:
     """Return the current account if everything that was proved still holds, else ``None``."""
     account = proof.account
     for _ in range(_MOST_LOOKS):
@@ -225,7 +229,7 @@ def present(kit: SignInContext, proof: Credentials) -> Op[SignInAccount | None]:
         if now.stamp == account.stamp:
             break
         # The stamp also changes when another sign-in rehashes: then the password still matches.
-        if proof.password is None or not (yield from is_right(kit, proof.password, now.password_hash)):
+        if proof.password is None or not (yield from check_password(kit, proof.password, now.password_hash)):
             return None
         account = now
     else:
@@ -235,8 +239,8 @@ def present(kit: SignInContext, proof: Credentials) -> Op[SignInAccount | None]:
     return now
 
 
-def finish(
-    place: Place,
+def apply_transition(
+    place: FlowState,
     event: Event,
     hits: AttemptHits,
     trace: SignInTrace,
@@ -245,15 +249,15 @@ def finish(
     factor: FactorOutcome | None = None,
 ) -> Op[SignInStep]:
     """Apply the transition: keep or give back the hits, emit the event, and return the step."""
-    rule = TABLE[place, event]
+    rule = TRANSITIONS[place, event]
     if not rule.counted:
         yield from hits.give_back()
-    tell(rule.change, trace)
+    emit_event(rule.change, trace)
     decision = hits.disclosed if event == "throttled" else None
     return SignInStep(state=rule.state, retry_after=retry_after, factor=factor, decision=decision)
 
 
-def asking(client: SignInClient) -> SignInClient:
+def checked_client(client: SignInClient) -> SignInClient:
     """Return the client.
 
     Raises:
@@ -288,17 +292,17 @@ class SignInRequest(NamedTuple):
             offers(session, "start", "end", parameter="session", kind="a SignInSession or None")
         if data is not None:
             mapping(data, parameter="data", of="names to values")
-        return cls(asking(client), session, remember, data)
+        return cls(checked_client(client), session, remember, data)
 
 
-def admitted(
+def start_session(
     kit: SignInContext,
     arrival: SignInRequest,
     proof: Credentials,
     facts: SessionFacts,
     hits: AttemptHits,
     *,
-    place: Place,
+    place: FlowState,
     risks: tuple[str, ...],
     factor: FactorOutcome | None,
 ) -> Op[SignInStep]:
@@ -319,7 +323,7 @@ def admitted(
         yield from ask(session.start, account.user_id, data=data)
     now = None
     try:
-        now = yield from present(kit, proof)
+        now = yield from recheck_account(kit, proof)
     finally:
         # Also if the accounts raise: a session whose account could not be read again must not stay open.
         if now is None and session is not None:
@@ -332,30 +336,30 @@ def admitted(
     )
     if now is None:
         event: Event = "wrong" if place == "begun" else "dead"
-        return (yield from finish(place, event, hits, replace(trace, reason="changed")))
-    step = yield from finish(place, "whole", hits, trace, factor=factor)
+        return (yield from apply_transition(place, event, hits, replace(trace, reason="changed")))
+    step = yield from apply_transition(place, "whole", hits, trace, factor=factor)
     if "new_device" in risks:
-        yield from _tell_of_new_device(kit, now, arrival.client)
+        yield from _notify_new_device(kit, now, arrival.client)
     return replace(
         step,
         user_id=account.user_id,
         amr=facts.amr,
         auth_time=facts.auth_time,
         risks=risks,
-        device=(yield from _remembered(kit, now, facts.auth_time)) if arrival.remember else None,
+        device=(yield from _issue_device_token(kit, now, facts.auth_time)) if arrival.remember else None,
     )
 
 
-def _remembered(kit: SignInContext, account: SignInAccount, now: float) -> Op[str | None]:
+def _issue_device_token(kit: SignInContext, account: SignInAccount, now: float) -> Op[str | None]:
     """Issue a device token; if the store is unavailable, the sign-in succeeds without one."""
     try:
         return (yield from kit.devices.issue(account, now=now))
     except BackendUnavailableError as error:
-        tell("device_failed", SignInTrace(client="", user_id=account.user_id, reason=error.reason))
+        emit_event("device_failed", SignInTrace(client="", user_id=account.user_id, reason=error.reason))
         return None
 
 
-def _tell_of_new_device(kit: SignInContext, account: SignInAccount, client: SignInClient) -> Op[None]:
+def _notify_new_device(kit: SignInContext, account: SignInAccount, client: SignInClient) -> Op[None]:
     """Send a notice about a sign-in from a network new to the account (ASVS 5.0, 6.3.5).
 
     A remembered device is never new. The first sign-in of an account sends no notice, because there is nothing
@@ -366,11 +370,11 @@ def _tell_of_new_device(kit: SignInContext, account: SignInAccount, client: Sign
     try:
         is_new = yield from _is_new_network(kit, account.user_id, network_of(client.address))
     except BackendUnavailableError as error:
-        tell("notice_failed", SignInTrace(client="", user_id=account.user_id, reason=error.reason))
+        emit_event("notice_failed", SignInTrace(client="", user_id=account.user_id, reason=error.reason))
         return
     if is_new:
         notice = SignInNotice(kind="new_device", account=account, to=account.email, client=client.address)
-        yield from told(kit, notice)
+        yield from notify_owner(kit, notice)
 
 
 def _is_new_network(kit: SignInContext, user_id: str, network: str) -> Op[bool]:

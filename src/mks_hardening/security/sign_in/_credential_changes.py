@@ -16,24 +16,24 @@ from mks_hardening._core.origin.network_addresses import client_key
 from mks_hardening._core.store_calls import ask
 from mks_hardening.security.passwords.policy import PasswordVerdict
 from mks_hardening.security.sign_in import _reauthentication
-from mks_hardening.security.sign_in._attempt_hits import AttemptHits, account_row
+from mks_hardening.security.sign_in._attempt_hits import AttemptHits, account_limit_key
 from mks_hardening.security.sign_in._context import (
     SignInContext,
     SignInTrace,
+    authenticated_hashing_client,
+    emit_event,
     hashing_for,
-    known_client,
-    tell,
-    told,
-    typed_name,
+    normalize_name,
+    notify_owner,
 )
 from mks_hardening.security.sign_in._one_time_tokens import digest_of
-from mks_hardening.security.sign_in._password_step import lifted
+from mks_hardening.security.sign_in._password_step import lift_lock
 from mks_hardening.security.sign_in.sign_in_results import ChangeResult, SignInNotice
 
 if TYPE_CHECKING:
     from mks_hardening.protocols import SignInSession
     from mks_hardening.security.passwords.policy import PasswordPolicy
-    from mks_hardening.security.sign_in._one_time_tokens import FoundToken
+    from mks_hardening.security.sign_in._one_time_tokens import TokenEntry
     from mks_hardening.security.sign_in.sign_in_results import Notice, SignInAccount, SignInClient
 
 __all__ = ["CredentialChangeSteps"]
@@ -89,7 +89,7 @@ class CredentialChangeSteps:
     def request_reset(self, name: object, client: SignInClient) -> Op[ChangeResult]:
         """Mail a token to the account with this name; unknown names cause the same response and the same work."""
         kit = self.kit
-        typed, counted_as = typed_name(name)
+        typed, counted_as = normalize_name(name)
         key = client_key(client.address)
         hits = AttemptHits(kit.limiter)
         # By address and by name: one mailbox must not be flooded, and one client must not try a list of names.
@@ -97,7 +97,7 @@ class CredentialChangeSteps:
             ("auth_password_reset_address", key), ("auth_password_reset", f"name {counted_as}")
         )
         if refusal is not None:
-            tell("limited", SignInTrace(client=key, method="reset"))
+            emit_event("limited", SignInTrace(client=key, method="reset"))
             return ChangeResult(state="limited", retry_after=refusal.retry_after, decision=hits.disclosed)
         try:
             return (yield from self._requested(typed, key))
@@ -113,10 +113,12 @@ class CredentialChangeSteps:
         # Issued for unknown names too: the write takes time, and its absence would reveal who has an account.
         token = yield from kit.entries.issue("reset", facts, ttl=self.token_ttl)
         user_id = "" if account is None else account.user_id
-        tell("reset_requested", SignInTrace(client=key, user_id=user_id, reason="" if alive else "unknown"))
+        emit_event(
+            "reset_requested", SignInTrace(client=key, user_id=user_id, reason="" if alive else "unknown")
+        )
         if account is not None and alive:
             notice = SignInNotice(kind="reset_requested", account=account, to=account.email, token=token)
-            yield from told(kit, notice)
+            yield from notify_owner(kit, notice)
         return ChangeResult(state="done")
 
     def reset_password(self, token: object, new: object, client: SignInClient) -> Op[ChangeResult]:
@@ -125,7 +127,7 @@ class CredentialChangeSteps:
         found = yield from kit.entries.find("reset", token)
         account = None if found is None else (yield from self._owner(found))
         if found is None or account is None:
-            tell("reset_refused", SignInTrace(client=client_key(client.address)))
+            emit_event("reset_refused", SignInTrace(client=client_key(client.address)))
             return ChangeResult(state="expired")
         verdict = self._verdict(account, new)
         if not isinstance(new, str) or not verdict:
@@ -146,7 +148,7 @@ class CredentialChangeSteps:
         yield from self._end_sessions(account)
         # Otherwise a stranger who locked the account would keep the owner out even after a reset. Lifting the
         # lock is safe, because a reset requires the mailbox.
-        yield from lifted(kit, account_row(account.user_id, ""))
+        yield from lift_lock(kit, account_limit_key(account.user_id, ""))
         return ChangeResult(state="done")
 
     def request_email_change(
@@ -165,7 +167,7 @@ class CredentialChangeSteps:
         hits = AttemptHits(kit.limiter)
         refusal = yield from hits.take(("auth_password_reset", f"user {account.user_id}"))
         if refusal is not None:
-            tell("limited", SignInTrace(client=key, user_id=account.user_id, method="email"))
+            emit_event("limited", SignInTrace(client=key, user_id=account.user_id, method="email"))
             return ChangeResult(state="limited", retry_after=refusal.retry_after)
         facts = {**self._facts(account), "email": email}
         try:
@@ -173,9 +175,9 @@ class CredentialChangeSteps:
         except BaseException:  # as in request_reset
             yield from hits.give_back()
             raise
-        tell("email_change_requested", SignInTrace(client=key, user_id=account.user_id))
+        emit_event("email_change_requested", SignInTrace(client=key, user_id=account.user_id))
         notice = SignInNotice(kind="email_change_requested", account=account, to=email, token=token)
-        yield from told(kit, notice)
+        yield from notify_owner(kit, notice)
         return ChangeResult(state="done")
 
     def confirm_email(self, token: object, client: SignInClient) -> Op[ChangeResult]:
@@ -185,7 +187,7 @@ class CredentialChangeSteps:
         account = None if found is None else (yield from self._owner(found))
         # The token comes last in the condition: it is consumed only if the change follows.
         if found is None or account is None or set_email is None or not (yield from kit.entries.use(found)):
-            tell("email_change_refused", SignInTrace(client=client_key(client.address)))
+            emit_event("email_change_refused", SignInTrace(client=client_key(client.address)))
             return ChangeResult(state="expired")
         email = found.text("email")
         yield Call(lambda: set_email(account.user_id, email))
@@ -201,7 +203,9 @@ class CredentialChangeSteps:
         return self.policy.check(new, username=account.name, context=words)
 
     def _hashed(self, account: SignInAccount, by: str, password: str) -> Op[str]:
-        return hashing_for(known_client(account.user_id, by), ask(self.kit.passwords.hash, password))
+        return hashing_for(
+            authenticated_hashing_client(account.user_id, by), ask(self.kit.passwords.hash, password)
+        )
 
     def _store(self, account: SignInAccount, stored: str) -> Op[bool]:
         # ``expected`` makes it a compare-and-set: of two concurrent changes the second fails instead of silently
@@ -220,7 +224,7 @@ class CredentialChangeSteps:
         # that of a stranger whose address was typed by mistake.
         return {"user": account.user_id, "stamp": account.stamp, "address": digest_of(account.email)}
 
-    def _owner(self, found: FoundToken) -> Op[SignInAccount | None]:
+    def _owner(self, found: TokenEntry) -> Op[SignInAccount | None]:
         """Return the account of a token, if nothing has changed since it was issued."""
         user_id = found.text("user")
         account = (yield from ask(self.kit.accounts.get, user_id)) if user_id else None
@@ -232,8 +236,10 @@ class CredentialChangeSteps:
     def _changed(
         self, kind: Notice, account: SignInAccount, client: SignInClient, *, method: str = ""
     ) -> Op[None]:
-        tell(kind, SignInTrace(client=client_key(client.address), user_id=account.user_id, method=method))
-        yield from told(self.kit, SignInNotice(kind=kind, account=account, to=account.email))
+        emit_event(
+            kind, SignInTrace(client=client_key(client.address), user_id=account.user_id, method=method)
+        )
+        yield from notify_owner(self.kit, SignInNotice(kind=kind, account=account, to=account.email))
 
 
 def _is_address(text: str) -> bool:

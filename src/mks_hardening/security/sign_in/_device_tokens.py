@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mks_hardening.security.sign_in._one_time_tokens import OneTimeTokens
     from mks_hardening.security.sign_in.sign_in_results import SignInAccount
 
-__all__ = ["DeviceMark", "DeviceTokens"]
+__all__ = ["DeviceToken", "DeviceTokens"]
 
 # Digest, time, nonce and signature are 137 characters together.
 _LONGEST: Final = 256
@@ -31,7 +31,7 @@ _MOST: Final = 20  # devices of one account; the oldest is dropped first
 _PURPOSE: Final = b"mks_hardening sign-in device 2"
 
 
-class DeviceMark(NamedTuple):
+class DeviceToken(NamedTuple):
     """Content of a token with a valid signature."""
 
     owner: str
@@ -86,7 +86,7 @@ class DeviceTokens:
         body = f"{owner}.{issued}.{nonce}"
         return f"{body}.{_signed(self._keys[0], body)}"
 
-    def knows(self, mark: DeviceMark | None, account: SignInAccount) -> Op[bool]:
+    def knows(self, mark: DeviceToken | None, account: SignInAccount) -> Op[bool]:
         """Return whether the device belongs to this account and has not been revoked."""
         if mark is None or not mark.fits(account):
             return False
@@ -120,7 +120,7 @@ class DeviceTokens:
         listed = numbers_of(facts.get("devices"))
         return {nonce: issued for nonce, issued in listed.items() if now - issued < self._ttl}
 
-    def read(self, token: object, *, now: float) -> DeviceMark | None:
+    def read(self, token: object, *, now: float) -> DeviceToken | None:
         """Return the content of a token, or ``None`` if it is forged, damaged, expired or not a token."""
         # Before any hashing: a client may send a cookie of any length, and compare_digest refuses non-ASCII text.
         if not isinstance(token, str) or len(token) > _LONGEST or not token.isascii():
@@ -131,7 +131,7 @@ class DeviceTokens:
         # Parsed only after the signature check: what we signed has three parts.
         owner, issued, nonce = body.split(".")
         # A token from the future was signed by a wrong clock and must not live longer than others.
-        return DeviceMark(owner, nonce) if -60 <= now - int(issued) < self._ttl else None
+        return DeviceToken(owner, nonce) if -60 <= now - int(issued) < self._ttl else None
 
 
 def _key(user_id: str) -> str:

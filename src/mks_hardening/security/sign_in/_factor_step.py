@@ -11,26 +11,33 @@ from mks_hardening._core.origin.network_addresses import client_key
 from mks_hardening._core.store_calls import ask
 from mks_hardening.exceptions import BackendUnavailableError
 from mks_hardening.security.passkeys.passkey_results import PasskeyAssertion
-from mks_hardening.security.sign_in._attempt_hits import AttemptHits, Row, client_rows
+from mks_hardening.security.sign_in._attempt_hits import AttemptHits, LimitKey, client_limit_keys
 from mks_hardening.security.sign_in._context import (
     Credentials,
     SignInContext,
     SignInRequest,
     SignInTrace,
-    admitted,
+    apply_transition,
     binding_of,
-    finish,
+    start_session,
 )
 from mks_hardening.security.sign_in._session_facts import SessionFacts
-from mks_hardening.security.sign_in._state_machine import AMR_ALONE, Event, amr_of, factor_event
+from mks_hardening.security.sign_in._state_machine import AMR_PASSKEY_ONLY, Event, amr_of, factor_event
 from mks_hardening.security.sign_in.sign_in_results import SignInStep
 
 if TYPE_CHECKING:
-    from mks_hardening.security.sign_in._one_time_tokens import FoundToken
+    from mks_hardening.security.sign_in._one_time_tokens import TokenEntry
     from mks_hardening.security.sign_in.sign_in_protocols import AloneOutcome, FactorOutcome
     from mks_hardening.security.sign_in.sign_in_results import SignInAccount, SignInClient
 
-__all__ = ["FactorAttempt", "JudgedFactor", "alone_step", "challenged_user", "factor_step", "judged_factor"]
+__all__ = [
+    "FactorAttempt",
+    "FactorCheck",
+    "challenged_user",
+    "check_factor",
+    "factor_step",
+    "passwordless_step",
+]
 
 _LONGEST_CHECK: Final = 10.0
 """Maximum duration of a check, in seconds; every store responds or fails much sooner."""
@@ -45,7 +52,7 @@ class FactorAttempt(NamedTuple):
     arrival: SignInRequest
 
 
-class JudgedFactor(NamedTuple):
+class FactorCheck(NamedTuple):
     """Event of a verifier's result; without a result the verifier was not called."""
 
     event: Event
@@ -72,7 +79,7 @@ def factor_step(kit: SignInContext, attempt: FactorAttempt) -> Op[SignInStep]:
     found = yield from kit.entries.find("challenge", attempt.challenge)
     account = None if found is None else (yield from _owner(kit, found, attempt.arrival))
     if found is None or account is None:
-        return (yield from finish("challenged", "dead", hits, SignInTrace(client=client)))
+        return (yield from apply_transition("challenged", "dead", hits, SignInTrace(client=client)))
     user_id = account.user_id
     mark = kit.devices.read(attempt.arrival.client.device, now=kit.clock.time())
     trusted = yield from kit.devices.knows(mark, account)
@@ -81,16 +88,20 @@ def factor_step(kit: SignInContext, attempt: FactorAttempt) -> Op[SignInStep]:
     refusal = yield from hits.take(*_rows(attempt.arrival.client, guesser, user_id, trusted=trusted))
     if refusal is not None:
         trace = SignInTrace(client=client, user_id=user_id)
-        return (yield from finish("challenged", "throttled", hits, trace, retry_after=refusal.retry_after))
+        return (
+            yield from apply_transition(
+                "challenged", "throttled", hits, trace, retry_after=refusal.retry_after
+            )
+        )
     held = None
     try:
         # One code at a time: if several correct recovery codes arrive at once, only one may be consumed.
         held = yield from kit.entries.hold(found, longest=_LONGEST_CHECK)
         if held is None:
             trace = SignInTrace(client=client, user_id=user_id, reason="busy")
-            return (yield from finish("challenged", "busy", hits, trace, retry_after=_BUSY))
-        code = None if _of_another(attempt.code, attempt.challenge) else attempt.code
-        judged = yield from judged_factor(kit, user_id, code, client=guesser, trusted=trusted)
+            return (yield from apply_transition("challenged", "busy", hits, trace, retry_after=_BUSY))
+        code = None if _is_of_another_sign_in(attempt.code, attempt.challenge) else attempt.code
+        judged = yield from check_factor(kit, user_id, code, client=guesser, trusted=trusted)
         event, outcome = judged
         if event == "shut" and mark is not None and trusted:
             # The device has guessed too often, so it may be stolen and must not bypass the limit of the account.
@@ -103,7 +114,9 @@ def factor_step(kit: SignInContext, attempt: FactorAttempt) -> Op[SignInStep]:
             yield from kit.entries.release(held)
             trace, retry_after = judged.trace(client, user_id), judged.retry_after
             return (
-                yield from finish("challenged", event, hits, trace, retry_after=retry_after, factor=outcome)
+                yield from apply_transition(
+                    "challenged", event, hits, trace, retry_after=retry_after, factor=outcome
+                )
             )
         now = kit.clock.time()
         facts = SessionFacts(amr_of(outcome.method), now, now)
@@ -112,7 +125,7 @@ def factor_step(kit: SignInContext, attempt: FactorAttempt) -> Op[SignInStep]:
             remember=attempt.arrival.remember or found.facts.get("remember") is True
         )
         return (
-            yield from admitted(
+            yield from start_session(
                 kit,
                 arrival,
                 Credentials(account, factor=True),
@@ -138,7 +151,7 @@ def challenged_user(kit: SignInContext, challenge: object, arrival: SignInReques
     return None if account is None else account.user_id
 
 
-def alone_step(kit: SignInContext, outcome: AloneOutcome, arrival: SignInRequest) -> Op[SignInStep]:
+def passwordless_step(kit: SignInContext, outcome: AloneOutcome, arrival: SignInRequest) -> Op[SignInStep]:
     """Complete a sign-in with a factor that was already checked and needs no password."""
     shows(outcome, "user_id", "result", parameter="outcome", kind="an AloneOutcome")
     hits = AttemptHits(kit.limiter)
@@ -147,7 +160,7 @@ def alone_step(kit: SignInContext, outcome: AloneOutcome, arrival: SignInRequest
     factor = result.ok and (yield from kit.has_factor(outcome.user_id))
     account = (yield from ask(kit.accounts.get, outcome.user_id)) if result.ok else None
     if account is None or account.disabled:
-        network, address, _ = client_rows(arrival.client.address, "")
+        network, address, _ = client_limit_keys(arrival.client.address, "")
         # Counted although already checked: a stream of forged assertions uses up the limit of its network.
         yield from hits.take(network, address)
         reason = result.reason or ("unknown" if account is None else "disabled")
@@ -157,32 +170,32 @@ def alone_step(kit: SignInContext, outcome: AloneOutcome, arrival: SignInRequest
             reason=reason,
             method=result.method or "",
         )
-        return (yield from finish("begun", "wrong", hits, trace))
+        return (yield from apply_transition("begun", "wrong", hits, trace))
     now = kit.clock.time()
-    facts = SessionFacts(AMR_ALONE, now, now)
+    facts = SessionFacts(AMR_PASSKEY_ONLY, now, now)
     mark = kit.devices.read(arrival.client.device, now=now)
     risks = () if (yield from kit.devices.knows(mark, account)) else ("new_device",)
     return (
-        yield from admitted(
+        yield from start_session(
             kit, arrival, Credentials(account, factor), facts, hits, place="begun", risks=risks, factor=result
         )
     )
 
 
-def judged_factor(
+def check_factor(
     kit: SignInContext, user_id: str, code: object, *, client: str, trusted: bool = False
-) -> Op[JudgedFactor]:
+) -> Op[FactorCheck]:
     """Call the verifier and return the event of its result."""
     outcome = yield from kit.try_factor(user_id, code, client=client, trusted=trusted)
-    return JudgedFactor("unusable") if outcome is None else JudgedFactor(factor_event(outcome), outcome)
+    return FactorCheck("unusable") if outcome is None else FactorCheck(factor_event(outcome), outcome)
 
 
-def _of_another(code: object, challenge: object) -> bool:
+def _is_of_another_sign_in(code: object, challenge: object) -> bool:
     """Return whether a passkey assertion belongs to another sign-in (ASVS 5.0, 6.6.2)."""
     return isinstance(code, PasskeyAssertion) and code.session != challenge
 
 
-def _owner(kit: SignInContext, found: FoundToken, arrival: SignInRequest) -> Op[SignInAccount | None]:
+def _owner(kit: SignInContext, found: TokenEntry, arrival: SignInRequest) -> Op[SignInAccount | None]:
     """Return the account of a challenge if client and session match and the account has not changed since."""
     # A challenge is invalid in another browser, so phishing the second page alone fails.
     if (found.text("client"), found.text("session")) != binding_of(arrival.client, arrival.session):
@@ -192,15 +205,15 @@ def _owner(kit: SignInContext, found: FoundToken, arrival: SignInRequest) -> Op[
     return account if good else None
 
 
-def _rows(client: SignInClient, guesser: str, user_id: str, *, trusted: bool) -> tuple[Row, ...]:
+def _rows(client: SignInClient, guesser: str, user_id: str, *, trusted: bool) -> tuple[LimitKey, ...]:
     own = ("auth_2fa_verify", f"{guesser} {user_id}")
     if trusted:
         return (own,)
-    network, address, _ = client_rows(client.address, "")
+    network, address, _ = client_limit_keys(client.address, "")
     return (network, address, own)
 
 
-def _risks(found: FoundToken, outcome: FactorOutcome) -> tuple[str, ...]:
+def _risks(found: TokenEntry, outcome: FactorOutcome) -> tuple[str, ...]:
     listed = found.facts.get("risks")
     noted = tuple(str(risk) for risk in cast("list[object]", listed)) if isinstance(listed, list) else ()
     return (*noted, "recovery_code") if outcome.method == "recovery" else noted

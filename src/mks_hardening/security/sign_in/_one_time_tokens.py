@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mks_hardening.protocols import Clock
     from mks_hardening.security.sign_in.sign_in_protocols import SignInEntry, SignInStore
 
-__all__ = ["FoundToken", "OneTimeTokens", "digest_of", "numbers_of"]
+__all__ = ["OneTimeTokens", "TokenEntry", "digest_of", "numbers_of"]
 
 _TOKEN_BYTES: Final = 32
 # Length of 32 bytes in base64 without padding.
@@ -29,7 +29,7 @@ _USED: Final = b""
 _TRIES: Final = 8
 
 
-class FoundToken(NamedTuple):
+class TokenEntry(NamedTuple):
     """A valid entry, with the data required to consume it."""
 
     facts: dict[str, object]
@@ -58,7 +58,7 @@ class OneTimeTokens:
         yield from self._write(f"{kind}:{digest_of(token)}", self._data(facts, ttl), expected=None, ttl=ttl)
         return token
 
-    def find(self, kind: str, token: object) -> Op[FoundToken | None]:
+    def find(self, kind: str, token: object) -> Op[TokenEntry | None]:
         """Return the entry of a token, unless it is consumed, expired or not a token."""
         if not _is_token(token):
             return None
@@ -66,7 +66,7 @@ class OneTimeTokens:
         stored = yield from ask(self._store.load, key)
         return None if stored is None else self._living(key, stored)
 
-    def hold(self, found: FoundToken, *, longest: float) -> Op[FoundToken | None]:
+    def hold(self, found: TokenEntry, *, longest: float) -> Op[TokenEntry | None]:
         """Reserve an entry for one caller until it is released or consumed; ``None`` if another caller holds it.
 
         Args:
@@ -79,12 +79,12 @@ class OneTimeTokens:
             return None
         return (yield from self._changed(found, {**found.facts, "held_until": now + longest}))
 
-    def release(self, found: FoundToken) -> Op[FoundToken | None]:
+    def release(self, found: TokenEntry) -> Op[TokenEntry | None]:
         """Release a held entry for the next caller."""
         facts = {name: value for name, value in found.facts.items() if name != "held_until"}
         return (yield from self._changed(found, facts))
 
-    def use(self, found: FoundToken) -> Op[bool]:
+    def use(self, found: TokenEntry) -> Op[bool]:
         """Consume an entry; returns true for one caller only."""
         return (yield from self._write(found.key, _USED, expected=found.version, ttl=found.ttl))
 
@@ -134,15 +134,15 @@ class OneTimeTokens:
         """
         return _encoded({**facts, "until": self._clock.time() + ttl})
 
-    def _living(self, key: str, stored: SignInEntry) -> FoundToken | None:
+    def _living(self, key: str, stored: SignInEntry) -> TokenEntry | None:
         facts = _facts(stored.data)
         until = None if facts is None else facts.get("until")
         if facts is None or not isinstance(until, (int, float)):
             return None
         left = until - self._clock.time()
-        return FoundToken(facts, key, stored.version, left) if left > 0 else None
+        return TokenEntry(facts, key, stored.version, left) if left > 0 else None
 
-    def _changed(self, found: FoundToken, facts: dict[str, object]) -> Op[FoundToken | None]:
+    def _changed(self, found: TokenEntry, facts: dict[str, object]) -> Op[TokenEntry | None]:
         """Write other facts with the same expiry; return the entry, or ``None`` after a concurrent change."""
         version = secrets.token_hex(8)
         written = yield from self._write(

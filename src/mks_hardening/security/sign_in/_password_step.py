@@ -9,23 +9,28 @@ from mks_hardening._core.operations import Op
 from mks_hardening._core.origin.network_addresses import client_key
 from mks_hardening._core.store_calls import ask
 from mks_hardening.security.second_factor.codes.recovery_codes import normalize_recovery_code
-from mks_hardening.security.sign_in._attempt_hits import AttemptHits, Row, account_row, client_rows
+from mks_hardening.security.sign_in._attempt_hits import (
+    AttemptHits,
+    LimitKey,
+    account_limit_key,
+    client_limit_keys,
+)
 from mks_hardening.security.sign_in._context import (
     Credentials,
     SignInContext,
     SignInRequest,
     SignInTrace,
-    admitted,
+    apply_transition,
+    authenticated_hashing_client,
     binding_of,
-    finish,
+    check_password,
+    emit_event,
     hashing_for,
-    is_right,
-    known_client,
-    renewed,
-    stranger,
-    tell,
-    told,
-    typed_name,
+    normalize_name,
+    notify_owner,
+    rehash_if_needed,
+    start_session,
+    unauthenticated_hashing_client,
 )
 from mks_hardening.security.sign_in._one_time_tokens import digest_of
 from mks_hardening.security.sign_in._session_facts import SessionFacts
@@ -34,11 +39,11 @@ from mks_hardening.security.sign_in.sign_in_results import SignInNotice, SignInS
 
 if TYPE_CHECKING:
     from mks_hardening.protocols import LimitDecision
-    from mks_hardening.security.sign_in._device_tokens import DeviceMark
+    from mks_hardening.security.sign_in._device_tokens import DeviceToken
     from mks_hardening.security.sign_in.sign_in_protocols import FactorOutcome
     from mks_hardening.security.sign_in.sign_in_results import SignInAccount, SignInClient
 
-__all__ = ["PasswordAttempt", "lifted", "lock_key", "password_step"]
+__all__ = ["PasswordAttempt", "lift_lock", "lock_key", "password_step"]
 
 
 class PasswordAttempt(NamedTuple):
@@ -52,7 +57,7 @@ class PasswordAttempt(NamedTuple):
 
 def password_step(kit: SignInContext, attempt: PasswordAttempt) -> Op[SignInStep]:
     """Check name and password under all limits."""
-    name, counted_as = typed_name(attempt.name)
+    name, counted_as = normalize_name(attempt.name)
     hits = AttemptHits(kit.limiter)
     mark = kit.devices.read(attempt.arrival.client.device, now=kit.clock.time())
     # Looked up early only for a client with a token that we signed: for strangers the limits come before the
@@ -62,26 +67,28 @@ def password_step(kit: SignInContext, attempt: PasswordAttempt) -> Op[SignInStep
     refusal = yield from hits.take(*_rows(attempt.arrival.client, counted_as, mark if trusted else None))
     if refusal is not None:
         trace = SignInTrace(client=client_key(attempt.arrival.client.address))
-        return (yield from finish("begun", "throttled", hits, trace, retry_after=refusal.retry_after))
+        return (
+            yield from apply_transition("begun", "throttled", hits, trace, retry_after=refusal.retry_after)
+        )
     try:
         if mark is None:
             account = yield from _find(kit, name)
-        who = stranger(attempt.arrival.client)
+        who = unauthenticated_hashing_client(attempt.arrival.client)
         if trusted and mark is not None and account is not None:
-            who = known_client(account.user_id, f"device {mark.nonce}")
-        judged = _judged(kit, attempt, account, counted_as, hits, trusted=trusted)
+            who = authenticated_hashing_client(account.user_id, f"device {mark.nonce}")
+        judged = _check_credentials(kit, attempt, account, counted_as, hits, trusted=trusted)
         return (yield from hashing_for(who, judged))
     except BaseException:  # an outage or a cancelled sign-in is not counted as a wrong guess
         yield from hits.give_back()
         raise
 
 
-def lock_key(row: Row) -> str:
+def lock_key(row: LimitKey) -> str:
     """Return the key of the marker that the owner was notified of a lock."""
     return f"lock:{digest_of(*row)}"
 
 
-def _judged(
+def _check_credentials(
     kit: SignInContext,
     attempt: PasswordAttempt,
     account: SignInAccount | None,
@@ -91,7 +98,7 @@ def _judged(
     trusted: bool,
 ) -> Op[SignInStep]:
     # By id if the account exists: counting by the typed name would give an account one limit per spelling.
-    row = account_row(None if account is None else account.user_id, counted_as)
+    row = account_limit_key(None if account is None else account.user_id, counted_as)
     standing = None if trusted else (yield from hits.take_one(row))
     locked = standing is not None and not standing.allowed
     password = attempt.password if isinstance(attempt.password, str) else ""
@@ -99,7 +106,7 @@ def _judged(
     # exists.
     stored = None if account is None else account.password_hash
     try:
-        right = yield from is_right(kit, password, stored)
+        right = yield from check_password(kit, password, stored)
     except Exception:
         raise
     except (
@@ -112,7 +119,7 @@ def _judged(
     outcome = None
     if account is not None and well and locked:
         # Only after the correct password: otherwise a locked account would be an oracle for recovery codes.
-        outcome = yield from _recovered(kit, account, attempt.recovery_code, client)
+        outcome = yield from _check_recovery_code(kit, account, attempt.recovery_code, client)
     passed = outcome is not None and outcome.ok
     factor = passed
     if account is not None and well and not locked:
@@ -128,17 +135,17 @@ def _judged(
     user_id = "" if account is None else account.user_id
     trace = SignInTrace(client=client, user_id=user_id, reason=facts.reason, method="password")
     if account is None or event == "wrong":
-        step = yield from finish("begun", "wrong", hits, trace)
-        yield from _lock_begun(kit, account, row, standing, trace)
+        step = yield from apply_transition("begun", "wrong", hits, trace)
+        yield from _notify_lock(kit, account, row, standing, trace)
         return step
 
     if passed:
-        yield from lifted(kit, row)
-        tell("lock_passed", SignInTrace(client=client, user_id=user_id, method="recovery"))
+        yield from lift_lock(kit, row)
+        emit_event("lock_passed", SignInTrace(client=client, user_id=user_id, method="recovery"))
     # Before the challenge is issued, which is bound to the stamp and thereby to the hash.
-    account = yield from renewed(kit, account, password)
+    account = yield from rehash_if_needed(kit, account, password)
     if account is None:
-        return (yield from finish("begun", "wrong", hits, replace(trace, reason="changed")))
+        return (yield from apply_transition("begun", "wrong", hits, replace(trace, reason="changed")))
     method = outcome.method if passed and outcome is not None else None
     risks = risks_of(
         trusted=trusted,
@@ -150,11 +157,11 @@ def _judged(
     now = kit.clock.time()
     if event == "half":
         challenge = yield from _challenge(kit, attempt, account, risks, now)
-        step = yield from finish("begun", "half", hits, trace)
+        step = yield from apply_transition("begun", "half", hits, trace)
         return SignInStep(state=step.state, challenge=challenge, risks=risks)
     how = SessionFacts(amr_of(method), now, now if passed else None)
     return (
-        yield from admitted(
+        yield from start_session(
             kit,
             attempt.arrival,
             Credentials(account, passed, password),
@@ -167,7 +174,7 @@ def _judged(
     )
 
 
-def _recovered(
+def _check_recovery_code(
     kit: SignInContext, account: SignInAccount, code: object, client: str
 ) -> Op[FactorOutcome | None]:
     """Check a recovery code, which bypasses an account-wide lock because it cannot be guessed.
@@ -179,10 +186,10 @@ def _recovered(
     return (yield from kit.try_factor(account.user_id, code, client=client))
 
 
-def _lock_begun(
+def _notify_lock(
     kit: SignInContext,
     account: SignInAccount | None,
-    row: Row,
+    row: LimitKey,
     standing: LimitDecision | None,
     trace: SignInTrace,
 ) -> Op[None]:
@@ -192,11 +199,11 @@ def _lock_begun(
     # One mail per lock, not one for each guess.
     first = yield from kit.entries.mark(lock_key(row), ttl=max(standing.reset_after))
     if first and account is not None:
-        tell("locked", SignInTrace(client=trace.client, user_id=account.user_id))
-        yield from told(kit, SignInNotice(kind="locked", account=account, to=account.email))
+        emit_event("locked", SignInTrace(client=trace.client, user_id=account.user_id))
+        yield from notify_owner(kit, SignInNotice(kind="locked", account=account, to=account.email))
 
 
-def lifted(kit: SignInContext, row: Row) -> Op[bool]:
+def lift_lock(kit: SignInContext, row: LimitKey) -> Op[bool]:
     """Lift an account-wide lock; return whether its owner had been notified of one."""
     if kit.limiter is not None:
         yield from ask(kit.limiter.reset, *row)
@@ -224,11 +231,11 @@ def _find(kit: SignInContext, name: str | None) -> Op[SignInAccount | None]:
     return None if name is None else (yield from ask(kit.accounts.find, name))
 
 
-def _rows(client: SignInClient, name: str, mark: DeviceMark | None) -> tuple[Row, ...]:
+def _rows(client: SignInClient, name: str, mark: DeviceToken | None) -> tuple[LimitKey, ...]:
     """Return the limits to check: a remembered device has its own, which strangers cannot use up."""
     if mark is not None:
         return (("auth_login_device", f"device {mark.nonce}"),)
-    return client_rows(client.address, name)
+    return client_limit_keys(client.address, name)
 
 
 def _failed_before(standing: LimitDecision | None) -> bool:

@@ -13,18 +13,18 @@ from mks_hardening.security.sign_in._context import (
     Credentials,
     SignInContext,
     SignInTrace,
-    finish,
+    apply_transition,
+    authenticated_hashing_client,
+    check_password,
     hashing_for,
-    is_right,
-    known_client,
-    present,
+    recheck_account,
 )
-from mks_hardening.security.sign_in._factor_step import judged_factor
+from mks_hardening.security.sign_in._factor_step import check_factor
 from mks_hardening.security.sign_in._session_facts import (
     SessionFacts,
     checked_session,
-    facts_of,
     is_recent,
+    read_session_facts,
 )
 from mks_hardening.security.sign_in._state_machine import amr_of, amr_with_password
 from mks_hardening.security.sign_in.sign_in_results import SignInStep
@@ -42,23 +42,27 @@ def confirm_password(
     """Check the password again."""
     hits = AttemptHits(kit.limiter)
     key = client_key(client.address)
-    facts = facts_of(session)
+    facts = read_session_facts(session)
     account = yield from owner_of(kit, session)
     if account is None or facts is None:
-        return (yield from finish("open", "dead", hits, SignInTrace(client=key)))
+        return (yield from apply_transition("open", "dead", hits, SignInTrace(client=key)))
     trace = SignInTrace(client=key, user_id=account.user_id, method="password")
     # Counted per session, not per account: strangers who guess at the account cannot use up this limit.
     refusal = yield from hits.take(("auth_login_device", f"session {session.reference or account.user_id}"))
     if refusal is not None:
-        return (yield from finish("open", "throttled", hits, trace, retry_after=refusal.retry_after))
+        return (
+            yield from apply_transition("open", "throttled", hits, trace, retry_after=refusal.retry_after)
+        )
     try:
         typed = password if isinstance(password, str) else ""
-        who = known_client(account.user_id, f"session {session.reference}")
-        if not (yield from hashing_for(who, is_right(kit, typed, account.password_hash))):
-            return (yield from finish("open", "wrong", hits, replace(trace, reason="wrong")))
+        who = authenticated_hashing_client(account.user_id, f"session {session.reference}")
+        if not (yield from hashing_for(who, check_password(kit, typed, account.password_hash))):
+            return (yield from apply_transition("open", "wrong", hits, replace(trace, reason="wrong")))
         proved = facts._replace(amr=amr_with_password(facts.amr), auth_time=kit.clock.time())
         return (
-            yield from _kept(kit, session, Credentials(account, None, typed), proved, hits=hits, trace=trace)
+            yield from _record_confirmation(
+                kit, session, Credentials(account, None, typed), proved, hits=hits, trace=trace
+            )
         )
     except BaseException:  # an outage or a cancellation is not counted as a wrong guess
         yield from hits.give_back()
@@ -71,25 +75,33 @@ def confirm_factor(
     """Check a second factor, again or for the first time in this session."""
     hits = AttemptHits(kit.limiter)
     key = client_key(client.address)
-    facts = facts_of(session)
+    facts = read_session_facts(session)
     account = yield from owner_of(kit, session)
     if account is None or facts is None:
-        return (yield from finish("open", "dead", hits, SignInTrace(client=key)))
+        return (yield from apply_transition("open", "dead", hits, SignInTrace(client=key)))
     user_id = account.user_id
     refusal = yield from hits.take(("auth_2fa_verify", f"{key} {user_id}"))
     if refusal is not None:
         trace = SignInTrace(client=key, user_id=user_id)
-        return (yield from finish("open", "throttled", hits, trace, retry_after=refusal.retry_after))
+        return (
+            yield from apply_transition("open", "throttled", hits, trace, retry_after=refusal.retry_after)
+        )
     try:
-        judged = yield from judged_factor(kit, user_id, code, client=key)
+        judged = yield from check_factor(kit, user_id, code, client=key)
         event, outcome = judged
         trace, retry_after = judged.trace(key, user_id), judged.retry_after
         if event != "whole" or outcome is None:
-            return (yield from finish("open", event, hits, trace, retry_after=retry_after, factor=outcome))
+            return (
+                yield from apply_transition(
+                    "open", event, hits, trace, retry_after=retry_after, factor=outcome
+                )
+            )
         now = kit.clock.time()
         proved = SessionFacts(amr_of(outcome.method, facts.amr), facts.auth_time, now)
         return (
-            yield from _kept(kit, session, Credentials(account, factor=True), proved, hits=hits, trace=trace)
+            yield from _record_confirmation(
+                kit, session, Credentials(account, factor=True), proved, hits=hits, trace=trace
+            )
         )
     except BaseException:  # an outage or a cancellation is not counted as a wrong guess
         yield from hits.give_back()
@@ -101,7 +113,7 @@ def confirmed_within(kit: SignInContext, session: SignInSession, longest: float)
 
     If the account has a second factor, only that factor counts.
     """
-    facts = facts_of(session)
+    facts = read_session_facts(session)
     if facts is None or session.user_id is None:
         return False
     needed = yield from kit.has_factor(session.user_id)
@@ -119,7 +131,7 @@ def owner_of(kit: SignInContext, session: SignInSession) -> Op[SignInAccount | N
     return None if account is None or account.disabled else account
 
 
-def _kept(
+def _record_confirmation(
     kit: SignInContext,
     session: SignInSession,
     proof: Credentials,
@@ -131,9 +143,9 @@ def _kept(
     """Rotate the session id, then record the authentication, never the reverse (ASVS 5.0, 7.2.4)."""
     # The account is read again after the slow check, because a session that changed the password itself stays
     # open.
-    kept = (yield from present(kit, proof)) is not None and (yield from ask(session.rotate))
+    kept = (yield from recheck_account(kit, proof)) is not None and (yield from ask(session.rotate))
     kept = kept and (yield from ask(session.update_data, **facts.as_data(trace.user_id)))
-    step = yield from finish("open", "whole" if kept else "dead", hits, trace)
+    step = yield from apply_transition("open", "whole" if kept else "dead", hits, trace)
     if not kept:
         return step
     return SignInStep(state=step.state, user_id=session.user_id, amr=facts.amr, auth_time=facts.auth_time)

@@ -10,7 +10,7 @@ from mks_hardening._core.web.session_data import SIGN_IN_FACTS
 if TYPE_CHECKING:
     from mks_hardening.protocols import SignInSession
 
-__all__ = ["SessionFacts", "checked_session", "facts_of", "is_recent"]
+__all__ = ["SessionFacts", "checked_session", "is_recent", "read_session_facts"]
 
 _SKEW: Final = 60.0
 """Seconds by which the clocks of hosts may differ; a time further ahead was written by a wrong clock."""
@@ -46,7 +46,7 @@ def checked_session(session: SignInSession) -> SignInSession:
     return offers(session, "rotate", "update_data", parameter="session", kind="a SignInSession")
 
 
-def facts_of(session: SignInSession) -> SessionFacts | None:
+def read_session_facts(session: SignInSession) -> SessionFacts | None:
     """Return the facts of a session that was started by a sign-in of its user; ``None`` for any other session.
 
     Raises:

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AMR",
-    "AMR_ALONE",
-    "TABLE",
+    "AMR_PASSKEY_ONLY",
+    "TRANSITIONS",
     "Event",
+    "FlowState",
     "PasswordFacts",
-    "Place",
     "Transition",
     "amr_of",
     "amr_with_password",
@@ -29,7 +29,7 @@ __all__ = [
     "risks_of",
 ]
 
-Place: TypeAlias = Literal["begun", "challenged", "open"]
+FlowState: TypeAlias = Literal["begun", "challenged", "open"]
 Event: TypeAlias = Literal[
     "throttled", "wrong", "half", "whole", "unusable", "shut", "locked", "dead", "busy"
 ]
@@ -49,7 +49,7 @@ class Transition(NamedTuple):
     change: str
 
 
-TABLE: Final[Mapping[tuple[Place, Event], Transition]] = {
+TRANSITIONS: Final[Mapping[tuple[FlowState, Event], Transition]] = {
     ("begun", "throttled"): Transition("limited", False, "limited"),
     ("begun", "wrong"): Transition("refused", True, "refused"),
     ("begun", "half"): Transition("challenged", False, "challenged"),
@@ -133,7 +133,7 @@ AMR: Final[Mapping[str, str]] = {"totp": "otp", "recovery": "otp", "passkey": "s
 """Values of RFC 8176, section 2. A passkey may be synchronised, so it only counts as a software-secured key."""
 
 
-AMR_ALONE: Final = ("swk", "user", "mfa")
+AMR_PASSKEY_ONLY: Final = ("swk", "user", "mfa")
 """For a passkey that has verified its user itself."""
 
 

@@ -11,9 +11,9 @@ from mks_hardening._core.durations import seconds
 from mks_hardening._core.operations import arun, run
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.security.passwords.policy import PasswordPolicy
-from mks_hardening.security.sign_in._context import asking
+from mks_hardening.security.sign_in._context import checked_client
 from mks_hardening.security.sign_in._credential_changes import CredentialChangeSteps
-from mks_hardening.security.sign_in.sign_in import SignIn, kit_of
+from mks_hardening.security.sign_in.sign_in import SignIn, context_of
 
 if TYPE_CHECKING:
     from mks_hardening.protocols import SignInSession
@@ -60,7 +60,7 @@ class CredentialChanges:
         token_ttl: float | timedelta = 1800,
         confirmed_within: float | timedelta = 300,
     ) -> None:
-        kit = kit_of(sign_in)
+        kit = context_of(sign_in)
         # Required at construction: a reset that leaves a thief's session open, or whose token is not delivered,
         # is worse than none.
         if kit.end_sessions is None or kit.on_notice is None:
@@ -96,46 +96,46 @@ class CredentialChanges:
             new: the new password.
             client: the client that sends the request.
         """
-        return run(self._changes.change_password(session, current, new, asking(client)))
+        return run(self._changes.change_password(session, current, new, checked_client(client)))
 
     async def achange_password(
         self, session: SignInSession, current: str, new: str, *, client: SignInClient
     ) -> ChangeResult:
         """``change_password`` for asyncio."""
-        return await arun(self._changes.change_password(session, current, new, asking(client)))
+        return await arun(self._changes.change_password(session, current, new, checked_client(client)))
 
     def request_reset(self, name: str, *, client: SignInClient) -> ChangeResult:
         """Mail a reset token to the owner of an account; an unknown name gives ``done`` too."""
-        return run(self._changes.request_reset(name, asking(client)))
+        return run(self._changes.request_reset(name, checked_client(client)))
 
     async def arequest_reset(self, name: str, *, client: SignInClient) -> ChangeResult:
         """``request_reset`` for asyncio."""
-        return await arun(self._changes.request_reset(name, asking(client)))
+        return await arun(self._changes.request_reset(name, checked_client(client)))
 
     def reset_password(self, token: str, new: str, *, client: SignInClient) -> ChangeResult:
         """Set a new password with a mailed token, end all sessions, and lift an account-wide lock."""
-        return run(self._changes.reset_password(token, new, asking(client)))
+        return run(self._changes.reset_password(token, new, checked_client(client)))
 
     async def areset_password(self, token: str, new: str, *, client: SignInClient) -> ChangeResult:
         """``reset_password`` for asyncio."""
-        return await arun(self._changes.reset_password(token, new, asking(client)))
+        return await arun(self._changes.reset_password(token, new, checked_client(client)))
 
     def request_email_change(
         self, session: SignInSession, email: str, *, client: SignInClient
     ) -> ChangeResult:
         """Mail a token to the new address that the session's user wants."""
-        return run(self._changes.request_email_change(session, email, asking(client)))
+        return run(self._changes.request_email_change(session, email, checked_client(client)))
 
     async def arequest_email_change(
         self, session: SignInSession, email: str, *, client: SignInClient
     ) -> ChangeResult:
         """``request_email_change`` for asyncio."""
-        return await arun(self._changes.request_email_change(session, email, asking(client)))
+        return await arun(self._changes.request_email_change(session, email, checked_client(client)))
 
     def confirm_email(self, token: str, *, client: SignInClient) -> ChangeResult:
         """Change the address to the one the token was mailed to, and send a notice to the former address."""
-        return run(self._changes.confirm_email(token, asking(client)))
+        return run(self._changes.confirm_email(token, checked_client(client)))
 
     async def aconfirm_email(self, token: str, *, client: SignInClient) -> ChangeResult:
         """``confirm_email`` for asyncio."""
-        return await arun(self._changes.confirm_email(token, asking(client)))
+        return await arun(self._changes.confirm_email(token, checked_client(client)))

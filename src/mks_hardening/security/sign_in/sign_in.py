@@ -20,17 +20,17 @@ from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.security.passwords.hashing import process_hasher
 from mks_hardening.security.rate_limits.rate_limiter import RateLimiter
 from mks_hardening.security.sign_in import _admin_recovery, _reauthentication
-from mks_hardening.security.sign_in._context import SignInContext, SignInRequest, asking
+from mks_hardening.security.sign_in._context import SignInContext, SignInRequest, checked_client
 from mks_hardening.security.sign_in._device_tokens import DeviceTokens
 from mks_hardening.security.sign_in._factor_step import (
     FactorAttempt,
-    alone_step,
     challenged_user,
     factor_step,
+    passwordless_step,
 )
 from mks_hardening.security.sign_in._one_time_tokens import OneTimeTokens
 from mks_hardening.security.sign_in._password_step import PasswordAttempt, password_step
-from mks_hardening.security.sign_in._session_facts import facts_of, is_recent
+from mks_hardening.security.sign_in._session_facts import is_recent, read_session_facts
 from mks_hardening.security.sign_in.sign_in_results import (
     SIGN_IN_LIMITS,
     SignInClient,
@@ -310,7 +310,9 @@ class SignIn:
             data: application data to store in the session.
         """
         return run(
-            alone_step(self._kit, outcome, SignInRequest.of(client, session, remember=remember, data=data))
+            passwordless_step(
+                self._kit, outcome, SignInRequest.of(client, session, remember=remember, data=data)
+            )
         )
 
     async def aalone(
@@ -324,7 +326,9 @@ class SignIn:
     ) -> SignInStep:
         """``alone`` for asyncio."""
         return await arun(
-            alone_step(self._kit, outcome, SignInRequest.of(client, session, remember=remember, data=data))
+            passwordless_step(
+                self._kit, outcome, SignInRequest.of(client, session, remember=remember, data=data)
+            )
         )
 
     # --- reauthentication ------------------------------------------------------------------------
@@ -334,25 +338,27 @@ class SignIn:
 
         Failures are counted per session, so that strangers cannot use up the limit.
         """
-        return run(_reauthentication.confirm_password(self._kit, session, password, asking(client)))
+        return run(_reauthentication.confirm_password(self._kit, session, password, checked_client(client)))
 
     async def aconfirm_password(
         self, session: SignInSession, password: str, *, client: SignInClient
     ) -> SignInStep:
         """``confirm_password`` for asyncio."""
-        return await arun(_reauthentication.confirm_password(self._kit, session, password, asking(client)))
+        return await arun(
+            _reauthentication.confirm_password(self._kit, session, password, checked_client(client))
+        )
 
     def confirm_factor(self, session: SignInSession, code: str, *, client: SignInClient) -> SignInStep:
         """Check a second factor for this session, which gets a new id (step-up, ASVS 5.0, 7.5.3)."""
-        return run(_reauthentication.confirm_factor(self._kit, session, code, asking(client)))
+        return run(_reauthentication.confirm_factor(self._kit, session, code, checked_client(client)))
 
     async def aconfirm_factor(self, session: SignInSession, code: str, *, client: SignInClient) -> SignInStep:
         """``confirm_factor`` for asyncio."""
-        return await arun(_reauthentication.confirm_factor(self._kit, session, code, asking(client)))
+        return await arun(_reauthentication.confirm_factor(self._kit, session, code, checked_client(client)))
 
     def factor_within(self, session: SignInSession, longest: float | timedelta) -> bool:
         """Return whether a second factor was accepted in this session within the last ``longest`` seconds."""
-        facts = facts_of(session)
+        facts = read_session_facts(session)
         moment = None if facts is None else facts.factor_time
         limit = seconds(longest, parameter="longest")
         return is_recent(moment, now=self._kit.clock.time(), longest=limit)
@@ -499,6 +505,6 @@ def _check_limiter(limiter: FailureLimiter | None) -> None:
             )
 
 
-def kit_of(sign_in: SignIn) -> SignInContext:
+def context_of(sign_in: SignIn) -> SignInContext:
     """Return the context of a sign-in, for other modules of this package."""
     return instance(sign_in, SignIn, parameter="sign_in")._kit  # noqa: SLF001 - same package

@@ -184,10 +184,10 @@ def test_a_credential_that_is_released_while_it_is_claimed(
 def test_what_a_browser_is_asked_is_written_as_webauthn_says() -> None:
     party = RelyingParty("example.com", name="Knowledge", origins=["https://example.com"], challenge_ttl=30)
     issued = _challenges.IssuedChallenge("c", 5.0)
-    known = [_webauthn_options.KnownUser("id", ("usb", "nfc"))]
+    known = [_webauthn_options.KnownCredential("id", ("usb", "nfc"))]
     descriptor = {"type": "public-key", "id": "id", "transports": ["usb", "nfc"]}
     for verified, wish in ((True, "required"), (False, "preferred")):
-        asked = _webauthn_options.request(party, issued, known=known, verified=verified)
+        asked = _webauthn_options.request_options(party, issued, known=known, verified=verified)
         assert asked.expires_at == 5.0
         assert asked.public_key == {
             "rpId": "example.com",
@@ -196,7 +196,7 @@ def test_what_a_browser_is_asked_is_written_as_webauthn_says() -> None:
             "allowCredentials": [descriptor],
             "userVerification": wish,
         }
-    made = _webauthn_options.creation(party, issued, user={"id": "u"}, known=known)
+    made = _webauthn_options.creation_options(party, issued, user={"id": "u"}, known=known)
     assert made.expires_at == 5.0
     assert made.public_key == {
         "rp": {"id": "example.com", "name": "Knowledge"},

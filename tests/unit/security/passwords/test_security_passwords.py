@@ -38,7 +38,7 @@ def cheap(scheme: str = "scrypt", **options: Any) -> PasswordHasher:
 def ours(monkeypatch: pytest.MonkeyPatch) -> PasswordHasher:
     """What the functions use."""
     made = cheap()
-    monkeypatch.setattr(hashing, "_made", lambda: made)
+    monkeypatch.setattr(hashing, "_create_hasher", lambda: made)
     return made
 
 
@@ -172,7 +172,7 @@ class Work:
             self.now += step
 
         monkeypatch.setattr(werkzeug.security, "check_password_hash", check)
-        monkeypatch.setattr(hasher, "_a_little_work", work)
+        monkeypatch.setattr(hasher, "_padding_work", work)
 
     def of(self, stored: str | None, password: str = "wrong") -> float:
         began = self.now
@@ -243,7 +243,7 @@ def test_methods_that_are_remembered_are_bounded(monkeypatch: pytest.MonkeyPatch
 
 
 def test_the_real_filler_works() -> None:
-    hasher._a_little_work()
+    hasher._padding_work()
 
 
 # --- two schemes ---------------------------------------------------------------------------------
@@ -302,7 +302,7 @@ def test_accounts_of_both_schemes_take_as_long(
     one = cheap("argon2id")
     now = [0.0]
     monkeypatch.setattr(hasher, "thread_time", lambda: now[0])
-    monkeypatch.setattr(hasher, "_a_little_work", lambda: now.__setitem__(0, now[0] + 0.001))
+    monkeypatch.setattr(hasher, "_padding_work", lambda: now.__setitem__(0, now[0] + 0.001))
 
     def costing(cost: float) -> Any:
         def check(self: Any, stored: str, password: str) -> bool:

@@ -24,7 +24,7 @@ from mks_hardening.security import (
     rate_limit_headers,
     rate_limit_problem,
 )
-from mks_hardening.security.rate_limits._keys import bounded_key, group_in_place, in_place
+from mks_hardening.security.rate_limits._keys import bounded_key, encode_group, encode_key
 from mks_hardening.security.rate_limits._memory_counters import MemoryCounters
 from mks_hardening.security.rate_limits._windows import WindowCount, counter_for
 from mks_hardening.testing import FlakyRedis, FrozenClock
@@ -797,7 +797,7 @@ awkward = st.text(alphabet=st.sampled_from("ab:%{}#\\") | st.characters(), max_s
 @example(first=("a", "%7D"), second=("a", "}"))
 def test_no_two_pairs_of_group_and_key_share_a_place(first: Any, second: Any) -> None:
     def place(group: str, key: str) -> str:
-        return f"{{{group_in_place(group)}:{in_place(key)}}}"
+        return f"{{{encode_group(group)}:{encode_key(key)}}}"
 
     assert (place(*first) == place(*second)) == (first == second)
     for whole in (place(*first), place(*second)):

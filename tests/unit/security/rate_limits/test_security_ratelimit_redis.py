@@ -17,7 +17,7 @@ from mks_hardening._core.operations import run
 from mks_hardening.events import RateLimitNear
 from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError, PaceTimeoutError
 from mks_hardening.security import Limit, RateLimiter
-from mks_hardening.security.rate_limits._groups import groups_of
+from mks_hardening.security.rate_limits._groups import parse_groups
 from mks_hardening.security.rate_limits._redis_counters import RedisCounters
 from mks_hardening.security.rate_limits._schedule import WantedTurn
 from mks_hardening.security.rate_limits._windows import counter_for
@@ -168,7 +168,7 @@ def test_what_an_outage_let_pass_is_counted_when_it_is_told(strategy: Any) -> No
 
 def test_a_schedule_is_one_for_all() -> None:
     timed = Timed("auto")
-    (rules,) = groups_of({"mail": "10 per second"}, on_unavailable="closed", dry_run=()).values()
+    (rules,) = parse_groups({"mail": "10 per second"}, on_unavailable="closed", dry_run=()).values()
     wanted = WantedTurn(spacing=100_000, cost=2, burst=1, longest=350_000)
     reserve = timed.counters.reserve
     first = run(reserve(rules, "k", wanted, known=0))

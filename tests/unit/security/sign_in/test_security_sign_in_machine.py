@@ -9,10 +9,10 @@ import pytest
 
 from mks_hardening.security import SIGN_IN_LIMITS, SignInStep, VerificationResult
 from mks_hardening.security.sign_in._state_machine import (
-    TABLE,
+    TRANSITIONS,
     Event,
+    FlowState,
     PasswordFacts,
-    Place,
     amr_of,
     amr_with_password,
     factor_event,
@@ -29,14 +29,14 @@ IMPOSSIBLE = {("begun", event) for event in ("unusable", "shut", "locked", "dead
 }
 
 
-@pytest.mark.parametrize(("place", "event"), sorted(product(get_args(Place), get_args(Event))))
+@pytest.mark.parametrize(("place", "event"), sorted(product(get_args(FlowState), get_args(Event))))
 def test_every_event_has_one_outcome_in_every_state(place: Any, event: Any) -> None:
-    assert ((place, event) in TABLE) != ((place, event) in IMPOSSIBLE)
+    assert ((place, event) in TRANSITIONS) != ((place, event) in IMPOSSIBLE)
 
 
-@pytest.mark.parametrize(("place", "event"), sorted(TABLE))
+@pytest.mark.parametrize(("place", "event"), sorted(TRANSITIONS))
 def test_what_follows(place: Any, event: Any) -> None:
-    rule = TABLE[place, event]
+    rule = TRANSITIONS[place, event]
     assert (rule.state == "done") == (event == "whole")
     assert (rule.state == "challenged") == (event == "half")
     assert rule.counted == (event in {"wrong", "shut"})

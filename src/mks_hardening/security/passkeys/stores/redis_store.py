@@ -9,7 +9,7 @@ from mks_hardening._core.backend.redis_operations import Pipeline, RunScript
 from mks_hardening._core.clock import SYSTEM_CLOCK
 from mks_hardening._core.operations import Op, arun, run
 from mks_hardening._core.resilience.budget import STORE_BUDGET
-from mks_hardening.security._redis_backed import RedisBacked
+from mks_hardening.security._redis_backed import RedisStoreBase
 
 if TYPE_CHECKING:
     from mks_hardening._core.backend.redis_client import RedisClient
@@ -20,7 +20,7 @@ __all__ = ["RedisPasskeyStore"]
 _HERE: Final = "mks_hardening.security.passkeys.stores"
 
 
-class RedisPasskeyStore(RedisBacked):
+class RedisPasskeyStore(RedisStoreBase):
     """Store owners and challenges of passkeys in Redis.
 
     Owners are data, not a cache: the server must run with ``maxmemory-policy noeviction`` and persistence

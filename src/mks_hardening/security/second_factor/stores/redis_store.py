@@ -13,7 +13,7 @@ from mks_hardening._core.operations import Op, arun, run
 from mks_hardening._core.resilience.budget import STORE_BUDGET
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.protocols import StoredFactor
-from mks_hardening.security._redis_backed import RedisBacked
+from mks_hardening.security._redis_backed import RedisStoreBase
 
 if TYPE_CHECKING:
     from mks_hardening._core.backend.redis_client import RedisClient
@@ -27,7 +27,7 @@ _SHARDS: Final = 64
 _HERE: Final = "mks_hardening.security.second_factor.stores"
 
 
-class RedisTwoFactorStore(RedisBacked):
+class RedisTwoFactorStore(RedisStoreBase):
     """Store second factors in Redis.
 
     They are data, not a cache: the server must run with ``maxmemory-policy noeviction`` and persistence

@@ -9,7 +9,7 @@ from mks_hardening._core.backend.redis_operations import Pipeline, RunScript
 from mks_hardening._core.clock import SYSTEM_CLOCK
 from mks_hardening._core.operations import Op, arun, run
 from mks_hardening._core.resilience.budget import STORE_BUDGET
-from mks_hardening.security._redis_backed import RedisBacked
+from mks_hardening.security._redis_backed import RedisStoreBase
 from mks_hardening.security.sign_in.sign_in_protocols import SignInEntry
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ __all__ = ["RedisSignInStore"]
 _HERE: Final = "mks_hardening.security.sign_in.stores"
 
 
-class RedisSignInStore(RedisBacked):
+class RedisSignInStore(RedisStoreBase):
     """Store challenges and tokens in Redis, shared by all processes.
 
     If the server loses an entry, its user has to start the sign-in again or request another mail.
