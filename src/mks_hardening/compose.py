@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from mks_hardening._core.checks import instance, mapping, offers, several
-from mks_hardening._core.options import share_out
+from mks_hardening._core.checks import instance, instances, mapping, offers
+from mks_hardening._core.options import distribute_options
 from mks_hardening._core.resilience.budget import LIMITS_BUDGET, start_request_budget
 from mks_hardening._core.web.wsgi_stack import wrappers_inside, wsgi_application
 from mks_hardening.exceptions import ConfigurationError, SettingsWarning
@@ -97,7 +97,7 @@ def harden_wsgi(
     """
     from mks_hardening import wsgi
 
-    _refuse_doubles(app)
+    _reject_wrapped_app(app)
     kinds = {
         "https": wsgi.HTTPSRedirectMiddleware,
         "csrf": wsgi.CSRFMiddleware,
@@ -108,8 +108,8 @@ def harden_wsgi(
     }
     wsgi_application(app)
     instance(settings, HardeningSettings, parameter="settings")
-    given = share_out(options, kinds, usual={"clock": "session"})
-    rules = several(rate_limits, wsgi.RateLimitRule, parameter="rate_limits")
+    given = distribute_options(options, kinds, usual={"clock": "session"})
+    rules = instances(rate_limits, wsgi.RateLimitRule, parameter="rate_limits")
     if limiter is not None:
         offers(limiter, "hit", parameter="limiter", kind="a Limiter")
     if rules and limiter is None:
@@ -176,7 +176,7 @@ def harden_wsgi(
     return wsgi.TrustedProxyMiddleware(app, trust=_trust(settings))
 
 
-_DOUBLES: Final = {
+_EXCLUSIVE_MIDDLEWARE: Final = {
     "TrustedProxyMiddleware": "two judges of where a request comes from",
     "SecurityHeadersMiddleware": "two sources of header fields",
     "RequestLoggingMiddleware": "two records of a request",
@@ -187,13 +187,13 @@ _DOUBLES: Final = {
 }
 
 
-def _refuse_doubles(app: WSGIApplication) -> None:
+def _reject_wrapped_app(app: WSGIApplication) -> None:
     for inside in wrappers_inside(app):
         name = type(inside).__name__
-        if name in _DOUBLES:
+        if name in _EXCLUSIVE_MIDDLEWARE:
             raise ConfigurationError(
-                f"the application is wrapped by {name} already, which makes {_DOUBLES[name]}: hand harden_wsgi "
-                "the application without it",
+                f"the application is wrapped by {name} already, which makes {_EXCLUSIVE_MIDDLEWARE[name]}: "
+                "hand harden_wsgi the application without it",
                 parameter="app",
             )
 

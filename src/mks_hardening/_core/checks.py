@@ -17,10 +17,11 @@ from typing import Any, Final, TypeVar, cast
 from mks_hardening.exceptions import ConfigurationError
 
 __all__ = [
+    "boolean",
     "choice",
-    "flag",
     "function",
     "instance",
+    "instances",
     "level_number",
     "mapping",
     "namespace_of",
@@ -28,10 +29,9 @@ __all__ = [
     "offers",
     "path_text",
     "port_number",
-    "several",
     "shows",
+    "strings",
     "text_of",
-    "texts",
     "whole_number",
 ]
 
@@ -105,7 +105,7 @@ def instance(value: object, kind: type[T], *, parameter: str) -> T:
     return value
 
 
-def flag(value: object, *, parameter: str) -> bool:
+def boolean(value: object, *, parameter: str) -> bool:
     """Return ``True`` or ``False``; ``"no"`` is rejected, since it would count as true."""
     if not isinstance(value, bool):
         raise _refused(parameter, "True or False", value)
@@ -170,7 +170,7 @@ def text_of(value: object, *, parameter: str, empty: bool = True) -> str:
     return value
 
 
-def texts(value: Iterable[str], *, parameter: str, of: str = "texts") -> tuple[str, ...]:
+def strings(value: Iterable[str], *, parameter: str, of: str = "texts") -> tuple[str, ...]:
     """Return several strings; a single ``str`` is rejected, since its characters would be taken as the items.
 
     Args:
@@ -193,7 +193,7 @@ def texts(value: Iterable[str], *, parameter: str, of: str = "texts") -> tuple[s
     return items
 
 
-def several(value: Iterable[T], kind: type[T], *, parameter: str) -> tuple[T, ...]:
+def instances(value: Iterable[T], kind: type[T], *, parameter: str) -> tuple[T, ...]:
     """Return several instances of a class."""
     whole: object = value
     if not isinstance(whole, Iterable) or isinstance(whole, (str, bytes, Mapping)):

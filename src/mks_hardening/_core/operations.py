@@ -23,7 +23,7 @@ from mks_hardening._core.resilience.budget import (
 )
 from mks_hardening.exceptions import ConfigurationError
 
-__all__ = ["Call", "Effect", "Op", "Pause", "Spawn", "answered", "arun", "run"]
+__all__ = ["Call", "Effect", "Op", "Pause", "Spawn", "arun", "require_sync_result", "run"]
 
 T = TypeVar("T")
 
@@ -110,7 +110,7 @@ def _in_operation() -> bool:
     return budget is not None and budget.of_operation
 
 
-def answered(answer: T) -> T:
+def require_sync_result(answer: T) -> T:
     """Return the result of a function that must be synchronous.
 
     Raises:
@@ -139,9 +139,9 @@ class Call:
     def run(self) -> Any:
         """Call the function."""
         if not _in_operation():
-            return answered(self._function())
+            return require_sync_result(self._function())
         with outside_budget():
-            return answered(self._function())
+            return require_sync_result(self._function())
 
     async def arun(self) -> Any:
         """Call the function, and await its result if that is awaitable."""

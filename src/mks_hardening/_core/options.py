@@ -9,10 +9,10 @@ from typing import Any
 
 from mks_hardening.exceptions import ConfigurationError
 
-__all__ = ["share_out"]
+__all__ = ["distribute_options"]
 
 
-def share_out(
+def distribute_options(
     options: Mapping[str, Any], takers: Mapping[str, type], *, usual: Mapping[str, str]
 ) -> dict[str, dict[str, Any]]:
     """Return the options of each class.
@@ -31,7 +31,7 @@ def share_out(
     known = {taker: _parameters(kind) for taker, kind in takers.items()}
     shares: dict[str, dict[str, Any]] = {taker: {} for taker in takers}
     for name, value in options.items():
-        taker, option = _taker(name, known, usual) or _nobody(name, known, takers)
+        taker, option = _taker(name, known, usual) or _raise_unknown_option(name, known, takers)
         shares[taker][option] = value
     return shares
 
@@ -50,7 +50,9 @@ def _taker(
     return (usual.get(name, having[0]), name) if having else None
 
 
-def _nobody(name: str, known: Mapping[str, frozenset[str]], takers: Mapping[str, type]) -> tuple[str, str]:
+def _raise_unknown_option(
+    name: str, known: Mapping[str, frozenset[str]], takers: Mapping[str, type]
+) -> tuple[str, str]:
     homes = {option: taker for taker, names in known.items() for option in sorted(names)}
     homes |= {f"{taker}_{option}": taker for taker, names in known.items() for option in sorted(names)}
     close = difflib.get_close_matches(name, homes, n=1)

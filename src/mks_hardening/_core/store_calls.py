@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Generic, ParamSpec, TypeVar, cast
 
-from mks_hardening._core.operations import Op, answered
+from mks_hardening._core.operations import Op, require_sync_result
 
-__all__ = ["ask", "asked"]
+__all__ = ["acall_store", "call_store"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -21,19 +21,21 @@ class _StoreCall(Generic[T]):
         self._twin = twin
 
     def run(self) -> T:
-        return answered(self._call())
+        return require_sync_result(self._call())
 
     async def arun(self) -> T:
         return await self._twin()
 
 
-def ask(method: Callable[P, T], *args: P.args, **options: P.kwargs) -> Op[T]:
+def call_store(method: Callable[P, T], *args: P.args, **options: P.kwargs) -> Op[T]:
     """Call a store method, as an operation."""
-    answer: T = yield _StoreCall(lambda: method(*args, **options), lambda: asked(method, *args, **options))
+    answer: T = yield _StoreCall(
+        lambda: method(*args, **options), lambda: acall_store(method, *args, **options)
+    )
     return answer
 
 
-async def asked(method: Callable[P, T], *args: P.args, **options: P.kwargs) -> T:
+async def acall_store(method: Callable[P, T], *args: P.args, **options: P.kwargs) -> T:
     """Call a store method on the event loop: its asynchronous version (prefix ``a``), else in a worker thread.
 
     A method that is itself ``async def`` is awaited on the loop.

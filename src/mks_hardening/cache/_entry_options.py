@@ -8,7 +8,7 @@ from datetime import timedelta
 from random import random
 from typing import Final
 
-from mks_hardening._core.checks import texts
+from mks_hardening._core.checks import strings
 from mks_hardening._core.durations import seconds
 from mks_hardening.exceptions import ConfigurationError
 
@@ -36,7 +36,7 @@ def check_tags(tags: Iterable[str]) -> tuple[str, ...]:
     Raises:
         ConfigurationError: a single string, or a tag that is empty, too long or contains whitespace.
     """
-    listed = tuple(dict.fromkeys(texts(tags, parameter="tags", of="tags")))
+    listed = tuple(dict.fromkeys(strings(tags, parameter="tags", of="tags")))
     if not all(_TAG.fullmatch(tag) for tag in listed):
         raise ConfigurationError(
             "tags must be several texts of 1 to 200 characters without blanks", parameter="tags"

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import ParamSpec, Self
 
 from mks_hardening._core.checks import function as check_function
-from mks_hardening._core.operations import answered
+from mks_hardening._core.operations import require_sync_result
 
 __all__ = ["AfterCommit"]
 
@@ -48,7 +48,7 @@ class AfterCommit:
         error = None
         while self._calls:
             try:
-                answered(self._calls.pop(0)())
+                require_sync_result(self._calls.pop(0)())
             except Exception as raised:  # noqa: BLE001 - the first one is raised below
                 error = error or raised
         if error is not None:

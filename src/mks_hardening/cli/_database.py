@@ -50,13 +50,13 @@ def opened_database(settings: HardeningSettings, *, command: str, table: str) ->
         # By module name, without importing SQLAlchemy here; ``from None``: a driver's message may contain the URL.
         if type(error).__module__ != "sqlalchemy.exc":
             raise
-        from mks_hardening._core.database.error_text import cause_of
+        from mks_hardening._core.database.error_text import error_summary
         from mks_hardening.tasks import is_transient
 
         if is_transient(error):
-            raise BackendUnavailableError("database", "error", detail=cause_of(error)) from None
+            raise BackendUnavailableError("database", "error", detail=error_summary(error)) from None
         raise ConfigurationError(
-            f"the table {table} cannot be used ({cause_of(error)}); "
+            f"the table {table} cannot be used ({error_summary(error)}); "
             "DATABASE_URL must be that of the application",
             parameter="url",
         ) from None

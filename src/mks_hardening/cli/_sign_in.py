@@ -54,20 +54,20 @@ def _reset(parsed: argparse.Namespace) -> int:
 
 
 def _done(parsed: argparse.Namespace, help_: Callable[[SignIn], bool], *, worked: str, failed: str) -> int:
-    with _opened(parsed.target) as door:
+    with _load_sign_in(parsed.target) as door:
         found = help_(door)
     print(f"{parsed.user_id}  {worked if found else failed}")
     return 0 if found else 1
 
 
 @contextmanager
-def _opened(target: str) -> Generator[SignIn]:
+def _load_sign_in(target: str) -> Generator[SignIn]:
     """Load the application's own ``SignIn``, so that its servers, event observers and notices are used."""
     from mks_hardening.security import SignIn
 
     with ExitStack() as opened:
-        with _told(target):
-            found = _named(target)
+        with _convert_errors(target):
+            found = _import_target(target)
             if not isinstance(found, SignIn) and callable(found):
                 found = found()
             if isinstance(found, AbstractContextManager):
@@ -82,7 +82,7 @@ def _opened(target: str) -> Generator[SignIn]:
 
 
 @contextmanager
-def _told(target: str) -> Generator[None]:
+def _convert_errors(target: str) -> Generator[None]:
     """Convert exceptions of the application's own code to a one-line error."""
     try:
         yield
@@ -95,7 +95,7 @@ def _told(target: str) -> Generator[None]:
         raise ConfigurationError(f"{target} raises {said}", parameter="target") from error
 
 
-def _named(target: str) -> object:
+def _import_target(target: str) -> object:
     operators_module, colon, name = target.partition(":")
     if not (colon and operators_module and name):
         raise ConfigurationError("--target must be MODULE:NAME", parameter="target")

@@ -12,14 +12,14 @@ from mks_hardening.exceptions import ConfigurationError
 if TYPE_CHECKING:
     from mks_hardening.tasks import Tasks
 
-__all__ = ["PATIENCE", "RUN", "TICK", "celery_settings", "check_limits"]
+__all__ = ["BROKER_TIMEOUT", "RUN", "TICK", "celery_settings", "check_limits"]
 
 RUN: Final = "mks_hardening.tasks.task_run"
 """Name of the message that announces a row; for task routes of an application."""
 TICK: Final = "mks_hardening.tasks.tick"
 """Name of the message with which beat makes a worker check the schedules."""
 
-PATIENCE: Final = 1.0
+BROKER_TIMEOUT: Final = 1.0
 """Seconds for one operation of the broker; a broker that does not respond must not block wake-ups for longer."""
 _LOST_WAIT: Final = 10.0
 """Seconds that Celery waits for the result of a pool process that died (``worker_lost_wait``)."""
@@ -30,7 +30,7 @@ _RESULTS_KEPT: Final = 86_400
 _KINDS: Final = {"redis": ("redis", 6379), "rediss": ("redis", 6379), "sentinel": ("sentinel", 26379)}
 """Kind of server by URL scheme, and its default port."""
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
-_KEPT: Final = frozenset(
+_FIXED_SETTINGS: Final = frozenset(
     {
         "accept_content",
         "broker_url",
@@ -60,7 +60,7 @@ def celery_settings(
     Raises:
         ConfigurationError: a setting would lose tasks, or store results in the broker's database.
     """
-    refused = sorted(given.keys() & _KEPT)
+    refused = sorted(given.keys() & _FIXED_SETTINGS)
     if refused:
         raise ConfigurationError(
             f"{refused[0]} is set by celery_app and keeps tasks from being lost; leave it out",
@@ -80,7 +80,7 @@ def celery_settings(
         "broker_url": broker_url,
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,  # a worker waits for its broker indefinitely
-        "broker_connection_timeout": PATIENCE,
+        "broker_connection_timeout": BROKER_TIMEOUT,
         "accept_content": ["json"],
         "task_serializer": "json",
         "result_serializer": "json",
@@ -89,8 +89,8 @@ def celery_settings(
         "result_expires": _RESULTS_KEPT,
         # Celery's default is twenty retries with growing delays, during the request that enqueues.
         "result_backend_transport_options": {"retry_policy": {"max_retries": 1, "interval_start": 0}},
-        "redis_socket_timeout": PATIENCE,
-        "redis_socket_connect_timeout": PATIENCE,
+        "redis_socket_timeout": BROKER_TIMEOUT,
+        "redis_socket_connect_timeout": BROKER_TIMEOUT,
         "task_create_missing_queues": True,
         # The row is leased by compare-and-set, so a duplicate message is harmless, and a message that is
         # acknowledged late is not lost with its process.
@@ -110,8 +110,8 @@ def celery_settings(
         "beat_schedule": {"mks-tick": {"task": TICK, "schedule": 10.0, "options": {"expires": 10}}},
         **given,
         "broker_transport_options": {
-            "socket_timeout": PATIENCE,
-            "socket_connect_timeout": PATIENCE,
+            "socket_timeout": BROKER_TIMEOUT,
+            "socket_connect_timeout": BROKER_TIMEOUT,
             "health_check_interval": 10,
             "priority_steps": [0, 1, 2],
             "queue_order_strategy": "priority",
@@ -160,8 +160,8 @@ def _broker(url: str) -> tuple[str, dict[str, object]]:
     return ";".join(addresses), {
         "master_name": target.service,
         "sentinel_kwargs": {
-            "socket_timeout": PATIENCE,
-            "socket_connect_timeout": PATIENCE,
+            "socket_timeout": BROKER_TIMEOUT,
+            "socket_connect_timeout": BROKER_TIMEOUT,
             **{name: value for name, value in own.items() if value},
         },
     }

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from mks_hardening._core.checks import offers, texts, whole_number
+from mks_hardening._core.checks import offers, strings, whole_number
 from mks_hardening._core.closing import Closing
-from mks_hardening._core.database.error_text import cause_of
+from mks_hardening._core.database.error_text import error_summary
 from mks_hardening._core.durations import seconds
-from mks_hardening.contrib._celery_settings import PATIENCE, RUN
+from mks_hardening.contrib._celery_settings import BROKER_TIMEOUT, RUN
 from mks_hardening.tasks import TaskWorker
 from mks_hardening.tasks.store._wake_ups import WakeUp, WakeUps
 
@@ -70,7 +70,7 @@ class TaskBell(Closing):
         self._tasks = offers(tasks, "task", "begin", parameter="tasks", kind="a Tasks")
         self._app: FromCelery = offers(app, "send_task", parameter="app", kind="a Celery")
         known = [queue.name for queue in self._app.conf.task_queues or ()]
-        self._queues = texts(known if queues is None else queues, parameter="queues", of="queues")
+        self._queues = strings(known if queues is None else queues, parameter="queues", of="queues")
         self._rings = WakeUps(tasks.store)
         self._poll = seconds(poll, parameter="poll", minimum=0.01)
         self._again_after = seconds(again_after, parameter="again_after", minimum=1.0)
@@ -99,7 +99,7 @@ class TaskBell(Closing):
                 query.
         """
         rung = 0
-        with self._app.producer_pool.acquire(block=True, timeout=PATIENCE) as producer:
+        with self._app.producer_pool.acquire(block=True, timeout=BROKER_TIMEOUT) as producer:
             rings = self._rings.due(
                 queues=self._queues,
                 again_after=self._again_after,
@@ -140,7 +140,7 @@ class TaskBell(Closing):
                 try:
                     look()
                 except Exception as error:  # noqa: BLE001 - broker or database unavailable; the rows are kept
-                    wait, fault = PATIENCE, cause_of(error)
+                    wait, fault = BROKER_TIMEOUT, error_summary(error)
             if fault and fault != told:
                 _logger.warning("no bell for tasks (%s); they wait in the table", fault)
             elif told and not fault:

@@ -20,10 +20,10 @@ __all__ = [
     "PLAIN",
     "SessionChange",
     "SessionValues",
+    "apply_change",
     "check_value",
     "decide",
     "json_text",
-    "keep",
     "values_after",
 ]
 
@@ -112,7 +112,7 @@ def decide(
     return SessionChange("begin", changed) if changed else SessionChange("nothing")
 
 
-def keep(handle: SessionHandle, change: SessionChange) -> bool:
+def apply_change(handle: SessionHandle, change: SessionChange) -> bool:
     """Apply the change to our session.
 
     Returns:

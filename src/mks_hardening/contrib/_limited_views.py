@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from uuid import UUID
 
 from mks_hardening._core import hooks
-from mks_hardening._core.checks import function, texts, whole_number
+from mks_hardening._core.checks import function, strings, whole_number
 from mks_hardening._core.origin.proxy_trust import client_key, request_origin
 from mks_hardening._core.request_hits import hits_of_request
 from mks_hardening._core.web.environ_keys import REFUSAL_KEY, SESSION_KEY
-from mks_hardening._core.web.rate_headers import limits_reached, rate_limit_headers, unless_set
+from mks_hardening._core.web.rate_headers import exhausted_limits, missing_fields, rate_limit_headers
 from mks_hardening.events import RequestRefused
 from mks_hardening.exceptions import (
     BackendUnavailableError,
@@ -27,12 +27,10 @@ if TYPE_CHECKING:
     from mks_hardening.protocols import LimitDecision, Limiter
 
 __all__ = [
-    "AWAY",
     "BUSY",
     "TOO_MANY",
+    "UNAVAILABLE",
     "Key",
-    "away_for",
-    "busy_for",
     "check_group",
     "check_limit",
     "client_of",
@@ -40,13 +38,15 @@ __all__ = [
     "groups_of",
     "key_text",
     "limit_fields",
-    "mark",
+    "mark_groups",
+    "retry_after_busy",
+    "retry_after_outage",
     "user_of",
     "user_or_client",
 ]
 
 TOO_MANY: Final = "Too many requests. Wait for the time given in Retry-After."
-AWAY: Final = "A part of this service is away. Please try again."
+UNAVAILABLE: Final = "A part of this service is away. Please try again."
 BUSY: Final = "As much is under way as may be at once. Please try again."
 _DECISIONS: Final = "mks_hardening.limit_decisions"
 
@@ -56,28 +56,28 @@ Key: TypeAlias = "str | int | float | UUID"
 _GROUPS: Final = "__mks_limits__"
 
 
-def busy_for(error: ConcurrencyExceededError | PaceTimeoutError) -> int:
+def retry_after_busy(error: ConcurrencyExceededError | PaceTimeoutError) -> int:
     """Return seconds for ``Retry-After`` of a busy server, as opposed to a client's limit (RFC 9110, 15.6.4)."""
     if isinstance(error, PaceTimeoutError):
         return max(1, ceil(error.wait - error.timeout))
     return max(1, ceil(error.retry_after or 1))
 
 
-def away_for(environ: Environ, error: BackendUnavailableError) -> int:
+def retry_after_outage(environ: Environ, error: BackendUnavailableError) -> int:
     """Store the outage for the request log; returns seconds for ``Retry-After``."""
     environ[REFUSAL_KEY] = Refusal(
-        wrapper="application", rule="backend", status=503, detail=AWAY, seen=shown(str(error))
+        wrapper="application", rule="backend", status=503, detail=UNAVAILABLE, seen=shown(str(error))
     )
     return max(1, round(error.retry_after or 2))
 
 
-def mark(view: Callable[..., object], *groups: str) -> None:
+def mark_groups(view: Callable[..., object], *groups: str) -> None:
     """Store the groups that limit a view on the view; ``functools.wraps`` copies them to wrappers."""
     setattr(view, _GROUPS, groups)
 
 
 def groups_of(view: object) -> tuple[str, ...]:
-    """Return the groups that ``mark`` has stored."""
+    """Return the groups that ``mark_groups`` has stored."""
     return tuple(getattr(view, _GROUPS, ()))
 
 
@@ -137,7 +137,7 @@ def check_limit(
     whole_number(cost, parameter="cost", minimum=0)
     if methods is None:
         return None
-    return frozenset(method.upper() for method in texts(methods, parameter="methods", of="methods"))
+    return frozenset(method.upper() for method in strings(methods, parameter="methods", of="methods"))
 
 
 def check_group(limiter: Limiter, group: str, *, view: str, mend: str) -> None:
@@ -174,7 +174,7 @@ def count(limiter: Limiter, environ: Environ, group: str, key: str, *, cost: int
             rule=group,
             status=429,
             detail=TOO_MANY,
-            seen=limits_reached(decision),
+            seen=exhausted_limits(decision),
             headers=tuple(rate_limit_headers(decision)),
         )
         if hooks.observers:
@@ -196,4 +196,4 @@ def limit_fields(environ: Environ, status: int, present: Iterable[tuple[str, str
         return []
     # Only the limit that the client will reach first (draft-ietf-httpapi-ratelimit-headers).
     tightest = min(decisions, key=lambda decision: (decision.allowed, min(decision.remaining, default=0)))
-    return unless_set(rate_limit_headers(tightest), present)
+    return missing_fields(rate_limit_headers(tightest), present)

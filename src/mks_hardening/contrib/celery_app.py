@@ -14,7 +14,7 @@ from contextlib import suppress
 from threading import Timer
 from typing import TYPE_CHECKING, Final
 
-from mks_hardening._core.checks import function, texts
+from mks_hardening._core.checks import function, strings
 from mks_hardening._core.durations import seconds
 from mks_hardening._core.lazy_exports import exported
 from mks_hardening._core.optional_imports import optional
@@ -92,7 +92,7 @@ def celery_app(
     visible = seconds(visibility_timeout, parameter="visibility_timeout", allow_zero=False)
     grace = seconds(kill_grace, parameter="kill_grace", allow_zero=False)
     patience = seconds(stop_timeout, parameter="stop_timeout")
-    served = texts(queues, parameter="queues", of="queues")
+    served = strings(queues, parameter="queues", of="queues")
     if not served:
         raise ConfigurationError("queues must name at least one", parameter="queues")
     again = seconds(ring_again_after, parameter="ring_again_after", minimum=1.0)
@@ -115,7 +115,7 @@ def celery_app(
     # applications of this process would get these tasks too.
     app.task(name=RUN, ignore_result=True, typing=False, shared=False)(process.run)
     app.task(name=TICK, ignore_result=True, typing=False, shared=False)(process.tick)
-    life = _WorkerLife(
+    life = _WorkerSignals(
         tasks,
         app,
         bell=TaskBell(tasks, app, queues=served, again_after=again, kill_grace=grace),
@@ -136,7 +136,7 @@ def celery_app(
     return made
 
 
-class _WorkerLife:
+class _WorkerSignals:
     """Signal handlers of the main process of a worker."""
 
     def __init__(

@@ -136,7 +136,7 @@ def gunicorn_config(
         "worker_abort": _worker_abort,
     }
     if metrics_port is not None:
-        wanted = _Wanted(
+        wanted = _MetricsConfig(
             whole_number(metrics_port, parameter="metrics_port", minimum=1, maximum=65_535),
             metrics_address,
             _directory(metrics_directory),
@@ -196,7 +196,7 @@ def _worker_abort(worker: FromGunicorn) -> None:
     ended = Event()
     # Each step separately: if gevent's event loop was interrupted, anything that might block is refused.
     with suppress(Exception):
-        Thread(target=_say_that_it_lives, args=(worker, ended), daemon=True).start()
+        Thread(target=_send_heartbeats, args=(worker, ended), daemon=True).start()
     with suppress(Exception):
         _logger.critical("a worker timed out; it was busy here", extra={"pid": worker.pid}, stack_info=True)
     with suppress(Exception):
@@ -204,7 +204,7 @@ def _worker_abort(worker: FromGunicorn) -> None:
     ended.set()
 
 
-def _say_that_it_lives(worker: FromGunicorn, ended: Event) -> None:
+def _send_heartbeats(worker: FromGunicorn, ended: Event) -> None:
     for _ in range(2 * _END):
         worker.notify()
         if ended.wait(0.5):
@@ -214,7 +214,7 @@ def _say_that_it_lives(worker: FromGunicorn, ended: Event) -> None:
 # --- metrics
 
 
-class _Shown(NamedTuple):
+class _MetricsListener(NamedTuple):
     """The listener of the master process, inherited by its workers, and the directory of their metrics."""
 
     port: int
@@ -227,10 +227,10 @@ class _Shown(NamedTuple):
 class _Running:
     """Resources of the master process, kept when the configuration is reloaded."""
 
-    shown: _Shown | None = None
+    shown: _MetricsListener | None = None
 
 
-class _Wanted(NamedTuple):
+class _MetricsConfig(NamedTuple):
     port: int
     address: str
     directory: Path | None
@@ -278,7 +278,9 @@ class _Wanted(NamedTuple):
         if os.geteuid() == 0:
             # Created by the master as root, but used by workers that have dropped root privileges.
             os.chown(directory, server.cfg.uid, server.cfg.gid)
-        _Running.shown = _Shown(self.port, self.address, listening, directory, self.directory is None)
+        _Running.shown = _MetricsListener(
+            self.port, self.address, listening, directory, self.directory is None
+        )
 
     def _post_worker_init(self, worker: FromGunicorn) -> None:
         _worker_begins(worker)

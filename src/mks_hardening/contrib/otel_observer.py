@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 from mks_hardening._core.checks import offers
 from mks_hardening._core.clock import SYSTEM_CLOCK, given_clock
 from mks_hardening._core.optional_imports import optional
-from mks_hardening._core.process.after_fork import renew_in_child
+from mks_hardening._core.process.after_fork import register_after_fork
 from mks_hardening._core.process.context import fields_var
 from mks_hardening._core.redaction.record_attributes import CONTEXT_ATTRIBUTE
 from mks_hardening.contrib._metrics.counters import MetricCounters
@@ -30,11 +30,11 @@ from mks_hardening.contrib._metrics.definitions import METRICS, REQUEST_BUCKETS,
 from mks_hardening.contrib._metrics.storage import MemoryMetricStorage
 from mks_hardening.contrib._traces.request_span import (
     Attributes,
-    at_the_begin,
-    at_the_end,
+    end_attributes,
     method_of,
     outcome_of,
     span_name,
+    start_attributes,
 )
 from mks_hardening.contrib._traces.statement_span import StatementSpans, labels_of
 from mks_hardening.events import CacheRead, RequestFinished
@@ -125,14 +125,14 @@ class OpenTelemetryObserver:
             if rule.timed is not None
         }
         self._watched: dict[object, Callable[[Execution], None]] = {}
-        self.renew()
+        self.reset_after_fork()
         self._show_counts()
-        renew_in_child(self)
+        register_after_fork(self)
 
-    def renew(self) -> None:
+    def reset_after_fork(self) -> None:
         """Reset the counters in a forked child."""
-        self._sheet = MemoryMetricStorage()
-        self._count = MetricCounters(self._sheet, most_label_sets=500, buckets={}, rules=_RULES).count
+        self._storage = MemoryMetricStorage()
+        self._count = MetricCounters(self._storage, most_label_sets=500, buckets={}, rules=_RULES).count
 
     # --- events
 
@@ -167,7 +167,7 @@ class OpenTelemetryObserver:
 
     def _reader(self, metric: Metric) -> Callable[[CallbackOptions], Iterable[Observation]]:
         def read(_options: CallbackOptions) -> Iterable[Observation]:
-            for row in self._sheet.rows():
+            for row in self._storage.rows():
                 if row.metric.name == metric.name:
                     labels = dict(zip(metric.labels, row.labels, strict=True))
                     yield self._metrics.Observation(row.numbers[0], labels)
@@ -184,7 +184,7 @@ class OpenTelemetryObserver:
         if known.is_valid:
             # Another instrumentation has started a span: a second one would count the request twice.
             return _RequestSpan(None, f"{known.trace_id:032x}", f"{known.span_id:016x}", "", None)
-        attributes = at_the_begin(environ)
+        attributes = start_attributes(environ)
         traceparent = environ.get("HTTP_TRACEPARENT")
         parent = None if traceparent is None else _parent(traceparent, environ.get("HTTP_TRACESTATE"))
         span = self._tracer.start_span(
@@ -282,7 +282,7 @@ class _RequestSpan:
             return
         from opentelemetry.trace import StatusCode
 
-        span.set_attributes({**outcome, **at_the_end(fields)})
+        span.set_attributes({**outcome, **end_attributes(fields)})
         # The route is known only now, and a name with an id in it would be different for every request.
         span.update_name(span_name(method, fields.get("route")))
         if "error.type" in outcome:

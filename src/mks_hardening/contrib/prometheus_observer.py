@@ -20,11 +20,11 @@ from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from mks_hardening._core.checks import number, offers, path_text, several, whole_number
+from mks_hardening._core.checks import instances, number, offers, path_text, whole_number
 from mks_hardening._core.environment.parsers import parse_text
 from mks_hardening._core.environment.variables import Environment
 from mks_hardening._core.optional_imports import optional
-from mks_hardening._core.process.after_fork import renew_in_child
+from mks_hardening._core.process.after_fork import register_after_fork
 from mks_hardening.contrib._metrics.counters import MetricCounters
 from mks_hardening.contrib._metrics.definitions import METRICS, REQUEST_BUCKETS
 from mks_hardening.contrib._metrics.listener import Listener, listening_socket
@@ -88,7 +88,7 @@ class PrometheusObserver:
                 "several processes count in the directory; a registry is for one process, leave it out",
                 parameter="registry",
             )
-        self.renew()
+        self.reset_after_fork()
         if self.directory is None:
             try:
                 # Single process only: with a directory, the registry of each process would show the sums of all.
@@ -97,16 +97,16 @@ class PrometheusObserver:
                 raise ConfigurationError(
                     "the registry has these metrics already; make one observer only", parameter="registry"
                 ) from None
-        renew_in_child(self)
+        register_after_fork(self)
 
-    def renew(self) -> None:
+    def reset_after_fork(self) -> None:
         """Reset the metrics in a forked child to zero; those of the parent stay with the parent."""
-        if isinstance(before := getattr(self, "_sheet", None), SharedMetricStorage):
+        if isinstance(before := getattr(self, "_storage", None), SharedMetricStorage):
             before.close()
-        self._sheet: MetricStorage = (
+        self._storage: MetricStorage = (
             MemoryMetricStorage() if self.directory is None else SharedMetricStorage(self.directory)
         )
-        self._count = MetricCounters(self._sheet, most_label_sets=self._most, buckets=self._buckets).count
+        self._count = MetricCounters(self._storage, most_label_sets=self._most, buckets=self._buckets).count
 
     def __call__(self, event: object, /) -> None:
         """Count one event; other objects are ignored."""
@@ -120,8 +120,8 @@ class PrometheusObserver:
 
     def collect(self) -> Iterable[Metric]:
         """Return the metrics of this process, or of all that share the directory, for prometheus_client."""
-        if isinstance(self._sheet, MemoryMetricStorage):
-            return _families(self._sheet.rows())
+        if isinstance(self._storage, MemoryMetricStorage):
+            return _families(self._storage.rows())
         return _SharedCollector(self.directory or Path()).collect()
 
     def serve(self, port: int = 9464, *, address: str = "127.0.0.1") -> Listener:
@@ -260,7 +260,7 @@ def _shared_directory(given: str | os.PathLike[str] | None) -> Path | None:
 def _bounds(given: Sequence[float]) -> tuple[float, ...]:
     bounds = tuple(
         number(bound, parameter="request_buckets", minimum=0.0, above=True)
-        for bound in several(given, object, parameter="request_buckets")
+        for bound in instances(given, object, parameter="request_buckets")
     )
     if not bounds or any(low >= high for low, high in pairwise(bounds)):
         raise ConfigurationError(

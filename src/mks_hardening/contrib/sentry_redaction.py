@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final, TypeAlias, cast
 
 from mks_hardening._core.checks import offers
-from mks_hardening._core.database.error_text import told_of
+from mks_hardening._core.database.error_text import database_error_text
 from mks_hardening._core.memo import Memo
 from mks_hardening._core.redaction.message_templates import (
     TemplatePlan,
@@ -170,7 +170,7 @@ class SentryRedaction:
         return {**exception, "values": clean}
 
     def _text_of(self, error: BaseException) -> str | None:
-        told = told_of(error)
+        told = database_error_text(error)
         return self._templates.of_exception(error) if told is None else told
 
     def _without_values(self, text: str, fields: object) -> str:

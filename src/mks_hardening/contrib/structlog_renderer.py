@@ -15,7 +15,7 @@ import logging
 from collections.abc import Mapping, MutableMapping
 from typing import Any, Final
 
-from mks_hardening._core.checks import flag, text_of
+from mks_hardening._core.checks import boolean, text_of
 from mks_hardening.contrib._foreign_records import exc_info_of, record_of
 from mks_hardening.protocols import Redactor
 
@@ -58,7 +58,7 @@ class StructlogRenderer:
     ) -> None:
         from mks_hardening.logging import JsonFormatter
 
-        self._as_bytes = flag(as_bytes, parameter="as_bytes")
+        self._as_bytes = boolean(as_bytes, parameter="as_bytes")
         self._logger = text_of(logger, parameter="logger", empty=False)
         self._formatter: logging.Formatter = JsonFormatter(
             schema=schema,

@@ -107,8 +107,8 @@ def write_cursor(keys: Sequence[CursorKey], values: Sequence[object], *, of_sqli
         raise ConfigurationError("order_by columns must not be NULL", parameter="order_by")
     plain = list(map(_plain, values))
     for key, value in zip(keys, plain, strict=False):
-        if value is not None and not _fits(value, key.column, of_sqlite=of_sqlite):
-            raise ConfigurationError(_unfit(key.column, value), parameter="order_by")
+        if value is not None and not _is_comparable(value, key.column, of_sqlite=of_sqlite):
+            raise ConfigurationError(_incomparable_message(key.column, value), parameter="order_by")
     try:
         return encode_cursor(keys, plain, of_sqlite=of_sqlite)
     except EncodeError as error:
@@ -134,7 +134,7 @@ def _plain(value: object) -> object:
     return cast("memoryview[int]", value).tobytes() if isinstance(value, memoryview) else value
 
 
-def _unfit(column: AnyColumn, value: object) -> str:
+def _incomparable_message(column: AnyColumn, value: object) -> str:
     if isinstance(
         value, timedelta
     ):  # psycopg and asyncpg read a year as 365 days; PostgreSQL compares it as 360
@@ -165,14 +165,14 @@ def read_cursor(cursor: str, keys: Sequence[CursorKey]) -> CursorPosition:
     if not (of_sqlite or digest == _order_digest(keys, of_sqlite=False)) or len(values) != len(keys):
         raise InvalidCursorError("the cursor belongs to another order")
     if not all(
-        key.may_be_null if value is None else _fits(value, key.column, of_sqlite=of_sqlite)
+        key.may_be_null if value is None else _is_comparable(value, key.column, of_sqlite=of_sqlite)
         for value, key in zip(values, keys, strict=True)
     ):
         raise InvalidCursorError("the cursor holds values of another type")
-    return CursorPosition(values=[_bounded(value) for value in values], of_sqlite=of_sqlite)
+    return CursorPosition(values=[_to_utc(value) for value in values], of_sqlite=of_sqlite)
 
 
-def _bounded(value: object) -> object:
+def _to_utc(value: object) -> object:
     """Convert an aware datetime to UTC: PostgreSQL rejects some UTC offsets that Python allows."""
     if isinstance(value, datetime) and value.tzinfo is not None:
         try:
@@ -182,7 +182,7 @@ def _bounded(value: object) -> object:
     return value
 
 
-def _fits(value: object, column: AnyColumn, *, of_sqlite: bool) -> bool:
+def _is_comparable(value: object, column: AnyColumn, *, of_sqlite: bool) -> bool:
     """Whether the database accepts the value and compares it with the column as it compares stored values."""
     kind = type(value)
     # No column can hold these, and a driver would reject them with its own error.

@@ -10,13 +10,13 @@ from mks_hardening.exceptions import ConfigurationError
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Select
 
-__all__ = ["check_whole"]
+__all__ = ["check_pageable"]
 
 Construct: TypeAlias = Any
 """An SQLAlchemy construct whose type arguments are unknown here."""
 
 
-def check_whole(select: Select[Construct], order: Sequence[ColumnElement[Any]]) -> None:
+def check_pageable(select: Select[Construct], order: Sequence[ColumnElement[Any]]) -> None:
     """Reject a select whose rows would change if the rows of earlier pages are filtered out.
 
     Raises:

@@ -15,11 +15,11 @@ from struct import Struct
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 from uuid import UUID
 
-from mks_hardening._core.checks import several, text_of, whole_number
+from mks_hardening._core.checks import instances, text_of, whole_number
 from mks_hardening._core.optional_imports import optional
 from mks_hardening.db._cursor import CursorKey, CursorPosition, InvalidCursorError, read_cursor, write_cursor
 from mks_hardening.db._nullable import may_be_null, optional_tables
-from mks_hardening.db._paging_checks import check_whole
+from mks_hardening.db._paging_checks import check_pageable
 from mks_hardening.db.watch.n_plus_one import allow_n_plus_one
 from mks_hardening.exceptions import ConfigurationError
 
@@ -98,7 +98,7 @@ class Page:
         with nullcontext() if self._after is None else allow_n_plus_one():
             result = bind.execute(self.statement)
             codes = _type_codes(result, len(self._keys)) if dialect == "postgresql" else None
-            frozen = _each_once(result).freeze()
+            frozen = _unique(result).freeze()
         rows = list(frozen())
         items: list[Any] = (
             [row[0] for row in rows[: self._limit]]
@@ -114,7 +114,7 @@ class Page:
                 parameter="order_by",
             )
         if codes is not None:
-            last = tuple(map(_exact, last, codes))
+            last = tuple(map(_exact_number, last, codes))
         return PageResult(items=items, next_cursor=write_cursor(self._keys, last, of_sqlite=of_sqlite))
 
 
@@ -134,7 +134,7 @@ def _type_codes(result: Result[Any], keys: int) -> list[object]:
     ]
 
 
-def _exact(value: object, code: object) -> object:
+def _exact_number(value: object, code: object) -> object:
     """Exact stored number of a ``real``, for which the driver returns the shortest text that identifies it.
 
     Raises:
@@ -148,7 +148,7 @@ def _exact(value: object, code: object) -> object:
     return _FOUR_BYTES.unpack(_FOUR_BYTES.pack(value))[0] if code == _REAL and value is not None else value
 
 
-def _each_once(result: Result[Any]) -> Result[Any]:
+def _unique(result: Result[Any]) -> Result[Any]:
     """Apply ``unique``, which SQLAlchemy requires if a joined collection repeats an entity for each member."""
     collections = getattr(result, "_unique_filter_state", None) is not None
     return result.unique() if collections else result
@@ -192,16 +192,16 @@ def keyset_page(
     if _has_order_or_limit(select):
         raise ConfigurationError("select must have no order and no limit of its own", parameter="select")
     far = optional_tables(select)
-    keys = [_key(one, far) for one in several(order_by, object, parameter="order_by")]
+    keys = [_key(one, far) for one in instances(order_by, object, parameter="order_by")]
     if not keys:
         raise ConfigurationError("order_by must name at least one column", parameter="order_by")
-    check_whole(select, [key.column for key in keys])
+    check_pageable(select, [key.column for key in keys])
     width = len(select.column_descriptions)
-    statement = select.add_columns(*(_held(key).label(f"{_KEY}{n}") for n, key in enumerate(keys)))
+    statement = select.add_columns(*(_raw_column(key).label(f"{_KEY}{n}") for n, key in enumerate(keys)))
     statement = statement.order_by(*map(_ordered, keys))
     position = None if after is None else read_cursor(after, keys)
     if position is not None:
-        beyond = _beyond(keys, position.values)
+        beyond = _after_condition(keys, position.values)
         # WHERE is evaluated before grouping and cannot contain aggregates.
         grouped = bool(select._group_by_clauses)  # noqa: SLF001 - no public API
         statement = statement.having(beyond) if grouped else statement.where(beyond)
@@ -241,7 +241,7 @@ def _key(element: object, far: frozenset[Any]) -> CursorKey:
     )
 
 
-def _held(key: CursorKey) -> AnyColumn:
+def _raw_column(key: CursorKey) -> AnyColumn:
     """The column without its declared type: as the driver returns it and as the database compares it."""
     from sqlalchemy import Label, type_coerce
     from sqlalchemy.types import NULLTYPE
@@ -268,11 +268,11 @@ def _bound(value: object) -> AnyColumn:
     return sa.bindparam(None, value, type_=types.get(type(value), sa.types.NULLTYPE))
 
 
-def _beyond(keys: Sequence[CursorKey], values: Sequence[object]) -> Condition:
+def _after_condition(keys: Sequence[CursorKey], values: Sequence[object]) -> Condition:
     from sqlalchemy import and_, false, or_, tuple_
 
     bound = [_bound(value) for value in values]
-    columns = [_held(key) for key in keys]
+    columns = [_raw_column(key) for key in keys]
     if len({key.descending for key in keys}) == 1 and not any(key.may_be_null for key in keys):
         left: AnyColumn = tuple_(*columns) if len(keys) > 1 else columns[0]
         right: AnyColumn = tuple_(*bound) if len(keys) > 1 else bound[0]

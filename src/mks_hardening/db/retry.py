@@ -13,7 +13,7 @@ from typing import Any, Final, ParamSpec, TypeVar, cast
 
 from mks_hardening._core.checks import function as check_function
 from mks_hardening._core.checks import whole_number
-from mks_hardening._core.database.error_text import LOST, code_of
+from mks_hardening._core.database.error_text import SERIALIZATION_CODES, code_of
 from mks_hardening._core.durations import seconds
 from mks_hardening.db._function_kind import is_async, refuse_generators
 from mks_hardening.db.watch._attempt import attempt
@@ -43,7 +43,7 @@ def is_serialization_failure(error: BaseException, *, handled: BaseException | N
         one = waiting.pop()
         if one is None or id(one) in seen:
             continue
-        if code_of(one) in LOST:
+        if code_of(one) in SERIALIZATION_CODES:
             return True
         seen.add(id(one))
         waiting += [one.__context__, one.__cause__]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple, Self
 
-from mks_hardening._core.checks import flag, number, offers, whole_number
+from mks_hardening._core.checks import boolean, number, offers, whole_number
 from mks_hardening._core.durations import seconds
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class AlertPolicy(_Fields):
         return super().__new__(
             cls,
             dedup_window=seconds(dedup_window, parameter="dedup_window"),
-            digest=flag(digest, parameter="digest"),
+            digest=boolean(digest, parameter="digest"),
             max_queue=whole_number(max_queue, parameter="max_queue", minimum=1),
             retries=whole_number(retries, parameter="retries", minimum=0),
             backoff=seconds(backoff, parameter="backoff"),

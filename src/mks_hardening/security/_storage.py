@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from mks_hardening._core.checks import flag, namespace_of, offers, whole_number
+from mks_hardening._core.checks import boolean, namespace_of, offers, whole_number
 from mks_hardening._core.durations import seconds
 
 __all__ = ["MEMORY", "is_redis"]
@@ -25,7 +25,7 @@ def is_redis(
     namespace_of(namespace)
     whole_number(processes, parameter="processes", minimum=1, maximum=100_000)
     seconds(store_budget, parameter="store_budget", allow_zero=False)
-    flag(allow_plaintext, parameter="allow_plaintext")
+    boolean(allow_plaintext, parameter="allow_plaintext")
     if not isinstance(storage, str) and not hasattr(
         storage, "acall"
     ):  # our own client has no execute_command

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from mks_hardening._core.checks import instance, text_of
-from mks_hardening._core.database.error_text import cause_of
+from mks_hardening._core.database.error_text import error_summary
 from mks_hardening.exceptions import BackendUnavailableError
 
 if TYPE_CHECKING:
@@ -59,10 +59,10 @@ def in_transaction(engine: Engine, operation: str, work: Callable[[Connection], 
     except PoolTimeoutError:
         raise BackendUnavailableError("database", "timeout", operation=operation, sent=False) from None
     except DBAPIError as error:
-        # The driver's message may contain parameters, so it is neither in the error nor its cause. ``cause_of``
-        # reports, for example, that a table is missing.
+        # The driver's message may contain parameters, so it is neither in the error nor its cause.
+        # ``error_summary`` reports, for example, that a table is missing.
         raise BackendUnavailableError(
-            "database", "error", operation=operation, detail=cause_of(error)
+            "database", "error", operation=operation, detail=error_summary(error)
         ) from None
 
 

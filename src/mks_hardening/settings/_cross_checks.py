@@ -15,10 +15,10 @@ from mks_hardening.exceptions import ConfigurationError
 if TYPE_CHECKING:
     from mks_hardening.settings.hardening import HardeningSettings
 
-__all__ = ["combined_faults"]
+__all__ = ["cross_check_errors"]
 
 
-def combined_faults(settings: HardeningSettings, prefix: str) -> Iterator[str]:
+def cross_check_errors(settings: HardeningSettings, prefix: str) -> Iterator[str]:
     """Yield one sentence per error, with the variables and the remedy."""
     yield from _sessions(settings, prefix)
     yield from _hosts(settings, prefix)

@@ -8,7 +8,7 @@ from typing import Self
 from mks_hardening._core.checks import instance, offers
 from mks_hardening._core.environment.variables import Environment
 from mks_hardening.exceptions import ConfigurationError, SettingsError, SettingsWarning
-from mks_hardening.settings._cross_checks import combined_faults
+from mks_hardening.settings._cross_checks import cross_check_errors
 from mks_hardening.settings._variables import read
 from mks_hardening.settings.definitions import (
     CacheSettings,
@@ -70,7 +70,7 @@ class HardeningSettings:
             db=read(DatabaseSettings, source, prefix),
         )
         # All in one message: fixing them one at a time would need a restart for each.
-        faults = (*source.faults, *combined_faults(settings, prefix))
+        faults = (*source.faults, *cross_check_errors(settings, prefix))
         if faults:
             raise SettingsError(faults)
         # After the errors, as a misspelt name is often the cause of one.

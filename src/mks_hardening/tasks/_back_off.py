@@ -10,7 +10,7 @@ from typing import Final
 from mks_hardening._core.checks import number
 from mks_hardening._core.durations import seconds
 
-__all__ = ["asked_delay", "checked_delay", "retry_delay"]
+__all__ = ["checked_delay", "requested_delay", "retry_delay"]
 
 
 _BASE: Final = 2.0
@@ -45,7 +45,7 @@ def checked_delay(given: float | timedelta, *, parameter: str, minimum: float = 
     return number(delay, parameter=parameter, minimum=minimum, maximum=_LONGEST_DELAY)
 
 
-def asked_delay(after: float | timedelta) -> float:
+def requested_delay(after: float | timedelta) -> float:
     """Convert the delay that a task requested for its next run to seconds; a negative one means now.
 
     Raises:

@@ -17,9 +17,9 @@ from mks_hardening.exceptions import (
     TaskRefusedError,
     TaskRetryError,
 )
-from mks_hardening.tasks._back_off import asked_delay, retry_delay
+from mks_hardening.tasks._back_off import requested_delay, retry_delay
 from mks_hardening.tasks._payload import dump, load, storable
-from mks_hardening.tasks._signatures import takes
+from mks_hardening.tasks._signatures import accepts
 from mks_hardening.tasks.task_run import TaskRun
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class Executor:
         args, kwargs = cast("tuple[list[object], dict[str, object]]", load(run.taken.arguments))
         # The code that enqueued the task accepted its arguments, but may be newer than this worker's code during a
         # release, or older after it.
-        if not takes(task.signature, args, kwargs):
+        if not accepts(task.signature, args, kwargs):
             return self._unknown(run, "its arguments")
         try:
             result = task.work(run, *args, **kwargs)
@@ -136,13 +136,13 @@ class Executor:
         if isinstance(error, TaskCancelledError):
             return self._cancelled(run)
         if isinstance(error, TaskRetryError):
-            return self._again(task, run, "asked to be run again", _asked(run, error))
+            return self._again(task, run, "asked to be run again", _requested_delay(run, error))
         # After the three signals, which are not failures and would only be noise in an error tracker.
         on_error(error)
-        if _can_get_better(task, error):
-            return self._again(task, run, _said(error), None)
+        if _is_transient(task, error):
+            return self._again(task, run, _error_text(error), None)
         _logger.error("the task %s failed", run.taken.name, exc_info=error)
-        return self._dead(run, _said(error))
+        return self._dead(run, _error_text(error))
 
     def _again(self, task: Task[..., object], run: TaskRun, said: str, after: float | None) -> Outcome:
         context = cast("dict[str, object]", load(run.taken.context))
@@ -239,7 +239,7 @@ class Executor:
         return outcome if step() else self._lost(run)
 
 
-def _can_get_better(task: Task[..., object], error: BaseException) -> bool:
+def _is_transient(task: Task[..., object], error: BaseException) -> bool:
     try:
         return task.retry_on(error)
     except Exception:
@@ -247,16 +247,16 @@ def _can_get_better(task: Task[..., object], error: BaseException) -> bool:
         return False
 
 
-def _asked(run: TaskRun, error: TaskRetryError) -> float | None:
+def _requested_delay(run: TaskRun, error: TaskRetryError) -> float | None:
     """Requested delay until the next run; None, as after a failure, if there is none or it is invalid."""
     try:
-        return None if error.after is None else asked_delay(error.after)
+        return None if error.after is None else requested_delay(error.after)
     except ConfigurationError as wrong:
         _logger.error("the task %s asks to be run again, but %s", run.taken.name, wrong)  # noqa: TRY400 - the traceback would not help
         return None
 
 
-def _said(error: BaseException) -> str:
+def _error_text(error: BaseException) -> str:
     try:
         text = f"{type(error).__name__}: {error}"
     except Exception:  # noqa: BLE001 - an exception whose text cannot be built is described by its class

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from mks_hardening.protocols import Clock
     from mks_hardening.tasks.store._task_store import TaskStore
 
-__all__ = ["LEASE", "LeaseHolder"]
+__all__ = ["LEASE", "LeaseRenewer"]
 
 LEASE: Final = 30.0
 """Default lease in seconds, after which another worker takes over the tasks of a worker that stopped renewing."""
@@ -30,7 +30,7 @@ class _TaskLease:
     told: bool = False
 
 
-class LeaseHolder:
+class LeaseRenewer:
     """Renew the leases of running tasks, and report tasks that exceed their timeout.
 
     Args:

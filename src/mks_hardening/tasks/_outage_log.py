@@ -6,8 +6,8 @@ import logging
 from threading import RLock
 from typing import Final
 
-from mks_hardening._core.database.error_text import cause_of
-from mks_hardening._core.process.after_fork import renew_in_child
+from mks_hardening._core.database.error_text import error_summary
+from mks_hardening._core.process.after_fork import register_after_fork
 
 __all__ = ["OutageLog"]
 
@@ -21,10 +21,10 @@ class OutageLog:
 
     def __init__(self) -> None:
         self._wait = 0.0
-        self.renew()
-        renew_in_child(self)
+        self.reset_after_fork()
+        register_after_fork(self)
 
-    def renew(self) -> None:
+    def reset_after_fork(self) -> None:
         """Replace the lock in a forked child, because a thread of the parent may hold it."""
         self._lock = RLock()
 
@@ -34,7 +34,7 @@ class OutageLog:
             first, self._wait = not self._wait, min(_LONGEST, max(_FIRST, 2 * self._wait))
             wait = self._wait
         if first:
-            _logger.error("the table of tasks cannot be used (%s); it is asked again", cause_of(error))
+            _logger.error("the table of tasks cannot be used (%s); it is asked again", error_summary(error))
         return wait
 
     def over(self) -> None:

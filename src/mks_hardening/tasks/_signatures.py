@@ -7,7 +7,7 @@ from inspect import Signature, signature
 
 from mks_hardening.exceptions import ConfigurationError, TaskRefusedError
 
-__all__ = ["check_call", "signature_of", "takes"]
+__all__ = ["accepts", "check_call", "signature_of"]
 
 
 def signature_of(name: str, work: Callable[..., object], *, scheduled: bool) -> Signature:
@@ -50,7 +50,7 @@ def check_call(name: str, known: Signature, args: tuple[object, ...], kwargs: Ma
         raise TaskRefusedError(f"{name}: {error}") from None
 
 
-def takes(known: Signature, args: Sequence[object], kwargs: Mapping[str, object]) -> bool:
+def accepts(known: Signature, args: Sequence[object], kwargs: Mapping[str, object]) -> bool:
     """Whether the function accepts arguments that another release of the code enqueued."""
     try:
         known.bind(None, *args, **kwargs)

@@ -77,18 +77,18 @@ class TaskStatusApp:
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Respond to a request (PEP 3333)."""
         if environ["REQUEST_METHOD"] not in {"GET", "HEAD"}:
-            return _answer(
+            return _response(
                 start_response, "405 Method Not Allowed", {"title": "Method Not Allowed"}, Allow="GET, HEAD"
             )
         status = self._status(environ)
         if status is None:
-            return _answer(start_response, "404 Not Found", {"title": "Not Found"})
+            return _response(start_response, "404 Not Found", {"title": "Not Found"})
         if "text/event-stream" in environ.get("HTTP_ACCEPT", "") and environ["REQUEST_METHOD"] == "GET":
             start_response("200 OK", list(_STREAM))
             return self._stream(status)
         if status.ended:
-            return _answer(start_response, "200 OK", _shown(status))
-        return _answer(start_response, "202 Accepted", _shown(status), **{"Retry-After": self._retry_after})
+            return _response(start_response, "200 OK", _shown(status))
+        return _response(start_response, "202 Accepted", _shown(status), **{"Retry-After": self._retry_after})
 
     def accepted(self, task_id: str, *, status_url: str) -> tuple[dict[str, str], dict[str, str]]:
         """Build the response to the request that enqueued a task: 202 with these header fields and this JSON body.
@@ -152,7 +152,7 @@ def _shown(status: TaskStatus) -> dict[str, object]:
     }
 
 
-def _answer(
+def _response(
     start_response: StartResponse, status: str, body: dict[str, object], **fields: str
 ) -> Iterable[bytes]:
     refused = status[0] == "4"

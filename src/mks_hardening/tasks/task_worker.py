@@ -8,15 +8,15 @@ from collections.abc import Callable, Sequence
 from math import inf
 from typing import TYPE_CHECKING, Self
 
-from mks_hardening._core.checks import flag, function, offers, texts, whole_number
+from mks_hardening._core.checks import boolean, function, offers, strings, whole_number
 from mks_hardening._core.clock import SYSTEM_CLOCK, given_clock
 from mks_hardening._core.closing import Closing
 from mks_hardening._core.durations import seconds
-from mks_hardening._core.process.after_fork import renew_in_child
+from mks_hardening._core.process.after_fork import register_after_fork
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.protocols import Clock
 from mks_hardening.tasks._executor import Executor, Outcome
-from mks_hardening.tasks._leases import LEASE, LeaseHolder
+from mks_hardening.tasks._leases import LEASE, LeaseRenewer
 from mks_hardening.tasks._naming import check_queue, id_text
 from mks_hardening.tasks._outage_log import OutageLog
 from mks_hardening.tasks._scheduler import Scheduler
@@ -64,23 +64,23 @@ class TaskWorker(Closing):
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._tasks = offers(tasks, "task", "begin", parameter="tasks", kind="a Tasks")
-        self._queues = tuple(check_queue(queue) for queue in texts(queues, parameter="queues", of="queues"))
+        self._queues = tuple(check_queue(queue) for queue in strings(queues, parameter="queues", of="queues"))
         self._threads_wanted = whole_number(concurrency, parameter="concurrency", minimum=1, maximum=64)
         self._lease = seconds(lease, parameter="lease", minimum=1.0)
         self._poll = seconds(poll, parameter="poll", minimum=0.01)
         self._clock = given_clock(clock)
         self._executor = Executor(tasks, clock=self._clock)
-        self._scheduler = Scheduler(tasks) if flag(schedule, parameter="schedule") else None
+        self._scheduler = Scheduler(tasks) if boolean(schedule, parameter="schedule") else None
         self._outage = OutageLog()
-        self.renew()
-        renew_in_child(self)
+        self.reset_after_fork()
+        register_after_fork(self)
 
-    def renew(self) -> None:
+    def reset_after_fork(self) -> None:
         """Reset the state in a forked child: no threads, and new locks."""
         self._stopping = threading.Event()
         self._wake = threading.Event()
         self._threads = list[threading.Thread]()
-        self._keeper: LeaseHolder | None = None
+        self._keeper: LeaseRenewer | None = None
         self._lock = threading.RLock()
 
     def start(self) -> None:
@@ -210,10 +210,10 @@ class TaskWorker(Closing):
         finally:
             keeper.let_go(run)
 
-    def _kept(self) -> LeaseHolder:
+    def _kept(self) -> LeaseRenewer:
         with self._lock:
             if self._keeper is None:
-                self._keeper = LeaseHolder(self._tasks.store, lease=self._lease, clock=self._clock)
+                self._keeper = LeaseRenewer(self._tasks.store, lease=self._lease, clock=self._clock)
                 if not self._tasks.store.in_memory:  # another thread would see another database
                     self._keeper.start()
             return self._keeper

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from typing import Final
 
-from mks_hardening._core.database.error_text import LOST, code_of, is_of_database
+from mks_hardening._core.database.error_text import SERIALIZATION_CODES, code_of, is_of_database
 from mks_hardening.exceptions import BackendUnavailableError, DeliveryError
 
 __all__ = ["is_transient"]
 
 # PostgreSQL: lock timeout, server shutting down, starting or stopped.
 # Not 57014: a statement that exceeded its timeout would exceed it again.
-_CODES: Final = LOST | {"55P03", "57P01", "57P02", "57P03", "SQLITE_LOCKED", "2003", "2006", "2013"}
+_CODES: Final = SERIALIZATION_CODES | {
+    "55P03",
+    "57P01",
+    "57P02",
+    "57P03",
+    "SQLITE_LOCKED",
+    "2003",
+    "2006",
+    "2013",
+}
 _CLASSES: Final = ("08", "53")  # connection errors; too many connections, out of memory, disk full
 
 

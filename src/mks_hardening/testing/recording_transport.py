@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from mks_hardening._core.checks import several
+from mks_hardening._core.checks import instances
 
 if TYPE_CHECKING:
     from mks_hardening.protocols import (
@@ -29,7 +29,7 @@ class RecordingTransport:
     """
 
     def __init__(self, failures: Iterable[Exception] = ()) -> None:
-        self.failures: list[Exception] = list(several(failures, Exception, parameter="failures"))
+        self.failures: list[Exception] = list(instances(failures, Exception, parameter="failures"))
         self.messages: list[OutgoingAlert] = []
         self.attempts: int = 0
         self.closed: bool = False

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from mks_hardening._core import hooks
-from mks_hardening._core.process.after_fork import renew_in_child
+from mks_hardening._core.process.after_fork import register_after_fork
 from mks_hardening.events import BackendFailed
 from mks_hardening.exceptions import ConfigurationError
 
@@ -46,10 +46,10 @@ class Readiness:
         self._cache_for = cache_for
         self._clock = clock
         self._kept: tuple[float, ReadinessResult] | None = None
-        self.renew()
-        renew_in_child(self)
+        self.reset_after_fork()
+        register_after_fork(self)
 
-    def renew(self) -> None:
+    def reset_after_fork(self) -> None:
         """Reset the state in a forked child, which does not have the threads that run the parent's checks."""
         self._lock = threading.RLock()
         self._runs: dict[str, _Run] = {}

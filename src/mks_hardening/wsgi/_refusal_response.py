@@ -136,25 +136,25 @@ class Refuser:
         environ[REFUSAL_KEY] = refusal
         if hooks.observers:
             hooks.emit(RequestRefused(self._wrapper, refusal.rule, client_ip))
-        worded = self.own_words(environ, refusal)
+        worded = self.custom_response(environ, refusal)
         if worded is not None:
             return worded.send(environ, start_response)
         return rule.answer(environ.get("HTTP_ACCEPT", "")).send(environ, start_response, own)
 
-    def own_words(self, environ: dict[str, Any], refusal: Refusal) -> FixedResponse | None:
+    def custom_response(self, environ: dict[str, Any], refusal: Refusal) -> FixedResponse | None:
         """Return the application's response to a refusal; ``None`` if it has none or ``on_refusal`` raises."""
         if self._on_refusal is None:
             return None
         try:
             answer = self._on_refusal(environ, refusal)
-            return None if answer is None else _worded(answer, refusal)
+            return None if answer is None else _from_custom_response(answer, refusal)
         except Exception:
             # The request stays refused, with the default response.
             _logger.exception("on_refusal failed for %s: %s", refusal.wrapper, refusal.rule)
             return None
 
 
-def _worded(answer: OwnAnswer, refusal: Refusal) -> FixedResponse:
+def _from_custom_response(answer: OwnAnswer, refusal: Refusal) -> FixedResponse:
     headers = [*answer.headers, *refusal.headers]
     if not any(name.lower() == "cache-control" for name, _ in headers):
         headers.append(("Cache-Control", "no-store"))

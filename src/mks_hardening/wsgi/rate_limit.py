@@ -6,12 +6,17 @@ from collections.abc import Collection, Iterable
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final, get_args
 
-from mks_hardening._core.checks import choice, offers, several, texts
+from mks_hardening._core.checks import choice, instances, offers, strings
 from mks_hardening._core.origin.proxy_trust import ProxyTrust, origin_reader
 from mks_hardening._core.request_hits import hits_of_request
 from mks_hardening._core.web.environ_keys import ORIGIN_KEY
 from mks_hardening._core.web.paths import PathRules
-from mks_hardening._core.web.rate_headers import HeaderStyle, limits_reached, rate_limit_headers, unless_set
+from mks_hardening._core.web.rate_headers import (
+    HeaderStyle,
+    exhausted_limits,
+    missing_fields,
+    rate_limit_headers,
+)
 from mks_hardening._core.web.rate_problem import Language, language_of, rate_limit_problem
 from mks_hardening._core.web.wsgi_head import with_step
 from mks_hardening._core.web.wsgi_stack import wrappers_inside, wsgi_application
@@ -73,7 +78,7 @@ class RateLimitRule:
         self.key: LimitKey = key
         self._methods = _methods(methods)
         paths = (path,) if isinstance(path, str) else path
-        listed = None if paths is None else texts(paths, parameter="path", of="paths")
+        listed = None if paths is None else strings(paths, parameter="path", of="paths")
         self._listed = None if listed is None else frozenset(listed)
         self._paths = None if listed is None else PathRules(listed, parameter="path")
 
@@ -135,7 +140,7 @@ class RateLimitMiddleware:
     ) -> None:
         self._app = wsgi_application(app)
         self._limiter = offers(limiter, "hit", parameter="limiter", kind="a Limiter")
-        self._rules = several(rules, RateLimitRule, parameter="rules")
+        self._rules = instances(rules, RateLimitRule, parameter="rules")
         self._origin = origin_reader(trust)
         self._style: HeaderStyle = choice(header_style, get_args(HeaderStyle), parameter="header_style")
         self._refuser = Refuser("rate_limit", on_refusal)
@@ -174,18 +179,18 @@ class RateLimitMiddleware:
                     start_response,
                     _too_many(decision, language_of(environ.get("HTTP_ACCEPT_LANGUAGE", ""))),
                     name=rule.group,
-                    seen=limits_reached(decision),
+                    seen=exhausted_limits(decision),
                     client_ip=origin.client_ip,
                     headers=rate_limit_headers(decision, style=self._style),
                 )
             decisions.append(decision)
         if not decisions:
             return self._app(environ, start_response)
-        state = rate_limit_headers(min(decisions, key=_left), style=self._style)
+        state = rate_limit_headers(min(decisions, key=_fewest_remaining), style=self._style)
 
         def announce(status: str, headers: Headers) -> str:
             if not status.startswith("429"):  # an inner limit has refused the request and set its own headers
-                headers += unless_set(state, headers)
+                headers += missing_fields(state, headers)
             return status
 
         # Rate-limit headers set by others, such as a gateway behind the application, are kept.
@@ -223,13 +228,13 @@ def _bounded(key: str) -> str:
     return "digest:" + sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _left(decision: LimitDecision) -> int:
+def _fewest_remaining(decision: LimitDecision) -> int:
     return min(decision.remaining, default=0)
 
 
 def _methods(methods: Iterable[str] | None) -> frozenset[str] | None:
     if methods is None:
         return None
-    listed = {method.upper() for method in texts(methods, parameter="methods", of="methods")}
+    listed = {method.upper() for method in strings(methods, parameter="methods", of="methods")}
     # HEAD runs the same code as GET, so it costs the same.
     return frozenset(listed | {"HEAD"} if "GET" in listed else listed)

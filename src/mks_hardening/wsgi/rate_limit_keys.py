@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Final
 
-from mks_hardening._core.checks import flag, function
+from mks_hardening._core.checks import boolean, function
 from mks_hardening._core.origin.proxy_trust import client_key, request_origin
 from mks_hardening._core.web.environ_keys import SESSION_KEY
 from mks_hardening.exceptions import ConfigurationError
@@ -62,7 +62,7 @@ def limit_by_header(name: str, *, verified: bool = False) -> LimitKey:
     if variable not in _WITHOUT_PREFIX:
         variable = f"HTTP_{variable}"
 
-    return _Header(variable, flag(verified, parameter="verified"))
+    return _Header(variable, boolean(verified, parameter="verified"))
 
 
 def limit_by_all(*keys: LimitKey) -> LimitKey:

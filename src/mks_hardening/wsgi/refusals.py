@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mks_hardening._core.checks import several, text_of, whole_number
+from mks_hardening._core.checks import instances, text_of, whole_number
 
 __all__ = ["OwnAnswer", "Refusal"]
 
@@ -60,7 +60,7 @@ class OwnAnswer:
         text_of(self.content_type, parameter="content_type", empty=False)
         if self.status is not None:
             whole_number(self.status, parameter="status", minimum=200, maximum=599)
-        several(self.headers, tuple, parameter="headers")
+        instances(self.headers, tuple, parameter="headers")
 
 
 OnRefusal = Callable[[dict[str, Any], Refusal], OwnAnswer | None]

@@ -24,7 +24,7 @@ from mks_hardening._core.redaction import (
 from mks_hardening._core.redaction.card_numbers import redact_cards
 from mks_hardening._core.redaction.redactor import SecretRedactor, default_redactor
 from mks_hardening._core.redaction.secret_names import STEMS
-from mks_hardening._core.redaction.secret_patterns import FORMS, NOUNS, SecretPattern
+from mks_hardening._core.redaction.secret_patterns import NOUNS, SECRET_PATTERNS, SecretPattern
 from mks_hardening._core.redaction.step_limit import REDACTED, StepLimit
 
 REDACTOR = default_redactor()
@@ -61,7 +61,10 @@ def without_gate(text: str) -> str:
     return REDACTOR._careful_text(text, prefilter.everything(), StepLimit())
 
 
-@given(TEXTS | st.lists(PIECES | st.sampled_from([form.example for form in FORMS]), max_size=6).map(" ".join))
+@given(
+    TEXTS
+    | st.lists(PIECES | st.sampled_from([form.example for form in SECRET_PATTERNS]), max_size=6).map(" ".join)
+)
 @example("password is hunter2")
 @example("パスワードは hunter2")
 @example("--password hunter2")
@@ -76,7 +79,7 @@ def test_the_gate_misses_nothing(text: str) -> None:
     assert REDACTOR.redact_text(text) == without_gate(text)
 
 
-@pytest.mark.parametrize("form", FORMS, ids=[form.literals[0] for form in FORMS])
+@pytest.mark.parametrize("form", SECRET_PATTERNS, ids=[form.literals[0] for form in SECRET_PATTERNS])
 @given(data=st.data())
 def test_no_form_can_fire_where_the_gate_says_no(form: SecretPattern, data: st.DataObject) -> None:
     flags = re.IGNORECASE | re.ASCII if form.folded else 0
@@ -86,7 +89,7 @@ def test_no_form_can_fire_where_the_gate_says_no(form: SecretPattern, data: st.D
     assert form in suspects.forms
 
 
-@pytest.mark.parametrize("form", FORMS, ids=[form.literals[0] for form in FORMS])
+@pytest.mark.parametrize("form", SECRET_PATTERNS, ids=[form.literals[0] for form in SECRET_PATTERNS])
 def test_each_form_of_the_table_is_hidden(form: SecretPattern) -> None:
     clean = REDACTOR.redact_text(f"got {form.example} today")
     assert REDACTED in clean

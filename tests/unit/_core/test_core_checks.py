@@ -37,7 +37,7 @@ def choice(value: Any) -> str:
 
 
 def listed(value: Any) -> tuple[str, ...]:
-    return checks.texts(value, parameter="p", of="hosts")
+    return checks.strings(value, parameter="p", of="hosts")
 
 
 def duration(value: Any) -> timedelta:

@@ -409,7 +409,7 @@ def test_living_processes_never_share_a_slot(tmp_path: Path) -> None:
     shared_storage.remove_free_slots(tmp_path)
     assert samples(several[0])[HITS] == 5
     for observer in several[1:]:
-        observer._sheet.close()
+        observer._storage.close()
     shared_storage.remove_free_slots(tmp_path)
     assert samples(several[0])[HITS] == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == [

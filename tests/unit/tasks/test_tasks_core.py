@@ -12,7 +12,7 @@ import pytest
 from mks_hardening.db import hardened_engine
 from mks_hardening.exceptions import TaskRefusedError
 from mks_hardening.tasks import Every, TaskRun, Tasks
-from mks_hardening.tasks._leases import LeaseHolder
+from mks_hardening.tasks._leases import LeaseRenewer
 from mks_hardening.tasks._payload import LONGEST, dump
 from mks_hardening.tasks._scheduler import Scheduler
 from mks_hardening.testing import FrozenClock
@@ -61,7 +61,7 @@ def test_a_refusal_says_what_is_wrong(value: object, said: str) -> None:
         dump(value, what="result")
 
 
-def held(tasks: Tasks, clock: FrozenClock, keeper: LeaseHolder, *, timeout: float) -> TaskRun:
+def held(tasks: Tasks, clock: FrozenClock, keeper: LeaseRenewer, *, timeout: float) -> TaskRun:
     if "noop" not in tasks.known:
         tasks.task("noop")(lambda run: None)
     with tasks.begin() as connection:
@@ -75,7 +75,7 @@ def held(tasks: Tasks, clock: FrozenClock, keeper: LeaseHolder, *, timeout: floa
 def test_what_was_let_go_is_renewed_no_more(
     tasks: Tasks, clock: FrozenClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keeper = LeaseHolder(tasks.store, lease=30, clock=clock)
+    keeper = LeaseRenewer(tasks.store, lease=30, clock=clock)
     run = held(tasks, clock, keeper, timeout=100)
     keeper.let_go(run)
     keeper.let_go(run)
@@ -87,7 +87,7 @@ def test_what_was_let_go_is_renewed_no_more(
 def test_the_timeout_is_reported_when_it_is_reached_and_not_before(
     tasks: Tasks, clock: FrozenClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    keeper = LeaseHolder(tasks.store, lease=30, clock=clock)
+    keeper = LeaseRenewer(tasks.store, lease=30, clock=clock)
     held(tasks, clock, keeper, timeout=20)
     clock.advance(19)
     keeper.beat()
@@ -98,7 +98,7 @@ def test_the_timeout_is_reported_when_it_is_reached_and_not_before(
 
 
 def test_the_thread_that_beats_keeps_no_process_alive_and_ends(tasks: Tasks, clock: FrozenClock) -> None:
-    keeper = LeaseHolder(tasks.store, lease=30, clock=clock)
+    keeper = LeaseRenewer(tasks.store, lease=30, clock=clock)
     keeper.start()
     assert keeper._thread is None
     held(tasks, clock, keeper, timeout=100)
@@ -110,7 +110,7 @@ def test_the_thread_that_beats_keeps_no_process_alive_and_ends(tasks: Tasks, clo
 
 def test_no_thread_beats_for_nothing(tasks: Tasks, clock: FrozenClock) -> None:
     """Who runs what is due now and then, and forgets the worker, collects no threads."""
-    keeper = LeaseHolder(tasks.store, lease=0.03, clock=clock)
+    keeper = LeaseRenewer(tasks.store, lease=0.03, clock=clock)
     keeper.start()
     for _ in range(2):
         run = held(tasks, clock, keeper, timeout=100)

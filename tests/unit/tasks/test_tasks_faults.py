@@ -21,7 +21,7 @@ from mks_hardening.exceptions import ConfigurationError, TaskRefusedError, TaskR
 from mks_hardening.logging import bound
 from mks_hardening.tasks import Every, TaskRun, Tasks, TaskWorker
 from mks_hardening.tasks import _executor as executor_module
-from mks_hardening.tasks._leases import LeaseHolder
+from mks_hardening.tasks._leases import LeaseRenewer
 from mks_hardening.testing import FrozenClock
 
 
@@ -266,7 +266,7 @@ def test_a_lease_lost_to_another_thread_of_the_process_is_told_apart(
 ) -> None:
     tasks.task("noop")(lambda run: None)
     enqueue(tasks, "noop")
-    keeper = LeaseHolder(tasks.store, lease=30, clock=clock)
+    keeper = LeaseRenewer(tasks.store, lease=30, clock=clock)
     first = take(tasks, clock, "a")
     keeper.hold(first, timeout=100)
     clock.advance(31)
@@ -286,7 +286,7 @@ def test_a_run_beyond_its_timeout_is_reported_once(
 ) -> None:
     tasks.task("noop")(lambda run: None)
     task_id = enqueue(tasks, "noop")
-    keeper = LeaseHolder(tasks.store, lease=30, clock=clock)
+    keeper = LeaseRenewer(tasks.store, lease=30, clock=clock)
     keeper.hold(take(tasks, clock, "a"), timeout=50)
     for _ in range(5):
         clock.advance(20)
@@ -339,7 +339,7 @@ def test_a_stop_waits_no_longer_than_it_may_for_a_database_that_hangs(
         assert answers.wait(60)
         return set()
 
-    keeper = LeaseHolder(tasks.store, lease=0.01, clock=clock)
+    keeper = LeaseRenewer(tasks.store, lease=0.01, clock=clock)
     monkeypatch.setattr(tasks.store, "renew", hang)
     tasks.task("t")(lambda run: None)
     enqueue(tasks, "t")

@@ -16,7 +16,7 @@ from mks_hardening._core.resilience.breaker import CircuitBreaker
 from mks_hardening._core.resilience.deadline_socket import call_deadline
 from mks_hardening.exceptions import BackendUnavailableError, MksHardeningError
 
-__all__ = ["ClusterShards", "SlotNotCoveredError", "what_is_meant"]
+__all__ = ["ClusterShards", "SlotNotCoveredError", "unwrap_cluster_error"]
 
 _WITHOUT_KEY: Final = frozenset(
     {"PING", "SCAN", "SCRIPT", "INFO", "TIME", "CONFIG", "PUBLISH", "CLUSTER", "FLUSHDB"}
@@ -29,7 +29,7 @@ class SlotNotCoveredError(MksHardeningError):
     """The slot map does not cover the slot of a key; named like the exception of redis-py."""
 
 
-def what_is_meant(error: Exception) -> Exception:
+def unwrap_cluster_error(error: Exception) -> Exception:
     """Return the actual error behind an exception that redis-py's cluster clients raise by mistake."""
     if isinstance(error, KeyError):  # asynchronous client: a slot missing from the map
         return SlotNotCoveredError()

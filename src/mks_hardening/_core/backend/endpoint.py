@@ -19,7 +19,7 @@ from mks_hardening._core.backend.redis_errors import reason_of
 from mks_hardening._core.backend.redis_target import RedisTarget
 from mks_hardening._core.backend.redis_types import Client
 from mks_hardening._core.clock import SYSTEM_CLOCK
-from mks_hardening._core.process.after_fork import ModuleLock, renew_in_child
+from mks_hardening._core.process.after_fork import ModuleLock, register_after_fork
 from mks_hardening._core.resilience.breaker import (
     GROUP_RECOVERY_TIMEOUT,
     RECOVERY_TIMEOUT,
@@ -72,9 +72,9 @@ class Endpoint:
         self._said = False
         if target is not None and target.topology == "cluster":
             self.shards = ClusterShards(lambda: self.client(0), lambda: self.budget, self._shard_breaker)
-        renew_in_child(self)
+        register_after_fork(self)
 
-    def renew(self) -> None:
+    def reset_after_fork(self) -> None:
         """Replace the parent's connections in a forked child; they are neither used nor closed."""
         self._met = self._nodes_met()
         self._of_the_parent = (self._clients, self._by_loop)

@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 from urllib.parse import urlsplit
 from weakref import finalize
 
-from mks_hardening._core.backend.network_errors import NOT_SENT, network_fault
+from mks_hardening._core.backend.network_errors import UNSENT_REASONS, network_error_reason
 from mks_hardening._core.checks import text_of
 from mks_hardening._core.clock import SYSTEM_CLOCK
 from mks_hardening._core.closing import Closing
@@ -25,7 +25,7 @@ from mks_hardening._core.codec import json_dumps
 from mks_hardening._core.durations import seconds
 from mks_hardening._core.loopback import is_loopback
 from mks_hardening._core.optional_imports import optional
-from mks_hardening._core.process.after_fork import renew_in_child
+from mks_hardening._core.process.after_fork import register_after_fork
 from mks_hardening._core.resilience.connect import connect_within_deadline
 from mks_hardening._core.resilience.deadline_socket import DeadlineSocket, call_deadline
 from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError
@@ -98,7 +98,7 @@ class HttpSession(Closing):
         self._ca_file = ca_file
         self._ssl_context = ssl_context
         self._adapter: FromRequests = self._connect()
-        renew_in_child(self)
+        register_after_fork(self)
 
     def post(
         self,
@@ -140,7 +140,7 @@ class HttpSession(Closing):
         """Close the connections; idempotent."""
         self._adapter.close()
 
-    def renew(self) -> None:
+    def reset_after_fork(self) -> None:
         """Replace the parent's connections in a forked child."""
         self._adapter = self._connect()
 
@@ -168,9 +168,9 @@ class HttpSession(Closing):
                 return HttpResponse(response.status_code, response.headers, body)
         except Exception as error:  # noqa: BLE001 - becomes the one typed error
             # requests and urllib3 put the URL into their messages; neither they nor their causes may leave here.
-            reason = network_fault(error)
+            reason = network_error_reason(error)
             raise BackendUnavailableError(
-                self._backend, reason, operation=method, sent=reason not in NOT_SENT
+                self._backend, reason, operation=method, sent=reason not in UNSENT_REASONS
             ) from None
         finally:
             call_deadline.at = None

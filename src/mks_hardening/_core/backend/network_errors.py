@@ -10,12 +10,12 @@ import socket
 from collections.abc import Iterator
 from typing import Final
 
-__all__ = ["LASTING", "NOT_SENT", "network_fault"]
+__all__ = ["PERMANENT_REASONS", "UNSENT_REASONS", "network_error_reason"]
 
-LASTING: Final = frozenset({"certificate", "unknown-host"})
+PERMANENT_REASONS: Final = frozenset({"certificate", "unknown-host"})
 """Reasons that a retry does not fix: a certificate, a name or a setting must be changed."""
 
-NOT_SENT: Final = frozenset({"certificate", "dns", "refused", "unknown-host", "unreachable"})
+UNSENT_REASONS: Final = frozenset({"certificate", "dns", "refused", "unknown-host", "unreachable"})
 """Reasons that occur before anything is sent."""
 
 # The first row that names a class among the causes decides.
@@ -32,7 +32,7 @@ _NO_SUCH_NAME: Final = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.
 _MOST_CAUSES: Final = 20
 
 
-def network_fault(error: BaseException) -> str:
+def network_error_reason(error: BaseException) -> str:
     """Return the reason for an error of an HTTP or SMTP client.
 
     Returns:

@@ -16,12 +16,12 @@ from functools import partial
 from typing import Final, TypeVar
 from weakref import finalize
 
-from mks_hardening._core.backend.cluster_shards import ClusterShards, what_is_meant
+from mks_hardening._core.backend.cluster_shards import ClusterShards, unwrap_cluster_error
 from mks_hardening._core.backend.endpoint import Endpoint, EndpointLease, lease
 from mks_hardening._core.backend.redis_connect import prepare, require_redis
 from mks_hardening._core.backend.redis_errors import (
     detail_of,
-    is_about_all,
+    is_cluster_wide,
     is_handshake_timeout,
     is_missing_script,
     is_reset,
@@ -31,7 +31,7 @@ from mks_hardening._core.backend.redis_script import Script
 from mks_hardening._core.backend.redis_types import Answer, Client, Command
 from mks_hardening._core.backend.redis_url import parse_redis_url
 from mks_hardening._core.backend.redis_user_client import target_of
-from mks_hardening._core.checks import flag
+from mks_hardening._core.checks import boolean
 from mks_hardening._core.clock import SYSTEM_CLOCK, given_clock
 from mks_hardening._core.closing import Closing
 from mks_hardening._core.durations import seconds
@@ -80,7 +80,7 @@ class RedisClient(Closing):
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         budget = seconds(store_budget, parameter="store_budget", allow_zero=False)
-        plain = flag(allow_plaintext, parameter="allow_plaintext")
+        plain = boolean(allow_plaintext, parameter="allow_plaintext")
         timer = given_clock(clock)
         self._lease = _lease(url_or_client, budget=budget, allow_plaintext=plain, clock=timer)
         endpoint = self._lease.endpoint
@@ -245,12 +245,12 @@ class RedisClient(Closing):
                     if isinstance(raised, UnicodeEncodeError):
                         commands = _encoded(commands, raised)
                         continue
-                    error = raised if self._shards is None else what_is_meant(raised)
+                    error = raised if self._shards is None else unwrap_cluster_error(raised)
                     if is_missing_script(error):
                         call.succeeded()
                         raise
                     self._before_failure(error)
-                    reason = call.failed(error, share=call_deadline.share, whole=is_about_all(error))
+                    reason = call.failed(error, share=call_deadline.share, whole=is_cluster_wide(error))
                     if reason == "pool":
                         time.sleep(_POOL_PAUSE)
                     elif self._shards and self._shards.refresh_due(reason, stumbled=error is not raised):
@@ -275,7 +275,7 @@ class RedisClient(Closing):
     ) -> T:
         import asyncio
 
-        from mks_hardening._core.resilience.loop_time import ServedDeadline, loop_time
+        from mks_hardening._core.resilience.loop_time import LoopAwareTimeout, loop_time
 
         time_of_loop = loop_time()
         call = self._guard.begin(
@@ -287,18 +287,18 @@ class RedisClient(Closing):
         try:
             while True:
                 try:
-                    async with ServedDeadline(time_of_loop, call.deadline - SYSTEM_CLOCK.monotonic()):
+                    async with LoopAwareTimeout(time_of_loop, call.deadline - SYSTEM_CLOCK.monotonic()):
                         answer = await send(commands)
                 except Exception as raised:
                     if isinstance(raised, UnicodeEncodeError):
                         commands = _encoded(commands, raised)
                         continue
-                    error = raised if self._shards is None else what_is_meant(raised)
+                    error = raised if self._shards is None else unwrap_cluster_error(raised)
                     if is_missing_script(error):
                         call.succeeded()
                         raise
                     self._before_failure(error)
-                    reason = call.failed(error, whole=is_about_all(error))
+                    reason = call.failed(error, whole=is_cluster_wide(error))
                     if reason == "pool":
                         await asyncio.sleep(_POOL_PAUSE)
                     elif self._shards and self._shards.refresh_due(reason, stumbled=error is not raised):

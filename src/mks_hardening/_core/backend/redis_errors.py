@@ -11,7 +11,14 @@ from traceback import walk_tb
 from types import MappingProxyType
 from typing import Final
 
-__all__ = ["detail_of", "is_about_all", "is_handshake_timeout", "is_missing_script", "is_reset", "reason_of"]
+__all__ = [
+    "detail_of",
+    "is_cluster_wide",
+    "is_handshake_timeout",
+    "is_missing_script",
+    "is_reset",
+    "reason_of",
+]
 
 _BY_CLASS: Final[Mapping[str, str | None]] = MappingProxyType(
     {
@@ -112,7 +119,7 @@ def is_handshake_timeout(error: BaseException) -> bool:
     return False
 
 
-def is_about_all(error: BaseException) -> bool:
+def is_cluster_wide(error: BaseException) -> bool:
     """Whether the cluster as a whole is unavailable, rather than the addressed node or slot."""
     return reason_of(error) in ("refused", "certificate", "tls") and (
         str(error).startswith("CLUSTERDOWN")

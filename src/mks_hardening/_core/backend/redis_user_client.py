@@ -37,15 +37,15 @@ def target_of(client: object) -> RedisTarget | None:
         kind="a Redis URL, a RedisClient or a client with execute_command",
     )
     nodes: Client = getattr(client, "nodes_manager", None)
-    if nodes is not None and _is_foreign(client):
+    if nodes is not None and _opens_sockets(client):
         return _cluster(client, nodes)
-    if not _is_foreign(client) and _is_asynchronous(client):
+    if not _opens_sockets(client) and _is_asynchronous(client):
         raise _refused("an asynchronous fake has no plain methods, and a plain one serves both")
     pool: Client = getattr(client, "connection_pool", None)
     if pool is None:
         return None
     arguments: Mapping[str, Client] = getattr(pool, "connection_kwargs", {})
-    if not _is_foreign(client):
+    if not _opens_sockets(client):
         if arguments.get("decode_responses"):
             raise _refused("a fake must not decode its answers")
         return None
@@ -69,7 +69,7 @@ def _is_asynchronous(client: Client) -> bool:
     return inspect.iscoroutinefunction(client.execute_command)
 
 
-def _is_foreign(client: object) -> bool:
+def _opens_sockets(client: object) -> bool:
     """Whether the class comes from a package that opens sockets, or inherits from one and is not a fake."""
     packages = [kind.__module__.partition(".")[0] for kind in type(client).__mro__]
     return "fakeredis" not in packages and any(package in _PACKAGES for package in packages)

@@ -14,18 +14,18 @@ from typing import Final, NamedTuple
 from mks_hardening._core.trace_text import safe_text
 
 __all__ = [
-    "LOST",
+    "SERIALIZATION_CODES",
     "DatabaseError",
-    "cause_of",
     "code_of",
     "database_error",
+    "database_error_text",
+    "error_summary",
     "error_text",
     "is_of_database",
     "message_of",
-    "told_of",
 ]
 
-LOST: Final = frozenset({"40001", "40P01", "SQLITE_BUSY", "1205", "1213"})
+SERIALIZATION_CODES: Final = frozenset({"40001", "40P01", "SQLITE_BUSY", "1205", "1213"})
 """Codes of a transaction that lost to a concurrent one and may be retried. MySQL 1205 is a lock timeout."""
 
 _LONGEST_COMPARED: Final = 1000  # a form with two gaps takes quadratic time
@@ -78,7 +78,7 @@ def code_of(error: BaseException) -> str:
     return _code(_driver_error(error))
 
 
-def cause_of(error: BaseException) -> str:
+def error_summary(error: BaseException) -> str:
     """Return the class of any exception, with the safe text of a database error, in one line."""
     kind = type(error).__name__
     try:
@@ -91,7 +91,7 @@ def cause_of(error: BaseException) -> str:
     return f"{kind}: {said}" if said else kind
 
 
-def told_of(error: BaseException) -> str | None:
+def database_error_text(error: BaseException) -> str | None:
     """Return the text of a database error without its values; ``None`` for other errors."""
     try:
         return _told(error) if is_of_database(error) else None
@@ -101,7 +101,7 @@ def told_of(error: BaseException) -> str | None:
 
 def error_text(error: BaseException, *, limit: int = 4096) -> str:
     """Return ``safe_text`` of any exception, without the values of a database error."""
-    told = told_of(error)
+    told = database_error_text(error)
     return safe_text(error if told is None else told, limit=limit)
 
 

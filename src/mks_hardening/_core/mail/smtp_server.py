@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, get_args
 
-from mks_hardening._core.checks import choice, flag, instance, path_text, port_number, text_of
+from mks_hardening._core.checks import boolean, choice, instance, path_text, port_number, text_of
 from mks_hardening._core.durations import seconds
 from mks_hardening._core.loopback import is_loopback
 from mks_hardening._core.mail.smtp_session import Security, SmtpSession
@@ -35,7 +35,7 @@ def smtp_session(
         ConfigurationError: plaintext to another machine, a user without a password, or another invalid value.
     """
     _check_login(username, password)
-    flag(allow_plaintext, parameter="allow_plaintext")
+    boolean(allow_plaintext, parameter="allow_plaintext")
     return SmtpSession(
         _host(smtp_host),
         port_number(smtp_port, parameter="smtp_port"),

@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Final, Literal
 
-from mks_hardening._core.backend.network_errors import LASTING, network_fault
+from mks_hardening._core.backend.network_errors import PERMANENT_REASONS, network_error_reason
 from mks_hardening._core.clock import SYSTEM_CLOCK
 from mks_hardening._core.loopback import is_loopback
 from mks_hardening._core.origin import hostname
@@ -95,8 +95,8 @@ class SmtpSession:
         except smtplib.SMTPException as error:
             raise _refusal(error) from None
         except OSError as error:
-            reason = network_fault(error)
-            raise DeliveryError(reason, temporary=reason not in LASTING) from None
+            reason = network_error_reason(error)
+            raise DeliveryError(reason, temporary=reason not in PERMANENT_REASONS) from None
         finally:
             call_deadline.at = None
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from mks_hardening._core.checks import texts
+from mks_hardening._core.checks import strings
 from mks_hardening.exceptions import ConfigurationError
 
 __all__ = ["FORWARDED", "IDENTITY_FIELDS", "OTHER_FIELDS", "TARGET_FIELDS", "X_FORWARDED", "kept_fields"]
@@ -68,7 +68,7 @@ def kept_fields(names: Iterable[str], *, parameter: str) -> frozenset[str]:
     Raises:
         ConfigurationError: a header that would not be removed anyway, or that must always be removed.
     """
-    kept = frozenset(name.lower() for name in texts(names, parameter=parameter, of="header names"))
+    kept = frozenset(name.lower() for name in strings(names, parameter=parameter, of="header names"))
     known = {name.lower() for name in (*_ADDRESSES, *TARGET_FIELDS, *IDENTITY_FIELDS)}
     if not kept <= known:
         raise ConfigurationError(

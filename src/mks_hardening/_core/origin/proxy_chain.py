@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from mks_hardening._core.checks import texts, whole_number
+from mks_hardening._core.checks import strings, whole_number
 from mks_hardening._core.origin.forwarded import elements_from_right
 from mks_hardening._core.origin.network_addresses import parse_address, parse_network
-from mks_hardening._core.origin.request_origin import ProxyStatements
+from mks_hardening._core.origin.request_origin import ForwardedValues
 
 __all__ = ["ProxyChain"]
 
@@ -26,7 +26,7 @@ class ProxyChain:
     __slots__ = ("_anywhere", "_networks", "_unix", "hops", "trusted_proxies")
 
     def __init__(self, trusted_proxies: Iterable[str], *, hops: int | None) -> None:
-        self.trusted_proxies: tuple[str, ...] = texts(
+        self.trusted_proxies: tuple[str, ...] = strings(
             trusted_proxies, parameter="trusted_proxies", of="addresses"
         )
         self.hops: int | None = (
@@ -50,7 +50,7 @@ class ProxyChain:
         address = parse_address(text)
         return address is not None and any(address in network for network in self._networks)
 
-    def from_forwarded(self, text: str) -> ProxyStatements:
+    def from_forwarded(self, text: str) -> ForwardedValues:
         """Parse the ``Forwarded`` field."""
         elements = list(elements_from_right(text))
         place, client = self._walk([element.get("for", "") for element in elements])
@@ -60,7 +60,7 @@ class ProxyChain:
         # The value nearest to the client wins; only trusted proxies wrote the elements up to `place`.
         for element in elements[: max(place, 1)]:
             said.update(element)
-        return ProxyStatements(client, said.get("proto"), said.get("host"))
+        return ForwardedValues(client, said.get("proto"), said.get("host"))
 
     def from_x_forwarded(
         self,
@@ -69,11 +69,11 @@ class ProxyChain:
         host: str | None,
         port: str | None,
         prefix: str | None,
-    ) -> ProxyStatements:
+    ) -> ForwardedValues:
         """Parse the ``X-Forwarded-*`` fields; ``None`` for a missing field."""
         place, client = self._walk(_values_from_right(addresses))
         rest = (self._at(_values_from_right(value), max(place, 1)) for value in (scheme, host, port, prefix))
-        return ProxyStatements(client, *rest)
+        return ForwardedValues(client, *rest)
 
     def _at(self, values: list[str], place: int) -> str | None:
         if self.hops is not None:

@@ -18,12 +18,12 @@ from mks_hardening._core.origin.network_addresses import client_key
 from mks_hardening._core.origin.proxy_chain import ProxyChain
 from mks_hardening._core.origin.request_origin import (
     Family,
+    ForwardedValues,
     PeerConnection,
-    ProxyStatements,
     RequestOrigin,
-    combine,
     host_field,
-    restated,
+    resolve_origin,
+    rewritten_headers,
 )
 from mks_hardening._core.web.environ_keys import ORIGIN_KEY, header_key
 
@@ -145,9 +145,9 @@ class ProxyTrust:
             said = self._chain.from_forwarded(found.get("HTTP_FORWARDED") or "")
         else:
             said = self._chain.from_x_forwarded(*map(found.get, _X_FORWARDED_KEYS))
-        origin = combine(connection, said)
+        origin = resolve_origin(connection, said)
         seen = _wanted(said, origin)
-        for name, value in restated(self.family, said, origin).items():
+        for name, value in rewritten_headers(self.family, said, origin).items():
             key = header_key(name)
             if found.get(key) is not None:
                 seen[key] = value
@@ -166,15 +166,15 @@ def origin_reader(trust: ProxyTrust | None) -> Callable[[dict[str, Any]], Reques
 
     Without ``trust``, it trusts no header and changes none.
     """
-    return _NOBODY.resolve if trust is None else instance(trust, ProxyTrust, parameter="trust").admit
+    return _NO_TRUST.resolve if trust is None else instance(trust, ProxyTrust, parameter="trust").admit
 
 
 def request_origin(environ: dict[str, Any]) -> RequestOrigin:
     """Return the origin determined by an outer middleware; without one, that of the connection itself."""
-    return environ.get(ORIGIN_KEY) or _NOBODY.resolve(environ)
+    return environ.get(ORIGIN_KEY) or _NO_TRUST.resolve(environ)
 
 
-def _wanted(said: ProxyStatements, origin: RequestOrigin) -> dict[str, str]:
+def _wanted(said: ForwardedValues, origin: RequestOrigin) -> dict[str, str]:
     """Return the environ values for the application; an empty value removes the key."""
     changes = {"wsgi.url_scheme": origin.scheme}
     if said.client:
@@ -189,8 +189,8 @@ def _wanted(said: ProxyStatements, origin: RequestOrigin) -> dict[str, str]:
 
 
 def _settle_direct(values: tuple[str | None, ...]) -> OriginDecision:
-    origin = combine(PeerConnection(*values), None)
+    origin = resolve_origin(PeerConnection(*values), None)
     return OriginDecision(origin, {ORIGIN_KEY: origin}, _UNTRUSTED_KEYS)
 
 
-_NOBODY = ProxyTrust()
+_NO_TRUST = ProxyTrust()

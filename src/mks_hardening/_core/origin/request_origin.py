@@ -11,12 +11,12 @@ from mks_hardening._core.origin.network_addresses import UNKNOWN, parse_address
 
 __all__ = [
     "Family",
+    "ForwardedValues",
     "PeerConnection",
-    "ProxyStatements",
     "RequestOrigin",
-    "combine",
     "host_field",
-    "restated",
+    "resolve_origin",
+    "rewritten_headers",
 ]
 
 Family = Literal["x-forwarded", "forwarded"]
@@ -58,7 +58,7 @@ class PeerConnection(NamedTuple):
     server_port: str | None = None
 
 
-class ProxyStatements(NamedTuple):
+class ForwardedValues(NamedTuple):
     """Values from trusted proxies; ``None`` for a missing value."""
 
     client: str | None = None
@@ -68,9 +68,9 @@ class ProxyStatements(NamedTuple):
     prefix: str | None = None
 
 
-def combine(connection: PeerConnection, said: ProxyStatements | None) -> RequestOrigin:
+def resolve_origin(connection: PeerConnection, said: ForwardedValues | None) -> RequestOrigin:
     """Return the origin; ``said`` is ``None`` if the peer is not trusted."""
-    heard = said or ProxyStatements()
+    heard = said or ForwardedValues()
     scheme = heard.scheme if heard.scheme is not None else connection.scheme or "http"
     scheme = "https" if scheme.lower() in _SECURE_SCHEMES else "http"
     host, written_port = _host(connection, heard)
@@ -84,14 +84,14 @@ def combine(connection: PeerConnection, said: ProxyStatements | None) -> Request
     )
 
 
-def _host(connection: PeerConnection, heard: ProxyStatements) -> tuple[str, int | None]:
+def _host(connection: PeerConnection, heard: ForwardedValues) -> tuple[str, int | None]:
     text = heard.host if heard.host is not None else connection.host
     if text is None:  # HTTP/1.0 without Host: the server's own name (PEP 3333, URL reconstruction)
         text = f"{connection.server_name or ''}:{connection.server_port or ''}"
     return parse_host(text) or ("", None)
 
 
-def _prefix(connection: PeerConnection, heard: ProxyStatements) -> str:
+def _prefix(connection: PeerConnection, heard: ForwardedValues) -> str:
     said = (heard.prefix or "").rstrip("/")
     safe = len(said) <= 512 and _PREFIX.fullmatch(said) and not {".", ".."} & set(said.split("/"))
     return said if said and safe else (connection.prefix or "").rstrip("/")
@@ -102,7 +102,7 @@ def _spelled(peer: str) -> str:
     return UNKNOWN if address is None else str(address)
 
 
-def restated(family: Family, said: ProxyStatements, origin: RequestOrigin) -> dict[str, str]:
+def rewritten_headers(family: Family, said: ForwardedValues, origin: RequestOrigin) -> dict[str, str]:
     """Return the forwarding headers with the values of the determined origin."""
     if family == "forwarded":
         client = f'for="{_bracketed(said.client)}";' if said.client else ""

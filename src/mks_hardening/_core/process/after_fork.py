@@ -15,13 +15,13 @@ from types import TracebackType
 from typing import Protocol, runtime_checkable
 from weakref import WeakSet
 
-__all__ = ["ModuleLock", "renew_in_child"]
+__all__ = ["ModuleLock", "register_after_fork"]
 
 
 class ForkAware(Protocol):
     """Object with locks or with state of running threads."""
 
-    def renew(self) -> None:
+    def reset_after_fork(self) -> None:
         """Replace locks and thread state with new ones."""
         ...
 
@@ -39,8 +39,8 @@ _renewables: WeakSet[ForkAware] = WeakSet()
 _registered = False
 
 
-def renew_in_child(renewable: ForkAware) -> None:
-    """Call ``renewable.renew()`` in every child forked from now on, as long as the object exists."""
+def register_after_fork(renewable: ForkAware) -> None:
+    """Call ``renewable.reset_after_fork()`` in every child forked from now on, as long as the object exists."""
     global _registered  # noqa: PLW0603 - os.register_at_fork cannot be undone, so it is called once per process
     _renewables.add(renewable)
     if not _registered:
@@ -55,14 +55,14 @@ class ModuleLock:
         self._lock = RLock()
         self._registered = False
 
-    def renew(self) -> None:
+    def reset_after_fork(self) -> None:
         """Replace the lock."""
         self._lock = RLock()
 
     def __enter__(self) -> None:
         if not self._registered:
             self._registered = True
-            renew_in_child(self)
+            register_after_fork(self)
         self._lock.acquire()
 
     def __exit__(
@@ -96,4 +96,4 @@ def _renew_all() -> None:
     for renewable in list(_renewables):
         # If one of them raises, the others must still replace the parent's locks.
         with suppress(Exception):
-            renewable.renew()
+            renewable.reset_after_fork()

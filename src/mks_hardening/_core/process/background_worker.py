@@ -17,7 +17,7 @@ from typing import Generic, Literal, TypeVar
 from mks_hardening._core.checks import choice, whole_number
 from mks_hardening._core.clock import SYSTEM_CLOCK
 from mks_hardening._core.process import exit_hooks
-from mks_hardening._core.process.after_fork import renew_in_child
+from mks_hardening._core.process.after_fork import register_after_fork
 from mks_hardening.protocols import Clock
 
 __all__ = ["BackgroundWorker"]
@@ -94,12 +94,12 @@ class BackgroundWorker(Generic[T]):
         self._leftover = leftover
         self._clock = clock
         self._closed = False
-        self.renew()
-        renew_in_child(self)
+        self.reset_after_fork()
+        register_after_fork(self)
         if at_exit:
             exit_hooks.on_exit(self.close)
 
-    def renew(self) -> None:
+    def reset_after_fork(self) -> None:
         """Start with an empty queue and no thread in a forked child; the parent handles its own items."""
         # Looked up in the module: gevent replaces the class there, and the C class would block all greenlets.
         self._queue: queue.SimpleQueue[T | _Mark] = queue.SimpleQueue()

@@ -18,7 +18,7 @@ from contextlib import suppress
 from types import FrameType
 from weakref import WeakMethod
 
-from mks_hardening._core.process.after_fork import renew_in_child
+from mks_hardening._core.process.after_fork import register_after_fork
 
 __all__ = ["arm_sigterm", "on_exit", "run_exit_callbacks"]
 
@@ -44,7 +44,7 @@ def on_exit(method: Callable[[], object]) -> None:
     if not _armed:
         _armed = sigterm_wanted = True
         atexit.register(run_exit_callbacks)
-        renew_in_child(_multiprocessing)
+        register_after_fork(_multiprocessing)
     arm_sigterm()
 
 
@@ -55,7 +55,7 @@ def arm_sigterm() -> None:
         return
     sigterm_wanted = False
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, _finish_and_die)
+        signal.signal(signal.SIGTERM, _handle_sigterm)
 
 
 def run_exit_callbacks() -> None:
@@ -69,13 +69,13 @@ def run_exit_callbacks() -> None:
                 method()
     _ending = False
     if _signal is not None:
-        _die(_signal)
+        _reraise_signal(_signal)
 
 
 class _Multiprocessing:
     """Registration in a forked child: children of multiprocessing skip the ``atexit`` of their parent."""
 
-    def renew(self) -> None:
+    def reset_after_fork(self) -> None:
         util = sys.modules.get("multiprocessing.util")
         if util is not None:
             # Its finalizers are cleared before its own fork hooks run, so a hook can add one.
@@ -89,13 +89,13 @@ def _finalize(_owner: object) -> None:
     sys.modules["multiprocessing.util"].Finalize(None, run_exit_callbacks, exitpriority=0)
 
 
-def _finish_and_die(signum: int, _frame: FrameType | None) -> None:
+def _handle_sigterm(signum: int, _frame: FrameType | None) -> None:
     global _signal  # noqa: PLW0603 - a process ends once
     _signal = signum
     if not _ending:  # otherwise the callbacks are running below us, and continue when we return
         run_exit_callbacks()
 
 
-def _die(signum: int) -> None:
+def _reraise_signal(signum: int) -> None:
     signal.signal(signum, signal.SIG_DFL)
     os.kill(os.getpid(), signum)

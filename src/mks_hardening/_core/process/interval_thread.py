@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 
-from mks_hardening._core.process.after_fork import renew_in_child
+from mks_hardening._core.process.after_fork import register_after_fork
 
 __all__ = ["IntervalThread"]
 
@@ -26,10 +26,10 @@ class IntervalThread:
         self._work = work
         self._every = every
         self._name = name
-        self.renew()
-        renew_in_child(self)
+        self.reset_after_fork()
+        register_after_fork(self)
 
-    def renew(self) -> None:
+    def reset_after_fork(self) -> None:
         """Forget the thread in a forked child, where it does not exist."""
         self._lock = threading.RLock()
         self._thread: threading.Thread | None = None

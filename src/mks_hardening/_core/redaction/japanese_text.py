@@ -14,7 +14,7 @@ from mks_hardening._core.redaction.secret_patterns import HARMLESS_WORDS
 from mks_hardening._core.redaction.step_limit import StepLimit
 from mks_hardening._core.redaction.value_end import OPENERS, value_at
 
-__all__ = ["PARTICLES", "folded", "lowered", "remark_end", "said_value"]
+__all__ = ["PARTICLES", "folded", "lowered", "remark_end", "sentence_value"]
 
 #: A name ends before any of these.
 PARTICLES: Final = "はがをもにのとで"
@@ -97,7 +97,7 @@ def remark_end(text: str, end: int) -> int:
     return remark.end() if remark else end
 
 
-def said_value(text: str, name: str, before: str, end: int, effort: StepLimit) -> tuple[int, int] | None:
+def sentence_value(text: str, name: str, before: str, end: int, effort: StepLimit) -> tuple[int, int] | None:
     """Return the span of the value that the sentence assigns to the name.
 
     Args:

@@ -9,10 +9,10 @@ from itertools import count, islice
 from string import Formatter
 from typing import Any, Final, NamedTuple, cast
 
-from mks_hardening._core.database.error_text import error_text, told_of
+from mks_hardening._core.database.error_text import database_error_text, error_text
 from mks_hardening._core.memo import Memo
 from mks_hardening._core.redaction.plain_data import is_a
-from mks_hardening._core.redaction.secret_names import is_weak, tells
+from mks_hardening._core.redaction.secret_names import is_weak, reveals_secret
 from mks_hardening._core.redaction.step_limit import REDACTED
 from mks_hardening._core.trace_text import safe_text
 
@@ -82,7 +82,7 @@ class Templates(Memo[str, TemplatePlan | None]):
 
 
 def _told(argument: object) -> object:
-    told = told_of(cast(BaseException, argument)) if is_a(argument, BaseException) else None
+    told = database_error_text(cast(BaseException, argument)) if is_a(argument, BaseException) else None
     return argument if told is None else told
 
 
@@ -205,7 +205,7 @@ def without_secret_values(
     for name, value in islice(fields.items(), _MOST_FIELDS):
         if type(name) is not str or not is_a(value, str, int, bytes) or not is_secret_key(name):
             continue
-        if tells(value, name) and (shown := safe_text(value)) in text:
+        if reveals_secret(value, name) and (shown := safe_text(value)) in text:
             # Only whole words: the PIN 1 is not part of 17.
             text = re.sub(rf"(?<!\w){re.escape(shown)}(?!\w)", REDACTED, text)
     return text

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Final
 
-from mks_hardening._core.redaction.japanese_text import PARTICLES, folded, lowered, remark_end, said_value
+from mks_hardening._core.redaction.japanese_text import PARTICLES, folded, lowered, remark_end, sentence_value
 from mks_hardening._core.redaction.labelled_text import beside_quoted_name, in_element_or_part
-from mks_hardening._core.redaction.secret_names import STEMS, by_first_letter, normalise, tells
+from mks_hardening._core.redaction.secret_names import STEMS, by_first_letter, normalise, reveals_secret
 from mks_hardening._core.redaction.secret_patterns import HARMLESS_VALUES, HARMLESS_WORDS, HEADER_NAMES
 from mks_hardening._core.redaction.step_limit import CUT, REDACTED, StepLimit
 from mks_hardening._core.redaction.value_end import ESCAPED_QUOTE, OPENERS, QUOTES, end_of_line, value_at
@@ -174,7 +174,7 @@ def _value_span(
         return _unless_harmless(text, name, value_at(text, quoted.end(), effort))
     if not text[name_end - 1 : name_end + 3].isascii():
         before = text[max(0, stem - _WINDOW) : stem]
-        return said_value(text, text[stem:name_end], before, name_end, effort) or (
+        return sentence_value(text, text[stem:name_end], before, name_end, effort) or (
             _spaced(text, name_end, name, effort) or _code_around(text, stem, name_end, name)
         )
     if _is_flag(text, stem) and (flag := _FLAG.match(text, name_end)):
@@ -234,7 +234,11 @@ def _separated(text: str, name: str, mark: str, start: int, effort: StepLimit) -
     if mark in _COLONS and unquoted and "".join(normalise(name)).endswith(HEADER_NAMES):
         end = end_of_line(text, start)
         said = text[start:end].strip()
-        return (start, start) if said.lower() in HARMLESS_WORDS or not tells(said, name) else (start, end)
+        return (
+            (start, start)
+            if said.lower() in HARMLESS_WORDS or not reveals_secret(said, name)
+            else (start, end)
+        )
     prose = mark in _COLONS and unquoted and (mark != ":" or text[start - 1 : start] in _AFTER_COLON)
     prose = prose or text[span[0] - 1 : span[0]] in OPENERS
     return _unless_harmless(text, name, span, prose=prose)
@@ -257,7 +261,7 @@ def _unless_harmless(text: str, name: str, span: _Span, *, prose: bool = False) 
     harmless = (
         value in HARMLESS_VALUES
         or _PLACEHOLDER.fullmatch(value)
-        or not tells(text[start:end], name)
+        or not reveals_secret(text[start:end], name)
         or (prose and value in HARMLESS_WORDS)
     )
     return (start, start) if harmless else span

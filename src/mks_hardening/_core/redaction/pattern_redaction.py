@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from mks_hardening._core.redaction.secret_names import ends_in_secret
-from mks_hardening._core.redaction.secret_patterns import FORMS, SecretPattern
+from mks_hardening._core.redaction.secret_patterns import SECRET_PATTERNS, SecretPattern
 from mks_hardening._core.redaction.step_limit import CUT, REDACTED, StepLimit, replace_matches
 
-__all__ = ["PATTERNS", "redact_forms"]
+__all__ = ["PATTERNS", "redact_patterns"]
 
 # The start of a token: not inside a word, but directly after a percent escape.
 _START: Final = r"(?:(?<![A-Za-z0-9_-])|(?<=%[0-9A-Fa-f][0-9A-Fa-f]))"
@@ -34,16 +34,16 @@ def _compiled(form: SecretPattern) -> re.Pattern[str]:
 
 
 #: Compiled pattern of each row of the table.
-PATTERNS: Final = {form: _compiled(form) for form in FORMS}
+PATTERNS: Final = {form: _compiled(form) for form in SECRET_PATTERNS}
 
 
-def redact_forms(text: str, forms: Iterable[SecretPattern], effort: StepLimit) -> str:
+def redact_patterns(text: str, forms: Iterable[SecretPattern], effort: StepLimit) -> str:
     """Replace secrets that match these patterns; truncate the text when the step limit is reached."""
     for form in forms:
         effort.next_pass()
         if form.folded:
             matches = PATTERNS[form].finditer(text)
-            text = replace_matches(text, matches, _JUDGES[form.judge], effort, steps=_steps(form))
+            text = replace_matches(text, matches, _REPLACEMENTS[form.judge], effort, steps=_steps(form))
         else:
             text = _without(text, form, effort)
     return text
@@ -52,7 +52,7 @@ def redact_forms(text: str, forms: Iterable[SecretPattern], effort: StepLimit) -
 def _without(text: str, form: SecretPattern, effort: StepLimit) -> str:
     """Replace the matches of one case-sensitive pattern."""
     # Matches are located by their literals: searching with the pattern itself would cost ten times as much.
-    pattern, judge, steps = PATTERNS[form], _JUDGES[form.judge], _steps(form)
+    pattern, judge, steps = PATTERNS[form], _REPLACEMENTS[form.judge], _steps(form)
     out: list[str] = []
     done = end = 0
     places = {literal: place for literal in form.literals if (place := text.find(literal)) >= 0}
@@ -176,7 +176,7 @@ def _without_value(match: re.Match[str]) -> str:
     return f"{match[0][: match.start('value') - match.start()]}{REDACTED}"
 
 
-_JUDGES: Final[dict[str, Callable[[re.Match[str]], str | None]]] = {
+_REPLACEMENTS: Final[dict[str, Callable[[re.Match[str]], str | None]]] = {
     "": _whole,
     "url": _url,
     "bearer": _bearer,

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple, TypeAlias, cast
 from mks_hardening._core.database.error_text import error_text
 from mks_hardening._core.trace_text import CUT, safe_text
 
-__all__ = ["LONGEST_TEXT", "UNKNOWN", "Bounds", "Fields", "FreeNames", "cut", "is_a", "to_plain"]
+__all__ = ["LONGEST_TEXT", "UNKNOWN", "Bounds", "Fields", "UniqueNames", "cut", "is_a", "to_plain"]
 
 
 #: Maximum number of characters kept of one text.
@@ -52,7 +52,7 @@ class Bounds(NamedTuple):
         )
 
 
-class FreeNames:
+class UniqueNames:
     """Unique names in constant time each: a taken name gets a numeric suffix."""
 
     __slots__ = ("_last",)
@@ -190,7 +190,7 @@ class _PlainDataWalk:
 
     def mapping(self, members: Mapping[Any, Any]) -> Fields:
         result: Fields = {}
-        names = FreeNames()
+        names = UniqueNames()
         for number, (name, member) in enumerate(members.items()):
             if number >= self.bounds.members or self.left <= 0:
                 result[CUT] = f"{len(members) - number} more"

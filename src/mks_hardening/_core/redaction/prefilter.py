@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 
 from mks_hardening._core.redaction.japanese_text import folded, lowered
 from mks_hardening._core.redaction.secret_names import by_first_letter
-from mks_hardening._core.redaction.secret_patterns import FORMS, SecretPattern
+from mks_hardening._core.redaction.secret_patterns import SECRET_PATTERNS, SecretPattern
 
 __all__ = ["Prefilter", "SuspectedSecrets", "everything"]
 
@@ -60,7 +60,7 @@ class _PrefilterRow(NamedTuple):
 
 def _rows(*, folded: bool) -> dict[bytes, list[_PrefilterRow]]:
     rows: dict[bytes, list[_PrefilterRow]] = {}
-    for place, form in enumerate(FORMS):
+    for place, form in enumerate(SECRET_PATTERNS):
         if form.folded == folded:
             for literal in form.literals:
                 row = _PrefilterRow(literal.encode(), form.needs.encode(), place)
@@ -132,9 +132,9 @@ class Prefilter:
         if not (forms or cards or named):
             return None
         # In the order of the table, independent of the order of discovery.
-        return SuspectedSecrets(tuple(map(FORMS.__getitem__, sorted(set(forms)))), cards, named)
+        return SuspectedSecrets(tuple(map(SECRET_PATTERNS.__getitem__, sorted(set(forms)))), cards, named)
 
 
 def everything() -> SuspectedSecrets:
     """Return a result that selects every pass."""
-    return SuspectedSecrets(FORMS, cards=True, named=True)
+    return SuspectedSecrets(SECRET_PATTERNS, cards=True, named=True)

@@ -13,7 +13,7 @@ from copy import copy
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
-from mks_hardening._core.database.error_text import told_of
+from mks_hardening._core.database.error_text import database_error_text
 from mks_hardening._core.process.context import fields_var
 from mks_hardening._core.redaction.message_templates import Templates
 from mks_hardening._core.redaction.plain_data import Bounds, Fields, cut, is_a, to_plain
@@ -132,7 +132,7 @@ class RecordText:
         )
 
     def _text_of(self, error: BaseException) -> str | None:
-        told = told_of(error)
+        told = database_error_text(error)
         return self.templates.of_exception(error) if told is None else told
 
     def _joined(self, *texts: object) -> str:

@@ -9,19 +9,19 @@ from functools import cache
 from itertools import islice
 from typing import Final, TypeAlias, cast
 
-from mks_hardening._core.checks import several, texts
+from mks_hardening._core.checks import instances, strings
 from mks_hardening._core.memo import Memo
 from mks_hardening._core.redaction.card_numbers import SHORTEST_CARD, is_card, redact_cards
 from mks_hardening._core.redaction.named_values import redact_named, stem_pattern
-from mks_hardening._core.redaction.pattern_redaction import redact_forms
-from mks_hardening._core.redaction.plain_data import FreeNames
+from mks_hardening._core.redaction.pattern_redaction import redact_patterns
+from mks_hardening._core.redaction.plain_data import UniqueNames
 from mks_hardening._core.redaction.prefilter import Prefilter, SuspectedSecrets
-from mks_hardening._core.redaction.secret_names import STEMS, ends_in_secret, normalise, tells
+from mks_hardening._core.redaction.secret_names import STEMS, ends_in_secret, normalise, reveals_secret
 from mks_hardening._core.redaction.secret_patterns import QUERY_NAMES
 from mks_hardening._core.redaction.step_limit import CUT, REDACTED, StepLimit, replace_matches
 from mks_hardening.exceptions import ConfigurationError
 
-__all__ = ["CUT", "REDACTED", "RecordRedactor", "SecretRedactor", "default_redactor", "tells"]
+__all__ = ["CUT", "REDACTED", "RecordRedactor", "SecretRedactor", "default_redactor", "reveals_secret"]
 
 _Container: TypeAlias = Mapping[object, object] | list[object] | tuple[object, ...] | AbstractSet[object]
 
@@ -75,10 +75,10 @@ class SecretRedactor:
     __slots__ = ("_endings", "_gate", "_names", "_parameters", "_patterns", "_secret", "_stems")
 
     def __init__(self, *, keys: Iterable[str] = (), patterns: Iterable[str | re.Pattern[str]] = ()) -> None:
-        names = texts(keys, parameter="keys", of="names")
+        names = strings(keys, parameter="keys", of="names")
         self._endings = tuple("".join(_words(name)) for name in names)
         self._patterns = tuple(
-            _compiled(pattern) for pattern in several(patterns, object, parameter="patterns")
+            _compiled(pattern) for pattern in instances(patterns, object, parameter="patterns")
         )
         self._stems = stem_pattern(names)
         self._gate = Prefilter((*STEMS, *(word for name in names for word in normalise(name))))
@@ -122,7 +122,7 @@ class SecretRedactor:
         effort.begin_text(len(text))
         effort.spend(10 if text.isascii() else 10 + (len(text) >> 4))
         if suspects is not None:
-            text = redact_forms(text, suspects.forms, effort)
+            text = redact_patterns(text, suspects.forms, effort)
             if suspects.cards:
                 effort.next_pass()
                 text = redact_cards(text, effort)
@@ -329,7 +329,7 @@ class _RedactionWalk:
 
     def mapping(self, value: Mapping[object, object], depth: int) -> dict[object, object]:
         clean: dict[object, object] = {}
-        names = FreeNames()
+        names = UniqueNames()
         label = self.label(value)
         for name, member in islice(value.items(), _MAX_MEMBERS):
             if self.effort.left <= 0:
@@ -342,7 +342,7 @@ class _RedactionWalk:
             if shown in clean:
                 shown = names.free(shown, clean)
             if secret:
-                clean[shown] = REDACTED if tells(member, name) else member
+                clean[shown] = REDACTED if reveals_secret(member, name) else member
             elif label and name.lower() in _HOLDERS:
                 clean[shown] = self.member(label, member, depth)
             else:
@@ -372,7 +372,7 @@ class _RedactionWalk:
         if not self.redactor.is_secret_key(name):
             return self.value(value, depth)
         shown = name if isinstance(name, str) else ""
-        return REDACTED if tells(value, shown) else value
+        return REDACTED if reveals_secret(value, shown) else value
 
     def leaf(self, value: object) -> object:
         if isinstance(value, (bytes, bytearray)):

@@ -12,7 +12,7 @@ from typing import Final
 
 from mks_hardening._core.redaction.secret_patterns import NEUTRAL_WORDS, NOUNS, WEAK_VALUES
 
-__all__ = ["STEMS", "by_first_letter", "ends_in_secret", "is_weak", "normalise", "tells"]
+__all__ = ["STEMS", "by_first_letter", "ends_in_secret", "is_weak", "normalise", "reveals_secret"]
 
 #: Every secret name contains one of these.
 STEMS: Final = tuple(NOUNS)
@@ -101,7 +101,7 @@ def _is_of_another_kind(value: str, name: str) -> bool:
     return len(value) <= 3 and last.lower().endswith("unexpected token")
 
 
-def tells(value: object, name: str = "") -> bool:
+def reveals_secret(value: object, name: str = "") -> bool:
     """Return whether a value under a secret name reveals anything.
 
     ``None``, booleans and empty text do not; nor do ``auth=ldap``, ``pass=3`` and ``tokens=512``.

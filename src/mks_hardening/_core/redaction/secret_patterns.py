@@ -9,13 +9,13 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 __all__ = [
-    "FORMS",
     "HARMLESS_VALUES",
     "HARMLESS_WORDS",
     "HEADER_NAMES",
     "NEUTRAL_WORDS",
     "NOUNS",
     "QUERY_NAMES",
+    "SECRET_PATTERNS",
     "WEAK_VALUES",
     "SecretPattern",
 ]
@@ -183,7 +183,7 @@ _REST_OF_PATH: Final = r"(?:[^\s\"'<>\\&)]|\\/)++"
 # To the end of the message: a value may span several lines.
 _DETAIL: Final = r"(?:[^\n]|\n(?!\n|CONTEXT:|HINT:|LINE |\[SQL|\(Background))++"
 
-FORMS: Final[tuple[SecretPattern, ...]] = (
+SECRET_PATTERNS: Final[tuple[SecretPattern, ...]] = (
     SecretPattern(
         ("-----BEGIN ",),
         r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"

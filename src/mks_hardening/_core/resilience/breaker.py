@@ -16,7 +16,7 @@ from typing import Final, Literal
 
 from mks_hardening._core import hooks
 from mks_hardening._core.clock import SYSTEM_CLOCK
-from mks_hardening._core.process.after_fork import renew_in_child
+from mks_hardening._core.process.after_fork import register_after_fork
 from mks_hardening._core.resilience.backend_events import BreakerChanged
 from mks_hardening.exceptions import BackendUnavailableError
 from mks_hardening.protocols import Clock
@@ -173,10 +173,10 @@ class CircuitBreaker:
         self.clock = clock
         self._probe = probe
         self._rules = (failure_threshold, recovery_timeout)
-        self.renew()
-        renew_in_child(self)
+        self.reset_after_fork()
+        register_after_fork(self)
 
-    def renew(self) -> None:
+    def reset_after_fork(self) -> None:
         """Reset the state: what another process observed does not apply here."""
         # Reentrant: a signal handler or a finalizer may make calls while this thread holds the lock.
         self._lock = threading.RLock()

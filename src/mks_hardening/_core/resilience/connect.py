@@ -14,7 +14,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final, TypeAlias
 
-from mks_hardening._core.process.after_fork import renew_in_child
+from mks_hardening._core.process.after_fork import register_after_fork
 from mks_hardening._core.resilience.deadline_socket import call_deadline
 
 __all__ = ["connect_within_deadline"]
@@ -56,7 +56,7 @@ class _KnownNames:
         self.answers: dict[tuple[str, int], list[Address]] = {}
         self._registered = False
 
-    def renew(self) -> None:
+    def reset_after_fork(self) -> None:
         """Forget the running lookups in a forked child: the parent's threads do not exist here."""
         self.lookups = {}
 
@@ -64,7 +64,7 @@ class _KnownNames:
         """Return the running lookup of this name: the one given, or an earlier one."""
         if not self._registered:  # before the first thread runs: a forked child would wait for its result
             self._registered = True
-            renew_in_child(self)
+            register_after_fork(self)
         return self.lookups.setdefault(place, lookup)
 
     def keep(self, place: tuple[str, int], answer: list[Address]) -> list[Address]:

@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 
 from mks_hardening._core.clock import SYSTEM_CLOCK
 
-__all__ = ["LoopTime", "ServedDeadline", "loop_time"]
+__all__ = ["LoopAwareTimeout", "LoopTime", "loop_time"]
 
 _STEP: Final = 0.005
 _GRAIN: Final = 0.002
@@ -75,7 +75,7 @@ def loop_time() -> LoopTime:
     return found
 
 
-class ServedDeadline:
+class LoopAwareTimeout:
     """``asyncio.timeout`` that excludes time in which the loop was busy: the block may wait ``allowed`` seconds.
 
     Raises:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
-from mks_hardening._core.checks import texts
+from mks_hardening._core.checks import strings
 from mks_hardening.exceptions import ConfigurationError
 
 __all__ = ["LIVEZ", "READYZ", "PathRules", "exemptions", "is_plain_path"]
@@ -40,7 +40,7 @@ class PathRules:
     def __init__(self, paths: Iterable[str], *, parameter: str) -> None:
         pages: set[str] = set()
         folders: list[str] = []
-        for path in texts(paths, parameter=parameter, of="paths"):
+        for path in strings(paths, parameter=parameter, of="paths"):
             plain = path.removeprefix("=") if path.startswith("=") else _without_star(path)
             if not plain.startswith("/") or "*" in plain or not is_plain_path(plain):
                 raise ConfigurationError(
@@ -79,7 +79,7 @@ def exemptions(paths: Iterable[str], *, parameter: str) -> PathRules:
     Raises:
         ConfigurationError: as for ``PathRules``, or ``/``, which would disable the protection.
     """
-    listed = texts(paths, parameter=parameter, of="paths")
+    listed = strings(paths, parameter=parameter, of="paths")
     if "/" in map(_without_star, listed):
         raise ConfigurationError(
             f"{parameter}: '/' would exempt every path; write '=/' for the first page alone",

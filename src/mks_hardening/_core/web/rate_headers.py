@@ -12,7 +12,7 @@ from mks_hardening._core.checks import choice, shows
 if TYPE_CHECKING:
     from mks_hardening.protocols import LimitDecision
 
-__all__ = ["HeaderStyle", "limits_reached", "rate_limit_headers", "unless_set", "wait_in_seconds"]
+__all__ = ["HeaderStyle", "exhausted_limits", "missing_fields", "rate_limit_headers", "wait_in_seconds"]
 
 _LARGEST: Final = 999_999_999_999_999
 """Maximum of a structured integer (RFC 9651, 3.3.1)."""
@@ -63,7 +63,7 @@ def rate_limit_headers(decision: LimitDecision, *, style: HeaderStyle = "both") 
     return headers
 
 
-def unless_set(
+def missing_fields(
     fields: Iterable[tuple[str, str]], present: Iterable[tuple[str, str]]
 ) -> list[tuple[str, str]]:
     """Return the fields that a response does not set itself; fields of two limits are never mixed."""
@@ -79,7 +79,7 @@ def wait_in_seconds(decision: LimitDecision) -> int | None:
     return None if wait is None or not wait < inf else max(1, _whole(wait))
 
 
-def limits_reached(decision: LimitDecision) -> str:
+def exhausted_limits(decision: LimitDecision) -> str:
     """Return the exhausted limits of a rejection as text for a log record; all limits if none is exhausted."""
     rows = [*zip(decision.limits, decision.remaining, strict=True)]
     full = [f"{limit.quota} in {limit.window:g} s" for limit, left in rows if left <= 0]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse
 
-__all__ = ["BufferedHead", "ExcInfo", "Headers", "Step", "Write", "holds_back", "with_step"]
+__all__ = ["BufferedHead", "ExcInfo", "Headers", "Step", "Write", "is_buffered", "with_step"]
 
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
 Headers = list[tuple[str, str]]
@@ -30,16 +30,16 @@ def with_step(start_response: StartResponse, step: Step) -> StartResponse:
     The given one is not modified: a middleware in between may call the application twice.
     """
     # A method of a tuple: creating and calling it costs little more than a closure, and it can be inspected.
-    if type(start_response) is MethodType and start_response.__func__ is _take_head:
+    if type(start_response) is MethodType and start_response.__func__ is _run_steps:
         calls: _Calls = start_response.__self__  # type: ignore[assignment]  # made below
-        return MethodType(_take_head, (step, *calls))
-    return MethodType(_take_head, (step, start_response))
+        return MethodType(_run_steps, (step, *calls))
+    return MethodType(_run_steps, (step, start_response))
 
 
 _Calls = tuple[Callable[..., Any], ...]
 
 
-def _take_head(calls: _Calls, status: str, headers: Headers, exc_info: ExcInfo | None = None, /) -> Write:
+def _run_steps(calls: _Calls, status: str, headers: Headers, exc_info: ExcInfo | None = None, /) -> Write:
     """Pass the status from call to call: each gets the result of the one before; the last is the server's."""
     headers = [*headers]  # the application's list is not modified
     told: Any = status
@@ -129,9 +129,9 @@ class BufferedHead:
         return self._write(data)
 
 
-def holds_back(start_response: StartResponse) -> bool:
+def is_buffered(start_response: StartResponse) -> bool:
     """Return whether an outer middleware already buffers the head."""
     called: object = start_response
-    if type(called) is MethodType and called.__func__ is _take_head:
+    if type(called) is MethodType and called.__func__ is _run_steps:
         called = called.__self__[-1]  # type: ignore[index]  # created by with_step
     return isinstance(getattr(called, "__self__", None), BufferedHead)

@@ -47,7 +47,7 @@ class InvalidationReplay:
         self._tags = tags
         self._pattern = pattern
         self._owed = owed
-        self._was_said = False  # whether a log record reported pending invalidations
+        self._was_logged = False  # whether a log record reported pending invalidations
         self._thread = IntervalThread(self._replay, every=_EVERY, name="mks-cache-replay")
         self.covers = owed.covers
 
@@ -64,7 +64,7 @@ class InvalidationReplay:
     def __len__(self) -> int:
         return len(self._owed)
 
-    def or_owed(
+    def run_or_defer(
         self,
         operation: Op[T],
         *,
@@ -82,7 +82,7 @@ class InvalidationReplay:
         except BackendUnavailableError:
             # One log record per outage, however many invalidations fail.
             if self._owed.owe(keys=keys, tags=tags, patterns=patterns):
-                self._was_said = True
+                self._was_logged = True
                 _logger.warning("invalidations of %r wait until Redis answers", self._namespace)
             self._thread.start()
             raise
@@ -103,7 +103,7 @@ class InvalidationReplay:
         if self._owed.any:
             self._owed.written(keys)
 
-    def last_try(self) -> None:
+    def flush(self) -> None:
         """Try once more before the connections are closed, and log a warning for what remains."""
         if self._owed.any and self._replay():
             _logger.warning(
@@ -125,8 +125,8 @@ class InvalidationReplay:
         self._owed.settled(debt)
         if self._owed.any:
             return True
-        if self._was_said:
-            self._was_said = False
+        if self._was_logged:
+            self._was_logged = False
             _logger.warning("Redis has been told of the invalidations of %r that waited", self._namespace)
         return False
 

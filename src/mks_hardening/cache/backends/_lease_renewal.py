@@ -12,7 +12,7 @@ from typing import Final
 from weakref import WeakKeyDictionary
 
 from mks_hardening._core.backend.redis_script import Script
-from mks_hardening._core.process.after_fork import renew_in_child
+from mks_hardening._core.process.after_fork import register_after_fork
 from mks_hardening._core.process.interval_thread import IntervalThread
 from mks_hardening.cache._entry import ComputeLease
 from mks_hardening.exceptions import BackendUnavailableError
@@ -44,10 +44,10 @@ class LeaseRenewal:
         self._script = script
         self._clock = clock
         self._thread = IntervalThread(self._renew_all, every=_EVERY, name="mks-cache-leases")
-        self.renew()
-        renew_in_child(self)
+        self.reset_after_fork()
+        register_after_fork(self)
 
-    def renew(self) -> None:
+    def reset_after_fork(self) -> None:
         """Start empty in a forked child: the leases belong to the parent."""
         self._idle = 0
         self._watched: WeakKeyDictionary[ComputeLease, tuple[bytes, bytes, float]] = WeakKeyDictionary()

@@ -11,7 +11,7 @@ from weakref import WeakValueDictionary
 
 from mks_hardening._core.missing import MISSING
 from mks_hardening._core.operations import Op
-from mks_hardening._core.process.after_fork import renew_in_child
+from mks_hardening._core.process.after_fork import register_after_fork
 from mks_hardening.cache._entry import MAX_DEFERRED_LEASE, CacheEntry, ComputeLease
 from mks_hardening.cache._immutable import freeze, thaw
 from mks_hardening.cache.backends._key_glob import glob_pattern
@@ -54,9 +54,9 @@ class MemoryStore:
         self._leases: WeakValueDictionary[str, _HeldLease] = WeakValueDictionary()
         self._next_version = count(1)
         self._lock = RLock()
-        renew_in_child(self)
+        register_after_fork(self)
 
-    def renew(self) -> None:
+    def reset_after_fork(self) -> None:
         """Replace the lock in a forked child, and drop the parent's leases."""
         self._lock = RLock()
         # They belong to threads of the parent, which never commit here.

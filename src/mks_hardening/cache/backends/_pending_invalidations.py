@@ -11,7 +11,7 @@ from threading import RLock
 from typing import Final, NamedTuple
 from weakref import WeakValueDictionary
 
-from mks_hardening._core.process.after_fork import renew_in_child
+from mks_hardening._core.process.after_fork import register_after_fork
 from mks_hardening.cache.backends._key_glob import glob_pattern
 
 __all__ = ["PendingInvalidations", "PendingSnapshot", "pending_invalidations_of"]
@@ -43,10 +43,10 @@ class PendingInvalidations:
         self._number = 0
         self.any = False
         self.settlements = 0
-        self.renew()
-        renew_in_child(self)
+        self.reset_after_fork()
+        register_after_fork(self)
 
-    def renew(self) -> None:
+    def reset_after_fork(self) -> None:
         """Replace the lock in a forked child, which inherits the pending invalidations."""
         self._lock = RLock()
 

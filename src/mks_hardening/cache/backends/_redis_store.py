@@ -68,12 +68,12 @@ class RedisStore:
 
     def close(self) -> None:
         """Release connections; calling it twice is safe."""
-        self._owed.last_try()
+        self._owed.flush()
         self._client.close()
 
     async def aclose(self) -> None:
         """Release connections, including those of the running event loop."""
-        self._owed.last_try()
+        self._owed.flush()
         await self._client.aclose()
 
     def __repr__(self) -> str:
@@ -149,7 +149,7 @@ class RedisStore:
 
     def save(self, entries: Mapping[str, tuple[object, float]], tags: Sequence[str]) -> Op[None]:
         """Store values; if that fails, invalidate the keys, so that no older value is left."""
-        yield from self._owed.or_owed(self._save(entries, tags), keys=entries)
+        yield from self._owed.run_or_defer(self._save(entries, tags), keys=entries)
         self._owed.written(entries)
 
     def _save(self, entries: Mapping[str, tuple[object, float]], tags: Sequence[str]) -> Op[None]:
@@ -238,15 +238,15 @@ class RedisStore:
 
     def remove(self, keys: Sequence[str]) -> Op[int]:
         """Remove entries and void leases."""
-        return (yield from self._owed.or_owed(self._unlink(keys), keys=keys))
+        return (yield from self._owed.run_or_defer(self._unlink(keys), keys=keys))
 
     def remove_matching(self, pattern: str) -> Op[int]:
         """Remove entries and void leases by pattern."""
-        return (yield from self._owed.or_owed(self._unlink_matching(pattern), patterns=[pattern]))
+        return (yield from self._owed.run_or_defer(self._unlink_matching(pattern), patterns=[pattern]))
 
     def void_tags(self, tags: Sequence[str]) -> Op[None]:
         """Remove the versions of the tags: new ones are random, so that an old one is never reused."""
-        yield from self._owed.or_owed(self._unlink_versions(tags), tags=tags)
+        yield from self._owed.run_or_defer(self._unlink_versions(tags), tags=tags)
 
     def _unlink(self, keys: Iterable[str]) -> Op[int]:
         # Leases first: nothing can be stored between the two commands.

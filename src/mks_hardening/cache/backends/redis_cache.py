@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import timedelta
 
 from mks_hardening._core.backend.redis_client import RedisClient
-from mks_hardening._core.checks import flag, namespace_of
+from mks_hardening._core.checks import boolean, namespace_of
 from mks_hardening._core.clock import SYSTEM_CLOCK, given_clock
 from mks_hardening._core.resilience.budget import STORE_BUDGET
 from mks_hardening.cache.backends._redis_store import RedisStore
@@ -65,7 +65,7 @@ class RedisCache(BaseCache):
             url_or_client,
             name="cache",
             store_budget=store_budget,
-            allow_plaintext=flag(allow_plaintext, parameter="allow_plaintext"),
+            allow_plaintext=boolean(allow_plaintext, parameter="allow_plaintext"),
             clock=clock,
         )
         store = RedisStore(client, envelope, namespace=name, clock=clock)

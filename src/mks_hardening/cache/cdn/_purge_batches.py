@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
-from mks_hardening._core.checks import texts
+from mks_hardening._core.checks import strings
 from mks_hardening.exceptions import ConfigurationError
 
 __all__ = ["PurgeBatch", "batches_of", "everything"]
@@ -36,7 +36,7 @@ def everything(kinds: dict[str, Iterable[str] | None]) -> list[PurgeBatch]:
 def batches_of(kinds: dict[str, Iterable[str] | None]) -> Iterator[PurgeBatch]:
     """Yield all batches of all kinds; everything is validated before the first one."""
     for kind, given in kinds.items():
-        items = tuple(dict.fromkeys(texts(given or (), parameter=kind)))
+        items = tuple(dict.fromkeys(strings(given or (), parameter=kind)))
         for item in items:
             if not _CHECKS[kind](item):
                 raise ConfigurationError(f"{kind} holds something that cannot be purged", parameter=kind)

@@ -114,14 +114,16 @@ class ValueComputer:
                 # If it has changed, the computing caller was waiting for another process until then.
                 if flight.since == since:
                     may_take_over = not self.flights.is_computing()
-                    flight, ours = self.flights.relieve(flight)
+                    flight, ours = self.flights.start_successor(flight)
             elif outcome is NoResult.ALONE or outcome is NoResult.LATE:
                 return (yield Call(compute))
             else:
                 return outcome
-        return (yield from self._fly(flight, compute, terms))
+        return (yield from self._compute_shared(flight, compute, terms))
 
-    def _fly(self, flight: Flight, compute: Callable[[], object], terms: ComputeOptions) -> Op[object]:
+    def _compute_shared(
+        self, flight: Flight, compute: Callable[[], object], terms: ComputeOptions
+    ) -> Op[object]:
         """Compute for all callers in this process that request the key in the meantime."""
         try:
             with self.flights.computing(flight.key):
@@ -132,12 +134,14 @@ class ValueComputer:
             flight.crash(error)
             raise
         except BaseException:
-            self._land(flight, NoResult.AGAIN)  # cancelled or interrupted: another caller has to compute
+            self._finish_flight(
+                flight, NoResult.AGAIN
+            )  # cancelled or interrupted: another caller has to compute
             raise
-        self._land(flight, value if shared else NoResult.AGAIN)
+        self._finish_flight(flight, value if shared else NoResult.AGAIN)
         return value
 
-    def _land(self, flight: Flight, outcome: object) -> None:
+    def _finish_flight(self, flight: Flight, outcome: object) -> None:
         self.flights.leave(flight)
         if isinstance(outcome, NoResult):
             flight.end(outcome)
@@ -194,7 +198,7 @@ class ValueComputer:
         """Refresh a stale value in the background, in one process; readers continue with the stale value."""
         flight, ours = self.flights.join(key, terms.tags)
         if ours and not (yield Spawn(self._refresh(flight, compute, terms), name="mks-cache-refresh")):
-            self._land(flight, NoResult.AGAIN)
+            self._finish_flight(flight, NoResult.AGAIN)
 
     def _refresh(self, flight: Flight, compute: Callable[[], object], terms: ComputeOptions) -> Op[None]:
         outcome: object = NoResult.AGAIN
@@ -208,7 +212,7 @@ class ValueComputer:
             # Logged, as no caller gets this error: the reader already has the stale value.
             _logger.warning("a cached value could not be computed anew", exc_info=True)
         finally:
-            self._land(flight, outcome)
+            self._finish_flight(flight, outcome)
 
     def _refresh_under(
         self, lease: ComputeLease, key: str, compute: Callable[[], object], terms: ComputeOptions

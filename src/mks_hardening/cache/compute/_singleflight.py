@@ -10,7 +10,7 @@ from math import inf
 from threading import RLock
 from typing import TYPE_CHECKING, Final
 
-from mks_hardening._core.process.after_fork import renew_in_child
+from mks_hardening._core.process.after_fork import register_after_fork
 from mks_hardening.cache._immutable import freeze, thaw
 from mks_hardening.exceptions import EncodeError
 
@@ -45,7 +45,7 @@ class Flight:
         relieved: the computation that took too long, if this one was started because of it.
     """
 
-    __slots__ = ("_future", "key", "relieved", "since", "successor", "tags", "waiting")
+    __slots__ = ("_future", "key", "predecessor", "since", "successor", "tags", "waiting")
 
     def __init__(self, key: str, tags: Collection[str]) -> None:
         from concurrent.futures import Future
@@ -55,7 +55,7 @@ class Flight:
         self.waiting = 0
         self.since = inf
         self.successor: Flight | None = None
-        self.relieved: Flight | None = None
+        self.predecessor: Flight | None = None
         self._future: Future[tuple[object, bool] | NoResult] = Future()
 
     def land(self, value: object) -> None:
@@ -76,8 +76,8 @@ class Flight:
 
     def _chain(self) -> Iterator[Flight]:
         flight: Flight = self
-        while flight.relieved is not None:
-            flight = flight.relieved
+        while flight.predecessor is not None:
+            flight = flight.predecessor
         yield flight
         while flight.successor is not None:
             flight = flight.successor
@@ -156,10 +156,10 @@ class Flights:
     __slots__ = ("__weakref__", "_lock", "_under_way")
 
     def __init__(self) -> None:
-        self.renew()
-        renew_in_child(self)
+        self.reset_after_fork()
+        register_after_fork(self)
 
-    def renew(self) -> None:
+    def reset_after_fork(self) -> None:
         """Start empty, with a new lock, in a forked child: the computations belong to the parent's threads."""
         # Reentrant: the garbage collector may run a destructor here that uses the same cache.
         self._lock = RLock()
@@ -175,7 +175,7 @@ class Flights:
             flight = self._under_way[key] = Flight(key, tags)
             return flight, True
 
-    def relieve(self, late: Flight) -> tuple[Flight, bool]:
+    def start_successor(self, late: Flight) -> tuple[Flight, bool]:
         """Return the computation that replaces a late one, and whether the caller has to perform it."""
         with self._lock:
             # It may have ended already, while this caller was timing out.
@@ -186,7 +186,7 @@ class Flights:
             if flight is late:
                 flight.waiting -= 1
                 flight = self._under_way[late.key] = late.successor = Flight(late.key, late.tags)
-                flight.relieved = late
+                flight.predecessor = late
                 ours = True
             return flight, ours
 

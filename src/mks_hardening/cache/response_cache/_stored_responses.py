@@ -82,7 +82,7 @@ class StoredResponses:
         found: Variants | None = self._cache.get_tagged(request.key, request.tags)
         return found
 
-    def fitting(
+    def select_response(
         self, environ: WSGIEnvironment, variants: Variants | None, control: Mapping[str, str]
     ) -> StoredResponse | None:
         """Return the stored response that this request may be served, or None."""

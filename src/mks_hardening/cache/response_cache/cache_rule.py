@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from mks_hardening._core.checks import function, instance, texts
+from mks_hardening._core.checks import function, instance, strings
 from mks_hardening._core.durations import seconds
 from mks_hardening._core.web.paths import PathRules
 from mks_hardening.cache._entry_options import check_tags
@@ -57,7 +57,7 @@ class CacheRule:
         self._paths = PathRules([path], parameter="path")
         self.ttl: float = seconds(ttl, parameter="ttl", allow_zero=False)
         self.query: frozenset[str] | None = (
-            None if query is None else frozenset(texts(query, parameter="query", of="names"))
+            None if query is None else frozenset(strings(query, parameter="query", of="names"))
         )
         self.identity: Callable[[WSGIEnvironment], object] | None = (
             None if identity is None else function(identity, parameter="identity")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
-from mks_hardening._core.checks import instance, several, whole_number
+from mks_hardening._core.checks import instance, instances, whole_number
 from mks_hardening._core.clock import SYSTEM_CLOCK, given_clock
 from mks_hardening._core.web.environ_keys import ROUTE_KEY
 from mks_hardening._core.web.wsgi_stack import wrappers_inside, wsgi_application
@@ -84,7 +84,7 @@ class ResponseCacheMiddleware:
         self._app = wsgi_application(app)
         _refuse_outside(app)
         self._cache = instance(cache, BaseCache, parameter="cache")
-        self._rules = several(rules, CacheRule, parameter="rules")
+        self._rules = instances(rules, CacheRule, parameter="rules")
         most = whole_number(max_body, parameter="max_body", minimum=0)
         self._kept = StoredResponses(cache, max_body=most, clock=given_clock(clock))
 
@@ -93,11 +93,11 @@ class ResponseCacheMiddleware:
         request = self._cacheable(environ)
         if request is None:
             if environ["REQUEST_METHOD"] not in _SAFE:
-                return Invalidation(self._forget_paths, environ, start_response).answer(self._app)
+                return Invalidation(self._invalidate_paths, environ, start_response).answer(self._app)
             return self._app(environ, start_response)
         control = request_control(environ)
         variants = self._kept.variants(request)
-        answer = self._kept.fitting(environ, variants, control)
+        answer = self._kept.select_response(environ, variants, control)
         if answer is not None:
             if variants and "route" in variants:
                 environ.setdefault(ROUTE_KEY, variants["route"])
@@ -111,7 +111,7 @@ class ResponseCacheMiddleware:
             return self._app(environ, start_response)
         return Recording(self._kept, request, lease, start_response).answer(self._app)
 
-    def _forget_paths(self, paths: Iterable[str]) -> None:
+    def _invalidate_paths(self, paths: Iterable[str]) -> None:
         cached = [path for path in paths if any(rule.matches(path) for rule in self._rules)]
         if cached:
             self._cache.invalidate_tags(*map(path_tag, cached))

@@ -9,7 +9,14 @@ from typing import Any, TypeAlias
 
 from mks_hardening._core.clock import SYSTEM_CLOCK
 from mks_hardening._core.memo import Memo
-from mks_hardening.contrib._metrics.definitions import OTHER, REFUSED_LABELS, RULES, Metric, MetricRule, whole
+from mks_hardening.contrib._metrics.definitions import (
+    OTHER,
+    REFUSED_LABELS,
+    RULES,
+    Metric,
+    MetricRule,
+    event_as_key,
+)
 from mks_hardening.contrib._metrics.storage import MetricCells, MetricStorage
 
 __all__ = ["MetricCounters"]
@@ -35,7 +42,7 @@ class MetricCounters:
         buckets: Mapping[str, tuple[float, ...]],
         rules: Sequence[MetricRule] = RULES,
     ) -> None:
-        self._sheet = sheet
+        self._storage = sheet
         self._most = most_label_sets
         self._buckets = buckets
         # Reentrant: allocating cells may be interrupted by a signal whose handler counts as well.
@@ -99,7 +106,7 @@ class MetricCounters:
 
             return add
 
-        if key is whole:
+        if key is event_as_key:
 
             def one_whole(event: Any) -> None:
                 counted, _ = cells[event]
@@ -139,7 +146,7 @@ class MetricCounters:
                 labels = (OTHER,) * len(labels)
                 if labels in known:
                     return known[labels]
-            found = self._sheet.cells(metric._replace(buckets=self._bounds(metric)), labels)
+            found = self._storage.cells(metric._replace(buckets=self._bounds(metric)), labels)
             known[labels] = found
         return found
 

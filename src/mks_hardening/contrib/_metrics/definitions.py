@@ -13,7 +13,16 @@ from typing import Any, Final, NamedTuple
 
 from mks_hardening import events
 
-__all__ = ["METRICS", "OTHER", "REFUSED_LABELS", "REQUEST_BUCKETS", "RULES", "Metric", "MetricRule", "whole"]
+__all__ = [
+    "METRICS",
+    "OTHER",
+    "REFUSED_LABELS",
+    "REQUEST_BUCKETS",
+    "RULES",
+    "Metric",
+    "MetricRule",
+    "event_as_key",
+]
 
 OTHER: Final = "other"
 """Label value for texts that are too long, not a word, or beyond the maximum number of values."""
@@ -110,7 +119,7 @@ def _nothing(_event: Hashable) -> Hashable:
     return ()
 
 
-def whole(event: Hashable) -> Hashable:
+def event_as_key(event: Hashable) -> Hashable:
     """Return the event itself as its key: all of it goes into labels."""
     return event
 
@@ -200,14 +209,16 @@ RULES: Final = (
     MetricRule(
         events.RequestRefused, itemgetter(0, 1), _labels(wrapper=_word, reason=_word), counted=REFUSALS
     ),
-    MetricRule(events.RateLimitDecided, whole, _decision, counted=DECISIONS),
+    MetricRule(events.RateLimitDecided, event_as_key, _decision, counted=DECISIONS),
     MetricRule(
         events.RateLimitNear,
         itemgetter(0, 1),
         _labels(group=_name, limit=_name),
         counted=NEAR,
     ),
-    MetricRule(events.CacheRead, whole, _labels(namespace=_name, outcome=_word, reason=_word), counted=READS),
+    MetricRule(
+        events.CacheRead, event_as_key, _labels(namespace=_name, outcome=_word, reason=_word), counted=READS
+    ),
     MetricRule(
         events.SessionChanged, itemgetter(0, 1), _labels(change=_word, reason=_word), counted=SESSIONS
     ),

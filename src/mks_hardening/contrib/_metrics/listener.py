@@ -10,7 +10,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from mks_hardening._core.checks import whole_number
 from mks_hardening._core.closing import Closing
-from mks_hardening._core.process.after_fork import renew_in_child
+from mks_hardening._core.process.after_fork import register_after_fork
 from mks_hardening.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
@@ -85,9 +85,9 @@ class Listener(Closing):
             target=self._server.serve_forever, name="mks-metrics", daemon=True
         )
         self._thread.start()
-        renew_in_child(self)
+        register_after_fork(self)
 
-    def renew(self) -> None:
+    def reset_after_fork(self) -> None:
         """Close the socket in a forked child, which does not serve it and would keep the port in use."""
         self._thread = None
         self._server.server_close()

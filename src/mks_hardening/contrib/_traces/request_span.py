@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, TypeAlias
 
-__all__ = ["Attributes", "at_the_begin", "at_the_end", "method_of", "outcome_of", "span_name"]
+__all__ = ["Attributes", "end_attributes", "method_of", "outcome_of", "span_name", "start_attributes"]
 
 Attributes: TypeAlias = "dict[str, str | int]"
 
@@ -26,7 +26,7 @@ def span_name(method: str, route: str | None) -> str:
     return f"{known} {route}" if route else known
 
 
-def at_the_begin(environ: Mapping[str, Any]) -> Attributes:
+def start_attributes(environ: Mapping[str, Any]) -> Attributes:
     """Return the attributes at the start of a span, which samplers may use."""
     return {
         "http.request.method": method_of(environ.get("REQUEST_METHOD", "")),
@@ -50,7 +50,7 @@ def outcome_of(fields: Mapping[str, Any]) -> Attributes:
     return attributes
 
 
-def at_the_end(fields: Mapping[str, Any]) -> Attributes:
+def end_attributes(fields: Mapping[str, Any]) -> Attributes:
     """Return the remaining attributes of the span, from the log record, which contains no secret."""
     attributes: Attributes = {
         "url.path": fields["path"],

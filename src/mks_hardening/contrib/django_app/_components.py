@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mks_hardening.cache import MemoryCache, RedisCache
     from mks_hardening.protocols import Limiter, SessionStore
 
-__all__ = ["Options", "ProjectComponents", "forget_parts", "parts"]
+__all__ = ["Options", "ProjectComponents", "components", "reset_components"]
 
 Options: TypeAlias = Mapping[str, FromDjango]
 
@@ -101,7 +101,7 @@ class ProjectComponents:
             return self._caches[location]
 
 
-def parts() -> ProjectComponents:
+def components() -> ProjectComponents:
     """Return the components of this project."""
     with _lock:
         if not _made:
@@ -109,7 +109,7 @@ def parts() -> ProjectComponents:
         return _made[0]
 
 
-def forget_parts(*, setting: str = SETTING, **_: object) -> None:
+def reset_components(*, setting: str = SETTING, **_: object) -> None:
     """Discard the components, so that they are created anew after a test has changed the settings."""
     if setting in {SETTING, "ALLOWED_HOSTS", "LOGIN_URL"}:
         _made.clear()

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 from mks_hardening._core.web.environ_keys import ORIGIN_KEY, REQUEST_ID_KEY, ROUTE_KEY, SESSION_KEY
 from mks_hardening._core.web.problem_details import PROBLEM_TYPE, problem_document
 from mks_hardening._core.web.rate_headers import rate_limit_headers
-from mks_hardening.contrib._limited_views import AWAY, BUSY, TOO_MANY, away_for, busy_for, limit_fields
+from mks_hardening.contrib._limited_views import (
+    BUSY,
+    TOO_MANY,
+    UNAVAILABLE,
+    limit_fields,
+    retry_after_busy,
+    retry_after_outage,
+)
 from mks_hardening.contrib.django_app._django import (
     FromDjango,
     HttpResponse,
@@ -87,7 +94,7 @@ class HardeningMiddleware(SessionMiddleware):
         if isinstance(exception, RateLimitExceededError):
             return problem_response(429, TOO_MANY, rate_limit_headers(exception.decision))
         if isinstance(exception, (ConcurrencyExceededError, PaceTimeoutError)):
-            return problem_response(503, BUSY, [("Retry-After", str(busy_for(exception)))])
+            return problem_response(503, BUSY, [("Retry-After", str(retry_after_busy(exception)))])
         return None
 
     def process_response(self, request: FromDjango, response: FromDjango) -> FromDjango:
@@ -126,7 +133,9 @@ def problem_response(status: int, detail: str, fields: list[tuple[str, str]]) ->
 
 
 def _unavailable(request: FromDjango, error: BackendUnavailableError) -> FromDjango:
-    return problem_response(503, AWAY, [("Retry-After", str(away_for(_environ(request), error)))])
+    return problem_response(
+        503, UNAVAILABLE, [("Retry-After", str(retry_after_outage(_environ(request), error)))]
+    )
 
 
 def _in_tests() -> bool:

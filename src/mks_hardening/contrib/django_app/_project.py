@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from mks_hardening._core.web.environ_keys import CSP_NONCE_KEY, CSRF_TOKEN_KEY, REQUEST_ID_KEY
-from mks_hardening.contrib.django_app._components import parts
+from mks_hardening.contrib.django_app._components import components
 from mks_hardening.contrib.django_app._django import FromDjango
 from mks_hardening.exceptions import ConfigurationError
 
@@ -34,7 +34,7 @@ def hardened(application: WSGIApplication) -> WSGIApplication:
     found = errors()
     if found:
         raise ConfigurationError("; ".join(found))
-    return parts().wrap(application)
+    return components().wrap(application)
 
 
 def logging_config(app_name: str, **options: FromDjango) -> dict[str, FromDjango]:

@@ -7,7 +7,7 @@ from typing import Final
 
 from mks_hardening import compose
 from mks_hardening._core.web.wsgi_stack import wrappers_inside
-from mks_hardening.contrib.django_app._components import parts
+from mks_hardening.contrib.django_app._components import components
 from mks_hardening.contrib.django_app._django import FromDjango, checks, import_string, project, validate_host
 from mks_hardening.contrib.django_app._middleware import HardeningMiddleware
 from mks_hardening.contrib.django_app._view_limits import unknown_groups
@@ -96,7 +96,7 @@ def _origin() -> Iterator[FromDjango]:
 
 def _hardening() -> Iterator[FromDjango]:
     try:
-        parts().wrap(_application_of_nobody)
+        components().wrap(_application_of_nobody)
     except ConfigurationError as error:
         yield _error("E006", str(error))
         return
@@ -107,7 +107,7 @@ def _hardening() -> Iterator[FromDjango]:
 def _hosts() -> Iterator[FromDjango]:
     """Find hosts that the middleware accepts but Django refuses, also as the origin of forms."""
     try:
-        answered = parts().settings.wsgi.allowed_hosts
+        answered = components().settings.wsgi.allowed_hosts
     except ConfigurationError:
         return  # reported by E006
     known = list(project().ALLOWED_HOSTS) or (_OF_DEBUG if project().DEBUG else [])
@@ -180,7 +180,7 @@ def _application() -> Iterator[FromDjango]:
 
 def _places() -> Iterator[FromDjango]:
     try:
-        settings = parts().settings
+        settings = components().settings
     except ConfigurationError:
         return  # reported by E006
     if settings.core.environment == "development":

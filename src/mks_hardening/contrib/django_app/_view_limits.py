@@ -15,10 +15,10 @@ from mks_hardening.contrib._limited_views import (
     count,
     groups_of,
     key_text,
-    mark,
+    mark_groups,
     user_or_client,
 )
-from mks_hardening.contrib.django_app._components import parts
+from mks_hardening.contrib.django_app._components import components
 from mks_hardening.contrib.django_app._django import FromDjango, get_resolver
 from mks_hardening.contrib.django_app._middleware import problem_response
 from mks_hardening.exceptions import ConfigurationError
@@ -63,13 +63,13 @@ def limit(
             ):
                 whom = user_or_client(request.META) if key is None else key(request)
                 if whom is not None:
-                    decision = count(parts().limiter, request.META, group, key_text(whom), cost=cost)
+                    decision = count(components().limiter, request.META, group, key_text(whom), cost=cost)
                     if not decision.allowed:
                         return problem_response(429, TOO_MANY, rate_limit_headers(decision))
             return view(request, *args, **values)
 
         # Keeps the groups of an inner limit: views may have several limits.
-        mark(limited, group, *groups_of(view))
+        mark_groups(limited, group, *groups_of(view))
         return cast("View", limited)
 
     return decorate
@@ -81,7 +81,7 @@ def unknown_groups() -> Iterator[str]:
         for group in groups_of(view):
             try:
                 mend = f"MKS_HARDENING = {{'groups': {{{group!r}: '5 per minute'}}}}"
-                check_group(parts().limiter, group, view=f"view {name}", mend=mend)
+                check_group(components().limiter, group, view=f"view {name}", mend=mend)
             except ConfigurationError as error:
                 yield str(error)
 

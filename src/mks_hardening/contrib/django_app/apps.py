@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mks_hardening.contrib.django_app._components import forget_parts
+from mks_hardening.contrib.django_app._components import reset_components
 from mks_hardening.contrib.django_app._django import AppConfig, checks, setting_changed
 
 __all__ = ["HardeningConfig"]
@@ -22,4 +22,4 @@ class HardeningConfig(AppConfig):
         checks.register(check_project, "security")
         checks.register(check_deployment, "security", deploy=True)
         # dispatch_uid: tests load applications repeatedly, and each time would add another receiver.
-        setting_changed.connect(forget_parts, dispatch_uid=self.name)
+        setting_changed.connect(reset_components, dispatch_uid=self.name)

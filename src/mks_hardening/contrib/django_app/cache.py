@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
-from mks_hardening.contrib.django_app._components import parts
+from mks_hardening.contrib.django_app._components import components
 from mks_hardening.contrib.django_app._django import (
     DEFAULT_TIMEOUT,
     BaseCache,
@@ -46,7 +46,7 @@ class HardenedCache(BaseCache):
     @property
     def inner(self) -> RedisCache | MemoryCache:
         """The underlying cache."""
-        return parts().cache(self._location)
+        return components().cache(self._location)
 
     def get(self, key: str, default: FromDjango = None, version: int | None = None) -> FromDjango:
         """Return the value, or ``default``."""

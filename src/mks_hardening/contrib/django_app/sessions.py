@@ -5,8 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
-from mks_hardening.contrib._framework_session import SessionValues, check_value, decide, keep, values_after
-from mks_hardening.contrib.django_app._components import parts
+from mks_hardening.contrib._framework_session import (
+    SessionValues,
+    apply_change,
+    check_value,
+    decide,
+    values_after,
+)
+from mks_hardening.contrib.django_app._components import components
 from mks_hardening.contrib.django_app._django import FromDjango, SessionBase, UpdateError
 
 if TYPE_CHECKING:
@@ -46,7 +52,7 @@ class SessionStore(SessionBase):
     def handle(self) -> SessionHandle:
         """Our session."""
         if self._held is None:
-            sessions = parts().sessions
+            sessions = components().sessions
             self._held = sessions.open(None if self._key is None else f"{sessions.cookie_name}={self._key}")
         return self._held
 
@@ -113,7 +119,7 @@ class SessionStore(SessionBase):
         # Django also cycles the key at sign-in, where our session already has a new id.
         if self._cycled and handle.lives and change.act in {"merge", "nothing"}:
             handle.rotate()
-        if not keep(handle, change):
+        if not apply_change(handle, change):
             raise UpdateError
         # set_expiry() changes only the cookie, which would not be sent again otherwise.
         if self._before.values.get(_EXPIRY) != values.get(_EXPIRY):

@@ -11,7 +11,7 @@ from mks_hardening.exceptions import ConfigurationError
 if TYPE_CHECKING:
     from flask import Flask
 
-__all__ = ["refuse_others"]
+__all__ = ["reject_conflicts"]
 
 _OTHERS: Final = {
     "flask_session": (
@@ -26,7 +26,7 @@ _OTHERS: Final = {
 }
 
 
-def refuse_others(app: Flask) -> None:
+def reject_conflicts(app: Flask) -> None:
     """Reject an application that uses such an extension.
 
     Raises:

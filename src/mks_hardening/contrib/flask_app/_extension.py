@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, Final
 from flask import Flask, g, request
 
 from mks_hardening import compose
-from mks_hardening._core.checks import instance, mapping, offers, texts
+from mks_hardening._core.checks import instance, mapping, offers, strings
 from mks_hardening._core.web.environ_keys import REQUEST_ID_KEY, ROUTE_KEY, SESSION_KEY
 from mks_hardening._core.web.wsgi_head import with_step
 from mks_hardening._core.web.wsgi_stack import wrappers_inside
 from mks_hardening.contrib._limited_views import limit_fields
 from mks_hardening.contrib.flask_app._commands import commands
-from mks_hardening.contrib.flask_app._conflicts import refuse_others
+from mks_hardening.contrib.flask_app._conflicts import reject_conflicts
 from mks_hardening.contrib.flask_app._current_request import csp_nonce, current_csrf_token
 from mks_hardening.contrib.flask_app._installed import NAME, Installed, installed
 from mks_hardening.contrib.flask_app._problems import install as install_problems
@@ -110,12 +110,12 @@ def _install(
         raise ConfigurationError(f"{app!r} is hardened twice: call Hardening once for it", parameter="app")
     if limiter is not None and groups is not None:
         raise ConfigurationError("groups belong to the limiter: give it them, not both", parameter="groups")
-    refuse_others(app)
+    reject_conflicts(app)
     parts = _parts(settings, store, limiter, groups, clock=options.get("clock"))
     if sign_in is not None:
         parts.sign_in = _sign_in(sign_in(parts) if callable(sign_in) else sign_in)
     static = (f"{app.static_url_path}/",) if app.has_static_folder and app.static_url_path else ()
-    inside = _Inside(app.wsgi_app)
+    inside = _InnermostMiddleware(app.wsgi_app)
     stack = compose.harden_wsgi(
         inside,
         settings,
@@ -128,21 +128,21 @@ def _install(
     sessions = next(found for found in wrappers_inside(stack) if isinstance(found, SessionTimeoutMiddleware))
     interface = HardenedSessionInterface(
         sessions.open,
-        user_keys=texts(user_keys, parameter="user_keys", of="names"),
+        user_keys=strings(user_keys, parameter="user_keys", of="names"),
         cookie_name=sessions.cookie_name,
     )
     app.view_functions = _CheckedViews(app.view_functions, parts.limiter)
     app.extensions[NAME] = parts
     # First, so that the application's own before_request functions run after it.
     app.before_request_funcs.setdefault(None, []).insert(
-        0, _Begin(app, interface, None if mounted else stack)
+        0, _BeforeRequest(app, interface, None if mounted else stack)
     )
     app.session_interface = interface
     install_problems(app)
     app.add_template_global(current_csrf_token)
     app.add_template_global(csp_nonce)
     app.cli.add_command(commands)
-    setattr(app, "wsgi_app", inside if mounted else _Entry(stack))  # noqa: B010 - a method, for type checkers
+    setattr(app, "wsgi_app", inside if mounted else _OutermostMiddleware(stack))  # noqa: B010 - a method, for type checkers
     return parts
 
 
@@ -176,7 +176,7 @@ def _parts(
     )
 
 
-class _Inside:
+class _InnermostMiddleware:
     """Innermost middleware: adds the rate-limit header fields of the view's limits to responses."""
 
     __slots__ = ("_app",)
@@ -192,7 +192,7 @@ class _Inside:
         return self._app(environ, with_step(start_response, announce))
 
 
-class _Entry:
+class _OutermostMiddleware:
     """Outermost middleware: rejects wrappers around the hardened application that would defeat it."""
 
     __slots__ = ("_app",)
@@ -216,7 +216,7 @@ class _Entry:
         return self._app(environ, start_response)
 
 
-class _Begin:
+class _BeforeRequest:
     """Function before each request: sets route and request id, and once checks for later changes to the app."""
 
     def __init__(
@@ -242,7 +242,7 @@ class _Begin:
                 "after Hardening; leave that extension out, flask.session is kept in the store already",
                 parameter="app",
             )
-        refuse_others(self._app)
+        reject_conflicts(self._app)
         for function in chain.from_iterable(self._app.before_request_funcs.values()):
             check_limits(
                 installed(self._app).limiter, "before_request", function

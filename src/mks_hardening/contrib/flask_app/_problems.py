@@ -10,7 +10,13 @@ from werkzeug.exceptions import HTTPException, InternalServerError, ServiceUnava
 from mks_hardening._core.web.environ_keys import REQUEST_ID_KEY
 from mks_hardening._core.web.problem_details import PROBLEM_TYPE, prefers_text, problem_document
 from mks_hardening._core.web.rate_headers import rate_limit_headers
-from mks_hardening.contrib._limited_views import AWAY, BUSY, TOO_MANY, away_for, busy_for
+from mks_hardening.contrib._limited_views import (
+    BUSY,
+    TOO_MANY,
+    UNAVAILABLE,
+    retry_after_busy,
+    retry_after_outage,
+)
 from mks_hardening.exceptions import (
     BackendUnavailableError,
     ConcurrencyExceededError,
@@ -73,11 +79,13 @@ def _as_problem(error: HTTPException) -> HTTPException | Response:
 
 
 def _outage(error: BackendUnavailableError) -> HTTPException | Response:
-    return _as_problem(ServiceUnavailable(AWAY, retry_after=away_for(request.environ, error)))
+    return _as_problem(
+        ServiceUnavailable(UNAVAILABLE, retry_after=retry_after_outage(request.environ, error))
+    )
 
 
 def _busy(error: ConcurrencyExceededError | PaceTimeoutError) -> HTTPException | Response:
-    return _as_problem(ServiceUnavailable(BUSY, retry_after=busy_for(error)))
+    return _as_problem(ServiceUnavailable(BUSY, retry_after=retry_after_busy(error)))
 
 
 def _exceeded(error: RateLimitExceededError) -> HTTPException | Response:

@@ -16,12 +16,12 @@ from mks_hardening._core.web.problem_details import PROBLEM_TYPE, problem_docume
 from mks_hardening.contrib._framework_session import (
     PLAIN,
     SessionValues,
+    apply_change,
     check_value,
     decide,
     json_text,
-    keep,
 )
-from mks_hardening.contrib._limited_views import away_for
+from mks_hardening.contrib._limited_views import retry_after_outage
 from mks_hardening.exceptions import BackendUnavailableError
 
 if TYPE_CHECKING:
@@ -194,7 +194,7 @@ class HardenedSession(SessionMixin):
                 cleared=self._cleared,
             )
             try:
-                keep(self.handle, change)
+                apply_change(self.handle, change)
             except BackendUnavailableError as error:
                 if response.status_code < 500:  # otherwise the view has already reported the error
                     _unavailable(response, error)
@@ -286,4 +286,4 @@ def _unavailable(response: Response, error: BackendUnavailableError) -> None:
     response.content_type = PROBLEM_TYPE
     response.headers["Cache-Control"] = "no-store"
     response.set_data(problem_document(503, "What was done cannot be kept at the moment. Please try again."))
-    response.headers["Retry-After"] = str(away_for(request.environ, error))
+    response.headers["Retry-After"] = str(retry_after_outage(request.environ, error))

@@ -19,7 +19,7 @@ from mks_hardening.contrib._limited_views import (
     count,
     groups_of,
     key_text,
-    mark,
+    mark_groups,
     user_or_client,
 )
 from mks_hardening.contrib.flask_app._installed import installed
@@ -84,7 +84,7 @@ def limit(
                 if not _is_exempt(request.endpoint):
                     check()
 
-            mark(before, group)
+            mark_groups(before, group)
             view.before_request(before)
             return cast("View", view)
 
@@ -96,7 +96,7 @@ def limit(
             # Through Flask, as for unwrapped views: this wrapper is a plain function.
             return (current_app.ensure_sync(view) if is_async else view)(*args, **values)
 
-        mark(limited, group, *groups_of(view))
+        mark_groups(limited, group, *groups_of(view))
         return cast("View", limited)
 
     return decorate

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mks_hardening.db.engine._client_deadline import NO_ANSWER
+from mks_hardening.db.engine._client_deadline import NO_RESPONSE
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine, ExceptionContext
     from sqlalchemy.engine.interfaces import Dialect
 
-__all__ = ["name_lost_connections"]
+__all__ = ["convert_connection_errors"]
 
 
-def name_lost_connections(engine: Engine) -> None:
+def convert_connection_errors(engine: Engine) -> None:
     """Raise ``OperationalError`` when a connection of ``engine`` is lost or cannot be opened."""
     from sqlalchemy import event
 
@@ -35,7 +35,7 @@ def _connecting(dialect: Dialect, _record: object, _args: object, options: dict[
         try:
             return await connect(*args, **given)
         except OSError as error:  # includes TimeoutError
-            said = NO_ANSWER if isinstance(error, TimeoutError) else str(error)
+            said = NO_RESPONSE if isinstance(error, TimeoutError) else str(error)
             raise dbapi.OperationalError(said) from error
 
     options["async_creator_fn"] = connect_or_say

@@ -22,16 +22,16 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from mks_hardening._core.clock import SYSTEM_CLOCK
-from mks_hardening._core.process.after_fork import renew_in_child
-from mks_hardening.db.engine._server_probe import answers
+from mks_hardening._core.process.after_fork import register_after_fork
+from mks_hardening.db.engine._server_probe import is_responding
 
 if TYPE_CHECKING:
     from mks_hardening.db.engine._server_probe import Address
     from mks_hardening.protocols import Clock
 
-__all__ = ["NO_ANSWER", "ClientDeadline", "DriverWait"]
+__all__ = ["NO_RESPONSE", "ClientDeadline", "DriverWait"]
 
-NO_ANSWER: Final = "no answer from the database within client_deadline"
+NO_RESPONSE: Final = "no answer from the database within client_deadline"
 _ASKED_AFTER: Final = 0.5  # share of the deadline after which the server's address is probed
 _ANSWER: Final = 0.35  # share of the deadline within which the server has to respond
 _AGAIN: Final = 0.1  # share left for another connection attempt, which the pool makes after a failed pre-ping
@@ -70,11 +70,11 @@ class DriverWait:
         """Add the cause to the driver's error, which only reports a closed connection."""
         if self.broken:
             self.broken = False
-            error.add_note(NO_ANSWER)
+            error.add_note(NO_RESPONSE)
 
     def answers(self, *, within: float) -> bool:
         """Whether the server's address responds within ``within`` seconds."""
-        return answers(self._family, self.address, within=within)
+        return is_responding(self._family, self.address, within=within)
 
     def hang_up(self) -> None:
         """Shut down the driver's socket.
@@ -118,10 +118,10 @@ class ClientDeadline:
         self._waiting: set[DriverWait] = set()
         self._lost: tuple[float, DriverWait] | None = None
         self._supervised = False
-        self.renew()
-        renew_in_child(self)
+        self.reset_after_fork()
+        register_after_fork(self)
 
-    def renew(self) -> None:
+    def reset_after_fork(self) -> None:
         """Reset the state in a forked child: the thread and the operations belong to the parent."""
         # Reentrant, because a signal handler may use the database while the thread is being started.
         self._lock = threading.RLock()

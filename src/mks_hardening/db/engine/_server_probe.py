@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 
 from mks_hardening._core.clock import SYSTEM_CLOCK
 
-__all__ = ["Address", "answers"]
+__all__ = ["Address", "is_responding"]
 
 # Return value of ``getpeername``: a path for a UNIX socket, otherwise a tuple of host, port and more.
 Address: TypeAlias = "str | bytes | tuple[str | int, ...]"
@@ -23,7 +23,7 @@ _LEAST: Final = 0.001  # 0 would make the socket non-blocking
 _YES: Final = b"S"
 
 
-def answers(family: int, address: Address, *, within: float) -> bool:
+def is_responding(family: int, address: Address, *, within: float) -> bool:
     """Whether the server responds within ``within`` seconds; only silence counts as no.
 
     Refused and broken connections count as responses: the host that sends them also closes the open connections.
@@ -43,11 +43,11 @@ def answers(family: int, address: Address, *, within: float) -> bool:
         except OSError:
             return True
         if answer == _YES:
-            _shake_hands(connection)
+            _complete_tls_handshake(connection)
     return True
 
 
-def _shake_hands(connection: socket.socket) -> None:
+def _complete_tls_handshake(connection: socket.socket) -> None:
     """Complete the TLS handshake: a server whose client disconnects here logs one line for every probe."""
     import ssl  # expensive import, and most servers in private networks decline TLS
 

@@ -15,7 +15,7 @@ from functools import partial, wraps
 from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar, cast
 
-from mks_hardening.db.engine._client_deadline import NO_ANSWER, ClientDeadline, DriverWait
+from mks_hardening.db.engine._client_deadline import NO_RESPONSE, ClientDeadline, DriverWait
 
 if TYPE_CHECKING:
     from asyncio import BaseTransport
@@ -84,7 +84,7 @@ def supervise(engine: Engine, deadline: ClientDeadline) -> None:
             # Delayed: a caller that retries without a pause would keep a CPU or an event loop busy.
             _sleep(dialect, deadline.between)
             if deadline.is_lost():
-                raise dialect.loaded_dbapi.OperationalError(NO_ANSWER)
+                raise dialect.loaded_dbapi.OperationalError(NO_RESPONSE)
 
     def connected(_connection: object, record: ConnectionPoolEntry) -> None:
         deadline.mark_reachable()

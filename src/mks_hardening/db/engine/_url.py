@@ -55,10 +55,10 @@ def parse_url(url: str | URL, *, asynchronous: bool) -> URL:
     if dialect.is_async is not asynchronous:
         maker = "hardened_engine" if asynchronous else "hardened_async_engine"
         raise ConfigurationError(f"url names the driver {driver}, which is one for {maker}", parameter="url")
-    return _password_in_its_place(parsed)
+    return _move_password(parsed)
 
 
-def _password_in_its_place(url: URL) -> URL:
+def _move_password(url: URL) -> URL:
     """Move a ``password`` query parameter into the password field; SQLAlchemy would show it in every repr."""
     password = url.query.get("password")
     if not isinstance(password, str):

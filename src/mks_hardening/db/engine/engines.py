@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from mks_hardening._core.checks import text_of
 from mks_hardening._core.durations import seconds
 from mks_hardening._core.optional_imports import optional
-from mks_hardening.db.engine._asyncpg_errors import name_lost_connections
+from mks_hardening.db.engine._asyncpg_errors import convert_connection_errors
 from mks_hardening.db.engine._client_deadline import ClientDeadline
 from mks_hardening.db.engine._connect_options import (
     ConnectionLimits,
@@ -103,7 +103,7 @@ def hardened_engine(
             factory = psycopg2_connection(extensions, given.get("connection_factory"), deadline)
             options["connect_args"]["connection_factory"] = factory
     engine = create_engine(parsed, **options)
-    _keep(engine, limits, deadline)
+    _attach_listeners(engine, limits, deadline)
     return engine
 
 
@@ -163,8 +163,10 @@ def hardened_async_engine(
         )
     engine = create_async_engine(parsed, **options)
     if parsed.get_driver_name() == "asyncpg":
-        name_lost_connections(engine.sync_engine)
-    _keep(engine.sync_engine, limits, ClientDeadline(limits.client / 1000) if limits.client else None)
+        convert_connection_errors(engine.sync_engine)
+    _attach_listeners(
+        engine.sync_engine, limits, ClientDeadline(limits.client / 1000) if limits.client else None
+    )
     return engine
 
 
@@ -226,7 +228,7 @@ def _has_queue(url: URL, given: dict[str, Any]) -> bool:
     return issubclass(kind, QueuePool)
 
 
-def _keep(engine: Engine, limits: ConnectionLimits, deadline: ClientDeadline | None) -> None:
+def _attach_listeners(engine: Engine, limits: ConnectionLimits, deadline: ClientDeadline | None) -> None:
     """Attach the listeners that configure and supervise each connection of the engine."""
     from sqlalchemy import event
 

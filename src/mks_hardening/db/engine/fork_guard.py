@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Protocol, cast
 from weakref import WeakKeyDictionary, WeakSet
 
-from mks_hardening._core.process.after_fork import renew_in_child
+from mks_hardening._core.process.after_fork import register_after_fork
 from mks_hardening.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class _Guard:
         self.engines: WeakKeyDictionary[Engine, WeakSet[ConnectionPoolEntry]] = WeakKeyDictionary()
         self._inherited: list[object] = []  # keeps references: garbage collection would close them
 
-    def renew(self) -> None:
+    def reset_after_fork(self) -> None:
         """Disconnect the child from its parent's connections."""
         nowhere = os.open(os.devnull, os.O_RDWR)
         for engine, records in list(self.engines.items()):
@@ -75,7 +75,7 @@ def guard_fork(engine: Engine | AsyncEngine) -> None:
         )
     if guarded in _guard.engines:
         return
-    renew_in_child(_guard)
+    register_after_fork(_guard)
     records: WeakSet[ConnectionPoolEntry] = WeakSet(_idle_records(guarded))
     _guard.engines[guarded] = records
 

@@ -11,7 +11,13 @@ from mks_hardening.db.statement._lexer import tokens_of
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-__all__ = ["functions_in", "query_only", "reaching_beyond", "read_only_savepoint", "texts_behind"]
+__all__ = [
+    "functions_in",
+    "functions_with_lasting_effects",
+    "query_only",
+    "read_only_savepoint",
+    "referenced_sql",
+]
 
 # Volatile functions of PostgreSQL without side effects, or that a read-only transaction rejects anyway.
 _HARMLESS: Final = (
@@ -104,12 +110,12 @@ def functions_in(texts: Iterable[str]) -> set[str]:
         before = ""
         for word in tokens_of(text, "postgresql"):
             if word == "(" and before:
-                called.add(_bare(before))
+                called.add(_unquoted(before))
             before = word
     return called
 
 
-def texts_behind(connection: Connection, texts: Sequence[str]) -> list[str]:
+def referenced_sql(connection: Connection, texts: Sequence[str]) -> list[str]:
     """These SQL texts and those of the objects they name: a plan omits a view's VALUES rows and LIMIT."""
     from sqlalchemy import bindparam, text
 
@@ -131,14 +137,14 @@ def texts_behind(connection: Connection, texts: Sequence[str]) -> list[str]:
 
 def _names_in(texts: Iterable[str]) -> set[str]:
     words = (word for text in texts for word in tokens_of(text, "postgresql"))
-    return {_bare(word) for word in words if word[0] == '"' or word[0].isalpha() or word[0] == "_"}
+    return {_unquoted(word) for word in words if word[0] == '"' or word[0].isalpha() or word[0] == "_"}
 
 
-def _bare(name: str) -> str:
+def _unquoted(name: str) -> str:
     return name[1:-1].replace('""', '"') if name[0] == '"' else name
 
 
-def reaching_beyond(connection: Connection, names: set[str]) -> list[str]:
+def functions_with_lasting_effects(connection: Connection, names: set[str]) -> list[str]:
     """Functions whose effects may survive a rollback: session locks, terminated backends, written files.
 
     The catalogue marks every function that does more than read as VOLATILE. The functions that it calls itself are

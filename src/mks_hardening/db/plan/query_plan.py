@@ -13,15 +13,15 @@ from functools import cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
-from mks_hardening._core.checks import flag
+from mks_hardening._core.checks import boolean
 from mks_hardening._core.optional_imports import optional
 from mks_hardening.db.plan._explain_output import Plan, postgresql_plan, sqlite_plan
 from mks_hardening.db.plan._read_only import (
     functions_in,
+    functions_with_lasting_effects,
     query_only,
-    reaching_beyond,
     read_only_savepoint,
-    texts_behind,
+    referenced_sql,
 )
 from mks_hardening.db.statement._lexer import tokens_of
 from mks_hardening.db.statement.fingerprints import known_dialect
@@ -67,7 +67,7 @@ def explain(
     with optional("sqlalchemy", extra="db"):
         from sqlalchemy import Connection, Engine, text
         from sqlalchemy.orm import Session, scoped_session
-    flag(analyze, parameter="analyze")
+    boolean(analyze, parameter="analyze")
     if not isinstance(bind, (Engine, Connection, Session, scoped_session)):
         raise ConfigurationError(
             f"bind must be an Engine, a Connection or a Session, not {type(bind).__name__}", parameter="bind"
@@ -84,11 +84,11 @@ def explain(
             if analyze:
                 _check_effects(on, construct, words)
             options = "FORMAT JSON, ANALYZE" if analyze else "FORMAT JSON"
-            return postgresql_plan(_answer(on, construct, options))
+            return postgresql_plan(_run_explain(on, construct, options))
     if dialect == "sqlite" and not analyze:
         with query_only(on):
             return sqlite_plan(
-                [row.detail for row in on.execute(_explaining(construct, "EXPLAIN QUERY PLAN"))]
+                [row.detail for row in on.execute(_explain_construct(construct, "EXPLAIN QUERY PLAN"))]
             )
     raise ConfigurationError(
         f"explain does not know {dialect}{' with analyze' if analyze else ''}", parameter="bind"
@@ -120,9 +120,9 @@ def _checked(construct: object, dialect: Dialect) -> list[str]:
     return words
 
 
-def _answer(on: Connection, construct: Executable, options: str) -> list[dict[str, object]]:
+def _run_explain(on: Connection, construct: Executable, options: str) -> list[dict[str, object]]:
     plans: list[list[dict[str, object]]] = list(
-        on.execute(_explaining(construct, f"EXPLAIN ({options})")).scalars()
+        on.execute(_explain_construct(construct, f"EXPLAIN ({options})")).scalars()
     )
     if len(plans) != 1 or len(plans[0]) != 1 or "Plan" not in plans[0][0]:
         raise ConfigurationError(
@@ -136,11 +136,11 @@ def _check_effects(on: Connection, construct: Executable, words: list[str]) -> N
         raise ConfigurationError(
             'statement must write names plainly, without U&"", to be run', parameter="statement"
         )
-    answer = _answer(on, construct, "FORMAT JSON, VERBOSE")
+    answer = _run_explain(on, construct, "FORMAT JSON, VERBOSE")
     # The plan shows calls in column defaults; the statement and its views show what the plan omits.
-    texts = texts_behind(on, [" ".join(words)])
+    texts = referenced_sql(on, [" ".join(words)])
     called = functions_in([*texts, *_texts_in(answer[0])])
-    found = reaching_beyond(on, called) if called else []
+    found = functions_with_lasting_effects(on, called) if called else []
     if found:
         raise ConfigurationError(
             f"statement calls {', '.join(found)}: what a VOLATILE function does may stay, so it is not run",
@@ -159,7 +159,7 @@ def _texts_in(value: object) -> Iterator[str]:
             yield from _texts_in(one)
 
 
-def _explaining(statement: Executable, prefix: str) -> Executable:
+def _explain_construct(statement: Executable, prefix: str) -> Executable:
     made: Executable = _construct()(statement, prefix)
     return made
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-__all__ = ["LEXERS", "VALUE", "pieces_of", "tokens_of"]
+__all__ = ["LEXERS", "VALUE", "raw_tokens_of", "tokens_of"]
 
 VALUE: Final = "?"
 _NEVER: Final = r"(?!)"  # for features that a dialect lacks
@@ -111,7 +111,7 @@ _PLAIN_NAME: Final = re.compile(r'"[\w$]*"')
 _DEFINITIONS: Final = frozenset({"create", "alter"})
 
 
-def pieces_of(sql: str, dialect: str) -> Iterator[tuple[str, str]]:
+def raw_tokens_of(sql: str, dialect: str) -> Iterator[tuple[str, str]]:
     """Raw tokens of a statement with their kind, without comments and whitespace."""
     lexer = LEXERS[dialect]
     position = 0
@@ -132,7 +132,7 @@ def tokens_of(sql: str, dialect: str) -> list[str]:
     """Normalized tokens of a statement, with every value as ``VALUE``, without comments and whitespace."""
     tokens: list[str] = []
     quoted = _QuotedValues(tokens) if dialect == "sqlite" else None
-    for kind, text in pieces_of(sql, dialect):
+    for kind, text in raw_tokens_of(sql, dialect):
         if quoted is not None and quoted.takes(kind, text):
             tokens.append(VALUE)
         elif kind in {"value", "number", "unended"}:

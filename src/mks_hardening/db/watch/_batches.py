@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias, cast
 
-from mks_hardening.db.statement._lexer import pieces_of
+from mks_hardening.db.statement._lexer import raw_tokens_of
 
 __all__ = ["BoundValues", "values_of"]
 
@@ -119,7 +119,7 @@ def _valued(sql: str, parameters: Parameters, dialect: str) -> Iterator[tuple[st
     by_name = cast("Mapping[str, object]", parameters if isinstance(parameters, Mapping) else {})
     by_position = () if isinstance(parameters, Mapping) else parameters
     following = iter(by_position)
-    for kind, text in pieces_of(sql, dialect):
+    for kind, text in raw_tokens_of(sql, dialect):
         found = _PLACEHOLDER.fullmatch(text) if kind in _VALUES else None
         if found is None:
             yield text.lower(), text if kind in _VALUES else None

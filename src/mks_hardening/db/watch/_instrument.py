@@ -238,7 +238,7 @@ def _failed(context: Any, error: BaseException, monotonic: Callable[[], float]) 
         execution.finish()
 
 
-def _ended_otherwise(failure: ExceptionContext) -> None:
+def _on_interrupted(failure: ExceptionContext) -> None:
     """Handle a cancelled task or Ctrl-C, which SQLAlchemy does not report to the execution context."""
     context: Any = failure.execution_context
     if context is not None and failure.sqlalchemy_exception is None and hasattr(context, "mks_started"):
@@ -270,14 +270,14 @@ def attach(
 
     dialect = dialect_of(engine)
     with _lock:
-        timed = _our_class(dialect)
+        timed = _timed_class(dialect)
         if timed is None:
             timed = _timed_context(dialect.execution_ctx_cls, clock)
             timed.mks_had_own = "execution_ctx_cls" in vars(dialect)
             dialect.execution_ctx_cls = timed
             # A dialect event, which does not enable the engine's execution events.
-            if not event.contains(engine_of(engine), "handle_error", _ended_otherwise):
-                event.listen(engine_of(engine), "handle_error", _ended_otherwise, insert=True)
+            if not event.contains(engine_of(engine), "handle_error", _on_interrupted):
+                event.listen(engine_of(engine), "handle_error", _on_interrupted, insert=True)
         timed.mks_listeners = (*timed.mks_listeners, listener)
         if opened is not None:
             timed.mks_opened = (*timed.mks_opened, opened)
@@ -289,7 +289,7 @@ def detach(engine: Engine | AsyncEngine, listener: Listener, *, opened: Listener
 
     dialect = dialect_of(engine)
     with _lock:
-        timed = _our_class(dialect)
+        timed = _timed_class(dialect)
         if timed is None or listener not in timed.mks_listeners:
             return
         timed.mks_listeners = tuple(one for one in timed.mks_listeners if one != listener)
@@ -298,14 +298,14 @@ def detach(engine: Engine | AsyncEngine, listener: Listener, *, opened: Listener
         on_top: bool = dialect.execution_ctx_cls is timed
         if timed.mks_listeners or not on_top:
             return
-        event.remove(engine_of(engine), "handle_error", _ended_otherwise)
+        event.remove(engine_of(engine), "handle_error", _on_interrupted)
         if timed.mks_had_own:
             dialect.execution_ctx_cls = timed.mks_base
         else:
             del dialect.execution_ctx_cls
 
 
-def _our_class(dialect: Dialect) -> Any:
+def _timed_class(dialect: Dialect) -> Any:
     """The class created by ``attach``, anywhere in the MRO of the current execution context class."""
     lineage: tuple[Any, ...] = dialect.execution_ctx_cls.__mro__
     return next((one for one in lineage if "mks_listeners" in vars(one)), None)

@@ -6,7 +6,7 @@ from math import log2
 from threading import RLock
 from typing import TYPE_CHECKING, Final
 
-from mks_hardening._core.process.after_fork import renew_in_child
+from mks_hardening._core.process.after_fork import register_after_fork
 from mks_hardening.db.statement.fingerprints import text_key
 from mks_hardening.db.watch.statement_stats import StatementStats
 
@@ -71,12 +71,12 @@ class StatsTable:
     def __init__(self, fingerprint: Callable[[str], str], *, capacity: int) -> None:
         self._fingerprint = fingerprint
         self._capacity = capacity
-        self.renew()
-        renew_in_child(self)
+        self.reset_after_fork()
+        register_after_fork(self)
         self._rows: dict[str, _StatementRow] = {}
         self._by_text: dict[str | bytes, _StatementRow] = {}  # saves the lexer for statements seen before
 
-    def renew(self) -> None:
+    def reset_after_fork(self) -> None:
         """Replace the lock in a forked child, because a thread of the parent may hold it."""
         # Reentrant: the garbage collector may finish an abandoned result while this thread holds the lock.
         self._lock = RLock()

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Final
 
-from mks_hardening._core.checks import texts
+from mks_hardening._core.checks import strings
 from mks_hardening.db.watch._window import WatchWindow
 from mks_hardening.exceptions import MksHardeningError
 
@@ -68,7 +68,7 @@ def allow_n_plus_one(*patterns: str) -> WatchWindow[None]:
     Raises:
         ConfigurationError: a pattern is not a string.
     """
-    texts(patterns, parameter="patterns", of="patterns")
+    strings(patterns, parameter="patterns", of="patterns")
 
     @contextmanager
     def allow() -> Generator[None]:

@@ -14,7 +14,7 @@ from mks_hardening._core import hooks
 from mks_hardening._core.checks import offers
 from mks_hardening._core.clock import SYSTEM_CLOCK, given_clock
 from mks_hardening._core.durations import seconds
-from mks_hardening._core.process.after_fork import renew_in_child
+from mks_hardening._core.process.after_fork import register_after_fork
 from mks_hardening.db.watch._call_site import call_site
 from mks_hardening.db.watch._instrument import engine_of
 from mks_hardening.events import PoolEvent
@@ -112,9 +112,9 @@ class PoolMonitor:
         self._checkouts = self._timeouts = 0
         self._logged_at: float | None = None
         self._installed = False
-        renew_in_child(self)
+        register_after_fork(self)
 
-    def renew(self) -> None:
+    def reset_after_fork(self) -> None:
         """Reset the state in a forked child: inherited connections are held by the parent."""
         self._holds = WeakKeyDictionary()
 

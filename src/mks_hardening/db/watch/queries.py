@@ -100,7 +100,7 @@ class QueryBudgetError(MksHardeningError, AssertionError):
 
 
 @dataclass(frozen=True, slots=True)
-class _Noted:
+class _LoggedStatement:
     """A statement with the attempt that sent it and, if it can be part of an N+1 pattern, its group key."""
 
     statement: WatchedStatement
@@ -125,7 +125,7 @@ class QueryLog:
 
     def __init__(self, *, threshold: int) -> None:
         self.threshold: int = whole_number(threshold, parameter="threshold", minimum=1)
-        self._noted: list[_Noted] = []
+        self._noted: list[_LoggedStatement] = []
         # Weak references: an abandoned result is finished by the garbage collector, which frees its cursor.
         self._open: WeakKeyDictionary[
             Execution, tuple[str, Path, TransactionAttempt | None, Dialect, Context]
@@ -187,7 +187,7 @@ class QueryLog:
             key = (statement.fingerprint, path)
             values = values_of(execution.statement, execution.sent_parameters, dialect)
             hint = hint_for(execution)
-        self._noted.append(_Noted(statement, attempt, key, values, hint))
+        self._noted.append(_LoggedStatement(statement, attempt, key, values, hint))
 
 
 def watch_queries(

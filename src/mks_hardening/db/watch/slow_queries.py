@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 from mks_hardening._core import hooks
-from mks_hardening._core.checks import flag, instance, offers, text_of, whole_number
+from mks_hardening._core.checks import boolean, instance, offers, text_of, whole_number
 from mks_hardening._core.clock import SYSTEM_CLOCK, given_clock
 from mks_hardening._core.durations import seconds
 from mks_hardening._core.redaction.redactor import default_redactor
@@ -58,7 +58,7 @@ def slow_query_record(
     Returns:
         ``fingerprint`` and ``statement``; ``parameter_count`` or ``parameters``; ``error`` if there was one.
     """
-    flag(show_values, parameter="show_values")
+    boolean(show_values, parameter="show_values")
     if error is not None:
         instance(error, BaseException, parameter="error")
     text = normalize_sql(text_of(statement, parameter="statement"), dialect=dialect)
@@ -125,14 +125,14 @@ class SlowQueryMonitor:
         whole_number(max_fingerprints, parameter="max_fingerprints", minimum=1)
         self._engine = engine
         self._threshold = seconds(threshold, parameter="threshold")
-        self._show_values = flag(show_values, parameter="show_values")
+        self._show_values = boolean(show_values, parameter="show_values")
         self._logger = (
             logging.getLogger("mks_hardening.db")
             if logger is None
             else offers(logger, "log", "isEnabledFor", parameter="logger", kind="a logger")
         )
         self._clock = clock = given_clock(clock)
-        self._valve = _Valve(seconds(log_rate, parameter="log_rate", allow_zero=False), clock)
+        self._valve = _LogRateLimit(seconds(log_rate, parameter="log_rate", allow_zero=False), clock)
         self._dialect: Dialect = known_dialect(dialect_of(engine).name)
         self._stats = StatsTable(self._fingerprint, capacity=max_fingerprints)
         self._installed = False
@@ -206,7 +206,7 @@ class SlowQueryMonitor:
         self._logger.warning("slow query", extra=record)
 
 
-class _Valve:
+class _LogRateLimit:
     """Rate limit (token bucket) that counts what it rejects."""
 
     __slots__ = ("_clock", "_left_out", "_rate", "_refilled", "_tokens")

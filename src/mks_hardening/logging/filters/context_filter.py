@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from mks_hardening._core.checks import texts
+from mks_hardening._core.checks import strings
 from mks_hardening._core.process.context import fields_var
 
 __all__ = ["ContextFilter"]
@@ -21,7 +21,7 @@ class ContextFilter(logging.Filter):
 
     def __init__(self, *, names: tuple[str, ...] = ("request_id", "trace_id", "user_id")) -> None:
         super().__init__()
-        self._blank = dict.fromkeys(texts(names, parameter="names", of="names"), "-")
+        self._blank = dict.fromkeys(strings(names, parameter="names", of="names"), "-")
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Add the fields; every record passes."""

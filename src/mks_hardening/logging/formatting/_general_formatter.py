@@ -12,15 +12,15 @@ from itertools import islice
 from json import JSONEncoder
 from typing import Any, Final, cast
 
-from mks_hardening._core.checks import choice, flag, mapping, offers, text_of, texts, whole_number
+from mks_hardening._core.checks import boolean, choice, mapping, offers, strings, text_of, whole_number
 from mks_hardening._core.clock import SYSTEM_CLOCK
 from mks_hardening._core.optional_imports import optional
 from mks_hardening._core.process.context import fields_var
-from mks_hardening._core.redaction.plain_data import LONGEST_TEXT, Bounds, Fields, FreeNames, is_a, to_plain
+from mks_hardening._core.redaction.plain_data import LONGEST_TEXT, Bounds, Fields, UniqueNames, is_a, to_plain
 from mks_hardening._core.redaction.record_attributes import CONTEXT_ATTRIBUTE, STANDARD_NAMES, exception_of
 from mks_hardening._core.redaction.record_text import RecordText
 from mks_hardening._core.redaction.redactor import REDACTED, SecretRedactor, default_redactor
-from mks_hardening._core.redaction.secret_names import tells
+from mks_hardening._core.redaction.secret_names import reveals_secret
 from mks_hardening._core.trace_text import CUT, safe_text
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.logging.formatting._field_names import FieldNames
@@ -79,23 +79,23 @@ class GeneralFormatter(BaseJsonFormatter):
                 text_of(text, parameter=name)
         text_of(prefix, parameter="prefix")
         choice(style, ("%", "{", "$", ","), parameter="style")
-        flag(validate, parameter="validate")
-        flag(json_ensure_ascii, parameter="json_ensure_ascii")
+        boolean(validate, parameter="validate")
+        boolean(json_ensure_ascii, parameter="json_ensure_ascii")
         for name, fields in (
             ("static_fields", static_fields),
             ("rename_fields", rename_fields),
             ("defaults", defaults),
         ):
             if fields is not None:
-                texts(
+                strings(
                     mapping(fields, parameter=name, of="names to values").keys(), parameter=name, of="names"
                 )
         if rename_fields is not None:
-            texts(rename_fields.values(), parameter="rename_fields", of="names")
+            strings(rename_fields.values(), parameter="rename_fields", of="names")
         if reserved_attrs is not None:
-            texts(reserved_attrs, parameter="reserved_attrs", of="names")
+            strings(reserved_attrs, parameter="reserved_attrs", of="names")
         if fmt is not None and not isinstance(fmt, str):
-            texts(fmt, parameter="fmt", of="names")
+            strings(fmt, parameter="fmt", of="names")
         if redactor is not None:
             offers(redactor, "redact", "redact_text", parameter="redactor", kind="a SecretRedactor")
         try:
@@ -201,7 +201,7 @@ class GeneralFormatter(BaseJsonFormatter):
         if self._theirs is not None:
             super().add_fields(log_data, record, message_dict)
             return
-        schema, names = self._schema, FreeNames()
+        schema, names = self._schema, UniqueNames()
         log_data.update(self.defaults)
         log_data[self._names.renamed(schema.timestamp)] = self._careful_timestamp(record.created)
         log_data.update(self._head_fields(safe_text(record.levelname), safe_text(record.name)))
@@ -250,7 +250,7 @@ class GeneralFormatter(BaseJsonFormatter):
             record.asctime = self.formatTime(record, self.datefmt)
         return {self._names.renamed(name): record.__dict__.get(name) for name in self._shown}
 
-    def _add(self, log_data: Fields, key: object, value: object, names: FreeNames) -> None:
+    def _add(self, log_data: Fields, key: object, value: object, names: UniqueNames) -> None:
         key = key if isinstance(key, str) else safe_text(key)
         name, secret = self._names[key]
         if not name:
@@ -261,7 +261,7 @@ class GeneralFormatter(BaseJsonFormatter):
             if log_data[name] is value or same(log_data[name], value):
                 return
             name = names.free(f"extra_{name}", log_data)
-        log_data[name] = REDACTED if secret and tells(value, key) else value
+        log_data[name] = REDACTED if secret and reveals_secret(value, key) else value
 
     def _careful_timestamp(self, created: object) -> str:
         try:

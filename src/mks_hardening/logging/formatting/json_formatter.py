@@ -19,7 +19,7 @@ from mks_hardening._core.process.context import fields_var
 from mks_hardening._core.redaction.plain_data import Fields, to_plain
 from mks_hardening._core.redaction.record_attributes import CONTEXT_ATTRIBUTE, STANDARD_ATTRIBUTES
 from mks_hardening._core.redaction.redactor import REDACTED
-from mks_hardening._core.redaction.secret_names import tells
+from mks_hardening._core.redaction.secret_names import reveals_secret
 from mks_hardening.logging.formatting._general_formatter import (
     MILLISECONDS,
     MOST_FIELDS,
@@ -122,7 +122,7 @@ class JsonFormatter(GeneralFormatter):
                     name, secret = names[key]
                     if secret:
                         if name:
-                            others[name] = REDACTED if tells(value, key) else value
+                            others[name] = REDACTED if reveals_secret(value, key) else value
                         elif key == CONTEXT_ATTRIBUTE:
                             context = value
                         continue
@@ -206,7 +206,7 @@ class JsonFormatter(GeneralFormatter):
         known = self._contexts.get(id(context))
         if known is None or known[0] is not context:
             values = {
-                name: REDACTED if secret and tells(value, key) else value
+                name: REDACTED if secret and reveals_secret(value, key) else value
                 for (name, secret), key, value in (
                     (self._names[key], key, value) for key, value in context.items()
                 )

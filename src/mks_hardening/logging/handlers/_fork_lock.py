@@ -12,7 +12,7 @@ from threading import RLock
 from typing import Any, Final
 from weakref import WeakSet
 
-__all__ = ["hold_at_fork"]
+__all__ = ["lock_during_fork"]
 
 _PATIENCE: Final = 1.0  # seconds; a stream that blocks for longer must not prevent the fork
 
@@ -21,7 +21,7 @@ _held: Final[list[Any]] = []
 _armed: Final[list[bool]] = []
 
 
-def hold_at_fork(handler: logging.Handler) -> None:
+def lock_during_fork(handler: logging.Handler) -> None:
     """Prevent forks from now on while a thread is inside the handler."""
     _handlers.add(handler)
     if not _armed:

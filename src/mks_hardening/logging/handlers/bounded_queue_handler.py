@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from copy import copy
 from typing import Any, Final, Literal
 
-from mks_hardening._core.checks import level_number, several
+from mks_hardening._core.checks import instances, level_number
 from mks_hardening._core.durations import seconds
 from mks_hardening._core.process.background_worker import BackgroundWorker
 from mks_hardening._core.process.context import fields_var
@@ -55,7 +55,7 @@ class BoundedQueueHandler(logging.Handler):
         overflow: Literal["drop_new", "drop_oldest"] = "drop_new",
         timeout: float = 5.0,
     ) -> None:
-        listed = several(handlers, logging.Handler, parameter="handlers")
+        listed = instances(handlers, logging.Handler, parameter="handlers")
         if not listed:
             raise ConfigurationError("handlers must be one or more logging handlers", parameter="handlers")
         super().__init__(level_number(level))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from mks_hardening._core.checks import flag, whole_number
+from mks_hardening._core.checks import boolean, whole_number
 from mks_hardening._core.clock import SYSTEM_CLOCK, given_clock
-from mks_hardening._core.process.after_fork import renew_in_child
+from mks_hardening._core.process.after_fork import register_after_fork
 from mks_hardening._core.process.background_worker import BackgroundWorker
 from mks_hardening.logging.handlers._file_handler import MIN_FREE_BYTES, FileHandler
 from mks_hardening.logging.handlers._rotated_log import RotatedLog
@@ -36,7 +36,7 @@ class Rotation:
     def __post_init__(self) -> None:
         whole_number(self.max_bytes, parameter="max_bytes", minimum=1024)
         whole_number(self.backups, parameter="backups", minimum=1)
-        flag(self.compress, parameter="compress")
+        boolean(self.compress, parameter="compress")
 
 
 class ProcessSafeRotatingFileHandler(FileHandler):
@@ -74,7 +74,7 @@ class ProcessSafeRotatingFileHandler(FileHandler):
             else None
         )
         super().__init__(filename, level=level, min_free_bytes=min_free_bytes, clock=clock)
-        renew_in_child(self)
+        register_after_fork(self)
 
     def close(self) -> None:
         """Close the file and wait up to five seconds for compression in progress."""
@@ -89,7 +89,7 @@ class ProcessSafeRotatingFileHandler(FileHandler):
     def _close_file(self) -> None:
         self._log.close()
 
-    def renew(self) -> None:
+    def reset_after_fork(self) -> None:
         """Reopen the file in a forked child."""
         # A lock belongs to the open file description, which parent and child would share.
         self._log.close()

@@ -9,7 +9,7 @@ from typing import Literal
 from mks_hardening._core.checks import choice, level_number
 from mks_hardening.logging.formatting._json_text import to_ascii
 from mks_hardening.logging.handlers._error_report import HandlerErrorReport
-from mks_hardening.logging.handlers._fork_lock import hold_at_fork
+from mks_hardening.logging.handlers._fork_lock import lock_during_fork
 
 __all__ = ["StandardStreamHandler"]
 
@@ -29,7 +29,7 @@ class StandardStreamHandler(logging.Handler):
         super().__init__(level_number(level))
         self._stream = stream
         self._report = HandlerErrorReport(stream)
-        hold_at_fork(self)
+        lock_during_fork(self)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one line."""

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, Final
 
-__all__ = ["SERVER_LOGGERS", "leave_servers", "take_over_consoles", "watch_servers"]
+__all__ = ["SERVER_LOGGERS", "remove_console_handlers", "unwatch_servers", "watch_servers"]
 
 #: Loggers to which servers attach their own handlers and for which they disable propagation.
 SERVER_LOGGERS: Final = (
@@ -26,7 +26,7 @@ SERVER_LOGGERS: Final = (
 _CELERY_SIGNAL: Final = "mks_hardening.logging"
 
 
-def take_over_consoles(loggers: list[logging.Logger]) -> None:
+def remove_console_handlers(loggers: list[logging.Logger]) -> None:
     """Remove the console handlers of these loggers and let their records propagate to the root."""
     for logger in loggers:
         consoles = [handler for handler in logger.handlers if _is_console(handler)]
@@ -44,27 +44,27 @@ def watch_servers(on_celery: Callable[..., object], *, in_place: Callable[[], bo
         on_celery: called when a Celery worker would set up logging, which it then skips.
         in_place: returns whether our handlers are still installed.
     """
-    leave_servers()
+    unwatch_servers()
     for name in SERVER_LOGGERS:
         logger = logging.getLogger(name)
-        logger.addFilter(_AtEachRecord(logger, in_place))
+        logger.addFilter(_ConsoleRemovalFilter(logger, in_place))
     signals = _celery_signals()
     if signals is not None:
         signals.setup_logging.connect(on_celery, weak=False, dispatch_uid=_CELERY_SIGNAL)
 
 
-def leave_servers() -> None:
+def unwatch_servers() -> None:
     """Undo ``watch_servers``."""
     for name in SERVER_LOGGERS:
         logger = logging.getLogger(name)
-        for known in [one for one in logger.filters if isinstance(one, _AtEachRecord)]:
+        for known in [one for one in logger.filters if isinstance(one, _ConsoleRemovalFilter)]:
             logger.removeFilter(known)
     signals = _celery_signals()
     if signals is not None:
         signals.setup_logging.disconnect(dispatch_uid=_CELERY_SIGNAL)
 
 
-class _AtEachRecord(logging.Filter):
+class _ConsoleRemovalFilter(logging.Filter):
     """Filter on the logger of a server: ``dictConfig`` replaces the logger's handlers, but keeps its filters."""
 
     def __init__(self, logger: logging.Logger, in_place: Callable[[], bool]) -> None:
@@ -78,7 +78,7 @@ class _AtEachRecord(logging.Filter):
         while logger.parent is not None:
             # If the application has reconfigured the root since, it wants its own handlers.
             if logger.handlers and self._in_place():
-                take_over_consoles([logger])
+                remove_console_handlers([logger])
             logger = logger.parent
         return True
 

@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Iterable
 
-from mks_hardening._core.checks import flag, instance, path_text, text_of, texts
+from mks_hardening._core.checks import boolean, instance, path_text, strings, text_of
 from mks_hardening._core.environment.parsers import parse_text
 from mks_hardening._core.environment.variables import Environment
 from mks_hardening.exceptions import ConfigurationError
@@ -19,7 +19,7 @@ def targets_of(names: Iterable[str] | None) -> list[logging.Logger]:
     """Return the loggers to configure: the named ones, or the root."""
     if names is None:
         return [logging.getLogger()]
-    listed = [names] if isinstance(names, str) else list(texts(names, parameter="loggers", of="loggers"))
+    listed = [names] if isinstance(names, str) else list(strings(names, parameter="loggers", of="loggers"))
     if not listed or not all(listed):
         raise ConfigurationError("loggers must be names of loggers, at least one", parameter="loggers")
     return [logging.getLogger(name) for name in listed]
@@ -34,7 +34,7 @@ def check_file(
     if log_file is not None:
         path_text(log_file, parameter="log_file")
     if reopen is not None:
-        flag(reopen, parameter="reopen")
+        boolean(reopen, parameter="reopen")
     if rotation is not None:
         instance(rotation, Rotation, parameter="rotation")
         if log_file is None:

@@ -8,13 +8,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from mks_hardening._core.checks import flag, level_number, several, text_of
+from mks_hardening._core.checks import boolean, instances, level_number, text_of
 from mks_hardening.logging.filters.below_level_filter import BelowLevelFilter
 from mks_hardening.logging.handlers.bounded_queue_handler import BoundedQueueHandler
 from mks_hardening.logging.handlers.reopening_file_handler import ReopeningFileHandler
 from mks_hardening.logging.handlers.rotating_file_handler import ProcessSafeRotatingFileHandler, Rotation
 from mks_hardening.logging.handlers.standard_stream_handler import StandardStreamHandler
-from mks_hardening.logging.setup._server_loggers import leave_servers, take_over_consoles, watch_servers
+from mks_hardening.logging.setup._server_loggers import (
+    remove_console_handlers,
+    unwatch_servers,
+    watch_servers,
+)
 from mks_hardening.logging.setup._setup_checks import (
     check_file,
     check_one_rotation,
@@ -88,11 +92,11 @@ def setup_logging(
     """
     text_of(app_name, parameter="app_name", empty=False)
     for name, switch in (("queue", queue), ("uncaught", uncaught)):
-        flag(switch, parameter=name)
+        boolean(switch, parameter=name)
     number = level_number(level)
     targets = targets_of(loggers)
     check_file(log_file, rotation, reopen)
-    given = several(handlers, logging.Handler, parameter="handlers")
+    given = instances(handlers, logging.Handler, parameter="handlers")
     check_one_rotation(given, log_file, rotation)
     check_open(given)
     formatter = _formatter(
@@ -111,10 +115,10 @@ def setup_logging(
     chain: list[logging.Handler] = [BoundedQueueHandler(outputs)] if queue else outputs
     _install(targets, chain, number, keep=tuple(outputs))
     if loggers is None:
-        take_over_consoles(_known_loggers())
+        remove_console_handlers(_known_loggers())
         watch_servers(_keep_in_celery, in_place=_in_place)
     else:
-        leave_servers()
+        unwatch_servers()
     logger = logging.getLogger(app_name)
     _enable(targets)
     if uncaught:
@@ -128,7 +132,7 @@ def remove_logging() -> None:
     if _Installed.uncaught is not None:
         _Installed.uncaught.remove()
         _Installed.uncaught = None
-    leave_servers()
+    unwatch_servers()
     for logger in (logging.getLogger(), *_known_loggers()):
         for handler in _Installed.handlers:
             logger.removeHandler(handler)

@@ -12,7 +12,7 @@ import threading
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
-from mks_hardening._core.backend.network_errors import LASTING
+from mks_hardening._core.backend.network_errors import PERMANENT_REASONS
 from mks_hardening.exceptions import DeliveryError
 from mks_hardening.notify.engine._outbox import Outbox
 from mks_hardening.notify.engine._outgoing_message import OutgoingMessage
@@ -203,7 +203,7 @@ class Delivery:
         # After a temporary failure the replay continues after the pause; after a problem of the destination, after
         # the next delivery; a message that was itself refused waits for the next start.
         self._replaying = error.temporary and bool(self.outbox.given_up)
-        self._owing = self._owing or error.reason in LASTING
+        self._owing = self._owing or error.reason in PERMANENT_REASONS
         self._put_aside_given_up(error.reason)
 
     def _put_aside_given_up(self, reason: str, *, flush: bool = True) -> None:

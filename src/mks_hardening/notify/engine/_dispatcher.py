@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from weakref import WeakSet
 
 from mks_hardening._core import hooks
-from mks_hardening._core.process.after_fork import renew_in_child
+from mks_hardening._core.process.after_fork import register_after_fork
 from mks_hardening._core.process.background_worker import BackgroundWorker
 from mks_hardening._core.process.exit_hooks import on_exit
 from mks_hardening.notify.engine._alert import (
@@ -98,7 +98,7 @@ class Dispatcher:
         self._reader = reader_for(redactor)
         self._clock = clock
         self._ending: _Ending | None = None
-        self.renew()
+        self.reset_after_fork()
         self._worker: BackgroundWorker[Callable[[], object]] = BackgroundWorker(
             self._do,
             name=f"mks-alerts-{channel}",
@@ -108,16 +108,16 @@ class Dispatcher:
             clock=clock,
         )
         _dispatchers.add(self)
-        renew_in_child(self)
+        register_after_fork(self)
         on_exit(self._at_exit)
         if spool is not None and not (spool.empty() and spool.strangers() == 0):
             self._worker.put(self._delivery.look_into_spool)
 
-    def renew(self) -> None:
+    def reset_after_fork(self) -> None:
         """Reset the state, also in a forked child: the parent delivers and counts its own alerts."""
         policy = self._policy
         if self._spool is not None:
-            self._spool.renew()
+            self._spool.reset_after_fork()
         self._ledger = AlertCounts()
         self._windows = DedupWindows(
             policy.dedup_window, digest=policy.digest, shared=self._shared is not None
@@ -135,7 +135,7 @@ class Dispatcher:
         self._handed_over: list[tuple[float, RepeatedAlert]] = []
 
     def drain(self) -> None:
-        """Spool all undelivered alerts, before ``renew`` in a process that continues."""
+        """Spool all undelivered alerts, before ``reset_after_fork`` in a process that continues."""
         self._worker.drain()
         self._delivery.put_rest_aside()
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from logging import LogRecord
     from types import TracebackType
 
-__all__ = ["Fingerprint", "fingerprint_of", "words_of"]
+__all__ = ["Fingerprint", "fingerprint_of", "message_without_numbers"]
 
 # Long enough to distinguish messages, short enough to be cheap on the caller's thread.
 _MAX_WORDS: Final = 300
@@ -47,13 +47,13 @@ def fingerprint_of(record: LogRecord, message: str) -> Fingerprint:
     """
     exc_info = record.exc_info
     if exc_info is None or exc_info[0] is None:
-        return Fingerprint(record.name, "", record.pathname, record.lineno, words_of(message))
+        return Fingerprint(record.name, "", record.pathname, record.lineno, message_without_numbers(message))
     # The raising code: a single `logger.exception` in a middleware may report every error of an application.
     place, line = _raised_at(exc_info[2]) or (record.pathname, record.lineno)
-    return Fingerprint(record.name, exc_info[0].__qualname__, place, line, words_of(message))
+    return Fingerprint(record.name, exc_info[0].__qualname__, place, line, message_without_numbers(message))
 
 
-def words_of(message: str) -> str:
+def message_without_numbers(message: str) -> str:
     """Return the beginning of a message with its numbers replaced."""
     start = message[:_MAX_WORDS]
     pattern = _NUMBERS if "0x" in start or _LONG_HEX.search(start) else _DIGITS

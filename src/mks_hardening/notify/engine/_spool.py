@@ -73,7 +73,7 @@ class Spool:
         _make_private(self._folder)
         self._owner = _SpoolOwner(self._folder)
 
-    def renew(self) -> None:
+    def reset_after_fork(self) -> None:
         """Reset the owner in a forked child: the parent keeps its claims."""
         self._owner.leave()
         self._owner = _SpoolOwner(self._folder)

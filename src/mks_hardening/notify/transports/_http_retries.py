@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC
 from typing import Final
 
-__all__ = ["RETRY_AFTER_CAP", "may_pass_later", "retry_after_seconds"]
+__all__ = ["RETRY_AFTER_CAP", "is_retryable_status", "retry_after_seconds"]
 
 # Besides 5xx: the same request may succeed later (RFC 9110, 15.5.9; RFC 8470; RFC 6585).
 _TRY_AGAIN: Final = frozenset({408, 425, 429})
@@ -14,7 +14,7 @@ _TRY_AGAIN: Final = frozenset({408, 425, 429})
 RETRY_AFTER_CAP: Final = 300.0
 
 
-def may_pass_later(status: int) -> bool:
+def is_retryable_status(status: int) -> bool:
     """Return whether a response with this status is only temporary."""
     return status >= 500 or status in _TRY_AGAIN
 

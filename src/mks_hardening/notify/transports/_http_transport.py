@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from mks_hardening._core.backend.http_session import HttpSession, check_url
-from mks_hardening._core.backend.network_errors import LASTING
-from mks_hardening._core.checks import flag, instance, path_text
+from mks_hardening._core.backend.network_errors import PERMANENT_REASONS
+from mks_hardening._core.checks import boolean, instance, path_text
 from mks_hardening.exceptions import BackendUnavailableError, DeliveryError
-from mks_hardening.notify.transports._http_retries import may_pass_later, retry_after_seconds
+from mks_hardening.notify.transports._http_retries import is_retryable_status, retry_after_seconds
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -51,7 +51,7 @@ class HttpTransport:
         confirmation: bytes | None = None,
         clock: Clock,
     ) -> None:
-        flag(allow_plaintext, parameter="allow_plaintext")
+        boolean(allow_plaintext, parameter="allow_plaintext")
         if ca_file is not None:
             path_text(ca_file, parameter="ca_file")
         if ssl_context is not None:
@@ -79,7 +79,7 @@ class HttpTransport:
             )
         except BackendUnavailableError as error:
             raise DeliveryError(
-                error.reason, temporary=error.reason not in LASTING, retry_after=error.retry_after
+                error.reason, temporary=error.reason not in PERMANENT_REASONS, retry_after=error.retry_after
             ) from None
         if not 200 <= answer.status < 300:
             raise self._refusal(answer.status, answer.headers)
@@ -101,7 +101,7 @@ class HttpTransport:
 
     def _refusal(self, status: int, headers: Mapping[str, str]) -> DeliveryError:
         pause = retry_after_seconds(headers.get("Retry-After"), now=self._clock.time())
-        return DeliveryError(f"http-{status}", temporary=may_pass_later(status), retry_after=pause)
+        return DeliveryError(f"http-{status}", temporary=is_retryable_status(status), retry_after=pause)
 
 
 def signature(secret: bytes, stamp: str, body: bytes) -> str:

@@ -6,7 +6,7 @@ import threading
 from typing import TYPE_CHECKING, Final
 from weakref import WeakSet
 
-from mks_hardening._core.process.after_fork import renew_in_child
+from mks_hardening._core.process.after_fork import register_after_fork
 
 if TYPE_CHECKING:
     from mks_hardening.security.concurrency.slot import Slot
@@ -22,10 +22,10 @@ class LocalSlots:
     __slots__ = ("__weakref__", "_lock", "_slots")
 
     def __init__(self) -> None:
-        self.renew()
-        renew_in_child(self)
+        self.reset_after_fork()
+        register_after_fork(self)
 
-    def renew(self) -> None:
+    def reset_after_fork(self) -> None:
         """Start empty in a forked child: the slots belong to the parent."""
         self._lock = threading.RLock()  # reentrant: a signal handler may release a slot
         self._slots: dict[str, WeakSet[Slot]] = {}

@@ -240,10 +240,10 @@ class ConcurrencyLimiter(Closing):
             if self._shared is None:
                 got, held, wait = self._here.add(slot, most=quota), self._here.number(place), None
             else:
-                got, held, wait = yield from self._ask_storage(self._shared, slot, quota)
+                got, held, wait = yield from self._acquire_shared(self._shared, slot, quota)
         except BackendUnavailableError as error:
             source = self._policies[limit]
-            self._presence.ask_again()
+            self._presence.mark_unavailable()
             wait = error.retry_after
             got = source == "open" or (source == "local" and self._here.add(slot, most=self._share(quota)))
             if source == "open":
@@ -258,7 +258,9 @@ class ConcurrencyLimiter(Closing):
             self._renewal.start()
         return slot
 
-    def _ask_storage(self, shared: RedisSlots, slot: Slot, quota: int) -> Op[tuple[bool, int, float | None]]:
+    def _acquire_shared(
+        self, shared: RedisSlots, slot: Slot, quota: int
+    ) -> Op[tuple[bool, int, float | None]]:
         if self._policies[slot.limit] == "local" and shared.in_doubt():
             raise BackendUnavailableError("slots", "open", operation="acquire", sent=False)
         if self._presence.is_due():

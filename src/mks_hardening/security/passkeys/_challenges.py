@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from mks_hardening._core.checks import text_of
 from mks_hardening._core.operations import Op
-from mks_hardening._core.store_calls import ask
+from mks_hardening._core.store_calls import call_store
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.security.passkeys._response import base64url, challenge_key
 
@@ -60,7 +60,7 @@ class Challenges:
         expires_at = self._clock.time() + self._ttl
         # With its expiry time, because a store may keep it for longer than ``ttl``.
         data = json.dumps([purpose, user_id, _digest(_binding(session)), expires_at, note])
-        yield from ask(
+        yield from call_store(
             self._store.keep_challenge, challenge_key(challenge), data.encode("ascii"), ttl=self._ttl
         )
         return IssuedChallenge(base64url(challenge), expires_at)
@@ -75,7 +75,7 @@ class Challenges:
         # nothing, which is not an error of the application.
         wanted = _digest(text_of(session, parameter="session"))
         # Removed before it is checked: even an attempt with the wrong session consumes it.
-        data = yield from ask(self._store.take_challenge, challenge_key(challenge))
+        data = yield from call_store(self._store.take_challenge, challenge_key(challenge))
         if data is None:
             return None
         kept: tuple[str, str, str, float, str] = tuple(json.loads(data))

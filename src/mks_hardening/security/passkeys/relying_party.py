@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Final
 from urllib.parse import urlsplit
 
-from mks_hardening._core.checks import flag, number, texts
+from mks_hardening._core.checks import boolean, number, strings
 from mks_hardening._core.durations import seconds
 from mks_hardening._core.origin.hostname import authority, parse_host
 from mks_hardening.exceptions import ConfigurationError
@@ -66,15 +66,15 @@ class RelyingParty:
             )
         self.rp_id: str = rp_id
         self.name: str = name
-        self.origins: tuple[str, ...] = texts(origins, parameter="origins", of="origins")
+        self.origins: tuple[str, ...] = strings(origins, parameter="origins", of="origins")
         if not self.origins or not all(_belongs(origin, rp_id) for origin in self.origins):
             raise ConfigurationError(
                 "origins must be like https://example.com, without a path, on rp_id or below it, "
                 "with http for localhost alone",
                 parameter="origins",
             )
-        self.passwordless: bool = flag(passwordless, parameter="passwordless")
-        self.allow_synced: bool = flag(allow_synced, parameter="allow_synced")
+        self.passwordless: bool = boolean(passwordless, parameter="passwordless")
+        self.allow_synced: bool = boolean(allow_synced, parameter="allow_synced")
         self.challenge_ttl: float = number(
             seconds(challenge_ttl, parameter="challenge_ttl"),
             parameter="challenge_ttl",

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeVar
 from mks_hardening._core.checks import choice, text_of, whole_number
 from mks_hardening._core.clock import SYSTEM_CLOCK
 from mks_hardening._core.durations import seconds
-from mks_hardening._core.process.after_fork import renew_in_child
+from mks_hardening._core.process.after_fork import register_after_fork
 from mks_hardening.exceptions import BackendUnavailableError, MissingDependencyError
 from mks_hardening.security.passwords._argon2 import PREFIX, Argon2
 from mks_hardening.security.passwords._fair_semaphore import FairSemaphore, hashing_client
@@ -88,15 +88,15 @@ class PasswordHasher:
         self.slots: int = max(1, min(os.cpu_count() or 1, budget // (processes * self._scheme.memory)))
         # CPU seconds of the last checks by method and parameters; their medians are used.
         self._work: dict[str, deque[float]] = {}
-        self.renew()
-        renew_in_child(self)
+        self.reset_after_fork()
+        register_after_fork(self)
 
     @property
     def scheme(self) -> str:
         """Scheme of new hashes: ``argon2id`` or ``scrypt``."""
         return self._scheme.name
 
-    def renew(self) -> None:
+    def reset_after_fork(self) -> None:
         """Replace the slots: those that other threads hold during a fork are never released in the child."""
         self._slots = FairSemaphore(self.slots)
         self._learning = threading.RLock()

@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Final, Literal
 
-from mks_hardening._core.checks import function, text_of, texts, whole_number
+from mks_hardening._core.checks import function, strings, text_of, whole_number
 
 __all__ = ["PasswordFault", "PasswordPolicy", "PasswordVerdict"]
 
@@ -92,7 +92,7 @@ class PasswordPolicy:
     ) -> None:
         self.min_length: int = whole_number(min_length, parameter="min_length", minimum=8, maximum=64)
         self.max_length: int = whole_number(max_length, parameter="max_length", minimum=64, maximum=1024)
-        self._context = texts(context, parameter="context", of="words")
+        self._context = strings(context, parameter="context", of="words")
         self._breached = breached if breached is None else function(breached, parameter="breached")
 
     def check(
@@ -112,7 +112,7 @@ class PasswordPolicy:
         words = (
             text_of(username, parameter="username"),
             text_of(email, parameter="email"),
-            *texts(context, parameter="context", of="words"),
+            *strings(context, parameter="context", of="words"),
         )
         normal = _as_text(password)
         if normal is None:

@@ -40,13 +40,13 @@ class Generations:
             return self._presence.generation
         return self._slots.get(self._shared.generation_key(group, key), 0)
 
-    def heard(self, group: str, key: str, generation: int) -> bool:
+    def record_generation(self, group: str, key: str, generation: int) -> bool:
         """Record the generation of a reply; return whether data was lost since the previous one."""
         if self._slots is None:
-            return self._presence.heard(generation)
+            return self._presence.record_generation(generation)
         lost = _note(self._slots, self._shared.generation_key(group, key), generation)
         if lost:
-            self._presence.lost_shard()
+            self._presence.record_shard_loss()
         return lost
 
     def read(self, group: str, key: str) -> Op[None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final, Literal, NamedTuple
 
-from mks_hardening._core.checks import choice, mapping, text_of, texts
+from mks_hardening._core.checks import choice, mapping, strings, text_of
 from mks_hardening._core.optional_imports import optional
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.security.rate_limits.limit import Limit, validated_limit
@@ -49,7 +49,7 @@ def parse_groups(
         MissingDependencyError: limits are given as text and the limits package is not installed.
     """
     mapping(groups, parameter="groups", of="names to limits")
-    dry_run = texts(dry_run, parameter="dry_run", of="groups")
+    dry_run = strings(dry_run, parameter="dry_run", of="groups")
     limits = {name: _limits_of(name, spec) for name, spec in groups.items()}
     policies = parse_policies(limits, on_unavailable)
     for name in dry_run:

@@ -6,7 +6,7 @@ import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
-from mks_hardening._core.process.after_fork import renew_in_child
+from mks_hardening._core.process.after_fork import register_after_fork
 from mks_hardening.security.rate_limits._windows import WindowCount, WindowCounter, counter_for
 
 if TYPE_CHECKING:
@@ -25,11 +25,11 @@ class MemoryCounters:
         self._strategy: Strategy = strategy
         self._monotonic = clock.monotonic
         self._max_keys = max_keys
-        self.renew()
+        self.reset_after_fork()
         self._counters: OrderedDict[tuple[str, str], WindowCounter] = OrderedDict()
-        renew_in_child(self)
+        register_after_fork(self)
 
-    def renew(self) -> None:
+    def reset_after_fork(self) -> None:
         """Replace the lock: one that another thread holds at the moment of a fork stays locked in the child."""
         self._lock = threading.RLock()
 

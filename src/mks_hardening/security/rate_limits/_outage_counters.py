@@ -68,9 +68,9 @@ class OutageCounters(MemoryCounters):
         self._settled: dict[Place, None] = {}
         super().__init__(strategy=strategy, clock=clock)
 
-    def renew(self) -> None:
+    def reset_after_fork(self) -> None:
         """Drop the unsent hits in a forked child: the parent sends them."""
-        super().renew()
+        super().reset_after_fork()
         self._since = {}
 
     def note(self, group: str, key: str, count: WindowCount) -> None:
@@ -116,7 +116,7 @@ class OutageCounters(MemoryCounters):
             self._known.pop((group, key), None)
             self._since.pop((group, key), None)
 
-    def owes(self, group: str, key: str) -> bool:
+    def has_unsent_hits(self, group: str, key: str) -> bool:
         """Return whether the storage, which is available again, lacks hits of this key."""
         # Called on every hit; nearly always there is nothing to send.
         if not self._since and not self._presence.losses:
@@ -127,7 +127,7 @@ class OutageCounters(MemoryCounters):
         known = self._known.get(place)
         return known is not None and known[-1] != self._generation(group, key)
 
-    def owing(self) -> list[Place]:
+    def keys_with_unsent_hits(self) -> list[Place]:
         """Return all keys of which the storage, which is available again, lacks hits."""
         with self._lock:
             since = list(self._since)
@@ -166,7 +166,7 @@ class OutageCounters(MemoryCounters):
             elif known is not None:
                 self._known[debt.place] = (*known[:-1], self._generation(*debt.place))
 
-    def settled_places(self) -> list[Place]:
+    def synchronised_keys(self) -> list[Place]:
         """Return the keys that were sent to the storage and not hit since."""
         return list(self._settled)
 

@@ -45,8 +45,8 @@ class OutageFallback:
         "__weakref__",
         "_closed",
         "_groups",
+        "_sender_thread",
         "_shared",
-        "_teller",
         "counters",
         "generations",
         "presence",
@@ -71,24 +71,24 @@ class OutageFallback:
         )
         # A weak reference: the thread must not keep alive a limiter that is dropped during an outage.
         me = weakref.ref(self)
-        self._teller = IntervalThread(lambda: _send_all(me()), every=_EVERY, name="mks-limits")
+        self._sender_thread = IntervalThread(lambda: _send_all(me()), every=_EVERY, name="mks-limits")
 
-    def is_away(self) -> bool:
+    def must_count_locally(self) -> bool:
         """Return whether to count in this process without trying the storage.
 
         Either a probe is already testing an unavailable storage, or the storage is back but other processes, which
         notice that later, have not sent the hits they allowed during the outage yet.
         """
         if self._shared.in_doubt():
-            self.presence.ask_again()
+            self.presence.mark_unavailable()
         elif not self.presence.is_returning():
             return False
-        self._tell_the_rest()
+        self._start_sender()
         return True
 
-    def is_behind(self, group: str, key: str) -> bool:
+    def needs_synchronisation(self, group: str, key: str) -> bool:
         """Return whether this process has to synchronise with the storage before the next hit."""
-        return self.presence.is_due() or self.counters.owes(group, key)
+        return self.presence.is_due() or self.counters.has_unsent_hits(group, key)
 
     def hit(self, rules: LimitGroup, key: str, cost: int) -> Op[WindowCount | None]:
         """Take hits in the storage after sending it unsent ones; ``None`` if this process has to count the hit.
@@ -97,38 +97,38 @@ class OutageFallback:
             BackendUnavailableError: the storage did not respond.
         """
         for _ in range(_MOST_LOSSES):
-            if self.is_away():
+            if self.must_count_locally():
                 return None
             if self.presence.is_due():
                 losses = self.presence.losses
                 yield from self.presence.keep()
                 if self.presence.losses != losses:
-                    self._tell_the_rest()
+                    self._start_sender()
                 continue
-            if self.counters.owes(rules.name, key):
+            if self.counters.has_unsent_hits(rules.name, key):
                 yield from self._settle(rules, key)
             count: WindowCount = yield self._shared.hit(
                 rules.name, key, rules.limits, cost=cost, generation=self.generations.of(rules.name, key)
             )
             if count.remaining:
                 return count
-            self.heard(rules.name, key, count.generation)
+            self.record_generation(rules.name, key, count.generation)
         # The storage loses its data between any two calls: count once, whatever it holds.
         count = yield self._shared.hit(rules.name, key, rules.limits, cost=cost)
         return count
 
-    def heard(self, group: str, key: str, generation: int) -> None:
+    def record_generation(self, group: str, key: str, generation: int) -> None:
         """Record the generation of a reply; after a data loss the background thread restores the lost hits too."""
-        if self.generations.heard(group, key, generation):
-            self._tell_the_rest()
+        if self.generations.record_generation(group, key, generation):
+            self._start_sender()
 
-    def lost_contact(self) -> None:
+    def record_outage(self) -> None:
         """Record that the storage did not respond to a hit, and let a probe test it."""
-        self.presence.ask_again()
+        self.presence.mark_unavailable()
         self._shared.in_doubt()
-        self._tell_the_rest()
+        self._start_sender()
 
-    def tell_all(self) -> bool:
+    def send_unsent_hits(self) -> bool:
         """Send all unsent hits if the storage is back; return whether the thread has to continue."""
         if self._closed:
             return False
@@ -150,9 +150,9 @@ class OutageFallback:
         self._closed = True
         await self._shared.aclose()
 
-    def _tell_the_rest(self) -> None:
+    def _start_sender(self) -> None:
         if self._shared.is_probed:
-            self._teller.start()
+            self._sender_thread.start()
 
     def _told(self) -> Op[None]:
         yield from self.generations.read_all()
@@ -165,13 +165,13 @@ class OutageFallback:
                 yield from self._settle_all()
         if self.presence.is_settling():
             return
-        for group, key in self.counters.settled_places():
+        for group, key in self.counters.synchronised_keys():
             # No hit of this key follows that would record a starting point for the next outage.
             count: WindowCount = yield self._shared.test(group, key, self._groups[group].limits, cost=0)
             self.counters.note(group, key, count)
 
     def _settle_all(self) -> Op[None]:
-        for group, key in self.counters.owing():
+        for group, key in self.counters.keys_with_unsent_hits():
             rules = self._groups.get(group)
             if rules is not None:
                 yield from self._settle(rules, key)
@@ -196,4 +196,4 @@ class OutageFallback:
 
 
 def _send_all(bridge: OutageFallback | None) -> bool:
-    return bridge is not None and bridge.tell_all()
+    return bridge is not None and bridge.send_unsent_hits()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from mks_hardening._core.backend.lua_files import lua_source
 from mks_hardening._core.operations import Op
-from mks_hardening._core.process.after_fork import renew_in_child
+from mks_hardening._core.process.after_fork import register_after_fork
 from mks_hardening.exceptions import BackendUnavailableError
 
 if TYPE_CHECKING:
@@ -101,10 +101,10 @@ class Presence:
         self.generation = 0
         self.number = 0
         self.losses = 0
-        self.renew()
-        renew_in_child(self)
+        self.reset_after_fork()
+        register_after_fork(self)
 
-    def renew(self) -> None:
+    def reset_after_fork(self) -> None:
         """Start as a new process in a forked child."""
         self._name = secrets.token_hex(8)
         self.due = 0.0
@@ -114,7 +114,7 @@ class Presence:
         self._kept_until = 0.0
         self._pause = _FIRST_PAUSE
 
-    def ask_again(self) -> None:
+    def mark_unavailable(self) -> None:
         """Record that the storage was unavailable: announce this process and check the data at the next contact."""
         self.due = 0.0
         if not self._unsure and not self.is_settling():
@@ -132,7 +132,7 @@ class Presence:
         """
         return self._waits and (self._unsure or self.is_settling())
 
-    def heard(self, generation: int) -> bool:
+    def record_generation(self, generation: int) -> bool:
         """Record the generation of a reply; return whether data was lost since the previous one."""
         before = self.generation
         # An older generation comes from a reply that was already in transit.
@@ -148,7 +148,7 @@ class Presence:
         """Return the generation of the data of a key."""
         return self.generation
 
-    def lost_shard(self) -> None:
+    def record_shard_loss(self) -> None:
         """Record a lost shard of a cluster: announce a newer generation, so that all processes learn of it."""
         self.losses += 1
         self.generation += 1
@@ -183,7 +183,7 @@ class Presence:
         except BackendUnavailableError:
             self.due = 0.0
             raise
-        if self.heard(found.generation) or away:
+        if self.record_generation(found.generation) or away:
             # The other processes that were there before are about to come back.
             self._kept_until = now + _LIFETIME
         # Processes that are still starting have not announced themselves yet.

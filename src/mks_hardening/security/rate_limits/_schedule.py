@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from mks_hardening._core import hooks
 from mks_hardening._core.operations import Op, Pause
-from mks_hardening._core.process.after_fork import renew_in_child
+from mks_hardening._core.process.after_fork import register_after_fork
 from mks_hardening.events import RateLimitDecided
 from mks_hardening.exceptions import BackendUnavailableError, PaceTimeoutError
 
@@ -81,10 +81,10 @@ class PaceSchedule:
         self._presence = presence
         self._monotonic = clock.monotonic
         self._till: dict[tuple[str, str], int] = {}
-        self.renew()
-        renew_in_child(self)
+        self.reset_after_fork()
+        register_after_fork(self)
 
-    def renew(self) -> None:
+    def reset_after_fork(self) -> None:
         """Replace the lock in a forked child; the parent's reservations remain."""
         self._lock = threading.RLock()
 
@@ -120,7 +120,7 @@ class PaceSchedule:
         if self._shared is None or self._presence is None:
             return self._reserve_here(rules.name, key, wanted)
         if rules.policy == "local" and self._shared.in_doubt():
-            self._presence.ask_again()
+            self._presence.mark_unavailable()
             return self._reserve_share(rules, key, wanted, self._presence.workers)
         asked = self._now()
         # As a duration from now, since the clocks of this host and of the server are unrelated.
@@ -130,7 +130,7 @@ class PaceSchedule:
                 yield from self._presence.keep()
             place = yield from self._shared.reserve(rules, key, wanted, known=known)
         except BackendUnavailableError:
-            self._presence.ask_again()
+            self._presence.mark_unavailable()
             if rules.policy == "closed":
                 raise
             if rules.policy == "open":

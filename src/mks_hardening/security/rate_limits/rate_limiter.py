@@ -114,7 +114,7 @@ class RateLimiter(Closing):
         now = given_clock(clock)
         self._exhausted = ExhaustedKeys(now)
         self._shared: RedisCounters | None = None
-        self._bridge: OutageFallback | None = None
+        self._fallback: OutageFallback | None = None
         self._local = MemoryCounters(strategy=strategy, clock=now)
         if is_redis(storage, processes, namespace, store_budget, allow_plaintext=allow_plaintext):
             # Imported here, so that an application without Redis does not load the client.
@@ -128,10 +128,12 @@ class RateLimiter(Closing):
                 allow_plaintext=allow_plaintext,
                 clock=now,
             )
-            self._bridge = OutageFallback(self._shared, self._groups, processes, strategy=strategy, clock=now)
-            self._local = self._bridge.counters
+            self._fallback = OutageFallback(
+                self._shared, self._groups, processes, strategy=strategy, clock=now
+            )
+            self._local = self._fallback.counters
         self._schedule = PaceSchedule(
-            self._shared, None if self._bridge is None else self._bridge.presence, now
+            self._shared, None if self._fallback is None else self._fallback.presence, now
         )
 
     # --- hits and turns --------------------------------------------------------------------------
@@ -313,13 +315,13 @@ class RateLimiter(Closing):
 
     def close(self) -> None:
         """Release connections; calling it twice is safe."""
-        if self._bridge is not None:
-            self._bridge.close()
+        if self._fallback is not None:
+            self._fallback.close()
 
     async def aclose(self) -> None:
         """``close`` for asyncio, with the connections of the running event loop."""
-        if self._bridge is not None:
-            await self._bridge.aclose()
+        if self._fallback is not None:
+            await self._fallback.aclose()
 
     def __repr__(self) -> str:
         return f"RateLimiter(groups={sorted(self._groups)})"
@@ -328,31 +330,35 @@ class RateLimiter(Closing):
 
     def _take(self, rules: LimitGroup, key: str, cost: int, *, recheck: bool = False) -> _Taken:
         """Take hits in this thread."""
-        taken = self._at_once(rules, key, cost, recheck=recheck)
+        taken = self._hit_without_round_trip(rules, key, cost, recheck=recheck)
         if taken is not None:
             return taken
-        if self._shared is None or not 0 < cost <= rules.smallest_quota or self._must_prepare(rules, key):
+        if self._shared is None or not 0 < cost <= rules.smallest_quota or self._needs_operation(rules, key):
             return run(self._hit(rules, key, cost))
         known = (
-            self._bridge.generations.of(rules.name, key)
-            if self._bridge is not None and rules.policy == "local"
+            self._fallback.generations.of(rules.name, key)
+            if self._fallback is not None and rules.policy == "local"
             else 0
         )
         try:  # fast path: one round trip without the overhead of an operation
             found = self._shared.hit(rules.name, key, rules.limits, cost=cost, generation=known).run()
         except BackendUnavailableError as error:
-            return self._unanswered(rules, key, cost, error)
-        if not found.remaining and self._bridge is not None:  # the storage has lost data and counted nothing
-            self._bridge.heard(rules.name, key, found.generation)
+            return self._on_outage(rules, key, cost, error)
+        if (
+            not found.remaining and self._fallback is not None
+        ):  # the storage has lost data and counted nothing
+            self._fallback.record_generation(rules.name, key, found.generation)
             return run(self._hit(rules, key, cost))
-        return self._answered(rules, key, cost, found)
+        return self._on_reply(rules, key, cost, found)
 
     async def _atake(self, rules: LimitGroup, key: str, cost: int, *, recheck: bool = False) -> _Taken:
         """Take hits on the running event loop."""
-        taken = self._at_once(rules, key, cost, recheck=recheck)
+        taken = self._hit_without_round_trip(rules, key, cost, recheck=recheck)
         return await arun(self._hit(rules, key, cost)) if taken is None else taken
 
-    def _at_once(self, rules: LimitGroup, key: str, cost: int, *, recheck: bool = False) -> _Taken | None:
+    def _hit_without_round_trip(
+        self, rules: LimitGroup, key: str, cost: int, *, recheck: bool = False
+    ) -> _Taken | None:
         """Return the result of a hit that needs no round trip, otherwise ``None``."""
         if self._exempt is not None and self._exempt(rules.name, key):
             return _Taken(emit_decision(rules, exempt_decision(rules), "exempt"))
@@ -367,7 +373,7 @@ class RateLimiter(Closing):
             return self._here(rules, key, cost, "backend")
         if not 0 < cost <= rules.smallest_quota:
             return _Taken((yield from self._test(rules, key, cost)))
-        bridge = self._bridge if rules.policy == "local" else None
+        bridge = self._fallback if rules.policy == "local" else None
         count: WindowCount | None
         try:
             if bridge is None:
@@ -375,27 +381,29 @@ class RateLimiter(Closing):
             else:
                 count = yield from bridge.hit(rules, key, cost)
         except BackendUnavailableError as error:
-            return self._unanswered(rules, key, cost, error)
+            return self._on_outage(rules, key, cost, error)
         if count is None:
             return self._here(rules, key, cost, "local")
-        return self._answered(rules, key, cost, count)
+        return self._on_reply(rules, key, cost, count)
 
-    def _must_prepare(self, rules: LimitGroup, key: str) -> bool:
+    def _needs_operation(self, rules: LimitGroup, key: str) -> bool:
         """Return whether a hit needs more than one round trip, or none."""
-        bridge = self._bridge if rules.policy == "local" else None
-        return bridge is not None and (bridge.is_away() or bridge.is_behind(rules.name, key))
+        bridge = self._fallback if rules.policy == "local" else None
+        return bridge is not None and (
+            bridge.must_count_locally() or bridge.needs_synchronisation(rules.name, key)
+        )
 
-    def _unanswered(self, rules: LimitGroup, key: str, cost: int, error: BackendUnavailableError) -> _Taken:
+    def _on_outage(self, rules: LimitGroup, key: str, cost: int, error: BackendUnavailableError) -> _Taken:
         if rules.policy != "local":
             return _Taken(emit_decision(rules, outage_decision(rules, error), rules.policy))
-        if self._bridge is not None:
-            self._bridge.lost_contact()
+        if self._fallback is not None:
+            self._fallback.record_outage()
         return self._here(rules, key, cost, "local")
 
-    def _answered(self, rules: LimitGroup, key: str, cost: int, count: WindowCount) -> _Taken:
-        if self._bridge is not None and rules.policy == "local":
-            self._bridge.heard(rules.name, key, count.generation)
-            self._bridge.counters.note(rules.name, key, count)
+    def _on_reply(self, rules: LimitGroup, key: str, cost: int, count: WindowCount) -> _Taken:
+        if self._fallback is not None and rules.policy == "local":
+            self._fallback.record_generation(rules.name, key, count.generation)
+            self._fallback.counters.note(rules.name, key, count)
         decision = decision_of(rules, count)
         if count.taken_at is None:
             self._exhausted.remember(rules.name, key, cost, decision)
@@ -437,7 +445,7 @@ class RateLimiter(Closing):
             return exempt_decision(rules)
         # A cost that never fits is tested as 0: the counters compute waiting times, and it has none.
         fitting = cost if cost <= rules.smallest_quota else 0
-        away = self._bridge is not None and rules.policy == "local" and self._bridge.is_away()
+        away = self._fallback is not None and rules.policy == "local" and self._fallback.must_count_locally()
         if self._shared is not None and not away:
             try:
                 count: WindowCount = yield self._shared.test(rules.name, key, rules.limits, cost=fitting)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from mks_hardening._core.operations import Op
-from mks_hardening._core.store_calls import ask
+from mks_hardening._core.store_calls import call_store
 from mks_hardening.security._security_events import send_notice
 from mks_hardening.security.passkeys._response import PasskeyResponse, credential_key, read_response
 from mks_hardening.security.passkeys.passkey_results import PasskeyAssertion
@@ -69,7 +69,7 @@ class PasskeyContext(NamedTuple):
         Entries left behind by a failure here are harmless: only passkeys in the record are accepted.
         """
         for passkey in passkeys:
-            yield from ask(self.store.release, credential_key(passkey.credential), user_id)
+            yield from call_store(self.store.release, credential_key(passkey.credential), user_id)
 
 
 class FactorComponent:
@@ -80,21 +80,21 @@ class FactorComponent:
         records: RecordUpdates,
         rules: FactorRules,
         terms: FactorOptions,
-        desk: PasskeyContext | None = None,
+        passkey_context: PasskeyContext | None = None,
     ) -> None:
         self._records = records
         self._rules = rules
         self._terms = terms
-        self._desk = desk
+        self._passkey_context = passkey_context
 
     def _presented(self, user_id: str, proof: object) -> Op[object]:
         """Prepare a proof for the rules; consume the challenge of an assertion."""
         if not isinstance(proof, PasskeyAssertion):
             return proof
         # Not the assertion itself: without a ``PasskeyContext`` its challenge has not been checked.
-        if self._desk is None:
+        if self._passkey_context is None:
             return None
-        presented, _ = yield from self._desk.presented(
+        presented, _ = yield from self._passkey_context.presented(
             proof, "verify", user_id=user_id, session=proof.session
         )
         return presented

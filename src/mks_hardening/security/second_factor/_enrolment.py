@@ -209,6 +209,6 @@ class Enrolments(FactorComponent):
         before = yield from self._with_proof(user_id, proof, client, lambda _: EMPTY)
         # After the record, which alone decides. A crash in between leaves ownership entries that admit nobody; in
         # the other order it would leave passkeys in the record that no longer work.
-        if self._desk is not None:
-            yield from self._desk.forget(user_id, before.passkeys)
+        if self._passkey_context is not None:
+            yield from self._passkey_context.forget(user_id, before.passkeys)
         yield from self._changed("disabled", user_id)

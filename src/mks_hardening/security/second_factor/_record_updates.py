@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from mks_hardening._core.operations import Op
-from mks_hardening._core.store_calls import ask
+from mks_hardening._core.store_calls import call_store
 from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError
 from mks_hardening.security.second_factor._factor_record import (
     EMPTY,
@@ -83,17 +83,17 @@ class RecordUpdates:
 
     def page(self, cursor: str | None, *, limit: int) -> Op[tuple[list[str], str | None]]:
         """Return some user ids, and the cursor of the next page."""
-        return ask(self._store.scan, cursor, limit=limit)
+        return call_store(self._store.scan, cursor, limit=limit)
 
     def _load(self, user_id: str) -> Op[StoredFactor | None]:
         _check_user_id(user_id)
-        return ask(self._store.load, user_id)
+        return call_store(self._store.load, user_id)
 
     def _replace(self, user_id: str, data: bytes | None, stored: StoredFactor | None) -> Op[bool]:
         # The version is random, not a counter: a record that is deleted and created again never has an old
         # version (no ABA problem).
         expected = None if stored is None else stored.version
-        return ask(self._store.replace, user_id, data, expected=expected, version=secrets.token_hex(8))
+        return call_store(self._store.replace, user_id, data, expected=expected, version=secrets.token_hex(8))
 
 
 def _record_of(stored: StoredFactor | None) -> FactorRecord:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from mks_hardening._core.operations import Op, arun, run
-from mks_hardening._core.store_calls import ask
+from mks_hardening._core.store_calls import call_store
 from mks_hardening.exceptions import InvalidCodeError
 from mks_hardening.security.passkeys._ceremonies import VerifiedRegistration, verify_registration
 from mks_hardening.security.passkeys._response import base64url, credential_key, read_response
@@ -41,10 +41,14 @@ class Registrations(FactorComponent):
     """Begin and finish the registration of a passkey."""
 
     def __init__(
-        self, records: RecordUpdates, rules: FactorRules, terms: FactorOptions, desk: PasskeyContext
+        self,
+        records: RecordUpdates,
+        rules: FactorRules,
+        terms: FactorOptions,
+        passkey_context: PasskeyContext,
     ) -> None:
-        super().__init__(records, rules, terms, desk)
-        self._at = desk
+        super().__init__(records, rules, terms, passkey_context)
+        self._at = passkey_context
 
     def begin_registration(
         self,
@@ -196,7 +200,7 @@ class Registrations(FactorComponent):
         # Claimed before it is stored in the record: of two users with one credential id, one gets it (level 3,
         # section 7.1, step 26). A claim left behind by a crash blocks nobody, because authenticators never create
         # an id twice.
-        owner = yield from ask(self._at.store.claim, credential_key(made.credential), user_id)
+        owner = yield from call_store(self._at.store.claim, credential_key(made.credential), user_id)
         if owner != user_id:
             raise _refused(user_id, "known")
         return (yield from self._added(user_id, made, note, shown, response))

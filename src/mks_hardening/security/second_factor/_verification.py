@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from mks_hardening._core.checks import choice, texts
+from mks_hardening._core.checks import choice, strings
 from mks_hardening._core.durations import seconds
 from mks_hardening._core.operations import Op, arun, run
 from mks_hardening.exceptions import DecodeError
@@ -158,7 +158,7 @@ class Verification(FactorComponent):
         trusted: bool,
     ) -> Op[VerificationResult]:
         # A misspelt value would refuse every code as malformed.
-        for method in texts(methods, parameter="methods", of="methods") if methods is not METHODS else ():
+        for method in strings(methods, parameter="methods", of="methods") if methods is not METHODS else ():
             choice(method, METHODS, parameter="methods")
         # Once, outside of ``decide``, which may be repeated: looking up a challenge consumes it.
         presented = yield from self._presented(user_id, code)
@@ -204,18 +204,18 @@ class Verification(FactorComponent):
         check_not_blank(actor, parameter="actor")
         check_not_blank(reason, parameter="reason")
         # Before the record is removed, because only the record lists the passkeys.
-        if self._desk is not None:
-            yield from self._forget_passkeys(self._desk, user_id)
+        if self._passkey_context is not None:
+            yield from self._forget_passkeys(self._passkey_context, user_id)
         removed = yield from self._records.remove(user_id)
         emit_event("reset", user_id, reason=reason, actor=actor)
         return removed
 
-    def _forget_passkeys(self, desk: PasskeyContext, user_id: str) -> Op[None]:
+    def _forget_passkeys(self, passkey_context: PasskeyContext, user_id: str) -> Op[None]:
         try:
             record, _ = yield from self._records.read(user_id)
         except DecodeError:  # the record is removed anyway
             return
-        yield from desk.forget(user_id, record.passkeys)
+        yield from passkey_context.forget(user_id, record.passkeys)
 
     def _status(self, user_id: str, client: str | None) -> Op[TwoFactorStatus]:
         record, now = yield from self._records.read(user_id)

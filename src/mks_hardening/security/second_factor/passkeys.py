@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mks_hardening._core.operations import Op, arun, run
-from mks_hardening._core.store_calls import ask
+from mks_hardening._core.store_calls import call_store
 from mks_hardening.exceptions import ConfigurationError, InvalidCodeError
 from mks_hardening.security.passkeys._response import credential_key
 from mks_hardening.security.passkeys._webauthn_options import KnownCredential, request_options
@@ -141,7 +141,7 @@ class Passkeys(Registrations):
         presented, response = yield from self._at.presented(answer, "sign-in", user_id="", session=session)
         user_id = None
         if response is not None and presented.redeemed:
-            user_id = yield from ask(self._at.store.owner, credential_key(response.credential))
+            user_id = yield from call_store(self._at.store.owner, credential_key(response.credential))
         # The owner is read from the store, not from the user handle, which the client controls.
         if user_id is None:
             reason: Reason = "malformed" if response is None else "wrong" if presented.redeemed else "expired"

@@ -101,9 +101,9 @@ class TwoFactorManager(Enrolments, Verification, RememberedDevices, Reencryption
         terms = FactorOptions(issuer, enrolment_time, number, low, budget, device_time, most, on_notice)
         timer = given_clock(clock)
         records, rules = RecordUpdates(store, timer), FactorRules(secret_box, budget, window=window)
-        desk = _desk(relying_party, passkey_store, timer)
-        super().__init__(records, rules, terms, desk)
-        self._passkeys = None if desk is None else Passkeys(records, rules, terms, desk)
+        passkey_context = _passkey_context(relying_party, passkey_store, timer)
+        super().__init__(records, rules, terms, passkey_context)
+        self._passkeys = None if passkey_context is None else Passkeys(records, rules, terms, passkey_context)
 
     @property
     def passkeys(self) -> Passkeys:
@@ -117,7 +117,9 @@ class TwoFactorManager(Enrolments, Verification, RememberedDevices, Reencryption
         return self._passkeys
 
 
-def _desk(party: RelyingParty | None, store: PasskeyStore | None, clock: Clock) -> PasskeyContext | None:
+def _passkey_context(
+    party: RelyingParty | None, store: PasskeyStore | None, clock: Clock
+) -> PasskeyContext | None:
     if party is None and store is None:
         return None
     if party is None or store is None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from mks_hardening._core.operations import Op
 from mks_hardening._core.origin.network_addresses import client_key, parse_address
-from mks_hardening._core.store_calls import ask
+from mks_hardening._core.store_calls import call_store
 
 if TYPE_CHECKING:
     from mks_hardening.protocols import LimitDecision
@@ -56,7 +56,7 @@ class AttemptHits:
         """Reserve a hit in one row; a refusal reserves nothing and leaves the other hits in place."""
         if self._limiter is None:
             return None
-        reservation = yield from ask(self._limiter.reserve, *row)
+        reservation = yield from call_store(self._limiter.reserve, *row)
         # A refused reservation has no hits to give back.
         if reservation.decision.allowed:
             self._taken.append(reservation)
@@ -70,7 +70,7 @@ class AttemptHits:
         """Give back the reserved hits."""
         # Popped one by one: if the limiter fails part-way, a second call does not give the same hit back twice.
         while self._taken:
-            yield from ask(self._taken.pop().cancel)
+            yield from call_store(self._taken.pop().cancel)
 
 
 def client_limit_keys(address: str, name: str) -> tuple[LimitKey, ...]:

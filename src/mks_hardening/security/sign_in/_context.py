@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from mks_hardening._core import hooks
-from mks_hardening._core.checks import flag, instance, mapping, offers
+from mks_hardening._core.checks import boolean, instance, mapping, offers
 from mks_hardening._core.operations import Op
 from mks_hardening._core.origin.network_addresses import client_key, parse_address
-from mks_hardening._core.store_calls import ask
+from mks_hardening._core.store_calls import call_store
 from mks_hardening.events import SignInEvent
 from mks_hardening.exceptions import BackendUnavailableError
 from mks_hardening.security._security_events import log_security_event, send_notice
@@ -85,8 +85,8 @@ class SignInContext:
         """Return whether the account requires a second factor."""
         if self.factors is None:
             return False
-        standing = yield from ask(self.factors.status, user_id)
-        return flag(standing.enabled, parameter="factors.status().enabled")
+        standing = yield from call_store(self.factors.status, user_id)
+        return boolean(standing.enabled, parameter="factors.status().enabled")
 
     def try_factor(
         self, user_id: str, code: object, *, client: str, trusted: bool = False
@@ -102,7 +102,7 @@ class SignInContext:
         if any("\ud800" <= letter <= "\udfff" for letter in code):
             return None
         options = {"trusted": True} if trusted and self.knows_trusted else {}
-        return (yield from ask(self.factors.verify, user_id, code, client=client, **options))
+        return (yield from call_store(self.factors.verify, user_id, code, client=client, **options))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,14 +137,14 @@ def emit_event(change: str, trace: SignInTrace) -> None:
     log_security_event(event)
 
 
-def notify_owner(kit: SignInContext, notice: SignInNotice) -> Op[None]:
+def notify_owner(context: SignInContext, notice: SignInNotice) -> Op[None]:
     """Send a notice to the owner of an account, if there is a hook for it.
 
     A failure of the hook must neither undo the change nor reveal who has an account.
     """
-    if kit.on_notice is None:
+    if context.on_notice is None:
         return
-    if not (yield from send_notice(kit.on_notice, notice)):
+    if not (yield from send_notice(context.on_notice, notice)):
         emit_event(
             "notice_failed", SignInTrace(client="", user_id=notice.account.user_id, reason=notice.kind)
         )
@@ -182,30 +182,34 @@ def authenticated_hashing_client(user_id: str, by: str) -> HashingClient:
     return HashingClient(f"user {user_id}", by, known=True)
 
 
-def check_password(kit: SignInContext, password: str, stored: str | None) -> Op[bool]:
+def check_password(context: SignInContext, password: str, stored: str | None) -> Op[bool]:
     """Return whether the password matches the hash.
 
     Raises:
         ConfigurationError: the check returns something other than ``True`` or ``False``; a string would count
             as true.
     """
-    return flag((yield from ask(kit.passwords.verify, password, stored)), parameter="passwords.verify()")
+    return boolean(
+        (yield from call_store(context.passwords.verify, password, stored)), parameter="passwords.verify()"
+    )
 
 
-def rehash_if_needed(kit: SignInContext, account: SignInAccount, password: str) -> Op[SignInAccount | None]:
+def rehash_if_needed(
+    context: SignInContext, account: SignInAccount, password: str
+) -> Op[SignInAccount | None]:
     """Rehash an outdated password and return the account, or ``None`` if the password is no longer valid.
 
     A sign-in does not fail if the new hash cannot be stored.
     """
     stored = account.password_hash
-    if stored is None or not kit.passwords.needs_rehash(stored):
+    if stored is None or not context.passwords.needs_rehash(stored):
         return account
     try:
-        fresh = yield from ask(kit.passwords.hash, password)
-        yield from ask(kit.accounts.set_password, account.user_id, fresh, expected=stored)
+        fresh = yield from call_store(context.passwords.hash, password)
+        yield from call_store(context.accounts.set_password, account.user_id, fresh, expected=stored)
         # Read again, because the stamp depends on the hash: a challenge bound to the old stamp would be void at
         # once.
-        after = yield from ask(kit.accounts.get, account.user_id)
+        after = yield from call_store(context.accounts.get, account.user_id)
     except Exception as error:  # noqa: BLE001 - the next sign-in tries again
         emit_event(
             "rehash_failed", SignInTrace(client="", user_id=account.user_id, reason=type(error).__name__)
@@ -216,25 +220,27 @@ def rehash_if_needed(kit: SignInContext, account: SignInAccount, password: str) 
     # another sign-in.
     if after is not None and not after.disabled and after.password_hash == fresh:
         return after
-    return (yield from recheck_account(kit, Credentials(account, None, password)))
+    return (yield from recheck_account(context, Credentials(account, None, password)))
 
 
-def recheck_account(kit: SignInContext, proof: Credentials) -> Op[SignInAccount | None]:
+def recheck_account(context: SignInContext, proof: Credentials) -> Op[SignInAccount | None]:
     """Return the current account if everything that was proved still holds, else ``None``."""
     account = proof.account
     for _ in range(_MOST_LOOKS):
-        now = yield from ask(kit.accounts.get, account.user_id)
+        now = yield from call_store(context.accounts.get, account.user_id)
         if now is None or now.disabled:
             return None
         if now.stamp == account.stamp:
             break
         # The stamp also changes when another sign-in rehashes: then the password still matches.
-        if proof.password is None or not (yield from check_password(kit, proof.password, now.password_hash)):
+        if proof.password is None or not (
+            yield from check_password(context, proof.password, now.password_hash)
+        ):
             return None
         account = now
     else:
         return None
-    if proof.factor is not None and (yield from kit.has_factor(account.user_id)) != proof.factor:
+    if proof.factor is not None and (yield from context.has_factor(account.user_id)) != proof.factor:
         return None
     return now
 
@@ -296,7 +302,7 @@ class SignInRequest(NamedTuple):
 
 
 def start_session(
-    kit: SignInContext,
+    context: SignInContext,
     arrival: SignInRequest,
     proof: Credentials,
     facts: SessionFacts,
@@ -320,14 +326,14 @@ def start_session(
     if session is not None:
         data = {**(arrival.data or {}), **facts.as_data(account.user_id)}
         # The facts come last, so that ``data`` of the application cannot claim another authentication.
-        yield from ask(session.start, account.user_id, data=data)
+        yield from call_store(session.start, account.user_id, data=data)
     now = None
     try:
-        now = yield from recheck_account(kit, proof)
+        now = yield from recheck_account(context, proof)
     finally:
         # Also if the accounts raise: a session whose account could not be read again must not stay open.
         if now is None and session is not None:
-            yield from ask(session.end)
+            yield from call_store(session.end)
     trace = SignInTrace(
         client=client_key(arrival.client.address),
         user_id=account.user_id,
@@ -339,48 +345,48 @@ def start_session(
         return (yield from apply_transition(place, event, hits, replace(trace, reason="changed")))
     step = yield from apply_transition(place, "whole", hits, trace, factor=factor)
     if "new_device" in risks:
-        yield from _notify_new_device(kit, now, arrival.client)
+        yield from _notify_new_device(context, now, arrival.client)
     return replace(
         step,
         user_id=account.user_id,
         amr=facts.amr,
         auth_time=facts.auth_time,
         risks=risks,
-        device=(yield from _issue_device_token(kit, now, facts.auth_time)) if arrival.remember else None,
+        device=(yield from _issue_device_token(context, now, facts.auth_time)) if arrival.remember else None,
     )
 
 
-def _issue_device_token(kit: SignInContext, account: SignInAccount, now: float) -> Op[str | None]:
+def _issue_device_token(context: SignInContext, account: SignInAccount, now: float) -> Op[str | None]:
     """Issue a device token; if the store is unavailable, the sign-in succeeds without one."""
     try:
-        return (yield from kit.devices.issue(account, now=now))
+        return (yield from context.devices.issue(account, now=now))
     except BackendUnavailableError as error:
         emit_event("device_failed", SignInTrace(client="", user_id=account.user_id, reason=error.reason))
         return None
 
 
-def _notify_new_device(kit: SignInContext, account: SignInAccount, client: SignInClient) -> Op[None]:
+def _notify_new_device(context: SignInContext, account: SignInAccount, client: SignInClient) -> Op[None]:
     """Send a notice about a sign-in from a network new to the account (ASVS 5.0, 6.3.5).
 
     A remembered device is never new. The first sign-in of an account sends no notice, because there is nothing
     to compare it with.
     """
-    if kit.on_notice is None:
+    if context.on_notice is None:
         return
     try:
-        is_new = yield from _is_new_network(kit, account.user_id, network_of(client.address))
+        is_new = yield from _is_new_network(context, account.user_id, network_of(client.address))
     except BackendUnavailableError as error:
         emit_event("notice_failed", SignInTrace(client="", user_id=account.user_id, reason=error.reason))
         return
     if is_new:
         notice = SignInNotice(kind="new_device", account=account, to=account.email, client=client.address)
-        yield from notify_owner(kit, notice)
+        yield from notify_owner(context, notice)
 
 
-def _is_new_network(kit: SignInContext, user_id: str, network: str) -> Op[bool]:
+def _is_new_network(context: SignInContext, user_id: str, network: str) -> Op[bool]:
     """Return whether the account was used before, but not from this network within the device lifetime."""
     key, name = f"networks:{digest_of(user_id)}", digest_of(user_id, network)[:16]
-    now, ttl = int(kit.clock.time()), kit.devices.ttl
+    now, ttl = int(context.clock.time()), context.devices.ttl
 
     def used(facts: dict[str, object]) -> dict[str, int]:
         seen = numbers_of(facts.get("networks"))
@@ -390,9 +396,9 @@ def _is_new_network(kit: SignInContext, user_id: str, network: str) -> Op[bool]:
         latest = sorted({**used(facts), name: now}.items(), key=lambda item: item[1])
         return {"networks": dict(latest[-_MOST_NETWORKS:])}
 
-    before = used((yield from kit.entries.peek(key)))
+    before = used((yield from context.entries.peek(key)))
     if now - before.get(name, 0) >= _EVERY:
-        yield from kit.entries.change(key, note, ttl=ttl)
+        yield from context.entries.change(key, note, ttl=ttl)
     return bool(before) and name not in before
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from mks_hardening._core.checks import offers
 from mks_hardening._core.operations import Call, Op
 from mks_hardening._core.origin.network_addresses import client_key
-from mks_hardening._core.store_calls import ask
+from mks_hardening._core.store_calls import call_store
 from mks_hardening.security.passwords.policy import PasswordVerdict
 from mks_hardening.security.sign_in import _reauthentication
 from mks_hardening.security.sign_in._attempt_hits import AttemptHits, account_limit_key
@@ -46,7 +46,7 @@ _LONGEST_ADDRESS: Final = 254  # RFC 5321, 4.5.3.1.3
 class CredentialChangeSteps:
     """Operations of ``CredentialChanges``, with their settings."""
 
-    kit: SignInContext
+    context: SignInContext
     policy: PasswordPolicy
     set_email: Callable[[str, str], object] | None
     token_ttl: float
@@ -56,15 +56,15 @@ class CredentialChangeSteps:
         self, session: SignInSession, current: object, new: object, client: SignInClient
     ) -> Op[ChangeResult]:
         """Check the current password and replace it."""
-        kit = self.kit
+        context = self.context
         # Checked here, before the password is stored.
         offers(session, "end_others", parameter="session", kind="a SignInSession")
-        account = yield from _reauthentication.owner_of(kit, session)
+        account = yield from _reauthentication.owner_of(context, session)
         if account is None:
             return ChangeResult(state="expired")
         # Before the password check: a thief of the session learns nothing about the password without the factor.
-        if (yield from kit.has_factor(account.user_id)) and not (
-            yield from _reauthentication.confirmed_within(kit, session, self.confirmed_within)
+        if (yield from context.has_factor(account.user_id)) and not (
+            yield from _reauthentication.confirmed_within(context, session, self.confirmed_within)
         ):
             return ChangeResult(state="step_up")
         # Before the check of the current password, so that a weak new one costs neither a hit nor a second of
@@ -72,26 +72,26 @@ class CredentialChangeSteps:
         verdict = self._verdict(account, new)
         if not isinstance(new, str) or not verdict:
             return ChangeResult(state="weak", verdict=verdict)
-        step = yield from _reauthentication.confirm_password(kit, session, current, client)
+        step = yield from _reauthentication.confirm_password(context, session, current, client)
         if step.state in ("refused", "limited", "expired"):
             return ChangeResult(state=step.state, retry_after=step.retry_after)
         stored = yield from self._hashed(account, f"session {session.reference}", new)
         # Rotation fails if the session ended during the hashing, for example because its user found a thief in
         # it.
-        if not (yield from ask(session.rotate)) or not (yield from self._store(account, stored)):
+        if not (yield from call_store(session.rotate)) or not (yield from self._store(account, stored)):
             return ChangeResult(state="expired")
         # The owner is notified before anything else can fail.
         yield from self._changed("password_changed", account, client)
         # After the new password is stored: a session started in between was started with the new one.
-        yield from ask(session.end_others)
+        yield from call_store(session.end_others)
         return ChangeResult(state="done")
 
     def request_reset(self, name: object, client: SignInClient) -> Op[ChangeResult]:
         """Mail a token to the account with this name; unknown names cause the same response and the same work."""
-        kit = self.kit
+        context = self.context
         typed, counted_as = normalize_name(name)
         key = client_key(client.address)
-        hits = AttemptHits(kit.limiter)
+        hits = AttemptHits(context.limiter)
         # By address and by name: one mailbox must not be flooded, and one client must not try a list of names.
         refusal = yield from hits.take(
             ("auth_password_reset_address", key), ("auth_password_reset", f"name {counted_as}")
@@ -106,25 +106,25 @@ class CredentialChangeSteps:
             raise
 
     def _requested(self, typed: str | None, key: str) -> Op[ChangeResult]:
-        kit = self.kit
-        account = None if typed is None else (yield from ask(kit.accounts.find, typed))
+        context = self.context
+        account = None if typed is None else (yield from call_store(context.accounts.find, typed))
         alive = account is not None and not account.disabled and bool(account.email)
         facts = self._facts(account if alive else None)
         # Issued for unknown names too: the write takes time, and its absence would reveal who has an account.
-        token = yield from kit.entries.issue("reset", facts, ttl=self.token_ttl)
+        token = yield from context.entries.issue("reset", facts, ttl=self.token_ttl)
         user_id = "" if account is None else account.user_id
         emit_event(
             "reset_requested", SignInTrace(client=key, user_id=user_id, reason="" if alive else "unknown")
         )
         if account is not None and alive:
             notice = SignInNotice(kind="reset_requested", account=account, to=account.email, token=token)
-            yield from notify_owner(kit, notice)
+            yield from notify_owner(context, notice)
         return ChangeResult(state="done")
 
     def reset_password(self, token: object, new: object, client: SignInClient) -> Op[ChangeResult]:
         """Set a new password with a mailed token; it signs nobody in, so a second factor is still required."""
-        kit = self.kit
-        found = yield from kit.entries.find("reset", token)
+        context = self.context
+        found = yield from context.entries.find("reset", token)
         account = None if found is None else (yield from self._owner(found))
         if found is None or account is None:
             emit_event("reset_refused", SignInTrace(client=client_key(client.address)))
@@ -140,7 +140,7 @@ class CredentialChangeSteps:
             return ChangeResult(state="expired")
         yield from self._end_sessions(account)
         # Consumed before the password is stored: of two requests with one token, one sets a password.
-        if not (yield from kit.entries.use(found)) or not (yield from self._store(account, stored)):
+        if not (yield from context.entries.use(found)) or not (yield from self._store(account, stored)):
             return ChangeResult(state="expired")
         # The owner is notified before anything else can fail.
         yield from self._changed("password_changed", account, client, method="reset")
@@ -148,45 +148,50 @@ class CredentialChangeSteps:
         yield from self._end_sessions(account)
         # Otherwise a stranger who locked the account would keep the owner out even after a reset. Lifting the
         # lock is safe, because a reset requires the mailbox.
-        yield from lift_lock(kit, account_limit_key(account.user_id, ""))
+        yield from lift_lock(context, account_limit_key(account.user_id, ""))
         return ChangeResult(state="done")
 
     def request_email_change(
         self, session: SignInSession, email: object, client: SignInClient
     ) -> Op[ChangeResult]:
         """Mail a token to a new address of a recently authenticated user."""
-        kit = self.kit
-        account = yield from _reauthentication.owner_of(kit, session)
+        context = self.context
+        account = yield from _reauthentication.owner_of(context, session)
         if account is None:
             return ChangeResult(state="expired")
-        if not (yield from _reauthentication.confirmed_within(kit, session, self.confirmed_within)):
+        if not (yield from _reauthentication.confirmed_within(context, session, self.confirmed_within)):
             return ChangeResult(state="step_up")
         if not isinstance(email, str) or not _is_address(email):
             return ChangeResult(state="unusable")
         key = client_key(client.address)
-        hits = AttemptHits(kit.limiter)
+        hits = AttemptHits(context.limiter)
         refusal = yield from hits.take(("auth_password_reset", f"user {account.user_id}"))
         if refusal is not None:
             emit_event("limited", SignInTrace(client=key, user_id=account.user_id, method="email"))
             return ChangeResult(state="limited", retry_after=refusal.retry_after)
         facts = {**self._facts(account), "email": email}
         try:
-            token = yield from kit.entries.issue("email", facts, ttl=self.token_ttl)
+            token = yield from context.entries.issue("email", facts, ttl=self.token_ttl)
         except BaseException:  # as in request_reset
             yield from hits.give_back()
             raise
         emit_event("email_change_requested", SignInTrace(client=key, user_id=account.user_id))
         notice = SignInNotice(kind="email_change_requested", account=account, to=email, token=token)
-        yield from notify_owner(kit, notice)
+        yield from notify_owner(context, notice)
         return ChangeResult(state="done")
 
     def confirm_email(self, token: object, client: SignInClient) -> Op[ChangeResult]:
         """Change the address to the one this token was mailed to, and notify the old one."""
-        kit, set_email = self.kit, self.set_email
-        found = yield from kit.entries.find("email", token)
+        context, set_email = self.context, self.set_email
+        found = yield from context.entries.find("email", token)
         account = None if found is None else (yield from self._owner(found))
         # The token comes last in the condition: it is consumed only if the change follows.
-        if found is None or account is None or set_email is None or not (yield from kit.entries.use(found)):
+        if (
+            found is None
+            or account is None
+            or set_email is None
+            or not (yield from context.entries.use(found))
+        ):
             emit_event("email_change_refused", SignInTrace(client=client_key(client.address)))
             return ChangeResult(state="expired")
         email = found.text("email")
@@ -204,17 +209,20 @@ class CredentialChangeSteps:
 
     def _hashed(self, account: SignInAccount, by: str, password: str) -> Op[str]:
         return hashing_for(
-            authenticated_hashing_client(account.user_id, by), ask(self.kit.passwords.hash, password)
+            authenticated_hashing_client(account.user_id, by),
+            call_store(self.context.passwords.hash, password),
         )
 
     def _store(self, account: SignInAccount, stored: str) -> Op[bool]:
         # ``expected`` makes it a compare-and-set: of two concurrent changes the second fails instead of silently
         # winning.
-        return ask(self.kit.accounts.set_password, account.user_id, stored, expected=account.password_hash)
+        return call_store(
+            self.context.accounts.set_password, account.user_id, stored, expected=account.password_hash
+        )
 
     def _end_sessions(self, account: SignInAccount) -> Op[None]:
-        if self.kit.end_sessions is not None:
-            yield from ask(self.kit.end_sessions, account.user_id)
+        if self.context.end_sessions is not None:
+            yield from call_store(self.context.end_sessions, account.user_id)
 
     def _facts(self, account: SignInAccount | None) -> dict[str, object]:
         """Return what a token is bound to; a token issued for an unknown name matches no account."""
@@ -227,7 +235,7 @@ class CredentialChangeSteps:
     def _owner(self, found: TokenEntry) -> Op[SignInAccount | None]:
         """Return the account of a token, if nothing has changed since it was issued."""
         user_id = found.text("user")
-        account = (yield from ask(self.kit.accounts.get, user_id)) if user_id else None
+        account = (yield from call_store(self.context.accounts.get, user_id)) if user_id else None
         if account is None or account.disabled:
             return None
         now = (account.stamp, digest_of(account.email))
@@ -239,7 +247,7 @@ class CredentialChangeSteps:
         emit_event(
             kind, SignInTrace(client=client_key(client.address), user_id=account.user_id, method=method)
         )
-        yield from notify_owner(self.kit, SignInNotice(kind=kind, account=account, to=account.email))
+        yield from notify_owner(self.context, SignInNotice(kind=kind, account=account, to=account.email))
 
 
 def _is_address(text: str) -> bool:

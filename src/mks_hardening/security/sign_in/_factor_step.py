@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, cast
 from mks_hardening._core.checks import shows
 from mks_hardening._core.operations import Op
 from mks_hardening._core.origin.network_addresses import client_key
-from mks_hardening._core.store_calls import ask
+from mks_hardening._core.store_calls import call_store
 from mks_hardening.exceptions import BackendUnavailableError
 from mks_hardening.security.passkeys.passkey_results import PasskeyAssertion
 from mks_hardening.security.sign_in._attempt_hits import AttemptHits, LimitKey, client_limit_keys
@@ -72,17 +72,17 @@ class FactorCheck(NamedTuple):
         )
 
 
-def factor_step(kit: SignInContext, attempt: FactorAttempt) -> Op[SignInStep]:
+def factor_step(context: SignInContext, attempt: FactorAttempt) -> Op[SignInStep]:
     """Check the second factor and consume the challenge."""
-    hits = AttemptHits(kit.limiter)
+    hits = AttemptHits(context.limiter)
     client = client_key(attempt.arrival.client.address)
-    found = yield from kit.entries.find("challenge", attempt.challenge)
-    account = None if found is None else (yield from _owner(kit, found, attempt.arrival))
+    found = yield from context.entries.find("challenge", attempt.challenge)
+    account = None if found is None else (yield from _owner(context, found, attempt.arrival))
     if found is None or account is None:
         return (yield from apply_transition("challenged", "dead", hits, SignInTrace(client=client)))
     user_id = account.user_id
-    mark = kit.devices.read(attempt.arrival.client.device, now=kit.clock.time())
-    trusted = yield from kit.devices.knows(mark, account)
+    mark = context.devices.read(attempt.arrival.client.device, now=context.clock.time())
+    trusted = yield from context.devices.knows(mark, account)
     # The nonce of the token, not the address: the limit follows the device across networks.
     guesser = f"device {mark.nonce}" if mark is not None and trusted else client
     refusal = yield from hits.take(*_rows(attempt.arrival.client, guesser, user_id, trusted=trusted))
@@ -96,29 +96,29 @@ def factor_step(kit: SignInContext, attempt: FactorAttempt) -> Op[SignInStep]:
     held = None
     try:
         # One code at a time: if several correct recovery codes arrive at once, only one may be consumed.
-        held = yield from kit.entries.hold(found, longest=_LONGEST_CHECK)
+        held = yield from context.entries.hold(found, longest=_LONGEST_CHECK)
         if held is None:
             trace = SignInTrace(client=client, user_id=user_id, reason="busy")
             return (yield from apply_transition("challenged", "busy", hits, trace, retry_after=_BUSY))
         code = None if _is_of_another_sign_in(attempt.code, attempt.challenge) else attempt.code
-        judged = yield from check_factor(kit, user_id, code, client=guesser, trusted=trusted)
+        judged = yield from check_factor(context, user_id, code, client=guesser, trusted=trusted)
         event, outcome = judged
         if event == "shut" and mark is not None and trusted:
             # The device has guessed too often, so it may be stolen and must not bypass the limit of the account.
-            yield from kit.devices.forget(user_id, mark.nonce)
+            yield from context.devices.forget(user_id, mark.nonce)
         # The code is checked before the challenge is consumed: a wrong code leaves the challenge valid, and of
         # two correct ones a single one succeeds.
-        if event == "whole" and not (yield from kit.entries.use(held)):
+        if event == "whole" and not (yield from context.entries.use(held)):
             event = "dead"
         if event != "whole" or outcome is None:
-            yield from kit.entries.release(held)
+            yield from context.entries.release(held)
             trace, retry_after = judged.trace(client, user_id), judged.retry_after
             return (
                 yield from apply_transition(
                     "challenged", event, hits, trace, retry_after=retry_after, factor=outcome
                 )
             )
-        now = kit.clock.time()
+        now = context.clock.time()
         facts = SessionFacts(amr_of(outcome.method), now, now)
         risks = _risks(found, outcome)
         arrival = attempt.arrival._replace(
@@ -126,7 +126,7 @@ def factor_step(kit: SignInContext, attempt: FactorAttempt) -> Op[SignInStep]:
         )
         return (
             yield from start_session(
-                kit,
+                context,
                 arrival,
                 Credentials(account, factor=True),
                 facts,
@@ -140,25 +140,27 @@ def factor_step(kit: SignInContext, attempt: FactorAttempt) -> Op[SignInStep]:
         yield from hits.give_back()
         if held is not None:
             with suppress(BackendUnavailableError):  # the hold expires by itself
-                yield from kit.entries.release(held)
+                yield from context.entries.release(held)
         raise
 
 
-def challenged_user(kit: SignInContext, challenge: object, arrival: SignInRequest) -> Op[str | None]:
+def challenged_user(context: SignInContext, challenge: object, arrival: SignInRequest) -> Op[str | None]:
     """Return the user of a challenge, for a factor that needs a request to the browser first."""
-    found = yield from kit.entries.find("challenge", challenge)
-    account = None if found is None else (yield from _owner(kit, found, arrival))
+    found = yield from context.entries.find("challenge", challenge)
+    account = None if found is None else (yield from _owner(context, found, arrival))
     return None if account is None else account.user_id
 
 
-def passwordless_step(kit: SignInContext, outcome: AloneOutcome, arrival: SignInRequest) -> Op[SignInStep]:
+def passwordless_step(
+    context: SignInContext, outcome: AloneOutcome, arrival: SignInRequest
+) -> Op[SignInStep]:
     """Complete a sign-in with a factor that was already checked and needs no password."""
     shows(outcome, "user_id", "result", parameter="outcome", kind="an AloneOutcome")
-    hits = AttemptHits(kit.limiter)
+    hits = AttemptHits(context.limiter)
     result = outcome.result
     # Read before the account: whoever removes a factor does so before ending the sessions.
-    factor = result.ok and (yield from kit.has_factor(outcome.user_id))
-    account = (yield from ask(kit.accounts.get, outcome.user_id)) if result.ok else None
+    factor = result.ok and (yield from context.has_factor(outcome.user_id))
+    account = (yield from call_store(context.accounts.get, outcome.user_id)) if result.ok else None
     if account is None or account.disabled:
         network, address, _ = client_limit_keys(arrival.client.address, "")
         # Counted although already checked: a stream of forged assertions uses up the limit of its network.
@@ -171,22 +173,29 @@ def passwordless_step(kit: SignInContext, outcome: AloneOutcome, arrival: SignIn
             method=result.method or "",
         )
         return (yield from apply_transition("begun", "wrong", hits, trace))
-    now = kit.clock.time()
+    now = context.clock.time()
     facts = SessionFacts(AMR_PASSKEY_ONLY, now, now)
-    mark = kit.devices.read(arrival.client.device, now=now)
-    risks = () if (yield from kit.devices.knows(mark, account)) else ("new_device",)
+    mark = context.devices.read(arrival.client.device, now=now)
+    risks = () if (yield from context.devices.knows(mark, account)) else ("new_device",)
     return (
         yield from start_session(
-            kit, arrival, Credentials(account, factor), facts, hits, place="begun", risks=risks, factor=result
+            context,
+            arrival,
+            Credentials(account, factor),
+            facts,
+            hits,
+            place="begun",
+            risks=risks,
+            factor=result,
         )
     )
 
 
 def check_factor(
-    kit: SignInContext, user_id: str, code: object, *, client: str, trusted: bool = False
+    context: SignInContext, user_id: str, code: object, *, client: str, trusted: bool = False
 ) -> Op[FactorCheck]:
     """Call the verifier and return the event of its result."""
-    outcome = yield from kit.try_factor(user_id, code, client=client, trusted=trusted)
+    outcome = yield from context.try_factor(user_id, code, client=client, trusted=trusted)
     return FactorCheck("unusable") if outcome is None else FactorCheck(factor_event(outcome), outcome)
 
 
@@ -195,12 +204,12 @@ def _is_of_another_sign_in(code: object, challenge: object) -> bool:
     return isinstance(code, PasskeyAssertion) and code.session != challenge
 
 
-def _owner(kit: SignInContext, found: TokenEntry, arrival: SignInRequest) -> Op[SignInAccount | None]:
+def _owner(context: SignInContext, found: TokenEntry, arrival: SignInRequest) -> Op[SignInAccount | None]:
     """Return the account of a challenge if client and session match and the account has not changed since."""
     # A challenge is invalid in another browser, so phishing the second page alone fails.
     if (found.text("client"), found.text("session")) != binding_of(arrival.client, arrival.session):
         return None
-    account = yield from ask(kit.accounts.get, found.text("user"))
+    account = yield from call_store(context.accounts.get, found.text("user"))
     good = account is not None and not account.disabled and account.stamp == found.text("stamp")
     return account if good else None
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeGuard, cast
 
 from mks_hardening._core.operations import Op
-from mks_hardening._core.store_calls import ask
+from mks_hardening._core.store_calls import call_store
 from mks_hardening.exceptions import BackendUnavailableError
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class OneTimeTokens:
         if not _is_token(token):
             return None
         key = f"{kind}:{digest_of(token)}"
-        stored = yield from ask(self._store.load, key)
+        stored = yield from call_store(self._store.load, key)
         return None if stored is None else self._living(key, stored)
 
     def hold(self, found: TokenEntry, *, longest: float) -> Op[TokenEntry | None]:
@@ -90,7 +90,7 @@ class OneTimeTokens:
 
     def mark(self, key: str, *, ttl: float) -> Op[bool]:
         """Set a marker; return whether there was none."""
-        stored = yield from ask(self._store.load, key)
+        stored = yield from call_store(self._store.load, key)
         if stored is not None and self._living(key, stored) is not None:
             return False
         # An expired entry is replaced by its version: "only if missing" would find it, and the marker would be
@@ -100,7 +100,7 @@ class OneTimeTokens:
 
     def peek(self, key: str) -> Op[dict[str, object]]:
         """Return the facts under a key; empty if there is no valid entry."""
-        stored = yield from ask(self._store.load, key)
+        stored = yield from call_store(self._store.load, key)
         found = None if stored is None else self._living(key, stored)
         return {} if found is None else found.facts
 
@@ -113,7 +113,7 @@ class OneTimeTokens:
             BackendUnavailableError: every try met a concurrent change.
         """
         for _ in range(_TRIES):
-            stored = yield from ask(self._store.load, key)
+            stored = yield from call_store(self._store.load, key)
             found = None if stored is None else self._living(key, stored)
             data = self._data(change({} if found is None else found.facts), ttl)
             expected = None if stored is None else stored.version
@@ -123,7 +123,7 @@ class OneTimeTokens:
 
     def unmark(self, key: str) -> Op[bool]:
         """Remove a marker; return whether there was one."""
-        stored = yield from ask(self._store.load, key)
+        stored = yield from call_store(self._store.load, key)
         found = None if stored is None else self._living(key, stored)
         return found is not None and (yield from self.use(found))
 
@@ -154,7 +154,7 @@ class OneTimeTokens:
         self, key: str, data: bytes, *, expected: str | None, ttl: float, version: str = ""
     ) -> Op[bool]:
         # At least one second: Redis refuses an expiry of 0, and a consumed entry must outlive its request.
-        return ask(
+        return call_store(
             self._store.replace,
             key,
             data,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from mks_hardening._core.operations import Op
 from mks_hardening._core.origin.network_addresses import client_key
-from mks_hardening._core.store_calls import ask
+from mks_hardening._core.store_calls import call_store
 from mks_hardening.security.second_factor.codes.recovery_codes import normalize_recovery_code
 from mks_hardening.security.sign_in._attempt_hits import (
     AttemptHits,
@@ -55,15 +55,15 @@ class PasswordAttempt(NamedTuple):
     arrival: SignInRequest
 
 
-def password_step(kit: SignInContext, attempt: PasswordAttempt) -> Op[SignInStep]:
+def password_step(context: SignInContext, attempt: PasswordAttempt) -> Op[SignInStep]:
     """Check name and password under all limits."""
     name, counted_as = normalize_name(attempt.name)
-    hits = AttemptHits(kit.limiter)
-    mark = kit.devices.read(attempt.arrival.client.device, now=kit.clock.time())
+    hits = AttemptHits(context.limiter)
+    mark = context.devices.read(attempt.arrival.client.device, now=context.clock.time())
     # Looked up early only for a client with a token that we signed: for strangers the limits come before the
     # database.
-    account = (yield from _find(kit, name)) if mark is not None else None
-    trusted = account is not None and (yield from kit.devices.knows(mark, account))
+    account = (yield from _find(context, name)) if mark is not None else None
+    trusted = account is not None and (yield from context.devices.knows(mark, account))
     refusal = yield from hits.take(*_rows(attempt.arrival.client, counted_as, mark if trusted else None))
     if refusal is not None:
         trace = SignInTrace(client=client_key(attempt.arrival.client.address))
@@ -72,11 +72,11 @@ def password_step(kit: SignInContext, attempt: PasswordAttempt) -> Op[SignInStep
         )
     try:
         if mark is None:
-            account = yield from _find(kit, name)
+            account = yield from _find(context, name)
         who = unauthenticated_hashing_client(attempt.arrival.client)
         if trusted and mark is not None and account is not None:
             who = authenticated_hashing_client(account.user_id, f"device {mark.nonce}")
-        judged = _check_credentials(kit, attempt, account, counted_as, hits, trusted=trusted)
+        judged = _check_credentials(context, attempt, account, counted_as, hits, trusted=trusted)
         return (yield from hashing_for(who, judged))
     except BaseException:  # an outage or a cancelled sign-in is not counted as a wrong guess
         yield from hits.give_back()
@@ -89,7 +89,7 @@ def lock_key(row: LimitKey) -> str:
 
 
 def _check_credentials(
-    kit: SignInContext,
+    context: SignInContext,
     attempt: PasswordAttempt,
     account: SignInAccount | None,
     counted_as: str,
@@ -106,7 +106,7 @@ def _check_credentials(
     # exists.
     stored = None if account is None else account.password_hash
     try:
-        right = yield from check_password(kit, password, stored)
+        right = yield from check_password(context, password, stored)
     except Exception:
         raise
     except (
@@ -119,11 +119,11 @@ def _check_credentials(
     outcome = None
     if account is not None and well and locked:
         # Only after the correct password: otherwise a locked account would be an oracle for recovery codes.
-        outcome = yield from _check_recovery_code(kit, account, attempt.recovery_code, client)
+        outcome = yield from _check_recovery_code(context, account, attempt.recovery_code, client)
     passed = outcome is not None and outcome.ok
     factor = passed
     if account is not None and well and not locked:
-        factor = yield from kit.has_factor(account.user_id)
+        factor = yield from context.has_factor(account.user_id)
     facts = PasswordFacts(
         known=account is not None,
         enabled=account is not None and not account.disabled,
@@ -136,14 +136,14 @@ def _check_credentials(
     trace = SignInTrace(client=client, user_id=user_id, reason=facts.reason, method="password")
     if account is None or event == "wrong":
         step = yield from apply_transition("begun", "wrong", hits, trace)
-        yield from _notify_lock(kit, account, row, standing, trace)
+        yield from _notify_lock(context, account, row, standing, trace)
         return step
 
     if passed:
-        yield from lift_lock(kit, row)
+        yield from lift_lock(context, row)
         emit_event("lock_passed", SignInTrace(client=client, user_id=user_id, method="recovery"))
     # Before the challenge is issued, which is bound to the stamp and thereby to the hash.
-    account = yield from rehash_if_needed(kit, account, password)
+    account = yield from rehash_if_needed(context, account, password)
     if account is None:
         return (yield from apply_transition("begun", "wrong", hits, replace(trace, reason="changed")))
     method = outcome.method if passed and outcome is not None else None
@@ -154,15 +154,15 @@ def _check_credentials(
         method=method,
         factor=factor,
     )
-    now = kit.clock.time()
+    now = context.clock.time()
     if event == "half":
-        challenge = yield from _challenge(kit, attempt, account, risks, now)
+        challenge = yield from _challenge(context, attempt, account, risks, now)
         step = yield from apply_transition("begun", "half", hits, trace)
         return SignInStep(state=step.state, challenge=challenge, risks=risks)
     how = SessionFacts(amr_of(method), now, now if passed else None)
     return (
         yield from start_session(
-            kit,
+            context,
             attempt.arrival,
             Credentials(account, passed, password),
             how,
@@ -175,7 +175,7 @@ def _check_credentials(
 
 
 def _check_recovery_code(
-    kit: SignInContext, account: SignInAccount, code: object, client: str
+    context: SignInContext, account: SignInAccount, code: object, client: str
 ) -> Op[FactorOutcome | None]:
     """Check a recovery code, which bypasses an account-wide lock because it cannot be guessed.
 
@@ -183,11 +183,11 @@ def _check_recovery_code(
     """
     if normalize_recovery_code(code) is None:
         return None
-    return (yield from kit.try_factor(account.user_id, code, client=client))
+    return (yield from context.try_factor(account.user_id, code, client=client))
 
 
 def _notify_lock(
-    kit: SignInContext,
+    context: SignInContext,
     account: SignInAccount | None,
     row: LimitKey,
     standing: LimitDecision | None,
@@ -197,21 +197,25 @@ def _notify_lock(
     if standing is None or not standing.allowed or min(standing.remaining, default=1) > 0:
         return
     # One mail per lock, not one for each guess.
-    first = yield from kit.entries.mark(lock_key(row), ttl=max(standing.reset_after))
+    first = yield from context.entries.mark(lock_key(row), ttl=max(standing.reset_after))
     if first and account is not None:
         emit_event("locked", SignInTrace(client=trace.client, user_id=account.user_id))
-        yield from notify_owner(kit, SignInNotice(kind="locked", account=account, to=account.email))
+        yield from notify_owner(context, SignInNotice(kind="locked", account=account, to=account.email))
 
 
-def lift_lock(kit: SignInContext, row: LimitKey) -> Op[bool]:
+def lift_lock(context: SignInContext, row: LimitKey) -> Op[bool]:
     """Lift an account-wide lock; return whether its owner had been notified of one."""
-    if kit.limiter is not None:
-        yield from ask(kit.limiter.reset, *row)
-    return (yield from kit.entries.unmark(lock_key(row)))
+    if context.limiter is not None:
+        yield from call_store(context.limiter.reset, *row)
+    return (yield from context.entries.unmark(lock_key(row)))
 
 
 def _challenge(
-    kit: SignInContext, attempt: PasswordAttempt, account: SignInAccount, risks: tuple[str, ...], now: float
+    context: SignInContext,
+    attempt: PasswordAttempt,
+    account: SignInAccount,
+    risks: tuple[str, ...],
+    now: float,
 ) -> Op[str]:
     client, session = binding_of(attempt.arrival.client, attempt.arrival.session)
     facts: dict[str, object] = {
@@ -224,11 +228,11 @@ def _challenge(
         # Requested together with the password; the page of the second factor does not ask again.
         "remember": attempt.arrival.remember,
     }
-    return kit.entries.issue("challenge", facts, ttl=kit.challenge_ttl)
+    return context.entries.issue("challenge", facts, ttl=context.challenge_ttl)
 
 
-def _find(kit: SignInContext, name: str | None) -> Op[SignInAccount | None]:
-    return None if name is None else (yield from ask(kit.accounts.find, name))
+def _find(context: SignInContext, name: str | None) -> Op[SignInAccount | None]:
+    return None if name is None else (yield from call_store(context.accounts.find, name))
 
 
 def _rows(client: SignInClient, name: str, mark: DeviceToken | None) -> tuple[LimitKey, ...]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from mks_hardening._core.operations import Op
 from mks_hardening._core.origin.network_addresses import client_key
-from mks_hardening._core.store_calls import ask
+from mks_hardening._core.store_calls import call_store
 from mks_hardening.security.sign_in._attempt_hits import AttemptHits
 from mks_hardening.security.sign_in._context import (
     Credentials,
@@ -37,13 +37,13 @@ __all__ = ["confirm_factor", "confirm_password", "confirmed_within", "owner_of"]
 
 
 def confirm_password(
-    kit: SignInContext, session: SignInSession, password: object, client: SignInClient
+    context: SignInContext, session: SignInSession, password: object, client: SignInClient
 ) -> Op[SignInStep]:
     """Check the password again."""
-    hits = AttemptHits(kit.limiter)
+    hits = AttemptHits(context.limiter)
     key = client_key(client.address)
     facts = read_session_facts(session)
-    account = yield from owner_of(kit, session)
+    account = yield from owner_of(context, session)
     if account is None or facts is None:
         return (yield from apply_transition("open", "dead", hits, SignInTrace(client=key)))
     trace = SignInTrace(client=key, user_id=account.user_id, method="password")
@@ -56,12 +56,12 @@ def confirm_password(
     try:
         typed = password if isinstance(password, str) else ""
         who = authenticated_hashing_client(account.user_id, f"session {session.reference}")
-        if not (yield from hashing_for(who, check_password(kit, typed, account.password_hash))):
+        if not (yield from hashing_for(who, check_password(context, typed, account.password_hash))):
             return (yield from apply_transition("open", "wrong", hits, replace(trace, reason="wrong")))
-        proved = facts._replace(amr=amr_with_password(facts.amr), auth_time=kit.clock.time())
+        proved = facts._replace(amr=amr_with_password(facts.amr), auth_time=context.clock.time())
         return (
             yield from _record_confirmation(
-                kit, session, Credentials(account, None, typed), proved, hits=hits, trace=trace
+                context, session, Credentials(account, None, typed), proved, hits=hits, trace=trace
             )
         )
     except BaseException:  # an outage or a cancellation is not counted as a wrong guess
@@ -70,13 +70,13 @@ def confirm_password(
 
 
 def confirm_factor(
-    kit: SignInContext, session: SignInSession, code: object, client: SignInClient
+    context: SignInContext, session: SignInSession, code: object, client: SignInClient
 ) -> Op[SignInStep]:
     """Check a second factor, again or for the first time in this session."""
-    hits = AttemptHits(kit.limiter)
+    hits = AttemptHits(context.limiter)
     key = client_key(client.address)
     facts = read_session_facts(session)
-    account = yield from owner_of(kit, session)
+    account = yield from owner_of(context, session)
     if account is None or facts is None:
         return (yield from apply_transition("open", "dead", hits, SignInTrace(client=key)))
     user_id = account.user_id
@@ -87,7 +87,7 @@ def confirm_factor(
             yield from apply_transition("open", "throttled", hits, trace, retry_after=refusal.retry_after)
         )
     try:
-        judged = yield from check_factor(kit, user_id, code, client=key)
+        judged = yield from check_factor(context, user_id, code, client=key)
         event, outcome = judged
         trace, retry_after = judged.trace(key, user_id), judged.retry_after
         if event != "whole" or outcome is None:
@@ -96,11 +96,11 @@ def confirm_factor(
                     "open", event, hits, trace, retry_after=retry_after, factor=outcome
                 )
             )
-        now = kit.clock.time()
+        now = context.clock.time()
         proved = SessionFacts(amr_of(outcome.method, facts.amr), facts.auth_time, now)
         return (
             yield from _record_confirmation(
-                kit, session, Credentials(account, factor=True), proved, hits=hits, trace=trace
+                context, session, Credentials(account, factor=True), proved, hits=hits, trace=trace
             )
         )
     except BaseException:  # an outage or a cancellation is not counted as a wrong guess
@@ -108,7 +108,7 @@ def confirm_factor(
         raise
 
 
-def confirmed_within(kit: SignInContext, session: SignInSession, longest: float) -> Op[bool]:
+def confirmed_within(context: SignInContext, session: SignInSession, longest: float) -> Op[bool]:
     """Return whether the user authenticated in this session within the last ``longest`` seconds.
 
     If the account has a second factor, only that factor counts.
@@ -116,23 +116,23 @@ def confirmed_within(kit: SignInContext, session: SignInSession, longest: float)
     facts = read_session_facts(session)
     if facts is None or session.user_id is None:
         return False
-    needed = yield from kit.has_factor(session.user_id)
+    needed = yield from context.has_factor(session.user_id)
     # With a second factor, the password alone confirms nothing, not even one given a second ago.
     moment = facts.factor_time if needed else max(facts.auth_time, facts.factor_time or facts.auth_time)
-    return is_recent(moment, now=kit.clock.time(), longest=longest)
+    return is_recent(moment, now=context.clock.time(), longest=longest)
 
 
-def owner_of(kit: SignInContext, session: SignInSession) -> Op[SignInAccount | None]:
+def owner_of(context: SignInContext, session: SignInSession) -> Op[SignInAccount | None]:
     """Return the account of a session, if it exists and is enabled."""
     user_id = checked_session(session).user_id
     if user_id is None:
         return None
-    account = yield from ask(kit.accounts.get, user_id)
+    account = yield from call_store(context.accounts.get, user_id)
     return None if account is None or account.disabled else account
 
 
 def _record_confirmation(
-    kit: SignInContext,
+    context: SignInContext,
     session: SignInSession,
     proof: Credentials,
     facts: SessionFacts,
@@ -143,8 +143,10 @@ def _record_confirmation(
     """Rotate the session id, then record the authentication, never the reverse (ASVS 5.0, 7.2.4)."""
     # The account is read again after the slow check, because a session that changed the password itself stays
     # open.
-    kept = (yield from recheck_account(kit, proof)) is not None and (yield from ask(session.rotate))
-    kept = kept and (yield from ask(session.update_data, **facts.as_data(trace.user_id)))
+    kept = (yield from recheck_account(context, proof)) is not None and (
+        yield from call_store(session.rotate)
+    )
+    kept = kept and (yield from call_store(session.update_data, **facts.as_data(trace.user_id)))
     step = yield from apply_transition("open", "whole" if kept else "dead", hits, trace)
     if not kept:
         return step

@@ -60,10 +60,10 @@ class CredentialChanges:
         token_ttl: float | timedelta = 1800,
         confirmed_within: float | timedelta = 300,
     ) -> None:
-        kit = context_of(sign_in)
+        context = context_of(sign_in)
         # Required at construction: a reset that leaves a thief's session open, or whose token is not delivered,
         # is worse than none.
-        if kit.end_sessions is None or kit.on_notice is None:
+        if context.end_sessions is None or context.on_notice is None:
             raise ConfigurationError(
                 "sign_in must have end_sessions, and on_notice to mail tokens", parameter="sign_in"
             )
@@ -78,7 +78,7 @@ class CredentialChanges:
             maximum=_LONGEST_TOKEN_TTL,
         )
         self._changes = CredentialChangeSteps(
-            kit=kit,
+            context=context,
             policy=PasswordPolicy() if policy is None else policy,
             set_email=set_email,
             token_ttl=ttl,

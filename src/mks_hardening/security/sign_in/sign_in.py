@@ -102,7 +102,7 @@ class SignIn:
             reports its refusals (``dry_run``), or exempts every key.
     """
 
-    __slots__ = ("_kit",)
+    __slots__ = ("_context",)
 
     def __init__(
         self,
@@ -144,7 +144,7 @@ class SignIn:
         _check_limiter(limiter)
         remembered = seconds(device_ttl, parameter="device_ttl", allow_zero=False)
         entries = OneTimeTokens(store, now)
-        self._kit = SignInContext(
+        self._context = SignInContext(
             accounts=accounts,
             passwords=process_hasher() if passwords is None else passwords,
             limiter=limiter,
@@ -187,7 +187,7 @@ class SignIn:
         """
         return run(
             password_step(
-                self._kit,
+                self._context,
                 PasswordAttempt(
                     name,
                     password,
@@ -211,7 +211,7 @@ class SignIn:
         """``password`` for asyncio."""
         return await arun(
             password_step(
-                self._kit,
+                self._context,
                 PasswordAttempt(
                     name,
                     password,
@@ -247,7 +247,7 @@ class SignIn:
         """
         return run(
             factor_step(
-                self._kit,
+                self._context,
                 FactorAttempt(
                     challenge, code, SignInRequest.of(client, session, remember=remember, data=data)
                 ),
@@ -267,7 +267,7 @@ class SignIn:
         """``second_factor`` for asyncio."""
         return await arun(
             factor_step(
-                self._kit,
+                self._context,
                 FactorAttempt(
                     challenge, code, SignInRequest.of(client, session, remember=remember, data=data)
                 ),
@@ -283,13 +283,13 @@ class SignIn:
         ``begin_verification`` with the challenge as ``session``, and pass
         ``PasskeyAssertion(..., session=challenge)`` as the code. Do not disclose the id.
         """
-        return run(challenged_user(self._kit, challenge, SignInRequest.of(client, session)))
+        return run(challenged_user(self._context, challenge, SignInRequest.of(client, session)))
 
     async def achallenged_user(
         self, challenge: str | None, *, client: SignInClient, session: SignInSession | None = None
     ) -> str | None:
         """``challenged_user`` for asyncio."""
-        return await arun(challenged_user(self._kit, challenge, SignInRequest.of(client, session)))
+        return await arun(challenged_user(self._context, challenge, SignInRequest.of(client, session)))
 
     def alone(
         self,
@@ -311,7 +311,7 @@ class SignIn:
         """
         return run(
             passwordless_step(
-                self._kit, outcome, SignInRequest.of(client, session, remember=remember, data=data)
+                self._context, outcome, SignInRequest.of(client, session, remember=remember, data=data)
             )
         )
 
@@ -327,7 +327,7 @@ class SignIn:
         """``alone`` for asyncio."""
         return await arun(
             passwordless_step(
-                self._kit, outcome, SignInRequest.of(client, session, remember=remember, data=data)
+                self._context, outcome, SignInRequest.of(client, session, remember=remember, data=data)
             )
         )
 
@@ -338,30 +338,34 @@ class SignIn:
 
         Failures are counted per session, so that strangers cannot use up the limit.
         """
-        return run(_reauthentication.confirm_password(self._kit, session, password, checked_client(client)))
+        return run(
+            _reauthentication.confirm_password(self._context, session, password, checked_client(client))
+        )
 
     async def aconfirm_password(
         self, session: SignInSession, password: str, *, client: SignInClient
     ) -> SignInStep:
         """``confirm_password`` for asyncio."""
         return await arun(
-            _reauthentication.confirm_password(self._kit, session, password, checked_client(client))
+            _reauthentication.confirm_password(self._context, session, password, checked_client(client))
         )
 
     def confirm_factor(self, session: SignInSession, code: str, *, client: SignInClient) -> SignInStep:
         """Check a second factor for this session, which gets a new id (step-up, ASVS 5.0, 7.5.3)."""
-        return run(_reauthentication.confirm_factor(self._kit, session, code, checked_client(client)))
+        return run(_reauthentication.confirm_factor(self._context, session, code, checked_client(client)))
 
     async def aconfirm_factor(self, session: SignInSession, code: str, *, client: SignInClient) -> SignInStep:
         """``confirm_factor`` for asyncio."""
-        return await arun(_reauthentication.confirm_factor(self._kit, session, code, checked_client(client)))
+        return await arun(
+            _reauthentication.confirm_factor(self._context, session, code, checked_client(client))
+        )
 
     def factor_within(self, session: SignInSession, longest: float | timedelta) -> bool:
         """Return whether a second factor was accepted in this session within the last ``longest`` seconds."""
         facts = read_session_facts(session)
         moment = None if facts is None else facts.factor_time
         limit = seconds(longest, parameter="longest")
-        return is_recent(moment, now=self._kit.clock.time(), longest=limit)
+        return is_recent(moment, now=self._context.clock.time(), longest=limit)
 
     def confirmed_within(self, session: SignInSession, longest: float | timedelta) -> bool:
         """Return whether this session may make a sensitive change, such as enrolling a factor (ASVS 5.0, 7.5.1).
@@ -370,13 +374,13 @@ class SignIn:
         account has no second factor, the password counts as well.
         """
         return run(
-            _reauthentication.confirmed_within(self._kit, session, seconds(longest, parameter="longest"))
+            _reauthentication.confirmed_within(self._context, session, seconds(longest, parameter="longest"))
         )
 
     async def aconfirmed_within(self, session: SignInSession, longest: float | timedelta) -> bool:
         """``confirmed_within`` for asyncio."""
         limit = seconds(longest, parameter="longest")
-        return await arun(_reauthentication.confirmed_within(self._kit, session, limit))
+        return await arun(_reauthentication.confirmed_within(self._context, session, limit))
 
     # --- remembered devices ------------------------------------------------------------------------
 
@@ -387,27 +391,27 @@ class SignIn:
             user_id: the id of the account.
             token: the device token of the current browser, whose device is marked in the list.
         """
-        return run(_admin_recovery.listed_devices(self._kit, user_id, token))
+        return run(_admin_recovery.listed_devices(self._context, user_id, token))
 
     async def adevices(self, user_id: str, *, token: str | None = None) -> tuple[SignInDevice, ...]:
         """``devices`` for asyncio."""
-        return await arun(_admin_recovery.listed_devices(self._kit, user_id, token))
+        return await arun(_admin_recovery.listed_devices(self._context, user_id, token))
 
     def revoke_device(self, user_id: str, device_id: str) -> bool:
         """Forget one device by its id in the list; return whether it was remembered."""
-        return run(_admin_recovery.revoke_device(self._kit, user_id, device_id))
+        return run(_admin_recovery.revoke_device(self._context, user_id, device_id))
 
     async def arevoke_device(self, user_id: str, device_id: str) -> bool:
         """``revoke_device`` for asyncio."""
-        return await arun(_admin_recovery.revoke_device(self._kit, user_id, device_id))
+        return await arun(_admin_recovery.revoke_device(self._context, user_id, device_id))
 
     def forget_devices(self, user_id: str) -> int:
         """Forget all devices of an account; return their number."""
-        return run(_admin_recovery.forget_devices(self._kit, user_id))
+        return run(_admin_recovery.forget_devices(self._context, user_id))
 
     async def aforget_devices(self, user_id: str) -> int:
         """``forget_devices`` for asyncio."""
-        return await arun(_admin_recovery.forget_devices(self._kit, user_id))
+        return await arun(_admin_recovery.forget_devices(self._context, user_id))
 
     # --- administration ---------------------------------------------------------------------------
 
@@ -421,13 +425,17 @@ class SignIn:
             end_sessions: whether to end all sessions of the account too (ASVS 5.0, 7.4.5).
         """
         return run(
-            _admin_recovery.unlock(self._kit, user_id, actor=actor, reason=reason, end_sessions=end_sessions)
+            _admin_recovery.unlock(
+                self._context, user_id, actor=actor, reason=reason, end_sessions=end_sessions
+            )
         )
 
     async def aunlock(self, user_id: str, *, actor: str, reason: str, end_sessions: bool = False) -> bool:
         """``unlock`` for asyncio."""
         return await arun(
-            _admin_recovery.unlock(self._kit, user_id, actor=actor, reason=reason, end_sessions=end_sessions)
+            _admin_recovery.unlock(
+                self._context, user_id, actor=actor, reason=reason, end_sessions=end_sessions
+            )
         )
 
     def admin_reset(self, user_id: str, *, actor: str, reason: str) -> bool:
@@ -443,11 +451,11 @@ class SignIn:
         Returns:
             Whether the account had a second factor.
         """
-        return run(_admin_recovery.admin_reset(self._kit, user_id, actor=actor, reason=reason))
+        return run(_admin_recovery.admin_reset(self._context, user_id, actor=actor, reason=reason))
 
     async def aadmin_reset(self, user_id: str, *, actor: str, reason: str) -> bool:
         """``admin_reset`` for asyncio."""
-        return await arun(_admin_recovery.admin_reset(self._kit, user_id, actor=actor, reason=reason))
+        return await arun(_admin_recovery.admin_reset(self._context, user_id, actor=actor, reason=reason))
 
     def sign_out_disabled(self, user_id: str, *, actor: str, reason: str) -> None:
         """End all sessions of an account that was disabled, and record who disabled it (ASVS 5.0, 7.4.2).
@@ -459,11 +467,11 @@ class SignIn:
             actor: who disabled it, for the event.
             reason: why, for the event.
         """
-        run(_admin_recovery.sign_out_disabled(self._kit, user_id, actor=actor, reason=reason))
+        run(_admin_recovery.sign_out_disabled(self._context, user_id, actor=actor, reason=reason))
 
     async def asign_out_disabled(self, user_id: str, *, actor: str, reason: str) -> None:
         """``sign_out_disabled`` for asyncio."""
-        await arun(_admin_recovery.sign_out_disabled(self._kit, user_id, actor=actor, reason=reason))
+        await arun(_admin_recovery.sign_out_disabled(self._context, user_id, actor=actor, reason=reason))
 
 
 def _takes_trusted(factors: FactorVerifier) -> bool:
@@ -507,4 +515,4 @@ def _check_limiter(limiter: FailureLimiter | None) -> None:
 
 def context_of(sign_in: SignIn) -> SignInContext:
     """Return the context of a sign-in, for other modules of this package."""
-    return instance(sign_in, SignIn, parameter="sign_in")._kit  # noqa: SLF001 - same package
+    return instance(sign_in, SignIn, parameter="sign_in")._context  # noqa: SLF001 - same package

@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
-from mks_hardening._core.checks import flag, text_of
+from mks_hardening._core.checks import boolean, text_of
 from mks_hardening.security.rate_limits.limit import DAY, DEFAULT_RATE_LIMITS, HOUR, MINUTE, Limit
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class SignInAccount:
         text_of(self.user_id, parameter="user_id", empty=False)
         if self.password_hash is not None:
             text_of(self.password_hash, parameter="password_hash")
-        flag(self.disabled, parameter="disabled")
+        boolean(self.disabled, parameter="disabled")
         for name in ("name", "email", "stamp"):
             text_of(getattr(self, name), parameter=name)
         # A digest of the hash changes with every new password, which voids tokens and devices. It is a digest

@@ -20,7 +20,7 @@ from fnmatch import fnmatchcase
 from stat import S_ISREG
 from typing import Final
 
-from mks_hardening._core.checks import path_text, text_of, texts
+from mks_hardening._core.checks import path_text, strings, text_of
 from mks_hardening._core.clock import SYSTEM_CLOCK, given_clock
 from mks_hardening._core.durations import seconds
 from mks_hardening.exceptions import ConfigurationError
@@ -85,7 +85,7 @@ def clean_folder(
     """
     folder = path_text(folder, parameter="folder")
     text_of(pattern, parameter="pattern", empty=False)
-    kept_names = frozenset(texts(keep, parameter="keep", of="file names"))
+    kept_names = frozenset(strings(keep, parameter="keep", of="file names"))
     if any("/" in name for name in kept_names):
         raise ConfigurationError("keep must hold names, not paths", parameter="keep")
     limit = given_clock(clock).time() - seconds(older_than, parameter="older_than")

@@ -8,7 +8,7 @@ from functools import cached_property
 from threading import RLock
 from typing import TYPE_CHECKING, Final
 
-from mks_hardening._core.process.after_fork import renew_in_child
+from mks_hardening._core.process.after_fork import register_after_fork
 from mks_hardening.tasks._states import Step, sources
 from mks_hardening.tasks.store._task_rows import LeasedTask
 
@@ -54,10 +54,10 @@ class PreparedStatements:
         # A single statement is its own transaction; BEGIN and COMMIT would cost two more round trips on PostgreSQL.
         self._single = engine if self._one_writer else engine.execution_options(isolation_level="AUTOCOMMIT")
         self._looks: dict[tuple[str, ...], Executable] = {}
-        self.renew()
-        renew_in_child(self)
+        self.reset_after_fork()
+        register_after_fork(self)
 
-    def renew(self) -> None:
+    def reset_after_fork(self) -> None:
         """Replace the lock in a forked child, because a thread of the parent may hold it."""
         self._lock = RLock()
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-from mks_hardening._core.checks import texts
+from mks_hardening._core.checks import strings
 from mks_hardening._core.memo import Memo
 from mks_hardening._core.origin.hostname import DEFAULT_PORTS, parse_host
 from mks_hardening.exceptions import ConfigurationError
@@ -109,7 +109,7 @@ def _port(scheme: str, port: int | None) -> int | None:
 
 def _listed(allowed: Iterable[str]) -> frozenset[_Origin]:
     listed: set[_Origin] = set()
-    for url in texts(allowed, parameter="allowed_origins", of="origins"):
+    for url in strings(allowed, parameter="allowed_origins", of="origins"):
         origin = _origin(url)
         if origin is None:
             raise ConfigurationError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
-from mks_hardening._core.checks import flag, whole_number
+from mks_hardening._core.checks import boolean, whole_number
 from mks_hardening._core.origin.proxy_trust import request_origin
 from mks_hardening._core.web.environ_keys import CSRF_TOKEN_KEY
 from mks_hardening._core.web.paths import exemptions
@@ -84,7 +84,7 @@ class CSRFMiddleware:
         self._rules = SameOrigin(allowed_origins)
         self._exempt = exemptions(exempt_paths, parameter="exempt_paths")
         self._max_form_bytes = whole_number(max_form_bytes, parameter="max_form_bytes", minimum=0)
-        self._secure_cookie = flag(secure_cookie, parameter="secure_cookie")
+        self._secure_cookie = boolean(secure_cookie, parameter="secure_cookie")
         self._refuser = Refuser("csrf", on_refusal)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:

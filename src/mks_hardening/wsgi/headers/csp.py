@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from mks_hardening._core.checks import flag
+from mks_hardening._core.checks import boolean
 from mks_hardening.exceptions import ConfigurationError
 
 __all__ = ["ContentSecurityPolicy"]
@@ -63,8 +63,8 @@ class ContentSecurityPolicy:
     def __init__(
         self, directives: Mapping[str, Sources], *, nonce: bool = False, report_only: bool = False
     ) -> None:
-        self.nonce: bool = flag(nonce, parameter="nonce")
-        self.report_only: bool = flag(report_only, parameter="report_only")
+        self.nonce: bool = boolean(nonce, parameter="nonce")
+        self.report_only: bool = boolean(report_only, parameter="report_only")
         self.directives: dict[str, tuple[str, ...]] = _checked(directives)
         if "default-src" not in self.directives:
             raise _fault("default-src is missing: what is not listed would be allowed from anywhere")

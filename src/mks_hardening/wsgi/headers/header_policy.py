@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
-from mks_hardening._core.checks import instance, mapping, texts
+from mks_hardening._core.checks import instance, mapping, strings
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.wsgi.headers._csp_presets import api_csp, strict_csp, web_csp
 from mks_hardening.wsgi.headers._value_checks import FIELDS, check_value
@@ -229,7 +229,7 @@ def _further(extra: Mapping[str, str], csp: ContentSecurityPolicy | None) -> Ite
 
 
 def _names(names: Iterable[str]) -> frozenset[str]:
-    listed = texts(names, parameter="remove", of="names")
+    listed = strings(names, parameter="remove", of="names")
     if not all(map(_TOKEN.fullmatch, listed)):
         raise ConfigurationError("remove must hold names of header fields", parameter="remove")
     return frozenset(name.lower() for name in listed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Final
 
-from mks_hardening._core.checks import flag
+from mks_hardening._core.checks import boolean
 from mks_hardening._core.durations import seconds
 from mks_hardening.exceptions import ConfigurationError
 
@@ -35,7 +35,7 @@ class HSTS:
         self, max_age: float | timedelta = 63072000, *, include_subdomains: bool = True, preload: bool = False
     ) -> None:
         for parameter, given in (("include_subdomains", include_subdomains), ("preload", preload)):
-            flag(given, parameter=parameter)
+            boolean(given, parameter=parameter)
         age = int(seconds(max_age, parameter="max_age"))
         if preload and (not include_subdomains or age < _PRELOAD_MINIMUM):
             raise ConfigurationError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from mks_hardening._core.checks import texts
+from mks_hardening._core.checks import strings
 from mks_hardening._core.origin.hostname import HostPort, parse_host
 from mks_hardening.exceptions import ConfigurationError
 
@@ -24,7 +24,7 @@ class AllowedHosts:
     __slots__ = ("_exact", "_suffixes")
 
     def __init__(self, hosts: Iterable[str], *, parameter: str = "allowed_hosts") -> None:
-        entries = texts(hosts, parameter=parameter, of="hosts")
+        entries = strings(hosts, parameter=parameter, of="hosts")
         if not entries:
             raise ConfigurationError(f"{parameter} must name at least one host", parameter=parameter)
         exact: set[tuple[str, int | None]] = set()

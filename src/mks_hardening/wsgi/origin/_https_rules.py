@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from mks_hardening._core.checks import flag, port_number
+from mks_hardening._core.checks import boolean, port_number
 from mks_hardening._core.memo import Memo
 from mks_hardening._core.origin.hostname import authority
 from mks_hardening._core.web.paths import PathRules, exemptions
@@ -72,9 +72,9 @@ class HTTPSRules:
         api_paths: Iterable[str],
     ) -> None:
         self._hosts = AllowedHosts(allowed_hosts)
-        self._force = flag(force_https, parameter="force_https")
+        self._force = boolean(force_https, parameter="force_https")
         self._port = port_number(https_port, parameter="https_port")
-        self._permanent = flag(permanent, parameter="permanent")
+        self._permanent = boolean(permanent, parameter="permanent")
         self._canonical = self._listed(canonical_host)
         self._exempt = exemptions(exempt_paths, parameter="exempt_paths")
         self._probes = exemptions(probe_paths, parameter="probe_paths")

@@ -111,9 +111,9 @@ class RequestLoggingMiddleware:
         self.tracer = tracer
         if tracer is not None:
             offers(tracer, "begin", parameter="tracer", kind="a RequestTracer")
-        self.own_words: Callable[[dict[str, Any], Refusal], FixedResponse | None] = Refuser(
+        self.custom_response: Callable[[dict[str, Any], Refusal], FixedResponse | None] = Refuser(
             "record", on_refusal
-        ).own_words
+        ).custom_response
         self._skipped = exemptions(skip_paths, parameter="skip_paths")
         chosen = logging.getLogger(_LOGGER_NAME) if logger is None else logger
         self.logger: logging.Logger = offers(
@@ -204,7 +204,7 @@ class _Recorded(Exchange):
         return status
 
     def failure(self) -> tuple[str, Headers, bytes]:
-        worded = self._middleware.own_words(self.environ, _ERROR)
+        worded = self._middleware.custom_response(self.environ, _ERROR)
         status, headers, body = (worded or _PLAIN_ERROR).parts(
             head=self.environ.get("REQUEST_METHOD") == "HEAD"
         )

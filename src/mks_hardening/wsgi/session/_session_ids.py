@@ -14,9 +14,9 @@ __all__ = [
     "is_anonymous_id",
     "key_of",
     "new_anonymous_id",
+    "new_anonymous_owner",
     "new_id",
-    "new_owner",
-    "owner_known",
+    "user_id_of_owner",
 ]
 
 _ID_BYTES: Final = 32
@@ -43,13 +43,13 @@ def is_anonymous_id(session_id: str) -> bool:
     return len(session_id) == ID_LENGTH + 1 and session_id.startswith(_ANONYMOUS)
 
 
-def new_owner() -> str:
+def new_anonymous_owner() -> str:
     """Return a unique owner for an anonymous session, so that the lists by user stay short."""
     return _NOBODY + secrets.token_urlsafe(12)
 
 
-def owner_known(user_id: str) -> str | None:
-    """Return the user id, or ``None`` for an owner from ``new_owner``."""
+def user_id_of_owner(user_id: str) -> str | None:
+    """Return the user id, or ``None`` for an owner from ``new_anonymous_owner``."""
     return None if user_id.startswith(_NOBODY) else user_id
 
 

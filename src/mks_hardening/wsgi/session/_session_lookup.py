@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING, Final
 
 from mks_hardening._core import hooks
 from mks_hardening._core.operations import Call, Op, arun, run
-from mks_hardening._core.store_calls import ask, asked
+from mks_hardening._core.store_calls import acall_store, call_store
 from mks_hardening.events import SessionChanged
 from mks_hardening.exceptions import BackendUnavailableError
 from mks_hardening.wsgi.session._recent_sessions import ENDS, RecentSessions
-from mks_hardening.wsgi.session._session_ids import key_of, owner_known
+from mks_hardening.wsgi.session._session_ids import key_of, user_id_of_owner
 from mks_hardening.wsgi.session._session_rules import (
     CLOCKS_AGREE,
-    LATE_ARRIVAL,
+    COOKIE_GRACE,
+    ENDED_BY_NEW_ID,
     REVOKED,
     ROTATED,
     ROTATION_GRACE,
-    SUCCEEDED,
     SessionLimits,
-    judge,
+    check_session,
 )
 from mks_hardening.wsgi.session._steady_clock import SteadyClock, clock_of
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from mks_hardening.protocols import Clock, SessionRecord, SessionStore
     from mks_hardening.wsgi.session._recent_sessions import Seen
 
-__all__ = ["NOT_FOUND", "FoundSession", "SessionLookup", "end_heir", "tell"]
+__all__ = ["NOT_FOUND", "FoundSession", "SessionLookup", "emit_session_event", "end_successor"]
 
 _logger: Final = logging.getLogger("mks_hardening.session")
 _MOST_MOVES: Final = 10
@@ -106,7 +106,7 @@ class SessionLookup:
         key = key_of(session_id)
         ends = ENDS.count
         try:
-            record = await asked(self.store.load, key)
+            record = await acall_store(self.store.load, key)
         except BackendUnavailableError as error:
             return self._believed(key, error, active=active)
         found = self._weigh(key, record, ends, active)
@@ -131,12 +131,12 @@ class SessionLookup:
             seen_at = stamped = record.seen_at
         if recent is not None and recent[1] > seen_at:
             seen_at = recent[1]
-        # The result of ``judge`` for a session that is alive, inlined for the speed of every request.
+        # The result of ``check_session`` for a session that is alive, inlined for the speed of every request.
         idle, absolute = self.limits
         last = record.created_at + absolute
         if record.ended or now >= last or now >= seen_at + idle:
             self._recent.forget(key)
-            reason, deadline = judge(record, seen_at, now, self.limits)
+            reason, deadline = check_session(record, seen_at, now, self.limits)
             return self._over((record, reason, deadline), known=recent is not None)
         if active and now > seen_at:
             seen_at = now
@@ -161,7 +161,7 @@ class SessionLookup:
         # Ended in this process during the outage or just before it: the cache must not revive the session.
         if not ENDS.spare(key, record.user_id, ends):
             raise error
-        reason, deadline = judge(record, seen_at, now, self.limits)
+        reason, deadline = check_session(record, seen_at, now, self.limits)
         if reason:
             self._recent.forget(key)
         elif active and now > seen_at:
@@ -175,16 +175,16 @@ class SessionLookup:
         """Write the activity to the store."""
         seen_at, confirmed_at, ends = seen
         try:
-            lives = yield from ask(self.store.touch, record.key, seen_at=seen_at, expires_at=deadline)
+            lives = yield from call_store(self.store.touch, record.key, seen_at=seen_at, expires_at=deadline)
         except BackendUnavailableError:
             pass  # the activity is recorded in this process until the store is available again
         else:
             if not lives:  # it has ended since it was loaded
                 self._recent.forget(record.key)
-                current = yield from ask(self.store.load, record.key)
+                current = yield from call_store(self.store.load, record.key)
                 if current is None or not current.ended:
                     return NOT_FOUND
-                reason, deadline = judge(current, seen_at, seen_at, self.limits)
+                reason, deadline = check_session(current, seen_at, seen_at, self.limits)
                 return (yield from self._over((current, reason, deadline), known=False))
             record = record._replace(seen_at=seen_at, expires_at=deadline)
         self._remember(record, seen_at, confirmed_at, ends)
@@ -207,11 +207,11 @@ class SessionLookup:
 
     def _expire(self, record: SessionRecord, reason: str) -> Op[None]:
         try:
-            ended = yield from ask(self.store.end, record.key, reason=reason)
+            ended = yield from call_store(self.store.end, record.key, reason=reason)
         except BackendUnavailableError:
             return
         ENDS.session(record.key)
-        if ended and self._on_expired is not None and owner_known(record.user_id) is not None:
+        if ended and self._on_expired is not None and user_id_of_owner(record.user_id) is not None:
             try:
                 yield Call(partial(self._on_expired, record, reason))
             except Exception:
@@ -224,30 +224,30 @@ class SessionLookup:
         old = None
         if replaces is not None:
             old = ((yield from self.heir(replaces)) or replaces).key
-        ended = yield from ask(
+        ended = yield from call_store(
             self.store.create, record, now=record.created_at, replaces=old, max_sessions=self._max_sessions
         )
         for key in (*ended, *([old] if old else [])):
             self._forget(key)
         self._confirm(record)
         if ended:
-            tell("ended", REVOKED, record.user_id)
-        tell("started", user_id=record.user_id)
+            emit_session_event("ended", REVOKED, record.user_id)
+        emit_session_event("started", user_id=record.user_id)
 
     def rotate(self, key: str, new_key: str, *, data: str | None) -> Op[SessionRecord | None]:
         """Move a living session to a new key; ``None`` if it has ended."""
-        moved = yield from ask(self.store.rotate, key, new_key, now=self.now(), data=data)
+        moved = yield from call_store(self.store.rotate, key, new_key, now=self.now(), data=data)
         self._forget(key)
         if moved is not None:
             self._confirm(moved)
-            tell("rotated", user_id=moved.user_id)
+            emit_session_event("rotated", user_id=moved.user_id)
         return moved
 
     def refresh(self, record: SessionRecord) -> Op[SessionRecord | None]:
         """Record activity now, regardless of the write interval; ``None`` if the session has ended."""
         now = self.now()
         deadline = self.limits.deadline(record.created_at, now)
-        if not (yield from ask(self.store.touch, record.key, seen_at=now, expires_at=deadline)):
+        if not (yield from call_store(self.store.touch, record.key, seen_at=now, expires_at=deadline)):
             self._recent.forget(record.key)
             return None
         record = record._replace(seen_at=now, expires_at=deadline)
@@ -256,29 +256,29 @@ class SessionLookup:
 
     def update(self, record: SessionRecord, data: str) -> Op[SessionRecord | None]:
         """Replace the data; if another request was faster, return the current record instead."""
-        if (yield from ask(self.store.update, record.key, version=record.version, data=data)):
+        if (yield from call_store(self.store.update, record.key, version=record.version, data=data)):
             return record._replace(data=data, version=record.version + 1)
-        current = yield from ask(self.store.load, record.key)
+        current = yield from call_store(self.store.load, record.key)
         return None if current is None or current.ended else current
 
     def end(self, record: SessionRecord) -> Op[bool]:
         """End one session, also if another request has just rotated its id."""
-        ended = yield from ask(self.store.end, record.key, reason=REVOKED)
-        if not ended and (heir := (yield from end_heir(self.store, record, now=self.now()))) is not None:
+        ended = yield from call_store(self.store.end, record.key, reason=REVOKED)
+        if not ended and (heir := (yield from end_successor(self.store, record, now=self.now()))) is not None:
             ended = True
             self._forget(heir.key)
         self._forget(record.key)
         if ended:
-            tell("ended", REVOKED, record.user_id)
+            emit_session_event("ended", REVOKED, record.user_id)
         return ended
 
     def end_others(self, record: SessionRecord) -> Op[int]:
         """End the user's other sessions."""
         kept = ((yield from self.heir(record)) or record).key
-        number = yield from ask(self.store.end_user, record.user_id, now=self.now(), keep=kept)
+        number = yield from call_store(self.store.end_user, record.user_id, now=self.now(), keep=kept)
         ENDS.user(record.user_id, keep=kept)
         if number:
-            tell("ended", REVOKED, record.user_id)
+            emit_session_event("ended", REVOKED, record.user_id)
         return number
 
     # --- successors of a session ---
@@ -286,19 +286,20 @@ class SessionLookup:
     def heir(self, record: SessionRecord) -> Op[SessionRecord | None]:
         """Return the living session that this one became by rotation, which keeps the user and the sign-in time."""
         now = self.now()
-        living = yield from ask(self.store.sessions, record.user_id, now=now)
+        living = yield from call_store(self.store.sessions, record.user_id, now=now)
         chain = [
             other
             for other in living
             # Rotation keeps created_at to the microsecond, so it identifies the sign-in; nothing else links the
             # ids.
-            if other.created_at == record.created_at and not judge(other, other.seen_at, now, self.limits)[0]
+            if other.created_at == record.created_at
+            and not check_session(other, other.seen_at, now, self.limits)[0]
         ]
         return next((other for other in chain if other.key == record.key), chain[0] if chain else None)
 
     def lost(self, record: SessionRecord) -> Op[SessionRecord | None]:
         """Load the record of a session that had ended before it could be changed."""
-        return (yield from ask(self.store.load, record.key))
+        return (yield from call_store(self.store.load, record.key))
 
     def left_alone(self, record: SessionRecord | None) -> bool:
         """Return whether the browser's cookie must not be cleared.
@@ -310,7 +311,7 @@ class SessionLookup:
             return False
         if not record.ended:
             return not ENDS.ended(record.key)
-        return record.ended in SUCCEEDED and abs(self.now() - record.seen_at) < LATE_ARRIVAL
+        return record.ended in ENDED_BY_NEW_ID and abs(self.now() - record.seen_at) < COOKIE_GRACE
 
     def _forget(self, key: str) -> None:
         ENDS.session(key)
@@ -325,13 +326,13 @@ class SessionLookup:
         self._recent[record.key] = record, seen_at, confirmed_at, ends
 
 
-def end_heir(store: SessionStore, record: SessionRecord, *, now: float) -> Op[SessionRecord | None]:
+def end_successor(store: SessionStore, record: SessionRecord, *, now: float) -> Op[SessionRecord | None]:
     """End the living session that this one became by rotation, even if it is rotated again in the meantime."""
     # Each attempt but the last lost the race against another rotation.
     for _ in range(_MOST_MOVES):
-        living = yield from ask(store.sessions, record.user_id, now=now)
+        living = yield from call_store(store.sessions, record.user_id, now=now)
         heir = next((other for other in living if other.created_at == record.created_at), None)
-        if heir is None or (yield from ask(store.end, heir.key, reason=REVOKED)):
+        if heir is None or (yield from call_store(store.end, heir.key, reason=REVOKED)):
             return heir
     return None
 
@@ -347,7 +348,7 @@ def _bounded(record: SessionRecord, recent: Seen | None, now: float) -> SessionR
     )
 
 
-def tell(change: str, reason: str = "", user_id: str | None = None) -> None:
+def emit_session_event(change: str, reason: str = "", user_id: str | None = None) -> None:
     """Emit a session event, if there are observers."""
     if hooks.observers:
-        hooks.emit(SessionChanged(change, reason, user_id and owner_known(user_id)))
+        hooks.emit(SessionChanged(change, reason, user_id and user_id_of_owner(user_id)))

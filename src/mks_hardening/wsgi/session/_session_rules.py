@@ -12,17 +12,17 @@ if TYPE_CHECKING:
 __all__ = [
     "ABSOLUTE",
     "CLOCKS_AGREE",
+    "COOKIE_GRACE",
+    "ENDED_BY_NEW_ID",
     "IDLE",
-    "LATE_ARRIVAL",
     "REPLACED",
     "REVOKED",
     "ROTATED",
     "ROTATION_GRACE",
-    "SUCCEEDED",
     "SessionLimits",
+    "check_session",
     "decode_data",
     "encode_data",
-    "judge",
 ]
 
 IDLE: Final = "idle"
@@ -31,7 +31,7 @@ REVOKED: Final = "revoked"
 ROTATED: Final = "rotated"
 REPLACED: Final = "replaced"
 # Ended by a request that gave the browser a new id: its other requests may still carry the old one.
-SUCCEEDED: Final = frozenset({ROTATED, REPLACED})
+ENDED_BY_NEW_ID: Final = frozenset({ROTATED, REPLACED})
 _REASONS: Final = frozenset({IDLE, ABSOLUTE, REVOKED})
 
 # Seconds by which the clocks of two hosts may differ without consequences.
@@ -39,7 +39,7 @@ CLOCKS_AGREE: Final = 1.0
 # Seconds after a rotation during which requests already in progress with the old id may read.
 ROTATION_GRACE: Final = 10.0
 # Seconds after a rotation or sign-in during which a response to the old id does not change the browser's cookie.
-LATE_ARRIVAL: Final = 60.0
+COOKIE_GRACE: Final = 60.0
 
 _MAX_DATA: Final = 4096
 
@@ -55,7 +55,9 @@ class SessionLimits(NamedTuple):
         return min(seen_at + self.idle, created_at + self.absolute)
 
 
-def judge(record: SessionRecord, seen_at: float, now: float, limits: SessionLimits) -> tuple[str, float]:
+def check_session(
+    record: SessionRecord, seen_at: float, now: float, limits: SessionLimits
+) -> tuple[str, float]:
     """Decide whether a session that the store knows is alive.
 
     Args:

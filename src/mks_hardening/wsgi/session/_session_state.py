@@ -11,7 +11,7 @@ from mks_hardening.exceptions import BackendUnavailableError
 from mks_hardening.protocols import SessionRecord
 from mks_hardening.wsgi._private_response import vary_by_cookie
 from mks_hardening.wsgi.session._refusals import retry_after
-from mks_hardening.wsgi.session._session_ids import key_of, new_anonymous_id, new_id, owner_known
+from mks_hardening.wsgi.session._session_ids import key_of, new_anonymous_id, new_id, user_id_of_owner
 from mks_hardening.wsgi.session._session_rules import ROTATED, decode_data, encode_data
 from mks_hardening.wsgi.session._steady_clock import settle
 
@@ -59,7 +59,7 @@ class SessionState:
         *,
         late: bool = False,
     ) -> None:
-        self._keeper = keeper
+        self._lookup = keeper
         self._fields = fields
         if record is not None:
             self._id, self._record, self._deadline = session_id, record, deadline
@@ -71,7 +71,7 @@ class SessionState:
     def _start(self, user_id: str, data: Mapping[str, Any] | None) -> Op[None]:
         if not isinstance(user_id, str) or not user_id:
             raise TypeError("user_id must be a str that is not empty")
-        if owner_known(user_id) is None:
+        if user_id_of_owner(user_id) is None:
             raise ValueError("user_id must not begin with a control character")
         yield from self._begin(user_id, new_id(), data)
 
@@ -80,11 +80,11 @@ class SessionState:
         self._require_head()
         text = encode_data(data or {})
         with self._recorded():
-            yield from settle(self._keeper.store)
-        now = self._keeper.now()
-        record = SessionRecord(key_of(fresh), owner, now, now, self._keeper.limits.deadline(now, now), text)
+            yield from settle(self._lookup.store)
+        now = self._lookup.now()
+        record = SessionRecord(key_of(fresh), owner, now, now, self._lookup.limits.deadline(now, now), text)
         with self._recorded():
-            yield from self._keeper.create(record, replaces=self._record)
+            yield from self._lookup.create(record, replaces=self._record)
         self._adopt(fresh, record)
         self._begun = True
 
@@ -94,9 +94,9 @@ class SessionState:
         if self._record is None or self._late:
             return False
         text = None if data is None else encode_data(data)
-        fresh = new_id() if owner_known(self._record.user_id) is not None else new_anonymous_id()
+        fresh = new_id() if user_id_of_owner(self._record.user_id) is not None else new_anonymous_id()
         with self._recorded():
-            moved = yield from self._keeper.rotate(self._record.key, key_of(fresh), data=text)
+            moved = yield from self._lookup.rotate(self._record.key, key_of(fresh), data=text)
             if moved is None:
                 yield from self._lose(self._record)
                 return False
@@ -108,12 +108,12 @@ class SessionState:
         if self._record is None or self._late:
             return self._left() or 0.0
         with self._recorded():
-            refreshed = yield from self._keeper.refresh(self._record)
+            refreshed = yield from self._lookup.refresh(self._record)
             if refreshed is None:
                 yield from self._lose(self._record)
                 return self._left() or 0.0
         self._record = refreshed
-        self._deadline = self._keeper.limits.deadline(refreshed.created_at, refreshed.seen_at)
+        self._deadline = self._lookup.limits.deadline(refreshed.created_at, refreshed.seen_at)
         return self._left() or 0.0
 
     def _merge_data(self, changes: Mapping[str, Any], removed: Collection[str]) -> Op[bool]:
@@ -125,7 +125,7 @@ class SessionState:
             merged = {**decode_data(record.data), **changes}
             text = encode_data({name: value for name, value in merged.items() if name not in removed})
             with self._recorded():
-                updated = yield from self._keeper.update(record, text)
+                updated = yield from self._lookup.update(record, text)
                 if updated is None:
                     yield from self._lose(record)
                     return False
@@ -141,12 +141,12 @@ class SessionState:
             return False
         try:
             with self._recorded():
-                ended = yield from self._keeper.end(self._record)
+                ended = yield from self._lookup.end(self._record)
         except BackendUnavailableError:
             if self._begun:  # the client does not have the id yet, and must not get it
                 self._drop("")
             raise
-        self._signed_out = owner_known(self._record.user_id) is not None
+        self._signed_out = user_id_of_owner(self._record.user_id) is not None
         self._drop("cleared")
         return ended
 
@@ -155,15 +155,15 @@ class SessionState:
         if self._record is None:
             return 0
         with self._recorded():
-            return (yield from self._keeper.end_others(self._record))
+            return (yield from self._lookup.end_others(self._record))
 
     def _lose(self, record: SessionRecord) -> Op[None]:
         """Update the state when the session had ended before it could be changed."""
-        current = yield from self._keeper.lost(record)
+        current = yield from self._lookup.lost(record)
         if current is not None and current.ended == ROTATED:
             self._late = True
         else:
-            self._drop("" if self._keeper.left_alone(current) else "cleared")
+            self._drop("" if self._lookup.left_alone(current) else "cleared")
 
     # --- helpers ---
 
@@ -172,11 +172,11 @@ class SessionState:
         return self._record
 
     def _left(self) -> float | None:
-        return None if self._read() is None else max(0.0, self._deadline - self._keeper.now())
+        return None if self._read() is None else max(0.0, self._deadline - self._lookup.now())
 
     def _adopt(self, session_id: str, record: SessionRecord) -> None:
         self._id, self._record = session_id, record
-        self._deadline = self._keeper.limits.deadline(record.created_at, record.seen_at)
+        self._deadline = self._lookup.limits.deadline(record.created_at, record.seen_at)
         self._fate = "set"
         self._speaks = True
         self._late = False
@@ -220,7 +220,7 @@ class SessionState:
         """Add the session's header fields to the response, in place; returns the status."""
         self.head_given = True
         # Most responses have no session headers, and should not pay for those that do.
-        if self._speaks or self._deadline - self._keeper.wall() <= self._fields.warn_before:
+        if self._speaks or self._deadline - self._lookup.wall() <= self._fields.warn_before:
             return self._completed(status, headers)
         return status
 
@@ -234,8 +234,8 @@ class SessionState:
             self._fields.clear(headers)
         elif self._fate == "set" and self._id is not None:
             self._fields.set(headers, self._id, max_age=self._max_age())
-        if self._record is not None and owner_known(self._record.user_id) is not None:
-            self._fields.warn(headers, self._deadline - self._keeper.now())
+        if self._record is not None and user_id_of_owner(self._record.user_id) is not None:
+            self._fields.warn(headers, self._deadline - self._lookup.now())
         elif self._signed_out:
             self._fields.sign_out(headers)
         return status
@@ -243,5 +243,5 @@ class SessionState:
     def _max_age(self) -> int | None:
         if self.cookie_age is None or self._record is None:
             return None
-        left = self._record.created_at + self._keeper.limits.absolute - self._keeper.now()
+        left = self._record.created_at + self._lookup.limits.absolute - self._lookup.now()
         return ceil(max(0.0, min(self.cookie_age, left)))

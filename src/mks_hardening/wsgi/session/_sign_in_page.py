@@ -9,7 +9,7 @@ from urllib.parse import quote
 from mks_hardening._core.web.paths import is_plain_path
 from mks_hardening.exceptions import ConfigurationError
 
-__all__ = ["SignInPage", "way_back"]
+__all__ = ["SignInPage", "return_path"]
 
 _URL: Final = re.compile(r"(?:https://[^\s\\/@{}]+)?/(?![/\\{])[^\x00-\x20\\\x7f-\uffff]*").fullmatch
 _LONGEST_WAY_BACK: Final = 1024
@@ -43,11 +43,11 @@ class SignInPage:
         return self._path is not None and self._path in (path, script_name + path)
 
     def location(self, reason: str, asked_for: str) -> str:
-        """Return the URL for one refusal; ``asked_for`` is a result of ``way_back``."""
+        """Return the URL for one refusal; ``asked_for`` is a result of ``return_path``."""
         return self._url.replace("{reason}", reason).replace("{next}", asked_for)
 
 
-def way_back(method: str, path: str, query: str) -> str:
+def return_path(method: str, path: str, query: str) -> str:
     """Return the page to go back to after sign-in, as the value of a query parameter.
 
     A path of this origin with its query; or ``/`` if the request cannot be repeated by following a link, or the

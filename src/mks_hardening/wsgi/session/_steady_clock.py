@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from mks_hardening._core.clock import SYSTEM_CLOCK, given_clock
 from mks_hardening._core.operations import Op
-from mks_hardening._core.store_calls import ask
+from mks_hardening._core.store_calls import call_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,4 +65,4 @@ def settle(store: SessionStore) -> Op[None]:
     """Let a store with its own clock synchronize it, before a time is taken from it without a look-up."""
     own: Callable[[], None] | None = getattr(store, "settle", None)
     if own is not None:
-        yield from ask(own)
+        yield from call_store(own)

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, Literal
 
-from mks_hardening._core.checks import choice, function, instance, offers, texts, whole_number
+from mks_hardening._core.checks import choice, function, instance, offers, strings, whole_number
 from mks_hardening._core.durations import seconds
 from mks_hardening._core.web.environ_keys import REFUSAL_KEY, SESSION_KEY
 from mks_hardening._core.web.paths import exemptions
-from mks_hardening._core.web.wsgi_head import BufferedHead, holds_back, with_step
+from mks_hardening._core.web.wsgi_head import BufferedHead, is_buffered, with_step
 from mks_hardening._core.web.wsgi_stack import wsgi_application
 from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError
 from mks_hardening.wsgi._refusal_response import Refuser, shown
@@ -22,12 +22,17 @@ from mks_hardening.wsgi.session._refusals import Answer, detail_of, redirect, re
 from mks_hardening.wsgi.session._request_kind import is_part_of_a_page, wants_page
 from mks_hardening.wsgi.session._response_headers import SessionResponseHeaders
 from mks_hardening.wsgi.session._session_ids import ID_LENGTH, is_anonymous_id
-from mks_hardening.wsgi.session._session_lookup import NOT_FOUND, FoundSession, SessionLookup, tell
+from mks_hardening.wsgi.session._session_lookup import (
+    NOT_FOUND,
+    FoundSession,
+    SessionLookup,
+    emit_session_event,
+)
 from mks_hardening.wsgi.session._session_rules import REVOKED, ROTATED, SessionLimits
-from mks_hardening.wsgi.session._sign_in_page import SignInPage, way_back
+from mks_hardening.wsgi.session._sign_in_page import SignInPage, return_path
 from mks_hardening.wsgi.session.session_cookie import SessionCookie
 from mks_hardening.wsgi.session.session_handle import SessionHandle
-from mks_hardening.wsgi.session.stores._one_process import watched
+from mks_hardening.wsgi.session.stores._one_process import warn_if_multiprocess
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -122,7 +127,7 @@ class SessionTimeoutMiddleware:
         )
         if max_sessions is not None:
             whole_number(max_sessions, parameter="max_sessions", minimum=1)
-        self._app = watched(wsgi_application(app), store)
+        self._app = warn_if_multiprocess(wsgi_application(app), store)
         self._fields = SessionResponseHeaders(
             SessionCookie() if cookie is None else instance(cookie, SessionCookie, parameter="cookie"),
             also_cleared=_names(strip_cookies),
@@ -132,11 +137,11 @@ class SessionTimeoutMiddleware:
         self._needle = self._fields.cookie.needle
         self._dead_cookies = CookieFilter((self._fields.cookie.name, *self._fields.also_cleared))
         self._public = exemptions(public_paths, parameter="public_paths")
-        passive = texts(passive_paths, parameter="passive_paths", of="paths")
+        passive = strings(passive_paths, parameter="passive_paths", of="paths")
         self._passive = exemptions(passive, parameter="passive_paths") if passive else None
         self._sign_in_page = None if sign_in_url is None else SignInPage(sign_in_url)
         self._refuser = Refuser("session", on_refusal)
-        self._keeper = SessionLookup(
+        self._lookup = SessionLookup(
             offers(store, "load", "create", "touch", parameter="store", kind="a SessionStore"),
             limits=limits,
             write_interval=_write_interval(write_interval, limits.idle),
@@ -153,7 +158,7 @@ class SessionTimeoutMiddleware:
         if session_id is None:
             if header and self._fields.also_cleared:
                 self._hide_cookies(environ)
-            return self._run(environ, SessionHandle(self._keeper, self._fields), start_response)
+            return self._run(environ, SessionHandle(self._lookup, self._fields), start_response)
         active = self._passive is None or not self._passive.match(environ.get("PATH_INFO", ""))
         try:
             record, reason, deadline = self._find(session_id, active=active)
@@ -166,10 +171,10 @@ class SessionTimeoutMiddleware:
             # A request that reads may finish under the old id; one that writes must be repeated with the new one.
             if record is None or reason != ROTATED or environ["REQUEST_METHOD"] not in _READING:
                 return self._dead(environ, start_response, record, reason)
-            late = SessionHandle(self._keeper, self._fields, session_id, record, deadline, late=True)
+            late = SessionHandle(self._lookup, self._fields, session_id, record, deadline, late=True)
             return self._run(environ, late, start_response)
         return self._run(
-            environ, SessionHandle(self._keeper, self._fields, session_id, record, deadline), start_response
+            environ, SessionHandle(self._lookup, self._fields, session_id, record, deadline), start_response
         )
 
     @property
@@ -193,12 +198,12 @@ class SessionTimeoutMiddleware:
         if session_id is not None:
             record, reason, deadline = self._find(session_id, active=False)
             if record is not None and not reason:
-                return SessionHandle(self._keeper, self._fields, session_id, record, deadline)
-        return SessionHandle(self._keeper, self._fields)
+                return SessionHandle(self._lookup, self._fields, session_id, record, deadline)
+        return SessionHandle(self._lookup, self._fields)
 
     def _find(self, session_id: str, *, active: bool) -> FoundSession:
         if len(session_id) == ID_LENGTH or is_anonymous_id(session_id):
-            return self._keeper.find(session_id, active=active)
+            return self._lookup.find(session_id, active=active)
         return NOT_FOUND
 
     def _anonymous(
@@ -210,10 +215,10 @@ class SessionTimeoutMiddleware:
         if self._fields.also_cleared or not lives:
             self._hide_cookies(environ)
         if lives:
-            handle = SessionHandle(self._keeper, self._fields, session_id, record, deadline)
+            handle = SessionHandle(self._lookup, self._fields, session_id, record, deadline)
         else:
-            handle = SessionHandle(self._keeper, self._fields)
-            handle.forget("", cleared=not (self._keeper.left_alone(record) or _is_part_of_a_page(environ)))
+            handle = SessionHandle(self._lookup, self._fields)
+            handle.forget("", cleared=not (self._lookup.left_alone(record) or _is_part_of_a_page(environ)))
         return self._run(environ, handle, start_response)
 
     def _run(
@@ -221,7 +226,7 @@ class SessionTimeoutMiddleware:
     ) -> Iterable[bytes]:
         environ[SESSION_KEY] = handle
         held = None
-        if not holds_back(start_response):
+        if not is_buffered(start_response):
             held = BufferedHead(start_response)
             start_response = held.start_response
         try:
@@ -247,7 +252,7 @@ class SessionTimeoutMiddleware:
             return self._away(environ, start_response, error)
         # The application must not read an id from a cookie that was not checked.
         self._hide_cookies(environ)
-        return self._run(environ, SessionHandle(self._keeper, self._fields), start_response)
+        return self._run(environ, SessionHandle(self._lookup, self._fields), start_response)
 
     def _dead(
         self,
@@ -258,11 +263,11 @@ class SessionTimeoutMiddleware:
     ) -> Iterable[bytes]:
         # The client gets the same reason as for other revoked sessions; the exact one goes only to the log record.
         reason = REVOKED if reason == ROTATED else reason
-        tell("refused", reason, record.user_id if record is not None else None)
+        emit_session_event("refused", reason, record.user_id if record is not None else None)
         public, part = self._is_public(environ), _is_part_of_a_page(environ)
-        cleared = not self._keeper.left_alone(record)
+        cleared = not self._lookup.left_alone(record)
         if public or part:
-            handle = SessionHandle(self._keeper, self._fields)
+            handle = SessionHandle(self._lookup, self._fields)
             # The response for a subresource does not clear the cookie; that for the next page does.
             handle.forget(reason, cleared=cleared and not part)
             self._hide_cookies(environ)
@@ -271,7 +276,7 @@ class SessionTimeoutMiddleware:
         headers.append(("X-Session-Timeout-Reason", reason))
         if cleared:
             self._fields.clear(headers)
-        seen = seen_of(record, self._keeper.now())
+        seen = seen_of(record, self._lookup.now())
         return self._refuse(environ, start_response, reason, (status, headers, body), seen=seen)
 
     def _away(
@@ -307,7 +312,7 @@ class SessionTimeoutMiddleware:
             seen=shown(seen),
             headers=tuple(field for field in headers if field[0] not in _OF_THE_BODY),
         )
-        worded = self._refuser.own_words(environ, refused) if refused.status >= 400 else None
+        worded = self._refuser.custom_response(environ, refused) if refused.status >= 400 else None
         status, headers, body = answer if worded is None else worded.parts(head=False)
         if after_error:
             # The application may have started its response; PEP 3333 allows replacing it only with exc_info.
@@ -323,7 +328,7 @@ class SessionTimeoutMiddleware:
         ):
             return refusal(reason)
         path = get("SCRIPT_NAME", "") + get("PATH_INFO", "")
-        asked_for = way_back(environ["REQUEST_METHOD"], path, get("QUERY_STRING", ""))
+        asked_for = return_path(environ["REQUEST_METHOD"], path, get("QUERY_STRING", ""))
         return redirect(self._sign_in_page.location(reason, asked_for))
 
     def _is_public(self, environ: WSGIEnvironment) -> bool:
@@ -360,7 +365,7 @@ def _write_interval(value: float | timedelta | None, idle: float) -> float:
 
 
 def _names(cookies: Iterable[str]) -> tuple[str, ...]:
-    names = texts(cookies, parameter="strip_cookies", of="cookie names")
+    names = strings(cookies, parameter="strip_cookies", of="cookie names")
     if not all(is_cookie_name(name) for name in names):
         raise ConfigurationError("strip_cookies must be a list of cookie names", parameter="strip_cookies")
     return names
@@ -369,5 +374,5 @@ def _names(cookies: Iterable[str]) -> tuple[str, ...]:
 def _clear_site_data(kinds: Iterable[str]) -> str:
     return ", ".join(
         f'"{choice(kind, _SITE_DATA, parameter="clear_site_data")}"'
-        for kind in texts(kinds, parameter="clear_site_data", of="kinds of data")
+        for kind in strings(kinds, parameter="clear_site_data", of="kinds of data")
     )

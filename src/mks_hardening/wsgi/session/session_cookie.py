@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-from mks_hardening._core.checks import flag
+from mks_hardening._core.checks import boolean
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.wsgi.session._cookie_header import is_cookie_name
 
@@ -37,7 +37,7 @@ class SessionCookie:
         secure: bool = True,
         same_site: Literal["Lax", "Strict", "None"] = "Lax",
     ) -> None:
-        flag(secure, parameter="secure")
+        boolean(secure, parameter="secure")
         if name is None:
             name = f"__Host-{_DEFAULT_NAME}" if secure else _DEFAULT_NAME
         if not is_cookie_name(name):

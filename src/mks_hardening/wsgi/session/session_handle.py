@@ -6,7 +6,12 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from mks_hardening._core.operations import arun, run
-from mks_hardening.wsgi.session._session_ids import csrf_token_of, new_anonymous_id, new_owner, owner_known
+from mks_hardening.wsgi.session._session_ids import (
+    csrf_token_of,
+    new_anonymous_id,
+    new_anonymous_owner,
+    user_id_of_owner,
+)
 from mks_hardening.wsgi.session._session_rules import decode_data
 from mks_hardening.wsgi.session._session_state import SessionState
 
@@ -46,13 +51,13 @@ class SessionHandle(SessionState):
     def anonymous(self) -> bool:
         """Whether the request has a living anonymous session, see ``start_anonymous``."""
         record = self._read()
-        return record is not None and owner_known(record.user_id) is None
+        return record is not None and user_id_of_owner(record.user_id) is None
 
     @property
     def user_id(self) -> str | None:
         """The user of the session; ``None`` without a session or with an anonymous one."""
         record = self._read()
-        return None if record is None else owner_known(record.user_id)
+        return None if record is None else user_id_of_owner(record.user_id)
 
     @property
     def data(self) -> Mapping[str, Any]:
@@ -93,7 +98,7 @@ class SessionHandle(SessionState):
         Reading it does not mark the response as dependent on the cookie.
         """
         record = self._record or self._dropped
-        return None if record is None else owner_known(record.user_id)
+        return None if record is None else user_id_of_owner(record.user_id)
 
     @property
     def lives(self) -> bool:
@@ -137,11 +142,11 @@ class SessionHandle(SessionState):
         Raises:
             BackendUnavailableError: as in ``start``, like the other exceptions.
         """
-        run(self._begin(new_owner(), new_anonymous_id(), data))
+        run(self._begin(new_anonymous_owner(), new_anonymous_id(), data))
 
     async def astart_anonymous(self, *, data: Mapping[str, Any] | None = None) -> None:
         """``start_anonymous`` for asyncio."""
-        await arun(self._begin(new_owner(), new_anonymous_id(), data))
+        await arun(self._begin(new_anonymous_owner(), new_anonymous_id(), data))
 
     def rotate(self, *, data: Mapping[str, Any] | None = None) -> bool:
         """Give the session a new id, at step-up or any change of privileges.

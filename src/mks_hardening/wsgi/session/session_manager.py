@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from mks_hardening._core.checks import offers
 from mks_hardening._core.operations import Op, arun, run
-from mks_hardening._core.store_calls import ask
+from mks_hardening._core.store_calls import call_store
 from mks_hardening.protocols import SessionRecord
 from mks_hardening.wsgi.session._recent_sessions import ENDS
-from mks_hardening.wsgi.session._session_lookup import end_heir, tell
+from mks_hardening.wsgi.session._session_lookup import emit_session_event, end_successor
 from mks_hardening.wsgi.session._session_rules import REVOKED, ROTATED
 from mks_hardening.wsgi.session._steady_clock import SteadyClock, clock_of, settle
 
@@ -70,30 +70,30 @@ class SessionManager:
 
     def _sessions(self, user_id: str) -> Op[Sequence[SessionRecord]]:
         yield from settle(self._store)
-        return (yield from ask(self._store.sessions, user_id, now=self._now()))
+        return (yield from call_store(self._store.sessions, user_id, now=self._now()))
 
     def _end(self, session: SessionRecord | str) -> Op[bool]:
         key = session if isinstance(session, str) else session.key
-        ended = yield from ask(self._store.end, key, reason=REVOKED)
+        ended = yield from call_store(self._store.end, key, reason=REVOKED)
         if not ended:
             # It may have been rotated since it was listed.
-            record = yield from ask(self._store.load, key)
+            record = yield from call_store(self._store.load, key)
             if record is not None and record.ended == ROTATED:
                 yield from settle(self._store)
-                heir = yield from end_heir(self._store, record, now=self._now())
+                heir = yield from end_successor(self._store, record, now=self._now())
                 if heir is not None:
                     ENDS.session(heir.key)
                     ended = True
         # After the store: in the other order, a request could load the session in between and cache it as alive.
         ENDS.session(key)
         if ended:
-            tell("ended", REVOKED, None if isinstance(session, str) else session.user_id)
+            emit_session_event("ended", REVOKED, None if isinstance(session, str) else session.user_id)
         return ended
 
     def _end_user(self, user_id: str) -> Op[int]:
         yield from settle(self._store)
-        number = yield from ask(self._store.end_user, user_id, now=self._now())
+        number = yield from call_store(self._store.end_user, user_id, now=self._now())
         ENDS.user(user_id)
         if number:
-            tell("ended", REVOKED, user_id)
+            emit_session_event("ended", REVOKED, user_id)
         return number

@@ -123,7 +123,7 @@ def test_a_loop_and_a_child_find_a_cluster_whose_named_node_is_gone(redis_cluste
 
         assert asyncio.run(read_later()) == b"1"
         endpoint = client._lease.endpoint
-        endpoint.renew()  # what a forked child does
+        endpoint.reset_after_fork()  # what a forked child does
         assert client.call("GET", key, idempotent=True) == b"1"
         for of_the_parent in endpoint._of_the_parent[0].values():
             of_the_parent.close()

@@ -11,7 +11,7 @@ import pytest
 
 from mks_hardening._core.backend.redis_client import RedisClient
 from mks_hardening._core.resilience.budget import request_budget
-from mks_hardening._core.resilience.loop_time import LoopTime, ServedDeadline, loop_time
+from mks_hardening._core.resilience.loop_time import LoopAwareTimeout, LoopTime, loop_time
 from mks_hardening.exceptions import BackendUnavailableError
 from testbed.fault_proxy import FaultProxy
 from testbed.redis_server import RedisServer
@@ -117,9 +117,9 @@ def test_a_deadline_without_stalls_is_a_plain_time_out() -> None:
         assert counter is loop_time()
         counter.enter()
         with pytest.raises(TimeoutError):
-            async with ServedDeadline(counter, 0.02):
+            async with LoopAwareTimeout(counter, 0.02):
                 await asyncio.Event().wait()
-        async with ServedDeadline(counter, 30):
+        async with LoopAwareTimeout(counter, 30):
             pass
         task = asyncio.ensure_future(waiting(counter))
         await asyncio.sleep(0)
@@ -132,5 +132,5 @@ def test_a_deadline_without_stalls_is_a_plain_time_out() -> None:
 
 
 async def waiting(counter: LoopTime) -> None:
-    async with ServedDeadline(counter, 30):
+    async with LoopAwareTimeout(counter, 30):
         await asyncio.Event().wait()

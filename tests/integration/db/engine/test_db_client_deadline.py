@@ -25,8 +25,8 @@ from sqlalchemy.pool import NullPool
 from lateness import Lateness
 from mks_hardening.db import hardened_async_engine, hardened_engine
 from mks_hardening.db.engine import _client_deadline
-from mks_hardening.db.engine._client_deadline import NO_ANSWER, ClientDeadline, DriverWait
-from mks_hardening.db.engine._server_probe import answers
+from mks_hardening.db.engine._client_deadline import NO_RESPONSE, ClientDeadline, DriverWait
+from mks_hardening.db.engine._server_probe import is_responding
 from mks_hardening.tasks.transient import is_transient
 from testbed.polling import free_port, wait_until
 from testbed.postgres_server import PostgresServer
@@ -65,7 +65,7 @@ def _failing(work: Callable[[], object]) -> float:
         work()
     took = time.monotonic() - started
     origin = getattr(caught.value, "orig", None) or caught.value
-    assert NO_ANSWER in "".join(traceback.format_exception(origin))
+    assert NO_RESPONSE in "".join(traceback.format_exception(origin))
     assert getattr(caught.value, "connection_invalidated", True)
     return took
 
@@ -142,7 +142,7 @@ def test_a_checkout_with_pre_ping_ends_in_time(
             pass
         postgres_server.freeze()
         started = time.monotonic()
-        with pytest.raises(DBAPIError, match=NO_ANSWER):
+        with pytest.raises(DBAPIError, match=NO_RESPONSE):
             engine.connect()
         took = time.monotonic() - started
         postgres_server.resume()
@@ -163,7 +163,7 @@ def test_a_checkout_with_pre_ping_ends_in_time(
             pass
         postgres_server.freeze()
         started = time.monotonic()
-        with pytest.raises(DBAPIError, match=NO_ANSWER):
+        with pytest.raises(DBAPIError, match=NO_RESPONSE):
             await engine.connect()
         took = time.monotonic() - started
         postgres_server.resume()
@@ -265,7 +265,7 @@ def test_nobody_asks_a_silent_server_in_the_thread_of_the_loop(
         asked_in.add(threading.get_ident())
         return ask(*args, **options)
 
-    monkeypatch.setattr(_client_deadline, "answers", asking)
+    monkeypatch.setattr(_client_deadline, "is_responding", asking)
 
     async def fail(engine: AsyncEngine, times: int) -> None:
         """Until a connection was lost, and new ones were refused."""
@@ -421,7 +421,7 @@ def test_greenlets_are_let_go_too(
         postgres_server.freeze()
         said, _ = process.communicate("frozen\n")
     answer, _, ticked = said.strip().rpartition(" ")
-    assert answer == f"{[[NO_ANSWER]] * 3}"
+    assert answer == f"{[[NO_RESPONSE]] * 3}"
     assert ticked == "True" or not others_go_on
 
 
@@ -430,10 +430,12 @@ def test_greenlets_are_let_go_too(
 
 def test_silence_is_a_no_and_everything_else_an_answer(postgres_server: PostgresServer) -> None:
     def asked(port: int, within: float = 10) -> bool:
-        return answers(socket.AF_INET, ("127.0.0.1", port), within=within)
+        return is_responding(socket.AF_INET, ("127.0.0.1", port), within=within)
 
     assert asked(postgres_server.port)
-    assert answers(socket.AF_UNIX, f"{postgres_server.directory}/.s.PGSQL.{postgres_server.port}", within=10)
+    assert is_responding(
+        socket.AF_UNIX, f"{postgres_server.directory}/.s.PGSQL.{postgres_server.port}", within=10
+    )
     assert asked(free_port())  # refused
     with socket.create_server(("127.0.0.1", 0)) as nobody:
         assert not asked(nobody.getsockname()[1], within=0.2)

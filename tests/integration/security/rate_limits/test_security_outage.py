@@ -150,7 +150,7 @@ def test_what_one_process_let_pass_is_known_before_its_clients_go_to_another(
         def know_each_other() -> bool:
             for limiter in (one, other):
                 limiter.hit("g", "own")
-            return all(limiter._bridge.presence.workers == 2 for limiter in (one, other))  # type: ignore[union-attr]
+            return all(limiter._fallback.presence.workers == 2 for limiter in (one, other))  # type: ignore[union-attr]
 
         wait_until(know_each_other, timeout=20)
         assert all(one.hit("g", "k") for _ in range(10))
@@ -160,7 +160,7 @@ def test_what_one_process_let_pass_is_known_before_its_clients_go_to_another(
         (server.start if how == "empty" else server.resume)()
 
         def seen() -> int:
-            return 0 if other._bridge.is_away() else 100 - other.test("g", "k").remaining[0]  # type: ignore[union-attr]
+            return 0 if other._fallback.must_count_locally() else 100 - other.test("g", "k").remaining[0]  # type: ignore[union-attr]
 
         # The call in vain may have been carried out by a server that stood still.
         wait_until(lambda: seen() >= 55, timeout=20)

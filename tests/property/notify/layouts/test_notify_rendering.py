@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from mks_hardening._core.redaction.redactor import SecretRedactor
 from mks_hardening.notify.engine import _fingerprint
 from mks_hardening.notify.engine._alert import Alert, AlertOrigin, alert_from, reader_for, snapshot_of
-from mks_hardening.notify.engine._fingerprint import fingerprint_of, words_of
+from mks_hardening.notify.engine._fingerprint import fingerprint_of, message_without_numbers
 from mks_hardening.notify.engine._outgoing_message import OutgoingMessage
 from mks_hardening.notify.engine._spool import Spool
 from mks_hardening.notify.layouts._email_layout import EmailLayout
@@ -180,12 +180,12 @@ def test_alerts_hold_nothing_unseen_and_are_bounded(alert: Alert) -> None:
 @given(st.text(max_size=60), st.lists(st.integers(0, 10**12), min_size=2, max_size=2))
 def test_numbers_make_no_difference(text: str, numbers: list[int]) -> None:
     one, other = (f"{text} {number} {text}" for number in numbers)
-    assert words_of(one) == words_of(other)
+    assert message_without_numbers(one) == message_without_numbers(other)
 
 
 @given(st.text("0x19afgF- \u0663", max_size=400))
 def test_the_short_way_to_the_words_leads_to_the_same(text: str) -> None:
-    assert words_of(text) == _fingerprint._NUMBERS.sub("#", text[:300])
+    assert message_without_numbers(text) == _fingerprint._NUMBERS.sub("#", text[:300])
 
 
 @given(st.text() | st.integers().map(str) | st.datetimes(timezones=st.just(UTC)).map(format_datetime))

@@ -12,7 +12,7 @@ from mks_hardening.wsgi.session._cookie_header import CookieFilter, find_cookie
 from mks_hardening.wsgi.session._request_kind import wants_page
 from mks_hardening.wsgi.session._session_ids import key_of
 from mks_hardening.wsgi.session._session_lookup import SessionLookup
-from mks_hardening.wsgi.session._session_rules import SessionLimits, decode_data, encode_data, judge
+from mks_hardening.wsgi.session._session_rules import SessionLimits, check_session, decode_data, encode_data
 from mks_hardening.wsgi.session._steady_clock import SteadyClock
 
 NOW = 1_700_000_000
@@ -29,7 +29,7 @@ def record_of(created: int, ended: str = "") -> SessionRecord:
 @example(seen=100, passed=99, idle=100, absolute=200)
 def test_a_session_lives_until_the_nearer_limit(seen: int, passed: int, idle: int, absolute: int) -> None:
     now = NOW + seen + passed
-    reason, deadline = judge(record_of(NOW), NOW + seen, now, SessionLimits(idle, absolute))
+    reason, deadline = check_session(record_of(NOW), NOW + seen, now, SessionLimits(idle, absolute))
     assert (
         deadline
         == min(NOW + seen + idle, NOW + absolute)
@@ -42,21 +42,23 @@ def test_a_session_lives_until_the_nearer_limit(seen: int, passed: int, idle: in
 
 @given(SPAN, LIMIT, LIMIT, st.sampled_from(["idle", "absolute", "revoked"]))
 def test_an_ended_session_keeps_its_reason(passed: int, idle: int, absolute: int, reason: str) -> None:
-    assert judge(record_of(NOW, reason), NOW, NOW + passed, SessionLimits(idle, absolute))[0] == reason
+    assert (
+        check_session(record_of(NOW, reason), NOW, NOW + passed, SessionLimits(idle, absolute))[0] == reason
+    )
 
 
 @given(st.text(min_size=1))
 @example("idle\r\nSet-Cookie: a=b")
 def test_a_store_does_not_choose_the_text_of_the_reason(ended: str) -> None:
-    reason, _ = judge(record_of(NOW, ended), NOW, NOW, SessionLimits(1, 1))
+    reason, _ = check_session(record_of(NOW, ended), NOW, NOW, SessionLimits(1, 1))
     assert reason == (ended if ended in ("idle", "absolute", "revoked") else "revoked")
 
 
 @given(SPAN, SPAN, SPAN, LIMIT, LIMIT)
 def test_what_is_over_stays_over(seen: int, passed: int, more: int, idle: int, absolute: int) -> None:
     limits, record = SessionLimits(idle, absolute), record_of(NOW)
-    first = judge(record, NOW + seen, NOW + seen + passed, limits)
-    later = judge(record, NOW + seen, NOW + seen + passed + more, limits)
+    first = check_session(record, NOW + seen, NOW + seen + passed, limits)
+    later = check_session(record, NOW + seen, NOW + seen + passed + more, limits)
     assert not first[0] or later == first
 
 
@@ -171,7 +173,7 @@ def test_a_keeper_judges_as_the_rules_do(
         on_expired=None,
         clock=None,
     )
-    expected, deadline = judge(record, record.seen_at, clock.time(), limits)
+    expected, deadline = check_session(record, record.seen_at, clock.time(), limits)
     found, reason, until = keeper.find("id", active=active)
     assert reason == expected
     if expected:

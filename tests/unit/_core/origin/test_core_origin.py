@@ -12,11 +12,11 @@ from mks_hardening._core.origin.proxy_chain import ProxyChain
 from mks_hardening._core.origin.proxy_trust import ProxyTrust
 from mks_hardening._core.origin.request_origin import (
     Family,
+    ForwardedValues,
     PeerConnection,
-    ProxyStatements,
     RequestOrigin,
-    combine,
-    restated,
+    resolve_origin,
+    rewritten_headers,
 )
 from mks_hardening.exceptions import ConfigurationError
 
@@ -48,7 +48,7 @@ LONGEST_NAME = ".".join([LONG_LABEL] * 3 + ["a" * 61])
     ],
 )
 def test_where_the_application_is_mounted(said: str | None, own: str | None, prefix: str) -> None:
-    assert combine(PeerConnection(prefix=own), ProxyStatements(prefix=said)).prefix == prefix
+    assert resolve_origin(PeerConnection(prefix=own), ForwardedValues(prefix=said)).prefix == prefix
 
 
 @pytest.mark.parametrize(
@@ -59,12 +59,12 @@ def test_where_the_application_is_mounted(said: str | None, own: str | None, pre
         (PeerConnection(scheme="wss"), None, "https", 443, ""),
         (PeerConnection(scheme="ftp"), None, "http", 80, ""),
         (PeerConnection(), None, "http", 80, ""),
-        (PeerConnection(scheme="http"), ProxyStatements(scheme="https"), "https", 443, ""),
-        (PeerConnection(scheme="https"), ProxyStatements(scheme=""), "http", 80, ""),
-        (PeerConnection(host="a.example:81"), ProxyStatements(port="82"), "http", 82, "a.example"),
-        (PeerConnection(host="a.example:81"), ProxyStatements(port="x"), "http", 81, "a.example"),
-        (PeerConnection(host="a.example"), ProxyStatements(host="b.example:83"), "http", 83, "b.example"),
-        (PeerConnection(host="a.example"), ProxyStatements(host="b b"), "http", 80, ""),
+        (PeerConnection(scheme="http"), ForwardedValues(scheme="https"), "https", 443, ""),
+        (PeerConnection(scheme="https"), ForwardedValues(scheme=""), "http", 80, ""),
+        (PeerConnection(host="a.example:81"), ForwardedValues(port="82"), "http", 82, "a.example"),
+        (PeerConnection(host="a.example:81"), ForwardedValues(port="x"), "http", 81, "a.example"),
+        (PeerConnection(host="a.example"), ForwardedValues(host="b.example:83"), "http", 83, "b.example"),
+        (PeerConnection(host="a.example"), ForwardedValues(host="b b"), "http", 80, ""),
         (PeerConnection(server_name="s.example", server_port="84"), None, "http", 84, "s.example"),
         (PeerConnection(server_name="s.example"), None, "http", 80, "s.example"),
         (PeerConnection(server_port="84"), None, "http", 80, ""),
@@ -72,9 +72,9 @@ def test_where_the_application_is_mounted(said: str | None, own: str | None, pre
     ],
 )
 def test_scheme_host_and_port(
-    connection: PeerConnection, said: ProxyStatements | None, scheme: str, port: int, host: str
+    connection: PeerConnection, said: ForwardedValues | None, scheme: str, port: int, host: str
 ) -> None:
-    origin = combine(connection, said)
+    origin = resolve_origin(connection, said)
     assert (origin.scheme, origin.port, origin.host) == (scheme, port, host)
     assert origin.peer_trusted is (said is not None)
 
@@ -84,14 +84,14 @@ def test_scheme_host_and_port(
     [
         ("10.0.0.1", None, "10.0.0.1"),
         ("::FFFF:10.0.0.1", None, "10.0.0.1"),
-        ("2001:DB8::1", ProxyStatements(), "2001:db8::1"),
+        ("2001:DB8::1", ForwardedValues(), "2001:db8::1"),
         ("", None, "unknown"),
-        (None, ProxyStatements(), "unknown"),
-        ("10.0.0.1", ProxyStatements(client="192.0.2.7"), "192.0.2.7"),
+        (None, ForwardedValues(), "unknown"),
+        ("10.0.0.1", ForwardedValues(client="192.0.2.7"), "192.0.2.7"),
     ],
 )
-def test_the_client(peer: str | None, said: ProxyStatements | None, client: str) -> None:
-    assert combine(PeerConnection(peer=peer), said).client_ip == client
+def test_the_client(peer: str | None, said: ForwardedValues | None, client: str) -> None:
+    assert resolve_origin(PeerConnection(peer=peer), said).client_ip == client
 
 
 ORIGIN = RequestOrigin("192.0.2.7", "https", "a.example", 8443, "/app", peer_trusted=True)
@@ -102,25 +102,25 @@ ORIGIN = RequestOrigin("192.0.2.7", "https", "a.example", 8443, "/app", peer_tru
     [
         (
             "forwarded",
-            ProxyStatements(client="192.0.2.7"),
+            ForwardedValues(client="192.0.2.7"),
             ORIGIN,
             {"Forwarded": 'for="192.0.2.7";proto=https;host="a.example:8443"'},
         ),
         (
             "forwarded",
-            ProxyStatements(client="2001:db8::1"),
+            ForwardedValues(client="2001:db8::1"),
             ORIGIN._replace(port=443),
             {"Forwarded": 'for="[2001:db8::1]";proto=https;host="a.example"'},
         ),
         (
             "forwarded",
-            ProxyStatements(),
+            ForwardedValues(),
             ORIGIN._replace(scheme="http", host="", port=80),
             {"Forwarded": 'proto=http;host=""'},
         ),
         (
             "x-forwarded",
-            ProxyStatements(client="192.0.2.7"),
+            ForwardedValues(client="192.0.2.7"),
             ORIGIN,
             {
                 "X-Forwarded-For": "192.0.2.7",
@@ -132,7 +132,7 @@ ORIGIN = RequestOrigin("192.0.2.7", "https", "a.example", 8443, "/app", peer_tru
         ),
         (
             "x-forwarded",
-            ProxyStatements(),
+            ForwardedValues(),
             ORIGIN._replace(prefix="", host=""),
             {
                 "X-Forwarded-For": "",
@@ -145,9 +145,9 @@ ORIGIN = RequestOrigin("192.0.2.7", "https", "a.example", 8443, "/app", peer_tru
     ],
 )
 def test_fields_say_the_decision(
-    family: Family, said: ProxyStatements, origin: RequestOrigin, fields: dict[str, str]
+    family: Family, said: ForwardedValues, origin: RequestOrigin, fields: dict[str, str]
 ) -> None:
-    assert restated(family, said, origin) == fields
+    assert rewritten_headers(family, said, origin) == fields
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ import pytest
 import mks_hardening.db
 from mks_hardening import cache, notify, security, wsgi
 from mks_hardening._core.backend.redis_client import RedisClient
-from mks_hardening._core.process.after_fork import renew_in_child
+from mks_hardening._core.process.after_fork import register_after_fork
 from mks_hardening._core.process.background_worker import BackgroundWorker
 from mks_hardening._core.resilience.breaker import CircuitBreaker
 from mks_hardening.logging import BoundedQueueHandler
@@ -135,14 +135,14 @@ def test_a_fork_with_every_lock_of_the_package_held() -> None:
 
 
 class Fragile:
-    def renew(self) -> None:
+    def reset_after_fork(self) -> None:
         raise ValueError("planted")
 
 
 class Sound:
     renewed = False
 
-    def renew(self) -> None:
+    def reset_after_fork(self) -> None:
         self.renewed = True
 
 
@@ -150,7 +150,7 @@ class Sound:
 def test_one_that_cannot_be_renewed_does_not_keep_the_others_from_it() -> None:
     things = [Sound(), Fragile(), Sound(), Fragile(), Sound()]
     for thing in things:
-        renew_in_child(thing)
+        register_after_fork(thing)
     child = os.fork()
     if child == 0:
         os._exit(0 if all(thing.renewed for thing in things if isinstance(thing, Sound)) else 1)

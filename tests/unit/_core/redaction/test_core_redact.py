@@ -12,7 +12,7 @@ from typing import Any, cast
 import pytest
 
 from mks_hardening._core.redaction.redactor import CUT, REDACTED, SecretRedactor, default_redactor
-from mks_hardening._core.redaction.secret_patterns import FORMS
+from mks_hardening._core.redaction.secret_patterns import SECRET_PATTERNS
 from mks_hardening._core.redaction.step_limit import StepLimit
 from mks_hardening._core.redaction.value_end import value_at
 from mks_hardening.exceptions import ConfigurationError
@@ -327,7 +327,11 @@ def calls_of(work: Callable[[str], object], text: str) -> int:
 def mixtures() -> list[str]:
     """Texts of a thousand characters out of all that the table knows."""
     chance = Random(21)
-    pieces = [literal for form in FORMS for literal in (*form.literals, form.example.replace("hunter2", "x"))]
+    pieces = [
+        literal
+        for form in SECRET_PATTERNS
+        for literal in (*form.literals, form.example.replace("hunter2", "x"))
+    ]
     pieces += ["token", "password", "コード", *"=:;,'\"`()[]{}<>-_?&@% 1a９\n"]
     texts = ["".join(chance.choices(pieces, k=chance.randint(1, 4))) * 1000 for _ in range(150)]
     return texts + ["".join(chance.choices(pieces, k=600)) for _ in range(50)]

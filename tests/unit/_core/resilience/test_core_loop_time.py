@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from mks_hardening._core.resilience import loop_time as module
-from mks_hardening._core.resilience.loop_time import LoopTime, ServedDeadline, loop_time
+from mks_hardening._core.resilience.loop_time import LoopAwareTimeout, LoopTime, loop_time
 from mks_hardening.testing import FrozenClock
 
 
@@ -85,7 +85,7 @@ async def deadline_of(counter: LoopTime, allowed: float, passes: Callable[[], Aw
     """Whether a call that gets no answer ends while time passes as said."""
 
     async def call() -> None:
-        async with ServedDeadline(counter, allowed):
+        async with LoopAwareTimeout(counter, allowed):
             await asyncio.Event().wait()
 
     counter.enter()
@@ -130,12 +130,12 @@ def test_a_deadline_is_put_off_by_what_the_loop_did_elsewhere(
 def test_a_call_that_is_cancelled_or_answered_leaves_no_timer(clock: FrozenClock) -> None:
     async def main() -> None:
         counter = LoopTime()
-        async with ServedDeadline(counter, 0.001):
+        async with LoopAwareTimeout(counter, 0.001):
             pass
         clock.advance(1)
         await tick()  # nothing comes of it
         with pytest.raises(ValueError, match="planted"):
-            async with ServedDeadline(counter, 0.001):
+            async with LoopAwareTimeout(counter, 0.001):
                 raise ValueError("planted")
         clock.advance(1)
         await tick()

@@ -193,7 +193,7 @@ def test_what_is_known_of_names_is_bounded_and_forgets_the_parents_threads() -> 
         assert names.keep((f"host{number}", 1), [address]) == [address]
     assert 0 < len(names.answers) <= 256
     names.lookups["host", 1] = connect._Lookup(names, "host", 1)
-    names.renew()
+    names.reset_after_fork()
     assert names.lookups == {}
     assert names.answers
 

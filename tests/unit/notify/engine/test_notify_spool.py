@@ -163,7 +163,7 @@ FORK = CLAIM.replace(
     "sys.stdin.read()",
     """import os
 if os.fork() == 0:
-    known.renew()
+    known.reset_after_fork()
     print(known.empty(), os.getpid(), flush=True)
 sys.stdin.read()""",
 )

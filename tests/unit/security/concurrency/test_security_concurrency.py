@@ -85,7 +85,7 @@ def test_what_nobody_has_any_more_is_free(limiter: ConcurrencyLimiter) -> None:
 
 def test_a_forked_child_holds_nothing(limiter: ConcurrencyLimiter) -> None:
     slot = limiter.acquire("mail")
-    limiter._here.renew()
+    limiter._here.reset_after_fork()
     assert limiter.acquire("mail")
     slot.release()
 
@@ -438,7 +438,7 @@ def test_a_forked_child_leaves_the_slots_of_its_parent_alone() -> None:
     site.acquired(2)
     mine, of_the_parent = site.slots
     mine.release()
-    site.limiter._here.renew()
+    site.limiter._here.reset_after_fork()
     of_the_parent.release()
     assert [len(tokens) for tokens in site.storage.tokens.values()] == [1]
 

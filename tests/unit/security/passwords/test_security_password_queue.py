@@ -102,7 +102,7 @@ class Gate(PasswordHasher):
     def __init__(self, slots: int) -> None:
         super().__init__(max_wait=60)
         self.slots = slots
-        self.renew()
+        self.reset_after_fork()
         self.begun: list[HashingClient | None] = []
         self.go = threading.Semaphore(0)
 

@@ -353,7 +353,7 @@ class Held:
     def __init__(self, slots: int, **options: Any) -> None:
         self.hasher = cheap(**options)
         self.hasher.slots = slots
-        self.hasher.renew()
+        self.hasher.reset_after_fork()
         self.go, self.under_way, self.most = threading.Event(), 0, 0
         self.started = threading.Semaphore(0)
         self._lock = threading.Lock()
@@ -418,7 +418,7 @@ def test_who_waits_too_long_is_told_to_come_again() -> None:
 def test_a_computation_that_fails_gives_its_slot_back() -> None:
     one = cheap(max_wait=0)
     one.slots = 1
-    one.renew()
+    one.reset_after_fork()
 
     def fail(password: str) -> str:
         raise MemoryError
@@ -484,7 +484,7 @@ def test_twins_decide_alike() -> None:
 def test_slots_that_threads_held_at_a_fork_are_free_in_the_child() -> None:
     one = cheap(max_wait=0)
     one.slots = 1
-    one.renew()
+    one.reset_after_fork()
     with one._turn("verify"):
         pid = os.fork()
         if pid == 0:

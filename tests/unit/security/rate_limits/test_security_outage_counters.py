@@ -90,13 +90,13 @@ class Site:
         self.limiter: Any = RateLimiter({"g": LIMITS}, clock=self.clock, strategy=strategy)  # type: ignore[arg-type]
         self.storage = Storage(self.clock)
         self.limiter._shared = self.storage
-        self.limiter._bridge = OutageFallback(
+        self.limiter._fallback = OutageFallback(
             self.storage,
             self.limiter._groups,
             strategy=strategy,
             clock=self.clock,  # type: ignore[arg-type]
         )  # type: ignore[arg-type]
-        self.limiter._local = self.limiter._bridge.counters
+        self.limiter._local = self.limiter._fallback.counters
 
     def passed(self, tries: int, key: str = "k") -> int:
         return sum(bool(self.limiter.hit("g", key)) for _ in range(tries))
@@ -149,7 +149,7 @@ def test_without_a_word_from_the_storage_it_counts_alone(site: Site) -> None:
 def test_processes_that_have_heard_of_none_share_a_limit_as_expected() -> None:
     """Redis is away from the start, or in the first second: each knew of itself alone, and let pass the whole."""
     site = Site()
-    site.limiter._bridge = bridge = OutageFallback(
+    site.limiter._fallback = bridge = OutageFallback(
         site.storage, site.limiter._groups, 4, strategy="auto", clock=site.clock
     )
     site.limiter._local = bridge.counters
@@ -251,28 +251,28 @@ def test_hits_are_told_however_many_there_were(site: Site) -> None:
     assert site.passed(2000) == 2000
     site.clock.advance(30)  # of which the first are over, and none of the others
     site.storage.away = False
-    assert not site.limiter._bridge.tell_all()
+    assert not site.limiter._fallback.send_unsent_hits()
     ((_, ((_, told),)),) = site.storage.told
     assert 2000 <= told <= 2010
-    assert len(site.limiter._bridge.counters._since) == 0
+    assert len(site.limiter._fallback.counters._since) == 0
 
 
 def test_all_keys_are_told_as_soon_as_the_storage_is_back(site: Site) -> None:
     """Their clients may come to other processes from then on, and this one never hit them again."""
     for key in ("a", "b", "c"):
         site.passed(4, key)
-    bridge = site.limiter._bridge
+    bridge = site.limiter._fallback
     site.storage.away = True
     assert (site.passed(2, "a"), site.passed(3, "b")) == (2, 3)
-    assert bridge.tell_all()  # it is still away
+    assert bridge.send_unsent_hits()  # it is still away
     site.storage.away = False
-    assert not bridge.tell_all()
+    assert not bridge.send_unsent_hits()
     assert dict(site.storage.told) == {"a": ((0, 2), (0, 2)), "b": ((0, 3), (0, 3))}
-    assert not bridge.tell_all()
+    assert not bridge.send_unsent_hits()
     assert len(site.storage.told) == 2
     site.storage.lose()
     site.clock.advance(11)
-    assert not bridge.tell_all()
+    assert not bridge.send_unsent_hits()
     assert sorted(key for key, _ in site.storage.told[2:]) == ["a", "b", "c"]
 
 
@@ -282,7 +282,7 @@ def test_the_next_outage_goes_on_from_what_was_told(site: Site) -> None:
         site.storage.away = True
         assert site.passed(20) == 2  # a fresh share would be 5
         site.storage.away = False
-        assert not site.limiter._bridge.tell_all()
+        assert not site.limiter._fallback.send_unsent_hits()
 
 
 def test_who_comes_while_the_first_question_is_open_asks_too(site: Site) -> None:
@@ -299,7 +299,7 @@ def test_who_comes_while_the_first_question_is_open_asks_too(site: Site) -> None
         return (yield from asked(*arguments))
 
     site.storage.presence = slow  # type: ignore[method-assign]
-    question = site.limiter._bridge.presence.keep()
+    question = site.limiter._fallback.presence.keep()
     next(question)
     site.storage.presence = asked  # type: ignore[method-assign]
     site.passed(1)
@@ -312,7 +312,7 @@ def test_a_closed_limiter_tells_nothing(site: Site) -> None:
     site.passed(1)
     site.storage.away = False
     site.limiter.close()
-    assert not site.limiter._bridge.tell_all()
+    assert not site.limiter._fallback.send_unsent_hits()
     assert site.storage.told == []
 
 
@@ -334,7 +334,7 @@ def test_what_was_given_back_or_reset_is_not_told(site: Site) -> None:
 def test_groups_with_another_policy_ask_the_storage_only(site: Site) -> None:
     site.limiter = RateLimiter({"g": LIMITS}, clock=site.clock, on_unavailable="closed")
     site.limiter._shared = site.storage
-    site.limiter._bridge = OutageFallback(site.storage, {}, strategy="auto", clock=site.clock)  # type: ignore[arg-type]
+    site.limiter._fallback = OutageFallback(site.storage, {}, strategy="auto", clock=site.clock)  # type: ignore[arg-type]
     site.passed(3)
     assert site.storage.names == []
 
@@ -351,8 +351,8 @@ def test_a_forked_child_is_a_process_of_its_own_and_owes_nothing(site: Site) -> 
     site.passed(1)
     site.storage.away = True
     site.passed(1)
-    site.limiter._bridge.counters.renew()
-    site.limiter._bridge.presence.renew()
+    site.limiter._fallback.counters.reset_after_fork()
+    site.limiter._fallback.presence.reset_after_fork()
     site.storage.away = False
     site.passed(1)
     assert site.storage.told == []
@@ -371,7 +371,7 @@ def test_what_is_kept_is_bounded(site: Site) -> None:
 
 
 def test_one_of_many_threads_says_so(site: Site) -> None:
-    presence = site.limiter._bridge.presence
+    presence = site.limiter._fallback.presence
     asking = presence.keep()
     with pytest.raises(StopIteration):  # this storage answers at once
         next(asking)

@@ -95,7 +95,7 @@ def test_a_passkey_is_the_second_step(house: Any, hasher: PasswordHasher) -> Non
 def test_a_hasher_that_is_busy_is_nobodys_wrong_password(house: Any, hasher: PasswordHasher) -> None:
     sign_in, _, _ = house
     hasher.slots = 1
-    hasher.renew()
+    hasher.reset_after_fork()
     with hasher._turn("test"):
         for _ in range(20):  # more than any limit of failures
             with pytest.raises(BackendUnavailableError):

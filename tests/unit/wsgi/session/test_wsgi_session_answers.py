@@ -15,7 +15,7 @@ from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.testing import FrozenClock, WSGIAnswer, call_wsgi
 from mks_hardening.wsgi import CSRFMiddleware, MemorySessionStore, SessionTimeoutMiddleware
 from mks_hardening.wsgi.session._request_kind import is_part_of_a_page
-from mks_hardening.wsgi.session._sign_in_page import SignInPage, way_back
+from mks_hardening.wsgi.session._sign_in_page import SignInPage, return_path
 
 OURS = "__Host-mks-session"
 DEAD = f"{OURS}={'A' * 43}"
@@ -49,7 +49,7 @@ def page(app: Any, path: str, **request: Any) -> WSGIAnswer:
     ],
 )
 def test_the_page_that_was_asked_for_is_named(path: str, query: str, there: str) -> None:
-    place = SignInPage("/in?next={next}&why={reason}").location("idle", way_back("GET", path, query))
+    place = SignInPage("/in?next={next}&why={reason}").location("idle", return_path("GET", path, query))
     assert parse_qs(urlsplit(place).query)["next"] == [there]
     assert parse_qs(urlsplit(place).query)["why"] == ["idle"]
 
@@ -70,7 +70,7 @@ def test_the_way_back_has_the_mount_point() -> None:
 @example("/\t/evil.test", "")
 @example("/%5cevil.test", "")
 def test_the_way_back_is_a_path_of_this_origin_in_every_reading(path: str, query: str) -> None:
-    location = SignInPage("/in?next={next}").location("idle", way_back("GET", path, query))
+    location = SignInPage("/in?next={next}").location("idle", return_path("GET", path, query))
     assert location.isascii()
     assert not set(location) & set(" \r\n\\\t")
     (there,) = parse_qs(urlsplit(location).query, keep_blank_values=True)["next"]

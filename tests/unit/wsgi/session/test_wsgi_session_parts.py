@@ -17,7 +17,7 @@ from mks_hardening.wsgi import MemorySessionStore, SessionCookie, SessionManager
 from mks_hardening.wsgi.session import _recent_sessions
 from mks_hardening.wsgi.session._cookie_header import CookieFilter, find_cookie, sets_cookie
 from mks_hardening.wsgi.session._request_kind import wants_page
-from mks_hardening.wsgi.session._session_rules import SessionLimits, encode_data, judge
+from mks_hardening.wsgi.session._session_rules import SessionLimits, check_session, encode_data
 from mks_hardening.wsgi.session._steady_clock import SteadyClock, clock_of
 from wsgi_scripted import environ_of, serve
 from wsgi_session_corpus import SwitchedStore
@@ -605,10 +605,10 @@ def test_the_memory_of_sessions_seen_lately_is_bounded(monkeypatch: pytest.Monke
         site.cookie = None
         site.ask(lambda handle, number=number: handle.start(f"user{number}"))
         cookies.append(site.cookie)
-    assert len(site.middleware._keeper._recent) == 3
+    assert len(site.middleware._lookup._recent) == 3
     site.cookie = cookies[0]
     assert site.ask().status == 200
-    assert len(site.middleware._keeper._recent) == 3
+    assert len(site.middleware._lookup._recent) == 3
     site.store.away = True
     assert site.ask().status == 200
     site.cookie = cookies[1]
@@ -754,5 +754,5 @@ def test_a_second_head_replaces_the_first(signs_in: bool) -> None:
 
 def test_of_two_limits_reached_at_once_the_absolute_one_is_told() -> None:
     record = SessionRecord("key", "u", 0.0, 0.0, 10.0, "")
-    assert judge(record, 0.0, 10.0, SessionLimits(10.0, 10.0)) == ("absolute", 10.0)
-    assert judge(record, 0.0, 10.0, SessionLimits(10.0, 10.1)) == ("idle", 10.0)
+    assert check_session(record, 0.0, 10.0, SessionLimits(10.0, 10.0)) == ("absolute", 10.0)
+    assert check_session(record, 0.0, 10.0, SessionLimits(10.0, 10.1)) == ("idle", 10.0)

@@ -18,7 +18,7 @@ from mks_hardening.wsgi.session._recent_sessions import ENDS
 from mks_hardening.wsgi.session._session_ids import key_of
 from mks_hardening.wsgi.session._session_lookup import SessionLookup
 from mks_hardening.wsgi.session._session_rules import SessionLimits
-from mks_hardening.wsgi.session._sign_in_page import way_back
+from mks_hardening.wsgi.session._sign_in_page import return_path
 from wsgi_session_corpus import SwitchedStore
 
 PROBLEM = ("Content-Type", "application/problem+json")
@@ -146,9 +146,9 @@ def test_a_name_that_comes_twice_is_no_harm_where_it_says_one_thing(header: str,
 
 
 def test_a_way_back_has_a_bound() -> None:
-    assert way_back("GET", "/" + "a" * 1023, "") == "%2F" + "a" * 1023
-    assert way_back("GET", "/" + "a" * 1024, "") == "%2F"
-    assert way_back("GET", "/a", "b" * 1021) == "%2Fa%3F" + "b" * 1021
+    assert return_path("GET", "/" + "a" * 1023, "") == "%2F" + "a" * 1023
+    assert return_path("GET", "/" + "a" * 1024, "") == "%2F"
+    assert return_path("GET", "/a", "b" * 1021) == "%2Fa%3F" + "b" * 1021
 
 
 def test_an_end_that_is_known_here_outlives_an_outage_on_an_event_loop_too() -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from mks_hardening._core.clock import SYSTEM_CLOCK, given_clock
 from mks_hardening._core.closing import Closing
-from mks_hardening._core.process.after_fork import renew_in_child
+from mks_hardening._core.process.after_fork import register_after_fork
 
 if TYPE_CHECKING:
     from mks_hardening.protocols import Clock
@@ -25,13 +25,13 @@ class MemoryPasskeyStore(Closing):
     """
 
     def __init__(self, *, clock: Clock = SYSTEM_CLOCK) -> None:
-        self.renew()
+        self.reset_after_fork()
         self._clock = given_clock(clock)
         self._owners: dict[str, str] = {}
         self._challenges: dict[str, tuple[bytes, float]] = {}
-        renew_in_child(self)
+        register_after_fork(self)
 
-    def renew(self) -> None:
+    def reset_after_fork(self) -> None:
         """Replace the lock: one held by another thread at the time of a fork stays held in the child."""
         self._lock = threading.RLock()
 

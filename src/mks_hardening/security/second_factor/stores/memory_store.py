@@ -6,7 +6,7 @@ import threading
 from bisect import bisect_right
 
 from mks_hardening._core.closing import Closing
-from mks_hardening._core.process.after_fork import renew_in_child
+from mks_hardening._core.process.after_fork import register_after_fork
 from mks_hardening.protocols import StoredFactor
 
 __all__ = ["MemoryTwoFactorStore"]
@@ -16,11 +16,11 @@ class MemoryTwoFactorStore(Closing):
     """Store second factors in memory until the process ends; not shared between processes."""
 
     def __init__(self) -> None:
-        self.renew()
+        self.reset_after_fork()
         self._records: dict[str, StoredFactor] = {}
-        renew_in_child(self)
+        register_after_fork(self)
 
-    def renew(self) -> None:
+    def reset_after_fork(self) -> None:
         """Replace the lock: one held by another thread at the time of a fork stays held in the child."""
         self._lock = threading.RLock()
 

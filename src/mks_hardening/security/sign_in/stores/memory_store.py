@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from mks_hardening._core.clock import SYSTEM_CLOCK, given_clock
 from mks_hardening._core.closing import Closing
-from mks_hardening._core.process.after_fork import renew_in_child
+from mks_hardening._core.process.after_fork import register_after_fork
 from mks_hardening.security.sign_in.sign_in_protocols import SignInEntry
 
 if TYPE_CHECKING:
@@ -29,13 +29,13 @@ class MemorySignInStore(Closing):
     """
 
     def __init__(self, *, clock: Clock = SYSTEM_CLOCK) -> None:
-        self.renew()
+        self.reset_after_fork()
         self._clock = given_clock(clock)
         self._entries: dict[str, tuple[SignInEntry, float]] = {}
         self._writes = 0
-        renew_in_child(self)
+        register_after_fork(self)
 
-    def renew(self) -> None:
+    def reset_after_fork(self) -> None:
         """Replace the lock: one held by another thread at the time of a fork stays held in the child."""
         self._lock = threading.RLock()
 

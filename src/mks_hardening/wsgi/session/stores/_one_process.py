@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
     from mks_hardening.protocols import SessionStore
 
-__all__ = ["watched"]
+__all__ = ["warn_if_multiprocess"]
 
 _logger: Final = logging.getLogger("mks_hardening.wsgi")
 
 
-def watched(app: WSGIApplication, store: SessionStore) -> WSGIApplication:
+def warn_if_multiprocess(app: WSGIApplication, store: SessionStore) -> WSGIApplication:
     """Return the application; with a store that cannot be shared, wrapped so that it logs a warning."""
     return _OneProcess(app) if isinstance(store, MemorySessionStore) else app
 

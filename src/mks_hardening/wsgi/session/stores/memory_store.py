@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from mks_hardening._core.checks import whole_number
 from mks_hardening._core.clock import given_clock
 from mks_hardening._core.closing import Closing
-from mks_hardening._core.process.after_fork import renew_in_child
+from mks_hardening._core.process.after_fork import register_after_fork
 from mks_hardening.exceptions import BackendUnavailableError
 from mks_hardening.protocols import SessionRecord
 from mks_hardening.wsgi.session._session_rules import REPLACED, REVOKED, ROTATED
@@ -47,9 +47,9 @@ class MemorySessionStore(Closing):
         self._by_user: dict[str, set[str]] = {}
         self._lock = threading.RLock()
         self._swept_at = 0.0
-        renew_in_child(self)
+        register_after_fork(self)
 
-    def renew(self) -> None:
+    def reset_after_fork(self) -> None:
         """Reset the lock in a forked child, where a thread of the parent may hold it.
 
         A change that such a thread was making may be incomplete in the child; the code that reads the lists allows

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from mks_hardening._core.checks import flag, namespace_of
+from mks_hardening._core.checks import boolean, namespace_of
 from mks_hardening._core.clock import given_clock
 from mks_hardening._core.closing import Closing
 from mks_hardening._core.durations import seconds
@@ -62,7 +62,7 @@ class RedisSessionStore(Closing):
         name = namespace_of(namespace)
         # Covers all round trips of an operation: a script that the server has forgotten is sent twice.
         self._budget = seconds(store_budget, parameter="store_budget", allow_zero=False)
-        flag(allow_plaintext, parameter="allow_plaintext")
+        boolean(allow_plaintext, parameter="allow_plaintext")
         server_clock = ServerClock()
         self.clock: Clock = server_clock if clock is None else given_clock(clock)
         self._redis = RedisClient(
