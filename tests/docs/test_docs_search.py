@@ -29,7 +29,7 @@ FOUND = [
     ("転送用のヘッダー", "explanation/trust"),
     ("信頼するプロキシ", "explanation/trust"),
     ("MKS_PROXY_KEEP_HEADERS", "explanation/trust"),
-    ("gunicorn はひとりでに", "explanation/trust"),
+    ("gunicorn は既定で", "explanation/trust"),
     ("盗まれたセッション", "explanation/threat-model"),
     ("汚されたキャッシュ", "explanation/threat-model"),
     ("パスワードの推測", "explanation/threat-model"),
