@@ -53,7 +53,7 @@ FOUND = [
     ("ワークフローエンジン", "explanation/tasks"),
     ("ラッパーの順序", "explanation/architecture"),
     ("outage_grace", "explanation/wsgi"),
-    ("疑い深い人", "explanation/faq"),
+    ("よくある質問", "explanation/faq"),
     ("リクエストを制限する", "how-to/limit-requests"),
     ("第2要素を加える", "how-to/add-a-second-factor"),
     ("認証アプリケーション", "how-to/add-a-second-factor"),
