@@ -259,7 +259,7 @@ def test_nobody_asks_a_silent_server_in_the_thread_of_the_loop(
     postgres_url: str, postgres_server: PostgresServer, driver: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked_in: set[int] = set()
-    ask = _client_deadline.answers
+    ask = _client_deadline.is_responding
 
     def asking(*args: Any, **options: Any) -> bool:
         asked_in.add(threading.get_ident())
