@@ -8,12 +8,14 @@ thread that the call waits for within its deadline, and the addresses share the 
 from __future__ import annotations
 
 import encodings.idna  # noqa: F401 - otherwise the first lookup imports it; see ``redis_connect.prepare``
+import os
 import socket
 import threading
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final, TypeAlias
 
+from mks_hardening._core.clock import SYSTEM_CLOCK
 from mks_hardening._core.process.after_fork import register_after_fork
 from mks_hardening._core.resilience.deadline_socket import call_deadline
 
@@ -23,6 +25,9 @@ Address: TypeAlias = tuple[Any, ...]
 """Entry of ``getaddrinfo``: family, type, protocol, canonical name, socket address."""
 
 _MOST_NAMES: Final = 256
+_LONGEST_FORK_WAIT: Final = (
+    1.0  # seconds; a name server that does not respond must not stop a process from forking
+)
 
 
 class _Lookup(threading.Thread):
@@ -37,6 +42,7 @@ class _Lookup(threading.Thread):
         self.error: OSError | None = None
 
     def run(self) -> None:
+        self._names.begin(self)
         try:
             self.answer = self._names.keep(
                 self._place, socket.getaddrinfo(*self._place, type=socket.SOCK_STREAM)
@@ -45,6 +51,7 @@ class _Lookup(threading.Thread):
             self.error = error
         finally:
             self._names.lookups.pop(self._place, None)
+            self._names.running.discard(self)
             self.done.set()
 
 
@@ -54,17 +61,42 @@ class _KnownNames:
     def __init__(self) -> None:
         self.lookups: dict[tuple[str, int], _Lookup] = {}
         self.answers: dict[tuple[str, int], list[Address]] = {}
+        self.running: set[_Lookup] = set()
+        self._start = threading.RLock()
         self._registered = False
 
     def reset_after_fork(self) -> None:
         """Forget the running lookups in a forked child: the parent's threads do not exist here."""
         self.lookups = {}
+        self.running = set()
+        self._start = threading.RLock()
+
+    def begin(self, lookup: _Lookup) -> None:
+        """Note that this lookup calls the resolver from now on; waits while the process forks."""
+        with self._start:
+            self.running.add(lookup)
+
+    def before_fork(self) -> None:
+        """Let running lookups end, and no other one begin, until the process has forked.
+
+        The C library does not reset the locks of ``getaddrinfo`` in a child (glibc: ``check_pf.c``): a child forked
+        during a lookup could never look up a name again.
+        """
+        self._start.acquire()
+        until = SYSTEM_CLOCK.monotonic() + _LONGEST_FORK_WAIT
+        for lookup in list(self.running):
+            lookup.done.wait(max(0.0, until - SYSTEM_CLOCK.monotonic()))
+
+    def after_fork_in_parent(self) -> None:
+        """Allow lookups again."""
+        self._start.release()
 
     def ask(self, lookup: _Lookup, place: tuple[str, int]) -> _Lookup:
         """Return the running lookup of this name: the one given, or an earlier one."""
         if not self._registered:  # before the first thread runs: a forked child would wait for its result
             self._registered = True
             register_after_fork(self)
+            os.register_at_fork(before=self.before_fork, after_in_parent=self.after_fork_in_parent)
         return self.lookups.setdefault(place, lookup)
 
     def keep(self, place: tuple[str, int], answer: list[Address]) -> list[Address]:

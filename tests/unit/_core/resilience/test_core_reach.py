@@ -13,6 +13,7 @@ from mks_hardening._core.clock import SYSTEM_CLOCK
 from mks_hardening._core.resilience import connect
 from mks_hardening._core.resilience.connect import connect_within_deadline
 from mks_hardening._core.resilience.deadline_socket import call_deadline
+from testbed.polling import wait_until
 
 real = socket.getaddrinfo
 
@@ -208,3 +209,54 @@ def test_the_address_that_worked_stays_in_front() -> None:
     assert names.answers == {("host", 1): [second, first]}
     assert names.keep(("host", 1), [first, second, third]) == [second, first, third]
     assert names.keep(("host", 1), [first, third]) == [first, third]
+
+
+def test_a_fork_waits_for_running_lookups_and_holds_back_new_ones(resolver: Resolver) -> None:
+    names = connect._KnownNames()
+    resolver.names["redis.test"] = [("127.0.0.1", 1)]
+    resolver.answers.clear()
+    first, second = (connect._Lookup(names, "redis.test", port) for port in (1, 2))
+    first.start()
+    wait_until(lambda: resolver.asked == 1, what="the first lookup")
+    seen: list[tuple[bool, int]] = []
+
+    def fork() -> None:
+        names.before_fork()
+        seen.append((first.done.is_set(), resolver.asked))
+        names.after_fork_in_parent()
+
+    forking = threading.Thread(target=fork)
+    forking.start()
+    wait_until(lambda: not is_free(names), what="the fork")
+    second.start()
+    resolver.answers.set()
+    for thread in (forking, first, second):
+        thread.join(10)
+    assert seen == [(True, 1)]
+    assert second.answer
+    assert names.running == set()
+
+
+def test_a_fork_does_not_wait_for_a_resolver_that_hangs(
+    resolver: Resolver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connect, "_LONGEST_FORK_WAIT", 0.01)
+    names = connect._KnownNames()
+    resolver.answers.clear()
+    lookup = connect._Lookup(names, "redis.test", 1)
+    lookup.start()
+    wait_until(lambda: names.running, what="the lookup")
+    names.before_fork()
+    assert not lookup.done.is_set()
+    names.after_fork_in_parent()
+    names.reset_after_fork()
+    assert names.running == set()
+    resolver.answers.set()
+    lookup.join(10)
+
+
+def is_free(names: Any) -> bool:
+    """Whether no fork is under way."""
+    if free := names._start.acquire(blocking=False):
+        names._start.release()
+    return free
