@@ -217,7 +217,7 @@ log.error("loaded in the master")
 
 
 def test_logs_and_alerts_of_a_preloaded_application_under_gevent(start: Start, http_sink: HttpSink) -> None:
-    pytest.importorskip("gevent")
+    gevent = pytest.importorskip("gevent")
     server = start(
         "worker_class='gevent', workers=1, preload_app=True, graceful_timeout=4",
         program=PRELOADED,
@@ -229,7 +229,10 @@ def test_logs_and_alerts_of_a_preloaded_application_under_gevent(start: Start, h
         what="the alerts of the master and of the worker",
     )
     server.stop()
-    said = [line["message"] for line in server.lines()]  # and nothing that is not JSON
+    written = server.text()
+    if gevent.version_info < (25,):  # it cannot say its thread while the interpreter ends (_removeHandlerRef)
+        written = written.partition("Exception ignored in: <function _removeHandlerRef")[0]
+    said = [json.loads(line)["message"] for line in written.splitlines()]  # and nothing that is not JSON
     assert said.count("the crane does not answer") == 3
     assert any(message.startswith("Booting worker") for message in said)
 
