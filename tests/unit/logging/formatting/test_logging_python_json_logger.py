@@ -197,9 +197,9 @@ DIFFERENCES: dict[str, Callable[[], object]] = {
         read(record("token=hunter2x", password="p"))
         == {"message": "token=[REDACTED]", "password": "[REDACTED]"}
     ),
-    "bytes that hold a secret": lambda: read(record(b=b"token=hunter2x"))["b"] == "token=[REDACTED]",
+    "bytes that contain a secret": lambda: read(record(b=b"token=hunter2x"))["b"] == "token=[REDACTED]",
     "size": lambda: len(ours(max_record_bytes=2048).format(record("x" * 10_000, y=["y"] * 10_000))) <= 2048,
-    "arguments that do not fit": lambda: "arguments do not fit" in read(record("%d", "x"))["message"],
+    "arguments that do not match": lambda: "arguments do not fit" in read(record("%d", "x"))["message"],
     "values that raise": lambda: (
         read(record(v=Broken(), w=1j), json_default=fails)["v"] == "__could_not_encode__"
     ),
