@@ -28,7 +28,7 @@ def main() -> None:
         RELEASED.write_text("\n".join([*sorted(now), ""]), encoding="utf-8")
         return
     released = RELEASED.read_text("utf-8").split() if RELEASED.exists() else now.keys()
-    found = [*faults(released, now)]
+    found = [*faults(released, renamed() | now)]
     print("\n".join(found), end="\n" if found else "")
     sys.exit(bool(found))
 
@@ -43,6 +43,15 @@ def names() -> dict[str, str]:
             is_data = not isinstance(item, type) and not inspect.isroutine(item)
             found[f"{module}.{name}"] = "versionadded::" if is_data else inspect.getdoc(item) or ""
     return found
+
+
+def renamed() -> dict[str, str]:
+    """Every former public name that still works, with a warning; it needs no docstring."""
+    return {
+        f"{module}.{name}": "versionadded::"
+        for module in MODULES
+        for name in getattr(importlib.import_module(f"mks_hardening.{module}"), "_RENAMED", ())
+    }
 
 
 def faults(released: Collection[str], now: Mapping[str, str]) -> Iterator[str]:

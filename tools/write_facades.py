@@ -30,20 +30,25 @@ def stubs() -> dict[Path, str]:
     """The text of every stub."""
     found = {}
     for file in sorted(PACKAGE.glob("*/__init__.py")):
-        homes = getattr(import_module(f"mks_hardening.{file.parent.name}"), "_HOME", None)
+        package = import_module(f"mks_hardening.{file.parent.name}")
+        homes = getattr(package, "_HOME", None)
         if homes is not None:
-            found[file.with_suffix(".pyi")] = stub_of(homes)
+            found[file.with_suffix(".pyi")] = stub_of(homes, getattr(package, "_RENAMED", {}))
     return found
 
 
-def stub_of(homes: dict[str, list[str]]) -> str:
-    """One import for each name, in the form by which a stub exports it (PEP 484), in the order of the linter."""
+def stub_of(homes: dict[str, list[str]], renamed: dict[str, str]) -> str:
+    """One import for each name, in the form by which a stub exports it (PEP 484), in the order of the linter.
+
+    Former names follow as aliases; PEP 702 has no way to mark an alias as deprecated.
+    """
     lines = [
         import_of(home, name)
         for home in sorted(homes)
         for name in sorted(homes[home], key=lambda name: (not name.isupper(), name))
     ]
-    return "".join([HEADING, "\n", *lines])
+    aliases = [f"{former} = {current}\n" for former, current in sorted(renamed.items())]
+    return "".join([HEADING, "\n", *lines, *(["\n", *aliases] if aliases else [])])
 
 
 def import_of(home: str, name: str) -> str:
