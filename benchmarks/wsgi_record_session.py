@@ -198,9 +198,9 @@ def opentelemetry(*, sdk=False):
 
 
 def session_contenders():
+    from mks_hardening._edge.session.session_ids import key_of
     from mks_hardening.protocols import SessionRecord
     from mks_hardening.wsgi import MemorySessionStore, SessionTimeoutMiddleware
-    from mks_hardening.wsgi.session._session_ids import key_of
 
     session_id, now = "A" * 43, time.time()
     cookie = {"HTTP_COOKIE": f"theme=dark; __Host-mks-session={session_id}; lang=ja"}

@@ -49,8 +49,8 @@ def floor():
     import wsgi as edge
     from wsgi_record_session import FloorRecord, FloorSession, quiet_logger
 
+    from mks_hardening._edge.session.session_ids import key_of
     from mks_hardening.wsgi import HeaderPolicy
-    from mks_hardening.wsgi.session._session_ids import key_of
 
     app = FloorSession(page, {key_of(SESSION_ID): time.time() + 10_000})
     app = FloorRecord(app, quiet_logger("bench"))
@@ -62,8 +62,8 @@ def ours():
     from wsgi_record_session import quiet_logger
 
     from mks_hardening import wsgi
+    from mks_hardening._edge.session.session_ids import key_of
     from mks_hardening.protocols import SessionRecord
-    from mks_hardening.wsgi.session._session_ids import key_of
 
     store, now = wsgi.MemorySessionStore(), time.time()
     store.create(SessionRecord(key_of(SESSION_ID), "alice", now, now, now + 1800), now=now)

@@ -102,7 +102,8 @@ def layers() -> list[list[str]]:
     """The layers of the import contract, top to bottom; those that are not there yet are left out."""
     contract = next(item for item in _contracts() if item["id"] == "layers")
     split = [[name.strip() for name in re.split(r"[|:]", layer)] for layer in contract["layers"]]
-    return [layer for layer in split if not layer[0].startswith("(")]
+    present = [[name for name in layer if not name.startswith("(")] for layer in split]
+    return [layer for layer in present if layer]
 
 
 def wrappers() -> list[str]:

@@ -114,8 +114,8 @@ def command_line() -> Iterator[str]:
 
 def log_fields() -> Iterator[str]:
     """The canonical fields of each schema, and those of a request record."""
+    from mks_hardening._edge.request_log import record_fields
     from mks_hardening.logging.formatting._schemas import SCHEMAS
-    from mks_hardening.wsgi.request_log import _record_fields
 
     for name, schema in SCHEMAS.items():
         yield from ("", f"({name}-schema)=", f'## `schema="{name}"`', "")
@@ -124,7 +124,7 @@ def log_fields() -> Iterator[str]:
         yield from (f"- `{old}` becomes `{new}`" for old, new in schema.renames.items())
         yield from (f"- always `{field}`: `{value}`" for field, value in schema.constants.items())
     yield from ("", "(request-record-fields)=", "## The request record", "")
-    for field, meaning in _argument_texts(inspect.getdoc(_record_fields.record_fields) or "", "Returns"):
+    for field, meaning in _argument_texts(inspect.getdoc(record_fields.record_fields) or "", "Returns"):
         yield f"- `{field}`: {meaning}"
 
 

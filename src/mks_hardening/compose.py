@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
     from mks_hardening._core.backend.redis_client import RedisClient
+    from mks_hardening._edge.readiness import Checks
+    from mks_hardening._edge.refusals import OnRefusal
     from mks_hardening.cache import MemoryCache, RedisCache
     from mks_hardening.protocols import Limiter, SessionStore
     from mks_hardening.security import RateLimiter
     from mks_hardening.wsgi import HeaderPolicy, ProxyTrust, RateLimitRule
-    from mks_hardening.wsgi._readiness import Checks
-    from mks_hardening.wsgi.refusals import OnRefusal
 
 __all__ = [
     "cache_backend",

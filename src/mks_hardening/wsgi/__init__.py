@@ -11,9 +11,9 @@ from mks_hardening._core.lazy_exports import facade
 _HOME = {
     "mks_hardening._core.origin.proxy_trust": ["ProxyTrust", "RequestOrigin", "request_origin"],
     "mks_hardening.wsgi.csrf.middleware": ["CSRFMiddleware"],
-    "mks_hardening.wsgi.headers.csp": ["ContentSecurityPolicy"],
-    "mks_hardening.wsgi.headers.hsts": ["HSTS"],
-    "mks_hardening.wsgi.headers.header_policy": ["HeaderPolicy"],
+    "mks_hardening._edge.headers.csp": ["ContentSecurityPolicy"],
+    "mks_hardening._edge.headers.hsts": ["HSTS"],
+    "mks_hardening._edge.headers.header_policy": ["HeaderPolicy"],
     "mks_hardening.wsgi.headers.security_headers": ["SecurityHeadersMiddleware"],
     "mks_hardening.wsgi.health": ["HealthMiddleware"],
     "mks_hardening.wsgi.environ_keys": [
@@ -34,14 +34,14 @@ _HOME = {
         "limit_by_header",
         "limit_by_user",
     ],
-    "mks_hardening.wsgi.refusals": ["OwnAnswer", "Refusal"],
+    "mks_hardening._edge.refusals": ["OwnAnswer", "Refusal"],
     "mks_hardening.wsgi.request_log.middleware": ["RequestLoggingMiddleware"],
-    "mks_hardening.wsgi.session.session_cookie": ["SessionCookie"],
-    "mks_hardening.wsgi.session.session_handle": ["SessionHandle"],
-    "mks_hardening.wsgi.session.session_manager": ["SessionManager"],
+    "mks_hardening._edge.session.session_cookie": ["SessionCookie"],
+    "mks_hardening._edge.session.session_handle": ["SessionHandle"],
+    "mks_hardening._edge.session.session_manager": ["SessionManager"],
     "mks_hardening.wsgi.session.middleware": ["SessionTimeoutMiddleware"],
-    "mks_hardening.wsgi.session.stores.memory_store": ["MemorySessionStore"],
-    "mks_hardening.wsgi.session.stores.redis_store": ["RedisSessionStore"],
+    "mks_hardening._edge.session.stores.memory_store": ["MemorySessionStore"],
+    "mks_hardening._edge.session.stores.redis_store": ["RedisSessionStore"],
 }
 
 __getattr__, __dir__, __all__ = facade(__name__, _HOME)

@@ -11,8 +11,8 @@ from mks_hardening._core import hooks
 from mks_hardening._core.checks import function
 from mks_hardening._core.web.environ_keys import REFUSAL_KEY
 from mks_hardening._core.web.problem_details import PROBLEM_TYPE, prefers_text, problem_document
+from mks_hardening._edge.refusals import OnRefusal, OwnAnswer, Refusal
 from mks_hardening.events import RequestRefused
-from mks_hardening.wsgi.refusals import OnRefusal, OwnAnswer, Refusal
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse

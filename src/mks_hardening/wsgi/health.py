@@ -13,15 +13,15 @@ from mks_hardening._core.durations import seconds
 from mks_hardening._core.origin.proxy_trust import request_origin
 from mks_hardening._core.web.paths import LIVEZ, READYZ, PathRules
 from mks_hardening._core.web.wsgi_stack import wsgi_application
+from mks_hardening._edge.readiness import Checks, Readiness, ReadinessResult
 from mks_hardening.exceptions import ConfigurationError
-from mks_hardening.wsgi._readiness import Checks, Readiness, ReadinessResult
 from mks_hardening.wsgi._refusal_response import FixedResponse, RefusalResponse, Refuser
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
+    from mks_hardening._edge.refusals import OnRefusal
     from mks_hardening.protocols import Clock
-    from mks_hardening.wsgi.refusals import OnRefusal
 
 __all__ = ["HealthMiddleware"]
 

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
     from mks_hardening._core.web.wsgi_head import Headers
+    from mks_hardening._edge.refusals import OnRefusal
     from mks_hardening.protocols import LimitDecision, Limiter
-    from mks_hardening.wsgi.refusals import OnRefusal
 
 __all__ = ["RateLimitMiddleware", "RateLimitRule"]
 

@@ -15,6 +15,8 @@ from mks_hardening._core.origin.hostname import parse_host
 from mks_hardening._core.origin.network_addresses import parse_address
 from mks_hardening._core.origin.proxy_trust import client_key
 from mks_hardening._core.web.paths import PathRules, is_plain_path
+from mks_hardening._edge.csrf.same_origin import RequestSender, SameOrigin
+from mks_hardening._edge.https.redirect_target import request_target
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.testing import call_wsgi
 from mks_hardening.wsgi import (
@@ -25,8 +27,6 @@ from mks_hardening.wsgi import (
     ProxyTrust,
     SecurityHeadersMiddleware,
 )
-from mks_hardening.wsgi.csrf._same_origin import RequestSender, SameOrigin
-from mks_hardening.wsgi.origin._redirect_target import request_target
 
 HOSTS = ["www.example.com", ".example.org"]
 PROXIES = ["10.0.0.0/8", "fd00::/8"]

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 from mks_hardening._core.web.wsgi_head import with_step
+from mks_hardening._edge.https import https_rules as _https_rules
+from mks_hardening._edge.session import refusal_texts as _refusals
 from mks_hardening.contrib import _limited_views
 from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError
 from mks_hardening.security import RateLimiter
@@ -28,8 +30,6 @@ from mks_hardening.wsgi import (
     RequestLoggingMiddleware,
     SessionTimeoutMiddleware,
 )
-from mks_hardening.wsgi.origin import _https_rules
-from mks_hardening.wsgi.session import _refusals
 from testbed import package_map
 
 Build = Callable[..., Any]

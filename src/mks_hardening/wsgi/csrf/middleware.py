@@ -11,15 +11,15 @@ from mks_hardening._core.web.environ_keys import CSRF_TOKEN_KEY
 from mks_hardening._core.web.paths import exemptions
 from mks_hardening._core.web.wsgi_head import with_step
 from mks_hardening._core.web.wsgi_stack import wsgi_application
+from mks_hardening._edge.csrf.form_token import CSRFToken
+from mks_hardening._edge.csrf.same_origin import RequestSender, SameOrigin
 from mks_hardening.wsgi._refusal_response import RefusalResponse, Refuser
 from mks_hardening.wsgi.csrf._form_field import FIELD, read_form_field
-from mks_hardening.wsgi.csrf._form_token import CSRFToken
-from mks_hardening.wsgi.csrf._same_origin import RequestSender, SameOrigin
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-    from mks_hardening.wsgi.refusals import OnRefusal
+    from mks_hardening._edge.refusals import OnRefusal
 
 __all__ = ["CSRFMiddleware"]
 

@@ -11,8 +11,8 @@ from mks_hardening._core.memo import Memo
 from mks_hardening._core.web.environ_keys import CSP_NONCE_KEY
 from mks_hardening._core.web.wsgi_head import with_step
 from mks_hardening._core.web.wsgi_stack import wsgi_application
-from mks_hardening.wsgi.headers._merger import HeaderMerger, is_remote_name
-from mks_hardening.wsgi.headers.header_policy import HeaderPolicy
+from mks_hardening._edge.headers.header_policy import HeaderPolicy
+from mks_hardening._edge.headers.merger import HeaderMerger, is_remote_name
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment

@@ -11,13 +11,13 @@ from mks_hardening._core.origin.proxy_trust import ProxyTrust, RequestOrigin
 from mks_hardening._core.web.environ_keys import ORIGIN_KEY
 from mks_hardening._core.web.paths import LIVEZ, READYZ
 from mks_hardening._core.web.wsgi_stack import wsgi_application
+from mks_hardening._edge.https.https_rules import BAD_HOST, PLAIN, HTTPSRedirect, HTTPSRules, RequestedUrl
 from mks_hardening.wsgi._refusal_response import FixedResponse, RefusalResponse, Refuser
-from mks_hardening.wsgi.origin._https_rules import BAD_HOST, PLAIN, HTTPSRedirect, HTTPSRules, RequestedUrl
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-    from mks_hardening.wsgi.refusals import OnRefusal
+    from mks_hardening._edge.refusals import OnRefusal
 
 __all__ = ["HTTPSRedirectMiddleware"]
 

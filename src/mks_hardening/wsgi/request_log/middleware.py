@@ -24,15 +24,15 @@ from mks_hardening._core.web.environ_keys import (
 )
 from mks_hardening._core.web.paths import exemptions
 from mks_hardening._core.web.wsgi_stack import wsgi_application
+from mks_hardening._edge.refusals import Refusal
+from mks_hardening._edge.request_log.outcome import has_body, level_of, outcome_of, status_code
+from mks_hardening._edge.request_log.query import QueryText
+from mks_hardening._edge.request_log.record_fields import record_fields
+from mks_hardening._edge.request_log.request_ids import accepted_request_id, trace_id_of
 from mks_hardening.events import RequestFinished
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.wsgi._refusal_response import FixedResponse, Refuser
-from mks_hardening.wsgi.refusals import Refusal
 from mks_hardening.wsgi.request_log._exchange import Exchange
-from mks_hardening.wsgi.request_log._outcome import has_body, level_of, outcome_of, status_code
-from mks_hardening.wsgi.request_log._query import QueryText
-from mks_hardening.wsgi.request_log._record_fields import record_fields
-from mks_hardening.wsgi.request_log._request_ids import accepted_request_id, trace_id_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 
     from mks_hardening._core.origin.proxy_trust import ProxyTrust
     from mks_hardening._core.web.wsgi_head import Headers
+    from mks_hardening._edge.refusals import OnRefusal
     from mks_hardening.protocols import Clock, RequestSpan, RequestTracer
-    from mks_hardening.wsgi.refusals import OnRefusal
 
 __all__ = ["RequestLoggingMiddleware"]
 

@@ -9,7 +9,7 @@ from mks_hardening.exceptions import BackendUnavailableError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from mks_hardening.wsgi.session.session_handle import SessionHandle
+    from mks_hardening._edge.session.session_handle import SessionHandle
 
 __all__ = ["LazyBody"]
 

@@ -13,32 +13,39 @@ from mks_hardening._core.web.environ_keys import REFUSAL_KEY, SESSION_KEY
 from mks_hardening._core.web.paths import exemptions
 from mks_hardening._core.web.wsgi_head import BufferedHead, is_buffered, with_step
 from mks_hardening._core.web.wsgi_stack import wsgi_application
-from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError
-from mks_hardening.wsgi._refusal_response import Refuser, shown
-from mks_hardening.wsgi.refusals import Refusal
-from mks_hardening.wsgi.session._cookie_header import CookieFilter, find_cookie, is_cookie_name
-from mks_hardening.wsgi.session._lazy_body import LazyBody
-from mks_hardening.wsgi.session._refusals import Answer, detail_of, redirect, refusal, seen_of, unavailable
-from mks_hardening.wsgi.session._request_kind import is_part_of_a_page, wants_page
-from mks_hardening.wsgi.session._response_headers import SessionResponseHeaders
-from mks_hardening.wsgi.session._session_ids import ID_LENGTH, is_anonymous_id
-from mks_hardening.wsgi.session._session_lookup import (
+from mks_hardening._edge.refusals import Refusal
+from mks_hardening._edge.session.cookie_header import CookieFilter, find_cookie, is_cookie_name
+from mks_hardening._edge.session.refusal_texts import (
+    Answer,
+    detail_of,
+    redirect,
+    refusal,
+    seen_of,
+    unavailable,
+)
+from mks_hardening._edge.session.request_kind import is_part_of_a_page, wants_page
+from mks_hardening._edge.session.response_headers import SessionResponseHeaders
+from mks_hardening._edge.session.session_cookie import SessionCookie
+from mks_hardening._edge.session.session_handle import SessionHandle
+from mks_hardening._edge.session.session_ids import ID_LENGTH, is_anonymous_id
+from mks_hardening._edge.session.session_lookup import (
     NOT_FOUND,
     FoundSession,
     SessionLookup,
     emit_session_event,
 )
-from mks_hardening.wsgi.session._session_rules import REVOKED, ROTATED, SessionLimits
-from mks_hardening.wsgi.session._sign_in_page import SignInPage, return_path
-from mks_hardening.wsgi.session.session_cookie import SessionCookie
-from mks_hardening.wsgi.session.session_handle import SessionHandle
-from mks_hardening.wsgi.session.stores._one_process import warn_if_multiprocess
+from mks_hardening._edge.session.session_rules import REVOKED, ROTATED, SessionLimits
+from mks_hardening._edge.session.sign_in_page import SignInPage, return_path
+from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError
+from mks_hardening.wsgi._refusal_response import Refuser, shown
+from mks_hardening.wsgi.session._lazy_body import LazyBody
+from mks_hardening.wsgi.session._one_process import warn_if_multiprocess
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
+    from mks_hardening._edge.refusals import OnRefusal
     from mks_hardening.protocols import Clock, SessionRecord, SessionStore
-    from mks_hardening.wsgi.refusals import OnRefusal
 
 __all__ = ["SessionTimeoutMiddleware"]
 

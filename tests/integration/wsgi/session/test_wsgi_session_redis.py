@@ -10,11 +10,11 @@ from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from mks_hardening._core.backend.redis_client import RedisClient
+from mks_hardening._edge.session.session_ids import key_of
 from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError
 from mks_hardening.protocols import SessionRecord
 from mks_hardening.testing import SessionStoreContract
 from mks_hardening.wsgi import RedisSessionStore
-from mks_hardening.wsgi.session._session_ids import key_of
 from on_loop import OnLoop
 from testbed.redis_server import RedisServer
 from wsgi_session_corpus import faults_of, load_cases

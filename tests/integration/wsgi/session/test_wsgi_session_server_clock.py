@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 import wsgi_session_apps as apps
+from mks_hardening._edge.session.stores import server_clock as _server_clock
 from mks_hardening.testing import FrozenClock
 from mks_hardening.wsgi import RedisSessionStore, SessionManager, SessionTimeoutMiddleware
-from mks_hardening.wsgi.session.stores import _server_clock
 from testbed.polling import wait_until
 from testbed.redis_server import RedisServer
 

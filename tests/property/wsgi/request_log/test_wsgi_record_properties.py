@@ -8,11 +8,11 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from mks_hardening._core.web.paths import PathRules, is_plain_path
+from mks_hardening._edge.request_log.outcome import has_body, outcome_of, status_code
+from mks_hardening._edge.request_log.record_fields import readable_path
+from mks_hardening._edge.request_log.request_ids import accepted_request_id, trace_id_of
 from mks_hardening.testing import FrozenClock
 from mks_hardening.wsgi import RequestLoggingMiddleware
-from mks_hardening.wsgi.request_log._outcome import has_body, outcome_of, status_code
-from mks_hardening.wsgi.request_log._record_fields import readable_path
-from mks_hardening.wsgi.request_log._request_ids import accepted_request_id, trace_id_of
 from wsgi_scripted import ERRORS, ScriptedApp, environ_of, serve
 
 CHUNKS = st.lists(st.sampled_from(["", "a", "bc", "日本"]), max_size=4)

@@ -5,15 +5,15 @@ from typing import Any
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from mks_hardening._edge.session.cookie_header import CookieFilter, find_cookie
+from mks_hardening._edge.session.request_kind import wants_page
+from mks_hardening._edge.session.session_ids import key_of
+from mks_hardening._edge.session.session_lookup import SessionLookup
+from mks_hardening._edge.session.session_rules import SessionLimits, check_session, decode_data, encode_data
+from mks_hardening._edge.session.steady_clock import SteadyClock
 from mks_hardening.protocols import SessionRecord
 from mks_hardening.testing import FrozenClock
 from mks_hardening.wsgi import MemorySessionStore, SessionCookie
-from mks_hardening.wsgi.session._cookie_header import CookieFilter, find_cookie
-from mks_hardening.wsgi.session._request_kind import wants_page
-from mks_hardening.wsgi.session._session_ids import key_of
-from mks_hardening.wsgi.session._session_lookup import SessionLookup
-from mks_hardening.wsgi.session._session_rules import SessionLimits, check_session, decode_data, encode_data
-from mks_hardening.wsgi.session._steady_clock import SteadyClock
 
 NOW = 1_700_000_000
 SPAN = st.integers(0, 100_000)

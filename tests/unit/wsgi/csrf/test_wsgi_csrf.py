@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
+from mks_hardening._edge.csrf.form_token import CSRFToken
+from mks_hardening._edge.csrf.same_origin import RequestSender, SameOrigin
 from mks_hardening.events import RequestRefused, add_observer, remove_observer
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.testing import call_wsgi
 from mks_hardening.wsgi import CSRFMiddleware, ProxyTrust, TrustedProxyMiddleware
 from mks_hardening.wsgi.csrf._form_field import read_form_field
-from mks_hardening.wsgi.csrf._form_token import CSRFToken
-from mks_hardening.wsgi.csrf._same_origin import RequestSender, SameOrigin
 from wsgi_stacks import CORPUS, corpus_runner, make_csrf_stack
 
 CASES = corpus_runner().read(CORPUS / "wsgi/csrf.jsonl")

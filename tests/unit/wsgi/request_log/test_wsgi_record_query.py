@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mks_hardening._core.redaction.redactor import default_redactor
+from mks_hardening._edge.request_log.query import LONGEST_QUERY, QueryText
 from mks_hardening.testing import call_wsgi
 from mks_hardening.wsgi import RequestLoggingMiddleware
-from mks_hardening.wsgi.request_log._query import LONGEST_QUERY, QueryText
 
 
 def application(_environ: Any, start_response: Any) -> list[bytes]:

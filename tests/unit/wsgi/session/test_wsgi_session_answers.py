@@ -11,11 +11,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import wsgi_session_apps as apps
+from mks_hardening._edge.session.request_kind import is_part_of_a_page
+from mks_hardening._edge.session.sign_in_page import SignInPage, return_path
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.testing import FrozenClock, WSGIAnswer, call_wsgi
 from mks_hardening.wsgi import CSRFMiddleware, MemorySessionStore, SessionTimeoutMiddleware
-from mks_hardening.wsgi.session._request_kind import is_part_of_a_page
-from mks_hardening.wsgi.session._sign_in_page import SignInPage, return_path
 
 OURS = "__Host-mks-session"
 DEAD = f"{OURS}={'A' * 43}"

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
+from mks_hardening._edge.session.response_headers import SessionResponseHeaders
+from mks_hardening._edge.session.session_lookup import SessionLookup
+from mks_hardening._edge.session.session_rules import SessionLimits
 from mks_hardening.exceptions import BackendUnavailableError
 from mks_hardening.protocols import AsyncSessionStore, SessionRecord
 from mks_hardening.testing import FrozenClock, SessionStoreContract
 from mks_hardening.wsgi import MemorySessionStore, SessionCookie, SessionHandle, SessionManager
-from mks_hardening.wsgi.session._response_headers import SessionResponseHeaders
-from mks_hardening.wsgi.session._session_lookup import SessionLookup
-from mks_hardening.wsgi.session._session_rules import SessionLimits
 from on_loop import OnLoop
 from wsgi_session_corpus import SwitchedStore
 

@@ -11,11 +11,11 @@ import pytest
 import redis
 
 from mks_hardening._core.resilience.budget import current_budget
+from mks_hardening._edge.session.stores.server_clock import ServerClock
 from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError
 from mks_hardening.protocols import SessionRecord
 from mks_hardening.testing import FrozenClock, SessionStoreContract
 from mks_hardening.wsgi import RedisSessionStore
-from mks_hardening.wsgi.session.stores._server_clock import ServerClock
 from on_loop import OnLoop
 
 NOW = 1_700_000_000.0

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from werkzeug.http import parse_cookie as werkzeug_cookies
 
 import wsgi_session_apps as apps
+from mks_hardening._edge.session.cookie_header import CookieFilter
 from mks_hardening.testing import FrozenClock
 from mks_hardening.wsgi import MemorySessionStore, SessionManager, SessionTimeoutMiddleware
-from mks_hardening.wsgi.session._cookie_header import CookieFilter
 
 OURS = "__Host-mks-session"
 FRAMEWORKS: dict[str, Callable[[apps.Log], Any]] = {

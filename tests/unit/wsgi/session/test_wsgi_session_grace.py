@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 import wsgi_session_apps as apps
+from mks_hardening._edge.session import recent_sessions as _recent_sessions
 from mks_hardening.protocols import SessionRecord
 from mks_hardening.testing import FrozenClock
 from mks_hardening.wsgi import MemorySessionStore, SessionManager, SessionTimeoutMiddleware
-from mks_hardening.wsgi.session import _recent_sessions
 from wsgi_session_corpus import SwitchedStore
 
 

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 
+from mks_hardening._edge.session.stores.memory_store import RETENTION
 from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError
 from mks_hardening.protocols import SessionRecord
 from mks_hardening.testing import SessionStoreContract
 from mks_hardening.wsgi import MemorySessionStore
-from mks_hardening.wsgi.session.stores.memory_store import RETENTION
 
 
 class TestContract(SessionStoreContract):

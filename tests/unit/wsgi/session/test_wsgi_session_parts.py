@@ -10,15 +10,15 @@ import pytest
 
 from mks_hardening import events
 from mks_hardening._core.clock import SYSTEM_CLOCK
+from mks_hardening._edge.session import recent_sessions as _recent_sessions
+from mks_hardening._edge.session.cookie_header import CookieFilter, find_cookie, sets_cookie
+from mks_hardening._edge.session.request_kind import wants_page
+from mks_hardening._edge.session.session_rules import SessionLimits, check_session, encode_data
+from mks_hardening._edge.session.steady_clock import SteadyClock, clock_of
 from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError
 from mks_hardening.protocols import SessionRecord, SessionStore
 from mks_hardening.testing import FrozenClock, call_wsgi
 from mks_hardening.wsgi import MemorySessionStore, SessionCookie, SessionManager, SessionTimeoutMiddleware
-from mks_hardening.wsgi.session import _recent_sessions
-from mks_hardening.wsgi.session._cookie_header import CookieFilter, find_cookie, sets_cookie
-from mks_hardening.wsgi.session._request_kind import wants_page
-from mks_hardening.wsgi.session._session_rules import SessionLimits, check_session, encode_data
-from mks_hardening.wsgi.session._steady_clock import SteadyClock, clock_of
 from wsgi_scripted import environ_of, serve
 from wsgi_session_corpus import SwitchedStore
 

@@ -8,17 +8,17 @@ from typing import Any
 
 import pytest
 
+from mks_hardening._edge.session import refusal_texts as _refusals
+from mks_hardening._edge.session.cookie_header import find_cookie
+from mks_hardening._edge.session.recent_sessions import ENDS
+from mks_hardening._edge.session.session_ids import key_of
+from mks_hardening._edge.session.session_lookup import SessionLookup
+from mks_hardening._edge.session.session_rules import SessionLimits
+from mks_hardening._edge.session.sign_in_page import return_path
 from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError
 from mks_hardening.protocols import SessionRecord
 from mks_hardening.testing import FrozenClock
 from mks_hardening.wsgi import MemorySessionStore, Refusal, SessionCookie, SessionTimeoutMiddleware
-from mks_hardening.wsgi.session import _refusals
-from mks_hardening.wsgi.session._cookie_header import find_cookie
-from mks_hardening.wsgi.session._recent_sessions import ENDS
-from mks_hardening.wsgi.session._session_ids import key_of
-from mks_hardening.wsgi.session._session_lookup import SessionLookup
-from mks_hardening.wsgi.session._session_rules import SessionLimits
-from mks_hardening.wsgi.session._sign_in_page import return_path
 from wsgi_session_corpus import SwitchedStore
 
 PROBLEM = ("Content-Type", "application/problem+json")

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
-from mks_hardening.wsgi.session.stores.memory_store import MemorySessionStore
+from mks_hardening._edge.session.stores.memory_store import MemorySessionStore
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from mks_hardening.wsgi.headers.csp import ContentSecurityPolicy
+from mks_hardening._edge.headers.csp import ContentSecurityPolicy
 
 __all__ = ["api_csp", "strict_csp", "web_csp"]
 

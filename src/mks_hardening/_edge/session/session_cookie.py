@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final, Literal
 
 from mks_hardening._core.checks import boolean
+from mks_hardening._edge.session.cookie_header import is_cookie_name
 from mks_hardening.exceptions import ConfigurationError
-from mks_hardening.wsgi.session._cookie_header import is_cookie_name
 
 __all__ = ["SessionCookie"]
 

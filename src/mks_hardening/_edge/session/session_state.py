@@ -7,20 +7,20 @@ from math import ceil, inf
 from typing import TYPE_CHECKING, Any, Final
 
 from mks_hardening._core.operations import Op
+from mks_hardening._edge.private_response import vary_by_cookie
+from mks_hardening._edge.session.refusal_texts import retry_after
+from mks_hardening._edge.session.session_ids import key_of, new_anonymous_id, new_id, user_id_of_owner
+from mks_hardening._edge.session.session_rules import ROTATED, decode_data, encode_data
+from mks_hardening._edge.session.steady_clock import settle
 from mks_hardening.exceptions import BackendUnavailableError
 from mks_hardening.protocols import SessionRecord
-from mks_hardening.wsgi._private_response import vary_by_cookie
-from mks_hardening.wsgi.session._refusals import retry_after
-from mks_hardening.wsgi.session._session_ids import key_of, new_anonymous_id, new_id, user_id_of_owner
-from mks_hardening.wsgi.session._session_rules import ROTATED, decode_data, encode_data
-from mks_hardening.wsgi.session._steady_clock import settle
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Generator, Mapping
 
     from mks_hardening._core.web.wsgi_head import Headers
-    from mks_hardening.wsgi.session._response_headers import SessionResponseHeaders
-    from mks_hardening.wsgi.session._session_lookup import SessionLookup
+    from mks_hardening._edge.session.response_headers import SessionResponseHeaders
+    from mks_hardening._edge.session.session_lookup import SessionLookup
 
 __all__ = ["SessionState"]
 

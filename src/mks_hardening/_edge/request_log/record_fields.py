@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from mks_hardening.wsgi.refusals import Refusal
+    from mks_hardening._edge.refusals import Refusal
 
 __all__ = ["readable_path", "record_fields"]
 

@@ -9,21 +9,21 @@ from typing import TYPE_CHECKING, Final
 from mks_hardening._core.backend.lua_files import lua_source
 from mks_hardening._core.backend.redis_operations import Pipeline, RunScript
 from mks_hardening._core.operations import Op
+from mks_hardening._edge.session.stores.retention import RETENTION
 from mks_hardening.exceptions import BackendUnavailableError
 from mks_hardening.protocols import SessionRecord
-from mks_hardening.wsgi.session.stores._retention import RETENTION
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mks_hardening._core.backend.redis_client import RedisClient
     from mks_hardening._core.backend.redis_script import Script
-    from mks_hardening.wsgi.session.stores._server_clock import ServerClock
+    from mks_hardening._edge.session.stores.server_clock import ServerClock
 
 __all__ = ["RedisSessions"]
 
 _FIELDS: Final = "uctxdve"
-_HERE: Final = "mks_hardening.wsgi.session.stores"
+_PACKAGE: Final = "mks_hardening._edge.session.stores"
 # Idempotent (``update`` thanks to its token), so each may be sent again within the budget.
 _SCRIPTS: Final = ("load", "create", "rotate", "touch", "update", "end", "end_user", "sessions")
 
@@ -44,7 +44,8 @@ class RedisSessions:
         self._clock = clock
         self.prefix: str = f"{{{namespace}}}:"
         self._scripts: dict[str, Script] = {
-            name: client.script(lua_source(_HERE, "lua/common.lua", f"lua/{name}.lua")) for name in _SCRIPTS
+            name: client.script(lua_source(_PACKAGE, "lua/common.lua", f"lua/{name}.lua"))
+            for name in _SCRIPTS
         }
 
     def load(self, key: str) -> Op[SessionRecord | None]:

@@ -56,8 +56,8 @@ class RedisSessionStore(Closing):
     ) -> None:
         # Imported here, so that an application without Redis does not load the client.
         from mks_hardening._core.backend.redis_client import RedisClient
-        from mks_hardening.wsgi.session.stores._redis_operations import RedisSessions
-        from mks_hardening.wsgi.session.stores._server_clock import ServerClock
+        from mks_hardening._edge.session.stores.redis_operations import RedisSessions
+        from mks_hardening._edge.session.stores.server_clock import ServerClock
 
         name = namespace_of(namespace)
         # Covers all round trips of an operation: a script that the server has forgotten is sent twice.

@@ -11,7 +11,7 @@ from mks_hardening._core.origin.network_addresses import parse_address
 
 if TYPE_CHECKING:
     from mks_hardening._core.web.wsgi_head import Headers
-    from mks_hardening.wsgi.headers.header_policy import HeaderPolicy
+    from mks_hardening._edge.headers.header_policy import HeaderPolicy
 
 __all__ = ["HeaderMerger", "is_remote_name"]
 

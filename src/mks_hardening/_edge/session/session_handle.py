@@ -6,14 +6,14 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from mks_hardening._core.operations import arun, run
-from mks_hardening.wsgi.session._session_ids import (
+from mks_hardening._edge.session.session_ids import (
     csrf_token_of,
     new_anonymous_id,
     new_anonymous_owner,
     user_id_of_owner,
 )
-from mks_hardening.wsgi.session._session_rules import decode_data
-from mks_hardening.wsgi.session._session_state import SessionState
+from mks_hardening._edge.session.session_rules import decode_data
+from mks_hardening._edge.session.session_state import SessionState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -8,7 +8,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from mks_hardening._core.web.environ_keys import SESSION_KEY
-from mks_hardening.wsgi._private_response import keep_private, vary_by_cookie
+from mks_hardening._edge.private_response import keep_private, vary_by_cookie
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIEnvironment

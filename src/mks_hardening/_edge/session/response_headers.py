@@ -5,12 +5,12 @@ from __future__ import annotations
 from math import ceil
 from typing import TYPE_CHECKING, Final
 
-from mks_hardening.wsgi._private_response import keep_private
-from mks_hardening.wsgi.session._cookie_header import sets_cookie
+from mks_hardening._edge.private_response import keep_private
+from mks_hardening._edge.session.cookie_header import sets_cookie
 
 if TYPE_CHECKING:
     from mks_hardening._core.web.wsgi_head import Headers
-    from mks_hardening.wsgi.session.session_cookie import SessionCookie
+    from mks_hardening._edge.session.session_cookie import SessionCookie
 
 __all__ = ["SessionResponseHeaders"]
 

@@ -9,15 +9,15 @@ from mks_hardening._core.checks import whole_number
 from mks_hardening._core.clock import given_clock
 from mks_hardening._core.closing import Closing
 from mks_hardening._core.process.after_fork import register_after_fork
+from mks_hardening._edge.session.session_rules import REPLACED, REVOKED, ROTATED
 from mks_hardening.exceptions import BackendUnavailableError
 from mks_hardening.protocols import SessionRecord
-from mks_hardening.wsgi.session._session_rules import REPLACED, REVOKED, ROTATED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from mks_hardening.protocols import Clock
-from mks_hardening.wsgi.session.stores._retention import RETENTION
+from mks_hardening._edge.session.stores.retention import RETENTION
 
 __all__ = ["MemorySessionStore"]
 

@@ -9,9 +9,9 @@ from mks_hardening._core.checks import boolean, port_number
 from mks_hardening._core.memo import Memo
 from mks_hardening._core.origin.hostname import authority
 from mks_hardening._core.web.paths import PathRules, exemptions
+from mks_hardening._edge.https.allowed_hosts import AllowedHosts, host_from_settings
+from mks_hardening._edge.https.redirect_target import request_target
 from mks_hardening.exceptions import ConfigurationError
-from mks_hardening.wsgi.origin._allowed_hosts import AllowedHosts, host_from_settings
-from mks_hardening.wsgi.origin._redirect_target import request_target
 
 if TYPE_CHECKING:
     from mks_hardening._core.origin.request_origin import RequestOrigin

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
 from mks_hardening._core.checks import instance, mapping, strings
+from mks_hardening._edge.headers.csp import ContentSecurityPolicy
+from mks_hardening._edge.headers.csp_presets import api_csp, strict_csp, web_csp
+from mks_hardening._edge.headers.hsts import HSTS
+from mks_hardening._edge.headers.value_checks import FIELDS, check_value
 from mks_hardening.exceptions import ConfigurationError
-from mks_hardening.wsgi.headers._csp_presets import api_csp, strict_csp, web_csp
-from mks_hardening.wsgi.headers._value_checks import FIELDS, check_value
-from mks_hardening.wsgi.headers.csp import ContentSecurityPolicy
-from mks_hardening.wsgi.headers.hsts import HSTS
 
 if TYPE_CHECKING:
     from typing import TypedDict, Unpack

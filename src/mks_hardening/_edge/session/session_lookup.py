@@ -9,11 +9,9 @@ from typing import TYPE_CHECKING, Final
 from mks_hardening._core import hooks
 from mks_hardening._core.operations import Call, Op, arun, run
 from mks_hardening._core.store_calls import acall_store, call_store
-from mks_hardening.events import SessionChanged
-from mks_hardening.exceptions import BackendUnavailableError
-from mks_hardening.wsgi.session._recent_sessions import ENDS, RecentSessions
-from mks_hardening.wsgi.session._session_ids import key_of, user_id_of_owner
-from mks_hardening.wsgi.session._session_rules import (
+from mks_hardening._edge.session.recent_sessions import ENDS, RecentSessions
+from mks_hardening._edge.session.session_ids import key_of, user_id_of_owner
+from mks_hardening._edge.session.session_rules import (
     CLOCKS_AGREE,
     COOKIE_GRACE,
     ENDED_BY_NEW_ID,
@@ -23,13 +21,15 @@ from mks_hardening.wsgi.session._session_rules import (
     SessionLimits,
     check_session,
 )
-from mks_hardening.wsgi.session._steady_clock import SteadyClock, clock_of
+from mks_hardening._edge.session.steady_clock import SteadyClock, clock_of
+from mks_hardening.events import SessionChanged
+from mks_hardening.exceptions import BackendUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from mks_hardening._edge.session.recent_sessions import Seen
     from mks_hardening.protocols import Clock, SessionRecord, SessionStore
-    from mks_hardening.wsgi.session._recent_sessions import Seen
 
 __all__ = ["NOT_FOUND", "FoundSession", "SessionLookup", "emit_session_event", "end_successor"]
 

@@ -1,0 +1,1 @@
+"""Cross-site request forgery: who sent a request, and form tokens."""

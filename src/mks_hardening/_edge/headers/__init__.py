@@ -1,0 +1,1 @@
+"""Security header policies and their values."""

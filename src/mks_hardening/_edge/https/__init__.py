@@ -1,0 +1,1 @@
+"""HTTPS redirects and allowed hosts."""

@@ -1,0 +1,1 @@
+"""Session lifecycle: limits, look-up, cookie and handle."""
