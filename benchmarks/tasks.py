@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "support"))
 
 from sqlalchemy import Engine, insert, text
 
-from mks_hardening.contrib.celery_app import TaskBell, celery_app
+from mks_hardening.contrib.celery_app import TaskNotifier, celery_app
 from mks_hardening.db import hardened_engine
 from mks_hardening.tasks import TaskRun, Tasks, TaskWorker
 from mks_hardening.tasks.store._wake_ups import WakeUps
@@ -222,14 +222,14 @@ def enqueue(bench: Bench) -> None:
     tasks = ours(bench.database("postgresql"))
     task = tasks.task("work")(idle)
     app = celery_app(tasks, broker_url=bench.redis.url)
-    bell = TaskBell(tasks, app)
-    bell.start()
+    notifier = TaskNotifier(tasks, app)
+    notifier.start()
 
     def accept() -> None:
         with tasks.begin() as connection:
             task.enqueue(connection)
 
-    print("\nlongest of 200 enqueues, each with its commit, while a bell rings in the same process")
+    print("\nlongest of 200 enqueues, each with its commit, while a notifier works in the same process")
     faults: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
         "Redis is well": (lambda: None, lambda: None),
         "silent": (bench.redis.pause, bench.redis.resume),
@@ -242,7 +242,7 @@ def enqueue(bench: Bench) -> None:
         if name == "down":
             print(f"  {'plain Celery':16}{plain_enqueue(bench) * 1000:8.0f} ms, and then an error")
         mends()
-    bell.close()
+    notifier.close()
     tasks.store.engine.dispose()
 
 
@@ -275,7 +275,7 @@ def claims(bench: Bench, plot: Path | None) -> None:
     print(
         "\nms to claim and finish one task, with so many other rows (half ended, a quarter due, a quarter later)"
     )
-    print(f"{'':14}" + "".join(f"{size:>10}" for size in SIZES) + "   looked for by the bell, last")
+    print(f"{'':14}" + "".join(f"{size:>10}" for size in SIZES) + "   looked for by the notifier, last")
     lines: dict[str, list[float]] = {}
     for kind in ("sqlite", "postgresql"):
         tasks = ours(bench.database(kind))
@@ -285,15 +285,15 @@ def claims(bench: Bench, plot: Path | None) -> None:
         for before, size in zip((0, *SIZES), SIZES, strict=False):
             add_rows(tasks.store.engine, tasks, size - before)
             lines[kind].append(claim_cost(tasks, task, worker) * 1000)
-        bell = bell_cost(tasks)
-        print(f"{kind:14}" + "".join(f"{cost:10.2f}" for cost in lines[kind]) + f"{bell * 1000:10.2f}")
+        due = due_cost(tasks)
+        print(f"{kind:14}" + "".join(f"{cost:10.2f}" for cost in lines[kind]) + f"{due * 1000:10.2f}")
         worker.stop()
         tasks.store.engine.dispose()
     if plot is not None:
         plot.write_text(svg(lines), encoding="utf-8")
 
 
-def bell_cost(tasks: Tasks) -> float:
+def due_cost(tasks: Tasks) -> float:
     """Of a look for what is to be rung, when all of it has been."""
     rings = WakeUps(tasks.store)
     look = partial(rings.due, queues=["default"], again_after=60)

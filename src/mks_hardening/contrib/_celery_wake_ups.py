@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Sequence
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from mks_hardening.tasks import Tasks
 
-__all__ = ["KILL_GRACE", "RING_AGAIN_AFTER", "FromCelery", "TaskBell"]
+__all__ = ["KILL_GRACE", "RING_AGAIN_AFTER", "FromCelery", "TaskNotifier"]
 
 FromCelery: TypeAlias = Any
 """An object from Celery, which ships no types."""
@@ -36,7 +37,7 @@ _FEW: Final = 100
 _logger: Final = logging.getLogger("mks_hardening.tasks")
 
 
-class TaskBell(Closing):
+class TaskNotifier(Closing):
     """Thread that sends wake-up messages for due rows through the broker, in a worker or a web process.
 
     Each worker of ``celery_app`` has one. A row is announced once, and again if it was not taken and its queue is
@@ -71,7 +72,7 @@ class TaskBell(Closing):
         self._app: FromCelery = offers(app, "send_task", parameter="app", kind="a Celery")
         known = [queue.name for queue in self._app.conf.task_queues or ()]
         self._queues = strings(known if queues is None else queues, parameter="queues", of="queues")
-        self._rings = WakeUps(tasks.store)
+        self._wake_ups = WakeUps(tasks.store)
         self._poll = seconds(poll, parameter="poll", minimum=0.01)
         self._again_after = seconds(again_after, parameter="again_after", minimum=1.0)
         self._most = whole_number(most, parameter="most", minimum=1, maximum=10_000)
@@ -84,45 +85,50 @@ class TaskBell(Closing):
         """Start the thread; does nothing if it is running."""
         if self._thread is None or not self._thread.is_alive():
             self._ended.clear()
-            self._thread = Thread(target=self._work, name="mks-task-bell", daemon=True)
+            self._thread = Thread(target=self._work, name="mks-task-notifier", daemon=True)
             self._thread.start()
 
     def close(self) -> None:
         """Stop the thread; may be called twice."""
         self._ended.set()
 
-    def ring(self) -> int:
+    def announce(self) -> int:
         """Announce up to ``most`` rows that are due now; returns their number.
 
         Raises:
             Exception: any exception of the broker's client; rows that were not announced are retried at the next
                 query.
         """
-        rung = 0
+        announced = 0
         with self._app.producer_pool.acquire(block=True, timeout=BROKER_TIMEOUT) as producer:
-            rings = self._rings.due(
+            due = self._wake_ups.due(
                 queues=self._queues,
                 again_after=self._again_after,
                 most=self._most,
                 is_quiet=lambda queue: _messages(producer, queue) < _FEW,
             )
             try:
-                for ring in rings:
-                    self._send(ring, producer)
-                    rung += 1
+                for wake_up in due:
+                    self._send(wake_up, producer)
+                    announced += 1
             finally:
                 # Rows that could not be sent are already marked as announced, and would otherwise wait for
                 # `again_after`.
-                self._rings.take_back(rings[rung:])
-        return rung
+                self._wake_ups.unmark(due[announced:])
+        return announced
 
-    def _send(self, ring: WakeUp, producer: FromCelery) -> None:
-        task = self._tasks.known.get(ring.name)
+    def ring(self) -> int:
+        """Call ``announce``, under its former name."""
+        warnings.warn("ring is now called announce", DeprecationWarning, stacklevel=2)
+        return self.announce()
+
+    def _send(self, wake_up: WakeUp, producer: FromCelery) -> None:
+        task = self._tasks.known.get(wake_up.name)
         self._app.send_task(
             RUN,
-            args=[ring.task_id],
-            queue=ring.queue,
-            priority=ring.priority,
+            args=[wake_up.task_id],
+            queue=wake_up.queue,
+            priority=wake_up.priority,
             producer=producer,
             # kombu would retry right here; the row is kept, and the next query announces it again.
             retry=False,
@@ -133,22 +139,22 @@ class TaskBell(Closing):
         )
 
     def _work(self) -> None:
-        wait, told = 0.0, ""
+        wait, logged = 0.0, ""
         while not self._ended.wait(wait):
-            wait, fault = self._poll, ""
-            for look in (self._scheduler.enqueue_scheduled, self._ring_all):
+            wait, error_text = self._poll, ""
+            for step in (self._scheduler.enqueue_scheduled, self._announce_all):
                 try:
-                    look()
+                    step()
                 except Exception as error:  # noqa: BLE001 - broker or database unavailable; the rows are kept
-                    wait, fault = BROKER_TIMEOUT, error_summary(error)
-            if fault and fault != told:
-                _logger.warning("no bell for tasks (%s); they wait in the table", fault)
-            elif told and not fault:
-                _logger.warning("the bell for tasks rings again")
-            told = fault
+                    wait, error_text = BROKER_TIMEOUT, error_summary(error)
+            if error_text and error_text != logged:
+                _logger.warning("tasks cannot be announced (%s); they wait in the table", error_text)
+            elif logged and not error_text:
+                _logger.warning("tasks are announced again")
+            logged = error_text
 
-    def _ring_all(self) -> None:
-        while self.ring() == self._most and not self._ended.is_set():
+    def _announce_all(self) -> None:
+        while self.announce() == self._most and not self._ended.is_set():
             pass
 
 

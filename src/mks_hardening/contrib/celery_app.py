@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Final
 
 from mks_hardening._core.checks import function, strings
 from mks_hardening._core.durations import seconds
-from mks_hardening._core.lazy_exports import exported
+from mks_hardening._core.lazy_exports import deprecated_names, exported
 from mks_hardening._core.optional_imports import optional
 from mks_hardening.contrib._celery_process import PoolProcess
 from mks_hardening.contrib._celery_settings import RUN, TICK, celery_settings, check_limits
-from mks_hardening.contrib._celery_wake_ups import KILL_GRACE, RING_AGAIN_AFTER, FromCelery, TaskBell
+from mks_hardening.contrib._celery_wake_ups import KILL_GRACE, RING_AGAIN_AFTER, FromCelery, TaskNotifier
 from mks_hardening.exceptions import ConfigurationError, MissingDependencyError
 from mks_hardening.tasks._leases import LEASE
 
@@ -31,9 +31,15 @@ if TYPE_CHECKING:
 
     from mks_hardening.tasks import Tasks
 
-__all__ = ["RUN", "TICK", "TaskBell", "celery_app"]
+__all__ = ["RUN", "TICK", "TaskNotifier", "celery_app"]
 
-exported(__name__, [TaskBell])
+_RENAMED: Final = {"TaskBell": "TaskNotifier"}
+if TYPE_CHECKING:
+    TaskBell = TaskNotifier
+else:
+    __getattr__ = deprecated_names(__name__, _RENAMED)
+
+exported(__name__, [TaskNotifier])
 
 _PLAIN_FORMAT: Final = "%(asctime)s %(levelname)s %(processName)s %(name)s: %(message)s"
 
@@ -118,7 +124,7 @@ def celery_app(
     life = _WorkerSignals(
         tasks,
         app,
-        bell=TaskBell(tasks, app, queues=served, again_after=again, kill_grace=grace),
+        notifier=TaskNotifier(tasks, app, queues=served, again_after=again, kill_grace=grace),
         visible=visible,
         kill_grace=grace,
         stop_timeout=patience,
@@ -144,7 +150,7 @@ class _WorkerSignals:
         tasks: Tasks,
         app: FromCelery,
         *,
-        bell: TaskBell,
+        notifier: TaskNotifier,
         visible: float,
         kill_grace: float,
         stop_timeout: float,
@@ -152,7 +158,7 @@ class _WorkerSignals:
     ) -> None:
         self._tasks = tasks
         self._app = app
-        self._bell = bell
+        self._notifier = notifier
         self._visible = visible
         self._kill_grace = kill_grace
         self._stop_timeout = stop_timeout
@@ -203,13 +209,13 @@ class _WorkerSignals:
         """Start announcing due tasks."""
         if sender.app is self._app:
             self._pool = sender.pool
-            self._bell.start()
+            self._notifier.start()
 
     def shut_down(self, *, how: str, **_: object) -> None:
         """Stop announcing, and interrupt running tasks after ``stop_timeout``."""
         if self._pool is None:
             return
-        self._bell.close()
+        self._notifier.close()
         # Pools of threads and greenlets have no processes to interrupt, and with gevent this is the event loop,
         # where no thread can be started.
         if how == "Warm" and self._processes():

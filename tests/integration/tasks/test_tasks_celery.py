@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import tasks_app
-from mks_hardening.contrib.celery_app import RUN, TaskBell, celery_app
+from mks_hardening.contrib.celery_app import RUN, TaskNotifier, celery_app
 from mks_hardening.tasks import Tasks
 from mks_hardening.tasks.store._wake_ups import WakeUps
 from tasks_watch import CeleryProcesses, effects, ended, enqueue, status_of, until, until_all_ended, workers
@@ -154,7 +154,7 @@ def test_a_killed_pool_process_costs_nothing(tasks: Tasks, celery: CeleryProcess
 def test_engines_of_sqlalchemy_itself_survive_pool_processes_that_are_replaced(
     tasks: Tasks, celery: CeleryProcesses
 ) -> None:
-    """The bell's connections are open in the main process when it forks a new one."""
+    """The notifier's connections are open in the main process when it forks a new one."""
     celery.worker(plain=True)
     ids = enqueue(tasks, "effect", 0.05, times=60)
     killed = set[int]()
@@ -268,14 +268,14 @@ def test_ten_thousand_small_tasks_are_each_done_once(tasks: Tasks, celery: Celer
     assert tasks.counts() == {"done": 10_000}
 
 
-# --- the bell
+# --- wake-up messages
 
 
-def test_the_bell_is_quiet_about_a_broker_that_is_away(tasks: Tasks) -> None:
-    bell = TaskBell(tasks, celery_app(tasks, broker_url="redis://127.0.0.1:1/0"))
+def test_a_broker_that_is_down_leaves_the_rows_to_be_announced(tasks: Tasks) -> None:
+    notifier = TaskNotifier(tasks, celery_app(tasks, broker_url="redis://127.0.0.1:1/0"))
     (task_id,) = enqueue(tasks, "effect")
     with pytest.raises(Exception, match=r"refused|Connection"):
-        bell.ring()
+        notifier.announce()
     again = WakeUps(tasks.store).due(queues=["default"], again_after=60, most=10)
     assert [ring.task_id for ring in again] == [task_id]  # as if it had not been tried
 
@@ -285,7 +285,7 @@ def test_a_long_queue_is_not_filled_with_repetitions(
 ) -> None:
     """Nobody takes them: each is rung once, until the broker has lost them."""
     monkeypatch.setattr("mks_hardening.contrib._celery_wake_ups._FEW", 10)
-    bell = TaskBell(tasks, celery_app(tasks, broker_url=redis_server.url), again_after=1.0)
+    notifier = TaskNotifier(tasks, celery_app(tasks, broker_url=redis_server.url), again_after=1.0)
     enqueue(tasks, "effect", times=20)
     enqueue(tasks, "effect", priority="high")
 
@@ -293,7 +293,7 @@ def test_a_long_queue_is_not_filled_with_repetitions(
         """As if the last ring was long ago."""
         with tasks.begin() as connection:
             connection.execute(tasks.store.table.update().values(rung_at=tasks.store.table.c.rung_at - 60))
-        return bell.ring()
+        return notifier.announce()
 
     assert [rung(), rung(), rung()] == [21, 0, 0]
     assert redis_server.command("LLEN", "default") == 1

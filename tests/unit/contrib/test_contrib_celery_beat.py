@@ -18,11 +18,11 @@ pytest.importorskip("celery", reason="Celery is not installed")
 
 @pytest.fixture
 def tasks(tmp_path: Path) -> Iterator[Tasks]:
-    # A file: in memory the thread that rings the bell would have a connection of its own, which nobody closes.
+    # A file: in memory the thread of the notifier would have a connection of its own, which nobody closes.
     engine = hardened_engine(f"sqlite:///{tmp_path}/tasks.db")
     yield Tasks(engine)
     for thread in threading.enumerate():
-        if thread.name == "mks-task-bell":
+        if thread.name == "mks-task-notifier":
             thread.join(60)  # it may be within a question
     engine.dispose()
 
@@ -62,4 +62,18 @@ def test_a_stop_starts_no_thread_where_no_process_could_be_interrupted(
     for timer in started:
         timer.cancel()
     assert started == []
+    app.close()
+
+
+def test_the_notifier_has_its_former_names_with_a_warning(tasks: Tasks) -> None:
+    from mks_hardening.contrib import celery_app
+
+    with pytest.warns(DeprecationWarning, match="TaskBell is now called TaskNotifier"):
+        former = celery_app.TaskBell
+    assert former is celery_app.TaskNotifier
+    app = celery_app.celery_app(tasks, broker_url="memory://")
+    notifier = celery_app.TaskNotifier(tasks, app)
+    tasks.create_table()
+    with pytest.warns(DeprecationWarning, match="ring is now called announce"):
+        assert notifier.ring() == 0
     app.close()

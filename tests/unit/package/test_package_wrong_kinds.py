@@ -23,7 +23,7 @@ from sqlalchemy import Column, Engine, Integer, MetaData, Table, select
 from mks_hardening._core import hooks
 from mks_hardening.cache import MemoryCache
 from mks_hardening.contrib import django_app, flask_app
-from mks_hardening.contrib.celery_app import TaskBell, celery_app
+from mks_hardening.contrib.celery_app import TaskNotifier, celery_app
 from mks_hardening.db import InvalidCursorError, hardened_engine
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.security import (
@@ -112,8 +112,8 @@ def celery(**wrong: Any) -> object:
     return celery_app(**{"tasks": tasks(), "broker_url": "memory://", **wrong})
 
 
-def bell(**wrong: Any) -> TaskBell:
-    return TaskBell(**{"tasks": tasks(), "app": Celery("x", broker="memory://"), **wrong})
+def notifier(**wrong: Any) -> TaskNotifier:
+    return TaskNotifier(**{"tasks": tasks(), "app": Celery("x", broker="memory://"), **wrong})
 
 
 def slots(**wrong: Any) -> ConcurrencyLimiter:
@@ -171,9 +171,9 @@ CASES: list[tuple[Callable[..., object], str, list[object]]] = [
     (celery, "queues", [None, "default"]),
     (celery, "ring_again_after", ["soon", 0]),
     (celery, "setup_logging", ["json"]),
-    (bell, "tasks", [None, Tasks]),
-    (bell, "app", [None, Celery, "knowledge"]),
-    (bell, "queues", [5]),
+    (notifier, "tasks", [None, Tasks]),
+    (notifier, "app", [None, Celery, "knowledge"]),
+    (notifier, "queues", [5]),
     (slots, "limits", [5, ["export"], "export"]),
     (slots, "on_unavailable", [5, ["local"]]),
     (held, "key", ["user"]),

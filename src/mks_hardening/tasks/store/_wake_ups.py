@@ -113,7 +113,7 @@ class WakeUps:
             rows = connection.execute(change).all()
         return [WakeUp(*row) for row in rows]
 
-    def take_back(self, rings: Sequence[WakeUp]) -> None:
+    def unmark(self, rings: Sequence[WakeUp]) -> None:
         """Unmark tasks whose message did not reach a broker; they are due again unless they have been leased."""
         from sqlalchemy import update
 
