@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from math import ceil
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 from uuid import UUID
 
 from mks_hardening._core import hooks
@@ -19,6 +19,7 @@ from mks_hardening.exceptions import (
     ConcurrencyExceededError,
     ConfigurationError,
     PaceTimeoutError,
+    RateLimitExceededError,
 )
 from mks_hardening.wsgi import Refusal
 from mks_hardening.wsgi._refusal_response import shown
@@ -27,22 +28,20 @@ if TYPE_CHECKING:
     from mks_hardening.protocols import LimitDecision, Limiter
 
 __all__ = [
-    "BUSY",
+    "OUTAGES_AND_LIMITS",
     "TOO_MANY",
-    "UNAVAILABLE",
     "Key",
+    "Problem",
+    "ViewLimit",
     "check_group",
-    "check_limit",
     "client_of",
     "count",
     "groups_of",
-    "key_text",
     "limit_fields",
     "mark_groups",
-    "retry_after_busy",
+    "problem_of",
     "retry_after_outage",
     "user_of",
-    "user_or_client",
 ]
 
 TOO_MANY: Final = "Too many requests. Wait for the time given in Retry-After."
@@ -50,17 +49,40 @@ UNAVAILABLE: Final = "A part of this service is away. Please try again."
 BUSY: Final = "As much is under way as may be at once. Please try again."
 _DECISIONS: Final = "mks_hardening.limit_decisions"
 
+OUTAGES_AND_LIMITS: Final = (
+    BackendUnavailableError,
+    RateLimitExceededError,
+    ConcurrencyExceededError,
+    PaceTimeoutError,
+)
+"""Errors for which ``problem_of`` has a response."""
+
 Environ = dict[str, Any]
 Key: TypeAlias = "str | int | float | UUID"
 """Result of the ``key`` function of a limit, usually the id of a row."""
 _GROUPS: Final = "__mks_limits__"
 
 
-def retry_after_busy(error: ConcurrencyExceededError | PaceTimeoutError) -> int:
-    """Return seconds for ``Retry-After`` of a busy server, as opposed to a client's limit (RFC 9110, 15.6.4)."""
-    if isinstance(error, PaceTimeoutError):
-        return max(1, ceil(error.wait - error.timeout))
-    return max(1, ceil(error.retry_after or 1))
+class Problem(NamedTuple):
+    """A refusal or an error as the parts of a response."""
+
+    status: int
+    detail: str
+    fields: list[tuple[str, str]]
+
+
+def problem_of(
+    environ: Environ,
+    error: BackendUnavailableError | RateLimitExceededError | ConcurrencyExceededError | PaceTimeoutError,
+) -> Problem:
+    """Return the response to an outage or a limit in a view; an outage is noted for the request log."""
+    if isinstance(error, RateLimitExceededError):
+        return Problem(429, TOO_MANY, rate_limit_headers(error.decision))
+    if isinstance(error, BackendUnavailableError):
+        return Problem(503, UNAVAILABLE, [("Retry-After", str(retry_after_outage(environ, error)))])
+    # The server is busy, as opposed to a limit of the client (RFC 9110, 15.6.4).
+    wait = error.wait - error.timeout if isinstance(error, PaceTimeoutError) else error.retry_after or 1
+    return Problem(503, BUSY, [("Retry-After", str(max(1, ceil(wait))))])
 
 
 def retry_after_outage(environ: Environ, error: BackendUnavailableError) -> int:
@@ -81,15 +103,9 @@ def groups_of(view: object) -> tuple[str, ...]:
     return tuple(getattr(view, _GROUPS, ()))
 
 
-def user_or_client(environ: Environ, *, user: str | None = None) -> str:
-    """Return the key of a request: the signed-in user, else the client address (IPv6: its /64 network).
-
-    Args:
-        environ: WSGI environ of the request.
-        user: the signed-in user, if the framework knows better than our session.
-    """
-    if user is None:
-        user = getattr(environ.get(SESSION_KEY), "user_id", None)
+def _user_or_client(environ: Environ) -> str:
+    """Return the key of a request: the signed-in user, else the client address (IPv6: its /64 network)."""
+    user: str | None = getattr(environ.get(SESSION_KEY), "user_id", None)
     return client_of(request_origin(environ).client_ip) if user is None else user_of(user)
 
 
@@ -103,41 +119,68 @@ def client_of(address: str) -> str:
     return f"client:{client_key(address)}"
 
 
-def key_text(whom: object) -> str:
-    """Convert the result of ``key`` for the limiter; 7 and "7" are the same key.
+class ViewLimit:
+    """Limit of a view by one group: which requests count, and by which key.
+
+    Args:
+        limiter: returns the limiter; called during a request that counts.
+        group: group of the limiter.
+        key: takes what the framework passes, and returns the key to count by, or ``None`` to not count the request.
+            The default is the signed-in user, else the client address.
+        cost: hits that one request counts as.
+        methods: methods that count; all by default.
+        exempt: takes the same; returns whether the request is not counted.
 
     Raises:
-        ConfigurationError: the result has another type, which is known only during a request.
+        ConfigurationError: ``group`` is not a name, or another argument would fail at the first request.
     """
-    if not isinstance(whom, str | int | float | UUID):
-        raise ConfigurationError(
-            f"key must return a text, a number, a UUID or None, not {type(whom).__name__}", parameter="key"
+
+    def __init__(
+        self,
+        limiter: Callable[[], Limiter],
+        group: str,
+        *,
+        key: Callable[..., Key | None] | None,
+        cost: int,
+        methods: Iterable[str] | None,
+        exempt: Callable[..., bool] | None,
+    ) -> None:
+        if not isinstance(group, str) or not group:
+            raise ConfigurationError(
+                'group must be the name of a group: @limit("auth_login")', parameter="group"
+            )
+        self._limiter = limiter
+        self._group = group
+        self._key = None if key is None else function(key, parameter="key")
+        self._exempt = None if exempt is None else function(exempt, parameter="exempt")
+        self._cost = whole_number(cost, parameter="cost", minimum=0)
+        self._methods = (
+            None
+            if methods is None
+            else {method.upper() for method in strings(methods, parameter="methods", of="methods")}
         )
-    return str(whom)
 
+    def refusal(self, environ: Environ, *request: object) -> LimitDecision | None:
+        """Count a request; return the decision if it is refused.
 
-def check_limit(
-    *,
-    key: Callable[..., Key | None] | None,
-    cost: int,
-    methods: Iterable[str] | None,
-    exempt: Callable[..., bool] | None,
-) -> frozenset[str] | None:
-    """Validate the arguments of a limit that would otherwise fail at the first request.
-
-    Returns:
-        The methods that count, in upper case; ``None`` for all.
-
-    Raises:
-        ConfigurationError: an argument is invalid.
-    """
-    for name, called in (("key", key), ("exempt", exempt)):
-        if called is not None:
-            function(called, parameter=name)
-    whole_number(cost, parameter="cost", minimum=0)
-    if methods is None:
-        return None
-    return frozenset(method.upper() for method in strings(methods, parameter="methods", of="methods"))
+        Raises:
+            ConfigurationError: ``key`` returned a value that is not a key.
+        """
+        if self._methods is not None and environ["REQUEST_METHOD"].upper() not in self._methods:
+            return None
+        if self._exempt is not None and self._exempt(*request):
+            return None
+        whom = _user_or_client(environ) if self._key is None else self._key(*request)
+        if whom is None:
+            return None
+        if not isinstance(whom, str | int | float | UUID):
+            raise ConfigurationError(
+                f"key must return a text, a number, a UUID or None, not {type(whom).__name__}",
+                parameter="key",
+            )
+        # As text: 7 and "7" are the same key.
+        decision = count(self._limiter(), environ, self._group, str(whom), cost=self._cost)
+        return None if decision.allowed else decision
 
 
 def check_group(limiter: Limiter, group: str, *, view: str, mend: str) -> None:

@@ -6,15 +6,7 @@ from typing import TYPE_CHECKING
 
 from mks_hardening._core.web.environ_keys import ORIGIN_KEY, REQUEST_ID_KEY, ROUTE_KEY, SESSION_KEY
 from mks_hardening._core.web.problem_details import PROBLEM_TYPE, problem_document
-from mks_hardening._core.web.rate_headers import rate_limit_headers
-from mks_hardening.contrib._limited_views import (
-    BUSY,
-    TOO_MANY,
-    UNAVAILABLE,
-    limit_fields,
-    retry_after_busy,
-    retry_after_outage,
-)
+from mks_hardening.contrib._limited_views import OUTAGES_AND_LIMITS, limit_fields, problem_of
 from mks_hardening.contrib.django_app._django import (
     FromDjango,
     HttpResponse,
@@ -25,13 +17,7 @@ from mks_hardening.contrib.django_app._django import (
     project,
 )
 from mks_hardening.contrib.django_app.sessions import SessionStore
-from mks_hardening.exceptions import (
-    BackendUnavailableError,
-    ConcurrencyExceededError,
-    ConfigurationError,
-    PaceTimeoutError,
-    RateLimitExceededError,
-)
+from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -89,12 +75,8 @@ class HardeningMiddleware(SessionMiddleware):
 
     def process_exception(self, request: FromDjango, exception: Exception) -> FromDjango:
         """Respond to outages and limits; called by Django when a view has raised."""
-        if isinstance(exception, BackendUnavailableError):
-            return _unavailable(request, exception)
-        if isinstance(exception, RateLimitExceededError):
-            return problem_response(429, TOO_MANY, rate_limit_headers(exception.decision))
-        if isinstance(exception, (ConcurrencyExceededError, PaceTimeoutError)):
-            return problem_response(503, BUSY, [("Retry-After", str(retry_after_busy(exception)))])
+        if isinstance(exception, OUTAGES_AND_LIMITS):
+            return problem_response(*problem_of(_environ(request), exception))
         return None
 
     def process_response(self, request: FromDjango, response: FromDjango) -> FromDjango:
@@ -119,7 +101,7 @@ class HardeningMiddleware(SessionMiddleware):
                 # Django turns it into a 400: saving again would revive a session that was just ended.
                 raise SessionInterrupted("The session has ended while this request was under way.") from None
             except BackendUnavailableError as error:
-                instead = _unavailable(request, error)
+                instead = problem_response(*problem_of(_environ(request), error))
                 # Closed with the new response; closing them here would end the request twice for Django.
                 instead._resource_closers += response._resource_closers  # noqa: SLF001
                 return instead
@@ -130,12 +112,6 @@ def problem_response(status: int, detail: str, fields: list[tuple[str, str]]) ->
     """Build a problem document response (RFC 9457)."""
     headers = {"Cache-Control": "no-store", **dict(fields)}
     return HttpResponse(problem_document(status, detail), PROBLEM_TYPE, status, headers=headers)
-
-
-def _unavailable(request: FromDjango, error: BackendUnavailableError) -> FromDjango:
-    return problem_response(
-        503, UNAVAILABLE, [("Retry-After", str(retry_after_outage(_environ(request), error)))]
-    )
 
 
 def _in_tests() -> bool:

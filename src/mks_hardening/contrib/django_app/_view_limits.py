@@ -7,17 +7,7 @@ from functools import wraps
 from typing import TypeVar, cast
 
 from mks_hardening._core.web.rate_headers import rate_limit_headers
-from mks_hardening.contrib._limited_views import (
-    TOO_MANY,
-    Key,
-    check_group,
-    check_limit,
-    count,
-    groups_of,
-    key_text,
-    mark_groups,
-    user_or_client,
-)
+from mks_hardening.contrib._limited_views import TOO_MANY, Key, ViewLimit, check_group, groups_of, mark_groups
 from mks_hardening.contrib.django_app._components import components
 from mks_hardening.contrib.django_app._django import FromDjango, get_resolver
 from mks_hardening.contrib.django_app._middleware import problem_response
@@ -51,21 +41,16 @@ def limit(
     Raises:
         ConfigurationError: ``group`` is not a name, or another argument is invalid.
     """
-    if not isinstance(group, str) or not group:
-        raise ConfigurationError('group must be the name of a group: @limit("auth_login")', parameter="group")
-    counted = check_limit(key=key, cost=cost, methods=methods, exempt=exempt)
+    view_limit = ViewLimit(
+        lambda: components().limiter, group, key=key, cost=cost, methods=methods, exempt=exempt
+    )
 
     def decorate(view: View) -> View:
         @wraps(view)
         def limited(request: FromDjango, *args: object, **values: object) -> FromDjango:
-            if (counted is None or request.method in counted) and not (
-                exempt is not None and exempt(request)
-            ):
-                whom = user_or_client(request.META) if key is None else key(request)
-                if whom is not None:
-                    decision = count(components().limiter, request.META, group, key_text(whom), cost=cost)
-                    if not decision.allowed:
-                        return problem_response(429, TOO_MANY, rate_limit_headers(decision))
+            refusal = view_limit.refusal(request.META, request)
+            if refusal is not None:
+                return problem_response(429, TOO_MANY, rate_limit_headers(refusal))
             return view(request, *args, **values)
 
         # Keeps the groups of an inner limit: views may have several limits.

@@ -9,20 +9,8 @@ from werkzeug.exceptions import HTTPException, InternalServerError, ServiceUnava
 
 from mks_hardening._core.web.environ_keys import REQUEST_ID_KEY
 from mks_hardening._core.web.problem_details import PROBLEM_TYPE, prefers_text, problem_document
-from mks_hardening._core.web.rate_headers import rate_limit_headers
-from mks_hardening.contrib._limited_views import (
-    BUSY,
-    TOO_MANY,
-    UNAVAILABLE,
-    retry_after_busy,
-    retry_after_outage,
-)
-from mks_hardening.exceptions import (
-    BackendUnavailableError,
-    ConcurrencyExceededError,
-    PaceTimeoutError,
-    RateLimitExceededError,
-)
+from mks_hardening.contrib._limited_views import OUTAGES_AND_LIMITS, problem_of
+from mks_hardening.exceptions import BackendUnavailableError
 
 if TYPE_CHECKING:
     from flask.typing import ResponseReturnValue
@@ -35,10 +23,7 @@ def install(app: Flask) -> None:
     """Register the error handlers, except those that the application already has."""
     handlers: dict[type[Exception], Any] = {
         HTTPException: _answer,
-        BackendUnavailableError: _outage,
-        RateLimitExceededError: _exceeded,
-        ConcurrencyExceededError: _busy,
-        PaceTimeoutError: _busy,
+        **dict.fromkeys(OUTAGES_AND_LIMITS, _outage_or_limit),
     }
     # Flask has no public API to query the registered handlers.
     taken = app.error_handler_spec[None][None]
@@ -59,7 +44,7 @@ def _answer(error: HTTPException) -> ResponseReturnValue:
 def _as_problem(error: HTTPException) -> HTTPException | Response:
     cause = getattr(error, "original_exception", None)
     if isinstance(error, InternalServerError) and isinstance(cause, BackendUnavailableError):
-        return _outage(cause)
+        return _outage_or_limit(cause)
     # Werkzeug's response is kept for a custom response (`abort(response)`), a redirect, or a browser's page.
     if (
         error.response is not None
@@ -78,19 +63,10 @@ def _as_problem(error: HTTPException) -> HTTPException | Response:
     return response
 
 
-def _outage(error: BackendUnavailableError) -> HTTPException | Response:
-    return _as_problem(
-        ServiceUnavailable(UNAVAILABLE, retry_after=retry_after_outage(request.environ, error))
-    )
-
-
-def _busy(error: ConcurrencyExceededError | PaceTimeoutError) -> HTTPException | Response:
-    return _as_problem(ServiceUnavailable(BUSY, retry_after=retry_after_busy(error)))
-
-
-def _exceeded(error: RateLimitExceededError) -> HTTPException | Response:
-    refusal = _as_problem(TooManyRequests(TOO_MANY))
-    answer = refusal.get_response(request.environ) if isinstance(refusal, HTTPException) else refusal
-    for name, value in rate_limit_headers(error.decision):
-        answer.headers.setdefault(name, value)
-    return answer
+def _outage_or_limit(error: Any) -> HTTPException | Response:
+    status, detail, fields = problem_of(request.environ, error)
+    refusal = _as_problem(TooManyRequests(detail) if status == 429 else ServiceUnavailable(detail))
+    response = refusal.get_response(request.environ) if isinstance(refusal, HTTPException) else refusal
+    for name, value in fields:
+        response.headers.setdefault(name, value)
+    return response

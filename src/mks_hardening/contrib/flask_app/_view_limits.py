@@ -11,19 +11,8 @@ from flask import Blueprint, Flask, current_app, request
 from werkzeug.exceptions import TooManyRequests
 
 from mks_hardening._core.web.rate_headers import wait_in_seconds
-from mks_hardening.contrib._limited_views import (
-    TOO_MANY,
-    Key,
-    check_group,
-    check_limit,
-    count,
-    groups_of,
-    key_text,
-    mark_groups,
-    user_or_client,
-)
+from mks_hardening.contrib._limited_views import TOO_MANY, Key, ViewLimit, check_group, groups_of, mark_groups
 from mks_hardening.contrib.flask_app._installed import installed
-from mks_hardening.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
     from mks_hardening.protocols import Limiter
@@ -59,23 +48,19 @@ def limit(
     Raises:
         ConfigurationError: ``group`` is not a name, or another argument is invalid.
     """
-    if not isinstance(group, str) or not group:
-        raise ConfigurationError('group must be the name of a group: @limit("auth_login")', parameter="group")
-    counted = check_limit(key=key, cost=cost, methods=methods, exempt=exempt)
+    view_limit = ViewLimit(
+        lambda: installed(current_app).limiter,
+        group,
+        key=key,
+        cost=cost,
+        methods=methods,
+        exempt=exempt,
+    )
 
     def check() -> None:
-        if counted is not None and request.method not in counted:
-            return
-        if exempt is not None and exempt():
-            return
-        environ = request.environ
-        whom = user_or_client(environ) if key is None else key()
-        if whom is None:
-            return
-        limiter = installed(current_app).limiter
-        decision = count(limiter, environ, group, key_text(whom), cost=cost)
-        if not decision.allowed:
-            raise TooManyRequests(TOO_MANY, retry_after=wait_in_seconds(decision))
+        refusal = view_limit.refusal(request.environ)
+        if refusal is not None:
+            raise TooManyRequests(TOO_MANY, retry_after=wait_in_seconds(refusal))
 
     def decorate(view: View) -> View:
         if isinstance(view, Flask | Blueprint):
