@@ -38,17 +38,21 @@ class _Mark:
 class _Tally:
     """Counter whose increment is one C call: exact with threads and in signal handlers."""
 
-    __slots__ = ("_count",)
+    __slots__ = ("_added", "_lock", "_read")
 
     def __init__(self) -> None:
-        self._count = count()
+        self._added = count()
+        self._read = count()
+        self._lock = threading.RLock()  # reentrant: a signal handler may interrupt a reader
 
     def add(self) -> None:
-        next(self._count)
+        next(self._added)
 
     @property
     def value(self) -> int:
-        return int(repr(self._count)[6:-1])  # "count(5)"; next() would advance it
+        # A counter can be read only by advancing it, so the reads are counted too.
+        with self._lock:
+            return next(self._added) - next(self._read)
 
 
 class BackgroundWorker(Generic[T]):
