@@ -62,13 +62,13 @@ class Readiness:
         try:
             now = self._clock.monotonic()
             if self._kept is None or now - self._kept[0] >= self._cache_for:
-                self._kept = now, self._judged(self._round())
+                self._kept = now, self._combine(self._round())
             return self._kept[1]
         finally:
             if locked:
                 lock.release()
 
-    def _judged(self, results: Mapping[str, str]) -> ReadinessResult:
+    def _combine(self, results: Mapping[str, str]) -> ReadinessResult:
         failed = {name for name, result in results.items() if result != "ok"}
         status = "unavailable" if failed & self._required else "degraded" if failed else "ok"
         return ReadinessResult(status, results)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass, replace
 from inspect import Signature, iscoroutinefunction
 from typing import TYPE_CHECKING, Concatenate, Final, Generic, ParamSpec, TypeVar
@@ -153,9 +154,8 @@ class Task(Generic[P, R]):
             priority=was.priority if priority is None else _priority(priority),
             user_id=was.user_id if user_id is None else check_user_id(user_id),
         )
-        # Skips __init__, which has already validated the options; this runs in requests.
-        bound: Task[P, R] = object.__new__(type(self))
-        bound.__dict__.update({**self.__dict__, "_options": options})
+        bound = copy(self)
+        bound._options = options  # noqa: SLF001 - the copy is of this class
         return bound
 
     def __repr__(self) -> str:

@@ -107,12 +107,10 @@ def _check_credentials(
     stored = None if account is None else account.password_hash
     try:
         right = yield from check_password(context, password, stored)
-    except Exception:
-        raise
-    except (
-        BaseException
-    ):  # a client that disconnects during hashing has used CPU time, so its hits stay counted
-        hits.keep()
+    except BaseException as error:
+        # A client that disconnects during hashing has used CPU time, so its hits stay counted.
+        if not isinstance(error, Exception):
+            hits.keep()
         raise
     client = client_key(attempt.arrival.client.address)
     well = account is not None and not account.disabled and right
