@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from mks_hardening._core.checks import instance, whole_number
-from mks_hardening._core.operations import Op, arun, run
+from mks_hardening._core.operation_methods import async_method, sync_method
+from mks_hardening._core.operations import Op
 from mks_hardening.exceptions import ConfigurationError, InvalidCodeError
 from mks_hardening.security.second_factor._component import FactorComponent
 from mks_hardening.security.second_factor._factor_record import (
@@ -29,9 +30,10 @@ _MOST_AHEAD: Final = 10
 class Enrolments(FactorComponent):
     """Turn second factors on and off."""
 
+    @sync_method
     def begin_enrolment(
         self, user_id: str, *, account_name: str, proof: str | None = None, client: str | None = None
-    ) -> Enrolment:
+    ) -> Op[Enrolment]:
         """Create a secret to be confirmed; an existing factor stays active until then.
 
         Require the password again first: if the account has no factor yet, the session is the only proof.
@@ -47,93 +49,6 @@ class Enrolments(FactorComponent):
             InvalidCodeError: the account has a factor and the proof was not accepted.
             ConfigurationError: the account name cannot be part of a provisioning URI.
         """
-        return run(self._begin(user_id, account_name, proof, client))
-
-    async def abegin_enrolment(
-        self, user_id: str, *, account_name: str, proof: str | None = None, client: str | None = None
-    ) -> Enrolment:
-        """``begin_enrolment`` for asyncio."""
-        return await arun(self._begin(user_id, account_name, proof, client))
-
-    def cancel_enrolment(self, user_id: str) -> bool:
-        """Delete the pending secret; return whether there was one. An active factor stays active."""
-        return run(self._cancel(user_id))
-
-    async def acancel_enrolment(self, user_id: str) -> bool:
-        """``cancel_enrolment`` for asyncio."""
-        return await arun(self._cancel(user_id))
-
-    def confirm_enrolment(self, user_id: str, code: str, *, client: str | None = None) -> RecoveryCodes:
-        """Activate the pending secret with its first code, which is consumed, and issue recovery codes.
-
-        A previous secret is replaced, together with its recovery codes and remembered devices; passkeys remain.
-
-        Args:
-            user_id: the id of the account.
-            code: the first code; a wrong one counts towards the same budget as those of ``verify``.
-            client: see ``verify``.
-
-        Returns:
-            The recovery codes, in clear text this one time.
-
-        Raises:
-            InvalidCodeError: the code is ``wrong`` or ``malformed`` (the pending secret remains), the enrolment
-                is ``expired`` or there is ``no_enrolment``, or it is ``locked`` after too many wrong codes.
-        """
-        return run(self._confirm(user_id, code, client))
-
-    async def aconfirm_enrolment(
-        self, user_id: str, code: str, *, client: str | None = None
-    ) -> RecoveryCodes:
-        """``confirm_enrolment`` for asyncio."""
-        return await arun(self._confirm(user_id, code, client))
-
-    def adopt_secret(self, user_id: str, secret: str, *, last_step: int = -1) -> bool:
-        """Activate a factor that was confirmed elsewhere, to import accounts from another library.
-
-        The authenticator app keeps working, provided that its codes have six digits, 30 seconds and SHA-1. The
-        account has no recovery codes until ``regenerate_recovery_codes``. An account that already has a factor
-        stays unchanged, so that an import can be repeated, and can run while users sign in.
-
-        Args:
-            user_id: the id of the account.
-            secret: base32, case-insensitive; spaces and padding are ignored.
-            last_step: the step of the last accepted code, in units of 30 seconds since 1970, so that the code
-                is not accepted again; -1 if unknown.
-
-        Returns:
-            Whether the factor was activated.
-
-        Raises:
-            ConfigurationError: the secret is not base32 of at least 128 bits, or the step is not a whole number
-                or lies in the future.
-        """
-        return run(self._adopt(user_id, secret, last_step))
-
-    async def aadopt_secret(self, user_id: str, secret: str, *, last_step: int = -1) -> bool:
-        """``adopt_secret`` for asyncio."""
-        return await arun(self._adopt(user_id, secret, last_step))
-
-    def disable(self, user_id: str, *, proof: str, client: str | None = None) -> None:
-        """Turn off and delete every factor, with passkeys and remembered devices.
-
-        End the user's other sessions as well.
-
-        Args:
-            user_id: the id of the account.
-            proof: a valid code, which is consumed.
-            client: see ``verify``.
-
-        Raises:
-            InvalidCodeError: the proof was not accepted.
-        """
-        run(self._disable(user_id, proof, client))
-
-    async def adisable(self, user_id: str, *, proof: str, client: str | None = None) -> None:
-        """``disable`` for asyncio."""
-        await arun(self._disable(user_id, proof, client))
-
-    def _begin(self, user_id: str, account_name: str, proof: str | None, client: str | None) -> Op[Enrolment]:
         # All of this can fail on an invalid name, and must do so before a proof is consumed.
         secret = generate_secret()
         uri = provisioning_uri(secret, account_name=account_name, issuer=self._terms.issuer)
@@ -157,7 +72,14 @@ class Enrolments(FactorComponent):
         emit_event("enrolment_begun", user_id)
         return Enrolment(secret=secret, provisioning_uri=uri, expires_at=outcome)
 
-    def _cancel(self, user_id: str) -> Op[bool]:
+    @async_method(begin_enrolment)
+    def abegin_enrolment(self) -> None:
+        """``begin_enrolment`` for asyncio."""
+
+    @sync_method
+    def cancel_enrolment(self, user_id: str) -> Op[bool]:
+        """Delete the pending secret; return whether there was one. An active factor stays active."""
+
         def decide(record: FactorRecord, _: FactorMoment) -> tuple[FactorRecord, bool]:
             return record._replace(pending=None), record.pending is not None
 
@@ -166,7 +88,28 @@ class Enrolments(FactorComponent):
             emit_event("enrolment_cancelled", user_id)
         return cancelled
 
-    def _confirm(self, user_id: str, code: str, client: str | None) -> Op[RecoveryCodes]:
+    @async_method(cancel_enrolment)
+    def acancel_enrolment(self) -> None:
+        """``cancel_enrolment`` for asyncio."""
+
+    @sync_method
+    def confirm_enrolment(self, user_id: str, code: str, *, client: str | None = None) -> Op[RecoveryCodes]:
+        """Activate the pending secret with its first code, which is consumed, and issue recovery codes.
+
+        A previous secret is replaced, together with its recovery codes and remembered devices; passkeys remain.
+
+        Args:
+            user_id: the id of the account.
+            code: the first code; a wrong one counts towards the same budget as those of ``verify``.
+            client: see ``verify``.
+
+        Returns:
+            The recovery codes, in clear text this one time.
+
+        Raises:
+            InvalidCodeError: the code is ``wrong`` or ``malformed`` (the pending secret remains), the enrolment
+                is ``expired`` or there is ``no_enrolment``, or it is ``locked`` after too many wrong codes.
+        """
         # Generated outside of ``decide``, which a conflict repeats: the codes that are shown must be those that
         # were stored.
         codes = generate_recovery_codes(self._terms.recovery_codes)
@@ -184,7 +127,31 @@ class Enrolments(FactorComponent):
         yield from self._changed("enrolled", user_id)
         return codes
 
-    def _adopt(self, user_id: str, secret: str, last_step: int) -> Op[bool]:
+    @async_method(confirm_enrolment)
+    def aconfirm_enrolment(self) -> None:
+        """``confirm_enrolment`` for asyncio."""
+
+    @sync_method
+    def adopt_secret(self, user_id: str, secret: str, *, last_step: int = -1) -> Op[bool]:
+        """Activate a factor that was confirmed elsewhere, to import accounts from another library.
+
+        The authenticator app keeps working, provided that its codes have six digits, 30 seconds and SHA-1. The
+        account has no recovery codes until ``regenerate_recovery_codes``. An account that already has a factor
+        stays unchanged, so that an import can be repeated, and can run while users sign in.
+
+        Args:
+            user_id: the id of the account.
+            secret: base32, case-insensitive; spaces and padding are ignored.
+            last_step: the step of the last accepted code, in units of 30 seconds since 1970, so that the code
+                is not accepted again; -1 if unknown.
+
+        Returns:
+            Whether the factor was activated.
+
+        Raises:
+            ConfigurationError: the secret is not base32 of at least 128 bits, or the step is not a whole number
+                or lies in the future.
+        """
         step = whole_number(last_step, parameter="last_step", minimum=-1)
         instance(secret, str, parameter="secret")
         sealed = self._rules.seal_adopted(secret, user_id)
@@ -205,10 +172,31 @@ class Enrolments(FactorComponent):
             emit_event("enrolled", user_id, method="totp", reason="adopted")
         return adopted
 
-    def _disable(self, user_id: str, proof: str, client: str | None) -> Op[None]:
+    @async_method(adopt_secret)
+    def aadopt_secret(self) -> None:
+        """``adopt_secret`` for asyncio."""
+
+    @sync_method
+    def disable(self, user_id: str, *, proof: str, client: str | None = None) -> Op[None]:
+        """Turn off and delete every factor, with passkeys and remembered devices.
+
+        End the user's other sessions as well.
+
+        Args:
+            user_id: the id of the account.
+            proof: a valid code, which is consumed.
+            client: see ``verify``.
+
+        Raises:
+            InvalidCodeError: the proof was not accepted.
+        """
         before = yield from self._with_proof(user_id, proof, client, lambda _: EMPTY)
         # After the record, which alone decides. A crash in between leaves ownership entries that admit nobody; in
         # the other order it would leave passkeys in the record that no longer work.
         if self._passkey_context is not None:
             yield from self._passkey_context.forget(user_id, before.passkeys)
         yield from self._changed("disabled", user_id)
+
+    @async_method(disable)
+    def adisable(self) -> None:
+        """``disable`` for asyncio."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 
 from mks_hardening._core.checks import text_of, whole_number
-from mks_hardening._core.operations import Op, arun, run
+from mks_hardening._core.operation_methods import async_method, sync_method
+from mks_hardening._core.operations import Op
 from mks_hardening.exceptions import DecodeError
 from mks_hardening.security.second_factor._component import FactorComponent
 from mks_hardening.security.second_factor._factor_record import FactorMoment, FactorRecord
@@ -18,7 +19,8 @@ __all__ = ["Reencryption"]
 class Reencryption(FactorComponent):
     """Key rotation of the secret box."""
 
-    def reencrypt(self, *, batch: int = 100, cursor: str | None = None) -> ReencryptionProgress:
+    @sync_method
+    def reencrypt(self, *, batch: int = 100, cursor: str | None = None) -> Op[ReencryptionProgress]:
         """Encrypt one batch of records with the first key of the secret box.
 
         Call it with the cursor of the previous result until the cursor is ``None``. You can start again at any
@@ -31,13 +33,6 @@ class Reencryption(FactorComponent):
         Raises:
             ConfigurationError: ``batch`` is not a whole number of at least 1, or the cursor is not a string.
         """
-        return run(self._batch(batch, cursor))
-
-    async def areencrypt(self, *, batch: int = 100, cursor: str | None = None) -> ReencryptionProgress:
-        """``reencrypt`` for asyncio."""
-        return await arun(self._batch(batch, cursor))
-
-    def _batch(self, batch: int, cursor: str | None) -> Op[ReencryptionProgress]:
         limit = whole_number(batch, parameter="batch", minimum=1)
         if cursor is not None:
             text_of(cursor, parameter="cursor")
@@ -51,6 +46,10 @@ class Reencryption(FactorComponent):
             failed=outcomes["failed"],
             cursor=following,
         )
+
+    @async_method(reencrypt)
+    def areencrypt(self) -> None:
+        """``reencrypt`` for asyncio."""
 
     def _resealed(self, user_id: str) -> Op[str]:
         def decide(record: FactorRecord, _: FactorMoment) -> tuple[FactorRecord, str]:

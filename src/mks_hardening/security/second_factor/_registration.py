@@ -6,7 +6,8 @@ import secrets
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
-from mks_hardening._core.operations import Op, arun, run
+from mks_hardening._core.operation_methods import async_method, sync_method
+from mks_hardening._core.operations import Op
 from mks_hardening._core.store_calls import call_store
 from mks_hardening.exceptions import InvalidCodeError
 from mks_hardening.security.passkeys._ceremonies import VerifiedRegistration, verify_registration
@@ -50,6 +51,7 @@ class Registrations(FactorComponent):
         super().__init__(records, rules, terms, passkey_context)
         self._at = passkey_context
 
+    @sync_method
     def begin_registration(
         self,
         user_id: str,
@@ -59,7 +61,7 @@ class Registrations(FactorComponent):
         display_name: str = "",
         proof: str | None = None,
         client: str | None = None,
-    ) -> PasskeyOptions:
+    ) -> Op[PasskeyOptions]:
         """Return the options for creating a passkey.
 
         Require the password again first: if the account has no factor yet, the session is the only proof.
@@ -78,76 +80,6 @@ class Registrations(FactorComponent):
             ConfigurationError: a name is not printable or longer than 64 characters, the account name is blank,
                 or the session is blank or longer than 1024 characters.
         """
-        return run(
-            self._begun(
-                user_id,
-                session=session,
-                account_name=account_name,
-                display_name=display_name,
-                proof=proof,
-                client=client,
-            )
-        )
-
-    async def abegin_registration(
-        self,
-        user_id: str,
-        *,
-        session: str,
-        account_name: str,
-        display_name: str = "",
-        proof: str | None = None,
-        client: str | None = None,
-    ) -> PasskeyOptions:
-        """``begin_registration`` for asyncio."""
-        return await arun(
-            self._begun(
-                user_id,
-                session=session,
-                account_name=account_name,
-                display_name=display_name,
-                proof=proof,
-                client=client,
-            )
-        )
-
-    def finish_registration(
-        self, user_id: str, answer: Answer, *, session: str, name: str = ""
-    ) -> PasskeyRegistration:
-        """Add the passkey that a browser created.
-
-        Args:
-            user_id: the id of the account.
-            answer: ``credential.toJSON()``, as JSON text or as data.
-            session: as in ``begin_registration``.
-            name: shown to the owner in the list.
-
-        Raises:
-            InvalidCodeError: the response is ``malformed``, ``wrong`` or ``expired``. ``expired`` means that
-                its challenge is too old, was used before, belongs to another session, was issued while the
-                account had no factor and now has one, or was issued before a factor was replaced or removed.
-                ``known``: the passkey is registered already. ``synced``: the site accepts no synchronised
-                passkeys. ``too_many``: the account has 20 passkeys.
-            ConfigurationError: the name is not printable, or longer than 64 characters.
-        """
-        return run(self._finished(user_id, answer, session, name))
-
-    async def afinish_registration(
-        self, user_id: str, answer: Answer, *, session: str, name: str = ""
-    ) -> PasskeyRegistration:
-        """``finish_registration`` for asyncio."""
-        return await arun(self._finished(user_id, answer, session, name))
-
-    def _begun(
-        self,
-        user_id: str,
-        *,
-        session: str,
-        account_name: str,
-        display_name: str,
-        proof: str | None,
-        client: str | None,
-    ) -> Op[PasskeyOptions]:
         account = shown_name(account_name, parameter="account_name", blank=False)
         shown = shown_name(display_name, parameter="display_name") or account
         presented = yield from self._presented(user_id, proof)
@@ -181,7 +113,30 @@ class Registrations(FactorComponent):
         known = [KnownCredential(one.credential, one.transports) for one in outcome.passkeys]
         return creation_options(self._at.party, issued, user=user, known=known)
 
-    def _finished(self, user_id: str, answer: Answer, session: str, name: str) -> Op[PasskeyRegistration]:
+    @async_method(begin_registration)
+    def abegin_registration(self) -> None:
+        """``begin_registration`` for asyncio."""
+
+    @sync_method
+    def finish_registration(
+        self, user_id: str, answer: Answer, *, session: str, name: str = ""
+    ) -> Op[PasskeyRegistration]:
+        """Add the passkey that a browser created.
+
+        Args:
+            user_id: the id of the account.
+            answer: ``credential.toJSON()``, as JSON text or as data.
+            session: as in ``begin_registration``.
+            name: shown to the owner in the list.
+
+        Raises:
+            InvalidCodeError: the response is ``malformed``, ``wrong`` or ``expired``. ``expired`` means that
+                its challenge is too old, was used before, belongs to another session, was issued while the
+                account had no factor and now has one, or was issued before a factor was replaced or removed.
+                ``known``: the passkey is registered already. ``synced``: the site accepts no synchronised
+                passkeys. ``too_many``: the account has 20 passkeys.
+            ConfigurationError: the name is not printable, or longer than 64 characters.
+        """
         # The name is checked before the challenge is consumed, so that an invalid one can be corrected.
         shown = shown_name(name)
         response = read_response(answer, body=_ATTESTATION)
@@ -204,6 +159,10 @@ class Registrations(FactorComponent):
         if owner != user_id:
             raise _refused(user_id, "known")
         return (yield from self._added(user_id, made, note, shown, response))
+
+    @async_method(finish_registration)
+    def afinish_registration(self) -> None:
+        """``finish_registration`` for asyncio."""
 
     def _added(
         self, user_id: str, made: VerifiedRegistration, note: str, name: str, response: PasskeyResponse

@@ -5,7 +5,8 @@ from __future__ import annotations
 import secrets
 from typing import Final
 
-from mks_hardening._core.operations import Op, arun, run
+from mks_hardening._core.operation_methods import async_method, sync_method
+from mks_hardening._core.operations import Op
 from mks_hardening.exceptions import ConfigurationError, InvalidCodeError
 from mks_hardening.security.second_factor._component import FactorComponent
 from mks_hardening.security.second_factor._factor_record import DeviceRecord, FactorMoment, FactorRecord
@@ -25,7 +26,8 @@ _DAY: Final = 86400.0
 class RememberedDevices(FactorComponent):
     """Remember, recognise, list, rename and forget devices."""
 
-    def remember_device(self, user_id: str, *, name: str = "") -> str:
+    @sync_method
+    def remember_device(self, user_id: str, *, name: str = "") -> Op[str]:
         """Issue a token that identifies this device, for a cookie (``Secure``, ``HttpOnly``, ``SameSite=Lax``).
 
         Call it right after a code was accepted. Only a keyed digest is stored.
@@ -38,62 +40,6 @@ class RememberedDevices(FactorComponent):
             InvalidCodeError: the account has no second factor.
             ConfigurationError: the name is not printable, or longer than 64 characters.
         """
-        return run(self._remember(user_id, name))
-
-    async def aremember_device(self, user_id: str, *, name: str = "") -> str:
-        """``remember_device`` for asyncio."""
-        return await arun(self._remember(user_id, name))
-
-    def check_device(self, user_id: str, token: str | None) -> bool:
-        """Return whether the token belongs to a remembered device of this user that has not expired."""
-        return run(self._check(user_id, token))
-
-    async def acheck_device(self, user_id: str, token: str | None) -> bool:
-        """``check_device`` for asyncio."""
-        return await arun(self._check(user_id, token))
-
-    def devices(self, user_id: str, *, token: str | None = None) -> tuple[RememberedDevice, ...]:
-        """Return the remembered devices of a user, newest first.
-
-        Args:
-            user_id: the id of the account.
-            token: the token of the current browser, so that its own entry is marked ``current``.
-        """
-        return run(self._listed(user_id, token))
-
-    async def adevices(self, user_id: str, *, token: str | None = None) -> tuple[RememberedDevice, ...]:
-        """``devices`` for asyncio."""
-        return await arun(self._listed(user_id, token))
-
-    def rename_device(self, user_id: str, device_id: str, *, name: str) -> bool:
-        """Rename a device; return whether it exists.
-
-        Raises:
-            ConfigurationError: the name is not printable, or longer than 64 characters.
-        """
-        return run(self._renamed(user_id, device_id, name))
-
-    async def arename_device(self, user_id: str, device_id: str, *, name: str) -> bool:
-        """``rename_device`` for asyncio."""
-        return await arun(self._renamed(user_id, device_id, name))
-
-    def revoke_device(self, user_id: str, device_id: str) -> bool:
-        """Forget one device by its id in the list; return whether it existed."""
-        return run(self._revoked(user_id, device_id))
-
-    async def arevoke_device(self, user_id: str, device_id: str) -> bool:
-        """``revoke_device`` for asyncio."""
-        return await arun(self._revoked(user_id, device_id))
-
-    def forget_devices(self, user_id: str) -> int:
-        """Forget all remembered devices; return their number."""
-        return run(self._forgotten(user_id))
-
-    async def aforget_devices(self, user_id: str) -> int:
-        """``forget_devices`` for asyncio."""
-        return await arun(self._forgotten(user_id))
-
-    def _remember(self, user_id: str, name: str) -> Op[str]:
         token = secrets.token_urlsafe(_TOKEN_BYTES)
         shown, device_id = shown_name(name), secrets.token_hex(_ID_BYTES)
 
@@ -113,7 +59,13 @@ class RememberedDevices(FactorComponent):
         emit_event("device_remembered", user_id)
         return token
 
-    def _check(self, user_id: str, token: str | None) -> Op[bool]:
+    @async_method(remember_device)
+    def aremember_device(self) -> None:
+        """``remember_device`` for asyncio."""
+
+    @sync_method
+    def check_device(self, user_id: str, token: str | None) -> Op[bool]:
+        """Return whether the token belongs to a remembered device of this user that has not expired."""
         if not is_token(token):
             return False
         record, now = yield from self._records.read(user_id)
@@ -126,7 +78,18 @@ class RememberedDevices(FactorComponent):
             )
         return known is not None
 
-    def _listed(self, user_id: str, token: str | None) -> Op[tuple[RememberedDevice, ...]]:
+    @async_method(check_device)
+    def acheck_device(self) -> None:
+        """``check_device`` for asyncio."""
+
+    @sync_method
+    def devices(self, user_id: str, *, token: str | None = None) -> Op[tuple[RememberedDevice, ...]]:
+        """Return the remembered devices of a user, newest first.
+
+        Args:
+            user_id: the id of the account.
+            token: the token of the current browser, so that its own entry is marked ``current``.
+        """
         record, now = yield from self._records.read(user_id)
         known = self._known(record, user_id, token, now) if is_token(token) else None
         return tuple(
@@ -143,7 +106,17 @@ class RememberedDevices(FactorComponent):
             if record.enabled and now < device.expires_at
         )
 
-    def _renamed(self, user_id: str, device_id: str, name: str) -> Op[bool]:
+    @async_method(devices)
+    def adevices(self) -> None:
+        """``devices`` for asyncio."""
+
+    @sync_method
+    def rename_device(self, user_id: str, device_id: str, *, name: str) -> Op[bool]:
+        """Rename a device; return whether it exists.
+
+        Raises:
+            ConfigurationError: the name is not printable, or longer than 64 characters.
+        """
         shown = shown_name(name)
 
         def decide(record: FactorRecord, moment: FactorMoment) -> tuple[FactorRecord, bool]:
@@ -154,7 +127,14 @@ class RememberedDevices(FactorComponent):
 
         return (yield from self._records.change(user_id, decide))
 
-    def _revoked(self, user_id: str, device_id: str) -> Op[bool]:
+    @async_method(rename_device)
+    def arename_device(self) -> None:
+        """``rename_device`` for asyncio."""
+
+    @sync_method
+    def revoke_device(self, user_id: str, device_id: str) -> Op[bool]:
+        """Forget one device by its id in the list; return whether it existed."""
+
         def decide(record: FactorRecord, moment: FactorMoment) -> tuple[FactorRecord, bool]:
             kept = tuple(device for device in record.devices if device.id != device_id)
             return record._replace(devices=kept), _has(record, device_id, now=moment.latest)
@@ -164,7 +144,14 @@ class RememberedDevices(FactorComponent):
             emit_event("device_revoked", user_id)
         return revoked
 
-    def _forgotten(self, user_id: str) -> Op[int]:
+    @async_method(revoke_device)
+    def arevoke_device(self) -> None:
+        """``revoke_device`` for asyncio."""
+
+    @sync_method
+    def forget_devices(self, user_id: str) -> Op[int]:
+        """Forget all remembered devices; return their number."""
+
         def decide(record: FactorRecord, _: FactorMoment) -> tuple[FactorRecord, int]:
             return record._replace(devices=()), len(record.devices)
 
@@ -172,6 +159,10 @@ class RememberedDevices(FactorComponent):
         if number:
             emit_event("devices_forgotten", user_id)
         return number
+
+    @async_method(forget_devices)
+    def aforget_devices(self) -> None:
+        """``forget_devices`` for asyncio."""
 
     def _known(self, record: FactorRecord, user_id: str, token: str, now: float) -> DeviceRecord | None:
         # Without devices, decrypting the digest key is unnecessary.

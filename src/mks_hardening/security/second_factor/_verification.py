@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from mks_hardening._core.checks import choice, strings
 from mks_hardening._core.durations import seconds
-from mks_hardening._core.operations import Op, arun, run
+from mks_hardening._core.operation_methods import async_method, sync_method
+from mks_hardening._core.operations import Op
 from mks_hardening.exceptions import DecodeError
 from mks_hardening.security.second_factor._component import FactorComponent
 from mks_hardening.security.second_factor._factor_record import EMPTY, FactorMoment, FactorRecord
@@ -28,6 +29,7 @@ __all__ = ["Verification"]
 class Verification(FactorComponent):
     """Verify codes and manage locks."""
 
+    @sync_method
     def verify(
         self,
         user_id: str,
@@ -37,7 +39,7 @@ class Verification(FactorComponent):
         device: str | None = None,
         trusted: bool = False,
         methods: Sequence[Method] = METHODS,
-    ) -> VerificationResult:
+    ) -> Op[VerificationResult]:
         """Check a code and consume it.
 
         A recovery code or passkey is checked even while TOTP codes are locked: neither can be guessed, and
@@ -60,103 +62,6 @@ class Verification(FactorComponent):
             DecodeError: the stored record or secret cannot be read, for example because its key is missing.
             ConfigurationError: ``methods`` contains an unknown value, or ``user_id`` or ``client`` is not a string.
         """
-        return run(self._verify(user_id, code, client, device, methods, trusted=trusted))
-
-    async def averify(
-        self,
-        user_id: str,
-        code: str,
-        *,
-        client: str | None = None,
-        device: str | None = None,
-        trusted: bool = False,
-        methods: Sequence[Method] = METHODS,
-    ) -> VerificationResult:
-        """``verify`` for asyncio."""
-        return await arun(self._verify(user_id, code, client, device, methods, trusted=trusted))
-
-    def regenerate_recovery_codes(
-        self, user_id: str, *, proof: str, client: str | None = None
-    ) -> RecoveryCodes:
-        """Issue new recovery codes, which replace all previous ones.
-
-        Args:
-            user_id: the id of the account.
-            proof: a valid code, which is consumed.
-            client: see ``verify``.
-
-        Raises:
-            InvalidCodeError: the proof was not accepted.
-        """
-        return run(self._regenerate(user_id, proof, client))
-
-    async def aregenerate_recovery_codes(
-        self, user_id: str, *, proof: str, client: str | None = None
-    ) -> RecoveryCodes:
-        """``regenerate_recovery_codes`` for asyncio."""
-        return await arun(self._regenerate(user_id, proof, client))
-
-    def status(self, user_id: str, *, client: str | None = None) -> TwoFactorStatus:
-        """Return the status of the account, with the lock that applies to this client."""
-        return run(self._status(user_id, client))
-
-    async def astatus(self, user_id: str, *, client: str | None = None) -> TwoFactorStatus:
-        """``status`` for asyncio."""
-        return await arun(self._status(user_id, client))
-
-    def verified_within(self, user_id: str, seconds_ago: float | timedelta) -> bool:
-        """Return whether a code of this user was accepted within the last ``seconds_ago`` seconds, in any session.
-
-        For step-up of one session, store the time of ``verify`` in that session instead.
-        """
-        longest = seconds(seconds_ago, parameter="seconds_ago")
-        return run(self._verified_within(user_id, longest))
-
-    async def averified_within(self, user_id: str, seconds_ago: float | timedelta) -> bool:
-        """``verified_within`` for asyncio."""
-        longest = seconds(seconds_ago, parameter="seconds_ago")
-        return await arun(self._verified_within(user_id, longest))
-
-    def unlock(self, user_id: str, *, actor: str) -> bool:
-        """Reset the count of wrong codes; return whether there were any.
-
-        Args:
-            user_id: the id of the account.
-            actor: who unlocks it, for the event.
-        """
-        return run(self._unlock(user_id, actor))
-
-    async def aunlock(self, user_id: str, *, actor: str) -> bool:
-        """``unlock`` for asyncio."""
-        return await arun(self._unlock(user_id, actor))
-
-    def admin_reset(self, user_id: str, *, actor: str, reason: str) -> bool:
-        """Remove the factors of an account without a code; return whether there was a record.
-
-        Works on a damaged record too. Verify the user's identity by other means first, notify the owner and end
-        the sessions.
-
-        Args:
-            user_id: the id of the account.
-            actor: who resets it, for the event.
-            reason: why, for the event.
-        """
-        return run(self._reset(user_id, actor, reason))
-
-    async def aadmin_reset(self, user_id: str, *, actor: str, reason: str) -> bool:
-        """``admin_reset`` for asyncio."""
-        return await arun(self._reset(user_id, actor, reason))
-
-    def _verify(
-        self,
-        user_id: str,
-        code: str,
-        client: str | None,
-        device: str | None,
-        methods: Sequence[Method],
-        *,
-        trusted: bool,
-    ) -> Op[VerificationResult]:
         # A misspelt value would refuse every code as malformed.
         for method in strings(methods, parameter="methods", of="methods") if methods is not METHODS else ():
             choice(method, METHODS, parameter="methods")
@@ -181,7 +86,24 @@ class Verification(FactorComponent):
             emit_event("recovery_codes_low", user_id)
         return result
 
-    def _regenerate(self, user_id: str, proof: str, client: str | None) -> Op[RecoveryCodes]:
+    @async_method(verify)
+    def averify(self) -> None:
+        """``verify`` for asyncio."""
+
+    @sync_method
+    def regenerate_recovery_codes(
+        self, user_id: str, *, proof: str, client: str | None = None
+    ) -> Op[RecoveryCodes]:
+        """Issue new recovery codes, which replace all previous ones.
+
+        Args:
+            user_id: the id of the account.
+            proof: a valid code, which is consumed.
+            client: see ``verify``.
+
+        Raises:
+            InvalidCodeError: the proof was not accepted.
+        """
         codes = generate_recovery_codes(self._terms.recovery_codes)
         yield from self._with_proof(
             user_id, proof, client, lambda record: self._rules.with_recovery_codes(record, user_id, codes)
@@ -189,35 +111,13 @@ class Verification(FactorComponent):
         yield from self._changed("recovery_codes_regenerated", user_id)
         return codes
 
-    def _unlock(self, user_id: str, actor: str) -> Op[bool]:
-        check_not_blank(actor, parameter="actor")
+    @async_method(regenerate_recovery_codes)
+    def aregenerate_recovery_codes(self) -> None:
+        """``regenerate_recovery_codes`` for asyncio."""
 
-        def decide(record: FactorRecord, _: FactorMoment) -> tuple[FactorRecord, bool]:
-            return record._replace(failures=EMPTY.failures), record.failures != EMPTY.failures
-
-        changed = yield from self._records.change(user_id, decide)
-        # Emitted even if nothing was locked: the action of an administrator belongs in the audit trail.
-        emit_event("unlocked", user_id, actor=actor)
-        return changed
-
-    def _reset(self, user_id: str, actor: str, reason: str) -> Op[bool]:
-        check_not_blank(actor, parameter="actor")
-        check_not_blank(reason, parameter="reason")
-        # Before the record is removed, because only the record lists the passkeys.
-        if self._passkey_context is not None:
-            yield from self._forget_passkeys(self._passkey_context, user_id)
-        removed = yield from self._records.remove(user_id)
-        emit_event("reset", user_id, reason=reason, actor=actor)
-        return removed
-
-    def _forget_passkeys(self, passkey_context: PasskeyContext, user_id: str) -> Op[None]:
-        try:
-            record, _ = yield from self._records.read(user_id)
-        except DecodeError:  # the record is removed anyway
-            return
-        yield from passkey_context.forget(user_id, record.passkeys)
-
-    def _status(self, user_id: str, client: str | None) -> Op[TwoFactorStatus]:
+    @sync_method
+    def status(self, user_id: str, *, client: str | None = None) -> Op[TwoFactorStatus]:
+        """Return the status of the account, with the lock that applies to this client."""
         record, now = yield from self._records.read(user_id)
         lock = self._terms.budget.lock_of(record.failures, client_digest(user_id, client), now)
         left = len(record.recovery)
@@ -232,6 +132,74 @@ class Verification(FactorComponent):
             passkeys=len(record.passkeys),
         )
 
-    def _verified_within(self, user_id: str, longest: float) -> Op[bool]:
+    @async_method(status)
+    def astatus(self) -> None:
+        """``status`` for asyncio."""
+
+    @sync_method
+    def verified_within(self, user_id: str, seconds_ago: float | timedelta) -> Op[bool]:
+        """Return whether a code of this user was accepted within the last ``seconds_ago`` seconds, in any session.
+
+        For step-up of one session, store the time of ``verify`` in that session instead.
+        """
+        longest = seconds(seconds_ago, parameter="seconds_ago")
         record, now = yield from self._records.read(user_id)
         return record.verified_at is not None and now - record.verified_at <= longest
+
+    @async_method(verified_within)
+    def averified_within(self) -> None:
+        """``verified_within`` for asyncio."""
+
+    @sync_method
+    def unlock(self, user_id: str, *, actor: str) -> Op[bool]:
+        """Reset the count of wrong codes; return whether there were any.
+
+        Args:
+            user_id: the id of the account.
+            actor: who unlocks it, for the event.
+        """
+        check_not_blank(actor, parameter="actor")
+
+        def decide(record: FactorRecord, _: FactorMoment) -> tuple[FactorRecord, bool]:
+            return record._replace(failures=EMPTY.failures), record.failures != EMPTY.failures
+
+        changed = yield from self._records.change(user_id, decide)
+        # Emitted even if nothing was locked: the action of an administrator belongs in the audit trail.
+        emit_event("unlocked", user_id, actor=actor)
+        return changed
+
+    @async_method(unlock)
+    def aunlock(self) -> None:
+        """``unlock`` for asyncio."""
+
+    @sync_method
+    def admin_reset(self, user_id: str, *, actor: str, reason: str) -> Op[bool]:
+        """Remove the factors of an account without a code; return whether there was a record.
+
+        Works on a damaged record too. Verify the user's identity by other means first, notify the owner and end
+        the sessions.
+
+        Args:
+            user_id: the id of the account.
+            actor: who resets it, for the event.
+            reason: why, for the event.
+        """
+        check_not_blank(actor, parameter="actor")
+        check_not_blank(reason, parameter="reason")
+        # Before the record is removed, because only the record lists the passkeys.
+        if self._passkey_context is not None:
+            yield from self._forget_passkeys(self._passkey_context, user_id)
+        removed = yield from self._records.remove(user_id)
+        emit_event("reset", user_id, reason=reason, actor=actor)
+        return removed
+
+    @async_method(admin_reset)
+    def aadmin_reset(self) -> None:
+        """``admin_reset`` for asyncio."""
+
+    def _forget_passkeys(self, passkey_context: PasskeyContext, user_id: str) -> Op[None]:
+        try:
+            record, _ = yield from self._records.read(user_id)
+        except DecodeError:  # the record is removed anyway
+            return
+        yield from passkey_context.forget(user_id, record.passkeys)

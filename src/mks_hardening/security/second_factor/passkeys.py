@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mks_hardening._core.operations import Op, arun, run
+from mks_hardening._core.operation_methods import async_method, sync_method
+from mks_hardening._core.operations import Op
 from mks_hardening._core.store_calls import call_store
 from mks_hardening.exceptions import ConfigurationError, InvalidCodeError
 from mks_hardening.security.passkeys._response import credential_key
@@ -32,7 +33,8 @@ class Passkeys(Registrations):
 
     # --- verification and sign-in ----------------------------------------------------------------
 
-    def begin_verification(self, user_id: str, *, session: str) -> PasskeyOptions:
+    @sync_method
+    def begin_verification(self, user_id: str, *, session: str) -> Op[PasskeyOptions]:
         """Return the options for an assertion after the first factor.
 
         Pass the browser's response to ``verify`` as a ``PasskeyAssertion``.
@@ -40,13 +42,19 @@ class Passkeys(Registrations):
         Raises:
             InvalidCodeError: ``not_enrolled``: the account has no passkey.
         """
-        return run(self._asked(user_id, session))
+        record, _ = yield from self._records.read(user_id)
+        if not record.passkeys:
+            raise InvalidCodeError("not_enrolled")
+        issued = yield from self._at.challenges.issue("verify", user_id=user_id, session=session)
+        known = [KnownCredential(one.credential, one.transports) for one in record.passkeys]
+        return request_options(self._at.party, issued, known=known, verified=self._at.party.passwordless)
 
-    async def abegin_verification(self, user_id: str, *, session: str) -> PasskeyOptions:
+    @async_method(begin_verification)
+    def abegin_verification(self) -> None:
         """``begin_verification`` for asyncio."""
-        return await arun(self._asked(user_id, session))
 
-    def begin_sign_in(self, *, session: str) -> PasskeyOptions:
+    @sync_method
+    def begin_sign_in(self, *, session: str) -> Op[PasskeyOptions]:
         """Return the options for a sign-in without name and password; they are the same for all users.
 
         Args:
@@ -56,13 +64,16 @@ class Passkeys(Registrations):
         Raises:
             ConfigurationError: the relying party is not ``passwordless``.
         """
-        return run(self._sign_in_asked(session))
+        self._check_passwordless()
+        issued = yield from self._at.challenges.issue("sign-in", user_id="", session=session)
+        return request_options(self._at.party, issued, known=(), verified=True)
 
-    async def abegin_sign_in(self, *, session: str) -> PasskeyOptions:
+    @async_method(begin_sign_in)
+    def abegin_sign_in(self) -> None:
         """``begin_sign_in`` for asyncio."""
-        return await arun(self._sign_in_asked(session))
 
-    def finish_sign_in(self, answer: Answer, *, session: str, client: str | None = None) -> PasskeySignIn:
+    @sync_method
+    def finish_sign_in(self, answer: Answer, *, session: str, client: str | None = None) -> Op[PasskeySignIn]:
         """Check the assertion of a passwordless sign-in and return its user.
 
         The passkey must have verified its user. Wrong responses are not counted as failures of an account,
@@ -71,72 +82,6 @@ class Passkeys(Registrations):
         Raises:
             ConfigurationError: the relying party is not ``passwordless``.
         """
-        return run(self._signed_in(answer, session, client))
-
-    async def afinish_sign_in(
-        self, answer: Answer, *, session: str, client: str | None = None
-    ) -> PasskeySignIn:
-        """``finish_sign_in`` for asyncio."""
-        return await arun(self._signed_in(answer, session, client))
-
-    # --- list ------------------------------------------------------------------------------------
-
-    def list(self, user_id: str) -> tuple[Passkey, ...]:
-        """Return the passkeys of a user in the order of registration."""
-        return run(self._listed(user_id))
-
-    async def alist(self, user_id: str) -> tuple[Passkey, ...]:
-        """``list`` for asyncio."""
-        return await arun(self._listed(user_id))
-
-    def rename(self, user_id: str, passkey_id: str, *, name: str) -> bool:
-        """Rename a passkey; return whether it exists.
-
-        Raises:
-            ConfigurationError: the name is not printable, or longer than 64 characters.
-        """
-        return run(self._renamed(user_id, passkey_id, name))
-
-    async def arename(self, user_id: str, passkey_id: str, *, name: str) -> bool:
-        """``rename`` for asyncio."""
-        return await arun(self._renamed(user_id, passkey_id, name))
-
-    def revoke(self, user_id: str, passkey_id: str, *, proof: str, client: str | None = None) -> bool:
-        """Remove one passkey; return whether it existed.
-
-        Removing the last factor turns off two-factor authentication and deletes the recovery codes.
-
-        Args:
-            user_id: the id of the account.
-            passkey_id: from the list.
-            proof: a valid code or passkey, which may be the one to be removed.
-            client: see ``TwoFactorManager.verify``.
-
-        Raises:
-            InvalidCodeError: the proof was not accepted.
-        """
-        return run(self._revoked(user_id, passkey_id, proof, client))
-
-    async def arevoke(self, user_id: str, passkey_id: str, *, proof: str, client: str | None = None) -> bool:
-        """``revoke`` for asyncio."""
-        return await arun(self._revoked(user_id, passkey_id, proof, client))
-
-    # --- operations ------------------------------------------------------------------------------
-
-    def _asked(self, user_id: str, session: str) -> Op[PasskeyOptions]:
-        record, _ = yield from self._records.read(user_id)
-        if not record.passkeys:
-            raise InvalidCodeError("not_enrolled")
-        issued = yield from self._at.challenges.issue("verify", user_id=user_id, session=session)
-        known = [KnownCredential(one.credential, one.transports) for one in record.passkeys]
-        return request_options(self._at.party, issued, known=known, verified=self._at.party.passwordless)
-
-    def _sign_in_asked(self, session: str) -> Op[PasskeyOptions]:
-        self._check_passwordless()
-        issued = yield from self._at.challenges.issue("sign-in", user_id="", session=session)
-        return request_options(self._at.party, issued, known=(), verified=True)
-
-    def _signed_in(self, answer: Answer, session: str, client: str | None) -> Op[PasskeySignIn]:
         self._check_passwordless()
         presented, response = yield from self._at.presented(answer, "sign-in", user_id="", session=session)
         user_id = None
@@ -160,11 +105,29 @@ class Passkeys(Registrations):
         # No id with a refusal: an application that reads only ``user_id`` must not admit anybody.
         return PasskeySignIn(user_id=owner if result else "", result=result)
 
-    def _listed(self, user_id: str) -> Op[tuple[Passkey, ...]]:
+    @async_method(finish_sign_in)
+    def afinish_sign_in(self) -> None:
+        """``finish_sign_in`` for asyncio."""
+
+    # --- list ------------------------------------------------------------------------------------
+
+    @sync_method
+    def list(self, user_id: str) -> Op[tuple[Passkey, ...]]:
+        """Return the passkeys of a user in the order of registration."""
         record, _ = yield from self._records.read(user_id)
         return tuple(shown_passkey(one) for one in sorted(record.passkeys, key=lambda one: one.created_at))
 
-    def _renamed(self, user_id: str, passkey_id: str, name: str) -> Op[bool]:
+    @async_method(list)  # noqa: A003 - the method above, not the builtin
+    def alist(self) -> None:
+        """``list`` for asyncio."""
+
+    @sync_method
+    def rename(self, user_id: str, passkey_id: str, *, name: str) -> Op[bool]:
+        """Rename a passkey; return whether it exists.
+
+        Raises:
+            ConfigurationError: the name is not printable, or longer than 64 characters.
+        """
         shown = shown_name(name)
 
         def decide(record: FactorRecord, _: FactorMoment) -> tuple[FactorRecord, bool]:
@@ -175,7 +138,25 @@ class Passkeys(Registrations):
 
         return (yield from self._records.change(user_id, decide))
 
-    def _revoked(self, user_id: str, passkey_id: str, proof: str, client: str | None) -> Op[bool]:
+    @async_method(rename)
+    def arename(self) -> None:
+        """``rename`` for asyncio."""
+
+    @sync_method
+    def revoke(self, user_id: str, passkey_id: str, *, proof: str, client: str | None = None) -> Op[bool]:
+        """Remove one passkey; return whether it existed.
+
+        Removing the last factor turns off two-factor authentication and deletes the recovery codes.
+
+        Args:
+            user_id: the id of the account.
+            passkey_id: from the list.
+            proof: a valid code or passkey, which may be the one to be removed.
+            client: see ``TwoFactorManager.verify``.
+
+        Raises:
+            InvalidCodeError: the proof was not accepted.
+        """
         before = yield from self._with_proof(
             user_id, proof, client, lambda record: _without(record, passkey_id)
         )
@@ -186,6 +167,12 @@ class Passkeys(Registrations):
             if not _without(before, passkey_id).enabled:
                 yield from self._changed("disabled", user_id)
         return bool(gone)
+
+    @async_method(revoke)
+    def arevoke(self) -> None:
+        """``revoke`` for asyncio."""
+
+    # --- operations ------------------------------------------------------------------------------
 
     def _check_passwordless(self) -> None:
         if not self._at.party.passwordless:

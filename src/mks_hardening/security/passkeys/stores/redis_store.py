@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Final
 from mks_hardening._core.backend.lua_files import lua_source
 from mks_hardening._core.backend.redis_operations import Pipeline, RunScript
 from mks_hardening._core.clock import SYSTEM_CLOCK
-from mks_hardening._core.operations import Op, arun, run
+from mks_hardening._core.operation_methods import async_method, sync_method
+from mks_hardening._core.operations import Op
 from mks_hardening._core.resilience.budget import STORE_BUDGET
 from mks_hardening.security._redis_backed import RedisStoreBase
 
@@ -60,51 +61,19 @@ class RedisPasskeyStore(RedisStoreBase):
         self._claim = self._client.script(lua_source(_HERE, "lua/claim.lua"))
         self._release = self._client.script(lua_source(_HERE, "lua/release.lua"))
 
-    def keep_challenge(self, key: str, data: bytes, /, *, ttl: float) -> None:
+    @sync_method
+    def keep_challenge(self, key: str, data: bytes, /, *, ttl: float) -> Op[None]:
         """Store the data of a challenge for ``ttl`` seconds."""
-        run(self._kept(key, data, ttl))
-
-    async def akeep_challenge(self, key: str, data: bytes, /, *, ttl: float) -> None:
-        """``keep_challenge`` for asyncio."""
-        await arun(self._kept(key, data, ttl))
-
-    def take_challenge(self, key: str, /) -> bytes | None:
-        """Return and remove the data of a challenge, unless it has expired."""
-        return run(self._taken(key))
-
-    async def atake_challenge(self, key: str, /) -> bytes | None:
-        """``take_challenge`` for asyncio."""
-        return await arun(self._taken(key))
-
-    def claim(self, credential: str, user_id: str, /) -> str:
-        """Make a user the owner of a credential without one; return the owner."""
-        return run(self._claimed(credential, user_id))
-
-    async def aclaim(self, credential: str, user_id: str, /) -> str:
-        """``claim`` for asyncio."""
-        return await arun(self._claimed(credential, user_id))
-
-    def owner(self, credential: str, /) -> str | None:
-        """Return the owner of a credential."""
-        return run(self._owner_of(credential))
-
-    async def aowner(self, credential: str, /) -> str | None:
-        """``owner`` for asyncio."""
-        return await arun(self._owner_of(credential))
-
-    def release(self, credential: str, user_id: str, /) -> bool:
-        """Remove a credential if it belongs to this user; return whether it did."""
-        return run(self._released(credential, user_id))
-
-    async def arelease(self, credential: str, user_id: str, /) -> bool:
-        """``release`` for asyncio."""
-        return await arun(self._released(credential, user_id))
-
-    def _kept(self, key: str, data: bytes, ttl: float) -> Op[None]:
         command = ("SET", f"{self._prefix}challenge:{key}", data, "PX", max(1, int(ttl * 1000)))
         yield Pipeline(self._client, [command], idempotent=True)
 
-    def _taken(self, key: str) -> Op[bytes | None]:
+    @async_method(keep_challenge)
+    def akeep_challenge(self) -> None:
+        """``keep_challenge`` for asyncio."""
+
+    @sync_method
+    def take_challenge(self, key: str, /) -> Op[bytes | None]:
+        """Return and remove the data of a challenge, unless it has expired."""
         # Not retried after a lost response: the first command may have removed the challenge, and the retry would
         # report it as expired.
         answer: list[bytes | None] = yield Pipeline(
@@ -112,17 +81,39 @@ class RedisPasskeyStore(RedisStoreBase):
         )
         return answer[0]
 
-    def _claimed(self, credential: str, user_id: str) -> Op[str]:
+    @async_method(take_challenge)
+    def atake_challenge(self) -> None:
+        """``take_challenge`` for asyncio."""
+
+    @sync_method
+    def claim(self, credential: str, user_id: str, /) -> Op[str]:
+        """Make a user the owner of a credential without one; return the owner."""
         key = f"{self._prefix}owner:{credential}"
         answer: bytes = yield RunScript(self._claim, [key], [user_id], idempotent=True)
         yield from self._warn_of_loss(key)
         return answer.decode("utf-8")
 
-    def _owner_of(self, credential: str) -> Op[str | None]:
+    @async_method(claim)
+    def aclaim(self) -> None:
+        """``claim`` for asyncio."""
+
+    @sync_method
+    def owner(self, credential: str, /) -> Op[str | None]:
+        """Return the owner of a credential."""
         answer: list[bytes | None] = yield Pipeline(
             self._client, [("GET", f"{self._prefix}owner:{credential}")], idempotent=True
         )
         return None if answer[0] is None else answer[0].decode("utf-8")
 
-    def _released(self, credential: str, user_id: str) -> Op[bool]:
+    @async_method(owner)
+    def aowner(self) -> None:
+        """``owner`` for asyncio."""
+
+    @sync_method
+    def release(self, credential: str, user_id: str, /) -> Op[bool]:
+        """Remove a credential if it belongs to this user; return whether it did."""
         return bool((yield RunScript(self._release, [f"{self._prefix}owner:{credential}"], [user_id])))
+
+    @async_method(release)
+    def arelease(self) -> None:
+        """``release`` for asyncio."""

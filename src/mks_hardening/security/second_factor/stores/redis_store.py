@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Final
 from mks_hardening._core.backend.lua_files import lua_source
 from mks_hardening._core.backend.redis_operations import Pipeline, RunScript
 from mks_hardening._core.clock import SYSTEM_CLOCK
-from mks_hardening._core.operations import Op, arun, run
+from mks_hardening._core.operation_methods import async_method, sync_method
+from mks_hardening._core.operations import Op, run
 from mks_hardening._core.resilience.budget import STORE_BUDGET
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.protocols import StoredFactor
@@ -66,37 +67,9 @@ class RedisTwoFactorStore(RedisStoreBase):
         self._replace = self._client.script(lua_source(_HERE, "lua/replace.lua"))
         self._scan = self._client.script(lua_source(_HERE, "lua/scan.lua"))
 
-    def load(self, user_id: str, /) -> StoredFactor | None:
+    @sync_method
+    def load(self, user_id: str, /) -> Op[StoredFactor | None]:
         """Return the record of a user, or ``None``."""
-        return run(self._load(user_id))
-
-    async def aload(self, user_id: str, /) -> StoredFactor | None:
-        """``load`` for asyncio."""
-        return await arun(self._load(user_id))
-
-    def replace(self, user_id: str, data: bytes | None, /, *, expected: str | None, version: str) -> bool:
-        """Write or remove a record if its version is still the expected one."""
-        return run(self._replaced(user_id, data, expected, version))
-
-    async def areplace(
-        self, user_id: str, data: bytes | None, /, *, expected: str | None, version: str
-    ) -> bool:
-        """``replace`` for asyncio."""
-        return await arun(self._replaced(user_id, data, expected, version))
-
-    def scan(self, cursor: str | None, /, *, limit: int) -> tuple[list[str], str | None]:
-        """Return user ids, shard by shard."""
-        return run(self._scanned(cursor, limit))
-
-    async def ascan(self, cursor: str | None, /, *, limit: int) -> tuple[list[str], str | None]:
-        """``scan`` for asyncio."""
-        return await arun(self._scanned(cursor, limit))
-
-    def count(self) -> int:
-        """Return the number of users with a record."""
-        return run(self._counted())
-
-    def _load(self, user_id: str) -> Op[StoredFactor | None]:
         found = yield Pipeline(self._client, [("HGET", self._key(user_id), user_id)], idempotent=True)
         stored: bytes | None = found[0]
         if stored is None:
@@ -104,7 +77,13 @@ class RedisTwoFactorStore(RedisStoreBase):
         version, _, data = stored.partition(b"\n")
         return StoredFactor(version.decode("ascii"), data)
 
-    def _replaced(self, user_id: str, data: bytes | None, expected: str | None, version: str) -> Op[bool]:
+    @async_method(load)
+    def aload(self) -> None:
+        """``load`` for asyncio."""
+
+    @sync_method
+    def replace(self, user_id: str, data: bytes | None, /, *, expected: str | None, version: str) -> Op[bool]:
+        """Write or remove a record if its version is still the expected one."""
         arguments: list[str | bytes] = [user_id, expected or "", version, data or b""]
         # With an idempotency token: after a lost response, another process may write before the retry. Without
         # the token the retry would fail, and a code that this call consumed would be refused as replayed to
@@ -114,7 +93,13 @@ class RedisTwoFactorStore(RedisStoreBase):
         yield from self._warn_of_loss(keys[0])
         return replaced
 
-    def _scanned(self, cursor: str | None, limit: int) -> Op[tuple[list[str], str | None]]:
+    @async_method(replace)
+    def areplace(self) -> None:
+        """``replace`` for asyncio."""
+
+    @sync_method
+    def scan(self, cursor: str | None, /, *, limit: int) -> Op[tuple[list[str], str | None]]:
+        """Return user ids, shard by shard."""
         shard, position = (0, "0") if cursor is None else _parsed(cursor)
         found: list[str] = []
         while shard < _SHARDS and len(found) < limit:
@@ -127,6 +112,14 @@ class RedisTwoFactorStore(RedisStoreBase):
             if position == "0":
                 shard += 1
         return found, f"{shard}:{position}" if shard < _SHARDS else None
+
+    @async_method(scan)
+    def ascan(self) -> None:
+        """``scan`` for asyncio."""
+
+    def count(self) -> int:
+        """Return the number of users with a record."""
+        return run(self._counted())
 
     def _counted(self) -> Op[int]:
         number = 0

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Final
 from mks_hardening._core.backend.lua_files import lua_source
 from mks_hardening._core.backend.redis_operations import Pipeline, RunScript
 from mks_hardening._core.clock import SYSTEM_CLOCK
-from mks_hardening._core.operations import Op, arun, run
+from mks_hardening._core.operation_methods import async_method, sync_method
+from mks_hardening._core.operations import Op
 from mks_hardening._core.resilience.budget import STORE_BUDGET
 from mks_hardening.security._redis_backed import RedisStoreBase
 from mks_hardening.security.sign_in.sign_in_protocols import SignInEntry
@@ -57,25 +58,9 @@ class RedisSignInStore(RedisStoreBase):
         )
         self._script = self._client.script(lua_source(_HERE, "lua/replace.lua"))
 
-    def load(self, key: str, /) -> SignInEntry | None:
+    @sync_method
+    def load(self, key: str, /) -> Op[SignInEntry | None]:
         """Return the entry, unless it has expired."""
-        return run(self._load(key))
-
-    async def aload(self, key: str, /) -> SignInEntry | None:
-        """``load`` for asyncio."""
-        return await arun(self._load(key))
-
-    def replace(self, key: str, data: bytes, /, *, expected: str | None, version: str, ttl: float) -> bool:
-        """Write an entry if its version is still the expected one."""
-        return run(self._replaced(key, data, expected, version, ttl))
-
-    async def areplace(
-        self, key: str, data: bytes, /, *, expected: str | None, version: str, ttl: float
-    ) -> bool:
-        """``replace`` for asyncio."""
-        return await arun(self._replaced(key, data, expected, version, ttl))
-
-    def _load(self, key: str) -> Op[SignInEntry | None]:
         found = yield Pipeline(self._client, [("GET", self._prefix + key)], idempotent=True)
         stored: bytes | None = found[0]
         if stored is None:
@@ -83,8 +68,20 @@ class RedisSignInStore(RedisStoreBase):
         version, _, data = stored.partition(b"\n")
         return SignInEntry(version.decode("ascii", "replace"), data)
 
-    def _replaced(self, key: str, data: bytes, expected: str | None, version: str, ttl: float) -> Op[bool]:
+    @async_method(load)
+    def aload(self) -> None:
+        """``load`` for asyncio."""
+
+    @sync_method
+    def replace(
+        self, key: str, data: bytes, /, *, expected: str | None, version: str, ttl: float
+    ) -> Op[bool]:
+        """Write an entry if its version is still the expected one."""
         arguments: list[object] = [expected or "", version, data, max(1, int(ttl * 1000))]
         # Idempotent because of its version, so it can be retried after a lost response: the script returns true
         # then.
         return bool((yield RunScript(self._script, [self._prefix + key], arguments, idempotent=True)))
+
+    @async_method(replace)
+    def areplace(self) -> None:
+        """``replace`` for asyncio."""
