@@ -88,6 +88,11 @@ class SignInContext:
         standing = yield from call_store(self.factors.status, user_id)
         return boolean(standing.enabled, parameter="factors.status().enabled")
 
+    def end_all_sessions(self, user_id: str) -> Op[None]:
+        """End every session of a user, if the application has sessions."""
+        if self.end_sessions is not None:
+            yield from call_store(self.end_sessions, user_id)
+
     def try_factor(
         self, user_id: str, code: object, *, client: str, trusted: bool = False
     ) -> Op[FactorOutcome | None]:

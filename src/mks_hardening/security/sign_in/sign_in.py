@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Final
 from mks_hardening._core.checks import function, instance, number, offers
 from mks_hardening._core.clock import given_clock
 from mks_hardening._core.durations import seconds
-from mks_hardening._core.operations import arun, run
+from mks_hardening._core.operation_methods import async_method, sync_method
+from mks_hardening._core.operations import Op
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.security.passwords.hashing import process_hasher
 from mks_hardening.security.rate_limits.rate_limiter import RateLimiter
-from mks_hardening.security.sign_in import _admin_recovery, _reauthentication
+from mks_hardening.security.sign_in import _reauthentication
+from mks_hardening.security.sign_in._account_administration import AccountAdministration
 from mks_hardening.security.sign_in._context import SignInContext, SignInRequest, checked_client
 from mks_hardening.security.sign_in._device_tokens import DeviceTokens
 from mks_hardening.security.sign_in._factor_step import (
@@ -34,7 +36,6 @@ from mks_hardening.security.sign_in._session_facts import is_recent, read_sessio
 from mks_hardening.security.sign_in.sign_in_results import (
     SIGN_IN_LIMITS,
     SignInClient,
-    SignInDevice,
     SignInNotice,
     SignInStep,
 )
@@ -58,7 +59,7 @@ _SHORTEST_CHALLENGE: Final = 60
 _LONGEST_CHALLENGE: Final = 600
 
 
-class SignIn:
+class SignIn(AccountAdministration):
     """Sign users in and start their sessions.
 
     Its parts (accounts, store, limiter, second factors) are given as objects that implement protocols.
@@ -102,7 +103,7 @@ class SignIn:
             reports its refusals (``dry_run``), or exempts every key.
     """
 
-    __slots__ = ("_context",)
+    __slots__ = ()
 
     def __init__(
         self,
@@ -144,7 +145,7 @@ class SignIn:
         _check_limiter(limiter)
         remembered = seconds(device_ttl, parameter="device_ttl", allow_zero=False)
         entries = OneTimeTokens(store, now)
-        self._context = SignInContext(
+        context = SignInContext(
             accounts=accounts,
             passwords=process_hasher() if passwords is None else passwords,
             limiter=limiter,
@@ -157,9 +158,11 @@ class SignIn:
             on_notice=on_notice,
             knows_trusted=factors is not None and _takes_trusted(factors),
         )
+        super().__init__(context)
 
     # --- signing in ------------------------------------------------------------------------------
 
+    @sync_method
     def password(
         self,
         name: str,
@@ -170,7 +173,7 @@ class SignIn:
         recovery_code: str | None = None,
         remember: bool = False,
         data: Mapping[str, object] | None = None,
-    ) -> SignInStep:
+    ) -> Op[SignInStep]:
         """Check name and password, the first step of a sign-in.
 
         Values from the client need no validation: a value that cannot be a name is treated as an unknown name.
@@ -185,42 +188,21 @@ class SignIn:
             remember: whether to remember the device, once the second factor, if required, is accepted.
             data: application data to store in the session.
         """
-        return run(
-            password_step(
-                self._context,
-                PasswordAttempt(
-                    name,
-                    password,
-                    recovery_code,
-                    SignInRequest.of(client, session, remember=remember, data=data),
-                ),
-            )
+        return password_step(
+            self._context,
+            PasswordAttempt(
+                name,
+                password,
+                recovery_code,
+                SignInRequest.of(client, session, remember=remember, data=data),
+            ),
         )
 
-    async def apassword(
-        self,
-        name: str,
-        password: str,
-        *,
-        client: SignInClient,
-        session: SignInSession | None = None,
-        recovery_code: str | None = None,
-        remember: bool = False,
-        data: Mapping[str, object] | None = None,
-    ) -> SignInStep:
+    @async_method(password)
+    def apassword(self) -> None:
         """``password`` for asyncio."""
-        return await arun(
-            password_step(
-                self._context,
-                PasswordAttempt(
-                    name,
-                    password,
-                    recovery_code,
-                    SignInRequest.of(client, session, remember=remember, data=data),
-                ),
-            )
-        )
 
+    @sync_method
     def second_factor(
         self,
         challenge: str | None,
@@ -230,7 +212,7 @@ class SignIn:
         session: SignInSession | None = None,
         remember: bool = False,
         data: Mapping[str, object] | None = None,
-    ) -> SignInStep:
+    ) -> Op[SignInStep]:
         """Check the second factor, the second step of a sign-in.
 
         A wrong code leaves the challenge valid; a correct one consumes it. While one code is being checked, any
@@ -245,52 +227,32 @@ class SignIn:
             remember: whether to remember the device, if the first step did not request it.
             data: application data to store in the session.
         """
-        return run(
-            factor_step(
-                self._context,
-                FactorAttempt(
-                    challenge, code, SignInRequest.of(client, session, remember=remember, data=data)
-                ),
-            )
+        return factor_step(
+            self._context,
+            FactorAttempt(challenge, code, SignInRequest.of(client, session, remember=remember, data=data)),
         )
 
-    async def asecond_factor(
-        self,
-        challenge: str | None,
-        code: str,
-        *,
-        client: SignInClient,
-        session: SignInSession | None = None,
-        remember: bool = False,
-        data: Mapping[str, object] | None = None,
-    ) -> SignInStep:
+    @async_method(second_factor)
+    def asecond_factor(self) -> None:
         """``second_factor`` for asyncio."""
-        return await arun(
-            factor_step(
-                self._context,
-                FactorAttempt(
-                    challenge, code, SignInRequest.of(client, session, remember=remember, data=data)
-                ),
-            )
-        )
 
+    @sync_method
     def challenged_user(
         self, challenge: str | None, *, client: SignInClient, session: SignInSession | None = None
-    ) -> str | None:
+    ) -> Op[str | None]:
         """Return the id of the user that a challenge was issued to.
 
         Returns ``None`` if ``second_factor`` would give ``expired``. For passkeys: pass the id to
         ``begin_verification`` with the challenge as ``session``, and pass
         ``PasskeyAssertion(..., session=challenge)`` as the code. Do not disclose the id.
         """
-        return run(challenged_user(self._context, challenge, SignInRequest.of(client, session)))
+        return challenged_user(self._context, challenge, SignInRequest.of(client, session))
 
-    async def achallenged_user(
-        self, challenge: str | None, *, client: SignInClient, session: SignInSession | None = None
-    ) -> str | None:
+    @async_method(challenged_user)
+    def achallenged_user(self) -> None:
         """``challenged_user`` for asyncio."""
-        return await arun(challenged_user(self._context, challenge, SignInRequest.of(client, session)))
 
+    @sync_method
     def alone(
         self,
         outcome: AloneOutcome,
@@ -299,7 +261,7 @@ class SignIn:
         session: SignInSession | None = None,
         remember: bool = False,
         data: Mapping[str, object] | None = None,
-    ) -> SignInStep:
+    ) -> Op[SignInStep]:
         """Complete a sign-in with a factor that needs no password, such as a passkey.
 
         Args:
@@ -309,56 +271,38 @@ class SignIn:
             remember: whether to remember the device.
             data: application data to store in the session.
         """
-        return run(
-            passwordless_step(
-                self._context, outcome, SignInRequest.of(client, session, remember=remember, data=data)
-            )
+        return passwordless_step(
+            self._context, outcome, SignInRequest.of(client, session, remember=remember, data=data)
         )
 
-    async def aalone(
-        self,
-        outcome: AloneOutcome,
-        *,
-        client: SignInClient,
-        session: SignInSession | None = None,
-        remember: bool = False,
-        data: Mapping[str, object] | None = None,
-    ) -> SignInStep:
+    @async_method(alone)
+    def aalone(self) -> None:
         """``alone`` for asyncio."""
-        return await arun(
-            passwordless_step(
-                self._context, outcome, SignInRequest.of(client, session, remember=remember, data=data)
-            )
-        )
 
     # --- reauthentication ------------------------------------------------------------------------
 
-    def confirm_password(self, session: SignInSession, password: str, *, client: SignInClient) -> SignInStep:
+    @sync_method
+    def confirm_password(
+        self, session: SignInSession, password: str, *, client: SignInClient
+    ) -> Op[SignInStep]:
         """Check the password again for this session, which gets a new id.
 
         Failures are counted per session, so that strangers cannot use up the limit.
         """
-        return run(
-            _reauthentication.confirm_password(self._context, session, password, checked_client(client))
-        )
+        return _reauthentication.confirm_password(self._context, session, password, checked_client(client))
 
-    async def aconfirm_password(
-        self, session: SignInSession, password: str, *, client: SignInClient
-    ) -> SignInStep:
+    @async_method(confirm_password)
+    def aconfirm_password(self) -> None:
         """``confirm_password`` for asyncio."""
-        return await arun(
-            _reauthentication.confirm_password(self._context, session, password, checked_client(client))
-        )
 
-    def confirm_factor(self, session: SignInSession, code: str, *, client: SignInClient) -> SignInStep:
+    @sync_method
+    def confirm_factor(self, session: SignInSession, code: str, *, client: SignInClient) -> Op[SignInStep]:
         """Check a second factor for this session, which gets a new id (step-up, ASVS 5.0, 7.5.3)."""
-        return run(_reauthentication.confirm_factor(self._context, session, code, checked_client(client)))
+        return _reauthentication.confirm_factor(self._context, session, code, checked_client(client))
 
-    async def aconfirm_factor(self, session: SignInSession, code: str, *, client: SignInClient) -> SignInStep:
+    @async_method(confirm_factor)
+    def aconfirm_factor(self) -> None:
         """``confirm_factor`` for asyncio."""
-        return await arun(
-            _reauthentication.confirm_factor(self._context, session, code, checked_client(client))
-        )
 
     def factor_within(self, session: SignInSession, longest: float | timedelta) -> bool:
         """Return whether a second factor was accepted in this session within the last ``longest`` seconds."""
@@ -367,111 +311,20 @@ class SignIn:
         limit = seconds(longest, parameter="longest")
         return is_recent(moment, now=self._context.clock.time(), longest=limit)
 
-    def confirmed_within(self, session: SignInSession, longest: float | timedelta) -> bool:
+    @sync_method
+    def confirmed_within(self, session: SignInSession, longest: float | timedelta) -> Op[bool]:
         """Return whether this session may make a sensitive change, such as enrolling a factor (ASVS 5.0, 7.5.1).
 
         True if the user gave a second factor in this session within the last ``longest`` seconds. If the
         account has no second factor, the password counts as well.
         """
-        return run(
-            _reauthentication.confirmed_within(self._context, session, seconds(longest, parameter="longest"))
+        return _reauthentication.confirmed_within(
+            self._context, session, seconds(longest, parameter="longest")
         )
 
-    async def aconfirmed_within(self, session: SignInSession, longest: float | timedelta) -> bool:
+    @async_method(confirmed_within)
+    def aconfirmed_within(self) -> None:
         """``confirmed_within`` for asyncio."""
-        limit = seconds(longest, parameter="longest")
-        return await arun(_reauthentication.confirmed_within(self._context, session, limit))
-
-    # --- remembered devices ------------------------------------------------------------------------
-
-    def devices(self, user_id: str, *, token: str | None = None) -> tuple[SignInDevice, ...]:
-        """List the remembered devices of an account, newest first.
-
-        Args:
-            user_id: the id of the account.
-            token: the device token of the current browser, whose device is marked in the list.
-        """
-        return run(_admin_recovery.listed_devices(self._context, user_id, token))
-
-    async def adevices(self, user_id: str, *, token: str | None = None) -> tuple[SignInDevice, ...]:
-        """``devices`` for asyncio."""
-        return await arun(_admin_recovery.listed_devices(self._context, user_id, token))
-
-    def revoke_device(self, user_id: str, device_id: str) -> bool:
-        """Forget one device by its id in the list; return whether it was remembered."""
-        return run(_admin_recovery.revoke_device(self._context, user_id, device_id))
-
-    async def arevoke_device(self, user_id: str, device_id: str) -> bool:
-        """``revoke_device`` for asyncio."""
-        return await arun(_admin_recovery.revoke_device(self._context, user_id, device_id))
-
-    def forget_devices(self, user_id: str) -> int:
-        """Forget all devices of an account; return their number."""
-        return run(_admin_recovery.forget_devices(self._context, user_id))
-
-    async def aforget_devices(self, user_id: str) -> int:
-        """``forget_devices`` for asyncio."""
-        return await arun(_admin_recovery.forget_devices(self._context, user_id))
-
-    # --- administration ---------------------------------------------------------------------------
-
-    def unlock(self, user_id: str, *, actor: str, reason: str, end_sessions: bool = False) -> bool:
-        """Lift an account-wide lock and reset the count of wrong codes; return whether there was either.
-
-        Args:
-            user_id: the id of the account.
-            actor: who unlocks it, for the event and the notice.
-            reason: why, for the event and the notice.
-            end_sessions: whether to end all sessions of the account too (ASVS 5.0, 7.4.5).
-        """
-        return run(
-            _admin_recovery.unlock(
-                self._context, user_id, actor=actor, reason=reason, end_sessions=end_sessions
-            )
-        )
-
-    async def aunlock(self, user_id: str, *, actor: str, reason: str, end_sessions: bool = False) -> bool:
-        """``unlock`` for asyncio."""
-        return await arun(
-            _admin_recovery.unlock(
-                self._context, user_id, actor=actor, reason=reason, end_sessions=end_sessions
-            )
-        )
-
-    def admin_reset(self, user_id: str, *, actor: str, reason: str) -> bool:
-        """Remove the second factor, lift every lock, end all sessions and forget all devices.
-
-        Verify the user's identity by other means first (ASVS 5.0, 6.4.4).
-
-        Args:
-            user_id: the id of the account.
-            actor: who resets it, for the event and the notice.
-            reason: why, for the event and the notice.
-
-        Returns:
-            Whether the account had a second factor.
-        """
-        return run(_admin_recovery.admin_reset(self._context, user_id, actor=actor, reason=reason))
-
-    async def aadmin_reset(self, user_id: str, *, actor: str, reason: str) -> bool:
-        """``admin_reset`` for asyncio."""
-        return await arun(_admin_recovery.admin_reset(self._context, user_id, actor=actor, reason=reason))
-
-    def sign_out_disabled(self, user_id: str, *, actor: str, reason: str) -> None:
-        """End all sessions of an account that was disabled, and record who disabled it (ASVS 5.0, 7.4.2).
-
-        Call it after the account is stored as disabled.
-
-        Args:
-            user_id: the id of the account.
-            actor: who disabled it, for the event.
-            reason: why, for the event.
-        """
-        run(_admin_recovery.sign_out_disabled(self._context, user_id, actor=actor, reason=reason))
-
-    async def asign_out_disabled(self, user_id: str, *, actor: str, reason: str) -> None:
-        """``sign_out_disabled`` for asyncio."""
-        await arun(_admin_recovery.sign_out_disabled(self._context, user_id, actor=actor, reason=reason))
 
 
 def _takes_trusted(factors: FactorVerifier) -> bool:
