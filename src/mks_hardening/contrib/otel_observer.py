@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-    from mks_hardening.db.watch._instrument import Execution
+    from mks_hardening.db.watch._execution import Execution
     from mks_hardening.protocols import Clock
 
 __all__ = ["OpenTelemetryObserver", "SpanFilter", "trace_headers"]

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
     from mks_hardening.db.statement.fingerprints import Dialect
-    from mks_hardening.db.watch._instrument import Execution
+    from mks_hardening.db.watch._execution import Execution
 
 __all__ = ["StatementSpans", "labels_of"]
 

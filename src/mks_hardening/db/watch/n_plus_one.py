@@ -14,12 +14,13 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Final
 
 from mks_hardening._core.checks import strings
+from mks_hardening.db.watch._sqlalchemy_internals import lazy_load_source
 from mks_hardening.db.watch._window import WatchWindow
 from mks_hardening.exceptions import MksHardeningError
 
 if TYPE_CHECKING:
     from mks_hardening.db.watch._batches import BoundValues
-    from mks_hardening.db.watch._instrument import Execution
+    from mks_hardening.db.watch._execution import Execution
     from mks_hardening.db.watch.queries import WatchedStatement
 
 __all__ = ["NPlusOneError", "NPlusOneFinding", "allow_n_plus_one"]
@@ -130,11 +131,9 @@ def is_allowed(statement: WatchedStatement) -> bool:
 
 def hint_for(execution: Execution) -> str:
     """Usual remedy for a repeated statement of this kind."""
-    # The ORM records which object a lazy load came from; loads by selectinload do not carry it.
-    options = execution.context.execution_options.get("_sa_orm_load_options")
-    owner = getattr(options, "_lazy_loaded_from", None)
-    if owner is not None:
-        return f"a lazy load from {owner.class_.__name__}: add selectinload() or joinedload() to the query before"
+    source = lazy_load_source(execution.context)
+    if source is not None:
+        return f"a lazy load from {source.__name__}: add selectinload() or joinedload() to the query before"
     if execution.statement.lstrip()[:6].lower() == "select":
         return "fetch all rows with one statement: a join, or IN with a list"
     return "send all rows with one statement: executemany, or a bulk insert or update"

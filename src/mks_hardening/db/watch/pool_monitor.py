@@ -7,7 +7,7 @@ import threading
 from dataclasses import dataclass
 from datetime import timedelta
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Final, Self
 from weakref import WeakKeyDictionary
 
 from mks_hardening._core import hooks
@@ -17,6 +17,7 @@ from mks_hardening._core.durations import seconds
 from mks_hardening._core.process.after_fork import register_after_fork
 from mks_hardening.db.watch._call_site import call_site
 from mks_hardening.db.watch._instrument import engine_of
+from mks_hardening.db.watch._sqlalchemy_internals import pool_capacity
 from mks_hardening.events import PoolEvent
 
 if TYPE_CHECKING:
@@ -153,16 +154,12 @@ class PoolMonitor:
         ]
         holders.sort(key=lambda holder: -holder.seconds)
         return PoolStats(
-            size=self._size(),
+            size=pool_capacity(self._engine.pool),
             checked_out=len(holders),
             checkouts=self._checkouts,
             timeouts=self._timeouts,
             holders=tuple(holders),
         )
-
-    def _size(self) -> int:
-        pool: Any = self._engine.pool
-        return pool.size() + max(0, pool._max_overflow) if hasattr(pool, "_max_overflow") else 0  # noqa: SLF001 - no public API
 
     def __enter__(self) -> Self:
         return self.install()

@@ -17,7 +17,8 @@ from mks_hardening.db.statement.fingerprints import Dialect, fingerprint, known_
 from mks_hardening.db.watch._attempt import TransactionAttempt, current_attempt
 from mks_hardening.db.watch._batches import BoundValues, values_of
 from mks_hardening.db.watch._call_site import Path, call_path, call_site
-from mks_hardening.db.watch._instrument import Execution, Listener, attach, detach, dialect_of, engine_of
+from mks_hardening.db.watch._execution import Execution, Listener
+from mks_hardening.db.watch._instrument import attach, detach, dialect_of, engine_of
 from mks_hardening.db.watch._window import WatchWindow
 from mks_hardening.db.watch.n_plus_one import (
     NPlusOneError,

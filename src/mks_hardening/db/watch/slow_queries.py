@@ -18,7 +18,8 @@ from mks_hardening._core.trace_text import safe_text
 from mks_hardening.db.statement._error_fields import describe_error
 from mks_hardening.db.statement.fingerprints import Dialect, fingerprint, known_dialect, normalize_sql
 from mks_hardening.db.watch._call_site import call_site
-from mks_hardening.db.watch._instrument import Execution, attach, detach, dialect_of
+from mks_hardening.db.watch._execution import Execution
+from mks_hardening.db.watch._instrument import attach, detach, dialect_of
 from mks_hardening.db.watch._stats_table import StatsTable
 from mks_hardening.db.watch.statement_stats import StatementStats
 from mks_hardening.events import SlowQuery

@@ -6,14 +6,21 @@ import pytest
 import sqlalchemy
 from sqlalchemy.engine.cursor import CursorFetchStrategy, CursorResult, ResultFetchStrategy
 from sqlalchemy.engine.default import DefaultDialect, DefaultExecutionContext
+from sqlalchemy.orm.context import QueryContext
 
 from mks_hardening.db.engine._supervised_drivers import _OF_CONNECTION, _OF_CURSOR, _OF_STREAM
-from mks_hardening.db.watch._instrument import _TimedFetch
+from mks_hardening.db.watch._sqlalchemy_internals import (
+    CONTEXT_METHODS,
+    STRATEGY_METHODS,
+    TimedFetch,
+    missing_parts,
+)
 
 
 def test_the_execution_context_has_what_is_extended() -> None:
-    for name in ("pre_exec", "_setup_result_proxy", "handle_dbapi_exception"):
-        assert callable(getattr(DefaultExecutionContext, name)), name
+    assert CONTEXT_METHODS.keys() == {"pre_exec", "_setup_result_proxy", "handle_dbapi_exception"}
+    assert STRATEGY_METHODS.keys() <= set(dir(ResultFetchStrategy))
+    assert missing_parts() == ()
     assert hasattr(DefaultExecutionContext, "_rowcount")
     assert isinstance(DefaultDialect.execution_ctx_cls, type)
 
@@ -22,7 +29,7 @@ def test_the_timed_fetch_has_every_method_of_a_strategy() -> None:
     public = {
         name for name in vars(ResultFetchStrategy) | vars(CursorFetchStrategy) if not name.startswith("_")
     }
-    assert public <= set(dir(_TimedFetch))
+    assert public <= set(dir(TimedFetch))
 
 
 def test_a_result_keeps_its_strategy_in_the_known_place() -> None:
@@ -45,6 +52,10 @@ def test_the_pool_keeps_its_size_and_its_queue_in_the_known_place(tmp_path: obje
     assert len(engine.pool._pool.queue) == 1  # type: ignore[attr-defined]
     assert isinstance(engine.pool._max_overflow, int)  # type: ignore[attr-defined]
     engine.dispose()
+
+
+def test_the_orm_notes_the_source_of_a_lazy_load_in_the_known_place() -> None:
+    assert QueryContext.default_load_options._lazy_loaded_from is None
 
 
 def test_results_and_selects_have_what_paging_looks_at() -> None:

@@ -1,0 +1,209 @@
+"""The private parts of SQLAlchemy that monitoring uses, in one place.
+
+SQLAlchemy's events see neither the time that fetching takes nor results that nobody reads to the end, and any
+listener for executions triples the cost of monitoring, because it enables the event bookkeeping of the engine.
+Therefore the engine's dialect gets a subclass of its execution context, which records the start time and wraps the
+fetch strategy of the result.
+
+``missing_parts`` compares these parts with what is known of SQLAlchemy 2.0 and 2.1; where it finds a difference,
+monitoring uses the public events (``_instrument``). A canary test names every part.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from functools import cache
+from inspect import signature
+from typing import TYPE_CHECKING, Any, Final
+
+from mks_hardening.db.watch._execution import Execution, Hooks
+
+if TYPE_CHECKING:
+    from sqlalchemy import Pool
+    from sqlalchemy.engine.interfaces import DBAPICursor
+
+__all__ = ["TimedFetch", "lazy_load_source", "missing_parts", "pool_capacity", "timed_context"]
+
+# Methods, with the number of their parameters, which SQLAlchemy passes by position.
+CONTEXT_METHODS: Final = {"pre_exec": 1, "_setup_result_proxy": 1, "handle_dbapi_exception": 2}
+STRATEGY_METHODS: Final = {
+    "fetchone": 4,
+    "fetchmany": 4,
+    "fetchall": 3,
+    "yield_per": 4,
+    "soft_close": 3,
+    "hard_close": 3,
+    "handle_exception": 4,
+}
+_logger: Final = logging.getLogger("mks_hardening.db")
+
+
+@cache
+def missing_parts() -> tuple[str, ...]:
+    """Return the private parts that are missing or different in the installed SQLAlchemy; logs them once."""
+    import sqlalchemy
+    from sqlalchemy.engine.cursor import CursorResult, ResultFetchStrategy
+    from sqlalchemy.engine.default import DefaultDialect, DefaultExecutionContext
+
+    methods = {DefaultExecutionContext: CONTEXT_METHODS, ResultFetchStrategy: STRATEGY_METHODS}
+    attributes: dict[type, tuple[str, ...]] = {
+        DefaultDialect: ("execution_ctx_cls",),
+        DefaultExecutionContext: ("_rowcount",),
+        CursorResult: ("_soft_closed", "cursor_strategy"),
+    }
+    found = [
+        f"{owner.__name__}.{name}"
+        for owner, known in methods.items()
+        for name, number in known.items()
+        if not _is_method(getattr(owner, name, None), number)
+    ]
+    found += [
+        f"{owner.__name__}.{name}"
+        for owner, names in attributes.items()
+        for name in names
+        if not hasattr(owner, name)
+    ]
+    # A result would call them on its strategy.
+    found += sorted(
+        f"ResultFetchStrategy.{name}"
+        for name in dir(ResultFetchStrategy)
+        if not name.startswith("_") and not hasattr(TimedFetch, name)
+    )
+    if found:
+        _logger.warning(
+            "SQLAlchemy %s differs from the versions known to the monitors (%s): their durations do not include "
+            "fetching, and each statement costs more",
+            sqlalchemy.__version__,
+            ", ".join(found),
+        )
+    return tuple(found)
+
+
+def _is_method(method: object, number: int) -> bool:
+    return callable(method) and len(signature(method).parameters) == number
+
+
+class TimedFetch(Execution):
+    """Proxy for the fetch strategy of one result; adds up the duration and rows of its fetches.
+
+    The methods duplicate code because they run for every row or result of a statement.
+    """
+
+    __slots__ = ("_monotonic", "_strategy")
+    _monotonic: Callable[[], float]
+    _strategy: Any
+
+    def fetchone(self, result: Any, cursor: DBAPICursor, hard_close: bool = False) -> object:  # noqa: FBT001, FBT002 - SQLAlchemy's signature
+        started = self._monotonic()
+        try:
+            row: object = self._strategy.fetchone(result, cursor, hard_close)
+        except BaseException as error:
+            self._failed(error, started)
+            raise
+        self.duration += self._monotonic() - started
+        self.rows += row is not None
+        if result.cursor_strategy is not self:  # the last row has arrived and the result has closed itself
+            self.finish()
+        return row
+
+    def fetchmany(self, result: Any, cursor: DBAPICursor, size: int | None = None) -> Sequence[object]:
+        started = self._monotonic()
+        try:
+            rows: Sequence[object] = self._strategy.fetchmany(result, cursor, size)
+        except BaseException as error:
+            self._failed(error, started)
+            raise
+        self.duration += self._monotonic() - started
+        self.rows += len(rows)
+        if result.cursor_strategy is not self:
+            self.finish()
+        return rows
+
+    def fetchall(self, result: Any, cursor: DBAPICursor) -> Sequence[object]:
+        started = self._monotonic()
+        try:
+            rows: Sequence[object] = self._strategy.fetchall(result, cursor)
+        except BaseException as error:
+            self._failed(error, started)
+            raise
+        self.duration += self._monotonic() - started
+        self.rows += len(rows)
+        if result.cursor_strategy is not self:
+            self.finish()
+        return rows
+
+    def _failed(self, error: BaseException, started: float) -> None:
+        self.duration += self._monotonic() - started
+        self.error = error
+        self.finish()
+
+    def yield_per(self, result: Any, cursor: DBAPICursor, number: int) -> None:
+        self._strategy.yield_per(result, cursor, number)
+        if result.cursor_strategy is not self:
+            self._strategy = result.cursor_strategy
+            result.cursor_strategy = self
+
+    def soft_close(self, result: Any, cursor: DBAPICursor) -> None:
+        self._strategy.soft_close(result, cursor)
+
+    def hard_close(self, result: Any, cursor: DBAPICursor) -> None:
+        self._strategy.hard_close(result, cursor)
+
+    def handle_exception(self, result: Any, cursor: DBAPICursor, error: BaseException) -> None:
+        self._strategy.handle_exception(result, cursor, error)
+
+    @property
+    def alternate_cursor_description(self) -> object:
+        return self._strategy.alternate_cursor_description
+
+    def __del__(self) -> None:
+        # The result was closed or garbage-collected before its last row.
+        self.finish()
+
+
+def timed_context(base: Any, hooks: Hooks) -> Any:
+    """Create a subclass of a dialect's execution context that measures durations and calls the hooks."""
+    monotonic = hooks.monotonic
+    base_pre_exec = base.pre_exec
+    base_setup = base._setup_result_proxy  # noqa: SLF001 - see the module docstring
+    base_handle = base.handle_dbapi_exception
+
+    def pre_exec(self: Any) -> None:
+        base_pre_exec(self)
+        self.mks_started = monotonic()
+
+    def _setup_result_proxy(self: Any) -> Any:
+        result = base_setup(self)
+        if result._soft_closed:  # noqa: SLF001 - see the module docstring
+            hooks.executed(self, self._rowcount or 0)
+            return result
+        timed = TimedFetch(self, monotonic() - self.mks_started, hooks.ended)
+        self.mks_started = None  # from here on TimedFetch measures the fetches
+        timed._monotonic = monotonic  # noqa: SLF001 - saves a constructor call for every statement
+        timed._strategy = result.cursor_strategy  # noqa: SLF001 - as above
+        result.cursor_strategy = timed
+        for opened in hooks.opened:
+            opened(timed)
+        return result
+
+    def handle_dbapi_exception(self: Any, error: BaseException) -> None:
+        base_handle(self, error)
+        hooks.failed(self, error)
+
+    methods = (pre_exec, _setup_result_proxy, handle_dbapi_exception)
+    return type(f"Timed{base.__name__}", (base,), {method.__name__: method for method in methods})
+
+
+def lazy_load_source(context: Any) -> type | None:
+    """Return the class of the object from which the ORM loads lazily, unless ``selectinload`` does it."""
+    options = context.execution_options.get("_sa_orm_load_options")
+    state: Any = getattr(options, "_lazy_loaded_from", None)
+    return None if state is None else state.class_
+
+
+def pool_capacity(pool: Pool) -> int:
+    """Return the maximum number of connections of a ``QueuePool``, including a limited overflow; otherwise 0."""
+    of_queue: Any = pool
+    overflow: int | None = getattr(pool, "_max_overflow", None)
+    return 0 if overflow is None else of_queue.size() + max(0, overflow)
