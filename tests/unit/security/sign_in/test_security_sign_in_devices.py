@@ -80,7 +80,7 @@ def test_ended_by_a_new_password() -> None:
 def test_a_store_that_lost_its_entries_forgets_devices() -> None:
     house = House()
     token = remembered(house)
-    house.store._entries.clear()
+    house.store._records.clear()
     assert not is_known(house, token)
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING, Final
 
-from mks_hardening._core.clock import SYSTEM_CLOCK, given_clock
-from mks_hardening._core.closing import Closing
-from mks_hardening._core.process.after_fork import register_after_fork
+from mks_hardening._core.clock import SYSTEM_CLOCK
+from mks_hardening.security._memory_records import MemoryStoreBase
 
 if TYPE_CHECKING:
     from mks_hardening.protocols import Clock
@@ -17,7 +15,7 @@ __all__ = ["MemoryPasskeyStore"]
 _MOST_CHALLENGES: Final = 10_000
 
 
-class MemoryPasskeyStore(Closing):
+class MemoryPasskeyStore(MemoryStoreBase):
     """Store owners and challenges in memory until the process ends; not shared between processes.
 
     Args:
@@ -25,15 +23,9 @@ class MemoryPasskeyStore(Closing):
     """
 
     def __init__(self, *, clock: Clock = SYSTEM_CLOCK) -> None:
-        self.reset_after_fork()
-        self._clock = given_clock(clock)
+        super().__init__(clock=clock)
         self._owners: dict[str, str] = {}
         self._challenges: dict[str, tuple[bytes, float]] = {}
-        register_after_fork(self)
-
-    def reset_after_fork(self) -> None:
-        """Replace the lock: one held by another thread at the time of a fork stays held in the child."""
-        self._lock = threading.RLock()
 
     def keep_challenge(self, key: str, data: bytes, /, *, ttl: float) -> None:
         """Store the data of a challenge for ``ttl`` seconds; drop the oldest challenges if there are too many."""
@@ -68,13 +60,6 @@ class MemoryPasskeyStore(Closing):
                 return False
             del self._owners[credential]
             return True
-
-    def ping(self) -> bool:
-        """Return true."""
-        return True
-
-    def close(self) -> None:
-        """Do nothing: there is nothing to release."""
 
     async def akeep_challenge(self, key: str, data: bytes, /, *, ttl: float) -> None:
         """``keep_challenge`` for asyncio."""

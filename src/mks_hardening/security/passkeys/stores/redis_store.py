@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from mks_hardening._core.backend.lua_files import lua_source
 from mks_hardening._core.backend.redis_operations import Pipeline, RunScript
-from mks_hardening._core.clock import SYSTEM_CLOCK
 from mks_hardening._core.operation_methods import async_method, sync_method
 from mks_hardening._core.operations import Op
-from mks_hardening._core.resilience.budget import STORE_BUDGET
 from mks_hardening.security._redis_backed import RedisStoreBase
-
-if TYPE_CHECKING:
-    from mks_hardening._core.backend.redis_client import RedisClient
-    from mks_hardening.protocols import Clock, RedisLike
 
 __all__ = ["RedisPasskeyStore"]
 
@@ -40,26 +33,8 @@ class RedisPasskeyStore(RedisStoreBase):
         MissingDependencyError: a URL was given and redis is not installed.
     """
 
-    def __init__(
-        self,
-        url_or_client: str | RedisLike | RedisClient,
-        *,
-        namespace: str = "mks",
-        store_budget: float = STORE_BUDGET,
-        allow_plaintext: bool = False,
-        clock: Clock = SYSTEM_CLOCK,
-    ) -> None:
-        super().__init__(
-            url_or_client,
-            name="passkeys",
-            keys="passkey",
-            namespace=namespace,
-            store_budget=store_budget,
-            allow_plaintext=allow_plaintext,
-            clock=clock,
-        )
-        self._claim = self._client.script(lua_source(_HERE, "lua/claim.lua"))
-        self._release = self._client.script(lua_source(_HERE, "lua/release.lua"))
+    _NAME = "passkeys"
+    _KEYS = "passkey"
 
     @sync_method
     def keep_challenge(self, key: str, data: bytes, /, *, ttl: float) -> Op[None]:
@@ -89,7 +64,7 @@ class RedisPasskeyStore(RedisStoreBase):
     def claim(self, credential: str, user_id: str, /) -> Op[str]:
         """Make a user the owner of a credential without one; return the owner."""
         key = f"{self._prefix}owner:{credential}"
-        answer: bytes = yield RunScript(self._claim, [key], [user_id], idempotent=True)
+        answer: bytes = yield RunScript(self._script(_HERE, "claim"), [key], [user_id], idempotent=True)
         yield from self._warn_of_loss(key)
         return answer.decode("utf-8")
 
@@ -112,7 +87,13 @@ class RedisPasskeyStore(RedisStoreBase):
     @sync_method
     def release(self, credential: str, user_id: str, /) -> Op[bool]:
         """Remove a credential if it belongs to this user; return whether it did."""
-        return bool((yield RunScript(self._release, [f"{self._prefix}owner:{credential}"], [user_id])))
+        return bool(
+            (
+                yield RunScript(
+                    self._script(_HERE, "release"), [f"{self._prefix}owner:{credential}"], [user_id]
+                )
+            )
+        )
 
     @async_method(release)
     def arelease(self) -> None:

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from mks_hardening._core.checks import instance
 from mks_hardening._core.clock import SYSTEM_CLOCK, given_clock
-from mks_hardening._core.closing import Closing
 from mks_hardening._core.optional_imports import optional
 from mks_hardening.exceptions import BackendUnavailableError
-from mks_hardening.security._transactions import (
-    checked_engine,
-    checked_metadata,
-    in_transaction,
-    is_answering,
-)
+from mks_hardening.security._transactions import SQLStoreBase, checked_metadata, insert_if_absent
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine, MetaData, Table
@@ -24,7 +17,6 @@ if TYPE_CHECKING:
 
 __all__ = ["PasskeyTables", "SQLAlchemyPasskeyStore", "passkey_tables"]
 
-_R = TypeVar("_R")
 # More than one sign-in adds, so that the table shrinks, and few enough not to delay a sign-in.
 _SWEPT: Final = 100
 
@@ -67,7 +59,7 @@ def passkey_tables(
     )
 
 
-class SQLAlchemyPasskeyStore(Closing):
+class SQLAlchemyPasskeyStore(SQLStoreBase):
     """Store owners and challenges of passkeys in two tables, with short transactions of its own.
 
     Works with SQLAlchemy 2.0 and later; tested with SQLite and PostgreSQL. The application owns the engine and
@@ -89,7 +81,7 @@ class SQLAlchemyPasskeyStore(Closing):
     ) -> None:
         with optional("sqlalchemy", extra="db"):
             from sqlalchemy import MetaData
-        self._engine = checked_engine(engine)
+        super().__init__(engine)
         self._clock = given_clock(clock)
         self.tables: PasskeyTables = (
             passkey_tables(MetaData())
@@ -138,20 +130,10 @@ class SQLAlchemyPasskeyStore(Closing):
         Raises:
             BackendUnavailableError: the database does not respond, or the credential was released at the same time.
         """
-        from sqlalchemy import insert
-        from sqlalchemy.exc import IntegrityError
-
-        table = self.tables.owners
-
-        def work(connection: Connection) -> bool:
-            try:
-                with connection.begin_nested():
-                    connection.execute(insert(table).values(credential=credential, user_id=user_id))
-            except IntegrityError:
-                return False
-            return True
-
-        if self._run("claim", work):
+        owners = self.tables.owners
+        if self._run(
+            "claim", lambda one: insert_if_absent(one, owners, credential=credential, user_id=user_id)
+        ):
             return user_id
         owner = self.owner(credential)
         if owner is None:  # released at the same time
@@ -173,16 +155,6 @@ class SQLAlchemyPasskeyStore(Closing):
         table = self.tables.owners
         statement = delete(table).where(table.c.credential == credential, table.c.user_id == user_id)
         return self._run("release", lambda connection: connection.execute(statement).rowcount == 1)
-
-    def ping(self) -> bool:
-        """Return whether the database responds."""
-        return is_answering(self._engine)
-
-    def close(self) -> None:
-        """Do nothing: the engine belongs to the application."""
-
-    def _run(self, operation: str, work: Callable[[Connection], _R]) -> _R:
-        return in_transaction(self._engine, operation, work)
 
     def __repr__(self) -> str:
         return f"SQLAlchemyPasskeyStore(tables={[table.fullname for table in self.tables]})"

@@ -2,48 +2,28 @@
 
 from __future__ import annotations
 
-import threading
 from bisect import bisect_right
 
-from mks_hardening._core.closing import Closing
-from mks_hardening._core.process.after_fork import register_after_fork
 from mks_hardening.protocols import StoredFactor
+from mks_hardening.security._memory_records import MemoryRecords
 
 __all__ = ["MemoryTwoFactorStore"]
 
 
-class MemoryTwoFactorStore(Closing):
+class MemoryTwoFactorStore(MemoryRecords):
     """Store second factors in memory until the process ends; not shared between processes."""
 
     def __init__(self) -> None:
-        self.reset_after_fork()
-        self._records: dict[str, StoredFactor] = {}
-        register_after_fork(self)
-
-    def reset_after_fork(self) -> None:
-        """Replace the lock: one held by another thread at the time of a fork stays held in the child."""
-        self._lock = threading.RLock()
+        super().__init__()
 
     def load(self, user_id: str, /) -> StoredFactor | None:
         """Return the record of a user, or ``None``."""
-        # Without the lock: one dict lookup is atomic, and the compare-and-set detects an outdated record.
-        return self._records.get(user_id)
+        found = self._load_record(user_id)
+        return None if found is None else StoredFactor(*found)
 
     def replace(self, user_id: str, data: bytes | None, /, *, expected: str | None, version: str) -> bool:
         """Write or remove a record if its version is still the expected one."""
-        with self._lock:
-            present = self._records.get(user_id)
-            found = None if present is None else present.version
-            # A retry after a lost response: the change is already in place.
-            if found == version or (data is None and found is None):
-                return True
-            if found != expected:
-                return False
-            if data is None:
-                del self._records[user_id]
-            else:
-                self._records[user_id] = StoredFactor(version, data)
-            return True
+        return self._replace_record(user_id, data, expected, version)
 
     def scan(self, cursor: str | None, /, *, limit: int) -> tuple[list[str], str | None]:
         """Return user ids in order."""
@@ -70,13 +50,6 @@ class MemoryTwoFactorStore(Closing):
     async def ascan(self, cursor: str | None, /, *, limit: int) -> tuple[list[str], str | None]:
         """``scan`` for asyncio."""
         return self.scan(cursor, limit=limit)
-
-    def ping(self) -> bool:
-        """Return true."""
-        return True
-
-    def close(self) -> None:
-        """Do nothing: there is nothing to release."""
 
     def __repr__(self) -> str:
         return f"MemoryTwoFactorStore({len(self._records)} users)"

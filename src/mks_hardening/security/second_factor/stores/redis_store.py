@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import secrets
 import zlib
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from mks_hardening._core.backend.lua_files import lua_source
 from mks_hardening._core.backend.redis_operations import Pipeline, RunScript
-from mks_hardening._core.clock import SYSTEM_CLOCK
 from mks_hardening._core.operation_methods import async_method, sync_method
 from mks_hardening._core.operations import Op, run
-from mks_hardening._core.resilience.budget import STORE_BUDGET
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.protocols import StoredFactor
 from mks_hardening.security._redis_backed import RedisStoreBase
-
-if TYPE_CHECKING:
-    from mks_hardening._core.backend.redis_client import RedisClient
-    from mks_hardening.protocols import Clock, RedisLike
 
 __all__ = ["RedisTwoFactorStore"]
 
@@ -47,35 +39,14 @@ class RedisTwoFactorStore(RedisStoreBase):
         MissingDependencyError: a URL was given and redis is not installed.
     """
 
-    def __init__(
-        self,
-        url_or_client: str | RedisLike | RedisClient,
-        *,
-        namespace: str = "mks",
-        store_budget: float = STORE_BUDGET,
-        allow_plaintext: bool = False,
-        clock: Clock = SYSTEM_CLOCK,
-    ) -> None:
-        super().__init__(
-            url_or_client,
-            name="two-factor",
-            namespace=namespace,
-            store_budget=store_budget,
-            allow_plaintext=allow_plaintext,
-            clock=clock,
-        )
-        self._replace = self._client.script(lua_source(_HERE, "lua/replace.lua"))
-        self._scan = self._client.script(lua_source(_HERE, "lua/scan.lua"))
+    _NAME = "two-factor"
+    _KEYS = "two-factor"
 
     @sync_method
     def load(self, user_id: str, /) -> Op[StoredFactor | None]:
         """Return the record of a user, or ``None``."""
-        found = yield Pipeline(self._client, [("HGET", self._key(user_id), user_id)], idempotent=True)
-        stored: bytes | None = found[0]
-        if stored is None:
-            return None
-        version, _, data = stored.partition(b"\n")
-        return StoredFactor(version.decode("ascii"), data)
+        found = yield from self._load_record(self._key(user_id), user_id)
+        return None if found is None else StoredFactor(*found)
 
     @async_method(load)
     def aload(self) -> None:
@@ -84,13 +55,9 @@ class RedisTwoFactorStore(RedisStoreBase):
     @sync_method
     def replace(self, user_id: str, data: bytes | None, /, *, expected: str | None, version: str) -> Op[bool]:
         """Write or remove a record if its version is still the expected one."""
-        arguments: list[str | bytes] = [user_id, expected or "", version, data or b""]
-        # With an idempotency token: after a lost response, another process may write before the retry. Without
-        # the token the retry would fail, and a code that this call consumed would be refused as replayed to
-        # everyone.
-        keys, token = [self._key(user_id)], secrets.token_hex(16)
-        replaced = bool((yield RunScript(self._replace, keys, arguments, token=token)))
-        yield from self._warn_of_loss(keys[0])
+        key = self._key(user_id)
+        replaced = yield from self._replace_record(key, data, expected, version, field=user_id)
+        yield from self._warn_of_loss(key)
         return replaced
 
     @async_method(replace)
@@ -104,7 +71,7 @@ class RedisTwoFactorStore(RedisStoreBase):
         found: list[str] = []
         while shard < _SHARDS and len(found) < limit:
             answer: list[bytes] = yield RunScript(
-                self._scan, [self._shard(shard)], [position, limit], idempotent=True
+                self._script(_HERE, "scan"), [self._shard(shard)], [position, limit], idempotent=True
             )
             following, *users = answer
             found += [user_id.decode("utf-8") for user_id in users]

@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from mks_hardening._core.checks import instance
-from mks_hardening._core.closing import Closing
 from mks_hardening._core.optional_imports import optional
 from mks_hardening.protocols import StoredFactor
-from mks_hardening.security._transactions import (
-    checked_engine,
-    checked_metadata,
-    in_transaction,
-    is_answering,
-)
+from mks_hardening.security._transactions import SQLStoreBase, checked_metadata, insert_if_absent
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine, MetaData, Table
 
 __all__ = ["SQLAlchemyTwoFactorStore", "two_factor_table"]
-
-_R = TypeVar("_R")
 
 
 def two_factor_table(metadata: MetaData, *, name: str = "mks_two_factor", schema: str | None = None) -> Table:
@@ -43,7 +34,7 @@ def two_factor_table(metadata: MetaData, *, name: str = "mks_two_factor", schema
     )
 
 
-class SQLAlchemyTwoFactorStore(Closing):
+class SQLAlchemyTwoFactorStore(SQLStoreBase):
     """Store second factors in one table, with short transactions of its own.
 
     Works with SQLAlchemy 2.0 and later; tested with SQLite and PostgreSQL. The application owns the engine and
@@ -62,7 +53,7 @@ class SQLAlchemyTwoFactorStore(Closing):
     def __init__(self, engine: Engine, *, table: Table | str = "mks_two_factor") -> None:
         with optional("sqlalchemy", extra="db"):
             from sqlalchemy import MetaData, Table
-        self._engine = checked_engine(engine)
+        super().__init__(engine)
         self.table: Table = (
             two_factor_table(MetaData(), name=table)
             if isinstance(table, str)
@@ -84,13 +75,23 @@ class SQLAlchemyTwoFactorStore(Closing):
 
     def replace(self, user_id: str, data: bytes | None, /, *, expected: str | None, version: str) -> bool:
         """Write or remove a record if its version is still the expected one."""
-        changed = self._run(
-            "replace",
-            lambda connection: _replaced(
-                connection, self.table, user_id, data, expected=expected, version=version
-            ),
+        from sqlalchemy import delete, update
+
+        table = self.table
+        # Compare and write in one statement: one of two writers loses at any isolation level.
+        this = (table.c.user_id == user_id) & (table.c.version == expected)
+        statement = (
+            delete(table).where(this)
+            if data is None
+            else update(table).where(this).values(version=version, data=data)
         )
-        if changed:
+
+        def work(connection: Connection) -> bool:
+            if expected is None and data is not None:
+                return insert_if_absent(connection, table, user_id=user_id, version=version, data=data)
+            return connection.execute(statement).rowcount == 1
+
+        if self._run("replace", work):
             return True
         # If nothing changed, this may be a retry after the response of a committed write was lost: then this
         # version is in place.
@@ -115,47 +116,5 @@ class SQLAlchemyTwoFactorStore(Closing):
         statement = select(func.count()).select_from(self.table)
         return self._run("count", lambda connection: connection.execute(statement).scalar_one())
 
-    def ping(self) -> bool:
-        """Return whether the database responds."""
-        return is_answering(self._engine)
-
-    def close(self) -> None:
-        """Do nothing: the engine belongs to the application."""
-
-    def _run(self, operation: str, work: Callable[[Connection], _R]) -> _R:
-        return in_transaction(self._engine, operation, work)
-
     def __repr__(self) -> str:
         return f"SQLAlchemyTwoFactorStore(table={self.table.fullname!r})"
-
-
-def _replaced(
-    connection: Connection,
-    table: Table,
-    user_id: str,
-    data: bytes | None,
-    *,
-    expected: str | None,
-    version: str,
-) -> bool:
-    from sqlalchemy import delete, insert, update
-    from sqlalchemy.exc import IntegrityError
-
-    if expected is None:
-        if data is None:
-            return False
-        try:
-            # In a savepoint: on PostgreSQL a failed statement aborts the whole transaction.
-            with connection.begin_nested():
-                connection.execute(insert(table).values(user_id=user_id, version=version, data=data))
-        except IntegrityError:
-            return False
-        return True
-    # Compare and write in one statement: one of two writers loses at any isolation level.
-    this = (table.c.user_id == user_id) & (table.c.version == expected)
-    statement = (
-        delete(table).where(this)
-        if data is None
-        else update(table).where(this).values(version=version, data=data)
-    )
-    return connection.execute(statement).rowcount == 1
