@@ -38,6 +38,10 @@ _HOOKS: Final = ("add_fields", "process_log_record", "serialize_log_record", "js
 _LONG: Final = 10**12
 
 
+class _GeneralPathError(Exception):
+    """The record needs the general path."""
+
+
 class JsonFormatter(GeneralFormatter):
     """Format a record as one line of strict JSON, with secrets redacted and sizes limited.
 
@@ -86,70 +90,29 @@ class JsonFormatter(GeneralFormatter):
         hooked = any(getattr(type(self), name) is not getattr(JsonFormatter, name) for name in _HOOKS)
         self._quick = not (hooked or self.defaults or self._theirs)
 
-    def format(self, record: logging.LogRecord) -> str:  # noqa: PLR0915 - see the comment
+    def format(self, record: logging.LogRecord) -> str:
         """Return the record as one line of JSON, without a newline. Never raises."""
-        # One long function without helpers: each call would cost as much as one of its steps.
         if not self._quick:
             return self._safely(record)
         try:
+            # Each call costs about as much as a step, so a record without arguments, extra fields or a context is
+            # formatted without any.
             message = record.msg
-            if type(message) is not str:
-                return self._safely(record)
-            args = record.args
-            if args:
-                if type(args) is not tuple or self._templates[message] is not None:
-                    return self._safely(record)
-                for one in args:
-                    if isinstance(one, BaseException):  # database exceptions contain values
-                        return self._safely(record)
-                message = message % args
+            if record.args or type(message) is not str:
+                message = self._message(message, record.args)
             clean = self._clean
             clean.dirty = 0
             fields: Fields = {self._message_key: clean[message]}
             others: Fields = {}
             context = fields_var.get()
-            data = record.__dict__
-            names = self._names
-            if len(data) != _COUNT:
-                if len(data) > MOST_FIELDS:
-                    return self._safely(record)
-                items = islice(data.items(), _COUNT - 1, None)
-                # The attributes of logging come first, in their order; a record created differently takes the
-                # general path.
-                if next(items)[0] != _LAST:
-                    return self._safely(record)
-                for key, value in items:
-                    name, secret = names[key]
-                    if secret:
-                        if name:
-                            others[name] = REDACTED if reveals_secret(value, key) else value
-                        elif key == CONTEXT_ATTRIBUTE:
-                            context = value
-                        continue
-                    kind = type(value)  # pyright: ignore[reportUnknownVariableType]  # the value may be anything
-                    if kind is str:
-                        fields[name] = clean[value]
-                    elif (
-                        # A longer number may be that of a payment card, which only the redactor can detect.
-                        (kind is int and -_LONG < value < _LONG)
-                        or (kind is float and value - value == 0.0)  # neither NaN nor infinite
-                        or value is None
-                        or kind is bool
-                    ):
-                        fields[name] = value
-                    else:
-                        others[name] = value
-            around = ""
-            if context:
-                known, around = self._context(context)
-                for name in known.keys() & (fields.keys() | others.keys()):
-                    if not same(fields.pop(name, None), known[name]):
-                        return self._safely(record)
+            if len(record.__dict__) != _COUNT:
+                context = self._sort_extras(record.__dict__, fields, others, context)
+            around = self._context_members(context, fields, others) if context else ""
             if others or self._shown:
                 around += self._members({**self._shown_fields(record), **others})
             body = self._dumps(fields)
             text = body.decode()
-            if (names.look_for_del or not body.isascii()) and not is_safe(body):
+            if (self._names.look_for_del or not body.isascii()) and not is_safe(body):
                 text = escape(text)
             if record.exc_info or record.exc_text or record.stack_info:
                 around += self._piece(self._exception_fields(record))
@@ -168,6 +131,66 @@ class JsonFormatter(GeneralFormatter):
         except Exception:  # noqa: BLE001, S110 - whatever it was, the general path handles or reports it
             pass
         return self._safely(record)
+
+    def _message(self, template: Any, args: Any) -> str:
+        """Return the message with its arguments.
+
+        Raises:
+            _GeneralPathError: an argument may be a secret, or the message is not text.
+        """
+        if type(template) is not str or type(args) is not tuple or self._templates[template] is not None:
+            raise _GeneralPathError
+        for arg in args:  # pyright: ignore[reportUnknownVariableType]  # an argument may be anything
+            if isinstance(arg, BaseException):  # database exceptions contain values
+                raise _GeneralPathError
+        return template % args
+
+    def _sort_extras(
+        self, data: Mapping[str, Any], fields: Fields, others: Fields, context: Mapping[str, object]
+    ) -> Mapping[str, object]:
+        """Add the extra fields with plain values to ``fields`` and the rest to ``others``; return the context.
+
+        Raises:
+            _GeneralPathError: there are too many, or the record was not created by ``logging``.
+        """
+        items = islice(data.items(), _COUNT - 1, None)
+        # The attributes of logging come first, in their order.
+        if len(data) > MOST_FIELDS or next(items)[0] != _LAST:
+            raise _GeneralPathError
+        names, clean = self._names, self._clean
+        for key, value in items:
+            name, secret = names[key]
+            kind = type(value)  # pyright: ignore[reportUnknownVariableType]  # the value may be anything
+            if secret:
+                if name:
+                    others[name] = REDACTED if reveals_secret(value, key) else value
+                elif key == CONTEXT_ATTRIBUTE:
+                    context = value
+            elif kind is str:
+                fields[name] = clean[value]
+            elif (
+                # A longer number may be that of a payment card, which only the redactor can detect.
+                (kind is int and -_LONG < value < _LONG)
+                or (kind is float and value - value == 0.0)  # neither NaN nor infinite
+                or value is None
+                or kind is bool
+            ):
+                fields[name] = value
+            else:
+                others[name] = value
+        return context
+
+    def _context_members(self, context: Mapping[str, object], fields: Fields, others: Fields) -> str:
+        """Return the members for the context, without fields of the record that repeat it.
+
+        Raises:
+            _GeneralPathError: a field of the record has another value.
+        """
+        known, members = self._context(context)
+        for name in known.keys() & (fields.keys() | others.keys()):
+            if not same(fields.pop(name, None), known[name]):
+                raise _GeneralPathError
+        return members
 
     def _fits(self, line: str, body: bytes) -> bool:
         return len(body) <= self._bounds.characters and len(line.encode()) <= self._max_bytes
