@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
@@ -52,10 +53,7 @@ def faults_of(
         taken: parameters that take any object.
         others: errors by parameter that are no ``ConfigurationError``, as documented.
     """
-    for parameter in inspect.signature(found).parameters.values():
-        name = parameter.name
-        if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL) and name not in arguments:
-            continue
+    for name in _names(found, arguments):
         for kind, value in WRONG.items():
             try:
                 called(found, {**arguments, name: value})
@@ -73,10 +71,25 @@ def faults_of(
                     yield f"{name}: {kind} is taken"
 
 
+def _names(found: Callable[..., Any], arguments: Mapping[str, Any]) -> Iterator[str]:
+    """Names of the parameters, with those of a TypedDict that stands for ``**options``."""
+    for parameter in inspect.signature(found).parameters.values():
+        options = re.fullmatch(r"Unpack\[(\w+)\]", str(parameter.annotation))
+        if options is not None:
+            function: Any = found
+            function = function.__init__ if isinstance(found, type) else function
+            yield from function.__globals__[options[1]].__annotations__
+        elif parameter.name in arguments or parameter.kind not in (
+            parameter.VAR_KEYWORD,
+            parameter.VAR_POSITIONAL,
+        ):
+            yield parameter.name
+
+
 def called(found: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
     """Call it by names, but for what goes by position alone."""
     parameters = inspect.signature(found).parameters.values()
     by_place = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.VAR_POSITIONAL)
     leading = [arguments[one.name] for one in parameters if one.kind in by_place and one.name in arguments]
-    rest = {one.name for one in parameters if one.kind not in by_place}
+    rest = {*_names(found, arguments)} - {one.name for one in parameters if one.kind in by_place}
     return found(*leading, **{name: value for name, value in arguments.items() if name in rest})

@@ -6,11 +6,10 @@ It builds the fields as data, limits and redacts them, and encodes them with an 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import islice
-from json import JSONEncoder
-from typing import Any, Final, cast
+from typing import Any, Final, Unpack, cast
 
 from mks_hardening._core.checks import boolean, choice, mapping, offers, strings, text_of, whole_number
 from mks_hardening._core.clock import SYSTEM_CLOCK
@@ -26,7 +25,12 @@ from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.logging.formatting._field_names import FieldNames
 from mks_hardening.logging.formatting._json_text import encode_plain, fast_encoder
 from mks_hardening.logging.formatting._python_json_logger import NAME as PYTHON_JSON_LOGGER
-from mks_hardening.logging.formatting._python_json_logger import PythonJsonLoggerEncoder, lines_or_text
+from mks_hardening.logging.formatting._python_json_logger import (
+    PythonJsonLoggerEncoder,
+    PythonJsonLoggerOptions,
+    check_options,
+    lines_or_text,
+)
 from mks_hardening.logging.formatting._schemas import schema_named
 from mks_hardening.protocols import Redactor
 
@@ -60,19 +64,12 @@ class GeneralFormatter(BaseJsonFormatter):
         encoder: str = "auto",
         max_record_bytes: int = 65_536,
         rename_fields: Mapping[str, str] | None = None,
-        rename_fields_keep_missing: bool = False,
         defaults: Mapping[str, object] | None = None,
         reserved_attrs: Sequence[str] | None = None,
         prefix: str = "",
-        timestamp: bool | str = False,
-        exc_info_as_array: bool = False,
-        stack_info_as_array: bool = False,
-        json_default: Callable[[Any], Any] | None = None,
-        json_encoder: type[JSONEncoder] | None = None,
-        json_serializer: Callable[..., str | bytes] | None = None,
-        json_indent: int | str | None = None,
-        json_ensure_ascii: bool = True,
+        **options: Unpack[PythonJsonLoggerOptions],
     ) -> None:
+        check_options(schema, options)
         whole_number(max_record_bytes, parameter="max_record_bytes", minimum=1024)
         for name, text in (("datefmt", datefmt), ("environment", environment)):
             if text is not None:
@@ -80,7 +77,6 @@ class GeneralFormatter(BaseJsonFormatter):
         text_of(prefix, parameter="prefix")
         choice(style, ("%", "{", "$", ","), parameter="style")
         boolean(validate, parameter="validate")
-        boolean(json_ensure_ascii, parameter="json_ensure_ascii")
         for name, fields in (
             ("static_fields", static_fields),
             ("rename_fields", rename_fields),
@@ -106,18 +102,18 @@ class GeneralFormatter(BaseJsonFormatter):
                 validate,
                 prefix=prefix,
                 rename_fields=_looked_up(rename_fields),
-                rename_fields_keep_missing=rename_fields_keep_missing,
+                rename_fields_keep_missing=options.get("rename_fields_keep_missing", False),
                 static_fields=_looked_up(static_fields),
                 reserved_attrs=reserved_attrs,
-                timestamp=timestamp,
+                timestamp=options.get("timestamp", False),
                 defaults=_looked_up(defaults),
-                exc_info_as_array=exc_info_as_array,
-                stack_info_as_array=stack_info_as_array,
+                exc_info_as_array=options.get("exc_info_as_array", False),
+                stack_info_as_array=options.get("stack_info_as_array", False),
             )
         except (TypeError, ValueError) as error:
             raise ConfigurationError(f"fmt and style do not fit: {error}", parameter="fmt") from None
         self._schema = schema_named(schema)
-        self.json_default = json_default
+        self.json_default = options.get("json_default")
         self._environment = environment
         self._dumps = fast_encoder(encoder)
         self._max_bytes = max_record_bytes
@@ -139,31 +135,9 @@ class GeneralFormatter(BaseJsonFormatter):
             name for name in self._required_fields if name in STANDARD_NAMES and name != "message"
         )
         self._message_key = self._names.renamed(self._schema.message)
-        self._theirs: PythonJsonLoggerEncoder | None = None
-        given = {
-            "rename_fields_keep_missing": rename_fields_keep_missing,
-            "timestamp": timestamp,
-            "exc_info_as_array": exc_info_as_array,
-            "stack_info_as_array": stack_info_as_array,
-            "json_default": json_default,
-            "json_encoder": json_encoder,
-            "json_serializer": json_serializer,
-            "json_indent": json_indent,
-            "json_ensure_ascii": not json_ensure_ascii,
-        }
-        if schema == PYTHON_JSON_LOGGER:
-            self._theirs = PythonJsonLoggerEncoder(
-                self._redactor,
-                default=json_default,
-                encoder=json_encoder,
-                serializer=json_serializer,
-                indent=json_indent,
-                ensure_ascii=json_ensure_ascii,
-            )
-        else:
-            for name, value in given.items():
-                if value not in (None, False):
-                    raise ConfigurationError(f'{name} needs schema="{PYTHON_JSON_LOGGER}"', parameter=name)
+        self._theirs = (
+            PythonJsonLoggerEncoder(self._redactor, options) if schema == PYTHON_JSON_LOGGER else None
+        )
         self._get_ready()
 
     def _get_ready(self) -> None:

@@ -59,12 +59,12 @@ class JsonFormatter(GeneralFormatter):
         encoder: ``auto`` (orjson if it is installed), ``orjson`` or ``json``.
         max_record_bytes: maximum size of a line in bytes; truncated values are marked with ``…``.
         rename_fields: other names for fields.
-        rename_fields_keep_missing: include renamed fields that a record lacks as ``null``. This parameter and those
-            after ``prefix`` require ``schema="python-json-logger"``.
         defaults: default fields, which a record may override.
         reserved_attrs: additional record attributes that are never included; for ``python-json-logger`` the
             complete list.
         prefix: text before every line.
+        rename_fields_keep_missing: include renamed fields that a record lacks as ``null``. This parameter and the
+            following ones require ``schema="python-json-logger"``.
         timestamp: include the time of the record, as ``timestamp`` or under this name.
         exc_info_as_array: include the exception as a list of lines.
         stack_info_as_array: include the stack as a list of lines.
