@@ -51,6 +51,7 @@ class FileHandler(logging.Handler):
         self._retry_at = 0.0
         self._look_at = 0.0
         self._warned = False
+        self._open()
         try:
             # An empty write opens the file and changes nothing: an error is reported now, not at the first record.
             self._append(b"", clock.monotonic())
@@ -91,6 +92,9 @@ class FileHandler(logging.Handler):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.baseFilename} ({logging.getLevelName(self.level)})>"
+
+    def _open(self) -> None:
+        """Create what ``_append`` needs; called once, when ``baseFilename`` is set."""
 
     def _append(self, line: bytes, now: float) -> None:
         raise NotImplementedError

@@ -137,7 +137,8 @@ class RotatedLog:
         """Rename the log unless another process is rotating or has rotated it; return whether it was renamed."""
         with self._locked(wait=False) as descriptor:
             # Checked again under the lock: its previous holder may have rotated the log.
-            if descriptor < 0 or _size(self._path) + room <= self._max_bytes:
+            log = _status(self._path)
+            if descriptor < 0 or log is None or log.st_size + room <= self._max_bytes:
                 return False
             self._remove_beyond()
             # Oldest first: the reverse order would overwrite files that have not been moved yet.
@@ -220,23 +221,17 @@ class RotatedLog:
         with self._locked(wait=True):
             for number in range(1, self._keep + 1):
                 raw = self._numbered(number)
+                status = _status(raw)
                 # By inode, as its number has changed if other processes have rotated the log during compression.
-                if _inode(raw) == inode:
+                if status is not None and status.st_ino == inode:
                     packed.rename(self._numbered(number, ".gz"))
                     raw.unlink()
                     return
             packed.unlink()  # removed by rotation in the meantime
 
 
-def _size(path: Path) -> int:
+def _status(path: Path) -> os.stat_result | None:
     try:
-        return path.stat().st_size
+        return path.stat()
     except FileNotFoundError:
-        return -1
-
-
-def _inode(path: Path) -> int:
-    try:
-        return path.stat().st_ino
-    except FileNotFoundError:
-        return -1
+        return None

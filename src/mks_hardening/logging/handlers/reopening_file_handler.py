@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
-
-from mks_hardening._core.clock import SYSTEM_CLOCK
-from mks_hardening.logging.handlers._file_handler import MIN_FREE_BYTES, FileHandler
+from mks_hardening.logging.handlers._file_handler import FileHandler
 from mks_hardening.logging.handlers._line_file import LineFile
-from mks_hardening.protocols import Clock
 
 __all__ = ["ReopeningFileHandler"]
 
@@ -25,16 +21,8 @@ class ReopeningFileHandler(FileHandler):
         clock: clock for retries after an error and for the interval between checks of the free space.
     """
 
-    def __init__(
-        self,
-        filename: str | os.PathLike[str],
-        *,
-        level: int | str = 0,
-        min_free_bytes: int = MIN_FREE_BYTES,
-        clock: Clock = SYSTEM_CLOCK,
-    ) -> None:
-        self._file = LineFile(filename)
-        super().__init__(filename, level=level, min_free_bytes=min_free_bytes, clock=clock)
+    def _open(self) -> None:
+        self._file = LineFile(self.baseFilename)
 
     def _append(self, line: bytes, now: float) -> None:  # noqa: ARG002 - the rotating handler needs the time
         self._file.follow()
