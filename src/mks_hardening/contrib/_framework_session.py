@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "PLAIN",
+    "LoadedSession",
     "SessionChange",
     "SessionValues",
     "apply_change",
@@ -58,6 +59,40 @@ class SessionChange(NamedTuple):
     values: Mapping[str, object] = _NOTHING
     removed: Collection[str] = ()
     user: str = ""
+
+
+class LoadedSession:
+    """A framework's session as it was loaded, and what has been assigned since.
+
+    Attributes:
+        before: its values and user.
+        assigned: names assigned since it was loaded or cleared.
+        cleared: whether it was cleared.
+    """
+
+    def __init__(self) -> None:
+        self.before = SessionValues()
+        self.assigned: set[str] = set()
+        self.cleared = False
+        self._owner: tuple[str | None, bool] = None, False
+
+    def remember(self, handle: SessionHandle, before: SessionValues) -> None:
+        """Note the state at the time of loading or storing."""
+        self.before = before
+        self._owner = handle.user_id, handle.lives
+
+    def change(self, handle: SessionHandle, now: SessionValues) -> SessionChange:
+        """Return how our session changes."""
+        owner = handle.user_id, handle.lives
+        return decide(
+            self.before,
+            now,
+            assigned=self.assigned,
+            lives=owner[1],
+            owner=owner[0],
+            moved=owner != self._owner,
+            cleared=self.cleared,
+        )
 
 
 def decide(

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from mks_hardening.contrib._framework_session import (
+    LoadedSession,
     SessionValues,
     apply_change,
     check_value,
-    decide,
     values_after,
 )
 from mks_hardening.contrib.django_app._components import components
@@ -42,10 +42,8 @@ class SessionStore(SessionBase):
     def __init__(self, session_key: str | None = None, *, handle: SessionHandle | None = None) -> None:
         self._held = handle
         self._key = session_key
-        self._before = SessionValues()
-        self._owner: tuple[str | None, bool] = None, False
+        self._loaded = LoadedSession()
         self._cycled = False
-        self._assigned: set[str] = set()
         super().__init__(session_key)
 
     @property
@@ -68,12 +66,12 @@ class SessionStore(SessionBase):
 
     def __setitem__(self, key: str, value: object) -> None:
         super().__setitem__(key, value)
-        self._assigned.add(key)
+        self._loaded.assigned.add(key)
 
     def update(self, dict_: Mapping[str, object]) -> None:
         """Assign several values."""
         super().update(dict_)
-        self._assigned.update(dict_)
+        self._loaded.assigned.update(dict_)
 
     def setdefault(self, key: str, value: object) -> object:
         """Return the value of a name, assigning it if missing."""
@@ -105,24 +103,14 @@ class SessionStore(SessionBase):
                 ) from None
         handle = self.handle
         handle.cookie_age = None if self.get_expire_at_browser_close() else self.get_expiry_age()
-        now = SessionValues(values, _user(values))
-        owner = self._owner_now()
-        change = decide(
-            self._before,
-            now,
-            assigned=self._assigned,
-            lives=handle.lives,
-            owner=owner[0],
-            moved=owner != self._owner,
-            cleared=False,
-        )
+        change = self._loaded.change(handle, SessionValues(values, _user(values)))
         # Django also cycles the key at sign-in, where our session already has a new id.
         if self._cycled and handle.lives and change.act in {"merge", "nothing"}:
             handle.rotate()
         if not apply_change(handle, change):
             raise UpdateError
         # set_expiry() changes only the cookie, which would not be sent again otherwise.
-        if self._before.values.get(_EXPIRY) != values.get(_EXPIRY):
+        if self._loaded.before.values.get(_EXPIRY) != values.get(_EXPIRY):
             handle.hand_out_again()
         self._cycled = False
         kept = dict(handle.data)
@@ -145,7 +133,7 @@ class SessionStore(SessionBase):
     def flush(self) -> None:
         """End the session; values assigned afterwards start a new one."""
         self.clear()
-        self._assigned.clear()
+        self._loaded.assigned.clear()
         self.handle.end()
         self._remember({})
 
@@ -165,11 +153,7 @@ class SessionStore(SessionBase):
         """Do nothing: stores expire sessions themselves."""
 
     def _remember(self, values: dict[str, object]) -> None:
-        self._before = SessionValues(values, _user(values))
-        self._owner = self._owner_now()
-
-    def _owner_now(self) -> tuple[str | None, bool]:
-        return self.handle.user_id, self.handle.lives
+        self._loaded.remember(self.handle, SessionValues(values, _user(values)))
 
 
 def _user(values: FromDjango) -> str | None:

@@ -15,10 +15,10 @@ from mks_hardening._core.web.environ_keys import SESSION_KEY
 from mks_hardening._core.web.problem_details import PROBLEM_TYPE, problem_document
 from mks_hardening.contrib._framework_session import (
     PLAIN,
+    LoadedSession,
     SessionValues,
     apply_change,
     check_value,
-    decide,
     json_text,
 )
 from mks_hardening.contrib._limited_views import retry_after_outage
@@ -72,10 +72,7 @@ class HardenedSession(SessionMixin):
         self._user_keys = user_keys
         self._outside = outside
         self._values: dict[str, Any] | None = None
-        self._before = SessionValues()
-        self._owner: tuple[str | None, bool] = None, False
-        self._cleared = False
-        self._assigned: set[str] = set()
+        self._loaded = LoadedSession()
         self._was_permanent = False
         self._can_change_inside = False
         if not outside:
@@ -112,7 +109,7 @@ class HardenedSession(SessionMixin):
         # Raise at the assignment: an error while the response is sent would not show the responsible line.
         _encoded(name, value)
         self._all()[name] = value
-        self._assigned.add(name)
+        self._loaded.assigned.add(name)
         self._note()
 
     def __delitem__(self, name: str) -> None:
@@ -131,8 +128,8 @@ class HardenedSession(SessionMixin):
     def clear(self) -> None:
         """End the session; values assigned afterwards start a new one."""
         self._all().clear()
-        self._assigned.clear()
-        self._cleared = True
+        self._loaded.assigned.clear()
+        self._loaded.cleared = True
         self._note()
 
     def __repr__(self) -> str:
@@ -145,10 +142,9 @@ class HardenedSession(SessionMixin):
             self.accessed = True
             encoded = dict(self.handle.data)
             self._values = {name: _decoded(value) for name, value in encoded.items()}
-            self._before = SessionValues(encoded, self._user())
+            self._loaded.remember(self.handle, SessionValues(encoded, self._user()))
             # Only these have to be compared at the end, which requires encoding each as JSON.
             self._can_change_inside = any(isinstance(value, dict | list) for value in encoded.values())
-            self._owner = self._owner_now()
             self._was_permanent = self.permanent
         return self._values
 
@@ -162,9 +158,6 @@ class HardenedSession(SessionMixin):
     def _user(self) -> str | None:
         values = self._values or {}
         return next((str(values[key]) for key in self._user_keys if values.get(key) is not None), None)
-
-    def _owner_now(self) -> tuple[str | None, bool]:
-        return self.handle.user_id, self.handle.lives
 
     def save(self, response: Response) -> None:
         """Store the changes, once, before the response starts.
@@ -183,16 +176,7 @@ class HardenedSession(SessionMixin):
             values = self._all()
             self.handle.cookie_age = inf if self.permanent else None
             now = SessionValues({name: _encoded(name, value) for name, value in values.items()}, self._user())
-            owner, lives = self._owner_now()
-            change = decide(
-                self._before,
-                now,
-                assigned=self._assigned,
-                lives=lives,
-                owner=owner,
-                moved=(owner, lives) != self._owner,
-                cleared=self._cleared,
-            )
+            change = self._loaded.change(self.handle, now)
             try:
                 apply_change(self.handle, change)
             except BackendUnavailableError as error:
