@@ -11,6 +11,7 @@ import os
 import signal
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from threading import Timer
 from typing import TYPE_CHECKING, Final
 
@@ -128,7 +129,7 @@ def celery_app(
         visible=visible,
         kill_grace=grace,
         stop_timeout=patience,
-        setup_logging=setup_logging,
+        setup=setup_logging,
     )
     # Checked again in the worker, because tasks may be registered after this call.
     life.check()
@@ -142,28 +143,18 @@ def celery_app(
     return made
 
 
+@dataclass
 class _WorkerSignals:
     """Signal handlers of the main process of a worker."""
 
-    def __init__(
-        self,
-        tasks: Tasks,
-        app: FromCelery,
-        *,
-        notifier: TaskNotifier,
-        visible: float,
-        kill_grace: float,
-        stop_timeout: float,
-        setup_logging: Callable[[], object] | None,
-    ) -> None:
-        self._tasks = tasks
-        self._app = app
-        self._notifier = notifier
-        self._visible = visible
-        self._kill_grace = kill_grace
-        self._stop_timeout = stop_timeout
-        self._setup_logging = setup_logging
-        self._pool: FromCelery = None
+    tasks: Tasks
+    app: FromCelery
+    notifier: TaskNotifier
+    visible: float
+    kill_grace: float
+    stop_timeout: float
+    setup: Callable[[], object] | None
+    pool: FromCelery = None
 
     def check(self) -> None:
         """Check that the limits fit into the visibility timeout.
@@ -171,31 +162,31 @@ class _WorkerSignals:
         Raises:
             ConfigurationError: the visibility timeout is too short.
         """
-        conf = self._app.conf
+        conf = self.app.conf
         check_limits(
-            self._tasks,
-            visible=self._visible,
-            kill_grace=self._kill_grace,
+            self.tasks,
+            visible=self.visible,
+            kill_grace=self.kill_grace,
             lost_wait=seconds(conf.worker_lost_wait, parameter="worker_lost_wait"),
             plain_limit=seconds(conf.task_time_limit or 0.0, parameter="task_time_limit"),
         )
 
     def set_up_logging(self, *, loglevel: FromCelery = None, logfile: str | None = None, **_: object) -> None:
         """Set up logging; Celery leaves the root logger alone if this signal has a receiver."""
-        if self._setup_logging is not None:
-            self._setup_logging()
+        if self.setup is not None:
+            self.setup()
             return
         from mks_hardening.logging import setup_logging
 
         try:
-            setup_logging(self._app.main, level=loglevel or "INFO", log_file=logfile)
+            setup_logging(self.app.main, level=loglevel or "INFO", log_file=logfile)
         except MissingDependencyError:
             # Celery skips its own setup if this signal has a receiver.
             logging.basicConfig(level=loglevel or "INFO", filename=logfile, format=_PLAIN_FORMAT)
 
     def begin(self, *, sender: FromCelery, **_: object) -> None:
         """Prepare the fork of the pool: all tasks are known, and children must not use the parent's connections."""
-        if sender.app is not self._app:
+        if sender.app is not self.app:
             return
         from mks_hardening.db import guard_fork
 
@@ -203,23 +194,23 @@ class _WorkerSignals:
             self.check()
         except ConfigurationError as error:
             raise SystemExit(f"{error}") from None  # Celery logs other exceptions and continues
-        guard_fork(self._tasks.store.engine)
+        guard_fork(self.tasks.store.engine)
 
     def ready(self, *, sender: FromCelery, **_: object) -> None:
         """Start announcing due tasks."""
-        if sender.app is self._app:
-            self._pool = sender.pool
-            self._notifier.start()
+        if sender.app is self.app:
+            self.pool = sender.pool
+            self.notifier.start()
 
     def shut_down(self, *, how: str, **_: object) -> None:
         """Stop announcing, and interrupt running tasks after ``stop_timeout``."""
-        if self._pool is None:
+        if self.pool is None:
             return
-        self._notifier.close()
+        self.notifier.close()
         # Pools of threads and greenlets have no processes to interrupt, and with gevent this is the event loop,
         # where no thread can be started.
         if how == "Warm" and self._processes():
-            timer = Timer(self._stop_timeout, self._interrupt)
+            timer = Timer(self.stop_timeout, self._interrupt)
             timer.daemon = True
             timer.start()
 
@@ -232,4 +223,4 @@ class _WorkerSignals:
 
     def _processes(self) -> list[int]:
         """Return the process ids of the pool; ``--pool=solo`` reports the worker itself."""
-        return [pid for pid in self._pool.info.get("processes", ()) if pid != os.getpid()]
+        return [pid for pid in self.pool.info.get("processes", ()) if pid != os.getpid()]

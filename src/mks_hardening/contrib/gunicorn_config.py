@@ -17,7 +17,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from inspect import signature
+from functools import wraps
 from pathlib import Path
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
@@ -323,16 +323,10 @@ def _both(ours: Hook, theirs: object) -> Hook:
     if not callable(theirs):
         return ours
     also: Hook = theirs
-    if len(signature(ours).parameters) == 1:
 
-        def one(owner: FromGunicorn) -> None:
-            ours(owner)
-            also(owner)
+    @wraps(ours)
+    def both(*args: FromGunicorn) -> None:
+        ours(*args)
+        also(*args)
 
-        return one
-
-    def two(server: FromGunicorn, worker: FromGunicorn) -> None:
-        ours(server, worker)
-        also(server, worker)
-
-    return two
+    return both

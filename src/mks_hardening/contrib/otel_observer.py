@@ -98,28 +98,17 @@ class OpenTelemetryObserver:
         self._trace = trace
         self._metrics = metrics
         self._attach = context.attach
-        self._requests = self._meter.create_histogram(
-            "http.server.request.duration",
-            "s",
-            "Duration of HTTP server requests.",
-            explicit_bucket_boundaries_advisory=REQUEST_BUCKETS,
+        self._requests = self._histogram(
+            "http.server.request.duration", "Duration of HTTP server requests.", REQUEST_BUCKETS
         )
-        self._statements = self._meter.create_histogram(
-            "db.client.operation.duration",
-            "s",
-            "Duration of database client operations.",
-            explicit_bucket_boundaries_advisory=_QUERY_SECONDS,
+        self._statements = self._histogram(
+            "db.client.operation.duration", "Duration of database client operations.", _QUERY_SECONDS
         )
         self._timed = {
             rule.event: _recording(
                 rule,
                 rule.timed,
-                self._meter.create_histogram(
-                    _name(rule.timed),
-                    "s",
-                    rule.timed.help,
-                    explicit_bucket_boundaries_advisory=rule.timed.buckets,
-                ),
+                self._histogram(_name(rule.timed), rule.timed.help, rule.timed.buckets),
             )
             for rule in _RULES
             if rule.timed is not None
@@ -133,6 +122,9 @@ class OpenTelemetryObserver:
         """Reset the counters in a forked child."""
         self._storage = MemoryMetricStorage()
         self._count = MetricCounters(self._storage, most_label_sets=500, buckets={}, rules=_RULES).count
+
+    def _histogram(self, name: str, meaning: str, bounds: tuple[float, ...]) -> Histogram:
+        return self._meter.create_histogram(name, "s", meaning, explicit_bucket_boundaries_advisory=bounds)
 
     # --- events
 

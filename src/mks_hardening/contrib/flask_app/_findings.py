@@ -45,33 +45,30 @@ def findings(app: Flask) -> Iterator[CheckFinding]:
     parts = installed(app)
     settings = parts.settings
     if settings.core.environment == "development":
-        yield CheckFinding(
-            "MKS-FLASK-001", False, "MKS_ENV=development serves this machine only: MKS_ENV=production"
-        )
+        yield _warning("001", "MKS_ENV=development serves this machine only: MKS_ENV=production")
     # An error with several workers, where a session is lost as soon as another worker handles a request.
     if settings.core.redis_url is None and settings.db.workers > 1:
-        yield CheckFinding(
-            "MKS-FLASK-002", True, "several workers without MKS_REDIS_URL share no session and no limit"
-        )
+        yield _error("002", "several workers without MKS_REDIS_URL share no session and no limit")
     try:
         parts.store.ping()
     except BackendUnavailableError as error:
-        yield CheckFinding("MKS-FLASK-003", True, f"the session store does not answer: {error}")
+        yield _error("003", f"the session store does not answer: {error}")
     for name, default in _COOKIE_DEFAULTS.items():
         if app.config[name] != default:
-            yield CheckFinding(
-                "MKS-FLASK-004",
-                False,
-                f"{name} is for Flask's own cookie: give session_cookie=SessionCookie(...)",
-            )
+            yield _warning("004", f"{name} is for Flask's own cookie: give session_cookie=SessionCookie(...)")
     if app.permanent_session_lifetime.total_seconds() != _MONTH:
-        yield CheckFinding(
-            "MKS-FLASK-005",
-            False,
+        yield _warning(
+            "005",
             "PERMANENT_SESSION_LIFETIME is not looked at: set MKS_SESSION_IDLE_TIMEOUT and "
             "MKS_SESSION_ABSOLUTE_TIMEOUT",
         )
     if app.debug:
-        yield CheckFinding(
-            "MKS-FLASK-006", True, "the debugger runs code for whoever reaches it: leave --debug out"
-        )
+        yield _error("006", "the debugger runs code for whoever reaches it: leave --debug out")
+
+
+def _error(number: str, text: str) -> CheckFinding:
+    return CheckFinding(f"MKS-FLASK-{number}", True, text)
+
+
+def _warning(number: str, text: str) -> CheckFinding:
+    return CheckFinding(f"MKS-FLASK-{number}", False, text)
