@@ -6,6 +6,7 @@ copied, and never contain a secret: a parameter is described by its name and typ
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -58,14 +59,20 @@ class SettingsError(ConfigurationError):
     """Invalid settings in the environment; all of them are listed at once.
 
     Attributes:
-        faults: one sentence for each invalid setting, in the order of the variables.
+        errors: one sentence for each invalid setting, in the order of the variables.
     """
 
-    def __init__(self, faults: tuple[str, ...]) -> None:
+    def __init__(self, errors: tuple[str, ...]) -> None:
         super().__init__(
-            "\n".join((f"{len(faults)} faulty setting(s):", *(f"  - {fault}" for fault in faults)))
+            "\n".join((f"{len(errors)} faulty setting(s):", *(f"  - {error}" for error in errors)))
         )
-        self.faults = faults
+        self.errors = errors
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """Former name of ``errors``; deprecated."""
+        warnings.warn("SettingsError.faults is now called errors", DeprecationWarning, stacklevel=2)
+        return self.errors
 
 
 class SettingsWarning(UserWarning):

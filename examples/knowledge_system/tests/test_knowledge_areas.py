@@ -107,8 +107,8 @@ def test_good_settings() -> None:
 def test_faulty_settings(change: dict[str, str], named: str) -> None:
     with pytest.raises(SettingsError) as caught:
         AppSettings.from_env({**GOOD, **change})
-    assert len(caught.value.faults) == 1
-    assert named in caught.value.faults[0]
+    assert len(caught.value.errors) == 1
+    assert named in caught.value.errors[0]
 
 
 def test_the_broker_may_stand_in_a_file_and_is_shown_nowhere(tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_the_broker_may_stand_in_a_file_and_is_shown_nowhere(tmp_path: Path) -> 
 def test_all_faults_are_told_at_once_and_switched_off_areas_need_nothing() -> None:
     with pytest.raises(SettingsError) as caught:
         AppSettings.from_env({})
-    assert len(caught.value.faults) == 3
+    assert len(caught.value.errors) == 3
     AppSettings.from_env({"DATABASE_URL": "sqlite:///x.db", "MKS_AREAS_OFF": "wsgi,security"})
 
 

@@ -103,7 +103,7 @@ def test_secrets_that_others_know_are_refused_in_production_and_not_shown(
 ) -> None:
     with pytest.raises(SettingsError) as caught:
         AppSettings.from_env(production(tmp_path, **{name: value}))
-    (fault,) = caught.value.faults
+    (fault,) = caught.value.errors
     assert name in fault
     assert value not in fault
 

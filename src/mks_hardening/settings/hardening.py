@@ -70,9 +70,9 @@ class HardeningSettings:
             db=read(DatabaseSettings, source, prefix),
         )
         # All in one message: fixing them one at a time would need a restart for each.
-        faults = (*source.faults, *cross_check_errors(settings, prefix))
-        if faults:
-            raise SettingsError(faults)
+        errors = (*source.errors, *cross_check_errors(settings, prefix))
+        if errors:
+            raise SettingsError(errors)
         # After the errors, as a misspelt name is often the cause of one.
         for warning in unknown_variables(source.names(prefix), prefix):
             warnings.warn(warning, SettingsWarning, stacklevel=2)

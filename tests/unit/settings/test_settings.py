@@ -83,7 +83,7 @@ def test_all_faults_come_in_one_message_once_each() -> None:
         )
     error = caught.value
     assert isinstance(error, ConfigurationError)
-    named = [fault.split()[0] for fault in error.faults]
+    named = [fault.split()[0] for fault in error.errors]
     assert sorted(named) == sorted(
         [
             "MKS_FORCE_HTTPS",
@@ -97,8 +97,10 @@ def test_all_faults_come_in_one_message_once_each() -> None:
             "MKS_LOG_MAX_BYTES",
         ]
     )
-    assert all(str(error).count(fault) == 1 for fault in error.faults)
+    assert all(str(error).count(fault) == 1 for fault in error.errors)
     assert "hunter" not in str(error)
+    with pytest.warns(DeprecationWarning, match="faults is now called errors"):
+        assert error.faults is error.errors
 
 
 @pytest.mark.parametrize(
@@ -170,7 +172,7 @@ def test_networks_of_proxies_are_taken_in_production(proxies: str) -> None:
 def test_semantic_faults_come_with_the_others(variables: dict[str, str], fault: str) -> None:
     with pytest.raises(SettingsError, match=fault) as caught:
         HardeningSettings.from_env(environ={**variables, "MKS_FORCE_HTTPS": "ture"})
-    assert any(text.startswith("MKS_FORCE_HTTPS") for text in caught.value.faults)
+    assert any(text.startswith("MKS_FORCE_HTTPS") for text in caught.value.errors)
     assert "hunter" not in str(caught.value)
 
 

@@ -22,7 +22,7 @@ def faults_of(environ: dict[str, str]) -> tuple[str, ...]:
     try:
         HardeningSettings.from_env(environ=environ)
     except SettingsError as error:
-        return tuple(error.faults)
+        return tuple(error.errors)
     return ()
 
 

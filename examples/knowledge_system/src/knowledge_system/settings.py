@@ -140,7 +140,7 @@ class AppSettings:
         try:
             hardening = HardeningSettings.from_env(environ={**_DEFAULTS, **source})
         except SettingsError as error:
-            faults.extend(error.faults)
+            faults.extend(error.errors)
         demo = source.get("MKS_DEMO", "") == "1"
         areas_off = {name.strip() for name in source.get("MKS_AREAS_OFF", "").split(",") if name.strip()}
         faults.extend(

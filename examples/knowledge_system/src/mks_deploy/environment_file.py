@@ -89,7 +89,7 @@ def variable_faults(settings: Settings) -> Iterator[str]:
     try:
         read = HardeningSettings.from_env(environ={**chosen, **given})
     except SettingsError as error:
-        yield from (f"variables: {fault}" for fault in error.faults if any(name in fault for name in given))
+        yield from (f"variables: {fault}" for fault in error.errors if any(name in fault for name in given))
         return
     try:  # in memory: the variables contain no secrets such as the Redis URL
         rate_limiter(

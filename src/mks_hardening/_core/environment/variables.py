@@ -28,7 +28,7 @@ class Environment:
 
     def __init__(self, variables: Mapping[str, str] | None = None) -> None:
         self._variables: Mapping[str, str] = os.environ if variables is None else variables
-        self.faults: list[str] = []
+        self.errors: list[str] = []
 
     def read(self, name: str, parse: Callable[[str], T], *, file: bool = False) -> T | None:
         """Return the parsed value of a variable; ``None`` if it is not set or invalid (the error is recorded).
@@ -44,7 +44,7 @@ class Environment:
         try:
             return parse(text)
         except ValueError as error:
-            self.faults.append(f"{name} must be {error}")
+            self.errors.append(f"{name} must be {error}")
             return None
 
     def names(self, prefix: str) -> list[str]:
@@ -58,7 +58,7 @@ class Environment:
         if path is None:
             return text
         if text is not None:
-            self.faults.append(f"{name} and {name}_FILE are both set; keep one")
+            self.errors.append(f"{name} and {name}_FILE are both set; keep one")
             return None
         return self._file(f"{name}_FILE", Path(path))
 
@@ -66,7 +66,7 @@ class Environment:
         text: object = self._variables.get(name)
         if text is None or isinstance(text, str):
             return text if text and text.strip() else None
-        self.faults.append(f"{name} must be text, not {type(text).__name__}")
+        self.errors.append(f"{name} must be text, not {type(text).__name__}")
         return None
 
     def _file(self, name: str, path: Path) -> str | None:
@@ -75,12 +75,12 @@ class Environment:
                 data = stream.read(_MAX_FILE + 1)
             text = data.decode("utf-8-sig")  # some editors add a byte order mark
         except (OSError, ValueError) as error:
-            self.faults.append(f"{name} must name a readable UTF-8 file ({type(error).__name__})")
+            self.errors.append(f"{name} must name a readable UTF-8 file ({type(error).__name__})")
             return None
         if len(data) > _MAX_FILE:
-            self.faults.append(f"{name} must name a file of at most {_MAX_FILE} bytes")
+            self.errors.append(f"{name} must name a file of at most {_MAX_FILE} bytes")
             return None
         if not text.strip():
-            self.faults.append(f"{name} must name a file that is not empty")
+            self.errors.append(f"{name} must name a file that is not empty")
             return None
         return text.rstrip("\r\n")

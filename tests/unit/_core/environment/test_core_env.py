@@ -99,7 +99,7 @@ def test_faults_are_collected_and_unset_is_none() -> None:
     assert source.read("B", parsers.parse_bool) is None
     assert source.read("C", integer) is None
     assert source.read("D", integer) is None
-    assert source.faults == [
+    assert source.errors == [
         "B must be 1/0, true/false, yes/no or on/off",
     ]
 
@@ -111,14 +111,14 @@ def test_an_empty_variable_is_not_set(tmp_path: Path, text: str) -> None:
     source = env.Environment({"A": text, "A_FILE": str(secret), "B": text, "B_FILE": text})
     assert source.read("A", parsers.parse_text, file=True) == "s3cret value"
     assert source.read("B", integer, file=True) is None
-    assert source.faults == []
+    assert source.errors == []
 
 
 def test_a_value_that_is_no_text_is_a_fault() -> None:
     odd: Any = {"A": 5, 7: "b"}
     source = env.Environment(odd)
     assert source.read("A", integer) is None
-    assert source.faults == ["A must be text, not int"]
+    assert source.errors == ["A must be text, not int"]
     assert source.names("A") == ["A"]
 
 
@@ -129,7 +129,7 @@ def test_a_secret_may_come_from_a_file(tmp_path: Path, written: str) -> None:
     source = env.Environment({"KEY_FILE": str(secret)})
     assert source.read("KEY", parsers.parse_text, file=True) == "s3cret value"
     assert source.read("KEY", parsers.parse_text) is None
-    assert source.faults == []
+    assert source.errors == []
 
 
 @pytest.mark.parametrize("content", [None, b"\xff\xfe", b"x" * 70_000, b"", b" \n"])
@@ -139,14 +139,14 @@ def test_an_unusable_file_is_a_fault(tmp_path: Path, content: bytes | None) -> N
         path.write_bytes(content)
     source = env.Environment({"KEY_FILE": str(path)})
     assert source.read("KEY", parsers.parse_text, file=True) is None
-    assert len(source.faults) == 1
-    assert "KEY_FILE" in source.faults[0]
+    assert len(source.errors) == 1
+    assert "KEY_FILE" in source.errors[0]
 
 
 def test_value_and_file_together_are_a_fault(tmp_path: Path) -> None:
     source = env.Environment({"KEY": "topsecret", "KEY_FILE": str(tmp_path)})
     assert source.read("KEY", parsers.parse_text, file=True) is None
-    assert "topsecret" not in source.faults[0]
+    assert "topsecret" not in source.errors[0]
 
 
 def test_the_process_environment_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
