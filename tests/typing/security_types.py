@@ -18,7 +18,7 @@ from mks_hardening.security import (
     SIGN_IN_LIMITS,
     BreachedPasswords,
     Decision,
-    FactorHelp,
+    FactorAdministration,
     FactorVerifier,
     FailureLimiter,
     Limit,
@@ -130,7 +130,7 @@ def sign_in_parts(
     """What the library has fits where a sign-in takes protocols."""
     session: SignInSession = handle
     verifier: FactorVerifier = manager
-    helper: FactorHelp = manager
+    helper: FactorAdministration = manager
     counter: FailureLimiter = RateLimiter(SIGN_IN_LIMITS)
     stores: list[SignInStore] = [MemorySignInStore(), RedisSignInStore("redis://127.0.0.1")]
     end_sessions: Callable[[str], object] = sessions.end_user

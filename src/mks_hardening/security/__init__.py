@@ -71,14 +71,14 @@ _HOME = {
     ],
     "mks_hardening.security.sign_in.sign_in_protocols": [
         "Accounts",
-        "AloneOutcome",
-        "FactorHelp",
+        "FactorAdministration",
         "FactorOutcome",
-        "FactorStanding",
+        "FactorStatus",
         "FactorVerifier",
         "FailureLimiter",
         "HitReservation",
         "PasswordCheck",
+        "PasswordlessOutcome",
         "SignInEntry",
         "SignInStore",
     ],
@@ -86,4 +86,10 @@ _HOME = {
     "mks_hardening.security.sign_in.stores.redis_store": ["RedisSignInStore"],
 }
 
-__getattr__, __dir__, __all__ = facade(__name__, _HOME)
+_RENAMED = {
+    "AloneOutcome": "PasswordlessOutcome",
+    "FactorHelp": "FactorAdministration",
+    "FactorStanding": "FactorStatus",
+}
+
+__getattr__, __dir__, __all__ = facade(__name__, _HOME, renamed=_RENAMED)

@@ -67,14 +67,14 @@ from mks_hardening.security.sign_in.credential_changes import CredentialChanges 
 from mks_hardening.security.sign_in.headers import sign_in_headers as sign_in_headers
 from mks_hardening.security.sign_in.sign_in import SignIn as SignIn
 from mks_hardening.security.sign_in.sign_in_protocols import Accounts as Accounts
-from mks_hardening.security.sign_in.sign_in_protocols import AloneOutcome as AloneOutcome
-from mks_hardening.security.sign_in.sign_in_protocols import FactorHelp as FactorHelp
+from mks_hardening.security.sign_in.sign_in_protocols import FactorAdministration as FactorAdministration
 from mks_hardening.security.sign_in.sign_in_protocols import FactorOutcome as FactorOutcome
-from mks_hardening.security.sign_in.sign_in_protocols import FactorStanding as FactorStanding
+from mks_hardening.security.sign_in.sign_in_protocols import FactorStatus as FactorStatus
 from mks_hardening.security.sign_in.sign_in_protocols import FactorVerifier as FactorVerifier
 from mks_hardening.security.sign_in.sign_in_protocols import FailureLimiter as FailureLimiter
 from mks_hardening.security.sign_in.sign_in_protocols import HitReservation as HitReservation
 from mks_hardening.security.sign_in.sign_in_protocols import PasswordCheck as PasswordCheck
+from mks_hardening.security.sign_in.sign_in_protocols import PasswordlessOutcome as PasswordlessOutcome
 from mks_hardening.security.sign_in.sign_in_protocols import SignInEntry as SignInEntry
 from mks_hardening.security.sign_in.sign_in_protocols import SignInStore as SignInStore
 from mks_hardening.security.sign_in.sign_in_results import SIGN_IN_LIMITS as SIGN_IN_LIMITS
@@ -86,3 +86,7 @@ from mks_hardening.security.sign_in.sign_in_results import SignInNotice as SignI
 from mks_hardening.security.sign_in.sign_in_results import SignInStep as SignInStep
 from mks_hardening.security.sign_in.stores.memory_store import MemorySignInStore as MemorySignInStore
 from mks_hardening.security.sign_in.stores.redis_store import RedisSignInStore as RedisSignInStore
+
+AloneOutcome = PasswordlessOutcome
+FactorHelp = FactorAdministration
+FactorStanding = FactorStatus

@@ -178,7 +178,7 @@ def calls() -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
     sealed = box.encrypt("x", user_id="1", purpose="p")
     sign_in, changes = house.sign_in, house.changes
     return {
-        "alone": (sign_in.alone, {"outcome": outcome, **step}),
+        "passwordless_sign_in": (sign_in.passwordless_sign_in, {"outcome": outcome, **step}),
         "password": (sign_in.password, {"name": "x", "password": "x", **step}),
         "second_factor": (sign_in.second_factor, {"challenge": "x", "code": "x", **step}),
         "challenged_user": (sign_in.challenged_user, {"challenge": "x", **asked}),

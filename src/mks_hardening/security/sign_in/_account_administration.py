@@ -14,7 +14,7 @@ from mks_hardening.security.second_factor._notifications import check_not_blank
 from mks_hardening.security.sign_in._attempt_hits import account_limit_key
 from mks_hardening.security.sign_in._context import SignInContext, SignInTrace, emit_event, notify_owner
 from mks_hardening.security.sign_in._password_step import lift_lock
-from mks_hardening.security.sign_in.sign_in_protocols import FactorHelp
+from mks_hardening.security.sign_in.sign_in_protocols import FactorAdministration
 from mks_hardening.security.sign_in.sign_in_results import SignInDevice, SignInNotice
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class AccountAdministration:
         found = yield from lift_lock(self._context, account_limit_key(user_id, ""))
         # A verifier of another library may lack these methods; unlocking the sign-in works nevertheless.
         factors: object = self._context.factors
-        if isinstance(factors, FactorHelp):
+        if isinstance(factors, FactorAdministration):
             found = (yield from call_store(factors.unlock, user_id, actor=actor)) or found
         if end_sessions:
             yield from self._context.end_all_sessions(user_id)
@@ -133,7 +133,7 @@ class AccountAdministration:
         check_not_blank(reason, parameter="reason")
         found = False
         factors: object = self._context.factors
-        if isinstance(factors, FactorHelp):
+        if isinstance(factors, FactorAdministration):
             found = yield from call_store(factors.admin_reset, user_id, actor=actor, reason=reason)
         yield from lift_lock(self._context, account_limit_key(user_id, ""))
         # Before the sessions: the user may have lost the very device that is remembered.

@@ -27,7 +27,7 @@ from mks_hardening.security.sign_in.sign_in_results import SignInStep
 
 if TYPE_CHECKING:
     from mks_hardening.security.sign_in._one_time_tokens import TokenEntry
-    from mks_hardening.security.sign_in.sign_in_protocols import AloneOutcome, FactorOutcome
+    from mks_hardening.security.sign_in.sign_in_protocols import FactorOutcome, PasswordlessOutcome
     from mks_hardening.security.sign_in.sign_in_results import SignInAccount, SignInClient
 
 __all__ = [
@@ -152,10 +152,10 @@ def challenged_user(context: SignInContext, challenge: object, arrival: SignInRe
 
 
 def passwordless_step(
-    context: SignInContext, outcome: AloneOutcome, arrival: SignInRequest
+    context: SignInContext, outcome: PasswordlessOutcome, arrival: SignInRequest
 ) -> Op[SignInStep]:
     """Complete a sign-in with a factor that was already checked and needs no password."""
-    shows(outcome, "user_id", "result", parameter="outcome", kind="an AloneOutcome")
+    shows(outcome, "user_id", "result", parameter="outcome", kind="a PasswordlessOutcome")
     hits = AttemptHits(context.limiter)
     result = outcome.result
     # Read before the account: whoever removes a factor does so before ending the sessions.

@@ -17,6 +17,7 @@ from mks_hardening._core.clock import given_clock
 from mks_hardening._core.durations import seconds
 from mks_hardening._core.operation_methods import async_method, sync_method
 from mks_hardening._core.operations import Op
+from mks_hardening._core.renamed_methods import renamed_method
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.security.passwords.hashing import process_hasher
 from mks_hardening.security.rate_limits.rate_limiter import RateLimiter
@@ -44,10 +45,10 @@ if TYPE_CHECKING:
     from mks_hardening.protocols import Clock, SignInSession
     from mks_hardening.security.sign_in.sign_in_protocols import (
         Accounts,
-        AloneOutcome,
         FactorVerifier,
         FailureLimiter,
         PasswordCheck,
+        PasswordlessOutcome,
         SignInStore,
     )
 
@@ -253,9 +254,9 @@ class SignIn(AccountAdministration):
         """``challenged_user`` for asyncio."""
 
     @sync_method
-    def alone(
+    def passwordless_sign_in(
         self,
-        outcome: AloneOutcome,
+        outcome: PasswordlessOutcome,
         *,
         client: SignInClient,
         session: SignInSession | None = None,
@@ -275,9 +276,17 @@ class SignIn(AccountAdministration):
             self._context, outcome, SignInRequest.of(client, session, remember=remember, data=data)
         )
 
-    @async_method(alone)
+    @async_method(passwordless_sign_in)
+    def apasswordless_sign_in(self) -> None:
+        """``passwordless_sign_in`` for asyncio."""
+
+    @renamed_method(passwordless_sign_in)
+    def alone(self) -> None:
+        """Former name of ``passwordless_sign_in``; deprecated."""
+
+    @renamed_method(apasswordless_sign_in)
     def aalone(self) -> None:
-        """``alone`` for asyncio."""
+        """Former name of ``apasswordless_sign_in``; deprecated."""
 
     # --- reauthentication ------------------------------------------------------------------------
 

@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Accounts",
-    "AloneOutcome",
-    "FactorHelp",
+    "FactorAdministration",
     "FactorOutcome",
-    "FactorStanding",
+    "FactorStatus",
     "FactorVerifier",
     "FailureLimiter",
     "HitReservation",
     "PasswordCheck",
+    "PasswordlessOutcome",
     "SignInEntry",
     "SignInStore",
 ]
@@ -67,7 +67,7 @@ class PasswordCheck(Protocol):
         ...
 
 
-class FactorStanding(Protocol):
+class FactorStatus(Protocol):
     """Status of the second factor of an account."""
 
     @property
@@ -105,7 +105,7 @@ class FactorOutcome(Protocol):
         ...
 
 
-class AloneOutcome(Protocol):
+class PasswordlessOutcome(Protocol):
     """Result of a factor that is a complete sign-in, such as ``PasskeySignIn``."""
 
     @property
@@ -122,7 +122,7 @@ class AloneOutcome(Protocol):
 class FactorVerifier(Protocol):
     """Verifier of second factors: codes, recovery codes, passkey assertions; for example ``TwoFactorManager``."""
 
-    def status(self, user_id: str, /) -> FactorStanding:
+    def status(self, user_id: str, /) -> FactorStatus:
         """Return whether the account has a second factor."""
         ...
 
@@ -135,7 +135,7 @@ class FactorVerifier(Protocol):
 
 
 @runtime_checkable
-class FactorHelp(Protocol):
+class FactorAdministration(Protocol):
     """Verifier whose factors an administrator can unlock and remove, such as ``TwoFactorManager``."""
 
     def unlock(self, user_id: str, *, actor: str) -> bool:

@@ -96,31 +96,31 @@ def second_factor_wrong(house: House) -> Asked:
 
 def alone(house: KeyHouse) -> Asked:
     outcome = house.alone()
-    return lambda: house.sign_in.alone(outcome, client=HERE, session=house.browser())
+    return lambda: house.sign_in.passwordless_sign_in(outcome, client=HERE, session=house.browser())
 
 
 def alone_from_a_known_device(house: KeyHouse) -> Asked:
-    first = house.sign_in.alone(house.alone(), client=HERE, remember=True)
+    first = house.sign_in.passwordless_sign_in(house.alone(), client=HERE, remember=True)
     known = SignInClient(address="192.0.2.1", device=first.device)
     outcome = house.alone()
-    return lambda: house.sign_in.alone(outcome, client=known)
+    return lambda: house.sign_in.passwordless_sign_in(outcome, client=known)
 
 
 def alone_forged(house: KeyHouse) -> Asked:
     outcome = house.alone(Lies(signature=b"x" * 70))
-    return lambda: house.sign_in.alone(outcome, client=HERE)
+    return lambda: house.sign_in.passwordless_sign_in(outcome, client=HERE)
 
 
 def alone_disabled(house: KeyHouse) -> Asked:
     outcome = house.alone()
     house.people.change("2", disabled=True)
-    return lambda: house.sign_in.alone(outcome, client=HERE)
+    return lambda: house.sign_in.passwordless_sign_in(outcome, client=HERE)
 
 
 def alone_gone(house: KeyHouse) -> Asked:
     outcome = house.alone()
     del house.people.by_id["2"]
-    return lambda: house.sign_in.alone(outcome, client=HERE)
+    return lambda: house.sign_in.passwordless_sign_in(outcome, client=HERE)
 
 
 def change_password(house: House) -> Asked:

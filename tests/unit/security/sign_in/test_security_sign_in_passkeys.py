@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
+from mks_hardening import security
 from mks_hardening.security import SignInStep
 from sign_in_house import ELSEWHERE, HERE, RIGHT, KeyHouse
 from soft_authenticator import Lies
@@ -44,10 +47,19 @@ def test_a_challenge_that_is_none_is_nobodys(house: KeyHouse, challenge: str | N
 def test_a_passkey_alone_signs_in(house: KeyHouse) -> None:
     house.locked("sato")  # nobody can guess it, so no lock holds it back
     session = house.browser()
-    step = house.sign_in.alone(house.alone(), client=HERE, session=session)
+    step = house.sign_in.passwordless_sign_in(house.alone(), client=HERE, session=session)
     assert (step.state, step.user_id, step.amr) == ("done", "2", ("swk", "user", "mfa"))
     assert session.user_id == "2"
     assert house.sign_in.factor_within(session, 1)
+
+
+def test_former_names_still_work(house: KeyHouse) -> None:
+    with pytest.warns(DeprecationWarning, match=r"SignIn\.alone is now called passwordless_sign_in"):
+        assert house.sign_in.alone(house.alone(), client=HERE).state == "done"
+    with pytest.warns(DeprecationWarning, match=r"SignIn\.aalone is now called apasswordless_sign_in"):
+        assert asyncio.run(house.sign_in.aalone(house.alone(), client=HERE)).state == "done"
+    with pytest.warns(DeprecationWarning, match=r"security\.AloneOutcome is now called PasswordlessOutcome"):
+        assert security.AloneOutcome is security.PasswordlessOutcome
 
 
 @pytest.mark.parametrize("cause", ["forged", "disabled", "gone"])
@@ -58,7 +70,7 @@ def test_who_is_refused_is_told_nothing(house: KeyHouse, cause: str) -> None:
     elif cause == "gone":
         del house.people.by_id["2"]
     session = house.browser()
-    step = house.sign_in.alone(house.alone(lies), client=HERE, session=session)
+    step = house.sign_in.passwordless_sign_in(house.alone(lies), client=HERE, session=session)
     assert step == SignInStep(state="refused")
     assert session.user_id is None
     assert house.limiter.test("auth_login_address", "192.0.2.1").remaining == (59, 599)

@@ -160,7 +160,7 @@ def test_a_passkey_that_is_taken_off_meanwhile() -> None:
         return get(user_id)
 
     house.people.get = slowly  # type: ignore[method-assign]  # the test's own object
-    assert house.sign_in.alone(outcome, client=HERE, session=session).state == "refused"
+    assert house.sign_in.passwordless_sign_in(outcome, client=HERE, session=session).state == "refused"
     assert session.user_id is None
 
 

@@ -145,7 +145,7 @@ def begin_with_passkey(answer: str) -> None:
     """
     browser = cookies.kept(cookies.PASSKEY) or ""
     outcome = passkeys().finish_sign_in(answer, session=browser, client=client_key(current_request.address()))
-    step = current_request.services().sign_in.alone(
+    step = current_request.services().sign_in.passwordless_sign_in(
         outcome, client=client(), session=current_request.handle(), data=session_data()
     )
     if not step:
