@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
     from mks_hardening._core.backend.redis_client import RedisClient
-    from mks_hardening._edge.readiness import Checks
+    from mks_hardening._edge.health.readiness import Checks
     from mks_hardening._edge.refusals import OnRefusal
     from mks_hardening.cache import MemoryCache, RedisCache
     from mks_hardening.protocols import Limiter, SessionStore

@@ -172,7 +172,7 @@ class World:
             self._compare(f"{step.get('get', step.get('post'))} {name}", facts.get(name), expected)
 
     def _cookie_name(self) -> str:
-        return str(self.app.__closure__[0].cell_contents._fields.cookie.name)  # type: ignore[attr-defined]
+        return str(self.app.__closure__[0].cell_contents.cookie_name)  # type: ignore[attr-defined]
 
     def _compare(self, what: str, actual: Any, expected: Any) -> None:
         if actual != expected:

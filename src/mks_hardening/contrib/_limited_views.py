@@ -13,6 +13,7 @@ from mks_hardening._core.origin.proxy_trust import client_key, request_origin
 from mks_hardening._core.request_hits import hits_of_request
 from mks_hardening._core.web.environ_keys import REFUSAL_KEY, SESSION_KEY
 from mks_hardening._core.web.rate_headers import exhausted_limits, missing_fields, rate_limit_headers
+from mks_hardening._edge.refusal_response import shown
 from mks_hardening.events import RequestRefused
 from mks_hardening.exceptions import (
     BackendUnavailableError,
@@ -22,7 +23,6 @@ from mks_hardening.exceptions import (
     RateLimitExceededError,
 )
 from mks_hardening.wsgi import Refusal
-from mks_hardening.wsgi._refusal_response import shown
 
 if TYPE_CHECKING:
     from mks_hardening.protocols import LimitDecision, Limiter

@@ -27,8 +27,9 @@ _HOME = {
     ],
     "mks_hardening.wsgi.origin.https_redirect": ["HTTPSRedirectMiddleware"],
     "mks_hardening.wsgi.origin.trusted_proxy": ["TrustedProxyMiddleware"],
-    "mks_hardening.wsgi.rate_limit": ["RateLimitMiddleware", "RateLimitRule"],
-    "mks_hardening.wsgi.rate_limit_keys": [
+    "mks_hardening._edge.rate_limits.rate_limit_rule": ["RateLimitRule"],
+    "mks_hardening.wsgi.rate_limit": ["RateLimitMiddleware"],
+    "mks_hardening._edge.rate_limits.limit_keys": [
         "limit_by_address",
         "limit_by_all",
         "limit_by_header",

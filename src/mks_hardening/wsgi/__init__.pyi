@@ -6,6 +6,11 @@ from mks_hardening._core.origin.proxy_trust import request_origin as request_ori
 from mks_hardening._edge.headers.csp import ContentSecurityPolicy as ContentSecurityPolicy
 from mks_hardening._edge.headers.header_policy import HeaderPolicy as HeaderPolicy
 from mks_hardening._edge.headers.hsts import HSTS as HSTS
+from mks_hardening._edge.rate_limits.limit_keys import limit_by_address as limit_by_address
+from mks_hardening._edge.rate_limits.limit_keys import limit_by_all as limit_by_all
+from mks_hardening._edge.rate_limits.limit_keys import limit_by_header as limit_by_header
+from mks_hardening._edge.rate_limits.limit_keys import limit_by_user as limit_by_user
+from mks_hardening._edge.rate_limits.rate_limit_rule import RateLimitRule as RateLimitRule
 from mks_hardening._edge.refusals import OwnAnswer as OwnAnswer
 from mks_hardening._edge.refusals import Refusal as Refusal
 from mks_hardening._edge.session.session_cookie import SessionCookie as SessionCookie
@@ -26,10 +31,5 @@ from mks_hardening.wsgi.health import HealthMiddleware as HealthMiddleware
 from mks_hardening.wsgi.origin.https_redirect import HTTPSRedirectMiddleware as HTTPSRedirectMiddleware
 from mks_hardening.wsgi.origin.trusted_proxy import TrustedProxyMiddleware as TrustedProxyMiddleware
 from mks_hardening.wsgi.rate_limit import RateLimitMiddleware as RateLimitMiddleware
-from mks_hardening.wsgi.rate_limit import RateLimitRule as RateLimitRule
-from mks_hardening.wsgi.rate_limit_keys import limit_by_address as limit_by_address
-from mks_hardening.wsgi.rate_limit_keys import limit_by_all as limit_by_all
-from mks_hardening.wsgi.rate_limit_keys import limit_by_header as limit_by_header
-from mks_hardening.wsgi.rate_limit_keys import limit_by_user as limit_by_user
 from mks_hardening.wsgi.request_log.middleware import RequestLoggingMiddleware as RequestLoggingMiddleware
 from mks_hardening.wsgi.session.middleware import SessionTimeoutMiddleware as SessionTimeoutMiddleware

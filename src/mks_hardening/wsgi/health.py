@@ -2,33 +2,32 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from mks_hardening._core.checks import text_of
-from mks_hardening._core.clock import SYSTEM_CLOCK, given_clock
-from mks_hardening._core.durations import seconds
+from mks_hardening._core.clock import SYSTEM_CLOCK
 from mks_hardening._core.origin.proxy_trust import request_origin
-from mks_hardening._core.web.paths import LIVEZ, READYZ, PathRules
+from mks_hardening._core.web.paths import LIVEZ, READYZ
 from mks_hardening._core.web.wsgi_stack import wsgi_application
-from mks_hardening._edge.readiness import Checks, Readiness, ReadinessResult
-from mks_hardening.exceptions import ConfigurationError
-from mks_hardening.wsgi._refusal_response import FixedResponse, RefusalResponse, Refuser
+from mks_hardening._edge.health.health_rules import (
+    ALIVE,
+    PROBE_METHODS,
+    WRONG_METHOD,
+    HealthRules,
+    readiness_response,
+)
+from mks_hardening._edge.refusal_response import Refuser
+from mks_hardening.wsgi._send_response import send_response
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
+    from mks_hardening._edge.health.readiness import Checks
     from mks_hardening._edge.refusals import OnRefusal
     from mks_hardening.protocols import Clock
 
 __all__ = ["HealthMiddleware"]
-
-_NO_STORE: Final = (("Cache-Control", "no-store"),)
-_JSON: Final = "application/json"
-_ALIVE: Final = FixedResponse(200, json.dumps({"status": "ok"}), _JSON, _NO_STORE)
-_WRONG_METHOD: Final = RefusalResponse("method", 405, "Ask with GET or HEAD.", (("Allow", "GET, HEAD"),))
 
 
 class HealthMiddleware:
@@ -71,37 +70,32 @@ class HealthMiddleware:
     ) -> None:
         self._app = wsgi_application(app)
         self._refuser = Refuser("health", on_refusal)
-        for parameter, path in (("livez", livez), ("readyz", readyz)):
-            PathRules((text_of(path, parameter=parameter),), parameter=parameter)
-        if livez == readyz:
-            raise ConfigurationError("livez and readyz must differ", parameter="readyz")
-        self._livez = livez
-        self._readyz = readyz
-        self._readiness = Readiness(
+        self._health = HealthRules(
             required=required,
             optional=optional,
-            timeout=seconds(timeout, parameter="timeout", allow_zero=False),
-            cache_for=seconds(cache_for, parameter="cache_for"),
-            clock=given_clock(clock),
+            livez=livez,
+            readyz=readyz,
+            timeout=timeout,
+            cache_for=cache_for,
+            clock=clock,
         )
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Handle one request (PEP 3333)."""
         path = environ.get("PATH_INFO")
-        if path not in (self._livez, self._readyz):
+        if path not in self._health.paths:
             return self._app(environ, start_response)
-        if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
-            return self._refuser.refuse(
+        method = environ["REQUEST_METHOD"]
+        if method not in PROBE_METHODS:
+            response = self._refuser.refuse(
                 environ,
-                start_response,
-                _WRONG_METHOD,
-                seen=environ["REQUEST_METHOD"],
+                WRONG_METHOD,
+                accept=environ.get("HTTP_ACCEPT", ""),
+                seen=method,
                 client_ip=request_origin(environ).client_ip,
             )
-        answer = _ALIVE if path == self._livez else _answer(self._readiness.verdict())
-        return answer.send(environ, start_response)
-
-
-def _answer(verdict: ReadinessResult) -> FixedResponse:
-    body = json.dumps({"status": verdict.status, "checks": dict(verdict.checks)})
-    return FixedResponse(503 if verdict.status == "unavailable" else 200, body, _JSON, _NO_STORE)
+        elif path == self._health.livez:
+            response = ALIVE
+        else:
+            response = readiness_response(self._health.readiness.verdict())
+        return send_response(environ, start_response, response)

@@ -219,13 +219,13 @@ def test_a_process_forked_in_the_middle_of_a_round_answers_by_itself(hanging: Ca
     app = HealthMiddleware(application, required={"a": hanging}, timeout=0.05, cache_for=0)
     busy = threading.Thread(target=lambda: call_wsgi(app, "/readyz"))
     busy.start()
-    while "a" not in app._readiness._runs:  # from within the round, which holds the lock
+    while "a" not in app._health.readiness._runs:  # from within the round, which holds the lock
         pass
     child = os.fork()
     if child == 0:
         status = 0
         try:
-            app._readiness._checks["a"] = fine
+            app._health.readiness._checks["a"] = fine
             status = call_wsgi(app, "/readyz").status
         finally:  # the child must never go on with the tests
             os._exit(status == 200)

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from mks_hardening._core.checks import function
 from mks_hardening.exceptions import ConfigurationError
 
-__all__ = ["wrappers_inside", "wsgi_application"]
+__all__ = ["has_inside", "wrappers_inside", "wsgi_application"]
 
 App = TypeVar("App", bound=Callable[..., Any])
 
@@ -71,3 +71,8 @@ def wrappers_inside(app: object) -> Iterator[object]:
             waiting += mounts.values()
         inner = (getattr(current, name, None) for name in _INNER)
         waiting += [found for found in inner if callable(found)]
+
+
+def has_inside(app: object, name: str) -> bool:
+    """Return whether the application, or something that it wraps, is an instance of a class of this name."""
+    return any(type(inside).__name__ == name for inside in wrappers_inside(app))

@@ -7,12 +7,9 @@ import os
 import re
 from typing import TYPE_CHECKING, Final
 
-from mks_hardening._core.web.environ_keys import SESSION_KEY
 from mks_hardening._edge.private_response import keep_private, vary_by_cookie
 
 if TYPE_CHECKING:
-    from wsgiref.types import WSGIEnvironment
-
     from mks_hardening._core.web.wsgi_head import Headers
 
 __all__ = ["CSRFToken"]
@@ -25,15 +22,21 @@ _MAC_BYTES: Final = 16
 
 
 class CSRFToken:
-    """A CSRF token for the forms of one request; ``str()`` returns it, masked anew each time (against BREACH)."""
+    """A CSRF token for the forms of one request; ``str()`` returns it, masked anew each time (against BREACH).
+
+    Args:
+        session: session of the request with a ``csrf_token``, or ``None``.
+        cookies: field ``Cookie`` of the request, or an empty text.
+        secure: whether the cookie is ``Secure``.
+    """
 
     __slots__ = ("_cookie", "_cookies", "_new_secret", "_session", "was_read")
 
-    def __init__(self, environ: WSGIEnvironment, *, secure: bool = True) -> None:
-        # Does not refer to the environ, which holds this token: the cycle would keep all of it, body and session
-        # included, in memory until the garbage collector runs.
-        self._session: object = environ.get(SESSION_KEY)
-        self._cookies: str = environ.get("HTTP_COOKIE", "")
+    def __init__(self, session: object, cookies: str, *, secure: bool = True) -> None:
+        # Does not refer to the environ or scope, which holds this token: the cycle would keep all of it, body and
+        # session included, in memory until the garbage collector runs.
+        self._session = session
+        self._cookies = cookies
         self._cookie = _SECURE_COOKIE if secure else _PLAIN_COOKIE
         self.was_read: bool = False
         self._new_secret = ""

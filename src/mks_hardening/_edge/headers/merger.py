@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from mks_hardening._core.web.wsgi_head import Headers
     from mks_hardening._edge.headers.header_policy import HeaderPolicy
 
-__all__ = ["HeaderMerger", "is_remote_name"]
+__all__ = ["HeaderMerger", "HeaderMergers"]
 
 Header = tuple[str, str]
 
 _name = itemgetter(0)
 
 
-def is_remote_name(host: str) -> bool:
+def _is_remote_name(host: str) -> bool:
     """Return whether a ``Host`` field is a name of another host: neither an address nor this machine."""
     found = parse_host(host)
     if found is None or found.name.startswith("[") or parse_address(found.name) is not None:
@@ -81,3 +81,22 @@ class HeaderMerger:
         if adds_csp and self._csp is not None and status[:3] != "304":
             headers.append((self._csp.header_name, self._csp.header_value(nonce, upgrade=self._upgrade)))
         return status
+
+
+class HeaderMergers:
+    """The mergers of one policy: which one a response gets depends on the scheme and host of its request."""
+
+    __slots__ = ("_plain", "_secure")
+
+    def __init__(self, policy: HeaderPolicy) -> None:
+        mergers = {
+            (secure, named): HeaderMerger(policy, secure=secure, named=named)
+            for secure in (True, False)
+            for named in (True, False)
+        }
+        self._secure: Memo[str, HeaderMerger] = Memo(lambda host: mergers[True, _is_remote_name(host)])
+        self._plain: Memo[str, HeaderMerger] = Memo(lambda host: mergers[False, _is_remote_name(host)])
+
+    def merger(self, scheme: str, host: str) -> HeaderMerger:
+        """Return the merger for a request with this scheme and this ``Host`` field."""
+        return (self._secure if scheme == "https" else self._plain)[host]

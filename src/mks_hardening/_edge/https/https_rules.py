@@ -11,12 +11,19 @@ from mks_hardening._core.origin.hostname import authority
 from mks_hardening._core.web.paths import PathRules, exemptions
 from mks_hardening._edge.https.allowed_hosts import AllowedHosts, host_from_settings
 from mks_hardening._edge.https.redirect_target import request_target
+from mks_hardening._edge.refusal_response import FixedResponse, RefusalResponse
 from mks_hardening.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
     from mks_hardening._core.origin.request_origin import RequestOrigin
 
 __all__ = ["BAD_HOST", "PLAIN", "HTTPSRedirect", "HTTPSRules", "RequestedUrl"]
+
+_REFUSALS: Final = {
+    "host": RefusalResponse("host", 400, "This server does not answer for the requested host."),
+    "plain": RefusalResponse("plain", 403, "This resource is available over HTTPS only."),
+}
+_MOVED: Final = "This page has moved; follow the Location field.\n"
 
 BAD_HOST: Final = "host"
 """The host is not allowed."""
@@ -44,8 +51,17 @@ class HTTPSRedirect(NamedTuple):
     location: str
 
 
+# The parts of a RequestedUrl as a plain tuple, which costs less to make.
+_Url = tuple["RequestOrigin", str, str, str, str, bool, str]
+
+
 class HTTPSRules:
-    """The rules of ``HTTPSRedirectMiddleware``, with the same arguments."""
+    """The rules of ``HTTPSRedirectMiddleware``, with the same arguments.
+
+    Attributes:
+        responses: the redirect or the reason to refuse a request by the parts of its ``RequestedUrl``; ``None`` to
+            let it pass.
+    """
 
     __slots__ = (
         "_api",
@@ -57,6 +73,7 @@ class HTTPSRules:
         "_permanent",
         "_port",
         "_probes",
+        "responses",
     )
 
     def __init__(
@@ -80,10 +97,21 @@ class HTTPSRules:
         self._probes = exemptions(probe_paths, parameter="probe_paths")
         self._api = PathRules(api_paths, parameter="api_paths")
         self._bases: Memo[RequestOrigin, str | None] = Memo(self._base)
+        # Clients choose the values of a request, so the cache is bounded.
+        self.responses: Memo[_Url, FixedResponse | RefusalResponse | None] = Memo(
+            self._response, entries=1024, longest=1024
+        )
 
     def lets_pass(self, origin: RequestOrigin) -> bool:
         """Return whether every request of this origin passes, which is the common case."""
         return self._bases[origin] is None
+
+    def _response(self, asked: _Url) -> FixedResponse | RefusalResponse | None:
+        verdict = self.verdict(RequestedUrl(*asked))
+        if isinstance(verdict, HTTPSRedirect):
+            location = [("Location", verdict.location)]
+            return FixedResponse(verdict.status, _MOVED, "text/plain; charset=utf-8", location)
+        return None if verdict is None else _REFUSALS[verdict]
 
     def verdict(self, asked: RequestedUrl) -> HTTPSRedirect | str | None:
         """Return a redirect, the name of the rule that refuses the request, or ``None`` to let it pass."""

@@ -6,14 +6,13 @@ import json
 from math import ceil
 from typing import TYPE_CHECKING, Final
 
+from mks_hardening._edge.refusal_response import FixedResponse
+
 if TYPE_CHECKING:
-    from mks_hardening._core.web.wsgi_head import Headers
     from mks_hardening.exceptions import BackendUnavailableError
     from mks_hardening.protocols import SessionRecord
 
-__all__ = ["REASONS", "Answer", "detail_of", "redirect", "refusal", "retry_after", "seen_of", "unavailable"]
-
-Answer = tuple[str, "Headers", bytes]
+__all__ = ["REASONS", "detail_of", "redirect", "refusal", "retry_after", "seen_of", "unavailable"]
 
 _RETRY_AFTER: Final = 2.0
 REASONS: Final = {
@@ -37,7 +36,7 @@ def seen_of(record: SessionRecord | None, now: float) -> str:
     return f"{ages}, {record.ended} before" if record.ended else ages
 
 
-def refusal(reason: str) -> Answer:
+def refusal(reason: str) -> FixedResponse:
     """Return a 401 response with a problem document (RFC 9457)."""
     problem = {
         "type": "about:blank",
@@ -48,14 +47,12 @@ def refusal(reason: str) -> Answer:
     }
     # RFC 9110, 11.6.1 requires a challenge with every 401; browsers open no dialogue for this scheme.
     challenge = ("WWW-Authenticate", 'Session realm="application"')
-    return _answer("401 Unauthorized", "application/problem+json", json.dumps(problem), challenge)
+    return _response(401, "application/problem+json", json.dumps(problem), challenge)
 
 
-def redirect(location: str) -> Answer:
+def redirect(location: str) -> FixedResponse:
     """Return a 303 redirect to the sign-in page; 303 makes browsers follow it with GET after a POST."""
-    return _answer(
-        "303 See Other", "text/plain; charset=utf-8", "Please sign in again.\n", ("Location", location)
-    )
+    return _response(303, "text/plain; charset=utf-8", "Please sign in again.\n", ("Location", location))
 
 
 def retry_after(error: BackendUnavailableError) -> tuple[str, str]:
@@ -63,7 +60,7 @@ def retry_after(error: BackendUnavailableError) -> tuple[str, str]:
     return "Retry-After", str(max(1, ceil(error.retry_after or _RETRY_AFTER)))
 
 
-def unavailable(error: BackendUnavailableError) -> Answer:
+def unavailable(error: BackendUnavailableError) -> FixedResponse:
     """Return a 503 response for a session that cannot be checked; the client keeps its cookie and can retry."""
     problem = {
         "type": "about:blank",
@@ -71,17 +68,8 @@ def unavailable(error: BackendUnavailableError) -> Answer:
         "status": 503,
         "detail": detail_of("store"),
     }
-    return _answer(
-        "503 Service Unavailable", "application/problem+json", json.dumps(problem), retry_after(error)
-    )
+    return _response(503, "application/problem+json", json.dumps(problem), retry_after(error))
 
 
-def _answer(status: str, content_type: str, text: str, field: tuple[str, str]) -> Answer:
-    body = text.encode()
-    headers = [
-        ("Content-Type", content_type),
-        ("Content-Length", str(len(body))),
-        ("Cache-Control", "no-store"),
-        field,
-    ]
-    return status, headers, body
+def _response(status: int, content_type: str, text: str, field: tuple[str, str]) -> FixedResponse:
+    return FixedResponse(status, text, content_type, (("Cache-Control", "no-store"), field))

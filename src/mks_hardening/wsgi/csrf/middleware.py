@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
-from mks_hardening._core.checks import boolean, whole_number
 from mks_hardening._core.origin.proxy_trust import request_origin
-from mks_hardening._core.web.environ_keys import CSRF_TOKEN_KEY
-from mks_hardening._core.web.paths import exemptions
+from mks_hardening._core.web.environ_keys import CSRF_TOKEN_KEY, SESSION_KEY
 from mks_hardening._core.web.wsgi_head import with_step
 from mks_hardening._core.web.wsgi_stack import wsgi_application
+from mks_hardening._edge.csrf.csrf_rules import FORBIDDEN, CSRFRules
+from mks_hardening._edge.csrf.form_field import FIELD
 from mks_hardening._edge.csrf.form_token import CSRFToken
-from mks_hardening._edge.csrf.same_origin import RequestSender, SameOrigin
-from mks_hardening.wsgi._refusal_response import RefusalResponse, Refuser
-from mks_hardening.wsgi.csrf._form_field import FIELD, read_form_field
+from mks_hardening._edge.csrf.same_origin import RequestSender
+from mks_hardening._edge.refusal_response import Refuser
+from mks_hardening.wsgi._send_response import send_response
+from mks_hardening.wsgi.csrf._form_body import read_form_field
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -25,11 +26,6 @@ __all__ = ["CSRFMiddleware"]
 
 
 _HEADER: Final = "HTTP_X_CSRF_TOKEN"
-# RFC 9110, 9.2.1; every other method, including other spellings, is checked.
-_SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
-_FORBIDDEN: Final = RefusalResponse(
-    "csrf", 403, "This request seems to come from another site. Reload the page and try again."
-)
 
 
 class CSRFMiddleware:
@@ -68,7 +64,7 @@ class CSRFMiddleware:
     Source: OWASP CSRF Prevention Cheat Sheet; ASVS 5.0 V3.5.1; CWE-352.
     """
 
-    __slots__ = ("_app", "_exempt", "_max_form_bytes", "_refuser", "_rules", "_secure_cookie")
+    __slots__ = ("_app", "_refuser", "_rules")
 
     def __init__(
         self,
@@ -81,36 +77,40 @@ class CSRFMiddleware:
         on_refusal: OnRefusal | None = None,
     ) -> None:
         self._app = wsgi_application(app)
-        self._rules = SameOrigin(allowed_origins)
-        self._exempt = exemptions(exempt_paths, parameter="exempt_paths")
-        self._max_form_bytes = whole_number(max_form_bytes, parameter="max_form_bytes", minimum=0)
-        self._secure_cookie = boolean(secure_cookie, parameter="secure_cookie")
+        self._rules = CSRFRules(
+            allowed_origins=allowed_origins,
+            exempt_paths=exempt_paths,
+            max_form_bytes=max_form_bytes,
+            secure_cookie=secure_cookie,
+        )
         self._refuser = Refuser("csrf", on_refusal)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Handle one request (PEP 3333)."""
+        rules = self._rules
         # Also for safe requests: the page with the form is one.
-        token = environ[CSRF_TOKEN_KEY] = CSRFToken(environ, secure=self._secure_cookie)
-        if environ["REQUEST_METHOD"] not in _SAFE_METHODS and not self._exempt.match(
-            environ.get("PATH_INFO", "")
-        ):
-            fault = self._rules.fault(_sender(environ))
+        token = environ[CSRF_TOKEN_KEY] = CSRFToken(
+            environ.get(SESSION_KEY), environ.get("HTTP_COOKIE", ""), secure=rules.secure_cookie
+        )
+        if rules.checks(environ["REQUEST_METHOD"], environ.get("PATH_INFO", "")):
+            fault = rules.same_origin.fault(_sender(environ))
             if fault is not None and not (fault.rule == "token" and self._has_token(environ, token)):
-                return self._refuser.refuse(
+                response = self._refuser.refuse(
                     environ,
-                    start_response,
-                    _FORBIDDEN,
+                    FORBIDDEN,
+                    accept=environ.get("HTTP_ACCEPT", ""),
                     name=fault.rule,
                     seen=fault.seen or _given(environ, fault.rule),
                     client_ip=request_origin(environ).client_ip,
                 )
+                return send_response(environ, start_response, response)
         return self._app(environ, with_step(start_response, token.step))
 
     def _has_token(self, environ: WSGIEnvironment, token: CSRFToken) -> bool:
         # Header first: reading a form loads its body into memory.
         given = environ.get(_HEADER)
         if given is None:
-            given = read_form_field(environ, FIELD, limit=self._max_form_bytes)
+            given = read_form_field(environ, FIELD, limit=self._rules.max_form_bytes)
         return given is not None and token.accepts(given)
 
 

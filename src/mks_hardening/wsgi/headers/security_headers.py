@@ -7,12 +7,11 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from mks_hardening._core.checks import instance
-from mks_hardening._core.memo import Memo
 from mks_hardening._core.web.environ_keys import CSP_NONCE_KEY
 from mks_hardening._core.web.wsgi_head import with_step
 from mks_hardening._core.web.wsgi_stack import wsgi_application
 from mks_hardening._edge.headers.header_policy import HeaderPolicy
-from mks_hardening._edge.headers.merger import HeaderMerger, is_remote_name
+from mks_hardening._edge.headers.merger import HeaderMergers
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -32,24 +31,17 @@ class SecurityHeadersMiddleware:
         policy: ``HeaderPolicy.web()``, ``.api()``, ``.strict()`` or one of your own.
     """
 
-    __slots__ = ("_app", "_nonce", "_plain", "_secure")
+    __slots__ = ("_app", "_mergers", "_nonce")
 
     def __init__(self, app: WSGIApplication, *, policy: HeaderPolicy) -> None:
         instance(policy, HeaderPolicy, parameter="policy")
         self._app = wsgi_application(app)
         self._nonce = policy.csp is not None and policy.csp.nonce
-        mergers = {
-            (secure, named): HeaderMerger(policy, secure=secure, named=named)
-            for secure in (True, False)
-            for named in (True, False)
-        }
-        self._secure: Memo[str, HeaderMerger] = Memo(lambda host: mergers[True, is_remote_name(host)])
-        self._plain: Memo[str, HeaderMerger] = Memo(lambda host: mergers[False, is_remote_name(host)])
+        self._mergers = HeaderMergers(policy)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Handle one request (PEP 3333)."""
-        mergers = self._secure if environ["wsgi.url_scheme"] == "https" else self._plain
-        merger = mergers[environ.get("HTTP_HOST", "")]
+        merger = self._mergers.merger(environ["wsgi.url_scheme"], environ.get("HTTP_HOST", ""))
         if not self._nonce:
             return self._app(environ, with_step(start_response, merger.step))
         # 128 bits, new for each response (CSP 3, 7.1).

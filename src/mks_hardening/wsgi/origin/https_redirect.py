@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from mks_hardening._core.checks import instance
-from mks_hardening._core.memo import Memo
-from mks_hardening._core.origin.proxy_trust import ProxyTrust, RequestOrigin
+from mks_hardening._core.origin.proxy_trust import ProxyTrust
 from mks_hardening._core.web.environ_keys import ORIGIN_KEY
 from mks_hardening._core.web.paths import LIVEZ, READYZ
 from mks_hardening._core.web.wsgi_stack import wsgi_application
-from mks_hardening._edge.https.https_rules import BAD_HOST, PLAIN, HTTPSRedirect, HTTPSRules, RequestedUrl
-from mks_hardening.wsgi._refusal_response import FixedResponse, RefusalResponse, Refuser
+from mks_hardening._edge.https.https_rules import BAD_HOST, HTTPSRules
+from mks_hardening._edge.refusal_response import RefusalResponse, Refuser
+from mks_hardening.wsgi._send_response import send_response
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -20,14 +20,6 @@ if TYPE_CHECKING:
     from mks_hardening._edge.refusals import OnRefusal
 
 __all__ = ["HTTPSRedirectMiddleware"]
-
-_BAD_HOST: Final = RefusalResponse(BAD_HOST, 400, "This server does not answer for the requested host.")
-_PLAIN_API: Final = RefusalResponse(PLAIN, 403, "This resource is available over HTTPS only.")
-_MOVED: Final = "This page has moved; follow the Location field.\n"
-_TEXT: Final = "text/plain; charset=utf-8"
-
-
-_REFUSALS: Final = {BAD_HOST: _BAD_HOST, PLAIN: _PLAIN_API}
 
 
 class HTTPSRedirectMiddleware:
@@ -63,7 +55,7 @@ class HTTPSRedirectMiddleware:
     Source: RFC 9110 (15.4), RFC 3986; ASVS 5.0 V3.7.2, V4.1.2, V12.2.1.
     """
 
-    __slots__ = ("_answers", "_app", "_origin", "_refuser", "_rules")
+    __slots__ = ("_app", "_origin", "_refuser", "_rules")
 
     def __init__(
         self,
@@ -94,7 +86,6 @@ class HTTPSRedirectMiddleware:
             probe_paths=probe_paths,
             api_paths=api_paths,
         )
-        self._answers = Memo(self._answer, entries=1024, longest=1024)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Handle one request (PEP 3333)."""
@@ -103,8 +94,7 @@ class HTTPSRedirectMiddleware:
         if self._rules.lets_pass(origin):
             return self._app(environ, start_response)
         get = environ.get
-        # Responses are cached by the request's values; clients choose these, so the cache is bounded.
-        answer = self._answers[
+        response = self._rules.responses[
             origin,
             environ["REQUEST_METHOD"],
             get("SCRIPT_NAME", ""),
@@ -114,19 +104,15 @@ class HTTPSRedirectMiddleware:
             # RAW_URI is set by gunicorn; REQUEST_URI by waitress, uWSGI and mod_wsgi.
             get("RAW_URI") or get("REQUEST_URI") or "",
         ]
-        if answer is None:
+        if response is None:
             return self._app(environ, start_response)
-        if isinstance(answer, RefusalResponse):
-            seen = get("HTTP_HOST") or "no host" if answer is _BAD_HOST else f"http to {get('PATH_INFO', '')}"
-            return self._refuser.refuse(
-                environ, start_response, answer, seen=seen, client_ip=origin.client_ip
+        if isinstance(response, RefusalResponse):
+            bad_host = response.name == BAD_HOST
+            response = self._refuser.refuse(
+                environ,
+                response,
+                accept=get("HTTP_ACCEPT", ""),
+                seen=get("HTTP_HOST") or "no host" if bad_host else f"http to {get('PATH_INFO', '')}",
+                client_ip=origin.client_ip,
             )
-        return answer.send(environ, start_response)
-
-    def _answer(
-        self, question: tuple[RequestOrigin, str, str, str, str, bool, str]
-    ) -> FixedResponse | RefusalResponse | None:
-        verdict = self._rules.verdict(RequestedUrl(*question))
-        if isinstance(verdict, HTTPSRedirect):
-            return FixedResponse(verdict.status, _MOVED, _TEXT, [("Location", verdict.location)])
-        return None if verdict is None else _REFUSALS[verdict]
+        return send_response(environ, start_response, response)

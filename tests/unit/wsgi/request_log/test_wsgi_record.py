@@ -212,8 +212,10 @@ def test_a_level_that_is_off_costs_no_record(logger: logging.Logger, handler: Re
     assert handler.records == []
 
 
-def test_the_default_logger_has_a_name() -> None:
-    assert RequestLoggingMiddleware(hello).logger.name == "mks_hardening.request"
+def test_the_default_logger_has_a_name(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "mks_hardening.request"):
+        call_wsgi(RequestLoggingMiddleware(hello))
+    assert [record.name for record in caplog.records] == ["mks_hardening.request"]
 
 
 def test_two_wrappers_share_one_id(logger: logging.Logger, handler: Records) -> None:

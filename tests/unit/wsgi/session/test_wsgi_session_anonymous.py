@@ -80,7 +80,7 @@ def test_its_end_is_told_to_nobody(end: str) -> None:
             site.visit(basket)
             site.clock.advance(7200)
         elif end == "forgotten":
-            site.store = site.wrapper._lookup.store = MemorySessionStore(clock=site.clock)
+            site.store = site.wrapper._gate.lookup.store = MemorySessionStore(clock=site.clock)
             site.clock.advance(1)
         elif end == "revoked":
             assert SessionManager(site.store).end(str(handle.reference))

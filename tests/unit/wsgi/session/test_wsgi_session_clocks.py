@@ -56,7 +56,7 @@ def test_a_visit_to_a_host_one_day_ahead_does_not_prolong_the_idle_limit() -> No
     hosts = Hosts(right=0, ahead=600)
     cookies = hosts.sign_in("right")
     hosts["ahead"].clock.step_wall(DAY)
-    hosts["ahead"].app._lookup.store.touch(  # as that host would, had it seen the session before
+    hosts["ahead"].app._gate.lookup.store.touch(  # as that host would, had it seen the session before
         next(iter(hosts.store._records)),
         seen_at=hosts["ahead"].clock.time(),
         expires_at=hosts["ahead"].clock.time(),

@@ -605,10 +605,10 @@ def test_the_memory_of_sessions_seen_lately_is_bounded(monkeypatch: pytest.Monke
         site.cookie = None
         site.ask(lambda handle, number=number: handle.start(f"user{number}"))
         cookies.append(site.cookie)
-    assert len(site.middleware._lookup._recent) == 3
+    assert len(site.middleware._gate.lookup._recent) == 3
     site.cookie = cookies[0]
     assert site.ask().status == 200
-    assert len(site.middleware._lookup._recent) == 3
+    assert len(site.middleware._gate.lookup._recent) == 3
     site.store.away = True
     assert site.ask().status == 200
     site.cookie = cookies[1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from mks_hardening._core import hooks
 from mks_hardening._core.checks import function
@@ -13,9 +13,6 @@ from mks_hardening._core.web.environ_keys import REFUSAL_KEY
 from mks_hardening._core.web.problem_details import PROBLEM_TYPE, prefers_text, problem_document
 from mks_hardening._edge.refusals import OnRefusal, OwnAnswer, Refusal
 from mks_hardening.events import RequestRefused
-
-if TYPE_CHECKING:
-    from wsgiref.types import StartResponse
 
 __all__ = ["FixedResponse", "RefusalResponse", "Refuser", "shown"]
 
@@ -27,31 +24,32 @@ _logger: Final = logging.getLogger("mks_hardening.wsgi")
 
 
 class FixedResponse:
-    """A prebuilt response: status, headers and body; HEAD requests get it without the body."""
+    """A prebuilt response, which the shells send; HEAD requests get it without the body.
 
-    __slots__ = ("_body", "_headers", "_status")
+    Attributes:
+        status_line: status code and reason phrase.
+        headers: all header fields.
+        body: the body.
+    """
+
+    __slots__ = ("body", "headers", "status_line")
 
     def __init__(
         self, status: int, body: str | bytes, content_type: str, headers: Iterable[Header] = ()
     ) -> None:
-        self._status = _status_line(status)
-        self._body = body.encode() if isinstance(body, str) else body
-        self._headers = [
+        self.status_line: str = _status_line(status)
+        self.body: bytes = body.encode() if isinstance(body, str) else body
+        self.headers: tuple[Header, ...] = (
             ("Content-Type", content_type),
-            ("Content-Length", str(len(self._body))),
+            ("Content-Length", str(len(self.body))),
             *headers,
-        ]
+        )
 
-    def send(
-        self, environ: dict[str, Any], start_response: StartResponse, headers: Iterable[Header] = ()
-    ) -> list[bytes]:
-        """Send the response, with additional header fields for this request only."""
-        start_response(self._status, [*self._headers, *headers])
-        return [] if environ.get("REQUEST_METHOD") == "HEAD" else [self._body]
-
-    def parts(self, *, head: bool) -> tuple[str, list[Header], bytes]:
-        """Return the status line, a copy of the header list, and the body."""
-        return self._status, [*self._headers], b"" if head else self._body
+    def with_headers(self, headers: Iterable[Header]) -> FixedResponse:
+        """Return a copy with other header fields."""
+        copy = FixedResponse.__new__(FixedResponse)
+        copy.status_line, copy.body, copy.headers = self.status_line, self.body, tuple(headers)
+        return copy
 
 
 class RefusalResponse:
@@ -89,7 +87,7 @@ class RefusalResponse:
 class Refuser:
     """Refusal of requests on behalf of one middleware.
 
-    It stores the refusal for the request log, emits the event and sends the response.
+    It stores the refusal for the request log, emits the event and chooses the response.
 
     Args:
         wrapper: name of the middleware in log records and events.
@@ -104,21 +102,21 @@ class Refuser:
 
     def refuse(
         self,
-        environ: dict[str, Any],
-        start_response: StartResponse,
+        request: dict[str, Any],
         rule: RefusalResponse,
         *,
+        accept: str,
         client_ip: str,
         name: str = "",
         seen: str = "",
         headers: Iterable[Header] = (),
-    ) -> list[bytes]:
-        """Respond to the request in place of the application.
+    ) -> FixedResponse:
+        """Return the response that is sent in place of the application's.
 
         Args:
-            environ: WSGI environ of the request.
-            start_response: callable of the server.
+            request: WSGI environ or ASGI scope of the request.
             rule: reason of the refusal.
+            accept: field ``Accept`` of the request, or an empty text.
             client_ip: address of the client, for the event.
             name: more specific name of the reason; by default that of ``rule``.
             seen: the value that broke the rule.
@@ -133,20 +131,21 @@ class Refuser:
             seen=shown(seen),
             headers=(*rule.headers, *own),
         )
-        environ[REFUSAL_KEY] = refusal
+        request[REFUSAL_KEY] = refusal
         if hooks.observers:
             hooks.emit(RequestRefused(self._wrapper, refusal.rule, client_ip))
-        worded = self.custom_response(environ, refusal)
-        if worded is not None:
-            return worded.send(environ, start_response)
-        return rule.answer(environ.get("HTTP_ACCEPT", "")).send(environ, start_response, own)
+        custom = self.custom_response(request, refusal)
+        if custom is not None:
+            return custom
+        response = rule.answer(accept)
+        return response.with_headers((*response.headers, *own)) if own else response
 
-    def custom_response(self, environ: dict[str, Any], refusal: Refusal) -> FixedResponse | None:
+    def custom_response(self, request: dict[str, Any], refusal: Refusal) -> FixedResponse | None:
         """Return the application's response to a refusal; ``None`` if it has none or ``on_refusal`` raises."""
         if self._on_refusal is None:
             return None
         try:
-            answer = self._on_refusal(environ, refusal)
+            answer = self._on_refusal(request, refusal)
             return None if answer is None else _from_custom_response(answer, refusal)
         except Exception:
             # The request stays refused, with the default response.

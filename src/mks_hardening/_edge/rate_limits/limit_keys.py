@@ -14,30 +14,30 @@ from typing import Any, Final
 from mks_hardening._core.checks import boolean, function
 from mks_hardening._core.origin.proxy_trust import client_key, request_origin
 from mks_hardening._core.web.environ_keys import SESSION_KEY
+from mks_hardening._core.web.request_header import request_header
 from mks_hardening.exceptions import ConfigurationError
 
 __all__ = ["limit_by_address", "limit_by_all", "limit_by_header", "limit_by_user"]
 
 LimitKey = Callable[[dict[str, Any]], str | None]
-"""Takes the WSGI environ and returns the key to count by; ``None`` if the rule does not apply."""
+"""Takes the WSGI environ or ASGI scope and returns the key to count by; ``None`` if the rule does not apply."""
 
 _IN_NAME: Final = frozenset("!#$%&'*+-.^_`|~")
-_WITHOUT_PREFIX: Final = ("CONTENT_TYPE", "CONTENT_LENGTH")
 
 
-def limit_by_address(environ: dict[str, Any]) -> str | None:
+def limit_by_address(request: dict[str, Any]) -> str | None:
     """Count by client address (IPv6: its /64 network), as determined by the trust settings."""
-    return client_key(request_origin(environ).client_ip)
+    return client_key(request_origin(request).client_ip)
 
 
-def limit_by_user(environ: dict[str, Any]) -> str | None:
+def limit_by_user(request: dict[str, Any]) -> str | None:
     """Count by the user of the session, or ``REMOTE_USER``; by client address for requests without a user.
 
     The rate-limit middleware must be inside the session middleware, or behind a server that sets ``REMOTE_USER``.
     ``harden_wsgi`` counts before the session is looked up, and rejects such a rule.
     """
-    user = getattr(environ.get(SESSION_KEY), "user_id", None) or environ.get("REMOTE_USER")
-    return f"user:{user}" if user else limit_by_address(environ)
+    user = getattr(request.get(SESSION_KEY), "user_id", None) or request.get("REMOTE_USER")
+    return f"user:{user}" if user else limit_by_address(request)
 
 
 def limit_by_header(name: str, *, verified: bool = False) -> LimitKey:
@@ -58,11 +58,7 @@ def limit_by_header(name: str, *, verified: bool = False) -> LimitKey:
         or not all(c.isascii() and (c.isalnum() or c in _IN_NAME) for c in name)
     ):
         raise ConfigurationError("name must be the name of a header field", parameter="name")
-    variable = name.upper().replace("-", "_")
-    if variable not in _WITHOUT_PREFIX:
-        variable = f"HTTP_{variable}"
-
-    return _Header(variable, boolean(verified, parameter="verified"))
+    return _Header(name, boolean(verified, parameter="verified"))
 
 
 def limit_by_all(*keys: LimitKey) -> LimitKey:
@@ -104,13 +100,13 @@ def _parts_of(key: LimitKey) -> Iterator[LimitKey]:
 class _Header:
     """See ``limit_by_header``."""
 
-    variable: str
+    name: str
     verified: bool
 
-    def __call__(self, environ: dict[str, Any]) -> str | None:
-        value: str = environ.get(self.variable, "")
+    def __call__(self, request: dict[str, Any]) -> str | None:
+        value = request_header(request, self.name)
         if not value:
-            return limit_by_address(environ)
+            return limit_by_address(request)
         return "header:" + sha256(value.encode("utf-8", "surrogatepass")).hexdigest()
 
 
@@ -120,10 +116,10 @@ class _All:
 
     keys: tuple[LimitKey, ...]
 
-    def __call__(self, environ: dict[str, Any]) -> str | None:
+    def __call__(self, request: dict[str, Any]) -> str | None:
         parts: list[str] = []
         for key in self.keys:
-            part = key(environ)
+            part = key(request)
             if part is None:
                 return None
             parts.append(f"{len(part)}:{part}")  # the length prefix keeps combinations distinct

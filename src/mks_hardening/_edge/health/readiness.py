@@ -45,7 +45,7 @@ class Readiness:
         self._timeout = timeout
         self._cache_for = cache_for
         self._clock = clock
-        self._kept: tuple[float, ReadinessResult] | None = None
+        self._cached: tuple[float, ReadinessResult] | None = None
         self.reset_after_fork()
         register_after_fork(self)
 
@@ -61,19 +61,19 @@ class Readiness:
         locked = lock.acquire(timeout=self._timeout)
         try:
             now = self._clock.monotonic()
-            if self._kept is None or now - self._kept[0] >= self._cache_for:
-                self._kept = now, self._combine(self._round())
-            return self._kept[1]
+            if self._cached is None or now - self._cached[0] >= self._cache_for:
+                self._cached = now, self._overall(self._run_checks())
+            return self._cached[1]
         finally:
             if locked:
                 lock.release()
 
-    def _combine(self, results: Mapping[str, str]) -> ReadinessResult:
+    def _overall(self, results: Mapping[str, str]) -> ReadinessResult:
         failed = {name for name, result in results.items() if result != "ok"}
         status = "unavailable" if failed & self._required else "degraded" if failed else "ok"
         return ReadinessResult(status, results)
 
-    def _round(self) -> dict[str, str]:
+    def _run_checks(self) -> dict[str, str]:
         # One deadline for all checks: orchestrators give up after about a second, however many checks there are.
         deadline = self._clock.monotonic() + self._timeout
         for name, check in self._checks.items():

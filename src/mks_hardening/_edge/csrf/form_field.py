@@ -1,54 +1,46 @@
-"""Reads one field of a submitted form and leaves the body for the application."""
+"""One field of a submitted form, URL-encoded or multipart (RFC 7578)."""
 
 from __future__ import annotations
 
-import io
 import re
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-if TYPE_CHECKING:
-    from wsgiref.types import WSGIEnvironment
-
-__all__ = ["FIELD", "read_form_field"]
+__all__ = ["FIELD", "declared_length", "form_field", "is_form"]
 
 FIELD: Final = "csrf_token"
+_URLENCODED: Final = "application/x-www-form-urlencoded"
+_MULTIPART: Final = "multipart/form-data"
+_LONGEST_TYPE: Final = 1000
 
 _BOUNDARY: Final = re.compile(r'(?i);[ \t]*boundary=(?:"([^"\r\n]{1,70})"|([^\s;"]{1,70}))')
 
 
-def read_form_field(environ: WSGIEnvironment, name: str, *, limit: int) -> str | None:
-    """Return the value of a field that occurs exactly once in a form of at most ``limit`` bytes, else ``None``.
+def is_form(content_type: str) -> bool:
+    """Return whether a body with this ``Content-Type`` is a form."""
+    return _kind(content_type) in (_URLENCODED, _MULTIPART)
 
-    The body is made available again for the application. Bodies that are not forms, or have no declared length, are
-    not read.
+
+def declared_length(content_length: str | None, *, limit: int) -> int | None:
+    """Return the length of a form that may be read into memory, else ``None``.
+
+    Without a declared length, the end of a body is unknown before it is read (PEP 3333).
     """
-    content_type = environ.get("CONTENT_TYPE", "")[:1000]
-    kind = content_type.partition(";")[0].strip().lower()
-    if kind not in ("application/x-www-form-urlencoded", "multipart/form-data"):
+    declared = content_length or ""
+    if not declared.isascii() or not declared.isdigit() or len(declared) > 12 or int(declared) > limit:
         return None
-    body = _buffered(environ, limit)
-    if body is None:
-        return None
-    values = _multipart(body, content_type, name) if kind.startswith("multipart") else _urlencoded(body, name)
+    return int(declared)
+
+
+def form_field(body: bytes, content_type: str, name: str) -> str | None:
+    """Return the value of a field that occurs exactly once in a form, else ``None``."""
+    multipart = _kind(content_type) == _MULTIPART
+    values = _multipart(body, content_type[:_LONGEST_TYPE], name) if multipart else _urlencoded(body, name)
     # If the field occurs twice, the application may use the other one.
     return values[0].decode("latin-1") if len(values) == 1 else None
 
 
-def _buffered(environ: WSGIEnvironment, limit: int) -> bytes | None:
-    # Without a declared length the end of the body is unknown before it is read (PEP 3333).
-    declared = environ.get("CONTENT_LENGTH") or ""
-    if not declared.isascii() or not declared.isdigit() or len(declared) > 12 or int(declared) > limit:
-        return None
-    left = int(declared)
-    chunks: list[bytes] = []
-    source = environ["wsgi.input"]
-    while left > 0 and (chunk := source.read(left)):
-        chunks.append(chunk)
-        left -= len(chunk)
-    body = b"".join(chunks)
-    # Lets the application read the same body again.
-    environ["wsgi.input"] = io.BytesIO(body)
-    return body
+def _kind(content_type: str) -> str:
+    return content_type[:_LONGEST_TYPE].partition(";")[0].strip().lower()
 
 
 def _urlencoded(body: bytes, name: str) -> list[bytes]:
