@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
+from inspect import signature
 from math import ceil
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, ParamSpec, TypeVar
 
 from mks_hardening._core.checks import text_of
 from mks_hardening._core.durations import seconds
@@ -30,11 +32,22 @@ if TYPE_CHECKING:
 
 __all__ = ["hardened_async_engine", "hardened_engine"]
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
 _DEFAULT_MAX_CONNECTIONS: Final = 100  # default of PostgreSQL
 _QUEUE_OPTIONS: Final = frozenset({"pool_size", "max_overflow", "pool_timeout", "pool_use_lifo"})
 
 
-def hardened_engine(
+class _EngineParts(NamedTuple):
+    """What an engine is created with, sync or async."""
+
+    options: dict[str, Any]
+    limits: ConnectionLimits
+    deadline: ClientDeadline | None
+
+
+def _engine_parts(
     url: str | URL,
     *,
     workers: int = 1,
@@ -47,7 +60,53 @@ def hardened_engine(
     client_deadline: float | timedelta = 2,
     application_name: str = "mks_hardening",
     **engine_options: Any,
-) -> Engine:
+) -> _EngineParts:
+    """Check the parameters of ``hardened_engine`` and ``hardened_async_engine``, and compute the options."""
+    from sqlalchemy import make_url
+
+    parsed = make_url(url)
+    text_of(application_name, parameter="application_name")
+    limits = ConnectionLimits(
+        statement=_milliseconds(statement_timeout, "statement_timeout"),
+        lock=_milliseconds(lock_timeout, "lock_timeout"),
+        idle=_milliseconds(idle_in_transaction_timeout, "idle_in_transaction_timeout"),
+        client=_milliseconds(client_deadline, "client_deadline"),
+    )
+    deadline = ClientDeadline(limits.client / 1000) if limits.client else None
+    plan = plan_pool(
+        workers=workers,
+        threads=threads,
+        max_connections=_DEFAULT_MAX_CONNECTIONS if max_connections is None else max_connections,
+        generations=generations,
+    )
+    options = _options(parsed, engine_options, plan)
+    if parsed.get_backend_name() == "postgresql":
+        given = dict(options.get("connect_args", {}))
+        driver = parsed.get_driver_name()
+        if driver == "asyncpg":
+            options["connect_args"] = asyncpg_options(limits, application_name, given)
+        else:
+            options["connect_args"] = libpq_options(parsed, limits, application_name, given)
+        if driver == "psycopg2" and deadline:
+            extensions = parsed.get_dialect().import_dbapi().extensions
+            factory = psycopg2_connection(extensions, given.get("connection_factory"), deadline)
+            options["connect_args"]["connection_factory"] = factory
+    return _EngineParts(options, limits, deadline)
+
+
+def _same_parameters(template: Callable[P, object]) -> Callable[[Callable[..., R]], Callable[P, R]]:
+    """Give a function the parameters of ``template``, for readers and type checkers."""
+
+    def adopt(function: Callable[..., R]) -> Callable[P, R]:
+        result = signature(function).return_annotation
+        vars(function)["__signature__"] = signature(template).replace(return_annotation=result)
+        return function
+
+    return adopt
+
+
+@_same_parameters(_engine_parts)
+def hardened_engine(url: str | URL, **engine_options: Any) -> Engine:
     """Create an engine for SQLite or PostgreSQL that neither exhausts the server nor waits forever.
 
     The pool is sized from the number of processes and threads (``plan_pool``), checks each connection at checkout
@@ -90,37 +149,15 @@ def hardened_engine(
     with optional("sqlalchemy", extra="db"):
         from sqlalchemy import create_engine
 
-    text_of(application_name, parameter="application_name")
-    limits = _limits(statement_timeout, lock_timeout, idle_in_transaction_timeout, client_deadline)
-    deadline = ClientDeadline(limits.client / 1000) if limits.client else None
     parsed = parse_url(url, asynchronous=False)
-    options = _options(parsed, engine_options, _plan(workers, threads, max_connections, generations))
-    if parsed.get_backend_name() == "postgresql":
-        given = dict(options.get("connect_args", {}))
-        options["connect_args"] = libpq_options(parsed, limits, application_name, given)
-        if parsed.get_driver_name() == "psycopg2" and deadline:
-            extensions = parsed.get_dialect().import_dbapi().extensions
-            factory = psycopg2_connection(extensions, given.get("connection_factory"), deadline)
-            options["connect_args"]["connection_factory"] = factory
-    engine = create_engine(parsed, **options)
-    _attach_listeners(engine, limits, deadline)
+    parts = _engine_parts(parsed, **engine_options)
+    engine = create_engine(parsed, **parts.options)
+    _attach_listeners(engine, parts)
     return engine
 
 
-def hardened_async_engine(
-    url: str | URL,
-    *,
-    workers: int = 1,
-    threads: int = 1,
-    max_connections: int | None = None,
-    generations: int = 1,
-    statement_timeout: float | timedelta = 30,
-    lock_timeout: float | timedelta = 2,
-    idle_in_transaction_timeout: float | timedelta = 60,
-    client_deadline: float | timedelta = 2,
-    application_name: str = "mks_hardening",
-    **engine_options: Any,
-) -> AsyncEngine:
+@_same_parameters(_engine_parts)
+def hardened_async_engine(url: str | URL, **engine_options: Any) -> AsyncEngine:
     """``hardened_engine`` for asyncio: PostgreSQL with psycopg or asyncpg, SQLite with aiosqlite.
 
     A stopped server does not block the event loop: a separate thread probes its address. With asyncpg, too, a lost
@@ -149,49 +186,15 @@ def hardened_async_engine(
     with optional("sqlalchemy", extra="db"):
         from sqlalchemy.ext.asyncio import create_async_engine
 
-    text_of(application_name, parameter="application_name")
-    limits = _limits(statement_timeout, lock_timeout, idle_in_transaction_timeout, client_deadline)
     parsed = parse_url(url, asynchronous=True)
-    options = _options(parsed, engine_options, _plan(workers, threads, max_connections, generations))
-    if parsed.get_backend_name() == "postgresql":
-        given = dict(options.get("connect_args", {}))
-        asyncpg = parsed.get_driver_name() == "asyncpg"
-        options["connect_args"] = (
-            asyncpg_options(limits, application_name, given)
-            if asyncpg
-            else libpq_options(parsed, limits, application_name, given)
-        )
-    engine = create_async_engine(parsed, **options)
-    if parsed.get_driver_name() == "asyncpg":
-        convert_connection_errors(engine.sync_engine)
-    _attach_listeners(
-        engine.sync_engine, limits, ClientDeadline(limits.client / 1000) if limits.client else None
-    )
+    parts = _engine_parts(parsed, **engine_options)
+    engine = create_async_engine(parsed, **parts.options)
+    _attach_listeners(engine.sync_engine, parts)
     return engine
-
-
-def _limits(
-    statement: float | timedelta, lock: float | timedelta, idle: float | timedelta, client: float | timedelta
-) -> ConnectionLimits:
-    return ConnectionLimits(
-        statement=_milliseconds(statement, "statement_timeout"),
-        lock=_milliseconds(lock, "lock_timeout"),
-        idle=_milliseconds(idle, "idle_in_transaction_timeout"),
-        client=_milliseconds(client, "client_deadline"),
-    )
 
 
 def _milliseconds(value: float | timedelta, parameter: str) -> int:
     return ceil(seconds(value, parameter=parameter) * 1000)
-
-
-def _plan(workers: int, threads: int, max_connections: int | None, generations: int) -> PoolPlan:
-    return plan_pool(
-        workers=workers,
-        threads=threads,
-        max_connections=_DEFAULT_MAX_CONNECTIONS if max_connections is None else max_connections,
-        generations=generations,
-    )
 
 
 def _options(url: URL, given: dict[str, Any], plan: PoolPlan) -> dict[str, Any]:
@@ -228,17 +231,20 @@ def _has_queue(url: URL, given: dict[str, Any]) -> bool:
     return issubclass(kind, QueuePool)
 
 
-def _attach_listeners(engine: Engine, limits: ConnectionLimits, deadline: ClientDeadline | None) -> None:
+def _attach_listeners(engine: Engine, parts: _EngineParts) -> None:
     """Attach the listeners that configure and supervise each connection of the engine."""
     from sqlalchemy import event
 
     if engine.dialect.name == "sqlite":
 
         def connected(connection: DBAPIConnection, _record: object) -> None:
-            sqlite_pragmas(connection, limits.lock)
+            sqlite_pragmas(connection, parts.limits.lock)
 
         event.listen(engine.pool, "connect", connected)
         begin_transactions(engine)
-    elif deadline is not None:
-        supervise(engine, deadline)
+    else:
+        if engine.dialect.driver == "asyncpg":
+            convert_connection_errors(engine)
+        if parts.deadline is not None:
+            supervise(engine, parts.deadline)
     guard_fork(engine)
