@@ -363,7 +363,7 @@ def backlog(bench: Bench) -> None:
 
 
 def claim_and_return(tasks: Tasks, queues: list[str]) -> None:
-    (taken,) = tasks.store.claim(owner="a" * 32, lease=60, queues=queues, most=1)
+    (taken,) = tasks.store.lease(owner="a" * 32, lease=60, queues=queues, most=1)
     tasks.store.put_back(taken, delay=-3600, error="")
 
 

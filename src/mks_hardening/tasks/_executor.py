@@ -68,10 +68,10 @@ class Executor:
             is_leaving: whether this process is shutting down, so that an exception is not a failure of the task.
             on_error: called with an exception of the task that is not a retry, a cancellation or a lost lease.
         """
-        task = self._tasks.known.get(run.taken.name)
-        carried = cast("dict[str, object]", load(run.taken.context))
+        task = self._tasks.known.get(run.leased.name)
+        carried = cast("dict[str, object]", load(run.leased.context))
         carried.pop(_SNOOZES, None)
-        with bound(**carried, task_id=run.id, task=run.taken.name):
+        with bound(**carried, task_id=run.id, task=run.leased.name):
             start = self._clock.monotonic()
             outcome = (
                 self._unknown(run, "the name")
@@ -80,7 +80,7 @@ class Executor:
             )
             if hooks.observers:
                 seconds = self._clock.monotonic() - start
-                hooks.emit(TaskChanged(run.taken.name, outcome, seconds))
+                hooks.emit(TaskChanged(run.leased.name, outcome, seconds))
             return outcome
 
     def _outcome(
@@ -94,10 +94,10 @@ class Executor:
         # an exception.
         if run.delivery > task.max_deliveries:
             return self._dead(run, f"{run.delivery - 1} workers died over it")
-        if run.taken.cancel_requested:
+        if run.leased.cancel_requested:
             return self._cancelled(run)
         start = self._clock.monotonic()
-        args, kwargs = cast("tuple[list[object], dict[str, object]]", load(run.taken.arguments))
+        args, kwargs = cast("tuple[list[object], dict[str, object]]", load(run.leased.arguments))
         # The code that enqueued the task accepted its arguments, but may be newer than this worker's code during a
         # release, or older after it.
         if not accepts(task.signature, args, kwargs):
@@ -119,7 +119,7 @@ class Executor:
             text = dump(result, what="result")
         except TaskRefusedError as error:
             return self._dead(run, f"{error}")
-        return self._ended(run, "done", lambda: self._tasks.store.finish(run.taken, result=text))
+        return self._record(run, "done", lambda: self._tasks.store.finish(run.leased, result=text))
 
     def _raised(
         self,
@@ -129,7 +129,7 @@ class Executor:
         on_error: Callable[[BaseException], object],
     ) -> Outcome:
         if run.finished:  # the effects and the outcome are already committed
-            _logger.error("the task %s failed after its end was recorded", run.taken.name, exc_info=error)
+            _logger.error("the task %s failed after its end was recorded", run.leased.name, exc_info=error)
             return "done"
         if isinstance(error, TaskLostError):
             return self._lost(run)
@@ -141,87 +141,85 @@ class Executor:
         on_error(error)
         if _is_transient(task, error):
             return self._again(task, run, _error_text(error), None)
-        _logger.error("the task %s failed", run.taken.name, exc_info=error)
+        _logger.error("the task %s failed", run.leased.name, exc_info=error)
         return self._dead(run, _error_text(error))
 
-    def _again(self, task: Task[..., object], run: TaskRun, said: str, after: float | None) -> Outcome:
-        context = cast("dict[str, object]", load(run.taken.context))
+    def _again(self, task: Task[..., object], run: TaskRun, reason: str, after: float | None) -> Outcome:
+        context = cast("dict[str, object]", load(run.leased.context))
         snoozes = cast("int", context.get(_SNOOZES, 0))
         if after is not None:
-            return self._tried_again(
-                run, said, after, dump({**context, _SNOOZES: snoozes + 1}, what="context")
-            )
+            return self._retry(run, reason, after, dump({**context, _SNOOZES: snoozes + 1}, what="context"))
         failures = run.attempt - snoozes
         if failures >= task.max_attempts:
-            return self._dead(run, f"{said} (attempt {failures} of {task.max_attempts})")
-        return self._tried_again(run, said, retry_delay(failures), run.taken.context)
+            return self._dead(run, f"{reason} (attempt {failures} of {task.max_attempts})")
+        return self._retry(run, reason, retry_delay(failures), run.leased.context)
 
-    def _tried_again(self, run: TaskRun, said: str, delay: float, context: str) -> Outcome:
-        _logger.warning("the task %s is tried again in %.1f s: %s", run.taken.name, delay, said)
-        return self._ended(
+    def _retry(self, run: TaskRun, reason: str, delay: float, context: str) -> Outcome:
+        _logger.warning("the task %s is tried again in %.1f s: %s", run.leased.name, delay, reason)
+        return self._record(
             run,
             "retried",
-            lambda: self._tasks.store.retry(run.taken, delay=delay, error=said, context=context),
+            lambda: self._tasks.store.retry(run.leased, delay=delay, error=reason, context=context),
         )
 
-    def _dead(self, run: TaskRun, said: str) -> Outcome:
-        kept = storable(said, most=_LONGEST_ERROR)
-        outcome = self._ended(run, "dead", lambda: self._tasks.store.give_up(run.taken, error=kept))
+    def _dead(self, run: TaskRun, reason: str) -> Outcome:
+        error = storable(reason, most=_LONGEST_ERROR)
+        outcome = self._record(run, "dead", lambda: self._tasks.store.give_up(run.leased, error=error))
         # Logged only if this run has written the row: if two workers give up one task, one of them alerts.
         if outcome == "dead":
-            _logger.error("the task %s is dead and waits for somebody: %s", run.taken.name, said)
+            _logger.error("the task %s is dead and waits for somebody: %s", run.leased.name, reason)
         return outcome
 
     def _cancelled(self, run: TaskRun) -> Outcome:
-        return self._ended(run, "cancelled", lambda: self._tasks.store.stop(run.taken))
+        return self._record(run, "cancelled", lambda: self._tasks.store.stop(run.leased))
 
     def _interrupted(self, task: Task[..., object], run: TaskRun, seconds: float) -> Outcome:
         if seconds >= task.timeout:  # the hard limit, not the shutdown of a worker
             return self._dead(run, f"it ran longer than {task.timeout:g} s and was ended")
         _logger.warning(
-            "the task %s was interrupted by the end of its worker; it is run anew", run.taken.name
+            "the task %s was interrupted by the end of its worker; it is run anew", run.leased.name
         )
-        said = "interrupted by the end of its worker"
-        return self._ended(
-            run, "interrupted", lambda: self._tasks.store.put_back(run.taken, delay=0.0, error=said)
+        reason = "interrupted by the end of its worker"
+        return self._record(
+            run, "interrupted", lambda: self._tasks.store.put_back(run.leased, delay=0.0, error=reason)
         )
 
     def _lost(self, run: TaskRun) -> Outcome:
         # Notify threads of the task that may still be running.
         run.lost.set()
-        _logger.warning("the lease on the task %s ran out; its result is not recorded", run.taken.name)
+        _logger.warning("the lease on the task %s ran out; its result is not recorded", run.leased.name)
         return "lost"
 
     def _unknown(self, run: TaskRun, what: str) -> Outcome:
-        waited = run.taken.unknown_for or 0.0
+        waited = run.leased.unknown_for or 0.0
         shortest, longest = _UNKNOWN_DELAYS
         delay = min(longest, max(shortest, waited / 4))
-        said = f"no worker that knows {what}"
-        outcome = self._ended(
+        reason = f"no worker that knows {what}"
+        outcome = self._record(
             run,
             "unknown" if waited < _LONGEST_DEPLOY else "stranded",
-            lambda: self._tasks.store.put_back(run.taken, delay=delay, error=said, unknown=True),
+            lambda: self._tasks.store.put_back(run.leased, delay=delay, error=reason, unknown=True),
         )
         if outcome == "stranded":
             _logger.error(
                 "the task %s has waited %.0f s for a worker that knows %s; is new code deployed everywhere?",
-                run.taken.name,
+                run.leased.name,
                 waited,
                 "it" if what == "the name" else what,
             )
         elif what == "the name":
             _logger.warning(
-                "this worker does not know the task %s; it waits for one that does", run.taken.name
+                "this worker does not know the task %s; it waits for one that does", run.leased.name
             )
         else:
             _logger.warning(
                 "this worker's code of the task %s does not take the arguments it was enqueued with; "
                 "it waits for one that does",
-                run.taken.name,
+                run.leased.name,
             )
         return outcome
 
-    def _ended(self, run: TaskRun, outcome: Outcome, step: Callable[[], bool]) -> Outcome:
+    def _record(self, run: TaskRun, outcome: Outcome, step: Callable[[], bool]) -> Outcome:
         """Record the outcome of a run, with retries while the database is unavailable.
 
         The work is done, and would be repeated if this failed. Every step is a compare-and-set, so sending it twice
@@ -232,7 +230,7 @@ class Executor:
                 return outcome if step() else self._lost(run)
             except Exception as error:  # noqa: BLE001 - retry after any error of the database
                 kind = type(error).__name__
-                _logger.warning("what came of the task %s cannot be written (%s)", run.taken.name, kind)
+                _logger.warning("what came of the task %s cannot be written (%s)", run.leased.name, kind)
                 # Not time.sleep: losing the lease ends the wait, as there is nothing left to record.
                 run.lost.wait(wait)
         # The last attempt may raise: the lease expires, and another worker repeats the work.
@@ -252,7 +250,7 @@ def _requested_delay(run: TaskRun, error: TaskRetryError) -> float | None:
     try:
         return None if error.after is None else requested_delay(error.after)
     except ConfigurationError as wrong:
-        _logger.error("the task %s asks to be run again, but %s", run.taken.name, wrong)  # noqa: TRY400 - the traceback would not help
+        _logger.error("the task %s asks to be run again, but %s", run.leased.name, wrong)  # noqa: TRY400 - the traceback would not help
         return None
 
 

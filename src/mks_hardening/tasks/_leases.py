@@ -18,7 +18,7 @@ __all__ = ["LEASE", "LeaseRenewer"]
 LEASE: Final = 30.0
 """Default lease in seconds, after which another worker takes over the tasks of a worker that stopped renewing."""
 
-_BEATS: Final = 5
+_RENEWALS: Final = 5
 """Renewals per lease: four may fail before the lease expires."""
 _logger: Final = logging.getLogger("mks_hardening.tasks")
 
@@ -27,7 +27,7 @@ _logger: Final = logging.getLogger("mks_hardening.tasks")
 class _TaskLease:
     run: TaskRun
     stuck_at: float
-    told: bool = False
+    reported: bool = False
 
 
 class LeaseRenewer:
@@ -44,64 +44,64 @@ class LeaseRenewer:
         self._lease = lease
         self._clock = clock
         # By owner: two threads may run the same task if a lease expired in between.
-        self._held = dict[str, _TaskLease]()
+        self._leases = dict[str, _TaskLease]()
         self._lock = threading.RLock()
         self._ended = threading.Event()
-        self._beats = False
+        self._started = False
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Enable the renewal thread; it runs only while a lease is held, so occasional runs leave none behind."""
-        self._beats = True
+        """Enable the renewal thread; it runs only while a lease is leases, so occasional runs leave none behind."""
+        self._started = True
 
-    def hold(self, run: TaskRun, *, timeout: float) -> None:
+    def add(self, run: TaskRun, *, timeout: float) -> None:
         """Renew the lease of a run from now on, and report the run after ``timeout`` seconds."""
         with self._lock:
-            if self._beats and self._thread is None:
-                thread = threading.Thread(target=self._beat, name="mks-task-leases", daemon=True)
+            if self._started and self._thread is None:
+                thread = threading.Thread(target=self._work, name="mks-task-leases", daemon=True)
                 thread.start()
                 self._thread = thread
-            self._held[run.taken.owner] = _TaskLease(run, self._clock.monotonic() + timeout)
+            self._leases[run.leased.owner] = _TaskLease(run, self._clock.monotonic() + timeout)
 
-    def let_go(self, run: TaskRun) -> None:
+    def remove(self, run: TaskRun) -> None:
         """Stop renewing the lease of a run."""
         with self._lock:
-            self._held.pop(run.taken.owner, None)
+            self._leases.pop(run.leased.owner, None)
 
     def close(self, timeout: float | None = None) -> None:
         """Stop renewing all leases; wait at most ``timeout`` seconds for a database that does not respond."""
         with self._lock:
-            self._beats, thread = False, self._thread
+            self._started, thread = False, self._thread
         self._ended.set()
         if thread is not None:
             thread.join(timeout)
 
-    def beat(self) -> None:
+    def renew_all(self) -> None:
         """Renew all leases once and mark the runs whose lease was lost."""
         with self._lock:
-            held = list(self._held.values())
-        if not held:
+            leases = list(self._leases.values())
+        if not leases:
             return
         # One statement for all leases, outside of the lock: a slow database must not delay the end of a task.
-        ours = self._store.renew([one.run.taken for one in held], lease=self._lease)
-        for one in held:
-            # A run that ended between the copy and the response is not in `ours` either, but has lost nothing.
-            if one.run.taken.owner not in ours and not one.run.finished:
+        renewed = self._store.renew([one.run.leased for one in leases], lease=self._lease)
+        for one in leases:
+            # A run that ended between the copy and the response is not in `renewed` either, but has lost nothing.
+            if one.run.leased.owner not in renewed and not one.run.finished:
                 one.run.lost.set()
             self._report(one)
 
     def _report(self, one: _TaskLease) -> None:
-        if not one.told and self._clock.monotonic() >= one.stuck_at:
-            one.told = True
-            _logger.error("the task %s (%s) runs longer than its timeout", one.run.taken.name, one.run.id)
+        if not one.reported and self._clock.monotonic() >= one.stuck_at:
+            one.reported = True
+            _logger.error("the task %s (%s) runs longer than its timeout", one.run.leased.name, one.run.id)
 
-    def _beat(self) -> None:
-        while not self._ended.wait(self._lease / _BEATS):
+    def _work(self) -> None:
+        while not self._ended.wait(self._lease / _RENEWALS):
             with self._lock:
-                if not self._held:
+                if not self._leases:
                     self._thread = None
                     return
             try:
-                self.beat()
+                self.renew_all()
             except Exception:
                 _logger.exception("the leases could not be renewed; they are tried again")

@@ -54,7 +54,9 @@ def check_key(key: str | None) -> str | None:
     Raises:
         TaskRefusedError: it is not text of 1 to 200 characters that a database can store.
     """
-    if key is not None and (not isinstance(key, str) or not 0 < len(key) <= _LONGEST_KEY or not _kept(key)):
+    if key is not None and (
+        not isinstance(key, str) or not 0 < len(key) <= _LONGEST_KEY or not _is_storable(key)
+    ):
         raise TaskRefusedError(f"key must be text of 1 to {_LONGEST_KEY} characters, without NUL")
     return key
 
@@ -65,7 +67,7 @@ def check_user_id(user_id: object) -> str:
     Raises:
         ConfigurationError: it is not text of at most 255 characters that a database can store.
     """
-    if not isinstance(user_id, str) or len(user_id) > _LONGEST_USER_ID or not _kept(user_id):
+    if not isinstance(user_id, str) or len(user_id) > _LONGEST_USER_ID or not _is_storable(user_id):
         raise ConfigurationError(
             f"user_id must be text of at most {_LONGEST_USER_ID} characters, without NUL", parameter="user_id"
         )
@@ -83,5 +85,5 @@ def id_text(task_id: object) -> str:
     return text if text.isascii() and text.isalnum() else ""
 
 
-def _kept(text: str) -> bool:
+def _is_storable(text: str) -> bool:
     return storable(text, most=len(text)) == text

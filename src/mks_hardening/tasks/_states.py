@@ -14,14 +14,14 @@ __all__ = ["ENDS", "TRANSITIONS", "State", "Step", "after", "sources"]
 
 State = Literal["waiting", "running", "done", "dead", "cancelled"]
 Step = Literal[
-    "claim", "renew", "finish", "retry", "put_back", "give_up", "cancel", "stop", "replay", "enqueue"
+    "lease", "renew", "finish", "retry", "put_back", "give_up", "cancel", "stop", "replay", "enqueue"
 ]
 
 TRANSITIONS: Final[Mapping[tuple[State, Step], State]] = {
-    ("waiting", "claim"): "running",
+    ("waiting", "lease"): "running",
     ("waiting", "cancel"): "cancelled",
     # The lease expired: the worker is dead or stalled, and another worker takes over.
-    ("running", "claim"): "running",
+    ("running", "lease"): "running",
     ("running", "renew"): "running",
     ("running", "finish"): "done",
     ("running", "retry"): "waiting",

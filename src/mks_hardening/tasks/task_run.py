@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Generator
 from contextlib import contextmanager
 from threading import Event
@@ -33,7 +34,7 @@ class TaskRun:
         user_id: user who owns the task.
         attempt: 1 for the first run, incremented by each retry.
         delivery: 1 for the first run, incremented by each worker that died while running the task.
-        taken: the row and its lease, for the worker.
+        leased: the row and its lease, for the worker.
         finished: whether ``commit`` has recorded the end.
         lost: set when the lease is lost and another worker may run the task.
     """
@@ -48,14 +49,14 @@ class TaskRun:
         "finished",
         "id",
         "key",
+        "leased",
         "lost",
-        "taken",
         "user_id",
     )
 
     def __init__(self, store: TaskStore, task: LeasedTask, *, clock: Clock) -> None:
         self._store = store
-        self.taken: LeasedTask = task
+        self.leased: LeasedTask = task
         self._clock = clock
         self._has_writer = False
         # The first report is always stored.
@@ -67,6 +68,12 @@ class TaskRun:
         self.delivery: int = task.deliveries
         self.finished: bool = False
         self.lost: Event = Event()
+
+    @property
+    def taken(self) -> LeasedTask:
+        """``leased``, under its former name."""
+        warnings.warn("taken is now called leased", DeprecationWarning, stacklevel=2)
+        return self.leased
 
     @property
     def message_id(self) -> str:
@@ -82,7 +89,7 @@ class TaskRun:
         """
         # The database is checked instead of the lease thread, which may have been paused together with this process
         # (SIGSTOP, a closed laptop, a live migration).
-        self._heed(None if self.lost.is_set() else self._store.holds(self.taken))
+        self._raise_if_stopped(None if self.lost.is_set() else self._store.holds(self.leased))
 
     def progress(self, done: float, stage: str = "") -> None:
         """Report progress; stored at most ten times per second, and always at the end.
@@ -104,8 +111,10 @@ class TaskRun:
         self._reported_at = now
         if self._has_writer:
             return
-        self._heed(
-            self._store.report(self.taken, progress=min(1.0, max(0.0, done)), stage=storable(stage, most=200))
+        self._raise_if_stopped(
+            self._store.report(
+                self.leased, progress=min(1.0, max(0.0, done)), stage=storable(stage, most=200)
+            )
         )
 
     @contextmanager
@@ -127,18 +136,18 @@ class TaskRun:
             finally:
                 self._has_writer = False
             # At the end of the transaction: the row stays locked as briefly as possible.
-            if not self._store.finish(self.taken, result=text, connection=connection):
+            if not self._store.finish(self.leased, result=text, connection=connection):
                 self.lost.set()
                 # Raised inside of the `with`, so the changes are rolled back.
-                raise self._gone("another worker has taken the task; nothing was written")
+                raise self._lost_error("another worker has taken the task; nothing was written")
         self.finished = True
 
-    def _heed(self, asked: bool | None) -> None:  # noqa: FBT001 - handles the store's result in one place
-        if asked is None:
+    def _raise_if_stopped(self, cancelled: bool | None) -> None:  # noqa: FBT001 - handles the store's result in one place
+        if cancelled is None:
             self.lost.set()
-            raise self._gone("the lease ran out; another worker may have the task")
-        if asked:
+            raise self._lost_error("the lease ran out; another worker may have the task")
+        if cancelled:
             raise TaskCancelledError("the task was asked to stop")
 
-    def _gone(self, said: str) -> TaskLostError:
-        return TaskLostError(_ENDED if self.finished else said)
+    def _lost_error(self, reason: str) -> TaskLostError:
+        return TaskLostError(_ENDED if self.finished else reason)

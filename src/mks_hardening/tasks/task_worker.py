@@ -80,7 +80,7 @@ class TaskWorker(Closing):
         self._stopping = threading.Event()
         self._wake = threading.Event()
         self._threads = list[threading.Thread]()
-        self._keeper: LeaseRenewer | None = None
+        self._renewer: LeaseRenewer | None = None
         self._lock = threading.RLock()
 
     def start(self) -> None:
@@ -132,9 +132,9 @@ class TaskWorker(Closing):
         if ended:
             self._threads = []
             with self._lock:
-                keeper, self._keeper = self._keeper, None
-            if keeper is not None:
-                keeper.close(max(0.0, end - SYSTEM_CLOCK.monotonic()))
+                renewer, self._renewer = self._renewer, None
+            if renewer is not None:
+                renewer.close(max(0.0, end - SYSTEM_CLOCK.monotonic()))
         return ended
 
     def close(self) -> None:
@@ -154,8 +154,8 @@ class TaskWorker(Closing):
         whole_number(most, parameter="most", minimum=1)
         outcomes = list[Outcome]()
         self.enqueue_scheduled()
-        while len(outcomes) < most and (taken := self._take()):
-            outcomes.append(self._held(taken))
+        while len(outcomes) < most and (leased := self._lease_next()):
+            outcomes.append(self._run(leased))
         return outcomes
 
     def run_one(
@@ -176,15 +176,15 @@ class TaskWorker(Closing):
         owner = secrets.token_hex(16)
         for parameter, called in (("is_leaving", is_leaving), ("on_error", on_error)):
             function(called, parameter=parameter)
-        taken = self._tasks.store.claim_one(id_text(task_id), owner=owner, lease=self._lease)
-        return None if taken is None else self._held(taken, is_leaving=is_leaving, on_error=on_error)
+        leased = self._tasks.store.lease_one(id_text(task_id), owner=owner, lease=self._lease)
+        return None if leased is None else self._run(leased, is_leaving=is_leaving, on_error=on_error)
 
     def enqueue_scheduled(self) -> bool:
         """Enqueue due scheduled tasks; return whether there were any."""
         return self._scheduler is not None and bool(self._scheduler.enqueue_due())
 
-    def _take(self) -> LeasedTask | None:
-        found = self._tasks.store.claim(
+    def _lease_next(self) -> LeasedTask | None:
+        found = self._tasks.store.lease(
             # A new owner for each run, not for each worker: if the lease expires and this very process leases the
             # task again, the first run has lost it.
             owner=secrets.token_hex(16),
@@ -194,34 +194,34 @@ class TaskWorker(Closing):
         )
         return found[0] if found else None
 
-    def _held(
+    def _run(
         self,
-        taken: LeasedTask,
+        leased: LeasedTask,
         *,
         is_leaving: Callable[[], bool] = lambda: False,
         on_error: Callable[[BaseException], object] = lambda _: None,
     ) -> Outcome:
-        run = TaskRun(self._tasks.store, taken, clock=self._clock)
-        task = self._tasks.known.get(taken.name)
-        keeper = self._kept()
-        keeper.hold(run, timeout=inf if task is None else task.timeout)
+        run = TaskRun(self._tasks.store, leased, clock=self._clock)
+        task = self._tasks.known.get(leased.name)
+        renewer = self._started_renewer()
+        renewer.add(run, timeout=inf if task is None else task.timeout)
         try:
             return self._executor.execute(run, is_leaving=is_leaving, on_error=on_error)
         finally:
-            keeper.let_go(run)
+            renewer.remove(run)
 
-    def _kept(self) -> LeaseRenewer:
+    def _started_renewer(self) -> LeaseRenewer:
         with self._lock:
-            if self._keeper is None:
-                self._keeper = LeaseRenewer(self._tasks.store, lease=self._lease, clock=self._clock)
+            if self._renewer is None:
+                self._renewer = LeaseRenewer(self._tasks.store, lease=self._lease, clock=self._clock)
                 if not self._tasks.store.in_memory:  # another thread would see another database
-                    self._keeper.start()
-            return self._keeper
+                    self._renewer.start()
+            return self._renewer
 
     def _work(self, stopping: threading.Event) -> None:
         while not stopping.is_set():
             try:
-                worked = self._one()
+                worked = self._run_next()
                 self._outage.over()
             except Exception as error:  # noqa: BLE001 - retry after any error of the database
                 worked = False
@@ -233,11 +233,11 @@ class TaskWorker(Closing):
                 # cheaper than a missed one.
                 self._wake.clear()
 
-    def _one(self) -> bool:
-        taken = self._take()
-        if taken is not None:
-            self._held(taken)
-        return taken is not None
+    def _run_next(self) -> bool:
+        leased = self._lease_next()
+        if leased is not None:
+            self._run(leased)
+        return leased is not None
 
     def _schedule(self, stopping: threading.Event) -> None:
         while not stopping.wait(self._poll):

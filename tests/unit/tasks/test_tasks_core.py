@@ -61,65 +61,65 @@ def test_a_refusal_says_what_is_wrong(value: object, said: str) -> None:
         dump(value, what="result")
 
 
-def held(tasks: Tasks, clock: FrozenClock, keeper: LeaseRenewer, *, timeout: float) -> TaskRun:
+def held(tasks: Tasks, clock: FrozenClock, renewer: LeaseRenewer, *, timeout: float) -> TaskRun:
     if "noop" not in tasks.known:
         tasks.task("noop")(lambda run: None)
     with tasks.begin() as connection:
         tasks.known["noop"].enqueue(connection)
-    (taken,) = tasks.store.claim(owner="a" * 32, lease=30, queues=["default"], most=1)
+    (taken,) = tasks.store.lease(owner="a" * 32, lease=30, queues=["default"], most=1)
     run = TaskRun(tasks.store, taken, clock=clock)
-    keeper.hold(run, timeout=timeout)
+    renewer.add(run, timeout=timeout)
     return run
 
 
 def test_what_was_let_go_is_renewed_no_more(
     tasks: Tasks, clock: FrozenClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keeper = LeaseRenewer(tasks.store, lease=30, clock=clock)
-    run = held(tasks, clock, keeper, timeout=100)
-    keeper.let_go(run)
-    keeper.let_go(run)
+    renewer = LeaseRenewer(tasks.store, lease=30, clock=clock)
+    run = held(tasks, clock, renewer, timeout=100)
+    renewer.remove(run)
+    renewer.remove(run)
     monkeypatch.setattr(tasks.store, "renew", None)
-    keeper.beat()
-    keeper.close()
+    renewer.renew_all()
+    renewer.close()
 
 
 def test_the_timeout_is_reported_when_it_is_reached_and_not_before(
     tasks: Tasks, clock: FrozenClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    keeper = LeaseRenewer(tasks.store, lease=30, clock=clock)
-    held(tasks, clock, keeper, timeout=20)
+    renewer = LeaseRenewer(tasks.store, lease=30, clock=clock)
+    held(tasks, clock, renewer, timeout=20)
     clock.advance(19)
-    keeper.beat()
+    renewer.renew_all()
     assert not caplog.records
     clock.advance(1)
-    keeper.beat()
+    renewer.renew_all()
     assert len(caplog.records) == 1
 
 
 def test_the_thread_that_beats_keeps_no_process_alive_and_ends(tasks: Tasks, clock: FrozenClock) -> None:
-    keeper = LeaseRenewer(tasks.store, lease=30, clock=clock)
-    keeper.start()
-    assert keeper._thread is None
-    held(tasks, clock, keeper, timeout=100)
-    thread: Any = keeper._thread
+    renewer = LeaseRenewer(tasks.store, lease=30, clock=clock)
+    renewer.start()
+    assert renewer._thread is None
+    held(tasks, clock, renewer, timeout=100)
+    thread: Any = renewer._thread
     assert thread.daemon
-    keeper.close()
+    renewer.close()
     assert not thread.is_alive()
 
 
 def test_no_thread_beats_for_nothing(tasks: Tasks, clock: FrozenClock) -> None:
     """Who runs what is due now and then, and forgets the worker, collects no threads."""
-    keeper = LeaseRenewer(tasks.store, lease=0.03, clock=clock)
-    keeper.start()
+    renewer = LeaseRenewer(tasks.store, lease=0.03, clock=clock)
+    renewer.start()
     for _ in range(2):
-        run = held(tasks, clock, keeper, timeout=100)
-        thread: Any = keeper._thread
+        run = held(tasks, clock, renewer, timeout=100)
+        thread: Any = renewer._thread
         assert thread.is_alive()
-        keeper.let_go(run)
+        renewer.remove(run)
         thread.join(10)
-        assert keeper._thread is None
-    keeper.close()
+        assert renewer._thread is None
+    renewer.close()
 
 
 def keys(tasks: Tasks) -> list[str | None]:

@@ -257,7 +257,7 @@ def test_a_name_that_nobody_knows_is_told_once_no_deploy_takes_so_long(
 
 
 def take(tasks: Tasks, clock: FrozenClock, owner: str) -> TaskRun:
-    (taken,) = tasks.store.claim(owner=owner, lease=30, queues=["default"], most=1)
+    (taken,) = tasks.store.lease(owner=owner, lease=30, queues=["default"], most=1)
     return TaskRun(tasks.store, taken, clock=clock)
 
 
@@ -266,19 +266,21 @@ def test_a_lease_lost_to_another_thread_of_the_process_is_told_apart(
 ) -> None:
     tasks.task("noop")(lambda run: None)
     enqueue(tasks, "noop")
-    keeper = LeaseRenewer(tasks.store, lease=30, clock=clock)
+    renewer = LeaseRenewer(tasks.store, lease=30, clock=clock)
     first = take(tasks, clock, "a")
-    keeper.hold(first, timeout=100)
+    renewer.add(first, timeout=100)
     clock.advance(31)
     second = take(tasks, clock, "b")
-    keeper.hold(second, timeout=100)
-    keeper.beat()
+    renewer.add(second, timeout=100)
+    renewer.renew_all()
     assert (first.lost.is_set(), second.lost.is_set()) == (True, False)
-    keeper.let_go(first)
+    renewer.remove(first)
     clock.advance(29)
-    keeper.beat()
+    renewer.renew_all()
     clock.advance(29)
     second.check()
+    with pytest.warns(DeprecationWarning, match="taken is now called leased"):
+        assert second.taken is second.leased
 
 
 def test_a_run_beyond_its_timeout_is_reported_once(
@@ -286,11 +288,11 @@ def test_a_run_beyond_its_timeout_is_reported_once(
 ) -> None:
     tasks.task("noop")(lambda run: None)
     task_id = enqueue(tasks, "noop")
-    keeper = LeaseRenewer(tasks.store, lease=30, clock=clock)
-    keeper.hold(take(tasks, clock, "a"), timeout=50)
+    renewer = LeaseRenewer(tasks.store, lease=30, clock=clock)
+    renewer.add(take(tasks, clock, "a"), timeout=50)
     for _ in range(5):
         clock.advance(20)
-        keeper.beat()
+        renewer.renew_all()
     assert [record.getMessage() for record in caplog.records] == [
         f"the task noop ({task_id}) runs longer than its timeout"
     ]
@@ -339,21 +341,21 @@ def test_a_stop_waits_no_longer_than_it_may_for_a_database_that_hangs(
         assert answers.wait(60)
         return set()
 
-    keeper = LeaseRenewer(tasks.store, lease=0.01, clock=clock)
+    renewer = LeaseRenewer(tasks.store, lease=0.01, clock=clock)
     monkeypatch.setattr(tasks.store, "renew", hang)
     tasks.task("t")(lambda run: None)
     enqueue(tasks, "t")
-    keeper.start()
-    keeper.hold(take(tasks, clock, "one"), timeout=60)
-    thread = keeper._thread
+    renewer.start()
+    renewer.add(take(tasks, clock, "one"), timeout=60)
+    thread = renewer._thread
     assert thread is not None
     try:
         assert asked.wait(60)
-        keeper.close(0.0)
+        renewer.close(0.0)
         assert thread.is_alive()
     finally:
         answers.set()
-        keeper.close(60)
+        renewer.close(60)
     assert not thread.is_alive()
 
 

@@ -29,7 +29,7 @@ from mks_hardening.protocols import Clock
 __all__ = ["CleanedFolder", "clean_folder"]
 
 _PRIVATE: Final = ".mks-removing-"
-_NAMES_TOLD: Final = 100
+_MOST_NAMES: Final = 100
 _logger: Final = logging.getLogger("mks_hardening.tasks")
 
 
@@ -53,8 +53,8 @@ class CleanedFolder:
         return {
             "removed": len(self.removed),
             "bytes": self.size,
-            "names": list(self.removed[:_NAMES_TOLD]),
-            "kept": dict(list(self.kept.items())[:_NAMES_TOLD]),
+            "names": list(self.removed[:_MOST_NAMES]),
+            "kept": dict(list(self.kept.items())[:_MOST_NAMES]),
         }
 
 
@@ -124,7 +124,7 @@ def _cleaned(folder: _Folder, pattern: str) -> CleanedFolder:
             kept[name] = reason
     if removed:
         _logger.info(
-            "removed %d old files of %d bytes: %s", len(removed), size, ", ".join(removed[:_NAMES_TOLD])
+            "removed %d old files of %d bytes: %s", len(removed), size, ", ".join(removed[:_MOST_NAMES])
         )
     return CleanedFolder(removed=tuple(removed), size=size, kept=kept)
 

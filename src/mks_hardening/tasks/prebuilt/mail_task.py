@@ -118,19 +118,19 @@ class MailTask:
             settings: the SMTP server, and ``notify.alert_from`` as the sender.
             options: parameters of ``MailTask``; they override the settings.
         """
-        told = settings.notify
-        if told.smtp_host is None:
+        notify = settings.notify
+        if notify.smtp_host is None:
             return None
         server: dict[str, Any] = {
-            "smtp_port": told.smtp_port,
-            "from_addr": told.alert_from,
-            "username": told.smtp_user,
-            "password": told.smtp_password,
-            "security": told.smtp_security,
-            "ca_file": told.smtp_ca_file,
+            "smtp_port": notify.smtp_port,
+            "from_addr": notify.alert_from,
+            "username": notify.smtp_user,
+            "password": notify.smtp_password,
+            "security": notify.smtp_security,
+            "ca_file": notify.smtp_ca_file,
             "allow_plaintext": settings.core.allow_plaintext,
         }
-        return cls(tasks, told.smtp_host, **{**server, **options})
+        return cls(tasks, notify.smtp_host, **{**server, **options})
 
     def enqueue(
         self,

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
     from mks_hardening.tasks.store._row_clock import RowClock
 
-__all__ = ["PRIORITIES", "PreparedStatements", "locked", "written"]
+__all__ = ["PRIORITIES", "PreparedStatements", "literal_number", "lock_rows"]
 
 PRIORITIES: Final = (0, 1, 2)
 """High, normal, low: each is queried by its own index range, so none blocks another."""
 
-_TAKEN: Final = (
+_LEASED: Final = (
     "id",
     "name",
     "arguments",
@@ -53,7 +53,7 @@ class PreparedStatements:
         self._one_writer = engine.dialect.name == "sqlite"
         # A single statement is its own transaction; BEGIN and COMMIT would cost two more round trips on PostgreSQL.
         self._single = engine if self._one_writer else engine.execution_options(isolation_level="AUTOCOMMIT")
-        self._looks: dict[tuple[str, ...], Executable] = {}
+        self._due_queries: dict[tuple[str, ...], Executable] = {}
         self.reset_after_fork()
         register_after_fork(self)
 
@@ -61,24 +61,24 @@ class PreparedStatements:
         """Replace the lock in a forked child, because a thread of the parent may hold it."""
         self._lock = RLock()
 
-    def writing(self) -> AbstractContextManager[object]:
+    def write_lock(self) -> AbstractContextManager[object]:
         """Lock for SQLite's single writer: threads of one process queue for it instead of polling."""
         return self._lock if self._one_writer else nullcontext()
 
     @contextmanager
-    def lightly(self) -> Generator[Connection]:
+    def asynchronous_commit(self) -> Generator[Connection]:
         """Open a transaction that does not wait for PostgreSQL's disk (asynchronous commit).
 
         A crash of the database host may lose it, so it is only for changes that matter less than the work: after a
-        lost claim nobody has leased the task, after a lost renewal the lease expires. Results are never written
+        lost lease nobody has leased the task, after a lost renewal the lease expires. Results are never written
         this way.
         """
-        with self.writing(), self._engine.begin() as connection:
+        with self.write_lock(), self._engine.begin() as connection:
             if not self._one_writer:
                 connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
             yield connection
 
-    def due_places(self, queues: Sequence[str]) -> list[tuple[int, str]]:
+    def due_queues(self, queues: Sequence[str]) -> list[tuple[int, str]]:
         """Return the priorities and queues with due tasks, sorted by priority, then by the longest due time.
 
         This is a read, so idle workers do not queue for SQLite's single writer. Each priority and queue has its own
@@ -86,20 +86,22 @@ class PreparedStatements:
         """
         wanted = tuple(dict.fromkeys(queues))
         with self._single.connect() as connection:
-            found = connection.execute(self._looks_for(wanted), self._clock.values()).one()
+            found = connection.execute(self._due_query(wanted), self._clock.values()).one()
         places = [(priority, queue) for priority in PRIORITIES for queue in wanted]
         due = zip(found, places, strict=True)
         oldest = sorted((priority, since, queue) for since, (priority, queue) in due if since is not None)
         return [(priority, queue) for priority, _, queue in oldest]
 
-    def take(self, priority: int, *, queue: str, owner: str, lease: float, most: int) -> list[LeasedTask]:
+    def lease(self, priority: int, *, queue: str, owner: str, lease: float, most: int) -> list[LeasedTask]:
         """Lease the due tasks of one priority in one queue."""
         given = {"queue_is": queue, "priority_is": priority, "most": most}
-        return self._taken(self._takes, {**given, "owner_is": owner, "lease": lease})
+        return self._leased(self._lease_statement, {**given, "owner_is": owner, "lease": lease})
 
-    def take_one(self, task_id: str, *, owner: str, lease: float) -> LeasedTask | None:
+    def lease_one(self, task_id: str, *, owner: str, lease: float) -> LeasedTask | None:
         """Lease this task if it is due and not leased."""
-        found = self._taken(self._takes_one, {"task_id": task_id, "owner_is": owner, "lease": lease})
+        found = self._leased(
+            self._lease_one_statement, {"task_id": task_id, "owner_is": owner, "lease": lease}
+        )
         return found[0] if found else None
 
     def finish(self, task: LeasedTask, *, result: str, connection: Connection | None) -> bool:
@@ -111,12 +113,12 @@ class PreparedStatements:
             **self._clock.values(),
         }
         if connection is not None:
-            return connection.execute(self._finishes, values).rowcount == 1
-        with self.writing(), self._single.begin() as own:
-            return own.execute(self._finishes, values).rowcount == 1
+            return connection.execute(self._finish_statement, values).rowcount == 1
+        with self.write_lock(), self._single.begin() as own:
+            return own.execute(self._finish_statement, values).rowcount == 1
 
-    def _taken(self, change: Update, values: Mapping[str, object]) -> list[LeasedTask]:
-        with self.writing(), self._single.begin() as connection:
+    def _leased(self, change: Update, values: Mapping[str, object]) -> list[LeasedTask]:
+        with self.write_lock(), self._single.begin() as connection:
             rows = connection.execute(change, {**values, **self._clock.values()}).all()
         # RETURNING guarantees no order.
         return [_task(row) for row in sorted(rows, key=lambda row: (row.created_at, row.id))]
@@ -124,22 +126,22 @@ class PreparedStatements:
     def _is(self, step: Step) -> ColumnElement[bool]:
         return self._table.c.state.in_(sources(step))
 
-    def _looks_for(self, queues: tuple[str, ...]) -> Executable:
-        known = self._looks.get(queues)
+    def _due_query(self, queues: tuple[str, ...]) -> Executable:
+        known = self._due_queries.get(queues)
         if known is None:
-            known = self._looks[queues] = self._built_looks(queues)
+            known = self._due_queries[queues] = self._built_due_query(queues)
         return known
 
-    def _built_looks(self, queues: tuple[str, ...]) -> Executable:
+    def _built_due_query(self, queues: tuple[str, ...]) -> Executable:
         from sqlalchemy import select
 
         due_at = self._table.c.due_at
         return select(
             *(
                 select(due_at)
-                .where(*self._due(written(priority), queue))
+                .where(*self._due(literal_number(priority), queue))
                 .order_by(due_at)
-                .limit(written(1))
+                .limit(literal_number(1))
                 .scalar_subquery()
                 for priority in PRIORITIES
                 for queue in queues
@@ -147,11 +149,11 @@ class PreparedStatements:
         )
 
     @cached_property
-    def _takes(self) -> Update:
+    def _lease_statement(self) -> Update:
         from sqlalchemy import Integer, String, bindparam, select
 
         columns = self._table.c
-        # Literals, as in ``written``, with values that are passed at each execution.
+        # Literals, as in ``literal_number``, with values that are passed at each execution.
         priority = bindparam("priority_is", type_=Integer, literal_execute=True)
         most = bindparam("most", type_=Integer, literal_execute=True)
         due = (
@@ -160,7 +162,7 @@ class PreparedStatements:
             .order_by(columns.due_at)
             .limit(most)
         )
-        return self._change(columns.id.in_(locked(due, self._engine)))
+        return self._lease_where(columns.id.in_(lock_rows(due, self._engine)))
 
     def _due(
         self, priority: ColumnElement[int], queue: ColumnElement[str] | str
@@ -170,28 +172,28 @@ class PreparedStatements:
             columns.queue == queue,
             columns.priority == priority,
             columns.due_at <= self._clock.parameter(),
-            self._is("claim"),
+            self._is("lease"),
         )
 
     @cached_property
-    def _takes_one(self) -> Update:
+    def _lease_one_statement(self) -> Update:
         from sqlalchemy import bindparam
 
         columns = self._table.c
-        is_due = (columns.due_at <= self._clock.parameter()) & self._is("claim")
-        return self._change((columns.id == bindparam("task_id")) & is_due)
+        is_due = (columns.due_at <= self._clock.parameter()) & self._is("lease")
+        return self._lease_where((columns.id == bindparam("task_id")) & is_due)
 
-    def _change(self, condition: ColumnElement[bool]) -> Update:
+    def _lease_where(self, condition: ColumnElement[bool]) -> Update:
         from sqlalchemy import Float, bindparam, func, select, true, update
 
         columns = self._table.c
         now = self._clock.parameter()
-        # As in lightly(), but within the one statement; a subquery is evaluated once, not for each row.
-        lightly = select(func.set_config("synchronous_commit", "off", true())).scalar_subquery() == "off"
-        is_light = true() if self._one_writer else lightly
+        # As in asynchronous_commit(), but within the one statement; a subquery is evaluated once, not for each row.
+        asynchronous = select(func.set_config("synchronous_commit", "off", true())).scalar_subquery() == "off"
+        is_asynchronous = true() if self._one_writer else asynchronous
         change: Update = (
             update(self._table)
-            .where(condition, is_light)
+            .where(condition, is_asynchronous)
             .values(
                 state="running",
                 owner=bindparam("owner_is"),
@@ -201,13 +203,13 @@ class PreparedStatements:
                 rung_at=None,  # the wake-up for this task has been handled
             )
             .returning(
-                *(columns[name] for name in _TAKEN), (now - columns.unknown_since).label("unknown_for")
+                *(columns[name] for name in _LEASED), (now - columns.unknown_since).label("unknown_for")
             )
         )
         return change
 
     @cached_property
-    def _finishes(self) -> Update:
+    def _finish_statement(self) -> Update:
         from sqlalchemy import bindparam, update
 
         columns = self._table.c
@@ -232,7 +234,7 @@ class PreparedStatements:
         )
 
 
-def written(number: int) -> ColumnElement[int]:
+def literal_number(number: int) -> ColumnElement[int]:
     """Render a number as a literal in the statement instead of a bound parameter.
 
     psycopg prepares a statement after five executions, and PostgreSQL then uses one plan for all values. For an
@@ -243,7 +245,7 @@ def written(number: int) -> ColumnElement[int]:
     return literal(number, Integer(), literal_execute=True)
 
 
-def locked(due: Select[tuple[str]], engine: Engine) -> Select[tuple[str]]:
+def lock_rows(due: Select[tuple[str]], engine: Engine) -> Select[tuple[str]]:
     """Select the ids, with row locks if supported; evaluated once: a planner may run a plain subquery again."""
     from sqlalchemy import select
 

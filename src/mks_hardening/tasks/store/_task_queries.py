@@ -83,18 +83,18 @@ class TaskQueries:
         # A running row whose lease has expired is due too: its worker is dead, and the task waits for another one.
         is_due = columns.due_at <= now
         waits = columns.state == "waiting"
-        free = and_(is_due, columns.state.in_(sources("claim")))
-        homeless = and_(waits, columns.unknown_since.is_not(None))
+        free = and_(is_due, columns.state.in_(sources("lease")))
+        unknown = and_(waits, columns.unknown_since.is_not(None))
         count = func.count()
         queues = (
             select(
                 columns.queue,
-                func.sum(case((and_(free, ~homeless), 1), else_=0)),
-                func.max(case((and_(free, ~homeless), now - columns.due_at))),
-                func.sum(case((and_(waits, ~is_due, ~homeless), 1), else_=0)),
+                func.sum(case((and_(free, ~unknown), 1), else_=0)),
+                func.max(case((and_(free, ~unknown), now - columns.due_at))),
+                func.sum(case((and_(waits, ~is_due, ~unknown), 1), else_=0)),
                 func.sum(case((and_(columns.state == "running", ~is_due), 1), else_=0)),
-                func.sum(case((homeless, 1), else_=0)),
-                func.max(case((homeless, now - columns.created_at))),
+                func.sum(case((unknown, 1), else_=0)),
+                func.max(case((unknown, now - columns.created_at))),
             )
             # Rows of ended tasks have no due_at, so this reads only active ones, whatever the size of the table.
             .where(columns.due_at.is_not(None))

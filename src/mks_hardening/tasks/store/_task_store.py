@@ -39,7 +39,7 @@ class TaskStore:
         self.table: Table = instance(table, Table, parameter="table")
         self.clock: RowClock = RowClock(engine, clock)
         self._postgresql = engine.dialect.name == "postgresql"
-        self.hot: PreparedStatements = PreparedStatements(engine, table, self.clock)
+        self.statements: PreparedStatements = PreparedStatements(engine, table, self.clock)
         self.in_memory: bool = not self._postgresql and _in_memory(engine.url)
 
     # --- enqueuing -----------------------------------------------------------------------------
@@ -97,7 +97,7 @@ class TaskStore:
 
     # --- leasing -------------------------------------------------------------------------------
 
-    def claim(self, *, owner: str, lease: float, queues: Sequence[str], most: int) -> list[LeasedTask]:
+    def lease(self, *, owner: str, lease: float, queues: Sequence[str], most: int) -> list[LeasedTask]:
         """Lease due tasks; the delivery is counted now, before any code of the task runs.
 
         Args:
@@ -106,21 +106,21 @@ class TaskStore:
             queues: queues to search.
             most: maximum number of tasks.
         """
-        taken = list[LeasedTask]()
-        for priority, queue in self.hot.due_places(queues):
-            if len(taken) < most:
-                left = most - len(taken)
-                taken += self.hot.take(priority, queue=queue, owner=owner, lease=lease, most=left)
-        return taken
+        leased = list[LeasedTask]()
+        for priority, queue in self.statements.due_queues(queues):
+            if len(leased) < most:
+                left = most - len(leased)
+                leased += self.statements.lease(priority, queue=queue, owner=owner, lease=lease, most=left)
+        return leased
 
-    def claim_one(self, task_id: str, *, owner: str, lease: float) -> LeasedTask | None:
+    def lease_one(self, task_id: str, *, owner: str, lease: float) -> LeasedTask | None:
         """Lease this task, whatever its queue, if it is due and not leased."""
-        return self.hot.take_one(task_id, owner=owner, lease=lease)
+        return self.statements.lease_one(task_id, owner=owner, lease=lease)
 
     def is_due(self) -> ColumnElement[bool]:
         """Condition that a task may be leased: its time has come, or its lease has expired."""
         columns = self.table.c
-        return (columns.due_at <= self.clock.moment()) & columns.state.in_(sources("claim"))
+        return (columns.due_at <= self.clock.moment()) & columns.state.in_(sources("lease"))
 
     # --- renewing and ending -------------------------------------------------------------------
 
@@ -136,7 +136,7 @@ class TaskStore:
             .values(due_at=self.clock.moment() + lease)
             .returning(columns.owner)
         )
-        with self.hot.lightly() as connection:
+        with self.statements.asynchronous_commit() as connection:
             return set(connection.execute(change).scalars())
 
     def report(self, task: LeasedTask, *, progress: float, stage: str) -> bool | None:
@@ -150,7 +150,7 @@ class TaskStore:
             .values(progress=progress, stage=stage)
             .returning(columns.cancel_requested)
         )
-        with self.hot.lightly() as connection:
+        with self.statements.asynchronous_commit() as connection:
             found = connection.execute(change).scalar_one_or_none()
         return None if found is None else bool(found)
 
@@ -171,7 +171,7 @@ class TaskStore:
 
     def finish(self, task: LeasedTask, *, result: str, connection: Connection | None = None) -> bool:
         """Record a result, in the given transaction or in its own; return whether the lease was still held."""
-        return self.hot.finish(task, result=result, connection=connection)
+        return self.statements.finish(task, result=result, connection=connection)
 
     def retry(self, task: LeasedTask, *, delay: float, error: str, context: str | None = None) -> bool:
         """Return the task to the queue for a retry, with a new context if given; resets the delivery count."""
@@ -286,12 +286,12 @@ class TaskStore:
     def on_clock(self, clock: Clock) -> Generator[None]:
         """Use another clock within the block."""
         before = self.clock.replace(clock)
-        self.hot = PreparedStatements(self.engine, self.table, self.clock)
+        self.statements = PreparedStatements(self.engine, self.table, self.clock)
         try:
             yield
         finally:
             self.clock.replace(before)
-            self.hot = PreparedStatements(self.engine, self.table, self.clock)
+            self.statements = PreparedStatements(self.engine, self.table, self.clock)
 
     # --- administration ------------------------------------------------------------------------
 
@@ -374,7 +374,7 @@ class TaskStore:
         return self._changed(change.where(columns.unique_key.is_not(None), ~is_slot | newer))
 
     def _changed(self, change: UpdateBase) -> int:
-        with self.hot.writing(), self.engine.begin() as connection:
+        with self.statements.write_lock(), self.engine.begin() as connection:
             changed: int = connection.execute(change).rowcount
             return changed
 

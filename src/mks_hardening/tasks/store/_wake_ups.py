@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from mks_hardening.tasks._states import sources
-from mks_hardening.tasks.store._prepared_statements import PRIORITIES, locked, written
+from mks_hardening.tasks.store._prepared_statements import PRIORITIES, literal_number, lock_rows
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement
@@ -59,7 +59,7 @@ class WakeUps:
         fresh = [
             (columns.queue == queue)
             & columns.rung_at.is_(None)
-            & (columns.priority == written(priority))
+            & (columns.priority == literal_number(priority))
             & self._store.is_due()
             for priority in PRIORITIES
             for queue in queues
@@ -69,12 +69,12 @@ class WakeUps:
         # Checked with one read first: usually nothing is due, and an UPDATE that changes no row still locks
         # SQLite's single writer.
         found = self._fulfilled([*fresh, *stale.values()])
-        rings = list[WakeUp]()
+        wake_ups = list[WakeUp]()
         for condition in found:
             queue = next((queue for queue, known in stale.items() if known is condition), None)
-            if len(rings) < most and (queue is None or is_quiet(queue)):
-                rings += self._mark(condition, most - len(rings))
-        return rings
+            if len(wake_ups) < most and (queue is None or is_quiet(queue)):
+                wake_ups += self._mark(condition, most - len(wake_ups))
+        return wake_ups
 
     def _fulfilled(self, conditions: Sequence[ColumnElement[bool]]) -> list[ColumnElement[bool]]:
         """Return the conditions that some row matches, using one read-only statement."""
@@ -87,7 +87,7 @@ class WakeUps:
             select(columns.id)
             .where(condition)
             .order_by(columns.queue, columns.rung_at, columns.priority, columns.due_at)
-            .limit(written(1))
+            .limit(literal_number(1))
             .scalar_subquery()
             for condition in conditions
         )
@@ -102,29 +102,31 @@ class WakeUps:
 
         store = self._store
         columns = store.table.c
-        due = select(columns.id).where(condition).order_by(columns.due_at).limit(written(most))
+        due = select(columns.id).where(condition).order_by(columns.due_at).limit(literal_number(most))
         change = (
             update(store.table)
-            .where(columns.id.in_(locked(due, store.engine)))
+            .where(columns.id.in_(lock_rows(due, store.engine)))
             .values(rung_at=store.clock.moment())
             .returning(columns.id, columns.name, columns.queue, columns.priority)
         )
-        with store.hot.lightly() as connection:
+        with store.statements.asynchronous_commit() as connection:
             rows = connection.execute(change).all()
         return [WakeUp(*row) for row in rows]
 
-    def unmark(self, rings: Sequence[WakeUp]) -> None:
+    def unmark(self, wake_ups: Sequence[WakeUp]) -> None:
         """Unmark tasks whose message did not reach a broker; they are due again unless they have been leased."""
         from sqlalchemy import update
 
-        if not rings:
+        if not wake_ups:
             return
         columns = self._store.table.c
         change = (
             update(self._store.table)
             # Only waiting tasks and expired leases: a task that runs by now needs no message.
-            .where(columns.id.in_([ring.task_id for ring in rings]), columns.state.in_(sources("claim")))
+            .where(
+                columns.id.in_([wake_up.task_id for wake_up in wake_ups]), columns.state.in_(sources("lease"))
+            )
             .values(rung_at=None)
         )
-        with self._store.hot.lightly() as connection:
+        with self._store.statements.asynchronous_commit() as connection:
             connection.execute(change)

@@ -70,7 +70,7 @@ def task_table(metadata: MetaData, *, name: str = "mks_task", schema: str | None
         Column("cancel_requested", Boolean, nullable=False, server_default=text("false")),
         Column("rung_at", Float(53)),
         Column("unknown_since", Float(53)),
-        # In this order: equality on queue and priority, then a range, as in the claim statement.
+        # In this order: equality on queue and priority, then a range, as in the lease statement.
         Index(f"ix_{name}_due", "queue", "priority", "due_at"),
         Index(f"ix_{name}_rung", "queue", "rung_at", "priority", "due_at"),
         Index(f"ix_{name}_ended", "state", "finished_at"),

@@ -52,7 +52,7 @@ class TaskQueueWatch(Closing):
         self._longest = seconds(longest, parameter="longest", allow_zero=False)
         self._deploy = seconds(deploy, parameter="deploy", allow_zero=False)
         self._every = seconds(every, parameter="every", minimum=0.1)
-        self._told = dict[str, bool]()
+        self._reported = dict[str, bool]()
         self._outage = OutageLog()
         self._ended = Event()
         self._thread: Thread | None = None
@@ -78,26 +78,26 @@ class TaskQueueWatch(Closing):
         """Check once, log what began or ended since the last check, and return the statistics."""
         # Without a window, as only tasks that have not ended matter here, and recent ones would cost a scan.
         seen = self._tasks.stats(window=0)
-        waited, homeless = seen.oldest_due or 0.0, seen.oldest_unknown or 0.0
+        waited, unknown = seen.oldest_due or 0.0, seen.oldest_unknown or 0.0
         stalled = waited > self._longest
-        self._tell(
+        self._report(
             "stalled",
             stalled,
             f"nobody works the queue of tasks: {seen.due} are due, the oldest for {waited:.0f} s",
             "the queue of tasks is worked again",
         )
-        self._tell(
+        self._report(
             "unknown",
-            homeless > self._deploy,
-            f"no worker knows {seen.unknown} tasks, the oldest of {homeless:.0f} s ago; has a deploy stopped?",
+            unknown > self._deploy,
+            f"no worker knows {seen.unknown} tasks, the oldest of {unknown:.0f} s ago; has a deploy stopped?",
             "the tasks that no worker knew have found one",
         )
         if hooks.observers:
             hooks.emit(TaskQueueSeen(seen.due, waited, seen.running, seen.dead, stalled))
         return seen
 
-    def _tell(self, fault: str, is_there: bool, began: str, over: str) -> None:  # noqa: FBT001 - private, by position
-        was, self._told[fault] = self._told.get(fault, False), is_there
+    def _report(self, problem: str, is_there: bool, began: str, over: str) -> None:  # noqa: FBT001 - private, by position
+        was, self._reported[problem] = self._reported.get(problem, False), is_there
         if is_there and not was:
             _logger.error(began)
         elif was and not is_there:

@@ -181,7 +181,7 @@ def test_a_lease_that_ran_out_while_connecting_sends_nothing(
     tasks: Tasks, mail: MailTask, smtp_server: SmtpServer, clock: FrozenClock
 ) -> None:
     send(tasks, mail)
-    (taken,) = tasks.store.claim(owner="a" * 32, lease=30, queues=["default"], most=1)
+    (taken,) = tasks.store.lease(owner="a" * 32, lease=30, queues=["default"], most=1)
     run = TaskRun(tasks.store, taken, clock=clock)
     clock.advance(31)
     with pytest.raises(TaskLostError):

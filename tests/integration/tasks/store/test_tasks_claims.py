@@ -36,7 +36,7 @@ def tasks(postgres_url: str) -> Iterator[Tasks]:
 
 
 def claim(tasks: Tasks, *queues: str) -> list[str]:
-    return [task.id for task in tasks.store.claim(owner="a" * 32, lease=60, queues=queues, most=1)]
+    return [task.id for task in tasks.store.lease(owner="a" * 32, lease=60, queues=queues, most=1)]
 
 
 def rows_read(tasks: Tasks, url: str, work: Callable[[], object]) -> tuple[int, int]:

@@ -81,12 +81,12 @@ class Machine(RuleBasedStateMachine):
     @rule(target=leases)
     def claim(self) -> tuple[LeasedTask, ...]:
         owner = secrets.token_hex(16)
-        taken = self.tasks.store.claim(owner=owner, lease=LEASE, queues=["default"], most=2)
+        taken = self.tasks.store.lease(owner=owner, lease=LEASE, queues=["default"], most=2)
         now = self.clock.time()
         possible = {
             task_id
             for task_id, model in self.models.items()
-            if after(model.state, "claim") and model.due_at <= now  # type: ignore[arg-type]  # a state
+            if after(model.state, "lease") and model.due_at <= now  # type: ignore[arg-type]  # a state
         }
         assert {task.id for task in taken} <= possible
         assert len(taken) == min(2, len(possible))

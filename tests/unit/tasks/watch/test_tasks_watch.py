@@ -74,7 +74,7 @@ def test_everything_is_counted_once(tasks: Tasks, worker: TaskWorker, clock: Fro
     enqueue(tasks, "other")
     enqueue(tasks, "slow", delay=50)
     enqueue(tasks, "slow")
-    assert len(tasks.store.claim(owner="a" * 32, lease=30, queues=["default"], most=1)) == 1
+    assert len(tasks.store.lease(owner="a" * 32, lease=30, queues=["default"], most=1)) == 1
     assert tasks.stats() == TaskStats(
         due=2,
         oldest_due=10.0,
