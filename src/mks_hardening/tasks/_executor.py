@@ -19,7 +19,7 @@ from mks_hardening.exceptions import (
 )
 from mks_hardening.tasks._back_off import requested_delay, retry_delay
 from mks_hardening.tasks._payload import dump, load, storable
-from mks_hardening.tasks._signatures import accepts
+from mks_hardening.tasks._signatures import mismatch
 from mks_hardening.tasks.task_run import TaskRun
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class Executor:
         args, kwargs = cast("tuple[list[object], dict[str, object]]", load(run.leased.arguments))
         # The code that enqueued the task accepted its arguments, but may be newer than this worker's code during a
         # release, or older after it.
-        if not accepts(task.signature, args, kwargs):
+        if mismatch(task.signature, args, kwargs):
             return self._unknown(run, "its arguments")
         try:
             result = task.work(run, *args, **kwargs)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from mks_hardening.tasks._naming import SLOT
 
 if TYPE_CHECKING:
+    from mks_hardening.tasks.schedule import ScheduleRule
     from mks_hardening.tasks.tasks import Task, Tasks
 
 __all__ = ["Scheduler"]
@@ -28,13 +29,14 @@ class Scheduler:
     def enqueue_due(self) -> list[str]:
         """Enqueue each slot that has begun and was not enqueued yet; return the task ids."""
         now = self._tasks.store.clock.read()
-        scheduled = [task for task in tuple(self._tasks.known.values()) if task.schedule is not None]
-        return [task_id for task in scheduled if (task_id := self._enqueue(task, now)) is not None]
+        scheduled = [
+            (task, task.schedule) for task in tuple(self._tasks.known.values()) if task.schedule is not None
+        ]
+        return [
+            task_id for task, rule in scheduled if (task_id := self._enqueue(task, rule, now)) is not None
+        ]
 
-    def _enqueue(self, task: Task[..., object], now: float) -> str | None:
-        rule = task.schedule
-        if rule is None:
-            return None
+    def _enqueue(self, task: Task[..., object], rule: ScheduleRule, now: float) -> str | None:
         # By the clock of the rows, which all hosts share: a host whose clock is ahead would enqueue a slot early.
         begin = rule.slot(now)
         # If the clock was ahead and is corrected, slots must not be delayed until that time.

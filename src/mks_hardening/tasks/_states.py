@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, Literal
 
-__all__ = ["ENDS", "TRANSITIONS", "State", "Step", "after", "sources"]
+__all__ = ["ENDS", "TRANSITIONS", "State", "Step", "sources"]
 
 State = Literal["waiting", "running", "done", "dead", "cancelled"]
 Step = Literal[
@@ -38,11 +38,6 @@ TRANSITIONS: Final[Mapping[tuple[State, Step], State]] = {
 }
 
 ENDS: Final[frozenset[State]] = frozenset({"done", "dead", "cancelled"})
-
-
-def after(state: State, step: Step) -> State | None:
-    """Return the state that a step leads to, or ``None`` if it is not allowed."""
-    return TRANSITIONS.get((state, step))
 
 
 def sources(step: Step) -> tuple[State, ...]:

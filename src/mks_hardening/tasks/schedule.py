@@ -7,6 +7,7 @@ database stores one row, so the slot runs once.
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, Protocol, runtime_checkable
 from zoneinfo import ZoneInfo
@@ -113,22 +114,18 @@ class Daily:
 
     def slot(self, now: float) -> float:
         """Return the start of the latest slot that is not after ``now``."""
-        date = dt.datetime.fromtimestamp(now, ZoneInfo(self.zone)).date()
         # A month has at most 31 days, plus one on either side because of midnight in another time zone.
-        for back in range(33):
-            begin = self._begin(date - dt.timedelta(days=back))
-            if begin is not None and begin <= now:
-                return begin
-        raise AssertionError("a month has every day up to the 28th")
+        return next(begin for begin in self._begins(now, range(0, -33, -1)) if begin <= now)
 
     def next_slot(self, now: float) -> float:
         """Return the start of the next slot."""
+        return next(begin for begin in self._begins(now, range(34)) if begin > now)
+
+    def _begins(self, now: float, days: Iterable[int]) -> Iterator[float]:
+        """The starts of the slots on the days that are so many days after ``now``."""
         date = dt.datetime.fromtimestamp(now, ZoneInfo(self.zone)).date()
-        for on in range(34):
-            begin = self._begin(date + dt.timedelta(days=on))
-            if begin is not None and begin > now:
-                return begin
-        raise AssertionError("a month has every day up to the 28th")
+        begins = (self._begin(date + dt.timedelta(days=day)) for day in days)
+        return (begin for begin in begins if begin is not None)
 
     def _begin(self, date: dt.date) -> float | None:
         day = dt.datetime.combine(date, dt.time(), ZoneInfo(self.zone))

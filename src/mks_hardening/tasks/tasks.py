@@ -14,11 +14,11 @@ from mks_hardening._core.checks import choice, function, instance, number, whole
 from mks_hardening._core.durations import seconds
 from mks_hardening._core.optional_imports import optional
 from mks_hardening._core.process.context import current
-from mks_hardening.exceptions import ConfigurationError
+from mks_hardening.exceptions import ConfigurationError, TaskRefusedError
 from mks_hardening.tasks._back_off import checked_delay
 from mks_hardening.tasks._naming import check_key, check_name, check_queue, check_user_id, id_text
 from mks_hardening.tasks._payload import dump, storable
-from mks_hardening.tasks._signatures import check_call, signature_of
+from mks_hardening.tasks._signatures import mismatch, signature_of
 from mks_hardening.tasks._states import State
 from mks_hardening.tasks.schedule import ScheduleRule
 from mks_hardening.tasks.store._task_queries import TaskQueries
@@ -269,7 +269,8 @@ class Tasks:
         """Insert the row of one run; see ``Task.enqueue``."""
         # Both checks run in the request that enqueues: errors in the worker would be noticed too late.
         arguments = dump([list(args), dict(kwargs)], what="arguments")
-        check_call(task.name, task.signature, args, kwargs)
+        if problem := mismatch(task.signature, args, kwargs):
+            raise TaskRefusedError(f"{task.name}: {problem}")
         bound = current()
         carried = {name: storable(str(bound[name]), most=200) for name in _CARRIED if bound.get(name)}
         new = NewTask(
@@ -382,19 +383,18 @@ def _priority(name: str) -> int:
 def _connection_of(connection: Connection | Session) -> Connection:
     from sqlalchemy import Connection
 
-    found = connection if isinstance(connection, Connection) else _connection_of_session(connection)
+    if isinstance(connection, Connection):
+        found = connection
+    elif callable(getattr(connection, "connection", None)):
+        found = connection.connection()
+    else:
+        raise ConfigurationError(
+            f"connection must be a Connection or a Session, not {type(connection).__name__}",
+            parameter="connection",
+        )
     # Such a connection cannot guarantee that the task exists if and only if the transaction is committed.
     if found.get_execution_options().get("isolation_level") == "AUTOCOMMIT":
         raise ConfigurationError(
             "connection must have a transaction; this one commits by itself", parameter="connection"
         )
     return found
-
-
-def _connection_of_session(session: Session) -> Connection:
-    if not callable(getattr(session, "connection", None)):
-        raise ConfigurationError(
-            f"connection must be a Connection or a Session, not {type(session).__name__}",
-            parameter="connection",
-        )
-    return session.connection()

@@ -6,11 +6,11 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
 from threading import RLock
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from mks_hardening._core.process.after_fork import register_after_fork
 from mks_hardening.tasks._states import Step, sources
-from mks_hardening.tasks.store._task_rows import LeasedTask
+from mks_hardening.tasks.store._task_rows import LEASED_COLUMNS, LeasedTask
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Connection, Engine, Executable, Row, Select, Table, Update
@@ -21,20 +21,6 @@ __all__ = ["PRIORITIES", "PreparedStatements", "literal_number", "lock_rows"]
 
 PRIORITIES: Final = (0, 1, 2)
 """High, normal, low: each is queried by its own index range, so none blocks another."""
-
-_LEASED: Final = (
-    "id",
-    "name",
-    "arguments",
-    "context",
-    "owner",
-    "deliveries",
-    "attempts",
-    "unique_key",
-    "user_id",
-    "cancel_requested",
-    "created_at",
-)
 
 
 class PreparedStatements:
@@ -121,32 +107,28 @@ class PreparedStatements:
         with self.write_lock(), self._single.begin() as connection:
             rows = connection.execute(change, {**values, **self._clock.values()}).all()
         # RETURNING guarantees no order.
-        return [_task(row) for row in sorted(rows, key=lambda row: (row.created_at, row.id))]
+        return [_leased_task(row) for row in sorted(rows, key=lambda row: (row.created_at, row.id))]
 
     def _is(self, step: Step) -> ColumnElement[bool]:
         return self._table.c.state.in_(sources(step))
 
     def _due_query(self, queues: tuple[str, ...]) -> Executable:
-        known = self._due_queries.get(queues)
-        if known is None:
-            known = self._due_queries[queues] = self._built_due_query(queues)
-        return known
-
-    def _built_due_query(self, queues: tuple[str, ...]) -> Executable:
         from sqlalchemy import select
 
-        due_at = self._table.c.due_at
-        return select(
-            *(
-                select(due_at)
-                .where(*self._due(literal_number(priority), queue))
-                .order_by(due_at)
-                .limit(literal_number(1))
-                .scalar_subquery()
-                for priority in PRIORITIES
-                for queue in queues
+        if queues not in self._due_queries:
+            due_at = self._table.c.due_at
+            self._due_queries[queues] = select(
+                *(
+                    select(due_at)
+                    .where(*self._due(literal_number(priority), queue))
+                    .order_by(due_at)
+                    .limit(literal_number(1))
+                    .scalar_subquery()
+                    for priority in PRIORITIES
+                    for queue in queues
+                )
             )
-        )
+        return self._due_queries[queues]
 
     @cached_property
     def _lease_statement(self) -> Update:
@@ -203,7 +185,9 @@ class PreparedStatements:
                 rung_at=None,  # the wake-up for this task has been handled
             )
             .returning(
-                *(columns[name] for name in _LEASED), (now - columns.unknown_since).label("unknown_for")
+                *(columns[name] for name in LEASED_COLUMNS),
+                columns.created_at,
+                (now - columns.unknown_since).label("unknown_for"),
             )
         )
         return change
@@ -255,17 +239,6 @@ def lock_rows(due: Select[tuple[str]], engine: Engine) -> Select[tuple[str]]:
     return select(due.cte("due").prefix_with("MATERIALIZED", dialect="postgresql").c.id)
 
 
-def _task(row: Row[tuple[object, ...]]) -> LeasedTask:
-    return LeasedTask(
-        id=row.id,
-        name=row.name,
-        arguments=row.arguments,
-        context=row.context,
-        owner=row.owner,
-        deliveries=row.deliveries,
-        attempts=row.attempts,
-        unique_key=row.unique_key,
-        user_id=row.user_id,
-        cancel_requested=row.cancel_requested,
-        unknown_for=row.unknown_for,
-    )
+def _leased_task(row: Row[Any]) -> LeasedTask:
+    values: dict[str, Any] = dict(zip(LEASED_COLUMNS, row, strict=False))
+    return LeasedTask(unknown_for=row.unknown_for, **values)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, get_args
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, Final, get_args
 
 from mks_hardening._core.checks import choice, whole_number
 from mks_hardening.tasks._naming import check_name, check_user_id
@@ -38,11 +39,8 @@ class TaskQueries:
         from sqlalchemy import select
 
         with self._engine.connect() as connection:
-            row = (
-                connection.execute(select(self._table).where(self._table.c.id == task_id))
-                .mappings()
-                .one_or_none()
-            )
+            found = connection.execute(select(self._table).where(self._table.c.id == task_id))
+            row = found.mappings().one_or_none()
         return None if row is None else _status(row)
 
     def listed(
@@ -146,20 +144,8 @@ class TaskQueries:
 
 
 def _status(row: RowMapping) -> TaskStatus:
-    result: str | None = row["result"]
-    return TaskStatus(
-        id=row["id"],
-        name=row["name"],
-        state=row["state"],
-        progress=row["progress"],
-        stage=row["stage"],
-        result=None if result is None else load(result),
-        created_at=row["created_at"],
-        started_at=row["started_at"],
-        finished_at=row["finished_at"],
-        due_at=row["due_at"],
-        deliveries=row["deliveries"],
-        attempts=row["attempts"],
-        user_id=row["user_id"],
-        cancel_requested=bool(row["cancel_requested"]),
-    )
+    values: dict[str, Any] = {field.name: row[field.name] for field in fields(TaskStatus)}
+    values["cancel_requested"] = bool(values["cancel_requested"])
+    if values["result"] is not None:
+        values["result"] = load(values["result"])
+    return TaskStatus(**values)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Final
 
-__all__ = ["LeasedTask", "NewTask"]
+__all__ = ["LEASED_COLUMNS", "NEW_COLUMNS", "LeasedTask", "NewTask"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,3 +40,9 @@ class LeasedTask:
     cancel_requested: bool
     unknown_for: float | None
     """Seconds since a worker that does not know the task first put it back."""
+
+
+NEW_COLUMNS: Final = tuple(field.name for field in fields(NewTask) if field.name != "delay")
+"""Columns of the table that a new task has a value for."""
+LEASED_COLUMNS: Final = tuple(field.name for field in fields(LeasedTask) if field.name != "unknown_for")
+"""Columns of the table that a leased task has the value of."""

@@ -15,7 +15,7 @@ from mks_hardening.tasks._naming import SLOT
 from mks_hardening.tasks._states import ENDS, State, Step, sources
 from mks_hardening.tasks.store._prepared_statements import PreparedStatements
 from mks_hardening.tasks.store._row_clock import RowClock
-from mks_hardening.tasks.store._task_rows import LeasedTask, NewTask
+from mks_hardening.tasks.store._task_rows import NEW_COLUMNS, LeasedTask, NewTask
 
 if TYPE_CHECKING:
     from sqlalchemy import URL, ColumnElement, Connection, Engine, Executable, Table, UpdateBase
@@ -53,19 +53,10 @@ class TaskStore:
 
         columns = self.table.c
         now = self.clock.moment()
-        values = {
-            "id": new.id,
-            "name": new.name,
-            "arguments": new.arguments,
-            "context": new.context,
-            "state": "waiting",
-            "queue": new.queue,
-            "priority": new.priority,
-            "due_at": now + new.delay if new.due_at is None else new.due_at,
-            "created_at": now,
-            "unique_key": new.unique_key,
-            "user_id": new.user_id,
-        }
+        values: dict[str, object] = {name: getattr(new, name) for name in NEW_COLUMNS}
+        values |= {"state": "waiting", "created_at": now}
+        if new.due_at is None:
+            values["due_at"] = now + new.delay
         if new.unique_key is None:
             connection.execute(self.table.insert().values(values))
             return new.id
@@ -257,21 +248,7 @@ class TaskStore:
         order: ColumnElement[str] = columns.id if self._postgresql else literal_column("rowid")
         with self.engine.connect() as connection:
             rows = connection.execute(select(self.table).order_by(columns.created_at, order)).all()
-        return [
-            NewTask(
-                id=row.id,
-                name=row.name,
-                arguments=row.arguments,
-                context=row.context,
-                queue=row.queue,
-                priority=row.priority,
-                due_at=row.due_at,
-                delay=0.0,
-                unique_key=row.unique_key,
-                user_id=row.user_id,
-            )
-            for row in rows
-        ]
+        return [NewTask(delay=0.0, **{name: getattr(row, name) for name in NEW_COLUMNS}) for row in rows]
 
     def next_due(self) -> str | None:
         """Return the id of the task that a worker would lease next, in any queue."""

@@ -7,10 +7,14 @@ from typing import get_args
 import pytest
 
 from mks_hardening.tasks._back_off import retry_delay
-from mks_hardening.tasks._states import ENDS, TRANSITIONS, State, Step, after, sources
+from mks_hardening.tasks._states import ENDS, TRANSITIONS, State, Step, sources
 
 STATES = get_args(State)
 STEPS = get_args(Step)
+
+
+def after(state: State, step: Step) -> State | None:
+    return TRANSITIONS.get((state, step))
 
 
 def test_every_state_is_reached_and_every_step_is_possible_somewhere() -> None:
