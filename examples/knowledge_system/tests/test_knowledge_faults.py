@@ -343,7 +343,7 @@ def _alerts(site: Site) -> Iterator[SlackNotificationHandler]:
             )
         finally:
             log.removeHandler(handler)
-    assert (handler.stats().dropped, handler.stats().faults) == (0, 0)
+    assert (handler.stats().dropped, handler.stats().errors) == (0, 0)
     assert list(site.away.spool.iterdir()) == []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 __all__ = ["AlertStats"]
@@ -20,7 +21,7 @@ class AlertStats:
         pending: records without a result so far.
         deliveries: messages that the destination accepted, including digests and replays.
         replayed: alerts delivered from the spool; they were counted by the process that spooled them.
-        faults: errors of the notifier itself.
+        errors: errors of the notifier itself.
     """
 
     logged: int = 0
@@ -31,4 +32,10 @@ class AlertStats:
     pending: int = 0
     deliveries: int = 0
     replayed: int = 0
-    faults: int = 0
+    errors: int = 0
+
+    @property
+    def faults(self) -> int:
+        """Former name of ``errors``; deprecated."""
+        warnings.warn("AlertStats.faults is now called errors", DeprecationWarning, stacklevel=2)
+        return self.errors

@@ -23,10 +23,10 @@ class AlertCounts:
         pending: number of records without a final state.
         deliveries: number of messages accepted by the destination.
         replayed: number of alerts delivered from the spool.
-        faults: number of errors of the notifier itself.
+        errors: number of errors of the notifier itself.
     """
 
-    __slots__ = ("_announced", "_ended", "_logged", "deliveries", "faults", "lock", "pending", "replayed")
+    __slots__ = ("_announced", "_ended", "_logged", "deliveries", "errors", "lock", "pending", "replayed")
 
     def __init__(self) -> None:
         # Reentrant, as a signal handler that logs may interrupt its holder.
@@ -37,7 +37,7 @@ class AlertCounts:
         self.pending: int = 0
         self.deliveries: int = 0
         self.replayed: int = 0
-        self.faults: int = 0
+        self.errors: int = 0
 
     # The steps on the logging thread are single additions, which a signal handler that logs cannot interrupt.
 
@@ -62,7 +62,7 @@ class AlertCounts:
             pending=self.pending,
             deliveries=self.deliveries,
             replayed=self.replayed,
-            faults=self.faults,
+            errors=self.errors,
         )
 
     def news(self, channel: str) -> list[AlertsCounted]:

@@ -133,7 +133,7 @@ class Delivery:
     def count_fault(self, error: Exception) -> None:
         """Count and report an error that must not propagate from the notifier."""
         with self._ledger.lock:
-            self._ledger.faults += 1
+            self._ledger.errors += 1
         self._reporter.fault(error)
 
     def _send(self, parcel: OutgoingMessage) -> None:

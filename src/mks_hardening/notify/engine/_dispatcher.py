@@ -164,7 +164,7 @@ class Dispatcher:
         except Exception:  # noqa: BLE001 - a malformed record; a log call must not fail because of its alert
             with ledger.lock:
                 windows.forget(kind)
-                ledger.faults += 1
+                ledger.errors += 1
                 return ledger.end("dropped", "fault")
         self._delivery.outbox.arrived.append(taken)
         # The job contains no data: snapshots stay in the outbox, so a full queue or a lost thread loses no alert.
@@ -176,7 +176,7 @@ class Dispatcher:
     def fault(self) -> None:
         """Count a record that could not be processed."""
         with self._ledger.lock:
-            self._ledger.faults += 1
+            self._ledger.errors += 1
             self._ledger.begin()
             self._ledger.end("dropped", "fault")
 

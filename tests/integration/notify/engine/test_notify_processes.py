@@ -290,7 +290,7 @@ def test_forks_at_any_moment(http_sink: HttpSink) -> None:
     for thread in threads: thread.join()
     handler.close(10)
     stats = handler.stats()
-    assert stats.pending == 0 and stats.faults == 0
+    assert stats.pending == 0 and stats.errors == 0
     assert stats.logged == stats.delivered + stats.suppressed + stats.spooled + stats.dropped
     """
     run(code, http_sink.url)
@@ -362,7 +362,7 @@ def test_several_processes_replay_one_spool_without_doubles(http_sink: HttpSink,
     http_sink.stop()
     run("build()\nfor n in range(120): log.error('kept %s', letters(n))", http_sink.url, spool)
     http_sink.start()
-    code = "handler = build()\nhandler.flush(20)\nassert handler.stats().faults == 0"
+    code = "handler = build()\nhandler.flush(20)\nassert handler.stats().errors == 0"
     script = textwrap.dedent(PRELUDE) + code
     arguments = [sys.executable, "-I", "-c", script, http_sink.url, str(spool)]
     processes = [subprocess.Popen(arguments) for _ in range(4)]

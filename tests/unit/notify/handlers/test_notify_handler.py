@@ -216,8 +216,8 @@ def test_a_passing_fault_is_tried_again_after_its_pause(make_stage: Callable[...
         ([NEVER], True, {"logged": 1, "spooled": 1}),
         ([ConnectionResetError()] * 2, False, {"logged": 1, "delivered": 1, "deliveries": 1}),
         ([TimeoutError()] * 3, False, {"logged": 1, "dropped": 1}),
-        ([ZeroDivisionError()], False, {"logged": 1, "dropped": 1, "faults": 1}),
-        ([ZeroDivisionError()], True, {"logged": 1, "spooled": 1, "faults": 1}),
+        ([ZeroDivisionError()], False, {"logged": 1, "dropped": 1, "errors": 1}),
+        ([ZeroDivisionError()], True, {"logged": 1, "spooled": 1, "errors": 1}),
     ],
 )
 def test_where_an_alert_ends(
@@ -514,7 +514,7 @@ def test_a_handler_of_the_application_that_raises_does_not_stop_the_worker(stage
     finally:
         logging.getLogger("mks_hardening.notify").removeHandler(raising)
     assert stage.told() == [("y", 0)]
-    assert stage.sums() == {"logged": 2, "delivered": 1, "dropped": 1, "deliveries": 1, "faults": 1}
+    assert stage.sums() == {"logged": 2, "delivered": 1, "dropped": 1, "deliveries": 1, "errors": 1}
 
 
 class Horrible:
@@ -559,7 +559,7 @@ def test_no_record_raises_into_the_application_or_gets_lost(
 
 def test_a_record_that_is_no_record_is_counted(stage: Stage) -> None:
     stage.handler.emit(object())  # type: ignore[arg-type]  # on purpose
-    assert stage.sums() == {"logged": 1, "dropped": 1, "faults": 1}
+    assert stage.sums() == {"logged": 1, "dropped": 1, "errors": 1}
 
 
 class OddRecord(logging.LogRecord):
@@ -576,7 +576,7 @@ class OddRecord(logging.LogRecord):
 
 def test_an_odd_record_is_counted_once_and_the_next_of_its_kind_comes_out(stage: Stage) -> None:
     stage.handler.emit(OddRecord("app", logging.ERROR, "x.py", 1, "x", None, None))
-    assert stage.sums() == {"logged": 1, "dropped": 1, "faults": 1}
+    assert stage.sums() == {"logged": 1, "dropped": 1, "errors": 1}
     stage.handler.emit(logging.LogRecord("app", logging.ERROR, "x.py", 1, "x", None, None))
     stage.handler.flush(5)
     assert stage.told() == [("x", 0)]
