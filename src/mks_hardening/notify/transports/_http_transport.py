@@ -1,23 +1,29 @@
-"""HTTP transport: one POST per message, and the meaning of its response."""
+"""HTTP transport: one POST per message, and the meaning of its response: whether and when to retry it."""
 
 from __future__ import annotations
 
 import hmac
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from datetime import UTC, timedelta
+from typing import TYPE_CHECKING, Final
 
 from mks_hardening._core.backend.http_session import HttpSession, check_url
 from mks_hardening._core.backend.network_errors import PERMANENT_REASONS
 from mks_hardening._core.checks import boolean, instance, path_text
+from mks_hardening._core.durations import seconds
 from mks_hardening.exceptions import BackendUnavailableError, DeliveryError
-from mks_hardening.notify.transports._http_retries import is_retryable_status, retry_after_seconds
 
 if TYPE_CHECKING:
     from ssl import SSLContext
 
     from mks_hardening.protocols import Clock, OutgoingAlert
 
-__all__ = ["HttpTransport", "signature"]
+__all__ = ["RETRY_AFTER_CAP", "HttpTransport", "retry_after_seconds", "signature"]
+
+# Besides 5xx: the same request may succeed later (RFC 9110, 15.5.9; RFC 8470; RFC 6585).
+_RETRYABLE: Final = frozenset({408, 425, 429})
+# A destination may request a pause, but not an unlimited one.
+RETRY_AFTER_CAP: Final = 300.0
 
 
 class HttpTransport:
@@ -43,14 +49,15 @@ class HttpTransport:
         url: str,
         *,
         parameter: str,
-        timeout: float,
-        secret: bytes | None,
+        timeout: float | timedelta,
         ca_file: str | None,
         ssl_context: SSLContext | None,
         allow_plaintext: bool,
+        secret: bytes | None = None,
         confirmation: bytes | None = None,
         clock: Clock,
     ) -> None:
+        limit = seconds(timeout, parameter="timeout", allow_zero=False)
         boolean(allow_plaintext, parameter="allow_plaintext")
         if ca_file is not None:
             path_text(ca_file, parameter="ca_file")
@@ -62,7 +69,7 @@ class HttpTransport:
         self._secret = secret
         self._confirmation = confirmation
         self._clock = clock
-        self._session = HttpSession("webhook", timeout=timeout, ca_file=ca_file, ssl_context=ssl_context)
+        self._session = HttpSession("webhook", timeout=limit, ca_file=ca_file, ssl_context=ssl_context)
 
     def send(self, message: OutgoingAlert, /) -> None:
         """Post the message.
@@ -71,7 +78,7 @@ class HttpTransport:
             DeliveryError: there is no response, a response other than 2xx, or one without the confirmation.
         """
         try:
-            answer = self._session.post(
+            response = self._session.post(
                 self._url,
                 data=message.body,
                 headers=self._headers(message),
@@ -81,9 +88,14 @@ class HttpTransport:
             raise DeliveryError(
                 error.reason, temporary=error.reason not in PERMANENT_REASONS, retry_after=error.retry_after
             ) from None
-        if not 200 <= answer.status < 300:
-            raise self._refusal(answer.status, answer.headers)
-        if self._confirmation is not None and answer.body.strip() != self._confirmation:
+        status = response.status
+        if not 200 <= status < 300:
+            raise DeliveryError(
+                f"http-{status}",
+                temporary=status >= 500 or status in _RETRYABLE,
+                retry_after=retry_after_seconds(response.headers.get("Retry-After"), now=self._clock.time()),
+            )
+        if self._confirmation is not None and response.body.strip() != self._confirmation:
             # An intermediary responded, such as a login page. Not retried, as the message may have been forwarded.
             raise DeliveryError("not-confirmed", temporary=False)
 
@@ -99,10 +111,6 @@ class HttpTransport:
         signed = signature(self._secret, stamp, message.body)
         return {**message.headers, "X-MKS-Timestamp": stamp, "X-MKS-Signature": signed}
 
-    def _refusal(self, status: int, headers: Mapping[str, str]) -> DeliveryError:
-        pause = retry_after_seconds(headers.get("Retry-After"), now=self._clock.time())
-        return DeliveryError(f"http-{status}", temporary=is_retryable_status(status), retry_after=pause)
-
 
 def signature(secret: bytes, stamp: str, body: bytes) -> str:
     """Return ``v1=`` and the HMAC-SHA256, in hexadecimal, of ``v1:<stamp>:<body>``.
@@ -111,3 +119,28 @@ def signature(secret: bytes, stamp: str, body: bytes) -> str:
     timestamps (seconds since the epoch) that are more than a few minutes old.
     """
     return "v1=" + hmac.digest(secret, b"v1:" + stamp.encode() + b":" + body, "sha256").hex()
+
+
+def retry_after_seconds(value: str | None, *, now: float) -> float | None:
+    """Return the pause that a ``Retry-After`` field requests, at most 300 s; ``None`` if it is invalid.
+
+    Args:
+        value: delay in seconds or an HTTP date.
+        now: wall time in seconds since the epoch.
+    """
+    text = (value or "").strip()
+    if text.isascii() and text.isdigit():
+        # Nine digits are 31 years; int() of a field with a million digits would take minutes.
+        return min(float(text[:9]), RETRY_AFTER_CAP)
+    moment = _http_date(text)
+    return None if moment is None else min(max(0.0, moment - now), RETRY_AFTER_CAP)
+
+
+def _http_date(text: str) -> float | None:
+    from email.utils import parsedate_to_datetime
+
+    try:
+        moment = parsedate_to_datetime(text[:64])
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

@@ -25,7 +25,7 @@ from mks_hardening.notify.layouts._email_layout import EmailLayout
 from mks_hardening.notify.layouts._plain_text import Layout
 from mks_hardening.notify.layouts._slack_layout import SlackLayout, escaped
 from mks_hardening.notify.layouts._webhook_layout import WebhookLayout
-from mks_hardening.notify.transports._http_retries import RETRY_AFTER_CAP, retry_after_seconds
+from mks_hardening.notify.transports._http_transport import RETRY_AFTER_CAP, retry_after_seconds
 from mks_hardening.testing import FrozenClock
 
 READER = reader_for(SecretRedactor())
