@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
-from mks_hardening._core.clock import SYSTEM_CLOCK
 from mks_hardening.exceptions import ConfigurationError
-from mks_hardening.notify.handlers.notification_handler import NotificationHandler
+from mks_hardening.notify.handlers.notification_handler import HandlerOptions, NotificationHandler
 from mks_hardening.notify.layouts._plain_text import Layout
 from mks_hardening.notify.layouts._translations import Language
-from mks_hardening.notify.policy import AlertPolicy
 
 if TYPE_CHECKING:
     from ssl import SSLContext
 
     from mks_hardening._core.mail.smtp_session import Security
-    from mks_hardening.protocols import Clock, Redactor, Transport
+    from mks_hardening.protocols import Transport
 
 __all__ = ["EmailNotificationHandler"]
 
@@ -69,16 +66,10 @@ class EmailNotificationHandler(NotificationHandler):
         ca_file: str | None = None,
         timeout: float | timedelta = 10,
         subject_prefix: str = "[MKS]",
-        level: int | str = "ERROR",
-        policy: AlertPolicy = AlertPolicy(),  # noqa: B008 - immutable
-        spool: str | os.PathLike[str] | None = None,
-        spool_name: str | None = None,
         allow_plaintext: bool = False,
         lang: Language = "en",
-        environment: str | None = None,
-        redactor: Redactor | None = None,
         transport: Transport | None = None,
-        clock: Clock = SYSTEM_CLOCK,
+        **options: Unpack[HandlerOptions],
     ) -> None:
         # Imported lazily: e-mail, TLS and SMTP load about a hundred modules.
         from mks_hardening._core.mail.email_addresses import addresses
@@ -113,15 +104,9 @@ class EmailNotificationHandler(NotificationHandler):
                 sender=sender.addr_spec,
                 recipients=[address.addr_spec for address in recipients],
             ),
-            level=level,
-            policy=policy,
-            spool=spool,
-            spool_name=spool_name,
             # By recipients in any order, not by server: spooled alerts remain valid when the mail server changes.
             destination=",".join(sorted(address.addr_spec for address in recipients)),
-            environment=environment,
-            redactor=redactor,
-            clock=clock,
+            **options,
         )
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 from weakref import finalize
 
 from mks_hardening._core.checks import instance, level_number, offers, path_text, text_of
-from mks_hardening._core.clock import given_clock
+from mks_hardening._core.clock import SYSTEM_CLOCK, given_clock
 from mks_hardening._core.closing import Closing
 from mks_hardening._core.redaction.redactor import default_redactor
 from mks_hardening.notify.engine._alert import AlertOrigin
@@ -24,6 +24,18 @@ if TYPE_CHECKING:
     from mks_hardening.protocols import Clock, Redactor, Transport
 
 __all__ = ["NotificationHandler"]
+
+
+class HandlerOptions(TypedDict, total=False):
+    """Options that every handler passes on to its base class."""
+
+    level: int | str
+    policy: AlertPolicy
+    spool: str | os.PathLike[str] | None
+    spool_name: str | None
+    environment: str | None
+    redactor: Redactor | None
+    clock: Clock
 
 
 class NotificationHandler(logging.Handler, Closing):
@@ -56,14 +68,14 @@ class NotificationHandler(logging.Handler, Closing):
         *,
         render: Render,
         transport: Transport,
-        level: int | str,
-        policy: AlertPolicy,
-        spool: str | os.PathLike[str] | None,
         destination: str,
+        level: int | str = "ERROR",
+        policy: AlertPolicy = AlertPolicy(),  # noqa: B008 - immutable
+        spool: str | os.PathLike[str] | None = None,
         spool_name: str | None = None,
-        environment: str | None,
-        redactor: Redactor | None,
-        clock: Clock,
+        environment: str | None = None,
+        redactor: Redactor | None = None,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         number = level_number(level)
         clock = given_clock(clock)

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from mks_hardening._core.clock import SYSTEM_CLOCK
-from mks_hardening._core.durations import seconds
-from mks_hardening.notify.handlers.notification_handler import NotificationHandler
+from mks_hardening.notify.handlers.notification_handler import HandlerOptions, NotificationHandler
 from mks_hardening.notify.layouts._plain_text import Layout
 from mks_hardening.notify.layouts._slack_layout import SlackLayout
 from mks_hardening.notify.layouts._translations import Language
-from mks_hardening.notify.policy import AlertPolicy
 from mks_hardening.notify.transports._http_transport import HttpTransport
 
 if TYPE_CHECKING:
     from ssl import SSLContext
 
-    from mks_hardening.protocols import Clock, Redactor, Transport
+    from mks_hardening.protocols import Transport
 
 __all__ = ["SlackNotificationHandler"]
 
@@ -58,18 +55,12 @@ class SlackNotificationHandler(NotificationHandler):
         *,
         channel: str | None = None,
         timeout: float | timedelta = 10,
-        level: int | str = "ERROR",
-        policy: AlertPolicy = AlertPolicy(),  # noqa: B008 - immutable
-        spool: str | os.PathLike[str] | None = None,
-        spool_name: str | None = None,
         ca_file: str | None = None,
         ssl_context: SSLContext | None = None,
         allow_plaintext: bool = False,
         lang: Language = "en",
-        environment: str | None = None,
-        redactor: Redactor | None = None,
         transport: Transport | None = None,
-        clock: Clock = SYSTEM_CLOCK,
+        **options: Unpack[HandlerOptions],
     ) -> None:
         super().__init__(
             "slack",
@@ -79,21 +70,14 @@ class SlackNotificationHandler(NotificationHandler):
             else HttpTransport(
                 webhook_url,
                 parameter="webhook_url",
-                timeout=seconds(timeout, parameter="timeout", allow_zero=False),
-                secret=None,
+                timeout=timeout,
                 ca_file=ca_file,
                 ssl_context=ssl_context,
                 allow_plaintext=allow_plaintext,
                 # Proxies and login pages respond with 200 as well.
                 confirmation=b"ok",
-                clock=clock,
+                clock=options.get("clock", SYSTEM_CLOCK),
             ),
-            level=level,
-            policy=policy,
-            spool=spool,
-            spool_name=spool_name,
             destination=webhook_url,
-            environment=environment,
-            redactor=redactor,
-            clock=clock,
+            **options,
         )

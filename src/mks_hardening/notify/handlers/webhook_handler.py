@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import os
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from mks_hardening._core.clock import SYSTEM_CLOCK
-from mks_hardening._core.durations import seconds
 from mks_hardening.exceptions import ConfigurationError
-from mks_hardening.notify.handlers.notification_handler import NotificationHandler
+from mks_hardening.notify.handlers.notification_handler import HandlerOptions, NotificationHandler
 from mks_hardening.notify.layouts._plain_text import Layout
 from mks_hardening.notify.layouts._translations import Language
 from mks_hardening.notify.layouts._webhook_layout import WebhookLayout
-from mks_hardening.notify.policy import AlertPolicy
 from mks_hardening.notify.transports._http_transport import HttpTransport
 
 if TYPE_CHECKING:
     from ssl import SSLContext
 
-    from mks_hardening.protocols import Clock, Redactor, Transport
+    from mks_hardening.protocols import Transport
 
 __all__ = ["WebhookNotificationHandler"]
 
@@ -64,18 +61,12 @@ class WebhookNotificationHandler(NotificationHandler):
         *,
         secret: str | bytes | None = None,
         timeout: float | timedelta = 10,
-        level: int | str = "ERROR",
-        policy: AlertPolicy = AlertPolicy(),  # noqa: B008 - immutable
-        spool: str | os.PathLike[str] | None = None,
-        spool_name: str | None = None,
         ca_file: str | None = None,
         ssl_context: SSLContext | None = None,
         allow_plaintext: bool = False,
         lang: Language = "en",
-        environment: str | None = None,
-        redactor: Redactor | None = None,
         transport: Transport | None = None,
-        clock: Clock = SYSTEM_CLOCK,
+        **options: Unpack[HandlerOptions],
     ) -> None:
         super().__init__(
             "webhook",
@@ -85,21 +76,15 @@ class WebhookNotificationHandler(NotificationHandler):
             else HttpTransport(
                 url,
                 parameter="url",
-                timeout=seconds(timeout, parameter="timeout", allow_zero=False),
+                timeout=timeout,
                 secret=_key(secret),
                 ca_file=ca_file,
                 ssl_context=ssl_context,
                 allow_plaintext=allow_plaintext,
-                clock=clock,
+                clock=options.get("clock", SYSTEM_CLOCK),
             ),
-            level=level,
-            policy=policy,
-            spool=spool,
-            spool_name=spool_name,
             destination=url,
-            environment=environment,
-            redactor=redactor,
-            clock=clock,
+            **options,
         )
 
 
