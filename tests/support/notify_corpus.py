@@ -322,7 +322,7 @@ def _faults(play: _Play, expect: dict[str, Any]) -> Iterator[str]:
     numbers: dict[str, Callable[[], int]] = {
         "deliveries": lambda: play.server.deliveries,
         "tries": lambda: play.server.tries,
-        "spooled_files": lambda: len([file for file in play.files() if file.suffix == ".json"]),
+        "spooled_files": lambda: sum(file.suffix in {".json", ".sending"} for file in play.files()),
     }
     if stats.logged != parts or stats.logged != play.logged:
         yield f"the sums do not add up for {play.logged} records: {stats}"

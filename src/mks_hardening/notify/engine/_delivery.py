@@ -87,7 +87,7 @@ class Delivery:
         """Replay alerts of an earlier process, and report those for other destinations."""
         if self._spool is None:
             return
-        if strangers := self._spool.strangers():
+        if strangers := self._spool.count_foreign():
             self._reporter.strangers(strangers)
         if not self._spool.empty():
             self.start_replaying()
@@ -185,11 +185,11 @@ class Delivery:
         self.outbox.succeeded()
         with self._ledger.lock:
             self._ledger.deliveries += 1
-            self._ledger.replayed += len(parcel.claims)
+            self._ledger.replayed += len(parcel.entries)
             self._ledger.end("delivered", number=parcel.weight)
         if self._spool is not None:
-            for claim in parcel.claims:
-                self._spool.done(claim)
+            for entry in parcel.entries:
+                self._spool.remove(entry)
             # Not after every delivery: listing a folder costs more than a message.
             if was_failing or self._owing:
                 self._owing = False
@@ -216,9 +216,9 @@ class Delivery:
 
     def _put_aside(self, parcel: OutgoingMessage, reason: str, *, flush: bool) -> None:
         """Spool a message that was given up; without a spool, or with a full one, it is counted as dropped."""
-        if parcel.claims and self._spool is not None:
-            for claim in parcel.claims:
-                self._spool.release(claim)
+        if parcel.entries and self._spool is not None:
+            for entry in parcel.entries:
+                self._spool.unlock(entry)
             return
         for alert in parcel.alerts:
             state, why = self._keep(alert, reason, flush=flush)
@@ -238,8 +238,8 @@ class Delivery:
 
     def _fetch_from_spool(self) -> None:
         with self.lock:
-            claimed = self._spool.claim(_REPLAY_AT_ONCE) if self._spool and not self.sealed else []
-            if claimed:
-                self.outbox.add_replay([alert for _, alert in claimed], [claim for claim, _ in claimed])
+            locked = self._spool.lock_entries(_REPLAY_AT_ONCE) if self._spool and not self.sealed else []
+            if locked:
+                self.outbox.add_replay([alert for _, alert in locked], [entry for entry, _ in locked])
             else:
                 self._replaying = False

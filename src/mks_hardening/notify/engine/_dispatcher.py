@@ -110,7 +110,7 @@ class Dispatcher:
         _dispatchers.add(self)
         register_after_fork(self)
         on_exit(self._at_exit)
-        if spool is not None and not (spool.empty() and spool.strangers() == 0):
+        if spool is not None and not (spool.empty() and spool.count_foreign() == 0):
             self._worker.put(self._delivery.look_into_spool)
 
     def reset_after_fork(self) -> None:

@@ -21,7 +21,7 @@ from mks_hardening.notify.engine._retries import RetryPolicy
 from mks_hardening.notify.engine._token_bucket import TokenBucket
 
 if TYPE_CHECKING:
-    from mks_hardening.notify.engine._spool import SpoolClaim
+    from mks_hardening.notify.engine._spool import LockedEntry
     from mks_hardening.notify.policy import AlertPolicy
 
 __all__ = ["Outbox"]
@@ -76,12 +76,12 @@ class Outbox:
         """Append alerts to the queue, each as its own message."""
         self._waiting.extend(OutgoingMessage(alert.id, (alert,)) for alert in alerts)
 
-    def add_replay(self, alerts: Iterable[Alert], claims: Iterable[SpoolClaim]) -> None:
+    def add_replay(self, alerts: Iterable[Alert], entries: Iterable[LockedEntry]) -> None:
         """Append alerts from the spool to the queue, combined in one message."""
         several = tuple(alerts)
         self._waiting.append(
             OutgoingMessage(
-                several[0].id if len(several) == 1 else self._new_id(), several, claims=tuple(claims)
+                several[0].id if len(several) == 1 else self._new_id(), several, entries=tuple(entries)
             )
         )
 
@@ -100,7 +100,7 @@ class Outbox:
 
     def is_last_try(self, parcel: OutgoingMessage) -> bool:
         """Whether the message is given up if this attempt fails."""
-        return bool(parcel.claims) or self._retries.exhausted(parcel.tries + 1)
+        return bool(parcel.entries) or self._retries.exhausted(parcel.tries + 1)
 
     def succeeded(self) -> None:
         """Record that the message being sent was accepted."""
@@ -115,12 +115,12 @@ class Outbox:
         """
         self._retries.answered()
         parcel = self._under_way
-        if parcel is None or len(parcel.claims) < 2:
+        if parcel is None or len(parcel.entries) < 2:
             self._give_up_under_way()
             return
-        ones = zip(parcel.alerts, parcel.claims, strict=True)
+        ones = zip(parcel.alerts, parcel.entries, strict=True)
         self._waiting.extendleft(
-            reversed([OutgoingMessage(alert.id, (alert,), claims=(claim,)) for alert, claim in ones])
+            reversed([OutgoingMessage(alert.id, (alert,), entries=(entry,)) for alert, entry in ones])
         )
         self._under_way = None
 
@@ -136,7 +136,7 @@ class Outbox:
         if self.down and self._spooling:
             self.give_up()
         # A message from the spool returns there at once, because its alerts are still on disk.
-        elif parcel.claims or self._retries.exhausted(parcel.tries):
+        elif parcel.entries or self._retries.exhausted(parcel.tries):
             self._give_up_under_way()
         else:
             self._waiting.appendleft(parcel)
@@ -161,9 +161,9 @@ class Outbox:
     def _next_parcel(self) -> OutgoingMessage:
         head = self._waiting.popleft()
         # A message that was attempted is never combined with others: receivers detect duplicates by its id.
-        if head.tries or head.claims or len(self._waiting) < _SINGLE:
+        if head.tries or head.entries or len(self._waiting) < _SINGLE:
             return head
         together = [head]
-        while self._waiting and len(together) < _SUMMARY and not self._waiting[0].claims:
+        while self._waiting and len(together) < _SUMMARY and not self._waiting[0].entries:
             together.append(self._waiting.popleft())
         return OutgoingMessage(self._new_id(), tuple(parcel.alerts[0] for parcel in together))

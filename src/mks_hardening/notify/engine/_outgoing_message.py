@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from mks_hardening.notify.engine._alert import Alert
 
 if TYPE_CHECKING:
-    from mks_hardening.notify.engine._spool import SpoolClaim
+    from mks_hardening.notify.engine._spool import LockedEntry
 
 __all__ = ["AlertMessage", "OutgoingMessage", "Render"]
 
@@ -20,18 +20,18 @@ class OutgoingMessage(NamedTuple):
         id: set before the first attempt, so that duplicates can be detected.
         alerts: at least one alert.
         tries: number of failed attempts.
-        claims: claims on the spool, if the alerts come from it.
+        entries: locked entries of the spool, if the alerts come from it, in the order of the alerts.
     """
 
     id: str
     alerts: tuple[Alert, ...]
     tries: int = 0
-    claims: tuple[SpoolClaim, ...] = ()
+    entries: tuple[LockedEntry, ...] = ()
 
     @property
     def weight(self) -> int:
         """Number of log records in the counts that this message stands for; spooled alerts were counted before."""
-        return 0 if self.claims else sum(alert.weight for alert in self.alerts)
+        return 0 if self.entries else sum(alert.weight for alert in self.alerts)
 
 
 class AlertMessage(NamedTuple):

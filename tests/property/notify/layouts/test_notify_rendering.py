@@ -164,7 +164,7 @@ def test_webhook_documents_are_strict_json(parcel: OutgoingMessage, lang: Any) -
 def test_the_spool_gives_back_what_it_got(tmp_path_factory: Any, alert: Alert) -> None:
     known = Spool(tmp_path_factory.mktemp("spool"), kind="x", destinations=["d"], clock=FrozenClock())
     known.put(alert)
-    ((_, back),) = known.claim(1)
+    ((_, back),) = known.lock_entries(1)
     assert back == alert
 
 

@@ -180,13 +180,13 @@ def test_a_refusal_is_final_and_does_not_pause() -> None:
 
 def test_replays_go_together_weigh_nothing_and_are_given_back_after_one_failure() -> None:
     box = outbox(retries=5)
-    box.add_replay([alert("a"), alert("b")], ["claim a", "claim b"])
+    box.add_replay([alert("a"), alert("b")], ["entry a", "entry b"])
     parcel = box.take(now=0)
     assert parcel is not None
-    assert (parcel.id, parcel.weight, parcel.claims) == ("summary-0", 0, ("claim a", "claim b"))
+    assert (parcel.id, parcel.weight, parcel.entries) == ("summary-0", 0, ("entry a", "entry b"))
     box.failed(now=0)
     assert list(box.given_up) == [parcel._replace(tries=1)]
-    box.add_replay([alert("a")], ["claim a"])
+    box.add_replay([alert("a")], ["entry a"])
     again = box.take(now=10)
     assert again is not None
     assert again.id == "a"
@@ -194,7 +194,7 @@ def test_replays_go_together_weigh_nothing_and_are_given_back_after_one_failure(
 
 def test_replays_that_are_refused_together_go_one_by_one() -> None:
     box = outbox()
-    box.add_replay([alert("a"), alert("bad"), alert("c")], ["claim a", "claim bad", "claim c"])
+    box.add_replay([alert("a"), alert("bad"), alert("c")], ["entry a", "entry bad", "entry c"])
     box.add([alert("later")])
     box.take(now=0)
     box.refused()
@@ -202,12 +202,12 @@ def test_replays_that_are_refused_together_go_one_by_one() -> None:
     for now in range(4):
         parcel = box.take(now=10 * now)
         assert parcel is not None
-        ends.append((parcel.id, parcel.claims))
+        ends.append((parcel.id, parcel.entries))
         if parcel.id == "bad":
             box.refused()
         else:
             box.succeeded()
-    assert ends == [("a", ("claim a",)), ("bad", ("claim bad",)), ("c", ("claim c",)), ("later", ())]
+    assert ends == [("a", ("entry a",)), ("bad", ("entry bad",)), ("c", ("entry c",)), ("later", ())]
     assert given_up(box) == [["bad"]]
 
 

@@ -24,8 +24,7 @@ from mks_hardening.notify import (
     WebhookNotificationHandler,
 )
 from mks_hardening.notify.engine._alert import Alert, AlertSnapshot, snapshot_of
-from mks_hardening.notify.engine._spool import Spool
-from mks_hardening.notify.engine._spool_entry import EntryNames
+from mks_hardening.notify.engine._spool import EntryNames, Spool
 from mks_hardening.protocols import OutgoingAlert
 from mks_hardening.testing import FrozenClock, RecordingTransport
 from testbed.polling import wait_until
@@ -276,7 +275,7 @@ def test_a_full_spool_drops_counts_and_reports(
 ) -> None:
     stage = make_stage(spool=True)
     for number in range(1000):
-        entry = EntryNames("webhook", [URL]).of(Alert(f"a{number}", "f", 1.0, "ERROR", "app", "x"))
+        entry = EntryNames("webhook", [URL]).of(Alert(f"a{number}", "f", 1.0, "ERROR", "app", "x"))[0]
         (tmp_path / "spool" / f"{entry}.unreadable").touch()
     stage.transport.failures = [NEVER]
     stage.log.error("x")
