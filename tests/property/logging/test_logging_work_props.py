@@ -13,8 +13,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mks_hardening.logging import JsonFormatter, RedactionFilter, SecretRedactor
-from mks_hardening.notify.engine._alert import AlertOrigin, alert_from, reader_for, snapshot_of
-from mks_hardening.notify.engine._fingerprint import fingerprint_of
+from mks_hardening.notify.engine._alert import (
+    AlertOrigin,
+    alert_from,
+    fingerprint_of,
+    reader_for,
+    snapshot_of,
+)
 
 #: Calls of Python and of C functions; some five milliseconds.
 MOST_CALLS = 75_000  # the step limit, and what a text costs until it is reached

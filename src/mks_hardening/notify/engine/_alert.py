@@ -1,9 +1,17 @@
-"""Snapshot of a log record taken on the caller's thread, and the alert that the worker creates from it."""
+"""Forms of an alert, in the order in which they are created.
+
+On the logging thread: the ``Fingerprint`` of a log record, which repetitions of the same problem share, and an
+``AlertSnapshot``. In the worker: the ``Alert``, without secrets; one or more of them in an ``OutgoingMessage``; and
+the rendered ``AlertMessage`` for a transport.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final, NamedTuple
+import re
+from collections.abc import Callable, Mapping
+from hashlib import blake2b
+from itertools import islice
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from mks_hardening._core.redaction.plain_data import Bounds
 from mks_hardening._core.redaction.record_text import RecordText
@@ -11,13 +19,28 @@ from mks_hardening._core.trace_text import safe_text
 
 if TYPE_CHECKING:
     from logging import LogRecord
+    from types import TracebackType
 
     from mks_hardening._core.redaction.record_text import RecordSnapshot
-    from mks_hardening.notify.engine._fingerprint import Fingerprint
+    from mks_hardening.notify.engine._spool import LockedEntry
     from mks_hardening.protocols import Redactor
 
-__all__ = ["Alert", "AlertOrigin", "AlertSnapshot", "alert_from", "moment_of", "reader_for", "snapshot_of"]
+__all__ = [
+    "Alert", "AlertMessage", "AlertOrigin", "AlertSnapshot", "Fingerprint", "OutgoingMessage", "Render",
+    "alert_from", "fingerprint_of", "message_without_numbers", "reader_for", "snapshot_of", "valid_time",
+]  # fmt: skip
 
+# Long enough to distinguish messages, short enough to be cheap on the caller's thread.
+_MAX_WORDS: Final = 300
+_MAX_FRAMES: Final = 200
+# UUIDs, memory addresses, other long hexadecimal ids, and decimal digits of any script.
+_HEX: Final = "[0-9a-fA-F]"
+_NUMBERS: Final = re.compile(
+    rf"{_HEX}{{8}}(?:-{_HEX}{{4}}){{3}}-{_HEX}{{12}}|0x{_HEX}+|(?=[a-fA-F]*[0-9]){_HEX}{{8,}}|\d+"
+)
+# Without a match of this and without "0x", only digits need replacing, in half the time while the caller waits.
+_LONG_HEX: Final = re.compile(rf"{_HEX}{{8}}")
+_DIGITS: Final = re.compile(r"\d+")
 # datetime ends in the year 9999, and a time zone may add half a day.
 _LATEST: Final = 253_370_764_800.0  # start of the year 9999
 # Alerts are read on phones; the log contains the full text.
@@ -26,6 +49,21 @@ _MAX_FIELD: Final = 1000
 _MAX_FIELDS: Final = 40
 _MAX_EXCEPTION: Final = 4 * _MAX_MESSAGE
 _BOUNDS: Final = Bounds(characters=_MAX_FIELD, members=_MAX_FIELDS, volume=2048 * _MAX_FIELDS)
+
+
+class Fingerprint(NamedTuple):
+    """Equal for records that are repetitions of each other."""
+
+    logger: str
+    error: str
+    place: str
+    line: int
+    words: str
+
+    def digest(self) -> str:
+        """Return 32 hexadecimal digits, the same in every process."""
+        text = "\0".join(map(str, self))
+        return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
 class AlertSnapshot(NamedTuple):
@@ -90,13 +128,75 @@ class Alert(NamedTuple):
         return 0 if self.digest else 1
 
 
+class OutgoingMessage(NamedTuple):
+    """Alerts that are sent as one message, and the number of failed attempts.
+
+    Attributes:
+        id: set before the first attempt, so that duplicates can be detected.
+        alerts: at least one alert.
+        tries: number of failed attempts.
+        entries: locked entries of the spool, if the alerts come from it, in the order of the alerts.
+    """
+
+    id: str
+    alerts: tuple[Alert, ...]
+    tries: int = 0
+    entries: tuple[LockedEntry, ...] = ()
+
+    @property
+    def weight(self) -> int:
+        """Number of log records in the counts that this message stands for; spooled alerts were counted before."""
+        return 0 if self.entries else sum(alert.weight for alert in self.alerts)
+
+
+class AlertMessage(NamedTuple):
+    """Rendered message for a transport.
+
+    Attributes:
+        id: the same for every attempt.
+        subject: one line.
+        text: complete message as plain text.
+        headers: header fields of the e-mail or the HTTP request.
+        body: bytes to send: a complete e-mail or a JSON document.
+    """
+
+    id: str
+    subject: str
+    text: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+Render: TypeAlias = Callable[[OutgoingMessage], AlertMessage]
+
+
+def fingerprint_of(record: LogRecord, message: str) -> Fingerprint:
+    """Return the fingerprint of a record whose arguments are already part of ``message``.
+
+    The place is where the exception was raised, otherwise where the record was logged.
+    """
+    exc_info = record.exc_info
+    if exc_info is None or exc_info[0] is None:
+        return Fingerprint(record.name, "", record.pathname, record.lineno, message_without_numbers(message))
+    # The raising code: a single `logger.exception` in a middleware may report every error of an application.
+    place, line = _raised_at(exc_info[2]) or (record.pathname, record.lineno)
+    return Fingerprint(record.name, exc_info[0].__qualname__, place, line, message_without_numbers(message))
+
+
+def message_without_numbers(message: str) -> str:
+    """Return the beginning of a message with its numbers replaced."""
+    start = message[:_MAX_WORDS]
+    pattern = _NUMBERS if "0x" in start or _LONG_HEX.search(start) else _DIGITS
+    return pattern.sub("#", start)
+
+
 def snapshot_of(
-    record: LogRecord, taken: RecordSnapshot, *, kind: Fingerprint, repeats: int
+    record: LogRecord, content: RecordSnapshot, *, kind: Fingerprint, repeats: int
 ) -> AlertSnapshot:
     """Collect the data that the worker needs besides the text of the record."""
     return AlertSnapshot(
         kind,
-        taken,
+        content,
         record.created,
         record.levelname,
         record.name,
@@ -105,26 +205,26 @@ def snapshot_of(
     )
 
 
-def alert_from(taken: AlertSnapshot, *, id: str, origin: AlertOrigin, reader: RecordText) -> Alert:  # noqa: A002
+def alert_from(snapshot: AlertSnapshot, *, id: str, origin: AlertOrigin, reader: RecordText) -> Alert:  # noqa: A002
     """Convert a snapshot to an alert without secrets."""
-    record, reader = taken.record, reader.of_one_record()
+    record, reader = snapshot.record, reader.of_one_record()
     message = _plain(reader.clean_text(record.message), _MAX_MESSAGE)
     texts = _texts(reader.clean_fields(record.context, record.fields))
     return Alert(
         id=id,
-        fingerprint=taken.kind.digest(),
+        fingerprint=snapshot.kind.digest(),
         # Time of the log call, not the current time: the alert may have been queued, or spooled for hours.
-        created=moment_of(taken.created),
-        level=_plain(taken.level, 40),
-        logger=_plain(reader.clean_text(taken.logger), 200),
+        created=valid_time(snapshot.created),
+        level=_plain(snapshot.level, 40),
+        logger=_plain(reader.clean_text(snapshot.logger), 200),
         message=message,
-        place=_plain("{}:{} {}".format(*taken.place), 400),
+        place=_plain("{}:{} {}".format(*snapshot.place), 400),
         exception=_exception_text(record, reader),
         request_id=texts.pop("request_id", ""),
         fields=texts,
         host=_plain(origin.host, 100),
         environment=_plain(origin.environment, 100),
-        repeats=taken.repeats,
+        repeats=snapshot.repeats,
     )
 
 
@@ -133,30 +233,41 @@ def reader_for(redactor: Redactor) -> RecordText:
     return RecordText(redactor, bounds=_BOUNDS, longest=_MAX_EXCEPTION)
 
 
-def moment_of(created: float) -> float:
-    """Return a time that every calendar can represent; a record may contain any number."""
+def valid_time(created: float) -> float:
+    """Return a time that every calendar can represent, otherwise 0; a record may contain any number."""
     return created if 0.0 <= created <= _LATEST else 0.0
 
 
+def _raised_at(trace: TracebackType | None) -> tuple[str, int] | None:
+    if trace is None:
+        return None
+    # A RecursionError has a thousand frames, and this runs on the logging thread.
+    for _ in range(_MAX_FRAMES):
+        if trace.tb_next is None:
+            break
+        trace = trace.tb_next
+    return trace.tb_frame.f_code.co_filename, trace.tb_lineno
+
+
 def _exception_text(record: RecordSnapshot, reader: RecordText) -> str:
-    parts: list[str] = []
-    if record.error is not None:
-        parts.append(reader.clean_exception(record.error).text)
+    parts = [] if record.error is None else [reader.clean_exception(record.error).text]
     if record.stack:
         parts.append(reader.clean_text(record.stack))
     return _plain("\n".join(parts), _MAX_EXCEPTION)
 
 
 def _texts(fields: Mapping[str, object]) -> dict[str, str]:
-    some = list(fields.items())[:_MAX_FIELDS]
-    return {_plain(safe_text(name), 100): _plain(safe_text(value), _MAX_FIELD) for name, value in some}
+    return {
+        _plain(safe_text(name), 100): _plain(safe_text(value), _MAX_FIELD)
+        for name, value in islice(fields.items(), _MAX_FIELDS)
+    }
 
 
 def _plain(text: str, limit: int) -> str:
     """Return text that can be encoded and displayed: without lone surrogates, control and direction characters."""
     # Truncate first as well: the following steps only make the text longer.
-    kept = _cut(text.replace("\r\n", "\n"), limit).encode("utf-8", "backslashreplace").decode()
-    return _cut(kept.translate(_INVISIBLE), limit)
+    encodable = _cut(text.replace("\r\n", "\n"), limit).encode("utf-8", "backslashreplace").decode()
+    return _cut(encodable.translate(_INVISIBLE), limit)
 
 
 def _cut(text: str, limit: int) -> str:

@@ -9,8 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
-    from mks_hardening.notify.engine._alert import Alert
-    from mks_hardening.notify.engine._fingerprint import Fingerprint
+    from mks_hardening.notify.engine._alert import Alert, Fingerprint
 
 __all__ = ["DedupWindow", "DedupWindows", "RepeatedAlert"]
 

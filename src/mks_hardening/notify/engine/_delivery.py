@@ -14,16 +14,15 @@ from uuid import uuid4
 
 from mks_hardening._core.backend.network_errors import PERMANENT_REASONS
 from mks_hardening.exceptions import DeliveryError
+from mks_hardening.notify.engine._alert import OutgoingMessage
 from mks_hardening.notify.engine._outbox import Outbox
-from mks_hardening.notify.engine._outgoing_message import OutgoingMessage
 from mks_hardening.notify.engine._reporter import SelfReporter, sending
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mks_hardening.notify.engine._alert import Alert
+    from mks_hardening.notify.engine._alert import Alert, Render
     from mks_hardening.notify.engine._alert_counts import AlertCounts, State
-    from mks_hardening.notify.engine._outgoing_message import Render
     from mks_hardening.notify.engine._spool import Spool
     from mks_hardening.notify.policy import AlertPolicy
     from mks_hardening.protocols import Clock, Transport

@@ -26,14 +26,14 @@ from mks_hardening.notify.engine._alert import (
     AlertOrigin,
     AlertSnapshot,
     alert_from,
-    moment_of,
+    fingerprint_of,
     reader_for,
     snapshot_of,
+    valid_time,
 )
 from mks_hardening.notify.engine._alert_counts import AlertCounts
 from mks_hardening.notify.engine._dedup_windows import DedupWindows, RepeatedAlert
 from mks_hardening.notify.engine._delivery import Delivery, new_id
-from mks_hardening.notify.engine._fingerprint import fingerprint_of
 from mks_hardening.notify.engine._reporter import SelfReporter
 from mks_hardening.notify.policy import AlertPolicy
 from mks_hardening.notify.stats import AlertStats
@@ -41,7 +41,7 @@ from mks_hardening.notify.stats import AlertStats
 if TYPE_CHECKING:
     from logging import LogRecord
 
-    from mks_hardening.notify.engine._outgoing_message import Render
+    from mks_hardening.notify.engine._alert import Render
     from mks_hardening.notify.engine._shared_store import Moment, SharedStore
     from mks_hardening.notify.engine._spool import Spool
     from mks_hardening.protocols import Clock, Redactor, Transport
@@ -392,6 +392,6 @@ def _digest(repeats: RepeatedAlert, number: int) -> Alert:
         id=new_id(),
         digest=True,
         repeats=number,
-        since=moment_of(repeats.first),
-        created=moment_of(repeats.last),
+        since=valid_time(repeats.first),
+        created=valid_time(repeats.last),
     )

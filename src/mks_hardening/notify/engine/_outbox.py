@@ -15,8 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
-from mks_hardening.notify.engine._alert import Alert, AlertSnapshot
-from mks_hardening.notify.engine._outgoing_message import OutgoingMessage
+from mks_hardening.notify.engine._alert import Alert, AlertSnapshot, OutgoingMessage
 from mks_hardening.notify.engine._retries import RetryPolicy
 from mks_hardening.notify.engine._token_bucket import TokenBucket
 

@@ -18,7 +18,7 @@ from mks_hardening.notify.engine._spool import Spool
 from mks_hardening.notify.policy import AlertPolicy
 
 if TYPE_CHECKING:
-    from mks_hardening.notify.engine._outgoing_message import Render
+    from mks_hardening.notify.engine._alert import Render
     from mks_hardening.notify.engine._shared_store import SharedStore
     from mks_hardening.notify.stats import AlertStats
     from mks_hardening.protocols import Clock, Redactor, Transport

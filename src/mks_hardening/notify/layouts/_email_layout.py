@@ -10,8 +10,7 @@ from email.utils import formatdate
 from html import escape
 from typing import Final
 
-from mks_hardening.notify.engine._alert import Alert
-from mks_hardening.notify.engine._outgoing_message import AlertMessage, OutgoingMessage
+from mks_hardening.notify.engine._alert import Alert, AlertMessage, OutgoingMessage
 from mks_hardening.notify.layouts._plain_text import Layout, one_line
 
 __all__ = ["EmailLayout"]
@@ -40,22 +39,22 @@ class EmailLayout:
         self._recipients = tuple(recipients)
         self._prefix = subject_prefix
 
-    def __call__(self, parcel: OutgoingMessage) -> AlertMessage:
+    def __call__(self, message: OutgoingMessage) -> AlertMessage:
         """Render a message as e-mail; every call returns the same bytes."""
-        first = parcel.alerts[0]
-        text = self._layout.text(parcel.alerts)
+        first = message.alerts[0]
+        text = self._layout.text(message.alerts)
         mail = EmailMessage(SMTP)
-        mail["Subject"] = subject = self._subject(parcel.alerts)
+        mail["Subject"] = subject = self._subject(message.alerts)
         mail["From"] = self._sender
         mail["To"] = self._recipients
-        mail["Date"] = formatdate(max(alert.created for alert in parcel.alerts), localtime=True)
-        mail["Message-ID"] = f"<{parcel.id}@{self._sender.domain}>"
+        mail["Date"] = formatdate(max(alert.created for alert in message.alerts), localtime=True)
+        mail["Message-ID"] = f"<{message.id}@{self._sender.domain}>"
         mail["Auto-Submitted"] = "auto-generated"  # RFC 3834: prevents vacation replies
         mail["X-Alert-Fingerprint"] = first.fingerprint
         mail.set_content(text, cte="base64")
-        mail.add_alternative(self._html(parcel.alerts), subtype="html", cte="base64")
-        mail.set_boundary(f"=_{parcel.id}")
-        return AlertMessage(parcel.id, subject, text, dict(mail.items()), mail.as_bytes())
+        mail.add_alternative(self._html(message.alerts), subtype="html", cte="base64")
+        mail.set_boundary(f"=_{message.id}")
+        return AlertMessage(message.id, subject, text, dict(mail.items()), mail.as_bytes())
 
     def _subject(self, alerts: Sequence[Alert]) -> str:
         environment = alerts[0].environment

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from mks_hardening._core.checks import text_of
-from mks_hardening.notify.engine._alert import Alert
-from mks_hardening.notify.engine._outgoing_message import AlertMessage, OutgoingMessage
+from mks_hardening.notify.engine._alert import Alert, AlertMessage, OutgoingMessage
 from mks_hardening.notify.layouts._plain_text import Layout, one_line
 
 __all__ = ["SlackLayout", "escaped"]
@@ -37,19 +36,19 @@ class SlackLayout:
         self._layout = layout
         self._channel = None if channel is None else text_of(channel, parameter="channel")
 
-    def __call__(self, parcel: OutgoingMessage) -> AlertMessage:
+    def __call__(self, message: OutgoingMessage) -> AlertMessage:
         """Render a message as payload."""
-        headline = self._layout.headline(parcel.alerts)
-        blocks = [_header(self._title(parcel.alerts))]
-        several = len(parcel.alerts) > 1
-        for alert in parcel.alerts:
+        headline = self._layout.headline(message.alerts)
+        blocks = [_header(self._title(message.alerts))]
+        several = len(message.alerts) > 1
+        for alert in message.alerts:
             blocks += [self._brief(alert)] if several else self._whole(alert)
         payload: dict[str, Any] = {"text": escaped(headline, _MAX_SECTION), "blocks": _bounded(blocks)}
         if self._channel is not None:
             payload["channel"] = self._channel
         body = json.dumps(payload, ensure_ascii=True).encode()
         headers = {"Content-Type": "application/json; charset=utf-8"}
-        return AlertMessage(parcel.id, headline, self._layout.text(parcel.alerts), headers, body)
+        return AlertMessage(message.id, headline, self._layout.text(message.alerts), headers, body)
 
     def _title(self, alerts: Sequence[Alert]) -> str:
         first = alerts[0]
@@ -116,11 +115,11 @@ def _fields(rows: Sequence[tuple[str, str]]) -> Block:
 
 def _bounded(blocks: list[Block]) -> list[Block]:
     """Return as many blocks from the start as Slack accepts."""
-    kept: list[Block] = []
+    accepted: list[Block] = []
     total = 0
     for block in blocks[:_MAX_BLOCKS]:
         total += len(json.dumps(block, ensure_ascii=False))
         if total > _MAX_TOTAL:
             break
-        kept.append(block)
-    return kept
+        accepted.append(block)
+    return accepted

@@ -10,38 +10,23 @@ Language = Literal["en", "ja"]
 
 
 class Translations(NamedTuple):
-    """Labels of facts, and sentences with placeholders for numbers and times."""
+    """Labels of facts, and sentences with placeholders for numbers and times; English by default."""
 
-    level: str
-    time: str
-    environment: str
-    host: str
-    logger: str
-    place: str
-    request_id: str
-    occurrences: str
-    exception: str
-    details: str
-    repeated: str
-    repeated_before: str
-    summary: str
+    level: str = "Level"
+    time: str = "Time"
+    environment: str = "Environment"
+    host: str = "Host"
+    logger: str = "Logger"
+    place: str = "Place"
+    request_id: str = "Request ID"
+    occurrences: str = "Count"
+    exception: str = "Exception"
+    details: str = "Details"
+    repeated: str = "{number} more like this from {first} to {last}"
+    repeated_before: str = "{number} more like this were suppressed before"
+    summary: str = "{number} alerts"
 
 
-_ENGLISH: Final = Translations(
-    level="Level",
-    time="Time",
-    environment="Environment",
-    host="Host",
-    logger="Logger",
-    place="Place",
-    request_id="Request ID",
-    occurrences="Count",
-    exception="Exception",
-    details="Details",
-    repeated="{number} more like this from {first} to {last}",
-    repeated_before="{number} more like this were suppressed before",
-    summary="{number} alerts",
-)
 _JAPANESE: Final = Translations(
     level="レベル",
     time="発生時刻",
@@ -57,4 +42,4 @@ _JAPANESE: Final = Translations(
     repeated_before="これより前に同じ内容のアラートを {number} 件抑制しました",
     summary="アラート {number} 件",
 )
-WORDS: Final[dict[Language, Translations]] = {"en": _ENGLISH, "ja": _JAPANESE}
+WORDS: Final[dict[Language, Translations]] = {"en": Translations(), "ja": _JAPANESE}

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mks_hardening._core.codec import json_dumps
-from mks_hardening.notify.engine._alert import Alert
-from mks_hardening.notify.engine._outgoing_message import AlertMessage, OutgoingMessage
+from mks_hardening.notify.engine._alert import Alert, AlertMessage, OutgoingMessage
 from mks_hardening.notify.layouts._plain_text import Layout
 
 __all__ = ["WebhookLayout"]
@@ -23,18 +22,18 @@ class WebhookLayout:
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
 
-    def __call__(self, parcel: OutgoingMessage) -> AlertMessage:
+    def __call__(self, message: OutgoingMessage) -> AlertMessage:
         """Render a message as JSON document."""
-        headline = self._layout.headline(parcel.alerts)
+        headline = self._layout.headline(message.alerts)
         document = {
             "version": 1,
-            "id": parcel.id,
+            "id": message.id,
             "summary": headline,
-            "alerts": [_document(alert) for alert in parcel.alerts],
+            "alerts": [_document(alert) for alert in message.alerts],
         }
-        headers = {"Content-Type": "application/json", "Idempotency-Key": parcel.id}
+        headers = {"Content-Type": "application/json", "Idempotency-Key": message.id}
         return AlertMessage(
-            parcel.id, headline, self._layout.text(parcel.alerts), headers, json_dumps(document)
+            message.id, headline, self._layout.text(message.alerts), headers, json_dumps(document)
         )
 
 

@@ -25,7 +25,7 @@ from mks_hardening.notify import (
     SlackNotificationHandler,
     WebhookNotificationHandler,
 )
-from mks_hardening.notify.engine._outgoing_message import AlertMessage
+from mks_hardening.notify.engine._alert import AlertMessage
 from mks_hardening.notify.transports._http_transport import HttpTransport
 from mks_hardening.notify.transports._smtp_transport import SmtpTransport
 from mks_hardening.protocols import Transport

@@ -7,9 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from mks_hardening.notify import AlertPolicy
-from mks_hardening.notify.engine._alert import Alert
+from mks_hardening.notify.engine._alert import Alert, OutgoingMessage
 from mks_hardening.notify.engine._outbox import Outbox
-from mks_hardening.notify.engine._outgoing_message import OutgoingMessage
 
 
 class OutboxMachine(RuleBasedStateMachine):

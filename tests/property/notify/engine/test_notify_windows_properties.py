@@ -5,9 +5,8 @@ from __future__ import annotations
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from mks_hardening.notify.engine._alert import Alert
+from mks_hardening.notify.engine._alert import Alert, Fingerprint
 from mks_hardening.notify.engine._dedup_windows import DedupWindows
-from mks_hardening.notify.engine._fingerprint import Fingerprint
 
 LENGTH = 10.0
 NAMES = st.sampled_from("abc")

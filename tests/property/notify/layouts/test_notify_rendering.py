@@ -16,10 +16,17 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mks_hardening._core.redaction.redactor import SecretRedactor
-from mks_hardening.notify.engine import _fingerprint
-from mks_hardening.notify.engine._alert import Alert, AlertOrigin, alert_from, reader_for, snapshot_of
-from mks_hardening.notify.engine._fingerprint import fingerprint_of, message_without_numbers
-from mks_hardening.notify.engine._outgoing_message import OutgoingMessage
+from mks_hardening.notify.engine import _alert
+from mks_hardening.notify.engine._alert import (
+    Alert,
+    AlertOrigin,
+    OutgoingMessage,
+    alert_from,
+    fingerprint_of,
+    message_without_numbers,
+    reader_for,
+    snapshot_of,
+)
 from mks_hardening.notify.engine._spool import Spool
 from mks_hardening.notify.layouts._email_layout import EmailLayout
 from mks_hardening.notify.layouts._plain_text import Layout
@@ -185,7 +192,7 @@ def test_numbers_make_no_difference(text: str, numbers: list[int]) -> None:
 
 @given(st.text("0x19afgF- \u0663", max_size=400))
 def test_the_short_way_to_the_words_leads_to_the_same(text: str) -> None:
-    assert message_without_numbers(text) == _fingerprint._NUMBERS.sub("#", text[:300])
+    assert message_without_numbers(text) == _alert._NUMBERS.sub("#", text[:300])
 
 
 @given(st.text() | st.integers().map(str) | st.datetimes(timezones=st.just(UTC)).map(format_datetime))

@@ -12,10 +12,10 @@ from mks_hardening.notify.engine._alert import (
     AlertOrigin,
     AlertSnapshot,
     alert_from,
+    fingerprint_of,
     reader_for,
     snapshot_of,
 )
-from mks_hardening.notify.engine._fingerprint import fingerprint_of
 
 REDACTOR = SecretRedactor()
 

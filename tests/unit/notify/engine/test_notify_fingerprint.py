@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from mks_hardening.notify.engine._fingerprint import Fingerprint, fingerprint_of, message_without_numbers
+from mks_hardening.notify.engine._alert import Fingerprint, fingerprint_of, message_without_numbers
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,8 @@ from itertools import count
 import pytest
 
 from mks_hardening.notify import AlertPolicy
-from mks_hardening.notify.engine._alert import Alert
+from mks_hardening.notify.engine._alert import Alert, OutgoingMessage
 from mks_hardening.notify.engine._outbox import Outbox
-from mks_hardening.notify.engine._outgoing_message import OutgoingMessage
 
 
 def alert(name: str, *, digest: bool = False) -> Alert:

@@ -1,8 +1,7 @@
 from __future__ import annotations
 
-from mks_hardening.notify.engine._alert import Alert
+from mks_hardening.notify.engine._alert import Alert, Fingerprint
 from mks_hardening.notify.engine._dedup_windows import DedupWindows, RepeatedAlert
-from mks_hardening.notify.engine._fingerprint import Fingerprint
 
 LENGTH = 300.0
 

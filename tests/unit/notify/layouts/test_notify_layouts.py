@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from mks_hardening.exceptions import ConfigurationError
-from mks_hardening.notify.engine._alert import Alert
-from mks_hardening.notify.engine._outgoing_message import AlertMessage, OutgoingMessage
+from mks_hardening.notify.engine._alert import Alert, AlertMessage, OutgoingMessage
 from mks_hardening.notify.layouts._email_layout import EmailLayout
 from mks_hardening.notify.layouts._plain_text import Layout, one_line, when
 from mks_hardening.notify.layouts._slack_layout import SlackLayout, escaped
