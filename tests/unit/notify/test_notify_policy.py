@@ -11,7 +11,7 @@ import pytest
 
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.notify import AlertPolicy, AlertStats
-from mks_hardening.notify.engine._retries import pause_before_retry
+from mks_hardening.notify.engine._outbox import pause_before_retry
 from mks_hardening.notify.transports._http_transport import retry_after_seconds
 
 NOW = 1_700_000_000.0

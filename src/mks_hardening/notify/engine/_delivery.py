@@ -1,7 +1,7 @@
 """Delivery of the messages of an outbox: send, record results, spool and replay.
 
 The worker and ``close()`` may run concurrently here. The result of each alert is recorded once, by the first of
-them: every step except sending runs under one lock, which is also held while the spool is written. ``_retries``
+them: every step except sending runs under one lock, which is also held while the spool is written. The outbox
 decides whether a failed message is retried.
 """
 
@@ -109,7 +109,7 @@ class Delivery:
         while True:
             now = self._clock.monotonic()
             with self.lock:
-                parcel = self.outbox.take(now=now)
+                parcel = self.outbox.next_message(now=now)
                 delay, idle = self.outbox.wait(now=now), self.outbox.idle
             if parcel is not None:
                 self._send(parcel)
@@ -153,7 +153,7 @@ class Delivery:
     def _settle(self, parcel: OutgoingMessage, error: DeliveryError | None) -> None:
         with self.lock:
             # close() has spooled it while it was being sent; recording its result would count it twice.
-            if not self.outbox.is_under_way(parcel):
+            if not self.outbox.is_sending(parcel):
                 return
             was_down = self.outbox.down
             # Otherwise the recipients that accepted it would receive it again with each replay, while another is
@@ -161,7 +161,7 @@ class Delivery:
             partial = (
                 error is not None
                 and error.partial
-                and (not error.temporary or self.outbox.is_last_try(parcel))
+                and (not error.temporary or self.outbox.is_last_attempt(parcel))
             )
             if error is None or partial:
                 self._delivered(parcel)
@@ -239,6 +239,6 @@ class Delivery:
         with self.lock:
             locked = self._spool.lock_entries(_REPLAY_AT_ONCE) if self._spool and not self.sealed else []
             if locked:
-                self.outbox.add_replay([alert for _, alert in locked], [entry for entry, _ in locked])
+                self.outbox.add_spooled(locked)
             else:
                 self._replaying = False

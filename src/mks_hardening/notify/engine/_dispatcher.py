@@ -166,7 +166,7 @@ class Dispatcher:
                 windows.forget(kind)
                 ledger.errors += 1
                 return ledger.end("dropped", "fault")
-        self._delivery.outbox.arrived.append(taken)
+        self._delivery.outbox.snapshots.append(taken)
         # The job contains no data: snapshots stay in the outbox, so a full queue or a lost thread loses no alert.
         self._worker.put(self._accept_next)
         if self._delivery.sealed:  # the handler was closed in between
@@ -250,14 +250,14 @@ class Dispatcher:
 
     def _put_rest_aside(self) -> None:
         with self._delivery.lock:
-            complete = self._delivery.outbox.idle and not self._delivery.outbox.arrived
+            complete = self._delivery.outbox.idle and not self._delivery.outbox.snapshots
             self._delivery.sealed = True  # first, so that a thread that takes a record later comes here too
             self._accept_all()
             self._delivery.put_rest_aside()
         self._answer_flushes(complete=complete)
 
     def _accept_all(self) -> None:
-        while self._delivery.outbox.arrived:
+        while self._delivery.outbox.snapshots:
             self._accept_next()
         self._add_digests("close")
 
@@ -283,7 +283,7 @@ class Dispatcher:
 
     def _accept_next(self) -> None:
         """Convert the oldest snapshot to an alert and queue it."""
-        arrived = self._delivery.outbox.arrived
+        arrived = self._delivery.outbox.snapshots
         with self._delivery.lock:
             if arrived:
                 self._admit(arrived[0])

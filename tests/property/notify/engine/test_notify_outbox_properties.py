@@ -53,18 +53,18 @@ class OutboxMachine(RuleBasedStateMachine):
     @rule()
     def take(self) -> None:
         wait = self.box.wait(now=self.now)
-        parcel = self.box.take(now=self.now)
-        assert (parcel is None) == (wait > 0 or not self.inside)
-        if parcel is None:
+        message = self.box.next_message(now=self.now)
+        assert (message is None) == (wait > 0 or not self.inside)
+        if message is None:
             return
         self.starts.append(self.now)
-        self.under_way = parcel
-        self.tries[parcel.id] = self.tries.get(parcel.id, 0) + 1
-        assert self.tries[parcel.id] <= 1 + self.policy.retries
-        assert {alert.id for alert in parcel.alerts} <= self.inside
-        assert len(parcel.alerts) <= 40
+        self.under_way = message
+        self.tries[message.id] = self.tries.get(message.id, 0) + 1
+        assert self.tries[message.id] <= 1 + self.policy.retries
+        assert {alert.id for alert in message.alerts} <= self.inside
+        assert len(message.alerts) <= 40
         if self.retried is not None:
-            assert parcel == self.retried
+            assert message == self.retried
         self.retried = None
 
     @precondition(lambda self: self.under_way is not None)
@@ -83,14 +83,14 @@ class OutboxMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.under_way is not None)
     @rule(retry_after=st.none() | st.floats(0, 300))
     def fail(self, retry_after: float | None) -> None:
-        parcel, self.under_way = self.under_way, None
-        assert parcel is not None
+        message, self.under_way = self.under_way, None
+        assert message is not None
         self.box.failed(now=self.now, retry_after=retry_after)
         given_up = self._given_up()
         pause = self.box.wait(now=self.now)
         assert pause >= (retry_after or 0) - 1e-6
         self._leave(given_up)
-        self.retried = None if given_up else parcel._replace(tries=parcel.tries + 1)
+        self.retried = None if given_up else message._replace(tries=message.tries + 1)
         if given_up and self.spooling and self.box.down:
             assert self.box.idle
 
@@ -102,14 +102,14 @@ class OutboxMachine(RuleBasedStateMachine):
         assert self.box.idle
 
     def _given_up(self) -> list[OutgoingMessage]:
-        parcels = list(self.box.given_up)
+        messages = list(self.box.given_up)
         self.box.given_up.clear()
-        return parcels
+        return messages
 
-    def _leave(self, parcels: list[OutgoingMessage | None] | list[OutgoingMessage]) -> None:
-        for parcel in parcels:
-            assert parcel is not None
-            ids = {alert.id for alert in parcel.alerts}
+    def _leave(self, messages: list[OutgoingMessage | None] | list[OutgoingMessage]) -> None:
+        for message in messages:
+            assert message is not None
+            ids = {alert.id for alert in message.alerts}
             assert ids <= self.inside
             assert not ids & self.outside
             self.inside -= ids
