@@ -9,29 +9,50 @@ from __future__ import annotations
 
 import random
 import threading
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final, NamedTuple
 from uuid import uuid4
 
 from mks_hardening._core.backend.network_errors import PERMANENT_REASONS
 from mks_hardening.exceptions import DeliveryError
-from mks_hardening.notify.engine._alert import OutgoingMessage
 from mks_hardening.notify.engine._outbox import Outbox
-from mks_hardening.notify.engine._reporter import SelfReporter, sending
+from mks_hardening.notify.engine._reporting import AlertCounts, SelfReporter, sending
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from mks_hardening.notify.engine._alert import Alert, Render
-    from mks_hardening.notify.engine._alert_counts import AlertCounts, State
+    from mks_hardening.notify.engine._alert import Alert, OutgoingMessage, Render
+    from mks_hardening.notify.engine._reporting import State
+    from mks_hardening.notify.engine._shared_store import SharedStore
     from mks_hardening.notify.engine._spool import Spool
     from mks_hardening.notify.policy import AlertPolicy
     from mks_hardening.protocols import Clock, Transport
 
-__all__ = ["Delivery", "new_id"]
+__all__ = ["Delivery", "Destination", "new_id"]
 
-_FLUSH_PATIENCE: Final = 0.5  # seconds at the end of a process; gunicorn leaves one for all after sending
+_FLUSH_TIMEOUT: Final = 0.5  # seconds at the end of a process; gunicorn leaves one for all after sending
 # As many as a summary holds, so that a few messages follow a long outage instead of hundreds.
 _REPLAY_AT_ONCE: Final = 40
+
+
+class Destination(NamedTuple):
+    """Where and how a handler sends its alerts.
+
+    Attributes:
+        channel: kind of destination, for events and thread names.
+        policy: limits, retries and rate.
+        render: converts an outgoing message to an alert message.
+        transport: delivers a message.
+        spool: stores undeliverable alerts, or ``None``.
+        shared: coordinates several processes, or ``None``.
+        clock: wall and monotonic clock.
+    """
+
+    channel: str
+    policy: AlertPolicy
+    render: Render
+    transport: Transport
+    spool: Spool | None
+    shared: SharedStore | None
+    clock: Clock
 
 
 def new_id() -> str:
@@ -43,59 +64,37 @@ class Delivery:
     """Delivery of alerts to one destination.
 
     Args:
-        policy: limits, retries and rate.
-        render: converts an outgoing message to an alert message.
-        transport: delivers a message.
-        spool: stores undeliverable alerts, or ``None``.
-        ledger: counts of the handler.
-        reporter: reports problems of the delivery.
-        clock: monotonic clock.
+        destination: where and how to send.
+        counts: counts of the handler.
     """
 
-    def __init__(
-        self,
-        *,
-        policy: AlertPolicy,
-        render: Render,
-        transport: Transport,
-        spool: Spool | None,
-        ledger: AlertCounts,
-        reporter: SelfReporter,
-        clock: Clock,
-    ) -> None:
-        self._render = render
-        self._transport = transport
-        self._spool = spool
-        self._ledger = ledger
-        self._reporter = reporter
-        self._clock = clock
-        self.outbox: Outbox = Outbox(policy, spooling=spool is not None, random=random.random, new_id=new_id)
+    def __init__(self, destination: Destination, counts: AlertCounts) -> None:
+        self._destination = destination
+        self._spool = destination.spool
+        self._counts = counts
+        self._reporter = SelfReporter(destination.channel)
+        self.outbox: Outbox = Outbox(
+            destination.policy, spooling=self._spool is not None, random=random.random, new_id=new_id
+        )
         self.sealed: bool = False
         # Reentrant: a signal handler may end the process while this thread holds the lock.
         self.lock: threading.RLock = threading.RLock()
         self._replaying = False
         # Whether alerts were spooled because of the destination, so that it may accept them by now.
-        self._owing = False
-
-    @property
-    def gave_up(self) -> bool:
-        """Whether nothing is queued because the destination does not accept messages."""
-        return self.outbox.failing and self.outbox.idle
+        self._replay_after_success = False
 
     def look_into_spool(self) -> None:
         """Replay alerts of an earlier process, and report those for other destinations."""
         if self._spool is None:
             return
-        if strangers := self._spool.count_foreign():
-            self._reporter.strangers(strangers)
-        if not self._spool.empty():
-            self.start_replaying()
+        if foreign := self._spool.count_foreign():
+            self._reporter.report(
+                f"alerts for another destination stay in the spool ({foreign}): build a handler with their address"
+                " to send them, and give handlers a spool_name= so that the next change of address strands none"
+            )
+        self._replaying = self._replaying or not self._spool.empty()
 
-    def start_replaying(self) -> None:
-        """Replay spooled alerts when nothing else is queued, until none is left or the destination refuses."""
-        self._replaying = True
-
-    def enqueue(self, alerts: Sequence[Alert]) -> None:
+    def enqueue(self, alerts: Iterable[Alert]) -> None:
         """Queue alerts; after the end of the handler the caller must spool them."""
         with self.lock:
             self.outbox.add(alerts)
@@ -104,15 +103,15 @@ class Delivery:
         """Send until the destination needs a pause; return its length, or ``None`` if nothing is left to send.
 
         Args:
-            replay: whether to replay spooled alerts too.
+            replay: whether to replay spooled alerts too, when nothing else is queued.
         """
         while True:
-            now = self._clock.monotonic()
+            now = self._destination.clock.monotonic()
             with self.lock:
-                parcel = self.outbox.next_message(now=now)
+                message = self.outbox.next_message(now=now)
                 delay, idle = self.outbox.wait(now=now), self.outbox.idle
-            if parcel is not None:
-                self._send(parcel)
+            if message is not None:
+                self._send(message)
             elif idle and not (replay and self._replaying):
                 return None
             elif not idle or delay > 0:
@@ -120,125 +119,127 @@ class Delivery:
             else:
                 self._fetch_from_spool()
 
-    def put_rest_aside(self) -> None:
+    def spool_rest(self) -> None:
         """Spool all queued messages and the one being sent, whose later result is ignored."""
         with self.lock:
             self.outbox.give_up()
             # The process may be killed soon: first write all alerts, then flush them to the disk.
-            self._put_aside_given_up("closed", flush=False)
+            self._spool_given_up("closed", flush=False)
             if self._spool is not None:
-                self._spool.flush(_FLUSH_PATIENCE)
+                self._spool.flush(_FLUSH_TIMEOUT)
 
-    def count_fault(self, error: Exception) -> None:
-        """Count and report an error that must not propagate from the notifier."""
-        with self._ledger.lock:
-            self._ledger.errors += 1
-        self._reporter.fault(error)
+    def report_error(self, error: Exception) -> None:
+        """Count and report an error of the notifier or a transport, without its message: it may contain secrets."""
+        with self._counts.lock:
+            self._counts.errors += 1
+        self._reporter.report(f"a fault in the notifier itself ({type(error).__name__})")
 
-    def _send(self, parcel: OutgoingMessage) -> None:
+    def _send(self, message: OutgoingMessage) -> None:
+        failure: DeliveryError | None = None
         with sending():
             try:
-                self._transport.send(self._render(parcel))
+                self._destination.transport.send(self._destination.render(message))
             except DeliveryError as error:
-                self._settle(parcel, error)
+                failure = error
             # Raised by sockets with any transport: a retry may succeed.
             except OSError as error:
-                self._settle(parcel, DeliveryError(type(error).__name__, temporary=True))
-            except Exception as error:  # noqa: BLE001 - our error, or one of a custom transport; the alert is kept
-                self.count_fault(error)
-                self._settle(parcel, DeliveryError("fault", temporary=False))
-            else:
-                self._settle(parcel, None)
+                failure = DeliveryError(type(error).__name__, temporary=True)
+            except Exception as error:  # noqa: BLE001 - ours, or one of a custom transport; the alert is not lost
+                self.report_error(error)
+                failure = DeliveryError("fault", temporary=False)
+            self._record_result(message, failure)
 
-    def _settle(self, parcel: OutgoingMessage, error: DeliveryError | None) -> None:
+    def _record_result(self, message: OutgoingMessage, error: DeliveryError | None) -> None:
+        outbox, reporter = self.outbox, self._reporter
         with self.lock:
             # close() has spooled it while it was being sent; recording its result would count it twice.
-            if not self.outbox.is_sending(parcel):
+            if not outbox.is_sending(message):
                 return
-            was_down = self.outbox.down
+            was_down = outbox.down
             # Otherwise the recipients that accepted it would receive it again with each replay, while another is
             # deferred.
             partial = (
                 error is not None
                 and error.partial
-                and (not error.temporary or self.outbox.is_last_attempt(parcel))
+                and (not error.temporary or outbox.is_last_attempt(message))
             )
             if error is None or partial:
-                self._delivered(parcel)
+                self._record_delivery(message)
             else:
-                self._not_delivered(error)
-            is_down = self.outbox.down
+                self._record_failure(error)
+            is_down = outbox.down
         if error is None:
-            self._reporter.delivered()
+            reporter.reset()
         elif partial:
-            self._reporter.partly_delivered(error.reason)
+            reporter.report(f"an alert did not reach everyone ({error.reason})")
         elif not error.temporary:
-            self._reporter.refused(error.reason)
+            reporter.report(f"an alert was refused ({error.reason})")
         if was_down and not is_down:
-            self._reporter.up()
+            reporter.up()
         elif is_down and not was_down and error is not None:
-            self._reporter.down(error.reason)
+            reporter.down(error.reason)
 
-    def _delivered(self, parcel: OutgoingMessage) -> None:
+    def _record_delivery(self, message: OutgoingMessage) -> None:
         was_failing = self.outbox.failing
         self.outbox.succeeded()
-        with self._ledger.lock:
-            self._ledger.deliveries += 1
-            self._ledger.replayed += len(parcel.entries)
-            self._ledger.end("delivered", number=parcel.weight)
+        with self._counts.lock:
+            self._counts.deliveries += 1
+            self._counts.replayed += len(message.entries)
+            self._counts.end("delivered", number=message.weight)
         if self._spool is not None:
-            for entry in parcel.entries:
+            for entry in message.entries:
                 self._spool.remove(entry)
             # Not after every delivery: listing a folder costs more than a message.
-            if was_failing or self._owing:
-                self._owing = False
-                self.start_replaying()
+            if was_failing or self._replay_after_success:
+                self._replay_after_success = False
+                self._replaying = True
 
-    def _not_delivered(self, error: DeliveryError) -> None:
+    def _record_failure(self, error: DeliveryError) -> None:
         if error.temporary:
-            self.outbox.failed(now=self._clock.monotonic(), retry_after=error.retry_after)
+            self.outbox.failed(now=self._destination.clock.monotonic(), retry_after=error.retry_after)
         else:
             self.outbox.refused()
         # After a temporary failure the replay continues after the pause; after a problem of the destination, after
         # the next delivery; a message that was itself refused waits for the next start.
         self._replaying = error.temporary and bool(self.outbox.given_up)
-        self._owing = self._owing or error.reason in PERMANENT_REASONS
-        self._put_aside_given_up(error.reason)
+        self._replay_after_success = self._replay_after_success or error.reason in PERMANENT_REASONS
+        self._spool_given_up(error.reason)
 
-    def _put_aside_given_up(self, reason: str, *, flush: bool = True) -> None:
+    def _spool_given_up(self, reason: str, *, flush: bool = True) -> None:
         given_up = self.outbox.given_up
         while given_up:
             # Write to disk first, then remove from the queue: a signal in between duplicates an alert, but loses
             # none.
-            self._put_aside(given_up[0], reason, flush=flush)
+            self._spool_message(given_up[0], reason, flush=flush)
             given_up.popleft()
 
-    def _put_aside(self, parcel: OutgoingMessage, reason: str, *, flush: bool) -> None:
+    def _spool_message(self, message: OutgoingMessage, reason: str, *, flush: bool) -> None:
         """Spool a message that was given up; without a spool, or with a full one, it is counted as dropped."""
-        if parcel.entries and self._spool is not None:
-            for entry in parcel.entries:
+        if message.entries and self._spool is not None:
+            for entry in message.entries:
                 self._spool.unlock(entry)
             return
-        for alert in parcel.alerts:
-            state, why = self._keep(alert, reason, flush=flush)
-            with self._ledger.lock:
-                self._ledger.end(state, why, number=alert.weight)
+        for alert in message.alerts:
+            state, why = self._spool_alert(alert, reason, flush=flush)
+            with self._counts.lock:
+                self._counts.end(state, why, number=alert.weight)
 
-    def _keep(self, alert: Alert, reason: str, *, flush: bool) -> tuple[State, str]:
+    def _spool_alert(self, alert: Alert, reason: str, *, flush: bool) -> tuple[State, str]:
         if self._spool is None:
-            self._reporter.lost(reason)
+            self._reporter.report(
+                f"alerts are lost ({reason}): give them a folder to wait in, spool= or MKS_ALERT_SPOOL"
+            )
             return "dropped", reason
         try:
             self._spool.put(alert, flush=flush)
         except OSError as error:
-            self._reporter.spool_failed(error)
+            self._reporter.report(f"the spool takes no more alerts ({type(error).__name__})")
             return "dropped", "spool_full"
         return "spooled", reason
 
     def _fetch_from_spool(self) -> None:
         with self.lock:
-            locked = self._spool.lock_entries(_REPLAY_AT_ONCE) if self._spool and not self.sealed else []
-            if locked:
-                self.outbox.add_spooled(locked)
-            else:
-                self._replaying = False
+            spooled = self._spool.lock_entries(_REPLAY_AT_ONCE) if self._spool and not self.sealed else []
+            if spooled:
+                self.outbox.add_spooled(spooled)
+            self._replaying = bool(spooled)

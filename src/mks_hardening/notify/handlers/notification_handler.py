@@ -12,8 +12,9 @@ from mks_hardening._core.clock import SYSTEM_CLOCK, given_clock
 from mks_hardening._core.closing import Closing
 from mks_hardening._core.redaction.redactor import default_redactor
 from mks_hardening.notify.engine._alert import AlertOrigin
+from mks_hardening.notify.engine._delivery import Destination
 from mks_hardening.notify.engine._dispatcher import Dispatcher
-from mks_hardening.notify.engine._reporter import OWN_LOGGER, is_sending
+from mks_hardening.notify.engine._reporting import OWN_LOGGER, is_sending
 from mks_hardening.notify.engine._spool import Spool
 from mks_hardening.notify.policy import AlertPolicy
 
@@ -92,17 +93,19 @@ class NotificationHandler(logging.Handler, Closing):
         # Alerts spooled for the address itself are sent too: they were written before the spool had a name.
         destinations = [destination] if spool_name is None else [f"\0{spool_name}", destination]
         self._dispatcher = Dispatcher(
-            channel,
-            policy=policy,
-            render=render,
-            transport=transport,
-            spool=None
-            if spool is None
-            else Spool(spool, kind=channel, destinations=destinations, clock=clock),
-            shared=_shared_store(policy, channel, destination, clock),
+            Destination(
+                channel,
+                policy,
+                render,
+                transport,
+                spool=None
+                if spool is None
+                else Spool(spool, kind=channel, destinations=destinations, clock=clock),
+                shared=_shared_store(policy, channel, destination, clock),
+                clock=clock,
+            ),
             origin=AlertOrigin(os.uname().nodename, _environment(environment)),
             redactor=redactor or default_redactor(),
-            clock=clock,
         )
         # A handler that is garbage-collected without being closed leaves no thread behind, and loses no alert.
         finalize(self, self._dispatcher.abandon).atexit = False
@@ -127,9 +130,9 @@ class NotificationHandler(logging.Handler, Closing):
     def emit(self, record: logging.LogRecord) -> None:
         """Queue a record. Never blocks, never raises; may be called from a signal handler."""
         try:
-            self._dispatcher.take(record)
+            self._dispatcher.dispatch(record)
         except Exception:  # noqa: BLE001 - a log call must not fail because of its alert; counted
-            self._dispatcher.fault()
+            self._dispatcher.count_error()
 
     def stats(self) -> AlertStats:
         """Return the counts of the records so far."""

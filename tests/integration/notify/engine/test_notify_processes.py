@@ -205,7 +205,7 @@ def test_a_child_forked_while_every_lock_is_held_can_log_and_end(http_sink: Http
     held, go_on = threading.Event(), threading.Event()
     def hold():
         inside = handler._dispatcher
-        with inside._delivery.lock, inside._ledger.lock, inside._worker._lock:
+        with inside._delivery.lock, inside._counts.lock, inside._worker._lock:
             held.set()
             go_on.wait(20)
     threading.Thread(target=hold, daemon=True).start()

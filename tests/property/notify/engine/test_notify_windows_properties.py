@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from mks_hardening.notify.engine._alert import Alert, Fingerprint
-from mks_hardening.notify.engine._dedup_windows import DedupWindows
+from mks_hardening.notify.engine._deduplication import DedupWindows
 
 LENGTH = 10.0
 NAMES = st.sampled_from("abc")
@@ -34,7 +34,8 @@ class WindowsMachine(RuleBasedStateMachine):
 
     @rule(name=NAMES)
     def occur(self, name: str) -> None:
-        first = self.windows.admit(kind(name), now=self.now, at=self.now)
+        unreported = self.windows.admit(kind(name), now=self.now, at=self.now)
+        first = unreported is not None
         known = name in self.told_at
         ended = known and self.now - self.told_at[name] >= LENGTH
         assert first == (not known or (ended and not (self.digest and self.since[name])))
@@ -44,24 +45,23 @@ class WindowsMachine(RuleBasedStateMachine):
             return
         self.firsts += 1
         self.told_at[name] = self.now
-        taken = self.windows.take_repeats(kind(name))
-        assert taken == len(self.since.get(name, []))
-        self.told += taken
+        assert unreported == len(self.since.get(name, []))
+        self.told += len(self.since.get(name, []))
         self.since[name] = []
-        self.windows.remember(kind(name), Alert(name, "f", self.now, "ERROR", "app", name))
+        self.windows.set_alert(kind(name), Alert(name, "f", self.now, "ERROR", "app", name))
 
     @rule(everything=st.booleans())
     def tell(self, *, everything: bool) -> None:
-        due = self.windows.due(now=self.now, everything=everything)
+        due = self.windows.pop_digests(now=self.now, everything=everything)
         ended = {name for name, at in self.told_at.items() if self.now - at >= LENGTH}
         wanted = {name for name in self.told_at if self.since[name] and (everything or name in ended)}
-        assert {repeats.alert.message for repeats in due} == (wanted if self.digest else set())
-        for repeats in due:
-            times = self.since[repeats.alert.message]
-            assert (repeats.number, repeats.first, repeats.last) == (len(times), times[0], times[-1])
-            self.told += repeats.number
-            self.since[repeats.alert.message] = []
-            self.told_at[repeats.alert.message] = self.now
+        assert {digest.message for digest in due} == (wanted if self.digest else set())
+        for digest in due:
+            times = self.since[digest.message]
+            assert (digest.repeats, digest.since, digest.created) == (len(times), times[0], times[-1])
+            self.told += digest.repeats
+            self.since[digest.message] = []
+            self.told_at[digest.message] = self.now
         if everything:
             return
         for name in ended - wanted:

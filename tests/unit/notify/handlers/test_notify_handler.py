@@ -266,7 +266,7 @@ def test_what_the_worker_brings_after_the_end_is_put_aside(make_stage: Callable[
     assert list(stage.spool.iterdir()) == []
     late = Alert("late", "f", 1.0, "ERROR", "app", "late", digest=True)
     dispatcher = stage.handler._dispatcher
-    dispatcher._do(lambda: dispatcher._delivery.enqueue([late]))
+    dispatcher._run_job(lambda: dispatcher._delivery.enqueue([late]))
     assert [json.loads(file.read_text())["id"] for file in stage.spool.iterdir()] == ["late"]
 
 

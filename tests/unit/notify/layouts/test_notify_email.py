@@ -105,7 +105,7 @@ def test_a_right_set_up_is_taken_and_shows_no_secret(options: dict[str, Any]) ->
     with build(**options) as handler:
         assert "hunter22" not in repr(handler)
         assert "hunter22" not in repr(vars(handler))
-        assert "hunter22" not in repr(handler._dispatcher._transport)
+        assert "hunter22" not in repr(handler._dispatcher.destination.transport)
 
 
 def test_a_file_that_is_no_certificate_is_refused(tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_a_file_that_is_no_certificate_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("security", ["starttls", "tls"])
 def test_the_default_context_verifies(security: str) -> None:
     with build(security=security) as handler:
-        context = handler._dispatcher._transport._session._context  # type: ignore[attr-defined]  # the SMTP transport
+        context = handler._dispatcher.destination.transport._session._context  # type: ignore[attr-defined]  # the SMTP transport
         assert context.verify_mode == ssl.CERT_REQUIRED
         assert context.check_hostname
         assert context.minimum_version >= ssl.TLSVersion.TLSv1_2
