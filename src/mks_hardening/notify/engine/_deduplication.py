@@ -142,11 +142,11 @@ class DedupWindows:
         self._open.clear()
 
     def next_end(self, *, now: float) -> float | None:
-        """Return the seconds until the next window ends, or ``None`` if no window is open."""
-        # The first window ends first, as all have the same length and a reopened one moves to the end.
-        for window in self._open.values():
-            return max(0.0, window.opened + self._length - now)
-        return None
+        """Return the seconds until the next window ends, or ``None`` if there is nothing to wait for."""
+        # The first window ends first, as all have the same length and a reopened one moves to the end. Without
+        # digests, a window with repetitions stays open until the next alert of its kind.
+        window = next(iter(self._open.values()), None) if self._digest else None
+        return None if window is None else max(0.0, window.opened + self._length - now)
 
     def _ended(self, window: DedupWindow, now: float) -> bool:
         return now - window.opened >= self._length

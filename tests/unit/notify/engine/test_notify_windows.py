@@ -97,6 +97,13 @@ def test_without_digests_the_next_alert_takes_the_repetitions() -> None:
     assert known.admit(kind(), now=2000, at=2100) == 0
 
 
+def test_without_digests_no_end_is_waited_for() -> None:
+    known = windows(digest=False)
+    open_one(known)
+    known.admit(kind(), now=1, at=101)
+    assert known.next_end(now=1000) is None
+
+
 def test_a_length_of_zero_admits_everything() -> None:
     known = DedupWindows(0, digest=True, shared=False)
     assert all(known.admit(kind(), now=0, at=0) == 0 for _ in range(3))
