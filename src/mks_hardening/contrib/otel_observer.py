@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -249,27 +250,23 @@ class OpenTelemetryObserver:
         span.end(int(now * 1e9))
 
 
+@dataclass(slots=True)
 class _RequestSpan:
     """The span of one request, if it is recorded, and the labels of its metric."""
 
-    __slots__ = ("_duration", "_scheme", "_span", "span_id", "trace_id")
-
-    def __init__(
-        self, span: Span | None, trace_id: str, span_id: str, scheme: str, duration: Histogram | None
-    ) -> None:
-        self._span = span
-        self.trace_id: str = trace_id
-        self.span_id: str = span_id
-        self._scheme = scheme
-        self._duration = duration
+    span: Span | None
+    trace_id: str
+    span_id: str
+    scheme: str
+    duration: Histogram | None
 
     def end(self, fields: Mapping[str, Any], /) -> None:
         """Record the end of the request."""
         outcome, method = outcome_of(fields), fields["method"]
-        if self._duration is not None:
-            labels = {"http.request.method": method_of(method), "url.scheme": self._scheme, **outcome}
-            self._duration.record(fields["duration_ms"] / 1000, labels)
-        span = self._span
+        if self.duration is not None:
+            labels = {"http.request.method": method_of(method), "url.scheme": self.scheme, **outcome}
+            self.duration.record(fields["duration_ms"] / 1000, labels)
+        span = self.span
         if span is None:
             return
         from opentelemetry.trace import StatusCode

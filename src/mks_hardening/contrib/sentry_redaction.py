@@ -93,27 +93,21 @@ class SentryRedaction:
     def _cleaned(self, event: SentryEvent, hint: SentryEvent) -> SentryEvent:
         record = hint.get("log_record")
         shown = dict(event)
-        if isinstance(entry := event.get("logentry"), dict):
-            shown["logentry"] = self._log_entry(cast("SentryEvent", entry), record, event.get("extra"))
-        elif isinstance(event.get("body"), str) and isinstance(attributes := event.get("attributes"), dict):
-            shown["body"], shown["attributes"] = self._log(event["body"], cast("SentryEvent", attributes))
+        if entry := _dict_in(event, "logentry"):
+            shown["logentry"] = self._log_entry(entry, record, event.get("extra"))
+        elif isinstance(event.get("body"), str) and (attributes := _dict_in(event, "attributes")) is not None:
+            shown["body"], shown["attributes"] = self._log(event["body"], attributes)
         elif isinstance(record, logging.LogRecord) and isinstance(event.get("message"), str):
             shown["message"] = self._without_values(self._templates.render(record), event.get("data"))
-        if isinstance(exception := event.get("exception"), dict):
-            shown["exception"] = self._exceptions(cast("SentryEvent", exception), hint)
+        if exception := _dict_in(event, "exception"):
+            shown["exception"] = self._exceptions(exception, hint)
         clean = cast("SentryEvent", self._redactor.redact(shown))
-        request = clean.get("request")
-        given = event.get("request")
-        if (
-            isinstance(request, dict)
-            and isinstance(given, dict)
-            and isinstance(self._redactor, SecretRedactor)
-        ):
+        request, given = _dict_in(clean, "request"), _dict_in(event, "request")
+        if request and given and isinstance(self._redactor, SecretRedactor):
             # Query string and URL are identified by their field; their text alone would not show it.
-            asked = cast("SentryEvent", given)
-            if isinstance(query := asked.get("query_string"), str):
+            if isinstance(query := given.get("query_string"), str):
                 request["query_string"] = self._redactor.redact_query(query)
-            if isinstance(url := asked.get("url"), str):
+            if isinstance(url := given.get("url"), str):
                 request["url"] = self._redactor.redact_url(url)
         return clean
 
@@ -182,6 +176,11 @@ class SentryRedaction:
             if isinstance(level, dict):
                 text = without_secret_values(text, cast("dict[object, object]", level), self._is_secret_key)
         return text
+
+
+def _dict_in(event: SentryEvent, name: str) -> SentryEvent | None:
+    value = event.get(name)
+    return cast("SentryEvent", value) if isinstance(value, dict) else None
 
 
 class _Formatted:

@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mks_hardening._core.checks import boolean, instances, level_number, text_of
 from mks_hardening.logging.filters.below_level_filter import BelowLevelFilter
@@ -90,6 +90,8 @@ def setup_logging(
     Raises:
         ConfigurationError: a parameter is invalid, a file would be rotated in two ways, or a handler is closed.
     """
+    from mks_hardening.logging.formatting.json_formatter import JsonFormatter
+
     text_of(app_name, parameter="app_name", empty=False)
     for name, switch in (("queue", queue), ("uncaught", uncaught)):
         boolean(switch, parameter=name)
@@ -99,7 +101,7 @@ def setup_logging(
     given = instances(handlers, logging.Handler, parameter="handlers")
     check_one_rotation(given, log_file, rotation)
     check_open(given)
-    formatter = _formatter(
+    formatter = JsonFormatter(
         schema=schema,
         environment=environment_name(environment),
         static_fields=static_fields,
@@ -129,9 +131,7 @@ def setup_logging(
 
 def remove_logging() -> None:
     """Remove and close the handlers of the last ``setup_logging``."""
-    if _Installed.uncaught is not None:
-        _Installed.uncaught.remove()
-        _Installed.uncaught = None
+    _remove_uncaught()
     unwatch_servers()
     for logger in (logging.getLogger(), *_known_loggers()):
         for handler in _Installed.handlers:
@@ -139,12 +139,6 @@ def remove_logging() -> None:
     for handler in _Installed.handlers:
         handler.close()
     _Installed.handlers = ()
-
-
-def _formatter(**options: Any) -> logging.Formatter:
-    from mks_hardening.logging.formatting.json_formatter import JsonFormatter
-
-    return JsonFormatter(**options)
 
 
 def _standard_handlers() -> list[logging.Handler]:
@@ -170,14 +164,12 @@ def _install(
     *,
     keep: tuple[logging.Handler, ...],
 ) -> None:
-    before = _Installed.handlers
-    remove = [handler for target in targets for handler in target.handlers if not _watches_tests(handler)]
-    if _Installed.uncaught is not None:
-        _Installed.uncaught.remove()
-        _Installed.uncaught = None
+    replaced = dict.fromkeys(_Installed.handlers)
+    _remove_uncaught()
     for target in targets:
         # Add the new handlers before removing the old ones, so that no record of another thread is lost.
         old = [handler for handler in target.handlers if not _watches_tests(handler)]
+        replaced |= dict.fromkeys(old)
         for handler in chain:
             target.addHandler(handler)
         for handler in old:
@@ -187,9 +179,15 @@ def _install(
         if target is not logging.getLogger():
             target.propagate = False
     _Installed.handlers = tuple(dict.fromkeys((*chain, *keep)))
-    for handler in dict.fromkeys((*remove, *before)):
+    for handler in replaced:
         if handler not in _Installed.handlers and not _in_use(handler):
             handler.close()
+
+
+def _remove_uncaught() -> None:
+    if _Installed.uncaught is not None:
+        _Installed.uncaught.remove()
+        _Installed.uncaught = None
 
 
 def _enable(targets: list[logging.Logger]) -> None:
