@@ -1,4 +1,4 @@
-"""What a line looks like: schemas, names, hooks of python-json-logger, foreign redactors, messages, plain data."""
+"""What a line looks like: schemas, names, hooks of python-json-logger, foreign redactors."""
 
 from __future__ import annotations
 
@@ -10,13 +10,8 @@ from typing import Any
 import pytest
 from pythonjsonlogger.core import BaseJsonFormatter
 
-from mks_hardening._core.redaction.message_templates import render_message, without_secret_placeholders
-from mks_hardening._core.redaction.plain_data import Bounds, cut, to_plain
-from mks_hardening._core.redaction.redactor import SecretRedactor, default_redactor
 from mks_hardening.exceptions import ConfigurationError, MissingDependencyError
-from mks_hardening.logging import JsonFormatter, bound
-from mks_hardening.logging.formatting._json_text import escape, fast_encoder, is_safe, to_ascii
-from mks_hardening.logging.formatting._schemas import schema_named
+from mks_hardening.logging import JsonFormatter, SecretRedactor, bound
 
 
 def record(message: Any = "hello", *args: Any, level: int = 20, **attributes: Any) -> logging.LogRecord:
@@ -77,7 +72,7 @@ def test_google_cloud_finds_trace_and_stack() -> None:
 
 def test_unknown_schemas_are_refused() -> None:
     with pytest.raises(ConfigurationError, match="default, ecs, gcp"):
-        schema_named("xml")
+        JsonFormatter(schema="xml")
 
 
 # --- switching from python-json-logger -------------------------------------------------------
@@ -193,100 +188,18 @@ def test_added_names_and_patterns_hold_in_messages_and_fields() -> None:
 
 
 def test_encoders(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert fast_encoder("auto")({"a": "あ"}) == fast_encoder("json")({"a": "あ"}) == '{"a":"あ"}'.encode()
+    entry = record("あ", n=1)
+    lines = {JsonFormatter(encoder=encoder).format(entry) for encoder in ("auto", "orjson", "json")}
     monkeypatch.setattr("mks_hardening.logging.formatting._json_text.orjson_dumps", lambda: None)
-    assert fast_encoder("auto")({"a": 1}) == b'{"a":1}'
+    assert lines == {JsonFormatter(encoder="auto").format(entry)}
     with pytest.raises(MissingDependencyError, match=r"mks-hardening\[logging\]"):
-        fast_encoder("orjson")
+        JsonFormatter(encoder="orjson")
 
 
-def test_escapes() -> None:
-    assert is_safe("plain あ".encode())
-    assert not is_safe("\u2028".encode())
+@pytest.mark.parametrize("encoder", ["orjson", "json"])
+def test_escapes(encoder: str) -> None:
     unsafe = "a\u2028\x85\u202e\ufeff\x7f"
-    assert json.loads(f'"{escape(unsafe)}"') == unsafe
-    assert escape("a\u2028") == "a\\u2028"
-    assert json.loads(to_ascii('"あ🏗"')) == "あ🏗"
-    assert to_ascii("plain") == "plain"
-
-
-# --- messages --------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("template", "clean", "kept"),
-    [
-        ("password %s", "password [REDACTED]", ()),
-        ("password %s of %s", "password [REDACTED] of %s", (1,)),
-        ("user %s password: '%s' %d", "user %s password: '[REDACTED]' %d", (0, 2)),
-        ("token=%r", "token=[REDACTED]", ()),
-        ("%(user)s %(api_key)s", "%(user)s [REDACTED]", (0,)),
-        ("%5.*f pin %s 100%%", "%5.*f pin [REDACTED] 100%%", (0, 1)),
-        ("パスワードは%s", "パスワードは[REDACTED]", ()),
-        ("session id %s", "session id [REDACTED]", ()),
-    ],
-)
-def test_secret_placeholders_are_taken_out(template: str, clean: str, kept: tuple[int, ...]) -> None:
-    plan = without_secret_placeholders(template, default_redactor().is_secret_key)
-    assert plan is not None
-    assert plan[:2] == (clean, kept)
-
-
-@pytest.mark.parametrize(
-    "template", ["user %s", "token_count=%d", "100%% of %s", "password policy %s", "%(count)d", ""]
-)
-def test_harmless_templates_stay(template: str) -> None:
-    assert without_secret_placeholders(template, default_redactor().is_secret_key) is None
-
-
-@pytest.mark.parametrize(
-    ("message", "args", "expected"),
-    [
-        ("%s", ("a",), "a"),
-        ("%(a)s", {"a": 1}, "1"),
-        ("no args", (), "no args"),
-        (5, (), "5"),
-        ("%d", ("x",), "%d [arguments do not fit: ('x',)]"),
-        ("%s %s", ("x",), "%s %s [arguments do not fit: ('x',)]"),
-        ("%(b)s", {"a": 1}, "%(b)s [arguments do not fit: {'a': 1}]"),
-    ],
-)
-def test_messages_survive_their_arguments(message: object, args: object, expected: str) -> None:
-    assert render_message(message, args) == expected
-
-
-# --- plain data ------------------------------------------------------------------------------
-
-
-def test_cutting_marks_the_place() -> None:
-    assert cut("abcdef", 6) == "abcdef"
-    assert cut("abcdefg", 6) == "abcde…"
-
-
-def test_members_and_levels_beyond_the_bounds_are_marked() -> None:
-    bounds = Bounds(characters=10, members=2, depth=2)
-    assert to_plain([1, 2, 3], bounds) == [1, 2, "… 1 more"]
-    assert to_plain({"a": 1, "b": 2, "c": 3}, bounds) == {"a": 1, "b": 2, "…": "1 more"}
-    assert to_plain({"a": {"b": {"c": 1}}}, bounds) == {"a": {"b": "…"}}
-    assert to_plain("x" * 20, bounds) == "x" * 9 + "…"
-
-
-def test_long_keys_keep_their_end_which_tells_whether_they_are_secret() -> None:
-    (key,) = to_plain({"x" * 1000 + "_password": 1}, Bounds())
-    assert len(key) <= 260
-    assert key.endswith("_password")
-
-
-def test_keys_that_become_alike_stay_apart() -> None:
-    assert to_plain({1: "a", "1": "b", b"1": "c"}, Bounds()) == {"1": "a", "1_2": "b", "1_3": "c"}
-
-
-def test_dataclass_fields_left_out_of_the_repr_stay_out() -> None:
-    from dataclasses import dataclass, field
-
-    @dataclass
-    class Account:
-        name: str
-        key_material: str = field(repr=False, default="hidden")
-
-    assert to_plain(Account("bob"), Bounds()) == {"name": "bob"}
+    line = JsonFormatter(encoder=encoder).format(record(unsafe, b="あ"))
+    assert not any(char in line for char in unsafe[1:])
+    assert json.loads(line)["message"] == unsafe
+    assert "あ" in line
