@@ -14,7 +14,7 @@ CASES = logging_corpus.load()
 
 
 class Hooked(JsonFormatter):
-    """Overrides a hook, so that every record takes the careful way."""
+    """Overrides a hook, so that every record takes the general path."""
 
     def process_log_record(self, log_data: dict[str, Any]) -> dict[str, Any]:
         return log_data
@@ -23,14 +23,14 @@ class Hooked(JsonFormatter):
 FORMATTERS: dict[str, logging.Formatter] = {
     "orjson": JsonFormatter(),
     "json": JsonFormatter(encoder="json"),
-    "careful": Hooked(),
+    "general path": Hooked(),
 }
 
 
-@pytest.mark.parametrize("formatter", FORMATTERS.values(), ids=FORMATTERS)
 @pytest.mark.parametrize("case", CASES, ids=[case["id"] for case in CASES])
-def test_nasty_records(case: dict[str, Any], formatter: logging.Formatter) -> None:
-    assert logging_corpus.faults(case, formatter) == []
+def test_nasty_records(case: dict[str, Any]) -> None:
+    wrong = {name: logging_corpus.faults(case, formatter) for name, formatter in FORMATTERS.items()}
+    assert not any(wrong.values()), wrong
 
 
 @pytest.mark.parametrize("schema", ["ecs", "gcp"])
