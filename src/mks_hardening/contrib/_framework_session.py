@@ -81,7 +81,7 @@ class LoadedSession:
         self.before = before
         self._owner = handle.user_id, handle.lives
 
-    def change(self, handle: SessionHandle, now: SessionValues) -> SessionChange:
+    def decide_change(self, handle: SessionHandle, now: SessionValues) -> SessionChange:
         """Return how our session changes."""
         owner = handle.user_id, handle.lives
         return decide(
@@ -182,15 +182,25 @@ def values_after(now: Mapping[str, object], kept: Mapping[str, object]) -> dict[
     }
 
 
-def check_value(value: object) -> None:
+def check_value(value: object, *, place: str, name: str, accepted: str) -> None:
     """Check that a value can be stored as JSON.
+
+    Args:
+        value: value to check.
+        place: the framework's session in the application's code, for the error message.
+        name: name of the value in it.
+        accepted: what the session accepts, for the error message.
 
     Raises:
         TypeError: JSON cannot represent the value.
         ValueError: NaN, infinity, or a value that contains itself.
     """
-    if type(value) not in PLAIN:
+    if type(value) in PLAIN:
+        return
+    try:
         json_text(value)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise type(error)(f"{place}[{name!r}] cannot be kept ({error}); {accepted}") from None
 
 
 def _without_facts(values: Mapping[str, object]) -> dict[str, object]:

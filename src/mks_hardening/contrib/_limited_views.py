@@ -160,7 +160,7 @@ class ViewLimit:
             else {method.upper() for method in strings(methods, parameter="methods", of="methods")}
         )
 
-    def refusal(self, environ: Environ, *request: object) -> LimitDecision | None:
+    def count_request(self, environ: Environ, *request: object) -> LimitDecision | None:
         """Count a request; return the decision if it is refused.
 
         Raises:

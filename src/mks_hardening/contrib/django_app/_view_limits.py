@@ -48,7 +48,7 @@ def limit(
     def decorate(view: View) -> View:
         @wraps(view)
         def limited(request: FromDjango, *args: object, **values: object) -> FromDjango:
-            refusal = view_limit.refusal(request.META, request)
+            refusal = view_limit.count_request(request.META, request)
             if refusal is not None:
                 return problem_response(429, TOO_MANY, rate_limit_headers(refusal))
             return view(request, *args, **values)

@@ -95,15 +95,10 @@ class SessionStore(SessionBase):
         """
         values: dict[str, object] = dict(self._get_session(no_load=must_create))
         for name, value in values.items():
-            try:
-                check_value(value)
-            except (TypeError, ValueError, RecursionError) as error:
-                raise type(error)(
-                    f"request.session[{name!r}] cannot be kept ({error}); it takes JSON values"
-                ) from None
+            check_value(value, place="request.session", name=name, accepted="it takes JSON values")
         handle = self.handle
         handle.cookie_age = None if self.get_expire_at_browser_close() else self.get_expiry_age()
-        change = self._loaded.change(handle, SessionValues(values, _user(values)))
+        change = self._loaded.decide_change(handle, SessionValues(values, _user(values)))
         # Django also cycles the key at sign-in, where our session already has a new id.
         if self._cycled and handle.lives and change.act in {"merge", "nothing"}:
             handle.rotate()

@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 __all__ = ["HardenedSession", "HardenedSessionInterface"]
 
 _TAGS: Final = TaggedJSONSerializer()
-_KINDS: Final = "None, bool, int, float, str, bytes, list, tuple, dict, datetime, UUID, Markup"
+_ACCEPTED: Final = (
+    "a session takes None, bool, int, float, str, bytes, list, tuple, dict, datetime, UUID, Markup"
+)
 # Prefixes of fields that describe the replaced response; others, such as those for CORS, are kept.
 _OF_THE_ANSWER: Final = (
     "content-",
@@ -176,7 +178,7 @@ class HardenedSession(SessionMixin):
             values = self._all()
             self.handle.cookie_age = inf if self.permanent else None
             now = SessionValues({name: _encoded(name, value) for name, value in values.items()}, self._user())
-            change = self._loaded.change(self.handle, now)
+            change = self._loaded.decide_change(self.handle, now)
             try:
                 apply_change(self.handle, change)
             except BackendUnavailableError as error:
@@ -240,10 +242,7 @@ def _encoded(name: str, value: object) -> object:
     if type(value) in PLAIN:
         return value
     encoded: object = _TAGS.tag(value)
-    try:
-        check_value(encoded)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise type(error)(f"session[{name!r}] cannot be kept ({error}); a session takes {_KINDS}") from None
+    check_value(encoded, place="session", name=name, accepted=_ACCEPTED)
     return encoded
 
 

@@ -58,7 +58,7 @@ def limit(
     )
 
     def check() -> None:
-        refusal = view_limit.refusal(request.environ)
+        refusal = view_limit.count_request(request.environ)
         if refusal is not None:
             raise TooManyRequests(TOO_MANY, retry_after=wait_in_seconds(refusal))
 

@@ -83,15 +83,15 @@ class GeneralFormatter(BaseJsonFormatter):
             ("defaults", defaults),
         ):
             if fields is not None:
-                strings(
-                    mapping(fields, parameter=name, of="names to values").keys(), parameter=name, of="names"
-                )
-        if rename_fields is not None:
-            strings(rename_fields.values(), parameter="rename_fields", of="names")
-        if reserved_attrs is not None:
-            strings(reserved_attrs, parameter="reserved_attrs", of="names")
-        if fmt is not None and not isinstance(fmt, str):
-            strings(fmt, parameter="fmt", of="names")
+                mapping(fields, parameter=name, of="names to values")
+                strings(fields.keys(), parameter=name, of="names")
+        for name, names in (
+            ("rename_fields", None if rename_fields is None else rename_fields.values()),
+            ("reserved_attrs", reserved_attrs),
+            ("fmt", None if isinstance(fmt, str) else fmt),
+        ):
+            if names is not None:
+                strings(names, parameter=name, of="names")
         if redactor is not None:
             offers(redactor, "redact", "redact_text", parameter="redactor", kind="a SecretRedactor")
         try:

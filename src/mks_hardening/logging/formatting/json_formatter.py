@@ -99,7 +99,7 @@ class JsonFormatter(GeneralFormatter):
             # formatted without any.
             message = record.msg
             if record.args or type(message) is not str:
-                message = self._message(message, record.args)
+                message = self._merge_arguments(message, record.args)
             clean = self._clean
             clean.dirty = 0
             fields: Fields = {self._message_key: clean[message]}
@@ -132,7 +132,7 @@ class JsonFormatter(GeneralFormatter):
             pass
         return self._safely(record)
 
-    def _message(self, template: Any, args: Any) -> str:
+    def _merge_arguments(self, template: Any, args: Any) -> str:
         """Return the message with its arguments.
 
         Raises:
