@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from mks_hardening.security.passkeys._ceremonies import ALGORITHMS
 from mks_hardening.security.passkeys.passkey_results import PasskeyOptions
@@ -12,14 +12,7 @@ if TYPE_CHECKING:
     from mks_hardening.security.passkeys._challenges import IssuedChallenge
     from mks_hardening.security.passkeys.relying_party import RelyingParty
 
-__all__ = ["KnownCredential", "creation_options", "request_options"]
-
-
-class KnownCredential(NamedTuple):
-    """A credential that is registered already."""
-
-    credential: str
-    transports: tuple[str, ...]
+__all__ = ["creation_options", "request_options"]
 
 
 def creation_options(
@@ -27,7 +20,7 @@ def creation_options(
     issued: IssuedChallenge,
     *,
     user: Mapping[str, object],
-    known: Sequence[KnownCredential],
+    known: Mapping[str, Sequence[str]],
 ) -> PasskeyOptions:
     """Return the options for ``navigator.credentials.create()``.
 
@@ -43,7 +36,7 @@ def creation_options(
             "challenge": issued.challenge,
             "pubKeyCredParams": [{"type": "public-key", "alg": alg} for alg in ALGORITHMS],
             "timeout": int(party.challenge_ttl * 1000),
-            "excludeCredentials": [_descriptor(one) for one in known],
+            "excludeCredentials": _descriptors(known),
             "authenticatorSelection": {
                 "residentKey": wish,
                 "requireResidentKey": party.passwordless,
@@ -56,7 +49,7 @@ def creation_options(
 
 
 def request_options(
-    party: RelyingParty, issued: IssuedChallenge, *, known: Sequence[KnownCredential], verified: bool
+    party: RelyingParty, issued: IssuedChallenge, *, known: Mapping[str, Sequence[str]], verified: bool
 ) -> PasskeyOptions:
     """Return the options for ``navigator.credentials.get()``; without known credentials the user chooses one."""
     return PasskeyOptions(
@@ -64,12 +57,16 @@ def request_options(
             "rpId": party.rp_id,
             "challenge": issued.challenge,
             "timeout": int(party.challenge_ttl * 1000),
-            "allowCredentials": [_descriptor(one) for one in known],
+            "allowCredentials": _descriptors(known),
             "userVerification": "required" if verified else "preferred",
         },
         expires_at=issued.expires_at,
     )
 
 
-def _descriptor(known: KnownCredential) -> dict[str, object]:
-    return {"type": "public-key", "id": known.credential, "transports": [*known.transports]}
+def _descriptors(known: Mapping[str, Sequence[str]]) -> list[dict[str, object]]:
+    """Return credentials, with their transports, as the browser expects them."""
+    return [
+        {"type": "public-key", "id": credential, "transports": [*transports]}
+        for credential, transports in known.items()
+    ]

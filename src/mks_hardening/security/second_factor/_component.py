@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from mks_hardening._core.operations import Op
 from mks_hardening._core.store_calls import call_store
 from mks_hardening.security._security_events import send_notice
 from mks_hardening.security.passkeys._response import PasskeyResponse, credential_key, read_response
 from mks_hardening.security.passkeys.passkey_results import PasskeyAssertion
-from mks_hardening.security.second_factor._factor_record import FactorMoment, FactorRecord, StoredPasskey
+from mks_hardening.security.second_factor._factor_record import FactorRecord, RecordTime, StoredPasskey
 from mks_hardening.security.second_factor._notifications import emit_and_build_error, emit_event
 from mks_hardening.security.second_factor._passkey_rules import PresentedPasskey
 from mks_hardening.security.second_factor.factor_results import TwoFactorNotice, VerificationResult
@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
 __all__ = ["FactorComponent", "FactorOptions", "PasskeyContext"]
 
-ASSERTION: Final = ("clientDataJSON", "authenticatorData", "signature")
+R = TypeVar("R")
+
+_ASSERTION: Final = ("clientDataJSON", "authenticatorData", "signature")
 
 
 class FactorOptions(NamedTuple):
@@ -53,15 +55,15 @@ class PasskeyContext(NamedTuple):
         self, answer: object, purpose: Purpose, *, user_id: str, session: str
     ) -> Op[tuple[PresentedPasskey, PasskeyResponse | None]]:
         """Read a browser's response and consume its challenge."""
-        response = read_response(answer, body=ASSERTION)
+        response = read_response(answer, body=_ASSERTION)
         redeemed = None
         # Consumed in any case: a challenge that survived a wrong response could be tried again and again.
         if response is not None:
             redeemed = yield from self.challenges.redeem(
                 response.challenge, purpose, user_id=user_id, session=session
             )
-        alone = purpose == "sign-in"
-        return PresentedPasskey(response, redeemed is not None, self.party, alone=alone), response
+        passwordless = purpose == "sign-in"
+        return PresentedPasskey(response, redeemed is not None, self.party, passwordless), response
 
     def forget(self, user_id: str, passkeys: Iterable[StoredPasskey]) -> Op[None]:
         """Release the ownership of passkeys.
@@ -111,18 +113,25 @@ class FactorComponent:
                 emit_event("notice_failed", user_id, reason=change)
 
     def _with_proof(
-        self, user_id: str, proof: str, client: str | None, change: Callable[[FactorRecord], FactorRecord]
-    ) -> Op[FactorRecord]:
-        """Change a record if the proof is accepted; return the record before the change."""
+        self,
+        user_id: str,
+        proof: str | None,
+        client: str | None,
+        change: Callable[[FactorRecord, RecordTime], tuple[FactorRecord, R]],
+        *,
+        required: bool = True,
+    ) -> Op[R]:
+        """Change a record if the proof is accepted; without ``required``, an account without factors needs none."""
         presented = yield from self._presented(user_id, proof)
 
-        def decide(
-            record: FactorRecord, moment: FactorMoment
-        ) -> tuple[FactorRecord, tuple[FactorRecord, VerificationResult]]:
-            after, result = self._rules.attempt(record, moment, user_id, presented, client=client)
-            return (change(after) if result else after), (after, result)
+        def decide(record: FactorRecord, moment: RecordTime) -> tuple[FactorRecord, R | VerificationResult]:
+            if required or record.enabled:
+                record, result = self._rules.attempt(record, moment, user_id, presented, client=client)
+                if not result:
+                    return record, result
+            return change(record, moment)
 
-        before, result = yield from self._records.change(user_id, decide)
-        if not result:
-            raise emit_and_build_error(user_id, result)
-        return before
+        outcome = yield from self._records.change(user_id, decide)
+        if isinstance(outcome, VerificationResult):
+            raise emit_and_build_error(user_id, outcome)
+        return outcome

@@ -11,15 +11,15 @@ from mks_hardening.exceptions import ConfigurationError, InvalidCodeError
 from mks_hardening.security.second_factor._component import FactorComponent
 from mks_hardening.security.second_factor._factor_record import (
     EMPTY,
-    FactorMoment,
     FactorRecord,
     PendingSecret,
+    RecordTime,
 )
 from mks_hardening.security.second_factor._factor_rules import PERIOD
-from mks_hardening.security.second_factor._notifications import emit_and_build_error, emit_event
+from mks_hardening.security.second_factor._notifications import emit_event
 from mks_hardening.security.second_factor.codes.recovery_codes import RecoveryCodes, generate_recovery_codes
 from mks_hardening.security.second_factor.codes.totp import generate_secret, provisioning_uri
-from mks_hardening.security.second_factor.factor_results import Enrolment, VerificationResult
+from mks_hardening.security.second_factor.factor_results import Enrolment
 
 __all__ = ["Enrolments"]
 
@@ -53,24 +53,15 @@ class Enrolments(FactorComponent):
         secret = generate_secret()
         uri = provisioning_uri(secret, account_name=account_name, issuer=self._terms.issuer)
         sealed = self._rules.seal_pending(secret, user_id)
-        presented = yield from self._presented(user_id, proof)
 
-        def decide(
-            record: FactorRecord, moment: FactorMoment
-        ) -> tuple[FactorRecord, VerificationResult | float]:
-            # A thief of a session must not move the factor to their own phone (ASVS 5.0, 7.5.1).
-            if record.enabled:
-                record, result = self._rules.attempt(record, moment, user_id, presented, client=client)
-                if not result:
-                    return record, result
+        def change(record: FactorRecord, moment: RecordTime) -> tuple[FactorRecord, float]:
             expires_at = moment.latest + self._terms.enrolment_ttl
             return record._replace(pending=PendingSecret(sealed, expires_at)), expires_at
 
-        outcome = yield from self._records.change(user_id, decide)
-        if isinstance(outcome, VerificationResult):
-            raise emit_and_build_error(user_id, outcome)
+        # A thief of a session must not move the factor to their own phone (ASVS 5.0, 7.5.1).
+        expires_at = yield from self._with_proof(user_id, proof, client, change, required=False)
         emit_event("enrolment_begun", user_id)
-        return Enrolment(secret=secret, provisioning_uri=uri, expires_at=outcome)
+        return Enrolment(secret=secret, provisioning_uri=uri, expires_at=expires_at)
 
     @async_method(begin_enrolment)
     def abegin_enrolment(self) -> None:
@@ -80,7 +71,7 @@ class Enrolments(FactorComponent):
     def cancel_enrolment(self, user_id: str) -> Op[bool]:
         """Delete the pending secret; return whether there was one. An active factor stays active."""
 
-        def decide(record: FactorRecord, _: FactorMoment) -> tuple[FactorRecord, bool]:
+        def decide(record: FactorRecord, _: RecordTime) -> tuple[FactorRecord, bool]:
             return record._replace(pending=None), record.pending is not None
 
         cancelled = yield from self._records.change(user_id, decide)
@@ -114,9 +105,7 @@ class Enrolments(FactorComponent):
         # were stored.
         codes = generate_recovery_codes(self._terms.recovery_codes)
 
-        def decide(
-            record: FactorRecord, moment: FactorMoment
-        ) -> tuple[FactorRecord, InvalidCodeError | None]:
+        def decide(record: FactorRecord, moment: RecordTime) -> tuple[FactorRecord, InvalidCodeError | None]:
             after, error = self._rules.confirm(record, moment, user_id, code, client=client)
             return (after if error else self._rules.with_recovery_codes(after, user_id, codes)), error
 
@@ -156,7 +145,7 @@ class Enrolments(FactorComponent):
         instance(secret, str, parameter="secret")
         sealed = self._rules.seal_adopted(secret, user_id)
 
-        def decide(record: FactorRecord, moment: FactorMoment) -> tuple[FactorRecord, bool]:
+        def decide(record: FactorRecord, moment: RecordTime) -> tuple[FactorRecord, bool]:
             # With a wall time by mistake, no code would work for many years.
             if step > moment.wall // PERIOD + _MOST_AHEAD:
                 raise ConfigurationError(
@@ -190,11 +179,13 @@ class Enrolments(FactorComponent):
         Raises:
             InvalidCodeError: the proof was not accepted.
         """
-        before = yield from self._with_proof(user_id, proof, client, lambda _: EMPTY)
+        passkeys = yield from self._with_proof(
+            user_id, proof, client, lambda record, _: (EMPTY, record.passkeys)
+        )
         # After the record, which alone decides. A crash in between leaves ownership entries that admit nobody; in
         # the other order it would leave passkeys in the record that no longer work.
         if self._passkey_context is not None:
-            yield from self._passkey_context.forget(user_id, before.passkeys)
+            yield from self._passkey_context.forget(user_id, passkeys)
         yield from self._changed("disabled", user_id)
 
     @async_method(disable)

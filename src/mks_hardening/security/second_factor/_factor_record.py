@@ -6,7 +6,8 @@ A store keeps these bytes and replaces them with a compare-and-set; only this mo
 from __future__ import annotations
 
 import json
-from typing import Final, NamedTuple, cast
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple, TypeVar, cast
 
 from mks_hardening.exceptions import DecodeError
 from mks_hardening.security.second_factor.failure_budget import NO_FAILURES, ClientFailures, Failures
@@ -14,14 +15,16 @@ from mks_hardening.security.second_factor.failure_budget import NO_FAILURES, Cli
 __all__ = [
     "EMPTY",
     "DeviceRecord",
-    "FactorMoment",
     "FactorRecord",
     "PendingSecret",
+    "RecordTime",
     "StoredPasskey",
     "decode_record",
     "encode_record",
     "shift_times",
 ]
+
+T = TypeVar("T")
 
 # To be increased whenever an older release could misread what a newer one wrote: both run during a roll-out.
 _VERSION: Final = 2
@@ -127,7 +130,7 @@ class FactorRecord(NamedTuple):
 EMPTY: Final = FactorRecord()
 
 
-class FactorMoment(NamedTuple):
+class RecordTime(NamedTuple):
     """The current time, as wall time and as the time of the record.
 
     Attributes:
@@ -141,37 +144,32 @@ class FactorMoment(NamedTuple):
 
 def shift_times(record: FactorRecord, by: float) -> FactorRecord:
     """Return the record with all times shifted by ``by`` seconds; used steps remain used."""
+
+    def shifted(moment: float | None) -> float | None:
+        return None if moment is None else moment + by
+
+    clients = tuple(
+        client._replace(locked_until=client.locked_until + by, last_at=client.last_at + by)
+        for client in record.failures.clients
+    )
     return record._replace(
-        verified_at=_later(record.verified_at, by),
+        verified_at=shifted(record.verified_at),
         pending=record.pending and record.pending._replace(expires_at=record.pending.expires_at + by),
-        failures=_moved_failures(record.failures, by),
-        devices=tuple(_moved_device(device, by) for device in record.devices),
+        failures=record.failures._replace(clients=clients),
+        devices=tuple(
+            device._replace(
+                expires_at=device.expires_at + by,
+                created_at=shifted(device.created_at),
+                used_at=shifted(device.used_at),
+            )
+            for device in record.devices
+        ),
         passkeys=tuple(
-            passkey._replace(created_at=passkey.created_at + by, used_at=_later(passkey.used_at, by))
+            passkey._replace(created_at=passkey.created_at + by, used_at=shifted(passkey.used_at))
             for passkey in record.passkeys
         ),
         touched=record.touched + by,
     )
-
-
-def _moved_failures(failures: Failures, by: float) -> Failures:
-    clients = [
-        client._replace(locked_until=client.locked_until + by, last_at=client.last_at + by)
-        for client in failures.clients
-    ]
-    return failures._replace(clients=tuple(clients))
-
-
-def _moved_device(device: DeviceRecord, by: float) -> DeviceRecord:
-    return device._replace(
-        expires_at=device.expires_at + by,
-        created_at=_later(device.created_at, by),
-        used_at=_later(device.used_at, by),
-    )
-
-
-def _later(moment: float | None, by: float) -> float | None:
-    return None if moment is None else moment + by
 
 
 def encode_record(record: FactorRecord) -> bytes:
@@ -192,10 +190,10 @@ def decode_record(data: bytes) -> FactorRecord:
     try:
         fields = json.loads(data)
         version = fields.pop("v")
-        if version == _VERSION:
-            return _record(**fields)
         if version == _FIRST_VERSION:
-            return _record_of_version_1(**fields)
+            return _record_of_version_1(fields)
+        if version == _VERSION:
+            return _record(fields)
     # RecursionError: otherwise anyone who can write the row could end the process with ten thousand brackets.
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         # `from None`: the message of the cause would quote the record.
@@ -203,99 +201,35 @@ def decode_record(data: bytes) -> FactorRecord:
     raise DecodeError("the stored second factor has another version", newer=isinstance(version, int))
 
 
-def _record(
-    *,
-    secret: object,
-    last_step: object,
-    key: object,
-    salt: object,
-    recovery: object,
-    used: object,
-    verified_at: object,
-    pending: object,
-    failures: object,
-    devices: object,
-    passkeys: object,
-    touched: object,
-) -> FactorRecord:
-    return FactorRecord(
-        secret=None if secret is None else _text(secret),
-        last_step=_whole(last_step),
-        key=_text(key),
-        salt=_text(salt),
-        recovery=frozenset(_text(known) for known in _list(recovery)),
-        used=frozenset(_text(known) for known in _list(used)),
-        verified_at=_moment(verified_at),
-        pending=None if pending is None else _pending(*_list(pending)),
-        failures=_failures(*_list(failures)),
-        devices=tuple(_device(*_list(device)) for device in _list(devices)),
-        passkeys=tuple(_passkey(*_list(passkey)) for passkey in _list(passkeys)),
-        touched=_number(touched),
-    )
-
-
-def _record_of_version_1(*, enrolment_failures: object, **fields: object) -> FactorRecord:
+def _record_of_version_1(fields: dict[str, object]) -> FactorRecord:
     """Convert a record of version 1, which counted wrong confirmations separately and had no digest key.
 
     ``_factor_rules`` adds the key on the next change.
     """
-    return _record(**fields, key="", used=[], passkeys=[])._replace(
-        failures=_together(_failures(*_list(fields["failures"])), _failures(*_list(enrolment_failures)))
-    )
-
-
-def _together(failures: Failures, others: Failures) -> Failures:
-    clients = {entry.client: entry for entry in (*others.clients, *failures.clients)}
+    others = _FAILURES(fields.pop("enrolment_failures"))
+    record = _record({**fields, "key": "", "used": [], "passkeys": []})
+    clients = {entry.client: entry for entry in (*others.clients, *record.failures.clients)}
     # Merges two budgets without lifting a lock of either.
     for entry in others.clients:
         if entry.locked_until > clients[entry.client].locked_until:
             clients[entry.client] = entry
-    return Failures(failures.total + others.total, tuple(clients.values()))
+    total = record.failures.total + others.total
+    return record._replace(failures=Failures(total, tuple(clients.values())))
 
 
-def _pending(secret: object, expires_at: object) -> PendingSecret:
-    return PendingSecret(_text(secret), _number(expires_at))
+def _record(fields: dict[str, object]) -> FactorRecord:
+    if fields.keys() != _RECORD.keys():
+        raise ValueError
+    return FactorRecord(**{name: parse(fields[name]) for name, parse in _RECORD.items()})
 
 
-def _device(digest: object, expires_at: object, *rest: object) -> DeviceRecord:
-    known, until = _text(digest), _number(expires_at)
-    if not rest:
+def _device(value: object) -> DeviceRecord:
+    parts = _list(value)
+    if len(parts) == 2:
         # Devices in records of version 1 have no id. A part of the digest is stable across reads, unlike a new
         # random id.
-        return DeviceRecord(known, until, known[:16])
-    device_id, name, created_at, used_at = rest
-    return DeviceRecord(known, until, _text(device_id), _text(name), _moment(created_at), _moment(used_at))
-
-
-def _passkey(*parts: object) -> StoredPasskey:
-    credential, public_key, handle, sign_count, eligible, backed_up, verified, name, *rest = parts
-    created_at, used_at, aaguid, transports = rest
-    return StoredPasskey(
-        credential=_text(credential),
-        public_key=_text(public_key),
-        handle=_text(handle),
-        sign_count=_whole(sign_count),
-        backup_eligible=_truth(eligible),
-        backed_up=_truth(backed_up),
-        user_verified=_truth(verified),
-        name=_text(name),
-        created_at=_number(created_at),
-        used_at=_moment(used_at),
-        aaguid=_text(aaguid),
-        transports=tuple(_text(transport) for transport in _list(transports)),
-    )
-
-
-def _failures(total: object, clients: object) -> Failures:
-    return Failures(_whole(total), tuple(_client(*_list(client)) for client in _list(clients)))
-
-
-def _client(
-    client: object, wrong: object, locks: object, locked_until: object, last_at: object
-) -> ClientFailures:
-    return ClientFailures(
-        _text(client), _whole(wrong), _whole(locks), _number(locked_until), _number(last_at)
-    )
+        return DeviceRecord(_text(parts[0]), _number(parts[1]), _text(parts[0])[:16])
+    return _DEVICE(parts)
 
 
 def _text(value: object) -> str:
@@ -323,11 +257,45 @@ def _number(value: object) -> float:
     return float(value)
 
 
-def _moment(value: object) -> float | None:
-    return None if value is None else _number(value)
-
-
 def _list(value: object) -> list[object]:
     if not isinstance(value, list):
         raise TypeError
     return cast(list[object], value)
+
+
+def _optional(parse: Callable[[object], T]) -> Callable[[object], T | None]:
+    return lambda value: None if value is None else parse(value)
+
+
+def _items(parse: Callable[[object], T]) -> Callable[[object], tuple[T, ...]]:
+    return lambda value: tuple([parse(item) for item in _list(value)])
+
+
+def _fields(make: Callable[..., T], *parsers: Callable[[object], object]) -> Callable[[object], T]:
+    """Return a parser for a list with one item for each field of a value."""
+    return lambda value: make(*[parse(item) for parse, item in zip(parsers, _list(value), strict=True)])
+
+
+_TEXTS: Final = _items(_text)
+_CLIENT: Final = _fields(ClientFailures, _text, _whole, _whole, _number, _number)
+_FAILURES: Final = _fields(Failures, _whole, _items(_CLIENT))
+_DEVICE: Final = _fields(DeviceRecord, _text, _number, _text, _text, _optional(_number), _optional(_number))
+_PASSKEY: Final = _fields(
+    StoredPasskey,
+    *(_text, _text, _text, _whole, _truth, _truth, _truth, _text),
+    *(_number, _optional(_number), _text, _TEXTS),
+)
+_RECORD: Final[dict[str, Callable[[object], Any]]] = {
+    "secret": _optional(_text),
+    "last_step": _whole,
+    "key": _text,
+    "salt": _text,
+    "recovery": lambda value: frozenset(_TEXTS(value)),
+    "used": lambda value: frozenset(_TEXTS(value)),
+    "verified_at": _optional(_number),
+    "pending": _optional(_fields(PendingSecret, _text, _number)),
+    "failures": _FAILURES,
+    "devices": _items(_device),
+    "passkeys": _items(_PASSKEY),
+    "touched": _number,
+}

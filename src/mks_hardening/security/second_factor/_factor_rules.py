@@ -14,8 +14,8 @@ from mks_hardening.exceptions import InvalidCodeError
 from mks_hardening.security.second_factor._digests import KeyedDigests, new_digest_key
 from mks_hardening.security.second_factor._factor_record import (
     DeviceRecord,
-    FactorMoment,
     FactorRecord,
+    RecordTime,
     StoredPasskey,
 )
 from mks_hardening.security.second_factor._passkey_rules import PresentedPasskey, check_assertion
@@ -125,7 +125,7 @@ class FactorRules:
     def attempt(
         self,
         record: FactorRecord,
-        moment: FactorMoment,
+        moment: RecordTime,
         user_id: str,
         code: object,
         *,
@@ -174,7 +174,7 @@ class FactorRules:
         return self._charged(record, guess, "recovery")
 
     def confirm(
-        self, record: FactorRecord, moment: FactorMoment, user_id: str, code: object, *, client: str | None
+        self, record: FactorRecord, moment: RecordTime, user_id: str, code: object, *, client: str | None
     ) -> tuple[FactorRecord, InvalidCodeError | None]:
         """Check the first code of a pending secret, within the common failure budget.
 
@@ -221,15 +221,13 @@ class FactorRules:
         secret = self._box.decrypt(sealed, user_id=user_id, purpose=purpose)
         return self._box.encrypt(secret, user_id=user_id, purpose=purpose)
 
-    def _step_of(
-        self, sealed: str, user_id: str, purpose: str, code: str, moment: FactorMoment
-    ) -> int | None:
+    def _step_of(self, sealed: str, user_id: str, purpose: str, code: str, moment: RecordTime) -> int | None:
         key = decode_secret(self._box.decrypt(sealed, user_id=user_id, purpose=purpose))
         # With the wall clock, not ``latest``: the authenticator does not know the time of this record.
         return matching_step(key, code, int(moment.wall // PERIOD), window=self._window)
 
     def _guess(
-        self, record: FactorRecord, moment: FactorMoment, user_id: str, client: str | None, device: object
+        self, record: FactorRecord, moment: RecordTime, user_id: str, client: str | None, device: object
     ) -> tuple[FactorRecord, _Guess]:
         known = None
         if is_token(device):
@@ -266,7 +264,7 @@ class FactorRules:
             after = with_passkey(record, judgement.passkey)
             return self._accepted(after, guess, "passkey", user_verified=judgement.user_verified)
         lock = self._lock(record, guess)
-        if judgement.reason == "wrong" and lock is None and not presented.alone:
+        if judgement.reason == "wrong" and lock is None and not presented.passwordless:
             return self._charged(record, guess, "passkey")
         reason = "locked" if judgement.reason == "wrong" and lock is not None else judgement.reason
         return record, self._refused(record, reason, method="passkey", lock=lock)

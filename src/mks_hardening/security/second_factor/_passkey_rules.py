@@ -22,13 +22,13 @@ class PresentedPasskey(NamedTuple):
         response: its parts; ``None`` if it could not be read.
         redeemed: whether its challenge was issued for this purpose and not used before.
         party: the site that requested it.
-        alone: it is the whole sign-in, so it must name its owner and verify the user.
+        passwordless: it is the whole sign-in, so it must name its owner and verify the user.
     """
 
     response: PasskeyResponse | None
     redeemed: bool
     party: RelyingParty
-    alone: bool = False
+    passwordless: bool = False
 
 
 class PasskeyDecision(NamedTuple):
@@ -42,7 +42,7 @@ class PasskeyDecision(NamedTuple):
 def check_assertion(record: FactorRecord, presented: PresentedPasskey, *, now: float) -> PasskeyDecision:
     """Check whether an assertion is by a passkey of this account (WebAuthn level 3, section 7.2)."""
     response, party = presented.response, presented.party
-    if response is None or (presented.alone and response.user_handle is None):
+    if response is None or (presented.passwordless and response.user_handle is None):
         return PasskeyDecision("malformed")
     # Before the signature: without a challenge of ours an assertion proves nothing, however well it is signed.
     if not presented.redeemed:
@@ -51,25 +51,25 @@ def check_assertion(record: FactorRecord, presented: PresentedPasskey, *, now: f
     # The user handle is optional in an assertion after a first factor, but if present it must match.
     if known is None or response.user_handle not in (None, known.handle):
         return PasskeyDecision("wrong")
-    if presented.alone and not known.user_verified:
+    if presented.passwordless and not known.user_verified:
         return PasskeyDecision("wrong")  # it was registered as a second factor only
-    said = verify_assertion(
+    verified = verify_assertion(
         response,
         party=party,
         challenge=response.challenge,
         public_key=known.public_key,
-        verified=presented.alone or party.passwordless,
+        verified=presented.passwordless or party.passwordless,
     )
     # Backup eligibility is fixed at creation; a change means that it is another authenticator.
-    if said is None or said.backup_eligible != known.backup_eligible:
+    if verified is None or verified.backup_eligible != known.backup_eligible:
         return PasskeyDecision("wrong")
     # Synchronised passkeys always report 0, which is not a sign of a clone.
-    if (said.sign_count or known.sign_count) and said.sign_count <= known.sign_count:
+    if (verified.sign_count or known.sign_count) and verified.sign_count <= known.sign_count:
         return PasskeyDecision("cloned")  # section 6.1.1: two copies have separate counters
     after = known._replace(
-        sign_count=said.sign_count,
-        backed_up=said.backed_up,
-        user_verified=known.user_verified or said.user_verified,
+        sign_count=verified.sign_count,
+        backed_up=verified.backed_up,
+        user_verified=known.user_verified or verified.user_verified,
         used_at=now,
     )
-    return PasskeyDecision("", after, said.user_verified)
+    return PasskeyDecision("", after, verified.user_verified)

@@ -15,8 +15,8 @@ from mks_hardening._core.store_calls import call_store
 from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError
 from mks_hardening.security.second_factor._factor_record import (
     EMPTY,
-    FactorMoment,
     FactorRecord,
+    RecordTime,
     decode_record,
     encode_record,
     shift_times,
@@ -46,7 +46,7 @@ class RecordUpdates:
         self._clock = clock
 
     def change(
-        self, user_id: str, decide: Callable[[FactorRecord, FactorMoment], tuple[FactorRecord, R]]
+        self, user_id: str, decide: Callable[[FactorRecord, RecordTime], tuple[FactorRecord, R]]
     ) -> Op[R]:
         """Apply ``decide`` to the current record until the outcome is stored; return its result."""
         for _ in range(_MOST_CONFLICTS):
@@ -100,7 +100,7 @@ def _record_of(stored: StoredFactor | None) -> FactorRecord:
     return EMPTY if stored is None else decode_record(stored.data)
 
 
-def _now(record: FactorRecord, wall: float) -> tuple[FactorRecord, FactorMoment]:
+def _now(record: FactorRecord, wall: float) -> tuple[FactorRecord, RecordTime]:
     """Return the record as of now, and the current time.
 
     Time never runs backwards for a record, because that would revive expired data. But if the clock that wrote
@@ -108,7 +108,7 @@ def _now(record: FactorRecord, wall: float) -> tuple[FactorRecord, FactorMoment]
     """
     if record.touched - wall > _SKEW:
         record = shift_times(record, wall - record.touched)
-    return record, FactorMoment(wall, max(wall, record.touched))
+    return record, RecordTime(wall, max(wall, record.touched))
 
 
 def _check_user_id(user_id: object) -> None:

@@ -9,7 +9,7 @@ from mks_hardening._core.operation_methods import async_method, sync_method
 from mks_hardening._core.operations import Op
 from mks_hardening.exceptions import DecodeError
 from mks_hardening.security.second_factor._component import FactorComponent
-from mks_hardening.security.second_factor._factor_record import FactorMoment, FactorRecord
+from mks_hardening.security.second_factor._factor_record import FactorRecord, RecordTime
 from mks_hardening.security.second_factor._notifications import emit_event
 from mks_hardening.security.second_factor.factor_results import ReencryptionProgress
 
@@ -52,7 +52,7 @@ class Reencryption(FactorComponent):
         """``reencrypt`` for asyncio."""
 
     def _resealed(self, user_id: str) -> Op[str]:
-        def decide(record: FactorRecord, _: FactorMoment) -> tuple[FactorRecord, str]:
+        def decide(record: FactorRecord, _: RecordTime) -> tuple[FactorRecord, str]:
             after = self._rules.resealed(record, user_id)
             return after, "changed" if after != record else "kept"
 

@@ -12,15 +12,15 @@ from mks_hardening._core.store_calls import call_store
 from mks_hardening.exceptions import InvalidCodeError
 from mks_hardening.security.passkeys._ceremonies import VerifiedRegistration, verify_registration
 from mks_hardening.security.passkeys._response import base64url, credential_key, read_response
-from mks_hardening.security.passkeys._webauthn_options import KnownCredential, creation_options
+from mks_hardening.security.passkeys._webauthn_options import creation_options
 from mks_hardening.security.passkeys.passkey_results import Passkey, PasskeyOptions
 from mks_hardening.security.second_factor._component import FactorComponent, FactorOptions, PasskeyContext
-from mks_hardening.security.second_factor._factor_record import FactorMoment, FactorRecord, StoredPasskey
+from mks_hardening.security.second_factor._factor_record import FactorRecord, RecordTime, StoredPasskey
 from mks_hardening.security.second_factor._factor_rules import with_passkey
-from mks_hardening.security.second_factor._notifications import emit_and_build_error, emit_event
+from mks_hardening.security.second_factor._notifications import emit_event
 from mks_hardening.security.second_factor._remembered_devices import shown_name
 from mks_hardening.security.second_factor.codes.recovery_codes import generate_recovery_codes
-from mks_hardening.security.second_factor.factor_results import PasskeyRegistration, VerificationResult
+from mks_hardening.security.second_factor.factor_results import PasskeyRegistration
 
 if TYPE_CHECKING:
     from mks_hardening.security.passkeys._response import PasskeyResponse
@@ -82,35 +82,24 @@ class Registrations(FactorComponent):
         """
         account = shown_name(account_name, parameter="account_name", blank=False)
         shown = shown_name(display_name, parameter="display_name") or account
-        presented = yield from self._presented(user_id, proof)
-
-        def decide(
-            record: FactorRecord, moment: FactorMoment
-        ) -> tuple[FactorRecord, VerificationResult | FactorRecord]:
-            if record.enabled:
-                record, result = self._rules.attempt(record, moment, user_id, presented, client=client)
-                if not result:
-                    return record, result
-            return record, record
-
-        outcome = yield from self._records.change(user_id, decide)
-        if isinstance(outcome, VerificationResult):
-            raise emit_and_build_error(user_id, outcome)
-        if len(outcome.passkeys) >= _MOST:
+        record = yield from self._with_proof(
+            user_id, proof, client, lambda record, _: (record, record), required=False
+        )
+        if len(record.passkeys) >= _MOST:
             raise InvalidCodeError("too_many")
         # One user handle for all passkeys of an account: authenticators then replace the passkey of the same
         # account instead of listing it twice (level 3, section 5.4.3). It is random, because it is stored on the
         # device and must not identify the user (14.6.1).
         handle = (
-            outcome.passkeys[0].handle if outcome.passkeys else base64url(secrets.token_bytes(_HANDLE_BYTES))
+            record.passkeys[0].handle if record.passkeys else base64url(secrets.token_bytes(_HANDLE_BYTES))
         )
         # Empty if the account has no factor: then no proof is required.
-        marks = self._rules.factor_marks(outcome, user_id)
+        marks = self._rules.factor_marks(record, user_id)
         note = " ".join([*sorted(marks), handle])
         issued = yield from self._at.challenges.issue("register", user_id=user_id, session=session, note=note)
         emit_event("enrolment_begun", user_id, method="passkey")
         user = {"id": handle, "name": account, "displayName": shown}
-        known = [KnownCredential(one.credential, one.transports) for one in outcome.passkeys]
+        known = {one.credential: one.transports for one in record.passkeys}
         return creation_options(self._at.party, issued, user=user, known=known)
 
     @async_method(begin_registration)
@@ -171,7 +160,7 @@ class Registrations(FactorComponent):
         *begun, handle = note.split(" ")
 
         def decide(
-            record: FactorRecord, moment: FactorMoment
+            record: FactorRecord, moment: RecordTime
         ) -> tuple[FactorRecord, tuple[StoredPasskey, RecoveryCodes | None] | str]:
             # Checked again here: between the claim and this write another tab may have registered the same
             # device.

@@ -9,7 +9,7 @@ from mks_hardening._core.operation_methods import async_method, sync_method
 from mks_hardening._core.operations import Op
 from mks_hardening.exceptions import ConfigurationError, InvalidCodeError
 from mks_hardening.security.second_factor._component import FactorComponent
-from mks_hardening.security.second_factor._factor_record import DeviceRecord, FactorMoment, FactorRecord
+from mks_hardening.security.second_factor._factor_record import DeviceRecord, FactorRecord, RecordTime
 from mks_hardening.security.second_factor._factor_rules import device_of, is_token
 from mks_hardening.security.second_factor._notifications import emit_event
 from mks_hardening.security.second_factor.factor_results import RememberedDevice
@@ -45,7 +45,7 @@ class RememberedDevices(FactorComponent):
 
         # The token is generated outside of ``decide``, which runs again after a conflict: the stored digest must
         # be that of the returned token.
-        def decide(record: FactorRecord, moment: FactorMoment) -> tuple[FactorRecord, bool]:
+        def decide(record: FactorRecord, moment: RecordTime) -> tuple[FactorRecord, bool]:
             if not record.enabled:
                 return record, False
             record, digests = self._rules.keyed(record, user_id)
@@ -119,7 +119,7 @@ class RememberedDevices(FactorComponent):
         """
         shown = shown_name(name)
 
-        def decide(record: FactorRecord, moment: FactorMoment) -> tuple[FactorRecord, bool]:
+        def decide(record: FactorRecord, moment: RecordTime) -> tuple[FactorRecord, bool]:
             devices = tuple(
                 device._replace(name=shown) if device.id == device_id else device for device in record.devices
             )
@@ -135,7 +135,7 @@ class RememberedDevices(FactorComponent):
     def revoke_device(self, user_id: str, device_id: str) -> Op[bool]:
         """Forget one device by its id in the list; return whether it existed."""
 
-        def decide(record: FactorRecord, moment: FactorMoment) -> tuple[FactorRecord, bool]:
+        def decide(record: FactorRecord, moment: RecordTime) -> tuple[FactorRecord, bool]:
             kept = tuple(device for device in record.devices if device.id != device_id)
             return record._replace(devices=kept), _has(record, device_id, now=moment.latest)
 
@@ -152,7 +152,7 @@ class RememberedDevices(FactorComponent):
     def forget_devices(self, user_id: str) -> Op[int]:
         """Forget all remembered devices; return their number."""
 
-        def decide(record: FactorRecord, _: FactorMoment) -> tuple[FactorRecord, int]:
+        def decide(record: FactorRecord, _: RecordTime) -> tuple[FactorRecord, int]:
             return record._replace(devices=()), len(record.devices)
 
         number = yield from self._records.change(user_id, decide)
@@ -190,7 +190,7 @@ def _has(record: FactorRecord, device_id: str, *, now: float) -> bool:
     return any(device.id == device_id and now < device.expires_at for device in record.devices)
 
 
-def _used(record: FactorRecord, known: DeviceRecord, moment: FactorMoment) -> FactorRecord:
+def _used(record: FactorRecord, known: DeviceRecord, moment: RecordTime) -> FactorRecord:
     devices = tuple(
         device._replace(used_at=moment.latest) if device.id == known.id else device
         for device in record.devices

@@ -12,7 +12,7 @@ from mks_hardening._core.operation_methods import async_method, sync_method
 from mks_hardening._core.operations import Op
 from mks_hardening.exceptions import DecodeError
 from mks_hardening.security.second_factor._component import FactorComponent
-from mks_hardening.security.second_factor._factor_record import EMPTY, FactorMoment, FactorRecord
+from mks_hardening.security.second_factor._factor_record import EMPTY, FactorRecord, RecordTime
 from mks_hardening.security.second_factor._factor_rules import METHODS
 from mks_hardening.security.second_factor._notifications import check_not_blank, emit_event, emit_result
 from mks_hardening.security.second_factor.codes.recovery_codes import RecoveryCodes, generate_recovery_codes
@@ -68,7 +68,7 @@ class Verification(FactorComponent):
         # Once, outside of ``decide``, which may be repeated: looking up a challenge consumes it.
         presented = yield from self._presented(user_id, code)
 
-        def decide(record: FactorRecord, moment: FactorMoment) -> tuple[FactorRecord, VerificationResult]:
+        def decide(record: FactorRecord, moment: RecordTime) -> tuple[FactorRecord, VerificationResult]:
             return self._rules.attempt(
                 record,
                 moment,
@@ -105,9 +105,11 @@ class Verification(FactorComponent):
             InvalidCodeError: the proof was not accepted.
         """
         codes = generate_recovery_codes(self._terms.recovery_codes)
-        yield from self._with_proof(
-            user_id, proof, client, lambda record: self._rules.with_recovery_codes(record, user_id, codes)
-        )
+
+        def change(record: FactorRecord, _: RecordTime) -> tuple[FactorRecord, RecoveryCodes]:
+            return self._rules.with_recovery_codes(record, user_id, codes), codes
+
+        yield from self._with_proof(user_id, proof, client, change)
         yield from self._changed("recovery_codes_regenerated", user_id)
         return codes
 
@@ -160,7 +162,7 @@ class Verification(FactorComponent):
         """
         check_not_blank(actor, parameter="actor")
 
-        def decide(record: FactorRecord, _: FactorMoment) -> tuple[FactorRecord, bool]:
+        def decide(record: FactorRecord, _: RecordTime) -> tuple[FactorRecord, bool]:
             return record._replace(failures=EMPTY.failures), record.failures != EMPTY.failures
 
         changed = yield from self._records.change(user_id, decide)

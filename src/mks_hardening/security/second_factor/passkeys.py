@@ -9,9 +9,9 @@ from mks_hardening._core.operations import Op
 from mks_hardening._core.store_calls import call_store
 from mks_hardening.exceptions import ConfigurationError, InvalidCodeError
 from mks_hardening.security.passkeys._response import credential_key
-from mks_hardening.security.passkeys._webauthn_options import KnownCredential, request_options
+from mks_hardening.security.passkeys._webauthn_options import request_options
 from mks_hardening.security.passkeys.passkey_results import Passkey, PasskeyOptions
-from mks_hardening.security.second_factor._factor_record import EMPTY, FactorMoment, FactorRecord
+from mks_hardening.security.second_factor._factor_record import EMPTY, FactorRecord, RecordTime
 from mks_hardening.security.second_factor._notifications import emit_result
 from mks_hardening.security.second_factor._registration import Answer, Registrations, shown_passkey
 from mks_hardening.security.second_factor._remembered_devices import shown_name
@@ -46,7 +46,7 @@ class Passkeys(Registrations):
         if not record.passkeys:
             raise InvalidCodeError("not_enrolled")
         issued = yield from self._at.challenges.issue("verify", user_id=user_id, session=session)
-        known = [KnownCredential(one.credential, one.transports) for one in record.passkeys]
+        known = {one.credential: one.transports for one in record.passkeys}
         return request_options(self._at.party, issued, known=known, verified=self._at.party.passwordless)
 
     @async_method(begin_verification)
@@ -66,7 +66,7 @@ class Passkeys(Registrations):
         """
         self._check_passwordless()
         issued = yield from self._at.challenges.issue("sign-in", user_id="", session=session)
-        return request_options(self._at.party, issued, known=(), verified=True)
+        return request_options(self._at.party, issued, known={}, verified=True)
 
     @async_method(begin_sign_in)
     def abegin_sign_in(self) -> None:
@@ -97,7 +97,7 @@ class Passkeys(Registrations):
             return PasskeySignIn(user_id="", result=result)
         owner = user_id
 
-        def decide(record: FactorRecord, moment: FactorMoment) -> tuple[FactorRecord, VerificationResult]:
+        def decide(record: FactorRecord, moment: RecordTime) -> tuple[FactorRecord, VerificationResult]:
             return self._rules.attempt(record, moment, owner, presented, client=client)
 
         result = yield from self._records.change(owner, decide)
@@ -130,7 +130,7 @@ class Passkeys(Registrations):
         """
         shown = shown_name(name)
 
-        def decide(record: FactorRecord, _: FactorMoment) -> tuple[FactorRecord, bool]:
+        def decide(record: FactorRecord, _: RecordTime) -> tuple[FactorRecord, bool]:
             passkeys = tuple(
                 one._replace(name=shown) if one.credential == passkey_id else one for one in record.passkeys
             )
@@ -158,7 +158,7 @@ class Passkeys(Registrations):
             InvalidCodeError: the proof was not accepted.
         """
         before = yield from self._with_proof(
-            user_id, proof, client, lambda record: _without(record, passkey_id)
+            user_id, proof, client, lambda record, _: (_without(record, passkey_id), record)
         )
         gone = [one for one in before.passkeys if one.credential == passkey_id]
         yield from self._at.forget(user_id, gone)

@@ -184,7 +184,7 @@ def test_a_credential_that_is_released_while_it_is_claimed(
 def test_what_a_browser_is_asked_is_written_as_webauthn_says() -> None:
     party = RelyingParty("example.com", name="Knowledge", origins=["https://example.com"], challenge_ttl=30)
     issued = _challenges.IssuedChallenge("c", 5.0)
-    known = [_webauthn_options.KnownCredential("id", ("usb", "nfc"))]
+    known = {"id": ("usb", "nfc")}
     descriptor = {"type": "public-key", "id": "id", "transports": ["usb", "nfc"]}
     for verified, wish in ((True, "required"), (False, "preferred")):
         asked = _webauthn_options.request_options(party, issued, known=known, verified=verified)
