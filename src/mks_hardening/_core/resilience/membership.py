@@ -1,0 +1,194 @@
+"""The processes that share a server: how many there are, and whether the server still has its data.
+
+Each process announces itself at intervals. The server replies with the number of processes and with the generation
+of its data: a newer generation means that it has lost data. A single server has one generation; on a cluster, whose
+shards lose data independently, each hash slot has one too.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from mks_hardening._core.process.after_fork import register_after_fork
+from mks_hardening.exceptions import BackendUnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mks_hardening._core.operations import Op
+    from mks_hardening.protocols import Clock
+
+__all__ = ["WHOLE_SERVER", "Announcement", "Membership"]
+
+WHOLE_SERVER: Final = ""
+"""Place of the generation that every announcement carries."""
+
+_FIRST_PAUSE: Final = 0.5
+_LONGEST_PAUSE: Final = 10.0
+"""Maximum seconds between two announcements; the first intervals are shorter, as the others are starting too."""
+_LIFETIME: Final = 30
+"""Seconds after the last announcement until a process counts as gone."""
+_LONGEST_REJOINING: Final = 1.5
+"""Seconds that a process waits for the others after an outage: each probes once a second."""
+
+
+class Announcement(NamedTuple):
+    """The server's reply to an announcement.
+
+    Attributes:
+        workers: number of known processes.
+        number: index of this process among them, from 0.
+        generation: generation of the data.
+        recent: number of processes that announced themselves within the requested number of milliseconds.
+    """
+
+    workers: int
+    number: int
+    generation: int
+    recent: int
+
+
+class Membership:
+    """What this process knows of the processes that share a server, itself included.
+
+    Args:
+        send: announces a process (name, lifetime in seconds, known generation, period of ``recent`` in
+            milliseconds).
+        clock: monotonic clock.
+        expected: minimum number of processes.
+        waits: whether to wait for the other processes after an outage; then ``announce`` must be called until
+            ``is_rejoining`` is false.
+
+    Attributes:
+        workers: number of processes that share the server, as far as known.
+        number: index of this process among them, from 0.
+        generations: the last known generation of the data by place; none before the first reply.
+        losses: how often the server has lost data.
+        due: time of the next announcement, on the clock.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_clock",
+        "_expected",
+        "_lost_at",
+        "_minimum_until",
+        "_name",
+        "_pause",
+        "_rejoining_until",
+        "_send",
+        "_unsure",
+        "_waits",
+        "due",
+        "generations",
+        "losses",
+        "number",
+        "workers",
+    )
+
+    def __init__(
+        self,
+        send: Callable[[str, int, int, int], Op[Announcement]],
+        clock: Clock,
+        *,
+        expected: int = 1,
+        waits: bool = False,
+    ) -> None:
+        self._send = send
+        self._waits = waits
+        self._clock = clock
+        self._expected = self.workers = expected
+        self.generations: dict[str, int] = {}
+        self.number = 0
+        self.losses = 0
+        self.reset_after_fork()
+        register_after_fork(self)
+
+    def reset_after_fork(self) -> None:
+        """Start as a new process in a forked child."""
+        self._name = secrets.token_hex(8)
+        self.due = 0.0
+        self._unsure = False
+        self._lost_at = 0.0
+        self._rejoining_until = 0.0
+        self._minimum_until = 0.0
+        self._pause = _FIRST_PAUSE
+
+    def share_of(self, whole: int) -> int:
+        """Return this process's share of a number; the shares of all processes add up to it."""
+        # Rounded so that the shares add up to the whole; `whole // workers` would lose the rest.
+        return whole * (self.number + 1) // self.workers - whole * self.number // self.workers
+
+    def mark_unavailable(self) -> None:
+        """Record that the server was unavailable: announce this process and check the data at the next contact."""
+        self.due = 0.0
+        if not self._unsure and not self.is_rejoining():
+            self._lost_at = self._clock.monotonic()
+        self._unsure = True
+
+    def is_rejoining(self) -> bool:
+        """Return whether the server is back but other processes may not have flushed their pending writes yet."""
+        return bool(self._rejoining_until) and self._clock.monotonic() < self._rejoining_until
+
+    def is_apart(self) -> bool:
+        """Return whether this process continues with its share although the server may be available again.
+
+        That lasts until it and the other processes have flushed what they did during the outage.
+        """
+        return self._waits and (self._unsure or self.is_rejoining())
+
+    def record_generation(self, place: str, generation: int) -> bool:
+        """Record the generation of a reply; return whether data was lost since the previous one."""
+        known = self.generations
+        before = known.get(place, 0)
+        # An older generation comes from a reply that was already in transit.
+        if generation <= before:
+            return False
+        known[place] = generation
+        if not before:
+            return False
+        if (
+            place != WHOLE_SERVER
+        ):  # announce a newer generation, so that all processes learn of the lost shard
+            known[WHOLE_SERVER] = known.get(WHOLE_SERVER, 0) + 1
+        self.losses += 1
+        self.due = 0.0  # the server has lost its list of processes too
+        return True
+
+    def is_due(self) -> bool:
+        """Return whether this process has to announce itself."""
+        # After an outage every caller announces until one succeeds: a caller that skipped it could not know whether
+        # the server has lost its data, and would not restore what it knew before.
+        return self._unsure or self._clock.monotonic() >= self.due
+
+    def announce(self) -> Op[bool]:
+        """Announce this process and record the reply; return whether the server has lost data since the last one.
+
+        Raises:
+            BackendUnavailableError: the server did not respond.
+        """
+        losses = self.losses
+        # Before the round trip, so that only one thread announces.
+        now = self._clock.monotonic()
+        self.due = now + self._pause
+        self._pause = min(_LONGEST_PAUSE, 2 * self._pause)
+        outage = now - self._lost_at if self._unsure or self.is_rejoining() else 0.0
+        generation = self.generations.get(WHOLE_SERVER, 0)
+        try:
+            reply = yield from self._send(self._name, _LIFETIME, generation, round(1000 * outage))
+        except BackendUnavailableError:
+            self.due = 0.0
+            raise
+        if self.record_generation(WHOLE_SERVER, reply.generation) or outage:
+            # The other processes that were there before are about to come back.
+            self._minimum_until = now + _LIFETIME
+        # Processes that are still starting have not announced themselves yet.
+        least = self.workers if now < self._minimum_until else self._expected
+        self.workers, self.number = max(reply.workers, least), reply.number
+        if reply.recent >= self.workers:
+            self._rejoining_until = 0.0
+        elif self._unsure and self._waits:
+            self._rejoining_until = now + _LONGEST_REJOINING
+        self._unsure = False
+        return self.losses != losses
