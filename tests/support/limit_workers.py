@@ -23,7 +23,7 @@ for line in sys.stdin:
     sources.clear()
     passed = limiter.hit("g", line.strip())
     source = "local" if "local" in sources else "shared"
-    print(int(bool(passed)), source, limiter._fallback.presence.workers, flush=True)
+    print(int(bool(passed)), source, limiter._storage.members.workers, flush=True)
 """
 
 

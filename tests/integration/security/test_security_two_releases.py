@@ -75,7 +75,7 @@ def test_a_shorter_window_ends_no_count_of_a_longer_one(
     before = passed(longer, 5)
     assert passed(shorter, 1) == 1
     assert longer.test("g", "k").remaining[0] <= longer.groups["g"][0].quota - before
-    storage: Any = longer._shared
+    storage: Any = longer._storage.server
     kept = [storage._client.call("PTTL", key) for key in storage._keys(storage._of("g", ()), "k")[:2]]
     enough = 3_600_000 if strategy != "gcra" else 5 * 86  # GCRA keeps what is ahead alone
     assert max(kept) > enough

@@ -27,7 +27,7 @@ def in_child(work: Any) -> Any:
 def test_a_limiter_works_in_a_child_forked_while_a_thread_held_its_lock() -> None:
     limiter = RateLimiter({"g": "2 per minute"}, clock=FrozenClock())
     assert limiter.hit("g", "k")
-    with limiter._local._lock:
+    with limiter._storage.counters._lock:
         assert in_child(lambda: limiter.hit("g", "k") and not limiter.hit("g", "k")) == 0
     assert limiter.hit("g", "k")
 

@@ -8,7 +8,7 @@ from mks_hardening._core.backend.lua_files import lua_source
 from mks_hardening._core.backend.redis_client import RedisClient
 from mks_hardening._core.backend.redis_operations import Pipeline, RunScript
 from mks_hardening._core.checks import namespace_of
-from mks_hardening.security.rate_limits._presence import KnownProcesses, presence_script
+from mks_hardening.security._announcement import announcement_call
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,9 +39,9 @@ class RedisSlots:
         )
         self._acquire = self._client.script(lua_source(_HERE, "lua/acquire.lua"))
         self._renew = self._client.script(lua_source(_HERE, "lua/renew.lua"))
-        self._presence = presence_script(self._client)
         self._lease_ms = max(1, round(lease * 1000))
         self._prefix = f"{namespace_of(namespace)}:slots:"
+        self.announce = announcement_call(self._client, self._prefix)
 
     def acquire(self, place: str, token: str, *, quota: int) -> Op[tuple[bool, int, float]]:
         """Return whether the slot was acquired, how many are held, and seconds until the first lease ends."""
@@ -60,11 +60,6 @@ class RedisSlots:
     def release(self, place: str, token: str) -> Op[None]:
         """End a lease."""
         yield Pipeline(self._client, [("ZREM", self._prefix + place, token)], idempotent=True)
-
-    def presence(self, *arguments: object) -> Op[KnownProcesses]:
-        """Announce a process; see ``Presence``."""
-        keys = [f"{self._prefix}{{presence}}:{name}" for name in ("workers", "generation")]
-        return KnownProcesses(*(yield RunScript(self._presence, keys, arguments, idempotent=True)))
 
     def in_doubt(self) -> bool:
         """Return whether the server is known to be unavailable, so that a call would fail."""

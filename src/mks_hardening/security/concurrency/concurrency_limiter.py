@@ -19,6 +19,7 @@ from mks_hardening._core.durations import seconds
 from mks_hardening._core.operations import Op, Pause, arun, run
 from mks_hardening._core.process.interval_thread import IntervalThread
 from mks_hardening._core.resilience.budget import LIMITS_BUDGET
+from mks_hardening._core.resilience.membership import Membership
 from mks_hardening.events import RateLimitDecided
 from mks_hardening.exceptions import (
     BackendUnavailableError,
@@ -30,7 +31,6 @@ from mks_hardening.security.concurrency._local_slots import LocalSlots
 from mks_hardening.security.concurrency.slot import Slot
 from mks_hardening.security.rate_limits._groups import Policy, parse_policies, unknown_name_error
 from mks_hardening.security.rate_limits._keys import bounded_key, encode_group, encode_key
-from mks_hardening.security.rate_limits._presence import Presence
 
 if TYPE_CHECKING:
     from mks_hardening._core.backend.redis_client import RedisClient
@@ -102,10 +102,10 @@ class ConcurrencyLimiter(Closing):
         self._policies = parse_policies(self._limits, on_unavailable)
         self._clock = given_clock(clock)
         self._every = seconds(lease, parameter="lease", minimum=0.1) / _RENEWALS
-        self._here = LocalSlots()
+        self._local = LocalSlots()
         self._renewal = IntervalThread(self._renew_all, every=self._every, name="mks-slots")
         self._shared: RedisSlots | None = None
-        self._settling_until = 0.0
+        self._incomplete_until = 0.0
         if is_redis(storage, processes, namespace, store_budget, allow_plaintext=allow_plaintext):
             # Imported here, so that an application without Redis does not load the client.
             from mks_hardening.security.concurrency._redis_slots import RedisSlots
@@ -118,7 +118,7 @@ class ConcurrencyLimiter(Closing):
                 allow_plaintext=allow_plaintext,
                 clock=self._clock,
             )
-            self._presence = Presence(self._shared, self._clock, expected=processes)
+            self._members = Membership(self._shared.announce, self._clock, expected=processes)
 
     # --- slots -----------------------------------------------------------------------------------
 
@@ -225,7 +225,7 @@ class ConcurrencyLimiter(Closing):
         end = self._clock.monotonic() + wait
         pause = _FIRST_PAUSE
         while True:
-            slot = yield from self._ask(limit, place)
+            slot = yield from self._acquire_once(limit, place)
             left = end - self._clock.monotonic()
             if slot or left <= 0:
                 return slot
@@ -233,22 +233,22 @@ class ConcurrencyLimiter(Closing):
             yield Pause(min(left, pause * (0.5 + random() / 2)))  # noqa: S311 - no secret
             pause = min(_LONGEST_PAUSE, 2 * pause)
 
-    def _ask(self, limit: str, place: str) -> Op[Slot]:
+    def _acquire_once(self, limit: str, place: str) -> Op[Slot]:
         quota, token, source = self._limits[limit], secrets.token_hex(16), "backend"
         slot = Slot(self, limit=limit, place=place, token=token, held=0)
         try:
             if self._shared is None:
-                got, held, wait = self._here.add(slot, most=quota), self._here.number(place), None
+                got, held, wait = self._local.add(slot, most=quota), self._local.number(place), None
             else:
                 got, held, wait = yield from self._acquire_shared(self._shared, slot, quota)
         except BackendUnavailableError as error:
             source = self._policies[limit]
-            self._presence.mark_unavailable()
+            self._members.mark_unavailable()
             wait = error.retry_after
-            got = source == "open" or (source == "local" and self._here.add(slot, most=self._share(quota)))
+            got = source == "open" or (source == "local" and self._local.add(slot, most=self._share(quota)))
             if source == "open":
-                self._here.add(slot)
-            held = self._here.number(place)
+                self._local.add(slot)
+            held = self._local.number(place)
         if hooks.observers:
             hooks.emit(RateLimitDecided(limit, got, source))
         if not got:
@@ -263,17 +263,14 @@ class ConcurrencyLimiter(Closing):
     ) -> Op[tuple[bool, int, float | None]]:
         if self._policies[slot.limit] == "local" and shared.in_doubt():
             raise BackendUnavailableError("slots", "open", operation="acquire", sent=False)
-        if self._presence.is_due():
-            losses = self._presence.losses
-            yield from self._presence.keep()
-            if self._presence.losses != losses:
-                # The storage does not know the slots of other processes until they renew them.
-                self._settling_until = self._clock.monotonic() + self._every
-        if self._clock.monotonic() < self._settling_until:
+        if self._members.is_due() and (yield from self._members.announce()):
+            # The storage does not know the slots of other processes until they renew them.
+            self._incomplete_until = self._clock.monotonic() + self._every
+        if self._clock.monotonic() < self._incomplete_until:
             yield from self._renew_place(shared, slot.place)
-            held = self._here.number(slot.place)
+            held = self._local.number(slot.place)
             if held >= self._share(quota):
-                return False, held, self._settling_until - self._clock.monotonic()
+                return False, held, self._incomplete_until - self._clock.monotonic()
         try:
             got, held, wait = yield from shared.acquire(slot.place, slot.token, quota=quota)
         except (
@@ -287,16 +284,16 @@ class ConcurrencyLimiter(Closing):
             raise
         if got:
             slot.known = True
-            self._here.add(slot)
+            self._local.add(slot)
         return got, held, None if got else wait
 
     def _held(self, place: str) -> Op[int]:
         if self._shared is None:
-            return self._here.number(place)
+            return self._local.number(place)
         try:
             _, held, _ = yield from self._shared.acquire(place, "", quota=0)
         except BackendUnavailableError:
-            return self._here.number(place)
+            return self._local.number(place)
         return held
 
     def release_slot(self, slot: Slot) -> Op[None]:
@@ -304,7 +301,7 @@ class ConcurrencyLimiter(Closing):
 
         A forked child that leaves a block which its parent entered does not release the parent's slot.
         """
-        if self._here.drop(slot) and self._shared is not None:
+        if self._local.drop(slot) and self._shared is not None:
             try:
                 yield from self._shared.release(slot.place, slot.token)
             except BackendUnavailableError:
@@ -321,7 +318,7 @@ class ConcurrencyLimiter(Closing):
         return not slot.lost
 
     def _renew_place(self, shared: RedisSlots, place: str) -> Op[None]:
-        slots = self._here.by_place().get(place)
+        slots = self._local.by_place().get(place)
         if slots:
             yield from self._renew_some(shared, place, slots)
 
@@ -336,7 +333,7 @@ class ConcurrencyLimiter(Closing):
         """Renew all leases, on the limiter's thread; return whether the thread has to continue."""
         if self._shared is None:
             return False
-        places = self._here.by_place()
+        places = self._local.by_place()
         for place, slots in places.items():
             try:
                 run(self._renew_some(self._shared, place, slots))
@@ -345,7 +342,7 @@ class ConcurrencyLimiter(Closing):
         return bool(places)
 
     def _share(self, quota: int) -> int:
-        return max(1, self._presence.part(quota))
+        return max(1, self._members.share_of(quota))
 
     def _checked(self, limit: str, key: object, wait: float | timedelta) -> tuple[str, str, float]:
         if not isinstance(limit, str) or limit not in self._limits:

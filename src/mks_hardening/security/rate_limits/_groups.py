@@ -35,6 +35,10 @@ class LimitGroup(NamedTuple):
     policy: Policy
     dry_run: bool
 
+    def fitting(self, cost: int) -> int:
+        """Return the cost to test with: 0 for one that never fits, as there is no time until it would fit."""
+        return cost if cost <= self.smallest_quota else 0
+
 
 def parse_groups(
     groups: Mapping[str, GroupSpec],

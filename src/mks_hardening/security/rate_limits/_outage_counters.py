@@ -10,6 +10,7 @@ from __future__ import annotations
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from mks_hardening._core.resilience.last_known import LastKnown
 from mks_hardening.security.rate_limits._memory_counters import MemoryCounters
 from mks_hardening.security.rate_limits._windows import (
     MixedWindows,
@@ -22,8 +23,8 @@ from mks_hardening.security.rate_limits._windows import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from mks_hardening._core.resilience.membership import Membership
     from mks_hardening.protocols import Clock
-    from mks_hardening.security.rate_limits._presence import Presence
     from mks_hardening.security.rate_limits.limit import Limit, Strategy
 
 __all__ = ["OutageCounters", "UnsentHits"]
@@ -51,50 +52,52 @@ class UnsentHits(NamedTuple):
 
 
 class OutageCounters(MemoryCounters):
-    """``MemoryCounters`` for this process's share of each limit, starting from the storage's last known state."""
+    """``MemoryCounters`` for this process's share of each limit, starting from the storage's last known state.
+
+    Args:
+        strategy: how hits are counted.
+        clock: monotonic clock.
+        members: the processes that share the storage.
+        generation: returns the last known generation of the data of a key.
+    """
 
     def __init__(
         self,
         *,
         strategy: Strategy,
         clock: Clock,
-        presence: Presence,
-        generation: Callable[[str, str], int] | None = None,
+        members: Membership,
+        generation: Callable[[str, str], int],
     ) -> None:
-        self._presence = presence
-        self._generation: Callable[[str, str], int] = generation or presence.generation_of
-        self._known: dict[Place, _Known] = {}
-        self._since: dict[Place, Moments] = {}
-        self._settled: dict[Place, None] = {}
+        self._members = members
+        self._generation = generation
+        self._known: LastKnown[Place, _Known] = LastKnown(_MOST_KEYS)
+        self._synchronised: dict[Place, None] = {}
         super().__init__(strategy=strategy, clock=clock)
 
     def reset_after_fork(self) -> None:
         """Drop the unsent hits in a forked child: the parent sends them."""
         super().reset_after_fork()
-        self._since = {}
+        self._unsent: LastKnown[Place, Moments] = LastKnown(_MOST_KEYS)
 
-    def note(self, group: str, key: str, count: WindowCount) -> None:
+    def record(self, group: str, key: str, count: WindowCount) -> None:
         """Record what the storage returned for a hit. Runs on every hit, so it is one dictionary operation."""
         known = self._known
         generation = count.generation or self._generation(group, key)
         known[group, key] = (*count.remaining, *count.reset_after, self._now(), generation)
-        if self._settled and self._settled.pop((group, key), self) is None:
+        if self._synchronised and self._synchronised.pop((group, key), self) is None:
             with self._lock:
                 self._counters.pop((group, key), None)
         if len(known) > _MOST_KEYS:
-            with self._lock:
-                # Oldest first: a dictionary keeps its insertion order.
-                while len(known) > _MOST_KEYS:
-                    known.pop(next(iter(known)))
+            known.trim()
 
     def hit(self, group: str, key: str, limits: tuple[Limit, ...], *, cost: int) -> WindowCount:
         """Take hits from this process's shares of all limits or from none."""
         count = self._too_large(group, key, limits, cost) or super().hit(group, key, limits, cost=cost)
         if count.taken_at is not None:
             with self._lock:
-                self._owe((group, key), [(count.taken_at, cost)])
-                while len(self._since) > _MOST_KEYS:
-                    self._since.pop(next(iter(self._since)))
+                self._add_unsent((group, key), [(count.taken_at, cost)])
+                self._unsent.trim()
         return count
 
     def test(self, group: str, key: str, limits: tuple[Limit, ...], *, cost: int) -> WindowCount:
@@ -105,7 +108,7 @@ class OutageCounters(MemoryCounters):
         """Subtract hits that were taken at the given time."""
         super().give_back(group, key, at=at, cost=cost)
         with self._lock:
-            moments = self._since.get((group, key))
+            moments = self._unsent.get((group, key))
             if moments is not None and (at, cost) in moments:
                 moments.remove((at, cost))
 
@@ -114,69 +117,67 @@ class OutageCounters(MemoryCounters):
         super().reset(group, key)
         with self._lock:
             self._known.pop((group, key), None)
-            self._since.pop((group, key), None)
+            self._unsent.pop((group, key), None)
 
-    def has_unsent_hits(self, group: str, key: str) -> bool:
-        """Return whether the storage, which is available again, lacks hits of this key."""
+    def has_unsent_hits(self, group: str, key: str, generation: int) -> bool:
+        """Return whether the storage, whose data has this generation, lacks hits of this key."""
         # Called on every hit; nearly always there is nothing to send.
-        if not self._since and not self._presence.losses:
+        if not self._unsent and not self._members.losses:
             return False
         place = group, key
-        if place in self._since:
-            return True
-        known = self._known.get(place)
-        return known is not None and known[-1] != self._generation(group, key)
+        return place in self._unsent or _is_lost(self._known.get(place), generation)
 
     def keys_with_unsent_hits(self) -> list[Place]:
         """Return all keys of which the storage, which is available again, lacks hits."""
         with self._lock:
-            since = list(self._since)
+            unsent = list(self._unsent)
         # Copied in a single step, because hits write to it without the lock.
-        known = list(self._known.items()) if self._presence.losses else []
-        lost = [place for place, last in known if last[-1] != self._generation(*place)]
-        return list(dict.fromkeys([*since, *lost]))
+        known = list(self._known.items()) if self._members.losses else []
+        lost = [place for place, last in known if _is_lost(last, self._generation(*place))]
+        return list(dict.fromkeys([*unsent, *lost]))
 
-    def claim(self, group: str, key: str, limits: tuple[Limit, ...]) -> UnsentHits:
+    def acquire_unsent(
+        self, group: str, key: str, limits: tuple[Limit, ...], *, generation: int
+    ) -> UnsentHits:
         """Remove and return the unsent hits of a key; the caller sends them to the storage."""
         place = group, key
         with self._lock:
-            moments = self._since.pop(place, [])
+            moments = self._unsent.pop(place, [])
             known = self._known.get(place)
         now = self._now()
-        lost = known is not None and known[-1] != self._generation(group, key)
         # Only if the storage has lost its data; otherwise it knows the hits before the outage already.
-        before = self._still_used(known, limits, now) if lost else [0] * len(limits)
+        before = self._still_used(known if _is_lost(known, generation) else None, limits, now)
         since = [
             sum(cost for moment, cost in moments if moment > now - limit.window * 1e6) for limit in limits
         ]
         return UnsentHits(place, tuple(zip(before, since, strict=True)), moments)
 
-    def settled(self, debt: UnsentHits, *, goes_on: bool) -> None:
-        """Record that the storage has received the unsent hits: the next outage starts from its later replies.
+    def record_sent(self, hits: UnsentHits, *, apart: bool) -> None:
+        """Record that the storage has received the hits: the next outage starts from its later replies.
 
         Args:
-            debt: the hits that were sent.
-            goes_on: whether this process keeps counting its share until the other processes have sent theirs.
+            hits: the hits that were sent.
+            apart: whether this process keeps counting its share until the other processes have sent theirs.
         """
         with self._lock:
-            self._settled[debt.place] = None
-            known = self._known.pop(debt.place, None)
-            if not goes_on:
-                self._counters.pop(debt.place, None)
+            self._synchronised[hits.place] = None
+            known = self._known.pop(hits.place, None)
+            if not apart:
+                self._counters.pop(hits.place, None)
             elif known is not None:
-                self._known[debt.place] = (*known[:-1], self._generation(*debt.place))
+                self._known[hits.place] = (*known[:-1], self._generation(*hits.place))
+
+    def restore_unsent(self, hits: UnsentHits) -> None:
+        """Put back hits that could not be sent."""
+        with self._lock:
+            self._add_unsent(hits.place, hits.moments)
 
     def synchronised_keys(self) -> list[Place]:
         """Return the keys that were sent to the storage and not hit since."""
-        return list(self._settled)
+        return list(self._synchronised)
 
-    def unsettled(self, debt: UnsentHits) -> None:
-        """Take back unsent hits that could not be sent."""
-        with self._lock:
-            self._owe(debt.place, debt.moments)
-
-    def _owe(self, place: Place, hits: Moments) -> None:
-        moments = self._since.setdefault(place, [])
+    def _add_unsent(self, place: Place, hits: Moments) -> None:
+        moments = self._unsent.setdefault(place, [])
         moments += hits
         while len(moments) > _MOST_MOMENTS:
             # Merge pairs, at the later time of the two: no hit is lost, and none expires too early.
@@ -187,30 +188,30 @@ class OutageCounters(MemoryCounters):
         now = self._now()
         used = self._still_used(self._known.get((group, key)), limits, now)
         parts: list[tuple[WindowCounter, tuple[int]]] = []
-        for place, (limit, taken) in enumerate(zip(limits, used, strict=True)):
+        for position, (limit, taken) in enumerate(zip(limits, used, strict=True)):
             share = self._share(limit)
             # The share of the remaining quota, not of the whole one: an outage must not give a client a new quota.
-            left = min(share, self._presence.part(limit.quota - taken))
+            left = min(share, self._members.share_of(limit.quota - taken))
             counter = counter_for([limit._replace(quota=share)], self._strategy)  # one for each limit
             if left < share:
                 counter.take(now, share - left)
-            parts.append((counter, (place,)))
+            parts.append((counter, (position,)))
         return MixedWindows(*parts)
 
     def _too_large(self, group: str, key: str, limits: tuple[Limit, ...], cost: int) -> WindowCount | None:
         """Return the refusal of a hit that costs more than the share: it cannot fit before the storage is back."""
         if all(cost <= self._share(limit) for limit in limits):
             return None
-        remaining, reset_after, retry_after, *_ = super().test(group, key, limits, cost=0)
+        count = super().test(group, key, limits, cost=0)
         never = [
             wait if cost <= self._share(limit) else window
-            for limit, wait, (_, window) in zip(limits, retry_after, rows_of(limits), strict=True)
+            for limit, wait, (_, window) in zip(limits, count.retry_after, rows_of(limits), strict=True)
         ]
-        return WindowCount(remaining, reset_after, never)
+        return count._replace(retry_after=never)
 
     def _share(self, limit: Limit) -> int:
         """Return this process's share: at least 1, so that a limit below the number of processes is not zero."""
-        return max(1, self._presence.part(limit.quota))
+        return max(1, self._members.share_of(limit.quota))
 
     @staticmethod
     def _still_used(known: _Known | None, limits: tuple[Limit, ...], now: int) -> list[int]:
@@ -224,3 +225,8 @@ class OutageCounters(MemoryCounters):
             limit.quota - left if past < reset else 0
             for limit, left, reset in zip(limits, numbers[:many], numbers[many:], strict=True)
         ]
+
+
+def _is_lost(known: _Known | None, generation: int) -> bool:
+    """Return whether the storage has lost what it returned last for a key."""
+    return known is not None and known[-1] != generation

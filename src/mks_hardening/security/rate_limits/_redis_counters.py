@@ -19,8 +19,9 @@ from mks_hardening._core.backend.redis_client import RedisClient
 from mks_hardening._core.backend.redis_operations import Pipeline, RunScript
 from mks_hardening._core.checks import namespace_of
 from mks_hardening._core.clock import SYSTEM_CLOCK
+from mks_hardening._core.resilience.membership import WHOLE_SERVER
+from mks_hardening.security._announcement import announcement_call
 from mks_hardening.security.rate_limits._keys import encode_group, encode_key
-from mks_hardening.security.rate_limits._presence import KnownProcesses, presence_script
 from mks_hardening.security.rate_limits._schedule import TurnPlace, WantedTurn
 from mks_hardening.security.rate_limits._windows import WindowCount, strategy_for
 
@@ -57,15 +58,14 @@ class RedisCounters:
         self._client = RedisClient(
             storage, name="limits", store_budget=store_budget, allow_plaintext=allow_plaintext, clock=clock
         )
-        self._presence = presence_script(self._client)
         self._server = self._client.script(lua_source(_HERE, "lua/generation.lua", "lua/server.lua"))
         self._pace = self._client.script(lua_source(_HERE, "lua/pace.lua"))
         self._give_up = self._client.script(lua_source(_HERE, "lua/give_up.lua"))
         self._strategy: Strategy = strategy
         self._prefix = f"{namespace_of(namespace)}:limit:"
-        self._workers, self._generation, self._server_key = (
-            f"{self._prefix}{{presence}}:{name}" for name in ("workers", "generation", "server")
-        )
+        self.announce = announcement_call(self._client, self._prefix)
+        self._generation = f"{self._prefix}{{presence}}:generation"
+        self._server_key = f"{self._prefix}{{presence}}:server"
         self._slot_tags = hash_tags() if self._client.is_cluster else None
         self._read_generation = self._client.script(
             lua_source(_HERE, "lua/slot_generation.lua", "lua/read_generation.lua")
@@ -117,13 +117,8 @@ class RedisCounters:
         """Release a reserved time."""
         yield RunScript(self._give_up, [self._paced(rules, key)], (place.till, place.occupied))
 
-    def presence(self, *arguments: object) -> Op[KnownProcesses]:
-        """Announce a process; see ``Presence``."""
-        keys = [self._workers, self._generation]
-        return KnownProcesses(*(yield RunScript(self._presence, keys, arguments, idempotent=True)))
-
     def read_generation(self, place: str, known: int) -> Op[int]:
-        """Read the generation of the data in a cluster slot; ``place`` is a ``generation_key``."""
+        """Read the generation of the data in a cluster slot; ``place`` is a ``generation_place``."""
         found: int = yield RunScript(self._read_generation, [place], [known], idempotent=True)
         return found
 
@@ -146,8 +141,10 @@ class RedisCounters:
         """Whether the server is a cluster; see ``RedisClient``."""
         return self._client.is_cluster
 
-    def generation_key(self, group: str, key: str) -> str:
-        """Return the Redis key that holds the generation of a key's hash slot."""
+    def generation_place(self, group: str, key: str) -> str:
+        """Return the place of the generation of a key: on a cluster, the Redis key of its hash slot."""
+        if self._slot_tags is None:
+            return WHOLE_SERVER
         return self._generation_at(f"{self._prefix}{{{encode_group(group)}:{encode_key(key)}}}")
 
     def close(self) -> None:

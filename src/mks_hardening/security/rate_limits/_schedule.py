@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from mks_hardening._core import hooks
 from mks_hardening._core.operations import Op, Pause
 from mks_hardening._core.process.after_fork import register_after_fork
+from mks_hardening._core.resilience.last_known import LastKnown
 from mks_hardening.events import RateLimitDecided
 from mks_hardening.exceptions import BackendUnavailableError, PaceTimeoutError
 
 if TYPE_CHECKING:
+    from mks_hardening._core.resilience.membership import Membership
     from mks_hardening.protocols import Clock
     from mks_hardening.security.rate_limits._groups import LimitGroup
-    from mks_hardening.security.rate_limits._presence import Presence
     from mks_hardening.security.rate_limits._redis_counters import RedisCounters
 
 __all__ = ["PaceSchedule", "TurnPlace", "WantedTurn"]
@@ -70,17 +71,17 @@ class PaceSchedule:
 
     Args:
         shared: the storage with the shared schedules, if any.
-        presence: this process among those that use the storage.
+        members: the processes that use the storage.
         clock: monotonic clock.
     """
 
-    __slots__ = ("__weakref__", "_lock", "_monotonic", "_presence", "_shared", "_till")
+    __slots__ = ("__weakref__", "_lock", "_members", "_monotonic", "_shared", "_till")
 
-    def __init__(self, shared: RedisCounters | None, presence: Presence | None, clock: Clock) -> None:
+    def __init__(self, shared: RedisCounters | None, members: Membership | None, clock: Clock) -> None:
         self._shared = shared
-        self._presence = presence
+        self._members = members
         self._monotonic = clock.monotonic
-        self._till: dict[tuple[str, str], int] = {}
+        self._till: LastKnown[tuple[str, str], int] = LastKnown(_MOST_KEYS)
         self.reset_after_fork()
         register_after_fork(self)
 
@@ -117,28 +118,28 @@ class PaceSchedule:
         Raises:
             BackendUnavailableError: the storage did not respond, and the policy is ``closed``.
         """
-        if self._shared is None or self._presence is None:
+        if self._shared is None or self._members is None:
             return self._reserve_here(rules.name, key, wanted)
         if rules.policy == "local" and self._shared.in_doubt():
-            self._presence.mark_unavailable()
-            return self._reserve_share(rules, key, wanted, self._presence.workers)
+            self._members.mark_unavailable()
+            return self._reserve_share(rules, key, wanted, self._members.workers)
         asked = self._now()
         # As a duration from now, since the clocks of this host and of the server are unrelated.
         known = max(0, self._till.get((rules.name, key), 0) - asked - _JITTER)
         try:
-            if self._presence.is_due():
-                yield from self._presence.keep()
+            if self._members.is_due():
+                yield from self._members.announce()
             place = yield from self._shared.reserve(rules, key, wanted, known=known)
         except BackendUnavailableError:
-            self._presence.mark_unavailable()
+            self._members.mark_unavailable()
             if rules.policy == "closed":
                 raise
             if rules.policy == "open":
                 return TurnPlace(reserved=True, start=0, now=0, till=0, occupied=0, source="open")
-            return self._reserve_share(rules, key, wanted, self._presence.workers)
+            return self._reserve_share(rules, key, wanted, self._members.workers)
         if place.reserved:
             with self._lock:
-                self._keep((rules.name, key), asked + place.till - place.now)
+                self._remember((rules.name, key), asked + place.till - place.now)
         return place
 
     def give_up(self, rules: LimitGroup, key: str, place: TurnPlace) -> Op[None]:
@@ -171,14 +172,13 @@ class PaceSchedule:
             reserved = start - now <= wanted.longest
             if reserved:
                 till = max(till, start) + occupied
-                self._keep((group, key), till)
+                self._remember((group, key), till)
         return TurnPlace(reserved=reserved, start=start, now=now, till=till, occupied=occupied)
 
-    def _keep(self, place: tuple[str, str], till: int) -> None:
+    def _remember(self, place: tuple[str, str], till: int) -> None:
         known = max(till, self._till.pop(place, 0))
         self._till[place] = known  # moved to the end
-        if len(self._till) > _MOST_KEYS:
-            self._till.pop(next(iter(self._till)))
+        self._till.trim()
 
     def _now(self) -> int:
         return int(self._monotonic() * 1e6)

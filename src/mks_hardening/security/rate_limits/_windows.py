@@ -54,6 +54,7 @@ class WindowCount(NamedTuple):
         taken_at: time of the hits; ``None`` when none were taken.
         generation: generation of the data of a shared storage; a new one means that it has lost data. 0 without
             one.
+        source: where the hit was counted or decided (see ``RateLimitDecided``); empty for a test.
     """
 
     remaining: Sequence[int]
@@ -61,6 +62,7 @@ class WindowCount(NamedTuple):
     retry_after: Sequence[int]
     taken_at: int | None = None
     generation: int = 0
+    source: str = "backend"
 
 
 class WindowCounter(Protocol):

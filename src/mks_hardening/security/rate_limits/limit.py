@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Final, Literal, NamedTuple, cast
+from typing import Final, Literal, NamedTuple
 
 from mks_hardening._core.checks import whole_number
 from mks_hardening._core.durations import seconds
@@ -88,35 +88,6 @@ class Decision:
             retry_after=max(row.retry_after for row in late) if late else None,
             breached=tuple(row.limit.name for row in late),
         )
-
-
-class _MutableDecision:
-    """A mutable object with the fields of ``Decision``, used to build one."""
-
-    __slots__ = ("allowed", "breached", "limits", "remaining", "reset_after", "retry_after")
-
-
-def build_decision(
-    limits: tuple[Limit, ...],
-    remaining: tuple[int, ...],
-    reset_after: tuple[float, ...],
-    retry_after: float | None,
-    breached: tuple[str, ...],
-) -> Decision:
-    """Build a decision, which is allowed when ``retry_after`` is ``None``.
-
-    Runs on every hit: the constructor of a frozen dataclass takes longer than all the counting.
-    """
-    made: Any = _MutableDecision()
-    made.allowed = retry_after is None
-    made.limits = limits
-    made.remaining = remaining
-    made.reset_after = reset_after
-    made.retry_after = retry_after
-    made.breached = breached
-    # Python permits this because both classes have the same slots; the object is frozen from here on.
-    made.__class__ = Decision
-    return cast(Decision, made)
 
 
 def validated_limit(quota: int, window: float, *, name: str = "") -> Limit:

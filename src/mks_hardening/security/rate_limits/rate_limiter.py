@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextvars import ContextVar
 from datetime import timedelta
 from functools import wraps
-from typing import TYPE_CHECKING, Final, NamedTuple, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar, cast
 
 from mks_hardening._core.checks import choice, function, whole_number
 from mks_hardening._core.clock import given_clock
@@ -15,16 +15,9 @@ from mks_hardening._core.durations import seconds
 from mks_hardening._core.operations import Op, arun, run
 from mks_hardening._core.request_hits import RequestHits
 from mks_hardening._core.resilience.budget import LIMITS_BUDGET
-from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError, RateLimitExceededError
+from mks_hardening.exceptions import ConfigurationError, RateLimitExceededError
 from mks_hardening.security._storage import MEMORY, is_redis
-from mks_hardening.security.rate_limits._decisions import (
-    decision_of,
-    decision_of_test,
-    emit_decision,
-    exempt_decision,
-    outage_decision,
-)
-from mks_hardening.security.rate_limits._exhausted_keys import ExhaustedKeys
+from mks_hardening.security.rate_limits._decisions import decide, exempt_count
 from mks_hardening.security.rate_limits._groups import (
     GroupSpec,
     LimitGroup,
@@ -33,9 +26,8 @@ from mks_hardening.security.rate_limits._groups import (
     unknown_name_error,
 )
 from mks_hardening.security.rate_limits._keys import LONGEST_KEY, bounded_key
-from mks_hardening.security.rate_limits._memory_counters import MemoryCounters
-from mks_hardening.security.rate_limits._outage_fallback import OutageFallback
-from mks_hardening.security.rate_limits._schedule import PaceSchedule, WantedTurn
+from mks_hardening.security.rate_limits._memory_storage import MemoryStorage
+from mks_hardening.security.rate_limits._schedule import WantedTurn
 from mks_hardening.security.rate_limits._windows import STRATEGIES, rows_of
 from mks_hardening.security.rate_limits.limit import Decision, Limit, Strategy
 from mks_hardening.security.rate_limits.reservation import Reservation
@@ -44,7 +36,7 @@ from mks_hardening.security.rate_limits.turn import Turn
 if TYPE_CHECKING:
     from mks_hardening._core.backend.redis_client import RedisClient
     from mks_hardening.protocols import Clock, LimitDecision, RedisLike
-    from mks_hardening.security.rate_limits._redis_counters import RedisCounters
+    from mks_hardening.security.rate_limits._redis_storage import RedisStorage
     from mks_hardening.security.rate_limits._windows import WindowCount
 
 __all__ = ["RateLimiter"]
@@ -112,15 +104,13 @@ class RateLimiter(Closing):
         self._groups = parse_groups(groups, on_unavailable=on_unavailable, dry_run=dry_run)
         self._exempt = exempt if exempt is None else function(exempt, parameter="exempt")
         now = given_clock(clock)
-        self._exhausted = ExhaustedKeys(now)
-        self._shared: RedisCounters | None = None
-        self._fallback: OutageFallback | None = None
-        self._local = MemoryCounters(strategy=strategy, clock=now)
+        self._storage: MemoryStorage | RedisStorage
         if is_redis(storage, processes, namespace, store_budget, allow_plaintext=allow_plaintext):
             # Imported here, so that an application without Redis does not load the client.
             from mks_hardening.security.rate_limits._redis_counters import RedisCounters
+            from mks_hardening.security.rate_limits._redis_storage import RedisStorage
 
-            self._shared = RedisCounters(
+            server = RedisCounters(
                 storage,
                 strategy=strategy,
                 namespace=namespace,
@@ -128,13 +118,9 @@ class RateLimiter(Closing):
                 allow_plaintext=allow_plaintext,
                 clock=now,
             )
-            self._fallback = OutageFallback(
-                self._shared, self._groups, processes, strategy=strategy, clock=now
-            )
-            self._local = self._fallback.counters
-        self._schedule = PaceSchedule(
-            self._shared, None if self._fallback is None else self._fallback.presence, now
-        )
+            self._storage = RedisStorage(server, self._groups, processes, strategy=strategy, clock=now)
+        else:
+            self._storage = MemoryStorage(strategy=strategy, clock=now)
 
     # --- hits and turns --------------------------------------------------------------------------
 
@@ -149,16 +135,18 @@ class RateLimiter(Closing):
             ConfigurationError: unknown group, a key that is not a string, or a cost that is not a whole number.
         """
         rules, key = self._checked(group, key, cost)
-        if self._shared is None and self._exempt is None and 0 < cost <= rules.smallest_quota:
-            # Fast path for counts in memory.
-            count = self._local.hit(rules.name, key, rules.limits, cost=cost)
-            return emit_decision(rules, decision_of(rules, count), "backend", taken=cost, key=key)
-        return self._take(rules, key, cost).decision
+        count = self._local_count(rules, key, cost)
+        if count is None:
+            count = run(self._storage.hit(rules, key, cost))
+        return decide(rules, key, cost, count)
 
     async def ahit(self, group: str, key: str, *, cost: int = 1) -> Decision:
         """``hit`` for asyncio."""
         rules, key = self._checked(group, key, cost)
-        return (await self._atake(rules, key, cost)).decision
+        count = self._local_count(rules, key, cost)
+        if count is None:
+            count = await arun(self._storage.hit(rules, key, cost))
+        return decide(rules, key, cost, count)
 
     def reserve(self, group: str, key: str, *, cost: int = 1, recheck: bool = True) -> Reservation:
         """Take hits like ``hit``, in a form that can be given back.
@@ -174,12 +162,22 @@ class RateLimiter(Closing):
             ConfigurationError: see ``hit``.
         """
         rules, key = self._checked(group, key, cost)
-        return self._reservation(rules, key, cost, self._take(rules, key, cost, recheck=recheck))
+        if recheck:
+            self._storage.forget_refusal(rules, key)
+        count = self._local_count(rules, key, cost)
+        if count is None:
+            count = run(self._storage.hit(rules, key, cost))
+        return self._reservation(rules, key, cost, count)
 
     async def areserve(self, group: str, key: str, *, cost: int = 1, recheck: bool = True) -> Reservation:
         """``reserve`` for asyncio."""
         rules, key = self._checked(group, key, cost)
-        return self._reservation(rules, key, cost, await self._atake(rules, key, cost, recheck=recheck))
+        if recheck:
+            self._storage.forget_refusal(rules, key)
+        count = self._local_count(rules, key, cost)
+        if count is None:
+            count = await arun(self._storage.hit(rules, key, cost))
+        return self._reservation(rules, key, cost, count)
 
     def test(self, group: str, key: str, *, cost: int = 1) -> Decision:
         """Return what ``hit`` would return now, without counting; ``remaining`` is the value before the hit.
@@ -200,11 +198,11 @@ class RateLimiter(Closing):
             ConfigurationError: unknown group or a key that is not a string.
             BackendUnavailableError: the storage did not respond, so the hits still count.
         """
-        run(self._reset(*self._checked(group, key, 1)))
+        run(self._storage.reset(*self._checked(group, key, 1)))
 
     async def areset(self, group: str, key: str) -> None:
         """``reset`` for asyncio."""
-        await arun(self._reset(*self._checked(group, key, 1)))
+        await arun(self._storage.reset(*self._checked(group, key, 1)))
 
     def pace(
         self,
@@ -315,153 +313,38 @@ class RateLimiter(Closing):
 
     def close(self) -> None:
         """Release connections; calling it twice is safe."""
-        if self._fallback is not None:
-            self._fallback.close()
+        self._storage.close()
 
     async def aclose(self) -> None:
         """``close`` for asyncio, with the connections of the running event loop."""
-        if self._fallback is not None:
-            await self._fallback.aclose()
+        await self._storage.aclose()
 
     def __repr__(self) -> str:
         return f"RateLimiter(groups={sorted(self._groups)})"
 
     # --- operations ------------------------------------------------------------------------------
 
-    def _take(self, rules: LimitGroup, key: str, cost: int, *, recheck: bool = False) -> _Taken:
-        """Take hits in this thread."""
-        taken = self._hit_without_round_trip(rules, key, cost, recheck=recheck)
-        if taken is not None:
-            return taken
-        if self._shared is None or not 0 < cost <= rules.smallest_quota or self._needs_operation(rules, key):
-            return run(self._hit(rules, key, cost))
-        known = (
-            self._fallback.generations.of(rules.name, key)
-            if self._fallback is not None and rules.policy == "local"
-            else 0
-        )
-        try:  # fast path: one round trip without the overhead of an operation
-            found = self._shared.hit(rules.name, key, rules.limits, cost=cost, generation=known).run()
-        except BackendUnavailableError as error:
-            return self._on_outage(rules, key, cost, error)
-        if (
-            not found.remaining and self._fallback is not None
-        ):  # the storage has lost data and counted nothing
-            self._fallback.record_generation(rules.name, key, found.generation)
-            return run(self._hit(rules, key, cost))
-        return self._on_reply(rules, key, cost, found)
-
-    async def _atake(self, rules: LimitGroup, key: str, cost: int, *, recheck: bool = False) -> _Taken:
-        """Take hits on the running event loop."""
-        taken = self._hit_without_round_trip(rules, key, cost, recheck=recheck)
-        return await arun(self._hit(rules, key, cost)) if taken is None else taken
-
-    def _hit_without_round_trip(
-        self, rules: LimitGroup, key: str, cost: int, *, recheck: bool = False
-    ) -> _Taken | None:
+    def _local_count(self, rules: LimitGroup, key: str, cost: int) -> WindowCount | None:
         """Return the result of a hit that needs no round trip, otherwise ``None``."""
         if self._exempt is not None and self._exempt(rules.name, key):
-            return _Taken(emit_decision(rules, exempt_decision(rules), "exempt"))
-        if self._shared is None:
-            return self._here(rules, key, cost, "backend")
-        refusal = None if recheck else self._exhausted.find(rules.name, key, cost)
-        return None if refusal is None else _Taken(emit_decision(rules, refusal, "remembered"))
+            return exempt_count(rules, "exempt")
+        return self._storage.hit_locally(rules, key, cost)
 
-    def _hit(self, rules: LimitGroup, key: str, cost: int) -> Op[_Taken]:
-        """Take hits, in the shared storage if there is one."""
-        if self._shared is None:
-            return self._here(rules, key, cost, "backend")
-        if not 0 < cost <= rules.smallest_quota:
-            return _Taken((yield from self._test(rules, key, cost)))
-        bridge = self._fallback if rules.policy == "local" else None
-        count: WindowCount | None
-        try:
-            if bridge is None:
-                count = yield self._shared.hit(rules.name, key, rules.limits, cost=cost)
-            else:
-                count = yield from bridge.hit(rules, key, cost)
-        except BackendUnavailableError as error:
-            return self._on_outage(rules, key, cost, error)
-        if count is None:
-            return self._here(rules, key, cost, "local")
-        return self._on_reply(rules, key, cost, count)
-
-    def _needs_operation(self, rules: LimitGroup, key: str) -> bool:
-        """Return whether a hit needs more than one round trip, or none."""
-        bridge = self._fallback if rules.policy == "local" else None
-        return bridge is not None and (
-            bridge.must_count_locally() or bridge.needs_synchronisation(rules.name, key)
-        )
-
-    def _on_outage(self, rules: LimitGroup, key: str, cost: int, error: BackendUnavailableError) -> _Taken:
-        if rules.policy != "local":
-            return _Taken(emit_decision(rules, outage_decision(rules, error), rules.policy))
-        if self._fallback is not None:
-            self._fallback.record_outage()
-        return self._here(rules, key, cost, "local")
-
-    def _on_reply(self, rules: LimitGroup, key: str, cost: int, count: WindowCount) -> _Taken:
-        if self._fallback is not None and rules.policy == "local":
-            self._fallback.record_generation(rules.name, key, count.generation)
-            self._fallback.counters.note(rules.name, key, count)
-        decision = decision_of(rules, count)
+    def _reservation(self, rules: LimitGroup, key: str, cost: int, count: WindowCount) -> Reservation:
+        decision = decide(rules, key, cost, count)
         if count.taken_at is None:
-            self._exhausted.remember(rules.name, key, cost, decision)
-        decision = emit_decision(rules, decision, "backend", taken=cost, key=key)
-        return _Taken(decision, count.taken_at, shared=True)
-
-    def _here(self, rules: LimitGroup, key: str, cost: int, source: str) -> _Taken:
-        """Count in this process."""
-        if not 0 < cost <= rules.smallest_quota:
-            return _Taken(run(self._test(rules, key, cost)))
-        count = self._local.hit(rules.name, key, rules.limits, cost=cost)
-        return _Taken(
-            emit_decision(rules, decision_of(rules, count), source, taken=cost, key=key), count.taken_at
-        )
-
-    def _reservation(self, rules: LimitGroup, key: str, cost: int, taken: _Taken) -> Reservation:
-        at = taken.at
-        if at is None:
-            return Reservation(taken.decision, None)
-        return Reservation(taken.decision, lambda: self._give_back(rules, key, at, cost, shared=taken.shared))
+            return Reservation(decision, None)
+        return Reservation(decision, lambda: self._storage.give_back(rules, key, cost, count))
 
     def _paced(self, rules: LimitGroup, key: str, wanted: WantedTurn) -> Op[float]:
         if self._exempt is not None and self._exempt(rules.name, key):
             return 0.0
-        return (yield from self._schedule.turn(rules, key, wanted))
-
-    def _give_back(self, rules: LimitGroup, key: str, at: int, cost: int, *, shared: bool) -> Op[None]:
-        if self._shared is None or not shared:
-            self._local.give_back(rules.name, key, at=at, cost=cost)
-            return
-        self._exhausted.forget(rules.name, key)
-        try:
-            yield from self._shared.give_back(rules.name, key, rules.limits, at=at, cost=cost)
-        except BackendUnavailableError:
-            return  # they stay counted, which is the safe side
+        return (yield from self._storage.schedule.turn(rules, key, wanted))
 
     def _test(self, rules: LimitGroup, key: str, cost: int) -> Op[Decision]:
         if self._exempt is not None and self._exempt(rules.name, key):
-            return exempt_decision(rules)
-        # A cost that never fits is tested as 0: the counters compute waiting times, and it has none.
-        fitting = cost if cost <= rules.smallest_quota else 0
-        away = self._fallback is not None and rules.policy == "local" and self._fallback.must_count_locally()
-        if self._shared is not None and not away:
-            try:
-                count: WindowCount = yield self._shared.test(rules.name, key, rules.limits, cost=fitting)
-            except BackendUnavailableError as error:
-                if rules.policy != "local":
-                    return decision_of_test(rules, outage_decision(rules, error), cost)
-            else:
-                return decision_of_test(rules, decision_of(rules, count), cost)
-        here = self._local.test(rules.name, key, rules.limits, cost=fitting)
-        return decision_of_test(rules, decision_of(rules, here), cost)
-
-    def _reset(self, rules: LimitGroup, key: str) -> Op[None]:
-        self._local.reset(rules.name, key)
-        self._exhausted.forget(rules.name, key)
-        if self._shared is not None:
-            yield from self._shared.reset(rules.name, key, rules.limits)
+            return decide(rules, key, 0, exempt_count(rules, ""))
+        return decide(rules, key, cost, (yield from self._storage.test(rules, key, cost)))
 
     def _checked(self, group: str, key: object, cost: object) -> tuple[LimitGroup, str]:
         rules = self._groups.get(group) if isinstance(group, str) else None
@@ -470,20 +353,6 @@ class RateLimiter(Closing):
         if type(cost) is not int or cost < 0:
             raise ConfigurationError("cost must be a whole number of at least 0", parameter="cost")
         return rules, key if type(key) is str and len(key) <= LONGEST_KEY else bounded_key(key)
-
-
-class _Taken(NamedTuple):
-    """The result of a hit.
-
-    Attributes:
-        decision: whether the hit is allowed.
-        at: time of the hits; ``None`` when none were taken.
-        shared: whether they were taken in the shared storage.
-    """
-
-    decision: Decision
-    at: int | None = None
-    shared: bool = False
 
 
 def _is_async(function: Callable[..., object]) -> bool:

@@ -128,7 +128,7 @@ def test_a_server_that_dies_and_comes_back_empty(make_redis: Any, make: Any) -> 
     def they_know_each_other() -> bool:
         for limiter in (one, other):
             limiter.acquire("g").release()
-        return bool(one._presence.workers == other._presence.workers == 2)
+        return bool(one._members.workers == other._members.workers == 2)
 
     wait_until(they_know_each_other)
     slots = [one.acquire("g")]

@@ -234,7 +234,8 @@ def test_a_colon_does_not_merge_groups(redis_url: str) -> None:
 
 def test_both_keys_are_in_one_slot(limiter: Any, admin: Any) -> None:
     for key in ("k", "a}b", "{x", "}{"):
-        hits, counts, _ = limiter._shared._keys(limiter._shared._of("g", limiter._groups["g"].limits), key)
+        server = limiter._storage.server
+        hits, counts, _ = server._keys(server._of("g", limiter._groups["g"].limits), key)
         assert redis.cluster.key_slot(hits.encode()) == redis.cluster.key_slot(counts.encode())
 
 
@@ -337,8 +338,8 @@ def test_one_round_trip_for_a_group(redis_url: str, admin: Any) -> None:
         after = admin.info("commandstats")
     asked = after["cmdstat_evalsha"]["calls"] - before["cmdstat_evalsha"]["calls"]
     assert 6 <= asked <= 8  # five that pass, one that does not, and one for each second the rest may take
-    assert isinstance(limiter._shared, RedisCounters)
-    assert isinstance(limiter._shared._client, RedisClient)
+    assert isinstance(limiter._storage.server, RedisCounters)
+    assert isinstance(limiter._storage.server._client, RedisClient)
 
 
 def test_coroutines_are_limited_without_holding_up_the_loop(redis_server: Any) -> None:

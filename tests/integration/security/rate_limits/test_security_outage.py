@@ -131,7 +131,7 @@ def test_hits_of_an_outage_are_counted_when_it_is_over(make_redis: Any) -> None:
         assert limiter.hit("g", "k")
         assert not limiter.hit("g", "k")
         server.start()
-        wait_until(limiter._shared._client.ping, timeout=20)  # type: ignore[union-attr]  # it has one
+        wait_until(limiter._storage.server._client.ping, timeout=20)  # type: ignore[union-attr]  # it has one
         wait_until(lambda: bool(limiter.hit("g", "k")), timeout=20)  # the second has passed by then
         assert limiter.test("g", "k").remaining[1:] == (89, 989)
 
@@ -150,7 +150,7 @@ def test_what_one_process_let_pass_is_known_before_its_clients_go_to_another(
         def know_each_other() -> bool:
             for limiter in (one, other):
                 limiter.hit("g", "own")
-            return all(limiter._fallback.presence.workers == 2 for limiter in (one, other))  # type: ignore[union-attr]
+            return all(limiter._storage.members.workers == 2 for limiter in (one, other))  # type: ignore[union-attr]
 
         wait_until(know_each_other, timeout=20)
         assert all(one.hit("g", "k") for _ in range(10))
@@ -160,7 +160,7 @@ def test_what_one_process_let_pass_is_known_before_its_clients_go_to_another(
         (server.start if how == "empty" else server.resume)()
 
         def seen() -> int:
-            return 0 if other._fallback.must_count_locally() else 100 - other.test("g", "k").remaining[0]  # type: ignore[union-attr]
+            return 0 if other._storage.counts_locally() else 100 - other.test("g", "k").remaining[0]  # type: ignore[union-attr]
 
         # The call in vain may have been carried out by a server that stood still.
         wait_until(lambda: seen() >= 55, timeout=20)
@@ -203,7 +203,7 @@ def test_one_call_of_an_outage_waits_and_all_others_are_decided_here(
             server.resume()
         else:
             server.start()
-        wait_until(lambda: not limiter._shared.in_doubt(), timeout=20)  # type: ignore[union-attr]  # it has one
+        wait_until(lambda: not limiter._storage.server.in_doubt(), timeout=20)  # type: ignore[union-attr]  # it has one
         limiter.hit("g", "k")
         # The call in vain may have been carried out by a server that stood still.
         assert 1_000_000 - limiter.test("g", "k").remaining[0] in (202, 203)

@@ -29,8 +29,8 @@ def test_limiters_share_one_schedule(redis_url: str) -> None:
         assert [turn(one, "g", "burst", burst=3) for _ in range(3)] == [0, 0, 0]
         assert turn(one, "g", "burst", burst=3, cost=5) > 0
         assert turn(other, "g", "burst", burst=3) > 0.4
-        keys = list(one._shared._client.call("KEYS", "*:pace"))  # type: ignore[union-attr]
-        assert all(one._shared._client.call("PTTL", key) > 0 for key in keys)  # type: ignore[union-attr]
+        keys = list(one._storage.server._client.call("KEYS", "*:pace"))  # type: ignore[union-attr]
+        assert all(one._storage.server._client.call("PTTL", key) > 0 for key in keys)  # type: ignore[union-attr]
 
 
 PACED = """
@@ -87,7 +87,7 @@ def test_the_pace_goes_on_while_the_server_is_away(make_redis: Any, empty: bool)
             server.start()
         else:
             server.resume()
-        wait_until(limiter._shared._client.ping)  # type: ignore[union-attr]  # it has one
+        wait_until(limiter._storage.server._client.ping)  # type: ignore[union-attr]  # it has one
         last = turn(limiter, "g")
         assert waits[0] == 0
         assert 5 < waits[9] <= 9

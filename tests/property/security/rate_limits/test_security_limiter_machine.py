@@ -97,7 +97,7 @@ class LimiterMachine(RuleBasedStateMachine):
         )
         if self.client is not None:
             self.client.execute_command("FLUSHALL")
-            shared = self.limiter._shared
+            shared = self.limiter._storage.server
             script = shared._client.script
             shared._client.script = lambda source, **options: script(
                 source.replace("redis.call('TIME')", SETTABLE_TIME), **options

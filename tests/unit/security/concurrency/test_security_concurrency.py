@@ -14,13 +14,13 @@ import pytest
 
 from mks_hardening import events
 from mks_hardening._core import hooks, operations
+from mks_hardening._core.resilience.membership import Announcement
 from mks_hardening.exceptions import (
     BackendUnavailableError,
     ConcurrencyExceededError,
     ConfigurationError,
 )
 from mks_hardening.security import ConcurrencyLimiter
-from mks_hardening.security.rate_limits._presence import KnownProcesses
 from mks_hardening.testing import FrozenClock
 
 
@@ -85,7 +85,7 @@ def test_what_nobody_has_any_more_is_free(limiter: ConcurrencyLimiter) -> None:
 
 def test_a_forked_child_holds_nothing(limiter: ConcurrencyLimiter) -> None:
     slot = limiter.acquire("mail")
-    limiter._here.reset_after_fork()
+    limiter._local.reset_after_fork()
     assert limiter.acquire("mail")
     slot.release()
 
@@ -173,11 +173,11 @@ def test_places_are_forgotten() -> None:
     limiter = ConcurrencyLimiter({"g": 1})
     for number in range(3_000):
         limiter.acquire("g", str(number))  # and nobody keeps it
-    assert len(limiter._here._slots) < 1_500
+    assert len(limiter._local._slots) < 1_500
     for number in range(3_000):
         with limiter.hold("g", str(number)):
             pass
-    assert len(limiter._here._slots) < 1_500
+    assert len(limiter._local._slots) < 1_500
 
 
 @pytest.mark.parametrize(
@@ -271,7 +271,7 @@ def test_impossible_calls_are_refused_and_hold_nothing(limiter: ConcurrencyLimit
     for ask in (limiter.acquire, limiter.hold):
         with pytest.raises(ConfigurationError):
             ask(limit, key, wait=wait)
-    assert limiter._here.by_place() == {}
+    assert limiter._local.by_place() == {}
 
 
 # --- a storage that is away ----------------------------------------------------------------------
@@ -309,10 +309,10 @@ class Storage:
         yield from ()
         self.tokens.get(place, set()).discard(token)
 
-    def presence(self, *_: Any) -> Any:
+    def announce(self, *_: Any) -> Any:
         self._answer()
         yield from ()
-        return KnownProcesses(self.workers, self.number, self.life, self.workers)
+        return Announcement(self.workers, self.number, self.life, self.workers)
 
     def close(self) -> None:
         self.away = True
@@ -332,7 +332,7 @@ class Site:
         assert self.limiter._shared is not None
         self.limiter._shared.close()
         self.limiter._shared = self.storage
-        self.limiter._presence._storage = self.storage
+        self.limiter._members._send = self.storage.announce
         self.limiter._renewal = self  # type: ignore[assignment]  # renewed by hand
         self.slots: list[Any] = []
 
@@ -438,7 +438,7 @@ def test_a_forked_child_leaves_the_slots_of_its_parent_alone() -> None:
     site.acquired(2)
     mine, of_the_parent = site.slots
     mine.release()
-    site.limiter._here.reset_after_fork()
+    site.limiter._local.reset_after_fork()
     of_the_parent.release()
     assert [len(tokens) for tokens in site.storage.tokens.values()] == [1]
 

@@ -66,20 +66,20 @@ def test_a_renewal_says_which_were_held_and_takes_the_others_anew(
 
 
 def test_processes_that_are_there_are_numbered(slots: RedisSlots, server: LosingRedis) -> None:
-    workers, number, life, _ = run(slots.presence("b", 30, 0, 0))
+    workers, number, life, _ = run(slots.announce("b", 30, 0, 0))
     assert (workers, number) == (1, 0)
-    assert run(slots.presence("a", 30, 0, 0))[:3] == (2, 0, life)
-    assert run(slots.presence("b", 30, 0, 0))[:3] == (2, 1, life)
+    assert run(slots.announce("a", 30, 0, 0))[:3] == (2, 0, life)
+    assert run(slots.announce("b", 30, 0, 0))[:3] == (2, 1, life)
     assert sorted(server.keys("*")) == [b"ns:slots:{presence}:generation", b"ns:slots:{presence}:workers"]
     server.flushall()
-    assert run(slots.presence("b", 30, 0, 0))[2] != life
+    assert run(slots.announce("b", 30, 0, 0))[2] != life
 
 
 OPERATIONS: dict[str, Callable[[RedisSlots], Any]] = {
     "acquire": lambda slots: slots.acquire(PLACE, "one", quota=1),
     "renew": lambda slots: slots.renew(PLACE, ["one"]),
     "release": lambda slots: slots.release(PLACE, "one"),
-    "presence": lambda slots: slots.presence("one", 30, 0, 0),
+    "announce": lambda slots: slots.announce("one", 30, 0, 0),
 }
 
 

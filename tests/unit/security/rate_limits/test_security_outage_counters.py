@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mks_hardening._core.resilience.membership import Announcement, Membership
 from mks_hardening.exceptions import BackendUnavailableError
 from mks_hardening.security import Limit, RateLimiter
 from mks_hardening.security.rate_limits._memory_counters import MemoryCounters
 from mks_hardening.security.rate_limits._outage_counters import OutageCounters
-from mks_hardening.security.rate_limits._outage_fallback import OutageFallback
-from mks_hardening.security.rate_limits._presence import KnownProcesses, Presence
+from mks_hardening.security.rate_limits._redis_storage import RedisStorage
 from mks_hardening.testing import FrozenClock
 
 LIMITS = (Limit("minute", 20, 60.0), Limit("hour", 100, 3600.0))
@@ -49,10 +49,12 @@ class Storage:
         self.life += 1
 
     is_probed = False  # no thread: tests tell by hand
-    is_cluster = False
 
     def in_doubt(self) -> bool:
         return False
+
+    def generation_place(self, group: str, key: str) -> str:
+        return ""
 
     def hit(self, group: str, key: str, limits: Any, *, cost: int, generation: int = 0) -> Any:
         return Answer(lambda: self.counters.hit(group, key, limits, cost=cost), self._ask)
@@ -60,12 +62,12 @@ class Storage:
     def test(self, group: str, key: str, limits: Any, *, cost: int) -> Any:
         return Answer(lambda: self.counters.test(group, key, limits, cost=cost), self._ask)
 
-    def presence(self, process: str, lifetime: int, *_: int) -> Any:
+    def announce(self, process: str, lifetime: int, *_: int) -> Any:
         self._ask()
         yield from ()
         assert lifetime == 30
         self.names.append(process)
-        return KnownProcesses(self.workers, self.number, self.life, self.workers)
+        return Announcement(self.workers, self.number, self.life, self.workers)
 
     def restore(self, group: str, key: str, limits: Any, unknown: Any, *, generation: int) -> Any:
         self._ask()
@@ -89,14 +91,12 @@ class Site:
         self.clock = FrozenClock()
         self.limiter: Any = RateLimiter({"g": LIMITS}, clock=self.clock, strategy=strategy)  # type: ignore[arg-type]
         self.storage = Storage(self.clock)
-        self.limiter._shared = self.storage
-        self.limiter._fallback = OutageFallback(
-            self.storage,
+        self.limiter._storage = RedisStorage(
+            self.storage,  # type: ignore[arg-type]  # a fake
             self.limiter._groups,
-            strategy=strategy,
-            clock=self.clock,  # type: ignore[arg-type]
-        )  # type: ignore[arg-type]
-        self.limiter._local = self.limiter._fallback.counters
+            strategy=strategy,  # type: ignore[arg-type]  # a parameter
+            clock=self.clock,
+        )
 
     def passed(self, tries: int, key: str = "k") -> int:
         return sum(bool(self.limiter.hit("g", key)) for _ in range(tries))
@@ -111,10 +111,12 @@ def site() -> Site:
 def test_the_parts_of_all_processes_make_the_whole(whole: int, workers: int) -> None:
     parts = []
     for number in range(workers):
-        presence: Any = Presence(Storage(FrozenClock()), FrozenClock())
-        presence.workers, presence.number = workers, number
-        counters = OutageCounters(strategy="auto", clock=FrozenClock(), presence=presence)
-        parts.append(presence.part(whole))
+        members = Membership(Storage(FrozenClock()).announce, FrozenClock())
+        members.workers, members.number = workers, number
+        counters = OutageCounters(
+            strategy="auto", clock=FrozenClock(), members=members, generation=lambda _group, _key: 0
+        )
+        parts.append(members.share_of(whole))
         assert counters._share(Limit("x", max(1, whole), 1.0)) >= 1
     assert sum(parts) == whole
     assert max(parts) - min(parts) <= 1
@@ -149,19 +151,22 @@ def test_without_a_word_from_the_storage_it_counts_alone(site: Site) -> None:
 def test_processes_that_have_heard_of_none_share_a_limit_as_expected() -> None:
     """Redis is away from the start, or in the first second: each knew of itself alone, and let pass the whole."""
     site = Site()
-    site.limiter._fallback = bridge = OutageFallback(
-        site.storage, site.limiter._groups, 4, strategy="auto", clock=site.clock
+    site.limiter._storage = bridge = RedisStorage(
+        site.storage,  # type: ignore[arg-type]  # a fake
+        site.limiter._groups,
+        4,
+        strategy="auto",
+        clock=site.clock,
     )
-    site.limiter._local = bridge.counters
     site.storage.away = True
     assert site.passed(30) == 5
     site.storage.away, site.storage.workers, site.storage.number = False, 2, 1
     site.passed(1, "other")
-    assert bridge.presence.workers == 4  # two are still starting
+    assert bridge.members.workers == 4  # two are still starting
     site.storage.workers = 5
     site.clock.advance(11)
     site.passed(1, "other")
-    assert bridge.presence.workers == 5
+    assert bridge.members.workers == 5
 
 
 def test_a_hit_larger_than_the_share_is_refused_until_the_storage_is_back(site: Site) -> None:
@@ -251,28 +256,28 @@ def test_hits_are_told_however_many_there_were(site: Site) -> None:
     assert site.passed(2000) == 2000
     site.clock.advance(30)  # of which the first are over, and none of the others
     site.storage.away = False
-    assert not site.limiter._fallback.send_unsent_hits()
+    assert not site.limiter._storage._flush._try_once()
     ((_, ((_, told),)),) = site.storage.told
     assert 2000 <= told <= 2010
-    assert len(site.limiter._fallback.counters._since) == 0
+    assert len(site.limiter._storage.counters._unsent) == 0
 
 
 def test_all_keys_are_told_as_soon_as_the_storage_is_back(site: Site) -> None:
     """Their clients may come to other processes from then on, and this one never hit them again."""
     for key in ("a", "b", "c"):
         site.passed(4, key)
-    bridge = site.limiter._fallback
+    bridge = site.limiter._storage
     site.storage.away = True
     assert (site.passed(2, "a"), site.passed(3, "b")) == (2, 3)
-    assert bridge.send_unsent_hits()  # it is still away
+    assert bridge._flush._try_once()  # it is still away
     site.storage.away = False
-    assert not bridge.send_unsent_hits()
+    assert not bridge._flush._try_once()
     assert dict(site.storage.told) == {"a": ((0, 2), (0, 2)), "b": ((0, 3), (0, 3))}
-    assert not bridge.send_unsent_hits()
+    assert not bridge._flush._try_once()
     assert len(site.storage.told) == 2
     site.storage.lose()
     site.clock.advance(11)
-    assert not bridge.send_unsent_hits()
+    assert not bridge._flush._try_once()
     assert sorted(key for key, _ in site.storage.told[2:]) == ["a", "b", "c"]
 
 
@@ -282,7 +287,7 @@ def test_the_next_outage_goes_on_from_what_was_told(site: Site) -> None:
         site.storage.away = True
         assert site.passed(20) == 2  # a fresh share would be 5
         site.storage.away = False
-        assert not site.limiter._fallback.send_unsent_hits()
+        assert not site.limiter._storage._flush._try_once()
 
 
 def test_who_comes_while_the_first_question_is_open_asks_too(site: Site) -> None:
@@ -292,16 +297,17 @@ def test_who_comes_while_the_first_question_is_open_asks_too(site: Site) -> None
     assert site.passed(2) == 2
     site.storage.away = False
     site.storage.lose()
-    asked = site.storage.presence
+    asked = site.storage.announce
 
     def slow(*arguments: Any) -> Any:
         yield
         return (yield from asked(*arguments))
 
-    site.storage.presence = slow  # type: ignore[method-assign]
-    question = site.limiter._fallback.presence.keep()
+    members = site.limiter._storage.members
+    members._send = slow
+    question = members.announce()
     next(question)
-    site.storage.presence = asked  # type: ignore[method-assign]
+    members._send = asked
     site.passed(1)
     assert site.storage.told == [("k", ((12, 2), (12, 2)))]
 
@@ -312,7 +318,7 @@ def test_a_closed_limiter_tells_nothing(site: Site) -> None:
     site.passed(1)
     site.storage.away = False
     site.limiter.close()
-    assert not site.limiter._fallback.send_unsent_hits()
+    assert not site.limiter._storage._flush._try_once()
     assert site.storage.told == []
 
 
@@ -333,8 +339,7 @@ def test_what_was_given_back_or_reset_is_not_told(site: Site) -> None:
 
 def test_groups_with_another_policy_ask_the_storage_only(site: Site) -> None:
     site.limiter = RateLimiter({"g": LIMITS}, clock=site.clock, on_unavailable="closed")
-    site.limiter._shared = site.storage
-    site.limiter._fallback = OutageFallback(site.storage, {}, strategy="auto", clock=site.clock)  # type: ignore[arg-type]
+    site.limiter._storage = RedisStorage(site.storage, {}, strategy="auto", clock=site.clock)  # type: ignore[arg-type]  # a fake
     site.passed(3)
     assert site.storage.names == []
 
@@ -351,8 +356,8 @@ def test_a_forked_child_is_a_process_of_its_own_and_owes_nothing(site: Site) -> 
     site.passed(1)
     site.storage.away = True
     site.passed(1)
-    site.limiter._fallback.counters.reset_after_fork()
-    site.limiter._fallback.presence.reset_after_fork()
+    site.limiter._storage.counters.reset_after_fork()
+    site.limiter._storage.members.reset_after_fork()
     site.storage.away = False
     site.passed(1)
     assert site.storage.told == []
@@ -365,14 +370,14 @@ def test_what_is_kept_is_bounded(site: Site) -> None:
     site.storage.away = True
     for number in range(10_100):
         site.passed(1, f"k{number}")
-    counters = site.limiter._local
+    counters = site.limiter._storage.counters
     assert len(counters._known) == 10_000
-    assert len(counters._since) == 10_000
+    assert len(counters._unsent) == 10_000
 
 
 def test_one_of_many_threads_says_so(site: Site) -> None:
-    presence = site.limiter._fallback.presence
-    asking = presence.keep()
+    members = site.limiter._storage.members
+    asking = members.announce()
     with pytest.raises(StopIteration):  # this storage answers at once
         next(asking)
-    assert not presence.is_due()
+    assert not members.is_due()

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from mks_hardening import events
 from mks_hardening._core import hooks
+from mks_hardening._core.resilience.membership import Announcement, Membership
 from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError, PaceTimeoutError
 from mks_hardening.security import Limit, RateLimiter
-from mks_hardening.security.rate_limits._presence import KnownProcesses, Presence
 from mks_hardening.security.rate_limits._schedule import PaceSchedule, WantedTurn
 from mks_hardening.testing import FrozenClock
 from turns import turn
@@ -188,10 +188,10 @@ class Shared:
         self.inner._till[place] = max(self.inner._till.get(place, 0), self.inner._now() + known)
         return self.inner._reserve_here(rules.name, key, wanted)
 
-    def presence(self, *_: Any) -> Any:
+    def announce(self, *_: Any) -> Any:
         self._answer()
         yield from ()
-        return KnownProcesses(self.workers, self.number, self.life, self.workers)
+        return Announcement(self.workers, self.number, self.life, self.workers)
 
     def _answer(self) -> None:
         if self.away:
@@ -201,7 +201,9 @@ class Shared:
 def site(clock: FrozenClock, policy: Any = "local") -> Any:
     limiter: Any = RateLimiter(TEN, clock=clock, on_unavailable=policy)
     limiter.shared = Shared(clock)
-    limiter._schedule = PaceSchedule(limiter.shared, Presence(limiter.shared, clock), clock)
+    limiter._storage.schedule = PaceSchedule(
+        limiter.shared, Membership(limiter.shared.announce, clock), clock
+    )
     return limiter
 
 
@@ -236,16 +238,16 @@ def test_the_other_policies(clock: FrozenClock) -> None:
 
 
 def test_schedules_are_bounded(clock: FrozenClock) -> None:
-    schedule = RateLimiter(TEN, clock=clock)._schedule
+    schedule = RateLimiter(TEN, clock=clock)._storage.schedule
     with schedule._lock:
         for number in range(100_010):
-            schedule._keep(("mail", str(number)), number)
+            schedule._remember(("mail", str(number)), number)
     assert len(schedule._till) == 100_000
 
 
 def test_threads_have_turns_of_their_own(clock: FrozenClock) -> None:
     limiter = RateLimiter(TEN, clock=clock)
-    schedule, rules, waits = limiter._schedule, limiter._groups["mail"], []
+    schedule, rules, waits = limiter._storage.schedule, limiter._groups["mail"], []
     wanted = WantedTurn(spacing=100_000, cost=1, burst=1, longest=100_000_000)
 
     def call() -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from mks_hardening import events
 from mks_hardening._core import hooks
+from mks_hardening._core.resilience.membership import Announcement
 from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError, RateLimitExceededError
 from mks_hardening.security import (
     DEFAULT_RATE_LIMITS,
@@ -26,6 +27,7 @@ from mks_hardening.security import (
 )
 from mks_hardening.security.rate_limits._keys import bounded_key, encode_group, encode_key
 from mks_hardening.security.rate_limits._memory_counters import MemoryCounters
+from mks_hardening.security.rate_limits._redis_storage import RedisStorage
 from mks_hardening.security.rate_limits._windows import WindowCount, counter_for
 from mks_hardening.testing import FlakyRedis, FrozenClock
 
@@ -150,7 +152,7 @@ def test_reset(clock: FrozenClock, strategy: str) -> None:
 
 def test_auto_counts_small_quotas_exactly_and_large_ones_by_windows(clock: FrozenClock) -> None:
     one = limiter(clock, "100 per minute, 101 per hour")
-    counter = one._local._fresh("g", "k", one._groups["g"].limits)
+    counter = one._storage.counters._fresh("g", "k", one._groups["g"].limits)
     assert [type(part).__name__ for part in counter._parts] == ["ExactWindow", "SlidingWindow"]
 
 
@@ -252,7 +254,7 @@ def test_any_text_is_a_key_of_its_own(clock: FrozenClock, key: str) -> None:
     assert one.hit("g", key).remaining == (4,)
     assert one.hit("g", key).remaining == (3,)
     assert one.hit("g", key + "x").remaining == (4,)
-    assert max(len(kept) for _, kept in one._local._counters) < 300
+    assert max(len(kept) for _, kept in one._storage.counters._counters) < 300
     one.reset("g", key)
     assert one.hit("g", key).remaining == (4,)
 
@@ -317,7 +319,30 @@ def test_decorating_with_an_unknown_group_fails_at_once(clock: FrozenClock) -> N
 # --- outages -------------------------------------------------------------------------------------
 
 
-class Away:
+class Server:
+    """What all fakes of a shared storage have in common."""
+
+    is_probed = False
+
+    def in_doubt(self) -> bool:
+        return False
+
+    def generation_place(self, group: str, key: str) -> str:
+        return ""
+
+
+def over(limiter: Any, server: Server, clock: FrozenClock) -> Any:
+    """The limiter, with its counts in this storage."""
+    limiter._storage = RedisStorage(
+        server,  # type: ignore[arg-type]  # a fake
+        limiter._groups,
+        strategy="auto",
+        clock=clock,
+    )
+    return limiter
+
+
+class Away(Server):
     """Counters of a backend that does not answer."""
 
     def __init__(self) -> None:
@@ -332,8 +357,12 @@ class Away:
         return refuse
 
 
-class Present:
+class Present(Server):
     """Counters of a backend that has room for everything."""
+
+    def announce(self, *_: Any) -> Any:
+        yield from ()
+        return Announcement(1, 0, 1, 1)
 
     def hit(self, group: str, key: str, limits: Any, *, cost: int, **_: Any) -> Any:
         count = WindowCount([limit.quota - cost for limit in limits], [1] * len(limits), [0] * len(limits), 1)
@@ -342,8 +371,7 @@ class Present:
 
 def away(clock: FrozenClock, **options: Any) -> Any:
     one = RateLimiter({"g": "5 per minute", "h": "5 per minute"}, clock=clock, **options)
-    one._shared = Away()
-    return one
+    return over(one, Away(), clock)
 
 
 def test_local_still_limits(clock: FrozenClock, seen: list[Any]) -> None:
@@ -388,13 +416,13 @@ def test_a_local_reservation_is_given_back_locally(clock: FrozenClock) -> None:
 
 def test_a_reservation_that_cannot_be_given_back_stays_counted(clock: FrozenClock) -> None:
     one = limiter(clock)
-    one._shared = Present()
+    over(one, Present(), clock)
     reservation = one.reserve("g", "k")
     assert reservation
-    one._shared = Away()
+    away = one._storage.server = Away()
     reservation.cancel()
     reservation.cancel()
-    assert one._shared.calls == 1
+    assert away.calls == 1
 
 
 def test_reset_says_when_it_could_not(clock: FrozenClock) -> None:
@@ -642,12 +670,14 @@ def test_observers_hear_once_when_a_key_comes_near(
 # --- keys that were just refused ---------------------------------------------------------------------
 
 
-class Elsewhere:
+class Elsewhere(Server):
     """A shared storage that counts exactly and says how often it was asked."""
 
     def __init__(self, clock: FrozenClock) -> None:
         self.counters = MemoryCounters(strategy="auto", clock=clock)
         self.asked = 0
+
+    announce = Present.announce
 
     def __getattr__(self, name: str) -> Any:
         def ask(group: str, key: str, limits: Any = (), **rest: Any) -> Any:
@@ -667,8 +697,7 @@ class Elsewhere:
 
 def shared(clock: FrozenClock, limits: Any = "5 per minute", **options: Any) -> Any:
     one = limiter(clock, limits, **options)
-    one._shared = Elsewhere(clock)
-    return one
+    return over(one, Elsewhere(clock), clock)
 
 
 def test_a_refused_key_is_not_asked_for_while_it_is_blocked_anyway(
@@ -676,7 +705,7 @@ def test_a_refused_key_is_not_asked_for_while_it_is_blocked_anyway(
 ) -> None:
     one = shared(clock)
     first = [one.hit("g", "k") for _ in range(6)][-1]
-    asked = one._shared.asked
+    asked = one._storage.server.asked
     clock.advance(0.4)
     again = one.hit("g", "k")
     assert not again
@@ -684,7 +713,7 @@ def test_a_refused_key_is_not_asked_for_while_it_is_blocked_anyway(
     assert again.reset_after == (pytest.approx(first.reset_after[0] - 0.4),)
     assert (again.remaining, again.breached) == (first.remaining, first.breached)
     assert not asyncio.run(one.ahit("g", "k"))
-    assert one._shared.asked == asked
+    assert one._storage.server.asked == asked
     assert seen[-1] == events.RateLimitDecided("g", allowed=False, source="remembered")
     assert one.hit("g", "other")
 
@@ -723,7 +752,7 @@ def test_a_refusal_is_trusted_for_a_second_at_most(clock: FrozenClock) -> None:
     one = shared(clock)
     for _ in range(6):
         one.hit("g", "k")
-    one._shared.counters.reset("g", "k")
+    one._storage.server.counters.reset("g", "k")
     assert not one.hit("g", "k")
     clock.advance(1)
     assert one.hit("g", "k")
@@ -739,7 +768,7 @@ def test_what_this_process_gives_back_counts_at_once(clock: FrozenClock, how: st
     elif how == "cancel":
         reservation.cancel()
     else:
-        one._shared.counters.reset("g", "k")
+        one._storage.server.counters.reset("g", "k")
         assert one.reserve("g", "k")
         return
     assert one.hit("g", "k")
@@ -750,7 +779,7 @@ def test_refusals_that_are_remembered_are_bounded(clock: FrozenClock) -> None:
     for number in range(10_500):
         one.hit("g", f"k{number}")
         one.hit("g", f"k{number}")
-    assert len(one._exhausted._refusals) <= 10_000
+    assert len(one._storage._refusals) <= 10_000
 
 
 def test_a_dry_run_lets_a_remembered_refusal_pass(clock: FrozenClock) -> None:

@@ -19,6 +19,7 @@ from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError
 from mks_hardening.security import Limit, RateLimiter
 from mks_hardening.security.rate_limits._groups import parse_groups
 from mks_hardening.security.rate_limits._redis_counters import RedisCounters
+from mks_hardening.security.rate_limits._redis_storage import RedisStorage
 from mks_hardening.security.rate_limits._schedule import WantedTurn
 from mks_hardening.security.rate_limits._windows import counter_for
 from mks_hardening.testing import FrozenClock, LimiterContract
@@ -141,9 +142,9 @@ def test_what_stands_in_redis(server: LosingRedis) -> None:
         assert 55_000 < server.pttl(keys[1]) <= 60_000
         assert 7_195_000 < server.pttl(keys[0]) <= 7_200_000
         assert sorted(server.hkeys(keys[0])) == [b"now", b"s:3600000000:hour"]
-        assert limiter._shared is not None
-        assert limiter._shared._client._lease.budget == 25
-        assert "limits" in repr(limiter._shared._client)
+        assert isinstance(limiter._storage, RedisStorage)
+        assert limiter._storage.server._client._lease.budget == 25
+        assert "limits" in repr(limiter._storage.server._client)
         limiter.reset("g", "k}:")
         assert server.keys("*}:hits") == []
         limiter.pace("g", "k").wait()
@@ -190,12 +191,12 @@ def test_a_schedule_is_one_for_all() -> None:
 
 def test_processes_that_are_there_are_numbered(server: LosingRedis) -> None:
     counters = RedisCounters(server, strategy="auto", namespace="t", store_budget=30)
-    workers, number, life, recent = run(counters.presence("b", 30, 0, 0))
+    workers, number, life, recent = run(counters.announce("b", 30, 0, 0))
     assert (workers, number, recent) == (1, 0, 1)
-    assert run(counters.presence("a", 30, 0, 0))[:3] == (2, 0, life)
+    assert run(counters.announce("a", 30, 0, 0))[:3] == (2, 0, life)
     server.script_flush()
     server.lose = True
-    assert run(counters.presence("b", 30, 0, 0))[:3] == (2, 1, life)
+    assert run(counters.announce("b", 30, 0, 0))[:3] == (2, 1, life)
     assert not server.lose
     counters.close()
 
@@ -242,9 +243,9 @@ def test_while_the_storage_is_in_doubt_this_process_goes_on_with_its_share(
 ) -> None:
     clock = FrozenClock()
     with RateLimiter({"g": "4 per minute"}, storage=server, store_budget=30, clock=clock) as limiter:
-        assert limiter._shared is not None
+        assert isinstance(limiter._storage, RedisStorage)
         assert limiter.hit("g", "k")
-        monkeypatch.setattr(limiter._shared, "in_doubt", lambda: True)
+        monkeypatch.setattr(limiter._storage.server, "in_doubt", lambda: True)
         reservation = limiter.reserve("g", "k")
         assert reservation.decision.remaining == (2,)
         assert asyncio.run(limiter.ahit("g", "k")).remaining == (1,)
@@ -330,7 +331,8 @@ def test_a_turn_that_is_called_off_during_an_outage_frees_its_place(
 
     clock = FrozenClock()
     with RateLimiter({"g": "4 per minute"}, storage=server, store_budget=30, clock=clock) as limiter:
-        monkeypatch.setattr(limiter._shared, "in_doubt", lambda: True)
+        assert isinstance(limiter._storage, RedisStorage)
+        monkeypatch.setattr(limiter._storage.server, "in_doubt", lambda: True)
         assert limiter.pace("g").wait() == 0
         monkeypatch.setattr(operations.time, "sleep", interrupted)
         for _ in range(3):  # else the third would come too late
