@@ -27,28 +27,28 @@ class CacheCounters:
         else:
             self._misses += 1
         if hooks.observers:
-            self._tell("hit" if found else "miss")
+            self._emit("hit" if found else "miss")
 
     def stale(self) -> None:
         """Count an expired value that was returned."""
         self._stale += 1
-        self._tell("stale")
+        self._emit("stale")
 
     def failed(self, error: BackendUnavailableError) -> None:
         """Count an operation that the backend could not perform."""
         self._errors += 1
-        self._tell("error", error.reason)
+        self._emit("error", error.reason)
 
     def refresh_failed(self) -> None:
         """Emit the event for a stale value that could not be refreshed."""
-        self._tell("error", "refresh")
+        self._emit("error", "refresh")
 
     def bypass(self, reason: str) -> None:
         """Count a call that bypassed the cache."""
         self._bypasses += 1
-        self._tell("bypass", reason)
+        self._emit("bypass", reason)
 
-    def snapshot(self, *, owed: int) -> CacheStats:
+    def snapshot(self, *, pending: int) -> CacheStats:
         """Return the current counts."""
         return CacheStats(
             hits=self._hits,
@@ -56,9 +56,9 @@ class CacheCounters:
             stale=self._stale,
             errors=self._errors,
             bypasses=self._bypasses,
-            owed_invalidations=owed,
+            owed_invalidations=pending,
         )
 
-    def _tell(self, outcome: str, reason: str = "") -> None:
+    def _emit(self, outcome: str, reason: str = "") -> None:
         if hooks.observers:
             hooks.emit(CacheRead(self._namespace, outcome, reason))

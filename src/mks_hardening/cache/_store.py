@@ -20,7 +20,7 @@ class CacheStore(Protocol):
         ...
 
     @property
-    def owed(self) -> int:
+    def pending(self) -> int:
         """Number of invalidations that the backend has not received yet."""
         ...
 

@@ -245,7 +245,7 @@ class BaseCache(Closing):
 
     def stats(self) -> CacheStats:
         """Return the counts of this process."""
-        return self._counters.snapshot(owed=self.store.owed)
+        return self._counters.snapshot(pending=self.store.pending)
 
     async def astats(self) -> CacheStats:
         """``stats`` for asyncio."""

@@ -42,7 +42,7 @@ class MemoryStore:
     """Entries in this process; the least recently used ones are evicted first."""
 
     budget = None
-    owed = 0
+    pending = 0
 
     def __init__(self, *, max_entries: int, clock: Clock) -> None:
         self._max_entries = max_entries

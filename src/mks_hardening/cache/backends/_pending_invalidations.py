@@ -1,104 +1,126 @@
-"""Invalidations that Redis has not received: enforced in this process at once, sent to Redis later.
-
-State without I/O. It is bounded: beyond the maximum, the whole namespace counts as invalidated, which takes no
-memory and costs nothing but hits.
-"""
+"""Invalidations that Redis has not received: enforced in this process at once, sent to Redis when it is back."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping
-from threading import RLock
-from typing import Final, NamedTuple
+import logging
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import Final, Literal, TypeVar
 from weakref import WeakValueDictionary
 
-from mks_hardening._core.process.after_fork import register_after_fork
+from mks_hardening._core.operations import Op, run
+from mks_hardening._core.resilience.outage_log import OutageLog
+from mks_hardening._core.resilience.pending_writes import FlushThread, PendingWrites
+from mks_hardening.cache._entry import CacheEntry
 from mks_hardening.cache.backends._key_glob import glob_pattern
+from mks_hardening.exceptions import BackendUnavailableError
 
-__all__ = ["PendingInvalidations", "PendingSnapshot", "pending_invalidations_of"]
+__all__ = ["InvalidationSender", "Kind", "PendingInvalidations", "pending_invalidations_of"]
+
+T = TypeVar("T")
+Kind = Literal["key", "tag", "pattern"]
 
 _MOST: Final = 1000
-_EVERYTHING: Final = "*"
+_EVERY: Final = 0.1
+_logger = logging.getLogger("mks_hardening.cache")
 
 
-class PendingSnapshot(NamedTuple):
-    """A snapshot of the pending invalidations; each with the number of the latest call that added it."""
+class PendingInvalidations(PendingWrites[tuple[Kind, str]]):
+    """Keys, tags and patterns of one namespace. Beyond the maximum, the whole namespace counts as invalidated.
 
-    keys: Mapping[str, int]
-    tags: Mapping[str, int]
-    patterns: Mapping[str, int]
+    That takes no memory and costs nothing but hits.
+    """
 
-    def __bool__(self) -> bool:
-        return bool(self.keys or self.tags or self.patterns)
+    __slots__ = ("namespace", "outage")
 
-
-class PendingInvalidations:
-    """Keys, tags and patterns whose invalidation Redis has not received."""
-
-    __slots__ = ("__weakref__", "_keys", "_lock", "_number", "_patterns", "_tags", "any", "settlements")
-
-    def __init__(self) -> None:
-        self._keys: dict[str, int] = {}
-        self._tags: dict[str, int] = {}
-        self._patterns: dict[str, int] = {}
-        self._number = 0
-        self.any = False
-        self.settlements = 0
-        self.reset_after_fork()
-        register_after_fork(self)
-
-    def reset_after_fork(self) -> None:
-        """Replace the lock in a forked child, which inherits the pending invalidations."""
-        self._lock = RLock()
-
-    def owe(
-        self, *, keys: Iterable[str] = (), tags: Iterable[str] = (), patterns: Iterable[str] = ()
-    ) -> bool:
-        """Add invalidations that failed; return whether they are the first pending ones."""
-        with self._lock:
-            first = not self.any
-            self._number += 1
-            self._keys.update(dict.fromkeys(keys, self._number))
-            self._tags.update(dict.fromkeys(tags, self._number))
-            self._patterns.update(dict.fromkeys(patterns, self._number))
-            if len(self) > _MOST:
-                self._keys, self._tags, self._patterns = {}, {}, {_EVERYTHING: self._number}
-            self.any = True
-            return first
+    def __init__(self, namespace: str) -> None:
+        super().__init__(most=_MOST, everything=("pattern", "*"))
+        self.namespace = namespace
+        self.outage = OutageLog(
+            _logger,
+            level=logging.WARNING,
+            began="invalidations of %r wait until Redis is available",
+            ended=f"the invalidations of {namespace!r} that waited have been sent to Redis",
+        )
 
     def covers(self, key: str, tags: Iterable[str]) -> bool:
         """Return whether a pending invalidation covers an entry read from Redis."""
-        with self._lock:
-            return (
-                key in self._keys
-                or not self._tags.keys().isdisjoint(tags)
-                # Few patterns, each compiled once; keys and tags are dictionary look-ups.
-                or any(glob_pattern(pattern).fullmatch(key) for pattern in self._patterns)
+        return (
+            ("key", key) in self
+            or any(("tag", tag) in self for tag in tags)
+            or any(
+                kind == "pattern" and glob_pattern(name).fullmatch(key) is not None
+                for kind, name in self.snapshot()
+            )
+        )
+
+
+class InvalidationSender:
+    """Performs invalidations for one store; those that fail are pending, and sent by a background thread.
+
+    Args:
+        pending: the pending invalidations.
+        send: for each kind, the operation that sends invalidations to Redis.
+    """
+
+    def __init__(
+        self, pending: PendingInvalidations, send: dict[Kind, Callable[[Sequence[str]], Op[object]]]
+    ) -> None:
+        self._pending = pending
+        self._send = send
+        self._flush = FlushThread(self._flush_pending, every=_EVERY, name="mks-cache-flush")
+
+    def run_or_defer(self, operation: Op[T], kind: Kind, names: Iterable[str]) -> Op[T]:
+        """Perform an invalidation; if it fails or is cancelled, remember it as pending.
+
+        Raises:
+            BackendUnavailableError: the operation failed.
+        """
+        try:
+            return (yield from operation)
+        except BackendUnavailableError:
+            self._pending.outage.failed(self._pending.namespace)
+            self._defer(kind, names)
+            raise
+        except Exception:  # the call itself was invalid
+            raise
+        except BaseException:  # cancelled: Redis may not have received it
+            self._defer(kind, names)
+            raise
+
+    def permitted(self, key: str, entry: CacheEntry | None) -> CacheEntry | None:
+        """Return the entry, unless a pending invalidation covers it."""
+        self._flush.start()  # a forked child inherits the pending invalidations, but not the thread
+        return None if entry is None or self._pending.covers(key, entry.tags) else entry
+
+    def close(self) -> None:
+        """Try once more before the connections are closed, and log a warning for what remains."""
+        if self._flush.close(last_try=True):
+            _logger.warning(
+                "%d invalidations of %r had not reached Redis when the cache was closed",
+                len(self._pending),
+                self._pending.namespace,
             )
 
-    def written(self, keys: Iterable[str]) -> None:
-        """Drop the invalidations of keys that have been rewritten, so that no old value is left."""
-        with self._lock:
-            for key in keys:
-                if self._keys.pop(key, None) is not None:
-                    self.settlements += 1
-            self.any = bool(self)
+    def _defer(self, kind: Kind, names: Iterable[str]) -> None:
+        self._pending.add((kind, name) for name in names)
+        self._flush.start()
 
-    def debt(self) -> PendingSnapshot:
-        """Return a snapshot of the pending invalidations."""
-        with self._lock:
-            return PendingSnapshot(dict(self._keys), dict(self._tags), dict(self._patterns))
+    def _flush_pending(self) -> bool:
+        pending = self._pending.snapshot()
+        if pending:
+            run(self._send_all(pending))
+            self._pending.mark_flushed(pending)
+        if self._pending:
+            return True
+        self._pending.outage.succeeded()
+        return False
 
-    def settled(self, debt: PendingSnapshot) -> None:
-        """Drop invalidations that Redis has received, except those added again since the snapshot."""
-        with self._lock:
-            _take(self._keys, debt.keys)
-            _take(self._tags, debt.tags)
-            _take(self._patterns, debt.patterns)
-            self.settlements += 1
-            self.any = bool(self)
-
-    def __len__(self) -> int:
-        return len(self._keys) + len(self._tags) + len(self._patterns)
+    def _send_all(self, pending: Iterable[tuple[Kind, str]]) -> Op[None]:
+        names: dict[Kind, list[str]] = {}
+        for kind, name in pending:
+            names.setdefault(kind, []).append(name)
+        for kind, some in names.items():
+            yield from self._send[kind](some)
 
 
 _by_place: Final[WeakValueDictionary[tuple[Hashable, str], PendingInvalidations]] = WeakValueDictionary()
@@ -108,11 +130,4 @@ def pending_invalidations_of(place: Hashable, namespace: str) -> PendingInvalida
     """Return the pending invalidations of a namespace on a server, shared by all caches of this process."""
     # By server and not by cache object: two caches with the same namespace must not serve what the other has
     # invalidated.
-    return _by_place.setdefault((place, namespace), PendingInvalidations())
-
-
-def _take(owed: dict[str, int], settled: Mapping[str, int]) -> None:
-    for name, number in settled.items():
-        # Invalidated again while the first one was being sent: the second one stays pending.
-        if owed.get(name) == number:
-            del owed[name]
+    return _by_place.setdefault((place, namespace), PendingInvalidations(namespace))

@@ -13,10 +13,9 @@ from mks_hardening._core.backend.redis_operations import SCAN_START, Pipeline, R
 from mks_hardening._core.missing import MISSING
 from mks_hardening._core.operations import Op, Pause
 from mks_hardening.cache._entry import MAX_DEFERRED_LEASE, CacheEntry, ComputeLease
-from mks_hardening.cache.backends._invalidation_replay import InvalidationReplay
 from mks_hardening.cache.backends._key_glob import escape_incomplete
 from mks_hardening.cache.backends._lease_renewal import LEASE_ALIVE_MS, LEASE_KEPT_MS, LeaseRenewal
-from mks_hardening.cache.backends._pending_invalidations import pending_invalidations_of
+from mks_hardening.cache.backends._pending_invalidations import InvalidationSender, pending_invalidations_of
 from mks_hardening.cache.backends._redis_keys import RedisKeys
 from mks_hardening.cache.backends._stored_bytes import TAG_VERSION_BYTES, Envelope
 from mks_hardening.exceptions import DecodeError
@@ -48,12 +47,10 @@ class RedisStore:
         self._commit_script = client.script(lua_source(_HERE, "lua/commit.lua"))
         self._release_script = client.script(lua_source(_HERE, "lua/release.lua"))
         self._renewal = LeaseRenewal(client.script(lua_source(_HERE, "lua/renew.lua")), clock=clock)
-        self._owed = InvalidationReplay(
-            pending_invalidations_of(client.place, namespace),
-            namespace=namespace,
-            keys=self._unlink,
-            tags=self._unlink_versions,
-            pattern=self._unlink_matching,
+        self._pending = pending_invalidations_of(client.place, namespace)
+        self._sender = InvalidationSender(
+            self._pending,
+            {"key": self._unlink, "tag": self._unlink_versions, "pattern": self._unlink_matching},
         )
 
     @property
@@ -62,18 +59,18 @@ class RedisStore:
         return self._client.budget
 
     @property
-    def owed(self) -> int:
+    def pending(self) -> int:
         """Number of keys, tags and patterns whose invalidation Redis has not received."""
-        return len(self._owed)
+        return len(self._pending)
 
     def close(self) -> None:
         """Release connections; calling it twice is safe."""
-        self._owed.flush()
+        self._sender.close()
         self._client.close()
 
     async def aclose(self) -> None:
         """Release connections, including those of the running event loop."""
-        self._owed.flush()
+        self._sender.close()
         await self._client.aclose()
 
     def __repr__(self) -> str:
@@ -84,12 +81,14 @@ class RedisStore:
     def load(self, keys: Sequence[str], tags: Sequence[str] = ()) -> Op[list[CacheEntry | None]]:
         """Return the entries that have not expired, in one round trip if the caller passes their tags."""
         while True:
-            settlements = self._owed.settlements
+            changes = self._pending.changes
             entries = yield from self._load(keys, tags)
-            if self._owed.any:
-                entries = [self._owed.permitted(key, entry) for key, entry in zip(keys, entries, strict=True)]
-            # Reload: an entry read before its invalidation was settled, but checked afterwards, passes the check.
-            if self._owed.settlements == settlements:
+            if self._pending:
+                entries = [
+                    self._sender.permitted(key, entry) for key, entry in zip(keys, entries, strict=True)
+                ]
+            # Reload: an entry read before its invalidation was flushed, but checked afterwards, passes the check.
+            if self._pending.changes == changes:
                 return entries
 
     def _load(self, keys: Sequence[str], tags: Sequence[str]) -> Op[list[CacheEntry | None]]:
@@ -149,8 +148,9 @@ class RedisStore:
 
     def save(self, entries: Mapping[str, tuple[object, float]], tags: Sequence[str]) -> Op[None]:
         """Store values; if that fails, invalidate the keys, so that no older value is left."""
-        yield from self._owed.run_or_defer(self._save(entries, tags), keys=entries)
-        self._owed.written(entries)
+        yield from self._sender.run_or_defer(self._save(entries, tags), "key", entries)
+        if self._pending:
+            self._pending.supersede([("key", key) for key in entries])
 
     def _save(self, entries: Mapping[str, tuple[object, float]], tags: Sequence[str]) -> Op[None]:
         now = self._clock.time()
@@ -190,7 +190,7 @@ class RedisStore:
         terms = [token, LEASE_ALIVE_MS, LEASE_KEPT_MS]
         give_up = self._clock.monotonic() + wait
         pause = 0.0
-        while not (self._owed.any and self._owed.covers(key, tags)):
+        while not (self._pending and self._pending.covers(key, tags)):
             waiting = pause > 0
             # Before the lease: versions read after it could hide an invalidation in between.
             versions = yield from self._versions(tags, patient=waiting)
@@ -238,15 +238,16 @@ class RedisStore:
 
     def remove(self, keys: Sequence[str]) -> Op[int]:
         """Remove entries and void leases."""
-        return (yield from self._owed.run_or_defer(self._unlink(keys), keys=keys))
+        return (yield from self._sender.run_or_defer(self._unlink(keys), "key", keys))
 
     def remove_matching(self, pattern: str) -> Op[int]:
         """Remove entries and void leases by pattern."""
-        return (yield from self._owed.run_or_defer(self._unlink_matching(pattern), patterns=[pattern]))
+        patterns = [pattern]
+        return (yield from self._sender.run_or_defer(self._unlink_matching(patterns), "pattern", patterns))
 
     def void_tags(self, tags: Sequence[str]) -> Op[None]:
         """Remove the versions of the tags: new ones are random, so that an old one is never reused."""
-        yield from self._owed.run_or_defer(self._unlink_versions(tags), tags=tags)
+        yield from self._sender.run_or_defer(self._unlink_versions(tags), "tag", tags)
 
     def _unlink(self, keys: Iterable[str]) -> Op[int]:
         # Leases first: nothing can be stored between the two commands.
@@ -266,10 +267,12 @@ class RedisStore:
         if commands:
             yield Pipeline(self._client, commands, idempotent=True)
 
-    def _unlink_matching(self, pattern: str) -> Op[int]:
-        whole = escape_incomplete(pattern)
-        yield from self._unlink_names(self._names.lease(whole))
-        return (yield from self._unlink_names(self._names.value(whole)))
+    def _unlink_matching(self, patterns: Iterable[str]) -> Op[int]:
+        removed = 0
+        for whole in map(escape_incomplete, patterns):
+            yield from self._unlink_names(self._names.lease(whole))
+            removed += yield from self._unlink_names(self._names.value(whole))
+        return removed
 
     def _unlink_names(self, pattern: bytes) -> Op[int]:
         """SCAN and UNLINK in steps of a thousand: other clients wait milliseconds, never for the whole scan."""

@@ -46,9 +46,9 @@ class TieredStore:
         return self._l2.budget
 
     @property
-    def owed(self) -> int:
+    def pending(self) -> int:
         """The pending invalidations of the shared store."""
-        return self._l2.owed
+        return self._l2.pending
 
     def close(self) -> None:
         self._l1.close()

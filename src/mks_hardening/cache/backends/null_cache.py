@@ -34,7 +34,7 @@ class NullCache(BaseCache):
 
 class _NullStore:
     budget = None
-    owed = 0
+    pending = 0
 
     def peek(self, _key: str) -> Any:
         return MISSING

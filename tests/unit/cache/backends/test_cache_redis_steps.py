@@ -132,11 +132,11 @@ def test_what_was_read_before_an_invalidation_ceased_to_be_owed_is_read_again(
 
     reading = store.load(["k"])
     next(reading)
-    owed = store._owed._owed
+    pending = store._pending
     if how == "told":
-        owed.settled(owed.debt())
+        pending.mark_flushed(pending.snapshot())
     else:
-        owed.written(["k"])
+        pending.supersede([("key", "k")])
     assert isinstance(reading.send([old]), Pipeline)
     with pytest.raises(StopIteration) as stopped:
         reading.send([None])

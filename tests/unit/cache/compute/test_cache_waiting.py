@@ -165,34 +165,34 @@ def test_a_reader_of_a_stale_value_needs_no_free_thread(
         assert [ask(), ask()] == [0, 0]
 
 
-# --- what is owed ------------------------------------------------------------------------------
+# --- pending invalidations ---------------------------------------------------------------------
 
 
 def test_more_than_can_be_remembered_counts_as_everything() -> None:
-    owed = PendingInvalidations()
+    pending = PendingInvalidations("mks")
     for number in range(1100):
-        owed.owe(keys=[f"k{number}"])
-    assert [owed.covers(key, ()) for key in ("k0", "k1099", "never named")] == [True] * 3
-    assert len(owed) <= 1000
-    owed.settled(owed.debt())
-    assert (owed.any, owed.covers("k0", ())) == (False, False)
+        pending.add([("key", f"k{number}")])
+    assert [pending.covers(key, ()) for key in ("k0", "k1099", "never named")] == [True] * 3
+    assert len(pending) <= 1000
+    pending.mark_flushed(pending.snapshot())
+    assert (len(pending), pending.covers("k0", ())) == (0, False)
 
 
-def test_what_is_owed_again_while_it_is_told_stays_owed() -> None:
-    owed = PendingInvalidations()
-    assert owed.owe(keys=["k"], tags=["t"])
-    told = owed.debt()
-    assert not owed.owe(tags=["t"])
-    owed.settled(told)
-    assert (owed.covers("k", ()), owed.covers("k", ["t"])) == (False, True)
-    assert owed.any
+def test_what_is_invalidated_again_while_it_is_sent_stays_pending() -> None:
+    pending = PendingInvalidations("mks")
+    pending.add([("key", "k"), ("tag", "t")])
+    sent = pending.snapshot()
+    pending.add([("tag", "t")])
+    pending.mark_flushed(sent)
+    assert (pending.covers("k", ()), pending.covers("k", ["t"])) == (False, True)
+    assert len(pending) == 1
 
 
-def test_a_key_that_was_written_anew_is_owed_no_more() -> None:
-    owed = PendingInvalidations()
-    owed.owe(keys=["k", "l"])
-    owed.written(["k"])
-    assert (owed.covers("k", ()), owed.covers("l", ())) == (False, True)
+def test_a_key_that_was_written_anew_is_not_pending_any_more() -> None:
+    pending = PendingInvalidations("mks")
+    pending.add([("key", "k"), ("key", "l")])
+    pending.supersede([("key", "k")])
+    assert (pending.covers("k", ()), pending.covers("l", ())) == (False, True)
 
 
 def test_an_answer_that_comes_as_the_wait_ends_is_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
