@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Self
 from mks_hardening._core.checks import boolean, function, offers, strings, whole_number
 from mks_hardening._core.clock import SYSTEM_CLOCK, given_clock
 from mks_hardening._core.closing import Closing
+from mks_hardening._core.database.error_text import error_summary
 from mks_hardening._core.durations import seconds
 from mks_hardening._core.process.after_fork import register_after_fork
 from mks_hardening.exceptions import ConfigurationError
@@ -18,8 +19,8 @@ from mks_hardening.protocols import Clock
 from mks_hardening.tasks._executor import Executor, Outcome
 from mks_hardening.tasks._leases import LEASE, LeaseRenewer
 from mks_hardening.tasks._naming import check_queue, id_text
-from mks_hardening.tasks._outage_log import OutageLog
 from mks_hardening.tasks._scheduler import Scheduler
+from mks_hardening.tasks._table_outage import table_outage_log
 from mks_hardening.tasks.task_run import TaskRun
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class TaskWorker(Closing):
         self._clock = given_clock(clock)
         self._executor = Executor(tasks, clock=self._clock)
         self._scheduler = Scheduler(tasks) if boolean(schedule, parameter="schedule") else None
-        self._outage = OutageLog()
+        self._outage = table_outage_log()
         self.reset_after_fork()
         register_after_fork(self)
 
@@ -222,11 +223,11 @@ class TaskWorker(Closing):
         while not stopping.is_set():
             try:
                 worked = self._run_next()
-                self._outage.over()
+                self._outage.succeeded()
             except Exception as error:  # noqa: BLE001 - retry after any error of the database
                 worked = False
                 # Waits for the stop event, so that stop() does not wait for an unavailable database.
-                stopping.wait(self._outage.began(error))
+                stopping.wait(self._outage.failed(error_summary(error)))
             if not worked:
                 self._wake.wait(self._poll)
                 # After the wait: a wake-up while this thread was working causes one unnecessary query, which is
@@ -244,6 +245,6 @@ class TaskWorker(Closing):
             try:
                 if self.enqueue_scheduled():  # if nothing was due, the database may not have been queried
                     self._wake.set()
-                    self._outage.over()
+                    self._outage.succeeded()
             except Exception as error:  # noqa: BLE001 - as in _work
-                stopping.wait(self._outage.began(error))
+                stopping.wait(self._outage.failed(error_summary(error)))

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Final, Self
 from mks_hardening._core import hooks
 from mks_hardening._core.checks import offers
 from mks_hardening._core.closing import Closing
+from mks_hardening._core.database.error_text import error_summary
 from mks_hardening._core.durations import seconds
 from mks_hardening.events import TaskQueueSeen
-from mks_hardening.tasks._outage_log import OutageLog
+from mks_hardening.tasks._table_outage import table_outage_log
 from mks_hardening.tasks.watch.task_stats import TaskStats
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class TaskQueueWatch(Closing):
         self._deploy = seconds(deploy, parameter="deploy", allow_zero=False)
         self._every = seconds(every, parameter="every", minimum=0.1)
         self._reported = dict[str, bool]()
-        self._outage = OutageLog()
+        self._outage = table_outage_log()
         self._ended = Event()
         self._thread: Thread | None = None
 
@@ -109,7 +110,7 @@ class TaskQueueWatch(Closing):
             wait = self._every
             try:
                 self.look()
-                self._outage.over()
+                self._outage.succeeded()
             except Exception as error:  # noqa: BLE001 - retry after any error of the database
                 # Soon, as the first check after an outage ends the alert.
-                wait = self._outage.began(error)
+                wait = self._outage.failed(error_summary(error))

@@ -19,7 +19,7 @@ from mks_hardening.events import TaskChanged, add_observer, remove_observer
 from mks_hardening.exceptions import ConfigurationError, TaskLostError, TaskRefusedError, TaskRetryError
 from mks_hardening.logging import bound, current
 from mks_hardening.tasks import Daily, Every, TaskRun, Tasks, TaskWorker
-from mks_hardening.tasks._outage_log import OutageLog
+from mks_hardening.tasks._table_outage import table_outage_log
 from mks_hardening.testing import FrozenClock
 from testbed.polling import wait_until
 
@@ -701,9 +701,9 @@ def test_looking_for_what_is_scheduled_is_no_sign_of_a_database(
 def test_a_database_that_is_away_is_one_record_going_and_one_coming(
     tasks: Tasks, caplog: pytest.LogCaptureFixture
 ) -> None:
-    outage = OutageLog()
-    waits = [outage.began(OSError()) for _ in range(8)]
+    outage = table_outage_log()
+    waits = [outage.failed(OSError()) for _ in range(8)]
     assert waits == [0.5, 1.0, 2.0, 4.0, 8.0, 10.0, 10.0, 10.0]
     for _ in range(3):
-        outage.over()
+        outage.succeeded()
     assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]
