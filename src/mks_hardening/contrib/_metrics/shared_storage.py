@@ -8,6 +8,8 @@ Gauges belong to living processes: a slot begins without them, and ``forget_dead
 The format is the one that ``prometheus_client.multiprocess.MultiProcessCollector`` reads: a 32-bit number of bytes
 in use, four bytes of padding, then entries of a 32-bit length, a key in JSON padded to eight bytes, and two doubles
 (value, time). A value is written by one store of eight aligned bytes, so a reader never sees half of it.
+prometheus_client's own writer, ``MmapedDict``, is not used: an update takes three times as long (0.6 µs), its files
+are sparse, so that a full disk ends the process (SIGBUS), and it follows symbolic links.
 """
 
 from __future__ import annotations
@@ -187,17 +189,19 @@ class _NumberFile:
     """One file of a slot: named values, mapped into memory."""
 
     def __init__(self, path: Path) -> None:
-        self._places: dict[str, int] = {}
+        self._file = -1
         try:
-            self._file = _opened(path)
-            self._map(os.fstat(self._file).st_size)
-            self._places.update(_entries(self._bytes))
+            self._load(path)
         except (ValueError, struct.error):  # a crash during a write, or another format
             self.close()
             path.unlink()
-            self._places.clear()
-            self._file = _opened(path)
-            self._map(os.fstat(self._file).st_size)
+            self._load(path)
+
+    def _load(self, path: Path) -> None:
+        self._file = _opened(path)
+        self._map(os.fstat(self._file).st_size)
+        self._places = dict(_entries(self._bytes))
+        self._used: int = _LENGTH.unpack_from(self._bytes, 0)[0]
 
     def close(self) -> None:
         """Close the file; cells that were handed out stay valid."""
@@ -218,20 +222,12 @@ class _NumberFile:
         for key, entry in zip(new, entries, strict=True):
             end = self._used + len(entry)
             self._bytes[self._used : end] = entry
-            self._used = end  # only now: readers stop here
+            self._bytes[: _LENGTH.size] = _LENGTH.pack(end)  # only now: readers stop here
+            self._used = end
             self._places[key] = (end - _NUMBERS.size) // 8
         return MetricCells(
             cast(MutableSequence[float], self._numbers), tuple(self._places[key] for key in keys)
         )
-
-    @property
-    def _used(self) -> int:
-        used: int = _LENGTH.unpack_from(self._bytes, 0)[0]
-        return used
-
-    @_used.setter
-    def _used(self, used: int) -> None:
-        self._bytes[: _LENGTH.size] = _LENGTH.pack(used)
 
     def _grow(self, size: int) -> None:
         _allocate(self._file, size)
