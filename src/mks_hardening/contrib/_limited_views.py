@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from math import ceil
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 from uuid import UUID
 
+from mks_hardening import compose
 from mks_hardening._core import hooks
 from mks_hardening._core.checks import function, strings, whole_number
 from mks_hardening._core.origin.proxy_trust import client_key, request_origin
@@ -22,10 +23,12 @@ from mks_hardening.exceptions import (
     PaceTimeoutError,
     RateLimitExceededError,
 )
+from mks_hardening.security import DEFAULT_RATE_LIMITS
 from mks_hardening.wsgi import Refusal
 
 if TYPE_CHECKING:
     from mks_hardening.protocols import LimitDecision, Limiter
+    from mks_hardening.settings import HardeningSettings
 
 __all__ = [
     "OUTAGES_AND_LIMITS",
@@ -38,6 +41,7 @@ __all__ = [
     "count",
     "groups_of",
     "limit_fields",
+    "limiter_of",
     "mark_groups",
     "problem_of",
     "retry_after_outage",
@@ -91,6 +95,21 @@ def retry_after_outage(environ: Environ, error: BackendUnavailableError) -> int:
         wrapper="application", rule="backend", status=503, detail=UNAVAILABLE, seen=shown(str(error))
     )
     return max(1, round(error.retry_after or 2))
+
+
+def limiter_of(
+    settings: HardeningSettings, limiter: Limiter | None, groups: Mapping[str, Any] | None
+) -> Limiter:
+    """Return the application's limiter, or one with the default limits and those of ``groups``.
+
+    Raises:
+        ConfigurationError: both are given, or a limit is invalid.
+    """
+    if limiter is None:
+        return compose.rate_limiter(settings, {**DEFAULT_RATE_LIMITS, **(groups or {})})
+    if groups is not None:
+        raise ConfigurationError("groups belong to the limiter: give it them, not both", parameter="groups")
+    return limiter
 
 
 def mark_groups(view: Callable[..., object], *groups: str) -> None:

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Final, TypeAlias, cast
 from mks_hardening import compose
 from mks_hardening._core.process.after_fork import ModuleLock
 from mks_hardening._core.web.wsgi_stack import wrappers_inside
+from mks_hardening.contrib._limited_views import limiter_of
 from mks_hardening.contrib.django_app._django import REDIRECT_FIELD_NAME, FromDjango, project
-from mks_hardening.exceptions import ConfigurationError
-from mks_hardening.security import DEFAULT_RATE_LIMITS
 from mks_hardening.settings import HardeningSettings
 from mks_hardening.wsgi import SessionTimeoutMiddleware
 
@@ -56,15 +55,9 @@ class ProjectComponents:
             compose.for_development(settings) if settings.core.environment == "development" else settings
         )
         self.store: SessionStore = given.pop("store", None) or compose.session_store(self.settings)
-        limiter: Limiter | None = given.pop("limiter", None)
-        groups: Options | None = given.pop("groups", None)
-        if limiter is not None and groups is not None:
-            raise ConfigurationError(
-                "groups belong to the limiter: give it them, not both", parameter="groups"
-            )
-        if limiter is None:
-            limiter = compose.rate_limiter(self.settings, {**DEFAULT_RATE_LIMITS, **(groups or {})})
-        self.limiter: Limiter = limiter
+        self.limiter: Limiter = limiter_of(
+            self.settings, given.pop("limiter", None), given.pop("groups", None)
+        )
         self._options = given
         self._sessions: SessionTimeoutMiddleware | None = None
         self._caches: dict[str, RedisCache | MemoryCache] = {}

@@ -13,7 +13,7 @@ from mks_hardening._core.checks import instance, mapping, offers, strings
 from mks_hardening._core.web.environ_keys import REQUEST_ID_KEY, ROUTE_KEY, SESSION_KEY
 from mks_hardening._core.web.wsgi_head import with_step
 from mks_hardening._core.web.wsgi_stack import wrappers_inside
-from mks_hardening.contrib._limited_views import limit_fields
+from mks_hardening.contrib._limited_views import limit_fields, limiter_of
 from mks_hardening.contrib.flask_app._commands import commands
 from mks_hardening.contrib.flask_app._conflicts import reject_conflicts
 from mks_hardening.contrib.flask_app._current_request import csp_nonce, current_csrf_token
@@ -22,7 +22,6 @@ from mks_hardening.contrib.flask_app._problems import install as install_problem
 from mks_hardening.contrib.flask_app._session import HardenedSessionInterface
 from mks_hardening.contrib.flask_app._view_limits import check_limits
 from mks_hardening.exceptions import ConfigurationError
-from mks_hardening.security import DEFAULT_RATE_LIMITS
 from mks_hardening.settings import HardeningSettings
 from mks_hardening.wsgi import SessionManager, SessionTimeoutMiddleware
 
@@ -108,8 +107,6 @@ def _install(
     # Two layers would check the session twice, and the inner one would see the cookie that the outer one removed.
     if NAME in app.extensions:
         raise ConfigurationError(f"{app!r} is hardened twice: call Hardening once for it", parameter="app")
-    if limiter is not None and groups is not None:
-        raise ConfigurationError("groups belong to the limiter: give it them, not both", parameter="groups")
     reject_conflicts(app)
     parts = _parts(settings, store, limiter, groups, clock=options.get("clock"))
     if sign_in is not None:
@@ -161,17 +158,15 @@ def _parts(
     *,
     clock: Any,
 ) -> Installed:
-    owned: list[Any] = []
+    chosen = limiter_of(settings, limiter, groups)
+    owned: list[Any] = [] if chosen is limiter else [chosen]
     if store is None:
         owned.append(store := compose.session_store(settings))
-    if limiter is None:
-        limiter = compose.rate_limiter(settings, {**DEFAULT_RATE_LIMITS, **(groups or {})})
-        owned.append(limiter)
     return Installed(
         settings=settings,
         store=store,
         sessions=SessionManager(store, clock=clock),
-        limiter=limiter,
+        limiter=chosen,
         owned=tuple(owned),
     )
 
