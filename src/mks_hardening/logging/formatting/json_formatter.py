@@ -186,9 +186,14 @@ class JsonFormatter(GeneralFormatter):
         Raises:
             _GeneralPathError: a field of the record has another value.
         """
-        known, members = self._context(context)
-        for name in known.keys() & (fields.keys() | others.keys()):
-            if not same(fields.pop(name, None), known[name]):
+        # Cached by identity, as a bound context never changes; `known[0]` keeps it alive, so that its id stays
+        # unique.
+        known = self._contexts.get(id(context))
+        if known is None or known[0] is not context:
+            known = self._read_context(context)
+        _, values, members = known
+        for name in values.keys() & (fields.keys() | others.keys()):
+            if not same(fields.pop(name, None), values[name]):
                 raise _GeneralPathError
         return members
 
@@ -223,20 +228,15 @@ class JsonFormatter(GeneralFormatter):
         text = encoded.decode()[1:-1]
         return f"{text if is_safe(encoded) else escape(text)},"
 
-    def _context(self, context: Mapping[str, object]) -> tuple[Fields, str]:
-        # Cached by identity, as a bound context never changes; `known[0]` keeps it alive, so that its id stays
-        # unique.
-        known = self._contexts.get(id(context))
-        if known is None or known[0] is not context:
-            values = {
-                name: REDACTED if secret and reveals_secret(value, key) else value
-                for (name, secret), key, value in (
-                    (self._names[key], key, value) for key, value in context.items()
-                )
-                if name
-            }
-            known = (context, values, self._members(values))
-            if len(self._contexts) >= 256:
-                self._contexts.clear()
-            self._contexts[id(context)] = known
-        return known[1], known[2]
+    def _read_context(self, context: Mapping[str, object]) -> tuple[Mapping[str, object], Fields, str]:
+        values = {
+            name: REDACTED if secret and reveals_secret(value, key) else value
+            for (name, secret), key, value in (
+                (self._names[key], key, value) for key, value in context.items()
+            )
+            if name
+        }
+        if len(self._contexts) >= 256:
+            self._contexts.clear()
+        known = self._contexts[id(context)] = (context, values, self._members(values))
+        return known
