@@ -38,8 +38,8 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
 
 
 def _unlock(parsed: argparse.Namespace) -> int:
-    def unlock(door: SignIn) -> bool:
-        return door.unlock(
+    def unlock(sign_in: SignIn) -> bool:
+        return sign_in.unlock(
             parsed.user_id, actor=parsed.actor, reason=parsed.reason, end_sessions=parsed.end_sessions
         )
 
@@ -47,15 +47,15 @@ def _unlock(parsed: argparse.Namespace) -> int:
 
 
 def _reset(parsed: argparse.Namespace) -> int:
-    def reset(door: SignIn) -> bool:
-        return door.admin_reset(parsed.user_id, actor=parsed.actor, reason=parsed.reason)
+    def reset(sign_in: SignIn) -> bool:
+        return sign_in.admin_reset(parsed.user_id, actor=parsed.actor, reason=parsed.reason)
 
     return _done(parsed, reset, worked="second factor taken off", failed="had no second factor")
 
 
 def _done(parsed: argparse.Namespace, help_: Callable[[SignIn], bool], *, worked: str, failed: str) -> int:
-    with _load_sign_in(parsed.target) as door:
-        found = help_(door)
+    with _load_sign_in(parsed.target) as sign_in:
+        found = help_(sign_in)
     print(f"{parsed.user_id}  {worked if found else failed}")
     return 0 if found else 1
 
@@ -91,17 +91,17 @@ def _convert_errors(target: str) -> Generator[None]:
     except Exception as error:
         from mks_hardening._core.redaction.redactor import default_redactor
 
-        said = default_redactor().redact_text(f"{type(error).__name__}: {error}")
-        raise ConfigurationError(f"{target} raises {said}", parameter="target") from error
+        text = default_redactor().redact_text(f"{type(error).__name__}: {error}")
+        raise ConfigurationError(f"{target} raises {text}", parameter="target") from error
 
 
 def _import_target(target: str) -> object:
     operators_module, colon, name = target.partition(":")
     if not (colon and operators_module and name):
         raise ConfigurationError("--target must be MODULE:NAME", parameter="target")
-    here = str(Path.cwd())
-    if here not in sys.path:  # as gunicorn and flask do, for an application that is not installed
-        sys.path.insert(0, here)
+    folder = str(Path.cwd())
+    if folder not in sys.path:  # as gunicorn and flask do, for an application that is not installed
+        sys.path.insert(0, folder)
     try:
         found: object = import_module(operators_module)
         for part in name.split("."):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import operator
+from operator import add, eq, ge, gt, le, lt, mul, ne, sub
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 if TYPE_CHECKING:
@@ -15,19 +15,7 @@ Construct: TypeAlias = Any
 
 # Functions that return NULL only if an argument is NULL.
 _FUNCTIONS: Final = frozenset({"abs", "char_length", "length", "lower", "trim", "upper"})
-_OPERATORS: Final = frozenset(
-    {
-        operator.add,
-        operator.sub,
-        operator.mul,
-        operator.eq,
-        operator.ne,
-        operator.lt,
-        operator.le,
-        operator.gt,
-        operator.ge,
-    }
-)
+_OPERATORS: Final = frozenset({add, sub, mul, eq, ne, lt, le, gt, ge})
 
 
 def optional_tables(select: Select[Construct]) -> frozenset[Construct]:

@@ -191,8 +191,8 @@ def keyset_page(
         text_of(after, parameter="after")
     if _has_order_or_limit(select):
         raise ConfigurationError("select must have no order and no limit of its own", parameter="select")
-    far = optional_tables(select)
-    keys = [_key(one, far) for one in instances(order_by, object, parameter="order_by")]
+    optional_side = optional_tables(select)
+    keys = [_key(one, optional_side) for one in instances(order_by, object, parameter="order_by")]
     if not keys:
         raise ConfigurationError("order_by must name at least one column", parameter="order_by")
     check_pageable(select, [key.column for key in keys])
@@ -219,7 +219,7 @@ def _ordered(key: CursorKey) -> AnyColumn:
     return ordered.nulls_last() if key.may_be_null else ordered
 
 
-def _key(element: object, far: frozenset[Any]) -> CursorKey:
+def _key(element: object, optional_side: frozenset[Any]) -> CursorKey:
     from sqlalchemy import ColumnElement
     from sqlalchemy.sql import operators
 
@@ -237,7 +237,9 @@ def _key(element: object, far: frozenset[Any]) -> CursorKey:
             f"order_by column {getattr(column, 'name', '')} may be NULL", parameter="order_by"
         )
     return CursorKey(
-        column=column, descending=modifier is operators.desc_op, may_be_null=may_be_null(column, far)
+        column=column,
+        descending=modifier is operators.desc_op,
+        may_be_null=may_be_null(column, optional_side),
     )
 
 

@@ -87,22 +87,22 @@ def error_summary(error: BaseException) -> str:
         _, code, form, _ = database_error(error)
     except Exception:  # noqa: BLE001 - a property that raises; the class is known
         return kind
-    said = " ".join(filter(None, (form, f"[{code}]" if code else "")))
-    return f"{kind}: {said}" if said else kind
+    text = " ".join(filter(None, (form, f"[{code}]" if code else "")))
+    return f"{kind}: {text}" if text else kind
 
 
 def database_error_text(error: BaseException) -> str | None:
     """Return the text of a database error without its values; ``None`` for other errors."""
     try:
-        return _told(error) if is_of_database(error) else None
-    except Exception as fault:  # noqa: BLE001 - a property that raises; the log record must be written
-        return f"<database error whose attributes raise {type(fault).__name__}>"
+        return _safe_text_of(error) if is_of_database(error) else None
+    except Exception as failure:  # noqa: BLE001 - a property that raises; the log record must be written
+        return f"<database error whose attributes raise {type(failure).__name__}>"
 
 
 def error_text(error: BaseException, *, limit: int = 4096) -> str:
     """Return ``safe_text`` of any exception, without the values of a database error."""
-    told = database_error_text(error)
-    return safe_text(error if told is None else told, limit=limit)
+    safe = database_error_text(error)
+    return safe_text(error if safe is None else safe, limit=limit)
 
 
 def is_of_database(error: BaseException) -> bool:
@@ -123,7 +123,7 @@ def _is_of_driver(error: BaseException) -> bool:
     )
 
 
-def _told(error: BaseException) -> str:
+def _safe_text_of(error: BaseException) -> str:
     found = database_error(error)
     kind = type(found.origin)
     parts = [f"({kind.__module__}.{kind.__qualname__})"] if found.origin is not error else []

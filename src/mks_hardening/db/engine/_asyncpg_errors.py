@@ -31,14 +31,14 @@ def _connecting(dialect: Dialect, _record: object, _args: object, options: dict[
     dbapi: Any = dialect.loaded_dbapi
     connect = options.get("async_creator_fn", dbapi.asyncpg.connect)
 
-    async def connect_or_say(*args: object, **given: object) -> object:
+    async def connect_or_convert(*args: object, **given: object) -> object:
         try:
             return await connect(*args, **given)
         except OSError as error:  # includes TimeoutError
-            said = NO_RESPONSE if isinstance(error, TimeoutError) else str(error)
-            raise dbapi.OperationalError(said) from error
+            message = NO_RESPONSE if isinstance(error, TimeoutError) else str(error)
+            raise dbapi.OperationalError(message) from error
 
-    options["async_creator_fn"] = connect_or_say
+    options["async_creator_fn"] = connect_or_convert
 
 
 def _failed(context: ExceptionContext) -> BaseException | None:

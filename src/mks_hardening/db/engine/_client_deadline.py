@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from types import TracebackType
 from typing import TYPE_CHECKING, Final
 
 from mks_hardening._core.clock import SYSTEM_CLOCK
@@ -32,18 +33,27 @@ if TYPE_CHECKING:
 __all__ = ["NO_RESPONSE", "ClientDeadline", "DriverWait"]
 
 NO_RESPONSE: Final = "no answer from the database within client_deadline"
-_ASKED_AFTER: Final = 0.5  # share of the deadline after which the server's address is probed
-_ANSWER: Final = 0.35  # share of the deadline within which the server has to respond
-_AGAIN: Final = 0.1  # share left for another connection attempt, which the pool makes after a failed pre-ping
-_ENDS: Final = 0.05  # share of the deadline over which the shutdowns of many operations are spread
-_BETWEEN_ENDS: Final = 0.003  # seconds; several times what SQLAlchemy needs to handle one failure
+_PROBE_AFTER: Final = 0.5  # share of the deadline after which the server's address is probed
+_RESPONSE: Final = 0.35  # share of the deadline within which the server has to respond
+_RETRY: Final = 0.1  # share left for another connection attempt, which the pool makes after a failed pre-ping
+_SHUTDOWNS: Final = 0.05  # share of the deadline over which the shutdowns of many operations are spread
+_BETWEEN_SHUTDOWNS: Final = 0.003  # seconds; several times what SQLAlchemy needs to handle one failure
 _IDLE_ROUNDS: Final = 4  # idle rounds after which the thread ends; the next operation starts another
 
 
 class DriverWait:
-    """Wait state of one connection: since when its driver has been waiting for the server."""
+    """Wait state of one connection; a context manager for each operation in which its driver waits."""
 
-    __slots__ = ("_deadline", "_descriptor", "_family", "_inode", "address", "answered", "broken", "since")
+    __slots__ = (
+        "_deadline",
+        "_descriptor",
+        "_family",
+        "_inode",
+        "address",
+        "broken",
+        "responded_at",
+        "since",
+    )
 
     def __init__(self, deadline: ClientDeadline, descriptor: int) -> None:
         self._deadline = deadline
@@ -53,30 +63,28 @@ class DriverWait:
             self._family: int = twin.family
             self.address: Address = twin.getpeername()
         self.since: float | None = None
-        self.answered = 0.0
+        self.responded_at = 0.0
         self.broken = False
 
-    def begin(self) -> None:
-        """Start of an operation."""
+    def __enter__(self) -> None:
         self.since = self._deadline.clock.monotonic()
         self._deadline.watch(self)
 
-    def end(self) -> None:
-        """End of an operation."""
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._deadline.forget(self)
         self.since = None
-
-    def explain(self, error: BaseException) -> None:
-        """Add the cause to the driver's error, which only reports a closed connection."""
-        if self.broken:
+        # The driver's error only reports a closed connection.
+        if self.broken and isinstance(error, Exception):
             self.broken = False
             error.add_note(NO_RESPONSE)
 
-    def answers(self, *, within: float) -> bool:
+    def is_responding(self, *, within: float) -> bool:
         """Whether the server's address responds within ``within`` seconds."""
         return is_responding(self._family, self.address, within=within)
 
-    def hang_up(self) -> None:
+    def shut_down(self) -> None:
         """Shut down the driver's socket.
 
         The driver may have closed the socket, and the descriptor number may belong to another socket by now.
@@ -113,8 +121,8 @@ class ClientDeadline:
     def __init__(self, patience: float, *, clock: Clock = SYSTEM_CLOCK) -> None:
         self.clock = clock
         self.patience: float = patience
-        self._pause = patience * _ASKED_AFTER
-        self.between: float = patience * _AGAIN
+        self._pause = patience * _PROBE_AFTER
+        self.between: float = patience * _RETRY
         self._waiting: set[DriverWait] = set()
         self._lost: tuple[float, DriverWait] | None = None
         self._supervised = False
@@ -151,7 +159,7 @@ class ClientDeadline:
     def watch(self, wait: DriverWait) -> None:
         """Register an operation and start the thread if needed; runs for every statement."""
         self._waiting.add(wait)
-        if not self._supervised and self._claim():
+        if not self._supervised and self._become_supervisor():
             try:
                 _start(self._supervise)
             except RuntimeError:  # no more threads: the next operation tries again
@@ -161,75 +169,75 @@ class ClientDeadline:
         """Unregister an operation."""
         self._waiting.discard(wait)
 
-    def _claim(self) -> bool:
+    def _become_supervisor(self) -> bool:
         with self._lock:
-            claimed = not self._supervised
+            is_first = not self._supervised
             self._supervised = True
-            return claimed
+            return is_first
 
     def _supervise(self) -> None:
         try:
-            self._look_round()
+            self._probe_until_idle()
         except BaseException:  # out of descriptors, or an abort: the next operation starts another thread
             self._supervised = False
             raise
 
-    def _look_round(self) -> None:
+    def _probe_until_idle(self) -> None:
         idle = 0
         while idle < _IDLE_ROUNDS or self._resume():
             if self._lost is not None:
-                self._ask_lost(self._lost)
+                self._probe_lost(self._lost)
             waits = [(wait, wait.since) for wait in tuple(self._waiting)]
             idle = 0 if waits or self._lost else idle + 1
             now = self.clock.monotonic()
             due = [
                 (wait, since)
                 for wait, since in waits
-                if since is not None and max(since, wait.answered) + self._pause <= now
+                if since is not None and max(since, wait.responded_at) + self._pause <= now
             ]
             if due:
-                self._ask(due)
+                self._probe(due)
             else:
-                earliest = min((max(since or now, wait.answered) for wait, since in waits), default=now)
+                earliest = min((max(since or now, wait.responded_at) for wait, since in waits), default=now)
                 longest = self.between if self._lost else self._pause
                 time.sleep(max(0.0, min(longest, earliest + self._pause - now)))
 
-    def _ask_lost(self, lost: tuple[float, DriverWait]) -> None:
+    def _probe_lost(self, lost: tuple[float, DriverWait]) -> None:
         since, wait = lost
-        nobody_tries = self.clock.monotonic() - since > 2 * self.patience
-        if nobody_tries or wait.answers(within=self.between):
+        is_unused = self.clock.monotonic() - since > 2 * self.patience
+        if is_unused or wait.is_responding(within=self.between):
             self._lost = None
 
     def _resume(self) -> bool:
         """Stop the thread, unless an operation registered just now and assumed that it still runs."""
         self._supervised = False
-        return bool(self._waiting) and self._claim()
+        return bool(self._waiting) and self._become_supervisor()
 
     def _time_for(self, wait: DriverWait, since: float) -> float:
         """Seconds for the server to respond; fewer if probing another server used up part of the deadline."""
-        heard = max(since, wait.answered)
-        left = heard + self.patience * (1 - _AGAIN) - self.clock.monotonic()
-        return min(self.patience * _ANSWER, max(self.patience * _AGAIN, left))
+        last_sign = max(since, wait.responded_at)
+        left = last_sign + self.patience * (1 - _RETRY) - self.clock.monotonic()
+        return min(self.patience * _RESPONSE, max(self.patience * _RETRY, left))
 
-    def _ask(self, due: list[tuple[DriverWait, float]]) -> None:
-        asked: dict[Address, bool] = {}
+    def _probe(self, due: list[tuple[DriverWait, float]]) -> None:
+        responding: dict[Address, bool] = {}
         silent: list[tuple[DriverWait, float]] = []
-        for wait, since in sorted(due, key=lambda one: max(one[1], one[0].answered)):
-            if wait.address not in asked:
-                asked[wait.address] = wait.answers(within=self._time_for(wait, since))
-            if asked[wait.address]:
-                wait.answered = self.clock.monotonic()
+        for wait, since in sorted(due, key=lambda one: max(one[1], one[0].responded_at)):
+            if wait.address not in responding:
+                responding[wait.address] = wait.is_responding(within=self._time_for(wait, since))
+            if responding[wait.address]:
+                wait.responded_at = self.clock.monotonic()
             else:
                 silent.append((wait, since))
-        self._hang_up(silent)
+        self._shut_down(silent)
 
-    def _hang_up(self, silent: list[tuple[DriverWait, float]]) -> None:
+    def _shut_down(self, silent: list[tuple[DriverWait, float]]) -> None:
         """Shut down one socket after another: an event loop would handle simultaneous failures in one step."""
         began = self.clock.monotonic()
-        step = min(_BETWEEN_ENDS, self.patience * _ENDS / max(1, len(silent)))
+        step = min(_BETWEEN_SHUTDOWNS, self.patience * _SHUTDOWNS / max(1, len(silent)))
         for number, (wait, since) in enumerate(silent):
             if number and (pause := began + number * step - self.clock.monotonic()) > 0:
                 time.sleep(pause)
             if wait.since == since:  # still the same operation
                 self._lost = (self.clock.monotonic(), wait)
-                wait.hang_up()
+                wait.shut_down()

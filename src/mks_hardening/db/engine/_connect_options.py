@@ -39,7 +39,7 @@ def libpq_options(
     # In the startup packet: this needs no round trip, and a session reset does not lose them.
     server = " ".join(f"-c {name}={value}" for name, value in limits.of_server.items())
     from_url = url.query.get("options", "")
-    theirs = given.pop("options", from_url if isinstance(from_url, str) else " ".join(from_url))
+    of_caller = given.pop("options", from_url if isinstance(from_url, str) else " ".join(from_url))
     defaults: dict[str, object] = {"application_name": application_name}
     if limits.client:
         defaults |= {
@@ -51,8 +51,8 @@ def libpq_options(
             "keepalives_interval": 1,
             "keepalives_count": 3,
         }
-    kept = {name: value for name, value in defaults.items() if name not in url.query}
-    return {**kept, **given, "options": f"{server} {theirs}".rstrip()}
+    unset = {name: value for name, value in defaults.items() if name not in url.query}
+    return {**unset, **given, "options": f"{server} {of_caller}".rstrip()}
 
 
 def asyncpg_options(

@@ -35,14 +35,14 @@ def is_responding(family: int, address: Address, *, within: float) -> bool:
             connection.connect(address)
             connection.sendall(_SSL_REQUEST)
             connection.settimeout(max(_LEAST, until - SYSTEM_CLOCK.monotonic()))
-            answer = connection.recv(1)
+            response = connection.recv(1)
         except TimeoutError:
             return False
         except BlockingIOError:  # the backlog of a UNIX socket is full: the server accepts nothing
             return False
         except OSError:
             return True
-        if answer == _YES:
+        if response == _YES:
             _complete_tls_handshake(connection)
     return True
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import partial, wraps
 from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar, cast
@@ -185,7 +185,7 @@ def _cancelling(
         if _cancels_in_time():
             return False
         wait = wait_of(connection)
-        return wait is not None and not wait.answers(within=patience / 4)
+        return wait is not None and not wait.is_responding(within=patience / 4)
 
     if iscoroutinefunction(try_cancel):
 
@@ -232,32 +232,14 @@ def _supervised(method: Method, wait_of: Callable[[S], DriverWait | None]) -> Me
 
         @wraps(method)
         async def later(self: S, *args: object, **kwargs: object) -> object:
-            wait = wait_of(self)
-            if wait is None:
+            with wait_of(self) or nullcontext():
                 return await method(self, *args, **kwargs)
-            wait.begin()
-            try:
-                return await method(self, *args, **kwargs)
-            except Exception as error:
-                wait.explain(error)
-                raise
-            finally:
-                wait.end()
 
         return later
 
     @wraps(method)
     def now(self: S, *args: object, **kwargs: object) -> object:
-        wait = wait_of(self)
-        if wait is None:
+        with wait_of(self) or nullcontext():
             return method(self, *args, **kwargs)
-        wait.begin()
-        try:
-            return method(self, *args, **kwargs)
-        except Exception as error:
-            wait.explain(error)
-            raise
-        finally:
-            wait.end()
 
     return now

@@ -40,9 +40,9 @@ class Plan:
         return self.text
 
 
-def postgresql_plan(answer: Sequence[dict[str, object]]) -> Plan:
+def postgresql_plan(plans: Sequence[dict[str, object]]) -> Plan:
     """Convert the result of an EXPLAIN with ``FORMAT JSON``, which must contain one plan."""
-    (whole,) = answer
+    (whole,) = plans
     nodes = list(nodes_of(cast(Tree, whole["Plan"]), 0))
     scans = (str(node["Relation Name"]) for node, _ in nodes if node["Node Type"] == "Seq Scan")
     indexes = (str(node["Index Name"]) for node, _ in nodes if "Index Name" in node)

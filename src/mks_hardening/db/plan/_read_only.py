@@ -120,7 +120,7 @@ def referenced_sql(connection: Connection, texts: Sequence[str]) -> list[str]:
     from sqlalchemy import bindparam, text
 
     catalogues = list(connection.execute(text(_CATALOGUES)).scalars())
-    asked = text(_BEHIND).bindparams(
+    query = text(_BEHIND).bindparams(
         bindparam("names", expanding=True), bindparam("catalogues", expanding=True)
     )
     found = list(texts)
@@ -129,7 +129,7 @@ def referenced_sql(connection: Connection, texts: Sequence[str]) -> list[str]:
     while fresh:
         known |= fresh
         values = {"names": sorted(fresh), "catalogues": catalogues}
-        more = [one for one in connection.execute(asked, values).scalars() if one not in found]
+        more = [one for one in connection.execute(query, values).scalars() if one not in found]
         found += more
         fresh = _names_in(more) - known
     return found
@@ -152,8 +152,8 @@ def functions_with_lasting_effects(connection: Connection, names: set[str]) -> l
     """
     from sqlalchemy import bindparam, text
 
-    asked = text(_VOLATILE).bindparams(
+    query = text(_VOLATILE).bindparams(
         bindparam("names", expanding=True), bindparam("harmless", expanding=True)
     )
     values = {"names": sorted(names), "harmless": list(_HARMLESS)}
-    return list(connection.execute(asked, values).scalars())
+    return list(connection.execute(query, values).scalars())

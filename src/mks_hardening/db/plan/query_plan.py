@@ -136,10 +136,10 @@ def _check_effects(on: Connection, construct: Executable, words: list[str]) -> N
         raise ConfigurationError(
             'statement must write names plainly, without U&"", to be run', parameter="statement"
         )
-    answer = _run_explain(on, construct, "FORMAT JSON, VERBOSE")
+    plan = _run_explain(on, construct, "FORMAT JSON, VERBOSE")
     # The plan shows calls in column defaults; the statement and its views show what the plan omits.
     texts = referenced_sql(on, [" ".join(words)])
-    called = functions_in([*texts, *_texts_in(answer[0])])
+    called = functions_in([*texts, *_texts_in(plan[0])])
     found = functions_with_lasting_effects(on, called) if called else []
     if found:
         raise ConfigurationError(

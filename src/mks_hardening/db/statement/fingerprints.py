@@ -14,8 +14,8 @@ __all__ = ["fingerprint", "normalize_sql"]
 
 Dialect = Literal["postgresql", "sqlite", "mysql"]
 
-_LONGEST_KEPT: Final = 2048  # longer texts are cached by digest, to limit the memory of the cache
-_MOST_KEPT: Final = 2048
+_LONGEST_CACHED: Final = 2048  # longer texts are cached by digest, to limit the memory of the cache
+_MOST_CACHED: Final = 2048
 
 
 def normalize_sql(sql: str, *, dialect: Dialect = "postgresql") -> str:
@@ -42,8 +42,8 @@ def normalize_sql(sql: str, *, dialect: Dialect = "postgresql") -> str:
 def fingerprint(sql: str, *, dialect: Dialect = "postgresql") -> str:
     """Return 16 hexadecimal digits that identify a statement regardless of its values; see ``normalize_sql``."""
     try:
-        if len(sql) <= _LONGEST_KEPT:
-            return _kept_digest(sql, dialect)
+        if len(sql) <= _LONGEST_CACHED:
+            return _cached_digest(sql, dialect)
     except TypeError:  # validated only after a failure, not for every statement
         text_of(sql, parameter="sql")
         choice(dialect, sorted(LEXERS), parameter="dialect")
@@ -53,7 +53,7 @@ def fingerprint(sql: str, *, dialect: Dialect = "postgresql") -> str:
     if found is None:
         found = _digest(sql, dialect)
         # Cleared, not trimmed: LRU order would have to be updated on every hit.
-        if len(_long_digests) >= _MOST_KEPT:
+        if len(_long_digests) >= _MOST_CACHED:
             _long_digests.clear()
         _long_digests[key] = found
     return found
@@ -61,7 +61,7 @@ def fingerprint(sql: str, *, dialect: Dialect = "postgresql") -> str:
 
 def text_key(sql: str) -> str | bytes:
     """Cache key of a statement: its text, or a digest if the text is long."""
-    if len(sql) <= _LONGEST_KEPT:
+    if len(sql) <= _LONGEST_CACHED:
         return sql
     return blake2b(sql.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
@@ -78,7 +78,7 @@ def _digest(sql: str, dialect: Dialect) -> str:
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
-_kept_digest = lru_cache(maxsize=_MOST_KEPT)(_digest)
+_cached_digest = lru_cache(maxsize=_MOST_CACHED)(_digest)
 _long_digests: Final[dict[tuple[str | bytes, Dialect], str]] = {}
 
 

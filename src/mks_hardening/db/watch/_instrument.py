@@ -72,7 +72,7 @@ class _Instrument:
         self.hooks.executed(context, cursor.rowcount)
 
     def _on_error(self, failure: ExceptionContext) -> None:
-        # Inside of SQLAlchemy only for a cancelled task or Ctrl-C, which the execution context is not told about.
+        # Inside of SQLAlchemy only for a cancelled task or Ctrl-C, of which the execution context learns nothing.
         self.hooks.failed(failure.execution_context, failure.original_exception)
 
 

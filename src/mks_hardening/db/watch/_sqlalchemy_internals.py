@@ -87,7 +87,7 @@ def _is_method(method: object, number: int) -> bool:
 class TimedFetch(Execution):
     """Proxy for the fetch strategy of one result; adds up the duration and rows of its fetches.
 
-    The methods duplicate code because they run for every row or result of a statement.
+    ``fetchone`` repeats the code of ``_fetched`` because it runs for every row.
     """
 
     __slots__ = ("_monotonic", "_strategy")
@@ -108,22 +108,17 @@ class TimedFetch(Execution):
         return row
 
     def fetchmany(self, result: Any, cursor: DBAPICursor, size: int | None = None) -> Sequence[object]:
-        started = self._monotonic()
-        try:
-            rows: Sequence[object] = self._strategy.fetchmany(result, cursor, size)
-        except BaseException as error:
-            self._failed(error, started)
-            raise
-        self.duration += self._monotonic() - started
-        self.rows += len(rows)
-        if result.cursor_strategy is not self:
-            self.finish()
-        return rows
+        return self._fetched(result, self._strategy.fetchmany, cursor, size)
 
     def fetchall(self, result: Any, cursor: DBAPICursor) -> Sequence[object]:
+        return self._fetched(result, self._strategy.fetchall, cursor)
+
+    def _fetched(
+        self, result: Any, fetch: Callable[..., Sequence[object]], cursor: DBAPICursor, *size: int | None
+    ) -> Sequence[object]:
         started = self._monotonic()
         try:
-            rows: Sequence[object] = self._strategy.fetchall(result, cursor)
+            rows = fetch(result, cursor, *size)
         except BaseException as error:
             self._failed(error, started)
             raise

@@ -6,17 +6,16 @@ import logging
 import threading
 from dataclasses import dataclass
 from datetime import timedelta
-from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 from weakref import WeakKeyDictionary
 
 from mks_hardening._core import hooks
-from mks_hardening._core.checks import offers
 from mks_hardening._core.clock import SYSTEM_CLOCK, given_clock
 from mks_hardening._core.durations import seconds
 from mks_hardening._core.process.after_fork import register_after_fork
 from mks_hardening.db.watch._call_site import call_site
 from mks_hardening.db.watch._instrument import engine_of
+from mks_hardening.db.watch._monitor import Monitor, monitor_logger
 from mks_hardening.db.watch._sqlalchemy_internals import pool_capacity
 from mks_hardening.events import PoolEvent
 
@@ -75,7 +74,7 @@ class _Hold:
     since: float
 
 
-class PoolMonitor:
+class PoolMonitor(Monitor):
     """Monitor for the connection pool of one engine; inactive until ``install``.
 
     If a checkout times out, the monitor emits one ``PoolEvent`` and logs one record on ``mks_hardening.db`` that
@@ -101,11 +100,7 @@ class PoolMonitor:
     ) -> None:
         self._engine = engine_of(engine)
         self._log_every = seconds(log_every, parameter="log_every")
-        self._logger = (
-            logging.getLogger("mks_hardening.db")
-            if logger is None
-            else offers(logger, "log", "isEnabledFor", parameter="logger", kind="a logger")
-        )
+        self._logger = monitor_logger(logger)
         self._clock = given_clock(clock)
         self._holds: WeakKeyDictionary[ConnectionPoolEntry, _Hold] = WeakKeyDictionary()
         self._before: Callable[[], PoolProxiedConnection] = self._engine.raw_connection
@@ -160,14 +155,6 @@ class PoolMonitor:
             timeouts=self._timeouts,
             holders=tuple(holders),
         )
-
-    def __enter__(self) -> Self:
-        return self.install()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.uninstall()
 
     def _checked_out(self, _connection: object, record: ConnectionPoolEntry, _proxy: object) -> None:
         self._checkouts += 1

@@ -212,8 +212,7 @@ def watch_queries(
 
     @contextmanager
     def watch() -> Generator[QueryLog]:
-        log = QueryLog(threshold=threshold)
-        with _watching(engines, log):
+        with _watching(engines, threshold) as log:
             yield log
         findings = log.n_plus_one
         if findings and action == "raise":
@@ -242,8 +241,7 @@ def query_budget(limit: int, *engines: Engine | AsyncEngine) -> WatchWindow[Quer
 
     @contextmanager
     def count() -> Generator[QueryLog]:
-        log = QueryLog(threshold=3)
-        with _watching(engines, log):
+        with _watching(engines, threshold=3) as log:
             yield log
         if len(log.statements) > limit:
             raise QueryBudgetError(limit, log.statements)
@@ -252,7 +250,8 @@ def query_budget(limit: int, *engines: Engine | AsyncEngine) -> WatchWindow[Quer
 
 
 @contextmanager
-def _watching(engines: tuple[Engine | AsyncEngine, ...], log: QueryLog) -> Generator[None]:
+def _watching(engines: tuple[Engine | AsyncEngine, ...], threshold: int) -> Generator[QueryLog]:
+    log = QueryLog(threshold=threshold)
     watched = engines or guarded_engines()
     if not watched:
         raise ConfigurationError("there is no engine to watch", parameter="engines")
@@ -262,7 +261,7 @@ def _watching(engines: tuple[Engine | AsyncEngine, ...], log: QueryLog) -> Gener
     try:
         for engine, ended, opened in listeners:
             attach(engine, ended, clock=SYSTEM_CLOCK, opened=opened)
-        yield
+        yield log
     finally:
         for engine, ended, opened in listeners:
             detach(engine, ended, opened=opened)

@@ -6,11 +6,10 @@ import logging
 from collections.abc import Iterable, Mapping, Sized
 from datetime import timedelta
 from itertools import islice
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 from mks_hardening._core import hooks
-from mks_hardening._core.checks import boolean, instance, offers, text_of, whole_number
+from mks_hardening._core.checks import boolean, instance, text_of, whole_number
 from mks_hardening._core.clock import SYSTEM_CLOCK, given_clock
 from mks_hardening._core.durations import seconds
 from mks_hardening._core.redaction.redactor import default_redactor
@@ -20,6 +19,7 @@ from mks_hardening.db.statement.fingerprints import Dialect, fingerprint, known_
 from mks_hardening.db.watch._call_site import call_site
 from mks_hardening.db.watch._execution import Execution
 from mks_hardening.db.watch._instrument import attach, detach, dialect_of
+from mks_hardening.db.watch._monitor import Monitor, monitor_logger
 from mks_hardening.db.watch._stats_table import StatsTable
 from mks_hardening.db.watch.statement_stats import StatementStats
 from mks_hardening.events import SlowQuery
@@ -93,7 +93,7 @@ def _shown(value: object, depth: int) -> object:
     return safe_text(value, limit=_LONGEST_VALUE)
 
 
-class SlowQueryMonitor:
+class SlowQueryMonitor(Monitor):
     """Measure every statement of one engine and log slow ones on ``mks_hardening.db``.
 
     The duration is the time spent in the driver, including fetching. Results whose rows are read one by one cost
@@ -127,18 +127,14 @@ class SlowQueryMonitor:
         self._engine = engine
         self._threshold = seconds(threshold, parameter="threshold")
         self._show_values = boolean(show_values, parameter="show_values")
-        self._logger = (
-            logging.getLogger("mks_hardening.db")
-            if logger is None
-            else offers(logger, "log", "isEnabledFor", parameter="logger", kind="a logger")
-        )
+        self._logger = monitor_logger(logger)
         self._clock = clock = given_clock(clock)
-        self._valve = _LogRateLimit(seconds(log_rate, parameter="log_rate", allow_zero=False), clock)
+        self._log_limit = _LogRateLimit(seconds(log_rate, parameter="log_rate", allow_zero=False), clock)
         self._dialect: Dialect = known_dialect(dialect_of(engine).name)
         self._stats = StatsTable(self._fingerprint, capacity=max_fingerprints)
         self._installed = False
 
-    def install(self) -> SlowQueryMonitor:
+    def install(self) -> Self:
         """Start monitoring; idempotent."""
         if not self._installed:
             attach(self._engine, self._finished, clock=self._clock)
@@ -159,15 +155,6 @@ class SlowQueryMonitor:
         """Delete the statistics."""
         self._stats.reset()
 
-    def __enter__(self) -> Self:
-        self.install()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.uninstall()
-
     def _fingerprint(self, text: str) -> str:
         return fingerprint(text, dialect=self._dialect)
 
@@ -185,7 +172,7 @@ class SlowQueryMonitor:
         if hooks.observers:
             hooks.emit(SlowQuery(self._fingerprint(execution.statement), duration_ms, outcome))
         # A slow database slows down all statements at once: logging must not make it worse.
-        left_out = self._valve.open()
+        left_out = self._log_limit.acquire()
         if left_out is None:
             return
         record = slow_query_record(
@@ -219,7 +206,7 @@ class _LogRateLimit:
         self._refilled = clock.monotonic()
         self._left_out = 0
 
-    def open(self) -> int | None:
+    def acquire(self) -> int | None:
         """Number of records omitted since the last one that passed; ``None`` if this one must not pass."""
         now = self._clock.monotonic()
         self._tokens = min(max(1.0, self._rate), self._tokens + (now - self._refilled) * self._rate)

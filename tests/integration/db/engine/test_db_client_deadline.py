@@ -449,11 +449,11 @@ def test_a_reused_descriptor_is_never_hung_up() -> None:
     number = os.dup(ours.fileno())
     one, other = socket.socketpair()
     os.dup2(one.fileno(), ours.fileno())  # the driver closed it, somebody else got the number
-    wait.hang_up()
+    wait.shut_down()
     one.sendall(b"x")
     assert other.recv(1) == b"x"
     os.dup2(number, ours.fileno())
-    wait.hang_up()
+    wait.shut_down()
     assert theirs.recv(1) == b""
     os.close(number)
     for connection in (ours, theirs, one, other):
@@ -474,8 +474,8 @@ def test_a_thread_that_cannot_start_is_tried_again(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(threading, "Thread", NoThread)
     for _ in range(2):
-        wait.begin()
-        wait.end()
+        with wait:
+            pass
     assert len(started) == 2
     ours.close()
     theirs.close()

@@ -15,7 +15,7 @@ from mks_hardening.testing import FrozenClock
 class Silent:
     """An operation at a server that lets everybody wait."""
 
-    answered = 0.0
+    responded_at = 0.0
     ended: float | None = None
 
     def __init__(self, clock: FrozenClock, address: str, since: float) -> None:
@@ -23,11 +23,11 @@ class Silent:
         self.address = address
         self.since = since
 
-    def answers(self, *, within: float) -> bool:
+    def is_responding(self, *, within: float) -> bool:
         self.clock.advance(within)
         return False
 
-    def hang_up(self) -> None:
+    def shut_down(self) -> None:
         self.ended = self.clock.monotonic()
 
 
@@ -43,7 +43,7 @@ def test_nobody_waits_for_longer_than_the_deadline(later: float, addresses: str)
     while left := [wait for wait in waits if wait.ended is None]:
         due: list[Any] = [(wait, wait.since) for wait in left if wait.since + 1 <= clock.monotonic()]
         if due:
-            deadline._ask(due)
+            deadline._probe(due)
         else:
             clock.advance(0.001)
     assert all(wait.ended is not None and wait.ended - wait.since <= 2 for wait in waits)
@@ -52,7 +52,7 @@ def test_nobody_waits_for_longer_than_the_deadline(later: float, addresses: str)
 def _lost(clock: FrozenClock) -> ClientDeadline:
     deadline = ClientDeadline(2, clock=clock)
     wait: Any = Silent(clock, "a", clock.monotonic())
-    deadline._ask([(wait, wait.since)])
+    deadline._probe([(wait, wait.since)])
     return deadline
 
 
@@ -76,16 +76,16 @@ def test_a_server_that_answers_again_or_that_nobody_wants_is_forgotten(
     clock = FrozenClock()
     deadline = _lost(clock)
     assert deadline._lost is not None
-    deadline._ask_lost(deadline._lost)
+    deadline._probe_lost(deadline._lost)
     assert deadline.is_lost()
     clock.advance(3.9)
-    deadline._ask_lost(deadline._lost)
+    deadline._probe_lost(deadline._lost)
     assert deadline._lost is None
 
     deadline = _lost(clock)
     assert deadline._lost is not None
-    monkeypatch.setattr(Silent, "answers", lambda *_, **__: True)
-    deadline._ask_lost(deadline._lost)
+    monkeypatch.setattr(Silent, "is_responding", lambda *_, **__: True)
+    deadline._probe_lost(deadline._lost)
     assert not deadline.is_lost()
 
 
@@ -95,7 +95,7 @@ def test_many_that_end_together_are_spread(monkeypatch: pytest.MonkeyPatch) -> N
     deadline = ClientDeadline(2, clock=clock)
     waits: list[Any] = [Silent(clock, "a", clock.monotonic()) for _ in range(1000)]
     clock.advance(1)
-    deadline._ask([(wait, wait.since) for wait in waits])
+    deadline._probe([(wait, wait.since) for wait in waits])
     ended = [wait.ended for wait in waits]
     assert len(set(ended)) == 1000
     assert max(ended) - waits[0].since <= 2
