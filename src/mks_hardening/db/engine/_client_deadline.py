@@ -73,7 +73,7 @@ class DriverWait:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._deadline.forget(self)
+        self._deadline.waiting.discard(self)
         self.since = None
         # The driver's error only reports a closed connection.
         if self.broken and isinstance(error, Exception):
@@ -116,6 +116,7 @@ class ClientDeadline:
         patience: as above.
         clock: as above.
         between: seconds between two probes of a server that was given up.
+        waiting: operations that are running.
     """
 
     def __init__(self, patience: float, *, clock: Clock = SYSTEM_CLOCK) -> None:
@@ -123,7 +124,7 @@ class ClientDeadline:
         self.patience: float = patience
         self._pause = patience * _PROBE_AFTER
         self.between: float = patience * _RETRY
-        self._waiting: set[DriverWait] = set()
+        self.waiting: set[DriverWait] = set()
         self._lost: tuple[float, DriverWait] | None = None
         self._supervised = False
         self.reset_after_fork()
@@ -133,7 +134,7 @@ class ClientDeadline:
         """Reset the state in a forked child: the thread and the operations belong to the parent."""
         # Reentrant, because a signal handler may use the database while the thread is being started.
         self._lock = threading.RLock()
-        self._waiting = set()
+        self.waiting = set()
         self._supervised = False
         self._lost = None
 
@@ -158,16 +159,12 @@ class ClientDeadline:
 
     def watch(self, wait: DriverWait) -> None:
         """Register an operation and start the thread if needed; runs for every statement."""
-        self._waiting.add(wait)
+        self.waiting.add(wait)
         if not self._supervised and self._become_supervisor():
             try:
                 _start(self._supervise)
             except RuntimeError:  # no more threads: the next operation tries again
                 self._supervised = False
-
-    def forget(self, wait: DriverWait) -> None:
-        """Unregister an operation."""
-        self._waiting.discard(wait)
 
     def _become_supervisor(self) -> bool:
         with self._lock:
@@ -187,7 +184,7 @@ class ClientDeadline:
         while idle < _IDLE_ROUNDS or self._resume():
             if self._lost is not None:
                 self._probe_lost(self._lost)
-            waits = [(wait, wait.since) for wait in tuple(self._waiting)]
+            waits = [(wait, wait.since) for wait in tuple(self.waiting)]
             idle = 0 if waits or self._lost else idle + 1
             now = self.clock.monotonic()
             due = [
@@ -211,7 +208,7 @@ class ClientDeadline:
     def _resume(self) -> bool:
         """Stop the thread, unless an operation registered just now and assumed that it still runs."""
         self._supervised = False
-        return bool(self._waiting) and self._become_supervisor()
+        return bool(self.waiting) and self._become_supervisor()
 
     def _time_for(self, wait: DriverWait, since: float) -> float:
         """Seconds for the server to respond; fewer if probing another server used up part of the deadline."""
