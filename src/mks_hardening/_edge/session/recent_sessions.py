@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final
+
+from mks_hardening._core.resilience.last_known import LastKnown
 
 if TYPE_CHECKING:
     from mks_hardening.protocols import SessionRecord
@@ -12,13 +13,13 @@ if TYPE_CHECKING:
     # sessions before that. A plain tuple: named fields would cost as much as validating the session.
     Seen = tuple[SessionRecord, float, float, int]
 
-__all__ = ["ENDS", "RecentSessions"]
+__all__ = ["ENDS", "EndedSessions", "RecentSessions"]
 
 _MAX_RECENT: Final = 10_000
 _MAX_ENDS: Final = 10_000
 
 
-class _Ends:
+class EndedSessions:
     """Sessions that were ended anywhere in this process.
 
     Shared by the whole process, because a ``SessionManager`` may use a store object of its own. Marking a key or
@@ -35,24 +36,24 @@ class _Ends:
         self._keys: dict[str, int] = {}
         self._users: dict[str, tuple[int, str | None, int]] = {}
 
-    def session(self, key: str) -> None:
+    def record_session(self, key: str) -> None:
         """Record that the store has confirmed the end of this session."""
         self.count += 1
         self._keys[key] = self.count
         self._forget_oldest()
 
-    def user(self, user_id: str, *, keep: str | None = None) -> None:
+    def record_user(self, user_id: str, *, keep: str | None = None) -> None:
         """Record that the store has confirmed the end of all sessions of a user except ``keep``."""
         before = self._users.get(user_id, (0, None, 0))[0]
         self.count += 1
         self._users[user_id] = self.count, keep, before
         self._forget_oldest()
 
-    def ended(self, key: str) -> bool:
+    def is_ended(self, key: str) -> bool:
         """Return whether the end of this session is known here."""
         return key in self._keys
 
-    def spare(self, key: str, user_id: str, number: int) -> bool:
+    def is_unaffected(self, key: str, user_id: str, number: int) -> bool:
         """Return whether no end of the session is known since the look-up with this number."""
         last, kept, before = self._users.get(user_id, (0, None, 0))
         return number >= max(self._oldest, self._keys.get(key, 0), before if key == kept else last)
@@ -64,20 +65,13 @@ class _Ends:
             self._keys, self._users = {}, {}
 
 
-ENDS: Final = _Ends()
+ENDS: Final = EndedSessions()
 
 
-class RecentSessions(dict[str, "Seen"]):
-    """A bounded cache of sessions, without locks: threads may lose an entry, which costs its grace period."""
+class RecentSessions(LastKnown[str, "Seen"]):
+    """A bounded cache of sessions; a lost entry costs a session its grace period."""
 
     __slots__ = ()
 
-    def make_room(self) -> None:
-        """Remove the oldest entries, before another is added."""
-        while len(self) >= _MAX_RECENT:
-            with suppress(RuntimeError, StopIteration):  # other threads write at the same time
-                self.pop(next(iter(self)), None)
-
-    def forget(self, key: str) -> None:
-        """Remove a session from the cache."""
-        self.pop(key, None)
+    def __init__(self) -> None:
+        super().__init__(_MAX_RECENT)

@@ -97,7 +97,7 @@ class SessionLookup:
         try:
             record = self.store.load(key)
         except BackendUnavailableError as error:
-            return self._believed(key, error, active=active)
+            return self._find_last_known(key, error, active=active)
         found = self._weigh(key, record, ends, active)
         return found if isinstance(found, tuple) else run(found)
 
@@ -108,7 +108,7 @@ class SessionLookup:
         try:
             record = await acall_store(self.store.load, key)
         except BackendUnavailableError as error:
-            return self._believed(key, error, active=active)
+            return self._find_last_known(key, error, active=active)
         found = self._weigh(key, record, ends, active)
         return found if isinstance(found, tuple) else await arun(found)
 
@@ -122,7 +122,7 @@ class SessionLookup:
         """Return the result, or an operation that completes it."""
         recent = self._recent.get(key)
         if record is None:
-            self._recent.forget(key)
+            self._recent.pop(key, None)
             return NOT_FOUND
         now, monotonic = self._read_clock()
         seen_at = stamped = record.seen_at
@@ -135,7 +135,7 @@ class SessionLookup:
         idle, absolute = self.limits
         last = record.created_at + absolute
         if record.ended or now >= last or now >= seen_at + idle:
-            self._recent.forget(key)
+            self._recent.pop(key, None)
             reason, deadline = check_session(record, seen_at, now, self.limits)
             return self._over((record, reason, deadline), known=recent is not None)
         if active and now > seen_at:
@@ -144,12 +144,12 @@ class SessionLookup:
         deadline = min(deadline, last)
         if active and seen_at - stamped >= self._write_interval:
             return self._touch(record, (seen_at, monotonic, ends), deadline)
-        if recent is None:
-            self._recent.make_room()
         self._recent[key] = record, seen_at, monotonic, ends
+        if recent is None:
+            self._recent.trim()
         return record, "", deadline
 
-    def _believed(self, key: str, error: BackendUnavailableError, *, active: bool) -> FoundSession:
+    def _find_last_known(self, key: str, error: BackendUnavailableError, *, active: bool) -> FoundSession:
         """Return a session that the store confirmed recently, while the store is unavailable."""
         recent = self._recent.get(key)
         if recent is None:
@@ -159,11 +159,11 @@ class SessionLookup:
             raise error
         record, seen_at, confirmed_at, ends = recent
         # Ended in this process during the outage or just before it: the cache must not revive the session.
-        if not ENDS.spare(key, record.user_id, ends):
+        if not ENDS.is_unaffected(key, record.user_id, ends):
             raise error
         reason, deadline = check_session(record, seen_at, now, self.limits)
         if reason:
-            self._recent.forget(key)
+            self._recent.pop(key, None)
         elif active and now > seen_at:
             deadline = self.limits.deadline(record.created_at, now)
             self._recent[key] = record, now, confirmed_at, ends
@@ -180,7 +180,7 @@ class SessionLookup:
             pass  # the activity is recorded in this process until the store is available again
         else:
             if not lives:  # it has ended since it was loaded
-                self._recent.forget(record.key)
+                self._recent.pop(record.key, None)
                 current = yield from call_store(self.store.load, record.key)
                 if current is None or not current.ended:
                     return NOT_FOUND
@@ -210,7 +210,7 @@ class SessionLookup:
             ended = yield from call_store(self.store.end, record.key, reason=reason)
         except BackendUnavailableError:
             return
-        ENDS.session(record.key)
+        ENDS.record_session(record.key)
         if ended and self._on_expired is not None and user_id_of_owner(record.user_id) is not None:
             try:
                 yield Call(partial(self._on_expired, record, reason))
@@ -248,7 +248,7 @@ class SessionLookup:
         now = self.now()
         deadline = self.limits.deadline(record.created_at, now)
         if not (yield from call_store(self.store.touch, record.key, seen_at=now, expires_at=deadline)):
-            self._recent.forget(record.key)
+            self._recent.pop(record.key, None)
             return None
         record = record._replace(seen_at=now, expires_at=deadline)
         self._confirm(record)
@@ -276,7 +276,7 @@ class SessionLookup:
         """End the user's other sessions."""
         kept = ((yield from self.heir(record)) or record).key
         number = yield from call_store(self.store.end_user, record.user_id, now=self.now(), keep=kept)
-        ENDS.user(record.user_id, keep=kept)
+        ENDS.record_user(record.user_id, keep=kept)
         if number:
             emit_session_event("ended", REVOKED, record.user_id)
         return number
@@ -310,20 +310,20 @@ class SessionLookup:
         if record is None:
             return False
         if not record.ended:
-            return not ENDS.ended(record.key)
+            return not ENDS.is_ended(record.key)
         return record.ended in ENDED_BY_NEW_ID and abs(self.now() - record.seen_at) < COOKIE_GRACE
 
     def _forget(self, key: str) -> None:
-        ENDS.session(key)
-        self._recent.forget(key)
+        ENDS.record_session(key)
+        self._recent.pop(key, None)
 
     def _confirm(self, record: SessionRecord) -> None:
         now, monotonic = self._read_clock()
         self._remember(record, min(record.seen_at, now), monotonic, ENDS.count)
 
     def _remember(self, record: SessionRecord, seen_at: float, confirmed_at: float, ends: int) -> None:
-        self._recent.make_room()
         self._recent[record.key] = record, seen_at, confirmed_at, ends
+        self._recent.trim()
 
 
 def end_successor(store: SessionStore, record: SessionRecord, *, now: float) -> Op[SessionRecord | None]:

@@ -82,10 +82,10 @@ class SessionManager:
                 yield from settle(self._store)
                 heir = yield from end_successor(self._store, record, now=self._now())
                 if heir is not None:
-                    ENDS.session(heir.key)
+                    ENDS.record_session(heir.key)
                     ended = True
         # After the store: in the other order, a request could load the session in between and cache it as alive.
-        ENDS.session(key)
+        ENDS.record_session(key)
         if ended:
             emit_session_event("ended", REVOKED, None if isinstance(session, str) else session.user_id)
         return ended
@@ -93,7 +93,7 @@ class SessionManager:
     def _end_user(self, user_id: str) -> Op[int]:
         yield from settle(self._store)
         number = yield from call_store(self._store.end_user, user_id, now=self._now())
-        ENDS.user(user_id)
+        ENDS.record_user(user_id)
         if number:
             emit_session_event("ended", REVOKED, user_id)
         return number

@@ -97,34 +97,34 @@ def test_end_others_spares_this_one() -> None:
 
 def test_the_memory_of_disabled_users_is_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_recent_sessions, "_MAX_ENDS", 10)
-    ends = _recent_sessions._Ends()
+    ends = _recent_sessions.EndedSessions()
     for number in range(25):
-        ends.session(f"k{number}")
-        ends.user(f"u{number}")
+        ends.record_session(f"k{number}")
+        ends.record_user(f"u{number}")
         assert len(ends._keys) + len(ends._users) <= 10
-    assert not ends.spare("k0", "u0", 0)
+    assert not ends.is_unaffected("k0", "u0", 0)
 
 
 @pytest.mark.parametrize("kept", [True, False])
 def test_one_end_does_not_cover_up_an_earlier_one(kept: bool) -> None:
-    ends = _recent_sessions._Ends()
+    ends = _recent_sessions.EndedSessions()
     before = ends.count
-    ends.user("alice")
-    ends.user("alice", keep="k" if kept else None)
-    assert not ends.spare("k", "alice", before)
-    assert ends.spare("k", "alice", ends.count)
-    assert ends.spare("k", "alice", before + 1) == kept
+    ends.record_user("alice")
+    ends.record_user("alice", keep="k" if kept else None)
+    assert not ends.is_unaffected("k", "alice", before)
+    assert ends.is_unaffected("k", "alice", ends.count)
+    assert ends.is_unaffected("k", "alice", before + 1) == kept
 
 
 def test_the_memory_of_ends_is_bounded_and_forgets_on_the_safe_side(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_recent_sessions, "_MAX_ENDS", 10)
-    ends = _recent_sessions._Ends()
+    ends = _recent_sessions.EndedSessions()
     before = ends.count
     for number in range(11):
-        ends.session(f"k{number}")
+        ends.record_session(f"k{number}")
     assert len(ends._keys) == 0
-    assert not ends.spare("never ended", "bob", before)
-    assert ends.spare("never ended", "bob", ends.count)
+    assert not ends.is_unaffected("never ended", "bob", before)
+    assert ends.is_unaffected("never ended", "bob", ends.count)
 
 
 def test_a_session_that_the_store_has_lost_is_not_believed_later() -> None:

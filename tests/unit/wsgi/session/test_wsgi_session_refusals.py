@@ -172,7 +172,7 @@ def test_an_end_that_is_known_here_outlives_an_outage_on_an_event_loop_too() -> 
         assert (await keeper.afind(session_id, active=True))[1] == ""
         store.away = True
         assert (await keeper.afind(session_id, active=True))[1] == ""
-        ENDS.session(record.key)
+        ENDS.record_session(record.key)
         with pytest.raises(BackendUnavailableError):
             await keeper.afind(session_id, active=True)
 
