@@ -1,20 +1,17 @@
-"""The small parts by themselves: what is kept as JSON, leases beat by beat, slots by name."""
+"""Leases, renewal by renewal, and slots by name."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 
 from mks_hardening.db import hardened_engine
-from mks_hardening.exceptions import TaskRefusedError
-from mks_hardening.tasks import Every, TaskRun, Tasks
+from mks_hardening.tasks import Every, TaskRun, Tasks, TaskWorker
 from mks_hardening.tasks._leases import LeaseRenewer
-from mks_hardening.tasks._payload import LONGEST, dump
-from mks_hardening.tasks._scheduler import Scheduler
 from mks_hardening.testing import FrozenClock
 
 NOON = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -31,34 +28,6 @@ def tasks(tmp_path: Path, clock: FrozenClock) -> Iterator[Tasks]:
     made.create_table()
     yield made
     made.store.engine.dispose()
-
-
-def test_json_is_short_and_readable() -> None:
-    assert dump({"a": [1, "資料"]}, what="result") == '{"a":[1,"資料"]}'
-
-
-def test_sixty_four_kilobytes_are_kept_and_one_byte_more_is_not() -> None:
-    assert len(dump("x" * (LONGEST - 2), what="result")) == LONGEST
-    with pytest.raises(TaskRefusedError, match=f"^result must be at most {LONGEST} bytes"):
-        dump("x" * (LONGEST - 1), what="result")
-
-
-class _ChangedMeanwhile(dict[str, int]):
-    def items(self) -> NoReturn:
-        raise RuntimeError("dictionary changed size during iteration")
-
-
-@pytest.mark.parametrize(
-    ("value", "said"),
-    [
-        (_ChangedMeanwhile(a=1), r"result must be JSON \(RuntimeError\)"),
-        (float("nan"), r"result must be JSON \(ValueError\)"),
-        ((1,), "result must be JSON that comes back as it was: lists for tuples"),
-    ],
-)
-def test_a_refusal_says_what_is_wrong(value: object, said: str) -> None:
-    with pytest.raises(TaskRefusedError, match=f"^{said}"):
-        dump(value, what="result")
 
 
 def held(tasks: Tasks, clock: FrozenClock, renewer: LeaseRenewer, *, timeout: float) -> TaskRun:
@@ -82,19 +51,6 @@ def test_what_was_let_go_is_renewed_no_more(
     monkeypatch.setattr(tasks.store, "renew", None)
     renewer.renew_all()
     renewer.close()
-
-
-def test_the_timeout_is_reported_when_it_is_reached_and_not_before(
-    tasks: Tasks, clock: FrozenClock, caplog: pytest.LogCaptureFixture
-) -> None:
-    renewer = LeaseRenewer(tasks.store, lease=30, clock=clock)
-    held(tasks, clock, renewer, timeout=20)
-    clock.advance(19)
-    renewer.renew_all()
-    assert not caplog.records
-    clock.advance(1)
-    renewer.renew_all()
-    assert len(caplog.records) == 1
 
 
 def test_the_thread_that_beats_keeps_no_process_alive_and_ends(tasks: Tasks, clock: FrozenClock) -> None:
@@ -122,41 +78,42 @@ def test_no_thread_beats_for_nothing(tasks: Tasks, clock: FrozenClock) -> None:
     renewer.close()
 
 
-def keys(tasks: Tasks) -> list[str | None]:
-    return [new.unique_key for new in tasks.store.accepted()]
+def slots(tasks: Tasks) -> list[str]:
+    return [str(new.unique_key) for new in tasks.store.accepted()]
 
 
 def test_a_slot_is_named_by_its_begin_in_utc_and_enqueued_once(tasks: Tasks, clock: FrozenClock) -> None:
     tasks.task("tick", schedule=Every(3600))(lambda run: None)
-    scheduler = Scheduler(tasks)
-    (task_id,) = scheduler.enqueue_due()
-    assert [new.id for new in tasks.store.accepted()] == [task_id]
-    assert keys(tasks) == ["slot:2026-11-23T12:00:00Z"]
-    assert scheduler.enqueue_due() == []
+    worker = TaskWorker(tasks)
+    assert worker.enqueue_scheduled()
+    assert slots(tasks) == ["slot:2026-11-23T12:00:00Z"]
+    assert not worker.enqueue_scheduled()
     clock.advance(3600)
-    assert len(scheduler.enqueue_due()) == 1
-    assert keys(tasks)[-1] == "slot:2026-11-23T13:00:00Z"
+    assert worker.enqueue_scheduled()
+    assert slots(tasks)[1:] == ["slot:2026-11-23T13:00:00Z"]
 
 
 def test_a_skipped_slot_is_one_that_began_before_the_scheduler(tasks: Tasks, clock: FrozenClock) -> None:
     tasks.task("tick", schedule=Every(3600, missed="skip"))(lambda run: None)
-    at_the_begin, later = Scheduler(tasks), Scheduler(tasks)
-    assert len(at_the_begin.enqueue_due()) == 1
+    at_the_begin, later = TaskWorker(tasks), TaskWorker(tasks)
+    assert at_the_begin.enqueue_scheduled()
     clock.advance(60)
     tasks.task("tock", schedule=Every(3600, missed="skip"))(lambda run: None)
-    assert later.enqueue_due() == []
+    assert not later.enqueue_scheduled()
     clock.advance(3600)
-    assert len(later.enqueue_due()) == 2
+    assert later.enqueue_scheduled()
+    assert len(slots(tasks)) == 3
     clock.advance(1)
-    assert later.enqueue_due() == []
+    assert not later.enqueue_scheduled()
 
 
 def test_a_clock_that_was_ahead_holds_back_no_slot_once_it_is_right(tasks: Tasks, clock: FrozenClock) -> None:
     tasks.task("tick", schedule=Every(3600, missed="skip"))(lambda run: None)
-    scheduler = Scheduler(tasks)
+    worker = TaskWorker(tasks)
     clock.step_wall(30 * 86_400 + 60)
-    assert scheduler.enqueue_due() == []
+    assert not worker.enqueue_scheduled()
     clock.step_wall(-30 * 86_400)
-    assert scheduler.enqueue_due() == []
+    assert not worker.enqueue_scheduled()
     clock.advance(3600)
-    assert len(scheduler.enqueue_due()) == 1
+    assert worker.enqueue_scheduled()
+    assert len(slots(tasks)) == 1

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from smtplib import SMTPResponseException
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from sqlalchemy import Engine, text
@@ -100,19 +100,46 @@ def test_it_exists_exactly_when_the_transaction_commits(
     assert state(tasks, kept) == "done"
 
 
+class _ChangedMeanwhile(dict[str, int]):
+    def items(self) -> NoReturn:
+        raise RuntimeError("dictionary changed size during iteration")
+
+
 @pytest.mark.parametrize(
-    "arguments",
-    [(object(),), ((1, 2),), ({1: "a"},), (float("nan"),), (b"x",), ("x" * 65_536,), ("\ud800",), ()],
-    ids=["object", "tuple", "key", "nan", "bytes", "long", "surrogate", "missing"],
+    ("arguments", "said"),
+    [
+        ((object(),), r"arguments must be JSON \(TypeError\)"),
+        ((_ChangedMeanwhile(a=1),), r"arguments must be JSON \(RuntimeError\)"),
+        ((float("nan"),), r"arguments must be JSON \(ValueError\)"),
+        ((b"x",), r"arguments must be JSON \(TypeError\)"),
+        (("\ud800",), r"arguments must be JSON \(UnicodeEncodeError\)"),
+        (((1, 2),), "arguments must be JSON that comes back as it was: lists for tuples"),
+        (({1: "a"},), "arguments must be JSON that comes back as it was: lists for tuples"),
+        (("x" * 65_528,), "arguments must be at most 65536 bytes"),
+        ((), "one: missing a required argument"),
+    ],
+    ids=["object", "changing", "nan", "bytes", "surrogate", "tuple", "key", "long", "missing"],
 )
-def test_what_cannot_be_kept_is_refused_at_the_call(tasks: Tasks, arguments: tuple[Any, ...]) -> None:
+def test_what_cannot_be_kept_is_refused_at_the_call(
+    tasks: Tasks, arguments: tuple[Any, ...], said: str
+) -> None:
     @tasks.task("one")
     def one(run: TaskRun, value: object) -> None:
         return None
 
-    with pytest.raises(TaskRefusedError):
+    with pytest.raises(TaskRefusedError, match=f"^{said}"):
         enqueue(tasks, one, *arguments)
     assert tasks.listed() == []
+
+
+@pytest.mark.parametrize("value", ["x" * 65_527, "資" * 21_842], ids=["ASCII", "Japanese"])
+def test_sixty_four_kilobytes_of_json_are_kept(tasks: Tasks, worker: TaskWorker, value: str) -> None:
+    """With ``[["`` and ``"],{}]`` around it; a character of Japanese has three bytes, not six."""
+    seen = list[str]()
+    tasks.task("one")(lambda run, value: seen.append(value))
+    enqueue(tasks, tasks.known["one"], value)
+    assert worker.run_pending() == ["done"]
+    assert seen == [value]
 
 
 @pytest.mark.parametrize(
