@@ -45,14 +45,14 @@ class AccountAdministration:
         if account is None:
             return ()
         now = self._context.clock.time()
-        mark = self._context.devices.read(token, now=now)
+        current = self._context.devices.read(token, now=now)
         known = yield from self._context.devices.of(account, now=now)
         return tuple(
             SignInDevice(
                 id=nonce,
                 remembered_at=float(issued),
                 expires_at=issued + self._context.devices.ttl,
-                current=mark is not None and mark.nonce == nonce,
+                current=current is not None and current.nonce == nonce,
             )
             for nonce, issued in sorted(known.items(), key=lambda item: -item[1])
         )

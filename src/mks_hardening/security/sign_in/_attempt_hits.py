@@ -27,54 +27,61 @@ class AttemptHits:
     """Hits of one attempt; without a limiter there are none.
 
     Attributes:
-        disclosed: the decision that refused, if the client may see it.
+        refusal: the decision that refused the attempt.
+        disclosed: the same decision, if the client may see it.
     """
 
-    __slots__ = ("_limiter", "_taken", "disclosed")
+    __slots__ = ("_limiter", "_reserved", "disclosed", "refusal")
 
     def __init__(self, limiter: FailureLimiter | None) -> None:
         self._limiter = limiter
-        self._taken: list[HitReservation] = []
+        self._reserved: list[HitReservation] = []
+        self.refusal: LimitDecision | None = None
         self.disclosed: LimitDecision | None = None
 
-    def take(self, *rows: LimitKey) -> Op[LimitDecision | None]:
-        """Reserve a hit in each row; if one is refused, give the others back and return its decision."""
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds until a refused attempt would be allowed."""
+        return None if self.refusal is None else self.refusal.retry_after
+
+    def reserve(self, *keys: LimitKey) -> Op[bool]:
+        """Reserve a hit for each key and return true; if one is refused, give the others back."""
         try:
-            for row in rows:
-                decision = yield from self.take_one(row)
+            for key in keys:
+                decision = yield from self.reserve_one(key)
                 if decision is not None and not decision.allowed:
-                    if row[0] in _OF_CLIENT:
-                        self.disclosed = decision
+                    self.refusal = decision
+                    self.disclosed = decision if key[0] in _OF_CLIENT else None
                     yield from self.give_back()
-                    return decision
+                    return False
         except BaseException:  # outage of the limiter, or cancelled: no attempt was made
             yield from self.give_back()
             raise
-        return None
+        return True
 
-    def take_one(self, row: LimitKey) -> Op[LimitDecision | None]:
-        """Reserve a hit in one row; a refusal reserves nothing and leaves the other hits in place."""
+    def reserve_one(self, key: LimitKey) -> Op[LimitDecision | None]:
+        """Reserve a hit for one key; a refusal reserves nothing and leaves the other hits in place."""
         if self._limiter is None:
             return None
-        reservation = yield from call_store(self._limiter.reserve, *row)
+        reservation = yield from call_store(self._limiter.reserve, *key)
         # A refused reservation has no hits to give back.
         if reservation.decision.allowed:
-            self._taken.append(reservation)
+            self._reserved.append(reservation)
         return reservation.decision
 
     def keep(self) -> None:
         """Keep the hits counted: ``give_back`` no longer affects them."""
-        self._taken.clear()
+        self._reserved.clear()
 
     def give_back(self) -> Op[None]:
         """Give back the reserved hits."""
         # Popped one by one: if the limiter fails part-way, a second call does not give the same hit back twice.
-        while self._taken:
-            yield from call_store(self._taken.pop().cancel)
+        while self._reserved:
+            yield from call_store(self._reserved.pop().cancel)
 
 
 def client_limit_keys(address: str, name: str) -> tuple[LimitKey, ...]:
-    """Return the rows for a guess of a stranger: network, address, and the client with this name."""
+    """Return the limit keys for a guess of a stranger: network, address, and the client with this name."""
     client = client_key(address)
     return (
         ("auth_login_network", network_of(address)),

@@ -61,6 +61,7 @@ _MOST_NETWORKS: Final = 20
 _EVERY: Final = 86_400  # seconds; a network that is used daily costs one write a day
 _LONGEST_NAME: Final = 255
 _MOST_LOOKS: Final = 3  # each after the first follows a change of the account while a password was checked
+_BUSY: Final = 1.0  # seconds until another code for the same challenge has been checked
 _LONGEST_CODE: Final = 16_384  # enough for the JSON of an assertion; codes are far shorter
 
 
@@ -78,7 +79,7 @@ class SignInContext:
     clock: Clock
     challenge_ttl: float
     on_notice: Callable[[SignInNotice], object] | None
-    knows_trusted: bool
+    accepts_trusted: bool
     """Whether the verifier accepts ``trusted``."""
 
     def has_factor(self, user_id: str) -> Op[bool]:
@@ -106,7 +107,7 @@ class SignInContext:
         # response.
         if any("\ud800" <= letter <= "\udfff" for letter in code):
             return None
-        options = {"trusted": True} if trusted and self.knows_trusted else {}
+        options = {"trusted": True} if trusted and self.accepts_trusted else {}
         return (yield from call_store(self.factors.verify, user_id, code, client=client, **options))
 
 
@@ -228,9 +229,9 @@ def rehash_if_needed(
     return (yield from recheck_account(context, Credentials(account, None, password)))
 
 
-def recheck_account(context: SignInContext, proof: Credentials) -> Op[SignInAccount | None]:
+def recheck_account(context: SignInContext, credentials: Credentials) -> Op[SignInAccount | None]:
     """Return the current account if everything that was proved still holds, else ``None``."""
-    account = proof.account
+    account = credentials.account
     for _ in range(_MOST_LOOKS):
         now = yield from call_store(context.accounts.get, account.user_id)
         if now is None or now.disabled:
@@ -238,34 +239,35 @@ def recheck_account(context: SignInContext, proof: Credentials) -> Op[SignInAcco
         if now.stamp == account.stamp:
             break
         # The stamp also changes when another sign-in rehashes: then the password still matches.
-        if proof.password is None or not (
-            yield from check_password(context, proof.password, now.password_hash)
+        if credentials.password is None or not (
+            yield from check_password(context, credentials.password, now.password_hash)
         ):
             return None
         account = now
     else:
         return None
-    if proof.factor is not None and (yield from context.has_factor(account.user_id)) != proof.factor:
+    if (
+        credentials.factor is not None
+        and (yield from context.has_factor(account.user_id)) != credentials.factor
+    ):
         return None
     return now
 
 
 def apply_transition(
-    place: FlowState,
-    event: Event,
-    hits: AttemptHits,
-    trace: SignInTrace,
-    *,
-    retry_after: float | None = None,
-    factor: FactorOutcome | None = None,
+    place: FlowState, event: Event, hits: AttemptHits, trace: SignInTrace, factor: FactorOutcome | None = None
 ) -> Op[SignInStep]:
     """Apply the transition: keep or give back the hits, emit the event, and return the step."""
     rule = TRANSITIONS[place, event]
     if not rule.counted:
         yield from hits.give_back()
     emit_event(rule.change, trace)
-    decision = hits.disclosed if event == "throttled" else None
-    return SignInStep(state=rule.state, retry_after=retry_after, factor=factor, decision=decision)
+    if event == "throttled":
+        return SignInStep(state=rule.state, retry_after=hits.retry_after, decision=hits.disclosed)
+    retry_after = _BUSY if event == "busy" else None
+    if factor is not None and factor.locked and not factor.ok:
+        retry_after = factor.retry_after
+    return SignInStep(state=rule.state, retry_after=retry_after, factor=factor)
 
 
 def checked_client(client: SignInClient) -> SignInClient:
@@ -308,8 +310,8 @@ class SignInRequest(NamedTuple):
 
 def start_session(
     context: SignInContext,
-    arrival: SignInRequest,
-    proof: Credentials,
+    request: SignInRequest,
+    credentials: Credentials,
     facts: SessionFacts,
     hits: AttemptHits,
     *,
@@ -327,37 +329,37 @@ def start_session(
     the sessions. This requires that each of the four steps sees what was completed before it: true in memory,
     for scripts of one Redis server, and for a database that is not read from an older snapshot.
     """
-    account, session = proof.account, arrival.session
+    account, session = credentials.account, request.session
     if session is not None:
-        data = {**(arrival.data or {}), **facts.as_data(account.user_id)}
+        data = {**(request.data or {}), **facts.as_data(account.user_id)}
         # The facts come last, so that ``data`` of the application cannot claim another authentication.
         yield from call_store(session.start, account.user_id, data=data)
     now = None
     try:
-        now = yield from recheck_account(context, proof)
+        now = yield from recheck_account(context, credentials)
     finally:
         # Also if the accounts raise: a session whose account could not be read again must not stay open.
         if now is None and session is not None:
             yield from call_store(session.end)
     trace = SignInTrace(
-        client=client_key(arrival.client.address),
+        client=client_key(request.client.address),
         user_id=account.user_id,
         method=" ".join(facts.amr),
         reason=" ".join(risks),
     )
     if now is None:
-        event: Event = "wrong" if place == "begun" else "dead"
+        event: Event = "wrong" if place == "begun" else "expired"
         return (yield from apply_transition(place, event, hits, replace(trace, reason="changed")))
-    step = yield from apply_transition(place, "whole", hits, trace, factor=factor)
+    step = yield from apply_transition(place, "complete", hits, trace, factor)
     if "new_device" in risks:
-        yield from _notify_new_device(context, now, arrival.client)
+        yield from _notify_new_device(context, now, request.client)
     return replace(
         step,
         user_id=account.user_id,
         amr=facts.amr,
         auth_time=facts.auth_time,
         risks=risks,
-        device=(yield from _issue_device_token(context, now, facts.auth_time)) if arrival.remember else None,
+        device=(yield from _issue_device_token(context, now, facts.auth_time)) if request.remember else None,
     )
 
 

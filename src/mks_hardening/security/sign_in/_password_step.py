@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from mks_hardening._core.operations import Op
 from mks_hardening._core.origin.network_addresses import client_key
@@ -43,102 +43,102 @@ if TYPE_CHECKING:
     from mks_hardening.security.sign_in.sign_in_protocols import FactorOutcome
     from mks_hardening.security.sign_in.sign_in_results import SignInAccount, SignInClient
 
-__all__ = ["PasswordAttempt", "lift_lock", "lock_key", "password_step"]
+__all__ = ["lift_lock", "lock_key", "password_step"]
 
 
-class PasswordAttempt(NamedTuple):
-    """Input of the first step."""
-
-    name: object
-    password: object
-    recovery_code: object
-    arrival: SignInRequest
-
-
-def password_step(context: SignInContext, attempt: PasswordAttempt) -> Op[SignInStep]:
+def password_step(
+    context: SignInContext,
+    typed_name: object,
+    password: object,
+    recovery_code: object,
+    request: SignInRequest,
+) -> Op[SignInStep]:
     """Check name and password under all limits."""
-    name, counted_as = normalize_name(attempt.name)
+    name, counted_as = normalize_name(typed_name)
     hits = AttemptHits(context.limiter)
-    mark = context.devices.read(attempt.arrival.client.device, now=context.clock.time())
+    device = context.devices.read(request.client.device, now=context.clock.time())
     # Looked up early only for a client with a token that we signed: for strangers the limits come before the
     # database.
-    account = (yield from _find(context, name)) if mark is not None else None
-    trusted = account is not None and (yield from context.devices.knows(mark, account))
-    refusal = yield from hits.take(*_rows(attempt.arrival.client, counted_as, mark if trusted else None))
-    if refusal is not None:
-        trace = SignInTrace(client=client_key(attempt.arrival.client.address))
-        return (
-            yield from apply_transition("begun", "throttled", hits, trace, retry_after=refusal.retry_after)
-        )
+    account = (yield from _find(context, name)) if device is not None else None
+    trusted = account is not None and (yield from context.devices.knows(device, account))
+    if not (yield from hits.reserve(*_limit_keys(request.client, counted_as, device if trusted else None))):
+        trace = SignInTrace(client=client_key(request.client.address))
+        return (yield from apply_transition("begun", "throttled", hits, trace))
     try:
-        if mark is None:
+        if device is None:
             account = yield from _find(context, name)
-        who = unauthenticated_hashing_client(attempt.arrival.client)
-        if trusted and mark is not None and account is not None:
-            who = authenticated_hashing_client(account.user_id, f"device {mark.nonce}")
-        judged = _check_credentials(context, attempt, account, counted_as, hits, trusted=trusted)
-        return (yield from hashing_for(who, judged))
+        who = unauthenticated_hashing_client(request.client)
+        if trusted and device is not None and account is not None:
+            who = authenticated_hashing_client(account.user_id, f"device {device.nonce}")
+        # By id if the account exists: counting by the typed name would give an account one limit per spelling.
+        key = account_limit_key(None if account is None else account.user_id, counted_as)
+        checked = _check_credentials(
+            context, account, password, recovery_code, request=request, key=key, hits=hits, trusted=trusted
+        )
+        return (yield from hashing_for(who, checked))
     except BaseException:  # an outage or a cancelled sign-in is not counted as a wrong guess
         yield from hits.give_back()
         raise
 
 
-def lock_key(row: LimitKey) -> str:
+def lock_key(key: LimitKey) -> str:
     """Return the key of the marker that the owner was notified of a lock."""
-    return f"lock:{digest_of(*row)}"
+    return f"lock:{digest_of(*key)}"
 
 
 def _check_credentials(
     context: SignInContext,
-    attempt: PasswordAttempt,
     account: SignInAccount | None,
-    counted_as: str,
-    hits: AttemptHits,
+    given_password: object,
+    recovery_code: object,
     *,
+    request: SignInRequest,
+    key: LimitKey,
+    hits: AttemptHits,
     trusted: bool,
 ) -> Op[SignInStep]:
-    # By id if the account exists: counting by the typed name would give an account one limit per spelling.
-    row = account_limit_key(None if account is None else account.user_id, counted_as)
-    standing = None if trusted else (yield from hits.take_one(row))
-    locked = standing is not None and not standing.allowed
-    password = attempt.password if isinstance(attempt.password, str) else ""
+    decision = None if trusted else (yield from hits.reserve_one(key))
+    locked = decision is not None and not decision.allowed
+    password = given_password if isinstance(given_password, str) else ""
     # ``None`` costs a full check too (see PasswordCheck), so that the time does not reveal whether the account
     # exists.
     stored = None if account is None else account.password_hash
     try:
-        right = yield from check_password(context, password, stored)
-    except BaseException as error:
-        # A client that disconnects during hashing has used CPU time, so its hits stay counted.
-        if not isinstance(error, Exception):
-            hits.keep()
+        matches = yield from check_password(context, password, stored)
+    except Exception:
         raise
-    client = client_key(attempt.arrival.client.address)
-    well = account is not None and not account.disabled and right
+    except (
+        BaseException
+    ):  # a client that disconnects during hashing has used CPU time, so its hits stay counted
+        hits.keep()
+        raise
+    client = client_key(request.client.address)
     outcome = None
-    if account is not None and well and locked:
-        # Only after the correct password: otherwise a locked account would be an oracle for recovery codes.
-        outcome = yield from _check_recovery_code(context, account, attempt.recovery_code, client)
+    factor = False
+    if account is not None and not account.disabled and matches:
+        if locked:
+            # Only after the correct password: otherwise a locked account would be an oracle for recovery codes.
+            outcome = yield from _check_recovery_code(context, account, recovery_code, client)
+        else:
+            factor = yield from context.has_factor(account.user_id)
     passed = outcome is not None and outcome.ok
-    factor = passed
-    if account is not None and well and not locked:
-        factor = yield from context.has_factor(account.user_id)
     facts = PasswordFacts(
         known=account is not None,
         enabled=account is not None and not account.disabled,
-        right=right,
+        right=matches,
         locked=locked and not passed,
-        factor=factor and not passed,
+        factor=factor,
     )
     event = password_event(facts)
     user_id = "" if account is None else account.user_id
     trace = SignInTrace(client=client, user_id=user_id, reason=facts.reason, method="password")
     if account is None or event == "wrong":
         step = yield from apply_transition("begun", "wrong", hits, trace)
-        yield from _notify_lock(context, account, row, standing, trace)
+        yield from _notify_lock(context, account, key, decision, trace)
         return step
 
     if passed:
-        yield from lift_lock(context, row)
+        yield from lift_lock(context, key)
         emit_event("lock_passed", SignInTrace(client=client, user_id=user_id, method="recovery"))
     # Before the challenge is issued, which is bound to the stamp and thereby to the hash.
     account = yield from rehash_if_needed(context, account, password)
@@ -147,21 +147,21 @@ def _check_credentials(
     method = outcome.method if passed and outcome is not None else None
     risks = risks_of(
         trusted=trusted,
-        failures=_failed_before(standing),
+        failures=_failed_before(decision),
         passed_lock=locked,
         method=method,
-        factor=factor,
+        factor=factor or passed,
     )
     now = context.clock.time()
-    if event == "half":
-        challenge = yield from _challenge(context, attempt, account, risks, now)
-        step = yield from apply_transition("begun", "half", hits, trace)
+    if event == "factor_required":
+        challenge = yield from _challenge(context, request, account, risks, now)
+        step = yield from apply_transition("begun", "factor_required", hits, trace)
         return SignInStep(state=step.state, challenge=challenge, risks=risks)
     how = SessionFacts(amr_of(method), now, now if passed else None)
     return (
         yield from start_session(
             context,
-            attempt.arrival,
+            request,
             Credentials(account, passed, password),
             how,
             hits,
@@ -187,35 +187,35 @@ def _check_recovery_code(
 def _notify_lock(
     context: SignInContext,
     account: SignInAccount | None,
-    row: LimitKey,
-    standing: LimitDecision | None,
+    key: LimitKey,
+    decision: LimitDecision | None,
     trace: SignInTrace,
 ) -> Op[None]:
     """Notify the owner if this failure starts a lock; unknown names are treated alike."""
-    if standing is None or not standing.allowed or min(standing.remaining, default=1) > 0:
+    if decision is None or not decision.allowed or min(decision.remaining, default=1) > 0:
         return
     # One mail per lock, not one for each guess.
-    first = yield from context.entries.mark(lock_key(row), ttl=max(standing.reset_after))
+    first = yield from context.entries.mark(lock_key(key), ttl=max(decision.reset_after))
     if first and account is not None:
         emit_event("locked", SignInTrace(client=trace.client, user_id=account.user_id))
         yield from notify_owner(context, SignInNotice(kind="locked", account=account, to=account.email))
 
 
-def lift_lock(context: SignInContext, row: LimitKey) -> Op[bool]:
+def lift_lock(context: SignInContext, key: LimitKey) -> Op[bool]:
     """Lift an account-wide lock; return whether its owner had been notified of one."""
     if context.limiter is not None:
-        yield from call_store(context.limiter.reset, *row)
-    return (yield from context.entries.unmark(lock_key(row)))
+        yield from call_store(context.limiter.reset, *key)
+    return (yield from context.entries.unmark(lock_key(key)))
 
 
 def _challenge(
     context: SignInContext,
-    attempt: PasswordAttempt,
+    request: SignInRequest,
     account: SignInAccount,
     risks: tuple[str, ...],
     now: float,
 ) -> Op[str]:
-    client, session = binding_of(attempt.arrival.client, attempt.arrival.session)
+    client, session = binding_of(request.client, request.session)
     facts: dict[str, object] = {
         "user": account.user_id,
         "stamp": account.stamp,
@@ -224,7 +224,7 @@ def _challenge(
         "at": now,
         "risks": list(risks),
         # Requested together with the password; the page of the second factor does not ask again.
-        "remember": attempt.arrival.remember,
+        "remember": request.remember,
     }
     return context.entries.issue("challenge", facts, ttl=context.challenge_ttl)
 
@@ -233,18 +233,18 @@ def _find(context: SignInContext, name: str | None) -> Op[SignInAccount | None]:
     return None if name is None else (yield from call_store(context.accounts.find, name))
 
 
-def _rows(client: SignInClient, name: str, mark: DeviceToken | None) -> tuple[LimitKey, ...]:
+def _limit_keys(client: SignInClient, name: str, device: DeviceToken | None) -> tuple[LimitKey, ...]:
     """Return the limits to check: a remembered device has its own, which strangers cannot use up."""
-    if mark is not None:
-        return (("auth_login_device", f"device {mark.nonce}"),)
+    if device is not None:
+        return (("auth_login_device", f"device {device.nonce}"),)
     return client_limit_keys(client.address, name)
 
 
-def _failed_before(standing: LimitDecision | None) -> bool:
-    if standing is None:
+def _failed_before(decision: LimitDecision | None) -> bool:
+    if decision is None:
         return False
     return any(
         # The hit of this attempt is included: it is given back later.
         left + 1 < limit.quota
-        for left, limit in zip(standing.remaining, standing.limits, strict=True)
+        for left, limit in zip(decision.remaining, decision.limits, strict=True)
     )

@@ -19,14 +19,14 @@ from mks_hardening.security.sign_in._context import (
     hashing_for,
     recheck_account,
 )
-from mks_hardening.security.sign_in._factor_step import check_factor
+from mks_hardening.security.sign_in._factor_step import trace_of_factor
 from mks_hardening.security.sign_in._session_facts import (
     SessionFacts,
     checked_session,
     is_recent,
     read_session_facts,
 )
-from mks_hardening.security.sign_in._state_machine import amr_of, amr_with_password
+from mks_hardening.security.sign_in._state_machine import amr_of, amr_with_password, factor_event
 from mks_hardening.security.sign_in.sign_in_results import SignInStep
 
 if TYPE_CHECKING:
@@ -45,14 +45,13 @@ def confirm_password(
     facts = read_session_facts(session)
     account = yield from owner_of(context, session)
     if account is None or facts is None:
-        return (yield from apply_transition("open", "dead", hits, SignInTrace(client=key)))
+        return (yield from apply_transition("open", "expired", hits, SignInTrace(client=key)))
     trace = SignInTrace(client=key, user_id=account.user_id, method="password")
     # Counted per session, not per account: strangers who guess at the account cannot use up this limit.
-    refusal = yield from hits.take(("auth_login_device", f"session {session.reference or account.user_id}"))
-    if refusal is not None:
-        return (
-            yield from apply_transition("open", "throttled", hits, trace, retry_after=refusal.retry_after)
-        )
+    if not (
+        yield from hits.reserve(("auth_login_device", f"session {session.reference or account.user_id}"))
+    ):
+        return (yield from apply_transition("open", "throttled", hits, trace))
     try:
         typed = password if isinstance(password, str) else ""
         who = authenticated_hashing_client(account.user_id, f"session {session.reference}")
@@ -78,24 +77,15 @@ def confirm_factor(
     facts = read_session_facts(session)
     account = yield from owner_of(context, session)
     if account is None or facts is None:
-        return (yield from apply_transition("open", "dead", hits, SignInTrace(client=key)))
-    user_id = account.user_id
-    refusal = yield from hits.take(("auth_2fa_verify", f"{key} {user_id}"))
-    if refusal is not None:
-        trace = SignInTrace(client=key, user_id=user_id)
-        return (
-            yield from apply_transition("open", "throttled", hits, trace, retry_after=refusal.retry_after)
-        )
+        return (yield from apply_transition("open", "expired", hits, SignInTrace(client=key)))
+    trace = SignInTrace(client=key, user_id=account.user_id)
+    if not (yield from hits.reserve(("auth_2fa_verify", f"{key} {account.user_id}"))):
+        return (yield from apply_transition("open", "throttled", hits, trace))
     try:
-        judged = yield from check_factor(context, user_id, code, client=key)
-        event, outcome = judged
-        trace, retry_after = judged.trace(key, user_id), judged.retry_after
-        if event != "whole" or outcome is None:
-            return (
-                yield from apply_transition(
-                    "open", event, hits, trace, retry_after=retry_after, factor=outcome
-                )
-            )
+        outcome = yield from context.try_factor(account.user_id, code, client=key)
+        event, trace = factor_event(outcome), trace_of_factor(trace, outcome)
+        if event != "complete" or outcome is None:
+            return (yield from apply_transition("open", event, hits, trace, outcome))
         now = context.clock.time()
         proved = SessionFacts(amr_of(outcome.method, facts.amr), facts.auth_time, now)
         return (
@@ -134,7 +124,7 @@ def owner_of(context: SignInContext, session: SignInSession) -> Op[SignInAccount
 def _record_confirmation(
     context: SignInContext,
     session: SignInSession,
-    proof: Credentials,
+    credentials: Credentials,
     facts: SessionFacts,
     *,
     hits: AttemptHits,
@@ -143,11 +133,11 @@ def _record_confirmation(
     """Rotate the session id, then record the authentication, never the reverse (ASVS 5.0, 7.2.4)."""
     # The account is read again after the slow check, because a session that changed the password itself stays
     # open.
-    kept = (yield from recheck_account(context, proof)) is not None and (
+    kept = (yield from recheck_account(context, credentials)) is not None and (
         yield from call_store(session.rotate)
     )
     kept = kept and (yield from call_store(session.update_data, **facts.as_data(trace.user_id)))
-    step = yield from apply_transition("open", "whole" if kept else "dead", hits, trace)
+    step = yield from apply_transition("open", "complete" if kept else "expired", hits, trace)
     if not kept:
         return step
     return SignInStep(state=step.state, user_id=session.user_id, amr=facts.amr, auth_time=facts.auth_time)

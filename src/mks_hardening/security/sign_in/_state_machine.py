@@ -31,7 +31,15 @@ __all__ = [
 
 FlowState: TypeAlias = Literal["begun", "challenged", "open"]
 Event: TypeAlias = Literal[
-    "throttled", "wrong", "half", "whole", "unusable", "shut", "locked", "dead", "busy"
+    "throttled",
+    "wrong",
+    "factor_required",
+    "complete",
+    "malformed",
+    "locked_now",
+    "locked",
+    "expired",
+    "busy",
 ]
 
 
@@ -52,25 +60,25 @@ class Transition(NamedTuple):
 TRANSITIONS: Final[Mapping[tuple[FlowState, Event], Transition]] = {
     ("begun", "throttled"): Transition("limited", False, "limited"),
     ("begun", "wrong"): Transition("refused", True, "refused"),
-    ("begun", "half"): Transition("challenged", False, "challenged"),
-    ("begun", "whole"): Transition("done", False, "signed_in"),
+    ("begun", "factor_required"): Transition("challenged", False, "challenged"),
+    ("begun", "complete"): Transition("done", False, "signed_in"),
     ("challenged", "throttled"): Transition("limited", False, "limited"),
-    ("challenged", "dead"): Transition("expired", False, "challenge_refused"),
+    ("challenged", "expired"): Transition("expired", False, "challenge_refused"),
     # Another code for the same challenge is being checked: this one is neither checked nor consumed.
     ("challenged", "busy"): Transition("limited", False, "challenge_refused"),
     ("challenged", "wrong"): Transition("refused", True, "factor_refused"),
-    ("challenged", "unusable"): Transition("refused", False, "factor_refused"),
+    ("challenged", "malformed"): Transition("refused", False, "factor_refused"),
     # The guess that triggers a lock is counted; later ones are refused without a check and are not counted.
-    ("challenged", "shut"): Transition("limited", True, "factor_refused"),
+    ("challenged", "locked_now"): Transition("limited", True, "factor_refused"),
     ("challenged", "locked"): Transition("limited", False, "factor_refused"),
-    ("challenged", "whole"): Transition("done", False, "signed_in"),
+    ("challenged", "complete"): Transition("done", False, "signed_in"),
     ("open", "throttled"): Transition("limited", False, "limited"),
-    ("open", "dead"): Transition("expired", False, "confirmation_refused"),
+    ("open", "expired"): Transition("expired", False, "confirmation_refused"),
     ("open", "wrong"): Transition("refused", True, "confirmation_refused"),
-    ("open", "unusable"): Transition("refused", False, "confirmation_refused"),
-    ("open", "shut"): Transition("limited", True, "confirmation_refused"),
+    ("open", "malformed"): Transition("refused", False, "confirmation_refused"),
+    ("open", "locked_now"): Transition("limited", True, "confirmation_refused"),
     ("open", "locked"): Transition("limited", False, "confirmation_refused"),
-    ("open", "whole"): Transition("done", False, "confirmed"),
+    ("open", "complete"): Transition("done", False, "confirmed"),
 }
 
 
@@ -110,23 +118,25 @@ def password_event(facts: PasswordFacts) -> Event:
     """
     if facts.reason:
         return "wrong"
-    return "half" if facts.factor else "whole"
+    return "factor_required" if facts.factor else "complete"
 
 
-_ENDS: Final[Mapping[str, Event]] = {"not_enrolled": "dead", "locked": "locked"}
+_ENDS: Final[Mapping[str, Event]] = {"not_enrolled": "expired", "locked": "locked"}
 
 
-def factor_event(outcome: FactorOutcome) -> Event:
-    """Return the event of a verifier's result.
+def factor_event(outcome: FactorOutcome | None) -> Event:
+    """Return the event of a verifier's result; without a result the verifier was not called.
 
     Only a wrong guess is counted. If the factor was removed, the sign-in ends and does not continue without one.
     """
+    if outcome is None:
+        return "malformed"
     if outcome.ok:
-        return "whole"
+        return "complete"
     if outcome.reason == "wrong":
-        return "shut" if outcome.locked else "wrong"
+        return "locked_now" if outcome.locked else "wrong"
     # An unknown reason of another library's verifier is not counted as a guess, and admits nobody.
-    return _ENDS.get(outcome.reason, "unusable")
+    return _ENDS.get(outcome.reason, "malformed")
 
 
 AMR: Final[Mapping[str, str]] = {"totp": "otp", "recovery": "otp", "passkey": "swk", "webauthn": "swk"}

@@ -160,12 +160,13 @@ class CredentialChanges:
         key = client_key(client.address)
         hits = AttemptHits(context.limiter)
         # By address and by name: one mailbox must not be flooded, and one client must not try a list of names.
-        refusal = yield from hits.take(
-            ("auth_password_reset_address", key), ("auth_password_reset", f"name {counted_as}")
-        )
-        if refusal is not None:
+        if not (
+            yield from hits.reserve(
+                ("auth_password_reset_address", key), ("auth_password_reset", f"name {counted_as}")
+            )
+        ):
             emit_event("limited", SignInTrace(client=key, method="reset"))
-            return ChangeResult(state="limited", retry_after=refusal.retry_after, decision=hits.disclosed)
+            return ChangeResult(state="limited", retry_after=hits.retry_after, decision=hits.disclosed)
         try:
             return (yield from self._requested(typed, key))
         except BaseException:  # nothing was mailed during an outage, so nothing is counted
@@ -228,10 +229,9 @@ class CredentialChanges:
             return ChangeResult(state="unusable")
         key = client_key(client.address)
         hits = AttemptHits(context.limiter)
-        refusal = yield from hits.take(("auth_password_reset", f"user {account.user_id}"))
-        if refusal is not None:
+        if not (yield from hits.reserve(("auth_password_reset", f"user {account.user_id}"))):
             emit_event("limited", SignInTrace(client=key, user_id=account.user_id, method="email"))
-            return ChangeResult(state="limited", retry_after=refusal.retry_after)
+            return ChangeResult(state="limited", retry_after=hits.retry_after)
         facts = {**self._facts(account), "email": email}
         try:
             token = yield from context.entries.issue("email", facts, ttl=self._token_ttl)

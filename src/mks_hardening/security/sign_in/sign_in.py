@@ -26,13 +26,12 @@ from mks_hardening.security.sign_in._account_administration import AccountAdmini
 from mks_hardening.security.sign_in._context import SignInContext, SignInRequest, checked_client
 from mks_hardening.security.sign_in._device_tokens import DeviceTokens
 from mks_hardening.security.sign_in._factor_step import (
-    FactorAttempt,
     challenged_user,
     factor_step,
     passwordless_step,
 )
 from mks_hardening.security.sign_in._one_time_tokens import OneTimeTokens
-from mks_hardening.security.sign_in._password_step import PasswordAttempt, password_step
+from mks_hardening.security.sign_in._password_step import password_step
 from mks_hardening.security.sign_in._session_facts import is_recent, read_session_facts
 from mks_hardening.security.sign_in.sign_in_results import (
     SIGN_IN_LIMITS,
@@ -157,7 +156,7 @@ class SignIn(AccountAdministration):
             clock=now,
             challenge_ttl=ttl,
             on_notice=on_notice,
-            knows_trusted=factors is not None and _takes_trusted(factors),
+            accepts_trusted=factors is not None and _takes_trusted(factors),
         )
         super().__init__(context)
 
@@ -189,15 +188,8 @@ class SignIn(AccountAdministration):
             remember: whether to remember the device, once the second factor, if required, is accepted.
             data: application data to store in the session.
         """
-        return password_step(
-            self._context,
-            PasswordAttempt(
-                name,
-                password,
-                recovery_code,
-                SignInRequest.of(client, session, remember=remember, data=data),
-            ),
-        )
+        request = SignInRequest.of(client, session, remember=remember, data=data)
+        return password_step(self._context, name, password, recovery_code, request)
 
     @async_method(password)
     def apassword(self) -> None:
@@ -228,10 +220,8 @@ class SignIn(AccountAdministration):
             remember: whether to remember the device, if the first step did not request it.
             data: application data to store in the session.
         """
-        return factor_step(
-            self._context,
-            FactorAttempt(challenge, code, SignInRequest.of(client, session, remember=remember, data=data)),
-        )
+        request = SignInRequest.of(client, session, remember=remember, data=data)
+        return factor_step(self._context, challenge, code, request)
 
     @async_method(second_factor)
     def asecond_factor(self) -> None:
@@ -272,9 +262,8 @@ class SignIn(AccountAdministration):
             remember: whether to remember the device.
             data: application data to store in the session.
         """
-        return passwordless_step(
-            self._context, outcome, SignInRequest.of(client, session, remember=remember, data=data)
-        )
+        request = SignInRequest.of(client, session, remember=remember, data=data)
+        return passwordless_step(self._context, outcome, request)
 
     @async_method(passwordless_sign_in)
     def apasswordless_sign_in(self) -> None:

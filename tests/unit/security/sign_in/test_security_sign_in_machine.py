@@ -21,9 +21,9 @@ from mks_hardening.security.sign_in._state_machine import (
 )
 
 REGISTERED = {"hwk", "mfa", "otp", "pwd", "swk"}  # of those in RFC 8176, section 2
-IMPOSSIBLE = {("begun", event) for event in ("unusable", "shut", "locked", "dead")} | {
-    ("challenged", "half"),
-    ("open", "half"),
+IMPOSSIBLE = {("begun", event) for event in ("malformed", "locked_now", "locked", "expired")} | {
+    ("challenged", "factor_required"),
+    ("open", "factor_required"),
     ("begun", "busy"),
     ("open", "busy"),
 }
@@ -37,16 +37,16 @@ def test_every_event_has_one_outcome_in_every_state(place: Any, event: Any) -> N
 @pytest.mark.parametrize(("place", "event"), sorted(TRANSITIONS))
 def test_what_follows(place: Any, event: Any) -> None:
     rule = TRANSITIONS[place, event]
-    assert (rule.state == "done") == (event == "whole")
-    assert (rule.state == "challenged") == (event == "half")
-    assert rule.counted == (event in {"wrong", "shut"})
-    assert SignInStep(state=rule.state).__bool__() == (event == "whole")
+    assert (rule.state == "done") == (event == "complete")
+    assert (rule.state == "challenged") == (event == "factor_required")
+    assert rule.counted == (event in {"wrong", "locked_now"})
+    assert SignInStep(state=rule.state).__bool__() == (event == "complete")
 
 
 @pytest.mark.parametrize("facts", [PasswordFacts(*row) for row in product([True, False], repeat=5)])
 def test_only_a_right_password_goes_on(facts: PasswordFacts) -> None:
     good = facts.known and facts.enabled and facts.right and not facts.locked
-    assert password_event(facts) == (("half" if facts.factor else "whole") if good else "wrong")
+    assert password_event(facts) == (("factor_required" if facts.factor else "complete") if good else "wrong")
     assert bool(facts.reason) == (not good)
 
 
@@ -71,13 +71,13 @@ def test_the_audit_reason_is_the_first_that_holds(
 @pytest.mark.parametrize(
     ("outcome", "event"),
     [
-        (VerificationResult(ok=True, method="totp"), "whole"),
+        (VerificationResult(ok=True, method="totp"), "complete"),
         (VerificationResult(ok=False, reason="wrong"), "wrong"),
-        (VerificationResult(ok=False, reason="wrong", locked=True), "shut"),
+        (VerificationResult(ok=False, reason="wrong", locked=True), "locked_now"),
         (VerificationResult(ok=False, reason="locked", locked=True), "locked"),
-        (VerificationResult(ok=False, reason="replayed"), "unusable"),
-        (VerificationResult(ok=False, reason="malformed"), "unusable"),
-        (VerificationResult(ok=False, reason="not_enrolled"), "dead"),
+        (VerificationResult(ok=False, reason="replayed"), "malformed"),
+        (VerificationResult(ok=False, reason="malformed"), "malformed"),
+        (VerificationResult(ok=False, reason="not_enrolled"), "expired"),
     ],
 )
 def test_only_a_guess_counts_and_a_factor_that_is_gone_lets_nobody_in(
