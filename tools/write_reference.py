@@ -168,8 +168,8 @@ def names_of(module: str) -> Iterator[str]:
         "   :members:",
         "   :imported-members:",
     )
-    # The methods of TwoFactorManager and SignIn are in private base classes, one for each of their parts.
-    yield from ("   :inherited-members: str, tuple, Protocol",) if module == "security" else ()
+    # The methods of TwoFactorManager and SignIn, and the rules of contract suites, are in private base classes.
+    yield from ("   :inherited-members: str, tuple, Protocol",) if module in {"security", "testing"} else ()
     for name, item in _data_of(module):
         yield from ("", f".. py:data:: {name}", f"   :module: mks_hardening.{module}")
         yield from (f"   :value: {item!r}",) if isinstance(item, str) else ()
