@@ -18,7 +18,11 @@ def exported(package: str, values: Iterable[object]) -> None:
 
 
 def facade(
-    package: str, homes: Mapping[str, Sequence[str]], *, renamed: Mapping[str, str] | None = None
+    package: str,
+    homes: Mapping[str, Sequence[str]],
+    *,
+    renamed: Mapping[str, str] | None = None,
+    documented_in: Mapping[str, str] | None = None,
 ) -> tuple[Callable[[str], object], Callable[[], list[str]], list[str]]:
     """Return ``__getattr__``, ``__dir__`` and ``__all__`` of a package (PEP 562).
 
@@ -27,6 +31,7 @@ def facade(
         homes: public names by module.
         renamed: current names by former names; each use of a former name emits a ``DeprecationWarning``. Keep it in
             ``_RENAMED`` of the package, from which the stub is generated.
+        documented_in: packages by names that several packages export; that one is their ``__module__``.
     """
     home_of = {name: home for home, names in homes.items() for name in names}
 
@@ -35,7 +40,7 @@ def facade(
         if home is None:
             return _renamed_value(package, renamed or {}, name)
         value: object = getattr(import_module(home), name)
-        exported(package, [value])
+        exported((documented_in or {}).get(name, package), [value])
         setattr(sys.modules[package], name, value)
         return value
 

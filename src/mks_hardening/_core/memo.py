@@ -21,7 +21,7 @@ class Memo(dict[K, V]):
     Args:
         answer: the function to cache.
         entries: maximum number of entries.
-        longest: maximum number of characters of a key that is cached.
+        longest: maximum number of characters or bytes of a key that is cached.
     """
 
     __slots__ = ("_answer", "_entries", "_longest")
@@ -42,6 +42,6 @@ class Memo(dict[K, V]):
 
 
 def _length(question: object) -> int:
-    if isinstance(question, str):
+    if isinstance(question, str | bytes):
         return len(question)
     return sum(map(_length, cast("tuple[object, ...]", question))) if isinstance(question, tuple) else 0

@@ -32,7 +32,7 @@ class FixedResponse:
         body: the body.
     """
 
-    __slots__ = ("body", "headers", "status_line")
+    __slots__ = ("_raw_headers", "body", "headers", "status_line")
 
     def __init__(
         self, status: int, body: str | bytes, content_type: str, headers: Iterable[Header] = ()
@@ -44,11 +44,23 @@ class FixedResponse:
             ("Content-Length", str(len(self.body))),
             *headers,
         )
+        self._raw_headers: list[tuple[bytes, bytes]] | None = None
+
+    @property
+    def raw_headers(self) -> list[tuple[bytes, bytes]]:
+        """The header fields as bytes with lower-case names, as ASGI requires; not to be modified."""
+        if self._raw_headers is None:
+            self._raw_headers = [
+                (name.lower().encode("latin-1"), value.encode("latin-1", "replace"))
+                for name, value in self.headers
+            ]
+        return self._raw_headers
 
     def with_headers(self, headers: Iterable[Header]) -> FixedResponse:
         """Return a copy with other header fields."""
         copy = FixedResponse.__new__(FixedResponse)
         copy.status_line, copy.body, copy.headers = self.status_line, self.body, tuple(headers)
+        copy._raw_headers = None  # noqa: SLF001 - same class
         return copy
 
 

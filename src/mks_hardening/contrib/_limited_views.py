@@ -10,7 +10,8 @@ from uuid import UUID
 from mks_hardening import compose
 from mks_hardening._core import hooks
 from mks_hardening._core.checks import function, strings, whole_number
-from mks_hardening._core.origin.proxy_trust import client_key, request_origin
+from mks_hardening._core.origin.origin_of_request import request_origin
+from mks_hardening._core.origin.proxy_trust import client_key
 from mks_hardening._core.request_hits import hits_of_request
 from mks_hardening._core.web.environ_keys import REFUSAL_KEY, SESSION_KEY
 from mks_hardening._core.web.rate_headers import exhausted_limits, missing_fields, rate_limit_headers

@@ -9,7 +9,8 @@ from __future__ import annotations
 from mks_hardening._core.lazy_exports import facade
 
 _HOME = {
-    "mks_hardening._core.origin.proxy_trust": ["ProxyTrust", "RequestOrigin", "request_origin"],
+    "mks_hardening._core.origin.origin_of_request": ["request_origin"],
+    "mks_hardening._core.origin.proxy_trust": ["ProxyTrust", "RequestOrigin"],
     "mks_hardening.wsgi.csrf.middleware": ["CSRFMiddleware"],
     "mks_hardening._edge.headers.csp": ["ContentSecurityPolicy"],
     "mks_hardening._edge.headers.hsts": ["HSTS"],

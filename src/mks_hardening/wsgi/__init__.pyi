@@ -1,8 +1,8 @@
 # What type checkers see of this facade; made by `make facades` from _HOME in __init__.py.
 
+from mks_hardening._core.origin.origin_of_request import request_origin as request_origin
 from mks_hardening._core.origin.proxy_trust import ProxyTrust as ProxyTrust
 from mks_hardening._core.origin.proxy_trust import RequestOrigin as RequestOrigin
-from mks_hardening._core.origin.proxy_trust import request_origin as request_origin
 from mks_hardening._edge.headers.csp import ContentSecurityPolicy as ContentSecurityPolicy
 from mks_hardening._edge.headers.header_policy import HeaderPolicy as HeaderPolicy
 from mks_hardening._edge.headers.hsts import HSTS as HSTS

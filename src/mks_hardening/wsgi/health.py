@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from mks_hardening._core.clock import SYSTEM_CLOCK
-from mks_hardening._core.origin.proxy_trust import request_origin
+from mks_hardening._core.origin.origin_of_request import request_origin
 from mks_hardening._core.web.paths import LIVEZ, READYZ
 from mks_hardening._core.web.wsgi_stack import wsgi_application
 from mks_hardening._edge.health.health_rules import (

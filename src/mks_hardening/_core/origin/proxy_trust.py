@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from operator import itemgetter
-from typing import Any, NamedTuple, get_args
+from typing import Any, Final, NamedTuple, get_args
 
 from mks_hardening._core.checks import choice, instance
 from mks_hardening._core.memo import Memo
@@ -28,13 +28,13 @@ from mks_hardening._core.origin.request_origin import (
 from mks_hardening._core.web.environ_keys import ORIGIN_KEY, header_key
 
 __all__ = [
+    "NO_TRUST",
     "Family",
     "OriginDecision",
     "ProxyTrust",
     "RequestOrigin",
     "client_key",
     "origin_reader",
-    "request_origin",
 ]
 
 
@@ -166,12 +166,7 @@ def origin_reader(trust: ProxyTrust | None) -> Callable[[dict[str, Any]], Reques
 
     Without ``trust``, it trusts no header and changes none.
     """
-    return _NO_TRUST.resolve if trust is None else instance(trust, ProxyTrust, parameter="trust").admit
-
-
-def request_origin(environ: dict[str, Any]) -> RequestOrigin:
-    """Return the origin determined by an outer middleware; without one, that of the connection itself."""
-    return environ.get(ORIGIN_KEY) or _NO_TRUST.resolve(environ)
+    return NO_TRUST.resolve if trust is None else instance(trust, ProxyTrust, parameter="trust").admit
 
 
 def _wanted(said: ForwardedValues, origin: RequestOrigin) -> dict[str, str]:
@@ -193,4 +188,5 @@ def _settle_direct(values: tuple[str | None, ...]) -> OriginDecision:
     return OriginDecision(origin, {ORIGIN_KEY: origin}, _UNTRUSTED_KEYS)
 
 
-_NO_TRUST = ProxyTrust()
+NO_TRUST: Final = ProxyTrust()
+"""Trusts no peer: the origin is that of the connection itself."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["HeaderMerger", "HeaderMergers"]
 
 Header = tuple[str, str]
+RawHeader = tuple[bytes, bytes]
 
 _name = itemgetter(0)
 
@@ -36,6 +37,14 @@ class _Plan(NamedTuple):
     adds_csp: bool
 
 
+class _RawPlan(NamedTuple):
+    """A plan for header fields in bytes, with lower-case names."""
+
+    added: tuple[RawHeader, ...]
+    dropped: frozenset[bytes]
+    adds_csp: bool
+
+
 class HeaderMerger:
     """Merger of prebuilt header fields into responses; the changes for a list of field names are computed once.
 
@@ -45,7 +54,7 @@ class HeaderMerger:
         named: whether the requested host is a name other than localhost, and not an address.
     """
 
-    __slots__ = ("_csp", "_fields", "_plans", "_remove", "_upgrade")
+    __slots__ = ("_csp", "_fields", "_plans", "_raw_plans", "_remove", "_upgrade")
 
     def __init__(self, policy: HeaderPolicy, *, secure: bool, named: bool) -> None:
         hsts = policy.hsts if secure and named else None
@@ -61,6 +70,7 @@ class HeaderMerger:
         )
         self._remove = policy.remove
         self._plans: Memo[tuple[str, ...], _Plan] = Memo(self._plan, entries=1024, longest=4096)
+        self._raw_plans: Memo[tuple[bytes, ...], _RawPlan] = Memo(self._raw_plan, entries=1024, longest=4096)
 
     def _plan(self, names: tuple[str, ...]) -> _Plan:
         present = {name.lower() for name in names}
@@ -81,6 +91,27 @@ class HeaderMerger:
         if adds_csp and self._csp is not None and status[:3] != "304":
             headers.append((self._csp.header_name, self._csp.header_value(nonce, upgrade=self._upgrade)))
         return status
+
+    def _raw_plan(self, names: tuple[bytes, ...]) -> _RawPlan:
+        plan = self._plan(tuple(name.decode("latin-1") for name in names))
+        return _RawPlan(
+            added=tuple(_raw(name, value) for name, value in plan.added),
+            dropped=frozenset(name.encode("latin-1") for name in plan.dropped),
+            adds_csp=plan.adds_csp,
+        )
+
+    def step_raw(self, status: int, headers: list[RawHeader], nonce: str = "") -> None:
+        """``step`` for the header fields of an ASGI message, in place."""
+        added, dropped, adds_csp = self._raw_plans[tuple(map(_name, headers))]
+        if dropped:
+            headers[:] = [field for field in headers if field[0] not in dropped]
+        headers += added
+        if adds_csp and self._csp is not None and status != 304:
+            headers.append(_raw(self._csp.header_name, self._csp.header_value(nonce, upgrade=self._upgrade)))
+
+
+def _raw(name: str, value: str) -> RawHeader:
+    return name.lower().encode("latin-1"), value.encode("latin-1")
 
 
 class HeaderMergers:

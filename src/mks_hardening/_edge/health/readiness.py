@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 from mks_hardening._core import hooks
+from mks_hardening._core.operations import require_sync_result
 from mks_hardening._core.process.after_fork import register_after_fork
 from mks_hardening.events import BackendFailed
 from mks_hardening.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
+    import asyncio
+
     from mks_hardening.protocols import Clock
 
 __all__ = ["Checks", "Readiness", "ReadinessResult"]
+
+_OVERTIME: Final = 1.0
+"""Seconds beyond the time limit after which a check on the event loop is cancelled."""
 
 Check = Callable[[], object]
 Checks = Mapping[str, Check] | Iterable[tuple[str, Check]]
@@ -54,15 +61,42 @@ class Readiness:
         self._lock = threading.RLock()
         self._runs: dict[str, _Run] = {}
 
-    def verdict(self) -> ReadinessResult:
-        """Return the cached result, or run the checks if it has expired."""
+    async def averdict(self) -> ReadinessResult:
+        """``verdict`` for asyncio; checks that are ``async def`` run on the event loop, the others in threads."""
+        import asyncio
+
+        cached = self._cached
+        if cached is not None and self._clock.monotonic() - cached[0] < self._cache_for:
+            return cached[1]
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[ReadinessResult] = loop.create_future()
+
+        def deliver(result: ReadinessResult) -> None:
+            if not done.done():  # the probe has been cancelled
+                done.set_result(result)
+
+        def work() -> None:
+            result = self.verdict(loop)
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(deliver, result)
+
+        # A thread of its own: the pool of the loop may be full of calls to a server that does not respond.
+        threading.Thread(target=work, name="mks-health", daemon=True).start()
+        return await done
+
+    def verdict(self, loop: asyncio.AbstractEventLoop | None = None) -> ReadinessResult:
+        """Return the cached result, or run the checks if it has expired.
+
+        Args:
+            loop: event loop for checks that are ``async def``; without one, they fail.
+        """
         lock = self._lock
         # A run that takes too long must not block other probes forever.
         locked = lock.acquire(timeout=self._timeout)
         try:
             now = self._clock.monotonic()
             if self._cached is None or now - self._cached[0] >= self._cache_for:
-                self._cached = now, self._overall(self._run_checks())
+                self._cached = now, self._overall(self._run_checks(loop))
             return self._cached[1]
         finally:
             if locked:
@@ -73,11 +107,11 @@ class Readiness:
         status = "unavailable" if failed & self._required else "degraded" if failed else "ok"
         return ReadinessResult(status, results)
 
-    def _run_checks(self) -> dict[str, str]:
+    def _run_checks(self, loop: asyncio.AbstractEventLoop | None) -> dict[str, str]:
         # One deadline for all checks: orchestrators give up after about a second, however many checks there are.
         deadline = self._clock.monotonic() + self._timeout
         for name, check in self._checks.items():
-            self._start(name, check)
+            self._start(name, check, loop)
         results: dict[str, str] = {}
         for name in self._checks:
             result = self._runs[name].within(max(0.0, deadline - self._clock.monotonic()))
@@ -86,10 +120,10 @@ class Readiness:
             results[name] = result if result in ("ok", "timeout") else "failed"
         return results
 
-    def _start(self, name: str, check: Check) -> None:
+    def _start(self, name: str, check: Check, loop: asyncio.AbstractEventLoop | None) -> None:
         if name in self._runs and self._runs[name].is_alive():
             return  # while a check hangs, no second thread is started for it
-        self._runs[name] = run = _Run(name, check)
+        self._runs[name] = run = _Run(name, check, loop, self._timeout)
         try:
             run.start()
         except RuntimeError as error:  # no more threads available; the next run tries again
@@ -99,16 +133,36 @@ class Readiness:
 class _Run(threading.Thread):
     """One run of a check in a thread; only the name of the exception type is kept."""
 
-    def __init__(self, name: str, check: Check) -> None:
+    def __init__(
+        self, name: str, check: Check, loop: asyncio.AbstractEventLoop | None, timeout: float
+    ) -> None:
         super().__init__(name=f"mks-health-{name}", daemon=True)
         self._check = check
+        self._loop = loop
+        self._timeout = timeout
         self.result = ""
 
     def run(self) -> None:
         try:
-            self.result = "failed" if self._check() is False else "ok"
+            self.result = "failed" if self._checked() is False else "ok"
         except Exception as error:  # noqa: BLE001 - any exception of a check means that it failed
             self.result = type(error).__name__
+
+    def _checked(self) -> object:
+        found = self._check()
+        if self._loop is None or not hasattr(found, "__await__"):
+            return require_sync_result(found)
+        import asyncio
+
+        async def on_loop() -> object:
+            result: object = await cast("Awaitable[object]", found)
+            return result
+
+        running = asyncio.run_coroutine_threadsafe(on_loop(), self._loop)
+        try:
+            return running.result(self._timeout + _OVERTIME)
+        finally:
+            running.cancel()
 
     def within(self, timeout: float) -> str:
         """Return the result, or ``timeout`` if the check does not finish in time."""

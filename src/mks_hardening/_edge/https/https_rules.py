@@ -17,11 +17,12 @@ from mks_hardening.exceptions import ConfigurationError
 if TYPE_CHECKING:
     from mks_hardening._core.origin.request_origin import RequestOrigin
 
-__all__ = ["BAD_HOST", "PLAIN", "HTTPSRedirect", "HTTPSRules", "RequestedUrl"]
+__all__ = ["BAD_HOST", "PLAIN", "PLAIN_HTTP", "HTTPSRedirect", "HTTPSRules", "RequestedUrl"]
 
+PLAIN_HTTP: Final = RefusalResponse("plain", 403, "This resource is available over HTTPS only.")
 _REFUSALS: Final = {
     "host": RefusalResponse("host", 400, "This server does not answer for the requested host."),
-    "plain": RefusalResponse("plain", 403, "This resource is available over HTTPS only."),
+    "plain": PLAIN_HTTP,
 }
 _MOVED: Final = "This page has moved; follow the Location field.\n"
 

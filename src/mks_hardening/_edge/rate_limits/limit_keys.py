@@ -12,7 +12,8 @@ from hashlib import sha256
 from typing import Any, Final
 
 from mks_hardening._core.checks import boolean, function
-from mks_hardening._core.origin.proxy_trust import client_key, request_origin
+from mks_hardening._core.origin.origin_of_request import request_origin
+from mks_hardening._core.origin.proxy_trust import client_key
 from mks_hardening._core.web.environ_keys import SESSION_KEY
 from mks_hardening._core.web.request_header import request_header
 from mks_hardening.exceptions import ConfigurationError

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from mks_hardening._core.operations import arun, run
+from mks_hardening._core.operations import arun
 from mks_hardening._edge.session.session_ids import (
     csrf_token_of,
     new_anonymous_id,
@@ -127,7 +127,7 @@ class SessionHandle(SessionState):
             ValueError: ``user_id`` begins with the control character U+001F, or ``data`` has more than 4096 bytes
                 of JSON or contains NaN or infinity.
         """
-        run(self._start(user_id, data))
+        self._run(self._start(user_id, data))
 
     async def astart(self, user_id: str, *, data: Mapping[str, Any] | None = None) -> None:
         """``start`` for asyncio."""
@@ -142,7 +142,7 @@ class SessionHandle(SessionState):
         Raises:
             BackendUnavailableError: as in ``start``, like the other exceptions.
         """
-        run(self._begin(new_anonymous_owner(), new_anonymous_id(), data))
+        self._run(self._begin(new_anonymous_owner(), new_anonymous_id(), data))
 
     async def astart_anonymous(self, *, data: Mapping[str, Any] | None = None) -> None:
         """``start_anonymous`` for asyncio."""
@@ -166,7 +166,7 @@ class SessionHandle(SessionState):
             BackendUnavailableError: the store did not confirm it.
             RuntimeError: the response has started.
         """
-        return run(self._rotate(data))
+        return self._run(self._rotate(data))
 
     async def arotate(self, *, data: Mapping[str, Any] | None = None) -> bool:
         """``rotate`` for asyncio."""
@@ -181,7 +181,7 @@ class SessionHandle(SessionState):
         Raises:
             BackendUnavailableError: the store did not confirm it.
         """
-        return run(self._refresh())
+        return self._run(self._refresh())
 
     async def arefresh(self) -> float:
         """``refresh`` for asyncio."""
@@ -197,7 +197,7 @@ class SessionHandle(SessionState):
             BackendUnavailableError: the store did not confirm it.
             ValueError: more than 4096 bytes of JSON.
         """
-        return run(self._merge_data(*_parted(changes)))
+        return self._run(self._merge_data(*_parted(changes)))
 
     async def aupdate_data(self, **changes: Any) -> bool:
         """``update_data`` for asyncio."""
@@ -205,7 +205,7 @@ class SessionHandle(SessionState):
 
     def merge_data(self, changes: Mapping[str, Any], *, removed: Iterable[str] = ()) -> bool:
         """Change data as ``update_data`` does, but with any names and values; ``removed`` lists names to remove."""
-        return run(self._merge_data(changes, frozenset(removed)))
+        return self._run(self._merge_data(changes, frozenset(removed)))
 
     async def amerge_data(self, changes: Mapping[str, Any], *, removed: Iterable[str] = ()) -> bool:
         """``merge_data`` for asyncio."""
@@ -220,7 +220,7 @@ class SessionHandle(SessionState):
         Raises:
             BackendUnavailableError: the store did not confirm it.
         """
-        return run(self._end())
+        return self._run(self._end())
 
     async def aend(self) -> bool:
         """``end`` for asyncio."""
@@ -232,7 +232,7 @@ class SessionHandle(SessionState):
         Raises:
             BackendUnavailableError: the store did not confirm it.
         """
-        return run(self._end_others())
+        return self._run(self._end_others())
 
     async def aend_others(self) -> int:
         """``end_others`` for asyncio."""

@@ -80,6 +80,7 @@ class SessionLookup:
         self._max_sessions = max_sessions
         self._on_expired = on_expired
         self._recent = RecentSessions()
+        self.is_async = False
 
     # --- look-up: on the path of every request, so a generator is created only if something has to be written ---
 

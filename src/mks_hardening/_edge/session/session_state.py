@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from math import ceil, inf
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from mks_hardening._core.operations import Op
+from mks_hardening._core.operations import Op, run
 from mks_hardening._edge.private_response import vary_by_cookie
 from mks_hardening._edge.session.refusal_texts import retry_after
 from mks_hardening._edge.session.session_ids import key_of, new_anonymous_id, new_id, user_id_of_owner
@@ -27,6 +27,8 @@ __all__ = ["SessionState"]
 # An attempt fails only if another request of the same session succeeded; more attempts would mean that a page sends
 # a flood of requests.
 _UPDATE_TRIES: Final = 5
+
+T = TypeVar("T")
 
 
 class SessionState:
@@ -67,6 +69,11 @@ class SessionState:
             self._late = True
 
     # --- operations ---
+
+    def _run(self, operation: Op[T]) -> T:
+        if self._lookup.is_async:
+            _require_no_event_loop()
+        return run(operation)
 
     def _start(self, user_id: str, data: Mapping[str, Any] | None) -> Op[None]:
         if not isinstance(user_id, str) or not user_id:
@@ -216,10 +223,15 @@ class SessionState:
 
     # --- for the code that sends the response ---
 
+    def has_fields(self) -> bool:
+        """Note that the response begins; return whether ``step`` has something to add to it."""
+        self.head_given = True
+        # Most responses have no session headers, and should not pay for those that do.
+        return self._speaks or self._deadline - self._lookup.wall() <= self._fields.warn_before
+
     def step(self, status: str, headers: Headers) -> str:
         """Add the session's header fields to the response, in place; returns the status."""
         self.head_given = True
-        # Most responses have no session headers, and should not pay for those that do.
         if self._speaks or self._deadline - self._lookup.wall() <= self._fields.warn_before:
             return self._completed(status, headers)
         return status
@@ -245,3 +257,16 @@ class SessionState:
             return None
         left = self._record.created_at + self._lookup.limits.absolute - self._lookup.now()
         return ceil(max(0.0, min(self.cookie_age, left)))
+
+
+def _require_no_event_loop() -> None:
+    import asyncio
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    raise RuntimeError(
+        "this method would block the event loop while it waits for the session store: await the method of the same "
+        "name that begins with a, for example astart instead of start"
+    )

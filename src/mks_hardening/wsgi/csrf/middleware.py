@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
-from mks_hardening._core.origin.proxy_trust import request_origin
+from mks_hardening._core.origin.origin_of_request import request_origin
 from mks_hardening._core.web.environ_keys import CSRF_TOKEN_KEY, SESSION_KEY
 from mks_hardening._core.web.wsgi_head import with_step
 from mks_hardening._core.web.wsgi_stack import wsgi_application

@@ -1,0 +1,23 @@
+"""Scopes that belong to our middleware: a server's scope is never modified."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from mks_hardening._core.web.asgi_types import Scope
+
+__all__ = ["private_scope"]
+
+_OWNED: Final = "mks_hardening.scope"
+
+
+def private_scope(scope: Scope) -> dict[str, Any]:
+    """Return a scope that may be modified: a copy, or the same object if outer middleware of ours has copied it."""
+    # The id instead of a reference to itself, which would leave a cycle for the garbage collector. A copy that
+    # a framework makes carries the id of another object, so it is copied again.
+    if isinstance(scope, dict) and scope.get(_OWNED) == id(scope):
+        return scope
+    copy = dict(scope)
+    copy[_OWNED] = id(copy)
+    return copy
