@@ -25,6 +25,7 @@ AREAS = (
     "logging",
     "cache",
     "security",
+    "asgi",
     "wsgi",
     "db",
     "notify",

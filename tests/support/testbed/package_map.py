@@ -17,7 +17,7 @@ PACKAGE = Path(mks_hardening.__path__[0])
 ROOT = Path(__file__).resolve().parents[3]
 """The working tree, or the copy of tests and examples that stands beside an installed wheel."""
 
-AREAS = ("cache", "db", "logging", "notify", "security", "tasks", "wsgi")
+AREAS = ("asgi", "cache", "db", "logging", "notify", "security", "tasks", "wsgi")
 
 
 def all_modules() -> list[str]:

@@ -101,8 +101,9 @@ def test_every_name_has_one_documented_path() -> None:
     for area in package_map.AREAS:
         for name in import_module(f"mks_hardening.{area}").__all__:
             homes.setdefault(name, set()).add(area)
+    # The two shells offer the same names; what both share is documented once, see the test of __module__.
     shared = {name: areas for name, areas in homes.items() if len(areas) > 1}
-    assert shared == {}
+    assert {name: areas for name, areas in shared.items() if areas != {"asgi", "wsgi"}} == {}
 
 
 # --- what type checkers are told to overlook

@@ -1,0 +1,35 @@
+# What type checkers see of this facade; made by `make facades` from _HOME in __init__.py.
+
+from mks_hardening._core.origin.origin_of_request import request_origin as request_origin
+from mks_hardening._core.origin.proxy_trust import ProxyTrust as ProxyTrust
+from mks_hardening._core.origin.proxy_trust import RequestOrigin as RequestOrigin
+from mks_hardening._core.web.environ_keys import CSP_NONCE_KEY as CSP_NONCE_KEY
+from mks_hardening._core.web.environ_keys import CSRF_TOKEN_KEY as CSRF_TOKEN_KEY
+from mks_hardening._core.web.environ_keys import ORIGIN_KEY as ORIGIN_KEY
+from mks_hardening._core.web.environ_keys import REFUSAL_KEY as REFUSAL_KEY
+from mks_hardening._core.web.environ_keys import REQUEST_ID_KEY as REQUEST_ID_KEY
+from mks_hardening._core.web.environ_keys import ROUTE_KEY as ROUTE_KEY
+from mks_hardening._core.web.environ_keys import SESSION_KEY as SESSION_KEY
+from mks_hardening._edge.headers.csp import ContentSecurityPolicy as ContentSecurityPolicy
+from mks_hardening._edge.headers.header_policy import HeaderPolicy as HeaderPolicy
+from mks_hardening._edge.headers.hsts import HSTS as HSTS
+from mks_hardening._edge.rate_limits.limit_keys import limit_by_address as limit_by_address
+from mks_hardening._edge.rate_limits.limit_keys import limit_by_all as limit_by_all
+from mks_hardening._edge.rate_limits.limit_keys import limit_by_header as limit_by_header
+from mks_hardening._edge.rate_limits.limit_keys import limit_by_user as limit_by_user
+from mks_hardening._edge.rate_limits.rate_limit_rule import RateLimitRule as RateLimitRule
+from mks_hardening._edge.refusals import OwnAnswer as OwnAnswer
+from mks_hardening._edge.refusals import Refusal as Refusal
+from mks_hardening._edge.session.session_cookie import SessionCookie as SessionCookie
+from mks_hardening._edge.session.session_handle import SessionHandle as SessionHandle
+from mks_hardening._edge.session.session_manager import SessionManager as SessionManager
+from mks_hardening._edge.session.stores.memory_store import MemorySessionStore as MemorySessionStore
+from mks_hardening._edge.session.stores.redis_store import RedisSessionStore as RedisSessionStore
+from mks_hardening.asgi.csrf import CSRFMiddleware as CSRFMiddleware
+from mks_hardening.asgi.health import HealthMiddleware as HealthMiddleware
+from mks_hardening.asgi.https_redirect import HTTPSRedirectMiddleware as HTTPSRedirectMiddleware
+from mks_hardening.asgi.rate_limit import RateLimitMiddleware as RateLimitMiddleware
+from mks_hardening.asgi.request_log import RequestLoggingMiddleware as RequestLoggingMiddleware
+from mks_hardening.asgi.security_headers import SecurityHeadersMiddleware as SecurityHeadersMiddleware
+from mks_hardening.asgi.session import SessionTimeoutMiddleware as SessionTimeoutMiddleware
+from mks_hardening.asgi.trusted_proxy import TrustedProxyMiddleware as TrustedProxyMiddleware

@@ -1,0 +1,53 @@
+"""Responses and messages of ASGI applications."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from mks_hardening._core.web.asgi_types import Message, RawHeaders, Scope, Send
+    from mks_hardening._edge.refusal_response import FixedResponse
+
+__all__ = ["HEADS", "decoded", "encoded", "raw_headers", "send_response", "with_headers"]
+
+HEADS: Final = frozenset({"http.response.start", "websocket.http.response.start"})
+"""Types of the messages that begin a response; the second one denies a WebSocket."""
+_POLICY_VIOLATION: Final = 1008  # RFC 6455, 7.4.1
+
+
+def raw_headers(message: Message) -> RawHeaders:
+    """Return the header fields of a message in a new list; they are optional and may be any iterable of pairs."""
+    return [(name, value) for name, value in message.get("headers") or ()]
+
+
+def with_headers(message: Message, headers: RawHeaders) -> Message:
+    """Return a copy of a message with other header fields; all its other keys stay."""
+    return {**message, "headers": headers}
+
+
+def decoded(headers: RawHeaders) -> list[tuple[str, str]]:
+    """Return header fields as text."""
+    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
+
+
+def encoded(headers: list[tuple[str, str]]) -> RawHeaders:
+    """Return header fields as bytes; names in lower case, as ASGI requires."""
+    return [(name.lower().encode("latin-1"), value.encode("latin-1", "replace")) for name, value in headers]
+
+
+async def send_response(scope: Scope, send: Send, response: FixedResponse) -> None:
+    """Send a response in place of the application's.
+
+    A WebSocket gets a denial response if the server can send one (extension ``websocket.http.response``), otherwise
+    it is closed with 1008.
+    """
+    status = int(response.status_line[:3])
+    prefix = "http.response"
+    if scope["type"] == "websocket":
+        if "websocket.http.response" not in (scope.get("extensions") or {}):
+            await send({"type": "websocket.close", "code": _POLICY_VIOLATION})
+            return
+        prefix = "websocket.http.response"
+    await send({"type": f"{prefix}.start", "status": status, "headers": list(response.raw_headers)})
+    body = b"" if scope.get("method") == "HEAD" else response.body
+    await send({"type": f"{prefix}.body", "body": body})

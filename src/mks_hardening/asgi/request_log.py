@@ -1,0 +1,352 @@
+"""Request logging: one log record per request, after its last byte, and request ids for all log records."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
+
+from mks_hardening._core.checks import instance
+from mks_hardening._core.clock import SYSTEM_CLOCK
+from mks_hardening._core.origin.proxy_trust import ProxyTrust
+from mks_hardening._core.origin.scope_trust import ScopeTrust
+from mks_hardening._core.process.context import fields_var
+from mks_hardening._core.web.asgi_scope import header, is_request, mount_of, path_below_mount, query_of
+from mks_hardening._core.web.environ_keys import (
+    ORIGIN_KEY,
+    REFUSAL_KEY,
+    REQUEST_ID_KEY,
+    ROUTE_KEY,
+    SESSION_KEY,
+)
+from mks_hardening._core.web.private_scope import private_scope
+from mks_hardening._edge.request_log.outcome import has_body, outcome_of
+from mks_hardening._edge.request_log.record_fields import record_fields
+from mks_hardening._edge.request_log.request_log import RequestLog, declared_length
+from mks_hardening.asgi._application import asgi_application
+from mks_hardening.asgi._messages import HEADS, raw_headers, send_response, with_headers
+
+if TYPE_CHECKING:
+    import logging
+
+    from mks_hardening._core.web.asgi_types import ASGIApplication, Message, RawHeaders, Receive, Scope, Send
+    from mks_hardening._edge.refusals import OnRefusal
+    from mks_hardening.protocols import Clock, RequestSpan, RequestTracer
+
+__all__ = ["RequestLoggingMiddleware"]
+
+_TRACE_FIELDS: Final = (b"traceparent", b"tracestate")
+_SWITCHING_PROTOCOLS: Final = 101
+_CLOSED_BEFORE_ACCEPT: Final = 403  # the servers' response to a WebSocket that the application closes at once
+_NORMAL_CLOSURES: Final = frozenset({1000, 1001, 1005})  # RFC 6455, 7.4.1; 1005: the client gave no code
+
+
+class RequestLoggingMiddleware:
+    """Middleware that gives every request an id and writes one log record when the response has been sent.
+
+    The record and its fields are those of ``mks_hardening.wsgi.RequestLoggingMiddleware``. It is written at the
+    last byte, before background work that the framework does afterwards, and in the task and context of the
+    request. A client that disconnects is ``aborted``, also where ``send`` does not report it, as in uvicorn,
+    Hypercorn and Granian. A WebSocket gets one record when it is closed, with the method GET and the status 101, or
+    the status of its denial. An exception before the first byte becomes a plain 500 response with the id; later
+    ones are re-raised to the server.
+
+    The id is stored in ``scope["REQUEST_ID"]`` and sent with every response.
+
+    Args:
+        app: the ASGI application.
+        logger: logger for the records; ``mks_hardening.request`` by default. Its exceptions are ignored.
+        trust: peers that may report the client address; not needed inside ``TrustedProxyMiddleware``.
+        request_id_header: header field of the id, in requests and responses.
+        skip_paths: paths that are not logged; a trailing slash includes everything below.
+        clock: source of time.
+        on_refusal: takes the scope and a ``Refusal`` (``record``, ``error``) and may return an ``OwnAnswer`` in
+            place of the plain 500.
+        tracer: starts a span for every request that is logged; its ids then appear in all log records of the
+            request.
+
+    Raises:
+        ConfigurationError: the header name is not a token, or a path does not begin with a slash.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApplication,
+        *,
+        logger: logging.Logger | None = None,
+        trust: ProxyTrust | None = None,
+        request_id_header: str = "X-Request-ID",
+        skip_paths: Iterable[str] = (),
+        clock: Clock = SYSTEM_CLOCK,
+        on_refusal: OnRefusal | None = None,
+        tracer: RequestTracer | None = None,
+    ) -> None:
+        self._app = asgi_application(app)
+        self._trust = None if trust is None else ScopeTrust(instance(trust, ProxyTrust, parameter="trust"))
+        self._log = RequestLog(
+            logger=logger,
+            request_id_header=request_id_header,
+            skip_paths=skip_paths,
+            clock=clock,
+            on_refusal=on_refusal,
+            tracer=tracer,
+        )
+        self._id_field = request_id_header.lower().encode("latin-1")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one connection (ASGI 3)."""
+        if not is_request(scope):
+            await self._app(scope, receive, send)
+            return
+        if self._trust is not None and ORIGIN_KEY not in scope:
+            scope = self._trust.admit(scope)
+        exchange = _Exchange(self._log, self._id_field, private_scope(scope), receive, send)
+        before = fields_var.get()
+        try:
+            exchange.begin(before)
+            await self._app(exchange.scope, exchange.receive, exchange.send)
+        except Exception as error:
+            exchange.error = error
+            if not await exchange.recover():
+                raise
+        except BaseException as error:
+            # A cancelled task must not await anything else.
+            exchange.cancelled = not isinstance(error, (SystemExit, KeyboardInterrupt))
+            exchange.error = None if exchange.cancelled else error
+            raise
+        finally:
+            exchange.finish()
+            fields_var.set(before)
+
+
+class _Exchange:
+    """One request and its response: observes the messages in both directions."""
+
+    __slots__ = (
+        "_declared",
+        "_first_byte_at",
+        "_id_field",
+        "_ids",
+        "_log",
+        "_pending",
+        "_receive",
+        "_reported",
+        "_send",
+        "_sent",
+        "_span",
+        "_started",
+        "_status",
+        "_websocket",
+        "cancelled",
+        "complete",
+        "disconnected",
+        "error",
+        "scope",
+    )  # fmt: skip
+
+    def __init__(
+        self, log: RequestLog, id_field: bytes, scope: dict[str, Any], receive: Receive, send: Send
+    ) -> None:
+        self._log = log
+        self._id_field = id_field
+        self.scope = scope
+        self._receive = receive
+        self._send = send
+        self._websocket = scope["type"] == "websocket"
+        self._started = log.monotonic()
+        self._status = 0
+        self._sent = 0
+        self._declared: int | None = None
+        self._first_byte_at: float | None = None
+        self._span: RequestSpan | None = None
+        self._reported = False
+        self._pending: Message | None = None
+        self.complete = False
+        self.disconnected = False
+        self.cancelled = False
+        self.error: BaseException | None = None
+        origin = scope.get(ORIGIN_KEY)
+        sent_id = traceparent = None
+        # An id from an untrusted peer could pretend to be another request in the log.
+        if origin is None or origin.peer_trusted:
+            sent_id = header(scope, id_field)
+            traceparent = (header(scope, b"traceparent") or "").strip(" \t") or None
+        self._ids = ids = log.ids(sent_id, traceparent)
+        scope[REQUEST_ID_KEY] = ids.request_id
+        # Left in the scope, a tracing library would continue a trace that was not accepted here.
+        dropped = (id_field,) if ids.continues_trace else (id_field, *_TRACE_FIELDS)
+        scope["headers"] = [field for field in scope["headers"] if field[0].lower() not in dropped]
+        scope["headers"].append((id_field, ids.request_id.encode("latin-1")))
+
+    def begin(self, bound: Any) -> None:
+        """Bind the ids to all log records of the request."""
+        ids = {"request_id": self._ids.request_id, "trace_id": self._ids.trace_id}
+        if self._log.tracer is not None:
+            self._span = self._log.start_span(self.scope, path_below_mount(self.scope), ids)
+            self._ids = self._ids._replace(trace_id=ids["trace_id"])
+        fields_var.set(MappingProxyType({**bound, **ids} if bound else ids))
+
+    async def receive(self) -> Message:
+        """Pass a message to the application and note a client that has left."""
+        message, self._pending = self._pending, None
+        if message is None:
+            message = await self._receive()
+        if message["type"] == "http.disconnect":
+            self.disconnected = True
+        elif message["type"] == "websocket.disconnect":
+            self._note_closure(message.get("code", 1005))
+        return message
+
+    async def send(self, message: Message) -> None:
+        """Pass a message to the server; report the end after the last one."""
+        kind: str = message["type"]
+        if kind in HEADS:
+            self._status = message["status"]
+            message = with_headers(message, self._with_id(raw_headers(message)))
+            await self._send(message)
+            return
+        if kind.endswith("http.response.body"):
+            await self._send_body(message)
+            return
+        await self._send(message)
+        if kind in ("http.response.pathsend", "http.response.zerocopysend"):
+            self.complete = not message.get("more_body", False)
+            self._sent = self._declared or self._sent
+            self._finish_if_complete()
+        elif kind == "websocket.accept":
+            self._status = _SWITCHING_PROTOCOLS
+        elif kind == "websocket.send":
+            self._count(message.get("bytes") or (message.get("text") or "").encode())
+        elif kind == "websocket.close":
+            self._status = self._status or _CLOSED_BEFORE_ACCEPT
+            self.complete = True
+            self._finish_if_complete()
+
+    async def _send_body(self, message: Message) -> None:
+        more: bool = message.get("more_body", False)
+        if not more and self._sent and not self.disconnected:
+            self._look_for_disconnect()
+        await self._send(message)
+        self._count(message.get("body", b""))
+        if not more:
+            self.complete = not self.disconnected
+            self._finish_if_complete()
+
+    def _look_for_disconnect(self) -> None:
+        """Look, without waiting, whether the client has left during a response of several messages.
+
+        Servers drop what is sent after that without an error, so that an application that never calls ``receive``
+        seems to have sent everything. A message that arrives now is kept for the application.
+        """
+        if self._pending is not None:
+            return
+        waiting = self._receive().__await__()
+        try:
+            next(waiting)
+        except StopIteration as stop:
+            self._pending = stop.value
+            self.disconnected = stop.value["type"] == "http.disconnect"
+        else:
+            close = getattr(waiting, "close", None)
+            if close is not None:
+                close()
+
+    def _count(self, data: bytes) -> None:
+        if data:
+            if self._first_byte_at is None:
+                self._first_byte_at = self._log.monotonic()
+            self._sent += len(data)
+
+    def _note_closure(self, code: int) -> None:
+        self.disconnected = code not in _NORMAL_CLOSURES
+        self.complete = not self.disconnected
+
+    def _with_id(self, headers: RawHeaders) -> RawHeaders:
+        kept: RawHeaders = []
+        for field in headers:
+            name = field[0].lower()
+            if name == b"content-length":
+                self._declared = declared_length(field[1].decode("latin-1"))
+            if name != self._id_field:
+                kept.append(field)
+        kept.append((self._id_field, self._ids.request_id.encode("latin-1")))
+        return kept
+
+    async def recover(self) -> bool:
+        """Respond to an exception with 500; return whether that was still possible."""
+        if self._status or self._websocket:
+            return False
+        response = self._log.error_response(self.scope)
+        await send_response(self.scope, self.send, response)
+        return True
+
+    def _finish_if_complete(self) -> None:
+        # A framework that has answered an exception with 500 raises it afterwards; the record must contain it.
+        if self._status < 500:
+            self.finish()
+
+    def finish(self) -> None:
+        """Report the end, once."""
+        if self._reported:
+            return
+        self._reported = True
+        try:
+            if not self._log.skipped.match(path_below_mount(self.scope)):
+                self._report()
+        except Exception:  # noqa: BLE001 - a log record that cannot be written must not break the response
+            self._last_resort()
+        self.error = None  # its traceback holds frames that refer to this object
+
+    def _report(self) -> None:
+        scope, error, log = self.scope, self.error, self._log
+        status = self._status or (500 if error else 0)
+        method: str = scope.get("method", "GET")
+        expects_body = has_body(method, status)
+        outcome = outcome_of(
+            failed=error is not None,
+            complete=self.complete,
+            broken_off=self.disconnected or self.cancelled,
+            expects_body=expects_body or self._websocket,
+            sent=self._sent,
+            declared=self._declared,
+        )
+        duration = log.monotonic() - self._started
+        first, origin = self._first_byte_at, scope.get(ORIGIN_KEY)
+        client = scope.get("client")
+        fields = record_fields(
+            method=method,
+            path=mount_of(scope) + path_below_mount(scope),
+            query=query_of(scope) or None,
+            route=scope.get(ROUTE_KEY) or _route_of(scope),
+            refusal=scope.get(REFUSAL_KEY),
+            status=status,
+            sent=self._sent if expects_body or self._websocket else 0,
+            duration=duration,
+            first_byte_after=None if first is None else first - self._started,
+            outcome=outcome,
+            exc_type=None if error is None else type(error).__name__,
+            client_ip=(client[0] if client else None) if origin is None else origin.client_ip,
+            request_id=self._ids.request_id,
+            trace_id=self._ids.trace_id,
+            user_agent=header(scope, b"user-agent"),
+            user_id=getattr(scope.get(SESSION_KEY), "last_user_id", None),
+            shown_query=log.shown_query,
+        )
+        log.report(fields, duration=duration, error=error, span=self._span)
+
+    def _last_resort(self) -> None:
+        """Write an error that could not be logged to stderr, so that it is not lost (ASVS 16.5.4)."""
+        import contextlib
+        import traceback
+
+        with contextlib.suppress(Exception):
+            sys.stderr.write(f"request {self._ids.request_id}: the record could not be written\n")
+            if self.error is not None:
+                traceback.print_exception(self.error, file=sys.stderr)
+
+
+def _route_of(scope: dict[str, Any]) -> str | None:
+    """Return the pattern that a framework has matched, where it leaves one in the scope (Starlette, FastAPI)."""
+    path: object = getattr(scope.get("route"), "path", None)
+    return path if isinstance(path, str) else None
