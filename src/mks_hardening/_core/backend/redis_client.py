@@ -234,7 +234,9 @@ class RedisClient(Closing):
         call = self._guard.begin(
             operation,
             idempotent=idempotent,
-            part=None if self._shards is None else self._shards.finder(self._lease.made, commands, operation),
+            shard=None
+            if self._shards is None
+            else self._shards.finder(self._lease.made, commands, operation),
         )
         before = call_deadline.begin(call.deadline)
         try:
@@ -282,7 +284,9 @@ class RedisClient(Closing):
             operation,
             idempotent=idempotent,
             loop=time_of_loop,
-            part=self._shards.finder(self._lease.async_client, commands, operation) if self._shards else None,
+            shard=self._shards.finder(self._lease.async_client, commands, operation)
+            if self._shards
+            else None,
         )
         try:
             while True:

@@ -33,9 +33,9 @@ Phase = Literal["closed", "open", "half_open"]
 # One of these opens the breaker: the server is down, or rejects everything until an operator intervenes.
 _FATAL: Final = frozenset({"refused", "auth", "loading", "protocol", "clients", "certificate", "tls"})
 # Error responses of a working server to a single command.
-_ANSWERS: Final = frozenset({"readonly", "oom", "denied", "uncovered", "moved", "error"})
+_ERROR_RESPONSES: Final = frozenset({"readonly", "oom", "denied", "uncovered", "moved", "error"})
 # Caused by this process; they say nothing about the server.
-_OURS: Final = frozenset({"budget", "pool", "open", "closed"})
+_OWN_FAILURES: Final = frozenset({"budget", "pool", "open", "closed"})
 
 _TRIAL_LAPSES: Final = 10.0
 """Seconds after which a trial without a report (its thread was killed) no longer blocks another trial."""
@@ -108,9 +108,9 @@ class BreakerState:
 
     def failed(self, now: float, reason: str, *, began: float) -> None:
         """Record a failure with a ``reason`` of ``BackendUnavailableError``; the call started at ``began``."""
-        if reason in _ANSWERS:
-            self._answered(now)
-        elif reason in _OURS:
+        if reason in _ERROR_RESPONSES:
+            self._responded(now)
+        elif reason in _OWN_FAILURES:
             self.abandoned()
         elif self.phase == "closed" and began < self._closed_at:
             return  # as in succeeded: this call met an outage that has ended since
@@ -126,7 +126,7 @@ class BreakerState:
         if self.phase == "half_open":
             self.phase = "open"
 
-    def _answered(self, now: float) -> None:
+    def _responded(self, now: float) -> None:
         # A response to a call from before the breaker opened says nothing about the present; only a trial does.
         if self.phase == "half_open":
             self.succeeded(now)
@@ -200,7 +200,7 @@ class CircuitBreaker:
         if self._state.phase == "closed":
             return
         if self._probe is not None:
-            self._supervise()
+            self._ensure_prober()
         elif self._begin_trial():
             return
         raise BackendUnavailableError(
@@ -218,7 +218,7 @@ class CircuitBreaker:
         """
         if not self.doubted or self._probe is None:
             return False
-        self._supervise()
+        self._ensure_prober()
         return True
 
     def succeeded(self, *, began: float = float("inf")) -> None:
@@ -245,7 +245,7 @@ class CircuitBreaker:
         """Run one trial if it is due; return the seconds until the next, or ``None`` if no more are needed."""
         probe = self._probe
         if probe is not None and (self._begin_trial() or self._begin_check()):
-            self._try(probe)
+            self._probe_once(probe)
         if self._probe is None or not self._state.in_doubt:
             return None
         return max(0.0, self._state.trial_due(self.clock.monotonic()))
@@ -266,10 +266,10 @@ class CircuitBreaker:
             self.doubted = self._state.in_doubt
         if (before == "closed") != (after == "closed"):
             if after != "closed" and self._probe is not None:
-                self._supervise()  # first: observers and log handlers are foreign code
-            self._tell(before, after, reason)
+                self._ensure_prober()  # first: observers and log handlers are foreign code
+            self._emit_change(before, after, reason)
 
-    def _tell(self, before: Phase, after: Phase, reason: str) -> None:
+    def _emit_change(self, before: Phase, after: Phase, reason: str) -> None:
         with suppress(Exception):
             if hooks.observers:
                 hooks.emit(BreakerChanged(self.backend, before, after, reason, self.endpoint))
@@ -282,7 +282,7 @@ class CircuitBreaker:
             else:
                 log.error("%s does not answer (%s)", name, reason, extra=extra)
 
-    def _supervise(self) -> None:
+    def _ensure_prober(self) -> None:
         """Ensure that a probe thread is alive; if it cannot start, the next call tries again."""
         if self._prober is not None and self._prober.is_alive():
             return
@@ -305,7 +305,7 @@ class CircuitBreaker:
         while (delay := self.run_probe()) is not None:
             pause.wait(max(0.001, min(delay, 1.0)))
 
-    def _try(self, probe: Callable[[], object]) -> None:
+    def _probe_once(self, probe: Callable[[], object]) -> None:
         began = self.clock.monotonic()
         try:
             probe()

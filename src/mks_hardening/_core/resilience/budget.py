@@ -85,8 +85,8 @@ class Budget:
             self._since = now
 
     def _elapsed(self, now: float, lost: float | None) -> float:
-        away = 0.0 if lost is None or self._lost is None else lost - self._lost
-        return max(0.0, now - self._since - max(0.0, away))
+        elsewhere = 0.0 if lost is None or self._lost is None else lost - self._lost
+        return max(0.0, now - self._since - max(0.0, elsewhere))
 
     def __repr__(self) -> str:
         return f"Budget(remaining={self.remaining:.3f})"

@@ -18,6 +18,7 @@ from typing import Any, Final, TypeAlias
 from mks_hardening._core.clock import SYSTEM_CLOCK
 from mks_hardening._core.process.after_fork import register_after_fork
 from mks_hardening._core.resilience.deadline_socket import call_deadline
+from mks_hardening._core.resilience.last_known import LastKnown
 
 __all__ = ["connect_within_deadline"]
 
@@ -38,15 +39,14 @@ class _Lookup(threading.Thread):
         self._names = names
         self._place = (host, port)
         self.done = threading.Event()
-        self.answer: list[Address] | None = None
+        self.addresses: list[Address] | None = None
         self.error: OSError | None = None
 
     def run(self) -> None:
         self._names.begin(self)
         try:
-            self.answer = self._names.keep(
-                self._place, socket.getaddrinfo(*self._place, type=socket.SOCK_STREAM)
-            )
+            found = socket.getaddrinfo(*self._place, type=socket.SOCK_STREAM)
+            self.addresses = self._names.remember(self._place, found)
         except OSError as error:
             self.error = error
         finally:
@@ -60,7 +60,7 @@ class _KnownNames:
 
     def __init__(self) -> None:
         self.lookups: dict[tuple[str, int], _Lookup] = {}
-        self.answers: dict[tuple[str, int], list[Address]] = {}
+        self.known: LastKnown[tuple[str, int], list[Address]] = LastKnown(_MOST_NAMES)
         self.running: set[_Lookup] = set()
         self._start = threading.RLock()
         self._registered = False
@@ -91,7 +91,7 @@ class _KnownNames:
         """Allow lookups again."""
         self._start.release()
 
-    def ask(self, lookup: _Lookup, place: tuple[str, int]) -> _Lookup:
+    def join(self, lookup: _Lookup, place: tuple[str, int]) -> _Lookup:
         """Return the running lookup of this name: the one given, or an earlier one."""
         if not self._registered:  # before the first thread runs: a forked child would wait for its result
             self._registered = True
@@ -99,21 +99,20 @@ class _KnownNames:
             os.register_at_fork(before=self.before_fork, after_in_parent=self.after_fork_in_parent)
         return self.lookups.setdefault(place, lookup)
 
-    def keep(self, place: tuple[str, int], answer: list[Address]) -> list[Address]:
-        """Store the addresses, the one that worked last in front."""
-        before = self.answers.get(place)
-        if before and before[0] in answer:
-            answer = [before[0], *(address for address in answer if address != before[0])]
-        if len(self.answers) >= _MOST_NAMES:
-            self.answers.clear()
-        self.answers[place] = answer
-        return answer
+    def remember(self, place: tuple[str, int], found: list[Address]) -> list[Address]:
+        """Store the addresses, the one that worked last in front, and return them."""
+        before = self.known.get(place)
+        if before and before[0] in found:
+            found = [before[0], *(address for address in found if address != before[0])]
+        self.known[place] = found
+        self.known.trim()
+        return found
 
     def prefer(self, place: tuple[str, int], address: Address) -> None:
         """Put this address first from now on: it accepted a connection."""
-        known = self.answers.get(place)
+        known = self.known.get(place)
         if known and known[0] != address and address in known:
-            self.answers[place] = [address, *(other for other in known if other != address)]
+            self.known[place] = [address, *(other for other in known if other != address)]
 
 
 _known_names: Final = _KnownNames()
@@ -168,21 +167,21 @@ def _resolve(host: str, port: int, share: int) -> list[Address]:
     left = _left(share)
     lookup = _known_names.lookups.get((host, port))
     if lookup is None:
-        lookup = _ask(host, port)
-    known = _known_names.answers.get((host, port))
+        lookup = _start_lookup(host, port)
+    known = _known_names.known.get((host, port))
     # If earlier addresses are known, half of the time is reserved for connecting to them.
     lookup.done.wait(left if left is None or not known else left / 2)
     if lookup.error is not None:
         raise lookup.error
-    found = lookup.answer or known
+    found = lookup.addresses or known
     if not found:
         raise TimeoutError("the name could not be looked up in time")
     return found
 
 
-def _ask(host: str, port: int) -> _Lookup:
+def _start_lookup(host: str, port: int) -> _Lookup:
     fresh = _Lookup(_known_names, host, port)
-    lookup = _known_names.ask(fresh, (host, port))
+    lookup = _known_names.join(fresh, (host, port))
     if lookup is fresh:
         try:
             fresh.start()

@@ -79,7 +79,7 @@ class CallGuard:
         *,
         idempotent: bool,
         loop: LoopTime | None = None,
-        part: Callable[[], CircuitBreaker | None] | None = None,
+        shard: Callable[[], CircuitBreaker | None] | None = None,
     ) -> GuardedCall:
         """Start one call; ``GuardedCall.end`` must follow.
 
@@ -87,7 +87,7 @@ class CallGuard:
             operation: name of the operation, for errors and events.
             idempotent: whether running it twice is harmless.
             loop: counter of its event loop.
-            part: returns the breaker of the part of the endpoint that the call goes to; raises if that is open.
+            shard: returns the breaker of the shard that the call goes to; raises if that is open.
 
         Raises:
             BackendUnavailableError: the client is closed, the breaker is open, or no budget is left; nothing was
@@ -105,7 +105,7 @@ class CallGuard:
             self.breaker.abandoned()
             raise BackendUnavailableError(self.backend, "budget", operation=operation, sent=False)
         return GuardedCall(
-            self, operation, allowed, request, loop, idempotent=idempotent, part=part and part()
+            self, operation, allowed, request, loop, idempotent=idempotent, shard=shard and shard()
         )
 
 
@@ -120,10 +120,10 @@ class GuardedCall:
         "_loop",
         "_lost",
         "_operation",
-        "_part",
         "_reported",
         "_request",
         "_sent",
+        "_shard",
         "_tries",
         "allowed",
     )  # fmt: skip
@@ -137,10 +137,10 @@ class GuardedCall:
         loop: LoopTime | None,
         *,
         idempotent: bool,
-        part: CircuitBreaker | None = None,
+        shard: CircuitBreaker | None = None,
     ) -> None:
         self._guard = guard
-        self._part = part
+        self._shard = shard
         self._operation = operation
         self._idempotent = idempotent
         self._request = request
@@ -170,8 +170,8 @@ class GuardedCall:
         self._reported = True
         if self._guard.paced or SYSTEM_CLOCK.monotonic() < self._deadline:
             self._guard.breaker.succeeded(began=self._began)
-            if self._part is not None:
-                self._part.succeeded(began=self._began)
+            if self._shard is not None:
+                self._shard.succeeded(began=self._began)
         else:
             self._blame("slow", self.allowed, whole=True)
 
@@ -181,7 +181,7 @@ class GuardedCall:
         Args:
             error: exception of the client.
             share: seconds that the server had for its response, if less than the whole call.
-            whole: whether the error concerns the endpoint as a whole, whatever part the call went to.
+            whole: whether the error concerns the endpoint as a whole, whatever shard the call went to.
 
         Raises:
             BackendUnavailableError: the call may not be retried.
@@ -218,9 +218,9 @@ class GuardedCall:
 
     def _blame(self, reason: str, share: float, *, whole: bool) -> None:
         breaker = self._guard.breaker
-        if self._part is not None and not whole:
+        if self._shard is not None and not whole:
             breaker.abandoned()
-            breaker = self._part
+            breaker = self._shard
         if reason == "tls" and SYSTEM_CLOCK.monotonic() >= self.deadline:
             # An unanswered handshake: the server may also be frozen, so a single one must not open the breaker.
             reason = "timeout"

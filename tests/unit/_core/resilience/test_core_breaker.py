@@ -688,7 +688,7 @@ def test_after_one_hiccup_a_probe_finds_out_while_others_go_on() -> None:
 
     breaker = CircuitBreaker("redis", probe=probe, clock=clock)
     assert not breaker.in_doubt()
-    breaker._supervise = lambda: None  # type: ignore[method-assign]  # probed by hand
+    breaker._ensure_prober = lambda: None  # type: ignore[method-assign]  # probed by hand
     breaker.failed("timeout")
     assert breaker.in_doubt()
     breaker.check()  # whoever needs an answer asks
@@ -709,7 +709,7 @@ def test_probes_in_doubt_count_and_open_it() -> None:
         raise TimeoutError
 
     breaker = CircuitBreaker("redis", probe=probe, clock=clock)
-    breaker._supervise = lambda: None  # type: ignore[method-assign]  # probed by hand
+    breaker._ensure_prober = lambda: None  # type: ignore[method-assign]  # probed by hand
     breaker.failed("timeout")
     phases = []
     for _ in range(2):

@@ -196,15 +196,15 @@ def test_a_slow_answer_is_to_blame_on_the_whole(clock: FrozenClock) -> None:
     guard = make(clock, paced=False)
     part = CircuitBreaker("store", endpoint="node1", clock=clock)
     for _ in range(3):
-        begun = call(guard, part=lambda: part)
+        begun = call(guard, shard=lambda: part)
         clock.advance(0.0999)
         begun.succeeded()
-        begun = call(guard, part=lambda: part)
+        begun = call(guard, shard=lambda: part)
         clock.advance(0.2)
         begun.succeeded()
     assert (guard.breaker.phase, part.phase) == ("closed", "closed")
     for _ in range(2):  # with the last one three in a row
-        begun = call(guard, part=lambda: part)
+        begun = call(guard, shard=lambda: part)
         clock.advance(0.2)
         begun.succeeded()
     assert (guard.breaker.phase, guard.breaker._state.reason, part.phase) == ("open", "slow", "closed")
@@ -217,12 +217,12 @@ def test_a_part_is_to_blame_for_itself_and_the_whole_for_all(clock: FrozenClock)
     guard = make(clock)
     part = CircuitBreaker("store", endpoint="node1", clock=clock)
     other = CircuitBreaker("store", endpoint="node2", clock=clock)
-    fail(guard, ConnectionRefusedError(), begin={"part": lambda: part})
+    fail(guard, ConnectionRefusedError(), begin={"shard": lambda: part})
     assert (guard.breaker.phase, part.phase) == ("closed", "open")
-    begun = call(guard, part=lambda: other)
+    begun = call(guard, shard=lambda: other)
     begun.succeeded()
     assert (guard.breaker.phase, part.phase, other.phase) == ("closed", "open", "closed")
-    fail(guard, ConnectionRefusedError(), begin={"part": lambda: other}, whole=True)
+    fail(guard, ConnectionRefusedError(), begin={"shard": lambda: other}, whole=True)
     assert (guard.breaker.phase, other.phase) == ("open", "closed")
 
 
@@ -230,9 +230,9 @@ def test_an_answer_clears_the_count_of_its_part(clock: FrozenClock) -> None:
     guard = make(clock)
     part = CircuitBreaker("store", endpoint="node1", clock=clock)
     for _ in range(5):
-        fail(guard, TimeoutError(), begin={"part": lambda: part})
-        fail(guard, TimeoutError(), begin={"part": lambda: part})
-        call(guard, part=lambda: part).succeeded()
+        fail(guard, TimeoutError(), begin={"shard": lambda: part})
+        fail(guard, TimeoutError(), begin={"shard": lambda: part})
+        call(guard, shard=lambda: part).succeeded()
     assert part.phase == "closed"
 
 
@@ -240,7 +240,7 @@ def test_the_absence_of_all_that_is_found_after_the_deadline_is_a_time_out(clock
     guard = make(clock)
     part = CircuitBreaker("store", endpoint="node1", clock=clock)
     for phase in ("closed", "closed", "open"):
-        begun = call(guard, part=lambda: part)
+        begun = call(guard, shard=lambda: part)
         clock.advance(0.1)
         with pytest.raises(BackendUnavailableError) as caught:
             begun.failed(ConnectionRefusedError(), whole=True)

@@ -121,7 +121,7 @@ def test_an_address_that_is_silent_leaves_time_for_the_next_and_is_tried_last_fr
 ) -> None:
     resolver.names["redis.test"] = [silent, server]
     assert reached("redis.test", within=0.1) == server
-    assert connect._known_names.answers["redis.test", 1][0][4] == server
+    assert connect._known_names.known["redis.test", 1][0][4] == server
     assert reached("redis.test") == server
 
 
@@ -191,24 +191,24 @@ def test_what_is_known_of_names_is_bounded_and_forgets_the_parents_threads() -> 
     names = connect._KnownNames()
     address = (socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", 1))
     for number in range(1000):
-        assert names.keep((f"host{number}", 1), [address]) == [address]
-    assert 0 < len(names.answers) <= 256
+        assert names.remember((f"host{number}", 1), [address]) == [address]
+    assert 0 < len(names.known) <= 256
     names.lookups["host", 1] = connect._Lookup(names, "host", 1)
     names.reset_after_fork()
     assert names.lookups == {}
-    assert names.answers
+    assert names.known
 
 
 def test_the_address_that_worked_stays_in_front() -> None:
     names = connect._KnownNames()
     first, second, third = ((socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", n)) for n in (1, 2, 3))
-    names.keep(("host", 1), [first, second])
+    names.remember(("host", 1), [first, second])
     names.prefer(("host", 1), second)
     names.prefer(("host", 1), third)  # no longer among the answers
     names.prefer(("other", 1), third)
-    assert names.answers == {("host", 1): [second, first]}
-    assert names.keep(("host", 1), [first, second, third]) == [second, first, third]
-    assert names.keep(("host", 1), [first, third]) == [first, third]
+    assert names.known == {("host", 1): [second, first]}
+    assert names.remember(("host", 1), [first, second, third]) == [second, first, third]
+    assert names.remember(("host", 1), [first, third]) == [first, third]
 
 
 def test_a_fork_waits_for_running_lookups_and_holds_back_new_ones(resolver: Resolver) -> None:
@@ -233,7 +233,7 @@ def test_a_fork_waits_for_running_lookups_and_holds_back_new_ones(resolver: Reso
     for thread in (forking, first, second):
         thread.join(10)
     assert seen == [(True, 1)]
-    assert second.answer
+    assert second.addresses
     assert names.running == set()
 
 
