@@ -119,13 +119,13 @@ class PaceSchedule:
             BackendUnavailableError: the storage did not respond, and the policy is ``closed``.
         """
         if self._shared is None or self._members is None:
-            return self._reserve_here(rules.name, key, wanted)
+            return self._reserve_locally(rules.name, key, wanted)
         if rules.policy == "local" and self._shared.in_doubt():
             self._members.mark_unavailable()
             return self._reserve_share(rules, key, wanted, self._members.workers)
-        asked = self._now()
+        requested = self._now()
         # As a duration from now, since the clocks of this host and of the server are unrelated.
-        known = max(0, self._till.get((rules.name, key), 0) - asked - _JITTER)
+        known = max(0, self._till.get((rules.name, key), 0) - requested - _JITTER)
         try:
             if self._members.is_due():
                 yield from self._members.announce()
@@ -139,19 +139,19 @@ class PaceSchedule:
             return self._reserve_share(rules, key, wanted, self._members.workers)
         if place.reserved:
             with self._lock:
-                self._remember((rules.name, key), asked + place.till - place.now)
+                self._remember((rules.name, key), requested + place.till - place.now)
         return place
 
     def give_up(self, rules: LimitGroup, key: str, place: TurnPlace) -> Op[None]:
         """Release a place that will not be used, unless a later one is reserved: a schedule has no gaps."""
-        here = rules.name, key
+        name = rules.name, key
         if self._shared is None or place.source == "local":
             with self._lock:
-                if self._till.get(here) == place.till:
-                    self._till[here] = place.till - place.occupied
+                if self._till.get(name) == place.till:
+                    self._till[name] = place.till - place.occupied
         elif place.source == "backend":
             with self._lock:
-                self._till.pop(here, None)
+                self._till.pop(name, None)
             try:
                 yield from self._shared.give_up(rules, key, place)
             except BackendUnavailableError:
@@ -160,9 +160,9 @@ class PaceSchedule:
     def _reserve_share(self, rules: LimitGroup, key: str, wanted: WantedTurn, workers: int) -> TurnPlace:
         # Each of n processes at an nth of the pace makes the full pace in total, without coordination.
         share = wanted._replace(spacing=wanted.spacing * workers, burst=max(1, wanted.burst // workers))
-        return self._reserve_here(rules.name, key, share)._replace(source="local")
+        return self._reserve_locally(rules.name, key, share)._replace(source="local")
 
-    def _reserve_here(self, group: str, key: str, wanted: WantedTurn) -> TurnPlace:
+    def _reserve_locally(self, group: str, key: str, wanted: WantedTurn) -> TurnPlace:
         occupied = wanted.cost * wanted.spacing
         with self._lock:
             now = self._now()

@@ -186,7 +186,7 @@ class Shared:
         yield from ()
         place = rules.name, key
         self.inner._till[place] = max(self.inner._till.get(place, 0), self.inner._now() + known)
-        return self.inner._reserve_here(rules.name, key, wanted)
+        return self.inner._reserve_locally(rules.name, key, wanted)
 
     def announce(self, *_: Any) -> Any:
         self._answer()
@@ -251,7 +251,7 @@ def test_threads_have_turns_of_their_own(clock: FrozenClock) -> None:
     wanted = WantedTurn(spacing=100_000, cost=1, burst=1, longest=100_000_000)
 
     def call() -> None:
-        place = schedule._reserve_here(rules.name, "", wanted)
+        place = schedule._reserve_locally(rules.name, "", wanted)
         waits.append((place.start - place.now) / 1e6)
 
     threads = [threading.Thread(target=call) for _ in range(20)]
