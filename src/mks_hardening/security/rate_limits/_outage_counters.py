@@ -84,7 +84,8 @@ class OutageCounters(MemoryCounters):
         """Record what the storage returned for a hit. Runs on every hit, so it is one dictionary operation."""
         known = self._known
         generation = count.generation or self._generation(group, key)
-        known[group, key] = (*count.remaining, *count.reset_after, self._now(), generation)
+        now = int(self._monotonic() * 1e6)
+        known[group, key] = (*count.remaining, *count.reset_after, now, generation)
         if self._synchronised and self._synchronised.pop((group, key), self) is None:
             with self._lock:
                 self._counters.pop((group, key), None)
