@@ -38,50 +38,11 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "tests" / "mutants.toml"
 LEAST_KILLED = 0.85
 LEFT_OUT = (".git", ".venv*", "__pycache__", ".*_cache", ".hypothesis", "dist", "build", "var", "mutants")
-# Where the names of the tests do not begin with the name of the place.
-TESTS = {
-    "_core/origin": ("core_origin", "wsgi_origin", "wsgi_edge"),
-    "_core/redaction": ("core_redact", "logging_redaction"),
-    "_core": ("core",),
-    "cli": ("package_cli", "security_cli", "security_sign_in_cli", "tasks_cli"),
-    "security/concurrency": ("security_concurrency", "security_fork", "security_wrong"),
-    "security/passwords": (
-        "security_breached",
-        "security_passwords",
-        "security_password_policy",
-        "security_wrong",
-    ),
-    "security/rate_limits": (
-        "security_fork",
-        "security_limiter",
-        "security_lost_replies",
-        "security_outage",
-        "security_pace",
-        "security_ratelimit",
-        "security_windows",
-        "security_wrong",
-    ),
-    "security/second_factor": (
-        "security_cli",
-        "security_codes",
-        "security_factors",
-        "security_qr",
-        "security_recovery",
-        "security_second_factor",
-        "security_store_model",
-        "security_totp",
-        "security_two_factor",
-        "security_sign_in_passkeys",
-        "security_passkeys",
-        "security_wrong",
-    ),
-    "security/passkeys": (
-        "security_passkey",
-        "security_sign_in_passkeys",
-        "security_factors",
-        "security_wrong",
-    ),
-    "security/sign_in": ("security_sign_in", "security_factors_in_sign_in", "security_wrong"),
+# What tests a place beside the tests of its area.
+TESTS_ELSEWHERE = {
+    "_core/origin": ("wsgi/origin/test_*.py", "wsgi/test_wsgi_edge_*.py"),
+    "_core/redaction": ("logging/test_logging_redaction_*.py",),
+    "cli": ("**/test_*_cli.py",),
 }
 
 
@@ -141,18 +102,19 @@ def sample_every_area(asked: argparse.Namespace) -> int:
 
 
 def tests_of(place: str) -> list[str]:
-    """The unit and property tests of a place, by their names: those of the package, else those of its area."""
+    """The unit and property tests of the area of a place, and those named above."""
     area, package = (*place.removesuffix(".py").split("/"), "")[:2]
-    for stems in (TESTS.get(f"{area}/{package}"), (f"{area}_{package}",), TESTS.get(area), (area,)):
-        found = [
-            str(file.relative_to(ROOT))
-            for folder in ("unit", "property")
-            for file in sorted((ROOT / "tests" / folder).rglob("test_*.py"))
-            if file.name.startswith(tuple(f"test_{stem}" for stem in stems or ()))
-        ]
-        if found:
-            return found
-    sys.exit(f"no unit or property tests for {place}")
+    elsewhere = TESTS_ELSEWHERE.get(f"{area}/{package}", ()) or TESTS_ELSEWHERE.get(area, ())
+    return _found(f"{area}/**/test_*.py", *elsewhere) or sys.exit(f"no unit or property tests for {place}")
+
+
+def _found(*patterns: str) -> list[str]:
+    return sorted(
+        str(file.relative_to(ROOT))
+        for folder in ("unit", "property")
+        for pattern in patterns
+        for file in (ROOT / "tests" / folder).glob(pattern)
+    )
 
 
 def lay_out(folder: Path, place: str) -> None:
