@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import pkgutil
 import tomllib
 from importlib.metadata import requires
@@ -43,6 +44,11 @@ def module_of(file: Path) -> str:
     """Dotted name of a source file."""
     parts = file.relative_to(PACKAGE.parent).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def syntax_trees() -> dict[str, ast.Module]:
+    """Every module of the package, parsed."""
+    return {module_of(file): ast.parse(file.read_text(encoding="utf-8")) for file in source_files()}
 
 
 def extras() -> dict[str, set[str]]:

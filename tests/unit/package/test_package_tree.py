@@ -18,20 +18,13 @@ import pytest
 from testbed import package_map
 
 
-@pytest.fixture(scope="module")
-def taken() -> set[str]:
-    """Names of top-level modules that are not ours."""
-    return (set(sys.stdlib_module_names) | set(packages_distributions())) - {
+def test_no_file_shadows_another_top_level_module() -> None:
+    taken = (set(sys.stdlib_module_names) | set(packages_distributions())) - {
         "mks_hardening",
         "knowledge_system",
     }
-
-
-@pytest.mark.parametrize("file", package_map.source_files(), ids=package_map.module_of)
-def test_no_file_shadows_another_top_level_module(file: Path, taken: set[str]) -> None:
-    path = file.relative_to(package_map.PACKAGE)
-    names = {part.removesuffix(".py") for part in path.parts} - {"__init__", "__main__", "logging"}
-    assert not names & taken
+    names = {part for module in package_map.all_modules() for part in module.split(".")}
+    assert (names - {"__main__", "logging"}) & taken == set()
 
 
 def test_test_files_have_unique_names_and_no_packages() -> None:
@@ -59,9 +52,9 @@ def test_quick_tests_do_not_sleep(folder: str) -> None:
 def test_locks_can_be_taken_again_by_the_thread_that_holds_them() -> None:
     """A signal handler or a destructor may come back in. The breaker's never makes anybody wait."""
     plain = [
-        package_map.module_of(file)
-        for file in package_map.source_files()
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        module
+        for module, tree in package_map.syntax_trees().items()
+        for node in ast.walk(tree)
         if isinstance(node, ast.Call) and ast.unparse(node) in {"Lock()", "threading.Lock()"}
     ]
     assert plain == ["mks_hardening._core.resilience.breaker"]
