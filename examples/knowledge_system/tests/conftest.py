@@ -28,6 +28,8 @@ from knowledge_system.models import User
 from knowledge_system.services.knowledge import content
 from knowledge_system.settings import AREAS, DEMO_PASSWORD, AppSettings
 from mks_hardening.security import SecretBox, hash_password
+from mks_hardening.security.passwords import hashing
+from mks_hardening.security.passwords._argon2 import Argon2
 from mks_hardening.settings import HardeningSettings
 from mks_hardening.testing import FrozenClock
 from testbed import polling
@@ -41,7 +43,28 @@ TOKEN = re.compile(r'name="csrf_token" value="([^"]+)"')
 # Setting up logging changes the whole process; what it does is tested in a process of its own.
 QUIET = AREAS - {"logging", "notify"}
 
+_NOBODY = "$argon2id$v=19$m=64,t=1,p=1$Zt9xh7PX7QGlXMUalgtnKA$tzvkGs1q0minBipWrf0yBCxFa45XDEPWvPsqKmH7HS0"
+
 _PATIENCE = {"MKS_STORE_BUDGET": "1s"}  # a machine that runs browsers stands still for longer than 0.1 s
+
+
+@contextmanager
+def cheap_passwords() -> Iterator[None]:
+    """Hash with little memory in one pass: the cost of a sign-in is tested in the library, and paid here often."""
+    hasher = hashing.process_hasher()
+    before = hasher._scheme, hasher._expected
+    hasher._scheme = Argon2(memory_kib=64, passes=1, nobody=_NOBODY)
+    hasher._expected = (hasher._scheme,)
+    hasher._work.clear()  # or every check takes as long as the most expensive one of this process
+    yield
+    hasher._scheme, hasher._expected = before
+    hasher._work.clear()
+
+
+@pytest.fixture(autouse=True)
+def _cheap_passwords() -> Iterator[None]:
+    with cheap_passwords():
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -58,7 +81,7 @@ def own_database(filled_database: Path, tmp_path: Path) -> Path:
 
 
 def fill(settings: AppSettings) -> None:
-    with application.open_database(settings) as (engine, search):
+    with cheap_passwords(), application.open_database(settings) as (engine, search):
         database.upgrade(engine, settings, clock=time)
         sessions = application.session_factory(engine)
         database.fill(sessions, search, password=DEMO_PASSWORD, clock=time)
@@ -117,14 +140,16 @@ def make_app(
     tmp_path: Path, filled_database: Path, clock: FrozenClock, compiled_templates: FileSystemBytecodeCache
 ) -> Iterator[Callable[..., Any]]:
     made = []
+    filled = {f"sqlite:///{tmp_path / 'own.db'}"}
 
     def make(*, database_url: str = "", **options: Any) -> Any:
         if not database_url:
             file = tmp_path / f"app{len(made)}.db"
             shutil.copy(filled_database, file)
         settings = make_settings(tmp_path, database_url=database_url or f"sqlite:///{file}", **options)
-        if database_url:
+        if database_url and database_url not in filled:
             fill(settings)
+            filled.add(database_url)
         create = create_demo_app if settings.demo else application.create_app
         made.append(create(settings, clock=clock))
         made[-1].jinja_env.bytecode_cache = compiled_templates
