@@ -150,7 +150,7 @@ def postgres_database(postgres_server: PostgresServer) -> Iterator[str]:
     name = postgres_server.create_database()
     yield name
     postgres_server.reset()
-    postgres_server.drop_database(name)
+    postgres_server.give_back_database(name)
 
 
 @pytest.fixture

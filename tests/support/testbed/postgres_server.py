@@ -19,6 +19,20 @@ from testbed.process import ServerDied, ServerProcess
 from testbed.services import program, unprivileged
 
 _names = itertools.count(1)
+# As in a new database. The loop drops extensions too: they stand in a schema.
+_EMPTY = """
+    SET lock_timeout = '5s';
+    DO $$ DECLARE name text; BEGIN
+        FOR name IN
+            SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'
+        LOOP
+            EXECUTE format('DROP SCHEMA %I CASCADE', name);
+        END LOOP;
+        EXECUTE format('ALTER DATABASE %I RESET ALL', current_database());
+    END $$;
+    CREATE SCHEMA public AUTHORIZATION pg_database_owner;
+    GRANT USAGE ON SCHEMA public TO PUBLIC;
+"""
 
 
 class PostgresServer:
@@ -47,6 +61,7 @@ class PostgresServer:
             **options,
         }
         self._process: ServerProcess | None = None
+        self._spare: list[str] = []
 
     @property
     def process(self) -> ServerProcess:
@@ -176,10 +191,22 @@ class PostgresServer:
             return cursor.fetchall() if cursor.description else []
 
     def create_database(self) -> str:
-        """Make an empty database and return its name."""
+        """Return the name of an empty database: a new one takes 0.1 s, so used ones come first."""
+        if self._spare:
+            return self._spare.pop()
         name = f"test_{os.getpid()}_{next(_names)}"
         self.execute(f"CREATE DATABASE {name}")
         return name
+
+    def give_back_database(self, name: str) -> None:
+        """Empty a database for the next test; drop it if that is not possible."""
+        try:
+            self.disconnect_all(name)
+            self.execute(_EMPTY, database=name)
+        except psycopg.Error:
+            self.drop_database(name)
+        else:
+            self._spare.append(name)
 
     def drop_database(self, name: str) -> None:
         """Remove a database, whoever is connected to it."""
