@@ -39,45 +39,39 @@ def _build(folder: Path, language: str = "en") -> subprocess.CompletedProcess[st
     )
 
 
-def _site(folder: Path, page: str, *, extra: str = "") -> Path:
+def _site(folder: Path, **pages: str) -> Path:
     source = folder / "source"
     source.mkdir()
-    (source / "index.md").write_text(INDEX, encoding="utf-8")
-    (source / "events.md").write_text(EVENTS, encoding="utf-8")
-    (source / "page.md").write_text(page, encoding="utf-8")
-    if extra:
-        (source / extra).write_text("# Nobody leads here\n", encoding="utf-8")
+    for name, text in {"index": INDEX, "events": EVENTS, "page": FINE, **pages}.items():
+        (source / f"{name}.md").write_text(text, encoding="utf-8")
     return folder
 
 
 @pytest.mark.parametrize("language", ["en", "ja"])
 def test_a_page_without_a_mistake_is_built(tmp_path: Path, language: str) -> None:
-    done = _build(_site(tmp_path, FINE), language)
+    done = _build(_site(tmp_path), language)
     assert (done.returncode, done.stderr) == (0, "")
     assert "CacheRead" in (tmp_path / "site" / "page.html").read_text("utf-8")
 
 
-@pytest.mark.parametrize(
-    "mistake",
-    [
-        pytest.param("[gone](gone.md)", id="dead-link"),
-        pytest.param("[gone](#gone)", id="dead-anchor"),
-        pytest.param("```{literalinclude} gone.py\n```", id="missing-snippet"),
-        pytest.param("{py:class}`~mks_hardening.events.Gone`", id="unknown-name"),
-        pytest.param("![gone](gone.png)", id="missing-image"),
-        pytest.param("```{gone}\n```", id="unknown-directive"),
-    ],
-)
-def test_a_mistake_stops_the_build(tmp_path: Path, mistake: str) -> None:
-    done = _build(_site(tmp_path, f"{FINE}\n{mistake}\n"))
-    assert done.returncode
-    assert "page.md" in done.stderr
+MISTAKES = {
+    "dead_link": "[gone](gone.md)",
+    "dead_anchor": "[gone](#gone)",
+    "missing_snippet": "```{literalinclude} gone.py\n```",
+    "unknown_name": "{py:class}`~mks_hardening.events.Gone`",
+    "missing_image": "![gone](gone.png)",
+    "unknown_directive": "```{gone}\n```",
+}
 
 
-def test_a_page_that_nobody_leads_to_stops_the_build(tmp_path: Path) -> None:
-    done = _build(_site(tmp_path, FINE, extra="orphan.md"))
+def test_each_mistake_and_a_page_that_nobody_leads_to_stop_the_build(tmp_path: Path) -> None:
+    """All in one build: under ``-W`` each warning is an error, and all of them are reported."""
+    pages = {name: f"# Page\n\n{mistake}\n" for name, mistake in MISTAKES.items()}
+    index = INDEX.replace("events", "\n".join(["events", *pages]))
+    done = _build(_site(tmp_path, **pages, index=index, orphan="# Nobody leads here\n"))
     assert done.returncode
-    assert "orphan.md" in done.stderr
+    warned = re.findall(r"(\w+)\.md:.*WARNING", done.stderr)
+    assert set(warned) == {*MISTAKES, "orphan"}, done.stderr
 
 
 def test_every_public_module_has_its_page() -> None:
