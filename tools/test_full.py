@@ -1,8 +1,10 @@
 """What a user gets, tested: the built wheels in fresh environments, with no source tree in reach.
 
-1. The newest Python at hand other than that of .venv runs the whole suite, slow cases included; ``make test`` ran
-   the rest on the Python of .venv. Every further Python at hand runs the unit and property tests.
-2. The oldest Python runs the library's tests with the lowest versions we say we accept.
+1. The newest Python at hand other than that of .venv runs the whole suite, slow cases included, without the quick
+   tests of a browser: ``make test`` ran those, and a browser does not see the version of Python. Every further
+   Python at hand runs the unit and property tests.
+2. The oldest Python runs the library's tests with the lowest versions we say we accept. The properties are left
+   out: they are about our own logic, which ``make test`` has run on the same Python.
 3. An environment with no extra imports every area.
 
 All of it keeps within half an hour on two cores. ``REQUIRE_SERVICES=1`` makes a missing 3.11 or 3.13 a failure.
@@ -65,20 +67,27 @@ def main() -> None:
                 continue  # `make test` has run it with these versions, and the wheel is tried below
             section(f"Python {version}, locked versions, wheel")
             environment = make_environment(work / f"venv-{version}", python, lock="dev", wheels=wheels)
-            quick = ["-n", "2", "-m", "not slow"]
-            run_tests(
-                environment, tree, *quick, *([] if version == whole else ["tests/unit", "tests/property"])
-            )
+            part = [] if version == whole else ["tests/unit", "tests/property"]
+            run_tests(environment, tree, "-m", "not slow and not chromium", *part)
             if version == whole:
                 # `.ci/run` has tried the deployment kit by `make verify-deploy` before.
                 verified = os.environ.get("DEPLOY_VERIFIED") == "1"
+                # Two at a time: each starts many servers.
                 run_tests(
-                    environment, tree, "-m", "slow", *(["--ignore-glob=*/test_deploy_*"] if verified else [])
+                    environment,
+                    tree,
+                    "-n",
+                    "2",
+                    "-m",
+                    "slow",
+                    *(["--ignore-glob=*/test_deploy_*"] if verified else []),
                 )
         oldest = min(pythons)
         section(f"Python {oldest}, lowest versions, wheel")
         lowest = make_environment(work / "venv-lowest", pythons[oldest], lock="lowest", wheels=wheels)
-        run_tests(lowest, tree, "-n", "2", "-m", "not slow", "tests")
+        run_tests(
+            lowest, tree, "-m", "not slow and not chromium", "tests/unit", "tests/integration", "tests/docs"
+        )
         section("No extra installed")
         import_all_areas(
             make_environment(work / "venv-bare", pythons[max(pythons)], lock=None, wheels=wheels[:1])
@@ -159,7 +168,7 @@ def make_environment(folder: Path, python: str, *, lock: str | None, wheels: lis
 
 def run_tests(python: Path, tree: Path, *arguments: str) -> None:
     """The test suite in the copied tree; the environment must not see this one."""
-    run(str(python), "tools/run_tests.py", "-q", *arguments, cwd=tree)
+    run(str(python), "tools/run_tests.py", "-q", "-n", "3", "--dist", "worksteal", *arguments, cwd=tree)
 
 
 def import_all_areas(python: Path) -> None:
