@@ -56,6 +56,7 @@ def test_the_walk_passes_on_embedded_defaults_and_everything_ends_with_one_signa
             assert probe.connect_ex(("127.0.0.1", port)) != 0
 
 
+@pytest.mark.slow
 @pytest.mark.redis
 @pytest.mark.postgres
 def test_the_walk_passes_on_postgresql_and_redis(
