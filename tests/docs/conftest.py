@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import shutil
 import subprocess
 import sys
@@ -28,22 +30,32 @@ class Quiet(SimpleHTTPRequestHandler):
 
 @pytest.fixture(scope="session")
 def built_docs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder with ``en`` and ``ja``, as ``make docs`` makes them."""
-    folder = tmp_path_factory.mktemp("built")
+    """The folder with ``en`` and ``ja``, as ``make docs`` makes them: one worker builds, the others wait for it."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "built-docs"
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "site").exists():
+            _build(folder)
+    return folder / "site"
+
+
+def _build(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(DOCS, folder / "docs", ignore=shutil.ignore_patterns("*.mo", "__pycache__"))
     for language in ("en", "ja"):
         done = subprocess.run(
             [
                 *(sys.executable, "-m", "sphinx", "-q", "-W", "-n", "-c", str(folder / "docs")),
                 *("-d", str(folder / "cache" / language), "-D", f"language={language}"),
-                *(str(folder / "docs" / language), str(folder / "site" / language)),
+                *(str(folder / "docs" / language), str(folder / "new" / language)),
             ],
             capture_output=True,
             text=True,
             check=False,
         )
         assert (done.returncode, done.stderr) == (0, "")
-    return folder / "site"
+    (folder / "new").rename(folder / "site")
 
 
 @pytest.fixture(scope="session")
