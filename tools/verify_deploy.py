@@ -98,7 +98,7 @@ def tested(*, slow_alone: bool) -> Iterator[Row]:
     files = [str(file) for file in sorted(TESTS.glob("test_deploy_*.py"))]
     chosen = ["-m", "slow"] if slow_alone else []
     with tempfile.TemporaryDirectory() as folder:
-        cases = _cases(Path(folder), "-n", "2", *chosen, *files)
+        cases = _cases(Path(folder), "-n", "3", "--dist", "worksteal", *chosen, *files)
         failed = [name for name, outcome in cases.items() if outcome == "failed"]
         if os.environ.get("CI") and 1 <= len(failed) <= _LOOKED_AT_AGAIN:
             # As `tools/run_tests.py` does: what fails alone as well, fails.
