@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 from collections.abc import Callable, Iterator
@@ -20,6 +21,13 @@ from testbed.postgres_server import PostgresServer
 from testbed.redis_groups import RedisCluster, SentinelGroup
 from testbed.redis_server import RedisServer
 from testbed.smtp_server import SmtpServer
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """Keep what was collected out of every later garbage collection: a full one takes 0.6 s otherwise."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
