@@ -39,19 +39,9 @@ def _is_host(text: str) -> bool:
     return parse_host(ascii_form) is not None
 
 
-def _is_network(text: str) -> bool:
-    if text == "unix":
-        return True
+def _is_valid(parse: Callable[[], object]) -> bool:
     try:
-        parse_network(text, parameter="")
-    except ConfigurationError:
-        return False
-    return True
-
-
-def _is_kept_header(text: str) -> bool:
-    try:
-        kept_fields([text], parameter="")
+        parse()
     except ConfigurationError:
         return False
     return True
@@ -96,12 +86,12 @@ parse_hosts: Final = _list_of(
 parse_networks: Final = _list_of(
     "list of addresses and networks",
     "addresses, networks such as 10.0.0.0/8, or unix, with commas between",
-    _is_network,
+    lambda item: item == "unix" or _is_valid(lambda: parse_network(item, parameter="")),
 )
 parse_kept_headers: Final = _list_of(
     "list of header names",
     "header names such as X-Real-IP with commas between, each of which would be removed",
-    _is_kept_header,
+    lambda item: _is_valid(lambda: kept_fields([item], parameter="")),
 )
 parse_addresses: Final = _list_of("list of mail addresses", "mail addresses with commas between", _is_address)
 

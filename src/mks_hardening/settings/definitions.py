@@ -36,6 +36,7 @@ from mks_hardening.settings._list_parsers import (
 from mks_hardening.settings._variables import env
 
 __all__ = [
+    "AREAS",
     "CacheSettings",
     "CoreSettings",
     "DatabaseSettings",
@@ -324,3 +325,15 @@ class DatabaseSettings:
         2,
         "Sets of workers at the same time: a reload or a release starts new ones before the old ones have ended.",
     )
+
+
+AREAS: Final = {
+    "core": CoreSettings,
+    "wsgi": WsgiSettings,
+    "logging": LoggingSettings,
+    "notify": NotifySettings,
+    "cache": CacheSettings,
+    "security": SecuritySettings,
+    "db": DatabaseSettings,
+}
+"""Settings classes by field of ``HardeningSettings``."""

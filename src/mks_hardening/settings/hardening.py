@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Any, Self
 
 from mks_hardening._core.checks import instance, offers
 from mks_hardening._core.environment.variables import Environment
@@ -11,6 +11,7 @@ from mks_hardening.exceptions import ConfigurationError, SettingsError, Settings
 from mks_hardening.settings._cross_checks import cross_check_errors
 from mks_hardening.settings._variables import read
 from mks_hardening.settings.definitions import (
+    AREAS,
     CacheSettings,
     CoreSettings,
     DatabaseSettings,
@@ -60,15 +61,8 @@ class HardeningSettings:
         if environ is not None:
             offers(environ, "get", "__iter__", parameter="environ", kind="a mapping of variables")
         source = Environment(environ)
-        settings = cls(
-            core=read(CoreSettings, source, prefix),
-            wsgi=read(WsgiSettings, source, prefix),
-            logging=read(LoggingSettings, source, prefix),
-            notify=read(NotifySettings, source, prefix),
-            cache=read(CacheSettings, source, prefix),
-            security=read(SecuritySettings, source, prefix),
-            db=read(DatabaseSettings, source, prefix),
-        )
+        areas: dict[str, Any] = {name: read(area, source, prefix) for name, area in AREAS.items()}
+        settings = cls(**areas)
         # All in one message: fixing them one at a time would need a restart for each.
         errors = (*source.errors, *cross_check_errors(settings, prefix))
         if errors:

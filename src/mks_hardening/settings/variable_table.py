@@ -6,27 +6,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from mks_hardening.settings._variables import sources
-from mks_hardening.settings.definitions import (
-    CacheSettings,
-    CoreSettings,
-    DatabaseSettings,
-    LoggingSettings,
-    NotifySettings,
-    SecuritySettings,
-    WsgiSettings,
-)
+from mks_hardening.settings.definitions import AREAS
 
 __all__ = ["Variable", "register_variables", "unknown_variables", "variables"]
 
-_AREAS: Final = {
-    "core": CoreSettings,
-    "wsgi": WsgiSettings,
-    "logging": LoggingSettings,
-    "notify": NotifySettings,
-    "cache": CacheSettings,
-    "security": SecuritySettings,
-    "db": DatabaseSettings,
-}
 _registered: Final[set[str]] = set()
 
 
@@ -73,7 +56,7 @@ def variables(prefix: str = "MKS_") -> list[Variable]:
             secret=source.secret,
             help=source.meaning,
         )
-        for area, kind in _AREAS.items()
+        for area, kind in AREAS.items()
         for field, source in sources(kind)
     ]
 

@@ -14,7 +14,13 @@ from mks_hardening.cache import RedisCache
 from mks_hardening.db import SlowQueryMonitor, hardened_engine
 from mks_hardening.exceptions import ConfigurationError, SettingsError, SettingsWarning
 from mks_hardening.logging import Rotation, setup_logging
-from mks_hardening.settings import HardeningSettings, register_variables, variables
+from mks_hardening.settings import (
+    CoreSettings,
+    HardeningSettings,
+    WsgiSettings,
+    register_variables,
+    variables,
+)
 from mks_hardening.settings import variable_table as module
 
 KEYS = ",".join(base64.b64encode(bytes(range(first, first + 32))).decode() for first in (65, 97))
@@ -194,7 +200,7 @@ def test_what_can_be_meant_is_accepted(variables: dict[str, str]) -> None:
 
 
 def test_types_can_be_read_at_run_time() -> None:
-    for kind in (module.CoreSettings, module.WsgiSettings, HardeningSettings):
+    for kind in (CoreSettings, WsgiSettings, HardeningSettings):
         assert get_type_hints(kind).keys() == {item.name for item in dataclasses.fields(kind)}
 
 
