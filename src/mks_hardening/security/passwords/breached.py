@@ -176,8 +176,10 @@ def build_breach_filter(
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with origin.open("rb") as lines, draft.open("wb") as out:
-            told = _with_progress(lines, progress)
-            digests = _parse_digests(told, least) if kind == "sha1" else iter(sorted(_hash_lines(told)))
+            lines_read = _with_progress(lines, progress)
+            digests = (
+                _parse_digests(lines_read, least) if kind == "sha1" else iter(sorted(_hash_lines(lines_read)))
+            )
             number = _write_filter(out, digests, size)
             out.flush()
             # Before the rename: after a power failure the name must not refer to an empty file (ext4 writes data

@@ -169,10 +169,10 @@ class PasswordHasher:
                 self._learn(scheme)
         # The median: one check that was interrupted must not slow down all later ones.
         medians = {name: sorted(seen)[len(seen) // 2] for name, seen in list(self._work.items())}
-        dearest = max(medians, key=medians.__getitem__)
-        if method == dearest:
+        slowest = max(medians, key=medians.__getitem__)
+        if method == slowest:
             return
-        while spent < medians[dearest]:
+        while spent < medians[slowest]:
             began = thread_time()
             _padding_work()
             spent += thread_time() - began

@@ -81,12 +81,12 @@ class FactorComponent:
         self,
         records: RecordUpdates,
         rules: FactorRules,
-        terms: FactorOptions,
+        options: FactorOptions,
         passkey_context: PasskeyContext | None = None,
     ) -> None:
         self._records = records
         self._rules = rules
-        self._terms = terms
+        self._options = options
         self._passkey_context = passkey_context
 
     def _presented(self, user_id: str, proof: object) -> Op[object]:
@@ -106,7 +106,7 @@ class FactorComponent:
     ) -> Op[None]:
         """Emit the event of a change, and send a notice to the owner."""
         emit_event(change, user_id, method=method)
-        hook = self._terms.on_notice
+        hook = self._options.on_notice
         if hook is not None:
             notice = TwoFactorNotice(kind=change, user_id=user_id, passkey=passkey)
             if not (yield from send_notice(hook, notice)):

@@ -51,11 +51,11 @@ class Enrolments(FactorComponent):
         """
         # All of this can fail on an invalid name, and must do so before a proof is consumed.
         secret = generate_secret()
-        uri = provisioning_uri(secret, account_name=account_name, issuer=self._terms.issuer)
+        uri = provisioning_uri(secret, account_name=account_name, issuer=self._options.issuer)
         sealed = self._rules.seal_pending(secret, user_id)
 
         def change(record: FactorRecord, moment: RecordTime) -> tuple[FactorRecord, float]:
-            expires_at = moment.latest + self._terms.enrolment_ttl
+            expires_at = moment.latest + self._options.enrolment_ttl
             return record._replace(pending=PendingSecret(sealed, expires_at)), expires_at
 
         # A thief of a session must not move the factor to their own phone (ASVS 5.0, 7.5.1).
@@ -103,7 +103,7 @@ class Enrolments(FactorComponent):
         """
         # Generated outside of ``decide``, which a conflict repeats: the codes that are shown must be those that
         # were stored.
-        codes = generate_recovery_codes(self._terms.recovery_codes)
+        codes = generate_recovery_codes(self._options.recovery_codes)
 
         def decide(record: FactorRecord, moment: RecordTime) -> tuple[FactorRecord, InvalidCodeError | None]:
             after, error = self._rules.confirm(record, moment, user_id, code, client=client)

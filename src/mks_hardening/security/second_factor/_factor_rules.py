@@ -43,7 +43,7 @@ _ACTIVE: Final = "totp"
 _PENDING: Final = "totp-pending"
 _DIGESTS: Final = "digest-key"
 _LONGEST_TOKEN: Final = 128
-_MARK: Final = 16
+_FINGERPRINT: Final = 16
 
 
 class _Guess(NamedTuple):
@@ -109,10 +109,10 @@ class FactorRules:
         known = [digests.of_recovery_code(code.replace("-", ""), salt=salt) for code in codes]
         return record._replace(salt=salt, recovery=frozenset(known), used=frozenset())
 
-    def factor_marks(self, record: FactorRecord, user_id: str) -> frozenset[str]:
-        """Return one mark per factor of an account; it disappears when that factor is replaced or removed.
+    def factor_fingerprints(self, record: FactorRecord, user_id: str) -> frozenset[str]:
+        """Return one fingerprint per factor of an account; it disappears when that factor is replaced or removed.
 
-        The recovery codes are one factor. Marks reveal nothing about the factors and survive a key rotation.
+        The recovery codes are one factor. Fingerprints reveal nothing about the factors and survive a key rotation.
         """
         if not record.enabled:
             return frozenset()
@@ -120,7 +120,9 @@ class FactorRules:
         factors.append(f"recovery {record.salt}")
         if record.secret is not None:
             factors.append(f"totp {self._box.decrypt(record.secret, user_id=user_id, purpose=_ACTIVE)}")
-        return frozenset(hashlib.sha256(factor.encode("ascii")).hexdigest()[:_MARK] for factor in factors)
+        return frozenset(
+            hashlib.sha256(factor.encode("ascii")).hexdigest()[:_FINGERPRINT] for factor in factors
+        )
 
     def attempt(
         self,
@@ -145,7 +147,7 @@ class FactorRules:
         if isinstance(code, PresentedPasskey):
             if "passkey" not in methods:
                 return record, self._refused(record, "malformed")
-            return self._settle_passkey(record, guess, code)
+            return self._check_passkey(record, guess, code)
         normal = normalize_recovery_code(code) if "recovery" in methods else None
         if normal is not None:
             record, digests = self.keyed(record, user_id)
@@ -168,7 +170,7 @@ class FactorRules:
         digits = typed_code(code) if "totp" in methods and record.secret is not None else None
         if digits is not None and record.secret is not None:
             step = self._step_of(record.secret, user_id, _ACTIVE, digits, moment)
-            return self._settle_totp(record, guess, step)
+            return self._check_totp(record, guess, step)
         if normal is None:
             return record, self._refused(record, "malformed")
         return self._charged(record, guess, "recovery")
@@ -241,7 +243,7 @@ class FactorRules:
     def _lock(self, record: FactorRecord, guess: _Guess) -> FailureLock | None:
         return self._budget.lock_of(record.failures, guess.who, guess.now, trusted=guess.trusted)
 
-    def _settle_totp(
+    def _check_totp(
         self, record: FactorRecord, guess: _Guess, step: int | None
     ) -> tuple[FactorRecord, VerificationResult]:
         if step is None:
@@ -251,7 +253,7 @@ class FactorRules:
             return record, self._refused(record, "replayed", method="totp")
         return self._accepted(record._replace(last_step=step), guess, "totp")
 
-    def _settle_passkey(
+    def _check_passkey(
         self, record: FactorRecord, guess: _Guess, presented: PresentedPasskey
     ) -> tuple[FactorRecord, VerificationResult]:
         """Check an assertion; a wrong one is counted like a wrong code.
@@ -259,14 +261,14 @@ class FactorRules:
         A signature cannot be guessed, so a lock does not refuse a valid one. Without a first factor a wrong one
         is not counted: otherwise strangers could use up the owner's budget.
         """
-        judgement = check_assertion(record, presented, now=guess.now)
-        if judgement.passkey is not None:
-            after = with_passkey(record, judgement.passkey)
-            return self._accepted(after, guess, "passkey", user_verified=judgement.user_verified)
+        decision = check_assertion(record, presented, now=guess.now)
+        if decision.passkey is not None:
+            after = with_passkey(record, decision.passkey)
+            return self._accepted(after, guess, "passkey", user_verified=decision.user_verified)
         lock = self._lock(record, guess)
-        if judgement.reason == "wrong" and lock is None and not presented.passwordless:
+        if decision.reason == "wrong" and lock is None and not presented.passwordless:
             return self._charged(record, guess, "passkey")
-        reason = "locked" if judgement.reason == "wrong" and lock is not None else judgement.reason
+        reason = "locked" if decision.reason == "wrong" and lock is not None else decision.reason
         return record, self._refused(record, reason, method="passkey", lock=lock)
 
     def _accepted(

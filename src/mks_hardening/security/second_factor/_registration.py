@@ -45,11 +45,11 @@ class Registrations(FactorComponent):
         self,
         records: RecordUpdates,
         rules: FactorRules,
-        terms: FactorOptions,
+        options: FactorOptions,
         passkey_context: PasskeyContext,
     ) -> None:
-        super().__init__(records, rules, terms, passkey_context)
-        self._at = passkey_context
+        super().__init__(records, rules, options, passkey_context)
+        self._webauthn = passkey_context
 
     @sync_method
     def begin_registration(
@@ -94,13 +94,15 @@ class Registrations(FactorComponent):
             record.passkeys[0].handle if record.passkeys else base64url(secrets.token_bytes(_HANDLE_BYTES))
         )
         # Empty if the account has no factor: then no proof is required.
-        marks = self._rules.factor_marks(record, user_id)
-        note = " ".join([*sorted(marks), handle])
-        issued = yield from self._at.challenges.issue("register", user_id=user_id, session=session, note=note)
+        fingerprints = self._rules.factor_fingerprints(record, user_id)
+        note = " ".join([*sorted(fingerprints), handle])
+        issued = yield from self._webauthn.challenges.issue(
+            "register", user_id=user_id, session=session, note=note
+        )
         emit_event("enrolment_begun", user_id, method="passkey")
         user = {"id": handle, "name": account, "displayName": shown}
         known = {one.credential: one.transports for one in record.passkeys}
-        return creation_options(self._at.party, issued, user=user, known=known)
+        return creation_options(self._webauthn.party, issued, user=user, known=known)
 
     @async_method(begin_registration)
     def abegin_registration(self) -> None:
@@ -131,20 +133,20 @@ class Registrations(FactorComponent):
         response = read_response(answer, body=_ATTESTATION)
         if response is None:
             raise _refused(user_id, "malformed")
-        note = yield from self._at.challenges.redeem(
+        note = yield from self._webauthn.challenges.redeem(
             response.challenge, "register", user_id=user_id, session=session
         )
         if note is None:
             raise _refused(user_id, "expired")
-        made = verify_registration(response, party=self._at.party, challenge=response.challenge)
+        made = verify_registration(response, party=self._webauthn.party, challenge=response.challenge)
         if made is None:
             raise _refused(user_id, "wrong")
-        if made.backup_eligible and not self._at.party.allow_synced:
+        if made.backup_eligible and not self._webauthn.party.allow_synced:
             raise _refused(user_id, "synced")
         # Claimed before it is stored in the record: of two users with one credential id, one gets it (level 3,
         # section 7.1, step 26). A claim left behind by a crash blocks nobody, because authenticators never create
         # an id twice.
-        owner = yield from call_store(self._at.store.claim, credential_key(made.credential), user_id)
+        owner = yield from call_store(self._webauthn.store.claim, credential_key(made.credential), user_id)
         if owner != user_id:
             raise _refused(user_id, "known")
         return (yield from self._added(user_id, made, note, shown, response))
@@ -156,7 +158,7 @@ class Registrations(FactorComponent):
     def _added(
         self, user_id: str, made: VerifiedRegistration, note: str, name: str, response: PasskeyResponse
     ) -> Op[PasskeyRegistration]:
-        codes = generate_recovery_codes(self._terms.recovery_codes)
+        codes = generate_recovery_codes(self._options.recovery_codes)
         *begun, handle = note.split(" ")
 
         def decide(
@@ -169,8 +171,8 @@ class Registrations(FactorComponent):
             # The factor that proved the request may have been replaced or removed since then by its owner or an
             # administrator, because it was lost: whoever has it must not get a passkey. A registration started
             # without a proof, because the account had no factor, is void once it has one.
-            marks = self._rules.factor_marks(record, user_id)
-            if not marks.issuperset(begun) or (marks and not begun):
+            fingerprints = self._rules.factor_fingerprints(record, user_id)
+            if not fingerprints.issuperset(begun) or (fingerprints and not begun):
                 return record, "expired"
             if len(record.passkeys) >= _MOST:
                 return record, "too_many"

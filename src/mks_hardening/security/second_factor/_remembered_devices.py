@@ -50,9 +50,9 @@ class RememberedDevices(FactorComponent):
                 return record, False
             record, digests = self._rules.keyed(record, user_id)
             now = moment.latest
-            expires_at = now + self._terms.device_ttl
+            expires_at = now + self._options.device_ttl
             device = DeviceRecord(digests.of_device(user_id, token), expires_at, device_id, shown, now, now)
-            return _with_device(record, device, now=now, most=self._terms.max_devices), True
+            return _with_device(record, device, now=now, most=self._options.max_devices), True
 
         if not (yield from self._records.change(user_id, decide)):
             raise InvalidCodeError("not_enrolled")

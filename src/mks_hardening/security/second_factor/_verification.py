@@ -82,7 +82,7 @@ class Verification(FactorComponent):
 
         result = yield from self._records.change(user_id, decide)
         emit_result(user_id, result)
-        if result.method == "recovery" and result and result.recovery_codes_left <= self._terms.low_water:
+        if result.method == "recovery" and result and result.recovery_codes_left <= self._options.low_water:
             emit_event("recovery_codes_low", user_id)
         return result
 
@@ -104,7 +104,7 @@ class Verification(FactorComponent):
         Raises:
             InvalidCodeError: the proof was not accepted.
         """
-        codes = generate_recovery_codes(self._terms.recovery_codes)
+        codes = generate_recovery_codes(self._options.recovery_codes)
 
         def change(record: FactorRecord, _: RecordTime) -> tuple[FactorRecord, RecoveryCodes]:
             return self._rules.with_recovery_codes(record, user_id, codes), codes
@@ -121,7 +121,7 @@ class Verification(FactorComponent):
     def status(self, user_id: str, *, client: str | None = None) -> Op[TwoFactorStatus]:
         """Return the status of the account, with the lock that applies to this client."""
         record, now = yield from self._records.read(user_id)
-        lock = self._terms.budget.lock_of(record.failures, client_digest(user_id, client), now)
+        lock = self._options.budget.lock_of(record.failures, client_digest(user_id, client), now)
         left = len(record.recovery)
         return TwoFactorStatus(
             enabled=record.enabled,
@@ -129,7 +129,7 @@ class Verification(FactorComponent):
             locked=lock is not None,
             retry_after=None if lock is None else lock.retry_after,
             recovery_codes_left=left,
-            recovery_codes_low=record.enabled and left <= self._terms.low_water,
+            recovery_codes_low=record.enabled and left <= self._options.low_water,
             totp=record.secret is not None,
             passkeys=len(record.passkeys),
         )

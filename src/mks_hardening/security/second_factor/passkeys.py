@@ -45,9 +45,11 @@ class Passkeys(Registrations):
         record, _ = yield from self._records.read(user_id)
         if not record.passkeys:
             raise InvalidCodeError("not_enrolled")
-        issued = yield from self._at.challenges.issue("verify", user_id=user_id, session=session)
+        issued = yield from self._webauthn.challenges.issue("verify", user_id=user_id, session=session)
         known = {one.credential: one.transports for one in record.passkeys}
-        return request_options(self._at.party, issued, known=known, verified=self._at.party.passwordless)
+        return request_options(
+            self._webauthn.party, issued, known=known, verified=self._webauthn.party.passwordless
+        )
 
     @async_method(begin_verification)
     def abegin_verification(self) -> None:
@@ -65,8 +67,8 @@ class Passkeys(Registrations):
             ConfigurationError: the relying party is not ``passwordless``.
         """
         self._check_passwordless()
-        issued = yield from self._at.challenges.issue("sign-in", user_id="", session=session)
-        return request_options(self._at.party, issued, known={}, verified=True)
+        issued = yield from self._webauthn.challenges.issue("sign-in", user_id="", session=session)
+        return request_options(self._webauthn.party, issued, known={}, verified=True)
 
     @async_method(begin_sign_in)
     def abegin_sign_in(self) -> None:
@@ -83,10 +85,12 @@ class Passkeys(Registrations):
             ConfigurationError: the relying party is not ``passwordless``.
         """
         self._check_passwordless()
-        presented, response = yield from self._at.presented(answer, "sign-in", user_id="", session=session)
+        presented, response = yield from self._webauthn.presented(
+            answer, "sign-in", user_id="", session=session
+        )
         user_id = None
         if response is not None and presented.redeemed:
-            user_id = yield from call_store(self._at.store.owner, credential_key(response.credential))
+            user_id = yield from call_store(self._webauthn.store.owner, credential_key(response.credential))
         # The owner is read from the store, not from the user handle, which the client controls.
         if user_id is None:
             reason: Reason = "malformed" if response is None else "wrong" if presented.redeemed else "expired"
@@ -161,7 +165,7 @@ class Passkeys(Registrations):
             user_id, proof, client, lambda record, _: (_without(record, passkey_id), record)
         )
         gone = [one for one in before.passkeys if one.credential == passkey_id]
-        yield from self._at.forget(user_id, gone)
+        yield from self._webauthn.forget(user_id, gone)
         if gone:
             yield from self._changed("passkey_revoked", user_id, method="passkey", passkey=gone[0].name)
             if not _without(before, passkey_id).enabled:
@@ -175,7 +179,7 @@ class Passkeys(Registrations):
     # --- operations ------------------------------------------------------------------------------
 
     def _check_passwordless(self) -> None:
-        if not self._at.party.passwordless:
+        if not self._webauthn.party.passwordless:
             raise ConfigurationError(
                 "sign-in by passkey alone needs RelyingParty(passwordless=True)", parameter="passwordless"
             )

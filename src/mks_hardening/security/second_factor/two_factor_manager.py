@@ -98,12 +98,14 @@ class TwoFactorManager(Enrolments, Verification, RememberedDevices, Reencryption
         enrolment_time = seconds(enrolment_ttl, parameter="enrolment_ttl", allow_zero=False)
         device_time = seconds(device_ttl, parameter="device_ttl", allow_zero=False)
         budget = FailureBudget() if failure_budget is None else failure_budget
-        terms = FactorOptions(issuer, enrolment_time, number, low, budget, device_time, most, on_notice)
+        options = FactorOptions(issuer, enrolment_time, number, low, budget, device_time, most, on_notice)
         timer = given_clock(clock)
         records, rules = RecordUpdates(store, timer), FactorRules(secret_box, budget, window=window)
         passkey_context = _passkey_context(relying_party, passkey_store, timer)
-        super().__init__(records, rules, terms, passkey_context)
-        self._passkeys = None if passkey_context is None else Passkeys(records, rules, terms, passkey_context)
+        super().__init__(records, rules, options, passkey_context)
+        self._passkeys = (
+            None if passkey_context is None else Passkeys(records, rules, options, passkey_context)
+        )
 
     @property
     def passkeys(self) -> Passkeys:

@@ -46,7 +46,7 @@ class AccountAdministration:
             return ()
         now = self._context.clock.time()
         current = self._context.devices.read(token, now=now)
-        known = yield from self._context.devices.of(account, now=now)
+        known = yield from self._context.devices.list_devices(account, now=now)
         return tuple(
             SignInDevice(
                 id=nonce,

@@ -86,8 +86,8 @@ class SignInContext:
         """Return whether the account requires a second factor."""
         if self.factors is None:
             return False
-        standing = yield from call_store(self.factors.status, user_id)
-        return boolean(standing.enabled, parameter="factors.status().enabled")
+        status = yield from call_store(self.factors.status, user_id)
+        return boolean(status.enabled, parameter="factors.status().enabled")
 
     def end_all_sessions(self, user_id: str) -> Op[None]:
         """End every session of a user, if the application has sessions."""
@@ -403,7 +403,7 @@ def _is_new_network(context: SignInContext, user_id: str, network: str) -> Op[bo
         latest = sorted({**used(facts), name: now}.items(), key=lambda item: item[1])
         return {"networks": dict(latest[-_MOST_NETWORKS:])}
 
-    before = used((yield from context.entries.peek(key)))
+    before = used((yield from context.entries.read_facts(key)))
     if now - before.get(name, 0) >= _EVERY:
         yield from context.entries.change(key, note, ttl=ttl)
     return bool(before) and name not in before

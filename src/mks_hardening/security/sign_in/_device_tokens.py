@@ -86,16 +86,16 @@ class DeviceTokens:
         body = f"{owner}.{issued}.{nonce}"
         return f"{body}.{_signed(self._keys[0], body)}"
 
-    def knows(self, mark: DeviceToken | None, account: SignInAccount) -> Op[bool]:
+    def is_remembered(self, token: DeviceToken | None, account: SignInAccount) -> Op[bool]:
         """Return whether the device belongs to this account and has not been revoked."""
-        if mark is None or not mark.fits(account):
+        if token is None or not token.fits(account):
             return False
-        facts = yield from self._entries.peek(_key(account.user_id))
-        return mark.nonce in self._listed(facts, mark.owner, 0.0)
+        facts = yield from self._entries.read_facts(_key(account.user_id))
+        return token.nonce in self._listed(facts, token.owner, 0.0)
 
-    def of(self, account: SignInAccount, *, now: float) -> Op[dict[str, int]]:
+    def list_devices(self, account: SignInAccount, *, now: float) -> Op[dict[str, int]]:
         """Return when each device was remembered, by its nonce."""
-        facts = yield from self._entries.peek(_key(account.user_id))
+        facts = yield from self._entries.read_facts(_key(account.user_id))
         return self._listed(facts, _owner(account), now)
 
     def forget(self, user_id: str, *nonces: str) -> Op[int]:
@@ -109,7 +109,7 @@ class DeviceTokens:
             removed = len(listed) - len(kept)
             return {**facts, "devices": kept}
 
-        if (yield from self._entries.peek(_key(user_id))):
+        if (yield from self._entries.read_facts(_key(user_id))):
             yield from self._entries.change(_key(user_id), remove, ttl=self._ttl)
         return removed
 

@@ -49,7 +49,7 @@ def factor_step(
         return (yield from apply_transition("challenged", "expired", hits, SignInTrace(client=client)))
     trace = SignInTrace(client=client, user_id=account.user_id)
     device = context.devices.read(request.client.device, now=context.clock.time())
-    trusted = yield from context.devices.knows(device, account)
+    trusted = yield from context.devices.is_remembered(device, account)
     # The nonce of the token, not the address: the limit follows the device across networks.
     guesser = f"device {device.nonce}" if device is not None and trusted else client
     limits = _limit_keys(request.client, guesser, account.user_id, trusted=trusted)
@@ -137,7 +137,7 @@ def passwordless_step(
     now = context.clock.time()
     facts = SessionFacts(AMR_PASSKEY_ONLY, now, now)
     device = context.devices.read(request.client.device, now=now)
-    risks = () if (yield from context.devices.knows(device, account)) else ("new_device",)
+    risks = () if (yield from context.devices.is_remembered(device, account)) else ("new_device",)
     return (
         yield from start_session(
             context,

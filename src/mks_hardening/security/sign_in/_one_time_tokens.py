@@ -88,7 +88,7 @@ class OneTimeTokens:
         """Consume an entry; returns true for one caller only."""
         return (yield from self._write(found.key, _USED, expected=found.version, ttl=found.ttl))
 
-    def mark(self, key: str, *, ttl: float) -> Op[bool]:
+    def set_marker(self, key: str, *, ttl: float) -> Op[bool]:
         """Set a marker; return whether there was none."""
         stored = yield from call_store(self._store.load, key)
         if stored is not None and self._living(key, stored) is not None:
@@ -98,7 +98,7 @@ class OneTimeTokens:
         expected = None if stored is None else stored.version
         return (yield from self._write(key, self._data({}, ttl), expected=expected, ttl=ttl))
 
-    def peek(self, key: str) -> Op[dict[str, object]]:
+    def read_facts(self, key: str) -> Op[dict[str, object]]:
         """Return the facts under a key; empty if there is no valid entry."""
         stored = yield from call_store(self._store.load, key)
         found = None if stored is None else self._living(key, stored)
@@ -121,7 +121,7 @@ class OneTimeTokens:
                 return
         raise BackendUnavailableError("sign-in", "busy", operation="replace", sent=True)
 
-    def unmark(self, key: str) -> Op[bool]:
+    def remove_marker(self, key: str) -> Op[bool]:
         """Remove a marker; return whether there was one."""
         stored = yield from call_store(self._store.load, key)
         found = None if stored is None else self._living(key, stored)

@@ -60,7 +60,7 @@ def password_step(
     # Looked up early only for a client with a token that we signed: for strangers the limits come before the
     # database.
     account = (yield from _find(context, name)) if device is not None else None
-    trusted = account is not None and (yield from context.devices.knows(device, account))
+    trusted = account is not None and (yield from context.devices.is_remembered(device, account))
     if not (yield from hits.reserve(*_limit_keys(request.client, counted_as, device if trusted else None))):
         trace = SignInTrace(client=client_key(request.client.address))
         return (yield from apply_transition("begun", "throttled", hits, trace))
@@ -195,7 +195,7 @@ def _notify_lock(
     if decision is None or not decision.allowed or min(decision.remaining, default=1) > 0:
         return
     # One mail per lock, not one for each guess.
-    first = yield from context.entries.mark(lock_key(key), ttl=max(decision.reset_after))
+    first = yield from context.entries.set_marker(lock_key(key), ttl=max(decision.reset_after))
     if first and account is not None:
         emit_event("locked", SignInTrace(client=trace.client, user_id=account.user_id))
         yield from notify_owner(context, SignInNotice(kind="locked", account=account, to=account.email))
@@ -205,7 +205,7 @@ def lift_lock(context: SignInContext, key: LimitKey) -> Op[bool]:
     """Lift an account-wide lock; return whether its owner had been notified of one."""
     if context.limiter is not None:
         yield from call_store(context.limiter.reset, *key)
-    return (yield from context.entries.unmark(lock_key(key)))
+    return (yield from context.entries.remove_marker(lock_key(key)))
 
 
 def _challenge(

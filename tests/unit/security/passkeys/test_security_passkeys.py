@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from mks_hardening._core import hooks
-from mks_hardening.events import TwoFactorEvent
+from mks_hardening.events import TwoFactorEvent, add_observer, remove_observer
 from mks_hardening.exceptions import ConfigurationError, InvalidCodeError
 from mks_hardening.security import (
     MemoryPasskeyStore,
@@ -77,9 +76,9 @@ def alone() -> Site:
 @pytest.fixture
 def seen() -> Iterator[Any]:
     told: list[Any] = []
-    hooks.add_observer(told.append)
+    add_observer(told.append)
     yield told
-    hooks.remove_observer(told.append)
+    remove_observer(told.append)
 
 
 # --- the whole way -------------------------------------------------------------------------------
@@ -556,7 +555,7 @@ def test_a_key_that_never_verified_its_user_is_a_second_factor_only() -> None:
     """Added beside a password on a site that later went passwordless (level 3: uvInitialized)."""
     site = Site()
     device, _ = site.register(device=SoftAuthenticator(ORIGIN, verifies=False))
-    site.manager._passkeys._at.party.passwordless = True
+    site.manager._passkeys._webauthn.party.passwordless = True
     assert site.sign_in(device, Lies(verified=True)).result.reason == "wrong"
     assert site.verify(device, lies=Lies(verified=True)).user_verified
     assert site.sign_in(device, Lies(verified=True)).user_id == "u"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mks_hardening._core import hooks
+from mks_hardening.events import add_observer, remove_observer
 from mks_hardening.exceptions import ConfigurationError, InvalidCodeError
 from mks_hardening.security import (
     MemoryPasskeyStore,
@@ -102,13 +102,13 @@ def test_a_mailer_in_trouble_undoes_nothing(caplog: pytest.LogCaptureFixture) ->
         raise RuntimeError("secret of the mailer")
 
     seen: list[Any] = []
-    hooks.add_observer(seen.append)
+    add_observer(seen.append)
     try:
         person = Person(broken)
         with caplog.at_level(logging.WARNING, "mks_hardening.security"):
             codes = person.enrol()
     finally:
-        hooks.remove_observer(seen.append)
+        remove_observer(seen.append)
     assert len(codes) == 10
     assert person.manager.status("u").enabled
     assert [(event.change, event.reason) for event in seen][-2:] == [

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from mks_hardening import events
-from mks_hardening._core import hooks
+from mks_hardening.events import add_observer, remove_observer
 from mks_hardening.exceptions import (
     BackendUnavailableError,
     ConfigurationError,
@@ -81,9 +81,9 @@ def house() -> Any:
 @pytest.fixture
 def seen() -> Iterator[Any]:
     told = []
-    hooks.add_observer(told.append)
+    add_observer(told.append)
     yield told
-    hooks.remove_observer(told.append)
+    remove_observer(told.append)
 
 
 # --- enrolment -----------------------------------------------------------------------------------

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from losing_redis import LosingRedis
-from mks_hardening._core import hooks
-from mks_hardening.events import SignInEvent
+from mks_hardening.events import SignInEvent, add_observer, remove_observer
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.security import MemorySignInStore, RedisSignInStore, SignIn, SignInAccount, SignInClient
 from mks_hardening.testing import FrozenClock, SignInStoreContract
@@ -107,11 +106,11 @@ def test_a_name_that_nobody_has_is_told_as_nobodys() -> None:
         Nobody(), store=MemorySignInStore(), limiter=None, factors=None, end_sessions=None, passwords=Wrong()
     )
     told: list[Any] = []
-    hooks.add_observer(told.append)
+    add_observer(told.append)
     try:
         step = sign_in.password("x", "y", client=SignInClient(address="203.0.113.9"))
     finally:
-        hooks.remove_observer(told.append)
+        remove_observer(told.append)
     assert (step.state, step.user_id, step.challenge) == ("refused", None, None)
     assert told == [SignInEvent("refused", "", "203.0.113.9", "unknown", "password")]
 
