@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mks_hardening.exceptions import DeliveryError
@@ -27,50 +27,36 @@ class SmtpTransport:
         self._session = session
         self._sender = sender
         self._recipients = tuple(recipients)
-        self._progress = _Progress("", self._recipients)
+        # Progress of one message: a retry must not send duplicates to the recipients that already have it.
+        self._message_id = ""
+        self._remaining = self._recipients
+        self._accepted = 0
+        self._refused: list[int] = []
 
     def send(self, message: OutgoingAlert, /) -> None:
         """Deliver the message.
 
         Raises:
-            DeliveryError: the message was not delivered, or not to all recipients.
+            DeliveryError: some recipients have not received it yet, or never will.
         """
-        # The id is the same for every attempt, and identifies the recipients that already have the mail.
-        if self._progress.message != message.id:
-            self._progress = _Progress(message.id, self._recipients)
-        self._progress.settle(self._session.deliver(self._sender, self._progress.left, message.body))
+        # The id is the same for every attempt.
+        if self._message_id != message.id:
+            self._message_id, self._remaining = message.id, self._recipients
+            self._accepted, self._refused = 0, []
+        refused = self._session.deliver(self._sender, self._remaining, message.body)
+        self._accepted += len(self._remaining) - len(refused)
+        self._remaining = tuple(address for address, code in refused.items() if code < 500)
+        self._refused += [code for code in refused.values() if code >= 500]
+        partial = bool(self._accepted)
+        if self._remaining:
+            some = partial or self._refused
+            reason = "some-recipients-deferred" if some else f"smtp-{min(refused.values())}"
+            raise DeliveryError(reason, temporary=True, partial=partial)
+        if self._refused:
+            reason = f"smtp-{min(self._refused)}"
+            if partial:
+                reason += f" for {len(self._refused)} of {len(self._refused) + self._accepted} recipients"
+            raise DeliveryError(reason, temporary=False, partial=partial)
 
     def close(self) -> None:
         """Do nothing: no connection stays open between deliveries."""
-
-
-class _Progress:
-    """Recipients that have not received a message yet; a retry must not send duplicates to the others."""
-
-    def __init__(self, message: str, recipients: tuple[str, ...]) -> None:
-        self.message = message
-        self.left = recipients
-        self._accepted = 0
-        self._refused: list[int] = []
-
-    def settle(self, refused: Mapping[str, int]) -> None:
-        """Record the reply codes of the recipients that did not receive the message in an attempt.
-
-        Raises:
-            DeliveryError: some recipients have not received it yet, or never will.
-        """
-        self._accepted += len(self.left) - len(refused)
-        self.left = tuple(address for address, code in refused.items() if code < 500)
-        self._refused += [code for code in refused.values() if code >= 500]
-        some = self._accepted or self._refused
-        if self.left:
-            raise DeliveryError(
-                "some-recipients-deferred" if some else f"smtp-{min(refused.values())}",
-                temporary=True,
-                partial=bool(self._accepted),
-            )
-        if self._refused:
-            reason = f"smtp-{min(self._refused)}"
-            if self._accepted:
-                reason += f" for {len(self._refused)} of {len(self._refused) + self._accepted} recipients"
-            raise DeliveryError(reason, temporary=False, partial=bool(self._accepted))
