@@ -57,7 +57,14 @@ class AlertPolicy(_Fields):
         rate: float = 1.0,
         shared_store: str | RedisLike | RedisClient | None = None,
     ) -> Self:
-        """Validate and convert the values."""
+        """Validate and convert the values; the URL of a shared store is parsed when the handler is created."""
+        if not (shared_store is None or isinstance(shared_store, str) or hasattr(shared_store, "acall")):
+            offers(  # a RedisClient, checked above, has no execute_command
+                shared_store,
+                "execute_command",
+                parameter="shared_store",
+                kind="a Redis URL, a RedisClient or a client with execute_command",
+            )
         return super().__new__(
             cls,
             dedup_window=seconds(dedup_window, parameter="dedup_window"),
@@ -67,7 +74,7 @@ class AlertPolicy(_Fields):
             backoff=seconds(backoff, parameter="backoff"),
             backoff_max=seconds(backoff_max, parameter="backoff_max"),
             rate=number(rate, parameter="rate", minimum=0, above=True),
-            shared_store=_server(shared_store),
+            shared_store=shared_store,
         )
 
     def __getnewargs_ex__(self) -> tuple[tuple[()], dict[str, object]]:
@@ -79,19 +86,3 @@ class AlertPolicy(_Fields):
             f"{name}={value!r}" for name, value in zip(self._fields[:-1], self[:-1], strict=True)
         )
         return f"AlertPolicy({shown}, shared_store={'...' if self.shared_store else None})"
-
-
-def _server(given: str | RedisLike | RedisClient | None) -> str | RedisLike | RedisClient | None:
-    """Validate a shared store; a URL is parsed when the handler is created."""
-    if given is None or isinstance(given, str):
-        return given
-    from mks_hardening._core.backend.redis_client import RedisClient
-
-    if isinstance(given, RedisClient):
-        return given
-    return offers(
-        given,
-        "execute_command",
-        parameter="shared_store",
-        kind="a Redis URL, a RedisClient or a client with execute_command",
-    )
