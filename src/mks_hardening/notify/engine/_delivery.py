@@ -206,23 +206,21 @@ class Delivery:
         self._spool_given_up(error.reason)
 
     def _spool_given_up(self, reason: str, *, flush: bool = True) -> None:
+        """Spool the messages that were given up; without a spool, or with a full one, they count as dropped."""
         given_up = self.outbox.given_up
         while given_up:
             # Write to disk first, then remove from the queue: a signal in between duplicates an alert, but loses
             # none.
-            self._spool_message(given_up[0], reason, flush=flush)
+            message = given_up[0]
+            if message.entries and self._spool is not None:
+                for entry in message.entries:
+                    self._spool.unlock(entry)
+            else:
+                for alert in message.alerts:
+                    state, why = self._spool_alert(alert, reason, flush=flush)
+                    with self._counts.lock:
+                        self._counts.end(state, why, number=alert.weight)
             given_up.popleft()
-
-    def _spool_message(self, message: OutgoingMessage, reason: str, *, flush: bool) -> None:
-        """Spool a message that was given up; without a spool, or with a full one, it is counted as dropped."""
-        if message.entries and self._spool is not None:
-            for entry in message.entries:
-                self._spool.unlock(entry)
-            return
-        for alert in message.alerts:
-            state, why = self._spool_alert(alert, reason, flush=flush)
-            with self._counts.lock:
-                self._counts.end(state, why, number=alert.weight)
 
     def _spool_alert(self, alert: Alert, reason: str, *, flush: bool) -> tuple[State, str]:
         if self._spool is None:
