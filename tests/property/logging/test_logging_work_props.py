@@ -13,13 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mks_hardening.logging import JsonFormatter, RedactionFilter, SecretRedactor
-from mks_hardening.notify.engine._alert import (
-    AlertOrigin,
-    alert_from,
-    fingerprint_of,
-    reader_for,
-    snapshot_of,
-)
+from mks_hardening.notify.engine._alert import AlertReader, fingerprint_of
 
 #: Calls of Python and of C functions; some five milliseconds.
 MOST_CALLS = 75_000  # the step limit, and what a text costs until it is reached
@@ -33,14 +27,12 @@ class Kit:
         self.redactor = SecretRedactor()
         self.format = JsonFormatter(redactor=self.redactor).format
         self.filter = RedactionFilter(redactor=self.redactor).filter
-        self.reader = reader_for(self.redactor)
+        self.reader = AlertReader(self.redactor, host="", environment="")
 
     def alert(self, made: logging.LogRecord) -> object:
         message = self.reader.message(made)
-        taken = snapshot_of(
-            made, self.reader.snapshot(made, message), kind=fingerprint_of(made, message), repeats=0
-        )
-        return alert_from(taken, id="id", origin=AlertOrigin("", ""), reader=self.reader)
+        taken = self.reader.snapshot(made, message, kind=fingerprint_of(made, message), repeats=0)
+        return self.reader.alert(taken, alert_id="id")
 
 
 def record(message: str = "x", **extra: Any) -> logging.LogRecord:

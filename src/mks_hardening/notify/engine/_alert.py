@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from mks_hardening.protocols import Redactor
 
 __all__ = [
-    "Alert", "AlertMessage", "AlertOrigin", "AlertSnapshot", "Fingerprint", "OutgoingMessage", "Render",
-    "alert_from", "fingerprint_of", "message_without_numbers", "reader_for", "snapshot_of", "valid_time",
+    "Alert", "AlertMessage", "AlertReader", "AlertSnapshot", "Fingerprint", "OutgoingMessage", "Render",
+    "fingerprint_of", "message_without_numbers", "valid_time",
 ]  # fmt: skip
 
 # Long enough to distinguish messages, short enough to be cheap on the caller's thread.
@@ -76,13 +76,6 @@ class AlertSnapshot(NamedTuple):
     logger: str
     place: tuple[str, int, str]
     repeats: int
-
-
-class AlertOrigin(NamedTuple):
-    """Origin of the alerts of this process."""
-
-    host: str
-    environment: str
 
 
 class Alert(NamedTuple):
@@ -190,47 +183,59 @@ def message_without_numbers(message: str) -> str:
     return pattern.sub("#", start)
 
 
-def snapshot_of(
-    record: LogRecord, content: RecordSnapshot, *, kind: Fingerprint, repeats: int
-) -> AlertSnapshot:
-    """Collect the data that the worker needs besides the text of the record."""
-    return AlertSnapshot(
-        kind,
-        content,
-        record.created,
-        record.levelname,
-        record.name,
-        (record.pathname, record.lineno, record.funcName or ""),
-        repeats,
-    )
+class AlertReader:
+    """Reads log records on the logging thread, and converts their snapshots to alerts in the worker.
 
+    Args:
+        redactor: redacts secrets.
+        host: host name of this machine.
+        environment: for example ``production``, or empty.
 
-def alert_from(snapshot: AlertSnapshot, *, id: str, origin: AlertOrigin, reader: RecordText) -> Alert:  # noqa: A002
-    """Convert a snapshot to an alert without secrets."""
-    record, reader = snapshot.record, reader.of_one_record()
-    message = _plain(reader.clean_text(record.message), _MAX_MESSAGE)
-    texts = _texts(reader.clean_fields(record.context, record.fields))
-    return Alert(
-        id=id,
-        fingerprint=snapshot.kind.digest(),
-        # Time of the log call, not the current time: the alert may have been queued, or spooled for hours.
-        created=valid_time(snapshot.created),
-        level=_plain(snapshot.level, 40),
-        logger=_plain(reader.clean_text(snapshot.logger), 200),
-        message=message,
-        place=_plain("{}:{} {}".format(*snapshot.place), 400),
-        exception=_exception_text(record, reader),
-        request_id=texts.pop("request_id", ""),
-        fields=texts,
-        host=_plain(origin.host, 100),
-        environment=_plain(origin.environment, 100),
-        repeats=snapshot.repeats,
-    )
+    Attributes:
+        message: returns the message of a record without secret arguments.
+    """
 
+    def __init__(self, redactor: Redactor, *, host: str, environment: str) -> None:
+        self._text = RecordText(redactor, bounds=_BOUNDS, longest=_MAX_EXCEPTION)
+        self.message: Callable[[LogRecord], str] = self._text.message
+        self._host, self._environment = _plain(host, 100), _plain(environment, 100)
 
-def reader_for(redactor: Redactor) -> RecordText:
-    """Return a reader that limits records to what an alert can show."""
-    return RecordText(redactor, bounds=_BOUNDS, longest=_MAX_EXCEPTION)
+    def snapshot(self, record: LogRecord, message: str, *, kind: Fingerprint, repeats: int) -> AlertSnapshot:
+        """Return everything that must be read before the log call returns."""
+        return AlertSnapshot(
+            kind,
+            self._text.snapshot(record, message),
+            record.created,
+            record.levelname,
+            record.name,
+            (record.pathname, record.lineno, record.funcName or ""),
+            repeats,
+        )
+
+    def alert(self, snapshot: AlertSnapshot, *, alert_id: str) -> Alert:
+        """Convert a snapshot to an alert without secrets."""
+        record, text = snapshot.record, self._text.of_one_record()
+        message = _plain(text.clean_text(record.message), _MAX_MESSAGE)
+        fields = _texts(text.clean_fields(record.context, record.fields))
+        exception = [] if record.error is None else [text.clean_exception(record.error).text]
+        if record.stack:
+            exception.append(text.clean_text(record.stack))
+        return Alert(
+            id=alert_id,
+            fingerprint=snapshot.kind.digest(),
+            # Time of the log call, not the current time: the alert may have been queued, or spooled for hours.
+            created=valid_time(snapshot.created),
+            level=_plain(snapshot.level, 40),
+            logger=_plain(text.clean_text(snapshot.logger), 200),
+            message=message,
+            place=_plain("{}:{} {}".format(*snapshot.place), 400),
+            exception=_plain("\n".join(exception), _MAX_EXCEPTION),
+            request_id=fields.pop("request_id", ""),
+            fields=fields,
+            host=self._host,
+            environment=self._environment,
+            repeats=snapshot.repeats,
+        )
 
 
 def valid_time(created: float) -> float:
@@ -247,13 +252,6 @@ def _raised_at(trace: TracebackType | None) -> tuple[str, int] | None:
             break
         trace = trace.tb_next
     return trace.tb_frame.f_code.co_filename, trace.tb_lineno
-
-
-def _exception_text(record: RecordSnapshot, reader: RecordText) -> str:
-    parts = [] if record.error is None else [reader.clean_exception(record.error).text]
-    if record.stack:
-        parts.append(reader.clean_text(record.stack))
-    return _plain("\n".join(parts), _MAX_EXCEPTION)
 
 
 def _texts(fields: Mapping[str, object]) -> dict[str, str]:

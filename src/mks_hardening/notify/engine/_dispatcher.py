@@ -22,15 +22,7 @@ from mks_hardening._core import hooks
 from mks_hardening._core.process.after_fork import register_after_fork
 from mks_hardening._core.process.background_worker import BackgroundWorker
 from mks_hardening._core.process.exit_hooks import on_exit
-from mks_hardening.notify.engine._alert import (
-    Alert,
-    AlertOrigin,
-    AlertSnapshot,
-    alert_from,
-    fingerprint_of,
-    reader_for,
-    snapshot_of,
-)
+from mks_hardening.notify.engine._alert import Alert, AlertReader, AlertSnapshot, fingerprint_of
 from mks_hardening.notify.engine._deduplication import DedupWindows
 from mks_hardening.notify.engine._delivery import Delivery, Destination, new_id
 from mks_hardening.notify.engine._reporting import AlertCounts
@@ -40,7 +32,6 @@ if TYPE_CHECKING:
     from logging import LogRecord
 
     from mks_hardening.notify.engine._shared_store import Moment, SharedStore
-    from mks_hardening.protocols import Redactor
 
 __all__ = ["Dispatcher"]
 
@@ -61,18 +52,16 @@ class Dispatcher:
 
     Args:
         destination: where and how to send.
-        origin: host and environment.
-        redactor: redacts secrets.
+        reader: reads records and converts them to alerts.
 
     Attributes:
         destination: where and how alerts are sent.
     """
 
-    def __init__(self, destination: Destination, *, origin: AlertOrigin, redactor: Redactor) -> None:
+    def __init__(self, destination: Destination, reader: AlertReader) -> None:
         self.destination: Destination = destination
         self._clock = destination.clock
-        self._origin = origin
-        self._reader = reader_for(redactor)
+        self._reader = reader
         self._deadline: _Deadline | None = None
         self.reset_after_fork()
         self._worker: BackgroundWorker[Callable[[], object]] = BackgroundWorker(
@@ -130,7 +119,7 @@ class Dispatcher:
                 windows.discard(kind)
                 return counts.end("dropped", "queue_full")
         try:
-            snapshot = snapshot_of(record, self._reader.snapshot(record, message), kind=kind, repeats=repeats)
+            snapshot = self._reader.snapshot(record, message, kind=kind, repeats=repeats)
         except Exception:  # noqa: BLE001 - a malformed record; a log call must not fail because of its alert
             with counts.lock:
                 windows.discard(kind)
@@ -272,7 +261,7 @@ class Dispatcher:
 
     def _alert(self, snapshot: AlertSnapshot) -> Alert:
         try:
-            return alert_from(snapshot, id=new_id(), origin=self._origin, reader=self._reader)
+            return self._reader.alert(snapshot, alert_id=new_id())
         except Exception as error:  # noqa: BLE001 - foreign objects are converted to text here
             self._delivery.report_error(error)
             text = f"(this alert could not be put into words: {type(error).__name__})"

@@ -11,7 +11,7 @@ from mks_hardening._core.checks import instance, level_number, offers, path_text
 from mks_hardening._core.clock import SYSTEM_CLOCK, given_clock
 from mks_hardening._core.closing import Closing
 from mks_hardening._core.redaction.redactor import default_redactor
-from mks_hardening.notify.engine._alert import AlertOrigin
+from mks_hardening.notify.engine._alert import AlertReader
 from mks_hardening.notify.engine._delivery import Destination
 from mks_hardening.notify.engine._dispatcher import Dispatcher
 from mks_hardening.notify.engine._reporting import OWN_LOGGER, is_sending
@@ -104,8 +104,11 @@ class NotificationHandler(logging.Handler, Closing):
                 shared=_shared_store(policy, channel, destination, clock),
                 clock=clock,
             ),
-            origin=AlertOrigin(os.uname().nodename, _environment(environment)),
-            redactor=redactor or default_redactor(),
+            AlertReader(
+                redactor or default_redactor(),
+                host=os.uname().nodename,
+                environment=_environment(environment),
+            ),
         )
         # A handler that is garbage-collected without being closed leaves no thread behind, and loses no alert.
         finalize(self, self._dispatcher.abandon).atexit = False

@@ -19,13 +19,10 @@ from mks_hardening._core.redaction.redactor import SecretRedactor
 from mks_hardening.notify.engine import _alert
 from mks_hardening.notify.engine._alert import (
     Alert,
-    AlertOrigin,
+    AlertReader,
     OutgoingMessage,
-    alert_from,
     fingerprint_of,
     message_without_numbers,
-    reader_for,
-    snapshot_of,
 )
 from mks_hardening.notify.engine._spool import Spool
 from mks_hardening.notify.layouts._email_layout import EmailLayout
@@ -35,7 +32,11 @@ from mks_hardening.notify.layouts._webhook_layout import WebhookLayout
 from mks_hardening.notify.transports._http_transport import RETRY_AFTER_CAP, retry_after_seconds
 from mks_hardening.testing import FrozenClock
 
-READER = reader_for(SecretRedactor())
+READERS = [
+    AlertReader(SecretRedactor(), host=host, environment=environment)
+    for host in ("web1", "")
+    for environment in ("production", "")
+]
 
 nasty = st.text(max_size=40) | st.sampled_from(
     [
@@ -74,11 +75,11 @@ def alerts(draw: st.DrawFn) -> Alert:
     record.__dict__.update(
         draw(st.dictionaries(texts.filter(bool), texts | st.integers() | st.none(), max_size=5))
     )
-    message = READER.message(record)
+    reader = draw(st.sampled_from(READERS))
+    message = reader.message(record)
     kind = fingerprint_of(record, message)
-    taken = snapshot_of(record, READER.snapshot(record, message), kind=kind, repeats=0)
-    origin = AlertOrigin(draw(st.sampled_from(["web1", ""])), draw(st.sampled_from(["production", ""])))
-    made = alert_from(taken, id=draw(st.uuids()).hex, origin=origin, reader=READER)
+    taken = reader.snapshot(record, message, kind=kind, repeats=0)
+    made = reader.alert(taken, alert_id=draw(st.uuids()).hex)
     return made._replace(repeats=draw(st.integers(0, 10**9)), digest=draw(st.booleans()))
 
 

@@ -7,17 +7,9 @@ import pytest
 
 from mks_hardening._core.redaction.redactor import SecretRedactor
 from mks_hardening.logging import bound
-from mks_hardening.notify.engine._alert import (
-    Alert,
-    AlertOrigin,
-    AlertSnapshot,
-    alert_from,
-    fingerprint_of,
-    reader_for,
-    snapshot_of,
-)
+from mks_hardening.notify.engine._alert import Alert, AlertReader, AlertSnapshot, fingerprint_of
 
-REDACTOR = SecretRedactor()
+READER = AlertReader(SecretRedactor(), host="web1", environment="production")
 
 
 class Broken:
@@ -38,16 +30,13 @@ def record(
     return made
 
 
-def alert(made: logging.LogRecord, *, redactor: SecretRedactor = REDACTOR) -> Alert:
-    return alert_from(
-        taken(made, redactor), id="id", origin=AlertOrigin("web1", "production"), reader=reader_for(redactor)
-    )
+def alert(made: logging.LogRecord, *, reader: AlertReader = READER) -> Alert:
+    return reader.alert(taken(made, reader), alert_id="id")
 
 
-def taken(made: logging.LogRecord, redactor: SecretRedactor = REDACTOR) -> AlertSnapshot:
-    reader = reader_for(redactor)
+def taken(made: logging.LogRecord, reader: AlertReader = READER) -> AlertSnapshot:
     message = reader.message(made)
-    return snapshot_of(made, reader.snapshot(made, message), kind=fingerprint_of(made, message), repeats=0)
+    return reader.snapshot(made, message, kind=fingerprint_of(made, message), repeats=0)
 
 
 def raised(error: Exception) -> Any:
@@ -83,7 +72,7 @@ def test_the_context_is_that_of_the_log_call() -> None:
     with bound(request_id="first"):
         first = taken(record())
     with bound(request_id="second"):
-        made = alert_from(first, id="x", origin=AlertOrigin("", ""), reader=reader_for(REDACTOR))
+        made = READER.alert(first, alert_id="x")
     assert made.request_id == "first"
 
 
@@ -115,7 +104,7 @@ def test_values_that_change_later_are_copied_at_the_log_call() -> None:
     ],
 )
 def test_no_record_is_too_odd_for_a_message(msg: Any, args: tuple[Any, ...], message: str) -> None:
-    assert reader_for(REDACTOR).message(record(msg, *args)) == message
+    assert READER.message(record(msg, *args)) == message
 
 
 @pytest.mark.parametrize(
@@ -143,8 +132,8 @@ def test_secrets_in_the_context_do_not_come_out() -> None:
 
 
 def test_a_redactor_of_ones_own_is_used() -> None:
-    redactor = SecretRedactor(keys=["employee_number"])
-    assert alert(record(extra={"employee_number": "4711"}), redactor=redactor).fields == {
+    reader = AlertReader(SecretRedactor(keys=["employee_number"]), host="", environment="")
+    assert alert(record(extra={"employee_number": "4711"}), reader=reader).fields == {
         "employee_number": "[REDACTED]"
     }
 

@@ -23,7 +23,7 @@ from mks_hardening.notify import (
     SlackNotificationHandler,
     WebhookNotificationHandler,
 )
-from mks_hardening.notify.engine._alert import Alert, AlertSnapshot, snapshot_of
+from mks_hardening.notify.engine._alert import Alert, AlertReader, AlertSnapshot
 from mks_hardening.notify.engine._spool import EntryNames, Spool
 from mks_hardening.protocols import OutgoingAlert
 from mks_hardening.testing import FrozenClock, RecordingTransport
@@ -800,11 +800,13 @@ def test_a_record_that_is_overtaken_by_the_end_is_put_aside(
 ) -> None:
     stage = make_stage(spool=True)
 
+    snapshot = AlertReader.snapshot
+
     def overtaken(*args: Any, **options: Any) -> AlertSnapshot:
         stage.handler.close(1)
-        return snapshot_of(*args, **options)
+        return snapshot(*args, **options)
 
-    monkeypatch.setattr("mks_hardening.notify.engine._dispatcher.snapshot_of", overtaken)
+    monkeypatch.setattr(AlertReader, "snapshot", overtaken)
     stage.log.error("late")
     assert stage.sums() == {"logged": 1, "spooled": 1}
     assert stage.spool is not None
