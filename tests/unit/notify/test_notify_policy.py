@@ -4,7 +4,6 @@ import copy
 import pickle
 from dataclasses import asdict, fields
 from datetime import timedelta
-from email.utils import formatdate
 from typing import Any
 
 import pytest
@@ -12,9 +11,6 @@ import pytest
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.notify import AlertPolicy, AlertStats
 from mks_hardening.notify.engine._outbox import pause_before_retry
-from mks_hardening.notify.transports._http_transport import retry_after_seconds
-
-NOW = 1_700_000_000.0
 
 
 def test_the_defaults_are_the_documented_ones() -> None:
@@ -74,39 +70,6 @@ def test_the_store_is_not_shown() -> None:
     assert "hunter22" not in repr(policy)
     assert "shared_store=..." in repr(policy)
     assert "shared_store=None" in repr(AlertPolicy())
-
-
-@pytest.mark.parametrize(
-    ("value", "pause"),
-    [
-        ("0", 0.0),
-        ("7", 7.0),
-        (" 12 ", 12.0),
-        ("300", 300.0),
-        ("86400", 300.0),
-        ("9" * 400, 300.0),
-        (formatdate(NOW + 30, usegmt=True), 30.0),
-        (formatdate(NOW + 86_400, usegmt=True), 300.0),
-        (formatdate(NOW - 30, usegmt=True), 0.0),
-        ("Tue, 14 Nov 2023 22:13:50 GMT", 30.0),
-        ("Tuesday, 14-Nov-23 22:13:50 GMT", 30.0),
-        ("Tue Nov 14 22:13:50 2023", 30.0),
-        ("Wed, 15 Nov 2023 07:13:50 +0900", 30.0),
-        (None, None),
-        ("", None),
-        ("soon", None),
-        ("-5", None),
-        ("1.5", None),
-        ("1e3", None),
-        ("٣", None),
-        ("²", None),
-        ("Tue, 99 Nov 2023 22:13:50 GMT", None),
-        ("Tue, 14 Foo 2023 22:13:50 GMT", None),
-        ("x" * 100_000, None),
-    ],
-)
-def test_retry_after(value: str | None, pause: float | None) -> None:
-    assert retry_after_seconds(value, now=NOW) == pause
 
 
 @pytest.mark.parametrize(

@@ -36,29 +36,12 @@ def test_the_first_is_admitted_and_repetitions_are_told_when_the_window_ends() -
     assert known.pop_digests(now=300) == [digest(alert(), 2, 101, 102)]
 
 
-def test_after_a_digest_the_window_begins_anew() -> None:
-    known = windows()
-    open_one(known)
-    known.admit(kind(), now=10, at=110)
-    known.pop_digests(now=300)
-    assert known.admit(kind(), now=301, at=401) is None
-    assert known.pop_digests(now=599) == []
-    assert known.pop_digests(now=600) == [digest(alert(), 1, 401, 401)]
-
-
 def test_a_window_without_repetitions_closes_and_the_next_is_a_first_one() -> None:
     known = windows()
     open_one(known)
     assert known.pop_digests(now=300) == []
     assert known.next_end(now=300) is None
     assert known.admit(kind(), now=301, at=1) == 0
-
-
-def test_a_window_that_ended_unnoticed_without_repetitions_admits() -> None:
-    known = windows()
-    open_one(known)
-    assert known.admit(kind(), now=300, at=1) == 0
-    assert known.admit(kind(), now=599, at=1) is None
 
 
 def test_a_window_that_ended_unnoticed_with_repetitions_waits_for_its_digest() -> None:

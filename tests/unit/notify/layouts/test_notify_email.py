@@ -67,9 +67,7 @@ def build(**options: Any) -> EmailNotificationHandler:
         ({"subject_prefix": None}, "subject_prefix"),
         ({"security": "starttls", "ca_file": "/nowhere/ca.pem"}, "ca_file"),
         ({"security": "tls", "ca_file": "x", "ssl_context": ssl.create_default_context()}, "ca_file"),
-        ({"level": "LOUD"}, "level"),
         ({"lang": "fr"}, "lang"),
-        ({"spool": "/proc/nowhere"}, "spool"),
     ],
     ids=plain_repr,
 )

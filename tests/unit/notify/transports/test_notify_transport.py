@@ -1,18 +1,14 @@
 from __future__ import annotations
 
-import copy
 import hashlib
 import hmac
-import pickle
-import smtplib
+from email.utils import formatdate
 
 import pytest
 
-from mks_hardening._core.mail import smtp_session
-from mks_hardening.exceptions import DeliveryError, MksHardeningError
-from mks_hardening.notify.transports._http_transport import signature
-from mks_hardening.protocols import Transport
-from mks_hardening.testing import RecordingTransport
+from mks_hardening.notify.transports._http_transport import retry_after_seconds, signature
+
+NOW = 1_700_000_000.0
 
 
 def test_the_signature_is_what_the_documentation_says() -> None:
@@ -23,47 +19,33 @@ def test_the_signature_is_what_the_documentation_says() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "reason", "temporary"),
+    ("value", "pause"),
     [
-        (smtplib.SMTPResponseException(421, b"x"), "smtp-421", True),
-        (smtplib.SMTPConnectError(454, b"x"), "smtp-454", True),
-        (smtplib.SMTPSenderRefused(550, b"x", "a"), "smtp-550", False),
-        (smtplib.SMTPDataError(554, b"x"), "smtp-554", False),
-        (smtplib.SMTPDataError(451, b"x"), "smtp-451", True),
-        (smtplib.SMTPAuthenticationError(535, b"x"), "smtp-535", False),
-        (smtplib.SMTPHeloError(-1, b"x"), "protocol", True),
-        (smtplib.SMTPServerDisconnected("x"), "disconnected", True),
-        (smtplib.SMTPNotSupportedError("x"), "unsupported", False),
+        ("0", 0.0),
+        ("7", 7.0),
+        (" 12 ", 12.0),
+        ("300", 300.0),
+        ("86400", 300.0),
+        ("9" * 400, 300.0),
+        (formatdate(NOW + 30, usegmt=True), 30.0),
+        (formatdate(NOW + 86_400, usegmt=True), 300.0),
+        (formatdate(NOW - 30, usegmt=True), 0.0),
+        ("Tue, 14 Nov 2023 22:13:50 GMT", 30.0),
+        ("Tuesday, 14-Nov-23 22:13:50 GMT", 30.0),
+        ("Tue Nov 14 22:13:50 2023", 30.0),
+        ("Wed, 15 Nov 2023 07:13:50 +0900", 30.0),
+        (None, None),
+        ("", None),
+        ("soon", None),
+        ("-5", None),
+        ("1.5", None),
+        ("1e3", None),
+        ("٣", None),
+        ("²", None),
+        ("Tue, 99 Nov 2023 22:13:50 GMT", None),
+        ("Tue, 14 Foo 2023 22:13:50 GMT", None),
+        ("x" * 100_000, None),
     ],
 )
-def test_what_an_smtp_error_means(error: smtplib.SMTPException, reason: str, temporary: bool) -> None:
-    meaning = smtp_session._refusal(error)
-    assert (meaning.reason, meaning.temporary) == (reason, temporary)
-
-
-@pytest.mark.parametrize(
-    ("node", "said"),
-    [
-        ("web1.example.com", "web1.example.com"),
-        ("web1", "[127.0.0.1]"),
-        ("", "[127.0.0.1]"),
-        ("web 1.example.com", "[127.0.0.1]"),
-        ("ホスト.example.com", "[127.0.0.1]"),
-        ("a.b\r\nRSET", "[127.0.0.1]"),
-    ],
-)
-def test_what_a_machine_calls_itself(node: str, said: str) -> None:
-    assert smtp_session._full_name(node) == said
-
-
-def test_delivery_errors_carry_their_facts_and_travel() -> None:
-    error = DeliveryError("http-429", temporary=True, retry_after=7.0)
-    assert isinstance(error, MksHardeningError)
-    assert str(error) == "not delivered (http-429)"
-    for other in (copy.copy(error), pickle.loads(pickle.dumps(error))):  # noqa: S301 - our own bytes
-        assert (other.reason, other.temporary, other.retry_after) == ("http-429", True, 7.0)
-
-
-def test_the_recording_transport_is_a_transport() -> None:
-    transport: Transport = RecordingTransport([DeliveryError("x", temporary=True)])
-    assert transport.close() is None  # type: ignore[func-returns-value]  # part of the protocol
+def test_retry_after(value: str | None, pause: float | None) -> None:
+    assert retry_after_seconds(value, now=NOW) == pause
