@@ -27,8 +27,8 @@ Moment: TypeAlias = Literal["hand over", "window", "flush", "close"]
 
 # A process queries again when its window ends; if it does not within another minute, it counts as ended.
 _GRACE: Final = 60
-# Repetitions that no process could report are kept this long (seconds) for the next alert of their kind.
-_KEEP: Final = 86_400
+# Repetitions that no process could report are stored this long (seconds) for the next alert of their kind.
+_EXPIRE: Final = 86_400
 # Only the worker waits for it, so it may take longer than in a request.
 _BUDGET: Final = 0.25
 # The last query of a process: if it fails, the process still counts as one that will report, and the repetitions
@@ -58,10 +58,10 @@ class SharedStore:
     ) -> None:
         self._client = RedisClient(url_or_client, name="alerts", store_budget=budget, clock=clock)
         self._admit = self._client.script(lua_source(_HERE, "lua/shared_admit.lua"))
-        self._patient = RedisClient(self._client, name="alerts", store_budget=max(budget, _LAST_BUDGET))
+        self._last_client = RedisClient(self._client, name="alerts", store_budget=max(budget, _LAST_BUDGET))
         collect = lua_source(_HERE, "lua/shared_collect.lua")
         self._collect = self._client.script(collect)
-        self._collect_last = self._patient.script(collect)
+        self._collect_last = self._last_client.script(collect)
         self._prefix = f"mks:alerts:{{{blake2b(destination.encode(), digest_size=8).hexdigest()}}}"
         # Slightly shorter than the windows in the processes, which begin before their query.
         self._window = max(1, int(window * 950))
@@ -96,13 +96,13 @@ class SharedStore:
 
     def close(self) -> None:
         """Close the connections; a client that was passed in stays open."""
-        self._patient.close()
+        self._last_client.close()
         self._client.close()
 
     def _run(self, script: Script, fingerprint: str, more: tuple[object, ...]) -> int | None:
         # The process id distinguishes a forked child from its parent.
         member = f"{self._salt}:{os.getpid()}"
-        arguments = (self._window, member, self._alive, _KEEP, *more)
+        arguments = (self._window, member, self._alive, _EXPIRE, *more)
         keys = (f"{self._prefix}:{fingerprint}", f"{self._prefix}:{fingerprint}:alive")
         try:
             # With an idempotency token: a retry after a lost response must not return "sent by another process".
