@@ -609,8 +609,26 @@ def test_events_add_up_to_the_sums(make_stage: Callable[..., Stage]) -> None:
     assert stats.logged == sum(counted.values()) + 1
 
 
-def test_a_destination_that_goes_down_and_comes_back_is_one_event_each(
-    make_stage: Callable[..., Stage],
+def test_events_name_the_reason(make_stage: Callable[..., Stage]) -> None:
+    events: list[Any] = []
+    add_observer(events.append)
+    try:
+        stage = make_stage(max_queue=1, backoff=50)
+        stage.transport.failures = [LATER]
+        stage.log.error("a")
+        stage.log.error("b")
+        wait_until(lambda: stage.transport.attempts == 1)
+        stage.handler.close(0.05)
+    finally:
+        remove_observer(events.append)
+    assert [event for event in events if isinstance(event, AlertsCounted)] == [
+        AlertsCounted("webhook", "dropped", 1, "queue_full"),
+        AlertsCounted("webhook", "dropped", 1, "closed"),
+    ]
+
+
+def test_a_destination_that_goes_down_and_comes_back_is_one_event_and_one_report_each(
+    make_stage: Callable[..., Stage], caplog: pytest.LogCaptureFixture
 ) -> None:
     events: list[Any] = []
     add_observer(events.append)
@@ -627,6 +645,8 @@ def test_a_destination_that_goes_down_and_comes_back_is_one_event_each(
         BreakerChanged("webhook", "closed", "open", "http-503"),
         BreakerChanged("webhook", "open", "closed", ""),
     ]
+    assert caplog.text.count("webhook: alerts cannot be delivered (http-503)") == 1
+    assert caplog.text.count("webhook: alerts are delivered again") == 1
 
 
 def test_the_numbers_of_many_threads_are_exact(stage: Stage) -> None:
