@@ -281,14 +281,15 @@ class Dispatcher:
         """Return the digests that this process must send now, with the repetitions of other processes."""
         now = self._clock.monotonic()
         # Other processes, whose windows end at the same time, hand theirs over before any process reports them.
-        first: Moment = "hand over" if moment == "window" else moment
-        due: list[tuple[Alert, Moment]] = [(digest, first) for digest in digests]
-        due += [(digest, moment) for at, digest in self._handed_over if at <= now or moment != "window"]
-        self._handed_over = [one for one in self._handed_over if one[0] > now and moment == "window"]
+        wait = moment == "window"
+        due = [(digest, wait) for digest in digests]
+        due += [(digest, False) for at, digest in self._handed_over if at <= now or not wait]
+        self._handed_over = [one for one in self._handed_over if one[0] > now and wait]
         result: list[Alert] = []
-        for digest, reason in due:
+        for digest, first in due:
+            reason: Moment = "hand over" if first else moment
             number = shared.collect(digest.fingerprint, digest.repeats, moment=reason)
-            if number is not None and reason == "hand over":
+            if number is not None and first:
                 later = now + min(_HAND_OVER_TIME, self.destination.policy.dedup_window / 10)
                 self._handed_over.append((later, digest._replace(repeats=0)))
             # Without the store this process reports its own.
