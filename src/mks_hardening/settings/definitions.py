@@ -6,8 +6,9 @@ Each field declares its variable, parser, default and description. The table in 
 
 # Without postponed annotations, so that the types can be read from the classes at run time.
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from mks_hardening._core.environment.parsers import (
     Parser,
@@ -34,6 +35,9 @@ from mks_hardening.settings._list_parsers import (
     parse_signing_keys,
 )
 from mks_hardening.settings._variables import env
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 __all__ = [
     "AREAS",
@@ -327,7 +331,7 @@ class DatabaseSettings:
     )
 
 
-AREAS: Final = {
+AREAS: Final[Mapping[str, "type[DataclassInstance]"]] = {
     "core": CoreSettings,
     "wsgi": WsgiSettings,
     "logging": LoggingSettings,
