@@ -7,14 +7,20 @@ from __future__ import annotations
 
 import logging as stdlib_logging
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from mks_hardening._core.checks import instance, instances, mapping, offers
 from mks_hardening._core.options import distribute_options
-from mks_hardening._core.resilience.budget import LIMITS_BUDGET, start_request_budget
-from mks_hardening._core.web.wsgi_stack import wrappers_inside, wsgi_application
+from mks_hardening._core.resilience.budget import (
+    LIMITS_BUDGET,
+    current_budget,
+    restore_budget,
+    start_request_budget,
+)
+from mks_hardening._core.web.asgi_scope import is_request
+from mks_hardening._core.web.wsgi_stack import class_names_inside, wsgi_application
 from mks_hardening.exceptions import ConfigurationError, SettingsWarning
 from mks_hardening.settings import HardeningSettings
 
@@ -22,6 +28,7 @@ if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
     from mks_hardening._core.backend.redis_client import RedisClient
+    from mks_hardening._core.web.asgi_types import ASGIApplication, Message, Receive, Scope, Send
     from mks_hardening._edge.health.readiness import Checks
     from mks_hardening._edge.refusals import OnRefusal
     from mks_hardening.cache import MemoryCache, RedisCache
@@ -31,6 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "cache_backend",
+    "harden_asgi",
     "harden_wsgi",
     "rate_limiter",
     "session_store",
@@ -97,19 +105,142 @@ def harden_wsgi(
     """
     from mks_hardening import wsgi
 
-    _reject_wrapped_app(app)
-    kinds = {
-        "https": wsgi.HTTPSRedirectMiddleware,
-        "csrf": wsgi.CSRFMiddleware,
-        "session": wsgi.SessionTimeoutMiddleware,
-        "limit": wsgi.RateLimitMiddleware,
-        "health": wsgi.HealthMiddleware,
-        "record": wsgi.RequestLoggingMiddleware,
-    }
+    _reject_wrapped_app(app, caller="harden_wsgi")
     wsgi_application(app)
+    hardened: WSGIApplication = _harden(
+        wsgi,
+        _RequestBudget,
+        app,
+        settings,
+        store=store,
+        limiter=limiter,
+        rate_limits=rate_limits,
+        required=required,
+        optional=optional,
+        headers=headers,
+        on_refusal=on_refusal,
+        allowed_origins=allowed_origins,
+        sign_in_url=sign_in_url,
+        public_paths=public_paths,
+        passive_paths=passive_paths,
+        api_paths=api_paths,
+        csrf_exempt_paths=csrf_exempt_paths,
+        strip_cookies=strip_cookies,
+        options=options,
+    )
+    return hardened
+
+
+def harden_asgi(
+    app: ASGIApplication,
+    settings: HardeningSettings,
+    *,
+    store: SessionStore | None = None,
+    limiter: Limiter | None = None,
+    rate_limits: Iterable[RateLimitRule] = (),
+    required: Checks = (),
+    optional: Checks = (),
+    headers: HeaderPolicy | None = None,
+    on_refusal: OnRefusal | None = None,
+    allowed_origins: Iterable[str] | None = None,
+    sign_in_url: str | None = None,
+    public_paths: Iterable[str] = (),
+    passive_paths: Iterable[str] = (),
+    api_paths: Iterable[str] = (),
+    csrf_exempt_paths: Iterable[str] = (),
+    strip_cookies: Iterable[str] = (),
+    **options: Any,
+) -> ASGIApplication:
+    """Wrap ``app`` in all middleware of ``mks_hardening.asgi``, for HTTP and for WebSockets.
+
+    The order, the settings and the parameters are those of ``harden_wsgi``; ``on_refusal`` gets the scope. The time
+    budget of a request ends with the head of the response, or when a WebSocket is accepted: after that, and in
+    background tasks, each store call has its own.
+
+    Args:
+        app: the application.
+        settings: allowed hosts, proxies, timeouts and so on.
+        store: session store; ``session_store(settings)`` by default.
+        limiter: rate limiter for ``rate_limits``.
+        rate_limits: rules applied before the session is loaded.
+        required: readiness checks without which the instance is not ready; they may be ``async def``.
+        optional: readiness checks whose failure only degrades it.
+        headers: header policy; the preset of the settings by default.
+        on_refusal: called with the scope and the ``Refusal`` of any middleware; may return an ``OwnAnswer``.
+        allowed_origins: other origins that may send unsafe requests and open WebSockets; the host's own origin is
+            always allowed.
+        sign_in_url: URL to which users whose session has ended are redirected.
+        public_paths: paths that work with the cookie of an ended session.
+        passive_paths: paths that are polled and do not extend a session.
+        api_paths: paths that are rejected over plain http instead of redirected (ASVS 5.0 V4.1.2).
+        csrf_exempt_paths: paths without the CSRF check, for clients that authenticate differently.
+        strip_cookies: cookies that end together with the session, for example the framework's session cookie.
+        options: any other option of a middleware, as for ``harden_wsgi``.
+
+    Raises:
+        ConfigurationError: as for ``harden_wsgi``; also a WSGI application.
+    """
+    from mks_hardening import asgi
+
+    _reject_wrapped_app(app, caller="harden_asgi")
+    hardened: ASGIApplication = _harden(
+        asgi,
+        _ASGIRequestBudget,
+        app,
+        settings,
+        store=store,
+        limiter=limiter,
+        rate_limits=rate_limits,
+        required=required,
+        optional=optional,
+        headers=headers,
+        on_refusal=on_refusal,
+        allowed_origins=allowed_origins,
+        sign_in_url=sign_in_url,
+        public_paths=public_paths,
+        passive_paths=passive_paths,
+        api_paths=api_paths,
+        csrf_exempt_paths=csrf_exempt_paths,
+        strip_cookies=strip_cookies,
+        options=options,
+    )
+    return hardened
+
+
+def _harden(
+    shell: Any,
+    request_budget: Callable[..., Any],
+    app: Any,
+    settings: HardeningSettings,
+    *,
+    store: SessionStore | None,
+    limiter: Limiter | None,
+    rate_limits: Iterable[RateLimitRule],
+    required: Checks,
+    optional: Checks,
+    headers: HeaderPolicy | None,
+    on_refusal: OnRefusal | None,
+    allowed_origins: Iterable[str] | None,
+    sign_in_url: str | None,
+    public_paths: Iterable[str],
+    passive_paths: Iterable[str],
+    api_paths: Iterable[str],
+    csrf_exempt_paths: Iterable[str],
+    strip_cookies: Iterable[str],
+    options: Mapping[str, Any],
+) -> Any:
+    """Wrap an application in the middleware of ``mks_hardening.wsgi`` or ``mks_hardening.asgi``."""
+    kinds: dict[str, Any] = {
+        "https": shell.HTTPSRedirectMiddleware,
+        "csrf": shell.CSRFMiddleware,
+        "session": shell.SessionTimeoutMiddleware,
+        "limit": shell.RateLimitMiddleware,
+        "health": shell.HealthMiddleware,
+        "record": shell.RequestLoggingMiddleware,
+    }
     instance(settings, HardeningSettings, parameter="settings")
     given = distribute_options(options, kinds, usual={"clock": "session"})
-    rules = instances(rate_limits, wsgi.RateLimitRule, parameter="rate_limits")
+    rules = instances(rate_limits, shell.RateLimitRule, parameter="rate_limits")
     if limiter is not None:
         offers(limiter, "hit", parameter="limiter", kind="a Limiter")
     if rules and limiter is None:
@@ -129,10 +260,8 @@ def harden_wsgi(
             parameter="allowed_hosts",
         )
 
-    def wrapped(inner: WSGIApplication, name: str, **usual: Any) -> WSGIApplication:
-        arguments: dict[str, Any] = {"on_refusal": on_refusal, **usual, **given[name]}
-        wrapper: WSGIApplication = kinds[name](inner, **arguments)
-        return wrapper
+    def wrapped(inner: Any, name: str, **usual: Any) -> Any:
+        return kinds[name](inner, **{"on_refusal": on_refusal, **usual, **given[name]})
 
     app = wrapped(
         app,
@@ -149,7 +278,7 @@ def harden_wsgi(
         absolute_timeout=edge.session_absolute_timeout,
         warn_before=edge.session_warn_before,
         max_sessions=edge.session_max,
-        cookie=wsgi.SessionCookie(secure=secure),
+        cookie=shell.SessionCookie(secure=secure),
         sign_in_url=sign_in_url,
         public_paths=public_paths,
         passive_paths=passive_paths,
@@ -168,12 +297,12 @@ def harden_wsgi(
         api_paths=api_paths,
     )
     # Outside the middleware that rejects, so that rejections are logged; inside the headers, which its 500 needs.
-    app = wrapped(_RequestBudget(app, seconds=settings.core.store_budget), "record")
+    app = wrapped(request_budget(app, seconds=settings.core.store_budget), "record")
     policy = (
-        _headers(settings) if headers is None else instance(headers, wsgi.HeaderPolicy, parameter="headers")
+        _headers(settings) if headers is None else instance(headers, shell.HeaderPolicy, parameter="headers")
     )
-    app = wsgi.SecurityHeadersMiddleware(app, policy=policy)
-    return wsgi.TrustedProxyMiddleware(app, trust=_trust(settings))
+    app = shell.SecurityHeadersMiddleware(app, policy=policy)
+    return shell.TrustedProxyMiddleware(app, trust=_trust(settings))
 
 
 _EXCLUSIVE_MIDDLEWARE: Final = {
@@ -183,17 +312,20 @@ _EXCLUSIVE_MIDDLEWARE: Final = {
     "HTTPSRedirectMiddleware": "two judges of scheme and host",
     "SessionTimeoutMiddleware": "two sessions",
     "CSRFMiddleware": "two CSRF checks",
-    "ProxyFix": "two judges of where a request comes from (proxies are named by MKS_TRUSTED_PROXIES)",
+    **dict.fromkeys(
+        # werkzeug, uvicorn, Hypercorn
+        ("ProxyFix", "ProxyHeadersMiddleware", "ProxyFixMiddleware"),
+        "two judges of where a request comes from (proxies are named by MKS_TRUSTED_PROXIES)",
+    ),
 }
 
 
-def _reject_wrapped_app(app: WSGIApplication) -> None:
-    for inside in wrappers_inside(app):
-        name = type(inside).__name__
+def _reject_wrapped_app(app: object, *, caller: str) -> None:
+    for name in class_names_inside(app):
         if name in _EXCLUSIVE_MIDDLEWARE:
             raise ConfigurationError(
                 f"the application is wrapped by {name} already, which makes {_EXCLUSIVE_MIDDLEWARE[name]}: "
-                "hand harden_wsgi the application without it",
+                f"hand {caller} the application without it",
                 parameter="app",
             )
 
@@ -343,6 +475,40 @@ class _RequestBudget:
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         start_request_budget(self._seconds)
         return self._app(environ, start_response)
+
+
+class _ASGIRequestBudget:
+    """``_RequestBudget`` for ASGI: it ends with the head of the response, in the same task.
+
+    A stream and a WebSocket may live for hours, so one budget for all their store calls would run out.
+    """
+
+    __slots__ = ("_app", "_seconds")
+
+    def __init__(self, app: ASGIApplication, *, seconds: float) -> None:
+        self._app = app
+        self._seconds = seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if not is_request(scope):
+            await self._app(scope, receive, send)
+            return
+
+        before = current_budget()
+
+        async def send_and_end_budget(message: Message) -> None:
+            if message["type"] in _BUDGET_ENDS:
+                restore_budget(before)
+            await send(message)
+
+        start_request_budget(self._seconds)
+        try:
+            await self._app(scope, receive, send_and_end_budget)
+        finally:
+            restore_budget(before)
+
+
+_BUDGET_ENDS: Final = frozenset({"http.response.start", "websocket.accept"})
 
 
 def _trust(settings: HardeningSettings) -> ProxyTrust:

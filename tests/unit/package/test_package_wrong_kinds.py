@@ -224,6 +224,10 @@ def app(environ: Any, start_response: Any) -> list[bytes]:
     return []
 
 
+async def asgi_app(scope: Any, receive: Any, send: Any) -> None:
+    await send({"type": "http.response.start", "status": 200})
+
+
 def usual(engine: Engine) -> dict[str, dict[str, Any]]:
     """Arguments with which everything that users make can be made or called; but for ``security``."""
     tasks, store, limiter = Tasks(engine), MemorySessionStore(), limits()
@@ -243,6 +247,7 @@ def usual(engine: Engine) -> dict[str, dict[str, Any]]:
         "cache.cached": {},
         "cache.set_default_cache": {"cache": None},
         "compose.cache_backend": {"settings": settings},
+        "compose.harden_asgi": {"app": asgi_app, "settings": settings},
         "compose.harden_wsgi": {"app": app, "settings": settings},
         "compose.rate_limiter": {"settings": settings},
         "compose.session_store": {"settings": settings},

@@ -23,6 +23,7 @@ __all__ = [
     "leave_operation",
     "outside_budget",
     "request_budget",
+    "restore_budget",
     "start_request_budget",
 ]
 
@@ -105,6 +106,11 @@ def start_request_budget(seconds: float, *, clock: Clock = SYSTEM_CLOCK) -> Budg
     budget = Budget(seconds, clock=clock)
     _budget.set(budget)
     return budget
+
+
+def restore_budget(before: Budget | None) -> None:
+    """Set the budget that was current before ``start_request_budget``, where its context does not end with it."""
+    _budget.set(before)
 
 
 @contextmanager

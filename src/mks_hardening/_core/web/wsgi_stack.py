@@ -1,4 +1,4 @@
-"""Inspection of a stack of WSGI middleware: whether it is WSGI, and which middleware it contains."""
+"""Inspection of a stack of middleware: whether it is WSGI, and which middleware it contains, also under ASGI."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any, TypeVar
 from mks_hardening._core.checks import function
 from mks_hardening.exceptions import ConfigurationError
 
-__all__ = ["has_inside", "wrappers_inside", "wsgi_application"]
+__all__ = ["class_names_inside", "has_inside", "wrappers_inside", "wsgi_application"]
 
 App = TypeVar("App", bound=Callable[..., Any])
 
-# Attributes in which middleware keeps the inner application: ours, werkzeug, paste, whitenoise, Flask.
-_INNER = ("_app", "app", "application", "wsgi_app")
+# Attributes with the inner application: ours, werkzeug, paste, whitenoise, Flask, Quart, Litestar.
+_INNER = ("_app", "app", "application", "wsgi_app", "asgi_app", "asgi_handler")
 _MOST = 64
 
 
@@ -30,9 +30,8 @@ def wsgi_application(app: App) -> App:
     if any(map(inspect.iscoroutinefunction, (given, given.__call__))) or not _takes_two(app):
         raise ConfigurationError(
             f"app must be a WSGI application, called with environ and start_response, not "
-            f"{getattr(app, '__qualname__', type(app).__name__)}: this package has no wrappers for ASGI (FastAPI, "
-            "Starlette, Quart, Django's get_asgi_application). There, use what needs no wrapper: RateLimiter.ahit, "
-            "the methods of caches and stores that begin with a, @cached, setup_logging, the database and tasks",
+            f"{getattr(app, '__qualname__', type(app).__name__)}: for ASGI (FastAPI, Starlette, Litestar, Quart, "
+            "Django's get_asgi_application) use harden_asgi or the classes of mks_hardening.asgi",
             parameter="app",
         )
     return app
@@ -57,7 +56,7 @@ def wrappers_inside(app: object) -> Iterator[object]:
     """Yield the application and everything that it wraps, from the outside in, as far as attributes allow.
 
     Args:
-        app: a WSGI application.
+        app: a WSGI or ASGI application.
     """
     waiting, seen = [app], set[int]()
     while waiting and len(seen) < _MOST:
@@ -73,6 +72,15 @@ def wrappers_inside(app: object) -> Iterator[object]:
         waiting += [found for found in inner if callable(found)]
 
 
+def class_names_inside(app: object) -> Iterator[str]:
+    """Yield the class names of ``wrappers_inside``, and of the middleware registered with Starlette or FastAPI."""
+    for inside in wrappers_inside(app):
+        yield type(inside).__name__
+        # Starlette creates them with the first request, so there are no objects yet.
+        for registered in getattr(inside, "user_middleware", ()):
+            yield getattr(getattr(registered, "cls", None), "__name__", "")
+
+
 def has_inside(app: object, name: str) -> bool:
     """Return whether the application, or something that it wraps, is an instance of a class of this name."""
-    return any(type(inside).__name__ == name for inside in wrappers_inside(app))
+    return name in class_names_inside(app)
