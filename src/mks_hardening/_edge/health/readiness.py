@@ -81,7 +81,10 @@ class Readiness:
                 loop.call_soon_threadsafe(deliver, result)
 
         # A thread of its own: the pool of the loop may be full of calls to a server that does not respond.
-        threading.Thread(target=work, name="mks-health", daemon=True).start()
+        try:
+            threading.Thread(target=work, name="mks-health", daemon=True).start()
+        except RuntimeError:  # no more threads available, so none of the checks can run
+            return self._overall(dict.fromkeys(self._checks, "failed"))
         return await done
 
     def verdict(self, loop: asyncio.AbstractEventLoop | None = None) -> ReadinessResult:
