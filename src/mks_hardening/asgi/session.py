@@ -115,6 +115,24 @@ class SessionTimeoutMiddleware:
         """The name of the session cookie."""
         return self._gate.fields.cookie.name
 
+    def open(self, cookies: str | None) -> SessionHandle:
+        """Return the session of a Cookie header outside a request to this middleware, for tests and adapters.
+
+        The session is validated as in a request, but this does not count as activity. Apply ``SessionHandle.step``
+        to the response to add its header fields. On the event loop, call ``aopen``.
+
+        Args:
+            cookies: value of the header, or ``None``.
+
+        Raises:
+            BackendUnavailableError: the store is unavailable.
+        """
+        return self._gate.open(cookies)
+
+    async def aopen(self, cookies: str | None) -> SessionHandle:
+        """``open`` for asyncio."""
+        return await self._gate.aopen(cookies)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection (ASGI 3)."""
         if not is_request(scope):

@@ -144,13 +144,13 @@ class SessionGate:
         Raises:
             BackendUnavailableError: see ``SessionLookup.find``.
         """
-        if len(session_id) == ID_LENGTH or is_anonymous_id(session_id):
+        if _is_possible_id(session_id):
             return self.lookup.find(session_id, active=self._is_active(path))
         return NOT_FOUND
 
     async def afind(self, session_id: str, path: str) -> FoundSession:
         """``find`` for asyncio."""
-        if len(session_id) == ID_LENGTH or is_anonymous_id(session_id):
+        if _is_possible_id(session_id):
             return await self.lookup.afind(session_id, active=self._is_active(path))
         return NOT_FOUND
 
@@ -161,11 +161,22 @@ class SessionGate:
             BackendUnavailableError: see ``SessionLookup.find``.
         """
         session_id = self.session_id(cookies)
-        if session_id is not None and (len(session_id) == ID_LENGTH or is_anonymous_id(session_id)):
-            record, reason, deadline = self.lookup.find(session_id, active=False)
-            if record is not None and not reason:
-                return self._handle(session_id, record, deadline)
+        if session_id is not None and _is_possible_id(session_id):
+            return self._opened(session_id, self.lookup.find(session_id, active=False))
         return self.no_session()
+
+    async def aopen(self, cookies: str | None) -> SessionHandle:
+        """``open`` for asyncio."""
+        session_id = self.session_id(cookies)
+        if session_id is not None and _is_possible_id(session_id):
+            return self._opened(session_id, await self.lookup.afind(session_id, active=False))
+        return self.no_session()
+
+    def _opened(self, session_id: str, found: FoundSession) -> SessionHandle:
+        record, reason, deadline = found
+        if record is None or reason:
+            return self.no_session()
+        return self._handle(session_id, record, deadline)
 
     def _is_active(self, path: str) -> bool:
         return self._passive is None or not self._passive.match(path)
@@ -274,6 +285,10 @@ class SessionGate:
     def _is_public(self, asked: SessionRequest) -> bool:
         page = self._sign_in_page
         return self._public.match(asked.path) or (page is not None and page.is_at(asked.mount, asked.path))
+
+
+def _is_possible_id(session_id: str) -> bool:
+    return len(session_id) == ID_LENGTH or is_anonymous_id(session_id)
 
 
 def _is_part_of_a_page(asked: SessionRequest) -> bool:
