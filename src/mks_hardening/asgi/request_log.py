@@ -106,8 +106,9 @@ class RequestLoggingMiddleware:
         try:
             exchange.begin(before)
             await self._app(exchange.scope, exchange.receive, exchange.send)
+            exchange.note_return()
         except Exception as error:
-            exchange.error = error
+            exchange.note_error(error)
             if not await exchange.recover():
                 raise
         except BaseException as error:
@@ -125,14 +126,17 @@ class _Exchange:
 
     __slots__ = (
         "_declared",
+        "_ended",
         "_first_byte_at",
         "_id_field",
         "_ids",
         "_log",
         "_pending",
         "_receive",
+        "_receiving",
         "_reported",
         "_send",
+        "_send_error",
         "_sent",
         "_span",
         "_started",
@@ -160,7 +164,10 @@ class _Exchange:
         self._declared: int | None = None
         self._first_byte_at: float | None = None
         self._span: RequestSpan | None = None
+        self._ended: float | None = None
         self._reported = False
+        self._receiving = False
+        self._send_error: OSError | None = None
         self._pending: Message | None = None
         self.complete = False
         self.disconnected = False
@@ -176,8 +183,9 @@ class _Exchange:
         scope[REQUEST_ID_KEY] = ids.request_id
         # Left in the scope, a tracing library would continue a trace that was not accepted here.
         dropped = (id_field,) if ids.continues_trace else (id_field, *_TRACE_FIELDS)
-        scope["headers"] = [field for field in scope["headers"] if field[0].lower() not in dropped]
-        scope["headers"].append((id_field, ids.request_id.encode("latin-1")))
+        headers = [field for field in scope["headers"] if field[0].lower() not in dropped]
+        headers.append((id_field, ids.request_id.encode("latin-1")))
+        scope["headers"] = headers
 
     def begin(self, bound: Any) -> None:
         """Bind the ids to all log records of the request."""
@@ -191,7 +199,11 @@ class _Exchange:
         """Pass a message to the application and note a client that has left."""
         message, self._pending = self._pending, None
         if message is None:
-            message = await self._receive()
+            self._receiving = True
+            try:
+                message = await self._receive()
+            finally:
+                self._receiving = False
         if message["type"] == "http.disconnect":
             self.disconnected = True
         elif message["type"] == "websocket.disconnect":
@@ -204,34 +216,39 @@ class _Exchange:
         if kind in HEADS:
             self._status = message["status"]
             message = with_headers(message, self._with_id(raw_headers(message)))
+        elif self._sent and kind.endswith("http.response.body") and self._is_last(message):
+            self._look_for_disconnect()
+        try:
             await self._send(message)
-            return
+        except OSError as error:  # the server reports a client that has left (ASGI 2.4)
+            self.disconnected = True
+            self._send_error = error
+            raise
+        self._note_sent(kind, message)
+
+    def _note_sent(self, kind: str, message: Message) -> None:
         if kind.endswith("http.response.body"):
-            await self._send_body(message)
-            return
-        await self._send(message)
-        if kind in ("http.response.pathsend", "http.response.zerocopysend"):
-            self.complete = not message.get("more_body", False)
-            self._sent = self._declared or self._sent
-            self._finish_if_complete()
+            self._count(message.get("body", b""))
+            if not message.get("more_body", False):
+                self._note_end()
+        elif kind in ("http.response.pathsend", "http.response.zerocopysend"):
+            if not message.get("more_body", False):
+                self._sent = self._declared or self._sent
+                self._note_end()
         elif kind == "websocket.accept":
             self._status = _SWITCHING_PROTOCOLS
         elif kind == "websocket.send":
             self._count(message.get("bytes") or (message.get("text") or "").encode())
         elif kind == "websocket.close":
             self._status = self._status or _CLOSED_BEFORE_ACCEPT
-            self.complete = True
-            self._finish_if_complete()
+            self._note_end()
 
-    async def _send_body(self, message: Message) -> None:
-        more: bool = message.get("more_body", False)
-        if not more and self._sent and not self.disconnected:
-            self._look_for_disconnect()
-        await self._send(message)
-        self._count(message.get("body", b""))
-        if not more:
-            self.complete = not self.disconnected
-            self._finish_if_complete()
+    def _is_last(self, message: Message) -> bool:
+        """Return whether the body is complete with this message, and was not before."""
+        declared = self._declared
+        if declared is None:
+            return not message.get("more_body", False)
+        return self._sent < declared <= self._sent + len(message.get("body", b""))
 
     def _look_for_disconnect(self) -> None:
         """Look, without waiting, whether the client has left during a response of several messages.
@@ -239,7 +256,9 @@ class _Exchange:
         Servers drop what is sent after that without an error, so that an application that never calls ``receive``
         seems to have sent everything. A message that arrives now is kept for the application.
         """
-        if self._pending is not None:
+        # An application that waits in receive gets the message itself; a second reader could take it away.
+        waits = self._receiving or self._pending is not None or self.disconnected
+        if waits:
             return
         waiting = self._receive().__await__()
         try:
@@ -275,16 +294,39 @@ class _Exchange:
 
     async def recover(self) -> bool:
         """Respond to an exception with 500; return whether that was still possible."""
-        if self._status or self._websocket:
+        if self._status or self._websocket or self.disconnected:
             return False
         response = self._log.error_response(self.scope)
         await send_response(self.scope, self.send, response)
         return True
 
-    def _finish_if_complete(self) -> None:
+    def _note_end(self) -> None:
+        self.complete = not self.disconnected
+        self._ended = self._log.monotonic()
         # A framework that has answered an exception with 500 raises it afterwards; the record must contain it.
         if self._status < 500:
             self.finish()
+
+    def note_return(self) -> None:
+        """Note that the application has returned.
+
+        Raises:
+            RuntimeError: it has not responded, and the client still waits for a response.
+        """
+        if self.disconnected:
+            return
+        if not self._status:
+            raise RuntimeError("the application returned without a response")
+        if self._status == _SWITCHING_PROTOCOLS:
+            self.complete = True  # the server closes the WebSocket
+
+    def note_error(self, error: Exception) -> None:
+        """Note an exception of the application, unless it only says that the client has left."""
+        cause: BaseException | None = error
+        while cause is not None and cause is not self._send_error:
+            cause = cause.__cause__ or cause.__context__
+        if cause is None:
+            self.error = error
 
     def finish(self) -> None:
         """Report the end, once."""
@@ -311,7 +353,8 @@ class _Exchange:
             sent=self._sent,
             declared=self._declared,
         )
-        duration = log.monotonic() - self._started
+        ended = log.monotonic() if self._ended is None else self._ended
+        duration = ended - self._started
         first, origin = self._first_byte_at, scope.get(ORIGIN_KEY)
         client = scope.get("client")
         fields = record_fields(

@@ -38,5 +38,10 @@ def outcome_of(
 
 
 def level_of(status: int, outcome: str) -> int:
-    """Return ERROR for server errors and for a missing status, else INFO: client errors need no alert."""
+    """Return ERROR for server errors and for a missing status, else INFO: client errors need no alert.
+
+    Neither does a client that leaves before there is a response.
+    """
+    if status == 0 and outcome == "aborted":
+        return logging.INFO
     return logging.INFO if 0 < status < 500 and outcome != "error" else logging.ERROR
