@@ -52,7 +52,10 @@ def faults_of(case: dict[str, Any], recorder: Recorder, *, record: bool = True) 
     app = ScriptedApp(case.get("app", {}), clock)
     wrapped = recorder(app, logger, clock, case.get("options", {}))
     environ = environ_of(case.get("request", {})) | {"wsgi.errors": io.StringIO()}
-    served = serve(wrapped, environ, read=case.get("read", "all"))
+    read = case.get("read", "all")
+    if isinstance(read, int):
+        environ["test.leaves_after"] = read
+    served = serve(wrapped, environ, read=read)
     expect = case["expect"]
     faults: list[str] = []
 

@@ -90,7 +90,11 @@ class World:
             elif "sessions" in step:
                 self._compare("sessions", len(self.manager.sessions(step["sessions"])), step["expect"])
             elif "writes" in step:
-                self._compare("writes", self.store.calls.count("touch"), step["writes"])
+                self._compare(
+                    "writes",
+                    self.store.calls.count("touch") + self.store.calls.count("atouch"),
+                    step["writes"],
+                )
             elif "expired" in step:
                 self._compare("on_expired", self.expired, step["expired"])
             else:

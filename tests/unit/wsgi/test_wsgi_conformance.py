@@ -24,6 +24,8 @@ from mks_hardening.wsgi import (
     TrustedProxyMiddleware,
 )
 
+WSGI_ONLY = {"test_the_body_itself_is_handed_on"}
+
 TEXT = [("Content-Type", "text/plain")]
 
 

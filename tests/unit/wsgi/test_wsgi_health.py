@@ -15,6 +15,8 @@ from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.testing import FrozenClock, WSGIAnswer, call_wsgi
 from mks_hardening.wsgi import HealthMiddleware
 
+WSGI_ONLY: set[str] = set()
+
 
 def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
     start_response("200 OK", [("Content-Type", "text/plain")])

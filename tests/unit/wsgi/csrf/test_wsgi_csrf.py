@@ -18,6 +18,8 @@ from mks_hardening.wsgi import CSRFMiddleware, ProxyTrust, TrustedProxyMiddlewar
 from mks_hardening.wsgi.csrf._form_body import read_form_field
 from wsgi_stacks import CORPUS, corpus_runner, make_csrf_stack
 
+WSGI_ONLY: set[str] = set()
+
 CASES = corpus_runner().read(CORPUS / "wsgi/csrf.jsonl")
 OWN = "https://www.example.com"
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}

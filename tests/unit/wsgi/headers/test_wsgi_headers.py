@@ -13,6 +13,8 @@ from mks_hardening.testing import call_wsgi
 from mks_hardening.wsgi import HSTS, ContentSecurityPolicy, HeaderPolicy, SecurityHeadersMiddleware
 from wsgi_stacks import CORPUS, corpus_runner, make_headers_stack
 
+WSGI_ONLY = {"test_the_body_is_not_wrapped"}
+
 CASES = corpus_runner().read(CORPUS / "wsgi/headers.jsonl")
 
 

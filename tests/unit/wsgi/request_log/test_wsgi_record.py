@@ -24,6 +24,21 @@ from mks_hardening.wsgi import (
 from mks_hardening.wsgi.request_log._exchange import Exchange, ResponseBody, SizedResponseBody
 from wsgi_scripted import environ_of, serve
 
+WSGI_ONLY = {
+    "test_a_failed_request_is_not_kept_alive_by_its_traceback",
+    "test_a_file_that_fails_to_close_is_an_error",
+    "test_a_file_without_a_position_counts_as_sent",
+    "test_a_file_wrapper_that_cannot_be_watched_is_read",
+    "test_an_error_that_the_log_does_not_take_goes_to_the_server_log",
+    "test_an_exchange_must_decide",
+    "test_bodies_are_iterators_with_a_length_only_where_there_was_one",
+    "test_bytes_are_those_of_chunks_that_the_server_came_back_after",
+    "test_close_may_come_from_another_thread",
+    "test_interleaved_bodies_on_one_thread_keep_their_ids",
+    "test_the_record_follows_the_last_byte",
+    "test_the_user_of_the_server_is_named",
+}
+
 Headers = [("Content-Type", "text/plain")]
 
 

@@ -14,6 +14,8 @@ from mks_hardening._edge.request_log.query import LONGEST_QUERY, QueryText
 from mks_hardening.testing import call_wsgi
 from mks_hardening.wsgi import RequestLoggingMiddleware
 
+WSGI_ONLY: set[str] = set()
+
 
 def application(_environ: Any, start_response: Any) -> list[bytes]:
     start_response("204 No Content", [])

@@ -13,6 +13,9 @@ from mks_hardening.testing import FrozenClock, call_wsgi
 from mks_hardening.wsgi import MemorySessionStore, SessionHandle, SessionManager, SessionTimeoutMiddleware
 from wsgi_session_apps import Browser
 
+WSGI_ONLY: set[str] = set()
+IN_THREAD = True  # its applications call the plain methods of their session
+
 COOKIE = "__Host-mks-session"
 View = Callable[[SessionHandle], object]
 

@@ -17,6 +17,9 @@ from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.testing import FrozenClock, WSGIAnswer, call_wsgi
 from mks_hardening.wsgi import CSRFMiddleware, MemorySessionStore, SessionTimeoutMiddleware
 
+WSGI_ONLY: set[str] = set()
+IN_THREAD = True  # its applications call the plain methods of their session
+
 OURS = "__Host-mks-session"
 DEAD = f"{OURS}={'A' * 43}"
 

@@ -10,6 +10,9 @@ import wsgi_session_apps as apps
 from mks_hardening.testing import FrozenClock
 from mks_hardening.wsgi import MemorySessionStore, SessionTimeoutMiddleware
 
+WSGI_ONLY: set[str] = set()
+IN_THREAD = True  # its applications call the plain methods of their session
+
 HOUR, DAY = 3600.0, 86400.0
 
 

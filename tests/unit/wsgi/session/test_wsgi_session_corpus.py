@@ -7,6 +7,8 @@ import pytest
 from mks_hardening.wsgi import MemorySessionStore
 from wsgi_session_corpus import faults_of, load_cases
 
+WSGI_ONLY = {"test_the_corpus_is_as_broad_as_promised"}
+IN_THREAD = True  # views of the corpus call the plain methods of their session
 CASES = load_cases()
 
 

@@ -14,6 +14,9 @@ from mks_hardening.testing import FrozenClock
 from mks_hardening.wsgi import MemorySessionStore, SessionManager, SessionTimeoutMiddleware
 from wsgi_session_corpus import SwitchedStore
 
+WSGI_ONLY: set[str] = set()
+IN_THREAD = True  # its applications call the plain methods of their session
+
 
 class Site:
     def __init__(self) -> None:

@@ -12,6 +12,9 @@ from mks_hardening.protocols import SessionRecord
 from mks_hardening.testing import FrozenClock
 from mks_hardening.wsgi import MemorySessionStore, SessionManager, SessionTimeoutMiddleware
 
+WSGI_ONLY: set[str] = set()
+IN_THREAD = True  # its applications call the plain methods of their session
+
 
 class MovingStore(MemorySessionStore):
     """Sessions go on under another id as soon as they were listed, so many times."""

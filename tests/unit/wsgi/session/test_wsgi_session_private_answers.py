@@ -9,6 +9,9 @@ import pytest
 from mks_hardening.testing import call_wsgi
 from mks_hardening.wsgi import MemorySessionStore, SessionTimeoutMiddleware
 
+WSGI_ONLY: set[str] = set()
+IN_THREAD = True  # its applications call the plain methods of their session
+
 
 def site(*fields: tuple[str, str]) -> SessionTimeoutMiddleware:
     def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:

@@ -21,6 +21,9 @@ from mks_hardening.testing import FrozenClock
 from mks_hardening.wsgi import MemorySessionStore, Refusal, SessionCookie, SessionTimeoutMiddleware
 from wsgi_session_corpus import SwitchedStore
 
+WSGI_ONLY: set[str] = set()
+IN_THREAD = True  # its applications call the plain methods of their session
+
 PROBLEM = ("Content-Type", "application/problem+json")
 KEPT_OUT = ("Cache-Control", "no-store")
 

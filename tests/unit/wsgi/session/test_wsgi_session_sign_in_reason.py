@@ -10,6 +10,9 @@ import pytest
 from mks_hardening.testing import FrozenClock, call_wsgi
 from mks_hardening.wsgi import MemorySessionStore, SessionTimeoutMiddleware
 
+WSGI_ONLY: set[str] = set()
+IN_THREAD = True  # its applications call the plain methods of their session
+
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
 

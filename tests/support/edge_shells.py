@@ -1,0 +1,32 @@
+"""Which shell a test of the edge runs over: the classes of ``mks_hardening.wsgi``, or their ASGI forms."""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from asgi_bridge import ODD, SHELLS, bridged
+from mks_hardening import asgi, wsgi
+
+if TYPE_CHECKING:
+    import pytest
+
+_SUPPORT = ("wsgi_stacks", "wsgi_record_corpus", "wsgi_session_corpus", "wsgi_edge_stack")
+_CLASSES = [name for name in asgi.__all__ if name.endswith("Middleware")]
+
+
+def shells_of(module: ModuleType, test: str) -> tuple[str, ...]:
+    """The shells of a test: all, unless its module says nothing or lists it in ``WSGI_ONLY``."""
+    only = getattr(module, "WSGI_ONLY", None)
+    return SHELLS if only is not None and test not in only else ("wsgi",)
+
+
+def use_shell(shell: str, module: ModuleType, monkeypatch: pytest.MonkeyPatch, **how: Any) -> None:
+    """Replace the WSGI classes in a module of tests, and in the modules that support it."""
+    if shell == "wsgi":
+        return
+    for each in (module, *(sys.modules[name] for name in _SUPPORT if name in sys.modules)):
+        for name in _CLASSES:
+            if vars(each).get(name) is getattr(wsgi, name):
+                monkeypatch.setattr(each, name, bridged(getattr(asgi, name), odd=shell == ODD, **how))
