@@ -1,0 +1,1 @@
+"""Cross-origin resource sharing (CORS): policies and their decisions."""

@@ -1,0 +1,57 @@
+"""Responses to preflights, and the header fields of CORS in other responses."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from mks_hardening._edge.refusal_response import FixedResponse, RefusalResponse
+
+if TYPE_CHECKING:
+    from mks_hardening._core.web.wsgi_head import Headers
+    from mks_hardening._edge.cors.cors_policy import CORSPolicy
+
+__all__ = ["NOT_ALLOWED", "ORIGIN_FIELDS", "CORSRequest", "add_cors_fields", "preflight_response"]
+
+ORIGIN_FIELDS: Final = "access-control-"
+"""The prefix of the header fields that the middleware owns."""
+NOT_ALLOWED: Final = RefusalResponse("origin", 403, "Pages of this origin may not use this server.")
+
+
+class CORSRequest(NamedTuple):
+    """The header fields of a request that matter for CORS; ``None`` for a missing one."""
+
+    origin: str | None
+    requested_headers: str | None
+    private_network: str | None
+
+
+def preflight_response(policy: CORSPolicy, asked: CORSRequest) -> FixedResponse | None:
+    """Return the response to a preflight; ``None`` for an origin that is not allowed."""
+    fields = policy.preflight_fields(
+        asked.origin, asked.requested_headers, private_network=asked.private_network == "true"
+    )
+    if fields is None:
+        return None
+    vary = policy.vary(preflight=True)
+    headers = [*fields, *([("Vary", ", ".join(vary))] if vary else [])]
+    # Without Content-Type and Content-Length: a 204 has no body (RFC 9110, 15.3.5).
+    return FixedResponse(204, b"", "text/plain").with_headers(headers)
+
+
+def add_cors_fields(policy: CORSPolicy, origin: str | None, headers: Headers) -> None:
+    """Add the fields to a response in place; those that the application has set are replaced."""
+    if any(name.lower().startswith(ORIGIN_FIELDS) for name, _ in headers):
+        headers[:] = [field for field in headers if not field[0].lower().startswith(ORIGIN_FIELDS)]
+    headers += policy.response_fields(origin)
+    for name in policy.vary(preflight=False):
+        _vary(headers, name)
+
+
+def _vary(headers: Headers, name: str) -> None:
+    """Merge a name into ``Vary``, without a duplicate."""
+    for position, (field, value) in enumerate(headers):
+        if field.lower() == "vary":
+            if {"*", name.lower()}.isdisjoint(item.strip().lower() for item in value.split(",")):
+                headers[position] = (field, f"{value}, {name}")
+            return
+    headers.append(("Vary", name))
