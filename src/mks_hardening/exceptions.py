@@ -26,6 +26,7 @@ __all__ = [
     "MksHardeningError",
     "PaceTimeoutError",
     "RateLimitExceededError",
+    "RequestLimitError",
     "SettingsError",
     "SettingsWarning",
     "TaskCancelledError",
@@ -73,6 +74,22 @@ class SettingsError(ConfigurationError):
         """Former name of ``errors``; deprecated."""
         warnings.warn("SettingsError.faults is now called errors", DeprecationWarning, stacklevel=2)
         return self.errors
+
+
+class RequestLimitError(MksHardeningError):
+    """A request body exceeded a limit of ``RequestLimitsMiddleware`` while the application was reading it.
+
+    Let it pass: the middleware responds in place of the application, whatever that makes of the exception.
+
+    Attributes:
+        rule: the limit, ``body`` (bytes) or ``body_seconds``.
+        status: status code of the response, 413 or 408.
+    """
+
+    def __init__(self, rule: str, status: int) -> None:
+        super().__init__(f"the request body exceeds the limit {rule}")
+        self.rule = rule
+        self.status = status
 
 
 class SettingsWarning(UserWarning):

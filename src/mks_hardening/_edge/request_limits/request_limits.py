@@ -1,0 +1,232 @@
+"""Limits of requests and the check of a request's head, on plain values."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Final, NamedTuple
+
+from mks_hardening._core.checks import instance, instances, strings, whole_number
+from mks_hardening._core.durations import seconds
+from mks_hardening._core.web.paths import PathRules
+from mks_hardening._edge.refusal_response import RefusalResponse
+from mks_hardening.exceptions import ConfigurationError
+
+__all__ = ["BodyLimit", "RequestHead", "RequestLimitRule", "RequestLimits", "RequestLimitsRules", "TooLarge"]
+
+_MEDIA_TYPE: Final = re.compile(r"[!#$&^_.+0-9A-Za-z-]{1,127}/(?:\*|[!#$&^_.+0-9A-Za-z-]{1,127})").fullmatch
+_LONGEST_TYPE: Final = 1000
+
+
+class TooLarge(NamedTuple):
+    """The limit that a request breaks: its response, and the value that broke it."""
+
+    response: RefusalResponse
+    seen: str
+
+
+class RequestHead(NamedTuple):
+    """The parts of a request's head that have limits.
+
+    Attributes:
+        target_bytes: length of the path and query as sent.
+        fields: lengths of the header fields, name and value together.
+        content_length: field ``Content-Length``; ``None`` if it is missing.
+        chunked: whether ``Transfer-Encoding`` is present.
+        content_type: field ``Content-Type``; ``None`` if it is missing.
+    """
+
+    target_bytes: int
+    fields: list[int]
+    content_length: str | None
+    chunked: bool
+    content_type: str | None
+
+
+class RequestLimits:
+    """Limits of the requests to some paths.
+
+    Args:
+        body: most bytes of a body, declared or counted while it is read.
+        header_count: most header fields.
+        header_bytes: most bytes of all header fields together.
+        field_bytes: most bytes of one header field.
+        target_bytes: most bytes of path and query.
+        content_types: allowed media types of bodies, such as ``application/json`` or ``image/*``; ``None`` for all.
+        body_seconds: seconds within which a body must arrive. Under WSGI the time is checked between two reads; the
+            server must end a read that waits (``timeout`` of nginx's ``client_body_timeout``).
+
+    Raises:
+        ConfigurationError: a number is out of range, or a media type is malformed.
+
+    Source: RFC 9110 (15.5.9, 15.5.14 to 15.5.16), RFC 6585 (5); ASVS 5.0 V5.2.1; CWE-770.
+    """
+
+    __slots__ = ("_refusals", "_wrong_type", "body", "body_seconds", "content_types", "field_bytes",
+                 "header_bytes", "header_count", "target_bytes")  # fmt: skip
+
+    def __init__(
+        self,
+        *,
+        body: int = 1024 * 1024,
+        header_count: int = 100,
+        header_bytes: int = 32768,
+        field_bytes: int = 8190,
+        target_bytes: int = 8190,
+        content_types: Iterable[str] | None = None,
+        body_seconds: float | timedelta = 30,
+    ) -> None:
+        self.body: int = whole_number(body, parameter="body", minimum=0)
+        self.header_count: int = whole_number(header_count, parameter="header_count", minimum=1)
+        self.header_bytes: int = whole_number(header_bytes, parameter="header_bytes", minimum=1)
+        self.field_bytes: int = whole_number(field_bytes, parameter="field_bytes", minimum=1)
+        self.target_bytes: int = whole_number(target_bytes, parameter="target_bytes", minimum=1)
+        self.content_types: tuple[str, ...] | None = _media_types(content_types)
+        self.body_seconds: float = seconds(body_seconds, parameter="body_seconds", allow_zero=False)
+        self._refusals = {
+            rule: RefusalResponse(rule, status, detail, limit=limit)
+            for rule, status, limit, detail in (
+                ("target_bytes", 414, target_bytes, f"The URL is longer than {target_bytes} bytes."),
+                ("header_count", 431, header_count, f"There are more than {header_count} header fields."),
+                (
+                    "header_bytes",
+                    431,
+                    header_bytes,
+                    f"The header fields are longer than {header_bytes} bytes.",
+                ),
+                ("field_bytes", 431, field_bytes, f"A header field is longer than {field_bytes} bytes."),
+                ("body", 413, body, f"The body is longer than {body} bytes."),
+                (
+                    "body_seconds",
+                    408,
+                    self.body_seconds,
+                    f"The body took over {self.body_seconds:g} seconds.",
+                ),
+            )
+        }
+        allowed = ", ".join(self.content_types or ())
+        self._wrong_type = RefusalResponse(
+            "content_types", 415, f"Send one of these types: {allowed}.", [("Accept", allowed)]
+        )
+
+    def check(self, head: RequestHead) -> TooLarge | None:
+        """Return the first limit that the head breaks, if any."""
+        if head.target_bytes > self.target_bytes:
+            return TooLarge(self._refusals["target_bytes"], f"{head.target_bytes} bytes")
+        if len(head.fields) > self.header_count:
+            return TooLarge(self._refusals["header_count"], f"{len(head.fields)} fields")
+        if sum(head.fields) > self.header_bytes:
+            return TooLarge(self._refusals["header_bytes"], f"{sum(head.fields)} bytes")
+        if max(head.fields, default=0) > self.field_bytes:
+            return TooLarge(self._refusals["field_bytes"], f"{max(head.fields)} bytes")
+        return self._check_body(head)
+
+    def _check_body(self, head: RequestHead) -> TooLarge | None:
+        length = head.content_length
+        if length is not None:
+            # Two different lengths, or one beside chunks, are how requests are smuggled (RFC 9112, 6.3).
+            if head.chunked or not (length.isascii() and length.isdecimal()) or len(length) > 18:
+                return TooLarge(_BAD_LENGTH, "both" if head.chunked else length[:40])
+            if int(length) > self.body:
+                return TooLarge(self._refusals["body"], f"{length} bytes declared")
+        has_body = head.chunked or (length is not None and int(length) > 0)
+        if has_body and self.content_types is not None and not self._allows(head.content_type or ""):
+            return TooLarge(self._wrong_type, (head.content_type or "no type")[:100])
+        return None
+
+    def _allows(self, content_type: str) -> bool:
+        kind = content_type[:_LONGEST_TYPE].partition(";")[0].strip().lower()
+        return any(
+            kind == allowed or (allowed.endswith("/*") and kind.startswith(allowed[:-1]))
+            for allowed in self.content_types or ()
+        )
+
+    def exceeded(self, rule: str) -> TooLarge:
+        """Return the refusal for a limit that was exceeded while the body was read."""
+        return TooLarge(self._refusals[rule], "while reading")
+
+
+class RequestLimitRule:
+    """Limits for some paths; the first rule of ``RequestLimitsMiddleware`` whose paths match decides.
+
+    Args:
+        path: one path or several; a trailing slash includes everything below. Other spellings of the same path
+            match as well.
+        limits: the limits.
+
+    Raises:
+        ConfigurationError: a path does not begin with a slash, or ``limits`` is not a ``RequestLimits``.
+    """
+
+    __slots__ = ("_paths", "limits")
+
+    def __init__(self, path: str | Iterable[str], limits: RequestLimits) -> None:
+        self._paths = PathRules((path,) if isinstance(path, str) else path, parameter="path")
+        self.limits: RequestLimits = instance(limits, RequestLimits, parameter="limits")
+
+    def covers(self, path: str) -> bool:
+        """Return whether the limits apply to the path."""
+        return self._paths.covers(path)
+
+
+class RequestLimitsRules:
+    """The limits of ``RequestLimitsMiddleware`` by path."""
+
+    __slots__ = ("_everywhere", "_rules")
+
+    def __init__(self, limits: RequestLimits | None, rules: Iterable[RequestLimitRule]) -> None:
+        self._everywhere = (
+            RequestLimits() if limits is None else instance(limits, RequestLimits, parameter="limits")
+        )
+        self._rules = instances(rules, RequestLimitRule, parameter="rules")
+
+    def limits(self, path: str) -> RequestLimits:
+        """Return the limits of a path."""
+        return next((rule.limits for rule in self._rules if rule.covers(path)), self._everywhere)
+
+
+class BodyLimit:
+    """Counts the bytes and the time of one body while it is read.
+
+    Attributes:
+        broken: the limit that was exceeded, or ``None``.
+    """
+
+    __slots__ = ("_deadline", "_left", "broken")
+
+    def __init__(self, limits: RequestLimits, now: float) -> None:
+        self._left = limits.body
+        self._deadline = now + limits.body_seconds
+        self.broken: str | None = None
+
+    def left(self, now: float) -> float:
+        """Return the seconds left for the rest of the body."""
+        return max(0.0, self._deadline - now)
+
+    def count(self, size: int, now: float) -> bool:
+        """Count bytes that have arrived; return whether the body is still within its limits."""
+        self._left -= size
+        if self._left < 0:
+            self.broken = "body"
+        elif now > self._deadline:
+            self.broken = "body_seconds"
+        return self.broken is None
+
+
+_BAD_LENGTH: Final = RefusalResponse(
+    "content_length", 400, "Content-Length must be one number, without Transfer-Encoding."
+)
+
+
+def _media_types(types: Iterable[str] | None) -> tuple[str, ...] | None:
+    if types is None:
+        return None
+    listed = tuple(name.lower() for name in strings(types, parameter="content_types", of="media types"))
+    for name in listed:
+        if not _MEDIA_TYPE(name):
+            raise ConfigurationError(
+                f"content_types: {name!r} is not a media type such as application/json or image/*",
+                parameter="content_types",
+            )
+    return listed

@@ -1,0 +1,153 @@
+"""Middleware that limits the size of requests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Final
+
+from mks_hardening._core.clock import SYSTEM_CLOCK, given_clock
+from mks_hardening._core.origin.origin_of_request import request_origin
+from mks_hardening._core.web.asgi_scope import header, is_request, path_below_mount
+from mks_hardening._core.web.private_scope import private_scope
+from mks_hardening._edge.refusal_response import Refuser
+from mks_hardening._edge.request_limits.request_limits import (
+    BodyLimit,
+    RequestHead,
+    RequestLimitRule,
+    RequestLimits,
+    RequestLimitsRules,
+)
+from mks_hardening.asgi._application import asgi_application
+from mks_hardening.asgi._messages import send_response
+from mks_hardening.exceptions import RequestLimitError
+
+if TYPE_CHECKING:
+    from mks_hardening._core.web.asgi_types import ASGIApplication, Message, Receive, Scope, Send
+    from mks_hardening._edge.refusals import OnRefusal
+    from mks_hardening._edge.request_limits.request_limits import TooLarge
+    from mks_hardening.protocols import Clock
+
+__all__ = ["RequestLimitsMiddleware"]
+
+_STATUS: Final = {"body": 413, "body_seconds": 408}
+
+
+class RequestLimitsMiddleware:
+    """Middleware that refuses requests whose size or slowness exceeds a limit, before the framework reads them.
+
+    Bodies are counted while the application reads them, so that chunked requests and a false ``Content-Length`` are
+    noticed. ``RequestLimitError`` is then raised where it reads, and the client gets 413 or 408 whatever the
+    application makes of the exception, unless its response has already begun. The application never takes a part of
+    a body for the whole. Refusals are problem documents that name the limit: 400, 408, 413, 414, 415 or 431.
+
+    The server and the proxy in front of it need limits of their own: they read the head of a request before any
+    middleware does.
+
+    Args:
+        app: the ASGI application.
+        limits: limits for all paths that no rule covers; ``RequestLimits()`` by default.
+        rules: limits for certain paths, for example larger bodies for uploads; the first that matches decides.
+        clock: source of time.
+        on_refusal: takes the scope and the ``Refusal`` (``request_limits``) and may return an ``OwnAnswer``.
+
+    Raises:
+        ConfigurationError: something that is not a limit or rule.
+
+    Source: RFC 9110 (15.5), RFC 6585 (5); ASVS 5.0 V5.2.1; CWE-770.
+    """
+
+    __slots__ = ("_app", "_monotonic", "_refuser", "_rules")
+
+    def __init__(
+        self,
+        app: ASGIApplication,
+        *,
+        limits: RequestLimits | None = None,
+        rules: Iterable[RequestLimitRule] = (),
+        clock: Clock = SYSTEM_CLOCK,
+        on_refusal: OnRefusal | None = None,
+    ) -> None:
+        self._app = asgi_application(app)
+        self._rules = RequestLimitsRules(limits, rules)
+        self._refuser = Refuser("request_limits", on_refusal)
+        self._monotonic: Callable[[], float] = given_clock(clock).monotonic
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one connection (ASGI 3)."""
+        if not is_request(scope):
+            await self._app(scope, receive, send)
+            return
+        limits = self._rules.limits(path_below_mount(scope))
+        head = _head(scope)
+        found = limits.check(head)
+        if found is not None:
+            await self._refuse(scope, send, found)
+        elif scope["type"] != "http" or (not head.chunked and head.content_length in (None, "0")):
+            await self._app(scope, receive, send)
+        else:
+            await self._run(scope, receive, send, limits)
+
+    async def _run(self, scope: Scope, receive: Receive, send: Send, limits: RequestLimits) -> None:
+        import asyncio
+
+        limit = BodyLimit(limits, self._monotonic())
+        complete = started = False
+
+        async def limited_receive() -> Message:
+            nonlocal complete
+            if complete:
+                return await receive()
+            if limit.broken is None:
+                try:
+                    async with asyncio.timeout(limit.left(self._monotonic())):
+                        message = await receive()
+                except TimeoutError:
+                    limit.broken = "body_seconds"
+                else:
+                    complete = message["type"] != "http.request" or not message.get("more_body", False)
+                    if message["type"] != "http.request":
+                        return message
+                    if limit.count(len(message.get("body", b"")), self._monotonic()):
+                        return message
+            # Again at each further call: the rest of a body must not look like the whole.
+            rule = limit.broken or "body"
+            raise RequestLimitError(rule, _STATUS[rule])
+
+        async def limited_send(message: Message) -> None:
+            nonlocal started
+            # What the application makes of the error is dropped; the refusal follows.
+            if limit.broken is None or started:
+                started = True
+                await send(message)
+
+        try:
+            await self._app(scope, limited_receive, limited_send)
+        except Exception:
+            if limit.broken is None or started:
+                raise
+        if limit.broken is not None and not started:
+            await self._refuse(scope, send, limits.exceeded(limit.broken))
+
+    async def _refuse(self, scope: Scope, send: Send, found: TooLarge) -> None:
+        response = self._refuser.refuse(
+            private_scope(scope),
+            found.response,
+            accept=header(scope, b"accept") or "",
+            seen=found.seen,
+            client_ip=request_origin(scope).client_ip,
+        )
+        if scope.get("http_version", "1.1").startswith("1"):
+            # The rest of the body is not read (RFC 9112, 9.6); HTTP/2 and HTTP/3 end the stream instead.
+            response = response.with_headers((*response.headers, ("Connection", "close")))
+        await send_response(scope, send, response)
+
+
+def _head(scope: Scope) -> RequestHead:
+    raw: bytes = scope.get("raw_path") or scope["path"].encode("utf-8", "replace")
+    return RequestHead(
+        target_bytes=len(raw) + len(scope.get("query_string") or b""),
+        fields=[len(name) + len(value) for name, value in scope["headers"]],
+        content_length=header(scope, b"content-length"),
+        chunked=header(scope, b"transfer-encoding") is not None,
+        content_type=header(scope, b"content-type"),
+    )

@@ -1,0 +1,211 @@
+"""Middleware that limits the size of requests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from mks_hardening._core.clock import SYSTEM_CLOCK, given_clock
+from mks_hardening._core.origin.origin_of_request import request_origin
+from mks_hardening._core.web.wsgi_head import BufferedHead
+from mks_hardening._core.web.wsgi_stack import wsgi_application
+from mks_hardening._edge.refusal_response import Refuser
+from mks_hardening._edge.request_limits.request_limits import (
+    BodyLimit,
+    RequestHead,
+    RequestLimitRule,
+    RequestLimits,
+    RequestLimitsRules,
+    TooLarge,
+)
+from mks_hardening.exceptions import RequestLimitError
+from mks_hardening.wsgi._send_response import send_response
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+    from mks_hardening._edge.refusals import OnRefusal
+    from mks_hardening.protocols import Clock
+
+__all__ = ["RequestLimitsMiddleware"]
+
+_STATUS = {"body": 413, "body_seconds": 408}
+
+
+class RequestLimitsMiddleware:
+    """Middleware that refuses requests whose size or slowness exceeds a limit, before the framework reads them.
+
+    Bodies are counted while the application reads them, so that chunked requests and a false ``Content-Length`` are
+    noticed. ``RequestLimitError`` is then raised where it reads, and the client gets 413 or 408 whatever the
+    application makes of the exception, unless its response has already begun. The application never takes a part of
+    a body for the whole. Refusals are problem documents that name the limit: 400, 408, 413, 414, 415 or 431.
+
+    The server and the proxy in front of it need limits of their own: they read the head of a request before any
+    middleware does.
+
+    Args:
+        app: the WSGI application.
+        limits: limits for all paths that no rule covers; ``RequestLimits()`` by default.
+        rules: limits for certain paths, for example larger bodies for uploads; the first that matches decides.
+        clock: source of time.
+        on_refusal: takes the environ and the ``Refusal`` (``request_limits``) and may return an ``OwnAnswer``.
+
+    Raises:
+        ConfigurationError: something that is not a limit or rule.
+
+    Source: RFC 9110 (15.5), RFC 6585 (5); ASVS 5.0 V5.2.1; CWE-770.
+    """
+
+    __slots__ = ("_app", "_monotonic", "_refuser", "_rules")
+
+    def __init__(
+        self,
+        app: WSGIApplication,
+        *,
+        limits: RequestLimits | None = None,
+        rules: Iterable[RequestLimitRule] = (),
+        clock: Clock = SYSTEM_CLOCK,
+        on_refusal: OnRefusal | None = None,
+    ) -> None:
+        self._app = wsgi_application(app)
+        self._rules = RequestLimitsRules(limits, rules)
+        self._refuser = Refuser("request_limits", on_refusal)
+        self._monotonic: Callable[[], float] = given_clock(clock).monotonic
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Handle one request (PEP 3333)."""
+        limits = self._rules.limits(environ.get("PATH_INFO", ""))
+        head = _head(environ)
+        found = limits.check(head)
+        if found is not None:
+            return self._refuse(environ, start_response, found)
+        if not head.chunked and head.content_length in (None, "", "0"):
+            return self._app(environ, start_response)
+        body = _LimitedInput(environ["wsgi.input"], BodyLimit(limits, self._monotonic()), self._monotonic)
+        environ["wsgi.input"] = body
+        held = _HeldHead(start_response, body.limit)
+
+        def refusal() -> list[bytes]:
+            return self._refuse(environ, start_response, limits.exceeded(body.limit.broken or "body"))
+
+        try:
+            result = self._app(environ, held.start_response)
+        except Exception:
+            if not held.must_refuse():
+                raise
+            return refusal()
+        return _LimitedResponse(result, held, refusal)
+
+    def _refuse(
+        self, environ: WSGIEnvironment, start_response: StartResponse, found: TooLarge
+    ) -> list[bytes]:
+        response = self._refuser.refuse(
+            environ,
+            found.response,
+            accept=environ.get("HTTP_ACCEPT", ""),
+            seen=found.seen,
+            client_ip=request_origin(environ).client_ip,
+        )
+        return send_response(environ, start_response, response)
+
+
+class _HeldHead(BufferedHead):
+    """Head of the application's response, dropped if the body of the request turns out to exceed a limit."""
+
+    def __init__(self, start_response: StartResponse, limit: BodyLimit) -> None:
+        super().__init__(start_response)
+        self._limit = limit
+
+    def must_refuse(self) -> bool:
+        """Return whether the application has read too much, and its response has not begun."""
+        return self._limit.broken is not None and not self.head_sent
+
+
+class _LimitedInput:
+    """``wsgi.input`` that raises instead of returning more than a limit allows."""
+
+    def __init__(self, source: Any, limit: BodyLimit, monotonic: Callable[[], float]) -> None:
+        self._source = source
+        self._monotonic = monotonic
+        self.limit = limit
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Read as a file does."""
+        return self._counted(self._source.read(size))
+
+    def readline(self, size: int = -1, /) -> bytes:
+        """Read one line."""
+        return self._counted(self._source.readline(size))
+
+    def readlines(self, hint: int = -1, /) -> list[bytes]:
+        """Read all lines."""
+        return list(self) if hint <= 0 else [self._counted(line) for line in self._source.readlines(hint)]
+
+    def __iter__(self) -> Iterator[bytes]:
+        while line := self.readline():
+            yield line
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._source, name)  # of servers, for example ``close``
+
+    def _counted(self, data: bytes) -> bytes:
+        if not self.limit.count(len(data), self._monotonic()):
+            rule = self.limit.broken or "body"
+            raise RequestLimitError(rule, _STATUS[rule])
+        return data
+
+
+class _LimitedResponse:
+    """Body of the application's response, or of the refusal if the application has read too much of the request."""
+
+    def __init__(self, result: Iterable[bytes], held: _HeldHead, refusal: Callable[[], list[bytes]]) -> None:
+        self._chunks = iter(result)
+        self._close: Callable[[], object] | None = getattr(result, "close", None)
+        self._held = held
+        self._refusal = refusal
+        self._refused = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        if self._refused:
+            return next(self._chunks)
+        try:
+            chunk = next(self._chunks)
+        except StopIteration:
+            if not self._held.must_refuse():
+                self._held.send_head()
+                raise
+        except Exception:
+            if not self._held.must_refuse():
+                raise
+        else:
+            if not self._held.must_refuse():
+                self._held.send_head()
+                return chunk
+        self._refused = True
+        self._chunks = iter(self._refusal())
+        return next(self._chunks)
+
+    def close(self) -> None:
+        """Close the application's body, once."""
+        close, self._close = self._close, None
+        if close is not None:
+            close()
+        if not self._refused:
+            self._held.send_head()  # for a server that does not read the body, for example for HEAD
+
+
+def _head(environ: WSGIEnvironment) -> RequestHead:
+    get = environ.get
+    fields = [len(key) - 5 + len(value) for key, value in environ.items() if key.startswith("HTTP_")]
+    length = get("CONTENT_LENGTH") or None
+    return RequestHead(
+        target_bytes=len(get("RAW_URI") or get("REQUEST_URI") or "")
+        or len(get("PATH_INFO", "")) + len(get("QUERY_STRING", "")),
+        fields=fields,
+        content_length=length,
+        chunked=bool(get("HTTP_TRANSFER_ENCODING")),
+        content_type=get("CONTENT_TYPE"),
+    )

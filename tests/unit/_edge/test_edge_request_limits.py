@@ -1,0 +1,317 @@
+"""Limits of requests through both shells: the client gets the refusal, whatever the application does."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from mks_hardening import asgi, wsgi
+from mks_hardening.exceptions import ConfigurationError, RequestLimitError
+from mks_hardening.testing import FrozenClock
+from mks_hardening.wsgi import RequestLimitRule, RequestLimits
+
+LIMITS = RequestLimits(body=1000, header_count=8, header_bytes=500, field_bytes=200, target_bytes=100)
+
+
+class Reply:
+    """What the client and the application got."""
+
+    def __init__(self) -> None:
+        self.status = 0
+        self.headers: dict[str, str] = {}
+        self.body = b""
+        self.read = b""
+        self.error: BaseException | None = None
+
+    @property
+    def rule(self) -> str:
+        """The limit that the problem document names."""
+        return str(json.loads(self.body).get("limit", ""))
+
+
+def through_wsgi(
+    chunks: list[bytes],
+    headers: dict[str, str],
+    *,
+    path: str,
+    reader: str,
+    clock: FrozenClock | None,
+    **options: Any,
+) -> Reply:
+    reply, slow = Reply(), clock
+    source = _Chunks(chunks, slow)
+
+    def application(environ: Any, start_response: Any) -> Any:
+        def read() -> bytes:
+            return b"".join(iter(lambda: environ["wsgi.input"].read(64), b""))
+
+        reply.read, text = b"", b"fine"
+        if reader == "swallow":
+            try:
+                reply.read = read()
+            except Exception:  # noqa: BLE001 - as frameworks do
+                text = b"a framework's own page"
+        elif reader == "lazy":
+
+            def later() -> Iterator[bytes]:
+                reply.read = read()
+                yield b"fine"
+
+            start_response("200 OK", [("Content-Type", "text/plain")])
+            return later()
+        elif reader != "none":
+            reply.read = read()
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [text]
+
+    environ: dict[str, Any] = {
+        "REQUEST_METHOD": "POST", "PATH_INFO": path.partition("?")[0], "QUERY_STRING": path.partition("?")[2],
+        "wsgi.input": source, "wsgi.url_scheme": "http", "REMOTE_ADDR": "192.0.2.1",
+    }  # fmt: skip
+    for name, value in headers.items():
+        key = name.upper().replace("-", "_")
+        environ[key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{key}"] = value
+
+    def start_response(status: str, fields: list[tuple[str, str]], _exc_info: Any = None) -> Any:
+        assert not reply.status
+        reply.status, reply.headers = int(status[:3]), {name.lower(): value for name, value in fields}
+
+    app = wsgi.RequestLimitsMiddleware(application, **options, **({} if clock is None else {"clock": clock}))
+    try:
+        result = app(environ, start_response)
+        reply.body = b"".join(result)
+        getattr(result, "close", lambda: None)()
+    except RequestLimitError as error:
+        reply.error = error
+    return reply
+
+
+class _Chunks:
+    """``wsgi.input`` that delivers one chunk at a time."""
+
+    def __init__(self, chunks: list[bytes], clock: FrozenClock | None) -> None:
+        self._left = io.BytesIO(b"".join(chunks))
+        self._clock = clock
+
+    def read(self, size: int = -1) -> bytes:
+        if self._clock is not None:
+            self._clock.advance(10)
+        return self._left.read(size)
+
+    readline = read
+
+
+def through_asgi(
+    chunks: list[bytes],
+    headers: dict[str, str],
+    *,
+    path: str,
+    reader: str,
+    clock: FrozenClock | None,
+    **options: Any,
+) -> Reply:
+    reply = Reply()
+    messages = [
+        {"type": "http.request", "body": chunk, "more_body": number < len(chunks) - 1}
+        for number, chunk in enumerate(chunks or [b""])
+    ]
+
+    async def receive() -> Any:
+        if clock is not None:
+            clock.advance(10)
+        return messages.pop(0) if messages else {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            assert not reply.status
+            reply.status = message["status"]
+            reply.headers = {name.decode(): value.decode() for name, value in message["headers"]}
+        else:
+            reply.body += message.get("body", b"")
+
+    async def application(_scope: Any, receive: Any, send: Any) -> None:
+        async def read() -> bytes:
+            body, more = b"", True
+            while more:
+                message = await receive()
+                body += message.get("body", b"")
+                more = message.get("more_body", False)
+            return body
+
+        text = b"fine"
+        if reader == "swallow":
+            try:
+                reply.read = await read()
+            except Exception:  # noqa: BLE001 - as frameworks do
+                text = b"a framework's own page"
+        elif reader != "none":
+            reply.read = await read()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": text})
+
+    plain, _, query = path.partition("?")
+    fields = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+    scope = {
+        "type": "http", "method": "POST", "path": plain, "query_string": query.encode(), "headers": fields,
+    }  # fmt: skip
+    app = asgi.RequestLimitsMiddleware(application, **options, **({} if clock is None else {"clock": clock}))
+    try:
+        asyncio.run(app(scope, receive, send))
+    except RequestLimitError as error:
+        reply.error = error
+    return reply
+
+
+@pytest.fixture(params=[through_wsgi, through_asgi], ids=["wsgi", "asgi"])
+def ask(request: pytest.FixtureRequest) -> Callable[..., Reply]:
+    def send(chunks: list[bytes] | None = None, headers: dict[str, str] | None = None, **given: Any) -> Reply:
+        given = {"path": "/", "reader": "read", "clock": None, "limits": LIMITS} | given
+        reply: Reply = request.param(chunks or [], headers or {}, **given)
+        assert reply.error is None
+        return reply
+
+    return send
+
+
+def length(size: int) -> dict[str, str]:
+    return {"Content-Length": str(size)}
+
+
+CHUNKED = {"Transfer-Encoding": "chunked"}
+
+
+def test_a_body_of_exactly_the_limit_passes_whole(ask: Callable[..., Reply]) -> None:
+    reply = ask([b"x" * 400, b"y" * 600], length(1000))
+    assert (reply.status, reply.body, len(reply.read)) == (200, b"fine", 1000)
+
+
+def test_a_declared_body_above_the_limit_is_refused_unread(ask: Callable[..., Reply]) -> None:
+    reply = ask([b"x" * 1001], length(1001))
+    assert (reply.status, reply.rule, reply.read) == (413, "1000", b"")
+
+
+@pytest.mark.parametrize("reader", ["read", "swallow", "lazy"])
+@pytest.mark.parametrize("chunks", [[b"x" * 1001], [b"x" * 600, b"y" * 401]])
+def test_a_chunked_body_above_the_limit_is_refused_whatever_the_application_does(
+    ask: Callable[..., Reply], reader: str, chunks: list[bytes]
+) -> None:
+    reply = ask(chunks, CHUNKED, reader=reader)
+    assert (reply.status, reply.rule, reply.read) == (413, "1000", b"")
+
+
+def test_a_body_that_nobody_reads_is_not_refused(ask: Callable[..., Reply]) -> None:
+    assert ask([b"x" * 2000], CHUNKED, reader="none").status == 200
+
+
+@pytest.mark.parametrize("reader", ["read", "swallow"])
+def test_a_body_that_takes_too_long_ends_with_408(ask: Callable[..., Reply], reader: str) -> None:
+    reply = ask([b"x"] * 400, CHUNKED, reader=reader, clock=FrozenClock())
+    assert (reply.status, reply.rule) == (408, "30.0")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Content-Length": "abc"},
+        {"Content-Length": "-1"},
+        {"Content-Length": "5,5"},
+        {"Content-Length": "5", "Transfer-Encoding": "chunked"},
+        {"Content-Length": "9" * 30},
+        {"Content-Length": "٣"},
+    ],
+)
+def test_an_ambiguous_length_is_refused(ask: Callable[..., Reply], headers: dict[str, str]) -> None:
+    assert ask([b"12345"], headers).status == 400
+
+
+@pytest.mark.parametrize(
+    ("status", "rule", "given"),
+    [
+        (414, "100", {"path": "/" + "x" * 100}),
+        (414, "100", {"path": "/x?" + "y" * 100}),
+        (431, "8", {"headers": {f"X-{number}": "1" for number in range(9)}}),
+        (431, "200", {"headers": {"X-Long": "x" * 195}}),
+        (431, "500", {"headers": {f"X-{number}": "x" * 150 for number in range(4)}}),
+    ],
+)
+def test_heads_have_limits(ask: Callable[..., Reply], status: int, rule: str, given: dict[str, Any]) -> None:
+    reply = ask(**given)
+    assert (reply.status, reply.rule) == (status, rule)
+
+
+@pytest.mark.parametrize(
+    ("kind", "passes"),
+    [
+        ("application/json", True),
+        ("Application/JSON; charset=utf-8", True),
+        ("image/png", True),
+        ("image", False),
+        ("text/html", False),
+        ("application/jsonp", False),
+        (None, False),
+    ],
+)
+def test_bodies_have_types(ask: Callable[..., Reply], kind: str | None, *, passes: bool) -> None:
+    limits = RequestLimits(content_types=["application/json", "image/*"])
+    headers = length(2) | ({} if kind is None else {"Content-Type": kind})
+    reply = ask([b"{}"], headers, limits=limits)
+    assert reply.status == (200 if passes else 415)
+    assert passes or reply.headers["accept"] == "application/json, image/*"
+
+
+def test_requests_without_a_body_need_no_type(ask: Callable[..., Reply]) -> None:
+    assert ask(limits=RequestLimits(content_types=["application/json"])).status == 200
+
+
+def test_rules_give_paths_their_own_limits(ask: Callable[..., Reply]) -> None:
+    rules = [RequestLimitRule("/upload/", RequestLimits(body=5000))]
+    assert ask([b"x" * 3000], length(3000), rules=rules, path="/upload/a").status == 200
+    assert ask([b"x" * 3000], length(3000), rules=rules, path="/form").status == 413
+
+
+def test_an_early_refusal_asks_to_close_the_connection_over_http_1() -> None:
+    options: dict[str, Any] = {"path": "/", "reader": "read", "clock": None, "limits": LIMITS}
+    assert through_asgi([b"x"], length(2000), **options).headers["connection"] == "close"
+    assert "connection" not in through_wsgi([b"x"], length(2000), **options).headers  # PEP 3333: hop-by-hop
+
+
+@pytest.mark.parametrize(
+    ("options", "parameter"),
+    [
+        ({"body": -1}, "body"),
+        ({"header_count": 0}, "header_count"),
+        ({"body_seconds": 0}, "body_seconds"),
+        ({"content_types": ["json"]}, "content_types"),
+        ({"content_types": ["*/*"]}, "content_types"),
+        ({"target_bytes": "8 kB"}, "target_bytes"),
+    ],
+)
+def test_wrong_limits_are_refused_by_parameter(options: dict[str, Any], parameter: str) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        RequestLimits(**options)
+    assert refused.value.parameter == parameter
+
+
+def test_a_response_that_has_begun_is_not_replaced() -> None:
+    sent: list[Any] = []
+
+    async def application(_scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        with pytest.raises(RequestLimitError):
+            await receive()
+        await send({"type": "http.response.body", "body": b"late"})
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b"x" * 2000, "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/", "headers": [(b"transfer-encoding", b"chunked")]}
+    asyncio.run(asgi.RequestLimitsMiddleware(application, limits=LIMITS)(scope, receive, send))
+    assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"]
