@@ -122,6 +122,7 @@ class Refuser:
         name: str = "",
         seen: str = "",
         headers: Iterable[Header] = (),
+        page: FixedResponse | None = None,
     ) -> FixedResponse:
         """Return the response that is sent in place of the application's.
 
@@ -133,6 +134,7 @@ class Refuser:
             name: more specific name of the reason; by default that of ``rule``.
             seen: the value that broke the rule.
             headers: additional header fields of this response.
+            page: sent in place of the response of ``rule``, unless ``on_refusal`` has another.
         """
         own = tuple(headers)
         refusal = Refusal(
@@ -149,6 +151,8 @@ class Refuser:
         custom = self.custom_response(request, refusal)
         if custom is not None:
             return custom
+        if page is not None:
+            return page
         response = rule.answer(accept)
         return response.with_headers((*response.headers, *own)) if own else response
 

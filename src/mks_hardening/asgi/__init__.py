@@ -21,9 +21,11 @@ _SHARED = {
         "ROUTE_KEY",
         "SESSION_KEY",
     ],
+    "mks_hardening._edge.cors.cors_policy": ["CORSPolicy", "CORSRule"],
     "mks_hardening._edge.headers.csp": ["ContentSecurityPolicy"],
     "mks_hardening._edge.headers.header_policy": ["HeaderPolicy"],
     "mks_hardening._edge.headers.hsts": ["HSTS"],
+    "mks_hardening._edge.maintenance.maintenance_switch": ["MaintenanceSwitch"],
     "mks_hardening._edge.rate_limits.limit_keys": [
         "limit_by_address",
         "limit_by_all",
@@ -32,6 +34,7 @@ _SHARED = {
     ],
     "mks_hardening._edge.rate_limits.rate_limit_rule": ["RateLimitRule"],
     "mks_hardening._edge.refusals": ["OwnAnswer", "Refusal"],
+    "mks_hardening._edge.request_limits.request_limits": ["RequestLimitRule", "RequestLimits"],
     "mks_hardening._edge.session.session_cookie": ["SessionCookie"],
     "mks_hardening._edge.session.session_handle": ["SessionHandle"],
     "mks_hardening._edge.session.session_manager": ["SessionManager"],
@@ -40,10 +43,13 @@ _SHARED = {
 }
 _HOME = {
     **_SHARED,
+    "mks_hardening.asgi.cors": ["CORSMiddleware"],
     "mks_hardening.asgi.csrf": ["CSRFMiddleware"],
     "mks_hardening.asgi.health": ["HealthMiddleware"],
     "mks_hardening.asgi.https_redirect": ["HTTPSRedirectMiddleware"],
+    "mks_hardening.asgi.maintenance": ["MaintenanceMiddleware"],
     "mks_hardening.asgi.rate_limit": ["RateLimitMiddleware"],
+    "mks_hardening.asgi.request_limits": ["RequestLimitsMiddleware"],
     "mks_hardening.asgi.request_log": ["RequestLoggingMiddleware"],
     "mks_hardening.asgi.security_headers": ["SecurityHeadersMiddleware"],
     "mks_hardening.asgi.session": ["SessionTimeoutMiddleware"],

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, cast
 
+from mks_hardening.cli._maintenance import add_commands as add_maintenance_commands
 from mks_hardening.cli._passwords import add_commands as add_password_commands
 from mks_hardening.cli._second_factor import add_commands as add_second_factor_commands
 from mks_hardening.cli._sign_in import add_commands as add_sign_in_commands
@@ -107,6 +108,8 @@ def parser() -> argparse.ArgumentParser:
     add_task_commands(tasks)
     factors = commands.add_parser("second-factor", help="re-encrypt second factors under a new key")
     add_second_factor_commands(factors)
+    maintenance = commands.add_parser("maintenance", help="turn the maintenance mode on and off")
+    add_maintenance_commands(maintenance)
     passwords = commands.add_parser("passwords", help="build a filter of leaked passwords")
     add_password_commands(passwords)
     sign_in = commands.add_parser("sign-in", help="help somebody who cannot sign in")

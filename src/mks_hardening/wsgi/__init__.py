@@ -11,7 +11,9 @@ from mks_hardening._core.lazy_exports import facade
 _HOME = {
     "mks_hardening._core.origin.origin_of_request": ["request_origin"],
     "mks_hardening._core.origin.proxy_trust": ["ProxyTrust", "RequestOrigin"],
+    "mks_hardening.wsgi.cors": ["CORSMiddleware"],
     "mks_hardening.wsgi.csrf.middleware": ["CSRFMiddleware"],
+    "mks_hardening._edge.cors.cors_policy": ["CORSPolicy", "CORSRule"],
     "mks_hardening._edge.headers.csp": ["ContentSecurityPolicy"],
     "mks_hardening._edge.headers.hsts": ["HSTS"],
     "mks_hardening._edge.headers.header_policy": ["HeaderPolicy"],
@@ -29,7 +31,9 @@ _HOME = {
     "mks_hardening.wsgi.origin.https_redirect": ["HTTPSRedirectMiddleware"],
     "mks_hardening.wsgi.origin.trusted_proxy": ["TrustedProxyMiddleware"],
     "mks_hardening._edge.rate_limits.rate_limit_rule": ["RateLimitRule"],
+    "mks_hardening.wsgi.maintenance": ["MaintenanceMiddleware"],
     "mks_hardening.wsgi.rate_limit": ["RateLimitMiddleware"],
+    "mks_hardening._edge.maintenance.maintenance_switch": ["MaintenanceSwitch"],
     "mks_hardening._edge.rate_limits.limit_keys": [
         "limit_by_address",
         "limit_by_all",
@@ -37,6 +41,8 @@ _HOME = {
         "limit_by_user",
     ],
     "mks_hardening._edge.refusals": ["OwnAnswer", "Refusal"],
+    "mks_hardening._edge.request_limits.request_limits": ["RequestLimitRule", "RequestLimits"],
+    "mks_hardening.wsgi.request_limits": ["RequestLimitsMiddleware"],
     "mks_hardening.wsgi.request_log.middleware": ["RequestLoggingMiddleware"],
     "mks_hardening._edge.session.session_cookie": ["SessionCookie"],
     "mks_hardening._edge.session.session_handle": ["SessionHandle"],

@@ -43,7 +43,15 @@ from mks_hardening.security import (
 from mks_hardening.settings import HardeningSettings
 from mks_hardening.tasks import Daily, MailTask, TaskQueueWatch, Tasks, TaskStatusApp, TaskWorker, task_table
 from mks_hardening.testing import FrozenClock
-from mks_hardening.wsgi import HeaderPolicy, MemorySessionStore, ProxyTrust, RateLimitRule
+from mks_hardening.wsgi import (
+    CORSPolicy,
+    HeaderPolicy,
+    MaintenanceSwitch,
+    MemorySessionStore,
+    ProxyTrust,
+    RateLimitRule,
+    RequestLimits,
+)
 from wrong_kinds import faults_of
 
 
@@ -314,18 +322,26 @@ def usual(engine: Engine) -> dict[str, dict[str, Any]]:
         "testing.RecordedLines": {"formatter": logging.Formatter()},
         "testing.RecordingTransport": {},
         "testing.TaskRecorder": {"tasks": tasks, "worker": worker, "clock": FrozenClock()},
+        "wsgi.CORSMiddleware": {"app": app, "policy": CORSPolicy("*")},
+        "wsgi.CORSPolicy": {"origins": ["https://example.com"]},
+        "wsgi.CORSRule": {"path": "/", "policy": CORSPolicy("*")},
         "wsgi.CSRFMiddleware": {"app": app},
         "wsgi.ContentSecurityPolicy": {"directives": {"default-src": "'self'"}},
         "wsgi.HSTS": {},
         "wsgi.HTTPSRedirectMiddleware": {"app": app, "allowed_hosts": ["example.com"]},
         "wsgi.HeaderPolicy": {},
         "wsgi.HealthMiddleware": {"app": app, "required": ()},
+        "wsgi.MaintenanceMiddleware": {"app": app, "switch": MaintenanceSwitch("/maintenance")},
+        "wsgi.MaintenanceSwitch": {"path": "/maintenance"},
         "wsgi.MemorySessionStore": {},
         "wsgi.OwnAnswer": {"body": "x"},
         "wsgi.ProxyTrust": {},
         "wsgi.RateLimitMiddleware": {"app": app, "limiter": limiter, "rules": [RateLimitRule("mail")]},
         "wsgi.RateLimitRule": {"group": "mail"},
         "wsgi.RedisSessionStore": {"url_or_client": fakeredis.FakeRedis()},
+        "wsgi.RequestLimitRule": {"path": "/", "limits": RequestLimits()},
+        "wsgi.RequestLimits": {},
+        "wsgi.RequestLimitsMiddleware": {"app": app},
         "wsgi.RequestLoggingMiddleware": {"app": app},
         "wsgi.SecurityHeadersMiddleware": {"app": app, "policy": HeaderPolicy()},
         "wsgi.SessionCookie": {},

@@ -1,0 +1,1 @@
+"""Maintenance mode: the switch, and what happens to requests while it is on."""
