@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
+from mks_hardening._core.checks import function
 from mks_hardening._core.optional_imports import optional
 from mks_hardening.exceptions import ConfigurationError
 
@@ -80,10 +81,8 @@ class JapaneseSearch:
             raise ConfigurationError(
                 "name must be at most 40 lower-case ASCII letters, digits and underscores", parameter="name"
             )
-        if synonyms is not None and not callable(synonyms):
-            raise ConfigurationError(
-                f"synonyms must be a function, not {type(synonyms).__name__}", parameter="synonyms"
-            )
+        if synonyms is not None:
+            function(synonyms, parameter="synonyms")
         self._name = name
         self._synonyms = synonyms
 

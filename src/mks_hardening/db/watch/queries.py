@@ -7,18 +7,18 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import Context, ContextVar, copy_context
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 from weakref import WeakKeyDictionary
 
 from mks_hardening._core.checks import choice, whole_number
 from mks_hardening._core.clock import SYSTEM_CLOCK
 from mks_hardening.db.engine.fork_guard import guarded_engines
-from mks_hardening.db.statement.fingerprints import Dialect, fingerprint, known_dialect, normalize_sql
+from mks_hardening.db.statement.fingerprints import fingerprint, known_dialect, normalize_sql
 from mks_hardening.db.watch._attempt import TransactionAttempt, current_attempt
 from mks_hardening.db.watch._batches import BoundValues, values_of
 from mks_hardening.db.watch._call_site import Path, call_path, call_site
-from mks_hardening.db.watch._execution import Execution, Listener
-from mks_hardening.db.watch._instrument import attach, detach, dialect_of, engine_of
+from mks_hardening.db.watch._execution import Execution
+from mks_hardening.db.watch._instrument import attach, detach, engine_of
 from mks_hardening.db.watch._window import WatchWindow
 from mks_hardening.db.watch.n_plus_one import (
     NPlusOneError,
@@ -115,6 +115,18 @@ class _LoggedStatement:
         return self.attempt is None or self.attempt.counts
 
 
+class _Sender(NamedTuple):
+    """Where a statement was sent from, and the attempt of a transaction that it belongs to."""
+
+    caller: str
+    path: Path
+    attempt: TransactionAttempt | None
+
+    @classmethod
+    def current(cls) -> _Sender:
+        return cls(call_site(), call_path(), current_attempt())
+
+
 class QueryLog:
     """Statements executed while the log was open.
 
@@ -128,9 +140,7 @@ class QueryLog:
         self.threshold: int = whole_number(threshold, parameter="threshold", minimum=1)
         self._noted: list[_LoggedStatement] = []
         # Weak references: an abandoned result is finished by the garbage collector, which frees its cursor.
-        self._open: WeakKeyDictionary[
-            Execution, tuple[str, Path, TransactionAttempt | None, Dialect, Context]
-        ] = WeakKeyDictionary()
+        self._open: WeakKeyDictionary[Execution, tuple[_Sender, Context]] = WeakKeyDictionary()
 
     @property
     def statements(self) -> tuple[WatchedStatement, ...]:
@@ -148,30 +158,23 @@ class QueryLog:
         found = [group for group in groups.values() if group.count >= self.threshold]
         return tuple(group.finding() for group in sorted(found, key=lambda group: -group.count))
 
-    def open(self, execution: Execution, dialect: Dialect) -> None:
-        """Register an execution whose rows are still to be fetched, with its call site and context."""
-        self._open[execution] = (call_site(), call_path(), current_attempt(), dialect, copy_context())
+    def open(self, execution: Execution) -> None:
+        """Register an execution whose rows are still to be fetched, with its sender and context."""
+        self._open[execution] = (_Sender.current(), copy_context())
 
     def close(self) -> None:
         """Add executions whose rows were not read to the end: they were sent nevertheless."""
-        for execution, (caller, path, attempt, dialect, context) in list(self._open.items()):
-            context.run(self._note, execution, caller, path, attempt, dialect)
+        for execution, (sender, context) in list(self._open.items()):
+            context.run(self._note, execution, sender)
         self._open.clear()
 
-    def add(self, execution: Execution, dialect: Dialect) -> None:
+    def add(self, execution: Execution) -> None:
         """Add an execution that has ended."""
-        began = self._open.pop(execution, None)
-        caller, path, attempt = began[:3] if began else (call_site(), call_path(), current_attempt())
-        self._note(execution, caller, path, attempt, dialect)
+        opened = self._open.pop(execution, None)
+        self._note(execution, opened[0] if opened else _Sender.current())
 
-    def _note(
-        self,
-        execution: Execution,
-        caller: str,
-        path: Path,
-        attempt: TransactionAttempt | None,
-        dialect: Dialect,
-    ) -> None:
+    def _note(self, execution: Execution, sender: _Sender) -> None:
+        dialect = known_dialect(execution.context.dialect.name)
         text = normalize_sql(execution.statement, dialect=dialect)
         if text.partition(" ")[0] in _NOT_QUERIES:
             return
@@ -180,15 +183,15 @@ class QueryLog:
             statement=text,
             duration_ms=round(execution.duration * 1000, 3),
             rows=execution.rows,
-            caller=caller,
+            caller=sender.caller,
             failed=execution.error is not None,
         )
         key, values, hint = None, None, ""
         if not execution.executemany and names_a_table(text) and not is_allowed(statement):
-            key = (statement.fingerprint, path)
+            key = (statement.fingerprint, sender.path)
             values = values_of(execution.statement, execution.sent_parameters, dialect)
             hint = hint_for(execution)
-        self._noted.append(_LoggedStatement(statement, attempt, key, values, hint))
+        self._noted.append(_LoggedStatement(statement, sender.attempt, key, values, hint))
 
 
 def watch_queries(
@@ -255,29 +258,23 @@ def _watching(engines: tuple[Engine | AsyncEngine, ...], threshold: int) -> Gene
     watched = engines or guarded_engines()
     if not watched:
         raise ConfigurationError("there is no engine to watch", parameter="engines")
-    listeners = [(engine, *_listeners(engine, log)) for engine in watched]
-    # A context variable, so that statements of other threads and tasks on the same engine are not counted.
-    token = _logs.set((*_logs.get(), log))
-    try:
-        for engine, ended, opened in listeners:
-            attach(engine, ended, clock=SYSTEM_CLOCK, opened=opened)
-        yield log
-    finally:
-        for engine, ended, opened in listeners:
-            detach(engine, ended, opened=opened)
-        _logs.reset(token)
-        log.close()
-
-
-def _listeners(engine: Engine | AsyncEngine, log: QueryLog) -> tuple[Listener, Listener]:
-    dialect = known_dialect(dialect_of(engine).name)
 
     def ended(execution: Execution) -> None:
         if log in _logs.get():  # sent by this thread or task
-            log.add(execution, dialect)
+            log.add(execution)
 
     def opened(execution: Execution) -> None:
         if log in _logs.get():
-            log.open(execution, dialect)
+            log.open(execution)
 
-    return ended, opened
+    # A context variable, so that statements of other threads and tasks on the same engine are not counted.
+    token = _logs.set((*_logs.get(), log))
+    try:
+        for engine in watched:
+            attach(engine, ended, clock=SYSTEM_CLOCK, opened=opened)
+        yield log
+    finally:
+        for engine in watched:
+            detach(engine, ended, opened=opened)
+        _logs.reset(token)
+        log.close()
