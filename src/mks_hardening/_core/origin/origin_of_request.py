@@ -23,7 +23,7 @@ def request_origin(request: Mapping[str, Any]) -> RequestOrigin:
         return found
     if "type" in request and "REQUEST_METHOD" not in request:
         # Imported here: only ASGI applications need it.
-        from mks_hardening._core.origin.scope_trust import NO_SCOPE_TRUST
+        from mks_hardening._core.origin.scope_trust import direct_origin
 
-        return NO_SCOPE_TRUST.resolve(request)
+        return direct_origin(request)
     return NO_TRUST.resolve(request)

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from mks_hardening._core.memo import Memo
 from mks_hardening._core.origin.forwarding_headers import FORWARDED, OTHER_FIELDS, X_FORWARDED
 from mks_hardening._core.origin.proxy_trust import NO_TRUST, ProxyTrust, RequestOrigin
-from mks_hardening._core.web.asgi_scope import mount_of, path_below_mount
+from mks_hardening._core.web.asgi_scope import header, header_at, mount_of, path_below_mount
 from mks_hardening._core.web.environ_keys import ORIGIN_KEY, header_key
 from mks_hardening._core.web.private_scope import private_scope
 
 if TYPE_CHECKING:
+    from mks_hardening._core.web.asgi_scope import HeaderPositions
     from mks_hardening._core.web.asgi_types import RawHeaders, Scope
 
-__all__ = ["NO_SCOPE_TRUST", "ScopeTrust", "admit_by"]
+__all__ = ["ScopeTrust", "admit_by", "direct_origin"]
 
 _SECURE: Final = {"http": "https", "ws": "wss", "https": "https", "wss": "wss"}
 _CLEAR: Final = {"http": "http", "ws": "ws", "https": "http", "wss": "ws"}
@@ -25,21 +26,22 @@ _WATCHED: Final = {**_READ, **{name.lower().encode(): header_key(name) for name 
 _name: Final = itemgetter(0)
 
 
-class _Plan(NamedTuple):
-    """Which header lines of a request matter for its origin: their positions, and their environ keys."""
+Lines = tuple[tuple[bytes, bytes], ...]
 
-    positions: tuple[int, ...]
-    keys: tuple[str, ...]
+
+class _Plan(NamedTuple):
+    """A function that picks the header lines that matter for the origin, and whether ``Host`` is one of them."""
+
+    pick: Callable[[RawHeaders], Lines]
+    names_host: bool
 
 
 class _Decision(NamedTuple):
-    """An origin with the changes of a scope; ``None`` leaves a value as it is."""
+    """The values of the scope that change, the origin among them, and the changes of path and header list."""
 
-    origin: RequestOrigin
-    client: tuple[str, int] | None
-    scheme: str | None
-    server: tuple[str, int] | None
+    changes: dict[str, Any]
     prefix: str | None
+    changes_more: bool
     host: bytes | None
     dropped: frozenset[str]
     replaced: dict[str, bytes]
@@ -60,24 +62,13 @@ class ScopeTrust:
         self._plans: Memo[tuple[bytes, ...], _Plan] = Memo(_plan, entries=1024, longest=4096)
         self._decisions: Memo[tuple[Any, ...], _Decision] = Memo(self._decide, longest=1024)
 
-    def resolve(self, scope: Mapping[str, Any]) -> RequestOrigin:
-        """Return the origin of a request."""
-        return self._decision(scope).origin
-
     def admit(self, scope: Scope) -> Scope:
         """Return the scope that the application may see, with the origin: no untrusted header remains in it."""
         decision = self._decision(scope)
-        inner = private_scope(scope)
-        inner[ORIGIN_KEY] = decision.origin
-        if decision.client is not None:
-            inner["client"] = decision.client
-        if decision.scheme is not None:
-            inner["scheme"] = decision.scheme
-        if decision.server is not None:
-            inner["server"] = decision.server
-        if decision.prefix is not None:
-            _mount(inner, decision.prefix)
-        if decision.dropped or decision.replaced or decision.host is not None:
+        inner = private_scope(scope, decision.changes)
+        if decision.changes_more:
+            if decision.prefix is not None:
+                _mount(inner, decision.prefix)
             inner["headers"] = _rewritten(scope["headers"], decision)
         return inner
 
@@ -85,44 +76,49 @@ class ScopeTrust:
         headers = scope["headers"]
         plan = self._plans[tuple(map(_name, headers))]
         client = scope.get("client")
-        return self._decisions[
-            plan.keys,
+        question = (
+            plan.pick(headers),
             client[0] if client else None,
-            scope.get("scheme") or "http",
-            scope.get("root_path") or "",
-            *[headers[position][1] for position in plan.positions],
-            *(() if "HTTP_HOST" in plan.keys else scope.get("server") or ()),
-        ]
+            scope.get("scheme"),
+            scope.get("root_path"),
+            None if plan.names_host else scope.get("server"),
+        )
+        try:
+            return self._decisions[question]
+        except TypeError:  # a server may send lists instead of tuples, which cannot be looked up
+            return self._decide(question)
 
     def _decide(self, question: tuple[Any, ...]) -> _Decision:
-        keys, peer, scheme, root, *values = question
-        secure = scheme in ("https", "wss")
-        environ: dict[str, Any] = {"wsgi.url_scheme": "https" if secure else "http", "SCRIPT_NAME": root}
-        if peer is not None:
-            environ["REMOTE_ADDR"] = peer
-        for key, value in zip(keys, values, strict=False):
+        lines, *connection = question
+        scheme: str = connection[1] or "http"
+        environ = _environ(*connection)
+        keys = [_WATCHED[name.lower()] for name, _ in lines]
+        for key, (_, value) in zip(keys, lines, strict=True):
             text = value.decode("latin-1")
             environ[key] = f"{environ[key]},{text}" if key in environ else text
-        server = values[len(keys) :]
-        if server:
-            environ["SERVER_NAME"] = str(server[0])
-            environ["SERVER_PORT"] = str(server[1] or "")
         origin, changes, removals = self._trust.settle(environ)
         new_scheme = (_SECURE if origin.scheme == "https" else _CLEAR).get(scheme, scheme)
         host = changes.get("HTTP_HOST")
+        dropped = frozenset(key for key in keys if key in removals)
+        replaced = {
+            key: value.encode("latin-1")
+            for key, value in changes.items()
+            if key in keys and key != "HTTP_HOST" and isinstance(value, str)
+        }
+        values: dict[str, Any] = {ORIGIN_KEY: origin}
+        if "REMOTE_ADDR" in changes:
+            values["client"] = (origin.client_ip, 0)
+        if new_scheme != scheme:
+            values["scheme"] = new_scheme
+        if "SERVER_NAME" in changes:
+            values["server"] = (origin.host, origin.port)
         return _Decision(
-            origin=origin,
-            client=(origin.client_ip, 0) if "REMOTE_ADDR" in changes else None,
-            scheme=None if new_scheme == scheme else new_scheme,
-            server=(origin.host, origin.port) if "SERVER_NAME" in changes else None,
+            changes=values,
             prefix=changes.get("SCRIPT_NAME"),
+            changes_more=bool(dropped or replaced) or host is not None or "SCRIPT_NAME" in changes,
             host=None if host is None else host.encode("latin-1"),
-            dropped=frozenset(key for key in keys if key in removals),
-            replaced={
-                key: value.encode("latin-1")
-                for key, value in changes.items()
-                if key in keys and key != "HTTP_HOST" and isinstance(value, str)
-            },
+            dropped=dropped,
+            replaced=replaced,
         )
 
 
@@ -136,16 +132,67 @@ def admit_by(trust: ProxyTrust | None) -> Callable[[Scope], Scope]:
 
     def resolve(scope: Scope) -> Scope:
         inner = private_scope(scope)
-        inner[ORIGIN_KEY] = NO_SCOPE_TRUST.resolve(scope)
+        inner[ORIGIN_KEY] = direct_origin(scope)
         return inner
 
     return resolve
 
 
+def direct_origin(scope: Mapping[str, Any], positions: HeaderPositions | None = None) -> RequestOrigin:
+    """Return the origin of a request by its connection alone, as no peer is trusted.
+
+    Args:
+        scope: the scope.
+        positions: result of ``header_positions``, if the caller has it.
+    """
+    host = header(scope, b"host") if positions is None else header_at(scope, positions, b"host")
+    client = scope.get("client")
+    question = (
+        host,
+        client[0] if client else None,
+        scope.get("scheme"),
+        scope.get("root_path"),
+        scope.get("server") if host is None else None,
+    )
+    try:
+        return _DIRECT[question]
+    except TypeError:  # a server may send lists instead of tuples, which cannot be looked up
+        return _direct_origin(question)
+
+
+def _direct_origin(question: tuple[Any, ...]) -> RequestOrigin:
+    host, *connection = question
+    environ = _environ(*connection)
+    if host is not None:
+        environ["HTTP_HOST"] = host
+    return NO_TRUST.resolve(environ)
+
+
+def _environ(
+    peer: str | None, scheme: str | None, root: str | None, server: Sequence[Any] | None
+) -> dict[str, Any]:
+    environ = {
+        "wsgi.url_scheme": "https" if scheme in ("https", "wss") else "http",
+        "SCRIPT_NAME": root or "",
+    }
+    if peer is not None:
+        environ["REMOTE_ADDR"] = peer
+    if server:
+        environ["SERVER_NAME"] = str(server[0])
+        environ["SERVER_PORT"] = str(server[1] or "")
+    return environ
+
+
 def _plan(names: tuple[bytes, ...]) -> _Plan:
     lower = [name.lower() for name in names]
-    positions = tuple(position for position, name in enumerate(lower) if name in _WATCHED)
-    return _Plan(positions, tuple(_WATCHED[lower[position]] for position in positions))
+    positions = [position for position, name in enumerate(lower) if name in _WATCHED]
+    return _Plan(_picker(positions), b"host" in lower)
+
+
+def _picker(positions: list[int]) -> Callable[[RawHeaders], Lines]:
+    if len(positions) > 1:
+        return itemgetter(*positions)
+    return lambda headers: tuple(headers[position] for position in positions)
 
 
 def _rewritten(headers: RawHeaders, decision: _Decision) -> RawHeaders:
@@ -180,5 +227,4 @@ def _mount(scope: Scope, prefix: str) -> None:
     scope["root_path"] = prefix
 
 
-NO_SCOPE_TRUST: Final = ScopeTrust(NO_TRUST)
-"""Trusts no peer: the origin is that of the connection itself."""
+_DIRECT: Final[Memo[tuple[Any, ...], RequestOrigin]] = Memo(_direct_origin, longest=1024)
