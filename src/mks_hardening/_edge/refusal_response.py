@@ -27,16 +27,18 @@ class FixedResponse:
     """A prebuilt response, which the shells send; HEAD requests get it without the body.
 
     Attributes:
+        status: status code.
         status_line: status code and reason phrase.
         headers: all header fields.
         body: the body.
     """
 
-    __slots__ = ("_raw_headers", "body", "headers", "status_line")
+    __slots__ = ("_raw_headers", "body", "headers", "status", "status_line")
 
     def __init__(
         self, status: int, body: str | bytes, content_type: str, headers: Iterable[Header] = ()
     ) -> None:
+        self.status: int = status
         self.status_line: str = _status_line(status)
         self.body: bytes = body.encode() if isinstance(body, str) else body
         self.headers: tuple[Header, ...] = (
@@ -59,7 +61,8 @@ class FixedResponse:
     def with_headers(self, headers: Iterable[Header]) -> FixedResponse:
         """Return a copy with other header fields."""
         copy = FixedResponse.__new__(FixedResponse)
-        copy.status_line, copy.body, copy.headers = self.status_line, self.body, tuple(headers)
+        copy.status, copy.status_line, copy.body = self.status, self.status_line, self.body
+        copy.headers = tuple(headers)
         copy._raw_headers = None  # noqa: SLF001 - same class
         return copy
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from mks_hardening._core.memo import Memo
+
 if TYPE_CHECKING:
     from mks_hardening._core.web.asgi_types import Message, RawHeaders, Scope, Send
     from mks_hardening._edge.refusal_response import FixedResponse
@@ -13,11 +15,12 @@ __all__ = ["HEADS", "decoded", "encoded", "raw_headers", "send_response", "with_
 HEADS: Final = frozenset({"http.response.start", "websocket.http.response.start"})
 """Types of the messages that begin a response; the second one denies a WebSocket."""
 _POLICY_VIOLATION: Final = 1008  # RFC 6455, 7.4.1
+_RAW_NAMES: Final[Memo[str, bytes]] = Memo(lambda name: name.lower().encode("latin-1"))
 
 
 def raw_headers(message: Message) -> RawHeaders:
     """Return the header fields of a message in a new list; they are optional and may be any iterable of pairs."""
-    return [(name, value) for name, value in message.get("headers") or ()]
+    return list(message.get("headers") or ())
 
 
 def with_headers(message: Message, headers: RawHeaders) -> Message:
@@ -32,7 +35,7 @@ def decoded(headers: RawHeaders) -> list[tuple[str, str]]:
 
 def encoded(headers: list[tuple[str, str]]) -> RawHeaders:
     """Return header fields as bytes; names in lower case, as ASGI requires."""
-    return [(name.lower().encode("latin-1"), value.encode("latin-1", "replace")) for name, value in headers]
+    return [(_RAW_NAMES[name], value.encode("latin-1", "replace")) for name, value in headers]
 
 
 async def send_response(scope: Scope, send: Send, response: FixedResponse) -> None:
@@ -41,13 +44,12 @@ async def send_response(scope: Scope, send: Send, response: FixedResponse) -> No
     A WebSocket gets a denial response if the server can send one (extension ``websocket.http.response``), otherwise
     it is closed with 1008.
     """
-    status = int(response.status_line[:3])
     prefix = "http.response"
     if scope["type"] == "websocket":
         if "websocket.http.response" not in (scope.get("extensions") or {}):
             await send({"type": "websocket.close", "code": _POLICY_VIOLATION})
             return
         prefix = "websocket.http.response"
-    await send({"type": f"{prefix}.start", "status": status, "headers": list(response.raw_headers)})
+    await send({"type": f"{prefix}.start", "status": response.status, "headers": list(response.raw_headers)})
     body = b"" if scope.get("method") == "HEAD" else response.body
     await send({"type": f"{prefix}.body", "body": body})

@@ -9,7 +9,7 @@ from mks_hardening._core.checks import choice, offers
 from mks_hardening._core.origin.proxy_trust import ProxyTrust
 from mks_hardening._core.origin.scope_trust import admit_by
 from mks_hardening._core.request_hits import hits_of_request
-from mks_hardening._core.web.asgi_scope import header, is_request, path_below_mount
+from mks_hardening._core.web.asgi_scope import REQUESTS, header, path_below_mount
 from mks_hardening._core.web.environ_keys import ORIGIN_KEY
 from mks_hardening._core.web.private_scope import private_scope
 from mks_hardening._core.web.rate_headers import (
@@ -27,7 +27,7 @@ from mks_hardening._edge.rate_limits.rate_limit_rule import (
 )
 from mks_hardening._edge.refusal_response import Refuser
 from mks_hardening.asgi._application import asgi_application
-from mks_hardening.asgi._messages import HEADS, decoded, encoded, raw_headers, send_response, with_headers
+from mks_hardening.asgi._messages import HEADS, encoded, raw_headers, send_response, with_headers
 
 if TYPE_CHECKING:
     from typing import Any
@@ -88,7 +88,7 @@ class RateLimitMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection (ASGI 3)."""
-        if not is_request(scope):
+        if scope["type"] not in REQUESTS:
             await self._app(scope, receive, send)
             return
         inner = private_scope(scope if ORIGIN_KEY in scope else self._admit(scope))
@@ -115,13 +115,13 @@ class RateLimitMiddleware:
         if not decisions:
             await self._app(inner, receive, send)
             return
-        state = rate_limit_headers(tightest_decision(decisions), style=self._style)
+        state = encoded(rate_limit_headers(tightest_decision(decisions), style=self._style))
 
         async def send_with_state(message: Message) -> None:
             # An inner limit that has refused the request set its own headers.
             if message["type"] in HEADS and message["status"] != 429:
                 headers = raw_headers(message)
-                message = with_headers(message, headers + encoded(missing_fields(state, decoded(headers))))
+                message = with_headers(message, headers + missing_fields(state, headers))
             await send(message)
 
         await self._app(inner, receive, send_with_state)

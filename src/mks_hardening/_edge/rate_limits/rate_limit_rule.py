@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
@@ -135,9 +135,9 @@ def rate_limit_refusal(decision: LimitDecision, accept_language: str) -> Refusal
     return RefusalResponse("limit", 429, str(document["detail"]), (), language=language, **members)
 
 
-def tightest_decision(decisions: Iterable[LimitDecision]) -> LimitDecision:
+def tightest_decision(decisions: Sequence[LimitDecision]) -> LimitDecision:
     """Return the decision with the fewest hits left."""
-    return min(decisions, key=_fewest_remaining)
+    return decisions[0] if len(decisions) == 1 else min(decisions, key=_fewest_remaining)
 
 
 def _check_group(group: str, limiter: Limiter) -> None:

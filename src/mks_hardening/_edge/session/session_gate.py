@@ -274,7 +274,7 @@ class SessionGate:
         refused = request[REFUSAL_KEY] = Refusal(
             wrapper="session",
             rule=rule,
-            status=int(response.status_line[:3]),
+            status=response.status,
             detail=detail_of(rule),
             seen=shown(seen),
             headers=tuple(field for field in response.headers if field[0] not in _OF_THE_BODY),
