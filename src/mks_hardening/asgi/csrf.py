@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
-from mks_hardening._core.origin.origin_of_request import request_origin
-from mks_hardening._core.web.asgi_scope import header, is_request, path_below_mount
-from mks_hardening._core.web.environ_keys import CSRF_TOKEN_KEY, SESSION_KEY
+from mks_hardening._core.origin.scope_trust import direct_origin
+from mks_hardening._core.web.asgi_scope import REQUESTS, header, header_at, header_positions, path_below_mount
+from mks_hardening._core.web.environ_keys import CSRF_TOKEN_KEY, ORIGIN_KEY, SESSION_KEY
 from mks_hardening._core.web.private_scope import private_scope
-from mks_hardening._edge.csrf.csrf_rules import FORBIDDEN, CSRFRules
+from mks_hardening._edge.csrf.csrf_rules import FORBIDDEN, SAFE_METHODS, CSRFRules
 from mks_hardening._edge.csrf.form_field import FIELD, declared_length, form_field, is_form
 from mks_hardening._edge.csrf.form_token import CSRFToken
-from mks_hardening._edge.csrf.same_origin import RequestSender
 from mks_hardening._edge.refusal_response import Refuser
 from mks_hardening.asgi._application import asgi_application
 from mks_hardening.asgi._body_replay import read_body
 from mks_hardening.asgi._messages import HEADS, decoded, encoded, raw_headers, send_response, with_headers
 
 if TYPE_CHECKING:
+    from mks_hardening._core.origin.request_origin import RequestOrigin
     from mks_hardening._core.web.asgi_types import ASGIApplication, Message, Receive, Scope, Send
     from mks_hardening._edge.csrf.same_origin import OriginError
     from mks_hardening._edge.refusals import OnRefusal
@@ -79,16 +79,30 @@ class CSRFMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection (ASGI 3)."""
-        if not is_request(scope):
+        if scope["type"] not in REQUESTS:
             await self._app(scope, receive, send)
             return
         rules, inner = self._rules, private_scope(scope)
+        fields = header_positions(scope)
+        cookies = header_at(scope, fields, b"cookie")
         # Also for safe requests: the page with the form is one.
         token = inner[CSRF_TOKEN_KEY] = CSRFToken(
-            scope.get(SESSION_KEY), header(scope, b"cookie") or "", secure=rules.secure_cookie
+            scope.get(SESSION_KEY), cookies or "", secure=rules.secure_cookie
         )
-        if rules.checks(scope.get("method", _WEBSOCKET), path_below_mount(scope)):
-            fault = rules.same_origin.fault(_sender(scope))
+        method = scope.get("method", _WEBSOCKET)
+        if method not in SAFE_METHODS and rules.checks(method, path_below_mount(scope)):
+            origin: RequestOrigin = scope.get(ORIGIN_KEY) or direct_origin(scope, fields)
+            authorization = header_at(scope, fields, b"authorization")
+            fault = rules.same_origin.faults[
+                origin.scheme,
+                origin.host,
+                origin.port,
+                header_at(scope, fields, b"origin"),
+                header_at(scope, fields, b"sec-fetch-site"),
+                header_at(scope, fields, b"referer"),
+                cookies is not None,
+                authorization is not None and authorization[:7].lower() == "bearer ",
+            ]
             if fault is not None and fault.rule == "token":
                 given, receive = await self._given_token(scope, receive)
                 if given is not None and token.accepts(given):
@@ -100,7 +114,7 @@ class CSRFMiddleware:
                     accept=header(scope, b"accept") or "",
                     name=fault.rule,
                     seen=fault.seen or _seen(scope, fault),
-                    client_ip=request_origin(scope).client_ip,
+                    client_ip=origin.client_ip,
                 )
                 await send_response(scope, send, response)
                 return
@@ -133,17 +147,3 @@ def _seen(scope: Scope, fault: OriginError) -> str:
         return "an empty field"
     # Do not log the value: it may be the valid token of another session.
     return "no valid token" if header(scope, _HEADER) is None else "wrong header"
-
-
-def _sender(scope: Scope) -> RequestSender:
-    origin = request_origin(scope)
-    return RequestSender(
-        scheme=origin.scheme,
-        host=origin.host,
-        port=origin.port,
-        origin=header(scope, b"origin"),
-        fetch_site=header(scope, b"sec-fetch-site"),
-        referer=header(scope, b"referer"),
-        has_cookies=header(scope, b"cookie") is not None,
-        has_bearer=(header(scope, b"authorization") or "")[:7].lower() == "bearer ",
-    )

@@ -41,6 +41,10 @@ class OriginError(NamedTuple):
     seen: str
 
 
+# The parts of a RequestSender as a plain tuple, which costs less to make.
+_Sender = tuple[str, str, int, str | None, str | None, str | None, bool, bool]
+
+
 class _Origin(NamedTuple):
     scheme: str
     host: str
@@ -50,15 +54,22 @@ class _Origin(NamedTuple):
 class SameOrigin:
     """Allowed origins of requests: the origin that the request is addressed to, and those listed.
 
+    Attributes:
+        faults: why a request may not pass, by the parts of its ``RequestSender``; ``None`` if it may.
+
     Raises:
         ConfigurationError: ``allowed_origins`` is not a list of origins.
     """
 
-    __slots__ = ("_listed", "_read")
+    __slots__ = ("_listed", "_read", "faults")
 
     def __init__(self, allowed_origins: Iterable[str]) -> None:
         self._read: Memo[str, _Origin | None] = Memo(_origin)
         self._listed = _listed(allowed_origins)
+        # Clients choose the values, so the cache is bounded.
+        self.faults: Memo[_Sender, OriginError | None] = Memo(
+            lambda sender: self.fault(RequestSender(*sender)), entries=1024, longest=1024
+        )
 
     def fault(self, sender: RequestSender) -> OriginError | None:
         """Return why the request may not pass; ``None`` if it may."""
