@@ -9,8 +9,9 @@ from mks_hardening._core.checks import instance
 from mks_hardening._core.origin.proxy_trust import ProxyTrust
 from mks_hardening._core.origin.scope_trust import admit_by
 from mks_hardening._core.web.asgi_scope import (
+    REQUESTS,
+    first_header,
     header,
-    is_request,
     mount_of,
     path_below_mount,
     query_of,
@@ -102,12 +103,12 @@ class HTTPSRedirectMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection (ASGI 3)."""
-        if is_request(scope):
+        if scope["type"] in REQUESTS:
             if ORIGIN_KEY not in scope:
                 scope = self._admit(scope)
             origin: RequestOrigin = scope[ORIGIN_KEY]
             # Fast path for nearly every request: neither method nor path is examined.
-            if not self._rules.lets_pass(origin):
+            if self._rules.bases[origin] is not None:
                 response = self._response(scope, origin)
                 if response is not None:
                     await send_response(scope, send, response)
@@ -115,7 +116,7 @@ class HTTPSRedirectMiddleware:
         await self._app(scope, receive, send)
 
     def _response(self, scope: Scope, origin: RequestOrigin) -> FixedResponse | None:
-        path, host = path_below_mount(scope), header(scope, b"host")
+        path, host = path_below_mount(scope), first_header(scope, b"host")
         response = self._rules.responses[
             origin,
             scope.get("method", _GET),

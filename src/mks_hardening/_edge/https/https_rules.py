@@ -60,13 +60,14 @@ class HTTPSRules:
     """The rules of ``HTTPSRedirectMiddleware``, with the same arguments.
 
     Attributes:
+        bases: the URL prefix of redirects by the origin of a request; ``None`` if all its requests pass, which is
+            the common case.
         responses: the redirect or the reason to refuse a request by the parts of its ``RequestedUrl``; ``None`` to
             let it pass.
     """
 
     __slots__ = (
         "_api",
-        "_bases",
         "_canonical",
         "_exempt",
         "_force",
@@ -74,6 +75,7 @@ class HTTPSRules:
         "_permanent",
         "_port",
         "_probes",
+        "bases",
         "responses",
     )
 
@@ -97,15 +99,11 @@ class HTTPSRules:
         self._exempt = exemptions(exempt_paths, parameter="exempt_paths")
         self._probes = exemptions(probe_paths, parameter="probe_paths")
         self._api = PathRules(api_paths, parameter="api_paths")
-        self._bases: Memo[RequestOrigin, str | None] = Memo(self._base)
+        self.bases: Memo[RequestOrigin, str | None] = Memo(self._base)
         # Clients choose the values of a request, so the cache is bounded.
         self.responses: Memo[_Url, FixedResponse | RefusalResponse | None] = Memo(
             self._response, entries=1024, longest=1024
         )
-
-    def lets_pass(self, origin: RequestOrigin) -> bool:
-        """Return whether every request of this origin passes, which is the common case."""
-        return self._bases[origin] is None
 
     def _response(self, asked: _Url) -> FixedResponse | RefusalResponse | None:
         verdict = self.verdict(RequestedUrl(*asked))
@@ -117,7 +115,7 @@ class HTTPSRules:
     def verdict(self, asked: RequestedUrl) -> HTTPSRedirect | str | None:
         """Return a redirect, the name of the rule that refuses the request, or ``None`` to let it pass."""
         origin, path = asked.origin, asked.path
-        base = self._bases[origin]
+        base = self.bases[origin]
         probe = self._probes.match(path)
         if not base:
             well_formed = origin.host or not asked.names_host

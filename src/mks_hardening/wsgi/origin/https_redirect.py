@@ -91,7 +91,7 @@ class HTTPSRedirectMiddleware:
         """Handle one request (PEP 3333)."""
         origin = environ.get(ORIGIN_KEY) or self._origin(environ)
         # Fast path for nearly every request: neither method nor path is examined.
-        if self._rules.lets_pass(origin):
+        if self._rules.bases[origin] is None:
             return self._app(environ, start_response)
         get = environ.get
         response = self._rules.responses[
