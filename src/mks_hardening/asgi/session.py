@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from mks_hardening._core.web.asgi_scope import header, is_request, mount_of, path_below_mount, query_of
+from mks_hardening._core.web.asgi_scope import REQUESTS, header, mount_of, path_below_mount, query_of
 from mks_hardening._core.web.environ_keys import SESSION_KEY
 from mks_hardening._core.web.private_scope import private_scope
 from mks_hardening._edge.refusal_response import FixedResponse
 from mks_hardening._edge.session.session_cookie import SessionCookie
-from mks_hardening._edge.session.session_gate import SessionGate, SessionRequest
+from mks_hardening._edge.session.session_gate import ServedSession, SessionGate, SessionRequest
 from mks_hardening._edge.session.session_handle import SessionHandle
 from mks_hardening._edge.session.stores.memory_store import MemorySessionStore
 from mks_hardening.asgi._application import asgi_application
@@ -135,48 +135,48 @@ class SessionTimeoutMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection (ASGI 3)."""
-        if not is_request(scope):
+        if scope["type"] not in REQUESTS:
             await self._app(scope, receive, send)
             return
         gate, inner = self._gate, private_scope(scope)
         cookies = header(scope, b"cookie")
         session_id = gate.session_id(cookies)
         if session_id is None:
+            handle = gate.no_session()
             if cookies and gate.fields.also_cleared:
                 self._hide_cookies(inner, cookies)
-            await self._run(inner, gate.no_session(), receive, send)
-            return
-        try:
-            found = await gate.afind(session_id, path_below_mount(scope))
-        except BackendUnavailableError as error:
-            verdict = gate.without_store(error, _session_request(inner))
         else:
-            handle = gate.living(session_id, found)
-            if handle is not None:
-                await self._run(inner, handle, receive, send)
+            verdict: SessionHandle | ServedSession | FixedResponse
+            try:
+                found = await gate.afind(session_id, path_below_mount(scope))
+            except BackendUnavailableError as error:
+                verdict = gate.without_store(error, _session_request(inner))
+            else:
+                verdict = gate.living(session_id, found) or gate.decide(
+                    session_id, found, _session_request(inner)
+                )
+            if isinstance(verdict, FixedResponse):
+                await send_response(inner, send, verdict)
                 return
-            verdict = gate.decide(session_id, found, _session_request(inner))
-        if isinstance(verdict, FixedResponse):
-            await send_response(inner, send, verdict)
-            return
-        if verdict.hides_cookies and cookies:
-            self._hide_cookies(inner, cookies)
-        await self._run(inner, verdict.handle, receive, send)
-
-    async def _run(self, scope: dict[str, Any], handle: SessionHandle, receive: Receive, send: Send) -> None:
-        scope[SESSION_KEY] = handle
+            if isinstance(verdict, ServedSession):
+                handle = verdict.handle
+                if verdict.hides_cookies and cookies:
+                    self._hide_cookies(inner, cookies)
+            else:
+                handle = verdict
+        inner[SESSION_KEY] = handle
 
         async def send_with_fields(message: Message) -> None:
-            if message["type"] in _WITH_COOKIES:
+            if message["type"] in _WITH_COOKIES and handle.has_fields():
                 message = _stepped(message, handle)
             await send(message)
 
         try:
-            await self._app(scope, receive, send_with_fields)
+            await self._app(inner, receive, send_with_fields)
         except BackendUnavailableError as error:
             if handle.head_given:
                 raise
-            await send_response(scope, send_with_fields, self._gate.unavailable(error, scope))
+            await send_response(inner, send_with_fields, gate.unavailable(error, inner))
 
     def _hide_cookies(self, scope: dict[str, Any], cookies: str) -> None:
         visible = self._gate.visible_cookies(cookies)
@@ -188,8 +188,6 @@ class SessionTimeoutMiddleware:
 
 def _stepped(message: Message, handle: SessionHandle) -> Message:
     """Return the message with the header fields of the session."""
-    if not handle.has_fields():
-        return message
     status = message.get("status")
     headers = decoded(raw_headers(message))
     stepped = handle.step("" if status is None else f"{status}", headers)

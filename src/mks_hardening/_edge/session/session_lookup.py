@@ -80,6 +80,7 @@ class SessionLookup:
         self._max_sessions = max_sessions
         self._on_expired = on_expired
         self._recent = RecentSessions()
+        self._in_memory: bool = getattr(store, "in_memory", False)
         self.is_async = False
 
     # --- look-up: on the path of every request, so a generator is created only if something has to be written ---
@@ -107,7 +108,7 @@ class SessionLookup:
         key = key_of(session_id)
         ends = ENDS.count
         try:
-            record = await acall_store(self.store.load, key)
+            record = self.store.load(key) if self._in_memory else await acall_store(self.store.load, key)
         except BackendUnavailableError as error:
             return self._find_last_known(key, error, active=active)
         found = self._weigh(key, record, ends, active)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from mks_hardening._core.checks import whole_number
 from mks_hardening._core.clock import given_clock
@@ -37,6 +37,8 @@ class MemorySessionStore(Closing):
     Raises:
         ConfigurationError: ``max_entries`` is not a positive whole number.
     """
+
+    in_memory: ClassVar = True  # its methods return at once, so they may be called on an event loop
 
     __slots__ = ("__weakref__", "_by_user", "_lock", "_max_entries", "_records", "_swept_at", "clock")
 
