@@ -12,7 +12,7 @@ from mks_hardening._core.clock import SYSTEM_CLOCK
 from mks_hardening._core.origin.proxy_trust import ProxyTrust
 from mks_hardening._core.origin.scope_trust import ScopeTrust
 from mks_hardening._core.process.context import fields_var
-from mks_hardening._core.web.asgi_scope import header, is_request, mount_of, path_below_mount, query_of
+from mks_hardening._core.web.asgi_scope import REQUESTS, header, mount_of, path_below_mount, query_of
 from mks_hardening._core.web.environ_keys import (
     ORIGIN_KEY,
     REFUSAL_KEY,
@@ -96,7 +96,7 @@ class RequestLoggingMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection (ASGI 3)."""
-        if not is_request(scope):
+        if scope["type"] not in REQUESTS:
             await self._app(scope, receive, send)
             return
         if self._trust is not None and ORIGIN_KEY not in scope:

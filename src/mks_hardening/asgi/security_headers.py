@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
 from mks_hardening._core.checks import instance
-from mks_hardening._core.web.asgi_scope import header, is_request
+from mks_hardening._core.web.asgi_scope import REQUESTS, first_header
 from mks_hardening._core.web.environ_keys import CSP_NONCE_KEY
 from mks_hardening._core.web.private_scope import private_scope
 from mks_hardening._edge.headers.header_policy import HeaderPolicy
@@ -17,12 +16,10 @@ from mks_hardening.asgi._messages import HEADS, raw_headers, with_headers
 
 if TYPE_CHECKING:
     from mks_hardening._core.web.asgi_types import ASGIApplication, Message, Receive, Scope, Send
-    from mks_hardening._edge.headers.merger import HeaderMerger
 
 __all__ = ["SecurityHeadersMiddleware"]
 
 _SECURE: Final = frozenset({"https", "wss"})
-_name: Final = itemgetter(0)
 
 
 class SecurityHeadersMiddleware:
@@ -50,11 +47,11 @@ class SecurityHeadersMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection (ASGI 3)."""
-        if not is_request(scope):
+        if scope["type"] not in REQUESTS:
             await self._app(scope, receive, send)
             return
         secure = scope.get("scheme") in _SECURE
-        merger = self._mergers.merger("https" if secure else "http", header(scope, b"host") or "")
+        merger = self._mergers.merger("https" if secure else "http", first_header(scope, b"host") or "")
         nonce = ""
         if self._nonce:
             scope = private_scope(scope)
@@ -63,13 +60,9 @@ class SecurityHeadersMiddleware:
 
         async def send_with_fields(message: Message) -> None:
             if message["type"] in HEADS:
-                message = _merged(message, merger, nonce)
+                headers = raw_headers(message)
+                merger.step_raw(message["status"], headers, nonce)
+                message = with_headers(message, headers)
             await send(message)
 
         await self._app(scope, receive, send_with_fields)
-
-
-def _merged(message: Message, merger: HeaderMerger, nonce: str) -> Message:
-    headers = raw_headers(message)
-    merger.step_raw(message["status"], headers, nonce)
-    return with_headers(message, headers)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from mks_hardening._core.checks import instance
 from mks_hardening._core.origin.proxy_trust import ProxyTrust
 from mks_hardening._core.origin.scope_trust import ScopeTrust
-from mks_hardening._core.web.asgi_scope import is_request
+from mks_hardening._core.web.asgi_scope import REQUESTS
 from mks_hardening._core.web.environ_keys import ORIGIN_KEY
 from mks_hardening.asgi._application import asgi_application
 
@@ -41,6 +41,6 @@ class TrustedProxyMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection (ASGI 3)."""
-        if is_request(scope) and ORIGIN_KEY not in scope:
+        if scope["type"] in REQUESTS and ORIGIN_KEY not in scope:
             scope = self._trust.admit(scope)
         await self._app(scope, receive, send)
