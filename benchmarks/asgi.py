@@ -1,0 +1,732 @@
+"""What the middleware for ASGI costs: beside hand-written floors, and served by uvicorn beside the usual peers.
+
+    python benchmarks/asgi.py [rounds] [--served] [--profile GROUP]
+
+All contenders of a group run in turn on one event loop, round after round; the figure is the median over the rounds
+of the processor time that one request takes, less that of the bare application. The floors do only what cannot be
+avoided: they check nothing, and are no alternative. Peers that are not installed are left out; ``make bench``
+installs them.
+
+With ``--served``, whole stacks are asked over loopback, one uvicorn process each, all side by side and asked in
+turn: the figure is how many requests a second of the server's processor time serves.
+"""
+
+# ruff: noqa: ARG001, D101, D102, PLW0108 - floors are read rather than documented
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import cProfile
+import gc
+import http.client
+import logging
+import os
+import pstats
+import statistics
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
+
+App = Callable[..., Any]
+
+CALLS = 400
+HOST = "www.example.com"
+ORIGIN = f"https://{HOST}"
+SESSION_ID = "A" * 43
+HEADERS = [(b"content-type", b"text/html; charset=utf-8"), (b"content-length", b"5")]
+
+
+async def bare(scope, receive, send):
+    # A new list each time: some peers write into it.
+    await send({"type": "http.response.start", "status": 200, "headers": HEADERS.copy()})
+    await send({"type": "http.response.body", "body": b"hello"})
+
+
+def request(*more: tuple[bytes, bytes], **changes: Any) -> dict[str, Any]:
+    """What uvicorn hands on behind a proxy, with the header fields of a browser."""
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": "1.1",
+        "server": ("127.0.0.1", 8000),
+        "client": ("10.0.0.1", 40312),
+        "scheme": "http",
+        "root_path": "",
+        "method": "GET",
+        "path": "/articles/17",
+        "raw_path": b"/articles/17",
+        "query_string": b"",
+        "headers": [
+            (b"host", HOST.encode()),
+            (b"user-agent", b"Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0"),
+            (b"accept", b"text/html,application/xhtml+xml,*/*;q=0.8"),
+            (b"accept-language", b"ja,en;q=0.5"),
+            (b"accept-encoding", b"gzip, deflate, br"),
+            (b"cookie", f"theme=dark; __Host-mks-session={SESSION_ID}; lang=ja".encode()),
+            *more,
+        ],
+        "state": {},
+    }
+    return {**scope, **changes}
+
+
+FORWARDED = [(b"x-forwarded-for", b"203.0.113.9"), (b"x-forwarded-proto", b"https")]
+BEHIND_PROXY = request(*FORWARDED)
+PLAIN = request(client=("203.0.113.9", 40312))
+SECURE = request(scheme="https")
+POST = request((b"origin", ORIGIN.encode()), scheme="https", method="POST")
+
+
+# --- floors
+
+
+def floor_trust(app: App) -> App:
+    """One look-up of the peer, one pass over the header fields, one look-up of the host, one copy of the scope."""
+    peers, hosts = {"10.0.0.1": True}, {HOST.encode(): True}
+
+    async def floor(scope, receive, send):
+        host = client = proto = None
+        for name, value in scope["headers"]:
+            if name == b"host":
+                host = value
+            elif name == b"x-forwarded-for":
+                client = value
+            elif name == b"x-forwarded-proto":
+                proto = value
+        if scope["client"][0] in peers and proto == b"https":
+            scope = {**scope, "scheme": "https", "client": (client.decode(), 0)}
+        if host not in hosts or scope["scheme"] != "https":
+            raise AssertionError
+        await app(scope, receive, send)
+
+    return floor
+
+
+def floor_redirect(_app: App) -> App:
+    """One pass for the host, one look-up, quoting of path and query, two messages."""
+    from urllib.parse import quote
+
+    hosts = {HOST.encode(): ORIGIN}
+
+    async def floor(scope, receive, send):
+        host = b""
+        for name, value in scope["headers"]:
+            if name == b"host":
+                host = value
+        location = hosts[host] + quote(scope["path"], safe="/:@!$&'()*+,;=~")
+        if scope["query_string"]:
+            location += "?" + scope["query_string"].decode("latin-1")
+        headers = [
+            (b"location", location.encode()),
+            (b"content-type", b"text/plain"),
+            (b"content-length", b"0"),
+        ]
+        await send({"type": "http.response.start", "status": 301, "headers": headers})
+        await send({"type": "http.response.body", "body": b""})
+
+    return floor
+
+
+def floor_headers(app: App) -> App:
+    """The list extended by ready pairs, except for the names that are there already."""
+    from mks_hardening.asgi import HeaderPolicy
+
+    policy = HeaderPolicy.web()
+    assert policy.hsts is not None
+    assert policy.csp is not None
+    fields = [
+        ("Strict-Transport-Security", policy.hsts.value),
+        (policy.csp.header_name, policy.csp.header_value()),
+        *policy.fields,
+    ]
+    ready = [(name.lower().encode(), value.encode()) for name, value in fields]
+
+    async def floor(scope, receive, send):
+        async def send_more(message):
+            if message["type"] == "http.response.start":
+                present = {name for name, _ in message["headers"]}
+                added = [field for field in ready if field[0] not in present]
+                message = {**message, "headers": [*message["headers"], *added]}
+            await send(message)
+
+        await app(scope, receive, send_more)
+
+    return floor
+
+
+def floor_record(app: App) -> App:
+    """An id, two clock readings, one record handed over; bytes counted, the id in the response."""
+    logger = quiet_logger("floor")
+
+    async def floor(scope, receive, send):
+        started = time.monotonic()
+        request_id = uuid.uuid4().hex
+        status = sent = 0
+
+        async def send_counted(message):
+            nonlocal status, sent
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = [*message["headers"], (b"x-request-id", request_id.encode())]
+                message = {**message, "headers": headers}
+            else:
+                sent += len(message["body"])
+            await send(message)
+
+        await app(scope, receive, send_counted)
+        logger.info(
+            "request",
+            extra={
+                "method": scope["method"],
+                "path": scope["path"],
+                "status": status,
+                "bytes": sent,
+                "duration_ms": (time.monotonic() - started) * 1000,
+                "client_ip": scope["client"][0],
+                "request_id": request_id,
+            },
+        )
+
+    return floor
+
+
+def floor_session(app: App) -> App:
+    """The cookie found, its hash, one look-up, one comparison; the session told in a copy of the scope."""
+    key = sha256(SESSION_ID.encode()).hexdigest()
+    sessions = {key: time.time() + 10_000}
+
+    async def floor(scope, receive, send):
+        cookie = b""
+        for name, value in scope["headers"]:
+            if name == b"cookie":
+                cookie = value
+        at = cookie.find(b"__Host-mks-session=")
+        found = sha256(cookie[at + 19 : at + 62]).hexdigest()
+        if sessions[found] < time.time():
+            raise AssertionError
+        await app({**scope, "session": found}, receive, send)
+
+    return floor
+
+
+def floor_limit(app: App) -> App:
+    """One count by address in a dictionary, and one comparison; the three fields for clients in the response."""
+    counts: dict[str, list[float]] = {}
+
+    async def floor(scope, receive, send):
+        entry = counts.setdefault(scope["client"][0], [0, time.monotonic() + 60])
+        entry[0] += 1
+        left, reset = 1_000_000 - entry[0], entry[1] - time.monotonic()
+        if left < 0:
+            raise AssertionError
+
+        async def send_more(message):
+            if message["type"] == "http.response.start":
+                state = [
+                    (b"x-ratelimit-limit", b"1000000"),
+                    (b"x-ratelimit-remaining", b"%d" % left),
+                    (b"x-ratelimit-reset", b"%d" % reset),
+                ]
+                message = {**message, "headers": [*message["headers"], *state]}
+            await send(message)
+
+        await app(scope, receive, send_more)
+
+    return floor
+
+
+def floor_csrf(app: App) -> App:
+    """One pass for origin and host, which must agree."""
+
+    async def floor(scope, receive, send):
+        origin = host = None
+        for name, value in scope["headers"]:
+            if name == b"origin":
+                origin = value
+            elif name == b"host":
+                host = value
+        if scope["method"] not in ("GET", "HEAD") and origin != b"%s://%s" % (scope["scheme"].encode(), host):
+            raise AssertionError
+        await app(scope, receive, send)
+
+    return floor
+
+
+# --- ours
+
+
+def ours_trust(app: App) -> App:
+    from mks_hardening.asgi import HTTPSRedirectMiddleware, ProxyTrust, TrustedProxyMiddleware
+
+    trust = ProxyTrust(["10.0.0.0/8", "fd00::/8"])
+    return TrustedProxyMiddleware(HTTPSRedirectMiddleware(app, allowed_hosts=[HOST]), trust=trust)
+
+
+def ours_in_one(app: App) -> App:
+    from mks_hardening.asgi import HTTPSRedirectMiddleware, ProxyTrust
+
+    return HTTPSRedirectMiddleware(app, allowed_hosts=[HOST], trust=ProxyTrust(["10.0.0.0/8", "fd00::/8"]))
+
+
+def ours_headers(app: App, preset: str = "web") -> App:
+    from mks_hardening.asgi import HeaderPolicy, SecurityHeadersMiddleware
+
+    return SecurityHeadersMiddleware(app, policy=getattr(HeaderPolicy, preset)())
+
+
+def ours_record(app: App) -> App:
+    from mks_hardening.asgi import RequestLoggingMiddleware
+
+    return RequestLoggingMiddleware(app, logger=quiet_logger("ours"))
+
+
+def ours_session(app: App) -> App:
+    from mks_hardening._edge.session.session_ids import key_of
+    from mks_hardening.asgi import MemorySessionStore, SessionTimeoutMiddleware
+    from mks_hardening.protocols import SessionRecord
+
+    store, now = MemorySessionStore(), time.time()
+    store.create(SessionRecord(key_of(SESSION_ID), "alice", now, now, now + 1800), now=now)
+    return SessionTimeoutMiddleware(app, store=store)
+
+
+def ours_limit(app: App) -> App:
+    from mks_hardening.asgi import RateLimitMiddleware, RateLimitRule
+    from mks_hardening.security import RateLimiter
+
+    limiter = RateLimiter({"all": "1000000 per minute"})
+    return RateLimitMiddleware(app, limiter=limiter, rules=[RateLimitRule("all")])
+
+
+def ours_csrf(app: App) -> App:
+    from mks_hardening.asgi import CSRFMiddleware
+
+    return CSRFMiddleware(app)
+
+
+def ours_together(app: App) -> App:
+    """All of them, in the order of ``harden_wsgi``."""
+    from mks_hardening.asgi import HealthMiddleware
+
+    app = ours_csrf(app)
+    app = ours_session(app)
+    app = ours_limit(app)
+    app = HealthMiddleware(app, required={})
+    app = _served_https(app)
+    app = ours_headers(app)
+    app = ours_record(app)
+    return _served_trust(app)
+
+
+def _served_https(app: App) -> App:
+    from mks_hardening.asgi import HTTPSRedirectMiddleware
+
+    return HTTPSRedirectMiddleware(app, allowed_hosts=[HOST])
+
+
+def _served_trust(app: App) -> App:
+    from mks_hardening.asgi import ProxyTrust, TrustedProxyMiddleware
+
+    return TrustedProxyMiddleware(app, trust=ProxyTrust(["10.0.0.0/8", "127.0.0.1"]))
+
+
+# --- peers
+
+
+def proxy_headers(app: App) -> App:
+    from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+
+    return ProxyHeadersMiddleware(app, trusted_hosts=["10.0.0.0/8", "127.0.0.1"])
+
+
+def trusted_host(app: App) -> App:
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+    return TrustedHostMiddleware(app, allowed_hosts=[HOST])
+
+
+def https_redirect(app: App) -> App:
+    from starlette.middleware.httpsredirect import HTTPSRedirectMiddleware
+
+    return HTTPSRedirectMiddleware(app)
+
+
+def hypercorn_proxy_fix(app: App) -> App:
+    from hypercorn.middleware import ProxyFixMiddleware
+
+    return ProxyFixMiddleware(app, mode="legacy", trusted_hops=1)
+
+
+def secure_py(app: App) -> App:
+    from secure import Secure
+    from secure.middleware.asgi import SecureASGIMiddleware
+
+    return SecureASGIMiddleware(app, secure=Secure.with_default_headers())
+
+
+def correlation_id(app: App) -> App:
+    from asgi_correlation_id import CorrelationIdMiddleware
+
+    return CorrelationIdMiddleware(app)
+
+
+def starlette_sessions(app: App) -> App:
+    from starlette.middleware.sessions import SessionMiddleware
+
+    return SessionMiddleware(app, secret_key="x" * 40)
+
+
+def starlette_csrf(app: App) -> App:
+    from starlette_csrf import CSRFMiddleware
+
+    return CSRFMiddleware(app, secret="x" * 40)
+
+
+def six_peers(app: App) -> App:
+    """The usual peers, as people stack them."""
+    for peer in (starlette_csrf, starlette_sessions, trusted_host, correlation_id, secure_py, proxy_headers):
+        app = peer(app)
+    return app
+
+
+def fastapi_guard(app: App) -> App:
+    """fastapi-guard with the checks that ours make too; its search for attack patterns is off."""
+    from guard import SecurityConfig, SecurityMiddleware
+    from guard_core.models import SecurityConfig as _  # noqa: F401 - a version that has both
+
+    config = SecurityConfig(
+        trusted_proxies=["10.0.0.0/8", "127.0.0.1"],
+        enable_redis=False,
+        enable_penetration_detection=False,
+        rate_limit=100_000_000,
+        rate_limit_window=60,
+        enforce_https=False,
+        security_headers={"enabled": True},
+    )
+    return SecurityMiddleware(app, config=config)
+
+
+def base_http(app: App) -> App:
+    from starlette.middleware.base import BaseHTTPMiddleware
+
+    async def dispatch(request, call_next):
+        return await call_next(request)
+
+    return BaseHTTPMiddleware(app, dispatch=dispatch)
+
+
+# --- measuring in one process
+
+
+class Quiet(logging.Handler):
+    def handle(self, record):
+        return record
+
+
+def quiet_logger(name: str) -> logging.Logger:
+    logger = logging.getLogger(f"bench.{name}")
+    logger.propagate = False
+    logger.setLevel(logging.INFO)
+    logger.handlers = [Quiet()]
+    return logger
+
+
+Builders = list[tuple[str, Callable[[App], App], float | None]]
+"""Name, builder, and the most that it may cost in floors."""
+GROUPS: dict[str, tuple[str, dict[str, Any], Builders]] = {
+    "trust": (
+        "https behind a proxy: trust, host, pass",
+        BEHIND_PROXY,
+        [
+            ("floor", floor_trust, None),
+            ("ours (two wrappers)", ours_trust, 2),
+            ("ours (redirect with trust)", ours_in_one, 2),
+            ("uvicorn ProxyHeaders", proxy_headers, None),
+            (
+                "uvicorn ProxyHeaders, Starlette TrustedHost, HTTPSRedirect",
+                lambda app: proxy_headers(trusted_host(https_redirect(app))),
+                None,
+            ),
+            ("Hypercorn ProxyFix", hypercorn_proxy_fix, None),
+        ],
+    ),
+    "redirect": (
+        "plain http: redirect",
+        PLAIN,
+        [
+            ("floor", floor_redirect, None),
+            ("ours", ours_trust, 4),
+            ("ours (one wrapper)", ours_in_one, 4),
+            ("Starlette HTTPSRedirect", https_redirect, None),
+        ],
+    ),
+    "headers": (
+        "header fields over https",
+        SECURE,
+        [
+            ("floor", floor_headers, None),
+            ("ours, web", ours_headers, 1.5),
+            ("ours, strict with nonce", lambda app: ours_headers(app, "strict"), 2.5),
+            ("secure.py", secure_py, None),
+            ("BaseHTTPMiddleware that does nothing", base_http, None),
+        ],
+    ),
+    "record": (
+        "request record, without a query",
+        SECURE,
+        [
+            ("floor", floor_record, None),
+            ("ours", ours_record, 2.2),
+            ("asgi-correlation-id (an id alone)", correlation_id, None),
+        ],
+    ),
+    "session": (
+        "session check, in memory",
+        SECURE,
+        [
+            ("floor", floor_session, None),
+            ("ours", ours_session, 3.5),
+            ("Starlette sessions", starlette_sessions, None),
+        ],
+    ),
+    "limit": (
+        "rate limit, in memory",
+        SECURE,
+        [
+            ("floor", floor_limit, None),
+            ("ours", ours_limit, 8),
+        ],
+    ),
+    "csrf": (
+        "CSRF, an unsafe method",
+        POST,
+        [
+            ("floor", floor_csrf, None),
+            ("ours", ours_csrf, 6),
+            ("starlette-csrf", starlette_csrf, None),
+        ],
+    ),
+}
+
+
+async def receive() -> dict[str, Any]:
+    return {"type": "http.request", "body": b"", "more_body": False}
+
+
+async def send(message: dict[str, Any]) -> None:
+    return None
+
+
+async def microseconds(app: App, scope: dict[str, Any]) -> float:
+    requests = [scope.copy() for _ in range(CALLS)]
+    started = time.thread_time_ns()  # the time of this thread alone, so that neighbours count less
+    for each in requests:
+        await app(each, receive, send)
+    return (time.thread_time_ns() - started) / CALLS / 1e3
+
+
+async def measure(scope: dict[str, Any], contenders: dict[str, App], rounds: int) -> dict[str, float]:
+    samples: dict[str, list[float]] = {name: [] for name in contenders}
+    for app in contenders.values():
+        await microseconds(app, scope)
+    gc.collect()
+    gc.disable()
+    for _ in range(rounds):
+        for name, app in contenders.items():
+            samples[name].append(await microseconds(app, scope))
+    gc.enable()
+    return {name: statistics.median(values) for name, values in samples.items()}
+
+
+def built(builders: Builders, app: App = bare) -> dict[str, App]:
+    contenders: dict[str, App] = {}
+    for name, build, _ in builders:
+        try:
+            contenders[name] = build(app)
+        except ImportError as error:
+            print(f"  not here: {name} ({error})")
+    return contenders
+
+
+def in_process(rounds: int) -> None:
+    for title, scope, builders in GROUPS.values():
+        medians = asyncio.run(measure(scope, {"bare": bare, **built(builders)}, rounds))
+        floor = medians["floor"] - medians["bare"]
+        goals = {name: goal for name, _, goal in builders}
+        print(f"\n{title} (bare application {medians['bare']:.2f} µs)")
+        for name, median in medians.items():
+            if name != "bare":
+                added, goal = median - medians["bare"], goals[name]
+                said = "" if goal is None else f"  (goal: {goal})"
+                print(f"  {name:60} {added:8.2f} µs  {added / floor:7.2f} x floor{said}", flush=True)
+
+
+def profiled(group: str) -> None:
+    """Where the time of our contenders goes."""
+    _, scope, builders = GROUPS[group]
+    for name, app in built([each for each in builders if each[2] is not None]).items():
+        with cProfile.Profile() as profile:
+            asyncio.run(microseconds(app, scope))
+        print(f"\n{group}: {name}")
+        pstats.Stats(profile).sort_stats("tottime").print_stats(20)
+
+
+# --- served by uvicorn
+
+
+def fastapi_app() -> App:
+    from fastapi import FastAPI
+    from fastapi.responses import HTMLResponse
+
+    app = FastAPI(openapi_url=None)
+
+    @app.get("/articles/{number}", response_class=HTMLResponse)
+    async def article(number: int) -> str:
+        return "hello"
+
+    return app
+
+
+STACKS: dict[str, Callable[[], App]] = {
+    "bare": lambda: bare,
+    "ours": lambda: ours_together(bare),
+    "six peers": lambda: six_peers(bare),
+    "fastapi-guard": lambda: fastapi_guard(bare),
+    "FastAPI": lambda: fastapi_app(),
+    "FastAPI, ours": lambda: ours_together(fastapi_app()),
+    "FastAPI, six peers": lambda: six_peers(fastapi_app()),
+    "FastAPI, fastapi-guard": lambda: fastapi_guard(fastapi_app()),
+}
+"""What uvicorn serves, by the name in STACK."""
+SERVED_SECONDS = 1.0
+
+
+def __getattr__(name: str) -> App:
+    if name == "application":  # what uvicorn imports
+        logging.getLogger().addHandler(logging.NullHandler())
+        return STACKS[os.environ["STACK"]]()
+    raise AttributeError(name)
+
+
+class Server:
+    """One uvicorn process with a stack, on a free loopback port."""
+
+    def __init__(self, stack: str) -> None:
+        from testbed.polling import accepts_connections, free_port, wait_until
+
+        self.port = free_port()
+        command = [
+            sys.executable,
+            "-m",
+            "uvicorn",
+            "asgi:application",
+            "--port",
+            str(self.port),
+            "--no-access-log",
+        ]
+        command += ["--no-proxy-headers", "--log-level", "error", "--lifespan", "off"]
+        self.process = subprocess.Popen(
+            command, cwd=Path(__file__).parent, env={**os.environ, "STACK": stack, "PYTHONWARNINGS": "ignore"}
+        )
+        wait_until(
+            lambda: accepts_connections(self.port) or self.process.poll() is not None, what=f"uvicorn {stack}"
+        )
+        if self.process.poll() is not None:
+            raise RuntimeError(stack)
+        self.connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        self.answer = self._answer()
+
+    def _answer(self) -> bytes:
+        headers = {
+            "Host": HOST,
+            "X-Forwarded-For": "203.0.113.9",
+            "X-Forwarded-Proto": "https",
+            "Cookie": f"theme=dark; __Host-mks-session={SESSION_ID}; lang=ja",
+            "User-Agent": "bench",
+            "Accept": "*/*",
+        }
+        self.connection.request("GET", "/articles/17", headers=headers)
+        response = self.connection.getresponse()
+        body = response.read()
+        if response.status != 200:
+            raise RuntimeError(f"{response.status} {body[:200]!r}")
+        return body
+
+    def _processor_seconds(self) -> float:
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def turn(self) -> tuple[int, float]:
+        """Requests answered in one turn, and the server's processor time for them."""
+        asked, before = 0, self._processor_seconds()
+        end = time.monotonic() + SERVED_SECONDS
+        while time.monotonic() < end:
+            for _ in range(20):
+                self._answer()
+            asked += 20
+        return asked, self._processor_seconds() - before
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait(10)
+
+
+def served(rounds: int) -> None:
+    servers: dict[str, Server] = {}
+    try:
+        for stack, build in STACKS.items():
+            try:
+                build()
+            except ImportError as error:
+                print(f"  not here: {stack} ({error})")
+                continue
+            servers[stack] = Server(stack)
+        turns: dict[str, list[tuple[int, float]]] = {stack: [] for stack in servers}
+        for _ in range(rounds):
+            for stack, server in servers.items():
+                turns[stack].append(server.turn())
+        rates = {
+            stack: statistics.median(asked / used for asked, used in each) for stack, each in turns.items()
+        }
+    finally:
+        for server in servers.values():
+            server.stop()
+    print("\nuvicorn, one process: requests in a second of its processor time")
+    for stack, rate in rates.items():
+        base = "FastAPI" if stack.startswith("FastAPI") else "bare"
+        print(f"  {stack:40} {rate:9.0f}   {rate / rates[base]:5.2f} of {base}")
+    for peer in ("six peers", "fastapi-guard"):
+        for ahead in ("", "FastAPI, "):
+            if ahead + peer in rates:
+                print(f"  {ahead}ours : {peer:30} {rates[ahead + 'ours'] / rates[ahead + peer]:5.2f}")
+
+
+def arguments() -> Iterator[Any]:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("rounds", nargs="?", type=int, default=101)
+    parser.add_argument("--served", action="store_true")
+    parser.add_argument("--profile", choices=GROUPS)
+    yield parser.parse_args()
+
+
+def main() -> None:
+    for options in arguments():
+        if options.profile:
+            profiled(options.profile)
+        elif options.served:
+            served(min(options.rounds, 9))
+        else:
+            in_process(options.rounds)
+            served(min(options.rounds, 5))
+
+
+if __name__ == "__main__":
+    main()
