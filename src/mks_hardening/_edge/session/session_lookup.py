@@ -80,7 +80,8 @@ class SessionLookup:
         self._max_sessions = max_sessions
         self._on_expired = on_expired
         self._recent = RecentSessions()
-        self._in_memory: bool = getattr(store, "in_memory", False)
+        # By its class: a wrapper that hands attributes on may wait in methods of its own.
+        self._in_memory: bool = getattr(type(store), "in_memory", False)
         self.is_async = False
 
     # --- look-up: on the path of every request, so a generator is created only if something has to be written ---
