@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import logging as stdlib_logging
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from mks_hardening._core.checks import instance, instances, mapping, offers
+from mks_hardening._core.checks import instance, instances, mapping, offers, strings
 from mks_hardening._core.options import distribute_options
 from mks_hardening._core.resilience.budget import (
     LIMITS_BUDGET,
@@ -69,8 +69,10 @@ def harden_wsgi(
     """Wrap ``app`` in all middleware of this package.
 
     From the outside in: proxy trust (everything below sees the real client), security headers (on every response,
-    including a 500), request log (everything below has a request id and is logged, including rejections), HTTPS and
-    hosts, health (probes need no session), rate limits, session, CSRF. Each request has one time budget for all its
+    including a 500), CORS, request log (everything below has a request id and is logged, including rejections),
+    HTTPS and hosts, health (probes need no session), maintenance mode, limits of request sizes, rate limits,
+    session, CSRF. CORS, maintenance mode and request sizes take part only if they have an option or a setting
+    (``MKS_CORS_ORIGINS``, ``MKS_MAINTENANCE_FILE``, ``MKS_MAX_BODY``). Each request has one time budget for all its
     store calls.
 
     With ``MKS_ENV=development`` it works locally without further settings: the hosts ``localhost``, ``.localhost``,
@@ -95,8 +97,10 @@ def harden_wsgi(
         csrf_exempt_paths: paths without the CSRF check, for clients that authenticate differently.
         strip_cookies: cookies that end together with the session, for example the framework's session cookie.
         options: any other option of a middleware; it takes precedence over the settings. An option that several
-            have gets the prefix ``https_``, ``csrf_``, ``session_``, ``limit_``, ``health_`` or ``record_``.
-            ``clock`` without a prefix is the clock of sessions.
+            have gets the prefix ``https_``, ``csrf_``, ``session_``, ``limit_``, ``health_``, ``record_``,
+            ``cors_``, ``request_`` or ``maintenance_``, for example ``cors_policy``, ``request_limits`` and
+            ``maintenance_switch``. ``clock`` without a prefix is the clock of sessions. Origins that a CORS policy
+            allows to send credentials are also allowed by the CSRF check.
 
     Raises:
         ConfigurationError: no allowed hosts, limits without a limiter, an unknown option, an application that is
@@ -237,6 +241,9 @@ def _harden(
         "limit": shell.RateLimitMiddleware,
         "health": shell.HealthMiddleware,
         "record": shell.RequestLoggingMiddleware,
+        "cors": shell.CORSMiddleware,
+        "request": shell.RequestLimitsMiddleware,
+        "maintenance": shell.MaintenanceMiddleware,
     }
     instance(settings, HardeningSettings, parameter="settings")
     given = distribute_options(options, kinds, usual={"clock": "session"})
@@ -263,10 +270,16 @@ def _harden(
     def wrapped(inner: Any, name: str, **usual: Any) -> Any:
         return kinds[name](inner, **{"on_refusal": on_refusal, **usual, **given[name]})
 
+    cors = _cors(shell, edge.cors_origins, given["cors"])
     app = wrapped(
         app,
         "csrf",
-        allowed_origins=allowed_origins or (),
+        allowed_origins=(
+            *strings(
+                () if allowed_origins is None else allowed_origins, parameter="allowed_origins", of="origins"
+            ),
+            *_origins_with_credentials(cors),
+        ),
         exempt_paths=csrf_exempt_paths,
         secure_cookie=secure,
     )
@@ -286,6 +299,13 @@ def _harden(
     )
     if rules:
         app = wrapped(app, "limit", limiter=limiter, rules=rules)
+    if given["request"] or edge.max_body is not None:
+        body = {} if edge.max_body is None else {"limits": shell.RequestLimits(body=edge.max_body)}
+        app = wrapped(app, "request", **body)
+    if given["maintenance"] or edge.maintenance_file is not None:
+        file = edge.maintenance_file
+        switch = {} if file is None else {"switch": shell.MaintenanceSwitch(file)}
+        app = wrapped(app, "maintenance", **switch)
     app = wrapped(app, "health", required=required, optional=optional)
     app = wrapped(
         app,
@@ -298,11 +318,33 @@ def _harden(
     )
     # Outside the middleware that rejects, so that rejections are logged; inside the headers, which its 500 needs.
     app = wrapped(request_budget(app, seconds=settings.core.store_budget), "record")
+    if cors:
+        app = shell.CORSMiddleware(app, **{"on_refusal": on_refusal, **cors})
     policy = (
         _headers(settings) if headers is None else instance(headers, shell.HeaderPolicy, parameter="headers")
     )
     app = shell.SecurityHeadersMiddleware(app, policy=policy)
     return shell.TrustedProxyMiddleware(app, trust=_trust(settings))
+
+
+def _cors(shell: Any, origins: tuple[str, ...], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of ``CORSMiddleware``: those given to the call, else the origins of the settings."""
+    if given or not origins:
+        # A list, as the rules are read twice.
+        return {name: [*value] if name == "rules" else value for name, value in given.items()}
+    methods = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+    return {"policy": shell.CORSPolicy(origins, methods=methods, headers="*")}
+
+
+def _origins_with_credentials(cors: Mapping[str, Any]) -> Iterator[str]:
+    """Return the origins whose pages may send cookies: their unsafe requests are not cross-site requests."""
+    policies: list[Any] = [
+        cors.get("policy"),
+        *(getattr(rule, "policy", None) for rule in cors.get("rules", ())),
+    ]
+    for policy in policies:
+        if getattr(policy, "credentials", False):
+            yield from sorted(policy.origins)
 
 
 _EXCLUSIVE_MIDDLEWARE: Final = {

@@ -11,6 +11,7 @@ from mks_hardening._core.environment.secret_keys import KEY_BYTES, is_guessable,
 from mks_hardening._core.origin.forwarding_headers import kept_fields
 from mks_hardening._core.origin.hostname import parse_host
 from mks_hardening._core.origin.network_addresses import parse_network
+from mks_hardening._core.origin.web_origin import parse_origin
 from mks_hardening.exceptions import ConfigurationError
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "parse_hosts",
     "parse_kept_headers",
     "parse_networks",
+    "parse_origins",
     "parse_rate_limits",
     "parse_redis",
     "parse_secret_keys",
@@ -82,6 +84,11 @@ parse_hosts: Final = _list_of(
     "list of hosts",
     "host names or addresses with commas between, .example.com for a name and all below it",
     lambda item: _is_host(item.removeprefix(".")),
+)
+parse_origins: Final = _list_of(
+    "list of origins",
+    "origins such as https://www.example.com with commas between, or *",
+    lambda item: item == "*" or parse_origin(item) is not None,
 )
 parse_networks: Final = _list_of(
     "list of addresses and networks",

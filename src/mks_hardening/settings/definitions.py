@@ -29,6 +29,7 @@ from mks_hardening.settings._list_parsers import (
     parse_hosts,
     parse_kept_headers,
     parse_networks,
+    parse_origins,
     parse_rate_limits,
     parse_redis,
     parse_secret_keys,
@@ -163,6 +164,18 @@ class WsgiSettings:
         parse_bool,
         True,
         "Whether every host below is bound to https too; 0 where one of them has none.",
+    )
+    cors_origins: tuple[str, ...] = env(
+        "CORS_ORIGINS",
+        parse_origins,
+        (),
+        "Origins whose pages may read responses, without credentials; * for all.",
+    )
+    max_body: int | None = env(
+        "MAX_BODY", parse_size(), None, "Largest body of a request; a larger one gets 413."
+    )
+    maintenance_file: str | None = env(
+        "MAINTENANCE_FILE", parse_path, None, "While this file exists, requests get 503."
     )
     header_preset: HeaderPreset = env("HEADER_PRESET", _HEADER_PRESET, "web", "Set of security headers.")
     session_idle_timeout: float = env(

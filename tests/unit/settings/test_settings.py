@@ -294,7 +294,7 @@ def test_variables_are_a_mapping() -> None:
         ("notify", "smtp_port", notify.EmailNotificationHandler, "smtp_port"),
         ("notify", "smtp_security", notify.EmailNotificationHandler, "security"),
         ("notify", "alert_window", notify.AlertPolicy, "dedup_window"),
-        ("notify", "alert_level", notify.EmailNotificationHandler, "level"),
+        ("notify", "alert_level", notify.NotificationHandler, "level"),
         ("notify", "alert_language", notify.EmailNotificationHandler, "lang"),
         ("cache", "default_ttl", RedisCache, "default_ttl"),
         ("cache", "namespace", RedisCache, "namespace"),

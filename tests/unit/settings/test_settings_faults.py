@@ -15,7 +15,9 @@ from mks_hardening.settings import HardeningSettings, Variable, _cross_checks, v
 # One of these is refused by every form but plain text, which refuses nothing that is not blank.
 WRONG = ("?", "a b", "-1", "hunter2", ",,")
 TAKES_ANYTHING = {"text", "path"}
-ALLOWED = re.compile(r"must be (a|an|the|one of|1/0|text|items|host|addresses|header|mail|base64|random)\b")
+ALLOWED = re.compile(
+    r"must be (a|an|the|one of|1/0|text|items|host|addresses|header|mail|base64|random|origins)\b"
+)
 
 
 def faults_of(environ: dict[str, str]) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from typing import Final
 
 from mks_hardening._core.checks import boolean, instance, instances, strings, text_of, whole_number
 from mks_hardening._core.memo import Memo
-from mks_hardening._core.origin.hostname import DEFAULT_PORTS, authority, parse_host
+from mks_hardening._core.origin.web_origin import parse_origin
 from mks_hardening._core.web.paths import PathRules
 from mks_hardening.exceptions import ConfigurationError
 
@@ -17,7 +17,6 @@ __all__ = ["CORSPolicy", "CORSRule", "CORSRules", "is_preflight"]
 Header = tuple[str, str]
 
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}").fullmatch
-_ORIGIN: Final = re.compile(r"(https?)://([^/?#@\\\s]{1,300})", re.IGNORECASE).fullmatch
 _LONGEST_HEADER_LIST: Final = 4096
 _FORBIDDEN_METHODS: Final = frozenset({"CONNECT", "TRACE", "TRACK"})  # Fetch, 2.2.1
 _ESCAPES_AND_SETS: Final = re.compile(r"\\.|\[\^?\]?[^\]]*\]")
@@ -211,14 +210,10 @@ def _listed_origin(text: str) -> str:
 
 
 def _canonical(text: str) -> str | None:
-    """Return an origin in lower case without the default port; ``None`` if it is malformed."""
-    found = _ORIGIN(text)
-    host = parse_host(found[2]) if found else None
+    origin = parse_origin(text)
     # A final dot makes another origin for browsers.
-    if found is None or host is None or found[2].partition(":")[0].endswith("."):
-        return None
-    scheme = found[1].lower()
-    return f"{scheme}://{authority(scheme, host.name, host.port or DEFAULT_PORTS[scheme])}"
+    dotted = text.removesuffix(f":{origin.port}").endswith(".") if origin else True
+    return None if origin is None or dotted else str(origin)
 
 
 def _pattern(text: str) -> re.Pattern[str]:

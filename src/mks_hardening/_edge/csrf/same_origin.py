@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from mks_hardening._core.checks import strings
 from mks_hardening._core.memo import Memo
-from mks_hardening._core.origin.hostname import DEFAULT_PORTS, parse_host
+from mks_hardening._core.origin.web_origin import WebOrigin, origin_of_url, parse_origin
 from mks_hardening.exceptions import ConfigurationError
 
 __all__ = ["OriginError", "RequestSender", "SameOrigin"]
 
 _OWN_SITE: Final = frozenset({"same-origin", "none"})  # "none": typed or bookmarked; no page can cause it
-# No user info (@) and no backslash, which browsers and libraries interpret differently.
-_URL: Final = re.compile(r"(https?)://([^/?#@\\\s]{1,300})(?=[/?#]|\Z)", re.IGNORECASE)
 
 
 class RequestSender(NamedTuple):
@@ -45,12 +42,6 @@ class OriginError(NamedTuple):
 _Sender = tuple[str, str, int, str | None, str | None, str | None, bool, bool]
 
 
-class _Origin(NamedTuple):
-    scheme: str
-    host: str
-    port: int | None
-
-
 class SameOrigin:
     """Allowed origins of requests: the origin that the request is addressed to, and those listed.
 
@@ -64,7 +55,7 @@ class SameOrigin:
     __slots__ = ("_listed", "_read", "faults")
 
     def __init__(self, allowed_origins: Iterable[str]) -> None:
-        self._read: Memo[str, _Origin | None] = Memo(_origin)
+        self._read: Memo[str, WebOrigin | None] = Memo(parse_origin)
         self._listed = _listed(allowed_origins)
         # Clients choose the values, so the cache is bounded.
         self.faults: Memo[_Sender, OriginError | None] = Memo(
@@ -84,8 +75,7 @@ class SameOrigin:
             return None if fetch_site in _OWN_SITE else OriginError("fetch_site", fetch_site)
         # Old browsers; only the origin is kept, because the path is not needed and may contain secrets.
         if sender.referer is not None:
-            found = _URL.match(sender.referer)
-            page = found[0] if found else ""
+            page = origin_of_url(sender.referer)
             return (
                 None if page and self._may_send(page, sender) else OriginError("referer", page or "malformed")
             )
@@ -100,28 +90,14 @@ class SameOrigin:
         if not sender.host or origin.host != sender.host:
             return False
         # A proxy may hide scheme and port from the application; the browser knows both.
-        own = _Origin(sender.scheme, sender.host, _port(sender.scheme, sender.port))
+        own = WebOrigin.of(sender.scheme, sender.host, sender.port)
         return origin == own or sender.fetch_site == "same-origin"
 
 
-def _origin(text: str) -> _Origin | None:
-    """Parse an origin into canonical form."""
-    found = _URL.fullmatch(text)
-    host = parse_host(found[2]) if found else None
-    if found is None or host is None:
-        return None
-    scheme = found[1].lower()
-    return _Origin(scheme, host.name, _port(scheme, host.port))
-
-
-def _port(scheme: str, port: int | None) -> int | None:
-    return None if port == DEFAULT_PORTS[scheme] else port
-
-
-def _listed(allowed: Iterable[str]) -> frozenset[_Origin]:
-    listed: set[_Origin] = set()
+def _listed(allowed: Iterable[str]) -> frozenset[WebOrigin]:
+    listed: set[WebOrigin] = set()
     for url in strings(allowed, parameter="allowed_origins", of="origins"):
-        origin = _origin(url)
+        origin = parse_origin(url)
         if origin is None:
             raise ConfigurationError(
                 "allowed_origins must hold origins such as 'https://www.example.com', without a path",
