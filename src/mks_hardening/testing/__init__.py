@@ -8,6 +8,7 @@ from __future__ import annotations
 from mks_hardening._core.lazy_exports import facade
 
 _HOME = {
+    "mks_hardening.testing.asgi_call": ["ASGIAnswer", "call_asgi"],
     "mks_hardening.testing.clock": ["FrozenClock"],
     "mks_hardening.testing.contracts.cache_contract": ["CacheContract"],
     "mks_hardening.testing.contracts.limiter_contract": ["LimiterContract"],

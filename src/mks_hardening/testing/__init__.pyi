@@ -1,5 +1,7 @@
 # What type checkers see of this facade; made by `make facades` from _HOME in __init__.py.
 
+from mks_hardening.testing.asgi_call import ASGIAnswer as ASGIAnswer
+from mks_hardening.testing.asgi_call import call_asgi as call_asgi
 from mks_hardening.testing.clock import FrozenClock as FrozenClock
 from mks_hardening.testing.contracts.cache_contract import CacheContract as CacheContract
 from mks_hardening.testing.contracts.limiter_contract import LimiterContract as LimiterContract

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from mks_hardening.testing._header_fields import field_pairs, only_value
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
@@ -35,10 +37,7 @@ class WSGIAnswer(NamedTuple):
         Raises:
             AssertionError: there are several.
         """
-        values = [value for field, value in self.headers if field.lower() == name.lower()]
-        if len(values) > 1:
-            raise AssertionError(f"{name} occurs {len(values)} times")
-        return values[0] if values else None
+        return only_value(self.headers, name)
 
 
 def call_wsgi(
@@ -83,7 +82,7 @@ def call_wsgi(
     )
     if body:
         request["CONTENT_LENGTH"] = str(len(body))
-    for name, value in _pairs(headers):
+    for name, value in field_pairs(headers):
         key = name.upper().replace("-", "_")
         request[key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{key}"] = value
     request |= environ or {}
@@ -109,10 +108,6 @@ def call_wsgi(
         answered.close()  # type: ignore[attr-defined]  # the validator's own iterator
     status, fields = started[0]
     return WSGIAnswer(int(status[:3]), fields, b"".join(written), request)
-
-
-def _pairs(headers: Mapping[str, str] | Iterable[tuple[str, str]]) -> Iterable[tuple[str, str]]:
-    return cast("Mapping[str, str]", headers).items() if isinstance(headers, Mapping) else headers
 
 
 def _environ(**known: object) -> dict[str, Any]:
