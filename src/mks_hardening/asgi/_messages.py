@@ -10,11 +10,12 @@ if TYPE_CHECKING:
     from mks_hardening._core.web.asgi_types import Message, RawHeaders, Scope, Send
     from mks_hardening._edge.refusal_response import FixedResponse
 
-__all__ = ["HEADS", "decoded", "encoded", "raw_headers", "send_response", "with_headers"]
+__all__ = ["HEADS", "POLICY_VIOLATION", "decoded", "encoded", "raw_headers", "send_response", "with_headers"]
 
 HEADS: Final = frozenset({"http.response.start", "websocket.http.response.start"})
 """Types of the messages that begin a response; the second one denies a WebSocket."""
-_POLICY_VIOLATION: Final = 1008  # RFC 6455, 7.4.1
+POLICY_VIOLATION: Final = 1008
+"""Code with which a refused WebSocket is closed (RFC 6455, 7.4.1)."""
 _RAW_NAMES: Final[Memo[str, bytes]] = Memo(lambda name: name.lower().encode("latin-1"))
 
 
@@ -47,7 +48,7 @@ async def send_response(scope: Scope, send: Send, response: FixedResponse) -> No
     prefix = "http.response"
     if scope["type"] == "websocket":
         if "websocket.http.response" not in (scope.get("extensions") or {}):
-            await send({"type": "websocket.close", "code": _POLICY_VIOLATION})
+            await send({"type": "websocket.close", "code": POLICY_VIOLATION})
             return
         prefix = "websocket.http.response"
     await send({"type": f"{prefix}.start", "status": response.status, "headers": list(response.raw_headers)})

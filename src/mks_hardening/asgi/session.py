@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from mks_hardening._core.durations import seconds
 from mks_hardening._core.web.asgi_scope import REQUESTS, header, mount_of, path_below_mount, query_of
 from mks_hardening._core.web.environ_keys import SESSION_KEY
 from mks_hardening._core.web.private_scope import private_scope
@@ -21,6 +22,7 @@ from mks_hardening.exceptions import BackendUnavailableError
 if TYPE_CHECKING:
     from mks_hardening._core.web.asgi_types import ASGIApplication, Message, Receive, Scope, Send
     from mks_hardening._edge.refusals import OnRefusal
+    from mks_hardening.asgi._socket_recheck import SocketRecheck
     from mks_hardening.protocols import Clock, SessionRecord, SessionStore
 
 __all__ = ["SessionTimeoutMiddleware"]
@@ -58,6 +60,9 @@ class SessionTimeoutMiddleware:
         clear_site_data: data that browsers delete at sign-out (ASVS 14.3.1).
         on_expired: called once with the record and the reason when a session is found to have expired.
         clock: source of time; by default that of the store.
+        recheck_sockets: seconds between two look-ups of the session of an open WebSocket, which is closed with 1008
+            when the session has ended; by default, sessions are only checked when a WebSocket is opened. An open
+            WebSocket does not count as activity. It stays open while the store is unavailable.
         on_refusal: takes the scope and the ``Refusal`` (``idle``, ``absolute``, ``revoked``; ``store`` during an
             outage) and may return an ``OwnAnswer``.
 
@@ -86,6 +91,7 @@ class SessionTimeoutMiddleware:
         ] = (),
         on_expired: Callable[[SessionRecord, str], object] | None = None,
         clock: Clock | None = None,
+        recheck_sockets: float | timedelta | None = None,
         on_refusal: OnRefusal | None = None,
     ) -> None:
         self._app = asgi_application(app)
@@ -106,6 +112,11 @@ class SessionTimeoutMiddleware:
             on_expired=on_expired,
             clock=clock,
             on_refusal=on_refusal,
+        )
+        self._recheck = (
+            None
+            if recheck_sockets is None
+            else seconds(recheck_sockets, parameter="recheck_sockets", allow_zero=False)
         )
         # The memory of this process responds at once, so its plain methods may be called on the event loop.
         self._gate.lookup.is_async = not isinstance(store, MemorySessionStore)
@@ -165,6 +176,12 @@ class SessionTimeoutMiddleware:
             else:
                 handle = verdict
         inner[SESSION_KEY] = handle
+        recheck: SocketRecheck | None = None
+        if self._recheck is not None and scope["type"] == "websocket":
+            from mks_hardening.asgi._socket_recheck import SocketRecheck  # on use: it loads asyncio
+
+            recheck = SocketRecheck(gate, self._recheck, handle, receive, send)
+            receive, send = recheck.receive, recheck.send
 
         async def send_with_fields(message: Message) -> None:
             if message["type"] in _WITH_COOKIES and handle.has_fields():
@@ -177,6 +194,13 @@ class SessionTimeoutMiddleware:
             if handle.head_given:
                 raise
             await send_response(inner, send_with_fields, gate.unavailable(error, inner))
+        except ConnectionAbortedError as error:
+            # The socket is closed, so there is nothing that the server could do about it.
+            if recheck is None or recheck.error is not error:
+                raise
+        finally:
+            if recheck is not None:
+                recheck.stop()
 
     def _hide_cookies(self, scope: dict[str, Any], cookies: str) -> None:
         visible = self._gate.visible_cookies(cookies)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from mks_hardening._core.checks import choice, function, instance, offers, strings, whole_number
 from mks_hardening._core.durations import seconds
+from mks_hardening._core.operations import arun
 from mks_hardening._core.web.environ_keys import REFUSAL_KEY
 from mks_hardening._core.web.paths import exemptions
 from mks_hardening._edge.refusal_response import FixedResponse, Refuser, shown
@@ -27,11 +28,10 @@ from mks_hardening._edge.session.session_lookup import (
 )
 from mks_hardening._edge.session.session_rules import REVOKED, ROTATED, SessionLimits
 from mks_hardening._edge.session.sign_in_page import SignInPage, return_path
-from mks_hardening.exceptions import ConfigurationError
+from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError
 
 if TYPE_CHECKING:
     from mks_hardening._edge.refusals import OnRefusal
-    from mks_hardening.exceptions import BackendUnavailableError
     from mks_hardening.protocols import Clock, SessionRecord, SessionStore
 
 __all__ = ["ServedSession", "SessionGate", "SessionRequest"]
@@ -177,6 +177,19 @@ class SessionGate:
         if record is None or reason:
             return self.no_session()
         return self._handle(session_id, record, deadline)
+
+    async def ahas_ended(self, session_id: str) -> bool:
+        """Return whether a session has ended since; this does not count as activity.
+
+        A new id of the same sign-in is not an end. While the store is unavailable, no session ends.
+        """
+        try:
+            record, reason, _ = await self.lookup.afind(session_id, active=False)
+            if reason == ROTATED and record is not None:
+                return await arun(self.lookup.heir(record)) is None
+        except BackendUnavailableError:
+            return False
+        return bool(reason)
 
     def _is_active(self, path: str) -> bool:
         return self._passive is None or not self._passive.match(path)
