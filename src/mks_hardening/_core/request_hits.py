@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 __all__ = ["RequestHits", "hits_of_request"]
 
 _KEY: Final = "mks_hardening.taken_hits"
-"""Key of a request's hits in its WSGI environ."""
+"""Key of a request's hits in its WSGI environ or ASGI scope."""
 
 
 class _Reservation(Protocol):
@@ -51,9 +51,14 @@ class RequestHits:
                 self._reservations.pop().cancel()
         return decision
 
-    async def atake(self, limiter: Any, group: str, key: str, *, cost: int = 1) -> LimitDecision:
-        """Asynchronous ``take``, for a limiter with ``areserve``."""
-        reservation: _Reservation = await limiter.areserve(group, key, cost=cost, recheck=False)
+    async def atake(self, limiter: Limiter, group: str, key: str, *, cost: int = 1) -> LimitDecision:
+        """Asynchronous ``take``; a limiter without ``areserve`` is called in a worker thread."""
+        areserve: Any = getattr(limiter, "areserve", None)
+        if areserve is None:
+            import asyncio  # on use: importing the names of this package loads nothing heavy
+
+            return await asyncio.to_thread(self.take, limiter, group, key, cost=cost)
+        reservation: _Reservation = await areserve(group, key, cost=cost, recheck=False)
         if reservation.decision.allowed:
             self._reservations.append(reservation)
         else:

@@ -30,8 +30,6 @@ from mks_hardening.asgi._application import asgi_application
 from mks_hardening.asgi._messages import HEADS, encoded, raw_headers, send_response, with_headers
 
 if TYPE_CHECKING:
-    from typing import Any
-
     from mks_hardening._core.web.asgi_types import ASGIApplication, Message, Receive, Scope, Send
     from mks_hardening._edge.refusals import OnRefusal
     from mks_hardening.protocols import LimitDecision, Limiter
@@ -98,7 +96,7 @@ class RateLimitMiddleware:
             key = rule.key_of(inner, method, path)
             if key is None:
                 continue
-            decision = await self._hit(inner, rule.group, key)
+            decision = await hits_of_request(inner).atake(self._limiter, rule.group, key)
             if not decision.allowed:
                 response = self._refuser.refuse(
                     inner,
@@ -125,11 +123,3 @@ class RateLimitMiddleware:
             await send(message)
 
         await self._app(inner, receive, send_with_state)
-
-    async def _hit(self, scope: dict[str, Any], group: str, key: str) -> LimitDecision:
-        hits = hits_of_request(scope)
-        if hasattr(self._limiter, "areserve"):
-            return await hits.atake(self._limiter, group, key)
-        import asyncio  # on use: importing the names of this package loads nothing heavy
-
-        return await asyncio.to_thread(hits.take, self._limiter, group, key)

@@ -46,6 +46,7 @@ __all__ = [
     "mark_groups",
     "problem_of",
     "retry_after_outage",
+    "share_decisions",
     "user_of",
 ]
 
@@ -143,7 +144,7 @@ class ViewLimit:
     """Limit of a view by one group: which requests count, and by which key.
 
     Args:
-        limiter: returns the limiter; called during a request that counts.
+        limiter: takes the environ or scope of a request that counts; returns the limiter.
         group: group of the limiter.
         key: takes what the framework passes, and returns the key to count by, or ``None`` to not count the request.
             The default is the signed-in user, else the client address.
@@ -157,7 +158,7 @@ class ViewLimit:
 
     def __init__(
         self,
-        limiter: Callable[[], Limiter],
+        limiter: Callable[[Environ], Limiter],
         group: str,
         *,
         key: Callable[..., Key | None] | None,
@@ -186,8 +187,28 @@ class ViewLimit:
         Raises:
             ConfigurationError: ``key`` returned a value that is not a key.
         """
-        if self._methods is not None and environ["REQUEST_METHOD"].upper() not in self._methods:
+        key = self._counted_key(environ, request)
+        if key is None:
             return None
+        decision = count(self._limiter(environ), environ, self._group, key, cost=self._cost)
+        return None if decision.allowed else decision
+
+    async def acount_request(self, scope: Environ, *request: object) -> LimitDecision | None:
+        """``count_request`` for asyncio; a WebSocket counts as a GET."""
+        key = self._counted_key(scope, request)
+        if key is None:
+            return None
+        hits = hits_of_request(scope)
+        decision = await hits.atake(self._limiter(scope), self._group, key, cost=self._cost)
+        _note_decision(scope, self._group, decision)
+        return None if decision.allowed else decision
+
+    def _counted_key(self, environ: Environ, request: tuple[object, ...]) -> str | None:
+        """Return the key to count a request by, or ``None`` if it is not counted."""
+        if self._methods is not None:
+            method: str = environ.get("REQUEST_METHOD") or environ.get("method", "GET")
+            if method.upper() not in self._methods:
+                return None
         if self._exempt is not None and self._exempt(*request):
             return None
         whom = _user_or_client(environ) if self._key is None else self._key(*request)
@@ -199,8 +220,7 @@ class ViewLimit:
                 parameter="key",
             )
         # As text: 7 and "7" are the same key.
-        decision = count(self._limiter(), environ, self._group, str(whom), cost=self._cost)
-        return None if decision.allowed else decision
+        return str(whom)
 
 
 def check_group(limiter: Limiter, group: str, *, view: str, mend: str) -> None:
@@ -230,6 +250,17 @@ def count(limiter: Limiter, environ: Environ, group: str, key: str, *, cost: int
     All limits of one request are counted together, in any order: a refusal gives back the hits counted so far.
     """
     decision = hits_of_request(environ).take(limiter, group, key, cost=cost)
+    _note_decision(environ, group, decision)
+    return decision
+
+
+def share_decisions(scope: Environ) -> None:
+    """Prepare a scope, so that the hits counted in copies of it, which frameworks make, are also found here."""
+    hits_of_request(scope)
+    scope.setdefault(_DECISIONS, [])
+
+
+def _note_decision(environ: Environ, group: str, decision: LimitDecision) -> None:
     environ.setdefault(_DECISIONS, []).append(decision)
     if not decision.allowed:
         environ[REFUSAL_KEY] = Refusal(
@@ -242,14 +273,13 @@ def count(limiter: Limiter, environ: Environ, group: str, key: str, *, cost: int
         )
         if hooks.observers:
             hooks.emit(RequestRefused("rate_limit", group, request_origin(environ).client_ip))
-    return decision
 
 
 def limit_fields(environ: Environ, status: int, present: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     """Return the header fields of the tightest limit that the request was counted against; empty if there is none.
 
     Args:
-        environ: WSGI environ of the request.
+        environ: WSGI environ or ASGI scope of the request.
         status: status code of the response. If it is 429 and none of these limits refused the request, another
             limit did, and the result is empty.
         present: fields that the response already has, which are kept.

@@ -49,7 +49,7 @@ def limit(
         ConfigurationError: ``group`` is not a name, or another argument is invalid.
     """
     view_limit = ViewLimit(
-        lambda: installed(current_app).limiter,
+        lambda _: installed(current_app).limiter,
         group,
         key=key,
         cost=cost,
