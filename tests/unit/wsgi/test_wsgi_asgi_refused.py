@@ -80,17 +80,6 @@ def test_asgi_is_refused_when_it_is_wrapped(wrapper: str, app: Any) -> None:
     assert caught.value.parameter == "app"
 
 
-def test_asgi_of_django_is_refused() -> None:
-    from contrib_django_site import project
-    from mks_hardening.contrib.django_app import hardened
-
-    with project():
-        from django.core.asgi import get_asgi_application
-
-        with pytest.raises(ConfigurationError, match="ASGIHandler"):
-            hardened(get_asgi_application())
-
-
 def answer(_environ: Any, start_response: Any) -> Iterable[bytes]:
     start_response("200 OK", [("Content-Type", "text/plain")])
     return [b"ok"]

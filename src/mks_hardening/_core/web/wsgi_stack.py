@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from mks_hardening._core.checks import function
 from mks_hardening.exceptions import ConfigurationError
 
-__all__ = ["class_names_inside", "has_inside", "wrappers_inside", "wsgi_application"]
+__all__ = ["class_names_inside", "has_inside", "is_asgi", "wrappers_inside", "wsgi_application"]
 
 App = TypeVar("App", bound=Callable[..., Any])
 
@@ -24,10 +24,7 @@ def wsgi_application(app: App) -> App:
         ConfigurationError: it is not callable, is a coroutine function, or does not take environ and
             ``start_response``, like ASGI applications.
     """
-    import inspect
-
-    given: Any = function(app, parameter="app")
-    if any(map(inspect.iscoroutinefunction, (given, given.__call__))) or not _takes_two(app):
+    if is_asgi(function(app, parameter="app")):
         raise ConfigurationError(
             f"app must be a WSGI application, called with environ and start_response, not "
             f"{getattr(app, '__qualname__', type(app).__name__)}: for ASGI (FastAPI, Starlette, Litestar, Quart, "
@@ -35,6 +32,13 @@ def wsgi_application(app: App) -> App:
             parameter="app",
         )
     return app
+
+
+def is_asgi(app: Any) -> bool:
+    """Return whether a callable is no WSGI application: it is asynchronous, or does not take two arguments."""
+    import inspect
+
+    return any(map(inspect.iscoroutinefunction, (app, app.__call__))) or not _takes_two(app)
 
 
 def _takes_two(app: Callable[..., Any]) -> bool:

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
 from mks_hardening import compose
 from mks_hardening._core.process.after_fork import ModuleLock
-from mks_hardening._core.web.wsgi_stack import wrappers_inside
+from mks_hardening._core.web.wsgi_stack import is_asgi, wrappers_inside
 from mks_hardening.contrib._limited_views import limiter_of
 from mks_hardening.contrib.django_app._django import REDIRECT_FIELD_NAME, FromDjango, project
 from mks_hardening.settings import HardeningSettings
 from mks_hardening.wsgi import SessionTimeoutMiddleware
 
 if TYPE_CHECKING:
-    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+    from wsgiref.types import StartResponse, WSGIEnvironment
 
     from mks_hardening.cache import MemoryCache, RedisCache
     from mks_hardening.protocols import Limiter, SessionStore
@@ -62,8 +62,8 @@ class ProjectComponents:
         self._sessions: SessionTimeoutMiddleware | None = None
         self._caches: dict[str, RedisCache | MemoryCache] = {}
 
-    def wrap(self, app: WSGIApplication) -> WSGIApplication:
-        """Return the application wrapped with all middleware."""
+    def wrap(self, app: FromDjango) -> FromDjango:
+        """Return a WSGI or ASGI application wrapped with all middleware."""
         given = dict(self._options)
         static = tuple(_folder(getattr(project(), name, None)) for name in ("STATIC_URL", "MEDIA_URL"))
         folders = tuple(folder for folder in static if folder)
@@ -73,7 +73,8 @@ class ProjectComponents:
         # Resolving a route name needs the URL configuration, which is not loaded when wsgi.py calls this.
         if isinstance(login, str) and login.startswith("/") and login != _LOGIN_URL:
             given.setdefault("sign_in_url", f"{login}?{REDIRECT_FIELD_NAME}={{next}}")
-        return compose.harden_wsgi(app, self.settings, store=self.store, limiter=self.limiter, **given)
+        harden = compose.harden_asgi if is_asgi(app) else compose.harden_wsgi
+        return harden(app, self.settings, store=self.store, limiter=self.limiter, **given)
 
     @property
     def sessions(self) -> SessionTimeoutMiddleware:

@@ -19,6 +19,7 @@ __all__ = [
     "SessionMiddleware",
     "UpdateError",
     "checks",
+    "environ_of",
     "get_resolver",
     "import_string",
     "mail",
@@ -115,3 +116,9 @@ def project() -> FromDjango:
     from django.conf import settings
 
     return settings
+
+
+def environ_of(request: FromDjango) -> dict[str, FromDjango]:
+    """Return the WSGI environ or the ASGI scope of a request, which our middleware outside Django has filled."""
+    found: dict[str, FromDjango] = getattr(request, "scope", None) or request.META
+    return found

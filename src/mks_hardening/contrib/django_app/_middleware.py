@@ -13,6 +13,7 @@ from mks_hardening.contrib.django_app._django import (
     SessionInterrupted,
     SessionMiddleware,
     UpdateError,
+    environ_of,
     mail,
     project,
 )
@@ -53,7 +54,7 @@ class HardeningMiddleware(SessionMiddleware):
         Raises:
             ConfigurationError: the application is not wrapped with ``hardened``.
         """
-        environ = _environ(request)
+        environ = environ_of(request)
         handle = environ.get(SESSION_KEY)
         request.origin = environ.get(ORIGIN_KEY)
         request.request_id = environ.get(REQUEST_ID_KEY)
@@ -64,19 +65,21 @@ class HardeningMiddleware(SessionMiddleware):
         else:
             raise ConfigurationError(
                 "this request did not come through the wrappers: in wsgi.py write "
-                "application = hardened(get_wsgi_application())",
+                "application = hardened(get_wsgi_application()), or in asgi.py hardened(get_asgi_application())",
                 parameter="WSGI_APPLICATION",
             )
 
     def process_view(self, request: FromDjango, *_: object) -> None:
         """Store the route for the request log; called by Django after URL resolution."""
         # The pattern, not the path: metrics and log records must not contain a separate name for every id.
-        _environ(request)[ROUTE_KEY] = f"{request.META.get('SCRIPT_NAME', '')}/{request.resolver_match.route}"
+        environ_of(request)[ROUTE_KEY] = (
+            f"{request.META.get('SCRIPT_NAME', '')}/{request.resolver_match.route}"
+        )
 
     def process_exception(self, request: FromDjango, exception: Exception) -> FromDjango:
         """Respond to outages and limits; called by Django when a view has raised."""
         if isinstance(exception, OUTAGES_AND_LIMITS):
-            return problem_response(*problem_of(_environ(request), exception))
+            return problem_response(*problem_of(environ_of(request), exception))
         return None
 
     def process_response(self, request: FromDjango, response: FromDjango) -> FromDjango:
@@ -85,11 +88,11 @@ class HardeningMiddleware(SessionMiddleware):
         Raises:
             SessionInterrupted: the session ended while the request was in progress.
         """
-        fields = limit_fields(_environ(request), response.status_code, response.headers.items())
+        fields = limit_fields(environ_of(request), response.status_code, response.headers.items())
         for name, value in fields:
             response.headers[name] = value
         session = getattr(request, "session", None)
-        if not isinstance(session, SessionStore) or SESSION_KEY not in _environ(request):
+        if not isinstance(session, SessionStore) or SESSION_KEY not in environ_of(request):
             return super().process_response(request, response)
         # As in Django's own middleware: session changes of a failed request are not saved.
         if response.status_code < 500 and (
@@ -101,7 +104,7 @@ class HardeningMiddleware(SessionMiddleware):
                 # Django turns it into a 400: saving again would revive a session that was just ended.
                 raise SessionInterrupted("The session has ended while this request was under way.") from None
             except BackendUnavailableError as error:
-                instead = problem_response(*problem_of(_environ(request), error))
+                instead = problem_response(*problem_of(environ_of(request), error))
                 # Closed with the new response; closing them here would end the request twice for Django.
                 instead._resource_closers += response._resource_closers  # noqa: SLF001
                 return instead
@@ -117,8 +120,3 @@ def problem_response(status: int, detail: str, fields: list[tuple[str, str]]) ->
 def _in_tests() -> bool:
     """Return whether Django's test environment is active, which replaces the mail backend with an outbox."""
     return hasattr(mail, "outbox")
-
-
-def _environ(request: FromDjango) -> dict[str, FromDjango]:
-    environ: dict[str, FromDjango] = request.META  # for WSGI requests this is the environ itself
-    return environ

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
 
 from mks_hardening._core.web.environ_keys import CSP_NONCE_KEY, CSRF_TOKEN_KEY, REQUEST_ID_KEY
 from mks_hardening.contrib.django_app._components import components
-from mks_hardening.contrib.django_app._django import FromDjango
+from mks_hardening.contrib.django_app._django import FromDjango, environ_of
 from mks_hardening.exceptions import ConfigurationError
-
-if TYPE_CHECKING:
-    from wsgiref.types import WSGIApplication
 
 __all__ = ["hardened", "logging_config", "template_context"]
 
+Application = TypeVar("Application", bound=Callable[..., Any])
 # Django gives these loggers their own handlers and stops one of them from propagating.
 _LOGGERS: Final = ("django", "django.server", "django.request", "django.security", "django.db.backends")
 
 
-def hardened(application: WSGIApplication) -> WSGIApplication:
-    """Wrap ``get_wsgi_application()`` with ``compose.harden_wsgi``.
+def hardened(application: Application) -> Application:
+    """Wrap ``get_wsgi_application()`` or ``get_asgi_application()`` with ``harden_wsgi`` or ``harden_asgi``.
 
     The allowed hosts are those of ``MKS_ALLOWED_HOSTS``, or else of ``ALLOWED_HOSTS``. ``STATIC_URL`` and
     ``MEDIA_URL`` are public and do not count as activity. Users whose session has ended are redirected to
     ``LOGIN_URL``, if the project has set it to a path. The setting ``MKS_HARDENING`` accepts all options of
-    ``harden_wsgi``.
+    ``harden_wsgi``. Under ASGI, WebSockets are wrapped as well, for example those of a ``ProtocolTypeRouter``.
 
     Raises:
         ConfigurationError: one of our system checks reports an error, or ``harden_wsgi`` rejects an option.
@@ -34,7 +33,8 @@ def hardened(application: WSGIApplication) -> WSGIApplication:
     found = errors()
     if found:
         raise ConfigurationError("; ".join(found))
-    return components().wrap(application)
+    wrapped: Application = components().wrap(application)
+    return wrapped
 
 
 def logging_config(app_name: str, **options: FromDjango) -> dict[str, FromDjango]:
@@ -55,7 +55,7 @@ def logging_config(app_name: str, **options: FromDjango) -> dict[str, FromDjango
 
 def template_context(request: FromDjango) -> dict[str, object]:
     """Context processor with ``csp_nonce``, ``current_csrf_token`` (for ``X-CSRF-Token``) and ``request_id``."""
-    environ: dict[str, object] = request.META
+    environ = environ_of(request)
     return {
         "csp_nonce": environ.get(CSP_NONCE_KEY, ""),
         # Created on use: a token sets a cookie, which pages without forms do not need.

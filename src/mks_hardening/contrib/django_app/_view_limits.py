@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import wraps
+from inspect import iscoroutinefunction
 from typing import TypeVar, cast
 
 from mks_hardening._core.web.rate_headers import rate_limit_headers
 from mks_hardening.contrib._limited_views import TOO_MANY, Key, ViewLimit, check_group, groups_of, mark_groups
 from mks_hardening.contrib.django_app._components import components
-from mks_hardening.contrib.django_app._django import FromDjango, get_resolver
+from mks_hardening.contrib.django_app._django import FromDjango, environ_of, get_resolver
 from mks_hardening.contrib.django_app._middleware import problem_response
 from mks_hardening.exceptions import ConfigurationError
 
@@ -42,17 +43,32 @@ def limit(
         ConfigurationError: ``group`` is not a name, or another argument is invalid.
     """
     view_limit = ViewLimit(
-        lambda: components().limiter, group, key=key, cost=cost, methods=methods, exempt=exempt
+        lambda _: components().limiter, group, key=key, cost=cost, methods=methods, exempt=exempt
     )
 
     def decorate(view: View) -> View:
-        @wraps(view)
-        def limited(request: FromDjango, *args: object, **values: object) -> FromDjango:
-            refusal = view_limit.count_request(request.META, request)
-            if refusal is not None:
-                return problem_response(429, TOO_MANY, rate_limit_headers(refusal))
-            return view(request, *args, **values)
+        limited: Callable[..., FromDjango]
 
+        if iscoroutinefunction(view):
+
+            @wraps(view)
+            async def alimited(request: FromDjango, *args: object, **values: object) -> FromDjango:
+                refusal = await view_limit.acount_request(environ_of(request), request)
+                if refusal is not None:
+                    return problem_response(429, TOO_MANY, rate_limit_headers(refusal))
+                return await view(request, *args, **values)
+
+            limited = alimited
+        else:
+
+            @wraps(view)
+            def plain_limited(request: FromDjango, *args: object, **values: object) -> FromDjango:
+                refusal = view_limit.count_request(environ_of(request), request)
+                if refusal is not None:
+                    return problem_response(429, TOO_MANY, rate_limit_headers(refusal))
+                return view(request, *args, **values)
+
+            limited = plain_limited
         # Keeps the groups of an inner limit: views may have several limits.
         mark_groups(limited, group, *groups_of(view))
         return cast("View", limited)
