@@ -1,0 +1,61 @@
+"""Every class of ``mks_hardening.asgi`` around an application, alone and all together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+from mks_hardening.asgi import (
+    CORSMiddleware,
+    CORSPolicy,
+    CSRFMiddleware,
+    HeaderPolicy,
+    HealthMiddleware,
+    HTTPSRedirectMiddleware,
+    MaintenanceMiddleware,
+    MaintenanceSwitch,
+    MemorySessionStore,
+    ProxyTrust,
+    RateLimitMiddleware,
+    RateLimitRule,
+    RequestLimitsMiddleware,
+    RequestLoggingMiddleware,
+    SecurityHeadersMiddleware,
+    SessionTimeoutMiddleware,
+    TrustedProxyMiddleware,
+)
+from mks_hardening.security import RateLimiter
+
+HOST = "www.example.com"
+TRUST = ProxyTrust(["10.0.0.0/8", "192.0.2.7"])
+
+WRAPPERS: dict[str, Callable[[Any], Any]] = {
+    "TrustedProxyMiddleware": lambda app: TrustedProxyMiddleware(app, trust=TRUST),
+    "CORSMiddleware": lambda app: CORSMiddleware(app, policy=CORSPolicy([f"https://{HOST}"])),
+    "MaintenanceMiddleware": lambda app: MaintenanceMiddleware(
+        app, switch=MaintenanceSwitch(Path(__file__).with_name("no-maintenance"))
+    ),
+    "RequestLoggingMiddleware": lambda app: RequestLoggingMiddleware(app, trust=TRUST),
+    "SecurityHeadersMiddleware": lambda app: SecurityHeadersMiddleware(app, policy=HeaderPolicy.strict()),
+    "HealthMiddleware": lambda app: HealthMiddleware(app, required={}),
+    "HTTPSRedirectMiddleware": lambda app: HTTPSRedirectMiddleware(app, allowed_hosts=[HOST]),
+    "RequestLimitsMiddleware": lambda app: RequestLimitsMiddleware(app),  # noqa: PLW0108 - its signature
+    "RateLimitMiddleware": lambda app: RateLimitMiddleware(
+        app, limiter=RateLimiter({"all": "1000 per minute"}), rules=[RateLimitRule("all")]
+    ),
+    "SessionTimeoutMiddleware": lambda app: SessionTimeoutMiddleware(
+        app, store=MemorySessionStore(), recheck_sockets=60
+    ),
+    "CSRFMiddleware": lambda app: CSRFMiddleware(app),  # noqa: PLW0108 - its signature
+}
+"""From the outside in."""
+
+
+def all_of_them(app: Any) -> Any:
+    """All classes, in the order of ``WRAPPERS``."""
+    return reduce(lambda inner, wrap: wrap(inner), reversed(WRAPPERS.values()), app)
+
+
+STACKS = {**WRAPPERS, "all": all_of_them}
