@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import logging as stdlib_logging
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from mks_hardening._core.checks import instance, instances, mapping, offers, strings
 from mks_hardening._core.options import distribute_options
@@ -21,6 +22,7 @@ from mks_hardening._core.resilience.budget import (
 )
 from mks_hardening._core.web.asgi_scope import is_request
 from mks_hardening._core.web.wsgi_stack import class_names_inside, wsgi_application
+from mks_hardening._edge.cors.cors_policy import CORSPolicy, CORSRule
 from mks_hardening.exceptions import ConfigurationError, SettingsWarning
 from mks_hardening.settings import HardeningSettings
 
@@ -111,7 +113,7 @@ def harden_wsgi(
 
     _reject_wrapped_app(app, caller="harden_wsgi")
     wsgi_application(app)
-    hardened: WSGIApplication = _harden(
+    hardened = _harden(
         wsgi,
         _RequestBudget,
         app,
@@ -132,7 +134,7 @@ def harden_wsgi(
         strip_cookies=strip_cookies,
         options=options,
     )
-    return hardened
+    return cast("WSGIApplication", hardened)
 
 
 def harden_asgi(
@@ -187,7 +189,7 @@ def harden_asgi(
     from mks_hardening import asgi
 
     _reject_wrapped_app(app, caller="harden_asgi")
-    hardened: ASGIApplication = _harden(
+    hardened = _harden(
         asgi,
         _ASGIRequestBudget,
         app,
@@ -208,13 +210,13 @@ def harden_asgi(
         strip_cookies=strip_cookies,
         options=options,
     )
-    return hardened
+    return cast("ASGIApplication", hardened)
 
 
 def _harden(
-    shell: Any,
-    request_budget: Callable[..., Any],
-    app: Any,
+    shell: ModuleType,
+    request_budget: Callable[..., object],
+    app: object,
     settings: HardeningSettings,
     *,
     store: SessionStore | None,
@@ -231,10 +233,10 @@ def _harden(
     api_paths: Iterable[str],
     csrf_exempt_paths: Iterable[str],
     strip_cookies: Iterable[str],
-    options: Mapping[str, Any],
-) -> Any:
+    options: Mapping[str, object],
+) -> object:
     """Wrap an application in the middleware of ``mks_hardening.wsgi`` or ``mks_hardening.asgi``."""
-    kinds: dict[str, Any] = {
+    kinds: dict[str, type] = {
         "https": shell.HTTPSRedirectMiddleware,
         "csrf": shell.CSRFMiddleware,
         "session": shell.SessionTimeoutMiddleware,
@@ -267,10 +269,10 @@ def _harden(
             parameter="allowed_hosts",
         )
 
-    def wrapped(inner: Any, name: str, **usual: Any) -> Any:
+    def wrapped(inner: object, name: str, **usual: object) -> object:
         return kinds[name](inner, **{"on_refusal": on_refusal, **usual, **given[name]})
 
-    cors = _cors(shell, edge.cors_origins, given["cors"])
+    cors, credential_origins = _cors(edge.cors_origins, given["cors"])
     app = wrapped(
         app,
         "csrf",
@@ -278,7 +280,7 @@ def _harden(
             *strings(
                 () if allowed_origins is None else allowed_origins, parameter="allowed_origins", of="origins"
             ),
-            *_origins_with_credentials(cors),
+            *credential_origins,
         ),
         exempt_paths=csrf_exempt_paths,
         secure_cookie=secure,
@@ -327,24 +329,23 @@ def _harden(
     return shell.TrustedProxyMiddleware(app, trust=_trust(settings))
 
 
-def _cors(shell: Any, origins: tuple[str, ...], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options of ``CORSMiddleware``: those given to the call, else the origins of the settings."""
-    if given or not origins:
-        # A list, as the rules are read twice.
-        return {name: [*value] if name == "rules" else value for name, value in given.items()}
-    methods = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
-    return {"policy": shell.CORSPolicy(origins, methods=methods, headers="*")}
+def _cors(origins: tuple[str, ...], given: Mapping[str, object]) -> tuple[dict[str, object], list[str]]:
+    """Return the options of ``CORSMiddleware``, and the origins whose pages may send cookies.
 
-
-def _origins_with_credentials(cors: Mapping[str, Any]) -> Iterator[str]:
-    """Return the origins whose pages may send cookies: their unsafe requests are not cross-site requests."""
-    policies: list[Any] = [
-        cors.get("policy"),
-        *(getattr(rule, "policy", None) for rule in cors.get("rules", ())),
-    ]
-    for policy in policies:
-        if getattr(policy, "credentials", False):
-            yield from sorted(policy.origins)
+    Unsafe requests of these pages are not cross-site requests for the CSRF check.
+    """
+    options = dict(given)
+    if origins and not given:
+        methods = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+        options["policy"] = CORSPolicy(origins, methods=methods, headers="*")
+    if not options:
+        return {}, []
+    rules = options["rules"] = instances(
+        cast("Iterable[CORSRule]", options.get("rules", ())), CORSRule, parameter="cors_rules"
+    )
+    policies = [options.get("policy"), *(rule.policy for rule in rules)]
+    with_credentials = [each for each in policies if isinstance(each, CORSPolicy) and each.credentials]
+    return options, sorted({origin for policy in with_credentials for origin in policy.origins})
 
 
 _EXCLUSIVE_MIDDLEWARE: Final = {

@@ -21,7 +21,8 @@ from mks_hardening.contrib._metrics.storage import MetricCells, MetricStorage
 
 __all__ = ["MetricCounters"]
 
-Count: TypeAlias = Callable[[Any], None]
+Event: TypeAlias = Any  # of the class that the metric names
+Count: TypeAlias = Callable[[Event], None]
 
 
 class MetricCounters:
@@ -67,7 +68,7 @@ class MetricCounters:
         if seconds is not None and rule.timed is not None:
             bounds = self._bounds(rule.timed)
 
-            def time(event: Any) -> None:
+            def time(event: Event) -> None:
                 counted, timed = cells[key(event)]
                 took = seconds(event)
                 bucket = bisect_left(bounds, took)
@@ -84,7 +85,7 @@ class MetricCounters:
         if amount is not None and rule.counted is not None and rule.counted.kind == "level":
             now = SYSTEM_CLOCK.time
 
-            def put(event: Any) -> None:
+            def put(event: Event) -> None:
                 counted, _ = cells[key(event)]
                 if counted is not None:
                     numbers, (place, time) = counted
@@ -96,7 +97,7 @@ class MetricCounters:
 
         if amount is not None:
 
-            def add(event: Any) -> None:
+            def add(event: Event) -> None:
                 counted, _ = cells[key(event)]
                 if counted is not None:
                     numbers, (place,) = counted
@@ -108,7 +109,7 @@ class MetricCounters:
 
         if key is event_as_key:
 
-            def one_whole(event: Any) -> None:
+            def one_whole(event: Event) -> None:
                 counted, _ = cells[event]
                 if counted is not None:
                     numbers, (place,) = counted
@@ -117,7 +118,7 @@ class MetricCounters:
 
             return one_whole
 
-        def one(event: Any) -> None:
+        def one(event: Event) -> None:
             counted, _ = cells[key(event)]
             if counted is not None:
                 numbers, (place,) = counted
@@ -158,7 +159,7 @@ class MetricCounters:
 
 
 def _each(*counts: Count) -> Count:
-    def count(event: Any) -> None:
+    def count(event: Event) -> None:
         for each in counts:
             each(event)
 

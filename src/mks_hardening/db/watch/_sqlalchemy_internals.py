@@ -15,7 +15,7 @@ import logging
 from collections.abc import Callable, Sequence
 from functools import cache
 from inspect import signature
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from mks_hardening.db.watch._execution import Execution, Hooks
 
@@ -24,6 +24,11 @@ if TYPE_CHECKING:
     from sqlalchemy.engine.interfaces import DBAPICursor
 
 __all__ = ["TimedFetch", "lazy_load_source", "missing_parts", "pool_capacity", "timed_context"]
+
+# Their private attributes are what this module is about, and the stubs do not have them.
+CursorResult: TypeAlias = Any
+Context: TypeAlias = Any
+
 
 # Methods, with the number of their parameters, which SQLAlchemy passes by position.
 CONTEXT_METHODS: Final = {"pre_exec": 1, "_setup_result_proxy": 1, "handle_dbapi_exception": 2}
@@ -94,7 +99,7 @@ class TimedFetch(Execution):
     _monotonic: Callable[[], float]
     _strategy: Any
 
-    def fetchone(self, result: Any, cursor: DBAPICursor, hard_close: bool = False) -> object:  # noqa: FBT001, FBT002 - SQLAlchemy's signature
+    def fetchone(self, result: CursorResult, cursor: DBAPICursor, hard_close: bool = False) -> object:  # noqa: FBT001, FBT002 - SQLAlchemy's signature
         started = self._monotonic()
         try:
             row: object = self._strategy.fetchone(result, cursor, hard_close)
@@ -107,14 +112,20 @@ class TimedFetch(Execution):
             self.finish()
         return row
 
-    def fetchmany(self, result: Any, cursor: DBAPICursor, size: int | None = None) -> Sequence[object]:
+    def fetchmany(
+        self, result: CursorResult, cursor: DBAPICursor, size: int | None = None
+    ) -> Sequence[object]:
         return self._fetched(result, self._strategy.fetchmany, cursor, size)
 
-    def fetchall(self, result: Any, cursor: DBAPICursor) -> Sequence[object]:
+    def fetchall(self, result: CursorResult, cursor: DBAPICursor) -> Sequence[object]:
         return self._fetched(result, self._strategy.fetchall, cursor)
 
     def _fetched(
-        self, result: Any, fetch: Callable[..., Sequence[object]], cursor: DBAPICursor, *size: int | None
+        self,
+        result: CursorResult,
+        fetch: Callable[..., Sequence[object]],
+        cursor: DBAPICursor,
+        *size: int | None,
     ) -> Sequence[object]:
         started = self._monotonic()
         try:
@@ -133,19 +144,19 @@ class TimedFetch(Execution):
         self.error = error
         self.finish()
 
-    def yield_per(self, result: Any, cursor: DBAPICursor, number: int) -> None:
+    def yield_per(self, result: CursorResult, cursor: DBAPICursor, number: int) -> None:
         self._strategy.yield_per(result, cursor, number)
         if result.cursor_strategy is not self:
             self._strategy = result.cursor_strategy
             result.cursor_strategy = self
 
-    def soft_close(self, result: Any, cursor: DBAPICursor) -> None:
+    def soft_close(self, result: CursorResult, cursor: DBAPICursor) -> None:
         self._strategy.soft_close(result, cursor)
 
-    def hard_close(self, result: Any, cursor: DBAPICursor) -> None:
+    def hard_close(self, result: CursorResult, cursor: DBAPICursor) -> None:
         self._strategy.hard_close(result, cursor)
 
-    def handle_exception(self, result: Any, cursor: DBAPICursor, error: BaseException) -> None:
+    def handle_exception(self, result: CursorResult, cursor: DBAPICursor, error: BaseException) -> None:
         self._strategy.handle_exception(result, cursor, error)
 
     @property
@@ -157,18 +168,18 @@ class TimedFetch(Execution):
         self.finish()
 
 
-def timed_context(base: Any, hooks: Hooks) -> Any:
+def timed_context(base: Context, hooks: Hooks) -> Context:
     """Create a subclass of a dialect's execution context that measures durations and calls the hooks."""
     monotonic = hooks.monotonic
     base_pre_exec = base.pre_exec
     base_setup = base._setup_result_proxy  # noqa: SLF001 - see the module docstring
     base_handle = base.handle_dbapi_exception
 
-    def pre_exec(self: Any) -> None:
+    def pre_exec(self: Context) -> None:
         base_pre_exec(self)
         self.mks_started = monotonic()
 
-    def _setup_result_proxy(self: Any) -> Any:
+    def _setup_result_proxy(self: Context) -> Any:
         result = base_setup(self)
         if result._soft_closed:  # noqa: SLF001 - see the module docstring
             hooks.executed(self, self._rowcount or 0)
@@ -182,7 +193,7 @@ def timed_context(base: Any, hooks: Hooks) -> Any:
             opened(timed)
         return result
 
-    def handle_dbapi_exception(self: Any, error: BaseException) -> None:
+    def handle_dbapi_exception(self: Context, error: BaseException) -> None:
         base_handle(self, error)
         hooks.failed(self, error)
 
@@ -190,7 +201,7 @@ def timed_context(base: Any, hooks: Hooks) -> Any:
     return type(f"Timed{base.__name__}", (base,), {method.__name__: method for method in methods})
 
 
-def lazy_load_source(context: Any) -> type | None:
+def lazy_load_source(context: Context) -> type | None:
     """Return the class of the object from which the ORM loads lazily, unless ``selectinload`` does it."""
     options = context.execution_options.get("_sa_orm_load_options")
     state: Any = getattr(options, "_lazy_loaded_from", None)

@@ -6,7 +6,7 @@ It builds the fields as data, limits and redacts them, and encodes them with an 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, Final, Unpack, cast
@@ -113,7 +113,7 @@ class GeneralFormatter(BaseJsonFormatter):
         except (TypeError, ValueError) as error:
             raise ConfigurationError(f"fmt and style do not fit: {error}", parameter="fmt") from None
         self._schema = schema_named(schema)
-        self.json_default = options.get("json_default")
+        self.json_default: Callable[[Any], Any] | None = options.get("json_default")
         self._environment = environment
         self._dumps = fast_encoder(encoder)
         self._max_bytes = max_record_bytes

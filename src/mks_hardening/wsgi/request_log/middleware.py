@@ -85,7 +85,7 @@ class RequestLoggingMiddleware:
         self._trust = (
             None if trust is None else offers(trust, "admit", parameter="trust", kind="a ProxyTrust")
         )
-        self.log = RequestLog(
+        self.log: RequestLog = RequestLog(
             logger=logger,
             request_id_header=request_id_header,
             skip_paths=skip_paths,

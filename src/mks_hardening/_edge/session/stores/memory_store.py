@@ -38,7 +38,7 @@ class MemorySessionStore(Closing):
         ConfigurationError: ``max_entries`` is not a positive whole number.
     """
 
-    in_memory: ClassVar = True  # its methods return at once, so they may be called on an event loop
+    in_memory: ClassVar[bool] = True  # its methods return at once, so they may be called on an event loop
 
     __slots__ = ("__weakref__", "_by_user", "_lock", "_max_entries", "_records", "_swept_at", "clock")
 
