@@ -53,9 +53,10 @@ WRAPPERS: dict[str, Callable[[Any], Any]] = {
 """From the outside in."""
 
 
-def all_of_them(app: Any) -> Any:
-    """All classes, in the order of ``WRAPPERS``."""
-    return reduce(lambda inner, wrap: wrap(inner), reversed(WRAPPERS.values()), app)
+def all_of_them(app: Any, *, but: str = "") -> Any:
+    """All classes, in the order of ``WRAPPERS``, or all but one."""
+    chosen = [wrap for name, wrap in WRAPPERS.items() if name != but]
+    return reduce(lambda inner, wrap: wrap(inner), reversed(chosen), app)
 
 
 STACKS = {**WRAPPERS, "all": all_of_them}

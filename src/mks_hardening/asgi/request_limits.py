@@ -146,7 +146,7 @@ def _head(scope: Scope) -> RequestHead:
     raw: bytes = scope.get("raw_path") or scope["path"].encode("utf-8", "replace")
     return RequestHead(
         target_bytes=len(raw) + len(scope.get("query_string") or b""),
-        fields=[len(name) + len(value) for name, value in scope["headers"]],
+        fields=[len(name) + len(value) for name, value in scope.get("headers") or ()],
         content_length=header(scope, b"content-length"),
         chunked=header(scope, b"transfer-encoding") is not None,
         content_type=header(scope, b"content-type"),

@@ -183,7 +183,7 @@ class _Exchange:
         scope[REQUEST_ID_KEY] = ids.request_id
         # Left in the scope, a tracing library would continue a trace that was not accepted here.
         dropped = (id_field,) if ids.continues_trace else (id_field, *_TRACE_FIELDS)
-        headers = [field for field in scope["headers"] if field[0].lower() not in dropped]
+        headers = [field for field in scope.get("headers") or () if field[0].lower() not in dropped]
         headers.append((id_field, ids.request_id.encode("latin-1")))
         scope["headers"] = headers
 

@@ -73,7 +73,7 @@ class ScopeTrust:
         return inner
 
     def _decision(self, scope: Mapping[str, Any]) -> _Decision:
-        headers = scope["headers"]
+        headers: RawHeaders = scope.get("headers") or []
         plan = self._plans[tuple(map(_name, headers))]
         client = scope.get("client")
         question = (

@@ -47,7 +47,7 @@ def header(scope: Mapping[str, Any], name: bytes) -> str | None:
     """
     found: bytes | None = None
     length = len(name)
-    for field, value in scope["headers"]:
+    for field, value in scope.get("headers") or ():
         # The length first: most names differ in it, and a comparison of numbers costs less than lower().
         if len(field) == length and field.lower() == name:
             # HTTP/2 splits cookies into several lines (RFC 9113, 8.2.3).
@@ -61,7 +61,7 @@ def first_header(scope: Mapping[str, Any], name: bytes) -> str | None:
     For fields that a request has once, where nothing depends on further lines.
     """
     value: bytes
-    for field, value in scope["headers"]:
+    for field, value in scope.get("headers") or ():
         if field == name:
             return value.decode("latin-1")
     return header(scope, name)
@@ -69,7 +69,7 @@ def first_header(scope: Mapping[str, Any], name: bytes) -> str | None:
 
 def header_positions(scope: Mapping[str, Any]) -> HeaderPositions:
     """Return the positions of all header lines, for several look-ups with ``header_at``."""
-    return _POSITIONS[tuple(map(_name, scope["headers"]))]
+    return _POSITIONS[tuple(map(_name, scope.get("headers") or ()))]
 
 
 def header_at(scope: Mapping[str, Any], positions: HeaderPositions, name: bytes) -> str | None:
