@@ -148,7 +148,8 @@ def defaults() -> Iterator[str]:
     """Every number that is a default: time-outs, bounds, counts."""
     for name in MODULES:
         module = importlib.import_module(f"mks_hardening.{name}")
-        found = [(item, list(_numbers(getattr(module, item)))) for item in module.__all__]
+        own = [item for item in module.__all__ if item not in _shared(name)]
+        found = [(item, list(_numbers(getattr(module, item)))) for item in own]
         if not any(numbers for _, numbers in found):
             continue
         yield from ("", f"({_anchor(name)}-defaults)=", f"## {name}", "")
@@ -170,7 +171,14 @@ def names_of(module: str) -> Iterator[str]:
     )
     # The methods of TwoFactorManager and SignIn, and the rules of contract suites, are in private base classes.
     yield from ("   :inherited-members: str, tuple, Protocol",) if module in {"security", "testing"} else ()
+    shared = _shared(module)
+    if shared:
+        yield f"   :exclude-members: {', '.join(shared)}"
+        links = ", ".join(f":py:obj:`~{home}.{name}`" for name, home in shared.items())
+        yield from ("", f"Also exported here: {links}.")
     for name, item in _data_of(module):
+        if name in shared:
+            continue
         yield from ("", f".. py:data:: {name}", f"   :module: mks_hardening.{module}")
         yield from (f"   :value: {item!r}",) if isinstance(item, str) else ()
         yield from ("", f"   {_DATA[name]}")
@@ -207,6 +215,21 @@ def _data_of(module: str) -> Iterator[tuple[str, object]]:
         item = getattr(package, name)
         if not isinstance(item, type) and not inspect.isroutine(item):
             yield name, item
+
+
+def _shared(module: str) -> dict[str, str]:
+    """Names that a module exports in addition to its own, with the module that documents them."""
+    package = importlib.import_module(f"mks_hardening.{module}")
+    homes: dict[str, list[str]] = getattr(package, "_SHARED", {})
+    described = {name for names in homes.values() for name in names}
+    documented = {name: f"mks_hardening.{home}" for home in reversed(MODULES) for name in _names(home)}
+    return {name: documented[name] for name in sorted(described)}
+
+
+def _names(module: str) -> list[str]:
+    package = importlib.import_module(f"mks_hardening.{module}")
+    shared = {name for names in getattr(package, "_SHARED", {}).values() for name in names}
+    return [name for name in package.__all__ if name not in shared]
 
 
 def _anchor(name: str) -> str:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 #: Modules with a page of their own, in the order in which a name that two of them have is looked for.
 MODULES = (
     "wsgi",
+    "asgi",
     "logging",
     "cache",
     "security",
@@ -34,6 +35,8 @@ MODULES = (
     "contrib.celery_app",
     "contrib.django_app",
     "contrib.flask_app",
+    "contrib.asgi_app",
+    "contrib.fastapi_app",
     "contrib.gunicorn_config",
     "contrib.loguru_sink",
     "contrib.otel_observer",

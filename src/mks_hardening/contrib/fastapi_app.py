@@ -87,7 +87,11 @@ async def current_session(connection: HTTPConnection, _scheme: _SessionScheme = 
 async def current_user_id(
     session: Annotated[SessionHandle, Depends(current_session)], _response: _Responds401 = None
 ) -> str:
-    """Return the id of the signed-in user, or respond with 401 if nobody is; for ``Depends``."""
+    """Return the id of the signed-in user, or respond with 401 if nobody is; for ``Depends``.
+
+    Raises:
+        HTTPException: 401.
+    """
     if session.user_id is None:
         raise ProblemException(401, "Sign in first.")
     return session.user_id
