@@ -25,6 +25,7 @@ from mks_hardening._edge.request_log.outcome import has_body, outcome_of
 from mks_hardening._edge.request_log.record_fields import record_fields
 from mks_hardening._edge.request_log.request_log import RequestLog, declared_length
 from mks_hardening.asgi._application import asgi_application
+from mks_hardening.asgi._message_ahead import MessageAhead
 from mks_hardening.asgi._messages import HEADS, raw_headers, send_response, with_headers
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RequestLoggingMiddleware"]
 
+_MOST_AHEAD: Final = 2  # the end of the request's body, and then the disconnect
 _TRACE_FIELDS: Final = (b"traceparent", b"tracestate")
 _SWITCHING_PROTOCOLS: Final = 101
 _CLOSED_BEFORE_ACCEPT: Final = 403  # the servers' response to a WebSocket that the application closes at once
@@ -125,6 +127,7 @@ class _Exchange:
     """One request and its response: observes the messages in both directions."""
 
     __slots__ = (
+        "_ahead",
         "_declared",
         "_ended",
         "_first_byte_at",
@@ -168,7 +171,8 @@ class _Exchange:
         self._reported = False
         self._receiving = False
         self._send_error: OSError | None = None
-        self._pending: Message | None = None
+        self._ahead: MessageAhead | None = None
+        self._pending: list[Message] = []
         self.complete = False
         self.disconnected = False
         self.cancelled = False
@@ -197,13 +201,14 @@ class _Exchange:
 
     async def receive(self) -> Message:
         """Pass a message to the application and note a client that has left."""
-        message, self._pending = self._pending, None
-        if message is None:
-            self._receiving = True
-            try:
-                message = await self._receive()
-            finally:
-                self._receiving = False
+        if self._pending:
+            return self._pending.pop(0)
+        ahead, self._ahead = self._ahead, None
+        self._receiving = True
+        try:
+            message = await (self._receive() if ahead is None else ahead)
+        finally:
+            self._receiving = False
         if message["type"] == "http.disconnect":
             self.disconnected = True
         elif message["type"] == "websocket.disconnect":
@@ -216,7 +221,7 @@ class _Exchange:
         if kind in HEADS:
             self._status = message["status"]
             message = with_headers(message, self._with_id(raw_headers(message)))
-        elif self._sent and kind.endswith("http.response.body") and self._is_last(message):
+        elif self._sent and kind == "http.response.body" and self._is_incomplete():
             self._look_for_disconnect()
         try:
             await self._send(message)
@@ -243,33 +248,26 @@ class _Exchange:
             self._status = self._status or _CLOSED_BEFORE_ACCEPT
             self._note_end()
 
-    def _is_last(self, message: Message) -> bool:
-        """Return whether the body is complete with this message, and was not before."""
-        declared = self._declared
-        if declared is None:
-            return not message.get("more_body", False)
-        return self._sent < declared <= self._sent + len(message.get("body", b""))
+    def _is_incomplete(self) -> bool:
+        """Return whether a part of the body is still to be sent."""
+        return self._declared is None or self._sent < self._declared
 
     def _look_for_disconnect(self) -> None:
         """Look, without waiting, whether the client has left during a response of several messages.
 
         Servers drop what is sent after that without an error, so that an application that never calls ``receive``
-        seems to have sent everything. A message that arrives now is kept for the application.
+        seems to have sent everything. Messages that arrive are kept for the application.
         """
-        # An application that waits in receive gets the message itself; a second reader could take it away.
-        waits = self._receiving or self._pending is not None or self.disconnected
-        if waits:
-            return
-        waiting = self._receive().__await__()
-        try:
-            next(waiting)
-        except StopIteration as stop:
-            self._pending = stop.value
-            self.disconnected = stop.value["type"] == "http.disconnect"
-        else:
-            close = getattr(waiting, "close", None)
-            if close is not None:
-                close()
+        # The body of a request that the application does not read must not be gathered here.
+        while not self._receiving and not self.disconnected and len(self._pending) < _MOST_AHEAD:
+            ahead = self._ahead = self._ahead or MessageAhead(self._receive)
+            message = ahead.poll()
+            if message is None:
+                self._ahead = None if ahead.closed else ahead
+                return
+            self._ahead = None
+            self._pending.append(message)
+            self.disconnected = message["type"] == "http.disconnect"
 
     def _count(self, data: bytes) -> None:
         if data:
@@ -333,6 +331,9 @@ class _Exchange:
         if self._reported:
             return
         self._reported = True
+        if self._ahead is not None:
+            self._ahead.close()
+            self._ahead = None if self._ahead.closed else self._ahead
         try:
             if not self._log.skipped.match(path_below_mount(self.scope)):
                 self._report()
