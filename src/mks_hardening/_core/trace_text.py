@@ -140,10 +140,10 @@ class _TracebackWalk:
     def _one(self, exc: BaseException) -> tuple[Structure, str]:
         name = _type_name(exc)
         try:
-            told = None if self.text_of is None else self.text_of(exc)
+            summary = None if self.text_of is None else self.text_of(exc)
         except Exception:  # noqa: BLE001 - a property that raises
-            told = None
-        message = self._clean(safe_text(exc if told is None else told, limit=self.max_chars))
+            summary = None
+        message = self._clean(safe_text(exc if summary is None else summary, limit=self.max_chars))
         stack, text = self._stack(own_attribute(exc, "__traceback__"))
         structure: Structure = {"type": name, "message": message, "stack": stack}
         line = f"{name}: {message}\n" if message else f"{name}\n"

@@ -18,14 +18,14 @@ _FOR_CDN: Final = frozenset({
 })  # fmt: skip
 
 
-def keep_private(headers: Headers, *, unsaid: str) -> None:
+def keep_private(headers: Headers, *, default: str) -> None:
     """Make the response private in place, whatever the application allows shared caches to do.
 
     Args:
         headers: header fields of the response.
-        unsaid: ``Cache-Control`` for a response that has none, or one that allows shared caching.
+        default: ``Cache-Control`` for a response that has none, or one that allows shared caching.
     """
-    said = [
+    directives = [
         directive.strip()
         for name, value in headers
         if name.lower() == "cache-control"
@@ -34,11 +34,11 @@ def keep_private(headers: Headers, *, unsaid: str) -> None:
     # private="Set-Cookie" covers that field only (RFC 9111, 5.2.2.7); the rest of the response may be shared.
     names = {
         "" if name == "private" and argument else name
-        for name, argument, _ in (directive.lower().partition("=") for directive in said)
+        for name, argument, _ in (directive.lower().partition("=") for directive in directives)
     }
     if not names & {"private", "no-store"} or names & _SHARED_ONLY:
         _without(headers, {"cache-control"})
-        headers.append(("Cache-Control", "no-store" if "no-store" in names else unsaid))
+        headers.append(("Cache-Control", "no-store" if "no-store" in names else default))
     _without(headers, _FOR_CDN)
 
 

@@ -93,7 +93,7 @@ class CSRFMiddleware:
         if method not in SAFE_METHODS and rules.checks(method, path_below_mount(scope)):
             origin: RequestOrigin = scope.get(ORIGIN_KEY) or direct_origin(scope, fields)
             authorization = header_at(scope, fields, b"authorization")
-            fault = rules.same_origin.faults[
+            violation = rules.same_origin.violations[
                 origin.scheme,
                 origin.host,
                 origin.port,
@@ -103,17 +103,17 @@ class CSRFMiddleware:
                 cookies is not None,
                 authorization is not None and authorization[:7].lower() == "bearer ",
             ]
-            if fault is not None and fault.rule == "token":
+            if violation is not None and violation.rule == "token":
                 given, receive = await self._given_token(scope, receive)
                 if given is not None and token.accepts(given):
-                    fault = None
-            if fault is not None:
+                    violation = None
+            if violation is not None:
                 response = self._refuser.refuse(
                     inner,
                     FORBIDDEN,
                     accept=header(scope, b"accept") or "",
-                    name=fault.rule,
-                    seen=fault.seen or _seen(scope, fault),
+                    name=violation.rule,
+                    seen=violation.seen or _seen(scope, violation),
                     client_ip=origin.client_ip,
                 )
                 await send_response(scope, send, response)
@@ -142,8 +142,8 @@ class CSRFMiddleware:
         return None if body is None else form_field(body, kind, FIELD), receive
 
 
-def _seen(scope: Scope, fault: OriginError) -> str:
-    if fault.rule != "token":
+def _seen(scope: Scope, violation: OriginError) -> str:
+    if violation.rule != "token":
         return "an empty field"
     # Do not log the value: it may be the valid token of another session.
     return "no valid token" if header(scope, _HEADER) is None else "wrong header"

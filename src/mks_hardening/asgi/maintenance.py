@@ -91,6 +91,7 @@ class MaintenanceMiddleware:
             private_scope(scope),
             rules.refusal,
             accept=accept,
+            seen=str(rules.switch.path),
             client_ip=client_ip,
             page=rules.page if prefers_text(accept) else None,
         )

@@ -62,11 +62,11 @@ class PoolProcess:
         if not callable(before):
             return
 
-        def told(number: int, frame: FrameType | None) -> None:
+        def on_sigterm(number: int, frame: FrameType | None) -> None:
             try:
                 before(number, frame)
             except SystemExit:
                 self._leaving.set()
                 raise
 
-        signal.signal(signal.SIGTERM, told)
+        signal.signal(signal.SIGTERM, on_sigterm)

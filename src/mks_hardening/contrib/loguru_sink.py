@@ -63,26 +63,26 @@ class LoguruSink:
         """Pass on one message."""
         if _passing_on.get():  # sent by this sink, through a handler that sends everything to loguru
             return
-        told: dict[str, Any] = message.record
-        level, exception = told["level"], told["exception"]
+        source: dict[str, Any] = message.record
+        level, exception = source["level"], source["exception"]
         # A copy, because loguru passes the same dictionary to its other sinks.
-        fields: dict[str, object] = dict(told["extra"])
+        fields: dict[str, object] = dict(source["extra"])
         record = record_of(
-            without_secret_values(self._message(told["message"]), told["extra"], self._is_secret_key),
-            logger=told["name"] or "loguru",
+            without_secret_values(self._message(source["message"]), source["extra"], self._is_secret_key),
+            logger=source["name"] or "loguru",
             level=level.no,
             level_name=level.name,
             fields=fields,
             exc_info=None
             if exception is None or exception.value is None
             else (exception.type, exception.value, exception.traceback),
-            path=told["file"].path,
-            line=told["line"],
-            function=told["function"],
+            path=source["file"].path,
+            line=source["line"],
+            function=source["function"],
         )
         # loguru may deliver a message from a queue; time and thread are those of the logging call.
-        record.created = told["time"].timestamp()
-        record.process, record.thread = told["process"].id, told["thread"].id
+        record.created = source["time"].timestamp()
+        record.process, record.thread = source["process"].id, source["thread"].id
         token = _passing_on.set(True)
         try:
             if self._handler is not None:

@@ -164,8 +164,8 @@ class SentryRedaction:
         return {**exception, "values": clean}
 
     def _text_of(self, error: BaseException) -> str | None:
-        told = database_error_text(error)
-        return self._templates.of_exception(error) if told is None else told
+        summary = database_error_text(error)
+        return self._templates.of_exception(error) if summary is None else summary
 
     def _without_values(self, text: str, fields: object) -> str:
         if not isinstance(fields, dict):

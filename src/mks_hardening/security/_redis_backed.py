@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RedisStoreBase"]
 
-_HERE: Final = "mks_hardening.security"
+_PACKAGE: Final = "mks_hardening.security"
 _logger: Final = logging.getLogger("mks_hardening.security")
 
 
@@ -92,7 +92,7 @@ class RedisStoreBase(Closing):
         # the retry. Without the token the retry would fail, and a code that this call consumed would be refused
         # as replayed to everyone.
         token = secrets.token_hex(16) if field else None
-        script = self._script(_HERE, "replace_record")
+        script = self._script(_PACKAGE, "replace_record")
         return bool((yield RunScript(script, [key], arguments, idempotent=True, token=token)))
 
     def _script(self, package: str, name: str) -> Script:
@@ -107,7 +107,7 @@ class RedisStoreBase(Closing):
         if self._settings_checked:
             return
         self._settings_checked = True
-        script = self._script(_HERE, "server_settings")
+        script = self._script(_PACKAGE, "server_settings")
         try:
             answer: Sequence[bytes] = yield RunScript(script, [key], [], idempotent=True)
         except BackendUnavailableError:

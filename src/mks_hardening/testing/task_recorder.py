@@ -109,7 +109,7 @@ class TaskRecorder:
         ]
         if len(found) != 1:
             wanted = f"{name}{_call(args, kwargs)}" if args or kwargs else name
-            raise AssertionError(f"{wanted} was enqueued {len(found)} times, wanted once; {self._said()}")
+            raise AssertionError(f"{wanted} was enqueued {len(found)} times, wanted once; {self._summary()}")
         return found[0]
 
     def assert_nothing_enqueued(self, name: str | None = None) -> None:
@@ -119,7 +119,7 @@ class TaskRecorder:
             AssertionError: a task was enqueued; the message lists the enqueued tasks.
         """
         if self.enqueued(name):
-            raise AssertionError(f"nothing should be enqueued; {self._said()}")
+            raise AssertionError(f"nothing should be enqueued; {self._summary()}")
 
     def run(self, *, raising: bool = True, most: int = 1000) -> list[str]:
         """Run the tasks that are due, those that they enqueue, and scheduled tasks, until none is due.
@@ -145,7 +145,7 @@ class TaskRecorder:
                 raise errors[-1]
         return outcomes
 
-    def _said(self) -> str:
+    def _summary(self) -> str:
         calls = [f"{task.name}{_call(task.args, task.kwargs)}" for task in self.enqueued()]
         return f"enqueued: {', '.join(calls) or 'nothing'}"
 

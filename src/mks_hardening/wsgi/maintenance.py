@@ -85,6 +85,7 @@ class MaintenanceMiddleware:
             environ,
             rules.refusal,
             accept=accept,
+            seen=str(rules.switch.path),
             client_ip=origin.client_ip,
             page=rules.page if prefers_text(accept) else None,
         )

@@ -265,14 +265,14 @@ def test_a_page_may_send_to_its_own_host_and_to_no_other(
     sender = RequestSender(
         *own, f"{scheme}://{host}:{port}", fetch_site, None, has_cookies=True, has_bearer=False
     )
-    may_send = SameOrigin(()).fault(sender) is None
+    may_send = SameOrigin(()).violation(sender) is None
     assert may_send == (page == own or (host == own[1] and fetch_site == "same-origin"))
 
 
 @given(text=st.text(max_size=40) | wire, own=origins)
 def test_what_is_no_origin_of_the_host_may_not_send(text: str, own: tuple[str, str, int]) -> None:
     sender = RequestSender(*own, text, None, None, has_cookies=False, has_bearer=False)
-    fault = SameOrigin(()).fault(sender)
+    fault = SameOrigin(()).violation(sender)
     assert (fault is None) == (text.lower() in _spellings(*own))
 
 

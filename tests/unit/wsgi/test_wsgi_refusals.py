@@ -19,14 +19,20 @@ from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError
 from mks_hardening.security import RateLimiter
 from mks_hardening.testing import FrozenClock, WSGIAnswer, call_wsgi
 from mks_hardening.wsgi import (
+    CORSMiddleware,
+    CORSPolicy,
     CSRFMiddleware,
     HealthMiddleware,
     HTTPSRedirectMiddleware,
+    MaintenanceMiddleware,
+    MaintenanceSwitch,
     MemorySessionStore,
     OwnAnswer,
     RateLimitMiddleware,
     RateLimitRule,
     Refusal,
+    RequestLimits,
+    RequestLimitsMiddleware,
     RequestLoggingMiddleware,
     SessionTimeoutMiddleware,
 )
@@ -100,6 +106,28 @@ def _without_store(**options: Any) -> Any:
     return SessionTimeoutMiddleware(application, store=Away(), **options)
 
 
+def _cors(**options: Any) -> Any:
+    return CORSMiddleware(application, policy=CORSPolicy("https://app.test"), **options)
+
+
+def _sizes(**options: Any) -> Any:
+    limits = RequestLimits(
+        body=5,
+        header_count=6,
+        header_bytes=400,
+        field_bytes=200,
+        target_bytes=20,
+        content_types=["text/plain"],
+    )
+    return RequestLimitsMiddleware(application, limits=limits, **options)
+
+
+def _maintenance(**options: Any) -> Any:
+    switch = MaintenanceSwitch(__file__)  # a file that exists
+    return MaintenanceMiddleware(application, switch=switch, **options)
+
+
+PREFLIGHT = {"Origin": "https://evil.test", "Access-Control-Request-Method": "PUT"}
 DEAD = {"headers": {"Cookie": "__Host-mks-session=" + "A" * 43}}
 POST = {"method": "POST"}
 CASES: list[tuple[Build, dict[str, Any], tuple[str, str, int, str]]] = [
@@ -128,6 +156,31 @@ CASES: list[tuple[Build, dict[str, Any], tuple[str, str, int, str]]] = [
     (_session, DEAD, ("session", "revoked", 401, "unknown id")),
     (_idle, {}, ("session", "idle", 401, "begun 1900 s ago, last seen 1900 s ago")),
     (_absolute, {}, ("session", "absolute", 401, "begun 30000 s ago")),
+    (_cors, {"method": "OPTIONS", "headers": PREFLIGHT}, ("cors", "origin", 403, "https://evil.test")),
+    (_sizes, {**POST, "body": b"123456"}, ("request_limits", "body", 413, "6 bytes declared")),
+    (_sizes, {"path": "/" + "x" * 20}, ("request_limits", "target_bytes", 414, "21 bytes")),
+    (
+        _sizes,
+        {"headers": {f"X-{number}": "" for number in range(7)}},
+        ("request_limits", "header_count", 431, "fields"),
+    ),
+    (_sizes, {"headers": {"X-Long": "x" * 200}}, ("request_limits", "field_bytes", 431, "206 bytes")),
+    (
+        _sizes,
+        {"headers": {f"X-{number}": "x" * 150 for number in range(3)}},
+        ("request_limits", "header_bytes", 431, "bytes"),
+    ),
+    (
+        _sizes,
+        {**POST, "body": b"123", "headers": {"Transfer-Encoding": "chunked"}},
+        ("request_limits", "content_length", 400, "both"),
+    ),
+    (
+        _sizes,
+        {**POST, "body": b"{}", "headers": {"Content-Type": "application/json"}},
+        ("request_limits", "content_types", 415, "application/json"),
+    ),
+    (_maintenance, {}, ("maintenance", "maintenance", 503, "test_wsgi_refusals.py")),
     (_without_store, DEAD, ("session", "store", 503, "sessions is unavailable (refused) during load")),
 ]
 IDS = ["-".join(case[2][:2]) for case in CASES]
@@ -233,6 +286,8 @@ def _named_in_code() -> tuple[set[str], set[str]]:
                     func=ast.Name("RefusalResponse" | "OriginError"), args=[ast.Constant(str(name)), *_]
                 ):
                     rules.add(name)
+                case ast.Call(func=ast.Name("RefusalResponse"), args=[ast.Name("rule"), *_]):
+                    rules |= {"body", "target_bytes", "header_count", "field_bytes", "header_bytes"}
                 case ast.Call(func=ast.Name("RefusalResponse"), args=[ast.Name(name), *_]):
                     rules.add(getattr(_https_rules, name))
                 case ast.Call(func=ast.Name("Refusal"), keywords=options):

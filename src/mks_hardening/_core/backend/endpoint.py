@@ -69,7 +69,7 @@ class Endpoint:
             clock=clock,
         )
         self.shards: ClusterShards | None = None
-        self._said = False
+        self._cluster_reported = False
         if target is not None and target.topology == "cluster":
             self.shards = ClusterShards(lambda: self.client(0), lambda: self.budget, self._shard_breaker)
         register_after_fork(self)
@@ -127,10 +127,10 @@ class Endpoint:
             if pool is not None:
                 pool.disconnect(inuse_connections=False)
 
-    def say_it_is_a_cluster(self) -> None:
+    def report_cluster(self) -> None:
         """Log once that the server is a cluster node: it responds, so nothing else would report the mistake."""
-        if not self._said:
-            self._said = True
+        if not self._cluster_reported:
+            self._cluster_reported = True
             _logger.error("%s is a node of a cluster: the URL must begin with redis+cluster://", self.address)
 
     def release(self, lease: EndpointLease) -> None:

@@ -318,7 +318,7 @@ class RedisClient(Closing):
 
     def _before_failure(self, error: Exception) -> None:
         if self._shards is None and reason_of(error) == "moved":
-            self._lease.endpoint.say_it_is_a_cluster()
+            self._lease.endpoint.report_cluster()
 
     def _after_failure(self, reason: str) -> None:
         if reason == "readonly":

@@ -56,11 +56,11 @@ class ProxyChain:
         place, client = self._walk([element.get("for", "") for element in elements])
         if self.hops is not None:
             elements = elements[self.hops - 1 : self.hops]
-        said: dict[str, str] = {}
+        parameters: dict[str, str] = {}
         # The value nearest to the client wins; only trusted proxies wrote the elements up to `place`.
         for element in elements[: max(place, 1)]:
-            said.update(element)
-        return ForwardedValues(client, said.get("proto"), said.get("host"))
+            parameters.update(element)
+        return ForwardedValues(client, parameters.get("proto"), parameters.get("host"))
 
     def from_x_forwarded(
         self,

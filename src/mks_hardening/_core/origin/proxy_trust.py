@@ -142,12 +142,12 @@ class ProxyTrust:
         found = dict(zip(self._keys, question, strict=False))
         connection = PeerConnection(*map(found.get, _DIRECT_KEYS))
         if self.family == "forwarded":
-            said = self._chain.from_forwarded(found.get("HTTP_FORWARDED") or "")
+            forwarded = self._chain.from_forwarded(found.get("HTTP_FORWARDED") or "")
         else:
-            said = self._chain.from_x_forwarded(*map(found.get, _X_FORWARDED_KEYS))
-        origin = resolve_origin(connection, said)
-        seen = _wanted(said, origin)
-        for name, value in rewritten_headers(self.family, said, origin).items():
+            forwarded = self._chain.from_x_forwarded(*map(found.get, _X_FORWARDED_KEYS))
+        origin = resolve_origin(connection, forwarded)
+        seen = _wanted(forwarded, origin)
+        for name, value in rewritten_headers(self.family, forwarded, origin).items():
             key = header_key(name)
             if found.get(key) is not None:
                 seen[key] = value
@@ -169,16 +169,16 @@ def origin_reader(trust: ProxyTrust | None) -> Callable[[dict[str, Any]], Reques
     return NO_TRUST.resolve if trust is None else instance(trust, ProxyTrust, parameter="trust").admit
 
 
-def _wanted(said: ForwardedValues, origin: RequestOrigin) -> dict[str, str]:
+def _wanted(forwarded: ForwardedValues, origin: RequestOrigin) -> dict[str, str]:
     """Return the environ values for the application; an empty value removes the key."""
     changes = {"wsgi.url_scheme": origin.scheme}
-    if said.client:
+    if forwarded.client:
         changes["REMOTE_ADDR"] = origin.client_ip
-    if said.host is not None or said.port is not None:
+    if forwarded.host is not None or forwarded.port is not None:
         changes["HTTP_HOST"] = host_field(origin)
         if origin.host:
             changes |= {"SERVER_NAME": origin.host, "SERVER_PORT": str(origin.port)}
-    if said.prefix and origin.prefix:
+    if forwarded.prefix and origin.prefix:
         changes["SCRIPT_NAME"] = origin.prefix
     return changes
 

@@ -68,33 +68,33 @@ class ForwardedValues(NamedTuple):
     prefix: str | None = None
 
 
-def resolve_origin(connection: PeerConnection, said: ForwardedValues | None) -> RequestOrigin:
-    """Return the origin; ``said`` is ``None`` if the peer is not trusted."""
-    heard = said or ForwardedValues()
-    scheme = heard.scheme if heard.scheme is not None else connection.scheme or "http"
+def resolve_origin(connection: PeerConnection, forwarded: ForwardedValues | None) -> RequestOrigin:
+    """Return the origin; ``forwarded`` is ``None`` if the peer is not trusted."""
+    known = forwarded or ForwardedValues()
+    scheme = known.scheme if known.scheme is not None else connection.scheme or "http"
     scheme = "https" if scheme.lower() in _SECURE_SCHEMES else "http"
-    host, written_port = _host(connection, heard)
+    host, written_port = _host(connection, known)
     return RequestOrigin(
-        client_ip=heard.client or _spelled(connection.peer or ""),
+        client_ip=known.client or _spelled(connection.peer or ""),
         scheme=scheme,
         host=host,
-        port=parse_port(heard.port or "") or written_port or DEFAULT_PORTS[scheme],
-        prefix=_prefix(connection, heard),
-        peer_trusted=said is not None,
+        port=parse_port(known.port or "") or written_port or DEFAULT_PORTS[scheme],
+        prefix=_prefix(connection, known),
+        peer_trusted=forwarded is not None,
     )
 
 
-def _host(connection: PeerConnection, heard: ForwardedValues) -> tuple[str, int | None]:
-    text = heard.host if heard.host is not None else connection.host
+def _host(connection: PeerConnection, known: ForwardedValues) -> tuple[str, int | None]:
+    text = known.host if known.host is not None else connection.host
     if text is None:  # HTTP/1.0 without Host: the server's own name (PEP 3333, URL reconstruction)
         text = f"{connection.server_name or ''}:{connection.server_port or ''}"
     return parse_host(text) or ("", None)
 
 
-def _prefix(connection: PeerConnection, heard: ForwardedValues) -> str:
-    said = (heard.prefix or "").rstrip("/")
-    safe = len(said) <= 512 and _PREFIX.fullmatch(said) and not {".", ".."} & set(said.split("/"))
-    return said if said and safe else (connection.prefix or "").rstrip("/")
+def _prefix(connection: PeerConnection, known: ForwardedValues) -> str:
+    prefix = (known.prefix or "").rstrip("/")
+    safe = len(prefix) <= 512 and _PREFIX.fullmatch(prefix) and not {".", ".."} & set(prefix.split("/"))
+    return prefix if prefix and safe else (connection.prefix or "").rstrip("/")
 
 
 def _spelled(peer: str) -> str:
@@ -102,12 +102,12 @@ def _spelled(peer: str) -> str:
     return UNKNOWN if address is None else str(address)
 
 
-def rewritten_headers(family: Family, said: ForwardedValues, origin: RequestOrigin) -> dict[str, str]:
+def rewritten_headers(family: Family, forwarded: ForwardedValues, origin: RequestOrigin) -> dict[str, str]:
     """Return the forwarding headers with the values of the determined origin."""
     if family == "forwarded":
-        client = f'for="{_bracketed(said.client)}";' if said.client else ""
+        client = f'for="{_bracketed(forwarded.client)}";' if forwarded.client else ""
         return {"Forwarded": f'{client}proto={origin.scheme};host="{host_field(origin)}"'}
-    values = (said.client or "", origin.scheme, host_field(origin), str(origin.port), origin.prefix)
+    values = (forwarded.client or "", origin.scheme, host_field(origin), str(origin.port), origin.prefix)
     return dict(zip(X_FORWARDED, values, strict=True))
 
 

@@ -60,7 +60,7 @@ class Templates(Memo[str, TemplatePlan | None]):
                 if not args:
                     template = template.replace("%%", "%")
             if isinstance(args, tuple) and any(is_a(one, BaseException) for one in args):
-                args = tuple(_told(one) for one in args)
+                args = tuple(_without_values(one) for one in args)
         return render_message(template, args)
 
     def of_exception(self, error: BaseException) -> str | None:
@@ -81,9 +81,9 @@ class Templates(Memo[str, TemplatePlan | None]):
         return safe_text((plan.template, *kept), limit=1_000_000)
 
 
-def _told(argument: object) -> object:
-    told = database_error_text(cast(BaseException, argument)) if is_a(argument, BaseException) else None
-    return argument if told is None else told
+def _without_values(argument: object) -> object:
+    summary = database_error_text(cast(BaseException, argument)) if is_a(argument, BaseException) else None
+    return argument if summary is None else summary
 
 
 _PLACEHOLDER: Final = re.compile(

@@ -233,10 +233,10 @@ def _separated(text: str, name: str, mark: str, start: int, effort: StepLimit) -
     unquoted = span[0] == start
     if mark in _COLONS and unquoted and "".join(normalise(name)).endswith(HEADER_NAMES):
         end = end_of_line(text, start)
-        said = text[start:end].strip()
+        content = text[start:end].strip()
         return (
             (start, start)
-            if said.lower() in HARMLESS_WORDS or not reveals_secret(said, name)
+            if content.lower() in HARMLESS_WORDS or not reveals_secret(content, name)
             else (start, end)
         )
     prose = mark in _COLONS and unquoted and (mark != ":" or text[start - 1 : start] in _AFTER_COLON)
@@ -289,8 +289,8 @@ def _is_flag(text: str, stem: int) -> bool:
 def _is_set(link: str | None, word: str) -> bool:
     """Whether the text states that the secret was set to this word."""
     word = word.rstrip(".:!?)]}").lower()
-    told = link is not None and len(word) >= 4 and _SET_TO.search(link) is not None
-    return told and word not in HARMLESS_WORDS and word not in _NOT_SET_TO
+    is_assigned = link is not None and len(word) >= 4 and _SET_TO.search(link) is not None
+    return is_assigned and word not in HARMLESS_WORDS and word not in _NOT_SET_TO
 
 
 def _is_opaque(word: str, name: str, *, linked: bool) -> bool:

@@ -128,9 +128,9 @@ def _insert(match: re.Match[str]) -> str | None:
 
     def end_value(end: int) -> None:
         given = rows[start:end]
-        told = depth == 1 and place in secret and not _NO_VALUE.fullmatch(given.strip())
+        is_secret = depth == 1 and place in secret and not _NO_VALUE.fullmatch(given.strip())
         blank = given[: len(given) - len(given.lstrip())]
-        out.append(f"{blank}{REDACTED}" if told else given)
+        out.append(f"{blank}{REDACTED}" if is_secret else given)
 
     for number, token in enumerate(_SQL_TOKEN.finditer(rows)):
         if number >= _MOST_TOKENS:

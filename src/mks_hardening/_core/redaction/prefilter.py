@@ -104,8 +104,8 @@ class Prefilter:
         kept = data.translate(_ZEROED, _DROP)
         plain = data.isascii()
         forms = [row.form for row in _ALWAYS_ROWS if row.literal in data]
-        said = b" to " in data  # ``password is set to abcd``
-        if not (kept or forms or said) and plain:
+        has_assignment = b" to " in data  # ``password is set to abcd``
+        if not (kept or forms or has_assignment) and plain:
             return None
         # Literals are ASCII, so the other bytes need not be searched for each of them.
         data = data if plain else data.translate(None, _NOT_ASCII)
@@ -126,7 +126,7 @@ class Prefilter:
                 cards = digits + sum(1 for _ in foreign) >= _SHORTEST_RUN
             text = folded(text)
         # On text rather than bytes: nearly every byte of Japanese text is the first byte of some stem.
-        named = (not plain or said or len(kept.translate(None, _NOT_SEPARATORS)) > 0) and (
+        named = (not plain or has_assignment or len(kept.translate(None, _NOT_SEPARATORS)) > 0) and (
             self._stems.search(text.lower() if plain else lowered(text)) is not None
         )
         if not (forms or cards or named):

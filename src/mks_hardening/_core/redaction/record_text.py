@@ -91,7 +91,7 @@ class RecordText:
         context = record.__dict__.get(CONTEXT_ATTRIBUTE)
         return RecordSnapshot(
             message,
-            self._taken(record),
+            self._extra_fields(record),
             fields_var.get() if context is None else context,
             error,
             self._joined(exc_text, stack) if exc_text or stack else "",
@@ -132,13 +132,13 @@ class RecordText:
         )
 
     def _text_of(self, error: BaseException) -> str | None:
-        told = database_error_text(error)
-        return self.templates.of_exception(error) if told is None else told
+        summary = database_error_text(error)
+        return self.templates.of_exception(error) if summary is None else summary
 
     def _joined(self, *texts: object) -> str:
         return "\n".join(safe_text(text, limit=self._longest + _SLACK) for text in texts if text)
 
-    def _taken(self, record: LogRecord) -> Fields:
+    def _extra_fields(self, record: LogRecord) -> Fields:
         taken: Fields = {}
         for name, value in record.__dict__.items():
             if name not in STANDARD_NAMES and not name.startswith("_"):

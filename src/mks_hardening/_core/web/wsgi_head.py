@@ -42,19 +42,19 @@ _Calls = tuple[Callable[..., Any], ...]
 def _run_steps(calls: _Calls, status: str, headers: Headers, exc_info: ExcInfo | None = None, /) -> Write:
     """Pass the status from call to call: each gets the result of the one before; the last is the server's."""
     headers = [*headers]  # the application's list is not modified
-    told: Any = status
+    result: Any = status
     if exc_info is None:
         for call in calls:
-            told = call(told, headers)
+            result = call(result, headers)
     else:
         *steps, start_response = calls
         for step in steps:
-            told = step(told, headers)
+            result = step(result, headers)
         try:
-            told = start_response(told, headers, exc_info)
+            result = start_response(result, headers, exc_info)
         finally:
             exc_info = None  # the traceback refers to this frame
-    write: Write = told
+    write: Write = result
     return write
 
 

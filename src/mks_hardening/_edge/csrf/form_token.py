@@ -72,7 +72,7 @@ class CSRFToken:
         """Add the header fields that a response with a token needs, in place; returns the status."""
         if self.was_read:
             vary_by_cookie(headers)
-            keep_private(headers, unsaid="private")
+            keep_private(headers, default="private")
             if self._new_secret:
                 secure = "; Secure" if self._cookie == _SECURE_COOKIE else ""
                 cookie = f"{self._cookie}={self._new_secret}; Path=/{secure}; HttpOnly; SameSite=Lax"

@@ -52,17 +52,17 @@ class SameOrigin:
         ConfigurationError: ``allowed_origins`` is not a list of origins.
     """
 
-    __slots__ = ("_listed", "_read", "faults")
+    __slots__ = ("_listed", "_read", "violations")
 
     def __init__(self, allowed_origins: Iterable[str]) -> None:
         self._read: Memo[str, WebOrigin | None] = Memo(parse_origin)
         self._listed = _listed(allowed_origins)
         # Clients choose the values, so the cache is bounded.
-        self.faults: Memo[_Sender, OriginError | None] = Memo(
-            lambda sender: self.fault(RequestSender(*sender)), entries=1024, longest=1024
+        self.violations: Memo[_Sender, OriginError | None] = Memo(
+            lambda sender: self.violation(RequestSender(*sender)), entries=1024, longest=1024
         )
 
-    def fault(self, sender: RequestSender) -> OriginError | None:
+    def violation(self, sender: RequestSender) -> OriginError | None:
         """Return why the request may not pass; ``None`` if it may."""
         origin, fetch_site = sender.origin, sender.fetch_site
         # Browsers do not add a bearer token by themselves, so another site cannot make them send one.

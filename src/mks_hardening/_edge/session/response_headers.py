@@ -45,14 +45,14 @@ class SessionResponseHeaders:
     def set(self, headers: Headers, session_id: str, *, max_age: int | None = None) -> None:
         """Set the session cookie, and keep the response out of shared caches."""
         headers.append(self.cookie.setting(session_id, max_age=max_age))
-        keep_private(headers, unsaid="no-store")
+        keep_private(headers, default="no-store")
 
     def clear(self, headers: Headers) -> None:
         """Clear the session cookie, and those in ``also_cleared`` unless the response sets them itself."""
-        taken = [name for name in self.also_cleared if not sets_cookie(headers, name)]
+        cleared = [name for name in self.also_cleared if not sets_cookie(headers, name)]
         headers.append(self.cookie.clearing())
-        headers += [self.cookie.clearing_of(name) for name in taken]
-        keep_private(headers, unsaid="no-store")
+        headers += [self.cookie.clearing_of(name) for name in cleared]
+        keep_private(headers, default="no-store")
 
     def sign_out(self, headers: Headers) -> None:
         """Add ``Clear-Site-Data``, if configured and not already set."""

@@ -186,7 +186,7 @@ class SessionGate:
         try:
             record, reason, _ = await self.lookup.afind(session_id, active=False)
             if reason == ROTATED and record is not None:
-                return await arun(self.lookup.heir(record)) is None
+                return await arun(self.lookup.successor(record)) is None
         except BackendUnavailableError:
             return False
         return bool(reason)

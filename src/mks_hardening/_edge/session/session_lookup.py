@@ -200,7 +200,7 @@ class SessionLookup:
             return found
         if record.ended == ROTATED:
             under_way = self.now() - record.seen_at < ROTATION_GRACE
-            if under_way and (yield from self.heir(record)) is not None:
+            if under_way and (yield from self.successor(record)) is not None:
                 return record, ROTATED, deadline
         # A host whose clock is ahead sees every session as expired, and must not end them for all hosts. Only a
         # process that has seen the session alive, or shares its clock with all others, may end it.
@@ -226,7 +226,7 @@ class SessionLookup:
         """Create a session that replaces another one, under whatever id the other one has by now."""
         old = None
         if replaces is not None:
-            old = ((yield from self.heir(replaces)) or replaces).key
+            old = ((yield from self.successor(replaces)) or replaces).key
         ended = yield from call_store(
             self.store.create, record, now=record.created_at, replaces=old, max_sessions=self._max_sessions
         )
@@ -267,9 +267,12 @@ class SessionLookup:
     def end(self, record: SessionRecord) -> Op[bool]:
         """End one session, also if another request has just rotated its id."""
         ended = yield from call_store(self.store.end, record.key, reason=REVOKED)
-        if not ended and (heir := (yield from end_successor(self.store, record, now=self.now()))) is not None:
+        if (
+            not ended
+            and (successor := (yield from end_successor(self.store, record, now=self.now()))) is not None
+        ):
             ended = True
-            self._forget(heir.key)
+            self._forget(successor.key)
         self._forget(record.key)
         if ended:
             emit_session_event("ended", REVOKED, record.user_id)
@@ -277,7 +280,7 @@ class SessionLookup:
 
     def end_others(self, record: SessionRecord) -> Op[int]:
         """End the user's other sessions."""
-        kept = ((yield from self.heir(record)) or record).key
+        kept = ((yield from self.successor(record)) or record).key
         number = yield from call_store(self.store.end_user, record.user_id, now=self.now(), keep=kept)
         ENDS.record_user(record.user_id, keep=kept)
         if number:
@@ -286,7 +289,7 @@ class SessionLookup:
 
     # --- successors of a session ---
 
-    def heir(self, record: SessionRecord) -> Op[SessionRecord | None]:
+    def successor(self, record: SessionRecord) -> Op[SessionRecord | None]:
         """Return the living session that this one became by rotation, which keeps the user and the sign-in time."""
         now = self.now()
         living = yield from call_store(self.store.sessions, record.user_id, now=now)
@@ -334,9 +337,9 @@ def end_successor(store: SessionStore, record: SessionRecord, *, now: float) -> 
     # Each attempt but the last lost the race against another rotation.
     for _ in range(_MOST_MOVES):
         living = yield from call_store(store.sessions, record.user_id, now=now)
-        heir = next((other for other in living if other.created_at == record.created_at), None)
-        if heir is None or (yield from call_store(store.end, heir.key, reason=REVOKED)):
-            return heir
+        successor = next((other for other in living if other.created_at == record.created_at), None)
+        if successor is None or (yield from call_store(store.end, successor.key, reason=REVOKED)):
+            return successor
     return None
 
 

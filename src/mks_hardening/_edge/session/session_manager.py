@@ -80,9 +80,9 @@ class SessionManager:
             record = yield from call_store(self._store.load, key)
             if record is not None and record.ended == ROTATED:
                 yield from settle(self._store)
-                heir = yield from end_successor(self._store, record, now=self._now())
-                if heir is not None:
-                    ENDS.record_session(heir.key)
+                successor = yield from end_successor(self._store, record, now=self._now())
+                if successor is not None:
+                    ENDS.record_session(successor.key)
                     ended = True
         # After the store: in the other order, a request could load the session in between and cache it as alive.
         ENDS.record_session(key)

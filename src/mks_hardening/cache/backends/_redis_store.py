@@ -31,7 +31,7 @@ _TAG_TTL_MS: Final = 30 * 24 * 3600 * 1000
 _SCAN_COUNT: Final = 1000
 _LONGEST_COMPUTATION: Final = 24 * 3600.0
 
-_HERE: Final = "mks_hardening.cache.backends"
+_PACKAGE: Final = "mks_hardening.cache.backends"
 
 
 class RedisStore:
@@ -43,10 +43,10 @@ class RedisStore:
         self._namespace = namespace
         self._names = RedisKeys(namespace)
         self._clock = clock
-        self._acquire_script = client.script(lua_source(_HERE, "lua/acquire.lua"))
-        self._commit_script = client.script(lua_source(_HERE, "lua/commit.lua"))
-        self._release_script = client.script(lua_source(_HERE, "lua/release.lua"))
-        self._renewal = LeaseRenewal(client.script(lua_source(_HERE, "lua/renew.lua")), clock=clock)
+        self._acquire_script = client.script(lua_source(_PACKAGE, "lua/acquire.lua"))
+        self._commit_script = client.script(lua_source(_PACKAGE, "lua/commit.lua"))
+        self._release_script = client.script(lua_source(_PACKAGE, "lua/release.lua"))
+        self._renewal = LeaseRenewal(client.script(lua_source(_PACKAGE, "lua/renew.lua")), clock=clock)
         self._pending = pending_invalidations_of(client.place, namespace)
         self._sender = InvalidationSender(
             self._pending,

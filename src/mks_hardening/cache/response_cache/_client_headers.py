@@ -72,7 +72,7 @@ def _is_identity(key: str) -> bool:
 
 def requested_target(environ: Mapping[str, Any]) -> tuple[tuple[str, object], ...]:
     """Return the host, scheme, port, path and method that a proxy or client states, as far as present."""
-    said: list[tuple[str, object]] = [(key, environ[key]) for key in _TARGET_KEYS if key in environ]
+    found: list[tuple[str, object]] = [(key, environ[key]) for key in _TARGET_KEYS if key in environ]
     if "HTTP_FORWARDED" in environ:
-        said += _TARGETS_OF_FORWARDED.findall(environ["HTTP_FORWARDED"].lower())
-    return tuple(said)
+        found += _TARGETS_OF_FORWARDED.findall(environ["HTTP_FORWARDED"].lower())
+    return tuple(found)

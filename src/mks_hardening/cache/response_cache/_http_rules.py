@@ -91,11 +91,11 @@ def lifetime(headers: Headers, *, ttl: float, now: float) -> float:
     """Return the seconds a response is fresh: as it states, at most ``ttl``, less the age it arrived with."""
     control = directives(header(headers, "cache-control"))
     # s-maxage takes precedence in a shared cache (RFC 9111, 5.2.2.10).
-    said = [_whole_seconds(control[name]) for name in ("s-maxage", "max-age") if name in control][:1]
-    if not said and header(headers, "expires"):
-        said = [_expires(headers, now)]
+    lifetimes = [_whole_seconds(control[name]) for name in ("s-maxage", "max-age") if name in control][:1]
+    if not lifetimes and header(headers, "expires"):
+        lifetimes = [_expires(headers, now)]
     age = _whole_seconds(header(headers, "age")) if header(headers, "age") else 0.0
-    return max(0.0, min([ttl, *said]) - age)
+    return max(0.0, min([ttl, *lifetimes]) - age)
 
 
 def _whole_seconds(text: str) -> float:

@@ -29,12 +29,12 @@ class Recording:
 
     def __init__(
         self,
-        kept: StoredResponses,
+        stored: StoredResponses,
         request: CacheableRequest,
         lease: ComputeLease,
         start_response: StartResponse,
     ) -> None:
-        self._kept = kept
+        self._stored = stored
         self._environ = request.environ  # passed to the application, which may modify it
         # The original request: it determines the variant, and whether the client has the content already.
         self._request = request._replace(environ=request.environ.copy())
@@ -69,7 +69,7 @@ class Recording:
     ) -> Callable[[bytes], object]:
         """Inspect the head, and send a 304 instead if the client has the same content."""
         self._status, self._headers = status, list(headers)
-        obstacle = "error" if exc_info else self._kept.obstacle(self._request, status, headers)
+        obstacle = "error" if exc_info else self._stored.obstacle(self._request, status, headers)
         if obstacle:
             self._drop(obstacle)
         self._silent = status.startswith("200") and is_not_modified(self._request.environ, headers)
@@ -118,7 +118,7 @@ class Recording:
         if self._lease is not None:
             self._pieces.append(piece)
             self._size += len(piece)
-            if self._size > self._kept.max_body:
+            if self._size > self._stored.max_body:
                 self._drop("size")
         return b"" if self._silent else piece
 
@@ -136,7 +136,7 @@ class Recording:
             self._drop("session")
         else:
             self._lease = None
-            self._kept.keep(
+            self._stored.keep(
                 self._request,
                 lease,
                 status=self._status,
@@ -177,4 +177,4 @@ class Recording:
         lease, self._lease = self._lease, None
         self._pieces.clear()
         if lease is not None:
-            self._kept.drop(self._request, lease, reason)
+            self._stored.drop(self._request, lease, reason)

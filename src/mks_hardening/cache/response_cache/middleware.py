@@ -86,7 +86,7 @@ class ResponseCacheMiddleware:
         self._cache = instance(cache, BaseCache, parameter="cache")
         self._rules = instances(rules, CacheRule, parameter="rules")
         most = whole_number(max_body, parameter="max_body", minimum=0)
-        self._kept = StoredResponses(cache, max_body=most, clock=given_clock(clock))
+        self._stored = StoredResponses(cache, max_body=most, clock=given_clock(clock))
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Respond from the cache, or call the application and store a copy of its response."""
@@ -96,8 +96,8 @@ class ResponseCacheMiddleware:
                 return Invalidation(self._invalidate_paths, environ, start_response).answer(self._app)
             return self._app(environ, start_response)
         control = request_control(environ)
-        variants = self._kept.variants(request)
-        answer = self._kept.select_response(environ, variants, control)
+        variants = self._stored.variants(request)
+        answer = self._stored.select_response(environ, variants, control)
         if answer is not None:
             if variants and "route" in variants:
                 environ.setdefault(ROUTE_KEY, variants["route"])
@@ -106,10 +106,10 @@ class ResponseCacheMiddleware:
             start_response("504 Gateway Timeout", [("Content-Type", "text/plain"), ("Content-Length", "0")])
             return [b""]
         # HEAD requests are served from stored GET responses, but have no body to store.
-        lease = self._kept.begin(request) if environ["REQUEST_METHOD"] == "GET" else None
+        lease = self._stored.begin(request) if environ["REQUEST_METHOD"] == "GET" else None
         if lease is None:
             return self._app(environ, start_response)
-        return Recording(self._kept, request, lease, start_response).answer(self._app)
+        return Recording(self._stored, request, lease, start_response).answer(self._app)
 
     def _invalidate_paths(self, paths: Iterable[str]) -> None:
         cached = [path for path in paths if any(rule.matches(path) for rule in self._rules)]
@@ -135,7 +135,7 @@ class ResponseCacheMiddleware:
     def _from_cache(
         self, environ: WSGIEnvironment, answer: StoredResponse, start_response: StartResponse
     ) -> Iterable[bytes]:
-        headers = [*((name, value) for name, value in answer.headers), ("Age", str(self._kept.age(answer)))]
+        headers = [*((name, value) for name, value in answer.headers), ("Age", str(self._stored.age(answer)))]
         if is_not_modified(environ, headers):
             start_response("304 Not Modified", without_content(headers))
             return [b""]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Moment", "SharedStore"]
 
-_HERE: Final = __name__.rpartition(".")[0]
+_PACKAGE: Final = __name__.rpartition(".")[0]
 
 Moment: TypeAlias = Literal["hand over", "window", "flush", "close"]
 
@@ -57,9 +57,9 @@ class SharedStore:
         budget: float = _BUDGET,
     ) -> None:
         self._client = RedisClient(url_or_client, name="alerts", store_budget=budget, clock=clock)
-        self._admit = self._client.script(lua_source(_HERE, "lua/shared_admit.lua"))
+        self._admit = self._client.script(lua_source(_PACKAGE, "lua/shared_admit.lua"))
         self._last_client = RedisClient(self._client, name="alerts", store_budget=max(budget, _LAST_BUDGET))
-        collect = lua_source(_HERE, "lua/shared_collect.lua")
+        collect = lua_source(_PACKAGE, "lua/shared_collect.lua")
         self._collect = self._client.script(collect)
         self._collect_last = self._last_client.script(collect)
         self._prefix = f"mks:alerts:{{{blake2b(destination.encode(), digest_size=8).hexdigest()}}}"

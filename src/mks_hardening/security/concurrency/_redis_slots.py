@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RedisSlots"]
 
-_HERE: Final = "mks_hardening.security.concurrency"
+_PACKAGE: Final = "mks_hardening.security.concurrency"
 
 
 class RedisSlots:
@@ -37,8 +37,8 @@ class RedisSlots:
         self._client = RedisClient(
             storage, name="slots", store_budget=store_budget, allow_plaintext=allow_plaintext, clock=clock
         )
-        self._acquire = self._client.script(lua_source(_HERE, "lua/acquire.lua"))
-        self._renew = self._client.script(lua_source(_HERE, "lua/renew.lua"))
+        self._acquire = self._client.script(lua_source(_PACKAGE, "lua/acquire.lua"))
+        self._renew = self._client.script(lua_source(_PACKAGE, "lua/renew.lua"))
         self._lease_ms = max(1, round(lease * 1000))
         self._prefix = f"{namespace_of(namespace)}:slots:"
         self.announce = announcement_call(self._client, self._prefix)

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RedisCounters"]
 
-_HERE: Final = "mks_hardening.security.rate_limits"
+_PACKAGE: Final = "mks_hardening.security.rate_limits"
 _EXACT: Final = "exact"
 _KINDS: Final = {"exact-window": _EXACT, "sliding-window": "sliding", "fixed-window": "fixed", "gcra": "gcra"}
 """Lua file of each strategy; its first letter identifies the strategy in scripts and hash fields."""
@@ -58,9 +58,9 @@ class RedisCounters:
         self._client = RedisClient(
             storage, name="limits", store_budget=store_budget, allow_plaintext=allow_plaintext, clock=clock
         )
-        self._server = self._client.script(lua_source(_HERE, "lua/generation.lua", "lua/server.lua"))
-        self._pace = self._client.script(lua_source(_HERE, "lua/pace.lua"))
-        self._give_up = self._client.script(lua_source(_HERE, "lua/give_up.lua"))
+        self._server = self._client.script(lua_source(_PACKAGE, "lua/generation.lua", "lua/server.lua"))
+        self._pace = self._client.script(lua_source(_PACKAGE, "lua/pace.lua"))
+        self._give_up = self._client.script(lua_source(_PACKAGE, "lua/give_up.lua"))
         self._strategy: Strategy = strategy
         self._prefix = f"{namespace_of(namespace)}:limit:"
         self.announce = announcement_call(self._client, self._prefix)
@@ -68,7 +68,7 @@ class RedisCounters:
         self._server_key = f"{self._prefix}{{presence}}:server"
         self._slot_tags = hash_tags() if self._client.is_cluster else None
         self._read_generation = self._client.script(
-            lua_source(_HERE, "lua/slot_generation.lua", "lua/read_generation.lua")
+            lua_source(_PACKAGE, "lua/slot_generation.lua", "lua/read_generation.lua")
         )
         self._groups: dict[str, _GroupScripts] = {}
 
@@ -209,7 +209,7 @@ class RedisCounters:
             parts += ["from_sliding"] if "sliding" in kinds else ["sliding", "from_sliding"]
 
         def script(*names: str) -> Script:
-            source = heading + lua_source(_HERE, *(f"lua/{name}.lua" for name in names))
+            source = heading + lua_source(_PACKAGE, *(f"lua/{name}.lua" for name in names))
             return self._client.script(
                 source, before_load=self._check_server if self._slot_tags is None else None
             )

@@ -93,14 +93,14 @@ class CSRFMiddleware:
             environ.get(SESSION_KEY), environ.get("HTTP_COOKIE", ""), secure=rules.secure_cookie
         )
         if rules.checks(environ["REQUEST_METHOD"], environ.get("PATH_INFO", "")):
-            fault = rules.same_origin.fault(_sender(environ))
-            if fault is not None and not (fault.rule == "token" and self._has_token(environ, token)):
+            violation = rules.same_origin.violation(_sender(environ))
+            if violation is not None and not (violation.rule == "token" and self._has_token(environ, token)):
                 response = self._refuser.refuse(
                     environ,
                     FORBIDDEN,
                     accept=environ.get("HTTP_ACCEPT", ""),
-                    name=fault.rule,
-                    seen=fault.seen or _given(environ, fault.rule),
+                    name=violation.rule,
+                    seen=violation.seen or _given(environ, violation.rule),
                     client_ip=request_origin(environ).client_ip,
                 )
                 return send_response(environ, start_response, response)

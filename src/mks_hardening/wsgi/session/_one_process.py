@@ -26,16 +26,16 @@ def warn_if_multiprocess(app: WSGIApplication, store: SessionStore) -> WSGIAppli
 class _OneProcess:
     """Wrapper that warns once that other processes do not have the sessions of the application."""
 
-    __slots__ = ("_app", "_said")
+    __slots__ = ("_app", "_warned")
 
     def __init__(self, app: WSGIApplication) -> None:
         self._app = app
-        self._said = False
+        self._warned = False
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Handle one request (PEP 3333)."""
-        if environ.get("wsgi.multiprocess") and not self._said:
-            self._said = True
+        if environ.get("wsgi.multiprocess") and not self._warned:
+            self._warned = True
             _logger.warning(
                 "sessions are in the memory of this process, and the server runs several: people seem to be signed "
                 "out at every other request; set MKS_REDIS_URL, or give store=RedisSessionStore(...)"

@@ -548,7 +548,7 @@ def test_an_unavailable_cache_is_no_obstacle() -> None:
 
     site = Site()
     with RedisCache("redis://127.0.0.1:1/0") as cache:
-        site.middleware._kept._cache = cache
+        site.middleware._stored._cache = cache
         assert [site.get().body, site.get().body] == [b"answer 1", b"answer 2"]
 
 

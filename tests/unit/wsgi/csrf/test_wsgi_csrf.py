@@ -453,7 +453,7 @@ def test_parts_of_a_form_are_read_as_the_standard_writes_them(disposition: str, 
 )
 def test_a_refusal_shows_of_a_referer_no_more_than_its_origin(referer: str, seen: str) -> None:
     sender = RequestSender("https", "a.example", 443, None, None, referer, has_cookies=True, has_bearer=False)
-    assert SameOrigin(()).fault(sender) == ("referer", seen)
+    assert SameOrigin(()).violation(sender) == ("referer", seen)
 
 
 @pytest.mark.parametrize("cookies", ["", "other=1", "__Host-csrf=short"])
@@ -481,4 +481,4 @@ def test_another_port_of_the_host_may_send_only_where_the_browser_calls_it_the_s
         has_cookies=True,
         has_bearer=False,
     )
-    assert (SameOrigin(()).fault(sender) is None) is passes
+    assert (SameOrigin(()).violation(sender) is None) is passes

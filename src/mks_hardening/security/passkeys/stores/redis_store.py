@@ -11,7 +11,7 @@ from mks_hardening.security._redis_backed import RedisStoreBase
 
 __all__ = ["RedisPasskeyStore"]
 
-_HERE: Final = "mks_hardening.security.passkeys.stores"
+_PACKAGE: Final = "mks_hardening.security.passkeys.stores"
 
 
 class RedisPasskeyStore(RedisStoreBase):
@@ -64,7 +64,7 @@ class RedisPasskeyStore(RedisStoreBase):
     def claim(self, credential: str, user_id: str, /) -> Op[str]:
         """Make a user the owner of a credential without one; return the owner."""
         key = f"{self._prefix}owner:{credential}"
-        answer: bytes = yield RunScript(self._script(_HERE, "claim"), [key], [user_id], idempotent=True)
+        answer: bytes = yield RunScript(self._script(_PACKAGE, "claim"), [key], [user_id], idempotent=True)
         yield from self._warn_of_loss(key)
         return answer.decode("utf-8")
 
@@ -90,7 +90,7 @@ class RedisPasskeyStore(RedisStoreBase):
         return bool(
             (
                 yield RunScript(
-                    self._script(_HERE, "release"), [f"{self._prefix}owner:{credential}"], [user_id]
+                    self._script(_PACKAGE, "release"), [f"{self._prefix}owner:{credential}"], [user_id]
                 )
             )
         )

@@ -17,7 +17,7 @@ __all__ = ["RedisTwoFactorStore"]
 # Part of the keys of every deployment: another number would lose all second factors. 64 spreads over the nodes of
 # a cluster and keeps one HSCAN small.
 _SHARDS: Final = 64
-_HERE: Final = "mks_hardening.security.second_factor.stores"
+_PACKAGE: Final = "mks_hardening.security.second_factor.stores"
 
 
 class RedisTwoFactorStore(RedisStoreBase):
@@ -71,7 +71,7 @@ class RedisTwoFactorStore(RedisStoreBase):
         found: list[str] = []
         while shard < _SHARDS and len(found) < limit:
             answer: list[bytes] = yield RunScript(
-                self._script(_HERE, "scan"), [self._shard(shard)], [position, limit], idempotent=True
+                self._script(_PACKAGE, "scan"), [self._shard(shard)], [position, limit], idempotent=True
             )
             following, *users = answer
             found += [user_id.decode("utf-8") for user_id in users]
