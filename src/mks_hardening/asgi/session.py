@@ -11,6 +11,7 @@ from mks_hardening._core.web.asgi_scope import REQUESTS, header, mount_of, path_
 from mks_hardening._core.web.environ_keys import SESSION_KEY
 from mks_hardening._core.web.private_scope import private_scope
 from mks_hardening._edge.refusal_response import FixedResponse
+from mks_hardening._edge.session.request_kind import WEBSOCKET
 from mks_hardening._edge.session.session_cookie import SessionCookie
 from mks_hardening._edge.session.session_gate import ServedSession, SessionGate, SessionRequest
 from mks_hardening._edge.session.session_handle import SessionHandle
@@ -222,7 +223,7 @@ def _stepped(message: Message, handle: SessionHandle) -> Message:
 def _session_request(scope: dict[str, Any]) -> SessionRequest:
     return SessionRequest(
         scope,
-        method=scope.get("method", "GET"),
+        method=scope.get("method", WEBSOCKET),
         mount=mount_of(scope),
         path=path_below_mount(scope),
         query=query_of(scope),

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["is_part_of_a_page", "wants_page"]
+__all__ = ["WEBSOCKET", "is_part_of_a_page", "wants_page"]
 
+WEBSOCKET: Final = "WEBSOCKET"
+"""In place of the method: the request opens a WebSocket, which neither is a page nor follows redirects."""
 _LONGEST_ACCEPT: Final = 2048  # browsers send about 150 characters
 # Fetch, 3.2.7 Sec-Fetch-Dest: resources that a page displays or runs.
 _PARTS: Final = frozenset({

@@ -15,7 +15,7 @@ from mks_hardening._edge.refusal_response import FixedResponse, Refuser, shown
 from mks_hardening._edge.refusals import Refusal
 from mks_hardening._edge.session.cookie_header import CookieFilter, find_cookie, is_cookie_name
 from mks_hardening._edge.session.refusal_texts import detail_of, redirect, refusal, seen_of, unavailable
-from mks_hardening._edge.session.request_kind import is_part_of_a_page, wants_page
+from mks_hardening._edge.session.request_kind import WEBSOCKET, is_part_of_a_page, wants_page
 from mks_hardening._edge.session.response_headers import SessionResponseHeaders
 from mks_hardening._edge.session.session_cookie import SessionCookie
 from mks_hardening._edge.session.session_handle import SessionHandle
@@ -49,7 +49,7 @@ class SessionRequest(NamedTuple):
 
     Attributes:
         request: WSGI environ or ASGI scope, for ``on_refusal`` and the request log.
-        method: method of the request.
+        method: method of the request, or ``WEBSOCKET``.
         mount: path under which the application is mounted.
         path: path below it, as the bytes of UTF-8 in Latin-1 (PEP 3333).
         query: query string.
@@ -275,7 +275,8 @@ class SessionGate:
         return self._refused(asked.request, reason, response.with_headers(headers), seen=seen)
 
     def _ended(self, reason: str, asked: SessionRequest) -> FixedResponse:
-        if self._sign_in_page is None or not wants_page(asked.accept, asked.requested_with):
+        opens_socket = asked.method == WEBSOCKET
+        if self._sign_in_page is None or opens_socket or not wants_page(asked.accept, asked.requested_with):
             return refusal(reason)
         asked_for = return_path(asked.method, asked.mount + asked.path, asked.query)
         return redirect(self._sign_in_page.location(reason, asked_for))
