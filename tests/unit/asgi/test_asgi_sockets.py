@@ -37,7 +37,7 @@ OWN = "https://www.example.com"
 
 
 def refusal_of(app: Any, scope: dict[str, Any]) -> tuple[int, bytes, Server] | None:
-    """Status and body of the denial, which needs an extension of the server; ``None`` if the socket was accepted."""
+    """Status and body of the denial, which is an extension of servers; ``None`` if the socket was accepted."""
     denied, closed = call(app, dict(scope), CONNECT), call(app, {**scope, "extensions": PLAIN}, CONNECT)
     if denied.types == ACCEPTED:
         assert closed.types == ACCEPTED
