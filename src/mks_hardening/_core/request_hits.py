@@ -52,19 +52,24 @@ class RequestHits:
         return decision
 
     async def atake(self, limiter: Limiter, group: str, key: str, *, cost: int = 1) -> LimitDecision:
-        """Asynchronous ``take``; a limiter without ``areserve`` is called in a worker thread."""
+        """Asynchronous ``take``; a limiter without asynchronous methods is called in a worker thread."""
         areserve: Any = getattr(limiter, "areserve", None)
-        if areserve is None:
+        ahit: Any = getattr(limiter, "ahit", None)
+        if areserve is not None:
+            reservation: _Reservation = await areserve(group, key, cost=cost, recheck=False)
+            decision = reservation.decision
+            if decision.allowed:
+                self._reservations.append(reservation)
+        elif ahit is not None:
+            decision = await ahit(group, key, cost=cost)
+        else:
             import asyncio  # on use: importing the names of this package loads nothing heavy
 
             return await asyncio.to_thread(self.take, limiter, group, key, cost=cost)
-        reservation: _Reservation = await areserve(group, key, cost=cost, recheck=False)
-        if reservation.decision.allowed:
-            self._reservations.append(reservation)
-        else:
+        if not decision.allowed:
             while self._reservations:
                 await self._reservations.pop().acancel()
-        return reservation.decision
+        return decision
 
 
 def hits_of_request(environ: dict[str, Any]) -> RequestHits:
