@@ -19,6 +19,7 @@ FENCE = re.compile(r"^(`{3,}|:{3,})(\{?[\w-]*\}?)[ ]?(\S*)\n(.*?)^\1$", re.DOTAL
 NO_CODE = {"{toctree}", "{eval-rst}", "{include}", "{note}", "{tip}", "{warning}", "{important}", "{tab-set}"}
 # Who else executes the code of a page.
 ELSEWHERE = {
+    "asgi-frameworks.md": {"python"},  # two lines for applications of the reader: the same
     "flask-and-django.md": {"python"},  # lines out of whole programs: tests/docs/test_docs_frameworks.py
     "deploy.md": {"sh"},  # what make verify-deploy does on a host of its own
     # Each command against the rendered deployment: examples/knowledge_system/tests; one shows settings.

@@ -1,19 +1,23 @@
-"""The page on Flask and Django says what the programs beside it do."""
+"""The pages on frameworks say what the programs beside them do."""
 
 from __future__ import annotations
 
 import inspect
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+from fastapi import FastAPI
 
-from mks_hardening.contrib import django_app, flask_app
+from mks_hardening.contrib import django_app, fastapi_app, flask_app
 from mks_hardening.contrib.django_app import _system_checks
 from mks_hardening.contrib.flask_app._commands import commands
+from mks_hardening.testing import call_asgi
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "en" / "how-to" / "flask-and-django.md"
+ASGI_PAGE = PAGE.with_name("asgi-frameworks.md")
 SNIPPETS = ROOT / "docs" / "snippets" / "frameworks"
 
 pytestmark = pytest.mark.skipif(not PAGE.exists(), reason="the documentation is not part of the wheel")
@@ -57,3 +61,21 @@ def test_every_finding_of_django_is_on_the_page() -> None:
     warnings = sorted(set(re.findall(r'"(W\d{3})"', source)))
     text = PAGE.read_text("utf-8")
     assert f"`mks_hardening.{errors[0]}` to `{errors[-1]}` and `{warnings[0]}` to `{warnings[-1]}`" in text
+
+
+def test_the_lines_of_the_asgi_page_harden_what_they_are_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def other_app(scope: object, receive: object, send: object) -> None:
+        raise NotImplementedError
+
+    monkeypatch.setenv("MKS_ENV", "development")
+    [fence] = re.findall(r"```python\n(.*?)```", ASGI_PAGE.read_text("utf-8"), re.DOTALL)
+    names: dict[str, Any] = {"app": FastAPI(), "other_app": other_app}
+    exec(fence, names)  # noqa: S102 - lines of our own documentation
+    for app in (names["app"], names["application"]):
+        assert call_asgi(app, "/livez").status == 200
+
+
+def test_every_dependency_is_on_the_page() -> None:
+    text = ASGI_PAGE.read_text("utf-8")
+    rows = re.findall(r"^\| `(\w+)", text, re.MULTILINE)
+    assert {*rows} == {*fastapi_app.__all__} - {"Hardening"}

@@ -29,9 +29,13 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What pip may install: all that the five pages name, and nothing from a network."""
+    """What pip may install: all that the pages name, and nothing from a network."""
     folder = tmp_path_factory.mktemp("wheels")
-    fill(folder, "mks-hardening[logging,wsgi,flask,django]", "pyramid", "falcon")
+    fill(
+        folder,
+        "mks-hardening[logging,wsgi,flask,django,fastapi]",
+        *("pyramid", "falcon", "uvicorn", "python-multipart"),
+    )
     return folder
 
 
