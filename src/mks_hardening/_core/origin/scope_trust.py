@@ -23,6 +23,8 @@ _SECURE: Final = {"http": "https", "ws": "wss", "https": "https", "wss": "wss"}
 _CLEAR: Final = {"http": "http", "ws": "ws", "https": "http", "wss": "ws"}
 _READ: Final = {name.lower().encode(): header_key(name) for name in ("Host", *X_FORWARDED, *FORWARDED)}
 _WATCHED: Final = {**_READ, **{name.lower().encode(): header_key(name) for name in OTHER_FIELDS}}
+# No peer may send it.
+_DROPPED_KEY: Final = header_key("Proxy")
 _name: Final = itemgetter(0)
 
 
@@ -92,7 +94,7 @@ class ScopeTrust:
         lines, *connection = question
         scheme: str = connection[1] or "http"
         environ = _environ(*connection)
-        keys = [_WATCHED[name.lower()] for name, _ in lines]
+        keys = [_KEYS[name] or "" for name, _ in lines]
         for key, (_, value) in zip(keys, lines, strict=True):
             text = value.decode("latin-1")
             environ[key] = f"{environ[key]},{text}" if key in environ else text
@@ -183,9 +185,19 @@ def _environ(
     return environ
 
 
+def _watched_key(name: bytes) -> str | None:
+    """Return the environ key of a field that matters for the origin, else ``None``."""
+    lower = name.lower()
+    key = _WATCHED.get(lower)
+    if key is None and b"_" in lower and lower.replace(b"_", b"-") in _WATCHED:
+        # Adapters for WSGI applications make the same variable of it as of the field with hyphens.
+        return _DROPPED_KEY
+    return key
+
+
 def _plan(names: tuple[bytes, ...]) -> _Plan:
     lower = [name.lower() for name in names]
-    positions = [position for position, name in enumerate(lower) if name in _WATCHED]
+    positions = [position for position, name in enumerate(names) if _KEYS[name] is not None]
     return _Plan(_picker(positions), b"host" in lower)
 
 
@@ -201,7 +213,7 @@ def _rewritten(headers: RawHeaders, decision: _Decision) -> RawHeaders:
     done: set[str] = set()
     new = {**decision.replaced, **({} if decision.host is None else {"HTTP_HOST": decision.host})}
     for name, value in headers:
-        key = _WATCHED.get(name.lower())
+        key = _KEYS[name]
         if key in decision.dropped:
             continue
         if key in new:
@@ -227,4 +239,5 @@ def _mount(scope: Scope, prefix: str) -> None:
     scope["root_path"] = prefix
 
 
+_KEYS: Final[Memo[bytes, str | None]] = Memo(_watched_key, entries=1024, longest=64)
 _DIRECT: Final[Memo[tuple[Any, ...], RequestOrigin]] = Memo(_direct_origin, longest=1024)
