@@ -16,7 +16,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from mks_hardening.security import totp_code
-from testbed.polling import accepts_connections, free_port
+from testbed.polling import accepts_connections, free_port, wait_until
 from testbed.process import ServerProcess
 
 EXAMPLE = Path(__file__).parents[4] / "examples" / "fastapi_app" / "app.py"
@@ -113,6 +113,9 @@ def test_the_log_has_a_record_for_each_request(port: int, tmp_path_factory: pyte
     with browser(port) as client:
         sent = client.get("/livez").headers["x-request-id"]
     folder = next(path for path in tmp_path_factory.getbasetemp().glob("example*"))
-    lines = (folder / "app.log").read_text("utf-8").splitlines()
-    records = [json.loads(line) for line in lines if line.startswith("{")]
-    assert any(record.get("request_id") == sent for record in records)
+
+    def is_recorded() -> bool:  # written by a thread
+        lines = (folder / "app.log").read_text("utf-8").splitlines()
+        return any(record.get("request_id") == sent for record in map(json.loads, lines))
+
+    wait_until(is_recorded)
