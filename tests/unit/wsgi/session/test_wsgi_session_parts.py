@@ -22,6 +22,9 @@ from mks_hardening.wsgi import MemorySessionStore, SessionCookie, SessionManager
 from wsgi_scripted import environ_of, serve
 from wsgi_session_corpus import SwitchedStore
 
+WSGI_ONLY = {"test_a_second_head_replaces_the_first"}
+IN_THREAD = True  # its applications call the plain methods of their session
+
 COOKIE = "__Host-mks-session"
 
 
