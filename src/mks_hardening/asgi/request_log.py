@@ -40,6 +40,7 @@ __all__ = ["RequestLoggingMiddleware"]
 _MOST_AHEAD: Final = 2  # the end of the request's body, and then the disconnect
 _TRACE_FIELDS: Final = (b"traceparent", b"tracestate")
 _SWITCHING_PROTOCOLS: Final = 101
+_MOST_CAUSES: Final = 32
 _CLOSED_BEFORE_ACCEPT: Final = 403  # the servers' response to a WebSocket that the application closes at once
 _NORMAL_CLOSURES: Final = frozenset({1000, 1001, 1005})  # RFC 6455, 7.4.1; 1005: the client gave no code
 
@@ -320,10 +321,12 @@ class _Exchange:
 
     def note_error(self, error: Exception) -> None:
         """Note an exception of the application, unless it only says that the client has left."""
-        cause: BaseException | None = error
-        while cause is not None and cause is not self._send_error:
+        cause: BaseException | None = error if self._send_error is not None else None
+        for _ in range(_MOST_CAUSES):  # a chain may be a circle
+            if cause is None or cause is self._send_error:
+                break
             cause = cause.__cause__ or cause.__context__
-        if cause is None:
+        if cause is None or cause is not self._send_error:
             self.error = error
 
     def finish(self) -> None:

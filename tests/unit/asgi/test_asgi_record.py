@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Iterator
 from typing import Any
@@ -194,6 +195,30 @@ def test_a_send_that_fails_means_that_the_client_left(wrapped: str, records: lis
     run(play())
     assert outcome(records) == (200, "aborted", "INFO")
     assert records[0].exc_info is None
+
+
+def test_an_error_that_is_its_own_cause_is_an_error(records: list[Any]) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(START)
+        with contextlib.suppress(OSError):
+            await send(piece())
+        one, other = KeyError("one"), KeyError("other")
+        one.__cause__, other.__cause__ = other, one
+        raise one
+
+    async def play() -> None:
+        server = Server()
+
+        def fail(message: Any) -> None:
+            if "body" in message:
+                raise BrokenPipeError
+
+        server.on_send = fail
+        with pytest.raises(KeyError):
+            await server.serve(RequestLoggingMiddleware(app), http())
+
+    run(play())
+    assert outcome(records) == (200, "error", "ERROR")
 
 
 def test_another_error_of_the_application_stays_one(records: list[Any]) -> None:
