@@ -394,6 +394,7 @@ class _Exchange:
 
 
 def _route_of(scope: dict[str, Any]) -> str | None:
-    """Return the pattern that a framework has matched, where it leaves one in the scope (Starlette, FastAPI)."""
-    path: object = getattr(scope.get("route"), "path", None)
-    return path if isinstance(path, str) else None
+    """Return the pattern that a framework has matched, where it leaves one in the scope (FastAPI, Litestar)."""
+    path: object = getattr(scope.get("route"), "path", None) or scope.get("path_template")
+    # Of the innermost application only, as in WSGI; the mounts around it are in the root path by now.
+    return f"{(scope.get('root_path') or '').rstrip('/')}{path}" if isinstance(path, str) else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -88,6 +89,19 @@ def test_each_is_hardened_in_its_own_way(framework: str) -> None:
         # The object itself is an application too, whatever it was given.
         assert asyncio.run(ask(hardening)).status_code == 200
         assert len(hardening.sessions.sessions("7")) == 2
+
+
+def test_the_record_of_litestar_has_the_route(caplog: pytest.LogCaptureFixture) -> None:
+    @get("/items/{item:int}")
+    async def view(request: Request[Any, Any, Any]) -> str:
+        return str(request.path_params["item"])
+
+    app = Litestar([view], logging_config=None)
+    Hardening(app, settings_of())
+    with caplog.at_level(logging.INFO, "mks_hardening.request"):
+        assert asyncio.run(ask(app, "/items/5")).text == "5"
+    [record] = [record for record in caplog.records if record.name == "mks_hardening.request"]
+    assert vars(record)["route"] == "/items/{item}"
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)

@@ -307,6 +307,28 @@ def test_a_mounted_application_uses_the_components_around_it() -> None:
     hardening.close()
 
 
+def test_the_record_has_the_route_also_below_a_mount_and_a_prefix(caplog: pytest.LogCaptureFixture) -> None:
+    inner = FastAPI()
+    router = APIRouter(prefix="/items")
+
+    @router.get("/{item}")
+    async def item(item: int) -> int:
+        return item
+
+    inner.include_router(router)
+    app = FastAPI()
+    app.mount("/api", inner)
+    app.include_router(router)
+    Hardening(app, settings_of())
+    browser = TestClient(app, base_url="http://localhost")
+    with caplog.at_level(logging.INFO, "mks_hardening.request"):
+        for path in ("/items/5", "/api/items/6", "/none"):
+            browser.get(path)
+    records = request_records(caplog)
+    assert [record.get("route") for record in records] == ["/items/{item}", "/api/items/{item}", None]
+    assert [record["path"] for record in records] == ["/items/5", "/api/items/6", "/none"]
+
+
 def test_hardening_twice_or_too_late_is_refused() -> None:
     app = FastAPI()
     Hardening(app, settings_of())
