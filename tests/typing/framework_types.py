@@ -1,4 +1,4 @@
-"""Never run: what type checkers see of the adapters for Flask and Django."""
+"""Never run: what type checkers see of the adapters for Flask, Django, FastAPI and ASGI."""
 
 from __future__ import annotations
 
@@ -6,15 +6,19 @@ from typing import TYPE_CHECKING, assert_type
 
 from flask import Blueprint, Flask
 
-from mks_hardening.contrib import django_app, flask_app
+from mks_hardening import compose
+from mks_hardening.contrib import asgi_app, django_app, fastapi_app, flask_app
 from mks_hardening.contrib.flask_app import Hardening, Installed, exempt, limit
+from mks_hardening.security import SignIn
 from mks_hardening.settings import HardeningSettings
+from mks_hardening.wsgi import SessionHandle, SessionManager
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
 
+    from fastapi import FastAPI
+
     from mks_hardening.protocols import Limiter, SessionStore
-    from mks_hardening.wsgi import SessionHandle, SessionManager
 
 
 @limit("auth_login", exempt=lambda: False)
@@ -57,3 +61,14 @@ def installed(app: Flask, settings: HardeningSettings) -> None:
 def hardened(application: WSGIApplication) -> WSGIApplication:
     """What ``wsgi.py`` does."""
     return django_app.hardened(application)
+
+
+async def on_asgi(app: FastAPI, settings: HardeningSettings, sign_in: SignIn, handle: SessionHandle) -> None:
+    """What one line gives for ASGI, and what the dependencies return."""
+    hardening = asgi_app.Hardening(app, settings, sign_in=lambda _: sign_in, groups={"a": "1 per minute"})
+    assert_type(hardening.sessions, SessionManager)
+    assert_type(hardening.sign_in, SignIn | None)
+    assert_type(await fastapi_app.current_user_id(handle), str)
+    await fastapi_app.limit("a", methods=["POST"], exempt=lambda connection: connection.client is None)()
+    assert_type(await fastapi_app.require_recent_factor(minutes=5)(), SessionHandle)
+    compose.harden_asgi(hardening, settings)

@@ -95,8 +95,10 @@ class Hardening(Closing):
         self.sessions: SessionManager = SessionManager(self.store, clock=options.get("clock"))
         self.sign_in: SignIn | None = None
         if sign_in is not None:
+            given: Any = sign_in
+            made: Any = given(self) if callable(given) and not isinstance(given, type) else given
             self.sign_in = offers(
-                sign_in(self) if callable(sign_in) else sign_in,
+                made,
                 "confirmed_within",
                 parameter="sign_in",
                 kind="a SignIn, or a function that makes one",

@@ -270,6 +270,7 @@ def usual(engine: Engine) -> dict[str, dict[str, Any]]:
         "contrib.structlog_renderer.StructlogRenderer": {},
         "contrib.uvicorn_config.uvicorn_config": {"app_name": "x"},
         "contrib.waitress_config.waitress_config": {"app_name": "x"},
+        "contrib.asgi_app.Hardening": {"app": asgi_app, "settings": settings},
         "contrib.gunicorn_config.gunicorn_config": {"app_name": "x"},
         "db.JapaneseSearch": {"name": "x"},
         "db.PoolMonitor": {"engine": engine},
@@ -367,7 +368,7 @@ OTHERS: dict[tuple[str, str], tuple[type[Exception], ...]] = {
     ("tasks.clean_folder", "folder"): (OSError,),
 }
 CONTRIB = (
-    "gunicorn_config", "loguru_sink", "otel_observer", "prometheus_observer", "sentry_redaction",
+    "asgi_app", "gunicorn_config", "loguru_sink", "otel_observer", "prometheus_observer", "sentry_redaction",
     "structlog_renderer", "uvicorn_config", "waitress_config",
 )  # fmt: skip
 AREAS = ("cache", "compose", "db", "events", "logging", "notify", "tasks", "testing", "wsgi")
