@@ -24,7 +24,6 @@ from fastapi import (
     Request,
     Response,
     WebSocket,
-    WebSocketDisconnect,
 )
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
@@ -106,6 +105,7 @@ Hardening(
     settings,
     store=store,
     sign_in=sign_in,
+    recheck_sockets=30,  # seconds: signing out also closes the sockets of the session
     groups={"api": "300 per minute", "uploads": "10 per hour", "sockets": "20 per minute"},
     optional={"sessions": store.ping},  # on /readyz; required= for what you cannot do without
 )
@@ -186,11 +186,8 @@ async def events(user: User) -> StreamingResponse:
 @app.websocket("/echo", dependencies=[Depends(limit("sockets"))])
 async def echo(socket: WebSocket, user: User) -> None:
     await socket.accept()  # pages of other sites and strangers were refused before
-    try:
-        while True:
-            await socket.send_text(f"{user}: {await socket.receive_text()}")
-    except WebSocketDisconnect:
-        logger.info("left", extra={"user": user})
+    async for text in socket.iter_text():
+        await socket.send_text(f"{user}: {text}")
 
 
 app.include_router(api)
