@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
-from mks_hardening._core.checks import instance
 from mks_hardening._core.origin.proxy_trust import ProxyTrust
 from mks_hardening._core.origin.scope_trust import admit_by
 from mks_hardening._core.web.asgi_scope import (
@@ -86,9 +85,7 @@ class HTTPSRedirectMiddleware:
         on_refusal: OnRefusal | None = None,
     ) -> None:
         self._app = asgi_application(app)
-        self._admit = admit_by(
-            ProxyTrust() if trust is None else instance(trust, ProxyTrust, parameter="trust")
-        )
+        self._admit = admit_by(ProxyTrust() if trust is None else trust)
         self._refuser = Refuser("https", on_refusal)
         self._rules = HTTPSRules(
             allowed_hosts=allowed_hosts,

@@ -242,7 +242,7 @@ def usual(engine: Engine) -> dict[str, dict[str, Any]]:
     settings = HardeningSettings.from_env(environ={"MKS_ENV": "development"})
     table = Table("t", MetaData(), Column("id", Integer, primary_key=True))
     worker = TaskWorker(tasks)
-    return {
+    found: dict[str, dict[str, Any]] = {
         "cache.AfterCommit": {},
         "cache.CDNManager": {"zone_id": "0" * 32, "api_token": "t" * 40},
         "cache.CacheRule": {"path": "/x", "ttl": 1},
@@ -359,6 +359,12 @@ def usual(engine: Engine) -> dict[str, dict[str, Any]]:
         "a worker.run_pending": {},
         "a worker.run_one": {"task_id": "x"},
     }  # fmt: skip
+    for name, arguments in list(found.items()):
+        if name.startswith("wsgi."):
+            found[f"asgi.{name.removeprefix('wsgi.')}"] = arguments | (
+                {"app": asgi_app} if "app" in arguments else {}
+            )
+    return found
 
 
 # What a server or a database gives, and what is told of otherwise, as documented.
@@ -371,7 +377,7 @@ CONTRIB = (
     "asgi_app", "gunicorn_config", "loguru_sink", "otel_observer", "prometheus_observer", "sentry_redaction",
     "structlog_renderer", "uvicorn_config", "waitress_config",
 )  # fmt: skip
-AREAS = ("cache", "compose", "db", "events", "logging", "notify", "tasks", "testing", "wsgi")
+AREAS = ("asgi", "cache", "compose", "db", "events", "logging", "notify", "tasks", "testing", "wsgi")
 MODULES = {name: f"mks_hardening.{name}" for name in (*AREAS, *(f"contrib.{name}" for name in CONTRIB))}
 
 # Handed out and not made by users, or called with what a server gives.

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from mks_hardening._core.checks import instance
 from mks_hardening._core.memo import Memo
 from mks_hardening._core.origin.forwarding_headers import FORWARDED, OTHER_FIELDS, X_FORWARDED
 from mks_hardening._core.origin.proxy_trust import NO_TRUST, ProxyTrust, RequestOrigin
@@ -128,9 +129,12 @@ def admit_by(trust: ProxyTrust | None) -> Callable[[Scope], Scope]:
     """Return the function with which a middleware determines the origin if no outer one has done so.
 
     Without ``trust``, it trusts no header and changes none.
+
+    Raises:
+        ConfigurationError: ``trust`` is not a ``ProxyTrust``.
     """
     if trust is not None:
-        return ScopeTrust(trust).admit
+        return ScopeTrust(instance(trust, ProxyTrust, parameter="trust")).admit
 
     def resolve(scope: Scope) -> Scope:
         inner = private_scope(scope)
