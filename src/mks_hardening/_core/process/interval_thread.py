@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from weakref import WeakMethod
 
 from mks_hardening._core.process.after_fork import register_after_fork
 
-__all__ = ["IntervalThread"]
+__all__ = ["IntervalThread", "until_collected"]
 
 
 class IntervalThread:
@@ -60,3 +61,14 @@ class IntervalThread:
                 if not more and not self._asked:
                     self._thread = None
                     return
+
+
+def until_collected(method: Callable[[], bool]) -> Callable[[], bool]:
+    """Return work for an ``IntervalThread`` that ends when the object of the method is garbage-collected."""
+    reference = WeakMethod(method)
+
+    def work() -> bool:
+        found = reference()
+        return found is not None and found()
+
+    return work

@@ -1,0 +1,1 @@
+"""Blocked clients: lists of networks, and temporary bans after offences."""
