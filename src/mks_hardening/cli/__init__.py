@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, cast
 
+from mks_hardening.cli._bans import add_commands as add_ban_commands
 from mks_hardening.cli._maintenance import add_commands as add_maintenance_commands
 from mks_hardening.cli._passwords import add_commands as add_password_commands
 from mks_hardening.cli._second_factor import add_commands as add_second_factor_commands
@@ -108,6 +109,8 @@ def parser() -> argparse.ArgumentParser:
     add_task_commands(tasks)
     factors = commands.add_parser("second-factor", help="re-encrypt second factors under a new key")
     add_second_factor_commands(factors)
+    bans = commands.add_parser("bans", help="list, lift and add temporary bans of clients")
+    add_ban_commands(bans)
     maintenance = commands.add_parser("maintenance", help="turn the maintenance mode on and off")
     add_maintenance_commands(maintenance)
     passwords = commands.add_parser("passwords", help="build a filter of leaked passwords")
