@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from mks_hardening.asgi import (
+    BanList,
+    BanRule,
+    ClientRulesMiddleware,
     CORSMiddleware,
     CORSPolicy,
     CSRFMiddleware,
@@ -36,6 +39,9 @@ WRAPPERS: dict[str, Callable[[Any], Any]] = {
     "CORSMiddleware": lambda app: CORSMiddleware(app, policy=CORSPolicy([f"https://{HOST}"])),
     "MaintenanceMiddleware": lambda app: MaintenanceMiddleware(
         app, switch=MaintenanceSwitch(Path(__file__).with_name("no-maintenance"))
+    ),
+    "ClientRulesMiddleware": lambda app: ClientRulesMiddleware(
+        app, bans=BanList([BanRule("sweep", strikes=1000, when={404})])
     ),
     "RequestLoggingMiddleware": lambda app: RequestLoggingMiddleware(app, trust=TRUST),
     "SecurityHeadersMiddleware": lambda app: SecurityHeadersMiddleware(app, policy=HeaderPolicy.strict()),

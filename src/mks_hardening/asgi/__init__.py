@@ -21,6 +21,9 @@ _SHARED = {
         "ROUTE_KEY",
         "SESSION_KEY",
     ],
+    "mks_hardening._edge.client_rules.ban_list": ["Ban", "BanList"],
+    "mks_hardening._edge.client_rules.ban_rule": ["BanRule"],
+    "mks_hardening._edge.client_rules.client_rules": ["ClientRules"],
     "mks_hardening._edge.cors.cors_policy": ["CORSPolicy", "CORSRule"],
     "mks_hardening._edge.headers.csp": ["ContentSecurityPolicy"],
     "mks_hardening._edge.headers.header_policy": ["HeaderPolicy"],
@@ -43,6 +46,7 @@ _SHARED = {
 }
 _HOME = {
     **_SHARED,
+    "mks_hardening.asgi.client_rules": ["ClientRulesMiddleware"],
     "mks_hardening.asgi.cors": ["CORSMiddleware"],
     "mks_hardening.asgi.csrf": ["CSRFMiddleware"],
     "mks_hardening.asgi.health": ["HealthMiddleware"],

@@ -10,6 +10,10 @@ from mks_hardening._core.web.environ_keys import REFUSAL_KEY as REFUSAL_KEY
 from mks_hardening._core.web.environ_keys import REQUEST_ID_KEY as REQUEST_ID_KEY
 from mks_hardening._core.web.environ_keys import ROUTE_KEY as ROUTE_KEY
 from mks_hardening._core.web.environ_keys import SESSION_KEY as SESSION_KEY
+from mks_hardening._edge.client_rules.ban_list import Ban as Ban
+from mks_hardening._edge.client_rules.ban_list import BanList as BanList
+from mks_hardening._edge.client_rules.ban_rule import BanRule as BanRule
+from mks_hardening._edge.client_rules.client_rules import ClientRules as ClientRules
 from mks_hardening._edge.cors.cors_policy import CORSPolicy as CORSPolicy
 from mks_hardening._edge.cors.cors_policy import CORSRule as CORSRule
 from mks_hardening._edge.headers.csp import ContentSecurityPolicy as ContentSecurityPolicy
@@ -30,6 +34,7 @@ from mks_hardening._edge.session.session_handle import SessionHandle as SessionH
 from mks_hardening._edge.session.session_manager import SessionManager as SessionManager
 from mks_hardening._edge.session.stores.memory_store import MemorySessionStore as MemorySessionStore
 from mks_hardening._edge.session.stores.redis_store import RedisSessionStore as RedisSessionStore
+from mks_hardening.asgi.client_rules import ClientRulesMiddleware as ClientRulesMiddleware
 from mks_hardening.asgi.cors import CORSMiddleware as CORSMiddleware
 from mks_hardening.asgi.csrf import CSRFMiddleware as CSRFMiddleware
 from mks_hardening.asgi.health import HealthMiddleware as HealthMiddleware

@@ -11,8 +11,12 @@ from mks_hardening._core.lazy_exports import facade
 _HOME = {
     "mks_hardening._core.origin.origin_of_request": ["request_origin"],
     "mks_hardening._core.origin.proxy_trust": ["ProxyTrust", "RequestOrigin"],
+    "mks_hardening.wsgi.client_rules": ["ClientRulesMiddleware"],
     "mks_hardening.wsgi.cors": ["CORSMiddleware"],
     "mks_hardening.wsgi.csrf.middleware": ["CSRFMiddleware"],
+    "mks_hardening._edge.client_rules.ban_list": ["Ban", "BanList"],
+    "mks_hardening._edge.client_rules.ban_rule": ["BanRule"],
+    "mks_hardening._edge.client_rules.client_rules": ["ClientRules"],
     "mks_hardening._edge.cors.cors_policy": ["CORSPolicy", "CORSRule"],
     "mks_hardening._edge.headers.csp": ["ContentSecurityPolicy"],
     "mks_hardening._edge.headers.hsts": ["HSTS"],

@@ -3,6 +3,10 @@
 from mks_hardening._core.origin.origin_of_request import request_origin as request_origin
 from mks_hardening._core.origin.proxy_trust import ProxyTrust as ProxyTrust
 from mks_hardening._core.origin.proxy_trust import RequestOrigin as RequestOrigin
+from mks_hardening._edge.client_rules.ban_list import Ban as Ban
+from mks_hardening._edge.client_rules.ban_list import BanList as BanList
+from mks_hardening._edge.client_rules.ban_rule import BanRule as BanRule
+from mks_hardening._edge.client_rules.client_rules import ClientRules as ClientRules
 from mks_hardening._edge.cors.cors_policy import CORSPolicy as CORSPolicy
 from mks_hardening._edge.cors.cors_policy import CORSRule as CORSRule
 from mks_hardening._edge.headers.csp import ContentSecurityPolicy as ContentSecurityPolicy
@@ -23,6 +27,7 @@ from mks_hardening._edge.session.session_handle import SessionHandle as SessionH
 from mks_hardening._edge.session.session_manager import SessionManager as SessionManager
 from mks_hardening._edge.session.stores.memory_store import MemorySessionStore as MemorySessionStore
 from mks_hardening._edge.session.stores.redis_store import RedisSessionStore as RedisSessionStore
+from mks_hardening.wsgi.client_rules import ClientRulesMiddleware as ClientRulesMiddleware
 from mks_hardening.wsgi.cors import CORSMiddleware as CORSMiddleware
 from mks_hardening.wsgi.csrf.middleware import CSRFMiddleware as CSRFMiddleware
 from mks_hardening.wsgi.environ_keys import CSP_NONCE_KEY as CSP_NONCE_KEY

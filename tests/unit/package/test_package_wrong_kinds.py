@@ -44,6 +44,7 @@ from mks_hardening.settings import HardeningSettings
 from mks_hardening.tasks import Daily, MailTask, TaskQueueWatch, Tasks, TaskStatusApp, TaskWorker, task_table
 from mks_hardening.testing import FrozenClock
 from mks_hardening.wsgi import (
+    BanList,
     CORSPolicy,
     HeaderPolicy,
     MaintenanceSwitch,
@@ -323,10 +324,14 @@ def usual(engine: Engine) -> dict[str, dict[str, Any]]:
         "testing.RecordedLines": {"formatter": logging.Formatter()},
         "testing.RecordingTransport": {},
         "testing.TaskRecorder": {"tasks": tasks, "worker": worker, "clock": FrozenClock()},
+        "wsgi.BanList": {},
+        "wsgi.BanRule": {"name": "sweep"},
         "wsgi.CORSMiddleware": {"app": app, "policy": CORSPolicy("*")},
         "wsgi.CORSPolicy": {"origins": ["https://example.com"]},
         "wsgi.CORSRule": {"path": "/", "policy": CORSPolicy("*")},
         "wsgi.CSRFMiddleware": {"app": app},
+        "wsgi.ClientRules": {},
+        "wsgi.ClientRulesMiddleware": {"app": app, "bans": BanList()},
         "wsgi.ContentSecurityPolicy": {"directives": {"default-src": "'self'"}},
         "wsgi.HSTS": {},
         "wsgi.HTTPSRedirectMiddleware": {"app": app, "allowed_hosts": ["example.com"]},
