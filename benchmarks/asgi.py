@@ -19,15 +19,16 @@ import argparse
 import asyncio
 import cProfile
 import gc
-import http.client
 import logging
 import os
 import pstats
+import socket
 import statistics
 import subprocess
 import sys
 import time
 import uuid
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -50,6 +51,20 @@ async def bare(scope, receive, send):
     await send({"type": "http.response.body", "body": b"hello"})
 
 
+def starlette_cookie() -> str:
+    """A living session of Starlette, so that its middleware has something to check."""
+    try:
+        import itsdangerous
+    except ImportError:
+        return ""
+    return (
+        "; session=" + itsdangerous.TimestampSigner("x" * 40).sign(b64encode(b'{"user": "alice"}')).decode()
+    )
+
+
+STARLETTE = starlette_cookie()
+
+
 def request(*more: tuple[bytes, bytes], **changes: Any) -> dict[str, Any]:
     """What uvicorn hands on behind a proxy, with the header fields of a browser."""
     scope = {
@@ -70,7 +85,7 @@ def request(*more: tuple[bytes, bytes], **changes: Any) -> dict[str, Any]:
             (b"accept", b"text/html,application/xhtml+xml,*/*;q=0.8"),
             (b"accept-language", b"ja,en;q=0.5"),
             (b"accept-encoding", b"gzip, deflate, br"),
-            (b"cookie", f"theme=dark; __Host-mks-session={SESSION_ID}; lang=ja".encode()),
+            (b"cookie", f"theme=dark; __Host-mks-session={SESSION_ID}; lang=ja{STARLETTE}".encode()),
             *more,
         ],
         "state": {},
@@ -399,19 +414,21 @@ def six_peers(app: App) -> App:
 
 def fastapi_guard(app: App) -> App:
     """fastapi-guard with the checks that ours make too; its search for attack patterns is off."""
-    from guard import SecurityConfig, SecurityMiddleware
-    from guard_core.models import SecurityConfig as _  # noqa: F401 - a version that has both
+    from guard import PureASGISecurityMiddleware, SecurityConfig
 
     config = SecurityConfig(
         trusted_proxies=["10.0.0.0/8", "127.0.0.1"],
+        trust_x_forwarded_proto=True,
+        enforce_https=True,
         enable_redis=False,
         enable_penetration_detection=False,
-        rate_limit=100_000_000,
+        rate_limit=1_000_000,
         rate_limit_window=60,
-        enforce_https=False,
-        security_headers={"enabled": True},
+        log_request_level="INFO",
     )
-    return SecurityMiddleware(app, config=config)
+    app = PureASGISecurityMiddleware(app, config=config)
+    quiet_logger("", "guard_core")
+    return app
 
 
 def base_http(app: App) -> App:
@@ -431,8 +448,8 @@ class Quiet(logging.Handler):
         return record
 
 
-def quiet_logger(name: str) -> logging.Logger:
-    logger = logging.getLogger(f"bench.{name}")
+def quiet_logger(name: str, parent: str = "bench") -> logging.Logger:
+    logger = logging.getLogger(f"{parent}.{name}".rstrip("."))
     logger.propagate = False
     logger.setLevel(logging.INFO)
     logger.handlers = [Quiet()]
@@ -607,6 +624,12 @@ STACKS: dict[str, Callable[[], App]] = {
 }
 """What uvicorn serves, by the name in STACK."""
 SERVED_SECONDS = 1.0
+CONNECTIONS = 8
+REQUEST = b"\r\n".join([
+    b"GET /articles/17 HTTP/1.1",
+    *(name + b": " + value for name, value in BEHIND_PROXY["headers"]),
+    b"\r\n",
+])  # fmt: skip
 
 
 def __getattr__(name: str) -> App:
@@ -632,7 +655,15 @@ class Server:
             str(self.port),
             "--no-access-log",
         ]
-        command += ["--no-proxy-headers", "--log-level", "error", "--lifespan", "off"]
+        command += [
+            "--no-proxy-headers",
+            "--timeout-keep-alive",
+            "600",
+            "--log-level",
+            "error",
+            "--lifespan",
+            "off",
+        ]
         self.process = subprocess.Popen(
             command, cwd=Path(__file__).parent, env={**os.environ, "STACK": stack, "PYTHONWARNINGS": "ignore"}
         )
@@ -641,24 +672,20 @@ class Server:
         )
         if self.process.poll() is not None:
             raise RuntimeError(stack)
-        self.connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
-        self.answer = self._answer()
+        self.connections = [socket.create_connection(("127.0.0.1", self.port)) for _ in range(CONNECTIONS)]
+        self.round()
 
-    def _answer(self) -> bytes:
-        headers = {
-            "Host": HOST,
-            "X-Forwarded-For": "203.0.113.9",
-            "X-Forwarded-Proto": "https",
-            "Cookie": f"theme=dark; __Host-mks-session={SESSION_ID}; lang=ja",
-            "User-Agent": "bench",
-            "Accept": "*/*",
-        }
-        self.connection.request("GET", "/articles/17", headers=headers)
-        response = self.connection.getresponse()
-        body = response.read()
-        if response.status != 200:
-            raise RuntimeError(f"{response.status} {body[:200]!r}")
-        return body
+    def round(self) -> None:
+        """One request on each connection."""
+        for connection in self.connections:
+            connection.sendall(REQUEST)
+        for connection in self.connections:
+            received = b""
+            while not received.endswith(b"hello"):
+                part = connection.recv(65536)
+                received += part
+                if not part or not received.startswith(b"HTTP/1.1 200"):
+                    raise RuntimeError(received.decode("latin-1"))
 
     def _processor_seconds(self) -> float:
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
@@ -669,9 +696,8 @@ class Server:
         asked, before = 0, self._processor_seconds()
         end = time.monotonic() + SERVED_SECONDS
         while time.monotonic() < end:
-            for _ in range(20):
-                self._answer()
-            asked += 20
+            self.round()
+            asked += CONNECTIONS
         return asked, self._processor_seconds() - before
 
     def stop(self) -> None:
