@@ -262,7 +262,11 @@ class _Exchange:
         # The body of a request that the application does not read must not be gathered here.
         while not self._receiving and not self.disconnected and len(self._pending) < _MOST_AHEAD:
             ahead = self._ahead = self._ahead or MessageAhead(self._receive)
-            message = ahead.poll()
+            try:
+                message = ahead.poll()
+            except Exception:  # noqa: BLE001 - the response does not depend on it; asked again, receive raises again
+                self._ahead = None
+                return
             if message is None:
                 self._ahead = None if ahead.closed else ahead
                 return

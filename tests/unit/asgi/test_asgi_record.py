@@ -166,6 +166,96 @@ def test_the_server_is_left_with_no_reader(records: list[Any]) -> None:
     assert outcome(records) == (200, "ok", "INFO")
 
 
+@pytest.mark.parametrize("how", ["here", "task", "after a timeout", "after a cancellation", "at once"])
+@pytest.mark.parametrize("kind", ["queue", "event"])
+def test_an_application_may_wait_for_a_message_after_the_look_for_one(
+    kind: str, how: str, records: list[Any]
+) -> None:
+    """Whatever became of the call that the look has begun, the message comes, and comes once."""
+
+    class Waking(Server):
+        """Waits as uvicorn does: for an event, and then looks at its state."""
+
+        def __init__(self) -> None:
+            super().__init__(REQUEST)
+            self.woken = asyncio.Event()
+
+        def push(self, message: Any) -> None:
+            super().push(message)
+            if hasattr(self, "woken"):
+                self.woken.set()
+
+        async def receive(self) -> Any:
+            if self._queue.empty() and self._gone is None:
+                self.woken.clear()
+                await self.woken.wait()
+            return await super().receive()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send(START)
+        for _ in range(3):
+            await send(piece())
+        if how == "after a timeout":
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0.01):
+                    await receive()
+        elif how == "after a cancellation":
+            waiting = asyncio.create_task(receive())
+            await asyncio.sleep(0.005)
+            waiting.cancel()
+            await asyncio.wait([waiting])
+            assert waiting.cancelled()
+        if how == "at once":
+            server.push({"type": "http.request", "body": b"late"})
+        else:
+            loop.call_later(0.01, server.push, {"type": "http.request", "body": b"late"})
+        call = receive()
+        async with asyncio.timeout(2):
+            message = await (asyncio.create_task(call) if how == "task" else call)
+        assert message["body"] == b"late"
+        await send(piece())
+        server.push(GONE)
+        async with asyncio.timeout(2):
+            assert [await receive(), await receive()] == [GONE, GONE]
+        await send(piece(more=False))
+
+    async def play() -> None:
+        nonlocal server, loop
+        server, loop = Waking() if kind == "event" else Server(REQUEST), asyncio.get_running_loop()
+        await server.serve(RequestLoggingMiddleware(app), http())
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    server: Any = None
+    loop: Any = None
+    run(play())
+    assert outcome(records) == (200, "aborted", "INFO")
+
+
+@pytest.mark.parametrize("error", [OSError, RuntimeError])
+def test_a_receive_that_fails_while_a_disconnect_is_looked_for(
+    error: type[Exception], records: list[Any]
+) -> None:
+    """The look is no reason for the response to fail."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(START)
+        await send(piece())
+        await send(piece(more=False))
+
+    async def play() -> None:
+        server = Server()
+
+        async def receive() -> Any:
+            raise error("no")
+
+        await RequestLoggingMiddleware(app)(http(), receive, server.send)
+        assert len(server.sent) == 3
+
+    run(play())
+    assert records[0].status == 200
+
+
 class ClientDisconnectError(Exception):
     """As Starlette wraps the error."""
 
