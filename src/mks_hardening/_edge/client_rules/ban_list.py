@@ -273,6 +273,8 @@ class BanList(Closing):
     def lift(self, client: str) -> bool:
         """Lift the ban of a client and forget its offences; return whether it was banned.
 
+        A process that has banned it while Redis was unavailable may store the ban once more when Redis is back.
+
         Raises:
             ConfigurationError: ``client`` is not one client.
         """
