@@ -117,7 +117,8 @@ class RequestLimitsMiddleware:
             nonlocal started
             # What the application makes of the error is dropped; the refusal follows.
             if limit.broken is None or started:
-                started = True
+                # Early hints come before the response.
+                started = started or message["type"] == "http.response.start"
                 await send(message)
 
         try:
