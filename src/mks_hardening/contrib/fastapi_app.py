@@ -60,7 +60,7 @@ class _Scheme(SecurityBase):
         )
         self.scheme_name = name
 
-    async def __call__(self, connection: HTTPConnection) -> None: ...
+    async def __call__(self) -> None: ...
 
 
 _SessionScheme: TypeAlias = Annotated[

@@ -37,12 +37,12 @@ def test_the_session_of_django_is_ours() -> None:
         own: Any = request
         return JsonResponse({"n": request.session["n"], "id": own.request_id, "client": own.origin.client_ip})
 
-    async def acount(request: HttpRequest) -> JsonResponse:
+    async def count_later(request: HttpRequest) -> JsonResponse:
         session: Any = request.session
         await session.aset("n", await session.aget("n", 0) + 1)
         return JsonResponse({"n": await session.aget("n")})
 
-    with site(path("plain", count), path("async", acount)) as app:
+    with site(path("plain", count), path("async", count_later)) as app:
         answers = asyncio.run(ask(app, "/plain", "/async", "/plain"))
     assert [answer.json()["n"] for answer in answers] == [1, 2, 3]
     assert answers[0].json()["id"] == answers[0].headers["x-request-id"]
