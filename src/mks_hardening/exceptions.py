@@ -227,7 +227,9 @@ class PaceTimeoutError(MksHardeningError, TimeoutError):
     """
 
     def __init__(self, group: str, wait: float, *, timeout: float) -> None:
-        super().__init__(f"the next turn in {group!r} comes in {wait:.3g} s, and may take {timeout:g} s")
+        super().__init__(
+            f"the next turn in {group!r} comes in {wait:.3g} s, later than the timeout of {timeout:g} s"
+        )
         self.group = group
         self.wait = wait
         self.timeout = timeout

@@ -67,8 +67,8 @@ def records() -> Iterator[list[str]]:
 
 def one_going_one_coming(texts: list[str]) -> None:
     assert [text.split()[0] for text in texts] == ["ERROR", "WARNING"]
-    assert "does not answer" in texts[0]
-    assert "answers again" in texts[1]
+    assert "is unavailable" in texts[0]
+    assert "is available again" in texts[1]
 
 
 @proves("Redis: cache")

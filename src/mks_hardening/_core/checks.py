@@ -166,7 +166,7 @@ def text_of(value: object, *, parameter: str, empty: bool = True) -> str:
         empty: whether it may be empty.
     """
     if not isinstance(value, str) or not (value or empty):
-        raise _refused(parameter, "a text" if empty else "a text that is not empty", value)
+        raise _refused(parameter, "a string" if empty else "a string that is not empty", value)
     return value
 
 
@@ -211,7 +211,7 @@ def path_text(value: object, *, parameter: str) -> str:
     try:
         os.fsencode(text)
     except UnicodeEncodeError:
-        raise _refused(parameter, "a path that the file system can name", value) from None
+        raise _refused(parameter, "a path that the file system can represent", value) from None
     return text
 
 
@@ -219,7 +219,7 @@ def namespace_of(value: object, *, parameter: str = "namespace") -> str:
     """Return a key prefix for a shared store: 1 to 64 of ``A-Za-z0-9_.:-``, starting with a letter or digit."""
     if not isinstance(value, str) or not _NAMESPACE.fullmatch(value):
         raise _refused(
-            parameter, "1 to 64 characters of A-Za-z0-9_.:- that begin with a letter or digit", value
+            parameter, "1 to 64 characters of A-Za-z0-9_.:-, beginning with a letter or digit", value
         )
     return value
 

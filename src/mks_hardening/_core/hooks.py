@@ -51,7 +51,7 @@ def _report(observer: Observer, event: Any, error: Exception) -> None:
     where = "".join(traceback.format_tb(error.__traceback__))
     with suppress(Exception):  # a handler may raise too
         logging.getLogger("mks_hardening.observers").error(
-            "the observer %s raised %s for %s; other such errors are not logged for %d s\n%s",
+            "the observer %s raised %s for %s; further errors of this kind are not logged for %d s\n%s",
             name,
             type(error).__name__,
             type(event).__name__,

@@ -122,8 +122,8 @@ def require_sync_result(answer: T) -> T:
         if callable(close):  # a coroutine: otherwise Python also warns that it was never awaited
             close()
         raise ConfigurationError(
-            "a function that was given here is async def: call the method whose name begins with a, or give a "
-            "plain function"
+            "an async def function was given to a synchronous method: call the method of the same name that begins "
+            "with a, or give a plain function"
         )
     return answer
 

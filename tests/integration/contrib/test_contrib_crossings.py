@@ -177,10 +177,10 @@ def test_one_outage_is_one_record_going_and_one_coming(redis_server: RedisServer
             try:
                 wait_until(lambda: 200 in seen, timeout=30, what="an answer")
                 redis_server.kill()
-                wait_until(lambda: told("does not answer"), timeout=30, what="the record of the outage")
+                wait_until(lambda: told("is unavailable"), timeout=30, what="the record of the outage")
                 wait_until(lambda: 503 in seen, timeout=30, what="a refusal")
                 redis_server.start()
-                wait_until(lambda: told("answers again"), timeout=30, what="the record of its end")
+                wait_until(lambda: told("is available again"), timeout=30, what="the record of its end")
                 seen.clear()
                 wait_until(lambda: 200 in seen, timeout=30, what="an answer after it")
             finally:
@@ -188,7 +188,7 @@ def test_one_outage_is_one_record_going_and_one_coming(redis_server: RedisServer
             for visitor in visitors:
                 visitor.result()
     told_of = [line["message"].removeprefix(f"redis at 127.0.0.1:{redis_server.port} ") for line in told("")]
-    assert told_of == ["does not answer (refused)", "answers again"]
+    assert told_of == ["is unavailable (refused)", "is available again"]
 
 
 # --- two tabs of one browser

@@ -121,7 +121,7 @@ def test_accepted_as_given(check: Check, given: object, result: object) -> None:
         (duration, 5, "p must be a timedelta"),
         (call, 5, "p must be callable"),
         (port, 0, "p must be a whole number from 1 to 65535"),
-        (namespace, "", "p must be 1 to 64 characters of A-Za-z0-9_.:- that begin with a letter or digit"),
+        (namespace, "", "p must be 1 to 64 characters of A-Za-z0-9_.:-, beginning with a letter or digit"),
         (namespace, "a{b}", "p must be 1 to 64 characters"),
         (namespace, "a\n", "p must be 1 to 64 characters"),
         (namespace, "A" * 65, "p must be 1 to 64 characters"),

@@ -60,10 +60,10 @@ def check_url(url: str, *, parameter: str = "url", allow_plaintext: bool = False
     if parts.scheme not in ("http", "https") or not host or "\\" in url or not url.isprintable():
         raise ConfigurationError(f"{parameter} must be an https URL with a host", parameter=parameter)
     if parts.username is not None or parts.password is not None:
-        raise ConfigurationError(f"{parameter} must not hold credentials", parameter=parameter)
+        raise ConfigurationError(f"{parameter} must not contain credentials", parameter=parameter)
     if parts.scheme == "http" and not allow_plaintext and not is_loopback(host):
         raise ConfigurationError(
-            f"{parameter}: clear text goes to loopback only; use https", parameter=parameter
+            f"{parameter}: clear text is allowed on loopback only; use https", parameter=parameter
         )
     return url
 
@@ -195,7 +195,7 @@ def _body(raw: FromRequests, *, may_break_off: bool) -> bytes:
         if not may_break_off:
             raise
     if len(body) < _MAX_ANSWER and raw.length_remaining and not may_break_off:  # urllib3 1.26 does not check
-        raise ConnectionResetError("the answer broke off")
+        raise ConnectionResetError("the response was cut off")
     return body
 
 

@@ -361,9 +361,11 @@ def _detail(endpoint: Endpoint, error: BaseException) -> str:
     """Return further details of an error for its message."""
     target = endpoint.target
     if _reason(endpoint, error) == "tls" and is_handshake_timeout(error):
-        return "no answer to the TLS handshake; if the server expects none, the URL must begin with redis"
+        return (
+            "no response to the TLS handshake; if the server does not use TLS, the URL must begin with redis"
+        )
     if target and not (target.tls or target.path or endpoint.answered) and is_reset(error):
-        return "closed before the first answer; if the server expects TLS, the URL must begin with rediss"
+        return "closed before the first response; if the server expects TLS, the URL must begin with rediss"
     return detail_of(error)
 
 

@@ -40,7 +40,7 @@ def require_redis() -> None:
         import redis
     if tuple(int(part) for part in redis.__version__.split(".")[:2]) < OLDEST:
         raise ConfigurationError(
-            f"redis {redis.__version__} is too old, at least {'.'.join(map(str, OLDEST))} is needed: "
+            f"redis {redis.__version__} is too old, {'.'.join(map(str, OLDEST))} or later is required: "
             "pip install 'mks-hardening[cache]'",
             parameter="redis",
         )
@@ -91,8 +91,7 @@ def _check_certificates(options: Options) -> None:
             )
     except (OSError, TypeError, ValueError) as error:
         raise ConfigurationError(
-            "the client's certificate and key must be readable PEM files that belong together "
-            f"({_why(error)})",
+            f"the client's certificate and key must be readable PEM files and match ({_why(error)})",
             parameter="ssl_certfile",
         ) from None
 

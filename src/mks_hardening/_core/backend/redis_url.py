@@ -35,7 +35,7 @@ _DEFAULT_PORT: Final[Mapping[Topology, int]] = MappingProxyType(
 )
 _LARGEST_NUMBER: Final = 65535
 _PLACE: Final = re.compile(r"(?P<scheme>[A-Za-z0-9+.-]+://)(?P<place>[^/?#]*)(?P<rest>.*)", re.DOTALL)
-_ENCODE: Final = "write the characters / ? # of a password as %2F %3F %23"
+_ENCODE: Final = "percent-encode / ? # in the password as %2F %3F %23"
 
 
 def parse_redis_url(url: str, *, allow_plaintext: bool = False) -> RedisTarget:
@@ -48,7 +48,7 @@ def parse_redis_url(url: str, *, allow_plaintext: bool = False) -> RedisTarget:
     try:
         parts = _split(url)
     except ValueError:
-        raise _wrong("its host is not readable") from None
+        raise _wrong("the host cannot be parsed") from None
     if parts.scheme not in _SCHEMES:
         raise _wrong(f"the scheme must be one of {', '.join(_SCHEMES)}")
     topology, tls = _SCHEMES[parts.scheme]
@@ -59,20 +59,20 @@ def parse_redis_url(url: str, *, allow_plaintext: bool = False) -> RedisTarget:
     segments = [unquote(segment) for segment in parts.path.split("/") if segment]
     path = unquote(parts.path) if parts.scheme == "unix" else ""
     if path and hostlist:
-        raise _wrong("a socket file is written with three slashes: unix:///run/redis.sock")
+        raise _wrong("a socket path begins with three slashes: unix:///run/redis.sock")
     service = segments.pop(0) if topology == "sentinel" and segments else ""
     if topology == "sentinel" and not service:
-        raise _wrong("a sentinel URL names the service: redis+sentinel://host:26379/service/0")
+        raise _wrong("a sentinel URL contains the service name: redis+sentinel://host:26379/service/0")
     database = _database([] if path else segments, options)
     if topology == "single" and "," in hostlist:
-        raise _wrong("it names several hosts; write redis+cluster:// or redis+sentinel://")
+        raise _wrong("it has several hosts; use redis+cluster:// or redis+sentinel://")
     if topology == "cluster" and database:
-        raise _wrong("a cluster has database 0 alone")
+        raise _wrong("a cluster has only database 0")
     hosts = tuple(_host_port(item, topology) for item in hostlist.split(",")) if not path else ()
     if not path and not all(host for host, _ in hosts):
-        raise _wrong("it names no host")
+        raise _wrong("it has no host")
     if not tls and not allow_plaintext and not all(is_loopback(host) for host, _ in hosts):
-        raise _wrong("clear text goes to loopback only; use rediss:// or allow_plaintext=True")
+        raise _wrong("clear text is allowed on loopback only; use rediss:// or allow_plaintext=True")
     return RedisTarget(
         topology=topology,
         tls=tls,
@@ -109,7 +109,7 @@ def _refuse_cut_password(parts: SplitResult) -> None:
 def _database(segments: list[str], options: Mapping[str, str]) -> int:
     given = [*segments, *([options["db"]] if "db" in options else [])]
     if len(given) > 1:
-        raise _wrong("it names more than one database")
+        raise _wrong("it has more than one database")
     return _number(given[0], "database") if given else 0
 
 
@@ -126,7 +126,7 @@ def _options(query: str, topology: Topology, *, tls: bool) -> dict[str, str]:
     if not options.keys() <= allowed:
         raise _wrong(f"it has an unknown option; allowed: {', '.join(sorted(allowed))}")
     if len(options) < len(pairs):
-        raise _wrong("it has an option twice")
+        raise _wrong("an option is given twice")
     if not all(options.values()):
         raise _wrong("it has an option without a value")
     return options

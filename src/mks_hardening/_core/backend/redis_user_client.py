@@ -40,14 +40,14 @@ def target_of(client: object) -> RedisTarget | None:
     if nodes is not None and _opens_sockets(client):
         return _cluster(client, nodes)
     if not _opens_sockets(client) and _is_asynchronous(client):
-        raise _refused("an asynchronous fake has no plain methods, and a plain one serves both")
+        raise _refused("an asynchronous fake has no synchronous methods; a synchronous fake serves both")
     pool: Client = getattr(client, "connection_pool", None)
     if pool is None:
         return None
     arguments: Mapping[str, Client] = getattr(pool, "connection_kwargs", {})
     if not _opens_sockets(client):
         if arguments.get("decode_responses"):
-            raise _refused("a fake must not decode its answers")
+            raise _refused("a fake must not decode responses")
         return None
     connection: type = pool.connection_class
     if connection.__module__.partition(".")[0] not in _PACKAGES:
@@ -101,7 +101,7 @@ def _cluster(client: object, nodes: Client) -> RedisTarget:
 
 def _sentinel(pool: Client, arguments: Mapping[str, Client]) -> RedisTarget:
     if not pool.is_master:
-        raise _refused("it leads to replicas, and what is written must be read")
+        raise _refused("it reads from replicas, which may lag behind writes")
     asked: list[Client] = pool.sentinel_manager.sentinels
     own: Mapping[str, Client] = asked[0].connection_pool.connection_kwargs
     return RedisTarget(

@@ -93,11 +93,11 @@ def _list(text: str) -> tuple[str, ...]:
     if items == ("",):
         return ()
     if "" in items:
-        raise ValueError("items between commas, none of them empty")
+        raise ValueError("comma-separated items, none of them empty")
     return items
 
 
-parse_list: Final = Parser("list with commas", _list, ",".join)
+parse_list: Final = Parser("comma-separated list", _list, ",".join)
 
 
 def parse_integer(minimum: int, maximum: int) -> Parser[int]:

@@ -75,12 +75,12 @@ class Environment:
                 data = stream.read(_MAX_FILE + 1)
             text = data.decode("utf-8-sig")  # some editors add a byte order mark
         except (OSError, ValueError) as error:
-            self.errors.append(f"{name} must name a readable UTF-8 file ({type(error).__name__})")
+            self.errors.append(f"{name} must be the path of a readable UTF-8 file ({type(error).__name__})")
             return None
         if len(data) > _MAX_FILE:
-            self.errors.append(f"{name} must name a file of at most {_MAX_FILE} bytes")
+            self.errors.append(f"{name} must be the path of a file of at most {_MAX_FILE} bytes")
             return None
         if not text.strip():
-            self.errors.append(f"{name} must name a file that is not empty")
+            self.errors.append(f"{name} must be the path of a file that is not empty")
             return None
         return text.rstrip("\r\n")

@@ -23,11 +23,12 @@ def addresses(given: object, *, parameter: str) -> list[Address]:
     texts = [text for text in listed if isinstance(text, str) and text.isprintable()]
     if len(texts) != len(listed):
         raise ConfigurationError(
-            f"{parameter} must be a text or a list of texts without control characters", parameter=parameter
+            f"{parameter} must be a string or a list of strings without control characters",
+            parameter=parameter,
         )
     pairs = getaddresses([text for text in texts if text.strip()])
     if not pairs:
-        raise ConfigurationError(f"{parameter} must name at least one address", parameter=parameter)
+        raise ConfigurationError(f"{parameter} must contain at least one address", parameter=parameter)
     return [_address(name, spec, parameter=parameter) for name, spec in pairs]
 
 
@@ -38,6 +39,6 @@ def _address(name: str, spec: str, *, parameter: str) -> Address:
         address = None
     if address is None or not address.username or not address.domain or not spec.isascii():
         raise ConfigurationError(
-            f"{parameter} holds something that is not an ASCII e-mail address", parameter=parameter
+            f"{parameter} contains an item that is not an ASCII e-mail address", parameter=parameter
         )
     return address

@@ -53,10 +53,12 @@ def _check_login(username: str | None, password: str | None) -> None:
         if given is not None:
             text_of(given, parameter=parameter)
             if not _is_utf8(given):
-                raise ConfigurationError(f"{parameter} must be text that UTF-8 can say", parameter=parameter)
+                raise ConfigurationError(
+                    f"{parameter} must be text that can be encoded as UTF-8", parameter=parameter
+                )
     if bool(username) != bool(password):
         raise ConfigurationError(
-            "username and password belong together", parameter="username" if password else "password"
+            "username and password must be given together", parameter="username" if password else "password"
         )
 
 
@@ -70,7 +72,7 @@ def _is_utf8(text: str) -> bool:
 
 def _host(host: object) -> str:
     if not isinstance(host, str) or not host or not all(char.isalnum() or char in "-._:" for char in host):
-        raise ConfigurationError("smtp_host must be the name or address of a host", parameter="smtp_host")
+        raise ConfigurationError("smtp_host must be a host name or an IP address", parameter="smtp_host")
     return host
 
 
@@ -78,7 +80,7 @@ def _security(security: Security, host: str, *, allow_plaintext: bool) -> Securi
     choice(security, get_args(Security), parameter="security")
     if security == "plain" and not allow_plaintext and not is_loopback(host):
         raise ConfigurationError(
-            "security='plain' is for a server on this machine; clear text to another one needs allow_plaintext",
+            "security='plain' is allowed for a server on this machine only; for another host, set allow_plaintext",
             parameter="security",
         )
     return security

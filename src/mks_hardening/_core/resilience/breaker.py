@@ -278,9 +278,9 @@ class CircuitBreaker:
             name = f"{self.backend} at {self.endpoint}" if self.endpoint else self.backend
             extra = {"backend": self.backend, "endpoint": self.endpoint, "breaker": after}
             if after == "closed":
-                log.warning("%s answers again", name, extra=extra)
+                log.warning("%s is available again", name, extra=extra)
             else:
-                log.error("%s does not answer (%s)", name, reason, extra=extra)
+                log.error("%s is unavailable (%s)", name, reason, extra=extra)
 
     def _ensure_prober(self) -> None:
         """Ensure that a probe thread is alive; if it cannot start, the next call tries again."""

@@ -163,7 +163,7 @@ def _resolve(host: str, port: int, share: int) -> list[Address]:
         with suppress(socket.gaierror):  # a numeric address needs no resolver
             return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
     except UnicodeError:  # an empty label, or one of more than 63 characters
-        raise socket.gaierror(socket.EAI_NONAME, "no host can have this name") from None
+        raise socket.gaierror(socket.EAI_NONAME, "it is not a valid host name") from None
     left = _left(share)
     lookup = _known_names.lookups.get((host, port))
     if lookup is None:

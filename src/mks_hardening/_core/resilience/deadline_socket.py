@@ -82,7 +82,7 @@ class _CallDeadline:
         if limit.share is None:
             limit.share = max(0.0, left)
         if left <= 0:
-            raise TimeoutError("the time for this call is used up")
+            raise TimeoutError("the deadline of this call has passed")
         return left
 
 

@@ -45,7 +45,7 @@ class PathRules:
             if not plain.startswith("/") or "*" in plain or not is_plain_path(plain):
                 raise ConfigurationError(
                     f"{parameter}: each path must begin with '/' and have no empty or dot segments; '/static/' "
-                    "means everything below, '=/news/' that page alone",
+                    "matches everything below, '=/news/' that page only",
                     parameter=parameter,
                 )
             # PATH_INFO holds the UTF-8 bytes as Latin-1 (PEP 3333).
@@ -82,7 +82,7 @@ def exemptions(paths: Iterable[str], *, parameter: str) -> PathRules:
     listed = strings(paths, parameter=parameter, of="paths")
     if "/" in map(_without_star, listed):
         raise ConfigurationError(
-            f"{parameter}: '/' would exempt every path; write '=/' for the first page alone",
+            f"{parameter}: '/' would exempt every path; write '=/' for the home page only",
             parameter=parameter,
         )
     return PathRules(listed, parameter=parameter)

@@ -228,7 +228,7 @@ def test_an_answer_from_before_it_opened_does_not_close_it(caplog: pytest.LogCap
     breaker.failed("refused", began=clock.monotonic())
     breaker.succeeded(began=before)  # its answer had come; the thread was late to say so
     assert breaker.phase == "open"
-    assert [record.message for record in told(caplog)] == ["crane does not answer (refused)"]
+    assert [record.message for record in told(caplog)] == ["crane is unavailable (refused)"]
     clock.advance(5)
     breaker.check()  # the trial
     breaker.succeeded(began=before)
@@ -328,8 +328,8 @@ def test_one_event_and_one_record_for_each_change(
         BreakerChanged("crane", "open", "closed", "", "db1:6379"),
     ]
     assert [(record.levelname, record.getMessage()) for record in told(caplog)] == [
-        ("ERROR", "crane at db1:6379 does not answer (timeout)"),
-        ("WARNING", "crane at db1:6379 answers again"),
+        ("ERROR", "crane at db1:6379 is unavailable (timeout)"),
+        ("WARNING", "crane at db1:6379 is available again"),
     ]
 
 
@@ -434,8 +434,8 @@ def _cannot_start(_thread: threading.Thread) -> None:
 
 
 def test_a_log_filter_that_raises_loses_no_probe(plant: Callable[[str, BaseException], None]) -> None:
-    plant("does not answer", ValueError("bad filter"))
-    plant("answers again", ValueError("bad filter"))
+    plant("is unavailable", ValueError("bad filter"))
+    plant("is available again", ValueError("bad filter"))
     breaker = CircuitBreaker("redis", probe=lambda: None, recovery_timeout=0.001)
     for _ in range(3):  # more than one outage: the prober of the first has survived its last words
         breaker.failed("refused")
@@ -443,7 +443,7 @@ def test_a_log_filter_that_raises_loses_no_probe(plant: Callable[[str, BaseExcep
 
 
 def test_an_abort_during_the_log_write_loses_no_probe(plant: Callable[[str, BaseException], None]) -> None:
-    plant("does not answer", KeyboardInterrupt())
+    plant("is unavailable", KeyboardInterrupt())
     breaker = CircuitBreaker("redis", probe=lambda: None, recovery_timeout=0.001)
     with pytest.raises(KeyboardInterrupt):
         breaker.failed("refused")
@@ -598,10 +598,10 @@ def test_a_record_names_backend_endpoint_and_phase(caplog: pytest.LogCaptureFixt
         for record in told(caplog)
     ]
     assert said == [
-        ("crane", "db1:6379", "open", "crane at db1:6379 does not answer (refused)"),
-        ("crane", "db1:6379", "closed", "crane at db1:6379 answers again"),
-        ("crane", "", "open", "crane does not answer (refused)"),
-        ("crane", "", "closed", "crane answers again"),
+        ("crane", "db1:6379", "open", "crane at db1:6379 is unavailable (refused)"),
+        ("crane", "db1:6379", "closed", "crane at db1:6379 is available again"),
+        ("crane", "", "open", "crane is unavailable (refused)"),
+        ("crane", "", "closed", "crane is available again"),
     ]
 
 

@@ -100,7 +100,7 @@ def test_the_share_of_the_server_is_what_was_left_at_the_first_wait(clock: Froze
 def test_a_call_that_never_came_to_wait_gave_the_server_no_share(clock: FrozenClock, late: float) -> None:
     call_deadline.at = clock.monotonic() + 1.0
     clock.advance(1.0 + late)
-    with pytest.raises(TimeoutError, match="used up"):
+    with pytest.raises(TimeoutError, match="deadline of this call"):
         call_deadline.remaining()
     assert call_deadline.share == 0.0
 

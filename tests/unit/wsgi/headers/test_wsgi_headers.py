@@ -272,7 +272,7 @@ def test_what_browsers_heed_is_sent_as_written(parameter: str, value: str) -> No
         ({"x-frame-options": "DENY"}, "has a parameter of its own, frame_options"),
         ({"strict-transport-security": "max-age=1"}, "has a parameter of its own, hsts"),
         ({"Content-Security-Policy": "default-src *"}, "has a parameter of its own, csp"),
-        ({"X-Own": "1", "x-own": "2"}, "extra names x-own twice"),
+        ({"X-Own": "1", "x-own": "2"}, "extra contains x-own twice"),
     ],
 )
 def test_extra_says_nothing_that_a_parameter_says(extra: dict[str, str], message: str) -> None:
