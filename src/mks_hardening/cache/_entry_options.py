@@ -39,7 +39,7 @@ def check_tags(tags: Iterable[str]) -> tuple[str, ...]:
     listed = tuple(dict.fromkeys(strings(tags, parameter="tags", of="tags")))
     if not all(_TAG.fullmatch(tag) for tag in listed):
         raise ConfigurationError(
-            "tags must be several texts of 1 to 200 characters without blanks", parameter="tags"
+            "tags must be a list of strings of 1 to 200 characters without whitespace", parameter="tags"
         )
     return listed
 

@@ -152,7 +152,7 @@ def cached(
         # Above them the decorator would get a descriptor, which has neither name nor signature of its own.
         if kind in {"classmethod", "staticmethod"}:
             raise ConfigurationError(
-                f"@cached must stand below @{kind}, next to the function",
+                f"@cached must be below @{kind}, next to the function",
                 parameter="function",
             )
         name = function_name(function, key_prefix=key_prefix)
@@ -247,7 +247,7 @@ def _plain(function: Callable[P, R]) -> Callable[P, R]:
                 close()
             name = getattr(function, "__qualname__", type(function).__name__)
             raise ConfigurationError(
-                f"{name} is a plain function and returned something to be awaited: it seems to wrap an async def. "
+                f"{name} is a plain function and returned an awaitable: it seems to wrap an async def. "
                 "Put @cached below the other decorator, next to async def, or make that decorator return an async "
                 "def (or mark what it returns with inspect.markcoroutinefunction)",
                 parameter="function",

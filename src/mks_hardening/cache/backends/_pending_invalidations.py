@@ -39,7 +39,7 @@ class PendingInvalidations(PendingWrites[tuple[Kind, str]]):
             _logger,
             level=logging.WARNING,
             began="invalidations of %r wait until Redis is available",
-            ended=f"the invalidations of {namespace!r} that waited have been sent to Redis",
+            ended=f"the invalidations of {namespace!r} that were pending have been sent to Redis",
         )
 
     def covers(self, key: str, tags: Iterable[str]) -> bool:

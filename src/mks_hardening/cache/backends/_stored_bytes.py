@@ -61,7 +61,7 @@ class Envelope:
     def __init__(self, *, namespace: str, signing_keys: Iterable[str | bytes] | None) -> None:
         secrets = [_secret(key) for key in _listed(signing_keys)]
         if signing_keys is not None and not secrets:
-            raise ConfigurationError("signing_keys must hold at least one key", parameter="signing_keys")
+            raise ConfigurationError("signing_keys must contain at least one key", parameter="signing_keys")
         self._start = bytes((_MAGIC, _VERSION, _SIGNED if secrets else 0))
         context = _CONTEXT + self._start + namespace.encode() + b"\0"
         self._macs = tuple(blake2b(context, key=secret, digest_size=_MAC_BYTES) for secret in secrets)
@@ -116,7 +116,7 @@ class Envelope:
         for begun in self._macs:
             if compare_digest(mac, _mac(begun, key, body)):
                 return body
-        raise DecodeError("the signature does not fit")
+        raise DecodeError("the signature does not match")
 
     def _refuse(self, data: bytes) -> None:
         if len(data) < len(self._start) or data[0] != _MAGIC:
@@ -125,7 +125,7 @@ class Envelope:
         unknown = form & ~_SIGNED
         signed_for_others = form & _SIGNED and not self._macs
         newer = version > _VERSION or (version == _VERSION and bool(unknown or signed_for_others))
-        raise DecodeError("of another layout, or signed otherwise", newer=newer)
+        raise DecodeError("of another layout, or signed differently", newer=newer)
 
     def __repr__(self) -> str:
         return f"Envelope(signed={bool(self._macs)})"
@@ -143,7 +143,7 @@ def _mac(begun: blake2b, key: str, body: bytes) -> bytes:
 def _listed(keys: Iterable[str | bytes] | None) -> tuple[str | bytes, ...]:
     if isinstance(keys, (str, bytes)) or not isinstance(keys, Iterable | None):
         raise ConfigurationError(
-            "signing_keys must be several secrets, not one text", parameter="signing_keys"
+            "signing_keys must be a list of secrets, not one string", parameter="signing_keys"
         )
     return tuple(keys or ())
 

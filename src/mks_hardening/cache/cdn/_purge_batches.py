@@ -29,7 +29,9 @@ class PurgeBatch(NamedTuple):
 
 def everything(kinds: dict[str, Iterable[str] | None]) -> list[PurgeBatch]:
     if any(items is not None for items in kinds.values()):
-        raise ConfigurationError("purge_everything must be alone", parameter="purge_everything")
+        raise ConfigurationError(
+            "purge_everything cannot be combined with other arguments", parameter="purge_everything"
+        )
     return [PurgeBatch(("*",), {"purge_everything": True})]
 
 
@@ -39,7 +41,7 @@ def batches_of(kinds: dict[str, Iterable[str] | None]) -> Iterator[PurgeBatch]:
         items = tuple(dict.fromkeys(strings(given or (), parameter=kind)))
         for item in items:
             if not _CHECKS[kind](item):
-                raise ConfigurationError(f"{kind} holds something that cannot be purged", parameter=kind)
+                raise ConfigurationError(f"{kind} contains an item that cannot be purged", parameter=kind)
         for start in range(0, len(items), _BATCH):
             part = items[start : start + _BATCH]
             yield PurgeBatch(part, {kind: list(part)})

@@ -67,7 +67,7 @@ class CDNManager(Closing):
             )
         if not isinstance(api_token, str) or not _TOKEN.fullmatch(api_token):
             raise ConfigurationError(
-                "api_token must be printable ASCII without blanks", parameter="api_token"
+                "api_token must be printable ASCII without spaces", parameter="api_token"
             )
         self._url = f"{check_url(base_url, parameter='base_url').rstrip('/')}/zones/{zone_id}/purge_cache"
         self._zone_id = zone_id
@@ -103,7 +103,9 @@ class CDNManager(Closing):
         # `is True`: a list intended for another parameter must not purge the whole zone.
         batches = everything(kinds) if purge_everything is True else list(batches_of(kinds))
         if not batches:
-            raise ConfigurationError("purge_cache needs urls, tags, prefixes, hosts or purge_everything=True")
+            raise ConfigurationError(
+                "purge_cache requires urls, tags, prefixes, hosts or purge_everything=True"
+            )
         return self._purge(batches)
 
     def close(self) -> None:
@@ -180,7 +182,7 @@ def _error_of(answer: HttpResponse, *, hide: Callable[[str], str]) -> str | None
     try:
         content = json_loads(answer.body)
     except DecodeError:
-        return f"HTTP {answer.status}: not a JSON answer"
+        return f"HTTP {answer.status}: not a JSON response"
     match content:
         case {"success": True} if answer.status == 200:
             return None

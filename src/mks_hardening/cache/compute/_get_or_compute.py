@@ -210,7 +210,7 @@ class ValueComputer:
         except Exception:
             self._counters.refresh_failed()
             # Logged, as no caller gets this error: the reader already has the stale value.
-            _logger.warning("a cached value could not be computed anew", exc_info=True)
+            _logger.warning("a cached value could not be recomputed", exc_info=True)
         finally:
             self._finish_flight(flight, outcome)
 

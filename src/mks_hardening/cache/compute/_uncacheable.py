@@ -32,7 +32,7 @@ class UncacheableValues:
         name = _name(compute)
         if name not in self._warned and len(self._warned) < _MOST_FUNCTIONS:
             self._warned.add(name)
-            _logger.warning("what %s returns is not cached, it is computed at each call: %s", name, error)
+            _logger.warning("the result of %s is not cached and is computed on every call: %s", name, error)
 
 
 def _name(compute: Callable[[], object]) -> str:

@@ -52,7 +52,7 @@ class CacheRule:
         # In other tools "/" means every page: with that expectation a user would cache nothing, or far too much.
         if path == "/":
             raise ConfigurationError(
-                "path: write '=/' for the first page alone, or '/*' for every page", parameter="path"
+                "path: write '=/' for the home page only, or '/*' for every page", parameter="path"
             )
         self._paths = PathRules([path], parameter="path")
         self.ttl: float = seconds(ttl, parameter="ttl", allow_zero=False)
