@@ -8,9 +8,9 @@ PAGE = "https://www.example.com"
 TEXTS = {
     "locked": (
         "Your account is locked for a while",
-        "Somebody guessed at your password many times, in vain. You can go on at a device you used before.",
+        "Someone tried to guess your password many times. You can still sign in on a device you used before.",
     ),
-    "new_device": ("Somebody signed in on a new device", "From {client}. If that was not you: {page}/help"),
+    "new_device": ("New sign-in from an unknown device", "From {client}. If that was not you: {page}/help"),
     "unlocked": ("Your account is open again", "{actor} has lifted the lock: {reason}"),
     "factor_reset": ("Your second factor was taken off", "{actor} has taken it off: {reason}"),
     "password_changed": ("Your password was changed", "If that was not you: {page}/help"),

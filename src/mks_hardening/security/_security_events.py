@@ -64,6 +64,6 @@ def send_notice(hook: Callable[[N], object], notice: N) -> Op[bool]:
     try:
         yield Call(lambda: hook(notice))
     except Exception as error:  # noqa: BLE001 - no failure of the hook undoes the change
-        _logger.warning("the notice %s was not handed on (%s)", notice.kind, type(error).__name__)
+        _logger.warning("the notice %s was not passed on (%s)", notice.kind, type(error).__name__)
         return False
     return True

@@ -58,9 +58,7 @@ class SecretBox:
             )
         materials = [_key_bytes(key) for key in given]
         if not materials or len(set(materials)) != len(materials):
-            raise ConfigurationError(
-                "keys must hold at least one key, and none of them twice", parameter="keys"
-            )
+            raise ConfigurationError("keys must contain at least one key and no duplicates", parameter="keys")
         if is_guessable(materials[0]):
             raise ConfigurationError(
                 "keys must begin with a key of random bytes; make one with SecretBox.generate_key(), and put it in "
@@ -108,7 +106,7 @@ class SecretBox:
         cipher = self._ciphers.get(key_id)
         if cipher is None:
             raise DecodeError(
-                f"the ciphertext needs the key with id {key_id}, which is not among the keys given"
+                f"the ciphertext requires the key with id {key_id}, which is not among the keys given"
             )
         try:
             plaintext = cipher.decrypt(

@@ -107,7 +107,7 @@ def test_a_run_that_stops_says_where_to_go_on(
     monkeypatch.setattr(TwoFactorManager, "reencrypt", stopping)
     code, out, err = run("second-factor", "re-encrypt", "--batch", "4")
     assert (code, out) == (1 if isinstance(fault, KeyboardInterrupt) else 3, "")
-    assert err.endswith("after 4 records; go on with --cursor 'u3'\n")
+    assert err.endswith("after 4 records; continue with --cursor 'u3'\n")
     code, out, _ = run("second-factor", "re-encrypt", "--cursor", "u3")
     assert (code, out) == (0, "examined: 2  re-encrypted: 2  unreadable: 0\n")
     assert readable_with_the_new_key(store, 6)

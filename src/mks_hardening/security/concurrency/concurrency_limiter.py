@@ -94,7 +94,7 @@ class ConcurrencyLimiter(Closing):
     ) -> None:
         mapping(limits, parameter="limits", of="names to numbers of slots")
         if not limits or not all(isinstance(name, str) and name for name in limits):
-            raise ConfigurationError("limits must be named, and at least one", parameter="limits")
+            raise ConfigurationError("limits must contain at least one named limit", parameter="limits")
         self._limits = {
             name: whole_number(quota, parameter=f"limits[{name!r}]", minimum=1, maximum=_LARGEST)
             for name, quota in limits.items()
@@ -188,7 +188,7 @@ class ConcurrencyLimiter(Closing):
         def decorate(function: Callable[P, R]) -> Callable[P, R]:
             if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
                 raise ConfigurationError(
-                    "a generator would give its slot back before its first item: use hold inside of it",
+                    "a generator would release its slot before its first item: use hold inside it",
                     parameter="function",
                 )
 

@@ -92,7 +92,7 @@ def _binding(session: object) -> str:
     """
     if not isinstance(session, str) or not session.strip() or len(session) > _LONGEST_SESSION:
         raise ConfigurationError(
-            f"session must be a text of 1 to {_LONGEST_SESSION} characters, not blank", parameter="session"
+            f"session must be a string of 1 to {_LONGEST_SESSION} characters, not blank", parameter="session"
         )
     return session
 

@@ -56,7 +56,7 @@ class BreachedPasswords(Closing):
                 self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except (OSError, ValueError) as error:
             raise ConfigurationError(
-                f"path must name a file of leaked passwords that can be read ({type(error).__name__})",
+                f"path must be a readable file of leaked passwords ({type(error).__name__})",
                 parameter="path",
             ) from None
         self._table: _Compact | _Text = (
@@ -65,7 +65,7 @@ class BreachedPasswords(Closing):
         if not self._table.looks_right():
             self._map.close()
             raise ConfigurationError(
-                "path must name a compact filter of this version, or SHA-1 digests in hexadecimal, one a line and "
+                "path must be a compact filter of this version, or SHA-1 digests in hexadecimal, one per line and "
                 "sorted by digest (not by count)",
                 parameter="path",
             )

@@ -104,7 +104,7 @@ def _limits_of(group: str, spec: GroupSpec) -> tuple[Limit, ...]:
     parts: object = [spec] if isinstance(spec, (str, Limit)) else spec
     if not isinstance(parts, Sequence) or not all(isinstance(part, (str, Limit)) for part in parts):
         raise ConfigurationError(
-            f"groups[{group!r}] must be a Limit, a text like '5 per minute', or a list of them",
+            f"groups[{group!r}] must be a Limit, a string like '5 per minute', or a list of them",
             parameter="groups",
         )
     found: list[Limit] = []
@@ -115,9 +115,9 @@ def _limits_of(group: str, spec: GroupSpec) -> tuple[Limit, ...]:
             else [validated_limit(part.quota, part.window, name=part.name)]
         )
     if not found or not group:
-        raise ConfigurationError("groups must be named and hold at least one limit each", parameter="groups")
+        raise ConfigurationError("each group must have a name and at least one limit", parameter="groups")
     if len({limit.name for limit in found}) != len(found):
-        raise ConfigurationError(f"group {group!r} has two limits of one name", parameter="groups")
+        raise ConfigurationError(f"group {group!r} has two limits with the same name", parameter="groups")
     return tuple(found)
 
 

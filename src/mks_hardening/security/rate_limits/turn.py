@@ -43,7 +43,11 @@ class Turn:
 
     def __del__(self) -> None:
         if not self._waited:
-            warnings.warn(f"nobody waited for a turn in {self._group!r}", ResourceWarning, stacklevel=2)
+            warnings.warn(
+                f"a turn in {self._group!r} was never awaited: call wait() or await it",
+                ResourceWarning,
+                stacklevel=2,
+            )
 
     def __repr__(self) -> str:
         return f"Turn({self._group!r})"

@@ -198,7 +198,7 @@ def decode_record(data: bytes) -> FactorRecord:
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         # `from None`: the message of the cause would quote the record.
         raise DecodeError("the stored second factor is damaged") from None
-    raise DecodeError("the stored second factor has another version", newer=isinstance(version, int))
+    raise DecodeError("the stored second factor has an unknown version", newer=isinstance(version, int))
 
 
 def _record_of_version_1(fields: dict[str, object]) -> FactorRecord:

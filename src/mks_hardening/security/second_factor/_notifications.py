@@ -37,4 +37,4 @@ def emit_and_build_error(user_id: str, result: VerificationResult) -> InvalidCod
 def check_not_blank(text: object, *, parameter: str) -> None:
     """Check that an actor or a reason is not blank."""
     if not isinstance(text, str) or not text.strip():
-        raise ConfigurationError(f"{parameter} must be a text that is not blank", parameter=parameter)
+        raise ConfigurationError(f"{parameter} must be a string that is not blank", parameter=parameter)

@@ -121,7 +121,7 @@ def _check_user_id(user_id: object) -> None:
     )
     if not usable:
         raise ConfigurationError(
-            f"user_id must be a text of 1 to {_LONGEST_USER_ID} characters, not blank, without NUL",
+            f"user_id must be a string of 1 to {_LONGEST_USER_ID} characters, not blank, without NUL",
             parameter="user_id",
         )
 

@@ -181,7 +181,7 @@ class Passkeys(Registrations):
     def _check_passwordless(self) -> None:
         if not self._webauthn.party.passwordless:
             raise ConfigurationError(
-                "sign-in by passkey alone needs RelyingParty(passwordless=True)", parameter="passwordless"
+                "sign-in by passkey alone requires RelyingParty(passwordless=True)", parameter="passwordless"
             )
 
 

@@ -115,7 +115,7 @@ class TwoFactorManager(Enrolments, Verification, RememberedDevices, Reencryption
             ConfigurationError: the manager was created without ``relying_party``.
         """
         if self._passkeys is None:
-            raise ConfigurationError("passkeys need relying_party", parameter="relying_party")
+            raise ConfigurationError("passkeys require relying_party", parameter="relying_party")
         return self._passkeys
 
 
@@ -126,9 +126,7 @@ def _passkey_context(
         return None
     if party is None or store is None:
         missing = "relying_party" if party is None else "passkey_store"
-        raise ConfigurationError(
-            "relying_party and passkey_store are given together or not at all", parameter=missing
-        )
+        raise ConfigurationError("relying_party and passkey_store must be given together", parameter=missing)
     instance(party, RelyingParty, parameter="relying_party")
     offers(store, "keep_challenge", "take_challenge", parameter="passkey_store", kind="a PasskeyStore")
     # At construction: a missing package must not be discovered by the first user who signs in.

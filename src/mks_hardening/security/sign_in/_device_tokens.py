@@ -150,7 +150,7 @@ def _key_bytes(key: object) -> bytes:
     material = key_from_base64(key) if isinstance(key, str) else key if isinstance(key, bytes) else None
     if material is None or len(material) != KEY_BYTES or is_guessable(material):
         raise ConfigurationError(
-            f"device_keys must hold keys of {KEY_BYTES} random bytes, or their base64",
+            f"device_keys must contain keys of {KEY_BYTES} random bytes, or their base64",
             parameter="device_keys",
         )
     return material

@@ -352,7 +352,7 @@ def _check_limiter(limiter: FailureLimiter | None) -> None:
         dry = sorted(SIGN_IN_LIMITS.keys() & limiter.dry_run)
         if dry:
             raise ConfigurationError(
-                f"limiter must refuse in the groups of SIGN_IN_LIMITS; dry_run has {', '.join(dry)}",
+                f"limiter must enforce the groups of SIGN_IN_LIMITS; dry_run contains {', '.join(dry)}",
                 parameter="limiter",
             )
         # A random key that no client has: if it is exempt, every key is.

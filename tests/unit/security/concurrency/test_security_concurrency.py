@@ -203,8 +203,8 @@ def test_impossible_limiters_are_refused(options: Any) -> None:
 @pytest.mark.parametrize(
     ("limits", "said", "parameter"),
     [
-        ({}, "limits must be named, and at least one", "limits"),
-        ({"": 1}, "limits must be named, and at least one", "limits"),
+        ({}, "limits must contain at least one named limit", "limits"),
+        ({"": 1}, "limits must contain at least one named limit", "limits"),
         ({"g": 0}, "limits['g'] must be", "limits['g']"),
         ({"g": 1_000_001}, "limits['g'] must be", "limits['g']"),
     ],

@@ -138,7 +138,7 @@ def test_cancelled_coroutines_give_their_turn_up(clock: FrozenClock) -> None:
 
 def test_a_turn_nobody_waits_for_is_told_of() -> None:
     limiter = RateLimiter(TEN)
-    with pytest.warns(ResourceWarning, match="nobody waited"):
+    with pytest.warns(ResourceWarning, match="never awaited"):
         limiter.pace("mail")
     waited = limiter.pace("mail")
     waited.wait()

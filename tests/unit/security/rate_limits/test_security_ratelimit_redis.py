@@ -221,14 +221,14 @@ def test_a_hit_whose_answer_is_lost_is_not_sent_again(server: LosingRedis) -> No
 @pytest.mark.parametrize(
     ("groups", "said"),
     [
-        ({"": "1 per minute"}, "groups must be named and hold at least one limit each"),
-        ({"g": []}, "groups must be named and hold at least one limit each"),
+        ({"": "1 per minute"}, "each group must have a name and at least one limit"),
+        ({"g": []}, "each group must have a name and at least one limit"),
         (
             {"g": 7},
-            "groups['g'] must be a Limit, a text like '5 per minute', or a list of them",
+            "groups['g'] must be a Limit, a string like '5 per minute', or a list of them",
         ),
         ({"g": "often"}, "'often' is not a limit; write for example '5 per minute; 20 per hour'"),
-        ({"g": ["1 per minute", "2 per minute"]}, "group 'g' has two limits of one name"),
+        ({"g": ["1 per minute", "2 per minute"]}, "group 'g' has two limits with the same name"),
     ],
 )
 def test_a_refusal_says_which_group_it_means(groups: Any, said: str) -> None:

@@ -58,7 +58,7 @@ def test_an_operator_takes_the_factor_off(house: House, capsys: pytest.CaptureFi
     session = house.signed_in("tanaka")
     arguments = ["sign-in", "--target", "shop:door", "reset", "1", *WHO]
     assert [main(arguments), main(arguments)] == [0, 1]
-    assert capsys.readouterr().out == "1  second factor taken off\n1  had no second factor\n"
+    assert capsys.readouterr().out == "1  second factor removed\n1  had no second factor\n"
     assert session.user_id is None
 
 

@@ -14,8 +14,8 @@ from sign_in_house import House
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"dry_run": ["auth_login"]}, "dry_run has auth_login"),
-        ({"dry_run": sorted(SIGN_IN_LIMITS)}, "dry_run has auth_2fa_verify, auth_login"),
+        ({"dry_run": ["auth_login"]}, "dry_run contains auth_login"),
+        ({"dry_run": sorted(SIGN_IN_LIMITS)}, "dry_run contains auth_2fa_verify, auth_login"),
         ({"exempt": lambda group, key: True}, "exempts every key of auth_2fa_verify, auth_login"),
         (
             {"exempt": lambda group, key: group == "auth_login_account"},

@@ -145,7 +145,7 @@ def test_a_mailer_in_trouble_changes_nothing(told: Told, caplog: pytest.LogCaptu
     house = House(on_notice=broken)
     house.locked("sato")
     assert told()[-2:] == ["locked", "notice_failed"]
-    assert "not handed on (OSError)" in caplog.text
+    assert "not passed on (OSError)" in caplog.text
     assert "sato@" not in caplog.text
 
 

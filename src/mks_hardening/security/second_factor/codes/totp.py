@@ -190,7 +190,7 @@ def decode_secret(secret: str) -> bytes:
         key = b""
     if len(key) < _MINIMUM_BYTES:
         raise ConfigurationError(
-            f"secret must be base32 of at least {_MINIMUM_BYTES} bytes; make one with generate_secret()",
+            f"secret must be base32 of at least {_MINIMUM_BYTES} bytes; create one with generate_secret()",
             parameter="secret",
         )
     return key
@@ -209,7 +209,7 @@ def check_label(text: object, *, parameter: str) -> None:
     )
     if not usable:
         raise ConfigurationError(
-            f"{parameter} must be printable, without a colon or blanks at the ends, and at most {_LONGEST_LABEL} "
+            f"{parameter} must be printable, without a colon or spaces at the ends, and at most {_LONGEST_LABEL} "
             "characters when percent-encoded (a Japanese one counts 9)",
             parameter=parameter,
         )
