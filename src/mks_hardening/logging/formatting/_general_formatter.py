@@ -111,7 +111,7 @@ class GeneralFormatter(BaseJsonFormatter):
                 stack_info_as_array=options.get("stack_info_as_array", False),
             )
         except (TypeError, ValueError) as error:
-            raise ConfigurationError(f"fmt and style do not fit: {error}", parameter="fmt") from None
+            raise ConfigurationError(f"fmt and style do not match: {error}", parameter="fmt") from None
         self._schema = schema_named(schema)
         self.json_default: Callable[[Any], Any] | None = options.get("json_default")
         self._environment = environment

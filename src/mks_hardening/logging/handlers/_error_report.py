@@ -43,10 +43,10 @@ class HandlerErrorReport:
             hooks.emit(LogsDropped(self._name, lost, reason))
         if self._broken != reason:
             self._broken = reason
-            self._say(f"{self._name}: {reason}; records are lost until this is mended")
+            self._say(f"{self._name}: {reason}; records are lost until this is fixed")
 
     def works(self) -> None:
         """Record a success; reported only after an error."""
         if self._broken:
             self._broken = ""
-            self._say(f"{self._name}: works again; {self.lost} records were lost so far")
+            self._say(f"{self._name}: is working again; {self.lost} records were lost so far")

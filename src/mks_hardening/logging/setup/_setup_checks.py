@@ -21,7 +21,7 @@ def targets_of(names: Iterable[str] | None) -> list[logging.Logger]:
         return [logging.getLogger()]
     listed = [names] if isinstance(names, str) else list(strings(names, parameter="loggers", of="loggers"))
     if not listed or not all(listed):
-        raise ConfigurationError("loggers must be names of loggers, at least one", parameter="loggers")
+        raise ConfigurationError("loggers must contain at least one logger name", parameter="loggers")
     return [logging.getLogger(name) for name in listed]
 
 

@@ -89,8 +89,8 @@ class Delivery:
             return
         if foreign := self._spool.count_foreign():
             self._reporter.report(
-                f"alerts for another destination stay in the spool ({foreign}): build a handler with their address"
-                " to send them, and give handlers a spool_name= so that the next change of address strands none"
+                f"alerts for another destination stay in the spool ({foreign}): create a handler with their address"
+                " to send them, and set spool_name= so that the next change of address leaves none behind"
             )
         self._replaying = self._replaying or not self._spool.empty()
 
@@ -132,7 +132,7 @@ class Delivery:
         """Count and report an error of the notifier or a transport, without its message: it may contain secrets."""
         with self._counts.lock:
             self._counts.errors += 1
-        self._reporter.report(f"a fault in the notifier itself ({type(error).__name__})")
+        self._reporter.report(f"an error in the notifier itself ({type(error).__name__})")
 
     def _send(self, message: OutgoingMessage) -> None:
         failure: DeliveryError | None = None
@@ -171,7 +171,7 @@ class Delivery:
         if error is None:
             reporter.reset()
         elif partial:
-            reporter.report(f"an alert did not reach everyone ({error.reason})")
+            reporter.report(f"an alert did not reach all recipients ({error.reason})")
         elif not error.temporary:
             reporter.report(f"an alert was refused ({error.reason})")
         if was_down and not is_down:
@@ -225,13 +225,13 @@ class Delivery:
     def _spool_alert(self, alert: Alert, reason: str, *, flush: bool) -> tuple[State, str]:
         if self._spool is None:
             self._reporter.report(
-                f"alerts are lost ({reason}): give them a folder to wait in, spool= or MKS_ALERT_SPOOL"
+                f"alerts are lost ({reason}): set a spool folder with spool= or MKS_ALERT_SPOOL"
             )
             return "dropped", reason
         try:
             self._spool.put(alert, flush=flush)
         except OSError as error:
-            self._reporter.report(f"the spool takes no more alerts ({type(error).__name__})")
+            self._reporter.report(f"the spool cannot store alerts ({type(error).__name__})")
             return "dropped", "spool_full"
         return "spooled", reason
 

@@ -264,7 +264,7 @@ class Dispatcher:
             return self._reader.alert(snapshot, alert_id=new_id())
         except Exception as error:  # noqa: BLE001 - foreign objects are converted to text here
             self._delivery.report_error(error)
-            text = f"(this alert could not be put into words: {type(error).__name__})"
+            text = f"(this alert could not be rendered: {type(error).__name__})"
             return Alert(new_id(), snapshot.kind.digest(), 0.0, "ERROR", "?", text)
 
     def _add_digests(self, moment: Moment) -> None:

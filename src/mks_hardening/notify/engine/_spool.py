@@ -141,7 +141,7 @@ class Spool:
         if self._free <= 0:  # other processes write here too, so count the files now and then
             self._free = min(_COUNT_EVERY, self._max_files - len(self._names()))
         if self._free <= 0:
-            raise OSError(ENOSPC, f"the spool holds {self._max_files} alerts")
+            raise OSError(ENOSPC, f"the spool is full with {self._max_files} alerts")
         self._free -= 1
         content = json_dumps({"version": _VERSION, **alert._asdict()})
         self._write(self._entries.of(alert)[0], content, flush=flush)
@@ -330,5 +330,6 @@ def _make_private(folder: Path) -> None:
     foreign = known.st_uid != os.geteuid() and known.st_mode & stat.S_IWOTH
     if foreign or not os.access(folder, os.W_OK | os.X_OK):
         raise ConfigurationError(
-            "spool must be a folder that this process, but not everybody, can write", parameter="spool"
+            "spool must be a folder that this process can write to and that is not world-writable",
+            parameter="spool",
         )

@@ -269,7 +269,7 @@ def test_a_full_spool_refuses_the_new_one(tmp_path: Path) -> None:
     known = spool(tmp_path, max_files=2)
     known.put(alert("a"))
     known.put(alert("b"))
-    with pytest.raises(OSError, match="the spool holds 2 alerts"):
+    with pytest.raises(OSError, match="the spool is full with 2 alerts"):
         known.put(alert("c"))
     assert claimed(known) == ["a", "b"]
 

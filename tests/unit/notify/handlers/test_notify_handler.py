@@ -281,7 +281,7 @@ def test_a_full_spool_drops_counts_and_reports(
     stage.log.error("x")
     stage.handler.flush(5)
     assert stage.sums() == {"logged": 1, "dropped": 1}
-    assert "webhook: the spool takes no more alerts (OSError)" in caplog.text
+    assert "webhook: the spool cannot store alerts (OSError)" in caplog.text
 
 
 def test_what_is_spooled_is_replayed_by_the_next_handler(make_stage: Callable[..., Stage]) -> None:
@@ -481,11 +481,11 @@ def test_trouble_is_reported_once_until_the_next_delivery(
         stage.log.error(name)
         stage.settle()
     reports = [record.getMessage() for record in caplog.records if record.name == "mks_hardening.notify"]
-    lost = "webhook: alerts are lost ({}): give them a folder to wait in, spool= or MKS_ALERT_SPOOL"
+    lost = "webhook: alerts are lost ({}): set a spool folder with spool= or MKS_ALERT_SPOOL"
     assert reports == [
         lost.format("http-404"),
         "webhook: an alert was refused (http-404)",
-        "webhook: a fault in the notifier itself (ZeroDivisionError)",
+        "webhook: an error in the notifier itself (ZeroDivisionError)",
         lost.format("fault"),
         "webhook: an alert was refused (fault)",
     ]
