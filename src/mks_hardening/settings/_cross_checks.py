@@ -27,7 +27,7 @@ def cross_check_errors(settings: HardeningSettings, prefix: str) -> Iterator[str
     if (settings.cache.cdn_zone_id is None) != (settings.cache.cdn_api_token is None):
         yield "CLOUDFLARE_ZONE_ID and CLOUDFLARE_API_TOKEN must be set together"
     if settings.logging.max_bytes is not None and settings.logging.file is None:
-        yield f"{prefix}LOG_MAX_BYTES needs {prefix}LOG_FILE: set the file, or leave the size out"
+        yield f"{prefix}LOG_MAX_BYTES requires {prefix}LOG_FILE: set the file, or unset the size"
     if settings.core.environment == "production":
         yield from _unsafe_in_production(settings, prefix)
 
@@ -72,11 +72,11 @@ def _lists(hosts: tuple[str, ...], wanted: str) -> bool:
 def _mail(settings: HardeningSettings, prefix: str) -> Iterator[str]:
     notify = settings.notify
     if notify.smtp_host is not None and not notify.alert_to:
-        yield f"{prefix}ALERT_TO must name a receiver when {prefix}SMTP_HOST is set"
+        yield f"{prefix}ALERT_TO must contain a recipient when {prefix}SMTP_HOST is set"
     if notify.smtp_host is not None and notify.alert_from is None:
-        yield f"{prefix}ALERT_FROM must name a sender when {prefix}SMTP_HOST is set"
+        yield f"{prefix}ALERT_FROM must contain a sender when {prefix}SMTP_HOST is set"
     if notify.alert_to and notify.smtp_host is None:
-        yield f"{prefix}SMTP_HOST must name a server when {prefix}ALERT_TO is set"
+        yield f"{prefix}SMTP_HOST must be a mail server when {prefix}ALERT_TO is set"
     if (notify.smtp_user is None) != (notify.smtp_password is None):
         yield f"{prefix}SMTP_USER and {prefix}SMTP_PASSWORD must be set together"
 
@@ -109,14 +109,14 @@ def _clear_text(settings: HardeningSettings, prefix: str) -> Iterator[str]:
         and not allowed
         and not is_loopback(notify.smtp_host)
     ):
-        yield f"{prefix}SMTP_SECURITY=plain needs a {prefix}SMTP_HOST on this machine, or {prefix}ALLOW_PLAINTEXT=1"
+        yield f"{prefix}SMTP_SECURITY=plain requires {prefix}SMTP_HOST on this machine or {prefix}ALLOW_PLAINTEXT=1"
 
 
 def _unsafe_in_production(settings: HardeningSettings, prefix: str) -> Iterator[str]:
     # Errors rather than warnings: nobody reads the warnings of a deployment that works.
     if not settings.wsgi.force_https:
         yield (
-            f"{prefix}FORCE_HTTPS=0 is refused in production; leave it out, "
+            f"{prefix}FORCE_HTTPS=0 is refused in production; unset it, "
             f"or set {prefix}ENV to staging, development or test"
         )
     for network in settings.wsgi.trusted_proxies:

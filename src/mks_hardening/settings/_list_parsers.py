@@ -82,25 +82,25 @@ def _list_of(
 
 parse_hosts: Final = _list_of(
     "list of hosts",
-    "host names or addresses with commas between, .example.com for a name and all below it",
+    "comma-separated host names or addresses, .example.com for a domain and its subdomains",
     lambda item: _is_host(item.removeprefix(".")),
 )
 parse_origins: Final = _list_of(
     "list of origins",
-    "origins such as https://www.example.com with commas between, or *",
+    "comma-separated origins such as https://www.example.com, or *",
     lambda item: item == "*" or parse_origin(item) is not None,
 )
 parse_networks: Final = _list_of(
     "list of addresses and networks",
-    "addresses, networks such as 10.0.0.0/8, or unix, with commas between",
+    "comma-separated addresses, networks such as 10.0.0.0/8, or unix",
     lambda item: item == "unix" or _is_valid(lambda: parse_network(item, parameter="")),
 )
 parse_kept_headers: Final = _list_of(
     "list of header names",
-    "header names such as X-Real-IP with commas between, each of which would be removed",
+    "comma-separated header names such as X-Real-IP, each of which would be removed",
     lambda item: _is_valid(lambda: kept_fields([item], parameter="")),
 )
-parse_addresses: Final = _list_of("list of mail addresses", "mail addresses with commas between", _is_address)
+parse_addresses: Final = _list_of("list of mail addresses", "comma-separated mail addresses", _is_address)
 
 
 def _address(text: str) -> str:
@@ -112,13 +112,13 @@ def _address(text: str) -> str:
 parse_address: Final = Parser("mail address", _address)
 parse_secret_keys: Final = _list_of(
     "list of keys",
-    f"base64 of {KEY_BYTES} random bytes, with commas between (SecretBox.generate_key() makes one)",
+    f"base64 of {KEY_BYTES} random bytes, comma-separated (SecretBox.generate_key() creates a key)",
     _is_secret_key,
     show=False,
 )
 parse_signing_keys: Final = _list_of(
     "list of keys",
-    f"random secrets of at least {_SHORTEST_SIGNING_KEY} bytes, with commas between",
+    f"random secrets of at least {_SHORTEST_SIGNING_KEY} bytes, comma-separated",
     _is_signing_key,
     show=False,
 )
@@ -126,7 +126,7 @@ parse_signing_keys: Final = _list_of(
 
 def _host_name(text: str) -> str:
     if not _is_host(text.strip()):
-        raise ValueError("the name or address of a host")
+        raise ValueError("a host name or an IP address")
     return text.strip()
 
 

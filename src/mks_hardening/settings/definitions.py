@@ -89,7 +89,7 @@ class CoreSettings:
         "ENV",
         _ENVIRONMENT,
         "production",
-        "Which kind of deployment this is; unsafe settings are refused in production.",
+        "Kind of deployment; unsafe settings are refused in production.",
     )
     app_name: str = env("APP_NAME", parse_text, "mks-hardening", "Name in log records and alerts.")
     redis_url: str | None = env(
@@ -103,13 +103,13 @@ class CoreSettings:
         "ALLOW_PLAINTEXT",
         parse_bool,
         False,
-        "Whether clear text to Redis and SMTP may leave this machine (a private network you trust).",
+        "Whether clear text to Redis and SMTP on other machines is allowed (a private network you trust).",
     )
     store_budget: float = env(
         "STORE_BUDGET",
         parse_duration(minimum=0.001, maximum=10),
         0.1,
-        "Time that all store calls of one request may take together.",
+        "Total time that the store calls of one request may take.",
     )
 
 
@@ -121,22 +121,22 @@ class WsgiSettings:
         "ALLOWED_HOSTS",
         parse_hosts,
         (),
-        "Host names that are answered; .example.com covers the apex and every depth.",
+        "Host names to serve; .example.com covers the domain and all its subdomains.",
     )
     canonical_host: str | None = env(
-        "CANONICAL_HOST", parse_host_name, None, "The one host to redirect the others to."
+        "CANONICAL_HOST", parse_host_name, None, "The host that all other hosts redirect to."
     )
     trusted_proxies: tuple[str, ...] = env(
         "TRUSTED_PROXIES",
         parse_networks,
         (),
-        "Peers whose forwarded headers count: addresses, networks, or unix.",
+        "Peers whose forwarding headers are trusted: addresses, networks, or unix.",
     )
     proxy_hops: int | None = env(
         "PROXY_HOPS",
         parse_integer(1, 16),
         None,
-        "Proxies in front; without TRUSTED_PROXIES every peer counts as one.",
+        "Number of proxies in front; without TRUSTED_PROXIES every peer is treated as a proxy.",
     )
     proxy_family: ProxyFamily = env(
         "PROXY_FAMILY",
@@ -163,7 +163,7 @@ class WsgiSettings:
         "HSTS_INCLUDE_SUBDOMAINS",
         parse_bool,
         True,
-        "Whether every host below is bound to https too; 0 where one of them has none.",
+        "Whether HSTS includes all subdomains; 0 if one of them has no https.",
     )
     cors_origins: tuple[str, ...] = env(
         "CORS_ORIGINS",
@@ -188,16 +188,19 @@ class WsgiSettings:
         "SESSION_ABSOLUTE_TIMEOUT",
         parse_duration(minimum=1, maximum=366 * 86_400.0, bare="h"),
         28_800.0,
-        "A session ends this long after sign-in, whatever happens.",
+        "A session ends this long after sign-in, even with activity.",
     )
     session_warn_before: float = env(
         "SESSION_WARN_BEFORE",
         parse_duration(),
         120.0,
-        "Answers say how long is left when it is less than this.",
+        "Responses state the remaining time when it is shorter than this.",
     )
     session_max: int | None = env(
-        "SESSION_MAX", parse_integer(1, 1000), None, "Sessions a user may have at once; the oldest ends."
+        "SESSION_MAX",
+        parse_integer(1, 1000),
+        None,
+        "Sessions that a user may have at once; beyond this the oldest one ends.",
     )
 
 
@@ -206,16 +209,16 @@ class LoggingSettings:
     """Settings of log destinations and formats."""
 
     level: LogLevel = env("LOG_LEVEL", _LOG_LEVEL, "INFO", "Records below this level are not written.")
-    file: str | None = env("LOG_FILE", parse_path, None, "File to write to beside stdout and stderr.")
+    file: str | None = env("LOG_FILE", parse_path, None, "File to write to in addition to stdout and stderr.")
     max_bytes: int | None = env(
         "LOG_MAX_BYTES",
         parse_size(minimum=65_536),
         None,
-        "Rotate the file by ourselves at this size; without it the file is reopened after logrotate.",
+        "Rotate the file at this size; without it, the file is reopened after logrotate.",
     )
-    backups: int = env("LOG_BACKUPS", parse_integer(1, 1000), 10, "Rotated files that are kept.")
+    backups: int = env("LOG_BACKUPS", parse_integer(1, 1000), 10, "Number of rotated files to keep.")
     schema: LogSchema = env("LOG_SCHEMA", _LOG_SCHEMA, "default", "Names of the fields in a record.")
-    queue: bool = env("LOG_QUEUE", parse_bool, False, "Write on a thread of its own, behind a bounded queue.")
+    queue: bool = env("LOG_QUEUE", parse_bool, False, "Write on a separate thread, behind a bounded queue.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,7 +233,7 @@ class NotifySettings:
         "SMTP_SECURITY",
         _SMTP_SECURITY,
         "starttls",
-        "How the connection is protected; plain only to this machine.",
+        "Encryption of the connection; plain to this machine only.",
     )
     smtp_user: str | None = env("SMTP_USER", parse_text, None, "User to log in as.")
     smtp_password: str | None = env("SMTP_PASSWORD", parse_text, None, "Password of that user.", secret=True)
@@ -238,15 +241,15 @@ class NotifySettings:
         "SMTP_CA_FILE", parse_path, None, "Certificates to trust instead of the system's."
     )
     alert_from: str | None = env("ALERT_FROM", parse_address, None, "Sender of alert mails.")
-    alert_to: tuple[str, ...] = env("ALERT_TO", parse_addresses, (), "Receivers of alert mails.")
+    alert_to: tuple[str, ...] = env("ALERT_TO", parse_addresses, (), "Recipients of alert mails.")
     alert_level: AlertLevel = env(
-        "ALERT_LEVEL", _ALERT_LEVEL, "ERROR", "Records from this level on become alerts."
+        "ALERT_LEVEL", _ALERT_LEVEL, "ERROR", "Records of this level and above become alerts."
     )
     alert_window: float = env(
         "ALERT_WINDOW",
         parse_duration(minimum=1, maximum=86_400),
         300.0,
-        "Equal alerts within this time become one digest.",
+        "Identical alerts within this time become one digest.",
     )
     alert_spool: str | None = env(
         "ALERT_SPOOL", parse_path, None, "Folder for alerts that could not be delivered."
@@ -255,7 +258,9 @@ class NotifySettings:
     slack_webhook_url: str | None = env(
         "SLACK_WEBHOOK_URL", parse_url("https", "http"), None, "Slack webhook.", secret=True
     )
-    slack_channel: str | None = env("SLACK_CHANNEL", parse_text, None, "Slack channel, if not the hook's.")
+    slack_channel: str | None = env(
+        "SLACK_CHANNEL", parse_text, None, "Slack channel, if not that of the webhook."
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -265,7 +270,7 @@ class CacheSettings:
     url: str | None = env(
         "CACHE_URL", parse_redis, None, "Redis of the cache, if not REDIS_URL.", secret=True
     )
-    namespace: str = env("CACHE_NAMESPACE", parse_text, "mks", "First part of every key.")
+    namespace: str = env("CACHE_NAMESPACE", parse_text, "mks", "Prefix of every key.")
     default_ttl: float = env(
         "CACHE_TTL", parse_duration(minimum=1), 3600.0, "How long entries are kept by default."
     )
@@ -301,7 +306,7 @@ class SecuritySettings:
         "RATE_LIMITS",
         parse_rate_limits,
         (),
-        "Limits in place of those in the code, by group: search=60 per minute; 900 per hour | admin=20 per minute.",
+        "Limits to replace those in the code, by group: search=60 per minute; 900 per hour | admin=20 per minute.",
     )
     rate_limits_dry_run: tuple[str, ...] = env(
         "RATE_LIMITS_DRY_RUN",
@@ -326,7 +331,7 @@ class DatabaseSettings:
         "DB_STATEMENT_TIMEOUT",
         parse_duration(minimum=0.1, maximum=86_400),
         30.0,
-        "The server ends a statement after this long.",
+        "The server cancels a statement after this long.",
     )
     slow_query: float = env(
         "SLOW_QUERY",
@@ -340,7 +345,7 @@ class DatabaseSettings:
         "DB_GENERATIONS",
         parse_integer(1, 1000),
         2,
-        "Sets of workers at the same time: a reload or a release starts new ones before the old ones have ended.",
+        "Generations of workers at the same time: a reload or release starts new ones before old ones stop.",
     )
 
 
