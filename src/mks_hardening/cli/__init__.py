@@ -98,24 +98,24 @@ def parser() -> argparse.ArgumentParser:
     version = commands.add_parser("version", help="print the versions of this package and of Python")
     version.set_defaults(run=_version)
     env = commands.add_parser(
-        "env", help="print every environment variable with its form, default and meaning"
+        "env", help="print every environment variable with its format, default and meaning"
     )
     env.set_defaults(run=_env)
     tasks = commands.add_parser(
         "tasks",
-        help="look at background tasks, run them again, cancel them",
-        description="Works in the database that DATABASE_URL names.",
+        help="inspect, retry and cancel background tasks",
+        description="Uses the database that DATABASE_URL points to.",
     )
     add_task_commands(tasks)
     factors = commands.add_parser("second-factor", help="re-encrypt second factors under a new key")
     add_second_factor_commands(factors)
     bans = commands.add_parser("bans", help="list, lift and add temporary bans of clients")
     add_ban_commands(bans)
-    maintenance = commands.add_parser("maintenance", help="turn the maintenance mode on and off")
+    maintenance = commands.add_parser("maintenance", help="turn maintenance mode on and off")
     add_maintenance_commands(maintenance)
     passwords = commands.add_parser("passwords", help="build a filter of leaked passwords")
     add_password_commands(passwords)
-    sign_in = commands.add_parser("sign-in", help="help somebody who cannot sign in")
+    sign_in = commands.add_parser("sign-in", help="help a user who cannot sign in")
     add_sign_in_commands(sign_in)
     return parser
 
@@ -144,6 +144,6 @@ def _env(_: argparse.Namespace) -> int:
             area = variable.area
             print(f"\n[{area}]")
         default = f"; default {variable.default_text}" if variable.default_text else ""
-        secret = f"; secret: {variable.name}_FILE names a file instead" if variable.secret else ""
+        secret = f"; secret: {variable.name}_FILE may point to a file instead" if variable.secret else ""
         print(f"{variable.name}\n    {variable.help}\n    {variable.form}{default}{secret}")
     return 0

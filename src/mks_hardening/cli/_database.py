@@ -35,7 +35,7 @@ def opened_database(settings: HardeningSettings, *, command: str, table: str) ->
     url = settings.db.url
     if url is None:
         raise ConfigurationError(
-            "DATABASE_URL must name the database of the application, for example sqlite:///app.db or "
+            "DATABASE_URL must point to the application's database, for example sqlite:///app.db or "
             "postgresql+psycopg://user@host/name",
             parameter="url",
         )
@@ -57,7 +57,7 @@ def opened_database(settings: HardeningSettings, *, command: str, table: str) ->
             raise BackendUnavailableError("database", "error", detail=error_summary(error)) from None
         raise ConfigurationError(
             f"the table {table} cannot be used ({error_summary(error)}); "
-            "DATABASE_URL must be that of the application",
+            "DATABASE_URL must point to the application's database",
             parameter="url",
         ) from None
 
@@ -71,10 +71,12 @@ def _check(engine: Engine, table: str) -> None:
         and not Path(name).exists()
     ):
         raise ConfigurationError(
-            f"there is no database {name}; DATABASE_URL must be that of the application", parameter="url"
+            f"there is no database {name}; DATABASE_URL must point to the application's database",
+            parameter="url",
         )
     with engine.connect() as connection:
         if not engine.dialect.has_table(connection, table):
             raise ConfigurationError(
-                f"there is no table {table}; DATABASE_URL must be that of the application", parameter="table"
+                f"there is no table {table}; DATABASE_URL must point to the application's database",
+                parameter="table",
             )

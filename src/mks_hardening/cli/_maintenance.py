@@ -1,4 +1,4 @@
-"""``mks-hardening maintenance``: turn the maintenance mode on and off."""
+"""``mks-hardening maintenance``: turn maintenance mode on and off."""
 
 from __future__ import annotations
 

@@ -17,17 +17,17 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
         "build-filter",
         help="write a compact filter of leaked passwords",
         description=(
-            "SOURCE holds SHA-1 digests in hexadecimal, sorted, one a line, perhaps with a colon and a count (as "
-            "'Have I Been Pwned' publishes them), or with --kind passwords one password a line. TARGET is for "
-            "BreachedPasswords."
+            "SOURCE holds sorted SHA-1 digests in hexadecimal, one per line, with an optional colon and count (the "
+            "format of 'Have I Been Pwned'), or, with --kind passwords, one password per line. TARGET is the file "
+            "for BreachedPasswords."
         ),
     )
     build.add_argument("source", metavar="SOURCE", help="file to read")
     build.add_argument("target", metavar="TARGET", help="file to write")
     build.add_argument(
-        "--kind", choices=("sha1", "passwords"), default="sha1", help="what SOURCE holds (sha1)"
+        "--kind", choices=("sha1", "passwords"), default="sha1", help="contents of SOURCE (sha1)"
     )
-    build.add_argument("--min-count", type=int, default=1, help="leave out what leaked more seldom (1)")
+    build.add_argument("--min-count", type=int, default=1, help="skip passwords that leaked fewer times (1)")
     build.add_argument("--digest-bytes", type=int, default=6, help="bytes kept of each digest, 4 to 20 (6)")
     build.set_defaults(run=_build)
 

@@ -22,22 +22,23 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     job = commands.add_parser(
         "re-encrypt",
-        help="bring every record under the first of MKS_SECRET_KEYS, while users sign in",
+        help="re-encrypt every record with the first key of MKS_SECRET_KEYS, while users sign in",
         description=(
-            "After a new key was put in front of MKS_SECRET_KEYS. What is under it already is left alone, so the "
-            "command may be stopped and run again. When it ends with 0, the old keys can go."
+            "Run it after adding a new key in front of MKS_SECRET_KEYS. Records that already use this key are "
+            "skipped, so the command can be interrupted and run again. Once it exits with 0, the old keys can be "
+            "removed."
         ),
     )
     job.add_argument(
         "--store",
         choices=("database", "redis"),
         default="database",
-        help="where they are: in the database of DATABASE_URL, or in the Redis of MKS_REDIS_URL (database)",
+        help="where the records are: the database of DATABASE_URL or the Redis of MKS_REDIS_URL (database)",
     )
     job.add_argument("--table", default="mks_two_factor", help="name of the table (mks_two_factor)")
     job.add_argument("--namespace", default="mks", help="prefix of the keys in Redis (mks)")
-    job.add_argument("--batch", type=int, default=100, help="records at a time (100)")
-    job.add_argument("--cursor", default=None, help="where a stopped run said that it was")
+    job.add_argument("--batch", type=int, default=100, help="records per batch (100)")
+    job.add_argument("--cursor", default=None, help="the cursor that an interrupted run printed")
     job.set_defaults(run=_reencrypt)
 
 
@@ -52,7 +53,7 @@ def _reencrypt(parsed: argparse.Namespace) -> int:
     keys = settings.security.secret_keys
     if not keys:
         raise ConfigurationError(
-            "MKS_SECRET_KEYS must hold the keys of the application", parameter="secret_keys"
+            "MKS_SECRET_KEYS must contain the application's keys", parameter="secret_keys"
         )
     with _store(settings, parsed) as store:
         manager = TwoFactorManager(store, issuer=settings.security.issuer, secret_box=SecretBox(keys))
@@ -75,7 +76,7 @@ def _reencrypt(parsed: argparse.Namespace) -> int:
         except (KeyboardInterrupt, BackendUnavailableError) as error:
             progress.end()
             why = str(error) or "stopped"
-            go_on = "" if cursor is None else f"; go on with --cursor {cursor!r}"
+            go_on = "" if cursor is None else f"; continue with --cursor {cursor!r}"
             # On stderr, since stdout is for the result.
             print(f"{why} after {examined} records{go_on}", file=sys.stderr)
             return 3 if isinstance(error, BackendUnavailableError) else 1
@@ -94,7 +95,7 @@ def _store(
 
         url, plain = settings.core.redis_url, settings.core.allow_plaintext
         if url is None:
-            raise ConfigurationError("MKS_REDIS_URL must name the Redis of the application", parameter="url")
+            raise ConfigurationError("MKS_REDIS_URL must point to the application's Redis", parameter="url")
         with RedisTwoFactorStore(
             url, namespace=parsed.namespace, store_budget=5, allow_plaintext=plain
         ) as records:

@@ -24,17 +24,17 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     """Add the subcommands."""
     parser.add_argument("--target", required=True, metavar="MODULE:NAME", help=_TARGET)
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    unlock = commands.add_parser("unlock", help="lift the lock of an account and forget wrong codes")
-    unlock.add_argument("--end-sessions", action="store_true", help="end all its sessions too")
+    unlock = commands.add_parser("unlock", help="unlock an account and reset its wrong codes")
+    unlock.add_argument("--end-sessions", action="store_true", help="also end all its sessions")
     unlock.set_defaults(run=_unlock)
-    reset = commands.add_parser("reset", help="take the second factor off and end all sessions")
+    reset = commands.add_parser("reset", help="remove the second factor and end all sessions")
     reset.set_defaults(run=_reset)
     for command in (unlock, reset):
-        command.add_argument("user_id", help="the id of the user, as the application's sessions have it")
+        command.add_argument("user_id", help="the user id, as in the application's sessions")
         command.add_argument(
-            "--actor", required=True, help="who does it, for the record and the owner's notice"
+            "--actor", required=True, help="who does this, for the log and the notice to the owner"
         )
-        command.add_argument("--reason", required=True, help="why, likewise")
+        command.add_argument("--reason", required=True, help="why, for the log and the notice")
 
 
 def _unlock(parsed: argparse.Namespace) -> int:
@@ -50,7 +50,7 @@ def _reset(parsed: argparse.Namespace) -> int:
     def reset(sign_in: SignIn) -> bool:
         return sign_in.admin_reset(parsed.user_id, actor=parsed.actor, reason=parsed.reason)
 
-    return _done(parsed, reset, worked="second factor taken off", failed="had no second factor")
+    return _done(parsed, reset, worked="second factor removed", failed="had no second factor")
 
 
 def _done(parsed: argparse.Namespace, help_: Callable[[SignIn], bool], *, worked: str, failed: str) -> int:

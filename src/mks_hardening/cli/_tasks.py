@@ -17,11 +17,11 @@ _ID: Final = "id of a task, as `tasks list` prints it"
 _STATES: Final = ("waiting", "running", "done", "dead", "cancelled")
 _STEPS: Final = {
     "retry": (
-        "run a dead or cancelled task once more",
+        "run a dead or cancelled task again",
         "queued again",
         "no dead or cancelled task with this id",
     ),
-    "discard": ("remove a task that has ended", "removed", "no ended task with this id"),
+    "discard": ("remove a finished task", "removed", "no finished task with this id"),
     "cancel": ("cancel a waiting task, or ask a running one to stop", "asked to stop", "nothing to cancel"),
 }
 
@@ -33,7 +33,7 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     listed = commands.add_parser("list", help="print the newest tasks")
     listed.add_argument("--state", choices=_STATES, default=None, help="only those in this state")
     listed.add_argument("--name", default=None, help="only those with this name")
-    listed.add_argument("--most", type=int, default=50, help="so many at most (50)")
+    listed.add_argument("--most", type=int, default=50, help="print at most this many (50)")
     listed.set_defaults(run=_list)
     show = commands.add_parser("show", help="print one task")
     show.add_argument("id", help=_ID)
@@ -71,7 +71,7 @@ def _show(parsed: argparse.Namespace) -> int:
     with _tasks(parsed) as tasks:
         status = tasks.status(parsed.id)
     if status is None:
-        print("there is no such task")
+        print("no task has this id")
         return 1
     for name, value in _facts(status).items():
         print(f"{name:<12} {value}")

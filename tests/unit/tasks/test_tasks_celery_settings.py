@@ -82,7 +82,7 @@ def test_sentinels_are_named_as_everywhere_else() -> None:
 
 
 def test_sentinels_without_a_service_are_refused_without_the_password(tasks: Tasks) -> None:
-    with pytest.raises(ConfigurationError, match="names the service") as refused:
+    with pytest.raises(ConfigurationError, match="contains the service name") as refused:
         celery_app(tasks, broker_url="redis+sentinel://:pw-1@a:1")
     assert refused.value.parameter == "broker_url"
     assert "pw-1" not in str(refused.value)

@@ -68,7 +68,7 @@ def test_a_dead_task_is_found_run_again_and_removed(url: str, run: Run) -> None:
     assert run("retry", task_id)[0] == 1
     assert run("cancel", task_id)[0] == 1
     assert run("discard", task_id) == (0, f"{task_id}  removed\n")
-    assert run("show", task_id) == (1, "there is no such task\n")
+    assert run("show", task_id) == (1, "no task has this id\n")
     assert run("list") == (0, "no tasks\n")
     engine.dispose()
 
@@ -78,7 +78,7 @@ def test_without_a_database_it_says_what_is_missing(
 ) -> None:
     monkeypatch.delenv("DATABASE_URL", raising=False)
     assert main(["tasks", "list"]) == 2
-    assert capsys.readouterr().err.startswith("DATABASE_URL must name")
+    assert capsys.readouterr().err.startswith("DATABASE_URL must point to")
 
 
 def test_a_table_that_is_not_there_is_said_in_one_line(
