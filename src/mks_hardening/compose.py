@@ -253,10 +253,11 @@ def _harden(
     if limiter is not None:
         offers(limiter, "hit", parameter="limiter", kind="a Limiter")
     if rules and limiter is None:
-        raise ConfigurationError("rate_limits need a limiter", parameter="limiter")
+        raise ConfigurationError("rate_limits requires a limiter", parameter="limiter")
     if given["limit"] and not rules:
         raise ConfigurationError(
-            f"{', '.join(given['limit'])} of RateLimitMiddleware needs rate_limits", parameter="rate_limits"
+            f"{', '.join(given['limit'])} of RateLimitMiddleware requires rate_limits",
+            parameter="rate_limits",
         )
     secure = settings.core.environment != "development"
     if not secure:
@@ -264,7 +265,7 @@ def _harden(
     edge = settings.wsgi
     if not edge.allowed_hosts:
         raise ConfigurationError(
-            "settings.wsgi.allowed_hosts must name the hosts that are answered: set MKS_ALLOWED_HOSTS, or "
+            "settings.wsgi.allowed_hosts must list the hosts to serve: set MKS_ALLOWED_HOSTS, or "
             "MKS_ENV=development for those of this machine",
             parameter="allowed_hosts",
         )
@@ -349,16 +350,16 @@ def _cors(origins: tuple[str, ...], given: Mapping[str, object]) -> tuple[dict[s
 
 
 _EXCLUSIVE_MIDDLEWARE: Final = {
-    "TrustedProxyMiddleware": "two judges of where a request comes from",
-    "SecurityHeadersMiddleware": "two sources of header fields",
-    "RequestLoggingMiddleware": "two records of a request",
-    "HTTPSRedirectMiddleware": "two judges of scheme and host",
+    "TrustedProxyMiddleware": "two sources of the client's address",
+    "SecurityHeadersMiddleware": "two sources of security headers",
+    "RequestLoggingMiddleware": "two log records per request",
+    "HTTPSRedirectMiddleware": "two checks of scheme and host",
     "SessionTimeoutMiddleware": "two sessions",
     "CSRFMiddleware": "two CSRF checks",
     **dict.fromkeys(
         # werkzeug, uvicorn, Hypercorn
         ("ProxyFix", "ProxyHeadersMiddleware", "ProxyFixMiddleware"),
-        "two judges of where a request comes from (proxies are named by MKS_TRUSTED_PROXIES)",
+        "two sources of the client's address (proxies are named by MKS_TRUSTED_PROXIES)",
     ),
 }
 
@@ -367,8 +368,8 @@ def _reject_wrapped_app(app: object, *, caller: str) -> None:
     for name in class_names_inside(app):
         if name in _EXCLUSIVE_MIDDLEWARE:
             raise ConfigurationError(
-                f"the application is wrapped by {name} already, which makes {_EXCLUSIVE_MIDDLEWARE[name]}: "
-                f"hand {caller} the application without it",
+                f"the application is already wrapped by {name}, which would give {_EXCLUSIVE_MIDDLEWARE[name]}: "
+                f"pass the application to {caller} without it",
                 parameter="app",
             )
 
@@ -390,7 +391,7 @@ def for_development(settings: HardeningSettings) -> HardeningSettings:
     if relaxed == edge:
         return settings
     stdlib_logging.getLogger("mks_hardening.wsgi").warning(
-        "MKS_ENV=development: hosts of this machine are answered, plain http is accepted, cookies are not Secure "
+        "MKS_ENV=development: hosts of this machine are served, plain http is accepted, cookies are not Secure "
         "and Strict-Transport-Security is not sent; use MKS_ENV=production wherever others can reach this"
     )
     return replace(settings, wsgi=relaxed)
@@ -405,8 +406,8 @@ def session_store(settings: HardeningSettings) -> SessionStore:
     if core.redis_url is None:
         if settings.db.workers > 1:
             warnings.warn(
-                f"{settings.db.workers} workers without MKS_REDIS_URL: each keeps its own sessions, so people seem "
-                "to be signed out at every other request",
+                f"{settings.db.workers} workers without MKS_REDIS_URL: each keeps its own sessions, so users "
+                "appear signed out on every other request",
                 SettingsWarning,
                 stacklevel=2,
             )

@@ -267,7 +267,7 @@ def test_every_option_of_every_wrapper_can_be_reached(records: list[logging.LogR
         ("exempt_paths", "write https_exempt_paths or csrf_exempt_paths"),
         ("csrf_idle_timeout", "no wrapper takes csrf_idle_timeout"),
         ("zzz", "^no wrapper takes zzz$"),
-        ("header_style", "of RateLimitMiddleware needs rate_limits"),
+        ("header_style", "of RateLimitMiddleware requires rate_limits"),
     ],
 )
 def test_an_option_nobody_takes_is_explained(option: str, message: str) -> None:
@@ -411,7 +411,7 @@ def doubled(name: str) -> Any:
 
     stacks: dict[str, Callable[[], Any]] = {
         "two sessions": lambda: wsgi.SessionTimeoutMiddleware(application, store=wsgi.MemorySessionStore()),
-        "two sources of header fields": lambda: wsgi.SecurityHeadersMiddleware(
+        "two sources of security headers": lambda: wsgi.SecurityHeadersMiddleware(
             application, policy=wsgi.HeaderPolicy.web()
         ),
         "two CSRF checks": lambda: DispatcherMiddleware(
@@ -420,7 +420,7 @@ def doubled(name: str) -> Any:
         "MKS_TRUSTED_PROXIES": lambda: wsgi.RateLimitMiddleware(
             ProxyFix(application), limiter=limiter(), rules=[wsgi.RateLimitRule("search")]
         ),
-        "two judges": lambda: compose.harden_wsgi(application, settings()),
+        "two sources of the client's address": lambda: compose.harden_wsgi(application, settings()),
     }
     return stacks[name]()
 
@@ -431,7 +431,13 @@ def limiter() -> Any:
 
 @pytest.mark.parametrize(
     "name",
-    ["two sessions", "two sources of header fields", "two CSRF checks", "MKS_TRUSTED_PROXIES", "two judges"],
+    [
+        "two sessions",
+        "two sources of security headers",
+        "two CSRF checks",
+        "MKS_TRUSTED_PROXIES",
+        "two sources of the client's address",
+    ],
 )
 def test_what_is_there_already_is_refused(name: str) -> None:
     with pytest.raises(ConfigurationError, match=f"{name}.*without it"):

@@ -190,5 +190,5 @@ def test_what_is_there_already_is_refused() -> None:
         "MKS_TRUSTED_PROXIES": ProxyHeadersMiddleware(bare),
     }
     for name, wrapped in doubles.items():
-        with pytest.raises(ConfigurationError, match=f"{name}.*harden_asgi the application without it"):
+        with pytest.raises(ConfigurationError, match=f"{name}.*to harden_asgi without it"):
             compose.harden_asgi(wrapped, settings())

@@ -81,7 +81,7 @@ class CORSPolicy:
             raise ConfigurationError("'*' already allows every other origin", parameter="origins")
         self.origins: frozenset[str] = frozenset(_listed_origin(text) for text in listed if text != "*")
         if not (self._any or self.origins or self._patterns):
-            raise ConfigurationError("origins must hold at least one origin", parameter="origins")
+            raise ConfigurationError("origins must contain at least one origin", parameter="origins")
         self._methods = ", ".join(_methods(methods))
         self._headers = _header_names(headers)
         self._expose = ", ".join(_tokens(expose, "expose"))
@@ -183,7 +183,7 @@ class CORSRules:
         self._rules = instances(rules, CORSRule, parameter="rules")
         self._everywhere = None if policy is None else instance(policy, CORSPolicy, parameter="policy")
         if self._everywhere is None and not self._rules:
-            raise ConfigurationError("give a policy, or rules for certain paths", parameter="policy")
+            raise ConfigurationError("give either a policy or rules for paths", parameter="policy")
 
     def policy(self, path: str) -> CORSPolicy | None:
         """Return the policy for a path: that of the first rule that matches, else the one for all paths."""
@@ -221,13 +221,13 @@ def _pattern(text: str) -> re.Pattern[str]:
         pattern = re.compile(text)
     except re.error as error:
         raise ConfigurationError(
-            f"patterns: {text!r} is no regular expression: {error}", parameter="patterns"
+            f"patterns: {text!r} is not a valid regular expression: {error}", parameter="patterns"
         ) from None
     plain = text.removeprefix("^").removeprefix(r"\A")
     if not plain.startswith(("https://", "http://", "https?://")) or "." in _ESCAPES_AND_SETS.sub("", text):
         raise ConfigurationError(
             f"patterns: {text!r} must begin with the scheme and escape each dot, such as "
-            r"https://[a-z0-9-]+\.example\.com; a dot matches any character, also in the names of strangers",
+            r"https://[a-z0-9-]+\.example\.com; a dot matches any character, also in host names of other owners",
             parameter="patterns",
         )
     return pattern

@@ -14,7 +14,7 @@ __all__ = ["NOT_ALLOWED", "ORIGIN_FIELDS", "CORSRequest", "add_cors_fields", "pr
 
 ORIGIN_FIELDS: Final = "access-control-"
 """The prefix of the header fields that the middleware owns."""
-NOT_ALLOWED: Final = RefusalResponse("origin", 403, "Pages of this origin may not use this server.")
+NOT_ALLOWED: Final = RefusalResponse("origin", 403, "This origin is not allowed to use this server.")
 
 
 class CORSRequest(NamedTuple):

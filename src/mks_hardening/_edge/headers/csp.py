@@ -67,14 +67,14 @@ class ContentSecurityPolicy:
         self.report_only: bool = boolean(report_only, parameter="report_only")
         self.directives: dict[str, tuple[str, ...]] = _checked(directives)
         if "default-src" not in self.directives:
-            raise _fault("default-src is missing: what is not listed would be allowed from anywhere")
+            raise _fault("default-src is missing: everything not listed would be allowed from any source")
         # Not in style-src: frameworks write style attributes, which a nonce does not cover.
         if nonce:
             self._admit_nonce()
         # script-src falls back to default-src (CSP 3, 6.8.3).
         scripts = self.directives.get("script-src", self.directives["default-src"])
         if "'strict-dynamic'" in scripts and not any(map(_NONCE_OR_HASH.match, scripts)):
-            raise _fault("script-src has 'strict-dynamic' without nonce or hash, so that no script would run")
+            raise _fault("script-src has 'strict-dynamic' without a nonce or hash, so no script would run")
         self._parts = _split(self.directives)
         self._parts_over_http = _split(
             {name: values for name, values in self.directives.items() if name != "upgrade-insecure-requests"}
@@ -123,7 +123,7 @@ def _checked(directives: Mapping[str, Sources]) -> dict[str, tuple[str, ...]]:
     for key, sources in directives.items():
         name = str(key).lower()
         if name in checked:
-            raise _fault(f"{name} is named twice")
+            raise _fault(f"{name} is given twice")
         if sources is not False:
             checked[name] = _checked_values(name, _listed(name, sources))
     return checked
@@ -133,11 +133,11 @@ def _listed(name: str, sources: Sources) -> tuple[str, ...]:
     if isinstance(sources, bool):
         return ()
     if not isinstance(sources, Iterable):
-        raise _fault(f"{name} must be a text, a list of sources or a bool, not {type(sources).__name__}")
+        raise _fault(f"{name} must be a string, a list of sources or a bool, not {type(sources).__name__}")
     values = tuple(sources.split() if isinstance(sources, str) else sources)
     for value in values:
         if not isinstance(value, str) or not _VALUE.fullmatch(value):
-            raise _fault(f"{name}: {value!r} may hold visible ASCII only, without ';', ',' and blanks")
+            raise _fault(f"{name}: {value!r} may contain visible ASCII only, without ';', ',' and spaces")
     if len(set(values)) != len(values):
         raise _fault(f"{name} lists a value twice")
     return values
@@ -172,9 +172,9 @@ def _check_tokens(name: str, values: tuple[str, ...]) -> None:
 
 def _check_sources(name: str, values: tuple[str, ...]) -> None:
     if not values:
-        raise _fault(f"{name} lists nothing; write 'none' in quotes to allow nothing")
+        raise _fault(f"{name} is empty; write 'none' in quotes to allow nothing")
     if "'none'" in values and len(values) > 1:
-        raise _fault(f"{name}: 'none' cannot stand beside other sources")
+        raise _fault(f"{name}: 'none' cannot be combined with other sources")
     for value in values:
         bare = value.strip("'").lower()
         if bare.startswith("nonce-"):

@@ -223,7 +223,7 @@ def _further(extra: Mapping[str, str], csp: ContentSecurityPolicy | None) -> Ite
                 f"extra: {name} has a parameter of its own, {homes[name.lower()]}", parameter="extra"
             )
         if name.lower() in seen:
-            raise ConfigurationError(f"extra names {name} twice", parameter="extra")
+            raise ConfigurationError(f"extra contains {name} twice", parameter="extra")
         seen.add(name.lower())
         yield name, _visible(name, value, "extra")
 
@@ -231,7 +231,7 @@ def _further(extra: Mapping[str, str], csp: ContentSecurityPolicy | None) -> Ite
 def _names(names: Iterable[str]) -> frozenset[str]:
     listed = strings(names, parameter="remove", of="names")
     if not all(map(_TOKEN.fullmatch, listed)):
-        raise ConfigurationError("remove must hold names of header fields", parameter="remove")
+        raise ConfigurationError("remove must contain names of header fields", parameter="remove")
     return frozenset(name.lower() for name in listed)
 
 
@@ -250,6 +250,6 @@ def _endpoints(endpoints: Mapping[str, str], csp: ContentSecurityPolicy | None) 
     for name in csp.directives.get("report-to", ()) if csp else ():
         if name not in endpoints:
             raise ConfigurationError(
-                f"report-to names {name!r}, which reporting_endpoints does not have", parameter="csp"
+                f"report-to names {name!r}, which is not in reporting_endpoints", parameter="csp"
             )
     return ", ".join(f'{name}="{url}"' for name, url in endpoints.items()) or None

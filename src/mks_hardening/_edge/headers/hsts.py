@@ -39,7 +39,7 @@ class HSTS:
         age = int(seconds(max_age, parameter="max_age"))
         if preload and (not include_subdomains or age < _PRELOAD_MINIMUM):
             raise ConfigurationError(
-                f"preload needs include_subdomains and a max_age of at least {_PRELOAD_MINIMUM} seconds",
+                f"preload requires include_subdomains and a max_age of at least {_PRELOAD_MINIMUM} seconds",
                 parameter="preload",
             )
         self.value: str = f"max-age={age}"

@@ -22,7 +22,7 @@ __all__ = ["ALIVE", "PROBE_METHODS", "WRONG_METHOD", "HealthRules", "readiness_r
 _NO_STORE: Final = (("Cache-Control", "no-store"),)
 _JSON: Final = "application/json"
 ALIVE: Final = FixedResponse(200, json.dumps({"status": "ok"}), _JSON, _NO_STORE)
-WRONG_METHOD: Final = RefusalResponse("method", 405, "Ask with GET or HEAD.", (("Allow", "GET, HEAD"),))
+WRONG_METHOD: Final = RefusalResponse("method", 405, "Use GET or HEAD.", (("Allow", "GET, HEAD"),))
 PROBE_METHODS: Final = frozenset({"GET", "HEAD"})
 
 

@@ -26,14 +26,14 @@ class AllowedHosts:
     def __init__(self, hosts: Iterable[str], *, parameter: str = "allowed_hosts") -> None:
         entries = strings(hosts, parameter=parameter, of="hosts")
         if not entries:
-            raise ConfigurationError(f"{parameter} must name at least one host", parameter=parameter)
+            raise ConfigurationError(f"{parameter} must contain at least one host", parameter=parameter)
         exact: set[tuple[str, int | None]] = set()
         suffixes: list[str] = []
         for entry in entries:
             wildcard = entry.startswith(".")
             name, port = host_from_settings(entry[1:] if wildcard else entry, parameter=parameter)
             if wildcard and port is not None:
-                raise ConfigurationError(f"{parameter}: a wildcard takes no port", parameter=parameter)
+                raise ConfigurationError(f"{parameter}: a wildcard cannot have a port", parameter=parameter)
             # ".example.com" also matches example.com, as in Django.
             exact.add((name, port))
             if wildcard:
@@ -55,15 +55,15 @@ def host_from_settings(text: str, *, parameter: str) -> HostPort:
     """
     if not isinstance(text, str):
         raise ConfigurationError(
-            f"{parameter} must hold strings, not {type(text).__name__}", parameter=parameter
+            f"{parameter} must contain strings, not {type(text).__name__}", parameter=parameter
         )
     # In a setting, an IPv6 address needs no brackets; a Host field has them.
     written = f"[{text}]" if text.count(":") > 1 and not text.startswith("[") else text
     host = parse_host(_to_ascii(written, parameter))
     if host is None:
         raise ConfigurationError(
-            f"{parameter}: {text!r} is not a host; allowed are names, '.example.com' for a name and all below it, "
-            "and addresses",
+            f"{parameter}: {text!r} is not a host; allowed are names, '.example.com' for a domain and its "
+            "subdomains, and addresses",
             parameter=parameter,
         )
     return host

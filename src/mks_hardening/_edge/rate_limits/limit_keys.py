@@ -72,7 +72,7 @@ def limit_by_all(*keys: LimitKey) -> LimitKey:
         ConfigurationError: fewer than two keys, or one that is not callable.
     """
     if len(keys) < 2:
-        raise ConfigurationError("keys must be at least two", parameter="keys")
+        raise ConfigurationError("keys must contain at least two functions", parameter="keys")
     for key in keys:
         function(key, parameter="keys")
 

@@ -108,20 +108,20 @@ def checked_rules(
     """
     checked = instances(rules, RateLimitRule, parameter="rules")
     if not checked:
-        raise ConfigurationError("rules must hold at least one RateLimitRule", parameter="rules")
+        raise ConfigurationError("rules must contain at least one RateLimitRule", parameter="rules")
     for rule in checked:
         _check_group(rule.group, limiter)
         if has_session_inside and counts_by_user(rule.key):
             raise ConfigurationError(
-                f"the rule for {rule.group!r} counts by limit_by_user, but here, outside of the session, "
-                "nobody has signed in yet: use the limit decorator at your views, or a key of your own",
+                f"the rule for {rule.group!r} counts by limit_by_user, but runs outside of the session, "
+                "where no user is known: use the limit decorator on your views, or your own key function",
                 parameter="rules",
             )
         if counts_by_header(rule.key) and not any(other.covers(rule) for other in checked):
             raise ConfigurationError(
-                f"the rule for {rule.group!r} counts by limit_by_header, and a client that sends another value "
-                "each time is never refused: add a rule by limit_by_address for the same requests, or "
-                "say limit_by_header(..., verified=True) if something outside checks the header",
+                f"the rule for {rule.group!r} counts by limit_by_header, and a client that sends a new value each "
+                "time is never refused: add a rule with limit_by_address for the same requests, or set "
+                "limit_by_header(..., verified=True) if a proxy or middleware outside checks the header",
                 parameter="rules",
             )
     return checked

@@ -16,8 +16,8 @@ __all__ = ["REASONS", "detail_of", "redirect", "refusal", "retry_after", "seen_o
 
 _RETRY_AFTER: Final = 2.0
 REASONS: Final = {
-    "idle": "The session ended because it was not used for some time.",
-    "absolute": "The session ended because it reached its longest duration.",
+    "idle": "The session expired after a period of inactivity.",
+    "absolute": "The session reached its maximum duration.",
     "revoked": "The session is no longer valid.",
     "store": "Sessions cannot be checked at the moment. Please try again.",
 }

@@ -43,11 +43,11 @@ class SessionCookie:
         if not is_cookie_name(name):
             raise ConfigurationError("name must be a cookie name, a token of RFC 6265", parameter="name")
         if not secure and name.lower().startswith(("__host-", "__secure-")):
-            raise ConfigurationError("a __Host- or __Secure- name needs secure=True", parameter="secure")
+            raise ConfigurationError("a __Host- or __Secure- name requires secure=True", parameter="secure")
         if same_site not in ("Lax", "Strict", "None"):
             raise ConfigurationError("same_site must be 'Lax', 'Strict' or 'None'", parameter="same_site")
         if same_site == "None" and not secure:
-            raise ConfigurationError("same_site='None' needs secure=True", parameter="same_site")
+            raise ConfigurationError("same_site='None' requires secure=True", parameter="same_site")
         self.name = name
         self.needle = name + "="
         self.attributes = f"HttpOnly; SameSite={same_site}" + ("; Secure" if secure else "")

@@ -215,7 +215,7 @@ class SessionHandle(SessionState):
         """Sign out: end the session in the store and clear the cookies in the response (ASVS 7.4.1).
 
         Returns:
-            ``False`` if there was no living session.
+            ``False`` if there was no active session.
 
         Raises:
             BackendUnavailableError: the store did not confirm it.

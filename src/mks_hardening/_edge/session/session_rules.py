@@ -92,7 +92,7 @@ def encode_data(data: Mapping[str, Any]) -> str:
     text = json.dumps(dict(data), separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     if len(text.encode()) > _MAX_DATA:
         raise ValueError(
-            f"session data must not exceed {_MAX_DATA} bytes of JSON; keep large things elsewhere"
+            f"session data must not exceed {_MAX_DATA} bytes of JSON; store large data elsewhere"
         )
     return text
 

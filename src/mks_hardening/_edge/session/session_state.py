@@ -210,7 +210,9 @@ class SessionState:
 
     def _require_head(self) -> None:
         if self.head_given:
-            raise RuntimeError("the session id can only change before the answer has begun (start_response)")
+            raise RuntimeError(
+                "the session id can only change before the response has begun (start_response)"
+            )
 
     @contextmanager
     def _recorded(self) -> Generator[None]:

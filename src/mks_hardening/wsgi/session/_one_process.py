@@ -37,7 +37,7 @@ class _OneProcess:
         if environ.get("wsgi.multiprocess") and not self._warned:
             self._warned = True
             _logger.warning(
-                "sessions are in the memory of this process, and the server runs several: people seem to be signed "
-                "out at every other request; set MKS_REDIS_URL, or give store=RedisSessionStore(...)"
+                "sessions are in the memory of this process, and the server runs several: users appear signed "
+                "out on every other request; set MKS_REDIS_URL, or give store=RedisSessionStore(...)"
             )
         return self._app(environ, start_response)

@@ -97,7 +97,7 @@ def consistency_errors(settings: Settings) -> Iterator[str]:
 def _names(settings: Settings) -> Iterator[str]:
     site = settings.site
     if not site.hosts:
-        yield "site.hosts must name at least one host"
+        yield "site.hosts must contain at least one host"
     if both := sorted(set(site.hosts) & set(site.redirect_hosts)):
         yield f"site.redirect_hosts names {both[0]}, which site.hosts answers"
     local = {"localhost"}
