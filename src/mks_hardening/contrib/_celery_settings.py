@@ -63,13 +63,13 @@ def celery_settings(
     refused = sorted(given.keys() & _FIXED_SETTINGS)
     if refused:
         raise ConfigurationError(
-            f"{refused[0]} is set by celery_app and keeps tasks from being lost; leave it out",
+            f"{refused[0]} is set by celery_app and keeps tasks from being lost; remove it",
             parameter=refused[0],
         )
     transport = cast("Mapping[str, object]", given.get("broker_transport_options") or {})
     if "visibility_timeout" in transport:
         raise ConfigurationError(
-            "visibility_timeout is a parameter of celery_app; leave it out of broker_transport_options",
+            "visibility_timeout is a parameter of celery_app; remove it from broker_transport_options",
             parameter="broker_transport_options",
         )
     broker_url, through_sentinels = _broker(broker_url)

@@ -51,8 +51,8 @@ __all__ = [
 ]
 
 TOO_MANY: Final = "Too many requests. Wait for the time given in Retry-After."
-UNAVAILABLE: Final = "A part of this service is away. Please try again."
-BUSY: Final = "As much is under way as may be at once. Please try again."
+UNAVAILABLE: Final = "Part of this service is unavailable. Please try again."
+BUSY: Final = "Too many requests are being processed at once. Please try again."
 _DECISIONS: Final = "mks_hardening.limit_decisions"
 
 OUTAGES_AND_LIMITS: Final = (
@@ -110,7 +110,9 @@ def limiter_of(
     if limiter is None:
         return compose.rate_limiter(settings, {**DEFAULT_RATE_LIMITS, **(groups or {})})
     if groups is not None:
-        raise ConfigurationError("groups belong to the limiter: give it them, not both", parameter="groups")
+        raise ConfigurationError(
+            "give groups or limiter, not both: a limiter has its own groups", parameter="groups"
+        )
     return limiter
 
 
@@ -216,7 +218,7 @@ class ViewLimit:
             return None
         if not isinstance(whom, str | int | float | UUID):
             raise ConfigurationError(
-                f"key must return a text, a number, a UUID or None, not {type(whom).__name__}",
+                f"key must return a string, a number, a UUID or None, not {type(whom).__name__}",
                 parameter="key",
             )
         # As text: 7 and "7" are the same key.

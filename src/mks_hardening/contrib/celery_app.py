@@ -101,7 +101,7 @@ def celery_app(
     patience = seconds(stop_timeout, parameter="stop_timeout")
     served = strings(queues, parameter="queues", of="queues")
     if not served:
-        raise ConfigurationError("queues must name at least one", parameter="queues")
+        raise ConfigurationError("queues must contain at least one queue", parameter="queues")
     again = seconds(ring_again_after, parameter="ring_again_after", minimum=1.0)
     if setup_logging is not None:
         function(setup_logging, parameter="setup_logging")

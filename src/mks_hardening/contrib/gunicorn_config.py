@@ -100,7 +100,7 @@ def gunicorn_config(
     if metrics_directory is not None:
         path_text(metrics_directory, parameter="metrics_directory")
     for name in settings.keys() & _KEPT.keys():
-        raise ConfigurationError(f"{_KEPT[name]}; leave {name} out", parameter=name)
+        raise ConfigurationError(f"{_KEPT[name]}; remove {name}", parameter=name)
     logs = dict_config(
         app_name,
         level=level,
@@ -165,7 +165,7 @@ def _refuse_trust(server: FromGunicorn) -> None:
     """Reject trust settings of the command line, which takes precedence over the file."""
     if server.cfg.forwarded_allow_ips:
         raise ConfigurationError(
-            "harden_wsgi decides which proxies are trusted; leave --forwarded-allow-ips out",
+            "harden_wsgi decides which proxies are trusted; remove --forwarded-allow-ips",
             parameter="forwarded_allow_ips",
         )
 
@@ -198,7 +198,9 @@ def _worker_abort(worker: FromGunicorn) -> None:
     with suppress(Exception):
         Thread(target=_send_heartbeats, args=(worker, ended), daemon=True).start()
     with suppress(Exception):
-        _logger.critical("a worker timed out; it was busy here", extra={"pid": worker.pid}, stack_info=True)
+        _logger.critical(
+            "a worker timed out while it was running this code", extra={"pid": worker.pid}, stack_info=True
+        )
     with suppress(Exception):
         run_exit_callbacks()
     ended.set()

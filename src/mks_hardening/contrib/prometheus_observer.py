@@ -85,7 +85,7 @@ class PrometheusObserver:
         self._registry = _registry(registry)
         if self.directory is not None and registry is not None:
             raise ConfigurationError(
-                "several processes count in the directory; a registry is for one process, leave it out",
+                "several processes use the directory; a registry is for one process; remove it",
                 parameter="registry",
             )
         self.reset_after_fork()
@@ -95,7 +95,7 @@ class PrometheusObserver:
                 self._registry.register(self)
             except ValueError:
                 raise ConfigurationError(
-                    "the registry has these metrics already; make one observer only", parameter="registry"
+                    "the registry already has these metrics; create only one observer", parameter="registry"
                 ) from None
         register_after_fork(self)
 
@@ -251,7 +251,7 @@ def _shared_directory(given: str | os.PathLike[str] | None) -> Path | None:
     # In this order: is_dir raises an error of its own if the name is too long.
     if not os.access(directory, os.W_OK | os.X_OK) or not directory.is_dir():
         raise ConfigurationError(
-            f"directory must be a folder that can be written to; make it, or unset {_VARIABLE}",
+            f"directory must be a writable folder; create it, or unset {_VARIABLE}",
             parameter="directory",
         )
     return directory

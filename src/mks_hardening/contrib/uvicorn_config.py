@@ -43,7 +43,7 @@ def uvicorn_config(
     from mks_hardening.logging import dict_config
 
     for name in options.keys() & {"log_config", "proxy_headers", "forwarded_allow_ips"}:
-        raise ConfigurationError(f"{name} is set by uvicorn_config; leave it out", parameter=name)
+        raise ConfigurationError(f"{name} is set by uvicorn_config; remove it", parameter=name)
     return {
         "log_config": dict_config(
             app_name,

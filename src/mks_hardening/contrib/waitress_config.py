@@ -45,7 +45,7 @@ def waitress_config(
     for name in sorted(options):
         if name.startswith(("trusted_proxy", "clear_untrusted", "url_scheme")):
             raise ConfigurationError(
-                f"harden_wsgi decides which proxies are trusted; leave {name} out", parameter=name
+                f"harden_wsgi decides which proxies are trusted; remove {name}", parameter=name
             )
     setup_logging(
         app_name,

@@ -42,7 +42,7 @@ class FrozenClock:
             ValueError: the number is negative.
         """
         if seconds < 0:
-            raise ValueError("time passes forwards; use step_wall for a wall clock that is set back")
+            raise ValueError("time cannot go back; use step_wall to set the wall clock back")
         self._wall += seconds
         self._monotonic += seconds
 

@@ -63,10 +63,10 @@ class FlakyRedis:
         if fault == "reset":
             raise ConnectionResetError("reset on demand")
         if fault == "timeout":
-            raise TimeoutError("no answer on demand")
+            raise TimeoutError("no response on demand")
         answer = self._client.execute_command(*args, **options)
         if fault == "lost_reply":
-            raise ConnectionResetError("answer lost on demand")
+            raise ConnectionResetError("response lost on demand")
         return answer
 
     def __repr__(self) -> str:

@@ -292,7 +292,7 @@ def test_a_worker_that_hangs_tells_where_and_delivers_its_alerts(start: Start, h
     http_sink.default = lambda _: Answer(delay=2.5)  # longer than gunicorn waits between SIGABRT and SIGKILL
     server = start("worker_class='sync', timeout=2", environ={"SINK": http_sink.url})
     in_the_background(lambda: server.ask("/hang"))
-    told = "a worker timed out; it was busy here"
+    told = "a worker timed out while it was running this code"
     wait_until(lambda: {"about to hang", told} <= messages(http_sink), what="the alerts of a worker")
     wait_until(lambda: "Worker exiting" in server.text(), what="the end of the worker")
     server.stop()
@@ -402,7 +402,7 @@ def test_a_taken_metrics_port_is_said_at_the_start(start: Start) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         server = start(f"metrics_port={taken.getsockname()[1]}", wait=False)
         assert server.process.wait(20) != 0
-    assert "the port for metrics cannot be had" in server.text()
+    assert "the port for metrics cannot be opened" in server.text()
 
 
 def test_hooks_of_ones_own_are_called_after_ours(start: Start, tmp_path: Path) -> None:

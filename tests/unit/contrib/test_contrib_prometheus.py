@@ -549,7 +549,7 @@ def test_a_client_that_says_nothing_keeps_nobody_waiting(served: int) -> None:
 
 
 def test_a_taken_port_is_said_so(served: int, make: Make) -> None:
-    with pytest.raises(ConfigurationError, match="the port for metrics cannot be had"):
+    with pytest.raises(ConfigurationError, match="the port for metrics cannot be opened"):
         make().serve(served)
 
 
@@ -607,7 +607,7 @@ def test_bad_parameters_are_refused(options: dict[str, Any], parameter: str) -> 
 def test_two_observers_in_one_registry_are_refused() -> None:
     registry = prometheus_client.CollectorRegistry()
     PrometheusObserver(registry=registry)
-    with pytest.raises(ConfigurationError, match="make one observer only"):
+    with pytest.raises(ConfigurationError, match="create only one observer"):
         PrometheusObserver(registry=registry)
 
 

@@ -144,31 +144,31 @@ def _level(name: str, meaning: str) -> Metric:
 
 
 REQUESTS: Final = _counter(
-    "requests", "Requests answered or aborted.", "method", "route", "status", "outcome"
+    "requests", "Requests completed or aborted.", "method", "route", "status", "outcome"
 )
 REQUEST_SECONDS: Final = Metric(
     "mks_request_duration_seconds",
     "histogram",
-    "Time from the first byte of a request to the last byte of its answer.",
+    "Time from the first byte of a request to the last byte of its response.",
     ("method", "route"),
     REQUEST_BUCKETS,
 )
-REFUSALS: Final = _counter("requests_refused", "Requests that a wrapper refused.", "wrapper", "reason")
+REFUSALS: Final = _counter("requests_refused", "Requests refused by a middleware.", "wrapper", "reason")
 DECISIONS: Final = _counter("rate_limit_decisions", "Decisions of rate limits.", "group", "outcome", "source")
 NEAR: Final = _counter("rate_limit_near", "Hits that brought a key to 80 % of a limit.", "group", "limit")
-READS: Final = _counter("cache_reads", "Answers of a cache.", "namespace", "outcome", "reason")
+READS: Final = _counter("cache_reads", "Reads of a cache by outcome.", "namespace", "outcome", "reason")
 SESSIONS: Final = _counter(
     "session_changes", "Sessions started, rotated, ended, refused.", "change", "reason"
 )
 FACTORS: Final = _counter(
-    "two_factor_events", "What happened to second factors.", "change", "method", "reason"
+    "two_factor_events", "Changes and verifications of second factors.", "change", "method", "reason"
 )
 FAILURES: Final = _counter(
     "backend_failures", "Failed calls to servers outside the process.", "backend", "operation", "reason"
 )
 BREAKER_CHANGES: Final = _counter("breaker_changes", "Circuit breakers opened or closed.", "backend", "state")
 BREAKERS: Final = Metric(
-    "mks_breakers_not_closed", "gauge", "Circuit breakers that hold calls back now.", ("backend",)
+    "mks_breakers_not_closed", "gauge", "Circuit breakers that are holding calls back.", ("backend",)
 )
 QUERY_SECONDS: Final = Metric(
     "mks_slow_query_duration_seconds",
@@ -180,20 +180,20 @@ QUERY_SECONDS: Final = Metric(
 SIGN_INS: Final = _counter(
     "sign_in_events", "Steps of sign-ins and changes of credentials.", "change", "method", "reason"
 )
-POOL: Final = _counter("pool_events", "Connection pools exhausted, connections given up.", "change")
-ALERTS: Final = _counter("alerts", "Alerts by what became of them.", "channel", "state", "reason")
+POOL: Final = _counter("pool_events", "Connection pools exhausted, connections abandoned.", "change")
+ALERTS: Final = _counter("alerts", "Alerts by outcome.", "channel", "state", "reason")
 LOGS: Final = _counter("log_records_dropped", "Log records that were lost.", "handler", "reason")
 TASKS: Final = _counter("task_runs", "Ended runs of background tasks.", "task", "outcome")
 TASK_SECONDS: Final = Metric(
     "mks_task_duration_seconds", "histogram", "Length of runs of background tasks.", ("task",), _TASK_BUCKETS
 )
-DUE: Final = _level("task_queue_due", "Tasks that are due and nobody works at.")
+DUE: Final = _level("task_queue_due", "Tasks that are due and not running.")
 OLDEST_DUE: Final = _level("task_queue_oldest_due_seconds", "How long the oldest of them has been due.")
-RUNNING: Final = _level("task_queue_running", "Tasks that are worked at.")
-DEAD: Final = _level("task_queue_dead", "Tasks that failed for good and wait for somebody.")
-STALLED: Final = _level("task_queue_stalled", "1 where tasks are due and nobody takes them.")
+RUNNING: Final = _level("task_queue_running", "Tasks that are running.")
+DEAD: Final = _level("task_queue_dead", "Tasks that failed permanently and wait for an operator.")
+STALLED: Final = _level("task_queue_stalled", "1 if tasks are due and no worker takes them.")
 REFUSED_LABELS: Final = _counter(
-    "metric_label_sets_refused", "New label values beyond the bound, counted under `other`.", "metric"
+    "metric_label_sets_refused", "New label values above the limit, counted under `other`.", "metric"
 )
 
 

@@ -42,7 +42,7 @@ def listening_socket(address: str, port: int, *, beside_predecessor: bool = Fals
         made = _bound(address, port, share=True)
     except OSError as error:
         raise ConfigurationError(
-            f"the port for metrics cannot be had ({error.strerror}); give another", parameter="port"
+            f"the port for metrics cannot be opened ({error.strerror}); choose another", parameter="port"
         ) from None
     made.listen(16)
     # Several processes wait on one socket; those that do not get the connection must not block.

@@ -68,7 +68,7 @@ class SharedMetricStorage:
         except OSError as error:
             if not self._faulty:
                 self._faulty = True
-                _logger.warning("metrics of this process are not shown (%s)", type(error).__name__)
+                _logger.warning("metrics of this process are not exported (%s)", type(error).__name__)
             return MemoryMetricStorage().cells(metric, labels)
         # The time follows each value.
         return (
@@ -139,7 +139,7 @@ def _claim(directory: Path) -> tuple[int, int]:
         lock = _try_lock(_lock_path(directory, slot), os.O_RDWR | os.O_CREAT)
         if lock is not None:
             return lock, slot
-    raise OSError(f"{_MOST_SLOTS} processes count in one directory")
+    raise OSError(f"{_MOST_SLOTS} processes already use the directory")
 
 
 def _try_lock(path: Path, flags: int) -> int | None:

@@ -64,7 +64,7 @@ class HardeningMiddleware(SessionMiddleware):
             super().process_request(request)
         else:
             raise ConfigurationError(
-                "this request did not come through the wrappers: in wsgi.py write "
+                "this request did not pass through the middleware: in wsgi.py write "
                 "application = hardened(get_wsgi_application()), or in asgi.py hardened(get_asgi_application())",
                 parameter="WSGI_APPLICATION",
             )
@@ -102,7 +102,7 @@ class HardeningMiddleware(SessionMiddleware):
                 session.save()
             except UpdateError:
                 # Django turns it into a 400: saving again would revive a session that was just ended.
-                raise SessionInterrupted("The session has ended while this request was under way.") from None
+                raise SessionInterrupted("The session ended during this request.") from None
             except BackendUnavailableError as error:
                 instead = problem_response(*problem_of(environ_of(request), error))
                 # Closed with the new response; closing them here would end the request twice for Django.

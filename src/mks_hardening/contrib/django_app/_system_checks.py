@@ -70,13 +70,13 @@ def _middleware() -> Iterator[FromDjango]:
         yield _error("E001", f"HardeningMiddleware is missing: MIDDLEWARE = [{OURS!r}, ...]")
         return
     if len(ours) > 1:
-        yield _error("E002", f"two sessions at once: leave one of {ours} out of MIDDLEWARE")
+        yield _error("E002", f"two sessions at once: keep only one of {ours} in MIDDLEWARE")
     if _SESSIONS in names:
-        yield _error("E002", f"two sessions at once: leave {_SESSIONS!r} out of MIDDLEWARE")
+        yield _error("E002", f"two sessions at once: remove {_SESSIONS!r} from MIDDLEWARE")
     # They read request.session when they process the request, and ours has to set it before.
     early = [name for name in _NEEDS_SESSION if name in names and names.index(name) < names.index(ours[0])]
     if early:
-        yield _error("E003", f"wrong order of wrapping: put {OURS!r} before {early[0]!r} in MIDDLEWARE")
+        yield _error("E003", f"wrong order of middleware: put {OURS!r} before {early[0]!r} in MIDDLEWARE")
     engine = import_string(f"{project().SESSION_ENGINE}.SessionStore")
     if not (isinstance(engine, type) and issubclass(engine, SessionStore)):
         yield _error(
@@ -89,8 +89,8 @@ def _origin() -> Iterator[FromDjango]:
         if getattr(project(), name, None):
             yield _error(
                 "E005",
-                f"two judges of where a request comes from: leave {name} out; Django is told already "
-                "what trusted proxies (MKS_TRUSTED_PROXIES) said",
+                f"two sources of the client's address: remove {name}; Django already gets "
+                "what trusted proxies (MKS_TRUSTED_PROXIES) report",
             )
 
 
@@ -121,7 +121,7 @@ def _hosts() -> Iterator[FromDjango]:
     if refused:
         yield _warning(
             "W008",
-            f'Django refuses {", ".join(refused)}, which the wrappers answer: 400, or 403 with "Origin checking '
+            f'Django refuses {", ".join(refused)}, which the middleware accepts: 400, or 403 with "Origin checking '
             f'failed" for forms; ALLOWED_HOSTS = {[*project().ALLOWED_HOSTS, *map(_in_django, refused)]}',
         )
 
@@ -142,13 +142,13 @@ def _doubled() -> Iterator[FromDjango]:
         if sent:
             yield _warning(
                 "W001",
-                f"two sources of header fields: {', '.join(sent)} of SecurityMiddleware win over ours; leave "
-                f"{_SECURITY!r} out of MIDDLEWARE, and set MKS_HSTS_MAX_AGE, MKS_FORCE_HTTPS or a HeaderPolicy",
+                f"two sources of security headers: {', '.join(sent)} of SecurityMiddleware override ours; "
+                f"remove {_SECURITY!r} from MIDDLEWARE and set MKS_HSTS_MAX_AGE, MKS_FORCE_HTTPS or a HeaderPolicy",
             )
     if _FRAMES in names:
         yield _warning(
             "W002",
-            f"two sources of X-Frame-Options: leave {_FRAMES!r} out of MIDDLEWARE",
+            f"two sources of X-Frame-Options: remove {_FRAMES!r} from MIDDLEWARE",
         )
 
 
@@ -188,7 +188,7 @@ def _places() -> Iterator[FromDjango]:
     if settings.core.redis_url is None:
         yield _warning(
             "W007",
-            "without MKS_REDIS_URL each process has sessions and limits of its own: MKS_REDIS_URL=redis://...",
+            "without MKS_REDIS_URL each process has its own sessions and limits: MKS_REDIS_URL=redis://...",
         )
 
 

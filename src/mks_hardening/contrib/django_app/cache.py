@@ -132,7 +132,7 @@ class HardenedCache(BaseCache):
         if not HardenedCache._has_warned:
             HardenedCache._has_warned = True
             _logger.warning(
-                "cache_page and Django's cache middleware keep nothing in HardenedCache, as they cannot tell a "
+                "cache_page and Django's cache middleware store nothing in HardenedCache, as they cannot tell a "
                 "page for one visitor from a page for all; use ResponseCacheMiddleware inside hardened()"
             )
 

@@ -17,7 +17,7 @@ from mks_hardening.settings import variables
 
 __all__ = ["commands"]
 
-commands: Final = AppGroup("mks", help="Look after what mks_hardening keeps for this application.")
+commands: Final = AppGroup("mks", help="Manage what mks_hardening stores for this application.")
 
 
 @commands.command("check")
@@ -27,23 +27,23 @@ def check() -> None:
     for finding in found:
         click.echo(f"{finding.id} {'error' if finding.error else 'warning'}: {finding.text}")
     if not found:
-        click.echo("nothing to mend")
+        click.echo("no problems found")
     if any(finding.error for finding in found):
         raise SystemExit(1)
 
 
 @commands.command("sessions")
 @click.argument("user")
-@click.option("--end", is_flag=True, help="End them all.")
+@click.option("--end", is_flag=True, help="Also end them all.")
 def sessions(user: str, *, end: bool) -> None:
-    """List the living sessions of USER."""
+    """List the active sessions of USER."""
     if not user:
-        raise click.UsageError("say whose: USER is what the application has signed in, as in user_id")
+        raise click.UsageError("USER is missing: the user_id that the application passed at sign-in")
     manager = installed(current_app).sessions
     try:
         living = manager.sessions(user)
         if not living:
-            click.echo("no living session")
+            click.echo("no active session")
         for record in living:
             since, seen = (_time(moment) for moment in (record.created_at, record.seen_at))
             # A part of the hash: enough to tell sessions apart, and not the key in the store.
@@ -55,13 +55,13 @@ def sessions(user: str, *, end: bool) -> None:
 
 
 @commands.command("unlock")
-@click.option("--account", help="An account that is locked, whatever its group.")
-@click.option("--reason", help="Why, for the notice to its owner.")
-@click.option("--end-sessions", is_flag=True, help="End its sessions too.")
-@click.option("--group", help="A group of limits, to forget what was counted for one of these:")
+@click.option("--account", help="A locked account, whatever limit locked it.")
+@click.option("--reason", help="The reason, for the notice to its owner.")
+@click.option("--end-sessions", is_flag=True, help="Also end its sessions.")
+@click.option("--group", help="A group of limits; resets its counters for one of these:")
 @click.option("--user", help="A signed-in user.")
 @click.option("--client", help="The address of a client.")
-@click.option("--key", help="What limit(key=...) gave.")
+@click.option("--key", help="The value returned by limit(key=...).")
 def unlock(
     *,
     account: str | None,
@@ -77,9 +77,7 @@ def unlock(
     whom += [client_of(client)] if client else []
     whom += [key] if key else []
     if not account and not (group and whom):
-        raise click.UsageError(
-            "say whom: --account NAME --reason TEXT, or --group with --user, --client or --key"
-        )
+        raise click.UsageError("give --account NAME --reason TEXT, or --group with --user, --client or --key")
     try:
         if account:
             _unlock_account(account, reason, end_sessions=end_sessions)
@@ -92,9 +90,9 @@ def unlock(
 def _unlock_account(account: str, reason: str | None, *, end_sessions: bool) -> None:
     sign_in = installed(current_app).sign_in
     if sign_in is None:
-        raise click.ClickException("no sign-in is known: Hardening(app, settings, sign_in=SignIn(...))")
+        raise click.ClickException("no SignIn is configured: Hardening(app, settings, sign_in=SignIn(...))")
     if not reason:
-        raise click.UsageError("its owner is told why: --reason TEXT")
+        raise click.UsageError("the notice to the owner gives a reason: --reason TEXT")
     done = sign_in.unlock(account, actor="flask mks unlock", reason=reason, end_sessions=end_sessions)
     click.echo(f"{account}: {'unlocked' if done else 'was not locked'}")
 
@@ -102,9 +100,9 @@ def _unlock_account(account: str, reason: str | None, *, end_sessions: bool) -> 
 def _forget(group: str, key: str) -> None:
     reset = getattr(installed(current_app).limiter, "reset", None)
     if reset is None:
-        raise click.ClickException("the limiter of this application forgets nothing")
+        raise click.ClickException("the limiter of this application cannot reset counters")
     reset(group, key)
-    click.echo(f"{group}: {key} starts anew")
+    click.echo(f"{group}: {key} was reset")
 
 
 @commands.command("env")

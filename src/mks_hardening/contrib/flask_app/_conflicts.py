@@ -16,13 +16,13 @@ __all__ = ["reject_conflicts"]
 _OTHERS: Final = {
     "flask_session": (
         "two sessions at once",
-        "leave Session(app) out: flask.session is kept in the store already",
+        "remove Session(app): flask.session is already kept in the store",
     ),
     "flask_talisman": (
-        "two sources of header fields",
-        "leave Talisman(app) out and give its policy as headers=HeaderPolicy.web(csp=...)",
+        "two sources of security headers",
+        "remove Talisman(app) and pass its policy as headers=HeaderPolicy.web(csp=...)",
     ),
-    "flask_seasurf": ("two CSRF checks", "leave SeaSurf(app) out: every unsafe request is checked already"),
+    "flask_seasurf": ("two CSRF checks", "remove SeaSurf(app): every unsafe request is already checked"),
 }
 
 

@@ -204,7 +204,7 @@ class _OutermostMiddleware:
             )
         if "werkzeug.proxy_fix.orig" in environ:
             raise ConfigurationError(
-                "wrong order of wrapping: ProxyFix stands around Hardening and believes every client; leave it out "
+                "wrong order of middleware: ProxyFix is outside Hardening and trusts every client; remove it "
                 "and name the proxies in MKS_TRUSTED_PROXIES",
                 parameter="app",
             )
@@ -234,7 +234,7 @@ class _BeforeRequest:
         if self._app.session_interface is not self._interface:
             raise ConfigurationError(
                 f"two sessions at once: {type(self._app.session_interface).__name__} was put in place of ours "
-                "after Hardening; leave that extension out, flask.session is kept in the store already",
+                "after Hardening; remove that extension, flask.session is already kept in the store",
                 parameter="app",
             )
         reject_conflicts(self._app)
@@ -245,7 +245,7 @@ class _BeforeRequest:
         inside = list(wrappers_inside(self._app))
         if self._stack is not None and self._stack not in inside and _is_bare(self._app, inside):
             raise ConfigurationError(
-                "wrong order of wrapping: app.wsgi_app was replaced after Hardening; wrap what is there, "
+                "wrong order of middleware: app.wsgi_app was replaced after Hardening; wrap the existing one, "
                 "app.wsgi_app = Wrapper(app.wsgi_app)",
                 parameter="app",
             )

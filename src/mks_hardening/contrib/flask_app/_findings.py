@@ -52,18 +52,18 @@ def findings(app: Flask) -> Iterator[CheckFinding]:
     try:
         parts.store.ping()
     except BackendUnavailableError as error:
-        yield _error("003", f"the session store does not answer: {error}")
+        yield _error("003", f"the session store is unavailable: {error}")
     for name, default in _COOKIE_DEFAULTS.items():
         if app.config[name] != default:
             yield _warning("004", f"{name} is for Flask's own cookie: give session_cookie=SessionCookie(...)")
     if app.permanent_session_lifetime.total_seconds() != _MONTH:
         yield _warning(
             "005",
-            "PERMANENT_SESSION_LIFETIME is not looked at: set MKS_SESSION_IDLE_TIMEOUT and "
+            "PERMANENT_SESSION_LIFETIME is ignored: set MKS_SESSION_IDLE_TIMEOUT and "
             "MKS_SESSION_ABSOLUTE_TIMEOUT",
         )
     if app.debug:
-        yield _error("006", "the debugger runs code for whoever reaches it: leave --debug out")
+        yield _error("006", "the debugger runs code for anyone who can reach it: remove --debug")
 
 
 def _error(number: str, text: str) -> CheckFinding:

@@ -87,7 +87,7 @@ class HardenedSession(SessionMixin):
 
     @property
     def new(self) -> bool:
-        """Whether there was no living session."""
+        """Whether there was no active session."""
         _ = self.handle
         return self._new
 
@@ -107,7 +107,7 @@ class HardenedSession(SessionMixin):
 
     def __setitem__(self, name: str, value: Any) -> None:
         if not isinstance(name, str):
-            raise TypeError(f"names in the session are text, not {type(name).__name__}")
+            raise TypeError(f"keys of the session must be strings, not {type(name).__name__}")
         # Raise at the assignment: an error while the response is sent would not show the responsible line.
         _encoded(name, value)
         self._all()[name] = value
@@ -154,7 +154,7 @@ class HardenedSession(SessionMixin):
         self.modified = True
         if self.saved:
             _logger.warning(
-                "flask.session was changed after the answer had begun; the change is lost: make it in the view"
+                "flask.session was changed after the response had begun; the change is lost: change it in the view"
             )
 
     def _user(self) -> str | None:
@@ -268,5 +268,5 @@ def _unavailable(response: Response, error: BackendUnavailableError) -> None:
     response.status_code = 503
     response.content_type = PROBLEM_TYPE
     response.headers["Cache-Control"] = "no-store"
-    response.set_data(problem_document(503, "What was done cannot be kept at the moment. Please try again."))
+    response.set_data(problem_document(503, "Your changes cannot be saved at the moment. Please try again."))
     response.headers["Retry-After"] = str(retry_after_outage(request.environ, error))

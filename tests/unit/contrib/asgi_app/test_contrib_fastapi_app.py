@@ -340,7 +340,7 @@ def test_hardening_twice_or_too_late_is_refused() -> None:
         Hardening(started, settings_of())
     doubled = FastAPI()
     doubled.add_middleware(asgi.RequestLoggingMiddleware)
-    with pytest.raises(ConfigurationError, match="two records of a request"):
+    with pytest.raises(ConfigurationError, match="two log records per request"):
         Hardening(doubled, settings_of())
 
 

@@ -320,7 +320,7 @@ def failing() -> Flask:
     [
         ("/400", 400, "said by the view"),
         ("/401", 401, "who are you?"),
-        ("/503", 503, "away"),
+        ("/503", 503, "unavailable"),
         ("/broken", 500, "internal error"),
         ("/a/b/c", 404, "not found"),
     ],
@@ -516,9 +516,9 @@ def other_extensions() -> dict[str, Any]:
         app.session_interface = type("RedisSessionInterface", (SecureCookieSessionInterface,), own)()
 
     return {
-        "two sources of header fields: leave Talisman": Theirs("flask_talisman.talisman"),
-        "two CSRF checks: leave SeaSurf": Theirs("flask_seasurf"),
-        "two sessions at once: .*leave": session_interface,
+        "two sources of security headers: remove Talisman": Theirs("flask_talisman.talisman"),
+        "two CSRF checks: remove SeaSurf": Theirs("flask_seasurf"),
+        "two sessions at once: .*remove": session_interface,
     }
 
 
@@ -544,7 +544,7 @@ def test_wrong_orders_of_wrapping_are_refused() -> None:
         Hardening(app, settings_of())
     app = made()
     app.wsgi_app = ProxyFix(app.wsgi_app)  # type: ignore[method-assign]
-    with pytest.raises(ConfigurationError, match=r"wrong order of wrapping: ProxyFix.*MKS_TRUSTED_PROXIES"):
+    with pytest.raises(ConfigurationError, match=r"wrong order of middleware: ProxyFix.*MKS_TRUSTED_PROXIES"):
         app.test_client().get("/")
     app = made()
     app.wsgi_app = DispatcherMiddleware(Flask.wsgi_app.__get__(app))  # type: ignore[method-assign, attr-defined]
@@ -556,7 +556,7 @@ def test_wrong_orders_of_wrapping_are_refused() -> None:
 def test_two_hardened_applications_in_each_other_are_refused() -> None:
     api, main = made(), Flask("main")
     main.wsgi_app = DispatcherMiddleware(main.wsgi_app, {"/api": api.wsgi_app})  # type: ignore[method-assign]
-    with pytest.raises(ConfigurationError, match="two judges"):
+    with pytest.raises(ConfigurationError, match="two sources of the client's address"):
         Hardening(main, settings_of())
     main = made()
     stack = compose.harden_wsgi(partial(api.wsgi_app), settings_of())
@@ -624,7 +624,7 @@ def test_check_says_what_to_mend(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLASK_DEBUG", "0")
     fine = Flask(__name__)
     Hardening(fine, HardeningSettings.from_env(environ={"MKS_ALLOWED_HOSTS": "a.example.com"}))
-    assert run(fine, "check") == (0, "nothing to mend\n")
+    assert run(fine, "check") == (0, "no problems found\n")
 
 
 def test_sessions_are_listed_and_ended() -> None:
@@ -634,7 +634,7 @@ def test_sessions_are_listed_and_ended() -> None:
     assert (status, len(text.splitlines())) == (0, 1)
     assert str(site.cookie) not in text
     assert run(site.app, "sessions", "alice", "--end")[1].endswith("1 ended\n")
-    assert run(site.app, "sessions", "alice") == (0, "no living session\n")
+    assert run(site.app, "sessions", "alice") == (0, "no active session\n")
 
 
 @pytest.mark.parametrize(
@@ -651,7 +651,7 @@ def test_who_was_locked_out_can_be_let_in(whom: list[str], key: str) -> None:
     limiter = app.extensions["mks_hardening"].limiter
     assert limiter.hit("few", key)
     assert not limiter.hit("few", key)
-    assert run(app, "unlock", "--group", "few", *whom) == (0, f"few: {key} starts anew\n")
+    assert run(app, "unlock", "--group", "few", *whom) == (0, f"few: {key} was reset\n")
     assert limiter.hit("few", key)
 
 
@@ -730,10 +730,10 @@ def test_a_sign_in_is_given_or_made_from_what_the_application_has() -> None:
 
 def test_commands_explain_what_they_need() -> None:
     app = made()
-    assert "say whose" in run(app, "sessions", "")[1]
-    assert run(app, "sessions", "nobody") == (0, "no living session\n")
-    assert "say whom" in run(app, "unlock")[1]
-    assert "say whom" in run(app, "unlock", "--group", "auth_login")[1]
+    assert "USER is missing" in run(app, "sessions", "")[1]
+    assert run(app, "sessions", "nobody") == (0, "no active session\n")
+    assert "give --account NAME" in run(app, "unlock")[1]
+    assert "give --account NAME" in run(app, "unlock", "--group", "auth_login")[1]
     assert "nope" in run(app, "unlock", "--group", "nope", "--user", "alice")[1]
     assert "sign_in=SignIn(...)" in run(app, "unlock", "--account", "alice")[1]
     assert "MKS_REDIS_URL" in run(app, "env")[1]
@@ -742,4 +742,4 @@ def test_commands_explain_what_they_need() -> None:
         def hit(self, group: str, key: str, *, cost: int = 1) -> Any:
             raise NotImplementedError
 
-    assert "forgets nothing" in run(made(limiter=Hits()), "unlock", "--group", "g", "--user", "a")[1]
+    assert "cannot reset counters" in run(made(limiter=Hits()), "unlock", "--group", "g", "--user", "a")[1]

@@ -102,7 +102,7 @@ def test_the_line_that_puts_in_what_is_no_data_is_told(value: Any, clue: str) ->
 
 def test_names_are_text() -> None:
     def view() -> None:
-        with pytest.raises(TypeError, match="names in the session are text, not int"):
+        with pytest.raises(TypeError, match="keys of the session must be strings, not int"):
             session[1] = 2  # type: ignore[index]
 
     assert Site().visit(view).status_code == 200
@@ -533,7 +533,7 @@ def test_a_stream_reads_the_session_and_a_late_change_is_warned_of(caplog: pytes
         return Response(body())
 
     assert site.visit(view).text == "7"
-    assert "changed after the answer had begun" in caplog.text
+    assert "changed after the response had begun" in caplog.text
     assert "late" not in look(site)
 
 
