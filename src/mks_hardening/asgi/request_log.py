@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from contextvars import Context, ContextVar, copy_context
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,6 +20,7 @@ from mks_hardening._core.web.environ_keys import (
     REQUEST_ID_KEY,
     ROUTE_KEY,
     SESSION_KEY,
+    header_key,
 )
 from mks_hardening._core.web.private_scope import private_scope
 from mks_hardening._edge.request_log.outcome import has_body, outcome_of
@@ -121,6 +123,7 @@ class RequestLoggingMiddleware:
             raise
         finally:
             exchange.finish()
+            exchange.restore_context()
             fields_var.set(before)
 
 
@@ -142,6 +145,7 @@ class _Exchange:
         "_send",
         "_send_error",
         "_sent",
+        "_set_by_tracer",
         "_span",
         "_started",
         "_status",
@@ -168,6 +172,7 @@ class _Exchange:
         self._declared: int | None = None
         self._first_byte_at: float | None = None
         self._span: RequestSpan | None = None
+        self._set_by_tracer: list[tuple[ContextVar[Any], Any]] = []
         self._ended: float | None = None
         self._reported = False
         self._receiving = False
@@ -196,9 +201,20 @@ class _Exchange:
         """Bind the ids to all log records of the request."""
         ids = {"request_id": self._ids.request_id, "trace_id": self._ids.trace_id}
         if self._log.tracer is not None:
-            self._span = self._log.start_span(self.scope, path_below_mount(self.scope), ids)
+            before = copy_context()
+            self._span = self._log.start_span(_tracer_environ(self.scope), path_below_mount(self.scope), ids)
             self._ids = self._ids._replace(trace_id=ids["trace_id"])
+            self._set_by_tracer = [
+                (variable, before[variable] if variable in before else _default_of(variable))
+                for variable, value in copy_context().items()
+                if before.get(variable) is not value
+            ]
         fields_var.set(MappingProxyType({**bound, **ids} if bound else ids))
+
+    def restore_context(self) -> None:
+        """Undo what the tracer has set: the task may go on with other requests, which are not inside this span."""
+        for variable, value in self._set_by_tracer:
+            variable.set(value)
 
     async def receive(self) -> Message:
         """Pass a message to the application and note a client that has left."""
@@ -395,6 +411,30 @@ class _Exchange:
             sys.stderr.write(f"request {self._ids.request_id}: the record could not be written\n")
             if self.error is not None:
                 traceback.print_exception(self.error, file=sys.stderr)
+
+
+def _default_of(variable: ContextVar[Any]) -> Any:
+    """Return the value that a context variable has where it is not set; it cannot be unset without its token."""
+    try:
+        return Context().run(variable.get)
+    except LookupError:
+        return None
+
+
+def _tracer_environ(scope: dict[str, Any]) -> dict[str, Any]:
+    """Return what tracers read of a request, under the keys of WSGI; a WebSocket is a GET."""
+    environ = {
+        ORIGIN_KEY: scope.get(ORIGIN_KEY),
+        "REQUEST_METHOD": scope.get("method", "GET"),
+        "SCRIPT_NAME": mount_of(scope),
+        "PATH_INFO": path_below_mount(scope),
+        "wsgi.url_scheme": scope.get("scheme", "http").replace("ws", "http"),
+    }
+    for name in _TRACE_FIELDS:
+        value = header(scope, name)
+        if value is not None:
+            environ[header_key(name.decode())] = value
+    return environ
 
 
 def _route_of(scope: dict[str, Any]) -> str | None:

@@ -33,5 +33,6 @@ class RequestTracer(Protocol):
         """Start a span, inside the request's own context; ``None`` if the request is not traced.
 
         ``HTTP_TRACEPARENT`` is in the environ only if it is valid and comes from a trusted peer.
+        Under ASGI, the environ has the method, scheme, path, origin and trace fields only.
         """
         ...

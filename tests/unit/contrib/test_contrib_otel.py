@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import create_engine, text
 
+from mks_hardening import asgi
 from mks_hardening._core import hooks
 from mks_hardening.contrib.otel_observer import OpenTelemetryObserver, SpanFilter, trace_headers
 from mks_hardening.events import (
@@ -24,7 +25,7 @@ from mks_hardening.events import (
 )
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.logging import JsonFormatter, bind
-from mks_hardening.testing import call_wsgi
+from mks_hardening.testing import call_asgi, call_wsgi
 from mks_hardening.wsgi import ROUTE_KEY, ProxyTrust, RequestLoggingMiddleware, TrustedProxyMiddleware
 from testbed.run_python import run_python
 
@@ -36,7 +37,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Sampler
-from opentelemetry.trace import SpanKind, StatusCode
+from opentelemetry.trace import SpanKind, StatusCode, get_current_span
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 TRACEPARENT = f"00-{TRACE}-{PARENT}-01"
@@ -510,3 +511,56 @@ print(seen)
 
 def test_without_an_sdk_nothing_is_done_and_one_that_comes_later_is_used() -> None:
     assert run_python(WITHOUT_SDK).stdout.strip() == "[False, True]"
+
+
+# --- ASGI
+
+
+def test_requests_of_one_task_have_spans_of_their_own(telemetry: Telemetry) -> None:
+    """As under WSGI; the second request of a task is not inside the span of the first."""
+    inside: list[bool] = []
+
+    async def app(scope: Any, _receive: Any, send: Any) -> None:
+        inside.append(get_current_span().get_span_context().is_valid)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    trusted = asgi.TrustedProxyMiddleware(
+        asgi.RequestLoggingMiddleware(app, tracer=telemetry.observer), trust=ProxyTrust(["127.0.0.1"])
+    )
+
+    async def two(scope: Any, receive: Any, send: Any) -> None:
+        async def nowhere(_message: Any) -> None:
+            pass
+
+        await trusted({**scope, "path": "/first"}, receive, nowhere)
+        await trusted(scope, receive, send)
+        inside.append(get_current_span().get_span_context().is_valid)
+
+    headers = {"Host": "localhost", "traceparent": TRACEPARENT}
+    call_asgi(two, "/articles/7", headers=headers, scheme="https", scope={"root_path": "/app"})
+    assert inside == [True, True, False]
+    first, second = telemetry.spans()
+    assert [span.attributes["url.path"] for span in (first, second) if span.attributes] == [
+        "/app/first",
+        "/app/articles/7",
+    ]
+    for span in (first, second):
+        assert (span.name, span.kind) == ("GET", SpanKind.SERVER)
+        assert span.parent is not None
+        assert (f"{span.parent.trace_id:032x}", f"{span.parent.span_id:016x}") == (TRACE, PARENT)
+        assert span.attributes is not None
+        assert span.attributes["http.request.method"] == "GET"
+        assert span.attributes["url.scheme"] == "https"
+
+
+def test_a_socket_is_one_span(telemetry: Telemetry) -> None:
+    async def app(_scope: Any, _receive: Any, send: Any) -> None:
+        await send({"type": "websocket.accept"})
+        await send({"type": "websocket.close"})
+
+    call_asgi(asgi.RequestLoggingMiddleware(app, tracer=telemetry.observer), websocket=[], scheme="https")
+    [span] = telemetry.spans()
+    assert span.attributes is not None
+    assert (span.name, span.attributes["url.scheme"]) == ("GET", "https")
+    assert span.attributes["http.response.status_code"] == 101
