@@ -152,6 +152,12 @@ class _InnermostMiddleware:
         if not is_request(scope):
             await self._app(scope, receive, send)
             return
+        if _KEY in scope:
+            raise ConfigurationError(
+                "two sessions at once: this application is mounted in one that is hardened; leave Hardening out "
+                "here, the dependencies of a mounted application use the Hardening around it",
+                parameter="app",
+            )
         inner = private_scope(scope)
         inner[_KEY] = self._hardening
         share_decisions(inner)

@@ -344,6 +344,17 @@ def test_hardening_twice_or_too_late_is_refused() -> None:
         Hardening(doubled, settings_of())
 
 
+def test_hardening_inside_a_hardened_application_is_explained(caplog: pytest.LogCaptureFixture) -> None:
+    outer, inner = FastAPI(), FastAPI()
+    add_routes(inner)
+    outer.mount("/api", inner)
+    for app in (outer, inner):
+        Hardening(app, settings_of())
+    answer = TestClient(outer, base_url="http://localhost").get("/api/form")
+    assert answer.status_code == 500
+    assert "mounted in one that is hardened" in caplog.text
+
+
 def test_without_hardening_the_message_says_what_to_write() -> None:
     app = FastAPI()
     add_routes(app)
