@@ -16,8 +16,9 @@ class Refusal:
     """A request refused by a middleware, as it is also written to the request log.
 
     Attributes:
-        wrapper: ``https``, ``csrf``, ``rate_limit``, ``session``, ``health`` or ``record``; ``application`` if an
-            adapter responded for a view that ran into an outage.
+        wrapper: ``https``, ``csrf``, ``rate_limit``, ``session``, ``health``, ``record``, ``cors``,
+            ``client_rules``, ``maintenance`` or ``request_limits``; ``application`` if an adapter responded for a
+            view that ran into an outage.
         rule: name of the rule that refused the request, in one word.
         status: status code of the response.
         detail: the reason in one sentence, for the client.
