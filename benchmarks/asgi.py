@@ -336,8 +336,8 @@ def ours_together(app: App) -> App:
     app = ours_limit(app)
     app = HealthMiddleware(app, required={})
     app = _served_https(app)
-    app = ours_headers(app)
     app = ours_record(app)
+    app = ours_headers(app)
     return _served_trust(app)
 
 

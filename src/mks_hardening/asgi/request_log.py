@@ -13,7 +13,14 @@ from mks_hardening._core.clock import SYSTEM_CLOCK
 from mks_hardening._core.origin.proxy_trust import ProxyTrust
 from mks_hardening._core.origin.scope_trust import ScopeTrust
 from mks_hardening._core.process.context import fields_var
-from mks_hardening._core.web.asgi_scope import REQUESTS, header, mount_of, path_below_mount, query_of
+from mks_hardening._core.web.asgi_scope import (
+    REQUESTS,
+    header_at,
+    header_positions,
+    mount_of,
+    path_below_mount,
+    query_of,
+)
 from mks_hardening._core.web.environ_keys import (
     ORIGIN_KEY,
     REFUSAL_KEY,
@@ -40,6 +47,7 @@ if TYPE_CHECKING:
 __all__ = ["RequestLoggingMiddleware"]
 
 _MOST_AHEAD: Final = 2  # the end of the request's body, and then the disconnect
+_LENGTH: Final = len(b"content-length")
 _TRACE_FIELDS: Final = (b"traceparent", b"tracestate")
 _SWITCHING_PROTOCOLS: Final = 101
 _MOST_CAUSES: Final = 32
@@ -138,6 +146,7 @@ class _Exchange:
         "_id_field",
         "_ids",
         "_log",
+        "_own_field",
         "_pending",
         "_receive",
         "_receiving",
@@ -149,6 +158,7 @@ class _Exchange:
         "_span",
         "_started",
         "_status",
+        "_user_agent",
         "_websocket",
         "cancelled",
         "complete",
@@ -183,19 +193,23 @@ class _Exchange:
         self.disconnected = False
         self.cancelled = False
         self.error: BaseException | None = None
+        fields = header_positions(scope)
+        self._user_agent = header_at(scope, fields, b"user-agent")
         origin = scope.get(ORIGIN_KEY)
         sent_id = traceparent = None
         # An id from an untrusted peer could pretend to be another request in the log.
         if origin is None or origin.peer_trusted:
-            sent_id = header(scope, id_field)
-            traceparent = (header(scope, b"traceparent") or "").strip(" \t") or None
+            sent_id = header_at(scope, fields, id_field)
+            traceparent = (header_at(scope, fields, b"traceparent") or "").strip(" \t") or None
         self._ids = ids = log.ids(sent_id, traceparent)
         scope[REQUEST_ID_KEY] = ids.request_id
         # Left in the scope, a tracing library would continue a trace that was not accepted here.
         dropped = (id_field,) if ids.continues_trace else (id_field, *_TRACE_FIELDS)
-        headers = [field for field in scope.get("headers") or () if field[0].lower() not in dropped]
-        headers.append((id_field, ids.request_id.encode("latin-1")))
-        scope["headers"] = headers
+        self._own_field = (id_field, ids.request_id.encode("latin-1"))
+        headers = scope.get("headers") or ()
+        if not fields.keys().isdisjoint(dropped):
+            headers = [field for field in headers if field[0].lower() not in dropped]
+        scope["headers"] = [*headers, self._own_field]
 
     def begin(self, bound: Any) -> None:
         """Bind the ids to all log records of the request."""
@@ -301,15 +315,15 @@ class _Exchange:
         self.complete = not self.disconnected
 
     def _with_id(self, headers: RawHeaders) -> RawHeaders:
-        kept: RawHeaders = []
-        for field in headers:
-            name = field[0].lower()
-            if name == b"content-length":
-                self._declared = declared_length(field[1].decode("latin-1"))
-            if name != self._id_field:
-                kept.append(field)
-        kept.append((self._id_field, self._ids.request_id.encode("latin-1")))
-        return kept
+        own = self._id_field
+        for name, value in headers:
+            # The length first, as in ``header``.
+            if len(name) == _LENGTH and name.lower() == b"content-length":
+                self._declared = declared_length(value.decode("latin-1"))
+            elif len(name) == len(own) and name.lower() == own:
+                headers = [field for field in headers if field[0].lower() != own]
+        headers.append(self._own_field)
+        return headers
 
     async def recover(self) -> bool:
         """Respond to an exception with 500; return whether that was still possible."""
@@ -396,7 +410,7 @@ class _Exchange:
             client_ip=(client[0] if client else None) if origin is None else origin.client_ip,
             request_id=self._ids.request_id,
             trace_id=self._ids.trace_id,
-            user_agent=header(scope, b"user-agent"),
+            user_agent=self._user_agent,
             user_id=getattr(scope.get(SESSION_KEY), "last_user_id", None),
             shown_query=log.shown_query,
         )
