@@ -624,7 +624,7 @@ STACKS: dict[str, Callable[[], App]] = {
 }
 """What uvicorn serves, by the name in STACK."""
 SERVED_SECONDS = 1.0
-CONNECTIONS = 8
+CONNECTIONS = 32
 REQUEST = b"\r\n".join([
     b"GET /articles/17 HTTP/1.1",
     *(name + b": " + value for name, value in BEHIND_PROXY["headers"]),
