@@ -15,6 +15,7 @@ from mks_hardening._core.origin.scope_trust import ScopeTrust
 from mks_hardening._core.process.context import fields_var
 from mks_hardening._core.web.asgi_scope import (
     REQUESTS,
+    header,
     header_at,
     header_positions,
     mount_of,
