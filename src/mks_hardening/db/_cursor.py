@@ -163,7 +163,7 @@ def read_cursor(cursor: str, keys: Sequence[CursorKey]) -> CursorPosition:
     # Cursors need no signature: a forged one only names a position in the list, which anyone could page to.
     of_sqlite = digest == _order_digest(keys, of_sqlite=True)
     if not (of_sqlite or digest == _order_digest(keys, of_sqlite=False)) or len(values) != len(keys):
-        raise InvalidCursorError("the cursor belongs to another order")
+        raise InvalidCursorError("the cursor belongs to another order_by")
     if not all(
         key.may_be_null if value is None else _is_comparable(value, key.column, of_sqlite=of_sqlite)
         for value, key in zip(values, keys, strict=True)
@@ -178,7 +178,7 @@ def _to_utc(value: object) -> object:
         try:
             return value.astimezone(UTC)
         except OverflowError:
-            raise InvalidCursorError("the cursor holds a moment that is none") from None
+            raise InvalidCursorError("the cursor contains an invalid moment") from None
     return value
 
 

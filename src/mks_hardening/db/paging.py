@@ -110,7 +110,7 @@ class Page:
         last, following = (tuple(row[self._width :]) for row in rows[self._limit - 1 : self._limit + 1])
         if last == following:
             raise ConfigurationError(
-                "order_by must tell every row from every other: end it with the primary key",
+                "order_by must identify every row: end it with the primary key",
                 parameter="order_by",
             )
         if codes is not None:
@@ -190,7 +190,7 @@ def keyset_page(
     if after is not None:
         text_of(after, parameter="after")
     if _has_order_or_limit(select):
-        raise ConfigurationError("select must have no order and no limit of its own", parameter="select")
+        raise ConfigurationError("select must not have its own ORDER BY or LIMIT", parameter="select")
     optional_side = optional_tables(select)
     keys = [_key(one, optional_side) for one in instances(order_by, object, parameter="order_by")]
     if not keys:

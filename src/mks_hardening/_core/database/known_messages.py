@@ -19,7 +19,7 @@ FORMS: Final[dict[str, tuple[str, ...]]] = {
         "the connection is lost",
         "could not translate host name",
         "SSL SYSCALL error: EOF detected",
-        "no answer from the database within client_deadline",
+        "no response from the database within client_deadline",
         "invalid input for query argument ?",
         "timeout expired",
         "password authentication failed for user ?",

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NO_RESPONSE", "ClientDeadline", "DriverWait"]
 
-NO_RESPONSE: Final = "no answer from the database within client_deadline"
+NO_RESPONSE: Final = "no response from the database within client_deadline"
 _PROBE_AFTER: Final = 0.5  # share of the deadline after which the server's address is probed
 _RESPONSE: Final = 0.35  # share of the deadline within which the server has to respond
 _RETRY: Final = 0.1  # share left for another connection attempt, which the pool makes after a failed pre-ping

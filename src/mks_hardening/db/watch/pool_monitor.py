@@ -186,7 +186,7 @@ class PoolMonitor(Monitor):
         self._logged_at = now
         holders = [f"{holder.caller} ({holder.seconds:.1f} s, {holder.thread})" for holder in stats.holders]
         self._logger.error(
-            "no database connection could be had in time",
+            "no database connection was available in time",
             extra={
                 "pool_size": stats.size,
                 "checked_out": stats.checked_out,
