@@ -93,7 +93,7 @@ class Executor:
         # Before any code of the task runs: a task that kills its process (out of memory, a crash in C) never raises
         # an exception.
         if run.delivery > task.max_deliveries:
-            return self._dead(run, f"{run.delivery - 1} workers died over it")
+            return self._dead(run, f"{run.delivery - 1} workers died while running it")
         if run.leased.cancel_requested:
             return self._cancelled(run)
         start = self._clock.monotonic()
@@ -155,7 +155,7 @@ class Executor:
         return self._retry(run, reason, retry_delay(failures), run.leased.context)
 
     def _retry(self, run: TaskRun, reason: str, delay: float, context: str) -> Outcome:
-        _logger.warning("the task %s is tried again in %.1f s: %s", run.leased.name, delay, reason)
+        _logger.warning("the task %s is retried in %.1f s: %s", run.leased.name, delay, reason)
         return self._record(
             run,
             "retried",
@@ -167,7 +167,7 @@ class Executor:
         outcome = self._record(run, "dead", lambda: self._tasks.store.give_up(run.leased, error=error))
         # Logged only if this run has written the row: if two workers give up one task, one of them alerts.
         if outcome == "dead":
-            _logger.error("the task %s is dead and waits for somebody: %s", run.leased.name, reason)
+            _logger.error("the task %s is dead and waits for an operator: %s", run.leased.name, reason)
         return outcome
 
     def _cancelled(self, run: TaskRun) -> Outcome:
@@ -177,9 +177,9 @@ class Executor:
         if seconds >= task.timeout:  # the hard limit, not the shutdown of a worker
             return self._dead(run, f"it ran longer than {task.timeout:g} s and was ended")
         _logger.warning(
-            "the task %s was interrupted by the end of its worker; it is run anew", run.leased.name
+            "the task %s was interrupted when its worker stopped; it will run again", run.leased.name
         )
-        reason = "interrupted by the end of its worker"
+        reason = "interrupted when its worker stopped"
         return self._record(
             run, "interrupted", lambda: self._tasks.store.put_back(run.leased, delay=0.0, error=reason)
         )
@@ -187,7 +187,7 @@ class Executor:
     def _lost(self, run: TaskRun) -> Outcome:
         # Notify threads of the task that may still be running.
         run.lost.set()
-        _logger.warning("the lease on the task %s ran out; its result is not recorded", run.leased.name)
+        _logger.warning("the lease on the task %s expired; its result is not recorded", run.leased.name)
         return "lost"
 
     def _unknown(self, run: TaskRun, what: str) -> Outcome:
@@ -230,7 +230,7 @@ class Executor:
                 return outcome if step() else self._lost(run)
             except Exception as error:  # noqa: BLE001 - retry after any error of the database
                 kind = type(error).__name__
-                _logger.warning("what came of the task %s cannot be written (%s)", run.leased.name, kind)
+                _logger.warning("the outcome of the task %s cannot be recorded (%s)", run.leased.name, kind)
                 # Not time.sleep: losing the lease ends the wait, as there is nothing left to record.
                 run.lost.wait(wait)
         # The last attempt may raise: the lease expires, and another worker repeats the work.
@@ -241,7 +241,7 @@ def _is_transient(task: Task[..., object], error: BaseException) -> bool:
     try:
         return task.retry_on(error)
     except Exception:
-        _logger.exception("retry_on of the task %s failed; its error counts as lasting", task.name)
+        _logger.exception("retry_on of the task %s failed; its error counts as permanent", task.name)
         return False
 
 

@@ -104,4 +104,4 @@ class LeaseRenewer:
             try:
                 self.renew_all()
             except Exception:
-                _logger.exception("the leases could not be renewed; they are tried again")
+                _logger.exception("the leases could not be renewed; renewal is retried")

@@ -13,6 +13,6 @@ def table_outage_log() -> OutageLog:
     """Return a new outage log; the argument of ``failed`` is the summary of the error."""
     return OutageLog(
         logging.getLogger("mks_hardening.tasks"),
-        began="the table of tasks cannot be used (%s); it is asked again",
-        ended="the table of tasks can be used again",
+        began="the table of tasks is unavailable (%s); it is retried",
+        ended="the table of tasks is available again",
     )

@@ -61,7 +61,10 @@ def test_a_task_can_clean_up_at_its_soft_limit_and_one_that_will_not_is_killed(
     (killed,) = enqueue(tasks, "stubborn", str(stubborn))
     until(lambda: ended(tasks, [killed]))
     assert stubborn.read_text() == "run\n"
-    assert (status_of(tasks, killed).state, error_of(tasks, killed)) == ("dead", "1 workers died over it")
+    assert (status_of(tasks, killed).state, error_of(tasks, killed)) == (
+        "dead",
+        "1 workers died while running it",
+    )
     after = enqueue(tasks, "effect", times=4)
     until(lambda: ended(tasks, after))
 

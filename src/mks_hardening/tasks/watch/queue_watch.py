@@ -84,14 +84,14 @@ class TaskQueueWatch(Closing):
         self._report(
             "stalled",
             stalled,
-            f"nobody works the queue of tasks: {seen.due} are due, the oldest for {waited:.0f} s",
-            "the queue of tasks is worked again",
+            f"no worker runs the queue of tasks: {seen.due} are due, the oldest for {waited:.0f} s",
+            "workers run the queue of tasks again",
         )
         self._report(
             "unknown",
             unknown > self._deploy,
-            f"no worker knows {seen.unknown} tasks, the oldest of {unknown:.0f} s ago; has a deploy stopped?",
-            "the tasks that no worker knew have found one",
+            f"no worker knows {seen.unknown} tasks, the oldest of {unknown:.0f} s ago; is a deployment incomplete?",
+            "workers know all tasks again",
         )
         if hooks.observers:
             hooks.emit(TaskQueueSeen(seen.due, waited, seen.running, seen.dead, stalled))

@@ -131,13 +131,13 @@ def test_a_queue_that_nobody_works_is_told_once_and_so_is_its_end(
     for _ in range(3):
         watch.look()
     assert said(caplog) == [
-        (logging.ERROR, "nobody works the queue of tasks: 1 are due, the oldest for 61 s")
+        (logging.ERROR, "no worker runs the queue of tasks: 1 are due, the oldest for 61 s")
     ]
     assert seen[-1] == TaskQueueSeen(due=1, oldest_due=61.0, running=0, dead=0, stalled=True)
     worker.run_pending()
     for _ in range(2):
         watch.look()
-    assert said(caplog) == [(logging.WARNING, "the queue of tasks is worked again")]
+    assert said(caplog) == [(logging.WARNING, "workers run the queue of tasks again")]
     assert not seen[-1].stalled
 
 
@@ -162,11 +162,11 @@ def test_a_task_that_no_worker_knows_may_wait_as_long_as_a_deploy_takes(
     watch.look()
     watch.look()
     assert said(caplog) == [
-        (logging.ERROR, "no worker knows 1 tasks, the oldest of 101 s ago; has a deploy stopped?")
+        (logging.ERROR, "no worker knows 1 tasks, the oldest of 101 s ago; is a deployment incomplete?")
     ]
     assert TaskWorker(newer, clock=clock, schedule=False).run_pending() == ["done"]
     watch.look()
-    assert said(caplog) == [(logging.WARNING, "the tasks that no worker knew have found one")]
+    assert said(caplog) == [(logging.WARNING, "workers know all tasks again")]
 
 
 def test_the_thread_looks_by_itself_and_outlives_a_database_that_is_away(
@@ -174,10 +174,10 @@ def test_the_thread_looks_by_itself_and_outlives_a_database_that_is_away(
 ) -> None:
     tasks.store.table.drop(tasks.store.engine)
     with TaskQueueWatch(tasks, every=0.1) as watch:
-        wait_until(lambda: "cannot be used" in caplog.text, what="a record of the outage")
+        wait_until(lambda: "the table of tasks is unavailable" in caplog.text, what="a record of the outage")
         watch.start()
         tasks.create_table()
         wait_until(lambda: len(seen) > 1, what="a look")
     watch.close()
-    assert caplog.text.count("cannot be used") == 1
-    assert caplog.text.count("can be used again") == 1
+    assert caplog.text.count("the table of tasks is unavailable") == 1
+    assert caplog.text.count("the table of tasks is available again") == 1
