@@ -67,9 +67,9 @@ def test_every_alert_has_a_section() -> None:
 @pytest.mark.parametrize("name", sections())
 def test_a_runbook_says_sign_first_command_mend_and_end(name: str) -> None:
     text = sections()[name]
-    marks = ["**Sign.**", "**First.**", "**Mend.**", "**Over**"]
+    marks = ["**Sign.**", "**First.**", "**Fix.**", "**Resolved**"]
     if name == "runbook-rollback":
-        marks.remove("**Mend.**")  # the first command is what mends
+        marks.remove("**Fix.**")  # the first command is what fixes it
     places = [text.find(mark) for mark in marks]
     assert -1 not in places, marks
     assert places == sorted(places)
