@@ -196,7 +196,7 @@ def placeholder(tmp_path: Path) -> Iterator[Settings]:
         (5.3, "same", ["the certificate ends in 1.7 of 7 days"]),
         (8, "same", ["the certificate ends in -1.0 of 7 days"]),
         (0, "other", ["the certificate that is served is not the one on disk: it was not reloaded"]),
-        (0, "none", ["nothing answers for knowledge.example.test on port"]),
+        (0, "none", ["nothing responds for knowledge.example.test on port"]),
     ],
 )
 def test_what_is_said_of_a_certificate(
@@ -266,7 +266,7 @@ def test_what_turns_bad_is_told_once(placeholder: Settings, monkeypatch: pytest.
         f"little space is left on {placeholder.paths.backups}",
     ]
     assert told(day) == []
-    assert told(day, served=None) == [f"nothing answers over https on port {placeholder.edge.https_port}"]
+    assert told(day, served=None) == [f"nothing responds over https on port {placeholder.edge.https_port}"]
     late = day + timedelta(days=6)
     assert "the certificate was not renewed in time" in told(late)
     metrics = (Path(placeholder.paths.state) / "metrics/host.prom").read_text()
@@ -280,7 +280,7 @@ def test_what_cannot_be_read_is_bad() -> None:
         settings = read_settings(host.settings_text())
         readings = look(settings, now=datetime.now(UTC))
         assert troubles(readings, settings)[:2] == [
-            f"nothing answers over https on port {settings.edge.https_port}",
+            f"nothing responds over https on port {settings.edge.https_port}",
             "the newest backup is too old",
         ]
         file = host.folder / "deploy.toml"

@@ -412,7 +412,7 @@ def test_a_full_cache_refuses_no_session_and_a_nearly_full_server_is_told(tmp_pa
         readings = look(settings, now=datetime.now(UTC), served=lambda _: None, servers=read_servers(environ))
         assert [said for said in troubles(readings, settings) if "Redis" in said] == [
             "the Redis server of the role state is nearly full",
-            "the Redis server of the role cache does not answer",
+            "the Redis server of the role cache does not respond",
         ]
         record(readings, settings)
         metrics = (host.path("state") / "metrics/host.prom").read_text()

@@ -458,7 +458,7 @@ def test_check_tells_what_uploads_lack(settings_at: Callable[..., AppSettings], 
     )
     told = [finding.text for finding in configuration_check.findings(settings, clock=FrozenClock())]
     assert any("MKS_UPLOADS" in text for text in told)
-    assert any("scanner does not answer" in text for text in told)
+    assert any("scanner does not respond" in text for text in told)
 
 
 @pytest.mark.parametrize(

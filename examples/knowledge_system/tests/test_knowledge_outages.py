@@ -45,7 +45,10 @@ def test_probes_leave_no_record_and_an_outage_leaves_one(
         assert person.get("/articles/1").status_code == 200
         assert person.get("/articles/2").status_code == 200
     said = [record.getMessage() for record in caplog.records if record.name.endswith("web.outage")]
-    assert [text.partition(";")[0] for text in said] == ["the database is away", "the database answers again"]
+    assert [text.partition(";")[0] for text in said] == [
+        "the database is unavailable",
+        "the database is available again",
+    ]
     assert not [record for record in caplog.records if "/readyz" in record.getMessage()]
     # One line for a refusal that was promised, and no traceback.
     refused = [record for record in caplog.records if getattr(record, "status", 0) == 503]

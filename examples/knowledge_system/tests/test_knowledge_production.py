@@ -83,7 +83,7 @@ def test_accounts_of_the_demonstration_are_found(tmp_path: Path, run_command: An
     assert run_command("seed", "--demo", "--data", tmp_path / "demo", **environ).returncode == 0
     found = run_command("check", **environ)
     assert found.returncode == 1
-    assert "everybody knows the password of ito, kobayashi" in found.stdout
+    assert "the demo password is publicly known for ito, kobayashi" in found.stdout
 
 
 WEAK = [

@@ -53,7 +53,7 @@ def test_the_stack_of_a_hanging_request_is_told_once(
     assert "password" not in told.getMessage()
     app.lock.set()
     thread.join(10)
-    assert caplog.records[-1].getMessage() == "GET /hang (request 7) came back after 21.0 s"
+    assert caplog.records[-1].getMessage() == "GET /hang (request 7) finished after 21.0 s"
     watchdog.look()
     assert len(caplog.records) == 2
 

@@ -83,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     _demo_option(admin)
     admin.set_defaults(run=_create_admin)
 
-    check = commands.add_parser("check", help="設定と環境を確かめる / look for what should be mended")
+    check = commands.add_parser("check", help="設定と環境を確かめる / check settings and environment")
     _data_option(check)
     _demo_option(check)
     check.set_defaults(run=_check)
@@ -132,7 +132,7 @@ def _seed(options: argparse.Namespace) -> int:
     if _names_database() and not options.demo:
         complain(
             "DATABASE_URL は実際のデータベースです。デモ用の利用者を入れるには --demo を付けてください。\n"
-            "DATABASE_URL names a real database; everybody knows the password of the people that seed adds. "
+            "DATABASE_URL is a real database; everybody knows the password of the users that seed adds. "
             "Give --demo if it is a demonstration."
         )
         return 2
@@ -202,7 +202,7 @@ def _check(options: argparse.Namespace) -> int:
     for finding in found:
         say(f"{'誤り / error' if finding.error else '注意 / warning'}: {finding.text}")
     if not found:
-        say("問題はありません / nothing to mend")
+        say("問題はありません / no problems found")
     return int(any(finding.error for finding in found))
 
 

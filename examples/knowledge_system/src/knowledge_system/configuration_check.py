@@ -51,7 +51,7 @@ def findings(settings: AppSettings, *, clock: Clock) -> Iterator[Finding]:
     yield from _of_uploads(settings)
     mail = {"tasks", "notify"} <= settings.areas and settings.hardening.notify.smtp_host is not None
     if not mail:
-        yield Finding(False, "no mail server: nobody can be invited or set a password anew (MKS_SMTP_HOST)")
+        yield Finding(False, "no mail server: nobody can be invited or reset a password (MKS_SMTP_HOST)")
 
 
 def _of_database(settings: AppSettings, clock: Clock) -> Iterator[Finding]:
@@ -59,7 +59,7 @@ def _of_database(settings: AppSettings, clock: Clock) -> Iterator[Finding]:
         try:
             pending = Migrations(engine).pending()
         except OperationalError as error:
-            yield Finding(True, f"the database does not answer: {str(error.orig).splitlines()[0]}")
+            yield Finding(True, f"the database does not respond: {str(error.orig).splitlines()[0]}")
             return
         if pending:
             yield Finding(True, f"revisions are missing: {', '.join(pending)} (knowledge-system upgrade)")
@@ -70,7 +70,7 @@ def _of_database(settings: AppSettings, clock: Clock) -> Iterator[Finding]:
             if not accounts.administrators(session):
                 yield Finding(True, "there is no administrator (knowledge-system create-admin)")
             if settings.production and (known := sorted(_known_to_all(session))):
-                yield Finding(True, f"everybody knows the password of {', '.join(known)}")
+                yield Finding(True, f"the demo password is publicly known for {', '.join(known)}")
     if settings.production:
         try:
             database.check_backup(settings, now=clock.time())
@@ -114,7 +114,7 @@ def _of_uploads(settings: AppSettings) -> Iterator[Finding]:
     try:
         scanner(uploads.scan_command, uploads.scan_socket).scan(b"knowledge-system check")
     except ScanFailedError as error:
-        yield Finding(True, f"the virus scanner does not answer, so every file is refused: {error}")
+        yield Finding(True, f"the virus scanner does not respond, so every file is refused: {error}")
 
 
 def _known_to_all(session: Session) -> Iterator[str]:

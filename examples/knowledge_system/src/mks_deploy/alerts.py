@@ -68,7 +68,7 @@ def alerts_of(settings: Settings) -> tuple[Alert, ...]:
             f"max(up{job}) < 1 or absent(up{job})",
             "2m",
             page,
-            "No slot answers.",
+            "No slot responds.",
             "rollback",
         ),
         Alert(
@@ -76,7 +76,7 @@ def alerts_of(settings: Settings) -> tuple[Alert, ...]:
             "max(mks_host_edge_answers) < 1",
             "5m",
             page,
-            "Nothing answers over https.",
+            "Nothing responds over https.",
             "rollback",
         ),
         Alert(
@@ -84,7 +84,7 @@ def alerts_of(settings: Settings) -> tuple[Alert, ...]:
             f"{errors} / sum(rate(mks_requests_total{job}[5m])) > 0.02",
             "5m",
             page,
-            "More than 2 % of the answers are errors of ours.",
+            "More than 2 % of the responses are server errors.",
             "rollback",
         ),
         Alert(
@@ -92,7 +92,7 @@ def alerts_of(settings: Settings) -> tuple[Alert, ...]:
             f"histogram_quantile(0.95, {slow}) > 0.5",
             "10m",
             ticket,
-            "One request in twenty takes longer than half a second.",
+            "5 % of the requests take longer than half a second.",
             "database",
         ),
         Alert(
@@ -100,7 +100,7 @@ def alerts_of(settings: Settings) -> tuple[Alert, ...]:
             f"max by (backend) (mks_breakers_not_closed{job}) > 0",
             "2m",
             page,
-            "A server is away: {{ $labels.backend }}.",
+            "A server is unavailable: {{ $labels.backend }}.",
             "redis",
         ),
         Alert(
@@ -108,7 +108,7 @@ def alerts_of(settings: Settings) -> tuple[Alert, ...]:
             f"{pool} > 0",
             "",
             page,
-            "Requests waited in vain for a database connection.",
+            "Requests timed out waiting for a database connection.",
             "database",
         ),
         Alert(
@@ -124,7 +124,7 @@ def alerts_of(settings: Settings) -> tuple[Alert, ...]:
             f"max(mks_task_queue_stalled{job}) > 0",
             "2m",
             page,
-            "Tasks are due and nobody takes them.",
+            "Tasks are due and no worker takes them.",
             "queue-stuck",
         ),
         Alert(
@@ -132,7 +132,7 @@ def alerts_of(settings: Settings) -> tuple[Alert, ...]:
             f"max(mks_task_queue_dead{job}) > 0",
             "15m",
             ticket,
-            "Tasks failed for good and wait for somebody.",
+            "Tasks failed permanently and wait for an operator.",
             "queue-stuck",
         ),
         Alert("AlertsDropped", f"{dropped} > 0", "", ticket, "Alerts were lost.", "spool"),
@@ -141,7 +141,7 @@ def alerts_of(settings: Settings) -> tuple[Alert, ...]:
             "max(mks_host_spool_files) > 0",
             "30m",
             ticket,
-            "Alerts wait on disk: mail or chat is away.",
+            "Alerts wait on disk: mail or chat is unavailable.",
             "spool",
         ),
         Alert(
@@ -181,7 +181,7 @@ def alerts_of(settings: Settings) -> tuple[Alert, ...]:
             f"({cached} / {read} < 0.7) and {read} > 1",
             "30m",
             ticket,
-            "Less than 70 % of the reads are answered by the cache.",
+            "Less than 70 % of the reads are cache hits.",
             "cache",
         ),
         Alert(
@@ -245,7 +245,7 @@ def alerts_of(settings: Settings) -> tuple[Alert, ...]:
             f"{full} > 0",
             "",
             page,
-            "Redis refuses to write for want of memory: nobody can sign in.",
+            "Redis refuses to write because its memory is full: nobody can sign in.",
             "redis",
         ),
         Alert(
@@ -253,7 +253,7 @@ def alerts_of(settings: Settings) -> tuple[Alert, ...]:
             'sum by (role) (increase(mks_host_redis_evicted_keys_total{role="state"}[15m])) > 0',
             "",
             page,
-            "Redis ({{ $labels.role }}) removes sessions and limits for want of memory.",
+            "Redis ({{ $labels.role }}) evicts sessions and limits because its memory is full.",
             "redis",
         ),
         Alert(
@@ -269,7 +269,7 @@ def alerts_of(settings: Settings) -> tuple[Alert, ...]:
             "time() - max(mks_host_watched_seconds) > 900 or absent(mks_host_watched_seconds)",
             "5m",
             ticket,
-            "Nobody looks at certificate, backup and disk.",
+            "Certificate, backup and disk are not monitored.",
             "disk-full",
         ),
     )

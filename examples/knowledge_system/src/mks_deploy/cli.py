@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code: int = options.run(options)
     except SettingsFault as fault:
-        sys.stderr.write(f"wrong settings; nothing was written\n{fault}\n")
+        sys.stderr.write(f"invalid settings; nothing was written\n{fault}\n")
         return WRONG
     except ReleaseError as error:
         sys.stderr.write(f"{error}\n")
@@ -60,7 +60,9 @@ def parser() -> argparse.ArgumentParser:
     command = commands.add_parser("example", help="print a deploy.toml with every option explained")
     command.set_defaults(run=_example)
 
-    command = commands.add_parser("secrets", help="make the folder of secrets and what can be made up")
+    command = commands.add_parser(
+        "secrets", help="create the folder of secrets and generate those that can be generated"
+    )
     command.add_argument("--secrets", type=Path, default=Path("secrets"), metavar="DIR")
     command.add_argument("--compose", action="store_true", help="those of the servers of docker/compose.yml")
     command.set_defaults(run=_secrets)
@@ -70,11 +72,11 @@ def parser() -> argparse.ArgumentParser:
         "--settings", type=Path, default=Path("deploy.toml"), metavar="FILE", help="deploy.toml"
     )
     command.add_argument(
-        "--secrets", type=Path, default=Path("secrets"), metavar="DIR", help="secrets; only judged"
+        "--secrets", type=Path, default=Path("secrets"), metavar="DIR", help="secrets; only checked"
     )
     command.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the files go")
     command.add_argument(
-        "--check", action="store_true", help="write nothing, show differences, end with 1 if any"
+        "--check", action="store_true", help="write nothing, show differences, exit with 1 if there are any"
     )
     command.add_argument(
         "--nginx", type=_version, metavar="VERSION", help="render for this nginx, not the one here"
@@ -83,17 +85,17 @@ def parser() -> argparse.ArgumentParser:
     command.set_defaults(run=_render)
 
     command = commands.add_parser(
-        "certificate", help="make a placeholder, issue the first one, check the served one"
+        "certificate", help="create a placeholder, issue the first certificate, check the served one"
     )
     command.add_argument("what", choices=("placeholder", "issue", "check"))
     _host_options(command)
     command.set_defaults(run=_certificate)
 
     command = commands.add_parser(
-        "watch", help="what is bad about this host: certificate, backup, disk; end with 1 when something is"
+        "watch", help="check this host: certificate, backup, disk; exit with 1 if there is a problem"
     )
     command.add_argument(
-        "--record", action="store_true", help="write metrics too, and tell only what turned bad since"
+        "--record", action="store_true", help="also write metrics, and report new problems only"
     )
     _host_options(command)
     command.set_defaults(run=_watch)
@@ -103,27 +105,29 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _add_operations(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    command = commands.add_parser("release", help="bring a version to the requests, once it is healthy")
+    command = commands.add_parser("release", help="switch requests to a version once it is healthy")
     command.add_argument("version", help="a folder below RELEASES/versions, with venv/ in it")
-    command.add_argument("--canary", type=int, default=0, metavar="PERCENT", help="share it gets first")
     command.add_argument(
-        "--observe", type=int, default=60, metavar="SECONDS", help="how long the canary is observed at least"
+        "--canary", type=int, default=0, metavar="PERCENT", help="share of the requests that it gets first"
     )
     command.add_argument(
-        "--migrate", action="store_true", help="change the database before; needs a fresh backup"
+        "--observe", type=int, default=60, metavar="SECONDS", help="minimum time to observe the canary"
+    )
+    command.add_argument(
+        "--migrate", action="store_true", help="migrate the database first; requires a recent backup"
     )
     _host_options(command)
     command.set_defaults(run=_release)
 
-    command = commands.add_parser("rollback", help="bring the version before back")
+    command = commands.add_parser("rollback", help="return to the previous version")
     _host_options(command)
     command.set_defaults(run=_rollback)
 
-    command = commands.add_parser("status", help="which version is where, and what was done last")
+    command = commands.add_parser("status", help="show the version in each slot and the last actions")
     _host_options(command)
     command.set_defaults(run=_status)
 
-    command = commands.add_parser("maintenance", help="show the maintenance page, or take it away")
+    command = commands.add_parser("maintenance", help="turn the maintenance page on or off")
     command.add_argument("what", choices=("on", "off"))
     _host_options(command)
     command.set_defaults(run=_maintenance)
@@ -148,9 +152,11 @@ def _add_operations(commands: argparse._SubParsersAction[argparse.ArgumentParser
     )
     command.add_argument("url", help="https://host")
     command.add_argument("--http-port", type=int, default=80, metavar="PORT")
-    command.add_argument("--address", default="", help="connect there instead of asking the name service")
     command.add_argument(
-        "--ca", type=Path, metavar="FILE", help="an authority to trust instead of the system's"
+        "--address", default="", help="connect to this address instead of resolving the name"
+    )
+    command.add_argument(
+        "--ca", type=Path, metavar="FILE", help="certificate authority to trust instead of the system's"
     )
     command.set_defaults(run=_test)
 
@@ -161,14 +167,14 @@ def _add_operations(commands: argparse._SubParsersAction[argparse.ArgumentParser
     command.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND ...")
     command.set_defaults(run=_app)
 
-    command = commands.add_parser("alert", help="tell that a unit failed, through the application's alerts")
+    command = commands.add_parser("alert", help="send an alert that a unit failed")
     command.add_argument("unit")
     command.set_defaults(run=_alert)
 
 
 def _host_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "--settings", type=Path, metavar="FILE", help="deploy.toml; where it is left out, the one below /etc"
+        "--settings", type=Path, metavar="FILE", help="deploy.toml; by default the one below /etc"
     )
     command.add_argument("--secrets", type=Path, metavar="DIR", help="by default the credentials of the host")
 
@@ -177,7 +183,7 @@ def _certificate(options: argparse.Namespace) -> int:
     settings, now = _host_settings(options), datetime.now(UTC)
     if options.what == "placeholder":
         made = certificate.make_placeholder(settings, now=now)
-        sys.stdout.write("made a placeholder\n" if made else "a certificate is there\n")
+        sys.stdout.write("created a placeholder\n" if made else "a certificate is there\n")
         return DONE
     if options.what == "issue":
         return DIFFERENT if certificate.issue(settings, secrets=_host_secrets(options, settings)) else DONE

@@ -76,7 +76,7 @@ def _panels(settings: Settings) -> tuple[_Panel, ...]:
         ),
         _Panel("Connection pool", "short", ((rate("mks_pool_events_total", "change"), "{{change}}"),)),
         _Panel(
-            "Servers that are away",
+            "Unavailable servers",
             "short",
             ((f"max by (backend) (mks_breakers_not_closed{job})", "{{backend}}"),),
         ),

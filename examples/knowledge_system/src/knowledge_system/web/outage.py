@@ -47,7 +47,7 @@ class Outage:
                 self._said, self._told = True, self._monotonic()
         if new:
             _log.error(
-                "the database is away; requests are answered with 503 until it is back", exc_info=error
+                "the database is unavailable; requests are answered with 503 until it is back", exc_info=error
             )
 
     def _lives(self, *_: object) -> None:
@@ -56,4 +56,4 @@ class Outage:
         with self._lock:
             told, self._away, self._said = self._said, False, False
         if told:
-            _log.warning("the database answers again")
+            _log.warning("the database is available again")

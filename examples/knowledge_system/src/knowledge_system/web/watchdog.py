@@ -70,7 +70,7 @@ class RequestWatchdog:
             del self._running[number]
             if number in self._told:
                 self._told.discard(number)
-                _log.warning("%s came back after %.1f s", _name(environ), self._monotonic() - running.since)
+                _log.warning("%s finished after %.1f s", _name(environ), self._monotonic() - running.since)
 
     def look(self) -> None:
         """Log every request that exceeds the limit and has not been logged yet."""
@@ -111,7 +111,7 @@ class RequestWatchdog:
             try:
                 self.look()
             except Exception:  # noqa: BLE001 - a failed check must not stop the next one
-                _log.exception("the watchdog could not look")
+                _log.exception("the watchdog could not check the requests")
 
 
 def _name(environ: WSGIEnvironment) -> str:

@@ -89,7 +89,7 @@ def check(settings: Settings, *, now: datetime, served: Callable[[Settings], byt
         yield f"the certificate ends in {left / timedelta(days=1):.1f} of {lifetime / timedelta(days=1):.0f} days"
     presented = served(settings)
     if presented is None:
-        yield f"nothing answers for {settings.canonical_host} on port {settings.edge.https_port}"
+        yield f"nothing responds for {settings.canonical_host} on port {settings.edge.https_port}"
     elif presented != certificate.public_bytes(Encoding.DER):
         yield "the certificate that is served is not the one on disk: it was not reloaded"
 

@@ -87,7 +87,7 @@ def troubles(readings: Readings, settings: Settings) -> list[str]:
     found = []
     lifetime = readings.certificate_end - readings.certificate_begin
     if not readings.certificate_end:
-        found.append(f"nothing answers over https on port {settings.edge.https_port}")
+        found.append(f"nothing responds over https on port {settings.edge.https_port}")
     elif readings.certificate_end - readings.at < lifetime * ALARM_AT:
         found.append("the certificate was not renewed in time")
     if readings.at - readings.backup_at > settings.upkeep.backup_max_age:
@@ -96,7 +96,7 @@ def troubles(readings: Readings, settings: Settings) -> list[str]:
         found.append("PostgreSQL cannot archive its segments")
     for role, redis in readings.servers.redis.items():
         if redis is None:
-            found.append(f"the Redis server of the role {role} does not answer")
+            found.append(f"the Redis server of the role {role} does not respond")
         elif not redis.evicts and redis.memory >= REDIS_ALARM_AT:
             found.append(f"the Redis server of the role {role} is nearly full")
     found += [
