@@ -1,5 +1,5 @@
--- How this server treats its data: maxmemory-policy, maxmemory and whether it keeps an append-only file.
--- Empty texts where the server does not tell: INFO may be forbidden, or a fake may not know it.
+-- Persistence settings of the server: maxmemory-policy, maxmemory and whether it has an append-only file.
+-- Empty strings where they are unknown: INFO may be forbidden, or a fake may not support it.
 local function section(name)
   local answer = redis.pcall('INFO', name)
   if type(answer) == 'string' then return answer end

@@ -1,5 +1,5 @@
--- Take the lease of a key unless its holder is alive, and look at its value in the same step:
--- who waited for another finds what that one kept. Answers with whether the lease is ours, and the value.
+-- Acquire the lease of a key unless it is held, and read the value in the same step, so that a caller that
+-- waited for another finds what that one stored. Returns whether the lease was acquired, and the value.
 local lease, value = KEYS[1], KEYS[2]
 local token, alive_ms, kept_ms = ARGV[1], tonumber(ARGV[2]), ARGV[3]
 

@@ -1,5 +1,5 @@
--- Keep a computed value, if the lease it was computed under is still its caller's: an invalidation removes the
--- lease, and another process may have taken it.
+-- Store a computed value if the caller still holds the lease under which it was computed: an invalidation
+-- removes the lease, and another process may have acquired it.
 local value, lease = KEYS[1], KEYS[2]
 local token, data, ttl_ms = ARGV[1], ARGV[2], ARGV[3]
 

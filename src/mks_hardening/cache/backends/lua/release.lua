@@ -1,4 +1,4 @@
--- Give a lease back, if it still is its caller's.
+-- Release a lease if the caller still holds it.
 local lease = KEYS[1]
 local token = ARGV[1]
 

@@ -1,4 +1,4 @@
--- The holder of a lease is alive. Answers with whether it still is the holder.
+-- Extend a lease. Returns whether the caller still holds it.
 local lease = KEYS[1]
 local token, alive_ms, kept_ms = ARGV[1], tonumber(ARGV[2]), ARGV[3]
 

@@ -1,5 +1,5 @@
--- Take a slot, unless as many are held as may be: 1 or 0, how many are held now, and of a refusal the milliseconds until
--- the first lease ends. Taking it again with the same token changes nothing but the end of its lease.
+-- Acquire a slot unless all are held. Returns 1 or 0, the number of held slots, and after a refusal the milliseconds until
+-- the first lease expires. Acquiring it again with the same token only extends its lease.
 local slots = KEYS[1]
 local token, quota, lease = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 

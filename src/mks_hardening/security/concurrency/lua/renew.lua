@@ -1,5 +1,5 @@
--- Put off the end of leases, and take those anew that are not there: whoever works counts. Answers 1 for each slot that
--- was held all the while, else 0.
+-- Extend leases, and acquire expired ones again: a running holder always counts. Returns 1 for each slot that was held
+-- without interruption, else 0.
 local slots, lease = KEYS[1], tonumber(ARGV[1])
 
 local moment = redis.call('TIME')

@@ -1,5 +1,5 @@
--- Look at every limit of a group, and take the hits where all of them have room: all or nothing, one round trip.
--- The answer is the generation of the data, the moment of the hits (0 when none were taken), then for each limit: hits
+-- Check every limit of a group, and count the hits if all of them allow it: all or nothing, one round trip.
+-- Returns the generation of the data, the moment of the hits (0 if none were counted), then for each limit: hits
 -- left, microseconds to the full quota, microseconds until a refused hit fits. For a caller that knows another generation
 -- it ends before the limits: first it restores what this server has lost.
 local answer, fits = {generation, 0}, true

@@ -1,4 +1,4 @@
--- Uncount hits taken at one moment. What they have blocked meanwhile stays blocked. The limits stand before this text.
+-- Remove hits counted at one moment. Requests they have blocked stay blocked. The limits are defined before this script.
 local list, hash = KEYS[1], KEYS[2]
 local moment, cost = ARGV[1], tonumber(ARGV[2])
 

@@ -1,5 +1,5 @@
--- Reserve the next free moment of a schedule. Answers whether it was reserved (0: it is too far off), when it is, what
--- the time is, and the end of what is reserved now.
+-- Reserve the next free moment of a schedule. Returns whether it was reserved (0: it is too far ahead), the moment, the
+-- current time, and the end of all reservations.
 local schedule = KEYS[1]
 local spacing, cost, burst, longest = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local known = tonumber(ARGV[5]) -- microseconds for which the caller knows it to be reserved

@@ -1,5 +1,5 @@
--- Say that a process is there, and answer how many are, which of them it is, the generation of the data, and how many
--- have said so in the last milliseconds.
+-- Register a process. Returns the number of processes, its index among them, the generation of the data, and how many
+-- processes have registered in the last milliseconds.
 local workers, generation = KEYS[1], KEYS[2]
 local name, lifetime, known, last = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 

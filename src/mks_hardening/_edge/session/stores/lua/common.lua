@@ -34,7 +34,7 @@ local function bury(key, reason)
   return 1
 end
 
--- Ends it because the browser got another; kept a while for the requests that were under way.
+-- Ends it because the browser got a new session; kept for a while for concurrent requests.
 local function succeed(key, reason, now, retention)
   if bury(key, reason) == 1 then
     redis.call('HSET', session(key), 't', now, 'x', now)

@@ -11,7 +11,7 @@ if data ~= '' then
 end
 if name then redis.call('ZREM', index(name), old) end
 list(name, created, new, ttl)
--- The old one keeps its data for requests that were under way and may still read.
+-- The old session keeps its data for concurrent requests that may still read it.
 redis.call('HSET', session(old), 'u', user, 'i', name or '', 'c', created or '', 't', now, 'x', now,
   'd', was or '{}', 'v', version or 0, 'e', 'rotated')
 redis.call('PEXPIRE', session(old), retention)

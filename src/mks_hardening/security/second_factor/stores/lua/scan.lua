@@ -1,4 +1,4 @@
--- The next cursor, then user ids. HSCAN sends the records along; nobody needs them here.
+-- The next cursor, then user ids. HSCAN also returns the records, which are not needed here.
 local hash = KEYS[1]
 local cursor, number = ARGV[1], ARGV[2]
 
