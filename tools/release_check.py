@@ -289,12 +289,12 @@ def known_weaknesses(lock: Path, *, run: Run = run) -> Iterator[Finding]:
             yield Finding(f"{package['name']} was not audited: {reason}", fault=False)
         for weakness in package.get("vulns", ()):
             fixed = ", ".join(weakness["fix_versions"]) or "no version yet"
-            yield Finding(f"{package['name']} {package['version']} has {weakness['id']}, mended in {fixed}")
+            yield Finding(f"{package['name']} {package['version']} has {weakness['id']}, fixed in {fixed}")
 
 
 def _last_line(done: subprocess.CompletedProcess[str]) -> str:
     lines = [line.strip() for line in f"{done.stdout}\n{done.stderr}".splitlines() if line.strip()]
-    return lines[-1] if lines else f"exit {done.returncode} without a word"
+    return lines[-1] if lines else f"exit {done.returncode} without output"
 
 
 # --- version and changelog
@@ -362,7 +362,7 @@ def checks(work: Path) -> Iterator[tuple[str, Iterator[Finding]]]:
     shutil.rmtree(dist, ignore_errors=True)
     files = build(copy_of(ROOT, work / "one"), dist)
     again = build(copy_of(ROOT, work / "another" / "place"), work / "again")
-    yield "two builds are one", differences(files, again)
+    yield "two builds are identical", differences(files, again)
     yield "versions of the files", versions_of_files(version, files)
     yield "page of the package (twine)", page_of_the_package(files)
     yield "addresses", addresses(files)

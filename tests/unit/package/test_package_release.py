@@ -157,7 +157,7 @@ def test_a_known_weakness_is_a_fault_and_no_data_is_a_note(tool: ModuleType) -> 
     skipped = {"name": "odd", "skip_reason": "not found"}
     found = answer(json.dumps({"dependencies": [weak, fine, skipped]}), code=1)
     assert said(tool.known_weaknesses(Path("lock"), run=found)) == [
-        ("redis 7.3 has PYSEC-1, mended in 7.4", True),
+        ("redis 7.3 has PYSEC-1, fixed in 7.4", True),
         ("odd was not audited: not found", False),
     ]
     offline = answer(stderr="Traceback\nConnectionError: no route to host", code=1)
