@@ -17,15 +17,15 @@ def code(device, steps=0):
 
 
 used = code(devices[0])
-print("django-otp takes a code:", before.check(tanaka, used))
+print("django-otp accepts a code:", before.check(tanaka, used))
 print("and once more:", before.check(tanaka, used))
 full_width = code(devices[1]).translate({ord(digit): ord(digit) + 0xFEE0 for digit in "0123456789"})
 print("and one in full-width digits:", before.check(sato, full_width))
 before.TOTPDevice.objects.filter(user=sato).update(last_t=-1)
 print("its table shows secrets:", bytes.fromhex(devices[0].key) == devices[0].bin_key)
 
-print("have to enrol anew:", after.move(before.TOTPDevice.objects.filter(confirmed=True)))
-print("the code that django-otp took:", after.check(tanaka, used))
+print("have to enrol again:", after.move(before.TOTPDevice.objects.filter(confirmed=True)))
+print("the code that django-otp accepted:", after.check(tanaka, used))
 print("the next one, of the same app:", after.check(tanaka, code(devices[0], steps=1)))
 print("one in full-width digits:", after.check(sato, full_width))
 print("and as an app shows it:", after.check(sato, code(devices[1])))
@@ -33,4 +33,4 @@ stored = after.store.load(str(tanaka.pk)).data
 print("the store shows secrets:", after.b32encode(devices[0].bin_key) in stored)
 form = after.password_form(tanaka.password)
 print("the password of Django:", after.hasher.verify("坂の上の足場 三本", form))
-print("is hashed anew after the next sign-in:", after.hasher.needs_rehash(form))
+print("is rehashed after the next sign-in:", after.hasher.needs_rehash(form))

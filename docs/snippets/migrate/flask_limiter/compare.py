@@ -15,10 +15,10 @@ def facts(app):
     answers = [post(app, "/sign-in") for _ in range(5)]
     yield "five sign-ins in a row", " ".join(str(answer.status) for answer in answers)
     refused = answers[-1]
-    yield "the refusal may be read by a machine", refused.header("Content-Type")
-    yield "it says when to come again", int(refused.header("Retry-After")) <= 60
+    yield "the refusal is machine-readable", refused.header("Content-Type")
+    yield "it says when to retry", int(refused.header("Retry-After")) <= 60
     names = {name.lower() for name, _ in answers[0].headers if "ratelimit" in name.lower()}
-    yield "an answer says where one stands", " ".join(sorted(names))
+    yield "a response shows the remaining quota", " ".join(sorted(names))
     neighbours = [post(app, "/sign-in", address=f"2001:db8::{number}").status for number in range(1, 5)]
     yield "four addresses of one IPv6 network", " ".join(map(str, neighbours))
     yield (

@@ -20,13 +20,13 @@ def facts(app):
         call_wsgi(app, "/broken", headers=SITE, scheme="https").header("X-Frame-Options"),
     )
     redirect = call_wsgi(app, headers=SITE)
-    yield "http is answered with", f"{redirect.status} {redirect.header('Location')}"
+    yield "http gets", f"{redirect.status} {redirect.header('Location')}"
     yield (
-        "a host that is not ours, over http",
+        "a foreign host, over http",
         call_wsgi(app, headers={"Host": "evil.example"}).header("Location"),
     )
     spoofed = {**SITE, "X-Forwarded-Proto": "https"}
-    yield "http that calls itself https", call_wsgi(app, headers=spoofed).status
+    yield "http that claims to be https", call_wsgi(app, headers=spoofed).status
     yield "headers in all", sum(not name.lower().startswith("content-") for name, _ in page.headers)
 
 
