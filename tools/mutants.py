@@ -40,6 +40,8 @@ LEAST_KILLED = 0.85
 LEFT_OUT = (".git", ".venv*", "__pycache__", ".*_cache", ".hypothesis", "dist", "build", "var", "mutants")
 # What tests a place beside the tests of its area.
 TESTS_ELSEWHERE = {
+    "_edge": ("wsgi/**/test_*.py",),
+    "asgi": ("wsgi/test_*.py", "wsgi/csrf/test_*.py", "wsgi/headers/test_*.py", "wsgi/origin/test_*.py"),
     "_core/origin": ("wsgi/origin/test_*.py", "wsgi/test_wsgi_edge_*.py"),
     "_core/redaction": ("logging/test_logging_redaction_*.py",),
     "cli": ("**/test_*_cli.py",),
@@ -47,8 +49,20 @@ TESTS_ELSEWHERE = {
 
 
 AREAS = (
-    *("_core", "cache", "contrib", "db", "logging", "notify", "security", "settings", "tasks", "wsgi"),
-    *("cli", "compose.py"),
+    *(
+        "_core",
+        "_edge",
+        "asgi",
+        "cache",
+        "contrib",
+        "db",
+        "logging",
+        "notify",
+        "security",
+        "settings",
+        "tasks",
+    ),
+    *("wsgi", "cli", "compose.py"),
 )
 SAMPLE_OF_AN_AREA = 60
 
