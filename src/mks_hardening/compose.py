@@ -90,7 +90,7 @@ def harden_wsgi(
         required: readiness checks without which the instance is not ready.
         optional: readiness checks whose failure only degrades it.
         headers: header policy; the preset of the settings by default.
-        on_refusal: called with the environ and the ``Refusal`` of any middleware; may return an ``OwnAnswer``.
+        on_refusal: called with the environ and the ``Refusal`` of any middleware; may return a ``CustomResponse``.
         allowed_origins: other origins that may send unsafe requests; the host's own origin is always allowed.
         sign_in_url: URL to which users whose session has ended are redirected.
         public_paths: paths that work with the cookie of an ended session.
@@ -172,7 +172,7 @@ def harden_asgi(
         required: readiness checks without which the instance is not ready; they may be ``async def``.
         optional: readiness checks whose failure only degrades it.
         headers: header policy; the preset of the settings by default.
-        on_refusal: called with the scope and the ``Refusal`` of any middleware; may return an ``OwnAnswer``.
+        on_refusal: called with the scope and the ``Refusal`` of any middleware; may return a ``CustomResponse``.
         allowed_origins: other origins that may send unsafe requests and open WebSockets; the host's own origin is
             always allowed.
         sign_in_url: URL to which users whose session has ended are redirected.

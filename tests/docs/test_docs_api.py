@@ -35,7 +35,7 @@ AREAS = sorted(name for name in PAGES if not name.startswith("contrib."))
 MODULES = sorted(file.stem for file in FOLDER.glob("*.pycon"))
 # Records are handed out and not made; these are made by whoever uses them.
 MADE_BY_USERS = {
-    *("AlertPolicy", "Daily", "Every", "HardeningSettings", "Limit", "OwnAnswer", "Rotation"),
+    *("AlertPolicy", "Daily", "Every", "HardeningSettings", "Limit", "CustomResponse", "Rotation"),
     *("SignInAccount", "SignInClient"),
 }
 

@@ -21,6 +21,7 @@ NO_CODE = {"{toctree}", "{eval-rst}", "{include}", "{note}", "{tip}", "{warning}
 ELSEWHERE = {
     "asgi-frameworks.md": {"python"},  # two lines for applications of the reader: the same
     "flask-and-django.md": {"python"},  # lines out of whole programs: tests/docs/test_docs_frameworks.py
+    "control-requests.md": {"sh"},  # commands for a Redis of the reader: tests/integration/_edge
     "deploy.md": {"sh"},  # what make verify-deploy does on a host of its own
     # Each command against the rendered deployment: examples/knowledge_system/tests; one shows settings.
     "runbooks": {"sh", ""},

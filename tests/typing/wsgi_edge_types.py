@@ -12,10 +12,10 @@ from mks_hardening.wsgi import (
     SESSION_KEY,
     ContentSecurityPolicy,
     CSRFMiddleware,
+    CustomResponse,
     HeaderPolicy,
     HealthMiddleware,
     HTTPSRedirectMiddleware,
-    OwnAnswer,
     ProxyTrust,
     RateLimitRule,
     Refusal,
@@ -60,10 +60,10 @@ ContentSecurityPolicy(
 )
 
 
-def worded(environ: dict[str, object], refusal: Refusal) -> OwnAnswer | None:
+def worded(environ: dict[str, object], refusal: Refusal) -> CustomResponse | None:
     """The application's own words."""
     assert_type(refusal.status, int)
-    return OwnAnswer(body=refusal.detail, headers=[("Content-Language", "en")]) if environ else None
+    return CustomResponse(body=refusal.detail, headers=[("Content-Language", "en")]) if environ else None
 
 
 wrapped = CSRFMiddleware(plain, on_refusal=worded)

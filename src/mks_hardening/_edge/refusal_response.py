@@ -11,7 +11,7 @@ from mks_hardening._core import hooks
 from mks_hardening._core.checks import function
 from mks_hardening._core.web.environ_keys import REFUSAL_KEY
 from mks_hardening._core.web.problem_details import PROBLEM_TYPE, prefers_text, problem_document
-from mks_hardening._edge.refusals import OnRefusal, OwnAnswer, Refusal
+from mks_hardening._edge.refusals import CustomResponse, OnRefusal, Refusal
 from mks_hardening.events import RequestRefused
 
 __all__ = ["FixedResponse", "RefusalResponse", "Refuser", "shown"]
@@ -172,7 +172,7 @@ class Refuser:
             return None
 
 
-def _from_custom_response(answer: OwnAnswer, refusal: Refusal) -> FixedResponse:
+def _from_custom_response(answer: CustomResponse, refusal: Refusal) -> FixedResponse:
     headers = [*answer.headers, *refusal.headers]
     if not any(name.lower() == "cache-control" for name, _ in headers):
         headers.append(("Cache-Control", "no-store"))

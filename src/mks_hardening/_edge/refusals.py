@@ -8,7 +8,7 @@ from typing import Any
 
 from mks_hardening._core.checks import instances, text_of, whole_number
 
-__all__ = ["OwnAnswer", "Refusal"]
+__all__ = ["CustomResponse", "Refusal"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +36,7 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OwnAnswer:
+class CustomResponse:
     """A custom response to a refused request, returned by ``on_refusal``.
 
     Attributes:
@@ -64,5 +64,5 @@ class OwnAnswer:
         instances(self.headers, tuple, parameter="headers")
 
 
-OnRefusal = Callable[[dict[str, Any], Refusal], OwnAnswer | None]
+OnRefusal = Callable[[dict[str, Any], Refusal], CustomResponse | None]
 """Takes the environ and the refusal; returns a custom response, or ``None`` to keep the default one."""

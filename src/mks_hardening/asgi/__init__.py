@@ -36,7 +36,7 @@ _SHARED = {
         "limit_by_user",
     ],
     "mks_hardening._edge.rate_limits.rate_limit_rule": ["RateLimitRule"],
-    "mks_hardening._edge.refusals": ["OwnAnswer", "Refusal"],
+    "mks_hardening._edge.refusals": ["CustomResponse", "Refusal"],
     "mks_hardening._edge.request_limits.request_limits": ["RequestLimitRule", "RequestLimits"],
     "mks_hardening._edge.session.session_cookie": ["SessionCookie"],
     "mks_hardening._edge.session.session_handle": ["SessionHandle"],

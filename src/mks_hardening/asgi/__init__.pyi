@@ -25,7 +25,7 @@ from mks_hardening._edge.rate_limits.limit_keys import limit_by_all as limit_by_
 from mks_hardening._edge.rate_limits.limit_keys import limit_by_header as limit_by_header
 from mks_hardening._edge.rate_limits.limit_keys import limit_by_user as limit_by_user
 from mks_hardening._edge.rate_limits.rate_limit_rule import RateLimitRule as RateLimitRule
-from mks_hardening._edge.refusals import OwnAnswer as OwnAnswer
+from mks_hardening._edge.refusals import CustomResponse as CustomResponse
 from mks_hardening._edge.refusals import Refusal as Refusal
 from mks_hardening._edge.request_limits.request_limits import RequestLimitRule as RequestLimitRule
 from mks_hardening._edge.request_limits.request_limits import RequestLimits as RequestLimits

@@ -40,7 +40,8 @@ class ClientRulesMiddleware:
             is signed in; requires that ``SessionTimeoutMiddleware`` is outside of this middleware.
         dry_run: whether offences lead to bans, which are logged and listed, but nothing is refused.
         trust: proxies that may report the client address; not needed inside ``TrustedProxyMiddleware``.
-        on_refusal: takes the scope and the ``Refusal`` (``denied``, ``banned``) and may return an ``OwnAnswer``.
+        on_refusal: takes the scope and the ``Refusal`` (``denied``, ``banned``) and may return a
+            ``CustomResponse``.
 
     Raises:
         ConfigurationError: neither ``rules`` nor ``bans`` is given, or an option has the wrong type.
@@ -77,7 +78,9 @@ class ClientRulesMiddleware:
         refusal = self._check.refusal(inner, path, client_ip)
         if refusal is not None:
             accept = header(inner, b"accept") or ""
-            response = self._refuser.refuse(inner, refusal, accept=accept, client_ip=client_ip)
+            response = self._refuser.refuse(
+                inner, refusal, accept=accept, seen=client_ip, client_ip=client_ip
+            )
             await send_response(inner, send, response)
             return
         observe = self._check.observer(path, client_ip)

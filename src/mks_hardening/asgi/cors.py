@@ -46,7 +46,7 @@ class CORSMiddleware:
         app: the ASGI application.
         policy: the policy for all paths that no rule covers; ``None`` for none.
         rules: policies for certain paths; the first that matches decides.
-        on_refusal: takes the scope and the ``Refusal`` (``cors``, ``origin``) and may return an ``OwnAnswer``.
+        on_refusal: takes the scope and the ``Refusal`` (``cors``, ``origin``) and may return a ``CustomResponse``.
 
     Raises:
         ConfigurationError: neither a policy nor rules, or something that is neither.

@@ -46,7 +46,7 @@ class HealthMiddleware:
         timeout: longest time in seconds that all checks together may take.
         cache_for: seconds for which a result is reused, so that frequent probes share one run of the checks.
         clock: source of time.
-        on_refusal: takes the scope and the ``Refusal`` and may return an ``OwnAnswer``.
+        on_refusal: takes the scope and the ``Refusal`` and may return a ``CustomResponse``.
 
     Raises:
         ConfigurationError: a check is not callable, or is both required and optional; a path does not begin with a

@@ -58,7 +58,7 @@ class HTTPSRedirectMiddleware:
         exempt_paths: served over plain HTTP.
         probe_paths: served over plain HTTP and for any well-formed host, or none.
         api_paths: refused with 403 over plain HTTP, so that a client with a wrong URL is noticed (ASVS 5.0 V4.1.2).
-        on_refusal: takes the scope and the ``Refusal`` and may return an ``OwnAnswer``.
+        on_refusal: takes the scope and the ``Refusal`` and may return a ``CustomResponse``.
 
     Raises:
         ConfigurationError: no host is given or one is malformed; ``canonical_host`` is not an allowed host; a port

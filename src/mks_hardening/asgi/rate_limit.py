@@ -55,7 +55,7 @@ class RateLimitMiddleware:
         rules: the rules, in order; their keys get the scope.
         trust: proxies that may report the client address; not needed inside ``TrustedProxyMiddleware``.
         header_style: ``"x"``, ``"ietf"`` or ``"both"``.
-        on_refusal: takes the scope and the ``Refusal`` and may return an ``OwnAnswer``.
+        on_refusal: takes the scope and the ``Refusal`` and may return a ``CustomResponse``.
 
     Raises:
         ConfigurationError: no rule is given, or an item is not a rule; the limiter does not have the group of a

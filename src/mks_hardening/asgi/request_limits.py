@@ -48,7 +48,7 @@ class RequestLimitsMiddleware:
         limits: limits for all paths that no rule covers; ``RequestLimits()`` by default.
         rules: limits for certain paths, for example larger bodies for uploads; the first that matches decides.
         clock: source of time.
-        on_refusal: takes the scope and the ``Refusal`` (``request_limits``) and may return an ``OwnAnswer``.
+        on_refusal: takes the scope and the ``Refusal`` (``request_limits``) and may return a ``CustomResponse``.
 
     Raises:
         ConfigurationError: something that is not a limit or rule.

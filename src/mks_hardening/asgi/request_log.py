@@ -75,7 +75,7 @@ class RequestLoggingMiddleware:
         request_id_header: header field of the id, in requests and responses.
         skip_paths: paths that are not logged; a trailing slash includes everything below.
         clock: source of time.
-        on_refusal: takes the scope and a ``Refusal`` (``record``, ``error``) and may return an ``OwnAnswer`` in
+        on_refusal: takes the scope and a ``Refusal`` (``record``, ``error``) and may return a ``CustomResponse`` in
             place of the plain 500.
         tracer: starts a span for every request that is logged; its ids then appear in all log records of the
             request.

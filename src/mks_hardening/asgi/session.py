@@ -65,7 +65,7 @@ class SessionTimeoutMiddleware:
             when the session has ended; by default, sessions are only checked when a WebSocket is opened. An open
             WebSocket does not count as activity. It stays open while the store is unavailable.
         on_refusal: takes the scope and the ``Refusal`` (``idle``, ``absolute``, ``revoked``; ``store`` during an
-            outage) and may return an ``OwnAnswer``.
+            outage) and may return a ``CustomResponse``.
 
     Raises:
         ConfigurationError: a duration, path, URL, number or cookie name is invalid.

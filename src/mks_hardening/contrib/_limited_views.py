@@ -34,7 +34,9 @@ if TYPE_CHECKING:
 __all__ = [
     "OUTAGES_AND_LIMITS",
     "TOO_MANY",
+    "Groups",
     "Key",
+    "OutageOrLimit",
     "Problem",
     "ViewLimit",
     "check_group",
@@ -62,8 +64,13 @@ OUTAGES_AND_LIMITS: Final = (
     PaceTimeoutError,
 )
 """Errors for which ``problem_of`` has a response."""
+OutageOrLimit: TypeAlias = (
+    BackendUnavailableError | RateLimitExceededError | ConcurrencyExceededError | PaceTimeoutError
+)
 
 Environ = dict[str, Any]
+Groups: TypeAlias = Mapping[str, Any]
+"""Limits by group name, as for ``RateLimiter``."""
 Key: TypeAlias = "str | int | float | UUID"
 """Result of the ``key`` function of a limit, usually the id of a row."""
 _GROUPS: Final = "__mks_limits__"
@@ -79,7 +86,7 @@ class Problem(NamedTuple):
 
 def problem_of(
     environ: Environ,
-    error: BackendUnavailableError | RateLimitExceededError | ConcurrencyExceededError | PaceTimeoutError,
+    error: OutageOrLimit,
 ) -> Problem:
     """Return the response to an outage or a limit in a view; an outage is noted for the request log."""
     if isinstance(error, RateLimitExceededError):
@@ -99,9 +106,7 @@ def retry_after_outage(environ: Environ, error: BackendUnavailableError) -> int:
     return max(1, round(error.retry_after or 2))
 
 
-def limiter_of(
-    settings: HardeningSettings, limiter: Limiter | None, groups: Mapping[str, Any] | None
-) -> Limiter:
+def limiter_of(settings: HardeningSettings, limiter: Limiter | None, groups: Groups | None) -> Limiter:
     """Return the application's limiter, or one with the default limits and those of ``groups``.
 
     Raises:

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from mks_hardening._core.web.problem_details import PROBLEM_TYPE
 
 __all__ = ["marker_of", "with_problem_responses"]
+
+Document: TypeAlias = dict[str, Any]
+"""A part of an OpenAPI document."""
 
 _PREFIX: Final = "mks_hardening.response."
 _DESCRIPTIONS: Final = {
@@ -38,19 +41,19 @@ def marker_of(status: int) -> str:
     return f"{_PREFIX}{status}"
 
 
-def with_problem_responses(openapi: Callable[[], dict[str, Any]]) -> Callable[[], dict[str, Any]]:
+def with_problem_responses(openapi: Callable[[], Document]) -> Callable[[], Document]:
     """Return the method ``openapi`` of a FastAPI application, with the responses in its document."""
 
     @wraps(openapi)
-    def documented() -> dict[str, Any]:
+    def documented() -> Document:
         document = openapi()
-        components: dict[str, Any] = document.get("components", {})
-        schemes: dict[str, Any] = components.get("securitySchemes", {})
+        components: Document = document.get("components", {})
+        schemes: Document = components.get("securitySchemes", {})
         for name in [name for name in schemes if name.startswith(_PREFIX)]:
             del schemes[name]
         if not schemes:
             components.pop("securitySchemes", None)
-        paths: dict[str, dict[str, Any]] = document.get("paths", {})
+        paths: dict[str, Document] = document.get("paths", {})
         for operations in paths.values():
             for operation in operations.values():
                 if "security" in operation:
@@ -60,15 +63,15 @@ def with_problem_responses(openapi: Callable[[], dict[str, Any]]) -> Callable[[]
     return documented
 
 
-def _replace_markers(operation: dict[str, Any]) -> None:
-    kept: list[dict[str, Any]] = []
+def _replace_markers(operation: Document) -> None:
+    kept: list[Document] = []
     for requirement in operation["security"]:
         [name] = requirement
         if not name.startswith(_PREFIX):
             kept.append(requirement)
             continue
         status = int(name.removeprefix(_PREFIX))
-        response: dict[str, Any] = {
+        response: Document = {
             "description": _DESCRIPTIONS[status],
             "content": {PROBLEM_TYPE: {"schema": _SCHEMA}},
         }

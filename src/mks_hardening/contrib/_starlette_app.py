@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from mks_hardening._core.optional_imports import optional
 from mks_hardening._core.web.environ_keys import REQUEST_ID_KEY
 from mks_hardening._core.web.problem_details import PROBLEM_TYPE, prefers_text, problem_document
-from mks_hardening.contrib._limited_views import OUTAGES_AND_LIMITS, problem_of
+from mks_hardening.contrib._limited_views import OUTAGES_AND_LIMITS, OutageOrLimit, problem_of
 from mks_hardening.contrib._openapi_responses import with_problem_responses
 from mks_hardening.exceptions import ConfigurationError
 
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ProblemException", "install"]
 
+StarletteApp: TypeAlias = Any
+"""Starlette or FastAPI: attributes are replaced that their types do not allow to replace."""
+
 _POLICY_VIOLATION: Final = 1008  # RFC 6455, 7.4.1
 _DENIAL: Final = "websocket.http.response"
 
@@ -37,9 +40,9 @@ class _LateStack:
 
     __slots__ = ("_build", "_stack", "user_middleware")
 
-    def __init__(self, build: Callable[[], Any], user_middleware: list[Any]) -> None:
+    def __init__(self, build: Callable[[], ASGIApplication], user_middleware: list[object]) -> None:
         self._build = build
-        self._stack: Any = None
+        self._stack: ASGIApplication | None = None
         self.user_middleware = user_middleware  # so that duplicates are found before it is built
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -60,7 +63,7 @@ class _HardenedStack:
         return self._stack
 
 
-def install(app: Any, harden: Callable[[Any], ASGIApplication]) -> None:
+def install(app: StarletteApp, harden: Callable[[ASGIApplication], ASGIApplication]) -> None:
     """Put the middleware around everything in the application, also around its handler of internal errors.
 
     Args:
@@ -89,13 +92,15 @@ def install(app: Any, harden: Callable[[Any], ASGIApplication]) -> None:
         app.openapi = with_problem_responses(app.openapi)
 
 
-async def _on_problem(connection: HTTPConnection, error: Any) -> Response | None:
-    refusal: ProblemException = error
+async def _on_problem(connection: HTTPConnection, error: Exception) -> Response | None:
+    refusal = cast("ProblemException", error)
     return await _respond(connection, refusal.status_code, str(refusal.detail), dict(refusal.headers or {}))
 
 
-async def _on_outage(connection: HTTPConnection, error: Any) -> Response | None:
-    status, detail, fields = problem_of(cast("dict[str, Any]", connection.scope), error)
+async def _on_outage(connection: HTTPConnection, error: Exception) -> Response | None:
+    status, detail, fields = problem_of(
+        cast("dict[str, Any]", connection.scope), cast("OutageOrLimit", error)
+    )
     return await _respond(connection, status, detail, dict(fields))
 
 

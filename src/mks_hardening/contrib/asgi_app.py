@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from mks_hardening import compose
 from mks_hardening._core.checks import instance, mapping, offers
@@ -20,7 +20,7 @@ from mks_hardening._core.web.private_scope import private_scope
 from mks_hardening.asgi import SessionManager
 from mks_hardening.asgi._application import asgi_application
 from mks_hardening.asgi._messages import HEADS, decoded, encoded, raw_headers, with_headers
-from mks_hardening.contrib._limited_views import limit_fields, limiter_of, share_decisions
+from mks_hardening.contrib._limited_views import Groups, limit_fields, limiter_of, share_decisions
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.settings import HardeningSettings
 
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from mks_hardening.security import SignIn
 
 __all__ = ["Hardening"]
+
+Application: TypeAlias = Any
+"""An application of one of the frameworks, none of which is imported here."""
 
 _KEY: Final = "mks_hardening.hardening"
 
@@ -70,12 +73,12 @@ class Hardening(Closing):
 
     def __init__(
         self,
-        app: Any,
+        app: Application,
         settings: HardeningSettings | None = None,
         *,
         store: SessionStore | None = None,
         limiter: Limiter | None = None,
-        groups: Mapping[str, Any] | None = None,
+        groups: Groups | None = None,
         sign_in: SignIn | Callable[[Hardening], SignIn] | None = None,
         **options: Any,
     ) -> None:
@@ -115,7 +118,7 @@ class Hardening(Closing):
         for component in self._owned:
             component.close()
 
-    def _install(self, app: Any) -> ASGIApplication:
+    def _install(self, app: Application) -> ASGIApplication:
         if hasattr(app, "build_middleware_stack"):
             from mks_hardening.contrib._starlette_app import install
 
@@ -129,7 +132,7 @@ class Hardening(Closing):
                 return cast("ASGIApplication", app)
         return self._harden(app)
 
-    def _harden(self, app: Any) -> ASGIApplication:
+    def _harden(self, app: Application) -> ASGIApplication:
         return compose.harden_asgi(
             _InnermostMiddleware(app, self),
             self.settings,

@@ -266,7 +266,11 @@ class Tasks:
         args: tuple[object, ...],
         kwargs: Mapping[str, object],
     ) -> str:
-        """Insert the row of one run; see ``Task.enqueue``."""
+        """Insert the row of one run; see ``Task.enqueue``.
+
+        Raises:
+            TaskRefusedError: the arguments do not fit the function, or cannot be stored.
+        """
         # Both checks run in the request that enqueues: errors in the worker would be noticed too late.
         arguments = dump([list(args), dict(kwargs)], what="arguments")
         if problem := mismatch(task.signature, args, kwargs):

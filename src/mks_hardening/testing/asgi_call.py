@@ -16,7 +16,7 @@ __all__ = ["ASGIAnswer", "call_asgi"]
 
 _LONGEST: Final = 30.0
 _SOCKET_SCHEMES: Final = {"http": "ws", "https": "wss"}
-_CONNECTION: Final[dict[str, Any]] = {
+_CONNECTION: Final[dict[str, object]] = {
     "asgi": {"version": "3.0", "spec_version": "2.5"},
     "http_version": "1.1",
     "root_path": "",
@@ -204,7 +204,7 @@ class _Checked:
 
     def __init__(self, scope: Scope, send: Send) -> None:
         self._websocket = scope["type"] == "websocket"
-        self._extensions: dict[str, Any] = scope.get("extensions") or {}
+        self._extensions: Mapping[str, object] = scope.get("extensions") or {}
         self._send = send
         self._state = "new"
         self._trailers = False

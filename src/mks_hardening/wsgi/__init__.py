@@ -44,7 +44,7 @@ _HOME = {
         "limit_by_header",
         "limit_by_user",
     ],
-    "mks_hardening._edge.refusals": ["OwnAnswer", "Refusal"],
+    "mks_hardening._edge.refusals": ["CustomResponse", "Refusal"],
     "mks_hardening._edge.request_limits.request_limits": ["RequestLimitRule", "RequestLimits"],
     "mks_hardening.wsgi.request_limits": ["RequestLimitsMiddleware"],
     "mks_hardening.wsgi.request_log.middleware": ["RequestLoggingMiddleware"],
@@ -56,4 +56,6 @@ _HOME = {
     "mks_hardening._edge.session.stores.redis_store": ["RedisSessionStore"],
 }
 
-__getattr__, __dir__, __all__ = facade(__name__, _HOME)
+_RENAMED = {"OwnAnswer": "CustomResponse"}
+
+__getattr__, __dir__, __all__ = facade(__name__, _HOME, renamed=_RENAMED)

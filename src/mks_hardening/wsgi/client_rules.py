@@ -40,7 +40,8 @@ class ClientRulesMiddleware:
             is signed in; requires that ``SessionTimeoutMiddleware`` is outside of this middleware.
         dry_run: whether offences lead to bans, which are logged and listed, but nothing is refused.
         trust: proxies that may report the client address; not needed inside ``TrustedProxyMiddleware``.
-        on_refusal: takes the environ and the ``Refusal`` (``denied``, ``banned``) and may return an ``OwnAnswer``.
+        on_refusal: takes the environ and the ``Refusal`` (``denied``, ``banned``) and may return a
+            ``CustomResponse``.
 
     Raises:
         ConfigurationError: neither ``rules`` nor ``bans`` is given, or an option has the wrong type.
@@ -74,7 +75,11 @@ class ClientRulesMiddleware:
         refusal = self._check.refusal(environ, path, origin.client_ip)
         if refusal is not None:
             response = self._refuser.refuse(
-                environ, refusal, accept=environ.get("HTTP_ACCEPT", ""), client_ip=origin.client_ip
+                environ,
+                refusal,
+                accept=environ.get("HTTP_ACCEPT", ""),
+                seen=origin.client_ip,
+                client_ip=origin.client_ip,
             )
             return send_response(environ, start_response, response)
         observe = self._check.observer(path, origin.client_ip)

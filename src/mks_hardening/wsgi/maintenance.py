@@ -39,7 +39,7 @@ class MaintenanceMiddleware:
         retry_after: seconds after which clients should try again.
         page: HTML for browsers; without it they get one sentence as text.
         trust: proxies that may report the client address; not needed inside ``TrustedProxyMiddleware``.
-        on_refusal: takes the environ and the ``Refusal`` (``maintenance``) and may return an ``OwnAnswer``.
+        on_refusal: takes the environ and the ``Refusal`` (``maintenance``) and may return a ``CustomResponse``.
 
     Raises:
         ConfigurationError: a path or network is malformed, or ``switch`` is not a ``MaintenanceSwitch``.

@@ -53,7 +53,7 @@ class RateLimitMiddleware:
         rules: the rules, in order.
         trust: proxies that may report the client address; not needed inside ``TrustedProxyMiddleware``.
         header_style: ``"x"``, ``"ietf"`` or ``"both"``.
-        on_refusal: takes the environ and the ``Refusal`` and may return an ``OwnAnswer``.
+        on_refusal: takes the environ and the ``Refusal`` and may return a ``CustomResponse``.
 
     Raises:
         ConfigurationError: no rule is given, or an item is not a rule; the limiter does not have the group of a

@@ -44,7 +44,7 @@ async def broken() -> None:
 
 
 async def hangs() -> None:
-    await asyncio.sleep(60)
+    await asyncio.Event().wait()
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_a_check_that_hangs_holds_up_nobody(kind: str, release: threading.Event)
 
     async def on_loop() -> None:
         started.append(1)
-        await asyncio.sleep(30)
+        await asyncio.Event().wait()
 
     app = HealthMiddleware(
         hello, required={"slow": plain if kind == "plain" else on_loop}, timeout=0.3, cache_for=0

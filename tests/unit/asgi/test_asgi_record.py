@@ -12,7 +12,7 @@ import pytest
 
 from asgi_server import Server, call, http, run
 from mks_hardening._core.process.context import current
-from mks_hardening.asgi import OwnAnswer, ProxyTrust, RequestLoggingMiddleware
+from mks_hardening.asgi import CustomResponse, ProxyTrust, RequestLoggingMiddleware
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.testing import FrozenClock
 
@@ -335,7 +335,7 @@ def test_a_cancelled_request_is_aborted(begun: bool, records: list[Any]) -> None
     async def app(scope: Any, receive: Any, send: Any) -> None:
         if begun:
             await send(START)
-        await asyncio.sleep(30)
+        await asyncio.Event().wait()
 
     async def play() -> None:
         task = asyncio.create_task(Server().serve(RequestLoggingMiddleware(app), http()))
@@ -400,7 +400,7 @@ def test_an_error_before_the_response_is_a_500_with_the_id(records: list[Any]) -
     assert (server.sent[0]["status"], server.sent[1]["body"]) == (500, b"Internal Server Error\n")
     assert server.header("x-request-id") == records[0].request_id
     own = call(
-        RequestLoggingMiddleware(app, on_refusal=lambda scope, refusal: OwnAnswer(body="だめ")), http()
+        RequestLoggingMiddleware(app, on_refusal=lambda scope, refusal: CustomResponse(body="だめ")), http()
     )
     assert own.sent[1]["body"].decode() == "だめ"
 

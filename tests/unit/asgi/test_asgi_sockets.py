@@ -12,12 +12,12 @@ from mks_hardening.asgi import (
     CORSMiddleware,
     CORSPolicy,
     CSRFMiddleware,
+    CustomResponse,
     HeaderPolicy,
     HTTPSRedirectMiddleware,
     MaintenanceMiddleware,
     MaintenanceSwitch,
     MemorySessionStore,
-    OwnAnswer,
     ProxyTrust,
     RateLimitMiddleware,
     RateLimitRule,
@@ -242,7 +242,7 @@ def test_a_denial_has_the_security_headers_and_a_handshake_only_its_own() -> Non
 
 
 def test_own_words_for_a_denial() -> None:
-    app = CSRFMiddleware(hello, on_refusal=lambda scope, refusal: OwnAnswer(body=f"no: {refusal.rule}"))
+    app = CSRFMiddleware(hello, on_refusal=lambda scope, refusal: CustomResponse(body=f"no: {refusal.rule}"))
     refused = refusal_of(app, socket(headers={"Origin": "https://evil.test"}))
     assert refused is not None
     assert refused[:2] == (403, b"no: origin")

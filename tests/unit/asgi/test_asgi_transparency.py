@@ -268,7 +268,7 @@ def test_a_cancellation_reaches_both_sides(wrap: Any, begun: bool, make: Any) ->
                 await send(START if scope["type"] == "http" else {"type": "websocket.accept"})
             waiting.set()
             try:
-                await asyncio.sleep(30)
+                await asyncio.Event().wait()
             except asyncio.CancelledError:
                 seen.append("cancelled")
                 raise

@@ -17,8 +17,8 @@ from mks_hardening.notify import EmailNotificationHandler, SlackNotificationHand
 from mks_hardening.settings import HardeningSettings, WsgiSettings
 from mks_hardening.testing import FrozenClock, WSGIAnswer, call_wsgi
 from mks_hardening.wsgi import (
+    CustomResponse,
     MemorySessionStore,
-    OwnAnswer,
     RateLimitRule,
     RedisSessionStore,
     Refusal,
@@ -278,9 +278,9 @@ def test_an_option_nobody_takes_is_explained(option: str, message: str) -> None:
 def test_one_hook_words_the_refusals_of_all_wrappers(records: list[logging.LogRecord]) -> None:
     heard: list[Refusal] = []
 
-    def words(_environ: dict[str, Any], refusal: Refusal) -> OwnAnswer:
+    def words(_environ: dict[str, Any], refusal: Refusal) -> CustomResponse:
         heard.append(refusal)
-        return OwnAnswer(body="ours")
+        return CustomResponse(body="ours")
 
     limiter = compose.rate_limiter(settings(), {"tight": "1 per minute"})
     rule = RateLimitRule("tight", path="/slow")

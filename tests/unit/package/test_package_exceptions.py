@@ -54,6 +54,9 @@ def error_classes() -> list[type[Exception]]:
                 inspect.isclass(value)
                 and issubclass(value, Exception)
                 and value.__module__.startswith("mks_hardening")
+                and not value.__module__.startswith(
+                    "mks_hardening.contrib._"
+                )  # for a framework, never raised to users
             ):
                 found[f"{value.__module__}.{value.__qualname__}"] = value
     return [found[key] for key in sorted(found)]

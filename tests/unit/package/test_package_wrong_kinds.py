@@ -340,7 +340,7 @@ def usual(engine: Engine) -> dict[str, dict[str, Any]]:
         "wsgi.MaintenanceMiddleware": {"app": app, "switch": MaintenanceSwitch("/maintenance")},
         "wsgi.MaintenanceSwitch": {"path": "/maintenance"},
         "wsgi.MemorySessionStore": {},
-        "wsgi.OwnAnswer": {"body": "x"},
+        "wsgi.CustomResponse": {"body": "x"},
         "wsgi.ProxyTrust": {},
         "wsgi.RateLimitMiddleware": {"app": app, "limiter": limiter, "rules": [RateLimitRule("mail")]},
         "wsgi.RateLimitRule": {"group": "mail"},

@@ -19,15 +19,17 @@ from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError
 from mks_hardening.security import RateLimiter
 from mks_hardening.testing import FrozenClock, WSGIAnswer, call_wsgi
 from mks_hardening.wsgi import (
+    ClientRules,
+    ClientRulesMiddleware,
     CORSMiddleware,
     CORSPolicy,
     CSRFMiddleware,
+    CustomResponse,
     HealthMiddleware,
     HTTPSRedirectMiddleware,
     MaintenanceMiddleware,
     MaintenanceSwitch,
     MemorySessionStore,
-    OwnAnswer,
     RateLimitMiddleware,
     RateLimitRule,
     Refusal,
@@ -127,6 +129,10 @@ def _maintenance(**options: Any) -> Any:
     return MaintenanceMiddleware(application, switch=switch, **options)
 
 
+def _denied(**options: Any) -> Any:
+    return ClientRulesMiddleware(application, rules=ClientRules(deny=["127.0.0.0/8"]), **options)
+
+
 PREFLIGHT = {"Origin": "https://evil.test", "Access-Control-Request-Method": "PUT"}
 DEAD = {"headers": {"Cookie": "__Host-mks-session=" + "A" * 43}}
 POST = {"method": "POST"}
@@ -180,6 +186,7 @@ CASES: list[tuple[Build, dict[str, Any], tuple[str, str, int, str]]] = [
         {**POST, "body": b"{}", "headers": {"Content-Type": "application/json"}},
         ("request_limits", "content_types", 415, "application/json"),
     ),
+    (_denied, {}, ("client_rules", "denied", 403, "127.0.0.")),
     (_maintenance, {}, ("maintenance", "maintenance", 503, "test_wsgi_refusals.py")),
     (_without_store, DEAD, ("session", "store", 503, "sessions is unavailable (refused) during load")),
 ]
@@ -198,9 +205,9 @@ def test_the_hook_hears_what_was_refused_and_words_the_answer(
 ) -> None:
     heard: list[tuple[Any, Refusal]] = []
 
-    def words(environ: dict[str, Any], refusal: Refusal) -> OwnAnswer:
+    def words(environ: dict[str, Any], refusal: Refusal) -> CustomResponse:
         heard.append((environ.get("PATH_INFO") or environ["path"], refusal))
-        return OwnAnswer(body="お断りします", headers=[("Content-Language", "ja")])
+        return CustomResponse(body="お断りします", headers=[("Content-Language", "ja")])
 
     plain, answer = ask(build(), **how), ask(build(on_refusal=words), **how)
     [(path, refusal)] = heard
@@ -305,7 +312,8 @@ def test_every_refusal_that_the_code_can_make_is_walked() -> None:
     # The record words an error of the application, which it reports as such; a limit is named by its group; what an
     # adapter answers for a view that met an outage is walked in the adapter's tests.
     assert wrappers - {wrapper for wrapper, _ in walked} == {"record", "application"}
-    assert rules - {rule for _, rule in walked} == {"error", "limit", "csrf", "backend"}
+    # A ban: tests/unit/_edge/test_edge_client_rules.py.
+    assert rules - {rule for _, rule in walked} == {"error", "limit", "csrf", "backend", "banned"}
     assert {rule for wrapper, rule in walked if wrapper == "session"} == {*_refusals.REASONS}
     assert all(seen for *_, (_, _, _, seen) in CASES)
 
@@ -319,13 +327,13 @@ def test_a_request_that_passes_is_recorded_without(caplog: pytest.LogCaptureFixt
 @pytest.mark.parametrize(
     ("answer", "status", "body"),
     [
-        (OwnAnswer(body=b"raw", content_type="text/x", status=404), 404, b"raw"),
-        (OwnAnswer(body="x", status=303, headers=[("Location", "/sign-in")]), 303, b"x"),
-        (OwnAnswer(body="x", headers=[("cache-control", "private")]), 403, b"x"),
+        (CustomResponse(body=b"raw", content_type="text/x", status=404), 404, b"raw"),
+        (CustomResponse(body="x", status=303, headers=[("Location", "/sign-in")]), 303, b"x"),
+        (CustomResponse(body="x", headers=[("cache-control", "private")]), 403, b"x"),
         (None, 403, None),
     ],
 )
-def test_own_answers_may_differ(answer: OwnAnswer | None, status: int, body: bytes | None) -> None:
+def test_own_answers_may_differ(answer: CustomResponse | None, status: int, body: bytes | None) -> None:
     got = ask(_csrf(on_refusal=lambda _e, _r: answer), method="POST", headers={"Origin": "http://evil.test"})
     assert got.status == status
     assert got.body == body or body is None
@@ -346,7 +354,7 @@ def test_a_hook_that_fails_lets_nothing_pass(broken: Any, caplog: pytest.LogCapt
 
 
 def test_head_gets_no_body() -> None:
-    app = _https(on_refusal=lambda _e, _r: OwnAnswer(body="x"))
+    app = _https(on_refusal=lambda _e, _r: CustomResponse(body="x"))
     assert ask(app, method="HEAD", headers={"Host": "evil.test"}).body == b""
 
 
@@ -375,9 +383,9 @@ def test_an_error_that_leaves_the_application_is_worded_too() -> None:
 
     heard: list[Refusal] = []
 
-    def words(_environ: dict[str, Any], refusal: Refusal) -> OwnAnswer:
+    def words(_environ: dict[str, Any], refusal: Refusal) -> CustomResponse:
         heard.append(refusal)
-        return OwnAnswer(body="だめでした")
+        return CustomResponse(body="だめでした")
 
     answer = ask(RequestLoggingMiddleware(broken, on_refusal=words))
     assert (answer.status, answer.body.decode()) == (500, "だめでした")

@@ -13,7 +13,7 @@ from mks_hardening._core.checks import instance, mapping, offers, strings
 from mks_hardening._core.web.environ_keys import REQUEST_ID_KEY, ROUTE_KEY, SESSION_KEY
 from mks_hardening._core.web.wsgi_head import with_step
 from mks_hardening._core.web.wsgi_stack import wrappers_inside
-from mks_hardening.contrib._limited_views import limit_fields, limiter_of
+from mks_hardening.contrib._limited_views import Groups, limit_fields, limiter_of
 from mks_hardening.contrib.flask_app._commands import commands
 from mks_hardening.contrib.flask_app._conflicts import reject_conflicts
 from mks_hardening.contrib.flask_app._current_request import csp_nonce, current_csrf_token
@@ -88,7 +88,7 @@ def _install(
     *,
     store: SessionStore | None = None,
     limiter: Limiter | None = None,
-    groups: Mapping[str, Any] | None = None,
+    groups: Groups | None = None,
     sign_in: SignIn | Callable[[Installed], SignIn] | None = None,
     user_keys: Iterable[str] = _USER_KEYS,
     public_paths: Iterable[str] = (),
@@ -154,7 +154,7 @@ def _parts(
     settings: HardeningSettings,
     store: SessionStore | None,
     limiter: Limiter | None,
-    groups: Mapping[str, Any] | None,
+    groups: Groups | None,
     *,
     clock: Any,
 ) -> Installed:

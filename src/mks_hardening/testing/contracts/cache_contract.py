@@ -5,12 +5,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeAlias
 
 from mks_hardening.testing.clock import FrozenClock
 from mks_hardening.testing.contracts.contract_checks import DISTINCT_TEXTS, at_once, require
 
 __all__ = ["CacheContract"]
+
+UserCache: TypeAlias = Any
+"""A cache of the user, of any class with the methods of ``MemoryCache``."""
 
 
 class CacheContract:
@@ -19,7 +22,7 @@ class CacheContract:
     Each test creates a new, empty cache with a namespace; caches with different namespaces may share a server.
     """
 
-    def make_cache(self, namespace: str, *, clock: FrozenClock) -> Any:
+    def make_cache(self, namespace: str, *, clock: FrozenClock) -> UserCache:
         """Return a new, empty cache without jitter."""
         raise NotImplementedError
 
@@ -170,7 +173,7 @@ class CacheContract:
 
     def test_an_invalidation_during_a_computation_wins(self) -> None:
         """An invalidation wins, whichever method is used."""
-        invalidations: tuple[Callable[[Any], object], ...] = (
+        invalidations: tuple[Callable[[UserCache], object], ...] = (
             lambda cache: cache.delete("k"),
             lambda cache: cache.invalidate_tags("t"),
             lambda cache: cache.delete_pattern("k*"),
@@ -180,7 +183,9 @@ class CacheContract:
         for number, invalidate in enumerate(invalidations):
             cache = self.make_cache(f"lease{number}", clock=FrozenClock())
 
-            def compute(cache: Any = cache, invalidate: Callable[[Any], object] = invalidate) -> str:
+            def compute(
+                cache: UserCache = cache, invalidate: Callable[[UserCache], object] = invalidate
+            ) -> str:
                 invalidate(cache)
                 return "old"
 

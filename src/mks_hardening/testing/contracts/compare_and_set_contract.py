@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from mks_hardening.testing.contracts.contract_checks import DISTINCT_TEXTS, aclosed, at_once, require
+from mks_hardening.testing.contracts.contract_checks import (
+    DISTINCT_TEXTS,
+    UserStore,
+    aclosed,
+    at_once,
+    require,
+)
 
 __all__ = ["CompareAndSetContract"]
 
@@ -18,12 +24,12 @@ class CompareAndSetContract:
     _async_methods: ClassVar[tuple[str, ...]] = ("load", "replace")
     _KEYS: ClassVar[tuple[str, ...]] = ("k", "K", "現場 太郎", "a:b{c}d\n*?[x]", "x" * 255, "Ω" * 255)
 
-    def make_store(self) -> Any:
+    def make_store(self) -> UserStore:
         """Return a new, empty store."""
         raise NotImplementedError
 
     def _write(
-        self, store: Any, key: str, data: bytes | None, *, expected: str | None = None, version: str
+        self, store: UserStore, key: str, data: bytes | None, *, expected: str | None = None, version: str
     ) -> bool:
         return bool(store.replace(key, data, expected=expected, version=version, **self._write_options))
 
@@ -102,7 +108,7 @@ class CompareAndSetContract:
 
         asyncio.run(scenario())
 
-    async def _use_async_twins(self, store: Any) -> None:
+    async def _use_async_twins(self, store: UserStore) -> None:
         async def write(key: str, data: bytes, expected: str | None, version: str) -> bool:
             options = {"expected": expected, "version": version, **self._write_options}
             return bool(await store.areplace(key, data, **options))

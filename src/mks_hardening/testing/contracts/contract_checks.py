@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
-__all__ = ["DISTINCT_TEXTS", "aclosed", "at_once", "call_nth", "require"]
+__all__ = ["DISTINCT_TEXTS", "UserStore", "aclosed", "at_once", "call_nth", "require"]
+
+UserStore: TypeAlias = Any
+"""A store of the user, of any class with the methods of the protocol."""
 
 # Strings that become equal if a backend folds case, strips whitespace or normalises Unicode (NFC, NFKC).
 DISTINCT_TEXTS = (

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mks_hardening.testing.contracts.compare_and_set_contract import CompareAndSetContract
-from mks_hardening.testing.contracts.contract_checks import require
+from mks_hardening.testing.contracts.contract_checks import UserStore, require
 
 if TYPE_CHECKING:
     from mks_hardening.security import SignInStore
@@ -47,7 +47,7 @@ class SignInStoreContract(CompareAndSetContract):
         require(not store.replace("k", b"2", expected="a", version="b", ttl=60), "an expired version is gone")
         require(store.replace("k", b"2", expected=None, version="b", ttl=60), "its place is free")
 
-    async def _use_async_twins(self, store: Any) -> None:
+    async def _use_async_twins(self, store: UserStore) -> None:
         await super()._use_async_twins(store)
         await store.areplace("short", b"1", expected=None, version="a", ttl=2)
         self.pass_time(3)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mks_hardening.testing.contracts.compare_and_set_contract import CompareAndSetContract
-from mks_hardening.testing.contracts.contract_checks import DISTINCT_TEXTS, require
+from mks_hardening.testing.contracts.contract_checks import DISTINCT_TEXTS, UserStore, require
 
 if TYPE_CHECKING:
     from mks_hardening.protocols import TwoFactorStore
@@ -59,7 +59,7 @@ class TwoFactorStoreContract(CompareAndSetContract):
             require(set(seen) == everybody, "a scan returns every user id as it was written")
         require(self.make_store().scan(None, limit=5) == ([], None), "an empty store has nobody")
 
-    async def _use_async_twins(self, store: Any) -> None:
+    async def _use_async_twins(self, store: UserStore) -> None:
         await super()._use_async_twins(store)
         require(
             not await store.areplace("k", None, expected="x", version="d"), "another version is not removed"

@@ -55,7 +55,7 @@ class CSRFMiddleware:
         exempt_paths: paths that are not checked, for example webhooks; a trailing slash includes everything below.
         max_form_bytes: larger forms must send the token in the header.
         secure_cookie: ``False`` names the cookie ``csrf`` and sends it over plain HTTP; for development only.
-        on_refusal: takes the environ and the ``Refusal`` and may return an ``OwnAnswer``.
+        on_refusal: takes the environ and the ``Refusal`` and may return a ``CustomResponse``.
 
     Raises:
         ConfigurationError: an origin is malformed, a path does not begin with a slash, or an exemption matches

@@ -46,7 +46,7 @@ class HTTPSRedirectMiddleware:
         probe_paths: served over plain HTTP and for any well-formed host, or none: probes address a pod by IP
             address.
         api_paths: refused with 403 over plain HTTP, so that a client with a wrong URL is noticed (ASVS 5.0 V4.1.2).
-        on_refusal: takes the environ and the ``Refusal`` and may return an ``OwnAnswer``.
+        on_refusal: takes the environ and the ``Refusal`` and may return a ``CustomResponse``.
 
     Raises:
         ConfigurationError: no host is given or one is malformed; ``canonical_host`` is not an allowed host; a port

@@ -70,7 +70,7 @@ class SessionTimeoutMiddleware:
             expired session that this process has never seen alive is then refused, but not ended for other
             hosts, and the browser keeps its cookie.
         on_refusal: takes the environ and the ``Refusal`` (``idle``, ``absolute``, ``revoked``; ``store`` during an
-            outage) and may return an ``OwnAnswer``.
+            outage) and may return a ``CustomResponse``.
 
     Raises:
         ConfigurationError: a duration, path, URL, number or cookie name is invalid.

@@ -26,7 +26,7 @@ from contrib_flask_site import Site
 from mks_hardening.contrib.flask_app import current_session
 from mks_hardening.exceptions import BackendUnavailableError
 from mks_hardening.protocols import SessionRecord
-from mks_hardening.wsgi import MemorySessionStore, OwnAnswer
+from mks_hardening.wsgi import CustomResponse, MemorySessionStore
 
 Do = Callable[[], Any]
 
@@ -555,9 +555,9 @@ def test_two_applications_of_one_process_know_nothing_of_each_other() -> None:
 def test_a_refusal_is_worded_by_the_application_while_the_store_is_away() -> None:
     """Its words are rendered outside the wrappers, where asking for the session would ask the store again."""
 
-    def worded(environ: Any, refusal: Any) -> OwnAnswer:
+    def worded(environ: Any, refusal: Any) -> CustomResponse:
         with site.app.request_context({**environ}):
-            return OwnAnswer(
+            return CustomResponse(
                 body=render_template_string("休止中 {{ request.path }}"), content_type="text/plain"
             )
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from knowledge_system.domain.problems import Problem, code_for_status
 from knowledge_system.web import api_headers, current_request
 from knowledge_system.web.errors import answer
-from mks_hardening.wsgi import SESSION_KEY, OwnAnswer
+from mks_hardening.wsgi import SESSION_KEY, CustomResponse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,10 +22,10 @@ _WRITTEN_OUTSIDE = {"Content-Type", "Content-Length", "Cache-Control", "Retry-Af
 _ENDED = {"idle": "session-idle", "absolute": "session-absolute", "revoked": "session-revoked"}
 
 
-def create_rejection_handler(app: Flask) -> Callable[[dict[str, Any], Refusal], OwnAnswer]:
+def create_rejection_handler(app: Flask) -> Callable[[dict[str, Any], Refusal], CustomResponse]:
     """Create the ``on_refusal`` callback: pages and problem documents of ``app``, in the client's language."""
 
-    def worded(environ: dict[str, Any], refusal: Refusal) -> OwnAnswer:
+    def worded(environ: dict[str, Any], refusal: Refusal) -> CustomResponse:
         ended = _ENDED.get(refusal.rule) if refusal.wrapper == "session" else None
         code = ended or ("csrf" if refusal.wrapper == "csrf" else code_for_status(refusal.status))
         extra = {"reason": refusal.rule} if ended else {}
@@ -36,7 +36,7 @@ def create_rejection_handler(app: Flask) -> Callable[[dict[str, Any], Refusal], 
             response = answer(Problem(code, extra=extra, headers=waiting))
             api_headers.add(response)
         kept = [(name, value) for name, value in response.headers if name not in _WRITTEN_OUTSIDE]
-        return OwnAnswer(
+        return CustomResponse(
             body=response.get_data(), content_type=response.content_type or "text/html", headers=kept
         )
 
