@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -350,8 +351,10 @@ def test_a_server_that_shuts_down_in_the_middle_of_a_stream(name: str, tmp_path:
             assert client.recv(65536).startswith(b"HTTP/1.1 200")
             os.kill(server.process.pid, signal.SIGTERM)
             client.settimeout(15)
+            # Hypercorn does not end the stream on Python 3.12 and later, where a server waits for its connections.
+            patience = time.monotonic() + 5
             with contextlib.suppress(ConnectionError):
-                while client.recv(65536):
+                while time.monotonic() < patience and client.recv(65536):
                     pass
         if name != "granian":  # kills its worker
             record = server.record("/endless")
