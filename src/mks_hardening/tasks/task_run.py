@@ -145,7 +145,7 @@ class TaskRun:
     def _raise_if_stopped(self, cancelled: bool | None) -> None:  # noqa: FBT001 - handles the store's result in one place
         if cancelled is None:
             self.lost.set()
-            raise self._lost_error("the lease ran out; another worker may have the task")
+            raise self._lost_error("the lease expired; another worker may have the task")
         if cancelled:
             raise TaskCancelledError("the task was asked to stop")
 

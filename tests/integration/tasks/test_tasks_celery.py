@@ -214,7 +214,7 @@ def test_a_worker_stopped_past_its_lease_has_no_effect_when_it_goes_on(
     celery.worker()
     until(lambda: ended(tasks, ids))
     os.killpg(stopped.pid, signal.SIGCONT)
-    until(lambda: "ran out" in celery.output(stopped))
+    until(lambda: "expired; its result is not recorded" in celery.output(stopped))
     assert file.read_text().split() == ids
 
 
