@@ -149,7 +149,7 @@ async def second_factor(body: Code, request: Request, session: Session, response
     return respond(step, response)
 
 
-@api.post("/sign-out", status_code=204)
+@api.post("/sign-out", status_code=204, response_model=None)
 async def sign_out(session: Session) -> None:
     await session.aend()  # on the server too: a copy of the cookie is useless
 
