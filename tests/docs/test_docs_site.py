@@ -92,9 +92,12 @@ def test_every_public_name_has_its_place(built_docs: Path) -> None:
             continue
         ids = set(re.findall(r'id="([\w.]+)"', page.read_text("utf-8")))
         module = importlib.import_module(f"mks_hardening.{page.stem}")
+        # Names that two areas export are described once.
+        elsewhere = {name for names in getattr(module, "_SHARED", {}).values() for name in names}
         missing += [
             f"{page.stem}.{name}"
             for name in module.__all__
+            if name not in elsewhere
             if not any(identifier.endswith(f".{name}") for identifier in ids)
         ]
     assert missing == []
