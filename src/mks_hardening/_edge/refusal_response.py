@@ -14,7 +14,7 @@ from mks_hardening._core.web.problem_details import PROBLEM_TYPE, prefers_text, 
 from mks_hardening._edge.refusals import CustomResponse, OnRefusal, Refusal
 from mks_hardening.events import RequestRefused
 
-__all__ = ["FixedResponse", "RefusalResponse", "Refuser", "shown"]
+__all__ = ["INTERNAL_ERROR", "FixedResponse", "RefusalResponse", "Refuser", "shown"]
 
 Header = tuple[str, str]
 
@@ -190,3 +190,9 @@ def _status_line(status: int) -> str:
         return f"{status} {HTTPStatus(status).phrase}"
     except ValueError:
         return f"{status} Refused"
+
+
+INTERNAL_ERROR: Final = FixedResponse(
+    500, "Internal Server Error\n", "text/plain; charset=utf-8", [("Cache-Control", "no-store")]
+)
+"""The response to an unhandled exception."""

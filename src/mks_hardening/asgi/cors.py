@@ -15,7 +15,7 @@ from mks_hardening._edge.cors.cors_response import (
     add_cors_fields,
     preflight_response,
 )
-from mks_hardening._edge.refusal_response import FixedResponse, Refuser
+from mks_hardening._edge.refusal_response import INTERNAL_ERROR, FixedResponse, Refuser
 from mks_hardening.asgi._application import asgi_application
 from mks_hardening.asgi._messages import decoded, encoded, raw_headers, send_response, with_headers
 
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["CORSMiddleware"]
 
 _HEAD: Final = "http.response.start"
-_ERROR: Final = FixedResponse(
-    500, "Internal Server Error\n", "text/plain; charset=utf-8", [("Cache-Control", "no-store")]
-)
 
 
 class CORSMiddleware:
@@ -96,7 +93,7 @@ class CORSMiddleware:
         except Exception:
             # The server's own response to the exception would lack the fields.
             if not started:
-                await send_response(scope, send_with_fields, _ERROR)
+                await send_response(scope, send_with_fields, INTERNAL_ERROR)
             raise
 
     def _preflight(self, scope: Scope, policy: CORSPolicy, origin: str) -> FixedResponse | None:

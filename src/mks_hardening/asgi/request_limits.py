@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from mks_hardening._core.clock import SYSTEM_CLOCK, given_clock
 from mks_hardening._core.origin.origin_of_request import request_origin
@@ -19,7 +19,6 @@ from mks_hardening._edge.request_limits.request_limits import (
 )
 from mks_hardening.asgi._application import asgi_application
 from mks_hardening.asgi._messages import send_response
-from mks_hardening.exceptions import RequestLimitError
 
 if TYPE_CHECKING:
     from mks_hardening._core.web.asgi_types import ASGIApplication, Message, Receive, Scope, Send
@@ -28,8 +27,6 @@ if TYPE_CHECKING:
     from mks_hardening.protocols import Clock
 
 __all__ = ["RequestLimitsMiddleware"]
-
-_STATUS: Final = {"body": 413, "body_seconds": 408}
 
 
 class RequestLimitsMiddleware:
@@ -110,8 +107,7 @@ class RequestLimitsMiddleware:
                     if limit.count(len(message.get("body", b"")), self._monotonic()):
                         return message
             # Again at each further call: the rest of a body must not look like the whole.
-            rule = limit.broken or "body"
-            raise RequestLimitError(rule, _STATUS[rule])
+            raise limit.error()
 
         async def limited_send(message: Message) -> None:
             nonlocal started

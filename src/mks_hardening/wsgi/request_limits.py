@@ -18,7 +18,6 @@ from mks_hardening._edge.request_limits.request_limits import (
     RequestLimitsRules,
     TooLarge,
 )
-from mks_hardening.exceptions import RequestLimitError
 from mks_hardening.wsgi._send_response import send_response
 
 if TYPE_CHECKING:
@@ -28,8 +27,6 @@ if TYPE_CHECKING:
     from mks_hardening.protocols import Clock
 
 __all__ = ["RequestLimitsMiddleware"]
-
-_STATUS = {"body": 413, "body_seconds": 408}
 
 
 class RequestLimitsMiddleware:
@@ -150,8 +147,7 @@ class _LimitedInput:
 
     def _counted(self, data: bytes) -> bytes:
         if not self.limit.count(len(data), self._monotonic()):
-            rule = self.limit.broken or "body"
-            raise RequestLimitError(rule, _STATUS[rule])
+            raise self.limit.error()
         return data
 
 

@@ -166,6 +166,8 @@ def test_all_headers_are_named_also_authorization(ask: Callable[..., Reply], *, 
     reply = preflight(ask, policy=policy(headers="*", credentials=credentials), more=asked)
     assert values(reply, "Access-Control-Allow-Headers") == ["authorization, x-a"]
     assert values(reply, "Vary") == ["Origin, Access-Control-Request-Headers"]
+    plain = ask(policy=policy(headers="*", credentials=credentials), headers=[("Origin", OURS)])
+    assert values(plain, "Vary") == ["Origin"]
 
 
 def test_everybody_may_read_and_caches_may_share(ask: Callable[..., Reply]) -> None:
@@ -193,6 +195,7 @@ def test_private_networks_only_where_allowed(
         ([("Vary", "Accept-Encoding")], ["Accept-Encoding, Origin"]),
         ([("vary", "accept, ORIGIN")], ["accept, ORIGIN"]),
         ([("Vary", "*")], ["*"]),
+        ([("Vary", "accept,origin")], ["accept,origin"]),
     ],
 )
 def test_vary_is_merged(ask: Callable[..., Reply], own: Headers, vary: list[str]) -> None:

@@ -11,12 +11,13 @@ from mks_hardening._core.checks import instance, instances, strings, whole_numbe
 from mks_hardening._core.durations import seconds
 from mks_hardening._core.web.paths import PathRules
 from mks_hardening._edge.refusal_response import RefusalResponse
-from mks_hardening.exceptions import ConfigurationError
+from mks_hardening.exceptions import ConfigurationError, RequestLimitError
 
 __all__ = ["BodyLimit", "RequestHead", "RequestLimitRule", "RequestLimits", "RequestLimitsRules", "TooLarge"]
 
 _MEDIA_TYPE: Final = re.compile(r"[!#$&^_.+0-9A-Za-z-]{1,127}/(?:\*|[!#$&^_.+0-9A-Za-z-]{1,127})").fullmatch
 _LONGEST_TYPE: Final = 1000
+_STATUS: Final = {"body": 413, "body_seconds": 408}
 
 
 class TooLarge(NamedTuple):
@@ -212,6 +213,11 @@ class BodyLimit:
         elif now > self._deadline:
             self.broken = "body_seconds"
         return self.broken is None
+
+    def error(self) -> RequestLimitError:
+        """Return the exception for the application that reads beyond the limit."""
+        rule = self.broken or "body"
+        return RequestLimitError(rule, _STATUS[rule])
 
 
 _BAD_LENGTH: Final = RefusalResponse(

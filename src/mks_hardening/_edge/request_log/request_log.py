@@ -13,7 +13,7 @@ from mks_hardening._core.checks import offers, text_of
 from mks_hardening._core.clock import given_clock
 from mks_hardening._core.redaction.redactor import default_redactor
 from mks_hardening._core.web.paths import PathRules, exemptions
-from mks_hardening._edge.refusal_response import FixedResponse, Refuser
+from mks_hardening._edge.refusal_response import INTERNAL_ERROR, FixedResponse, Refuser
 from mks_hardening._edge.refusals import Refusal
 from mks_hardening._edge.request_log.outcome import level_of
 from mks_hardening._edge.request_log.query import QueryText
@@ -33,9 +33,6 @@ _REFUSED: Final = ", refused by the %s rule %s (%s)"
 _TOKEN: Final = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 
 _ERROR: Final = Refusal(wrapper="record", rule="error", status=500, detail="Internal Server Error")
-_PLAIN_ERROR: Final = FixedResponse(
-    500, "Internal Server Error\n", "text/plain; charset=utf-8", [("Cache-Control", "no-store")]
-)
 
 
 class RequestIds(NamedTuple):
@@ -104,7 +101,7 @@ class RequestLog:
 
     def error_response(self, request: dict[str, Any]) -> FixedResponse:
         """Return the response to an unhandled exception."""
-        return self._refuser.custom_response(request, _ERROR) or _PLAIN_ERROR
+        return self._refuser.custom_response(request, _ERROR) or INTERNAL_ERROR
 
     def report(
         self,
