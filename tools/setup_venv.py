@@ -20,7 +20,7 @@ PIP = [str(PYTHON), "-m", "pip", "--disable-pip-version-check", "--no-input"]
 
 
 def main(kind: str) -> None:
-    """Bring .venv up to ``requirements/KIND.txt`` and install both packages of the tree into it."""
+    """Bring .venv up to ``requirements/KIND.txt`` and install the packages of the tree into it."""
     if not venv_works():
         make_venv()
     lock = ROOT / "requirements" / f"{kind}.txt"
@@ -28,9 +28,10 @@ def main(kind: str) -> None:
         ["--require-hashes", "-r", str(lock)],
         count=len(re.findall(r"^\S+==", lock.read_text(), re.MULTILINE)),
     )
-    say("Installing mks-hardening and knowledge-system from this tree ...")
-    trees = ["-e", str(ROOT), "-e", str(ROOT / "examples" / "knowledge_system")]
-    install(["--no-deps", "--no-build-isolation", *trees], count=2)
+    say("Installing mks-hardening, mks-deploy and knowledge-system from this tree ...")
+    places = (ROOT, ROOT / "deploy", ROOT / "examples" / "knowledge_system")
+    trees = [word for place in places for word in ("-e", str(place))]
+    install(["--no-deps", "--no-build-isolation", *trees], count=len(places))
     for stamp in {"demo", kind} if kind == "dev" else {kind}:
         (VENV / f"{stamp}.stamp").touch()
 

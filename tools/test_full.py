@@ -137,10 +137,10 @@ def as_numbers(version: str) -> list[int]:
 
 
 def build_wheels(folder: Path) -> list[str]:
-    """The wheels of the library and of the reference application, in this order."""
+    """The wheels of the library, of the deployment kit and of the reference application, in this order."""
     section("Building wheels")
     code = "import sys; from hatchling.build import build_wheel; print(build_wheel(sys.argv[1]))"
-    projects = (ROOT, ROOT / "examples" / "knowledge_system")
+    projects = (ROOT, ROOT / "deploy", ROOT / "examples" / "knowledge_system")
     for number, project in enumerate(projects):
         run(sys.executable, "-c", code, str(folder / str(number)), cwd=project)
     return [str(next((folder / str(number)).glob("*.whl"))) for number in range(len(projects))]

@@ -29,7 +29,7 @@ from typing import Any
 from deploy_page import LOADS, PAGES, TESTED, Row, merged, page
 
 ROOT = Path(__file__).resolve().parent.parent
-TESTS = ROOT / "examples" / "knowledge_system" / "tests"
+TESTS = ROOT / "deploy" / "tests"
 sys.path.insert(0, str(ROOT / "tests" / "support"))
 
 

@@ -35,7 +35,7 @@ from testbed.postgres_server import PostgresServer
 from testbed.redis_server import RedisServer
 from testbed.services import program, unavailable, unprivileged
 
-DOCS = Path(__file__).parents[3] / "docs" / "en"
+DOCS = Path(__file__).parents[2] / "docs" / "en"
 RUNBOOKS, INSTALLATION = DOCS / "how-to/runbooks/index.md", DOCS / "how-to/deploy.md"
 SETTINGS = read_settings(example())
 UNITS = {Path(file.path).name for file in render(SETTINGS, Installed()) if "/systemd/" in file.path}

@@ -19,7 +19,7 @@ from mks_deploy.settings.reading import example
 from testbed.polling import wait_until
 from testbed.services import program
 
-INSTALLATION = Path(__file__).parents[3] / "docs" / "en" / "how-to" / "deploy.md"
+INSTALLATION = Path(__file__).parents[2] / "docs" / "en" / "how-to" / "deploy.md"
 LIMITS = "search=60 per minute; 900 per hour | admin=20 per minute"
 HOST, SITE = "knowledge.example.test", "knowledge-system"
 

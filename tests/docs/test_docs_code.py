@@ -23,7 +23,7 @@ ELSEWHERE = {
     "flask-and-django.md": {"python"},  # lines out of whole programs: tests/docs/test_docs_frameworks.py
     "control-requests.md": {"sh"},  # commands for a Redis of the reader: tests/integration/_edge
     "deploy.md": {"sh"},  # what make verify-deploy does on a host of its own
-    # Each command against the rendered deployment: examples/knowledge_system/tests; one shows settings.
+    # Each command against the rendered deployment: deploy/tests; one shows settings.
     "runbooks": {"sh", ""},
 }
 

@@ -185,7 +185,9 @@ class Machine:
         """A virtual environment as a release has it, with our packages and the commands that they bring."""
         venv = f"{folder}/venv"
         self.run(f"{PREFIX}/python/bin/python3", "-m", "venv", "--without-pip", venv)
-        sources = [f"{PREFIX}/sources/{part}" for part in ("src", "examples/knowledge_system/src")]
+        sources = [
+            f"{PREFIX}/sources/{part}" for part in ("src", "deploy/src", "examples/knowledge_system/src")
+        ]
         version = f"python{sys.version_info.major}.{sys.version_info.minor}"
         lines = "".join(f"{line}\n" for line in (*sources, f"{PREFIX}/packages"))
         self.write(f"{venv}/lib/{version}/site-packages/machine.pth", lines)

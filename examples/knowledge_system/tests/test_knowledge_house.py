@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 import knowledge_system
-import mks_deploy
 from knowledge_system import app as application
 from knowledge_system.services.identity import sign_in_factory
 from mks_hardening.cli import main
@@ -20,13 +19,13 @@ from mks_hardening.security import SecretBox
 from testbed.polling import wait_until
 
 _EXAMPLE = Path(__file__).parents[1]
-_PACKAGES = [Path(package.__path__[0]) for package in (knowledge_system, mks_deploy)]
+_PACKAGE = Path(knowledge_system.__path__[0])
 
 
 def test_every_file_that_the_readme_names_is_there() -> None:
     readme = (_EXAMPLE / "README.md").read_text(encoding="utf-8")
     named = set(re.findall(r"`((?:[a-z_]+/)*[a-z_]+(?:\.(?:py|js)|/))`", readme))
-    places = (*_PACKAGES, _PACKAGES[0].parent, _EXAMPLE, _EXAMPLE.parents[1])
+    places = (_PACKAGE, _PACKAGE.parent, _EXAMPLE, _EXAMPLE.parents[1])
     assert len(named) > 20
     assert {name for name in named if not any((place / name).exists() for place in places)} == set()
 
