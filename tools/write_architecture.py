@@ -119,7 +119,15 @@ def wrappers() -> list[str]:
 
     stack = harden_wsgi(
         app,
-        HardeningSettings.from_env(environ={"MKS_ALLOWED_HOSTS": "localhost"}),
+        HardeningSettings.from_env(
+            environ={
+                "MKS_ALLOWED_HOSTS": "localhost",
+                "MKS_CORS_ORIGINS": "https://app.example.com",
+                "MKS_MAINTENANCE_FILE": "maintenance",
+                "MKS_BANS": "1",
+                "MKS_MAX_BODY": "1MiB",
+            }
+        ),
         limiter=RateLimiter({"all": "1 per second"}),
         rate_limits=[RateLimitRule("all")],
     )

@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from mks_hardening._core.checks import instance, instances, mapping, offers, strings
+from mks_hardening._core.hooks import observe_until_collected
 from mks_hardening._core.options import distribute_options
 from mks_hardening._core.resilience.budget import (
     LIMITS_BUDGET,
@@ -30,15 +31,20 @@ if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
     from mks_hardening._core.backend.redis_client import RedisClient
+    from mks_hardening._core.origin.proxy_trust import ProxyTrust
     from mks_hardening._core.web.asgi_types import ASGIApplication, Message, Receive, Scope, Send
+    from mks_hardening._edge.client_rules.ban_list import BanList
+    from mks_hardening._edge.client_rules.ban_rule import BanRule
+    from mks_hardening._edge.headers.header_policy import HeaderPolicy
     from mks_hardening._edge.health.readiness import Checks
     from mks_hardening._edge.refusals import OnRefusal
     from mks_hardening.cache import MemoryCache, RedisCache
     from mks_hardening.protocols import Limiter, SessionStore
     from mks_hardening.security import RateLimiter
-    from mks_hardening.wsgi import HeaderPolicy, ProxyTrust, RateLimitRule
+    from mks_hardening.wsgi import RateLimitRule
 
 __all__ = [
+    "ban_list",
     "cache_backend",
     "harden_asgi",
     "harden_wsgi",
@@ -72,10 +78,11 @@ def harden_wsgi(
 
     From the outside in: proxy trust (everything below sees the real client), security headers (on every response,
     including a 500), CORS, request log (everything below has a request id and is logged, including rejections),
-    HTTPS and hosts, health (probes need no session), maintenance mode, limits of request sizes, rate limits,
-    session, CSRF. CORS, maintenance mode and request sizes take part only if they have an option or a setting
-    (``MKS_CORS_ORIGINS``, ``MKS_MAINTENANCE_FILE``, ``MKS_MAX_BODY``). Each request has one time budget for all its
-    store calls.
+    HTTPS and hosts, health (probes need no session), maintenance mode, blocked clients, limits of request sizes,
+    rate limits, session, CSRF. CORS, maintenance mode, blocked clients and request sizes take part only if they
+    have an option or a setting (``MKS_CORS_ORIGINS``, ``MKS_MAINTENANCE_FILE``, ``MKS_BANS``,
+    ``MKS_DENY_NETWORKS``, ``MKS_ALLOW_NETWORKS``, ``MKS_CLIENT_RULES_FILE``, ``MKS_MAX_BODY``). Each request has
+    one time budget for all its store calls.
 
     With ``MKS_ENV=development`` it works locally without further settings: the hosts ``localhost``, ``.localhost``,
     ``127.0.0.1`` and ``::1`` are also allowed, nothing is redirected to https, Strict-Transport-Security is not
@@ -100,9 +107,11 @@ def harden_wsgi(
         strip_cookies: cookies that end together with the session, for example the framework's session cookie.
         options: any other option of a middleware; it takes precedence over the settings. An option that several
             have gets the prefix ``https_``, ``csrf_``, ``session_``, ``limit_``, ``health_``, ``record_``,
-            ``cors_``, ``request_`` or ``maintenance_``, for example ``cors_policy``, ``request_limits`` and
-            ``maintenance_switch``. ``clock`` without a prefix is the clock of sessions. Origins that a CORS policy
-            allows to send credentials are also allowed by the CSRF check.
+            ``cors_``, ``request_``, ``client_`` or ``maintenance_``, for example ``cors_policy``,
+            ``request_limits``, ``client_rules``, ``bans`` and ``maintenance_switch``. ``clock`` without a prefix is
+            the clock of sessions. Origins that a CORS policy allows to send credentials are also allowed by the
+            CSRF check. Rules of ``bans`` that name events count them without a call of ``add_observer``;
+            ``client_exempt`` is called before the session is loaded.
 
     Raises:
         ConfigurationError: no allowed hosts, limits without a limiter, an unknown option, an application that is
@@ -246,9 +255,10 @@ def _harden(
         "cors": shell.CORSMiddleware,
         "request": shell.RequestLimitsMiddleware,
         "maintenance": shell.MaintenanceMiddleware,
+        "client": shell.ClientRulesMiddleware,
     }
     instance(settings, HardeningSettings, parameter="settings")
-    given = distribute_options(options, kinds, usual={"clock": "session"})
+    given = distribute_options(options, kinds, usual={"clock": "session", "pass_paths": "maintenance"})
     rules = instances(rate_limits, shell.RateLimitRule, parameter="rate_limits")
     if limiter is not None:
         offers(limiter, "hit", parameter="limiter", kind="a Limiter")
@@ -305,6 +315,10 @@ def _harden(
     if given["request"] or edge.max_body is not None:
         body = {} if edge.max_body is None else {"limits": shell.RequestLimits(body=edge.max_body)}
         app = wrapped(app, "request", **body)
+    blocking = _client_rules(settings, given["client"])
+    if blocking:
+        app = wrapped(app, "client", **blocking)
+        _observe_events(blocking.get("bans"))
     if given["maintenance"] or edge.maintenance_file is not None:
         file = edge.maintenance_file
         switch = {} if file is None else {"switch": shell.MaintenanceSwitch(file)}
@@ -347,6 +361,31 @@ def _cors(origins: tuple[str, ...], given: Mapping[str, object]) -> tuple[dict[s
     policies = [options.get("policy"), *(rule.policy for rule in rules)]
     with_credentials = [each for each in policies if isinstance(each, CORSPolicy) and each.credentials]
     return options, sorted({origin for policy in with_credentials for origin in policy.origins})
+
+
+def _client_rules(settings: HardeningSettings, given: Mapping[str, object]) -> dict[str, object]:
+    """Return the options of ``ClientRulesMiddleware``; none if neither an option nor a setting asks for it."""
+    options: dict[str, object] = {}
+    edge = settings.wsgi
+    if edge.allow_networks or edge.deny_networks or edge.client_rules_file is not None:
+        from mks_hardening._edge.client_rules.client_rules import ClientRules
+
+        options["rules"] = ClientRules(
+            allow=edge.allow_networks, deny=edge.deny_networks, file=edge.client_rules_file
+        )
+    if edge.bans and "bans" not in given:
+        options["bans"] = ban_list(settings)
+    options |= given
+    if options:
+        options.setdefault("dry_run", edge.client_rules_dry_run)
+    return options
+
+
+def _observe_events(bans: object) -> None:
+    from mks_hardening._edge.client_rules.ban_list import BanList
+
+    if isinstance(bans, BanList) and bans.judges_events:
+        observe_until_collected(bans.observe)
 
 
 _EXCLUSIVE_MIDDLEWARE: Final = {
@@ -400,7 +439,8 @@ def for_development(settings: HardeningSettings) -> HardeningSettings:
 def session_store(settings: HardeningSettings) -> SessionStore:
     """Return a session store: in Redis if a URL is set, otherwise in this process."""
     instance(settings, HardeningSettings, parameter="settings")
-    from mks_hardening.wsgi import MemorySessionStore, RedisSessionStore
+    from mks_hardening._edge.session.stores.memory_store import MemorySessionStore
+    from mks_hardening._edge.session.stores.redis_store import RedisSessionStore
 
     core = settings.core
     if core.redis_url is None:
@@ -415,6 +455,32 @@ def session_store(settings: HardeningSettings) -> SessionStore:
     return RedisSessionStore(
         core.redis_url, store_budget=core.store_budget, allow_plaintext=core.allow_plaintext
     )
+
+
+def ban_list(settings: HardeningSettings, rules: Iterable[BanRule] | None = None, **options: Any) -> BanList:
+    """Return a list of temporary bans: shared through Redis if a URL is set, otherwise of this process.
+
+    ``harden_wsgi`` and ``harden_asgi`` create it with ``MKS_BANS=1``; pass ``bans=`` for other rules.
+
+    Args:
+        settings: the Redis URL, and the trusted proxies, which are never banned.
+        rules: what leads to a ban; ``DEFAULT_BAN_RULES`` by default.
+        options: further parameters of ``BanList``.
+
+    Raises:
+        ConfigurationError: ``BanList`` rejects a parameter.
+    """
+    core = instance(settings, HardeningSettings, parameter="settings").core
+    from mks_hardening._edge.client_rules.ban_list import BanList
+    from mks_hardening._edge.client_rules.ban_rule import DEFAULT_BAN_RULES
+
+    usual: dict[str, Any] = {
+        "store": core.redis_url,
+        "trust": _trust(settings),
+        "store_budget": core.store_budget,
+        "allow_plaintext": core.allow_plaintext,
+    }
+    return BanList(DEFAULT_BAN_RULES if rules is None else rules, **{**usual, **options})
 
 
 def cache_backend(settings: HardeningSettings) -> RedisCache | MemoryCache:
@@ -556,7 +622,7 @@ _BUDGET_ENDS: Final = frozenset({"http.response.start", "websocket.accept"})
 
 
 def _trust(settings: HardeningSettings) -> ProxyTrust:
-    from mks_hardening.wsgi import ProxyTrust
+    from mks_hardening._core.origin.proxy_trust import ProxyTrust
 
     edge = settings.wsgi
     return ProxyTrust(
@@ -568,7 +634,8 @@ def _trust(settings: HardeningSettings) -> ProxyTrust:
 
 
 def _headers(settings: HardeningSettings) -> HeaderPolicy:
-    from mks_hardening.wsgi import HSTS, HeaderPolicy
+    from mks_hardening._edge.headers.header_policy import HeaderPolicy
+    from mks_hardening._edge.headers.hsts import HSTS
 
     preset = {"web": HeaderPolicy.web, "api": HeaderPolicy.api, "strict": HeaderPolicy.strict}
     edge = settings.wsgi

@@ -58,7 +58,7 @@ def test_the_reasons_stand_in_the_order_of_the_drawing(language: str) -> None:
     page = (ROOT / "docs" / language / "explanation" / "architecture.md").read_text("utf-8")
     drawing = (ROOT / "docs" / "explanation" / "wrappers.svg").read_text("utf-8")  # made from the real stack
     drawn = re.findall(r">(\w+Middleware)<", drawing)
-    assert re.findall(r"^\d\. \*\*.+?[(（]`(\w+Middleware)`", page, re.MULTILINE) == drawn
+    assert re.findall(r"^\d+\. \*\*.+?[(（]`(\w+Middleware)`", page, re.MULTILINE) == drawn
 
 
 @pytest.mark.parametrize("language", ["en", "ja"])

@@ -7,9 +7,11 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from asgi_bridge import ODD, SHELLS, bridged
-from mks_hardening import asgi, wsgi
+from mks_hardening import asgi, compose, wsgi
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import pytest
 
 _SUPPORT = ("wsgi_stacks", "wsgi_record_corpus", "wsgi_session_corpus", "wsgi_edge_stack")
@@ -20,6 +22,19 @@ def shells_of(module: ModuleType, test: str) -> tuple[str, ...]:
     """The shells of a test: all, unless its module says nothing or lists it in ``WSGI_ONLY``."""
     only = getattr(module, "WSGI_ONLY", None)
     return SHELLS if only is not None and test not in only else ("wsgi",)
+
+
+def over(shell: str, kind: Callable[..., Any]) -> Callable[..., Any]:
+    """A class of ``mks_hardening.wsgi``, or the class of ``mks_hardening.asgi`` with that name as a WSGI class."""
+    return kind if shell == "wsgi" else bridged(getattr(asgi, kind.__name__), odd=shell == ODD)
+
+
+def hardened(shell: str) -> Callable[..., Any]:
+    """``harden_wsgi``, or ``harden_asgi`` in its form."""
+    if shell == "wsgi":
+        return compose.harden_wsgi
+    make = bridged(compose.harden_asgi, odd=shell == ODD)
+    return lambda app, settings, **options: make(app, settings=settings, **options)
 
 
 def use_shell(shell: str, module: ModuleType, monkeypatch: pytest.MonkeyPatch, **how: Any) -> None:

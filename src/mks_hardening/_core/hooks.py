@@ -5,14 +5,17 @@ from __future__ import annotations
 from contextlib import suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakMethod
 
 from mks_hardening._core.checks import function
 from mks_hardening._core.clock import SYSTEM_CLOCK
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mks_hardening.protocols import Observer
 
-__all__ = ["add_observer", "emit", "observers", "remove_observer"]
+__all__ = ["add_observer", "emit", "observe_until_collected", "observers", "remove_observer"]
 
 # Callers test this list before they create an event. It is modified in place by atomic operations, so a loop over
 # it in another thread sees the old or the new state, and a fork never copies a held lock.
@@ -35,6 +38,39 @@ def remove_observer(observer: Observer) -> None:
     """Stop calling ``observer``; removing an unknown one has no effect."""
     with suppress(ValueError):
         observers.remove(observer)
+
+
+class _WeakObserver:
+    """A method as an observer that does not keep its object alive; equal to the method itself."""
+
+    __slots__ = ("_hash", "_method")
+
+    def __init__(self, method: Callable[[object], None]) -> None:
+        self._method = WeakMethod(method)
+        self._hash = hash(method)
+
+    def __call__(self, event: object) -> None:
+        method = self._method()
+        if method is None:
+            remove_observer(self)
+        else:
+            method(event)
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, _WeakObserver):
+            return self._method == other._method
+        return self._method() == other
+
+    def __hash__(self) -> int:
+        return self._hash
+
+
+def observe_until_collected(method: Callable[[object], None]) -> None:
+    """Call a method for every event until its object is garbage-collected.
+
+    It has no effect if the method is an observer already, and ``remove_observer`` accepts the method.
+    """
+    add_observer(_WeakObserver(method))
 
 
 def _report(observer: Observer, event: Any, error: Exception) -> None:

@@ -22,7 +22,7 @@ _SHARED = {
         "SESSION_KEY",
     ],
     "mks_hardening._edge.client_rules.ban_list": ["Ban", "BanList"],
-    "mks_hardening._edge.client_rules.ban_rule": ["BanRule"],
+    "mks_hardening._edge.client_rules.ban_rule": ["DEFAULT_BAN_RULES", "BanRule"],
     "mks_hardening._edge.client_rules.client_rules": ["ClientRules"],
     "mks_hardening._edge.cors.cors_policy": ["CORSPolicy", "CORSRule"],
     "mks_hardening._edge.headers.csp": ["ContentSecurityPolicy"],

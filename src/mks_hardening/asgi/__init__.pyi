@@ -12,6 +12,7 @@ from mks_hardening._core.web.environ_keys import ROUTE_KEY as ROUTE_KEY
 from mks_hardening._core.web.environ_keys import SESSION_KEY as SESSION_KEY
 from mks_hardening._edge.client_rules.ban_list import Ban as Ban
 from mks_hardening._edge.client_rules.ban_list import BanList as BanList
+from mks_hardening._edge.client_rules.ban_rule import DEFAULT_BAN_RULES as DEFAULT_BAN_RULES
 from mks_hardening._edge.client_rules.ban_rule import BanRule as BanRule
 from mks_hardening._edge.client_rules.client_rules import ClientRules as ClientRules
 from mks_hardening._edge.cors.cors_policy import CORSPolicy as CORSPolicy

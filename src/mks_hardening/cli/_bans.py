@@ -44,7 +44,7 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
             "--ipv6-prefix", type=int, default=64, help="the ipv6_prefix of the application's BanList (64)"
         )
     for command in (listed, lift, add):
-        command.add_argument("--redis", metavar="URL", help="the store of the BanList (REDIS_URL)")
+        command.add_argument("--redis", metavar="URL", help="the store of the BanList (MKS_REDIS_URL)")
         command.add_argument("--namespace", default="mks", help="the namespace of the BanList (mks)")
         command.add_argument(
             "--max-bans", type=int, default=10_000, help="the max_bans of the BanList (10000)"
@@ -66,7 +66,7 @@ def _bans(parsed: argparse.Namespace) -> Generator[RedisBans]:
         url, plain = core.redis_url, core.allow_plaintext
         if url is None:
             raise ConfigurationError(
-                "--redis or REDIS_URL must name the store of the bans", parameter="redis"
+                "--redis or MKS_REDIS_URL must name the store of the bans", parameter="redis"
             )
     namespace = namespace_of(parsed.namespace)
     with RedisClient(url, name="bans", store_budget=_PATIENCE, allow_plaintext=plain) as client:

@@ -106,6 +106,9 @@ class Hardening(Closing):
                 parameter="sign_in",
                 kind="a SignIn, or a function that makes one",
             )
+        if self.settings.wsgi.bans and "bans" not in options:
+            options["bans"] = compose.ban_list(self.settings)
+            self._owned.append(options["bans"])
         self._options = options
         self._app: ASGIApplication = self._install(app)
 

@@ -17,6 +17,7 @@ from mks_hardening.exceptions import ConfigurationError
 __all__ = [
     "parse_address",
     "parse_addresses",
+    "parse_client_networks",
     "parse_host_name",
     "parse_hosts",
     "parse_kept_headers",
@@ -94,6 +95,11 @@ parse_networks: Final = _list_of(
     "list of addresses and networks",
     "comma-separated addresses, networks such as 10.0.0.0/8, or unix",
     lambda item: item == "unix" or _is_valid(lambda: parse_network(item, parameter="")),
+)
+parse_client_networks: Final = _list_of(
+    "list of addresses and networks",
+    "comma-separated addresses or networks such as 198.51.100.0/24",
+    lambda item: _is_valid(lambda: parse_network(item, parameter="")),
 )
 parse_kept_headers: Final = _list_of(
     "list of header names",

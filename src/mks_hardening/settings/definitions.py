@@ -25,6 +25,7 @@ from mks_hardening._core.environment.parsers import (
 from mks_hardening.settings._list_parsers import (
     parse_address,
     parse_addresses,
+    parse_client_networks,
     parse_host_name,
     parse_hosts,
     parse_kept_headers,
@@ -176,6 +177,30 @@ class WsgiSettings:
     )
     maintenance_file: str | None = env(
         "MAINTENANCE_FILE", parse_path, None, "While this file exists, requests get 503."
+    )
+    deny_networks: tuple[str, ...] = env(
+        "DENY_NETWORKS", parse_client_networks, (), "Clients whose requests get 403; deny wins over allow."
+    )
+    allow_networks: tuple[str, ...] = env(
+        "ALLOW_NETWORKS", parse_client_networks, (), "Clients that are never banned."
+    )
+    client_rules_file: str | None = env(
+        "CLIENT_RULES_FILE",
+        parse_path,
+        None,
+        "File with further lines such as deny 198.51.100.0/24; re-read when it changes.",
+    )
+    bans: bool = env(
+        "BANS",
+        parse_bool,
+        False,
+        "Whether clients are banned for a while after many offences: missing pages, failed sign-ins, refusals.",
+    )
+    client_rules_dry_run: bool = env(
+        "CLIENT_RULES_DRY_RUN",
+        parse_bool,
+        False,
+        "Whether denied and banned clients are served nevertheless; bans are only logged and listed.",
     )
     header_preset: HeaderPreset = env("HEADER_PRESET", _HEADER_PRESET, "web", "Set of security headers.")
     session_idle_timeout: float = env(

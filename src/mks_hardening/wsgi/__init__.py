@@ -15,7 +15,7 @@ _HOME = {
     "mks_hardening.wsgi.cors": ["CORSMiddleware"],
     "mks_hardening.wsgi.csrf.middleware": ["CSRFMiddleware"],
     "mks_hardening._edge.client_rules.ban_list": ["Ban", "BanList"],
-    "mks_hardening._edge.client_rules.ban_rule": ["BanRule"],
+    "mks_hardening._edge.client_rules.ban_rule": ["DEFAULT_BAN_RULES", "BanRule"],
     "mks_hardening._edge.client_rules.client_rules": ["ClientRules"],
     "mks_hardening._edge.cors.cors_policy": ["CORSPolicy", "CORSRule"],
     "mks_hardening._edge.headers.csp": ["ContentSecurityPolicy"],

@@ -1,35 +1,73 @@
-"""CORS, request sizes and maintenance mode as ``harden_wsgi`` puts them together."""
+"""CORS, blocked clients, request sizes and maintenance mode as ``harden_wsgi`` and ``harden_asgi`` compose them."""
 
 from __future__ import annotations
 
+import gc
+import json
+import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mks_hardening.compose import harden_wsgi
+from asgi_bridge import SHELLS
+from edge_shells import hardened
+from mks_hardening import compose
+from mks_hardening._core import hooks
+from mks_hardening.events import SignInEvent, add_observer, remove_observer
 from mks_hardening.exceptions import ConfigurationError
+from mks_hardening.security import RateLimiter
 from mks_hardening.settings import HardeningSettings
-from mks_hardening.testing import WSGIAnswer, call_wsgi
-from mks_hardening.wsgi import CORSPolicy, CORSRule, MaintenanceSwitch, RequestLimitRule, RequestLimits
+from mks_hardening.testing import FrozenClock, WSGIAnswer, call_wsgi
+from mks_hardening.wsgi import (
+    DEFAULT_BAN_RULES,
+    BanList,
+    BanRule,
+    ClientRules,
+    CORSPolicy,
+    CORSRule,
+    MaintenanceSwitch,
+    RateLimitRule,
+    RequestLimitRule,
+    RequestLimits,
+)
 
 HOST = {"Host": "example.com"}
+CLIENT = "203.0.113.7"
 SETTINGS = HardeningSettings.from_env(environ={"MKS_ALLOWED_HOSTS": "example.com"})
+
+
+@pytest.fixture(autouse=True, params=SHELLS)
+def shell(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    chosen: str = request.param
+    monkeypatch.setattr(sys.modules[__name__], "harden", hardened(chosen))
+    before = list(hooks.observers)
+    yield chosen
+    hooks.observers[:] = before  # lists that no test has closed
+
+
+harden: Any = None
 
 
 def application(environ: Any, start_response: Any) -> list[bytes]:
     environ["wsgi.input"].read(100)
-    start_response("200 OK", [("Content-Type", "text/plain")])
+    found = not environ["PATH_INFO"].startswith("/missing")
+    start_response("200 OK" if found else "404 Not Found", [("Content-Type", "text/plain")])
     return [b"fine"]
 
 
 def ask(
     settings: HardeningSettings = SETTINGS, *, options: dict[str, Any] | None = None, **request: Any
 ) -> WSGIAnswer:
-    app = harden_wsgi(application, settings, **(options or {}))
+    return call(harden(application, settings, **(options or {})), **request)
+
+
+def call(app: Any, *, client: str = CLIENT, **request: Any) -> WSGIAnswer:
     headers = HOST | request.pop("headers", {})
-    return call_wsgi(app, headers=headers, environ={"wsgi.url_scheme": "https"}, **request)
+    environ = {"wsgi.url_scheme": "https", "REMOTE_ADDR": client}
+    return call_wsgi(app, headers=headers, environ=environ, **request)
 
 
 def settings_with(**changes: Any) -> HardeningSettings:
@@ -86,3 +124,172 @@ def test_the_options_of_each_are_passed_on(tmp_path: Path) -> None:
     assert ask(options=options, method="POST", path="/up/x", body=b"123456").status == 413
     with pytest.raises(ConfigurationError, match="cors_rules"):
         ask(options={"policy": None, "rules": ()})
+
+
+# --- blocked clients
+
+
+def detail_of(answer: WSGIAnswer) -> str:
+    return str(json.loads(answer.body)["detail"])
+
+
+def banning(*rules: BanRule, **options: Any) -> dict[str, Any]:
+    return {"bans": BanList(rules, clock=FrozenClock()), **options}
+
+
+def test_settings_deny_networks(tmp_path: Path) -> None:
+    file = tmp_path / "clients"
+    file.write_text("deny 198.51.100.0/24\n")
+    settings = settings_with(
+        deny_networks=("203.0.113.0/24",), allow_networks=("192.0.2.1",), client_rules_file=str(file)
+    )
+    app = harden(application, settings)
+    statuses = {client: call(app, client=client).status for client in (CLIENT, "198.51.100.9", "192.0.2.1")}
+    assert statuses == {CLIENT: 403, "198.51.100.9": 403, "192.0.2.1": 200}
+    assert call(app, path="/livez").status == 200
+    assert ask(replace_dry_run(settings)).status == 200
+
+
+def replace_dry_run(settings: HardeningSettings) -> HardeningSettings:
+    return replace(settings, wsgi=replace(settings.wsgi, client_rules_dry_run=True))
+
+
+def test_a_setting_bans_with_the_default_rules(caplog: pytest.LogCaptureFixture) -> None:
+    app = harden(application, settings_with(bans=True))
+    strikes = {rule.name: rule.strikes for rule in DEFAULT_BAN_RULES}["not-found"]
+    statuses = [call(app, path=f"/missing/{number}").status for number in range(strikes + 1)]
+    assert statuses == [404] * strikes + [403]
+    assert call(app, client="203.0.113.8").status == 200
+    assert "is banned for 900 s: not-found" in caplog.text
+
+
+def test_dry_run_bans_without_refusing(caplog: pytest.LogCaptureFixture) -> None:
+    options = banning(BanRule("probing", strikes=2, when={404}), client_dry_run=True)
+    app = harden(application, SETTINGS, **options)
+    assert {call(app, path="/missing").status for _ in range(4)} == {404}
+    assert [ban.reason for ban in options["bans"].bans()] == ["probing"]
+    assert "is banned" in caplog.text
+
+
+def test_refusals_of_the_stack_are_offences() -> None:
+    rules = [
+        BanRule("forged", strikes=2, when={"RequestRefused.csrf"}),
+        BanRule("pressing", strikes=2, when={"RequestRefused.rate_limit"}),
+    ]
+    options = banning(
+        *rules,
+        limiter=RateLimiter({"all": "1 per hour"}, clock=FrozenClock()),
+        rate_limits=[RateLimitRule("all", path="/limited")],
+    )
+    app = harden(application, SETTINGS, **options)
+    forged: dict[str, Any] = {
+        "method": "POST",
+        "headers": {"Origin": "https://evil.test"},
+        "client": "203.0.113.8",
+    }
+    problems = [detail_of(call(app, **forged)) for _ in range(3)]
+    assert ["for a while" in problem for problem in problems] == [False, False, True]
+    assert [call(app, path="/limited").status for _ in range(4)] == [200, 429, 429, 403]
+
+
+def test_failed_sign_ins_are_offences() -> None:
+    options = banning(BanRule("guessing", strikes=2, when={"SignInEvent.refused"}))
+    app = harden(application, SETTINGS, **options)
+    for _ in range(2):
+        assert call(app).status == 200
+        hooks.emit(SignInEvent("refused", client=CLIENT))
+    assert call(app).status == 403
+
+
+def test_an_event_counts_once_however_often_a_list_is_used() -> None:
+    options = banning(BanRule("guessing", strikes=3, when={"SignInEvent.refused"}))
+    add_observer(options["bans"].observe)
+    try:
+        app = harden(harden_nothing, SETTINGS, **options)
+        harden(application, SETTINGS, **options)
+        add_observer(options["bans"].observe)
+        for _ in range(2):
+            hooks.emit(SignInEvent("refused", client=CLIENT))
+        assert options["bans"].bans() == []
+        assert callable(app)
+    finally:
+        remove_observer(options["bans"].observe)
+
+
+def harden_nothing(_: Any, start_response: Any) -> list[bytes]:
+    start_response("204 No Content", [])
+    return []
+
+
+def test_a_list_that_nobody_uses_any_more_is_not_kept_by_the_events() -> None:
+    before = len(hooks.observers)
+    harden(application, SETTINGS, **banning(BanRule("guessing", when={"SignInEvent.refused"})))
+    assert len(hooks.observers) == before + 1
+    gc.collect()
+    hooks.emit(SignInEvent("refused", client=CLIENT))
+    assert len(hooks.observers) == before
+
+
+def test_a_blocked_client_of_an_allowed_origin_can_read_why() -> None:
+    options = {
+        "client_rules": ClientRules(deny=["203.0.113.0/24"]),
+        "cors_policy": CORSPolicy("https://app.test"),
+    }
+    answer = ask(options=options, headers={"Origin": "https://app.test"})
+    assert (answer.status, detail_of(answer)) == (403, "Requests from this network are not accepted.")
+    assert answer.header("Access-Control-Allow-Origin") == "https://app.test"
+    assert answer.header("X-Request-ID")
+    assert answer.header("Strict-Transport-Security")
+
+
+def test_the_order_of_the_stack(tmp_path: Path) -> None:
+    """Health before maintenance before blocked clients before sizes before limits."""
+    switch = MaintenanceSwitch(tmp_path / "on", check_interval=0)
+    bans = BanList(clock=FrozenClock())
+    bans.ban(CLIENT, 60)
+    app = harden(
+        application,
+        SETTINGS,
+        bans=bans,
+        maintenance_switch=switch,
+        request_limits=RequestLimits(body=5),
+        limiter=RateLimiter({"all": "1 per hour"}, clock=FrozenClock()),
+        rate_limits=[RateLimitRule("all")],
+    )
+    large: dict[str, Any] = {"method": "POST", "body": b"123456", "headers": {"Origin": "https://evil.test"}}
+    switch.turn_on()
+    assert call(app, path="/livez").status == 200
+    assert call(app, **large).status == 503
+    switch.turn_off()
+    assert call(app, **large).status == 403
+    bans.lift(CLIENT)
+    assert [call(app, **large).status for _ in range(2)] == [413, 413]  # refused before they count
+    del large["body"]
+    assert [call(app, **large).status for _ in range(2)] == [403, 429]  # CSRF, innermost
+
+
+def test_a_trusted_proxy_is_never_banned(caplog: pytest.LogCaptureFixture) -> None:
+    settings = settings_with(bans=True, trusted_proxies=("203.0.113.0/24",))
+    with compose.ban_list(settings, [BanRule("probing", strikes=1, when={404})]) as bans:
+        app = harden(application, settings, bans=bans)
+        headers = {"X-Forwarded-Proto": "https"}
+        assert {call(app, path="/missing", headers=headers).status for _ in range(3)} == {404}
+        assert "is never banned" in caplog.text
+        with pytest.raises(ConfigurationError, match="never banned"):
+            bans.ban(CLIENT, 60)
+
+
+def test_blocking_needs_a_list() -> None:
+    with pytest.raises(ConfigurationError, match="rules or bans must be given"):
+        ask(options={"client_dry_run": True})
+    with pytest.raises(ConfigurationError, match="bans"):
+        ask(options={"bans": "on"})
+
+
+def test_a_closed_list_observes_nothing() -> None:
+    options = banning(BanRule("guessing", strikes=1, when={"SignInEvent.refused"}))
+    before = len(hooks.observers)
+    app = harden(application, SETTINGS, **options)
+    options["bans"].close()
+    assert len(hooks.observers) == before
+    assert call(app).status == 200

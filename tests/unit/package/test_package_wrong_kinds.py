@@ -255,6 +255,7 @@ def usual(engine: Engine) -> dict[str, dict[str, Any]]:
         "cache.cache_if": {"condition": bool},
         "cache.cached": {},
         "cache.set_default_cache": {"cache": None},
+        "compose.ban_list": {"settings": settings},
         "compose.cache_backend": {"settings": settings},
         "compose.harden_asgi": {"app": asgi_app, "settings": settings},
         "compose.harden_wsgi": {"app": app, "settings": settings},

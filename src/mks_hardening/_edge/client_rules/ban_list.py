@@ -23,6 +23,7 @@ from mks_hardening._core.checks import (
 from mks_hardening._core.clock import given_clock
 from mks_hardening._core.closing import Closing
 from mks_hardening._core.durations import seconds
+from mks_hardening._core.hooks import remove_observer
 from mks_hardening._core.memo import Memo
 from mks_hardening._core.operations import Op, arun, run
 from mks_hardening._core.origin.network_addresses import client_key, parse_address, parse_network
@@ -207,6 +208,11 @@ class BanList(Closing):
         """Whether a rule counts responses."""
         return bool(self._response_rules)
 
+    @property
+    def judges_events(self) -> bool:
+        """Whether a rule counts events."""
+        return bool(self._event_rules)
+
     def observe_response(self, client_ip: str, path: str, status: int) -> None:
         """Count a response for the rules whose offence it is; never waits."""
         for rule in self._response_rules:
@@ -293,7 +299,11 @@ class BanList(Closing):
         return await arun(self._list())
 
     def close(self) -> None:
-        """Send what is waiting, and close the connections; may be called twice. A given client stays open."""
+        """Send what is waiting, and close the connections; may be called twice. A given client stays open.
+
+        A closed list observes no events.
+        """
+        remove_observer(self.observe)
         if self._client is not None and not self._closed:
             self._exchange()
             self._closed = True  # before the connections: the background thread may be in an exchange
@@ -301,6 +311,7 @@ class BanList(Closing):
 
     async def aclose(self) -> None:
         """``close`` for asyncio."""
+        remove_observer(self.observe)
         if self._client is not None and not self._closed:
             import asyncio
 

@@ -11,7 +11,7 @@ from mks_hardening._core.checks import number, whole_number
 from mks_hardening._core.durations import seconds
 from mks_hardening.exceptions import ConfigurationError
 
-__all__ = ["LONGEST_BAN", "BanRule"]
+__all__ = ["DEFAULT_BAN_RULES", "LONGEST_BAN", "BanRule"]
 
 LONGEST_BAN: Final = 30 * 86_400.0
 """Seconds; a block without end belongs on the deny list of ``ClientRules``, where it is seen."""
@@ -117,3 +117,15 @@ def _duration(value: float | timedelta, *, parameter: str) -> float:
     if found > LONGEST_BAN:
         raise ConfigurationError(f"{parameter} must be at most 30 days", parameter=parameter)
     return found
+
+
+DEFAULT_BAN_RULES: Final = (
+    BanRule("not-found", strikes=100, within=60, when={404}),
+    BanRule("csrf", strikes=20, within=600, when={"RequestRefused.csrf"}),
+    BanRule("sign-in", strikes=30, within=600, when={"SignInEvent.refused", "SignInEvent.factor_refused"}),
+    BanRule("rate-limit", strikes=100, within=600, when={"RequestRefused.rate_limit"}),
+)
+"""The rules of ``compose.ban_list``: sweeps for pages, forged requests, guessed passwords, ignored rate limits.
+
+The numbers leave room for an office whose users share one address.
+"""

@@ -58,6 +58,9 @@ class ProjectComponents:
         self.limiter: Limiter = limiter_of(
             self.settings, given.pop("limiter", None), given.pop("groups", None)
         )
+        # Here too: two lists would count each event twice.
+        if self.settings.wsgi.bans and "bans" not in given:
+            given["bans"] = compose.ban_list(self.settings)
         self._options = given
         self._sessions: SessionTimeoutMiddleware | None = None
         self._caches: dict[str, RedisCache | MemoryCache] = {}

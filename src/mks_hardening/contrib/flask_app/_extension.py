@@ -109,6 +109,9 @@ def _install(
         raise ConfigurationError(f"{app!r} is hardened twice: call Hardening once for it", parameter="app")
     reject_conflicts(app)
     parts = _parts(settings, store, limiter, groups, clock=options.get("clock"))
+    if settings.wsgi.bans and "bans" not in options:
+        options["bans"] = compose.ban_list(settings)
+        parts.owned = (*parts.owned, options["bans"])
     if sign_in is not None:
         parts.sign_in = _sign_in(sign_in(parts) if callable(sign_in) else sign_in)
     static = (f"{app.static_url_path}/",) if app.has_static_folder and app.static_url_path else ()
