@@ -16,5 +16,5 @@ with tempfile.TemporaryDirectory() as folder:
     # Or, for the list of "Have I Been Pwned": mks-hardening passwords build-filter pwned.txt leaked.mks
     build_breach_filter(leaked, compact, kind="passwords")
     policy = PasswordPolicy(context=["MKS"], breached=BreachedPasswords(compact))
-    assert policy.check("足場の点検は毎朝").faults == ("breached",)
-    assert policy.check("T4n4k4-2026!", email="tanaka@example.com").faults == ("personal",)
+    assert policy.check("足場の点検は毎朝").errors == ("breached",)
+    assert policy.check("T4n4k4-2026!", email="tanaka@example.com").errors == ("personal",)

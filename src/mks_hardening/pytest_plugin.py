@@ -25,7 +25,7 @@ if TYPE_CHECKING:
         RecordedLines,
         RecordingTransport,
         TaskRecorder,
-        WSGIAnswer,
+        WSGIResponse,
     )
 
 # Pytest discovers the fixtures; they are not imported.
@@ -100,7 +100,7 @@ def mks_query_budget() -> Callable[..., AbstractContextManager[QueryLog]]:
 
 
 @pytest.fixture
-def mks_wsgi() -> Callable[..., WSGIAnswer]:
+def mks_wsgi() -> Callable[..., WSGIResponse]:
     """Return ``mks_hardening.testing.call_wsgi``: one request to a WSGI application, without a server."""
     from mks_hardening.testing import call_wsgi
 

@@ -60,7 +60,7 @@ class Tools:
             found = run(self.entries.find("challenge", thing["token"]))
             return "use", found is not None and run(self.entries.use(found))
         if kind == "passkey":
-            return "use", self.passkeys.take_challenge(thing["key"]) is not None
+            return "use", self.passkeys.consume_challenge(thing["key"]) is not None
         raise AssertionError(kind)
 
     def _verified(self, user: str, code: str, client: str) -> Any:

@@ -28,7 +28,7 @@ from mks_hardening.security import (
     Passkey,
     PasskeyAssertion,
     Passkeys,
-    PasswordFault,
+    PasswordErrorCode,
     PasswordHasher,
     PasswordPolicy,
     RateLimiter,
@@ -117,7 +117,7 @@ def answers(manager: TwoFactorManager) -> None:
     assert_type(verify_totp("s", "1"), TOTPMatch | None)
     assert_type(manager.verify("u", "1"), VerificationResult)
     assert_type(manager.confirm_enrolment("u", "1"), RecoveryCodes)
-    assert_type(PasswordPolicy().check("x").faults, tuple[PasswordFault, ...])
+    assert_type(PasswordPolicy().check("x").errors, tuple[PasswordErrorCode, ...])
     manager.verify("u", "1", methods=["sms"])  # type: ignore[list-item]
     manager.disable("u")  # type: ignore[call-arg]
     limiter.hit("g", "k", 2)  # type: ignore[call-arg]

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Literal, assert_type
 
-from mks_hardening.testing import WSGIAnswer, call_wsgi
+from mks_hardening.testing import WSGIResponse, call_wsgi
 from mks_hardening.wsgi import (
     HSTS,
     SESSION_KEY,
@@ -47,7 +47,7 @@ wrapped = HealthMiddleware(
 wrapped = SecurityHeadersMiddleware(
     wrapped, policy=HeaderPolicy.web(hsts=HSTS(timedelta(days=365)), csp=None)
 )
-assert_type(call_wsgi(plain, wrap=lambda app: TrustedProxyMiddleware(app, trust=trust)), WSGIAnswer)
+assert_type(call_wsgi(plain, wrap=lambda app: TrustedProxyMiddleware(app, trust=trust)), WSGIResponse)
 
 # --- results
 

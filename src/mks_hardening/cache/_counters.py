@@ -56,7 +56,7 @@ class CacheCounters:
             stale=self._stale,
             errors=self._errors,
             bypasses=self._bypasses,
-            owed_invalidations=pending,
+            pending_invalidations=pending,
         )
 
     def _emit(self, outcome: str, reason: str = "") -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 __all__ = ["CacheStats"]
@@ -17,8 +18,8 @@ class CacheStats:
         stale: expired values returned while a new one was computed.
         errors: operations that the backend could not perform.
         bypasses: calls that were not cached (condition, not plain data, value too large).
-        owed_invalidations: keys, tags and patterns that were invalidated during an outage and that the backend has
-            not received yet; the current number, not a total.
+        pending_invalidations: keys, tags and patterns that were invalidated during an outage and that the
+            backend has not received yet; the current number, not a total.
     """
 
     hits: int = 0
@@ -26,7 +27,14 @@ class CacheStats:
     stale: int = 0
     errors: int = 0
     bypasses: int = 0
-    owed_invalidations: int = 0
+    pending_invalidations: int = 0
+
+    @property
+    def owed_invalidations(self) -> int:
+        """Former name of ``pending_invalidations``; deprecated."""
+        message = "CacheStats.owed_invalidations is now called pending_invalidations"
+        warnings.warn(message, DeprecationWarning, stacklevel=2)
+        return self.pending_invalidations
 
     @property
     def hit_rate(self) -> float:

@@ -79,16 +79,16 @@ class LoadedSession:
     def remember(self, handle: SessionHandle, before: SessionValues) -> None:
         """Note the state at the time of loading or storing."""
         self.before = before
-        self._owner = handle.user_id, handle.lives
+        self._owner = handle.user_id, handle.exists
 
     def decide_change(self, handle: SessionHandle, now: SessionValues) -> SessionChange:
         """Return how our session changes."""
-        owner = handle.user_id, handle.lives
+        owner = handle.user_id, handle.exists
         return decide(
             self.before,
             now,
             assigned=self.assigned,
-            lives=owner[1],
+            exists=owner[1],
             owner=owner[0],
             moved=owner != self._owner,
             cleared=self.cleared,
@@ -100,7 +100,7 @@ def decide(
     now: SessionValues,
     *,
     assigned: Collection[str],
-    lives: bool,
+    exists: bool,
     owner: str | None,
     moved: bool,
     cleared: bool,
@@ -111,7 +111,7 @@ def decide(
         before: the framework's session as it was loaded.
         now: the framework's session at the end of the request.
         assigned: names assigned since the session was loaded or cleared, also with an unchanged value.
-        lives: whether a session of ours is alive now, also an anonymous one.
+        exists: whether there is a session of ours now, also an anonymous one.
         owner: user of our session; ``None`` if it is anonymous or there is none.
         moved: whether the application itself has started or ended our session since it was loaded; this takes
             precedence.
@@ -133,12 +133,12 @@ def decide(
             names = now.values.keys() if owner is None else assigned
             kept = {name: value for name, value in now.values.items() if name in names}
             return SessionChange("start", _without_facts(kept), user=now.user)
-        if lives and (cleared or (before.user is not None and now.user is None)):
+        if exists and (cleared or (before.user is not None and now.user is None)):
             kept = _without_facts(now.values)
             return SessionChange("restart", kept) if kept else SessionChange("end")
     if not (changed or removed):
         return SessionChange("nothing")
-    if lives:
+    if exists:
         return (
             SessionChange("merge", changed, removed)
             if now.values or owner is not None

@@ -61,19 +61,19 @@ class PasskeyStore(Protocol):
 
     Keys and credentials are strings of at most 64 ASCII characters. Every method raises ``BackendUnavailableError``
     if the store does not respond. The store must never remove an owner on its own. A store may implement an
-    asynchronous version of each method (``akeep_challenge`` and so on); without them, it is called in a worker
+    asynchronous version of each method (``asave_challenge`` and so on); without them, it is called in a worker
     thread.
     """
 
-    def keep_challenge(self, key: str, data: bytes, /, *, ttl: float) -> None:
+    def save_challenge(self, key: str, data: bytes, /, *, ttl: float) -> None:
         """Store the data of a challenge for ``ttl`` seconds."""
         ...
 
-    def take_challenge(self, key: str, /) -> bytes | None:
+    def consume_challenge(self, key: str, /) -> bytes | None:
         """Return and delete the data of a challenge, for one caller only; ``None`` if it is gone."""
         ...
 
-    def claim(self, credential: str, user_id: str, /) -> str:
+    def assign_owner(self, credential: str, user_id: str, /) -> str:
         """Make a user the owner of a credential that has none, atomically; return the owner."""
         ...
 

@@ -34,7 +34,7 @@ _HOME = {
     "mks_hardening.security.second_factor.passkeys": ["Passkeys"],
     "mks_hardening.security.passwords.breached": ["BreachedPasswords", "build_breach_filter"],
     "mks_hardening.security.passwords.hasher": ["PasswordHasher"],
-    "mks_hardening.security.passwords.policy": ["PasswordFault", "PasswordPolicy", "PasswordVerdict"],
+    "mks_hardening.security.passwords.policy": ["PasswordErrorCode", "PasswordPolicy", "PasswordVerdict"],
     "mks_hardening.security.passwords.hashing": ["hash_password", "needs_rehash", "verify_password"],
     "mks_hardening.security.second_factor.codes.qr": ["qr_code"],
     "mks_hardening.security.rate_limits.rate_limiter": ["RateLimiter"],
@@ -90,6 +90,7 @@ _RENAMED = {
     "AloneOutcome": "PasswordlessOutcome",
     "FactorHelp": "FactorAdministration",
     "FactorStanding": "FactorStatus",
+    "PasswordFault": "PasswordErrorCode",
 }
 
 __getattr__, __dir__, __all__ = facade(__name__, _HOME, renamed=_RENAMED)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from mks_hardening._core.lazy_exports import facade
 
 _HOME = {
-    "mks_hardening.testing.asgi_call": ["ASGIAnswer", "call_asgi"],
+    "mks_hardening.testing.asgi_call": ["ASGIResponse", "call_asgi"],
     "mks_hardening.testing.clock": ["FrozenClock"],
     "mks_hardening.testing.contracts.cache_contract": ["CacheContract"],
     "mks_hardening.testing.contracts.limiter_contract": ["LimiterContract"],
@@ -21,7 +21,9 @@ _HOME = {
     "mks_hardening.testing.recorded": ["RecordedAlerts", "RecordedEvents", "RecordedLines"],
     "mks_hardening.testing.task_recorder": ["EnqueuedTask", "TaskRecorder"],
     "mks_hardening.testing.recording_transport": ["RecordingTransport"],
-    "mks_hardening.testing.wsgi_call": ["WSGIAnswer", "call_wsgi"],
+    "mks_hardening.testing.wsgi_call": ["WSGIResponse", "call_wsgi"],
 }
 
-__getattr__, __dir__, __all__ = facade(__name__, _HOME)
+_RENAMED = {"ASGIAnswer": "ASGIResponse", "WSGIAnswer": "WSGIResponse"}
+
+__getattr__, __dir__, __all__ = facade(__name__, _HOME, renamed=_RENAMED)

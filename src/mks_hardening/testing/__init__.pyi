@@ -1,6 +1,6 @@
 # What type checkers see of this facade; made by `make facades` from _HOME in __init__.py.
 
-from mks_hardening.testing.asgi_call import ASGIAnswer as ASGIAnswer
+from mks_hardening.testing.asgi_call import ASGIResponse as ASGIResponse
 from mks_hardening.testing.asgi_call import call_asgi as call_asgi
 from mks_hardening.testing.clock import FrozenClock as FrozenClock
 from mks_hardening.testing.contracts.cache_contract import CacheContract as CacheContract
@@ -19,5 +19,8 @@ from mks_hardening.testing.recorded import RecordedLines as RecordedLines
 from mks_hardening.testing.recording_transport import RecordingTransport as RecordingTransport
 from mks_hardening.testing.task_recorder import EnqueuedTask as EnqueuedTask
 from mks_hardening.testing.task_recorder import TaskRecorder as TaskRecorder
-from mks_hardening.testing.wsgi_call import WSGIAnswer as WSGIAnswer
+from mks_hardening.testing.wsgi_call import WSGIResponse as WSGIResponse
 from mks_hardening.testing.wsgi_call import call_wsgi as call_wsgi
+
+ASGIAnswer = ASGIResponse
+WSGIAnswer = WSGIResponse

@@ -11,7 +11,7 @@ from mks_hardening.testing._header_fields import field_pairs, only_value
 if TYPE_CHECKING:
     from mks_hardening._core.web.asgi_types import ASGIApplication, Message, Receive, Scope, Send
 
-__all__ = ["ASGIAnswer", "call_asgi"]
+__all__ = ["ASGIResponse", "call_asgi"]
 
 
 _LONGEST: Final = 30.0
@@ -27,7 +27,7 @@ _UNQUOTED: Final = "/:@!$&'()*+,;=~"  # RFC 3986, 3.3
 _DENIAL: Final = "websocket.http.response"
 
 
-class ASGIAnswer(NamedTuple):
+class ASGIResponse(NamedTuple):
     """Response of an ASGI application.
 
     Attributes:
@@ -67,7 +67,7 @@ def call_asgi(
     scheme: str = "http",
     scope: Mapping[str, Any] | None = None,
     websocket: Iterable[str | bytes] | None = None,
-) -> ASGIAnswer:
+) -> ASGIResponse:
     """Send one request to an ASGI application, on an event loop of its own, and check its messages.
 
     There is no lifespan. The client stays until the response is complete; that of a WebSocket sends its messages
@@ -177,7 +177,7 @@ class _Client:
         if _ends(message):
             self.ended.set()
 
-    def answer(self, scope: Scope) -> ASGIAnswer:
+    def answer(self, scope: Scope) -> ASGIResponse:
         status, headers, chunks, code = 0, list[tuple[bytes, bytes]](), list[bytes](), None
         received: list[str | bytes] = []
         for message in self._got:
@@ -196,7 +196,7 @@ class _Client:
         if not (self._opened and status == 101) and not any(map(_ends, self._got)):
             raise AssertionError("the application returned before its response was complete")
         fields = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
-        return ASGIAnswer(status, fields, b"".join(chunks), scope, received, code)
+        return ASGIResponse(status, fields, b"".join(chunks), scope, received, code)
 
 
 class _Checked:

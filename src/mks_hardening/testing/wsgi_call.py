@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
 
 
-__all__ = ["WSGIAnswer", "call_wsgi"]
+__all__ = ["WSGIResponse", "call_wsgi"]
 
 
-class WSGIAnswer(NamedTuple):
+class WSGIResponse(NamedTuple):
     """Response of a WSGI application.
 
     Attributes:
@@ -51,7 +51,7 @@ def call_wsgi(
     body: bytes = b"",
     scheme: str = "http",
     environ: Mapping[str, Any] | None = None,
-) -> WSGIAnswer:
+) -> WSGIResponse:
     """Send one request to a WSGI application, under ``wsgiref.validate``.
 
     Args:
@@ -107,7 +107,7 @@ def call_wsgi(
     finally:
         answered.close()  # type: ignore[attr-defined]  # the validator's own iterator
     status, fields = started[0]
-    return WSGIAnswer(int(status[:3]), fields, b"".join(written), request)
+    return WSGIResponse(int(status[:3]), fields, b"".join(written), request)
 
 
 def _environ(**known: object) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from mks_hardening.asgi import (
     SecurityHeadersMiddleware,
     SessionTimeoutMiddleware,
 )
-from mks_hardening.testing import ASGIAnswer, call_asgi
+from mks_hardening.testing import ASGIResponse, call_asgi
 
 LOGGER = "frameworks.requests"
 SESSION = "mks_hardening.session"
@@ -183,7 +183,7 @@ RAISES = {"FastAPI", "FastAPI add_middleware", "Starlette", "Starlette add_middl
 """Their outermost handler answers an exception with 500, and raises it for the server to log."""
 
 
-def ask(app: Any, path: str, **headers: str) -> ASGIAnswer:
+def ask(app: Any, path: str, **headers: str) -> ASGIResponse:
     return call_asgi(app, path, scheme="https", headers={"Host": "www.example.com", **headers})
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mks_hardening.testing import WSGIAnswer, call_wsgi
+from mks_hardening.testing import WSGIResponse, call_wsgi
 from wsgi_edge_stack import HOST, harden
 from wsgi_framework_apps import FRAMEWORKS
 
@@ -31,7 +31,7 @@ def app(request: pytest.FixtureRequest) -> WSGIApplication:
     return FRAMEWORKS[request.param]()
 
 
-def ask(app: WSGIApplication, path: str, *, peer: str = "10.0.0.1", **how: Any) -> WSGIAnswer:
+def ask(app: WSGIApplication, path: str, *, peer: str = "10.0.0.1", **how: Any) -> WSGIResponse:
     how = {"headers": PROXIED, **how}
     return call_wsgi(
         app, path, wrap=lambda app: harden(app, "10.0.0.0/8"), environ={"REMOTE_ADDR": peer}, **how

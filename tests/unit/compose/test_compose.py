@@ -15,7 +15,7 @@ from mks_hardening.cache import MemoryCache, RedisCache
 from mks_hardening.exceptions import ConfigurationError, SettingsWarning
 from mks_hardening.notify import EmailNotificationHandler, SlackNotificationHandler
 from mks_hardening.settings import HardeningSettings, WsgiSettings
-from mks_hardening.testing import FrozenClock, WSGIAnswer, call_wsgi
+from mks_hardening.testing import FrozenClock, WSGIResponse, call_wsgi
 from mks_hardening.wsgi import (
     CustomResponse,
     MemorySessionStore,
@@ -53,7 +53,7 @@ def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iter
     return [json.dumps(facts).encode()]
 
 
-def ask(app: WSGIApplication, path: str = "/", *, proto: str = "https", **options: Any) -> WSGIAnswer:
+def ask(app: WSGIApplication, path: str = "/", *, proto: str = "https", **options: Any) -> WSGIResponse:
     headers = {"Host": HOST, "X-Forwarded-Proto": proto, "X-Forwarded-For": "203.0.113.9"}
     headers |= options.pop("headers", {})
     return call_wsgi(app, path, headers=headers, environ={"REMOTE_ADDR": "127.0.0.1"}, **options)

@@ -20,7 +20,7 @@ from mks_hardening.events import SignInEvent, add_observer, remove_observer
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.security import RateLimiter
 from mks_hardening.settings import HardeningSettings
-from mks_hardening.testing import FrozenClock, WSGIAnswer, call_wsgi
+from mks_hardening.testing import FrozenClock, WSGIResponse, call_wsgi
 from mks_hardening.wsgi import (
     DEFAULT_BAN_RULES,
     BanList,
@@ -60,11 +60,11 @@ def application(environ: Any, start_response: Any) -> list[bytes]:
 
 def ask(
     settings: HardeningSettings = SETTINGS, *, options: dict[str, Any] | None = None, **request: Any
-) -> WSGIAnswer:
+) -> WSGIResponse:
     return call(harden(application, settings, **(options or {})), **request)
 
 
-def call(app: Any, *, client: str = CLIENT, **request: Any) -> WSGIAnswer:
+def call(app: Any, *, client: str = CLIENT, **request: Any) -> WSGIResponse:
     headers = HOST | request.pop("headers", {})
     environ = {"wsgi.url_scheme": "https", "REMOTE_ADDR": client}
     return call_wsgi(app, headers=headers, environ=environ, **request)
@@ -129,7 +129,7 @@ def test_the_options_of_each_are_passed_on(tmp_path: Path) -> None:
 # --- blocked clients
 
 
-def detail_of(answer: WSGIAnswer) -> str:
+def detail_of(answer: WSGIResponse) -> str:
     return str(json.loads(answer.body)["detail"])
 
 

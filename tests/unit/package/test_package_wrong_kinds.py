@@ -389,7 +389,7 @@ MODULES = {name: f"mks_hardening.{name}" for name in (*AREAS, *(f"contrib.{name}
 # Handed out and not made by users, or called with what a server gives.
 HANDED_OUT = {
     "BaseCache", "NotificationHandler", "Page", "RecordedAlerts", "RecordedEvents", "RequestOrigin",
-    "SessionHandle", "Task", "TaskRun", "WSGIAnswer", "bind", "bound", "call_asgi", "call_wsgi", "is_transient",
+    "SessionHandle", "Task", "TaskRun", "WSGIResponse", "bind", "bound", "call_asgi", "call_wsgi", "is_transient",
     "limit_by_address", "limit_by_all", "limit_by_user", "remove_observer", "request_origin",
 }  # fmt: skip
 

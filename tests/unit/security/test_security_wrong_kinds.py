@@ -23,7 +23,7 @@ from wrong_kinds import WRONG, called
 # Made by this area and handed out, not built by users.
 ANSWERS = {
     "ChangeResult", "Decision", "Enrolment", "LimitState", "Passkey", "PasskeyOptions", "PasskeyRegistration",
-    "PasskeySignIn", "PasskeyTables", "Passkeys", "PasswordFault", "PasswordVerdict", "RecoveryCodes",
+    "PasskeySignIn", "PasskeyTables", "Passkeys", "PasswordErrorCode", "PasswordVerdict", "RecoveryCodes",
     "ReencryptionProgress", "RememberedDevice", "Reservation", "SignInDevice", "SignInEntry",
     "SignInNotice", "SignInStep", "Slot", "TOTPMatch", "Turn", "TwoFactorNotice", "TwoFactorStatus",
     "VerificationResult",

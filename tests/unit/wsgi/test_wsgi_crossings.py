@@ -11,7 +11,7 @@ import pytest
 
 from mks_hardening.compose import harden_wsgi
 from mks_hardening.settings import HardeningSettings
-from mks_hardening.testing import WSGIAnswer, call_wsgi
+from mks_hardening.testing import WSGIResponse, call_wsgi
 from mks_hardening.wsgi import (
     CSRFMiddleware,
     HeaderPolicy,
@@ -104,7 +104,9 @@ def mounted(**options: Any) -> Any:
     return harden_wsgi(application, settings, **options)
 
 
-def ask(app: Any, path: str, *, prefix: str, by_proxy: bool, proto: str = "https", **how: Any) -> WSGIAnswer:
+def ask(
+    app: Any, path: str, *, prefix: str, by_proxy: bool, proto: str = "https", **how: Any
+) -> WSGIResponse:
     headers = {"Host": HOST, "X-Forwarded-Proto": proto, "X-Forwarded-For": "203.0.113.9"}
     headers |= {"X-Forwarded-Prefix": prefix} if by_proxy else {}
     environ = {} if by_proxy else {"SCRIPT_NAME": prefix}

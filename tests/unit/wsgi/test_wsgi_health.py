@@ -12,7 +12,7 @@ import pytest
 
 from mks_hardening.events import BackendFailed, add_observer, remove_observer
 from mks_hardening.exceptions import ConfigurationError
-from mks_hardening.testing import FrozenClock, WSGIAnswer, call_wsgi
+from mks_hardening.testing import FrozenClock, WSGIResponse, call_wsgi
 from mks_hardening.wsgi import HealthMiddleware
 
 WSGI_ONLY: set[str] = set()
@@ -46,7 +46,7 @@ class Counted:
         return True
 
 
-def probe(path: str = "/readyz", *, method: str = "GET", **options: Any) -> WSGIAnswer:
+def probe(path: str = "/readyz", *, method: str = "GET", **options: Any) -> WSGIResponse:
     return call_wsgi(
         application,
         path,

@@ -13,7 +13,7 @@ from mks_hardening.events import RequestRefused, add_observer, remove_observer
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.security import RateLimiter, rate_limit_headers
 from mks_hardening.settings import HardeningSettings
-from mks_hardening.testing import WSGIAnswer, call_wsgi
+from mks_hardening.testing import WSGIResponse, call_wsgi
 from mks_hardening.wsgi import (
     MemorySessionStore,
     ProxyTrust,
@@ -70,7 +70,7 @@ def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
 
 def ask(
     limiter: Limiter, *rules: RateLimitRule, path: str = "/", app: Any = application, **how: Any
-) -> WSGIAnswer:
+) -> WSGIResponse:
     options = how.pop("options", {})
     return call_wsgi(
         app, path, wrap=lambda app: RateLimitMiddleware(app, limiter=limiter, rules=rules, **options), **how

@@ -17,7 +17,7 @@ from mks_hardening._edge.session import refusal_texts as _refusals
 from mks_hardening.contrib import _limited_views
 from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError
 from mks_hardening.security import RateLimiter
-from mks_hardening.testing import FrozenClock, WSGIAnswer, call_wsgi
+from mks_hardening.testing import FrozenClock, WSGIResponse, call_wsgi
 from mks_hardening.wsgi import (
     ClientRules,
     ClientRulesMiddleware,
@@ -193,7 +193,7 @@ CASES: list[tuple[Build, dict[str, Any], tuple[str, str, int, str]]] = [
 IDS = ["-".join(case[2][:2]) for case in CASES]
 
 
-def ask(app: Any, path: str = "/", **how: Any) -> WSGIAnswer:
+def ask(app: Any, path: str = "/", **how: Any) -> WSGIResponse:
     if COOKIE:
         how["headers"] = {"Cookie": COOKIE.pop()}
     return call_wsgi(app, path, **how)

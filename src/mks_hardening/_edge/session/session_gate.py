@@ -252,7 +252,7 @@ class SessionGate:
             handle = self._handle(session_id, record, deadline)
             return ServedSession(handle, hides_cookies=bool(self.fields.also_cleared))
         handle = self.no_session()
-        handle.forget("", cleared=not (self.lookup.left_alone(record) or _is_part_of_a_page(asked)))
+        handle.discard("", cleared=not (self.lookup.left_alone(record) or _is_part_of_a_page(asked)))
         return ServedSession(handle, hides_cookies=True)
 
     def _dead(
@@ -266,7 +266,7 @@ class SessionGate:
         if part or self._is_public(asked):
             handle = self.no_session()
             # The response for a subresource does not clear the cookie; that for the next page does.
-            handle.forget(reason, cleared=cleared and not part)
+            handle.discard(reason, cleared=cleared and not part)
             return ServedSession(handle, hides_cookies=True)
         response = self._ended(reason, asked)
         headers = [*response.headers, ("X-Session-Timeout-Reason", reason)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -101,12 +102,12 @@ class SessionHandle(SessionState):
         return None if record is None else user_id_of_owner(record.user_id)
 
     @property
-    def lives(self) -> bool:
-        """Whether there is a living session, also an anonymous one; reading it does not affect ``was_read``."""
+    def exists(self) -> bool:
+        """Whether there is a session, also an anonymous one; reading it does not affect ``was_read``."""
         return self._record is not None
 
     @property
-    def hands_out_cookie(self) -> bool:
+    def sets_cookie(self) -> bool:
         """Whether this response sets the cookie."""
         return self._fate == "set"
 
@@ -237,6 +238,22 @@ class SessionHandle(SessionState):
     async def aend_others(self) -> int:
         """``end_others`` for asyncio."""
         return await arun(self._end_others())
+
+    # --- former names ---
+
+    @property
+    def lives(self) -> bool:
+        """Former name of ``exists``; deprecated."""
+        warnings.warn("SessionHandle.lives is now called exists", DeprecationWarning, stacklevel=2)
+        return self.exists
+
+    @property
+    def hands_out_cookie(self) -> bool:
+        """Former name of ``sets_cookie``; deprecated."""
+        warnings.warn(
+            "SessionHandle.hands_out_cookie is now called sets_cookie", DeprecationWarning, stacklevel=2
+        )
+        return self.sets_cookie
 
     def __repr__(self) -> str:
         return f"SessionHandle(alive={self._record is not None})"

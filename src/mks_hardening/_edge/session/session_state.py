@@ -7,6 +7,7 @@ from math import ceil, inf
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from mks_hardening._core.operations import Op, run
+from mks_hardening._core.renamed_methods import renamed_method
 from mks_hardening._edge.private_response import vary_by_cookie
 from mks_hardening._edge.session.refusal_texts import retry_after
 from mks_hardening._edge.session.session_ids import key_of, new_anonymous_id, new_id, user_id_of_owner
@@ -195,18 +196,26 @@ class SessionState:
         self._fate = fate
         self._speaks = True
 
-    def forget(self, reason: str, *, cleared: bool) -> None:
+    def discard(self, reason: str, *, cleared: bool) -> None:
         """Discard the session of an invalid cookie; the response clears the cookie if ``cleared``."""
         self.reason = reason
         self.was_changed = True
         self._drop("cleared" if cleared else "")
 
-    def hand_out_again(self) -> None:
+    def resend_cookie(self) -> None:
         """Send the cookie again with the same id, because ``cookie_age`` has changed."""
         if self._record is not None and not self._late:
             self._require_head()
             self._fate = "set"
             self._speaks = self.was_changed = True
+
+    @renamed_method(discard)
+    def forget(self) -> None:
+        """Former name of ``discard``; deprecated."""
+
+    @renamed_method(resend_cookie)
+    def hand_out_again(self) -> None:
+        """Former name of ``resend_cookie``; deprecated."""
 
     def _require_head(self) -> None:
         if self.head_given:

@@ -96,7 +96,7 @@ class HardeningMiddleware(SessionMiddleware):
             return super().process_response(request, response)
         # As in Django's own middleware: session changes of a failed request are not saved.
         if response.status_code < 500 and (
-            session.modified or session.handle.hands_out_cookie or project().SESSION_SAVE_EVERY_REQUEST
+            session.modified or session.handle.sets_cookie or project().SESSION_SAVE_EVERY_REQUEST
         ):
             try:
                 session.save()

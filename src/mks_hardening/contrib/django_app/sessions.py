@@ -100,13 +100,13 @@ class SessionStore(SessionBase):
         handle.cookie_age = None if self.get_expire_at_browser_close() else self.get_expiry_age()
         change = self._loaded.decide_change(handle, SessionValues(values, _user(values)))
         # Django also cycles the key at sign-in, where our session already has a new id.
-        if self._cycled and handle.lives and change.act in {"merge", "nothing"}:
+        if self._cycled and handle.exists and change.act in {"merge", "nothing"}:
             handle.rotate()
         if not apply_change(handle, change):
             raise UpdateError
         # set_expiry() changes only the cookie, which would not be sent again otherwise.
         if self._loaded.before.values.get(_EXPIRY) != values.get(_EXPIRY):
-            handle.hand_out_again()
+            handle.resend_cookie()
         self._cycled = False
         kept = dict(handle.data)
         self._session_cache = values_after(values, kept)
@@ -141,7 +141,7 @@ class SessionStore(SessionBase):
 
     def exists(self, session_key: str) -> bool:
         """Return whether a session with this key is alive."""
-        return SessionStore(session_key).handle.lives
+        return SessionStore(session_key).handle.exists
 
     @classmethod
     def clear_expired(cls) -> None:

@@ -97,7 +97,7 @@ class HardenedSession(SessionMixin):
 
     def _look_up(self) -> SessionHandle:
         self._handle = self._open()
-        self._new = not self._handle.lives
+        self._new = not self._handle.exists
         return self._handle
 
     # --- mapping ---
@@ -173,7 +173,7 @@ class HardenedSession(SessionMixin):
         self.saved = True
         # A session that was never accessed is not loaded just to be saved.
         if self._handle is not None and (
-            self.modified or self._can_change_inside or self._handle.hands_out_cookie
+            self.modified or self._can_change_inside or self._handle.sets_cookie
         ):
             values = self._all()
             self.handle.cookie_age = inf if self.permanent else None
@@ -191,7 +191,7 @@ class HardenedSession(SessionMixin):
                 largest = f"; session[{sizes[0][1]!r}] takes {sizes[0][0]} of them" if sizes else ""
                 raise ValueError(f"{error}{largest}") from None
             if self.permanent is not self._was_permanent:
-                self.handle.hand_out_again()
+                self.handle.resend_cookie()
         # Without the middleware, as in test_request_context(), the cookie has to be set here.
         if self._outside and self._handle is not None:
             fields: list[tuple[str, str]] = []

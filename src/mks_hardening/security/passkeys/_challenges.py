@@ -61,7 +61,7 @@ class Challenges:
         # With its expiry time, because a store may keep it for longer than ``ttl``.
         data = json.dumps([purpose, user_id, _digest(_binding(session)), expires_at, note])
         yield from call_store(
-            self._store.keep_challenge, challenge_key(challenge), data.encode("ascii"), ttl=self._ttl
+            self._store.save_challenge, challenge_key(challenge), data.encode("ascii"), ttl=self._ttl
         )
         return IssuedChallenge(base64url(challenge), expires_at)
 
@@ -75,7 +75,7 @@ class Challenges:
         # nothing, which is not an error of the application.
         wanted = _digest(text_of(session, parameter="session"))
         # Removed before it is checked: even an attempt with the wrong session consumes it.
-        data = yield from call_store(self._store.take_challenge, challenge_key(challenge))
+        data = yield from call_store(self._store.consume_challenge, challenge_key(challenge))
         if data is None:
             return None
         kept: tuple[str, str, str, float, str] = tuple(json.loads(data))

@@ -8,6 +8,7 @@ rule; so a few thousand words cover some hundred thousand passwords.
 from __future__ import annotations
 
 import unicodedata
+import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -16,9 +17,9 @@ from typing import Final, Literal
 
 from mks_hardening._core.checks import function, strings, text_of, whole_number
 
-__all__ = ["PasswordFault", "PasswordPolicy", "PasswordVerdict"]
+__all__ = ["PasswordErrorCode", "PasswordPolicy", "PasswordVerdict"]
 
-PasswordFault = Literal["too_short", "too_long", "not_text", "common", "personal", "breached"]
+PasswordErrorCode = Literal["too_short", "too_long", "not_text", "common", "personal", "breached"]
 """Code for the reason why a password is refused."""
 
 _ROWS: Final = (
@@ -60,13 +61,19 @@ class PasswordVerdict:
     """The result of checking a password; true if it is accepted.
 
     Attributes:
-        faults: the reasons for a refusal, as codes that an application can translate; empty if accepted.
+        errors: the reasons for a refusal, as codes that an application can translate; empty if accepted.
     """
 
-    faults: tuple[PasswordFault, ...]
+    errors: tuple[PasswordErrorCode, ...]
 
     def __bool__(self) -> bool:
-        return not self.faults
+        return not self.errors
+
+    @property
+    def faults(self) -> tuple[PasswordErrorCode, ...]:
+        """Former name of ``errors``; deprecated."""
+        warnings.warn("PasswordVerdict.faults is now called errors", DeprecationWarning, stacklevel=2)
+        return self.errors
 
 
 class PasswordPolicy:
@@ -116,21 +123,21 @@ class PasswordPolicy:
         )
         normal = _as_text(password)
         if normal is None:
-            return PasswordVerdict(faults=("not_text",))
+            return PasswordVerdict(errors=("not_text",))
         if len(normal) > self.max_length:
-            return PasswordVerdict(faults=("too_long",))
+            return PasswordVerdict(errors=("too_long",))
         folded = _folded(normal)
-        faults: list[PasswordFault] = []
+        errors: list[PasswordErrorCode] = []
         if len(normal) < self.min_length:
-            faults.append("too_short")
+            errors.append("too_short")
         if is_common(folded):
-            faults.append("common")
+            errors.append("common")
         if _is_about(folded, (*words, *self._context)):
-            faults.append("personal")
+            errors.append("personal")
         # Last, as it may read a file or send a request, and only for passwords that are accepted otherwise.
-        if not faults and self._breached is not None and self._breached(password):
-            faults.append("breached")
-        return PasswordVerdict(faults=tuple(faults))
+        if not errors and self._breached is not None and self._breached(password):
+            errors.append("breached")
+        return PasswordVerdict(errors=tuple(errors))
 
     def __repr__(self) -> str:
         return f"PasswordPolicy(min_length={self.min_length}, max_length={self.max_length})"

@@ -144,9 +144,11 @@ class Registrations(FactorComponent):
         if made.backup_eligible and not self._webauthn.party.allow_synced:
             raise _refused(user_id, "synced")
         # Claimed before it is stored in the record: of two users with one credential id, one gets it (level 3,
-        # section 7.1, step 26). A claim left behind by a crash blocks nobody, because authenticators never create
+        # section 7.1, step 26). An owner left behind by a crash blocks nobody, because authenticators never create
         # an id twice.
-        owner = yield from call_store(self._webauthn.store.claim, credential_key(made.credential), user_id)
+        owner = yield from call_store(
+            self._webauthn.store.assign_owner, credential_key(made.credential), user_id
+        )
         if owner != user_id:
             raise _refused(user_id, "known")
         return (yield from self._added(user_id, made, note, shown, response))
@@ -164,7 +166,7 @@ class Registrations(FactorComponent):
         def decide(
             record: FactorRecord, moment: RecordTime
         ) -> tuple[FactorRecord, tuple[StoredPasskey, RecoveryCodes | None] | str]:
-            # Checked again here: between the claim and this write another tab may have registered the same
+            # Checked again here: between the assignment and this write another tab may have registered the same
             # device.
             if any(one.credential == made.credential for one in record.passkeys):
                 return record, "known"

@@ -290,7 +290,7 @@ class CredentialChanges:
 
     def _verdict(self, account: SignInAccount, new: object) -> PasswordVerdict:
         if not isinstance(new, str):
-            return PasswordVerdict(faults=("not_text",))
+            return PasswordVerdict(errors=("not_text",))
         # The address and its local part, because an attacker tries both first (NIST SP 800-63B, 3.1.1.2).
         local = account.email.partition("@")[0]
         words = [word for word in (account.email, local) if word]

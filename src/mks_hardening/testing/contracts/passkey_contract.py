@@ -28,28 +28,28 @@ class PasskeyStoreContract:
     def test_a_challenge_is_taken_once(self) -> None:
         """The data is returned unchanged, and only once."""
         store = self.make_store()
-        require(store.take_challenge(_KEY) is None, "an unknown challenge is gone")
+        require(store.consume_challenge(_KEY) is None, "an unknown challenge is gone")
         data = bytes(range(256))
-        store.keep_challenge(_KEY, data, ttl=60)
-        store.keep_challenge("other", b"2", ttl=60)
-        require(store.take_challenge(_KEY) == data, "a challenge comes back as it was kept")
-        require(store.take_challenge(_KEY) is None, "a challenge is taken once")
-        require(store.take_challenge("other") == b"2", "challenges do not touch each other")
+        store.save_challenge(_KEY, data, ttl=60)
+        store.save_challenge("other", b"2", ttl=60)
+        require(store.consume_challenge(_KEY) == data, "a challenge comes back as it was kept")
+        require(store.consume_challenge(_KEY) is None, "a challenge is taken once")
+        require(store.consume_challenge("other") == b"2", "challenges do not touch each other")
 
     def test_a_challenge_expires(self) -> None:
         """A challenge with a very short lifetime is gone."""
         store = self.make_store()
-        store.keep_challenge(_KEY, b"x", ttl=0.001)
-        store.keep_challenge("other", b"x", ttl=60)
+        store.save_challenge(_KEY, b"x", ttl=0.001)
+        store.save_challenge("other", b"x", ttl=60)
         threading.Event().wait(0.01)  # the store may use the clock of a server
-        require(store.take_challenge(_KEY) is None, "a challenge that has expired is gone")
-        require(store.take_challenge("other") == b"x", "others do not expire with it")
+        require(store.consume_challenge(_KEY) is None, "a challenge that has expired is gone")
+        require(store.consume_challenge("other") == b"x", "others do not expire with it")
 
     def test_one_of_many_takes_a_challenge(self) -> None:
         """A challenge can be used only once, also with concurrent threads."""
         store = self.make_store()
-        store.keep_challenge(_KEY, b"x", ttl=60)
-        taken = at_once(lambda _: store.take_challenge(_KEY), threads=8)
+        store.save_challenge(_KEY, b"x", ttl=60)
+        taken = at_once(lambda _: store.consume_challenge(_KEY), threads=8)
         require(taken.count(b"x") == 1, "one of many takes a challenge")
 
     def test_the_first_owner_stays(self) -> None:
@@ -57,26 +57,31 @@ class PasskeyStoreContract:
         store = self.make_store()
         require(store.owner(_KEY) is None, "an unknown credential is nobody's")
         first = "現場 太郎" + "x" * 240
-        require(store.claim(_KEY, first) == first, "a free credential is claimed")
-        require(store.claim(_KEY, first) == first, "a claim may be repeated")
-        require(store.claim(_KEY, "b") == first, "a credential that has an owner keeps it")
+        require(store.assign_owner(_KEY, first) == first, "a free credential is claimed")
+        require(store.assign_owner(_KEY, first) == first, "a claim may be repeated")
+        require(store.assign_owner(_KEY, "b") == first, "a credential that has an owner keeps it")
         require(store.owner(_KEY) == first, "the owner is told")
         require(not store.release(_KEY, "b"), "somebody else cannot release it")
         require(store.owner(_KEY) == first, "a refused release changes nothing")
         require(store.release(_KEY, first), "the owner releases it")
         require(not store.release(_KEY, first), "a release that finds nothing says so")
-        require(store.claim(_KEY, "b") == "b", "a released credential is free")
+        require(store.assign_owner(_KEY, "b") == "b", "a released credential is free")
 
     def test_names_are_compared_exactly(self) -> None:
         """Keys, credentials and user ids are not case-folded, stripped or normalised."""
         store = self.make_store()
         for key in ("aBc-_9", "abc-_9", "ABC-_9"):
-            store.keep_challenge(key, key.encode(), ttl=60)
-            require(store.claim(key, f"user of {key}") == f"user of {key}", "case distinguishes credentials")
+            store.save_challenge(key, key.encode(), ttl=60)
+            require(
+                store.assign_owner(key, f"user of {key}") == f"user of {key}",
+                "case distinguishes credentials",
+            )
         for key in ("aBc-_9", "abc-_9", "ABC-_9"):
-            require(store.take_challenge(key) == key.encode(), "case distinguishes challenges")
+            require(store.consume_challenge(key) == key.encode(), "case distinguishes challenges")
         for number, user_id in enumerate(DISTINCT_TEXTS):
-            require(store.claim(f"c{number}", user_id) == user_id, f"{user_id!a} is told as it was written")
+            require(
+                store.assign_owner(f"c{number}", user_id) == user_id, f"{user_id!a} is told as it was written"
+            )
         for number, user_id in enumerate(DISTINCT_TEXTS):
             require(store.owner(f"c{number}") == user_id, f"{user_id!a} is the owner")
             other = DISTINCT_TEXTS[number - 1]
@@ -85,7 +90,7 @@ class PasskeyStoreContract:
     def test_one_of_many_claims_wins(self) -> None:
         """Among concurrent threads, one claim wins and all get the same owner."""
         store = self.make_store()
-        owners = at_once(lambda number: store.claim(_KEY, f"u{number}"), threads=8)
+        owners = at_once(lambda number: store.assign_owner(_KEY, f"u{number}"), threads=8)
         require(len(set(owners)) == 1, "one of many claims wins")
         require(store.owner(_KEY) == owners[0], "the winner is the owner")
 
@@ -94,11 +99,11 @@ class PasskeyStoreContract:
         import asyncio
 
         store = self.make_store()
-        names = ("keep_challenge", "take_challenge", "claim", "owner", "release")
-        keep, take, claim, owner, release = (getattr(store, f"a{name}", None) for name in names)
-        if keep is None or take is None or claim is None or owner is None or release is None:
+        names = ("save_challenge", "consume_challenge", "assign_owner", "owner", "release")
+        keep, take, assign, owner, release = (getattr(store, f"a{name}", None) for name in names)
+        if keep is None or take is None or assign is None or owner is None or release is None:
             require(
-                (keep, take, claim, owner, release) == (None,) * len(names), "a store has all twins or none"
+                (keep, take, assign, owner, release) == (None,) * len(names), "a store has all twins or none"
             )
             return
 
@@ -106,9 +111,9 @@ class PasskeyStoreContract:
             await keep(_KEY, b"x", ttl=60)
             require(await take(_KEY) == b"x", "a challenge comes back as it was kept")
             require(await take(_KEY) is None, "a challenge is taken once")
-            require(await claim("c", "u") == "u", "a free credential is claimed")
+            require(await assign("c", "u") == "u", "a free credential is claimed")
             require(await owner("c") == store.owner("c") == "u", "the twins see one store")
-            require(await claim("c", "v") == "u", "a credential that has an owner keeps it")
+            require(await assign("c", "v") == "u", "a credential that has an owner keeps it")
             require(not await release("c", "v"), "somebody else cannot release it")
             require(not await release("c", "U"), "user ids are compared exactly")
             require(await release("c", "u"), "the owner releases it")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -31,13 +32,13 @@ class TransportContract:
         """Return what the destination has received since ``make_transport``, oldest first."""
         raise NotImplementedError
 
-    def take_away(self) -> None:
+    def make_unreachable(self) -> None:
         """Make the destination unreachable temporarily."""
-        raise NotImplementedError
+        _call_former(self, "take_away", "make_unreachable")
 
-    def bring_back(self) -> None:
+    def make_reachable(self) -> None:
         """Make the destination reachable again."""
-        raise NotImplementedError
+        _call_former(self, "bring_back", "make_reachable")
 
     def test_a_message_arrives_once(self) -> None:
         """The message has arrived when ``send`` returns."""
@@ -56,20 +57,20 @@ class TransportContract:
         require(order == [True] * 5, "messages arrive in order")
         transport.close()
 
-    def test_an_absent_destination_is_a_passing_fault(self) -> None:
+    def test_an_unreachable_destination_is_a_temporary_error(self) -> None:
         """It raises a temporary ``DeliveryError``, or any ``OSError``; the message can then be sent again."""
         transport = self.make_transport()
-        self.take_away()
+        self.make_unreachable()
         try:
             transport.send(_Message("m1", "words"))
         except DeliveryError as error:
-            require(error.temporary, "an absent destination is a passing fault")
+            require(error.temporary, "an unreachable destination is a temporary error")
         except OSError:
             pass
         else:
             raise AssertionError("a message that did not arrive raises")
         finally:
-            self.bring_back()
+            self.make_reachable()
         transport.send(_Message("m1", "words"))
         require(len(self.received()) == 1, "a message can be sent again")
         transport.close()
@@ -79,6 +80,15 @@ class TransportContract:
         transport = self.make_transport()
         transport.close()
         transport.close()
+
+
+def _call_former(suite: TransportContract, former: str, current: str) -> None:
+    """Call a method that a suite defines under its former name."""
+    method: Callable[[], None] | None = getattr(suite, former, None)
+    if method is None:
+        raise NotImplementedError
+    warnings.warn(f"{former} is now called {current}", DeprecationWarning, stacklevel=3)
+    method()
 
 
 def _send(transport: Transport, message: _Message, _number: int) -> None:

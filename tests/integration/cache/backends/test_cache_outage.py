@@ -104,13 +104,13 @@ def test_it_is_told_after_a_long_outage_without_any_further_call(
 ) -> None:
     fault_proxy.refuse()
     assert not cache.invalidate_tags("t")
-    assert cache.stats().owed_invalidations == 1
+    assert cache.stats().pending_invalidations == 1
     for _ in range(20):
         assert cache.delete("a") == 0
     fault_proxy.heal()
     wait_until(lambda: elsewhere.get("k") is None, timeout=10, what="an invalidation that is told")
     wait_until(lambda: "have been sent to Redis" in caplog.text, timeout=10, what="the end of the outage")
-    assert cache.stats().owed_invalidations == 0
+    assert cache.stats().pending_invalidations == 0
     told = [record for record in caplog.records if record.name == "mks_hardening.cache"]
     assert len(told) == 2  # one when it begins, one when it is over
     wait_until(lambda: cache.get("other") == "kept", timeout=10, what="the other values")
@@ -137,7 +137,7 @@ def test_what_is_written_after_it_is_newer_than_it(
     assert cache.set("k", "new")
     # Nothing if the deletion was being told at that moment, which costs a hit and no more.
     assert {cache.get("k"), elsewhere.get("k")} <= {"new", None}
-    wait_until(lambda: cache.stats().owed_invalidations == 0, timeout=10, what="nothing that is owed")
+    wait_until(lambda: cache.stats().pending_invalidations == 0, timeout=10, what="nothing that is owed")
 
 
 def test_closing_tells_it(cache: RedisCache, elsewhere: RedisCache, fault_proxy: FaultProxy) -> None:

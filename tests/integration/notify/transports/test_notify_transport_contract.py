@@ -27,10 +27,10 @@ class TestRecording(TransportContract):
     def received(self) -> list[bytes]:
         return [message.body for message in self.transport.messages]
 
-    def take_away(self) -> None:
+    def make_unreachable(self) -> None:
         self.transport.failures = [DeliveryError("refused", temporary=True)]
 
-    def bring_back(self) -> None:
+    def make_reachable(self) -> None:
         self.transport.failures = []
 
 
@@ -56,10 +56,10 @@ class TestHttp(TransportContract):
     def received(self) -> list[bytes]:
         return [request.body for request in self.sink.requests]
 
-    def take_away(self) -> None:
+    def make_unreachable(self) -> None:
         self.sink.stop()
 
-    def bring_back(self) -> None:
+    def make_reachable(self) -> None:
         self.sink.start()
 
 
@@ -87,8 +87,8 @@ class TestSmtp(TransportContract):
     def received(self) -> list[bytes]:
         return [mail.content for mail in self.server.received]
 
-    def take_away(self) -> None:
+    def make_unreachable(self) -> None:
         self.server.stop()
 
-    def bring_back(self) -> None:
+    def make_reachable(self) -> None:
         self.server.start()

@@ -211,13 +211,13 @@ def test_a_sweep_takes_what_has_expired_and_nothing_else() -> None:
     store = SQLAlchemyPasskeyStore(engine, clock=clock)
     store.create_tables()
     for number in range(250):
-        store.keep_challenge(f"old{number}", b"x", ttl=10)
-    store.keep_challenge("lasting", b"x", ttl=1000)
+        store.save_challenge(f"old{number}", b"x", ttl=10)
+    store.save_challenge("lasting", b"x", ttl=1000)
     clock.advance(10)
-    assert store.take_challenge("old0") is None
+    assert store.consume_challenge("old0") is None
     left = []
     for number in range(4):
-        store.keep_challenge(f"new{number}", b"x", ttl=10)
+        store.save_challenge(f"new{number}", b"x", ttl=10)
         with engine.connect() as connection:
             left.append(
                 connection.scalar(
@@ -225,7 +225,7 @@ def test_a_sweep_takes_what_has_expired_and_nothing_else() -> None:
                 )
             )
     assert left == [151, 52, 4, 5]
-    assert store.take_challenge("lasting") == b"x"
+    assert store.consume_challenge("lasting") == b"x"
     engine.dispose()
 
 
@@ -233,12 +233,12 @@ def test_challenges_in_memory_are_bounded() -> None:
     clock = FrozenClock()
     store = MemoryPasskeyStore(clock=clock)
     for number in range(10_050):
-        store.keep_challenge(f"{number}", b"x", ttl=10)
+        store.save_challenge(f"{number}", b"x", ttl=10)
     assert len(store._challenges) == 10_000
-    assert store.take_challenge("49") is None
-    assert store.take_challenge("50") == b"x"
+    assert store.consume_challenge("49") is None
+    assert store.consume_challenge("50") == b"x"
     clock.advance(10)
-    store.keep_challenge("new", b"x", ttl=10)
+    store.save_challenge("new", b"x", ttl=10)
     assert len(store._challenges) == 1
 
 
@@ -248,7 +248,7 @@ def test_the_tables_may_live_in_the_metadata_of_the_application(tmp_path: Any) -
     engine = sqlalchemy.create_engine(f"sqlite:///{tmp_path}/x.db")
     metadata.create_all(engine)
     store = SQLAlchemyPasskeyStore(engine, tables=tables)
-    assert store.claim("c", "u") == "u"
+    assert store.assign_owner("c", "u") == "u"
     assert sorted(sqlalchemy.inspect(engine).get_table_names()) == ["keys_challenge", "keys_owner"]
     assert repr(store) == "SQLAlchemyPasskeyStore(tables=['keys_owner', 'keys_challenge'])"
     engine.dispose()
@@ -258,9 +258,9 @@ def test_a_database_without_the_tables_is_unavailable_and_its_error_holds_no_val
     engine = sqlalchemy.create_engine("sqlite://", poolclass=StaticPool)
     store = SQLAlchemyPasskeyStore(engine)
     for call in (
-        lambda: store.keep_challenge("secret", b"secret", ttl=1),
-        lambda: store.take_challenge("secret"),
-        lambda: store.claim("secret", "secret"),
+        lambda: store.save_challenge("secret", b"secret", ttl=1),
+        lambda: store.consume_challenge("secret"),
+        lambda: store.assign_owner("secret", "secret"),
         lambda: store.owner("secret"),
         lambda: store.release("secret", "secret"),
     ):

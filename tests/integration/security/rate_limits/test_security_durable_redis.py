@@ -46,7 +46,7 @@ def test_settings_that_lose_factors_are_told_after_the_first_write(
     url = make_redis(options=options).url
     for store, write in (
         (RedisTwoFactorStore(url), ("replace", ("u", b"x"), {"expected": None, "version": "1"})),
-        (RedisPasskeyStore(url), ("claim", ("credential", "u"), {})),
+        (RedisPasskeyStore(url), ("assign_owner", ("credential", "u"), {})),
     ):
         caplog.clear()
         method, args, options_of = write

@@ -60,7 +60,7 @@ def made_things(url: str) -> dict[str, list[dict[str, Any]]]:
         token = run(tools.entries.issue("challenge", {"user": user}, ttl=500))
         things["challenge"].append({"key": token, "token": token})
         key = secrets.token_hex(32)
-        tools.passkeys.keep_challenge(key, b"{}", ttl=500)
+        tools.passkeys.save_challenge(key, b"{}", ttl=500)
         things["passkey"].append({"key": key})
         now = time.time()
         tools.sessions.create(SessionRecord(key, user, now, now, now + 3600), now=now)

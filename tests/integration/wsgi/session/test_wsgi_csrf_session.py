@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mks_hardening.testing import WSGIAnswer, call_wsgi
+from mks_hardening.testing import WSGIResponse, call_wsgi
 from mks_hardening.wsgi import CSRFMiddleware, MemorySessionStore, SessionTimeoutMiddleware
 
 
@@ -33,7 +33,7 @@ class Browser:
         )
         self.cookies: dict[str, str] = {"other": "1"}
 
-    def ask(self, path: str, *, method: str = "GET", token: str | None = None) -> WSGIAnswer:
+    def ask(self, path: str, *, method: str = "GET", token: str | None = None) -> WSGIResponse:
         headers = {"Cookie": "; ".join(f"{name}={value}" for name, value in self.cookies.items())}
         if token is not None:
             headers["X-CSRF-Token"] = token

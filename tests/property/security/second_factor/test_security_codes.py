@@ -237,7 +237,7 @@ def test_the_policy_is_total_and_indifferent_to_composition(password: Any) -> No
     policy = PasswordPolicy(context=["現場"])
     verdict = policy.check(password, username="taro")
     assert verdict == policy.check(unicodedata.normalize("NFC", password), username="taro")
-    assert bool(verdict) == (verdict.faults == ())
+    assert bool(verdict) == (verdict.errors == ())
 
 
 @given(
@@ -247,4 +247,4 @@ def test_the_policy_is_total_and_indifferent_to_composition(password: Any) -> No
 )
 def test_decorations_do_not_help(word: Any, tail: Any, upper: Any) -> None:
     password = (word.upper() if upper else word) + tail
-    assert "common" in PasswordPolicy().check(password).faults
+    assert "common" in PasswordPolicy().check(password).errors

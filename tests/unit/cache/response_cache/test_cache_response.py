@@ -9,7 +9,7 @@ import pytest
 
 from mks_hardening.cache import CacheRule, MemoryCache, ResponseCacheMiddleware, TieredCache
 from mks_hardening.exceptions import ConfigurationError
-from mks_hardening.testing import FrozenClock, WSGIAnswer, call_wsgi
+from mks_hardening.testing import FrozenClock, WSGIResponse, call_wsgi
 
 
 class Site:
@@ -42,7 +42,7 @@ class Site:
             return self.body()
         return [f"answer {self.calls}".encode() if self.body is None else self.body]
 
-    def get(self, path: str = "/page", **options: Any) -> WSGIAnswer:
+    def get(self, path: str = "/page", **options: Any) -> WSGIResponse:
         return call_wsgi(self.app, path, wrap=self._wrapped, **options)
 
     def _wrapped(self, app: Any) -> Any:

@@ -19,7 +19,7 @@ from mks_hardening.compose import harden_wsgi
 from mks_hardening.contrib.django_app import hardened
 from mks_hardening.contrib.flask_app import Hardening, current_csrf_token, current_session
 from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError
-from mks_hardening.testing import WSGIAnswer, call_wsgi
+from mks_hardening.testing import WSGIResponse, call_wsgi
 from mks_hardening.wsgi import (
     CSRFMiddleware,
     HeaderPolicy,
@@ -69,7 +69,7 @@ class Plain:
         return [f"{body} {self.calls}".encode()]
 
 
-def ask(app: Any, path: str = "/", **options: Any) -> WSGIAnswer:
+def ask(app: Any, path: str = "/", **options: Any) -> WSGIResponse:
     headers = {"Host": "localhost", **options.pop("headers", {})}
     return call_wsgi(app, path, headers=headers, **options)
 
@@ -120,7 +120,7 @@ def test_what_touched_session_or_token_is_never_kept(order: str, view: str) -> N
 
 @pytest.mark.parametrize("order", ORDERS)
 def test_what_touched_neither_is_kept(order: str) -> None:
-    app = Plain(lambda environ: str(environ.get(HANDLE) is None or environ[HANDLE].lives))
+    app = Plain(lambda environ: str(environ.get(HANDLE) is None or environ[HANDLE].exists))
     stack = ORDERS[order](app)
     assert ask(stack).body == ask(stack).body
     assert app.calls == 1

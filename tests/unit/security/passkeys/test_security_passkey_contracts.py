@@ -67,13 +67,13 @@ class TestMemoryTwins(TestTwins):
 def test_what_stands_in_redis() -> None:
     server = LosingRedis()
     with RedisPasskeyStore(server, namespace="ns", store_budget=25, clock=FrozenClock()) as store:
-        store.keep_challenge("c", b"data", ttl=10_000)
-        store.claim("k", "現場")
+        store.save_challenge("c", b"data", ttl=10_000)
+        store.assign_owner("k", "現場")
         assert sorted(server.keys("*")) == [b"ns:passkey:challenge:c", b"ns:passkey:owner:k"]
         assert 9_990_000 < server.pttl("ns:passkey:challenge:c") <= 10_000_000
         assert server.pttl("ns:passkey:owner:k") == -1
         assert server.get("ns:passkey:owner:k") == "現場".encode()
-        store.keep_challenge("d", b"data", ttl=0.0001)
+        store.save_challenge("d", b"data", ttl=0.0001)
         assert store._client._lease.budget == 25
         assert "passkeys" in repr(store)
     with pytest.raises(ConfigurationError, match="clear text"):
@@ -85,11 +85,11 @@ def test_which_answers_may_be_lost() -> None:
     server = LosingRedis()
     with RedisPasskeyStore(server, store_budget=30) as store:
         for call, arguments, answer in (
-            (store.keep_challenge, ("c", b"data"), None),
-            (store.claim, ("k", "u"), "u"),
+            (store.save_challenge, ("c", b"data"), None),
+            (store.assign_owner, ("k", "u"), "u"),
             (store.owner, ("k",), "u"),
         ):
-            options = {"ttl": 60} if call == store.keep_challenge else {}
+            options = {"ttl": 60} if call == store.save_challenge else {}
             server.script_flush()
             server.lose = True
             assert call(*arguments, **options) == answer
@@ -97,8 +97,8 @@ def test_which_answers_may_be_lost() -> None:
         # Whether it was taken nobody knows, so nobody is told that it has expired.
         server.lose = True
         with pytest.raises(BackendUnavailableError):
-            store.take_challenge("c")
-        assert store.take_challenge("c") is None
+            store.consume_challenge("c")
+        assert store.consume_challenge("c") is None
 
 
 # --- in a database -------------------------------------------------------------------------------
@@ -139,7 +139,7 @@ def test_expired_challenges_are_swept_out_a_hundred_at_a_time(engine: Engine) ->
                     for number in range(150)
                 ],
             )
-        store.keep_challenge("new", b"x", ttl=10)
+        store.save_challenge("new", b"x", ttl=10)
         with engine.connect() as connection:
             rows = dict(
                 connection.execute(sqlalchemy.select(store.tables.challenges.c["key", "expires_at"])).all()
@@ -147,18 +147,24 @@ def test_expired_challenges_are_swept_out_a_hundred_at_a_time(engine: Engine) ->
         assert rows.pop("new") == NOW + 10
         assert sorted(rows) == [f"old{number:03}" for number in range(50)]
         clock.advance(10)
-        assert store.take_challenge("new") is None
+        assert store.consume_challenge("new") is None
         assert repr(store) == "SQLAlchemyPasskeyStore(tables=['mks_passkey_owner', 'mks_passkey_challenge'])"
 
 
-@pytest.mark.parametrize("operation", ["keep_challenge", "take_challenge", "claim", "owner", "release"])
+@pytest.mark.parametrize(
+    "operation", ["save_challenge", "consume_challenge", "assign_owner", "owner", "release"]
+)
 def test_a_database_that_fails_is_named_and_tells_no_values(engine: Engine, operation: str) -> None:
     store = SQLAlchemyPasskeyStore(engine)  # whose tables are missing
-    arguments = {"keep_challenge": ("hunter2", b"x"), "take_challenge": ("hunter2",), "owner": ("hunter2",)}
+    arguments = {
+        "save_challenge": ("hunter2", b"x"),
+        "consume_challenge": ("hunter2",),
+        "owner": ("hunter2",),
+    }
     with pytest.raises(BackendUnavailableError) as failed:
         getattr(store, operation)(
             *arguments.get(operation, ("hunter2", "u")),
-            **({"ttl": 1} if operation == "keep_challenge" else {}),
+            **({"ttl": 1} if operation == "save_challenge" else {}),
         )
     error = failed.value
     assert (error.backend, error.reason, error.operation) == ("database", "error", operation)
@@ -170,12 +176,16 @@ def test_a_credential_that_is_released_while_it_is_claimed(
 ) -> None:
     store = SQLAlchemyPasskeyStore(engine)
     store.create_tables()
-    assert store.claim("k", "u") == "u"
-    assert store.claim("k", "other") == "u"
+    assert store.assign_owner("k", "u") == "u"
+    assert store.assign_owner("k", "other") == "u"
     monkeypatch.setattr(store, "owner", lambda _: None)
     with pytest.raises(BackendUnavailableError) as busy:
-        store.claim("k", "other")
-    assert (busy.value.backend, busy.value.reason, busy.value.operation) == ("database", "busy", "claim")
+        store.assign_owner("k", "other")
+    assert (busy.value.backend, busy.value.reason, busy.value.operation) == (
+        "database",
+        "busy",
+        "assign_owner",
+    )
 
 
 # --- what is asked and answered ------------------------------------------------------------------

@@ -460,8 +460,8 @@ def test_an_assertion_works_once_for_its_user_and_session(site: Site) -> None:
 def test_a_challenge_ends_in_time_though_its_store_keeps_it(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keep = site.store.keep_challenge
-    monkeypatch.setattr(site.store, "keep_challenge", lambda key, data, *, ttl: keep(key, data, ttl=9 * ttl))
+    keep = site.store.save_challenge
+    monkeypatch.setattr(site.store, "save_challenge", lambda key, data, *, ttl: keep(key, data, ttl=9 * ttl))
     device, _ = site.register()
     answer = site.asserted(device)
     site.clock.advance(300)
@@ -760,3 +760,77 @@ def test_every_method_has_a_twin_that_decides_alike(alone: Site) -> None:
 
     asyncio.run(play())
     assert not alone.manager.status("u").enabled
+
+
+# --- stores with the former names of their methods -----------------------------------------------
+
+
+class FormerStore:
+    """What an application wrote when the methods had their former names."""
+
+    def __init__(self, clock: FrozenClock) -> None:
+        self._store = MemoryPasskeyStore(clock=clock)
+        self.owner, self.release = self._store.owner, self._store.release
+        self.ping, self.close = self._store.ping, self._store.close
+
+    def keep_challenge(self, key: str, data: bytes, /, *, ttl: float) -> None:
+        self._store.save_challenge(key, data, ttl=ttl)
+
+    def take_challenge(self, key: str, /) -> bytes | None:
+        return self._store.consume_challenge(key)
+
+    def claim(self, credential: str, user_id: str, /) -> str:
+        return self._store.assign_owner(credential, user_id)
+
+
+class FormerOverride(MemoryPasskeyStore):
+    """A subclass that overrides one method under its former name."""
+
+    kept = 0
+
+    def keep_challenge(self, key: str, data: bytes, /, *, ttl: float) -> None:  # type: ignore[override]  # no self type
+        self.kept += 1
+        self.save_challenge(key, data, ttl=ttl)
+
+
+@pytest.mark.filterwarnings("ignore:.* is now called:DeprecationWarning")
+@pytest.mark.parametrize("kind", [FormerStore, FormerOverride])
+def test_a_store_with_former_names_serves_a_whole_sign_in(kind: Any) -> None:
+    clock = FrozenClock(START)
+    party = RelyingParty("example.com", name="Knowledge", origins=[ORIGIN], passwordless=True)
+    store = kind(clock=clock)
+    manager = TwoFactorManager(
+        MemoryTwoFactorStore(),
+        issuer="Knowledge",
+        secret_box=SecretBox(bytes(range(32))),
+        relying_party=party,
+        passkey_store=store,
+        clock=clock,
+    )
+    keys, device = manager.passkeys, SoftAuthenticator(ORIGIN)
+    asked = keys.begin_registration("u", session="s", account_name="u")
+    keys.finish_registration("u", device.create(asked.json, Lies()), session="s", name="key")
+    asked = keys.begin_sign_in(session="s")
+    assert keys.finish_sign_in(device.get(asked.json, Lies()), session="s").user_id == "u"
+
+    async def on_the_loop() -> Any:
+        again = await keys.abegin_sign_in(session="s")
+        return await keys.afinish_sign_in(device.get(again.json, Lies()), session="s")
+
+    assert asyncio.run(on_the_loop()).user_id == "u"
+    if kind is FormerOverride:
+        assert store.kept == 2
+
+
+def test_a_store_with_former_names_is_named_in_a_warning() -> None:
+    with pytest.warns(
+        DeprecationWarning,
+        match="FormerStore is a PasskeyStore with former method names: .*claim is now called assign_owner",
+    ):
+        TwoFactorManager(
+            MemoryTwoFactorStore(),
+            issuer="Knowledge",
+            secret_box=SecretBox(bytes(range(32))),
+            relying_party=RelyingParty("example.com", name="Knowledge", origins=[ORIGIN]),
+            passkey_store=FormerStore(FrozenClock(START)),  # type: ignore[arg-type]  # the former names
+        )

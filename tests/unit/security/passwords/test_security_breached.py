@@ -52,7 +52,7 @@ def test_what_is_listed_is_known_and_nothing_else(leaked: Path) -> None:
         assert not any(breached(f"other{number}") for number in range(2000))
         for strange in ("", "\ud800", "x" * 10_000, "\0"):
             assert not breached(strange)
-        assert PasswordPolicy(breached=breached).check("correct horse battery staple").faults == ("breached",)
+        assert PasswordPolicy(breached=breached).check("correct horse battery staple").errors == ("breached",)
         assert str(leaked) in repr(breached)
 
 

@@ -92,7 +92,7 @@ def test_what_is_refused(password: Any, fault: Any) -> None:
         password, username="yamadataro", context=["tanaka-hanako@example.jp", "taro.yamada"]
     )
     assert not verdict
-    assert fault in verdict.faults
+    assert fault in verdict.errors
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_what_is_refused(password: Any, fault: Any) -> None:
 def test_what_is_about_the_user_or_the_product(password: str) -> None:
     policy = PasswordPolicy(context=["MKS"])
     verdict = policy.check(password, username="yamada_taro", email="tanaka+hanako@mirai.kensetsu.example")
-    assert verdict.faults == ("personal",)
+    assert verdict.errors == ("personal",)
 
 
 @pytest.mark.parametrize("password", ["mks-x7Kp2q", "correct horse battery", "足場の点検は毎朝"])
@@ -127,13 +127,13 @@ def test_lengths_at_the_edges() -> None:
     assert POLICY.check("x7#Kp2mq")
     for length in (64, 128):
         assert POLICY.check(("x7#Kp2mqVz" * 13)[:length])
-    assert POLICY.check(("x7#Kp2mqVz" * 13)[:129]).faults == ("too_long",)
-    assert PasswordPolicy(min_length=15).check("x7#Kp2mqVz9!bN").faults == ("too_short",)
+    assert POLICY.check(("x7#Kp2mqVz" * 13)[:129]).errors == ("too_long",)
+    assert PasswordPolicy(min_length=15).check("x7#Kp2mqVz9!bN").errors == ("too_short",)
 
 
 def test_length_counts_after_composition() -> None:
     assert unicodedata.normalize("NFD", "がぎぐげ").__len__() == 8
-    assert "too_short" in POLICY.check(unicodedata.normalize("NFD", "がぎぐげ")).faults
+    assert "too_short" in POLICY.check(unicodedata.normalize("NFD", "がぎぐげ")).errors
 
 
 def test_short_words_of_the_user_do_not_refuse_everything() -> None:
@@ -148,7 +148,7 @@ def test_a_list_of_leaked_passwords_is_asked_last() -> None:
         return True
 
     policy = PasswordPolicy(breached=breached)
-    assert policy.check("x7#Kp2mq").faults == ("breached",)
+    assert policy.check("x7#Kp2mq").errors == ("breached",)
     assert not policy.check("short")
     assert not policy.check("password")
     assert asked == ["x7#Kp2mq"]
@@ -192,6 +192,6 @@ def test_impossible_parameters(parameter: str, value: Any) -> None:
 
 
 def test_a_long_password_costs_no_more_than_its_length() -> None:
-    assert POLICY.check("a" * 10_000_000).faults == ("too_long",)
+    assert POLICY.check("a" * 10_000_000).errors == ("too_long",)
     assert not POLICY.check(("abc" * 43)[:128])
     assert repr(POLICY) == "PasswordPolicy(min_length=8, max_length=128)"

@@ -162,8 +162,8 @@ def test_a_weak_password_changes_nothing(house: House, new: Any) -> None:
     result = house.changes.change_password(session, RIGHT, new, client=HERE)
     assert result.state == "weak"
     assert result.verdict is not None
-    assert result.verdict.faults
-    assert ("not_text" in result.verdict.faults) is (not isinstance(new, str) or new[:1] == "\ud800")
+    assert result.verdict.errors
+    assert ("not_text" in result.verdict.errors) is (not isinstance(new, str) or new[:1] == "\ud800")
     assert house.people.by_id["2"].password_hash == f"h:{RIGHT}"
 
 

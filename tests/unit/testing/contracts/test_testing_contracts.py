@@ -199,14 +199,14 @@ class AsyncTtlIgnored(MemorySignInStore):
 class Passkeys(MemoryPasskeyStore):
     change: Callable[[str], str] = staticmethod(str)
 
-    def keep_challenge(self, key: str, data: bytes, /, *, ttl: float) -> None:
-        super().keep_challenge(folded(key) if self.change is folded else key, data, ttl=ttl)
+    def save_challenge(self, key: str, data: bytes, /, *, ttl: float) -> None:
+        super().save_challenge(folded(key) if self.change is folded else key, data, ttl=ttl)
 
-    def take_challenge(self, key: str, /) -> bytes | None:
-        return super().take_challenge(folded(key) if self.change is folded else key)
+    def consume_challenge(self, key: str, /) -> bytes | None:
+        return super().consume_challenge(folded(key) if self.change is folded else key)
 
-    def claim(self, credential: str, user_id: str, /) -> str:
-        return super().claim(credential, self.change(user_id))
+    def assign_owner(self, credential: str, user_id: str, /) -> str:
+        return super().assign_owner(credential, self.change(user_id))
 
     def release(self, credential: str, user_id: str, /) -> bool:
         return super().release(credential, self.change(user_id))

@@ -185,7 +185,7 @@ def test_the_cookie_can_be_handed_out_again() -> None:
 
     def keep(handle: SessionHandle) -> None:
         handle.cookie_age = 10_000.0
-        handle.hand_out_again()
+        handle.resend_cookie()
 
     answer = site.visit(keep)
     assert f"{COOKIE}={site.browser.cookies[COOKIE]}; Path=/; Max-Age=7000;" in str(

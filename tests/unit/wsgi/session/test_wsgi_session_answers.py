@@ -14,7 +14,7 @@ import wsgi_session_apps as apps
 from mks_hardening._edge.session.request_kind import is_part_of_a_page
 from mks_hardening._edge.session.sign_in_page import SignInPage, return_path
 from mks_hardening.exceptions import ConfigurationError
-from mks_hardening.testing import FrozenClock, WSGIAnswer, call_wsgi
+from mks_hardening.testing import FrozenClock, WSGIResponse, call_wsgi
 from mks_hardening.wsgi import CSRFMiddleware, MemorySessionStore, SessionTimeoutMiddleware
 
 WSGI_ONLY: set[str] = set()
@@ -28,7 +28,7 @@ def site(**options: Any) -> SessionTimeoutMiddleware:
     return SessionTimeoutMiddleware(apps.bare([]), store=MemorySessionStore(), **options)
 
 
-def page(app: Any, path: str, **request: Any) -> WSGIAnswer:
+def page(app: Any, path: str, **request: Any) -> WSGIResponse:
     return call_wsgi(app, path, headers={"Cookie": DEAD, "Accept": "text/html"}, **request)
 
 
@@ -131,7 +131,7 @@ def test_a_stale_cookie_on_a_style_sheet_is_ignored(outage: bool) -> None:
 # --- caches
 
 
-def answer_with(fields: list[tuple[str, str]], do: Callable[[Any], object], **request: Any) -> WSGIAnswer:
+def answer_with(fields: list[tuple[str, str]], do: Callable[[Any], object], **request: Any) -> WSGIResponse:
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         do(environ["mks_hardening.session"])
         start_response("200 OK", [("Content-Type", "text/plain"), *fields])
@@ -140,7 +140,7 @@ def answer_with(fields: list[tuple[str, str]], do: Callable[[Any], object], **re
     return call_wsgi(SessionTimeoutMiddleware(app, store=MemorySessionStore()), **request)
 
 
-def values(answer: WSGIAnswer, name: str) -> list[str]:
+def values(answer: WSGIResponse, name: str) -> list[str]:
     return [value for field, value in answer.headers if field.lower() == name]
 
 

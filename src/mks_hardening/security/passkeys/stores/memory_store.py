@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from mks_hardening._core.clock import SYSTEM_CLOCK
 from mks_hardening.security._memory_records import MemoryStoreBase
+from mks_hardening.security.passkeys._former_methods import FormerMethods
 
 if TYPE_CHECKING:
     from mks_hardening.protocols import Clock
@@ -15,7 +16,7 @@ __all__ = ["MemoryPasskeyStore"]
 _MOST_CHALLENGES: Final = 10_000
 
 
-class MemoryPasskeyStore(MemoryStoreBase):
+class MemoryPasskeyStore(FormerMethods, MemoryStoreBase):
     """Store owners and challenges in memory until the process ends; not shared between processes.
 
     Args:
@@ -27,7 +28,7 @@ class MemoryPasskeyStore(MemoryStoreBase):
         self._owners: dict[str, str] = {}
         self._challenges: dict[str, tuple[bytes, float]] = {}
 
-    def keep_challenge(self, key: str, data: bytes, /, *, ttl: float) -> None:
+    def save_challenge(self, key: str, data: bytes, /, *, ttl: float) -> None:
         """Store the data of a challenge for ``ttl`` seconds; drop the oldest challenges if there are too many."""
         now = self._clock.monotonic()
         with self._lock:
@@ -38,13 +39,13 @@ class MemoryPasskeyStore(MemoryStoreBase):
                     break
                 del self._challenges[oldest]
 
-    def take_challenge(self, key: str, /) -> bytes | None:
+    def consume_challenge(self, key: str, /) -> bytes | None:
         """Return and remove the data of a challenge, unless it has expired."""
         with self._lock:
             found = self._challenges.pop(key, None)
         return found[0] if found is not None and self._clock.monotonic() < found[1] else None
 
-    def claim(self, credential: str, user_id: str, /) -> str:
+    def assign_owner(self, credential: str, user_id: str, /) -> str:
         """Make a user the owner of a credential without one; return the owner."""
         with self._lock:
             return self._owners.setdefault(credential, user_id)
@@ -61,17 +62,17 @@ class MemoryPasskeyStore(MemoryStoreBase):
             del self._owners[credential]
             return True
 
-    async def akeep_challenge(self, key: str, data: bytes, /, *, ttl: float) -> None:
-        """``keep_challenge`` for asyncio."""
-        self.keep_challenge(key, data, ttl=ttl)
+    async def asave_challenge(self, key: str, data: bytes, /, *, ttl: float) -> None:
+        """``save_challenge`` for asyncio."""
+        self.save_challenge(key, data, ttl=ttl)
 
-    async def atake_challenge(self, key: str, /) -> bytes | None:
-        """``take_challenge`` for asyncio."""
-        return self.take_challenge(key)
+    async def aconsume_challenge(self, key: str, /) -> bytes | None:
+        """``consume_challenge`` for asyncio."""
+        return self.consume_challenge(key)
 
-    async def aclaim(self, credential: str, user_id: str, /) -> str:
-        """``claim`` for asyncio."""
-        return self.claim(credential, user_id)
+    async def aassign_owner(self, credential: str, user_id: str, /) -> str:
+        """``assign_owner`` for asyncio."""
+        return self.assign_owner(credential, user_id)
 
     async def aowner(self, credential: str, /) -> str | None:
         """``owner`` for asyncio."""

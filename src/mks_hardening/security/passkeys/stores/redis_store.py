@@ -8,13 +8,14 @@ from mks_hardening._core.backend.redis_operations import Pipeline, RunScript
 from mks_hardening._core.operation_methods import async_method, sync_method
 from mks_hardening._core.operations import Op
 from mks_hardening.security._redis_backed import RedisStoreBase
+from mks_hardening.security.passkeys._former_methods import FormerMethods
 
 __all__ = ["RedisPasskeyStore"]
 
 _PACKAGE: Final = "mks_hardening.security.passkeys.stores"
 
 
-class RedisPasskeyStore(RedisStoreBase):
+class RedisPasskeyStore(FormerMethods, RedisStoreBase):
     """Store owners and challenges of passkeys in Redis.
 
     Owners are data, not a cache: the server must run with ``maxmemory-policy noeviction`` and persistence
@@ -37,17 +38,17 @@ class RedisPasskeyStore(RedisStoreBase):
     _KEYS = "passkey"
 
     @sync_method
-    def keep_challenge(self, key: str, data: bytes, /, *, ttl: float) -> Op[None]:
+    def save_challenge(self, key: str, data: bytes, /, *, ttl: float) -> Op[None]:
         """Store the data of a challenge for ``ttl`` seconds."""
         command = ("SET", f"{self._prefix}challenge:{key}", data, "PX", max(1, int(ttl * 1000)))
         yield Pipeline(self._client, [command], idempotent=True)
 
-    @async_method(keep_challenge)
-    def akeep_challenge(self) -> None:
-        """``keep_challenge`` for asyncio."""
+    @async_method(save_challenge)
+    def asave_challenge(self) -> None:
+        """``save_challenge`` for asyncio."""
 
     @sync_method
-    def take_challenge(self, key: str, /) -> Op[bytes | None]:
+    def consume_challenge(self, key: str, /) -> Op[bytes | None]:
         """Return and remove the data of a challenge, unless it has expired."""
         # Not retried after a lost response: the first command may have removed the challenge, and the retry would
         # report it as expired.
@@ -56,21 +57,23 @@ class RedisPasskeyStore(RedisStoreBase):
         )
         return answer[0]
 
-    @async_method(take_challenge)
-    def atake_challenge(self) -> None:
-        """``take_challenge`` for asyncio."""
+    @async_method(consume_challenge)
+    def aconsume_challenge(self) -> None:
+        """``consume_challenge`` for asyncio."""
 
     @sync_method
-    def claim(self, credential: str, user_id: str, /) -> Op[str]:
+    def assign_owner(self, credential: str, user_id: str, /) -> Op[str]:
         """Make a user the owner of a credential without one; return the owner."""
         key = f"{self._prefix}owner:{credential}"
-        answer: bytes = yield RunScript(self._script(_PACKAGE, "claim"), [key], [user_id], idempotent=True)
+        answer: bytes = yield RunScript(
+            self._script(_PACKAGE, "assign_owner"), [key], [user_id], idempotent=True
+        )
         yield from self._warn_of_loss(key)
         return answer.decode("utf-8")
 
-    @async_method(claim)
-    def aclaim(self) -> None:
-        """``claim`` for asyncio."""
+    @async_method(assign_owner)
+    def aassign_owner(self) -> None:
+        """``assign_owner`` for asyncio."""
 
     @sync_method
     def owner(self, credential: str, /) -> Op[str | None]:

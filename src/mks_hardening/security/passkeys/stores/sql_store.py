@@ -9,6 +9,7 @@ from mks_hardening._core.clock import SYSTEM_CLOCK, given_clock
 from mks_hardening._core.optional_imports import optional
 from mks_hardening.exceptions import BackendUnavailableError
 from mks_hardening.security._transactions import SQLStoreBase, checked_metadata, insert_if_absent
+from mks_hardening.security.passkeys._former_methods import FormerMethods
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine, MetaData, Table
@@ -59,7 +60,7 @@ def passkey_tables(
     )
 
 
-class SQLAlchemyPasskeyStore(SQLStoreBase):
+class SQLAlchemyPasskeyStore(FormerMethods, SQLStoreBase):
     """Store owners and challenges of passkeys in two tables, with short transactions of its own.
 
     Works with SQLAlchemy 2.0 and later; tested with SQLite and PostgreSQL. The application owns the engine and
@@ -94,7 +95,7 @@ class SQLAlchemyPasskeyStore(SQLStoreBase):
         for table in self.tables:
             table.create(self._engine, checkfirst=True)
 
-    def keep_challenge(self, key: str, data: bytes, /, *, ttl: float) -> None:
+    def save_challenge(self, key: str, data: bytes, /, *, ttl: float) -> None:
         """Store the data of a challenge for ``ttl`` seconds, and delete up to 100 expired ones."""
         from sqlalchemy import delete, insert, select
 
@@ -111,9 +112,9 @@ class SQLAlchemyPasskeyStore(SQLStoreBase):
             connection.execute(delete(table).where(table.c.key.in_(expired.scalar_subquery())))
             connection.execute(insert(table).values(key=key, data=data, expires_at=now + ttl))
 
-        self._run("keep_challenge", work)
+        self._run("save_challenge", work)
 
-    def take_challenge(self, key: str, /) -> bytes | None:
+    def consume_challenge(self, key: str, /) -> bytes | None:
         """Return and remove the data of a challenge, unless it has expired."""
         from sqlalchemy import delete
 
@@ -121,10 +122,10 @@ class SQLAlchemyPasskeyStore(SQLStoreBase):
         statement = (
             delete(table).where(table.c.key == key).returning(table.c.data, table.c.expires_at)
         )  # of concurrent callers, one deletes the row
-        row = self._run("take_challenge", lambda connection: connection.execute(statement).one_or_none())
+        row = self._run("consume_challenge", lambda connection: connection.execute(statement).one_or_none())
         return bytes(row.data) if row is not None and self._clock.time() < row.expires_at else None
 
-    def claim(self, credential: str, user_id: str, /) -> str:
+    def assign_owner(self, credential: str, user_id: str, /) -> str:
         """Make a user the owner of a credential without one; return the owner.
 
         Raises:
@@ -132,12 +133,12 @@ class SQLAlchemyPasskeyStore(SQLStoreBase):
         """
         owners = self.tables.owners
         if self._run(
-            "claim", lambda one: insert_if_absent(one, owners, credential=credential, user_id=user_id)
+            "assign_owner", lambda one: insert_if_absent(one, owners, credential=credential, user_id=user_id)
         ):
             return user_id
         owner = self.owner(credential)
         if owner is None:  # released at the same time
-            raise BackendUnavailableError("database", "busy", operation="claim")
+            raise BackendUnavailableError("database", "busy", operation="assign_owner")
         return owner
 
     def owner(self, credential: str, /) -> str | None:
