@@ -82,8 +82,8 @@ class RequestLimitError(MksHardeningError):
     Let it pass: the middleware responds in place of the application, whatever that makes of the exception.
 
     Attributes:
-        rule: the limit, ``body`` (bytes) or ``body_seconds``.
-        status: status code of the response, 413 or 408.
+        rule: the limit, ``body`` (bytes), ``body_seconds`` or ``content_types``.
+        status: status code of the response, 413, 408 or 415.
     """
 
     def __init__(self, rule: str, status: int) -> None:

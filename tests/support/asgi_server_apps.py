@@ -16,6 +16,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.responses import StreamingResponse
 
+from mks_hardening.asgi import RequestLimits, RequestLimitsMiddleware
 from mks_hardening.compose import harden_asgi
 from mks_hardening.security import RateLimiter
 from mks_hardening.settings import HardeningSettings
@@ -93,6 +94,15 @@ async def upload(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": b"total %d" % total})
 
 
+async def size(_scope: Any, receive: Any, send: Any) -> None:
+    total, more = 0, True
+    while more:
+        message = await receive()
+        total += len(message.get("body", b""))
+        more = message.get("more_body", False)
+    await respond(send, str(total).encode())
+
+
 async def file(scope: Any, receive: Any, send: Any) -> None:
     """A file by path, where the server can send one."""
     headers = [(b"content-length", b"%d" % len(CONTENT))]
@@ -149,6 +159,7 @@ PAGES = {
     "/hints": hints,
     "/sign-in": sign_in,
     "/broken": broken,
+    "/small-body": RequestLimitsMiddleware(size, limits=RequestLimits(body=1000)),
 }
 
 
@@ -198,6 +209,6 @@ application = harden_asgi(
     settings,
     limiter=RateLimiter({"limited": "3 per hour"}),
     rate_limits=[RateLimitRule("limited", path="/limited")],
-    csrf_exempt_paths=["/upload", "/fastapi/upload"],
+    csrf_exempt_paths=["/upload", "/fastapi/upload", "/small-body"],
     logger=logger,
 )

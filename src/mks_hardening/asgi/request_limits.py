@@ -79,15 +79,17 @@ class RequestLimitsMiddleware:
         found = limits.check(head)
         if found is not None:
             await self._refuse(scope, send, found)
-        elif scope["type"] != "http" or (not head.chunked and head.content_length in (None, "0")):
+        elif scope["type"] != "http" or head.has_body is False:
             await self._app(scope, receive, send)
         else:
-            await self._run(scope, receive, send, limits)
+            limit = limits.body_limit(head, self._monotonic())
+            await self._run(scope, receive, send, limits, limit)
 
-    async def _run(self, scope: Scope, receive: Receive, send: Send, limits: RequestLimits) -> None:
+    async def _run(
+        self, scope: Scope, receive: Receive, send: Send, limits: RequestLimits, limit: BodyLimit
+    ) -> None:
         import asyncio
 
-        limit = BodyLimit(limits, self._monotonic())
         complete = started = False
 
         async def limited_receive() -> Message:
@@ -147,4 +149,5 @@ def _head(scope: Scope) -> RequestHead:
         content_length=header(scope, b"content-length"),
         chunked=header(scope, b"transfer-encoding") is not None,
         content_type=header(scope, b"content-type"),
+        http_version=scope.get("http_version", "1.1"),
     )

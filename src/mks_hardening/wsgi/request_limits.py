@@ -76,9 +76,11 @@ class RequestLimitsMiddleware:
         found = limits.check(head)
         if found is not None:
             return self._refuse(environ, start_response, found)
-        if not head.chunked and head.content_length in (None, "", "0"):
+        if head.has_body is False:
             return self._app(environ, start_response)
-        body = _LimitedInput(environ["wsgi.input"], BodyLimit(limits, self._monotonic()), self._monotonic)
+        body = _LimitedInput(
+            environ["wsgi.input"], limits.body_limit(head, self._monotonic()), self._monotonic
+        )
         environ["wsgi.input"] = body
         held = _HeldHead(start_response, body.limit)
 
@@ -204,4 +206,5 @@ def _head(environ: WSGIEnvironment) -> RequestHead:
         content_length=length,
         chunked=bool(get("HTTP_TRANSFER_ENCODING")),
         content_type=get("CONTENT_TYPE"),
+        http_version=get("SERVER_PROTOCOL", "HTTP/1.1").removeprefix("HTTP/"),
     )

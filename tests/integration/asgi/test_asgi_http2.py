@@ -64,15 +64,22 @@ class Hypercorn:
         [record] = wait_until(found, what=f"a record of {path}")
         return record
 
-    def get(self, path: str, *fields: tuple[str, str], parts: int | None = None) -> dict[str, Any]:
-        """What comes back by kind of event; after so many parts of the body the client leaves."""
+    def get(
+        self, path: str, *fields: tuple[str, str], parts: int | None = None, body: bytes = b""
+    ) -> dict[str, Any]:
+        """What comes back by kind of event; after so many parts of the body the client leaves.
+
+        A ``body`` is sent with POST, without a length.
+        """
         connection = H2Connection(H2Configuration(client_side=True, header_encoding="utf-8"))
         said: dict[str, Any] = {"body": b""}
         with socket.create_connection(("127.0.0.1", self.port), timeout=20) as client:
             connection.initiate_connection()
-            connection.send_headers(
-                1, [*PROXIED[:3], (":path", path), *PROXIED[3:], *fields], end_stream=True
-            )
+            method = (":method", "POST" if body else "GET")
+            head = [method, *PROXIED[1:3], (":path", path), *PROXIED[3:], *fields]
+            connection.send_headers(1, head, end_stream=not body)
+            if body:
+                connection.send_data(1, body, end_stream=True)
             client.sendall(connection.data_to_send())
             received = 0
             while "ended" not in said:
@@ -131,3 +138,8 @@ def test_a_client_leaves_in_the_middle_of_a_stream(server: Hypercorn) -> None:
     # Not an application that never calls receive: Hypercorn lets it wait in send() until the server ends.
     server.get("/fastapi/stream", parts=3)
     assert server.record("/fastapi/stream")["outcome"] == "aborted"
+
+
+def test_a_body_is_counted_without_a_length(server: Hypercorn) -> None:
+    assert server.get("/small-body", body=b"x" * 1000)["body"] == b"1000"
+    assert server.get("/small-body", body=b"x" * 1001)["head"][":status"] == "413"

@@ -41,6 +41,7 @@ def through_wsgi(
     path: str,
     reader: str,
     clock: FrozenClock | None,
+    http: str = "1.1",
     **options: Any,
 ) -> Reply:
     reply, slow = Reply(), clock
@@ -72,6 +73,7 @@ def through_wsgi(
     environ: dict[str, Any] = {
         "REQUEST_METHOD": "POST", "PATH_INFO": path.partition("?")[0], "QUERY_STRING": path.partition("?")[2],
         "wsgi.input": source, "wsgi.url_scheme": "http", "REMOTE_ADDR": "192.0.2.1",
+        "SERVER_PROTOCOL": f"HTTP/{http}",
     }  # fmt: skip
     for name, value in headers.items():
         key = name.upper().replace("-", "_")
@@ -113,6 +115,7 @@ def through_asgi(
     path: str,
     reader: str,
     clock: FrozenClock | None,
+    http: str = "1.1",
     **options: Any,
 ) -> Reply:
     reply = Reply()
@@ -158,6 +161,7 @@ def through_asgi(
     fields = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
     scope = {
         "type": "http", "method": "POST", "path": plain, "query_string": query.encode(), "headers": fields,
+        "http_version": http,
     }  # fmt: skip
     app = asgi.RequestLimitsMiddleware(application, **options, **({} if clock is None else {"clock": clock}))
     try:
@@ -202,6 +206,40 @@ def test_a_chunked_body_above_the_limit_is_refused_whatever_the_application_does
 ) -> None:
     reply = ask(chunks, CHUNKED, reader=reader)
     assert (reply.status, reply.rule, reply.read) == (413, "1000", b"")
+
+
+@pytest.mark.parametrize("version", ["2", "2.0", "3"])
+@pytest.mark.parametrize("reader", ["read", "swallow", "lazy"])
+def test_a_body_needs_no_header_field_after_http_1(
+    ask: Callable[..., Reply], version: str, reader: str
+) -> None:
+    """RFC 9113, 8.1.1: the frames end the body, so neither a length nor ``Transfer-Encoding`` is required."""
+    reply = ask([b"x" * 600, b"y" * 401], http=version, reader=reader)
+    assert (reply.status, reply.rule, reply.read) == (413, "1000", b"")
+    reply = ask([b"x" * 600, b"y" * 400], http=version, reader=reader)
+    assert (reply.status, len(reply.read)) == (200, 1000)
+    slow = ask([b"x"] * 400, http=version, reader=reader, clock=FrozenClock())
+    assert (slow.status, slow.rule) == (408, "30.0")
+
+
+@pytest.mark.parametrize("version", ["2", "3"])
+@pytest.mark.parametrize(
+    ("chunks", "kind", "status"),
+    [
+        ([b"{}"], "text/html", 415),
+        ([b"{}"], None, 415),
+        ([b"{}"], "application/json", 200),
+        ([b""], None, 200),
+    ],
+)
+def test_bodies_have_types_after_http_1_too(
+    ask: Callable[..., Reply], version: str, chunks: list[bytes], kind: str | None, status: int
+) -> None:
+    headers = {} if kind is None else {"Content-Type": kind}
+    limits = RequestLimits(content_types=["application/json"])
+    reply = ask(chunks, headers, http=version, limits=limits)
+    assert reply.status == status
+    assert reply.read == (b"" if status == 415 else chunks[0])
 
 
 def test_a_body_that_nobody_reads_is_not_refused(ask: Callable[..., Reply]) -> None:

@@ -17,7 +17,7 @@ __all__ = ["BodyLimit", "RequestHead", "RequestLimitRule", "RequestLimits", "Req
 
 _MEDIA_TYPE: Final = re.compile(r"[!#$&^_.+0-9A-Za-z-]{1,127}/(?:\*|[!#$&^_.+0-9A-Za-z-]{1,127})").fullmatch
 _LONGEST_TYPE: Final = 1000
-_STATUS: Final = {"body": 413, "body_seconds": 408}
+_STATUS: Final = {"body": 413, "body_seconds": 408, "content_types": 415}
 
 
 class TooLarge(NamedTuple):
@@ -36,6 +36,7 @@ class RequestHead(NamedTuple):
         content_length: field ``Content-Length``; ``None`` if it is missing.
         chunked: whether ``Transfer-Encoding`` is present.
         content_type: field ``Content-Type``; ``None`` if it is missing.
+        http_version: version of HTTP, such as ``1.1`` or ``2``.
     """
 
     target_bytes: int
@@ -43,6 +44,17 @@ class RequestHead(NamedTuple):
     content_length: str | None
     chunked: bool
     content_type: str | None
+    http_version: str
+
+    @property
+    def has_body(self) -> bool | None:
+        """Whether a body follows; ``None`` if only its first byte tells.
+
+        A body in HTTP/2 and HTTP/3 needs neither ``Content-Length`` nor ``Transfer-Encoding`` (RFC 9113, 8.1.1).
+        """
+        if self.chunked or self.content_length is not None:
+            return self.chunked or self.content_length != "0"
+        return False if self.http_version.startswith("1") else None
 
 
 class RequestLimits:
@@ -64,7 +76,7 @@ class RequestLimits:
     Source: RFC 9110 (15.5.9, 15.5.14 to 15.5.16), RFC 6585 (5); ASVS 5.0 V5.2.1; CWE-770.
     """
 
-    __slots__ = ("_refusals", "_wrong_type", "body", "body_seconds", "content_types", "field_bytes",
+    __slots__ = ("_refusals", "body", "body_seconds", "content_types", "field_bytes",
                  "header_bytes", "header_count", "target_bytes")  # fmt: skip
 
     def __init__(
@@ -107,7 +119,7 @@ class RequestLimits:
             )
         }
         allowed = ", ".join(self.content_types or ())
-        self._wrong_type = RefusalResponse(
+        self._refusals["content_types"] = RefusalResponse(
             "content_types", 415, f"Send one of these types: {allowed}.", [("Accept", allowed)]
         )
 
@@ -131,16 +143,23 @@ class RequestLimits:
                 return TooLarge(_BAD_LENGTH, "both" if head.chunked else length[:40])
             if int(length) > self.body:
                 return TooLarge(self._refusals["body"], f"{length} bytes declared")
-        has_body = head.chunked or (length is not None and int(length) > 0)
-        if has_body and self.content_types is not None and not self._allows(head.content_type or ""):
-            return TooLarge(self._wrong_type, (head.content_type or "no type")[:100])
+        if head.has_body and not self._allows(head.content_type or ""):
+            return TooLarge(self._refusals["content_types"], (head.content_type or "no type")[:100])
         return None
 
     def _allows(self, content_type: str) -> bool:
+        if self.content_types is None:
+            return True
         kind = content_type[:_LONGEST_TYPE].partition(";")[0].strip().lower()
         return any(
             kind == allowed or (allowed.endswith("/*") and kind.startswith(allowed[:-1]))
-            for allowed in self.content_types or ()
+            for allowed in self.content_types
+        )
+
+    def body_limit(self, head: RequestHead, now: float) -> BodyLimit:
+        """Return the limit of a body that may follow a head that ``check`` accepts."""
+        return BodyLimit(
+            self, now, refuses_type=head.has_body is None and not self._allows(head.content_type or "")
         )
 
     def exceeded(self, rule: str) -> TooLarge:
@@ -190,14 +209,20 @@ class RequestLimitsRules:
 class BodyLimit:
     """Counts the bytes and the time of one body while it is read.
 
+    Args:
+        limits: the limits.
+        now: time of the request.
+        refuses_type: whether a body of this media type is not allowed, if there is one.
+
     Attributes:
         broken: the limit that was exceeded, or ``None``.
     """
 
-    __slots__ = ("_deadline", "_left", "broken")
+    __slots__ = ("_deadline", "_left", "_refuses_type", "broken")
 
-    def __init__(self, limits: RequestLimits, now: float) -> None:
+    def __init__(self, limits: RequestLimits, now: float, *, refuses_type: bool) -> None:
         self._left = limits.body
+        self._refuses_type = refuses_type
         self._deadline = now + limits.body_seconds
         self.broken: str | None = None
 
@@ -208,7 +233,9 @@ class BodyLimit:
     def count(self, size: int, now: float) -> bool:
         """Count bytes that have arrived; return whether the body is still within its limits."""
         self._left -= size
-        if self._left < 0:
+        if size and self._refuses_type:
+            self.broken = "content_types"
+        elif self._left < 0:
             self.broken = "body"
         elif now > self._deadline:
             self.broken = "body_seconds"
