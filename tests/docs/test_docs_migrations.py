@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(not PAGES, reason="the documentation is not part
 def test_there_is_a_page_for_each_library_and_code_for_each_page() -> None:
     assert {page.stem for page in PAGES} == {
         *(
-            "asgi-middleware",
+            "starlette",
             "flask-talisman",
             "flask-caching",
             "flask-limiter",
