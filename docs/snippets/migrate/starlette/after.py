@@ -8,7 +8,7 @@ from mks_hardening.settings import HardeningSettings
 
 
 async def sign_in(request):
-    await request.scope[SESSION_KEY].astart("tanaka")  # after the password was checked
+    await request.scope[SESSION_KEY].astart(request.path_params["user"])  # after the password was checked
     return PlainTextResponse("welcome")
 
 
@@ -33,7 +33,7 @@ async def socket(websocket):
 
 app = Starlette(
     routes=[
-        Route("/sign-in", sign_in, methods=["POST"]),
+        Route("/sign-in/{user}", sign_in, methods=["POST"]),
         Route("/sign-out", sign_out, methods=["POST"]),
         Route("/me", me),
         Route("/broken", broken),
@@ -41,6 +41,7 @@ app = Starlette(
     ]
 )
 settings = HardeningSettings.from_env(
-    environ={"MKS_ALLOWED_HOSTS": "www.example.com"}
-)  # from_env() in production
+    environ={"MKS_ALLOWED_HOSTS": "www.example.com", "MKS_CORS_ORIGINS": "https://app.example.com"}
+)
+# In production: HardeningSettings.from_env()
 Hardening(app, settings)

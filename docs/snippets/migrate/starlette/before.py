@@ -1,6 +1,7 @@
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.httpsredirect import HTTPSRedirectMiddleware
 from starlette.middleware.sessions import SessionMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -15,7 +16,7 @@ async def headers(request, call_next):
 
 
 async def sign_in(request):
-    request.session["user"] = "tanaka"  # after the password was checked
+    request.session["user"] = request.path_params["user"]  # after the password was checked
     return PlainTextResponse("welcome")
 
 
@@ -40,7 +41,7 @@ async def socket(websocket):
 
 app = Starlette(
     routes=[
-        Route("/sign-in", sign_in, methods=["POST"]),
+        Route("/sign-in/{user}", sign_in, methods=["POST"]),
         Route("/sign-out", sign_out, methods=["POST"]),
         Route("/me", me),
         Route("/broken", broken),
@@ -49,6 +50,7 @@ app = Starlette(
     middleware=[
         Middleware(HTTPSRedirectMiddleware),
         Middleware(TrustedHostMiddleware, allowed_hosts=["www.example.com"]),
+        Middleware(CORSMiddleware, allow_origins=["https://app.example.com"], allow_methods=["PUT"]),
         Middleware(SessionMiddleware, secret_key="a secret of the host", https_only=True),
         Middleware(BaseHTTPMiddleware, dispatch=headers),
     ],
