@@ -24,7 +24,9 @@ pytestmark = pytest.mark.skipif(not PAGES, reason="the documentation is not part
 def test_there_is_a_page_for_each_library_and_code_for_each_page() -> None:
     assert {page.stem for page in PAGES} == {
         *(
+            "slowapi",
             "starlette",
+            "starsessions",
             "flask-talisman",
             "flask-caching",
             "flask-limiter",
@@ -50,6 +52,17 @@ def test_a_page_shows_both_codes_each_option_and_what_is_lost(page: Path) -> Non
     # What the last command prints is compared by the test of all pages.
     assert text.rstrip().endswith("```")
     assert "compare.py" in text[text.rindex("```console") :]
+
+
+@pytest.mark.parametrize("name", ["slowapi", "starlette", "starsessions"])
+def test_a_comparison_of_asgi_applications_shows_what_stays_the_same_and_what_differs(name: str) -> None:
+    """The test of all pages runs the program and compares these lines."""
+    text = next(page for page in PAGES if page.stem == name).read_text("utf-8")
+    lines = text[text.rindex("```console") :].splitlines()[2:-1]
+    sides = [line.partition(": ")[2].split(" | ") for line in lines]
+    assert sum(before == after for before, after in sides) >= 5
+    assert sum(before != after for before, after in sides) >= 4
+    assert "differ on purpose" in " ".join(text.split())
 
 
 def test_limits_of_a_whole_application_count_each_client_for_itself() -> None:
