@@ -24,6 +24,9 @@ pytestmark = pytest.mark.skipif(not PAGES, reason="the documentation is not part
 def test_there_is_a_page_for_each_library_and_code_for_each_page() -> None:
     assert {page.stem for page in PAGES} == {
         *(
+            "asgi-correlation-id",
+            "fastapi-guard",
+            "secure",
             "slowapi",
             "starlette",
             "starsessions",
@@ -54,7 +57,9 @@ def test_a_page_shows_both_codes_each_option_and_what_is_lost(page: Path) -> Non
     assert "compare.py" in text[text.rindex("```console") :]
 
 
-@pytest.mark.parametrize("name", ["slowapi", "starlette", "starsessions"])
+@pytest.mark.parametrize(
+    "name", ["asgi-correlation-id", "fastapi-guard", "secure", "slowapi", "starlette", "starsessions"]
+)
 def test_a_comparison_of_asgi_applications_shows_what_stays_the_same_and_what_differs(name: str) -> None:
     """The test of all pages runs the program and compares these lines."""
     text = next(page for page in PAGES if page.stem == name).read_text("utf-8")
