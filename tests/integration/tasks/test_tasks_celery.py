@@ -13,6 +13,7 @@ import pytest
 import tasks_app
 from mks_hardening.contrib.celery_app import RUN, TaskNotifier, celery_app
 from mks_hardening.tasks import Tasks
+from mks_hardening.tasks._leases import LEASE
 from mks_hardening.tasks.store._wake_ups import WakeUps
 from tasks_watch import CeleryProcesses, effects, ended, enqueue, status_of, until, until_all_ended, workers
 from testbed.postgres_server import PostgresServer
@@ -247,7 +248,8 @@ def test_old_and_new_code_side_by_side_throw_nothing_away(tasks: Tasks, celery: 
 def test_a_database_that_restarts_costs_no_task_and_no_second_effect(
     tasks: Tasks, celery: CeleryProcesses, postgres_server: PostgresServer, tmp_path: Path
 ) -> None:
-    celery.worker()
+    """With the default lease, which outlasts a restart: once a lease has expired, another worker runs the task."""
+    celery.worker(celery={"lease": LEASE})
     file = tmp_path / "effects"
     ids = enqueue(tasks, "outside", str(file), 0.0, 0.2, times=20)
     until(lambda: file.exists() and len(file.read_text().split()) > 4)

@@ -240,13 +240,39 @@ def test_many_threads_are_let_go_together(postgres_url: str, postgres_server: Po
     assert max(took) < _bound(late)
 
 
-def test_a_busy_event_loop_is_not_taken_for_a_silent_server(postgres_url: str) -> None:
+def test_a_busy_event_loop_is_not_taken_for_a_silent_server(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loop stands still for longer than the deadline, while the server responds to two probes.
+
+    Each probe may take as long as a busy machine needs: whether a slow response is silence is not asked here.
+    """
+    deadline = 0.5
+    probed = threading.Semaphore(0)
+    probe = _client_deadline.is_responding
+
+    def patient_probe(family: int, address: Any, *, within: float) -> bool:
+        responding = probe(family, address, within=within + 30)
+        probed.release()
+        return responding
+
+    monkeypatch.setattr(_client_deadline, "is_responding", patient_probe)
+
+    def stand_still() -> None:
+        threading.Event().wait(2 * deadline)
+        for _ in range(2):
+            assert probed.acquire(timeout=60)
+
     async def ask() -> object:
-        engine = hardened_async_engine(postgres_url, client_deadline=0.5)
+        engine = hardened_async_engine(
+            postgres_url, client_deadline=deadline, connect_args={"connect_timeout": 30}
+        )
         async with engine.connect() as connection:
+            while probed.acquire(blocking=False):
+                pass  # probes of a connection that opened slowly
             asked = asyncio.ensure_future(connection.execute(text("SELECT 1")))
             await asyncio.sleep(0)
-            threading.Event().wait(1)  # the loop stands still
+            stand_still()
             answer = (await asked).scalar()
         await engine.dispose()
         return answer
