@@ -37,7 +37,18 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "tests" / "mutants.toml"
 LEAST_KILLED = 0.85
-LEFT_OUT = (".git", ".venv*", "__pycache__", ".*_cache", ".hypothesis", "dist", "build", "var", "mutants")
+LEFT_OUT = (
+    ".git",
+    ".venv*",
+    "__pycache__",
+    ".*_cache",
+    ".coverage*",
+    ".hypothesis",
+    "dist",
+    "build",
+    "var",
+    "mutants",
+)
 # What tests a place beside the tests of its area.
 TESTS_ELSEWHERE = {
     "_edge": ("wsgi/**/test_*.py",),
