@@ -7,21 +7,21 @@ from mks_hardening.tasks import MailTask, Tasks
 PAGE = "https://www.example.com"
 TEXTS = {
     "locked": (
-        "Your account is locked for a while",
-        "Someone tried to guess your password many times. You can still sign in on a device you used before.",
+        "Your account is temporarily locked",
+        "Several wrong passwords were entered. You can still sign in from a device that you have used before.",
     ),
     "new_device": ("New sign-in from an unknown device", "From {client}. If that was not you: {page}/help"),
-    "unlocked": ("Your account is open again", "{actor} has lifted the lock: {reason}"),
-    "factor_reset": ("Your second factor was taken off", "{actor} has taken it off: {reason}"),
+    "unlocked": ("Your account was unlocked", "{actor} unlocked it: {reason}"),
+    "factor_reset": ("Your two-factor authentication was reset", "{actor} reset it: {reason}"),
     "password_changed": ("Your password was changed", "If that was not you: {page}/help"),
-    "reset_requested": ("A new password", "{page}/reset?token={token}"),
-    "email_change_requested": ("Confirm your address", "{page}/address?token={token}"),
-    "email_changed": ("Your address was changed", "If that was not you: {page}/help"),
+    "reset_requested": ("Reset your password", "{page}/reset?token={token}"),
+    "email_change_requested": ("Confirm your email address", "{page}/address?token={token}"),
+    "email_changed": ("Your email address was changed", "If that was not you: {page}/help"),
 }
 
 
 def by_mail(tasks: Tasks, mail: MailTask) -> Callable[[SignInNotice], None]:
-    """What SignIn takes as on_notice: a row in the table of tasks, so that no answer waits for a mail server."""
+    """Return a function for on_notice= of SignIn: it enqueues a task, so that no response waits for a mail server."""
 
     def put_into_queue(notice: SignInNotice) -> None:
         subject, text = TEXTS[notice.kind]

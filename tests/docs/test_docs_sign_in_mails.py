@@ -45,7 +45,7 @@ def test_who_is_locked_out_by_strangers_hears_of_it_once(tasks: Tasks, smtp_serv
     assert worker.run_pending() == ["done"]
     (got,) = smtp_server.received
     assert got.rcpt_tos == ("sato@example.com",)
-    assert got.message["Subject"] == "Your account is locked for a while"
+    assert got.message["Subject"] == "Your account is temporarily locked"
 
     house.changes.request_reset("sato", client=HERE)
     assert worker.run_pending() == ["done"]

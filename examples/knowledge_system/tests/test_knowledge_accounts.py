@@ -222,8 +222,8 @@ def test_mails_come_in_the_language_of_their_reader(
     for name in ("tanaka", "suzuki"):
         assert browser.post("/password/forgotten", {"username": name}).status_code == 303
     mails = [app.post.to(f"{name}@knowledge.example")[0] for name in ("tanaka", "suzuki")]
-    assert [subject for subject, _ in mails] == ["Set a new password", "パスワードの再設定"]
-    assert mails[0][1].startswith("This link sets a new password for the account tanaka.")
+    assert [subject for subject, _ in mails] == ["Reset your password", "パスワードの再設定"]
+    assert mails[0][1].startswith("Use this link to reset the password of the account tanaka.")
 
 
 def test_the_owner_hears_of_every_change_of_the_second_factor(app: Any, visit: Callable[..., Any]) -> None:

@@ -190,7 +190,7 @@ def test_without_a_network_it_speaks_the_language_that_was_chosen(shared_demo: A
     page.click("form[data-draft] button.primary")  # what is sent is lost, and said to be
     page.wait_for_selector("[data-unsent]:visible")
     page.goto(f"{url}/articles/4")
-    assert page.inner_text("h1") == "There is no network"
+    assert page.inner_text("h1") == "No network connection"
     assert page.locator("[data-unsent]:visible").count() == 0
     context.set_offline(False)
     page.goto(f"{url}/articles")

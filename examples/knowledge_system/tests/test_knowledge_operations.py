@@ -225,7 +225,7 @@ def test_sessions_and_the_queue_are_shown_over_time(app: Any, visit: Callable[..
         samples.observe(TaskQueueSeen(due=due, oldest_due=1.0, running=0, dead=dead, stalled=False))
     visit("tanaka")
     page = visit("ito").get("/admin/operations", **{"Accept-Language": "en"}).get_data(as_text=True)
-    for title, number in (("Sessions begun", 2), ("Work that is due", 7), ("Work that failed for good", 2)):
+    for title, number in (("Sessions started", 2), ("Tasks due", 7), ("Tasks failed permanently", 2)):
         (told,) = re.findall(rf"<h2>{title}</h2>.*?<p class=\"hint\">([^<]*)</p>", page, re.DOTALL)
         assert told == f"newest {number}, largest {number}"
 
@@ -256,7 +256,7 @@ def test_the_page_shows_what_happened(
     assert administrator.get("/admin/operations?hours=2").status_code == 422
     assert person.get("/admin/operations").status_code == 403
     english = administrator.get("/admin/operations", **{"Accept-Language": "en"}).get_data(as_text=True)
-    assert "Hit rate of the cache" in english
+    assert "Cache hit rate" in english
 
 
 def test_an_administrator_ends_sessions_of_somebody(

@@ -110,6 +110,7 @@ def test_the_run_makes_every_picture_of_the_readme(
     secret = page.inner_text("#secret").replace(" ", "")
     page.fill("#code", totp_code(secret))
     page.click("text=有効にする")
+    page.wait_for_selector(".codes code")
     codes = page.locator(".codes code").all_inner_texts()
     sign_out(page)
     page.wait_for_url("**/sign-in?done=signed-out")
