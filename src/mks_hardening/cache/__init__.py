@@ -14,7 +14,7 @@ _HOME = {
     "mks_hardening.cache.cdn.cdn_manager": ["CDNManager"],
     "mks_hardening.cache.cdn.purge_result": ["PurgeResult"],
     "mks_hardening.cache.decorator": ["CachedFunction", "cache_if", "cached", "set_default_cache"],
-    "mks_hardening.cache.key_error": ["CacheKeyError"],
+    "mks_hardening._core.cache_key_error": ["CacheKeyError"],
     "mks_hardening.cache.response_cache.middleware": ["ResponseCacheMiddleware"],
     "mks_hardening.cache.response_cache.cache_rule": ["CacheRule"],
     "mks_hardening.cache.stats": ["CacheStats"],

@@ -1,22 +1,18 @@
-"""Validate the options of a cache entry: key, tags, time to live."""
+"""Validate the options of a cache entry: key and time to live."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
 from datetime import timedelta
 from random import random
 from typing import Final
 
-from mks_hardening._core.checks import strings
 from mks_hardening._core.durations import seconds
 from mks_hardening.exceptions import ConfigurationError
 
-__all__ = ["check_key", "check_tags", "check_ttl", "jittered"]
+__all__ = ["check_key", "check_ttl", "jittered"]
 
 # Redis accepts far longer keys, but each key takes memory twice and is part of every command.
 _LONGEST_KEY: Final = 512
-_TAG: Final = re.compile(r"\S{1,200}")
 
 
 def check_key(key: str) -> str:
@@ -28,20 +24,6 @@ def check_key(key: str) -> str:
     if not isinstance(key, str) or not 0 < len(key) <= _LONGEST_KEY:
         raise ConfigurationError(f"key must be text of 1 to {_LONGEST_KEY} characters", parameter="key")
     return key
-
-
-def check_tags(tags: Iterable[str]) -> tuple[str, ...]:
-    """Return the tags without duplicates.
-
-    Raises:
-        ConfigurationError: a single string, or a tag that is empty, too long or contains whitespace.
-    """
-    listed = tuple(dict.fromkeys(strings(tags, parameter="tags", of="tags")))
-    if not all(_TAG.fullmatch(tag) for tag in listed):
-        raise ConfigurationError(
-            "tags must be a list of strings of 1 to 200 characters without whitespace", parameter="tags"
-        )
-    return listed
 
 
 def check_ttl(ttl: float | timedelta | None, default: float) -> float:

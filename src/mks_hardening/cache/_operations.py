@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 
+from mks_hardening._core.cache_tags import check_tags
 from mks_hardening._core.missing import MISSING
 from mks_hardening._core.operations import Op
 from mks_hardening.cache._counters import CacheCounters
 from mks_hardening.cache._entry import CacheEntry, ComputeLease
-from mks_hardening.cache._entry_options import check_key, check_tags, check_ttl, jittered
+from mks_hardening.cache._entry_options import check_key, check_ttl, jittered
 from mks_hardening.cache._store import CacheStore
 from mks_hardening.cache.compute._get_or_compute import ValueComputer
 from mks_hardening.exceptions import EncodeError

@@ -7,6 +7,7 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
+from mks_hardening._core.cache_tags import check_tags
 from mks_hardening._core.checks import namespace_of, number
 from mks_hardening._core.clock import given_clock
 from mks_hardening._core.closing import Closing
@@ -15,7 +16,7 @@ from mks_hardening._core.missing import MISSING
 from mks_hardening._core.operations import Op, arun, run
 from mks_hardening.cache._counters import CacheCounters
 from mks_hardening.cache._entry import ComputeLease
-from mks_hardening.cache._entry_options import check_tags, check_ttl
+from mks_hardening.cache._entry_options import check_ttl
 from mks_hardening.cache._operations import CacheOperations
 from mks_hardening.cache._store import CacheStore
 from mks_hardening.cache.compute._get_or_compute import ComputeOptions, ValueComputer

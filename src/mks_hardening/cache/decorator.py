@@ -7,13 +7,13 @@ from datetime import timedelta
 from functools import partial, update_wrapper, wraps
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast, overload
 
+from mks_hardening._core.cache_tags import check_tags
+from mks_hardening._core.canonical_text import canonical, digest, exact_type
 from mks_hardening._core.checks import function as check_function
 from mks_hardening._core.checks import text_of
 from mks_hardening._core.durations import seconds
 from mks_hardening._core.missing import MISSING
 from mks_hardening.cache._call_keys import call_normalizer, function_name
-from mks_hardening.cache._canonical_text import canonical, digest, exact_type
-from mks_hardening.cache._entry_options import check_tags
 from mks_hardening.cache.base_cache import BaseCache
 from mks_hardening.exceptions import ConfigurationError
 

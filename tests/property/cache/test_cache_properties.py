@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from mks_hardening._core.codec import Codec
 from mks_hardening.cache import CacheRule, MemoryCache, cached
-from mks_hardening.cache._canonical_text import canonical
+from mks_hardening._core.canonical_text import canonical
 from mks_hardening.cache._entry import CacheEntry
 from mks_hardening.cache._entry_options import jittered
 from mks_hardening.cache.backends._key_glob import glob_pattern

@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from mks_hardening.cache import CacheKeyError, MemoryCache, cached
-from mks_hardening.cache._canonical_text import canonical, digest
+from mks_hardening._core.canonical_text import canonical, digest
 from mks_hardening.exceptions import ConfigurationError
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl
 
-from mks_hardening.cache._canonical_text import canonical, digest
+from mks_hardening._core.canonical_text import canonical, digest
 from mks_hardening.cache.response_cache._client_headers import identifies_user, requested_target
 from mks_hardening.cache.response_cache._http_rules import directives
 from mks_hardening.cache.response_cache.cache_rule import CacheRule

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Final, NamedTuple, NotRequired, TypedDict
 
-from mks_hardening.cache._canonical_text import canonical, digest
+from mks_hardening._core.canonical_text import canonical, digest
 from mks_hardening.cache._entry import ComputeLease
 from mks_hardening.cache.base_cache import BaseCache
 from mks_hardening.cache.response_cache._cacheable_requests import variant_of

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from mks_hardening._core.cache_tags import check_tags
 from mks_hardening._core.checks import function, instance, strings
 from mks_hardening._core.durations import seconds
 from mks_hardening._core.web.paths import PathRules
-from mks_hardening.cache._entry_options import check_tags
 from mks_hardening.exceptions import ConfigurationError
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from hashlib import blake2b
 from typing import Any, Final
 from uuid import UUID
 
-from mks_hardening.cache.key_error import CacheKeyError
+from mks_hardening._core.cache_key_error import CacheKeyError
 
 __all__ = ["canonical", "digest", "exact_type"]
 
