@@ -15,8 +15,8 @@ _HOME = {
     "mks_hardening.cache.cdn.purge_result": ["PurgeResult"],
     "mks_hardening.cache.decorator": ["CachedFunction", "cache_if", "cached", "set_default_cache"],
     "mks_hardening._core.cache_key_error": ["CacheKeyError"],
-    "mks_hardening.cache.response_cache.middleware": ["ResponseCacheMiddleware"],
-    "mks_hardening.cache.response_cache.cache_rule": ["CacheRule"],
+    "mks_hardening.wsgi.response_cache.middleware": ["ResponseCacheMiddleware"],
+    "mks_hardening._edge.response_cache.cache_rule": ["CacheRule"],
     "mks_hardening.cache.stats": ["CacheStats"],
 }
 

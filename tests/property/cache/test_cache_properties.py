@@ -12,16 +12,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mks_hardening._core.codec import Codec
-from mks_hardening.cache import CacheRule, MemoryCache, cached
 from mks_hardening._core.canonical_text import canonical
+from mks_hardening._core.codec import Codec
+from mks_hardening._edge.response_cache.cacheable_request import response_key, variant_of
+from mks_hardening._edge.response_cache.http_caching import directives, is_not_modified, lifetime
+from mks_hardening.cache import CacheRule, MemoryCache, cached
 from mks_hardening.cache._entry import CacheEntry
 from mks_hardening.cache._entry_options import jittered
 from mks_hardening.cache.backends._key_glob import glob_pattern
 from mks_hardening.cache.backends._redis_keys import RedisKeys
 from mks_hardening.cache.backends._stored_bytes import Envelope
-from mks_hardening.cache.response_cache._cacheable_requests import response_key, variant_of
-from mks_hardening.cache.response_cache._http_rules import directives, is_not_modified, lifetime
 from mks_hardening.exceptions import DecodeError
 
 SCALARS = st.one_of(

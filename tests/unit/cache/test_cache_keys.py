@@ -15,8 +15,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from mks_hardening.cache import CacheKeyError, MemoryCache, cached
 from mks_hardening._core.canonical_text import canonical, digest
+from mks_hardening.cache import CacheKeyError, MemoryCache, cached
 from mks_hardening.exceptions import ConfigurationError
 
 

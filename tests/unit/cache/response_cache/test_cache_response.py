@@ -719,6 +719,6 @@ def test_what_is_read_before_a_change_is_committed_at_the_end_of_the_body_is_for
 
 
 def test_tags_of_paths_are_bounded() -> None:
-    from mks_hardening.cache.response_cache._stored_responses import path_tag
+    from mks_hardening._edge.response_cache.stored_responses import path_tag
 
     assert len({path_tag(f"/{n}") for n in range(40_000)}) <= 1 << 14

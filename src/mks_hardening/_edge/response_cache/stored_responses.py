@@ -7,10 +7,9 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Final, NamedTuple, NotRequired, TypedDict
 
 from mks_hardening._core.canonical_text import canonical, digest
-from mks_hardening.cache._entry import ComputeLease
-from mks_hardening.cache.base_cache import BaseCache
-from mks_hardening.cache.response_cache._cacheable_requests import variant_of
-from mks_hardening.cache.response_cache._http_rules import (
+from mks_hardening._edge.response_cache.cache_rule import CacheRule
+from mks_hardening._edge.response_cache.cacheable_request import variant_of
+from mks_hardening._edge.response_cache.http_caching import (
     Headers,
     header,
     lifetime,
@@ -18,7 +17,8 @@ from mks_hardening.cache.response_cache._http_rules import (
     storable_headers,
     variant_names,
 )
-from mks_hardening.cache.response_cache.cache_rule import CacheRule
+from mks_hardening.cache._entry import ComputeLease
+from mks_hardening.cache.base_cache import BaseCache
 from mks_hardening.protocols import Clock
 
 if TYPE_CHECKING:

@@ -14,24 +14,24 @@ from mks_hardening._core.checks import instance, instances, whole_number
 from mks_hardening._core.clock import SYSTEM_CLOCK, given_clock
 from mks_hardening._core.web.environ_keys import ROUTE_KEY
 from mks_hardening._core.web.wsgi_stack import wrappers_inside, wsgi_application
-from mks_hardening.cache.base_cache import BaseCache
-from mks_hardening.cache.response_cache._cacheable_requests import (
+from mks_hardening._edge.response_cache.cache_rule import CacheRule
+from mks_hardening._edge.response_cache.cacheable_request import (
     bypass_reason,
     request_control,
     response_key,
 )
-from mks_hardening.cache.response_cache._http_rules import is_not_modified, without_content
-from mks_hardening.cache.response_cache._invalidation import Invalidation
-from mks_hardening.cache.response_cache._recording import Recording
-from mks_hardening.cache.response_cache._stored_responses import (
+from mks_hardening._edge.response_cache.http_caching import is_not_modified, without_content
+from mks_hardening._edge.response_cache.stored_responses import (
     CacheableRequest,
     StoredResponse,
     StoredResponses,
     path_tag,
 )
-from mks_hardening.cache.response_cache.cache_rule import CacheRule
+from mks_hardening.cache.base_cache import BaseCache
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.protocols import Clock
+from mks_hardening.wsgi.response_cache._invalidation import Invalidation
+from mks_hardening.wsgi.response_cache._recording import Recording
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment

@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from mks_hardening._core.web.environ_keys import CSP_NONCE_KEY, CSRF_TOKEN_KEY, ROUTE_KEY, SESSION_KEY
-from mks_hardening.cache._entry import ComputeLease
-from mks_hardening.cache.response_cache._http_rules import (
+from mks_hardening._edge.response_cache.http_caching import (
     header,
     is_not_modified,
     variant_names,
     without_content,
 )
-from mks_hardening.cache.response_cache._stored_responses import CacheableRequest, StoredResponses
+from mks_hardening._edge.response_cache.stored_responses import CacheableRequest, StoredResponses
+from mks_hardening.cache._entry import ComputeLease
 
 if TYPE_CHECKING:
     from types import TracebackType

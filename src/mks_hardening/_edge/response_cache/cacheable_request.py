@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl
 
 from mks_hardening._core.canonical_text import canonical, digest
-from mks_hardening.cache.response_cache._client_headers import identifies_user, requested_target
-from mks_hardening.cache.response_cache._http_rules import directives
-from mks_hardening.cache.response_cache.cache_rule import CacheRule
+from mks_hardening._edge.response_cache.cache_rule import CacheRule
+from mks_hardening._edge.response_cache.client_fields import identifies_user, requested_target
+from mks_hardening._edge.response_cache.http_caching import directives
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIEnvironment
