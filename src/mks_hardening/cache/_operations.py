@@ -54,6 +54,17 @@ class CacheOperations:
         values = {key: self._value(entry, MISSING) for key, entry in zip(wanted, entries, strict=True)}
         return {key: value for key, value in values.items() if value is not MISSING}
 
+    def get_together(self, keys: Sequence[str], tags: tuple[str, ...]) -> Op[list[object]]:
+        """Return the values of several keys, None for a missing one; ``tags`` are expected on the first one."""
+        wanted = [check_key(key) for key in keys]
+        nothing: list[CacheEntry | None] = [None] * len(wanted)
+        entries = yield from self._computing.guarded(self._store.load(wanted, tags), otherwise=nothing)
+        self._counters.read(found=self._computing.is_fresh(entries[0]))
+        return [
+            entry.value if entry is not None and self._computing.is_fresh(entry) else None
+            for entry in entries
+        ]
+
     def _value(self, entry: CacheEntry | None, otherwise: object) -> object:
         fresh = self._computing.is_fresh(entry)
         self._counters.read(found=fresh)
@@ -99,11 +110,18 @@ class CacheOperations:
         """Perform an operation; return whether the backend could."""
         return (yield from self._computing.guarded(operation, otherwise=MISSING)) is not MISSING
 
-    def begin(self, key: str, tags: Iterable[str]) -> Op[ComputeLease | None]:
+    def begin(self, key: str, tags: Iterable[str], wait: float) -> Op[ComputeLease | None]:
         """Acquire a lease for a value that is made elsewhere; return None while another caller holds it."""
-        acquiring = self._store.acquire(check_key(key), check_tags(tags))
+        acquiring = self._acquire(check_key(key), check_tags(tags), wait)
         lease = yield from self._computing.guarded(acquiring, otherwise=None)
         return lease if isinstance(lease, ComputeLease) else None
+
+    def _acquire(self, key: str, tags: tuple[str, ...], wait: float) -> Op[CacheEntry | ComputeLease | None]:
+        # First without waiting: then a lease is granted even if there is a fresh entry.
+        lease = yield from self._store.acquire(key, tags)
+        if lease is None and wait:
+            lease = yield from self._store.acquire(key, tags, wait=wait)
+        return lease
 
     def finish(self, key: str, lease: ComputeLease, value: object, *, ttl: float) -> Op[bool]:
         """Store the value under its lease; return whether it was stored. One that cannot be encoded is counted."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
@@ -281,17 +281,57 @@ class BaseCache(Closing):
         value = self.peek(key)
         return self._run(self._operations.get(key, None, tuple(tags))) if value is MISSING else value
 
-    def begin(self, key: str, tags: Iterable[str] = ()) -> ComputeLease | None:
-        """Acquire a lease to store a value of ``key`` later; return None while another caller holds it."""
-        return self._run(self._operations.begin(key, tags))
+    async def aget_tagged(self, key: str, tags: Iterable[str]) -> Any:
+        """``get_tagged`` for asyncio."""
+        value = self.peek(key)
+        return await self._arun(self._operations.get(key, None, tuple(tags))) if value is MISSING else value
+
+    def get_together(self, keys: Sequence[str], tags: Iterable[str]) -> list[Any]:
+        """Return the values of several keys, None for a missing one, in one round trip.
+
+        The read counts as one, of the first key, which is stored under these tags.
+        """
+        values = [self.store.peek(key) for key in keys]
+        if MISSING in values:
+            return self._run(self._operations.get_together(keys, tuple(tags)))
+        self._counters.read(found=True)
+        return values
+
+    async def aget_together(self, keys: Sequence[str], tags: Iterable[str]) -> list[Any]:
+        """``get_together`` for asyncio."""
+        values = [self.store.peek(key) for key in keys]
+        if MISSING in values:
+            return await self._arun(self._operations.get_together(keys, tuple(tags)))
+        self._counters.read(found=True)
+        return values
+
+    def begin(self, key: str, tags: Iterable[str] = (), *, wait: float = 0.0) -> ComputeLease | None:
+        """Acquire a lease to store a value of ``key`` later; return None while another caller holds it.
+
+        With ``wait``, None is returned when another process that held it has stored a value, after that many
+        seconds at the latest.
+        """
+        return self._run(self._operations.begin(key, tags, wait))
+
+    async def abegin(self, key: str, tags: Iterable[str] = (), *, wait: float = 0.0) -> ComputeLease | None:
+        """``begin`` for asyncio."""
+        return await self._arun(self._operations.begin(key, tags, wait))
 
     def finish(self, key: str, lease: ComputeLease, value: object, *, ttl: float) -> bool:
         """Store the value unless key or tags were invalidated since ``begin``; return whether it was stored."""
         return self._run(self._operations.finish(key, lease, value, ttl=ttl))
 
+    async def afinish(self, key: str, lease: ComputeLease, value: object, *, ttl: float) -> bool:
+        """``finish`` for asyncio."""
+        return await self._arun(self._operations.finish(key, lease, value, ttl=ttl))
+
     def abandon(self, key: str, lease: ComputeLease) -> None:
         """Release the lease without storing a value."""
         self._run(self._operations.abandon(key, lease))
+
+    async def aabandon(self, key: str, lease: ComputeLease) -> None:
+        """``abandon`` for asyncio."""
+        await self._arun(self._operations.abandon(key, lease))
 
     def count_bypass(self, reason: str) -> None:
         """Count a call that was deliberately not cached."""
