@@ -21,9 +21,9 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from mks_hardening._core.canonical_text import canonical, digest
 from mks_hardening.cache import MemoryCache, RedisCache, TieredCache, cached
 from mks_hardening.cache._call_keys import call_normalizer
-from mks_hardening._core.canonical_text import canonical, digest
 
 RECORD = {
     "id": 17,

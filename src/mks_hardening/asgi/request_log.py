@@ -21,6 +21,7 @@ from mks_hardening._core.web.asgi_scope import (
     mount_of,
     path_below_mount,
     query_of,
+    route_of,
 )
 from mks_hardening._core.web.environ_keys import (
     ORIGIN_KEY,
@@ -400,7 +401,7 @@ class _Exchange:
             method=method,
             path=mount_of(scope) + path_below_mount(scope),
             query=query_of(scope) or None,
-            route=scope.get(ROUTE_KEY) or _route_of(scope),
+            route=scope.get(ROUTE_KEY) or route_of(scope),
             refusal=scope.get(REFUSAL_KEY),
             status=status,
             sent=self._sent if expects_body or self._websocket else 0,
@@ -450,10 +451,3 @@ def _tracer_environ(scope: dict[str, Any]) -> dict[str, Any]:
         if value is not None:
             environ[header_key(name.decode())] = value
     return environ
-
-
-def _route_of(scope: dict[str, Any]) -> str | None:
-    """Return the pattern that a framework has matched, where it leaves one in the scope (FastAPI, Litestar)."""
-    path: object = getattr(scope.get("route"), "path", None) or scope.get("path_template")
-    # Of the innermost application only, as in WSGI; the mounts around it are in the root path by now.
-    return f"{(scope.get('root_path') or '').rstrip('/')}{path}" if isinstance(path, str) else None

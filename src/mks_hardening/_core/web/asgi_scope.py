@@ -24,6 +24,7 @@ __all__ = [
     "path_below_mount",
     "query_of",
     "raw_target",
+    "route_of",
 ]
 
 # Positions of the lines of a header list by lower-case name.
@@ -122,6 +123,13 @@ def raw_target(scope: Mapping[str, Any]) -> str:
     """Return the path as sent by the client, or an empty text if the server does not provide it."""
     raw: bytes | None = scope.get("raw_path")
     return raw.decode("latin-1") if raw else ""
+
+
+def route_of(scope: Mapping[str, Any]) -> str | None:
+    """Return the pattern that a framework has matched, where it leaves one in the scope (FastAPI, Litestar)."""
+    path: object = getattr(scope.get("route"), "path", None) or scope.get("path_template")
+    # Of the innermost application only, as in WSGI; the mounts around it are in the root path by now.
+    return f"{(scope.get('root_path') or '').rstrip('/')}{path}" if isinstance(path, str) else None
 
 
 def _as_latin1(scope: Mapping[str, Any], path: str) -> str:
