@@ -23,6 +23,7 @@ def facade(
     *,
     renamed: Mapping[str, str] | None = None,
     documented_in: Mapping[str, str] | None = None,
+    moved: Mapping[str, str] | None = None,
 ) -> tuple[Callable[[str], object], Callable[[], list[str]], list[str]]:
     """Return ``__getattr__``, ``__dir__`` and ``__all__`` of a package (PEP 562).
 
@@ -32,15 +33,18 @@ def facade(
         renamed: current names by former names; each use of a former name emits a ``DeprecationWarning``. Keep it in
             ``_RENAMED`` of the package, from which the stub is generated.
         documented_in: packages by names that several packages export; that one is their ``__module__``.
+        moved: packages by names that were exported here before; they are still found, without a warning. Keep it in
+            ``_MOVED`` of the package, from which the stub is generated.
     """
     home_of = {name: home for home, names in homes.items() for name in names}
 
     def find(name: str) -> object:
-        home = home_of.get(name)
+        home = home_of.get(name, (moved or {}).get(name))
         if home is None:
             return _renamed_value(package, renamed or {}, name)
         value: object = getattr(import_module(home), name)
-        exported((documented_in or {}).get(name, package), [value])
+        if name in home_of:
+            exported((documented_in or {}).get(name, package), [value])
         setattr(sys.modules[package], name, value)
         return value
 

@@ -1,4 +1,8 @@
-"""Caching: backends, decorators, a response cache, invalidation, CDN purging."""
+"""Caching: backends, decorators, invalidation, CDN purging.
+
+The response cache, ``ResponseCacheMiddleware`` and ``CacheRule``, is in ``mks_hardening.wsgi`` and
+``mks_hardening.asgi``.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +19,10 @@ _HOME = {
     "mks_hardening.cache.cdn.purge_result": ["PurgeResult"],
     "mks_hardening.cache.decorator": ["CachedFunction", "cache_if", "cached", "set_default_cache"],
     "mks_hardening._core.cache_key_error": ["CacheKeyError"],
-    "mks_hardening.wsgi.response_cache.middleware": ["ResponseCacheMiddleware"],
-    "mks_hardening._edge.response_cache.cache_rule": ["CacheRule"],
     "mks_hardening.cache.stats": ["CacheStats"],
 }
 
-__getattr__, __dir__, __all__ = facade(__name__, _HOME)
+# By name only: areas do not import each other. The middleware of this name is the one for WSGI.
+_MOVED = {"CacheRule": "mks_hardening.wsgi", "ResponseCacheMiddleware": "mks_hardening.wsgi"}
+
+__getattr__, __dir__, __all__ = facade(__name__, _HOME, moved=_MOVED)

@@ -1,4 +1,4 @@
-"""WSGI middleware: proxy trust, HTTPS, headers, CSRF, request logging, sessions, rate limits and health checks.
+"""WSGI middleware: origin, HTTPS, headers, CSRF, request log, sessions, limits, response cache and health.
 
 Each class takes the WSGI application as its first argument and works on its own. When several are combined, they
 share one decision about the origin of a request.
@@ -46,7 +46,9 @@ _HOME = {
     ],
     "mks_hardening._edge.refusals": ["CustomResponse", "Refusal"],
     "mks_hardening._edge.request_limits.request_limits": ["RequestLimitRule", "RequestLimits"],
+    "mks_hardening._edge.response_cache.cache_rule": ["CacheRule"],
     "mks_hardening.wsgi.request_limits": ["RequestLimitsMiddleware"],
+    "mks_hardening.wsgi.response_cache.middleware": ["ResponseCacheMiddleware"],
     "mks_hardening.wsgi.request_log.middleware": ["RequestLoggingMiddleware"],
     "mks_hardening._edge.session.session_cookie": ["SessionCookie"],
     "mks_hardening._edge.session.session_handle": ["SessionHandle"],

@@ -23,6 +23,7 @@ from mks_hardening._edge.refusals import CustomResponse as CustomResponse
 from mks_hardening._edge.refusals import Refusal as Refusal
 from mks_hardening._edge.request_limits.request_limits import RequestLimitRule as RequestLimitRule
 from mks_hardening._edge.request_limits.request_limits import RequestLimits as RequestLimits
+from mks_hardening._edge.response_cache.cache_rule import CacheRule as CacheRule
 from mks_hardening._edge.session.session_cookie import SessionCookie as SessionCookie
 from mks_hardening._edge.session.session_handle import SessionHandle as SessionHandle
 from mks_hardening._edge.session.session_manager import SessionManager as SessionManager
@@ -46,6 +47,7 @@ from mks_hardening.wsgi.origin.trusted_proxy import TrustedProxyMiddleware as Tr
 from mks_hardening.wsgi.rate_limit import RateLimitMiddleware as RateLimitMiddleware
 from mks_hardening.wsgi.request_limits import RequestLimitsMiddleware as RequestLimitsMiddleware
 from mks_hardening.wsgi.request_log.middleware import RequestLoggingMiddleware as RequestLoggingMiddleware
+from mks_hardening.wsgi.response_cache.middleware import ResponseCacheMiddleware as ResponseCacheMiddleware
 from mks_hardening.wsgi.session.middleware import SessionTimeoutMiddleware as SessionTimeoutMiddleware
 
 OwnAnswer = CustomResponse

@@ -56,9 +56,9 @@ _TARGET_KEYS: Final = tuple(
 _TARGETS_OF_FORWARDED: Final = re.compile(r"""\b(host|proto)\s*=\s*("[^"]*"|[^\s;,"]*)""", re.IGNORECASE)
 
 
-def identifies_user(environ: Mapping[str, Any]) -> bool:
+def identifies_user(variables: Mapping[str, Any]) -> bool:
     """Return whether a server or proxy identifies the user."""
-    return any(_is_identity(key) and environ[key] not in _NOBODY for key in environ)
+    return any(_is_identity(key) and variables[key] not in _NOBODY for key in variables)
 
 
 @lru_cache(maxsize=1024)
@@ -70,9 +70,9 @@ def _is_identity(key: str) -> bool:
     )
 
 
-def requested_target(environ: Mapping[str, Any]) -> tuple[tuple[str, object], ...]:
+def requested_target(variables: Mapping[str, Any]) -> tuple[tuple[str, object], ...]:
     """Return the host, scheme, port, path and method that a proxy or client states, as far as present."""
-    found: list[tuple[str, object]] = [(key, environ[key]) for key in _TARGET_KEYS if key in environ]
-    if "HTTP_FORWARDED" in environ:
-        found += _TARGETS_OF_FORWARDED.findall(environ["HTTP_FORWARDED"].lower())
+    found: list[tuple[str, object]] = [(key, variables[key]) for key in _TARGET_KEYS if key in variables]
+    if "HTTP_FORWARDED" in variables:
+        found += _TARGETS_OF_FORWARDED.findall(variables["HTTP_FORWARDED"].lower())
     return tuple(found)

@@ -1,111 +1,142 @@
-"""The stored responses of a URL: select the one that fits a request, and add another."""
+"""The stored responses of a URL: find the one that fits a request, and add another."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Final, NamedTuple, NotRequired, TypedDict
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from mks_hardening._core.canonical_text import canonical, digest
-from mks_hardening._edge.response_cache.cache_rule import CacheRule
-from mks_hardening._edge.response_cache.cacheable_request import variant_of
+from mks_hardening._core.operations import Op
+from mks_hardening._core.store_calls import call_store
+from mks_hardening._edge.response_cache.cacheable_request import CacheableRequest, variant_of
 from mks_hardening._edge.response_cache.http_caching import (
     Headers,
     header,
     lifetime,
+    may_be_stale,
     not_storable_reason,
+    stale_windows,
     storable_headers,
     variant_names,
 )
-from mks_hardening.cache._entry import ComputeLease
-from mks_hardening.cache.base_cache import BaseCache
+from mks_hardening._edge.response_cache.response_choice import StoredResponse
 from mks_hardening.protocols import Clock
 
 if TYPE_CHECKING:
-    from wsgiref.types import WSGIEnvironment
+    from mks_hardening.cache import BaseCache
+    from mks_hardening.cache._entry import ComputeLease
 
-__all__ = ["CacheableRequest", "StoredResponse", "StoredResponses", "Variants", "path_tag"]
+__all__ = ["FoundResponse", "StoredResponses"]
 
-# `Vary: User-Agent` alone has thousands; all variants of a URL are one entry, which is read for every hit.
+# `Vary: User-Agent` alone has thousands.
 _MOST_VARIANTS: Final = 8
-# One tag per path would let visitors create any number of tags, which Redis keeps for weeks.
-_PATH_TAGS: Final = 1 << 14
+_MOST_HINTS: Final = 4096
 _NO_NAMES: Final[tuple[str, ...]] = ()
 
 
-def path_tag(path: str) -> str:
-    """Return the tag of all responses of a path, whatever query, host and identity; some paths share a tag."""
-    return f"http-path:{int(digest(canonical((path,)))[:8], 16) % _PATH_TAGS}"
+class FoundResponse(NamedTuple):
+    """What is stored for a request.
 
-
-class StoredResponse(NamedTuple):
-    """A stored response; times are on the wall clock."""
-
-    status: str
-    headers: list[tuple[str, str]]
-    body: bytes
-    made_at: float
-    fresh_until: float
-
-
-class Variants(TypedDict):
-    """The entry of a URL: the request fields its responses depend on, and the responses by the values of these.
-
-    ``route`` is the application's name for the URL, if it set one; entries of older releases have none.
+    Attributes:
+        response: the response that fits, fresh or stale.
+        route: the application's name for the URL, if it set one.
+        variant: which requests have the same response, as far as that is known.
+        version: of the response.
     """
 
-    names: list[str]
-    answers: dict[str, list[object]]
-    route: NotRequired[str]
+    response: StoredResponse | None = None
+    route: str | None = None
+    variant: str = ""
+    version: str = ""
 
 
-class CacheableRequest(NamedTuple):
-    """A request that matches a rule, and the key of its responses."""
+class _Variant(NamedTuple):
+    """Where the response for some values of the request fields is."""
 
-    environ: WSGIEnvironment
-    rule: CacheRule
-    key: str
-    tags: tuple[str, ...]
-    personal: bool
+    digest: str
+    slot: int
+    version: str  # of the value in the slot
+    until: float
+    response: StoredResponse | None  # None: in the slot
+
+
+class _Index(NamedTuple):
+    """The entry of a URL: the request fields its responses depend on, and where the responses are.
+
+    A response that depends on no field is in the entry itself, so that reading it takes one round trip. The others
+    have one value each. The entry is written under a lease and has the tags; a response in a slot is valid only if
+    the entry names its version, so that one lease and one invalidation are enough for all of them.
+    """
+
+    names: tuple[str, ...]
+    variants: tuple[_Variant, ...]
+    route: str | None
+
+    def variant(self, digest: str) -> _Variant | None:
+        return next((each for each in self.variants if each.digest == digest), None)
 
 
 class StoredResponses:
-    """The responses stored in one cache."""
+    """The responses stored in one cache.
+
+    Args:
+        cache: a cache of ``mks_hardening.cache``.
+        max_body: maximum size of a body in bytes.
+        clock: source of time.
+    """
 
     def __init__(self, cache: BaseCache, *, max_body: int, clock: Clock) -> None:
         self._cache = cache
         self._clock = clock
         self.max_body = max_body
+        # Where a response probably is: then it and the entry of its URL are read in one round trip.
+        self._hints: dict[str, _Index] = {}
 
-    def variants(self, request: CacheableRequest) -> Variants | None:
-        """Return all stored responses of the URL."""
-        found: Variants | None = self._cache.get_tagged(request.key, request.tags)
-        return found
+    def find(self, request: CacheableRequest) -> Op[FoundResponse]:
+        """Return what is stored for a request."""
+        hint = self._hints.get(request.key)
+        guess = None if hint is None else hint.variant(variant_of(request.head.variables, hint.names))
+        beside: object = None
+        if guess is None:
+            value = yield from call_store(self._cache.get_tagged, request.key, request.tags)
+        else:
+            keys = (request.key, _slot_key(request, guess))
+            value, beside = yield from call_store(self._cache.get_together, keys, request.tags)
+        index = _index_of(value)
+        if index is None:
+            return _NOTHING
+        digest = variant_of(request.head.variables, index.names)
+        variant = index.variant(digest)
+        if variant is None:
+            return FoundResponse(None, index.route, digest)
+        if variant.response is not None:
+            return FoundResponse(variant.response, index.route, digest, variant.version)
+        self._remember(request, index)
+        if guess is None or guess.slot != variant.slot:
+            beside = yield from call_store(self._cache.get, _slot_key(request, variant))
+        return FoundResponse(_in_slot(beside, variant), index.route, digest, variant.version)
 
-    def select_response(
-        self, environ: WSGIEnvironment, variants: Variants | None, control: Mapping[str, str]
-    ) -> StoredResponse | None:
-        """Return the stored response that this request may be served, or None."""
-        if not variants or "no-cache" in control:
-            return None
-        stored = variants["answers"].get(variant_of(environ, variants["names"]))
-        answer = None if stored is None else StoredResponse._make(stored)
-        if answer is None or self._clock.time() >= answer.fresh_until:
-            return None
-        limit = control.get("max-age", "")
-        if limit.isdecimal() and self.age(answer) > float(limit[:10]):
-            return None
-        return answer
+    def _remember(self, request: CacheableRequest, index: _Index) -> None:
+        if len(self._hints) >= _MOST_HINTS:
+            self._hints.clear()
+        self._hints[request.key] = index
 
-    def age(self, answer: StoredResponse) -> int:
-        """Return the seconds since the response was made."""
-        return max(0, int(self._clock.time() - answer.made_at))
+    def has_changed(self, request: CacheableRequest, found: FoundResponse, lease: ComputeLease) -> bool:
+        """Return whether another response for this request was stored before the lease was acquired."""
+        index = _index_of(lease.former.value) if lease.former else None
+        if index is None:
+            return False
+        variant = index.variant(variant_of(request.head.variables, index.names))
+        return variant is not None and variant.version != found.version
 
-    def begin(self, request: CacheableRequest) -> ComputeLease | None:
-        """Acquire a lease to store a response that is going to be made."""
-        return self._cache.begin(request.key, request.tags)
+    def begin(self, request: CacheableRequest, *, wait: float = 0.0) -> Op[ComputeLease | None]:
+        """Acquire a lease to store a response that is going to be made.
 
-    def obstacle(self, request: CacheableRequest, status: str, headers: Headers) -> str | None:
+        While another process holds it, wait at most ``wait`` seconds for its response or its end.
+        """
+        return call_store(self._cache.begin, request.key, request.tags, wait=wait)
+
+    def obstacle(self, request: CacheableRequest, status: int, headers: Headers) -> str | None:
         """Return why a response must not be stored, or None."""
         obstacle = not_storable_reason(status, headers, personal=request.personal)
         length = header(headers, "content-length")
@@ -115,48 +146,103 @@ class StoredResponses:
             obstacle = "stale"
         return obstacle
 
-    def keep(
-        self,
-        request: CacheableRequest,
-        lease: ComputeLease,
-        *,
-        status: str,
-        headers: Headers,
-        body: bytes,
-        route: object,
-    ) -> None:
-        """Add a complete response to the variants of its URL, unless they were invalidated in the meantime."""
-        # The variants of the lease: those read before it, or from a copy in this process, may have been invalidated
-        # since, and would be restored together with the new one.
-        variants: Variants | None = lease.former.value if lease.former else None
-        now = self._clock.time()
-        fresh = lifetime(headers, ttl=request.rule.ttl, now=now)
+    def made(self, request: CacheableRequest, headers: Headers, body: bytes) -> StoredResponse:
+        """Return a complete response in the form in which it is stored."""
+        rule, now = request.rule, self._clock.time()
         kept = storable_headers(headers)
+        can_validate = bool(header(kept, "etag") or header(kept, "last-modified"))
         if not header(kept, "content-length"):
             kept.append(("Content-Length", str(len(body))))
         if not header(kept, "etag"):
             # A weak one: the same content, but not the same bytes on the wire after compression.
             kept.append(("ETag", f'W/"{blake2b(body, digest_size=16).hexdigest()}"'))
         age = header(headers, "age")
-        made_at = now - (float(age[:10]) if age.isdecimal() else 0.0)
-        names = variant_names(headers) or _NO_NAMES
-        # If Vary has changed, responses under the old names would be found by requests they do not fit.
-        answers = variants["answers"] if variants and tuple(variants["names"]) == names else {}
-        living = {key: StoredResponse._make(stored) for key, stored in answers.items()}
-        living = {key: answer for key, answer in living.items() if now < answer.fresh_until}
-        living[variant_of(request.environ, names)] = StoredResponse(status, kept, body, made_at, now + fresh)
-        while len(living) > _MOST_VARIANTS:
-            del living[next(iter(living))]
-        end = max(answer.fresh_until for answer in living.values())
-        content: Variants = {
-            "names": list(names),
-            "answers": {key: list(answer) for key, answer in living.items()},
-        }
-        if isinstance(route, str):
-            content["route"] = str(route)
-        self._cache.finish(request.key, lease, content, ttl=end - now)
+        fresh_until = now + lifetime(headers, ttl=rule.ttl, now=now)
+        while_revalidate, if_error = stale_windows(
+            headers, while_revalidate=rule.stale_while_revalidate, if_error=rule.stale_if_error
+        )
+        return StoredResponse(
+            tuple(kept),
+            body,
+            now - (float(age[:10]) if age.isdecimal() else 0.0),
+            fresh_until,
+            fresh_until + while_revalidate,
+            fresh_until + if_error,
+            may_be_stale(headers),
+            can_validate,
+        )
 
-    def drop(self, request: CacheableRequest, lease: ComputeLease, reason: str) -> None:
+    def keep(
+        self, request: CacheableRequest, lease: ComputeLease, response: StoredResponse, route: object
+    ) -> Op[None]:
+        """Add a response to those of its URL, unless they were invalidated in the meantime."""
+        now = self._clock.time()
+        names = variant_names(response.headers) or _NO_NAMES
+        digest = variant_of(request.head.variables, names)
+        # The entry of the lease: one that was read before it, or from a copy in this process, may have been
+        # invalidated since, and would be restored together with the new response.
+        former = _index_of(lease.former.value) if lease.former else None
+        others: list[_Variant] = []
+        # If Vary has changed, responses under the old names would be found by requests they do not fit.
+        if former is not None and former.names == names:
+            others = [each for each in former.variants if each.digest != digest and now < each.until]
+        others = others[-(_MOST_VARIANTS - 1) :] if names else []
+        used = {each.slot for each in others}
+        slot = next(number for number in range(_MOST_VARIANTS) if number not in used)
+        version = os.urandom(8).hex()
+        variant = _Variant(digest, slot, version, response.kept_until, None if names else response)
+        if names:
+            stored = yield from call_store(
+                self._cache.set,
+                _slot_key(request, variant),
+                (version, tuple(response)),
+                ttl=response.kept_until - now,
+            )
+            if not stored:
+                yield from call_store(self._cache.abandon, request.key, lease)
+                return
+        variants = (*others, variant)
+        index = (
+            names,
+            tuple(_plain(each) for each in variants),
+            str(route) if isinstance(route, str) else None,
+        )
+        until = max(each.until for each in variants)
+        yield from call_store(self._cache.finish, request.key, lease, index, ttl=until - now)
+
+    def drop(self, request: CacheableRequest, lease: ComputeLease | None, reason: str) -> Op[None]:
         """Release the lease of a response that is not stored, and count the bypass."""
-        self._cache.abandon(request.key, lease)
         self._cache.count_bypass(reason)
+        if lease is not None:
+            yield from call_store(self._cache.abandon, request.key, lease)
+
+
+def _slot_key(request: CacheableRequest, variant: _Variant) -> str:
+    return f"{request.key}:{variant.slot}"
+
+
+def _plain(variant: _Variant) -> tuple[object, ...]:
+    return (*variant[:-1], None if variant.response is None else tuple(variant.response))
+
+
+def _index_of(value: Any) -> _Index | None:
+    if value is None:
+        return None
+    names, variants, route = value
+    return _Index(
+        names,
+        tuple(_variant_of_plain(*each) for each in variants),
+        route,
+    )
+
+
+def _variant_of_plain(digest: str, slot: int, version: str, until: float, response: Any) -> _Variant:
+    return _Variant(digest, slot, version, until, None if response is None else StoredResponse(*response))
+
+
+def _in_slot(value: Any, variant: _Variant) -> StoredResponse | None:
+    # Another version: the slot belongs to another response by now, or this one was invalidated.
+    return StoredResponse(*value[1]) if value is not None and value[0] == variant.version else None
+
+
+_NOTHING: Final = FoundResponse()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
-from urllib.parse import quote, unquote, urljoin, urlsplit
 
+from mks_hardening._core.operations import run
 from mks_hardening._core.web.wsgi_head import with_step
+from mks_hardening._edge.response_cache.cacheable_request import RequestHead
+from mks_hardening._edge.response_cache.response_cache import ResponseCache
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -23,66 +25,48 @@ class Invalidation:
     store the old page again.
 
     Args:
-        forget: called with the paths to invalidate.
-        environ: the request.
+        responses: the stored responses.
+        head: the request.
         start_response: callable of the server.
     """
 
-    def __init__(
-        self,
-        forget: Callable[[Iterable[str]], object],
-        environ: WSGIEnvironment,
-        start_response: StartResponse,
-    ) -> None:
-        self._forget = forget
-        self._path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
-        self._host: str = environ.get("HTTP_HOST", "")
-        self._environ = environ
+    def __init__(self, responses: ResponseCache, head: RequestHead, start_response: StartResponse) -> None:
+        self._responses = responses
+        self._head = head
         self._start_response = start_response
-        self._paths: dict[str, None] = {}
+        self._tags: tuple[str, ...] = ()
         self._is_new = self._has_head = False
         self._result: Iterable[bytes] = ()
         self._steps: Iterator[bytes] = iter(())
         self._closed = False
 
-    def answer(self, app: WSGIApplication) -> Iterable[bytes]:
+    def answer(self, app: WSGIApplication, environ: WSGIEnvironment) -> Iterable[bytes]:
         """Call the application and return the response body."""
-        self._result = app(self._environ, with_step(self._start_response, self._note))
-        self._forget_noted()
-        if self._has_head and not self._paths:
+        self._result = app(environ, with_step(self._start_response, self._note))
+        self._invalidate_new()
+        if self._has_head and not self._tags:
             return self._result
         self._steps = iter(self._result)
         return self
 
     def _note(self, status: str, headers: Headers) -> str:
-        self._paths, self._has_head = {}, True
-        if status[:1] in {"2", "3"}:
-            self._paths[self._path] = None
-            for name, value in headers:
-                if name.lower() in {"location", "content-location"}:
-                    self._note_place(value)
-            self._is_new = True
+        self._has_head = True
+        code = status[:3]
+        self._tags = self._responses.changed_tags(self._head, int(code) if code.isdecimal() else 0, headers)
+        self._is_new = bool(self._tags)
         return status
 
-    def _note_place(self, value: str) -> None:
-        try:
-            place = urlsplit(urljoin(f"//{self._host}{quote(self._path, encoding='latin-1')}", value))
-        except ValueError:  # not a URL
-            return
-        if place.netloc.lower() == self._host.lower() and place.path:
-            self._paths[unquote(place.path, encoding="latin-1")] = None
-
-    def _forget_noted(self) -> None:
+    def _invalidate_new(self) -> None:
         if self._is_new:
             self._is_new = False
-            self._forget(self._paths)
+            run(self._responses.invalidate(self._tags))
 
     def __iter__(self) -> Iterator[bytes]:
         return self
 
     def __next__(self) -> bytes:
         piece = next(self._steps)
-        self._forget_noted()
+        self._invalidate_new()
         return piece
 
     def close(self) -> None:
@@ -95,5 +79,5 @@ class Invalidation:
             if close is not None:
                 close()
         finally:
-            if self._paths:
-                self._forget(self._paths)
+            if self._tags:
+                run(self._responses.invalidate(self._tags))

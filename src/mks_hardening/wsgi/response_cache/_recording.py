@@ -1,88 +1,111 @@
-"""Copy a response while it is streamed to the client."""
+"""Copy a response while the server sends it, and serve a stored one instead of an error."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from mks_hardening._core.web.environ_keys import CSP_NONCE_KEY, CSRF_TOKEN_KEY, ROUTE_KEY, SESSION_KEY
-from mks_hardening._edge.response_cache.http_caching import (
-    header,
-    is_not_modified,
-    variant_names,
-    without_content,
-)
-from mks_hardening._edge.response_cache.stored_responses import CacheableRequest, StoredResponses
-from mks_hardening.cache._entry import ComputeLease
+from mks_hardening._core.operations import run
+from mks_hardening._edge.response_cache.response_recorder import ResponseRecorder, ServedResponse
 
 if TYPE_CHECKING:
     from types import TracebackType
-    from wsgiref.types import StartResponse, WSGIApplication
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
     ExcInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
 
-__all__ = ["Recording"]
+__all__ = ["RecordedBody", "StaleBody", "status_line"]
 
 
-class Recording:
-    """Streams a response and collects a copy; stores it at the end unless something forbids it."""
+def status_line(status: int) -> str:
+    """Return the status as ``start_response`` takes it."""
+    return f"{status} {HTTPStatus(status).phrase}"
 
-    def __init__(
-        self,
-        stored: StoredResponses,
-        request: CacheableRequest,
-        lease: ComputeLease,
-        start_response: StartResponse,
-    ) -> None:
-        self._stored = stored
-        self._environ = request.environ  # passed to the application, which may modify it
-        # The original request: it determines the variant, and whether the client has the content already.
-        self._request = request._replace(environ=request.environ.copy())
-        self._session_before = request.environ.get(SESSION_KEY)
-        self._lease: ComputeLease | None = lease
+
+class StaleBody:
+    """The body of a stale response.
+
+    Args:
+        body: the whole body.
+        refresh: called after the server has sent it, and not if the client has left before.
+    """
+
+    def __init__(self, body: bytes, refresh: Callable[[], None]) -> None:
+        self._pieces = iter((body,))
+        self._refresh: Callable[[], None] | None = refresh
+        self._is_sent = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        for piece in self._pieces:
+            return piece
+        self._is_sent = True
+        raise StopIteration
+
+    def close(self) -> None:
+        """Make the new response."""
+        refresh, self._refresh = self._refresh, None
+        if refresh is not None and self._is_sent:
+            refresh()
+
+
+class RecordedBody:
+    """The body of a response that the application makes."""
+
+    def __init__(self, recorder: ResponseRecorder, start_response: StartResponse) -> None:
+        self._recorder = recorder
         self._start_response = start_response
-        self._status = ""
-        self._headers: list[tuple[str, str]] = []
-        self._pieces: list[bytes] = []
-        self._size = 0
-        self._silent = False  # the client has the content already
+        self._served: ServedResponse | None = None
+        self._stored_body = b""  # to send instead of the application's
+        self._has_sent = False
         self._result: Iterable[bytes] = ()
         self._steps: Iterator[bytes] = iter(())
         self._closed = False
 
-    def answer(self, app: WSGIApplication) -> Iterable[bytes]:
-        """Call the application, without the client's validators, so that it returns the whole content."""
-        # A 304 of the application could not be stored for other clients. The environ is not copied, because outer
-        # wrappers read what the application puts into it (route, refusal).
-        self._environ.pop("HTTP_IF_NONE_MATCH", None)
-        self._environ.pop("HTTP_IF_MODIFIED_SINCE", None)
+    def answer(self, app: WSGIApplication, environ: WSGIEnvironment) -> Iterable[bytes]:
+        """Call the application and return the response body."""
         try:
-            self._result = app(self._environ, self.start_response)
+            self._result = app(environ, self.start_response)
             self._steps = iter(self._result)
-        except BaseException:
-            self._drop("error")
-            raise
+        except BaseException as error:
+            if not self._can_go_on(error):
+                raise
         return self
 
     def start_response(
         self, status: str, headers: list[tuple[str, str]], exc_info: ExcInfo | None = None, /
     ) -> Callable[[bytes], object]:
-        """Inspect the head, and send a 304 instead if the client has the same content."""
-        self._status, self._headers = status, list(headers)
-        obstacle = "error" if exc_info else self._stored.obstacle(self._request, status, headers)
-        if obstacle:
-            self._drop(obstacle)
-        self._silent = status.startswith("200") and is_not_modified(self._request.environ, headers)
-        if self._silent:
-            status, headers = "304 Not Modified", without_content(headers)
+        """Inspect the head, and send that of a stored response or of a 304 instead if necessary."""
+        if self._recorder.has_replaced:
+            return len  # whatever the application writes now
+        code = int(status[:3]) if status[:3].isdecimal() else 0
+        if exc_info and not (self._recorder.can_replace_errors and not self._has_sent):
+            run(self._recorder.drop("error"))
+            code = 0
         try:
-            write = (
-                self._start_response(status, headers, exc_info)
-                if exc_info
-                else self._start_response(status, headers)
-            )
+            served = run(self._recorder.start(code, headers))
+            if served.body is not None:
+                status = status_line(served.status)
+            return self._start(status, served, exc_info)
         finally:
             # As in PEP 3333: the traceback references this frame, and would keep it alive in a cycle.
+            exc_info = None
+
+    def _start(
+        self, status: str, served: ServedResponse, exc_info: ExcInfo | None
+    ) -> Callable[[bytes], object]:
+        self._served = served
+        self._stored_body = served.body or b""
+        try:
+            if exc_info:
+                write = self._start_response(status, served.headers, exc_info)
+            else:
+                write = self._start_response(status, served.headers)
+        finally:
             exc_info = None
 
         def counted_write(data: bytes, /) -> object:
@@ -97,84 +120,50 @@ class Recording:
         try:
             piece = next(self._steps)
         except StopIteration:
-            self._finish()
-            raise
-        except BaseException:
-            self._drop("error")
-            raise
+            run(self._recorder.finish())
+            return self._last()
+        except BaseException as error:
+            if not self._can_go_on(error):
+                raise
+            return self._last()
         return self._take(piece)
+
+    def _last(self) -> bytes:
+        """The stored body that replaces the application's, if it is not sent yet."""
+        self._steps = iter(())
+        if not self._stored_body:
+            raise StopIteration
+        piece, self._stored_body = self._stored_body, b""
+        return piece
 
     def close(self) -> None:
         """Close the application's body, once; a response that was not read to its end is not stored."""
         if self._closed:
             return
         self._closed = True
-        self._drop("cut short")
+        run(self._recorder.drop("cut short"))
         close = getattr(self._result, "close", None)
         if close is not None:
             close()
 
     def _take(self, piece: bytes) -> bytes:
-        if self._lease is not None:
-            self._pieces.append(piece)
-            self._size += len(piece)
-            if self._size > self._stored.max_body:
-                self._drop("size")
-        return b"" if self._silent else piece
+        if self._recorder.take(piece):
+            run(self._recorder.drop("size"))
+        if self._served is not None and self._served.body is not None:
+            piece, self._stored_body = self._stored_body, b""
+        self._has_sent = self._has_sent or bool(piece)
+        return piece
 
-    def _finish(self) -> None:
-        lease, body = self._lease, b"".join(self._pieces)
-        if lease is None:
-            return
-        length = header(self._headers, "content-length")
-        # The application stopped without an error; an incomplete page must not be stored.
-        if length and length != str(len(body)):
-            self._drop("cut short")
-        elif self._may_hold_nonce(body):
-            self._drop("nonce")
-        elif self._is_for_one_visitor():
-            self._drop("session")
-        else:
-            self._lease = None
-            self._stored.keep(
-                self._request,
-                lease,
-                status=self._status,
-                headers=self._headers,
-                body=body,
-                route=self._environ.get(ROUTE_KEY),
-            )
-
-    def _may_hold_nonce(self, body: bytes) -> bool:
-        """Return whether the page may contain this request's CSP nonce, which would be invalid in another."""
-        nonce = str(self._environ.get(CSP_NONCE_KEY) or "")
-        if not nonce:
+    def _can_go_on(self, error: BaseException) -> bool:
+        """Whether the client gets a stored response instead of an exception that is being handled."""
+        recorder = self._recorder
+        can_replace = recorder.can_replace_errors and not self._has_sent
+        if not isinstance(error, Exception) or not (can_replace or recorder.has_replaced):
+            run(recorder.drop("error"))
             return False
-        # It cannot be searched for in a compressed body.
-        if header(self._headers, "content-encoding").lower() not in {"", "identity"}:
-            return True
-        return nonce.encode() in body or any(nonce in value for _, value in self._headers)
-
-    def _is_for_one_visitor(self) -> bool:
-        """Return whether the response depends on the visitor's session, or on the CSRF token.
-
-        Outer wrappers add cookies, ``no-store`` and ``Vary`` too late to be seen here.
-        """
-        session = self._environ.get(SESSION_KEY)
-        token = self._environ.get(CSRF_TOKEN_KEY)
-        if getattr(token, "was_read", False) or getattr(session, "was_changed", False):
-            return True
-        if not getattr(session, "was_read", False):
-            return False
-        # With an identity, a response may depend on a session that an outer wrapper has checked, and checks again
-        # before each hit: it is stored for the same cookies only.
-        if not self._request.personal or session is not self._session_before:
-            return True
-        self._headers.append(("Vary", "Cookie"))
-        return variant_names(self._headers) is None
-
-    def _drop(self, reason: str) -> None:
-        lease, self._lease = self._lease, None
-        self._pieces.clear()
-        if lease is not None:
-            self._stored.drop(self._request, lease, reason)
+        recorder.log_error(error)
+        if can_replace:
+            served = run(recorder.replace_error())
+            # A server may have the head of the failed response already.
+            self._start(status_line(served.status), served, None if self._served is None else sys.exc_info())
+        return True

@@ -1,46 +1,37 @@
 """A response cache for any WSGI application, private by default.
 
 Responses are streamed to the client; a copy is stored if the application does not forbid it and the body was sent
-completely. All variants of a URL are one entry, so that a hit takes one round trip and an invalidation removes all
-of them at once; it also voids a response that is being made at that time.
+completely. An invalidation also voids a response that is being made at that time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Final
+import io
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING
 
-from mks_hardening._core.checks import instance, instances, whole_number
-from mks_hardening._core.clock import SYSTEM_CLOCK, given_clock
+from mks_hardening._core.clock import SYSTEM_CLOCK
+from mks_hardening._core.operations import require_sync_result, run
+from mks_hardening._core.resilience.budget import outside_budget
 from mks_hardening._core.web.environ_keys import ROUTE_KEY
-from mks_hardening._core.web.wsgi_stack import wrappers_inside, wsgi_application
+from mks_hardening._core.web.wsgi_stack import wsgi_application
 from mks_hardening._edge.response_cache.cache_rule import CacheRule
-from mks_hardening._edge.response_cache.cacheable_request import (
-    bypass_reason,
-    request_control,
-    response_key,
-)
-from mks_hardening._edge.response_cache.http_caching import is_not_modified, without_content
-from mks_hardening._edge.response_cache.stored_responses import (
-    CacheableRequest,
-    StoredResponse,
-    StoredResponses,
-    path_tag,
-)
-from mks_hardening.cache.base_cache import BaseCache
-from mks_hardening.exceptions import ConfigurationError
+from mks_hardening._edge.response_cache.cacheable_request import CONDITIONS, CacheableRequest, RequestHead
+from mks_hardening._edge.response_cache.changed_paths import SAFE_METHODS
+from mks_hardening._edge.response_cache.response_cache import ResponseCache
+from mks_hardening._edge.response_cache.response_choice import ResponseChoice
 from mks_hardening.protocols import Clock
 from mks_hardening.wsgi.response_cache._invalidation import Invalidation
-from mks_hardening.wsgi.response_cache._recording import Recording
+from mks_hardening.wsgi.response_cache._recording import RecordedBody, StaleBody, status_line
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
+    from mks_hardening.cache import BaseCache
+
 __all__ = ["ResponseCacheMiddleware"]
-
-
-# Safe methods: they do not request a change (RFC 9110, 9.2.1).
-_SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
 
 class ResponseCacheMiddleware:
@@ -55,6 +46,9 @@ class ResponseCacheMiddleware:
     stored for requests with the same cookies.) Requests that name a host, scheme or path in a forwarding field that
     no wrapper has resolved have entries of their own.
 
+    Of requests for the same response, one makes it and the others wait for it. A response that cannot be stored is
+    not waited for again.
+
     A request with a method other than GET, HEAD, OPTIONS or TRACE whose response is 2xx or 3xx invalidates the
     stored responses of its path, and of the paths in ``Location`` and ``Content-Location`` (RFC 9111, 4.4).
 
@@ -66,10 +60,14 @@ class ResponseCacheMiddleware:
         cache: the cache for the responses.
         rules: the first rule that matches the path applies.
         max_body: maximum size of a stored body in bytes.
+        compute_wait: seconds that a request waits for the response to another one, before it makes one that is not
+            stored; 0: it never waits.
         clock: source of time.
 
     Raises:
         ConfigurationError: a parameter is invalid, or ``app`` contains a wrapper that must be outside this one.
+
+    Source: RFC 9111, RFC 9110 (13), RFC 5861.
     """
 
     def __init__(
@@ -79,85 +77,90 @@ class ResponseCacheMiddleware:
         cache: BaseCache,
         rules: Iterable[CacheRule],
         max_body: int = 1_048_576,
+        compute_wait: float | timedelta = 3.0,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._app = wsgi_application(app)
-        _refuse_outside(app)
-        self._cache = instance(cache, BaseCache, parameter="cache")
-        self._rules = instances(rules, CacheRule, parameter="rules")
-        most = whole_number(max_body, parameter="max_body", minimum=0)
-        self._stored = StoredResponses(cache, max_body=most, clock=given_clock(clock))
+        self._responses = ResponseCache(
+            app, cache=cache, rules=rules, max_body=max_body, compute_wait=compute_wait, clock=clock
+        )
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Respond from the cache, or call the application and store a copy of its response."""
-        request = self._cacheable(environ)
+        head = _request_head(environ)
+        admitted = self._responses.admit(head)
+        if admitted is None:
+            if head.method in SAFE_METHODS:
+                return self._app(environ, start_response)
+            return Invalidation(self._responses, head, start_response).answer(self._app, environ)
+        rule, head = admitted
+        identity = None if rule.identity is None else require_sync_result(rule.identity(environ))
+        request = self._responses.request(head, rule, identity)
         if request is None:
-            if environ["REQUEST_METHOD"] not in _SAFE:
-                return Invalidation(self._invalidate_paths, environ, start_response).answer(self._app)
             return self._app(environ, start_response)
-        control = request_control(environ)
-        variants = self._stored.variants(request)
-        answer = self._stored.select_response(environ, variants, control)
-        if answer is not None:
-            if variants and "route" in variants:
-                environ.setdefault(ROUTE_KEY, variants["route"])
-            return self._from_cache(environ, answer, start_response)
-        if "only-if-cached" in control:
-            start_response("504 Gateway Timeout", [("Content-Type", "text/plain"), ("Content-Length", "0")])
-            return [b""]
-        # HEAD requests are served from stored GET responses, but have no body to store.
-        lease = self._stored.begin(request) if environ["REQUEST_METHOD"] == "GET" else None
-        if lease is None:
+        lookup = run(self._responses.look_up(request))
+        if lookup.served is not None:
+            if lookup.route is not None:
+                environ.setdefault(ROUTE_KEY, lookup.route)
+            status, headers, body = lookup.served
+            start_response(status_line(status), headers)
+            if lookup.refresh:
+                return StaleBody(body or b"", partial(self._refresh, environ.copy(), request))
+            return [body or b""]
+        # A copy, as the application may modify its environ.
+        request = request._replace(head=head._replace(variables={**head.variables}))
+        recorder = self._responses.recorder(request, lookup, environ)
+        if recorder is None:
             return self._app(environ, start_response)
-        return Recording(self._stored, request, lease, start_response).answer(self._app)
+        _adapt(environ, request, lookup.choice)
+        return RecordedBody(recorder, start_response).answer(self._app, environ)
 
-    def _invalidate_paths(self, paths: Iterable[str]) -> None:
-        cached = [path for path in paths if any(rule.matches(path) for rule in self._rules)]
-        if cached:
-            self._cache.invalidate_tags(*map(path_tag, cached))
-
-    def _cacheable(self, environ: WSGIEnvironment) -> CacheableRequest | None:
-        path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
-        rule = next((rule for rule in self._rules if rule.matches(path)), None)
-        if rule is None:
-            return None
-        obstacle = bypass_reason(environ, rule)
-        identity = rule.identity(environ) if rule.identity is not None and obstacle is None else None
-        if obstacle is None and rule.identity is not None and identity is None:
-            obstacle = "identity"
-        if obstacle is not None:
-            self._cache.count_bypass(obstacle)
-            return None
-        key = response_key(environ, rule, identity)
-        tags = (*rule.tags, path_tag(path))
-        return CacheableRequest(environ, rule, key, tags, identity is not None)
-
-    def _from_cache(
-        self, environ: WSGIEnvironment, answer: StoredResponse, start_response: StartResponse
-    ) -> Iterable[bytes]:
-        headers = [*((name, value) for name, value in answer.headers), ("Age", str(self._stored.age(answer)))]
-        if is_not_modified(environ, headers):
-            start_response("304 Not Modified", without_content(headers))
-            return [b""]
-        start_response(answer.status, headers)
-        return [b"" if environ["REQUEST_METHOD"] == "HEAD" else answer.body]
+    def _refresh(self, environ: WSGIEnvironment, request: CacheableRequest) -> None:
+        """Make the response that replaces a stale one, on the thread of a request whose client has that one."""
+        with outside_budget():
+            lookup = run(self._responses.begin_refresh(request))
+            recorder = None if lookup is None else self._responses.recorder(request, lookup, environ)
+            if lookup is None or recorder is None:
+                return
+            environ["wsgi.input"] = io.BytesIO()
+            _adapt(environ, request, lookup.choice)
+            recorded = RecordedBody(recorder, _no_server)
+            try:
+                for _ in recorded.answer(self._app, environ):
+                    pass
+            except Exception as error:  # noqa: BLE001 - logged
+                self._responses.log_failed_refresh(error)
+            finally:
+                recorded.close()
 
 
-# Their decisions hold for one request only: a nonce, an id, the client's address, whether a rate limit is exceeded.
-_OUTSIDE: Final = frozenset(
-    {
-        *("TrustedProxyMiddleware", "SecurityHeadersMiddleware", "RequestLoggingMiddleware"),
-        *("HTTPSRedirectMiddleware", "HealthMiddleware", "RateLimitMiddleware"),
-    }
-)
+def _request_head(environ: WSGIEnvironment) -> RequestHead:
+    get = environ.get
+    return RequestHead(
+        environ["REQUEST_METHOD"],
+        get("wsgi.url_scheme", "http"),
+        get("HTTP_HOST") or f"{get('SERVER_NAME')}:{get('SERVER_PORT')}",
+        get("SCRIPT_NAME", ""),
+        get("PATH_INFO", ""),
+        get("QUERY_STRING", ""),
+        environ,
+    )
 
 
-def _refuse_outside(app: WSGIApplication) -> None:
-    for inside in wrappers_inside(app):
-        name = type(inside).__name__
-        if name in _OUTSIDE:
-            raise ConfigurationError(
-                f"ResponseCacheMiddleware must stand inside {name}, directly around your application: wrap the "
-                "application first, then hand it to harden_wsgi, Hardening or hardened",
-                parameter="app",
-            )
+def _adapt(environ: WSGIEnvironment, request: CacheableRequest, choice: ResponseChoice) -> None:
+    """Let the application make a response for all clients.
+
+    The environ is not copied, because outer wrappers read what the application puts into it (route, refusal).
+    """
+    for name in CONDITIONS:
+        environ.pop(name, None)
+    if "HTTP_COOKIE" not in request.head.variables:  # harmless ones
+        environ.pop("HTTP_COOKIE", None)
+    if choice.validate is not None:
+        environ.update(choice.validate.validators())
+
+
+def _no_server(
+    _status: str, _headers: list[tuple[str, str]], _exc_info: object = None, /
+) -> Callable[[bytes], object]:
+    return len  # write()
