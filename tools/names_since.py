@@ -46,11 +46,12 @@ def names() -> dict[str, str]:
 
 
 def renamed() -> dict[str, str]:
-    """Every former public name that still works, with a warning; it needs no docstring."""
+    """Every former public name that still works; it needs no docstring."""
     return {
         f"{module}.{name}": "versionadded::"
         for module in MODULES
-        for name in getattr(importlib.import_module(f"mks_hardening.{module}"), "_RENAMED", ())
+        for kept in ("_RENAMED", "_MOVED")
+        for name in getattr(importlib.import_module(f"mks_hardening.{module}"), kept, ())
     }
 
 

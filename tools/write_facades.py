@@ -33,20 +33,24 @@ def stubs() -> dict[Path, str]:
         package = import_module(f"mks_hardening.{file.parent.name}")
         homes = getattr(package, "_HOME", None)
         if homes is not None:
-            found[file.with_suffix(".pyi")] = stub_of(homes, getattr(package, "_RENAMED", {}))
+            found[file.with_suffix(".pyi")] = stub_of(
+                homes, getattr(package, "_RENAMED", {}), getattr(package, "_MOVED", {})
+            )
     return found
 
 
-def stub_of(homes: dict[str, list[str]], renamed: dict[str, str]) -> str:
+def stub_of(homes: dict[str, list[str]], renamed: dict[str, str], moved: dict[str, str]) -> str:
     """One import for each name, in the form by which a stub exports it (PEP 484), in the order of the linter.
 
-    Former names follow as aliases; PEP 702 has no way to mark an alias as deprecated.
+    Former names follow as aliases; PEP 702 has no way to mark an alias as deprecated. Names that other packages
+    export by now come from there.
     """
     lines = [
         import_of(home, name)
         for home in sorted(homes)
         for name in sorted(homes[home], key=lambda name: (not name.isupper(), name))
     ]
+    lines += [import_of(package, name) for name, package in sorted(moved.items())]
     aliases = [f"{former} = {current}\n" for former, current in sorted(renamed.items())]
     return "".join([HEADING, "\n", *lines, *(["\n", *aliases] if aliases else [])])
 

@@ -1,4 +1,4 @@
-"""ASGI middleware: proxy trust, HTTPS, headers, CSRF, request logging, sessions, rate limits and health checks.
+"""ASGI middleware: origin, HTTPS, headers, CSRF, request log, sessions, limits, response cache and health.
 
 The classes have the names and parameters of ``mks_hardening.wsgi`` and use the same rules. Each takes the ASGI
 application as its first argument and works on its own, with every framework. Policies, rules, stores and handles
@@ -38,6 +38,7 @@ _SHARED = {
     "mks_hardening._edge.rate_limits.rate_limit_rule": ["RateLimitRule"],
     "mks_hardening._edge.refusals": ["CustomResponse", "Refusal"],
     "mks_hardening._edge.request_limits.request_limits": ["RequestLimitRule", "RequestLimits"],
+    "mks_hardening._edge.response_cache.cache_rule": ["CacheRule"],
     "mks_hardening._edge.session.session_cookie": ["SessionCookie"],
     "mks_hardening._edge.session.session_handle": ["SessionHandle"],
     "mks_hardening._edge.session.session_manager": ["SessionManager"],
@@ -55,6 +56,7 @@ _HOME = {
     "mks_hardening.asgi.rate_limit": ["RateLimitMiddleware"],
     "mks_hardening.asgi.request_limits": ["RequestLimitsMiddleware"],
     "mks_hardening.asgi.request_log": ["RequestLoggingMiddleware"],
+    "mks_hardening.asgi.response_cache": ["ResponseCacheMiddleware"],
     "mks_hardening.asgi.security_headers": ["SecurityHeadersMiddleware"],
     "mks_hardening.asgi.session": ["SessionTimeoutMiddleware"],
     "mks_hardening.asgi.trusted_proxy": ["TrustedProxyMiddleware"],

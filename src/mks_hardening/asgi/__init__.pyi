@@ -30,6 +30,7 @@ from mks_hardening._edge.refusals import CustomResponse as CustomResponse
 from mks_hardening._edge.refusals import Refusal as Refusal
 from mks_hardening._edge.request_limits.request_limits import RequestLimitRule as RequestLimitRule
 from mks_hardening._edge.request_limits.request_limits import RequestLimits as RequestLimits
+from mks_hardening._edge.response_cache.cache_rule import CacheRule as CacheRule
 from mks_hardening._edge.session.session_cookie import SessionCookie as SessionCookie
 from mks_hardening._edge.session.session_handle import SessionHandle as SessionHandle
 from mks_hardening._edge.session.session_manager import SessionManager as SessionManager
@@ -44,6 +45,7 @@ from mks_hardening.asgi.maintenance import MaintenanceMiddleware as MaintenanceM
 from mks_hardening.asgi.rate_limit import RateLimitMiddleware as RateLimitMiddleware
 from mks_hardening.asgi.request_limits import RequestLimitsMiddleware as RequestLimitsMiddleware
 from mks_hardening.asgi.request_log import RequestLoggingMiddleware as RequestLoggingMiddleware
+from mks_hardening.asgi.response_cache import ResponseCacheMiddleware as ResponseCacheMiddleware
 from mks_hardening.asgi.security_headers import SecurityHeadersMiddleware as SecurityHeadersMiddleware
 from mks_hardening.asgi.session import SessionTimeoutMiddleware as SessionTimeoutMiddleware
 from mks_hardening.asgi.trusted_proxy import TrustedProxyMiddleware as TrustedProxyMiddleware
