@@ -14,9 +14,7 @@ from hypothesis import strategies as st
 
 from mks_hardening._core.canonical_text import canonical
 from mks_hardening._core.codec import Codec
-from mks_hardening._edge.response_cache.cacheable_request import response_key, variant_of
-from mks_hardening._edge.response_cache.http_caching import directives, is_not_modified, lifetime
-from mks_hardening.cache import CacheRule, MemoryCache, cached
+from mks_hardening.cache import MemoryCache, cached
 from mks_hardening.cache._entry import CacheEntry
 from mks_hardening.cache._entry_options import jittered
 from mks_hardening.cache.backends._key_glob import glob_pattern
@@ -218,47 +216,6 @@ def test_a_star_is_anything(before: str, after: str) -> None:
 @given(ttl=st.floats(0.001, 1e6), share=st.floats(0, 0.1))
 def test_jitter_never_prolongs(ttl: float, share: float) -> None:
     assert ttl * 0.899 <= jittered(ttl, share) <= ttl
-
-
-# --- HTTP ------------------------------------------------------------------------------------
-
-FIELDS = st.text(alphabet="abmaxges-=,;\"' 0123456789\\*", max_size=40)
-
-
-@given(control=FIELDS, age=FIELDS, expires=FIELDS, ttl=st.floats(0.1, 1e5))
-def test_any_field_is_read_and_a_lifetime_stays_within_the_rule(
-    control: str, age: str, expires: str, ttl: float
-) -> None:
-    headers = [("Cache-Control", control), ("Age", age), ("Expires", expires)]
-    assert 0 <= lifetime(headers, ttl=ttl, now=1_700_000_000.0) <= ttl
-    assert all(name == name.lower() for name in directives(control))
-
-
-@given(tag=FIELDS, own=FIELDS)
-def test_any_condition_is_an_answer(tag: str, own: str) -> None:
-    environ = {"HTTP_IF_NONE_MATCH": tag, "HTTP_IF_MODIFIED_SINCE": own}
-    assert is_not_modified(environ, [("ETag", own), ("Last-Modified", tag)]) in {True, False}
-
-
-@given(
-    one=st.dictionaries(st.sampled_from("abc"), FIELDS), other=st.dictionaries(st.sampled_from("abc"), FIELDS)
-)
-def test_variants_differ_exactly_when_a_named_field_does(one: dict[str, str], other: dict[str, str]) -> None:
-    def environ(fields: dict[str, str]) -> dict[str, Any]:
-        return {f"HTTP_{name.upper()}": value for name, value in fields.items()}
-
-    same = all(one.get(name) == other.get(name) for name in "ab")
-    assert (variant_of(environ(one), ["a", "b"]) == variant_of(environ(other), ["a", "b"])) == same
-
-
-@given(one=st.tuples(FIELDS, FIELDS), other=st.tuples(FIELDS, FIELDS))
-def test_path_and_query_cannot_shift_into_each_other(one: tuple[str, str], other: tuple[str, str]) -> None:
-    rule = CacheRule("/*", ttl=1)
-    keys = [
-        response_key({"PATH_INFO": path, "QUERY_STRING": query, "HTTP_HOST": "h"}, rule, None)
-        for path, query in (one, other)
-    ]
-    assert (keys[0] == keys[1]) == (one == other)
 
 
 MOMENTS: list[Any] = [date(2024, 1, 1), datetime(2024, 1, 1, tzinfo=UTC), timedelta(1), Decimal("1.10")]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from contrib_flask_site import settings_of
-from mks_hardening.cache import MemoryCache, ResponseCacheMiddleware
+from mks_hardening.cache import MemoryCache
 from mks_hardening.compose import harden_wsgi
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.security import RateLimiter
@@ -23,6 +23,7 @@ from mks_hardening.wsgi import (
     ProxyTrust,
     RateLimitMiddleware,
     RequestLoggingMiddleware,
+    ResponseCacheMiddleware,
     SecurityHeadersMiddleware,
     SessionTimeoutMiddleware,
     TrustedProxyMiddleware,

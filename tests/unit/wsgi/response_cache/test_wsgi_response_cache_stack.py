@@ -14,13 +14,14 @@ from flask import Flask, request, session
 
 from contrib_django_site import project
 from contrib_flask_site import settings_of
-from mks_hardening.cache import CacheRule, MemoryCache, ResponseCacheMiddleware
+from mks_hardening.cache import MemoryCache
 from mks_hardening.compose import harden_wsgi
 from mks_hardening.contrib.django_app import hardened
 from mks_hardening.contrib.flask_app import Hardening, current_csrf_token, current_session
 from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError
 from mks_hardening.testing import WSGIResponse, call_wsgi
 from mks_hardening.wsgi import (
+    CacheRule,
     CSRFMiddleware,
     HeaderPolicy,
     HealthMiddleware,
@@ -30,6 +31,7 @@ from mks_hardening.wsgi import (
     RateLimitMiddleware,
     RateLimitRule,
     RequestLoggingMiddleware,
+    ResponseCacheMiddleware,
     SecurityHeadersMiddleware,
     SessionTimeoutMiddleware,
     TrustedProxyMiddleware,
@@ -41,6 +43,18 @@ if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
 
 HANDLE, TOKEN, NONCE = "mks_hardening.session", "mks_hardening.csrf_token", "mks_hardening.csp_nonce"
+WSGI_ONLY = {
+    "test_flask",
+    "test_django",
+    "test_the_same_around_a_flask_application_that_is_hardened",
+    # Of the check at construction, which the bridge hides.
+    "test_a_page_with_a_nonce_is_never_kept_compressed_or_not",
+    "test_the_cache_refuses_to_stand_around_what_decides_for_one_request",
+    # Their applications look into the environ of outer middleware.
+    "test_a_nonce_of_headers_that_nobody_could_see_is_not_kept",
+    "test_the_route_is_in_the_record_of_a_miss_and_of_a_hit",
+    "test_with_an_identity_a_page_that_read_the_session_is_for_the_same_cookies",
+}
 View = Callable[[dict[str, Any]], str]
 Wrap = Callable[["WSGIApplication"], Any]
 
@@ -48,6 +62,12 @@ Wrap = Callable[["WSGIApplication"], Any]
 def cached(app: Any, cache: Any = None, **rule: Any) -> ResponseCacheMiddleware:
     kept = MemoryCache() if cache is None else cache
     return ResponseCacheMiddleware(app, cache=kept, rules=[CacheRule("/*", ttl=60, **rule)])
+
+
+def cookies(request: Any) -> str | None:
+    """The cookies of an environ or a scope."""
+    fields = {name.lower(): value for name, value in request.get("headers", ())}
+    return request.get("HTTP_COOKIE") or fields.get(b"cookie", b"").decode() or None
 
 
 def in_session(app: Any) -> Any:
@@ -169,7 +189,7 @@ def test_with_an_identity_a_page_that_read_the_session_is_for_the_same_cookies(i
 
 def test_outside_of_the_session_nothing_that_read_it_outlives_it() -> None:
     app = Plain(lambda environ: f"for {environ[HANDLE].user_id}")
-    stack = cached(in_session(app), identity=lambda environ: environ.get("HTTP_COOKIE"))
+    stack = cached(in_session(app), identity=cookies)
     for _ in range(2):
         ask(stack, headers={"Cookie": "other=1"})
     assert app.calls == 2
