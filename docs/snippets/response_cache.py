@@ -1,8 +1,9 @@
 from flask import Flask, session
 
-from mks_hardening.cache import CacheRule, MemoryCache, ResponseCacheMiddleware
+from mks_hardening.cache import MemoryCache
 from mks_hardening.contrib.flask_app import Hardening
 from mks_hardening.settings import HardeningSettings
+from mks_hardening.wsgi import CacheRule, ResponseCacheMiddleware
 
 settings = HardeningSettings.from_env(environ={"MKS_ENV": "development"})
 app = Flask(__name__)

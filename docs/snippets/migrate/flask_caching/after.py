@@ -1,6 +1,7 @@
 from flask import Flask, request
 
-from mks_hardening.cache import CacheRule, MemoryCache, ResponseCacheMiddleware, cached
+from mks_hardening.cache import MemoryCache, cached
+from mks_hardening.wsgi import CacheRule, ResponseCacheMiddleware
 
 app = Flask(__name__)
 cache = MemoryCache()  # RedisCache("redis://localhost:6379/0") shares it over all processes
