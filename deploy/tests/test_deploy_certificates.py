@@ -299,8 +299,9 @@ def test_a_failed_unit_is_told_through_the_application_s_alerts(http_sink: Any, 
     host = Host()
     try:
         host.render()
-        make_missing(tmp_path / "secrets")
-        whole = environment(read_settings(host.settings_text()), tmp_path / "secrets")
+        settings = read_settings(host.settings_text())
+        make_missing(tmp_path / "secrets", settings)
+        whole = environment(settings, tmp_path / "secrets")
     finally:
         host.stop()
     for credential in ("DATABASE_URL", "MKS_CELERY_BROKER_URL"):

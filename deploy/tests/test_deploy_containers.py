@@ -69,10 +69,10 @@ def test_secrets_for_compose_are_good_and_open_its_redis(root: Path, tmp_path: P
     import redis
 
     secrets = tmp_path / "secrets"
-    made = make_missing(secrets, compose=True)
     host = Host()
     settings = read_settings(host.settings_text())
     host.stop()
+    made = make_missing(secrets, settings, compose=True)
     assert list(credential_faults(secrets, settings)) == []
     compose = yaml.safe_load((root / "docker/compose.yml").read_text())
     assert {file["file"].removeprefix("../secrets/") for file in compose["secrets"].values()} <= {*made}

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deploy_settings import as_toml, deployed
 from mks_deploy.cli import main
 from mks_deploy.rendering import render
 from mks_deploy.settings import kinds
@@ -33,11 +34,7 @@ def settings(**tables: str) -> Settings:
 
 
 def text(**tables: str) -> str:
-    whole = SMALL
-    for name, lines in tables.items():
-        head = f"[{name}]\n"
-        whole = whole.replace(head, head + lines + "\n") if head in whole else f"{whole}{head}{lines}\n"
-    return whole
+    return deployed(SMALL, *(f"[{name}]\n{lines}\n" for name, lines in tables.items()))
 
 
 def rendered(made: Settings, installed: Installed = NEW) -> dict[str, str]:
@@ -47,7 +44,7 @@ def rendered(made: Settings, installed: Installed = NEW) -> dict[str, str]:
 @pytest.fixture
 def secrets(tmp_path: Path) -> Path:
     folder = tmp_path / "secrets"
-    make_missing(folder)
+    make_missing(folder, settings())
     return folder
 
 
@@ -61,23 +58,28 @@ def test_the_example_is_whole_and_shows_the_defaults() -> None:
         name: {key: value for key, value in table.items() if key not in unset}
         for name, table in tomllib.loads(opened).items()
     }
-    assert read_settings(example()).site.hosts == ("knowledge.example.jp",)
+    assert read_settings(example()).site.hosts == ("shop.example.jp",)
     placeholders = (
+        "app",
         "paths",
+        "tasks",
         "tls",
+        "image",
         "variables",
+        "secrets",
     )  # their examples are no defaults, or another choice
     made = {name: table for name, table in every_default.items() if name not in placeholders}
-    assert read_settings(example()) == read_settings(_as_toml(made) + '[tls]\nemail = "ops@example.jp"\n')
+    assert read_settings(example()) == read_settings(as_toml(made) + _REQUIRED)
 
 
-def _as_toml(tables: dict[str, Any]) -> str:
-    import json
-
-    return "".join(
-        f"[{name}]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in table.items())
-        for name, table in tables.items()
-    )
+_REQUIRED = """
+[app]
+kind = "wsgi"
+target = "shop.wsgi:application"
+needs = ["postgresql"]
+[tls]
+email = "ops@example.jp"
+"""
 
 
 @pytest.mark.parametrize(
@@ -89,7 +91,37 @@ def _as_toml(tables: dict[str, Any]) -> str:
         ({"site": 'redirect_hosts = ["a.example"]'}, "site.redirect_hosts names a.example"),
         ({"site": 'redirect_hosts = ["b.example:80"]'}, "site.redirect_hosts must be a host name"),
         ({"site": 'redirect_hosts = ["b.example;return 200"]'}, "site.redirect_hosts must be a host name"),
-        ({"site": 'application = "a b:c"'}, "site.application must be module:object"),
+        ({"app": 'target = "a b:c"'}, "app.target must be module:object"),
+        ({"app": 'target = "shop"'}, "app.target must be module:object"),
+        ({"app": 'kind = "cgi"'}, "app.kind must be wsgi or asgi"),
+        ({"app": 'server = "uvicorn"'}, "app.server must be gunicorn: uvicorn with one process ends"),
+        ({"app": 'server = "granian"'}, "app.server must be gunicorn: Granian does not take the socket"),
+        ({"app": 'needs = ["mysql"]'}, "app.needs must be postgresql or redis"),
+        ({"app": 'static = "../etc"'}, "app.static must be a path below the source tree"),
+        ({"app": 'static = "/srv/static"'}, "app.static must be a path below the source tree"),
+        ({"app": 'ready = "readyz"'}, "app.ready must be a path such as /healthz"),
+        ({"app": 'ready = "/(x|y)"'}, "app.ready must be a path such as /healthz"),
+        ({"app": 'migrate = "flask db upgrade"'}, "app.migrate must be a list of words"),
+        ({"app": 'migrate = ["flask", "a b"]'}, "app.migrate must be a list of words"),
+        ({"app": 'migrate = ["/bin/sh", "-c"]'}, "app.migrate must be a list of words that begins with"),
+        ({"app": 'host_variables = ["PATH"]'}, "app.host_variables must be MKS_UPLOADS or"),
+        ({"app": "[app.variables]\nMKS_X = 3"}, "app.variables must be a table such as"),
+        ({"app": 'kind = "asgi"', "edge": 'mode = "direct"'}, 'edge.mode must be "nginx" with app.kind'),
+        ({"secrets": 'smtp = "file"'}, "secrets.smtp must be the name of a variable"),
+        ({"secrets": 'API_KEY = "hunter2"'}, 'secrets.API_KEY must be "file" or "variable"'),
+        ({"secrets": 'XY = {as = "file", from = "passwd"}'}, 'secrets.XY must be "file" or "variable"'),
+        ({"app": "needs = []", "secrets": 'DATABASE_URL = "file"'}, "secrets.DATABASE_URL needs"),
+        ({"secrets": 'LEVEL = "file"', "variables": 'LEVEL = "x"'}, "variables.LEVEL is among the [secrets]"),
+        ({"variables": 'SECRET_KEY = "x"'}, "variables.SECRET_KEY is a secret"),
+        ({"variables": 'BROKER = "amqp://u:pw@mq/"'}, "variables.BROKER is a secret"),
+        ({"variables": 'lower = "x"'}, "variables.lower is unknown"),
+        ({"sandbox": 'chown = "yes"'}, "sandbox.chown must be a reason of 10 to 200 characters"),
+        (
+            {"sandbox": 'write_paths = {"srv" = "the scanner writes there"}'},
+            "sandbox.write_paths must be an abs",
+        ),
+        ({"edge": 'sign_in_paths = ["/a b"]'}, "edge.sign_in_paths must be a path such as"),
+        ({"image": 'files = ["../secrets"]'}, "image.files must be a path below the source tree"),
         ({"paths": 'state = "relative"'}, "paths.state must be an absolute path"),
         ({"paths": 'state = "/var/../etc"'}, "paths.state must be an absolute path"),
         ({"paths": 'state = "/var/x; include y"'}, "paths.state must be an absolute path"),
@@ -149,14 +181,65 @@ def test_what_is_missing_is_told() -> None:
     with pytest.raises(SettingsFault) as caught:
         read_settings("")
     assert [fault.split(" is missing")[0] for fault in caught.value.faults] == [
+        "site.name",
         "site.hosts",
+        "app.kind",
+        "app.target",
+        "app.needs",
         "upkeep.alert_mail",
     ]
 
 
 def test_broken_syntax_is_told_with_its_line() -> None:
-    with pytest.raises(SettingsFault, match="line 2"):
+    with pytest.raises(SettingsFault, match=r"^deploy\.toml:2: .*line 2"):
         read_settings("[site]\nname = oh\n")
+
+
+WRONG = """\
+# hosts = ["x"]
+[site]
+name = "Big"
+hosts = ["a.example"]
+[app]
+kind = "wsgi"
+target = "a:b"
+needs = []
+live = \'\'\'
+live = "/x"
+\'\'\'
+[app.variables]
+MKS_X = { meaning = "m" }
+[stie]
+[ tls ]
+  "email" = 3
+[upkeep]
+"""
+
+
+def test_each_fault_is_one_line_with_its_place() -> None:
+    with pytest.raises(SettingsFault) as caught:
+        read_settings(WRONG, file="my.toml")
+    places = dict(re.findall(r"(?m)^my\.toml:(\d+): ([\[\]\w.]+) ", str(caught.value)))
+    assert places == {
+        "14": "[stie]",
+        "3": "site.name",
+        "9": "app.live",
+        "12": "app.variables",
+        "16": "tls.email",
+        "17": "upkeep.alert_mail",
+    }
+    assert len(str(caught.value).splitlines()) == len(places)
+
+
+def test_the_old_name_of_the_application_is_understood() -> None:
+    old = deployed('[site]\napplication = "shop:make()"').replace(
+        'target = "knowledge_system.app:from_env()"\n', ""
+    )
+    made = read_settings(old)
+    assert made.app.target == "shop:make()"
+    assert made.notes == ("site.application is now app.target; the old name goes away",)
+    with pytest.raises(SettingsFault, match=r"site\.application is unknown"):
+        read_settings(deployed('[site]\napplication = "shop:make()"'))
 
 
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists))
@@ -242,7 +325,7 @@ def test_missing_and_weak_secrets_are_told(secrets: Path, file: str, content: st
 def test_what_is_made_up_is_good_and_made_once(secrets: Path) -> None:
     assert list(credential_faults(secrets, settings())) == []
     before = {file.name: file.read_text() for file in secrets.iterdir()}
-    assert make_missing(secrets) == []
+    assert make_missing(secrets, settings()) == []
     assert {file.name: file.read_text() for file in secrets.iterdir()} == before
     assert all(file.stat().st_mode & 0o777 == 0o600 for file in secrets.iterdir())
 
@@ -363,11 +446,11 @@ def run(tmp_path: Path, secrets: Path, capsys: pytest.CaptureFixture[str]) -> An
 
 
 def test_rendering_twice_changes_nothing_and_a_difference_is_shown(run: Any, tmp_path: Path) -> None:
-    assert run(SMALL)[0] == 0
+    assert run(text())[0] == 0
     before = {file: file.stat().st_mtime_ns for file in (tmp_path / "out/etc").rglob("*")}
-    assert ", 0 changed" in run(SMALL)[1]
+    assert ", 0 changed" in run(text())[1]
     assert {file: file.stat().st_mtime_ns for file in (tmp_path / "out/etc").rglob("*")} == before
-    assert run(SMALL, "--check")[:2] == (0, "")
+    assert run(text(), "--check")[:2] == (0, "")
     code, shown, _ = run(text(edge="status_port = 8099"), "--check")
     assert code == 1
     assert "-    listen 127.0.0.1:8081;\n+    listen 127.0.0.1:8099;\n" in shown
@@ -375,7 +458,7 @@ def test_rendering_twice_changes_nothing_and_a_difference_is_shown(run: Any, tmp
 
 
 def test_what_is_rendered_no_longer_is_taken_away_and_nothing_else(run: Any, tmp_path: Path) -> None:
-    run(SMALL)
+    run(text())
     own = tmp_path / "out/etc/nginx/sites-enabled/other.conf"
     own.write_text("mine")
     direct = text(edge='mode = "direct"')
@@ -401,7 +484,7 @@ def test_folders_are_open_whatever_the_umask_is(run: Any, tmp_path: Path) -> Non
     """``cp -a out/etc /`` gives the mode of ``out/etc`` to ``/etc``."""
     before = os.umask(0o077)
     try:
-        assert run(SMALL)[0] == 0
+        assert run(text())[0] == 0
     finally:
         os.umask(before)
     folders = [path for path in (tmp_path / "out").rglob("*") if path.is_dir()]
@@ -434,7 +517,7 @@ def test_folders_are_open_whatever_the_umask_is(run: Any, tmp_path: Path) -> Non
     ],
 )
 def test_variables_are_known_and_no_secrets(run: Any, line: str, fault: str) -> None:
-    code, _, told = run(SMALL + f"[variables]\n{line}\n")
+    code, _, told = run(text(variables=line))
     assert code == 2
     assert fault in told
 
@@ -477,7 +560,7 @@ def test_two_slots_and_a_reload_fit_into_the_database(tables: dict[str, str]) ->
 
 def test_a_variable_of_the_application_reaches_the_environment() -> None:
     given = '[variables]\nMKS_MAIL_DOMAIN = "genba.example.jp"\nMKS_SESSION_IDLE_TIMEOUT = "20m"\n'
-    files = rendered(read_settings(SMALL + given))
+    files = rendered(read_settings(deployed(SMALL, given)))
     for path in ("etc/knowledge-system/knowledge-system.env", "kubernetes/settings.env"):
         assert "\nMKS_MAIL_DOMAIN=genba.example.jp\n" in files[path]
         assert "\nMKS_SESSION_IDLE_TIMEOUT=20m\n" in files[path]
@@ -526,5 +609,7 @@ def test_without_nginx_what_needs_slots_is_refused(
 def test_the_other_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["example"]) == 0
     assert capsys.readouterr().out == example()
-    assert main(["secrets", "--secrets", str(tmp_path / "s")]) == 0
+    (tmp_path / "deploy.toml").write_text(deployed())
+    words = ["--settings", str(tmp_path / "deploy.toml"), "--secrets", str(tmp_path / "s")]
+    assert main(["secrets", *words]) == 0
     assert "secret_keys" in capsys.readouterr().out

@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 
 from deploy_host import Host
+from deploy_settings import deployed
 from mks_deploy import cli
 from mks_deploy.alerts import alerts_of
 from mks_deploy.operations import host as operations
@@ -29,7 +30,7 @@ from mks_deploy.operations.backup import Database, backup
 from mks_deploy.operations.release import State
 from mks_deploy.rendering import render
 from mks_deploy.settings.credentials import make_missing
-from mks_deploy.settings.reading import example, read_settings
+from mks_deploy.settings.reading import read_settings
 from mks_deploy.versions import Installed
 from testbed.postgres_server import PostgresServer
 from testbed.redis_server import RedisServer
@@ -37,7 +38,7 @@ from testbed.services import program, unavailable, unprivileged
 
 DOCS = Path(__file__).parents[2] / "docs" / "en"
 RUNBOOKS, INSTALLATION = DOCS / "how-to/runbooks/index.md", DOCS / "how-to/deploy.md"
-SETTINGS = read_settings(example())
+SETTINGS = read_settings(deployed())
 UNITS = {Path(file.path).name for file in render(SETTINGS, Installed()) if "/systemd/" in file.path}
 UNITS |= {"nginx.service", "postgresql.service", "redis-server.service", "redis-server@cache.service"}
 UNITS |= {"prometheus.service", "prometheus-node-exporter.service"}
@@ -98,7 +99,7 @@ def test_units_of_an_installation_are_those_that_are_rendered() -> None:
     named = re.findall(
         r"\S+\.(?:service|timer|socket)\b", "\n".join(commands(INSTALLATION.read_text("utf-8")))
     )
-    direct = read_settings(example().replace('# mode = "nginx"', 'mode = "direct"'))
+    direct = read_settings(deployed('[edge]\nmode = "direct"'))
     units = UNITS | {Path(file.path).name for file in render(direct, Installed())}
     assert {re.sub("@(blue|green|[12])", "@", unit) for unit in named} <= units
 
@@ -211,15 +212,15 @@ class Night:
 
     def _make_credentials(self) -> None:
         """Those of the host, and the folder of secrets that the operator stands beside."""
-        (self.folder / "deploy.toml").write_text(example())
+        (self.folder / "deploy.toml").write_text(deployed())
         for secrets in (self.host.path("credentials"), self.folder / "secrets"):
-            make_missing(secrets)
+            make_missing(secrets, SETTINGS)
             (secrets / "redis_url").write_text(f"unix://{self.redis.socket_path}")
             (secrets / "database_url").write_text(self.postgres.url("postgres"))
             (secrets / "celery_broker_url").unlink()
             (secrets / "cache_signing_keys").unlink()
             (secrets / "cache_url").unlink()
-        make_missing(self.folder / "secrets")
+        make_missing(self.folder / "secrets", SETTINGS)
         (self.folder / "recovery.conf").write_text("recovery_target_action = 'promote'\n")
 
     def _fill(self) -> None:
@@ -434,7 +435,7 @@ def test_a_command_runs_as_the_application_would(tmp_path: Path, capfd: pytest.C
     try:
         host.render()
         secrets = host.folder / "credentials"
-        make_missing(secrets)
+        make_missing(secrets, SETTINGS)
         program = host.path("releases") / "current/venv/bin/show"
         program.parent.mkdir(parents=True)
         program.write_text('#!/bin/sh\necho "$MKS_ENV $MKS_REDIS_URL $1 ${SECRET:-clean}"\nexit 7\n')

@@ -14,8 +14,8 @@ import pytest
 import trustme
 
 from deploy_machine import PREFIX, Machine
+from deploy_settings import deployed
 from mks_deploy.cli import main
-from mks_deploy.settings.reading import example
 from testbed.polling import wait_until
 from testbed.services import program
 
@@ -30,11 +30,17 @@ pytestmark = [
 ]
 
 # Alerts go to a mail server that is not there: they must reach the spool.
-SETTINGS = {
-    'hosts = ["knowledge.example.jp"]': f'hosts = ["{HOST}"]',
-    '# directory = "https://acme-v02.api.letsencrypt.org/directory"': 'directory = "https://localhost:14000/dir"',
-    '# smtp_host = "localhost"': 'smtp_host = "localhost"\nsmtp_port = 9',
-}
+SETTINGS = f"""
+[site]
+hosts = ["{HOST}"]
+[tls]
+directory = "https://localhost:14000/dir"
+[upkeep]
+smtp_host = "localhost"
+smtp_port = 9
+[variables]
+MKS_SLACK_CHANNEL = "#alerts"
+"""
 
 PEBBLE = """{"pebble": {"listenAddress": "127.0.0.1:14000", "certificate": "/etc/pebble/cert.pem",
 "privateKey": "/etc/pebble/key.pem", "httpPort": 80, "tlsPort": 5001}}"""
@@ -118,20 +124,11 @@ def _provider(machine: Machine) -> list[Any]:
 
 def _render(machine: Machine, folder: Path, *, mode: str = "nginx") -> None:
     """Settings, secrets and rendered files beside the operator."""
-    text = example()
-    for before, after in SETTINGS.items():
-        assert before in text, before
-        text = text.replace(before, after)
-    text = text.replace('# mode = "nginx"', f'mode = "{mode}"')
-    (folder / "deploy.toml").write_text(
-        f'{text}MKS_SLACK_CHANNEL = "#alerts"\nMKS_RATE_LIMITS = "{LIMITS}"\n'
-    )
-    secrets = ["--secrets", str(folder / "secrets")]
-    assert main(["secrets", *secrets]) == 0
-    assert (
-        main(["render", "--settings", str(folder / "deploy.toml"), *secrets, "--out", str(folder / "out")])
-        == 0
-    )
+    limits = f'[variables]\nMKS_RATE_LIMITS = "{LIMITS}"'
+    (folder / "deploy.toml").write_text(deployed(SETTINGS, f'[edge]\nmode = "{mode}"', limits))
+    given = ["--settings", str(folder / "deploy.toml"), "--secrets", str(folder / "secrets")]
+    assert main(["secrets", *given]) == 0
+    assert main(["render", *given, "--out", str(folder / "out")]) == 0
     kit = machine.path("/root/kit")
     for name in ("secrets", "out"):
         shutil.copytree(folder / name, kit / name, dirs_exist_ok=True)

@@ -297,7 +297,7 @@ def test_redis_starts_with_its_settings(tmp_path: Path) -> None:
     host = Host()
     try:
         address = host.folder / "redis.sock"
-        text = host.settings_text() + f'[stores]\nredis_socket = "{address}"\n'
+        text = host.settings_text(f'[stores]\nredis_socket = "{address}"\n')
         file = host.folder / "redis.conf"
         file.write_text(
             next(
@@ -378,7 +378,7 @@ def test_a_full_cache_refuses_no_session_and_a_nearly_full_server_is_told(tmp_pa
     servers: list[ServerProcess] = []
     try:
         sockets = {role: host.folder / f"{role}.sock" for role in ("state", "cache")}
-        text = host.settings_text() + (
+        text = host.settings_text(
             f'[stores]\nredis_memory = "32m"\nredis_socket = "{sockets["state"]}"\n'
             f'redis_cache_memory = "32m"\nredis_cache_socket = "{sockets["cache"]}"\n'
         )

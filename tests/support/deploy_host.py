@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from deploy_settings import deployed
 from testbed.polling import accepts_connections, free_port, wait_until
 from testbed.process import ServerProcess
 from testbed.services import program
@@ -30,7 +31,9 @@ _SETTINGS = """
 hosts = ["{host}"]
 redirect_hosts = ["{short}"]
 environment = "{environment}"
-application = "{application}"
+[app]
+{application}
+{app}
 [paths]
 {paths}
 [edge]
@@ -93,7 +96,17 @@ class Answer:
 class Host:
     """Rendered files below one short folder, and the servers that run on them."""
 
-    def __init__(self, certificates: Any = None, **options: str) -> None:
+    def __init__(
+        self,
+        certificates: Any = None,
+        *,
+        name: str = "knowledge-system",
+        base: str = "",
+        source: Path | None = None,
+        **options: str,
+    ) -> None:
+        # Another application than the reference: its name, its deploy.toml, and the folder that it is started in.
+        self.name, self.base, self.source = name, base, source
         # Short: addresses of unix sockets have 107 bytes. Open: nginx's workers are another account.
         self.folder = Path(tempfile.mkdtemp(prefix="mksd"))
         self.folder.chmod(0o755)
@@ -103,14 +116,15 @@ class Host:
         self.certificates = certificates
         self.servers: list[ServerProcess] = []
         self.patience = 10.0  # seconds a client waits for an answer
-        for name in ("state/public/static", "nginx_logs", "nginx_cache", "logs", "acme/webroot", "run"):
-            (self.folder / name).mkdir(parents=True)
+        for place in ("state/public/static", "nginx_logs", "nginx_cache", "logs", "acme/webroot", "run"):
+            (self.folder / place).mkdir(parents=True)
         self.options = {
             "application": "deploy_echo:application()",
             "mode": "nginx",
             "workers": "1",
             "threads": "8",
             "environment": "production",
+            "app": "",
             "edge": "",
             "gunicorn": "",
             "upkeep": "",
@@ -134,8 +148,11 @@ class Host:
             return self.root / self.folder.relative_to("/") / name
         return self.folder / ("run" if name == "runtime" else name)
 
-    def settings_text(self) -> str:
-        return _SETTINGS.format(
+    def settings_text(self, *more: str) -> str:
+        """Those of the reference application, on this host; further TOML replaces what it names."""
+        given = {**self.options}
+        given["application"] = f'target = "{given["application"]}"' if not self.base else ""
+        text = _SETTINGS.format(
             host=HOST,
             short=SHORT,
             # Folders of rendered files are below the output folder as below the root of a host.
@@ -145,8 +162,9 @@ class Host:
             status=self.status,
             metrics=self.metrics,
             user="www-data" if os.geteuid() == 0 else _account(),
-            **self.options,
+            **given,
         )
+        return deployed(text, *more, without=("tls",), base=self.base)
 
     def told(self, name: str) -> str:
         """A path as the settings say it; rendered configuration is read where it was rendered."""
@@ -169,7 +187,7 @@ class Host:
                 link.symlink_to(self.path(name))
         mime_types = Path("/etc/nginx/mime.types")
         if self.options["mode"] == "nginx":
-            upstream = self.path("nginx") / "knowledge-system/upstream.conf"
+            upstream = self.path("nginx") / self.name / "upstream.conf"
             if not upstream.exists():  # systemd-tmpfiles does it on a host
                 shutil.copy(self.path("share") / "nginx/upstream.conf", upstream)
             if mime_types.exists():
@@ -182,7 +200,7 @@ class Host:
         """The environment file as rendered, and the secrets that its unit would hand over."""
         from mks_hardening.security import SecretBox
 
-        text = (self.path("config") / "knowledge-system.env").read_text()
+        text = (self.path("config") / f"{self.name}.env").read_text()
         given = dict(line.split("=", 1) for line in text.splitlines() if line and not line.startswith("#"))
         secrets = {"DATABASE_URL": postgres_url, "MKS_REDIS_URL": redis_url}
         return {**given, **secrets, "MKS_SECRET_KEYS": SecretBox.generate_key()}
@@ -198,14 +216,15 @@ class Host:
         )
 
     def socket_file(self, slot: str = "blue") -> Path:
-        return self.folder / "run" / "knowledge-system" / f"{slot}.sock"
+        return self.folder / "run" / self.name / f"{slot}.sock"
 
     def start_application(self, slot: str = "blue", **variables: str) -> ServerProcess:
         """gunicorn with the rendered settings, as the unit would start it."""
         socket_file = self.socket_file(slot)
         socket_file.parent.mkdir(exist_ok=True)
         support = str(Path(__file__).parent)
-        environment = {**os.environ, "MKS_SLOT": slot, "PYTHONPATH": support, **variables}
+        path = f"{self.source / 'src'}" if self.source else support
+        environment = {**os.environ, "MKS_SLOT": slot, "PYTHONPATH": path, **variables}
         arguments = [
             f"{name}={value}" for name, value in environment.items() if name in {"MKS_SLOT", "PYTHONPATH"}
         ]
@@ -221,6 +240,7 @@ class Host:
                 str(self.path("config") / "gunicorn.conf.py"),
             ],
             log=self.folder / f"gunicorn-{slot}.out",
+            cwd=self.source,
             ready=lambda: accepts(socket_file),
         )
         return self._start(server)
@@ -308,7 +328,7 @@ class Host:
 
     @property
     def log_file(self) -> Path:
-        return self.folder / "nginx_logs" / "knowledge-system.access.log"
+        return self.folder / "nginx_logs" / f"{self.name}.access.log"
 
     def line_of(self, request_id: str) -> dict[str, Any]:
         def found() -> list[dict[str, Any]]:

@@ -14,7 +14,15 @@ from pathlib import Path
 from mks_deploy.environment_file import variable_faults
 from mks_deploy.operations import alert, certificate, watch
 from mks_deploy.operations.application import run_as_application
-from mks_deploy.operations.backup import BackupFault, Database, backup, check_keys, restore, restore_for_test
+from mks_deploy.operations.backup import (
+    BackupFault,
+    Database,
+    backup,
+    check_keys,
+    holds_database,
+    restore,
+    restore_for_test,
+)
 from mks_deploy.operations.base_backup import base_backup
 from mks_deploy.operations.host import HostSteps, ready
 from mks_deploy.operations.journal import Locked, OperationLog, locked, signals_as_exit
@@ -54,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """Build the argument parser with all commands."""
-    whole = argparse.ArgumentParser(prog="mks-deploy", description="Deploy the knowledge system to one host.")
+    whole = argparse.ArgumentParser(prog="mks-deploy", description="Put a web application on one host.")
     commands = whole.add_subparsers(required=True, metavar="COMMAND")
 
     command = commands.add_parser("example", help="print a deploy.toml with every option explained")
@@ -62,6 +70,9 @@ def parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser(
         "secrets", help="create the folder of secrets and generate those that can be generated"
+    )
+    command.add_argument(
+        "--settings", type=Path, default=Path("deploy.toml"), metavar="FILE", help="deploy.toml"
     )
     command.add_argument("--secrets", type=Path, default=Path("secrets"), metavar="DIR")
     command.add_argument("--compose", action="store_true", help="those of the servers of docker/compose.yml")
@@ -76,7 +87,10 @@ def parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the files go")
     command.add_argument(
-        "--check", action="store_true", help="write nothing, show differences, exit with 1 if there are any"
+        "--check",
+        "--diff",
+        action="store_true",
+        help="write nothing, show differences, exit with 1 if there are any",
     )
     command.add_argument(
         "--nginx", type=_version, metavar="VERSION", help="render for this nginx, not the one here"
@@ -263,8 +277,11 @@ def _backup(options: argparse.Namespace) -> int:
     settings = _host_settings(options)
     keys = os.environ.get("MKS_SECRET_KEYS_FILE")
     try:
-        database = Database.from_environment(os.environ)
+        database = Database.from_environment(os.environ) if settings.has_database else None
         if options.base:
+            if database is None:
+                sys.stderr.write("a base backup needs PostgreSQL, which app.needs does not name\n")
+                return WRONG
             sys.stdout.write(f"{base_backup(settings, database, now=datetime.now(UTC))}\n")
             return DONE
         made = backup(settings, database, now=datetime.now(UTC), keys=Path(keys) if keys else None)
@@ -282,7 +299,8 @@ def _backup(options: argparse.Namespace) -> int:
 
 def _restore(options: argparse.Namespace) -> int:
     try:
-        rows = restore(options.backup, Database.from_environment(os.environ), uploads=options.uploads)
+        database = Database.from_environment(os.environ) if holds_database(options.backup) else None
+        rows = restore(options.backup, database, uploads=options.uploads)
     except BackupFault as error:
         sys.stderr.write(f"{error}\n")
         return DIFFERENT
@@ -325,7 +343,8 @@ def _alert(options: argparse.Namespace) -> int:
 
 
 def _host_settings(options: argparse.Namespace) -> Settings:
-    return read_settings(_text(options.settings or find_settings_file(_ETC)))
+    file = options.settings or find_settings_file(_ETC)
+    return read_settings(_text(file), file=file.name)
 
 
 def _with_slots(options: argparse.Namespace) -> Settings:
@@ -361,19 +380,21 @@ def _example(_options: argparse.Namespace) -> int:
 
 
 def _secrets(options: argparse.Namespace) -> int:
-    made = make_missing(options.secrets, compose=options.compose)
+    settings = read_settings(_text(options.settings), file=options.settings.name)
+    made = make_missing(options.secrets, settings, compose=options.compose)
     sys.stdout.write(f"{options.secrets}: made {', '.join(made) or 'nothing, all were there'}\n")
     return DONE
 
 
 def _render(options: argparse.Namespace) -> int:
     settings = _settings(options)
-    rendered = render(settings, _installed(options), credentials=used_credentials(options.secrets))
+    rendered = render(settings, _installed(options), credentials=used_credentials(options.secrets, settings))
     # The commands on the host read the settings that the files were rendered from.
     own = RenderedFile(
         f"{settings.paths.config[1:]}/deploy.toml", options.settings.read_text(encoding="utf-8")
     )
     files = (*rendered, own)
+    sys.stderr.write("".join(f"{options.settings}: {note}\n" for note in settings.notes))
     if options.check:
         found = list(differences(files, options.out))
         sys.stdout.write("".join(found))
@@ -387,12 +408,14 @@ def _settings(options: argparse.Namespace) -> Settings:
     """Validate settings and secrets together, so that one message lists all errors."""
     text = _text(options.settings)
     faults = list(_version_faults(options))
+    file = options.settings.name
     try:
-        settings = read_settings(text)
+        settings = read_settings(text, file=file)
     except SettingsFault as fault:
-        raise SettingsFault([*fault.faults, *credential_faults(options.secrets, None), *faults]) from None
+        further = [*credential_faults(options.secrets, fault.readable), *faults]
+        raise SettingsFault([*fault.faults, *further], text=text, file=file) from None
     if faults := [*credential_faults(options.secrets, settings), *variable_faults(settings), *faults]:
-        raise SettingsFault(faults)
+        raise SettingsFault(faults, text=text, file=file)
     return settings
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
 from mks_deploy.settings.rules import WORKER_GENERATIONS, connections_of_workers
-from mks_deploy.settings.variables import APPLICATION_LIMITS, APPLICATION_VARIABLES
 from mks_hardening.compose import rate_limiter
 from mks_hardening.exceptions import ConfigurationError, SettingsError
 from mks_hardening.security import DEFAULT_RATE_LIMITS, SIGN_IN_LIMITS
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from mks_deploy.settings.credentials import Credential
     from mks_deploy.settings.model import Settings
 
-__all__ = ["OF_THE_APPLICATION", "Line", "variable_faults", "variables_of"]
+__all__ = ["Line", "register_own_variables", "variable_faults", "variables_of"]
 
 _OF_THE_UNITS: Final = (
     "MKS_ACME_WEBROOT",
@@ -28,8 +27,7 @@ _OF_THE_UNITS: Final = (
     "MKS_CELERY_BROKER_URL_FILE",
     "MKS_UPLOADS",
 )
-OF_THE_APPLICATION: Final = (*_OF_THE_UNITS, *APPLICATION_VARIABLES)
-"""Variables of the units besides those of the library, registered so that it does not warn of them."""
+"""Variables of the units besides those of the library."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +68,23 @@ def variables_of(settings: Settings, credentials: tuple[Credential, ...]) -> Ite
             ],
         )
 
-    yield (
-        "application",
-        [
-            Line(name, own.meaning, chosen.get(name), own.example, secret=False)
-            for name, own in APPLICATION_VARIABLES.items()
-        ],
-    )
+    own = dict(settings.app.variables)
+    lines = [
+        Line(name, each.meaning, chosen.get(name), each.example, secret=False) for name, each in own.items()
+    ]
+    known = {variable.name for variable in variables()} | own.keys()
+    lines += [
+        Line(name, "Set in [variables] of deploy.toml.", value, "", secret=False)
+        for name, value in settings.variables.items()
+        if name not in known
+    ]
+    if lines:
+        yield "application", lines
+
+
+def register_own_variables(names: Iterable[str]) -> None:
+    """Register the variables of a unit, which were checked when they were rendered: the library warns of none."""
+    register_variables(*(name for name in names if name.startswith("MKS_")))
 
 
 def variable_faults(settings: Settings) -> Iterator[str]:
@@ -85,15 +93,18 @@ def variable_faults(settings: Settings) -> Iterator[str]:
     for name in given:
         if name in chosen or name in _OF_THE_UNITS:
             yield f"variables.{name} follows from the other options"
-    register_variables(*OF_THE_APPLICATION)
+    register_own_variables((*_OF_THE_UNITS, *dict(settings.app.variables)))
+    library = {variable.name for variable in variables()}
     try:
-        read = HardeningSettings.from_env(environ={**chosen, **given})
+        read = HardeningSettings.from_env(
+            environ={name: value for name, value in {**chosen, **given}.items() if name in library}
+        )
     except SettingsError as error:
         yield from (f"variables: {fault}" for fault in error.errors if any(name in fault for name in given))
         return
     try:  # in memory: the variables contain no secrets such as the Redis URL
         rate_limiter(
-            read, {**DEFAULT_RATE_LIMITS, **SIGN_IN_LIMITS, **dict.fromkeys(APPLICATION_LIMITS, "1/minute")}
+            read, {**DEFAULT_RATE_LIMITS, **SIGN_IN_LIMITS, **dict.fromkeys(settings.app.limits, "1/minute")}
         )
     except ConfigurationError as error:
         yield f"variables: {error}"

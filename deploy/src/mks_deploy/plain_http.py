@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from mks_deploy.environment_file import OF_THE_APPLICATION
-from mks_hardening.settings import HardeningSettings, register_variables
+from mks_deploy.environment_file import register_own_variables
+from mks_hardening.settings import HardeningSettings
 from mks_hardening.wsgi import HTTPSRedirectMiddleware
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ _NOT_FOUND: Final = b"404 Not Found\n"
 
 def from_env() -> WSGIApplication:
     """Create the listener from environment variables, for gunicorn."""
-    register_variables(*OF_THE_APPLICATION)
+    register_own_variables(os.environ)
     wsgi = HardeningSettings.from_env().wsgi
     webroot = os.environ.get("MKS_ACME_WEBROOT", "")
     return plain_http(

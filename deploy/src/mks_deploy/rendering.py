@@ -14,8 +14,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from mks_deploy.alerts import alerts_of
 from mks_deploy.dashboard import dashboard
 from mks_deploy.environment_file import variables_of
-from mks_deploy.settings.credentials import CREDENTIALS, Credential
-from mks_deploy.settings.model import Settings
+from mks_deploy.settings.credentials import Credential, bindings, credentials_of, is_wanted
+from mks_deploy.settings.model import HOST_VARIABLES, Settings
 from mks_deploy.settings.rules import connections_needed, max_pods
 from mks_deploy.tables import EDGE_ERRORS, EDGE_HEADERS, STRIPPED_HEADERS, UNITS, Slot, timers
 from mks_deploy.versions import Installed
@@ -51,9 +51,7 @@ def render(
         credentials: secrets of the application; the required ones by default.
     """
     given = credentials or tuple(
-        each
-        for each in CREDENTIALS
-        if each.needed or (each.file == "celery_broker_url" and settings.tasks.enabled)
+        each for each in credentials_of(settings) if each.variable and is_wanted(each, settings)
     )
     templates = _templates()
     templates.globals.update(_values(settings, installed, given))
@@ -99,6 +97,15 @@ def _values(settings: Settings, installed: Installed, credentials: tuple[Credent
         "certificate": certificate,
         "certificate_key": key,
         "credentials": credentials,
+        "bindings": lambda credential: bindings(credential, settings),
+        "secret_values": [secret.variable for secret in settings.secrets if secret.as_value],
+        "reasons": _reasons(settings),
+        "host_variables": _host_variables(settings),
+        "health_paths": "|".join(
+            dict.fromkeys(_regex(path) for path in (settings.app.live, settings.app.ready) if path != "/")
+        ),
+        "servers": _servers(settings),
+        "sign_in_paths": "|".join(_regex(path) for path in settings.edge.sign_in_paths),
         "edge_headers": EDGE_HEADERS,
         "stripped_headers": STRIPPED_HEADERS,
         "edge_errors": EDGE_ERRORS,
@@ -112,6 +119,42 @@ def _values(settings: Settings, installed: Installed, credentials: tuple[Credent
         "most_pods": max_pods(settings),
         "alerts": alerts_of(settings),
     }
+
+
+def _regex(path: str) -> str:
+    """Return a path below the root for a regular expression of nginx, where a dot has a meaning."""
+    return path[1:].replace(".", r"\.")
+
+
+def _servers(settings: Settings) -> str:
+    """Return the units of the servers that the application needs, each after a blank."""
+    units = ["postgresql.service"] if settings.has_database else []
+    units += ["redis-server.service", "redis-server@cache.service"] if settings.has_redis else []
+    return "".join(f" {unit}" for unit in units)
+
+
+def _host_variables(settings: Settings) -> dict[str, str]:
+    """Return the facts about the host that the application reads."""
+    facts = {
+        "MKS_UPLOADS": f"{settings.paths.state}/uploads",
+        "MKS_UPLOADS_REDIRECT": "/-/uploads",
+        "MKS_BACKUPS": settings.paths.backups,
+        "MKS_BACKUP_MAX_AGE": f"{settings.upkeep.backup_max_age}s",
+    }
+    return {name: facts[name] for name in HOST_VARIABLES if name in settings.app.host_variables}
+
+
+def _reasons(settings: Settings) -> tuple[tuple[str, str], ...]:
+    """Return the lines that open the sandbox of the application's units, each with its reason."""
+    sandbox = settings.sandbox
+    lines = [
+        ("MemoryDenyWriteExecute=no", sandbox.write_execute),
+        # After the list that refuses it: a later line of the same setting counts.
+        ("SystemCallFilter=@chown", sandbox.chown),
+        ("ProcSubset=all", sandbox.whole_proc),
+        *((f"ReadWritePaths={path}", reason) for path, reason in sandbox.write_paths),
+    ]
+    return tuple((line, reason) for line, reason in lines if reason)
 
 
 def _targets(settings: Settings) -> Iterator[tuple[str, str, int, dict[str, Any]]]:
@@ -143,7 +186,7 @@ def _targets(settings: Settings) -> Iterator[tuple[str, str, int, dict[str, Any]
     ):
         yield f"kubernetes/{part}", f"kubernetes/{part}", 0o644, {}
     yield "docker/gunicorn.conf.py", "kubernetes/gunicorn.conf.py", 0o644, {}
-    if settings.tasks.enabled:
+    if settings.has_tasks:
         yield "kubernetes/worker.yaml", "kubernetes/worker.yaml", 0o644, {}
     yield "gunicorn/gunicorn.conf.py", f"{_below_root(paths.config)}/gunicorn.conf.py", 0o644, {}
     if settings.edge.mode == "direct":
@@ -157,9 +200,11 @@ def _targets(settings: Settings) -> Iterator[tuple[str, str, int, dict[str, Any]
     yield "host/sysusers.conf", f"etc/sysusers.d/{name}.conf", 0o644, {}
     yield "host/tmpfiles.conf", f"etc/tmpfiles.d/{name}.conf", 0o644, {}
     yield "logrotate/logrotate.conf", f"{_below_root(paths.config)}/logrotate.conf", 0o644, {}
-    yield "redis/redis-cache.conf", "etc/redis/redis-cache.conf", 0o644, {}
-    yield "redis/redis.conf", f"{_below_root(paths.config)}/redis.conf", 0o644, {}
-    yield "postgresql/postgresql.conf", f"{_below_root(paths.config)}/postgresql.conf", 0o644, {}
+    if settings.has_redis:
+        yield "redis/redis-cache.conf", "etc/redis/redis-cache.conf", 0o644, {}
+        yield "redis/redis.conf", f"{_below_root(paths.config)}/redis.conf", 0o644, {}
+    if settings.has_database:
+        yield "postgresql/postgresql.conf", f"{_below_root(paths.config)}/postgresql.conf", 0o644, {}
     yield "prometheus/scrape.yml", f"etc/prometheus/scrape/{name}.yml", 0o644, {}
     yield "prometheus/prometheus.yml", f"{shared}/prometheus.yml", 0o644, {}
     yield "prometheus/rules.yml", f"etc/prometheus/rules/{name}.yml", 0o644, {}

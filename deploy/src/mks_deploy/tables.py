@@ -145,12 +145,12 @@ UNITS: Final = (
     Unit("app.socket", "{name}@.socket", lambda s: s.edge.mode == "nginx"),
     Unit("app.socket", "{name}.socket", lambda s: s.edge.mode == "direct"),
     Unit("redirect.socket", "{name}-redirect.socket", lambda s: s.edge.mode == "direct"),
-    Unit("worker.service", "{name}-worker.service", lambda s: s.tasks.enabled),
-    Unit("beat.service", "{name}-beat.service", lambda s: s.tasks.enabled),
+    Unit("worker.service", "{name}-worker.service", lambda s: s.has_tasks),
+    Unit("beat.service", "{name}-beat.service", lambda s: s.has_tasks),
     Unit("renew.service", "{name}-renew.service", lambda s: s.tls.source == "acme"),
-    Unit("migrate.service", "{name}-migrate@.service"),
+    Unit("migrate.service", "{name}-migrate@.service", lambda s: bool(s.app.migrate)),
     Unit("backup.service", "{name}-backup.service"),
-    Unit("base.service", "{name}-base.service"),
+    Unit("base.service", "{name}-base.service", lambda s: s.has_database),
     Unit("logrotate.service", "{name}-logrotate.service"),
     Unit("watch.service", "{name}-watch.service"),
     Unit("alert.service", "{name}-alert@.service"),
@@ -161,11 +161,13 @@ def timers(settings: Settings) -> tuple[Timer, ...]:
     """Return the timers of a deployment."""
     chosen = [
         Timer("backup", "the daily backup", (f"*-*-* {settings.upkeep.backup_at}:00",)),
-        Timer("base", "the weekly base backup of PostgreSQL", (f"Sun *-*-* {settings.upkeep.backup_at}:00",)),
         # Hourly, so that a fast-growing file is rotated before the disk is full.
         Timer("logrotate", "hourly rotation of log files", ("hourly",), "2min"),
         Timer("watch", "looks every five minutes", ("*:0/5",)),
     ]
+    if settings.has_database:
+        when = f"Sun *-*-* {settings.upkeep.backup_at}:00"
+        chosen.insert(1, Timer("base", "the weekly base backup of PostgreSQL", (when,)))
     if settings.tls.source == "acme":
         # Twice a day: early enough if the CA requests an early renewal (ARI).
         chosen.append(Timer("renew", "looks twice a day whether to renew", ("*-*-* 00,12:00:00",), "11h"))

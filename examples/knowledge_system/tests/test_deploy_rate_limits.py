@@ -8,13 +8,15 @@ from typing import Any
 
 import pytest
 
+from deploy_settings import deployed
 from mks_deploy.cli import main
 from mks_deploy.settings.credentials import make_missing
-from mks_deploy.settings.variables import APPLICATION_LIMITS
+from mks_deploy.settings.reading import read_settings
 from mks_hardening._core import hooks
 from mks_hardening.events import RateLimitDecided
 from mks_hardening.security import DEFAULT_RATE_LIMITS, SIGN_IN_LIMITS
 
+KNOWN = read_settings(deployed())
 SETTINGS = """
 [site]
 hosts = ["localhost"]
@@ -35,8 +37,8 @@ MKS_RATE_LIMITS_DRY_RUN = "api_open, admin"
 @pytest.fixture
 def rendered(tmp_path: Path) -> dict[str, str]:
     """The variables of the rendered files, as systemd and kustomize read them."""
-    (tmp_path / "deploy.toml").write_text(SETTINGS)
-    make_missing(tmp_path / "secrets")
+    (tmp_path / "deploy.toml").write_text(deployed(SETTINGS, without=("tls",)))
+    make_missing(tmp_path / "secrets", KNOWN)
     out = tmp_path / "out"
     words = [
         "render",
@@ -87,4 +89,4 @@ def test_limits_and_dry_runs_reach_the_application(
 
 def test_the_kit_knows_all_groups_of_the_application(make_app: Callable[..., Any]) -> None:
     groups = make_app().extensions["knowledge"].limiter.groups
-    assert set(groups) == {*DEFAULT_RATE_LIMITS, *SIGN_IN_LIMITS, *APPLICATION_LIMITS}
+    assert set(groups) == {*DEFAULT_RATE_LIMITS, *SIGN_IN_LIMITS, *KNOWN.app.limits}

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
-from mks_deploy.environment_file import OF_THE_APPLICATION
+from mks_deploy.environment_file import register_own_variables
 from mks_hardening import compose
 from mks_hardening.logging import remove_logging
-from mks_hardening.settings import HardeningSettings, register_variables
+from mks_hardening.settings import HardeningSettings
 
 __all__ = ["tell"]
 
@@ -19,7 +19,7 @@ def tell(unit: str, *, environ: Mapping[str, str]) -> None:
     Raises:
         SettingsError: the environment is not that of the application.
     """
-    register_variables(*OF_THE_APPLICATION)
+    register_own_variables(environ)
     # The application's default language; its environment takes precedence.
     compose.setup_logging_with_notifications(
         HardeningSettings.from_env(environ={"MKS_ALERT_LANGUAGE": "ja", **environ})

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mks_deploy.settings.credentials import used_credentials
+from mks_deploy.settings.credentials import bindings, used_credentials
 
 if TYPE_CHECKING:
     from mks_deploy.settings.model import Settings
@@ -22,8 +22,9 @@ def environment(settings: Settings, secrets: Path) -> dict[str, str]:
     text = (Path(settings.paths.config) / f"{settings.name}.env").read_text(encoding="utf-8")
     lines = (line for line in text.splitlines() if line and not line.startswith("#"))
     variables = dict(line.split("=", 1) for line in lines)
-    for credential in used_credentials(secrets):
-        variables[credential.variable] = (secrets / credential.file).read_text(encoding="utf-8").strip()
+    for credential in used_credentials(secrets, settings):
+        value = (secrets / credential.file).read_text(encoding="utf-8").strip()
+        variables |= {secret.variable: value for secret in bindings(credential, settings)}
     return variables
 
 

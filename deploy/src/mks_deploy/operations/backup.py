@@ -33,6 +33,7 @@ __all__ = [
     "backup",
     "check_keys",
     "damaged_keys",
+    "holds_database",
     "newest",
     "newest_at",
     "restore",
@@ -118,12 +119,12 @@ class Database:
             yield connection
 
 
-def backup(settings: Settings, database: Database, *, now: datetime, keys: Path | None) -> Path:
+def backup(settings: Settings, database: Database | None, *, now: datetime, keys: Path | None) -> Path:
     """Make a backup, and delete those older than ``upkeep.backup_days``; return its directory.
 
     Args:
         settings: settings of the deployment.
-        database: database to dump.
+        database: database to dump; ``None`` if the deployment has none.
         now: current time, which names the directory. Further backups in the same second get the suffix ``-2``,
             ``-3`` …
         keys: file of the application's keys, which is stored separately.
@@ -134,10 +135,15 @@ def backup(settings: Settings, database: Database, *, now: datetime, keys: Path 
     root = Path(settings.paths.backups)
     made, partial = _claimed(root, second_of(now))
     try:
-        rows = _dump(database, partial / _DUMP)
+        rows = _dump(database, partial / _DUMP) if database else {}
         _pack(Path(settings.paths.state) / "uploads", partial / _UPLOADS)
-        files = {file: _digest(partial / file) for file in (_DUMP, _UPLOADS)}
-        manifest = {"made_at": now.astimezone(UTC).isoformat(), "sha256": files, "rows": rows}
+        files = {file: _digest(partial / file) for file in ((_DUMP, _UPLOADS) if database else (_UPLOADS,))}
+        manifest: dict[str, object] = {
+            "made_at": now.astimezone(UTC).isoformat(),
+            "sha256": files,
+            "rows": rows,
+        }
+        manifest |= {} if database else {"database": False}
         if keys is not None:
             # First: a backup that cannot be decrypted is useless.
             manifest["keys"] = _keep_keys(keys, Path(settings.paths.key_backups)).name
@@ -194,38 +200,61 @@ def check_keys(made: Path, settings: Settings) -> None:
             raise BackupFault(f"{copy} is not the copy of the keys that was written; take another backup")
 
 
-def restore(made: Path, database: Database, *, uploads: Path) -> dict[str, int]:
+def holds_database(made: Path) -> bool:
+    """Whether a backup holds a database.
+
+    Raises:
+        BackupFault: the backup is incomplete or damaged.
+    """
+    return bool(_checked_manifest(made).get("database", True))
+
+
+def restore(made: Path, database: Database | None, *, uploads: Path) -> dict[str, int]:
     """Restore a backup into an empty database and an empty directory, and verify it; return the rows per table.
 
     Raises:
         BackupFault: a checksum or row count differs, or the target is not empty; nothing is overwritten.
     """
     manifest = _checked_manifest(made)
-    with database.connection() as connection:
-        if connection.execute(_TABLES.encode()).fetchone():
-            raise BackupFault("the database is not empty; restore into a new one")
+    if database is None and manifest.get("database", True):
+        raise BackupFault(f"{made} holds a database, and there is none to put it into")
+    if database:
+        _refuse_tables(database)
     if uploads.exists() and any(uploads.iterdir()):
         raise BackupFault(f"{uploads} is not empty")
-    options = ("--exit-on-error", "--no-owner", "--no-privileges", "--single-transaction")
-    database.run("pg_restore", *options, f"--dbname={database.variables['PGDATABASE']}", str(made / _DUMP))
+    if database:
+        options = ("--exit-on-error", "--no-owner", "--no-privileges", "--single-transaction")
+        database.run(
+            "pg_restore", *options, f"--dbname={database.variables['PGDATABASE']}", str(made / _DUMP)
+        )
     # Same mode as the original directory, which only nginx may read, through its group.
     uploads.mkdir(mode=0o750, parents=True, exist_ok=True)
     with tarfile.open(made / _UPLOADS) as packed:
         packed.extractall(uploads, filter="data")
+    return _checked_rows(database, manifest["rows"]) if database else {}
+
+
+def _refuse_tables(database: Database) -> None:
+    with database.connection() as connection:
+        if connection.execute(_TABLES.encode()).fetchone():
+            raise BackupFault("the database is not empty; restore into a new one")
+
+
+def _checked_rows(database: Database, written: Mapping[str, int]) -> dict[str, int]:
     with database.connection() as connection:
         rows = _count(connection)
-    if rows != manifest["rows"]:
+    if rows != written:
         differing = sorted(
-            table
-            for table in rows.keys() | manifest["rows"].keys()
-            if rows.get(table) != manifest["rows"].get(table)
+            table for table in rows.keys() | written.keys() if rows.get(table) != written.get(table)
         )
         raise BackupFault(f"rows differ after the restore: {', '.join(differing)}")
     return rows
 
 
-def restore_for_test(made: Path, database: Database, *, folder: Path) -> dict[str, int]:
+def restore_for_test(made: Path, database: Database | None, *, folder: Path) -> dict[str, int]:
     """Restore into a temporary database, to test the backup."""
+    if database is None:
+        return restore(made, None, uploads=folder)
     name = f"{database.variables['PGDATABASE']}_restore_test"
     database.run("dropdb", "--if-exists", name)
     database.run("createdb", name)
@@ -282,7 +311,8 @@ def _checked_manifest(made: Path) -> dict[str, Any]:
     try:
         manifest: dict[str, Any] = json.loads((made / _MANIFEST).read_text(encoding="utf-8"))
         digests, _ = manifest["sha256"], manifest["rows"]
-        written = {file: digests[file] for file in (_DUMP, _UPLOADS)}
+        parts = (_DUMP, _UPLOADS) if manifest.get("database", True) else (_UPLOADS,)
+        written = {file: digests[file] for file in parts}
     except (ValueError, KeyError, TypeError):
         raise BackupFault(f"{made / _MANIFEST} is damaged; take another backup") from None
     for file, digest in written.items():

@@ -64,13 +64,17 @@ class HostSteps:
         folder = self._releases / "versions" / version
         if not (folder / "venv" / "bin" / "gunicorn").exists():
             raise ReleaseError(f"{folder} is not a version: venv/bin/gunicorn is not there")
-        package = self._settings.site.application.partition(":")[0].partition(".")[0]
-        for static in folder.glob(f"venv/lib/python3*/site-packages/{package}/static"):
-            publish(static, Path(self._settings.paths.state) / "public")
+        if name := self._settings.app.static:
+            for place in (folder, *folder.glob("venv/lib/python3*/site-packages")):
+                if (place / name).is_dir():
+                    publish(place / name, Path(self._settings.paths.state) / "public")
+                    break
         relink(self._releases / "slots" / slot, folder)
 
     def migrate(self, version: str) -> None:
         """Migrate the database; refused without a fresh backup."""
+        if not self._settings.app.migrate:
+            raise ReleaseError("there is nothing to migrate: app.migrate names no command")
         most = self._settings.upkeep.backup_max_age
         now = datetime.now(UTC).timestamp()
         if now - newest_at(self._settings, now=now) > most:
@@ -88,7 +92,7 @@ class HostSteps:
         self._must(["systemctl", "disable", "--now", *self._units(slot)])
 
     def wait_until_healthy(self, slot: Slot) -> None:
-        """Wait until ``/readyz`` has succeeded several times in a row."""
+        """Wait until ``app.ready`` has succeeded several times in a row."""
         row = 0
         for _ in range(self._patience):
             row = row + 1 if self._ready(slot) else 0
@@ -146,7 +150,7 @@ class HostSteps:
     def finish(self, version: str) -> None:
         """Switch the background tasks to the new version."""
         relink(self._releases / "current", self._releases / "versions" / version)
-        if self._settings.tasks.enabled:
+        if self._settings.has_tasks:
             units = [f"{self._settings.name}-{part}.service" for part in ("worker", "beat")]
             self._must(["systemctl", "try-restart", *units])
 
@@ -172,7 +176,7 @@ def ready(settings: Settings, slot: Slot) -> bool:
         "X-Forwarded-Host": host,
     }
     try:
-        connection.request("GET", "/readyz", headers=told)
+        connection.request("GET", settings.app.ready, headers=told)
         with connection.getresponse() as answer:
             return answer.status == 200
     except (OSError, http.client.HTTPException):

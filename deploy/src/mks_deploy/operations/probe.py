@@ -50,7 +50,7 @@ class Target:
         """
         parts = urlsplit(url)
         if parts.scheme != "https" or not parts.hostname or parts.path not in {"", "/"} or parts.username:
-            raise ValueError("an address such as https://knowledge.example.jp")
+            raise ValueError("an address such as https://shop.example.jp")
         return cls(parts.hostname, parts.port or 443, http_port, address, ca_file)
 
 

@@ -12,11 +12,21 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urlsplit
 
 from mks_deploy.files import replace_file
+from mks_deploy.settings.model import Secret
 
 if TYPE_CHECKING:
     from mks_deploy.settings.model import Settings
 
-__all__ = ["CREDENTIALS", "Credential", "credential_faults", "make_missing", "used_credentials"]
+__all__ = [
+    "CREDENTIALS",
+    "Credential",
+    "bindings",
+    "credential_faults",
+    "credentials_of",
+    "is_wanted",
+    "make_missing",
+    "used_credentials",
+]
 
 _SHORTEST_PASSWORD: Final = 16
 _WANTED: Final = f"at least {_SHORTEST_PASSWORD} characters that nobody guesses"
@@ -43,12 +53,14 @@ class Credential:
             file.
         needed: whether it is required.
         meaning: its content.
+        own: whether it belongs to the application alone.
     """
 
     file: str
     variable: str
     needed: bool
     meaning: str
+    own: bool = False
 
 
 CREDENTIALS: Final = (
@@ -62,7 +74,7 @@ CREDENTIALS: Final = (
         "database_url",
         "DATABASE_URL",
         True,
-        "The database, for example postgresql+psycopg:///knowledge?host=/run/postgresql (no password: peer).",
+        "The database, for example postgresql:///shop?host=/run/postgresql (no password: peer).",
     ),
     Credential("redis_url", "MKS_REDIS_URL", True, "Redis, for example unix:///run/redis/redis-server.sock."),
     Credential(
@@ -89,10 +101,58 @@ CREDENTIALS: Final = (
 )
 
 
-def used_credentials(folder: Path) -> tuple[Credential, ...]:
+def credentials_of(settings: Settings) -> tuple[Credential, ...]:
+    """Return every credential that this deployment may have: those of the kit, and those of its application."""
+    known = {credential.file for credential in CREDENTIALS}
+    own = {secret.file: secret for secret in settings.secrets if secret.file not in known}
+    return (
+        *(credential for credential in CREDENTIALS if credential.file not in _unused(settings)),
+        *(
+            Credential(
+                file, secret.variable, True, f"What {secret.variable} of the application holds.", own=True
+            )
+            for file, secret in own.items()
+        ),
+    )
+
+
+def used_credentials(folder: Path, settings: Settings) -> tuple[Credential, ...]:
     """Return the credentials that the application gets: the required ones, and optional ones that exist."""
     return tuple(
-        each for each in CREDENTIALS if each.variable and (each.needed or (folder / each.file).exists())
+        each
+        for each in credentials_of(settings)
+        if each.variable and (each.needed or (folder / each.file).exists())
+    )
+
+
+def bindings(credential: Credential, settings: Settings) -> tuple[Secret, ...]:
+    """Return the variables by which the application gets a credential."""
+    given = tuple(secret for secret in settings.secrets if secret.file == credential.file)
+    if credential.own or any(secret.variable == credential.variable for secret in given):
+        return given
+    return (Secret(credential.variable, credential.file, as_value=False), *given)
+
+
+def _unused(settings: Settings) -> set[str]:
+    """Return the files of what this deployment does not have."""
+    unused = set[str]()
+    if not settings.app.hardened:
+        unused |= {"secret_keys", "cache_signing_keys"}
+    if not settings.has_database:
+        unused |= {"database_url", "database_password"}
+    if not settings.has_redis:
+        unused |= {"redis_url", "cache_url", "redis_auth"}
+    if not settings.has_tasks:
+        unused |= {"celery_broker_url"}
+    return unused
+
+
+def is_wanted(credential: Credential, settings: Settings) -> bool:
+    """Whether this deployment requires a credential, an optional one included."""
+    return (
+        credential.needed
+        or (credential.file == "acme_eab_hmac_key" and settings.tls.eab_key_id != "")
+        or (credential.file == "celery_broker_url" and settings.has_tasks)
     )
 
 
@@ -101,41 +161,35 @@ def credential_faults(folder: Path, settings: Settings | None) -> Iterator[str]:
     if not folder.is_dir():
         yield f"{folder} must be a folder with one file for each secret (mks-deploy secrets makes it)"
         return
-    for credential in CREDENTIALS:
+    for credential in CREDENTIALS if settings is None else credentials_of(settings):
         file = folder / credential.file
-        needed = credential.needed or (settings is not None and _is_wanted(credential.file, settings))
         if not file.exists():
-            if needed:
+            # Without valid settings, it is not known what is needed.
+            if settings is not None and is_wanted(credential, settings):
                 yield f"the secret {credential.file} is missing: {credential.meaning}"
             continue
         if file.stat().st_mode & 0o077:
             yield f"the secret {credential.file} must be readable by its owner alone (chmod 600)"
-        yield from _weaknesses(credential.file, file)
-    known = {credential.file for credential in CREDENTIALS}
+        yield from _weaknesses(credential, file)
+    if settings is None:
+        return
+    known = {credential.file for credential in (*CREDENTIALS, *credentials_of(settings))}
     for extra in sorted(path.name for path in folder.iterdir() if path.name not in known):
         yield f"the secret {extra[:40]} is unknown: known are {', '.join(sorted(known))}"
 
 
-def _is_wanted(file: str, settings: Settings) -> bool:
-    """Whether this deployment requires an optional credential."""
-    return (file == "acme_eab_hmac_key" and settings.tls.eab_key_id != "") or (
-        file == "celery_broker_url" and settings.tasks.enabled
-    )
+_GENERATED: Final = frozenset(
+    {"APP_SECRET_KEY", "DJANGO_SECRET_KEY", "FLASK_SECRET_KEY", "SECRET_KEY", "SESSION_SECRET"}
+)
+"""Variables of frameworks that hold any random text."""
 
 
-_ON_ONE_HOST: Final = {
-    "database_url": "postgresql+psycopg:///knowledge?host=/run/postgresql",
-    "redis_url": "unix:///run/redis/redis-server.sock",
-    "cache_url": "unix:///run/redis-cache/redis-server.sock",
-    "celery_broker_url": "redis+socket:///run/redis/redis-server.sock?virtual_host=1",
-}
-
-
-def make_missing(folder: Path, *, compose: bool = False) -> list[str]:
+def make_missing(folder: Path, settings: Settings, *, compose: bool = False) -> list[str]:
     """Create the directory and the secrets that can be generated; return the names of the created files.
 
     Args:
         folder: directory of the secrets.
+        settings: settings of the deployment, which say what is needed.
         compose: whether to use the servers of ``compose.yml``, which require passwords, instead of those of one
             host.
     """
@@ -143,22 +197,39 @@ def make_missing(folder: Path, *, compose: bool = False) -> list[str]:
     values = {
         "secret_keys": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
         "cache_signing_keys": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
-        **(_for_compose() if compose else _ON_ONE_HOST),
+        **(_for_compose(settings) if compose else _on_one_host(settings)),
+        **{
+            secret.file: secrets.token_urlsafe(48)
+            for secret in settings.secrets
+            if secret.variable in _GENERATED
+        },
     }
+    unused = _unused(settings)
     made = []
     for name, value in values.items():
         file = folder / name
-        if not file.exists():
+        if name not in unused and not file.exists():
             replace_file(file, value + "\n", mode=0o600)
             made.append(name)
     return made
 
 
-def _for_compose() -> dict[str, str]:
+def _on_one_host(settings: Settings) -> dict[str, str]:
+    stores = settings.stores
+    return {
+        "database_url": f"{stores.database_scheme}:///{stores.database_name}?host=/run/postgresql",
+        "redis_url": f"unix://{stores.redis_socket}",
+        "cache_url": f"unix://{stores.redis_cache_socket}",
+        "celery_broker_url": f"redis+socket://{stores.redis_socket}?virtual_host=1",
+    }
+
+
+def _for_compose(settings: Settings) -> dict[str, str]:
     database, redis = secrets.token_hex(24), secrets.token_hex(24)
+    scheme, name = settings.stores.database_scheme, settings.stores.database_name
     return {
         "database_password": database,
-        "database_url": f"postgresql+psycopg://knowledge:{database}@postgres/knowledge",
+        "database_url": f"{scheme}://{name}:{database}@postgres/{name}",
         "redis_auth": f"requirepass {redis}",
         "redis_url": f"redis://:{redis}@redis:6379/0",
         "cache_url": f"redis://:{redis}@cache:6379/0",
@@ -166,7 +237,8 @@ def _for_compose() -> dict[str, str]:
     }
 
 
-def _weaknesses(name: str, file: Path) -> Iterator[str]:
+def _weaknesses(credential: Credential, file: Path) -> Iterator[str]:
+    name = credential.file
     try:
         text = file.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError):
@@ -181,7 +253,8 @@ def _weaknesses(name: str, file: Path) -> Iterator[str]:
     elif name == "slack_webhook_url":
         if not text.startswith("https://"):
             yield f"the secret {name} must be an https address"
-    elif _guessable(text):
+    elif _guessable(text) and not (credential.own and len(text) >= _SHORTEST_PASSWORD):
+        # Keys of other services are not ours to choose, and may begin with "secret_".
         yield f"the secret {name} is weak: {_WANTED}"
 
 
@@ -203,7 +276,7 @@ _REDIS: Final = frozenset(
     {"redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster"}
 )
 _SCHEMES: Final = {
-    "database_url": frozenset({"postgresql", "postgresql+psycopg"}),
+    "database_url": frozenset({"postgresql", "postgres", "postgresql+psycopg", "postgresql+asyncpg"}),
     "celery_broker_url": frozenset({"redis", "rediss", "redis+socket", "redis+sentinel", "amqp", "amqps"}),
     "redis_url": _REDIS,
     "cache_url": _REDIS,

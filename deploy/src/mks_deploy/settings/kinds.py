@@ -7,7 +7,7 @@ the given value: it may be a misplaced secret.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_network
 from typing import Final, Generic, TypeVar
@@ -17,23 +17,30 @@ __all__ = [
     "Kind",
     "a_celery_app",
     "a_choice",
+    "a_command",
     "a_flag",
     "a_host",
     "a_list_of",
+    "a_mapping",
     "a_module_object",
     "a_network",
     "a_number",
     "a_path",
+    "a_reason",
+    "a_relative_path",
     "a_seconds",
     "a_size",
     "a_slug",
     "a_time_of_day",
     "a_token",
     "a_url",
+    "a_url_path",
+    "a_variable",
     "an_address",
 ]
 
 T = TypeVar("T")
+K = TypeVar("K")
 
 _HOST: Final = re.compile(
     r"(?=.{1,253}\Z)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
@@ -50,6 +57,11 @@ _ADDRESS: Final = re.compile(r"[A-Za-z0-9._+-]{1,64}@[A-Za-z0-9.-]{1,253}")
 _OBJECT: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*(\(\))?", re.ASCII)
 _TIME: Final = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]")
 _CELERY: Final = re.compile(r"[A-Za-z_][\w.]*(:[A-Za-z_]\w*)?", re.ASCII)
+_URL_PATH: Final = re.compile(r"/[A-Za-z0-9._~-]*(?:/[A-Za-z0-9._~-]+)*/?")
+_RELATIVE: Final = re.compile(r"[A-Za-z0-9_.@+-][A-Za-z0-9._@+-]*(?:/[A-Za-z0-9._@+-]+)*")
+_WORD: Final = re.compile(r"[A-Za-z0-9._@+=:/,()-]{1,200}")
+_REASON: Final = re.compile(r"[^\x00-\x1f\x7f%]{10,200}")
+_VARIABLE: Final = re.compile(r"[A-Z][A-Z0-9_]{0,99}")
 _TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{0,200}")
 
 
@@ -89,6 +101,37 @@ a_module_object: Final = _matching("module:object or module:function()", _OBJECT
 a_celery_app: Final = _matching("module or module:object", _CELERY)
 a_token: Final = _matching("letters, digits, - and _", _TOKEN)
 a_time_of_day: Final = _matching("a time of day, HH:MM", _TIME)
+
+
+a_url_path: Final = _matching("a path such as /healthz, of letters, digits and . _ ~ - /", _URL_PATH)
+a_variable: Final = _matching("the name of an environment variable, in capitals", _VARIABLE)
+a_reason: Final = _matching("a reason of 10 to 200 characters in one line, without a percent sign", _REASON)
+
+
+def _relative(value: object) -> str:
+    if not isinstance(value, str) or not _RELATIVE.fullmatch(value) or ".." in value.split("/"):
+        raise ValueError("a path below the source tree, such as shop/static, without ..")
+    return value
+
+
+a_relative_path: Final = Kind("a path below the source tree", _relative)
+
+
+def _command(value: object) -> tuple[str, ...]:
+    """Read the words of a command; units and shells parse words of these characters alike."""
+    words = value if isinstance(value, list) else []
+    if not words or not all(isinstance(word, str) and _WORD.fullmatch(word) for word in words):
+        raise ValueError(
+            'a list of words, such as ["python", "manage.py", "migrate"]: no quotes, blanks or $ %'
+        )
+    if "/" in words[0] or "=" in words[0]:
+        raise ValueError(
+            "a list of words that begins with a program of the virtual environment, without a path"
+        )
+    return tuple(words)
+
+
+a_command: Final = Kind("a list of words, the program first", _command)
 
 
 def _path(value: object) -> str:
@@ -196,5 +239,17 @@ def a_list_of(kind: Kind[T]) -> Kind[tuple[T, ...]]:
         if len(set(items)) != len(items):
             raise ValueError("a list without repetition")
         return items
+
+    return Kind(form, read)
+
+
+def a_mapping(key: Kind[K], kind: Kind[T]) -> Kind[tuple[tuple[K, T], ...]]:
+    """Return the type of a table whose keys and values have one type each."""
+    form = f"a table; its keys: {key.form}; its values: {kind.form}"
+
+    def read(value: object) -> tuple[tuple[K, T], ...]:
+        if not isinstance(value, Mapping):
+            raise ValueError(form)  # noqa: TRY004 - collected with all other errors
+        return tuple((key.read(name), kind.read(item)) for name, item in value.items())
 
     return Kind(form, read)

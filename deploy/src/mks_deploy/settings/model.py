@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar, cast
@@ -10,23 +11,29 @@ from mks_deploy.settings.kinds import (
     Kind,
     a_celery_app,
     a_choice,
+    a_command,
     a_flag,
     a_host,
     a_list_of,
+    a_mapping,
     a_module_object,
     a_network,
     a_number,
     a_path,
+    a_reason,
+    a_relative_path,
     a_seconds,
     a_size,
     a_slug,
     a_time_of_day,
     a_token,
     a_url,
+    a_url_path,
+    a_variable,
     an_address,
 )
 
-__all__ = ["REQUIRED", "Option", "Settings", "option"]
+__all__ = ["HOST_VARIABLES", "REQUIRED", "App", "Option", "OwnVariable", "Secret", "Settings", "option"]
 
 T = TypeVar("T")
 
@@ -36,6 +43,63 @@ REQUIRED: Final = object()
 _DAY: Final = 86_400
 _KIB, _MIB, _GIB = 1024, 1024**2, 1024**3
 _PORT: Final = a_number(1, 65_535)
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """A secret of the application, and how it gets it.
+
+    Attributes:
+        variable: name of the variable.
+        file: file in the folder of credentials.
+        as_value: whether the variable holds the secret; otherwise ``NAME_FILE`` names its file.
+    """
+
+    variable: str
+    file: str
+    as_value: bool
+
+
+HOST_VARIABLES: Final = ("MKS_UPLOADS", "MKS_UPLOADS_REDIRECT", "MKS_BACKUPS", "MKS_BACKUP_MAX_AGE")
+"""Variables about the host: folder of uploads, where nginx serves it, folder of backups, how old one may be."""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnVariable:
+    """A variable that the application reads besides those of the library."""
+
+    meaning: str
+    example: str
+
+
+def _own_variable(value: object) -> OwnVariable:
+    given = value if isinstance(value, Mapping) else {}
+    texts = [given.get(key) for key in ("meaning", "example")]
+    if given.keys() != {"meaning", "example"} or not all(
+        isinstance(text, str) and re.fullmatch(r"[^\x00-\x1f\x7f]{1,200}", text) for text in texts
+    ):
+        raise ValueError('a table such as {meaning = "Largest order.", example = "10"}')
+    return OwnVariable(*map(str, texts))
+
+
+an_own_variable: Final = Kind("a table with meaning and example", _own_variable)
+
+_SERVERS: Final = {
+    "hypercorn": "Hypercorn lost requests at each reload, and stands still for seconds",
+    "granian": "Granian does not take the socket that systemd opens, so a restart refuses connections",
+    "uvicorn": "uvicorn with one process ends at a reload, with several it loses requests",
+}
+"""Why other servers are not rendered; measured with twelve clients, two workers and two reloads."""
+
+
+def _server(value: object) -> str:
+    if value == "gunicorn":
+        return "gunicorn"
+    reason = _SERVERS.get(value, "") if isinstance(value, str) else ""
+    raise ValueError(f"gunicorn{f': {reason}' if reason else ''}")
+
+
+a_server: Final = Kind("gunicorn", _server)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,16 +123,13 @@ class Site:
     """What is deployed, and under which names it is reached."""
 
     name: str = option(
-        a_slug,
-        "knowledge-system",
-        "Name of units, account, folders and cookies' owner.",
-        example='"knowledge-system"',
+        a_slug, REQUIRED, "Name of units, account, folders and cookies' owner.", example='"shop"'
     )
     hosts: tuple[str, ...] = option(
         a_list_of(a_host),
         REQUIRED,
         "Names that are answered, the canonical one first.",
-        example='["knowledge.example.jp"]',
+        example='["shop.example.jp"]',
     )
     redirect_hosts: tuple[str, ...] = option(
         a_list_of(a_host), (), "Further names, which only lead to the canonical one.", example="[]"
@@ -79,11 +140,67 @@ class Site:
         "The stage; staging differs in names alone, and tells search engines to stay away.",
         example='"production"',
     )
-    application: str = option(
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class App:
+    """The application: what is started, and what it needs."""
+
+    kind: str = option(a_choice("wsgi", "asgi"), REQUIRED, "Interface of the application.", example='"wsgi"')
+    target: str = option(
         a_module_object,
-        "knowledge_system.app:from_env()",
-        "The WSGI application.",
-        example='"knowledge_system.app:from_env()"',
+        REQUIRED,
+        "The application, or the function that makes it, as gunicorn imports it.",
+        example='"shop.wsgi:application"',
+    )
+    server: str = option(
+        a_server,
+        "gunicorn",
+        "gunicorn, with threads for WSGI and its asyncio worker for ASGI: the one that lost no request at a reload "
+        "or a restart behind systemd's socket.",
+        example='"gunicorn"',
+    )
+    needs: tuple[str, ...] = option(
+        a_list_of(a_choice("postgresql", "redis")),
+        REQUIRED,
+        "Servers that it needs beside it on this host.",
+        example='["postgresql"]',
+    )
+    static: str = option(
+        a_relative_path,
+        "",
+        "Folder of static files below /static/, in the source tree or in an installed package; nginx serves it.",
+        example='"shop/static"',
+    )
+    live: str = option(
+        a_url_path, "/livez", "Address that answers 200 while the process works.", example='"/livez"'
+    )
+    ready: str = option(
+        a_url_path, "/readyz", "Address that answers 200 when requests may come.", example='"/readyz"'
+    )
+    migrate: tuple[str, ...] = option(
+        a_command,
+        (),
+        "Command that changes the database; runs once at `release --migrate`, before any process starts.",
+        example='["python", "manage.py", "migrate"]',
+    )
+    hardened: bool = option(
+        a_flag, True, "Whether it uses mks_hardening, which then gets the secret secret_keys.", example="true"
+    )
+    host_variables: tuple[str, ...] = option(
+        a_list_of(a_choice(*HOST_VARIABLES)),
+        (),
+        "Which facts about the host it reads as variables.",
+        example="[]",
+    )
+    limits: tuple[str, ...] = option(
+        a_list_of(a_token), (), "Names of rate limits besides those of the library.", example="[]"
+    )
+    variables: tuple[tuple[str, OwnVariable], ...] = option(
+        a_mapping(a_variable, an_own_variable),
+        (),
+        "Variables of its own that begin with MKS_, each with its meaning and an example.",
+        example="{}",
     )
 
 
@@ -199,6 +316,12 @@ class Edge:
         "Connections of one address; in HTTP/2 each request counts.",
         example="1200",
     )
+    sign_in_paths: tuple[str, ...] = option(
+        a_list_of(a_url_path),
+        (),
+        "Where passwords are sent to: the addresses that begin like one of these get the limit above.",
+        example="[]",
+    )
     refuse_api_over_http: bool = option(
         a_flag,
         False,
@@ -273,12 +396,14 @@ class Gunicorn:
 class Tasks:
     """Work outside the request."""
 
-    enabled: bool = option(a_flag, True, "Run a Celery worker and beat.", example="true")
+    enabled: bool = option(
+        a_flag, True, "Run a Celery worker and beat, if an application is named.", example="true"
+    )
     application: str = option(
         a_celery_app,
-        "knowledge_system.worker:app",
-        "The Celery application.",
-        example='"knowledge_system.worker:app"',
+        "",
+        "The Celery application; without one there is no worker.",
+        example='"shop.celery:app"',
     )
     processes: int = option(a_number(1, 256), 2, "Processes of the worker.", example="2")
     stop_timeout: int = option(
@@ -293,7 +418,13 @@ class Stores:
     database_connections: int = option(
         a_number(10, 10_000), 120, "max_connections of PostgreSQL.", example="120"
     )
-    database_name: str = option(a_slug, "knowledge", "Name of the database.", example='"knowledge"')
+    database_name: str = option(a_slug, "{name}", "Name of the database.", example='"{name}"')
+    database_scheme: str = option(
+        a_choice("postgresql", "postgres", "postgresql+psycopg", "postgresql+asyncpg"),
+        "postgresql",
+        "How DATABASE_URL begins; SQLAlchemy chooses its driver by it.",
+        example='"postgresql"',
+    )
     statement_timeout: int = option(
         a_seconds(1, 3600), 30, "PostgreSQL ends a statement after this long.", example='"30s"'
     )
@@ -386,10 +517,54 @@ class Upkeep:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Sandbox:
+    """Exceptions from the sandbox of the application's units, each with its reason, which is written beside it."""
+
+    write_execute: str = option(
+        a_reason,
+        "",
+        "Memory that is written and executed, as compilers at run time need it.",
+        example='""',
+    )
+    chown: str = option(a_reason, "", "Give files to other groups of the account.", example='""')
+    whole_proc: str = option(
+        a_reason, "", "All of /proc, such as the memory and load of the host.", example='""'
+    )
+    write_paths: tuple[tuple[str, str], ...] = option(
+        a_mapping(a_path, a_reason),
+        (),
+        "Further folders that it may write to, each with the reason.",
+        example="{}",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Image:
+    """The container image, and what of the source tree it is built from."""
+
+    requirements: str = option(
+        a_relative_path, "requirements.txt", "Locked requirements with hashes.", example='"requirements.txt"'
+    )
+    install: tuple[str, ...] = option(
+        a_list_of(a_relative_path),
+        (),
+        "Folders that pip installs as packages; without any, the source is copied as it is.",
+        example='["."]',
+    )
+    files: tuple[str, ...] = option(
+        a_list_of(a_relative_path),
+        (),
+        "What is sent to the builder; nothing else is, so no secret can be.",
+        example='["pyproject.toml", "src"]',
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """All settings of a deployment, from which every file is rendered."""
 
     site: Site
+    app: App
     paths: Paths
     edge: Edge
     tls: Tls
@@ -397,12 +572,31 @@ class Settings:
     tasks: Tasks
     stores: Stores
     upkeep: Upkeep
+    sandbox: Sandbox
+    image: Image
     variables: Mapping[str, str] = field(default_factory=dict)
+    secrets: tuple[Secret, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
         """Name of the site."""
         return self.site.name
+
+    @property
+    def has_database(self) -> bool:
+        """Whether PostgreSQL is one of the servers."""
+        return "postgresql" in self.app.needs
+
+    @property
+    def has_redis(self) -> bool:
+        """Whether Redis is one of the servers."""
+        return "redis" in self.app.needs
+
+    @property
+    def has_tasks(self) -> bool:
+        """Whether a Celery worker and beat run."""
+        return self.tasks.enabled and bool(self.tasks.application)
 
     @property
     def canonical_host(self) -> str:

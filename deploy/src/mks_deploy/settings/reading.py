@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Final
 
+from mks_deploy.settings.kinds import a_path, a_slug
 from mks_deploy.settings.model import (
     REQUIRED,
+    App,
     Edge,
     Gunicorn,
+    Image,
     Option,
     Paths,
+    Sandbox,
     Settings,
     Site,
     Stores,
@@ -23,12 +28,14 @@ from mks_deploy.settings.model import (
     Upkeep,
 )
 from mks_deploy.settings.rules import consistency_errors
-from mks_deploy.settings.variables import APPLICATION_VARIABLES, read_variables
+from mks_deploy.settings.secrets import read_secrets
+from mks_deploy.settings.variables import read_variables
 
 __all__ = ["SettingsFault", "example", "find_settings_file", "options", "read_settings"]
 
 _TABLES: Final[dict[str, type]] = {
     "site": Site,
+    "app": App,
     "paths": Paths,
     "edge": Edge,
     "tls": Tls,
@@ -36,6 +43,8 @@ _TABLES: Final[dict[str, type]] = {
     "tasks": Tasks,
     "stores": Stores,
     "upkeep": Upkeep,
+    "sandbox": Sandbox,
+    "image": Image,
 }
 
 
@@ -45,29 +54,80 @@ _PLACE: Final = "+name+"  # valid in a path, but never part of one
 class SettingsFault(ValueError):  # noqa: N818 - it carries all of them
     """The settings are invalid; nothing was written.
 
+    Args:
+        faults: all errors, in the order of the settings.
+        text: content of the file, in which the errors are located.
+        file: its name.
+        readable: what could be read of the settings, with defaults for the rest.
+
     Attributes:
         faults: all errors, in the order of the settings.
+        readable: as given; ``None`` if something required is missing.
     """
 
-    def __init__(self, faults: Iterable[str]) -> None:
+    def __init__(
+        self,
+        faults: Iterable[str],
+        *,
+        text: str = "",
+        file: str = "deploy.toml",
+        readable: Settings | None = None,
+    ) -> None:
         self.faults = tuple(faults)
-        super().__init__("\n".join(f"- {fault}" for fault in self.faults))
+        self.readable = readable
+        super().__init__("\n".join(_located(fault, text, file) for fault in self.faults))
 
 
-def read_settings(text: str, *, further_faults: Iterable[str] = ()) -> Settings:
+_CULPRIT: Final = re.compile(r"\[([\w-]{1,40})\]|([a-z]+)\.([\w-]+)")
+_HEAD: Final = re.compile(r"\s*\[\s*([\w-]+)\s*(?:\.\s*([\w-]+)\s*)?\]")
+_KEY: Final = re.compile(r"""\s*(["']?)([\w./-]+)\1\s*[.=]""")
+
+
+def _located(fault: str, text: str, file: str) -> str:
+    """Put file and line in front of an error, if it is about a table or key of the file."""
+    if found := re.search(r"is not TOML: .* line (\d+)", fault):
+        return f"{file}:{found[1]}: {fault}"
+    culprit = _CULPRIT.match(fault)
+    if culprit is None or not (culprit[1] or culprit[2] in {*_TABLES, *_FREE}):
+        return fault
+    line = _line_of(text, culprit[1] or culprit[2], culprit[3])
+    return f"{file}:{line}: {fault}" if line else f"{file}: {fault}"
+
+
+def _line_of(text: str, table: str, key: str | None) -> int:
+    """Return the line of a key, else of its table; 0 if the file has neither."""
+    inside, opened, several = False, 0, ""
+    for number, line in enumerate(text.splitlines(), start=1):
+        if several:  # a text of several lines may look like anything
+            several = "" if several in line else several
+            continue
+        several = next((mark for mark in ('"""', "'''") if line.count(mark) % 2), "")
+        if head := _HEAD.match(line):
+            inside = head[1] == table and head[2] in {None, key}
+            opened = opened or (number if inside else 0)
+            if inside and key is not None and head[2] == key:
+                return number
+        elif inside and key is not None and (found := _KEY.match(line)) and found[2] == key:
+            return number
+    return opened
+
+
+def read_settings(text: str, *, further_faults: Iterable[str] = (), file: str = "deploy.toml") -> Settings:
     """Parse and validate the settings.
 
     Args:
         text: content of ``deploy.toml``.
         further_faults: errors found elsewhere, to report in the same message.
+        file: name of the file, for messages.
 
     Raises:
         SettingsFault: lists all errors: syntax, unknown keys, invalid values, contradictions.
     """
     try:
-        given = tomllib.loads(text)
+        given: Mapping[str, Any] = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise SettingsFault([f"deploy.toml is not TOML: {error}", *further_faults]) from None
+        raise SettingsFault([f"{file} is not TOML: {error}", *further_faults], file=file) from None
+    given, notes = _renamed(given)
     faults = list(_unknown(given))
     tables = {}
     for name, kind in _TABLES.items():
@@ -77,14 +137,23 @@ def read_settings(text: str, *, further_faults: Iterable[str] = ()) -> Settings:
         tables[name] = values
     site_name = str(tables["site"]["name"])
     tables["paths"] = {key: value.replace("{name}", site_name) for key, value in tables["paths"].items()}
-    chosen, wrong = read_variables(given.get("variables", {}))
+    tables["stores"]["database_name"] = tables["stores"]["database_name"].replace("{name}", site_name)
+    chosen, wrong = read_variables(given.get("variables", {}), own=dict(tables["app"]["variables"]))
     faults.extend(wrong)
-    settings = Settings(**{name: kind(**tables[name]) for name, kind in _TABLES.items()}, variables=chosen)
+    secrets, wrong = read_secrets(given.get("secrets", {}))
+    faults.extend(wrong)
+    settings = Settings(
+        **{name: kind(**tables[name]) for name, kind in _TABLES.items()},
+        variables=chosen,
+        secrets=secrets,
+        notes=notes,
+    )
     # Contradictions are checked only if all values are valid.
     faults.extend(() if faults else consistency_errors(settings))
     faults.extend(further_faults)
     if faults:
-        raise SettingsFault(faults)
+        known = all(value is not REQUIRED for table in tables.values() for value in table.values())
+        raise SettingsFault(faults, text=text, file=file, readable=settings if known else None)
     return settings
 
 
@@ -118,20 +187,42 @@ def example() -> str:
             lines.append(f"{'' if opened and key in _SHOWN else '# '}{key} = {option.example}")
     lines += [
         "",
-        "# Variables of the application that nothing above sets; the environment file explains all.",
+        "# Variables of the application that nothing above sets; the environment file lists the library's.",
         "[variables]",
+        '# DJANGO_SETTINGS_MODULE = "shop.settings"',
+        "",
+        '# Secrets, by the variable that the application reads: "file" if it reads NAME_FILE, else "variable".',
+        '# A secret of the servers under another name: {as = "variable", from = "redis_url"}.',
+        "[secrets]",
+        '# SECRET_KEY = "variable"',
     ]
-    for variable, own in APPLICATION_VARIABLES.items():
-        lines += [f"# {own.meaning}", f'# {variable} = "{own.example}"']
     return "\n".join(lines) + "\n"
 
 
-_SHOWN: Final = {"hosts", "email", "alert_mail"}
+_SHOWN: Final = {"name", "hosts", "kind", "target", "needs", "email", "alert_mail"}
+_FREE: Final = {"variables", "secrets"}
+"""Tables whose keys are names of variables."""
+_NAMED: Final = (Paths, Stores)
+"""Tables whose texts may hold the name of the site."""
+
+
+def _renamed(given: Mapping[str, Any]) -> tuple[Mapping[str, Any], tuple[str, ...]]:
+    """Return the tables with options where they stand now, and a note on each that stood elsewhere."""
+    site, app = given.get("site"), given.get("app", {})
+    if not isinstance(site, Mapping) or not isinstance(app, Mapping) or "application" not in site:
+        return given, ()
+    if "target" in app:
+        return given, ()  # unknown, and told as such
+    moved = {"kind": "wsgi", **app, "target": site["application"]}
+    rest = {key: value for key, value in site.items() if key != "application"}
+    return {**given, "site": rest, "app": moved}, (
+        "site.application is now app.target; the old name goes away",
+    )
 
 
 def _unknown(given: Mapping[str, Any]) -> Iterator[str]:
     for name, table in given.items():
-        if name == "variables":
+        if name in _FREE:
             continue
         if name not in _TABLES:
             yield f"[{name[:40]}] is unknown{_meant(name, _TABLES)}"
@@ -151,7 +242,9 @@ def _meant(word: str, known: Iterable[str]) -> str:
 
 def _read(option: Option, given: Any, *, named: bool) -> Any:
     """Read a value; a path may contain ``{name}``, which is replaced by the site's name later."""
-    if named and isinstance(given, str):
+    if named and isinstance(given, str) and option.kind is a_slug:
+        return option.kind.read(given.replace("{name}", "name")) and given
+    if named and isinstance(given, str) and option.kind is a_path:
         return option.kind.read(given.replace("{name}", _PLACE)).replace(_PLACE, "{name}")
     return option.kind.read(given)
 
@@ -167,7 +260,7 @@ def _read_table(name: str, kind: type, table: Mapping[str, Any]) -> tuple[dict[s
         if table[key] == "" and option.default == "":
             continue
         try:
-            values[key] = _read(option, table[key], named=kind is Paths)
+            values[key] = _read(option, table[key], named=kind in _NAMED)
         except ValueError as error:
             faults.append(f"{name}.{key} must be {error}")
     return values, faults

@@ -73,7 +73,7 @@ def _threads(settings: Settings) -> int:
 
 
 def _of_tasks(settings: Settings) -> int:
-    return settings.tasks.processes + 2 if settings.tasks.enabled else 0
+    return settings.tasks.processes + 2 if settings.has_tasks else 0
 
 
 def consistency_errors(settings: Settings) -> Iterator[str]:
@@ -83,8 +83,9 @@ def consistency_errors(settings: Settings) -> Iterator[str]:
     yield from _ports(settings)
     yield from _times(settings)
     yield from _certificates(settings)
+    yield from _application(settings)
     needed = connections_needed(settings)
-    if needed > settings.stores.database_connections:
+    if settings.has_database and needed > settings.stores.database_connections:
         yield (
             f"gunicorn.workers × gunicorn.threads in two slots, once more in a reload, tasks and {_RESERVED} in "
             f"reserve need {needed} "
@@ -103,6 +104,21 @@ def _names(settings: Settings) -> Iterator[str]:
     local = {"localhost"}
     if settings.edge.listen_address == "any" and local & set(site.hosts):
         yield 'site.hosts names localhost, which needs edge.listen_address = "loopback"'
+
+
+def _application(settings: Settings) -> Iterator[str]:
+    app = settings.app
+    if app.kind == "asgi" and settings.edge.mode == "direct":
+        yield 'edge.mode must be "nginx" with app.kind = asgi: gunicorn ends TLS only for WSGI here'
+    for secret in settings.secrets:
+        if secret.file in {"redis_url", "cache_url"} and not settings.has_redis:
+            yield f'secrets.{secret.variable} needs "redis" in app.needs'
+        elif secret.file == "database_url" and not settings.has_database:
+            yield f'secrets.{secret.variable} needs "postgresql" in app.needs'
+        elif secret.file == "celery_broker_url" and not settings.has_tasks:
+            yield f"secrets.{secret.variable} needs tasks.application"
+        if secret.variable in settings.variables:
+            yield f"variables.{secret.variable} is among the [secrets] too"
 
 
 def _folders(settings: Settings) -> Iterator[str]:

@@ -1,0 +1,51 @@
+"""Secrets of the application in ``deploy.toml``: names of variables, never values."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from mks_deploy.settings.model import Secret
+
+__all__ = ["SERVER_SECRETS", "read_secrets"]
+
+SERVER_SECRETS: Final = {
+    "database_url": "DATABASE_URL",
+    "redis_url": "MKS_REDIS_URL",
+    "cache_url": "MKS_CACHE_URL",
+    "celery_broker_url": "MKS_CELERY_BROKER_URL",
+}
+"""Files of the addresses of servers, each with the variable that the library and the kit read."""
+
+_NAME: Final = re.compile(r"[A-Z][A-Z0-9_]{1,60}")
+_FILES: Final = {variable: file for file, variable in SERVER_SECRETS.items()}
+_FORM: Final = (
+    'must be "file" or "variable", or a table such as {as = "variable", from = "redis_url"} with one of '
+    f"{', '.join(SERVER_SECRETS)}; the secret itself is a file"
+)
+
+
+def read_secrets(given: object) -> tuple[tuple[Secret, ...], list[str]]:
+    """Validate the table ``[secrets]``; return its secrets and errors."""
+    if not isinstance(given, Mapping):
+        return (), ["secrets must be a table: [secrets]"]
+    made, faults = list[Secret](), list[str]()
+    for name, value in given.items():
+        table = {"as": value} if isinstance(value, str) else value
+        if not _NAME.fullmatch(name):
+            faults.append(f"secrets.{name[:40]} must be the name of a variable, in capitals")
+        elif not isinstance(table, Mapping) or not _is_well_formed(table):
+            faults.append(f"secrets.{name} {_FORM}")
+        else:
+            file = table.get("from", _FILES.get(name, name.lower()))
+            made.append(Secret(name, str(file), as_value=table["as"] == "variable"))
+    return tuple(made), faults
+
+
+def _is_well_formed(table: Mapping[str, object]) -> bool:
+    return (
+        table.get("as") in {"file", "variable"}
+        and not table.keys() - {"as", "from"}
+        and table.get("from", "database_url") in SERVER_SECRETS
+    )
