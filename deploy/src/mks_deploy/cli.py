@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from mks_deploy.environment_file import variable_faults
+from mks_deploy.init.command import InitError, Wanted, new_settings, write_new
 from mks_deploy.operations import alert, certificate, watch
 from mks_deploy.operations.application import run_as_application
 from mks_deploy.operations.backup import (
@@ -64,6 +65,23 @@ def parser() -> argparse.ArgumentParser:
     """Build the argument parser with all commands."""
     whole = argparse.ArgumentParser(prog="mks-deploy", description="Put a web application on one host.")
     commands = whole.add_subparsers(required=True, metavar="COMMAND")
+
+    command = commands.add_parser(
+        "init", help="find the application in a source tree, import it, and write its deploy.toml"
+    )
+    command.add_argument(
+        "folder", type=Path, nargs="?", default=Path(), help="source tree; by default this one"
+    )
+    command.add_argument("--app", default="", metavar="TARGET", help="module:object, instead of detecting it")
+    command.add_argument("--name", default="", help="name of the site, its units and account")
+    command.add_argument("--host", action="append", default=[], help="name that is answered; may be repeated")
+    command.add_argument("--mail", default="", metavar="ADDRESS", help="who gets alerts")
+    command.add_argument("--python", default="", metavar="FILE", help="interpreter of the project")
+    command.add_argument("--no-import", action="store_true", help="do not prove the target by importing it")
+    command.add_argument("--yes", action="store_true", help="ask nothing; what is not known is refused")
+    command.add_argument("--check", action="store_true", help="write nothing, show what would be written")
+    command.add_argument("--out", type=Path, metavar="FILE", help="by default deploy.toml in the source tree")
+    command.set_defaults(run=_init)
 
     command = commands.add_parser("example", help="print a deploy.toml with every option explained")
     command.set_defaults(run=_example)
@@ -377,6 +395,38 @@ def _version(text: str) -> tuple[int, ...]:
 def _example(_options: argparse.Namespace) -> int:
     sys.stdout.write(example())
     return DONE
+
+
+def _init(options: argparse.Namespace) -> int:
+    wanted = Wanted(
+        folder=options.folder,
+        target=options.app,
+        name=options.name,
+        hosts=tuple(options.host),
+        mail=options.mail,
+        python=options.python,
+        proven=not options.no_import,
+    )
+    file = options.out or options.folder / "deploy.toml"
+    try:
+        # Ask nothing of a pipe, which would end with an error of input() or wait for ever.
+        text = new_settings(wanted, ask=_ask if sys.stdin.isatty() and not options.yes else None)
+        if options.check:
+            sys.stdout.write(text)
+            return DONE
+        write_new(file, text)
+    except InitError as error:
+        sys.stderr.write(f"{error}\nnothing was written\n")
+        return WRONG
+    sys.stdout.write(f"{file}: written; read it, then mks-deploy secrets and mks-deploy render\n")
+    return DONE
+
+
+def _ask(question: str) -> str:
+    try:
+        return input(question)
+    except EOFError:
+        return ""
 
 
 def _secrets(options: argparse.Namespace) -> int:

@@ -1,0 +1,149 @@
+"""The command ``init``: detect, ask where it must, prove, and write ``deploy.toml`` once all of it is known."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from mks_deploy.files import replace_file
+from mks_deploy.init.candidates import Candidate, find_candidates
+from mks_deploy.init.facts import find_facts
+from mks_deploy.init.import_check import Proof, find_interpreter, prove
+from mks_deploy.init.settings_text import settings_text, site_name
+from mks_deploy.init.source_tree import SourceTree
+from mks_deploy.settings.reading import SettingsFault, read_settings
+
+__all__ = ["InitError", "Wanted", "new_settings", "write_new"]
+
+_LOCKS: Final = (
+    "requirements.txt",
+    "requirements.lock",
+    "requirements/prod.txt",
+    "requirements/production.txt",
+)
+_TARGET: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*(\(\))?", re.ASCII)
+
+
+class InitError(ValueError):
+    """What is needed is not known; nothing was written."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What the operator says.
+
+    Attributes:
+        folder: source tree of the application.
+        target: ``module:object``; empty to detect it.
+        name: name of the site; empty to derive it.
+        hosts: names that are answered; empty to ask.
+        mail: address of alerts; empty to ask.
+        python: interpreter of the project; empty to find it.
+        proven: whether the target is imported.
+    """
+
+    folder: Path
+    target: str = ""
+    name: str = ""
+    hosts: tuple[str, ...] = ()
+    mail: str = ""
+    python: str = ""
+    proven: bool = True
+
+
+def new_settings(wanted: Wanted, *, ask: Callable[[str], str] | None) -> str:
+    """Return the text of a ``deploy.toml`` that is valid.
+
+    Args:
+        wanted: what the operator says.
+        ask: asks a question and returns the answer; ``None`` if nobody is there to answer.
+
+    Raises:
+        InitError: something is missing or ambiguous and nobody can be asked, or the application cannot be imported.
+    """
+    if not wanted.folder.is_dir():
+        raise InitError(f"{wanted.folder} is no folder")
+    tree = SourceTree(wanted.folder)
+    candidate = _chosen(tree, wanted.target, ask)
+    proof = _proof(candidate, tree, wanted) if wanted.proven else None
+    if not candidate.kind and not (proof and proof.kind):
+        raise InitError(f"whether {candidate.target} is WSGI or ASGI is not known: its import would tell")
+    hosts = wanted.hosts or tuple(
+        _answer("Names that are answered, the canonical one first", "--host", ask).split()
+    )
+    mail = wanted.mail or _answer("Address that gets alerts and the provider's mail", "--mail", ask)
+    project = tree.project.get("project", {})
+    name = wanted.name or site_name(str(project.get("name", tree.folder.name)))
+    lock = next((name for name in _LOCKS if (tree.folder / name).is_file()), "")
+    facts = tuple(find_facts(tree, candidate))
+    text = settings_text(candidate, proof, facts, name=name, hosts=hosts, mail=mail, requirements=lock)
+    try:
+        read_settings(text)
+    except SettingsFault as fault:
+        # What was typed is wrong, such as the name of a host.
+        raise InitError("\n".join(fault.faults)) from None
+    return text
+
+
+def write_new(file: Path, text: str) -> None:
+    """Write the settings whole, or not at all; never over a file that is there.
+
+    Raises:
+        InitError: the file exists.
+        OSError: it could not be written.
+    """
+    if file.exists():
+        raise InitError(f"{file} exists; move it away, or name another file with --out")
+    replace_file(file, text)
+
+
+def _chosen(tree: SourceTree, target: str, ask: Callable[[str], str] | None) -> Candidate:
+    if target:
+        if not _TARGET.fullmatch(target):
+            raise InitError(f"--app must be module:object or module:function(), not {target[:60]!r}")
+        return Candidate(target, "", "named by --app")
+    found = find_candidates(tree)
+    if not found:
+        raise InitError(
+            f"no application was found in {tree.folder}: name it, such as --app shop.wsgi:application"
+        )
+    if len(found) == 1:
+        return found[0]
+    listed = "\n".join(
+        f"  {number}. {each.target}  ({each.evidence})" for number, each in enumerate(found, start=1)
+    )
+    if ask is None:
+        raise InitError(f"there is more than one application; choose with --app:\n{listed}")
+    answer = ask(f"There is more than one application:\n{listed}\nNumber: ").strip()
+    if not answer.isdecimal() or not 1 <= int(answer) <= len(found):
+        raise InitError(f"the answer must be a number from 1 to {len(found)}")
+    return found[int(answer) - 1]
+
+
+def _proof(candidate: Candidate, tree: SourceTree, wanted: Wanted) -> Proof:
+    # Not resolved: the link in a virtual environment is what makes it one.
+    given = str(Path.cwd() / wanted.python) if "/" in wanted.python else wanted.python
+    python = given or find_interpreter(tree.folder, here=sys.executable)
+    proof = prove(candidate.target, folder=tree.folder, roots=tree.roots, python=python)
+    if proof.fault:
+        raise InitError(
+            f"{candidate.target} ({candidate.evidence}) cannot be imported by {python}: {proof.fault}\n"
+            "set the variables that it needs, name another interpreter with --python, or leave the import out with "
+            "--no-import"
+        )
+    if proof.kind and candidate.kind and proof.kind != candidate.kind:
+        raise InitError(
+            f"{candidate.target} looks like {candidate.kind} and is {proof.kind}: name it with --app"
+        )
+    return proof
+
+
+def _answer(question: str, option: str, ask: Callable[[str], str] | None) -> str:
+    answer = ask(f"{question}: ").strip() if ask else ""
+    if not answer:
+        raise InitError(f"{option} must be given")
+    return answer

@@ -1,0 +1,90 @@
+"""Text of a new ``deploy.toml``: what was found, each line with its evidence as a comment."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from mks_deploy.init.candidates import Candidate
+from mks_deploy.init.facts import Fact
+from mks_deploy.init.import_check import Proof
+
+__all__ = ["settings_text", "site_name"]
+
+_NOT_FOUND: Final = {
+    "needs": 'nothing found; "postgresql" and "redis" are what a host can bring',
+    "live": "no address for health found: / must answer 200; better declare /livez",
+    "ready": "no address for health found: / must answer 200; better declare /readyz",
+}
+_WORDS: Final = re.compile(r"[^a-z0-9]+")
+
+
+def site_name(text: str) -> str:
+    """Return a name for units, account and folders, made of any text."""
+    slug = _WORDS.sub("-", text.lower()).strip("-")[:24].strip("-")
+    slug = slug if slug[:1].isalpha() else f"app-{slug}".strip("-")[:24].strip("-")
+    return slug if len(slug) >= 3 else f"{slug}-app"
+
+
+def settings_text(
+    candidate: Candidate,
+    proof: Proof | None,
+    facts: Iterable[Fact],
+    *,
+    name: str,
+    hosts: tuple[str, ...],
+    mail: str,
+    requirements: str,
+) -> str:
+    """Return the text.
+
+    Args:
+        candidate: the application.
+        proof: what its import found out; ``None`` if it was not imported.
+        facts: what else the source says.
+        name: name of the site.
+        hosts: names that are answered, the canonical one first.
+        mail: address that alerts and the certificate's provider write to.
+        requirements: file of locked requirements; empty if there is none.
+    """
+    kind = proof.kind if proof and proof.kind else candidate.kind
+    proven = f"imported: {proof.type}" if proof else "not imported; see whether gunicorn can"
+    lines = [
+        "# Written by `mks-deploy init`; `mks-deploy example` explains every option.",
+        "[site]",
+        f"name = {_toml(name)}",
+        f"hosts = {_toml(list(hosts))}",
+        "",
+        "[app]",
+        f"kind = {_toml(kind)}",
+        f"# {candidate.evidence}; {proven}",
+        f"target = {_toml(candidate.target)}",
+    ]
+    if not (proof and proof.hardened):
+        lines += ["# the import loads no mks_hardening" if proof else "# not known", "hardened = false"]
+    tables: dict[str, list[Fact]] = {}
+    lock = (Fact("image", "requirements", requirements, ""),) if requirements else ()
+    for fact in (*facts, *lock):
+        tables.setdefault(fact.table, []).append(fact)
+    lines += _lines(tables.pop("app", []))
+    lines += ["", "[tls]", f"email = {_toml(mail)}", "", "[upkeep]", f"alert_mail = {_toml(mail)}"]
+    for table, found in tables.items():
+        lines += ["", f"[{table}]", *_lines(found)]
+    return "\n".join(lines) + "\n"
+
+
+def _lines(facts: Iterable[Fact]) -> list[str]:
+    lines = []
+    for fact in facts:
+        reason = fact.evidence or _NOT_FOUND.get(fact.key, "")
+        lines += [f"# {reason}"] if reason else []
+        lines.append(f"# {fact.key} =" if fact.value is None else f"{fact.key} = {_toml(fact.value)}")
+    return lines
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{key} = {_toml(each)}" for key, each in value.items()) + " }"
+    return json.dumps(value, ensure_ascii=False)

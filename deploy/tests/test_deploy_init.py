@@ -1,0 +1,372 @@
+"""``mks-deploy init``: what is found, what is asked, what is proven, and that nothing else is written."""
+
+from __future__ import annotations
+
+import socket
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mks_deploy import cli
+from mks_deploy.cli import main
+from mks_deploy.init.candidates import find_candidates
+from mks_deploy.init.command import InitError, Wanted, new_settings
+from mks_deploy.init.import_check import prove
+from mks_deploy.init.settings_text import site_name
+from mks_deploy.init.source_tree import SourceTree
+from mks_deploy.settings.reading import read_settings
+
+FLASK = "from flask import Flask\napp = Flask(__name__)\n"
+FACTORY = "import flask as f\ndef create_app(config=None):\n    app = f.Flask('x')\n    return app\n"
+SETTINGS = "from shop.settings.base import *\nDEBUG = False\n"
+BASE = "WSGI_APPLICATION = 'shop.wsgi.application'\n"
+MANAGE = "import os\nos.environ.setdefault('DJANGO_SETTINGS_MODULE', 'shop.settings.local')\n"
+WSGI = """
+import os
+from django.core.wsgi import get_wsgi_application
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "shop.settings.production")
+application = get_wsgi_application()
+"""
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Callable[..., Path]:
+    """A source tree of these files."""
+
+    def make(files: dict[str, str]) -> Path:
+        for name, text in files.items():
+            file = tmp_path / "app" / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text, encoding="utf-8")
+        return tmp_path / "app"
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("files", "found"),
+    [
+        ({"hello.py": FLASK}, {"hello:app": "wsgi"}),
+        ({"hello.py": "import flask\nsite: flask.Flask = flask.Flask('x')\n"}, {"hello:site": "wsgi"}),
+        ({"shop/__init__.py": FACTORY}, {"shop:create_app()": "wsgi"}),
+        ({"src/notes/api.py": "from fastapi import FastAPI as F\napi = F()\n"}, {"notes.api:api": "asgi"}),
+        (
+            {"shop/__init__.py": FACTORY, "wsgi.py": "from shop import create_app\napp = create_app()\n"},
+            {"wsgi:app": "wsgi"},
+        ),
+        (
+            {"shop/__init__.py": FACTORY, "shop/main.py": "from . import create_app\napp = create_app()\n"},
+            {"shop.main:app": "wsgi"},
+        ),
+        (
+            {
+                "main.py": "from fastapi import FastAPI\napp = FastAPI()\nsub = FastAPI()\napp.mount('/s', sub)\n"
+            },
+            {"main:app": "asgi"},
+        ),
+        (
+            {"main.py": "from quart import Quart\nif __name__ == '__main__':\n    app = Quart('x')\n"},
+            {},
+        ),
+        (
+            {
+                "main.py": "try:\n    from starlette.applications import Starlette\n    app = Starlette()\n"
+                "except ImportError:\n    app = None\n"
+            },
+            {"main:app": "asgi"},
+        ),
+        # Not applications: words in comments and texts, another class, tests, environments, broken files.
+        ({"a.py": "# app = Flask()\nX = 'Flask(__name__)'\n"}, {}),
+        ({"a.py": "class Flask:\n    pass\napp = Flask()\n"}, {}),
+        (
+            {"test_a.py": FLASK, "tests/b.py": FLASK, ".hidden/c.py": FLASK, "broken.py": "def (\n" + FLASK},
+            {},
+        ),
+        ({"odd/pyvenv.cfg": "", "odd/lib/x.py": FLASK, "node_modules/y.py": FLASK}, {}),
+        ({"a.py": "from flask import Flask\ndef create_app(config):\n    return Flask('x')\n"}, {}),
+        # A requirement is no application, and does not say which framework one is of.
+        ({"requirements.txt": "flask\ndjango-environ\n"}, {}),
+        ({"requirements.txt": "django\n", "hello.py": FLASK}, {"hello:app": "wsgi"}),
+        # Django: what its settings name, in the module that the settings take everything from.
+        (
+            {
+                "manage.py": MANAGE,
+                "shop/wsgi.py": WSGI,
+                "shop/settings/base.py": BASE,
+                "shop/settings/local.py": "from .base import *\n",
+                "shop/settings/production.py": SETTINGS,
+            },
+            {"shop.wsgi:application": "wsgi"},
+        ),
+        (
+            {
+                "manage.py": MANAGE.replace(".local", ""),
+                "shop/settings.py": BASE + "ASGI_APPLICATION = 'shop.asgi.application'\n",
+            },
+            {"shop.wsgi:application": "wsgi", "shop.asgi:application": "asgi"},
+        ),
+        ({"manage.py": MANAGE, "shop/wsgi.py": WSGI}, {"shop.wsgi:application": "wsgi"}),
+        # A Procfile says what is started; it goes before everything else.
+        (
+            {"Procfile": "web: gunicorn -w 4 -b 0.0.0.0:$PORT 'shop:create_app()'\n", "hello.py": FLASK},
+            {"shop:create_app()": ""},
+        ),
+        ({"Procfile": "web: uvicorn --factory notes:make --port 80\n"}, {"notes:make()": "asgi"}),
+        ({"Procfile": "web: gunicorn -k uvicorn.workers.UvicornWorker a:b\n"}, {"a:b": "asgi"}),
+        (
+            {
+                "Procfile": "worker: celery -A shop\nweb: exec gunicorn --bind :80 shop.wsgi\n",
+                "shop/wsgi.py": "",
+            },
+            {"shop.wsgi:application": ""},
+        ),
+        ({"Procfile": "web: node server.js\n", "hello.py": FLASK}, {"hello:app": "wsgi"}),
+        ({"Procfile": "web: gunicorn 'unclosed\n", "hello.py": FLASK}, {"hello:app": "wsgi"}),
+        ({"a.py": FLASK, "b.py": FLASK}, {"a:app": "wsgi", "b:app": "wsgi"}),
+    ],
+    ids=str,
+)
+def test_what_is_found(tree: Callable[..., Path], files: dict[str, str], found: dict[str, str]) -> None:
+    candidates = find_candidates(SourceTree(tree(files)))
+    assert {candidate.target: candidate.kind for candidate in candidates} == found
+    assert all(candidate.evidence for candidate in candidates)
+
+
+@given(st.text(), st.binary())
+def test_no_file_stops_the_search(tmp_path_factory: pytest.TempPathFactory, text: str, data: bytes) -> None:
+    folder = tmp_path_factory.mktemp("tree")
+    (folder / "a.py").write_text(text, encoding="utf-8", errors="surrogatepass")
+    (folder / "b.py").write_bytes(data)
+    (folder / "Procfile").write_bytes(b"web: gunicorn " + data)
+    (folder / "pyproject.toml").write_bytes(data)
+    (folder / "requirements.txt").write_bytes(data)
+    (folder / "hello.py").write_text(FLASK)
+    tree = SourceTree(folder)
+    assert tree.modules["hello"]
+    assert isinstance(find_candidates(tree), list)
+    assert isinstance(tree.requirements, dict)
+
+
+@given(st.text(max_size=60))
+def test_every_text_gives_a_name(text: str) -> None:
+    from mks_deploy.settings.kinds import a_slug
+
+    assert a_slug.read(site_name(text))
+
+
+# --- the file -----------------------------------------------------------------------------------
+
+
+def wanted(folder: Path, **options: Any) -> Wanted:
+    given_options = {"hosts": ("a.example",), "mail": "o@a.example", "proven": False, **options}
+    return Wanted(folder=folder, **given_options)
+
+
+def test_facts_stand_in_the_file_with_their_places(tree: Callable[..., Path]) -> None:
+    folder = tree(
+        {
+            "shop/__init__.py": FLASK
+            + "import os\nfrom os import environ as e\n"
+            + "os.environ['STRIPE_API_KEY'], e.get('SHOP_LEVEL'), os.getenv('MAIL_PASSWORD_FILE')\n"
+            + "os.environ['DATABASE_URL'], os.environ['REDIS_URL']\n"
+            + "@app.get('/healthz')\ndef h(): return ''\n",
+            "shop/static/site.css": "",
+            "shop/tasks.py": "from celery import Celery\nqueue = Celery('x')\n",
+            "requirements.txt": "Flask==3.1\nflask_migrate\npsycopg[binary]>=3\nredis\n",
+        }
+    )
+    text = new_settings(wanted(folder), ask=None)
+    made = read_settings(text)
+    assert made.app.target == "shop:app"
+    assert made.app.needs == ("postgresql", "redis")
+    assert made.app.static == "shop/static"
+    assert (made.app.live, made.app.ready) == ("/healthz", "/healthz")
+    assert made.app.migrate == ("flask", "--app", "shop:app", "db", "upgrade")
+    assert made.tasks.application == "shop.tasks:queue"
+    assert {secret.variable: (secret.file, secret.as_value) for secret in made.secrets} == {
+        "DATABASE_URL": ("database_url", True),
+        "REDIS_URL": ("redis_url", True),
+        "STRIPE_API_KEY": ("stripe_api_key", True),
+        "MAIL_PASSWORD": ("mail_password", False),
+    }
+    assert "# read in shop/__init__.py:5\n# SHOP_LEVEL =" in text
+    assert "# shop/__init__.py:5\nSTRIPE_API_KEY" in text
+    assert "psycopg in requirements.txt; redis in requirements.txt" in text
+    assert made.image.requirements == "requirements.txt"
+    assert made.image.files == ("shop",)
+
+
+def test_without_an_address_of_health_the_file_says_so(tree: Callable[..., Path]) -> None:
+    text = new_settings(wanted(tree({"hello.py": FLASK})), ask=None)
+    assert 'better declare /readyz\nready = "/"' in text
+    assert read_settings(text).app.hardened is False
+
+
+@pytest.mark.parametrize(
+    ("options", "fault"),
+    [
+        ({"folder": Path("/absent")}, "/absent is no folder"),
+        ({"hosts": ()}, "--host must be given"),
+        ({"mail": ""}, "--mail must be given"),
+        ({"hosts": ("A.example:80",)}, "site.hosts must be a host name"),
+        ({"mail": "nobody"}, "upkeep.alert_mail must be a mail address"),
+        ({"name": "Big Shop"}, "site.name must be 3 to 24"),
+        ({"target": "hello"}, "--app must be module:object"),
+        ({"target": "hello:app; rm"}, "--app must be module:object"),
+        ({"target": "hello:app"}, "whether hello:app is WSGI or ASGI is not known"),
+    ],
+)
+def test_what_is_wrong_or_missing_is_told(
+    tree: Callable[..., Path], options: dict[str, Any], fault: str
+) -> None:
+    folder = tree({"hello.py": FLASK})
+    with pytest.raises(InitError, match=fault.replace("(", r"\(")):
+        new_settings(wanted(options.pop("folder", folder), **options), ask=None)
+
+
+def test_nothing_that_is_found_is_told(tree: Callable[..., Path]) -> None:
+    with pytest.raises(InitError, match="no application was found"):
+        new_settings(wanted(tree({"a.py": ""})), ask=None)
+
+
+def test_of_two_applications_somebody_chooses(
+    tree: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tree({"a.py": FLASK, "b.py": FLASK})
+    words = ["init", str(folder), "--host", "a.example", "--mail", "o@a.example", "--no-import"]
+    assert main([*words, "--yes"]) == 2
+    told = capsys.readouterr().err
+    assert "1. a:app  (a.py:2)\n  2. b:app  (b.py:2)" in told
+    assert told.endswith("nothing was written\n")
+    assert not (folder / "deploy.toml").exists()
+    asked: list[str] = []
+
+    def answer(question: str, said: str = "2") -> str:
+        asked.append(question)
+        return said
+
+    text = new_settings(wanted(folder), ask=answer)
+    assert tomllib.loads(text)["app"]["target"] == "b:app"
+    assert len(asked) == 1
+    for said in ("", "0", "3", "-1", "a:app", "²"):
+        with pytest.raises(InitError, match="from 1 to 2"):
+            new_settings(wanted(folder), ask=lambda _, said=said: said)
+
+
+def test_a_terminal_is_asked(
+    tree: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tree({"a.py": FLASK})
+    answers = ["shop.example www.shop.example", "ops@shop.example"]
+    monkeypatch.setattr("builtins.input", lambda _: answers.pop(0) if answers else _end())
+    monkeypatch.setattr(cli.sys.stdin, "isatty", lambda: True, raising=False)
+    assert main(["init", str(folder), "--no-import"]) == 0
+    assert tomllib.loads((folder / "deploy.toml").read_text())["site"]["hosts"] == [
+        "shop.example",
+        "www.shop.example",
+    ]
+    assert main(["init", str(folder), "--no-import", "--out", str(folder / "x.toml")]) == 2
+    assert "--host must be given" in capsys.readouterr().err
+
+
+def _end() -> str:
+    raise EOFError
+
+
+def test_check_writes_nothing_and_nothing_is_written_over(
+    tree: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tree({"a.py": FLASK})
+    words = ["init", str(folder), "--host", "a.example", "--mail", "o@a.example", "--no-import", "--yes"]
+    before = sorted(folder.rglob("*"))
+    assert main([*words, "--check"]) == 0
+    shown = capsys.readouterr().out
+    assert sorted(folder.rglob("*")) == before
+    assert main(words) == 0
+    assert (folder / "deploy.toml").read_text() == shown
+    (folder / "deploy.toml").write_text("mine")
+    assert main(words) == 2
+    assert "exists; move it away" in capsys.readouterr().err
+    assert (folder / "deploy.toml").read_text() == "mine"
+
+
+# --- the proof ----------------------------------------------------------------------------------
+
+
+def proof(folder: Path, target: str, *, limit: float = 30.0) -> Any:
+    return prove(target, folder=folder, roots=(folder,), python=sys.executable, limit=limit)
+
+
+@pytest.mark.parametrize(
+    ("text", "target", "kind"),
+    [
+        (FLASK, "m:app", "wsgi"),
+        (FACTORY, "m:create_app()", "wsgi"),
+        ("from fastapi import FastAPI\napp = FastAPI()\n", "m:app", "asgi"),
+        ("def app(environ, start_response): return []\n", "m:app", "wsgi"),
+        ("async def app(scope, receive, send): pass\n", "m:app", "asgi"),
+        ("class A:\n    async def __call__(self, scope, receive, send): pass\napp = A()\n", "m:app", "asgi"),
+        ('print(\'{"kind": "asgi"}\')\n' + FLASK, "m:app", "wsgi"),
+    ],
+)
+def test_an_import_tells_the_kind(tree: Callable[..., Path], text: str, target: str, kind: str) -> None:
+    made = proof(tree({"m.py": text}), target)
+    assert (made.kind, made.fault, made.hardened) == (kind, "", False)
+
+
+@pytest.mark.parametrize(
+    ("text", "target", "fault"),
+    [
+        ("import absent_module\n", "m:app", "No module named 'absent_module'"),
+        ("", "m:app", "has no attribute 'app'"),
+        ("app = 3\n", "m:app", "m:app is int, which cannot be called"),
+        ("import os\nos.environ['NOT_SET_HERE']\n", "m:app", "NOT_SET_HERE"),
+        ("import sys\nsys.exit('no database')\n", "m:app", "no database"),
+        ("import os\nos._exit(3)\n", "m:app", "ended with 3"),
+        ("def app(): pass\n", "m:app()", "which cannot be called"),
+    ],
+)
+def test_an_import_that_fails_is_told(tree: Callable[..., Path], text: str, target: str, fault: str) -> None:
+    made = proof(tree({"m.py": text}), target)
+    assert fault in made.fault
+    assert made.kind == ""
+
+
+def test_an_import_that_hangs_is_ended_with_all_that_it_started(tree: Callable[..., Path]) -> None:
+    folder = tree(
+        {
+            "m.py": "import subprocess, sys, time\n"
+            "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
+            "time.sleep(600)\n"
+        }
+    )
+    assert proof(folder, "m:app", limit=1.0).fault == "the import took longer than 1 s"
+
+
+def test_an_import_reaches_no_network(tree: Callable[..., Path]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        folder = tree({"m.py": f"import socket\nsocket.create_connection(('127.0.0.1', {port}))\n{FLASK}"})
+        assert "the import opens a network connection" in proof(folder, "m:app").fault
+        server.settimeout(0)
+        with pytest.raises(BlockingIOError):
+            server.accept()
+
+
+def test_an_interpreter_that_is_none_is_told(tree: Callable[..., Path]) -> None:
+    folder = tree({"m.py": FLASK})
+    assert prove("m:app", folder=folder, roots=(folder,), python="/absent/python").fault
+    with pytest.raises(InitError, match="name another interpreter with --python"):
+        new_settings(wanted(folder, proven=True, python="/absent/python"), ask=None)
+
+
+def test_what_an_import_contradicts_is_told(tree: Callable[..., Path]) -> None:
+    folder = tree({"Procfile": "web: uvicorn m:app\n", "m.py": FLASK})
+    with pytest.raises(InitError, match="looks like asgi and is wsgi"):
+        new_settings(wanted(folder, proven=True, python=sys.executable), ask=None)
