@@ -135,7 +135,7 @@ class RequestLimitsMiddleware:
             seen=found.seen,
             client_ip=request_origin(scope).client_ip,
         )
-        if scope.get("http_version", "1.1").startswith("1"):
+        if (scope.get("http_version") or "1.1").startswith("1"):
             # The rest of the body is not read (RFC 9112, 9.6); HTTP/2 and HTTP/3 end the stream instead.
             response = response.with_headers((*response.headers, ("Connection", "close")))
         await send_response(scope, send, response)
@@ -149,5 +149,5 @@ def _head(scope: Scope) -> RequestHead:
         content_length=header(scope, b"content-length"),
         chunked=header(scope, b"transfer-encoding") is not None,
         content_type=header(scope, b"content-type"),
-        http_version=scope.get("http_version", "1.1"),
+        http_version=scope.get("http_version") or "1.1",
     )

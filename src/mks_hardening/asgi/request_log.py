@@ -52,6 +52,7 @@ _MOST_AHEAD: Final = 2  # the end of the request's body, and then the disconnect
 _LENGTH: Final = len(b"content-length")
 _TRACE_FIELDS: Final = (b"traceparent", b"tracestate")
 _SWITCHING_PROTOCOLS: Final = 101
+_SERVER_ERROR: Final = 500
 _MOST_CAUSES: Final = 32
 _CLOSED_BEFORE_ACCEPT: Final = 403  # the servers' response to a WebSocket that the application closes at once
 _NORMAL_CLOSURES: Final = frozenset({1000, 1001, 1005})  # RFC 6455, 7.4.1; 1005: the client gave no code
@@ -142,6 +143,8 @@ class _Exchange:
 
     __slots__ = (
         "_ahead",
+        "_body_complete",
+        "_cut_off",
         "_declared",
         "_ended",
         "_first_byte_at",
@@ -191,6 +194,7 @@ class _Exchange:
         self._send_error: OSError | None = None
         self._ahead: MessageAhead | None = None
         self._pending: list[Message] = []
+        self._body_complete = self._cut_off = False
         self.complete = False
         self.disconnected = False
         self.cancelled = False
@@ -242,8 +246,11 @@ class _Exchange:
             message = await (self._receive() if ahead is None else ahead)
         finally:
             self._receiving = False
-        if message["type"] == "http.disconnect":
+        if message["type"] == "http.request":
+            self._body_complete = not message.get("more_body", False)
+        elif message["type"] == "http.disconnect":
             self.disconnected = True
+            self._cut_off = not (self._body_complete or self._status)
         elif message["type"] == "websocket.disconnect":
             self._note_closure(message.get("code", 1005))
         return message
@@ -339,7 +346,7 @@ class _Exchange:
         self.complete = not self.disconnected
         self._ended = self._log.monotonic()
         # A framework that has answered an exception with 500 raises it afterwards; the record must contain it.
-        if self._status < 500:
+        if self._status < _SERVER_ERROR:
             self.finish()
 
     def note_return(self) -> None:
@@ -357,6 +364,9 @@ class _Exchange:
 
     def note_error(self, error: Exception) -> None:
         """Note an exception of the application, unless it only says that the client has left."""
+        has_left = self.disconnected or (self._websocket and self.complete)
+        if has_left and _is_disconnect(error):
+            return
         cause: BaseException | None = error if self._send_error is not None else None
         for _ in range(_MOST_CAUSES):  # a chain may be a circle
             if cause is None or cause is self._send_error:
@@ -383,6 +393,8 @@ class _Exchange:
     def _report(self) -> None:
         scope, error, log = self.scope, self.error, self._log
         status = self._status or (500 if error else 0)
+        if self._cut_off and error is None and status >= _SERVER_ERROR:
+            status = 0  # what a framework makes of half a request; nobody has received it
         method: str = scope.get("method", "GET")
         expects_body = has_body(method, status)
         outcome = outcome_of(
@@ -427,6 +439,15 @@ class _Exchange:
             sys.stderr.write(f"request {self._ids.request_id}: the record could not be written\n")
             if self.error is not None:
                 traceback.print_exception(self.error, file=sys.stderr)
+
+
+def _is_disconnect(error: Exception) -> bool:
+    """Return whether an exception is the form in which a framework reports a disconnect.
+
+    ``ClientDisconnect`` and ``WebSocketDisconnect`` of Starlette, for example, end an endpoint that does not catch
+    them; the frameworks are not imported here.
+    """
+    return any("Disconnect" in kind.__name__ for kind in type(error).__mro__)
 
 
 def _default_of(variable: ContextVar[Any]) -> Any:

@@ -78,6 +78,8 @@ SCOPES: dict[str, dict[str, Any]] = {
     "no extensions": {"extensions": ABSENT},
     "extensions None": {"extensions": None},
     "no version": {"asgi": {}, "http_version": ABSENT},
+    "version None": {"http_version": None},
+    "version None, two lengths": {"http_version": None, "headers": [HOST, (b"content-length", b"5,6")]},
     "method in small letters": {"method": "post"},
     "method of tea": {"method": "BREW"},
     "empty method": {"method": ""},

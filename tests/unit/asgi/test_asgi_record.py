@@ -8,9 +8,15 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
+import litestar
 import pytest
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from asgi_server import Server, call, http, run
+from asgi_server import Server, call, http, run, socket
 from mks_hardening._core.process.context import current
 from mks_hardening.asgi import CustomResponse, ProxyTrust, RequestLoggingMiddleware
 from mks_hardening.exceptions import ConfigurationError
@@ -328,6 +334,90 @@ def test_a_client_that_leaves_before_the_response_alerts_nobody(records: list[An
 
     assert call(RequestLoggingMiddleware(app), http(), REQUEST, GONE).sent == []
     assert outcome(records) == (0, "aborted", "INFO")
+
+
+PART = {"type": "http.request", "body": b"half", "more_body": True}
+
+
+async def starlette_upload(request: Request) -> Response:
+    return Response(str(len(await request.body())))
+
+
+async def starlette_echo(socket: WebSocket) -> None:
+    await socket.accept()
+    while True:  # as the first example of FastAPI: the end of the socket is an exception
+        await socket.send_text(await socket.receive_text())
+
+
+@litestar.post("/upload")
+async def litestar_upload(request: litestar.Request[Any, Any, Any]) -> str:
+    return str(len(await request.body()))
+
+
+@litestar.websocket("/echo")
+async def litestar_echo(socket: litestar.WebSocket[Any, Any, Any]) -> None:
+    await socket.accept()
+    while True:
+        await socket.send_text(await socket.receive_text())
+
+
+FRAMEWORKS = {
+    "starlette": Starlette(
+        routes=[Route("/upload", starlette_upload, methods=["POST"]), WebSocketRoute("/echo", starlette_echo)]
+    ),
+    "litestar": litestar.Litestar([litestar_upload, litestar_echo], logging_config=None),
+}
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+@pytest.mark.parametrize("parts", [0, 1, 2])
+def test_a_client_that_leaves_an_upload_alerts_nobody(framework: str, parts: int, records: list[Any]) -> None:
+    app = RequestLoggingMiddleware(FRAMEWORKS[framework])
+    with contextlib.suppress(ClientDisconnect):
+        call(app, http("/upload", method="POST"), *parts * [PART], GONE)
+    assert outcome(records) == (0, "aborted", "INFO")
+    assert records[0].exc_info is None
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+@pytest.mark.parametrize(("code", "ended"), [(1000, "ok"), (1001, "ok"), (1005, "ok"), (1006, "aborted")])
+def test_the_end_of_a_websocket_is_no_error(
+    framework: str, code: int, ended: str, records: list[Any]
+) -> None:
+    app = RequestLoggingMiddleware(FRAMEWORKS[framework])
+    messages = [
+        {"type": "websocket.connect"},
+        {"type": "websocket.receive", "text": "hello"},
+        {"type": "websocket.disconnect", "code": code},
+    ]
+    with contextlib.suppress(WebSocketDisconnect):
+        call(app, socket("/echo"), *messages)
+    assert outcome(records) == (101, ended, "INFO")
+    assert records[0].exc_info is None
+
+
+@pytest.mark.parametrize("kind", ["http", "websocket"])
+def test_an_error_after_the_client_has_left_stays_one(kind: str, records: list[Any]) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        while not (await receive())["type"].endswith(".disconnect"):
+            pass
+        raise KeyError("clean-up")
+
+    scope = http() if kind == "http" else socket()
+    first = REQUEST if kind == "http" else {"type": "websocket.connect"}
+    with pytest.raises(KeyError):
+        call(RequestLoggingMiddleware(app), scope, first, {"type": f"{kind}.disconnect", "code": 1000})
+    assert outcome(records) == (500, "error", "ERROR")
+
+
+def test_a_server_error_for_a_complete_request_stays_one(records: list[Any]) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        assert [await receive(), await receive()] == [REQUEST, GONE]
+        await send({**START, "status": 503})
+        await send(piece(more=False))
+
+    call(RequestLoggingMiddleware(app), http(), REQUEST, GONE)
+    assert outcome(records) == (503, "aborted", "ERROR")
 
 
 @pytest.mark.parametrize("begun", [True, False])
