@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,20 @@ def test_the_lines_of_the_asgi_page_harden_what_they_are_given(monkeypatch: pyte
     exec(fence, names)  # noqa: S102 - lines of our own documentation
     for app in (names["app"], names["application"]):
         assert call_asgi(app, "/livez").status == 200
+
+
+def test_the_page_docs_may_load_what_it_is_made_of() -> None:
+    app = runpy.run_path(str(SNIPPETS / "fastapi_docs.py"))["app"]
+    page = call_asgi(app, "/docs")
+    loaded = re.findall(
+        r'<(?:script src|link [^>]*rel="stylesheet" href)="(https://[^/"]+)', page.body.decode()
+    )
+    policy = page.header("Content-Security-Policy")
+    assert loaded == ["https://cdn.jsdelivr.net"] * 2
+    assert policy is not None
+    assert f"script-src {loaded[0]} 'unsafe-inline'" in policy
+    assert f"style-src {loaded[0]}" in policy
+    assert "jsdelivr" not in str(call_asgi(app, "/openapi.json").header("Content-Security-Policy"))
 
 
 def test_every_dependency_is_on_the_page() -> None:
