@@ -18,6 +18,8 @@ from mks_hardening.cli._bans import add_commands as add_ban_commands
 from mks_hardening.cli._maintenance import add_commands as add_maintenance_commands
 from mks_hardening.cli._passwords import add_commands as add_password_commands
 from mks_hardening.cli._second_factor import add_commands as add_second_factor_commands
+from mks_hardening.cli._settings import add_commands as add_settings_commands
+from mks_hardening.cli._settings import list_variables
 from mks_hardening.cli._sign_in import add_commands as add_sign_in_commands
 from mks_hardening.cli._tasks import add_commands as add_task_commands
 from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError, MissingDependencyError
@@ -100,7 +102,11 @@ def parser() -> argparse.ArgumentParser:
     env = commands.add_parser(
         "env", help="print every environment variable with its format, default and meaning"
     )
-    env.set_defaults(run=_env)
+    env.set_defaults(run=list_variables, target=None)
+    settings = commands.add_parser(
+        "settings", help="list and check environment variables, and print a template for them"
+    )
+    add_settings_commands(settings)
     tasks = commands.add_parser(
         "tasks",
         help="inspect, retry and cancel background tasks",
@@ -132,18 +138,4 @@ def _version(_: argparse.Namespace) -> int:
     import mks_hardening
 
     print(f"mks-hardening {mks_hardening.__version__} (Python {sys.version.split()[0]})")
-    return 0
-
-
-def _env(_: argparse.Namespace) -> int:
-    from mks_hardening.settings import variables
-
-    area = ""
-    for variable in variables():
-        if variable.area != area:
-            area = variable.area
-            print(f"\n[{area}]")
-        default = f"; default {variable.default_text}" if variable.default_text else ""
-        secret = f"; secret: {variable.name}_FILE may point to a file instead" if variable.secret else ""
-        print(f"{variable.name}\n    {variable.help}\n    {variable.form}{default}{secret}")
     return 0

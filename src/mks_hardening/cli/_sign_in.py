@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from mks_hardening.exceptions import ConfigurationError, MksHardeningError
+from mks_hardening.cli._target import convert_errors, import_target
+from mks_hardening.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
     from mks_hardening.security import SignIn
@@ -66,8 +64,8 @@ def _load_sign_in(target: str) -> Generator[SignIn]:
     from mks_hardening.security import SignIn
 
     with ExitStack() as opened:
-        with _convert_errors(target):
-            found = _import_target(target)
+        with convert_errors(target):
+            found = import_target(target)
             if not isinstance(found, SignIn) and callable(found):
                 found = found()
             if isinstance(found, AbstractContextManager):
@@ -79,33 +77,3 @@ def _load_sign_in(target: str) -> Generator[SignIn]:
                 parameter="target",
             )
         yield found
-
-
-@contextmanager
-def _convert_errors(target: str) -> Generator[None]:
-    """Convert exceptions of the application's own code to a one-line error."""
-    try:
-        yield
-    except MksHardeningError:
-        raise
-    except Exception as error:
-        from mks_hardening._core.redaction.redactor import default_redactor
-
-        text = default_redactor().redact_text(f"{type(error).__name__}: {error}")
-        raise ConfigurationError(f"{target} raises {text}", parameter="target") from error
-
-
-def _import_target(target: str) -> object:
-    operators_module, colon, name = target.partition(":")
-    if not (colon and operators_module and name):
-        raise ConfigurationError("--target must be MODULE:NAME", parameter="target")
-    folder = str(Path.cwd())
-    if folder not in sys.path:  # as gunicorn and flask do, for an application that is not installed
-        sys.path.insert(0, folder)
-    try:
-        found: object = import_module(operators_module)
-        for part in name.split("."):
-            found = getattr(found, part)
-    except (ImportError, AttributeError) as error:
-        raise ConfigurationError(f"{target} cannot be imported ({error})", parameter="target") from error
-    return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 from mks_hardening._core.lazy_exports import facade
 
 _HOME = {
+    "mks_hardening.settings.application_settings": ["ApplicationSettings", "setting"],
     "mks_hardening.settings.definitions": [
         "CacheSettings",
         "CoreSettings",

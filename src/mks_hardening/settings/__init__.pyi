@@ -1,5 +1,7 @@
 # What type checkers see of this facade; made by `make facades` from _HOME in __init__.py.
 
+from mks_hardening.settings.application_settings import ApplicationSettings as ApplicationSettings
+from mks_hardening.settings.application_settings import setting as setting
 from mks_hardening.settings.definitions import CacheSettings as CacheSettings
 from mks_hardening.settings.definitions import CoreSettings as CoreSettings
 from mks_hardening.settings.definitions import DatabaseSettings as DatabaseSettings

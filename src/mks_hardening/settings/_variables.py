@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Final, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Final, Literal, TypeVar, cast, overload
 
 from mks_hardening._core.environment.parsers import Parser
 from mks_hardening._core.environment.variables import Environment
@@ -12,10 +12,12 @@ from mks_hardening._core.environment.variables import Environment
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-__all__ = ["Source", "env", "read", "sources"]
+__all__ = ["Required", "Source", "env", "read", "sources"]
 
 T = TypeVar("T")
 A = TypeVar("A", bound="DataclassInstance")
+
+Required = Literal["", "always", "production"]
 
 _KEY: Final = "mks_hardening.source"
 
@@ -30,6 +32,7 @@ class Source:
         default: value if the variable is not set.
         meaning: description of the setting.
         secret: whether it is hidden, and may be read from a file.
+        required: whether the variable must be set: ``always``, in ``production``, or never (empty).
     """
 
     name: str
@@ -37,6 +40,7 @@ class Source:
     default: object
     meaning: str
     secret: bool
+    required: Required = ""
 
     def variable(self, prefix: str) -> str:
         """Return the whole name of the variable."""

@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from mks_hardening._core.checks import instance, offers
 from mks_hardening._core.environment.variables import Environment
@@ -20,9 +20,9 @@ from mks_hardening.settings.definitions import (
     SecuritySettings,
     WsgiSettings,
 )
-from mks_hardening.settings.variable_table import unknown_variables
+from mks_hardening.settings.variable_table import unknown_variables, variables
 
-__all__ = ["HardeningSettings"]
+__all__ = ["HardeningSettings", "environment_of", "read_hardening"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,20 +54,42 @@ class HardeningSettings:
         Warns:
             SettingsWarning: an unknown variable has the prefix.
         """
-        if not instance(prefix, str, parameter="prefix"):
-            raise ConfigurationError(
-                "prefix must not be empty: any variable would be a setting", parameter="prefix"
-            )
-        if environ is not None:
-            offers(environ, "get", "__iter__", parameter="environ", kind="a mapping of variables")
-        source = Environment(environ)
-        areas: dict[str, Any] = {name: read(area, source, prefix) for name, area in AREAS.items()}
-        settings = cls(**areas)
+        source = environment_of(environ)
+        settings = read_hardening(cls, source, prefix)
         # All in one message: fixing them one at a time would need a restart for each.
-        errors = (*source.errors, *cross_check_errors(settings, prefix))
-        if errors:
-            raise SettingsError(errors)
+        if source.errors:
+            raise SettingsError(tuple(source.errors))
         # After the errors, as a misspelt name is often the cause of one.
-        for warning in unknown_variables(source.names(prefix), prefix):
+        for warning in unknown_variables(source.names(prefix), variables(prefix)):
             warnings.warn(warning, SettingsWarning, stacklevel=2)
         return settings
+
+
+H = TypeVar("H", bound=HardeningSettings)
+
+
+def environment_of(environ: Mapping[str, str] | None) -> Environment:
+    """Return the variables to read.
+
+    Raises:
+        ConfigurationError: ``environ`` is not a mapping.
+    """
+    if environ is not None:
+        offers(environ, "get", "__iter__", parameter="environ", kind="a mapping of variables")
+    return Environment(environ)
+
+
+def read_hardening(kind: type[H], source: Environment, prefix: str) -> H:
+    """Return the settings; ``source`` collects the errors, and the defaults are used instead.
+
+    Raises:
+        ConfigurationError: ``prefix`` is not a ``str`` or is empty.
+    """
+    if not instance(prefix, str, parameter="prefix"):
+        raise ConfigurationError(
+            "prefix must not be empty: any variable would be a setting", parameter="prefix"
+        )
+    areas: dict[str, Any] = {name: read(area, source, prefix) for name, area in AREAS.items()}
+    settings = kind(**areas)
+    source.errors.extend(cross_check_errors(settings, prefix))
+    return settings

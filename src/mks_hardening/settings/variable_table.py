@@ -1,14 +1,14 @@
 """Table of all environment variables, for the documentation and for warnings about misspelt names."""
 
 import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from mks_hardening.settings._variables import sources
+from mks_hardening.settings._variables import Required, Source, sources
 from mks_hardening.settings.definitions import AREAS
 
-__all__ = ["Variable", "register_variables", "unknown_variables", "variables"]
+__all__ = ["Variable", "register_variables", "table_row", "unknown_variables", "variables"]
 
 _registered: Final[set[str]] = set()
 
@@ -26,6 +26,7 @@ class Variable:
         default_text: the default as it would be written; empty if there is none.
         secret: whether it is hidden everywhere, and may be read from the file that ``NAME_FILE`` names.
         help: description.
+        required: whether it must be set: ``always``, in ``production``, or never (empty).
     """
 
     name: str
@@ -36,6 +37,7 @@ class Variable:
     default_text: str
     secret: bool
     help: str
+    required: Required = ""
 
 
 def register_variables(*names: str) -> None:
@@ -46,28 +48,35 @@ def register_variables(*names: str) -> None:
 def variables(prefix: str = "MKS_") -> list[Variable]:
     """Return every variable, in the order of the packages and fields."""
     return [
-        Variable(
-            name=source.variable(prefix),
-            area=area,
-            field=field,
-            form=source.parse.form,
-            default=source.default,
-            default_text="" if source.default in (None, ()) else source.parse.show(source.default),
-            secret=source.secret,
-            help=source.meaning,
-        )
+        table_row(area, field, source, prefix)
         for area, kind in AREAS.items()
         for field, source in sources(kind)
     ]
 
 
-def unknown_variables(names: Iterable[str], prefix: str) -> Iterator[str]:
-    """Yield a message for each name that is neither a setting nor registered."""
-    table = variables(prefix)
+def table_row(area: str, field: str, source: Source, prefix: str) -> Variable:
+    """Return the row of one field."""
+    has_no_text = source.default is None or source.default in ((), frozenset(), "")
+    return Variable(
+        name=source.variable(prefix),
+        area=area,
+        field=field,
+        form=source.parse.form,
+        default=source.default,
+        default_text="" if has_no_text else source.parse.show(source.default),
+        secret=source.secret,
+        help=source.meaning,
+        required=source.required,
+    )
+
+
+def unknown_variables(names: Iterable[str], table: Collection[Variable]) -> Iterator[str]:
+    """Yield a message for each name that is neither in the table nor registered."""
     known = {variable.name for variable in table} | _registered
     # Only secrets may be read from files, so _FILE after another name is a mistake.
     files = {f"{variable.name}_FILE" for variable in table if variable.secret}
+    suggestions = sorted(name for name in known if name.removesuffix("_FILE") not in known - {name})
     for name in names:
         if name not in known and name not in files:
-            close = difflib.get_close_matches(name, sorted(known), n=1)
+            close = difflib.get_close_matches(name, suggestions, n=1)
             yield f"unknown variable {name}" + (f"; did you mean {close[0]}?" if close else "")

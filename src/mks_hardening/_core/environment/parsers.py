@@ -100,26 +100,43 @@ def _list(text: str) -> tuple[str, ...]:
 parse_list: Final = Parser("comma-separated list", _list, ",".join)
 
 
-def parse_integer(minimum: int, maximum: int) -> Parser[int]:
-    """Return a parser for an integer in ASCII digits within the bounds."""
+def parse_integer(minimum: int | None = None, maximum: int | None = None) -> Parser[int]:
+    """Return a parser for an integer of at most 18 ASCII digits within the bounds."""
+    span = _span(minimum, maximum)
 
     def read(text: str) -> int:
-        if not _INTEGER.fullmatch(text.strip()) or not minimum <= int(text) <= maximum:
-            raise ValueError(f"a whole number from {minimum} to {maximum}")
+        if not _INTEGER.fullmatch(text.strip()) or not _is_within(int(text), minimum, maximum):
+            raise ValueError(f"a whole number{span and ' '}{span}")
         return int(text)
 
-    return Parser(f"whole number, {minimum} to {maximum}", read)
+    return Parser(f"whole number{span and ', '}{span.removeprefix('from ')}", read)
 
 
-def parse_float(minimum: float, maximum: float) -> Parser[float]:
+def parse_float(minimum: float | None = None, maximum: float | None = None) -> Parser[float]:
     """Return a parser for a decimal number in ASCII digits within the bounds."""
+    span = _span(minimum, maximum)
 
     def read(text: str) -> float:
-        if not _NUMBER.fullmatch(text.strip()) or not minimum <= float(text) <= maximum:
-            raise ValueError(f"a number from {minimum:g} to {maximum:g}")
+        if not _NUMBER.fullmatch(text.strip()) or not _is_within(float(text), minimum, maximum):
+            raise ValueError(f"a number{span and ' '}{span}")
         return float(text)
 
-    return Parser(f"number, {minimum:g} to {maximum:g}", read, "{:g}".format)
+    return Parser(f"number{span and ', '}{span.removeprefix('from ')}", read, "{:g}".format)
+
+
+def _span(minimum: float | None, maximum: float | None) -> str:
+    """Describe bounds: ``from 1 to 9``, ``at least 1``, ``at most 9``, or an empty text."""
+    low, high = (
+        "" if bound is None else str(bound) if isinstance(bound, int) else f"{bound:g}"
+        for bound in (minimum, maximum)
+    )
+    if low and high:
+        return f"from {low} to {high}"
+    return f"at least {low}" if low else f"at most {high}" if high else ""
+
+
+def _is_within(value: float, minimum: float | None, maximum: float | None) -> bool:
+    return (minimum is None or value >= minimum) and (maximum is None or value <= maximum)
 
 
 def duration_text(value: float) -> str:
