@@ -76,7 +76,16 @@ def test_importing_the_command_line_is_cheap() -> None:
     import mks_hardening.cli
     print(sorted(name for name in set(sys.modules) - before if name.startswith("mks_hardening.")))
     """
-    names = ("_bans", "_maintenance", "_passwords", "_second_factor", "_sign_in", "_tasks")
+    names = (
+        "_bans",
+        "_maintenance",
+        "_passwords",
+        "_second_factor",
+        "_settings",
+        "_sign_in",
+        "_target",
+        "_tasks",
+    )
     commands = [f"mks_hardening.cli.{name}" for name in names]
     own = ["mks_hardening.cli", *commands, "mks_hardening.exceptions"]
     assert run_python(code).stdout.strip() == str(own)

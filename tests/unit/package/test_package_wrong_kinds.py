@@ -260,6 +260,7 @@ def usual(engine: Engine) -> dict[str, dict[str, Any]]:
         "compose.rate_limiter": {"settings": settings},
         "compose.session_store": {"settings": settings},
         "compose.setup_logging_with_notifications": {"settings": settings},
+        "settings.setting": {"description": "Size.", "default": 3},
         "contrib.loguru_sink.LoguruSink": {},
         "contrib.otel_observer.OpenTelemetryObserver": {},
         "contrib.otel_observer.SpanFilter": {},
