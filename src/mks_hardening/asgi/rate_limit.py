@@ -28,6 +28,7 @@ from mks_hardening._edge.rate_limits.rate_limit_rule import (
 from mks_hardening._edge.refusal_response import Refuser
 from mks_hardening.asgi._application import asgi_application
 from mks_hardening.asgi._messages import HEADS, encoded, raw_headers, send_response, with_headers
+from mks_hardening.asgi._response_costs import ResponseEnd
 
 if TYPE_CHECKING:
     from mks_hardening._core.web.asgi_types import ASGIApplication, Message, Receive, Scope, Send
@@ -58,12 +59,13 @@ class RateLimitMiddleware:
         on_refusal: takes the scope and the ``Refusal`` and may return a ``CustomResponse``.
 
     Raises:
-        ConfigurationError: no rule is given, or an item is not a rule; the limiter does not have the group of a
-            rule; a rule counts by user outside the session middleware; a rule counts by an unverified header and no
-            other rule counts the same requests by a key that the client cannot choose.
+        ConfigurationError: no rule is given, or an item is not a rule; the limiter does not have a group of a rule,
+            or has no ``reserve`` for a rule with ``final_cost``; a rule counts by user outside the session
+            middleware; a rule counts by an unverified header and no other rule counts the same requests by a key
+            that the client cannot choose.
     """
 
-    __slots__ = ("_admit", "_app", "_limiter", "_refuser", "_rules", "_style")
+    __slots__ = ("_admit", "_app", "_has_final_costs", "_limiter", "_refuser", "_rules", "_style")
 
     def __init__(
         self,
@@ -81,8 +83,9 @@ class RateLimitMiddleware:
         self._style: HeaderStyle = choice(header_style, get_args(HeaderStyle), parameter="header_style")
         self._refuser = Refuser("rate_limit", on_refusal)
         self._rules = checked_rules(
-            rules, limiter, has_session_inside=has_inside(app, "SessionTimeoutMiddleware")
+            rules, limiter, has_session_inside=has_inside(app, "SessionTimeoutMiddleware"), is_sync=False
         )
+        self._has_final_costs = any(rule.has_final_cost for rule in self._rules)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection (ASGI 3)."""
@@ -96,13 +99,20 @@ class RateLimitMiddleware:
             key = rule.key_of(inner, method, path)
             if key is None:
                 continue
-            decision = await hits_of_request(inner).atake(self._limiter, rule.group, key)
+            group, hits = rule.group, hits_of_request(inner)
+            if rule.is_plain:
+                decision = await hits.atake(self._limiter, group, key)
+            else:
+                if rule.choice is not None:
+                    group = await rule.choice.achoose_group(inner)
+                final_cost = rule.final_cost_of(inner)
+                decision = await hits.atake(self._limiter, group, key, cost=rule.cost, final_cost=final_cost)
             if not decision.allowed:
                 response = self._refuser.refuse(
                     inner,
                     rate_limit_refusal(decision, header(inner, b"accept-language") or ""),
                     accept=header(inner, b"accept") or "",
-                    name=rule.group,
+                    name=group,
                     seen=exhausted_limits(decision),
                     client_ip=inner[ORIGIN_KEY].client_ip,
                     headers=rate_limit_headers(decision, style=self._style),
@@ -122,4 +132,17 @@ class RateLimitMiddleware:
                 message = with_headers(message, headers + missing_fields(state, headers))
             await send(message)
 
-        await self._app(inner, receive, send_with_state)
+        if not self._has_final_costs:
+            await self._app(inner, receive, send_with_state)
+            return
+
+        end = ResponseEnd(inner)
+
+        async def send_with_costs(message: Message) -> None:
+            await end.before(message)
+            await send_with_state(message)
+
+        try:
+            await self._app(inner, receive, send_with_costs)
+        finally:
+            await end.settle(complete=False)

@@ -38,6 +38,9 @@ _HOME = {
     "mks_hardening.wsgi.maintenance": ["MaintenanceMiddleware"],
     "mks_hardening.wsgi.rate_limit": ["RateLimitMiddleware"],
     "mks_hardening._edge.maintenance.maintenance_switch": ["MaintenanceSwitch"],
+    "mks_hardening._edge.rate_limits.group_choice": ["GroupChoice"],
+    "mks_hardening._core.response_costs": ["LimitedResponse"],
+    "mks_hardening._core.request_hits": ["set_request_cost"],
     "mks_hardening._edge.rate_limits.limit_keys": [
         "limit_by_address",
         "limit_by_all",

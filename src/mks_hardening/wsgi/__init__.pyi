@@ -3,6 +3,8 @@
 from mks_hardening._core.origin.origin_of_request import request_origin as request_origin
 from mks_hardening._core.origin.proxy_trust import ProxyTrust as ProxyTrust
 from mks_hardening._core.origin.proxy_trust import RequestOrigin as RequestOrigin
+from mks_hardening._core.request_hits import set_request_cost as set_request_cost
+from mks_hardening._core.response_costs import LimitedResponse as LimitedResponse
 from mks_hardening._edge.client_rules.ban_list import Ban as Ban
 from mks_hardening._edge.client_rules.ban_list import BanList as BanList
 from mks_hardening._edge.client_rules.ban_rule import DEFAULT_BAN_RULES as DEFAULT_BAN_RULES
@@ -14,6 +16,7 @@ from mks_hardening._edge.headers.csp import ContentSecurityPolicy as ContentSecu
 from mks_hardening._edge.headers.header_policy import HeaderPolicy as HeaderPolicy
 from mks_hardening._edge.headers.hsts import HSTS as HSTS
 from mks_hardening._edge.maintenance.maintenance_switch import MaintenanceSwitch as MaintenanceSwitch
+from mks_hardening._edge.rate_limits.group_choice import GroupChoice as GroupChoice
 from mks_hardening._edge.rate_limits.limit_keys import limit_by_address as limit_by_address
 from mks_hardening._edge.rate_limits.limit_keys import limit_by_all as limit_by_all
 from mks_hardening._edge.rate_limits.limit_keys import limit_by_header as limit_by_header

@@ -24,6 +24,7 @@ from mks_hardening._edge.rate_limits.rate_limit_rule import (
     tightest_decision,
 )
 from mks_hardening._edge.refusal_response import Refuser
+from mks_hardening.wsgi._response_costs import call_with_costs
 from mks_hardening.wsgi._send_response import send_response
 
 if TYPE_CHECKING:
@@ -56,12 +57,13 @@ class RateLimitMiddleware:
         on_refusal: takes the environ and the ``Refusal`` and may return a ``CustomResponse``.
 
     Raises:
-        ConfigurationError: no rule is given, or an item is not a rule; the limiter does not have the group of a
-            rule; a rule counts by user outside the session middleware; a rule counts by an unverified header and no
-            other rule counts the same requests by a key that the client cannot choose.
+        ConfigurationError: no rule is given, or an item is not a rule; the limiter does not have a group of a rule,
+            or has no ``reserve`` for a rule with ``final_cost``; a ``GroupChoice`` is asynchronous; a rule counts
+            by user outside the session middleware; a rule counts by an unverified header and no other rule counts
+            the same requests by a key that the client cannot choose.
     """
 
-    __slots__ = ("_app", "_limiter", "_origin", "_refuser", "_rules", "_style")
+    __slots__ = ("_app", "_has_final_costs", "_limiter", "_origin", "_refuser", "_rules", "_style")
 
     def __init__(
         self,
@@ -79,8 +81,9 @@ class RateLimitMiddleware:
         self._style: HeaderStyle = choice(header_style, get_args(HeaderStyle), parameter="header_style")
         self._refuser = Refuser("rate_limit", on_refusal)
         self._rules = checked_rules(
-            rules, limiter, has_session_inside=has_inside(app, "SessionTimeoutMiddleware")
+            rules, limiter, has_session_inside=has_inside(app, "SessionTimeoutMiddleware"), is_sync=True
         )
+        self._has_final_costs = any(rule.has_final_cost for rule in self._rules)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Handle one request (PEP 3333)."""
@@ -91,13 +94,20 @@ class RateLimitMiddleware:
             key = rule.key_of(environ, environ["REQUEST_METHOD"], get("PATH_INFO", ""))
             if key is None:
                 continue
-            decision = hits_of_request(environ).take(self._limiter, rule.group, key)
+            group, hits = rule.group, hits_of_request(environ)
+            if rule.is_plain:
+                decision = hits.take(self._limiter, group, key)
+            else:
+                if rule.choice is not None:
+                    group = rule.choice.choose_group(environ)
+                final_cost = rule.final_cost_of(environ)
+                decision = hits.take(self._limiter, group, key, cost=rule.cost, final_cost=final_cost)
             if not decision.allowed:
                 response = self._refuser.refuse(
                     environ,
                     rate_limit_refusal(decision, get("HTTP_ACCEPT_LANGUAGE", "")),
                     accept=get("HTTP_ACCEPT", ""),
-                    name=rule.group,
+                    name=group,
                     seen=exhausted_limits(decision),
                     client_ip=origin.client_ip,
                     headers=rate_limit_headers(decision, style=self._style),
@@ -114,4 +124,7 @@ class RateLimitMiddleware:
             return status
 
         # Rate-limit headers set by others, such as a gateway behind the application, are kept.
-        return self._app(environ, with_step(start_response, announce))
+        start_response = with_step(start_response, announce)
+        if self._has_final_costs:
+            return call_with_costs(self._app, environ, start_response)
+        return self._app(environ, start_response)

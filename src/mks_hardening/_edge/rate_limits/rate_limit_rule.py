@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import partial
 from hashlib import sha256
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from mks_hardening._core.checks import instances, offers, strings
+from mks_hardening._core.checks import instances, offers, strings, whole_number
+from mks_hardening._core.function_errors import plain_function, says_yes
+from mks_hardening._core.response_costs import LimitedResponse
 from mks_hardening._core.web.paths import PathRules
 from mks_hardening._core.web.rate_problem import language_of, rate_limit_problem
+from mks_hardening._core.web.request_header import request_header
+from mks_hardening._edge.cors.cors_policy import is_preflight
+from mks_hardening._edge.rate_limits.group_choice import GroupChoice, checked_group
 from mks_hardening._edge.rate_limits.limit_keys import (
     LimitKey,
     counts_by_header,
@@ -19,12 +25,21 @@ from mks_hardening._edge.refusal_response import RefusalResponse
 from mks_hardening.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
-    from typing import Any
-
+    from mks_hardening._core.response_costs import FinalCost
     from mks_hardening.protocols import LimitDecision, Limiter
 
-__all__ = ["RateLimitRule", "checked_rules", "rate_limit_refusal", "tightest_decision"]
+__all__ = [
+    "COUNTED",
+    "RateLimitRule",
+    "check_reserves",
+    "checked_methods",
+    "checked_rules",
+    "counts_method",
+    "rate_limit_refusal",
+    "tightest_decision",
+]
 
+COUNTED: Final = "the request is counted"
 _LONGEST_KEY: Final = 256
 
 
@@ -32,9 +47,10 @@ class RateLimitRule:
     """Selection of requests that count against a group of limits, and the key they are counted by.
 
     Args:
-        group: name of a group of limits in the limiter.
+        group: name of a group of limits in the limiter, or a ``GroupChoice`` that takes the same as ``key``.
         limiter: if given, an unknown group is reported here instead of when the middleware is built.
-        methods: methods the rule applies to (``GET`` includes ``HEAD``); ``None`` for all.
+        methods: methods the rule applies to (``GET`` includes ``HEAD``); ``None`` for all. Preflights of CORS count
+            only if ``OPTIONS`` is listed.
         path: one path or several; a trailing slash includes everything below; ``None`` for all paths. Other
             spellings of the same path (``//login``, ``/x/../login``, ``/login/``) match as well.
         key: takes the WSGI environ (in ASGI applications the scope) and returns the key to count by, or ``None`` if
@@ -42,37 +58,73 @@ class RateLimitRule:
             The default is the client address; see ``limit_by_user``, ``limit_by_header`` and ``limit_by_all`` for
             others. The values of outer middleware are available, under ``"mks_hardening.origin"`` and
             ``"mks_hardening.session"``.
+        exempt: takes the same, and returns whether the request is not counted. A request for which it raises an
+            error is counted.
+        cost: hits that a request counts as.
+        final_cost: takes the same and a ``LimitedResponse`` when the response has ended, and returns the number of
+            hits that the request counts as in the end, or ``True`` for ``cost`` and ``False`` for 0. Until then
+            ``cost`` hits are reserved, so that a request is refused if the limit has been reached, and parallel
+            requests together cannot exceed it by more than what each costs above ``cost``. If a request costs more
+            than is left, what is left is counted. ``cost`` remains if the application raises an error or the client
+            leaves before the response begins, and if the function raises an error.
 
     Raises:
-        ConfigurationError: ``group`` is empty or unknown, a path does not begin with a slash, or ``key`` is not
-            callable.
+        ConfigurationError: ``group`` is empty or unknown, a path does not begin with a slash, a function is not
+            callable, ``cost`` is not a whole number, or 0 with ``final_cost``; or ``exempt`` or ``final_cost`` is
+            asynchronous.
     """
 
-    __slots__ = ("_listed", "_methods", "_paths", "group", "key")
+    __slots__ = (
+        "_exempt",
+        "_final_cost",
+        "_listed",
+        "_methods",
+        "_paths",
+        "choice",
+        "cost",
+        "group",
+        "is_plain",
+        "key",
+    )
 
     def __init__(
         self,
-        group: str,
+        group: str | GroupChoice,
         *,
         limiter: Limiter | None = None,
         methods: Iterable[str] | None = None,
         path: str | Iterable[str] | None = None,
         key: LimitKey = limit_by_address,
+        exempt: Callable[[dict[str, Any]], bool] | None = None,
+        cost: int = 1,
+        final_cost: Callable[[dict[str, Any], LimitedResponse], int | bool] | None = None,
     ) -> None:
-        if not isinstance(group, str) or not group:
-            raise ConfigurationError("group must be the name of a group of limits", parameter="group")
+        self.group: str
+        self.choice: GroupChoice | None
+        self.group, self.choice = checked_group(
+            group, message="group must be the name of a group of limits, or a GroupChoice"
+        )
         if limiter is not None:
             offers(limiter, "hit", parameter="limiter", kind="a Limiter")
-            _check_group(group, limiter)
+            for name in self.groups:
+                _check_group(name, limiter)
         if not callable(key):
             raise ConfigurationError("key must be callable", parameter="key")
-        self.group: str = group
         self.key: LimitKey = key
-        self._methods = _methods(methods)
+        self._methods = checked_methods(methods)
         paths = (path,) if isinstance(path, str) else path
         listed = None if paths is None else strings(paths, parameter="path", of="paths")
         self._listed = None if listed is None else frozenset(listed)
         self._paths = None if listed is None else PathRules(listed, parameter="path")
+        self._exempt = None if exempt is None else plain_function(exempt, parameter="exempt")
+        self._final_cost = None if final_cost is None else plain_function(final_cost, parameter="final_cost")
+        self.cost: int = whole_number(cost, parameter="cost", minimum=0 if final_cost is None else 1)
+        self.is_plain: bool = self.choice is None and self._final_cost is None and self.cost == 1
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The groups that requests may count against: one, or those of the ``GroupChoice``."""
+        return (self.group,) if self.choice is None else self.choice.groups
 
     def applies(self, method: str, path: str) -> bool:
         """Return whether requests with this method and path count."""
@@ -83,23 +135,66 @@ class RateLimitRule:
 
     def key_of(self, request: dict[str, Any], method: str, path: str) -> str | None:
         """Return the key to count the request by, of limited length; ``None`` if the rule does not apply."""
-        key = self.key(request) if self.applies(method, path) else None
+        if not self.applies(method, path):
+            return None
+        if method == "OPTIONS" and not counts_method(self._methods, method, request):
+            return None
+        if self._exempt is not None and says_yes(
+            self._exempt, request, parameter="exempt", otherwise=COUNTED
+        ):
+            return None
+        key = self.key(request)
         return None if key is None else _bounded(key)
+
+    @property
+    def has_final_cost(self) -> bool:
+        """Whether the cost of a request is decided when its response has ended."""
+        return self._final_cost is not None
+
+    def final_cost_of(self, request: dict[str, Any]) -> FinalCost | None:
+        """Return the function that decides what the request costs in the end, if there is one."""
+        return None if self._final_cost is None else partial(self._final_cost, request)
 
     def covers(self, other: RateLimitRule) -> bool:
         """Return whether this rule counts all requests of ``other`` by a key that the client cannot choose."""
         return (
             not counts_by_header(self.key)
-            and (self._methods is None or (other._methods is not None and other._methods <= self._methods))
+            and self._exempt is None
+            and self._final_cost is None
+            and self.cost > 0
+            and self._covers_methods(other._methods)
             and (self._listed is None or (other._listed is not None and other._listed <= self._listed))
         )
+
+    def _covers_methods(self, others: frozenset[str] | None) -> bool:
+        if self._methods is None:
+            return others is None or "OPTIONS" not in others  # which would include preflights
+        return others is not None and others <= self._methods
+
+    def check_limiter(self, limiter: Limiter, *, is_sync: bool) -> None:
+        """Check that the rule works with a limiter and a kind of application.
+
+        Raises:
+            ConfigurationError: the limiter does not have a group, or cannot give hits back for ``final_cost``; or
+                the ``GroupChoice`` of a WSGI application is asynchronous.
+        """
+        for name in self.groups:
+            _check_group(name, limiter)
+        if self._final_cost is not None:
+            check_reserves(limiter)
+        if is_sync and self.choice is not None and self.choice.is_async:
+            raise ConfigurationError(
+                f"the GroupChoice of the rule for {self.group!r} is async def, but this is a WSGI application: "
+                "give it a plain function",
+                parameter="rules",
+            )
 
     def __repr__(self) -> str:
         return f"RateLimitRule({self.group!r})"
 
 
 def checked_rules(
-    rules: Iterable[RateLimitRule], limiter: Limiter, *, has_session_inside: bool
+    rules: Iterable[RateLimitRule], limiter: Limiter, *, has_session_inside: bool, is_sync: bool
 ) -> tuple[RateLimitRule, ...]:
     """Return the rules of ``RateLimitMiddleware``.
 
@@ -110,7 +205,7 @@ def checked_rules(
     if not checked:
         raise ConfigurationError("rules must contain at least one RateLimitRule", parameter="rules")
     for rule in checked:
-        _check_group(rule.group, limiter)
+        rule.check_limiter(limiter, is_sync=is_sync)
         if has_session_inside and counts_by_user(rule.key):
             raise ConfigurationError(
                 f"the rule for {rule.group!r} counts by limit_by_user, but runs outside of the session, "
@@ -161,7 +256,41 @@ def _fewest_remaining(decision: LimitDecision) -> int:
     return min(decision.remaining, default=0)
 
 
-def _methods(methods: Iterable[str] | None) -> frozenset[str] | None:
+def check_reserves(limiter: object) -> None:
+    """Check that a limiter can give hits back, as ``final_cost`` requires.
+
+    Raises:
+        ConfigurationError: it cannot.
+    """
+    if not hasattr(limiter, "reserve"):
+        raise ConfigurationError(
+            "final_cost requires a limiter with the method reserve, such as RateLimiter", parameter="limiter"
+        )
+
+
+def counts_method(methods: frozenset[str] | None, method: str, request: dict[str, Any]) -> bool:
+    """Return whether a request counts by its method.
+
+    Args:
+        methods: result of ``checked_methods``.
+        method: method of the request.
+        request: environ or scope of the request.
+    """
+    method = method.upper()
+    if methods is not None:
+        return method in methods
+    # Browsers send preflights by themselves; counted, they would halve the quota of pages of other origins.
+    return method != "OPTIONS" or not is_preflight(
+        method, request_header(request, "Origin"), request_header(request, "Access-Control-Request-Method")
+    )
+
+
+def checked_methods(methods: Iterable[str] | None) -> frozenset[str] | None:
+    """Return the methods in capitals, with ``HEAD`` if ``GET`` is listed; ``None`` for all.
+
+    Raises:
+        ConfigurationError: they are not a collection of texts.
+    """
     if methods is None:
         return None
     listed = {method.upper() for method in strings(methods, parameter="methods", of="methods")}

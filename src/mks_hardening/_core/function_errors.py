@@ -1,0 +1,96 @@
+"""Functions of the application that decide about a request: their errors are logged, and decide nothing."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from mks_hardening._core.checks import function
+from mks_hardening._core.clock import SYSTEM_CLOCK
+from mks_hardening._core.operations import require_sync_result
+from mks_hardening.exceptions import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["is_async", "log_function_error", "plain_function", "says_yes"]
+
+C = TypeVar("C", bound="Callable[..., Any]")
+
+_EVERY: Final = 60
+_MOST_NAMES: Final = 100
+_silent_until: Final[dict[str, float]] = {}
+
+
+def is_async(given: object) -> bool:
+    """Return whether calling an object returns a coroutine: ``async def``, or a class with such a ``__call__``."""
+    import inspect  # not at module level: it is slow to import
+
+    call = getattr(type(given), "__call__", None)  # noqa: B004 - the function itself, not whether there is one
+    return inspect.iscoroutinefunction(given) or inspect.iscoroutinefunction(call)
+
+
+def plain_function(given: C, *, parameter: str) -> C:
+    """Return a function that is not asynchronous.
+
+    Raises:
+        ConfigurationError: it is not callable, or asynchronous.
+    """
+    function(given, parameter=parameter)
+    if is_async(given):
+        raise ConfigurationError(
+            f"{parameter} must be a plain function, not an asynchronous one", parameter=parameter
+        )
+    return given
+
+
+def says_yes(given: Callable[..., object], *arguments: object, parameter: str, otherwise: str) -> bool:
+    """Return whether a function of the application returns a true value; an error counts as no, and is logged.
+
+    Args:
+        given: the function.
+        arguments: its arguments.
+        parameter: the parameter it was given for, for the log.
+        otherwise: what happens to the request after an error, for the log.
+    """
+    try:
+        return bool(require_sync_result(given(*arguments)))
+    except Exception as error:  # noqa: BLE001 - an error of the function must not decide about the request
+        log_function_error(given, error, parameter=parameter, otherwise=otherwise)
+        return False
+
+
+def log_function_error(given: object, error: Exception | None, *, parameter: str, otherwise: str) -> None:
+    """Log that a function of the application raised or returned an invalid value, at most once a minute.
+
+    The text of the error and the value are omitted: they may contain data of the request.
+
+    Args:
+        given: the function.
+        error: what it raised; ``None`` if it returned an invalid value.
+        parameter: the parameter it was given for.
+        otherwise: what happens to the request.
+    """
+    given = getattr(given, "func", given)  # of a functools.partial
+    name = f"{getattr(given, '__module__', '')}.{getattr(given, '__qualname__', type(given).__qualname__)}"
+    place, now = f"{parameter} {name}", SYSTEM_CLOCK.monotonic()
+    if now < _silent_until.get(place, now):
+        return
+    if len(_silent_until) >= _MOST_NAMES:
+        _silent_until.clear()
+    _silent_until[place] = now + _EVERY
+    import logging
+    import traceback
+
+    what = "returned an invalid value" if error is None else f"raised {type(error).__name__}"
+    where = "" if error is None else "\n" + "".join(traceback.format_tb(error.__traceback__)).rstrip()
+    with suppress(Exception):  # a handler may raise too
+        logging.getLogger("mks_hardening.rate_limits").error(
+            "%s=%s %s: %s; further errors of this function are not logged for %d s%s",
+            parameter,
+            name,
+            what,
+            otherwise,
+            _EVERY,
+            where,
+        )
