@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from math import ceil
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 from uuid import UUID
 
 from mks_hardening import compose
 from mks_hardening._core import hooks
-from mks_hardening._core.checks import function, strings, whole_number
+from mks_hardening._core.checks import function, whole_number
+from mks_hardening._core.function_errors import plain_function, says_yes
 from mks_hardening._core.origin.origin_of_request import request_origin
 from mks_hardening._core.origin.proxy_trust import client_key
 from mks_hardening._core.request_hits import hits_of_request
 from mks_hardening._core.web.environ_keys import REFUSAL_KEY, SESSION_KEY
 from mks_hardening._core.web.rate_headers import exhausted_limits, missing_fields, rate_limit_headers
+from mks_hardening._edge.rate_limits.group_choice import GroupChoice, checked_group
+from mks_hardening._edge.rate_limits.rate_limit_rule import (
+    COUNTED,
+    check_reserves,
+    checked_methods,
+    counts_method,
+)
 from mks_hardening._edge.refusal_response import shown
 from mks_hardening.events import RequestRefused
 from mks_hardening.exceptions import (
@@ -28,6 +37,7 @@ from mks_hardening.security import DEFAULT_RATE_LIMITS
 from mks_hardening.wsgi import Refusal
 
 if TYPE_CHECKING:
+    from mks_hardening._core.response_costs import FinalCost
     from mks_hardening.protocols import LimitDecision, Limiter
     from mks_hardening.settings import HardeningSettings
 
@@ -43,8 +53,10 @@ __all__ = [
     "client_of",
     "count",
     "groups_of",
+    "is_exempt",
     "limit_fields",
     "limiter_of",
+    "mark_exempt",
     "mark_groups",
     "problem_of",
     "retry_after_outage",
@@ -74,6 +86,7 @@ Groups: TypeAlias = Mapping[str, Any]
 Key: TypeAlias = "str | int | float | UUID"
 """Result of the ``key`` function of a limit, usually the id of a row."""
 _GROUPS: Final = "__mks_limits__"
+_EXEMPT: Final = "__mks_exempt__"
 
 
 class Problem(NamedTuple):
@@ -131,6 +144,16 @@ def groups_of(view: object) -> tuple[str, ...]:
     return tuple(getattr(view, _GROUPS, ()))
 
 
+def mark_exempt(view: object) -> None:
+    """Mark a view, or a part of an application, as exempt from the limits around it."""
+    setattr(view, _EXEMPT, True)
+
+
+def is_exempt(view: object) -> bool:
+    """Return whether ``mark_exempt`` has marked it, or the view that it wraps."""
+    return bool(getattr(view, _EXEMPT, False))
+
+
 def _user_or_client(environ: Environ) -> str:
     """Return the key of a request: the signed-in user, else the client address (IPv6: its /64 network)."""
     user: str | None = getattr(environ.get(SESSION_KEY), "user_id", None)
@@ -152,12 +175,19 @@ class ViewLimit:
 
     Args:
         limiter: takes the environ or scope of a request that counts; returns the limiter.
-        group: group of the limiter.
+        group: group of the limiter, or a ``GroupChoice`` that takes the same as ``key``.
         key: takes what the framework passes, and returns the key to count by, or ``None`` to not count the request.
             The default is the signed-in user, else the client address.
         cost: hits that one request counts as.
-        methods: methods that count; all by default.
-        exempt: takes the same; returns whether the request is not counted.
+        methods: methods that count, ``GET`` including ``HEAD``; by default all except preflights of CORS.
+        exempt: takes the same; returns whether the request is not counted. A request for which it raises an error
+            is counted.
+        final_cost: takes the same and a ``LimitedResponse`` when the response has ended; returns the number of hits
+            that the request counts as in the end. See ``RateLimitRule``.
+        is_sync: whether a ``GroupChoice`` must not be asynchronous.
+
+    Attributes:
+        groups: the groups that requests may count against.
 
     Raises:
         ConfigurationError: ``group`` is not a name, or another argument would fail at the first request.
@@ -166,27 +196,40 @@ class ViewLimit:
     def __init__(
         self,
         limiter: Callable[[Environ], Limiter],
-        group: str,
+        group: str | GroupChoice,
         *,
         key: Callable[..., Key | None] | None,
         cost: int,
         methods: Iterable[str] | None,
         exempt: Callable[..., bool] | None,
+        final_cost: Callable[..., int | bool] | None,
+        is_sync: bool = False,
     ) -> None:
-        if not isinstance(group, str) or not group:
-            raise ConfigurationError(
-                'group must be the name of a group: @limit("auth_login")', parameter="group"
-            )
         self._limiter = limiter
-        self._group = group
-        self._key = None if key is None else function(key, parameter="key")
-        self._exempt = None if exempt is None else function(exempt, parameter="exempt")
-        self._cost = whole_number(cost, parameter="cost", minimum=0)
-        self._methods = (
-            None
-            if methods is None
-            else {method.upper() for method in strings(methods, parameter="methods", of="methods")}
+        self._group, self._choice = checked_group(
+            group, message='group must be the name of a group: @limit("auth_login")'
         )
+        self.groups: tuple[str, ...] = (self._group,) if self._choice is None else self._choice.groups
+        if is_sync:
+            self.check_sync()
+        self._key = None if key is None else function(key, parameter="key")
+        self._exempt = None if exempt is None else plain_function(exempt, parameter="exempt")
+        self._final_cost = None if final_cost is None else plain_function(final_cost, parameter="final_cost")
+        self._cost = whole_number(cost, parameter="cost", minimum=0 if final_cost is None else 1)
+        self._methods = checked_methods(methods)
+
+    def check_sync(self) -> None:
+        """Check that the limit can be used on a view that is not asynchronous.
+
+        Raises:
+            ConfigurationError: its ``GroupChoice`` is asynchronous.
+        """
+        if self._choice is not None and self._choice.is_async:
+            raise ConfigurationError(
+                f"the GroupChoice with the fallback {self._group!r} is async def, but the view is not: give it a "
+                "plain function",
+                parameter="group",
+            )
 
     def count_request(self, environ: Environ, *request: object) -> LimitDecision | None:
         """Count a request; return the decision if it is refused.
@@ -197,7 +240,10 @@ class ViewLimit:
         key = self._counted_key(environ, request)
         if key is None:
             return None
-        decision = count(self._limiter(environ), environ, self._group, key, cost=self._cost)
+        group = self._group if self._choice is None else self._choice.choose_group(*request)
+        limiter = self._limiter(environ)
+        final_cost = self._final_cost_of(limiter, request)
+        decision = count(limiter, environ, group, key, cost=self._cost, final_cost=final_cost)
         return None if decision.allowed else decision
 
     async def acount_request(self, scope: Environ, *request: object) -> LimitDecision | None:
@@ -205,18 +251,28 @@ class ViewLimit:
         key = self._counted_key(scope, request)
         if key is None:
             return None
-        hits = hits_of_request(scope)
-        decision = await hits.atake(self._limiter(scope), self._group, key, cost=self._cost)
-        _note_decision(scope, self._group, decision)
+        group = self._group if self._choice is None else await self._choice.achoose_group(*request)
+        limiter = self._limiter(scope)
+        decision = await hits_of_request(scope).atake(
+            limiter, group, key, cost=self._cost, final_cost=self._final_cost_of(limiter, request)
+        )
+        _note_decision(scope, group, decision)
         return None if decision.allowed else decision
+
+    def _final_cost_of(self, limiter: Limiter, request: tuple[object, ...]) -> FinalCost | None:
+        if self._final_cost is None:
+            return None
+        check_reserves(limiter)
+        return partial(self._final_cost, *request)
 
     def _counted_key(self, environ: Environ, request: tuple[object, ...]) -> str | None:
         """Return the key to count a request by, or ``None`` if it is not counted."""
-        if self._methods is not None:
-            method: str = environ.get("REQUEST_METHOD") or environ.get("method", "GET")
-            if method.upper() not in self._methods:
-                return None
-        if self._exempt is not None and self._exempt(*request):
+        method: str = environ.get("REQUEST_METHOD") or environ.get("method", "GET")
+        if not counts_method(self._methods, method, environ):
+            return None
+        if self._exempt is not None and says_yes(
+            self._exempt, *request, parameter="exempt", otherwise=COUNTED
+        ):
             return None
         whom = _user_or_client(environ) if self._key is None else self._key(*request)
         if whom is None:
@@ -251,12 +307,20 @@ def check_group(limiter: Limiter, group: str, *, view: str, mend: str) -> None:
         raise ConfigurationError(f"{view}: {error}; define it by {mend}", parameter="group") from None
 
 
-def count(limiter: Limiter, environ: Environ, group: str, key: str, *, cost: int = 1) -> LimitDecision:
+def count(
+    limiter: Limiter,
+    environ: Environ,
+    group: str,
+    key: str,
+    *,
+    cost: int = 1,
+    final_cost: FinalCost | None = None,
+) -> LimitDecision:
     """Count a hit and note the decision for the response and, on a refusal, for the request log and the observers.
 
     All limits of one request are counted together, in any order: a refusal gives back the hits counted so far.
     """
-    decision = hits_of_request(environ).take(limiter, group, key, cost=cost)
+    decision = hits_of_request(environ).take(limiter, group, key, cost=cost, final_cost=final_cost)
     _note_decision(environ, group, decision)
     return decision
 

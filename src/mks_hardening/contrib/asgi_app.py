@@ -20,6 +20,7 @@ from mks_hardening._core.web.private_scope import private_scope
 from mks_hardening.asgi import SessionManager
 from mks_hardening.asgi._application import asgi_application
 from mks_hardening.asgi._messages import HEADS, decoded, encoded, raw_headers, with_headers
+from mks_hardening.asgi._response_costs import ResponseEnd
 from mks_hardening.contrib._limited_views import Groups, limit_fields, limiter_of, share_decisions
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.settings import HardeningSettings
@@ -146,7 +147,7 @@ class Hardening(Closing):
 
 
 class _InnermostMiddleware:
-    """Innermost middleware: makes the components available, and adds the rate-limit fields of views."""
+    """Innermost middleware: makes the components available; adds the rate-limit fields of views, corrects costs."""
 
     __slots__ = ("_app", "_hardening")
 
@@ -167,8 +168,10 @@ class _InnermostMiddleware:
         inner = private_scope(scope)
         inner[_KEY] = self._hardening
         share_decisions(inner)
+        end = ResponseEnd(inner)
 
         async def send_with_limits(message: Message) -> None:
+            await end.before(message)
             if message["type"] in HEADS:
                 headers = raw_headers(message)
                 fields = limit_fields(inner, message["status"], decoded(headers))
@@ -176,7 +179,10 @@ class _InnermostMiddleware:
                     message = with_headers(message, headers + encoded(fields))
             await send(message)
 
-        await self._app(inner, receive, send_with_limits)
+        try:
+            await self._app(inner, receive, send_with_limits)
+        finally:
+            await end.settle(complete=False)
 
 
 def hardening_of(scope: Mapping[str, Any]) -> Hardening:

@@ -36,6 +36,7 @@ with optional("fastapi", extra="fastapi"):
     from mks_hardening.contrib._starlette_app import ProblemException
 
 if TYPE_CHECKING:
+    from mks_hardening.asgi import GroupChoice, LimitedResponse
     from mks_hardening.security import SignIn
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "csrf_token",
     "current_session",
     "current_user_id",
+    "exempt",
     "limit",
     "require_recent_factor",
 ]
@@ -111,12 +113,13 @@ async def csp_nonce(connection: HTTPConnection) -> str:
 
 
 def limit(
-    group: str,
+    group: str | GroupChoice,
     *,
     key: Callable[[HTTPConnection], Key | None] | None = None,
     cost: int = 1,
     methods: Iterable[str] | None = None,
     exempt: Callable[[HTTPConnection], bool] | None = None,
+    final_cost: Callable[[HTTPConnection, LimitedResponse], int | bool] | None = None,
 ) -> Callable[..., Awaitable[None]]:
     """Return a dependency that limits requests to an endpoint, a router or an application: 429 at the limit.
 
@@ -125,27 +128,60 @@ def limit(
     problem document.
 
     Args:
-        group: group of the limiter; an unknown one is an error at the first request.
+        group: group of the limiter, or a ``GroupChoice`` that takes the request or WebSocket. An unknown group is
+            an error at the first request.
         key: takes the request or WebSocket; returns the key to count by (a text, a number, a UUID), or ``None`` to
             not count it. The default is the signed-in user, else the client address.
         cost: hits that one request counts as.
-        methods: methods that count; all by default. A WebSocket counts as a GET.
-        exempt: takes the same; returns whether it is not counted.
+        methods: methods that count, ``GET`` including ``HEAD``; by default all except preflights of CORS. A
+            WebSocket counts as a GET.
+        exempt: takes the same; returns whether it is not counted. If it raises an error, the request is counted.
+        final_cost: takes the same and the ``LimitedResponse`` when the response has ended; returns the number of
+            hits that the request counts as in the end, or whether it counts at all: ``lambda request, response:
+            response.status == 401`` counts failures only. A WebSocket has the status 101 when it has been accepted.
+            See ``RateLimitRule``.
 
     Raises:
         ConfigurationError: ``group`` is not a name, or another argument is invalid.
     """
     view_limit = ViewLimit(
-        lambda scope: hardening_of(scope).limiter, group, key=key, cost=cost, methods=methods, exempt=exempt
+        lambda scope: hardening_of(scope).limiter,
+        group,
+        key=key,
+        cost=cost,
+        methods=methods,
+        exempt=exempt,
+        final_cost=final_cost,
     )
 
     async def count(connection: HTTPConnection, _response: _Responds429 = None) -> None:
         scope = cast("dict[str, Any]", connection.scope)
+        if _is_exempt(scope, count):
+            return
         refusal = await view_limit.acount_request(scope, connection)
         if refusal is not None:
             raise ProblemException(429, TOO_MANY, dict(rate_limit_headers(refusal)))
 
     return count
+
+
+async def exempt() -> None:
+    """Exempt an endpoint or a router from the limits declared before it: of the application and routers around it.
+
+    Use it as ``Depends(exempt)`` in ``dependencies=[...]``. Limits declared after it still apply. Rules of
+    ``rate_limits`` apply before FastAPI has found the endpoint: use their ``exempt``.
+    """
+
+
+def _is_exempt(scope: dict[str, Any], limit: object) -> bool:
+    """Return whether the route of a request depends on ``exempt`` after a limit."""
+    # A router that is included has further dependencies, which newer versions of FastAPI keep in the scope.
+    route = scope.get("fastapi", {}).get("effective_route_context") or scope.get("route")
+    dependant = getattr(route, "dependant", None)
+    calls = [each.call for each in getattr(dependant, "dependencies", ())]
+    if exempt not in calls or limit not in calls:
+        return False
+    return calls.index(limit) < len(calls) - 1 - calls[::-1].index(exempt)
 
 
 def require_recent_factor(
@@ -189,5 +225,5 @@ def require_recent_factor(
 
 exported(
     __name__,
-    [csp_nonce, csrf_token, current_session, current_user_id, limit, require_recent_factor],
+    [csp_nonce, csrf_token, current_session, current_user_id, exempt, limit, require_recent_factor],
 )

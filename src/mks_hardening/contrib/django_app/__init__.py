@@ -19,8 +19,8 @@ from __future__ import annotations
 from mks_hardening._core.lazy_exports import exported
 from mks_hardening.contrib.django_app._middleware import HardeningMiddleware
 from mks_hardening.contrib.django_app._project import hardened, logging_config, template_context
-from mks_hardening.contrib.django_app._view_limits import limit
+from mks_hardening.contrib.django_app._view_limits import exempt, limit
 
-__all__ = ["HardeningMiddleware", "hardened", "limit", "logging_config", "template_context"]
+__all__ = ["HardeningMiddleware", "exempt", "hardened", "limit", "logging_config", "template_context"]
 
-exported(__name__, [HardeningMiddleware, hardened, limit, logging_config, template_context])
+exported(__name__, [HardeningMiddleware, exempt, hardened, limit, logging_config, template_context])

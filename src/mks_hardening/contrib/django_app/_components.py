@@ -7,12 +7,16 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
 from mks_hardening import compose
+from mks_hardening._core.checks import strings
 from mks_hardening._core.process.after_fork import ModuleLock
 from mks_hardening._core.web.wsgi_stack import is_asgi, wrappers_inside
-from mks_hardening.contrib._limited_views import limiter_of
+from mks_hardening.asgi import _response_costs as asgi_costs
+from mks_hardening.contrib._limited_views import ViewLimit, limiter_of
 from mks_hardening.contrib.django_app._django import REDIRECT_FIELD_NAME, FromDjango, project
+from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.settings import HardeningSettings
-from mks_hardening.wsgi import SessionTimeoutMiddleware
+from mks_hardening.wsgi import GroupChoice, SessionTimeoutMiddleware
+from mks_hardening.wsgi import _response_costs as wsgi_costs
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
@@ -35,13 +39,17 @@ class ProjectComponents:
 
     Args:
         options: the setting ``MKS_HARDENING``: ``settings``, ``store``, ``limiter`` and ``groups`` as in Flask's
-            ``Hardening``, and further options of ``compose.harden_wsgi``.
+            ``Hardening``; ``view_limits``, groups that count the requests to all views together, and
+            ``exempt_namespaces``, URL namespaces whose views they do not count; and further options of
+            ``compose.harden_wsgi``.
 
     Attributes:
         settings: the settings; the allowed hosts default to ``ALLOWED_HOSTS``. In development they are relaxed for
             this machine.
         store: the session store.
         limiter: limiter for ``limit``.
+        view_limits: the limits of all views.
+        exempt_namespaces: URL namespaces that they do not apply to, such as ``"monitoring"`` or ``"api:internal"``.
 
     Raises:
         ConfigurationError: an option is invalid.
@@ -61,6 +69,22 @@ class ProjectComponents:
         # Here too: two lists would count each event twice.
         if self.settings.wsgi.bans and "bans" not in given:
             given["bans"] = compose.ban_list(self.settings)
+        self.view_limits: tuple[ViewLimit, ...] = tuple(
+            ViewLimit(
+                lambda _: self.limiter,
+                group,
+                key=None,
+                cost=1,
+                methods=None,
+                exempt=None,
+                final_cost=None,
+                is_sync=True,
+            )
+            for group in _listed(given.pop("view_limits", ()))
+        )
+        self.exempt_namespaces: frozenset[str] = frozenset(
+            strings(given.pop("exempt_namespaces", ()), parameter="exempt_namespaces", of="URL namespaces")
+        )
         self._options = given
         self._sessions: SessionTimeoutMiddleware | None = None
         self._caches: dict[str, RedisCache | MemoryCache] = {}
@@ -76,8 +100,10 @@ class ProjectComponents:
         # Resolving a route name needs the URL configuration, which is not loaded when wsgi.py calls this.
         if isinstance(login, str) and login.startswith("/") and login != _LOGIN_URL:
             given.setdefault("sign_in_url", f"{login}?{REDIRECT_FIELD_NAME}={{next}}")
-        harden = compose.harden_asgi if is_asgi(app) else compose.harden_wsgi
-        return harden(app, self.settings, store=self.store, limiter=self.limiter, **given)
+        given.update(store=self.store, limiter=self.limiter)
+        if is_asgi(app):
+            return compose.harden_asgi(asgi_costs.ResponseCostsMiddleware(app), self.settings, **given)
+        return compose.harden_wsgi(wsgi_costs.ResponseCostsMiddleware(app), self.settings, **given)
 
     @property
     def sessions(self) -> SessionTimeoutMiddleware:
@@ -118,6 +144,14 @@ def _with_hosts(settings: HardeningSettings) -> HardeningSettings:
     if settings.wsgi.allowed_hosts or not hosts or "*" in hosts:
         return settings
     return replace(settings, wsgi=replace(settings.wsgi, allowed_hosts=tuple(hosts)))
+
+
+def _listed(groups: object) -> tuple[str | GroupChoice, ...]:
+    if isinstance(groups, str | GroupChoice) or not isinstance(groups, Iterable):
+        raise ConfigurationError(
+            "view_limits must be a list of groups of the limiter", parameter="view_limits"
+        )
+    return tuple(cast("Iterable[str | GroupChoice]", groups))
 
 
 def _folder(url: str | None) -> str | None:

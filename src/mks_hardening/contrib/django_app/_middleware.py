@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mks_hardening._core.request_hits import costs_of_request
 from mks_hardening._core.web.environ_keys import ORIGIN_KEY, REQUEST_ID_KEY, ROUTE_KEY, SESSION_KEY
 from mks_hardening._core.web.problem_details import PROBLEM_TYPE, problem_document
-from mks_hardening.contrib._limited_views import OUTAGES_AND_LIMITS, limit_fields, problem_of
+from mks_hardening._core.web.rate_headers import rate_limit_headers
+from mks_hardening.contrib._limited_views import (
+    OUTAGES_AND_LIMITS,
+    TOO_MANY,
+    is_exempt,
+    limit_fields,
+    problem_of,
+)
+from mks_hardening.contrib.django_app._components import components
 from mks_hardening.contrib.django_app._django import (
     FromDjango,
     HttpResponse,
@@ -69,12 +78,22 @@ class HardeningMiddleware(SessionMiddleware):
                 parameter="WSGI_APPLICATION",
             )
 
-    def process_view(self, request: FromDjango, *_: object) -> None:
-        """Store the route for the request log; called by Django after URL resolution."""
+    def process_view(self, request: FromDjango, view: object = None, *_: object) -> FromDjango:
+        """Store the route for the request log, and count the limits of all views.
+
+        Called by Django after URL resolution.
+        """
         # The pattern, not the path: metrics and log records must not contain a separate name for every id.
         environ_of(request)[ROUTE_KEY] = (
             f"{request.META.get('SCRIPT_NAME', '')}/{request.resolver_match.route}"
         )
+        limits = components().view_limits
+        if limits and not is_exempt(view) and not _in_exempt_namespace(request.resolver_match.namespaces):
+            for limit in limits:
+                refusal = limit.count_request(environ_of(request), request)
+                if refusal is not None:
+                    return problem_response(429, TOO_MANY, rate_limit_headers(refusal))
+        return None
 
     def process_exception(self, request: FromDjango, exception: Exception) -> FromDjango:
         """Respond to outages and limits; called by Django when a view has raised."""
@@ -88,6 +107,12 @@ class HardeningMiddleware(SessionMiddleware):
         Raises:
             SessionInterrupted: the session ended while the request was in progress.
         """
+        if SESSION_KEY not in environ_of(request):  # Django's test client, which bypasses the middleware
+            costs = costs_of_request(environ_of(request))
+            if costs is not None:
+                costs.status = response.status_code
+                costs.body_bytes = 0 if response.streaming else len(response.content)
+                costs.settle(complete=True)
         fields = limit_fields(environ_of(request), response.status_code, response.headers.items())
         for name, value in fields:
             response.headers[name] = value
@@ -115,6 +140,11 @@ def problem_response(status: int, detail: str, fields: list[tuple[str, str]]) ->
     """Build a problem document response (RFC 9457)."""
     headers = {"Cache-Control": "no-store", **dict(fields)}
     return HttpResponse(problem_document(status, detail), PROBLEM_TYPE, status, headers=headers)
+
+
+def _in_exempt_namespace(namespaces: list[str]) -> bool:
+    exempt = components().exempt_namespaces
+    return any(":".join(namespaces[: depth + 1]) in exempt for depth in range(len(namespaces)))
 
 
 def _in_tests() -> bool:

@@ -24,6 +24,7 @@ from mks_hardening.contrib.flask_app._view_limits import check_limits
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.settings import HardeningSettings
 from mks_hardening.wsgi import SessionManager, SessionTimeoutMiddleware
+from mks_hardening.wsgi._response_costs import ResponseHead, counted_body
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -175,7 +176,7 @@ def _parts(
 
 
 class _InnermostMiddleware:
-    """Innermost middleware: adds the rate-limit header fields of the view's limits to responses."""
+    """Innermost middleware: adds the rate-limit fields of the view's limits, and corrects their costs."""
 
     __slots__ = ("_app",)
 
@@ -183,11 +184,14 @@ class _InnermostMiddleware:
         self._app = app
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        head = ResponseHead()
+
         def announce(status: str, headers: Headers) -> str:
-            headers += limit_fields(environ, int(status[:3]), headers)
+            head.status = code = int(status[:3])
+            headers += limit_fields(environ, code, headers)
             return status
 
-        return self._app(environ, with_step(start_response, announce))
+        return counted_body(self._app(environ, with_step(start_response, announce)), environ, head)
 
 
 class _OutermostMiddleware:
