@@ -113,8 +113,7 @@ def make_settings(
         hardening=HardeningSettings.from_env(environ=environ),
         demo=demo,
         data_dir=folder,
-        areas=areas,
-        demo_password=DEMO_PASSWORD if demo else "",
+        areas_off=AREAS - areas,
         four_eyes=four_eyes,
     )
 

@@ -38,7 +38,7 @@ from knowledge_system.services.attachments.scanning import (
     scanner,
 )
 from knowledge_system.services.attachments.store import FileStore
-from knowledge_system.settings import AppSettings, UploadSettings
+from knowledge_system.settings import AppSettings
 from mks_hardening.exceptions import SettingsError
 from mks_hardening.tasks import TaskWorker
 from mks_hardening.testing import FrozenClock
@@ -454,7 +454,8 @@ def test_check_tells_what_uploads_lack(settings_at: Callable[..., AppSettings], 
     (tmp_path / "file").write_text("")
     settings = replace(
         settings_at(f"sqlite:///{tmp_path / 'x.db'}", areas=frozenset({"db"})),
-        uploads=UploadSettings(folder=tmp_path / "file" / "uploads", scan_command="/no/such/program"),
+        uploads=tmp_path / "file" / "uploads",
+        scan_command="/no/such/program",
     )
     told = [finding.text for finding in configuration_check.findings(settings, clock=FrozenClock())]
     assert any("MKS_UPLOADS" in text for text in told)

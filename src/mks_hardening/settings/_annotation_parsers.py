@@ -39,19 +39,19 @@ _LONGEST: Final = 100 * 365 * 86_400.0
 
 
 def parser_of(
-    annotation: object, *, kind: Kind | None, minimum: Bound | None, maximum: Bound | None
+    annotation: object, *, kind: Kind | None, minimum: Bound | None, maximum: Bound | None, secret: bool
 ) -> AnyParser:
-    """Return the parser for the type of a field.
+    """Return the parser for the type of a field; the items of a secret list are not quoted in errors.
 
     Raises:
         ConfigurationError: there is none, or the type has no such kind or bounds.
     """
     annotation = _without_none(annotation)
     origin, arguments = get_origin(annotation), get_args(annotation)
-    if origin is tuple and len(arguments) == 2 and arguments[1] is Ellipsis:
-        return _list_parser(parser_of(arguments[0], kind=kind, minimum=minimum, maximum=maximum), tuple)
-    if origin is frozenset:
-        return _list_parser(parser_of(arguments[0], kind=kind, minimum=minimum, maximum=maximum), frozenset)
+    collect = {tuple: tuple, frozenset: frozenset}.get(cast("Any", origin))
+    if collect is frozenset or (collect is tuple and len(arguments) == 2 and arguments[1] is Ellipsis):
+        item = parser_of(arguments[0], kind=kind, minimum=minimum, maximum=maximum, secret=secret)
+        return _list_parser(item, collect, secret=secret)
     if kind is not None:
         return _parser_of_kind(annotation, kind, minimum, maximum)
     if annotation is int:
@@ -129,14 +129,17 @@ def _timedelta_parser(minimum: Bound | None, maximum: Bound | None) -> Parser[ti
     )
 
 
-def _list_parser(item: AnyParser, collect: Callable[[Iterable[object]], Collection[object]]) -> AnyParser:
+def _list_parser(
+    item: AnyParser, collect: Callable[[Iterable[object]], Collection[object]], *, secret: bool
+) -> AnyParser:
     def read(text: str) -> object:
         values: list[object] = []
         for place, each in enumerate(parse_list(text), 1):
             try:
                 values.append(item(each))
             except ValueError as error:
-                raise ValueError(f"comma-separated items, each {error}; item {place} is not") from None
+                which = f"item {place}" if secret else f"{each[:60]!r}"
+                raise ValueError(f"comma-separated items, each {error}; {which} is not") from None
         return collect(values)
 
     def show(values: Collection[object]) -> str:

@@ -146,7 +146,9 @@ class _Declared:
     def parser(self, annotation: object) -> AnyParser:
         if self.parse is not None:
             return custom_parser(self.parse, self.form, secret=self.secret)
-        return parser_of(annotation, kind=self.kind, minimum=self.minimum, maximum=self.maximum)
+        return parser_of(
+            annotation, kind=self.kind, minimum=self.minimum, maximum=self.maximum, secret=self.secret
+        )
 
     def source(self, field_name: str, prefix: str, annotation: object, default: object) -> Source:
         parser = self.parser(annotation)

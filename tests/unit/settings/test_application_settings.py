@@ -109,7 +109,7 @@ def test_all_errors_of_both_come_at_once_and_show_no_secret() -> None:
         "SHOP_PAGE_SIZE must be a whole number from 1 to 200",
         "SHOP_DISCOUNT must be a number from 0 to 0.9",
         "SHOP_CART_AGE must be a duration such as 250ms, 30s, 15m, 8h or 7d, from 0s to 36500d",
-        "SHOP_LANGUAGES must be comma-separated items, each one of ja, en; item 2 is not",
+        "SHOP_LANGUAGES must be comma-separated items, each one of ja, en; 'fr' is not",
         "SHOP_COLOUR must be a hexadecimal number: invalid literal for int() with base 16: 'red'",
         "SHOP_PAYMENT_KEY is missing: Key of the payment provider.",
         "SHOP_PIN must be a pin",

@@ -108,11 +108,10 @@ def _of_uploads(settings: AppSettings) -> Iterator[Finding]:
             pass
     except OSError as error:
         yield Finding(True, f"the folder of uploads cannot be written: {error.strerror} (MKS_UPLOADS)")
-    uploads = settings.uploads
-    if settings.production and not (uploads.scan_command or uploads.scan_socket):
+    if settings.production and not (settings.scan_command or settings.scan_socket):
         yield Finding(False, "files that people hand in are not scanned (MKS_SCAN_SOCKET, MKS_SCAN_COMMAND)")
     try:
-        scanner(uploads.scan_command, uploads.scan_socket).scan(b"knowledge-system check")
+        scanner(settings.scan_command, settings.scan_socket).scan(b"knowledge-system check")
     except ScanFailedError as error:
         yield Finding(True, f"the virus scanner does not respond, so every file is refused: {error}")
 
@@ -127,7 +126,7 @@ def _known_to_all(session: Session) -> Iterator[str]:
 
 def _of_edge(settings: AppSettings) -> Iterator[Finding]:
     """Run the library's own check: framework settings, Redis, order of the wrappers."""
-    app = application.create_app(replace(settings, areas=settings.areas - {"logging"}))
+    app = application.create_app(replace(settings, areas_off=settings.areas_off | {"logging"}))
     try:
         result = app.test_cli_runner().invoke(args=["mks", "check"])
         for line in result.output.splitlines():

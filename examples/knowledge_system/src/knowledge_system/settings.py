@@ -1,113 +1,140 @@
-"""Settings of the application and of the library; all errors are reported at once."""
+"""Settings of the application and of the library, in one object."""
 
 from __future__ import annotations
 
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, Literal, Self, get_args
 from urllib.parse import unquote, urlsplit
 
 from knowledge_system.domain.permissions import ROLES
-from mks_hardening.exceptions import ConfigurationError, SettingsError
-from mks_hardening.settings import HardeningSettings, register_variables
+from mks_hardening.exceptions import ConfigurationError
+from mks_hardening.settings import ApplicationSettings, register_variables, setting
 
-__all__ = ["AREAS", "AppSettings", "UploadSettings"]
+__all__ = ["AREAS", "AppSettings"]
 
-AREAS = frozenset({"logging", "cache", "security", "wsgi", "db", "notify", "tasks"})
-_BROKERS = ("redis://", "rediss://", "redis+socket://", "redis+sentinel://", "amqp://", "amqps://")
-_OWN_VARIABLES = (
-    "MKS_AREAS_OFF",
-    "MKS_AUDIT_HEADS",
-    "MKS_BACKUPS",
-    "MKS_BACKUP_MAX_AGE",
-    "MKS_CELERY_BROKER_URL",
-    "MKS_CELERY_BROKER_URL_FILE",
-    "MKS_DATA_DIR",
-    "MKS_DEMO",
-    "MKS_DEMO_HTTPS_PORT",
-    "MKS_DEMO_HTTP_PORT",
-    "MKS_FOUR_EYES",
-    "MKS_MAIL_DOMAIN",
-    "MKS_SCAN_COMMAND",
-    "MKS_SCAN_SOCKET",
-    "MKS_SECOND_FACTOR_ROLES",
-    "MKS_UPLOADS",
-    "MKS_UPLOADS_REDIRECT",
-    "MKS_UPLOAD_LIMIT",
-)
+AreaName = Literal["logging", "cache", "security", "wsgi", "db", "notify", "tasks"]
+AREAS: Final[frozenset[AreaName]] = frozenset(get_args(AreaName))
 
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-_DURATION = re.compile(r"[0-9]{1,9}[smhd]")
-_MEGABYTES = re.compile(r"[1-9][0-9]{0,3}m")
-_REDIRECT = re.compile(r"(?:/[A-Za-z0-9_-]+)+")
-
+# Publicly known, and therefore only for the demonstration on loopback.
+DEMO_PASSWORD = "knowledge-2026"  # noqa: S105
 
 # Operators of this system read Japanese.
 _DEFAULTS: Final = {"MKS_ALERT_LANGUAGE": "ja"}
+_BROKERS = ("redis://", "rediss://", "redis+socket://", "redis+sentinel://", "amqp://", "amqps://")
+_MEGABYTES = re.compile(r"[1-9][0-9]{0,3}m")
+_REDIRECT = re.compile(r"(?:/[A-Za-z0-9_-]+)+")
+
+register_variables("MKS_DEMO_HTTPS_PORT", "MKS_DEMO_HTTP_PORT")  # read by the command, before the settings
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UploadSettings:
-    """Settings of uploaded files.
-
-    Attributes:
-        folder: directory of the files, outside any directory that a server serves; below the data directory by
-            default.
-        limit: maximum size of one file in bytes.
-        redirect: path of nginx's internal location that serves the directory; empty if the application serves the
-            files.
-        scan_command: program that reads a file and exits with 1 if it is infected.
-        scan_socket: address of clamd: a path, or ``host:port``.
-    """
-
-    folder: Path | None = None
-    limit: int = 15 * 1_048_576
-    redirect: str = ""
-    scan_command: str = ""
-    scan_socket: str = ""
+def _megabytes(text: str) -> int:
+    if not _MEGABYTES.fullmatch(text):
+        raise ValueError
+    return int(text[:-1]) * 1_048_576
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AppSettings:
-    """Settings of ``create_app``.
+def _redirect(text: str) -> str:
+    if not _REDIRECT.fullmatch(text):
+        raise ValueError
+    return text
 
-    Attributes:
-        hardening: library settings of all areas.
-        demo: whether this is the demonstration on one machine; adds pages that provoke errors on purpose.
-        data_dir: directory of the demonstration's files: database, log, mail sink.
-        areas: enabled areas; the application runs without any of them.
-        broker_url: URL of Celery's broker; without it, the web processes run the background tasks themselves.
-        mail_domain: users without an address get mail at ``username@mail_domain``; if empty, they get none.
-        four_eyes: whether authors may not approve their own articles; disable only if there is a single reviewer.
-        audit_heads: file to which the end of the audit log is copied each night, preferably not on the database's
-            host.
-        backups: directory of the backups; in production, the schema is not migrated without a fresh backup.
-        backup_max_age: maximum age of a fresh backup in seconds.
-        second_factor_roles: roles that need a second factor to use anything except their account pages.
-        uploads: settings of uploaded files.
-    """
 
-    hardening: HardeningSettings = field(default_factory=HardeningSettings)
-    demo: bool = False
-    data_dir: Path = Path("var/demo")
-    areas: frozenset[str] = AREAS
-    demo_password: str = field(default="", repr=False)
-    broker_url: str | None = field(default=None, repr=False)
-    mail_domain: str = "knowledge.example"
-    four_eyes: bool = True
-    audit_heads: Path | None = None
-    backups: Path | None = None
-    backup_max_age: float = 93_600
-    second_factor_roles: frozenset[str] = frozenset()
-    uploads: UploadSettings = field(default_factory=UploadSettings)
+def _broker(text: str) -> str:
+    if not text.startswith(_BROKERS):
+        raise ValueError
+    return text
+
+
+class AppSettings(ApplicationSettings, prefix="MKS_"):
+    """Settings of ``create_app``."""
+
+    demo: bool = setting(
+        "Whether this is the demonstration on one machine, with pages that provoke errors on purpose.",
+        default=False,
+    )
+    data_dir: Path = setting(
+        "Directory of the demonstration's files: database, log, mail sink.", default=Path("var/demo")
+    )
+    areas_off: frozenset[AreaName] = setting(
+        "Areas to switch off; the application runs without any of them.", default=frozenset[AreaName]()
+    )
+    broker_url: str | None = setting(
+        "Celery's broker; without it, the web processes run the background tasks themselves.",
+        default=None,
+        name="MKS_CELERY_BROKER_URL",
+        parse=_broker,
+        form=f"a {', '.join(_BROKERS[:-1])} or {_BROKERS[-1]} URL",
+        secret=True,
+    )
+    mail_domain: str = setting(
+        "Users without an address get mail at USERNAME@ this; in production, they get none by default.",
+        default="knowledge.example",
+    )
+    four_eyes: bool = setting(
+        "Whether authors may not approve their own articles; 0 only if there is a single reviewer.",
+        default=True,
+    )
+    audit_heads: Path | None = setting(
+        "File to which the end of the audit log is copied each night, best on another host.", default=None
+    )
+    backups: Path | None = setting(
+        "Directory of the backups; in production, the schema is not migrated without a fresh one.",
+        default=None,
+    )
+    backup_max_age: float = setting("Age up to which a backup is fresh.", default=93_600.0, kind="duration")
+    second_factor_roles: frozenset[str] = setting(
+        "Roles that need a second factor to use anything except their account pages; admin in production "
+        "unless the variable is set, perhaps to nothing.",
+        default=frozenset[str](),
+    )
+    uploads: Path | None = setting(
+        "Directory of uploaded files, outside any directory that a server serves.", default=None
+    )
+    upload_limit: int = setting(
+        "Maximum size of one uploaded file.",
+        default=15 * 1_048_576,
+        parse=_megabytes,
+        form="a whole number of megabytes with m, for example 15m",
+    )
+    uploads_redirect: str = setting(
+        "Path of nginx's internal location that serves uploaded files; without it, the application does.",
+        default="",
+        parse=_redirect,
+        form="a path without a slash at its end, for example /-/uploads",
+    )
+    scan_command: str = setting("Program that exits with 1 if a file is infected.", default="")
+    scan_socket: str = setting("Address of clamd instead: a path, or host:port.", default="")
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None, *, hardening_prefix: str = "MKS_") -> Self:
+        """Read all settings, with the application's defaults for production."""
+        source = {**_DEFAULTS, **(os.environ if environ is None else environ)}
+        settings = super().from_env(environ=source, hardening_prefix=hardening_prefix)
+        if settings.production:
+            if not source.get("MKS_MAIL_DOMAIN"):
+                settings = replace(settings, mail_domain="")
+            if "MKS_SECOND_FACTOR_ROLES" not in source:
+                settings = replace(settings, second_factor_roles=frozenset({"admin"}))
+        return settings
+
+    @property
+    def areas(self) -> frozenset[AreaName]:
+        """Enabled areas."""
+        return AREAS - self.areas_off
+
+    @property
+    def demo_password(self) -> str:
+        """Password of the users of the demonstration; empty otherwise."""
+        return DEMO_PASSWORD if self.demo else ""
 
     @property
     def upload_folder(self) -> Path:
         """The directory of uploaded files."""
-        return self.uploads.folder or self.data_dir / "uploads"
+        return self.uploads or self.data_dir / "uploads"
 
     @property
     def production(self) -> bool:
@@ -126,111 +153,27 @@ class AppSettings:
         """Seconds before the end of a session at which users are warned."""
         return self.hardening.wsgi.session_warn_before
 
-    @classmethod
-    def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
-        """Read all settings from environment variables.
-
-        Raises:
-            SettingsError: lists every error in the variables of the library and of the application.
-        """
-        source = os.environ if environ is None else environ
-        register_variables(*_OWN_VARIABLES)
-        faults: list[str] = []
-        hardening = HardeningSettings()
-        try:
-            hardening = HardeningSettings.from_env(environ={**_DEFAULTS, **source})
-        except SettingsError as error:
-            faults.extend(error.errors)
-        demo = source.get("MKS_DEMO", "") == "1"
-        areas_off = {name.strip() for name in source.get("MKS_AREAS_OFF", "").split(",") if name.strip()}
-        faults.extend(
-            f"MKS_AREAS_OFF names an unknown area: {name[:40]}" for name in sorted(areas_off - AREAS)
-        )
-        if source.get("MKS_DEMO", "") not in {"", "0", "1"}:
-            faults.append("MKS_DEMO must be 0 or 1")
-        if source.get("MKS_FOUR_EYES", "") not in {"", "0", "1"}:
-            faults.append("MKS_FOUR_EYES must be 0 or 1")
-        broker = _broker_url(source)
-        if broker is not None and not broker.startswith(_BROKERS):
-            faults.append(
-                f"MKS_CELERY_BROKER_URL must be a {', '.join(_BROKERS[:-1])} or {_BROKERS[-1]} URL, "
-                "and MKS_CELERY_BROKER_URL_FILE a file with one"
+    def cross_check_errors(self) -> Iterator[str]:
+        """Check what the library leaves open and this application needs."""
+        hardening, redis = self.hardening, self.hardening.core.redis_url
+        if hardening.db.url is None:
+            yield "DATABASE_URL is missing: the SQLAlchemy URL of the database, for example postgresql+psycopg://…"
+        if "wsgi" in self.areas and not hardening.wsgi.allowed_hosts:
+            yield "MKS_ALLOWED_HOSTS is missing: the host names under which the application is reached"
+        if "security" in self.areas:
+            yield from _key_errors(hardening.security.secret_keys)
+        if hardening.db.workers > 1 and redis is None:
+            yield (
+                f"MKS_REDIS_URL is missing: MKS_GUNICORN_WORKERS={hardening.db.workers} must share sessions "
+                "and limits"
             )
-        workers = hardening.db.workers
-        if workers > 1 and hardening.core.redis_url is None:
-            faults.append(
-                f"MKS_GUNICORN_WORKERS={workers} needs MKS_REDIS_URL: sessions and limits must be shared"
-            )
-        backup_age = source.get("MKS_BACKUP_MAX_AGE") or "26h"
-        if not _DURATION.fullmatch(backup_age):
-            faults.append("MKS_BACKUP_MAX_AGE must be a whole number with s, m, h or d, for example 26h")
-        in_production = hardening.core.environment == "production" and not demo
-        roles = _factor_roles(source, in_production=in_production)
-        faults.extend(
-            f"MKS_SECOND_FACTOR_ROLES names an unknown role: {role[:40]}"
-            for role in sorted(roles - ROLES.keys())
-        )
-        faults.extend(_upload_faults(source))
-        faults.extend(_missing(source, AREAS - areas_off))
-        if in_production:
-            faults.extend(_weak(source))
-        if faults:
-            raise SettingsError(tuple(dict.fromkeys(faults)))
-        return cls(
-            hardening=hardening,
-            demo=demo,
-            data_dir=Path(source.get("MKS_DATA_DIR", "var/demo")),
-            areas=AREAS - areas_off,
-            demo_password=DEMO_PASSWORD if demo else "",
-            broker_url=broker,
-            mail_domain=source.get("MKS_MAIL_DOMAIN") or ("" if in_production else "knowledge.example"),
-            four_eyes=source.get("MKS_FOUR_EYES", "") != "0",
-            audit_heads=Path(source["MKS_AUDIT_HEADS"]) if source.get("MKS_AUDIT_HEADS") else None,
-            backups=Path(source["MKS_BACKUPS"]) if source.get("MKS_BACKUPS") else None,
-            second_factor_roles=roles,
-            backup_max_age=int(backup_age[:-1]) * _UNITS[backup_age[-1]],
-            uploads=_uploads(source),
-        )
-
-
-# Publicly known, and therefore only for the demonstration on loopback.
-DEMO_PASSWORD = "knowledge-2026"  # noqa: S105
-
-
-def _broker_url(source: Mapping[str, str]) -> str | None:
-    """Read the URL, or the file that holds it, as it may contain a password; empty if the file cannot be read."""
-    if file := source.get("MKS_CELERY_BROKER_URL_FILE"):
-        try:
-            return Path(file).read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError):
-            return ""
-    return source.get("MKS_CELERY_BROKER_URL") or None
-
-
-def _upload_faults(source: Mapping[str, str]) -> Iterator[str]:
-    limit, redirect = source.get("MKS_UPLOAD_LIMIT", ""), source.get("MKS_UPLOADS_REDIRECT", "")
-    if limit and not _MEGABYTES.fullmatch(limit):
-        yield "MKS_UPLOAD_LIMIT must be a whole number of megabytes with m, for example 15m"
-    if redirect and not _REDIRECT.fullmatch(redirect):
-        yield "MKS_UPLOADS_REDIRECT must be a path without a slash at its end, for example /-/uploads"
-    if source.get("MKS_SCAN_COMMAND") and source.get("MKS_SCAN_SOCKET"):
-        yield "MKS_SCAN_COMMAND and MKS_SCAN_SOCKET are two scanners; name one"
-
-
-def _uploads(source: Mapping[str, str]) -> UploadSettings:
-    return UploadSettings(
-        folder=Path(source["MKS_UPLOADS"]) if source.get("MKS_UPLOADS") else None,
-        limit=int((source.get("MKS_UPLOAD_LIMIT") or "15m")[:-1]) * 1_048_576,
-        redirect=source.get("MKS_UPLOADS_REDIRECT", ""),
-        scan_command=source.get("MKS_SCAN_COMMAND", ""),
-        scan_socket=source.get("MKS_SCAN_SOCKET", ""),
-    )
-
-
-def _factor_roles(source: Mapping[str, str], *, in_production: bool) -> frozenset[str]:
-    """Return the roles that need a second factor; ``admin`` in production if the variable is not set at all."""
-    named = source.get("MKS_SECOND_FACTOR_ROLES", "admin" if in_production else "")
-    return frozenset(role.strip() for role in named.split(",") if role.strip())
+        for role in sorted(self.second_factor_roles - ROLES.keys()):
+            yield f"MKS_SECOND_FACTOR_ROLES names an unknown role: {role[:40]}"
+        if self.scan_command and self.scan_socket:
+            yield "MKS_SCAN_COMMAND and MKS_SCAN_SOCKET are two scanners; name one"
+        if self.production:
+            urls = {"DATABASE_URL": hardening.db.url, "MKS_REDIS_URL": redis}
+            yield from _weak_passwords({**urls, "MKS_CELERY_BROKER_URL": self.broker_url})
 
 
 # Placeholders from examples and passwords that people type to get started.
@@ -240,22 +183,12 @@ _KNOWN_WORDS = re.compile(
 _SHORTEST_PASSWORD = 12
 
 
-def _weak(source: Mapping[str, str]) -> Iterator[str]:
+def _weak_passwords(urls: Mapping[str, str | None]) -> Iterator[str]:
     """Yield errors for short or well-known passwords, without showing them. The library checks keys itself."""
-    for name in ("DATABASE_URL", "MKS_REDIS_URL", "MKS_CELERY_BROKER_URL"):
-        password = _password_in(_given(source, name))
+    for name, url in urls.items():
+        password = None if url is None else _password_in(url)
         if password is not None and (len(password) < _SHORTEST_PASSWORD or _KNOWN_WORDS.fullmatch(password)):
             yield f"{name} has a password that is short or well known: at least 12 characters made at random"
-
-
-def _given(source: Mapping[str, str], name: str) -> str:
-    """Return a variable, or the content of its ``_FILE``; empty if unreadable, which is reported elsewhere."""
-    if file := source.get(f"{name}_FILE"):
-        try:
-            return Path(file).read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError):
-            return ""
-    return source.get(name, "")
 
 
 def _password_in(url: str) -> str | None:
@@ -266,27 +199,13 @@ def _password_in(url: str) -> str | None:
     return None if found is None else unquote(found)
 
 
-def _missing(source: Mapping[str, str], areas: frozenset[str]) -> Iterator[str]:
-    """Yield variables that are optional for the library but required by this application."""
-    if not (source.get("DATABASE_URL") or source.get("DATABASE_URL_FILE")):
-        yield "DATABASE_URL is missing: the SQLAlchemy URL of the database, for example postgresql+psycopg://…"
-    if "wsgi" in areas and not source.get("MKS_ALLOWED_HOSTS"):
-        yield "MKS_ALLOWED_HOSTS is missing: the host names under which the application is reached"
-    if "security" in areas:
-        yield from _key_faults(source)
-
-
-def _key_faults(source: Mapping[str, str]) -> Iterator[str]:
+def _key_errors(keys: tuple[str, ...]) -> Iterator[str]:
     from mks_hardening.security import SecretBox
 
-    names = ("MKS_SECRET_KEYS", "MKS_SECRET_KEYS_FILE")
-    given = {name: source[name] for name in names if source.get(name)}
-    if not given:
+    if not keys:
         yield "MKS_SECRET_KEYS is missing: keys for second factors at rest (base64 of 32 bytes), newest first"
         return
     try:
-        SecretBox(HardeningSettings.from_env(environ=given).security.secret_keys)
-    except SettingsError:
-        return  # already reported with the other variables
+        SecretBox(keys)
     except ConfigurationError as error:
         yield f"MKS_SECRET_KEYS: {error}"

@@ -65,9 +65,8 @@ class Intake:
     @classmethod
     def from_settings(cls, settings: AppSettings) -> Self:
         """Create an intake with the directory, scanner and limit of the settings."""
-        uploads = settings.uploads
-        looked_at_by = scanner(uploads.scan_command, uploads.scan_socket)
-        return cls(FileStore(settings.upload_folder), looked_at_by, limit=uploads.limit)
+        looked_at_by = scanner(settings.scan_command, settings.scan_socket)
+        return cls(FileStore(settings.upload_folder), looked_at_by, limit=settings.upload_limit)
 
     def take(self, name: str, content: bytes) -> Stored:
         """Validate and store a file.

@@ -52,7 +52,7 @@ def sent(attachment: Attachment, *, small: bool = False) -> Response:
     content_type = _THUMBNAIL_TYPE if small else attachment.content_type
     response = (
         _by_nginx(redirect, digest)
-        if (redirect := current_request.services().settings.uploads.redirect)
+        if (redirect := current_request.services().settings.uploads_redirect)
         else send_file(path, mimetype=content_type, etag=digest, max_age=0)
     )
     response.headers.update(_POWERLESS)
