@@ -89,7 +89,14 @@ def custom_parser(parse: Callable[[str], object], form: str, *, secret: bool) ->
             details = "" if secret or not str(error) else f": {error}"
             raise ValueError(f"{form}{details}") from None
 
-    return Parser(form, read)
+    def show(value: object) -> str:
+        # Nobody has said how a value is written: a text that would be read differently is not shown.
+        try:
+            return str(value) if parse(str(value)) == value else ""
+        except ValueError:
+            return ""
+
+    return Parser(form, read, show)
 
 
 def _without_none(annotation: object) -> object:

@@ -30,7 +30,7 @@ class ShopSettings(ApplicationSettings, prefix="SHOP_"):
     tags: tuple[str, ...] = setting("Tags to show.", default=())
     languages: frozenset[Literal["ja", "en"]] = setting("Languages.", default=frozenset({"ja"}))
     colour: int = setting(
-        "Colour of the page.", default=0, parse=lambda text: int(text, 16), form="a hexadecimal number"
+        "Colour of the page.", default=17, parse=lambda text: int(text, 16), form="a hexadecimal number"
     )
     payment_key: str = setting("Key of the payment provider.", secret=True)
     pin: int = setting("Pin.", default=1, parse=int, form="a pin", secret=True)
@@ -181,8 +181,9 @@ def test_the_table_has_the_columns_of_ours() -> None:
     assert (size.area, size.form, size.default_text) == ("application", "whole number, 1 to 200", "20")
     assert (key.secret, key.required, mail.required, size.required) == (True, "always", "production", "")
     assert {row.required for row in variables()} == {""}
+    assert (rows["SHOP_COLOUR"].default, rows["SHOP_COLOUR"].default_text) == (17, "")
     for row in rows.values():
-        if row.default_text and row.field != "colour" and not row.secret:
+        if row.default_text and not row.secret:
             settings = ShopSettings.from_env(environ={**NEEDED, row.name: row.default_text})
             assert getattr(settings, row.field) == row.default
 
