@@ -5,8 +5,9 @@ below each heading the digest of the English section that it was translated from
 digests after translating; it says that somebody has looked, not that the words are right.
 
 Every heading of level 2 and more has an anchor above it: a link then survives a translated heading.
-Words that are never translated stand in ``docs/glossary.toml``; where an English section uses one, so does the
-Japanese. What the others are called stands there too; where an English page uses one, the Japanese says that word.
+``docs/glossary.toml`` lists the words that are never translated, one Japanese word for each other term, and the
+words that are not used for it. Where an English page uses a term, the Japanese page uses its word; no Japanese page
+and no Japanese text of the example uses another one.
 """
 
 from __future__ import annotations
@@ -128,6 +129,17 @@ def wording(english: str, japanese: str, words: Mapping[str, str]) -> Iterator[s
             yield f"{term!r} is called {word!r} here"
 
 
+def avoided(text: str, words: Mapping[str, str]) -> Iterator[str]:
+    """Words in a Japanese text for which the glossary has another one, one sentence each.
+
+    A word with a long vowel sign after it is another word: サーバ is to be avoided, サーバー is not.
+    """
+    for number, line in enumerate(text.splitlines(), start=1):
+        for other, word in words.items():
+            if re.search(rf"{re.escape(other)}(?!ー)", line):
+                yield f"line {number}: {other!r} is called {word!r}"
+
+
 def _uses(text: str, term: str) -> bool:
     return re.search(rf"(?<![\w-]){re.escape(term)}(?![\w-])", text, re.ASCII) is not None
 
@@ -161,6 +173,18 @@ def pages(language: str) -> set[str]:
     }
 
 
+def japanese_texts() -> Iterator[Path]:
+    """The Japanese pages, and the files of the example with texts that its users read."""
+    yield ROOT / "README.ja.md"
+    yield from (DOCS / "ja" / name for name in sorted(pages("ja")))
+    example = ROOT / "examples" / "knowledge_system" / "src" / "knowledge_system"
+    yield from sorted(
+        file
+        for kind in ("content/*.json", "content/english/*.toml", "templates/*.html")
+        for file in example.glob(kind)
+    )
+
+
 def main() -> None:
     """Check every page, or stamp those that are named."""
     if "--stamp" in sys.argv[1:]:
@@ -183,6 +207,11 @@ def main() -> None:
                 *faults(*texts, terms=glossary["never_translated"], anchors=english.parent != ROOT),
                 *wording(*texts, glossary["terms"]),
             )
+        ]
+    for file in japanese_texts():
+        found += [
+            f"{file.relative_to(ROOT)}: {fault}"
+            for fault in avoided(file.read_text("utf-8"), glossary["avoided"])
         ]
     print("\n".join(found), end="\n" if found else "")
     sys.exit(bool(found))

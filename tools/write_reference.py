@@ -42,6 +42,12 @@ def main() -> None:
         for language in LANGUAGES
     }
     wanted |= {
+        ROOT / "docs" / language / "reference" / "glossary.md": page(
+            words["glossary"][language], glossary(language)
+        )
+        for language in LANGUAGES
+    }
+    wanted |= {
         ROOT / "docs" / language / "reference" / "api" / "index.md": page(
             words["modules"][language], contents()
         )
@@ -159,6 +165,19 @@ def defaults() -> Iterator[str]:
                     f"`{option}={value}`" + (f": {text}" if text else "") for option, value, text in numbers
                 ]
                 yield from _entry(f"{name}-{item}", f"`{item}`", *lines)
+
+
+def glossary(language: str) -> Iterator[str]:
+    """Every term with its Japanese word, its meaning, and the words that are not used for it."""
+    words = tomllib.loads((ROOT / "docs" / "glossary.toml").read_text("utf-8"))
+    for term, japanese in words["terms"].items():
+        texts = [words["meanings"].get(term, {}).get(language, "")]
+        if others := [other for other, word in words["avoided"].items() if word == japanese]:
+            texts.append(
+                f"Not used: {', '.join(others)}." if language == "en" else f"使わない語: {'、'.join(others)}"
+            )
+        first = f"**{term}**: {japanese}." if language == "en" else f"**{japanese}**\uff08{term}\uff09"
+        yield f"- {' '.join(filter(None, [first, *texts]))}"
 
 
 def names_of(module: str) -> Iterator[str]:

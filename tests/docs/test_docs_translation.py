@@ -54,7 +54,9 @@ hello
 
 終わります。
 """
-GLOSSARY = 'never_translated = ["Redis"]\n\n[terms]\n"cache" = "キャッシュ"\n'
+GLOSSARY = (
+    'never_translated = ["Redis"]\n\n[terms]\n"cache" = "キャッシュ"\n\n[avoided]\n"サーバ" = "サーバー"\n'
+)
 
 
 @pytest.fixture
@@ -119,6 +121,11 @@ CHANGES: dict[str, tuple[str, Callable[[str], str], str]] = {
         lambda text: text.replace("Redis", "レディス"),
         "'Redis' is not to be translated",
     ),
+    "avoided": (
+        "ja",
+        lambda text: text.replace("サーバー", "サーバ"),
+        "line 4: 'サーバ' is called 'サーバー'",
+    ),
     "term": ("ja", lambda text: text.replace("キャッシュ", "貯え"), "'cache' is called 'キャッシュ' here"),
 }
 
@@ -153,3 +160,15 @@ def test_the_first_page_of_the_package_is_looked_at_too(
     readme = tmp_path / "README.ja.md"
     readme.write_text(readme.read_text("utf-8").replace("$ echo hello", "$ echo"), encoding="utf-8")
     assert said(tool, capsys) == ["README.ja.md: log-start: code differs"]
+
+
+@pytest.mark.parametrize(
+    "file", ["content/messages.json", "content/english/mails.toml", "templates/base.html"]
+)
+def test_texts_of_the_example_use_the_words_of_the_glossary(
+    file: str, tool: ModuleType, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    text = tmp_path / "examples" / "knowledge_system" / "src" / "knowledge_system" / file
+    text.parent.mkdir(parents=True)
+    text.write_text("サーバーは動いています。\nサーバは動いています。\n", encoding="utf-8")
+    assert said(tool, capsys) == [f"{text.relative_to(tmp_path)}: line 2: 'サーバ' is called 'サーバー'"]

@@ -146,7 +146,7 @@ class Walk:
         expect(answer.headers.get("X-Content-Type-Options") == "nosniff", "no nosniff")
         expect("Strict-Transport-Security" not in answer.headers, "HSTS on localhost")
         expect(answer.headers.get("X-Request-ID"), "no request id")
-        return "応答ヘッダー(CSP と nonce、nosniff、リクエスト番号)", policy[:100]
+        return "レスポンスヘッダー(CSP と nonce、nosniff、リクエスト番号)", policy[:100]
 
     # --- sign-in
 

@@ -120,7 +120,7 @@ def _plots(seen: Overview) -> Iterable[Shown]:
     yield sums("sessions", current_request.say("始まったセッション"), lambda each: each.sessions["started"])
     yield sums("due", current_request.say("待っている処理"), lambda each: each.due)
     yield sums("dead", current_request.say("失敗したままの処理"), lambda each: each.dead)
-    yield sums("alerts", current_request.say("送られた警報"), _delivered)
+    yield sums("alerts", current_request.say("送信したアラート"), _delivered)
 
 
 def _guesses(counts: Counts) -> int:
