@@ -21,7 +21,7 @@ TEXTS = {
 
 
 def by_mail(tasks: Tasks, mail: MailTask) -> Callable[[SignInNotice], None]:
-    """Return a function for on_notice= of SignIn: it enqueues a task, so that no response waits for a mail server."""
+    """Return a function for on_notice= of SignIn that enqueues a task: no response waits for a mail server."""
 
     def put_into_queue(notice: SignInNotice) -> None:
         subject, text = TEXTS[notice.kind]
