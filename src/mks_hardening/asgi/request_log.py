@@ -394,7 +394,8 @@ class _Exchange:
         scope, error, log = self.scope, self.error, self._log
         status = self._status or (500 if error else 0)
         if self._cut_off and error is None and status >= _SERVER_ERROR:
-            status = 0  # what a framework makes of half a request; nobody has received it
+            # What a framework makes of half a request; nobody has received it.
+            status, self._sent, self._first_byte_at = 0, 0, None
         method: str = scope.get("method", "GET")
         expects_body = has_body(method, status)
         outcome = outcome_of(
