@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, WebSocket
+from fastapi.testclient import TestClient
+from starlette.testclient import WebSocketDenialResponse
 
 from mks_hardening.contrib import django_app, fastapi_app, flask_app
 from mks_hardening.contrib.django_app import _system_checks
 from mks_hardening.contrib.flask_app._commands import commands
+from mks_hardening.settings import HardeningSettings
 from mks_hardening.testing import call_asgi
 
 ROOT = Path(__file__).parents[2]
@@ -69,11 +72,32 @@ def test_the_lines_of_the_asgi_page_harden_what_they_are_given(monkeypatch: pyte
         raise NotImplementedError
 
     monkeypatch.setenv("MKS_ENV", "development")
-    [fence] = re.findall(r"```python\n(.*?)```", ASGI_PAGE.read_text("utf-8"), re.DOTALL)
+    fence = re.findall(r"```python\n(.*?)```", ASGI_PAGE.read_text("utf-8"), re.DOTALL)[0]
     names: dict[str, Any] = {"app": FastAPI(), "other_app": other_app}
     exec(fence, names)  # noqa: S102 - lines of our own documentation
     for app in (names["app"], names["application"]):
         assert call_asgi(app, "/livez").status == 200
+
+
+def test_the_test_client_of_starlette_reaches_the_application_as_the_page_says() -> None:
+    app = FastAPI()
+    settings = HardeningSettings.from_env(environ={"MKS_ALLOWED_HOSTS": "www.example.com"})
+    fastapi_app.Hardening(app, settings)
+
+    @app.websocket("/socket")
+    async def socket(websocket: WebSocket) -> None:
+        await websocket.accept()
+        await websocket.close()
+
+    fence = re.findall(r"```python\n(.*?)```", ASGI_PAGE.read_text("utf-8"), re.DOTALL)[1]
+    names: dict[str, Any] = {"app": app, "TestClient": TestClient}
+    exec(fence, names)  # noqa: S102 - lines of our own documentation
+    assert names["client"].get("/livez").status_code == 200
+    with names["socket"]:
+        pass
+    assert TestClient(app).get("/").status_code == 400
+    with pytest.raises(WebSocketDenialResponse), names["client"].websocket_connect("/socket"):
+        pass
 
 
 def test_the_page_docs_may_load_what_it_is_made_of() -> None:
