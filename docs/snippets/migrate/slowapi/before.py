@@ -9,6 +9,10 @@ def user_or_address(request):
     return request.session.get("user") or get_remote_address(request)
 
 
+def by_plan(key):
+    return "4/minute" if key == "tanaka" else "2/minute"
+
+
 limiter = Limiter(user_or_address, headers_enabled=True)
 app = FastAPI()
 app.state.limiter = limiter
@@ -41,6 +45,11 @@ async def preview(request: Request, response: Response): ...
 @app.post("/uploads")
 @limiter.limit("10/minute", cost=lambda request: int(request.headers["X-Files"]))
 async def upload(request: Request, response: Response): ...
+
+
+@app.get("/report")
+@limiter.limit(by_plan)
+async def report(request: Request, response: Response): ...
 
 
 @app.get("/contact")

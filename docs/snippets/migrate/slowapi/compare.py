@@ -5,6 +5,7 @@ from mks_hardening.testing import call_asgi
 
 OURS = {"Host": "www.example.com", "Origin": "https://www.example.com"}
 SEARCHES = 4 * ["/search"]
+REPORTS = 5 * ["/report"]
 FILES = ["/download", "/preview", "/download", "/preview", "/download"]
 
 
@@ -32,6 +33,8 @@ def facts(app):
     yield "one of Tanaka, from elsewhere", statuses(app, "/search", address="192.0.2.3", cookie=tanaka)
     yield "four of Sato, same address as Tanaka", statuses(app, *SEARCHES, cookie=sato)
     yield "five files, on two views", statuses(app, *FILES, cookie=tanaka)
+    reports = [statuses(app, *REPORTS, cookie=user) for user in (tanaka, sato)]
+    yield "five reports for each, by their plans", "; ".join(reports)
     uploads = [ask(app, "/uploads", cookie=sato, **{"X-Files": count}).status for count in "551"]
     yield "uploads of 5, 5 and 1 files", " ".join(map(str, uploads))
     remaining = answers[0].header("X-RateLimit-Remaining"), answers[2].header("X-RateLimit-Remaining")
