@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pythonjsonlogger.json import JsonFormatter as Theirs
 
@@ -78,6 +78,7 @@ DATA = st.recursive(
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=lambda options: ",".join(options) or "none")
+@settings(max_examples=30)
 @given(
     message=st.text("abc é漢", max_size=8) | st.dictionaries(st.text("xyz", max_size=3), PLAIN),
     data=DATA,
