@@ -627,6 +627,23 @@ def test_events_name_the_reason(make_stage: Callable[..., Stage]) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "odd", [OddRecord("app", logging.ERROR, "x.py", 1, "x", None, None), object()], ids=["record", "object"]
+)
+def test_events_name_a_fault(make_stage: Callable[..., Stage], odd: Any) -> None:
+    events: list[Any] = []
+    add_observer(events.append)
+    try:
+        stage = make_stage()
+        stage.handler.emit(odd)
+        stage.handler.close(1)
+    finally:
+        remove_observer(events.append)
+    assert [event for event in events if isinstance(event, AlertsCounted)] == [
+        AlertsCounted("webhook", "dropped", 1, "fault")
+    ]
+
+
 def test_a_destination_that_goes_down_and_comes_back_is_one_event_and_one_report_each(
     make_stage: Callable[..., Stage], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -267,3 +267,26 @@ def test_the_webhook_document() -> None:
     assert document["summary"] == "2 alerts: ERROR: order 4711 failed"
     assert document["alerts"][0] == {**ALERT._asdict(), "fields": {"site": "B棟", "user_id": "u7"}}
     assert document["alerts"][1]["repeats"] == 9999
+
+
+@pytest.mark.parametrize(("length", "shown"), [(2600, "a" * 1299 + "b" + "c" * 1300), (2601, None)])
+def test_slack_shows_both_ends_of_a_long_traceback(length: int, shown: str | None) -> None:
+    text = "a" * 1299 + "b" * (length - 2599) + "c" * 1300
+    (code,) = [
+        block["text"]["text"]
+        for block in slack(ALERT._replace(exception=text))["blocks"]
+        if "aaa" in str(block)
+    ]
+    assert code == f"```{shown or 'a' * 1299 + 'b' + chr(10) + '…' + chr(10) + 'c' * 1300}```"
+
+
+def test_header_fields_of_an_email_are_spelled_as_the_standards_spell_them() -> None:
+    message, _ = email(ALERT)
+    fields = message.body.partition(b"\r\n\r\n")[0].decode("ascii")
+    names = re.findall(r"^([\w-]+):", fields, re.MULTILINE)
+    assert names == [
+        *("Subject", "From", "To", "Date", "Message-ID", "Auto-Submitted", "X-Alert-Fingerprint"),
+        *("MIME-Version", "Content-Type"),
+    ]
+    assert list(message.headers) == names
+    assert "Auto-Submitted: auto-generated\r\n" in f"{fields}\r\n"
