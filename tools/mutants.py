@@ -52,6 +52,7 @@ LEFT_OUT = (
 # What tests a place beside the tests of its area.
 TESTS_ELSEWHERE = {
     "_edge": ("wsgi/**/test_*.py",),
+    "_edge/cors": ("wsgi/test_wsgi_refusals.py",),
     "asgi": ("wsgi/test_*.py", "wsgi/csrf/test_*.py", "wsgi/headers/test_*.py", "wsgi/origin/test_*.py"),
     "_core/origin": ("wsgi/origin/test_*.py", "wsgi/test_wsgi_edge_*.py"),
     "_core/redaction": ("logging/test_logging_redaction_*.py",),

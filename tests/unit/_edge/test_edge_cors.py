@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -284,3 +285,183 @@ def test_an_error_before_the_response_is_readable_and_reaches_the_server() -> No
         asyncio.run(asgi.CORSMiddleware(broken, policy=policy())(scope, send, send))  # type: ignore[arg-type]
     assert sent[0]["status"] == 500
     assert (b"access-control-allow-origin", OURS.encode()) in sent[0]["headers"]
+
+
+def test_without_options_three_methods_and_no_field_are_allowed_for_ten_minutes(
+    ask: Callable[..., Reply],
+) -> None:
+    for origins in (OURS, [OURS]):
+        reply = preflight(ask, policy=CORSPolicy(origins), more=[("Access-Control-Request-Headers", "x-a")])
+        assert granted(reply) == [
+            ("access-control-allow-methods", "GET, HEAD, POST"),
+            ("access-control-allow-origin", OURS),
+            ("access-control-max-age", "600"),
+        ]
+        assert values(reply, "Vary") == ["Origin"]
+
+
+def test_a_preflight_for_everybody_does_not_vary(ask: Callable[..., Reply]) -> None:
+    reply = preflight(ask, FOREIGN, policy=CORSPolicy("*", expose=["X-Total", "X-Page"]))
+    assert granted(reply) == [
+        ("access-control-allow-methods", "GET, HEAD, POST"),
+        ("access-control-allow-origin", "*"),
+        ("access-control-max-age", "600"),
+    ]
+    assert values(reply, "Vary") == []
+
+
+def test_exposed_fields_are_named_in_responses_alone(ask: Callable[..., Reply]) -> None:
+    chosen = policy(expose=["X-Total", "X-Page"])
+    reply = ask(policy=chosen, headers=[("Origin", OURS)])
+    assert values(reply, "Access-Control-Expose-Headers") == ["X-Total, X-Page"]
+    assert values(preflight(ask, policy=chosen), "Access-Control-Expose-Headers") == []
+
+
+@pytest.mark.parametrize(("asked", "sent"), [("true", ["true"]), ("True", []), ("false", []), ("", [])])
+def test_a_private_network_is_asked_for_by_one_word(
+    ask: Callable[..., Reply], asked: str, sent: list[str]
+) -> None:
+    more = [("Access-Control-Request-Private-Network", asked)]
+    reply = preflight(ask, policy=policy(private_network=True), more=more)
+    assert values(reply, "Access-Control-Allow-Private-Network") == sent
+
+
+def test_requested_fields_are_bounded(ask: Callable[..., Reply]) -> None:
+    longest = "x" * 256
+    for asked, allowed in (
+        (f"{longest}, {longest}y, x-a", f"{longest}, x-a"),
+        ("," * 4094 + "ab,x-c", "ab"),
+        ("," * 4095 + "ab", "a"),
+        ("\tX-A , x-b", "x-a, x-b"),
+    ):
+        more = [("Access-Control-Request-Headers", asked)]
+        reply = preflight(ask, policy=policy(headers="*"), more=more)
+        assert values(reply, "Access-Control-Allow-Headers") == [allowed]
+
+
+@pytest.mark.parametrize("max_age", [0, 86_400])
+def test_the_limits_of_the_age_are_allowed(ask: Callable[..., Reply], max_age: int) -> None:
+    assert values(preflight(ask, policy=policy(max_age=max_age)), "Access-Control-Max-Age") == [str(max_age)]
+
+
+def test_the_refusal_of_a_preflight_says_what_is_refused() -> None:
+    def application(_environ: Any, _start_response: Any) -> list[bytes]: ...
+
+    headers = {"Origin": FOREIGN, "Access-Control-Request-Method": "PUT"}
+    reply = call_wsgi(wsgi.CORSMiddleware(application, policy=policy()), method="OPTIONS", headers=headers)
+    assert reply.status == 403
+    assert json.loads(reply.body)["detail"] == "This origin is not allowed to use this server."
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        r"https://[a-z]+\.example\.com", r"http://[a-z]+\.example\.com", r"https?://[a-z]+\.example\.com",
+        r"^https://[a-z]+\.example\.com$", r"\Ahttps://[a-z]+\.example\.com\Z", r"https://[a-z.]+\.example\.com",
+        r"https://[].a-z]+\.example\.com",
+    ],
+)  # fmt: skip
+def test_patterns_that_begin_with_the_scheme_are_accepted(ask: Callable[..., Reply], pattern: str) -> None:
+    scheme = "http" if pattern.startswith("http:") else "https"
+    origin = f"{scheme}://app.example.com"
+    chosen = policy(origins=[], patterns=[pattern])
+    assert values(ask(policy=chosen, headers=[("Origin", origin)]), "Access-Control-Allow-Origin") == [origin]
+
+
+def test_a_policy_shows_its_origins() -> None:
+    assert repr(policy(origins=[OURS, "https://a.example.com"])) == (
+        f"CORSPolicy(['https://a.example.com', '{OURS}'])"
+    )
+    assert repr(CORSPolicy("*")) == "CORSPolicy('*')"
+
+
+def test_a_policy_says_whom_it_grants() -> None:
+    assert [policy().grants(origin) for origin in (OURS, FOREIGN, None)] == [True, False, False]
+    assert [CORSPolicy("*").grants(origin) for origin in (OURS, FOREIGN, None)] == [True, True, True]
+
+
+NO_ORIGIN = (
+    "origins: {!r} is not an origin; write scheme and host, such as https://www.example.com, without a path or a "
+    "trailing slash"
+)
+WEAK_PATTERN = (
+    "patterns: {!r} must begin with the scheme and escape each dot, such as "
+    r"https://[a-z0-9-]+\.example\.com; a dot matches any character, also in host names of other owners"
+)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"origins": "*"},
+            (
+                "'*' cannot be combined with credentials: every site could read the pages of the signed-in "
+                "user; list the origins"
+            ),
+        ),
+        ({"origins": ["*", OURS], "credentials": False}, "'*' already allows every other origin"),
+        (
+            {"origins": "*", "patterns": [r"https://a\.test"], "credentials": False},
+            "'*' already allows every other origin",
+        ),
+        ({"origins": []}, "origins must contain at least one origin"),
+        ({"origins": [f"{OURS}."]}, NO_ORIGIN.format(f"{OURS}.")),
+        ({"origins": [f"{OURS}.:8443"]}, NO_ORIGIN.format(f"{OURS}.:8443")),
+        ({"origins": [f"{OURS}/"]}, NO_ORIGIN.format(f"{OURS}/")),
+        ({"patterns": [r"https://a.test"]}, WEAK_PATTERN.format(r"https://a.test")),
+        ({"patterns": [r"https://[a].test"]}, WEAK_PATTERN.format(r"https://[a].test")),
+        ({"patterns": [r"ftp://a\.test"]}, WEAK_PATTERN.format(r"ftp://a\.test")),
+        (
+            {"patterns": ["https://("]},
+            (
+                "patterns: 'https://(' is not a valid regular expression: "
+                "missing ), unterminated subpattern at position 8"
+            ),
+        ),
+        ({"methods": ["GET", "track"]}, "methods: browsers never send TRACK"),
+        ({"methods": ["Connect"]}, "methods: browsers never send CONNECT"),
+        ({"methods": ["TRACE", "CONNECT"]}, "methods: browsers never send CONNECT"),
+        ({"methods": ["G T"]}, "methods: 'G T' is not a token (RFC 9110, 5.6.2)"),
+        ({"headers": ["X Y"]}, "headers: 'X Y' is not a token (RFC 9110, 5.6.2)"),
+        ({"expose": ["*"]}, "expose: '*' is not a token (RFC 9110, 5.6.2)"),
+        ({"expose": ["x" * 257]}, f"expose: {'x' * 257!r} is not a token (RFC 9110, 5.6.2)"),
+    ],
+)
+def test_a_refusal_says_what_is_allowed(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        policy(**options)
+    assert str(refused.value) == message
+
+
+@pytest.mark.parametrize(
+    ("options", "parameter"),
+    [
+        ({"max_age": 86_401}, "max_age"),
+        ({"private_network": 1}, "private_network"),
+        ({"origins": [5]}, "origins"),
+        ({"patterns": r"https://a\.test"}, "patterns"),
+        ({"methods": "GET"}, "methods"),
+        ({"expose": [5]}, "expose"),
+    ],
+)
+def test_values_of_a_wrong_kind_are_named(options: dict[str, Any], parameter: str) -> None:
+    with pytest.raises(ConfigurationError, match=parameter) as refused:
+        policy(**options)
+    assert refused.value.parameter == parameter
+
+
+@pytest.mark.parametrize(
+    ("make", "parameter"),
+    [
+        (lambda: CORSRule("public", CORSPolicy("*")), "path"),
+        (lambda: CORSRule("/public", "*"), "policy"),
+        (lambda: wsgi.CORSMiddleware(lambda *_: [], rules=["/public"]), "rules"),
+        (lambda: wsgi.CORSMiddleware(lambda *_: [], policy="*"), "policy"),
+        (lambda: wsgi.CORSMiddleware(lambda *_: []), "policy"),
+    ],
+)
+def test_rules_of_a_wrong_kind_are_named(make: Callable[[], object], parameter: str) -> None:
+    with pytest.raises(ConfigurationError, match=parameter) as refused:
+        make()
+    assert refused.value.parameter == parameter
