@@ -134,7 +134,7 @@ class BackgroundWorker(Generic[T]):
     def flush(self, timeout: float) -> bool:
         """Wait up to ``timeout`` seconds until everything queued so far is handled; return whether it was."""
         if self._closed or (self._thread is None and self._queue.empty()):
-            return self._queue.empty()
+            return self.pending == 0
         mark = _Mark(stop=False)
         self._queue.put(mark)
         self._start()
@@ -278,6 +278,7 @@ class BackgroundWorker(Generic[T]):
     def _take_back(self) -> list[T]:
         rest = list(self._in_hand)
         self._in_hand = []
+        stop: _Mark | None = None
         while True:
             try:
                 item = self._queue.get_nowait()
@@ -285,7 +286,11 @@ class BackgroundWorker(Generic[T]):
                 break
             if isinstance(item, _Mark):
                 item.reached.set()
+                stop = item if item.stop else stop
             else:
                 rest.append(item)
         self._handled += len(rest)
+        # A thread that looked for the end just before it came is about to wait for an item, perhaps forever.
+        if stop is not None and self._thread is not None and self._thread.is_alive():
+            self._queue.put(stop)
         return rest

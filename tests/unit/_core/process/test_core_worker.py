@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 
@@ -137,6 +137,40 @@ def test_a_put_that_races_with_close_does_not_swallow_the_mark_that_stops_the_th
     assert not worker._thread.is_alive()
     assert (gate.seen, left) == ([1], [7])
     assert worker.pending == 0
+
+
+class LateQueue:
+    """A queue whose thread is overtaken between its look for the end and its wait for an item."""
+
+    def __init__(self, real: Any) -> None:
+        self.real = real
+        self.waiting, self.go_on = threading.Event(), threading.Event()
+
+    def get(self, timeout: float | None = None) -> object:
+        self.waiting.set()
+        assert self.go_on.wait(5)
+        return self.real.get(timeout=timeout)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.real, name)
+
+
+@pytest.mark.parametrize("wait", [None, 100.0])
+def test_a_thread_that_is_about_to_wait_for_an_item_ends_when_it_is_given_up(wait: float | None) -> None:
+    worker = BackgroundWorker[int](lambda _: None, name="late", tick=lambda: wait)
+    late = LateQueue(worker._queue)
+    worker._queue = late  # type: ignore[assignment]
+    worker.put(1)
+    assert late.waiting.wait(5)
+    thread = worker._thread
+    assert thread is not None
+    assert worker.close(0) == [1]
+    assert worker.flush(0)
+    late.go_on.set()
+    thread.join(5)
+    assert not thread.is_alive()
+    assert worker.close(0) == []
+    assert worker.flush(0)
 
 
 def test_close_waits_for_a_thread_that_another_is_just_starting(monkeypatch: pytest.MonkeyPatch) -> None:
