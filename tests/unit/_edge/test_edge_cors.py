@@ -267,7 +267,7 @@ def test_wrong_policies_are_refused_by_parameter(options: dict[str, Any], parame
 def test_a_policy_or_rules_are_required(shell: Any) -> None:
     def application(_scope: Any, _receive: Any, _send: Any = None) -> Any: ...
 
-    with pytest.raises(ConfigurationError, match="policy"):
+    with pytest.raises(ConfigurationError, match=r"^give either a policy or rules for paths$"):
         shell.CORSMiddleware(application)
 
 
@@ -291,7 +291,11 @@ def test_without_options_three_methods_and_no_field_are_allowed_for_ten_minutes(
     ask: Callable[..., Reply],
 ) -> None:
     for origins in (OURS, [OURS]):
-        reply = preflight(ask, policy=CORSPolicy(origins), more=[("Access-Control-Request-Headers", "x-a")])
+        more = [
+            ("Access-Control-Request-Headers", "x-a"),
+            ("Access-Control-Request-Private-Network", "true"),
+        ]
+        reply = preflight(ask, policy=CORSPolicy(origins), more=more)
         assert granted(reply) == [
             ("access-control-allow-methods", "GET, HEAD, POST"),
             ("access-control-allow-origin", OURS),
@@ -366,6 +370,55 @@ def test_patterns_that_begin_with_the_scheme_are_accepted(ask: Callable[..., Rep
     origin = f"{scheme}://app.example.com"
     chosen = policy(origins=[], patterns=[pattern])
     assert values(ask(policy=chosen, headers=[("Origin", origin)]), "Access-Control-Allow-Origin") == [origin]
+
+
+def test_fields_are_spelled_as_the_standard_spells_them() -> None:
+    """Over ASGI they are in small letters, which a server may not change back."""
+    chosen = policy(expose=["X-Total"], private_network=True)
+    headers = {
+        "Origin": OURS,
+        "Access-Control-Request-Method": "PUT",
+        "Access-Control-Request-Private-Network": "true",
+    }
+
+    def application(_environ: Any, start_response: Any) -> list[bytes]:
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [b""]
+
+    names = {
+        method: [
+            name
+            for name, _ in call_wsgi(
+                wsgi.CORSMiddleware(application, policy=used), method=method, headers=headers
+            ).headers
+            if name.lower().startswith(("access-control", "vary"))
+        ]
+        for method, used in (("OPTIONS", chosen), ("GET", chosen), ("HEAD", CORSPolicy("*")))
+    }
+    assert names == {
+        "OPTIONS": [
+            *(
+                "Access-Control-Allow-Origin",
+                "Access-Control-Allow-Credentials",
+                "Access-Control-Allow-Methods",
+            ),
+            *(
+                "Access-Control-Allow-Headers",
+                "Access-Control-Allow-Private-Network",
+                "Access-Control-Max-Age",
+            ),
+            "Vary",
+        ],
+        "GET": [
+            *(
+                "Access-Control-Allow-Origin",
+                "Access-Control-Allow-Credentials",
+                "Access-Control-Expose-Headers",
+            ),
+            "Vary",
+        ],
+        "HEAD": ["Access-Control-Allow-Origin"],
+    }
 
 
 def test_a_policy_shows_its_origins() -> None:

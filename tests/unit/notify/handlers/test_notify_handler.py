@@ -718,6 +718,59 @@ def test_a_wrong_set_up_is_refused_by_name(options: dict[str, Any], parameter: s
 
 
 @pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"transport": 5}, "transport must be a Transport, not int"),
+        ({"transport": RecordingTransport}, "transport must be a Transport, not "),
+        ({"redactor": 5}, "redactor must be a SecretRedactor, not int"),
+        ({"policy": {"retries": 1}}, "policy must be "),
+        ({"environment": 5}, "environment must be "),
+        ({"spool": 5}, "spool must be "),
+        ({"spool_name": ""}, "spool_name must "),
+        ({"spool_name": 5}, "spool_name must "),
+        ({"secret": "hunter22"}, "secret must have at least 16 bytes"),
+    ],
+)
+def test_a_value_of_a_wrong_kind_is_refused_in_words(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        WebhookNotificationHandler(URL, **options)
+    assert str(caught.value).startswith(message)
+    assert caught.value.parameter == next(iter(options))
+
+
+def test_a_redactor_of_ones_own_is_used(stage: Stage) -> None:
+    class Words:
+        """Hides a word of ours."""
+
+        def redact(self, value: object) -> object:
+            return self.redact_text(value) if isinstance(value, str) else value
+
+        def redact_text(self, text: str) -> str:
+            return text.replace("falcon", "[hidden]")
+
+    transport = RecordingTransport()
+    with stage.build(transport, redactor=Words()) as handler:
+        stage.log.addHandler(handler)
+        stage.log.error("the falcon has landed")
+        handler.flush(5)
+    assert json.loads(transport.messages[0].body)["alerts"][0]["message"] == "the [hidden] has landed"
+
+
+def test_events_name_the_end_of_a_handler(stage: Stage) -> None:
+    events: list[Any] = []
+    stage.handler.close(1)
+    add_observer(events.append)
+    try:
+        stage.log.error("late")
+        stage.handler.close(1)
+    finally:
+        remove_observer(events.append)
+    assert [event for event in events if isinstance(event, AlertsCounted)] == [
+        AlertsCounted("webhook", "dropped", 1, "closed")
+    ]
+
+
+@pytest.mark.parametrize(
     ("variable", "given", "shown"),
     [
         ("staging", None, "staging"),
