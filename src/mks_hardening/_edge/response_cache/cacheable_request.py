@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qsl
 
 from mks_hardening._core.canonical_text import canonical, digest
+from mks_hardening._core.memo import Memo
 from mks_hardening._edge.response_cache.cache_rule import CacheRule
 from mks_hardening._edge.response_cache.client_fields import identifies_user, requested_target
 from mks_hardening._edge.response_cache.http_caching import RequestDirectives, request_directives
@@ -110,13 +111,15 @@ def cacheable_request(head: RequestHead, rule: CacheRule, identity: object) -> C
     if rule.query is not None:
         # A stable sort by name alone: the order of two values with the same name may be significant.
         query = tuple(sorted(_parameters(head.query), key=lambda pair: pair[0]))
-    origin = (head.scheme, head.host.lower(), requested_target(head.variables))
-    key = f"http2:{digest(canonical((origin, (head.mount, head.path), query, identity)))}"
+    target = requested_target(head.variables)
+    # Without a target, all parts are usually plain text, for which canonical text is ten times cheaper.
+    place = (head.mount, head.path) if not target else (target, head.mount, head.path)
+    key = f"http2:{digest(canonical((head.scheme, head.host.lower(), *place, query, identity)))}"
     return CacheableRequest(
         head,
         rule,
         key,
-        (*rule.tags, path_tag(head.mount + head.path)),
+        (*rule.tags, _PATH_TAG[head.mount + head.path]),
         identity is not None,
         _wanted(head.variables),
     )
@@ -129,6 +132,9 @@ def _wanted(variables: Mapping[str, Any]) -> RequestDirectives:
 def path_tag(path: str) -> str:
     """Return the tag of all responses of a path, whatever query, host and identity; some paths share a tag."""
     return f"http-path:{int(digest(canonical((path,)))[:8], 16) % _PATH_TAGS}"
+
+
+_PATH_TAG: Final[Memo[str, str]] = Memo(path_tag)
 
 
 def variant_of(variables: Mapping[str, Any], names: Sequence[str]) -> str:

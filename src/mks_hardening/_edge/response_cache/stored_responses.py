@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from mks_hardening._core.operations import Op
 from mks_hardening._core.store_calls import call_store
@@ -20,6 +20,15 @@ from mks_hardening._edge.response_cache.http_caching import (
     variant_names,
 )
 from mks_hardening._edge.response_cache.response_choice import StoredResponse
+from mks_hardening._edge.response_cache.response_index import (
+    ResponseIndex,
+    ResponseVariant,
+    index_of,
+    index_value,
+    response_in_slot,
+    slot_value,
+)
+from mks_hardening.exceptions import EncodeError
 from mks_hardening.protocols import Clock
 
 if TYPE_CHECKING:
@@ -50,32 +59,6 @@ class FoundResponse(NamedTuple):
     version: str = ""
 
 
-class _Variant(NamedTuple):
-    """Where the response for some values of the request fields is."""
-
-    digest: str
-    slot: int
-    version: str  # of the value in the slot
-    until: float
-    response: StoredResponse | None  # None: in the slot
-
-
-class _Index(NamedTuple):
-    """The entry of a URL: the request fields its responses depend on, and where the responses are.
-
-    A response that depends on no field is in the entry itself, so that reading it takes one round trip. The others
-    have one value each. The entry is written under a lease and has the tags; a response in a slot is valid only if
-    the entry names its version, so that one lease and one invalidation are enough for all of them.
-    """
-
-    names: tuple[str, ...]
-    variants: tuple[_Variant, ...]
-    route: str | None
-
-    def variant(self, digest: str) -> _Variant | None:
-        return next((each for each in self.variants if each.digest == digest), None)
-
-
 class StoredResponses:
     """The responses stored in one cache.
 
@@ -90,7 +73,7 @@ class StoredResponses:
         self._clock = clock
         self.max_body = max_body
         # Where a response probably is: then it and the entry of its URL are read in one round trip.
-        self._hints: dict[str, _Index] = {}
+        self._hints: dict[str, ResponseIndex] = {}
 
     def find(self, request: CacheableRequest) -> Op[FoundResponse]:
         """Return what is stored for a request."""
@@ -102,7 +85,7 @@ class StoredResponses:
         else:
             keys = (request.key, _slot_key(request, guess))
             value, beside = yield from call_store(self._cache.get_together, keys, request.tags)
-        index = _index_of(value)
+        index = index_of(value)
         if index is None:
             return _NOTHING
         digest = variant_of(request.head.variables, index.names)
@@ -114,16 +97,16 @@ class StoredResponses:
         self._remember(request, index)
         if guess is None or guess.slot != variant.slot:
             beside = yield from call_store(self._cache.get, _slot_key(request, variant))
-        return FoundResponse(_in_slot(beside, variant), index.route, digest, variant.version)
+        return FoundResponse(response_in_slot(beside, variant), index.route, digest, variant.version)
 
-    def _remember(self, request: CacheableRequest, index: _Index) -> None:
+    def _remember(self, request: CacheableRequest, index: ResponseIndex) -> None:
         if len(self._hints) >= _MOST_HINTS:
             self._hints.clear()
         self._hints[request.key] = index
 
     def has_changed(self, request: CacheableRequest, found: FoundResponse, lease: ComputeLease) -> bool:
         """Return whether another response for this request was stored before the lease was acquired."""
-        index = _index_of(lease.former.value) if lease.former else None
+        index = index_of(lease.former.value) if lease.former else None
         if index is None:
             return False
         variant = index.variant(variant_of(request.head.variables, index.names))
@@ -181,8 +164,8 @@ class StoredResponses:
         digest = variant_of(request.head.variables, names)
         # The entry of the lease: one that was read before it, or from a copy in this process, may have been
         # invalidated since, and would be restored together with the new response.
-        former = _index_of(lease.former.value) if lease.former else None
-        others: list[_Variant] = []
+        former = index_of(lease.former.value) if lease.former else None
+        others: list[ResponseVariant] = []
         # If Vary has changed, responses under the old names would be found by requests they do not fit.
         if former is not None and former.names == names:
             others = [each for each in former.variants if each.digest != digest and now < each.until]
@@ -190,25 +173,21 @@ class StoredResponses:
         used = {each.slot for each in others}
         slot = next(number for number in range(_MOST_VARIANTS) if number not in used)
         version = os.urandom(8).hex()
-        variant = _Variant(digest, slot, version, response.kept_until, None if names else response)
-        if names:
-            stored = yield from call_store(
-                self._cache.set,
-                _slot_key(request, variant),
-                (version, tuple(response)),
-                ttl=response.kept_until - now,
-            )
-            if not stored:
+        variant = ResponseVariant(digest, slot, version, response.kept_until, None if names else response)
+        index = ResponseIndex(names, (*others, variant), str(route) if isinstance(route, str) else None)
+        until = max(each.until for each in index.variants)
+        try:
+            entry = index_value(index)
+            beside = slot_value(version, response) if names else None
+        except EncodeError:  # a field with characters that no server could send
+            yield from self.drop(request, lease, "no data")
+            return
+        if beside is not None:
+            key = _slot_key(request, variant)
+            if not (yield from call_store(self._cache.set, key, beside, ttl=variant.until - now)):
                 yield from call_store(self._cache.abandon, request.key, lease)
                 return
-        variants = (*others, variant)
-        index = (
-            names,
-            tuple(_plain(each) for each in variants),
-            str(route) if isinstance(route, str) else None,
-        )
-        until = max(each.until for each in variants)
-        yield from call_store(self._cache.finish, request.key, lease, index, ttl=until - now)
+        yield from call_store(self._cache.finish, request.key, lease, entry, ttl=until - now)
 
     def drop(self, request: CacheableRequest, lease: ComputeLease | None, reason: str) -> Op[None]:
         """Release the lease of a response that is not stored, and count the bypass."""
@@ -217,32 +196,8 @@ class StoredResponses:
             yield from call_store(self._cache.abandon, request.key, lease)
 
 
-def _slot_key(request: CacheableRequest, variant: _Variant) -> str:
+def _slot_key(request: CacheableRequest, variant: ResponseVariant) -> str:
     return f"{request.key}:{variant.slot}"
-
-
-def _plain(variant: _Variant) -> tuple[object, ...]:
-    return (*variant[:-1], None if variant.response is None else tuple(variant.response))
-
-
-def _index_of(value: Any) -> _Index | None:
-    if value is None:
-        return None
-    names, variants, route = value
-    return _Index(
-        names,
-        tuple(_variant_of_plain(*each) for each in variants),
-        route,
-    )
-
-
-def _variant_of_plain(digest: str, slot: int, version: str, until: float, response: Any) -> _Variant:
-    return _Variant(digest, slot, version, until, None if response is None else StoredResponse(*response))
-
-
-def _in_slot(value: Any, variant: _Variant) -> StoredResponse | None:
-    # Another version: the slot belongs to another response by now, or this one was invalidated.
-    return StoredResponse(*value[1]) if value is not None and value[0] == variant.version else None
 
 
 _NOTHING: Final = FoundResponse()
