@@ -97,6 +97,8 @@ FORWARDED = [(b"x-forwarded-for", b"203.0.113.9"), (b"x-forwarded-proto", b"http
 BEHIND_PROXY = request(*FORWARDED)
 PLAIN = request(client=("203.0.113.9", 40312))
 SECURE = request(scheme="https")
+NOBODY = request()
+NOBODY["headers"] = [field for field in NOBODY["headers"] if field[0] != b"cookie"]
 POST = request((b"origin", ORIGIN.encode()), scheme="https", method="POST")
 
 
@@ -275,6 +277,28 @@ def floor_csrf(app: App) -> App:
     return floor
 
 
+def floor_cache(_app: App) -> App:
+    """One pass over the header fields, one look-up by host, path and query, the age in a new list of fields."""
+    kept = {(HOST.encode(), "/articles/17", b""): (HEADERS, b"hello", time.time(), time.time() + 10_000)}
+
+    async def floor(scope, receive, send):
+        host = b""
+        for name, value in scope["headers"]:
+            if name == b"host":
+                host = value
+            elif name in (b"cookie", b"if-none-match", b"cache-control"):
+                raise AssertionError
+        headers, body, made, until = kept[host, scope["path"], scope["query_string"]]
+        now = time.time()
+        if now > until or scope["method"] != "GET":
+            raise AssertionError
+        headers = [*headers, (b"age", b"%d" % (now - made))]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    return floor
+
+
 # --- ours
 
 
@@ -325,6 +349,13 @@ def ours_csrf(app: App) -> App:
     from mks_hardening.asgi import CSRFMiddleware
 
     return CSRFMiddleware(app)
+
+
+def ours_cache(app: App) -> App:
+    from mks_hardening.asgi import CacheRule, ResponseCacheMiddleware
+    from mks_hardening.cache import MemoryCache
+
+    return ResponseCacheMiddleware(app, cache=MemoryCache(), rules=[CacheRule("/articles/", ttl=10_000)])
 
 
 def ours_together(app: App) -> App:
@@ -529,6 +560,14 @@ GROUPS: dict[str, tuple[str, dict[str, Any], Builders]] = {
             ("floor", floor_csrf, None),
             ("ours", ours_csrf, 6),
             ("starlette-csrf", starlette_csrf, None),
+        ],
+    ),
+    "cache": (
+        "response cache in memory: a hit",
+        NOBODY,
+        [
+            ("floor", floor_cache, None),
+            ("ours", ours_cache, None),
         ],
     ),
 }

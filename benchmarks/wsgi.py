@@ -19,10 +19,12 @@ from collections.abc import Callable
 from typing import Any
 
 from mks_hardening.wsgi import (
+    CacheRule,
     CSRFMiddleware,
     HeaderPolicy,
     HTTPSRedirectMiddleware,
     ProxyTrust,
+    ResponseCacheMiddleware,
     SecurityHeadersMiddleware,
     TrustedProxyMiddleware,
 )
@@ -74,6 +76,7 @@ def request(**changes: Any) -> dict[str, Any]:
 BEHIND_PROXY = request(HTTP_X_FORWARDED_FOR="203.0.113.9", HTTP_X_FORWARDED_PROTO="https")
 PLAIN = request(REMOTE_ADDR="203.0.113.9")
 SECURE = request(**{"wsgi.url_scheme": "https"})
+NOBODY = {key: value for key, value in request().items() if key != "HTTP_COOKIE"}
 
 
 # --- floors -------------------------------------------------------------------------------------------------
@@ -138,6 +141,24 @@ def floor_headers(app: App, policy: HeaderPolicy) -> App:
     return floor
 
 
+def floor_cache(_app: App) -> App:
+    """One look-up by host, path and query, one comparison, the age in a new list of fields."""
+    kept = {(HOST, "/articles/17", "page=2"): (ANSWER, b"hello", time.time(), time.time() + 10_000)}
+
+    def floor(environ, start_response):
+        if "HTTP_COOKIE" in environ or environ["REQUEST_METHOD"] != "GET":
+            raise AssertionError
+        key = (environ["HTTP_HOST"], environ["PATH_INFO"], environ["QUERY_STRING"])
+        headers, body, made, until = kept[key]
+        now = time.time()
+        if now > until or "HTTP_IF_NONE_MATCH" in environ or "HTTP_CACHE_CONTROL" in environ:
+            raise AssertionError
+        start_response("200 OK", [*headers, ("Age", str(int(now - made)))])
+        return [body]
+
+    return floor
+
+
 # --- ours ---------------------------------------------------------------------------------------------------
 
 
@@ -152,6 +173,20 @@ def ours_in_one(app: App) -> App:
 
 def ours_headers(policy: HeaderPolicy) -> Callable[[App], App]:
     return lambda app: SecurityHeadersMiddleware(app, policy=policy)
+
+
+def ours_cache(app: App) -> App:
+    from mks_hardening.cache import MemoryCache
+
+    return ResponseCacheMiddleware(app, cache=MemoryCache(), rules=[CacheRule("/articles/", ttl=10_000)])
+
+
+def ours_cache_vary(_app: App) -> App:
+    def varying(_environ, start_response):
+        start_response("200 OK", [*ANSWER, ("Vary", "Accept-Language")])
+        return BODY
+
+    return ours_cache(varying)
 
 
 # --- peers --------------------------------------------------------------------------------------------------
@@ -261,6 +296,15 @@ GROUPS: list[tuple[str, dict[str, Any], list[tuple[str, Callable[[App], App]]]]]
             ("ours, strict with nonce", ours_headers(HeaderPolicy.strict())),
             ("secure.py", secure_py),
             ("Flask + Talisman", talisman),
+        ],
+    ),
+    (
+        "response cache in memory: a hit",
+        NOBODY,
+        [
+            ("floor", floor_cache),
+            ("ours", ours_cache),
+            ("ours, one of two languages", ours_cache_vary),
         ],
     ),
 ]

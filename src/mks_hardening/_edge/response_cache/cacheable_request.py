@@ -141,11 +141,13 @@ def variant_of(variables: Mapping[str, Any], names: Sequence[str]) -> str:
     """Return a digest of the named request fields; names and values are delimited so that no two sets collide."""
     if not names:
         return _ONLY_VARIANT
-    values = {name: variables.get(_variable_of(name)) for name in names}
-    return digest(canonical((values,)))
+    pairs: list[object] = []
+    for name in names:
+        pairs += (name, variables.get(_VARIABLE[name]))
+    return digest(canonical(tuple(pairs)))
 
 
-_ONLY_VARIANT: Final = digest(canonical(({},)))
+_ONLY_VARIANT: Final = digest(canonical(()))
 
 
 def _parameters(query: str) -> list[tuple[str, str]]:
@@ -156,3 +158,6 @@ def _parameters(query: str) -> list[tuple[str, str]]:
 def _variable_of(field: str) -> str:
     name = field.upper().replace("-", "_")
     return name if name in {"CONTENT_TYPE", "CONTENT_LENGTH"} else f"HTTP_{name}"
+
+
+_VARIABLE: Final[Memo[str, str]] = Memo(_variable_of)

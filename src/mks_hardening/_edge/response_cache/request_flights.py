@@ -15,15 +15,22 @@ __all__ = ["RequestFlight", "RequestFlights"]
 
 _MOST_WAITING: Final = 1000
 _MOST_SKIPPED: Final = 4096
+_LONGEST: Final = 30.0  # seconds
 
 
 class RequestFlight:
-    """A response that is being made by one request."""
+    """A response that is being made by one request.
 
-    __slots__ = ("__weakref__", "_future", "key")
+    Attributes:
+        key: key of the response.
+        since: when the request began, on the monotonic clock.
+    """
 
-    def __init__(self, key: str) -> None:
+    __slots__ = ("__weakref__", "_future", "key", "since")
+
+    def __init__(self, key: str, since: float) -> None:
         self.key = key
+        self.since = since
         self._future: Future[None] = Future()
 
     def end(self) -> None:
@@ -41,13 +48,15 @@ class RequestFlights:
     """The responses that are being made in this process.
 
     Args:
-        wait: seconds that a request waits for another one; 0: no request waits.
+        wait: seconds after which a response takes too long to be waited for; 0: no request waits.
+        monotonic: the monotonic clock.
     """
 
-    __slots__ = ("__weakref__", "_flights", "_lock", "_skipped", "_waiting", "wait")
+    __slots__ = ("__weakref__", "_flights", "_lock", "_monotonic", "_skipped", "_waiting", "wait")
 
-    def __init__(self, *, wait: float) -> None:
+    def __init__(self, *, wait: float, monotonic: Callable[[], float]) -> None:
         self.wait = wait
+        self._monotonic = monotonic
         # Keys whose last response could not be stored or took too long: waiting for the next one would be in vain.
         self._skipped: dict[str, None] = {}
         self.reset_after_fork()
@@ -57,25 +66,30 @@ class RequestFlights:
         """Start empty in a forked child: the responses are made by the parent's threads."""
         self._lock = RLock()
         self._waiting = 0
-        # Weak: a body that a server neither reads nor closes must not delay others for ever.
+        # Weak: a server may neither read nor close a body.
         self._flights: WeakValueDictionary[str, RequestFlight] = WeakValueDictionary()
 
     def join(self, key: str) -> tuple[RequestFlight, bool]:
         """Return the flight of a key, and whether the caller has to make the response."""
+        now = self._monotonic()
         with self._lock:
             flight = self._flights.get(key)
-            if flight is not None:
+            # The lease of a longer one has ended as well.
+            if flight is not None and now - flight.since < _LONGEST:
                 return flight, False
-            flight = self._flights[key] = RequestFlight(key)
+            flight = self._flights[key] = RequestFlight(key, now)
             return flight, True
 
     def wait_for(self, flight: RequestFlight) -> Op[bool]:
         """Wait for a flight; return whether it has ended, False also if nothing was waited for."""
-        if not self.wait or flight.key in self._skipped or self._waiting >= _MOST_WAITING:
+        left = flight.since + self.wait - self._monotonic()
+        if left <= 0:
+            self._skip(flight.key)
+        if left <= 0 or flight.key in self._skipped or self._waiting >= _MOST_WAITING:
             return False
         self._waiting += 1
         try:
-            ended = yield from flight.wait(self.wait)
+            ended = yield from flight.wait(left)
         finally:
             self._waiting -= 1
         if not ended:

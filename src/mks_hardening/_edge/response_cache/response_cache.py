@@ -108,7 +108,9 @@ class ResponseCache:
         most = whole_number(max_body, parameter="max_body", minimum=0)
         self._clock = given_clock(clock)
         self._stored = StoredResponses(cache, max_body=most, clock=self._clock)
-        self._flights = RequestFlights(wait=seconds(compute_wait, parameter="compute_wait"))
+        self._flights = RequestFlights(
+            wait=seconds(compute_wait, parameter="compute_wait"), monotonic=self._clock.monotonic
+        )
 
     # --- which requests ----------------------------------------------------------------------
 

@@ -39,7 +39,7 @@ __all__ = ["FoundResponse", "StoredResponses"]
 
 # `Vary: User-Agent` alone has thousands.
 _MOST_VARIANTS: Final = 8
-_MOST_HINTS: Final = 4096
+_MOST_KNOWN: Final = 4096
 _NO_NAMES: Final[tuple[str, ...]] = ()
 
 
@@ -72,37 +72,42 @@ class StoredResponses:
         self._cache = cache
         self._clock = clock
         self.max_body = max_body
-        # Where a response probably is: then it and the entry of its URL are read in one round trip.
-        self._hints: dict[str, ResponseIndex] = {}
+        # The last entries of URLs whose responses are beside them: both are then read in one round trip.
+        self._known: dict[str, tuple[object, ResponseIndex | None]] = {}
 
     def find(self, request: CacheableRequest) -> Op[FoundResponse]:
         """Return what is stored for a request."""
-        hint = self._hints.get(request.key)
-        guess = None if hint is None else hint.variant(variant_of(request.head.variables, hint.names))
+        guess, digest = None, ""
+        known_value, known = self._known.get(request.key, _UNKNOWN)
+        if known is not None:
+            digest = variant_of(request.head.variables, known.names)
+            guess = known.variant(digest)
         beside: object = None
         if guess is None:
             value = yield from call_store(self._cache.get_tagged, request.key, request.tags)
         else:
             keys = (request.key, _slot_key(request, guess))
             value, beside = yield from call_store(self._cache.get_together, keys, request.tags)
-        index = index_of(value)
+        index = known if value == known_value else index_of(value)
         if index is None:
             return _NOTHING
-        digest = variant_of(request.head.variables, index.names)
+        if known is None or index.names != known.names:
+            digest = variant_of(request.head.variables, index.names)
         variant = index.variant(digest)
         if variant is None:
             return FoundResponse(None, index.route, digest)
         if variant.response is not None:
             return FoundResponse(variant.response, index.route, digest, variant.version)
-        self._remember(request, index)
+        if index is not known:
+            self._remember(request, value, index)
         if guess is None or guess.slot != variant.slot:
             beside = yield from call_store(self._cache.get, _slot_key(request, variant))
         return FoundResponse(response_in_slot(beside, variant), index.route, digest, variant.version)
 
-    def _remember(self, request: CacheableRequest, index: ResponseIndex) -> None:
-        if len(self._hints) >= _MOST_HINTS:
-            self._hints.clear()
-        self._hints[request.key] = index
+    def _remember(self, request: CacheableRequest, value: object, index: ResponseIndex) -> None:
+        if len(self._known) >= _MOST_KNOWN:
+            self._known.clear()
+        self._known[request.key] = value, index
 
     def has_changed(self, request: CacheableRequest, found: FoundResponse, lease: ComputeLease) -> bool:
         """Return whether another response for this request was stored before the lease was acquired."""
@@ -200,4 +205,5 @@ def _slot_key(request: CacheableRequest, variant: ResponseVariant) -> str:
     return f"{request.key}:{variant.slot}"
 
 
+_UNKNOWN: Final[tuple[object, ResponseIndex | None]] = (None, None)
 _NOTHING: Final = FoundResponse()

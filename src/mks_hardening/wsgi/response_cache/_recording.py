@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from mks_hardening._core.operations import run
 from mks_hardening._edge.response_cache.response_recorder import ResponseRecorder, ServedResponse
@@ -21,7 +21,10 @@ __all__ = ["RecordedBody", "StaleBody", "status_line"]
 
 def status_line(status: int) -> str:
     """Return the status as ``start_response`` takes it."""
-    return f"{status} {HTTPStatus(status).phrase}"
+    return _STATUS_LINES[status]
+
+
+_STATUS_LINES: Final = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
 
 
 class StaleBody:
