@@ -111,7 +111,7 @@ def wrappers() -> list[str]:
     from mks_hardening.compose import harden_wsgi
     from mks_hardening.security import RateLimiter
     from mks_hardening.settings import HardeningSettings
-    from mks_hardening.wsgi import RateLimitRule
+    from mks_hardening.wsgi import CacheRule, RateLimitRule
 
     def app(_: object, start_response: Callable[..., object]) -> list[bytes]:
         start_response("204 No Content", [])
@@ -130,6 +130,7 @@ def wrappers() -> list[str]:
         ),
         limiter=RateLimiter({"all": "1 per second"}),
         rate_limits=[RateLimitRule("all")],
+        cache_rules=[CacheRule("/*", ttl=1)],
     )
     names = [type(found).__name__ for found in wrappers_inside(stack)]
     return [name for name in names if name.endswith("Middleware")]

@@ -79,10 +79,10 @@ def harden_wsgi(
     From the outside in: proxy trust (everything below sees the real client), security headers (on every response,
     including a 500), CORS, request log (everything below has a request id and is logged, including rejections),
     HTTPS and hosts, health (probes need no session), maintenance mode, blocked clients, limits of request sizes,
-    rate limits, session, CSRF. CORS, maintenance mode, blocked clients and request sizes take part only if they
-    have an option or a setting (``MKS_CORS_ORIGINS``, ``MKS_MAINTENANCE_FILE``, ``MKS_BANS``,
-    ``MKS_DENY_NETWORKS``, ``MKS_ALLOW_NETWORKS``, ``MKS_CLIENT_RULES_FILE``, ``MKS_MAX_BODY``). Each request has
-    one time budget for all its store calls.
+    rate limits, session, CSRF, response cache. CORS, maintenance mode, blocked clients and request sizes take part
+    only if they have an option or a setting (``MKS_CORS_ORIGINS``, ``MKS_MAINTENANCE_FILE``, ``MKS_BANS``,
+    ``MKS_DENY_NETWORKS``, ``MKS_ALLOW_NETWORKS``, ``MKS_CLIENT_RULES_FILE``, ``MKS_MAX_BODY``), the response cache
+    only with ``cache_rules``. Each request has one time budget for all its store calls.
 
     With ``MKS_ENV=development`` it works locally without further settings: the hosts ``localhost``, ``.localhost``,
     ``127.0.0.1`` and ``::1`` are also allowed, nothing is redirected to https, Strict-Transport-Security is not
@@ -107,8 +107,9 @@ def harden_wsgi(
         strip_cookies: cookies that end together with the session, for example the framework's session cookie.
         options: any other option of a middleware; it takes precedence over the settings. An option that several
             have gets the prefix ``https_``, ``csrf_``, ``session_``, ``limit_``, ``health_``, ``record_``,
-            ``cors_``, ``request_``, ``client_`` or ``maintenance_``, for example ``cors_policy``,
-            ``request_limits``, ``client_rules``, ``bans`` and ``maintenance_switch``. ``clock`` without a prefix is
+            ``cors_``, ``request_``, ``client_``, ``cache_`` or ``maintenance_``, for example ``cors_policy``,
+            ``request_limits``, ``client_rules``, ``bans``, ``cache_rules`` (with ``cache``;
+            ``cache_backend(settings)`` by default) and ``maintenance_switch``. ``clock`` without a prefix is
             the clock of sessions. Origins that a CORS policy allows to send credentials are also allowed by the
             CSRF check. Rules of ``bans`` that name events count them without a call of ``add_observer``;
             ``client_exempt`` is called before the session is loaded.
@@ -256,6 +257,7 @@ def _harden(
         "request": shell.RequestLimitsMiddleware,
         "maintenance": shell.MaintenanceMiddleware,
         "client": shell.ClientRulesMiddleware,
+        "cache": shell.ResponseCacheMiddleware,
     }
     instance(settings, HardeningSettings, parameter="settings")
     given = distribute_options(options, kinds, usual={"clock": "session", "pass_paths": "maintenance"})
@@ -283,6 +285,8 @@ def _harden(
     def wrapped(inner: object, name: str, **usual: object) -> object:
         return kinds[name](inner, **{"on_refusal": on_refusal, **usual, **given[name]})
 
+    if given["cache"]:
+        app = shell.ResponseCacheMiddleware(app, **_response_cache(app, settings, given["cache"]))
     cors, credential_origins = _cors(edge.cors_origins, given["cors"])
     app = wrapped(
         app,
@@ -342,6 +346,22 @@ def _harden(
     )
     app = shell.SecurityHeadersMiddleware(app, policy=policy)
     return shell.TrustedProxyMiddleware(app, trust=_trust(settings))
+
+
+def _response_cache(
+    app: object, settings: HardeningSettings, given: Mapping[str, object]
+) -> dict[str, object]:
+    """Return the options of ``ResponseCacheMiddleware``, with the cache of the settings by default."""
+    if "rules" not in given:
+        raise ConfigurationError(
+            f"{', '.join(given)} of ResponseCacheMiddleware requires cache_rules", parameter="cache_rules"
+        )
+    if "ResponseCacheMiddleware" in class_names_inside(app):
+        raise ConfigurationError(
+            "cache_rules: the application is already wrapped by ResponseCacheMiddleware; give it all the rules",
+            parameter="cache_rules",
+        )
+    return dict(given) if "cache" in given else {"cache": cache_backend(settings), **given}
 
 
 def _cors(origins: tuple[str, ...], given: Mapping[str, object]) -> tuple[dict[str, object], list[str]]:

@@ -16,6 +16,7 @@ from asgi_bridge import SHELLS
 from edge_shells import hardened
 from mks_hardening import compose
 from mks_hardening._core import hooks
+from mks_hardening.cache import MemoryCache
 from mks_hardening.events import SignInEvent, add_observer, remove_observer
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.security import RateLimiter
@@ -25,6 +26,7 @@ from mks_hardening.wsgi import (
     DEFAULT_BAN_RULES,
     BanList,
     BanRule,
+    CacheRule,
     ClientRules,
     CORSPolicy,
     CORSRule,
@@ -32,6 +34,7 @@ from mks_hardening.wsgi import (
     RateLimitRule,
     RequestLimitRule,
     RequestLimits,
+    ResponseCacheMiddleware,
 )
 
 HOST = {"Host": "example.com"}
@@ -293,3 +296,34 @@ def test_a_closed_list_observes_nothing() -> None:
     options["bans"].close()
     assert len(hooks.observers) == before
     assert call(app).status == 200
+
+
+def test_the_response_cache_stands_inside_session_and_csrf() -> None:
+    calls: list[str] = []
+
+    def pages(environ: Any, start_response: Any) -> list[bytes]:
+        calls.append(environ["PATH_INFO"])
+        if environ["PATH_INFO"] == "/private":
+            str(environ["mks_hardening.session"].user_id)
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [b"page"]
+
+    app = harden(pages, SETTINGS, cache_rules=[CacheRule("/*", ttl=60)])
+    for path in ("/public", "/public", "/private", "/private"):
+        assert call(app, path=path).status == 200
+    assert call(app, path="/public", headers={"Cookie": "session=1"}).body == b"page"
+    assert calls == ["/public", "/private", "/private", "/public"]
+    found = call(app, path="/public")
+    assert found.header("Age") == "0"
+    assert found.header("X-Request-ID")
+    assert found.header("Strict-Transport-Security")
+    assert call(app, path="/public", headers={"Host": "evil.test"}).status == 400
+
+
+def test_the_response_cache_needs_rules_and_stands_once() -> None:
+    for options in ({"cache": MemoryCache()}, {"compute_wait": 1}, {"cache_max_body": 1}):
+        with pytest.raises(ConfigurationError, match="requires cache_rules"):
+            ask(options=options)
+    inner = ResponseCacheMiddleware(application, cache=MemoryCache(), rules=[])
+    with pytest.raises(ConfigurationError, match="already wrapped by ResponseCacheMiddleware"):
+        compose.harden_wsgi(inner, SETTINGS, cache_rules=[CacheRule("/*", ttl=1)])
