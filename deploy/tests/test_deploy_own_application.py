@@ -1,0 +1,176 @@
+"""The page on an application of one's own, typed on a bare machine: from a source tree to a site that answers."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from deploy_machine import PREFIX, Machine
+from deploy_settings import deployed
+from mks_deploy.cli import main
+from testbed.polling import wait_until
+from testbed.services import program
+
+APPLICATIONS = Path(__file__).parent / "apps"
+PAGE = Path(__file__).parents[2] / "docs" / "en" / "how-to" / "own-application.md"
+HOST = "shop.example.test"
+OWN = '[edge]\nipv6 = false\n[variables]\nALLOWED_HOSTS = "shop.example.test"\n'
+
+# Eight clients, each request on a connection of its own. One file says that some were answered, another stops them.
+CLIENTS = """
+import http.client, os, pathlib, ssl, threading
+over, lost, number = pathlib.Path("/run/over"), [], [0]
+context = ssl._create_unverified_context()
+
+def client():
+    while not over.exists():
+        connection = http.client.HTTPSConnection("127.0.0.1", timeout=60, context=context)
+        try:
+            connection.sock = context.wrap_socket(
+                __import__("socket").create_connection(("127.0.0.1", 443), 60), server_hostname=os.environ["SITE"]
+            )
+            connection.request("GET", "/slow", headers={"Host": os.environ["SITE"]})
+            status = connection.getresponse().status
+            number[0] += 1
+            if status != 200:
+                lost.append(str(status))
+        except Exception as error:
+            lost.append(repr(error))
+        finally:
+            connection.close()
+        if number[0] >= 8:
+            pathlib.Path("/run/answered").touch()
+
+threads = [threading.Thread(target=client) for _ in range(8)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+pathlib.Path("/run/answered").write_text(str(number[0]))
+pathlib.Path("/run/lost").write_text(" ".join(lost[:20]))
+raise SystemExit(bool(lost))
+"""
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(600),
+    pytest.mark.skipif(not PAGE.exists(), reason="the documentation is not part of the wheel"),
+]
+
+
+def commands() -> list[str]:
+    """The commands of the page, but for those that need a distribution, an index of packages or a provider."""
+    section = PAGE.read_text("utf-8").partition("(own-host)=")[2].partition("\n(own-later)=")[0]
+    lines = [
+        line for block in re.findall(r"```sh\n(.*?)```", section, re.DOTALL) for line in block.splitlines()
+    ]
+    assert len(lines) > 15
+    return [line for line in lines if not re.match(r"apt-get |python3 -m venv|\S+/pip |.* issue$", line)]
+
+
+@pytest.fixture
+def machine() -> Iterator[Machine]:
+    for name in ("certbot", "logrotate", "nginx", "git"):
+        program(name)
+    folder = Path(tempfile.mkdtemp(prefix="mkso"))
+    made = Machine(folder)
+    try:
+        made.start()
+        yield made
+    finally:
+        made.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.mark.parametrize(
+    ("application", "secret"),
+    [
+        ("flask_guestbook", "secret_key"),
+        ("django_orders", "django_secret_key"),
+        ("fastapi_notes", "notes_api_key"),
+    ],
+)
+def test_the_page_leads_to_a_site_that_answers(
+    application: str,
+    secret: str,
+    machine: Machine,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("SECRET_KEY", "DJANGO_SECRET_KEY", "NOTES_API_KEY"):
+        monkeypatch.setenv(name, "only for the import")
+    source = Path(shutil.copytree(APPLICATIONS / application, tmp_path / "source"))
+    words = ["--name", "shop", "--host", HOST, "--mail", "ops@example.test", "--python", sys.executable]
+    assert main(["init", str(source), *words, "--yes"]) == 0
+    settings = source / "deploy.toml"
+    settings.write_text(deployed(OWN, base=settings.read_text("utf-8")), "utf-8")
+    _render(source, secret)
+    kit = machine.path("/root/kit")
+    shutil.copytree(source, kit)
+    machine.run(
+        "sh",
+        "-c",
+        "cd /root/kit && git init -q && git add . && git reset -q secrets out && "
+        "git -c user.name=x -c user.email=x@x commit -qm x",
+    )
+    for line in commands():
+        machine.run("sh", "-c", f"cd /root/kit && {line}")
+        if line.startswith("git archive"):
+            _make_version(machine, 1)
+    unit = machine.show("shop@blue.service", "ActiveState", "NRestarts")
+    assert unit == {"ActiveState": "active", "NRestarts": "0"}, machine.journal("shop@blue.service")
+    # Whatever a client says, the application knows the real one; TLS is that of the placeholder.
+    ask = ["curl", "-sk", "--max-time", "60", "--resolve", f"{HOST}:443:127.0.0.1"]
+    said = machine.run(*ask, "-H", "X-Forwarded-For: 203.0.113.9", f"https://{HOST}/who")
+    assert said == "127.0.0.1 https"
+    assert "ready" in machine.run("mks-deploy", "status")
+    for part in ("backup", "logrotate"):
+        machine.run("systemctl", "start", f"shop-{part}.service")
+    assert list(machine.path("/var/backups/shop").glob("2*/complete"))
+    # The account of the site reads the secret through systemd alone, and no other account does.
+    value = (source / "secrets" / secret).read_text().strip()
+    assert value not in machine.run("systemctl", "show", "shop@blue.service")
+    assert "Permission denied" in machine.run(
+        "cat", f"/etc/shop/credentials/{secret}", account="shop", check=False
+    )
+    _nothing_is_lost(machine)
+
+
+def _make_version(machine: Machine, version: int) -> None:
+    machine.make_environment(f"/opt/shop/versions/{version}")
+    python = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    packages = f"/opt/shop/versions/{version}/venv/lib/{python}/site-packages"
+    machine.write(f"{packages}/own.pth", f"/opt/shop/versions/{version}/src\n")
+
+
+def _nothing_is_lost(machine: Machine) -> None:
+    """Reload, restart, release and rollback, while clients open a connection for each request."""
+    machine.run("mkdir", "/opt/shop/versions/2")
+    machine.run("sh", "-c", "cd /root/kit && git archive HEAD | tar -x -C /opt/shop/versions/2")
+    _make_version(machine, 2)
+    python = f"{PREFIX}/python/bin/python3"
+    clients = machine.background(python, "-c", CLIENTS, variables={"SITE": HOST})
+    answered = machine.path("/run/answered")
+    wait_until(answered.exists, timeout=30, what="the first answers")
+    machine.run("systemctl", "reload", "shop@blue.service")
+    machine.run("systemctl", "restart", "shop@blue.service")
+    machine.run("mks-deploy", "release", "2")
+    assert "* green" in machine.run("mks-deploy", "status")
+    machine.run("mks-deploy", "rollback")
+    assert "* blue" in machine.run("mks-deploy", "status")
+    machine.write("/run/over", "")
+    assert clients.wait(90) == 0, machine.path("/run/lost").read_text()
+    assert int(answered.read_text()) > 100
+
+
+def _render(source: Path, secret: str) -> None:
+    given = ["--settings", str(source / "deploy.toml"), "--secrets", str(source / "secrets")]
+    assert main(["secrets", *given]) == 0
+    if not (file := source / "secrets" / secret).exists():
+        file.write_text("k-0123456789abcdef0123\n")
+        file.chmod(0o600)
+    assert main(["render", *given, "--out", str(source / "out")]) == 0
