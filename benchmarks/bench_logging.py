@@ -25,10 +25,10 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from mks_hardening._core.exception_text import describe_exception
 from mks_hardening._core.redaction.redactor import default_redactor
 from mks_hardening._core.redaction.secret_names import STEMS
 from mks_hardening._core.redaction.secret_patterns import SECRET_PATTERNS
-from mks_hardening._core.trace_text import describe_exception
 from mks_hardening.logging import JsonFormatter, ProcessSafeRotatingFileHandler, ReopeningFileHandler, bound
 
 ROUNDS = 21

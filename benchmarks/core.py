@@ -24,10 +24,10 @@ from typing import Any
 from mks_hardening._core import hooks
 from mks_hardening._core.backend.redis_client import RedisClient
 from mks_hardening._core.codec import Codec
+from mks_hardening._core.exception_text import describe_exception
 from mks_hardening._core.process.background_worker import BackgroundWorker
 from mks_hardening._core.redaction.redactor import default_redactor
 from mks_hardening._core.resilience.breaker import CircuitBreaker
-from mks_hardening._core.trace_text import describe_exception
 from mks_hardening.events import CacheRead
 from mks_hardening.exceptions import BackendUnavailableError
 

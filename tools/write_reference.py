@@ -136,7 +136,7 @@ def log_fields() -> Iterator[str]:
 
 def metrics() -> Iterator[str]:
     """Every metric of the Prometheus observer, and the events it is made from."""
-    from mks_hardening.contrib._metrics.definitions import METRICS, RULES
+    from mks_hardening.contrib._metrics.metric_definitions import METRICS, RULES
 
     for metric in METRICS:
         events = {f"`{rule.event.__name__}`" for rule in RULES if metric in {rule.counted, rule.timed}}

@@ -266,7 +266,7 @@ def _expected(alert: Any, series: dict[str, str]) -> list[dict[str, Any]]:
 
 
 def test_alerts_and_dashboard_ask_for_metrics_that_exist(host: Host) -> None:
-    from mks_hardening.contrib._metrics.definitions import METRICS
+    from mks_hardening.contrib._metrics.metric_definitions import METRICS
 
     settings = read_settings(host.settings_text())
     known = {metric.name for metric in METRICS}

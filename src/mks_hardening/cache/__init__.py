@@ -19,7 +19,7 @@ _HOME = {
     "mks_hardening.cache.cdn.purge_result": ["PurgeResult"],
     "mks_hardening.cache.decorator": ["CachedFunction", "cache_if", "cached", "set_default_cache"],
     "mks_hardening._core.cache_key_error": ["CacheKeyError"],
-    "mks_hardening.cache.stats": ["CacheStats"],
+    "mks_hardening.cache.cache_stats": ["CacheStats"],
 }
 
 # By name only: areas do not import each other. The middleware of this name is the one for WSGI.

@@ -7,12 +7,12 @@ from mks_hardening.cache.backends.null_cache import NullCache as NullCache
 from mks_hardening.cache.backends.redis_cache import RedisCache as RedisCache
 from mks_hardening.cache.backends.tiered_cache import TieredCache as TieredCache
 from mks_hardening.cache.base_cache import BaseCache as BaseCache
+from mks_hardening.cache.cache_stats import CacheStats as CacheStats
 from mks_hardening.cache.cdn.cdn_manager import CDNManager as CDNManager
 from mks_hardening.cache.cdn.purge_result import PurgeResult as PurgeResult
 from mks_hardening.cache.decorator import CachedFunction as CachedFunction
 from mks_hardening.cache.decorator import cache_if as cache_if
 from mks_hardening.cache.decorator import cached as cached
 from mks_hardening.cache.decorator import set_default_cache as set_default_cache
-from mks_hardening.cache.stats import CacheStats as CacheStats
 from mks_hardening.wsgi import CacheRule as CacheRule
 from mks_hardening.wsgi import ResponseCacheMiddleware as ResponseCacheMiddleware

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mks_hardening._core import hooks
-from mks_hardening.cache.stats import CacheStats
+from mks_hardening.cache.cache_stats import CacheStats
 from mks_hardening.events import CacheRead
 from mks_hardening.exceptions import BackendUnavailableError
 

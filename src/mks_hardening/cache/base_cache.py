@@ -19,8 +19,8 @@ from mks_hardening.cache._entry import ComputeLease
 from mks_hardening.cache._entry_options import check_ttl
 from mks_hardening.cache._operations import CacheOperations
 from mks_hardening.cache._store import CacheStore
+from mks_hardening.cache.cache_stats import CacheStats
 from mks_hardening.cache.compute._get_or_compute import ComputeOptions, ValueComputer
-from mks_hardening.cache.stats import CacheStats
 from mks_hardening.protocols import Clock
 
 __all__ = ["BaseCache"]

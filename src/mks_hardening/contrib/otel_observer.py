@@ -27,7 +27,13 @@ from mks_hardening._core.process.after_fork import register_after_fork
 from mks_hardening._core.process.context import fields_var
 from mks_hardening._core.redaction.record_attributes import CONTEXT_ATTRIBUTE
 from mks_hardening.contrib._metrics.counters import MetricCounters
-from mks_hardening.contrib._metrics.definitions import METRICS, REQUEST_BUCKETS, RULES, Metric, MetricRule
+from mks_hardening.contrib._metrics.metric_definitions import (
+    METRICS,
+    REQUEST_BUCKETS,
+    RULES,
+    Metric,
+    MetricRule,
+)
 from mks_hardening.contrib._metrics.storage import MemoryMetricStorage
 from mks_hardening.contrib._traces.request_span import (
     Attributes,

@@ -26,8 +26,8 @@ from mks_hardening._core.environment.variables import Environment
 from mks_hardening._core.optional_imports import optional
 from mks_hardening._core.process.after_fork import register_after_fork
 from mks_hardening.contrib._metrics.counters import MetricCounters
-from mks_hardening.contrib._metrics.definitions import METRICS, REQUEST_BUCKETS
 from mks_hardening.contrib._metrics.listener import Listener, listening_socket
+from mks_hardening.contrib._metrics.metric_definitions import METRICS, REQUEST_BUCKETS
 from mks_hardening.contrib._metrics.shared_storage import SharedMetricStorage, forget_dead
 from mks_hardening.contrib._metrics.storage import MemoryMetricStorage, MetricRow, MetricStorage
 from mks_hardening.exceptions import ConfigurationError

@@ -22,6 +22,7 @@ from typing import Any, Final, TypeAlias, cast
 
 from mks_hardening._core.checks import offers
 from mks_hardening._core.database.error_text import database_error_text
+from mks_hardening._core.exception_text import own_attribute, safe_text
 from mks_hardening._core.memo import Memo
 from mks_hardening._core.redaction.message_templates import (
     TemplatePlan,
@@ -32,7 +33,6 @@ from mks_hardening._core.redaction.message_templates import (
 )
 from mks_hardening._core.redaction.redactor import SecretRedactor, default_redactor
 from mks_hardening._core.redaction.step_limit import REDACTED
-from mks_hardening._core.trace_text import own_attribute, safe_text
 from mks_hardening.contrib._foreign_records import exc_info_of
 from mks_hardening.protocols import Redactor
 

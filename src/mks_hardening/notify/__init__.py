@@ -9,8 +9,8 @@ _HOME = {
     "mks_hardening.notify.handlers.notification_handler": ["NotificationHandler"],
     "mks_hardening.notify.handlers.slack_handler": ["SlackNotificationHandler"],
     "mks_hardening.notify.handlers.webhook_handler": ["WebhookNotificationHandler"],
-    "mks_hardening.notify.policy": ["AlertPolicy"],
-    "mks_hardening.notify.stats": ["AlertStats"],
+    "mks_hardening.notify.alert_policy": ["AlertPolicy"],
+    "mks_hardening.notify.alert_stats": ["AlertStats"],
 }
 
 __getattr__, __dir__, __all__ = facade(__name__, _HOME)

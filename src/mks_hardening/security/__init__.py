@@ -34,7 +34,11 @@ _HOME = {
     "mks_hardening.security.second_factor.passkeys": ["Passkeys"],
     "mks_hardening.security.passwords.breached": ["BreachedPasswords", "build_breach_filter"],
     "mks_hardening.security.passwords.hasher": ["PasswordHasher"],
-    "mks_hardening.security.passwords.policy": ["PasswordErrorCode", "PasswordPolicy", "PasswordVerdict"],
+    "mks_hardening.security.passwords.password_policy": [
+        "PasswordErrorCode",
+        "PasswordPolicy",
+        "PasswordVerdict",
+    ],
     "mks_hardening.security.passwords.hashing": ["hash_password", "needs_rehash", "verify_password"],
     "mks_hardening.security.second_factor.codes.qr": ["qr_code"],
     "mks_hardening.security.rate_limits.rate_limiter": ["RateLimiter"],

@@ -20,9 +20,9 @@ from mks_hardening.security.passwords.hasher import PasswordHasher as PasswordHa
 from mks_hardening.security.passwords.hashing import hash_password as hash_password
 from mks_hardening.security.passwords.hashing import needs_rehash as needs_rehash
 from mks_hardening.security.passwords.hashing import verify_password as verify_password
-from mks_hardening.security.passwords.policy import PasswordErrorCode as PasswordErrorCode
-from mks_hardening.security.passwords.policy import PasswordPolicy as PasswordPolicy
-from mks_hardening.security.passwords.policy import PasswordVerdict as PasswordVerdict
+from mks_hardening.security.passwords.password_policy import PasswordErrorCode as PasswordErrorCode
+from mks_hardening.security.passwords.password_policy import PasswordPolicy as PasswordPolicy
+from mks_hardening.security.passwords.password_policy import PasswordVerdict as PasswordVerdict
 from mks_hardening.security.rate_limits.limit import DEFAULT_RATE_LIMITS as DEFAULT_RATE_LIMITS
 from mks_hardening.security.rate_limits.limit import Decision as Decision
 from mks_hardening.security.rate_limits.limit import Limit as Limit

@@ -9,7 +9,7 @@ from mks_hardening._core.lazy_exports import facade
 
 _HOME = {
     "mks_hardening.testing.asgi_call": ["ASGIResponse", "call_asgi"],
-    "mks_hardening.testing.clock": ["FrozenClock"],
+    "mks_hardening.testing.frozen_clock": ["FrozenClock"],
     "mks_hardening.testing.contracts.cache_contract": ["CacheContract"],
     "mks_hardening.testing.contracts.limiter_contract": ["LimiterContract"],
     "mks_hardening.testing.contracts.passkey_contract": ["PasskeyStoreContract"],

@@ -2,7 +2,6 @@
 
 from mks_hardening.testing.asgi_call import ASGIResponse as ASGIResponse
 from mks_hardening.testing.asgi_call import call_asgi as call_asgi
-from mks_hardening.testing.clock import FrozenClock as FrozenClock
 from mks_hardening.testing.contracts.cache_contract import CacheContract as CacheContract
 from mks_hardening.testing.contracts.limiter_contract import LimiterContract as LimiterContract
 from mks_hardening.testing.contracts.passkey_contract import PasskeyStoreContract as PasskeyStoreContract
@@ -13,6 +12,7 @@ from mks_hardening.testing.contracts.two_factor_contract import (
     TwoFactorStoreContract as TwoFactorStoreContract,
 )
 from mks_hardening.testing.flaky_redis import FlakyRedis as FlakyRedis
+from mks_hardening.testing.frozen_clock import FrozenClock as FrozenClock
 from mks_hardening.testing.recorded import RecordedAlerts as RecordedAlerts
 from mks_hardening.testing.recorded import RecordedEvents as RecordedEvents
 from mks_hardening.testing.recorded import RecordedLines as RecordedLines

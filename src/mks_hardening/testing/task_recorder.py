@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self, cast
 
 from mks_hardening._core.checks import instance, offers
-from mks_hardening.testing.clock import FrozenClock
+from mks_hardening.testing.frozen_clock import FrozenClock
 
 if TYPE_CHECKING:
     from types import TracebackType

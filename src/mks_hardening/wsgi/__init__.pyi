@@ -34,7 +34,7 @@ from mks_hardening._edge.session.stores.memory_store import MemorySessionStore a
 from mks_hardening._edge.session.stores.redis_store import RedisSessionStore as RedisSessionStore
 from mks_hardening.wsgi.client_rules import ClientRulesMiddleware as ClientRulesMiddleware
 from mks_hardening.wsgi.cors import CORSMiddleware as CORSMiddleware
-from mks_hardening.wsgi.csrf.middleware import CSRFMiddleware as CSRFMiddleware
+from mks_hardening.wsgi.csrf.csrf_middleware import CSRFMiddleware as CSRFMiddleware
 from mks_hardening.wsgi.environ_keys import CSP_NONCE_KEY as CSP_NONCE_KEY
 from mks_hardening.wsgi.environ_keys import CSRF_TOKEN_KEY as CSRF_TOKEN_KEY
 from mks_hardening.wsgi.environ_keys import ORIGIN_KEY as ORIGIN_KEY
@@ -49,8 +49,10 @@ from mks_hardening.wsgi.origin.https_redirect import HTTPSRedirectMiddleware as 
 from mks_hardening.wsgi.origin.trusted_proxy import TrustedProxyMiddleware as TrustedProxyMiddleware
 from mks_hardening.wsgi.rate_limit import RateLimitMiddleware as RateLimitMiddleware
 from mks_hardening.wsgi.request_limits import RequestLimitsMiddleware as RequestLimitsMiddleware
-from mks_hardening.wsgi.request_log.middleware import RequestLoggingMiddleware as RequestLoggingMiddleware
+from mks_hardening.wsgi.request_log.request_log_middleware import (
+    RequestLoggingMiddleware as RequestLoggingMiddleware,
+)
 from mks_hardening.wsgi.response_cache.middleware import ResponseCacheMiddleware as ResponseCacheMiddleware
-from mks_hardening.wsgi.session.middleware import SessionTimeoutMiddleware as SessionTimeoutMiddleware
+from mks_hardening.wsgi.session.session_middleware import SessionTimeoutMiddleware as SessionTimeoutMiddleware
 
 OwnAnswer = CustomResponse

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from mks_hardening import events
 from mks_hardening.contrib._metrics import shared_storage
-from mks_hardening.contrib._metrics.definitions import METRICS, OTHER, RULES
+from mks_hardening.contrib._metrics.metric_definitions import METRICS, OTHER, RULES
 from mks_hardening.contrib.prometheus_observer import PrometheusObserver, metrics_app
 from mks_hardening.events import (
     AlertsCounted,

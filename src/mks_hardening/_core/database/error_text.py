@@ -11,7 +11,7 @@ import re
 from functools import cache
 from typing import Final, NamedTuple
 
-from mks_hardening._core.trace_text import safe_text
+from mks_hardening._core.exception_text import safe_text
 
 __all__ = [
     "SERIALIZATION_CODES",

@@ -10,11 +10,11 @@ from string import Formatter
 from typing import Any, Final, NamedTuple, cast
 
 from mks_hardening._core.database.error_text import database_error_text, error_text
+from mks_hardening._core.exception_text import safe_text
 from mks_hardening._core.memo import Memo
 from mks_hardening._core.redaction.plain_data import is_a
 from mks_hardening._core.redaction.secret_names import is_weak, reveals_secret
 from mks_hardening._core.redaction.step_limit import REDACTED
-from mks_hardening._core.trace_text import safe_text
 
 __all__ = [
     "TemplatePlan",

@@ -10,7 +10,7 @@ from math import isfinite
 from typing import Any, Final, NamedTuple, TypeAlias, cast
 
 from mks_hardening._core.database.error_text import error_text
-from mks_hardening._core.trace_text import CUT, safe_text
+from mks_hardening._core.exception_text import CUT, safe_text
 
 __all__ = ["LONGEST_TEXT", "UNKNOWN", "Bounds", "Fields", "UniqueNames", "cut", "is_a", "to_plain"]
 

@@ -14,12 +14,12 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from mks_hardening._core.database.error_text import database_error_text
+from mks_hardening._core.exception_text import ExceptionDescription, describe_exception, safe_text
 from mks_hardening._core.process.context import fields_var
 from mks_hardening._core.redaction.message_templates import Templates
 from mks_hardening._core.redaction.plain_data import Bounds, Fields, cut, is_a, to_plain
 from mks_hardening._core.redaction.record_attributes import CONTEXT_ATTRIBUTE, STANDARD_NAMES, exception_of
 from mks_hardening._core.redaction.redactor import RecordRedactor, SecretRedactor, default_redactor
-from mks_hardening._core.trace_text import ExceptionDescription, describe_exception, safe_text
 
 if TYPE_CHECKING:
     from logging import LogRecord

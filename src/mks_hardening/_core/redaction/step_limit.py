@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from mks_hardening._core.trace_text import CUT
+from mks_hardening._core.exception_text import CUT
 
 __all__ = ["CUT", "REDACTED", "StepLimit", "replace_matches"]
 

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 from mks_hardening._core.clock import SYSTEM_CLOCK
 from mks_hardening._core.memo import Memo
-from mks_hardening.contrib._metrics.definitions import (
+from mks_hardening.contrib._metrics.metric_definitions import (
     OTHER,
     REFUSED_LABELS,
     RULES,

@@ -26,7 +26,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, cast
 
-from mks_hardening.contrib._metrics.definitions import Metric
+from mks_hardening.contrib._metrics.metric_definitions import Metric
 from mks_hardening.contrib._metrics.storage import MemoryMetricStorage, MetricCells
 
 __all__ = ["SharedMetricStorage", "forget_dead", "remove_free_slots"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, MutableSequence
 from typing import NamedTuple, Protocol
 
-from mks_hardening.contrib._metrics.definitions import Metric
+from mks_hardening.contrib._metrics.metric_definitions import Metric
 
 __all__ = ["MemoryMetricStorage", "MetricCells", "MetricRow", "MetricStorage"]
 

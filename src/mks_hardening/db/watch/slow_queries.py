@@ -12,8 +12,8 @@ from mks_hardening._core import hooks
 from mks_hardening._core.checks import boolean, instance, text_of, whole_number
 from mks_hardening._core.clock import SYSTEM_CLOCK, given_clock
 from mks_hardening._core.durations import seconds
+from mks_hardening._core.exception_text import safe_text
 from mks_hardening._core.redaction.redactor import default_redactor
-from mks_hardening._core.trace_text import safe_text
 from mks_hardening.db.statement._error_fields import describe_error
 from mks_hardening.db.statement.fingerprints import Dialect, fingerprint, known_dialect, normalize_sql
 from mks_hardening.db.watch._call_site import call_site

@@ -13,6 +13,7 @@ from typing import Any, Final, Unpack, cast
 
 from mks_hardening._core.checks import boolean, choice, mapping, offers, strings, text_of, whole_number
 from mks_hardening._core.clock import SYSTEM_CLOCK
+from mks_hardening._core.exception_text import CUT, safe_text
 from mks_hardening._core.optional_imports import optional
 from mks_hardening._core.process.context import fields_var
 from mks_hardening._core.redaction.plain_data import LONGEST_TEXT, Bounds, Fields, UniqueNames, is_a, to_plain
@@ -20,7 +21,6 @@ from mks_hardening._core.redaction.record_attributes import CONTEXT_ATTRIBUTE, S
 from mks_hardening._core.redaction.record_text import RecordText
 from mks_hardening._core.redaction.redactor import REDACTED, SecretRedactor, default_redactor
 from mks_hardening._core.redaction.secret_names import reveals_secret
-from mks_hardening._core.trace_text import CUT, safe_text
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.logging.formatting._field_names import FieldNames
 from mks_hardening.logging.formatting._json_text import encode_plain, fast_encoder

@@ -14,8 +14,8 @@ from types import TracebackType
 from typing import Any, Final, TypedDict
 
 from mks_hardening._core.checks import boolean
+from mks_hardening._core.exception_text import safe_text
 from mks_hardening._core.redaction.plain_data import UNKNOWN, is_a
-from mks_hardening._core.trace_text import safe_text
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.logging.formatting._json_text import escape
 from mks_hardening.protocols import Redactor

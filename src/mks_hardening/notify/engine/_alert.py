@@ -13,9 +13,9 @@ from hashlib import blake2b
 from itertools import islice
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
+from mks_hardening._core.exception_text import safe_text
 from mks_hardening._core.redaction.plain_data import Bounds
 from mks_hardening._core.redaction.record_text import RecordText
-from mks_hardening._core.trace_text import safe_text
 
 if TYPE_CHECKING:
     from logging import LogRecord

@@ -19,11 +19,11 @@ from mks_hardening.notify.engine._outbox import Outbox
 from mks_hardening.notify.engine._reporting import AlertCounts, SelfReporter, sending
 
 if TYPE_CHECKING:
+    from mks_hardening.notify.alert_policy import AlertPolicy
     from mks_hardening.notify.engine._alert import Alert, OutgoingMessage, Render
     from mks_hardening.notify.engine._reporting import State
     from mks_hardening.notify.engine._shared_store import SharedStore
     from mks_hardening.notify.engine._spool import Spool
-    from mks_hardening.notify.policy import AlertPolicy
     from mks_hardening.protocols import Clock, Transport
 
 __all__ = ["Delivery", "Destination", "new_id"]

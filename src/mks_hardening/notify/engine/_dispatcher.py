@@ -22,11 +22,11 @@ from mks_hardening._core import hooks
 from mks_hardening._core.process.after_fork import register_after_fork
 from mks_hardening._core.process.background_worker import BackgroundWorker
 from mks_hardening._core.process.exit_hooks import on_exit
+from mks_hardening.notify.alert_stats import AlertStats
 from mks_hardening.notify.engine._alert import Alert, AlertReader, AlertSnapshot, fingerprint_of
 from mks_hardening.notify.engine._deduplication import DedupWindows
 from mks_hardening.notify.engine._delivery import Delivery, Destination, new_id
 from mks_hardening.notify.engine._reporting import AlertCounts
-from mks_hardening.notify.stats import AlertStats
 
 if TYPE_CHECKING:
     from logging import LogRecord

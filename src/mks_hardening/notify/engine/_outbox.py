@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Final
 from mks_hardening.notify.engine._alert import Alert, AlertSnapshot, OutgoingMessage
 
 if TYPE_CHECKING:
+    from mks_hardening.notify.alert_policy import AlertPolicy
     from mks_hardening.notify.engine._spool import LockedEntry
-    from mks_hardening.notify.policy import AlertPolicy
 
 __all__ = ["Outbox", "pause_before_retry"]
 

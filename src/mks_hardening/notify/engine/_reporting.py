@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from mks_hardening._core import hooks
 from mks_hardening.events import AlertsCounted, BreakerChanged
-from mks_hardening.notify.stats import AlertStats
+from mks_hardening.notify.alert_stats import AlertStats
 
 if TYPE_CHECKING:
     from collections.abc import Generator

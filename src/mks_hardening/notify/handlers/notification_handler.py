@@ -11,17 +11,17 @@ from mks_hardening._core.checks import instance, level_number, offers, path_text
 from mks_hardening._core.clock import SYSTEM_CLOCK, given_clock
 from mks_hardening._core.closing import Closing
 from mks_hardening._core.redaction.redactor import default_redactor
+from mks_hardening.notify.alert_policy import AlertPolicy
 from mks_hardening.notify.engine._alert import AlertReader
 from mks_hardening.notify.engine._delivery import Destination
 from mks_hardening.notify.engine._dispatcher import Dispatcher
 from mks_hardening.notify.engine._reporting import OWN_LOGGER, is_sending
 from mks_hardening.notify.engine._spool import Spool
-from mks_hardening.notify.policy import AlertPolicy
 
 if TYPE_CHECKING:
+    from mks_hardening.notify.alert_stats import AlertStats
     from mks_hardening.notify.engine._alert import Render
     from mks_hardening.notify.engine._shared_store import SharedStore
-    from mks_hardening.notify.stats import AlertStats
     from mks_hardening.protocols import Clock, Redactor, Transport
 
 __all__ = ["NotificationHandler"]

@@ -17,7 +17,7 @@ from mks_hardening._core.operations import Call, Op
 from mks_hardening._core.origin.network_addresses import client_key
 from mks_hardening._core.store_calls import call_store
 from mks_hardening.exceptions import ConfigurationError
-from mks_hardening.security.passwords.policy import PasswordPolicy, PasswordVerdict
+from mks_hardening.security.passwords.password_policy import PasswordPolicy, PasswordVerdict
 from mks_hardening.security.sign_in import _reauthentication
 from mks_hardening.security.sign_in._attempt_hits import AttemptHits, account_limit_key
 from mks_hardening.security.sign_in._context import (

@@ -11,7 +11,7 @@ from mks_hardening.security.rate_limits.limit import DAY, DEFAULT_RATE_LIMITS, H
 
 if TYPE_CHECKING:
     from mks_hardening.protocols import LimitDecision
-    from mks_hardening.security.passwords.policy import PasswordVerdict
+    from mks_hardening.security.passwords.password_policy import PasswordVerdict
     from mks_hardening.security.sign_in.sign_in_protocols import FactorOutcome
 
 __all__ = [

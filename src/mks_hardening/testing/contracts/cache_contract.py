@@ -7,8 +7,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
-from mks_hardening.testing.clock import FrozenClock
 from mks_hardening.testing.contracts.contract_checks import DISTINCT_TEXTS, at_once, require
+from mks_hardening.testing.frozen_clock import FrozenClock
 
 __all__ = ["CacheContract"]
 

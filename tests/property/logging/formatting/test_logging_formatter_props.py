@@ -9,8 +9,8 @@ from typing import Any
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from mks_hardening._core.exception_text import describe_exception
 from mks_hardening._core.redaction.plain_data import Bounds, to_plain
-from mks_hardening._core.trace_text import describe_exception
 from mks_hardening.logging import JsonFormatter, bound
 
 ANY_TEXT = st.text(alphabet=st.characters(), max_size=30)

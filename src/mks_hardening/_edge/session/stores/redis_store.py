@@ -56,7 +56,7 @@ class RedisSessionStore(Closing):
     ) -> None:
         # Imported here, so that an application without Redis does not load the client.
         from mks_hardening._core.backend.redis_client import RedisClient
-        from mks_hardening._edge.session.stores.redis_operations import RedisSessions
+        from mks_hardening._edge.session.stores.redis_sessions import RedisSessions
         from mks_hardening._edge.session.stores.server_clock import ServerClock
 
         name = namespace_of(namespace)

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from mks_hardening._core import trace_text
-from mks_hardening._core.trace_text import describe_exception, safe_text
+from mks_hardening._core import exception_text
+from mks_hardening._core.exception_text import describe_exception, safe_text
 
 
 def raised(function: Callable[[], object]) -> Exception:
@@ -195,11 +195,11 @@ def test_missing_source_and_foreign_loaders_do_no_harm() -> None:
 
 
 def test_the_kept_frames_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trace_text, "_MAX_CACHED", 5)
+    monkeypatch.setattr(exception_text, "_MAX_CACHED", 5)
     for _ in range(3):
         describe_exception(raised(lambda: recursive(3)))
         describe_exception(raised(chain))
-    assert len(trace_text._frames) <= 5
+    assert len(exception_text._frames) <= 5
 
 
 def test_frames_of_code_whose_address_is_used_again_are_not_confused() -> None:
