@@ -17,7 +17,7 @@ _KEY: Final = "mks_hardening.taken_hits"
 """Key of a request's hits in its WSGI environ or ASGI scope."""
 
 
-class _Reservation(Protocol):
+class _ReservedHits(Protocol):
     @property
     def decision(self) -> LimitDecision: ...
 
@@ -41,7 +41,7 @@ class RequestHits:
     __slots__ = ("_reservations", "costs")
 
     def __init__(self) -> None:
-        self._reservations: list[_Reservation] = []
+        self._reservations: list[_ReservedHits] = []
         self.costs: ResponseCosts | None = None
 
     def take(
@@ -60,7 +60,7 @@ class RequestHits:
         if reserve is None:
             decision = limiter.hit(group, key, cost=cost)
         else:
-            reservation: _Reservation = reserve(group, key, cost=cost, recheck=False)
+            reservation: _ReservedHits = reserve(group, key, cost=cost, recheck=False)
             decision = reservation.decision
             if decision.allowed:
                 self._reservations.append(reservation)
@@ -80,7 +80,7 @@ class RequestHits:
         areserve: Any = getattr(limiter, "areserve", None)
         ahit: Any = getattr(limiter, "ahit", None)
         if areserve is not None:
-            reservation: _Reservation = await areserve(group, key, cost=cost, recheck=False)
+            reservation: _ReservedHits = await areserve(group, key, cost=cost, recheck=False)
             decision = reservation.decision
             if decision.allowed:
                 self._reservations.append(reservation)

@@ -117,7 +117,7 @@ class RequestLoggingMiddleware:
             return
         if self._trust is not None and ORIGIN_KEY not in scope:
             scope = self._trust.admit(scope)
-        exchange = _Exchange(self._log, self._id_field, private_scope(scope), receive, send)
+        exchange = _ASGIExchange(self._log, self._id_field, private_scope(scope), receive, send)
         before = fields_var.get()
         try:
             exchange.begin(before)
@@ -138,7 +138,7 @@ class RequestLoggingMiddleware:
             fields_var.set(before)
 
 
-class _Exchange:
+class _ASGIExchange:
     """One request and its response: observes the messages in both directions."""
 
     __slots__ = (

@@ -138,7 +138,7 @@ class Hardening(Closing):
 
     def _harden(self, app: Application) -> ASGIApplication:
         return compose.harden_asgi(
-            _InnermostMiddleware(app, self),
+            _InnermostASGI(app, self),
             self.settings,
             store=self.store,
             limiter=self.limiter,
@@ -146,7 +146,7 @@ class Hardening(Closing):
         )
 
 
-class _InnermostMiddleware:
+class _InnermostASGI:
     """Innermost middleware: makes the components available; adds the rate-limit fields of views, corrects costs."""
 
     __slots__ = ("_app", "_hardening")

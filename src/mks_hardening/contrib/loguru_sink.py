@@ -113,13 +113,13 @@ class LoguruSink:
         return without_secret_values(message, hidden, lambda _: True)
 
 
-class _Call(NamedTuple):
+class _LoguruCall(NamedTuple):
     template: str
     args: Sequence[object]
     kwargs: Mapping[str, Any]
 
 
-def _call_in_progress() -> _Call | None:
+def _call_in_progress() -> _LoguruCall | None:
     """Return the loguru call that passes the message; ``None`` from a queue or without arguments.
 
     loguru stores the template and its positional arguments only in the frame of this call.
@@ -135,7 +135,7 @@ def _call_in_progress() -> _Call | None:
             template, args, kwargs = known.get("message"), known.get("args"), known.get("kwargs")
             if type(template) is not str or not (args or kwargs):
                 return None
-            return _Call(
+            return _LoguruCall(
                 _MARKUP.sub("", template) if known.get("colors") else template, args or (), kwargs or {}
             )
     return None

@@ -175,14 +175,14 @@ class OpenTelemetryObserver:
 
     # --- requests
 
-    def begin(self, environ: Mapping[str, Any], /) -> _RequestSpan | None:
+    def begin(self, environ: Mapping[str, Any], /) -> _OpenTelemetrySpan | None:
         """Start the span of a request; called by the request logging middleware."""
         if self._asleep and not self._awakes():
             return None
         known = self._trace.get_current_span().get_span_context()
         if known.is_valid:
             # Another instrumentation has started a span: a second one would count the request twice.
-            return _RequestSpan(None, f"{known.trace_id:032x}", f"{known.span_id:016x}", "", None)
+            return _OpenTelemetrySpan(None, f"{known.trace_id:032x}", f"{known.span_id:016x}", "", None)
         attributes = start_attributes(environ)
         traceparent = environ.get("HTTP_TRACEPARENT")
         parent = None if traceparent is None else _parent(traceparent, environ.get("HTTP_TRACESTATE"))
@@ -195,10 +195,10 @@ class OpenTelemetryObserver:
         self._attach(self._trace.set_span_in_context(span))
         ids, scheme = span.get_span_context(), str(attributes["url.scheme"])
         if not ids.is_valid:
-            return _RequestSpan(None, "", "", scheme, self._requests)
+            return _OpenTelemetrySpan(None, "", "", scheme, self._requests)
         # A span that the sampler drops has ids for the log, but nothing to record at its end.
         kept = span if span.is_recording() else None
-        return _RequestSpan(kept, f"{ids.trace_id:032x}", f"{ids.span_id:016x}", scheme, self._requests)
+        return _OpenTelemetrySpan(kept, f"{ids.trace_id:032x}", f"{ids.span_id:016x}", scheme, self._requests)
 
     def _awakes(self) -> bool:
         """Check whether an SDK has been configured, which may happen at any time and is never undone."""
@@ -257,7 +257,7 @@ class OpenTelemetryObserver:
 
 
 @dataclass(slots=True)
-class _RequestSpan:
+class _OpenTelemetrySpan:
     """The span of one request, if it is recorded, and the labels of its metric."""
 
     span: Span | None

@@ -128,7 +128,7 @@ def call_asgi(
         await app(inner, receive, _Checked(inner, send).send)
 
     under_test = wrap(innermost) if wrap else innermost
-    client = _Client(body, websocket)
+    client = _ClientSide(body, websocket)
 
     async def exchange() -> None:
         client.ended = asyncio.Event()
@@ -146,7 +146,7 @@ def call_asgi(
     return client.answer(seen[-1])
 
 
-class _Client:
+class _ClientSide:
     """The other end of the connection."""
 
     ended: Any  # an asyncio.Event of the loop

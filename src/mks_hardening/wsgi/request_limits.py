@@ -93,7 +93,7 @@ class RequestLimitsMiddleware:
             if not held.must_refuse():
                 raise
             return refusal()
-        return _LimitedResponse(result, held, refusal)
+        return _BodyLimitedResponse(result, held, refusal)
 
     def _refuse(
         self, environ: WSGIEnvironment, start_response: StartResponse, found: TooLarge
@@ -153,7 +153,7 @@ class _LimitedInput:
         return data
 
 
-class _LimitedResponse:
+class _BodyLimitedResponse:
     """Body of the application's response, or of the refusal if the application has read too much of the request."""
 
     def __init__(self, result: Iterable[bytes], held: _HeldHead, refusal: Callable[[], list[bytes]]) -> None:

@@ -119,7 +119,7 @@ class SmtpSession:
                 timeout=self._timeout,
                 context=self._context,
             )
-        server = _Client(self._host, self._port, local_hostname=self._name, timeout=self._timeout)
+        server = _DeadlineSMTP(self._host, self._port, local_hostname=self._name, timeout=self._timeout)
         try:
             self._secure(server)
         except BaseException:
@@ -165,7 +165,7 @@ class _Utf8(str):
         return super().encode("utf-8", errors)
 
 
-class _Client(smtplib.SMTP):
+class _DeadlineSMTP(smtplib.SMTP):
     """SMTP client that connects and reads replies before the deadline, however slowly they arrive."""
 
     file: Any
@@ -186,7 +186,7 @@ class _Client(smtplib.SMTP):
         return super().getreply()
 
 
-class _TlsClient(smtplib.SMTP_SSL, _Client):
+class _TlsClient(smtplib.SMTP_SSL, _DeadlineSMTP):
     """The same with TLS from the first byte."""
 
 

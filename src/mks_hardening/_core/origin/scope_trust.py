@@ -32,14 +32,14 @@ _name: Final = itemgetter(0)
 Lines = tuple[tuple[bytes, bytes], ...]
 
 
-class _Plan(NamedTuple):
+class _HeaderSelection(NamedTuple):
     """A function that picks the header lines that matter for the origin, and whether ``Host`` is one of them."""
 
     pick: Callable[[RawHeaders], Lines]
     names_host: bool
 
 
-class _Decision(NamedTuple):
+class _ScopeChanges(NamedTuple):
     """The values of the scope that change, the origin among them, and the changes of path and header list."""
 
     changes: dict[str, Any]
@@ -62,8 +62,8 @@ class ScopeTrust:
     def __init__(self, trust: ProxyTrust) -> None:
         self._trust = trust
         # Requests repeat: a decision costs two lookups, and only new combinations are computed.
-        self._plans: Memo[tuple[bytes, ...], _Plan] = Memo(_plan, entries=1024, longest=4096)
-        self._decisions: Memo[tuple[Any, ...], _Decision] = Memo(self._decide, longest=1024)
+        self._plans: Memo[tuple[bytes, ...], _HeaderSelection] = Memo(_plan, entries=1024, longest=4096)
+        self._decisions: Memo[tuple[Any, ...], _ScopeChanges] = Memo(self._decide, longest=1024)
 
     def admit(self, scope: Scope) -> Scope:
         """Return the scope that the application may see, with the origin: no untrusted header remains in it."""
@@ -75,7 +75,7 @@ class ScopeTrust:
             inner["headers"] = _rewritten(scope["headers"], decision)
         return inner
 
-    def _decision(self, scope: Mapping[str, Any]) -> _Decision:
+    def _decision(self, scope: Mapping[str, Any]) -> _ScopeChanges:
         headers: RawHeaders = scope.get("headers") or []
         plan = self._plans[tuple(map(_name, headers))]
         client = scope.get("client")
@@ -91,7 +91,7 @@ class ScopeTrust:
         except TypeError:  # a server may send lists instead of tuples, which cannot be looked up
             return self._decide(question)
 
-    def _decide(self, question: tuple[Any, ...]) -> _Decision:
+    def _decide(self, question: tuple[Any, ...]) -> _ScopeChanges:
         lines, *connection = question
         scheme: str = connection[1] or "http"
         environ = _environ(*connection)
@@ -115,7 +115,7 @@ class ScopeTrust:
             values["scheme"] = new_scheme
         if "SERVER_NAME" in changes:
             values["server"] = (origin.host, origin.port)
-        return _Decision(
+        return _ScopeChanges(
             changes=values,
             prefix=changes.get("SCRIPT_NAME"),
             changes_more=bool(dropped or replaced) or host is not None or "SCRIPT_NAME" in changes,
@@ -199,10 +199,10 @@ def _watched_key(name: bytes) -> str | None:
     return key
 
 
-def _plan(names: tuple[bytes, ...]) -> _Plan:
+def _plan(names: tuple[bytes, ...]) -> _HeaderSelection:
     lower = [name.lower() for name in names]
     positions = [position for position, name in enumerate(names) if _KEYS[name] is not None]
-    return _Plan(_picker(positions), b"host" in lower)
+    return _HeaderSelection(_picker(positions), b"host" in lower)
 
 
 def _picker(positions: list[int]) -> Callable[[RawHeaders], Lines]:
@@ -211,7 +211,7 @@ def _picker(positions: list[int]) -> Callable[[RawHeaders], Lines]:
     return lambda headers: tuple(headers[position] for position in positions)
 
 
-def _rewritten(headers: RawHeaders, decision: _Decision) -> RawHeaders:
+def _rewritten(headers: RawHeaders, decision: _ScopeChanges) -> RawHeaders:
     """Return the header list that the application sees; a value from several lines stays in one."""
     rewritten: RawHeaders = []
     done: set[str] = set()

@@ -31,7 +31,7 @@ _LONGEST_FORK_WAIT: Final = (
 )
 
 
-class _Lookup(threading.Thread):
+class _HostLookup(threading.Thread):
     """One DNS lookup, shared by all concurrent callers."""
 
     def __init__(self, names: _KnownNames, host: str, port: int) -> None:
@@ -59,9 +59,9 @@ class _KnownNames:
     """The last addresses of each name, used if the resolver does not respond; the last working address is first."""
 
     def __init__(self) -> None:
-        self.lookups: dict[tuple[str, int], _Lookup] = {}
+        self.lookups: dict[tuple[str, int], _HostLookup] = {}
         self.known: LastKnown[tuple[str, int], list[Address]] = LastKnown(_MOST_NAMES)
-        self.running: set[_Lookup] = set()
+        self.running: set[_HostLookup] = set()
         self._start = threading.RLock()
         self._registered = False
 
@@ -71,7 +71,7 @@ class _KnownNames:
         self.running = set()
         self._start = threading.RLock()
 
-    def begin(self, lookup: _Lookup) -> None:
+    def begin(self, lookup: _HostLookup) -> None:
         """Note that this lookup calls the resolver from now on; waits while the process forks."""
         with self._start:
             self.running.add(lookup)
@@ -91,7 +91,7 @@ class _KnownNames:
         """Allow lookups again."""
         self._start.release()
 
-    def join(self, lookup: _Lookup, place: tuple[str, int]) -> _Lookup:
+    def join(self, lookup: _HostLookup, place: tuple[str, int]) -> _HostLookup:
         """Return the running lookup of this name: the one given, or an earlier one."""
         if not self._registered:  # before the first thread runs: a forked child would wait for its result
             self._registered = True
@@ -179,8 +179,8 @@ def _resolve(host: str, port: int, share: int) -> list[Address]:
     return found
 
 
-def _start_lookup(host: str, port: int) -> _Lookup:
-    fresh = _Lookup(_known_names, host, port)
+def _start_lookup(host: str, port: int) -> _HostLookup:
+    fresh = _HostLookup(_known_names, host, port)
     lookup = _known_names.join(fresh, (host, port))
     if lookup is fresh:
         try:

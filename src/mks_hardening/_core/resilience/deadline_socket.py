@@ -21,7 +21,7 @@ __all__ = ["DeadlineSocket", "call_deadline"]
 _NEARLY: Final = 0.95
 
 
-class _Limit:
+class _SocketDeadline:
     """Deadline of one call, and the seconds that the server had for its response."""
 
     __slots__ = ("at", "share")
@@ -41,7 +41,9 @@ class _CallDeadline:
     __slots__ = ("_limit",)
 
     def __init__(self) -> None:
-        self._limit: ContextVar[_Limit | None] = ContextVar("mks_hardening.call_deadline", default=None)
+        self._limit: ContextVar[_SocketDeadline | None] = ContextVar(
+            "mks_hardening.call_deadline", default=None
+        )
 
     @property
     def at(self) -> float | None:
@@ -51,15 +53,15 @@ class _CallDeadline:
 
     @at.setter
     def at(self, at: float | None) -> None:
-        self._limit.set(None if at is None else _Limit(at))
+        self._limit.set(None if at is None else _SocketDeadline(at))
 
-    def begin(self, at: float) -> _Limit | None:
+    def begin(self, at: float) -> _SocketDeadline | None:
         """Set the deadline of a call and return the previous one for ``restore``."""
         before = self._limit.get()
-        self._limit.set(_Limit(at))
+        self._limit.set(_SocketDeadline(at))
         return before
 
-    def restore(self, before: _Limit | None) -> None:
+    def restore(self, before: _SocketDeadline | None) -> None:
         """Restore the deadline of the interrupted call, if any (in a signal handler or a finalizer)."""
         self._limit.set(before)
 

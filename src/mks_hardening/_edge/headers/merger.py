@@ -29,7 +29,7 @@ def _is_remote_name(host: str) -> bool:
     return found.name != "localhost" and not found.name.endswith(".localhost")
 
 
-class _Plan(NamedTuple):
+class _MergePlan(NamedTuple):
     """Changes to a response that has certain field names."""
 
     added: tuple[Header, ...]
@@ -37,7 +37,7 @@ class _Plan(NamedTuple):
     adds_csp: bool
 
 
-class _RawPlan(NamedTuple):
+class _RawMergePlan(NamedTuple):
     """A plan for header fields in bytes, with lower-case names."""
 
     added: tuple[RawHeader, ...]
@@ -69,12 +69,14 @@ class HeaderMerger:
             *policy.fields,
         )
         self._remove = policy.remove
-        self._plans: Memo[tuple[str, ...], _Plan] = Memo(self._plan, entries=1024, longest=4096)
-        self._raw_plans: Memo[tuple[bytes, ...], _RawPlan] = Memo(self._raw_plan, entries=1024, longest=4096)
+        self._plans: Memo[tuple[str, ...], _MergePlan] = Memo(self._plan, entries=1024, longest=4096)
+        self._raw_plans: Memo[tuple[bytes, ...], _RawMergePlan] = Memo(
+            self._raw_plan, entries=1024, longest=4096
+        )
 
-    def _plan(self, names: tuple[str, ...]) -> _Plan:
+    def _plan(self, names: tuple[str, ...]) -> _MergePlan:
         present = {name.lower() for name in names}
-        return _Plan(
+        return _MergePlan(
             added=tuple(field for field in self._fields if field[0].lower() not in present),
             # As spelt by the application, so that a request compares without lower().
             dropped=frozenset(name for name in names if name.lower() in self._remove),
@@ -92,9 +94,9 @@ class HeaderMerger:
             headers.append((self._csp.header_name, self._csp.header_value(nonce, upgrade=self._upgrade)))
         return status
 
-    def _raw_plan(self, names: tuple[bytes, ...]) -> _RawPlan:
+    def _raw_plan(self, names: tuple[bytes, ...]) -> _RawMergePlan:
         plan = self._plan(tuple(name.decode("latin-1") for name in names))
-        return _RawPlan(
+        return _RawMergePlan(
             added=tuple(_raw(name, value) for name, value in plan.added),
             dropped=frozenset(name.encode("latin-1") for name in plan.dropped),
             adds_csp=plan.adds_csp,

@@ -116,7 +116,7 @@ def _install(
     if sign_in is not None:
         parts.sign_in = _sign_in(sign_in(parts) if callable(sign_in) else sign_in)
     static = (f"{app.static_url_path}/",) if app.has_static_folder and app.static_url_path else ()
-    inside = _InnermostMiddleware(app.wsgi_app)
+    inside = _InnermostWSGI(app.wsgi_app)
     stack = compose.harden_wsgi(
         inside,
         settings,
@@ -175,7 +175,7 @@ def _parts(
     )
 
 
-class _InnermostMiddleware:
+class _InnermostWSGI:
     """Innermost middleware: adds the rate-limit fields of the view's limits, and corrects their costs."""
 
     __slots__ = ("_app",)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["remove_logging", "setup_logging"]
 
 
-class _Installed:
+class _InstalledLogging:
     """State of the last setup, so that the next one can remove it."""
 
     handlers: tuple[logging.Handler, ...] = ()
@@ -125,7 +125,7 @@ def setup_logging(
     _enable(targets)
     if uncaught:
         narrowed = loggers is not None and logger not in targets
-        _Installed.uncaught = UncaughtExceptions(targets[0] if narrowed else logger)
+        _InstalledLogging.uncaught = UncaughtExceptions(targets[0] if narrowed else logger)
     return logger
 
 
@@ -134,11 +134,11 @@ def remove_logging() -> None:
     _remove_uncaught()
     unwatch_servers()
     for logger in (logging.getLogger(), *_known_loggers()):
-        for handler in _Installed.handlers:
+        for handler in _InstalledLogging.handlers:
             logger.removeHandler(handler)
-    for handler in _Installed.handlers:
+    for handler in _InstalledLogging.handlers:
         handler.close()
-    _Installed.handlers = ()
+    _InstalledLogging.handlers = ()
 
 
 def _standard_handlers() -> list[logging.Handler]:
@@ -164,7 +164,7 @@ def _install(
     *,
     keep: tuple[logging.Handler, ...],
 ) -> None:
-    replaced = dict.fromkeys(_Installed.handlers)
+    replaced = dict.fromkeys(_InstalledLogging.handlers)
     _remove_uncaught()
     for target in targets:
         # Add the new handlers before removing the old ones, so that no record of another thread is lost.
@@ -178,16 +178,16 @@ def _install(
         target.setLevel(level)
         if target is not logging.getLogger():
             target.propagate = False
-    _Installed.handlers = tuple(dict.fromkeys((*chain, *keep)))
+    _InstalledLogging.handlers = tuple(dict.fromkeys((*chain, *keep)))
     for handler in replaced:
-        if handler not in _Installed.handlers and not _in_use(handler):
+        if handler not in _InstalledLogging.handlers and not _in_use(handler):
             handler.close()
 
 
 def _remove_uncaught() -> None:
-    if _Installed.uncaught is not None:
-        _Installed.uncaught.remove()
-        _Installed.uncaught = None
+    if _InstalledLogging.uncaught is not None:
+        _InstalledLogging.uncaught.remove()
+        _InstalledLogging.uncaught = None
 
 
 def _enable(targets: list[logging.Logger]) -> None:
@@ -199,19 +199,19 @@ def _enable(targets: list[logging.Logger]) -> None:
 
 
 def _in_place() -> bool:
-    return any(handler in _Installed.handlers for handler in logging.getLogger().handlers)
+    return any(handler in _InstalledLogging.handlers for handler in logging.getLogger().handlers)
 
 
 def _keep_in_celery(*, logfile: str | None = None, **_options: object) -> None:
     """Handle the start of a Celery worker, which skips its own logging setup because this listens to its signal."""
     root = logging.getLogger()
-    written = [getattr(handler, "baseFilename", None) for handler in _Installed.handlers]
+    written = [getattr(handler, "baseFilename", None) for handler in _InstalledLogging.handlers]
     if not logfile or os.path.abspath(logfile) in written:  # noqa: PTH100 - as text, like the paths of the handlers
         return
     handler = ReopeningFileHandler(logfile)
-    handler.setFormatter(next(known.formatter for known in _Installed.handlers if known.formatter))
+    handler.setFormatter(next(known.formatter for known in _InstalledLogging.handlers if known.formatter))
     root.addHandler(handler)
-    _Installed.handlers = (*_Installed.handlers, handler)
+    _InstalledLogging.handlers = (*_InstalledLogging.handlers, handler)
 
 
 def _watches_tests(handler: logging.Handler) -> bool:

@@ -37,7 +37,7 @@ _REFUSAL_LASTS: Final = 1.0
 """Maximum seconds to trust a refusal: another process may reset the key or give hits back."""
 
 
-class _Refusal(NamedTuple):
+class _KnownRefusal(NamedTuple):
     refused: WindowCount
     cost: int
     at: float
@@ -72,7 +72,7 @@ class RedisStorage:
         self.server = server
         self._groups = groups
         self._monotonic = clock.monotonic
-        self._refusals: LastKnown[tuple[str, str], _Refusal] = LastKnown(_MOST_REFUSALS)
+        self._refusals: LastKnown[tuple[str, str], _KnownRefusal] = LastKnown(_MOST_REFUSALS)
         self._losses_read = 0
         self.members = Membership(server.announce, clock, expected=processes, waits=server.is_probed)
         known = self.members.generations
@@ -201,7 +201,7 @@ class RedisStorage:
     def _remember_refusal(self, rules: LimitGroup, key: str, cost: int, count: WindowCount) -> None:
         now = self._monotonic()
         until = now + min(max(count.retry_after) / 1e6, _REFUSAL_LASTS)
-        self._refusals[rules.name, key] = _Refusal(count, cost, now, until)
+        self._refusals[rules.name, key] = _KnownRefusal(count, cost, now, until)
         self._refusals.trim()
 
     # --- outages ---------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 import pytest
 
 from mks_hardening._core.clock import SYSTEM_CLOCK
-from mks_hardening._core.mail.smtp_session import SmtpSession, _Client, _Utf8
+from mks_hardening._core.mail.smtp_session import SmtpSession, _DeadlineSMTP, _Utf8
 from mks_hardening.exceptions import ConfigurationError, DeliveryError
 from mks_hardening.notify import (
     AlertPolicy,
@@ -192,7 +192,7 @@ def test_user_and_password_may_have_any_letters(make_smtp: Callable[..., SmtpSer
 
 def test_they_may_with_other_mechanisms_too(make_smtp: Callable[..., SmtpServer]) -> None:
     server = make_smtp(users={"büro": "pässwört合言葉"})
-    client = _Client(server.host, server.port)
+    client = _DeadlineSMTP(server.host, server.port)
     client.ehlo()
     client.user, client.password = "büro", _Utf8("pässwört合言葉")
     assert client.auth("LOGIN", client.auth_login)[0] == 235
