@@ -193,7 +193,7 @@ def test_what_is_known_of_names_is_bounded_and_forgets_the_parents_threads() -> 
     for number in range(1000):
         assert names.remember((f"host{number}", 1), [address]) == [address]
     assert 0 < len(names.known) <= 256
-    names.lookups["host", 1] = connect._Lookup(names, "host", 1)
+    names.lookups["host", 1] = connect._HostLookup(names, "host", 1)
     names.reset_after_fork()
     assert names.lookups == {}
     assert names.known
@@ -215,7 +215,7 @@ def test_a_fork_waits_for_running_lookups_and_holds_back_new_ones(resolver: Reso
     names = connect._KnownNames()
     resolver.names["redis.test"] = [("127.0.0.1", 1)]
     resolver.answers.clear()
-    first, second = (connect._Lookup(names, "redis.test", port) for port in (1, 2))
+    first, second = (connect._HostLookup(names, "redis.test", port) for port in (1, 2))
     first.start()
     wait_until(lambda: resolver.asked == 1, what="the first lookup")
     seen: list[tuple[bool, int]] = []
@@ -243,7 +243,7 @@ def test_a_fork_does_not_wait_for_a_resolver_that_hangs(
     monkeypatch.setattr(connect, "_LONGEST_FORK_WAIT", 0.01)
     names = connect._KnownNames()
     resolver.answers.clear()
-    lookup = connect._Lookup(names, "redis.test", 1)
+    lookup = connect._HostLookup(names, "redis.test", 1)
     lookup.start()
     wait_until(lambda: names.running, what="the lookup")
     names.before_fork()
