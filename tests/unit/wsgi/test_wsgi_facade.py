@@ -11,7 +11,7 @@ from mks_hardening.wsgi import environ_keys
 def test_every_name_can_be_had() -> None:
     assert dir(wsgi) == sorted(wsgi.__all__)
     things = {name: getattr(wsgi, name) for name in wsgi.__all__}
-    assert all(isinstance(thing, str) or thing.__name__ == name for name, thing in things.items())
+    assert all(isinstance(thing, (str, tuple)) or thing.__name__ == name for name, thing in things.items())
 
 
 def test_every_key_of_the_environ_is_listed_once() -> None:
