@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 from mks_hardening._core.backend.lua_files import lua_source
 from mks_hardening._core.backend.redis_client import RedisClient
-from mks_hardening._core.backend.redis_operations import Pipeline, RunScript
+from mks_hardening._core.backend.redis_operations import Pipeline, RunScript, Script
 from mks_hardening._core.checks import namespace_of
 from mks_hardening._core.clock import SYSTEM_CLOCK
 from mks_hardening._core.closing import Closing
@@ -18,7 +18,6 @@ from mks_hardening._core.resilience.budget import STORE_BUDGET
 from mks_hardening.exceptions import BackendUnavailableError
 
 if TYPE_CHECKING:
-    from mks_hardening._core.backend.redis_script import Script
     from mks_hardening.protocols import Clock, RedisLike
 
 __all__ = ["RedisStoreBase"]

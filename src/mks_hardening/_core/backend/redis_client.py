@@ -27,7 +27,7 @@ from mks_hardening._core.backend.redis_errors import (
     is_reset,
     reason_of,
 )
-from mks_hardening._core.backend.redis_script import Script
+from mks_hardening._core.backend.redis_operations import Script
 from mks_hardening._core.backend.redis_types import Answer, Client, Command
 from mks_hardening._core.backend.redis_url import parse_redis_url
 from mks_hardening._core.backend.redis_user_client import target_of

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Final
 from weakref import WeakKeyDictionary
 
-from mks_hardening._core.backend.redis_script import Script
+from mks_hardening._core.backend.redis_operations import Script
 from mks_hardening._core.process.after_fork import register_after_fork
 from mks_hardening._core.process.interval_thread import IntervalThread
 from mks_hardening.cache._entry import ComputeLease

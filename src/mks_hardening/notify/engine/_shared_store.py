@@ -16,7 +16,7 @@ from mks_hardening._core.backend.redis_client import RedisClient
 from mks_hardening.exceptions import BackendUnavailableError
 
 if TYPE_CHECKING:
-    from mks_hardening._core.backend.redis_script import Script
+    from mks_hardening._core.backend.redis_operations import Script
     from mks_hardening.protocols import Clock, RedisLike
 
 __all__ = ["Moment", "SharedStore"]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from mks_hardening._core.backend.hash_slots import hash_slot, hash_tags
 from mks_hardening._core.backend.lua_files import lua_source
 from mks_hardening._core.backend.redis_client import RedisClient
-from mks_hardening._core.backend.redis_operations import Pipeline, RunScript
+from mks_hardening._core.backend.redis_operations import Pipeline, RunScript, Script
 from mks_hardening._core.checks import namespace_of
 from mks_hardening._core.clock import SYSTEM_CLOCK
 from mks_hardening._core.resilience.membership import WHOLE_SERVER
@@ -28,7 +28,6 @@ from mks_hardening.security.rate_limits._windows import WindowCount, strategy_fo
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mks_hardening._core.backend.redis_script import Script
     from mks_hardening._core.operations import Op
     from mks_hardening.protocols import Clock, RedisLike
     from mks_hardening.security.rate_limits._groups import LimitGroup

@@ -7,7 +7,7 @@ from secrets import token_hex
 from typing import TYPE_CHECKING, Final
 
 from mks_hardening._core.backend.lua_files import lua_source
-from mks_hardening._core.backend.redis_operations import Pipeline, RunScript
+from mks_hardening._core.backend.redis_operations import Pipeline, RunScript, Script
 from mks_hardening._core.operations import Op
 from mks_hardening._edge.session.stores.retention import RETENTION
 from mks_hardening.exceptions import BackendUnavailableError
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mks_hardening._core.backend.redis_client import RedisClient
-    from mks_hardening._core.backend.redis_script import Script
     from mks_hardening._edge.session.stores.server_clock import ServerClock
 
 __all__ = ["RedisSessions"]
