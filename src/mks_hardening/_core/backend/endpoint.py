@@ -16,8 +16,8 @@ from weakref import WeakKeyDictionary
 from mks_hardening._core.backend.cluster_shards import ClusterShards
 from mks_hardening._core.backend.redis_connect import close_async, connect, connect_async
 from mks_hardening._core.backend.redis_errors import reason_of
-from mks_hardening._core.backend.redis_target import RedisTarget
 from mks_hardening._core.backend.redis_types import Client
+from mks_hardening._core.backend.redis_url import RedisTarget
 from mks_hardening._core.clock import SYSTEM_CLOCK
 from mks_hardening._core.process.after_fork import ModuleLock, register_after_fork
 from mks_hardening._core.resilience.breaker import (

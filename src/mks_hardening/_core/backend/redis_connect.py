@@ -19,7 +19,7 @@ from mks_hardening._core.resilience.deadline_socket import DeadlineSocket, call_
 from mks_hardening.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
-    from mks_hardening._core.backend.redis_target import RedisTarget
+    from mks_hardening._core.backend.redis_url import RedisTarget
 
 __all__ = ["MAX_CONNECTIONS", "OLDEST", "close_async", "connect", "connect_async", "prepare", "require_redis"]
 

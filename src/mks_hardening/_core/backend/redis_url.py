@@ -1,4 +1,4 @@
-"""Parser for Redis URLs, without network access and without the client library.
+"""Redis URLs and the targets they name, without network access and without the client library.
 
 ``redis://`` and ``rediss://`` (with ACL user and database), ``unix://``, ``redis+sentinel://host,host/service/db``
 and ``redis+cluster://host,host`` (``rediss+…`` for TLS). Options after ``?``: ``db``; with TLS ``ca_file``; for
@@ -8,16 +8,17 @@ sentinels with their own credentials ``sentinel_username`` and ``sentinel_passwo
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from types import MappingProxyType
-from typing import Final
+from typing import Final, Literal, NamedTuple
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
-from mks_hardening._core.backend.redis_target import RedisTarget, Topology
 from mks_hardening._core.loopback import is_loopback
 from mks_hardening.exceptions import ConfigurationError
 
-__all__ = ["parse_redis_url"]
+__all__ = ["RedisTarget", "Topology", "parse_redis_url"]
+
+Topology = Literal["single", "sentinel", "cluster"]
 
 _SCHEMES: Final[Mapping[str, tuple[Topology, bool]]] = MappingProxyType(
     {
@@ -36,6 +37,55 @@ _DEFAULT_PORT: Final[Mapping[Topology, int]] = MappingProxyType(
 _LARGEST_NUMBER: Final = 65535
 _PLACE: Final = re.compile(r"(?P<scheme>[A-Za-z0-9+.-]+://)(?P<place>[^/?#]*)(?P<rest>.*)", re.DOTALL)
 _ENCODE: Final = "percent-encode / ? # in the password as %2F %3F %23"
+
+
+class RedisTarget(NamedTuple):
+    """A checked address with its credentials: equal targets are one server and share connections.
+
+    Attributes:
+        topology: single server, primary behind sentinels, or cluster.
+        tls: whether connections to the servers use TLS.
+        hosts: host and port of each server, sentinel or startup node of the cluster.
+        path: Unix socket path, or empty.
+        username: ACL user.
+        password: password of the ACL user.
+        database: database number.
+        service: name of the primary at the sentinels.
+        sentinel_username: ACL user for the sentinels themselves.
+        sentinel_password: password for the sentinels.
+        sentinel_tls: whether connections to the sentinels use TLS.
+        tls_options: ``ssl_…`` options of redis-py, as pairs.
+        credential_provider: credential provider of redis-py, taken from a client that was passed in.
+    """
+
+    topology: Topology = "single"
+    tls: bool = False
+    hosts: tuple[tuple[str, int], ...] = ()
+    path: str = ""
+    username: str | None = None
+    password: str | None = None
+    database: int = 0
+    service: str = ""
+    sentinel_username: str | None = None
+    sentinel_password: str | None = None
+    sentinel_tls: bool = False
+    tls_options: tuple[tuple[str, Hashable], ...] = ()
+    credential_provider: Hashable = None
+
+    @property
+    def address(self) -> str:
+        """The address without credentials, for names, logs and errors."""
+        return self.path or ",".join(
+            f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in self.hosts
+        )
+
+    @property
+    def server(self) -> RedisTarget:
+        """The target without the database: all databases of a server are up or down together."""
+        return self._replace(database=0)
+
+    def __repr__(self) -> str:
+        return f"RedisTarget({self.topology}, {self.address}, database={self.database}, tls={self.tls})"
 
 
 def parse_redis_url(url: str, *, allow_plaintext: bool = False) -> RedisTarget:

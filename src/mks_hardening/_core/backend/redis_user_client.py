@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Mapping
 from typing import Final, cast
 
-from mks_hardening._core.backend.redis_target import RedisTarget
 from mks_hardening._core.backend.redis_types import Client, Options
+from mks_hardening._core.backend.redis_url import RedisTarget
 from mks_hardening._core.checks import offers
 from mks_hardening.exceptions import ConfigurationError
 
