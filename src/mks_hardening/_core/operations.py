@@ -64,7 +64,8 @@ def run(operation: Op[T], *, budget: float | None = None) -> T:
         result: T = stop.value
         return result
     finally:
-        leave_operation(entered=entered)
+        if entered:
+            leave_operation()
 
 
 async def arun(operation: Op[T], *, budget: float | None = None) -> T:
@@ -83,7 +84,8 @@ async def arun(operation: Op[T], *, budget: float | None = None) -> T:
         result: T = stop.value
         return result
     finally:
-        leave_operation(entered=entered)
+        if entered:
+            leave_operation()
 
 
 class Pause:

@@ -45,6 +45,9 @@ class Endpoint:
         target: the server, or ``None`` for a client object that is used unchanged.
         foreign: that client object.
         clock: monotonic clock of the breaker.
+
+    Attributes:
+        clients: the synchronous clients that calls have created, by database.
     """
 
     def __init__(self, target: RedisTarget | None, foreign: RedisLike | None, clock: Clock) -> None:
@@ -56,7 +59,7 @@ class Endpoint:
         self._foreign = foreign
         self._met: tuple[tuple[str, int], ...] = ()
         self._leases: set[EndpointLease] = set()
-        self._clients: dict[int, Client] = {}
+        self.clients: dict[int, Client] = {}
         self._by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[int, _Shared]] = WeakKeyDictionary()
         group = target is not None and target.topology != "single"
         self.breaker = CircuitBreaker(
@@ -77,8 +80,8 @@ class Endpoint:
     def reset_after_fork(self) -> None:
         """Replace the parent's connections in a forked child; they are neither used nor closed."""
         self._met = self._nodes_met()
-        self._of_the_parent = (self._clients, self._by_loop)
-        self._clients = {}
+        self._of_the_parent = (self.clients, self._by_loop)
+        self.clients = {}
         self._by_loop = WeakKeyDictionary()
 
     @property
@@ -94,17 +97,13 @@ class Endpoint:
         """Return the synchronous client, created by the first call within its deadline (a cluster connects)."""
         if self._foreign is not None:
             return self._foreign
-        made = self._clients.get(database)
+        made = self.clients.get(database)
         if made is None and self.target is not None:
             fresh = connect(self._led_to(self.target, database))
-            made = self._clients.setdefault(database, fresh)  # another thread may have been faster
+            made = self.clients.setdefault(database, fresh)  # another thread may have been faster
             if made is not fresh:
                 fresh.close()
         return made
-
-    def made(self, database: int) -> Client:
-        """Return the synchronous client if a call has created it, else ``None``."""
-        return self._clients.get(database)
 
     def async_client(self, lease: EndpointLease) -> Client:
         """Return the client of the running event loop; connections cannot move between loops."""
@@ -122,7 +121,7 @@ class Endpoint:
 
     def forget_connections(self) -> None:
         """Close idle connections: they lead to a server that is no longer the primary."""
-        for client in tuple(self._clients.values()):
+        for client in tuple(self.clients.values()):
             pool = getattr(client, "connection_pool", None)
             if pool is not None:
                 pool.disconnect(inuse_connections=False)
@@ -166,7 +165,7 @@ class Endpoint:
         return target._replace(database=database, hosts=hosts)
 
     def _nodes_met(self) -> tuple[tuple[str, int], ...]:
-        managers = [getattr(client, "nodes_manager", None) for client in tuple(self._clients.values())]
+        managers = [getattr(client, "nodes_manager", None) for client in tuple(self.clients.values())]
         met = [
             (str(node.host), int(node.port))
             for manager in managers
@@ -181,7 +180,7 @@ class Endpoint:
         )
 
     def _close_clients(self) -> None:
-        clients, self._clients = self._clients, {}
+        clients, self.clients = self.clients, {}
         for client in clients.values():
             client.close()
 
@@ -220,7 +219,7 @@ class EndpointLease:
 
     def made(self) -> Client:
         """Return the synchronous client if a call has created it, else ``None``."""
-        return self.endpoint.made(self.database)
+        return self.endpoint.clients.get(self.database)
 
     def async_client(self) -> Client:
         """Return the client of the running event loop."""

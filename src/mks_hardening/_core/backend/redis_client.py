@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Final, TypeVar
+from typing import Final, Literal, TypeVar
 from weakref import finalize
 
 from mks_hardening._core.backend.cluster_shards import ClusterShards, unwrap_cluster_error
@@ -38,7 +38,7 @@ from mks_hardening._core.durations import seconds
 from mks_hardening._core.operations import Effect
 from mks_hardening._core.resilience.budget import STORE_BUDGET
 from mks_hardening._core.resilience.deadline_socket import call_deadline
-from mks_hardening._core.resilience.guard import CallGuard
+from mks_hardening._core.resilience.guard import CallGuard, GuardedCall
 from mks_hardening.exceptions import BackendUnavailableError
 from mks_hardening.protocols import Clock, RedisLike
 
@@ -189,15 +189,20 @@ class RedisClient(Closing):
 
     # --- one call, guarded -------------------------------------------------------------------
 
+    def _client(self) -> Client:
+        lease = self._lease
+        made = lease.endpoint.clients.get(lease.database)
+        return lease.client() if made is None else made  # the first call creates it
+
     def _send_one(self, commands: Sequence[Command]) -> Answer:
-        return self._lease.client().execute_command(*commands[0])
+        return self._client().execute_command(*commands[0])
 
     def _send_to(self, node: str, commands: Sequence[Command]) -> Answer:
-        client = self._lease.client()
+        client = self._client()
         return client.execute_command(*commands[0], target_nodes=_node(client, node))
 
     def _send_all(self, commands: Sequence[Command]) -> list[Answer]:
-        client = self._lease.client()
+        client = self._client()
         if not hasattr(client, "pipeline"):
             return [client.execute_command(*command) for command in commands]
         pipe = client.pipeline(transaction=False)
@@ -231,34 +236,21 @@ class RedisClient(Closing):
         *,
         idempotent: bool,
     ) -> T:
-        call = self._guard.begin(
-            operation,
-            idempotent=idempotent,
-            shard=None
-            if self._shards is None
-            else self._shards.finder(self._lease.made, commands, operation),
-        )
+        shards = self._shards
+        shard = None if shards is None else shards.finder(self._lease.made, commands, operation)
+        call = self._guard.begin(operation, idempotent=idempotent, shard=shard)
         before = call_deadline.begin(call.deadline)
         try:
             while True:
                 try:
                     answer = send(commands)
-                except Exception as raised:
-                    if isinstance(raised, UnicodeEncodeError):
-                        commands = _encoded(commands, raised)
-                        continue
-                    error = raised if self._shards is None else unwrap_cluster_error(raised)
-                    if is_missing_script(error):
-                        call.succeeded()
-                        raise
-                    self._before_failure(error)
-                    reason = call.failed(error, share=call_deadline.share, whole=is_cluster_wide(error))
-                    if reason == "pool":
+                except Exception as error:  # noqa: BLE001 - raised again unless the call may be repeated
+                    commands, then = self._next_attempt(call, commands, error, share=call_deadline.share)
+                    if then == "wait":
                         time.sleep(_POOL_PAUSE)
-                    elif self._shards and self._shards.refresh_due(reason, stumbled=error is not raised):
+                    elif then == "reload":
                         with suppress(Exception):  # the next attempt shows
-                            self._lease.client().nodes_manager.initialize()
-                    self._after_failure(reason)
+                            self._client().nodes_manager.initialize()
                 else:
                     call.succeeded()
                     self._lease.endpoint.answered = True
@@ -279,36 +271,21 @@ class RedisClient(Closing):
 
         from mks_hardening._core.resilience.loop_time import LoopAwareTimeout, loop_time
 
-        time_of_loop = loop_time()
-        call = self._guard.begin(
-            operation,
-            idempotent=idempotent,
-            loop=time_of_loop,
-            shard=self._shards.finder(self._lease.async_client, commands, operation)
-            if self._shards
-            else None,
-        )
+        time_of_loop, shards = loop_time(), self._shards
+        shard = None if shards is None else shards.finder(self._lease.async_client, commands, operation)
+        call = self._guard.begin(operation, idempotent=idempotent, loop=time_of_loop, shard=shard)
         try:
             while True:
                 try:
                     async with LoopAwareTimeout(time_of_loop, call.deadline - SYSTEM_CLOCK.monotonic()):
                         answer = await send(commands)
-                except Exception as raised:
-                    if isinstance(raised, UnicodeEncodeError):
-                        commands = _encoded(commands, raised)
-                        continue
-                    error = raised if self._shards is None else unwrap_cluster_error(raised)
-                    if is_missing_script(error):
-                        call.succeeded()
-                        raise
-                    self._before_failure(error)
-                    reason = call.failed(error, whole=is_cluster_wide(error))
-                    if reason == "pool":
+                except Exception as error:  # noqa: BLE001 - raised again unless the call may be repeated
+                    commands, then = self._next_attempt(call, commands, error)
+                    if then == "wait":
                         await asyncio.sleep(_POOL_PAUSE)
-                    elif self._shards and self._shards.refresh_due(reason, stumbled=error is not raised):
+                    elif then == "reload":
                         with suppress(Exception):  # the next attempt shows
                             await self._lease.async_client().nodes_manager.initialize()
-                    self._after_failure(reason)
                 else:
                     call.succeeded()
                     self._lease.endpoint.answered = True
@@ -316,13 +293,32 @@ class RedisClient(Closing):
         finally:
             call.end()
 
-    def _before_failure(self, error: Exception) -> None:
-        if self._shards is None and reason_of(error) == "moved":
-            self._lease.endpoint.report_cluster()
+    def _next_attempt(
+        self, call: GuardedCall, commands: Sequence[Command], raised: Exception, *, share: float | None = None
+    ) -> tuple[Sequence[Command], Literal["", "wait", "reload"]]:
+        """Return the commands to send again, and what to do first: wait for a connection, or reload the slot map.
 
-    def _after_failure(self, reason: str) -> None:
+        Raises:
+            BackendUnavailableError: the call may not be repeated.
+            Exception: ``raised`` itself, if the server did not cause it or does not know the script.
+        """
+        if isinstance(raised, UnicodeEncodeError):
+            return _encoded(commands, raised), ""
+        shards, endpoint = self._shards, self._lease.endpoint
+        error = raised if shards is None else unwrap_cluster_error(raised)
+        if is_missing_script(error):
+            call.succeeded()
+            raise raised
+        if shards is None and reason_of(error) == "moved":
+            endpoint.report_cluster()
+        reason = call.failed(error, share=share, whole=is_cluster_wide(error))
         if reason == "readonly":
-            self._lease.endpoint.forget_connections()
+            endpoint.forget_connections()
+        if reason == "pool":
+            return commands, "wait"
+        if shards is not None and shards.refresh_due(reason, stumbled=error is not raised):
+            return commands, "reload"
+        return commands, ""
 
 
 def _lease(

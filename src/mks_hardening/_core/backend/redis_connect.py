@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import socket
 from functools import partial
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final
 
 from mks_hardening._core.backend.redis_lean_client import direct_client, direct_pool
 from mks_hardening._core.backend.redis_types import Client, Options
@@ -218,7 +218,9 @@ def _cluster(target: RedisTarget, options: Options) -> Client:
     from redis.cluster import ClusterNode, RedisCluster
     from redis.connection import Connection, SSLConnection
 
-    connection_class = _with_deadline(SSLConnection if target.tls else Connection)
+    connection_class = _without_cluster_sleep(
+        _with_deadline(SSLConnection if target.tls else Connection), wait=False
+    )
     node: Client = ClusterNode
     host, port = target.hosts[0]
     client = RedisCluster(
@@ -311,7 +313,7 @@ def _async_cluster(target: RedisTarget, options: Options) -> Client:
     nodes = [ClusterNode(*place) for place in target.hosts]
     client: Client = RedisCluster(startup_nodes=nodes, ssl=target.tls, require_full_coverage=False, **options)
     manager = client.nodes_manager
-    connection_class = _without_cluster_sleep(client.connection_kwargs["connection_class"])
+    connection_class = _without_cluster_sleep(client.connection_kwargs["connection_class"], wait=True)
     client.connection_kwargs["connection_class"] = connection_class
     for node in manager.startup_nodes.values():
         node.connection_class = connection_class
@@ -342,36 +344,34 @@ def _async_cluster(target: RedisTarget, options: Options) -> Client:
     return client
 
 
-def _without_cluster_sleep(base: Client) -> Client:
-    """Return the asynchronous connection class without the error for which the cluster client sleeps 0.25 s."""
+def _without_cluster_sleep(base: Client, *, wait: bool) -> Client:
+    """Return the connection class without the error for which cluster clients sleep 0.25 s, deadline or not."""
     from redis.exceptions import ClusterDownError, ResponseError
 
-    async def read_response(self: Client, *args: Client, **kwargs: Client) -> Client:
+    def read_response(self: Client, *args: Client, **kwargs: Client) -> Client:
+        try:
+            return base.read_response(self, *args, **kwargs)
+        except ClusterDownError as error:
+            raise ResponseError(f"CLUSTERDOWN {error}") from None
+
+    async def awaited_response(self: Client, *args: Client, **kwargs: Client) -> Client:
         try:
             return await base.read_response(self, *args, **kwargs)
         except ClusterDownError as error:
             raise ResponseError(f"CLUSTERDOWN {error}") from None
 
-    return type(base.__name__, (base,), {"read_response": read_response})
+    return type(base.__name__, (base,), {"read_response": awaited_response if wait else read_response})
 
 
 def _with_deadline(base: Client, *, share: int = 1) -> Client:
     """Return the connection class with sockets that obey the call's deadline; one operation takes ``1 / share``."""
     from redis.connection import Connection, UnixDomainSocketConnection
-    from redis.exceptions import ClusterDownError, ResponseError
 
     class Reaching(Connection):
         """Connection that resolves the name and tries the addresses within the deadline."""
 
         def _connect(self) -> Client:
             return connect_within_deadline(self.host, self.port, self._prepare, share=share)
-
-        def read_response(self, *args: Client, **kwargs: Client) -> Client:
-            try:
-                return cast("object", super().read_response(*args, **kwargs))
-            except ClusterDownError as error:
-                # For this class the cluster client sleeps 0.25 s, whatever the deadline.
-                raise ResponseError(f"CLUSTERDOWN {error}") from None
 
         def _prepare(self, sock: socket.socket) -> None:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -155,7 +155,8 @@ class CircuitBreaker:
         clock: monotonic clock.
 
     Attributes:
-        doubted: whether a call has failed since the last response; see ``in_doubt``.
+        doubted: whether a call has failed since the last response. Otherwise the breaker is closed, and ``check``
+            and ``succeeded`` have nothing to do.
     """
 
     def __init__(
@@ -223,10 +224,8 @@ class CircuitBreaker:
 
     def succeeded(self, *, began: float = float("inf")) -> None:
         """Report a response to a call that started at ``began`` by the breaker's clock."""
-        state = self._state
-        if state.phase == "closed" and not state._hiccups:  # noqa: SLF001 - the usual case, without the lock
-            return
-        self._report(lambda state, now: state.succeeded(now, began=began))
+        if self.doubted:
+            self._report(lambda state, now: state.succeeded(now, began=began))
 
     def failed(self, reason: str, *, began: float | None = None) -> None:
         """Report a failed call that started at ``began`` by the breaker's clock (default: now)."""

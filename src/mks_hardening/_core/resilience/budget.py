@@ -6,7 +6,7 @@ seconds still has its whole budget, and ten slow calls share one budget.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Final
@@ -95,10 +95,8 @@ class Budget:
 
 _budget: Final[ContextVar[Budget | None]] = ContextVar("mks_hardening.budget", default=None)
 
-
-def current_budget() -> Budget | None:
-    """Return the budget of the current request, or ``None`` outside a request."""
-    return _budget.get()
+current_budget: Final[Callable[[], Budget | None]] = _budget.get
+"""Return the budget of the current request, or ``None`` outside a request; called for every backend call."""
 
 
 def start_request_budget(seconds: float, *, clock: Clock = SYSTEM_CLOCK) -> Budget:
@@ -131,10 +129,9 @@ def enter_operation(seconds: float) -> bool:
     return True
 
 
-def leave_operation(*, entered: bool) -> None:
+def leave_operation() -> None:
     """Remove the budget that ``enter_operation`` set."""
-    if entered:
-        _budget.set(None)
+    _budget.set(None)
 
 
 @contextmanager

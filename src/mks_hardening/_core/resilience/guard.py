@@ -95,7 +95,8 @@ class CallGuard:
         """
         if self.closed:
             raise BackendUnavailableError(self.backend, "closed", operation=operation, sent=False)
-        self.breaker.check(operation)
+        if self.breaker.doubted:
+            self.breaker.check(operation)
         request = current_budget()
         allowed = self.budget
         if request is not None:
@@ -169,9 +170,11 @@ class GuardedCall:
         """Record a response, even one that rejects the command."""
         self._reported = True
         if self._guard.paced or SYSTEM_CLOCK.monotonic() < self._deadline:
-            self._guard.breaker.succeeded(began=self._began)
-            if self._shard is not None:
-                self._shard.succeeded(began=self._began)
+            breaker, shard = self._guard.breaker, self._shard
+            if breaker.doubted:
+                breaker.succeeded(began=self._began)
+            if shard is not None and shard.doubted:
+                shard.succeeded(began=self._began)
         else:
             self._blame("slow", self.allowed, whole=True)
 
