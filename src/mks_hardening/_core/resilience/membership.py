@@ -8,6 +8,7 @@ shards lose data independently, each hash slot has one too.
 from __future__ import annotations
 
 import secrets
+from math import inf
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from mks_hardening._core.process.after_fork import register_after_fork
@@ -65,7 +66,9 @@ class Membership:
         number: index of this process among them, from 0.
         generations: the last known generation of the data by place; none before the first reply.
         losses: how often the server has lost data.
-        due: time of the next announcement, on the clock.
+        due: time of the next announcement, on the clock; in the past while the server may be unavailable.
+        apart_until: time until which this process continues with its share although the server may be available
+            again, on the clock: until it and the other processes have flushed what they did during the outage.
     """
 
     __slots__ = (
@@ -76,10 +79,10 @@ class Membership:
         "_minimum_until",
         "_name",
         "_pause",
-        "_rejoining_until",
         "_send",
         "_unsure",
         "_waits",
+        "apart_until",
         "due",
         "generations",
         "losses",
@@ -111,7 +114,7 @@ class Membership:
         self.due = 0.0
         self._unsure = False
         self._lost_at = 0.0
-        self._rejoining_until = 0.0
+        self.apart_until = 0.0
         self._minimum_until = 0.0
         self._pause = _FIRST_PAUSE
 
@@ -122,21 +125,18 @@ class Membership:
 
     def mark_unavailable(self) -> None:
         """Record that the server was unavailable: announce this process and check the data at the next contact."""
+        # Due until one announcement succeeds: a caller that skipped it could not know whether the server has lost
+        # its data, and would not restore what it knew before.
         self.due = 0.0
         if not self._unsure and not self.is_rejoining():
             self._lost_at = self._clock.monotonic()
         self._unsure = True
+        if self._waits:
+            self.apart_until = inf
 
     def is_rejoining(self) -> bool:
         """Return whether the server is back but other processes may not have flushed their pending writes yet."""
-        return bool(self._rejoining_until) and self._clock.monotonic() < self._rejoining_until
-
-    def is_apart(self) -> bool:
-        """Return whether this process continues with its share although the server may be available again.
-
-        That lasts until it and the other processes have flushed what they did during the outage.
-        """
-        return self._waits and (self._unsure or self.is_rejoining())
+        return not self._unsure and self._clock.monotonic() < self.apart_until
 
     def record_generation(self, place: str, generation: int) -> bool:
         """Record the generation of a reply; return whether data was lost since the previous one."""
@@ -158,9 +158,7 @@ class Membership:
 
     def is_due(self) -> bool:
         """Return whether this process has to announce itself."""
-        # After an outage every caller announces until one succeeds: a caller that skipped it could not know whether
-        # the server has lost its data, and would not restore what it knew before.
-        return self._unsure or self._clock.monotonic() >= self.due
+        return self._clock.monotonic() >= self.due
 
     def announce(self) -> Op[bool]:
         """Announce this process and record the reply; return whether the server has lost data since the last one.
@@ -169,17 +167,20 @@ class Membership:
             BackendUnavailableError: the server did not respond.
         """
         losses = self.losses
-        # Before the round trip, so that only one thread announces.
-        now = self._clock.monotonic()
-        self.due = now + self._pause
+        now, unsure = self._clock.monotonic(), self._unsure
+        due = now + self._pause
         self._pause = min(_LONGEST_PAUSE, 2 * self._pause)
-        outage = now - self._lost_at if self._unsure or self.is_rejoining() else 0.0
+        if not unsure:
+            self.due = due  # before the round trip, so that only one thread announces
+        outage = now - self._lost_at if unsure or self.is_rejoining() else 0.0
         generation = self.generations.get(WHOLE_SERVER, 0)
         try:
             reply = yield from self._send(self._name, _LIFETIME, generation, round(1000 * outage))
         except BackendUnavailableError:
             self.due = 0.0
             raise
+        if unsure:
+            self.due = due
         if self.record_generation(WHOLE_SERVER, reply.generation) or outage:
             # The other processes that were there before are about to come back.
             self._minimum_until = now + _LIFETIME
@@ -187,8 +188,8 @@ class Membership:
         least = self.workers if now < self._minimum_until else self._expected
         self.workers, self.number = max(reply.workers, least), reply.number
         if reply.recent >= self.workers:
-            self._rejoining_until = 0.0
+            self.apart_until = 0.0
         elif self._unsure and self._waits:
-            self._rejoining_until = now + _LONGEST_REJOINING
+            self.apart_until = now + _LONGEST_REJOINING
         self._unsure = False
         return self.losses != losses

@@ -8,7 +8,7 @@ from typing import Final
 
 from mks_hardening.exceptions import ConfigurationError
 
-__all__ = ["LONGEST_KEY", "bounded_key", "encode_group", "encode_key"]
+__all__ = ["LONGEST_KEY", "bounded_key", "encode_group", "encode_key", "needs_encoding"]
 
 LONGEST_KEY: Final = 256
 _HEAD: Final = 200
@@ -17,6 +17,9 @@ _HEAD: Final = 200
 # UTF-8.
 _IN_GROUP: Final = re.compile("[%:{}\ud800-\udfff]")
 _IN_KEY: Final = re.compile("[%}\ud800-\udfff]")
+
+needs_encoding: Final = _IN_KEY.search
+"""Whether ``encode_key`` changes a key; hardly any key needs it."""
 
 
 def bounded_key(key: object) -> str:
@@ -46,7 +49,7 @@ def encode_group(group: str) -> str:
 
 def encode_key(key: str) -> str:
     """Encode a key as the second part of the hash tag."""
-    return _IN_KEY.sub(_percent, key) if _IN_KEY.search(key) else key
+    return _IN_KEY.sub(_percent, key)
 
 
 def _percent(match: re.Match[str]) -> str:

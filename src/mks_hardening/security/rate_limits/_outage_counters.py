@@ -27,9 +27,10 @@ if TYPE_CHECKING:
     from mks_hardening.protocols import Clock
     from mks_hardening.security.rate_limits.limit import Limit, Strategy
 
-__all__ = ["OutageCounters", "UnsentHits"]
+__all__ = ["MOST_KEYS", "OutageCounters", "UnsentHits"]
 
-_MOST_KEYS: Final = 10_000
+MOST_KEYS: Final = 10_000
+"""Keys whose last known count, or whose unsent hits, are kept."""
 _MOST_MOMENTS: Final = 1_000
 
 Place = tuple[str, str]
@@ -59,6 +60,11 @@ class OutageCounters(MemoryCounters):
         clock: monotonic clock.
         members: the processes that share the storage.
         generation: returns the last known generation of the data of a key.
+
+    Attributes:
+        known: what the storage last returned for each key; written by every hit.
+        unsent: the hits that the storage does not know.
+        synchronised: the keys that were sent to the storage and not hit since.
     """
 
     def __init__(
@@ -71,26 +77,20 @@ class OutageCounters(MemoryCounters):
     ) -> None:
         self._members = members
         self._generation = generation
-        self._known: LastKnown[Place, _Known] = LastKnown(_MOST_KEYS)
-        self._synchronised: dict[Place, None] = {}
+        self.known: LastKnown[Place, _Known] = LastKnown(MOST_KEYS)
+        self.synchronised: dict[Place, None] = {}
         super().__init__(strategy=strategy, clock=clock)
 
     def reset_after_fork(self) -> None:
         """Drop the unsent hits in a forked child: the parent sends them."""
         super().reset_after_fork()
-        self._unsent: LastKnown[Place, Moments] = LastKnown(_MOST_KEYS)
+        self.unsent: LastKnown[Place, Moments] = LastKnown(MOST_KEYS)
 
-    def record(self, group: str, key: str, count: WindowCount) -> None:
-        """Record what the storage returned for a hit. Runs on every hit, so it is one dictionary operation."""
-        known = self._known
-        generation = count.generation or self._generation(group, key)
-        now = int(self._monotonic() * 1e6)
-        known[group, key] = (*count.remaining, *count.reset_after, now, generation)
-        if self._synchronised and self._synchronised.pop((group, key), self) is None:
+    def end_synchronisation(self, place: Place) -> None:
+        """Forget the share of a key that was sent: the storage has returned a count that contains it."""
+        if self.synchronised.pop(place, self) is None:
             with self._lock:
-                self._counters.pop((group, key), None)
-        if len(known) > _MOST_KEYS:
-            known.trim()
+                self._counters.pop(place, None)
 
     def hit(self, group: str, key: str, limits: tuple[Limit, ...], *, cost: int) -> WindowCount:
         """Take hits from this process's shares of all limits or from none."""
@@ -98,7 +98,7 @@ class OutageCounters(MemoryCounters):
         if count.taken_at is not None:
             with self._lock:
                 self._add_unsent((group, key), [(count.taken_at, cost)])
-                self._unsent.trim()
+                self.unsent.trim()
         return count
 
     def test(self, group: str, key: str, limits: tuple[Limit, ...], *, cost: int) -> WindowCount:
@@ -109,7 +109,7 @@ class OutageCounters(MemoryCounters):
         """Subtract hits that were taken at the given time."""
         super().give_back(group, key, at=at, cost=cost)
         with self._lock:
-            moments = self._unsent.get((group, key))
+            moments = self.unsent.get((group, key))
             if moments is not None and (at, cost) in moments:
                 moments.remove((at, cost))
 
@@ -117,23 +117,15 @@ class OutageCounters(MemoryCounters):
         """Drop all hits of a key."""
         super().reset(group, key)
         with self._lock:
-            self._known.pop((group, key), None)
-            self._unsent.pop((group, key), None)
-
-    def has_unsent_hits(self, group: str, key: str, generation: int) -> bool:
-        """Return whether the storage, whose data has this generation, lacks hits of this key."""
-        # Called on every hit; nearly always there is nothing to send.
-        if not self._unsent and not self._members.losses:
-            return False
-        place = group, key
-        return place in self._unsent or _is_lost(self._known.get(place), generation)
+            self.known.pop((group, key), None)
+            self.unsent.pop((group, key), None)
 
     def keys_with_unsent_hits(self) -> list[Place]:
         """Return all keys of which the storage, which is available again, lacks hits."""
         with self._lock:
-            unsent = list(self._unsent)
+            unsent = list(self.unsent)
         # Copied in a single step, because hits write to it without the lock.
-        known = list(self._known.items()) if self._members.losses else []
+        known = list(self.known.items()) if self._members.losses else []
         lost = [place for place, last in known if _is_lost(last, self._generation(*place))]
         return list(dict.fromkeys([*unsent, *lost]))
 
@@ -143,8 +135,8 @@ class OutageCounters(MemoryCounters):
         """Remove and return the unsent hits of a key; the caller sends them to the storage."""
         place = group, key
         with self._lock:
-            moments = self._unsent.pop(place, [])
-            known = self._known.get(place)
+            moments = self.unsent.pop(place, [])
+            known = self.known.get(place)
         now = self._now()
         # Only if the storage has lost its data; otherwise it knows the hits before the outage already.
         before = self._still_used(known if _is_lost(known, generation) else None, limits, now)
@@ -161,24 +153,20 @@ class OutageCounters(MemoryCounters):
             apart: whether this process keeps counting its share until the other processes have sent theirs.
         """
         with self._lock:
-            self._synchronised[hits.place] = None
-            known = self._known.pop(hits.place, None)
+            self.synchronised[hits.place] = None
+            known = self.known.pop(hits.place, None)
             if not apart:
                 self._counters.pop(hits.place, None)
             elif known is not None:
-                self._known[hits.place] = (*known[:-1], self._generation(*hits.place))
+                self.known[hits.place] = (*known[:-1], self._generation(*hits.place))
 
     def restore_unsent(self, hits: UnsentHits) -> None:
         """Put back hits that could not be sent."""
         with self._lock:
             self._add_unsent(hits.place, hits.moments)
 
-    def synchronised_keys(self) -> list[Place]:
-        """Return the keys that were sent to the storage and not hit since."""
-        return list(self._synchronised)
-
     def _add_unsent(self, place: Place, hits: Moments) -> None:
-        moments = self._unsent.setdefault(place, [])
+        moments = self.unsent.setdefault(place, [])
         moments += hits
         while len(moments) > _MOST_MOMENTS:
             # Merge pairs, at the later time of the two: no hit is lost, and none expires too early.
@@ -187,7 +175,7 @@ class OutageCounters(MemoryCounters):
 
     def _fresh(self, group: str, key: str, limits: tuple[Limit, ...]) -> WindowCounter:
         now = self._now()
-        used = self._still_used(self._known.get((group, key)), limits, now)
+        used = self._still_used(self.known.get((group, key)), limits, now)
         parts: list[tuple[WindowCounter, tuple[int]]] = []
         for position, (limit, taken) in enumerate(zip(limits, used, strict=True)):
             share = self._share(limit)

@@ -21,7 +21,7 @@ from mks_hardening._core.checks import namespace_of
 from mks_hardening._core.clock import SYSTEM_CLOCK
 from mks_hardening._core.resilience.membership import WHOLE_SERVER
 from mks_hardening.security._announcement import announcement_call
-from mks_hardening.security.rate_limits._keys import encode_group, encode_key
+from mks_hardening.security.rate_limits._keys import encode_group, encode_key, needs_encoding
 from mks_hardening.security.rate_limits._schedule import TurnPlace, WantedTurn
 from mks_hardening.security.rate_limits._windows import WindowCount, strategy_for
 
@@ -158,7 +158,7 @@ class RedisCounters:
         return f"{self._of(rules.name, rules.limits).tag}{encode_key(key)}}}:pace"
 
     def _keys(self, scripts: _GroupScripts, key: str) -> tuple[str, ...]:
-        base = f"{scripts.tag}{encode_key(key)}}}"
+        base = f"{scripts.tag}{encode_key(key) if needs_encoding(key) else key}}}"
         return (f"{base}:hits", f"{base}:counts", self._generation_at(base))
 
     def _generation_at(self, base: str) -> str:

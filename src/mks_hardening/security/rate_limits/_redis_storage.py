@@ -16,7 +16,7 @@ from mks_hardening._core.resilience.membership import WHOLE_SERVER, Membership
 from mks_hardening._core.resilience.pending_writes import FlushThread
 from mks_hardening.exceptions import BackendUnavailableError
 from mks_hardening.security.rate_limits._decisions import outage_count
-from mks_hardening.security.rate_limits._outage_counters import OutageCounters
+from mks_hardening.security.rate_limits._outage_counters import MOST_KEYS, OutageCounters
 from mks_hardening.security.rate_limits._schedule import PaceSchedule
 from mks_hardening.security.rate_limits._windows import WindowCount
 
@@ -75,12 +75,8 @@ class RedisStorage:
         self._refusals: LastKnown[tuple[str, str], _KnownRefusal] = LastKnown(_MOST_REFUSALS)
         self._losses_read = 0
         self.members = Membership(server.announce, clock, expected=processes, waits=server.is_probed)
-        known = self.members.generations
         self.counters = OutageCounters(
-            strategy=strategy,
-            clock=clock,
-            members=self.members,
-            generation=lambda group, key: known.get(server.generation_place(group, key), 0),
+            strategy=strategy, clock=clock, members=self.members, generation=self._generation_of
         )
         self.schedule = PaceSchedule(server, self.members, clock)
         # A weak reference: the thread must not keep alive a limiter that is dropped during an outage.
@@ -175,17 +171,19 @@ class RedisStorage:
         Raises:
             BackendUnavailableError: the storage did not respond.
         """
-        group, limits, known = rules.name, rules.limits, self.members.generations
+        group, limits, members, counters = rules.name, rules.limits, self.members, self.counters
         place = self.server.generation_place(group, key)
         for _ in range(_MOST_LOSSES):
-            if self.members.is_due():
-                if (yield from self.members.announce()):
+            if self._monotonic() >= members.due:
+                if (yield from members.announce()):
                     self._start_flush()
                 if self.counts_locally():
                     return self._local_hit(rules, key, cost)
-            if self.counters.has_unsent_hits(group, key, known.get(place, 0)):
+            generation = members.generations.get(place, 0)
+            last = counters.known.get((group, key))
+            if (last is not None and last[-1] != generation) or (group, key) in counters.unsent:
                 yield from self._send_unsent(rules, key)
-            generation = known.get(place, 0)
+                generation = members.generations.get(place, 0)
             count: WindowCount = yield self.server.hit(group, key, limits, cost=cost, generation=generation)
             if count.generation != generation:
                 self._record_generation(place, count.generation)
@@ -195,8 +193,19 @@ class RedisStorage:
         else:
             # It loses its data between any two calls: count once, whatever it holds.
             count = yield self.server.hit(group, key, limits, cost=cost)
-        self.counters.record(group, key, count)
+        self._record_count(group, key, count)
         return count
+
+    def _record_count(self, group: str, key: str, count: WindowCount) -> None:
+        """Record what Redis returned for a key: the next outage starts from there."""
+        counters, name = self.counters, (group, key)
+        now = int(self._monotonic() * 1e6)
+        generation = count.generation or self._generation_of(group, key)
+        counters.known[name] = (*count.remaining, *count.reset_after, now, generation)
+        if counters.synchronised:
+            counters.end_synchronisation(name)
+        if len(counters.known) > MOST_KEYS:
+            counters.known.trim()
 
     def _remember_refusal(self, rules: LimitGroup, key: str, cost: int, count: WindowCount) -> None:
         now = self._monotonic()
@@ -214,7 +223,7 @@ class RedisStorage:
         """
         if self.server.in_doubt():
             self.members.mark_unavailable()
-        elif not self.members.is_apart():
+        elif self._monotonic() >= self.members.apart_until:
             return False
         self._start_flush()
         return True
@@ -227,6 +236,9 @@ class RedisStorage:
     def _local_test(self, rules: LimitGroup, key: str, cost: int) -> WindowCount:
         count = self.counters.test(rules.name, key, rules.limits, cost=rules.fitting(cost))
         return count._replace(source="")
+
+    def _generation_of(self, group: str, key: str) -> int:
+        return self.members.generations.get(self.server.generation_place(group, key), 0)
 
     def _record_generation(self, place: str, generation: int) -> None:
         if self.members.record_generation(place, generation):
@@ -263,10 +275,10 @@ class RedisStorage:
             yield from self._send_all_unsent()
         if self.members.is_rejoining():
             return
-        for group, key in self.counters.synchronised_keys():
+        for group, key in list(self.counters.synchronised):
             # No hit of this key follows that would record a starting point for the next outage.
             count: WindowCount = yield self.server.test(group, key, self._groups[group].limits, cost=0)
-            self.counters.record(group, key, count)
+            self._record_count(group, key, count)
 
     def _send_all_unsent(self) -> Op[None]:
         for group, key in self.counters.keys_with_unsent_hits():
@@ -286,7 +298,7 @@ class RedisStorage:
         except BaseException:  # also when cancelled: the caller is gone, and the storage may know nothing
             self.counters.restore_unsent(hits)
             raise
-        self.counters.record_sent(hits, apart=self.members.is_apart())
+        self.counters.record_sent(hits, apart=self._monotonic() < self.members.apart_until)
 
     def _read_generations(self, places: Iterable[str]) -> Op[None]:
         """Read generations on a cluster, where only the replies to hits carry them."""

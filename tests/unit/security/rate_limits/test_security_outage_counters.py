@@ -259,7 +259,7 @@ def test_hits_are_told_however_many_there_were(site: Site) -> None:
     assert not site.limiter._storage._flush._try_once()
     ((_, ((_, told),)),) = site.storage.told
     assert 2000 <= told <= 2010
-    assert len(site.limiter._storage.counters._unsent) == 0
+    assert len(site.limiter._storage.counters.unsent) == 0
 
 
 def test_all_keys_are_told_as_soon_as_the_storage_is_back(site: Site) -> None:
@@ -371,8 +371,8 @@ def test_what_is_kept_is_bounded(site: Site) -> None:
     for number in range(10_100):
         site.passed(1, f"k{number}")
     counters = site.limiter._storage.counters
-    assert len(counters._known) == 10_000
-    assert len(counters._unsent) == 10_000
+    assert len(counters.known) == 10_000
+    assert len(counters.unsent) == 10_000
 
 
 def test_one_of_many_threads_says_so(site: Site) -> None:
