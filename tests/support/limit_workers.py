@@ -11,6 +11,7 @@ __all__ = ["LIMIT", "SLACK", "WORKERS", "LimitWorkers", "play"]
 LIMIT, WORKERS, SLACK = 100, 4, 10
 PROGRAM = """
 import sys
+import threading
 from mks_hardening import events
 from mks_hardening.security import RateLimiter
 sources = []
@@ -20,6 +21,9 @@ storage, strategy, budget = sys.argv[1:]
 limiter = RateLimiter(groups, storage=storage, strategy=strategy, store_budget=float(budget))
 print("ready", flush=True)
 for line in sys.stdin:
+    if line == "?\\n":
+        print(sum(thread.name == "mks-limits" for thread in threading.enumerate()), flush=True)
+        continue
     sources.clear()
     passed = limiter.hit("g", line.strip())
     source = "local" if "local" in sources else "shared"
@@ -75,6 +79,14 @@ class LimitWorkers:
         """And each other; by hits on keys of their own."""
         answers = {self.hit(number, self.own_keys[number]) for number in range(WORKERS)}
         return answers == {("shared", str(WORKERS))}
+
+    def all_are_quiet(self) -> bool:
+        """No worker has a thread that sends hits, and that would notice if the server were away for a moment."""
+        for child in self.children:
+            assert child.stdin is not None
+            child.stdin.write("?\n")
+            child.stdin.flush()
+        return [child.stdout and child.stdout.readline() for child in self.children] == ["0\n"] * WORKERS
 
     def close(self) -> None:
         for child in self.children:

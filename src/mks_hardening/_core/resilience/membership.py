@@ -153,7 +153,9 @@ class Membership:
         ):  # announce a newer generation, so that all processes learn of the lost shard
             known[WHOLE_SERVER] = known.get(WHOLE_SERVER, 0) + 1
         self.losses += 1
-        self.due = 0.0  # the server has lost its list of processes too
+        # The server has lost its list of processes too; those that were on it are about to come back.
+        self.due = 0.0
+        self._minimum_until = self._clock.monotonic() + _LIFETIME
         return True
 
     def is_due(self) -> bool:
@@ -181,8 +183,8 @@ class Membership:
             raise
         if unsure:
             self.due = due
-        if self.record_generation(WHOLE_SERVER, reply.generation) or outage:
-            # The other processes that were there before are about to come back.
+        self.record_generation(WHOLE_SERVER, reply.generation)
+        if outage:  # as after a loss
             self._minimum_until = now + _LIFETIME
         # Processes that are still starting have not announced themselves yet.
         least = self.workers if now < self._minimum_until else self._expected

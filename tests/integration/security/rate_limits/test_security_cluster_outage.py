@@ -89,6 +89,8 @@ def test_a_loss_of_a_shard_is_known_at_the_next_hit(
         redis_cluster.owner(KEY).command("SAVE")
     for step in steps:
         hits(step)
+        if "flush" not in how:
+            wait_until(one.all_are_quiet, timeout=20)  # for a worker that notices a restart it is an outage
         happen(redis_cluster)
     hits(2 * LIMIT)
     wait_until(one.all_see_the_server, timeout=30)

@@ -84,6 +84,8 @@ def test_a_loss_of_the_data_is_known_at_the_next_hit(
         steps = (30,)
     for step in steps:
         hits(step)
+        if "restart" in how:
+            wait_until(one.all_are_quiet, timeout=20)  # for a worker that notices a restart it is an outage
         happen(server)
     hits(2 * LIMIT)
     wait_until(one.all_see_the_server, timeout=20)

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mks_hardening._core.resilience.membership import Announcement, Membership
+from mks_hardening._core.operations import run
+from mks_hardening._core.resilience.membership import WHOLE_SERVER, Announcement, Membership
 from mks_hardening.exceptions import BackendUnavailableError
 from mks_hardening.security import Limit, RateLimiter
 from mks_hardening.security.rate_limits._memory_counters import MemoryCounters
@@ -310,6 +311,21 @@ def test_who_comes_while_the_first_question_is_open_asks_too(site: Site) -> None
     members._send = asked
     site.passed(1)
     assert site.storage.told == [("k", ((12, 2), (12, 2)))]
+
+
+def test_the_other_processes_are_expected_back_after_a_loss_that_a_hit_has_found() -> None:
+    """Or the first one would let pass the whole limit, if the server went away again before the others are back."""
+    clock = FrozenClock()
+    storage = Storage(clock)
+    members = Membership(storage.announce, clock)
+    run(members.announce())
+    assert members.record_generation(WHOLE_SERVER, storage.life + 1)
+    storage.life, storage.workers = storage.life + 1, 1
+    run(members.announce())
+    assert members.workers == 4
+    clock.advance(31)
+    run(members.announce())
+    assert members.workers == 1
 
 
 def test_a_closed_limiter_tells_nothing(site: Site) -> None:
