@@ -1,11 +1,13 @@
-"""A bounded cache for the results of a pure function."""
+"""Bounded dictionaries: the results of a pure function, and the values that were stored last."""
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 from typing import TypeVar, cast
 
-__all__ = ["Memo"]
+__all__ = ["Memo", "drop_oldest"]
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -39,6 +41,16 @@ class Memo(dict[K, V]):
                 self.clear()
             self[question] = answer
         return answer
+
+
+def drop_oldest(values: OrderedDict[K, V], most: int) -> None:
+    """Drop the oldest entries beyond ``most``.
+
+    It takes no lock: threads that write at the same time may lose an entry.
+    """
+    while len(values) > most:
+        with suppress(KeyError):  # another thread has emptied it
+            values.popitem(last=False)
 
 
 def _length(question: object) -> int:

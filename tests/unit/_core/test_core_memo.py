@@ -1,6 +1,8 @@
 """The bound of a memo, which clients fill."""
 
-from mks_hardening._core.memo import Memo
+from collections import OrderedDict
+
+from mks_hardening._core.memo import Memo, drop_oldest
 
 
 class Counted:
@@ -44,3 +46,9 @@ def test_a_question_of_the_longest_length_is_kept() -> None:
     for question in ("abcde", ("ab", "cde")):
         assert memo[question]
         assert question not in memo
+
+
+def test_the_oldest_values_are_dropped() -> None:
+    known = OrderedDict((number, str(number)) for number in range(5))
+    drop_oldest(known, 3)
+    assert list(known) == [2, 3, 4]

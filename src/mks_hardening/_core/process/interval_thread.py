@@ -8,6 +8,7 @@ from contextlib import suppress
 from weakref import WeakMethod
 
 from mks_hardening._core.process.after_fork import register_after_fork
+from mks_hardening.exceptions import BackendUnavailableError
 
 __all__ = ["IntervalThread", "until_collected"]
 
@@ -15,18 +16,22 @@ __all__ = ["IntervalThread", "until_collected"]
 class IntervalThread:
     """Calls a function at intervals until it reports that no work is left; ``start`` resumes it.
 
+    It may try often what an unavailable server prevents: while a circuit breaker is open, that takes microseconds.
+
     Args:
-        work: does part of the work and returns whether there may be more; an exception counts as "more".
+        work: does part of the work and returns whether there may be more; an exception counts as "more", unless it
+            says that the client of a server is closed.
         every: seconds between two calls.
         name: name of the thread.
     """
 
-    __slots__ = ("__weakref__", "_asked", "_every", "_lock", "_name", "_thread", "_work")
+    __slots__ = ("__weakref__", "_asked", "_closed", "_every", "_lock", "_name", "_thread", "_work")
 
     def __init__(self, work: Callable[[], bool], *, every: float, name: str) -> None:
         self._work = work
         self._every = every
         self._name = name
+        self._closed = False
         self.reset_after_fork()
         register_after_fork(self)
 
@@ -49,6 +54,21 @@ class IntervalThread:
                 thread.start()
                 self._thread = thread
 
+    def close(self, *, last_try: bool = False) -> bool:
+        """End the thread, after a last attempt in this one if wanted; return whether that left more to do."""
+        more = last_try and self._try_once()
+        self._closed = True
+        return more
+
+    def _try_once(self) -> bool:
+        if self._closed:
+            return False
+        try:
+            return self._work()
+        except BackendUnavailableError as error:
+            # A closed client never responds again, and the thread must not outlive its owner.
+            return error.reason != "closed"
+
     def _run(self) -> None:
         pause = threading.Event()
         while True:
@@ -56,7 +76,7 @@ class IntervalThread:
             self._asked = False
             more = True
             with suppress(Exception):
-                more = self._work()
+                more = self._try_once()
             with self._lock:
                 if not more and not self._asked:
                     self._thread = None

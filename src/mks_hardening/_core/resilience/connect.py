@@ -11,14 +11,15 @@ import encodings.idna  # noqa: F401 - otherwise the first lookup imports it; see
 import os
 import socket
 import threading
+from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final, TypeAlias
 
 from mks_hardening._core.clock import SYSTEM_CLOCK
+from mks_hardening._core.memo import drop_oldest
 from mks_hardening._core.process.after_fork import register_after_fork
 from mks_hardening._core.resilience.deadline_socket import call_deadline
-from mks_hardening._core.resilience.last_known import LastKnown
 
 __all__ = ["connect_within_deadline"]
 
@@ -60,7 +61,7 @@ class _KnownNames:
 
     def __init__(self) -> None:
         self.lookups: dict[tuple[str, int], _HostLookup] = {}
-        self.known: LastKnown[tuple[str, int], list[Address]] = LastKnown(_MOST_NAMES)
+        self.known: OrderedDict[tuple[str, int], list[Address]] = OrderedDict()
         self.running: set[_HostLookup] = set()
         self._start = threading.RLock()
         self._registered = False
@@ -105,7 +106,7 @@ class _KnownNames:
         if before and before[0] in found:
             found = [before[0], *(address for address in found if address != before[0])]
         self.known[place] = found
-        self.known.trim()
+        drop_oldest(self.known, _MOST_NAMES)
         return found
 
     def prefer(self, place: tuple[str, int], address: Address) -> None:

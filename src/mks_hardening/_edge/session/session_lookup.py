@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections import OrderedDict
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from mks_hardening._core import hooks
+from mks_hardening._core.memo import drop_oldest
 from mks_hardening._core.operations import Call, Op, arun, run
 from mks_hardening._core.store_calls import acall_store, call_store
-from mks_hardening._edge.session.recent_sessions import ENDS, RecentSessions
+from mks_hardening._edge.session.ended_sessions import ENDS
 from mks_hardening._edge.session.session_ids import key_of, user_id_of_owner
 from mks_hardening._edge.session.session_rules import (
     CLOCKS_AGREE,
@@ -28,10 +30,16 @@ from mks_hardening.exceptions import BackendUnavailableError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mks_hardening._edge.session.recent_sessions import Seen
     from mks_hardening.protocols import Clock, SessionRecord, SessionStore
 
+    # Record, time of the last activity, monotonic time at which the store confirmed it, and the number of ended
+    # sessions before that. A plain tuple: named fields would cost as much as validating the session.
+    Seen = tuple[SessionRecord, float, float, int]
+
 __all__ = ["NOT_FOUND", "FoundSession", "SessionLookup", "emit_session_event", "end_successor"]
+
+_MOST_RECENT: Final = 10_000
+"""Sessions that are remembered for an outage; one that is dropped loses its grace period."""
 
 _logger: Final = logging.getLogger("mks_hardening.session")
 _MOST_MOVES: Final = 10
@@ -79,7 +87,7 @@ class SessionLookup:
         self._outage_grace = outage_grace
         self._max_sessions = max_sessions
         self._on_expired = on_expired
-        self._recent = RecentSessions()
+        self._recent: OrderedDict[str, Seen] = OrderedDict()
         # By its class: a wrapper that hands attributes on may wait in methods of its own.
         self._in_memory: bool = getattr(type(store), "in_memory", False)
         self.is_async = False
@@ -149,7 +157,7 @@ class SessionLookup:
             return self._touch(record, (seen_at, monotonic, ends), deadline)
         self._recent[key] = record, seen_at, monotonic, ends
         if recent is None:
-            self._recent.trim()
+            drop_oldest(self._recent, _MOST_RECENT)
         return record, "", deadline
 
     def _find_last_known(self, key: str, error: BackendUnavailableError, *, active: bool) -> FoundSession:
@@ -329,7 +337,7 @@ class SessionLookup:
 
     def _remember(self, record: SessionRecord, seen_at: float, confirmed_at: float, ends: int) -> None:
         self._recent[record.key] = record, seen_at, confirmed_at, ends
-        self._recent.trim()
+        drop_oldest(self._recent, _MOST_RECENT)
 
 
 def end_successor(store: SessionStore, record: SessionRecord, *, now: float) -> Op[SessionRecord | None]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from mks_hardening._core.checks import offers
 from mks_hardening._core.operations import Op, arun, run
 from mks_hardening._core.store_calls import call_store
-from mks_hardening._edge.session.recent_sessions import ENDS
+from mks_hardening._edge.session.ended_sessions import ENDS
 from mks_hardening._edge.session.session_lookup import emit_session_event, end_successor
 from mks_hardening._edge.session.session_rules import REVOKED, ROTATED
 from mks_hardening._edge.session.steady_clock import SteadyClock, clock_of, settle

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from threading import RLock
 from typing import Final, Literal, TypeVar
 from weakref import WeakValueDictionary
 
 from mks_hardening._core.operations import Op, run
+from mks_hardening._core.process.after_fork import register_after_fork
+from mks_hardening._core.process.interval_thread import IntervalThread
 from mks_hardening._core.resilience.outage_log import OutageLog
-from mks_hardening._core.resilience.pending_writes import FlushThread, PendingWrites
 from mks_hardening.cache._entry import CacheEntry
 from mks_hardening.cache.backends._key_glob import glob_pattern
 from mks_hardening.exceptions import BackendUnavailableError
@@ -18,22 +20,32 @@ __all__ = ["InvalidationSender", "Kind", "PendingInvalidations", "pending_invali
 
 T = TypeVar("T")
 Kind = Literal["key", "tag", "pattern"]
+Invalidation = tuple[Kind, str]
 
 _MOST: Final = 1000
+_EVERYTHING: Final[Invalidation] = ("pattern", "*")
 _EVERY: Final = 0.1
 _logger = logging.getLogger("mks_hardening.cache")
 
 
-class PendingInvalidations(PendingWrites[tuple[Kind, str]]):
-    """Keys, tags and patterns of one namespace. Beyond the maximum, the whole namespace counts as invalidated.
+class PendingInvalidations:
+    """Keys, tags and patterns of one namespace, each with the version of its last invalidation. State without I/O.
 
-    That takes no memory and costs nothing but hits.
+    Beyond the maximum, the whole namespace counts as invalidated: that takes no memory and costs nothing but hits.
+
+    Attributes:
+        namespace: the namespace.
+        outage: log of the outage.
+        changes: how often pending invalidations were flushed or superseded. A reader that finds it changed must
+            read again: what it read before may be older than an invalidation that is not pending any more.
     """
 
-    __slots__ = ("namespace", "outage")
+    __slots__ = ("__weakref__", "_lock", "_version", "_versions", "changes", "namespace", "outage")
 
     def __init__(self, namespace: str) -> None:
-        super().__init__(most=_MOST, everything=("pattern", "*"))
+        self._versions: dict[Invalidation, int] = {}
+        self._version = 0
+        self.changes = 0
         self.namespace = namespace
         self.outage = OutageLog(
             _logger,
@@ -41,6 +53,46 @@ class PendingInvalidations(PendingWrites[tuple[Kind, str]]):
             began="invalidations of %r wait until Redis is available",
             ended=f"the invalidations of {namespace!r} that were pending have been sent to Redis",
         )
+        self.reset_after_fork()
+        register_after_fork(self)
+
+    def reset_after_fork(self) -> None:
+        """Replace the lock in a forked child, which inherits the pending invalidations: they are idempotent."""
+        self._lock = RLock()
+
+    def __len__(self) -> int:
+        return len(self._versions)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._versions
+
+    def add(self, keys: Iterable[Invalidation]) -> None:
+        """Add invalidations that failed."""
+        with self._lock:
+            self._version += 1
+            self._versions.update(dict.fromkeys(keys, self._version))
+            if len(self._versions) > _MOST:
+                self._versions = {_EVERYTHING: self._version}
+
+    def supersede(self, keys: Iterable[Invalidation]) -> None:
+        """Drop the pending invalidations of what has been written since."""
+        with self._lock:
+            for key in keys:
+                if self._versions.pop(key, None) is not None:
+                    self.changes += 1
+
+    def snapshot(self) -> dict[Invalidation, int]:
+        """Return the pending invalidations with their versions, to be flushed."""
+        with self._lock:
+            return dict(self._versions)
+
+    def mark_flushed(self, snapshot: Mapping[Invalidation, int]) -> None:
+        """Drop invalidations that Redis has received, except those added again since the snapshot."""
+        with self._lock:
+            for key, version in snapshot.items():
+                if self._versions.get(key) == version:
+                    del self._versions[key]
+            self.changes += 1
 
     def covers(self, key: str, tags: Iterable[str]) -> bool:
         """Return whether a pending invalidation covers an entry read from Redis."""
@@ -67,7 +119,7 @@ class InvalidationSender:
     ) -> None:
         self._pending = pending
         self._send = send
-        self._flush = FlushThread(self._flush_pending, every=_EVERY, name="mks-cache-flush")
+        self._flush = IntervalThread(self._flush_pending, every=_EVERY, name="mks-cache-flush")
 
     def run_or_defer(self, operation: Op[T], kind: Kind, names: Iterable[str]) -> Op[T]:
         """Perform an invalidation; if it fails or is cancelled, remember it as pending.

@@ -7,10 +7,11 @@ it.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from mks_hardening._core.resilience.last_known import LastKnown
+from mks_hardening._core.memo import drop_oldest
 from mks_hardening.security.rate_limits._memory_counters import MemoryCounters
 from mks_hardening.security.rate_limits._windows import (
     MixedWindows,
@@ -77,14 +78,14 @@ class OutageCounters(MemoryCounters):
     ) -> None:
         self._members = members
         self._generation = generation
-        self.known: LastKnown[Place, _Known] = LastKnown(MOST_KEYS)
+        self.known: OrderedDict[Place, _Known] = OrderedDict()
         self.synchronised: dict[Place, None] = {}
         super().__init__(strategy=strategy, clock=clock)
 
     def reset_after_fork(self) -> None:
         """Drop the unsent hits in a forked child: the parent sends them."""
         super().reset_after_fork()
-        self.unsent: LastKnown[Place, Moments] = LastKnown(MOST_KEYS)
+        self.unsent: OrderedDict[Place, Moments] = OrderedDict()
 
     def end_synchronisation(self, place: Place) -> None:
         """Forget the share of a key that was sent: the storage has returned a count that contains it."""
@@ -98,7 +99,7 @@ class OutageCounters(MemoryCounters):
         if count.taken_at is not None:
             with self._lock:
                 self._add_unsent((group, key), [(count.taken_at, cost)])
-                self.unsent.trim()
+                drop_oldest(self.unsent, MOST_KEYS)
         return count
 
     def test(self, group: str, key: str, limits: tuple[Limit, ...], *, cost: int) -> WindowCount:

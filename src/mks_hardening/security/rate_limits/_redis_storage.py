@@ -6,14 +6,14 @@ is back, because from then on their clients may reach other processes.
 
 from __future__ import annotations
 
-import weakref
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from mks_hardening._core.memo import drop_oldest
 from mks_hardening._core.operations import Op, run
-from mks_hardening._core.resilience.last_known import LastKnown
+from mks_hardening._core.process.interval_thread import IntervalThread, until_collected
 from mks_hardening._core.resilience.membership import WHOLE_SERVER, Membership
-from mks_hardening._core.resilience.pending_writes import FlushThread
 from mks_hardening.exceptions import BackendUnavailableError
 from mks_hardening.security.rate_limits._decisions import outage_count
 from mks_hardening.security.rate_limits._outage_counters import MOST_KEYS, OutageCounters
@@ -72,16 +72,14 @@ class RedisStorage:
         self.server = server
         self._groups = groups
         self._monotonic = clock.monotonic
-        self._refusals: LastKnown[tuple[str, str], _KnownRefusal] = LastKnown(_MOST_REFUSALS)
+        self._refusals: OrderedDict[tuple[str, str], _KnownRefusal] = OrderedDict()
         self._losses_read = 0
         self.members = Membership(server.announce, clock, expected=processes, waits=server.is_probed)
         self.counters = OutageCounters(
             strategy=strategy, clock=clock, members=self.members, generation=self._generation_of
         )
         self.schedule = PaceSchedule(server, self.members, clock)
-        # A weak reference: the thread must not keep alive a limiter that is dropped during an outage.
-        me = weakref.ref(self)
-        self._flush = FlushThread(lambda: _flush_all(me()), every=_EVERY, name="mks-limits")
+        self._flush = IntervalThread(until_collected(self.flush), every=_EVERY, name="mks-limits")
 
     # --- hits ------------------------------------------------------------------------------------
 
@@ -205,13 +203,13 @@ class RedisStorage:
         if counters.synchronised:
             counters.end_synchronisation(name)
         if len(counters.known) > MOST_KEYS:
-            counters.known.trim()
+            drop_oldest(counters.known, MOST_KEYS)
 
     def _remember_refusal(self, rules: LimitGroup, key: str, cost: int, count: WindowCount) -> None:
         now = self._monotonic()
         until = now + min(max(count.retry_after) / 1e6, _REFUSAL_LASTS)
         self._refusals[rules.name, key] = _KnownRefusal(count, cost, now, until)
-        self._refusals.trim()
+        drop_oldest(self._refusals, _MOST_REFUSALS)
 
     # --- outages ---------------------------------------------------------------------------------
 
@@ -306,10 +304,6 @@ class RedisStorage:
             if place != WHOLE_SERVER:
                 known = self.members.generations
                 known[place] = yield from self.server.read_generation(place, known.get(place, 0))
-
-
-def _flush_all(storage: RedisStorage | None) -> bool:
-    return storage is not None and storage.flush()
 
 
 def _later(count: WindowCount, past: int) -> WindowCount:

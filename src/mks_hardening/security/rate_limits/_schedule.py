@@ -8,12 +8,13 @@ knows: it continues from there during an outage, and sends it to a storage that 
 from __future__ import annotations
 
 import threading
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from mks_hardening._core import hooks
+from mks_hardening._core.memo import drop_oldest
 from mks_hardening._core.operations import Op, Pause
 from mks_hardening._core.process.after_fork import register_after_fork
-from mks_hardening._core.resilience.last_known import LastKnown
 from mks_hardening.events import RateLimitDecided
 from mks_hardening.exceptions import BackendUnavailableError, PaceTimeoutError
 
@@ -81,7 +82,7 @@ class PaceSchedule:
         self._shared = shared
         self._members = members
         self._monotonic = clock.monotonic
-        self._till: LastKnown[tuple[str, str], int] = LastKnown(_MOST_KEYS)
+        self._till: OrderedDict[tuple[str, str], int] = OrderedDict()
         self.reset_after_fork()
         register_after_fork(self)
 
@@ -178,7 +179,7 @@ class PaceSchedule:
     def _remember(self, place: tuple[str, str], till: int) -> None:
         known = max(till, self._till.pop(place, 0))
         self._till[place] = known  # moved to the end
-        self._till.trim()
+        drop_oldest(self._till, _MOST_KEYS)
 
     def _now(self) -> int:
         return int(self._monotonic() * 1e6)

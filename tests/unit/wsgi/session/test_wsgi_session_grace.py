@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import wsgi_session_apps as apps
-from mks_hardening._edge.session import recent_sessions as _recent_sessions
+from mks_hardening._edge.session import ended_sessions as _ended_sessions
 from mks_hardening.protocols import SessionRecord
 from mks_hardening.testing import FrozenClock
 from mks_hardening.wsgi import MemorySessionStore, SessionManager, SessionTimeoutMiddleware
@@ -99,8 +99,8 @@ def test_end_others_spares_this_one() -> None:
 
 
 def test_the_memory_of_disabled_users_is_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_recent_sessions, "_MAX_ENDS", 10)
-    ends = _recent_sessions.EndedSessions()
+    monkeypatch.setattr(_ended_sessions, "_MAX_ENDS", 10)
+    ends = _ended_sessions.EndedSessions()
     for number in range(25):
         ends.record_session(f"k{number}")
         ends.record_user(f"u{number}")
@@ -110,7 +110,7 @@ def test_the_memory_of_disabled_users_is_bounded_too(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("kept", [True, False])
 def test_one_end_does_not_cover_up_an_earlier_one(kept: bool) -> None:
-    ends = _recent_sessions.EndedSessions()
+    ends = _ended_sessions.EndedSessions()
     before = ends.count
     ends.record_user("alice")
     ends.record_user("alice", keep="k" if kept else None)
@@ -120,8 +120,8 @@ def test_one_end_does_not_cover_up_an_earlier_one(kept: bool) -> None:
 
 
 def test_the_memory_of_ends_is_bounded_and_forgets_on_the_safe_side(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_recent_sessions, "_MAX_ENDS", 10)
-    ends = _recent_sessions.EndedSessions()
+    monkeypatch.setattr(_ended_sessions, "_MAX_ENDS", 10)
+    ends = _ended_sessions.EndedSessions()
     before = ends.count
     for number in range(11):
         ends.record_session(f"k{number}")

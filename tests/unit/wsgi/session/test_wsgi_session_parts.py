@@ -10,7 +10,7 @@ import pytest
 
 from mks_hardening import events
 from mks_hardening._core.clock import SYSTEM_CLOCK
-from mks_hardening._edge.session import recent_sessions as _recent_sessions
+from mks_hardening._edge.session import session_lookup as _session_lookup
 from mks_hardening._edge.session.cookie_header import CookieFilter, find_cookie, sets_cookie
 from mks_hardening._edge.session.request_kind import wants_page
 from mks_hardening._edge.session.session_rules import SessionLimits, check_session, encode_data
@@ -607,7 +607,7 @@ def test_on_expired_that_raises_is_told_to_the_log(caplog: pytest.LogCaptureFixt
 
 
 def test_the_memory_of_sessions_seen_lately_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_recent_sessions, "_MAX_RECENT", 3)
+    monkeypatch.setattr(_session_lookup, "_MOST_RECENT", 3)
     site = Site()
     cookies = []
     for number in range(5):

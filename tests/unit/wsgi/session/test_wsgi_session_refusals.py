@@ -10,7 +10,7 @@ import pytest
 
 from mks_hardening._edge.session import refusal_texts as _refusals
 from mks_hardening._edge.session.cookie_header import find_cookie
-from mks_hardening._edge.session.recent_sessions import ENDS
+from mks_hardening._edge.session.ended_sessions import ENDS
 from mks_hardening._edge.session.session_ids import key_of
 from mks_hardening._edge.session.session_lookup import SessionLookup
 from mks_hardening._edge.session.session_rules import SessionLimits

@@ -1,21 +1,11 @@
-"""Sessions that this process has seen recently, and whether they are accepted while the store is unavailable."""
+"""Sessions that were ended in this process: none of them is accepted while the store is unavailable."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from mks_hardening._core.resilience.last_known import LastKnown
+__all__ = ["ENDS", "EndedSessions"]
 
-if TYPE_CHECKING:
-    from mks_hardening.protocols import SessionRecord
-
-    # Record, time of the last activity, monotonic time at which the store confirmed it, and the number of ended
-    # sessions before that. A plain tuple: named fields would cost as much as validating the session.
-    Seen = tuple[SessionRecord, float, float, int]
-
-__all__ = ["ENDS", "EndedSessions", "RecentSessions"]
-
-_MAX_RECENT: Final = 10_000
 _MAX_ENDS: Final = 10_000
 
 
@@ -66,12 +56,3 @@ class EndedSessions:
 
 
 ENDS: Final = EndedSessions()
-
-
-class RecentSessions(LastKnown[str, "Seen"]):
-    """A bounded cache of sessions; a lost entry costs a session its grace period."""
-
-    __slots__ = ()
-
-    def __init__(self) -> None:
-        super().__init__(_MAX_RECENT)
