@@ -8,7 +8,7 @@ from mks_hardening._core.backend.lua_files import lua_source
 from mks_hardening._core.backend.redis_client import RedisClient
 from mks_hardening._core.backend.redis_operations import Pipeline, RunScript
 from mks_hardening._core.checks import namespace_of
-from mks_hardening.security._announcement import announcement_call
+from mks_hardening.security._membership import announcement_call
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

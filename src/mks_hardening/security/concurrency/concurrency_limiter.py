@@ -19,13 +19,13 @@ from mks_hardening._core.durations import seconds
 from mks_hardening._core.operations import Op, Pause, arun, run
 from mks_hardening._core.process.interval_thread import IntervalThread
 from mks_hardening._core.resilience.budget import LIMITS_BUDGET
-from mks_hardening._core.resilience.membership import Membership
 from mks_hardening.events import RateLimitDecided
 from mks_hardening.exceptions import (
     BackendUnavailableError,
     ConcurrencyExceededError,
     ConfigurationError,
 )
+from mks_hardening.security._membership import Membership
 from mks_hardening.security._storage import MEMORY, is_redis
 from mks_hardening.security.concurrency._local_slots import LocalSlots
 from mks_hardening.security.concurrency.slot import Slot

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final, Literal, NamedTuple
 
-from mks_hardening._core.checks import choice, mapping, strings, text_of
+from mks_hardening._core.checks import choice, mapping, strings, text_of, whole_number
+from mks_hardening._core.durations import seconds
 from mks_hardening._core.optional_imports import optional
 from mks_hardening.exceptions import ConfigurationError
-from mks_hardening.security.rate_limits.limit import Limit, validated_limit
+from mks_hardening.security.rate_limits.limit import DAY, HOUR, MINUTE, Limit
 
 __all__ = ["GroupSpec", "LimitGroup", "Policy", "parse_groups", "parse_policies", "unknown_name_error"]
 
 Policy = Literal["local", "open", "closed"]
 GroupSpec = str | Limit | Sequence[str | Limit]
 
+_NAMES: Final = {1.0: "second", MINUTE: "minute", HOUR: "hour", DAY: "day"}
 _POLICIES: Final[tuple[Policy, ...]] = ("local", "open", "closed")
 
 
@@ -112,7 +114,7 @@ def _limits_of(group: str, spec: GroupSpec) -> tuple[Limit, ...]:
         found += (
             _parsed(part)
             if isinstance(part, str)
-            else [validated_limit(part.quota, part.window, name=part.name)]
+            else [_validated_limit(part.quota, part.window, name=part.name)]
         )
     if not found or not group:
         raise ConfigurationError("each group must have a name and at least one limit", parameter="groups")
@@ -131,4 +133,23 @@ def _parsed(text: str) -> list[Limit]:
         raise ConfigurationError(
             f"{text!r} is not a limit; write for example '5 per minute; 20 per hour'", parameter="groups"
         ) from None
-    return [validated_limit(item.amount, float(item.get_expiry())) for item in items]
+    return [_validated_limit(item.amount, float(item.get_expiry())) for item in items]
+
+
+def _validated_limit(quota: int, window: float, *, name: str = "") -> Limit:
+    """Return a validated limit, named after its window when no name is given.
+
+    Raises:
+        ConfigurationError: quota or window out of range, or a name that a header field cannot hold.
+    """
+    whole_number(quota, parameter="quota", minimum=1, maximum=1_000_000)
+    length = seconds(window, parameter="window", allow_zero=False)
+    if not 0.001 <= length <= 366 * DAY:
+        raise ConfigurationError("window must be from 0.001 seconds to 366 days", parameter="window")
+    chosen = name or _NAMES.get(length) or f"{length:g}s"
+    # The name becomes a part of Lua text and of header fields (RateLimit-Policy).
+    if not (chosen.isascii() and chosen.isprintable()) or set(chosen) & set('"\\'):
+        raise ConfigurationError(
+            "name must be printable ASCII without quotes and backslashes", parameter="name"
+        )
+    return Limit(chosen, quota, length)

@@ -1,4 +1,7 @@
-"""Counters in the memory of one process: exact, atomic across threads, bounded in the number of keys."""
+"""Counters in the memory of one process: exact, atomic across threads, bounded in the number of keys.
+
+``MemoryStorage`` gives them the interface of ``RedisStorage``.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,17 @@ import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
+from mks_hardening._core.operations import Op
 from mks_hardening._core.process.after_fork import register_after_fork
+from mks_hardening.security.rate_limits._schedule import PaceSchedule
 from mks_hardening.security.rate_limits._windows import WindowCount, WindowCounter, counter_for
 
 if TYPE_CHECKING:
     from mks_hardening.protocols import Clock
+    from mks_hardening.security.rate_limits._groups import LimitGroup
     from mks_hardening.security.rate_limits.limit import Limit, Strategy
 
-__all__ = ["MemoryCounters"]
+__all__ = ["MemoryCounters", "MemoryStorage"]
 
 _MOST_KEYS: Final = 100_000
 
@@ -72,3 +78,48 @@ class MemoryCounters:
 
     def _now(self) -> int:
         return int(self._monotonic() * 1e6)
+
+
+class MemoryStorage:
+    """The counts of one limiter without Redis: no operation needs a round trip."""
+
+    def __init__(self, *, strategy: Strategy, clock: Clock) -> None:
+        self.counters = MemoryCounters(strategy=strategy, clock=clock)
+        self.schedule = PaceSchedule(None, None, clock)
+
+    def hit_locally(self, rules: LimitGroup, key: str, cost: int) -> WindowCount:
+        """Take hits."""
+        if 0 < cost <= rules.smallest_quota:
+            return self.counters.hit(rules.name, key, rules.limits, cost=cost)
+        count = self.counters.test(rules.name, key, rules.limits, cost=rules.fitting(cost))
+        return count._replace(source="")
+
+    def hit(self, rules: LimitGroup, key: str, cost: int) -> Op[WindowCount]:
+        """Take hits, as an operation."""
+        yield from ()
+        return self.hit_locally(rules, key, cost)
+
+    def test(self, rules: LimitGroup, key: str, cost: int) -> Op[WindowCount]:
+        """Return what ``hit`` would return, without counting."""
+        yield from ()
+        count = self.counters.test(rules.name, key, rules.limits, cost=rules.fitting(cost))
+        return count._replace(source="")
+
+    def give_back(self, rules: LimitGroup, key: str, cost: int, count: WindowCount) -> Op[None]:
+        """Subtract the hits that ``count`` is the result of."""
+        yield from ()
+        self.counters.give_back(rules.name, key, at=count.taken_at or 0, cost=cost)
+
+    def reset(self, rules: LimitGroup, key: str) -> Op[None]:
+        """Drop all hits of a key."""
+        yield from ()
+        self.counters.reset(rules.name, key)
+
+    def forget_refusal(self, rules: LimitGroup, key: str) -> None:
+        """Do nothing: refusals are not remembered."""
+
+    def close(self) -> None:
+        """Do nothing: there are no connections."""
+
+    async def aclose(self) -> None:
+        """Do nothing: there are no connections."""

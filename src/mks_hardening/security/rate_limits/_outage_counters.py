@@ -24,8 +24,8 @@ from mks_hardening.security.rate_limits._windows import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mks_hardening._core.resilience.membership import Membership
     from mks_hardening.protocols import Clock
+    from mks_hardening.security._membership import Membership
     from mks_hardening.security.rate_limits.limit import Limit, Strategy
 
 __all__ = ["MOST_KEYS", "OutageCounters", "UnsentHits"]

@@ -19,8 +19,7 @@ from mks_hardening._core.backend.redis_client import RedisClient
 from mks_hardening._core.backend.redis_operations import Pipeline, RunScript, Script
 from mks_hardening._core.checks import namespace_of
 from mks_hardening._core.clock import SYSTEM_CLOCK
-from mks_hardening._core.resilience.membership import WHOLE_SERVER
-from mks_hardening.security._announcement import announcement_call
+from mks_hardening.security._membership import WHOLE_SERVER, announcement_call
 from mks_hardening.security.rate_limits._keys import encode_group, encode_key, needs_encoding
 from mks_hardening.security.rate_limits._schedule import TurnPlace, WantedTurn
 from mks_hardening.security.rate_limits._windows import WindowCount, strategy_for

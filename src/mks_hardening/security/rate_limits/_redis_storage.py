@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from mks_hardening._core.memo import drop_oldest
 from mks_hardening._core.operations import Op, run
 from mks_hardening._core.process.interval_thread import IntervalThread, until_collected
-from mks_hardening._core.resilience.membership import WHOLE_SERVER, Membership
 from mks_hardening.exceptions import BackendUnavailableError
+from mks_hardening.security._membership import WHOLE_SERVER, Membership
 from mks_hardening.security.rate_limits._decisions import outage_count
 from mks_hardening.security.rate_limits._outage_counters import MOST_KEYS, OutageCounters
 from mks_hardening.security.rate_limits._schedule import PaceSchedule

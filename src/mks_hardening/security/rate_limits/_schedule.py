@@ -19,8 +19,8 @@ from mks_hardening.events import RateLimitDecided
 from mks_hardening.exceptions import BackendUnavailableError, PaceTimeoutError
 
 if TYPE_CHECKING:
-    from mks_hardening._core.resilience.membership import Membership
     from mks_hardening.protocols import Clock
+    from mks_hardening.security._membership import Membership
     from mks_hardening.security.rate_limits._groups import LimitGroup
     from mks_hardening.security.rate_limits._redis_counters import RedisCounters
 

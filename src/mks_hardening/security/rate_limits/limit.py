@@ -6,10 +6,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
-from mks_hardening._core.checks import whole_number
-from mks_hardening._core.durations import seconds
-from mks_hardening.exceptions import ConfigurationError
-
 __all__ = ["DEFAULT_RATE_LIMITS", "Decision", "Limit", "LimitState"]
 
 Strategy = Literal["auto", "exact-window", "sliding-window", "fixed-window", "gcra"]
@@ -17,8 +13,6 @@ Strategy = Literal["auto", "exact-window", "sliding-window", "fixed-window", "gc
 MINUTE: Final = 60.0
 HOUR: Final = 3600.0
 DAY: Final = 86400.0
-
-_NAMES: Final = {1.0: "second", MINUTE: "minute", HOUR: "hour", DAY: "day"}
 
 
 class Limit(NamedTuple):
@@ -88,25 +82,6 @@ class Decision:
             retry_after=max(row.retry_after for row in late) if late else None,
             breached=tuple(row.limit.name for row in late),
         )
-
-
-def validated_limit(quota: int, window: float, *, name: str = "") -> Limit:
-    """Return a validated limit, named after its window when no name is given.
-
-    Raises:
-        ConfigurationError: quota or window out of range, or a name that a header field cannot hold.
-    """
-    whole_number(quota, parameter="quota", minimum=1, maximum=1_000_000)
-    length = seconds(window, parameter="window", allow_zero=False)
-    if not 0.001 <= length <= 366 * DAY:
-        raise ConfigurationError("window must be from 0.001 seconds to 366 days", parameter="window")
-    chosen = name or _NAMES.get(length) or f"{length:g}s"
-    # The name becomes a part of Lua text and of header fields (RateLimit-Policy).
-    if not (chosen.isascii() and chosen.isprintable()) or set(chosen) & set('"\\'):
-        raise ConfigurationError(
-            "name must be printable ASCII without quotes and backslashes", parameter="name"
-        )
-    return Limit(chosen, quota, length)
 
 
 def _group(**quotas: int) -> tuple[Limit, ...]:

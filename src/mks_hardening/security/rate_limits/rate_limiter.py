@@ -26,7 +26,7 @@ from mks_hardening.security.rate_limits._groups import (
     unknown_name_error,
 )
 from mks_hardening.security.rate_limits._keys import LONGEST_KEY, bounded_key
-from mks_hardening.security.rate_limits._memory_storage import MemoryStorage
+from mks_hardening.security.rate_limits._memory_counters import MemoryStorage
 from mks_hardening.security.rate_limits._schedule import WantedTurn
 from mks_hardening.security.rate_limits._windows import STRATEGIES, rows_of
 from mks_hardening.security.rate_limits.limit import Decision, Limit, Strategy

@@ -14,13 +14,13 @@ import pytest
 
 from mks_hardening import events
 from mks_hardening._core import hooks, operations
-from mks_hardening._core.resilience.membership import Announcement
 from mks_hardening.exceptions import (
     BackendUnavailableError,
     ConcurrencyExceededError,
     ConfigurationError,
 )
 from mks_hardening.security import ConcurrencyLimiter
+from mks_hardening.security._membership import Announcement
 from mks_hardening.testing import FrozenClock
 
 

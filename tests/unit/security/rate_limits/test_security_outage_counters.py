@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mks_hardening._core.operations import run
-from mks_hardening._core.resilience.membership import WHOLE_SERVER, Announcement, Membership
 from mks_hardening.exceptions import BackendUnavailableError
 from mks_hardening.security import Limit, RateLimiter
+from mks_hardening.security._membership import WHOLE_SERVER, Announcement, Membership
 from mks_hardening.security.rate_limits._memory_counters import MemoryCounters
 from mks_hardening.security.rate_limits._outage_counters import OutageCounters
 from mks_hardening.security.rate_limits._redis_storage import RedisStorage

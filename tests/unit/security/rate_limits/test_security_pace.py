@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from mks_hardening import events
 from mks_hardening._core import hooks
-from mks_hardening._core.resilience.membership import Announcement, Membership
 from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError, PaceTimeoutError
 from mks_hardening.security import Limit, RateLimiter
+from mks_hardening.security._membership import Announcement, Membership
 from mks_hardening.security.rate_limits._schedule import PaceSchedule, WantedTurn
 from mks_hardening.testing import FrozenClock
 from turns import turn

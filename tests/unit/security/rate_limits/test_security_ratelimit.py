@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from mks_hardening import events
 from mks_hardening._core import hooks
-from mks_hardening._core.resilience.membership import Announcement
 from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError, RateLimitExceededError
 from mks_hardening.security import (
     DEFAULT_RATE_LIMITS,
@@ -25,6 +24,7 @@ from mks_hardening.security import (
     rate_limit_headers,
     rate_limit_problem,
 )
+from mks_hardening.security._membership import Announcement
 from mks_hardening.security.rate_limits._keys import bounded_key, encode_group, encode_key
 from mks_hardening.security.rate_limits._memory_counters import MemoryCounters
 from mks_hardening.security.rate_limits._redis_storage import RedisStorage

@@ -17,10 +17,11 @@ from mks_hardening.exceptions import BackendUnavailableError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from mks_hardening._core.backend.redis_client import RedisClient
     from mks_hardening._core.operations import Op
     from mks_hardening.protocols import Clock
 
-__all__ = ["WHOLE_SERVER", "Announcement", "Membership"]
+__all__ = ["WHOLE_SERVER", "Announcement", "Membership", "announcement_call"]
 
 WHOLE_SERVER: Final = ""
 """Place of the generation that every announcement carries."""
@@ -48,6 +49,23 @@ class Announcement(NamedTuple):
     number: int
     generation: int
     recent: int
+
+
+def announcement_call(client: RedisClient, prefix: str) -> Callable[..., Op[Announcement]]:
+    """Return the call that announces a process to Redis; its keys begin with ``prefix``."""
+    # Imported here, so that a limiter in memory, which has no other processes, does not load the client.
+    from mks_hardening._core.backend.lua_files import lua_source
+    from mks_hardening._core.backend.redis_operations import RunScript
+
+    script = client.script(
+        lua_source("mks_hardening.security.rate_limits", "lua/generation.lua", "lua/presence.lua")
+    )
+    keys = [f"{prefix}{{presence}}:{name}" for name in ("workers", "generation")]
+
+    def announce(*arguments: object) -> Op[Announcement]:
+        return Announcement(*(yield RunScript(script, keys, arguments, idempotent=True)))
+
+    return announce
 
 
 class Membership:
