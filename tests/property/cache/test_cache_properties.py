@@ -18,7 +18,7 @@ from mks_hardening.cache import MemoryCache, cached
 from mks_hardening.cache._entry import CacheEntry
 from mks_hardening.cache._entry_options import jittered
 from mks_hardening.cache.backends._key_glob import glob_pattern
-from mks_hardening.cache.backends._redis_keys import RedisKeys
+from mks_hardening.cache.backends._redis_store import RedisKeys
 from mks_hardening.cache.backends._stored_bytes import Envelope
 from mks_hardening.exceptions import DecodeError
 

@@ -16,12 +16,11 @@ from mks_hardening.cache._entry import MAX_DEFERRED_LEASE, CacheEntry, ComputeLe
 from mks_hardening.cache.backends._key_glob import escape_incomplete
 from mks_hardening.cache.backends._lease_renewal import LEASE_ALIVE_MS, LEASE_KEPT_MS, LeaseRenewal
 from mks_hardening.cache.backends._pending_invalidations import InvalidationSender, pending_invalidations_of
-from mks_hardening.cache.backends._redis_keys import RedisKeys
 from mks_hardening.cache.backends._stored_bytes import TAG_VERSION_BYTES, Envelope
 from mks_hardening.exceptions import DecodeError
 from mks_hardening.protocols import Clock
 
-__all__ = ["RedisStore"]
+__all__ = ["RedisKeys", "RedisStore"]
 
 _SHORTEST_PAUSE: Final = 0.005
 _LONGEST_PAUSE: Final = 0.05
@@ -34,8 +33,38 @@ _LONGEST_COMPUTATION: Final = 24 * 3600.0
 _PACKAGE: Final = "mks_hardening.cache.backends"
 
 
+class RedisKeys:
+    """Names of one namespace, as bytes: a key may contain lone surrogates, which cannot be encoded as UTF-8.
+
+    ``namespace:v:{=KEY}``, ``namespace:l:{=KEY}``, ``namespace:t:{=TAG}``. The text between the first opening brace
+    and the next closing one is the hash tag, which determines the slot in a Cluster: value and lease of a key are
+    always in the same slot, whatever the key contains, and different keys in different ones (the ``=`` is there
+    because an empty hash tag is ignored). Further names that begin with ``namespace:v:{=KEY}`` would be in that
+    slot too. Namespaces and kinds contain no brace, so that the names of two namespaces never collide.
+    """
+
+    __slots__ = ("_lease", "_tag", "_value")
+
+    def __init__(self, namespace: str) -> None:
+        self._value = f"{namespace}:v:{{="
+        self._lease = f"{namespace}:l:{{="
+        self._tag = f"{namespace}:t:{{="
+
+    def value(self, key: str) -> bytes:
+        """Return the name of the value of a key, or of all keys that match a pattern."""
+        return f"{self._value}{key}}}".encode("utf-8", "surrogatepass")
+
+    def lease(self, key: str) -> bytes:
+        """Return the name of the lease of a key, or of all keys that match a pattern."""
+        return f"{self._lease}{key}}}".encode("utf-8", "surrogatepass")
+
+    def tag(self, tag: str) -> bytes:
+        """Return the name of the version of a tag."""
+        return f"{self._tag}{tag}}}".encode("utf-8", "surrogatepass")
+
+
 class RedisStore:
-    """Entries in Redis; see ``_redis_keys.py`` for their names and ``_stored_bytes.py`` for their format."""
+    """Entries in Redis; see ``RedisKeys`` for their names and ``_stored_bytes.py`` for their format."""
 
     def __init__(self, client: RedisClient, envelope: Envelope, *, namespace: str, clock: Clock) -> None:
         self._client = client

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import NamedTuple, TypeVar
+from functools import partial
+from typing import Final, NamedTuple, TypeVar
 
 from mks_hardening._core.operations import Call, Op, Spawn
 from mks_hardening.cache._counters import CacheCounters
@@ -12,7 +13,6 @@ from mks_hardening.cache._entry import CacheEntry, ComputeLease
 from mks_hardening.cache._entry_options import check_key, jittered
 from mks_hardening.cache._store import CacheStore
 from mks_hardening.cache.compute._singleflight import Flight, Flights, FlightWait, NoResult
-from mks_hardening.cache.compute._uncacheable import UncacheableValues
 from mks_hardening.exceptions import BackendUnavailableError, EncodeError
 from mks_hardening.protocols import Clock
 
@@ -20,6 +20,9 @@ __all__ = ["ComputeOptions", "ValueComputer"]
 
 T = TypeVar("T")
 U = TypeVar("U")
+
+_MOST_WARNINGS: Final = 1000
+"""Functions to warn about: local ones can have any number of names, and nobody reads more warnings than these."""
 _logger = logging.getLogger("mks_hardening.cache")
 
 
@@ -54,7 +57,7 @@ class ValueComputer:
         self._counters = counters
         self._jitter = jitter
         self._clock = clock
-        self._unkeepable = UncacheableValues(counters)
+        self._warned: set[str] = set()
         self.flights = Flights()
 
     def entry(self, key: str, tags: tuple[str, ...] = ()) -> Op[CacheEntry | None]:
@@ -175,7 +178,7 @@ class ValueComputer:
             try:
                 return value, (yield from self._commit(lease, key, value, terms))
             except EncodeError as error:
-                self._unkeepable.note(compute, error)
+                self._count_uncacheable(compute, error)
             yield from self._release(lease, key)
         except GeneratorExit:  # the generator is being closed, and nothing can be yielded any more
             raise
@@ -190,6 +193,14 @@ class ValueComputer:
         committing = self._store.commit(key, lease, entry)
         # An outage is no invalidation that we know of: the waiting callers may have the value.
         return (yield from self.guarded(committing, otherwise=True))
+
+    def _count_uncacheable(self, compute: Callable[[], object], error: EncodeError) -> None:
+        """Count a value that is not plain data or too large, and warn once per function."""
+        self._counters.bypass("no data")
+        name = _name(compute)
+        if name not in self._warned and len(self._warned) < _MOST_WARNINGS:
+            self._warned.add(name)
+            _logger.warning("the result of %s is not cached and is computed on every call: %s", name, error)
 
     def _release(self, lease: ComputeLease, key: str) -> Op[None]:
         yield from self.guarded(self._store.release(key, lease), otherwise=None)
@@ -223,3 +234,9 @@ class ValueComputer:
         with self.flights.computing(key):
             value, shared = yield from self._compute_under(lease, key, compute, terms)
         return value if shared else NoResult.AGAIN
+
+
+def _name(compute: Callable[[], object]) -> str:
+    function = compute.func if isinstance(compute, partial) else compute
+    name = getattr(function, "__qualname__", type(function).__name__)
+    return f"{getattr(function, '__module__', '?')}.{name}"
