@@ -25,6 +25,18 @@ def upload():
     return "kept"
 
 
+@app.post("/confirm")
+@limiter.limit("3 per minute", deduct_when=lambda response: response.status_code == 401)
+def confirm():
+    return "", 200 if request.headers["X-Code"] == "right" else 401
+
+
+@app.post("/report")
+@limiter.limit(lambda: {"free": "1 per minute", "team": "3 per minute"}[request.headers["X-Plan"]])
+def report():
+    return "a report"
+
+
 @app.get("/livez")
 @limiter.exempt
 def livez():

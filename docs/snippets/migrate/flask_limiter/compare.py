@@ -11,6 +11,10 @@ def post(app, path, *, address="198.51.100.7", **headers):
     return call_wsgi(app, path, method="POST", headers={**PAGE, **headers}, environ=environ)
 
 
+def statuses(app, path, name, values):
+    return " ".join(str(post(app, path, address="192.0.2.1", **{name: value}).status) for value in values)
+
+
 def facts(app):
     answers = [post(app, "/sign-in") for _ in range(5)]
     yield "five sign-ins in a row", " ".join(str(answer.status) for answer in answers)
@@ -25,6 +29,11 @@ def facts(app):
         "two uploads of 5, then one",
         " ".join(str(post(app, "/upload", **{"X-Files": "5"}).status) for _ in range(3)),
     )
+    codes = ["right"] * 4 + ["wrong"] * 3 + ["right"]
+    yield "four right codes, three wrong, one right", statuses(app, "/confirm", "X-Code", codes)
+    yield "two reports of a free plan", statuses(app, "/report", "X-Plan", ["free"] * 2)
+    yield "two of a team", statuses(app, "/report", "X-Plan", ["team"] * 2)
+    yield "two of an unknown plan", statuses(app, "/report", "X-Plan", ["gold"] * 2)
     yield "the probe, 150 times", {call_wsgi(app, "/livez", headers=PAGE).status for _ in range(150)}
 
 
