@@ -24,9 +24,9 @@ def shells_of(module: ModuleType, test: str) -> tuple[str, ...]:
     return SHELLS if only is not None and test not in only else ("wsgi",)
 
 
-def over(shell: str, kind: Callable[..., Any]) -> Callable[..., Any]:
+def over(shell: str, kind: Callable[..., Any], **how: Any) -> Callable[..., Any]:
     """A class of ``mks_hardening.wsgi``, or the class of ``mks_hardening.asgi`` with that name as a WSGI class."""
-    return kind if shell == "wsgi" else bridged(getattr(asgi, kind.__name__), odd=shell == ODD)
+    return kind if shell == "wsgi" else bridged(getattr(asgi, kind.__name__), odd=shell == ODD, **how)
 
 
 def hardened(shell: str) -> Callable[..., Any]:

@@ -9,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
+from asgi_bridge import ODD
+from edge_shells import over
 from mks_hardening.testing import FrozenClock, call_wsgi
 from mks_hardening.wsgi import (
     CSRFMiddleware,
@@ -157,13 +159,18 @@ class Browser:
 class Tokens(RuleBasedStateMachine):
     """Three browsers fill in forms, sign in and out, and send tokens of any age to any of them."""
 
+    shell = "wsgi"
     tokens: Bundle[tuple[str, object]] = Bundle("tokens")
     which = st.integers(0, 2)
 
     def __init__(self) -> None:
         super().__init__()
-        app = CSRFMiddleware(application, allowed_origins=["https://www.example.com"])
-        stack = SessionTimeoutMiddleware(app, store=MemorySessionStore())
+        # In a thread: the application calls the plain methods of its session.
+        csrf, session = (
+            over(self.shell, kind, in_thread=True) for kind in (CSRFMiddleware, SessionTimeoutMiddleware)
+        )
+        app = csrf(application, allowed_origins=["https://www.example.com"])
+        stack = session(app, store=MemorySessionStore())
         self.browsers = [Browser(stack) for _ in range(3)]
 
     @rule(target=tokens, which=which)
@@ -215,12 +222,23 @@ TestTokens = Tokens.TestCase
 TestTokens.settings = settings(max_examples=30, stateful_step_count=20, deadline=None)
 
 
+class ASGITokens(Tokens):
+    """The same browsers before the ASGI middleware."""
+
+    shell = ODD
+
+
+TestASGITokens = ASGITokens.TestCase
+TestASGITokens.settings = settings(max_examples=12, stateful_step_count=20, deadline=None)
+
+
 # --- health: what is told follows what is, with one round a second at the most --------------------------------
 
 
 class Health(RuleBasedStateMachine):
     """Two required checks and an optional one go and come back while probes arrive."""
 
+    shell = "wsgi"
     names = st.sampled_from(["db", "redis", "mail"])
 
     def __init__(self) -> None:
@@ -230,7 +248,7 @@ class Health(RuleBasedStateMachine):
         self.rounds = 0
         self.clock = FrozenClock()
         self.told: tuple[float, tuple[int, str]] | None = None
-        self.app = HealthMiddleware(
+        self.app = over(self.shell, HealthMiddleware)(
             application,
             required={"db": lambda: self.check("db"), "redis": lambda: self.check("redis")},
             optional={"mail": lambda: self.check("mail")},
@@ -278,3 +296,13 @@ class Health(RuleBasedStateMachine):
 
 TestHealth = Health.TestCase
 TestHealth.settings = settings(max_examples=25, stateful_step_count=30, deadline=None)
+
+
+class ASGIHealth(Health):
+    """The same checks behind the ASGI middleware."""
+
+    shell = "asgi"
+
+
+TestASGIHealth = ASGIHealth.TestCase
+TestASGIHealth.settings = settings(max_examples=12, stateful_step_count=30, deadline=None)

@@ -7,9 +7,12 @@ from ipaddress import ip_address
 from typing import Any
 from urllib.parse import unquote_to_bytes, urlsplit
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from asgi_bridge import SHELLS
+from edge_shells import over
 from mks_hardening._core.origin.forwarded import elements_from_right
 from mks_hardening._core.origin.hostname import parse_host
 from mks_hardening._core.origin.network_addresses import parse_address
@@ -48,17 +51,20 @@ def hello(environ: dict[str, Any], start_response: Any) -> list[bytes]:
     return [b"hello"]
 
 
-REDIRECT = HTTPSRedirectMiddleware(hello, allowed_hosts=HOSTS)
+REDIRECT = {shell: over(shell, HTTPSRedirectMiddleware)(hello, allowed_hosts=HOSTS) for shell in SHELLS}
 TRUST = ProxyTrust(PROXIES)
 FORWARDED = ProxyTrust(PROXIES, family="forwarded")
 
 
+@pytest.mark.parametrize("shell", SHELLS)
 @given(host=hostile | listed, mount=hostile, path=hostile, query=hostile)
 @example(host="www.example.com", mount="@evil.test", path="/x", query="")
 @example(host="www.example.com", mount="", path="//evil.test", query="")
 @example(host="www.example.com", mount="", path="\\evil.test", query="\r\nSet-Cookie: x")
 @example(host="evil.test", mount="", path="/", query="")
-def test_no_request_chooses_where_it_is_sent(host: str, mount: str, path: str, query: str) -> None:
+def test_no_request_chooses_where_it_is_sent(
+    shell: str, host: str, mount: str, path: str, query: str
+) -> None:
     answers: list[tuple[str, list[tuple[str, str]]]] = []
     environ = {
         "REQUEST_METHOD": "GET",
@@ -68,7 +74,7 @@ def test_no_request_chooses_where_it_is_sent(host: str, mount: str, path: str, q
         "PATH_INFO": path,
         "QUERY_STRING": query,
     }
-    REDIRECT(environ, lambda status, headers, exc_info=None: answers.append((status, headers)))  # type: ignore[arg-type, return-value]
+    REDIRECT[shell](environ, lambda status, headers, exc_info=None: answers.append((status, headers)))  # type: ignore[arg-type, return-value]
     status, headers = answers[0]
     if status.startswith("301"):
         location = dict(headers)["Location"]
@@ -240,13 +246,16 @@ def test_what_the_application_set_is_kept(fields: list[tuple[str, str]]) -> None
     assert not set(added) & {name.lower() for name, _ in fields}
 
 
-CSRF = CSRFMiddleware(hello, allowed_origins=["https://www.example.com"])
+CSRF = {
+    shell: over(shell, CSRFMiddleware)(hello, allowed_origins=["https://www.example.com"]) for shell in SHELLS
+}
 
 
+@pytest.mark.parametrize("shell", SHELLS)
 @given(origin=hostile | st.sampled_from(["https://www.example.com", "https://www.example.com.evil", "null"]))
-def test_only_the_listed_origin_passes(origin: str) -> None:
+def test_only_the_listed_origin_passes(shell: str, origin: str) -> None:
     headers = {"Origin": origin, "Cookie": "a=1"}
-    status = call_wsgi(CSRF, method="POST", headers=headers).status
+    status = call_wsgi(CSRF[shell], method="POST", headers=headers).status
     assert (status == 200) is (origin.lower().removesuffix(":443") == "https://www.example.com")
 
 

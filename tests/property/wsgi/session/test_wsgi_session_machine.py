@@ -6,6 +6,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, rule
 
+from asgi_bridge import ODD
+from edge_shells import over
 from mks_hardening.testing import FrozenClock
 from mks_hardening.wsgi import MemorySessionStore, SessionManager, SessionTimeoutMiddleware
 from wsgi_scripted import environ_of, serve
@@ -51,6 +53,7 @@ class Session:
 class LifeMachine(RuleBasedStateMachine):
     """Two processes over one store, browsers, a wall clock that is set back, and outages."""
 
+    shell = "wsgi"
     cookies: Bundle[str] = Bundle("cookies")
 
     def __init__(self) -> None:
@@ -58,7 +61,7 @@ class LifeMachine(RuleBasedStateMachine):
         self.clock = FrozenClock()
         self.store: Any = SwitchedStore(MemorySessionStore())
         self.processes = [
-            SessionTimeoutMiddleware(
+            over(self.shell, SessionTimeoutMiddleware, in_thread=True)(
                 self.application,
                 store=self.store,
                 idle_timeout=IDLE,
@@ -183,3 +186,13 @@ class LifeMachine(RuleBasedStateMachine):
 
 TestLife = LifeMachine.TestCase
 TestLife.settings = settings(max_examples=150, stateful_step_count=50)
+
+
+class ASGILifeMachine(LifeMachine):
+    """The same life behind the ASGI middleware, with an application in a worker thread."""
+
+    shell = ODD
+
+
+TestASGILife = ASGILifeMachine.TestCase
+TestASGILife.settings = settings(max_examples=30, stateful_step_count=40, deadline=None)
