@@ -38,7 +38,8 @@ class ClientRules:
 
     A background thread of each process re-reads the file when it has changed, so that no request waits for it. If
     the new content is invalid or the file is missing, the last valid lists stay, and one error is logged. Replace
-    the file by renaming a complete one.
+    the file by renaming a complete one; a file that is written in place is read once it has not changed between two
+    checks, since half of a list is often valid.
 
     Args:
         allow: addresses and CIDR networks.
@@ -50,7 +51,17 @@ class ClientRules:
         ConfigurationError: a network is malformed, or the file cannot be read.
     """
 
-    __slots__ = ("__weakref__", "_allow", "_deny", "_is_broken", "_thread", "_verdicts", "_version", "file")
+    __slots__ = (
+        "__weakref__",
+        "_allow",
+        "_deny",
+        "_in_place",
+        "_is_broken",
+        "_thread",
+        "_verdicts",
+        "_version",
+        "file",
+    )
 
     def __init__(
         self,
@@ -66,6 +77,7 @@ class ClientRules:
         self.file: Path | None = None if file is None else Path(path_text(file, parameter="file"))
         self._is_broken = False
         self._version: _Version | None = None
+        self._in_place: _Version | None = None
         self._thread: IntervalThread | None = None
         self._verdicts = _verdicts(self._allow, self._deny)
         if self.file is not None:
@@ -104,12 +116,22 @@ class ClientRules:
             self._is_broken = False
 
     def _check_file(self) -> bool:
-        self.reload()
+        if not self._is_being_written():
+            self.reload()
         return True
 
+    def _is_being_written(self) -> bool:
+        """Whether the same file has another content than before, and also than at the last check."""
+        before, known = self._in_place, self._version
+        try:
+            self._in_place = None if self.file is None or known is None else _version_of(self.file)
+        except OSError:
+            self._in_place = None
+        now = self._in_place
+        return now is not None and now not in (known, before) and now[2:] == (known or now)[2:]
+
     def _read(self, file: Path) -> None:
-        found = file.stat()
-        version = (found.st_mtime_ns, found.st_size, found.st_ino)
+        version = _version_of(file)
         if version == self._version:
             if self._is_broken:
                 raise ValueError("it has not been corrected")
@@ -131,6 +153,11 @@ class ClientRules:
 
     def __repr__(self) -> str:
         return f"ClientRules({len(self._allow)} allowed, {len(self._deny)} denied, file={self.file})"
+
+
+def _version_of(file: Path) -> _Version:
+    found = file.stat()
+    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def _networks(listed: Iterable[str], *, parameter: str) -> list[Network]:
