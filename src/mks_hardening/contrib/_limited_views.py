@@ -17,6 +17,7 @@ from mks_hardening._core.origin.proxy_trust import client_key
 from mks_hardening._core.request_hits import hits_of_request
 from mks_hardening._core.web.environ_keys import REFUSAL_KEY, SESSION_KEY
 from mks_hardening._core.web.rate_headers import exhausted_limits, missing_fields, rate_limit_headers
+from mks_hardening._core.web.rate_problem import TOO_MANY
 from mks_hardening._edge.rate_limits.group_choice import GroupChoice, checked_group
 from mks_hardening._edge.rate_limits.rate_limit_rule import (
     COUNTED,
@@ -64,7 +65,6 @@ __all__ = [
     "user_of",
 ]
 
-TOO_MANY: Final = "Too many requests. Wait for the time given in Retry-After."
 UNAVAILABLE: Final = "Part of this service is unavailable. Please try again."
 BUSY: Final = "Too many requests are being processed at once. Please try again."
 _DECISIONS: Final = "mks_hardening.limit_decisions"

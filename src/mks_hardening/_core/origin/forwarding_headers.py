@@ -12,7 +12,15 @@ from typing import Final
 from mks_hardening._core.checks import strings
 from mks_hardening.exceptions import ConfigurationError
 
-__all__ = ["FORWARDED", "IDENTITY_FIELDS", "OTHER_FIELDS", "TARGET_FIELDS", "X_FORWARDED", "kept_fields"]
+__all__ = [
+    "ALWAYS_REMOVED",
+    "FORWARDED",
+    "IDENTITY_FIELDS",
+    "OTHER_FIELDS",
+    "TARGET_FIELDS",
+    "X_FORWARDED",
+    "kept_fields",
+]
 
 X_FORWARDED: Final = (
     "X-Forwarded-For",
@@ -56,9 +64,10 @@ IDENTITY_FIELDS: Final = (
     "X-MS-Client-Principal", "X-MS-Client-Principal-ID", "X-MS-Client-Principal-Name", "X-Remote-User",
     "X-WebAuth-User",
 )  # fmt: skip
-_NEVER: Final = ("Proxy",)  # becomes HTTP_PROXY, which HTTP clients read as a setting (httpoxy)
+ALWAYS_REMOVED: Final = "Proxy"
+"""Becomes ``HTTP_PROXY``, which HTTP clients read as a setting (httpoxy); no peer may send it."""
 
-OTHER_FIELDS: Final = (*_ADDRESSES, *TARGET_FIELDS, *IDENTITY_FIELDS, *_NEVER)
+OTHER_FIELDS: Final = (*_ADDRESSES, *TARGET_FIELDS, *IDENTITY_FIELDS, ALWAYS_REMOVED)
 """Headers in which products pass on addresses, targets and identities."""
 
 

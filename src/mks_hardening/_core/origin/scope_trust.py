@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from mks_hardening._core.checks import instance
 from mks_hardening._core.memo import Memo
-from mks_hardening._core.origin.forwarding_headers import FORWARDED, OTHER_FIELDS, X_FORWARDED
+from mks_hardening._core.origin.forwarding_headers import ALWAYS_REMOVED, FORWARDED, OTHER_FIELDS, X_FORWARDED
 from mks_hardening._core.origin.proxy_trust import NO_TRUST, ProxyTrust, RequestOrigin
 from mks_hardening._core.web.asgi_scope import header, header_at, mount_of, path_below_mount
 from mks_hardening._core.web.environ_keys import ORIGIN_KEY, header_key
@@ -24,8 +24,7 @@ _SECURE: Final = {"http": "https", "ws": "wss", "https": "https", "wss": "wss"}
 _CLEAR: Final = {"http": "http", "ws": "ws", "https": "http", "wss": "ws"}
 _READ: Final = {name.lower().encode(): header_key(name) for name in ("Host", *X_FORWARDED, *FORWARDED)}
 _WATCHED: Final = {**_READ, **{name.lower().encode(): header_key(name) for name in OTHER_FIELDS}}
-# No peer may send it.
-_DROPPED_KEY: Final = header_key("Proxy")
+_DROPPED_KEY: Final = header_key(ALWAYS_REMOVED)
 _name: Final = itemgetter(0)
 
 

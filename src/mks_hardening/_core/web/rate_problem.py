@@ -1,4 +1,4 @@
-"""Problem document for a rate-limited client, in Japanese or English."""
+"""Texts of a 429 response: the problem document of the middleware, in two languages, and the detail for views."""
 
 from __future__ import annotations
 
@@ -11,19 +11,21 @@ from mks_hardening._core.web.rate_headers import wait_in_seconds
 if TYPE_CHECKING:
     from mks_hardening.protocols import LimitDecision
 
-__all__ = ["Language", "language_of", "rate_limit_problem"]
+__all__ = ["TOO_MANY", "Language", "language_of", "rate_limit_problem"]
 
 Language = Literal["ja", "en"]
 
 # Registered by draft-ietf-httpapi-ratelimit-headers, section 5.
 _TYPE: Final = "https://iana.org/assignments/http-problem-types#quota-exceeded"
 _TITLES: Final = {"ja": "回数の上限に達しました", "en": "Too many requests"}
+TOO_MANY: Final = f"{_TITLES['en']}. Wait for the time given in Retry-After."
+"""Detail of a 429 response from a limit of a view, whose framework renders the response."""
 _WAIT: Final = {
     "ja": "{seconds} 秒ほど待ってから、もう一度お試しください。",
     "en": "Try again in {seconds} seconds.",
 }
 _NEVER: Final = {
-    "ja": "この要求は上限より大きいため、受け付けられません。",
+    "ja": "このリクエストは上限より大きいため、受け付けられません。",
     "en": "This request is larger than the limit.",
 }
 

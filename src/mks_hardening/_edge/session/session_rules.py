@@ -1,9 +1,9 @@
-"""Rules for the end of a session: pure functions of record, time and limits."""
+"""Rules of sessions: when they end, and how many a user has; pure functions of record, time and limits."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ __all__ = [
     "check_session",
     "decode_data",
     "encode_data",
+    "surplus_sessions",
 ]
 
 IDLE: Final = "idle"
@@ -78,6 +79,18 @@ def check_session(
         # The reason becomes a header field, so a store that was tampered with must not determine its text.
         return (record.ended if record.ended in _REASONS else REVOKED), deadline
     return (reason if now >= deadline else ""), deadline
+
+
+def surplus_sessions(others: Sequence[SessionRecord], max_sessions: int) -> list[str]:
+    """Return the keys of the sessions that must end when their user starts another one.
+
+    ``stores/lua/create.lua`` applies the same rule in Redis; the contract suite of session stores checks both.
+
+    Args:
+        others: the living sessions of the user without the new one, oldest first.
+        max_sessions: maximum number of living sessions of a user, the new one included.
+    """
+    return [record.key for record in others[: max(0, len(others) + 1 - max_sessions)]]
 
 
 def encode_data(data: Mapping[str, Any]) -> str:

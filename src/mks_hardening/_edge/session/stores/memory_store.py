@@ -9,7 +9,7 @@ from mks_hardening._core.checks import whole_number
 from mks_hardening._core.clock import given_clock
 from mks_hardening._core.closing import Closing
 from mks_hardening._core.process.after_fork import register_after_fork
-from mks_hardening._edge.session.session_rules import REPLACED, REVOKED, ROTATED
+from mks_hardening._edge.session.session_rules import REPLACED, REVOKED, ROTATED, surplus_sessions
 from mks_hardening.exceptions import BackendUnavailableError
 from mks_hardening.protocols import SessionRecord
 
@@ -87,10 +87,10 @@ class MemorySessionStore(Closing):
             if replaces is not None:
                 self._succeed(replaces, REPLACED, now)
             self._add(record)
-            if max_sessions is None:
+            if max_sessions is None:  # no need to collect the others
                 return []
             others = [old for old in self._living(record.user_id, now) if old.key != record.key]
-            beyond = [old.key for old in others[: max(0, len(others) + 1 - max_sessions)]]
+            beyond = surplus_sessions(others, max_sessions)
             for key in beyond:
                 self._end(key, REVOKED)
             return beyond

@@ -8,7 +8,7 @@ redis.call('PEXPIRE', session(key), ttl)
 list(name, created, key, ttl)
 if replaces ~= '' then succeed(replaces, 'replaced', now_text, retention) end
 local ended = {}
-if most > 0 then
+if most > 0 then -- as surplus_sessions in session_rules.py
   local others = living(name, now)
   local excess = #others - most
   for _, other in ipairs(others) do
