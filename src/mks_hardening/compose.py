@@ -287,6 +287,7 @@ def _harden(
 
     if given["cache"]:
         app = shell.ResponseCacheMiddleware(app, **_response_cache(app, settings, given["cache"]))
+    inside = [*class_names_inside(app)]
     cors, credential_origins = _cors(edge.cors_origins, given["cors"])
     app = wrapped(
         app,
@@ -321,6 +322,7 @@ def _harden(
         app = wrapped(app, "request", **body)
     blocking = _client_rules(settings, given["client"])
     if blocking:
+        _reject_second(inside, "ClientRulesMiddleware", "each response would count twice", caller=shell)
         app = wrapped(app, "client", **blocking)
         _observe_events(blocking.get("bans"))
     if given["maintenance"] or edge.maintenance_file is not None:
@@ -340,6 +342,10 @@ def _harden(
     # Outside the middleware that rejects, so that rejections are logged; inside the headers, which its 500 needs.
     app = wrapped(request_budget(app, seconds=settings.core.store_budget), "record")
     if cors:
+        # Ours or Starlette's.
+        _reject_second(
+            inside, "CORSMiddleware", "browsers refuse two Access-Control-Allow-Origin", caller=shell
+        )
         app = shell.CORSMiddleware(app, **{"on_refusal": on_refusal, **cors})
     policy = (
         _headers(settings) if headers is None else instance(headers, shell.HeaderPolicy, parameter="headers")
@@ -431,6 +437,17 @@ def _reject_wrapped_app(app: object, *, caller: str) -> None:
                 f"pass the application to {caller} without it",
                 parameter="app",
             )
+
+
+def _reject_second(inside: Iterable[str], name: str, effect: str, *, caller: ModuleType) -> None:
+    """Reject an application that contains a middleware which an option or a setting adds once more."""
+    if name in inside:
+        harden = f"harden_{caller.__name__.rpartition('.')[2]}"
+        raise ConfigurationError(
+            f"the application is already wrapped by {name}, and {effect}: pass the application to {harden} "
+            "without it, or without the options and settings for it",
+            parameter="app",
+        )
 
 
 THIS_MACHINE: Final = (".localhost", "127.0.0.1", "::1")

@@ -22,7 +22,9 @@ ELSEWHERE = {
     "asgi-frameworks.md": {"python"},  # two lines for applications of the reader: the same
     "flask-and-django.md": {"python"},  # lines out of whole programs: tests/docs/test_docs_frameworks.py
     "control-requests.md": {"sh"},  # commands for a Redis of the reader: tests/integration/_edge
-    "own-application.md": {"sh"},  # typed on a machine of its own: deploy/tests/test_deploy_own_application.py
+    "own-application.md": {
+        "sh"
+    },  # typed on a machine of its own: deploy/tests/test_deploy_own_application.py
     "deploy.md": {"sh"},  # what make verify-deploy does on a host of its own
     # Each command against the rendered deployment: deploy/tests; one shows settings.
     "runbooks": {"sh", ""},

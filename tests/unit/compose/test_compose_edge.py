@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from asgi_bridge import SHELLS
-from edge_shells import hardened
-from mks_hardening import compose
+from edge_shells import hardened, over
+from mks_hardening import compose, wsgi
 from mks_hardening._core import hooks
 from mks_hardening.cache import MemoryCache
 from mks_hardening.events import SignInEvent, add_observer, remove_observer
@@ -327,3 +327,19 @@ def test_the_response_cache_needs_rules_and_stands_once() -> None:
     inner = ResponseCacheMiddleware(application, cache=MemoryCache(), rules=[])
     with pytest.raises(ConfigurationError, match="already wrapped by ResponseCacheMiddleware"):
         compose.harden_wsgi(inner, SETTINGS, cache_rules=[CacheRule("/*", ttl=1)])
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "wrapped"),
+    [
+        ("ClientRulesMiddleware", {"client_rules": ClientRules(deny=["192.0.2.1"])}, {"bans": BanList()}),
+        ("CORSMiddleware", {"cors_policy": CORSPolicy("https://app.test")}, {"policy": CORSPolicy("*")}),
+    ],
+)
+def test_a_second_one_is_refused_only_if_it_is_asked_for(
+    shell: str, name: str, options: dict[str, Any], wrapped: dict[str, Any]
+) -> None:
+    inner = over(shell, getattr(wsgi, name))(application, **wrapped)
+    with pytest.raises(ConfigurationError, match=f"already wrapped by {name}"):
+        harden(inner, SETTINGS, **options)
+    assert call(harden(inner, SETTINGS)).status == 200

@@ -32,7 +32,9 @@ from django.views import View
 from django.views.decorators.cache import cache_page
 from django.views.decorators.csrf import csrf_exempt
 
+from mks_hardening._core import hooks
 from mks_hardening.contrib.django_app import hardened, limit, logging_config
+from mks_hardening.contrib.django_app._components import components
 from mks_hardening.contrib.django_app.cache import HardenedCache
 from mks_hardening.events import RequestRefused, add_observer, remove_observer
 from mks_hardening.exceptions import (
@@ -43,7 +45,7 @@ from mks_hardening.exceptions import (
 )
 from mks_hardening.security import ConcurrencyLimiter, RateLimiter
 from mks_hardening.settings import HardeningSettings
-from mks_hardening.testing import FrozenClock
+from mks_hardening.testing import FrozenClock, call_wsgi
 from mks_hardening.wsgi import HeaderPolicy, MemorySessionStore
 
 Do = Callable[[Any], Any]
@@ -775,3 +777,26 @@ def test_a_page_of_cache_page_is_answered_and_not_kept(
         assert caches["default"].inner.stats().bypasses == 2
     (warning,) = [record.getMessage() for record in caplog.records if record.name == "mks_hardening.cache"]
     assert "ResponseCacheMiddleware" in warning
+
+
+def test_one_list_of_bans_counts_however_often_the_project_is_wrapped() -> None:
+    before = list(hooks.observers)
+    settings = HardeningSettings.from_env(environ={"MKS_ENV": "development", "MKS_BANS": "1"})
+
+    def app(_: Any, start_response: Any) -> list[bytes]:
+        start_response("404 Not Found", [("Content-Type", "text/plain")])
+        return []
+
+    try:
+        with project(MKS_HARDENING={"settings": settings}):
+            stacks = [components().wrap(app) for _ in range(3)]
+            assert len(hooks.observers) == len(before) + 1
+        statuses = [
+            call_wsgi(
+                stacks[number % 3], headers={"Host": "localhost"}, environ={"REMOTE_ADDR": "203.0.113.9"}
+            ).status
+            for number in range(101)
+        ]
+        assert (statuses[99], statuses[100]) == (404, 403)
+    finally:
+        hooks.observers[:] = before
