@@ -10,6 +10,7 @@ from mks_hardening.cache.base_cache import BaseCache as BaseCache
 from mks_hardening.cache.cache_stats import CacheStats as CacheStats
 from mks_hardening.cache.cdn.cdn_manager import CDNManager as CDNManager
 from mks_hardening.cache.cdn.purge_result import PurgeResult as PurgeResult
+from mks_hardening.cache.cdn.tag_invalidator import TagInvalidator as TagInvalidator
 from mks_hardening.cache.decorator import CachedFunction as CachedFunction
 from mks_hardening.cache.decorator import cache_if as cache_if
 from mks_hardening.cache.decorator import cached as cached

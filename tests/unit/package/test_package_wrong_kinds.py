@@ -249,6 +249,7 @@ def usual(engine: Engine) -> dict[str, dict[str, Any]]:
         "cache.MemoryCache": {},
         "cache.NullCache": {},
         "cache.RedisCache": {"url_or_client": fakeredis.FakeRedis()},
+        "cache.TagInvalidator": {"cache": MemoryCache()},
         "cache.TieredCache": {"l1": MemoryCache(), "l2": MemoryCache(namespace="b")},
         "cache.cache_if": {"condition": bool},
         "cache.cached": {},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from mks_hardening.cache import CDNManager
+from mks_hardening.cache import CDNManager, MemoryCache, RedisCache, TagInvalidator, TieredCache
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.testing import FrozenClock
 from testbed.http_sink import Answer, HttpSink, Request
@@ -275,3 +276,60 @@ def test_a_token_that_the_service_repeats_is_in_no_result(make: Any, http_sink: 
 def test_the_token_is_in_no_repr(make: Any) -> None:
     manager = make()
     assert "hunter2" not in f"{manager!r} {vars(manager)}"
+
+
+# --- a tag, everywhere
+
+
+@pytest.mark.parametrize("with_asyncio", [False, True], ids=["def", "async def"])
+def test_one_call_invalidates_a_tag_in_the_cache_and_in_the_cdn(
+    make: Any, http_sink: HttpSink, with_asyncio: bool
+) -> None:
+    near, far = MemoryCache(), MemoryCache(namespace="far")
+    cache = TieredCache(near, far)
+    cache.set("page", "old", tags=["articles"])
+    pages = TagInvalidator(cache, cdn=make())
+    found = asyncio.run(pages.ainvalidate(["articles"])) if with_asyncio else pages.invalidate(["articles"])
+    assert (found.ok, found.done, found.failed) == (True, ("articles",), ())
+    assert (near.get("page"), far.get("page")) == (None, None)
+    assert [request.json() for request in http_sink.requests] == [{"tags": ["articles"]}]
+
+
+def test_a_cdn_that_refuses_is_named_after_the_cache_was_invalidated(make: Any, http_sink: HttpSink) -> None:
+    http_sink.default = Answer(status=403, body={"success": False, "errors": [{"code": 1, "message": "no"}]})
+    cache = MemoryCache()
+    cache.set("page", "old", tags=["articles"])
+    found = TagInvalidator(cache, cdn=make()).invalidate(["articles"])
+    assert (found.ok, found.failed, found.errors) == (False, ("articles",), ("HTTP 403: no (1)",))
+    assert cache.get("page") is None
+
+
+def test_a_cache_that_cannot_be_reached_is_named_and_the_cdn_is_purged(
+    make: Any, http_sink: HttpSink
+) -> None:
+    with RedisCache("redis://127.0.0.1:1/0") as cache:
+        found = TagInvalidator(cache, cdn=make()).invalidate(["articles"])
+    assert (found.ok, found.done, found.failed) == (False, (), ("articles",))
+    assert found.errors[0].startswith("cache: not reachable")
+    assert found.retry_after
+    assert len(http_sink.requests) == 1
+
+
+@pytest.mark.parametrize("tags", [[], [""], ["a b"], ["a,b"], "articles", ["é"]], ids=repr)
+def test_tags_that_one_of_them_refuses_change_nothing(make: Any, http_sink: HttpSink, tags: Any) -> None:
+    cache = MemoryCache()
+    cache.set("page", "kept", tags=["articles"])
+    with pytest.raises(ConfigurationError) as caught:
+        TagInvalidator(cache, cdn=make()).invalidate(tags)
+    assert caught.value.parameter == "tags"
+    assert (cache.get("page"), http_sink.requests) == ("kept", [])
+
+
+def test_without_a_cdn_the_cache_alone_is_invalidated() -> None:
+    cache = MemoryCache()
+    cache.set("page", "old", tags=["\N{HIRAGANA LETTER A}"])
+    assert TagInvalidator(cache).invalidate(["\N{HIRAGANA LETTER A}"])
+    assert cache.get("page") is None
+    for wrong in ({"cache": {}}, {"cache": cache, "cdn": object()}):
+        with pytest.raises(ConfigurationError):
+            TagInvalidator(**wrong)
