@@ -55,7 +55,10 @@ class CacheContract:
                 require(stored == value and type(stored) is type(value), f"{value!r} comes back as it was")
         changed = cache.get(f"k{len(values) - 5}")
         changed["a"].clear()
-        require(cache.get(f"k{len(values) - 5}") == values[-5], "what was handed out can be changed freely")
+        require(
+            cache.get(f"k{len(values) - 5}") == values[-5],
+            "changing a returned value does not change the cache",
+        )
 
     def test_what_is_not_there(self) -> None:
         """A missing key returns the default; ``None`` is a value."""
@@ -70,8 +73,11 @@ class CacheContract:
         """Several keys are read and written in one call."""
         cache = self.make_cache("many", clock=FrozenClock())
         require(cache.set_many({"a": 1, "b": 2}), "several values are stored")
-        require(cache.get_many(["a", "x", "b", "a"]) == {"a": 1, "b": 2}, "those that are there come back")
-        require(cache.get_many([]) == {} and cache.set_many({}), "nothing is fine too")
+        require(
+            cache.get_many(["a", "x", "b", "a"]) == {"a": 1, "b": 2},
+            "get_many returns the keys that have a value",
+        )
+        require(cache.get_many([]) == {} and cache.set_many({}), "get_many and set_many accept no keys")
 
     def test_time_to_live(self) -> None:
         """A value never lives longer than requested, even if the clock is set back."""
@@ -79,12 +85,12 @@ class CacheContract:
         cache = self.make_cache("ttl", clock=clock)
         cache.set("k", 1, ttl=10)
         clock.advance(9)
-        require(cache.get("k") == 1, "a value lives")
+        require(cache.get("k") == 1, "a value exists before its ttl is over")
         clock.advance(2)
-        require(cache.get("k") is None, "and ends")
+        require(cache.get("k") is None, "a value expires after its ttl")
         cache.set("k", 1)
         cache.set("k", 2, ttl=0)
-        require(not cache.exists("k"), "ttl 0 keeps nothing")
+        require(not cache.exists("k"), "ttl=0 stores nothing")
 
     def test_every_way_of_writing_takes_ttl_and_tags(self) -> None:
         """``set_many`` and ``get_or_compute`` accept both, like ``set``."""
@@ -95,10 +101,10 @@ class CacheContract:
         cache.set_many({"many later": 4}, ttl=1000)
         cache.get_or_compute("computed later", lambda: 5, ttl=1000)
         cache.get_or_compute("not kept", lambda: 6, ttl=0)
-        require(not cache.exists("not kept"), "ttl 0 keeps nothing")
+        require(not cache.exists("not kept"), "ttl=0 stores nothing")
         clock.advance(11)
         present = [key for key in ("many", "many too", "computed") if cache.exists(key)]
-        require(present == [], "values end after their own ttl")
+        require(present == [], "each value expires after its own ttl")
         require(
             cache.get_many(["many later", "computed later"]) == {"many later": 4, "computed later": 5},
             "others stay",
@@ -138,11 +144,11 @@ class CacheContract:
         other.set("list:1", 1)
         cache.set_many({"list:1": 1, "list:2": 2, "item:1": 3, "lis*": 4})
         require(cache.delete_pattern("lis\\*") == 1, "a backslash makes a star literal")
-        require(cache.delete_pattern("list:[0-1]") == 1, "sets work")
+        require(cache.delete_pattern("list:[0-1]") == 1, "sets are stored and read as sets")
         cache.set_many({"open": 1, "open[": 1, "open\\": 1, "open[a-]": 1})
         for pattern in ("open[", "open\\", "open[a-]"):
             require(cache.delete_pattern(pattern) == 1, "what is opened and not closed stands for itself")
-        require(cache.get("open") == 1, "and for nothing else")
+        require(cache.get("open") == 1, "special characters of a pattern match only themselves")
         require(cache.get_many(["list:2", "item:1"]) == {"list:2": 2, "item:1": 3}, "the others stay")
         cache.clear()
         require(not cache.exists("item:1") and other.get("list:1") == 1, "clear empties its own namespace")
@@ -169,7 +175,7 @@ class CacheContract:
             except KeyError:
                 continue
             raise AssertionError("errors reach the caller")
-        require(len(calls) == 3, "errors are not kept")
+        require(len(calls) == 3, "errors are not stored")
 
     def test_an_invalidation_during_a_computation_wins(self) -> None:
         """An invalidation wins, whichever method is used."""
@@ -192,11 +198,11 @@ class CacheContract:
             require(
                 cache.get_or_compute("k", compute, tags=["t"]) == "old", "the caller gets what it computed"
             )
-            require(cache.get("k") is None, "but it is not kept")
+            require(cache.get("k") is None, "an invalidated computation is not stored")
             require(
                 cache.get_or_compute("k", lambda: "new", tags=["t"]) == "new", "the next one computes anew"
             )
-            require(cache.get("k") == "new", "and that is kept")
+            require(cache.get("k") == "new", "a computation that begins after the invalidation is stored")
 
     def test_a_write_during_a_computation_wins(self) -> None:
         """A value set during the computation is newer than the computed one."""
@@ -242,18 +248,20 @@ class CacheContract:
         async def scenario() -> None:
             await cache.aset("a", 1, tags=["t"])
             await cache.aset_many({"b": 2, "c": 3})
-            require(await cache.aget("a") == 1 and await cache.aexists("b"), "values are found")
-            require(await cache.aget_many(["a", "c"]) == {"a": 1, "c": 3}, "several at once too")
+            require(await cache.aget("a") == 1 and await cache.aexists("b"), "stored values are found")
+            require(
+                await cache.aget_many(["a", "c"]) == {"a": 1, "c": 3}, "the async methods read several keys"
+            )
             await cache.ainvalidate_tags("t")
-            require(await cache.aget("a", 7) == 7, "tags work")
+            require(await cache.aget("a", 7) == 7, "a tag invalidates its values")
             require(
                 await cache.adelete("b") == 1 and await cache.adelete_pattern("c*") == 1, "deleting works"
             )
             values = await asyncio.gather(*(cache.aget_or_compute("k", compute) for _ in range(10)))
             require(values == ["value"] * 10 and len(calls) == 1, "tasks share a computation")
-            require(await cache.aping(), "a working cache answers")
+            require(await cache.aping(), "a working cache responds")
             await cache.aclear()
-            require(not await cache.aexists("k"), "clear works")
+            require(not await cache.aexists("k"), "clear removes all values")
             await cache.aclose()
 
         asyncio.run(scenario())
@@ -276,12 +284,12 @@ class CacheContract:
         async def scenario() -> None:
             keys = ["one", "many", "computed"]
             await write(ttl=10)
-            require(set(await cache.aget_many(keys)) == set(keys), "values live")
+            require(set(await cache.aget_many(keys)) == set(keys), "values exist before their ttl is over")
             clock.advance(11)
-            require(await cache.aget_many(keys) == {}, "values end after their own ttl")
+            require(await cache.aget_many(keys) == {}, "each value expires after its own ttl")
             await write(ttl=1000, tags=["t"])
             clock.advance(11)
-            require(set(await cache.aget_many(keys)) == set(keys), "values live as long as they may")
+            require(set(await cache.aget_many(keys)) == set(keys), "values with the longest ttl are stored")
             await cache.ainvalidate_tags("t")
             require(await cache.aget_many(keys) == {}, "values of the tag are gone")
             await cache.aclose()
@@ -306,13 +314,13 @@ class CacheContract:
             except ValueError:
                 continue
             raise AssertionError(f"number {number} must be refused")
-        require(cache.get("k") is None, "nothing was kept")
+        require(cache.get("k") is None, "nothing was stored")
 
     def test_what_cannot_be_kept_is_returned(self) -> None:
         """A value that cannot be stored is returned to the caller and computed again each time."""
         cache = self.make_cache("returned", clock=FrozenClock())
         made = [cache.get_or_compute("k", object) for _ in range(2)]
-        require(made[0] is not made[1], "an object is returned and not kept")
+        require(made[0] is not made[1], "an object that is not plain data is returned but not stored")
         require(cache.get_or_compute("k", lambda: 1) == 1, "the key can still be used")
 
     def test_statistics_ping_and_close(self) -> None:
@@ -323,6 +331,6 @@ class CacheContract:
         cache.get("x")
         stats = cache.stats()
         require((stats.hits, stats.misses, stats.errors) == (1, 1, 0), "reads are counted")
-        require(cache.ping(), "a working cache answers")
+        require(cache.ping(), "a working cache responds")
         cache.close()
         cache.close()

@@ -78,7 +78,10 @@ class CompareAndSetContract:
             require(self._write(store, "k", b"1", version="a"), "a first write may be repeated")
         for _ in range(2):
             require(self._write(store, "k", b"2", expected="a", version="b"), "a write may be repeated")
-        require(not self._write(store, "k", b"2", expected="a", version="c"), "for others it is a conflict")
+        require(
+            not self._write(store, "k", b"2", expected="a", version="c"),
+            "another caller's write with the old version is refused",
+        )
 
     def test_one_of_many_writers_wins(self) -> None:
         """Compare-and-set holds with concurrent threads, for a first write and a change."""
@@ -116,7 +119,9 @@ class CompareAndSetContract:
         require(await store.aload("k") is None, "an unknown key has no record")
         require(await write("k", b"1", None, "a"), "a first write works")
         require(not await write("k", b"2", None, "b"), "a first write does not overwrite")
-        require(await store.aload("k") == store.load("k") == ("a", b"1"), "the twins see one store")
+        require(
+            await store.aload("k") == store.load("k") == ("a", b"1"), "the async methods use the same store"
+        )
         require(not await write("k", b"3", "x", "c"), "another version is not replaced")
         for _ in range(2):
             require(await write("k", b"3", "a", "c"), "the expected version is replaced, also twice")

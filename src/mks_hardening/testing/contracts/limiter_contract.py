@@ -29,25 +29,25 @@ class LimiterContract:
     def test_the_quota_passes_and_no_more(self) -> None:
         """Each key has its own quota."""
         limiter = self.make_limiter({"g": "3 per minute"})
-        require(self._passed(limiter, "k", 6) == 3, "the quota passes")
-        require(self._passed(limiter, "other", 6) == 3, "keys are counted apart")
+        require(self._passed(limiter, "k", 6) == 3, "hits within the quota are allowed")
+        require(self._passed(limiter, "other", 6) == 3, "keys are counted separately")
 
     def test_groups_are_counted_apart(self) -> None:
         """The same key in two groups has two counters."""
         limiter = self.make_limiter({"g": "1 per minute", "h": "1 per minute"})
-        require(bool(limiter.hit("g", "k")) and bool(limiter.hit("h", "k")), "groups are counted apart")
+        require(bool(limiter.hit("g", "k")) and bool(limiter.hit("h", "k")), "groups are counted separately")
 
     def test_a_refused_hit_takes_nothing(self) -> None:
         """A rejected hit is counted neither by the limit that rejected it nor by the others."""
         limiter = self.make_limiter({"g": "3 per minute, 5 per hour"})
-        require(self._passed(limiter, "k", 10) == 3, "the tightest limit counts")
-        require(tuple(limiter.hit("g", "k").remaining) == (0, 2), "a refused hit takes nothing")
+        require(self._passed(limiter, "k", 10) == 3, "the strictest limit decides")
+        require(tuple(limiter.hit("g", "k").remaining) == (0, 2), "a refused hit consumes nothing")
 
     def test_cost(self) -> None:
         """A hit with a cost is counted in full or not at all."""
         limiter = self.make_limiter({"g": "10 per minute"})
         taken = [bool(limiter.hit("g", "k", cost=cost)) for cost in (8, 5, 1, 1, 1)]
-        require(taken == [True, False, True, True, False], "a refused costly hit takes nothing")
+        require(taken == [True, False, True, True, False], "a refused hit with a cost consumes nothing")
 
     def test_what_a_decision_tells(self) -> None:
         """A decision contains the limits in the given order, remaining hits, and seconds to wait."""
@@ -82,22 +82,22 @@ class LimiterContract:
         limiter.hit("g", "k")
         for _ in range(5):
             look = limiter.hit("g", "k", cost=0)
-            require(bool(look) and tuple(look.remaining) == (2,), "a cost of nothing takes nothing")
+            require(bool(look) and tuple(look.remaining) == (2,), "a cost of 0 consumes nothing")
 
     def test_a_cost_above_a_quota_never_passes(self) -> None:
         """Waiting does not help, and nothing is counted."""
         limiter = self.make_limiter({"g": "3 per minute, 5 per hour"})
         refused = limiter.hit("g", "k", cost=4)
         require(not refused and refused.retry_after is None, "a cost above a quota is refused for good")
-        require(tuple(limiter.hit("g", "k").remaining) == (2, 4), "a refused hit takes nothing")
+        require(tuple(limiter.hit("g", "k").remaining) == (2, 4), "a refused hit consumes nothing")
 
     def test_any_text_is_a_key(self) -> None:
         """Keys come from clients: each has its own counter, whatever it contains."""
         limiter = self.make_limiter({"g": "1 per minute", "g:a": "1 per minute"})
         keys = ("", "a:b", "a", "}", "{}", "%7D", "\udc80", "\\udc80", "\0", "現場", "x" * 5000, "x" * 5001)
         for key in keys:
-            require(self._passed(limiter, key, 2) == 1, "every text is a key of its own")
-        require(bool(limiter.hit("g:a", "b")), "group and key do not run into each other")
+            require(self._passed(limiter, key, 2) == 1, "different texts are different keys")
+        require(bool(limiter.hit("g:a", "b")), "group and key are kept apart")
 
     def test_keys_are_compared_exactly(self) -> None:
         """There is no case folding, no whitespace stripping, no Unicode normalisation."""
@@ -118,11 +118,11 @@ class LimiterContract:
 
         async def play() -> list[bool]:
             answers = [await ahit("g", "k"), await ahit("g", "k", cost=2), await ahit("g", "k")]
-            require(not limiter.hit("g", "k"), "the twins count the same hits")
+            require(not limiter.hit("g", "k"), "the async methods count the same hits")
             await aclosed(limiter)
             return [bool(answer) for answer in answers]
 
-        require(asyncio.run(play()) == [True, True, False], "the async twin limits")
+        require(asyncio.run(play()) == [True, True, False], "the async methods enforce the limit")
 
     def test_the_async_twin_decides_in_the_same_shape(self) -> None:
         """For a limiter with ``ahit``: the same limits, remaining hits, seconds, costs and keys as ``hit``."""
@@ -141,7 +141,7 @@ class LimiterContract:
             require(allowed.allowed and allowed.retry_after is None, "an allowed hit need not be retried")
             require(not refused.allowed and not refused, "a refused hit is false")
             self._retry_in_seconds(refused)
-            require(tuple(refused.remaining) == (0, 4), "a refused hit takes nothing")
+            require(tuple(refused.remaining) == (0, 4), "a refused hit consumes nothing")
             require(tuple((await ahit("h", "k", cost=0)).remaining) == (2,), "a cost of nothing only looks")
             for key in DISTINCT_TEXTS:
                 require(bool(await ahit("h", key, cost=2)), f"{key!a} is a key of its own")
@@ -156,7 +156,7 @@ class LimiterContract:
         """Check a rejection by a limit of one per minute: the wait is no longer than until that limit resets."""
         retry, reset = refused.retry_after, refused.reset_after[0]
         require(retry is not None and 0 < retry <= 120, "a refusal says how many seconds to wait")
-        require(retry is not None and retry <= reset + 1, "which are no more than until the limit is fresh")
+        require(retry is not None and retry <= reset + 1, "retry_after is not later than the reset")
 
     @staticmethod
     def _passed(limiter: Limiter, key: str, tries: int) -> int:

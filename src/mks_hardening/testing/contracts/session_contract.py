@@ -38,12 +38,18 @@ class SessionStoreContract:
         store = self.make_store()
         require(store.load("k") is None, "an unknown session has no record")
         require(store.rotate("k", "n", now=self.now) is None, "an unknown session is not rotated")
-        require(not store.touch("k", seen_at=self.now, expires_at=self.now + 9), "nor touched")
-        require(not store.update("k", version=0, data="{}"), "nor updated")
-        require(not store.end("k", reason="idle"), "nor ended")
-        require(store.load("k") is None and store.load("n") is None, "and none of that makes one")
+        require(
+            not store.touch("k", seen_at=self.now, expires_at=self.now + 9),
+            "touch does nothing for an unknown session",
+        )
+        require(not store.update("k", version=0, data="{}"), "update does nothing for an unknown session")
+        require(not store.end("k", reason="idle"), "end does nothing for an unknown session")
+        require(
+            store.load("k") is None and store.load("n") is None,
+            "calls for an unknown session do not create one",
+        )
         require(list(store.sessions("u", now=self.now)) == [], "an unknown user has no sessions")
-        require(store.end_user("u", now=self.now) == 0, "and none to end")
+        require(store.end_user("u", now=self.now) == 0, "end_user ends nothing for an unknown user")
 
     def test_records_come_back_as_they_were_made(self) -> None:
         """Any user name, any JSON text, and fractions of seconds are preserved."""
@@ -54,7 +60,9 @@ class SessionStoreContract:
             )
             require(list(store.create(record, now=self.now)) == [], "a first session ends no other")
             require(store.load(record.key) == record, "a record is read as it was made")
-            require(list(store.sessions(user_id, now=self.now)) == [record], "and listed for its user")
+            require(
+                list(store.sessions(user_id, now=self.now)) == [record], "a session is listed for its user"
+            )
 
     def test_large_data_comes_back_whole(self) -> None:
         """More data than fits into a cookie or a short text column, in multi-byte characters."""
@@ -66,9 +74,9 @@ class SessionStoreContract:
             require(self._data(store, key) == data, "large data is created whole")
             changed = data.replace("\u6280", "\u8853")
             require(store.update(key, version=0, data=changed), "large data is replaced")
-            require(self._data(store, key) == changed, "and read whole")
+            require(self._data(store, key) == changed, "large data is read unchanged")
             moved = store.rotate(key, f"new {key}", now=self.now)
-            require(moved is not None and moved.data == changed, "and moves whole")
+            require(moved is not None and moved.data == changed, "large data survives a rotation")
 
     def test_user_ids_are_compared_exactly(self) -> None:
         """There is no case folding, no whitespace stripping, no Unicode normalisation."""
@@ -87,9 +95,11 @@ class SessionStoreContract:
         store = self.make_store()
         store.create(self._record("k"), now=self.now)
         require(store.update("k", version=0, data='{"n":1}'), "the first update is made")
-        require(not store.update("k", version=0, data='{"n":1}'), "an equal one of another request is not")
+        require(
+            not store.update("k", version=0, data='{"n":1}'), "a second update of the same version is refused"
+        )
         record = store.load("k")
-        require(record is not None and record.version == 1, "the version grows once")
+        require(record is not None and record.version == 1, "the version increases by one")
 
     def test_a_repeated_creation_changes_nothing(self) -> None:
         """A creation whose response was lost may be repeated."""
@@ -109,12 +119,12 @@ class SessionStoreContract:
         store = self.make_store()
         store.create(self._record("old", "u")._replace(data='{"a":1}'), now=self.now)
         store.create(self._record("new", "v"), now=self.now + 5, replaces="old")
-        require(self._ended(store, "old") == "replaced", "the replaced session is dead")
+        require(self._ended(store, "old") == "replaced", "the replaced session has ended")
         old = store.load("old")
-        require(old is not None and old.seen_at == self.now + 5, "and knows since when")
-        require(old is not None and old.expires_at == self.now + 5, "which is when it expired")
-        require(old is not None and old.data == "{}", "its data is gone")
-        require(self._ended(store, "new") == "", "the new one lives")
+        require(old is not None and old.seen_at == self.now + 5, "an ended session records when it ended")
+        require(old is not None and old.expires_at == self.now + 5, "an ended session expires when it ends")
+        require(old is not None and old.data == "{}", "the data of a replaced session is deleted")
+        require(self._ended(store, "new") == "", "the new session is active")
         store.create(self._record("other"), now=self.now, replaces="unknown")
         require(self._ended(store, "other") == "", "a session may replace one that is gone")
 
@@ -127,29 +137,29 @@ class SessionStoreContract:
         for number in range(4):
             key = f"k{number}"
             ended = store.create(self._record(key, at=now + number), now=now + number, max_sessions=2)
-            require(list(ended) == ([f"k{number - 2}"] if number >= 2 else []), "the oldest ends")
+            require(list(ended) == ([f"k{number - 2}"] if number >= 2 else []), "the oldest session ends")
         living = [record.key for record in store.sessions("u", now=now + 4)]
         require(living == ["k2", "k3"], "the newest stay, oldest first")
         require(self._ended(store, "k0") == "revoked", "a session that ended for the limit is dead")
-        require(self._ended(store, "other") == "", "other users are not concerned")
+        require(self._ended(store, "other") == "", "sessions of other users are not affected")
 
     def test_rotation_moves_a_session(self) -> None:
         """User, time and data move; the old key ends; a repetition returns the first result."""
         store = self.make_store()
         store.create(self._record("old")._replace(data='{"a":1}'), now=self.now)
         moved = store.rotate("old", "new", now=self.now + 5)
-        require(moved == self._record("new")._replace(data='{"a":1}'), "everything moves")
+        require(moved == self._record("new")._replace(data='{"a":1}'), "a rotation moves the whole record")
         require(store.rotate("old", "new", now=self.now) == moved, "a repetition gets the first answer")
-        require(self._ended(store, "old") == "rotated", "the old key is dead")
+        require(self._ended(store, "old") == "rotated", "the old key has ended")
         old = store.load("old")
-        require(old is not None and old.seen_at == self.now + 5, "and knows since when")
-        require(old is not None and old.expires_at == self.now + 5, "which is when it expired")
-        require(old is not None and old.data == '{"a":1}', "requests under way can read what it held")
+        require(old is not None and old.seen_at == self.now + 5, "an ended session records when it ended")
+        require(old is not None and old.expires_at == self.now + 5, "an ended session expires when it ends")
+        require(old is not None and old.data == '{"a":1}', "requests in flight can read the data")
         require(store.rotate("old", "third", now=self.now) is None, "a dead session is not rotated")
-        require(store.load("third") is None, "and leaves nothing")
+        require(store.load("third") is None, "a refused rotation creates no session")
         changed = store.rotate("new", "newer", now=self.now, data='{"b":2}')
         require(changed is not None and changed.data == '{"b":2}', "data can be replaced on the way")
-        require(changed is not None and changed.version == 1, "which is a new version")
+        require(changed is not None and changed.version == 1, "changed data gets a new version")
         require([one.key for one in store.sessions("u", now=self.now)] == ["newer"], "one session is listed")
 
     def test_activity_moves_forward_only(self) -> None:
@@ -162,15 +172,15 @@ class SessionStoreContract:
         )
         record = store.load("k")
         require(record is not None and record.seen_at == self.now + 50, "activity moves forward only")
-        require(record is not None and record.expires_at == self.now + 150, "so does the deadline")
+        require(record is not None and record.expires_at == self.now + 150, "the deadline only moves forward")
 
     def test_data_is_compared_and_set(self) -> None:
         """An update succeeds only if the version is still the one that was read."""
         store = self.make_store()
         store.create(self._record("k"), now=self.now)
         require(store.update("k", version=0, data='{"a":1}'), "the version that was read is replaced")
-        require(not store.update("k", version=0, data='{"a":2}'), "an older version is not")
-        require(not store.update("k", version=2, data='{"a":2}'), "nor one that is not there yet")
+        require(not store.update("k", version=0, data='{"a":2}'), "an update of an older version is refused")
+        require(not store.update("k", version=2, data='{"a":2}'), "an update of a future version is refused")
         record = store.load("k")
         require(
             record is not None and (record.version, record.data) == (1, '{"a":1}'), "the first one counts"
@@ -180,26 +190,29 @@ class SessionStoreContract:
         """The first reason is kept, the data is deleted, and nothing reactivates the session."""
         store = self.make_store()
         store.create(self._record("k")._replace(data='{"a":1}'), now=self.now)
-        require(store.end("k", reason="idle"), "a living session ends")
-        require(not store.end("k", reason="revoked"), "a dead one does not")
-        require(not store.touch("k", seen_at=self.now + 5, expires_at=self.now + 500), "it is not touched")
-        require(not store.update("k", version=0, data="{}"), "not updated")
-        require(store.rotate("k", "n", now=self.now) is None, "not rotated")
+        require(store.end("k", reason="idle"), "an active session can be ended")
+        require(not store.end("k", reason="revoked"), "an ended session cannot be ended again")
+        require(
+            not store.touch("k", seen_at=self.now + 5, expires_at=self.now + 500),
+            "touch does nothing for an ended session",
+        )
+        require(not store.update("k", version=0, data="{}"), "update does nothing for an ended session")
+        require(store.rotate("k", "n", now=self.now) is None, "rotate does nothing for an ended session")
         record = store.load("k")
         require(record is not None and record.ended == "idle", "the first reason stays")
         require(record is not None and record.data == "{}", "the data is gone")
-        require(list(store.sessions("u", now=self.now)) == [], "it is not listed")
+        require(list(store.sessions("u", now=self.now)) == [], "an ended session is not listed")
 
     def test_all_sessions_of_a_user_end_but_one(self) -> None:
         """Sessions of other users are not affected."""
         store = self.make_store()
         for key, user in (("a", "u"), ("b", "u"), ("c", "u"), ("d", "v")):
             store.create(self._record(key, user), now=self.now)
-        require(store.end_user("u", now=self.now, keep="b") == 2, "the others end")
+        require(store.end_user("u", now=self.now, keep="b") == 2, "the other sessions end")
         require(store.end_user("u", now=self.now, keep="b") == 0, "once")
-        require([one.key for one in store.sessions("u", now=self.now)] == ["b"], "one stays")
-        require(store.end_user("u", now=self.now) == 1, "all end")
-        require(self._ended(store, "d") == "", "other users are not concerned")
+        require([one.key for one in store.sessions("u", now=self.now)] == ["b"], "the other session remains")
+        require(store.end_user("u", now=self.now) == 1, "end_user ends all sessions")
+        require(self._ended(store, "d") == "", "sessions of other users are not affected")
 
     def test_ending_all_sessions_ends_expired_ones_too(self) -> None:
         """A web server may have unwritten activity, and would otherwise continue such a session."""
@@ -208,17 +221,19 @@ class SessionStoreContract:
         store.create(self._record("kept", life=10.0), now=self.now)
         now = self.now + 20
         require(store.end_user("u", now=now, keep="kept") == 0, "expired sessions are not counted")
-        require(not store.touch("k", seen_at=now, expires_at=now + 100), "but they are ended")
-        require(store.rotate("k", "new", now=now) is None, "they cannot be rotated")
-        require([one.key for one in store.sessions("u", now=now)] == [], "and are not listed")
-        require(store.touch("kept", seen_at=now, expires_at=now + 100), "the kept one goes on")
+        require(
+            not store.touch("k", seen_at=now, expires_at=now + 100), "touch does not revive expired sessions"
+        )
+        require(store.rotate("k", "new", now=now) is None, "expired sessions cannot be rotated")
+        require([one.key for one in store.sessions("u", now=now)] == [], "expired sessions are not listed")
+        require(store.touch("kept", seen_at=now, expires_at=now + 100), "the kept session stays active")
 
     def test_expired_sessions_are_not_listed(self) -> None:
         """An expired session is not listed, even if it was never ended."""
         store = self.make_store()
         store.create(self._record("k", life=10.0), now=self.now)
         require(len(store.sessions("u", now=self.now + 9)) == 1, "listed before its time")
-        require(len(store.sessions("u", now=self.now + 10)) == 0, "not after")
+        require(len(store.sessions("u", now=self.now + 10)) == 0, "an expired session is not listed")
 
     def test_threads_do_not_get_past_the_limit(self) -> None:
         """The limit holds for any number of concurrent sign-ins."""
@@ -245,8 +260,8 @@ class SessionStoreContract:
                 partial(store.create, self._record(key), now=self.now),
             ]
             at_once(partial(call_nth, work), threads=len(work))
-            require(self._ended(store, key) == "revoked", "an ended session stays dead")
-        require(list(store.sessions("u", now=self.now)) == [], "and none is listed")
+            require(self._ended(store, key) == "revoked", "an ended session cannot be revived")
+        require(list(store.sessions("u", now=self.now)) == [], "no session is listed after its end")
 
     def test_no_update_of_many_threads_is_lost(self) -> None:
         """Each thread increments by read and compare-and-set until it succeeds."""
@@ -257,7 +272,7 @@ class SessionStoreContract:
             for _ in range(5):
                 while True:
                     record = store.load("k")
-                    require(record is not None, "the session lives")
+                    require(record is not None, "the session is active")
                     if record is None or store.update(
                         "k", version=record.version, data=str(int(record.data) + 1)
                     ):
@@ -273,7 +288,7 @@ class SessionStoreContract:
         store.create(self._record("k"), now=self.now)
         moved = at_once(lambda number: store.rotate("k", f"n{number}", now=self.now), threads=8)
         require(sum(record is not None for record in moved) == 1, "one rotation wins")
-        require(len(store.sessions("u", now=self.now)) == 1, "one session lives")
+        require(len(store.sessions("u", now=self.now)) == 1, "one session is active")
 
     def test_ping_and_close(self) -> None:
         """A working store responds, and ``close`` is idempotent."""
@@ -300,27 +315,35 @@ class SessionStoreContract:
                 await twin.atouch("new", seen_at=self.now + 5, expires_at=self.now + 105), "activity counts"
             )
             require(await twin.aupdate("new", version=0, data='{"a":1}'), "data is replaced")
-            require(not await twin.aupdate("new", version=0, data="{}"), "and compared")
+            require(not await twin.aupdate("new", version=0, data="{}"), "the async update compares versions")
             moved = await twin.arotate("new", "newer", now=self.now + 6)
-            require(moved is not None and (moved.version, moved.seen_at) == (1, self.now + 5), "it moves")
-            require([*await twin.asessions("u", now=self.now + 6)] == [moved], "and is listed")
+            require(
+                moved is not None and (moved.version, moved.seen_at) == (1, self.now + 5),
+                "the async rotation moves the session",
+            )
+            require(
+                [*await twin.asessions("u", now=self.now + 6)] == [moved], "the rotated session is listed"
+            )
             changed = await twin.arotate("newer", "newest", now=self.now + 6, data='{"b":2}')
             require(changed is not None and changed.data == '{"b":2}', "data can be replaced on the way")
-            require(changed is not None and changed.version == 2, "which is a new version")
+            require(changed is not None and changed.version == 2, "changed data gets a new version")
             require(
                 not await twin.atouch("newer", seen_at=self.now, expires_at=self.now), "the old id is dead"
             )
             await twin.acreate(
                 self._record("successor", at=self.now + 7), now=self.now + 7, replaces="newest"
             )
-            require(self._ended(store, "newest") == "replaced", "the replaced session is dead")
-            require(await twin.aend("successor", reason="idle"), "it ends")
+            require(self._ended(store, "newest") == "replaced", "the replaced session has ended")
+            require(await twin.aend("successor", reason="idle"), "the async end ends the session")
             require(not await twin.aend("successor", reason="idle"), "once")
             await twin.acreate(self._record("last"), now=self.now)
             await twin.acreate(self._record("kept"), now=self.now)
-            require(await twin.aend_user("u", now=self.now, keep="kept") == 1, "the others end")
-            require([one.key for one in await twin.asessions("u", now=self.now)] == ["kept"], "one stays")
-            require(await twin.aend_user("u", now=self.now) == 1, "all end")
+            require(await twin.aend_user("u", now=self.now, keep="kept") == 1, "the other sessions end")
+            require(
+                [one.key for one in await twin.asessions("u", now=self.now)] == ["kept"],
+                "the other session remains",
+            )
+            require(await twin.aend_user("u", now=self.now) == 1, "end_user ends all sessions")
             await aclosed(store)
 
         asyncio.run(play(cast("AsyncSessionStore", store)))

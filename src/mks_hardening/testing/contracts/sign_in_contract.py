@@ -43,13 +43,15 @@ class SignInStoreContract(CompareAndSetContract):
         store.replace("l", b"1", expected=None, version="a", ttl=60)
         self.pass_time(3)
         require(store.load("k") is None, "an entry expires")
-        require(store.load("l") is not None, "another stays")
+        require(store.load("l") is not None, "another entry remains")
         require(not store.replace("k", b"2", expected="a", version="b", ttl=60), "an expired version is gone")
-        require(store.replace("k", b"2", expected=None, version="b", ttl=60), "its place is free")
+        require(
+            store.replace("k", b"2", expected=None, version="b", ttl=60), "an expired key can be used again"
+        )
 
     async def _use_async_twins(self, store: UserStore) -> None:
         await super()._use_async_twins(store)
         await store.areplace("short", b"1", expected=None, version="a", ttl=2)
         self.pass_time(3)
         require(await store.aload("short") is None, "an entry expires after its own time")
-        require(await store.aload("k") is not None, "another stays")
+        require(await store.aload("k") is not None, "another entry remains")
