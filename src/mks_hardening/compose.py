@@ -105,11 +105,11 @@ def harden_wsgi(
         api_paths: paths that are rejected over plain http instead of redirected (ASVS 5.0 V4.1.2).
         csrf_exempt_paths: paths without the CSRF check, for clients that authenticate differently.
         strip_cookies: cookies that end together with the session, for example the framework's session cookie.
-        options: any other option of a middleware; it takes precedence over the settings. An option that several
-            have gets the prefix ``https_``, ``csrf_``, ``session_``, ``limit_``, ``health_``, ``record_``,
-            ``cors_``, ``request_``, ``client_``, ``cache_`` or ``maintenance_``, for example ``cors_policy``,
-            ``request_limits``, ``client_rules``, ``bans``, ``cache_rules`` (with ``cache``;
-            ``cache_backend(settings)`` by default) and ``maintenance_switch``. ``clock`` without a prefix is
+        options: any other option of a middleware; it takes precedence over the settings. An option name that
+            several middleware classes share gets the prefix ``https_``, ``csrf_``, ``session_``, ``limit_``,
+            ``health_``, ``record_``, ``cors_``, ``request_``, ``client_``, ``cache_`` or ``maintenance_``, for
+            example ``cors_policy``, ``request_limits``, ``client_rules``, ``bans``, ``cache_rules`` (with
+            ``cache``; ``cache_backend(settings)`` by default) and ``maintenance_switch``. ``clock`` without a prefix is
             the clock of sessions. Origins that a CORS policy allows to send credentials are also allowed by the
             CSRF check. Rules of ``bans`` that name events count them without a call of ``add_observer``;
             ``client_exempt`` is called before the session is loaded.

@@ -93,7 +93,7 @@ def mks_outbox() -> RecordingTransport:
 
 @pytest.fixture
 def mks_query_budget() -> Callable[..., AbstractContextManager[QueryLog]]:
-    """Return ``mks_hardening.db.query_budget``: fails a ``with`` block that sends more than so many statements."""
+    """Return ``mks_hardening.db.query_budget``: fails a ``with`` block that sends more statements than allowed."""
     from mks_hardening.db import query_budget
 
     return query_budget

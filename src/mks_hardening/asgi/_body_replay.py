@@ -15,7 +15,7 @@ async def read_body(receive: Receive, *, limit: int) -> tuple[bytes | None, Rece
 
     Args:
         receive: callable of the server.
-        limit: most bytes that are read.
+        limit: maximum number of bytes to read.
 
     Returns:
         The body, or ``None`` if it is longer than ``limit`` or the client left before its end; and the ``receive``

@@ -63,7 +63,7 @@ class MessageAhead:
                 yield None
 
     def close(self) -> None:
-        """Give the call up, if that is possible without losing a message."""
+        """Cancel the pending call, if that loses no message."""
         close = getattr(self._call, "close", None)
         if close is not None:
             close()

@@ -293,7 +293,7 @@ class _ASGIExchange:
         return self._declared is None or self._sent < self._declared
 
     def _look_for_disconnect(self) -> None:
-        """Look, without waiting, whether the client has left during a response of several messages.
+        """Check without waiting whether the client disconnected during a response of several messages.
 
         Servers drop what is sent after that without an error, so that an application that never calls ``receive``
         seems to have sent everything. Messages that arrive are kept for the application.

@@ -47,7 +47,7 @@ class SessionTimeoutMiddleware:
         store: ``MemorySessionStore``, ``RedisSessionStore`` or your own.
         idle_timeout: seconds without activity after which a session ends (ASVS 7.3.1).
         absolute_timeout: seconds after sign-in at which a session ends in any case (ASVS 7.3.2).
-        warn_before: responses carry ``X-Session-Expires-In`` in the last so many seconds; 0 for never.
+        warn_before: responses have ``X-Session-Expires-In`` during the last ``warn_before`` seconds; 0 for never.
         cookie: name and attributes of the cookie.
         public_paths: paths that are also served with an invalid cookie, like the path of ``sign_in_url``.
         passive_paths: paths whose requests are checked but do not count as activity, for example polling.

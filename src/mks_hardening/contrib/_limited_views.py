@@ -326,7 +326,7 @@ def count(
 
 
 def share_decisions(scope: Environ) -> None:
-    """Prepare a scope, so that the hits counted in copies of it, which frameworks make, are also found here."""
+    """Prepare a scope so that hits counted in a framework's copies of it are found here too."""
     hits_of_request(scope)
     scope.setdefault(_DECISIONS, [])
 

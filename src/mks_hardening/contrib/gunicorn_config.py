@@ -72,9 +72,9 @@ def gunicorn_config(
     """Return settings and hooks for gunicorn: ``globals().update(gunicorn_config(...))`` in ``gunicorn.conf.py``.
 
     The error log of gunicorn is written as JSON like all other logs; the access log is off, because ``harden_wsgi``
-    logs each request. gunicorn itself trusts no forwarding header, not even on Unix sockets. A worker that ends in
-    any way delivers or spools its alerts first, in the last six seconds of ``graceful_timeout``; one that hangs
-    logs its stack before.
+    logs each request. gunicorn itself trusts no forwarding header, not even on Unix sockets. However a worker
+    ends, it first delivers or spools its alerts, in the last six seconds of ``graceful_timeout``. A worker that
+    hangs logs its stack first.
 
     Args:
         app_name: name of the application's logger.

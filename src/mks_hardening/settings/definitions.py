@@ -116,7 +116,7 @@ class CoreSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WsgiSettings:
-    """Settings of the WSGI middleware: proxy trust, HTTPS, headers, sessions."""
+    """Settings of the WSGI and ASGI middleware: proxy trust, HTTPS, headers, sessions."""
 
     allowed_hosts: tuple[str, ...] = env(
         "ALLOWED_HOSTS",

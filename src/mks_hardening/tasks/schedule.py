@@ -122,7 +122,7 @@ class Daily:
         return next(begin for begin in self._begins(now, range(34)) if begin > now)
 
     def _begins(self, now: float, days: Iterable[int]) -> Iterator[float]:
-        """The starts of the slots on the days that are so many days after ``now``."""
+        """The starts of the slots on the days at these offsets from ``now``."""
         date = dt.datetime.fromtimestamp(now, ZoneInfo(self.zone)).date()
         begins = (self._begin(date + dt.timedelta(days=day)) for day in days)
         return (begin for begin in begins if begin is not None)

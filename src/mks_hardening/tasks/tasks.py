@@ -399,6 +399,6 @@ def _connection_of(connection: Connection | Session) -> Connection:
     # Such a connection cannot guarantee that the task exists if and only if the transaction is committed.
     if found.get_execution_options().get("isolation_level") == "AUTOCOMMIT":
         raise ConfigurationError(
-            "connection must have a transaction; this one commits by itself", parameter="connection"
+            "connection must be in a transaction; this one is in autocommit mode", parameter="connection"
         )
     return found

@@ -187,7 +187,7 @@ class _DeadlineSMTP(smtplib.SMTP):
 
 
 class _TlsClient(smtplib.SMTP_SSL, _DeadlineSMTP):
-    """The same with TLS from the first byte."""
+    """SMTP client that uses TLS from the first byte."""
 
 
 def _refusal(error: smtplib.SMTPException) -> DeliveryError:

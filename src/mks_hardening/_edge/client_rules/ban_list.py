@@ -214,7 +214,7 @@ class BanList(Closing):
         return bool(self._event_rules)
 
     def observe_response(self, client_ip: str, path: str, status: int) -> None:
-        """Count a response for the rules whose offence it is; never waits."""
+        """Count a response as an offence for every rule that it matches; never blocks."""
         for rule in self._response_rules:
             try:
                 is_offence = rule.is_offence(path, status)

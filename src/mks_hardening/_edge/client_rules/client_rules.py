@@ -121,7 +121,7 @@ class ClientRules:
         return True
 
     def _is_being_written(self) -> bool:
-        """Whether the same file has another content than before, and also than at the last check."""
+        """Whether the file has changed again since the last check, in place, so that it may be incomplete."""
         before, known = self._in_place, self._version
         try:
             self._in_place = None if self.file is None or known is None else _version_of(self.file)

@@ -46,7 +46,7 @@ class SameOrigin:
     """Allowed origins of requests: the origin that the request is addressed to, and those listed.
 
     Attributes:
-        faults: why a request may not pass, by the parts of its ``RequestSender``; ``None`` if it may.
+        violations: maps the parts of a ``RequestSender`` to the reason why the request is refused, or ``None``.
 
     Raises:
         ConfigurationError: ``allowed_origins`` is not a list of origins.

@@ -61,11 +61,11 @@ class RequestLimits:
     """Limits of the requests to some paths.
 
     Args:
-        body: most bytes of a body, declared or counted while it is read.
-        header_count: most header fields.
-        header_bytes: most bytes of all header fields together.
-        field_bytes: most bytes of one header field.
-        target_bytes: most bytes of path and query.
+        body: maximum size of a body in bytes, declared or counted while it is read.
+        header_count: maximum number of header fields.
+        header_bytes: maximum size of all header fields together, in bytes.
+        field_bytes: maximum size of one header field, in bytes.
+        target_bytes: maximum size of path and query, in bytes.
         content_types: allowed media types of bodies, such as ``application/json`` or ``image/*``; ``None`` for all.
         body_seconds: seconds within which a body must arrive. Under WSGI the time is checked between two reads; the
             server must end a read that waits (``timeout`` of nginx's ``client_body_timeout``).

@@ -68,7 +68,7 @@ def index_value(index: ResponseIndex) -> bytes:
 
 
 def index_of(value: object) -> ResponseIndex | None:
-    """Return the entry, None if there is none."""
+    """Return the entry, or ``None``."""
     found = _unpacked(value)
     if found is None:
         return None

@@ -246,7 +246,7 @@ class SessionGate:
         return SessionHandle(self.lookup, self.fields, session_id, record, deadline)
 
     def _anonymous(self, session_id: str, found: FoundSession, asked: SessionRequest) -> ServedSession:
-        """Serve an anonymous session: if it has ended, the visitor goes on without one and without a notice."""
+        """Serve an anonymous session: if it has ended, the visitor continues without one and without a notice."""
         record, reason, deadline = found
         if record is not None and not reason:
             handle = self._handle(session_id, record, deadline)

@@ -137,7 +137,7 @@ class SessionHandle(SessionState):
     def start_anonymous(self, *, data: Mapping[str, Any] | None = None) -> None:
         """Start an anonymous session, for data before sign-in such as a basket, a message or the page to return to.
 
-        ``user_id`` stays ``None`` and ``alive`` false. When the session expires, the visitor goes on without one
+        ``user_id`` stays ``None`` and ``alive`` false. When the session expires, the visitor continues without one
         and gets no notice. ``start`` replaces it.
 
         Raises:

@@ -31,7 +31,7 @@ _computing: Final[ContextVar[frozenset[tuple[int, str]]]] = ContextVar(
 class NoResult(Enum):
     """Why a waiting caller gets no value."""
 
-    AGAIN = "it was invalidated or given up meanwhile: look again"
+    AGAIN = "it was invalidated or given up in the meantime: look again"
     ALONE = "it cannot be shared: compute for yourself"
     LATE = "it takes too long"
 

@@ -116,7 +116,7 @@ def functions_in(texts: Iterable[str]) -> set[str]:
 
 
 def referenced_sql(connection: Connection, texts: Sequence[str]) -> list[str]:
-    """These SQL texts and those of the objects they name: a plan omits a view's VALUES rows and LIMIT."""
+    """These SQL texts and the definitions of the objects they name; plans omit a view's VALUES rows and LIMIT."""
     from sqlalchemy import bindparam, text
 
     catalogues = list(connection.execute(text(_CATALOGUES)).scalars())

@@ -95,7 +95,7 @@ class Delivery:
         self._replaying = self._replaying or not self._spool.empty()
 
     def enqueue(self, alerts: Iterable[Alert]) -> None:
-        """Queue alerts; after the end of the handler the caller must spool them."""
+        """Queue alerts; once the handler has ended, the caller must spool them instead."""
         with self.lock:
             self.outbox.add(alerts)
 

@@ -234,7 +234,7 @@ def _with_progress(lines: Iterable[bytes], progress: Callable[[int], None] | Non
 
 
 def _samples(number: int) -> list[int]:
-    """Return indexes spread over a file, at which another order than by digest shows."""
+    """Return indexes spread over a file, at which a file that is not sorted by digest would be detected."""
     return sorted({number * part // _SAMPLES for part in range(_SAMPLES)})
 
 

@@ -1,8 +1,8 @@
 """Counters of one process during an outage of the shared storage.
 
-Each process continues from the counts it knew last and enforces its share of every limit, so that all processes
-together allow approximately what the limit allows. When the storage is back, the hits it does not know are sent to
-it.
+Each process starts from the last counts that it received and enforces its share of every limit, so that all
+processes together allow approximately what the limit allows. When the storage is back, the hits that it has not
+counted are sent to it.
 """
 
 from __future__ import annotations

@@ -128,7 +128,7 @@ class RedisStorage:
         return self._local_test(rules, key, cost)
 
     def give_back(self, rules: LimitGroup, key: str, cost: int, count: WindowCount) -> Op[None]:
-        """Subtract the hits that ``count`` is the result of."""
+        """Subtract the hits that resulted in ``count``."""
         at = count.taken_at or 0
         if count.source != "backend":
             self.counters.give_back(rules.name, key, at=at, cost=cost)

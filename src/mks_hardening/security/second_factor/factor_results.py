@@ -100,8 +100,8 @@ class PasskeySignIn:
 
     Attributes:
         user_id: the user; empty unless accepted.
-        result: as of ``verify``; its reasons are for the log, not for the user: send the same response for all
-            of them.
+        result: as returned by ``verify``; its reasons are for the log, not for the user: send the same response
+            for all of them.
     """
 
     user_id: str

@@ -49,7 +49,7 @@ class CleanedFolder:
 
     @property
     def result(self) -> dict[str, object]:
-        """The same as a task result: numbers, and at most 100 names."""
+        """The result in the form of a task result: numbers, and at most 100 names."""
         return {
             "removed": len(self.removed),
             "bytes": self.size,

@@ -32,7 +32,7 @@ class StaleBody:
 
     Args:
         body: the whole body.
-        refresh: called after the server has sent it, and not if the client has left before.
+        refresh: called after the server has sent the body, unless the client disconnected first.
     """
 
     def __init__(self, body: bytes, refresh: Callable[[], None]) -> None:

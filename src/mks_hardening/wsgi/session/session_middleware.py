@@ -45,7 +45,7 @@ class SessionTimeoutMiddleware:
         store: ``MemorySessionStore``, ``RedisSessionStore`` or your own.
         idle_timeout: seconds without activity after which a session ends (ASVS 7.3.1).
         absolute_timeout: seconds after sign-in at which a session ends in any case (ASVS 7.3.2).
-        warn_before: responses carry ``X-Session-Expires-In`` in the last so many seconds; 0 for never.
+        warn_before: responses have ``X-Session-Expires-In`` during the last ``warn_before`` seconds; 0 for never.
         cookie: name and attributes of the cookie.
         public_paths: paths that are also served with an invalid cookie, like the path of ``sign_in_url``; the
             application then sees neither that cookie nor those in ``strip_cookies``. A trailing slash includes
@@ -59,7 +59,7 @@ class SessionTimeoutMiddleware:
             framework's own session. The application sees them only with a living session, so that a stolen copy
             is useless after sign-out or a timeout.
         write_interval: seconds between two writes of activity to the store; by default 1 % of ``idle_timeout``, at
-            most 10 s. Other processes do not know activity that is not written yet, so in them a session may end
+            most 10 s. Other processes do not see activity before it is written, so a session may end there
             early by this much, but never late.
         outage_grace: seconds for which a session that the store has confirmed is accepted while the store is
             unavailable. After that, and always with 0, the response is 503 and the cookie is kept.
