@@ -130,7 +130,7 @@ class PrometheusObserver:
         Each process that serves metrics needs its own port; with gunicorn, ``gunicorn_config`` shares one.
 
         Args:
-            port: port; 0 for any free one, see the ``port`` of the listener.
+            port: TCP port; 0 for any free one, which is the ``port`` of the returned listener.
             address: numeric address; metrics are for the operator only, so the default is this machine.
 
         Raises:
