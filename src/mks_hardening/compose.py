@@ -109,9 +109,9 @@ def harden_wsgi(
             several middleware classes share gets the prefix ``https_``, ``csrf_``, ``session_``, ``limit_``,
             ``health_``, ``record_``, ``cors_``, ``request_``, ``client_``, ``cache_`` or ``maintenance_``, for
             example ``cors_policy``, ``request_limits``, ``client_rules``, ``bans``, ``cache_rules`` (with
-            ``cache``; ``cache_backend(settings)`` by default) and ``maintenance_switch``. ``clock`` without a prefix
-            is the clock of sessions. Origins that a CORS policy allows to send credentials are also allowed by the
-            CSRF check. Rules of ``bans`` that name events count them without a call of ``add_observer``;
+            ``cache``; ``cache_backend(settings)`` by default) and ``maintenance_switch``. ``clock`` without a
+            prefix is the clock of sessions. Origins that a CORS policy allows to send credentials are also allowed
+            by the CSRF check. Rules of ``bans`` that name events count them without a call of ``add_observer``;
             ``client_exempt`` is called before the session is loaded.
 
     Raises:

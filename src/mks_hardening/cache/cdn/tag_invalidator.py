@@ -55,7 +55,7 @@ class TagInvalidator:
         return run(self._invalidation(self._checked(tags)))
 
     async def ainvalidate(self, tags: Iterable[str]) -> PurgeResult:
-        """``invalidate`` for asyncio; the CDN is asked in a worker thread."""
+        """``invalidate`` for asyncio; the CDN is called in a worker thread."""
         return await arun(self._invalidation(self._checked(tags)))
 
     def _checked(self, tags: Iterable[str]) -> tuple[str, ...]:
