@@ -375,6 +375,7 @@ WORKER = """
 handler = build(shared_store=sys.argv[3])
 sys.stdin.readline()
 for n in range(2500): log.error('order %d failed', n)
+while handler.stats().pending: time.sleep(0.01)  # one that asks the store after the others have closed is too late
 print('logged', flush=True)
 sys.stdin.readline()
 handler.close()
