@@ -26,10 +26,15 @@ from mks_hardening.exceptions import (
     ConfigurationError,
 )
 from mks_hardening.security._membership import Membership
-from mks_hardening.security._storage import MEMORY, is_redis
 from mks_hardening.security.concurrency._local_slots import LocalSlots
 from mks_hardening.security.concurrency.slot import Slot
-from mks_hardening.security.rate_limits._groups import Policy, parse_policies, unknown_name_error
+from mks_hardening.security.rate_limits._groups import (
+    MEMORY,
+    Policy,
+    is_redis,
+    parse_policies,
+    unknown_name_error,
+)
 from mks_hardening.security.rate_limits._keys import bounded_key, encode_group, encode_key
 
 if TYPE_CHECKING:

@@ -1,17 +1,37 @@
-"""Named groups of limits: parse and validate the configuration of a limiter."""
+"""Parse and validate the configuration of a limiter: its groups of limits, policies and storage."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final, Literal, NamedTuple
 
-from mks_hardening._core.checks import choice, mapping, strings, text_of, whole_number
+from mks_hardening._core.checks import (
+    boolean,
+    choice,
+    mapping,
+    namespace_of,
+    offers,
+    strings,
+    text_of,
+    whole_number,
+)
 from mks_hardening._core.durations import seconds
 from mks_hardening._core.optional_imports import optional
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.security.rate_limits.limit import DAY, HOUR, MINUTE, Limit
 
-__all__ = ["GroupSpec", "LimitGroup", "Policy", "parse_groups", "parse_policies", "unknown_name_error"]
+__all__ = [
+    "MEMORY",
+    "GroupSpec",
+    "LimitGroup",
+    "Policy",
+    "is_redis",
+    "parse_groups",
+    "parse_policies",
+    "unknown_name_error",
+]
+
+MEMORY: Final = "memory://"
 
 Policy = Literal["local", "open", "closed"]
 GroupSpec = str | Limit | Sequence[str | Limit]
@@ -90,6 +110,29 @@ def parse_policies(
         if name not in names:
             raise unknown_name_error(name, names)
     return {name: choice(given.get(name, "local"), _POLICIES, parameter="on_unavailable") for name in names}
+
+
+def is_redis(
+    storage: object, processes: int, namespace: str, store_budget: float, *, allow_plaintext: bool
+) -> bool:
+    """Return whether the storage is Redis, after a check of all arguments.
+
+    Raises:
+        ConfigurationError: a value has the wrong type or is out of range.
+    """
+    # Checked for memory too, which uses none of them: an error must show up in development, not only in
+    # production.
+    namespace_of(namespace)
+    whole_number(processes, parameter="processes", minimum=1, maximum=100_000)
+    seconds(store_budget, parameter="store_budget", allow_zero=False)
+    boolean(allow_plaintext, parameter="allow_plaintext")
+    if not isinstance(storage, str) and not hasattr(
+        storage, "acall"
+    ):  # our own client has no execute_command
+        offers(
+            storage, "execute_command", parameter="storage", kind="memory://, a Redis URL or a Redis client"
+        )
+    return storage != MEMORY
 
 
 def unknown_name_error(

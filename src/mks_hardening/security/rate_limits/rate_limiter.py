@@ -16,12 +16,13 @@ from mks_hardening._core.operations import Op, arun, run
 from mks_hardening._core.request_hits import RequestHits
 from mks_hardening._core.resilience.budget import LIMITS_BUDGET
 from mks_hardening.exceptions import ConfigurationError, RateLimitExceededError
-from mks_hardening.security._storage import MEMORY, is_redis
 from mks_hardening.security.rate_limits._decisions import decide, exempt_count
 from mks_hardening.security.rate_limits._groups import (
+    MEMORY,
     GroupSpec,
     LimitGroup,
     Policy,
+    is_redis,
     parse_groups,
     unknown_name_error,
 )
