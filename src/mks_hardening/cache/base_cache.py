@@ -15,12 +15,12 @@ from mks_hardening._core.durations import seconds
 from mks_hardening._core.missing import MISSING
 from mks_hardening._core.operations import Op, arun, run
 from mks_hardening.cache._counters import CacheCounters
-from mks_hardening.cache._entry import ComputeLease
-from mks_hardening.cache._entry_options import check_ttl
-from mks_hardening.cache._operations import CacheOperations
+from mks_hardening.cache._entry import CacheEntry, ComputeLease
+from mks_hardening.cache._entry_options import check_key, check_ttl, jittered
 from mks_hardening.cache._store import CacheStore
 from mks_hardening.cache.cache_stats import CacheStats
 from mks_hardening.cache.compute._get_or_compute import ComputeOptions, ValueComputer
+from mks_hardening.exceptions import EncodeError
 from mks_hardening.protocols import Clock
 
 __all__ = ["BaseCache"]
@@ -56,14 +56,6 @@ class BaseCache(Closing):
         self.clock: Clock = given_clock(clock)
         self._counters = CacheCounters(self.namespace)
         self._computing = ValueComputer(store, self._counters, jitter=self.jitter, clock=clock)
-        self._operations = CacheOperations(
-            store,
-            self._computing,
-            self._counters,
-            default_ttl=self.default_ttl,
-            jitter=self.jitter,
-            clock=clock,
-        )
 
     # --- reading -----------------------------------------------------------------------------
 
@@ -71,12 +63,12 @@ class BaseCache(Closing):
         """Return the value of ``key``, or ``default``."""
         # Without an operation first: for a hit in memory, its overhead would exceed the cost of the look-up.
         value = self.peek(key)
-        return self._run(self._operations.get(key, default)) if value is MISSING else value
+        return self._run(self._read(key, default)) if value is MISSING else value
 
     async def aget(self, key: str, default: object = None) -> Any:
         """``get`` for asyncio."""
         value = self.peek(key)
-        return await self._arun(self._operations.get(key, default)) if value is MISSING else value
+        return await self._arun(self._read(key, default)) if value is MISSING else value
 
     def peek(self, key: str) -> Any:
         """Return the value if it is available without a round trip; otherwise the marker ``MISSING``."""
@@ -87,19 +79,19 @@ class BaseCache(Closing):
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
         """Return the values of those keys that have one, in one round trip."""
-        return self._run(self._operations.get_many(keys))
+        return self._run(self._read_many(keys))
 
     async def aget_many(self, keys: Iterable[str]) -> dict[str, Any]:
         """``get_many`` for asyncio."""
-        return await self._arun(self._operations.get_many(keys))
+        return await self._arun(self._read_many(keys))
 
     def exists(self, key: str) -> bool:
         """Return whether ``key`` has a value."""
-        return self._run(self._operations.exists(key))
+        return self._run(self._is_stored(key))
 
     async def aexists(self, key: str) -> bool:
         """``exists`` for asyncio."""
-        return await self._arun(self._operations.exists(key))
+        return await self._arun(self._is_stored(key))
 
     def get_or_compute(
         self,
@@ -177,54 +169,54 @@ class BaseCache(Closing):
         Raises:
             EncodeError: the value is not plain data.
         """
-        return self._run(self._operations.set_many({key: value}, ttl, tags))
+        return self._run(self._write({key: value}, ttl, tags))
 
     async def aset(
         self, key: str, value: object, *, ttl: float | timedelta | None = None, tags: Iterable[str] = ()
     ) -> bool:
         """``set`` for asyncio."""
-        return await self._arun(self._operations.set_many({key: value}, ttl, tags))
+        return await self._arun(self._write({key: value}, ttl, tags))
 
     def set_many(
         self, values: Mapping[str, object], *, ttl: float | timedelta | None = None, tags: Iterable[str] = ()
     ) -> bool:
         """``set`` for several keys in one round trip."""
-        return self._run(self._operations.set_many(values, ttl, tags))
+        return self._run(self._write(values, ttl, tags))
 
     async def aset_many(
         self, values: Mapping[str, object], *, ttl: float | timedelta | None = None, tags: Iterable[str] = ()
     ) -> bool:
         """``set_many`` for asyncio."""
-        return await self._arun(self._operations.set_many(values, ttl, tags))
+        return await self._arun(self._write(values, ttl, tags))
 
     # --- invalidation ------------------------------------------------------------------------
 
     def delete(self, *keys: str) -> int:
         """Delete the keys and void running computations of them; return how many had a value."""
-        return self._run(self._operations.delete(keys))
+        return self._run(self._remove(keys))
 
     async def adelete(self, *keys: str) -> int:
         """``delete`` for asyncio."""
-        return await self._arun(self._operations.delete(keys))
+        return await self._arun(self._remove(keys))
 
     def delete_pattern(self, pattern: str) -> int:
         r"""Delete the keys that match a glob pattern (``*``, ``?``, ``[abc]``; ``\`` before a literal one).
 
         Scans all keys in small steps, so use it for maintenance. Tags are cheaper and exact.
         """
-        return self._run(self._operations.delete_pattern(pattern))
+        return self._run(self._remove_matching(pattern))
 
     async def adelete_pattern(self, pattern: str) -> int:
         """``delete_pattern`` for asyncio."""
-        return await self._arun(self._operations.delete_pattern(pattern))
+        return await self._arun(self._remove_matching(pattern))
 
     def invalidate_tags(self, *tags: str) -> bool:
         """Invalidate all values with one of the tags in one round trip; return whether the backend did."""
-        return self._run(self._operations.invalidate_tags(tags))
+        return self._run(self._void_tags(tags))
 
     async def ainvalidate_tags(self, *tags: str) -> bool:
         """``invalidate_tags`` for asyncio."""
-        return await self._arun(self._operations.invalidate_tags(tags))
+        return await self._arun(self._void_tags(tags))
 
     def clear(self) -> None:
         """Delete everything in this namespace, and nothing else."""
@@ -238,11 +230,11 @@ class BaseCache(Closing):
 
     def ping(self) -> bool:
         """Return whether the backend responds."""
-        return self._run(self._operations.done(self.store.ping()))
+        return self._run(self._succeeds(self.store.ping()))
 
     async def aping(self) -> bool:
         """``ping`` for asyncio."""
-        return await self._arun(self._operations.done(self.store.ping()))
+        return await self._arun(self._succeeds(self.store.ping()))
 
     def stats(self) -> CacheStats:
         """Return the counts of this process."""
@@ -279,12 +271,12 @@ class BaseCache(Closing):
     def get_tagged(self, key: str, tags: Iterable[str]) -> Any:
         """``get`` for a value stored under these tags, in one round trip."""
         value = self.peek(key)
-        return self._run(self._operations.get(key, None, tuple(tags))) if value is MISSING else value
+        return self._run(self._read(key, None, tuple(tags))) if value is MISSING else value
 
     async def aget_tagged(self, key: str, tags: Iterable[str]) -> Any:
         """``get_tagged`` for asyncio."""
         value = self.peek(key)
-        return await self._arun(self._operations.get(key, None, tuple(tags))) if value is MISSING else value
+        return await self._arun(self._read(key, None, tuple(tags))) if value is MISSING else value
 
     def get_together(self, keys: Sequence[str], tags: Iterable[str]) -> list[Any]:
         """Return the values of several keys, None for a missing one, in one round trip.
@@ -293,7 +285,7 @@ class BaseCache(Closing):
         """
         values = [self.store.peek(key) for key in keys]
         if MISSING in values:
-            return self._run(self._operations.get_together(keys, tuple(tags)))
+            return self._run(self._read_together(keys, tuple(tags)))
         self._counters.read(found=True)
         return values
 
@@ -301,7 +293,7 @@ class BaseCache(Closing):
         """``get_together`` for asyncio."""
         values = [self.store.peek(key) for key in keys]
         if MISSING in values:
-            return await self._arun(self._operations.get_together(keys, tuple(tags)))
+            return await self._arun(self._read_together(keys, tuple(tags)))
         self._counters.read(found=True)
         return values
 
@@ -311,28 +303,130 @@ class BaseCache(Closing):
         With ``wait``, None is returned when another process that held it has stored a value, after that many
         seconds at the latest.
         """
-        return self._run(self._operations.begin(key, tags, wait))
+        return self._run(self._begin(key, tags, wait))
 
     async def abegin(self, key: str, tags: Iterable[str] = (), *, wait: float = 0.0) -> ComputeLease | None:
         """``begin`` for asyncio."""
-        return await self._arun(self._operations.begin(key, tags, wait))
+        return await self._arun(self._begin(key, tags, wait))
 
     def finish(self, key: str, lease: ComputeLease, value: object, *, ttl: float) -> bool:
         """Store the value unless key or tags were invalidated since ``begin``; return whether it was stored."""
-        return self._run(self._operations.finish(key, lease, value, ttl=ttl))
+        return self._run(self._finish(key, lease, value, ttl=ttl))
 
     async def afinish(self, key: str, lease: ComputeLease, value: object, *, ttl: float) -> bool:
         """``finish`` for asyncio."""
-        return await self._arun(self._operations.finish(key, lease, value, ttl=ttl))
+        return await self._arun(self._finish(key, lease, value, ttl=ttl))
 
     def abandon(self, key: str, lease: ComputeLease) -> None:
         """Release the lease without storing a value."""
-        self._run(self._operations.abandon(key, lease))
+        self._run(self._abandon(key, lease))
 
     async def aabandon(self, key: str, lease: ComputeLease) -> None:
         """``abandon`` for asyncio."""
-        await self._arun(self._operations.abandon(key, lease))
+        await self._arun(self._abandon(key, lease))
 
     def count_bypass(self, reason: str) -> None:
         """Count a call that was deliberately not cached."""
         self._counters.bypass(reason)
+
+    # --- operations; an outage of the backend is a miss, or ``False`` ---------------------------------
+
+    def _read(self, key: str, default: object, tags: tuple[str, ...] = ()) -> Op[object]:
+        """Return the value, or ``default``; ``tags`` are the tags that the caller expects on it."""
+        entry = yield from self._computing.entry(check_key(key), tags)
+        return self._value(entry, default)
+
+    def _read_many(self, keys: Iterable[str]) -> Op[dict[str, object]]:
+        """Return the values of those keys that have one."""
+        wanted = [check_key(key) for key in dict.fromkeys(keys)]
+        if not wanted:
+            return {}
+        nothing: list[CacheEntry | None] = [None] * len(wanted)
+        entries = yield from self._computing.guarded(self.store.load(wanted), otherwise=nothing)
+        values = {key: self._value(entry, MISSING) for key, entry in zip(wanted, entries, strict=True)}
+        return {key: value for key, value in values.items() if value is not MISSING}
+
+    def _read_together(self, keys: Sequence[str], tags: tuple[str, ...]) -> Op[list[object]]:
+        """Return the values of several keys, None for a missing one; ``tags`` are expected on the first one."""
+        wanted = [check_key(key) for key in keys]
+        nothing: list[CacheEntry | None] = [None] * len(wanted)
+        entries = yield from self._computing.guarded(self.store.load(wanted, tags), otherwise=nothing)
+        self._counters.read(found=self._computing.is_fresh(entries[0]))
+        return [
+            entry.value if entry is not None and self._computing.is_fresh(entry) else None
+            for entry in entries
+        ]
+
+    def _value(self, entry: CacheEntry | None, otherwise: object) -> object:
+        fresh = self._computing.is_fresh(entry)
+        self._counters.read(found=fresh)
+        return entry.value if entry is not None and fresh else otherwise
+
+    def _is_stored(self, key: str) -> Op[bool]:
+        """Return whether the key has a value."""
+        return self._computing.is_fresh((yield from self._computing.entry(check_key(key))))
+
+    def _write(
+        self, values: Mapping[str, object], ttl: float | timedelta | None, tags: Iterable[str]
+    ) -> Op[bool]:
+        """Store values; return whether the backend did."""
+        lifetime = check_ttl(ttl, self.default_ttl)
+        entries = {check_key(key): (value, jittered(lifetime, self.jitter)) for key, value in values.items()}
+        # Before the write: a computation that began earlier must not be stored after it and restore the older data.
+        self._computing.flights.void(keys=entries)
+        known = check_tags(tags)
+        # A ttl of 0 must also remove the previous value.
+        saving = self.store.save(entries, known) if lifetime else self.store.remove(list(entries))
+        return (yield from self._succeeds(saving))
+
+    def _remove(self, keys: Sequence[str]) -> Op[int]:
+        """Delete keys; return how many had a value."""
+        known = [check_key(key) for key in dict.fromkeys(keys)]
+        self._computing.flights.void(keys=known)
+        return (yield from self._computing.guarded(self.store.remove(known), otherwise=0))
+
+    def _remove_matching(self, pattern: str) -> Op[int]:
+        """Delete the keys that match; return how many had a value."""
+        # All computations are voided: repeating one is cheaper than matching every key.
+        self._computing.flights.void(everything=True)
+        removing = self.store.remove_matching(check_key(pattern))
+        return (yield from self._computing.guarded(removing, otherwise=0))
+
+    def _void_tags(self, tags: Sequence[str]) -> Op[bool]:
+        """Invalidate all values with one of the tags; return whether the backend did."""
+        known = check_tags(tags)
+        self._computing.flights.void(tags=known)
+        return (yield from self._succeeds(self.store.void_tags(known)))
+
+    def _succeeds(self, operation: Op[object]) -> Op[bool]:
+        """Perform an operation; return whether the backend could."""
+        return (yield from self._computing.guarded(operation, otherwise=MISSING)) is not MISSING
+
+    def _begin(self, key: str, tags: Iterable[str], wait: float) -> Op[ComputeLease | None]:
+        """Acquire a lease for a value that is made elsewhere; return None while another caller holds it."""
+        acquiring = self._acquire(check_key(key), check_tags(tags), wait)
+        lease = yield from self._computing.guarded(acquiring, otherwise=None)
+        return lease if isinstance(lease, ComputeLease) else None
+
+    def _acquire(self, key: str, tags: tuple[str, ...], wait: float) -> Op[CacheEntry | ComputeLease | None]:
+        # First without waiting: then a lease is granted even if there is a fresh entry.
+        lease = yield from self.store.acquire(key, tags)
+        if lease is None and wait:
+            lease = yield from self.store.acquire(key, tags, wait=wait)
+        return lease
+
+    def _finish(self, key: str, lease: ComputeLease, value: object, *, ttl: float) -> Op[bool]:
+        """Store the value under its lease; return whether it was stored. One that cannot be encoded is counted."""
+        end = self.clock.time() + jittered(ttl, self.jitter)
+        entry = CacheEntry(value, fresh_until=end, expires_at=end, tags=lease.tags)
+        try:
+            return (yield from self._computing.guarded(self.store.commit(key, lease, entry), otherwise=False))
+        except EncodeError:
+            self._counters.bypass("no data")
+            # Released at once; otherwise the next caller would wait for a value that never comes.
+            yield from self._abandon(key, lease)
+            return False
+
+    def _abandon(self, key: str, lease: ComputeLease) -> Op[None]:
+        """Release a lease without storing a value."""
+        yield from self._computing.guarded(self.store.release(key, lease), otherwise=None)
