@@ -1,7 +1,7 @@
 -- Write or remove a record if its version is still the expected one; 1 when it is done. A record is a field of a hash,
 -- which stays until it is removed by empty data, or without a field a whole key with an expiry. It holds version,
--- newline, data. A version that is in place already means that the answer to an earlier sending was lost: sending
--- again is safe.
+-- newline, data. If the record already has the new version, the response to an earlier call was lost: a repeated
+-- call is safe.
 local key = KEYS[1]
 local field, expected, version, data, milliseconds = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 

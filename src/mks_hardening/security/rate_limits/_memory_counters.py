@@ -59,7 +59,7 @@ class MemoryCounters:
         with self._lock:
             # A test stores no counter, so testing many keys takes no memory.
             counter = self._counters.get((group, key)) or self._fresh(group, key, limits)
-            return counter.look(self._now(), cost)
+            return counter.peek(self._now(), cost)
 
     def give_back(self, group: str, key: str, *, at: int, cost: int) -> None:
         """Subtract hits that were taken at the given time."""

@@ -184,7 +184,7 @@ class OutageCounters(MemoryCounters):
             left = min(share, self._members.share_of(limit.quota - taken))
             counter = counter_for([limit._replace(quota=share)], self._strategy)  # one for each limit
             if left < share:
-                counter.take(now, share - left)
+                counter.add(now, share - left)
             parts.append((counter, (position,)))
         return MixedWindows(*parts)
 

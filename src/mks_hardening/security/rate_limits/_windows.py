@@ -1,7 +1,7 @@
 """The four counting strategies, in whole microseconds.
 
-A counter holds all limits of one key that use the same strategy. It tests whether a hit fits (``look``), counts
-hits that fit (``take``), does both (``hit``), and subtracts hits (``give_back``). Times are whole microseconds, so
+A counter holds all limits of one key that use the same strategy. It tests whether a hit fits (``peek``), counts
+hits that fit (``add``), does both (``hit``), and subtracts hits (``give_back``). Times are whole microseconds, so
 that the arithmetic is exact and the same as in Redis.
 
 - ``exact-window``: the times of the last hits; never more than the quota in any window. A hit that is exactly one
@@ -68,11 +68,11 @@ class WindowCount(NamedTuple):
 class WindowCounter(Protocol):
     """The counts of some limits for one key."""
 
-    def look(self, now: int, cost: int) -> WindowCount:
+    def peek(self, now: int, cost: int) -> WindowCount:
         """Return the state of the limits before the hit."""
         ...
 
-    def take(self, now: int, cost: int) -> Sequence[int]:
+    def add(self, now: int, cost: int) -> Sequence[int]:
         """Count hits that fit; return ``reset_after`` afterwards."""
         ...
 
@@ -90,11 +90,11 @@ class _Counter:
 
     def hit(self: WindowCounter, now: int, cost: int) -> WindowCount:
         """Take hits from all limits or from none."""
-        seen = self.look(now, cost)
+        seen = self.peek(now, cost)
         remaining, retry_after = seen.remaining, seen.retry_after
         if any(retry_after):
             return seen
-        reset_after = self.take(now, cost)
+        reset_after = self.add(now, cost)
         return WindowCount([left - cost for left in remaining], reset_after, retry_after, now)
 
 
@@ -118,11 +118,11 @@ class ExactWindow(_Counter):
         for quota, window in self._rows:
             left = quota - length + bisect_right(hits, now - window)
             if left < 0:
-                return self.look(now, cost)
+                return self.peek(now, cost)
             remaining.append(left)
-        return WindowCount(remaining, self.take(now, cost), self._no_wait, now)
+        return WindowCount(remaining, self.add(now, cost), self._no_wait, now)
 
-    def look(self, now: int, cost: int) -> WindowCount:
+    def peek(self, now: int, cost: int) -> WindowCount:
         """See ``WindowCounter``."""
         hits = self._hits
         length = len(hits)
@@ -138,7 +138,7 @@ class ExactWindow(_Counter):
             retry_after.append(hits[gone + cost - left - 1] + window - now if cost > left else 0)
         return WindowCount(remaining, reset_after, retry_after)
 
-    def take(self, now: int, cost: int) -> Sequence[int]:
+    def add(self, now: int, cost: int) -> Sequence[int]:
         """See ``WindowCounter``."""
         hits = self._hits
         hits += [now] * cost
@@ -184,7 +184,7 @@ class SlidingWindow(_Counter):
                 # sum exceed the quota.
                 room += -formers[number] * (window - passed) // window
             if room < 0:
-                return self.look(now, cost)
+                return self.peek(now, cost)
             remaining.append(room)
             reset_after.append(2 * window - passed)
         self._presents = [present + cost for present in presents]
@@ -196,7 +196,7 @@ class SlidingWindow(_Counter):
         self._presents[number] = 0
         self._indexes[number] = index
 
-    def look(self, now: int, cost: int) -> WindowCount:
+    def peek(self, now: int, cost: int) -> WindowCount:
         """See ``WindowCounter``."""
         remaining: list[int] = []
         reset_after: list[int] = []
@@ -225,7 +225,7 @@ class SlidingWindow(_Counter):
             return left - (room - present) * window // former
         return left + window - room * window // present
 
-    def take(self, now: int, cost: int) -> Sequence[int]:
+    def add(self, now: int, cost: int) -> Sequence[int]:
         """See ``WindowCounter``."""
         reset_after: list[int] = []
         for number, (_, window) in enumerate(self._rows):
@@ -256,7 +256,7 @@ class FixedWindow(_Counter):
         self._starts = [0] * len(rows)
         self._used = [0] * len(rows)
 
-    def look(self, now: int, cost: int) -> WindowCount:
+    def peek(self, now: int, cost: int) -> WindowCount:
         """See ``WindowCounter``."""
         remaining: list[int] = []
         reset_after: list[int] = []
@@ -270,7 +270,7 @@ class FixedWindow(_Counter):
             retry_after.append(left if used + cost > quota else 0)
         return WindowCount(remaining, reset_after, retry_after)
 
-    def take(self, now: int, cost: int) -> Sequence[int]:
+    def add(self, now: int, cost: int) -> Sequence[int]:
         """See ``WindowCounter``."""
         starts, used = self._starts, self._used
         for number, (_, window) in enumerate(self._rows):
@@ -299,7 +299,7 @@ class Gcra(_Counter):
         self._rows = [(spacing, spacing * quota) for spacing, (quota, _) in zip(spacings, rows, strict=True)]
         self._arrivals = [0] * len(rows)
 
-    def look(self, now: int, cost: int) -> WindowCount:
+    def peek(self, now: int, cost: int) -> WindowCount:
         """See ``WindowCounter``."""
         remaining: list[int] = []
         reset_after: list[int] = []
@@ -312,7 +312,7 @@ class Gcra(_Counter):
             retry_after.append(max(0, late))
         return WindowCount(remaining, reset_after, retry_after)
 
-    def take(self, now: int, cost: int) -> Sequence[int]:
+    def add(self, now: int, cost: int) -> Sequence[int]:
         """See ``WindowCounter``."""
         # An arrival in the past counts as now: unused time is not saved beyond the burst.
         arrivals = self._arrivals = [
@@ -342,18 +342,18 @@ class MixedWindows(_Counter):
         together = [place for _, places in parts for place in places]
         self._order = sorted(range(len(together)), key=together.__getitem__)
 
-    def look(self, now: int, cost: int) -> WindowCount:
+    def peek(self, now: int, cost: int) -> WindowCount:
         """See ``WindowCounter``."""
-        seen = [part.look(now, cost) for part in self._parts]
+        seen = [part.peek(now, cost) for part in self._parts]
         return WindowCount(
             self._in_order([count.remaining for count in seen]),
             self._in_order([count.reset_after for count in seen]),
             self._in_order([count.retry_after for count in seen]),
         )
 
-    def take(self, now: int, cost: int) -> Sequence[int]:
+    def add(self, now: int, cost: int) -> Sequence[int]:
         """See ``WindowCounter``."""
-        return self._in_order([part.take(now, cost) for part in self._parts])
+        return self._in_order([part.add(now, cost) for part in self._parts])
 
     def give_back(self, at: int, cost: int) -> None:
         """See ``WindowCounter``."""

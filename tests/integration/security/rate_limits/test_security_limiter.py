@@ -138,7 +138,7 @@ def test_redis_decides_like_the_counters_in_memory(
                 model.give_back(at, was)
             continue
         answer = getattr(counters, operation)("g", "k", limits, cost=cost).run()
-        expected = model.hit(now, cost) if operation == "hit" else model.look(now, cost)
+        expected = model.hit(now, cost) if operation == "hit" else model.peek(now, cost)
         if expected.taken_at:
             taken.append((now, cost))
             latest = now

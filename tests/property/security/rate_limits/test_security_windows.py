@@ -35,8 +35,8 @@ def one(make: Any) -> Any:
         def __getattr__(self, name: str) -> Any:
             return getattr(self.counter, name)
 
-        def look(self, now: int, cost: int) -> Look:
-            count = self.counter.look(now, cost)
+        def peek(self, now: int, cost: int) -> Look:
+            count = self.counter.peek(now, cost)
             return Look(*(column[0] for column in count[:3]))
 
     One.__name__ = make.__name__
@@ -58,13 +58,13 @@ def runs(draw: Any) -> Any:
 
 
 def play(counter: Any, steps: Any, *, start: Any = 1_000_000) -> Iterator[Any]:
-    """Offer hits one after another: (moment, cost, look before, taken)."""
+    """Offer hits one after another: (moment, cost, state before, counted)."""
     now = start
     for gap, cost in steps:
         now += gap
-        look = counter.look(now, cost)
+        look = counter.peek(now, cost)
         if not look.retry_after:
-            counter.take(now, cost)
+            counter.add(now, cost)
         yield now, cost, look
 
 
@@ -134,8 +134,8 @@ def test_retry_after_is_exact(make: Any, run: Any) -> None:
     counter = make(quota, window)
     for now, cost, look in play(counter, steps):
         if look.retry_after:
-            assert counter.look(now + look.retry_after, cost).retry_after == 0
-            assert counter.look(now + look.retry_after - 1, cost).retry_after > 0
+            assert counter.peek(now + look.retry_after, cost).retry_after == 0
+            assert counter.peek(now + look.retry_after - 1, cost).retry_after > 0
 
 
 @pytest.mark.parametrize("make", COUNTERS)
@@ -144,8 +144,8 @@ def test_reset_after_brings_the_full_quota(make: Any, run: Any) -> None:
     quota, window, steps = run
     counter = make(quota, window)
     for now, _, _ in play(counter, steps):
-        look = counter.look(now, quota)
-        assert counter.look(now + look.reset_after, quota).retry_after == 0
+        look = counter.peek(now, quota)
+        assert counter.peek(now + look.reset_after, quota).retry_after == 0
         assert 0 <= look.remaining <= quota
 
 
@@ -157,8 +157,8 @@ def test_giving_back_at_once_changes_nothing(make: Any, run: Any) -> None:
     for (now, _, look), (_, _, same) in zip(play(counter, steps), play(twin, steps), strict=True):
         assert look.remaining == same.remaining
         assert bool(look.retry_after) == bool(same.retry_after)
-        if not counter.look(now, 1).retry_after:
-            counter.take(now, 1)
+        if not counter.peek(now, 1).retry_after:
+            counter.add(now, 1)
             counter.give_back(now, 1)
 
 
@@ -197,12 +197,12 @@ def test_what_is_given_back_later_leaves_no_more_than_a_fresh_counter(
 ) -> None:
     counter, fresh = make(quota, window), make(quota, window)
     cost, now = min(cost, quota), 1_000_000
-    counter.take(now, cost)
+    counter.add(now, cost)
     counter.give_back(now, cost)
     for later in (now, now + gap):
-        assert counter.look(later, 1).remaining == fresh.look(later, 1).remaining == quota
-    counter.take(now + gap, quota)
-    assert counter.look(now + gap, 1).retry_after > 0
+        assert counter.peek(later, 1).remaining == fresh.peek(later, 1).remaining == quota
+    counter.add(now + gap, quota)
+    assert counter.peek(now + gap, 1).retry_after > 0
 
 
 @given(
@@ -212,12 +212,12 @@ def test_a_hit_given_back_in_the_next_window_fades_no_more(
     quota: int, window: int, gap: int, cost: int
 ) -> None:
     counter, cost, now = SlidingWindow(quota, window), min(cost, quota - 1), 1_000_000
-    counter.take(now, cost)
-    counter.take(now + gap, 1)
+    counter.add(now, cost)
+    counter.add(now + gap, 1)
     counter.give_back(now, cost)
     twin = SlidingWindow(quota, window)
-    twin.take(now + gap, 1)
-    assert counter.look(now + gap, 1) == twin.look(now + gap, 1)
+    twin.add(now + gap, 1)
+    assert counter.peek(now + gap, 1) == twin.peek(now + gap, 1)
 
 
 @pytest.mark.parametrize("strategy", ["auto", *STRATEGIES])
@@ -233,15 +233,15 @@ def test_limits_counted_together_equal_limits_counted_apart(strategy: Any, rows:
     for gap, wanted, back in steps:
         now += gap
         cost = min(wanted, most)
-        seen = [counter.look(now, cost) for counter in apart]
+        seen = [counter.peek(now, cost) for counter in apart]
         expected = [tuple(look[column][0] for look in seen) for column in range(3)]
-        assert [tuple(column) for column in together.look(now, cost)[:3]] == expected
+        assert [tuple(column) for column in together.peek(now, cost)[:3]] == expected
         count = together.hit(now, cost)
         if any(expected[2]):
             assert [tuple(column) for column in count[:3]] == expected
             assert count.taken_at is None
         else:
-            resets = [counter.take(now, cost)[0] for counter in apart]
+            resets = [counter.add(now, cost)[0] for counter in apart]
             assert count[:4] == ([left - cost for left in expected[0]], resets, [0] * len(rows), now)
             taken.append((now, cost))
         if back and taken:

@@ -111,7 +111,7 @@ def test_redis_decides_like_the_counters_in_memory(limits: Any, strategy: Any, s
                 model.give_back(at, was)
             continue
         answer = getattr(timed.counters, operation)("g", "k", limits, cost=cost).run()
-        expected = model.hit(moment, cost) if operation == "hit" else model.look(moment, cost)
+        expected = model.hit(moment, cost) if operation == "hit" else model.peek(moment, cost)
         if expected.taken_at:
             taken.append((moment, cost))
         assert answer._replace(generation=0) == expected

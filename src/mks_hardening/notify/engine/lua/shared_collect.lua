@@ -1,4 +1,4 @@
--- Hand over repetitions, and request to report all unreported ones; returns 0 if it is too early.
+-- Add repetitions, and request to report all unreported ones; returns 0 if it is too early.
 local kind = KEYS[1]
 local counting = KEYS[2]
 local window_ms = tonumber(ARGV[1])

@@ -6,9 +6,9 @@ local function hit_at(index)
 end
 if length > 0 then now = max(now, hit_at(length - 1)) end
 
-function look.e(limit)
+function peek.e(limit)
   local low, high, edge = max(0, length - limit.quota), length, now - limit.window
-  if low < high and hit_at(low) > edge then high = low end -- all of them, as in every young key
+  if low < high and hit_at(low) > edge then high = low end -- all hits are in the window, as in every new key
   while low < high do
     local middle = floor((low + high) / 2)
     if hit_at(middle) > edge then high = middle else low = middle + 1 end
@@ -20,7 +20,7 @@ function look.e(limit)
   return limit.quota - used, reset, retry
 end
 
-function take.e(limit)
+function add.e(limit)
   return limit.window, limit.window
 end
 

@@ -1,5 +1,5 @@
 -- Fixed windows: the moment of the first hit and their number.
-function look.f(limit)
+function peek.f(limit)
   local start, used = 0, 0
   if limit.stored then
     start, used = string.match(limit.stored, '(%d+) (%d+)')
@@ -12,7 +12,7 @@ function look.f(limit)
   return max(0, limit.quota - used), left, retry
 end
 
-function take.f(limit)
+function add.f(limit)
   limit.stored = format('%.0f %.0f', limit.start, limit.used + cost)
   return limit.start + limit.window - now, limit.window
 end

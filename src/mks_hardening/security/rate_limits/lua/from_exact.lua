@@ -13,7 +13,7 @@ for _, limit in ipairs(limits) do
 end
 
 -- The list is not kept for longer: without hits of the other release it expires.
-function take_in_list()
+function add_to_list()
   if listed == 0 then return end
   for _ = 1, math.min(cost, 10000) do redis.call('RPUSH', list, format('%.0f', now)) end
   redis.call('LTRIM', list, -10000, -1)

@@ -1,5 +1,5 @@
 -- GCRA: the theoretical arrival time.
-function look.g(limit)
+function peek.g(limit)
   limit.spacing = math.ceil(limit.window / limit.quota)
   limit.ahead = max(0, tonumber(limit.stored or 0) - now)
   local burst = limit.spacing * limit.quota
@@ -7,7 +7,7 @@ function look.g(limit)
   return max(0, floor((burst - limit.ahead) / limit.spacing)), limit.ahead, max(0, late)
 end
 
-function take.g(limit)
+function add.g(limit)
   local ahead = limit.ahead + cost * limit.spacing
   limit.stored = format('%.0f', now + ahead)
   return ahead, limit.spacing * limit.quota

@@ -1,5 +1,5 @@
 -- The generation of the data is the moment at which a script found none, or one older than its caller knows: then the
--- server has lost data. It only ever grows.
+-- server has lost data. Generations only increase.
 local function generation_of(place, known, microseconds)
   local found = tonumber(redis.call('GET', place) or 0)
   if found == 0 or found < known then

@@ -1,4 +1,4 @@
--- Remove hits counted at one moment. Requests they have blocked stay blocked. The limits are defined before this script.
+-- Remove hits counted at one moment. Requests that they caused to be refused stay refused. The limits are defined before this script.
 local list, hash = KEYS[1], KEYS[2]
 local moment, cost = ARGV[1], tonumber(ARGV[2])
 

@@ -1,7 +1,7 @@
--- Count hits that this server does not know of. For each limit two numbers: what had been counted when it was asked
--- last, of which it gets what it lacks, and what a process has let pass since. Here cost is 0 at first: nothing is asked.
--- Several processes restore what was before; the largest counts. The field "b:..." keeps how much of the present count
--- was there before: what was counted in this generation is no part of what they knew.
+-- Add hits that this server has not counted. ARGV has two numbers for each limit: the count at the last call, of which
+-- the server gets what it lacks, and the hits that a process has allowed since. Cost is 0 here at first: no hit is tested.
+-- Several processes restore the earlier count; the largest wins. The field "b:..." stores how much of the current count
+-- was restored, because hits counted in this generation are not part of the counts that the processes knew.
 local before, since = {}, {}
 for was, more in string.gmatch(ARGV[1], '(%d+) (%d+)') do
   before[#before + 1], since[#since + 1] = tonumber(was), tonumber(more)
@@ -9,7 +9,7 @@ end
 
 local exact, lasting = {}, 0
 for i, limit in ipairs(limits) do
-  local remaining = look[limit.kind](limit)
+  local remaining = peek[limit.kind](limit)
   local place = 'b' .. string.sub(limit.field, 2)
   local at, base = string.match(redis.call('HGET', hash, place) or '', '(%d+) (%d+)')
   base = tonumber(at) == generation and tonumber(base) or limit.quota - remaining
@@ -20,7 +20,7 @@ for i, limit in ipairs(limits) do
     exact[#exact + 1] = {window = limit.window, lacking = lacking}
   else
     cost = lacking
-    local _, ttl = take[limit.kind](limit)
+    local _, ttl = add[limit.kind](limit)
     lasting = max(lasting, ttl)
   end
 end

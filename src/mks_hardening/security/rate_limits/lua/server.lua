@@ -1,5 +1,5 @@
--- Begin a new generation if this is not the server that was seen last: it may have come back from an old snapshot, or be
--- a replica that had not everything. Run where a server does not know the scripts, which no server keeps over a restart.
+-- Begin a new generation if this is not the server that was seen last: it may have been restored from an old
+-- snapshot, or be a replica that lacks data. Runs when a server does not know the scripts, which a restart removes.
 local generation, server = KEYS[1], KEYS[2]
 local info = redis.pcall('INFO', 'server')
 local id = type(info) == 'string' and string.match(info, 'run_id:(%w+)')

@@ -1,5 +1,5 @@
--- Sliding windows: index and number of the present window, number of the former one.
-function look.s(limit)
+-- Sliding windows: index and hits of the current window, hits of the previous one.
+function peek.s(limit)
   local window = limit.window
   local index, present, former = floor(now / window), 0, 0
   if limit.stored then
@@ -20,7 +20,7 @@ function look.s(limit)
   return max(0, floor(free / window)), reset, retry
 end
 
-function take.s(limit)
+function add.s(limit)
   limit.stored = format('%.0f %.0f %.0f', limit.index, limit.present + cost, limit.former)
   return 2 * limit.window - now % limit.window, 2 * limit.window
 end

@@ -1,6 +1,6 @@
--- The generation of the data in one hash slot of a cluster, beside the run id of the server that wrote it. It begins anew
--- where a script finds none (lost data), one older than its caller knows (old data), or another server: a replica that
--- had not everything, or a server started from an old snapshot. It only ever grows.
+-- The generation of the data in one hash slot of a cluster, beside the run id of the server that wrote it. A new one
+-- begins when a script finds none (lost data), one older than its caller knows (old data), or another server: a replica
+-- that lacks data, or a server started from an old snapshot. Generations only increase.
 local function generation_of(place, known, microseconds)
   local info = redis.pcall('INFO', 'server')
   local run = type(info) == 'string' and string.match(info, 'run_id:(%w+)') or ''

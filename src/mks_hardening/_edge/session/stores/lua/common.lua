@@ -1,8 +1,8 @@
 -- A session is a hash with the fields u user, i name of the user's index, c created, t seen, x expires, d data,
 -- v version, e why it ended (absent while it lives). The index of a user is a sorted set of session keys by
 -- creation. All keys begin with one prefix that holds the hash tag: a Cluster keeps a namespace in one slot, so
--- keys may be built here. Each script is one atomic operation, and harmless when repeated. What is damaged is
--- treated as absent and removed, so that nobody is locked out by it.
+-- keys may be built here. Each script is one atomic operation, and harmless when repeated. Damaged
+-- sessions are treated as absent and removed, so that they lock no user out.
 local prefix = ARGV[1]
 
 local function session(key) return prefix .. 's:' .. key end

@@ -1,4 +1,4 @@
-local old, new, data, now, retention = unpack(ARGV, 2, 6) -- data is empty when it stays
+local old, new, data, now, retention = unpack(ARGV, 2, 6) -- empty data: the data is kept
 
 if lives(new) then return fields(new) end -- a repetition
 if not lives(old) then return false end
