@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import logging
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -343,3 +344,15 @@ def test_a_second_one_is_refused_only_if_it_is_asked_for(
     with pytest.raises(ConfigurationError, match=f"already wrapped by {name}"):
         harden(inner, SETTINGS, **options)
     assert call(harden(inner, SETTINGS)).status == 200
+
+
+def test_a_planned_maintenance_is_not_logged_as_an_error(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    switch = MaintenanceSwitch(tmp_path / "on", check_interval=0)
+    app = harden(application, SETTINGS, maintenance_switch=switch)
+    switch.turn_on()
+    with caplog.at_level(logging.INFO, "mks_hardening.request"):
+        assert call(app).status == 503
+    (record,) = [found for found in caplog.records if found.name == "mks_hardening.request"]
+    assert (record.levelno, record.__dict__["refused_by"]) == (logging.INFO, "maintenance")

@@ -37,11 +37,11 @@ def outcome_of(
     return "aborted"
 
 
-def level_of(status: int, outcome: str) -> int:
+def level_of(status: int, outcome: str, refused_by: str = "") -> int:
     """Return ERROR for server errors and for a missing status, else INFO: client errors need no alert.
 
-    Neither does a client that leaves before there is a response.
+    Neither does a client that leaves before there is a response, nor maintenance, which somebody turned on.
     """
-    if status == 0 and outcome == "aborted":
+    if (status == 0 and outcome == "aborted") or refused_by == "maintenance":
         return logging.INFO
     return logging.INFO if 0 < status < 500 and outcome != "error" else logging.ERROR

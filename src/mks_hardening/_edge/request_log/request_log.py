@@ -138,7 +138,7 @@ class RequestLog:
 
     def _log(self, fields: dict[str, Any], error: BaseException | None) -> None:
         logger = self._logger
-        level = level_of(fields["status"], fields["outcome"])
+        level = level_of(fields["status"], fields["outcome"], fields.get("refused_by", ""))
         if not logger.isEnabledFor(level):
             return
         message = _MESSAGE
