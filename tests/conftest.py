@@ -1,4 +1,4 @@
-"""What every test shares: the servers of the testbed and the profiles of hypothesis."""
+"""Shared by all tests: the servers of the testbed and the profiles of hypothesis."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.ge
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Refuse cases whose name is another one in every process: workers side by side would not agree on the list."""
+    """Reject test cases whose id differs between processes: parallel workers would not agree on the list."""
     unstable = [item.nodeid for item in items if re.search(r" at 0x[0-9a-f]{6,}", item.nodeid)]
     if unstable:
         raise pytest.UsageError(f"give these cases ids of their own (testbed.ids): {', '.join(unstable)}")
@@ -35,7 +35,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def _process_as_before() -> Iterator[None]:
-    """What a test leaves behind in the process is found in that test, not in one that runs later on this worker."""
+    """Detect what a test leaves behind in the process in that test, not in a later one on the same worker."""
     before = tuple(hooks.observers), logging.Logger.callHandlers
     yield
     assert (tuple(hooks.observers), logging.Logger.callHandlers) == before

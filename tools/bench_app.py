@@ -1,4 +1,4 @@
-"""The reference application under readers: how long they wait, what the cache is worth, where the time goes.
+"""Load test of the example application: response times, the effect of the cache, and where the time is spent.
 
     python tools/bench_app.py [--articles 10000] [--readers 50] [--seconds 30] [--rounds 3] [--write FOLDER]
     python tools/bench_app.py --outages [--articles 2000] [--readers 10] [--seconds 15] [--write FOLDER]

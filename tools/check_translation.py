@@ -40,7 +40,7 @@ _STAMP = re.compile(r"^<!-- en: ([0-9a-f]{12}) -->$")
 
 @dataclass
 class Section:
-    """From one heading to the next."""
+    """A section of a page: from one heading to the next."""
 
     level: int
     anchor: str
@@ -54,7 +54,7 @@ class Section:
         return "\n".join(self.lines)
 
     def links(self) -> list[str]:
-        """Where the section leads, sorted."""
+        """Return the link targets of the section, sorted."""
         found = (first or second for first, second in _LINK.findall(self.prose))
         return sorted(target.replace("docs/ja/", "docs/en/") for target in found if not _SWITCH.match(target))
 
@@ -65,7 +65,7 @@ class Section:
 
 
 def sections(text: str) -> list[Section]:
-    """A page cut at its headings; a fence is never cut."""
+    """Split a page at its headings; code blocks stay whole."""
     found = [Section(0, "")]
     anchor, closing, fence = "", "", list[str]()
     for line in text.splitlines():
@@ -89,7 +89,7 @@ def sections(text: str) -> list[Section]:
 
 
 def faults(english: str, japanese: str, *, terms: list[str], anchors: bool = True) -> Iterator[str]:
-    """What a Japanese page lacks, one sentence each.
+    """Yield the errors of a Japanese page, one sentence each.
 
     Args:
         english: the source.
@@ -121,7 +121,7 @@ def faults(english: str, japanese: str, *, terms: list[str], anchors: bool = Tru
 
 
 def wording(english: str, japanese: str, words: Mapping[str, str]) -> Iterator[str]:
-    """Words of the glossary that a Japanese page calls by another name, one sentence each."""
+    """Yield the terms that a Japanese page does not use although the English page does."""
     source = _NO_PROSE.sub("", "\n".join(part.prose for part in sections(english))).lower()
     text = "\n".join(part.prose for part in sections(japanese))
     for term, word in words.items():
@@ -145,7 +145,7 @@ def _uses(text: str, term: str) -> bool:
 
 
 def stamped(english: str, japanese: str) -> str:
-    """The Japanese page with the present digests."""
+    """Return the Japanese page with the current digests."""
     digests = [part.digest() for part in sections(english) if part.level]
     lines: list[str] = []
     inside = ""
@@ -164,7 +164,7 @@ def stamped(english: str, japanese: str) -> str:
 
 
 def pages(language: str) -> set[str]:
-    """The pages of a language that people write."""
+    """Return the hand-written pages of a language."""
     folder = DOCS / language
     return {
         str(file.relative_to(folder))

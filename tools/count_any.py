@@ -1,4 +1,4 @@
-"""How often each area says ``Any``: at most ten times in a thousand lines, imports for type checkers left out."""
+"""Count the uses of ``Any`` per area: at most ten per thousand lines, without imports for type checkers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MOST_PER_THOUSAND = 10.0
 
 
 def main() -> None:
-    """Print the table; exit status 1 when an area says it too often."""
+    """Print the table; exit status 1 if an area exceeds its limit."""
     counts = {place: count(files) for place, files in places().items()}
     for place, (found, lines) in counts.items():
         print(f"{place:<12} {found:>4} in {lines:>5} lines: {1000 * found / lines:5.1f} per thousand")

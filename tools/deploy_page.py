@@ -1,4 +1,4 @@
-"""The page of what the deployment kit promises, in both languages; what was not measured now stays as it was."""
+"""Write the page of the deployment kit's promises in both languages; results not measured again are kept."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Get the servers the tests start from the distribution, when they are missing and we may (root and apt-get)."""
+"""Install missing servers for the tests from the distribution, if possible (root and apt-get)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ POLICY = Path("/usr/sbin/policy-rc.d")
 
 
 def main() -> None:
-    """Install what is missing; never fail, because the test run reports what could not be had."""
+    """Install what is missing; never fail, because the test run reports missing servers."""
     missing = missing_packages()
     if not missing:
         return
@@ -35,7 +35,7 @@ def main() -> None:
 
 
 def missing_packages() -> list[str]:
-    """Debian packages whose program or font is not there."""
+    """Return the Debian packages whose program or font is missing."""
     path = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
     wanted = {
         "redis-server": "redis-server",

@@ -1,4 +1,4 @@
-"""Public names against those of the last release: ``python tools/names_since.py [--release]``.
+"""Compare the public names with those of the last release: ``python tools/names_since.py [--release]``.
 
 A name that came later says so by ``versionadded`` in its docstring, and none that was released is gone.
 ``--release`` writes the list, ``docs/released_names.txt``, anew: a step of each release. Before the first there is

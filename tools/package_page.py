@@ -1,4 +1,4 @@
-"""What the build puts on the page of the package: its addresses, and the README with links that lead somewhere.
+"""Metadata for the package page: its URLs, and the README with links that work there.
 
 The tree knows no public address of its own. Whoever publishes it says where at build time:
 

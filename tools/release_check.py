@@ -1,4 +1,4 @@
-"""Everything that must hold before a release: ``make release-check``.
+"""Check everything that must hold before a release: ``make release-check``.
 
 Builds wheel and source archive twice, from two copies of the tree, and compares them; reads licences, locks and
 changelog; has twine read the page of the package, cyclonedx-bom write a bill of materials into ``dist`` and
@@ -71,7 +71,7 @@ Run = Callable[[list[str]], subprocess.CompletedProcess[str]]
 
 @dataclass(frozen=True)
 class Finding:
-    """What a check says.
+    """Result of a check.
 
     Attributes:
         text: one sentence.

@@ -1,11 +1,11 @@
-"""The test suite, and in CI a second look at the few tests that failed beside others.
+"""Run the test suite; in CI, repeat a few failed tests alone.
 
-Thousands of tests start real servers on a machine that is shared. Where ``CI`` is set, up to five that failed are
-run again, alone; those that pass then are named at the end, so that nobody takes them for sound, and the run counts
-as passed. What fails alone as well, fails. On a developer's machine, and with ``--strict``, a failure is a failure.
+Thousands of tests start real servers on a shared machine. If ``CI`` is set, up to five failed tests are run again,
+one after another. Those that pass are listed as flaky at the end, and the run counts as passed; a test that also
+fails alone fails the run. On a developer's machine, and with ``--strict``, nothing is repeated.
 
-Bytecode is written even where ``PYTHONDONTWRITEBYTECODE`` is set, as in many containers: otherwise every process of
-the run compiles the package anew, and every worker all the tests.
+Bytecode is written even if ``PYTHONDONTWRITEBYTECODE`` is set, as in many containers: otherwise every process of
+the run would compile the package again, and every worker all tests.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ def main(arguments: list[str]) -> int:
         failed = _failed(Path(folder))
         if strict or status != _TESTS_FAILED or not 1 <= len(failed) <= _MOST:
             return status
-        _say("These tests failed beside others; they are looked at again, alone:", failed)
+        _say("These tests failed in the parallel run and are now repeated alone:", failed)
         again = [*command, "--last-failed", "-n", "0"]
         status = subprocess.run(again, check=False, env=environment).returncode
     if status == 0:
-        _say("UNSTEADY: failed beside others, passed alone:", failed)
+        _say("FLAKY: failed in the parallel run, passed alone:", failed)
     return status
 
 

@@ -1,4 +1,4 @@
-"""Make or complete .venv from a hash-pinned lock file: ``tools/python tools/setup_venv.py demo|dev|peers|release``.
+"""Create or update .venv from a hash-pinned lock file: ``tools/python tools/setup_venv.py demo|dev|peers|release``.
 
 Needs only the standard library. ``dev`` holds everything ``demo`` does; ``peers`` and ``release`` hold what
 benchmarks and releases need. All are in the same versions and share one environment: whichever comes later adds

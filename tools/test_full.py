@@ -1,4 +1,4 @@
-"""What a user gets, tested: the built wheels in fresh environments, with no source tree in reach.
+"""Test what users install: the built wheels in fresh environments, without access to the source tree.
 
 1. The newest Python at hand other than that of .venv runs the whole suite, slow cases included, without the quick
    tests of a browser: ``make test`` ran those, and a browser does not see the version of Python. Every further

@@ -1,4 +1,4 @@
-"""Try every promise of the deployment kit on this machine and write the table: ``make verify-deploy``.
+"""Test every promise of the deployment kit on this machine and write the table: ``make verify-deploy``.
 
 The promises that are tests run as tests. Load is measured here: nginx, gunicorn, PostgreSQL and Redis with the
 real application, and as many readers as the promise says. ``--no-load`` leaves that out, ``--only-load`` the rest;

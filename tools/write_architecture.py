@@ -1,6 +1,6 @@
-"""Fill the lists of docs/explanation/architecture.md and draw import map and wrappers, from what the code says.
+"""Generate the lists of docs/explanation/architecture.md and both pictures from the code.
 
-With --check: say what is not up to date, and change nothing.
+With --check: list what is not up to date, and change nothing.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def main() -> None:
 
 
 def filled(page: str) -> str:
-    """The page with each part between its markers made anew."""
+    """Return the page with the text between its markers regenerated."""
     made = {"modules": modules(), "keys": keys(), "packages": packages()}
     return re.sub(
         r"(<!-- made: (\w+) -->\n).*?(<!-- end -->)",

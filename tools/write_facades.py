@@ -1,4 +1,4 @@
-"""Write the stub of each lazy facade from the names it states, or with --check say which stub is not up to date."""
+"""Write the stub of each package from its lazy exports; with --check, list the stubs that are not up to date."""
 
 from __future__ import annotations
 

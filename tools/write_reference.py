@@ -1,7 +1,8 @@
-"""Write the reference pages that are made from the code, in both languages: one function for each page.
+"""Generate the reference pages from the code, in both languages: one function for each page.
 
-With --check: say which are not up to date, and change nothing. The text is English everywhere; a Japanese page
-begins with a paragraph that says what it lists. Definition lists, which a phone can show, instead of wide tables.
+With --check: list the pages that are not up to date, and change nothing. The text is English in both; a Japanese
+page begins with a paragraph about its content. The pages use definition lists instead of wide tables, which phones
+cannot show.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The WSGI tests over the ASGI middleware: each request becomes a scope, and reaches a WSGI application again.
+"""Runs the WSGI tests over the ASGI middleware: each request becomes a scope, and reaches a WSGI application again.
 
 ``bridged(kind)`` has the signature of the WSGI class of the same name, and clients must not notice a difference.
 """

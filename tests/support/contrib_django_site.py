@@ -1,4 +1,4 @@
-"""A hardened project of Django whose one view does what the test says."""
+"""A hardened Django project whose only view does what the test specifies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A hardened application of Flask whose one view does what the test says."""
+"""A hardened Flask application whose only view does what the test specifies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A folder of wheels for pip without a network: ours as it is built, the others as they are here."""
+"""A folder of wheels for pip without network access: our built wheel, and the installed packages."""
 
 from __future__ import annotations
 

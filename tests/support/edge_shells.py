@@ -1,4 +1,4 @@
-"""Which shell a test of the edge runs over: the classes of ``mks_hardening.wsgi``, or their ASGI forms."""
+"""The middleware that a test of the edge runs with: the classes of ``mks_hardening.wsgi``, or those for ASGI."""
 
 from __future__ import annotations
 

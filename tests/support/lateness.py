@@ -1,4 +1,4 @@
-"""How late the machine was: what a bound on time may be exceeded by without saying anything about the code."""
+"""Delays of the machine, by which a time limit may be exceeded although the code is correct."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Is there one order of all operations on an object that explains every answer?
+"""Linearizability check: is there an order of all operations on an object that explains every result?
 
 The search of Wing and Gong (1993) with the memory of Lowe (2017): operations are put in an order one after the
 other; next may come what began before anything still open had ended; a set of operations with a state that was

@@ -1,4 +1,4 @@
-"""A Redis without a server whose answers can be lost on the way."""
+"""A fake Redis whose responses can be lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Objects with ``a`` twins, called from threads: so that a suite for ``def`` runs over what ``async def`` does."""
+"""Calls asynchronous methods (prefix ``a``) from threads, so that suites for ``def`` also test ``async def``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The life of one account as a state machine, against a model that knows the rules in plain words.
+"""The second factors of one account as a state machine, compared with a simple model of the rules.
 
 Derive a class and say which stores it lives on.
 """

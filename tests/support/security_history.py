@@ -1,4 +1,4 @@
-"""One process of several that use single-use things at once and write down what they were answered.
+"""One of several processes that use one-time values concurrently and record the results.
 
 Started as a program: it reads its orders from the file that its first argument names, says ``ready``, begins when a
 line comes, and writes one line of JSON for each operation. Threads of all processes go over the same objects at the

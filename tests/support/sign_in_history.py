@@ -1,4 +1,4 @@
-"""Threads that sign in while others reset, change, disable and help, and write down what they were answered.
+"""Threads that sign in while others reset, change, disable and unlock accounts, and record the results.
 
 Used within a process over stores in memory, and as a program: several processes over one Redis, and accounts in
 SQL or in Redis. A check of a password takes a while here, as a real one does, so that everything else happens

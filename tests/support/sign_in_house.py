@@ -1,4 +1,4 @@
-"""A house with a door: accounts, a sign-in over real parts, and a trace of every call that leaves it."""
+"""Accounts, a ``SignIn`` built from real parts, and a trace of all its outgoing calls."""
 
 from __future__ import annotations
 

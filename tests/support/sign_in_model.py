@@ -1,4 +1,4 @@
-"""Signing in against a model that knows the rules in plain words, over a store of one's choice."""
+"""Sign-in compared with a simple model of its rules, over any store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables of hundreds of rows in one test: pytest spends some milliseconds on a case before it does anything."""
+"""Tables of hundreds of rows in one test, because pytest needs some milliseconds per test case."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Values of wrong kinds, and what becomes of a public object that gets one for each of its parameters."""
+"""Values of wrong types, passed for each parameter of a public object in turn."""
 
 from __future__ import annotations
 

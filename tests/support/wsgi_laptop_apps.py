@@ -1,4 +1,4 @@
-"""Applications as somebody tries them on a laptop: hardened, without TLS, with nothing set but MKS_ENV."""
+"""Hardened applications as run on a laptop: without TLS, with only MKS_ENV set."""
 
 from __future__ import annotations
 

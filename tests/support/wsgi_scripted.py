@@ -1,4 +1,4 @@
-"""A WSGI application that does what a table says, and a server that is exact about PEP 3333."""
+"""A scripted WSGI application, and a server that follows PEP 3333 strictly."""
 
 from __future__ import annotations
 

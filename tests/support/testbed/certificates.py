@@ -1,4 +1,4 @@
-"""A throw-away certificate authority, made once in a test run."""
+"""A temporary certificate authority, created once per test run."""
 
 from __future__ import annotations
 

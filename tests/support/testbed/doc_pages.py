@@ -1,4 +1,4 @@
-"""Pages of the documentation, done as a reader does them: files written, commands typed, output compared.
+"""Execution of documentation pages as a reader would: write files, run commands, compare the output.
 
 A ``literalinclude`` with a caption is the file of that name. In a ``console`` fence a line that begins with ``$``
 is typed into a shell; the lines below it are what must come out, where ``...`` stands for anything. A command that

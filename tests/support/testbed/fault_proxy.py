@@ -23,7 +23,7 @@ class _LostReply:
 
 
 class FaultProxy:
-    """Stands between a client and a server.
+    """A proxy between a client and a server.
 
     All attributes may be set while connections are open; they hold from the next piece of data on.
 
@@ -84,7 +84,7 @@ class FaultProxy:
             self._server = None
 
     def heal(self) -> None:
-        """Be a faultless wire again."""
+        """Forward everything again."""
         self.latency, self.bandwidth, self.trickle = 0.0, None, 0.0
         self.mode, self._lost = "pass", None
         self.start()

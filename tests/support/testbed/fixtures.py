@@ -1,4 +1,4 @@
-"""The servers as pytest fixtures, and the summary of what could not be had."""
+"""The servers as pytest fixtures, and the summary of missing servers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from testbed.smtp_server import SmtpServer
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_finish() -> None:
-    """Keep what was collected out of every later garbage collection: a full one takes 0.6 s otherwise."""
+    """Exclude the collected tests from later garbage collections, which take 0.6 s otherwise."""
     gc.collect()
     # Older versions look with gc.get_referrers, which does not see what is frozen, whether their random numbers are
     # referenced, and warn.
@@ -48,7 +48,7 @@ def logging_as_it_was() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _no_handler_left_behind() -> Iterator[None]:
-    """Whoever sets up logging takes it away again: a later test would find lines in its output."""
+    """Undo the logging setup of a test: a later test would find its lines in the output."""
     root = logging.getLogger()
     before = [*root.handlers]
     yield
@@ -65,7 +65,7 @@ def _no_handler_left_behind() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    """A throw-away authority with a certificate for localhost."""
+    """A temporary certificate authority with a certificate for localhost."""
     return Certificates(tmp_path_factory.mktemp("certificates"))
 
 
@@ -244,7 +244,7 @@ def http_sink(make_http_sink: Callable[..., HttpSink]) -> HttpSink:
 
 @pytest.fixture
 def make_fault_proxy() -> Iterator[Callable[[str, int], FaultProxy]]:
-    """Put a breakable wire before a server: ``make_fault_proxy(host, port)``."""
+    """Put a proxy that can break connections in front of a server: ``make_fault_proxy(host, port)``."""
     with contextlib.ExitStack() as stack:
 
         def make(host: str, port: int) -> FaultProxy:
@@ -258,7 +258,7 @@ def make_fault_proxy() -> Iterator[Callable[[str, int], FaultProxy]]:
 
 @pytest.fixture
 def fault_proxy(redis_server: RedisServer, make_fault_proxy: Callable[[str, int], FaultProxy]) -> FaultProxy:
-    """A breakable wire before ``redis_server``."""
+    """A proxy in front of ``redis_server`` that can break connections."""
     return make_fault_proxy(redis_server.host, redis_server.port)
 
 
@@ -275,7 +275,7 @@ def chromium_path() -> str:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Say in plain sight which servers were away and which tests did not run for it."""
+    """Report which servers were missing and which tests were skipped because of it."""
     if not services.missing:
         return
     terminalreporter.section(

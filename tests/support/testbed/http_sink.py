@@ -1,4 +1,4 @@
-"""A real HTTP server that records requests and answers by script."""
+"""A real HTTP server that records requests and sends scripted responses."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from testbed.polling import wait_until
 
 @dataclass(frozen=True)
 class Answer:
-    """What the sink says.
+    """A scripted response of the sink.
 
     Attributes:
         status: status code.
@@ -48,7 +48,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Request:
-    """What the sink was asked."""
+    """A request that the sink has received."""
 
     method: str
     path: str
@@ -99,7 +99,7 @@ class HttpSink:
         self._thread.start()
 
     def stop(self) -> None:
-        """Close the port; answers under way are cut short."""
+        """Close the port; responses in progress are cut off."""
         if self._server is None or self._thread is None:
             return
         self.closing.set()
@@ -110,13 +110,13 @@ class HttpSink:
         self._server = None
 
     def reset(self) -> None:
-        """Forget requests and scripted answers."""
+        """Delete recorded requests and scripted responses."""
         self.requests.clear()
         self._script.clear()
         self.default = Answer()
 
     def answer(self, *answers: Answer) -> None:
-        """Say these, one a request, before the default comes again."""
+        """Send these responses, one per request, before the default one."""
         self._script.extend(answers)
 
     def wait_for(self, count: int = 1, *, timeout: float = 10) -> list[Request]:
@@ -125,7 +125,7 @@ class HttpSink:
         return list(self.requests)
 
     def take(self, request: Request) -> Answer:
-        """Record a request and choose the answer."""
+        """Record a request and choose the response."""
         self.requests.append(request)
         with contextlib.suppress(IndexError):
             return self._script.popleft()

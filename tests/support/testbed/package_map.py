@@ -1,4 +1,4 @@
-"""What the package consists of, found by looking: for the tests of its structure."""
+"""Modules and requirements of the package, for the tests of its structure."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def pyproject() -> dict[str, Any]:
 
 
 def third_party() -> set[str]:
-    """Third-party packages that have a door, from the contract that allows no other."""
+    """Return the third-party packages that the import contract allows."""
     contracts = pyproject()["tool"]["importlinter"]["contracts"]
     return next(
         set(contract["forbidden_modules"]) for contract in contracts if contract["id"] == "third-party"

@@ -1,4 +1,4 @@
-"""Waiting without fixed sleeps, and ports nobody else uses."""
+"""Waiting without fixed sleeps, and unused ports."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _given: set[int] = set()
 
 
 def free_port(*, row: int = 1) -> int:
-    """A TCP port on loopback that nobody listens on, and that this process was not given before.
+    """Return a free TCP port on loopback that this process has not received before.
 
     Args:
         row: how many neighbours from this port on are to be as free, for a server that counts up from its own.
@@ -42,7 +42,7 @@ def _is_free(port: int) -> bool:
 
 
 def wait_until(question: Callable[[], T], *, timeout: float = 20.0, what: str = "the condition") -> T:
-    """Ask every 10 ms until the answer is true, and return it.
+    """Call a function every 10 ms until its result is true, and return the result.
 
     Raises:
         TimeoutError: the answer was not true within ``timeout`` seconds.

@@ -1,4 +1,4 @@
-"""Where the server programs are, and what happens to a test whose server cannot be had."""
+"""Paths of the server programs, and skipping of tests whose server is missing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ missing: dict[str, set[str]] = {}
 
 
 def program(name: str) -> str:
-    """Path of a server program; the test is skipped loudly, or fails, when there is none."""
+    """Return the path of a server program; without it, the test is skipped and reported, or fails."""
     folders = [os.environ.get("PATH", ""), *SYSTEM_FOLDERS, *_postgres_folders()]
     return shutil.which(name, path=os.pathsep.join(folders)) or unavailable(
         name, "no such program on this machine"

@@ -1,4 +1,4 @@
-"""A real SMTP server (aiosmtpd) that misbehaves when told to."""
+"""A real SMTP server (aiosmtpd) that fails on demand."""
 
 from __future__ import annotations
 
