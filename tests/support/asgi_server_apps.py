@@ -6,6 +6,7 @@ Each record of a request becomes one line of JSON in the file that RECORDS names
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import logging
 import os
@@ -17,10 +18,11 @@ from fastapi import FastAPI, Request
 from fastapi.responses import StreamingResponse
 
 from mks_hardening.asgi import RequestLimits, RequestLimitsMiddleware
+from mks_hardening.cache import MemoryCache
 from mks_hardening.compose import harden_asgi
 from mks_hardening.security import RateLimiter
 from mks_hardening.settings import HardeningSettings
-from mks_hardening.wsgi import RateLimitRule
+from mks_hardening.wsgi import CacheRule, RateLimitRule
 
 CHUNK = b"x" * 8192
 FILE = Path(tempfile.gettempdir(), f"asgi-server-{os.getpid()}.txt")
@@ -175,6 +177,7 @@ async def small(scope: Any, receive: Any, send: Any) -> None:
 
 
 framework = FastAPI(openapi_url=None)
+numbers = itertools.count(1)
 
 
 @framework.get("/fastapi/stream")
@@ -183,6 +186,19 @@ async def framework_stream() -> StreamingResponse:
         for _ in range(50):
             yield CHUNK
             await asyncio.sleep(0.02)
+
+    return StreamingResponse(parts())
+
+
+@framework.get("/fastapi/cached")
+async def framework_cached() -> StreamingResponse:
+    number = next(numbers)
+
+    async def parts() -> Any:
+        for _ in range(20):
+            yield CHUNK
+            await asyncio.sleep(0.02)
+        yield b"end of %d" % number
 
     return StreamingResponse(parts())
 
@@ -211,4 +227,6 @@ application = harden_asgi(
     rate_limits=[RateLimitRule("limited", path="/limited")],
     csrf_exempt_paths=["/upload", "/fastapi/upload", "/small-body"],
     logger=logger,
+    cache=MemoryCache(),
+    cache_rules=[CacheRule("/fastapi/cached", ttl=600)],
 )

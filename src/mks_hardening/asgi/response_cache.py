@@ -50,6 +50,9 @@ class ResponseCacheMiddleware:
     Of requests for the same response, one makes it and the others wait for it. A response that cannot be stored is
     not waited for again.
 
+    With ``stale_while_revalidate``, the request that finds a stale response makes the new one in its own task,
+    after the client has the stale one.
+
     A request with a method other than GET, HEAD, OPTIONS or TRACE whose response is 2xx or 3xx invalidates the
     stored responses of its path, and of the paths in ``Location`` and ``Content-Location`` (RFC 9111, 4.4).
 

@@ -10,6 +10,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -239,6 +240,22 @@ def test_a_client_leaves_in_the_middle_of_a_stream(server: Server, path: str) ->
         assert client.recv(65536).startswith(b"HTTP/1.1 200")
     record = server.record(path)
     assert (record["status"], record["outcome"]) == (200, "aborted")
+
+
+def test_a_stream_whose_client_left_is_never_cached_in_part(server: Server) -> None:
+    with server.open() as client:
+        client.sendall(message("GET /fastapi/cached HTTP/1.1", *PROXIED))
+        assert client.recv(65536).startswith(b"HTTP/1.1 200")
+    wait_until(lambda: server.records("/fastapi/cached"), what="the record of the client that left")
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda _: server.get("/fastapi/cached"), range(4)))
+    answers.append(server.get("/fastapi/cached"))
+    assert {len(answer.body) for answer in answers} == {20 * 8192 + len(b"end of 1")}
+    assert len({answer.body for answer in answers}) == 1  # four cold requests, one response
+    assert answers[-1].fields["age"].isdecimal()
+    assert answers[-1].fields["content-length"] == str(len(answers[-1].body))
+    tag = answers[-1].fields["etag"]
+    assert server.get("/fastapi/cached", f"If-None-Match: {tag}").status == 304
 
 
 def test_a_stream_read_whole_is_ok(server: Server) -> None:
