@@ -113,18 +113,18 @@ TestSessionMachine.settings = settings(max_examples=30, stateful_step_count=20)
 PAIRS = st.dictionaries(st.sampled_from("abc"), VALUES, max_size=3)
 
 
-@given(before=PAIRS, now=PAIRS, lives=st.booleans(), user=USERS | st.none())
+@given(before=PAIRS, now=PAIRS, exists=st.booleans(), user=USERS | st.none())
 def test_nothing_is_done_where_nothing_was_changed(
-    before: dict[str, Any], now: dict[str, Any], lives: bool, user: Any
+    before: dict[str, Any], now: dict[str, Any], exists: bool, user: Any
 ) -> None:
     owner = None if user is None else str(user)
-    how: dict[str, Any] = {"assigned": (), "lives": lives, "owner": owner, "moved": False, "cleared": False}
+    how: dict[str, Any] = {"assigned": (), "exists": exists, "owner": owner, "moved": False, "cleared": False}
     assert decide(SessionValues(before, owner), SessionValues(dict(before), owner), **how).act == "nothing"
     change = decide(SessionValues(before, owner), SessionValues(now, owner), **how)
     if change.act in {"merge", "begin"}:
-        kept = {**(before if lives else {}), **change.values}
+        kept = {**(before if exists else {}), **change.values}
         for name in change.removed:
             kept.pop(name, None)
-        assert {name: value for name, value in kept.items() if lives or name in change.values} == (
-            now if lives else dict(change.values)
+        assert {name: value for name, value in kept.items() if exists or name in change.values} == (
+            now if exists else dict(change.values)
         )
