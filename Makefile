@@ -4,11 +4,12 @@ BIN := .venv/bin
 LOCKED := pyproject.toml deploy/pyproject.toml examples/knowledge_system/pyproject.toml tools/setup_venv.py
 QUICK_TESTS = $(BIN)/python tools/run_tests.py -n 3 --dist worksteal -m "not slow"
 # Coverage doubles the cost of a test. It is measured where tests call the library: not where they start programs or
-# read its source, nor for properties, whose many examples take the branches that others have taken.
+# read its source, nor for most properties, whose many examples take the branches that others have taken.
 UNMEASURED := $(patsubst %,tests/unit/package/test_package_%.py,contracts exceptions imports pytest_plugin services tree)
-MEASURED_TESTS := tests/unit $(UNMEASURED:%=--ignore=%)
-OTHER_TESTS := $(UNMEASURED) tests/property tests/docs tests/integration deploy/tests \
-	examples/knowledge_system/tests
+MEASURED_PROPERTIES := tests/property/_core tests/property/db
+MEASURED_TESTS := tests/unit $(UNMEASURED:%=--ignore=%) $(MEASURED_PROPERTIES)
+OTHER_TESTS := $(UNMEASURED) tests/property $(MEASURED_PROPERTIES:%=--ignore=%) tests/docs tests/integration \
+	deploy/tests examples/knowledge_system/tests
 PYTHON_CODE := src tests deploy examples benchmarks docs tools
 
 .DEFAULT_GOAL := help
@@ -79,7 +80,7 @@ docs: .venv/dev.stamp ## the documentation in both languages, strictly, into bui
 			docs/$$language build/docs/$$language || exit 1; \
 	done
 
-coverage: .venv/dev.stamp ## the share of branches that the unit tests take; it may not fall below the floor
+coverage: .venv/dev.stamp ## the share of branches that the unit tests and a few properties take; it may not fall below the floor
 	$(BIN)/coverage erase
 	$(QUICK_TESTS) --coverage -q $(MEASURED_TESTS) $(ARGS)
 	$(BIN)/coverage combine -q
