@@ -1,13 +1,16 @@
 """Test what users install: the built wheels in fresh environments, without access to the source tree.
 
-1. The newest Python at hand other than that of .venv runs the whole suite, slow cases included, without the quick
-   tests of a browser: ``make test`` ran those, and a browser does not see the version of Python. Every further
+1. The newest Python at hand other than that of .venv runs the whole suite, slow cases included. Every further
    Python at hand runs the unit and property tests.
-2. The oldest Python runs the library's tests with the lowest versions we say we accept. The properties are left
-   out: they are about our own logic, which ``make test`` has run on the same Python.
+2. The oldest Python runs the library's tests with the lowest versions we say we accept: unit, property and
+   integration tests, and those of the documentation's code.
 3. An environment with no extra imports every area.
 
-All of it keeps within half an hour on two cores. ``REQUIRE_SERVICES=1`` makes a missing 3.11 or 3.13 a failure.
+``make test`` has run everything on the Python of .venv with the locked versions. What cannot differ from that is
+left out (``CANNOT_DIFFER``), and properties draw 25 examples instead of 100 (the profile ``again``).
+
+The lowest versions are installed, and run their unit and property tests, while the slow tests wait for their
+servers. ``REQUIRE_SERVICES=1`` makes a missing 3.11 or 3.13 a failure.
 """
 
 from __future__ import annotations
@@ -18,7 +21,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import IO
 
 ROOT = Path(__file__).resolve().parent.parent
 VERSIONS = ("3.11", "3.12", "3.13", "3.14")
@@ -50,49 +55,85 @@ LEFT_OUT = (
     "node_modules",
 )
 
+UNITS = ("tests/unit", "tests/property")
+# Quick tests that another version of Python or of a dependency cannot change; `-m "not chromium"` leaves out more.
+CANNOT_DIFFER = (
+    # They build the site with Sphinx, search it and compare two texts: no code of the library runs.
+    *(
+        "tests/docs/test_docs_site.py",
+        "tests/docs/test_docs_search.py",
+        "tests/docs/test_docs_translation.py",
+    ),
+    # They give rendered files to nginx, Prometheus, logrotate and the tools of containers. That each Python renders
+    # the same files is tested again (test_deploy_render.py, test_deploy_units.py).
+    *(f"deploy/tests/test_deploy_{name}.py" for name in ("containers", "logrotate", "nginx", "watching")),
+)
+
 started = time.monotonic()
 
 
 def main() -> None:
     """Run all of it; stop at the first failure."""
     pythons = find_pythons()
-    with tempfile.TemporaryDirectory(prefix="mks-test-full-") as folder:
+    whole, oldest = whole_suite_version(pythons), min(pythons, key=as_numbers)
+    quick = ("-m", "not slow and not chromium", *(f"--ignore={file}" for file in CANNOT_DIFFER))
+    with tempfile.TemporaryDirectory(prefix="mks-test-full-") as folder, ThreadPoolExecutor(1) as beside:
         work = Path(folder)
         wheels = build_wheels(work / "dist")
         tree = work / "tree"
         shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(*LEFT_OUT))
-        whole = whole_suite_version(pythons)
         for version, python in pythons.items():
-            if version == this_version() != whole:
+            if version in {this_version(), whole}:
                 continue  # `make test` has run it with these versions, and the wheel is tried below
             section(f"Python {version}, locked versions, wheel")
             environment = make_environment(work / f"venv-{version}", python, lock="dev", wheels=wheels)
-            part = [] if version == whole else ["tests/unit", "tests/property"]
-            run_tests(environment, tree, "-m", "not slow and not chromium", *part)
-            if version == whole:
-                # `.ci/run` has tried the deployment kit by `make verify-deploy` before.
-                verified = os.environ.get("DEPLOY_VERIFIED") == "1"
-                # Two at a time: each starts many servers.
-                run_tests(
-                    environment,
-                    tree,
-                    "-n",
-                    "2",
-                    "-m",
-                    "slow",
-                    *(["--ignore-glob=*/test_deploy_*"] if verified else []),
-                )
-        oldest = min(pythons)
-        section(f"Python {oldest}, lowest versions, wheel")
-        lowest = make_environment(work / "venv-lowest", pythons[oldest], lock="lowest", wheels=wheels)
-        run_tests(
-            lowest, tree, "-m", "not slow and not chromium", "tests/unit", "tests/integration", "tests/docs"
+            run_tests(environment, tree, *quick, *UNITS)
+        section(f"Python {whole}, locked versions, wheel")
+        environment = make_environment(work / f"venv-{whole}", pythons[whole], lock="dev", wheels=wheels)
+        run_tests(environment, tree, *quick)
+        section(
+            f"Python {whole}, slow tests; beside them Python {oldest}, lowest versions, unit and property tests"
         )
+        lowest = beside.submit(
+            units_of_the_lowest, work, pythons[oldest], wheels=wheels, tree=tree, quick=quick
+        )
+        # `.ci/run` has tried the deployment kit by `make verify-deploy` before.
+        verified = os.environ.get("DEPLOY_VERIFIED") == "1"
+        # Two at a time: each starts many servers.
+        run_tests(
+            environment,
+            tree,
+            "-n",
+            "2",
+            "-m",
+            "slow",
+            *(["--ignore-glob=*/test_deploy_*"] if verified else []),
+        )
+        section(f"Python {oldest}, lowest versions, wheel")
+        try:
+            python_of_the_lowest = lowest.result()
+        finally:
+            say((work / "lowest.log").read_text(encoding="utf-8", errors="replace"))
+        run_tests(python_of_the_lowest, tree, *quick, "tests/integration", "tests/docs")
         section("No extra installed")
         import_all_areas(
-            make_environment(work / "venv-bare", pythons[max(pythons)], lock=None, wheels=wheels[:1])
+            make_environment(
+                work / "venv-bare", pythons[max(pythons, key=as_numbers)], lock=None, wheels=wheels[:1]
+            )
         )
     section("make test-full passed")
+
+
+def units_of_the_lowest(
+    work: Path, python: str, *, wheels: list[str], tree: Path, quick: tuple[str, ...]
+) -> Path:
+    """Install the lowest versions and run what starts no server, one test at a time; returns the interpreter."""
+    with (work / "lowest.log").open("wb") as output:
+        environment = make_environment(
+            work / "venv-lowest", python, lock="lowest", wheels=wheels, output=output
+        )
+        run_tests(environment, tree, "-n", "1", *quick, *UNITS, output=output)
+    return environment
 
 
 def find_pythons() -> dict[str, str]:
@@ -146,9 +187,11 @@ def build_wheels(folder: Path) -> list[str]:
     return [str(next((folder / str(number)).glob("*.whl"))) for number in range(len(projects))]
 
 
-def make_environment(folder: Path, python: str, *, lock: str | None, wheels: list[str]) -> Path:
+def make_environment(
+    folder: Path, python: str, *, lock: str | None, wheels: list[str], output: IO[bytes] | None = None
+) -> Path:
     """A fresh environment from a lock file and our wheels; returns its interpreter."""
-    run(python, "-m", "venv", "--without-pip", str(folder))
+    run(python, "-m", "venv", "--without-pip", str(folder), output=output)
     pip = [
         sys.executable,
         "-m",
@@ -161,14 +204,17 @@ def make_environment(folder: Path, python: str, *, lock: str | None, wheels: lis
     ]
     pip += ["--root-user-action", "ignore"]
     if lock:
-        run(*pip, "--require-hashes", "-r", str(ROOT / "requirements" / f"{lock}.txt"))
-    run(*pip, "--no-deps", "--no-index", *wheels)
+        run(*pip, "--require-hashes", "-r", str(ROOT / "requirements" / f"{lock}.txt"), output=output)
+    run(*pip, "--no-deps", "--no-index", *wheels, output=output)
     return folder / "bin" / "python"
 
 
-def run_tests(python: Path, tree: Path, *arguments: str) -> None:
+def run_tests(python: Path, tree: Path, *arguments: str, output: IO[bytes] | None = None) -> None:
     """The test suite in the copied tree; the environment must not see this one."""
-    run(str(python), "tools/run_tests.py", "-q", "-n", "3", "--dist", "worksteal", *arguments, cwd=tree)
+    # The slow tests run nowhere else, so they draw as many examples as ever.
+    profile = {} if "slow" in arguments else {"HYPOTHESIS_PROFILE": "again"}
+    command = [str(python), "tools/run_tests.py", "-q", "-n", "3", "--dist", "worksteal", *arguments]
+    run(*command, cwd=tree, output=output, **profile)
 
 
 def import_all_areas(python: Path) -> None:
@@ -177,13 +223,26 @@ def import_all_areas(python: Path) -> None:
         run(str(python), "-I", "-c", f"import mks_hardening.{area}")
 
 
-def run(*command: str, cwd: Path = ROOT) -> None:
-    """Run a program; end with its status when it fails."""
+def run(*command: str, cwd: Path = ROOT, output: IO[bytes] | None = None, **variables: str) -> None:
+    """Run a program; end with its status when it fails.
+
+    Args:
+        command: the program and its arguments.
+        cwd: the folder it runs in.
+        output: where both of its outputs go, if not to those of this process.
+        variables: environment variables.
+    """
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))
     }
     status = subprocess.run(
-        command, cwd=cwd, env=environment, check=False, stdin=subprocess.DEVNULL
+        command,
+        cwd=cwd,
+        env=environment | variables,
+        check=False,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=None if output is None else subprocess.STDOUT,
     ).returncode
     if status:
         sys.exit(f"failed ({status}): {' '.join(command)}")
