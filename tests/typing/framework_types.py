@@ -70,5 +70,7 @@ async def on_asgi(app: FastAPI, settings: HardeningSettings, sign_in: SignIn, ha
     assert_type(hardening.sign_in, SignIn | None)
     assert_type(await fastapi_app.current_user_id(handle), str)
     await fastapi_app.limit("a", methods=["POST"], exempt=lambda connection: connection.client is None)()
+    await fastapi_app.limit("a", final_cost=lambda connection, response: response.body_bytes)()
+    await fastapi_app.exempt()
     assert_type(await fastapi_app.require_recent_factor(minutes=5)(), SessionHandle)
     compose.harden_asgi(hardening, settings)

@@ -13,6 +13,7 @@ from mks_hardening.wsgi import (
     ContentSecurityPolicy,
     CSRFMiddleware,
     CustomResponse,
+    GroupChoice,
     HeaderPolicy,
     HealthMiddleware,
     HTTPSRedirectMiddleware,
@@ -55,6 +56,19 @@ assert_type(trust.resolve({}), RequestOrigin)
 assert_type(trust.resolve({}).port, int)
 assert_type(HeaderPolicy.api(), HeaderPolicy)
 RateLimitRule("sign-in", methods=("POST",), path="/login", key=lambda environ: environ.get("REMOTE_USER"))
+
+
+def plan(environ: dict[str, object]) -> str:
+    """The group of a user."""
+    return str(environ["plan"])
+
+
+RateLimitRule(
+    GroupChoice(plan, groups=["team"], fallback="free"),
+    exempt=lambda environ: "monitoring" in environ,
+    final_cost=lambda environ, response: response.status == 401,
+)
+RateLimitRule("rows", cost=5, final_cost=lambda environ, response: response.handler_cost or 0)
 ContentSecurityPolicy(
     {"default-src": ["'self'"], "img-src": "'self' data:", "upgrade-insecure-requests": True}
 )
@@ -79,3 +93,4 @@ TrustedProxyMiddleware(plain)  # type: ignore[call-arg]
 HeaderPolicy.web(hsts=31536000)  # type: ignore[arg-type]
 HeaderPolicy.web(hst=None)  # type: ignore[call-arg]
 RateLimitRule("sign-in", key=lambda environ: 1)  # type: ignore[arg-type, return-value]
+RateLimitRule("g", final_cost=lambda environ, response: "1")  # type: ignore[arg-type, return-value]

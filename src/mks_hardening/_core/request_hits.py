@@ -129,7 +129,8 @@ def set_request_cost(request: dict[str, Any], cost: int) -> None:
     ``final_cost`` gets the number as ``LimitedResponse.handler_cost``. Call it before the end of the response.
 
     Args:
-        request: the WSGI environ or ASGI scope.
+        request: the WSGI environ or ASGI scope: ``request.environ`` in Flask, ``request.META`` in Django under
+            WSGI, ``request.scope`` in Django under ASGI, FastAPI and Starlette.
         cost: number of hits; the last call counts.
 
     Raises:

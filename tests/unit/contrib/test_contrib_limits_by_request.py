@@ -467,3 +467,22 @@ def test_exempt_routers_and_endpoints_of_fastapi() -> None:
     assert statuses("/open/own") == [200, 200, 200, 429]
     document = app.openapi()
     assert "429" in document["paths"]["/"]["get"]["responses"]
+
+
+def test_a_stream_that_fails_costs_its_bytes_so_far() -> None:
+    limiter = RateLimiter({"bytes": "10 per minute"}, clock=FrozenClock())
+    app = FastAPI()
+    asgi_app.Hardening(app, settings_of(), limiter=limiter)
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b"1234"
+        raise RuntimeError("broken")
+
+    by_bytes = fastapi_app.limit("bytes", final_cost=lambda request, response: response.body_bytes)
+
+    @app.get("/", dependencies=[Depends(by_bytes)])
+    async def view() -> StreamingResponse:
+        return StreamingResponse(chunks())
+
+    over_asgi(app)()
+    assert limiter.test("bytes", "client:127.0.0.1").remaining == (6,)

@@ -23,7 +23,9 @@ def hardened(application: Application) -> Application:
     The allowed hosts are those of ``MKS_ALLOWED_HOSTS``, or else of ``ALLOWED_HOSTS``. ``STATIC_URL`` and
     ``MEDIA_URL`` are public and do not count as activity. Users whose session has ended are redirected to
     ``LOGIN_URL``, if the project has set it to a path. The setting ``MKS_HARDENING`` accepts all options of
-    ``harden_wsgi``. Under ASGI, WebSockets are wrapped as well, for example those of a ``ProtocolTypeRouter``.
+    ``harden_wsgi``, and two for limits of all views: ``view_limits``, a list of groups (or ``GroupChoice``) that
+    count all requests to views, and ``exempt_namespaces``, URL namespaces whose views they do not count. Under
+    ASGI, WebSockets are wrapped as well, for example those of a ``ProtocolTypeRouter``.
 
     Raises:
         ConfigurationError: one of our system checks reports an error, or ``harden_wsgi`` rejects an option.
