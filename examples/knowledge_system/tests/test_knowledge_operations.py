@@ -18,7 +18,7 @@ from sqlalchemy import event, func, select, text
 
 from knowledge_system.domain.svg_plots import Plot, render_svg
 from knowledge_system.models import Sample
-from knowledge_system.services.operations.counts import STEPS, Counts, SlowStatement
+from knowledge_system.services.operations.counts import STEPS, MetricCounts, SlowStatement
 from knowledge_system.services.operations.limited_clients import LimitedClient
 from knowledge_system.services.operations.overview import overview, plan_of
 from knowledge_system.settings import DEMO_PASSWORD
@@ -33,8 +33,8 @@ NOW = datetime(2026, 11, 25, 9, 30, tzinfo=UTC)
 
 
 @st.composite
-def counted(draw: st.DrawFn) -> Counts:
-    counts = Counts()
+def counted(draw: st.DrawFn) -> MetricCounts:
+    counts = MetricCounts()
     for status, duration in draw(st.lists(st.tuples(st.sampled_from([200, 404, 503]), st.floats(0, 20_000)))):
         counts.request(status, duration)
     counts.queue(draw(st.none() | st.integers(0, 9)), draw(st.none() | st.integers(0, 9)))
@@ -45,10 +45,10 @@ def counted(draw: st.DrawFn) -> Counts:
 
 
 @given(st.lists(counted(), max_size=4))
-def test_sums_do_not_depend_on_the_order_and_survive_the_database(each: list[Counts]) -> None:
-    total, kept = Counts.total(each), [Counts.from_json(counts.as_json()) for counts in each]
+def test_sums_do_not_depend_on_the_order_and_survive_the_database(each: list[MetricCounts]) -> None:
+    total, kept = MetricCounts.total(each), [MetricCounts.from_json(counts.as_json()) for counts in each]
     assert kept == each
-    other = Counts.total(reversed(kept))
+    other = MetricCounts.total(reversed(kept))
     assert (total.requests, total.times, total.cache) == (other.requests, other.times, other.cache)
     assert total.requests == sum(total.times)
     looks = [counts.due for counts in each if counts.due is not None]
@@ -63,7 +63,7 @@ def test_sums_do_not_depend_on_the_order_and_survive_the_database(each: list[Cou
 
 @pytest.mark.parametrize("hours", [1, 6, 24])
 def test_every_step_of_a_span_is_there_once(hours: int) -> None:
-    one = Counts()
+    one = MetricCounts()
     one.request(200, 10)
     at = [NOW, NOW - timedelta(minutes=1), NOW - timedelta(hours=hours, minutes=40)]
     seen = overview([(moment, one) for moment in at], now=NOW, hours=hours, step=timedelta(minutes=10))
@@ -117,12 +117,12 @@ def test_processes_are_shown_together_and_a_day_is_kept(app: Any, clock: FrozenC
         mine = session.scalars(select(Sample)).one()
         session.add(Sample(at=mine.at, process="other:1", counts=mine.counts))
         session.add(Sample(at=mine.at - timedelta(hours=25), process="other:2", counts=mine.counts))
-    total = Counts.total(counts for _, counts in samples.read(last=timedelta(hours=1)))
+    total = MetricCounts.total(counts for _, counts in samples.read(last=timedelta(hours=1)))
     assert (total.requests, total.cache["hit"], total.alerts["email delivered"]) == (2, 2, 4)
     assert total.near == {"search": 2}
     assert [LimitedClient.from_text(text) for text in total.whose] == [LimitedClient("search", "1", "")]
     former = {name: value for name, value in total.as_json().items() if name != "whose"}
-    assert Counts.from_json(former).near == total.near, "as the release before wrote them"
+    assert MetricCounts.from_json(former).near == total.near, "as the release before wrote them"
     assert written(app) == 3
     clock.advance(60)
     samples.write()
@@ -196,7 +196,7 @@ def test_whose_hits_they_are_and_never_what_was_typed(group: str, key: str, user
 
 
 def test_too_many_clients_of_a_minute_are_not_all_kept() -> None:
-    counts = Counts()
+    counts = MetricCounts()
     for number in range(200):
         counts.came_near(LimitedClient.of("search", f"client:192.0.2.{number}"))
     counts.came_near(LimitedClient.of("search", "client:192.0.2.0"))

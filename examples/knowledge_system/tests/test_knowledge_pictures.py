@@ -19,7 +19,7 @@ from sqlalchemy import delete, insert
 
 from knowledge_browser import sign_in, sign_out
 from knowledge_system.models import Sample
-from knowledge_system.services.operations.counts import Counts
+from knowledge_system.services.operations.counts import MetricCounts
 from knowledge_system.settings import DEMO_PASSWORD
 from mks_hardening.db import hardened_engine
 from mks_hardening.security import totp_code
@@ -60,7 +60,7 @@ def an_hour_of_traffic(folder: Path) -> Iterator[None]:
     now = datetime.now(UTC).replace(second=0, microsecond=0)
     rows = []
     for minute in range(60):
-        counts = Counts()
+        counts = MetricCounts()
         for number in range(30 + (minute * 7) % 40):
             counts.request(500 if (minute, number) == (37, 3) else 200, 4 + (number * minute) % 60)
         counts.cache.update({"hit": 60 + minute % 20, "miss": 10 + (minute * 3) % 9})

@@ -12,7 +12,7 @@ from mks_hardening._core.web.private_scope import private_scope
 from mks_hardening._edge.refusal_response import Refuser
 from mks_hardening._edge.request_limits.request_limits import (
     BodyLimit,
-    RequestHead,
+    RequestHeadSize,
     RequestLimitRule,
     RequestLimits,
     RequestLimitsRules,
@@ -141,9 +141,9 @@ class RequestLimitsMiddleware:
         await send_response(scope, send, response)
 
 
-def _head(scope: Scope) -> RequestHead:
+def _head(scope: Scope) -> RequestHeadSize:
     raw: bytes = scope.get("raw_path") or scope["path"].encode("utf-8", "replace")
-    return RequestHead(
+    return RequestHeadSize(
         target_bytes=len(raw) + len(scope.get("query_string") or b""),
         fields=[len(name) + len(value) for name, value in scope.get("headers") or ()],
         content_length=header(scope, b"content-length"),

@@ -12,7 +12,7 @@ from mks_hardening._core.web.wsgi_stack import wsgi_application
 from mks_hardening._edge.refusal_response import Refuser
 from mks_hardening._edge.request_limits.request_limits import (
     BodyLimit,
-    RequestHead,
+    RequestHeadSize,
     RequestLimitRule,
     RequestLimits,
     RequestLimitsRules,
@@ -195,11 +195,11 @@ class _BodyLimitedResponse:
             self._held.send_head()  # for a server that does not read the body, for example for HEAD
 
 
-def _head(environ: WSGIEnvironment) -> RequestHead:
+def _head(environ: WSGIEnvironment) -> RequestHeadSize:
     get = environ.get
     fields = [len(key) - 5 + len(value) for key, value in environ.items() if key.startswith("HTTP_")]
     length = get("CONTENT_LENGTH") or None
-    return RequestHead(
+    return RequestHeadSize(
         target_bytes=len(get("RAW_URI") or get("REQUEST_URI") or "")
         or len(get("PATH_INFO", "")) + len(get("QUERY_STRING", "")),
         fields=fields,

@@ -13,7 +13,14 @@ from mks_hardening._core.web.paths import PathRules
 from mks_hardening._edge.refusal_response import RefusalResponse
 from mks_hardening.exceptions import ConfigurationError, RequestLimitError
 
-__all__ = ["BodyLimit", "RequestHead", "RequestLimitRule", "RequestLimits", "RequestLimitsRules", "TooLarge"]
+__all__ = [
+    "BodyLimit",
+    "RequestHeadSize",
+    "RequestLimitRule",
+    "RequestLimits",
+    "RequestLimitsRules",
+    "TooLarge",
+]
 
 _MEDIA_TYPE: Final = re.compile(r"[!#$&^_.+0-9A-Za-z-]{1,127}/(?:\*|[!#$&^_.+0-9A-Za-z-]{1,127})").fullmatch
 _LONGEST_TYPE: Final = 1000
@@ -27,7 +34,7 @@ class TooLarge(NamedTuple):
     seen: str
 
 
-class RequestHead(NamedTuple):
+class RequestHeadSize(NamedTuple):
     """The parts of a request's head that have limits.
 
     Attributes:
@@ -123,7 +130,7 @@ class RequestLimits:
             "content_types", 415, f"Send one of these types: {allowed}.", [("Accept", allowed)]
         )
 
-    def check(self, head: RequestHead) -> TooLarge | None:
+    def check(self, head: RequestHeadSize) -> TooLarge | None:
         """Return the first limit that the head breaks, if any."""
         if head.target_bytes > self.target_bytes:
             return TooLarge(self._refusals["target_bytes"], f"{head.target_bytes} bytes")
@@ -135,7 +142,7 @@ class RequestLimits:
             return TooLarge(self._refusals["field_bytes"], f"{max(head.fields)} bytes")
         return self._check_body(head)
 
-    def _check_body(self, head: RequestHead) -> TooLarge | None:
+    def _check_body(self, head: RequestHeadSize) -> TooLarge | None:
         length = head.content_length
         if length is not None:
             # Two different lengths, or one beside chunks, are how requests are smuggled (RFC 9112, 6.3).
@@ -156,7 +163,7 @@ class RequestLimits:
             for allowed in self.content_types
         )
 
-    def body_limit(self, head: RequestHead, now: float) -> BodyLimit:
+    def body_limit(self, head: RequestHeadSize, now: float) -> BodyLimit:
         """Return the limit of a body that may follow a head that ``check`` accepts."""
         return BodyLimit(
             self, now, refuses_type=head.has_body is None and not self._allows(head.content_type or "")

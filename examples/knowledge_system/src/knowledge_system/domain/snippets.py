@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from knowledge_system.domain.search_variants import equal_letters, folded, spelling_variants, split_compounds
 
-__all__ = ["Piece", "excerpt", "marked", "pattern_of"]
+__all__ = ["MarkedPiece", "excerpt", "marked", "pattern_of"]
 
 _LONGEST_QUERY = 200
 _MOST_WORDS = 10
@@ -31,7 +31,7 @@ _VOICED = "\uff9e\uff9f"
 _KANA = frozenset(map(chr, range(0x3041, 0x30FF)))
 
 
-class Piece(NamedTuple):
+class MarkedPiece(NamedTuple):
     """A part of a text, and whether it matches the search."""
 
     text: str
@@ -55,15 +55,15 @@ def pattern_of(query: str) -> re.Pattern[str] | None:
     return re.compile("|".join(map(_any_spelling, sorted(wanted.values(), key=len, reverse=True))))
 
 
-def marked(text: str, pattern: re.Pattern[str] | None) -> tuple[Piece, ...]:
+def marked(text: str, pattern: re.Pattern[str] | None) -> tuple[MarkedPiece, ...]:
     """Split the whole text into matching and other pieces."""
     if pattern is None:
-        return (Piece(text, found=False),)
+        return (MarkedPiece(text, found=False),)
     pieces, end = [], 0
     for match in pattern.finditer(text):
-        pieces += [Piece(text[end : match.start()], found=False), Piece(match[0], found=True)]
+        pieces += [MarkedPiece(text[end : match.start()], found=False), MarkedPiece(match[0], found=True)]
         end = match.end()
-    pieces.append(Piece(text[end:], found=False))
+    pieces.append(MarkedPiece(text[end:], found=False))
     return tuple(piece for piece in pieces if piece.text)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from difflib import SequenceMatcher
 from typing import Literal, NamedTuple
 
-__all__ = ["Line", "Piece", "difference"]
+__all__ = ["DifferencePiece", "Line", "difference"]
 
 Kind = Literal["same", "added", "removed", "changed", "gap"]
 
@@ -14,7 +14,7 @@ Kind = Literal["same", "added", "removed", "changed", "gap"]
 _LONGEST_COMPARED = 600
 
 
-class Piece(NamedTuple):
+class DifferencePiece(NamedTuple):
     """A run of characters within a line: ``same``, ``added`` or ``removed``."""
 
     kind: Kind
@@ -25,7 +25,7 @@ class Line(NamedTuple):
     """One line; ``changed`` has pieces of both texts, ``gap`` replaces omitted equal lines."""
 
     kind: Kind
-    pieces: tuple[Piece, ...] = ()
+    pieces: tuple[DifferencePiece, ...] = ()
 
 
 def difference(before: str, after: str, *, context: int = 1) -> tuple[Line, ...]:
@@ -53,23 +53,26 @@ def difference(before: str, after: str, *, context: int = 1) -> tuple[Line, ...]
 
 
 def _whole(kind: Kind, texts: Sequence[str]) -> Iterator[Line]:
-    return (Line(kind, (Piece(kind, text),)) for text in texts)
+    return (Line(kind, (DifferencePiece(kind, text),)) for text in texts)
 
 
 def _compared(old: str, new: str) -> tuple[Line, ...]:
     """Return one combined line if both are similar enough, otherwise a removed and an added line."""
-    apart = (Line("removed", (Piece("removed", old),)), Line("added", (Piece("added", new),)))
+    apart = (
+        Line("removed", (DifferencePiece("removed", old),)),
+        Line("added", (DifferencePiece("added", new),)),
+    )
     if max(len(old), len(new)) > _LONGEST_COMPARED:
         return apart
     matcher = SequenceMatcher(None, old, new, autojunk=False)
     if matcher.ratio() < 0.4:
         return apart
-    pieces: list[Piece] = []
+    pieces: list[DifferencePiece] = []
     for tag, i, j, k, m in matcher.get_opcodes():
         if tag == "equal":
-            pieces.append(Piece("same", old[i:j]))
+            pieces.append(DifferencePiece("same", old[i:j]))
             continue
-        pieces.extend(Piece(kind, text) for kind, text in _both(old[i:j], new[k:m]) if text)
+        pieces.extend(DifferencePiece(kind, text) for kind, text in _both(old[i:j], new[k:m]) if text)
     return (Line("changed", tuple(pieces)),)
 
 

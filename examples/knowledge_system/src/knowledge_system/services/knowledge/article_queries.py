@@ -21,8 +21,8 @@ from mks_hardening.db import InvalidCursorError, keyset_page
 
 __all__ = [
     "MAX_ID",
+    "ArticleCounts",
     "ArticleFilter",
-    "Counts",
     "as_seen",
     "author_of",
     "comments",
@@ -137,14 +137,14 @@ def seen_by(actor: Actor) -> ColumnElement[bool]:
     return Article.status.not_in(permissions.UNFINISHED) | (Article.author_id == actor.id)
 
 
-class Counts(NamedTuple):
+class ArticleCounts(NamedTuple):
     """Published articles per category, in the order of the categories, and per site, most first."""
 
     categories: dict[str, int]
     sites: dict[str, int]
 
 
-def counts(session: Session) -> Counts:
+def counts(session: Session) -> ArticleCounts:
     """Count the published articles per category and site."""
     number = func.count().label("number")
     counted = (
@@ -157,7 +157,7 @@ def counts(session: Session) -> Counts:
         categories[category] += articles
         sites[site] += articles
     del sites[""]
-    return Counts(
+    return ArticleCounts(
         {category: categories[category] for category in permissions.CATEGORIES}, dict(sites.most_common())
     )
 

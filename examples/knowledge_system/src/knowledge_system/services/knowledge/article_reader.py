@@ -261,12 +261,12 @@ class ArticleReader:
         )
         return found
 
-    def counts(self, session: Session) -> article_queries.Counts:
+    def counts(self, session: Session) -> article_queries.ArticleCounts:
         """Return the numbers of published articles per category and per site."""
         found = self._cache.get_or_compute(
             "counts", lambda: article_queries.counts(session)._asdict(), ttl=self._ttl, tags=(_TAG,)
         )
-        return article_queries.Counts(**found)
+        return article_queries.ArticleCounts(**found)
 
     def forget(self, article_id: int) -> bool:
         """Invalidate an article and all list pages, after an edit was committed.

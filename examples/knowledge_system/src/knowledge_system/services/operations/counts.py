@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 if TYPE_CHECKING:
     from knowledge_system.services.operations.limited_clients import LimitedClient
 
-__all__ = ["STEPS", "Counts", "SlowStatement"]
+__all__ = ["STEPS", "MetricCounts", "SlowStatement"]
 
 STEPS: Final = (5, 10, 20, 40, 60, 80, 100, 150, 200, 300, 500, 800, 1200, 2000, 5000, 10_000)
 """Upper bounds of the response time buckets in milliseconds; slower requests count in the last one."""
@@ -31,7 +31,7 @@ class SlowStatement:
 
 
 @dataclass(slots=True)
-class Counts:
+class MetricCounts:
     """Sums over one minute of one process, or over many.
 
     Attributes:
@@ -111,7 +111,7 @@ class Counts:
         """Number of slow statement executions."""
         return sum(each.calls for each in self.slow.values())
 
-    def add(self, other: Counts) -> None:
+    def add(self, other: MetricCounts) -> None:
         """Add the counts of another minute or process."""
         self.requests += other.requests
         self.failures += other.failures
@@ -158,7 +158,7 @@ class Counts:
         )
 
     @classmethod
-    def total(cls, each: Iterable[Counts]) -> Self:
+    def total(cls, each: Iterable[MetricCounts]) -> Self:
         """Return the sum of all counts."""
         found = cls()
         for counts in each:

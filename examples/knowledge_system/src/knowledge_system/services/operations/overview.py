@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from knowledge_system.services.operations.counts import Counts, SlowStatement
+from knowledge_system.services.operations.counts import MetricCounts, SlowStatement
 from mks_hardening.db import explain
 from mks_hardening.exceptions import MksHardeningError
 
@@ -25,8 +25,8 @@ class Overview(NamedTuple):
     """Counts per time step, oldest first, and their total."""
 
     moments: list[datetime]
-    each: list[Counts]
-    total: Counts
+    each: list[MetricCounts]
+    total: MetricCounts
 
     @property
     def slowest(self) -> list[SlowStatement]:
@@ -35,19 +35,19 @@ class Overview(NamedTuple):
 
 
 def overview(
-    samples: list[tuple[datetime, Counts]], *, now: datetime, hours: int, step: timedelta
+    samples: list[tuple[datetime, MetricCounts]], *, now: datetime, hours: int, step: timedelta
 ) -> Overview:
     """Group the samples of the last hours into equal time steps; a step without samples is empty."""
     size = step.total_seconds()
     last = now.timestamp() // size
     first = int(last - hours * 3600 / size) + 1
-    each = {number: Counts() for number in range(first, int(last) + 1)}
+    each = {number: MetricCounts() for number in range(first, int(last) + 1)}
     for at, counts in samples:
         number = int(at.timestamp() // size)
         if number in each:
             each[number].add(counts)
     moments = [datetime.fromtimestamp(number * size, now.tzinfo) for number in each]
-    return Overview(moments, list(each.values()), Counts.total(each.values()))
+    return Overview(moments, list(each.values()), MetricCounts.total(each.values()))
 
 
 def plan_of(engine: Engine, statement: str) -> str | None:

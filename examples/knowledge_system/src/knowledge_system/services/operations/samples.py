@@ -20,7 +20,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from knowledge_system.models import Sample
-from knowledge_system.services.operations.counts import Counts, SlowStatement
+from knowledge_system.services.operations.counts import MetricCounts, SlowStatement
 from knowledge_system.services.operations.limited_clients import LimitedClient
 from mks_hardening.events import (
     AlertsCounted,
@@ -68,7 +68,7 @@ class Samples(logging.Handler):
         self._sessions = sessions
         self._clock = clock
         self._guard = threading.Lock()
-        self._minutes: dict[datetime, Counts] = {}
+        self._minutes: dict[datetime, MetricCounts] = {}
         self._pid = os.getpid()
 
     @contextmanager
@@ -157,24 +157,24 @@ class Samples(logging.Handler):
                 if minute < now:
                     self._minutes.pop(minute, None)
 
-    def read(self, *, last: timedelta) -> list[tuple[datetime, Counts]]:
+    def read(self, *, last: timedelta) -> list[tuple[datetime, MetricCounts]]:
         """Return the counts per minute of all processes, oldest first; one entry per process and minute."""
         since = self._minute() - last
         with self._sessions() as session:
             found = session.execute(
                 select(Sample.at, Sample.counts).where(Sample.at > since).order_by(Sample.at)
             ).all()
-        return [(at, Counts.from_json(counts)) for at, counts in found]
+        return [(at, MetricCounts.from_json(counts)) for at, counts in found]
 
     def _minute(self) -> datetime:
         return datetime.fromtimestamp(self._clock.time() // 60 * 60, UTC)
 
-    def _now(self) -> Counts:
+    def _now(self) -> MetricCounts:
         if self._pid != os.getpid():  # after a fork, drop the parent's counts, which the parent writes itself
             self._pid, self._minutes = os.getpid(), {}
         minute = self._minute()
         if minute not in self._minutes:
             while len(self._minutes) >= _MOST_WAITING:
                 self._minutes.pop(next(iter(self._minutes)))
-            self._minutes[minute] = Counts()
+            self._minutes[minute] = MetricCounts()
         return self._minutes[minute]

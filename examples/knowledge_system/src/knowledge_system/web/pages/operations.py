@@ -20,7 +20,7 @@ from knowledge_system.web import current_request, forms
 if TYPE_CHECKING:
     from flask import Response
 
-    from knowledge_system.services.operations.counts import Counts
+    from knowledge_system.services.operations.counts import MetricCounts
 
 __all__ = ["pages"]
 
@@ -81,7 +81,7 @@ class Close(NamedTuple):
     number: int
 
 
-def _close(total: Counts) -> list[Close]:
+def _close(total: MetricCounts) -> list[Close]:
     """Return the most frequent first; the name of a deleted account is empty."""
     found = [(LimitedClient.from_text(text), number) for text, number in total.whose.most_common(_MOST_CLOSE)]
     with current_request.services().sessions() as session:
@@ -123,11 +123,11 @@ def _plots(seen: Overview) -> Iterable[Shown]:
     yield sums("alerts", current_request.say("送信したアラート"), _delivered)
 
 
-def _guesses(counts: Counts) -> int:
+def _guesses(counts: MetricCounts) -> int:
     return sum(counts.sign_ins[change] for change in _FOUND_OUT)
 
 
-def _delivered(counts: Counts) -> int:
+def _delivered(counts: MetricCounts) -> int:
     return sum(number for state, number in counts.alerts.items() if state.endswith(" delivered"))
 
 
