@@ -244,7 +244,7 @@ def _confined(
     """A Python module under what the units forbid; a socket is handed over as the socket unit does."""
     writable = [host.folder / name for name in ("state", "logs")]
     own = {
-        "MKS_SLOT": "blue",
+        "DEPLOY_SLOT": "blue",
         "TRACE": str(host.folder / "logs/trace"),
         "PYTHON": sys.executable,
         "WORDS": json.dumps(words),

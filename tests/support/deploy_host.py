@@ -224,9 +224,9 @@ class Host:
         socket_file.parent.mkdir(exist_ok=True)
         support = str(Path(__file__).parent)
         path = f"{self.source / 'src'}" if self.source else support
-        environment = {**os.environ, "MKS_SLOT": slot, "PYTHONPATH": path, **variables}
+        environment = {**os.environ, "DEPLOY_SLOT": slot, "PYTHONPATH": path, **variables}
         arguments = [
-            f"{name}={value}" for name, value in environment.items() if name in {"MKS_SLOT", "PYTHONPATH"}
+            f"{name}={value}" for name, value in environment.items() if name in {"DEPLOY_SLOT", "PYTHONPATH"}
         ]
         arguments += [f"{name}={value}" for name, value in variables.items()]
         server = ServerProcess(
