@@ -231,6 +231,36 @@ def test_each_fault_is_one_line_with_its_place() -> None:
     assert len(str(caught.value).splitlines()) == len(places)
 
 
+def test_a_secret_has_a_file_of_its_own() -> None:
+    given = """
+[secrets]
+API_KEY = "file"
+DATABASE_PASSWORD = "variable"
+SMTP_PASSWORD = "variable"
+MKS_SMTP_PASSWORD = "variable"
+DATABASE_URL = "variable"
+REDIS_URL = { as = "variable", from = "redis_url" }
+"""
+    made = read_settings(deployed(given))
+    assert {secret.variable: secret.file for secret in made.secrets} == {
+        "API_KEY": "api_key",
+        "DATABASE_PASSWORD": "app_database_password",
+        "SMTP_PASSWORD": "app_smtp_password",
+        "MKS_SMTP_PASSWORD": "smtp_password",
+        "DATABASE_URL": "database_url",
+        "REDIS_URL": "redis_url",
+    }
+    unit = rendered(made)["etc/systemd/system/knowledge-system@.service"]
+    for line in (
+        "Environment=MKS_REDIS_URL_FILE=%d/redis_url\nEnvironment=REDIS_URL_FILE=%d/redis_url\n",
+        "LoadCredential=app_smtp_password:",
+        "Environment=DEPLOY_SECRET_VALUES=DATABASE_PASSWORD,SMTP_PASSWORD,MKS_SMTP_PASSWORD,DATABASE_URL,REDIS_URL",
+    ):
+        assert line in unit
+    assert unit.count("DATABASE_URL_FILE=") == 1
+    assert unit.count("LoadCredential=database_url:") == 1
+
+
 def test_the_old_name_of_the_application_is_understood() -> None:
     old = deployed('[site]\napplication = "shop:make()"').replace(
         'target = "knowledge_system.app:from_env()"\n', ""

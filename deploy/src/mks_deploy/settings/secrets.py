@@ -6,20 +6,21 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
+from mks_deploy.settings.credentials import CREDENTIALS
 from mks_deploy.settings.model import Secret
 
 __all__ = ["SERVER_SECRETS", "read_secrets"]
 
 SERVER_SECRETS: Final = {
-    "database_url": "DATABASE_URL",
-    "redis_url": "MKS_REDIS_URL",
-    "cache_url": "MKS_CACHE_URL",
-    "celery_broker_url": "MKS_CELERY_BROKER_URL",
+    credential.file: credential.variable
+    for credential in CREDENTIALS
+    if credential.file in {"database_url", "redis_url", "cache_url", "celery_broker_url"}
 }
 """Files of the addresses of servers, each with the variable that the library and the kit read."""
 
 _NAME: Final = re.compile(r"[A-Z][A-Z0-9_]{1,60}")
-_FILES: Final = {variable: file for file, variable in SERVER_SECRETS.items()}
+_FILES: Final = {credential.variable: credential.file for credential in CREDENTIALS if credential.variable}
+_TAKEN: Final = frozenset(credential.file for credential in CREDENTIALS)
 _FORM: Final = (
     'must be "file" or "variable", or a table such as {as = "variable", from = "redis_url"} with one of '
     f"{', '.join(SERVER_SECRETS)}; the secret itself is a file"
@@ -38,7 +39,9 @@ def read_secrets(given: object) -> tuple[tuple[Secret, ...], list[str]]:
         elif not isinstance(table, Mapping) or not _is_well_formed(table):
             faults.append(f"secrets.{name} {_FORM}")
         else:
-            file = table.get("from", _FILES.get(name, name.lower()))
+            # A file of the kit has one meaning: another secret of that name gets a file of its own.
+            own = f"app_{name.lower()}" if name.lower() in _TAKEN else name.lower()
+            file = table.get("from", _FILES.get(name, own))
             made.append(Secret(name, str(file), as_value=table["as"] == "variable"))
     return tuple(made), faults
 
