@@ -100,6 +100,21 @@ TESTED = (
         "Runbooks: a section for every alert, every command run",
         "ランブック: すべてのアラートに節があり、すべてのコマンドを実行済み",
     ),
+    Promise(
+        "test_deploy_init",
+        "mks-deploy init: finds the application and imports it; of two it chooses none; nothing is half-written",
+        "mks-deploy init: 見つけてインポートする。2つあれば選ばない。書きかけのファイルを残さない",
+    ),
+    Promise(
+        "test_deploy_applications",
+        "Flask, Django and FastAPI applications of others: form, client, health, no request lost at a reload",
+        "Flask、Django、FastAPI の別のアプリケーション: フォーム、ヘルスチェック、再読み込み",
+    ),
+    Promise(
+        "test_deploy_own_application",
+        "The page for them, typed on a bare machine: no request lost at reload, restart, release and rollback",
+        "そのページを素のマシンで実行: 再起動やリリースで失われるリクエストなし",
+    ),
 )
 
 LOADS = (

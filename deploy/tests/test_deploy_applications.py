@@ -45,6 +45,7 @@ class Application:
     field: str
     leads_to: str
     who: str
+    workers: str = "2"
 
     @property
     def source(self) -> Path:
@@ -59,6 +60,7 @@ FASTAPI = Application(
     "fastapi_notes", "team-notes", "asgi", "/notes", "text", "/notes/nail", "{client} https"
 )
 ALL = (FLASK, DJANGO, FASTAPI)
+HARDENED = Application("hardened_notes", "hardened-notes", "wsgi", "/", "note", "", "", "1")
 
 each = pytest.mark.parametrize("application", ALL, ids=lambda application: application.folder)
 
@@ -84,7 +86,9 @@ class Served:
     def __init__(self, application: Application, text: str, certificates: Any) -> None:
         self.application = application
         source = Path(shutil.copytree(application.source, self._source(application)))
-        self.host = Host(certificates, name=application.name, base=text, source=source, workers="2")
+        self.host = Host(
+            certificates, name=application.name, base=text, source=source, workers=application.workers
+        )
         self.host.options["app"] = ""
         self.settings = read_settings(self.host.settings_text(f'[variables]\nALLOWED_HOSTS = "{HOST}"\n'))
         self.server: ServerProcess | None = None
@@ -302,6 +306,38 @@ def test_health_is_for_this_machine_and_unknown_names_get_nothing(
     place = text.partition(f"(?:{site.settings.app.live[1:]}")[2]
     assert "deny all;" in place.partition("}")[0]
     assert site.host.ask("/", host="unknown.example", sni="unknown.example") is None
+
+
+@pytest.mark.nginx
+def test_an_application_that_uses_the_library_needs_no_settings_of_its_own(
+    served: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MKS_ENV", "development")  # for the import alone
+    monkeypatch.delenv("MKS_VERIFY_DEPLOY", raising=False)
+    site = served(HARDENED, capsys)
+    assert site.settings.app.hardened
+    assert (site.host.path("credentials") / "secret_keys").exists()
+    page = site.get("/")
+    token = re.search(rb'name="csrf_token" value="([^"]+)"', page.body)
+    assert token is not None, page.body
+    cookies = "; ".join(value.partition(";")[0] for value in page.all("Set-Cookie"))
+    body = urlencode({"note": "nail", "csrf_token": token[1].decode()}).encode()
+    fields = {
+        "Content-Type": "application/x-www-form-urlencoded",
+        "Content-Length": str(len(body)),
+        "Cookie": cookies,
+        "Origin": f"https://{HOST}:{site.host.https}",
+    }
+    answer = site.host.say_with(fields, "/", body)
+    assert answer is not None
+    assert answer.body == b"saved nail of 127.0.0.1 by https"
+    assert answer.one("Strict-Transport-Security")
+    stranger = site.host.say_with({**fields, "Origin": "https://other.example"}, "/", body)
+    assert stranger is not None
+    assert stranger.status == 403
+    # Every variable of the unit is one that the library knows.
+    log = (site.host.folder / "gunicorn-blue.out").read_text()
+    assert "unknown variable" not in log, log[-3000:]
 
 
 def test_no_secret_stands_where_every_account_reads(served: Any, capsys: pytest.CaptureFixture[str]) -> None:

@@ -68,6 +68,11 @@ def settings_text(
     lock = (Fact("image", "requirements", requirements, ""),) if requirements else ()
     for fact in (*facts, *lock):
         tables.setdefault(fact.table, []).append(fact)
+    needs = [fact.value for fact in tables.get("app", ()) if fact.key == "needs"]
+    if proof and proof.hardened and not any("redis" in value for value in needs if isinstance(value, list)):
+        lines.append(
+            '# with several workers, mks_hardening keeps sessions and limits in Redis: add "redis" to needs'
+        )
     lines += _lines(tables.pop("app", []))
     lines += ["", "[tls]", f"email = {_toml(mail)}", "", "[upkeep]", f"alert_mail = {_toml(mail)}"]
     for table, found in tables.items():
