@@ -81,7 +81,7 @@ def main() -> None:
         work = Path(folder)
         wheels = build_wheels(work / "dist")
         tree = work / "tree"
-        shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(*LEFT_OUT))
+        shutil.copytree(ROOT, tree, ignore=left_out)
         for version, python in pythons.items():
             if version in {this_version(), whole}:
                 continue  # `make test` has run it with these versions, and the wheel is tried below
@@ -134,6 +134,12 @@ def units_of_the_lowest(
         )
         run_tests(environment, tree, "-n", "1", *quick, *UNITS, output=output)
     return environment
+
+
+def left_out(folder: str, names: list[str]) -> set[str]:
+    """Names that are not copied; applications of tests keep their source."""
+    found = shutil.ignore_patterns(*LEFT_OUT)(folder, names)
+    return found - {"src"} if "tests" in Path(folder).parts else found
 
 
 def find_pythons() -> dict[str, str]:
