@@ -41,6 +41,10 @@ class ResponseEnd:
 
     async def before(self, message: Message) -> None:
         """Note a message before it is sent."""
+        if (
+            costs_of_request(self._scope) is None
+        ):  # as for most requests; limits count before the response begins
+            return
         kind = message["type"]
         if kind in HEADS:
             self._status = message["status"]
