@@ -8,7 +8,7 @@ import pytest
 
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.security import PasswordPolicy
-from mks_hardening.security.passwords import policy as password_policy
+from mks_hardening.security.passwords import password_policy
 
 POLICY = PasswordPolicy(context=["MKS", "みらい建設", "mirai-kensetsu.example"])
 
