@@ -57,7 +57,7 @@ class RequestFlights:
     def __init__(self, *, wait: float, monotonic: Callable[[], float]) -> None:
         self.wait = wait
         self._monotonic = monotonic
-        # Keys whose last response could not be stored or took too long: waiting for the next one would be in vain.
+        # Keys whose last response could not be stored: waiting for the next one would be in vain.
         self._skipped: dict[str, None] = {}
         self.reset_after_fork()
         register_after_fork(self)
@@ -83,18 +83,13 @@ class RequestFlights:
     def wait_for(self, flight: RequestFlight) -> Op[bool]:
         """Wait for a flight; return whether it has ended, False also if nothing was waited for."""
         left = flight.since + self.wait - self._monotonic()
-        if left <= 0:
-            self._skip(flight.key)
         if left <= 0 or flight.key in self._skipped or self._waiting >= _MOST_WAITING:
             return False
         self._waiting += 1
         try:
-            ended = yield from flight.wait(left)
+            return (yield from flight.wait(left))
         finally:
             self._waiting -= 1
-        if not ended:
-            self._skip(flight.key)
-        return ended
 
     def leave(self, flight: RequestFlight, *, worth_waiting: bool | None = None) -> None:
         """End a flight.

@@ -765,3 +765,44 @@ def test_the_names_in_the_cache_package_are_those_of_wsgi() -> None:
     assert cache.CacheRule is wsgi.CacheRule
     assert cache.ResponseCacheMiddleware is wsgi.ResponseCacheMiddleware
     assert (cache.CacheRule.__module__, "CacheRule" in cache.__all__) == ("mks_hardening.wsgi", False)
+
+
+def test_a_variant_whose_entry_was_not_written_is_a_miss() -> None:
+    """Its body is written first; until the entry of the URL names it, it may be one that was invalidated."""
+    site = Site(("Vary", "Accept-Language"))
+
+    class Unlucky(MemoryCache):
+        loses = False
+
+        def finish(self, key: str, lease: Any, value: object, *, ttl: float) -> bool:
+            return False if self.loses else super().finish(key, lease, value, ttl=ttl)
+
+        async def afinish(self, key: str, lease: Any, value: object, *, ttl: float) -> bool:
+            return False if self.loses else await super().afinish(key, lease, value, ttl=ttl)
+
+    cache = Unlucky(clock=site.clock, jitter=0)
+    site.middleware = site.cached(cache)
+    japanese = {"Accept-Language": "ja"}
+    assert site.get(headers=japanese).body == b"answer 1"
+    cache.loses = True
+    assert site.get(headers={**japanese, "Cache-Control": "no-cache"}).body == b"answer 2"
+    assert site.get(headers=japanese).body == b"answer 3"
+
+
+def test_a_change_of_a_page_that_is_never_cached_invalidates_nothing() -> None:
+    site = Site(path="/cached/")
+    tags: list[str] = []
+
+    class Noting(MemoryCache):
+        def invalidate_tags(self, *given: str) -> bool:
+            tags.extend(given)
+            return True
+
+        async def ainvalidate_tags(self, *given: str) -> bool:
+            return self.invalidate_tags(*given)
+
+    site.middleware = site.cached(Noting())
+    assert site.get("/other", method="POST").status == 200
+    assert tags == []
+    assert site.get("/cached/1", method="POST").status == 200
+    assert len({*tags}) == 1
