@@ -10,6 +10,7 @@ from typing import Any
 from mks_hardening.asgi import (
     BanList,
     BanRule,
+    CacheRule,
     ClientRulesMiddleware,
     CORSMiddleware,
     CORSPolicy,
@@ -25,10 +26,12 @@ from mks_hardening.asgi import (
     RateLimitRule,
     RequestLimitsMiddleware,
     RequestLoggingMiddleware,
+    ResponseCacheMiddleware,
     SecurityHeadersMiddleware,
     SessionTimeoutMiddleware,
     TrustedProxyMiddleware,
 )
+from mks_hardening.cache import MemoryCache
 from mks_hardening.security import RateLimiter
 
 HOST = "www.example.com"
@@ -55,6 +58,9 @@ WRAPPERS: dict[str, Callable[[Any], Any]] = {
         app, store=MemorySessionStore(), recheck_sockets=60
     ),
     "CSRFMiddleware": lambda app: CSRFMiddleware(app),  # noqa: PLW0108 - its signature
+    "ResponseCacheMiddleware": lambda app: ResponseCacheMiddleware(
+        app, cache=MemoryCache(), rules=[CacheRule("/*", ttl=60)]
+    ),
 }
 """From the outside in."""
 

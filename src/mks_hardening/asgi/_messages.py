@@ -10,7 +10,16 @@ if TYPE_CHECKING:
     from mks_hardening._core.web.asgi_types import Message, RawHeaders, Scope, Send
     from mks_hardening._edge.refusal_response import FixedResponse
 
-__all__ = ["HEADS", "POLICY_VIOLATION", "decoded", "encoded", "raw_headers", "send_response", "with_headers"]
+__all__ = [
+    "HEADS",
+    "POLICY_VIOLATION",
+    "decoded",
+    "encoded",
+    "raw_headers",
+    "send_response",
+    "with_headers",
+    "with_readable_headers",
+]
 
 HEADS: Final = frozenset({"http.response.start", "websocket.http.response.start"})
 """Types of the messages that begin a response; the second one denies a WebSocket."""
@@ -27,6 +36,13 @@ def raw_headers(message: Message) -> RawHeaders:
 def with_headers(message: Message, headers: RawHeaders) -> Message:
     """Return a copy of a message with other header fields; all its other keys stay."""
     return {**message, "headers": headers}
+
+
+def with_readable_headers(message: Message) -> Message:
+    """Return the message, or a copy if its header fields are an iterator, which can be read only once."""
+    if isinstance(message.get("headers"), (list, tuple, type(None))):
+        return message
+    return with_headers(message, raw_headers(message))
 
 
 def decoded(headers: RawHeaders) -> list[tuple[str, str]]:

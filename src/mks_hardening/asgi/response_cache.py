@@ -24,7 +24,7 @@ from mks_hardening._edge.response_cache.response_cache import ResponseCache
 from mks_hardening._edge.response_cache.response_choice import ResponseChoice
 from mks_hardening._edge.response_cache.response_recorder import ResponseRecorder, ServedResponse
 from mks_hardening.asgi._application import asgi_application
-from mks_hardening.asgi._messages import decoded, encoded, raw_headers, with_headers
+from mks_hardening.asgi._messages import decoded, encoded, raw_headers, with_headers, with_readable_headers
 from mks_hardening.protocols import Clock
 
 if TYPE_CHECKING:
@@ -171,6 +171,7 @@ class ResponseCacheMiddleware:
         async def invalidating_send(message: Message) -> None:
             nonlocal tags
             if message["type"] == "http.response.start":
+                message = with_readable_headers(message)
                 headers = decoded(raw_headers(message))
                 tags = self._responses.changed_tags(head, message["status"], headers)
                 if tags:
@@ -216,6 +217,7 @@ class _Recording:
             await self._send(message)
 
     async def _start(self, message: Message) -> None:
+        message = with_readable_headers(message)
         headers = raw_headers(message)
         if message.get("trailers"):
             await arun(self._recorder.drop("trailers"))

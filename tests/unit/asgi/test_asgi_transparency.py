@@ -127,7 +127,8 @@ def test_the_scope_of_the_server_is_not_modified(wrap: Any, make: Any) -> None:
     ],
     ids=["none", "empty", "empty tuple", "list", "tuple", "lists", "generator", "iterator"],
 )
-def test_a_head_may_have_any_iterable_of_fields_or_none(wrap: Any, headers: Any) -> None:
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_head_may_have_any_iterable_of_fields_or_none(wrap: Any, headers: Any, method: str) -> None:
     pairs: Any = headers
     if headers is not None and not isinstance(headers, (list, tuple)):
         pairs = [(b"content-type", b"text/plain")]
@@ -135,7 +136,7 @@ def test_a_head_may_have_any_iterable_of_fields_or_none(wrap: Any, headers: Any)
     start = {"type": "http.response.start", "status": 200}
     if headers is not None:
         start["headers"] = headers
-    server = call(wrap(sending(start, BODY)), http())
+    server = call(wrap(sending(start, BODY)), http(method=method, headers={"sec-fetch-site": "same-origin"}))
     assert server.types == [START["type"], BODY["type"]]
     assert server.header("content-type") == ("text/plain" if pairs else None)
 
