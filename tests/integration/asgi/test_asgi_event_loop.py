@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import Engine, create_engine
 
 from loop_watch import watched_loop
-from mks_hardening.asgi import RateLimitRule, RedisSessionStore, SessionManager
+from mks_hardening.asgi import CacheRule, RateLimitRule, RedisSessionStore, SessionManager
 from mks_hardening.cache import RedisCache
 from mks_hardening.compose import harden_asgi
 from mks_hardening.exceptions import MksHardeningError
@@ -89,6 +89,9 @@ class Site:
             rate_limits=[RateLimitRule("all")],
             required={"cache": self.cache.ping},
             logger=logging.getLogger("loop.requests"),
+            cache=self.cache,
+            # Shorter than the pause of a client, so that pages are also looked up, made and stored.
+            cache_rules=[CacheRule("/cached", ttl=0.02, identity=lambda _: "everybody")],
         )
         self.cookie = ""
         self.codes: Iterator[str] = iter(())
@@ -193,10 +196,11 @@ def test_nothing_blocks_the_loop(
             assert await site.ask("/sign-in") == (200, b'"done"')
             assert await site.ask("/use") == (200, b'["1", true, true, true, true]')
             assert (await site.ask("/readyz"))[0] == 200
+            assert [await site.ask("/cached") for _ in range(2)] == [(200, b"null")] * 2
             assert watch.blocked == []
             await asyncio.to_thread(redis_server.pause)
             await asyncio.to_thread(postgres_server.freeze)
-            paths = ("/use", "/use", "/use", "/sign-in", "/readyz")
+            paths = ("/use", "/use", "/use", "/sign-in", "/readyz", "/cached", "/cached")
             using = [asyncio.ensure_future(use(path, 3)) for path in paths]
             try:
                 await watch.run(3)
