@@ -134,14 +134,20 @@ def test_a_check_that_hangs_holds_up_nobody(kind: str, release: threading.Event)
 def test_side_by_side_probes_share_one_round() -> None:
     asked: list[int] = []
 
-    async def check() -> None:
-        asked.append(1)
-        await asyncio.sleep(0.01)
-
     async def play() -> None:
+        all_have_asked = asyncio.Event()
+
+        async def check() -> None:
+            asked.append(1)
+            await all_have_asked.wait()
+
         app = HealthMiddleware(hello, required={"a": check}, clock=FrozenClock())
         servers = [Server() for _ in range(10)]
-        await asyncio.gather(*(server.serve(app, http("/readyz")) for server in servers))
+        probes = [asyncio.create_task(server.serve(app, http("/readyz"))) for server in servers]
+        for _ in range(100):  # turns of the loop
+            await asyncio.sleep(0)
+        all_have_asked.set()
+        await asyncio.gather(*probes)
         assert {said(server)[0] for server in servers} == {200}
 
     run(play())
