@@ -9,8 +9,7 @@ from urllib.parse import unquote_to_bytes
 from mks_hardening._core.memo import Memo
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import Any
+    from mks_hardening._core.web.asgi_types import ReadOnlyScope
 
 __all__ = [
     "REQUESTS",
@@ -34,12 +33,12 @@ REQUESTS: Final = ("http", "websocket")
 _name: Final = itemgetter(0)
 
 
-def is_request(scope: Mapping[str, Any]) -> bool:
+def is_request(scope: ReadOnlyScope) -> bool:
     """Return whether the scope is an HTTP request or a WebSocket."""
     return scope["type"] in REQUESTS
 
 
-def header(scope: Mapping[str, Any], name: bytes) -> str | None:
+def header(scope: ReadOnlyScope, name: bytes) -> str | None:
     """Return the value of a header field, several lines joined by commas; ``None`` without one.
 
     Args:
@@ -56,7 +55,7 @@ def header(scope: Mapping[str, Any], name: bytes) -> str | None:
     return None if found is None else found.decode("latin-1")
 
 
-def first_header(scope: Mapping[str, Any], name: bytes) -> str | None:
+def first_header(scope: ReadOnlyScope, name: bytes) -> str | None:
     """Return the first line of a header field, faster than ``header``; ``None`` without one.
 
     For fields that a request has once, where nothing depends on further lines.
@@ -68,12 +67,12 @@ def first_header(scope: Mapping[str, Any], name: bytes) -> str | None:
     return header(scope, name)
 
 
-def header_positions(scope: Mapping[str, Any]) -> HeaderPositions:
+def header_positions(scope: ReadOnlyScope) -> HeaderPositions:
     """Return the positions of all header lines, for several look-ups with ``header_at``."""
     return _POSITIONS[tuple(map(_name, scope.get("headers") or ()))]
 
 
-def header_at(scope: Mapping[str, Any], positions: HeaderPositions, name: bytes) -> str | None:
+def header_at(scope: ReadOnlyScope, positions: HeaderPositions, name: bytes) -> str | None:
     """Return what ``header`` returns.
 
     Args:
@@ -91,13 +90,13 @@ def header_at(scope: Mapping[str, Any], positions: HeaderPositions, name: bytes)
     return (b"; " if name == b"cookie" else b",").join(headers[line][1] for line in lines).decode("latin-1")
 
 
-def mount_of(scope: Mapping[str, Any]) -> str:
+def mount_of(scope: ReadOnlyScope) -> str:
     """Return the path under which the application is mounted, without a trailing slash, in Latin-1 (PEP 3333)."""
     root: str = scope.get("root_path") or ""
     return _latin1(root.rstrip("/"))
 
 
-def path_below_mount(scope: Mapping[str, Any]) -> str:
+def path_below_mount(scope: ReadOnlyScope) -> str:
     """Return the path below ``root_path``, as the bytes of UTF-8 in Latin-1 (PEP 3333).
 
     ``path`` includes ``root_path`` since ASGI 2.5 of the specification; older servers omit it.
@@ -113,26 +112,26 @@ def path_below_mount(scope: Mapping[str, Any]) -> str:
     return path
 
 
-def query_of(scope: Mapping[str, Any]) -> str:
+def query_of(scope: ReadOnlyScope) -> str:
     """Return the query string in Latin-1."""
     query: bytes = scope.get("query_string") or b""
     return query.decode("latin-1")
 
 
-def raw_target(scope: Mapping[str, Any]) -> str:
+def raw_target(scope: ReadOnlyScope) -> str:
     """Return the path as sent by the client, or an empty text if the server does not provide it."""
     raw: bytes | None = scope.get("raw_path")
     return raw.decode("latin-1") if raw else ""
 
 
-def route_of(scope: Mapping[str, Any]) -> str | None:
+def route_of(scope: ReadOnlyScope) -> str | None:
     """Return the pattern that a framework has matched, where it leaves one in the scope (FastAPI, Litestar)."""
     path: object = getattr(scope.get("route"), "path", None) or scope.get("path_template")
     # Of the innermost application only, as in WSGI; the mounts around it are in the root path by now.
     return f"{(scope.get('root_path') or '').rstrip('/')}{path}" if isinstance(path, str) else None
 
 
-def _as_latin1(scope: Mapping[str, Any], path: str) -> str:
+def _as_latin1(scope: ReadOnlyScope, path: str) -> str:
     # Servers replace bytes that are not UTF-8 by U+FFFD; the raw path still has them.
     raw: bytes | None = scope.get("raw_path") if "\ufffd" in path else None
     return _latin1(path) if raw is None else unquote_to_bytes(raw).decode("latin-1")

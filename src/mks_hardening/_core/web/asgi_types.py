@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, TypeAlias
 
-__all__ = ["ASGIApplication", "Message", "RawHeaders", "Receive", "Scope", "Send"]
+__all__ = ["ASGIApplication", "Message", "RawHeaders", "ReadOnlyScope", "Receive", "Scope", "Send"]
 
 Scope: TypeAlias = MutableMapping[str, Any]
+ReadOnlyScope: TypeAlias = Mapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
