@@ -82,6 +82,8 @@ def environment() -> Iterator[str]:
         if variable.area != area:
             area = variable.area
             yield from ("", f"({area}-variables)=", f"## {area}", "")
+        # The search puts main entries of the index before pages that only mention a variable.
+        yield from ("```{eval-rst}", f".. index:: ! {variable.name}", "```")
         default = f" · default `{variable.default_text}`" if variable.default_text else " · no default"
         secret = f" · secret, so that `{variable.name}_FILE` may name a file" if variable.secret else ""
         yield from _entry(

@@ -42,7 +42,7 @@ FOUND = [
     ("エラートラッカー", "explanation/notify"),
     ("短いリース", "explanation/cache"),
     ("位置引数とキーワード引数", "explanation/cache"),
-    ("compute_wait", "explanation/cache"),
+    ("compute_wait", "reference/api/cache"),
     ("競合か障害", "explanation/security"),
     ("IDプロバイダー", "explanation/security"),
     ("client_deadline", "explanation/db"),
