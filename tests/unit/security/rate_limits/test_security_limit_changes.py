@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+
 import pytest
 
 from losing_redis import LosingRedis
@@ -11,6 +14,18 @@ from mks_hardening.security import RateLimiter
 def opened(server: LosingRedis, limits: str, strategy: str = "auto") -> RateLimiter:
     groups = {"g": limits}
     return RateLimiter(groups, storage=server, strategy=strategy, store_budget=30)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def pause(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Moves the clock of the fake server, which reads ``time.time``."""
+    seconds, real = [0.0], time.time
+    monkeypatch.setattr(time, "time", lambda: real() + seconds[0])
+
+    def move(more: float) -> None:
+        seconds[0] += more
+
+    return move
 
 
 def used(limiter: RateLimiter) -> int:
@@ -73,6 +88,43 @@ def test_processes_of_both_configurations_count_together(limits: tuple[str, str]
     most = max(limiter.groups["g"][-1].quota for limiter in sides)
     assert passed <= most
     assert passed in (5, most)
+
+
+@pytest.mark.parametrize("starts", ["exact", "sliding"])
+@pytest.mark.parametrize("gap", [0.0, 1.5, 70.0])
+def test_a_short_window_beside_removes_nothing_of_the_long_one(
+    pause: Callable[[float], None], starts: str, gap: float
+) -> None:
+    """Both releases have a short window that is counted exactly, one also the long window, in the same list."""
+    server = LosingRedis()
+    exact = opened(server, "20 per second; 100 per day")
+    sliding = opened(server, "20 per second; 150 per day")
+    passed = 0
+    for turn in range(10):
+        side = exact if (turn % 2 == 0) == (starts == "exact") else sliding
+        passed += sum(bool(side.hit("g", "k")) for _ in range(10))
+        pause(1.5)
+    pause(gap)
+    assert passed == used(sliding) == used(exact) == 100
+    assert not exact.hit("g", "k")
+    assert [bool(sliding.hit("g", "k")) for _ in range(20)] == [True] * 20
+    assert (used(exact), used(sliding)) == (100, 120)
+
+
+def test_hits_of_the_long_window_count_although_a_list_of_the_short_one_is_there(
+    pause: Callable[[float], None],
+) -> None:
+    server = LosingRedis()
+    sliding = opened(server, "20 per second; 150 per day")
+    for _ in range(5):
+        assert all(sliding.hit("g", "k") for _ in range(20))
+        pause(1.5)
+    assert sliding.hit("g", "k")
+    exact = opened(server, "20 per second; 100 per day")  # starts within the second of that hit
+    assert used(exact) == 100
+    assert not exact.hit("g", "k")
+    pause(86_300)
+    assert not exact.hit("g", "k")
 
 
 def test_looking_at_a_key_that_was_never_hit_leaves_nothing() -> None:

@@ -27,6 +27,7 @@ end
 -- As long as it was at least: another release beside this one may have a larger quota.
 local function keep_list(held, most, longest)
   most = max(most, length)
+  if held > most then most = hits_to_keep(most, longest) end
   if held > most then redis.call('LTRIM', list, -most, -1) end
   keep_for(list, longest)
 end
