@@ -132,11 +132,14 @@ def django_site(
         else:
             client = Client(raise_request_exception=False)
             vars(mail)["outbox"] = []  # as in Django's test environment
-            yield (
-                lambda method="GET", path="/", **headers: (
-                    client.generic(method, path, headers=fields(headers)).status_code
+            try:
+                yield (
+                    lambda method="GET", path="/", **headers: (
+                        client.generic(method, path, headers=fields(headers)).status_code
+                    )
                 )
-            )
+            finally:
+                vars(mail).pop("outbox", None)
 
 
 @contextmanager
