@@ -17,7 +17,7 @@ from mks_deploy import cli
 from mks_deploy.cli import main
 from mks_deploy.init.candidates import find_candidates
 from mks_deploy.init.command import InitError, Wanted, new_settings
-from mks_deploy.init.import_check import prove
+from mks_deploy.init.import_check import check_import
 from mks_deploy.init.settings_text import site_name
 from mks_deploy.init.source_tree import SourceTree
 from mks_deploy.settings.reading import read_settings
@@ -300,7 +300,7 @@ def test_check_writes_nothing_and_nothing_is_written_over(
 
 
 def proof(folder: Path, target: str, *, limit: float = 30.0) -> Any:
-    return prove(target, folder=folder, roots=(folder,), python=sys.executable, limit=limit)
+    return check_import(target, folder=folder, roots=(folder,), python=sys.executable, limit=limit)
 
 
 @pytest.mark.parametrize(
@@ -361,7 +361,7 @@ def test_an_import_reaches_no_network(tree: Callable[..., Path]) -> None:
 
 def test_an_interpreter_that_is_none_is_told(tree: Callable[..., Path]) -> None:
     folder = tree({"m.py": FLASK})
-    assert prove("m:app", folder=folder, roots=(folder,), python="/absent/python").fault
+    assert check_import("m:app", folder=folder, roots=(folder,), python="/absent/python").fault
     with pytest.raises(InitError, match="name another interpreter with --python"):
         new_settings(wanted(folder, proven=True, python="/absent/python"), ask=None)
 

@@ -683,38 +683,41 @@ def _headers(settings: HardeningSettings) -> HeaderPolicy:
 def _alert_handlers(settings: HardeningSettings) -> list[stdlib_logging.Handler]:
     from mks_hardening import notify
 
-    told, core = settings.notify, settings.core
-    policy = notify.AlertPolicy(dedup_window=told.alert_window, shared_store=_shared_store(settings))
+    alerts, core = settings.notify, settings.core
+    policy = notify.AlertPolicy(dedup_window=alerts.alert_window, shared_store=_shared_store(settings))
     common: dict[str, Any] = {
-        "level": told.alert_level,
+        "level": alerts.alert_level,
         "policy": policy,
-        "lang": told.alert_language,
+        "lang": alerts.alert_language,
         "environment": core.environment,
         "allow_plaintext": core.allow_plaintext,
         # After a change of recipients or webhook, the new destination receives the spooled alerts.
         "spool_name": core.app_name,
     }
     handlers: list[stdlib_logging.Handler] = []
-    if told.smtp_host is not None and told.alert_from is not None:
+    if alerts.smtp_host is not None and alerts.alert_from is not None:
         handlers.append(
             notify.EmailNotificationHandler(
-                told.smtp_host,
-                smtp_port=told.smtp_port,
-                from_addr=told.alert_from,
-                to_addrs=told.alert_to,
-                username=told.smtp_user,
-                password=told.smtp_password,
-                security=told.smtp_security,
-                ca_file=told.smtp_ca_file,
+                alerts.smtp_host,
+                smtp_port=alerts.smtp_port,
+                from_addr=alerts.alert_from,
+                to_addrs=alerts.alert_to,
+                username=alerts.smtp_user,
+                password=alerts.smtp_password,
+                security=alerts.smtp_security,
+                ca_file=alerts.smtp_ca_file,
                 subject_prefix=f"[{core.app_name}]",
                 spool=_spool(settings, "email"),
                 **common,
             )
         )
-    if told.slack_webhook_url is not None:
+    if alerts.slack_webhook_url is not None:
         handlers.append(
             notify.SlackNotificationHandler(
-                told.slack_webhook_url, channel=told.slack_channel, spool=_spool(settings, "slack"), **common
+                alerts.slack_webhook_url,
+                channel=alerts.slack_channel,
+                spool=_spool(settings, "slack"),
+                **common,
             )
         )
     for handler in handlers:

@@ -1,1 +1,1 @@
-"""``mks-deploy init``: find the application in a source tree, prove it, and write ``deploy.toml``."""
+"""``mks-deploy init``: find the application in a source tree, import it, and write ``deploy.toml``."""

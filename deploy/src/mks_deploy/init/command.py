@@ -1,4 +1,4 @@
-"""The command ``init``: detect, ask where it must, prove, and write ``deploy.toml`` once all of it is known."""
+"""The command ``init``: detect, ask where it must, import, and write ``deploy.toml`` once all of it is known."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Final
 from mks_deploy.files import replace_file
 from mks_deploy.init.candidates import Candidate, find_candidates
 from mks_deploy.init.facts import find_facts
-from mks_deploy.init.import_check import Proof, find_interpreter, prove
+from mks_deploy.init.import_check import ImportResult, check_import, find_interpreter
 from mks_deploy.init.settings_text import settings_text, site_name
 from mks_deploy.init.source_tree import SourceTree
 from mks_deploy.settings.reading import SettingsFault, read_settings
@@ -69,8 +69,8 @@ def new_settings(wanted: Wanted, *, ask: Callable[[str], str] | None) -> str:
         raise InitError(f"{wanted.folder} is no folder")
     tree = SourceTree(wanted.folder)
     candidate = _chosen(tree, wanted.target, ask)
-    proof = _proof(candidate, tree, wanted) if wanted.proven else None
-    if not candidate.kind and not (proof and proof.kind):
+    imported = _imported(candidate, tree, wanted) if wanted.proven else None
+    if not candidate.kind and not (imported and imported.kind):
         raise InitError(f"whether {candidate.target} is WSGI or ASGI is not known: its import would tell")
     hosts = wanted.hosts or tuple(
         _answer("Names that are answered, the canonical one first", "--host", ask).split()
@@ -80,7 +80,7 @@ def new_settings(wanted: Wanted, *, ask: Callable[[str], str] | None) -> str:
     name = wanted.name or site_name(str(project.get("name", tree.folder.name)))
     lock = next((name for name in _LOCKS if (tree.folder / name).is_file()), "")
     facts = tuple(find_facts(tree, candidate))
-    text = settings_text(candidate, proof, facts, name=name, hosts=hosts, mail=mail, requirements=lock)
+    text = settings_text(candidate, imported, facts, name=name, hosts=hosts, mail=mail, requirements=lock)
     try:
         read_settings(text)
     except SettingsFault as fault:
@@ -124,22 +124,22 @@ def _chosen(tree: SourceTree, target: str, ask: Callable[[str], str] | None) -> 
     return found[int(answer) - 1]
 
 
-def _proof(candidate: Candidate, tree: SourceTree, wanted: Wanted) -> Proof:
+def _imported(candidate: Candidate, tree: SourceTree, wanted: Wanted) -> ImportResult:
     # Not resolved: the link in a virtual environment is what makes it one.
     given = str(Path.cwd() / wanted.python) if "/" in wanted.python else wanted.python
     python = given or find_interpreter(tree.folder, here=sys.executable)
-    proof = prove(candidate.target, folder=tree.folder, roots=tree.roots, python=python)
-    if proof.fault:
+    imported = check_import(candidate.target, folder=tree.folder, roots=tree.roots, python=python)
+    if imported.fault:
         raise InitError(
-            f"{candidate.target} ({candidate.evidence}) cannot be imported by {python}: {proof.fault}\n"
+            f"{candidate.target} ({candidate.evidence}) cannot be imported by {python}: {imported.fault}\n"
             "set the variables that it needs, name another interpreter with --python, or leave the import out with "
             "--no-import"
         )
-    if proof.kind and candidate.kind and proof.kind != candidate.kind:
+    if imported.kind and candidate.kind and imported.kind != candidate.kind:
         raise InitError(
-            f"{candidate.target} looks like {candidate.kind} and is {proof.kind}: name it with --app"
+            f"{candidate.target} looks like {candidate.kind} and is {imported.kind}: name it with --app"
         )
-    return proof
+    return imported
 
 
 def _answer(question: str, option: str, ask: Callable[[str], str] | None) -> str:

@@ -1,4 +1,4 @@
-"""Proof that a target is an application: its own interpreter imports it, in a process of its own with a time limit.
+"""Check that a target is an application: its own interpreter imports it, in a process of its own with a time limit.
 
 The process may open no network connection: an import that needs one fails on a host whose servers are not up yet.
 """
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-__all__ = ["Proof", "find_interpreter", "prove"]
+__all__ = ["ImportResult", "check_import", "find_interpreter"]
 
 _CODE: Final = """
 import importlib, inspect, json, os, sys
@@ -61,7 +61,7 @@ os._exit(0)
 
 
 @dataclass(frozen=True, slots=True)
-class Proof:
+class ImportResult:
     """What an import found out.
 
     Attributes:
@@ -83,7 +83,9 @@ def find_interpreter(folder: Path, *, here: str) -> str:
     return next((str(place) for place in places if place.exists()), here)
 
 
-def prove(target: str, *, folder: Path, roots: Sequence[Path], python: str, limit: float = 30.0) -> Proof:
+def check_import(
+    target: str, *, folder: Path, roots: Sequence[Path], python: str, limit: float = 30.0
+) -> ImportResult:
     """Import a target as a server would, and call it if it is a function that makes the application.
 
     Args:
@@ -110,7 +112,7 @@ def prove(target: str, *, folder: Path, roots: Sequence[Path], python: str, limi
                 start_new_session=True,
             )
         except OSError as error:
-            return Proof(fault=f"{python}: {error.strerror}")
+            return ImportResult(fault=f"{python}: {error.strerror}")
         with process:
             try:
                 _, said = process.communicate(timeout=limit)
@@ -120,8 +122,8 @@ def prove(target: str, *, folder: Path, roots: Sequence[Path], python: str, limi
                 os.killpg(process.pid, signal.SIGKILL)
         if not answer.is_file():
             lines = [line for line in said.splitlines() if line.strip()]
-            return Proof(
+            return ImportResult(
                 fault=lines[-1][:300] if lines else f"the interpreter ended with {process.returncode}"
             )
-        told = json.loads(answer.read_text(encoding="utf-8"))
-        return Proof(str(told["kind"]), str(told["type"]), bool(told["hardened"]))
+        result = json.loads(answer.read_text(encoding="utf-8"))
+        return ImportResult(str(result["kind"]), str(result["type"]), bool(result["hardened"]))

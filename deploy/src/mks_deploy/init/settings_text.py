@@ -9,7 +9,7 @@ from typing import Final
 
 from mks_deploy.init.candidates import Candidate
 from mks_deploy.init.facts import Fact
-from mks_deploy.init.import_check import Proof
+from mks_deploy.init.import_check import ImportResult
 
 __all__ = ["settings_text", "site_name"]
 
@@ -30,7 +30,7 @@ def site_name(text: str) -> str:
 
 def settings_text(
     candidate: Candidate,
-    proof: Proof | None,
+    imported: ImportResult | None,
     facts: Iterable[Fact],
     *,
     name: str,
@@ -42,15 +42,15 @@ def settings_text(
 
     Args:
         candidate: the application.
-        proof: what its import found out; ``None`` if it was not imported.
+        imported: what its import found out; ``None`` if it was not imported.
         facts: what else the source says.
         name: name of the site.
         hosts: names that are answered, the canonical one first.
         mail: address that alerts and the certificate's provider write to.
         requirements: file of locked requirements; empty if there is none.
     """
-    kind = proof.kind if proof and proof.kind else candidate.kind
-    proven = f"imported: {proof.type}" if proof else "not imported; see whether gunicorn can"
+    kind = imported.kind if imported and imported.kind else candidate.kind
+    proven = f"imported: {imported.type}" if imported else "not imported; see whether gunicorn can"
     lines = [
         "# Written by `mks-deploy init`; `mks-deploy example` explains every option.",
         "[site]",
@@ -62,14 +62,18 @@ def settings_text(
         f"# {candidate.evidence}; {proven}",
         f"target = {_toml(candidate.target)}",
     ]
-    if not (proof and proof.hardened):
-        lines += ["# the import loads no mks_hardening" if proof else "# not known", "hardened = false"]
+    if not (imported and imported.hardened):
+        lines += ["# the import loads no mks_hardening" if imported else "# not known", "hardened = false"]
     tables: dict[str, list[Fact]] = {}
     lock = (Fact("image", "requirements", requirements, ""),) if requirements else ()
     for fact in (*facts, *lock):
         tables.setdefault(fact.table, []).append(fact)
     needs = [fact.value for fact in tables.get("app", ()) if fact.key == "needs"]
-    if proof and proof.hardened and not any("redis" in value for value in needs if isinstance(value, list)):
+    if (
+        imported
+        and imported.hardened
+        and not any("redis" in value for value in needs if isinstance(value, list))
+    ):
         lines.append(
             '# with several workers, mks_hardening keeps sessions and limits in Redis: add "redis" to needs'
         )

@@ -76,14 +76,14 @@ def served_by(lines: Iterable[str], sockets: dict[str, SlotStatistics]) -> None:
     """
     for line in lines:
         try:
-            told = json.loads(line)
-            attempts = [str(told[name]).split(", ") for name in _ATTEMPTS]
+            record = json.loads(line)
+            attempts = [str(record[name]).split(", ") for name in _ATTEMPTS]
         except (ValueError, KeyError, TypeError):
             continue
         for address, status, seconds in zip(*attempts, strict=False):
             if (slot := sockets.get(address.removeprefix("unix:"))) is not None:
                 # A dash is a connection that ended without a response; with 499, the client closed it.
-                if status == "-" and told.get("status") == _CLIENT_LEFT:
+                if status == "-" and record.get("status") == _CLIENT_LEFT:
                     continue
                 slot.errors += not status.isdecimal() or int(status) >= _SERVER_ERROR
                 slot.seconds.append(float(seconds) if seconds.replace(".", "", 1).isdecimal() else 0.0)

@@ -169,14 +169,14 @@ def ready(settings: Settings, slot: Slot) -> bool:
     """Whether a slot reports that it is ready."""
     connection = _UnixConnection(_socket(settings, slot))
     host = settings.canonical_host
-    told = {
+    headers = {
         "Host": host,
         "X-Forwarded-For": "127.0.0.1",
         "X-Forwarded-Proto": "https",
         "X-Forwarded-Host": host,
     }
     try:
-        connection.request("GET", settings.app.ready, headers=told)
+        connection.request("GET", settings.app.ready, headers=headers)
         with connection.getresponse() as answer:
             return answer.status == 200
     except (OSError, http.client.HTTPException):

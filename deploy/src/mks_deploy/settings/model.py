@@ -494,7 +494,7 @@ class Upkeep:
     disk_free_percent: int = option(
         a_number(1, 50), 10, "Less free space than this raises an alert.", example="10"
     )
-    alert_mail: str = option(an_address, REQUIRED, "Who is told.", example='"ops@example.jp"')
+    alert_mail: str = option(an_address, REQUIRED, "Who receives alerts.", example='"ops@example.jp"')
     smtp_host: str = option(
         a_host,
         "",

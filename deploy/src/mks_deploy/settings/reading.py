@@ -212,7 +212,7 @@ def _renamed(given: Mapping[str, Any]) -> tuple[Mapping[str, Any], tuple[str, ..
     if not isinstance(site, Mapping) or not isinstance(app, Mapping) or "application" not in site:
         return given, ()
     if "target" in app:
-        return given, ()  # unknown, and told as such
+        return given, ()  # reported as unknown
     moved = {"kind": "wsgi", **app, "target": site["application"]}
     rest = {key: value for key, value in site.items() if key != "application"}
     return {**given, "site": rest, "app": moved}, (

@@ -85,7 +85,7 @@ class CacheContract:
         cache = self.make_cache("ttl", clock=clock)
         cache.set("k", 1, ttl=10)
         clock.advance(9)
-        require(cache.get("k") == 1, "a value exists before its ttl is over")
+        require(cache.get("k") == 1, "a value exists before its ttl expires")
         clock.advance(2)
         require(cache.get("k") is None, "a value expires after its ttl")
         cache.set("k", 1)
@@ -284,7 +284,7 @@ class CacheContract:
         async def scenario() -> None:
             keys = ["one", "many", "computed"]
             await write(ttl=10)
-            require(set(await cache.aget_many(keys)) == set(keys), "values exist before their ttl is over")
+            require(set(await cache.aget_many(keys)) == set(keys), "values exist before their ttl expires")
             clock.advance(11)
             require(await cache.aget_many(keys) == {}, "each value expires after its own ttl")
             await write(ttl=1000, tags=["t"])
