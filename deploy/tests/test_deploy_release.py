@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import resource
+import shlex
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -19,24 +22,37 @@ from pathlib import Path
 from typing import Any, Self
 
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from deploy_host import Host
-from mks_deploy.cli import main
+from deploy_settings import deployed
+from mks_deploy.cli import main, parser
 from mks_deploy.files import replace_file
 from mks_deploy.operations.canary import AccessLog, SlotStatistics, compare, served_by
 from mks_deploy.operations.host import HostSteps
-from mks_deploy.operations.journal import Locked, OperationLog, locked
-from mks_deploy.operations.release import ReleaseError, Slot, State, release, rollback
+from mks_deploy.operations.journal import Locked, OperationLog, announce, locked
+from mks_deploy.operations.release import Move, ReleaseError, Slot, State, release, rollback
 from mks_deploy.operations.static_files import publish
+from mks_deploy.operations.version_folders import VersionFolder, listed_versions, plan_prune, prune
 from mks_deploy.settings.reading import read_settings
 from testbed.polling import wait_until
 
 # --- the order of steps -----------------------------------------------------------------------
 
-STEPS = ("prepare", "migrate", "start", "wait_until_healthy", "observe", "route", "finish", "drain", "stop")
+STEPS = (
+    "run_hooks",
+    "prepare",
+    "migrate",
+    "start",
+    "wait_until_healthy",
+    "observe",
+    "route",
+    "finish",
+    "drain",
+    "stop",
+)
 
 
 class Died(BaseException):
@@ -65,6 +81,9 @@ class FakeSteps:
         if self.fails in {name, self.done[-1]}:
             self.fails = ""
             raise ReleaseError(name)
+
+    def run_hooks(self, moment: str, move: Move) -> None:
+        self._step("run_hooks", moment, move.version)
 
     def prepare(self, slot: Slot, version: str) -> None:
         assert slot not in self.weights, "a slot that gets requests must not be touched"
@@ -119,6 +138,7 @@ def test_the_order_of_a_release(trail: OperationLog) -> None:
     steps.done.clear()
     second = release("2", first, steps, trail, canary=10, migrate=True)
     assert steps.done == [
+        "run_hooks before 2",
         "route {'blue': 100}",
         "prepare green 2",
         "migrate 2",
@@ -131,11 +151,15 @@ def test_the_order_of_a_release(trail: OperationLog) -> None:
         "finish 2",
         "drain blue",
         "stop blue",
+        "run_hooks after 2",
     ]
+    steps.done.clear()
     assert second == State(active="green", blue="1", green="2", before="1")
     back = rollback(second, steps, trail)
     assert back == State(active="blue", blue="1", green="2", before="2")
     assert steps.migrated == ["2"]
+    # Whoever goes back must not wait for a check of the version that was good before.
+    assert [step for step in steps.done if "hooks" in step] == ["run_hooks after 1"]
     lines = [json.loads(line) for line in trail.last(10)]
     assert [(line["action"], line["outcome"]) for line in lines] == [
         (action, outcome) for action in ("release", "release", "rollback") for outcome in ("begun", "done")
@@ -143,7 +167,9 @@ def test_the_order_of_a_release(trail: OperationLog) -> None:
     assert all(line["who"] and line["time"] for line in lines)
 
 
-@pytest.mark.parametrize("fails", ["prepare", "migrate", "start", "wait_until_healthy", "observe"])
+@pytest.mark.parametrize(
+    "fails", ["run_hooks", "prepare", "migrate", "start", "wait_until_healthy", "observe"]
+)
 def test_whatever_fails_before_the_switch_leaves_requests_where_they_were(
     trail: OperationLog, fails: str
 ) -> None:
@@ -158,7 +184,7 @@ def test_whatever_fails_before_the_switch_leaves_requests_where_they_were(
     assert json.loads(trail.last(1)[0])["outcome"] == "refused"
 
 
-@pytest.mark.parametrize("fails", ["finish 2", "drain blue", "stop blue"])
+@pytest.mark.parametrize("fails", ["finish 2", "drain blue", "stop blue", "run_hooks after 2"])
 def test_whatever_fails_after_the_switch_is_told_and_remembered(trail: OperationLog, fails: str) -> None:
     steps = FakeSteps()
     state = release("1", State(), steps, trail)
@@ -168,6 +194,17 @@ def test_whatever_fails_after_the_switch_is_told_and_remembered(trail: Operation
     assert steps.weights == {"green": 100}
     assert steps.state.version == "2"
     assert json.loads(trail.last(1)[0])["outcome"] == "unfinished"
+
+
+def test_a_hook_that_fails_before_a_release_changes_nothing(trail: OperationLog) -> None:
+    steps = FakeSteps()
+    state = release("1", State(), steps, trail)
+    steps.done.clear()
+    steps.fails = "run_hooks before 2"
+    with pytest.raises(ReleaseError):
+        release("2", state, steps, trail, canary=10, migrate=True, note="New search.")
+    assert steps.done == ["run_hooks before 2"]
+    assert json.loads(trail.last(1)[0])["note"] == "New search."
 
 
 @pytest.mark.parametrize(
@@ -363,6 +400,162 @@ def test_a_trail_keeps_no_half_line(tmp_path: Path) -> None:
     assert [json.loads(line)["action"] for line in trail.last(5)] == ["release", "rollback"]
 
 
+# --- hooks and versions -----------------------------------------------------------------------
+
+
+def hooked(host: Host, *, before: str, seconds: int = 60) -> HostSteps:
+    """Steps of a host whose version 2 has a Python, and one command before a release."""
+    program = host.path("releases") / "versions/2/venv/bin/python"
+    program.parent.mkdir(parents=True)
+    program.symlink_to(sys.executable)
+    (program.parents[2] / "hook.py").write_text(before)
+    host.render()
+    secrets = host.path("credentials")
+    secrets.mkdir()
+    for name in ("secret_keys", "database_url", "redis_url"):
+        (secrets / name).write_text("x")
+    for folder in (host.folder, *host.folder.rglob("*")):
+        folder.chmod(0o755)
+    text = f'[release]\nbefore = [["python", "hook.py"]]\nhook_timeout = "{seconds}s"'
+    return HostSteps(read_settings(host.settings_text(text)))
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("import os; assert os.environ['DEPLOY_VERSION'] + os.environ['DEPLOY_PREVIOUS'] == '21'", ""),
+        ("import os; assert os.environ['DEPLOY_ACTION'] == 'release' and os.environ['MKS_ENV']", ""),
+        ("raise SystemExit(3)", "release.before: python hook.py ended with 3"),
+        ("import time; time.sleep(600)", "release.before: python hook.py: python took longer than 1 s"),
+    ],
+)
+def test_a_hook_is_a_command_of_the_version(code: str, reason: str) -> None:
+    host = Host()
+    try:
+        steps = hooked(host, before=code, seconds=1 if "took" in reason else 60)
+        move = Move("release", "2", "1")
+        steps.run_hooks("after", move)  # there is none
+        if reason:
+            with pytest.raises(ReleaseError) as error:
+                steps.run_hooks("before", move)
+            assert str(error.value) == reason
+        else:
+            steps.run_hooks("before", move)
+    finally:
+        host.stop()
+
+
+def test_a_hook_whose_program_is_not_there_is_refused() -> None:
+    host = Host()
+    try:
+        steps = hooked(host, before="")
+        (host.path("releases") / "versions/2/venv/bin/python").unlink()
+        with pytest.raises(ReleaseError, match=r"release.before: python hook.py: No such file"):
+            steps.run_hooks("before", Move("release", "2", "1"))
+    finally:
+        host.stop()
+
+
+def version(name: str, use: str = "", moved: str = "") -> VersionFolder:
+    return VersionFolder(name, use, moved)  # type: ignore[arg-type] # each row names one of the uses
+
+
+@pytest.mark.parametrize(
+    ("versions", "keep", "deleted"),
+    [
+        ([], 0, ()),
+        ([version("1", "running", "09")], 0, ()),
+        ([version("1", "previous", "08"), version("2", "running", "09")], 0, ()),
+        ([version("1", "", "07"), version("2", "pinned", "06"), version("3", "", "05")], 0, ("3", "1")),
+        ([version("1", "", "07"), version("2", "", "06"), version("3", "", "05")], 1, ("3", "2")),
+        ([version("1", "", "07"), version("2", "", "06")], 5, ()),
+        # Never released: somebody may be preparing it.
+        (
+            [version("4"), version("1", "", "07"), version("2", "in a slot"), version("3", "current")],
+            0,
+            ("1",),
+        ),
+    ],
+)
+def test_what_is_pruned(versions: list[VersionFolder], keep: int, deleted: tuple[str, ...]) -> None:
+    assert plan_prune(versions, keep) == deleted
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["", "running", "previous", "pinned"]), st.sampled_from(["", "1", "2", "3"])
+        ),
+        max_size=12,
+    ),
+    st.integers(0, 6),
+)
+def test_nothing_in_use_is_ever_pruned(rows: list[tuple[str, str]], keep: int) -> None:
+    versions = [version(str(number), use, moved) for number, (use, moved) in enumerate(rows)]
+    deleted = set(plan_prune(versions, keep))
+    unused = {each.name for each in versions if not each.use and each.moved}
+    assert deleted <= unused
+    assert len(unused - deleted) == min(keep, len(unused))
+
+
+def test_versions_are_listed_with_what_became_of_them(tmp_path: Path, trail: OperationLog) -> None:
+    for name in ("1", "2", "3", "4", "never"):
+        (tmp_path / "versions" / name).mkdir(parents=True)
+    (tmp_path / "versions/1/.keep").touch()
+    state, steps = State(), FakeSteps()
+    for name in "123":
+        state = release(name, state, steps, trail, note=f"notes of {name}")
+    steps.fails = "prepare"
+    with pytest.raises(ReleaseError):
+        release("4", state, steps, trail)
+    found = {each.name: each for each in listed_versions(tmp_path, state, trail)}
+    assert list(found) == ["4", "3", "2", "1", "never"]
+    assert [(each.use, each.outcome) for each in found.values()] == [
+        ("", "refused"),
+        ("running", "done"),
+        ("previous", "done"),
+        ("pinned", "done"),
+        ("", ""),
+    ]
+    assert found["3"].note == "notes of 3"
+    assert plan_prune(found.values(), 0) == ("4",)
+    # Half deleted by somebody whose machine went down.
+    (tmp_path / "versions/.0.deleting/venv").mkdir(parents=True)
+    assert prune(tmp_path, ["4"]) == ["4"]
+    assert sorted(path.name for path in (tmp_path / "versions").iterdir()) == ["1", "2", "3", "never"]
+
+
+def test_the_journal_gets_every_field_whole(tmp_path: Path) -> None:
+    address = str(tmp_path / "journal")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journal:
+        journal.bind(address)
+        announce("shop", "version 2\nPRIORITY=0\x1b[2J", journal=address, DEPLOY_VERSION="2")
+        datagram = journal.recv(4096)
+    fields, rest = {}, datagram
+    while rest:
+        name, _, rest = rest.partition(b"\n")
+        size = int.from_bytes(rest[:8], "little")
+        fields[name], rest = rest[8 : 8 + size], rest[9 + size :]
+    assert fields[b"MESSAGE"].decode() == "version 2\nPRIORITY=0\ufffd[2J"
+    assert (fields[b"PRIORITY"], fields[b"DEPLOY_VERSION"]) == (b"5", b"2")
+    announce("shop", "nobody listens", journal=str(tmp_path / "absent"))
+
+
+PAGE = Path(__file__).parents[2] / "docs" / "en" / "how-to" / "releases.md"
+
+
+@pytest.mark.skipif(not PAGE.exists(), reason="the documentation is not part of the wheel")
+def test_the_page_names_commands_and_settings_that_exist() -> None:
+    blocks = dict[str, list[str]]()
+    for kind, text in re.findall(r"```(\w+)\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL):
+        blocks.setdefault(kind, []).append(text)
+    lines = [line for text in blocks["sh"] for line in text.splitlines() if line.startswith("mks-deploy ")]
+    assert len(lines) == 7
+    for line in lines:
+        parser().parse_args(shlex.split(line)[1:])
+    assert read_settings(deployed(*blocks["toml"])).release.after == (("python", "manage.py", "clear_cache"),)
+
+
 # --- static files -----------------------------------------------------------------------------
 
 
@@ -547,6 +740,39 @@ def test_release_and_rollback_under_load_lose_no_request(site: Site) -> None:
 
 
 @pytest.mark.nginx
+def test_while_there_is_a_canary_a_visitor_stays_on_one_version(site: Site) -> None:
+    release("1", State(), site.steps, site.trail)
+    site.steps.prepare("green", "2")
+    site.steps.start("green")
+    site.steps.wait_until_healthy("green")
+    first = site.host.ask("/")
+    assert first is not None
+    assert first.all("Set-Cookie") == []  # no canary, no cookie
+    site.steps.route({"blue": 50, "green": 50})
+    seen = Counter[str]()
+    wait_until(lambda: site.host.ask("/").all("Set-Cookie"), timeout=10, what="the canary")
+    for _ in range(12):
+        answer = site.host.ask("/")
+        assert answer is not None
+        cookie = answer.one("Set-Cookie")
+        assert cookie.startswith("__Host-knowledge-system-canary=")
+        assert cookie.endswith("; Path=/; Max-Age=86400; Secure; HttpOnly; SameSite=Lax")
+        named = cookie.partition(";")[0]
+        again = [site.host.ask("/", fields={"Cookie": f"other=1; {named}; more=2"}) for _ in range(4)]
+        assert {each.json()["version"] for each in again} == {answer.json()["version"]}
+        assert [each.all("Set-Cookie") for each in again] == [[]] * 4
+        seen[answer.json()["version"]] += 1
+    assert seen.keys() == {"1", "2"}, seen
+    # A made-up cookie is replaced, and nginx's own pages and files set none.
+    odd = site.host.ask("/", fields={"Cookie": "__Host-knowledge-system-canary=green"})
+    assert odd is not None
+    assert odd.one("Set-Cookie")
+    assert site.host.ask("/static/none.css").all("Set-Cookie") == []
+    site.steps.route({"green": 100})
+    wait_until(lambda: not site.host.ask("/").all("Set-Cookie"), timeout=10, what="the end of the canary")
+
+
+@pytest.mark.nginx
 @pytest.mark.slow
 def test_a_version_that_is_not_healthy_never_gets_a_request(site: Site) -> None:
     state = release("1", State(), site.steps, site.trail)
@@ -648,5 +874,23 @@ def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
         assert (host.path("state") / "maintenance.on").exists()
         assert main(["maintenance", "off", *words]) == main(["maintenance", "off", *words]) == 0
         assert not (host.path("state") / "maintenance.on").exists()
+        for name in ("0", "1"):
+            (releases / "versions" / name).mkdir(parents=True)
+        OperationLog(releases / "trail.jsonl").add(
+            "release", outcome="refused", version="0", note="Faster.\nx"
+        )
+        assert main(["versions", "list", *words]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert re.fullmatch(r"0 +- +\d{4}-\d\d-\d\d \d\d:\d\d refused +\S+ Faster\.", lines[0])
+        assert re.fullmatch(r"1 +running +never released", lines[1])
+        assert main(["versions", "prune", "--keep", "0", "--plan", *words]) == 0
+        assert capsys.readouterr().out == "would delete 0\n"
+        assert main(["versions", "prune", *words]) == 0
+        assert capsys.readouterr().out == "deleted nothing\n"
+        assert main(["versions", "prune", "--keep", "0", *words]) == 0
+        assert capsys.readouterr().out == "deleted 0\n"
+        assert [path.name for path in (releases / "versions").iterdir()] == ["1"]
+        with pytest.raises(SystemExit, match="2"):
+            main(["versions", "prune", "--keep", "-1", *words])
     finally:
         host.stop()

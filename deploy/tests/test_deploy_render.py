@@ -92,6 +92,13 @@ email = "ops@example.jp"
         ({"site": 'redirect_hosts = ["b.example:80"]'}, "site.redirect_hosts must be a host name"),
         ({"site": 'redirect_hosts = ["b.example;return 200"]'}, "site.redirect_hosts must be a host name"),
         ({"app": 'target = "a b:c"'}, "app.target must be module:object"),
+        ({"release": "keep = -1"}, "release.keep must be a whole number from 0"),
+        ({"release": 'before = ["python check.py"]'}, "release.before must be a list of words"),
+        ({"release": 'before = [["sh", "-c", "rm $HOME"]]'}, "release.before must be a list of words"),
+        (
+            {"release": 'after = [["/bin/sh"]]'},
+            "release.after must be a list of words that begins with a program",
+        ),
         ({"app": 'target = "shop"'}, "app.target must be module:object"),
         ({"app": 'kind = "cgi"'}, "app.kind must be wsgi or asgi"),
         ({"app": 'server = "uvicorn"'}, "app.server must be gunicorn: uvicorn with one process ends"),

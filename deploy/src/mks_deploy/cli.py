@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 from mks_deploy.environment_file import variable_faults
 from mks_deploy.init.command import InitError, Wanted, new_settings, write_new
@@ -26,10 +27,11 @@ from mks_deploy.operations.backup import (
 )
 from mks_deploy.operations.base_backup import base_backup
 from mks_deploy.operations.host import HostSteps, ready
-from mks_deploy.operations.journal import Locked, OperationLog, locked, signals_as_exit
+from mks_deploy.operations.journal import Locked, OperationLog, announce, locked, signals_as_exit
 from mks_deploy.operations.probe import Target, probe
-from mks_deploy.operations.release import ReleaseError, Slot, State, release, rollback
+from mks_deploy.operations.release import ReleaseError, Slot, State, is_version_name, release, rollback
 from mks_deploy.operations.servers import read_servers
+from mks_deploy.operations.version_folders import listed_versions, plan_prune, prune
 from mks_deploy.rendering import RenderedFile, render
 from mks_deploy.settings.credentials import credential_faults, make_missing, used_credentials
 from mks_deploy.settings.model import Settings
@@ -148,12 +150,27 @@ def _add_operations(commands: argparse._SubParsersAction[argparse.ArgumentParser
     command.add_argument(
         "--migrate", action="store_true", help="migrate the database first; requires a recent backup"
     )
+    command.add_argument(
+        "--note", metavar="TEXT", help="what is new; by default the file RELEASE_NOTES of the version"
+    )
     _host_options(command)
     command.set_defaults(run=_release)
 
     command = commands.add_parser("rollback", help="return to the previous version")
     _host_options(command)
     command.set_defaults(run=_rollback)
+
+    command = commands.add_parser("versions", help="list the versions of the host, or delete old ones")
+    command.add_argument("what", choices=("list", "prune"))
+    command.add_argument(
+        "--keep",
+        type=_kept,
+        metavar="N",
+        help="versions to keep besides those in use; by default release.keep",
+    )
+    command.add_argument("--plan", action="store_true", help="delete nothing, show what would be deleted")
+    _host_options(command)
+    command.set_defaults(run=_versions)
 
     command = commands.add_parser("status", help="show the version in each slot and the last actions")
     _host_options(command)
@@ -235,13 +252,35 @@ def _watch(options: argparse.Namespace) -> int:
 
 
 def _release(options: argparse.Namespace) -> int:
-    return _moved(
-        options,
-        lambda state, steps, trail: release(
-            options.version, state, steps, trail, canary=options.canary, migrate=options.migrate
-        ),
-        observed=options.observe,
-    )
+    note = _note(options.note)
+
+    def move(state: State, steps: HostSteps, trail: OperationLog) -> State:
+        said = note if note is not None else _notes_of(steps.settings, options.version)
+        return release(
+            options.version, state, steps, trail, canary=options.canary, migrate=options.migrate, note=said
+        )
+
+    return _moved(options, move, observed=options.observe)
+
+
+_LONGEST_NOTE: Final = 4000
+
+
+def _note(text: str | None) -> str | None:
+    if text is not None and len(text) > _LONGEST_NOTE:
+        raise ReleaseError(f"--note must have at most {_LONGEST_NOTE} characters")
+    return text
+
+
+def _notes_of(settings: Settings, version: str) -> str:
+    """Return the notes that lie in the folder of a version; their beginning if they are long."""
+    if not is_version_name(version):
+        return ""  # refused by the release
+    file = Path(settings.paths.releases) / "versions" / version / "RELEASE_NOTES"
+    try:
+        return file.read_text(encoding="utf-8", errors="replace")[:_LONGEST_NOTE].strip()
+    except OSError:
+        return ""
 
 
 def _rollback(options: argparse.Namespace) -> int:
@@ -260,12 +299,78 @@ def _moved(
             signals_as_exit(),
             locked(releases / ".lock", doing=f"mks-deploy {options.run.__name__.strip('_')}"),
         ):
-            steps = HostSteps(settings, observed=observed)
-            state = move(State.read(releases / "state.json"), steps, OperationLog(releases / "trail.jsonl"))
+            steps, trail = HostSteps(settings, observed=observed), OperationLog(releases / "trail.jsonl")
+            state = move(State.read(releases / "state.json"), steps, trail)
+            _announce(settings, state, trail)
+            _prune_after(settings, state, trail)
     except Locked as error:
         sys.stderr.write(f"{error}\n")
         return DIFFERENT
     sys.stdout.write(f"{state.version} is in slot {state.active}\n")
+    return DONE
+
+
+def _announce(settings: Settings, state: State, trail: OperationLog) -> None:
+    """Tell systemd's journal which version gets the requests, and what is new in it."""
+    found = listed_versions(Path(settings.paths.releases), state, trail)
+    note = next((each.note for each in found if each.name == state.version), "")
+    announce(
+        settings.name,
+        f"version {state.version} gets the requests, after {state.before or 'none'}\n{note}".strip(),
+        DEPLOY_VERSION=state.version,
+        DEPLOY_PREVIOUS=state.before,
+    )
+
+
+def _prune_after(settings: Settings, state: State, trail: OperationLog) -> None:
+    """Delete old versions after a release, which stands whether or not that works."""
+    releases, keep = Path(settings.paths.releases), settings.release.keep
+    if not keep:
+        return
+    try:
+        deleted = prune(releases, plan_prune(listed_versions(releases, state, trail), keep))
+    except OSError as error:
+        sys.stderr.write(f"old versions were not deleted: {error.filename}: {error.strerror}\n")
+        return
+    if deleted:
+        trail.add("prune", outcome="done", versions=deleted)
+        sys.stdout.write(f"deleted {', '.join(deleted)}\n")
+
+
+def _kept(text: str) -> int:
+    if not text.isdecimal() or len(text) > 4:
+        raise argparse.ArgumentTypeError("must be a whole number from 0 to 9999")
+    return int(text)
+
+
+def _versions(options: argparse.Namespace) -> int:
+    settings = _with_slots(options)
+    releases = Path(settings.paths.releases)
+    trail = OperationLog(releases / "trail.jsonl")
+    if options.what == "list":
+        for each in listed_versions(releases, State.read(releases / "state.json"), trail):
+            first = each.note.partition("\n")[0]
+            moved = f"{each.moved[:16].replace('T', ' ')} {each.outcome}" if each.moved else "never released"
+            sys.stdout.write(
+                f"{each.name:<24} {each.use or '-':<10} {moved:<28} {each.who} {first}".rstrip() + "\n"
+            )
+        return DONE
+    keep = settings.release.keep if options.keep is None else options.keep
+    if options.keep is None and not keep:
+        sys.stderr.write("release.keep is 0, which keeps all versions: say how many with --keep\n")
+        return WRONG
+    try:
+        with locked(releases / ".lock", doing="mks-deploy versions prune"):
+            state = State.read(releases / "state.json")
+            chosen = plan_prune(listed_versions(releases, state, trail), keep)
+            deleted = list(chosen) if options.plan else prune(releases, chosen)
+            if deleted and not options.plan:
+                trail.add("prune", outcome="done", versions=deleted)
+    except Locked as error:
+        sys.stderr.write(f"{error}\n")
+        return DIFFERENT
+    word = "would delete" if options.plan else "deleted"
+    sys.stdout.write(f"{word} {', '.join(deleted) or 'nothing'}\n")
     return DONE
 
 

@@ -64,12 +64,26 @@ def render(
     return tuple(sorted(files, key=lambda file: file.path))
 
 
-def upstream(settings: Settings, weights: Mapping[Slot, int]) -> str:
-    """Render nginx's upstream block with the weight of each slot."""
+def upstream(settings: Settings, weights: Mapping[Slot, int], *, drawn: str = "") -> str:
+    """Render nginx's upstream block.
+
+    Args:
+        settings: settings of the deployment.
+        weights: share of each slot.
+        drawn: text that decides, with the cookie of a visitor, which of several slots the visitor gets.
+    """
+    several = sum(weight > 0 for weight in weights.values()) > 1
     return (
         _templates()
         .get_template("nginx/upstream.conf.j2")
-        .render(s=settings, name=settings.name, paths=settings.paths, weights=weights)
+        .render(
+            s=settings,
+            name=settings.name,
+            paths=settings.paths,
+            weights=weights,
+            drawn=drawn,
+            sticky=several and settings.release.canary_cookie,
+        )
     )
 
 
@@ -167,7 +181,12 @@ def _targets(settings: Settings) -> Iterator[tuple[str, str, int, dict[str, Any]
         for part in ("http", "proxy", "maintenance", "errors"):
             yield f"nginx/{part}.conf", f"{nginx}/{name}/{part}.conf", 0o644, {}
         # Not in nginx's directory: rendering again must not route requests to a slot that is not running.
-        yield "nginx/upstream.conf", f"{shared}/nginx/upstream.conf", 0o644, {"weights": {"blue": 1}}
+        yield (
+            "nginx/upstream.conf",
+            f"{shared}/nginx/upstream.conf",
+            0o644,
+            {"weights": {"blue": 1}, "sticky": False},
+        )
         yield "nginx/site.conf", f"{nginx}/sites-enabled/{name}.conf", 0o644, {}
         for error in EDGE_ERRORS:
             more = {"error": error}

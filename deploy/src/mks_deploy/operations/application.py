@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import pwd
+import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from mks_deploy.settings.credentials import bindings, used_credentials
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from mks_deploy.settings.model import Settings
 
 __all__ = ["environment", "run_as_application"]
+
+_KEPT: Final = frozenset({"PATH", "TERM", "LANG"})
 
 
 def environment(settings: Settings, secrets: Path) -> dict[str, str]:
@@ -29,24 +32,50 @@ def environment(settings: Settings, secrets: Path) -> dict[str, str]:
 
 
 def run_as_application(
-    settings: Settings, secrets: Path, command: Sequence[str], *, environ: Mapping[str, str]
+    settings: Settings,
+    secrets: Path,
+    command: Sequence[str],
+    *,
+    environ: Mapping[str, str],
+    version: str = "",
+    timeout: float | None = None,
 ) -> int:
-    """Run a command of the current version; return its exit code.
+    """Run a command of a version; return its exit code.
+
+    Args:
+        settings: settings of the deployment.
+        secrets: folder of the credentials.
+        command: a program of the version's virtual environment, and its arguments.
+        environ: variables; of these the command gets ``PATH``, ``TERM``, ``LANG`` and those beginning ``DEPLOY_``.
+        version: version whose command runs in its folder; the current one in the folder of the state by default.
+        timeout: seconds after which the command is killed; it may take any time by default.
 
     Raises:
         OSError: the command does not exist, or settings or secrets cannot be read.
+        TimeoutError: the command was killed.
     """
-    current = Path(settings.paths.releases) / "current"
-    program = current / "venv" / "bin" / command[0]
-    kept = {name: value for name, value in environ.items() if name in {"PATH", "TERM", "LANG"}}
-    done = subprocess.run(  # noqa: S603 - what the operator typed, no shell
-        [str(program), *command[1:]],
-        env={**kept, **environment(settings, secrets)},
-        cwd=settings.paths.state,
-        check=False,
-        **_account(settings.name),
-    )
-    return done.returncode
+    releases = Path(settings.paths.releases)
+    folder = releases / "versions" / version if version else releases / "current"
+    program = folder / "venv" / "bin" / command[0]
+    kept = {name: value for name, value in environ.items() if name in _KEPT or name.startswith("DEPLOY_")}
+    with (
+        subprocess.Popen(  # noqa: S603 - what the operator typed or the settings name, no shell
+            [str(program), *command[1:]],
+            env={**kept, **environment(settings, secrets)},
+            cwd=folder if version else settings.paths.state,
+            # Its children are killed with it; without a limit it stays in the foreground of its terminal.
+            start_new_session=timeout is not None,
+            **_account(settings.name),
+        ) as process
+    ):
+        try:
+            return process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise TimeoutError(f"{command[0]} took longer than {timeout:.0f} s") from None
+        except BaseException:
+            process.kill()
+            raise
 
 
 def _account(name: str) -> dict[str, Any]:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import os
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from mks_deploy.files import relink, replace_file
+from mks_deploy.operations.application import run_as_application
 from mks_deploy.operations.backup import newest_at
 from mks_deploy.operations.canary import ENOUGH, AccessLog, SlotStatistics, compare, served_by
-from mks_deploy.operations.release import ReleaseError, Slot, State
+from mks_deploy.operations.release import Move, ReleaseError, Slot, State
 from mks_deploy.operations.static_files import publish
 from mks_deploy.rendering import upstream
 
@@ -33,12 +35,13 @@ class HostSteps:
     """The release steps, implemented with systemctl and nginx.
 
     Args:
-        settings: settings of the deployment.
+        settings: settings of the deployment; also an attribute.
         command: runs a program and returns its exit code.
         patience: seconds a new slot gets to become healthy.
         observed: minimum seconds for which a canary is observed.
         drained: seconds until a slot that no longer gets requests is stopped.
         pause: function that sleeps for a number of seconds.
+        hook: runs a command of a version with further variables and returns its exit code.
     """
 
     def __init__(
@@ -50,38 +53,69 @@ class HostSteps:
         observed: int = 60,
         drained: int = 5,
         pause: Callable[[float], object] = time.sleep,
+        hook: Callable[[Sequence[str], str, Mapping[str, str]], int] | None = None,
     ) -> None:
-        self._settings = settings
+        self.settings = settings
         self._command = command or _run
         self._patience = patience
         self._observed = observed
         self._drained = drained
         self._pause = pause
+        self._hook = hook or self._run_hook
         self._releases = Path(settings.paths.releases)
+
+    def run_hooks(self, moment: Literal["before", "after"], move: Move) -> None:
+        """Run ``release.before`` or ``release.after`` as the application, in the folder of the version."""
+        chosen = self.settings.release
+        commands = chosen.before if moment == "before" else chosen.after
+        variables = {
+            "DEPLOY_ACTION": move.action,
+            "DEPLOY_VERSION": move.version,
+            "DEPLOY_PREVIOUS": move.previous,
+        }
+        for command in commands:
+            words = f"release.{moment}: {' '.join(command)}"
+            try:
+                code = self._hook(command, move.version, variables)
+            except OSError as error:  # no such program, or it took too long
+                raise ReleaseError(f"{words}: {error.strerror or error}") from None
+            if code:
+                raise ReleaseError(f"{words} ended with {code}")
+
+    def _run_hook(self, command: Sequence[str], version: str, variables: Mapping[str, str]) -> int:
+        secrets = Path(self.settings.paths.credentials)
+        return run_as_application(
+            self.settings,
+            secrets,
+            command,
+            environ={**os.environ, **variables},
+            version=version,
+            timeout=self.settings.release.hook_timeout,
+        )
 
     def prepare(self, slot: Slot, version: str) -> None:
         """Link the slot to the version, and publish its static files."""
         folder = self._releases / "versions" / version
         if not (folder / "venv" / "bin" / "gunicorn").exists():
             raise ReleaseError(f"{folder} is not a version: venv/bin/gunicorn is not there")
-        if name := self._settings.app.static:
+        if name := self.settings.app.static:
             for place in (folder, *folder.glob("venv/lib/python3*/site-packages")):
                 if (place / name).is_dir():
-                    publish(place / name, Path(self._settings.paths.state) / "public")
+                    publish(place / name, Path(self.settings.paths.state) / "public")
                     break
         relink(self._releases / "slots" / slot, folder)
 
     def migrate(self, version: str) -> None:
         """Migrate the database; refused without a fresh backup."""
-        if not self._settings.app.migrate:
+        if not self.settings.app.migrate:
             raise ReleaseError("there is nothing to migrate: app.migrate names no command")
-        most = self._settings.upkeep.backup_max_age
+        most = self.settings.upkeep.backup_max_age
         now = datetime.now(UTC).timestamp()
-        if now - newest_at(self._settings, now=now) > most:
+        if now - newest_at(self.settings, now=now) > most:
             raise ReleaseError(
-                f"no backup is younger than {most} s: systemctl start {self._settings.name}-backup.service"
+                f"no backup is younger than {most} s: systemctl start {self.settings.name}-backup.service"
             )
-        self._must(["systemctl", "start", f"{self._settings.name}-migrate@{version}.service"])
+        self._must(["systemctl", "start", f"{self.settings.name}-migrate@{version}.service"])
 
     def start(self, slot: Slot) -> None:
         """Start and enable socket and service."""
@@ -108,11 +142,14 @@ class HostSteps:
 
         nginx is reloaded even if the file is unchanged: the process that wrote it may have died before the reload.
         """
-        file = Path(self._settings.paths.nginx) / self._settings.name / "upstream.conf"
-        before, after = file.read_text(encoding="utf-8"), upstream(self._settings, weights)
+        file = Path(self.settings.paths.nginx) / self.settings.name / "upstream.conf"
+        before = file.read_text(encoding="utf-8")
+        # Other visitors are drawn for each canary.
+        drawn = ".".join((self._releases / "slots" / slot).resolve().name for slot in sorted(weights))
+        after = upstream(self.settings, weights, drawn=drawn)
         if before != after:
             replace_file(file, after)
-        if self._command(["nginx", "-t", "-q", "-c", f"{self._settings.paths.nginx}/nginx.conf"]):
+        if self._command(["nginx", "-t", "-q", "-c", f"{self.settings.paths.nginx}/nginx.conf"]):
             replace_file(file, before)
             raise ReleaseError("nginx does not take the new upstream; the old one is back")
         self._must(["systemctl", "reload", "nginx.service"])
@@ -128,8 +165,8 @@ class HostSteps:
         times ``observed``; then the data at hand decide.
         """
         canary, before = SlotStatistics(), SlotStatistics()
-        sockets = {_socket(self._settings, slot): canary, _socket(self._settings, old): before}
-        log = AccessLog(Path(self._settings.paths.nginx_logs) / f"{self._settings.name}.access.log")
+        sockets = {_socket(self.settings, slot): canary, _socket(self.settings, old): before}
+        log = AccessLog(Path(self.settings.paths.nginx_logs) / f"{self.settings.name}.access.log")
         with contextlib.closing(log):
             for second in range(self._observed * _LONGER):
                 if second >= self._observed and canary.requests >= ENOUGH:
@@ -150,15 +187,15 @@ class HostSteps:
     def finish(self, version: str) -> None:
         """Switch the background tasks to the new version."""
         relink(self._releases / "current", self._releases / "versions" / version)
-        if self._settings.has_tasks:
-            units = [f"{self._settings.name}-{part}.service" for part in ("worker", "beat")]
+        if self.settings.has_tasks:
+            units = [f"{self.settings.name}-{part}.service" for part in ("worker", "beat")]
             self._must(["systemctl", "try-restart", *units])
 
     def _units(self, slot: Slot) -> tuple[str, str]:
-        return f"{self._settings.name}@{slot}.socket", f"{self._settings.name}@{slot}.service"
+        return f"{self.settings.name}@{slot}.socket", f"{self.settings.name}@{slot}.service"
 
     def _ready(self, slot: Slot) -> bool:
-        return ready(self._settings, slot)
+        return ready(self.settings, slot)
 
     def _must(self, command: Sequence[str]) -> None:
         if self._command(command):

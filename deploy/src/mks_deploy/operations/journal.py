@@ -6,16 +6,21 @@ import fcntl
 import json
 import os
 import pwd
+import re
 import signal
+import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NoReturn
+from typing import Final, NoReturn
 
 from mks_deploy.files import append_line
 
-__all__ = ["Locked", "OperationLog", "locked", "signals_as_exit"]
+__all__ = ["Locked", "OperationLog", "announce", "locked", "signals_as_exit"]
+
+_JOURNAL: Final = "/run/systemd/journal/socket"
+_CONTROL: Final = re.compile(r"[^\n\t\x20-\x7e\xa0-\U0010ffff]")
 
 
 class Locked(RuntimeError):  # noqa: N818 - a state of the host
@@ -85,6 +90,25 @@ class OperationLog:
         if not self._file.exists():
             return []
         return self._file.read_text(encoding="utf-8").splitlines()[-number:]
+
+
+def announce(identifier: str, message: str, *, journal: str = _JOURNAL, **fields: str) -> None:
+    """Write a message to systemd's journal, if there is one.
+
+    Args:
+        identifier: what ``journalctl -t`` finds it by.
+        message: text, of several lines if need be; control characters are replaced.
+        journal: socket of the journal.
+        fields: further fields, by names in capitals.
+    """
+    values = {"MESSAGE": message, "SYSLOG_IDENTIFIER": identifier, "PRIORITY": "5", **fields}
+    datagram = bytearray()
+    # The native protocol (systemd's JOURNAL_NATIVE_PROTOCOL): name, length, value, so that no value ends a field.
+    for name, value in values.items():
+        data = _CONTROL.sub("\ufffd", value).encode()
+        datagram += name.encode() + b"\n" + len(data).to_bytes(8, "little") + data + b"\n"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as connection, suppress(OSError):
+        connection.sendto(datagram, journal)
 
 
 def person() -> str:

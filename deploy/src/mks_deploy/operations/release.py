@@ -10,20 +10,40 @@ import json
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
 from mks_deploy.files import replace_file
 from mks_deploy.operations.journal import OperationLog
 from mks_deploy.tables import Slot
 
-__all__ = ["ReleaseError", "ReleaseSteps", "Slot", "State", "release", "rollback"]
+__all__ = ["Move", "ReleaseError", "ReleaseSteps", "Slot", "State", "is_version_name", "release", "rollback"]
 
 _OTHER: Final[dict[Slot, Slot]] = {"blue": "green", "green": "blue"}
 _VERSION: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A change of the active version.
+
+    Attributes:
+        action: what is done.
+        version: version that gets the requests.
+        previous: version that has had them; empty at the first release.
+    """
+
+    action: Literal["release", "rollback"]
+    version: str
+    previous: str
+
+
 class ReleaseError(RuntimeError):
     """A step was not performed; the trail says whether requests are still routed as before."""
+
+
+def is_version_name(text: str) -> bool:
+    """Whether a text may name a version, and so a folder."""
+    return _VERSION.fullmatch(text) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +81,7 @@ class State:
         """Read the state from a file; empty before the first release.
 
         Raises:
-            Refused: the file is damaged; a wrong guess of the active slot could stop it.
+            ReleaseError: the file is damaged; a wrong guess of the active slot could stop it.
         """
         if not file.exists():
             return cls()
@@ -78,6 +98,9 @@ class State:
 
 class ReleaseSteps(Protocol):
     """Interface to the host for a release; each step raises ``ReleaseError`` with a reason if it fails."""
+
+    def run_hooks(self, moment: Literal["before", "after"], move: Move) -> None:
+        """Run the commands that the settings name for this moment, until one fails."""
 
     def prepare(self, slot: Slot, version: str) -> None:
         """Install a version in an idle slot, and its static files next to those of the other slot."""
@@ -118,6 +141,7 @@ def release(
     *,
     canary: int = 0,
     migrate: bool = False,
+    note: str = "",
 ) -> State:
     """Release a version.
 
@@ -128,38 +152,42 @@ def release(
         trail: log of the operations.
         canary: percentage of requests that the version gets first; 0 switches at once.
         migrate: whether to migrate the database first.
+        note: what is new in the version, for the trail.
 
     Returns:
         The new state.
 
     Raises:
-        Refused: the release failed.
+        ReleaseError: the release failed.
     """
-    return _move("release", version, state, steps, trail, canary=canary, migrate=migrate)
+    move = Move("release", version, state.version)
+    return _carry_out(move, state, steps, trail, canary=canary, migrate=migrate, note=note)
 
 
 def rollback(state: State, steps: ReleaseSteps, trail: OperationLog) -> State:
     """Return to the previous version, with the same health checks and without changing the database.
 
     Raises:
-        Refused: there is no previous version, or it is unhealthy.
+        ReleaseError: there is no previous version, or it is unhealthy.
     """
     if not state.before:
         raise ReleaseError("there is no version to go back to")
-    return _move("rollback", state.before, state, steps, trail, canary=0, migrate=False)
+    move = Move("rollback", state.before, state.version)
+    return _carry_out(move, state, steps, trail, canary=0, migrate=False, note="")
 
 
-def _move(
-    action: str,
-    version: str,
+def _carry_out(
+    move: Move,
     state: State,
     steps: ReleaseSteps,
     trail: OperationLog,
     *,
     canary: int,
     migrate: bool,
+    note: str,
 ) -> State:
-    if not _VERSION.fullmatch(version):
+    action, version = move.action, move.version
+    if not is_version_name(version):
         raise ReleaseError("a version is named by letters, digits and . _ -")
     if not 0 <= canary <= 50:
         raise ReleaseError("the share of a canary must be from 0 to 50 percent")
@@ -168,8 +196,12 @@ def _move(
     old = state.active
     new: Slot = _OTHER[old] if old else "blue"
     facts: dict[str, str] = {"version": version, "from": state.version, "slot": new}
+    facts |= {"note": note} if note else {}
     trail.add(action, outcome="begun", **facts, canary=canary, migrate=migrate)
     try:
+        if action == "release":
+            # Not before a rollback: whoever needs one must not wait for a command that fails.
+            steps.run_hooks("before", move)
         if old is not None:
             # An interrupted release may have left some of the requests with its canary.
             steps.route({old: 100})
@@ -187,6 +219,7 @@ def _move(
         if old is not None:
             steps.drain(old)
             steps.stop(old)
+        steps.run_hooks("after", move)
     except BaseException as error:
         trail.add(action, outcome="unfinished", **facts, reason=str(error))
         raise

@@ -412,6 +412,38 @@ class Tasks:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Releases:
+    """Releases: commands around them, and how many versions are kept."""
+
+    keep: int = option(
+        a_number(0, 1000),
+        5,
+        "Versions kept after a release, besides the running and the previous one; 0 keeps all.",
+        example="5",
+    )
+    before: tuple[tuple[str, ...], ...] = option(
+        a_list_of(a_command),
+        (),
+        'Commands of the new version, such as [["python", "manage.py", "check"]]; if one fails, nothing is '
+        "changed.",
+        example="[]",
+    )
+    after: tuple[tuple[str, ...], ...] = option(
+        a_list_of(a_command),
+        (),
+        "Commands that run once the version gets all requests, after a rollback too.",
+        example="[]",
+    )
+    hook_timeout: int = option(a_seconds(1, 3600), 300, "How long one of them may take.", example='"5m"')
+    canary_cookie: bool = option(
+        a_flag,
+        True,
+        "While there is a canary, a cookie without any data of the visitor keeps each on one version.",
+        example="true",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Stores:
     """PostgreSQL and Redis."""
 
@@ -570,6 +602,7 @@ class Settings:
     tls: Tls
     gunicorn: Gunicorn
     tasks: Tasks
+    release: Releases
     stores: Stores
     upkeep: Upkeep
     sandbox: Sandbox
