@@ -88,7 +88,7 @@ def sections(text: str) -> list[Section]:
     return found
 
 
-def faults(english: str, japanese: str, *, terms: list[str], anchors: bool = True) -> Iterator[str]:
+def errors(english: str, japanese: str, *, terms: list[str], anchors: bool = True) -> Iterator[str]:
     """Yield the errors of a Japanese page, one sentence each.
 
     Args:
@@ -202,16 +202,16 @@ def main() -> None:
     for english, japanese in both:
         texts = english.read_text("utf-8"), japanese.read_text("utf-8")
         found += [
-            f"{japanese.relative_to(ROOT)}: {fault}"
-            for fault in (
-                *faults(*texts, terms=glossary["never_translated"], anchors=english.parent != ROOT),
+            f"{japanese.relative_to(ROOT)}: {error}"
+            for error in (
+                *errors(*texts, terms=glossary["never_translated"], anchors=english.parent != ROOT),
                 *wording(*texts, glossary["terms"]),
             )
         ]
     for file in japanese_texts():
         found += [
-            f"{file.relative_to(ROOT)}: {fault}"
-            for fault in avoided(file.read_text("utf-8"), glossary["avoided"])
+            f"{file.relative_to(ROOT)}: {error}"
+            for error in avoided(file.read_text("utf-8"), glossary["avoided"])
         ]
     print("\n".join(found), end="\n" if found else "")
     sys.exit(bool(found))

@@ -42,7 +42,7 @@ class Row:
 TESTED = (
     Promise(
         "test_deploy_render",
-        "Bad settings and secrets: every fault in one message, nothing written",
+        "Bad settings and secrets: every error in one message, nothing written",
         "誤った設定と秘密情報: すべての誤りを1つのメッセージで伝え、何も書かない",
     ),
     Promise(

@@ -28,7 +28,7 @@ def main() -> None:
         RELEASED.write_text("\n".join([*sorted(now), ""]), encoding="utf-8")
         return
     released = RELEASED.read_text("utf-8").split() if RELEASED.exists() else now.keys()
-    found = [*faults(released, renamed() | now)]
+    found = [*errors(released, renamed() | now)]
     print("\n".join(found), end="\n" if found else "")
     sys.exit(bool(found))
 
@@ -55,7 +55,7 @@ def renamed() -> dict[str, str]:
     }
 
 
-def faults(released: Collection[str], now: Mapping[str, str]) -> Iterator[str]:
+def errors(released: Collection[str], now: Mapping[str, str]) -> Iterator[str]:
     """One sentence for each name that is new without saying since when, or gone.
 
     Args:

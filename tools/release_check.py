@@ -2,8 +2,8 @@
 
 Builds wheel and source archive twice, from two copies of the tree, and compares them; reads licences, locks and
 changelog; has twine read the page of the package, cyclonedx-bom write a bill of materials into ``dist`` and
-pip-audit ask for known weaknesses. A fault ends it with 1. What could not be asked (pip-audit without the network)
-is told as a note and is no fault; ``--strict`` makes notes faults, for the day of the release.
+pip-audit ask for known weaknesses. A error ends it with 1. What could not be asked (pip-audit without the network)
+is told as a note and is no error; ``--strict`` makes notes errors, for the day of the release.
 """
 
 from __future__ import annotations
@@ -75,11 +75,11 @@ class Finding:
 
     Attributes:
         text: one sentence.
-        fault: whether it forbids the release; else it is a note.
+        error: whether it forbids the release; else it is a note.
     """
 
     text: str
-    fault: bool = True
+    error: bool = True
 
 
 def run(command: list[str]) -> subprocess.CompletedProcess[str]:
@@ -243,7 +243,7 @@ def addresses(files: Iterable[Path]) -> Iterator[Finding]:
                 (name,) = (name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
                 head, _, page = wheel.read(name).decode().partition("\n\n")
             if "\nProject-URL: " not in head:
-                yield Finding("no project URLs: build with PROJECT_URL and PROJECT_FILES_URL", fault=False)
+                yield Finding("no project URLs: build with PROJECT_URL and PROJECT_FILES_URL", error=False)
             for link in re.findall(r"\]\((?!https?:|#)([^)]+)\)", page):
                 yield Finding(f"the page of the package links {link}, which leads nowhere there")
 
@@ -282,11 +282,11 @@ def known_weaknesses(lock: Path, *, run: Run = run) -> Iterator[Finding]:
     try:
         answer = json.loads(done.stdout)
     except ValueError:
-        yield Finding(f"not audited, as pip-audit got no data: {_last_line(done)}", fault=False)
+        yield Finding(f"not audited, as pip-audit got no data: {_last_line(done)}", error=False)
         return
     for package in answer["dependencies"]:
         if reason := package.get("skip_reason"):
-            yield Finding(f"{package['name']} was not audited: {reason}", fault=False)
+            yield Finding(f"{package['name']} was not audited: {reason}", error=False)
         for weakness in package.get("vulns", ()):
             fixed = ", ".join(weakness["fix_versions"]) or "no version yet"
             yield Finding(f"{package['name']} {package['version']} has {weakness['id']}, fixed in {fixed}")
@@ -310,7 +310,7 @@ def version_and_changelog(version: str, changelog: str, fragments: Iterable[str]
             f"CHANGELOG.md lists {version} already, and {len(waiting)} changes came after it: raise the version"
         )
     elif waiting:
-        yield Finding(f"{len(waiting)} changes wait for `make changelog VERSION={version}`", fault=False)
+        yield Finding(f"{len(waiting)} changes wait for `make changelog VERSION={version}`", error=False)
     elif not listed:
         yield Finding(f"CHANGELOG.md does not list {version}")
     elif releases[0] != version:
@@ -378,21 +378,21 @@ def checks(work: Path) -> Iterator[tuple[str, Iterator[Finding]]]:
 def main() -> None:
     """Run every check and say what it found."""
     strict = "--strict" in sys.argv[1:]
-    faults = 0
+    errors = 0
     try:
         with tempfile.TemporaryDirectory(prefix="mks-release-") as folder:
             for name, found in checks(Path(folder)):
                 findings = list(found)
-                faults += sum(finding.fault or strict for finding in findings)
+                errors += sum(finding.error or strict for finding in findings)
                 print(f"{'ok   ' if not findings else 'see  '} {name}", flush=True)
                 for finding in findings:
                     print(
-                        f"      {'FAULT' if finding.fault or strict else 'note '} {finding.text}", flush=True
+                        f"      {'ERROR' if finding.error or strict else 'note '} {finding.text}", flush=True
                     )
     except PackageNotFoundError as error:
         sys.exit(f"{error.name} is not installed here: make .venv/dev.stamp")
-    print(f"{faults} faults" if faults else "ready, but for the notes above")
-    sys.exit(bool(faults))
+    print(f"{errors} errors" if errors else "ready, but for the notes above")
+    sys.exit(bool(errors))
 
 
 if __name__ == "__main__":

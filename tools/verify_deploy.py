@@ -138,11 +138,11 @@ def loaded(options: argparse.Namespace) -> Iterator[Row]:
         )
         yield Row(
             "readers",
-            not with_pauses.faults and with_pauses.share(95) <= 100,
+            not with_pauses.errors and with_pauses.share(95) <= 100,
             _figure(with_pauses, options.seconds),
         )
         without = read(host, cookies, connections=50, seconds=options.seconds / 2, think=None)
-        yield Row("closed", not without.faults, _figure(without, options.seconds / 2))
+        yield Row("closed", not without.errors, _figure(without, options.seconds / 2))
         yield _static(host)
         yield _reloaded("reload", host, lambda: _reload_nginx(host))
         application = host.servers[0]
@@ -151,8 +151,8 @@ def loaded(options: argparse.Namespace) -> Iterator[Row]:
 
 def _figure(outcome: Any, seconds: float) -> str:
     shares = " / ".join(f"{outcome.share(percent):.0f}" for percent in (50, 95, 99))
-    faults = f"; {outcome.faults}" if outcome.faults else ", 0 errors"
-    return f"{len(outcome.seconds) / seconds:.0f} requests/s, p50 / p95 / p99 {shares} ms{faults}"
+    errors = f"; {outcome.errors}" if outcome.errors else ", 0 errors"
+    return f"{len(outcome.seconds) / seconds:.0f} requests/s, p50 / p95 / p99 {shares} ms{errors}"
 
 
 def _site(stack: ExitStack, articles: int, accounts: int) -> tuple[Any, list[str]]:

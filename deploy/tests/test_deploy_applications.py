@@ -23,7 +23,7 @@ from mks_deploy.cli import main
 from mks_deploy.operations.backup import backup, holds_database, restore
 from mks_deploy.operations.host import ready
 from mks_deploy.rendering import render
-from mks_deploy.settings.credentials import bindings, credential_faults, make_missing, used_credentials
+from mks_deploy.settings.credentials import bindings, credential_errors, make_missing, used_credentials
 from mks_deploy.settings.reading import read_settings
 from mks_deploy.versions import Installed
 from testbed.polling import wait_until
@@ -106,7 +106,7 @@ class Served:
         if (file := secrets / "notes_api_key").parent.is_dir() and self.application is FASTAPI:
             file.write_text("k-0123456789abcdef\n")
             file.chmod(0o600)
-        assert list(credential_faults(secrets, self.settings)) == []
+        assert list(credential_errors(secrets, self.settings)) == []
         self.server = self.host.start_application(**self.variables(secrets))
         self.host.start_nginx()
         wait_until(lambda: ready(self.settings, "blue"), timeout=60, what="the application")

@@ -19,7 +19,7 @@ import pytest
 from deploy_host import Host
 from mks_deploy.cli import main
 from mks_deploy.operations.backup import (
-    BackupFault,
+    BackupError,
     Database,
     backup,
     check_keys,
@@ -164,7 +164,7 @@ def test_a_damaged_copy_of_the_keys_is_told_and_written_again(place: Place) -> N
     copy.write_bytes(b"")
     readings = look(place.settings, now=NOW, served=lambda _: None)
     assert f"the copy of the keys {copy.name} is damaged" in troubles(readings, place.settings)
-    with pytest.raises(BackupFault, match="is not the copy of the keys that was written"):
+    with pytest.raises(BackupError, match="is not the copy of the keys that was written"):
         check_keys(made, place.settings)
     place.make(days=1)
     assert copy.read_text() == "first"
@@ -187,7 +187,7 @@ def test_a_spoilt_file_is_refused_before_anything_is_written(
     data = bytearray((made / spoilt).read_bytes())
     data[len(data) // 2] ^= 1
     (made / spoilt).write_bytes(data)
-    with pytest.raises(BackupFault, match="checksum differs"):
+    with pytest.raises(BackupError, match="checksum differs"):
         restore(made, empty, uploads=tmp_path / "uploads")
     with empty.connection() as connection:
         assert connection.execute("SELECT 1 FROM pg_tables WHERE schemaname = 'public'").fetchone() is None
@@ -199,7 +199,7 @@ def test_a_damaged_manifest_is_refused_before_anything_is_written(
 ) -> None:
     made = place.make()
     (made / "manifest.json").write_text(manifest)
-    with pytest.raises(BackupFault, match="damaged; take another backup"):
+    with pytest.raises(BackupError, match="damaged; take another backup"):
         restore(made, empty, uploads=tmp_path / "uploads")
     assert not (tmp_path / "uploads").exists()
 
@@ -207,7 +207,7 @@ def test_a_damaged_manifest_is_refused_before_anything_is_written(
 def test_a_file_that_is_missing_is_refused(place: Place, empty: Database, tmp_path: Path) -> None:
     made = place.make()
     (made / "uploads.tar.gz").unlink()
-    with pytest.raises(BackupFault, match="checksum differs"):
+    with pytest.raises(BackupError, match="checksum differs"):
         restore(made, empty, uploads=tmp_path / "uploads")
 
 
@@ -218,16 +218,16 @@ def test_rows_that_are_missing_after_a_restore_are_told(
     manifest = json.loads((made / "manifest.json").read_text())
     manifest["rows"]["public.article"] = 501
     (made / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(BackupFault, match=r"rows differ after the restore: public\.article"):
+    with pytest.raises(BackupError, match=r"rows differ after the restore: public\.article"):
         restore(made, empty, uploads=tmp_path / "uploads")
 
 
 def test_nothing_is_overwritten(place: Place, empty: Database, tmp_path: Path) -> None:
     made = place.make()
-    with pytest.raises(BackupFault, match="the database is not empty"):
+    with pytest.raises(BackupError, match="the database is not empty"):
         restore(made, place.database, uploads=tmp_path / "uploads")
     (tmp_path / "mine").touch()
-    with pytest.raises(BackupFault, match="is not empty"):
+    with pytest.raises(BackupError, match="is not empty"):
         restore(made, empty, uploads=tmp_path)
 
 
@@ -260,7 +260,7 @@ def test_what_was_not_written_whole_does_not_count(place: Place, empty: Database
     assert [path.name for path in place.backups.iterdir()] == [made.name]
     (made / "complete").unlink()
     assert newest(place.settings) is None
-    with pytest.raises(BackupFault, match="written whole"):
+    with pytest.raises(BackupError, match="written whole"):
         restore(made, empty, uploads=tmp_path / "uploads")
 
 
@@ -334,7 +334,7 @@ def test_no_password_among_arguments() -> None:
     assert Database.from_url("postgresql:///kb?host=/run/postgresql").variables["PGHOST"] == "/run/postgresql"
     whole = Database.from_url("postgresql+psycopg:///kb?host=/run/postgresql&port=5433&sslmode=verify-full")
     assert (whole.variables["PGPORT"], whole.variables["PGSSLMODE"]) == ("5433", "verify-full")
-    with pytest.raises(BackupFault, match="must name PostgreSQL"):
+    with pytest.raises(BackupError, match="must name PostgreSQL"):
         Database.from_url("sqlite:///x")
     assert os.environ.get("PGPASSWORD") is None
 
@@ -344,7 +344,7 @@ def test_no_password_among_arguments() -> None:
 
 def test_a_base_backup_is_made_where_the_server_is(place: Place) -> None:
     there = Database.from_url("postgresql+psycopg://kb@db.example.jp/kb")
-    with pytest.raises(BackupFault, match=r"at db\.example\.jp, not here"):
+    with pytest.raises(BackupError, match=r"at db\.example\.jp, not here"):
         base_backup(place.settings, there, now=NOW)
 
 

@@ -84,12 +84,12 @@ class AcmeHost:
     def reloads(self) -> int:
         return len(self.calls.read_text().splitlines()) if self.calls.exists() else 0
 
-    def faults(self, now: datetime | None = None) -> list[str]:
+    def errors(self, now: datetime | None = None) -> list[str]:
         served = certificate.served_certificate
         return list(certificate.check(self.settings, now=now or datetime.now(UTC), served=served))
 
     def settled(self) -> None:
-        wait_until(lambda: not self.faults(), timeout=10, what="the new certificate is served")
+        wait_until(lambda: not self.errors(), timeout=10, what="the new certificate is served")
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ def make_acme_host(certificates: Any, monkeypatch: pytest.MonkeyPatch) -> Iterat
 def test_issue_and_renewal_from_beginning_to_end(make_acme_host: Callable[..., AcmeHost]) -> None:
     site = make_acme_host()
     site.start()
-    assert site.faults() == []  # the placeholder is served
+    assert site.errors() == []  # the placeholder is served
 
     # The first issue: the hook tests and reloads.
     assert certificate.issue(site.settings, secrets=site.secrets) == 0
@@ -131,7 +131,7 @@ def test_issue_and_renewal_from_beginning_to_end(make_acme_host: Callable[..., A
     conf.write_text("renew_before_expiry = 5000 days\n" + conf.read_text())
     assert site.renew(MKS_RENEWED=str(flag)).returncode == 0
     assert (site.reloads(), flag.exists()) == (1, True)
-    assert site.faults() == ["the certificate that is served is not the one on disk: it was not reloaded"]
+    assert site.errors() == ["the certificate that is served is not the one on disk: it was not reloaded"]
     assert site.hook("--if-renewed", MKS_RENEWED=str(flag)).returncode == 0
     site.settled()
     assert site.reloads() == 2
@@ -157,7 +157,7 @@ def test_issue_and_renewal_from_beginning_to_end(make_acme_host: Callable[..., A
     # The provider is away: certbot fails, and with it the unit, whose OnFailure tells somebody.
     site.pebble.server.kill()
     assert site.renew().returncode != 0
-    assert site.faults() == []
+    assert site.errors() == []
 
 
 @pytest.mark.nginx
@@ -189,7 +189,7 @@ def placeholder(tmp_path: Path) -> Iterator[Settings]:
 
 
 @pytest.mark.parametrize(
-    ("days", "served", "faults"),
+    ("days", "served", "errors"),
     [
         (0, "same", []),
         (5.2, "same", []),
@@ -200,7 +200,7 @@ def placeholder(tmp_path: Path) -> Iterator[Settings]:
     ],
 )
 def test_what_is_said_of_a_certificate(
-    placeholder: Settings, days: float, served: str, faults: list[str]
+    placeholder: Settings, days: float, served: str, errors: list[str]
 ) -> None:
     from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -208,8 +208,8 @@ def test_what_is_said_of_a_certificate(
     now = datetime(2026, 11, 1, tzinfo=UTC) + timedelta(days=days)
     answer = {"same": der, "other": b"other", "none": None}[served]
     found = list(certificate.check(placeholder, now=now, served=lambda _: answer))
-    assert len(found) == len(faults)
-    assert all(said.startswith(fault) for said, fault in zip(found, faults, strict=True)), found
+    assert len(found) == len(errors)
+    assert all(said.startswith(error) for said, error in zip(found, errors, strict=True)), found
 
 
 def test_a_placeholder_never_takes_the_place_of_a_certificate(placeholder: Settings) -> None:

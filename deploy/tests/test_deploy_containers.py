@@ -14,7 +14,7 @@ import yaml
 
 from deploy_host import Host
 from mks_deploy.healthcheck import healthy
-from mks_deploy.settings.credentials import credential_faults, make_missing
+from mks_deploy.settings.credentials import credential_errors, make_missing
 from mks_deploy.settings.reading import read_settings
 from mks_deploy.tables import STRIPPED_HEADERS
 from testbed.polling import accepts_connections, free_port, wait_until
@@ -73,7 +73,7 @@ def test_secrets_for_compose_are_good_and_open_its_redis(root: Path, tmp_path: P
     settings = read_settings(host.settings_text())
     host.stop()
     made = make_missing(secrets, settings, compose=True)
-    assert list(credential_faults(secrets, settings)) == []
+    assert list(credential_errors(secrets, settings)) == []
     compose = yaml.safe_load((root / "docker/compose.yml").read_text())
     assert {file["file"].removeprefix("../secrets/") for file in compose["secrets"].values()} <= {*made}
     password = (secrets / "database_password").read_text().strip()

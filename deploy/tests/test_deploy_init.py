@@ -209,7 +209,7 @@ def test_without_an_address_of_health_the_file_says_so(tree: Callable[..., Path]
 
 
 @pytest.mark.parametrize(
-    ("options", "fault"),
+    ("options", "error"),
     [
         ({"folder": Path("/absent")}, "/absent is no folder"),
         ({"hosts": ()}, "--host must be given"),
@@ -223,10 +223,10 @@ def test_without_an_address_of_health_the_file_says_so(tree: Callable[..., Path]
     ],
 )
 def test_what_is_wrong_or_missing_is_told(
-    tree: Callable[..., Path], options: dict[str, Any], fault: str
+    tree: Callable[..., Path], options: dict[str, Any], error: str
 ) -> None:
     folder = tree({"hello.py": FLASK})
-    with pytest.raises(InitError, match=fault.replace("(", r"\(")):
+    with pytest.raises(InitError, match=error.replace("(", r"\(")):
         new_settings(wanted(options.pop("folder", folder), **options), ask=None)
 
 
@@ -317,11 +317,11 @@ def proof(folder: Path, target: str, *, limit: float = 30.0) -> Any:
 )
 def test_an_import_tells_the_kind(tree: Callable[..., Path], text: str, target: str, kind: str) -> None:
     made = proof(tree({"m.py": text}), target)
-    assert (made.kind, made.fault, made.hardened) == (kind, "", False)
+    assert (made.kind, made.error, made.hardened) == (kind, "", False)
 
 
 @pytest.mark.parametrize(
-    ("text", "target", "fault"),
+    ("text", "target", "error"),
     [
         ("import absent_module\n", "m:app", "No module named 'absent_module'"),
         ("", "m:app", "has no attribute 'app'"),
@@ -332,9 +332,9 @@ def test_an_import_tells_the_kind(tree: Callable[..., Path], text: str, target: 
         ("def app(): pass\n", "m:app()", "which cannot be called"),
     ],
 )
-def test_an_import_that_fails_is_told(tree: Callable[..., Path], text: str, target: str, fault: str) -> None:
+def test_an_import_that_fails_is_told(tree: Callable[..., Path], text: str, target: str, error: str) -> None:
     made = proof(tree({"m.py": text}), target)
-    assert fault in made.fault
+    assert error in made.error
     assert made.kind == ""
 
 
@@ -346,14 +346,14 @@ def test_an_import_that_hangs_is_ended_with_all_that_it_started(tree: Callable[.
             "time.sleep(600)\n"
         }
     )
-    assert proof(folder, "m:app", limit=1.0).fault == "the import took longer than 1 s"
+    assert proof(folder, "m:app", limit=1.0).error == "the import took longer than 1 s"
 
 
 def test_an_import_reaches_no_network(tree: Callable[..., Path]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         folder = tree({"m.py": f"import socket\nsocket.create_connection(('127.0.0.1', {port}))\n{FLASK}"})
-        assert "the import opens a network connection" in proof(folder, "m:app").fault
+        assert "the import opens a network connection" in proof(folder, "m:app").error
         server.settimeout(0)
         with pytest.raises(BlockingIOError):
             server.accept()
@@ -361,7 +361,7 @@ def test_an_import_reaches_no_network(tree: Callable[..., Path]) -> None:
 
 def test_an_interpreter_that_is_none_is_told(tree: Callable[..., Path]) -> None:
     folder = tree({"m.py": FLASK})
-    assert check_import("m:app", folder=folder, roots=(folder,), python="/absent/python").fault
+    assert check_import("m:app", folder=folder, roots=(folder,), python="/absent/python").error
     with pytest.raises(InitError, match="name another interpreter with --python"):
         new_settings(wanted(folder, proven=True, python="/absent/python"), ask=None)
 

@@ -199,7 +199,7 @@ def test_what_the_application_says_stays_but_for_what_the_edge_owns(host: Host) 
     assert answer.all("X-Powered-By") == []
 
 
-def test_a_large_head_of_the_application_is_no_fault(host: Host) -> None:
+def test_a_large_head_of_the_application_is_no_error(host: Host) -> None:
     assert asked(host, "/large-head").status == 200
 
 

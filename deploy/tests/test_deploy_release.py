@@ -208,7 +208,7 @@ def test_a_hook_that_fails_before_a_release_changes_nothing(trail: OperationLog)
 
 
 @pytest.mark.parametrize(
-    ("version", "canary", "fault"),
+    ("version", "canary", "error"),
     [
         ("1", 0, "gets the requests already"),
         ("../1", 0, "is named by"),
@@ -219,10 +219,10 @@ def test_a_hook_that_fails_before_a_release_changes_nothing(trail: OperationLog)
     ],
 )
 def test_what_cannot_be_meant_is_refused_before_anything_is_done(
-    trail: OperationLog, version: str, canary: int, fault: str
+    trail: OperationLog, version: str, canary: int, error: str
 ) -> None:
     steps = FakeSteps()
-    with pytest.raises(ReleaseError, match=fault):
+    with pytest.raises(ReleaseError, match=error):
         release(version, State(active="blue", blue="1"), steps, trail, canary=canary)
     assert steps.done == []
 
@@ -784,17 +784,17 @@ def test_a_version_that_is_not_healthy_never_gets_a_request(site: Site) -> None:
 
 @pytest.mark.nginx
 @pytest.mark.parametrize(
-    ("fault", "reason"),
+    ("error", "reason"),
     [("fails", "has more errors than the old version"), ("slow", "is slower than the old version")],
 )
 def test_a_canary_that_is_worse_than_the_old_version_is_taken_back(
-    site: Site, fault: str, reason: str
+    site: Site, error: str, reason: str
 ) -> None:
     """It is healthy, as far as ``/readyz`` knows."""
     state = release("1", State(), site.steps, site.trail)
     steps = HostSteps(site.settings, command=site.command, observed=100, drained=2, patience=8, pause=_short)
     with Load(site.host) as load, pytest.raises(ReleaseError, match=reason):
-        release(fault, state, steps, site.trail, canary=50)
+        release(error, state, steps, site.trail, canary=50)
     assert load.seen["version 1"] > 0
     assert site.slots.keys() == {"blue"}
     assert "green" not in (site.host.path("nginx") / "knowledge-system/upstream.conf").read_text()

@@ -1,4 +1,4 @@
-"""Settings, secrets and the renderer: every fault at once, nothing written, equal input gives equal files."""
+"""Settings, secrets and the renderer: every error at once, nothing written, equal input gives equal files."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from deploy_settings import as_toml, deployed
 from mks_deploy.cli import main
 from mks_deploy.rendering import render
 from mks_deploy.settings import kinds
-from mks_deploy.settings.credentials import CREDENTIALS, credential_faults, make_missing
+from mks_deploy.settings.credentials import CREDENTIALS, credential_errors, make_missing
 from mks_deploy.settings.model import Settings
-from mks_deploy.settings.reading import SettingsFault, example, find_settings_file, read_settings
+from mks_deploy.settings.reading import DeploySettingsError, example, find_settings_file, read_settings
 from mks_deploy.versions import Installed, parse_nginx, parse_version
 from mks_hardening.db import plan_pool
 from mks_hardening.settings import HardeningSettings, variables
@@ -83,7 +83,7 @@ email = "ops@example.jp"
 
 
 @pytest.mark.parametrize(
-    ("tables", "fault"),
+    ("tables", "error"),
     [
         ({"site": 'nawe = "x"'}, "site.nawe is unknown; did you mean name?"),
         ({"stie": 'name = "x"'}, "[stie] is unknown; did you mean site?"),
@@ -169,11 +169,11 @@ email = "ops@example.jp"
         ({"paths": 'credentials = "/var/lib/{name}/secret"'}, "must not lie in paths.state"),
     ],
 )
-def test_what_cannot_be_meant_is_told(tables: dict[str, str], fault: str) -> None:
-    with pytest.raises(SettingsFault) as caught:
+def test_what_cannot_be_meant_is_told(tables: dict[str, str], error: str) -> None:
+    with pytest.raises(DeploySettingsError) as caught:
         settings(**tables)
-    assert any(fault in each for each in caught.value.faults), caught.value.faults
-    assert len(caught.value.faults) == 1
+    assert any(error in each for each in caught.value.errors), caught.value.errors
+    assert len(caught.value.errors) == 1
 
 
 def test_every_line_of_the_example_may_be_used_as_it_stands() -> None:
@@ -185,9 +185,9 @@ def test_every_line_of_the_example_may_be_used_as_it_stands() -> None:
 
 
 def test_what_is_missing_is_told() -> None:
-    with pytest.raises(SettingsFault) as caught:
+    with pytest.raises(DeploySettingsError) as caught:
         read_settings("")
-    assert [fault.split(" is missing")[0] for fault in caught.value.faults] == [
+    assert [error.split(" is missing")[0] for error in caught.value.errors] == [
         "site.name",
         "site.hosts",
         "app.kind",
@@ -198,7 +198,7 @@ def test_what_is_missing_is_told() -> None:
 
 
 def test_broken_syntax_is_told_with_its_line() -> None:
-    with pytest.raises(SettingsFault, match=r"^deploy\.toml:2: .*line 2"):
+    with pytest.raises(DeploySettingsError, match=r"^deploy\.toml:2: .*line 2"):
         read_settings("[site]\nname = oh\n")
 
 
@@ -223,8 +223,8 @@ MKS_X = { meaning = "m" }
 """
 
 
-def test_each_fault_is_one_line_with_its_place() -> None:
-    with pytest.raises(SettingsFault) as caught:
+def test_each_error_is_one_line_with_its_place() -> None:
+    with pytest.raises(DeploySettingsError) as caught:
         read_settings(WRONG, file="my.toml")
     places = dict(re.findall(r"(?m)^my\.toml:(\d+): ([\[\]\w.]+) ", str(caught.value)))
     assert places == {
@@ -275,7 +275,7 @@ def test_the_old_name_of_the_application_is_understood() -> None:
     made = read_settings(old)
     assert made.app.target == "shop:make()"
     assert made.notes == ("site.application is now app.target; the old name goes away",)
-    with pytest.raises(SettingsFault, match=r"site\.application is unknown"):
+    with pytest.raises(DeploySettingsError, match=r"site\.application is unknown"):
         read_settings(deployed('[site]\napplication = "shop:make()"'))
 
 
@@ -326,7 +326,7 @@ def test_no_form_lets_through_what_means_something_elsewhere(value: str) -> None
 
 
 @pytest.mark.parametrize(
-    ("file", "content", "fault"),
+    ("file", "content", "error"),
     [
         ("secret_keys", None, "secret_keys is missing"),
         ("secret_keys", "", "is empty"),
@@ -346,21 +346,21 @@ def test_no_form_lets_through_what_means_something_elsewhere(value: str) -> None
         ("frobnicator", "x", "the secret frobnicator is unknown"),
     ],
 )
-def test_missing_and_weak_secrets_are_told(secrets: Path, file: str, content: str | None, fault: str) -> None:
+def test_missing_and_weak_secrets_are_told(secrets: Path, file: str, content: str | None, error: str) -> None:
     if content is None:
         (secrets / file).unlink()
     else:
         (secrets / file).write_text(content)
         (secrets / file).chmod(0o600)
-    faults = list(credential_faults(secrets, settings()))
-    assert len(faults) == 1, faults
-    assert fault in faults[0]
+    errors = list(credential_errors(secrets, settings()))
+    assert len(errors) == 1, errors
+    assert error in errors[0]
     if content and len(content) > 9:
-        assert content not in faults[0]
+        assert content not in errors[0]
 
 
 def test_what_is_made_up_is_good_and_made_once(secrets: Path) -> None:
-    assert list(credential_faults(secrets, settings())) == []
+    assert list(credential_errors(secrets, settings())) == []
     before = {file.name: file.read_text() for file in secrets.iterdir()}
     assert make_missing(secrets, settings()) == []
     assert {file.name: file.read_text() for file in secrets.iterdir()} == before
@@ -369,16 +369,16 @@ def test_what_is_made_up_is_good_and_made_once(secrets: Path) -> None:
 
 def test_secrets_that_others_can_read_are_told(secrets: Path) -> None:
     (secrets / "redis_url").chmod(0o640)
-    assert "chmod 600" in next(credential_faults(secrets, settings()))
+    assert "chmod 600" in next(credential_errors(secrets, settings()))
 
 
 def test_external_account_binding_needs_its_key(secrets: Path) -> None:
     bound = settings(tls='eab_key_id = "kid-1"')
-    assert any("acme_eab_hmac_key is missing" in fault for fault in credential_faults(secrets, bound))
+    assert any("acme_eab_hmac_key is missing" in error for error in credential_errors(secrets, bound))
 
 
-def test_without_the_folder_there_is_one_fault(tmp_path: Path) -> None:
-    assert len(list(credential_faults(tmp_path / "absent", settings()))) == 1
+def test_without_the_folder_there_is_one_error(tmp_path: Path) -> None:
+    assert len(list(credential_errors(tmp_path / "absent", settings()))) == 1
 
 
 # --- rendering --------------------------------------------------------------------------------
@@ -506,14 +506,14 @@ def test_what_is_rendered_no_longer_is_taken_away_and_nothing_else(run: Any, tmp
     assert (tmp_path / "out/etc/knowledge-system/redirect.conf.py").exists()
 
 
-def test_all_faults_come_in_one_message_and_nothing_is_written(
+def test_all_errors_come_in_one_message_and_nothing_is_written(
     run: Any, tmp_path: Path, secrets: Path
 ) -> None:
     (secrets / "redis_url").unlink()
     code, out, err = run(text(site='nawe = "x"', edge='http_port = "a"'), "--nginx", "1.18.0")
     assert (code, out) == (2, "")
-    for fault in ("site.nawe", "edge.http_port", "redis_url is missing", "nginx must be 1.22 or newer"):
-        assert fault in err
+    for error in ("site.nawe", "edge.http_port", "redis_url is missing", "nginx must be 1.22 or newer"):
+        assert error in err
     assert not (tmp_path / "out").exists()
 
 
@@ -529,7 +529,7 @@ def test_folders_are_open_whatever_the_umask_is(run: Any, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("line", "fault"),
+    ("line", "error"),
     [
         ('MKS_MAIL_DOMIAN = "x"', "variables.MKS_MAIL_DOMIAN is unknown; did you mean MKS_MAIL_DOMAIN?"),
         ('MKS_SECRET_KEYS = "x"', "variables.MKS_SECRET_KEYS is a secret: those are files of their own"),
@@ -553,10 +553,10 @@ def test_folders_are_open_whatever_the_umask_is(run: Any, tmp_path: Path) -> Non
         ),
     ],
 )
-def test_variables_are_known_and_no_secrets(run: Any, line: str, fault: str) -> None:
+def test_variables_are_known_and_no_secrets(run: Any, line: str, error: str) -> None:
     code, _, told = run(text(variables=line))
     assert code == 2
-    assert fault in told
+    assert error in told
 
 
 def _pools(environment: str) -> int:
@@ -610,7 +610,7 @@ def test_missing_settings_end_with_two(tmp_path: Path, capsys: pytest.CaptureFix
 
 
 def test_a_host_knows_its_site_whatever_it_is_called(tmp_path: Path) -> None:
-    with pytest.raises(SettingsFault, match="there is no"):
+    with pytest.raises(DeploySettingsError, match="there is no"):
         find_settings_file(tmp_path)
     (tmp_path / "nginx").mkdir()
     for name in ("genba", "genba-staging"):
@@ -618,7 +618,9 @@ def test_a_host_knows_its_site_whatever_it_is_called(tmp_path: Path) -> None:
         (tmp_path / name / "deploy.toml").touch()
         if name == "genba":
             assert find_settings_file(tmp_path) == tmp_path / "genba/deploy.toml"
-    with pytest.raises(SettingsFault, match=r"one of .*/genba/deploy\.toml, .*/genba-staging/deploy\.toml"):
+    with pytest.raises(
+        DeploySettingsError, match=r"one of .*/genba/deploy\.toml, .*/genba-staging/deploy\.toml"
+    ):
         find_settings_file(tmp_path)
 
 

@@ -175,11 +175,11 @@ def test_a_name_newer_than_the_last_release_says_since_when(monkeypatch: pytest.
         "wsgi.New": "It is new.",
         "wsgi.Dated": "It is new.\n\n.. versionadded:: 0.2",
     }
-    assert [*tool.faults(["wsgi.Old", "wsgi.Gone"], now)] == [
+    assert [*tool.errors(["wsgi.Old", "wsgi.Gone"], now)] == [
         "wsgi.New is newer than the last release: its docstring needs `.. versionadded:: VERSION`",
         "wsgi.Gone was released and is gone: keep it, with a DeprecationWarning",
     ]
     released = tool.RELEASED
     if released.exists():
-        assert [*tool.faults(released.read_text("utf-8").split(), tool.names())] == []
+        assert [*tool.errors(released.read_text("utf-8").split(), tool.names())] == []
     assert {name.rpartition(".")[0] for name in tool.names()} == PAGES

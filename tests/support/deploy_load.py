@@ -22,19 +22,19 @@ class Outcome:
 
     Attributes:
         seconds: of each answer.
-        faults: what was no good answer.
+        errors: what was no good answer.
     """
 
     seconds: list[float] = field(default_factory=list)
-    faults: dict[str, int] = field(default_factory=dict)
+    errors: dict[str, int] = field(default_factory=dict)
 
     def share(self, percent: float) -> float:
         """Milliseconds within which so many percent of the answers came."""
         ordered = sorted(self.seconds)
         return 1000 * ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]
 
-    def fault(self, what: str) -> None:
-        self.faults[what] = self.faults.get(what, 0) + 1
+    def error(self, what: str) -> None:
+        self.errors[what] = self.errors.get(what, 0) + 1
 
 
 def sign_in(host: Host, username: str, password: str, address: str) -> str:
@@ -118,7 +118,7 @@ async def _reader(  # noqa: PLR0917 - called from one place
             "127.0.0.1", host.https, ssl=context, server_hostname=HOST
         )
     except OSError as error:
-        outcome.fault(f"connect: {type(error).__name__}")
+        outcome.error(f"connect: {type(error).__name__}")
         opened.append(number)
         return
     opened.append(number)
@@ -135,11 +135,11 @@ async def _reader(  # noqa: PLR0917 - called from one place
             status = await asyncio.wait_for(_one_answer(incoming), 30)
             outcome.seconds.append(time.monotonic() - asked)
             if status != 200:
-                outcome.fault(f"{status} for {path.partition('?')[0]}")
+                outcome.error(f"{status} for {path.partition('?')[0]}")
             if think:
                 await asyncio.sleep(chance.uniform(*think))
     except (OSError, asyncio.IncompleteReadError, TimeoutError) as error:
-        outcome.fault(type(error).__name__)
+        outcome.error(type(error).__name__)
     finally:
         outgoing.close()
 

@@ -12,12 +12,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from mks_deploy.environment_file import variable_faults
+from mks_deploy.environment_file import variable_errors
 from mks_deploy.init.command import InitError, Wanted, new_settings, write_new
 from mks_deploy.operations import alert, certificate, watch
 from mks_deploy.operations.application import run_as_application
 from mks_deploy.operations.backup import (
-    BackupFault,
+    BackupError,
     Database,
     backup,
     check_keys,
@@ -33,9 +33,9 @@ from mks_deploy.operations.release import ReleaseError, Slot, State, is_version_
 from mks_deploy.operations.servers import read_servers
 from mks_deploy.operations.version_folders import listed_versions, plan_prune, prune
 from mks_deploy.rendering import RenderedFile, render
-from mks_deploy.settings.credentials import credential_faults, make_missing, used_credentials
+from mks_deploy.settings.credentials import credential_errors, make_missing, used_credentials
 from mks_deploy.settings.model import Settings
-from mks_deploy.settings.reading import SettingsFault, example, find_settings_file, read_settings
+from mks_deploy.settings.reading import DeploySettingsError, example, find_settings_file, read_settings
 from mks_deploy.versions import OLDEST_NGINX, Installed, detect, parse_version
 from mks_deploy.writing import differences, write
 from mks_hardening.exceptions import SettingsError
@@ -51,8 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     try:
         code: int = options.run(options)
-    except SettingsFault as fault:
-        sys.stderr.write(f"invalid settings; nothing was written\n{fault}\n")
+    except DeploySettingsError as error:
+        sys.stderr.write(f"invalid settings; nothing was written\n{error}\n")
         return WRONG
     except ReleaseError as error:
         sys.stderr.write(f"{error}\n")
@@ -238,9 +238,9 @@ def _certificate(options: argparse.Namespace) -> int:
         return DIFFERENT if certificate.issue(settings, secrets=_host_secrets(options, settings)) else DONE
     # Without nginx, a renewal has just restarted the application, which takes some time to import.
     served = functools.partial(certificate.served_certificate, timeout=60)
-    faults = list(certificate.check(settings, now=now, served=served))
-    sys.stdout.write("".join(f"{fault}\n" for fault in faults) or "the certificate is in order\n")
-    return DIFFERENT if faults else DONE
+    errors = list(certificate.check(settings, now=now, served=served))
+    sys.stdout.write("".join(f"{error}\n" for error in errors) or "the certificate is in order\n")
+    return DIFFERENT if errors else DONE
 
 
 def _watch(options: argparse.Namespace) -> int:
@@ -414,7 +414,7 @@ def _backup(options: argparse.Namespace) -> int:
                 rows = restore_for_test(made, database, folder=Path(folder))
             check_keys(made, settings)
             sys.stdout.write(f"restored {sum(rows.values())} rows in {len(rows)} tables, all as written\n")
-    except BackupFault as error:
+    except BackupError as error:
         sys.stderr.write(f"{error}\n")
         return DIFFERENT
     return DONE
@@ -424,7 +424,7 @@ def _restore(options: argparse.Namespace) -> int:
     try:
         database = Database.from_environment(os.environ) if holds_database(options.backup) else None
         rows = restore(options.backup, database, uploads=options.uploads)
-    except BackupFault as error:
+    except BackupError as error:
         sys.stderr.write(f"{error}\n")
         return DIFFERENT
     sys.stdout.write("".join(f"{number:>10} {table}\n" for table, number in rows.items()))
@@ -487,7 +487,7 @@ def _text(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8")
     except UnicodeDecodeError:
-        raise SettingsFault([f"{file.name} must be UTF-8 text"]) from None
+        raise DeploySettingsError([f"{file.name} must be UTF-8 text"]) from None
 
 
 def _version(text: str) -> tuple[int, ...]:
@@ -562,19 +562,19 @@ def _render(options: argparse.Namespace) -> int:
 def _settings(options: argparse.Namespace) -> Settings:
     """Validate settings and secrets together, so that one message lists all errors."""
     text = _text(options.settings)
-    faults = list(_version_faults(options))
+    errors = list(_version_errors(options))
     file = options.settings.name
     try:
         settings = read_settings(text, file=file)
-    except SettingsFault as fault:
-        further = [*credential_faults(options.secrets, fault.readable), *faults]
-        raise SettingsFault([*fault.faults, *further], text=text, file=file) from None
-    if faults := [*credential_faults(options.secrets, settings), *variable_faults(settings), *faults]:
-        raise SettingsFault(faults, text=text, file=file)
+    except DeploySettingsError as error:
+        further = [*credential_errors(options.secrets, error.readable), *errors]
+        raise DeploySettingsError([*error.errors, *further], text=text, file=file) from None
+    if errors := [*credential_errors(options.secrets, settings), *variable_errors(settings), *errors]:
+        raise DeploySettingsError(errors, text=text, file=file)
     return settings
 
 
-def _version_faults(options: argparse.Namespace) -> list[str]:
+def _version_errors(options: argparse.Namespace) -> list[str]:
     wanted = ".".join(map(str, OLDEST_NGINX))
     return [f"nginx must be {wanted} or newer"] if _installed(options).nginx < OLDEST_NGINX else []
 

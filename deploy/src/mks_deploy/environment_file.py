@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mks_deploy.settings.credentials import Credential
     from mks_deploy.settings.model import Settings
 
-__all__ = ["Line", "register_own_variables", "variable_faults", "variables_of"]
+__all__ = ["Line", "register_own_variables", "variable_errors", "variables_of"]
 
 _OF_THE_UNITS: Final = (
     "MKS_ACME_WEBROOT",
@@ -87,7 +87,7 @@ def register_own_variables(names: Iterable[str]) -> None:
     register_variables(*(name for name in names if name.startswith("MKS_")))
 
 
-def variable_faults(settings: Settings) -> Iterator[str]:
+def variable_errors(settings: Settings) -> Iterator[str]:
     """Yield the errors of ``[variables]`` in combination with the other options, as found by the library."""
     chosen, given = _chosen(settings), settings.variables
     for name in given:
@@ -100,7 +100,7 @@ def variable_faults(settings: Settings) -> Iterator[str]:
             environ={name: value for name, value in {**chosen, **given}.items() if name in library}
         )
     except SettingsError as error:
-        yield from (f"variables: {fault}" for fault in error.errors if any(name in fault for name in given))
+        yield from (f"variables: {text}" for text in error.errors if any(name in text for name in given))
         return
     try:  # in memory: the variables contain no secrets such as the Redis URL
         rate_limiter(

@@ -1,4 +1,4 @@
-"""``make release-check``: a fault of each kind is planted, and found."""
+"""``make release-check``: a error of each kind is planted, and found."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def project() -> Any:
 
 
 def said(findings: Iterator[Any]) -> list[tuple[str, bool]]:
-    return [(finding.text, finding.fault) for finding in findings]
+    return [(finding.text, finding.error) for finding in findings]
 
 
 def answer(stdout: str = "", stderr: str = "", code: int = 0) -> Callable[[list[str]], Any]:
@@ -70,7 +70,7 @@ def test_a_build_that_is_another_each_time_is_found(tool: ModuleType, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("lock", "fault"),
+    ("lock", "error"),
     [
         ("redis==7.3.1 \\\n", None),
         ("Redis==7.3.1 \\\nredis==7.2 ; python_version < '3'\n", None),
@@ -79,11 +79,11 @@ def test_a_build_that_is_another_each_time_is_found(tool: ModuleType, tmp_path: 
     ],
 )
 def test_an_extra_that_the_lock_does_not_hold_is_found(
-    tool: ModuleType, lock: str, fault: str | None
+    tool: ModuleType, lock: str, error: str | None
 ) -> None:
     extras = {"name": "p", "optional-dependencies": {"cache": ["redis>=7.3"], "all": ["p[cache]"]}}
     found = said(tool.extras_in_lock(extras, lock, name="dev"))
-    assert found == ([] if fault is None else [(fault, True)])
+    assert found == ([] if error is None else [(error, True)])
 
 
 def test_an_extra_that_names_no_extra_is_found(tool: ModuleType) -> None:
@@ -100,7 +100,7 @@ def test_the_locks_hold_every_extra(tool: ModuleType, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "fault"),
+    ("fields", "error"),
     [
         ([("License-Expression", "MIT AND (BSD-3-Clause OR Apache-2.0)")], None),
         ([("Classifier", "License :: OSI Approved :: MIT License"), ("License", "whatever")], None),
@@ -111,13 +111,13 @@ def test_the_locks_hold_every_extra(tool: ModuleType, name: str) -> None:
     ],
 )
 def test_a_licence_that_is_not_in_the_list_is_found(
-    tool: ModuleType, fields: list[tuple[str, str]], fault: str | None
+    tool: ModuleType, fields: list[tuple[str, str]], error: str | None
 ) -> None:
     metadata = Message()
     for field, value in [("Name", "p"), *fields]:
         metadata[field] = value
     found = said(tool.licences({"p": SimpleNamespace(metadata=metadata)}))
-    assert found == ([] if fault is None else [(fault, True)])
+    assert found == ([] if error is None else [(error, True)])
 
 
 def test_what_is_handed_on_has_licences_of_the_list(tool: ModuleType) -> None:

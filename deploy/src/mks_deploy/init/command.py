@@ -15,7 +15,7 @@ from mks_deploy.init.facts import find_facts
 from mks_deploy.init.import_check import ImportResult, check_import, find_interpreter
 from mks_deploy.init.settings_text import settings_text, site_name
 from mks_deploy.init.source_tree import SourceTree
-from mks_deploy.settings.reading import SettingsFault, read_settings
+from mks_deploy.settings.reading import DeploySettingsError, read_settings
 
 __all__ = ["InitError", "Wanted", "new_settings", "write_new"]
 
@@ -83,9 +83,9 @@ def new_settings(wanted: Wanted, *, ask: Callable[[str], str] | None) -> str:
     text = settings_text(candidate, imported, facts, name=name, hosts=hosts, mail=mail, requirements=lock)
     try:
         read_settings(text)
-    except SettingsFault as fault:
+    except DeploySettingsError as error:
         # What was typed is wrong, such as the name of a host.
-        raise InitError("\n".join(fault.faults)) from None
+        raise InitError("\n".join(error.errors)) from None
     return text
 
 
@@ -129,9 +129,9 @@ def _imported(candidate: Candidate, tree: SourceTree, wanted: Wanted) -> ImportR
     given = str(Path.cwd() / wanted.python) if "/" in wanted.python else wanted.python
     python = given or find_interpreter(tree.folder, here=sys.executable)
     imported = check_import(candidate.target, folder=tree.folder, roots=tree.roots, python=python)
-    if imported.fault:
+    if imported.error:
         raise InitError(
-            f"{candidate.target} ({candidate.evidence}) cannot be imported by {python}: {imported.fault}\n"
+            f"{candidate.target} ({candidate.evidence}) cannot be imported by {python}: {imported.error}\n"
             "set the variables that it needs, name another interpreter with --python, or leave the import out with "
             "--no-import"
         )

@@ -68,13 +68,13 @@ class ImportResult:
         kind: ``wsgi`` or ``asgi``; empty if the import failed, or if the object tells neither.
         type: class of the application.
         hardened: whether the import loaded ``mks_hardening``.
-        fault: why it failed; empty if it did not.
+        error: why it failed; empty if it did not.
     """
 
     kind: str = ""
     type: str = ""
     hardened: bool = False
-    fault: str = ""
+    error: str = ""
 
 
 def find_interpreter(folder: Path, *, here: str) -> str:
@@ -112,7 +112,7 @@ def check_import(
                 start_new_session=True,
             )
         except OSError as error:
-            return ImportResult(fault=f"{python}: {error.strerror}")
+            return ImportResult(error=f"{python}: {error.strerror}")
         with process:
             try:
                 _, said = process.communicate(timeout=limit)
@@ -123,7 +123,7 @@ def check_import(
         if not answer.is_file():
             lines = [line for line in said.splitlines() if line.strip()]
             return ImportResult(
-                fault=lines[-1][:300] if lines else f"the interpreter ended with {process.returncode}"
+                error=lines[-1][:300] if lines else f"the interpreter ended with {process.returncode}"
             )
         result = json.loads(answer.read_text(encoding="utf-8"))
         return ImportResult(str(result["kind"]), str(result["type"]), bool(result["hardened"]))

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from mks_deploy.settings.model import Settings
 
 __all__ = [
-    "BackupFault",
+    "BackupError",
     "Database",
     "backup",
     "check_keys",
@@ -51,7 +51,7 @@ _TABLES: Final = (
 )
 
 
-class BackupFault(RuntimeError):  # noqa: N818 - describes the state of a backup
+class BackupError(RuntimeError):
     """A backup cannot be made, or is incomplete or damaged."""
 
 
@@ -70,13 +70,13 @@ class Database:
         """Parse the application's ``DATABASE_URL`` with all parameters: port, TLS, multiple hosts."""
         scheme, _, rest = url.partition("://")
         if scheme.partition("+")[0] not in {"postgresql", "postgres"}:
-            raise BackupFault("DATABASE_URL must name PostgreSQL: only that is backed up here")
+            raise BackupError("DATABASE_URL must name PostgreSQL: only that is backed up here")
         import psycopg
 
         try:
             given = psycopg.pq.Conninfo.parse(f"postgresql://{rest}".encode())
         except psycopg.OperationalError:
-            raise BackupFault("DATABASE_URL is no address of PostgreSQL") from None
+            raise BackupError("DATABASE_URL is no address of PostgreSQL") from None
         return cls({each.envvar.decode(): each.val.decode() for each in given if each.envvar and each.val})
 
     @classmethod
@@ -86,7 +86,7 @@ class Database:
             return cls.from_url(Path(file).read_text(encoding="utf-8").strip())
         if url := environ.get("DATABASE_URL"):
             return cls.from_url(url)
-        raise BackupFault("DATABASE_URL or DATABASE_URL_FILE must say where the database is")
+        raise BackupError("DATABASE_URL or DATABASE_URL_FILE must say where the database is")
 
     def named(self, name: str) -> Database:
         """Return another database of the same server."""
@@ -99,7 +99,7 @@ class Database:
             [_program(program), *arguments], env=environ, capture_output=True, text=True, check=False
         )
         if done.returncode:
-            raise BackupFault(f"{program} failed: {done.stderr.strip() or done.returncode}")
+            raise BackupError(f"{program} failed: {done.stderr.strip() or done.returncode}")
 
     @contextlib.contextmanager
     def connection(self) -> Iterator[psycopg.Connection[Any]]:
@@ -114,7 +114,7 @@ class Database:
         try:
             connection = psycopg.connect(**{"dbname": "postgres", "connect_timeout": "10", **named})  # type: ignore[arg-type]
         except psycopg.OperationalError as error:
-            raise BackupFault(f"PostgreSQL cannot be reached: {error}") from None
+            raise BackupError(f"PostgreSQL cannot be reached: {error}") from None
         with connection:
             yield connection
 
@@ -130,7 +130,7 @@ def backup(settings: Settings, database: Database | None, *, now: datetime, keys
         keys: file of the application's keys, which is stored separately.
 
     Raises:
-        BackupFault: the backup failed; no directory counts as a backup then.
+        BackupError: the backup failed; no directory counts as a backup then.
     """
     root = Path(settings.paths.backups)
     made, partial = _claimed(root, second_of(now))
@@ -192,19 +192,19 @@ def check_keys(made: Path, settings: Settings) -> None:
     """Check that the keys of a backup are stored.
 
     Raises:
-        BackupFault: the copy is missing or damaged.
+        BackupError: the copy is missing or damaged.
     """
     if name := _checked_manifest(made).get("keys"):
         copy = Path(settings.paths.key_backups) / str(name)
         if not copy.is_file() or not _is_whole(copy):
-            raise BackupFault(f"{copy} is not the copy of the keys that was written; take another backup")
+            raise BackupError(f"{copy} is not the copy of the keys that was written; take another backup")
 
 
 def holds_database(made: Path) -> bool:
     """Whether a backup holds a database.
 
     Raises:
-        BackupFault: the backup is incomplete or damaged.
+        BackupError: the backup is incomplete or damaged.
     """
     return bool(_checked_manifest(made).get("database", True))
 
@@ -213,15 +213,15 @@ def restore(made: Path, database: Database | None, *, uploads: Path) -> dict[str
     """Restore a backup into an empty database and an empty directory, and verify it; return the rows per table.
 
     Raises:
-        BackupFault: a checksum or row count differs, or the target is not empty; nothing is overwritten.
+        BackupError: a checksum or row count differs, or the target is not empty; nothing is overwritten.
     """
     manifest = _checked_manifest(made)
     if database is None and manifest.get("database", True):
-        raise BackupFault(f"{made} holds a database, and there is none to put it into")
+        raise BackupError(f"{made} holds a database, and there is none to put it into")
     if database:
         _refuse_tables(database)
     if uploads.exists() and any(uploads.iterdir()):
-        raise BackupFault(f"{uploads} is not empty")
+        raise BackupError(f"{uploads} is not empty")
     if database:
         options = ("--exit-on-error", "--no-owner", "--no-privileges", "--single-transaction")
         database.run(
@@ -237,7 +237,7 @@ def restore(made: Path, database: Database | None, *, uploads: Path) -> dict[str
 def _refuse_tables(database: Database) -> None:
     with database.connection() as connection:
         if connection.execute(_TABLES.encode()).fetchone():
-            raise BackupFault("the database is not empty; restore into a new one")
+            raise BackupError("the database is not empty; restore into a new one")
 
 
 def _checked_rows(database: Database, written: Mapping[str, int]) -> dict[str, int]:
@@ -247,7 +247,7 @@ def _checked_rows(database: Database, written: Mapping[str, int]) -> dict[str, i
         differing = sorted(
             table for table in rows.keys() | written.keys() if rows.get(table) != written.get(table)
         )
-        raise BackupFault(f"rows differ after the restore: {', '.join(differing)}")
+        raise BackupError(f"rows differ after the restore: {', '.join(differing)}")
     return rows
 
 
@@ -307,17 +307,17 @@ def _digest(file: Path) -> str:
 
 def _checked_manifest(made: Path) -> dict[str, Any]:
     if not (made / _COMPLETE).exists():
-        raise BackupFault(f"{made} is not a backup that was written whole")
+        raise BackupError(f"{made} is not a backup that was written whole")
     try:
         manifest: dict[str, Any] = json.loads((made / _MANIFEST).read_text(encoding="utf-8"))
         digests, _ = manifest["sha256"], manifest["rows"]
         parts = (_DUMP, _UPLOADS) if manifest.get("database", True) else (_UPLOADS,)
         written = {file: digests[file] for file in parts}
     except (ValueError, KeyError, TypeError):
-        raise BackupFault(f"{made / _MANIFEST} is damaged; take another backup") from None
+        raise BackupError(f"{made / _MANIFEST} is damaged; take another backup") from None
     for file, digest in written.items():
         if not (made / file).is_file() or _digest(made / file) != digest:
-            raise BackupFault(f"{made / file} is not what was written: its checksum differs")
+            raise BackupError(f"{made / file} is not what was written: its checksum differs")
     return manifest
 
 

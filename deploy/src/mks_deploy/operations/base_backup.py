@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from mks_deploy.files import sync
-from mks_deploy.operations.backup import BackupFault, Database, second_of
+from mks_deploy.operations.backup import BackupError, Database, second_of
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -36,11 +36,11 @@ def base_backup(settings: Settings, database: Database, *, now: datetime) -> Pat
         The directory of the base backup.
 
     Raises:
-        BackupFault: the server is on another machine, or the backup failed.
+        BackupError: the server is on another machine, or the backup failed.
     """
     server = {name: value for name, value in database.variables.items() if name in {"PGHOST", "PGPORT"}}
     if not server.get("PGHOST", "/").startswith("/"):
-        raise BackupFault(f"PostgreSQL is at {server['PGHOST']}, not here: base backups are made there")
+        raise BackupError(f"PostgreSQL is at {server['PGHOST']}, not here: base backups are made there")
     root = Path(settings.paths.wal)
     made = root / f"base-{second_of(now)}"
     partial = root / f".{made.name}.new"

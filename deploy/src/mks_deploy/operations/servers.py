@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from mks_deploy.operations.backup import BackupFault, Database
+from mks_deploy.operations.backup import BackupError, Database
 
 __all__ = ["RedisReading", "Servers", "read_servers"]
 
@@ -70,7 +70,7 @@ def _archive_fails(environ: Mapping[str, str]) -> bool | None:
     try:
         with Database.from_environment(environ).connection() as connection:
             found = connection.execute(_ARCHIVE.encode()).fetchone()
-    except BackupFault:
+    except BackupError:
         return None
     return bool(found and found[0])
 

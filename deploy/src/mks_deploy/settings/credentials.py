@@ -21,7 +21,7 @@ __all__ = [
     "CREDENTIALS",
     "Credential",
     "bindings",
-    "credential_faults",
+    "credential_errors",
     "credentials_of",
     "is_wanted",
     "make_missing",
@@ -156,7 +156,7 @@ def is_wanted(credential: Credential, settings: Settings) -> bool:
     )
 
 
-def credential_faults(folder: Path, settings: Settings | None) -> Iterator[str]:
+def credential_errors(folder: Path, settings: Settings | None) -> Iterator[str]:
     """Yield missing, weak and world-readable secrets; messages never contain a value."""
     if not folder.is_dir():
         yield f"{folder} must be a folder with one file for each secret (mks-deploy secrets makes it)"

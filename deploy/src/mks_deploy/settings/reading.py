@@ -32,7 +32,7 @@ from mks_deploy.settings.rules import consistency_errors
 from mks_deploy.settings.secrets import read_secrets
 from mks_deploy.settings.variables import read_variables
 
-__all__ = ["SettingsFault", "example", "find_settings_file", "options", "read_settings"]
+__all__ = ["DeploySettingsError", "example", "find_settings_file", "options", "read_settings"]
 
 _TABLES: Final[dict[str, type]] = {
     "site": Site,
@@ -53,31 +53,31 @@ _TABLES: Final[dict[str, type]] = {
 _PLACE: Final = "+name+"  # valid in a path, but never part of one
 
 
-class SettingsFault(ValueError):  # noqa: N818 - it carries all of them
+class DeploySettingsError(ValueError):
     """The settings are invalid; nothing was written.
 
     Args:
-        faults: all errors, in the order of the settings.
+        errors: all errors, in the order of the settings.
         text: content of the file, in which the errors are located.
         file: its name.
         readable: what could be read of the settings, with defaults for the rest.
 
     Attributes:
-        faults: all errors, in the order of the settings.
+        errors: all errors, in the order of the settings.
         readable: as given; ``None`` if something required is missing.
     """
 
     def __init__(
         self,
-        faults: Iterable[str],
+        errors: Iterable[str],
         *,
         text: str = "",
         file: str = "deploy.toml",
         readable: Settings | None = None,
     ) -> None:
-        self.faults = tuple(faults)
+        self.errors = tuple(errors)
         self.readable = readable
-        super().__init__("\n".join(_located(fault, text, file) for fault in self.faults))
+        super().__init__("\n".join(_located(error, text, file) for error in self.errors))
 
 
 _CULPRIT: Final = re.compile(r"\[([\w-]{1,40})\]|([a-z]+)\.([\w-]+)")
@@ -85,15 +85,15 @@ _HEAD: Final = re.compile(r"\s*\[\s*([\w-]+)\s*(?:\.\s*([\w-]+)\s*)?\]")
 _KEY: Final = re.compile(r"""\s*(["']?)([\w./-]+)\1\s*[.=]""")
 
 
-def _located(fault: str, text: str, file: str) -> str:
+def _located(error: str, text: str, file: str) -> str:
     """Put file and line in front of an error, if it is about a table or key of the file."""
-    if found := re.search(r"is not TOML: .* line (\d+)", fault):
-        return f"{file}:{found[1]}: {fault}"
-    culprit = _CULPRIT.match(fault)
+    if found := re.search(r"is not TOML: .* line (\d+)", error):
+        return f"{file}:{found[1]}: {error}"
+    culprit = _CULPRIT.match(error)
     if culprit is None or not (culprit[1] or culprit[2] in {*_TABLES, *_FREE}):
-        return fault
+        return error
     line = _line_of(text, culprit[1] or culprit[2], culprit[3])
-    return f"{file}:{line}: {fault}" if line else f"{file}: {fault}"
+    return f"{file}:{line}: {error}" if line else f"{file}: {error}"
 
 
 def _line_of(text: str, table: str, key: str | None) -> int:
@@ -114,36 +114,36 @@ def _line_of(text: str, table: str, key: str | None) -> int:
     return opened
 
 
-def read_settings(text: str, *, further_faults: Iterable[str] = (), file: str = "deploy.toml") -> Settings:
+def read_settings(text: str, *, further_errors: Iterable[str] = (), file: str = "deploy.toml") -> Settings:
     """Parse and validate the settings.
 
     Args:
         text: content of ``deploy.toml``.
-        further_faults: errors found elsewhere, to report in the same message.
+        further_errors: errors found elsewhere, to report in the same message.
         file: name of the file, for messages.
 
     Raises:
-        SettingsFault: lists all errors: syntax, unknown keys, invalid values, contradictions.
+        DeploySettingsError: lists all errors: syntax, unknown keys, invalid values, contradictions.
     """
     try:
         given: Mapping[str, Any] = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise SettingsFault([f"{file} is not TOML: {error}", *further_faults], file=file) from None
+        raise DeploySettingsError([f"{file} is not TOML: {error}", *further_errors], file=file) from None
     given, notes = _renamed(given)
-    faults = list(_unknown(given))
+    errors = list(_unknown(given))
     tables = {}
     for name, kind in _TABLES.items():
         table = given.get(name, {})
         values, wrong = _read_table(name, kind, table if isinstance(table, Mapping) else {})
-        faults.extend(wrong)
+        errors.extend(wrong)
         tables[name] = values
     site_name = str(tables["site"]["name"])
     tables["paths"] = {key: value.replace("{name}", site_name) for key, value in tables["paths"].items()}
     tables["stores"]["database_name"] = tables["stores"]["database_name"].replace("{name}", site_name)
     chosen, wrong = read_variables(given.get("variables", {}), own=dict(tables["app"]["variables"]))
-    faults.extend(wrong)
+    errors.extend(wrong)
     secrets, wrong = read_secrets(given.get("secrets", {}))
-    faults.extend(wrong)
+    errors.extend(wrong)
     settings = Settings(
         **{name: kind(**tables[name]) for name, kind in _TABLES.items()},
         variables=chosen,
@@ -151,11 +151,11 @@ def read_settings(text: str, *, further_faults: Iterable[str] = (), file: str = 
         notes=notes,
     )
     # Contradictions are checked only if all values are valid.
-    faults.extend(() if faults else consistency_errors(settings))
-    faults.extend(further_faults)
-    if faults:
+    errors.extend(() if errors else consistency_errors(settings))
+    errors.extend(further_errors)
+    if errors:
         known = all(value is not REQUIRED for table in tables.values() for value in table.values())
-        raise SettingsFault(faults, text=text, file=file, readable=settings if known else None)
+        raise DeploySettingsError(errors, text=text, file=file, readable=settings if known else None)
     return settings
 
 
@@ -163,12 +163,12 @@ def find_settings_file(folder: Path) -> Path:
     """Return the only ``deploy.toml`` of this host, below ``folder``, its ``/etc``.
 
     Raises:
-        SettingsFault: there is none or more than one.
+        DeploySettingsError: there is none or more than one.
     """
     found = sorted(folder.glob("*/deploy.toml"))
     if len(found) != 1:
         which = f"one of {', '.join(map(str, found))}" if found else f"there is no {folder}/*/deploy.toml"
-        raise SettingsFault([f"--settings must name the deploy.toml of the site: {which}"])
+        raise DeploySettingsError([f"--settings must name the deploy.toml of the site: {which}"])
     return found[0]
 
 
@@ -252,17 +252,17 @@ def _read(option: Option, given: Any, *, named: bool) -> Any:
 
 
 def _read_table(name: str, kind: type, table: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    values, faults = {}, []
+    values, errors = {}, []
     for key, option in options(kind):
         values[key] = option.default
         if key not in table:
             if option.default is REQUIRED:
-                faults.append(f"{name}.{key} is missing: {option.meaning} ({option.example})")
+                errors.append(f"{name}.{key} is missing: {option.meaning} ({option.example})")
             continue
         if table[key] == "" and option.default == "":
             continue
         try:
             values[key] = _read(option, table[key], named=kind in _NAMED)
         except ValueError as error:
-            faults.append(f"{name}.{key} must be {error}")
-    return values, faults
+            errors.append(f"{name}.{key} must be {error}")
+    return values, errors

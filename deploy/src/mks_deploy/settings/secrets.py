@@ -31,19 +31,19 @@ def read_secrets(given: object) -> tuple[tuple[Secret, ...], list[str]]:
     """Validate the table ``[secrets]``; return its secrets and errors."""
     if not isinstance(given, Mapping):
         return (), ["secrets must be a table: [secrets]"]
-    made, faults = list[Secret](), list[str]()
+    made, errors = list[Secret](), list[str]()
     for name, value in given.items():
         table = {"as": value} if isinstance(value, str) else value
         if not _NAME.fullmatch(name):
-            faults.append(f"secrets.{name[:40]} must be the name of a variable, in capitals")
+            errors.append(f"secrets.{name[:40]} must be the name of a variable, in capitals")
         elif not isinstance(table, Mapping) or not _is_well_formed(table):
-            faults.append(f"secrets.{name} {_FORM}")
+            errors.append(f"secrets.{name} {_FORM}")
         else:
             # A file of the kit has one meaning: another secret of that name gets a file of its own.
             own = f"app_{name.lower()}" if name.lower() in _TAKEN else name.lower()
             file = table.get("from", _FILES.get(name, own))
             made.append(Secret(name, str(file), as_value=table["as"] == "variable"))
-    return tuple(made), faults
+    return tuple(made), errors
 
 
 def _is_well_formed(table: Mapping[str, object]) -> bool:

@@ -43,16 +43,16 @@ def read_variables(given: object, *, own: Mapping[str, OwnVariable]) -> tuple[di
     if not isinstance(given, Mapping):
         return {}, ["variables must be a table: [variables]"]
     secret = {variable.name: variable.secret for variable in variables()} | dict.fromkeys(own, False)
-    faults = []
+    errors = []
     for name, value in given.items():
         text = value if isinstance(value, str) else ""
         if name not in secret and (name.startswith(_PREFIX) or not _NAME.fullmatch(name)):
             close = difflib.get_close_matches(name, secret, n=1)
-            faults.append(f"variables.{name[:40]} is unknown{f'; did you mean {close[0]}?' if close else ''}")
+            errors.append(f"variables.{name[:40]} is unknown{f'; did you mean {close[0]}?' if close else ''}")
         elif secret.get(name, looks_secret(name) or bool(_CREDENTIALS.search(text))):
-            faults.append(f"variables.{name} is a secret: those are files of their own, see [secrets]")
+            errors.append(f"variables.{name} is a secret: those are files of their own, see [secrets]")
         elif not _VALUE.fullmatch(text):
-            faults.append(
+            errors.append(
                 f"variables.{name} must be text without quotes, backslash, dollar and a # behind a blank"
             )
-    return {str(name): str(value) for name, value in given.items()}, faults
+    return {str(name): str(value) for name, value in given.items()}, errors
