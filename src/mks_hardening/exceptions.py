@@ -65,7 +65,7 @@ class SettingsError(ConfigurationError):
 
     def __init__(self, errors: tuple[str, ...]) -> None:
         super().__init__(
-            "\n".join((f"{len(errors)} faulty setting(s):", *(f"  - {error}" for error in errors)))
+            "\n".join((f"{len(errors)} invalid setting(s):", *(f"  - {error}" for error in errors)))
         )
         self.errors = errors
 

@@ -321,9 +321,9 @@ class ApplicationSettings(_Declaration):
         if any(each.required == "always" and name not in values for name, each in cls._sources.items()):
             raise SettingsError(tuple(source.errors))
         settings = cls(**values)
-        faulty = {error.split(maxsplit=1)[0].removesuffix("_FILE") for error in source.errors}
+        invalid = {error.split(maxsplit=1)[0].removesuffix("_FILE") for error in source.errors}
         source.errors.extend(
-            error for error in settings.cross_check_errors() if error.split(maxsplit=1)[0] not in faulty
+            error for error in settings.cross_check_errors() if error.split(maxsplit=1)[0] not in invalid
         )
         if source.errors:
             raise SettingsError(tuple(source.errors))

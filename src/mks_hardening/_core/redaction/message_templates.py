@@ -100,22 +100,22 @@ _NAME_BEFORE: Final = re.compile(
 
 def render_message(message: object, args: object) -> str:
     """Return ``message % args``, or the template followed by its arguments if formatting fails."""
-    template = cast(str, message) if is_a(message, str) else _spoken(message)
+    template = cast(str, message) if is_a(message, str) else _message_text(message)
     if not args:
         return template
     try:
         return template % args
     except Exception:  # noqa: BLE001 - raised by methods of the arguments
-        return _despite_faults(template, args)
+        return _render_loosely(template, args)
 
 
-def _spoken(message: object) -> str:
+def _message_text(message: object) -> str:
     if is_a(message, BaseException):
         return error_text(cast(BaseException, message), limit=1_000_000)
     return safe_text(message, limit=1_000_000)
 
 
-def _despite_faults(template: str, args: Any) -> str:
+def _render_loosely(template: str, args: Any) -> str:
     shown: Any
     if is_a(args, Mapping):
         shown = {key: _harmless(value) for key, value in args.items()}

@@ -67,14 +67,16 @@ class ContentSecurityPolicy:
         self.report_only: bool = boolean(report_only, parameter="report_only")
         self.directives: dict[str, tuple[str, ...]] = _checked(directives)
         if "default-src" not in self.directives:
-            raise _fault("default-src is missing: everything not listed would be allowed from any source")
+            raise _csp_error("default-src is missing: everything not listed would be allowed from any source")
         # Not in style-src: frameworks write style attributes, which a nonce does not cover.
         if nonce:
             self._admit_nonce()
         # script-src falls back to default-src (CSP 3, 6.8.3).
         scripts = self.directives.get("script-src", self.directives["default-src"])
         if "'strict-dynamic'" in scripts and not any(map(_NONCE_OR_HASH.match, scripts)):
-            raise _fault("script-src has 'strict-dynamic' without a nonce or hash, so no script would run")
+            raise _csp_error(
+                "script-src has 'strict-dynamic' without a nonce or hash, so no script would run"
+            )
         self._parts = _split(self.directives)
         self._parts_over_http = _split(
             {name: values for name, values in self.directives.items() if name != "upgrade-insecure-requests"}
@@ -123,7 +125,7 @@ def _checked(directives: Mapping[str, Sources]) -> dict[str, tuple[str, ...]]:
     for key, sources in directives.items():
         name = str(key).lower()
         if name in checked:
-            raise _fault(f"{name} is given twice")
+            raise _csp_error(f"{name} is given twice")
         if sources is not False:
             checked[name] = _checked_values(name, _listed(name, sources))
     return checked
@@ -133,60 +135,62 @@ def _listed(name: str, sources: Sources) -> tuple[str, ...]:
     if isinstance(sources, bool):
         return ()
     if not isinstance(sources, Iterable):
-        raise _fault(f"{name} must be a string, a list of sources or a bool, not {type(sources).__name__}")
+        raise _csp_error(
+            f"{name} must be a string, a list of sources or a bool, not {type(sources).__name__}"
+        )
     values = tuple(sources.split() if isinstance(sources, str) else sources)
     for value in values:
         if not isinstance(value, str) or not _VALUE.fullmatch(value):
-            raise _fault(f"{name}: {value!r} may contain visible ASCII only, without ';', ',' and spaces")
+            raise _csp_error(f"{name}: {value!r} may contain visible ASCII only, without ';', ',' and spaces")
     if len(set(values)) != len(values):
-        raise _fault(f"{name} lists a value twice")
+        raise _csp_error(f"{name} lists a value twice")
     return values
 
 
 def _checked_values(name: str, values: tuple[str, ...]) -> tuple[str, ...]:
     if name in _FLAGS:
         if values:
-            raise _fault(f"{name} takes no value")
+            raise _csp_error(f"{name} takes no value")
     elif name in _TOKEN_DIRECTIVES:
         _check_tokens(name, values)
     elif name in _SOURCE_DIRECTIVES:
         _check_sources(name, values)
     else:
-        raise _fault(f"{name} is not a directive")
+        raise _csp_error(f"{name} is not a directive")
     return values
 
 
 def _check_tokens(name: str, values: tuple[str, ...]) -> None:
     if not values and name not in ("sandbox", "trusted-types"):
-        raise _fault(f"{name} needs a value")
+        raise _csp_error(f"{name} needs a value")
     if name == "webrtc":
         if len(values) != 1 or values[0] not in _WEBRTC:
-            raise _fault("webrtc must be 'allow' or 'block', in quotes")
+            raise _csp_error("webrtc must be 'allow' or 'block', in quotes")
         return
     for value in values:
         if value.startswith("'") and value not in _QUOTED_TOKENS:
-            raise _fault(f"{name}: {value} is not a keyword")
+            raise _csp_error(f"{name}: {value} is not a keyword")
         if f"'{value}'" in _QUOTED_TOKENS and name != "sandbox":
-            raise _fault(f"{name}: write '{value}' with its quotes")
+            raise _csp_error(f"{name}: write '{value}' with its quotes")
 
 
 def _check_sources(name: str, values: tuple[str, ...]) -> None:
     if not values:
-        raise _fault(f"{name} is empty; write 'none' in quotes to allow nothing")
+        raise _csp_error(f"{name} is empty; write 'none' in quotes to allow nothing")
     if "'none'" in values and len(values) > 1:
-        raise _fault(f"{name}: 'none' cannot be combined with other sources")
+        raise _csp_error(f"{name}: 'none' cannot be combined with other sources")
     for value in values:
         bare = value.strip("'").lower()
         if bare.startswith("nonce-"):
-            raise _fault(f"{name}: a nonce must be new for each request; use nonce=True")
+            raise _csp_error(f"{name}: a nonce must be new for each request; use nonce=True")
         if "'" in value and value.lower() != f"'{bare}'":
-            raise _fault(f"{name}: {value} is not a source")
+            raise _csp_error(f"{name}: {value} is not a source")
         if value.startswith("'"):
             if bare not in _KEYWORDS and not _HASH.fullmatch(value):
-                raise _fault(f"{name}: {value} is not a keyword")
+                raise _csp_error(f"{name}: {value} is not a keyword")
         elif bare in _KEYWORDS or _NONCE_OR_HASH.match(bare):
-            raise _fault(f"{name}: write '{value}' with its quotes")
+            raise _csp_error(f"{name}: write '{value}' with its quotes")
 
 
-def _fault(message: str) -> ConfigurationError:
+def _csp_error(message: str) -> ConfigurationError:
     return ConfigurationError(f"content security policy: {message}", parameter="csp")

@@ -121,16 +121,16 @@ class CDNManager(Closing):
         failed: list[str] = []
         errors: dict[str, None] = {}
         waits: list[float] = []
-        hopeless = False
+        skip_rest = False
         for batch in batches:
-            fault, hopeless = (None, True) if hopeless else self._send(batch.body, end)
-            if fault is None and not hopeless:
+            error, skip_rest = (None, True) if skip_rest else self._send(batch.body, end)
+            if error is None and not skip_rest:
                 done += batch.items
                 continue
             failed += batch.items
-            if fault is not None:
-                errors[fault.text] = None
-                waits += [] if fault.lasting else [fault.wait or _DEFAULT_RETRY_AFTER]
+            if error is not None:
+                errors[error.text] = None
+                waits += [] if error.permanent else [error.wait or _DEFAULT_RETRY_AFTER]
         return PurgeResult(
             ok=not failed,
             done=tuple(done),
@@ -142,28 +142,28 @@ class CDNManager(Closing):
     def _send(self, body: dict[str, object], end: float) -> tuple[_PurgeError | None, bool]:
         """Send a batch with retries; return its error, if any, and whether the remaining batches are pointless."""
         for attempt in range(1, _ATTEMPTS + 1):
-            fault = self._attempt(body)
-            if fault is None or fault.lasting:
-                return fault, fault is not None and fault.for_all
-            wait = fault.wait if fault.wait is not None else 0.5 * 2**attempt
+            error = self._attempt(body)
+            if error is None or error.permanent:
+                return error, error is not None and error.affects_all
+            wait = error.wait if error.wait is not None else 0.5 * 2**attempt
             # A Retry-After beyond the limit applies to all remaining batches: asking earlier only makes it longer.
-            in_vain = wait > _LONGEST_WAIT or self._clock.monotonic() + wait >= end
-            if attempt == _ATTEMPTS or in_vain:
-                return fault, in_vain
+            is_pointless = wait > _LONGEST_WAIT or self._clock.monotonic() + wait >= end
+            if attempt == _ATTEMPTS or is_pointless:
+                return error, is_pointless
             self._sleep(wait)
         raise AssertionError("the last attempt returns")
 
     def _attempt(self, body: dict[str, object]) -> _PurgeError | None:
         try:
-            answer = self._session.post(self._url, json=body)
+            response = self._session.post(self._url, json=body)
         except BackendUnavailableError as error:
             return _PurgeError(f"not reachable ({error.reason})")
-        text = _error_of(answer, hide=self._hide)
+        text = _error_of(response, hide=self._hide)
         if text is None:
             return None
-        if answer.status >= 500 or answer.status in {408, 429}:
-            return _PurgeError(text, wait=_retry_after(answer))
-        return _PurgeError(text, lasting=True, for_all=answer.status in {401, 403, 404})
+        if response.status >= 500 or response.status in {408, 429}:
+            return _PurgeError(text, wait=_retry_after(response))
+        return _PurgeError(text, permanent=True, affects_all=response.status in {401, 403, 404})
 
 
 class _PurgeError(NamedTuple):
@@ -172,29 +172,29 @@ class _PurgeError(NamedTuple):
     text: str
     wait: float | None = None
     """Seconds to wait before a retry, as requested by the service."""
-    lasting: bool = False
-    for_all: bool = False
+    permanent: bool = False
+    affects_all: bool = False
     """Whether the zone or the token is refused, so that the other batches would fail too."""
 
 
-def _error_of(answer: HttpResponse, *, hide: Callable[[str], str]) -> str | None:
+def _error_of(response: HttpResponse, *, hide: Callable[[str], str]) -> str | None:
     """Return the error in a response, or None if its body reports success; ``hide`` removes the token."""
     try:
-        content = json_loads(answer.body)
+        content = json_loads(response.body)
     except DecodeError:
-        return f"HTTP {answer.status}: not a JSON response"
+        return f"HTTP {response.status}: not a JSON response"
     match content:
-        case {"success": True} if answer.status == 200:
+        case {"success": True} if response.status == 200:
             return None
         case {"errors": [{"code": code, "message": str(message)}, *_]}:
             # Before truncating, which could leave a part of the token.
             shown = hide(message)[:200]
-            return f"HTTP {answer.status}: {shown} ({code if isinstance(code, int) else 'no code'})"
+            return f"HTTP {response.status}: {shown} ({code if isinstance(code, int) else 'no code'})"
         case _:
-            return f"HTTP {answer.status}: not successful"
+            return f"HTTP {response.status}: not successful"
 
 
-def _retry_after(answer: HttpResponse) -> float | None:
-    value = next((text for name, text in answer.headers.items() if name.lower() == "retry-after"), "")
+def _retry_after(response: HttpResponse) -> float | None:
+    value = next((text for name, text in response.headers.items() if name.lower() == "retry-after"), "")
     # The date form (RFC 9110, 10.2.3) would need synchronised clocks.
     return min(_LONGEST_ASKED, float(value)) if value.isascii() and value.isdecimal() else None

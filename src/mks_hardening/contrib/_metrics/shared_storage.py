@@ -59,15 +59,15 @@ class SharedMetricStorage:
         self._lock = -1
         self._slot = 0
         self._files: dict[str, _NumberFile] = {}
-        self._faulty = False
+        self._has_failed = False
 
     def cells(self, metric: Metric, labels: tuple[str, ...], /) -> MetricCells:
         """Return cells for a label set, with the values of the previous process in this slot."""
         try:
             cells = self._file(metric.kind).cells(_keys(metric, labels))
         except OSError as error:
-            if not self._faulty:
-                self._faulty = True
+            if not self._has_failed:
+                self._has_failed = True
                 _logger.warning("metrics of this process are not exported (%s)", type(error).__name__)
             return MemoryMetricStorage().cells(metric, labels)
         # The time follows each value.

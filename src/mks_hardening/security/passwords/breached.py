@@ -210,8 +210,8 @@ def _parse_digests(lines: Iterable[bytes], least: int) -> Iterator[bytes]:
         found = _LINE.fullmatch(line)
         digest = found[1].upper() if found else b""
         if found is None or digest < last:
-            fault = "is not SHA-1 in hexadecimal" if found is None else "is not in order (sort by digest)"
-            raise ConfigurationError(f"line {number} of source {fault}", parameter="source")
+            problem = "is not SHA-1 in hexadecimal" if found is None else "is not in order (sort by digest)"
+            raise ConfigurationError(f"line {number} of source {problem}", parameter="source")
         last = digest
         if found[2] is None or int(found[2]) >= least:
             yield bytes.fromhex(digest.decode("ascii"))

@@ -168,7 +168,7 @@ class SessionStoreContract:
         store.create(self._record("k"), now=self.now)
         require(store.touch("k", seen_at=self.now + 50, expires_at=self.now + 150), "activity is recorded")
         require(
-            store.touch("k", seen_at=self.now + 20, expires_at=self.now + 120), "late activity is no fault"
+            store.touch("k", seen_at=self.now + 20, expires_at=self.now + 120), "late activity is no error"
         )
         record = store.load("k")
         require(record is not None and record.seen_at == self.now + 50, "activity moves forward only")
