@@ -49,7 +49,7 @@ def main(description: str) -> int:
         profile = {which: profile_of(variables, off) for which, off in ((WITH, ""), (WITHOUT, "cache,"))}
     text = report(options, (seen, later), alone, profile, cores=(servers, load))
     print(text)
-    if any(each.faults for phase in (seen, later) for each in phase.values()):
+    if any(each.errors for phase in (seen, later) for each in phase.values()):
         return 1  # figures of refusals are none
     if options.write:
         options.write.mkdir(parents=True, exist_ok=True)

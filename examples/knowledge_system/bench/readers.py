@@ -44,12 +44,12 @@ class Seen:
     Attributes:
         milliseconds: of each answer, by kind of page.
         hits: whether each of these came from the cache, by kind, where the application says so.
-        faults: what was no good answer.
+        errors: what was no good answer.
     """
 
     milliseconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     hits: dict[str, list[bool]] = field(default_factory=lambda: defaultdict(list))
-    faults: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
 
     def share(self, kind: str, percent: float) -> float:
         """Milliseconds within which so many percent of the answers came; of every kind for ``ALL``."""
@@ -72,7 +72,7 @@ class Seen:
             self.milliseconds[kind] += times
         for kind, hits in other.hits.items():
             self.hits[kind] += hits
-        self.faults += other.faults
+        self.errors += other.errors
 
 
 def share(times: Sequence[float], percent: float) -> float:
@@ -151,7 +151,7 @@ async def _reader(  # noqa: PLR0917 - called from one place, above
         status, hit = await _answer(incoming)
         seen.milliseconds[kind].append(1000 * (time.perf_counter() - asked))
         if status != 200:
-            seen.faults.append(f"{status} {kind}")
+            seen.errors.append(f"{status} {kind}")
         if hit is not None:
             seen.hits[kind].append(hit)
         await asyncio.sleep(chance.uniform(PAUSE_SECONDS - 1, PAUSE_SECONDS + 1))

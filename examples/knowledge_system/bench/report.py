@@ -54,12 +54,12 @@ def report(
         lines.append(f"| {label} | {cells[0]} | {cells[1]} | {worth(phase, kind):.2f} |")
     every = [each for phase in phases for each in phase.values()]
     answers = sum(len(times) for each in every for times in each.milliseconds.values())
-    faults = [fault for each in every for fault in each.faults]
+    errors = [error for each in every for error in each.errors]
     told = ", ".join(f"{word} {milliseconds:.1f} ms" for word, milliseconds in alone.items())
     lines += [*_promises(seen, later, alone)]
     lines += [
         "",
-        f"- {answers} answers, {len(faults)} faults{': ' + ', '.join(sorted(set(faults))) if faults else ''}.",
+        f"- {answers} answers, {len(errors)} errors{': ' + ', '.join(sorted(set(errors))) if errors else ''}.",
         f"- Lists and searches from the cache: {seen[WITH].rate('list', 'search'):.0f} %.",
         *(
             f"- Articles from the cache, {when}: {phase[WITH].rate('detail'):.0f} %; median "

@@ -104,7 +104,7 @@ def test_good_settings() -> None:
         ({"MKS_GUNICORN_WORKERS": "many"}, "MKS_GUNICORN_WORKERS"),
     ],
 )
-def test_faulty_settings(change: dict[str, str], named: str) -> None:
+def test_invalid_settings(change: dict[str, str], named: str) -> None:
     with pytest.raises(SettingsError) as caught:
         AppSettings.from_env({**GOOD, **change})
     assert len(caught.value.errors) == 1
@@ -120,7 +120,7 @@ def test_the_broker_may_stand_in_a_file_and_is_shown_nowhere(tmp_path: Path) -> 
     assert AppSettings.from_env({**GOOD, "MKS_CELERY_BROKER_URL": ""}).broker_url is None
 
 
-def test_all_faults_are_told_at_once_and_switched_off_areas_need_nothing() -> None:
+def test_all_errors_are_told_at_once_and_switched_off_areas_need_nothing() -> None:
     with pytest.raises(SettingsError) as caught:
         AppSettings.from_env({})
     assert len(caught.value.errors) == 3

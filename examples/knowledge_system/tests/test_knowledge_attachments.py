@@ -303,7 +303,7 @@ def test_what_is_refused_leaves_nothing(
     answer = upload(person, write(person), content, **form)
     assert answer.status_code == 422
     assert answer.headers["Content-Type"] == "application/problem+json"
-    assert code in {fault["code"] for fault in answer.json["errors"]}
+    assert code in {error["code"] for error in answer.json["errors"]}
     assert stored(app) == set()
     assert rows(app) == []
     assert not [*(app.extensions["knowledge"].intake.store.folder / ".new").glob("*")]
@@ -756,7 +756,7 @@ GOOD = dump({"title": "よい", "category": "土工"}, "本文").encode()
         ({"a/article.md": GOOD, "a/../../article.md": GOOD}, "名前が正しくありません"),
     ],
 )
-def test_one_fault_in_a_bundle_adds_nothing(
+def test_one_error_in_a_bundle_adds_nothing(
     visit: Callable[..., Any], app: Any, entries: dict[str, bytes], said: str
 ) -> None:
     person = visit("sato")

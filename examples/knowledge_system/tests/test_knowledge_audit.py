@@ -45,9 +45,9 @@ def log(app: Any) -> list[tuple[str, str, str]]:
         ]
 
 
-def fault(app: Any) -> int | None:
+def broken_entry(app: Any) -> int | None:
     with app.extensions["knowledge"].sessions() as session:
-        return audit.first_fault(session)
+        return audit.first_broken_entry(session)
 
 
 def test_each_change_is_told_and_a_refused_one_is_not(app: Any, visit: Callable[..., Any]) -> None:
@@ -63,7 +63,7 @@ def test_each_change_is_told_and_a_refused_one_is_not(app: Any, visit: Callable[
         ("sato", "article.approve", subject),
         ("tanaka", "article.save", subject),
     ]
-    assert fault(app) is None
+    assert broken_entry(app) is None
     page = administrator.get("/admin/audit?q=次の版").get_data(as_text=True)
     assert len(re.findall('<td data-label="番号">', page)) == 1
     assert "改ざんや欠落はありません" in administrator.get("/admin/audit?verify=1").get_data(as_text=True)
@@ -78,7 +78,7 @@ def test_entries_of_many_people_at_once_make_one_chain(app: Any, visit: Callable
         seen = list(pool.map(lambda person: person.post("/articles", FORM).status_code, people))
     assert seen == [303] * 8
     assert len(log(app)) == 8
-    assert fault(app) is None
+    assert broken_entry(app) is None
 
 
 def tables(make_app: Callable[..., Any], url: str) -> Any:
@@ -101,7 +101,7 @@ def test_nothing_is_changed_and_what_was_changed_shows(
     for change in changes:
         with pytest.raises(DatabaseError, match="audit entries stay"), engine.begin() as connection:
             connection.execute(change)
-    assert fault(app) is None
+    assert broken_entry(app) is None
     names = ("audit_entries_stay_update", "audit_entries_stay_delete")
     drop = [f"DROP TRIGGER {name}" for name in names] if database == "sqlite" else []
     drop = drop or ["DROP TRIGGER audit_entries_stay ON audit_entries"]
@@ -110,10 +110,10 @@ def test_nothing_is_changed_and_what_was_changed_shows(
             connection.execute(text(statement))
         ids = connection.scalars(select(AuditEntry.id).order_by(AuditEntry.id)).all()
         connection.execute(update(AuditEntry).where(AuditEntry.id == ids[1]).values(actor_name="sato"))
-    assert fault(app) == ids[1]
+    assert broken_entry(app) == ids[1]
     with engine.begin() as connection:
         connection.execute(delete(AuditEntry).where(AuditEntry.id == ids[1]))
-    assert fault(app) == ids[2]
+    assert broken_entry(app) == ids[2]
     assert f"{ids[2]} 番の記録が" in visit("ito", at=app).get("/admin/audit?verify=1").get_data(as_text=True)
 
 
@@ -178,7 +178,7 @@ def test_signing_in_factors_tokens_and_remarks_are_told_with_who_and_from_where(
         ("ito", "account.change", "user suzuki", home),
         ("ito", "sign-in.out", "user ito", home),
     ]
-    assert fault(app) is None
+    assert broken_entry(app) is None
     page = visit("ito").get("/admin/audit?q=sign-in.refused").get_data(as_text=True)
     assert len(re.findall('<td data-label="番号">', page)) == 2
 
@@ -202,7 +202,7 @@ def test_a_change_of_an_account_tells_what_it_was_before(app: Any, visit: Callab
         },
         {"role": "reviewer", "active": True},
     ]
-    assert fault(app) is None
+    assert broken_entry(app) is None
     page = administrator.get("/admin/audit?q=account.change").get_data(as_text=True)
     assert "active: True → False; client: 127.0.0.1; role: writer → reviewer<" in page
     assert "active: True; role: reviewer<" in page
@@ -264,7 +264,7 @@ def test_a_removed_end_shows(
         connection.execute(text("DROP TRIGGER audit_entries_stay_delete"))
         kept = connection.scalars(select(AuditEntry.id).order_by(AuditEntry.id.desc()).limit(newest)).all()
         connection.execute(delete(AuditEntry).where(AuditEntry.id.in_(kept)))
-    assert fault(app) is None, "the chain alone does not show it"
+    assert broken_entry(app) is None, "the chain alone does not show it"
     assert nightly() == {"whole": False}
     assert "the audit log was changed" in caplog.text
     page = visit("ito", at=app).get("/admin/audit?verify=1").get_data(as_text=True)

@@ -57,7 +57,7 @@ def test_the_main_path_with_pictures(  # noqa: PLR0915 - one visit from beginnin
     page.evaluate("document.querySelectorAll('[required]').forEach((field) => (field.required = false))")
     page.click("main button.primary")
     says(page, "main", "入力してください")
-    picture("05-form-with-faults")
+    picture("05-form-with-errors")
     page.fill("#title", "画面から直した題名")
     page.click("main form[data-draft] button.primary")
     says(page, "h1", "画面から直した題名")
@@ -570,9 +570,9 @@ def test_axe_finds_nothing(shared_demo: Any, open_page: Callable[..., Any], lang
             # What it would load beforehand is for sounds and for rules that are not asked.
             report = page.evaluate("axe.run({resultTypes: ['violations'], preload: false})")
             found.extend(
-                f"{name} at {width}: {fault['id']} ({fault['impact']}): {node['html'][:200]}"
-                for fault in report["violations"]
-                for node in fault["nodes"]
+                f"{name} at {width}: {error['id']} ({error['impact']}): {node['html'][:200]}"
+                for error in report["violations"]
+                for node in error["nodes"]
             )
             if not fits(page):
                 found.append(f"{name}: wider than {width}")

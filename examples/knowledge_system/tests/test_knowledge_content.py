@@ -44,14 +44,14 @@ def test_people_of_every_role() -> None:
         ({"comments": [{"author": "ghost", "body": "x"}]}, "unknown person ghost"),
     ],
 )
-def test_faulty_articles_are_named(
+def test_invalid_articles_are_named(
     change: dict[str, Any], message: str, stored_articles: list[dict[str, Any]]
 ) -> None:
-    faults = list(
-        content._faults({**stored_articles[0], **change}, {p["username"] for p in content.people()})
+    errors = list(
+        content._errors({**stored_articles[0], **change}, {p["username"] for p in content.people()})
     )
-    assert len(faults) == 1
-    assert message in faults[0]
+    assert len(errors) == 1
+    assert message in errors[0]
 
 
 def test_loading_twice_adds_nothing_and_the_generator_stops_at_the_number(app: Any) -> None:

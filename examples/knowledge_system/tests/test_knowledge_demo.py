@@ -298,7 +298,7 @@ def test_a_busy_port_is_named_with_the_way_out(tmp_path: Path, run_command: Run,
     assert "Traceback" not in done.stderr
 
 
-def test_a_wrong_configuration_stops_at_once_with_every_fault_once(tmp_path: Path, run_command: Run) -> None:
+def test_a_wrong_configuration_stops_at_once_with_every_error_once(tmp_path: Path, run_command: Run) -> None:
     wrong = {
         "MKS_SESSION_IDLE_TIMEOUT": "soon",
         "MKS_SMTP_PORT": "mail",
@@ -321,7 +321,7 @@ def test_a_wrong_configuration_stops_at_once_with_every_fault_once(tmp_path: Pat
 @pytest.mark.parametrize(
     ("name", "value"), [("MKS_DEMO_HTTPS_PORT", "https"), ("MKS_DEMO_HTTP_PORT", "70000")]
 )
-def test_faulty_ports_are_refused(tmp_path: Path, run_command: Run, name: str, value: str) -> None:
+def test_invalid_ports_are_refused(tmp_path: Path, run_command: Run, name: str, value: str) -> None:
     done = run_command("demo", "--data", tmp_path, **{name: value})
     assert done.returncode == 2
     assert name in done.stderr

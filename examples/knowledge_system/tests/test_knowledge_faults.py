@@ -317,7 +317,7 @@ def hanging_mail(site: Site) -> Iterator[None]:
     wire, background = site.away.mail, site.parts.background
     wire.mode, before = "black_hole", site.away.mail.connections
     with site.parts.sessions.begin() as session:
-        background.tell(session, 1, mail_texts.overdue(["x"], link="https://localhost:8443/overdue"))
+        background.send_mail(session, 1, mail_texts.overdue(["x"], link="https://localhost:8443/overdue"))
     waiting = threading.Thread(target=site.worker.run_pending, kwargs={"most": 1})
     waiting.start()
     wait_until(lambda: wire.connections > before, what="the task at the mail server")

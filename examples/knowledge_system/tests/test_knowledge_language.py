@@ -82,7 +82,7 @@ def test_what_the_sources_say_is_in_the_catalogue_and_nothing_else() -> None:
 def sentences_of_reports() -> set[str]:
     """What a report under way says of its progress."""
     source = "".join(file.read_text(encoding="utf-8") for file in (ROOT / "reports").glob("*.py"))
-    return set(re.findall(r'told\([\d.]+, "([^"]+)"\)', source))
+    return set(re.findall(r'progress\([\d.]+, "([^"]+)"\)', source))
 
 
 def test_no_text_stands_in_a_page_or_a_script_beside_the_catalogue() -> None:

@@ -19,7 +19,7 @@ from sqlalchemy.exc import OperationalError
 
 from knowledge_system import app as application
 from knowledge_system import database
-from knowledge_system.migrations.runner import MigrationFault, Migrations, is_ours
+from knowledge_system.migrations.runner import MigrationError, Migrations, is_ours
 from knowledge_system.models import Base
 from knowledge_system.settings import DEMO_PASSWORD, AppSettings
 from mks_hardening.db import JapaneseSearch
@@ -187,7 +187,7 @@ def test_tables_from_before_there_were_revisions_are_taken_over(
 def test_a_strange_database_is_left_alone(engine: Engine) -> None:
     with engine.begin() as connection:
         connection.execute(text("CREATE TABLE users (id integer PRIMARY KEY)"))
-    with pytest.raises(MigrationFault, match="articles"):
+    with pytest.raises(MigrationError, match="articles"):
         Migrations(engine).upgrade()
     assert inspect(engine).get_table_names() == ["users"]
 
@@ -290,7 +290,7 @@ def test_a_table_that_is_never_free_is_told(postgres: Engine) -> None:
     migrations.upgrade("0001")
     with postgres.connect() as connection:
         connection.execute(text("LOCK TABLE comments IN ACCESS EXCLUSIVE MODE"))
-        with pytest.raises(MigrationFault, match="in use"):
+        with pytest.raises(MigrationError, match="in use"):
             migrations.upgrade()
     assert migrations.current() == "0001"
 
@@ -310,7 +310,7 @@ def test_one_process_changes_the_tables_at_a_time(postgres: Engine) -> None:
     assert Migrations(postgres).current() == Migrations(postgres).newest
 
 
-def test_another_fault_of_the_database_is_not_tried_again(postgres: Engine) -> None:
+def test_another_error_of_the_database_is_not_tried_again(postgres: Engine) -> None:
     pauses: list[float] = []
     read_only = create_engine(postgres.url, connect_args={"options": "-c default_transaction_read_only=on"})
     with pytest.raises(Exception, match="read-only") as caught:
@@ -338,7 +338,7 @@ def test_production_is_changed_only_after_a_fresh_backup(
     real = production(settings, backups=folder, backup_max_age=3600)
 
     def refused(**options: Any) -> str:
-        with pytest.raises(MigrationFault) as caught:
+        with pytest.raises(MigrationError) as caught:
             database.upgrade(engine, real, clock=time, **options)
         assert Migrations(engine).current() == "0001"
         return str(caught.value)
@@ -357,7 +357,7 @@ def test_production_is_changed_only_after_a_fresh_backup(
 
 
 def _message(engine: Engine, settings: AppSettings) -> str:
-    with pytest.raises(MigrationFault) as caught:
+    with pytest.raises(MigrationError) as caught:
         database.upgrade(engine, settings, clock=time)
     return str(caught.value)
 

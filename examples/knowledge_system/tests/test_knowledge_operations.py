@@ -40,7 +40,7 @@ def counted(draw: st.DrawFn) -> MetricCounts:
     counts.queue(draw(st.none() | st.integers(0, 9)), draw(st.none() | st.integers(0, 9)))
     counts.cache.update(draw(st.lists(st.sampled_from(["hit", "miss", "stale", "error"]))))
     for key in draw(st.lists(st.sampled_from("abcdefghijklmn"))):
-        counts.statement(key, told=SlowStatement(1, 5.0, f"select {key}", "x.py:1"))
+        counts.statement(key, statement=SlowStatement(1, 5.0, f"select {key}", "x.py:1"))
     return counts
 
 

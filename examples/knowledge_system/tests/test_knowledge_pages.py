@@ -235,12 +235,12 @@ BAD_FORMS = [
 ]
 
 
-@pytest.mark.parametrize(("fields", "faulty"), BAD_FORMS)
-def test_bad_forms_change_nothing(visit: Callable[..., Any], fields: dict[str, str], faulty: str) -> None:
+@pytest.mark.parametrize(("fields", "invalid"), BAD_FORMS)
+def test_bad_forms_change_nothing(visit: Callable[..., Any], fields: dict[str, str], invalid: str) -> None:
     person = visit("tanaka")
     answer = person.post("/articles", fields, Accept="application/json")
     assert answer.status_code == 422
-    assert [error["field"] for error in answer.json["errors"]] == [faulty]
+    assert [error["field"] for error in answer.json["errors"]] == [invalid]
     page = person.post("/articles", fields)
     assert page.status_code == 422
     assert "保存されていません" in page.get_data(as_text=True)

@@ -1,4 +1,4 @@
-"""The first start in production: every fault at once, a check, and a first administrator."""
+"""The first start in production: every error at once, a check, and a first administrator."""
 
 from __future__ import annotations
 
@@ -103,9 +103,9 @@ def test_secrets_that_others_know_are_refused_in_production_and_not_shown(
 ) -> None:
     with pytest.raises(SettingsError) as caught:
         AppSettings.from_env(production(tmp_path, **{name: value}))
-    (fault,) = caught.value.errors
-    assert name in fault
-    assert value not in fault
+    (error,) = caught.value.errors
+    assert name in error
+    assert value not in error
 
 
 def test_good_secrets_pass(tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_good_secrets_pass(tmp_path: Path) -> None:
     )
 
 
-def test_a_start_with_faults_tells_all_of_them_and_ends(tmp_path: Path) -> None:
+def test_a_start_with_errors_tells_all_of_them_and_ends(tmp_path: Path) -> None:
     """As gunicorn starts it: one message without a traceback, and a status that is not tried again."""
     script = "from knowledge_system.app import from_env; from_env()"
     environ = production(

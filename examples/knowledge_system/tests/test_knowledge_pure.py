@@ -102,7 +102,7 @@ json_values = st.recursive(
 @given(
     st.dictionaries(st.sampled_from([*fields.ARTICLE_REPLACED, "author_id", "id", "__class__"]), json_values)
 )
-def test_whatever_comes_in_is_taken_clean_or_refused_with_known_faults(values: dict[str, Any]) -> None:
+def test_whatever_comes_in_is_taken_clean_or_refused_with_known_errors(values: dict[str, Any]) -> None:
     refused = None
     try:
         taken = take(values, fields.ARTICLE_REPLACED)
@@ -121,7 +121,7 @@ def test_whatever_comes_in_is_taken_clean_or_refused_with_known_faults(values: d
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "fault"),
+    ("field", "value", "error"),
     [
         (Text(5), "あいうえお", ""),
         (Text(5), "あいうえおか", "too-long"),
@@ -161,8 +161,8 @@ def test_whatever_comes_in_is_taken_clean_or_refused_with_known_faults(values: d
         (Tags(from_text=True), "杭、 養生,土工", ""),
     ],
 )
-def test_fields(field: Any, value: Any, fault: str) -> None:
-    assert field.read(value)[1] == fault
+def test_fields(field: Any, value: Any, error: str) -> None:
+    assert field.read(value)[1] == error
 
 
 def test_what_nobody_can_see_is_nothing_and_a_whole_number_is_one() -> None:
@@ -209,7 +209,7 @@ def test_forms_take_each_field_once() -> None:
     assert form_values("a=杭".encode()) == {"a": "杭"}
     with pytest.raises(Problem) as caught:
         form_values(b"a=1&a=2")
-    assert caught.value.faults == (FieldError("a", "duplicate"),)
+    assert caught.value.errors == (FieldError("a", "duplicate"),)
     for bad in (b"a=%ff", b"a=\xff", b"%ff=1", b"&".join(b"f%d=1" % n for n in range(60))):
         with pytest.raises(Problem):
             form_values(bad)

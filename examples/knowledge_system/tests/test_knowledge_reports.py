@@ -105,7 +105,7 @@ FIGURES = Figures(
 
 def test_the_document_carries_its_japanese_font_and_nothing_of_the_readers_machine() -> None:
     stages = list[str]()
-    pdf = write_document(FIGURES, told=lambda share, stage: stages.append(stage))
+    pdf = write_document(FIGURES, progress=lambda share, stage: stages.append(stage))
     reader = PdfReader(io.BytesIO(pdf))
     assert len(reader.pages) > 1
     assert len(stages) == 2

@@ -136,7 +136,7 @@ def test_every_entry_finds_its_place_in_the_audit_log(shared: Any) -> None:
     with services.sessions() as session:
         subjects = select(AuditEntry.subject).where(AuditEntry.action == "probe")
         assert len(set(session.scalars(subjects))) == 2
-        assert audit.first_fault(session) is None
+        assert audit.first_broken_entry(session) is None
 
 
 @pytest.mark.parametrize(

@@ -153,14 +153,14 @@ def _seed(options: argparse.Namespace) -> int:
 
 def _upgrade(options: argparse.Namespace) -> int:
     from knowledge_system import app, database
-    from knowledge_system.migrations.runner import MigrationFault
+    from knowledge_system.migrations.runner import MigrationError
 
     settings = _settings(options)
     with app.open_database(settings) as (engine, _):
         try:
             done = database.upgrade(engine, settings, clock=time, without_backup=options.without_backup)
-        except MigrationFault as fault:
-            complain(f"表を更新できません / the tables cannot be brought up to date\n  {fault}")
+        except MigrationError as error:
+            complain(f"表を更新できません / the tables cannot be brought up to date\n  {error}")
             return 5
     say(f"表を更新しました: {', '.join(done)}" if done else "表は最新です。")
     return 0
@@ -180,9 +180,9 @@ def _create_admin(options: argparse.Namespace) -> int:
         with app.open_database(settings) as (engine, _), app.session_factory(engine).begin() as session:
             accounts.register(session, **values, now=datetime.now(UTC))
     except Problem as problem:
-        told = describe(problem, language="ja")
-        faults = [f"{fault['field']}: {fault['message']}" for fault in told.get("errors", [])]
-        complain("\n  ".join([told["detail"], *faults]))
+        described = describe(problem, language="ja")
+        errors = [f"{error['field']}: {error['message']}" for error in described.get("errors", [])]
+        complain("\n  ".join([described["detail"], *errors]))
         return 2
     say(f"管理者 {options.username} を追加しました。サインインして二段階認証を設定してください。")
     return 0

@@ -13,7 +13,7 @@ from flask.cli import AppGroup
 from knowledge_system import database
 from knowledge_system.components import Services
 from knowledge_system.domain.problems import Problem
-from knowledge_system.migrations.runner import MigrationFault
+from knowledge_system.migrations.runner import MigrationError
 from knowledge_system.services.identity import accounts, factor_help
 from mks_hardening.exceptions import BackendUnavailableError
 
@@ -31,8 +31,8 @@ def upgrade(*, without_backup: str | None) -> None:
         done = database.upgrade(
             parts.engine, parts.settings, clock=parts.clock, without_backup=without_backup
         )
-    except MigrationFault as fault:
-        raise click.ClickException(str(fault)) from fault
+    except MigrationError as error:
+        raise click.ClickException(str(error)) from error
     click.echo(f"表を更新しました: {', '.join(done)}" if done else "表は最新です。")
 
 

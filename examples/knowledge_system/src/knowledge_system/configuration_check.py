@@ -12,7 +12,7 @@ from sqlalchemy.pool import QueuePool
 
 from knowledge_system import app as application
 from knowledge_system import database
-from knowledge_system.migrations.runner import MigrationFault, Migrations
+from knowledge_system.migrations.runner import MigrationError, Migrations
 from knowledge_system.models import User
 from knowledge_system.services.attachments.scanning import ScanFailedError, scanner
 from knowledge_system.services.attachments.store import FileStore
@@ -74,8 +74,8 @@ def _of_database(settings: AppSettings, clock: Clock) -> Iterator[Finding]:
     if settings.production:
         try:
             database.check_backup(settings, now=clock.time())
-        except MigrationFault as fault:
-            yield Finding(False, str(fault))
+        except MigrationError as error:
+            yield Finding(False, str(error))
 
 
 def _of_connections(settings: AppSettings, engine: Engine) -> Iterator[Finding]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from knowledge_system.migrations.runner import MigrationFault, Migrations
+from knowledge_system.migrations.runner import MigrationError, Migrations
 from knowledge_system.services.knowledge import content
 from knowledge_system.services.operations.backups import newest_backup
 
@@ -38,7 +38,7 @@ def upgrade(
         without_backup: reason for an upgrade without a fresh backup; skips the check.
 
     Raises:
-        MigrationFault: production has data but no fresh backup, or a revision cannot be applied.
+        MigrationError: production has data but no fresh backup, or a revision cannot be applied.
     """
     migrations = Migrations(engine)
     if settings.production and not without_backup and migrations.pending() and not migrations.is_empty():
@@ -50,13 +50,13 @@ def check_backup(settings: AppSettings, *, now: float) -> None:
     """Check that a fresh backup exists.
 
     Raises:
-        MigrationFault: no fresh backup exists.
+        MigrationError: no fresh backup exists.
     """
     if settings.backups is None:
-        raise MigrationFault("MKS_BACKUPS must name the folder of the backups")
+        raise MigrationError("MKS_BACKUPS must name the folder of the backups")
     if not newest_backup(settings, now=now).fresh:
         hours = settings.backup_max_age / 3600
-        raise MigrationFault(
+        raise MigrationError(
             f"no backup in {settings.backups} is younger than {hours:g} hours: make one first"
         )
 

@@ -38,7 +38,7 @@ def purge(asked: ApiRequest) -> ApiResponse:
         raise Problem("no-cdn")
     urls, tags = values["urls"], values["tags"]
     if values["everything"] is bool(urls or tags):
-        raise Problem("invalid", faults=[FieldError("everything", "alone")])
+        raise Problem("invalid", errors=[FieldError("everything", "alone")])
     try:
         result = (
             cdn.purge_cache(purge_everything=True)
@@ -47,7 +47,7 @@ def purge(asked: ApiRequest) -> ApiResponse:
         )
     except ConfigurationError as error:
         raise Problem(
-            "invalid", faults=[FieldError(_FIELDS.get(error.parameter, "urls"), "pattern")]
+            "invalid", errors=[FieldError(_FIELDS.get(error.parameter, "urls"), "pattern")]
         ) from error
     if not result:
         raise _not_purged(result)
@@ -56,10 +56,10 @@ def purge(asked: ApiRequest) -> ApiResponse:
 
 def _not_purged(result: PurgeResult) -> Problem:
     """Build the problem; never 502, which a proxy sends on its own and which would not say what was purged."""
-    told = {"done": list(result.done), "failed": list(result.failed), "reasons": list(result.errors)}
+    outcome = {"done": list(result.done), "failed": list(result.failed), "reasons": list(result.errors)}
     if result.retry_after is None:
-        return Problem("purge-refused", extra=told)
-    return Problem("not-purged", extra=told, headers={"Retry-After": str(ceil(result.retry_after))})
+        return Problem("purge-refused", extra=outcome)
+    return Problem("not-purged", extra=outcome, headers={"Retry-After": str(ceil(result.retry_after))})
 
 
 _FIELDS: Final = {"files": "urls", "tags": "tags"}

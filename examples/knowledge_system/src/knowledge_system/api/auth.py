@@ -149,7 +149,7 @@ def setup(asked: ApiRequest) -> ApiResponse:
 
 
 def enable(asked: ApiRequest) -> ApiResponse:
-    """Confirm the enrolment with its first code; the recovery codes are told once."""
+    """Confirm the enrolment with its first code; the response contains the recovery codes, once."""
     codes = factors.confirm_enrolment(asked.values["code"])
     return ApiResponse({"recovery_codes": list(codes), "csrf_token": current_request.csrf_token()})
 

@@ -40,9 +40,9 @@ def exactly(given: Mapping[str, Any], fields: Mapping[str, Field]) -> dict[str, 
         Problem: ``invalid``.
     """
     taken = take(given, fields)
-    faults = [fault for name, field in fields.items() if (fault := _beyond(name, field, given.get(name)))]
-    if faults:
-        raise Problem("invalid", faults=faults)
+    errors = [error for name, field in fields.items() if (error := _beyond(name, field, given.get(name)))]
+    if errors:
+        raise Problem("invalid", errors=errors)
     return taken
 
 
@@ -84,5 +84,5 @@ def _beyond(name: str, field: Field, value: Any) -> FieldError | None:
         if len(value) > field.max_items:
             return FieldError(name, "too-many", field.max_items)
         found = (_beyond(name, Text(field.max_length), each) for each in value)
-        return next((fault for fault in found if fault), None)
+        return next((error for error in found if error), None)
     return None

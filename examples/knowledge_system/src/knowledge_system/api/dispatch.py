@@ -64,8 +64,8 @@ def _path(parameters: Mapping[str, str], fields: Mapping[str, Field]) -> dict[st
     """Validate the path parameters; 404 if one is invalid or not in its canonical spelling."""
     taken: dict[str, Any] = {}
     for name, field in fields.items():
-        taken[name], fault, _ = field.read(parameters[name])
-        if fault or str(taken[name]) != parameters[name]:
+        taken[name], error, _ = field.read(parameters[name])
+        if error or str(taken[name]) != parameters[name]:
             raise Problem("not-found")
     return taken
 
@@ -73,7 +73,7 @@ def _path(parameters: Mapping[str, str], fields: Mapping[str, Field]) -> dict[st
 def _once(route: Route, asked: ApiRequest, key: str, body: bytes) -> ApiResponse:
     """Run the operation once per key; return the stored response if it has already run."""
     if not _KEY.fullmatch(key):
-        raise Problem("invalid", faults=[FieldError(KEY_FIELD, "pattern")])
+        raise Problem("invalid", errors=[FieldError(KEY_FIELD, "pattern")])
     named = encoded({"method": route.method, "path": request.path, "query": dict(asked.query)})
     content = digest(received()).encode() if route.takes_file else body
     fingerprint = hashlib.sha256(named + b"\0" + content).hexdigest()

@@ -74,7 +74,7 @@ def listing(asked: ApiRequest) -> ApiResponse:
     page, from_cache = current_request.services().catalogue.page(
         current_request.actor(), wanted, query=query["q"], sort=query["sort"], after=query["after"] or None
     )
-    items = [_told({**_NOT_SEARCHED, **item}, _LISTED) for item in page["items"]]
+    items = [_select({**_NOT_SEARCHED, **item}, _LISTED) for item in page["items"]]
     values = {"items": items, "next": page["next"], "total": page["total"]}
     return ApiResponse(values, headers={"X-Cache": "hit" if from_cache else "miss"}, versioned=True)
 
@@ -88,7 +88,7 @@ def creating(asked: ApiRequest) -> ApiResponse:
 def reading(asked: ApiRequest) -> ApiResponse:
     """One article with its history; its comments are a resource of their own."""
     article = current_request.services().catalogue.article(current_request.actor(), asked.path["article_id"])
-    return ApiResponse(_told(article, _ARTICLE), versioned=True)
+    return ApiResponse(_select(article, _ARTICLE), versioned=True)
 
 
 def saving(asked: ApiRequest) -> ApiResponse:
@@ -175,10 +175,10 @@ def _refuse_named(asked: ApiRequest) -> None:
 
 def _article(article_id: int) -> dict[str, Any]:
     with current_request.services().sessions() as session:
-        return _told(article_queries.read(session, current_request.actor(), article_id), _ARTICLE)
+        return _select(article_queries.read(session, current_request.actor(), article_id), _ARTICLE)
 
 
-def _told(values: dict[str, Any], members: dict[str, Any]) -> dict[str, Any]:
+def _select(values: dict[str, Any], members: dict[str, Any]) -> dict[str, Any]:
     """Select the documented members, whatever else the pages use."""
     return {name: values[name] for name in members}
 

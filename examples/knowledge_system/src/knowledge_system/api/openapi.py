@@ -45,8 +45,8 @@ def document(routes: Iterable[Route], *, saved_as: Sequence[str]) -> dict[str, A
     for route in routes:
         operation = paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
         if route.body is not None and route.body.get("status") is fields.ARTICLE["status"]:
-            told = operation["requestBody"]["content"][_JSON]["schema"]["properties"]
-            told["status"]["enum"] = list(saved_as)
+            properties = operation["requestBody"]["content"][_JSON]["schema"]["properties"]
+            properties["status"]["enum"] = list(saved_as)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -119,7 +119,7 @@ def _parameters(route: Route) -> Iterable[dict[str, Any]]:
 def _answer(route: Route, status: int) -> dict[str, Any]:
     schema = route.answers[status]
     answer: dict[str, Any] = {"description": HTTPStatus(status).phrase, "headers": _fields(*_LIMITS)}
-    if status == 201 and "Location" in _told_fields(route):
+    if status == 201 and "Location" in _response_headers(route):
         answer["headers"] |= _fields("Location")
     if route.gives_file and schema is not None:
         answer["headers"] |= _fields("Content-Disposition")
@@ -132,7 +132,7 @@ def _answer(route: Route, status: int) -> dict[str, Any]:
     return answer
 
 
-def _told_fields(route: Route) -> tuple[str, ...]:
+def _response_headers(route: Route) -> tuple[str, ...]:
     return ("Location",) if route.name in {"knowledge.creating", "attachments.adding"} else ()
 
 
@@ -157,10 +157,10 @@ def _refusals(route: Route) -> list[int]:
 
 
 def _refusal(status: int) -> dict[str, Any]:
-    told = _fields(*_LIMITS) | (_fields("WWW-Authenticate") if status == 401 else {})
+    headers = _fields(*_LIMITS) | (_fields("WWW-Authenticate") if status == 401 else {})
     return {
         "description": HTTPStatus(status).phrase,
-        "headers": told,
+        "headers": headers,
         "content": {_PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}},
     }
 

@@ -52,7 +52,7 @@ def _mine() -> Iterator[dict[str, Any]]:
             "id": session.key,
             "kind": "browser",
             "device": str(json.loads(session.data).get("device", "")),
-            "started_at": _told(session.created_at),
+            "started_at": _iso_time(session.created_at),
             "current": session.key == current,
         }
     for family in services.tokens.families(owner):
@@ -65,7 +65,7 @@ def _mine() -> Iterator[dict[str, Any]]:
         }
 
 
-def _told(moment: float) -> str:
+def _iso_time(moment: float) -> str:
     return datetime.fromtimestamp(moment, UTC).isoformat()
 
 

@@ -30,11 +30,11 @@ def register(tasks: Tasks, sessions: sessionmaker[Session], *, settings: AppSett
         del run
         file, now = settings.audit_heads, datetime.fromtimestamp(clock.time(), UTC)
         with sessions() as session:
-            fault = audit.first_fault(session)
+            broken = audit.first_broken_entry(session)
             missing = audit_heads.first_missing(session, file) if file else None
             head = audit_heads.newest(session)
-        if fault is not None or missing is not None:
-            _log.error("the audit log was changed: entry %s", fault if missing is None else missing.id)
+        if broken is not None or missing is not None:
+            _log.error("the audit log was changed: entry %s", broken if missing is None else missing.id)
             return {"whole": False}
         if head is None:
             return {"whole": True}

@@ -54,10 +54,10 @@ class Background:
         self._mail = (
             MailTask.from_settings(self.tasks, settings.hardening, clock=clock) if with_mail else None
         )
-        self._write_report = reporting.register(self.tasks, sessions, tell=self.tell, clock=clock)
+        self._write_report = reporting.register(self.tasks, sessions, tell=self.send_mail, clock=clock)
         audit_export.register(self.tasks, sessions, settings=settings, clock=clock)
         cleaning.register(self.tasks, sessions, settings=settings, clock=clock)
-        reminding.register(self.tasks, sessions, settings=settings, tell=self.tell, clock=clock)
+        reminding.register(self.tasks, sessions, settings=settings, tell=self.send_mail, clock=clock)
 
     @property
     def sends_mail(self) -> bool:
@@ -93,7 +93,7 @@ class Background:
         found = self.tasks.status(report_id, user_id=str(actor.id))
         return found if found is not None and found.name == reporting.NAME else None
 
-    def tell(self, connection: Session | Connection, user_id: int, letter: MailTemplate) -> None:
+    def send_mail(self, connection: Session | Connection, user_id: int, letter: MailTemplate) -> None:
         """Send a mail to a user in the caller's transaction; do nothing if mail is disabled."""
         user = models.User
         found = connection.execute(select(user.username, user.email).where(user.id == user_id, user.active))
@@ -109,12 +109,12 @@ class Background:
             subject, text = letter.written(connection.execute(reads).scalar() or "ja")
             self._mail.enqueue(connection, to=to, subject=subject, text=text, user_id=str(user_id))
 
-    def tell_author(self, session: Session, article_id: int, *, by: Actor, body: str, link: str) -> None:
+    def notify_author(self, session: Session, article_id: int, *, by: Actor, body: str, link: str) -> None:
         """Notify the author of an article of a comment, unless the author wrote it."""
         article = session.get_one(models.Article, article_id)
         if article.author_id != by.id:
             letter = mail_texts.commented(article.title, by=by.display_name, body=body, link=link)
-            self.tell(session, article.author_id, letter)
+            self.send_mail(session, article.author_id, letter)
 
     @contextmanager
     def serving(self) -> Iterator[None]:

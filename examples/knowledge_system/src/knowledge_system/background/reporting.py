@@ -61,7 +61,7 @@ def register(
                 figures = reports.figures(session, kind, subject, now=now, language=language)
         except Problem:
             raise TaskRefusedError("there is no such month or site") from None
-        content = written(figures, told=lambda share, stage: run.progress(0.3 + 0.6 * share, stage))
+        content = written(figures, progress=lambda share, stage: run.progress(0.3 + 0.6 * share, stage))
         run.progress(0.95, "保存しています")
         file_name = f"{figures.title.replace(' ', '_')}.{file_format}"
         result: object = {"title": figures.title, "file": file_name, "bytes": len(content)}

@@ -112,7 +112,7 @@ class Walk:
         yield self.report_is_mine_alone
         yield self.roles_hold
         yield self.json_is_strict
-        yield self.error_recorded_and_told
+        yield self.error_recorded_and_reported
         yield self.slow_query_logged
         yield self.second_factor_disabled
         yield self.warned_before_the_end
@@ -292,7 +292,7 @@ class Walk:
         """Invalid input changes nothing, and the response names the fields."""
         fields = self._fields(title="", category="宇宙", body="x")
         page = status(self.me.submit("/articles/new", fields, action="/articles"), 422)
-        expect("入力してください" in page.text and "選択肢にない値です" in page.text, "faults are not named")
+        expect("入力してください" in page.text and "選択肢にない値です" in page.text, "errors are not named")
         extra = {**self._json(1), "author_id": 1}
         answer = status(self.me.api("PUT", f"/api/knowledge/{self.article}", extra), 422)
         expect(answer.headers["Content-Type"] == "application/problem+json", answer.headers["Content-Type"])
@@ -384,8 +384,8 @@ class Walk:
             answer = self.me.api("GET", asked["status_url"])
             return [answer.json()] if answer.status_code == 200 else []
 
-        (told, *_) = self._wait(finished, at_least=1) or [{}]
-        expect(told.get("state") == "done", f"{told}")
+        (progress, *_) = self._wait(finished, at_least=1) or [{}]
+        expect(progress.get("state") == "done", f"{progress}")
         page = status(self.me.get(asked["page_url"]), 200).text
         found = re.search(r'href="(/reports/[^"]+/file[^"]+)"', page)
         self.file = unescape(found[1]) if found else ""
@@ -394,7 +394,7 @@ class Walk:
         expect([mail["channel"] for mail in mails] == ["mail"], f"{len(mails)} mails")
         return (
             "レポートを裏で作成し、メールで知らせる",
-            f"202 -> {told['result']['file']} -> メール 1 通「{mails[0]['subject'][:30]}…」",
+            f"202 -> {progress['result']['file']} -> メール 1 通「{mails[0]['subject'][:30]}…」",
         )
 
     def report_is_mine_alone(self) -> tuple[str, str]:
@@ -437,7 +437,7 @@ class Walk:
 
     # --- errors
 
-    def error_recorded_and_told(self) -> tuple[str, str]:
+    def error_recorded_and_reported(self) -> tuple[str, str]:
         """An error leaves one log record with the request id and one alert per channel; users see no traceback."""
         before = self._alerts("")
         self.admin.get("/diagnostics")

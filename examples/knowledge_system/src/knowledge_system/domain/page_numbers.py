@@ -20,11 +20,11 @@ def pages(total: int, number: int, *, size: int, most: int) -> list[int]:
     if last < 2:
         return []
     shown = {1, last, *range(max(1, number - _AROUND), min(last, number + _AROUND) + 1)}
-    told: list[int] = []
+    numbers: list[int] = []
     for one in sorted(shown):
-        if told and one - told[-1] == 2:
-            told.append(one - 1)
-        elif told and one - told[-1] > 2:
-            told.append(0)
-        told.append(one)
-    return told
+        if numbers and one - numbers[-1] == 2:
+            numbers.append(one - 1)
+        elif numbers and one - numbers[-1] > 2:
+            numbers.append(0)
+        numbers.append(one)
+    return numbers

@@ -11,7 +11,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, NamedTuple
 
-__all__ = ["FieldError", "Problem", "code_for_status", "describe", "fault_text"]
+__all__ = ["FieldError", "Problem", "code_for_status", "describe", "error_text"]
 
 
 class FieldError(NamedTuple):
@@ -27,7 +27,7 @@ class Problem(Exception):  # noqa: N818 - the term of RFC 9457
 
     Attributes:
         code: key of the catalogue in ``content/messages.json``; also the last part of the document's ``type``.
-        faults: errors of single fields.
+        errors: errors of single fields.
         extra: additional members of the document.
         headers: response headers, for example ``Retry-After``.
     """
@@ -36,22 +36,22 @@ class Problem(Exception):  # noqa: N818 - the term of RFC 9457
         self,
         code: str,
         *,
-        faults: Sequence[FieldError] = (),
+        errors: Sequence[FieldError] = (),
         extra: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(code)
         self.code = code
         self.status: int = _catalogue()["problems"][code]["status"]
-        self.faults = tuple(faults)
+        self.errors = tuple(errors)
         self.extra = dict(extra or {})
         self.headers = dict(headers or {})
 
     @property
     def wait(self) -> int:
         """Seconds to wait before a retry, from ``Retry-After``; 0 if unknown."""
-        told = self.headers.get("Retry-After", "")
-        return int(told) if told.isdecimal() else 0
+        value = self.headers.get("Retry-After", "")
+        return int(value) if value.isdecimal() else 0
 
 
 @cache
@@ -88,10 +88,10 @@ def code_for_status(status: int) -> str:
     return _GENERAL.get(status, "bad-request" if 400 <= status < 500 else "internal")
 
 
-def fault_text(fault: FieldError, *, language: str) -> str:
+def error_text(error: FieldError, *, language: str) -> str:
     """Return the message of a field error."""
-    sentence: str = _catalogue()["faults"][fault.code][language]
-    return sentence.format(limit=fault.limit)
+    sentence: str = _catalogue()["errors"][error.code][language]
+    return sentence.format(limit=error.limit)
 
 
 def describe(problem: Problem, *, language: str) -> dict[str, Any]:
@@ -107,9 +107,9 @@ def describe(problem: Problem, *, language: str) -> dict[str, Any]:
         "detail": detail,
         **problem.extra,
     }
-    if problem.faults:
+    if problem.errors:
         document["errors"] = [
-            {"field": fault.field, "code": fault.code, "message": fault_text(fault, language=language)}
-            for fault in problem.faults
+            {"field": error.field, "code": error.code, "message": error_text(error, language=language)}
+            for error in problem.errors
         ]
     return document

@@ -20,7 +20,7 @@ class Plot(NamedTuple):
     Attributes:
         name: unique on the page; ASCII letters.
         title: title of the plot.
-        told: description in words, with the newest and the largest value.
+        description: description in words, with the newest and the largest value.
         values: values, oldest first.
         begin: label below the left end.
         end: label below the right end.
@@ -30,7 +30,7 @@ class Plot(NamedTuple):
 
     name: str
     title: str
-    told: str
+    description: str
     values: Sequence[float | None]
     begin: str
     end: str
@@ -45,9 +45,9 @@ def render_svg(plot: Plot) -> str:
     base, right = _HEIGHT - _BOTTOM, _WIDTH - _RIGHT
     return (
         f'<svg class="plot" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
-        f'aria-labelledby="{plot.name}-title {plot.name}-told">'
+        f'aria-labelledby="{plot.name}-title {plot.name}-description">'
         f'<title id="{plot.name}-title">{escape(plot.title)}</title>'
-        f'<desc id="{plot.name}-told">{escape(plot.told)}</desc>'
+        f'<desc id="{plot.name}-description">{escape(plot.description)}</desc>'
         f'<path class="axis" d="M{_LEFT} {_TOP}H{right}M{_LEFT} {base}H{right}"/>'
         f'<text class="scale" x="{_LEFT - 4}" y="{_TOP + 4}" text-anchor="end">{top:g}</text>'
         f'<text class="scale" x="{_LEFT - 4}" y="{base + 3}" text-anchor="end">0</text>'

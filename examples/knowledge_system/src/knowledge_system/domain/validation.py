@@ -114,9 +114,9 @@ class Tags(NamedTuple):
         item = Text(self.max_length)
         names: dict[str, None] = {}
         for raw in value:
-            name, fault, limit = item.read(raw)
-            if fault:
-                return None, fault, limit
+            name, error, limit = item.read(raw)
+            if error:
+                return None, error, limit
             names[name] = None
         if len(names) > self.max_items:
             return None, "too-many", self.max_items
@@ -143,19 +143,19 @@ def take(values: Mapping[str, Any], fields: Mapping[str, Field]) -> dict[str, An
         Problem: ``invalid`` with all errors: missing, unknown, wrong type or out of range.
     """
     taken: dict[str, Any] = {}
-    faults = [FieldError(name[:40], "unknown") for name in sorted(values.keys() - fields.keys())[:20]]
+    errors = [FieldError(name[:40], "unknown") for name in sorted(values.keys() - fields.keys())[:20]]
     for name, field in fields.items():
         if name not in values:
             if field.default is None:
-                faults.append(FieldError(name, "missing"))
+                errors.append(FieldError(name, "missing"))
             else:
                 taken[name] = list(field.default) if isinstance(field.default, tuple) else field.default
             continue
-        taken[name], fault, limit = field.read(values[name])
-        if fault:
-            faults.append(FieldError(name, fault, limit))
-    if faults:
-        raise Problem("invalid", faults=faults)
+        taken[name], error, limit = field.read(values[name])
+        if error:
+            errors.append(FieldError(name, error, limit))
+    if errors:
+        raise Problem("invalid", errors=errors)
     return taken
 
 
@@ -174,7 +174,7 @@ def form_values(encoded: bytes, *, ignore: Sequence[str] = ()) -> dict[str, str]
     values: dict[str, str] = {}
     for name, value in pairs:
         if name in values and name not in ignore:
-            raise Problem("invalid", faults=[FieldError(name[:40], "duplicate")])
+            raise Problem("invalid", errors=[FieldError(name[:40], "duplicate")])
         values[name] = value
     return {name: value for name, value in values.items() if name not in ignore}
 

@@ -20,7 +20,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, event, inspect, text
 from sqlalchemy.exc import OperationalError
 
-__all__ = ["BASELINE", "MigrationFault", "Migrations", "is_ours"]
+__all__ = ["BASELINE", "MigrationError", "Migrations", "is_ours"]
 
 BASELINE: Final = "0001"
 _FOLDER: Final = Path(__file__).parent
@@ -40,7 +40,7 @@ _BASELINE_TABLES: Final = {
 }
 
 
-class MigrationFault(RuntimeError):  # noqa: N818 - describes the state of a database
+class MigrationError(RuntimeError):
     """A migration cannot be completed; the revision that failed was rolled back."""
 
 
@@ -91,7 +91,7 @@ class Migrations:
         """Apply all pending revisions; return those that were applied.
 
         Raises:
-            MigrationFault: the tables match no revision, or a lock could not be acquired.
+            MigrationError: the tables match no revision, or a lock could not be acquired.
         """
         before = self.pending()
         if not before:
@@ -107,7 +107,7 @@ class Migrations:
         """Revert to a revision, or to ``base``; data of later revisions is lost.
 
         Raises:
-            MigrationFault: a lock could not be acquired.
+            MigrationError: a lock could not be acquired.
         """
         with self._alone() as connection:
             self._step(connection, lambda revision: self._scripts._downgrade_revs(target, revision))  # noqa: SLF001 - as above
@@ -123,7 +123,7 @@ class Migrations:
                 self._pause(min(2**attempt, 10))
             else:
                 return
-        raise MigrationFault(
+        raise MigrationError(
             "a table was in use all the time; look for long transactions in pg_stat_activity"
         )
 
@@ -151,7 +151,7 @@ class Migrations:
             return
         if found != _BASELINE_TABLES:
             missing = ", ".join(sorted(_BASELINE_TABLES - found))
-            raise MigrationFault(f"the tables are those of no revision: {missing} missing")
+            raise MigrationError(f"the tables are those of no revision: {missing} missing")
         with connection.begin():
             context.stamp(self._scripts, BASELINE)
 
@@ -175,7 +175,7 @@ class Migrations:
                 break
             self._pause(1)
         else:
-            raise MigrationFault("another process is changing the tables")
+            raise MigrationError("another process is changing the tables")
         try:
             for setting in (f"lock_timeout = '{_LOCK_TIMEOUT}'", "statement_timeout = 0"):
                 connection.execute(text(f"SET {setting}"))
@@ -213,7 +213,7 @@ def _check_references(ctx: MigrationContext, *_: object, **__: object) -> None:
     if connection is None or connection.dialect.name != "sqlite":
         return
     if broken := connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall():
-        raise MigrationFault(f"{len(broken)} rows refer to rows that are not there, one in {broken[0][0]}")
+        raise MigrationError(f"{len(broken)} rows refer to rows that are not there, one in {broken[0][0]}")
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from knowledge_system.reports.figures import Figures
 
 __all__ = ["write_document"]
 
-Told = Callable[[float, str], None]
+Progress = Callable[[float, str], None]
 
 _FONT = "BIZUDPGothic"
 _MISSING = "〓"
@@ -23,12 +23,12 @@ _BRAND, _ACCENT, _SOFT, _LINE, _GROUND = "#12303B", "#0E6577", "#55656B", "#DCE2
 _MARGIN = 48
 
 
-def write_document(figures: Figures, *, told: Told = lambda _share, _stage: None) -> bytes:
+def write_document(figures: Figures, *, progress: Progress = lambda _share, _stage: None) -> bytes:
     """Return the PDF.
 
     Args:
         figures: content of the report.
-        told: progress callback with the completed share (0 to 1) and the current stage.
+        progress: progress callback with the completed share (0 to 1) and the current stage.
     """
     from reportlab.lib.pagesizes import A4  # type: ignore[import-untyped]  # ships no types
     from reportlab.platypus import SimpleDocTemplate, Spacer  # type: ignore[import-untyped]
@@ -47,7 +47,7 @@ def write_document(figures: Figures, *, told: Told = lambda _share, _stage: None
         author=figures.say("建設土木ナレッジシステム"),
         lang=figures.language,
     )
-    told(0.1, "本文を組んでいます")
+    progress(0.1, "本文を組んでいます")
     parts = [
         page.text(figures.title, size=18, color=_BRAND),
         page.text(figures.origin, size=9, color=_SOFT),
@@ -62,7 +62,7 @@ def write_document(figures: Figures, *, told: Told = lambda _share, _stage: None
         Spacer(0, 4),
         page.articles(),
     ]
-    told(0.4, "ページに割り付けています")
+    progress(0.4, "ページに割り付けています")
     document.build(parts, canvasmaker=_numbered(figures))
     return file.getvalue()
 

@@ -10,7 +10,7 @@ from knowledge_system.reports.figures import Figures
 
 __all__ = ["write_sheet"]
 
-Told = Callable[[float, str], None]
+Progress = Callable[[float, str], None]
 
 _FONT = "Yu Gothic"
 _HEAD = ("分類", "公開中の記事", "新規の記事", "更新", "コメント")
@@ -20,12 +20,12 @@ _DATES = {"ja": "yyyy/mm/dd", "en": "d mmm yyyy"}
 _BRAND = "#12303B"
 
 
-def write_sheet(figures: Figures, *, told: Told = lambda _share, _stage: None) -> bytes:
+def write_sheet(figures: Figures, *, progress: Progress = lambda _share, _stage: None) -> bytes:
     """Return the workbook.
 
     Args:
         figures: content of the report.
-        told: progress callback with the completed share (0 to 1) and the current stage.
+        progress: progress callback with the completed share (0 to 1) and the current stage.
     """
     from xlsxwriter import Workbook  # type: ignore[import-untyped]  # ships no types
 
@@ -40,9 +40,9 @@ def write_sheet(figures: Figures, *, told: Told = lambda _share, _stage: None) -
     with Workbook(file, options) as book:
         book.formats[0].set_font_name(_FONT)
         book.set_properties({"title": figures.title, "author": figures.say("建設土木ナレッジシステム")})
-        told(0.1, "概要のシートを作成しています")
+        progress(0.1, "概要のシートを作成しています")
         _overview(book, figures)
-        told(0.5, "記事一覧のシートを作成しています")
+        progress(0.5, "記事一覧のシートを作成しています")
         _articles(book, figures)
     return file.getvalue()
 

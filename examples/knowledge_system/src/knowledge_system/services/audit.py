@@ -20,7 +20,7 @@ from knowledge_system.models import AuditEntry
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-__all__ = ["FIRST", "Fact", "append", "chained", "entries", "first_fault"]
+__all__ = ["FIRST", "Fact", "append", "chained", "entries", "first_broken_entry"]
 
 FIRST = "0" * 64
 """The previous hash of the first entry."""
@@ -38,8 +38,8 @@ class Fact(NamedTuple):
 
 def chained(previous: str, values: tuple[str, int | None, str, str, str, str]) -> str:
     """Return the hash of an entry: of the previous hash, time, actor id, actor name, action, subject and detail."""
-    told = json.dumps([previous, *values], ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(told.encode("utf-8")).hexdigest()
+    serialized = json.dumps([previous, *values], ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(serialized.encode("utf-8")).hexdigest()
 
 
 def append(session: Session, actor: Actor, fact: Fact, *, now: datetime) -> None:
@@ -92,7 +92,7 @@ def entries(session: Session, *, query: str, before: int | None, most: int = 50)
     ]
 
 
-def first_fault(session: Session) -> int | None:
+def first_broken_entry(session: Session) -> int | None:
     """Return the id of the first entry that breaks the chain; ``None`` if the chain is intact."""
     previous, last = FIRST, 0
     while found := session.scalars(

@@ -81,5 +81,5 @@ def _kept(file: Path) -> list[Head]:
         size = opened.seek(0, os.SEEK_END)
         opened.seek(max(0, size - _LONGEST))
         lines = opened.read().splitlines()[0 if size <= _LONGEST else 1 :]
-    told = [json.loads(line) for line in lines]
-    return [Head(int(each["id"]), str(each["hash"])) for each in told]
+    entries = [json.loads(line) for line in lines]
+    return [Head(int(each["id"]), str(each["hash"])) for each in entries]

@@ -59,7 +59,7 @@ MOST_BYTES: Final = 256 * 1_048_576
 MOST_PIXELS: Final = 300_000_000
 """Maximum pixels of all pictures in one import: decoding 50 million takes about a second of the request."""
 LIMITS: Final = Limits(entries=2000)
-_MOST_FAULTS: Final = 50
+_MAX_ERRORS: Final = 50
 
 _TOLD: Final = ("title", "category", "summary", "tags", "site")
 _IGNORED: Final = ("status", "author", "updated_at")
@@ -90,14 +90,14 @@ def selected(session: Session, actor: Actor, ids: Sequence[int]) -> list[int]:
             ``MOST_BYTES`` in total.
     """
     if len(ids) > MOST_ARTICLES:
-        raise Problem("invalid", faults=[FieldError("ids", "too-many", MOST_ARTICLES)])
+        raise Problem("invalid", errors=[FieldError("ids", "too-many", MOST_ARTICLES)])
     asked = select(Article.id).where(Article.id.in_(ids), article_queries.seen_by(actor))
     found = list(session.scalars(asked.order_by(Article.id)))
     if not found:
         raise Problem("not-found")
     size = session.scalar(select(func.sum(Attachment.size)).where(Attachment.article_id.in_(found))) or 0
     if size > MOST_BYTES:
-        raise Problem("invalid", faults=[FieldError("ids", "bundle-too-large")])
+        raise Problem("invalid", errors=[FieldError("ids", "bundle-too-large")])
     return found
 
 
@@ -168,13 +168,13 @@ def _read(bundle: bytes, intake: Intake) -> list[ImportedArticle]:
     try:
         contents = read_zip(bundle, LIMITS)
     except BundleError as error:
-        raise Problem("invalid", faults=[FieldError("file", error.code, error.entry)]) from error
+        raise Problem("invalid", errors=[FieldError("file", error.code, error.entry)]) from error
     folders = sorted(name.rpartition("/")[0] for name in contents if name.rpartition("/")[2] == "article.md")
     if not folders:
-        raise Problem("invalid", faults=[FieldError("file", "bundle-empty")])
+        raise Problem("invalid", errors=[FieldError("file", "bundle-empty")])
     if len(folders) > MOST_ARTICLES:
-        raise Problem("invalid", faults=[FieldError("file", "too-many", MOST_ARTICLES)])
-    faults: list[FieldError] = []
+        raise Problem("invalid", errors=[FieldError("file", "too-many", MOST_ARTICLES)])
+    errors: list[FieldError] = []
     ready: list[ImportedArticle] = []
     taken: set[str] = set()
     pixels = 0
@@ -184,21 +184,21 @@ def _read(bundle: bytes, intake: Intake) -> list[ImportedArticle]:
         for name in sorted(contents):
             if name.startswith(f"{beside}files/"):
                 taken.add(name)
-                pixels += _take_file(name, contents[name], intake, files, faults)
+                pixels += _take_file(name, contents[name], intake, files, errors)
                 if pixels > MOST_PIXELS:
                     raise Problem(
-                        "invalid", faults=[FieldError("file", "bundle-pixels", MOST_PIXELS // 1_000_000)]
+                        "invalid", errors=[FieldError("file", "bundle-pixels", MOST_PIXELS // 1_000_000)]
                     )
         if len(files) > attaching.MOST:
-            faults.append(FieldError(f"{beside}files"[:100], "too-many", attaching.MOST))
+            errors.append(FieldError(f"{beside}files"[:100], "too-many", attaching.MOST))
         taken.add(f"{beside}article.md")
-        values = _take_article(f"{beside}article.md", contents, faults)
+        values = _take_article(f"{beside}article.md", contents, errors)
         ready.append(ImportedArticle(values, files))
-        if len(faults) >= _MOST_FAULTS:
-            raise Problem("invalid", faults=faults[:_MOST_FAULTS])
-    faults += [FieldError(name[:100], "bundle-place") for name in sorted(contents.keys() - taken)]
-    if faults:
-        raise Problem("invalid", faults=faults[:_MOST_FAULTS])
+        if len(errors) >= _MAX_ERRORS:
+            raise Problem("invalid", errors=errors[:_MAX_ERRORS])
+    errors += [FieldError(name[:100], "bundle-place") for name in sorted(contents.keys() - taken)]
+    if errors:
+        raise Problem("invalid", errors=errors[:_MAX_ERRORS])
     return ready
 
 
@@ -253,7 +253,7 @@ def _add(
 
 
 def _take_file(
-    name: str, content: bytes, intake: Intake, files: dict[str, Accepted], faults: list[FieldError]
+    name: str, content: bytes, intake: Intake, files: dict[str, Accepted], errors: list[FieldError]
 ) -> int:
     """Validate a file and add it to ``files``; return the number of pixels decoded."""
     own = name.rpartition("/files/")[2] if "/files/" in name else name.removeprefix("files/")
@@ -262,19 +262,19 @@ def _take_file(
     except Problem as problem:
         if problem.code != "invalid":
             raise
-        faults += [fault._replace(field=name[:100]) for fault in problem.faults]
+        errors += [error._replace(field=name[:100]) for error in problem.errors]
         return 0
     return files[own].pixels
 
 
-def _take_article(name: str, contents: Mapping[str, bytes], faults: list[FieldError]) -> dict[str, Any]:
+def _take_article(name: str, contents: Mapping[str, bytes], errors: list[FieldError]) -> dict[str, Any]:
     try:
         facts, body = load(contents[name].decode())
         return take({**facts, "body": body}, _FACTS)
     except UnicodeDecodeError:
-        faults.append(FieldError(name[:100], "bundle-text"))
+        errors.append(FieldError(name[:100], "bundle-text"))
     except FrontMatterError as error:
-        faults.append(FieldError(name[:100], "bundle-facts", str(error)))
+        errors.append(FieldError(name[:100], "bundle-facts", str(error)))
     except Problem as problem:
-        faults += [fault._replace(field=f"{name[:100]}: {fault.field}") for fault in problem.faults]
+        errors += [error._replace(field=f"{name[:100]}: {error.field}") for error in problem.errors]
     return {}

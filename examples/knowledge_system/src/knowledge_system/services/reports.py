@@ -83,7 +83,7 @@ def check_subject(session: Session, kind: str, subject: str, *, now: datetime) -
         Problem: ``invalid``.
     """
     if subject not in (months(session, now=now) if kind == "monthly" else sites(session)):
-        raise Problem("invalid", faults=[FieldError("subject", "choice")])
+        raise Problem("invalid", errors=[FieldError("subject", "choice")])
 
 
 def figures(session: Session, kind: str, subject: str, *, now: datetime, language: str = "ja") -> Figures:

@@ -112,8 +112,8 @@ class SignInAuditLog:
     def note(self, action: str, owner: str, *, actor: str = "", **detail: object) -> None:
         """Add an entry about the account of ``owner``, a user id, by the user ``actor``."""
         now = datetime.fromtimestamp(self._clock.time(), UTC)
-        told = {name: value for name, value in detail.items() if value}
-        noted, found = _Noted(action, owner, actor, told, now), _request.get()
+        known = {name: value for name, value in detail.items() if value}
+        noted, found = _Noted(action, owner, actor, known, now), _request.get()
         if found is None:
             self._write([noted], "")
         elif found.trail is self:

@@ -76,6 +76,6 @@
     });
     // Where a session has ended, the draft waits for its owner to sign in again.
     window.addEventListener("session-over", () => { sending = true; });
-    window.addEventListener("beforeunload", (event) => { if (unsent && !sending) event.preventDefault(); });
+    window.addEventListener("beforeunload", (event) => { if (unsent && !sending) event.preventDeerror(); });
   }
 })();

@@ -36,7 +36,7 @@
     tick();
   }
 
-  // Files that are too large are told before they are sent.
+  // Show which files are too large before they are sent.
   for (const field of document.querySelectorAll("input[type=file][data-limit]")) {
     field.addEventListener("change", () => {
       const size = [...field.files].reduce((sum, file) => sum + file.size, 0);
@@ -51,15 +51,15 @@
     button.addEventListener("click", () => window.print());
   }
   for (const button of document.querySelectorAll("[data-copy]")) {
-    const told = document.querySelector("[data-copied]");
+    const status = document.querySelector("[data-copied]");
     const lines = () => [...document.querySelectorAll(`${button.dataset.copy} li`)].map((item) => item.textContent.trim());
     button.hidden = !navigator.clipboard;
     button.addEventListener("click", async () => {
       try {
         await navigator.clipboard.writeText(`${lines().join("\n")}\n`);
-        told.textContent = told.dataset.copied;
+        status.textContent = status.dataset.copied;
       } catch {
-        told.textContent = told.dataset.failed;
+        status.textContent = status.dataset.failed;
       }
     });
   }

@@ -36,10 +36,10 @@
   for (const form of document.querySelectorAll("form[data-passkey]")) {
     form.hidden = false;
     form.addEventListener("submit", async (event) => {
-      event.preventDefault();
-      const told = form.querySelector("[role=alert]");
+      event.preventDeerror();
+      const notice = form.querySelector("[role=alert]");
       const button = form.querySelector("button");
-      told.hidden = true;
+      notice.hidden = true;
       button.disabled = true;
       try {
         form.elements.answer.value = await answer(form);
@@ -49,8 +49,8 @@
           location.assign(`/account/confirm?next=${encodeURIComponent(location.pathname)}`);
           return;
         }
-        told.textContent = why(error, form.dataset);
-        told.hidden = false;
+        notice.textContent = why(error, form.dataset);
+        notice.hidden = false;
         button.disabled = false;
       }
     });

@@ -36,11 +36,11 @@
       await new Promise((resolve) => { setTimeout(resolve, wait * 1000); });
       return post(path, body, headers);
     }
-    const told = await answer.json();
-    if (answer.ok) return told;
-    const fault = told.errors?.[0];
-    const label = fault && form.elements.namedItem(fault.field)?.labels?.[0]?.firstChild.textContent.trim();
-    throw new Error(fault ? `${label ? `${label}: ` : ""}${fault.message}` : told.detail || answer.status);
+    const result = await answer.json();
+    if (answer.ok) return result;
+    const error = result.errors?.[0];
+    const label = error && form.elements.namedItem(error.field)?.labels?.[0]?.firstChild.textContent.trim();
+    throw new Error(error ? `${label ? `${label}: ` : ""}${error.message}` : result.detail || answer.status);
   };
   const make = async () => {
     const typed = (name) => form.elements.namedItem(name).value;
@@ -79,8 +79,8 @@
       await place();
       const body = new FormData();
       body.append("file", file, named(file));
-      const told = await post(text.dataset.upload, body);
-      put(mark, `![${told.name.replace(/\.\w+$/, "").replace(/[[\]\\]/g, "_")}](${told.url})`);
+      const result = await post(text.dataset.upload, body);
+      put(mark, `![${result.name.replace(/\.\w+$/, "").replace(/[[\]\\]/g, "_")}](${result.url})`);
       say(fresh ? words.made : words.done);
     } catch (error) {
       put(mark, "");
@@ -92,13 +92,13 @@
   const take = (event, files) => {
     const pictures = [...files].filter((file) => file.type.startsWith("image/"));
     if (!pictures.length) return;
-    event.preventDefault();
+    event.preventDeerror();
     pictures.reduce((before, file) => before.then(() => upload(file)), Promise.resolve());
   };
   // Saved meanwhile, a new article would be there twice, and the text would hold a place without a picture.
   document.addEventListener("submit", (event) => {
     if (event.target !== form || !under || event.submitter?.hasAttribute("data-preview")) return;
-    event.preventDefault();
+    event.preventDeerror();
     event.stopPropagation();
     say(words.sending);
   }, true);
@@ -108,7 +108,7 @@
   });
   for (const kind of ["dragover", "dragleave", "drop"]) {
     text.addEventListener(kind, (event) => {
-      if (kind === "dragover" && event.dataTransfer.types.includes("Files")) event.preventDefault();
+      if (kind === "dragover" && event.dataTransfer.types.includes("Files")) event.preventDeerror();
       text.classList.toggle("dropping", kind === "dragover" && event.dataTransfer.types.includes("Files"));
       if (kind === "drop") take(event, event.dataTransfer.files);
     });

@@ -59,7 +59,7 @@ def create_article(values: dict[str, Any]) -> int:
             session, actor, values, search=services.search, now=now, four_eyes=services.settings.four_eyes
         )
         if values["status"] == "published":
-            _tell_watchers(session, new, "publish")
+            _notify_subscribers(session, new, "publish")
         return new
 
     new = _transaction(
@@ -87,7 +87,7 @@ def save_article(article_id: int, values: dict[str, Any]) -> None:
             four_eyes=services.settings.four_eyes,
         )
         if values["status"] == "published":
-            _tell_watchers(session, article_id, "publish")
+            _notify_subscribers(session, article_id, "publish")
         return saved
 
     _transaction(
@@ -117,7 +117,7 @@ def take_step(article_id: int, *, step: str, revision: int, comment: str, files:
     link = f"{request.url_root}articles/{article_id}"
 
     def take(session: Session) -> None:
-        told = review.take(
+        review_event = review.take(
             session,
             actor,
             article_id,
@@ -129,16 +129,22 @@ def take_step(article_id: int, *, step: str, revision: int, comment: str, files:
             now=now,
             four_eyes=services.settings.four_eyes,
         )
-        review.notify(session, actor, told, now=now)
+        review.notify(session, actor, review_event, now=now)
         if services.background is not None:
             letter = mail_texts.step_taken(
-                told.kind, told.title, by=actor.display_name, said=told.said, link=link
+                review_event.kind,
+                review_event.title,
+                by=actor.display_name,
+                said=review_event.said,
+                link=link,
             )
-            for reader in told.readers:
-                services.background.tell(session, reader, letter)
+            for reader in review_event.readers:
+                services.background.send_mail(session, reader, letter)
         event = _OF_STEP.get(step)
         if event:
-            _tell_watchers(session, article_id, event, said=comment, told=told.readers)
+            _notify_subscribers(
+                session, article_id, event, said=comment, already_notified=review_event.readers
+            )
 
     _transaction(
         take,
@@ -183,11 +189,11 @@ def add_comment(article_id: int, body: str) -> int:
         new = articles.add_comment(session, actor, article_id, body, now=now)
         author = article_queries.author_of(session, article_id)
         if author != actor.id:
-            told = review.ReviewEvent(article_id, "", "comment", body, (author,))
-            review.notify(session, actor, told, now=now)
+            comment_event = review.ReviewEvent(article_id, "", "comment", body, (author,))
+            review.notify(session, actor, comment_event, now=now)
         if background is not None:
-            background.tell_author(session, article_id, by=actor, body=body, link=link)
-        _tell_watchers(session, article_id, "comment", said=body, told=(author,))
+            background.notify_author(session, article_id, by=actor, body=body, link=link)
+        _notify_subscribers(session, article_id, "comment", said=body, already_notified=(author,))
         return new
 
     new = _transaction(add, lambda new: Fact("comment.create", f"article {article_id}", {"comment": new}))
@@ -273,7 +279,7 @@ def register(values: dict[str, Any]) -> Actor:
     """Add a user; send an invitation if there is no password."""
     now = current_request.now()
     if not values["password"] and not credentials.can_invite():
-        raise Problem("invalid", faults=[FieldError("password", "missing")])
+        raise Problem("invalid", errors=[FieldError("password", "missing")])
     added = _transaction(
         lambda session: accounts.register(session, **values, now=now),
         lambda added: Fact("account.create", f"user {added.username}", {"role": added.role}),
@@ -289,9 +295,9 @@ def change_account(username: str, values: dict[str, Any]) -> None:
     changed = {**values, "active": active}
 
     def fact(before: accounts.Changed) -> Fact:
-        told = {"role": values["role"], "role_before": before.role}
-        told |= {"active": active, "active_before": before.active}
-        return Fact("account.change", f"user {username}", told)
+        detail = {"role": values["role"], "role_before": before.role}
+        detail |= {"active": active, "active_before": before.active}
+        return Fact("account.change", f"user {username}", detail)
 
     before = _transaction(lambda session: accounts.change(session, actor, username, **changed), fact)
     if not active:  # after the commit: a concurrent sign-in checks the account again
@@ -320,19 +326,25 @@ def watch(kind: str, subject: str, *, on: bool) -> None:
     _transaction(lambda session: following.watch(session, actor, kind, subject, on=on, now=now))
 
 
-def _tell_watchers(
-    session: Session, article_id: int, event: Event, *, said: str = "", told: tuple[int, ...] = ()
+def _notify_subscribers(
+    session: Session, article_id: int, event: Event, *, said: str = "", already_notified: tuple[int, ...] = ()
 ) -> None:
     """Notify subscribers in the application and by mail, in the transaction of the change."""
     actor, background = current_request.actor(), current_request.services().background
     title, readers = following.notify_subscribers(
-        session, actor, article_id, event, said=said, told=told, now=current_request.now()
+        session,
+        actor,
+        article_id,
+        event,
+        said=said,
+        already_notified=already_notified,
+        now=current_request.now(),
     )
     if background is not None and readers:
         link = f"{request.url_root}articles/{article_id}"
         letter = mail_texts.watched(event, title, by=actor.display_name, said=said, link=link)
         for reader in readers:
-            background.tell(session, reader, letter)
+            background.send_mail(session, reader, letter)
 
 
 def once(key: str, fingerprint: str, work: Callable[[], str]) -> tuple[str, bool]:
@@ -369,7 +381,7 @@ def _of_article(values: dict[str, Any]) -> dict[str, Any]:
     return {"title": values["title"], "status": values["status"]}
 
 
-def _transaction(change: Callable[[Session], R], told: Callable[[R], Fact] | None = None) -> R:
+def _transaction(change: Callable[[Session], R], audit_fact: Callable[[R], Fact] | None = None) -> R:
     """Run a change and its audit entry in one transaction, retried on serialization failures."""
     sessions, claim = current_request.services().sessions, g.get("claim")
     actor, now, client = current_request.actor(), current_request.now(), current_request.address()
@@ -378,8 +390,8 @@ def _transaction(change: Callable[[Session], R], told: Callable[[R], Fact] | Non
     def attempt() -> R:
         with sessions.begin() as session:
             done = change(session)
-            if told is not None:
-                fact = told(done)
+            if audit_fact is not None:
+                fact = audit_fact(done)
                 detail = {**fact.detail, "client": client}
                 audit.append(session, actor, fact._replace(detail=detail), now=now)
             if claim is not None:

@@ -29,6 +29,7 @@ __all__ = [
     "ONCE",
     "actor",
     "actor_or_none",
+    "add_language_fields",
     "address",
     "administrators_only",
     "background",
@@ -42,7 +43,6 @@ __all__ = [
     "say",
     "services",
     "stay_anonymous",
-    "tell_language",
     "wants_json",
 ]
 
@@ -173,7 +173,7 @@ def say(text: str, **values: object) -> str:
     return translations.say(text, language(), **values)
 
 
-def tell_language(response: BaseResponse) -> None:
+def add_language_fields(response: BaseResponse) -> None:
     """Set ``Content-Language`` and ``Vary`` of the response."""
     if "language" in g:
         response.vary.update(("Accept-Language", "Cookie"))

@@ -40,12 +40,12 @@ def install(app: Flask) -> None:
     parts = app.extensions["knowledge"]
     outage = Outage(parts.engine, clock=parts.clock)
 
-    def database_away(error: Exception) -> AnyResponse:
-        outage.met(error)
+    def database_unavailable(error: Exception) -> AnyResponse:
+        outage.note_failure(error)
         return _unavailable()
 
     for absent in (OperationalError, PoolTimeoutError):
-        app.register_error_handler(absent, database_away)
+        app.register_error_handler(absent, database_unavailable)
     # The library's circuit breaker has already logged the outage, once.
     app.register_error_handler(BackendUnavailableError, lambda _error: _unavailable())
     app.register_error_handler(Exception, _unforeseen)
@@ -69,7 +69,7 @@ def answer(problem: Problem) -> AnyResponse:
         )
     )
     response.status_code = problem.status
-    current_request.tell_language(response)
+    current_request.add_language_fields(response)
     response.headers["Cache-Control"] = "no-store"
     response.headers.update(problem.headers)
     return response

@@ -22,13 +22,13 @@ __all__ = [
     "came_from",
     "once",
     "private",
+    "problem_context",
     "query_values",
     "read",
     "remember",
     "retyped",
     "safe_next",
     "shown_again",
-    "told",
 ]
 
 _LOOKS, _PAUSE = 40, 0.25
@@ -108,12 +108,12 @@ def query_values(fields: Mapping[str, Field], *, strict: bool = False) -> dict[s
     return take(values if strict else {name: values[name] for name in values.keys() & fields.keys()}, fields)
 
 
-def told(problem: Problem | None) -> dict[str, Any]:
+def problem_context(problem: Problem | None) -> dict[str, Any]:
     """Return the template values for a problem above a form and the errors at its fields."""
     if problem is None:
-        return {"problem": None, "faults": (), "wait": 0}
+        return {"problem": None, "errors": (), "wait": 0}
     described = describe(problem, language=current_request.language())
-    return {"problem": described, "faults": problem.faults, "wait": problem.wait}
+    return {"problem": described, "errors": problem.errors, "wait": problem.wait}
 
 
 def shown_again(problem: Problem, page: Callable[[Problem], str]) -> Response:

@@ -33,27 +33,27 @@ class Outage:
     def __init__(self, engine: Engine, *, clock: Clock = time) -> None:
         self._lock = threading.Lock()
         self._monotonic = clock.monotonic
-        self._away = self._said = False
-        self._told = float("-inf")
-        event.listen(engine, "connect", self._lives)
-        event.listen(engine, "commit", self._lives)
+        self._is_unavailable = self._is_reported = False
+        self._reported_at = float("-inf")
+        event.listen(engine, "connect", self._note_success)
+        event.listen(engine, "commit", self._note_success)
 
-    def met(self, error: Exception) -> None:
+    def note_failure(self, error: Exception) -> None:
         """Record that a request failed because of the outage."""
         with self._lock:
-            new = not self._away and self._monotonic() - self._told >= _QUIET
-            self._away = True
+            new = not self._is_unavailable and self._monotonic() - self._reported_at >= _QUIET
+            self._is_unavailable = True
             if new:
-                self._said, self._told = True, self._monotonic()
+                self._is_reported, self._reported_at = True, self._monotonic()
         if new:
             _log.error(
                 "the database is unavailable; requests are answered with 503 until it is back", exc_info=error
             )
 
-    def _lives(self, *_: object) -> None:
-        if not self._away:  # true for nearly every commit
+    def _note_success(self, *_: object) -> None:
+        if not self._is_unavailable:  # true for nearly every commit
             return
         with self._lock:
-            told, self._away, self._said = self._said, False, False
-        if told:
+            reported, self._is_unavailable, self._is_reported = self._is_reported, False, False
+        if reported:
             _log.warning("the database is available again")

@@ -13,7 +13,7 @@ from flask import request
 from markupsafe import Markup, escape
 
 from knowledge_system.domain import permissions, translations
-from knowledge_system.domain.problems import FieldError, fault_text
+from knowledge_system.domain.problems import FieldError, error_text
 from knowledge_system.web import current_request
 from mks_hardening.contrib.flask_app import csp_nonce
 
@@ -83,7 +83,7 @@ def install(app: Flask) -> None:
         duration=_duration,
         marked=_marked,
         spaced=lambda secret: " ".join(secret[i : i + 4] for i in range(0, len(secret), 4)),
-        fault_text=_fault_text,
+        error_text=_error_text,
         said=current_request.say,
         in_its_language=_in_its_language,
         bytes=_bytes,
@@ -94,7 +94,7 @@ def install(app: Flask) -> None:
     app.jinja_env.globals.update(zip=zip, _=_said, gettext=_said)
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.context_processor(_values)
-    app.after_request(_tell_language)
+    app.after_request(_add_language_fields)
 
 
 def _values() -> dict[str, Any]:
@@ -173,8 +173,8 @@ def _whole_seconds(value: float | None) -> int | None:
     return None if value is None else max(0, int(value))
 
 
-def _fault_text(fault: FieldError) -> Markup:
-    return escape(fault_text(fault, language=current_request.language()))
+def _error_text(error: FieldError) -> Markup:
+    return escape(error_text(error, language=current_request.language()))
 
 
 def _said(text: str, **values: object) -> Markup:
@@ -194,9 +194,9 @@ def _in_its_language(text: str) -> Markup:
     return Markup(' lang="ja"') if foreign else Markup("")
 
 
-def _tell_language(response: Response) -> Response:
+def _add_language_fields(response: Response) -> Response:
     if response.mimetype == "text/html":
-        current_request.tell_language(response)
+        current_request.add_language_fields(response)
     return response
 
 

@@ -52,7 +52,7 @@ class RequestWatchdog:
         self._every = every
         self._monotonic = clock.monotonic
         self._running: dict[int, _Running] = {}
-        self._told: set[int] = set()
+        self._reported: set[int] = set()
         self._watching = 0
         self._lock = threading.Lock()
         self._ended = threading.Event()
@@ -68,8 +68,8 @@ class RequestWatchdog:
             return self._app(environ, start_response)
         finally:
             del self._running[number]
-            if number in self._told:
-                self._told.discard(number)
+            if number in self._reported:
+                self._reported.discard(number)
                 _log.warning("%s finished after %.1f s", _name(environ), self._monotonic() - running.since)
 
     def look(self) -> None:
@@ -78,12 +78,12 @@ class RequestWatchdog:
         late = [
             (number, running)
             for number, running in tuple(self._running.items())
-            if now - running.since >= self._limit and number not in self._told
+            if now - running.since >= self._limit and number not in self._reported
         ]
         # Only if needed: it pauses all threads, for longer the more there are.
         stacks = sys._current_frames() if late else {}  # noqa: SLF001 - documented, for debugging tools as this one
         for number, running in late:
-            self._told.add(number)
+            self._reported.add(number)
             frame = stacks.get(running.thread)
             lines = traceback.format_stack(frame) if frame is not None else ["(its thread is gone)\n"]
             _log.error(
@@ -102,7 +102,7 @@ class RequestWatchdog:
             if self._watching == os.getpid():
                 return
             # A forked child has neither the parent's requests nor its thread.
-            self._running, self._told, self._watching = {}, set(), os.getpid()
+            self._running, self._reported, self._watching = {}, set(), os.getpid()
             self._ended = threading.Event()
             threading.Thread(target=self._run, name="request-watchdog", daemon=True).start()
 

@@ -42,5 +42,5 @@ def content_disposition(name: str, *, inline: bool) -> str:
     if plain.startswith("."):
         plain = f"file{plain}"
     kind = "inline" if inline else "attachment"
-    told = f'{kind}; filename="{plain or "file"}"'
-    return told if plain == name else f"{told}; filename*=UTF-8''{quote(name, safe='')}"
+    value = f'{kind}; filename="{plain or "file"}"'
+    return value if plain == name else f"{value}; filename*=UTF-8''{quote(name, safe='')}"

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from knowledge_system.domain.permissions import Actor
     from knowledge_system.services.attachments.intake import Stored
 
-__all__ = ["MOST", "Detached", "attach", "check_can_attach", "detach", "find", "listed", "told", "used"]
+__all__ = ["MOST", "Detached", "as_dict", "attach", "check_can_attach", "detach", "find", "listed", "used"]
 
 MOST: Final = 50
 """Maximum number of attachments per article."""
@@ -49,7 +49,7 @@ def attach(session: Session, actor: Actor, article_id: int, file: Stored, *, now
     )
     session.add(made)
     session.flush()
-    return told(made)
+    return as_dict(made)
 
 
 def check_can_attach(session: Session, actor: Actor, article_id: int, *, lock: bool = False) -> Article:
@@ -63,7 +63,7 @@ def check_can_attach(session: Session, actor: Actor, article_id: int, *, lock: b
         raise Problem("forbidden")
     number = session.scalar(select(func.count()).where(Attachment.article_id == article_id)) or 0
     if number >= MOST:
-        raise Problem("invalid", faults=[FieldError("file", "too-many", MOST)])
+        raise Problem("invalid", errors=[FieldError("file", "too-many", MOST)])
     return article
 
 
@@ -121,7 +121,7 @@ def listed(session: Session, actor: Actor, article_id: int) -> list[dict[str, An
     article = _seen(session, actor, article_id)
     editor = permissions.may_edit(actor, author_id=article.author_id, status=article.status)
     asked = select(Attachment).where(Attachment.article_id == article_id).order_by(Attachment.id)
-    return [told(each) for each in session.scalars(asked) if each.shown or editor]
+    return [as_dict(each) for each in session.scalars(asked) if each.shown or editor]
 
 
 def used(session: Session, digests: Sequence[str]) -> set[str]:
@@ -132,7 +132,7 @@ def used(session: Session, digests: Sequence[str]) -> set[str]:
     return found
 
 
-def told(attachment: Attachment) -> dict[str, Any]:
+def as_dict(attachment: Attachment) -> dict[str, Any]:
     """Return the public data of an attachment as plain values, which can be cached."""
     return {
         "id": attachment.id,

@@ -146,4 +146,4 @@ def _prepared(content: bytes, kind: Kind) -> pictures.Picture:
 
 
 def _refused(code: str, limit: object = "") -> Problem:
-    return Problem("invalid", faults=[FieldError("file", code, limit)])
+    return Problem("invalid", errors=[FieldError("file", code, limit)])

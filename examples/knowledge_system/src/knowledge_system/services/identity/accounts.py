@@ -52,8 +52,8 @@ class Member(NamedTuple):
     @property
     def seen(self) -> str:
         """Fingerprint of the editable fields, to detect concurrent changes."""
-        told = [self.display_name, self.department, self.role, self.email, self.active]
-        return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:32]
+        values = [self.display_name, self.department, self.role, self.email, self.active]
+        return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:32]
 
 
 class Changed(NamedTuple):
@@ -107,9 +107,9 @@ def register(
         Problem: ``invalid`` for a weak password, or without password and address; ``username-taken``.
     """
     if not password and not email:
-        raise Problem("invalid", faults=[FieldError("email", "missing")])
+        raise Problem("invalid", errors=[FieldError("email", "missing")])
     if password and not PasswordPolicy().check(password, username=username):
-        raise Problem("invalid", faults=[FieldError("password", "weak")])
+        raise Problem("invalid", errors=[FieldError("password", "weak")])
     user = User(
         username=username,
         display_name=display_name,

@@ -50,11 +50,11 @@ def code_problem(*, locked: bool, retry_after: float | None, code: str = "bad-co
 def change_problem(result: ChangeResult) -> Problem:
     """Return the problem of a rejected password or mail address change."""
     if result.state == "weak":
-        return Problem("invalid", faults=[FieldError("new_password", "weak")])
+        return Problem("invalid", errors=[FieldError("new_password", "weak")])
     if result.state == "limited":
         return Problem("rate-limited", headers=dict(sign_in_headers(result)))
     if result.state == "unusable":
-        return Problem("invalid", faults=[FieldError("email", "pattern")])
+        return Problem("invalid", errors=[FieldError("email", "pattern")])
     return Problem(
         {"step_up": "confirmation-required", "refused": "bad-proof"}.get(result.state, "sign-in-required")
     )

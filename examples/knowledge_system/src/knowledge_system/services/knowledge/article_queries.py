@@ -241,7 +241,7 @@ def stored(session: Session, article_id: int) -> dict[str, Any]:
             {"revision": r.number, "editor": r.name, "status": r.text, "saved_at": r.at.isoformat()}
             for r in revisions
         ],
-        "attachments": [attaching.told(each) for each in files],
+        "attachments": [attaching.as_dict(each) for each in files],
         "shown_revision": row.shown_revision,
         "confirmed_at": row.confirmed_at.isoformat() if row.confirmed_at else None,
         "next": {"revision": row.next_revision, "since": row.next_since, "status": row.next_status}

@@ -165,8 +165,8 @@ def delete(
     if revision not in {None, article.revision}:
         raise Problem("conflict", extra={"current_revision": article.revision})
     search.remove(session, article.id)
-    for told in (Review, Notice, Favourite, Attachment):
-        session.execute(remove(told).where(told.article_id == article.id))
+    for related in (Review, Notice, Favourite, Attachment):
+        session.execute(remove(related).where(related.article_id == article.id))
     session.execute(remove(Watch).where(Watch.kind == "article", Watch.subject == str(article.id)))
     session.delete(article)
     session.flush()
@@ -193,7 +193,7 @@ def index(session: Session, search: SearchIndex, article: Article) -> None:
 
 def _check_status(actor: Actor, status: str, *, four_eyes: bool) -> None:
     if status not in workflow.statuses_to_save(actor, four_eyes=four_eyes):
-        raise Problem("invalid", faults=[FieldError("status", "not-allowed")])
+        raise Problem("invalid", errors=[FieldError("status", "not-allowed")])
 
 
 def _keep(article: Article, actor: Actor, values: dict[str, Any], now: datetime) -> None:

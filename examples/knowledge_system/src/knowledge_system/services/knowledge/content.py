@@ -129,14 +129,14 @@ def _check(name: str, article: Mapping[str, Any], known: set[str]) -> None:
         "comments",
         "updated",
     }
-    faults = [f"lacks {field}" for field in sorted(needed - article.keys())]
-    if not faults:
-        faults = list(_faults(article, known))
-    if faults:
-        raise ValueError(f"{name}: {', '.join(faults)}")
+    errors = [f"lacks {field}" for field in sorted(needed - article.keys())]
+    if not errors:
+        errors = list(_errors(article, known))
+    if errors:
+        raise ValueError(f"{name}: {', '.join(errors)}")
 
 
-def _faults(article: Mapping[str, Any], known: set[str]) -> Iterator[str]:
+def _errors(article: Mapping[str, Any], known: set[str]) -> Iterator[str]:
     if article["category"] not in CATEGORIES:
         yield f"unknown category {article['category']}"
     if article["status"] not in STATUSES:

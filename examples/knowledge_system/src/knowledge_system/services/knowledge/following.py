@@ -151,7 +151,7 @@ def notify_subscribers(
     event: Event,
     *,
     said: str = "",
-    told: tuple[int, ...] = (),
+    already_notified: tuple[int, ...] = (),
     now: datetime,
 ) -> tuple[str, tuple[int, ...]]:
     """Create notices for subscribers of the article, and on publication for those of its tags and site.
@@ -162,7 +162,7 @@ def notify_subscribers(
         article_id: id of the article.
         event: kind of the event.
         said: comment that belongs to the event.
-        told: users who are notified in another way.
+        already_notified: users who are notified in another way.
         now: current time.
 
     Returns:
@@ -184,7 +184,7 @@ def notify_subscribers(
     readers = tuple(
         reader.id
         for reader in (Actor(*row) for row in session.execute(asked))
-        if reader.id not in {actor.id, *told}
+        if reader.id not in {actor.id, *already_notified}
         and permissions.may_see(reader, author_id=article.author_id, status=article.status)
     )
     session.add_all(
@@ -306,7 +306,7 @@ def _ask_whether_seen(session: Session, actor: Actor, article_id: int) -> None:
 
 def _check_limit(session: Session, table: Any, most: int, own: Any, field: str) -> None:
     if (session.scalar(select(func.count()).select_from(table).where(own)) or 0) >= most:
-        raise Problem("invalid", faults=[FieldError(field, "too-many", most)])
+        raise Problem("invalid", errors=[FieldError(field, "too-many", most)])
 
 
 def _is_there(kind: str, subject: str) -> Any:

@@ -61,7 +61,7 @@ def take(
         raise Problem("conflict", extra={"current_revision": article.revision})
     wanted = STEPS[step]
     if wanted.comment and not comment:
-        raise Problem("invalid", faults=[FieldError("comment", "missing")])
+        raise Problem("invalid", errors=[FieldError("comment", "missing")])
     coming = article.next_revision is not None
     status = Article.next_status if coming else Article.status
     moved = session.execute(
@@ -186,18 +186,18 @@ def text_of(session: Session, actor: Actor, article_id: int, number: int) -> dic
     return {**entry, **{name: getattr(kept, name) for name in articles.TEXT}}
 
 
-def notify(session: Session, actor: Actor, told: ReviewEvent, *, now: datetime) -> None:
+def notify(session: Session, actor: Actor, event: ReviewEvent, *, now: datetime) -> None:
     """Create a notice for each user to notify."""
     session.add_all(
         Notice(
             user_id=reader,
-            article_id=told.article_id,
+            article_id=event.article_id,
             actor_id=actor.id,
-            kind=told.kind,
-            said=told.said,
+            kind=event.kind,
+            said=event.said,
             created_at=now,
         )
-        for reader in told.readers
+        for reader in event.readers
     )
 
 

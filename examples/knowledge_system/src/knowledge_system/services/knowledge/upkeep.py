@@ -53,7 +53,7 @@ def overdue(session: Session, actor: Actor, *, now: datetime) -> list[dict[str, 
 
 def remind(session: Session, *, now: datetime) -> list[Reminder]:
     """Create a notice for the author of each overdue article, unless there is one from the last 30 days."""
-    told = exists().where(
+    already_reminded = exists().where(
         Notice.article_id == Article.id,
         Notice.user_id == Article.author_id,
         Notice.kind == "overdue",
@@ -61,7 +61,7 @@ def remind(session: Session, *, now: datetime) -> list[Reminder]:
     )
     asked = (
         select(Article.id, Article.author_id, Article.title)
-        .where(_is_overdue(now), ~told)
+        .where(_is_overdue(now), ~already_reminded)
         .order_by(Article.confirmed_at, Article.id)
     )
     by_author: dict[int, list[str]] = defaultdict(list)

@@ -76,14 +76,14 @@ class MetricCounts:
         if whose.text in self.whose or len(self.whose) < _MOST_WHOSE:
             self.whose[whose.text] += 1
 
-    def statement(self, fingerprint: str, *, told: SlowStatement) -> None:
+    def statement(self, fingerprint: str, *, statement: SlowStatement) -> None:
         """Count a slow statement; beyond a maximum per minute, new statements are not recorded."""
         known = self.slow.get(fingerprint)
         if known is not None:
-            known.calls += told.calls
-            known.longest_ms = max(known.longest_ms, told.longest_ms)
+            known.calls += statement.calls
+            known.longest_ms = max(known.longest_ms, statement.longest_ms)
         elif len(self.slow) < _MOST_SLOW:
-            self.slow[fingerprint] = told
+            self.slow[fingerprint] = statement
 
     def queue(self, due: int | None, dead: int | None) -> None:
         """Record the length of the task queue, which all processes share."""
@@ -121,7 +121,7 @@ class MetricCounts:
         self.queue(other.due, other.dead)
         for fingerprint, each in other.slow.items():
             copy = SlowStatement(each.calls, each.longest_ms, each.text, each.caller)
-            self.statement(fingerprint, told=copy)
+            self.statement(fingerprint, statement=copy)
 
     def as_json(self) -> dict[str, Any]:
         """Return the numbers as JSON, for the database."""

@@ -129,14 +129,14 @@ class Samples(logging.Handler):
         fingerprint, text = getattr(record, "fingerprint", ""), getattr(record, "statement", "")
         if not fingerprint or not text:
             return
-        told = SlowStatement(
+        statement = SlowStatement(
             1,
             float(getattr(record, "duration_ms", 0)),
             text[:_LONGEST_TEXT],
             str(getattr(record, "caller", "")),
         )
         with self._guard:
-            self._now().statement(fingerprint, told=told)
+            self._now().statement(fingerprint, statement=statement)
 
     def write(self) -> None:
         """Write the pending counts; if the database is unavailable, they stay pending."""

@@ -35,14 +35,14 @@ def received(*, most: int = 1) -> list[tuple[str, bytes]]:
     if request.mimetype != "multipart/form-data":
         raise Problem("unsupported-media-type")
     unknown = sorted({*request.form, *request.files} - {"file", "csrf_token", current_request.ONCE})
-    faults = [FieldError(name[:40], "unknown") for name in unknown]
+    errors = [FieldError(name[:40], "unknown") for name in unknown]
     given = [file for file in request.files.getlist("file") if file.filename]
     if not given:
-        faults.append(FieldError("file", "missing"))
+        errors.append(FieldError("file", "missing"))
     if len(given) > most:
-        faults.append(FieldError("file", "too-many", most))
-    if faults:
-        raise Problem("invalid", faults=faults)
+        errors.append(FieldError("file", "too-many", most))
+    if errors:
+        raise Problem("invalid", errors=errors)
     for file in given:  # already read if the request has an idempotency key
         file.stream.seek(0)
     return [(file.filename or "", file.stream.read(limit + 1)) for file in given]
@@ -50,5 +50,5 @@ def received(*, most: int = 1) -> list[tuple[str, bytes]]:
 
 def digest(files: Sequence[tuple[str, bytes]]) -> str:
     """Return a digest of the files; unlike the body, it does not depend on the multipart boundary."""
-    told = [[name, hashlib.sha256(content).hexdigest()] for name, content in files]
-    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+    digests = [[name, hashlib.sha256(content).hexdigest()] for name, content in files]
+    return hashlib.sha256(json.dumps(digests).encode()).hexdigest()

@@ -269,7 +269,7 @@ def sign_in_page(problem: Problem | None = None) -> str:
         next_path=_next_path(),
         demo_people=content.people() if settings.demo else (),
         demo_password=settings.demo_password,
-        **forms.told(problem),
+        **forms.problem_context(problem),
     )
 
 
@@ -285,7 +285,7 @@ def _next_path() -> str:
 
 
 def _code_page(problem: Problem | None = None) -> str:
-    return render_template("sign_in_code.html", next_path=_next_path(), **forms.told(problem))
+    return render_template("sign_in_code.html", next_path=_next_path(), **forms.problem_context(problem))
 
 
 def _confirm_page(problem: Problem | None = None) -> str:
@@ -294,12 +294,12 @@ def _confirm_page(problem: Problem | None = None) -> str:
         section="account",
         factor=factors.status(),
         next_path=_next_path(),
-        **forms.told(problem),
+        **forms.problem_context(problem),
     )
 
 
 def _password_page(problem: Problem | None = None) -> str:
-    return render_template("password.html", section="account", **forms.told(problem))
+    return render_template("password.html", section="account", **forms.problem_context(problem))
 
 
 def _asked_to_confirm(problem: Problem, onward: str) -> Response:
@@ -322,7 +322,7 @@ def factor_page(*, problem: Problem | None = None, confirming: bool = False) -> 
         passkeys=passkeys.own_passkeys(),
         enrolment=begun,
         confirming=confirming or (factor.pending and begun is None),
-        **forms.told(problem),
+        **forms.problem_context(problem),
     )
 
 

@@ -148,14 +148,14 @@ def audited() -> str:
     asked = forms.query_values(fields.AUDIT)
     with current_request.services().sessions() as session:
         found = audit.entries(session, query=asked["q"], before=asked["before"] or None)
-        fault, missing = _verified(session) if asked["verify"] else (None, None)
+        broken, missing = _verified(session) if asked["verify"] else (None, None)
     return render_template(
         "audit.html",
         section="admin",
         entries=found,
         asked=asked,
         verified=bool(asked["verify"]),
-        fault=fault,
+        broken=broken,
         missing=missing,
     )
 
@@ -164,7 +164,7 @@ def _verified(session: Session) -> tuple[int | None, int | None]:
     """Return the ids of the first entry that breaks the chain and of the first stored head that is missing."""
     file = current_request.services().settings.audit_heads
     missing = audit_heads.first_missing(session, file) if file else None
-    return audit.first_fault(session), missing.id if missing else None
+    return audit.first_broken_entry(session), missing.id if missing else None
 
 
 def _account_page(username: str, problem: Problem | None = None) -> str:
@@ -177,7 +177,7 @@ def _account_page(username: str, problem: Problem | None = None) -> str:
         account=found,
         sessions=sessions_of(owner),
         programs=len(current_request.services().tokens.families(owner)),
-        **forms.told(problem),
+        **forms.problem_context(problem),
     )
 
 
@@ -193,5 +193,5 @@ def _page(
         values=values,
         helped=helped or _NOBODY,
         refused="help" if helped and problem else "account",
-        **forms.told(problem),
+        **forms.problem_context(problem),
     )

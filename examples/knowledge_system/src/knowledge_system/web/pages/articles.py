@@ -60,9 +60,9 @@ def listing() -> Response:
     after, number, list_url = values["after"] or None, values["page"], _list_url(asked)
 
     def show(page: dict[str, Any]) -> str:
-        told = {"page": page, "query": asked.query, "after": after, "list_url": list_url}
+        context = {"page": page, "query": asked.query, "after": after, "list_url": list_url}
         pages = page_numbers.pages(page["total"], number, size=catalogue.page_size, most=fields.MOST_PAGES)
-        return render_template("_rows.html", **told, number=number, pages=pages)
+        return render_template("_rows.html", **context, number=number, pages=pages)
 
     with current_request.services().reads() as session:
         if asked.filter.same_for_everybody:
@@ -266,7 +266,7 @@ def _reading(article_id: int, problem: Problem | None = None) -> tuple[str, bool
         headings=headings,
         steps={} if article["next"] else steps_now(article, article["shown_revision"]),
         comment_text=forms.retyped("body") if problem else "",
-        **forms.told(problem),
+        **forms.problem_context(problem),
     )
     return page, from_cache
 
@@ -310,7 +310,7 @@ def _form(
         sites=sites,
         categories=[(name, name) for name in permissions.CATEGORIES],
         statuses=[(key, permissions.STATUSES[key]) for key in choices],
-        **forms.told(problem),
+        **forms.problem_context(problem),
     )
 
 

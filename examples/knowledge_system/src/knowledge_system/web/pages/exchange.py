@@ -51,11 +51,11 @@ def exporting() -> Response:
 def _ids(asked: dict[str, Any]) -> list[int]:
     picked = _picked(asked)
     if len(picked) > fields.MOST_PICKED:
-        raise Problem("invalid", faults=[FieldError("picked", "too-many", fields.MOST_PICKED)])
+        raise Problem("invalid", errors=[FieldError("picked", "too-many", fields.MOST_PICKED)])
     if picked:
         return picked
     if asked["picked"]:
-        raise Problem("invalid", faults=[FieldError("picked", "nothing-picked")])
+        raise Problem("invalid", errors=[FieldError("picked", "nothing-picked")])
     if asked["q"]:
         current_request.check_limit("search")
     most, part = exchange.MOST_ARTICLES, asked["part"]
@@ -106,7 +106,7 @@ def _choice(asked: dict[str, Any], problem: Problem | None = None) -> str:
         counted=MOST,
         picked=picked & shown,
         elsewhere=sorted(picked - shown),
-        **forms.told(problem),
+        **forms.problem_context(problem),
     )
 
 
@@ -154,5 +154,5 @@ def _form(problem: Problem | None = None) -> str:
         limits=exchange.LIMITS,
         most=exchange.MOST_ARTICLES,
         most_pixels=exchange.MOST_PIXELS // 1_000_000,
-        **forms.told(problem),
+        **forms.problem_context(problem),
     )

@@ -77,7 +77,7 @@ def email() -> Response:
 @pages.get("/account/email/confirm")
 def confirm_form() -> Response:
     """Show a confirmation button: opening the link alone changes nothing."""
-    return forms.private(render_template("email_confirm.html", token=_token(), **forms.told(None)))
+    return forms.private(render_template("email_confirm.html", token=_token(), **forms.problem_context(None)))
 
 
 @pages.post("/account/email/confirm")
@@ -87,7 +87,8 @@ def confirm() -> Response:
         credentials.confirm_email(forms.read(fields.TOKEN)["token"])
     except Problem as problem:
         return forms.shown_again(
-            problem, lambda shown: render_template("email_confirm.html", token="", **forms.told(shown))
+            problem,
+            lambda shown: render_template("email_confirm.html", token="", **forms.problem_context(shown)),
         )
     return redirect("/account?done=email-changed", 303)
 
@@ -98,15 +99,15 @@ def _token() -> str:
 
 def _forgotten_page(problem: Problem | None = None) -> str:
     return render_template(
-        "password_forgotten.html", username=forms.retyped("username")[:64], **forms.told(problem)
+        "password_forgotten.html", username=forms.retyped("username")[:64], **forms.problem_context(problem)
     )
 
 
 def _reset_page(problem: Problem | None = None) -> str:
-    return render_template("password_reset.html", token=_token(), **forms.told(problem))
+    return render_template("password_reset.html", token=_token(), **forms.problem_context(problem))
 
 
 def _email_page(problem: Problem | None = None) -> str:
     return render_template(
-        "email.html", section="account", email=forms.retyped("email")[:254], **forms.told(problem)
+        "email.html", section="account", email=forms.retyped("email")[:254], **forms.problem_context(problem)
     )

@@ -141,8 +141,8 @@ def _shown(
     most: float = 1,
     bars: bool = False,
 ) -> Shown:
-    told = [value for value in values if value is not None]
-    newest, largest = (told[-1], max(told)) if told else (None, None)
+    known = [value for value in values if value is not None]
+    newest, largest = (known[-1], max(known)) if known else (None, None)
     words = current_request.say(
         "最新 %(newest)s、最大 %(largest)s", newest=_number(newest, unit), largest=_number(largest, unit)
     )

@@ -135,7 +135,7 @@ def _page(values: dict[str, str], problem: Problem | None = None) -> str:
         formats=[(name, label) for name, (label, *_) in FORMATS.items()],
         key=secrets.token_urlsafe(16),
         days_kept=DAYS_KEPT,
-        **forms.told(problem),
+        **forms.problem_context(problem),
     )
 
 

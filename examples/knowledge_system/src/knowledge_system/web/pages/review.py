@@ -68,7 +68,7 @@ def stepping(article_id: int) -> AnyResponse:
     try:
         place = forms.once(lambda: _stepped(article_id, values))
     except Problem as problem:
-        if problem.code not in {"conflict", "wrong-state"} and not problem.faults:
+        if problem.code not in {"conflict", "wrong-state"} and not problem.errors:
             raise
         return forms.shown_again(problem, lambda shown: _revision_page(article_id, None, shown))
     return redirect(place, 303)
@@ -173,7 +173,7 @@ def _revision_page(article_id: int, number: int | None, problem: Problem | None 
         body=markdown.render(shown["body"], language=current_request.language()),
         steps=steps_now(article, number),
         comment_text=forms.retyped("comment") if problem else "",
-        **forms.told(problem),
+        **forms.problem_context(problem),
     )
 
 

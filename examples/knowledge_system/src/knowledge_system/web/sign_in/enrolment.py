@@ -15,8 +15,8 @@ _NAME = "enrolment"
 
 def keep(enrolment: Enrolment) -> None:
     """Store the enrolment in the session until it ends or expires, encrypted and bound to its user."""
-    told = json.dumps([enrolment.secret, enrolment.provisioning_uri, enrolment.expires_at])
-    sealed = _box().encrypt(told, user_id=str(current_request.actor().id), purpose=_NAME)
+    serialized = json.dumps([enrolment.secret, enrolment.provisioning_uri, enrolment.expires_at])
+    sealed = _box().encrypt(serialized, user_id=str(current_request.actor().id), purpose=_NAME)
     current_request.handle().update_data(**{_NAME: sealed})
 
 
@@ -26,10 +26,10 @@ def kept() -> Enrolment | None:
     if not sealed:
         return None
     try:
-        told = _box().decrypt(str(sealed), user_id=str(current_request.actor().id), purpose=_NAME)
+        serialized = _box().decrypt(str(sealed), user_id=str(current_request.actor().id), purpose=_NAME)
     except DecodeError:
         return None  # its key was removed; the user starts again
-    secret, uri, expires_at = json.loads(told)
+    secret, uri, expires_at = json.loads(serialized)
     found = Enrolment(secret=secret, provisioning_uri=uri, expires_at=expires_at)
     return found if expires_at > current_request.now().timestamp() else None
 
