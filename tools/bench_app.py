@@ -3,16 +3,17 @@
     python tools/bench_app.py [--articles 10000] [--readers 50] [--seconds 30] [--rounds 3] [--write FOLDER]
     python tools/bench_app.py --outages [--articles 2000] [--readers 10] [--seconds 15] [--write FOLDER]
 
-PostgreSQL, Redis and two gunicorns run side by side, one application with its cache and one without. Readers who
-pause for one to three seconds, as people do, ask one and then the other, round by round, so that neighbours on the
-machine slow both down. The load generator has a core of its own, the servers have the others (at most two).
+PostgreSQL, Redis and two gunicorn servers run side by side: one application with its cache and one without. Readers
+pause for one to three seconds between requests, as people do, and use the two applications in alternating rounds,
+so that other load on the machine slows both down equally. The load generator has a core of its own; the servers
+share the others (at most two).
 
-A cache is worth what readers ask twice. So the same readers, with the same choice of articles, are measured in
-the first minutes, with a cache that was empty, and again with what they would have read in the five minutes before,
-which is how long an article is kept. All of it takes ten minutes where nothing else runs.
+A cache helps only with what is requested twice. The same readers, who choose the same articles, are therefore
+measured twice: in the first minutes, starting with an empty cache, and with the cache as it would be after five
+minutes of reading, which is the lifetime of a cached article. A whole run takes ten minutes on an idle machine.
 
-With ``--outages`` one application with all of its areas is read and written while Redis, the mail server and Slack
-are away, one after another (``examples/knowledge_system/bench/outages.py``); that takes four minutes.
+With ``--outages``, users read and edit one application with all its areas while Redis, the mail server and Slack
+are unavailable, one after another (``examples/knowledge_system/bench/outages.py``). This takes four minutes.
 """
 
 from __future__ import annotations

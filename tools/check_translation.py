@@ -1,13 +1,14 @@
-"""Keep the Japanese pages in step with the English ones: ``python tools/check_translation.py [--stamp FILE ...]``.
+"""Check that the Japanese pages match the English ones: ``python tools/check_translation.py [--stamp FILE ...]``.
 
-A Japanese page has the same headings in level, anchor and order, the same fences byte for byte, the same links, and
-below each heading the digest of the English section that it was translated from. ``--stamp`` writes the present
-digests after translating; it says that somebody has looked, not that the words are right.
+A Japanese page has the same headings (level, anchor and order), identical code blocks and the same links as the
+English page, and below each heading the digest of the English section that it was translated from. ``--stamp``
+writes the current digests after a translation; it records that the translation was reviewed, not that it is
+correct.
 
-Every heading of level 2 and more has an anchor above it: a link then survives a translated heading.
-``docs/glossary.toml`` lists the words that are never translated, one Japanese word for each other term, and the
-words that are not used for it. Where an English page uses a term, the Japanese page uses its word; no Japanese page
-and no Japanese text of the example uses another one.
+Every heading of level 2 and below has an explicit anchor, so that links work whatever its translation is.
+``docs/glossary.toml`` lists the words that are never translated, the one Japanese word for each other term, and the
+words to avoid. Where an English page uses a term, the Japanese page must use its word; no Japanese page and no
+Japanese text of the example may use a word to avoid.
 """
 
 from __future__ import annotations
@@ -23,17 +24,17 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
-# Written by a tool in both languages.
+# Generated in both languages.
 MADE = "reference"
 
-# Code, and directives without prose; prose stands between colons, and is translated.
+# Code, and directives without prose; prose is between colons, and is translated.
 _FENCE = re.compile(r"^(`{3,})")
 _HEADING = re.compile(r"^(#{1,6}) ")
 _ANCHOR = re.compile(r"^\(([\w.-]+)\)=$")
 _LINK = re.compile(r"\]\(([^)\s]+)\)|\{(?:doc|ref|py:\w+)\}`(?:[^`<]*<)?([^`>]+)>?`")
-# From one language to the other.
+# Links from one language to the other.
 _SWITCH = re.compile(r"README(\.ja)?\.md$")
-# Names in code, and where links lead.
+# Names in code, and link targets.
 _NO_PROSE = re.compile(r"`[^`]*`|\]\([^)]*\)")
 _STAMP = re.compile(r"^<!-- en: ([0-9a-f]{12}) -->$")
 
@@ -50,7 +51,7 @@ class Section:
 
     @property
     def prose(self) -> str:
-        """What is to be translated."""
+        """Return the text to translate."""
         return "\n".join(self.lines)
 
     def links(self) -> list[str]:
@@ -59,13 +60,13 @@ class Section:
         return sorted(target.replace("docs/ja/", "docs/en/") for target in found if not _SWITCH.match(target))
 
     def digest(self) -> str:
-        """Of text and fences, in one form of Unicode, without blanks at the ends of lines."""
+        """Return the digest of text and code blocks, normalized to one Unicode form, without trailing blanks."""
         text = "\n".join(line.rstrip() for line in [*self.lines, *self.fences]).strip()
         return hashlib.sha256(unicodedata.normalize("NFC", text).encode()).hexdigest()[:12]
 
 
 def sections(text: str) -> list[Section]:
-    """Split a page at its headings; code blocks stay whole."""
+    """Split a page at its headings; code blocks are never split."""
     found = [Section(0, "")]
     anchor, closing, fence = "", "", list[str]()
     for line in text.splitlines():
@@ -121,7 +122,7 @@ def errors(english: str, japanese: str, *, terms: list[str], anchors: bool = Tru
 
 
 def wording(english: str, japanese: str, words: Mapping[str, str]) -> Iterator[str]:
-    """Yield the terms that a Japanese page does not use although the English page does."""
+    """Yield the terms of the English page whose Japanese word is missing from the Japanese page."""
     source = _NO_PROSE.sub("", "\n".join(part.prose for part in sections(english))).lower()
     text = "\n".join(part.prose for part in sections(japanese))
     for term, word in words.items():
@@ -130,9 +131,9 @@ def wording(english: str, japanese: str, words: Mapping[str, str]) -> Iterator[s
 
 
 def avoided(text: str, words: Mapping[str, str]) -> Iterator[str]:
-    """Words in a Japanese text for which the glossary has another one, one sentence each.
+    """Yield the words to avoid in a Japanese text, each with the word to use, one sentence each.
 
-    A word with a long vowel sign after it is another word: サーバ is to be avoided, サーバー is not.
+    A word followed by a long vowel mark is a different word: サーバ is to be avoided, サーバー is not.
     """
     for number, line in enumerate(text.splitlines(), start=1):
         for other, word in words.items():
@@ -174,7 +175,7 @@ def pages(language: str) -> set[str]:
 
 
 def japanese_texts() -> Iterator[Path]:
-    """The Japanese pages, and the files of the example with texts that its users read."""
+    """Return the Japanese pages, and the files of the example that contain texts for users."""
     yield ROOT / "README.ja.md"
     yield from (DOCS / "ja" / name for name in sorted(pages("ja")))
     example = ROOT / "examples" / "knowledge_system" / "src" / "knowledge_system"
@@ -186,7 +187,7 @@ def japanese_texts() -> Iterator[Path]:
 
 
 def main() -> None:
-    """Check every page, or stamp those that are named."""
+    """Check all pages, or stamp the named ones."""
     if "--stamp" in sys.argv[1:]:
         for name in sys.argv[sys.argv.index("--stamp") + 1 :]:
             file = Path(name).resolve()

@@ -20,14 +20,14 @@ def main() -> None:
 
 
 def places() -> dict[str, list[Path]]:
-    """The areas and packages, and the modules at the top together."""
+    """Return the areas and packages, and the top-level modules together."""
     folders = sorted(folder for folder in PACKAGE.iterdir() if (folder / "__init__.py").exists())
     found = {folder.name: sorted(folder.rglob("*.py")) for folder in folders}
     return {**found, "top": sorted(PACKAGE.glob("*.py"))}
 
 
 def count(files: list[Path]) -> tuple[int, int]:
-    """Uses of ``Any`` and lines."""
+    """Return the number of uses of ``Any``, and of lines."""
     texts = [file.read_text(encoding="utf-8") for file in files]
     return sum(1 for text in texts for _ in uses(ast.parse(text))), sum(
         len(text.splitlines()) for text in texts
@@ -35,7 +35,7 @@ def count(files: list[Path]) -> tuple[int, int]:
 
 
 def uses(tree: ast.AST) -> Iterator[ast.AST]:
-    """Names ``Any``, also those inside quoted annotations."""
+    """Yield the names ``Any``, also in quoted annotations."""
     for node in ast.walk(tree):
         if (isinstance(node, ast.Name) and node.id == "Any") or (
             isinstance(node, ast.Attribute) and node.attr == "Any"

@@ -1,4 +1,4 @@
-"""Write the page of the deployment kit's promises in both languages; results not measured again are kept."""
+"""Write the page of the deployment kit's promises in both languages; rows not measured keep their results."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PAGES = {language: DOCS / language / "reference" / "deployment.md" for language 
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """What is promised: its key, and how each language says it."""
+    """A promise: its key and its text in each language."""
 
     key: str
     en: str
@@ -24,13 +24,13 @@ class Promise:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What came of one promise; ``figure`` and ``run`` are texts that both languages show.
+    """Result of one promise; ``figure`` and ``run`` are shown unchanged in both languages.
 
     Attributes:
-        key: of the promise.
-        holds: whether it does.
+        key: key of the promise.
+        holds: whether the promise holds.
         figure: what was counted or measured.
-        run: day and commit of the run that the figure is of; a row that a later run left out keeps its own.
+        run: date and commit of the run that measured it; a row that a later run skipped keeps its own.
     """
 
     key: str
@@ -175,7 +175,7 @@ _LINE = re.compile(r"^\| (.+) \| ([✓✗?]) \| ([^|]*) \|(?: ([^|]*) \|)?$", re
 
 
 def rows_of(text: str) -> dict[str, Row]:
-    """The rows of an English page, by their keys."""
+    """Return the rows of an English page by key."""
     keys = {promise.en: promise.key for promise in (*TESTED, *LOADS)}
     return {
         keys[said]: Row(keys[said], mark == "✓", figure, run)
@@ -185,7 +185,7 @@ def rows_of(text: str) -> dict[str, Row]:
 
 
 def merged(rows: Iterable[Row], before: str) -> dict[str, Row]:
-    """What was found now, and of everything else what the page said before."""
+    """Return the new rows, and the existing rows of everything else."""
     return {**rows_of(before), **{row.key: row for row in rows}}
 
 

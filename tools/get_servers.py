@@ -14,18 +14,18 @@ POLICY = Path("/usr/sbin/policy-rc.d")
 
 
 def main() -> None:
-    """Install what is missing; never fail, because the test run reports missing servers."""
+    """Install missing packages; never fail, because the test run reports missing servers."""
     missing = missing_packages()
     if not missing:
         return
     line = f"apt-get install -y --no-install-recommends {' '.join(missing)}"
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         print(
-            f"Not here: {' '.join(missing)}. Their tests will be skipped. On Debian, as root:  {line}",
+            f"Not installed: {' '.join(missing)}. Their tests will be skipped. On Debian, as root:  {line}",
             flush=True,
         )
         return
-    print(f"Getting from the distribution: {' '.join(missing)} ...", flush=True)
+    print(f"Installing from the distribution: {' '.join(missing)} ...", flush=True)
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     with no_autostart():
         for command in ("apt-get update -q", f"{line} -q"):
@@ -41,7 +41,7 @@ def missing_packages() -> list[str]:
         "redis-server": "redis-server",
         "nginx": "nginx",
         "chromium": "chromium",
-        # What the deployment kit is tried with.
+        # Programs that the tests of the deployment kit run.
         "certbot": "certbot",
         "pebble": "pebble",
         "testssl.sh": "testssl",
@@ -54,7 +54,7 @@ def missing_packages() -> list[str]:
     if not any(Path("/usr/lib/postgresql").glob("*/bin/postgres")) and shutil.which("postgres") is None:
         missing.append("postgresql")
     if not any(Path("/usr/lib").glob("python3*/ensurepip/__init__.py")):
-        missing.append("python3-venv")  # the tutorials make environments as their reader does
+        missing.append("python3-venv")  # the tutorials create environments as their readers do
     if not any(Path("/usr/share/fonts").rglob("*CJK*")):
         missing.append("fonts-noto-cjk")
     return missing
@@ -62,7 +62,7 @@ def missing_packages() -> list[str]:
 
 @contextlib.contextmanager
 def no_autostart() -> Iterator[None]:
-    """Keep the packages from starting their services: the tests use their own, on ports of their own."""
+    """Prevent the packages from starting their services: the tests start their own servers on free ports."""
     if POLICY.exists():
         yield
         return

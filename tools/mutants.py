@@ -1,13 +1,14 @@
-"""Change the code of one place in many small ways and see whether the quick tests notice: the share they kill.
+"""Mutation test: make many small changes to a package and measure how many of them its quick tests detect.
 
-``make mutants AREA=_core/resilience`` (``wsgi/session``, ``security/sign_in`` and so on) works in a copy of the
-tree; ``make mutants`` alone draws a sample from every area. ``ARGS="--sample 150 --seed 8"`` tries a random part,
-which is enough for a figure; ``--write`` puts it into ``tests/mutants.toml``. The exit status is 1 when less than
-85 % were killed.
+``make mutants AREA=_core/resilience`` (or ``wsgi/session``, ``security/sign_in`` and so on) works in a copy of the
+tree; without ``AREA`` it draws a sample from every area. ``ARGS="--sample 150 --seed 8"`` runs a random sample,
+which is enough for a figure; ``--write`` records the figure in ``tests/mutants.toml``. The exit status is 1 if less
+than 85 % of the mutants were killed.
 
-mutmut makes the mutants and says by which functions a test passes. They are run here: tests are collected once, and
-each mutant is a fork that meets its quickest tests first and ends at the first one that fails. mutmut's own loop
-collects anew for every mutant, which takes hours for a place of three thousand.
+mutmut creates the mutants and records which functions each test executes. This program runs them: the tests are
+collected once, and each mutant is a forked process that runs its fastest tests first and stops at the first
+failure. mutmut's own runner collects the tests again for every mutant, which takes hours for a package with three
+thousand.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ LEFT_OUT = (
     "var",
     "mutants",
 )
-# What tests a place beside the tests of its area.
+# Additional tests of a package, beside those of its area.
 TESTS_ELSEWHERE = {
     "_edge": ("wsgi/**/test_*.py",),
     "_edge/cors": ("wsgi/test_wsgi_refusals.py",),
@@ -80,17 +81,17 @@ SAMPLE_OF_AN_AREA = 60
 
 
 def main() -> None:
-    """Make the mutants of a place, try them, and print what survived; without a place, a sample of every area."""
+    """Create and run the mutants of a package, and print the survivors; without a package, sample every area."""
     parser = argparse.ArgumentParser(
         prog="make mutants",
-        description="AREA is a folder or module of the package; none: a sample of each area.",
+        description="AREA is a folder or module of the package; without it, every area is sampled.",
     )
     parser.add_argument("place", nargs="?")
-    parser.add_argument("--sample", type=int, default=0, help="so many, drawn at random (0: all)")
-    parser.add_argument("--seed", type=int, default=1, help="of the draw")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="mutants tried side by side")
+    parser.add_argument("--sample", type=int, default=0, help="size of a random sample (0: all)")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the sample")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="number of parallel mutants")
     parser.add_argument(
-        "--write", action="store_true", help=f"put the figure into {RESULTS.relative_to(ROOT)}"
+        "--write", action="store_true", help=f"record the figure in {RESULTS.relative_to(ROOT)}"
     )
     asked = parser.parse_args()
     if asked.place is None:
@@ -111,7 +112,7 @@ def main() -> None:
 
 
 def sample_every_area(asked: argparse.Namespace) -> int:
-    """Try a sample of each area in a process of its own; the exit status is that of the worst."""
+    """Run a sample of each area in its own process; return the worst exit status."""
     sample = asked.sample or SAMPLE_OF_AN_AREA
     options = [
         f"--sample={sample}",
@@ -128,7 +129,7 @@ def sample_every_area(asked: argparse.Namespace) -> int:
 
 
 def tests_of(place: str) -> list[str]:
-    """The unit and property tests of the area of a place, and those named above."""
+    """Return the unit and property tests of a package's area, and the additional ones listed above."""
     area, package = (*place.removesuffix(".py").split("/"), "")[:2]
     elsewhere = TESTS_ELSEWHERE.get(f"{area}/{package}", ()) or TESTS_ELSEWHERE.get(area, ())
     return _found(f"{area}/**/test_*.py", *elsewhere) or sys.exit(f"no unit or property tests for {place}")
@@ -144,7 +145,7 @@ def _found(*patterns: str) -> list[str]:
 
 
 def lay_out(folder: Path, place: str) -> None:
-    """Two trees: the sources that mutmut reads, and ``mutants``, where it writes and the tests run."""
+    """Create two trees: the sources that mutmut reads, and ``mutants``, where it writes and the tests run."""
     shutil.copytree(ROOT, folder / "mutants", ignore=shutil.ignore_patterns(*LEFT_OUT))
     shutil.copytree(ROOT / "src", folder / "src", ignore=shutil.ignore_patterns("__pycache__"))
     pattern = f"src/mks_hardening/{place}" + ("" if place.endswith(".py") else "/*")
@@ -155,17 +156,17 @@ def lay_out(folder: Path, place: str) -> None:
 
 
 def mutants_of(folder: Path, place: str) -> list[str]:
-    """Write the mutants into the tree of the tests, and name them in an order that never changes."""
+    """Write the mutants into the tree of the tests, and return their names in a stable order."""
     os.chdir(folder)
     from mutmut.__main__ import (
         create_mutants,
         setup_source_paths,
         walk_mutatable_files,
-    )  # it reads the folder it is in
+    )  # mutmut reads the current directory
     from mutmut.mutation.data import SourceFileMutationData
 
     setup_source_paths()
-    # Programs that a test starts import the mutants too, not what is installed.
+    # Programs started by a test must import the mutants too, not the installed package.
     os.environ["PYTHONPATH"] = str(folder / "mutants" / "src")
     with contextlib.redirect_stdout(io.StringIO()):
         create_mutants(1)
@@ -180,11 +181,11 @@ def mutants_of(folder: Path, place: str) -> list[str]:
 
 
 def run_pytest(trial: Trial, tests: list[str]) -> None:
-    """One session, which collects and hands over to the trial."""
+    """Run one pytest session, which collects the tests and hands over to ``Trial``."""
     import pytest
 
     os.environ |= {"HYPOTHESIS_PROFILE": "ci", "MUTANT_UNDER_TEST": ""}
-    # Output is caught in memory: the files of the other way would be shared by all forks.
+    # Output is captured in memory: with file descriptors, all forks would share the files.
     options = [
         "-q",
         "-p",
@@ -202,16 +203,16 @@ def run_pytest(trial: Trial, tests: list[str]) -> None:
 
 @dataclass
 class Trial:
-    """A plug-in that runs no test in its own process: each mutant is a fork of the collected session."""
+    """pytest plug-in that runs each mutant in a fork of the collected session; the session itself runs no test."""
 
     drawn: list[str]
     jobs: int
     outcome: dict[str, str] = field(default_factory=dict)
-    passed_by: dict[str, list[int]] = field(default_factory=dict)  # function -> tests, the quickest first
+    passed_by: dict[str, list[int]] = field(default_factory=dict)  # function -> tests, fastest first
     seconds: list[float] = field(default_factory=list)
 
     def pytest_runtestloop(self, session: Any) -> bool:
-        """In place of pytest's own loop."""
+        """Run the mutants instead of pytest's own loop."""
         base = session.config._tmp_path_factory.getbasetemp()  # noqa: SLF001 - each fork has its own
         self._look_once(session, base)
         waiting = [name for name in self.drawn if self.passed_by.get(function_of(name))]
@@ -223,8 +224,8 @@ class Trial:
                 tests = self.passed_by[function_of(name)]
                 limit = sum(self.seconds[number] for number in tests)
                 child = self._fork(session, base / f"m{len(self.outcome)}-{len(waiting)}", name, tests, limit)
-                # An infinite loop ends by its share of the processor; a deadlock needs a clock, one that no busy
-                # machine outruns.
+                # CPU time ends an infinite loop; a deadlock needs a wall clock limit, large enough for a
+                # busy machine.
                 at_work[child] = (name, time.monotonic() + min(600, 120 + 10 * limit))
             self._reap(at_work)
         return True
@@ -250,7 +251,7 @@ class Trial:
         time.sleep(0.02)
 
     def _look_once(self, session: Any, base: Path) -> None:
-        """Run every test without a mutant, in a fork: which pass, by what functions, and how quickly."""
+        """Run every test without a mutant, in a fork: which pass, what they execute, and how long they take."""
         reader, writer = os.pipe()
         child = os.fork()
         if not child:
@@ -265,7 +266,7 @@ class Trial:
         self.seconds = [entry["seconds"] for entry in seen]
         for number in sorted(range(len(seen)), key=self.seconds.__getitem__):
             if not seen[number]["passed"]:
-                print(f"left out, it fails by itself: {session.items[number].nodeid}", file=sys.__stderr__)
+                print(f"skipped, fails without a mutant: {session.items[number].nodeid}", file=sys.__stderr__)
                 continue
             for function in seen[number]["functions"]:
                 self.passed_by.setdefault(function, []).append(number)
@@ -288,7 +289,7 @@ class Trial:
 
 
 def look(session: Any, place: Path) -> list[dict[str, Any]]:
-    """What each test does by itself; in a fork."""
+    """Measure each test without a mutant, in a fork."""
     from mutmut.mutation.trampoline import set_mutant_under_test
     from mutmut.state import state
 
@@ -303,7 +304,7 @@ def look(session: Any, place: Path) -> list[dict[str, Any]]:
 
 
 def run(session: Any, place: Path, number: int) -> tuple[bool, float]:
-    """Run one test with all its fixtures, and leave none behind; whether it passed, and its seconds."""
+    """Run one test with all its fixtures and tear them down; return whether it passed, and its seconds."""
     session.config._tmp_path_factory._basetemp = place  # noqa: SLF001 - folders of two forks must not meet
     place.mkdir(parents=True, exist_ok=True)
     before, start = session.testsfailed, time.monotonic()
@@ -315,17 +316,17 @@ def run(session: Any, place: Path, number: int) -> tuple[bool, float]:
 
 
 def function_of(mutant: str) -> str:
-    """The function that a mutant changes, as mutmut writes it."""
+    """Return the name of the mutated function, in mutmut's notation."""
     return mutant.partition("__mutmut_")[0]
 
 
 def is_equivalent(entry: dict[str, str], function: str, after: str) -> bool:
-    """Whether this mutant is one of those that the file of results calls equivalent."""
+    """Return whether the results file lists this mutant as equivalent."""
     return fnmatchcase(function, entry["function"]) and re.search(entry["becomes"], after) is not None
 
 
 def changed_lines(mutant: str) -> tuple[str, str]:
-    """The lines before and after."""
+    """Return the changed lines before and after."""
     from mutmut.mutation.diff_apply import get_diff_for_mutant
 
     lines = [line for line in get_diff_for_mutant(mutant).splitlines() if not line.startswith(("---", "+++"))]
@@ -334,7 +335,7 @@ def changed_lines(mutant: str) -> tuple[str, str]:
 
 
 def report(asked: argparse.Namespace, trial: Trial, of: int) -> int:
-    """Print the sums and the survivors, and write the figure where that was asked; the exit status."""
+    """Print the totals and the survivors, write the figure if requested, and return the exit status."""
     kept = tomllib.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
     equal = kept.get("equivalent", [])
     sums = Counter(trial.outcome.values())
@@ -349,7 +350,7 @@ def report(asked: argparse.Namespace, trial: Trial, of: int) -> int:
     killed = sums["killed"] + sums["timeout"]
     tried = sum(sums.values()) - sums["equivalent"]
     share = killed / max(1, tried)
-    print(f"{asked.place}: {killed} of {tried} killed ({100 * share:.1f} %), drawn from {of}; {dict(sums)}")
+    print(f"{asked.place}: {killed} of {tried} killed ({100 * share:.1f} %), sampled from {of}; {dict(sums)}")
     if asked.write:
         figure = {
             "killed": killed,
@@ -364,7 +365,7 @@ def report(asked: argparse.Namespace, trial: Trial, of: int) -> int:
 
 
 def as_toml(kept: dict[str, Any]) -> str:
-    """The file of results: figures first, then what no test can kill, each with its reason."""
+    """Return the results file: the figures, then the mutants that no test can kill, each with the reason."""
     lines = [
         '# Written by `make mutants AREA=... ARGS="--sample N --seed S --write"`; [[equivalent]] by hand.'
     ]

@@ -1,8 +1,8 @@
 """Compare the public names with those of the last release: ``python tools/names_since.py [--release]``.
 
-A name that came later says so by ``versionadded`` in its docstring, and none that was released is gone.
-``--release`` writes the list, ``docs/released_names.txt``, anew: a step of each release. Before the first there is
-no list, and every name is as old as the package.
+The docstring of a name that was added later must contain ``versionadded``, and no released name may be missing.
+``--release`` rewrites the list, ``docs/released_names.txt``, as a step of each release. Before the first release
+there is no list, and no name needs ``versionadded``.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ RELEASED = ROOT / "docs" / "released_names.txt"
 
 
 def main() -> None:
-    """Check, or write the list."""
+    """Check the names, or write the list."""
     now = names()
     if "--release" in sys.argv[1:]:
         RELEASED.write_text("\n".join([*sorted(now), ""]), encoding="utf-8")
@@ -34,7 +34,7 @@ def main() -> None:
 
 
 def names() -> dict[str, str]:
-    """Every public name and its docstring; data has that of its type, so it is asked for nothing."""
+    """Return every public name with its docstring; data is skipped, as its docstring is that of its type."""
     found: dict[str, str] = {}
     for module in MODULES:
         package = importlib.import_module(f"mks_hardening.{module}")
@@ -46,7 +46,7 @@ def names() -> dict[str, str]:
 
 
 def renamed() -> dict[str, str]:
-    """Every former public name that still works; it needs no docstring."""
+    """Return every deprecated name that still works; it needs no docstring."""
     return {
         f"{module}.{name}": "versionadded::"
         for module in MODULES
@@ -56,11 +56,11 @@ def renamed() -> dict[str, str]:
 
 
 def errors(released: Collection[str], now: Mapping[str, str]) -> Iterator[str]:
-    """One sentence for each name that is new without saying since when, or gone.
+    """Yield one sentence for each new name without ``versionadded``, and for each missing name.
 
     Args:
-        released: the names of the last release.
-        now: today's, with their docstrings.
+        released: names of the last release.
+        now: current names with their docstrings.
     """
     known = {*released}
     for name in sorted(now.keys() - known):

@@ -1,11 +1,11 @@
 """Metadata for the package page: its URLs, and the README with links that work there.
 
-The tree knows no public address of its own. Whoever publishes it says where at build time:
+The source tree contains no public address. Whoever publishes it sets the address at build time:
 
     PROJECT_URL=https://host/group/mks_hardening PROJECT_FILES_URL=https://host/group/mks_hardening/blob/v0.1.0
 
-Links of the README to files are then links to there. Without it they name the file in the source archive, so that
-no dead link is shown.
+Links from the README to files then point there. Otherwise the page shows the names of the files in the source
+archive instead of links, so that it contains no dead link.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _PAGES = {
 
 
 class PackagePage(MetadataHookInterface):
-    """Called by hatchling for wheel, source archive and editable installation."""
+    """Metadata hook that hatchling calls for the wheel, the source archive and editable installations."""
 
     def update(self, metadata: dict[str, Any]) -> None:
-        """Add the README and the addresses."""
+        """Add the README and the URLs."""
         home, files = (os.environ.get(name, "").rstrip("/") for name in ("PROJECT_URL", "PROJECT_FILES_URL"))
         text = (Path(self.root) / "README.md").read_text("utf-8")
         metadata["readme"] = {"content-type": "text/markdown", "text": page(text, files)}
@@ -37,7 +37,7 @@ class PackagePage(MetadataHookInterface):
 
 
 def page(readme: str, files: str) -> str:
-    """The README with absolute links, or with the names of files where they would lead nowhere."""
+    """Return the README with absolute links, or with file names instead of links that would be dead."""
 
     def lead(found: re.Match[str]) -> str:
         words, path, anchor = found[1], found[2], found[3] or ""
@@ -48,6 +48,6 @@ def page(readme: str, files: str) -> str:
 
 
 def urls(home: str, files: str) -> dict[str, str]:
-    """The addresses by name; none where none is known."""
+    """Return the project URLs by name; empty without a public address."""
     found = {"Homepage": home, "Source": home} if home else {}
     return found | ({name: f"{files}/{path}" for name, path in _PAGES.items()} if files else {})

@@ -1,9 +1,9 @@
-"""Check everything that must hold before a release: ``make release-check``.
+"""Check everything that a release requires: ``make release-check``.
 
-Builds wheel and source archive twice, from two copies of the tree, and compares them; reads licences, locks and
-changelog; has twine read the page of the package, cyclonedx-bom write a bill of materials into ``dist`` and
-pip-audit ask for known weaknesses. A error ends it with 1. What could not be asked (pip-audit without the network)
-is told as a note and is no error; ``--strict`` makes notes errors, for the day of the release.
+Builds wheel and source archive twice, from two copies of the tree, and compares them; checks licences, lock files
+and changelog; runs twine on the package page, cyclonedx-bom to write a bill of materials into ``dist``, and
+pip-audit to find known vulnerabilities. The exit status is 1 after an error. A check that could not run (pip-audit
+without network access) is reported as a note; ``--strict`` turns notes into errors, for the day of the release.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCKS = ("dev", "lowest")
-# For what is installed with the package; tools for its development are not handed on to anybody.
+# For dependencies of the package; development tools are not distributed.
 ALLOWED = frozenset(
     {
         *(
@@ -48,7 +48,7 @@ ALLOWED = frozenset(
         *("MPL-2.0", "HPND", "MIT-CMU", "Unlicense", "ZPL-2.1", "OpenLDAP"),
     }
 )
-# Spellings from before licence expressions (PEP 639), as they are met among our dependencies.
+# Spellings from before licence expressions (PEP 639), as found in our dependencies.
 SPELLINGS = {
     "apache software license": "Apache-2.0",
     "apache license 2.0": "Apache-2.0",
@@ -63,7 +63,7 @@ SPELLINGS = {
     "historical permission notice and disclaimer (hpnd)": "HPND",
 }
 
-# Whose metadata contradict themselves or are no expression; read in their licence files.
+# Packages with contradictory or invalid metadata; the licences are from their licence files.
 READ_BY_HAND = {"lupa": "MIT", "qrcode": "BSD-3-Clause"}
 
 Run = Callable[[list[str]], subprocess.CompletedProcess[str]]
@@ -75,7 +75,7 @@ class Finding:
 
     Attributes:
         text: one sentence.
-        error: whether it forbids the release; else it is a note.
+        error: whether it blocks the release; otherwise it is a note.
     """
 
     text: str
@@ -83,7 +83,7 @@ class Finding:
 
 
 def run(command: list[str]) -> subprocess.CompletedProcess[str]:
-    """Run a program of the environment that this script runs in."""
+    """Run a program from the environment of this interpreter."""
     program = Path(sys.executable).with_name(command[0])
     return subprocess.run(
         [str(program), *command[1:]], cwd=ROOT, capture_output=True, text=True, timeout=600, check=False
@@ -94,7 +94,7 @@ def run(command: list[str]) -> subprocess.CompletedProcess[str]:
 
 
 def build(tree: Path, target: Path) -> list[Path]:
-    """Wheel and source archive of a tree."""
+    """Build the wheel and the source archive of a tree."""
     code = (
         "import sys; from hatchling.build import build_sdist, build_wheel; build_wheel(sys.argv[1]); "
         "build_sdist(sys.argv[1])"
@@ -105,13 +105,13 @@ def build(tree: Path, target: Path) -> list[Path]:
 
 
 def copy_of(tree: Path, target: Path) -> Path:
-    """What is built from, with other times than the original's."""
+    """Copy the sources, with modification times that differ from the original."""
     left_out = shutil.ignore_patterns(".*", "__pycache__", "build", "dist", "var", "node_modules")
     return Path(shutil.copytree(tree, target, ignore=left_out, copy_function=shutil.copyfile))
 
 
 def differences(first: Iterable[Path], second: Iterable[Path]) -> Iterator[Finding]:
-    """Two builds of one tree must be the same, byte by byte."""
+    """Check that two builds of one tree are identical, byte by byte."""
     ours, theirs = ({file.name: file for file in files} for files in (first, second))
     for name in sorted(ours.keys() ^ theirs.keys()):
         yield Finding(f"{name} was built only once of two times")
@@ -142,7 +142,7 @@ def _digest(data: bytes) -> str:
 
 
 def locked(lock: str) -> dict[str, str]:
-    """Names and versions of a lock; where it holds several versions of a package, the newest."""
+    """Return names and versions of a lock file; of several versions of a package, the newest."""
     found: dict[str, str] = {}
     for name, version in re.findall(r"^([A-Za-z0-9._-]+)==(\S+)", lock, re.MULTILINE):
         known = found.get(canonicalize_name(name))
@@ -152,7 +152,7 @@ def locked(lock: str) -> dict[str, str]:
 
 
 def extras_in_lock(project: dict[str, Any], lock: str, *, name: str) -> Iterator[Finding]:
-    """Every package that an extra asks for stands in the lock, in a version that the extra accepts."""
+    """Check that the lock file has every package that an extra requires, in a version that it accepts."""
     versions = locked(lock)
     for extra, lines in project["optional-dependencies"].items():
         for requirement in map(Requirement, lines):
@@ -174,7 +174,7 @@ def extras_in_lock(project: dict[str, Any], lock: str, *, name: str) -> Iterator
 def handed_on(
     project: dict[str, Any], find: Callable[[str], Distribution] = distribution
 ) -> dict[str, Distribution]:
-    """All packages that come with any extra, by name, as they are installed here."""
+    """Return all packages that any extra installs, by name, as installed here."""
     waiting = [line for lines in project["optional-dependencies"].values() for line in lines]
     found: dict[str, Distribution] = {}
     while waiting:
@@ -197,7 +197,7 @@ def handed_on(
 
 
 def licences(packages: dict[str, Distribution]) -> Iterator[Finding]:
-    """Every package that is handed on has a licence of the list."""
+    """Check that the licence of every package that users install is on the list of accepted ones."""
     for name, package in sorted(packages.items()):
         said = licences_of(package)
         if not said:
@@ -209,12 +209,12 @@ def licences(packages: dict[str, Distribution]) -> Iterator[Finding]:
 
 
 def licences_of(package: Distribution) -> set[str]:
-    """The licences of a package: its expression, else its classifiers, else its field."""
+    """Return the licences of a package: from its licence expression, else its classifiers, else its field."""
     metadata: Any = package.metadata
     if by_hand := READ_BY_HAND.get(canonicalize_name(metadata["Name"])):
         return {by_hand}
     if expression := metadata.get("License-Expression"):
-        # Of licences to choose from all have to be in the list, which is more than is needed.
+        # Of alternative licences, all must be on the list, although one would suffice.
         return {part for part in re.split(r"[()\s]+", expression) if part not in {"", "AND", "OR"}}
     classified = [
         line.rpartition(" :: ")[2]
@@ -229,14 +229,14 @@ def licences_of(package: Distribution) -> set[str]:
 
 
 def page_of_the_package(files: Iterable[Path], *, run: Run = run) -> Iterator[Finding]:
-    """Twine reads the metadata as the index would."""
+    """Check with twine that the package index accepts the metadata."""
     done = run(["twine", "check", "--strict", *map(str, files)])
     if done.returncode:
         yield Finding(f"twine check: {_last_line(done)}")
 
 
 def addresses(files: Iterable[Path]) -> Iterator[Finding]:
-    """The page of the package says where the project lives; a tree that is not published knows no address."""
+    """Check that the package page has project URLs; an unpublished tree has none."""
     for file in files:
         if file.suffix == ".whl":
             with zipfile.ZipFile(file) as wheel:
@@ -245,13 +245,13 @@ def addresses(files: Iterable[Path]) -> Iterator[Finding]:
             if "\nProject-URL: " not in head:
                 yield Finding("no project URLs: build with PROJECT_URL and PROJECT_FILES_URL", error=False)
             for link in re.findall(r"\]\((?!https?:|#)([^)]+)\)", page):
-                yield Finding(f"the page of the package links {link}, which leads nowhere there")
+                yield Finding(f"the page of the package links {link}, which does not work there")
 
 
 def bill_of_materials(
     lock: Path, target: Path, packages: Iterable[str], *, run: Run = run
 ) -> Iterator[Finding]:
-    """cyclonedx-bom writes what is handed on, with versions and hashes."""
+    """Write the bill of materials with cyclonedx-bom: everything that users install, with versions and hashes."""
     done = run(["cyclonedx-py", "requirements", "--output-reproducible", "-o", str(target), str(lock)])
     if done.returncode:
         yield Finding(f"cyclonedx-py: {_last_line(done)}")
@@ -265,7 +265,7 @@ def bill_of_materials(
 
 
 def known_weaknesses(lock: Path, *, run: Run = run) -> Iterator[Finding]:
-    """Asks pip-audit for known weaknesses of what is handed on; without its data that is told."""
+    """Find known vulnerabilities with pip-audit; if it gets no data, report a note."""
     done = run(
         [
             "pip-audit",
@@ -301,7 +301,7 @@ def _last_line(done: subprocess.CompletedProcess[str]) -> str:
 
 
 def version_and_changelog(version: str, changelog: str, fragments: Iterable[str]) -> Iterator[Finding]:
-    """The newest release in the changelog is this version, and no change waits for being listed."""
+    """Check that the newest release in the changelog is this version, and that no fragment is left."""
     waiting = sorted(fragments)
     releases = re.findall(r"^## (\S+)", changelog, re.MULTILINE)
     listed = version in releases
@@ -318,24 +318,24 @@ def version_and_changelog(version: str, changelog: str, fragments: Iterable[str]
 
 
 def supported_version(version: str, policy: str) -> Iterator[Finding]:
-    """SECURITY.md names the minor version that gets fixes."""
+    """Check that SECURITY.md names the supported minor version."""
     minor = ".".join(version.split(".")[:2])
     if f"(now {minor})" not in policy:
         yield Finding(f"SECURITY.md does not name {minor} as the supported version")
 
 
 def versions_of_files(version: str, files: Iterable[Path]) -> Iterator[Finding]:
-    """What was built carries the version."""
+    """Check that the built files carry the version."""
     for file in files:
         if f"-{version}-" not in file.name and not file.name.endswith(f"-{version}.tar.gz"):
             yield Finding(f"{file.name} is not of version {version}")
 
 
-# --- all of it
+# --- all checks
 
 
 def part_of(lock: str, packages: Iterable[str]) -> str:
-    """The lines of a lock that speak of these packages."""
+    """Return the lines of a lock file for these packages."""
     blocks = re.split(r"^(?=\S+==)", lock, flags=re.MULTILINE)
     wanted = set(packages)
     return "".join(
@@ -346,7 +346,7 @@ def part_of(lock: str, packages: Iterable[str]) -> str:
 
 
 def checks(work: Path) -> Iterator[tuple[str, Iterator[Finding]]]:
-    """Every check by its name, in the order in which they are run."""
+    """Yield every check with its name, in the order of execution."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     version = project["version"]
     changelog = (ROOT / "CHANGELOG.md").read_text("utf-8")
@@ -376,7 +376,7 @@ def checks(work: Path) -> Iterator[tuple[str, Iterator[Finding]]]:
 
 
 def main() -> None:
-    """Run every check and say what it found."""
+    """Run all checks and print their findings."""
     strict = "--strict" in sys.argv[1:]
     errors = 0
     try:

@@ -1,8 +1,8 @@
 """Create or update .venv from a hash-pinned lock file: ``tools/python tools/setup_venv.py demo|dev|peers|release``.
 
-Needs only the standard library. ``dev`` holds everything ``demo`` does; ``peers`` and ``release`` hold what
-benchmarks and releases need. All are in the same versions and share one environment: whichever comes later adds
-what is missing and takes nothing away.
+Uses only the standard library. ``dev`` includes everything in ``demo``; ``peers`` and ``release`` are for
+benchmarks and releases. All lock files contain the same versions and share one environment: each adds what is
+missing and removes nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ PIP = [str(PYTHON), "-m", "pip", "--disable-pip-version-check", "--no-input"]
 
 
 def main(kind: str) -> None:
-    """Bring .venv up to ``requirements/KIND.txt`` and install the packages of the tree into it."""
+    """Install ``requirements/KIND.txt`` and the packages of the tree into .venv."""
     if not venv_works():
         make_venv()
     lock = ROOT / "requirements" / f"{kind}.txt"
@@ -37,7 +37,7 @@ def main(kind: str) -> None:
 
 
 def venv_works() -> bool:
-    """Whether .venv holds a usable interpreter and pip (a distribution upgrade may have taken them away)."""
+    """Return whether .venv has a working interpreter and pip; a system upgrade may have removed them."""
     question = "import sys, pip; sys.exit(sys.version_info < (3, 11))"
     return (
         PYTHON.exists()
@@ -46,7 +46,7 @@ def venv_works() -> bool:
 
 
 def make_venv() -> None:
-    """Create .venv, or say what the distribution has left out."""
+    """Create .venv, or name the missing packages of the distribution."""
     version = f"{sys.version_info[0]}.{sys.version_info[1]}"
     if importlib.util.find_spec("venv") is None or importlib.util.find_spec("ensurepip") is None:
         sys.exit(
@@ -59,7 +59,7 @@ def make_venv() -> None:
 
 
 def install(arguments: list[str], *, count: int) -> None:
-    """Run pip, show a counter while it works, and its whole output if it fails."""
+    """Run pip with a progress counter; print its whole output if it fails."""
     command = [*PIP, "install", "--progress-bar", "off", "--root-user-action", "ignore", *arguments]
     output: list[str] = []
     with subprocess.Popen(
@@ -81,7 +81,7 @@ def install(arguments: list[str], *, count: int) -> None:
 
 
 def show(text: str) -> None:
-    """One line of progress: rewritten in place on a terminal, now and then elsewhere."""
+    """Show one line of progress: updated in place on a terminal, otherwise printed at intervals."""
     if sys.stdout.isatty():
         print(f"\r\033[K{text[:100]}", end="", flush=True)
     elif re.search(r"\b\d*[05] of|Installing", text):
@@ -89,7 +89,7 @@ def show(text: str) -> None:
 
 
 def say(text: str) -> None:
-    """One line."""
+    """Print one line."""
     print(text, flush=True)
 
 

@@ -1,16 +1,16 @@
 """Test what users install: the built wheels in fresh environments, without access to the source tree.
 
-1. The newest Python at hand other than that of .venv runs the whole suite, slow cases included. Every further
-   Python at hand runs the unit and property tests.
-2. The oldest Python runs the library's tests with the lowest versions we say we accept: unit, property and
-   integration tests, and those of the documentation's code.
-3. An environment with no extra imports every area.
+1. The newest installed Python other than that of .venv runs the whole suite, including slow tests. Every other
+   installed Python runs the unit and property tests.
+2. The oldest Python runs the library's tests with the lowest accepted versions: unit, property and integration
+   tests, and those of the code in the documentation.
+3. An environment without extras imports every area.
 
-``make test`` has run everything on the Python of .venv with the locked versions. What cannot differ from that is
-left out (``CANNOT_DIFFER``), and properties draw 25 examples instead of 100 (the profile ``again``).
+``make test`` has run everything on the Python of .venv with the locked versions. Tests whose result cannot differ
+are skipped (``CANNOT_DIFFER``), and properties draw 25 examples instead of 100 (profile ``again``).
 
 The lowest versions are installed, and run their unit and property tests, while the slow tests wait for their
-servers. ``REQUIRE_SERVICES=1`` makes a missing 3.11 or 3.13 a failure.
+servers. With ``REQUIRE_SERVICES=1``, a missing Python 3.11 or 3.13 is a failure.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ LEFT_OUT = (
 )
 
 UNITS = ("tests/unit", "tests/property")
-# Quick tests that another version of Python or of a dependency cannot change; `-m "not chromium"` leaves out more.
+# Quick tests whose result does not depend on versions of Python or dependencies; `-m "not chromium"` skips more.
 CANNOT_DIFFER = (
     # They build the site with Sphinx, search it and compare two texts: no code of the library runs.
     *(
@@ -64,7 +64,7 @@ CANNOT_DIFFER = (
         "tests/docs/test_docs_search.py",
         "tests/docs/test_docs_translation.py",
     ),
-    # They give rendered files to nginx, Prometheus, logrotate and the tools of containers. That each Python renders
+    # They pass rendered files to nginx, Prometheus, logrotate and container tools. That each Python renders
     # the same files is tested again (test_deploy_render.py, test_deploy_units.py).
     *(f"deploy/tests/test_deploy_{name}.py" for name in ("containers", "logrotate", "nginx", "watching")),
 )
@@ -73,7 +73,7 @@ started = time.monotonic()
 
 
 def main() -> None:
-    """Run all of it; stop at the first failure."""
+    """Run all parts; stop at the first failure."""
     pythons = find_pythons()
     whole, oldest = whole_suite_version(pythons), min(pythons, key=as_numbers)
     quick = ("-m", "not slow and not chromium", *(f"--ignore={file}" for file in CANNOT_DIFFER))
@@ -84,7 +84,7 @@ def main() -> None:
         shutil.copytree(ROOT, tree, ignore=left_out)
         for version, python in pythons.items():
             if version in {this_version(), whole}:
-                continue  # `make test` has run it with these versions, and the wheel is tried below
+                continue  # `make test` has run it with these versions, and the wheel is tested below
             section(f"Python {version}, locked versions, wheel")
             environment = make_environment(work / f"venv-{version}", python, lock="dev", wheels=wheels)
             run_tests(environment, tree, *quick, *UNITS)
@@ -97,7 +97,7 @@ def main() -> None:
         lowest = beside.submit(
             units_of_the_lowest, work, pythons[oldest], wheels=wheels, tree=tree, quick=quick
         )
-        # `.ci/run` has tried the deployment kit by `make verify-deploy` before.
+        # `.ci/run` has tested the deployment kit with `make verify-deploy` before.
         verified = os.environ.get("DEPLOY_VERIFIED") == "1"
         # Two at a time: each starts many servers.
         run_tests(
@@ -127,7 +127,7 @@ def main() -> None:
 def units_of_the_lowest(
     work: Path, python: str, *, wheels: list[str], tree: Path, quick: tuple[str, ...]
 ) -> Path:
-    """Install the lowest versions and run what starts no server, one test at a time; returns the interpreter."""
+    """Install the lowest versions and run the tests without servers, one at a time; return the interpreter."""
     with (work / "lowest.log").open("wb") as output:
         environment = make_environment(
             work / "venv-lowest", python, lock="lowest", wheels=wheels, output=output
@@ -137,25 +137,25 @@ def units_of_the_lowest(
 
 
 def left_out(folder: str, names: list[str]) -> set[str]:
-    """Names that are not copied; applications of tests keep their source."""
+    """Return names that are not copied; applications in tests keep their source."""
     found = shutil.ignore_patterns(*LEFT_OUT)(folder, names)
     return found - {"src"} if "tests" in Path(folder).parts else found
 
 
 def find_pythons() -> dict[str, str]:
-    """A working interpreter for each version we support, as far as this machine has one."""
+    """Return a working interpreter for each supported and installed version."""
     found = {version: python for version in VERSIONS if (python := find_python(version))}
-    section(f"Pythons at hand: {', '.join(found) or 'none'}")
+    section(f"Python versions found: {', '.join(found) or 'none'}")
     missing = sorted(WANTED - found.keys())
     if missing and os.environ.get("REQUIRE_SERVICES") == "1":
-        sys.exit(f"Python {' and '.join(missing)} must be tested and is not here.")
+        sys.exit(f"Python {' and '.join(missing)} must be tested but is not installed.")
     if missing:
-        say(f"!!!!! NOT TESTED, because it is not here: Python {' and '.join(missing)}")
+        say(f"!!!!! NOT TESTED, because it is not installed: Python {' and '.join(missing)}")
     return found or {this_version(): sys.executable}
 
 
 def find_python(version: str) -> str | None:
-    """Path of an interpreter that runs (the shim of a version manager may not)."""
+    """Return the path of an interpreter that runs; the shim of a version manager may not."""
     question = [f"-c{'import sys; print(sys.version_info[:2])'}"]
     wanted = f"({version.replace('.', ', ')})"
     for folder in [*os.environ.get("PATH", "").split(os.pathsep), "/usr/bin", "/usr/local/bin"]:
@@ -168,23 +168,23 @@ def find_python(version: str) -> str | None:
 
 
 def whole_suite_version(pythons: dict[str, str]) -> str:
-    """The newest version that `make test` did not use, or the only one there is."""
+    """Return the newest version that ``make test`` did not use, or the only one."""
     mine = this_version()
     return max((version for version in pythons if version != mine), key=as_numbers, default=mine)
 
 
 def this_version() -> str:
-    """The version of this interpreter."""
+    """Return the version of this interpreter."""
     return f"{sys.version_info[0]}.{sys.version_info[1]}"
 
 
 def as_numbers(version: str) -> list[int]:
-    """A version in its natural order."""
+    """Return a version as a tuple, for sorting."""
     return [int(part) for part in version.split(".")]
 
 
 def build_wheels(folder: Path) -> list[str]:
-    """The wheels of the library, of the deployment kit and of the reference application, in this order."""
+    """Build the wheels of the library, the deployment kit and the example application, in this order."""
     section("Building wheels")
     code = "import sys; from hatchling.build import build_wheel; print(build_wheel(sys.argv[1]))"
     projects = (ROOT, ROOT / "deploy", ROOT / "examples" / "knowledge_system")
@@ -196,7 +196,7 @@ def build_wheels(folder: Path) -> list[str]:
 def make_environment(
     folder: Path, python: str, *, lock: str | None, wheels: list[str], output: IO[bytes] | None = None
 ) -> Path:
-    """A fresh environment from a lock file and our wheels; returns its interpreter."""
+    """Create an environment from a lock file and the built wheels; return its interpreter."""
     run(python, "-m", "venv", "--without-pip", str(folder), output=output)
     pip = [
         sys.executable,
@@ -216,26 +216,26 @@ def make_environment(
 
 
 def run_tests(python: Path, tree: Path, *arguments: str, output: IO[bytes] | None = None) -> None:
-    """The test suite in the copied tree; the environment must not see this one."""
-    # The slow tests run nowhere else, so they draw as many examples as ever.
+    """Run the test suite in the copied tree, where the source tree is not importable."""
+    # The slow tests run nowhere else, so they draw the full number of examples.
     profile = {} if "slow" in arguments else {"HYPOTHESIS_PROFILE": "again"}
     command = [str(python), "tools/run_tests.py", "-q", "-n", "3", "--dist", "worksteal", *arguments]
     run(*command, cwd=tree, output=output, **profile)
 
 
 def import_all_areas(python: Path) -> None:
-    """Each area alone, in an interpreter of its own."""
+    """Import each area in its own interpreter."""
     for area in AREAS:
         run(str(python), "-I", "-c", f"import mks_hardening.{area}")
 
 
 def run(*command: str, cwd: Path = ROOT, output: IO[bytes] | None = None, **variables: str) -> None:
-    """Run a program; end with its status when it fails.
+    """Run a program; exit with its status if it fails.
 
     Args:
-        command: the program and its arguments.
-        cwd: the folder it runs in.
-        output: where both of its outputs go, if not to those of this process.
+        command: program and arguments.
+        cwd: working directory.
+        output: file for stdout and stderr; by default those of this process.
         variables: environment variables.
     """
     environment = {
@@ -255,12 +255,12 @@ def run(*command: str, cwd: Path = ROOT, output: IO[bytes] | None = None, **vari
 
 
 def section(title: str) -> None:
-    """Say what comes next, and how much time has passed."""
+    """Print the next step and the elapsed time."""
     say(f"\n===== {title} ({time.monotonic() - started:.0f}s)")
 
 
 def say(text: str) -> None:
-    """One line, at once."""
+    """Print one line and flush it."""
     print(text, flush=True)
 
 

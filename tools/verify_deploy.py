@@ -1,8 +1,8 @@
-"""Test every promise of the deployment kit on this machine and write the table: ``make verify-deploy``.
+"""Test every promise of the deployment kit on this machine and write the result table: ``make verify-deploy``.
 
-The promises that are tests run as tests. Load is measured here: nginx, gunicorn, PostgreSQL and Redis with the
-real application, and as many readers as the promise says. ``--no-load`` leaves that out, ``--only-load`` the rest;
-what is left out stays in the table as it was measured before.
+Promises that are covered by tests run as tests. Load is measured here, with nginx, gunicorn, PostgreSQL and Redis,
+the example application, and as many readers as the promise says. ``--no-load`` skips these measurements and
+``--only-load`` everything else; skipped rows keep their former results.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _PROMISED = (1000, 10_000)
 
 
 def main() -> int:
-    """Run what was asked for; 1 when a promise does not hold."""
+    """Run the selected parts; return 1 if a promise does not hold."""
     options = _options()
     started = time.monotonic()
     rows: list[Row] = []
@@ -47,8 +47,8 @@ def main() -> int:
         rows += _shown(tested(slow_alone=options.only_slow))
     if not options.no_load:
         rows += _shown(loaded(options))
-    # Another load than the one that is promised says nothing about the promise.
-    # Neither does a part of the tests about all of them.
+    # Only the promised load can confirm the promise;
+    # and only all tests, not a part of them.
     if not (options.no_page or options.only_slow) and (options.connections, options.articles) == _PROMISED:
         _write(rows)
     print(f"{time.monotonic() - started:.0f} s")
@@ -62,7 +62,7 @@ def _shown(rows: Iterator[Row]) -> Iterator[Row]:
 
 
 def _write(rows: list[Row]) -> None:
-    """Both pages; what was left out now stays on them as it was."""
+    """Write both pages; skipped rows keep their results."""
     before = PAGES["en"].read_text(encoding="utf-8") if PAGES["en"].exists() else ""
     run = _this_run()
     known = merged([replace(row, run=run) for row in rows], before)
@@ -72,7 +72,7 @@ def _write(rows: list[Row]) -> None:
 
 
 def _this_run() -> str:
-    """The day, and the commit with a plus where files differ from it."""
+    """Return the date and the commit, with a plus if files differ from it."""
     words = ["git", "describe", "--always", "--dirty=+", "--exclude=*"]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
     return f"{datetime.now(UTC):%Y-%m-%d}, {done.stdout.strip() or 'no commit'}"
@@ -81,28 +81,26 @@ def _this_run() -> str:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     only = parser.add_mutually_exclusive_group()
-    only.add_argument("--no-load", action="store_true", help="leave the load groups out")
-    only.add_argument("--only-load", action="store_true", help="run nothing else")
-    parser.add_argument(
-        "--only-slow", action="store_true", help="of the tests those that `make test` leaves out"
-    )
-    parser.add_argument("--no-page", action="store_true", help="write nothing into the documentation")
+    only.add_argument("--no-load", action="store_true", help="skip the load measurements")
+    only.add_argument("--only-load", action="store_true", help="run only the load measurements")
+    parser.add_argument("--only-slow", action="store_true", help="run only the tests that `make test` skips")
+    parser.add_argument("--no-page", action="store_true", help="do not write the documentation page")
     parser.add_argument("--connections", type=int, default=_PROMISED[0])
     parser.add_argument("--articles", type=int, default=_PROMISED[1])
-    parser.add_argument("--seconds", type=float, default=20.0, help="how long each load lasts")
+    parser.add_argument("--seconds", type=float, default=20.0, help="duration of each load measurement")
     return parser.parse_args()
 
 
 def tested(*, slow_alone: bool) -> Iterator[Row]:
-    """The promises that are tests, slow ones included."""
+    """Check the promises that are covered by tests, including slow ones."""
     files = [str(file) for file in sorted(TESTS.glob("test_deploy_*.py"))]
     chosen = ["-m", "slow"] if slow_alone else []
     with tempfile.TemporaryDirectory() as folder:
         cases = _cases(Path(folder), "-n", "3", "--dist", "worksteal", *chosen, *files)
         failed = [name for name, outcome in cases.items() if outcome == "failed"]
         if os.environ.get("CI") and 1 <= len(failed) <= _LOOKED_AT_AGAIN:
-            # As `tools/run_tests.py` does: what fails alone as well, fails.
-            print(f"looked at again, alone: {', '.join(name for _, name in failed)}", flush=True)
+            # As in `tools/run_tests.py`: a test that also fails alone has failed.
+            print(f"run again, alone: {', '.join(name for _, name in failed)}", flush=True)
             cases |= _cases(Path(folder), "--last-failed", "-n", "0", *chosen, *files)
     for promise in TESTED:
         of_it = [outcome for (module, _), outcome in cases.items() if promise.key in module]
@@ -112,7 +110,7 @@ def tested(*, slow_alone: bool) -> Iterator[Row]:
 
 
 def _cases(folder: Path, *arguments: str) -> dict[tuple[str, str], str]:
-    """Outcomes of a run, by module and name."""
+    """Return the outcomes of a run, by module and name."""
     report = folder / "report.xml"
     options = ["-q", "-o", f"cache_dir={folder}/cache", "--junitxml", str(report)]
     environment = {**os.environ, "MKS_VERIFY_DEPLOY": "1"}
@@ -128,7 +126,7 @@ def _cases(folder: Path, *arguments: str) -> dict[tuple[str, str], str]:
 
 
 def loaded(options: argparse.Namespace) -> Iterator[Row]:
-    """The promises that are figures."""
+    """Check the promises that need load measurements."""
     from deploy_load import read
 
     with ExitStack() as stack:
@@ -173,13 +171,13 @@ def _site(stack: ExitStack, articles: int, accounts: int) -> tuple[Any, list[str
     host = Host(
         Certificates(folder),
         application="knowledge_system.app:from_env()",
-        # The limits are tried by tests; here they would be what is measured.
+        # Tests check the rate limits; here they would distort the measurement.
         edge='proxies_in_front = ["127.0.0.0/8"]\nconnections_per_address = 5000\nsign_in_per_minute = 600\n'
         "requests_per_second = 10000\nburst = 100000",
         workers="2",
         threads="16",
     )
-    # As patient as browsers are: while workers are replaced, requests wait for the new ones.
+    # The timeout of browsers: while workers are replaced, requests wait for the new ones.
     host.patience = 30.0
     stack.callback(host.stop)
     host.render()
@@ -208,7 +206,7 @@ def _fill(variables: dict[str, str], articles: int, accounts: int) -> list[str]:
         database.upgrade(engine, settings, clock=time)
         sessions = app.session_factory(engine)
         database.fill(sessions, search, password="unused-unused-1", clock=time, number=articles)  # noqa: S106 - of a test
-        # A hash that is quick to check: the readers sign in before anything is measured.
+        # A cheap password hash: the readers sign in before the measurement.
         cheap = generate_password_hash("load-2026-load", method="pbkdf2:sha256:1")
         now = datetime.now(UTC)
         with sessions.begin() as session:
@@ -236,7 +234,7 @@ def _reloaded(key: str, host: Any, reload: Callable[[], None]) -> Row:
     for thread in threads:
         thread.start()
     for _ in range(10):
-        # One after the other, as operators do: workers that are replaced while they still start answer nobody.
+        # One after the other, as operators do: workers that are replaced during their start never serve a request.
         answered = seen["200"]
         reload()
         time.sleep(1)
@@ -262,7 +260,7 @@ def _hang_up(server: Any) -> None:
 
 
 def _static(host: Any) -> Row:
-    """The same file from nginx and from the application."""
+    """Compare the same file from nginx and from the application."""
     from knowledge_system import web
     from mks_deploy.operations.static_files import publish
 
@@ -283,7 +281,7 @@ def _static(host: Any) -> Row:
 
 
 class _Straight(http.client.HTTPConnection):
-    """To the application, past nginx."""
+    """Connection to the application that bypasses nginx."""
 
     def __init__(self, path: str) -> None:
         super().__init__("knowledge.example.test")
@@ -296,14 +294,14 @@ class _Straight(http.client.HTTPConnection):
 
 
 class _Secured(http.client.HTTPConnection):
-    """To nginx, over TLS."""
+    """Connection to nginx over TLS."""
 
     def __init__(self, tls_port: int) -> None:
         super().__init__("knowledge.example.test")
         self._tls_port = tls_port
 
     def connect(self) -> None:
-        """Connect to this machine, whatever the name is."""
+        """Connect to this machine, whatever the host name."""
         context = ssl.create_default_context()
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         plain = socket.create_connection(("127.0.0.1", self._tls_port))
@@ -311,14 +309,14 @@ class _Secured(http.client.HTTPConnection):
 
 
 def _per_second(connection: http.client.HTTPConnection) -> float:
-    told = {
+    headers = {
         "X-Forwarded-Proto": "https",
         "X-Forwarded-For": "203.0.113.7",
         "X-Forwarded-Host": "knowledge.example.test",
     }
     started, number = time.monotonic(), 0
     while time.monotonic() - started < 3:
-        connection.request("GET", "/static/app.css", headers=told)
+        connection.request("GET", "/static/app.css", headers=headers)
         if (answer := connection.getresponse()).status != 200:
             raise RuntimeError(f"{answer.status} for a static file")
         answer.read()

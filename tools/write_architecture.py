@@ -24,7 +24,7 @@ WRAPPERS = PAGE.with_name("wrappers.svg")
 
 
 def main() -> None:
-    """Write, or check."""
+    """Write the files, or check them."""
     wanted = {
         PAGE: filled(PAGE.read_text(encoding="utf-8")),
         IMPORTS: picture(
@@ -58,11 +58,11 @@ def filled(page: str) -> str:
     )
 
 
-# --- the parts
+# --- parts
 
 
 def modules() -> str:
-    """Every package with the first line of its docstring and its modules."""
+    """Return every package with the first line of its docstring, and its modules."""
     return "".join(
         f"{line}\n" for folder in sorted(PACKAGE.rglob("__init__.py")) for line in _package(folder.parent)
     )
@@ -80,7 +80,7 @@ def _package(folder: Path) -> Iterator[str]:
 
 
 def keys() -> str:
-    """The keys of the environ and what stands under each."""
+    """Return the keys of the environ and their meaning."""
     body = ast.parse((PACKAGE / "_core" / "web" / "environ_keys.py").read_text(encoding="utf-8")).body
     lines = ["| key | what stands there |\n|---|---|\n"]
     for statement, meaning in pairwise(body):
@@ -91,7 +91,7 @@ def keys() -> str:
 
 
 def packages() -> str:
-    """Which module imports which third-party package."""
+    """Return which module imports which third-party package."""
     contract = next(item for item in _contracts() if item["id"] == "third-party")
     pairs = sorted(line.split(" -> ")[::-1] for line in contract["ignore_imports"])
     rows = [f"| {package} | `{module.removeprefix('mks_hardening.')}` |\n" for package, module in pairs]
@@ -99,7 +99,7 @@ def packages() -> str:
 
 
 def layers() -> list[list[str]]:
-    """The layers of the import contract, top to bottom; those that are not there yet are left out."""
+    """Return the layers of the import contract from top to bottom; missing packages are skipped."""
     contract = next(item for item in _contracts() if item["id"] == "layers")
     split = [[name.strip() for name in re.split(r"[|:]", layer)] for layer in contract["layers"]]
     present = [[name for name in layer if not name.startswith("(")] for layer in split]
@@ -107,7 +107,7 @@ def layers() -> list[list[str]]:
 
 
 def wrappers() -> list[str]:
-    """The wrappers from the outside in, as they really stand."""
+    """Return the wrappers from the outside in, read from the composed stack."""
     from mks_hardening.compose import harden_wsgi
     from mks_hardening.security import RateLimiter
     from mks_hardening.settings import HardeningSettings
@@ -150,7 +150,7 @@ def _docstring(file: Path) -> str:
 
 
 def picture(rows: list[list[str]], *, label: str) -> str:
-    """Rows of boxes with arrows from each to the next."""
+    """Draw rows of boxes with arrows from each to the next."""
     width, box, gap = 760, 44, 26
     height = len(rows) * (box + gap) + gap
     shapes = [_row(row, gap + index * (box + gap), width, box) for index, row in enumerate(rows)]

@@ -27,7 +27,7 @@ def main() -> None:
 
 
 def stubs() -> dict[Path, str]:
-    """The text of every stub."""
+    """Return the text of every stub."""
     found = {}
     for file in sorted(PACKAGE.glob("*/__init__.py")):
         package = import_module(f"mks_hardening.{file.parent.name}")
@@ -40,10 +40,10 @@ def stubs() -> dict[Path, str]:
 
 
 def stub_of(homes: dict[str, list[str]], renamed: dict[str, str], moved: dict[str, str]) -> str:
-    """One import for each name, in the form by which a stub exports it (PEP 484), in the order of the linter.
+    """Return one re-export for each name (PEP 484), in the order that the linter expects.
 
-    Former names follow as aliases; PEP 702 has no way to mark an alias as deprecated. Names that other packages
-    export by now come from there.
+    Deprecated names follow as aliases; PEP 702 has no way to mark an alias as deprecated. Names that have moved to
+    another package are imported from there.
     """
     lines = [
         import_of(home, name)
@@ -56,7 +56,7 @@ def stub_of(homes: dict[str, list[str]], renamed: dict[str, str], moved: dict[st
 
 
 def import_of(home: str, name: str) -> str:
-    """One import, broken where the formatter would break it."""
+    """Return one import, wrapped as the formatter would wrap it."""
     line = f"from {home} import {name} as {name}\n"
     return line if len(line) <= LINE_LENGTH + 1 else f"from {home} import (\n    {name} as {name},\n)\n"
 

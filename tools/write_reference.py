@@ -28,7 +28,7 @@ LANGUAGES = ("en", "ja")
 
 
 def main() -> None:
-    """Write, or check."""
+    """Write the pages, or check them."""
     words = tomllib.loads((ROOT / "docs" / "reference.toml").read_text("utf-8"))
     wanted = {
         ROOT / "docs" / language / "reference" / f"{name}.md": page(words[name][language], body())
@@ -65,7 +65,7 @@ def main() -> None:
 
 
 def page(words: Mapping[str, str], body: Iterable[str]) -> str:
-    """A whole page: its title, its lead and what was made."""
+    """Return a whole page: title, introduction and generated text."""
     lines = [f"# {words['title']}", "", words["lead"].strip(), "", *body]
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).rstrip() + "\n"
 
@@ -74,7 +74,7 @@ def page(words: Mapping[str, str], body: Iterable[str]) -> str:
 
 
 def environment() -> Iterator[str]:
-    """Every variable that is read."""
+    """List every environment variable."""
     from mks_hardening.settings import variables
 
     area = ""
@@ -92,7 +92,7 @@ def environment() -> Iterator[str]:
 
 
 def events() -> Iterator[str]:
-    """Every event with its fields."""
+    """List every event with its fields."""
     module = importlib.import_module("mks_hardening.events")
     for name in module.__all__:
         item = getattr(module, name)
@@ -104,7 +104,7 @@ def events() -> Iterator[str]:
 
 
 def exceptions() -> Iterator[str]:
-    """Every exception, what it is a kind of and what it carries."""
+    """List every exception with its base class and attributes."""
     module = importlib.import_module("mks_hardening.exceptions")
     for name in sorted(module.__all__):
         item = getattr(module, name)
@@ -115,14 +115,14 @@ def exceptions() -> Iterator[str]:
 
 
 def command_line() -> Iterator[str]:
-    """Every command of mks-hardening."""
+    """List every command of ``mks-hardening``."""
     from mks_hardening import cli
 
     yield from _commands(cli.parser(), level=2)
 
 
 def log_fields() -> Iterator[str]:
-    """The canonical fields of each schema, and those of a request record."""
+    """List the canonical fields of each schema, and those of a request record."""
     from mks_hardening._edge.request_log import record_fields
     from mks_hardening.logging.formatting._schemas import SCHEMAS
 
@@ -138,7 +138,7 @@ def log_fields() -> Iterator[str]:
 
 
 def metrics() -> Iterator[str]:
-    """Every metric of the Prometheus observer, and the events it is made from."""
+    """List every metric of the Prometheus observer, and the events it counts."""
     from mks_hardening.contrib._metrics.metric_definitions import METRICS, RULES
 
     for metric in METRICS:
@@ -154,7 +154,7 @@ def metrics() -> Iterator[str]:
 
 
 def defaults() -> Iterator[str]:
-    """Every number that is a default: time-outs, bounds, counts."""
+    """List every numeric default: timeouts, limits, counts."""
     for name in MODULES:
         module = importlib.import_module(f"mks_hardening.{name}")
         own = [item for item in module.__all__ if item not in _shared(name)]
@@ -171,7 +171,7 @@ def defaults() -> Iterator[str]:
 
 
 def glossary(language: str) -> Iterator[str]:
-    """Every term with its Japanese word, its meaning, and the words that are not used for it."""
+    """List every term with its Japanese word, its meaning, and the words to avoid."""
     words = tomllib.loads((ROOT / "docs" / "glossary.toml").read_text("utf-8"))
     for term, japanese in words["terms"].items():
         texts = [words["meanings"].get(term, {}).get(language, "")]
@@ -184,7 +184,7 @@ def glossary(language: str) -> Iterator[str]:
 
 
 def names_of(module: str) -> Iterator[str]:
-    """The public names of a module, from their docstrings."""
+    """Return the page of a module's public names, from their docstrings."""
     yield from (
         "```{eval-rst}",
         f".. automodule:: mks_hardening.{module}",
@@ -208,7 +208,7 @@ def names_of(module: str) -> Iterator[str]:
 
 
 def contents() -> Iterator[str]:
-    """The list of the modules."""
+    """Return the list of modules."""
     yield from ("```{toctree}", ":maxdepth: 1", "", *MODULES, "```")
 
 
@@ -216,7 +216,7 @@ def contents() -> Iterator[str]:
 
 
 def _data_texts() -> Iterator[tuple[str, str]]:
-    """Names bound at the top of a module and the text below them."""
+    """Return the module-level names with the docstrings below them."""
     for file in sorted((ROOT / "src" / "mks_hardening").rglob("*.py")):
         for statement, below in pairwise(ast.parse(file.read_text("utf-8")).body):
             match statement, below:
@@ -231,7 +231,7 @@ _DATA = dict(_data_texts())
 
 
 def _data_of(module: str) -> Iterator[tuple[str, object]]:
-    """The public names of a module that are neither classes nor functions, which no tool finds by itself."""
+    """Return a module's public names that are neither classes nor functions, which Sphinx does not find itself."""
     package = importlib.import_module(f"mks_hardening.{module}")
     for name in package.__all__:
         item = getattr(package, name)
@@ -240,7 +240,7 @@ def _data_of(module: str) -> Iterator[tuple[str, object]]:
 
 
 def _shared(module: str) -> dict[str, str]:
-    """Names that a module exports in addition to its own, with the module that documents them."""
+    """Return names that a module re-exports, with the module that documents them."""
     package = importlib.import_module(f"mks_hardening.{module}")
     homes: dict[str, list[str]] = getattr(package, "_SHARED", {})
     described = {name for names in homes.values() for name in names}
@@ -266,7 +266,7 @@ def _entry(anchor: str, term: str, *paragraphs: str) -> Iterator[str]:
 
 
 def _first(item: object) -> str:
-    """The first paragraph of a docstring, as one line of Markdown."""
+    """Return the first paragraph of a docstring as one line of Markdown."""
     return _markdown((inspect.getdoc(item) or "").partition("\n\n")[0])
 
 
@@ -300,7 +300,7 @@ def _options(command: argparse.ArgumentParser) -> Iterator[str]:
 
 
 def _numbers(item: Any) -> Iterator[tuple[str, str, str]]:
-    """Options with a number as default, and what the docstring says of them."""
+    """Return the options with numeric defaults, and their descriptions."""
     try:
         parameters = inspect.signature(item).parameters.values()
     except (TypeError, ValueError):
@@ -317,7 +317,7 @@ def _numbers(item: Any) -> Iterator[tuple[str, str, str]]:
 
 
 def _argument_texts(doc: str, section: str) -> Iterator[tuple[str, str]]:
-    """The entries of one section of a Google style docstring."""
+    """Return the entries of one section of a Google-style docstring."""
     block = re.search(rf"^{section}:\n((?:[ ]{{4}}.*\n?|\n)+)", doc, re.MULTILINE)
     for entry in re.split(r"\n(?=    \S)", f"\n{block[1].rstrip()}" if block else ""):
         name, colon, text = entry.strip().partition(": ")

@@ -173,7 +173,7 @@ def test_a_known_weakness_is_a_fault_and_no_data_is_a_note(tool: ModuleType) -> 
         ("Name: p\n\n[a](#part)", [("no project URLs: build with PROJECT_URL and PROJECT_FILES_URL", False)]),
         (
             "Name: p\nProject-URL: Source, https://code.example\n\n[a](docs/a.md)",
-            [("the page of the package links docs/a.md, which leads nowhere there", True)],
+            [("the page of the package links docs/a.md, which does not work there", True)],
         ),
     ],
 )
