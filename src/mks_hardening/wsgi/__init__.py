@@ -51,7 +51,7 @@ _HOME = {
     "mks_hardening._edge.request_limits.request_limits": ["RequestLimitRule", "RequestLimits"],
     "mks_hardening._edge.response_cache.cache_rule": ["CacheRule"],
     "mks_hardening.wsgi.request_limits": ["RequestLimitsMiddleware"],
-    "mks_hardening.wsgi.response_cache.middleware": ["ResponseCacheMiddleware"],
+    "mks_hardening.wsgi.response_cache.response_cache_middleware": ["ResponseCacheMiddleware"],
     "mks_hardening.wsgi.request_log.request_log_middleware": ["RequestLoggingMiddleware"],
     "mks_hardening._edge.session.session_cookie": ["SessionCookie"],
     "mks_hardening._edge.session.session_handle": ["SessionHandle"],

@@ -52,7 +52,9 @@ from mks_hardening.wsgi.request_limits import RequestLimitsMiddleware as Request
 from mks_hardening.wsgi.request_log.request_log_middleware import (
     RequestLoggingMiddleware as RequestLoggingMiddleware,
 )
-from mks_hardening.wsgi.response_cache.middleware import ResponseCacheMiddleware as ResponseCacheMiddleware
+from mks_hardening.wsgi.response_cache.response_cache_middleware import (
+    ResponseCacheMiddleware as ResponseCacheMiddleware,
+)
 from mks_hardening.wsgi.session.session_middleware import SessionTimeoutMiddleware as SessionTimeoutMiddleware
 
 OwnAnswer = CustomResponse

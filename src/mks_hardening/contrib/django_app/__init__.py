@@ -17,7 +17,7 @@ Importing this module does not read Django's settings, so ``settings.py`` may im
 from __future__ import annotations
 
 from mks_hardening._core.lazy_exports import exported
-from mks_hardening.contrib.django_app._middleware import HardeningMiddleware
+from mks_hardening.contrib.django_app._hardening_middleware import HardeningMiddleware
 from mks_hardening.contrib.django_app._project import hardened, logging_config, template_context
 from mks_hardening.contrib.django_app._view_limits import exempt, limit
 

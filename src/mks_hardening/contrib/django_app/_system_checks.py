@@ -9,7 +9,7 @@ from mks_hardening import compose
 from mks_hardening._core.web.wsgi_stack import wrappers_inside
 from mks_hardening.contrib.django_app._components import components
 from mks_hardening.contrib.django_app._django import FromDjango, checks, import_string, project, validate_host
-from mks_hardening.contrib.django_app._middleware import HardeningMiddleware
+from mks_hardening.contrib.django_app._hardening_middleware import HardeningMiddleware
 from mks_hardening.contrib.django_app._view_limits import unknown_groups
 from mks_hardening.contrib.django_app.sessions import SessionStore
 from mks_hardening.exceptions import ConfigurationError

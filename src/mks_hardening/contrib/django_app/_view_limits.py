@@ -19,7 +19,7 @@ from mks_hardening.contrib._limited_views import (
 )
 from mks_hardening.contrib.django_app._components import components
 from mks_hardening.contrib.django_app._django import FromDjango, environ_of, get_resolver
-from mks_hardening.contrib.django_app._middleware import problem_response
+from mks_hardening.contrib.django_app._hardening_middleware import problem_response
 from mks_hardening.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
