@@ -1,10 +1,10 @@
-# Everything one types. `make` alone lists it. ARGS="..." is handed on to the program behind the target.
+# Targets for developers; `make` lists them. ARGS="..." is passed to the program of the target.
 
 BIN := .venv/bin
 LOCKED := pyproject.toml deploy/pyproject.toml examples/knowledge_system/pyproject.toml tools/setup_venv.py
 QUICK_TESTS = $(BIN)/python tools/run_tests.py -n 3 --dist worksteal -m "not slow"
-# Coverage doubles the cost of a test. It is measured where tests call the library: not where they start programs or
-# read its source, nor for most properties, whose many examples take the branches that others have taken.
+# Coverage doubles the duration of a test. It is measured for tests that call the library: not for tests that start
+# programs or read the source, nor for most properties, whose examples repeat branches that other tests cover.
 UNMEASURED := $(patsubst %,tests/unit/package/test_package_%.py,contracts exceptions imports pytest_plugin services tree)
 MEASURED_PROPERTIES := tests/property/_core tests/property/db
 MEASURED_TESTS := tests/unit $(UNMEASURED:%=--ignore=%) $(MEASURED_PROPERTIES)
@@ -21,7 +21,7 @@ help: ## show this list
 demo: .venv/demo.stamp ## start the knowledge system on https://localhost:8443 (needs make and Python 3.11 with venv)
 	@exec $(BIN)/knowledge-system demo $(ARGS)
 
-walkthrough: .venv/demo.stamp ## drive a running demo through its whole main path
+walkthrough: .venv/demo.stamp ## run through the main workflow of a running demo
 	@exec $(BIN)/knowledge-system walkthrough $(ARGS)
 
 test: .venv/dev.stamp ## run the test suite on one Python, with real servers
@@ -33,26 +33,26 @@ else
 	@$(QUICK_TESTS) $(ARGS)
 endif
 
-test-full: .venv/dev.stamp ## the built wheel on every Python at hand, slow cases, lowest versions, no extras
+test-full: .venv/dev.stamp ## test the built wheel on every installed Python, slow tests, lowest versions, without extras
 	@$(BIN)/python tools/get_servers.py
 	$(BIN)/python tools/test_full.py $(ARGS)
 
-facades: .venv/dev.stamp ## write anew what type checkers see of each area
+facades: .venv/dev.stamp ## regenerate the stubs that type checkers read
 	@$(BIN)/python tools/write_facades.py
 
-verify-deploy: .venv/dev.stamp ## every promise of the deployment kit, with load; writes docs/*/reference/deployment.md
+verify-deploy: .venv/dev.stamp ## test every promise of the deployment kit, with load; writes docs/*/reference/deployment.md
 	@$(BIN)/python tools/get_servers.py
 	$(BIN)/python tools/verify_deploy.py $(ARGS)
 
-bench-app: .venv/dev.stamp ## the reference application under readers; writes examples/knowledge_system/measured
+bench-app: .venv/dev.stamp ## load test of the example application; writes examples/knowledge_system/measured
 	@$(BIN)/python tools/get_servers.py
 	$(BIN)/python tools/bench_app.py --write examples/knowledge_system/measured $(ARGS)
 
-generated: facades ## write anew everything that is made from the code
+generated: facades ## regenerate everything that is derived from the code
 	@$(BIN)/python tools/write_architecture.py
 	@$(BIN)/python tools/write_reference.py
 
-lint: .venv/dev.stamp ## style, format, import contracts, spelling
+lint: .venv/dev.stamp ## check style, format, import contracts, spelling
 	$(BIN)/ruff check --quiet .
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/python tools/write_facades.py --check
@@ -64,7 +64,7 @@ lint: .venv/dev.stamp ## style, format, import contracts, spelling
 	$(BIN)/lint-imports --no-cache examples/knowledge_system/pyproject.toml
 	$(BIN)/codespell $(PYTHON_CODE) README.md
 
-types: .venv/dev.stamp ## mypy and pyright, both strict, and the share of typed public names
+types: .venv/dev.stamp ## run mypy and pyright in strict mode, and check that public names are typed
 	@command -v node >/dev/null || $(BIN)/pip install -q --require-hashes -r requirements/node.txt
 	$(BIN)/mypy src tests/typing
 	MYPYPATH=deploy/src:examples/knowledge_system/src $(BIN)/mypy -p knowledge_system -p mks_deploy
@@ -73,36 +73,36 @@ types: .venv/dev.stamp ## mypy and pyright, both strict, and the share of typed 
 		$(BIN)/pyright --pythonpath $(BIN)/python --verifytypes mks_hardening --ignoreexternal
 	$(BIN)/python tools/count_any.py
 
-docs: .venv/dev.stamp ## the documentation in both languages, strictly, into build/docs
+docs: .venv/dev.stamp ## build the documentation in both languages into build/docs, warnings are errors
 	$(BIN)/python tools/check_translation.py
 	for language in en ja; do \
 		$(BIN)/sphinx-build -q -W -n -c docs -d build/docs/.cache/$$language -D language=$$language \
 			docs/$$language build/docs/$$language || exit 1; \
 	done
 
-coverage: .venv/dev.stamp ## the share of branches that the unit tests and a few properties take; it may not fall below the floor
+coverage: .venv/dev.stamp ## measure the branch coverage of the unit tests and a few properties; fails below the minimum
 	$(BIN)/coverage erase
 	$(QUICK_TESTS) --coverage -q $(MEASURED_TESTS) $(ARGS)
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report --skip-covered
 
-mutants: .venv/dev.stamp ## how many small changes the quick tests notice, in AREA=_core/resilience or sampled from every area
+mutants: .venv/dev.stamp ## measure how many mutants the quick tests kill, in AREA=_core/resilience or sampled from every area
 	@$(BIN)/python tools/mutants.py $(AREA) $(ARGS)
 
-bench: .venv/peers.stamp ## figures side by side with the peers
+bench: .venv/peers.stamp ## run the benchmarks beside comparable packages
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script" $(ARGS) || exit 1; done
 
-changelog: .venv/release.stamp ## what the next release brings; with VERSION=1.2.3 collected into CHANGELOG.md
+changelog: .venv/release.stamp ## show the changelog of the next release; with VERSION=1.2.3, add it to CHANGELOG.md
 	@$(BIN)/towncrier build $(if $(VERSION),--yes --version $(VERSION),--draft --version next) $(ARGS)
 
-release-check: .venv/release.stamp ## all that must hold before a release (ARGS=--strict on the day itself)
+release-check: .venv/release.stamp ## check what a release requires (ARGS=--strict on the day of the release)
 	@$(BIN)/python tools/release_check.py $(ARGS)
 
 UV := .venv-uv/bin/uv
 COMPILE = $(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \
 	--no-emit-package mks-hardening --no-emit-package mks-deploy --no-emit-package knowledge-system $(ARGS)
 
-lock: $(UV) ## compute requirements/*.txt anew (ARGS=--upgrade for newer versions)
+lock: $(UV) ## recompute requirements/*.txt (ARGS=--upgrade for newer versions)
 	$(COMPILE) pyproject.toml deploy/pyproject.toml examples/knowledge_system/pyproject.toml --all-extras --group dev -o requirements/dev.txt
 	$(COMPILE) pyproject.toml --all-extras --group dev --group peers -c requirements/dev.txt -o requirements/peers.txt
 	$(COMPILE) pyproject.toml --group release -c requirements/dev.txt -o requirements/release.txt
@@ -115,7 +115,7 @@ $(UV):
 	tools/python -m venv .venv-uv
 	.venv-uv/bin/pip install -q uv
 
-clean: ## remove what was built, never what was configured
+clean: ## remove everything that was built, and keep the configuration
 	rm -rf .venv .venv-uv dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find $(PYTHON_CODE) -name __pycache__ -type d -prune -exec rm -rf {} +
 
