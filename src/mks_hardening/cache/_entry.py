@@ -1,14 +1,11 @@
-"""Cache entries, and leases for values that are being computed."""
+"""Cache entries, as a store returns them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
-__all__ = ["MAX_DEFERRED_LEASE", "CacheEntry", "ComputeLease"]
-
-MAX_DEFERRED_LEASE: Final = 30.0
-"""Maximum seconds between ``begin`` and ``finish``: a body that is read slowly must not hold the lease for ever."""
+__all__ = ["CacheEntry"]
 
 
 class CacheEntry:
@@ -23,24 +20,3 @@ class CacheEntry:
         self.fresh_until: float = fresh_until
         self.expires_at: float = expires_at
         self.tags: Mapping[str, bytes] = tags
-
-
-class ComputeLease:
-    """The right to store a computed value; void as soon as the key is written or invalidated.
-
-    Keep a reference to the lease while computing: it is renewed through a weak reference, so that an abandoned
-    lease (a cancelled coroutine, a response body that is never read) ends by itself.
-
-    Attributes:
-        token: identifies the lease in the store.
-        tags: versions of the tags when the lease was acquired.
-        former: the fresh entry at the time the lease was acquired, if any. It never contains a value that was
-            invalidated before, and a later invalidation voids the lease.
-    """
-
-    __slots__ = ("__weakref__", "former", "tags", "token")
-
-    def __init__(self, token: object, tags: Mapping[str, bytes], former: CacheEntry | None = None) -> None:
-        self.token: object = token
-        self.tags: Mapping[str, bytes] = tags
-        self.former: CacheEntry | None = former

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from mks_hardening._core.operations import Op
-from mks_hardening.cache._entry import CacheEntry, ComputeLease
+from mks_hardening.cache._compute_lease import ComputeLease
+from mks_hardening.cache._entry import CacheEntry
 
 __all__ = ["CacheStore"]
 

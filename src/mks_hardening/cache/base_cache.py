@@ -14,8 +14,9 @@ from mks_hardening._core.closing import Closing
 from mks_hardening._core.durations import seconds
 from mks_hardening._core.missing import MISSING
 from mks_hardening._core.operations import Op, arun, run
+from mks_hardening.cache._compute_lease import ComputeLease
 from mks_hardening.cache._counters import CacheCounters
-from mks_hardening.cache._entry import CacheEntry, ComputeLease
+from mks_hardening.cache._entry import CacheEntry
 from mks_hardening.cache._entry_options import check_key, check_ttl, jittered
 from mks_hardening.cache._store import CacheStore
 from mks_hardening.cache.cache_stats import CacheStats

@@ -36,7 +36,7 @@ from mks_hardening.protocols import Clock
 
 if TYPE_CHECKING:
     from mks_hardening.cache import BaseCache
-    from mks_hardening.cache._entry import ComputeLease
+    from mks_hardening.cache._compute_lease import ComputeLease
 
 __all__ = ["Lookup", "ResponseCache"]
 

@@ -23,7 +23,7 @@ from mks_hardening._edge.response_cache.response_choice import ResponseChoice, S
 from mks_hardening._edge.response_cache.stored_responses import StoredResponses
 
 if TYPE_CHECKING:
-    from mks_hardening.cache._entry import ComputeLease
+    from mks_hardening.cache._compute_lease import ComputeLease
 
 __all__ = ["ResponseRecorder", "ServedResponse", "served_response"]
 

@@ -1,10 +1,4 @@
-"""Renew the leases of this process while their values are computed.
-
-A lease has a time until which its holder counts as alive. The holder's process extends that time well before it
-comes; if the process dies, another one takes over the lease within a second. A holder that was only delayed
-(suspended, or starved by a computation that did not release the interpreter) may still store its value if no other
-process has taken over: Redis keeps the lease beyond that time.
-"""
+"""Renew the leases of this process while values are computed; the rules are in ``cache/_compute_lease.py``."""
 
 from __future__ import annotations
 
@@ -14,19 +8,17 @@ from weakref import WeakKeyDictionary
 from mks_hardening._core.backend.redis_operations import Script
 from mks_hardening._core.process.after_fork import register_after_fork
 from mks_hardening._core.process.interval_thread import IntervalThread
-from mks_hardening.cache._entry import ComputeLease
+from mks_hardening.cache._compute_lease import (
+    LEASE_ALIVE_MS,
+    LEASE_KEPT_MS,
+    LEASE_RENEWAL_INTERVAL,
+    ComputeLease,
+)
 from mks_hardening.exceptions import BackendUnavailableError
 from mks_hardening.protocols import Clock
 
-__all__ = ["LEASE_ALIVE_MS", "LEASE_KEPT_MS", "LeaseRenewal"]
+__all__ = ["LeaseRenewal"]
 
-LEASE_ALIVE_MS: Final = 800
-"""Milliseconds without a renewal until a holder counts as dead: the delay that its death causes for others."""
-
-LEASE_KEPT_MS: Final = 600_000
-"""Milliseconds that Redis keeps a lease after its last renewal, so that its holder can still store the value."""
-
-_EVERY: Final = 0.2
 _IDLE_ROUNDS: Final = 25  # a thread without leases waits five seconds for the next one
 
 
@@ -43,7 +35,7 @@ class LeaseRenewal:
     def __init__(self, script: Script, *, clock: Clock) -> None:
         self._script = script
         self._clock = clock
-        self._thread = IntervalThread(self._renew_all, every=_EVERY, name="mks-cache-leases")
+        self._thread = IntervalThread(self._renew_all, every=LEASE_RENEWAL_INTERVAL, name="mks-cache-leases")
         self.reset_after_fork()
         register_after_fork(self)
 

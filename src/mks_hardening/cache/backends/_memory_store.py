@@ -12,7 +12,8 @@ from weakref import WeakValueDictionary
 from mks_hardening._core.missing import MISSING
 from mks_hardening._core.operations import Op
 from mks_hardening._core.process.after_fork import register_after_fork
-from mks_hardening.cache._entry import MAX_DEFERRED_LEASE, CacheEntry, ComputeLease
+from mks_hardening.cache._compute_lease import MAX_DEFERRED_LEASE, ComputeLease
+from mks_hardening.cache._entry import CacheEntry
 from mks_hardening.cache._immutable import freeze, thaw
 from mks_hardening.cache.backends._key_glob import glob_pattern
 from mks_hardening.protocols import Clock

@@ -12,9 +12,16 @@ from mks_hardening._core.backend.redis_client import RedisClient
 from mks_hardening._core.backend.redis_operations import SCAN_START, Pipeline, RunScript, ScanPage, ScanPlace
 from mks_hardening._core.missing import MISSING
 from mks_hardening._core.operations import Op, Pause
-from mks_hardening.cache._entry import MAX_DEFERRED_LEASE, CacheEntry, ComputeLease
+from mks_hardening.cache._compute_lease import (
+    LEASE_ALIVE_MS,
+    LEASE_KEPT_MS,
+    MAX_COMPUTATION,
+    MAX_DEFERRED_LEASE,
+    ComputeLease,
+)
+from mks_hardening.cache._entry import CacheEntry
 from mks_hardening.cache.backends._key_glob import escape_incomplete
-from mks_hardening.cache.backends._lease_renewal import LEASE_ALIVE_MS, LEASE_KEPT_MS, LeaseRenewal
+from mks_hardening.cache.backends._lease_renewal import LeaseRenewal
 from mks_hardening.cache.backends._pending_invalidations import InvalidationSender, pending_invalidations_of
 from mks_hardening.cache.backends._stored_bytes import TAG_VERSION_BYTES, Envelope
 from mks_hardening.exceptions import DecodeError
@@ -28,7 +35,6 @@ _LONGEST_PAUSE: Final = 0.05
 # entries made under it become invalid.
 _TAG_TTL_MS: Final = 30 * 24 * 3600 * 1000
 _SCAN_COUNT: Final = 1000
-_LONGEST_COMPUTATION: Final = 24 * 3600.0
 
 _PACKAGE: Final = "mks_hardening.cache.backends"
 
@@ -231,7 +237,7 @@ class RedisStore:
                     yield from self.release(key, lease)
                 return entry
             if ours:
-                longest = _LONGEST_COMPUTATION if wait else MAX_DEFERRED_LEASE
+                longest = MAX_COMPUTATION if wait else MAX_DEFERRED_LEASE
                 self._renewal.watch(lease, name=names[0], token=token, longest=longest)
                 return lease
             left = give_up - self._clock.monotonic()

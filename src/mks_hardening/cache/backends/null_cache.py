@@ -8,7 +8,8 @@ from typing import Any
 from mks_hardening._core.clock import SYSTEM_CLOCK
 from mks_hardening._core.missing import MISSING
 from mks_hardening._core.operations import Op
-from mks_hardening.cache._entry import CacheEntry, ComputeLease
+from mks_hardening.cache._compute_lease import ComputeLease
+from mks_hardening.cache._entry import CacheEntry
 from mks_hardening.cache.base_cache import BaseCache
 from mks_hardening.cache.compute._singleflight import COMPUTE_WAIT
 

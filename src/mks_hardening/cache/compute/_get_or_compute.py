@@ -8,8 +8,9 @@ from functools import partial
 from typing import Final, NamedTuple, TypeVar
 
 from mks_hardening._core.operations import Call, Op, Spawn
+from mks_hardening.cache._compute_lease import ComputeLease
 from mks_hardening.cache._counters import CacheCounters
-from mks_hardening.cache._entry import CacheEntry, ComputeLease
+from mks_hardening.cache._entry import CacheEntry
 from mks_hardening.cache._entry_options import check_key, jittered
 from mks_hardening.cache._store import CacheStore
 from mks_hardening.cache.compute._singleflight import Flight, Flights, FlightWait, NoResult

@@ -10,7 +10,8 @@ import pytest
 from mks_hardening._core.backend.redis_operations import Pipeline, RunScript
 from mks_hardening._core.operations import Pause
 from mks_hardening.cache import RedisCache
-from mks_hardening.cache._entry import CacheEntry, ComputeLease
+from mks_hardening.cache._compute_lease import ComputeLease
+from mks_hardening.cache._entry import CacheEntry
 from mks_hardening.cache.backends._redis_store import RedisStore
 from mks_hardening.exceptions import BackendUnavailableError
 from mks_hardening.testing import FrozenClock
