@@ -188,12 +188,21 @@ class ResponseCacheMiddleware:
 class _Recording:
     """The messages of a response that the application makes."""
 
-    __slots__ = ("_has_started", "_has_stored_body", "_is_raw", "_recorder", "_scope", "_send")
+    __slots__ = (
+        "_has_started",
+        "_has_stored_body",
+        "_is_raw",
+        "_recorder",
+        "_scope",
+        "_send_error",
+        "_send_to_server",
+    )
 
     def __init__(self, recorder: ResponseRecorder, scope: Scope, send: Send) -> None:
         self._recorder = recorder
         self._scope = scope
-        self._send = send
+        self._send_to_server = send
+        self._send_error: OSError | None = None
         self._has_started = False
         self._has_stored_body = False
         self._is_raw = False  # nothing more to look at
@@ -213,8 +222,15 @@ class _Recording:
             else:
                 self._is_raw = True
                 await self._send(message)
-        elif not self._recorder.has_replaced:
+        elif not (self._recorder.has_replaced or self._has_stored_body):
             await self._send(message)
+
+    async def _send(self, message: Message) -> None:
+        try:
+            await self._send_to_server(message)
+        except OSError as error:  # the client has left (ASGI 2.4)
+            self._send_error = error
+            raise
 
     async def _start(self, message: Message) -> None:
         message = with_readable_headers(message)
@@ -255,6 +271,8 @@ class _Recording:
 
     async def replace(self, error: Exception) -> bool:
         """Send a stored response instead of an exception, if there is one and nothing was sent yet."""
+        if self._send_error is not None:  # nobody is there, and it says nothing about the response
+            return False
         if self._recorder.has_replaced:
             # The client has the stored response. Frameworks raise the exception after their error page.
             self._recorder.log_error(error)

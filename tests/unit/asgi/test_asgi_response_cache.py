@@ -172,6 +172,59 @@ async def test_a_cancelled_request_stores_nothing_and_wakes_those_who_wait() -> 
     assert calls == 2
 
 
+@pytest.mark.parametrize("leaves", ["send fails", "cancelled"])
+@on_loop
+async def test_after_a_client_has_left_requests_still_share_one_response(leaves: str) -> None:
+    """The response could have been stored: the next ones are worth waiting for."""
+    entered, may_go_on = asyncio.Event(), asyncio.Event()
+    calls = 0
+
+    async def app(scope: Message, receive: Any, send: Any) -> None:
+        nonlocal calls
+        calls += 1
+        entered.set()
+        if calls > 1 or leaves == "cancelled":
+            await may_go_on.wait()
+        await send(START)
+        await send(body(b"page"))
+
+    stack = cached(app, compute_wait=30)
+    first = asyncio.create_task(Client(stack, fails_after=0).ask())
+    await entered.wait()
+    if leaves == "cancelled":
+        first.cancel()
+    with pytest.raises((OSError, asyncio.CancelledError)):
+        await first
+    tasks = [asyncio.create_task(Client(stack).ask()) for _ in range(5)]
+    for _ in range(20):
+        await asyncio.sleep(0)
+    may_go_on.set()
+    assert set(await asyncio.gather(*tasks)) == {b"page"}
+    assert calls == 2
+
+
+@on_loop
+async def test_a_client_that_has_the_page_gets_304_without_the_body_or_trailers_of_the_application() -> None:
+    start = {**START, "headers": [(b"etag", b'"1"'), (b"content-type", b"text/plain")], "trailers": True}
+    trailers = {"type": "http.response.trailers", "headers": [(b"x", b"y")]}
+    stack = cached(App(start, body(b"pa", more=True), body(b"ge"), trailers))
+    client = Client(stack, headers=[(b"host", b"example.com"), (b"if-none-match", b'"1"')])
+    assert await client.ask() == b""
+    head, end = client.sent
+    assert (head["type"], head["status"], head.get("trailers", False)) == ("http.response.start", 304, False)
+    assert end == {"type": "http.response.body", "body": b""}
+
+
+@pytest.mark.parametrize("size", [1_048_576, 1_048_577])
+@on_loop
+async def test_by_default_bodies_of_up_to_a_mebibyte_are_stored(size: int) -> None:
+    app = App(START, body(b"x" * size))
+    stack = cached(app)
+    for _ in range(2):
+        assert len(await Client(stack).ask()) == size
+    assert app.calls == (1 if size == 1_048_576 else 2)
+
+
 @pytest.mark.parametrize("requests", [100])
 @on_loop
 async def test_a_hundred_cold_requests_call_the_application_once(requests: int) -> None:
@@ -277,6 +330,22 @@ async def test_an_error_page_that_is_sent_before_the_exception_is_replaced(
 
 
 @on_loop
+async def test_a_client_that_leaves_the_replaced_response_is_no_error(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    clock = FrozenClock()
+    app = App()
+    rules = [CacheRule("/*", ttl=60, stale_if_error=60)]
+    stack = cached(app, MemoryCache(clock=clock, jitter=0), rules=rules, clock=clock)
+    await Client(stack).ask()
+    clock.advance(70)
+    app.messages = ({**START, "status": 500}, body(b"trouble"))
+    with pytest.raises(OSError, match="has left"):
+        await Client(stack, fails_after=0).ask()
+    assert "exception" not in caplog.text
+
+
+@on_loop
 async def test_other_connections_pass_untouched() -> None:
     seen: list[Any] = []
 
@@ -348,6 +417,16 @@ async def test_names_with_underscores_are_no_variant_of_names_with_dashes() -> N
     await Client(stack, headers=[(b"host", b"example.com"), (b"accept_language", b"ja")]).ask()
     await Client(stack, headers=[(b"host", b"example.com"), (b"accept-language", b"ja")]).ask()
     assert app.calls == 2
+
+
+@on_loop
+async def test_requests_without_a_host_share_no_entry_across_servers() -> None:
+    app = App()
+    stack = cached(app)
+    servers = [("a.example", 80), ("b.example", 80), ("a.example", 81), None]
+    for server in (*servers, *servers):
+        await Client(stack, headers=[], server=server).ask()
+    assert app.calls == len(servers)
 
 
 @on_loop
