@@ -45,6 +45,14 @@ def test_other_applications_are_refused(wrapper: str, app: Any) -> None:
         assert "harden_wsgi" in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("app", "name"), [(wsgi, "wsgi"), (LikeFlask(), "LikeFlask"), (LikeOldChannels, "LikeOldChannels")]
+)
+def test_the_error_names_the_application(app: Any, name: str) -> None:
+    with pytest.raises(ConfigurationError, match=rf"not {name}: "):
+        WRAPPERS["HealthMiddleware"](app)
+
+
 class Instances:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         await hello(scope, receive, send)

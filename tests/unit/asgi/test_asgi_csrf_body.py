@@ -86,6 +86,16 @@ def test_the_application_receives_the_same_messages(cuts: tuple[int, ...]) -> No
     assert server.receives == len(messages)
 
 
+def test_a_message_may_omit_the_keys_that_have_defaults() -> None:
+    body = f"csrf_token={token()}".encode()
+    messages = [
+        {"type": "http.request", "more_body": True},
+        {"type": "http.request", "body": body},  # the last one, by default
+    ]
+    server, received = post(*messages, length=len(body))
+    assert (status(server), received) == (200, messages)
+
+
 def test_after_the_body_the_application_waits_for_the_server() -> None:
     body = f"csrf_token={token()}".encode()
     server, received = post(*pieces(body), GONE, length=len(body), more=2)

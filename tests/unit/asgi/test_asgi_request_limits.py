@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from asgi_server import Server, call, http
+from asgi_server import Server, call, hello, http
 from mks_hardening.asgi import (
     CSRFMiddleware,
     RequestLimits,
@@ -47,6 +47,23 @@ async def reads(scope: Any, receive: Any, send: Any) -> None:
 def test_a_body_without_a_length_is_counted(bodies: tuple[bytes, ...], status: int) -> None:
     server = call(limited(reads), chunked(), *upload(*bodies))
     assert server.sent[0]["status"] == status
+
+
+@pytest.mark.parametrize(
+    ("scope", "status"),
+    [
+        ({"path": "/ああ", "raw_path": b"/%E3%81%82%E3%81%82", "query_string": b"p"}, 200),  # 20 bytes
+        ({"path": "/ああ", "raw_path": b"/%E3%81%82%E3%81%82", "query_string": b"pp"}, 414),
+        ({"path": "/" + "あ" * 6, "raw_path": None, "query_string": b"p"}, 200),
+        ({"path": "/" + "あ" * 6, "raw_path": b"", "query_string": b"pp"}, 414),
+        ({"path": "/" + "a" * 19, "raw_path": None, "query_string": None}, 200),
+        ({"path": "/" + "\ud800" * 20, "raw_path": None}, 414),
+    ],
+)
+def test_the_target_is_measured_as_the_client_sent_it(scope: dict[str, Any], status: int) -> None:
+    """Servers may omit ``raw_path``; then the decoded path counts."""
+    app = RequestLimitsMiddleware(hello, limits=RequestLimits(target_bytes=20))
+    assert call(app, {**http(), **scope}).sent[0]["status"] == status
 
 
 def test_an_early_hint_is_no_response() -> None:

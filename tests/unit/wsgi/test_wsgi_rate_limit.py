@@ -399,6 +399,12 @@ def test_rules_are_rules(rules: Any) -> None:
         RateLimitMiddleware(application, limiter=Limiter(), rules=rules)
 
 
+def test_a_style_is_a_style() -> None:
+    with pytest.raises(ConfigurationError, match="must be one of x, ietf, both") as caught:
+        ask(Limiter(), RateLimitRule("g"), options={"header_style": "loud"})
+    assert caught.value.parameter == "header_style"
+
+
 def test_a_rule_shows_itself() -> None:
     assert repr(RateLimitRule("sign-in", path="/login")) == "RateLimitRule('sign-in')"
 
