@@ -54,7 +54,8 @@ LEFT_OUT = (
 TESTS_ELSEWHERE = {
     "_edge": ("wsgi/**/test_*.py",),
     "_edge/cors": ("wsgi/test_wsgi_refusals.py",),
-    "asgi": ("wsgi/test_*.py", "wsgi/csrf/test_*.py", "wsgi/headers/test_*.py", "wsgi/origin/test_*.py"),
+    # The tables of both shells, and the costs of requests that views count.
+    "asgi": ("wsgi/**/test_*.py", "_edge/test_*.py", "contrib/test_contrib_limits_by_request.py"),
     "_core/origin": ("wsgi/origin/test_*.py", "wsgi/test_wsgi_edge_*.py"),
     "_core/redaction": ("logging/test_logging_redaction_*.py",),
     "cli": ("**/test_*_cli.py",),
