@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-__all__ = ["LEXERS", "VALUE", "raw_tokens_of", "tokens_of"]
+__all__ = ["LEXERS", "VALUE", "end_of_nested_comment", "raw_tokens_of", "tokens_of"]
 
 VALUE: Final = "?"
 _NEVER: Final = r"(?!)"  # for features that a dialect lacks
@@ -119,7 +119,7 @@ def raw_tokens_of(sql: str, dialect: str) -> Iterator[tuple[str, str]]:
         position = found.end()
         kind, text = found.lastgroup or "", found.group()
         if kind == "nested":
-            position = _end_of_nested_comment(sql, position)
+            position = end_of_nested_comment(sql, position)
         elif kind == "dollar":
             closing = sql.find(text, position)
             start, position = found.start(), len(sql) if closing < 0 else closing + len(text)
@@ -204,7 +204,8 @@ class _QuotedValues:
         return before[-2:-1] == ["into"] or before[-2:] == ["on", "conflict"]
 
 
-def _end_of_nested_comment(sql: str, position: int) -> int:
+def end_of_nested_comment(sql: str, position: int) -> int:
+    """Return the position after a nested comment of PostgreSQL that began before ``position``."""
     depth = 1
     while depth:
         edge = _COMMENT_EDGE.search(sql, position)
