@@ -16,6 +16,7 @@ from typing import Final, cast
 
 from mks_hardening.cli._bans import add_commands as add_ban_commands
 from mks_hardening.cli._maintenance import add_commands as add_maintenance_commands
+from mks_hardening.cli._migrations import add_commands as add_migration_commands
 from mks_hardening.cli._passwords import add_commands as add_password_commands
 from mks_hardening.cli._second_factor import add_commands as add_second_factor_commands
 from mks_hardening.cli._settings import add_commands as add_settings_commands
@@ -119,6 +120,8 @@ def parser() -> argparse.ArgumentParser:
     add_ban_commands(bans)
     maintenance = commands.add_parser("maintenance", help="turn maintenance mode on and off")
     add_maintenance_commands(maintenance)
+    migrations = commands.add_parser("migrations", help="judge schema changes before they run")
+    add_migration_commands(migrations)
     passwords = commands.add_parser("passwords", help="build a filter of leaked passwords")
     add_password_commands(passwords)
     sign_in = commands.add_parser("sign-in", help="help a user who cannot sign in")

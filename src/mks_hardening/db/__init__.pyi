@@ -7,6 +7,13 @@ from mks_hardening.db.engine.pool_size import PoolPlan as PoolPlan
 from mks_hardening.db.engine.pool_size import plan_pool as plan_pool
 from mks_hardening.db.japanese_search import JapaneseSearch as JapaneseSearch
 from mks_hardening.db.japanese_search import SearchHit as SearchHit
+from mks_hardening.db.migrations.migration_linter import MigrationLinter as MigrationLinter
+from mks_hardening.db.migrations.migration_report import MigrationFinding as MigrationFinding
+from mks_hardening.db.migrations.migration_report import MigrationReport as MigrationReport
+from mks_hardening.db.migrations.recorded_migration import MigrationStep as MigrationStep
+from mks_hardening.db.migrations.recorded_migration import RecordedMigration as RecordedMigration
+from mks_hardening.db.migrations.rules import MIGRATION_RULES as MIGRATION_RULES
+from mks_hardening.db.migrations.rules import MigrationRule as MigrationRule
 from mks_hardening.db.paging import InvalidCursorError as InvalidCursorError
 from mks_hardening.db.paging import Page as Page
 from mks_hardening.db.paging import PageResult as PageResult

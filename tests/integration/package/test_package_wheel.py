@@ -28,6 +28,7 @@ EXTRAS = {
     "passkeys": {"webauthn"},
     "qr": {"qrcode[png]"},
     "db": {"sqlalchemy[asyncio]"},
+    "alembic": {"alembic"},
     "tasks": {"sqlalchemy"},
     "notify": {"requests", "urllib3"},
     "flask": {"flask"},
@@ -39,7 +40,7 @@ EXTRAS = {
     "testing": {"pytest", "hypothesis", "fakeredis[lua]"},
 }
 # One framework, queue or monitoring system among several.
-A_CHOICE = {"django", "fastapi", "celery", "prometheus", "opentelemetry", "testing"}
+A_CHOICE = {"alembic", "django", "fastapi", "celery", "prometheus", "opentelemetry", "testing"}
 
 
 @pytest.fixture(scope="module")

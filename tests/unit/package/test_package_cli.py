@@ -79,6 +79,7 @@ def test_importing_the_command_line_is_cheap() -> None:
     names = (
         "_bans",
         "_maintenance",
+        "_migrations",
         "_passwords",
         "_second_factor",
         "_settings",

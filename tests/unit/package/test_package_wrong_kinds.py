@@ -275,6 +275,7 @@ def usual(engine: Engine) -> dict[str, dict[str, Any]]:
         "contrib.asgi_app.Hardening": {"app": asgi_app, "settings": settings},
         "contrib.gunicorn_config.gunicorn_config": {"app_name": "x"},
         "db.JapaneseSearch": {"name": "x"},
+        "db.MigrationLinter": {"server_version": 17},
         "db.PoolMonitor": {"engine": engine},
         "db.QueryLog": {"threshold": 3},
         "db.SlowQueryMonitor": {"engine": engine},

@@ -13,9 +13,8 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from mks_hardening._core.optional_imports import optional
-from mks_hardening.db.migrations._judge import RuleViolation
 from mks_hardening.db.migrations._recording_connection import RecordingConnection, RowsNeededError
-from mks_hardening.db.migrations._waivers import comments_of_python, read_waivers
+from mks_hardening.db.migrations._waivers import comments_of_python
 from mks_hardening.db.migrations.recorded_migration import MigrationStep, RecordedMigration
 from mks_hardening.exceptions import ConfigurationError
 
@@ -78,8 +77,7 @@ class _Recorder:
 
     def rows_read(self) -> None:
         line = self._line(sys._getframe(1))  # noqa: SLF001 - as above
-        violation = RuleViolation("MG802", "", "it reads rows, and what it does with them is not seen")
-        step = MigrationStep(line=line, violation=violation)
+        step = MigrationStep(line=line, not_judged="it reads rows, and what it does with them is not seen")
         if step not in self.steps:
             self.steps.append(step)
 
@@ -90,8 +88,7 @@ class _Recorder:
                 line = trace.tb_lineno
             trace = trace.tb_next
         needs = f"needs {error} of a database" if isinstance(error, RowsNeededError) else type(error).__name__
-        violation = RuleViolation("MG802", "", f"without a database it stops here: {needs}")
-        self.steps.append(MigrationStep(line=line, violation=violation))
+        self.steps.append(MigrationStep(line=line, not_judged=f"without a database it stops here: {needs}"))
 
     def _line(self, frame: FrameType | None) -> int:
         while frame is not None:
@@ -126,7 +123,7 @@ def _record(script: Script) -> RecordedMigration:
         name=str(script.revision),
         path=_relative(path),
         steps=recorder.steps,
-        waivers=read_waivers(comments_of_python(Path(path).read_text(encoding="utf-8"))),
+        comments=comments_of_python(Path(path).read_text(encoding="utf-8")),
     )
 
 

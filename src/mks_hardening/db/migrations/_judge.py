@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from mks_hardening._core.sarif import SarifLevel
 from mks_hardening.db.migrations._column_types import default_volatility, is_serial, type_change
 from mks_hardening.db.migrations._known_schema import KnownSchema, MigrationState
 from mks_hardening.db.migrations._schema_operation import ColumnDefinition, OperationKind, SchemaOperation
@@ -13,7 +14,6 @@ from mks_hardening.db.migrations._sql_script import SqlStatement
 from mks_hardening.db.migrations._statement_reader import read_statement
 from mks_hardening.db.migrations._table_locks import blocks_writes, locks_of
 from mks_hardening.db.migrations._token_cursor import UnreadableStatementError
-from mks_hardening.db.migrations.rules import MigrationLevel
 
 __all__ = ["MigrationJudge", "RuleViolation"]
 
@@ -39,7 +39,7 @@ class RuleViolation:
     rule_id: str
     subject: str
     detail: str = ""
-    level: MigrationLevel | None = None
+    level: SarifLevel | None = None
 
 
 class MigrationJudge:

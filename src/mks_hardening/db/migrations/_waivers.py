@@ -49,12 +49,10 @@ def read_waivers(comments: Iterable[SqlComment]) -> list[MigrationWaiver]:
     return found
 
 
-def comments_of_python(source: str) -> list[SqlComment]:
-    """Return the comments of a Python file."""
+def comments_of_python(source: str) -> list[tuple[int, str]]:
+    """Return line and text of each comment of a Python file."""
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
     try:
-        return [
-            SqlComment(token.string, token.start[0]) for token in tokens if token.type == tokenize.COMMENT
-        ]
+        return [(token.start[0], token.string) for token in tokens if token.type == tokenize.COMMENT]
     except (tokenize.TokenError, SyntaxError):
         return []

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mks_hardening._core.checks import boolean, path_text, text_of, whole_number
+from mks_hardening._core.checks import boolean, instances, path_text, text_of, whole_number
 from mks_hardening.db.migrations._judge import MigrationJudge, RuleViolation
 from mks_hardening.db.migrations._known_schema import KnownSchema
-from mks_hardening.db.migrations._sql_script import read_script
+from mks_hardening.db.migrations._sql_script import SqlComment, read_script
 from mks_hardening.db.migrations._waivers import read_waivers
 from mks_hardening.db.migrations.migration_report import MigrationFinding, MigrationReport
 from mks_hardening.db.migrations.recorded_migration import MigrationStep, RecordedMigration
@@ -68,7 +68,7 @@ class MigrationLinter:
         text_of(sql, parameter="sql")
         text_of(name, parameter="name", empty=False)
         boolean(in_transaction, parameter="in_transaction")
-        return self.lint([_from_sql(sql, name=name, path="", in_transaction=in_transaction)])
+        return self.lint([RecordedMigration(name, [MigrationStep(sql)], in_transaction=in_transaction)])
 
     def lint_sql_files(
         self, paths: Iterable[str | PathLike[str]], *, in_transaction: bool = True
@@ -83,7 +83,7 @@ class MigrationLinter:
             ConfigurationError: a file cannot be read.
         """
         boolean(in_transaction, parameter="in_transaction")
-        if isinstance(paths, (str, bytes)) or not isinstance(paths, Iterable):
+        if isinstance(paths, (str, bytes, Mapping)) or not isinstance(paths, Iterable):
             raise ConfigurationError("paths must be several paths", parameter="paths")
         migrations: list[RecordedMigration] = []
         for path in paths:
@@ -93,7 +93,8 @@ class MigrationLinter:
             except (OSError, ValueError) as error:
                 reason = getattr(error, "strerror", None) or type(error).__name__
                 raise ConfigurationError(f"{name} cannot be read ({reason})", parameter="paths") from None
-            migrations.append(_from_sql(sql, name=Path(name).stem, path=name, in_transaction=in_transaction))
+            steps = [MigrationStep(sql)]
+            migrations.append(RecordedMigration(Path(name).stem, steps, name, in_transaction=in_transaction))
         return self.lint(migrations)
 
     def lint_alembic(self, location: str | PathLike[str], *, since: str | None = None) -> MigrationReport:
@@ -116,16 +117,16 @@ class MigrationLinter:
         return self.lint(revisions, since=since)
 
     def lint(self, migrations: Iterable[RecordedMigration], *, since: str | None = None) -> MigrationReport:
-        """Judge recorded migrations, oldest first.
+        """Judge migrations of any tool that can list its SQL.
 
         Args:
             migrations: migrations in the order in which they are applied.
             since: name of a migration; it and all older ones are read, but not reported.
 
         Raises:
-            ConfigurationError: there is no migration ``since``.
+            ConfigurationError: a parameter is invalid, or there is no migration ``since``.
         """
-        recorded = list(migrations)
+        recorded = instances(migrations, RecordedMigration, parameter="migrations")
         names: list[str] = []
         findings: list[MigrationFinding] = []
         if since is not None and text_of(since, parameter="since") not in {one.name for one in recorded}:
@@ -147,22 +148,19 @@ class MigrationLinter:
             has_lock_timeout=self._has_lock_timeout,
         )
         for step in migration.steps:
-            if step.violation is not None:
-                yield _finding(migration, step.violation, step.line)
+            if step.not_judged:
+                yield _finding(migration, RuleViolation("MG802", "", step.not_judged), step.line)
             for statement in read_script(step.sql).statements:
                 for violation in judge.judge(statement):
                     yield _finding(migration, violation, step.line or statement.line)
 
 
-def _from_sql(sql: str, *, name: str, path: str, in_transaction: bool) -> RecordedMigration:
-    script = read_script(sql)
-    return RecordedMigration(
-        name,
-        path,
-        steps=[MigrationStep(sql)],
-        waivers=read_waivers(script.comments),
-        in_transaction=in_transaction,
-    )
+def _comments_of(migration: RecordedMigration) -> Iterator[SqlComment]:
+    for line, text in migration.comments:
+        yield SqlComment(text, line)
+    for step in migration.steps:
+        for comment in read_script(step.sql).comments:
+            yield SqlComment(comment.text, step.line or comment.line)
 
 
 def _finding(migration: RecordedMigration, violation: RuleViolation, line: int) -> MigrationFinding:
@@ -180,7 +178,7 @@ def _finding(migration: RecordedMigration, violation: RuleViolation, line: int) 
 
 def _with_waivers(migration: RecordedMigration, findings: list[MigrationFinding]) -> list[MigrationFinding]:
     """Mark what the migration accepts, and report waivers that are invalid or match nothing."""
-    for waiver in migration.waivers:
+    for waiver in read_waivers(_comments_of(migration)):
         if waiver.rule_id not in MIGRATION_RULES or not waiver.reason:
             detail = (
                 "" if waiver.rule_id in MIGRATION_RULES else f"there is no rule {waiver.rule_id or 'in it'}"

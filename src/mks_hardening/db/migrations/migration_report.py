@@ -9,12 +9,12 @@ from dataclasses import asdict, dataclass
 from typing import Final
 
 from mks_hardening._core.checks import choice
-from mks_hardening._core.sarif import SarifResult, SarifRule, sarif_log
-from mks_hardening.db.migrations.rules import MIGRATION_RULES, MigrationLevel, MigrationRule
+from mks_hardening._core.sarif import SarifLevel, SarifResult, SarifRule, sarif_log
+from mks_hardening.db.migrations.rules import MIGRATION_RULES, MigrationRule
 
 __all__ = ["MigrationFinding", "MigrationReport"]
 
-_LEVELS: Final[tuple[MigrationLevel, ...]] = ("error", "warning", "note")
+_LEVELS: Final[tuple[SarifLevel, ...]] = ("error", "warning", "note")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class MigrationFinding:
     """
 
     rule_id: str
-    level: MigrationLevel
+    level: SarifLevel
     migration: str
     path: str
     line: int
@@ -66,7 +66,7 @@ class MigrationReport:
     migrations: tuple[str, ...]
     findings: tuple[MigrationFinding, ...]
 
-    def failures(self, level: MigrationLevel = "error") -> tuple[MigrationFinding, ...]:
+    def failures(self, level: SarifLevel = "error") -> tuple[MigrationFinding, ...]:
         """Return the findings that no waiver accepts.
 
         Args:

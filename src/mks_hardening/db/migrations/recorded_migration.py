@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mks_hardening.db.migrations._judge import RuleViolation
-from mks_hardening.db.migrations._waivers import MigrationWaiver
-
 __all__ = ["MigrationStep", "RecordedMigration"]
 
 
@@ -16,30 +13,30 @@ class MigrationStep:
     """Something that a migration does: SQL, or something that the linter cannot judge.
 
     Attributes:
-        sql: one or more statements; empty if there is a ``violation``.
+        sql: one or more statements; empty if the step is no SQL.
         line: line in the file of the migration; 0 if the lines of ``sql`` are those of the file.
-        violation: why it cannot be judged.
+        not_judged: why the step cannot be judged; it becomes a finding (``MG802``).
     """
 
     sql: str = ""
     line: int = 0
-    violation: RuleViolation | None = None
+    not_judged: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class RecordedMigration:
-    """The steps of one migration.
+    """The steps of one migration, for ``MigrationLinter.lint``.
 
     Attributes:
         name: revision, app and name, or file.
-        path: file; empty if there is none.
         steps: what it does, in order.
-        waivers: what its comments accept.
+        path: file; empty if there is none.
+        comments: line and text of each comment in its source that is not in its SQL; it may accept findings.
         in_transaction: whether it runs in a transaction.
     """
 
     name: str
-    path: str
     steps: Sequence[MigrationStep]
-    waivers: Sequence[MigrationWaiver] = ()
+    path: str = ""
+    comments: Sequence[tuple[int, str]] = ()
     in_transaction: bool = True

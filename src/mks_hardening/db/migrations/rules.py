@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
-__all__ = ["MIGRATION_RULES", "MigrationLevel", "MigrationRule"]
+from mks_hardening._core.sarif import SarifLevel
 
-MigrationLevel = Literal["error", "warning", "note"]
+__all__ = ["MIGRATION_RULES", "MigrationRule"]
 
 _DOCS: Final = "https://www.postgresql.org/docs/current/"
 _LOCKS: Final = f"{_DOCS}explicit-locking.html#LOCKING-TABLES"
@@ -31,7 +31,7 @@ class MigrationRule:
 
     id: str
     name: str
-    level: MigrationLevel
+    level: SarifLevel
     reason: str
     steps: tuple[str, ...]
     link: str
