@@ -7,6 +7,9 @@ from mks_hardening.db.engine.pool_size import PoolPlan as PoolPlan
 from mks_hardening.db.engine.pool_size import plan_pool as plan_pool
 from mks_hardening.db.japanese_search import JapaneseSearch as JapaneseSearch
 from mks_hardening.db.japanese_search import SearchHit as SearchHit
+from mks_hardening.db.migrations.advisory_lock import migration_lock as migration_lock
+from mks_hardening.db.migrations.lock_retry import LockRetry as LockRetry
+from mks_hardening.db.migrations.lock_retry import MigrationBlockedError as MigrationBlockedError
 from mks_hardening.db.migrations.migration_linter import MigrationLinter as MigrationLinter
 from mks_hardening.db.migrations.migration_report import MigrationFinding as MigrationFinding
 from mks_hardening.db.migrations.migration_report import MigrationReport as MigrationReport
@@ -14,6 +17,8 @@ from mks_hardening.db.migrations.recorded_migration import MigrationStep as Migr
 from mks_hardening.db.migrations.recorded_migration import RecordedMigration as RecordedMigration
 from mks_hardening.db.migrations.rules import MIGRATION_RULES as MIGRATION_RULES
 from mks_hardening.db.migrations.rules import MigrationRule as MigrationRule
+from mks_hardening.db.migrations.safe_operations import BackfillProgress as BackfillProgress
+from mks_hardening.db.migrations.safe_operations import SafeOperations as SafeOperations
 from mks_hardening.db.paging import InvalidCursorError as InvalidCursorError
 from mks_hardening.db.paging import Page as Page
 from mks_hardening.db.paging import PageResult as PageResult

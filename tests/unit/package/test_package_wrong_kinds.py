@@ -276,6 +276,8 @@ def usual(engine: Engine) -> dict[str, dict[str, Any]]:
         "contrib.gunicorn_config.gunicorn_config": {"app_name": "x"},
         "db.JapaneseSearch": {"name": "x"},
         "db.MigrationLinter": {"server_version": 17},
+        "db.SafeOperations": {"connection": engine.connect()},
+        "db.migration_lock": {"engine": engine},
         "db.PoolMonitor": {"engine": engine},
         "db.QueryLog": {"threshold": 3},
         "db.SlowQueryMonitor": {"engine": engine},

@@ -9,6 +9,7 @@ from typing import Final
 from mks_hardening._core.sarif import SarifLevel
 from mks_hardening.db.migrations._column_types import default_volatility, is_serial, type_change
 from mks_hardening.db.migrations._known_schema import KnownSchema, MigrationState
+from mks_hardening.db.migrations._recording_connection import RESUMABLE
 from mks_hardening.db.migrations._schema_operation import ColumnDefinition, OperationKind, SchemaOperation
 from mks_hardening.db.migrations._sql_script import SqlStatement
 from mks_hardening.db.migrations._statement_reader import read_statement
@@ -58,6 +59,7 @@ class MigrationJudge:
         self._schema = schema
         self._version = version
         self._state = MigrationState(in_transaction=in_transaction, timeout=has_lock_timeout)
+        self._is_resumable = False
         self._rules: dict[OperationKind, Callable[[SchemaOperation], Iterator[RuleViolation]]] = {
             "add_column": self._add_column,
             "add_constraint": self._add_constraint,
@@ -98,6 +100,7 @@ class MigrationJudge:
             operations = read_statement(statement)
         except UnreadableStatementError as error:
             return [*found, RuleViolation("MG801", "", f"it stops at {str(error)[:60]!r}")]
+        self._is_resumable = RESUMABLE in statement.text
         for operation in operations:
             found += self._judge(operation)
         if not self._state.in_transaction:
@@ -168,13 +171,13 @@ class MigrationJudge:
         state = self._state
         if state.in_transaction:
             yield RuleViolation("MG104", operation.table or operation.name)
-        elif state.changed_schema:
+        elif state.changed_schema and not self._is_resumable:
             yield RuleViolation(
                 "MG104",
                 operation.table or operation.name,
                 "other operations of the migration are committed before",
             )
-        state.has_concurrent_step = True
+        state.has_concurrent_step |= not self._is_resumable
 
     def _is_slow(self, operation: SchemaOperation) -> bool:
         """Whether an operation reads or writes many rows of a table in use."""
@@ -216,7 +219,7 @@ class MigrationJudge:
                 state.enum_values.add(operation.other)
             case _:
                 pass
-        if operation.table in state.new_tables or "concurrently" in operation.flags:
+        if operation.table in state.new_tables or "concurrently" in operation.flags or self._is_resumable:
             return
         if operation.kind in _DATA:
             state.changed_rows |= operation.kind == "rewrite_rows" or "query" in operation.flags

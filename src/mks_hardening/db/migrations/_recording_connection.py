@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from sqlalchemy import Dialect
     from sqlalchemy.sql import ClauseElement
 
-__all__ = ["RecordingConnection", "RowsNeededError"]
+__all__ = ["RESUMABLE", "RecordingConnection", "RowsNeededError"]
+
+RESUMABLE: Final = "/* mks: resumable */"
+"""Marks a step that finds out itself whether it is done, so that the migration can be repeated."""
 
 
 class RowsNeededError(RuntimeError):

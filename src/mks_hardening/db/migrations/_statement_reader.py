@@ -119,7 +119,7 @@ def _read_create(cursor: TokenCursor) -> list[SchemaOperation]:
     flags = {"temporary"} if cursor.accept_one_of("temp", "temporary") else set[str]()
     cursor.accept_one_of("unlogged")
     if cursor.accept("table"):
-        return [_create_table(cursor, flags)]
+        return _create_table(cursor, flags)
     if cursor.comes_one_of("unique", "index"):
         return [_create_index(cursor)]
     if cursor.accept("domain"):
@@ -164,16 +164,17 @@ def _table_after_on(cursor: TokenCursor) -> str:
     raise UnreadableStatementError("ON")
 
 
-def _create_table(cursor: TokenCursor, flags: set[str]) -> SchemaOperation:
+def _create_table(cursor: TokenCursor, flags: set[str]) -> list[SchemaOperation]:
     if cursor.accept("if", "not", "exists"):
         flags.add("if_not_exists")
     table = cursor.qualified_name()
     if cursor.accept("partition", "of"):
         parent = cursor.qualified_name()
         cursor.rest()
-        return SchemaOperation("create_table", table, other=parent, flags=frozenset({*flags, "partition"}))
+        return [SchemaOperation("create_table", table, other=parent, flags=frozenset({*flags, "partition"}))]
     columns: list[ColumnDefinition] = []
     tables: list[str] = []
+    constraints: list[SchemaOperation] = []
     is_list = cursor.comes("(") and not _is_query(cursor)
     if is_list:
         cursor.expect("(")
@@ -184,6 +185,7 @@ def _create_table(cursor: TokenCursor, flags: set[str]) -> SchemaOperation:
             elif begins_constraint(cursor):
                 constraint = read_constraint(cursor, table)
                 tables += [constraint.other] if constraint.type == "foreign" else []
+                constraints.append(constraint)
             else:
                 column = read_column(cursor)
                 columns.append(column)
@@ -196,13 +198,15 @@ def _create_table(cursor: TokenCursor, flags: set[str]) -> SchemaOperation:
         flags.add("partitioned")
     if not is_list and not any(token.is_word("as", "of") for token in rest):
         raise UnreadableStatementError("CREATE TABLE")
-    return SchemaOperation(
+    created = SchemaOperation(
         "create_table",
         table,
         columns=tuple(columns),
         tables=tuple(dict.fromkeys(tables)),
         flags=frozenset(flags),
     )
+    # With IF NOT EXISTS, a table that exists may have other constraints.
+    return [created, *([] if "if_not_exists" in flags else constraints)]
 
 
 def _is_query(cursor: TokenCursor) -> bool:

@@ -51,7 +51,7 @@ def locks_of(operation: SchemaOperation) -> dict[str, LockMode]:
         locks[operation.column.references] = "ShareRowExclusiveLock"
     if operation.kind == "add_constraint" and operation.type == "foreign":
         locks[operation.other] = "ShareRowExclusiveLock"
-    if operation.kind == "attach_partition":
+    if operation.kind in {"attach_partition", "detach_partition"}:
         locks[operation.name] = "AccessExclusiveLock"
     if table:
         locks[table] = _mode(operation)
