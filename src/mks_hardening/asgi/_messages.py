@@ -52,7 +52,11 @@ def decoded(headers: RawHeaders) -> list[tuple[str, str]]:
 
 def encoded(headers: list[tuple[str, str]]) -> RawHeaders:
     """Return header fields as bytes; names in lower case, as ASGI requires."""
-    return [(_RAW_NAMES[name], value.encode("latin-1", "replace")) for name, value in headers]
+    return [
+        # Without arguments, encoding takes a third of the time.
+        (_RAW_NAMES[name], value.encode() if value.isascii() else value.encode("latin-1", "replace"))
+        for name, value in headers
+    ]
 
 
 async def send_response(scope: Scope, send: Send, response: FixedResponse) -> None:

@@ -26,7 +26,7 @@ from mks_hardening._core.loopback import is_loopback
 from mks_hardening._core.missing import MISSING
 from mks_hardening._core.optional_imports import optional
 from mks_hardening._core.process import context, exit_hooks
-from mks_hardening._core.web.rate_headers import HeaderStyle, rate_limit_headers
+from mks_hardening._core.web.rate_headers import HeaderStyle, missing_fields, rate_limit_headers
 from mks_hardening._core.web.rate_problem import rate_limit_problem
 from mks_hardening.exceptions import ConfigurationError, MissingDependencyError
 from mks_hardening.protocols import Clock
@@ -409,6 +409,25 @@ def test_a_name_built_by_hand_stays_inside_its_field(name: str) -> None:
         # One string or display string of RFC 9651 (3.3.3 and 3.3.8), and what follows it.
         text = r'(?:"(?:[^"\\]|\\["\\])*"|%"[^"]*")'
         assert re.fullmatch(rf"{text};(?:q=5;w=60|r=4;t=60)|\d+", value), value
+
+
+@pytest.mark.parametrize(
+    ("present", "left"),
+    [
+        ([], ["X-RateLimit-Limit", "RateLimit", "Retry-After"]),
+        (["Content-Type", "X-Other"], ["X-RateLimit-Limit", "RateLimit", "Retry-After"]),
+        (["retry-after"], ["X-RateLimit-Limit", "RateLimit"]),
+        (["x-ratelimit-RESET"], ["Retry-After"]),  # of another limit, whose fields are not mixed with ours
+        (["RateLimit-Policy", "Retry-After"], []),
+    ],
+)
+def test_a_response_keeps_its_own_rate_limit_fields(present: list[str], left: list[str]) -> None:
+    fields = [("X-RateLimit-Limit", "1"), ("RateLimit", '"a";r=1'), ("Retry-After", "1")]
+    assert [name for name, _ in missing_fields(fields, [(name, "") for name in present])] == left
+    raw = [(name.lower().encode(), value.encode()) for name, value in fields]
+    assert [name for name, _ in missing_fields(raw, [(name.encode(), b"") for name in present])] == [
+        name.lower().encode() for name in left
+    ]
 
 
 # --- the end of the process ------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from math import ceil, inf
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, AnyStr, Final, Literal, get_args
 
 from mks_hardening._core.checks import choice, shows
@@ -28,6 +29,8 @@ _STATE: Final = (
     "x-ratelimit-reset",
 )
 _STATE_NAMES: Final[frozenset[Any]] = frozenset((*_STATE, *(name.encode() for name in _STATE)))
+_ADDED_NAMES: Final[frozenset[Any]] = _STATE_NAMES | {"retry-after", b"retry-after"}
+_name: Final = itemgetter(0)
 
 HeaderStyle = Literal["x", "ietf", "both"]
 _STYLES: Final[tuple[HeaderStyle, ...]] = get_args(HeaderStyle)
@@ -51,23 +54,25 @@ def rate_limit_headers(decision: LimitDecision, *, style: HeaderStyle = "both") 
     if style not in _STYLES:
         choice(style, _STYLES, parameter="style")
     headers: list[tuple[str, str]] = []
-    # Runs on every counted request; lists, because generator expressions take twice as long.
-    rows = [
-        (limit, _whole(limit.quota), _whole(left), _whole(reset))
-        for limit, left, reset in zip(limits, decision.remaining, decision.reset_after, strict=True)
-    ]
+    rows: list[tuple[str, int, int]] = []
+    policies: list[str] = []
+    states: list[str] = []
+    # Runs on every counted request; one loop, because each comprehension is a call.
+    for limit, left, reset in zip(limits, decision.remaining, decision.reset_after, strict=True):
+        name, quota, policy = _TEXTS[limit.name, limit.quota, limit.window]
+        row = quota, _whole(left), _whole(reset)
+        rows.append(row)
+        policies.append(policy)
+        states.append(f"{name};r={row[1]};t={row[2]}")
     if rows and style != "ietf":
-        _, quota, left, reset = rows[0] if len(rows) == 1 else rows[_tightest(decision)]
-        headers += [
-            ("X-RateLimit-Limit", f"{quota}"),
+        quota, left, reset = rows[0] if len(rows) == 1 else rows[_tightest(decision)]
+        headers += (
+            ("X-RateLimit-Limit", quota),
             ("X-RateLimit-Remaining", f"{left}"),
             ("X-RateLimit-Reset", f"{reset}"),
-        ]
+        )
     if rows and style != "x":
-        named = [(_QUOTED[row[0].name], row) for row in rows]
-        policy = ", ".join([f"{name};q={row[1]};w={_whole(row[0].window)}" for name, row in named])
-        state = ", ".join([f"{name};r={row[2]};t={row[3]}" for name, row in named])
-        headers += [("RateLimit-Policy", policy), ("RateLimit", state)]
+        headers += (("RateLimit-Policy", ", ".join(policies)), ("RateLimit", ", ".join(states)))
     if not allowed:
         wait = wait_in_seconds(decision)
         if wait is not None:
@@ -76,15 +81,16 @@ def rate_limit_headers(decision: LimitDecision, *, style: HeaderStyle = "both") 
 
 
 def missing_fields(
-    fields: Iterable[tuple[AnyStr, AnyStr]], present: Iterable[tuple[AnyStr, AnyStr]]
+    fields: list[tuple[AnyStr, AnyStr]], present: Iterable[tuple[AnyStr, AnyStr]]
 ) -> list[tuple[AnyStr, AnyStr]]:
     """Return the fields that a response does not set itself; fields of two limits are never mixed.
 
-    Takes text, or bytes with lower-case names in ``fields``, as ASGI has them.
+    Args:
+        fields: result of ``rate_limit_headers``, as text, or as bytes with lower-case names, as ASGI has them.
+        present: fields of the response.
     """
-    own: set[Any] = {name.lower() for name, _ in present}
-    left_out = own if _STATE_NAMES.isdisjoint(own) else own | _STATE_NAMES
-    return [field for field in fields if field[0].lower() not in left_out]
+    left_out = _LEFT_OUT[tuple(map(_name, present))]
+    return [field for field in fields if field[0].lower() not in left_out] if left_out else fields
 
 
 def _tightest(decision: LimitDecision) -> int:
@@ -132,4 +138,17 @@ def _percent(match: re.Match[bytes]) -> bytes:
     return b"%%%02x" % match[0][0]
 
 
-_QUOTED: Final[Memo[str, str]] = Memo(_quoted)
+def _texts(limit: tuple[str, float, float]) -> tuple[str, str, str]:
+    """Return the texts of a limit that are the same in every response: name, quota and policy."""
+    name, quota, window = _quoted(limit[0]), _whole(limit[1]), _whole(limit[2])
+    return name, f"{quota}", f"{name};q={quota};w={window}"
+
+
+def _left_out(names: tuple[Any, ...]) -> frozenset[Any]:
+    own = _ADDED_NAMES.intersection([name.lower() for name in names])
+    return own if _STATE_NAMES.isdisjoint(own) else own | _STATE_NAMES
+
+
+_TEXTS: Final[Memo[tuple[str, float, float], tuple[str, str, str]]] = Memo(_texts)
+# Responses repeat, so their names are looked up as a whole.
+_LEFT_OUT: Final[Memo[tuple[Any, ...], frozenset[Any]]] = Memo(_left_out, entries=1024, longest=4096)
