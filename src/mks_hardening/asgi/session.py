@@ -160,7 +160,8 @@ class SessionTimeoutMiddleware:
         else:
             verdict: SessionHandle | ServedSession | FixedResponse
             try:
-                found = await gate.afind(session_id, path_below_mount(scope))
+                begun = gate.begin_find(session_id, path_below_mount(scope) if gate.reads_paths else "")
+                found = begun if isinstance(begun, tuple) else await begun
             except BackendUnavailableError as error:
                 verdict = gate.without_store(error, _session_request(inner))
             else:
@@ -177,11 +178,8 @@ class SessionTimeoutMiddleware:
             else:
                 handle = verdict
         inner[SESSION_KEY] = handle
-        recheck: SocketRecheck | None = None
-        if self._recheck is not None and scope["type"] == "websocket":
-            from mks_hardening.asgi._socket_recheck import SocketRecheck  # on use: it loads asyncio
-
-            recheck = SocketRecheck(gate, self._recheck, handle, receive, send)
+        recheck = None if scope["type"] == "http" else self._socket_recheck(handle, receive, send)
+        if recheck is not None:
             receive, send = recheck.receive, recheck.send
 
         async def send_with_fields(message: Message) -> None:
@@ -202,6 +200,13 @@ class SessionTimeoutMiddleware:
         finally:
             if recheck is not None:
                 recheck.stop()
+
+    def _socket_recheck(self, handle: SessionHandle, receive: Receive, send: Send) -> SocketRecheck | None:
+        if self._recheck is None:
+            return None
+        from mks_hardening.asgi._socket_recheck import SocketRecheck  # on use: it loads asyncio
+
+        return SocketRecheck(self._gate, self._recheck, handle, receive, send)
 
     def _hide_cookies(self, scope: dict[str, Any], cookies: str) -> None:
         visible = self._gate.visible_cookies(cookies)

@@ -28,7 +28,7 @@ from mks_hardening.events import SessionChanged
 from mks_hardening.exceptions import BackendUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from mks_hardening.protocols import Clock, SessionRecord, SessionStore
 
@@ -77,6 +77,7 @@ class SessionLookup:
     ) -> None:
         self.store: SessionStore = store
         self.limits: SessionLimits = limits
+        self._idle, self._absolute = limits
         chosen = clock_of(store, clock)
         self._one_clock = chosen is getattr(store, "clock", None)
         self.wall: Callable[[], float] = chosen.time
@@ -114,10 +115,27 @@ class SessionLookup:
 
     async def afind(self, session_id: str, *, active: bool) -> FoundSession:
         """``find`` for asyncio."""
+        found = self.begin_find(session_id, active=active)
+        return found if isinstance(found, tuple) else await found
+
+    def begin_find(self, session_id: str, *, active: bool) -> FoundSession | Awaitable[FoundSession]:
+        """``afind`` that returns a result which needs no round trip at once: a coroutine costs as much again."""
+        if not self._in_memory:
+            return self._afind_in_store(session_id, active)
         key = key_of(session_id)
         ends = ENDS.count
         try:
-            record = self.store.load(key) if self._in_memory else await acall_store(self.store.load, key)
+            record = self.store.load(key)
+        except BackendUnavailableError as error:  # of a subclass of the store
+            return self._find_last_known(key, error, active=active)
+        found = self._weigh(key, record, ends, active)
+        return found if isinstance(found, tuple) else arun(found)
+
+    async def _afind_in_store(self, session_id: str, active: bool) -> FoundSession:  # noqa: FBT001 - as in _weigh
+        key = key_of(session_id)
+        ends = ENDS.count
+        try:
+            record = await acall_store(self.store.load, key)
         except BackendUnavailableError as error:
             return self._find_last_known(key, error, active=active)
         found = self._weigh(key, record, ends, active)
@@ -143,7 +161,7 @@ class SessionLookup:
         if recent is not None and recent[1] > seen_at:
             seen_at = recent[1]
         # The result of ``check_session`` for a session that is alive, inlined for the speed of every request.
-        idle, absolute = self.limits
+        idle, absolute = self._idle, self._absolute
         last = record.created_at + absolute
         if record.ended or now >= last or now >= seen_at + idle:
             self._recent.pop(key, None)
