@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from mks_hardening._core.origin.scope_trust import direct_origin
-from mks_hardening._core.web.asgi_scope import REQUESTS, header, header_at, header_positions, path_below_mount
+from mks_hardening._core.web.asgi_scope import (
+    REQUESTS,
+    HeaderReader,
+    header,
+    path_below_mount,
+)
 from mks_hardening._core.web.environ_keys import CSRF_TOKEN_KEY, ORIGIN_KEY, SESSION_KEY
 from mks_hardening._core.web.private_scope import private_scope
 from mks_hardening._edge.csrf.csrf_rules import FORBIDDEN, SAFE_METHODS, CSRFRules
@@ -26,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["CSRFMiddleware"]
 
 _HEADER: Final = b"x-csrf-token"
+_SENDER: Final = HeaderReader(b"host", b"cookie", b"authorization", b"origin", b"sec-fetch-site", b"referer")
 _WEBSOCKET: Final = "WEBSOCKET"
 
 
@@ -83,23 +90,24 @@ class CSRFMiddleware:
             await self._app(scope, receive, send)
             return
         rules, inner = self._rules, private_scope(scope)
-        fields = header_positions(scope)
-        cookies = header_at(scope, fields, b"cookie")
         # Also for safe requests: the page with the form is one.
         token = inner[CSRF_TOKEN_KEY] = CSRFToken(
-            scope.get(SESSION_KEY), cookies or "", secure=rules.secure_cookie
+            scope.get(SESSION_KEY),
+            # The list instead of the scope, which would be part of a cycle.
+            partial(header, {"headers": scope.get("headers")}, b"cookie"),
+            secure=rules.secure_cookie,
         )
         method = scope.get("method", _WEBSOCKET)
         if method not in SAFE_METHODS and rules.checks(method, path_below_mount(scope)):
-            origin: RequestOrigin = scope.get(ORIGIN_KEY) or direct_origin(scope, fields)
-            authorization = header_at(scope, fields, b"authorization")
+            host, cookies, authorization, sent_origin, fetch_site, referer = _SENDER.read(scope)
+            origin: RequestOrigin = scope.get(ORIGIN_KEY) or direct_origin(scope, host=host)
             violation = rules.same_origin.violations[
                 origin.scheme,
                 origin.host,
                 origin.port,
-                header_at(scope, fields, b"origin"),
-                header_at(scope, fields, b"sec-fetch-site"),
-                header_at(scope, fields, b"referer"),
+                sent_origin,
+                fetch_site,
+                referer,
                 cookies is not None,
                 authorization is not None and authorization[:7].lower() == "bearer ",
             ]

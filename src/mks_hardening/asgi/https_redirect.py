@@ -67,7 +67,7 @@ class HTTPSRedirectMiddleware:
     Source: RFC 9110 (15.4), RFC 3986; ASVS 5.0 V3.7.2, V4.1.2, V12.2.1.
     """
 
-    __slots__ = ("_admit", "_app", "_refuser", "_rules")
+    __slots__ = ("_admit", "_app", "_bases", "_refuser", "_rules")
 
     def __init__(
         self,
@@ -97,6 +97,7 @@ class HTTPSRedirectMiddleware:
             probe_paths=probe_paths,
             api_paths=api_paths,
         )
+        self._bases = self._rules.bases
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection (ASGI 3)."""
@@ -105,7 +106,7 @@ class HTTPSRedirectMiddleware:
                 scope = self._admit(scope)
             origin: RequestOrigin = scope[ORIGIN_KEY]
             # Fast path for nearly every request: neither method nor path is examined.
-            if self._rules.bases[origin] is not None:
+            if self._bases[origin] is not None:
                 response = self._response(scope, origin)
                 if response is not None:
                     await send_response(scope, send, response)

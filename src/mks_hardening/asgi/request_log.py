@@ -15,9 +15,8 @@ from mks_hardening._core.origin.scope_trust import ScopeTrust
 from mks_hardening._core.process.context import fields_var
 from mks_hardening._core.web.asgi_scope import (
     REQUESTS,
+    HeaderReader,
     header,
-    header_at,
-    header_positions,
     mount_of,
     path_below_mount,
     query_of,
@@ -51,6 +50,7 @@ __all__ = ["RequestLoggingMiddleware"]
 _MOST_AHEAD: Final = 2  # the end of the request's body, and then the disconnect
 _LENGTH: Final = len(b"content-length")
 _TRACE_FIELDS: Final = (b"traceparent", b"tracestate")
+_BODIES: Final = frozenset({"http.response.body", "websocket.http.response.body"})
 _SWITCHING_PROTOCOLS: Final = 101
 _SERVER_ERROR: Final = 500
 _MOST_CAUSES: Final = 32
@@ -108,7 +108,7 @@ class RequestLoggingMiddleware:
             on_refusal=on_refusal,
             tracer=tracer,
         )
-        self._id_field = request_id_header.lower().encode("latin-1")
+        self._read = HeaderReader(b"user-agent", self._log.raw_header, *_TRACE_FIELDS).read
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection (ASGI 3)."""
@@ -117,7 +117,8 @@ class RequestLoggingMiddleware:
             return
         if self._trust is not None and ORIGIN_KEY not in scope:
             scope = self._trust.admit(scope)
-        exchange = _ASGIExchange(self._log, self._id_field, private_scope(scope), receive, send)
+        inner = private_scope(scope)
+        exchange = _ASGIExchange(self._log, self._read(inner), inner, receive, send)
         before = fields_var.get()
         try:
             exchange.begin(before)
@@ -148,14 +149,13 @@ class _ASGIExchange:
         "_declared",
         "_ended",
         "_first_byte_at",
-        "_id_field",
-        "_ids",
         "_log",
         "_own_field",
         "_pending",
         "_receive",
         "_receiving",
         "_reported",
+        "_request_id",
         "_send",
         "_send_error",
         "_sent",
@@ -163,6 +163,7 @@ class _ASGIExchange:
         "_span",
         "_started",
         "_status",
+        "_trace_id",
         "_user_agent",
         "_websocket",
         "cancelled",
@@ -173,10 +174,9 @@ class _ASGIExchange:
     )  # fmt: skip
 
     def __init__(
-        self, log: RequestLog, id_field: bytes, scope: dict[str, Any], receive: Receive, send: Send
+        self, log: RequestLog, sent: list[str | None], scope: dict[str, Any], receive: Receive, send: Send
     ) -> None:
         self._log = log
-        self._id_field = id_field
         self.scope = scope
         self._receive = receive
         self._send = send
@@ -199,31 +199,31 @@ class _ASGIExchange:
         self.disconnected = False
         self.cancelled = False
         self.error: BaseException | None = None
-        fields = header_positions(scope)
-        self._user_agent = header_at(scope, fields, b"user-agent")
-        origin = scope.get(ORIGIN_KEY)
-        sent_id = traceparent = None
-        # An id from an untrusted peer could pretend to be another request in the log.
-        if origin is None or origin.peer_trusted:
-            sent_id = header_at(scope, fields, id_field)
-            traceparent = (header_at(scope, fields, b"traceparent") or "").strip(" \t") or None
-        self._ids = ids = log.ids(sent_id, traceparent)
-        scope[REQUEST_ID_KEY] = ids.request_id
-        # Left in the scope, a tracing library would continue a trace that was not accepted here.
-        dropped = (id_field,) if ids.continues_trace else (id_field, *_TRACE_FIELDS)
-        self._own_field = (id_field, ids.request_id.encode("latin-1"))
-        headers = scope.get("headers") or ()
-        if not fields.keys().isdisjoint(dropped):
+        self._user_agent, sent_id, traceparent, tracestate = sent
+        headers, id_field = scope.get("headers") or (), log.raw_header
+        if sent_id is traceparent is tracestate is None:
+            request_id, self._trace_id, _ = log.ids(None, None)
+        else:
+            origin = scope.get(ORIGIN_KEY)
+            # An id from an untrusted peer could pretend to be another request in the log.
+            if origin is not None and not origin.peer_trusted:
+                sent_id = traceparent = None
+            traceparent = (traceparent or "").strip(" \t") or None
+            request_id, self._trace_id, continues_trace = log.ids(sent_id, traceparent)
+            # Left in the scope, a tracing library would continue a trace that was not accepted here.
+            dropped = (id_field,) if continues_trace else (id_field, *_TRACE_FIELDS)
             headers = [field for field in headers if field[0].lower() not in dropped]
+        self._request_id = scope[REQUEST_ID_KEY] = request_id
+        self._own_field = (id_field, request_id.encode())
         scope["headers"] = [*headers, self._own_field]
 
     def begin(self, bound: Any) -> None:
         """Bind the ids to all log records of the request."""
-        ids = {"request_id": self._ids.request_id, "trace_id": self._ids.trace_id}
+        ids = {"request_id": self._request_id, "trace_id": self._trace_id}
         if self._log.tracer is not None:
             before = copy_context()
             self._span = self._log.start_span(_tracer_environ(self.scope), path_below_mount(self.scope), ids)
-            self._ids = self._ids._replace(trace_id=ids["trace_id"])
+            self._trace_id = ids["trace_id"]
             self._set_by_tracer = [
                 (variable, before[variable] if variable in before else _default_of(variable))
                 for variable, value in copy_context().items()
@@ -269,14 +269,16 @@ class _ASGIExchange:
             self.disconnected = True
             self._send_error = error
             raise
-        self._note_sent(kind, message)
-
-    def _note_sent(self, kind: str, message: Message) -> None:
-        if kind.endswith("http.response.body"):
+        if kind in _BODIES:
             self._count(message.get("body", b""))
             if not message.get("more_body", False):
                 self._note_end()
-        elif kind in ("http.response.pathsend", "http.response.zerocopysend"):
+        elif kind not in HEADS:
+            self._note_sent(kind, message)
+
+    def _note_sent(self, kind: str, message: Message) -> None:
+        """Note a message other than the start and the body of a response."""
+        if kind in ("http.response.pathsend", "http.response.zerocopysend"):
             if not message.get("more_body", False):
                 self._sent = self._declared or self._sent
                 self._note_end()
@@ -324,7 +326,7 @@ class _ASGIExchange:
         self.complete = not self.disconnected
 
     def _with_id(self, headers: RawHeaders) -> RawHeaders:
-        own = self._id_field
+        own = self._log.raw_header
         for name, value in headers:
             # The length first, as in ``header``.
             if len(name) == _LENGTH and name.lower() == b"content-length":
@@ -384,13 +386,14 @@ class _ASGIExchange:
             self._ahead.close()
             self._ahead = None if self._ahead.closed else self._ahead
         try:
-            if not self._log.skipped.match(path_below_mount(self.scope)):
-                self._report()
+            path = path_below_mount(self.scope)
+            if not self._log.skipped.match(path):
+                self._report(path)
         except Exception:  # noqa: BLE001 - a log record that cannot be written must not break the response
             self._last_resort()
         self.error = None  # its traceback holds frames that refer to this object
 
-    def _report(self) -> None:
+    def _report(self, path: str) -> None:
         scope, error, log = self.scope, self.error, self._log
         status = self._status or (500 if error else 0)
         if self._cut_off and error is None and status >= _SERVER_ERROR:
@@ -412,7 +415,7 @@ class _ASGIExchange:
         client = scope.get("client")
         fields = record_fields(
             method=method,
-            path=mount_of(scope) + path_below_mount(scope),
+            path=mount_of(scope) + path,
             query=query_of(scope) or None,
             route=scope.get(ROUTE_KEY) or route_of(scope),
             refusal=scope.get(REFUSAL_KEY),
@@ -423,8 +426,8 @@ class _ASGIExchange:
             outcome=outcome,
             exc_type=None if error is None else type(error).__name__,
             client_ip=(client[0] if client else None) if origin is None else origin.client_ip,
-            request_id=self._ids.request_id,
-            trace_id=self._ids.trace_id,
+            request_id=self._request_id,
+            trace_id=self._trace_id,
             user_agent=self._user_agent,
             user_id=getattr(scope.get(SESSION_KEY), "last_user_id", None),
             shown_query=log.shown_query,
@@ -437,7 +440,7 @@ class _ASGIExchange:
         import traceback
 
         with contextlib.suppress(Exception):
-            sys.stderr.write(f"request {self._ids.request_id}: the record could not be written\n")
+            sys.stderr.write(f"request {self._request_id}: the record could not be written\n")
             if self.error is not None:
                 traceback.print_exception(self.error, file=sys.stderr)
 

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mks_hardening._core.origin.scope_trust import ScopeTrust, direct_origin
+from mks_hardening._core.web.asgi_scope import HeaderReader, header
 from mks_hardening.asgi import ProxyTrust, request_origin
 
 NAMES = ("X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Forwarded-Port", "X-Forwarded-Prefix")
@@ -104,3 +105,20 @@ def test_both_shells_agree_about_the_origin(
         key = "HTTP_" + name.decode().upper().replace("-", "_")
         seen[key] = f"{seen[key]},{value.decode('latin-1')}" if key in seen else value.decode("latin-1")
     assert seen == {key: value for key, value in environ.items() if key.startswith("HTTP_")}
+
+
+@given(
+    lines=st.lists(
+        st.tuples(
+            st.sampled_from([b"Cookie", b"cookie", b"HOST", b"host", b"origin", b"x"]), st.binary(max_size=4)
+        ),
+        max_size=6,
+    ),
+    wanted=st.lists(st.sampled_from([b"cookie", b"host", b"origin", b"x", b"missing"]), max_size=6),
+)
+def test_fields_read_together_are_those_read_one_by_one(
+    lines: list[tuple[bytes, bytes]], wanted: list[bytes]
+) -> None:
+    scope = {"headers": lines}
+    assert HeaderReader(*wanted).read(scope) == [header(scope, name) for name in wanted]
+    assert HeaderReader(*wanted).read({}) == [None] * len(wanted)

@@ -10,12 +10,11 @@ from mks_hardening._core.checks import instance
 from mks_hardening._core.memo import Memo
 from mks_hardening._core.origin.forwarding_headers import ALWAYS_REMOVED, FORWARDED, OTHER_FIELDS, X_FORWARDED
 from mks_hardening._core.origin.proxy_trust import NO_TRUST, ProxyTrust, RequestOrigin
-from mks_hardening._core.web.asgi_scope import header, header_at, mount_of, path_below_mount
+from mks_hardening._core.web.asgi_scope import header, mount_of, path_below_mount
 from mks_hardening._core.web.environ_keys import ORIGIN_KEY, header_key
 from mks_hardening._core.web.private_scope import private_scope
 
 if TYPE_CHECKING:
-    from mks_hardening._core.web.asgi_scope import HeaderPositions
     from mks_hardening._core.web.asgi_types import RawHeaders, Scope
 
 __all__ = ["ScopeTrust", "admit_by", "direct_origin"]
@@ -66,15 +65,6 @@ class ScopeTrust:
 
     def admit(self, scope: Scope) -> Scope:
         """Return the scope that the application may see, with the origin: no untrusted header remains in it."""
-        decision = self._decision(scope)
-        inner = private_scope(scope, decision.changes)
-        if decision.changes_more:
-            if decision.prefix is not None:
-                _mount(inner, decision.prefix)
-            inner["headers"] = _rewritten(scope["headers"], decision)
-        return inner
-
-    def _decision(self, scope: Mapping[str, Any]) -> _ScopeChanges:
         headers: RawHeaders = scope.get("headers") or []
         plan = self._plans[tuple(map(_name, headers))]
         client = scope.get("client")
@@ -86,9 +76,15 @@ class ScopeTrust:
             None if plan.names_host else scope.get("server"),
         )
         try:
-            return self._decisions[question]
+            decision = self._decisions[question]
         except TypeError:  # a server may send lists instead of tuples, which cannot be looked up
-            return self._decide(question)
+            decision = self._decide(question)
+        inner = private_scope(scope, decision.changes)
+        if decision.changes_more:
+            if decision.prefix is not None:
+                _mount(inner, decision.prefix)
+            inner["headers"] = _rewritten(headers, decision)
+        return inner
 
     def _decide(self, question: tuple[Any, ...]) -> _ScopeChanges:
         lines, *connection = question
@@ -143,14 +139,15 @@ def admit_by(trust: ProxyTrust | None) -> Callable[[Scope], Scope]:
     return resolve
 
 
-def direct_origin(scope: Mapping[str, Any], positions: HeaderPositions | None = None) -> RequestOrigin:
+def direct_origin(scope: Mapping[str, Any], *, host: str | None = None) -> RequestOrigin:
     """Return the origin of a request by its connection alone, as no peer is trusted.
 
     Args:
         scope: the scope.
-        positions: result of ``header_positions``, if the caller has it.
+        host: field ``Host``, if the caller has read it.
     """
-    host = header(scope, b"host") if positions is None else header_at(scope, positions, b"host")
+    if host is None:
+        host = header(scope, b"host")
     client = scope.get("client")
     question = (
         host,

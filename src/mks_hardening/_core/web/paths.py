@@ -59,7 +59,7 @@ class PathRules:
 
     def match(self, path: str) -> bool:
         """Return whether the path is listed."""
-        return self._lists(path) and is_plain_path(path)
+        return (path in self._pages or path.startswith(self._folders)) and is_plain_path(path)
 
     def covers(self, path: str) -> bool:
         """Return whether the path is listed, in any spelling that could be interpreted as a listed path.

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Final
 from mks_hardening._edge.private_response import keep_private, vary_by_cookie
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mks_hardening._core.web.wsgi_head import Headers
 
 __all__ = ["CSRFToken"]
@@ -26,13 +28,15 @@ class CSRFToken:
 
     Args:
         session: session of the request with a ``csrf_token``, or ``None``.
-        cookies: field ``Cookie`` of the request, or an empty text.
+        cookies: field ``Cookie`` of the request, or a function that returns it: most pages use no token.
         secure: whether the cookie is ``Secure``.
     """
 
     __slots__ = ("_cookie", "_cookies", "_new_secret", "_session", "was_read")
 
-    def __init__(self, session: object, cookies: str, *, secure: bool = True) -> None:
+    def __init__(
+        self, session: object, cookies: str | Callable[[], str | None], *, secure: bool = True
+    ) -> None:
         # Does not refer to the environ or scope, which holds this token: the cycle would keep all of it, body and
         # session included, in memory until the garbage collector runs.
         self._session = session
@@ -81,7 +85,12 @@ class CSRFToken:
 
     def _secret(self) -> str:
         of_session: str | None = getattr(self._session, "csrf_token", None)
-        return of_session or self._new_secret or _cookie(self._cookies, self._cookie)
+        return of_session or self._new_secret or self._cookie_secret()
+
+    def _cookie_secret(self) -> str:
+        """Return the secret in the cookie; empty if it is missing or two cookies of that name differ."""
+        cookies = self._cookies if isinstance(self._cookies, str) else self._cookies()
+        return _secret_in(cookies, self._cookie) if cookies else ""
 
 
 def _mac(secret: str) -> bytes:
@@ -92,8 +101,7 @@ def _xor(left: bytes, right: bytes) -> bytes:
     return bytes(a ^ b for a, b in zip(left, right, strict=True))
 
 
-def _cookie(header: str, cookie: str) -> str:
-    """Return the secret in the cookie; empty if it is missing or two cookies of that name differ."""
+def _secret_in(header: str, cookie: str) -> str:
     pairs = [part.strip(" \t").partition("=") for part in header.split(";") if cookie in part]
     values = {value for name, _, value in pairs if name == cookie}
     value = values.pop() if len(values) == 1 else ""

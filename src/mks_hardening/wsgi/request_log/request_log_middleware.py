@@ -111,14 +111,14 @@ class RequestLoggingMiddleware:
             sent_id, traceparent = environ.get(self._header_key), environ.get("HTTP_TRACEPARENT")
             if traceparent is not None:  # blanks are not part of a value
                 environ["HTTP_TRACEPARENT"] = traceparent = traceparent.strip(" \t")
-        ids = self.log.ids(sent_id, traceparent)
-        if not ids.continues_trace:
+        request_id, trace_id, continues_trace = self.log.ids(sent_id, traceparent)
+        if not continues_trace:
             # Left in the environ, a tracing library would continue a trace that was not accepted here.
             environ.pop("HTTP_TRACEPARENT", None)
             environ.pop("HTTP_TRACESTATE", None)
-        environ[REQUEST_ID_KEY] = environ[self._header_key] = ids.request_id
+        environ[REQUEST_ID_KEY] = environ[self._header_key] = request_id
         client_ip = environ.get("REMOTE_ADDR") if origin is None else origin.client_ip
-        return client_ip, ids.request_id, ids.trace_id
+        return client_ip, request_id, trace_id
 
 
 class _Recorded(Exchange):
