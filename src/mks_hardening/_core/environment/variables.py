@@ -47,6 +47,11 @@ class Environment:
             self.errors.append(f"{name} must be {error}")
             return None
 
+    @property
+    def variables(self) -> Mapping[str, str]:
+        """All variables as they are, for what judges the whole environment."""
+        return self._variables
+
     def names(self, prefix: str) -> list[str]:
         """Return the names of the variables that start with ``prefix``."""
         names: Iterable[object] = self._variables
