@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import fakeredis
 
     from mks_hardening.db import QueryLog
+    from mks_hardening.production_check import CheckReport
     from mks_hardening.tasks import Tasks
     from mks_hardening.testing import (
         FrozenClock,
@@ -97,6 +98,14 @@ def mks_query_budget() -> Callable[..., AbstractContextManager[QueryLog]]:
     from mks_hardening.db import query_budget
 
     return query_budget
+
+
+@pytest.fixture
+def mks_check() -> Callable[..., CheckReport]:
+    """Return ``mks_hardening.production_check.check``, the audit before go-live, which returns a report."""
+    from mks_hardening.production_check import check
+
+    return check
 
 
 @pytest.fixture

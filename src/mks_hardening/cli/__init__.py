@@ -18,6 +18,7 @@ from mks_hardening.cli._bans import add_commands as add_ban_commands
 from mks_hardening.cli._maintenance import add_commands as add_maintenance_commands
 from mks_hardening.cli._migrations import add_commands as add_migration_commands
 from mks_hardening.cli._passwords import add_commands as add_password_commands
+from mks_hardening.cli._production_check import add_arguments as add_check_arguments
 from mks_hardening.cli._second_factor import add_commands as add_second_factor_commands
 from mks_hardening.cli._settings import add_commands as add_settings_commands
 from mks_hardening.cli._settings import list_variables
@@ -108,6 +109,13 @@ def parser() -> argparse.ArgumentParser:
         "settings", help="list and check environment variables, and print a template for them"
     )
     add_settings_commands(settings)
+    check = commands.add_parser(
+        "check",
+        help="check settings, application, files, host and live site before and after go-live",
+        description="Changes nothing. Without a source, the environment is checked. The exit status is 0 without "
+        "findings, 1 with findings, 2 for a usage error, 3 if something could not be checked at all.",
+    )
+    add_check_arguments(check)
     tasks = commands.add_parser(
         "tasks",
         help="inspect, retry and cancel background tasks",
