@@ -40,6 +40,7 @@ AREAS = (
     "settings",
     "testing",
     "compose",
+    "production_check",
     "cli",
 )
 LEFT_OUT = (

@@ -81,6 +81,7 @@ def test_importing_the_command_line_is_cheap() -> None:
         "_maintenance",
         "_migrations",
         "_passwords",
+        "_production_check",
         "_second_factor",
         "_settings",
         "_sign_in",

@@ -43,6 +43,9 @@ def test_wsgi(mks_wsgi):
         return [environ["PATH_INFO"].encode()]
 
     assert mks_wsgi(app, "/here").body == b"/here"
+
+def test_check(mks_check):
+    assert mks_check(environ={"MKS_ALLOWED_HOSTS": "a.example"}).findings == ()
 """
 
 
@@ -157,7 +160,7 @@ def test_no_fixture_runs_unasked(foreign_project: Path) -> None:
 
 def test_each_fixture_works(foreign_project: Path) -> None:
     (foreign_project / "test_it.py").write_text(USES_ALL)
-    assert "5 passed" in _pytest(foreign_project, "-W", "error")
+    assert "6 passed" in _pytest(foreign_project, "-W", "error")
 
 
 def test_the_fixtures_are_listed_with_their_meaning(foreign_project: Path) -> None:
@@ -168,6 +171,7 @@ def test_the_fixtures_are_listed_with_their_meaning(foreign_project: Path) -> No
     )
     for name in (
         "mks_alerts",
+        "mks_check",
         "mks_clock",
         "mks_events",
         "mks_outbox",

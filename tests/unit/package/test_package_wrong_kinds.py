@@ -26,6 +26,7 @@ from mks_hardening.contrib import django_app, flask_app
 from mks_hardening.contrib.celery_app import TaskNotifier, celery_app
 from mks_hardening.db import InvalidCursorError, hardened_engine
 from mks_hardening.exceptions import ConfigurationError
+from mks_hardening.production_check import CheckReport, check
 from mks_hardening.security import (
     SIGN_IN_LIMITS,
     ConcurrencyLimiter,
@@ -261,6 +262,8 @@ def usual(engine: Engine) -> dict[str, dict[str, Any]]:
         "compose.rate_limiter": {"settings": settings},
         "compose.session_store": {"settings": settings},
         "compose.setup_logging_with_notifications": {"settings": settings},
+        "production_check.check": {},
+        "production_check.render_report": {"report": CheckReport(findings=())},
         "settings.setting": {"description": "Size.", "default": 3},
         "contrib.loguru_sink.LoguruSink": {},
         "contrib.otel_observer.OpenTelemetryObserver": {},
@@ -381,7 +384,7 @@ def usual(engine: Engine) -> dict[str, dict[str, Any]]:
 
 
 # What a server or a database gives, and what is told of otherwise, as documented.
-TAKEN = {("db.slow_query_record", "parameters")}
+TAKEN = {("db.slow_query_record", "parameters"), ("production_check.check", "app")}
 OTHERS: dict[tuple[str, str], tuple[type[Exception], ...]] = {
     ("db.keyset_page", "after"): (InvalidCursorError,),
     ("tasks.clean_folder", "folder"): (OSError,),
@@ -390,7 +393,9 @@ CONTRIB = (
     "asgi_app", "gunicorn_config", "loguru_sink", "otel_observer", "prometheus_observer", "sentry_redaction",
     "structlog_renderer", "uvicorn_config", "waitress_config",
 )  # fmt: skip
-AREAS = ("asgi", "cache", "compose", "db", "events", "logging", "notify", "tasks", "testing", "wsgi")
+AREAS = (
+    "asgi", "cache", "compose", "db", "events", "logging", "notify", "production_check", "tasks", "testing", "wsgi",
+)  # fmt: skip
 MODULES = {name: f"mks_hardening.{name}" for name in (*AREAS, *(f"contrib.{name}" for name in CONTRIB))}
 
 # Handed out and not made by users, or called with what a server gives.
@@ -435,12 +440,31 @@ def made() -> Iterator[dict[str, dict[str, Any]]]:
     engine.dispose()
 
 
+def check_offline(  # what ``check`` takes, but for ``url``
+    *,
+    environ: Any = None,
+    env_file: Any = None,
+    app: Any = None,
+    files: Any = (),
+    host: Any = False,
+    ca_file: Any = None,
+    body_limit: Any = None,
+    silence: Any = (),
+    baseline: Any = None,
+    lang: Any = "en",
+    clock: Any = None,
+) -> CheckReport:
+    return check(**locals())
+
+
 def named(name: str, arguments: dict[str, dict[str, Any]]) -> Callable[..., Any]:
     place, _, last = name.rpartition(".")
     if place == "a task":
         return getattr(arguments["tasks.TaskWorker"]["tasks"], last)
     if place == "a worker":
         return getattr(arguments["testing.TaskRecorder"]["worker"], last)
+    if name == "production_check.check":  # without the live site: a name would be looked up
+        return check_offline
     if name == "tasks.task_table":  # a table can be defined once in one metadata
         return lambda metadata, name="x", schema=None: task_table(
             MetaData() if isinstance(metadata, MetaData) else metadata, name=name, schema=schema
