@@ -49,6 +49,12 @@ def main() -> None:
         for language in LANGUAGES
     }
     wanted |= {
+        ROOT / "docs" / language / "reference" / "checks.md": page(
+            words["checks"][language], checks(language)
+        )
+        for language in LANGUAGES
+    }
+    wanted |= {
         ROOT / "docs" / language / "reference" / "api" / "index.md": page(
             words["modules"][language], contents()
         )
@@ -181,6 +187,26 @@ def glossary(language: str) -> Iterator[str]:
             )
         first = f"**{term}**: {japanese}." if language == "en" else f"**{japanese}**\uff08{term}\uff09"
         yield f"- {' '.join(filter(None, [first, *texts]))}"
+
+
+def checks(language: str) -> Iterator[str]:
+    """Every check of ``mks-hardening check``, by what it reads."""
+    from mks_hardening.production_check import definitions
+
+    words = tomllib.loads((ROOT / "docs" / "reference.toml").read_text("utf-8"))["checks"][language]
+    area = ""
+    for check in definitions():
+        if check.id[:-4] != area:
+            area = check.id[:-4]
+            yield from ("", f"({area.lower()}-checks)=", f"## {words['areas'][area]}", "")
+        level = words["levels"][check.level]
+        yield from _entry(
+            check.id,
+            f"`{check.id}` ({level})" if language == "en" else f"`{check.id}`\uff08{level}\uff09",
+            check.title[language],
+            check.fix[language],
+            f"[{words['standard']}]({check.link})",
+        )
 
 
 def names_of(module: str) -> Iterator[str]:

@@ -28,6 +28,7 @@ MODULES = (
     "tasks",
     "settings",
     "compose",
+    "production_check",
     "testing",
     "events",
     "exceptions",

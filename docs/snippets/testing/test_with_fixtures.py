@@ -75,6 +75,11 @@ def engine():
     engine.dispose()
 
 
+# mks_check: the checks before go-live
+def test_nothing_stands_in_the_way_of_production(mks_check):
+    assert mks_check(environ={"MKS_ALLOWED_HOSTS": "www.example.com"}).findings == ()
+
+
 # mks_tasks: what was enqueued, and running it here and now
 @pytest.fixture
 def tasks(engine):
