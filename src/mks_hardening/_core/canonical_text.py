@@ -1,8 +1,9 @@
 """Canonical text for the arguments of a function call: typed and free of collisions, or an error.
 
 A cache key is a digest of text in which every value includes its type, so that ``1``, ``"1"``, ``True`` and ``1.0``
-differ. Other objects have no such text unless they define ``__cache_key__``, because their ``repr`` may omit state
-or contain an address.
+differ. Objects have such a text if their class declares what they consist of: enums, named tuples, dataclasses,
+msgspec structs and Pydantic models, by the fields that they compare, or any class by ``__cache_key__``. Others have
+none, because their ``repr`` may omit state or contain an address.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from uuid import UUID
 
 from mks_hardening._core.cache_key_error import CacheKeyError
 
-__all__ = ["canonical", "digest", "exact_type"]
+__all__ = ["canonical", "digest", "exact_type", "field_names"]
 
 _SCALARS: Final = frozenset({str, int, bool, float, bytes, type(None)})
 _BY_STR: Final = frozenset({Decimal, UUID, date, timedelta})
@@ -87,12 +88,43 @@ def _object_text(value: Any, depth: int) -> str:
         return f"{_type_name(kind)}.{value.name}" if value.name else f"{_type_name(kind)}({value.value!r})"
     if isinstance(value, type):
         return f"class {_type_name(value)}"
+    names = field_names(kind, compared=True)
+    if names is not None and tuple not in kind.__mro__:
+        fields = ", ".join([f"{name}={_text(getattr(value, name), depth - 1)}" for name in names])
+        # A Pydantic model compares these as well: what it was given beyond its fields, and its private attributes.
+        others = [getattr(value, name, None) for name in ("__pydantic_extra__", "__pydantic_private__")]
+        return (
+            f"{_type_name(kind)}({fields}{''.join([f' + {_text(one, depth - 1)}' for one in others if one])})"
+        )
     if isinstance(value, tuple) and hasattr(kind, "_fields"):
         return f"{_type_name(kind)}({_joined(value, depth)})"
     raise CacheKeyError(
         f"{kind.__module__}.{kind.__qualname__} cannot be part of a cache key: pass an id instead, give key_func, "
         f"or define __cache_key__"
     )
+
+
+def field_names(kind: Any, *, compared: bool = False) -> tuple[str, ...] | None:
+    """Return the fields of a named tuple, dataclass, msgspec struct or Pydantic model; None for other classes.
+
+    Args:
+        kind: the class.
+        compared: only the fields that make two objects equal; None if the class compares by identity.
+    """
+    if hasattr(kind, "__struct_fields__"):
+        return None if compared and not kind.__struct_config__.eq else tuple(kind.__struct_fields__)
+    models: Any = getattr(kind, "__pydantic_fields__", None)
+    if exact_type(models) is dict:
+        return tuple(models)
+    # Of this class itself: a subclass without the decorator may have state that is no field.
+    if "__dataclass_fields__" in kind.__dict__:
+        from dataclasses import fields
+
+        if compared and not kind.__dict__["__dataclass_params__"].eq:
+            return None
+        return tuple(one.name for one in fields(kind) if one.compare or not compared)
+    named: Any = getattr(kind, "_fields", None)
+    return tuple(named) if named is not None and tuple in kind.__mro__ else None
 
 
 def _type_name(kind: type) -> str:

@@ -6,9 +6,11 @@ from collections.abc import Callable
 from types import CellType, CodeType, MethodType
 from typing import Final
 
+from mks_hardening._core.cache_key_error import CacheKeyError
+from mks_hardening._core.canonical_text import canonical, digest, exact_type
 from mks_hardening.exceptions import ConfigurationError
 
-__all__ = ["call_normalizer", "function_name"]
+__all__ = ["argument_error", "call_normalizer", "function_name"]
 
 
 _first_places: Final[dict[str, tuple[str, int]]] = {}
@@ -37,6 +39,8 @@ def function_name(function: Callable[..., object], *, key_prefix: str) -> str:
     if isinstance(own, MethodType):
         raise _unidentifiable_error(f"{own.__qualname__} is bound to an object, which is not part of the key")
     name, code = getattr(own, "__qualname__", None), getattr(own, "__code__", None)
+    if name is None and (of_object := _object_name(own)):
+        return of_object
     if not isinstance(name, str) or not isinstance(code, CodeType):
         raise _unidentifiable_error(f"a {type(function).__name__} has no name of its own")
     # Two lambdas in one line would share their results.
@@ -50,6 +54,17 @@ def function_name(function: Callable[..., object], *, key_prefix: str) -> str:
     # The same name in another file is the same function, loaded again: a notebook cell that was run twice.
     is_another = file == code.co_filename and line != code.co_firstlineno
     return f"{name}#{code.co_firstlineno}" if "<" in name or is_another else name
+
+
+def _object_name(called: object) -> str:
+    """Return the name of a callable object that declares what it consists of and cannot change, or an empty one."""
+    kind = exact_type(called)
+    if kind.__hash__ is None:
+        return ""
+    try:
+        return f"{kind.__module__}.{kind.__qualname__}.__call__#{digest(canonical((called,)))}"
+    except CacheKeyError:
+        return ""
 
 
 def _check_captured(function: Callable[..., object], wrapped: object) -> None:
@@ -102,6 +117,20 @@ def call_normalizer(function: Callable[..., object]) -> Callable[..., tuple[obje
     source = f"lambda {str(inspect.Signature(bare))[1:-1]}: ({names})"
     normalizer: Callable[..., tuple[object, ...]] = eval(source, defaults)  # noqa: S307 - built from identifiers only
     return normalizer
+
+
+def argument_error(function: Callable[..., object], arguments: tuple[object, ...]) -> CacheKeyError:
+    """Return the error for arguments in normal order, one of which cannot be part of a key; it names that one."""
+    import inspect
+
+    for name, value in zip(inspect.signature(function).parameters, arguments, strict=True):
+        try:
+            canonical((value,))
+        except CacheKeyError as error:
+            return CacheKeyError(
+                f"argument {name} of {getattr(function, '__qualname__', 'the call')}: {error}"
+            )
+    return CacheKeyError("the arguments cannot be part of a cache key")
 
 
 class _Verbatim:

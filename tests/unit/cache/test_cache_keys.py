@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+import copy
 import enum
 import functools
 import re
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from typing import Any, NamedTuple
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
+import msgspec
+import pydantic
 import pytest
 
 from mks_hardening._core.canonical_text import canonical, digest
-from mks_hardening.cache import CacheKeyError, MemoryCache, cached
+from mks_hardening.cache import CacheKeyError, MemoryCache, cached, set_default_cache
 from mks_hardening.exceptions import ConfigurationError
 
 
@@ -54,6 +59,44 @@ class Page(Article):
 class Liar:
     def __repr__(self) -> str:
         return "1"
+
+
+@dataclass
+class Order:
+    number: int
+    lines: list[str] = field(default_factory=list)
+    cached: float = field(default=0.0, compare=False)
+
+
+@dataclass
+class OtherOrder:
+    number: int
+    lines: list[str] = field(default_factory=list)
+
+
+@dataclass(eq=False)
+class Handle:
+    number: int
+
+
+class Extended(Order):
+    """Not decorated: it may have state that is no field."""
+
+
+class Struct(msgspec.Struct):
+    number: int
+    inner: Order | None = None
+
+
+class Unequal(msgspec.Struct, eq=False):
+    number: int
+
+
+class Query(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="allow")
+    text: str
+    page: int = 1
+    _user: int = pydantic.PrivateAttr(default=0)
 
 
 class Text(str):
@@ -329,3 +372,130 @@ def test_key_prefix_lets_functions_share_on_purpose() -> None:
     one = cached(cache=cache, key_prefix="shared")(lambda _a: "one")
     other = cached(cache=cache, key_prefix="shared")(lambda _a: "other")
     assert (one(1), other(1)) == ("one", "one")
+
+
+def _as_user(user: int) -> Query:
+    query = Query(text="a")
+    query._user = user
+    return query
+
+
+def test_objects_that_declare_their_fields_are_keys() -> None:
+    different: list[object] = [
+        Order(1),
+        Order(2),
+        Order(1, ["a"]),
+        OtherOrder(1),
+        Struct(1),
+        Struct(1, Order(1)),
+        Struct(1, Order(2)),
+        Query(text="a"),
+        Query(text="a", page=2),
+        Query(text="a", more="b"),  # type: ignore[call-arg]  # what the model was given beyond its fields
+        _as_user(7),
+        (1, []),
+        {"number": 1, "lines": []},
+    ]
+    keys = [canonical((one,)) for one in different]
+    assert len(set(keys)) == len(different)
+    assert keys == [canonical((copy.deepcopy(one),)) for one in different]
+    assert canonical((Order(1, cached=2.5),)) == keys[0]  # the class says that it does not count
+
+
+@pytest.mark.parametrize(
+    ("argument", "name"),
+    [
+        (Handle(1), "order"),
+        (Extended(1), "order"),
+        (Unequal(1), "order"),
+        (Order(1, [object()]), "order"),  # type: ignore[list-item]  # on purpose
+        (Struct(1, Handle(1)), "order"),  # type: ignore[arg-type]  # on purpose
+        (object(), "order"),
+    ],
+)
+def test_a_refusal_names_the_argument(argument: object, name: str) -> None:
+    @cached(cache=MemoryCache(), key_prefix="f")
+    def price(number: int, order: object = None, *rest: object, **options: object) -> int:
+        return 1
+
+    assert price(1) == 1
+    with pytest.raises(CacheKeyError, match=rf"argument {name} of .*price: .*cannot be part of a cache key"):
+        price(1, argument)
+    with pytest.raises(CacheKeyError, match="argument rest of "):
+        price(1, None, argument)
+    with pytest.raises(CacheKeyError, match="argument options of "):
+        price(1, other=argument)
+
+
+@dataclass(frozen=True)
+class Report:
+    year: int
+
+    def __call__(self, page: int) -> tuple[int, int]:
+        return (self.year, page)
+
+
+class AsyncReport(NamedTuple):
+    year: int
+
+    async def __call__(self, page: int) -> tuple[int, int]:
+        return (self.year, page)
+
+
+def test_callable_objects_have_names_by_their_fields() -> None:
+    cache = MemoryCache()
+    reports = [cached(cache=cache)(Report(year)) for year in (2025, 2026, 2025)]
+    assert [report(1) for report in reports] == [(2025, 1), (2026, 1), (2025, 1)]
+    assert cache.stats().misses == 2
+    later = cached(cache=cache)(AsyncReport(2026))
+    assert [asyncio.run(later(1)) for _ in range(2)] == [(2026, 1)] * 2  # type: ignore[arg-type]  # a coroutine
+    with pytest.raises(ConfigurationError, match="key_prefix"):
+        cached(cache=cache)(functools.partial(Report(1)))
+
+
+class Catalogue:
+    """Its methods need no prefix: it says what it is."""
+
+    def __init__(self, tenant: str) -> None:
+        self.tenant = tenant
+        self.calls = 0
+
+    def __cache_key__(self) -> object:
+        return self.tenant
+
+    @cached()
+    def price(self, number: int) -> tuple[str, int]:
+        self.calls += 1
+        return (self.tenant, number)
+
+    @classmethod
+    @cached()
+    def kind(cls, number: int) -> tuple[str, int]:
+        return (cls.__name__, number)
+
+    @staticmethod
+    @cached()
+    def plain(number: int) -> int:
+        return number
+
+
+class Special(Catalogue):
+    pass
+
+
+def test_methods_of_every_kind_need_no_prefix() -> None:
+    set_default_cache(MemoryCache())
+    try:
+        one, other = Catalogue("one"), Catalogue("other")
+        special = Special("one")
+        for _ in range(2):
+            prices = [shop.price(1) for shop in (one, other, special)]
+            assert prices == [("one", 1), ("other", 1), ("one", 1)]
+            assert [Catalogue.kind(1), Special.kind(1)] == [("Catalogue", 1), ("Special", 1)]
+            assert one.plain(1) == 1
+        assert [one.calls, other.calls, special.calls] == [1, 1, 1]
+        Catalogue.price.invalidate(one, 1)
+        assert one.price(1) == ("one", 1)
+        assert [one.calls, other.calls] == [2, 1]
+    finally:
+        set_default_cache(None)
