@@ -9,14 +9,24 @@ __all__ = ["CacheEntry"]
 
 
 class CacheEntry:
-    """A value with its expiry on the wall clock, and the versions that its tags had when it was made."""
+    """A value with its expiry on the wall clock, and the versions that its tags had when it was made.
 
-    __slots__ = ("expires_at", "fresh_until", "tags", "value")
+    ``cost`` is the number of seconds that its computation took; 0 if nobody needs it.
+    """
+
+    __slots__ = ("cost", "expires_at", "fresh_until", "tags", "value")
 
     def __init__(
-        self, value: Any, *, fresh_until: float, expires_at: float, tags: Mapping[str, bytes]
+        self,
+        value: Any,
+        *,
+        fresh_until: float,
+        expires_at: float,
+        tags: Mapping[str, bytes],
+        cost: float = 0.0,
     ) -> None:
         self.value: Any = value
         self.fresh_until: float = fresh_until
         self.expires_at: float = expires_at
         self.tags: Mapping[str, bytes] = tags
+        self.cost: float = cost

@@ -27,6 +27,7 @@ class _MemoryEntry(NamedTuple):
     fresh_until: float  # monotonic clock, as is expires_at
     expires_at: float
     tags: Mapping[str, bytes]
+    cost: float = 0.0
 
 
 class _HeldLease(ComputeLease):
@@ -142,7 +143,12 @@ class MemoryStore:
             self._put(
                 key,
                 _MemoryEntry(
-                    payload, encoded, entry.fresh_until + shift, entry.expires_at + shift, entry.tags
+                    payload,
+                    encoded,
+                    entry.fresh_until + shift,
+                    entry.expires_at + shift,
+                    entry.tags,
+                    entry.cost,
                 ),
             )
             # Stored either way, as an entry with an old version is never read; but waiting callers must not get it.
@@ -205,6 +211,7 @@ class MemoryStore:
             fresh_until=slot.fresh_until + shift,
             expires_at=slot.expires_at + shift,
             tags=slot.tags,
+            cost=slot.cost,
         )
 
     def _put(self, key: str, slot: _MemoryEntry) -> None:

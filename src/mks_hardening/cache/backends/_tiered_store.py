@@ -96,7 +96,13 @@ class TieredStore:
         yield from self._l1.commit(
             key,
             lease,
-            CacheEntry(entry.value, fresh_until=min(end, entry.fresh_until), expires_at=end, tags=tags),
+            CacheEntry(
+                entry.value,
+                fresh_until=min(end, entry.fresh_until),
+                expires_at=end,
+                tags=tags,
+                cost=entry.cost,
+            ),
         )
 
     def save(self, entries: Mapping[str, tuple[object, float]], tags: Sequence[str]) -> Op[None]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import timedelta
 
 from mks_hardening._core.backend.redis_client import RedisClient
-from mks_hardening._core.checks import boolean, namespace_of
+from mks_hardening._core.checks import boolean, namespace_of, whole_number
 from mks_hardening._core.clock import SYSTEM_CLOCK, given_clock
 from mks_hardening._core.resilience.budget import STORE_BUDGET
 from mks_hardening.cache.backends._redis_store import RedisStore
@@ -37,6 +37,9 @@ class RedisCache(BaseCache):
             of the waiting callers computes as well; the only wait that may exceed ``store_budget``.
         allow_plaintext: whether unencrypted connections to Redis on other hosts are allowed.
         jitter: share of each ttl, up to 0.1, that is subtracted at random.
+        compress_above: bytes from which on a value is compressed: with zstd on Python 3.14 or with the package
+            ``backports.zstd``, with zlib otherwise. None: never. Processes of earlier releases cannot read
+            compressed values, so set it when all of them have been replaced.
         clock: source of time.
 
     Raises:
@@ -55,12 +58,18 @@ class RedisCache(BaseCache):
         compute_wait: float | timedelta = COMPUTE_WAIT,
         allow_plaintext: bool = False,
         jitter: float = 0.1,
+        compress_above: int | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         clock = given_clock(clock)
         name = namespace_of(namespace)
         # Before the client is created: an invalid key must not leave connections open.
-        envelope = Envelope(namespace=name, signing_keys=signing_keys)
+        above = (
+            None
+            if compress_above is None
+            else whole_number(compress_above, parameter="compress_above", minimum=0)
+        )
+        envelope = Envelope(namespace=name, signing_keys=signing_keys, compress_above=above)
         client = RedisClient(
             url_or_client,
             name="cache",
