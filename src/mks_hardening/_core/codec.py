@@ -12,15 +12,15 @@ from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
-from functools import cache
+from functools import cache, partial
 from math import isfinite
-from typing import Any, Final, Literal, TypeAlias, cast
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, cast
 from uuid import UUID
 
 from mks_hardening._core.optional_imports import optional
 from mks_hardening.exceptions import ConfigurationError, DecodeError, EncodeError
 
-__all__ = ["Codec", "json_dumps", "json_loads", "orjson_dumps"]
+__all__ = ["Codec", "TypedCodec", "check_items", "json_dumps", "json_loads", "orjson_dumps", "typed_codec"]
 
 _VERSION: Final = 1
 _TAG: Final = "\x00"  # marks a mapping as a tagged value; a user's mapping with this key is itself tagged
@@ -186,8 +186,12 @@ class Codec:
         if data[0] != _VERSION:
             raise DecodeError("another version", newer=data[0] > _VERSION)
         raw = self._read(data[1], data[2:])
-        plain = trusted and data[1] == ord("m") and _TAG_IN_MSGPACK not in data
-        if plain and len(data) - 2 <= self._max_items:
+        if type(raw) in _PLAIN:
+            return raw
+        # Without this byte, which UTF-8 does not have, there is no timestamp: the only extension that is decoded.
+        no_extension = trusted or b"\xff" not in data
+        plain = data[1] == ord("m") and no_extension and _TAG_IN_MSGPACK not in data
+        if plain and trusted and len(data) - 2 <= self._max_items:
             return raw
         if excess := self._excess(raw):
             raise DecodeError(excess)
@@ -206,13 +210,64 @@ class Codec:
             return json_loads(body, max_bytes=self._max_bytes, max_depth=2 * self._max_depth + 2)
         if form != ord("m"):
             raise DecodeError("unknown form")
-        msgpack = _msgpack()
-        if msgpack is None:
+        decode = _msgpack_decoder()
+        if decode is None:
             raise DecodeError("MessagePack, but msgspec is not installed", newer=True)
         try:
-            return msgpack.decode(body)
+            return decode(body)
         except (ValueError, RecursionError) as error:
             raise DecodeError(f"damaged MessagePack: {type(error).__name__}") from error
+
+
+def check_items(data: bytes, *, form: Literal["msgpack", "json"]) -> None:
+    """Count the items in MessagePack or JSON that is going to be decoded elsewhere.
+
+    Raises:
+        DecodeError: damaged, or with more items than a value may have.
+    """
+    decode = json.loads if form == "json" else _msgpack_decoder()
+    if decode is None:
+        raise DecodeError("MessagePack, but msgspec is not installed", newer=True)
+    try:
+        raw = decode(data)
+    except (ValueError, RecursionError) as error:
+        raise DecodeError(f"damaged {form}: {type(error).__name__}") from error
+    if excess := _excess(raw, 100, _MAX_ITEMS):
+        raise DecodeError(excess)
+
+
+class TypedCodec(NamedTuple):
+    """How values of one declared type are encoded and decoded.
+
+    Attributes:
+        encode: returns MessagePack.
+        decode: decodes it, and checks the types.
+        dump: returns plain data, with dates, decimals and UUIDs as they are.
+        load: the reverse.
+    """
+
+    encode: Callable[[Stored], bytes]
+    decode: Callable[[bytes], Stored]
+    dump: Callable[[Stored], Stored]
+    load: Callable[[Stored], Stored]
+
+
+def typed_codec(declared: Stored) -> TypedCodec:
+    """Return how values of a type are encoded and decoded.
+
+    Raises:
+        ModuleNotFoundError: msgspec is not installed.
+        TypeError: it does not support the type.
+    """
+    import msgspec
+
+    kept = (bytes, date, datetime, time, timedelta, Decimal, UUID)
+    return TypedCodec(
+        msgspec.msgpack.Encoder().encode,
+        msgspec.msgpack.Decoder(declared).decode,
+        partial(msgspec.to_builtins, builtin_types=kept),
+        partial(msgspec.convert, type=declared, builtin_types=kept),
+    )
 
 
 @cache
@@ -222,6 +277,21 @@ def _msgpack() -> Package | None:
     except ModuleNotFoundError:
         return None
     return msgspec.msgpack
+
+
+def _msgpack_decoder() -> Callable[[bytes], Stored] | None:
+    return None if _msgpack() is None else _strict_decoder()
+
+
+@cache
+def _strict_decoder() -> Callable[[bytes], Stored]:
+    import msgspec
+
+    return msgspec.msgpack.Decoder(ext_hook=_refuse_extension).decode
+
+
+def _refuse_extension(code: int, _data: object) -> object:
+    raise ValueError(f"extension {code}")
 
 
 def _msgpack_encode(value: object) -> bytes:

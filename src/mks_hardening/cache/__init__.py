@@ -18,7 +18,8 @@ _HOME = {
     "mks_hardening.cache.cdn.cdn_manager": ["CDNManager"],
     "mks_hardening.cache.cdn.purge_result": ["PurgeResult"],
     "mks_hardening.cache.cdn.tag_invalidator": ["TagInvalidator"],
-    "mks_hardening.cache.decorator": ["CachedFunction", "cache_if", "cached", "set_default_cache"],
+    "mks_hardening.cache.decorator": ["CachedFunction", "cache_if", "cached"],
+    "mks_hardening.cache._function_cache": ["set_default_cache"],
     "mks_hardening._core.cache_key_error": ["CacheKeyError"],
     "mks_hardening.cache.cache_stats": ["CacheStats"],
 }

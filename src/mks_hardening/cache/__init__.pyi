@@ -1,6 +1,7 @@
 # What type checkers see of this facade; made by `make facades` from _HOME in __init__.py.
 
 from mks_hardening._core.cache_key_error import CacheKeyError as CacheKeyError
+from mks_hardening.cache._function_cache import set_default_cache as set_default_cache
 from mks_hardening.cache.after_commit import AfterCommit as AfterCommit
 from mks_hardening.cache.backends.memory_cache import MemoryCache as MemoryCache
 from mks_hardening.cache.backends.null_cache import NullCache as NullCache
@@ -14,6 +15,5 @@ from mks_hardening.cache.cdn.tag_invalidator import TagInvalidator as TagInvalid
 from mks_hardening.cache.decorator import CachedFunction as CachedFunction
 from mks_hardening.cache.decorator import cache_if as cache_if
 from mks_hardening.cache.decorator import cached as cached
-from mks_hardening.cache.decorator import set_default_cache as set_default_cache
 from mks_hardening.wsgi import CacheRule as CacheRule
 from mks_hardening.wsgi import ResponseCacheMiddleware as ResponseCacheMiddleware

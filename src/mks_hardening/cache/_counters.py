@@ -11,11 +11,15 @@ __all__ = ["CacheCounters"]
 
 
 class CacheCounters:
-    """Counts reads, backend errors and bypasses, and emits a ``CacheRead`` event for each."""
+    """Counts reads, backend errors and bypasses, and emits a ``CacheRead`` event for each.
+
+    Args:
+        namespace: name of the cache in events; None for the counters of one function, which emit none.
+    """
 
     __slots__ = ("_bypasses", "_errors", "_hits", "_misses", "_namespace", "_stale")
 
-    def __init__(self, namespace: str) -> None:
+    def __init__(self, namespace: str | None) -> None:
         self._namespace = namespace
         self._hits = self._misses = self._stale = self._errors = self._bypasses = 0
 
@@ -40,7 +44,9 @@ class CacheCounters:
         self._emit("error", error.reason)
 
     def refresh_failed(self) -> None:
-        """Emit the event for a stale value that could not be refreshed."""
+        """Emit the event for a stale value that could not be refreshed; counters of a function count it."""
+        if self._namespace is None:
+            self._errors += 1
         self._emit("error", "refresh")
 
     def bypass(self, reason: str) -> None:
@@ -60,5 +66,5 @@ class CacheCounters:
         )
 
     def _emit(self, outcome: str, reason: str = "") -> None:
-        if hooks.observers:
+        if hooks.observers and self._namespace is not None:
             hooks.emit(CacheRead(self._namespace, outcome, reason))

@@ -13,7 +13,7 @@ from mks_hardening._core.clock import given_clock
 from mks_hardening._core.closing import Closing
 from mks_hardening._core.durations import seconds
 from mks_hardening._core.missing import MISSING
-from mks_hardening._core.operations import Op, arun, run
+from mks_hardening._core.operations import Call, Op, arun, run
 from mks_hardening.cache._compute_lease import ComputeLease
 from mks_hardening.cache._counters import CacheCounters
 from mks_hardening.cache._entry import CacheEntry
@@ -21,7 +21,8 @@ from mks_hardening.cache._entry_options import check_key, check_ttl, jittered
 from mks_hardening.cache._store import CacheStore
 from mks_hardening.cache.cache_stats import CacheStats
 from mks_hardening.cache.compute._get_or_compute import ComputeOptions, ValueComputer
-from mks_hardening.exceptions import EncodeError
+from mks_hardening.cache.compute._result_computation import ResultComputation
+from mks_hardening.exceptions import DecodeError, EncodeError
 from mks_hardening.protocols import Clock
 
 __all__ = ["BaseCache"]
@@ -145,6 +146,43 @@ class BaseCache(Closing):
             value = await self._arun(self._computing.get_or_compute(key, compute, terms))
         result: T = value
         return result
+
+    def get_or_compute_with(self, key: str, compute: Callable[[], object], options: ComputeOptions) -> object:
+        """``get_or_compute`` for a cached function, after ``peek`` has found nothing."""
+        return self._run(self._result(key, compute, options))
+
+    async def aget_or_compute_with(
+        self, key: str, compute: Callable[[], object], options: ComputeOptions
+    ) -> object:
+        """``get_or_compute_with`` for asyncio."""
+        return await self._arun(self._result(key, compute, options))
+
+    def refresh_with(self, key: str, compute: Callable[[], object], options: ComputeOptions) -> object:
+        """Compute the value of a cached function now, whatever is stored, and store it."""
+        return self._run(self._refreshed(key, compute, options))
+
+    async def arefresh_with(self, key: str, compute: Callable[[], object], options: ComputeOptions) -> object:
+        """``refresh_with`` for asyncio."""
+        return await self._arun(self._refreshed(key, compute, options))
+
+    def _result(self, key: str, compute: Callable[[], object], options: ComputeOptions) -> Op[object]:
+        if not isinstance(compute, ResultComputation):
+            return self._computing.get_or_compute(key, compute, options)
+        return self._unpacked(key, compute, options)
+
+    def _unpacked(self, key: str, compute: ResultComputation, options: ComputeOptions) -> Op[object]:
+        for _ in range(2):
+            packed = yield from self._computing.get_or_compute(key, compute, options)
+            try:
+                return compute.unpack(packed)
+            except DecodeError:  # written by someone else: of the same layout, and not of the declared type
+                self._counters.bypass("damaged")
+                yield from self._remove((key,))
+        return (yield Call(compute.__wrapped__))
+
+    def _refreshed(self, key: str, compute: Callable[[], object], options: ComputeOptions) -> Op[object]:
+        packed = yield from self._computing.refresh(key, compute, options)
+        return compute.unpack(packed) if isinstance(compute, ResultComputation) else packed
 
     def _terms(
         self,

@@ -4,27 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import timedelta
-from functools import partial, update_wrapper, wraps
+from functools import update_wrapper, wraps
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast, overload
 
 from mks_hardening._core.cache_tags import check_tags
-from mks_hardening._core.canonical_text import canonical, digest, exact_type
+from mks_hardening._core.canonical_text import exact_type
 from mks_hardening._core.checks import function as check_function
 from mks_hardening._core.checks import text_of
-from mks_hardening._core.durations import seconds
 from mks_hardening._core.missing import MISSING
 from mks_hardening.cache._call_keys import call_normalizer, function_name
+from mks_hardening.cache._function_cache import (
+    FunctionCache,
+    FunctionOptions,
+    call_options,
+    check_cache,
+    declared_type,
+    version_text,
+)
 from mks_hardening.cache.base_cache import BaseCache
+from mks_hardening.cache.cache_stats import CacheStats
+from mks_hardening.cache.compute._result_computation import ResultRules
 from mks_hardening.exceptions import ConfigurationError
 
-__all__ = ["CachedFunction", "cache_if", "cached", "set_default_cache"]
+__all__ = ["CachedFunction", "cache_if", "cached"]
 
 P = ParamSpec("P")
 M = ParamSpec("M")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
-
-_default: BaseCache | None = None
 
 
 class CachedFunction(Protocol[P, R_co]):
@@ -48,6 +55,14 @@ class CachedFunction(Protocol[P, R_co]):
 
     async def ainvalidate(self, *args: P.args, **kwargs: P.kwargs) -> None:
         """``invalidate`` for asyncio."""
+        ...
+
+    def refresh(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
+        """Call the function now, whatever is cached, and cache its result; await it if the function is async."""
+        ...
+
+    def cache_info(self) -> CacheStats:
+        """Return the counts of this function in this process."""
         ...
 
     # Type checkers cannot tell methods from class methods here, so the attribute of the class accepts both calls.
@@ -75,47 +90,43 @@ class _CachedMethod(Protocol[P, R_co]):
 
     async def ainvalidate(self, first: Any, /, *args: P.args, **kwargs: P.kwargs) -> None: ...
 
+    def refresh(self, first: Any, /, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
 
-def _checked(cache: object) -> None:
-    if not isinstance(cache, BaseCache):
-        raise ConfigurationError(
-            f"cache must be a cache of this package, not {type(cache).__name__}", parameter="cache"
-        )
-
-
-def set_default_cache(cache: BaseCache | None) -> None:
-    """Set the cache of all functions decorated without one; looked up at each call, None switches it off.
-
-    Raises:
-        ConfigurationError: not a cache of this package.
-    """
-    if cache is not None:
-        _checked(cache)
-    global _default  # noqa: PLW0603 - setting the default of the process is the purpose of this function
-    _default = cache
+    def cache_info(self) -> CacheStats: ...
 
 
 def cached(
     *,
     cache: BaseCache | None = None,
-    ttl: float | timedelta | None = None,
+    ttl: float | timedelta | Callable[[Any], float | timedelta | None] | None = None,
     key_prefix: str = "",
     key_func: Callable[..., object] | None = None,
     tags: Iterable[str] | Callable[..., Iterable[str]] = (),
     stale_while_revalidate: float | timedelta | None = None,
     compute_wait: float | timedelta | None = None,
     condition: Callable[..., object] | None = None,
+    store_if: Callable[[Any], object] | None = None,
+    stale_on_error: float | timedelta | None = None,
+    soft_timeout: float | timedelta | None = None,
+    early_refresh: float = 0,
+    value_type: object = None,
+    version: int | str = "",
 ) -> Callable[[Callable[P, R]], CachedFunction[P, R]]:
     """Cache the results of a function, including ``None`` and empty ones.
 
     Positional, keyword and default spellings of a call share one key; arguments without an unambiguous key raise an
     error. Callers that request the same key at the same time share one computation, with Redis across all
     processes. Without a cache the function is called each time, so you can decorate before a default cache is set.
-    A result that is not plain data is returned but not stored, with one warning per function.
+
+    Results are plain data, or what the return annotation declares: dataclasses, msgspec structs, Pydantic models,
+    named tuples, enums, typed mappings, and lists, tuples, sets and mappings of them. They come back with the same
+    types. If the fields of a class in the annotation change, the entries are others: a release never reads values
+    of another one. Any other result is returned but not stored, with one warning per function.
 
     Args:
         cache: the cache to use; by default the one set by ``set_default_cache``.
-        ttl: seconds for which a result is stored, 0 for not at all; by default that of the cache.
+        ttl: seconds for which a result is stored, 0 for not at all; or a function of the result that returns them.
+            By default, and for None, that of the cache.
         key_prefix: a name that replaces module and function; required for lambdas and closures, and to share
             results between functions.
         key_func: called with the arguments; returns what identifies the call: a string, or a tuple of plain values.
@@ -125,27 +136,48 @@ def cached(
         compute_wait: seconds that callers wait for a computation before another one starts; by default that of the
             cache. Set it above the usual running time of the function.
         condition: a function of the arguments; if it returns false, the call bypasses the cache.
+        store_if: a function of the result; if it returns false, the result is returned but not stored.
+        stale_on_error: seconds after ``ttl`` during which the old result is returned if the function raises an
+            error. The next attempt of a process follows after one second, then after two, up to 30.
+        soft_timeout: seconds that a caller waits for the function while there is an old result for
+            ``stale_on_error``; then it gets the old one, and the computation continues in the background.
+        early_refresh: how eagerly a result is recomputed in the background before it expires (XFetch: Vattani,
+            Chierichetti, Lowenstein, VLDB 2015): 1 is optimal, more is earlier, 0 is never, up to 10. The longer
+            the function takes, the earlier.
+        value_type: the type of the results, if the annotation does not declare it.
+        version: of the function, as text or a number; entries of other versions are neither read nor invalidated.
 
     Raises:
-        CacheKeyError: at the call, if an argument cannot be part of a key.
+        CacheKeyError: at the call, if an argument cannot be part of a key; it names the argument.
         ConfigurationError: at the decoration, if a parameter is invalid, or if nothing identifies the function (a
             lambda, a closure, a bound method) and there is no ``key_prefix``.
     """
     if cache is not None:
-        _checked(cache)
+        check_cache(cache)
     text_of(key_prefix, parameter="key_prefix")
-    for name, called in (("key_func", key_func), ("condition", condition)):
+    for parameter, called in (("key_func", key_func), ("condition", condition), ("store_if", store_if)):
         if called is not None:
-            check_function(called, parameter=name)
-    for name, duration in (
-        ("ttl", ttl),
-        ("stale_while_revalidate", stale_while_revalidate),
-        ("compute_wait", compute_wait),
-    ):
-        if duration is not None:
-            seconds(duration, parameter=name)
-    for_call = tags if callable(tags) else None
-    fixed = () if callable(tags) else check_tags(tags)
+            check_function(called, parameter=parameter)
+    options = FunctionOptions(
+        cache,
+        call_options(
+            ttl,
+            stale_while_revalidate,
+            compute_wait,
+            stale_on_error=stale_on_error,
+            soft_timeout=soft_timeout,
+            early_refresh=early_refresh,
+        ),
+        tags if callable(tags) else check_tags(tags),
+        condition,
+        ResultRules(
+            None if value_type is None else declared_type(value_type),
+            ttl if callable(ttl) else None,
+            store_if,
+        ),
+        version_text(version),
+        early_refresh > 0,
+    )
 
     def decorate(function: Callable[P, R]) -> CachedFunction[P, R]:
         kind = type(function).__name__
@@ -156,71 +188,56 @@ def cached(
                 parameter="function",
             )
         name = function_name(function, key_prefix=key_prefix)
-        plain = _plain(function)
-        arguments = call_normalizer(function) if key_func is None else _in_a_tuple(key_func)
-
-        def cache_key(*args: P.args, **kwargs: P.kwargs) -> str:
-            # A digest only: arguments may be personal data, and keys appear in MONITOR, slow logs and dumps.
-            return f"{name}:{digest(canonical(arguments(*args, **kwargs)))}"
-
-        def tags_of(*args: P.args, **kwargs: P.kwargs) -> Iterable[str]:
-            return fixed if for_call is None else for_call(*args, **kwargs)
-
-        def chosen(*args: P.args, **kwargs: P.kwargs) -> BaseCache | None:
-            """Return the cache for this call, or None if it bypasses the cache."""
-            where = _default if cache is None else cache
-            if where is not None and condition is not None and not condition(*args, **kwargs):
-                where.count_bypass("condition")
-                return None
-            return where
+        is_async = _is_coroutine_function(function)
+        plain = function if is_async else _plain(function)
+        normalized = call_normalizer(function) if key_func is None else _in_a_tuple(key_func)
+        results = FunctionCache(plain, name, normalized, options, names_arguments=key_func is None)
 
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
-            where = chosen(*args, **kwargs)
+            where = results.cache_for(args, kwargs)
             if where is None:
                 return function(*args, **kwargs)
-            key = cache_key(*args, **kwargs)
-            value = where.peek(key)
+            key = results.key(args, kwargs)
+            value = results.available(where, key)
             if value is MISSING:
-                value = where.get_or_compute(
-                    key,
-                    partial(plain, *args, **kwargs),
-                    ttl=ttl,
-                    tags=tags_of(*args, **kwargs),
-                    stale_while_revalidate=stale_while_revalidate,
-                    compute_wait=compute_wait,
-                )
+                compute, terms = results.computation(args, kwargs), results.options(where, args, kwargs)
+                value = where.get_or_compute_with(key, compute, terms)
             return cast("R", value)
 
         async def acall(*args: P.args, **kwargs: P.kwargs) -> object:
-            awaited = cast("Callable[P, Awaitable[object]]", function)
-            where = chosen(*args, **kwargs)
+            where = results.cache_for(args, kwargs)
             if where is None:
-                return await awaited(*args, **kwargs)
-            key = cache_key(*args, **kwargs)
-            value = where.peek(key)
+                return await cast("Callable[P, Awaitable[object]]", function)(*args, **kwargs)
+            key = results.key(args, kwargs)
+            value = results.available(where, key)
             if value is MISSING:
-                value = await where.aget_or_compute(
-                    key,
-                    partial(awaited, *args, **kwargs),
-                    ttl=ttl,
-                    tags=tags_of(*args, **kwargs),
-                    stale_while_revalidate=stale_while_revalidate,
-                    compute_wait=compute_wait,
-                )
+                compute, terms = results.computation(args, kwargs), results.options(where, args, kwargs)
+                value = await where.aget_or_compute_with(key, compute, terms)
             return value
 
+        def refresh(*args: P.args, **kwargs: P.kwargs) -> object:
+            where = results.cache_for(args, kwargs)
+            if where is None:
+                return function(*args, **kwargs)
+            refreshed = where.arefresh_with if is_async else where.refresh_with
+            compute, terms = results.computation(args, kwargs), results.options(where, args, kwargs)
+            return refreshed(results.key(args, kwargs), compute, terms)
+
+        def cache_key(*args: P.args, **kwargs: P.kwargs) -> str:
+            return results.key(args, kwargs)
+
         def invalidate(*args: P.args, **kwargs: P.kwargs) -> None:
-            where = _default if cache is None else cache
+            where = results.cache
             if where is not None:
-                where.delete(cache_key(*args, **kwargs))
+                where.delete(results.key(args, kwargs))
 
         async def ainvalidate(*args: P.args, **kwargs: P.kwargs) -> None:
-            where = _default if cache is None else cache
+            where = results.cache
             if where is not None:
-                await where.adelete(cache_key(*args, **kwargs))
+                await where.adelete(results.key(args, kwargs))
 
-        wrapper: Any = update_wrapper(acall if _is_coroutine_function(function) else call, function)
-        for added in (cache_key, invalidate, ainvalidate):
+        wrapper: Any = update_wrapper(acall if is_async else call, function)
+        for added in (cache_key, invalidate, ainvalidate, refresh, results.cache_info):
             setattr(wrapper, added.__name__, added)
         return cast("CachedFunction[P, R]", wrapper)
 
@@ -232,7 +249,9 @@ def _is_coroutine_function(function: Callable[..., object]) -> bool:
     import inspect  # not at module level: it is slow to import, and needed only to decorate
 
     # The attribute is set by asgiref and asyncio before Python 3.12.
-    return inspect.iscoroutinefunction(function) or getattr(function, "_is_coroutine", None) is not None
+    marked = getattr(function, "_is_coroutine", None) is not None
+    called = type(function).__call__  # of a callable object
+    return inspect.iscoroutinefunction(function) or marked or inspect.iscoroutinefunction(called)
 
 
 def _plain(function: Callable[P, R]) -> Callable[P, R]:
@@ -270,7 +289,7 @@ def cache_if(
     condition: Callable[..., object],
     *,
     cache: BaseCache | None = None,
-    ttl: float | timedelta | None = None,
+    ttl: float | timedelta | Callable[[Any], float | timedelta | None] | None = None,
     key_prefix: str = "",
     key_func: Callable[..., object] | None = None,
     tags: Iterable[str] | Callable[..., Iterable[str]] = (),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from functools import partial
+from math import log
+from random import random
 from typing import Final, NamedTuple, TypeVar
 
 from mks_hardening._core.operations import Call, Op, Spawn
@@ -13,6 +15,8 @@ from mks_hardening.cache._counters import CacheCounters
 from mks_hardening.cache._entry import CacheEntry
 from mks_hardening.cache._entry_options import check_key, jittered
 from mks_hardening.cache._store import CacheStore
+from mks_hardening.cache.compute._backoff import Backoff
+from mks_hardening.cache.compute._result_computation import ResultComputation
 from mks_hardening.cache.compute._singleflight import Flight, Flights, FlightWait, NoResult
 from mks_hardening.exceptions import BackendUnavailableError, EncodeError
 from mks_hardening.protocols import Clock
@@ -35,12 +39,20 @@ class ComputeOptions(NamedTuple):
         grace: further seconds for which it is served stale.
         tags: tags of the entry.
         wait: seconds after which a computation takes too long for the waiting callers.
+        error_grace: further seconds for which it is served when it cannot be recomputed.
+        soft_timeout: seconds that a caller waits for a new value while there is one for errors; None: to the end.
+        early: how eagerly a fresh value is recomputed before it expires; 0 for never.
+        counters: counters of one function, besides those of the cache.
     """
 
     lifetime: float
     grace: float
     tags: tuple[str, ...]
     wait: float
+    error_grace: float = 0.0
+    soft_timeout: float | None = None
+    early: float = 0.0
+    counters: CacheCounters | None = None
 
 
 class ValueComputer:
@@ -59,6 +71,7 @@ class ValueComputer:
         self._jitter = jitter
         self._clock = clock
         self._warned: set[str] = set()
+        self._backoff = Backoff(clock=clock)
         self.flights = Flights()
 
     def entry(self, key: str, tags: tuple[str, ...] = ()) -> Op[CacheEntry | None]:
@@ -86,18 +99,99 @@ class ValueComputer:
         """Return the value of ``key``, from the first source that has it."""
         check_key(key)
         entry = yield from self.entry(key, terms.tags)
-        if entry is not None and self.is_fresh(entry):
-            self._counters.read(found=True)
-            return entry.value
-        if entry is not None and terms.grace:
-            self._counters.stale()
-            yield from self._refresh_beside(key, compute, terms)
-            return entry.value
-        self._counters.read(found=False)
+        if entry is not None:
+            now = self._clock.time()
+            if now < entry.fresh_until:
+                self._count_read(terms, found=True)
+                if terms.early and (until := now + _lead(entry, terms.early)) >= entry.fresh_until:
+                    yield from self._refresh_beside(key, compute, terms, until)
+                return entry.value
+            if terms.error_grace and not self.flights.is_own(key):
+                return (yield from self._stale_or_computed(entry, key, compute, terms))
+            if terms.grace:
+                self._count_stale(terms)
+                yield from self._refresh_beside(key, compute, terms, now)
+                return entry.value
+        self._count_read(terms, found=False)
         # A recursive function would wait for itself until `compute_wait` has passed.
         if not terms.lifetime or self.flights.is_own(key):
             return (yield Call(compute))
         return (yield from self._compute_or_wait(key, compute, terms))
+
+    def refresh(self, key: str, compute: Callable[[], object], terms: ComputeOptions) -> Op[object]:
+        """Compute the value now and store it, whatever is stored; readers get the old one until then."""
+        check_key(key)
+        # Computations that began earlier may be of older data.
+        self.flights.void(keys=(key,))
+        acquiring = self._store.acquire(key, terms.tags)
+        lease = yield from self.guarded(acquiring, otherwise=None)
+        if lease is None:
+            yield from self.guarded(self._store.remove((key,)), otherwise=0)
+            lease = yield from self.guarded(self._store.acquire(key, terms.tags), otherwise=None)
+        if not isinstance(lease, ComputeLease):
+            return (yield Call(compute))
+        with self.flights.computing(key):
+            value, _shared = yield from self._compute_under(lease, key, compute, terms)
+        self._backoff.succeeded(key)
+        return value
+
+    def _stale_or_computed(
+        self, entry: CacheEntry, key: str, compute: Callable[[], object], terms: ComputeOptions
+    ) -> Op[object]:
+        """Return a new value, or the expired one: at once, after an error, or when it takes too long."""
+        now = self._clock.time()
+        in_grace = now < entry.fresh_until + terms.grace
+        waits = self._backoff.is_waiting(key)
+        if in_grace or waits:
+            self._count_stale(terms)
+            if not waits:
+                yield from self._refresh_beside(key, compute, terms, now)
+            return entry.value
+        try:
+            if terms.soft_timeout is None:
+                value = yield from self._compute_or_wait(key, compute, terms)
+            else:
+                value = yield from self._compute_beside(key, compute, terms, now)
+        except Exception:  # noqa: BLE001 - of the function of the caller, who gets the old value instead
+            self._count_failure(key, terms)
+            value = NoResult.AGAIN
+        if isinstance(value, NoResult):
+            self._count_stale(terms)
+            return entry.value
+        self._count_read(terms, found=False)
+        self._backoff.succeeded(key)
+        return value
+
+    def _compute_beside(
+        self, key: str, compute: Callable[[], object], terms: ComputeOptions, now: float
+    ) -> Op[object]:
+        """Compute in the background, and wait for the value for a limited time."""
+        flight, ours = self.flights.join(key, terms.tags)
+        if ours:
+            flight.waiting += 1  # this caller waits too
+            refresh = self._refresh(flight, compute, terms, now)
+            if not (yield Spawn(refresh, name="mks-cache-refresh")):
+                self._finish_flight(flight, NoResult.AGAIN)
+        return (yield FlightWait(flight, terms.soft_timeout or 0.0))
+
+    def _count_read(self, terms: ComputeOptions, *, found: bool) -> None:
+        self._counters.read(found=found)
+        if terms.counters is not None:
+            terms.counters.read(found=found)
+
+    def _count_stale(self, terms: ComputeOptions) -> None:
+        self._counters.stale()
+        if terms.counters is not None:
+            terms.counters.stale()
+
+    def _count_failure(self, key: str, terms: ComputeOptions) -> None:
+        """Count a computation that failed while there is an expired value; its error reaches no caller."""
+        self._counters.refresh_failed()
+        if terms.counters is not None:
+            terms.counters.refresh_failed()
+        if not terms.error_grace or self._backoff.failed(key):
+            # In the handler of the caller.
+            _logger.warning("a cached value could not be recomputed", exc_info=True)  # noqa: LOG014
 
     def _compute_or_wait(self, key: str, compute: Callable[[], object], terms: ComputeOptions) -> Op[object]:
         """Compute for all callers, or wait for another caller's computation; but never for ever.
@@ -175,11 +269,20 @@ class ValueComputer:
         self, lease: ComputeLease, key: str, compute: Callable[[], object], terms: ComputeOptions
     ) -> Op[tuple[object, bool]]:
         try:
+            begun = self._clock.monotonic()
             value = yield Call(compute)
-            try:
-                return value, (yield from self._commit(lease, key, value, terms))
-            except EncodeError as error:
-                self._count_uncacheable(compute, error)
+            cost = self._clock.monotonic() - begun if terms.early else 0.0
+            chosen = compute.lifetime if isinstance(compute, ResultComputation) else None
+            lifetime = terms.lifetime if chosen is None else chosen
+            if lifetime:
+                try:
+                    entry = self._new_entry(value, lifetime, terms, lease)
+                    entry.cost = cost
+                    # An outage is no invalidation that we know of: the waiting callers may have the value.
+                    committing = self._store.commit(key, lease, entry)
+                    return value, (yield from self.guarded(committing, otherwise=True))
+                except EncodeError as error:
+                    self._count_uncacheable(compute, error)
             yield from self._release(lease, key)
         except GeneratorExit:  # the generator is being closed, and nothing can be yielded any more
             raise
@@ -188,12 +291,12 @@ class ValueComputer:
             raise
         return value, True
 
-    def _commit(self, lease: ComputeLease, key: str, value: object, terms: ComputeOptions) -> Op[bool]:
-        end = self._clock.time() + jittered(terms.lifetime, self._jitter)
-        entry = CacheEntry(value, fresh_until=end, expires_at=end + terms.grace, tags=lease.tags)
-        committing = self._store.commit(key, lease, entry)
-        # An outage is no invalidation that we know of: the waiting callers may have the value.
-        return (yield from self.guarded(committing, otherwise=True))
+    def _new_entry(
+        self, value: object, lifetime: float, terms: ComputeOptions, lease: ComputeLease
+    ) -> CacheEntry:
+        end = self._clock.time() + jittered(lifetime, self._jitter)
+        last = end + max(terms.grace, terms.error_grace)
+        return CacheEntry(value, fresh_until=end, expires_at=last, tags=lease.tags)
 
     def _count_uncacheable(self, compute: Callable[[], object], error: EncodeError) -> None:
         """Count a value that is not plain data or too large, and warn once per function."""
@@ -206,30 +309,42 @@ class ValueComputer:
     def _release(self, lease: ComputeLease, key: str) -> Op[None]:
         yield from self.guarded(self._store.release(key, lease), otherwise=None)
 
-    def _refresh_beside(self, key: str, compute: Callable[[], object], terms: ComputeOptions) -> Op[None]:
-        """Refresh a stale value in the background, in one process; readers continue with the stale value."""
+    def _refresh_beside(
+        self, key: str, compute: Callable[[], object], terms: ComputeOptions, until: float
+    ) -> Op[None]:
+        """Refresh a value in the background, in one process; readers continue with the present one.
+
+        A value that another process has stored in the meantime suffices if it is fresh beyond ``until``.
+        """
         flight, ours = self.flights.join(key, terms.tags)
-        if ours and not (yield Spawn(self._refresh(flight, compute, terms), name="mks-cache-refresh")):
+        refresh = self._refresh(flight, compute, terms, until)
+        if ours and not (yield Spawn(refresh, name="mks-cache-refresh")):
             self._finish_flight(flight, NoResult.AGAIN)
 
-    def _refresh(self, flight: Flight, compute: Callable[[], object], terms: ComputeOptions) -> Op[None]:
+    def _refresh(
+        self, flight: Flight, compute: Callable[[], object], terms: ComputeOptions, until: float
+    ) -> Op[None]:
         outcome: object = NoResult.AGAIN
         try:
             acquiring = self._store.acquire(flight.key, terms.tags)
             lease = yield from self.guarded(acquiring, otherwise=None)
             if isinstance(lease, ComputeLease):
-                outcome = yield from self._refresh_under(lease, flight.key, compute, terms)
-        except Exception:
-            self._counters.refresh_failed()
-            # Logged, as no caller gets this error: the reader already has the stale value.
-            _logger.warning("a cached value could not be recomputed", exc_info=True)
+                outcome = yield from self._refresh_under(lease, flight.key, compute, terms, until)
+                self._backoff.succeeded(flight.key)
+        except Exception:  # noqa: BLE001 - no caller gets this error: the reader already has the stale value
+            self._count_failure(flight.key, terms)
         finally:
             self._finish_flight(flight, outcome)
 
     def _refresh_under(
-        self, lease: ComputeLease, key: str, compute: Callable[[], object], terms: ComputeOptions
+        self,
+        lease: ComputeLease,
+        key: str,
+        compute: Callable[[], object],
+        terms: ComputeOptions,
+        until: float,
     ) -> Op[object]:
-        if lease.former is not None:  # another process was faster
+        if lease.former is not None and lease.former.fresh_until > until:  # another process was faster
             yield from self._release(lease, key)
             return lease.former.value
         with self.flights.computing(key):
@@ -237,7 +352,14 @@ class ValueComputer:
         return value if shared else NoResult.AGAIN
 
 
+def _lead(entry: CacheEntry, eagerness: float) -> float:
+    """Return how long before its expiry a value is recomputed by this call, one among many (XFetch)."""
+    # The longer the computation takes, the sooner; 1 - random() is never zero.
+    return -entry.cost * eagerness * log(1.0 - random())  # noqa: S311 - spreads load, protects nothing
+
+
 def _name(compute: Callable[[], object]) -> str:
-    function = compute.func if isinstance(compute, partial) else compute
+    function = getattr(compute, "__wrapped__", compute)
+    function = function.func if isinstance(function, partial) else function
     name = getattr(function, "__qualname__", type(function).__name__)
     return f"{getattr(function, '__module__', '?')}.{name}"
