@@ -21,6 +21,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import msgspec
+
 from mks_hardening._core.canonical_text import canonical, digest
 from mks_hardening.cache import MemoryCache, RedisCache, TieredCache, cached
 from mks_hardening.cache._call_keys import call_normalizer
@@ -33,6 +35,22 @@ RECORD = {
     "draft": False,
 }
 ROWS = [{**RECORD, "id": number} for number in range(50)]
+
+
+class Row(msgspec.Struct):
+    """The record with declared fields."""
+
+    id: int
+    title: str
+    body: str
+    tags: list[str]
+    draft: bool
+
+
+DECLARED: dict[str, tuple[Any, Any]] = {
+    "small record": (Row, msgspec.convert(RECORD, Row)),
+    "list of 50": (list[Row], msgspec.convert(ROWS, list[Row])),
+}
 # On a machine that is late a write within a tenth of a second fails, and every hit after it is a miss.
 PATIENCE = 5.0
 
@@ -133,6 +151,13 @@ def over_redis(url: str) -> None:
             name: cached(cache=cache, key_prefix=title)(answering(value))
             for name, cache in (("signed", signed), ("unsigned", unsigned), ("tiers", tiers))
         }
+        kind, declared = DECLARED[title]
+        functions |= {
+            f"{name}, declared": cached(cache=cache, key_prefix=f"{title} declared", value_type=kind)(
+                answering(declared)
+            )
+            for name, cache in (("signed", signed), ("unsigned", unsigned))
+        }
         for one in functions.values():
             one(17)
         stored = f"signed:v:{{={functions['signed'].cache_key(17)}}}"
@@ -143,6 +168,8 @@ def over_redis(url: str) -> None:
                     "redis-py GET, not decoded": functools.partial(raw.get, stored),
                     "@cached": functools.partial(functions["unsigned"], 17),
                     "@cached, signed": functools.partial(functions["signed"], 17),
+                    "@cached, return type declared": functools.partial(functions["unsigned, declared"], 17),
+                    "@cached, signed, declared": functools.partial(functions["signed, declared"], 17),
                     "@cached, tiers (a hit in memory)": functools.partial(functions["tiers"], 17),
                 },
                 calls=300,
