@@ -21,7 +21,7 @@ from uuid import UUID
 
 from mks_hardening._core.canonical_text import exact_type, field_names
 from mks_hardening._core.codec import TypedCodec, check_items, typed_codec
-from mks_hardening.exceptions import DecodeError
+from mks_hardening.exceptions import DecodeError, MksHardeningError
 
 __all__ = ["UndeclaredTypeError", "ValueType", "return_type_of", "value_type_of"]
 
@@ -38,7 +38,7 @@ _CONTAINERS: Final = frozenset({list, tuple, set, frozenset, dict, abc.Sequence,
 _LARGEST_UNCOUNTED: Final = 1 << 21
 
 
-class UndeclaredTypeError(TypeError):
+class UndeclaredTypeError(MksHardeningError, TypeError):
     """An annotation leaves the type of a part open, or has a type that cannot be decoded."""
 
 
@@ -195,6 +195,8 @@ class _Description:
     def text(self, annotation: Annotation) -> str:
         if annotation is None or annotation is type(None):
             return "None"
+        if exact_type(annotation).__hash__ is None:
+            raise UndeclaredTypeError(f"a {exact_type(annotation).__name__} is no type")
         origin = _origin(annotation)
         arguments = typing.get_args(annotation)
         if origin is typing.Annotated:

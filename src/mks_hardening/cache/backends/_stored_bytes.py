@@ -29,7 +29,7 @@ from typing import Final, NoReturn
 from mks_hardening._core.codec import Codec
 from mks_hardening.cache._entry import CacheEntry
 from mks_hardening.cache._immutable import LARGEST_VALUE
-from mks_hardening.cache.backends._compression import decompressed, writing_compression
+from mks_hardening.cache.backends._value_compression import decompressed, writing_compression
 from mks_hardening.exceptions import ConfigurationError, DecodeError
 
 __all__ = ["TAG_VERSION_BYTES", "Envelope"]

@@ -11,7 +11,7 @@ import pytest
 from fakeredis import FakeRedis
 
 from mks_hardening.cache import RedisCache
-from mks_hardening.cache.backends import _compression
+from mks_hardening.cache.backends import _value_compression
 from mks_hardening.exceptions import ConfigurationError
 
 ROWS = [{"id": number, "title": "鉄筋の継手" * 20} for number in range(50)]
@@ -22,7 +22,7 @@ HAS_ZSTD = sys.version_info >= (3, 14) or bool(find_spec("backports") and find_s
 @pytest.fixture(autouse=True, params=["zlib", "zstd"] if HAS_ZSTD else ["zlib"])
 def compression(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     if request.param == "zlib":
-        monkeypatch.setattr(_compression, "_zstd", lambda: None)
+        monkeypatch.setattr(_value_compression, "_zstd", lambda: None)
     return str(request.param)
 
 

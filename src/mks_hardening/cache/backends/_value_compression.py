@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import zlib
 from collections.abc import Callable
 from functools import cache
-from importlib import import_module
 from typing import Any, Final, Literal, TypeAlias
 
 from mks_hardening.exceptions import DecodeError
@@ -22,12 +22,15 @@ _ZLIB_LEVEL: Final = 1
 
 @cache
 def _zstd() -> Package | None:
-    for name in ("compression.zstd", "backports.zstd"):
-        try:
-            return import_module(name)
-        except ModuleNotFoundError:
-            continue
-    return None
+    try:
+        if sys.version_info >= (3, 14):
+            from compression import zstd
+        else:
+            from backports import zstd  # pyright: ignore[reportMissingImports]  # an optional package
+    except ModuleNotFoundError:
+        return None
+    package: Package = zstd
+    return package
 
 
 def writing_compression() -> tuple[Compression, Callable[[bytes], bytes]]:
