@@ -6,7 +6,7 @@ import sys
 import zlib
 from collections.abc import Callable
 from functools import cache
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, cast
 
 from mks_hardening.exceptions import DecodeError
 
@@ -24,13 +24,14 @@ _ZLIB_LEVEL: Final = 1
 def _zstd() -> Package | None:
     try:
         if sys.version_info >= (3, 14):
-            from compression import zstd
-        else:
-            from backports import zstd  # pyright: ignore[reportMissingImports]  # an optional package
-    except ModuleNotFoundError:
+            import compression.zstd
+
+            return compression.zstd
+        import backports.zstd  # pyright: ignore[reportMissingImports]  # an optional package
+
+        return cast("Package", backports.zstd)  # pyright: ignore[reportUnknownMemberType]  # as above
+    except ImportError:  # the namespace of the package may exist without it
         return None
-    package: Package = zstd
-    return package
 
 
 def writing_compression() -> tuple[Compression, Callable[[bytes], bytes]]:
