@@ -60,6 +60,24 @@ def test_the_whole_decision(make: Any) -> None:
     assert dict(scope["headers"])[b"host"] == b"shop.example.com:8443"
 
 
+@pytest.mark.parametrize("make", [http, socket])
+def test_a_field_that_no_proxy_sets_is_not_believed(make: Any) -> None:
+    trust = ProxyTrust(["10.0.0.0/8"], ignore_headers=["X-Forwarded-Port", "X-Forwarded-Prefix"])
+    fields = lines(
+        ("x-forwarded-for", "203.0.113.9"),
+        ("x-forwarded-proto", "https"),
+        ("X-Forwarded-Port", "8443"),
+        ("x-forwarded-prefix", "/evil"),
+    )
+    scope = seen(
+        make("/a", scheme="http" if make is http else "ws", client=PROXY, headers=fields), trust=trust
+    )
+    expected = RequestOrigin("203.0.113.9", "https", "www.example.com", 443, "", peer_trusted=True)
+    assert scope["mks_hardening.origin"] == expected
+    assert (scope.get("root_path"), scope["path"]) == ("", "/a")
+    assert not [name for name, _ in scope["headers"] if name.lower().endswith((b"port", b"prefix"))]
+
+
 @pytest.mark.parametrize(
     ("fields", "client"),
     [

@@ -19,6 +19,7 @@ __all__ = [
     "OTHER_FIELDS",
     "TARGET_FIELDS",
     "X_FORWARDED",
+    "ignored_fields",
     "kept_fields",
 ]
 
@@ -85,3 +86,18 @@ def kept_fields(names: Iterable[str], *, parameter: str) -> frozenset[str]:
             parameter=parameter,
         )
     return kept
+
+
+_IGNORABLE: Final = ("X-Forwarded-Host", "X-Forwarded-Port", "X-Forwarded-Prefix")
+
+
+def ignored_fields(names: Iterable[str], *, parameter: str) -> frozenset[str]:
+    """Return the headers of the ``X-Forwarded-*`` family that are not read, in lower case.
+
+    Raises:
+        ConfigurationError: another header; the client and the scheme are what a proxy is trusted for.
+    """
+    ignored = frozenset(name.lower() for name in strings(names, parameter=parameter, of="header names"))
+    if not ignored <= {name.lower() for name in _IGNORABLE}:
+        raise ConfigurationError(f"{parameter} may name {', '.join(_IGNORABLE)}", parameter=parameter)
+    return ignored

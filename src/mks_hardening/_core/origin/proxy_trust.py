@@ -13,7 +13,13 @@ from typing import Any, Final, NamedTuple, get_args
 
 from mks_hardening._core.checks import choice, instance
 from mks_hardening._core.memo import Memo
-from mks_hardening._core.origin.forwarding_headers import FORWARDED, OTHER_FIELDS, X_FORWARDED, kept_fields
+from mks_hardening._core.origin.forwarding_headers import (
+    FORWARDED,
+    OTHER_FIELDS,
+    X_FORWARDED,
+    ignored_fields,
+    kept_fields,
+)
 from mks_hardening._core.origin.network_addresses import client_key
 from mks_hardening._core.origin.proxy_chain import ProxyChain
 from mks_hardening._core.origin.request_origin import (
@@ -75,16 +81,19 @@ class ProxyTrust:
             ``None`` skips trusted addresses from right to left instead.
         keep_headers: headers of trusted peers that the application reads itself; the proxy must set or remove each
             of them in every request.
+        ignore_headers: those of ``X-Forwarded-Host``, ``-Port`` and ``-Prefix`` that the proxy neither sets nor
+            removes: a client could send them through it. They are not read, and are removed from every request.
 
     Raises:
-        ConfigurationError: an address or network is malformed, the family is unknown, ``hops`` is below 1, or
-            ``keep_headers`` contains a header that would not be removed anyway, or ``Proxy``.
+        ConfigurationError: an address or network is malformed, the family is unknown, ``hops`` is below 1,
+            ``keep_headers`` contains a header that would not be removed anyway, or ``Proxy``, or ``ignore_headers``
+            contains another header than these three.
 
     Source: RFC 7239; ASVS 5.0 V4.1.3, V15.3.4.
     """
 
     __slots__ = ("_chain", "_direct", "_foreign", "_keys", "_peers", "_rare", "_trusted", "_usual",
-                 "family", "hops", "keep_headers", "trusted_proxies")  # fmt: skip
+                 "family", "hops", "ignore_headers", "keep_headers", "trusted_proxies")  # fmt: skip
 
     def __init__(
         self,
@@ -93,17 +102,21 @@ class ProxyTrust:
         family: Family = "x-forwarded",
         hops: int | None = None,
         keep_headers: Iterable[str] = (),
+        ignore_headers: Iterable[str] = (),
     ) -> None:
         self._chain = ProxyChain(trusted_proxies, hops=hops)
         self.trusted_proxies: tuple[str, ...] = self._chain.trusted_proxies
         self.hops: int | None = self._chain.hops
         self.family: Family = choice(family, get_args(Family), parameter="family")
         self.keep_headers: frozenset[str] = kept_fields(keep_headers, parameter="keep_headers")
+        self.ignore_headers: frozenset[str] = ignored_fields(ignore_headers, parameter="ignore_headers")
+        ignored = frozenset(map(header_key, self.ignore_headers))
         x_family = family == "x-forwarded"
         # Most requests of a proxy have the same headers; those are read at C speed, all others one by one.
         usual = (*_CONNECTION_KEYS, *(_X_FORWARDED_KEYS[:2] if x_family else _FORWARDED_KEYS))
         self._usual = itemgetter(*usual)
-        self._keys = (*usual, *(_X_FORWARDED_KEYS[2:] if x_family else ()), *_SERVER_KEYS)
+        more = (key for key in _X_FORWARDED_KEYS[2:] if x_family and key not in ignored)
+        self._keys = (*usual, *more, *_SERVER_KEYS)
         self._foreign = _UNTRUSTED_KEYS.difference(self._keys, map(header_key, self.keep_headers))
         self._rare = self._foreign | _FAMILY_KEYS.difference(usual)
         # Connections repeat: a decision costs one lookup, and only new combinations are computed.

@@ -401,6 +401,44 @@ def test_only_what_would_be_removed_can_be_kept(wrong: Any) -> None:
         ProxyTrust(["127.0.0.1"], keep_headers=wrong)
 
 
+INJECTED = {
+    "HTTP_X_FORWARDED_HOST": ("X-Forwarded-Host", "evil.example"),
+    "HTTP_X_FORWARDED_PORT": ("x-forwarded-port", "8443"),
+    "HTTP_X_FORWARDED_PREFIX": ("X-Forwarded-Prefix", "/evil"),
+}
+
+
+@pytest.mark.parametrize("key", INJECTED)
+@pytest.mark.parametrize("peer", ["127.0.0.1", "192.0.2.1"])
+def test_a_field_that_no_proxy_sets_is_not_believed(key: str, peer: str) -> None:
+    field, value = INJECTED[key]
+    trust = ProxyTrust(["127.0.0.1"], ignore_headers=[field])
+    usual = {"REMOTE_ADDR": peer, "HTTP_HOST": "a.example", "wsgi.url_scheme": "http", "SCRIPT_NAME": ""}
+    usual |= {"HTTP_X_FORWARDED_FOR": "203.0.113.9", "HTTP_X_FORWARDED_PROTO": "https"}
+    for _ in range(2):  # decided, then remembered
+        environ, plain = {**usual, key: value}, dict(usual)
+        assert trust.admit(environ) == trust.admit(plain)
+        assert environ == plain
+
+
+def test_the_other_fields_are_still_read() -> None:
+    trust = ProxyTrust(["127.0.0.1"], ignore_headers=["X-Forwarded-Port", "X-Forwarded-Prefix"])
+    environ = {"REMOTE_ADDR": "127.0.0.1", "HTTP_HOST": "a.example", "wsgi.url_scheme": "http"}
+    environ |= {key: value for key, (_, value) in INJECTED.items()}
+    environ |= {"HTTP_X_FORWARDED_FOR": "203.0.113.9", "HTTP_X_FORWARDED_PROTO": "https"}
+    origin = trust.admit(environ)
+    assert origin == ("203.0.113.9", "https", "evil.example", 443, "", True)
+    assert trust.ignore_headers == {"x-forwarded-port", "x-forwarded-prefix"}
+
+
+@pytest.mark.parametrize(
+    "wrong", [["X-Forwarded-For"], ["X-Forwarded-Proto"], ["X-Real-IP"], "X-Forwarded-Port", [1]]
+)
+def test_only_these_three_can_be_ignored(wrong: Any) -> None:
+    with pytest.raises(ConfigurationError, match="ignore_headers"):
+        ProxyTrust(["127.0.0.1"], ignore_headers=wrong)
+
+
 @pytest.mark.parametrize(
     ("text", "name"),
     [
