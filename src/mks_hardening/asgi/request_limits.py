@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from mks_hardening._core.clock import SYSTEM_CLOCK, given_clock
 from mks_hardening._core.origin.origin_of_request import request_origin
-from mks_hardening._core.web.asgi_scope import header, is_request, path_below_mount
+from mks_hardening._core.web.asgi_scope import header, is_request, path_below_mount, raw_target
 from mks_hardening._core.web.private_scope import private_scope
 from mks_hardening._edge.refusal_response import Refuser
 from mks_hardening._edge.request_limits.request_limits import (
@@ -35,7 +35,7 @@ class RequestLimitsMiddleware:
     Bodies are counted while the application reads them, so that chunked requests and a false ``Content-Length`` are
     noticed. ``RequestLimitError`` is then raised where it reads, and the client gets 413 or 408 whatever the
     application makes of the exception, unless its response has already begun. The application never takes a part of
-    a body for the whole. Refusals are problem documents that name the limit: 400, 408, 413, 414, 415 or 431.
+    a body for the whole. Refusals are problem documents that name the limit: 400, 405, 408, 413, 414, 415 or 431.
 
     The server and the proxy in front of it need limits of their own: they read the head of a request before any
     middleware does.
@@ -144,6 +144,9 @@ class RequestLimitsMiddleware:
 def _head(scope: Scope) -> RequestHeadSize:
     raw: bytes = scope.get("raw_path") or scope["path"].encode("utf-8", "replace")
     return RequestHeadSize(
+        method=scope.get("method", "GET"),
+        path=path_below_mount(scope),
+        raw_path=raw_target(scope),
         target_bytes=len(raw) + len(scope.get("query_string") or b""),
         fields=[len(name) + len(value) for name, value in scope.get("headers") or ()],
         content_length=header(scope, b"content-length"),

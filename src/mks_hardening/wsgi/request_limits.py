@@ -35,7 +35,7 @@ class RequestLimitsMiddleware:
     Bodies are counted while the application reads them, so that chunked requests and a false ``Content-Length`` are
     noticed. ``RequestLimitError`` is then raised where it reads, and the client gets 413 or 408 whatever the
     application makes of the exception, unless its response has already begun. The application never takes a part of
-    a body for the whole. Refusals are problem documents that name the limit: 400, 408, 413, 414, 415 or 431.
+    a body for the whole. Refusals are problem documents that name the limit: 400, 405, 408, 413, 414, 415 or 431.
 
     The server and the proxy in front of it need limits of their own: they read the head of a request before any
     middleware does.
@@ -199,9 +199,12 @@ def _head(environ: WSGIEnvironment) -> RequestHeadSize:
     get = environ.get
     fields = [len(key) - 5 + len(value) for key, value in environ.items() if key.startswith("HTTP_")]
     length = get("CONTENT_LENGTH") or None
+    target: str = get("RAW_URI") or get("REQUEST_URI") or ""
     return RequestHeadSize(
-        target_bytes=len(get("RAW_URI") or get("REQUEST_URI") or "")
-        or len(get("PATH_INFO", "")) + len(get("QUERY_STRING", "")),
+        method=get("REQUEST_METHOD", ""),
+        path=get("PATH_INFO", ""),
+        raw_path=target.partition("?")[0],
+        target_bytes=len(target) or len(get("PATH_INFO", "")) + len(get("QUERY_STRING", "")),
         fields=fields,
         content_length=length,
         chunked=bool(get("HTTP_TRANSFER_ENCODING")),

@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 import pytest
 
@@ -353,3 +354,105 @@ def test_a_response_that_has_begun_is_not_replaced() -> None:
     scope = {"type": "http", "method": "POST", "path": "/", "headers": [(b"transfer-encoding", b"chunked")]}
     asyncio.run(asgi.RequestLimitsMiddleware(application, limits=LIMITS)(scope, receive, send))
     assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"]
+
+
+# --- methods and paths
+
+
+def status_through_wsgi(limits: RequestLimits, method: str, target: str) -> tuple[int, str]:
+    def application(_environ: Any, start_response: Any) -> list[bytes]:
+        start_response("200 OK", [])
+        return []
+
+    seen: list[Any] = []
+    path = unquote_to_bytes(target.partition("?")[0]).decode("latin-1")
+    environ = {"REQUEST_METHOD": method, "PATH_INFO": path, "RAW_URI": target, "REMOTE_ADDR": "192.0.2.1"}
+    app = wsgi.RequestLimitsMiddleware(application, limits=limits)
+    app(environ, lambda status, headers: seen.append((status, dict(headers))))  # type: ignore[arg-type]
+    return int(seen[0][0][:3]), seen[0][1].get("Allow", "")
+
+
+def status_through_asgi(limits: RequestLimits, method: str, target: str) -> tuple[int, str]:
+    sent: list[Any] = []
+
+    async def application(_scope: Any, _receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    raw = target.partition("?")[0].encode()
+    path = unquote_to_bytes(raw).decode("utf-8", "replace")
+    scope = {"type": "http", "method": method, "path": path, "raw_path": raw, "headers": []}
+    asyncio.run(asgi.RequestLimitsMiddleware(application, limits=limits)(scope, send, send))  # type: ignore[arg-type]
+    return sent[0]["status"], dict(sent[0]["headers"]).get(b"allow", b"").decode()
+
+
+STATUS = pytest.mark.parametrize(
+    "status_of", [status_through_wsgi, status_through_asgi], ids=["wsgi", "asgi"]
+)
+
+
+@STATUS
+@pytest.mark.parametrize(
+    ("target", "status"),
+    [
+        ("/", 200),
+        ("/a/b.c/d-e_~", 200),
+        ("/%E3%81%82%20x?next=//y/..%2f", 200),
+        ("/a%20b", 200),
+        ("/100%25", 200),
+        ("/50%25-off", 200),
+        ("//evil.test", 400),
+        ("/a//b", 400),
+        ("/a/../b", 400),
+        ("/a/./b", 400),
+        ("/a/..", 400),
+        ("/%2e%2e/b", 400),
+        ("/a/%2E%2E%2Fb", 400),
+        ("/a%2fb", 400),
+        ("/a%5Cb", 400),
+        ("/a\\b", 400),
+        ("/a%00", 400),
+        ("/a%0d%0ab", 400),
+        ("/%252e%252e/b", 400),
+        ("/a%252fb", 400),
+        ("/%25%32%65", 400),
+    ],
+)
+def test_ambiguous_paths_are_refused_if_asked_to(status_of: Any, target: str, status: int) -> None:
+    assert status_of(RequestLimits(plain_paths=True), "GET", target)[0] == status
+    assert status_of(RequestLimits(), "GET", target)[0] == 200
+
+
+@STATUS
+def test_only_listed_methods_pass(status_of: Any) -> None:
+    limits = RequestLimits(methods=["GET", "POST"])
+    statuses = {
+        method: status_of(limits, method, "/") for method in ("GET", "HEAD", "POST", "get", "TRACE", "")
+    }
+    allowed, refused = (200, ""), (405, "GET, POST, HEAD")
+    assert statuses == {
+        "GET": allowed,
+        "HEAD": allowed,
+        "POST": allowed,
+        "get": refused,
+        "TRACE": refused,
+        "": refused,
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "parameter"),
+    [
+        ({"methods": []}, "methods"),
+        ({"methods": "GET"}, "methods"),
+        ({"methods": ["get"]}, "methods"),
+        ({"methods": ["GET "]}, "methods"),
+        ({"plain_paths": 1}, "plain_paths"),
+    ],
+)
+def test_wrong_methods_and_paths_are_refused_by_parameter(options: dict[str, Any], parameter: str) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        RequestLimits(**options)
+    assert refused.value.parameter == parameter

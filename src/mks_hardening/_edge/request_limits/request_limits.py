@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from datetime import timedelta
 from typing import Final, NamedTuple
 
-from mks_hardening._core.checks import instance, instances, strings, whole_number
+from mks_hardening._core.checks import boolean, instance, instances, strings, whole_number
 from mks_hardening._core.durations import seconds
-from mks_hardening._core.web.paths import PathRules
+from mks_hardening._core.web.paths import PathRules, is_plain_path
 from mks_hardening._edge.refusal_response import RefusalResponse
 from mks_hardening.exceptions import ConfigurationError, RequestLimitError
 
@@ -23,7 +23,11 @@ __all__ = [
 ]
 
 _MEDIA_TYPE: Final = re.compile(r"[!#$&^_.+0-9A-Za-z-]{1,127}/(?:\*|[!#$&^_.+0-9A-Za-z-]{1,127})").fullmatch
+_METHOD: Final = re.compile(r"[A-Z][A-Z-]{0,31}").fullmatch
+_ENCODED: Final = re.compile(r"%[0-9A-Fa-f]{2}").search
+_ENCODED_SLASH: Final = re.compile(r"%2f|%5c", re.IGNORECASE).search
 _LONGEST_TYPE: Final = 1000
+_LONGEST_SEEN: Final = 200
 _STATUS: Final = {"body": 413, "body_seconds": 408, "content_types": 415}
 
 
@@ -38,6 +42,9 @@ class RequestHeadSize(NamedTuple):
     """The parts of a request's head that have limits.
 
     Attributes:
+        method: method of the request.
+        path: path below the mount, decoded.
+        raw_path: path as sent, or an empty text if the server does not provide it.
         target_bytes: length of the path and query as sent.
         fields: lengths of the header fields, name and value together.
         content_length: field ``Content-Length``; ``None`` if it is missing.
@@ -46,6 +53,9 @@ class RequestHeadSize(NamedTuple):
         http_version: version of HTTP, such as ``1.1`` or ``2``.
     """
 
+    method: str
+    path: str
+    raw_path: str
     target_bytes: int
     fields: list[int]
     content_length: str | None
@@ -76,15 +86,20 @@ class RequestLimits:
         content_types: allowed media types of bodies, such as ``application/json`` or ``image/*``; ``None`` for all.
         body_seconds: seconds within which a body must arrive. Under WSGI the time is checked between two reads; the
             server must end a read that waits (``timeout`` of nginx's ``client_body_timeout``).
+        methods: allowed methods (``GET`` includes ``HEAD``), as a list for the whole application; 405 for others.
+            ``None`` leaves that to the framework. Preflights of CORS are answered by ``CORSMiddleware``, outside.
+        plain_paths: whether paths that proxies and applications may interpret differently get 400: with empty or
+            dot segments, backslashes or control characters, also encoded ones, encoded slashes (as far as the
+            server provides the path as sent), or percent signs that were encoded twice.
 
     Raises:
-        ConfigurationError: a number is out of range, or a media type is malformed.
+        ConfigurationError: a number is out of range, or a media type or method is malformed.
 
-    Source: RFC 9110 (15.5.9, 15.5.14 to 15.5.16), RFC 6585 (5); ASVS 5.0 V5.2.1; CWE-770.
+    Source: RFC 9110 (15.5.6, 15.5.9, 15.5.14 to 15.5.16), RFC 6585 (5); ASVS 5.0 V4.1.4, V5.2.1; CWE-770, CWE-174.
     """
 
     __slots__ = ("_refusals", "body", "body_seconds", "content_types", "field_bytes",
-                 "header_bytes", "header_count", "target_bytes")  # fmt: skip
+                 "header_bytes", "header_count", "methods", "plain_paths", "target_bytes")  # fmt: skip
 
     def __init__(
         self,
@@ -96,6 +111,8 @@ class RequestLimits:
         target_bytes: int = 8190,
         content_types: Iterable[str] | None = None,
         body_seconds: float | timedelta = 30,
+        methods: Iterable[str] | None = None,
+        plain_paths: bool = False,
     ) -> None:
         self.body: int = whole_number(body, parameter="body", minimum=0)
         self.header_count: int = whole_number(header_count, parameter="header_count", minimum=1)
@@ -104,6 +121,8 @@ class RequestLimits:
         self.target_bytes: int = whole_number(target_bytes, parameter="target_bytes", minimum=1)
         self.content_types: tuple[str, ...] | None = _media_types(content_types)
         self.body_seconds: float = seconds(body_seconds, parameter="body_seconds", allow_zero=False)
+        self.methods: tuple[str, ...] | None = _allowed_methods(methods)
+        self.plain_paths: bool = boolean(plain_paths, parameter="plain_paths")
         self._refusals = {
             rule: RefusalResponse(rule, status, detail, limit=limit)
             for rule, status, limit, detail in (
@@ -130,8 +149,17 @@ class RequestLimits:
             "content_types", 415, f"Send one of these types: {allowed}.", [("Accept", allowed)]
         )
 
+        listed = ", ".join(self.methods or ())
+        self._refusals["methods"] = RefusalResponse(
+            "methods", 405, f"Use one of these methods: {listed}.", [("Allow", listed)]
+        )
+
     def check(self, head: RequestHeadSize) -> TooLarge | None:
         """Return the first limit that the head breaks, if any."""
+        if self.methods is not None and head.method not in self.methods:
+            return TooLarge(self._refusals["methods"], head.method[:40])
+        if self.plain_paths and not _is_unambiguous(head.path, head.raw_path):
+            return TooLarge(_BAD_PATH, (head.raw_path or head.path)[:_LONGEST_SEEN])
         if head.target_bytes > self.target_bytes:
             return TooLarge(self._refusals["target_bytes"], f"{head.target_bytes} bytes")
         if len(head.fields) > self.header_count:
@@ -257,6 +285,29 @@ class BodyLimit:
 _BAD_LENGTH: Final = RefusalResponse(
     "content_length", 400, "Content-Length must be one number, without Transfer-Encoding."
 )
+
+
+_BAD_PATH: Final = RefusalResponse("path", 400, "The path of the URL is ambiguous.")
+
+
+def _is_unambiguous(path: str, raw_path: str) -> bool:
+    """Return whether proxies and applications interpret the path in the same way."""
+    # A percent sign that is left after decoding would be decoded again by a careless application.
+    return is_plain_path(path) and _ENCODED(path) is None and _ENCODED_SLASH(raw_path) is None
+
+
+def _allowed_methods(methods: Iterable[str] | None) -> tuple[str, ...] | None:
+    if methods is None:
+        return None
+    listed = strings(methods, parameter="methods", of="methods")
+    for name in listed:
+        if not _METHOD(name):
+            raise ConfigurationError(
+                f"methods: {name!r} is not a method in capitals such as GET", parameter="methods"
+            )
+    if not listed:
+        raise ConfigurationError("methods must contain at least one method", parameter="methods")
+    return tuple(dict.fromkeys((*listed, "HEAD") if "GET" in listed else listed))
 
 
 def _media_types(types: Iterable[str] | None) -> tuple[str, ...] | None:
