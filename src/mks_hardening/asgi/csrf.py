@@ -26,6 +26,7 @@ from mks_hardening.asgi._messages import HEADS, decoded, encoded, raw_headers, s
 if TYPE_CHECKING:
     from mks_hardening._core.origin.request_origin import RequestOrigin
     from mks_hardening._core.web.asgi_types import ASGIApplication, Message, Receive, Scope, Send
+    from mks_hardening._edge.cors.cors_policy import CORSPolicy
     from mks_hardening._edge.csrf.same_origin import OriginError
     from mks_hardening._edge.refusals import OnRefusal
 
@@ -50,7 +51,8 @@ class CSRFMiddleware:
 
     Args:
         app: the ASGI application.
-        allowed_origins: additional origins that may send requests, for example ``https://www.example.com``.
+        allowed_origins: additional origins that may send requests, for example ``https://www.example.com``, or a
+            ``CORSPolicy`` with ``credentials`` for all origins that it allows.
         exempt_paths: paths that are not checked, for example webhooks; a trailing slash includes everything below.
         max_form_bytes: larger forms must send the token in the header.
         secure_cookie: ``False`` names the cookie ``csrf`` and sends it over plain HTTP; for development only.
@@ -69,7 +71,7 @@ class CSRFMiddleware:
         self,
         app: ASGIApplication,
         *,
-        allowed_origins: Iterable[str] = (),
+        allowed_origins: Iterable[str | CORSPolicy] = (),
         exempt_paths: Iterable[str] = (),
         max_form_bytes: int = 65536,
         secure_cookie: bool = True,

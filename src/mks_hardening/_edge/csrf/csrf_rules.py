@@ -7,6 +7,7 @@ from typing import Final
 
 from mks_hardening._core.checks import boolean, whole_number
 from mks_hardening._core.web.paths import PathRules, exemptions
+from mks_hardening._edge.cors.cors_policy import CORSPolicy
 from mks_hardening._edge.csrf.same_origin import SameOrigin
 from mks_hardening._edge.refusal_response import RefusalResponse
 
@@ -34,7 +35,7 @@ class CSRFRules:
     def __init__(
         self,
         *,
-        allowed_origins: Iterable[str],
+        allowed_origins: Iterable[str | CORSPolicy],
         exempt_paths: Iterable[str],
         max_form_bytes: int,
         secure_cookie: bool,

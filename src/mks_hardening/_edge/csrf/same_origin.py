@@ -8,9 +8,10 @@ from typing import Final, NamedTuple
 from mks_hardening._core.checks import strings
 from mks_hardening._core.memo import Memo
 from mks_hardening._core.origin.web_origin import WebOrigin, origin_of_url, parse_origin
+from mks_hardening._edge.cors.cors_policy import CORSPolicy
 from mks_hardening.exceptions import ConfigurationError
 
-__all__ = ["OriginError", "RequestSender", "SameOrigin"]
+__all__ = ["OriginError", "RequestSender", "SameOrigin", "checked_origins"]
 
 _OWN_SITE: Final = frozenset({"same-origin", "none"})  # "none": typed or bookmarked; no page can cause it
 
@@ -49,14 +50,17 @@ class SameOrigin:
         violations: maps the parts of a ``RequestSender`` to the reason why the request is refused, or ``None``.
 
     Raises:
-        ConfigurationError: ``allowed_origins`` is not a list of origins.
+        ConfigurationError: ``allowed_origins`` contains something that is neither an origin nor a ``CORSPolicy``
+            with ``credentials``.
     """
 
-    __slots__ = ("_listed", "_read", "violations")
+    __slots__ = ("_listed", "_policies", "_read", "violations")
 
-    def __init__(self, allowed_origins: Iterable[str]) -> None:
+    def __init__(self, allowed_origins: Iterable[str | CORSPolicy]) -> None:
         self._read: Memo[str, WebOrigin | None] = Memo(parse_origin)
-        self._listed = _listed(allowed_origins)
+        allowed = checked_origins(allowed_origins)
+        self._listed = _listed(item for item in allowed if isinstance(item, str))
+        self._policies = tuple(item for item in allowed if isinstance(item, CORSPolicy))
         # Clients choose the values, so the cache is bounded.
         self.violations: Memo[_Sender, OriginError | None] = Memo(
             lambda sender: self.violation(RequestSender(*sender)), entries=1024, longest=1024
@@ -85,7 +89,7 @@ class SameOrigin:
         origin = self._read[text]
         if origin is None:
             return False
-        if origin in self._listed:
+        if origin in self._listed or any(policy.grants(text) for policy in self._policies):
             return True
         if not sender.host or origin.host != sender.host:
             return False
@@ -94,9 +98,33 @@ class SameOrigin:
         return origin == own or sender.fetch_site == "same-origin"
 
 
+def checked_origins(allowed: Iterable[str | CORSPolicy]) -> tuple[str | CORSPolicy, ...]:
+    """Return the origins and policies.
+
+    Raises:
+        ConfigurationError: something else is given, or a policy without ``credentials``: it keeps pages from
+            reading a response, but browsers may send cookies with their requests all the same.
+    """
+    if isinstance(allowed, (str, bytes)) or not isinstance(allowed, Iterable):
+        return strings(allowed, parameter="allowed_origins", of="origins")  # raises
+    items = tuple(allowed)
+    strings(
+        [item for item in items if not isinstance(item, CORSPolicy)],
+        parameter="allowed_origins",
+        of="origins, or a CORSPolicy",
+    )
+    if not all(item.credentials for item in items if isinstance(item, CORSPolicy)):
+        raise ConfigurationError(
+            "allowed_origins: a CORSPolicy must have credentials=True; without, it keeps pages from reading "
+            "responses, but not browsers from sending cookies",
+            parameter="allowed_origins",
+        )
+    return items
+
+
 def _listed(allowed: Iterable[str]) -> frozenset[WebOrigin]:
     listed: set[WebOrigin] = set()
-    for url in strings(allowed, parameter="allowed_origins", of="origins"):
+    for url in allowed:
         origin = parse_origin(url)
         if origin is None:
             raise ConfigurationError(

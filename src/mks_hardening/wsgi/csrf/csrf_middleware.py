@@ -20,6 +20,7 @@ from mks_hardening.wsgi.csrf._form_body import read_form_field
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
+    from mks_hardening._edge.cors.cors_policy import CORSPolicy
     from mks_hardening._edge.refusals import OnRefusal
 
 __all__ = ["CSRFMiddleware"]
@@ -51,7 +52,8 @@ class CSRFMiddleware:
 
     Args:
         app: the WSGI application.
-        allowed_origins: additional origins that may send requests, for example ``https://www.example.com``.
+        allowed_origins: additional origins that may send requests, for example ``https://www.example.com``, or a
+            ``CORSPolicy`` with ``credentials`` for all origins that it allows.
         exempt_paths: paths that are not checked, for example webhooks; a trailing slash includes everything below.
         max_form_bytes: larger forms must send the token in the header.
         secure_cookie: ``False`` names the cookie ``csrf`` and sends it over plain HTTP; for development only.
@@ -70,7 +72,7 @@ class CSRFMiddleware:
         self,
         app: WSGIApplication,
         *,
-        allowed_origins: Iterable[str] = (),
+        allowed_origins: Iterable[str | CORSPolicy] = (),
         exempt_paths: Iterable[str] = (),
         max_form_bytes: int = 65536,
         secure_cookie: bool = True,
