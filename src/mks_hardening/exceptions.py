@@ -27,6 +27,7 @@ __all__ = [
     "PaceTimeoutError",
     "RateLimitExceededError",
     "RequestLimitError",
+    "RequestTimeoutError",
     "SettingsError",
     "SettingsWarning",
     "TaskCancelledError",
@@ -90,6 +91,20 @@ class RequestLimitError(MksHardeningError):
         super().__init__(f"the request body exceeds the limit {rule}")
         self.rule = rule
         self.status = status
+
+
+class RequestTimeoutError(MksHardeningError, TimeoutError):
+    """The deadline of a request has passed (``RequestTimeoutMiddleware``).
+
+    Let it pass: the client gets 504 unless the response has begun.
+
+    Attributes:
+        seconds: seconds that the request had.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"the deadline of the request, {seconds:g} s, has passed")
+        self.seconds = seconds
 
 
 class SettingsWarning(UserWarning):

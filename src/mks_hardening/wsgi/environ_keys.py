@@ -5,6 +5,7 @@ from __future__ import annotations
 from mks_hardening._core.web.environ_keys import (
     CSP_NONCE_KEY,
     CSRF_TOKEN_KEY,
+    DEADLINE_KEY,
     ORIGIN_KEY,
     REFUSAL_KEY,
     REQUEST_ID_KEY,
@@ -15,6 +16,7 @@ from mks_hardening._core.web.environ_keys import (
 __all__ = [
     "CSP_NONCE_KEY",
     "CSRF_TOKEN_KEY",
+    "DEADLINE_KEY",
     "ORIGIN_KEY",
     "REFUSAL_KEY",
     "REQUEST_ID_KEY",

@@ -7,6 +7,7 @@ from typing import Final
 __all__ = [
     "CSP_NONCE_KEY",
     "CSRF_TOKEN_KEY",
+    "DEADLINE_KEY",
     "ORIGIN_KEY",
     "REFUSAL_KEY",
     "REQUEST_ID_KEY",
@@ -26,6 +27,9 @@ CSRF_TOKEN_KEY: Final = "mks_hardening.csrf_token"  # noqa: S105 - the name of a
 
 CSP_NONCE_KEY: Final = "mks_hardening.csp_nonce"
 """Nonce for the scripts of this response, set by ``SecurityHeadersMiddleware``."""
+
+DEADLINE_KEY: Final = "mks_hardening.deadline"
+"""The ``RequestDeadline``, set by ``RequestTimeoutMiddleware``; read it with ``request_deadline``."""
 
 ROUTE_KEY: Final = "mks_hardening.route"
 """Route pattern of the path, set by the application for the request log."""

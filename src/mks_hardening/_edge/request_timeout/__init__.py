@@ -1,0 +1,1 @@
+"""Deadlines for the responses of an application."""
