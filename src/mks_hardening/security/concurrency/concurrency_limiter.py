@@ -125,6 +125,11 @@ class ConcurrencyLimiter(Closing):
             )
             self._members = Membership(self._shared.announce, self._clock, expected=processes)
 
+    @property
+    def limits(self) -> Mapping[str, int]:
+        """The maximum number of slots by name of the limit."""
+        return dict(self._limits)
+
     # --- slots -----------------------------------------------------------------------------------
 
     def acquire(self, limit: str, key: str = "", *, wait: float | timedelta = 0.0) -> Slot:
