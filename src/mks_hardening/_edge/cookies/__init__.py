@@ -1,0 +1,1 @@
+"""Attributes of the cookies that the application itself sets."""
