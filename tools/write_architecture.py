@@ -126,6 +126,9 @@ def wrappers() -> list[str]:
                 "MKS_MAINTENANCE_FILE": "maintenance",
                 "MKS_BANS": "1",
                 "MKS_MAX_BODY": "1MiB",
+                "MKS_MAX_REQUESTS": "100",
+                "MKS_REQUEST_TIMEOUT": "30s",
+                "MKS_COOKIE_POLICY": "enforce",
             }
         ),
         limiter=RateLimiter({"all": "1 per second"}),

@@ -12,7 +12,7 @@ from dataclasses import replace
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from mks_hardening._core.checks import instance, instances, mapping, offers, strings
+from mks_hardening._core.checks import instance, instances, mapping, offers
 from mks_hardening._core.hooks import observe_until_collected
 from mks_hardening._core.options import distribute_options
 from mks_hardening._core.resilience.budget import (
@@ -24,6 +24,7 @@ from mks_hardening._core.resilience.budget import (
 from mks_hardening._core.web.asgi_scope import is_request
 from mks_hardening._core.web.wsgi_stack import class_names_inside, wsgi_application
 from mks_hardening._edge.cors.cors_policy import CORSPolicy, CORSRule
+from mks_hardening._edge.csrf.same_origin import checked_origins
 from mks_hardening.exceptions import ConfigurationError, SettingsWarning
 from mks_hardening.settings import HardeningSettings
 
@@ -65,7 +66,7 @@ def harden_wsgi(
     optional: Checks = (),
     headers: HeaderPolicy | None = None,
     on_refusal: OnRefusal | None = None,
-    allowed_origins: Iterable[str] | None = None,
+    allowed_origins: Iterable[str | CORSPolicy] | None = None,
     sign_in_url: str | None = None,
     public_paths: Iterable[str] = (),
     passive_paths: Iterable[str] = (),
@@ -79,10 +80,12 @@ def harden_wsgi(
     From the outside in: proxy trust (everything below sees the real client), security headers (on every response,
     including a 500), CORS, request log (everything below has a request id and is logged, including rejections),
     HTTPS and hosts, health (probes need no session), maintenance mode, blocked clients, limits of request sizes,
-    rate limits, session, CSRF, response cache. CORS, maintenance mode, blocked clients and request sizes take part
-    only if they have an option or a setting (``MKS_CORS_ORIGINS``, ``MKS_MAINTENANCE_FILE``, ``MKS_BANS``,
-    ``MKS_DENY_NETWORKS``, ``MKS_ALLOW_NETWORKS``, ``MKS_CLIENT_RULES_FILE``, ``MKS_MAX_BODY``), the response cache
-    only with ``cache_rules``. Each request has one time budget for all its store calls.
+    limits of concurrent requests, deadline, rate limits, session, CSRF, cookie policy, response cache. CORS,
+    maintenance mode, blocked clients, request sizes, concurrency, deadline and cookie policy take part only if they
+    have an option or a setting (``MKS_CORS_ORIGINS``, ``MKS_MAINTENANCE_FILE``, ``MKS_BANS``,
+    ``MKS_DENY_NETWORKS``, ``MKS_ALLOW_NETWORKS``, ``MKS_CLIENT_RULES_FILE``, ``MKS_MAX_BODY``,
+    ``MKS_MAX_REQUESTS``, ``MKS_MAX_REQUESTS_PER_CLIENT``, ``MKS_REQUEST_TIMEOUT``, ``MKS_COOKIE_POLICY``), the
+    response cache only with ``cache_rules``. Each request has one time budget for all its store calls.
 
     With ``MKS_ENV=development`` it works locally without further settings: the hosts ``localhost``, ``.localhost``,
     ``127.0.0.1`` and ``::1`` are also allowed, nothing is redirected to https, Strict-Transport-Security is not
@@ -98,7 +101,8 @@ def harden_wsgi(
         optional: readiness checks whose failure only degrades it.
         headers: header policy; the preset of the settings by default.
         on_refusal: called with the environ and the ``Refusal`` of any middleware; may return a ``CustomResponse``.
-        allowed_origins: other origins that may send unsafe requests; the host's own origin is always allowed.
+        allowed_origins: other origins that may send unsafe requests, or a ``CORSPolicy`` with ``credentials``; the
+            host's own origin is always allowed.
         sign_in_url: URL to which users whose session has ended are redirected.
         public_paths: paths that work with the cookie of an ended session.
         passive_paths: paths that are polled and do not extend a session.
@@ -107,12 +111,13 @@ def harden_wsgi(
         strip_cookies: cookies that end together with the session, for example the framework's session cookie.
         options: any other option of a middleware; it takes precedence over the settings. An option name that
             several middleware classes share gets the prefix ``https_``, ``csrf_``, ``session_``, ``limit_``,
-            ``health_``, ``record_``, ``cors_``, ``request_``, ``client_``, ``cache_`` or ``maintenance_``, for
-            example ``cors_policy``, ``request_limits``, ``client_rules``, ``bans``, ``cache_rules`` (with
-            ``cache``; ``cache_backend(settings)`` by default) and ``maintenance_switch``. ``clock`` without a
-            prefix is the clock of sessions. Origins that a CORS policy allows to send credentials are also allowed
-            by the CSRF check. Rules of ``bans`` that name events count them without a call of ``add_observer``;
-            ``client_exempt`` is called before the session is loaded.
+            ``health_``, ``record_``, ``cors_``, ``request_``, ``client_``, ``concurrency_``, ``timeout_``,
+            ``cookie_``, ``cache_`` or ``maintenance_``, for example ``cors_policy``, ``request_limits``,
+            ``client_rules``, ``bans``, ``concurrency_rules`` with ``concurrency_limiter``, ``timeout_rules``,
+            ``cookie_policy``, ``cache_rules`` (with ``cache``; ``cache_backend(settings)`` by default) and
+            ``maintenance_switch``. ``clock`` without a prefix is the clock of sessions. Origins that a CORS policy
+            allows to send credentials are also allowed by the CSRF check. Rules of ``bans`` that name events count
+            them without a call of ``add_observer``; ``client_exempt`` is called before the session is loaded.
 
     Raises:
         ConfigurationError: no allowed hosts, limits without a limiter, an unknown option, an application that is
@@ -158,7 +163,7 @@ def harden_asgi(
     optional: Checks = (),
     headers: HeaderPolicy | None = None,
     on_refusal: OnRefusal | None = None,
-    allowed_origins: Iterable[str] | None = None,
+    allowed_origins: Iterable[str | CORSPolicy] | None = None,
     sign_in_url: str | None = None,
     public_paths: Iterable[str] = (),
     passive_paths: Iterable[str] = (),
@@ -183,8 +188,8 @@ def harden_asgi(
         optional: readiness checks whose failure only degrades it.
         headers: header policy; the preset of the settings by default.
         on_refusal: called with the scope and the ``Refusal`` of any middleware; may return a ``CustomResponse``.
-        allowed_origins: other origins that may send unsafe requests and open WebSockets; the host's own origin is
-            always allowed.
+        allowed_origins: other origins that may send unsafe requests and open WebSockets, or a ``CORSPolicy`` with
+            ``credentials``; the host's own origin is always allowed.
         sign_in_url: URL to which users whose session has ended are redirected.
         public_paths: paths that work with the cookie of an ended session.
         passive_paths: paths that are polled and do not extend a session.
@@ -236,7 +241,7 @@ def _harden(
     optional: Checks,
     headers: HeaderPolicy | None,
     on_refusal: OnRefusal | None,
-    allowed_origins: Iterable[str] | None,
+    allowed_origins: Iterable[str | CORSPolicy] | None,
     sign_in_url: str | None,
     public_paths: Iterable[str],
     passive_paths: Iterable[str],
@@ -257,10 +262,13 @@ def _harden(
         "request": shell.RequestLimitsMiddleware,
         "maintenance": shell.MaintenanceMiddleware,
         "client": shell.ClientRulesMiddleware,
+        "concurrency": shell.ConcurrencyMiddleware,
+        "timeout": shell.RequestTimeoutMiddleware,
+        "cookie": shell.CookiePolicyMiddleware,
         "cache": shell.ResponseCacheMiddleware,
     }
     instance(settings, HardeningSettings, parameter="settings")
-    given = distribute_options(options, kinds, usual={"clock": "session", "pass_paths": "maintenance"})
+    given = distribute_options(options, kinds, usual=_USUAL)
     rules = instances(rate_limits, shell.RateLimitRule, parameter="rate_limits")
     if limiter is not None:
         offers(limiter, "hit", parameter="limiter", kind="a Limiter")
@@ -288,15 +296,16 @@ def _harden(
     if given["cache"]:
         app = shell.ResponseCacheMiddleware(app, **_response_cache(app, settings, given["cache"]))
     inside = [*class_names_inside(app)]
-    cors, credential_origins = _cors(edge.cors_origins, given["cors"])
+    cors, credential_policies = _cors(edge.cors_origins, given["cors"])
+    cookies = _cookie_policy(edge.cookie_policy, given["cookie"], secure=secure)
+    if cookies:
+        app = shell.CookiePolicyMiddleware(app, **cookies)
     app = wrapped(
         app,
         "csrf",
         allowed_origins=(
-            *strings(
-                () if allowed_origins is None else allowed_origins, parameter="allowed_origins", of="origins"
-            ),
-            *credential_origins,
+            *checked_origins(() if allowed_origins is None else allowed_origins),
+            *credential_policies,
         ),
         exempt_paths=csrf_exempt_paths,
         secure_cookie=secure,
@@ -317,9 +326,14 @@ def _harden(
     )
     if rules:
         app = wrapped(app, "limit", limiter=limiter, rules=rules)
-    if given["request"] or edge.max_body is not None:
-        body = {} if edge.max_body is None else {"limits": shell.RequestLimits(body=edge.max_body)}
-        app = wrapped(app, "request", **body)
+    for name, options_of in (
+        ("timeout", _timeout),
+        ("concurrency", _concurrency),
+        ("request", _request_limits),
+    ):
+        wanted = options_of(settings, given[name])
+        if wanted:
+            app = wrapped(app, name, **wanted)
     blocking = _client_rules(settings, given["client"])
     if blocking:
         _reject_second(inside, "ClientRulesMiddleware", "each response would count twice", caller=shell)
@@ -370,8 +384,58 @@ def _response_cache(
     return dict(given) if "cache" in given else {"cache": cache_backend(settings), **given}
 
 
-def _cors(origins: tuple[str, ...], given: Mapping[str, object]) -> tuple[dict[str, object], list[str]]:
-    """Return the options of ``CORSMiddleware``, and the origins whose pages may send cookies.
+def _cookie_policy(mode: str, given: Mapping[str, object], *, secure: bool) -> dict[str, object]:
+    """Return the options of ``CookiePolicyMiddleware``; none if neither an option nor a setting asks for it."""
+    if given or mode == "off":
+        return dict(given)
+    from mks_hardening._edge.cookies.cookie_policy import CookiePolicy
+
+    return {"policy": CookiePolicy(secure=secure, report_only=mode == "report")}
+
+
+def _timeout(settings: HardeningSettings, given: Mapping[str, object]) -> dict[str, object]:
+    """Return the options of ``RequestTimeoutMiddleware``; none if neither an option nor a setting asks for it."""
+    seconds = settings.wsgi.request_timeout
+    return {"seconds": seconds, **given} if given or seconds is not None else {}
+
+
+def _request_limits(settings: HardeningSettings, given: Mapping[str, object]) -> dict[str, object]:
+    """Return the options of ``RequestLimitsMiddleware``; none if neither an option nor a setting asks for it."""
+    if settings.wsgi.max_body is None:
+        return dict(given)
+    from mks_hardening._edge.request_limits.request_limits import RequestLimits
+
+    return {"limits": RequestLimits(body=settings.wsgi.max_body), **given}
+
+
+def _concurrency(settings: HardeningSettings, given: Mapping[str, object]) -> dict[str, object]:
+    """Return the options of ``ConcurrencyMiddleware``; none if neither an option nor a setting asks for it."""
+    edge = settings.wsgi
+    most = {"client": edge.max_requests_per_client, "requests": edge.max_requests}
+    limits = {name: number for name, number in most.items() if number is not None}
+    options = dict(given)
+    if "limiter" in given or "rules" in given or not limits:
+        if options and not {"limiter", "rules"} <= options.keys():
+            raise ConfigurationError(
+                "the options of ConcurrencyMiddleware require concurrency_limiter and concurrency_rules, or the "
+                "settings MKS_MAX_REQUESTS or MKS_MAX_REQUESTS_PER_CLIENT",
+                parameter="concurrency_rules",
+            )
+        return options
+    from mks_hardening._edge.concurrency.concurrency_rule import ConcurrencyRule
+    from mks_hardening._edge.rate_limits.limit_keys import limit_by_address
+    from mks_hardening.security import ConcurrencyLimiter
+
+    keys = {"client": limit_by_address, "requests": None}
+    # By client first: a client at its limit takes no slot of all.
+    rules = [ConcurrencyRule(name, key=keys[name]) for name in limits]
+    return {"limiter": ConcurrencyLimiter(limits), "rules": rules, **options}
+
+
+def _cors(
+    origins: tuple[str, ...], given: Mapping[str, object]
+) -> tuple[dict[str, object], list[CORSPolicy]]:
+    """Return the options of ``CORSMiddleware``, and the policies for pages that may send cookies.
 
     Unsafe requests of these pages are not cross-site requests for the CSRF check.
     """
@@ -385,8 +449,7 @@ def _cors(origins: tuple[str, ...], given: Mapping[str, object]) -> tuple[dict[s
         cast("Iterable[CORSRule]", options.get("rules", ())), CORSRule, parameter="cors_rules"
     )
     policies = [options.get("policy"), *(rule.policy for rule in rules)]
-    with_credentials = [each for each in policies if isinstance(each, CORSPolicy) and each.credentials]
-    return options, sorted({origin for policy in with_credentials for origin in policy.origins})
+    return options, [each for each in policies if isinstance(each, CORSPolicy) and each.credentials]
 
 
 def _client_rules(settings: HardeningSettings, given: Mapping[str, object]) -> dict[str, object]:
@@ -414,6 +477,8 @@ def _observe_events(bans: object) -> None:
         observe_until_collected(bans.observe)
 
 
+_USUAL: Final = {"clock": "session", "pass_paths": "maintenance", "policy": "cors"}
+"""Which middleware gets an option without a prefix although several have it."""
 _EXCLUSIVE_MIDDLEWARE: Final = {
     "TrustedProxyMiddleware": "two sources of the client's address",
     "SecurityHeadersMiddleware": "two sources of security headers",
@@ -667,6 +732,7 @@ def _trust(settings: HardeningSettings) -> ProxyTrust:
         family=edge.proxy_family,
         hops=edge.proxy_hops,
         keep_headers=edge.proxy_keep_headers,
+        ignore_headers=edge.proxy_ignore_headers,
     )
 
 

@@ -17,8 +17,8 @@ class Refusal:
 
     Attributes:
         wrapper: ``https``, ``csrf``, ``rate_limit``, ``session``, ``health``, ``record``, ``cors``,
-            ``client_rules``, ``maintenance`` or ``request_limits``; ``application`` if an adapter responded for a
-            view that ran into an outage.
+            ``client_rules``, ``maintenance``, ``request_limits``, ``request_timeout`` or ``concurrency``;
+            ``application`` if an adapter responded for a view that ran into an outage.
         rule: name of the rule that refused the request, in one word.
         status: status code of the response.
         detail: the reason in one sentence, for the client.

@@ -7,6 +7,7 @@ from mks_hardening._core.request_hits import set_request_cost as set_request_cos
 from mks_hardening._core.response_costs import LimitedResponse as LimitedResponse
 from mks_hardening._core.web.environ_keys import CSP_NONCE_KEY as CSP_NONCE_KEY
 from mks_hardening._core.web.environ_keys import CSRF_TOKEN_KEY as CSRF_TOKEN_KEY
+from mks_hardening._core.web.environ_keys import DEADLINE_KEY as DEADLINE_KEY
 from mks_hardening._core.web.environ_keys import ORIGIN_KEY as ORIGIN_KEY
 from mks_hardening._core.web.environ_keys import REFUSAL_KEY as REFUSAL_KEY
 from mks_hardening._core.web.environ_keys import REQUEST_ID_KEY as REQUEST_ID_KEY
@@ -17,6 +18,8 @@ from mks_hardening._edge.client_rules.ban_list import BanList as BanList
 from mks_hardening._edge.client_rules.ban_rule import DEFAULT_BAN_RULES as DEFAULT_BAN_RULES
 from mks_hardening._edge.client_rules.ban_rule import BanRule as BanRule
 from mks_hardening._edge.client_rules.client_rules import ClientRules as ClientRules
+from mks_hardening._edge.concurrency.concurrency_rule import ConcurrencyRule as ConcurrencyRule
+from mks_hardening._edge.cookies.cookie_policy import CookiePolicy as CookiePolicy
 from mks_hardening._edge.cors.cors_policy import CORSPolicy as CORSPolicy
 from mks_hardening._edge.cors.cors_policy import CORSRule as CORSRule
 from mks_hardening._edge.headers.csp import ContentSecurityPolicy as ContentSecurityPolicy
@@ -33,6 +36,9 @@ from mks_hardening._edge.refusals import CustomResponse as CustomResponse
 from mks_hardening._edge.refusals import Refusal as Refusal
 from mks_hardening._edge.request_limits.request_limits import RequestLimitRule as RequestLimitRule
 from mks_hardening._edge.request_limits.request_limits import RequestLimits as RequestLimits
+from mks_hardening._edge.request_timeout.deadline_of_request import RequestDeadline as RequestDeadline
+from mks_hardening._edge.request_timeout.deadline_of_request import request_deadline as request_deadline
+from mks_hardening._edge.request_timeout.request_timeout_rule import RequestTimeoutRule as RequestTimeoutRule
 from mks_hardening._edge.response_cache.cache_rule import CacheRule as CacheRule
 from mks_hardening._edge.session.session_cookie import SessionCookie as SessionCookie
 from mks_hardening._edge.session.session_handle import SessionHandle as SessionHandle
@@ -40,6 +46,8 @@ from mks_hardening._edge.session.session_manager import SessionManager as Sessio
 from mks_hardening._edge.session.stores.memory_store import MemorySessionStore as MemorySessionStore
 from mks_hardening._edge.session.stores.redis_store import RedisSessionStore as RedisSessionStore
 from mks_hardening.asgi.client_rules import ClientRulesMiddleware as ClientRulesMiddleware
+from mks_hardening.asgi.concurrency import ConcurrencyMiddleware as ConcurrencyMiddleware
+from mks_hardening.asgi.cookies import CookiePolicyMiddleware as CookiePolicyMiddleware
 from mks_hardening.asgi.cors import CORSMiddleware as CORSMiddleware
 from mks_hardening.asgi.csrf import CSRFMiddleware as CSRFMiddleware
 from mks_hardening.asgi.health import HealthMiddleware as HealthMiddleware
@@ -48,6 +56,7 @@ from mks_hardening.asgi.maintenance import MaintenanceMiddleware as MaintenanceM
 from mks_hardening.asgi.rate_limit import RateLimitMiddleware as RateLimitMiddleware
 from mks_hardening.asgi.request_limits import RequestLimitsMiddleware as RequestLimitsMiddleware
 from mks_hardening.asgi.request_log import RequestLoggingMiddleware as RequestLoggingMiddleware
+from mks_hardening.asgi.request_timeout import RequestTimeoutMiddleware as RequestTimeoutMiddleware
 from mks_hardening.asgi.response_cache import ResponseCacheMiddleware as ResponseCacheMiddleware
 from mks_hardening.asgi.security_headers import SecurityHeadersMiddleware as SecurityHeadersMiddleware
 from mks_hardening.asgi.session import SessionTimeoutMiddleware as SessionTimeoutMiddleware

@@ -8,7 +8,7 @@ from typing import Final
 from mks_hardening._core.backend.redis_url import parse_redis_url
 from mks_hardening._core.environment.parsers import Parser, parse_list
 from mks_hardening._core.environment.secret_keys import KEY_BYTES, is_guessable, key_from_base64
-from mks_hardening._core.origin.forwarding_headers import kept_fields
+from mks_hardening._core.origin.forwarding_headers import ignored_fields, kept_fields
 from mks_hardening._core.origin.hostname import parse_host
 from mks_hardening._core.origin.network_addresses import parse_network
 from mks_hardening._core.origin.web_origin import parse_origin
@@ -20,6 +20,7 @@ __all__ = [
     "parse_client_networks",
     "parse_host_name",
     "parse_hosts",
+    "parse_ignored_headers",
     "parse_kept_headers",
     "parse_networks",
     "parse_origins",
@@ -105,6 +106,11 @@ parse_kept_headers: Final = _list_of(
     "list of header names",
     "comma-separated header names such as X-Real-IP, each of which would be removed",
     lambda item: _is_valid(lambda: kept_fields([item], parameter="")),
+)
+parse_ignored_headers: Final = _list_of(
+    "list of header names",
+    "comma-separated header names, of X-Forwarded-Host, X-Forwarded-Port and X-Forwarded-Prefix",
+    lambda item: _is_valid(lambda: ignored_fields([item], parameter="")),
 )
 parse_addresses: Final = _list_of("list of mail addresses", "comma-separated mail addresses", _is_address)
 

@@ -28,6 +28,7 @@ from mks_hardening.settings._list_parsers import (
     parse_client_networks,
     parse_host_name,
     parse_hosts,
+    parse_ignored_headers,
     parse_kept_headers,
     parse_networks,
     parse_origins,
@@ -55,6 +56,7 @@ __all__ = [
 EnvironmentName = Literal["production", "staging", "development", "test"]
 ProxyFamily = Literal["x-forwarded", "forwarded"]
 HeaderPreset = Literal["web", "api", "strict"]
+CookiePolicyMode = Literal["off", "report", "enforce"]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 LogSchema = Literal["default", "ecs", "gcp", "python-json-logger"]
 SmtpSecurity = Literal["starttls", "tls", "plain"]
@@ -64,6 +66,7 @@ AlertLanguage = Literal["ja", "en"]
 _ENVIRONMENT: Final[Parser[EnvironmentName]] = parse_choice("production", "staging", "development", "test")
 _PROXY_FAMILY: Final[Parser[ProxyFamily]] = parse_choice("x-forwarded", "forwarded")
 _HEADER_PRESET: Final[Parser[HeaderPreset]] = parse_choice("web", "api", "strict")
+_COOKIE_POLICY: Final[Parser[CookiePolicyMode]] = parse_choice("off", "report", "enforce")
 _LOG_LEVEL: Final[Parser[LogLevel]] = parse_choice("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _LOG_SCHEMA: Final[Parser[LogSchema]] = parse_choice("default", "ecs", "gcp", "python-json-logger")
 _SMTP_SECURITY: Final[Parser[SmtpSecurity]] = parse_choice("starttls", "tls", "plain")
@@ -151,6 +154,12 @@ class WsgiSettings:
         (),
         "Forwarding headers of trusted peers, such as X-Real-IP, that the application reads by itself.",
     )
+    proxy_ignore_headers: tuple[str, ...] = env(
+        "PROXY_IGNORE_HEADERS",
+        parse_ignored_headers,
+        (),
+        "Those of X-Forwarded-Host, -Port and -Prefix that the proxies neither set nor remove.",
+    )
     force_https: bool = env("FORCE_HTTPS", parse_bool, True, "Redirect plain http to https.")
     https_port: int = env("HTTPS_PORT", _PORT, 443, "Port of https as clients see it.")
     hsts_max_age: float = env(
@@ -174,6 +183,30 @@ class WsgiSettings:
     )
     max_body: int | None = env(
         "MAX_BODY", parse_size(), None, "Largest body of a request; a larger one gets 413."
+    )
+    max_requests: int | None = env(
+        "MAX_REQUESTS",
+        parse_integer(1, 1_000_000),
+        None,
+        "Requests that each process handles at the same time; further ones get 503.",
+    )
+    max_requests_per_client: int | None = env(
+        "MAX_REQUESTS_PER_CLIENT",
+        parse_integer(1, 1_000_000),
+        None,
+        "How many of them may come from one client address (IPv6: its /64 network).",
+    )
+    request_timeout: float | None = env(
+        "REQUEST_TIMEOUT",
+        parse_duration(minimum=0.01, maximum=86_400),
+        None,
+        "Time within which the application must begin its response; under WSGI, it has to observe it itself.",
+    )
+    cookie_policy: CookiePolicyMode = env(
+        "COOKIE_POLICY",
+        _COOKIE_POLICY,
+        "off",
+        "Whether cookies of the application get Secure, HttpOnly and SameSite; report only logs what is missing.",
     )
     maintenance_file: str | None = env(
         "MAINTENANCE_FILE", parse_path, None, "While this file exists, requests get 503."
