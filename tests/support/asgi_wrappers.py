@@ -12,6 +12,10 @@ from mks_hardening.asgi import (
     BanRule,
     CacheRule,
     ClientRulesMiddleware,
+    ConcurrencyMiddleware,
+    ConcurrencyRule,
+    CookiePolicy,
+    CookiePolicyMiddleware,
     CORSMiddleware,
     CORSPolicy,
     CSRFMiddleware,
@@ -26,13 +30,15 @@ from mks_hardening.asgi import (
     RateLimitRule,
     RequestLimitsMiddleware,
     RequestLoggingMiddleware,
+    RequestTimeoutMiddleware,
+    RequestTimeoutRule,
     ResponseCacheMiddleware,
     SecurityHeadersMiddleware,
     SessionTimeoutMiddleware,
     TrustedProxyMiddleware,
 )
 from mks_hardening.cache import MemoryCache
-from mks_hardening.security import RateLimiter
+from mks_hardening.security import ConcurrencyLimiter, RateLimiter
 
 HOST = "www.example.com"
 TRUST = ProxyTrust(["10.0.0.0/8", "192.0.2.7"])
@@ -51,6 +57,12 @@ WRAPPERS: dict[str, Callable[[Any], Any]] = {
     "HealthMiddleware": lambda app: HealthMiddleware(app, required={}),
     "HTTPSRedirectMiddleware": lambda app: HTTPSRedirectMiddleware(app, allowed_hosts=[HOST]),
     "RequestLimitsMiddleware": lambda app: RequestLimitsMiddleware(app),  # noqa: PLW0108 - its signature
+    "ConcurrencyMiddleware": lambda app: ConcurrencyMiddleware(
+        app, limiter=ConcurrencyLimiter({"all": 1000}), rules=[ConcurrencyRule("all")], count_sockets=True
+    ),
+    "RequestTimeoutMiddleware": lambda app: RequestTimeoutMiddleware(
+        app, rules=[RequestTimeoutRule("/", 60, whole_response=True)]
+    ),
     "RateLimitMiddleware": lambda app: RateLimitMiddleware(
         app, limiter=RateLimiter({"all": "1000 per minute"}), rules=[RateLimitRule("all")]
     ),
@@ -58,6 +70,7 @@ WRAPPERS: dict[str, Callable[[Any], Any]] = {
         app, store=MemorySessionStore(), recheck_sockets=60
     ),
     "CSRFMiddleware": lambda app: CSRFMiddleware(app),  # noqa: PLW0108 - its signature
+    "CookiePolicyMiddleware": lambda app: CookiePolicyMiddleware(app, policy=CookiePolicy()),
     "ResponseCacheMiddleware": lambda app: ResponseCacheMiddleware(
         app, cache=MemoryCache(), rules=[CacheRule("/*", ttl=60)]
     ),

@@ -181,6 +181,19 @@ def test_settings_bind_sub_domains_and_keep_headers() -> None:
         settings(MKS_PROXY_KEEP_HEADERS="X-Real-IP,Accept")
 
 
+def test_a_setting_names_fields_that_no_proxy_sets() -> None:
+    def seen(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [f"{environ['SCRIPT_NAME']} {environ['HTTP_HOST']}".encode()]
+
+    injected = {"X-Forwarded-Port": "8443", "X-Forwarded-Prefix": "/evil"}
+    own = settings(MKS_PROXY_IGNORE_HEADERS="x-forwarded-port, X-Forwarded-Prefix")
+    assert ask(compose.harden_wsgi(seen, own), headers=injected).body == b" knowledge.example.com"
+    assert ask(compose.harden_wsgi(seen, settings()), headers=injected).body == b"/evil knowledge.example.com:8443"
+    with pytest.raises(ConfigurationError, match="MKS_PROXY_IGNORE_HEADERS"):
+        settings(MKS_PROXY_IGNORE_HEADERS="X-Forwarded-For")
+
+
 # --- on a laptop
 
 

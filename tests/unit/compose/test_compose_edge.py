@@ -6,6 +6,7 @@ import gc
 import json
 import logging
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from mks_hardening._core import hooks
 from mks_hardening.cache import MemoryCache
 from mks_hardening.events import SignInEvent, add_observer, remove_observer
 from mks_hardening.exceptions import ConfigurationError
-from mks_hardening.security import RateLimiter
+from mks_hardening.security import ConcurrencyLimiter, RateLimiter
 from mks_hardening.settings import HardeningSettings
 from mks_hardening.testing import FrozenClock, WSGIResponse, call_wsgi
 from mks_hardening.wsgi import (
@@ -29,13 +30,18 @@ from mks_hardening.wsgi import (
     BanRule,
     CacheRule,
     ClientRules,
+    ConcurrencyRule,
+    CookiePolicy,
     CORSPolicy,
     CORSRule,
     MaintenanceSwitch,
+    MemorySessionStore,
     RateLimitRule,
     RequestLimitRule,
     RequestLimits,
+    RequestTimeoutRule,
     ResponseCacheMiddleware,
+    request_deadline,
 )
 
 HOST = {"Host": "example.com"}
@@ -114,6 +120,41 @@ def test_one_list_of_origins_feeds_cors_and_csrf() -> None:
     assert ask(options=without, method="POST", headers=origin).status == 403
 
 
+def test_patterns_of_a_policy_count_for_both_too() -> None:
+    policy = CORSPolicy((), patterns=[r"https://[a-z]+\.app\.test"], credentials=True)
+    origin = {"Origin": "https://eu.app.test"}
+    foreign = {"Origin": "https://eu.app.test.evil.test"}
+    preflight = {"Access-Control-Request-Method": "POST"}
+    for options in ({"cors_policy": policy}, {"cors_policy": policy, "allowed_origins": ["https://x.test"]}):
+        assert ask(options=options, method="OPTIONS", headers=origin | preflight).status == 204
+        assert ask(options=options, method="POST", headers=origin).status == 200
+        assert ask(options=options, method="OPTIONS", headers=foreign | preflight).status == 403
+        assert ask(options=options, method="POST", headers=foreign).status == 403
+    assert ask(options={"allowed_origins": [policy]}, method="POST", headers=origin).status == 200
+    assert ask(options={"allowed_origins": [policy]}, method="POST", headers=foreign).status == 403
+
+
+@pytest.mark.parametrize(
+    "wrong", ["https://app.test", [1], 1, [CORSPolicy("*")], [CORSPolicy("https://app.test")]]
+)
+def test_only_origins_and_policies_with_credentials_can_be_allowed(wrong: Any) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        ask(options={"allowed_origins": wrong})
+    assert refused.value.parameter == "allowed_origins"
+
+
+def test_without_credentials_only_a_token_makes_a_request_pass() -> None:
+    """What browsers send by themselves, cookies, does not; see the how-to page."""
+    options = {"cors_policy": CORSPolicy("https://app.test", headers=["Authorization"])}
+    origin = {"Origin": "https://app.test"}
+    token = {"Authorization": "Bearer x"}
+    assert ask(options=options, method="POST", headers=origin | token).status == 200
+    assert ask(options=options, method="POST", headers=origin | token | {"Cookie": "a=b"}).status == 403
+    assert ask(options=options, method="POST", headers=origin).status == 403
+    exempt = options | {"csrf_exempt_paths": ["/api/"]}
+    assert ask(options=exempt, method="POST", path="/api/x", headers=origin).status == 200
+
+
 def test_the_options_of_each_are_passed_on(tmp_path: Path) -> None:
     switch = MaintenanceSwitch(tmp_path / "on", check_interval=0)
     switch.turn_on()
@@ -128,6 +169,106 @@ def test_the_options_of_each_are_passed_on(tmp_path: Path) -> None:
     assert ask(options=options, method="POST", path="/up/x", body=b"123456").status == 413
     with pytest.raises(ConfigurationError, match="cors_rules"):
         ask(options={"policy": None, "rules": ()})
+
+
+# --- overload, deadlines and cookies
+
+
+def test_settings_limit_concurrent_requests() -> None:
+    inside: list[int] = []
+
+    def nested(environ: Any, start_response: Any) -> list[bytes]:
+        if environ["PATH_INFO"].startswith("/outer"):
+            other = call_wsgi_again(environ)
+            inside.append(other)
+        return application(environ, start_response)
+
+    def call_wsgi_again(environ: Any) -> int:
+        answers: list[int] = []
+        client = "203.0.113.9" if environ["PATH_INFO"] == "/outer/2" else CLIENT
+        thread = threading.Thread(
+            target=lambda: answers.extend(
+                call(app, path=path, client=client).status for path in ("/", "/livez")
+            )
+        )
+        thread.start()
+        thread.join()
+        assert answers[1] == 200  # health
+        return answers[0]
+
+    settings = settings_with(max_requests=1)
+    app = harden(nested, settings, **at_once())
+    assert call(app, path="/outer").status == 200
+    app = harden(nested, settings_with(max_requests_per_client=1), **at_once())
+    assert call(app, path="/outer").status == 200
+    assert call(app, path="/outer/2").status == 200
+    app = harden(nested, SETTINGS)
+    assert call(app, path="/outer").status == 200
+    assert inside == [503, 503, 200, 200]
+
+
+def at_once() -> dict[str, Any]:
+    """Without waiting, which only the ASGI middleware does."""
+    return {} if harden is compose.harden_wsgi else {"concurrency_wait": 0}
+
+
+def test_the_limiter_of_concurrent_requests_may_be_given() -> None:
+    limiter = ConcurrencyLimiter({"reports": 1})
+    rules = [ConcurrencyRule("reports", path="/reports/")]
+    options = {"concurrency_limiter": limiter, "concurrency_rules": rules, **at_once()}
+    app = harden(application, settings_with(max_requests=1000), **options)
+    with limiter.acquire("reports", "all"):
+        assert call(app, path="/reports/1").status == 503
+        assert call(app).status == 200
+    assert call(app, path="/reports/1").status == 200
+    with pytest.raises(ConfigurationError, match="concurrency_limiter and concurrency_rules"):
+        ask(options={"concurrency_rules": rules})
+
+
+def test_a_setting_gives_requests_a_deadline() -> None:
+    seen: list[Any] = []
+
+    def look(environ: Any, start_response: Any) -> list[bytes]:
+        seen.append(request_deadline(environ))
+        return application(environ, start_response)
+
+    rules = [RequestTimeoutRule("/reports/", 90)]
+    app = harden(look, settings_with(request_timeout=20.0), timeout_rules=rules)
+    assert [call(app, path=path).status for path in ("/", "/reports/1")] == [200, 200]
+    only_rules = harden(look, SETTINGS, timeout_rules=rules)
+    assert [call(only_rules, path=path).status for path in ("/", "/reports/1")] == [200, 200]
+    assert call(harden(look, SETTINGS)).status == 200
+    assert [deadline and deadline.seconds for deadline in seen] == [20, 90, None, 90, None]
+
+
+@pytest.mark.parametrize(
+    ("mode", "expected"),
+    [("off", "a=1"), ("report", "a=1"), ("enforce", "a=1; Secure; HttpOnly; SameSite=Lax")],
+)
+def test_a_setting_hardens_cookies(mode: Any, expected: str, caplog: pytest.LogCaptureFixture) -> None:
+    def bakes(environ: Any, start_response: Any) -> list[bytes]:
+        environ["mks_hardening.session"].start("u")
+        start_response("200 OK", [("Content-Type", "text/plain"), ("Set-Cookie", "a=1")])
+        return [b""]
+
+    app = harden(bakes, settings_with(cookie_policy=mode), store=MemorySessionStore())
+    cookies = [value for name, value in call(app).headers if name == "Set-Cookie"]
+    assert cookies[0] == expected
+    assert cookies[1].endswith("; Path=/; HttpOnly; SameSite=Lax; Secure")
+    assert ("would add" in caplog.text) == (mode == "report")
+
+
+def test_development_adds_no_secure() -> None:
+    def bakes(_environ: Any, start_response: Any) -> list[bytes]:
+        start_response("200 OK", [("Content-Type", "text/plain"), ("Set-Cookie", "a=1")])
+        return [b""]
+
+    settings = replace(
+        settings_with(cookie_policy="enforce"), core=replace(SETTINGS.core, environment="development")
+    )
+    assert call(harden(bakes, settings)).header("Set-Cookie") == "a=1; HttpOnly; SameSite=Lax"
+    given = harden(bakes, settings, cookie_policy=CookiePolicy(same_site=None))
+    assert call(given).header("Set-Cookie") == "a=1; Secure; HttpOnly"
 
 
 # --- blocked clients

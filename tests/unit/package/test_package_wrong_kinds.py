@@ -46,6 +46,8 @@ from mks_hardening.tasks import Daily, MailTask, TaskQueueWatch, Tasks, TaskStat
 from mks_hardening.testing import FrozenClock
 from mks_hardening.wsgi import (
     BanList,
+    ConcurrencyRule,
+    CookiePolicy,
     CORSPolicy,
     HeaderPolicy,
     MaintenanceSwitch,
@@ -340,6 +342,12 @@ def usual(engine: Engine) -> dict[str, dict[str, Any]]:
         "wsgi.CacheRule": {"path": "/x", "ttl": 1},
         "wsgi.ClientRules": {},
         "wsgi.ClientRulesMiddleware": {"app": app, "bans": BanList()},
+        "wsgi.ConcurrencyMiddleware": {
+            "app": app, "limiter": ConcurrencyLimiter({"all": 1}), "rules": [ConcurrencyRule("all")],
+        },
+        "wsgi.ConcurrencyRule": {"limit": "all"},
+        "wsgi.CookiePolicy": {},
+        "wsgi.CookiePolicyMiddleware": {"app": app, "policy": CookiePolicy()},
         "wsgi.ContentSecurityPolicy": {"directives": {"default-src": "'self'"}},
         "wsgi.GroupChoice": {"choose": lambda request: "mail", "groups": ["mail"], "fallback": "mail"},
         "wsgi.HSTS": {},
@@ -358,6 +366,8 @@ def usual(engine: Engine) -> dict[str, dict[str, Any]]:
         "wsgi.RequestLimits": {},
         "wsgi.RequestLimitsMiddleware": {"app": app},
         "wsgi.RequestLoggingMiddleware": {"app": app},
+        "wsgi.RequestTimeoutMiddleware": {"app": app},
+        "wsgi.RequestTimeoutRule": {"path": "/", "seconds": 1},
         "wsgi.ResponseCacheMiddleware": {"app": app, "cache": MemoryCache(), "rules": []},
         "wsgi.SecurityHeadersMiddleware": {"app": app, "policy": HeaderPolicy()},
         "wsgi.SessionCookie": {},
@@ -400,9 +410,10 @@ MODULES = {name: f"mks_hardening.{name}" for name in (*AREAS, *(f"contrib.{name}
 
 # Handed out and not made by users, or called with what a server gives.
 HANDED_OUT = {
-    "BaseCache", "NotificationHandler", "Page", "RecordedAlerts", "RecordedEvents", "RequestOrigin",
-    "SessionHandle", "Task", "TaskRun", "WSGIResponse", "bind", "bound", "call_asgi", "call_wsgi", "is_transient",
-    "limit_by_address", "limit_by_all", "limit_by_user", "remove_observer", "request_origin",
+    "BaseCache", "NotificationHandler", "Page", "RecordedAlerts", "RecordedEvents", "RequestDeadline",
+    "RequestOrigin", "SessionHandle", "Task", "TaskRun", "WSGIResponse", "bind", "bound", "call_asgi",
+    "call_wsgi", "is_transient", "limit_by_address", "limit_by_all", "limit_by_user", "remove_observer",
+    "request_deadline", "request_origin",
 }  # fmt: skip
 
 

@@ -11,16 +11,19 @@ from typing import Any
 
 import pytest
 
+from mks_hardening import wsgi
 from mks_hardening._core.web.wsgi_head import with_step
 from mks_hardening._edge.https import https_rules as _https_rules
 from mks_hardening._edge.session import refusal_texts as _refusals
 from mks_hardening.contrib import _limited_views
 from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError
-from mks_hardening.security import RateLimiter
+from mks_hardening.security import ConcurrencyLimiter, RateLimiter, Slot
 from mks_hardening.testing import FrozenClock, WSGIResponse, call_wsgi
 from mks_hardening.wsgi import (
     ClientRules,
     ClientRulesMiddleware,
+    ConcurrencyMiddleware,
+    ConcurrencyRule,
     CORSMiddleware,
     CORSPolicy,
     CSRFMiddleware,
@@ -36,7 +39,9 @@ from mks_hardening.wsgi import (
     RequestLimits,
     RequestLimitsMiddleware,
     RequestLoggingMiddleware,
+    RequestTimeoutMiddleware,
     SessionTimeoutMiddleware,
+    request_deadline,
 )
 from testbed import package_map
 
@@ -48,6 +53,7 @@ WSGI_ONLY = {
 }
 
 Build = Callable[..., Any]
+HELD: list[Slot] = []
 COOKIE: list[str] = []
 """The cookie of the session that ``_ended`` has made, for the next request."""
 
@@ -124,6 +130,11 @@ def _sizes(**options: Any) -> Any:
     return RequestLimitsMiddleware(application, limits=limits, **options)
 
 
+def _strict(**options: Any) -> Any:
+    limits = RequestLimits(methods=["GET", "POST"], plain_paths=True)
+    return RequestLimitsMiddleware(application, limits=limits, **options)
+
+
 def _maintenance(**options: Any) -> Any:
     switch = MaintenanceSwitch(__file__)  # a file that exists
     return MaintenanceMiddleware(application, switch=switch, **options)
@@ -131,6 +142,28 @@ def _maintenance(**options: Any) -> Any:
 
 def _denied(**options: Any) -> Any:
     return ClientRulesMiddleware(application, rules=ClientRules(deny=["127.0.0.0/8"]), **options)
+
+
+def _late(**options: Any) -> Any:
+    clock = FrozenClock()
+
+    def application(environ: Any, _start_response: Any) -> list[bytes]:
+        deadline = request_deadline(environ)
+        assert deadline is not None
+        clock.advance(31)
+        deadline.timeout()
+        raise AssertionError("the deadline has passed")
+
+    return RequestTimeoutMiddleware(application, clock=clock, **options)
+
+
+def _crowded(**options: Any) -> Any:
+    limiter = ConcurrencyLimiter({"all": 1})
+    at_once = {} if ConcurrencyMiddleware is wsgi.ConcurrencyMiddleware else {"wait": 0}
+    # The key of a limit without one.
+    HELD[:] = [limiter.acquire("all", "all")]
+    rules = [ConcurrencyRule("all")]
+    return ConcurrencyMiddleware(application, limiter=limiter, rules=rules, **at_once, **options)
 
 
 PREFLIGHT = {"Origin": "https://evil.test", "Access-Control-Request-Method": "PUT"}
@@ -186,6 +219,10 @@ CASES: list[tuple[Build, dict[str, Any], tuple[str, str, int, str]]] = [
         {**POST, "body": b"{}", "headers": {"Content-Type": "application/json"}},
         ("request_limits", "content_types", 415, "application/json"),
     ),
+    (_strict, {"method": "DELETE"}, ("request_limits", "methods", 405, "DELETE")),
+    (_strict, {"path": "/x//y"}, ("request_limits", "path", 400, "/x//y")),
+    (_late, {}, ("request_timeout", "deadline", 504, "30 s")),
+    (_crowded, {}, ("concurrency", "all", 503, "no slot of all")),
     (_denied, {}, ("client_rules", "denied", 403, "127.0.0.")),
     (_maintenance, {}, ("maintenance", "maintenance", 503, "test_wsgi_refusals.py")),
     (_without_store, DEAD, ("session", "store", 503, "sessions is unavailable (refused) during load")),
@@ -312,8 +349,8 @@ def test_every_refusal_that_the_code_can_make_is_walked() -> None:
     # The record words an error of the application, which it reports as such; a limit is named by its group; what an
     # adapter answers for a view that met an outage is walked in the adapter's tests.
     assert wrappers - {wrapper for wrapper, _ in walked} == {"record", "application"}
-    # A ban: tests/unit/_edge/test_edge_client_rules.py.
-    assert rules - {rule for _, rule in walked} == {"error", "limit", "csrf", "backend", "banned"}
+    # A ban: tests/unit/_edge/test_edge_client_rules.py. A slot is named by its limit.
+    assert rules - {rule for _, rule in walked} == {"error", "limit", "csrf", "backend", "banned", "slots"}
     assert {rule for wrapper, rule in walked if wrapper == "session"} == {*_refusals.REASONS}
     assert all(seen for *_, (_, _, _, seen) in CASES)
 

@@ -1,0 +1,466 @@
+"""Deadlines: cancelled by the ASGI middleware, observed by the application under WSGI."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import anyio.to_thread
+import pytest
+from fastapi import FastAPI, Request
+from flask import Flask, request
+from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.responses import StreamingResponse
+
+from mks_hardening import asgi, wsgi
+from mks_hardening.exceptions import ConfigurationError, RequestTimeoutError
+from mks_hardening.testing import FrozenClock, call_asgi, call_wsgi
+from mks_hardening.wsgi import RequestTimeoutRule, request_deadline
+
+SOON = 0.02
+LATE = 30.0
+START = {"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]}
+EVENTS = {**START, "headers": [(b"Content-Type", b"text/event-stream; charset=utf-8")]}
+MORE = {"type": "http.response.body", "body": b"a", "more_body": True}
+END = {"type": "http.response.body", "body": b"z"}
+HTTP = {"type": "http", "method": "GET", "path": "/", "headers": []}
+
+Application = Callable[[Any, Any, Any], Any]
+
+
+def play(app: Application, scope: Any = None, **options: Any) -> list[Any]:
+    """The messages that reach the server."""
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    options = {"seconds": SOON, **options}
+    asyncio.run(asgi.RequestTimeoutMiddleware(app, **options)(scope or dict(HTTP), receive, send))
+    return sent
+
+
+def sending(*steps: Any) -> Application:
+    """An application that sends messages, and sleeps where it finds a number."""
+
+    async def app(_scope: Any, _receive: Any, send: Any) -> None:
+        for step in steps:
+            await (asyncio.sleep(step) if isinstance(step, float) else send(step))
+
+    return app
+
+
+def test_an_application_in_time_is_not_touched() -> None:
+    assert play(sending(START, END), seconds=LATE) == [START, END]
+    assert play(sending(LATE / 1e6, START, MORE, END), seconds=LATE) == [START, MORE, END]
+
+
+def test_a_late_application_is_cancelled_and_the_client_gets_504() -> None:
+    ends: list[str] = []
+
+    async def app(_scope: Any, _receive: Any, _send: Any) -> None:
+        try:
+            await asyncio.sleep(LATE)
+        except asyncio.CancelledError:
+            ends.append("cancelled")
+            raise
+        finally:
+            ends.append("cleaned up")
+
+    start, body = play(app)
+    assert ends == ["cancelled", "cleaned up"]
+    assert start["status"] == 504
+    assert dict(start["headers"])[b"content-type"] == b"application/problem+json"
+    assert json.loads(body["body"])["limit"] == SOON
+
+
+def test_a_response_that_has_begun_is_not_cut_off() -> None:
+    assert play(sending(START, SOON * 3, MORE, END)) == [START, MORE, END]
+
+
+def test_early_hints_are_no_response() -> None:
+    hint = {"type": "http.response.early_hint", "links": []}
+    sent = play(sending(hint, LATE))
+    assert (sent[0], sent[1]["status"]) == (hint, 504)
+
+
+@pytest.mark.parametrize(("head", "is_cut"), [(START, True), (EVENTS, False)])
+def test_a_whole_response_may_have_a_deadline_but_not_events(head: Any, is_cut: bool) -> None:
+    options: Any = {"seconds": None, "rules": [RequestTimeoutRule("/", SOON, whole_response=True)]}
+    sent: list[Any] = []
+
+    async def app(_scope: Any, _receive: Any, send: Any) -> None:
+        await send(head)
+        await send(MORE)
+        sent.append(1)
+        await asyncio.sleep(SOON * 4)
+        sent.append(2)
+        await send(END)
+
+    if is_cut:
+        with pytest.raises(RequestTimeoutError) as raised:  # the server must break the connection off
+            play(app, **options)
+        assert raised.value.seconds == SOON
+        assert sent == [1]
+    else:
+        assert play(app, **options) == [head, MORE, END]
+
+
+def test_an_iterator_of_header_fields_is_read_once() -> None:
+    sent = play(sending({**START, "headers": iter(EVENTS["headers"])}, END), seconds=LATE)
+    assert list(sent[0]["headers"]) == EVENTS["headers"]
+
+
+@pytest.mark.parametrize("kind", ["websocket", "lifespan", "other"])
+def test_other_connections_have_no_deadline(kind: str) -> None:
+    done: list[Any] = []
+
+    async def app(scope: Any, _receive: Any, _send: Any) -> None:
+        await asyncio.sleep(SOON * 3)
+        done.append(scope)
+
+    scope = {"type": kind, "path": "/"}
+    play(app, scope)
+    assert done == [scope]
+    assert done[0] is scope
+
+
+def test_paths_have_deadlines_of_their_own() -> None:
+    rules = [RequestTimeoutRule("/reports/", LATE), RequestTimeoutRule(["/export"], None)]
+    slow = sending(SOON * 3, START, END)
+    statuses = {
+        path: play(slow, {**HTTP, "path": path}, rules=rules)[0]["status"]
+        for path in ("/", "/reports/7", "/x/../export", "/other")
+    }
+    assert statuses == {"/": 504, "/reports/7": 200, "/x/../export": 200, "/other": 504}
+
+
+def test_a_cancellation_by_the_server_is_passed_on() -> None:
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def run() -> bool:
+        app = asgi.RequestTimeoutMiddleware(sending(LATE), seconds=LATE)
+        task = asyncio.create_task(app(dict(HTTP), send, send))  # type: ignore[arg-type]  # never called
+        await asyncio.sleep(0)
+        task.cancel()
+        try:
+            await task
+        except asyncio.CancelledError:
+            return task.cancelled()
+        return False
+
+    assert asyncio.run(run())
+    assert sent == []
+
+
+def test_nothing_is_left_of_a_cancellation() -> None:
+    async def run() -> tuple[int, int]:
+        async def send(_message: Any) -> None:
+            await asyncio.sleep(0)
+
+        await asgi.RequestTimeoutMiddleware(sending(LATE), seconds=SOON)(dict(HTTP), send, send)  # type: ignore[arg-type]
+        await asyncio.sleep(0)
+        task = asyncio.current_task()
+        assert task is not None
+        return task.cancelling(), 1
+
+    assert asyncio.run(run()) == (0, 1)
+
+
+@pytest.mark.parametrize("afterwards", ["returns", "responds", "raises"])
+def test_an_application_that_catches_its_cancellation_cannot_respond_late(afterwards: str) -> None:
+    async def app(_scope: Any, _receive: Any, send: Any) -> None:
+        try:
+            await asyncio.sleep(LATE)
+        except asyncio.CancelledError:
+            if afterwards == "raises":
+                raise ValueError from None
+            if afterwards == "responds":
+                await send(START)
+                await send(END)
+
+    sent = play(app)
+    assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"]
+    assert sent[0]["status"] == 504
+
+
+def test_errors_of_the_application_are_its_own() -> None:
+    async def times_out(_scope: Any, _receive: Any, _send: Any) -> None:
+        raise TimeoutError("a database")
+
+    with pytest.raises(TimeoutError, match="a database"):
+        play(times_out, seconds=LATE)
+
+    async def breaks(_scope: Any, _receive: Any, send: Any) -> None:
+        await send(START)
+        raise KeyError("x")
+
+    with pytest.raises(KeyError):
+        play(breaks, seconds=LATE)
+
+
+def fastapi_app() -> FastAPI:
+    app = FastAPI()
+
+    @app.get("/async")
+    async def wait() -> str:
+        await asyncio.sleep(LATE)
+        return "late"
+
+    @app.get("/thread")
+    def wait_in_thread() -> str:
+        released.wait(LATE)
+        return "late"
+
+    @app.get("/noticed")
+    def noticed(request: Request) -> str:
+        deadline = request_deadline(request.scope)
+        assert deadline is not None
+        clock.advance(LATE)
+        return str(deadline.timeout())
+
+    @app.get("/stream")
+    async def stream() -> StreamingResponse:
+        async def chunks() -> Any:
+            yield b"a"
+            await asyncio.sleep(SOON * 3)
+            yield b"b"
+
+        return StreamingResponse(chunks())
+
+    @app.get("/quick")
+    async def quick() -> str:
+        return "quick"
+
+    released = threading.Event()
+    clock = FrozenClock()
+    app.state.released, app.state.clock = released, clock
+    return app
+
+
+@pytest.mark.parametrize("with_base", [False, True], ids=["plain", "base-http-middleware"])
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [("/async", 504), ("/thread", 504), ("/noticed", 504), ("/stream", 200), ("/quick", 200)],
+)
+def test_fastapi(path: str, status: int, with_base: bool) -> None:
+    inner = fastapi_app()
+    if with_base:
+
+        async def passes(request: Request, call_next: Any) -> Any:
+            return await call_next(request)
+
+        inner.add_middleware(BaseHTTPMiddleware, dispatch=passes)
+    # Only the first two are late by the clock of the loop.
+    seconds = SOON if path in ("/async", "/thread") else LATE / 2
+    app = asgi.RequestTimeoutMiddleware(inner, seconds=seconds, clock=inner.state.clock)
+    # Starlette's middleware waits for the thread, in spite of the cancellation.
+    timer = threading.Timer(SOON * 20, inner.state.released.set)
+    timer.start()
+    answer = call_asgi(app, path)
+    timer.cancel()
+    assert answer.status == status
+    assert call_asgi(app, "/quick").status == 200
+    if path == "/stream":
+        assert answer.body == b"ab"
+
+
+@pytest.mark.parametrize("with_base", [False, True], ids=["plain", "base-http-middleware"])
+def test_the_client_does_not_wait_for_a_thread(with_base: bool) -> None:
+    inner = fastapi_app()
+    if with_base:
+
+        async def passes(request: Request, call_next: Any) -> Any:
+            return await call_next(request)
+
+        inner.add_middleware(BaseHTTPMiddleware, dispatch=passes)
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        await asyncio.sleep(0)
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Any) -> None:
+        assert not inner.state.released.is_set()
+        sent.append(message)
+        if message["type"] == "http.response.body":
+            inner.state.released.set()
+
+    scope = {**HTTP, "path": "/thread", "query_string": b"", "scheme": "http", "http_version": "1.1"}
+    asyncio.run(asgi.RequestTimeoutMiddleware(inner, seconds=SOON)(scope, receive, send))
+    assert [message.get("status") for message in sent] == [504, None]
+
+
+def test_threads_that_go_on_do_not_use_up_the_pool() -> None:
+    async def run() -> list[int]:
+        inner = fastapi_app()
+        app = asgi.RequestTimeoutMiddleware(inner, seconds=SOON)
+        statuses: list[int] = []
+
+        async def ask(path: str) -> None:
+            async def receive() -> Any:
+                return {"type": "http.request", "body": b"", "more_body": False}
+
+            async def send(message: Any) -> None:
+                if message["type"] == "http.response.start":
+                    statuses.append(message["status"])
+
+            scope = {**HTTP, "path": path, "query_string": b"", "scheme": "http", "http_version": "1.1"}
+            await app(scope, receive, send)
+
+        anyio.to_thread.current_default_thread_limiter().total_tokens = 2
+        await asyncio.gather(*(ask("/thread") for _ in range(4)))
+        inner.state.released.set()
+        return statuses
+
+    assert asyncio.run(run()) == [504] * 4
+
+
+# --- WSGI
+
+
+def flask_app(clock: FrozenClock) -> Flask:
+    app = Flask(__name__)
+
+    @app.get("/<int:seconds>")
+    def work(seconds: int) -> str:
+        clock.advance(seconds)
+        deadline = request_deadline(request.environ)
+        assert deadline is not None
+        return f"{deadline.remaining:g} {deadline.timeout():g} {deadline.timeout(5):g}"
+
+    @app.get("/fallback")
+    def fallback() -> str:
+        clock.advance(100)
+        deadline = request_deadline(request.environ)
+        assert deadline is not None
+        try:
+            deadline.timeout()
+        except RequestTimeoutError:
+            return "from the cache"
+        raise AssertionError
+
+    return app
+
+
+@pytest.fixture
+def clock() -> FrozenClock:
+    return FrozenClock()
+
+
+def test_a_view_reads_what_is_left(clock: FrozenClock) -> None:
+    app = wsgi.RequestTimeoutMiddleware(flask_app(clock), seconds=30, clock=clock)
+    assert call_wsgi(app, "/10").body == b"20 20 5"
+    assert call_wsgi(app, "/28").body == b"2 2 2"
+
+
+def test_a_framework_that_makes_a_page_of_the_error_does_not_hide_it(
+    clock: FrozenClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = wsgi.RequestLoggingMiddleware(
+        wsgi.RequestTimeoutMiddleware(flask_app(clock), seconds=30, clock=clock)
+    )
+    with caplog.at_level(logging.INFO, "mks_hardening.request"):
+        answer = call_wsgi(app, "/31")
+    assert (answer.status, answer.header("Content-Type")) == (504, "application/problem+json")
+    record = vars(next(record for record in caplog.records if record.name == "mks_hardening.request"))
+    assert (record["refused_by"], record["refused_rule"], record["status"]) == (
+        "request_timeout",
+        "deadline",
+        504,
+    )
+
+
+def test_a_view_may_respond_after_the_deadline_all_the_same(clock: FrozenClock) -> None:
+    app = wsgi.RequestTimeoutMiddleware(flask_app(clock), seconds=30, clock=clock)
+    assert call_wsgi(app, "/fallback").body == b"from the cache"
+
+
+def test_a_dropped_page_is_closed(clock: FrozenClock) -> None:
+    closed: list[bool] = []
+
+    class Page:
+        def __iter__(self) -> Any:
+            raise AssertionError("the page of an error is not sent")
+
+        def close(self) -> None:
+            closed.append(True)
+
+    def app(environ: Any, start_response: Any) -> Any:
+        clock.advance(31)
+        deadline = request_deadline(environ)
+        assert deadline is not None
+        try:
+            deadline.timeout()
+        except RequestTimeoutError:
+            start_response("500 Internal Server Error", [])(b"written")
+        return Page()
+
+    answer = call_wsgi(wsgi.RequestTimeoutMiddleware(app, seconds=30, clock=clock))
+    assert (answer.status, closed) == (504, [True])
+
+
+def test_errors_before_the_deadline_pass(clock: FrozenClock) -> None:
+    def app(_environ: Any, _start_response: Any) -> Any:
+        raise KeyError("x")
+
+    with pytest.raises(KeyError):
+        call_wsgi(wsgi.RequestTimeoutMiddleware(app, seconds=30, clock=clock))
+
+
+def test_the_response_of_the_application_is_handed_on_as_it_is(clock: FrozenClock) -> None:
+    body = [b"page"]
+
+    def app(_environ: Any, start_response: Any) -> Any:
+        start_response("200 OK", [])
+        return body
+
+    wrapped = wsgi.RequestTimeoutMiddleware(app, seconds=30, clock=clock)
+    environ = {"REQUEST_METHOD": "GET", "PATH_INFO": "/", "wsgi.url_scheme": "http"}
+    assert wrapped(environ, lambda *_: None) is body  # type: ignore[arg-type]  # a server's
+    assert wsgi.RequestTimeoutMiddleware(app, seconds=None)(environ, lambda *_: None) is body  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("area", [wsgi, asgi])
+@pytest.mark.parametrize(
+    ("make", "parameter"),
+    [
+        (lambda area, app: area.RequestTimeoutMiddleware(app, seconds=0), "seconds"),
+        (lambda area, app: area.RequestTimeoutMiddleware(app, seconds="30"), "seconds"),
+        (lambda area, app: area.RequestTimeoutMiddleware(app, rules=["/x"]), "rules"),
+        (lambda area, app: area.RequestTimeoutRule("x", 1), "path"),
+        (lambda area, app: area.RequestTimeoutRule("/x", -1), "seconds"),
+        (lambda area, app: area.RequestTimeoutRule("/x", 1, whole_response="yes"), "whole_response"),
+    ],
+)
+def test_wrong_options_are_refused_by_parameter(area: Any, make: Any, parameter: str) -> None:
+    app = sending() if area is asgi else (lambda environ, start_response: [])
+    with pytest.raises(ConfigurationError) as refused:
+        make(area, app)
+    assert refused.value.parameter == parameter
+
+
+def test_wrong_times_are_refused(clock: FrozenClock) -> None:
+    app = flask_app(clock)
+
+    @app.get("/wrong")
+    def wrong() -> str:
+        deadline = request_deadline(request.environ)
+        assert deadline is not None
+        with pytest.raises(ConfigurationError, match="at_most"):
+            deadline.timeout(0)
+        return repr(deadline)
+
+    answer = call_wsgi(wsgi.RequestTimeoutMiddleware(app, seconds=30, clock=clock), "/wrong")
+    assert answer.body == b"RequestDeadline(seconds=30, remaining=30.000)"
+    assert request_deadline({}) is None
