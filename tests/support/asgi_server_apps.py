@@ -11,18 +11,19 @@ import json
 import logging
 import os
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import StreamingResponse
 
-from mks_hardening.asgi import RequestLimits, RequestLimitsMiddleware
+from mks_hardening.asgi import BanList, BanRule, CookiePolicy, RequestLimits, RequestLimitsMiddleware
 from mks_hardening.cache import MemoryCache
 from mks_hardening.compose import harden_asgi
-from mks_hardening.security import RateLimiter
+from mks_hardening.security import ConcurrencyLimiter, RateLimiter
 from mks_hardening.settings import HardeningSettings
-from mks_hardening.wsgi import CacheRule, RateLimitRule
+from mks_hardening.wsgi import CacheRule, ConcurrencyRule, RateLimitRule, RequestTimeoutRule
 
 CHUNK = b"x" * 8192
 FILE = Path(tempfile.gettempdir(), f"asgi-server-{os.getpid()}.txt")
@@ -152,6 +153,32 @@ async def lifespan(scope: Any, receive: Any, send: Any) -> None:
             return
 
 
+async def late(scope: Any, receive: Any, send: Any) -> None:
+    await asyncio.sleep(1)
+    await respond(send, b"late")
+
+
+async def crowded(scope: Any, receive: Any, send: Any) -> None:
+    await asyncio.sleep(3)
+    await respond(send, b"there was room")
+
+
+async def slow_stream(scope: Any, receive: Any, send: Any) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    for _ in range(3):
+        await send({"type": "http.response.body", "body": b"part", "more_body": True})
+        await asyncio.sleep(0.4)
+    await send({"type": "http.response.body", "body": b"end"})
+
+
+async def cookies(scope: Any, receive: Any, send: Any) -> None:
+    await respond(send, b"", (b"set-cookie", b"theme=dark"))
+
+
+async def missing(scope: Any, receive: Any, send: Any) -> None:
+    await respond(send, b"", status=404)
+
+
 PAGES = {
     "/stream": stream,
     "/whole": stream,
@@ -161,6 +188,12 @@ PAGES = {
     "/hints": hints,
     "/sign-in": sign_in,
     "/broken": broken,
+    "/late": late,
+    "/crowded": crowded,
+    "/slow-stream": slow_stream,
+    "/cut-stream": slow_stream,
+    "/cookies": cookies,
+    "/missing": missing,
     "/small-body": RequestLimitsMiddleware(size, limits=RequestLimits(body=1000)),
 }
 
@@ -203,6 +236,12 @@ async def framework_cached() -> StreamingResponse:
     return StreamingResponse(parts())
 
 
+@framework.get("/fastapi/late")
+def framework_late() -> str:
+    time.sleep(2)
+    return "late"
+
+
 @framework.post("/fastapi/upload")
 async def framework_upload(request: Request) -> str:
     return f"total {sum([len(part) async for part in request.stream()])}"
@@ -229,4 +268,13 @@ application = harden_asgi(
     logger=logger,
     cache=MemoryCache(),
     cache_rules=[CacheRule("/fastapi/cached", ttl=600)],
+    timeout_rules=[
+        RequestTimeoutRule(["/late", "/slow-stream", "/fastapi/late"], 0.5),
+        RequestTimeoutRule("/cut-stream", 0.5, whole_response=True),
+    ],
+    concurrency_limiter=ConcurrencyLimiter({"crowded": 1}),
+    concurrency_rules=[ConcurrencyRule("crowded", path="/crowded")],
+    concurrency_wait=0.2,
+    cookie_policy=CookiePolicy(),
+    bans=BanList([BanRule("probing", strikes=3, when={404})]),
 )

@@ -229,6 +229,58 @@ def test_a_session_from_sign_in_to_the_next_request(server: Server) -> None:
     assert server.get("/forged", f"Cookie: {SESSION}={'A' * 43}").status == 401
 
 
+# --- deadlines, concurrent requests, cookies, bans
+
+
+@pytest.mark.parametrize("path", ["/late", "/fastapi/late"])
+def test_a_late_application_gets_504_and_the_server_goes_on(server: Server, path: str) -> None:
+    began = time.monotonic()
+    answer = server.get(path)
+    assert (answer.status, answer.json["limit"]) == (504, 0.5)
+    assert time.monotonic() - began < 10  # a stuck request would wait for the socket's time-out
+    record = server.record(path)
+    assert (record["status"], record["outcome"]) == (504, "ok")
+    assert server.get("/seen-after-the-deadline").status == 200
+
+
+def test_a_stream_is_cut_off_only_if_its_rule_says_so(server: Server) -> None:
+    assert server.get("/slow-stream").body == b"partpartpartend"
+    with server.open() as client:
+        client.sendall(message("GET /cut-stream HTTP/1.1", *PROXIED, "Connection: close"))
+        received = b""
+        with contextlib.suppress(OSError):  # a reset is as good as an end
+            while data := client.recv(65536):
+                received += data
+    assert received.startswith(b"HTTP/1.1 200")
+    assert b"end" not in received
+    assert not received.endswith(b"0\r\n\r\n"), "the client must notice that a part is missing"
+    record = server.record("/cut-stream")
+    assert (record["status"], record["outcome"]) == (200, "error")
+
+
+def test_requests_beyond_the_limit_are_refused_at_once(server: Server) -> None:
+    with ThreadPoolExecutor(3) as pool:
+        answers = list(pool.map(lambda _: server.get("/crowded"), range(3)))
+    assert sorted(answer.status for answer in answers) == [200, 503, 503]
+    assert {answer.fields.get("retry-after") for answer in answers} == {None, "1"}
+    assert server.get("/crowded").status == 200
+
+
+def test_cookies_of_the_application_are_hardened(server: Server) -> None:
+    cookie = server.get("/cookies").fields["set-cookie"]
+    assert cookie == "theme=dark; Secure; HttpOnly; SameSite=Lax"
+
+
+def test_a_client_is_banned_after_its_offences(server: Server) -> None:
+    prober = (PROXIED[0], "X-Forwarded-For: 198.51.100.66", PROXIED[2])
+    statuses = [server.ask("GET /missing HTTP/1.1", *prober).status for _ in range(4)]
+    assert statuses == [404, 404, 404, 403]
+    assert server.get("/not-banned").status == 200
+    with pytest.raises(InvalidStatus) as refused:
+        server.websocket("/socket", **{"X-Forwarded-For": "198.51.100.66"})
+    assert refused.value.response.status_code == 403
+
+
 # --- bodies
 
 

@@ -189,7 +189,10 @@ def test_a_setting_names_fields_that_no_proxy_sets() -> None:
     injected = {"X-Forwarded-Port": "8443", "X-Forwarded-Prefix": "/evil"}
     own = settings(MKS_PROXY_IGNORE_HEADERS="x-forwarded-port, X-Forwarded-Prefix")
     assert ask(compose.harden_wsgi(seen, own), headers=injected).body == b" knowledge.example.com"
-    assert ask(compose.harden_wsgi(seen, settings()), headers=injected).body == b"/evil knowledge.example.com:8443"
+    assert (
+        ask(compose.harden_wsgi(seen, settings()), headers=injected).body
+        == b"/evil knowledge.example.com:8443"
+    )
     with pytest.raises(ConfigurationError, match="MKS_PROXY_IGNORE_HEADERS"):
         settings(MKS_PROXY_IGNORE_HEADERS="X-Forwarded-For")
 
