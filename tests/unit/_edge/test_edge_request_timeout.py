@@ -270,7 +270,7 @@ def test_fastapi(path: str, status: int, with_base: bool) -> None:
     answer = call_asgi(app, path)
     timer.cancel()
     assert answer.status == status
-    assert call_asgi(app, "/quick").status == 200
+    assert call_asgi(asgi.RequestTimeoutMiddleware(inner, seconds=LATE), "/quick").status == 200
     if path == "/stream":
         assert answer.body == b"ab"
 
