@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from random import SystemRandom
 from typing import TYPE_CHECKING, Final
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["LockRetry", "MigrationBlockedError"]
 
-_RETRIED: Final = frozenset({"55P03", "40P01"})  # lock_not_available, deadlock_detected
+LOCK_NOT_AVAILABLE: Final = "55P03"
+_RETRIED: Final = frozenset({LOCK_NOT_AVAILABLE, "40P01"})  # and deadlock_detected
 _random: Final = SystemRandom()
 
 
@@ -123,9 +125,9 @@ def repeat_while_locked(
     started, limit, attempts = monotonic(), retry.first, 0
     while True:
         attempts += 1
-        connection.exec_driver_sql(f"SET lock_timeout = {max(1, round(limit * 1000))}")
         try:
-            execute()
+            with session_settings(connection, lock_timeout=f"{max(1, round(limit * 1000))}ms"):
+                execute()
         except Exception as error:
             if code_of(error) not in _RETRIED:
                 raise
@@ -133,12 +135,24 @@ def repeat_while_locked(
                 raise MigrationBlockedError(attempts, blockers_of(connection, table)) from error
         else:
             return attempts
-        finally:
-            if not connection.invalidated:
-                connection.exec_driver_sql("RESET lock_timeout")
         # At least half of the limit, so that the queries that waited behind the statement get their turn.
         (sleep or time.sleep)(limit * _random.uniform(0.5, 1.5))
         limit = min(retry.most, limit * retry.factor)
+
+
+@contextmanager
+def session_settings(connection: Connection, **values: str) -> Generator[None]:
+    """Change settings of the session, and restore what the caller had set."""
+    before: dict[str, object] = {}
+    for name, value in values.items():
+        before[name] = connection.exec_driver_sql(f"SHOW {name}").scalar()
+        connection.exec_driver_sql(f"SET {name} = '{value}'")
+    try:
+        yield
+    finally:
+        if not connection.invalidated:
+            for name, earlier in before.items():
+                connection.exec_driver_sql(f"SET {name} = '{earlier}'")
 
 
 def check_autocommit(connection: Connection) -> None:

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from mks_hardening._core.checks import boolean, function, instance, mapping, strings, text_of, whole_number
+from mks_hardening._core.database.error_text import code_of
 from mks_hardening._core.durations import seconds
 from mks_hardening.db.migrations._recording_connection import RESUMABLE, RecordingConnection
 from mks_hardening.db.migrations._sql_names import new_name, quoted, quoted_list, table_name
-from mks_hardening.db.migrations.lock_retry import LockRetry, check_autocommit, repeat_while_locked
+from mks_hardening.db.migrations.lock_retry import (
+    LOCK_NOT_AVAILABLE,
+    LockRetry,
+    MigrationBlockedError,
+    blockers_of,
+    check_autocommit,
+    repeat_while_locked,
+    session_settings,
+)
 from mks_hardening.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
@@ -123,7 +132,8 @@ class SafeOperations:
     ) -> None:
         """Build an index while reads and writes go on, and replace the INVALID index of an interrupted build.
 
-        The build waits for all transactions that are older than itself.
+        The build waits for all transactions that are older than itself, at most ``total`` of the ``LockRetry``
+        for each.
 
         Args:
             name: name of the index.
@@ -135,6 +145,7 @@ class SafeOperations:
 
         Raises:
             ConfigurationError: a parameter is invalid, or another valid index has this name.
+            MigrationBlockedError: an older transaction did not end in time.
         """
         new_name(name)
         target, keys = table_name(table), strings(columns, parameter="columns")
@@ -152,13 +163,14 @@ class SafeOperations:
                 raise ConfigurationError(f"another index is called {name}", parameter="name")
             return
         if found is not None:
-            self._execute(f"DROP INDEX CONCURRENTLY IF EXISTS {qualified}")
+            self._execute(f"DROP INDEX CONCURRENTLY IF EXISTS {qualified}", target)
         try:
-            self._execute(f"CREATE {kind} CONCURRENTLY {quoted(name)} ON {target} {definition}")
+            self._execute(f"CREATE {kind} CONCURRENTLY {quoted(name)} ON {target} {definition}", target)
         except Exception:
-            # An INVALID unique index would already reject rows. The build error is the one to report.
-            if not self._connection.invalidated:
-                self._execute(f"DROP INDEX CONCURRENTLY IF EXISTS {qualified}")
+            # An INVALID unique index would already reject rows. The build error is the one to report; if the index
+            # cannot be dropped now, the next call replaces it.
+            with suppress(Exception):
+                self._execute(f"DROP INDEX CONCURRENTLY IF EXISTS {qualified}", target)
             raise
 
     def drop_index(self, name: str) -> None:
@@ -372,29 +384,27 @@ class SafeOperations:
             self._connection.exec_driver_sql("SET lock_timeout = '1s'")
             self._execute(statement)
             return
-        with self._unlimited():
+        with self._limits(lock_timeout=self._retry.first):
             self._retry.run(self._connection, statement, table=target, sleep=self._sleep)
 
-    def _execute(self, statement: str) -> None:
-        """Execute a statement that waits for older transactions by design."""
+    def _execute(self, statement: str, table: str = "") -> None:
+        """Execute a concurrent step, which waits for older transactions, and blocks no query meanwhile."""
         if self._is_recorded:
             verb, _, rest = statement.partition(" ")
             self._connection.exec_driver_sql(f"{verb} {RESUMABLE} {rest}")
             return
-        with self._unlimited():
-            self._connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
-
-    @contextmanager
-    def _unlimited(self) -> Generator[None]:
-        """Lift the limits of the role: a timeout would stop a build, and leave an INVALID index."""
-        for name in ("statement_timeout", "lock_timeout"):
-            self._connection.exec_driver_sql(f"SET {name} = 0")
         try:
-            yield
-        finally:
-            if not self._connection.invalidated:
-                for name in ("statement_timeout", "lock_timeout"):
-                    self._connection.exec_driver_sql(f"RESET {name}")
+            with self._limits(lock_timeout=self._retry.total):
+                self._connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
+        except Exception as error:
+            if code_of(error) != LOCK_NOT_AVAILABLE:
+                raise
+            raise MigrationBlockedError(1, blockers_of(self._connection, table)) from error
+
+    def _limits(self, *, lock_timeout: float) -> AbstractContextManager[None]:
+        """Lift the statement timeout of the session, which would stop a build or a validation half way."""
+        milliseconds = max(1, round(lock_timeout * 1000))
+        return session_settings(self._connection, statement_timeout="0", lock_timeout=f"{milliseconds}ms")
 
     def _batch(self, statement: str, parameters: Mapping[str, object], target: str) -> Any:
         from sqlalchemy import text

@@ -100,17 +100,16 @@ def test_a_step_is_whole_and_repeatable(
     engine: Engine, connection: Connection, step: Callable[[SafeOperations], None]
 ) -> None:
     before = _schema(engine)
+    connection.execute(text("SET lock_timeout = '3s'"))
+    connection.execute(text("SET statement_timeout = '4s'"))
     step(SafeOperations(connection))
     after = _schema(engine)
     assert after != before
     step(SafeOperations(connection))
     assert _schema(engine) == after
     assert not [row for row in after if row[0].startswith("mks_")]
-    assert (
-        connection.scalar(text("SHOW lock_timeout"))
-        == connection.scalar(text("SHOW statement_timeout"))
-        == "0"
-    )
+    assert connection.scalar(text("SHOW lock_timeout")) == "3s"
+    assert connection.scalar(text("SHOW statement_timeout")) == "4s"
 
 
 class KilledError(Exception):
@@ -143,7 +142,7 @@ def test_killed_after_any_statement_it_ends_in_the_same_schema(
             executed: list[str] = executed,
             limit: int = survived,
         ) -> None:
-            if statement.startswith(("SET", "RESET", "SHOW")):
+            if statement.startswith(("SET", "SHOW")):
                 return
             executed.append(statement)
             if len(executed) > limit:
@@ -292,6 +291,19 @@ def test_the_limit_grows_until_it_succeeds(connection: Connection, engine: Engin
         attempts = LockRetry(first=0.01).run(connection, "ALTER TABLE t ADD c int", table="t", sleep=sleep)
     assert attempts == 4
     assert all(0.5 * 0.01 * 1.5**n <= wait <= 1.5 * 0.01 * 1.5**n for n, wait in enumerate(waits))
+
+
+def test_a_build_that_waits_too_long_for_a_transaction_leaves_nothing(
+    engine: Engine, connection: Connection
+) -> None:
+    before = _schema(engine)
+    with engine.connect().execution_options(isolation_level="REPEATABLE READ") as blocker:
+        blocker.execute(text("UPDATE t SET b = 'x' WHERE id = 1"))
+        with pytest.raises(MigrationBlockedError, match="idle in transaction"):
+            SafeOperations(connection, retry=LockRetry(total=0.2)).add_index("by_a", "t", ["a"])
+        blocker.rollback()
+    SafeOperations(connection).add_index("by_a", "t", ["a"])
+    assert {row[0] for row in _schema(engine)} - {row[0] for row in before} == {"by_a"}
 
 
 def test_other_errors_are_raised_at_once(connection: Connection) -> None:
