@@ -10,10 +10,11 @@ MEASURED_PROPERTIES := tests/property/_core tests/property/db
 MEASURED_TESTS := tests/unit $(UNMEASURED:%=--ignore=%) $(MEASURED_PROPERTIES)
 OTHER_TESTS := $(UNMEASURED) tests/property $(MEASURED_PROPERTIES:%=--ignore=%) tests/docs tests/integration \
 	deploy/tests examples/knowledge_system/tests
+MIGRATIONS := examples/knowledge_system/src/knowledge_system/migrations
 PYTHON_CODE := src tests deploy examples benchmarks docs tools
 
 .DEFAULT_GOAL := help
-.PHONY: bench-app verify-deploy help demo walkthrough test test-full facades generated lint types docs coverage mutants bench changelog release-check lock clean
+.PHONY: bench-app verify-deploy help demo walkthrough test test-full facades generated lint lint-migrations types docs coverage mutants bench changelog release-check lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,7 +63,11 @@ lint: .venv/dev.stamp ## check style, format, import contracts, spelling
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/lint-imports --no-cache deploy/pyproject.toml
 	$(BIN)/lint-imports --no-cache examples/knowledge_system/pyproject.toml
+	@$(MAKE) --no-print-directory lint-migrations
 	$(BIN)/codespell $(PYTHON_CODE) README.md
+
+lint-migrations: .venv/dev.stamp ## fail on a migration of the example that blocks or breaks a running application
+	$(BIN)/mks-hardening migrations lint --alembic $(MIGRATIONS) --server-version 15 --lock-timeout-set --fail-on note $(ARGS)
 
 types: .venv/dev.stamp ## run mypy and pyright in strict mode, and check that public names are typed
 	@command -v node >/dev/null || $(BIN)/pip install -q --require-hashes -r requirements/node.txt

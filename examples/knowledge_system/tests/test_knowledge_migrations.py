@@ -19,10 +19,11 @@ from sqlalchemy.exc import OperationalError
 
 from knowledge_system import app as application
 from knowledge_system import database
+from knowledge_system.migrations import indexes, runner
 from knowledge_system.migrations.runner import MigrationError, Migrations, is_ours
 from knowledge_system.models import Base
 from knowledge_system.settings import DEMO_PASSWORD, AppSettings
-from mks_hardening.db import JapaneseSearch
+from mks_hardening.db import JapaneseSearch, LockRetry, MigrationLinter
 from mks_hardening.security import SecretBox
 from mks_hardening.settings import HardeningSettings
 
@@ -121,6 +122,11 @@ def test_the_chain_has_no_branch_and_files_are_named_by_their_number() -> None:
     folder = Path(database.__file__).parent / "migrations" / "versions"
     numbers = sorted(file.name[1:5] for file in folder.glob("r*.py"))
     assert numbers == migrations.revisions
+
+
+def test_no_revision_blocks_a_running_application_without_a_reason() -> None:
+    linter = MigrationLinter(server_version=15, has_lock_timeout=True)
+    assert linter.lint_alembic(Path(runner.__file__).parent).failures("note") == ()
 
 
 def test_revisions_and_models_agree(engine: Engine) -> None:
@@ -266,12 +272,12 @@ def test_an_index_that_a_failed_build_left_behind_is_built_anew(postgres: Engine
 def test_a_table_in_use_is_waited_for_briefly_and_tried_again(postgres: Engine) -> None:
     """The lock time-out lets everybody else through; the step comes when the table is free."""
     migrations = Migrations(postgres, pause=lambda _: free.set())
-    migrations.upgrade("0001")
+    migrations.upgrade("0005")
     free, held = threading.Event(), threading.Event()
 
     def hold() -> None:
         with postgres.connect() as connection:
-            connection.execute(text("LOCK TABLE comments IN ACCESS EXCLUSIVE MODE"))
+            connection.execute(text("LOCK TABLE users IN ACCESS EXCLUSIVE MODE"))
             held.set()
             free.wait(60)
 
@@ -279,20 +285,24 @@ def test_a_table_in_use_is_waited_for_briefly_and_tried_again(postgres: Engine) 
     holder.start()
     try:
         assert held.wait(60)
-        assert migrations.upgrade(INDEXES) == [INDEXES]
+        assert migrations.upgrade("0006") == ["0006"]
     finally:
         free.set()
         holder.join()
 
 
-def test_a_table_that_is_never_free_is_told(postgres: Engine) -> None:
+@pytest.mark.parametrize("revision", ["0001", "0002"])
+def test_a_table_that_is_never_free_is_told(
+    postgres: Engine, monkeypatch: pytest.MonkeyPatch, revision: str
+) -> None:
+    monkeypatch.setattr(indexes, "LOCK_RETRY", LockRetry(total=0.1))
     migrations = Migrations(postgres, attempts=1, pause=lambda _: None)
-    migrations.upgrade("0001")
+    migrations.upgrade(revision)
     with postgres.connect() as connection:
-        connection.execute(text("LOCK TABLE comments IN ACCESS EXCLUSIVE MODE"))
-        with pytest.raises(MigrationError, match="in use"):
+        connection.execute(text("LOCK TABLE comments, users IN ACCESS EXCLUSIVE MODE"))
+        with pytest.raises(MigrationError, match=r"in use|held by process \d+"):
             migrations.upgrade()
-    assert migrations.current() == "0001"
+    assert migrations.current() == revision
 
 
 def test_one_process_changes_the_tables_at_a_time(postgres: Engine) -> None:

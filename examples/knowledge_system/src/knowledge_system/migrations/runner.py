@@ -20,6 +20,8 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, event, inspect, text
 from sqlalchemy.exc import OperationalError
 
+from mks_hardening.db import MigrationBlockedError
+
 __all__ = ["BASELINE", "MigrationError", "Migrations", "is_ours"]
 
 BASELINE: Final = "0001"
@@ -116,6 +118,9 @@ class Migrations:
         for attempt in range(self._attempts):
             try:
                 self._run(connection, steps)
+            except MigrationBlockedError as error:
+                connection.rollback()
+                raise MigrationError(str(error)) from error
             except OperationalError as error:
                 connection.rollback()
                 if _sqlstate(error) != _LOCK_NOT_AVAILABLE:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+# mks: allow MG215 one entry a second for 60 years
 revision = "0005"
 down_revision = "0004"
 branch_labels = None

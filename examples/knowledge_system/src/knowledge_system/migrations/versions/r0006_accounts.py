@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+# mks: allow MG304 users has a row for each employee: milliseconds
 revision = "0006"
 down_revision = "0005"
 branch_labels = None

@@ -14,6 +14,9 @@ from alembic import op
 
 from mks_hardening.db import JapaneseSearch
 
+# mks: allow MG103 articles is only locked until the revision ends, a few milliseconds later
+# mks: allow MG311 the new tables are empty, and the runner waits for articles and users for two seconds
+# mks: allow MG802 it reads the spellings of the tags, some hundred rows, and writes the most frequent one
 revision = "0008"
 down_revision = "0007"
 branch_labels = None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+# mks: allow MG209 the counts are only read and written as a whole
 revision = "0011"
 down_revision = "0010"
 branch_labels = None
