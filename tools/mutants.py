@@ -56,6 +56,7 @@ TESTS_ELSEWHERE = {
     "_edge/cors": ("wsgi/test_wsgi_refusals.py",),
     # The tables of both shells, and the costs of requests that views count.
     "asgi": ("wsgi/**/test_*.py", "_edge/test_*.py", "contrib/test_contrib_limits_by_request.py"),
+    "wsgi": ("_edge/test_*.py",),
     "_core/origin": ("wsgi/origin/test_*.py", "wsgi/test_wsgi_edge_*.py"),
     "_core/redaction": ("logging/test_logging_redaction_*.py",),
     "cli": ("**/test_*_cli.py",),

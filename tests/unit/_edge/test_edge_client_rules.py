@@ -368,6 +368,7 @@ def test_memory_is_bounded(clock: FrozenClock) -> None:
         ({"forget": -1}, "forget"),
         ({"when": {200}}, "when"),
         ({"when": "404"}, "when"),
+        ({"when": 404}, "when"),
         ({"when": {"csrf"}}, "when"),
         ({"when": {404, "RequestRefused.csrf"}}, "when"),
     ],

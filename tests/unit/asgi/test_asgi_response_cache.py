@@ -419,6 +419,22 @@ async def test_names_with_underscores_are_no_variant_of_names_with_dashes() -> N
     assert app.calls == 2
 
 
+@pytest.mark.parametrize("fields", [[b"_ga=1", b"session=x"], [b"session=x", b"_ga=1"]])
+@on_loop
+async def test_a_cookie_in_a_field_of_its_own_is_not_overlooked(fields: list[bytes]) -> None:
+    """HTTP/2 may split them (RFC 9113, 8.2.3)."""
+    app = App()
+    stack = cached(app, rules=[CacheRule("/*", ttl=60, ignore_cookies=["_ga"])])
+    headers = [(b"host", b"example.com"), *((b"cookie", field) for field in fields)]
+    for _ in range(2):
+        await Client(stack, headers=headers).ask()
+    assert app.calls == 2
+    for _ in range(2):
+        harmless = [(b"host", b"example.com"), (b"cookie", b"_ga=1"), (b"cookie", b"_ga=2")]
+        await Client(stack, headers=harmless).ask()
+    assert app.calls == 3
+
+
 @on_loop
 async def test_requests_without_a_host_share_no_entry_across_servers() -> None:
     app = App()

@@ -100,6 +100,33 @@ def test_every_name_has_one_documented_path() -> None:
     assert {name: areas for name, areas in shared.items() if areas != {"asgi", "wsgi"}} == {}
 
 
+def _method(kind: type, name: str) -> object:
+    found = inspect.getattr_static(kind, name, None)
+    return getattr(found, "__func__", found)
+
+
+@pytest.mark.parametrize("name", package_map.AREAS)
+def test_both_forms_of_a_method_take_the_same_arguments(name: str) -> None:
+    """``hit`` and ``ahit``: names, order, kinds and defaults."""
+    module = import_module(f"mks_hardening.{name}")
+    kinds = [kind for each in module.__all__ if inspect.isclass(kind := getattr(module, each))]
+    different = [
+        f"{kind.__name__}.a{plain}"
+        for kind in kinds
+        for plain in dir(kind)
+        if not plain.startswith("_")
+        and inspect.isfunction(_method(kind, plain))
+        and inspect.iscoroutinefunction(_method(kind, f"a{plain}"))
+        and _arguments(kind, plain) != _arguments(kind, f"a{plain}")
+    ]
+    assert different == []
+
+
+def _arguments(kind: type, name: str) -> list[tuple[str, object, object]]:
+    parameters = inspect.signature(getattr(kind, name)).parameters.values()
+    return [(each.name, each.kind, each.default) for each in parameters]
+
+
 # --- what type checkers are told to overlook
 
 

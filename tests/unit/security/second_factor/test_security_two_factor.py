@@ -108,6 +108,7 @@ def test_enrolment_is_on_only_after_its_first_code() -> None:
     codes = manager.confirm_enrolment("u", totp_code(enrolment.secret, at=START))
     assert len(codes) == 10
     assert astuple(manager.status("u")) == (True, False, False, None, 10, False, True, 0)
+    assert manager.verified_within("u", 0)
 
 
 def test_a_wrong_code_at_confirmation_leaves_the_pending_secret() -> None:

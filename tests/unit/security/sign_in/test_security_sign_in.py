@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -518,6 +519,14 @@ def test_the_same_on_an_event_loop(house: House) -> None:
     assert asyncio.run(play()) == [
         "refused", "challenged", "done", "False", "done", "True", "done", "done", "done", "done", "False", "True",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("offered", [("start",), ("end",), ()])
+def test_a_session_that_can_only_be_started_or_ended_is_refused(offered: tuple[str, ...]) -> None:
+    half = SimpleNamespace(**dict.fromkeys(offered, lambda *_given, **_named: None))
+    with pytest.raises(ConfigurationError) as refused:
+        House().sign_in.password("tanaka", RIGHT, client=HERE, session=half)  # type: ignore[arg-type]  # on purpose
+    assert refused.value.parameter == "session"
 
 
 @pytest.mark.parametrize(
