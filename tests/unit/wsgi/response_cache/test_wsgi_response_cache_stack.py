@@ -36,6 +36,7 @@ from mks_hardening.wsgi import (
     SessionTimeoutMiddleware,
     TrustedProxyMiddleware,
 )
+from tables import faulty_rows
 
 from django.core.handlers.wsgi import WSGIHandler  # isort: skip
 
@@ -130,12 +131,14 @@ ORDERS: dict[str, Wrap] = {
 
 
 @pytest.mark.parametrize("order", ORDERS)
-@pytest.mark.parametrize("view", TOUCHING)
-def test_what_touched_session_or_token_is_never_kept(order: str, view: str) -> None:
-    app = Plain(TOUCHING[view])
-    stack = ORDERS[order](app)
-    first, second = ask(stack), ask(stack)
-    assert (first.status, second.status, app.calls) == (200, 200, 2)
+def test_what_touched_session_or_token_is_never_kept(order: str) -> None:
+    def check(view: str) -> None:
+        app = Plain(TOUCHING[view])
+        stack = ORDERS[order](app)
+        first, second = ask(stack), ask(stack)
+        assert (first.status, second.status, app.calls) == (200, 200, 2)
+
+    assert faulty_rows(TOUCHING, check) == {}
 
 
 @pytest.mark.parametrize("order", ORDERS)
