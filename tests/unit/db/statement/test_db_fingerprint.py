@@ -67,6 +67,12 @@ def test_a_fingerprint_is_short_and_stable() -> None:
     assert fingerprint(long) == fingerprint(long.upper())
 
 
+@pytest.mark.parametrize("rest", ["", " " * 3000])
+def test_text_that_is_no_unicode_has_a_fingerprint(rest: str) -> None:
+    statements = ["select \ud800" + rest, "select \ud801" + rest, "select a" + rest]
+    assert len({fingerprint(sql) for sql in statements}) == len(statements)
+
+
 def test_an_unknown_dialect_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="dialect"):
         normalize_sql("select 1", dialect="oracle")  # type: ignore[arg-type]
