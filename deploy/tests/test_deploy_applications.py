@@ -21,10 +21,10 @@ import yaml
 from deploy_host import HOST, Answer, Host
 from mks_deploy.cli import main
 from mks_deploy.operations.backup import backup, holds_database, restore
-from mks_deploy.operations.host import ready
+from mks_deploy.operations.host_steps import ready
 from mks_deploy.rendering import render
 from mks_deploy.settings.credentials import bindings, credential_errors, make_missing, used_credentials
-from mks_deploy.settings.reading import read_settings
+from mks_deploy.settings.settings_file import read_settings
 from mks_deploy.versions import Installed
 from testbed.polling import wait_until
 from testbed.process import ServerProcess

@@ -29,8 +29,8 @@ from mks_deploy.operations.backup import (
 )
 from mks_deploy.operations.base_backup import base_backup
 from mks_deploy.operations.watch import look, troubles
-from mks_deploy.settings.model import Settings
-from mks_deploy.settings.reading import read_settings
+from mks_deploy.settings.definitions import Settings
+from mks_deploy.settings.settings_file import read_settings
 from testbed.polling import free_port
 from testbed.postgres_server import PostgresServer
 from testbed.process import ServerProcess

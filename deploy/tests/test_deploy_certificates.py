@@ -17,12 +17,12 @@ from deploy_acme import EAB_KEY, EAB_KEY_ID, Pebble
 from deploy_host import Host
 from mks_deploy.cli import main
 from mks_deploy.operations import certificate, watch
-from mks_deploy.operations.alert import tell
-from mks_deploy.operations.application import environment
+from mks_deploy.operations.application_command import environment
+from mks_deploy.operations.unit_alert import tell
 from mks_deploy.operations.watch import look, record, troubles
 from mks_deploy.settings.credentials import make_missing
-from mks_deploy.settings.model import Settings
-from mks_deploy.settings.reading import read_settings
+from mks_deploy.settings.definitions import Settings
+from mks_deploy.settings.settings_file import read_settings
 from testbed.polling import wait_until
 from testbed.services import program
 

@@ -15,8 +15,8 @@ import yaml
 from deploy_host import Host
 from mks_deploy.healthcheck import healthy
 from mks_deploy.settings.credentials import credential_errors, make_missing
-from mks_deploy.settings.reading import read_settings
-from mks_deploy.tables import STRIPPED_HEADERS
+from mks_deploy.settings.settings_file import read_settings
+from mks_deploy.template_tables import STRIPPED_HEADERS
 from testbed.polling import accepts_connections, free_port, wait_until
 from testbed.services import program, unavailable
 

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from mks_deploy import cli
 from mks_deploy.cli import main
 from mks_deploy.init.candidates import find_candidates
-from mks_deploy.init.command import InitError, Wanted, new_settings
 from mks_deploy.init.import_check import check_import
+from mks_deploy.init.init_command import InitError, Wanted, new_settings
 from mks_deploy.init.settings_text import site_name
 from mks_deploy.init.source_tree import SourceTree
-from mks_deploy.settings.reading import read_settings
+from mks_deploy.settings.settings_file import read_settings
 
 FLASK = "from flask import Flask\napp = Flask(__name__)\n"
 FACTORY = "import flask as f\ndef create_app(config=None):\n    app = f.Flask('x')\n    return app\n"
@@ -155,7 +155,7 @@ def test_no_file_stops_the_search(tmp_path_factory: pytest.TempPathFactory, text
 
 @given(st.text(max_size=60))
 def test_every_text_gives_a_name(text: str) -> None:
-    from mks_deploy.settings.kinds import a_slug
+    from mks_deploy.settings.value_types import a_slug
 
     assert a_slug.read(site_name(text))
 

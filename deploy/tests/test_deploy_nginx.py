@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from deploy_host import HOST, SHORT, Answer, Host
-from mks_deploy.tables import EDGE_HEADERS, STRIPPED_HEADERS
+from mks_deploy.template_tables import EDGE_HEADERS, STRIPPED_HEADERS
 
 pytestmark = pytest.mark.nginx
 

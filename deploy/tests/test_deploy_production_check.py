@@ -8,7 +8,7 @@ import pytest
 
 from deploy_settings import deployed
 from mks_deploy.rendering import render
-from mks_deploy.settings.reading import read_settings
+from mks_deploy.settings.settings_file import read_settings
 from mks_deploy.versions import Installed
 from mks_hardening.production_check import check
 

@@ -28,15 +28,15 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from deploy_host import Host
 from deploy_settings import deployed
+from mks_deploy.atomic_files import replace_file
 from mks_deploy.cli import main, parser
-from mks_deploy.files import replace_file
 from mks_deploy.operations.canary import AccessLog, SlotStatistics, compare, served_by
-from mks_deploy.operations.host import HostSteps
-from mks_deploy.operations.journal import Locked, OperationLog, announce, locked
+from mks_deploy.operations.host_steps import HostSteps
+from mks_deploy.operations.operation_log import Locked, OperationLog, announce, locked
 from mks_deploy.operations.release import Move, ReleaseError, Slot, State, release, rollback
 from mks_deploy.operations.static_files import publish
 from mks_deploy.operations.version_folders import VersionFolder, listed_versions, plan_prune, prune
-from mks_deploy.settings.reading import read_settings
+from mks_deploy.settings.settings_file import read_settings
 from testbed.polling import wait_until
 
 # --- the order of steps -----------------------------------------------------------------------
@@ -295,7 +295,7 @@ def test_one_at_a_time_and_the_holder_is_named(tmp_path: Path) -> None:
 
 def test_the_lock_of_a_process_that_died_is_free(tmp_path: Path) -> None:
     file = tmp_path / ".lock"
-    code = "import sys, os, pathlib\nfrom mks_deploy.operations.journal import locked\n"
+    code = "import sys, os, pathlib\nfrom mks_deploy.operations.operation_log import locked\n"
     code += "locked(pathlib.Path(sys.argv[1]), doing='x').__enter__()\nos._exit(1)"
     subprocess.run([sys.executable, "-c", code, file], check=False)
     with locked(file, doing="release 3"):
@@ -321,10 +321,10 @@ IN_THE_MIDDLE = """
 import signal
 import sys
 from mks_deploy import cli
-from mks_deploy.operations import host
+from mks_deploy.operations import host_steps
 
-host._run = lambda words: 0
-host.ready = lambda *_: True
+host_steps._run = lambda words: 0
+host_steps.ready = lambda *_: True
 signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.exit(cli.main(["release", "2", "--canary", "10", "--observe", "600", "--settings", sys.argv[1]]))
 """

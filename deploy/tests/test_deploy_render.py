@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from deploy_settings import as_toml, deployed
 from mks_deploy.cli import main
 from mks_deploy.rendering import render
-from mks_deploy.settings import kinds
+from mks_deploy.settings import value_types
 from mks_deploy.settings.credentials import CREDENTIALS, credential_errors, make_missing
-from mks_deploy.settings.model import Settings
-from mks_deploy.settings.reading import DeploySettingsError, example, find_settings_file, read_settings
+from mks_deploy.settings.definitions import Settings
+from mks_deploy.settings.settings_file import DeploySettingsError, example, find_settings_file, read_settings
 from mks_deploy.versions import Installed, parse_nginx, parse_version
 from mks_hardening.db import plan_pool
 from mks_hardening.settings import HardeningSettings, variables
@@ -282,18 +282,18 @@ def test_the_old_name_of_the_application_is_understood() -> None:
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists))
 def test_a_form_reads_or_says_what_it_wants(value: object) -> None:
     forms = (
-        kinds.a_flag,
-        kinds.a_host,
-        kinds.a_list_of(kinds.a_host),
-        kinds.a_module_object,
-        kinds.a_network,
-        kinds.a_number(1, 5),
-        kinds.a_path,
-        kinds.a_seconds(1, 5),
-        kinds.a_size(1024, 2048),
-        kinds.a_slug,
-        kinds.a_url("https"),
-        kinds.an_address,
+        value_types.a_flag,
+        value_types.a_host,
+        value_types.a_list_of(value_types.a_host),
+        value_types.a_module_object,
+        value_types.a_network,
+        value_types.a_number(1, 5),
+        value_types.a_path,
+        value_types.a_seconds(1, 5),
+        value_types.a_size(1024, 2048),
+        value_types.a_slug,
+        value_types.a_url("https"),
+        value_types.an_address,
     )
     for form in forms:
         said = _said_of(form, value)
@@ -301,7 +301,7 @@ def test_a_form_reads_or_says_what_it_wants(value: object) -> None:
         assert not (isinstance(value, str) and len(value) > 12 and value in said)
 
 
-def _said_of(form: kinds.Kind[Any], value: object) -> str:
+def _said_of(form: value_types.Kind[Any], value: object) -> str:
     try:
         form.read(value)
     except ValueError as error:
@@ -314,6 +314,7 @@ DANGEROUS = set(" \t\n\r;{}'\"\\$`|&<>()#%*?")
 
 @given(st.text(alphabet=st.characters(codec="utf-8"), max_size=60))
 def test_no_form_lets_through_what_means_something_elsewhere(value: str) -> None:
+    kinds = value_types
     for form in (kinds.a_host, kinds.a_path, kinds.a_slug, kinds.an_address, kinds.a_token):
         try:
             form.read(value)

@@ -25,12 +25,12 @@ from deploy_host import Host
 from deploy_settings import deployed
 from mks_deploy import cli
 from mks_deploy.alerts import alerts_of
-from mks_deploy.operations import host as operations
+from mks_deploy.operations import host_steps as operations
 from mks_deploy.operations.backup import Database, backup
 from mks_deploy.operations.release import State
 from mks_deploy.rendering import render
 from mks_deploy.settings.credentials import make_missing
-from mks_deploy.settings.reading import read_settings
+from mks_deploy.settings.settings_file import read_settings
 from mks_deploy.versions import Installed
 from testbed.postgres_server import PostgresServer
 from testbed.redis_server import RedisServer
@@ -227,7 +227,7 @@ class Night:
         from knowledge_system import app, database
         from knowledge_system.models import User
         from knowledge_system.settings import AppSettings
-        from mks_deploy.operations.application import environment
+        from mks_deploy.operations.application_command import environment
 
         variables = environment(self.settings, self.host.path("credentials"))
         settings = AppSettings.from_env({**variables, "MKS_ENV": "development"})

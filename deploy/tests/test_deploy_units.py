@@ -19,7 +19,7 @@ import pytest
 
 from deploy_host import HOST, Host
 from mks_deploy.rendering import render
-from mks_deploy.settings.reading import read_settings
+from mks_deploy.settings.settings_file import read_settings
 from mks_deploy.versions import Installed
 from testbed.process import ServerProcess
 from testbed.redis_server import RedisServer

@@ -17,10 +17,10 @@ from deploy_host import Host
 from mks_deploy.alerts import alerts_of
 from mks_deploy.dashboard import expressions
 from mks_deploy.operations.backup import Database
-from mks_deploy.operations.servers import read_servers
+from mks_deploy.operations.server_metrics import read_servers
 from mks_deploy.operations.watch import look, record, troubles
 from mks_deploy.rendering import render
-from mks_deploy.settings.reading import read_settings
+from mks_deploy.settings.settings_file import read_settings
 from mks_deploy.versions import Installed
 from testbed.polling import wait_until
 from testbed.postgres_server import PostgresServer

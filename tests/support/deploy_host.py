@@ -173,10 +173,10 @@ class Host:
         )
 
     def render(self, installed: Any = None) -> None:
+        from mks_deploy.output_files import write
         from mks_deploy.rendering import render
-        from mks_deploy.settings.reading import read_settings
+        from mks_deploy.settings.settings_file import read_settings
         from mks_deploy.versions import Installed, detect
-        from mks_deploy.writing import write
 
         files = render(read_settings(self.settings_text()), installed or detect() or Installed())
         write(files, self.root)

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Final
 
 from mks_deploy.environment_file import variable_errors
-from mks_deploy.init.command import InitError, Wanted, new_settings, write_new
-from mks_deploy.operations import alert, certificate, watch
-from mks_deploy.operations.application import run_as_application
+from mks_deploy.init.init_command import InitError, Wanted, new_settings, write_new
+from mks_deploy.operations import certificate, unit_alert, watch
+from mks_deploy.operations.application_command import run_as_application
 from mks_deploy.operations.backup import (
     BackupError,
     Database,
@@ -26,18 +26,18 @@ from mks_deploy.operations.backup import (
     restore_for_test,
 )
 from mks_deploy.operations.base_backup import base_backup
-from mks_deploy.operations.host import HostSteps, ready
-from mks_deploy.operations.journal import Locked, OperationLog, announce, locked, signals_as_exit
+from mks_deploy.operations.host_steps import HostSteps, ready
+from mks_deploy.operations.operation_log import Locked, OperationLog, announce, locked, signals_as_exit
 from mks_deploy.operations.probe import Target, probe
 from mks_deploy.operations.release import ReleaseError, Slot, State, is_version_name, release, rollback
-from mks_deploy.operations.servers import read_servers
+from mks_deploy.operations.server_metrics import read_servers
 from mks_deploy.operations.version_folders import listed_versions, plan_prune, prune
+from mks_deploy.output_files import differences, write
 from mks_deploy.rendering import RenderedFile, render
 from mks_deploy.settings.credentials import credential_errors, make_missing, used_credentials
-from mks_deploy.settings.model import Settings
-from mks_deploy.settings.reading import DeploySettingsError, example, find_settings_file, read_settings
+from mks_deploy.settings.definitions import Settings
+from mks_deploy.settings.settings_file import DeploySettingsError, example, find_settings_file, read_settings
 from mks_deploy.versions import OLDEST_NGINX, Installed, detect, parse_version
-from mks_deploy.writing import differences, write
 from mks_hardening.exceptions import SettingsError
 
 __all__ = ["main", "parser"]
@@ -458,7 +458,7 @@ def _app(options: argparse.Namespace) -> int:
 
 def _alert(options: argparse.Namespace) -> int:
     try:
-        alert.tell(options.unit, environ=os.environ)
+        unit_alert.tell(options.unit, environ=os.environ)
     except SettingsError as error:
         sys.stderr.write(f"{error}\n")
         return WRONG

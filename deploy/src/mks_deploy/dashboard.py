@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mks_deploy.settings.model import Settings
+    from mks_deploy.settings.definitions import Settings
 
 __all__ = ["dashboard", "expressions"]
 

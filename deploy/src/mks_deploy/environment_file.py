@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
-from mks_deploy.settings.rules import WORKER_GENERATIONS, connections_of_workers
+from mks_deploy.settings.consistency import WORKER_GENERATIONS, connections_of_workers
 from mks_hardening.compose import rate_limiter
 from mks_hardening.exceptions import ConfigurationError, SettingsError
 from mks_hardening.security import DEFAULT_RATE_LIMITS, SIGN_IN_LIMITS
@@ -15,7 +15,7 @@ from mks_hardening.settings import HardeningSettings, register_variables, variab
 
 if TYPE_CHECKING:
     from mks_deploy.settings.credentials import Credential
-    from mks_deploy.settings.model import Settings
+    from mks_deploy.settings.definitions import Settings
 
 __all__ = ["Line", "register_own_variables", "variable_errors", "variables_of"]
 

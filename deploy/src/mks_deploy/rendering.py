@@ -14,10 +14,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from mks_deploy.alerts import alerts_of
 from mks_deploy.dashboard import dashboard
 from mks_deploy.environment_file import variables_of
+from mks_deploy.settings.consistency import connections_needed, max_pods
 from mks_deploy.settings.credentials import Credential, bindings, credentials_of, is_wanted
-from mks_deploy.settings.model import HOST_VARIABLES, Settings
-from mks_deploy.settings.rules import connections_needed, max_pods
-from mks_deploy.tables import EDGE_ERRORS, EDGE_HEADERS, STRIPPED_HEADERS, UNITS, Slot, timers
+from mks_deploy.settings.definitions import HOST_VARIABLES, Settings
+from mks_deploy.template_tables import EDGE_ERRORS, EDGE_HEADERS, STRIPPED_HEADERS, UNITS, Slot, timers
 from mks_deploy.versions import Installed
 
 __all__ = ["RenderedFile", "render", "upstream"]

@@ -11,7 +11,7 @@ import pytest
 from deploy_settings import deployed
 from mks_deploy.cli import main
 from mks_deploy.settings.credentials import make_missing
-from mks_deploy.settings.reading import read_settings
+from mks_deploy.settings.settings_file import read_settings
 from mks_hardening._core import hooks
 from mks_hardening.events import RateLimitDecided
 from mks_hardening.security import DEFAULT_RATE_LIMITS, SIGN_IN_LIMITS

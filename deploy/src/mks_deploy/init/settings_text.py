@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from mks_deploy.init.candidates import Candidate
-from mks_deploy.init.facts import Fact
+from mks_deploy.init.detection import Fact
 from mks_deploy.init.import_check import ImportResult
 
 __all__ = ["settings_text", "site_name"]

@@ -20,12 +20,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from mks_deploy.files import replace_file, sync
+from mks_deploy.atomic_files import replace_file, sync
 
 if TYPE_CHECKING:
     import psycopg
 
-    from mks_deploy.settings.model import Settings
+    from mks_deploy.settings.definitions import Settings
 
 __all__ = [
     "BackupError",

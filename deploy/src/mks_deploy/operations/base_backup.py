@@ -11,13 +11,13 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from mks_deploy.files import sync
+from mks_deploy.atomic_files import sync
 from mks_deploy.operations.backup import BackupError, Database, second_of
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from mks_deploy.settings.model import Settings
+    from mks_deploy.settings.definitions import Settings
 
 __all__ = ["base_backup"]
 

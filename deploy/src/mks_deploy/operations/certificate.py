@@ -12,12 +12,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from mks_deploy.files import relink, replace_file
+from mks_deploy.atomic_files import relink, replace_file
 
 if TYPE_CHECKING:
     from cryptography import x509
 
-    from mks_deploy.settings.model import Settings
+    from mks_deploy.settings.definitions import Settings
 
 __all__ = ["check", "issue", "load", "make_placeholder", "served_certificate"]
 

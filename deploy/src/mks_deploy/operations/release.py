@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal, Protocol
 
-from mks_deploy.files import replace_file
-from mks_deploy.operations.journal import OperationLog
-from mks_deploy.tables import Slot
+from mks_deploy.atomic_files import replace_file
+from mks_deploy.operations.operation_log import OperationLog
+from mks_deploy.template_tables import Slot
 
 __all__ = ["Move", "ReleaseError", "ReleaseSteps", "Slot", "State", "is_version_name", "release", "rollback"]
 

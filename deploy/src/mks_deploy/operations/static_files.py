@@ -7,7 +7,7 @@ import hashlib
 from pathlib import Path
 from typing import Final
 
-from mks_deploy.files import replace_file
+from mks_deploy.atomic_files import replace_file
 
 __all__ = ["publish"]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 if TYPE_CHECKING:
-    from mks_deploy.operations.journal import OperationLog
+    from mks_deploy.operations.operation_log import OperationLog
     from mks_deploy.operations.release import State
 
 __all__ = ["VersionFolder", "listed_versions", "plan_prune", "prune"]

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from mks_deploy.alerts import QUEUE_ALARM_AT, REDIS_ALARM_AT
-from mks_deploy.files import replace_file
+from mks_deploy.atomic_files import replace_file
 from mks_deploy.operations.backup import damaged_keys, newest_at
 from mks_deploy.operations.certificate import ALARM_AT, served_certificate
-from mks_deploy.operations.servers import Servers
+from mks_deploy.operations.server_metrics import Servers
 
 if TYPE_CHECKING:
-    from mks_deploy.settings.model import Settings
+    from mks_deploy.settings.definitions import Settings
 
 __all__ = ["Readings", "look", "record", "troubles"]
 

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urlsplit
 
-from mks_deploy.files import replace_file
-from mks_deploy.settings.model import Secret
+from mks_deploy.atomic_files import replace_file
+from mks_deploy.settings.definitions import Secret
 
 if TYPE_CHECKING:
-    from mks_deploy.settings.model import Settings
+    from mks_deploy.settings.definitions import Settings
 
 __all__ = [
     "CREDENTIALS",

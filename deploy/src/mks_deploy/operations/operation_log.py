@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NoReturn
 
-from mks_deploy.files import append_line
+from mks_deploy.atomic_files import append_line
 
 __all__ = ["Locked", "OperationLog", "announce", "locked", "signals_as_exit"]
 

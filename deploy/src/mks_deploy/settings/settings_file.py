@@ -10,8 +10,10 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, Final
 
-from mks_deploy.settings.kinds import a_path, a_slug
-from mks_deploy.settings.model import (
+from mks_deploy.settings.application_secrets import read_secrets
+from mks_deploy.settings.application_variables import read_variables
+from mks_deploy.settings.consistency import consistency_errors
+from mks_deploy.settings.definitions import (
     REQUIRED,
     App,
     Edge,
@@ -28,9 +30,7 @@ from mks_deploy.settings.model import (
     Tls,
     Upkeep,
 )
-from mks_deploy.settings.rules import consistency_errors
-from mks_deploy.settings.secrets import read_secrets
-from mks_deploy.settings.variables import read_variables
+from mks_deploy.settings.value_types import a_path, a_slug
 
 __all__ = ["DeploySettingsError", "example", "find_settings_file", "options", "read_settings"]
 

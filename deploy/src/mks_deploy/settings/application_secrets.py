@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from mks_deploy.settings.credentials import CREDENTIALS
-from mks_deploy.settings.model import Secret
+from mks_deploy.settings.definitions import Secret
 
 __all__ = ["SERVER_SECRETS", "read_secrets"]
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from mks_hardening.settings import variables
 
 if TYPE_CHECKING:
-    from mks_deploy.settings.model import OwnVariable
+    from mks_deploy.settings.definitions import OwnVariable
 
 __all__ = ["looks_secret", "read_variables"]
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from mks_deploy.settings.credentials import bindings, used_credentials
 
 if TYPE_CHECKING:
-    from mks_deploy.settings.model import Settings
+    from mks_deploy.settings.definitions import Settings
 
 __all__ = ["environment", "run_as_application"]
 

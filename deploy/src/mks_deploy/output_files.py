@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from mks_deploy.files import replace_file
+from mks_deploy.atomic_files import replace_file
 from mks_deploy.rendering import RenderedFile
 
 __all__ = ["differences", "write"]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from mks_hardening.wsgi import HeaderPolicy
 
 if TYPE_CHECKING:
-    from mks_deploy.settings.model import Settings
+    from mks_deploy.settings.definitions import Settings
 
 __all__ = [
     "EDGE_ERRORS",

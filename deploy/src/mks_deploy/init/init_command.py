@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from mks_deploy.files import replace_file
+from mks_deploy.atomic_files import replace_file
 from mks_deploy.init.candidates import Candidate, find_candidates
-from mks_deploy.init.facts import find_facts
+from mks_deploy.init.detection import find_facts
 from mks_deploy.init.import_check import ImportResult, check_import, find_interpreter
 from mks_deploy.init.settings_text import settings_text, site_name
 from mks_deploy.init.source_tree import SourceTree
-from mks_deploy.settings.reading import DeploySettingsError, read_settings
+from mks_deploy.settings.settings_file import DeploySettingsError, read_settings
 
 __all__ = ["InitError", "Wanted", "new_settings", "write_new"]
 

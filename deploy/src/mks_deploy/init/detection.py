@@ -10,8 +10,8 @@ from typing import Final
 
 from mks_deploy.init.candidates import Candidate, django_settings
 from mks_deploy.init.source_tree import Module, SourceTree, called_name, walk_top
-from mks_deploy.settings.secrets import SERVER_SECRETS
-from mks_deploy.settings.variables import looks_secret
+from mks_deploy.settings.application_secrets import SERVER_SECRETS
+from mks_deploy.settings.application_variables import looks_secret
 
 __all__ = ["Fact", "find_facts"]
 

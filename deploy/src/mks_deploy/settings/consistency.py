@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from mks_deploy.settings.model import Settings
+    from mks_deploy.settings.definitions import Settings
 
 __all__ = [
     "APPLICATION_SLOTS",

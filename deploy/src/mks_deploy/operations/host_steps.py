@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
-from mks_deploy.files import relink, replace_file
-from mks_deploy.operations.application import run_as_application
+from mks_deploy.atomic_files import relink, replace_file
+from mks_deploy.operations.application_command import run_as_application
 from mks_deploy.operations.backup import newest_at
 from mks_deploy.operations.canary import ENOUGH, AccessLog, SlotStatistics, compare, served_by
 from mks_deploy.operations.release import Move, ReleaseError, Slot, State
@@ -22,7 +22,7 @@ from mks_deploy.operations.static_files import publish
 from mks_deploy.rendering import upstream
 
 if TYPE_CHECKING:
-    from mks_deploy.settings.model import Settings
+    from mks_deploy.settings.definitions import Settings
 
 __all__ = ["HostSteps", "ready"]
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar, cast
 
-from mks_deploy.settings.kinds import (
+from mks_deploy.settings.value_types import (
     Kind,
     a_celery_app,
     a_choice,
