@@ -26,7 +26,7 @@ from knowledge_system import database
 from knowledge_system.demo import walkthrough
 from knowledge_system.demo.application import create_demo_app
 from knowledge_system.models import User
-from knowledge_system.services.knowledge import content
+from knowledge_system.services.knowledge import stored_content
 from knowledge_system.settings import AREAS, DEMO_PASSWORD, AppSettings
 from mks_hardening.security import SecretBox, hash_password
 from mks_hardening.security.passwords import hashing
@@ -252,7 +252,7 @@ def visit(app: Any) -> Callable[..., Browser]:
 
 @pytest.fixture(scope="session")
 def stored_articles() -> list[dict[str, Any]]:
-    return content.articles()
+    return stored_content.articles()
 
 
 class Demo(NamedTuple):

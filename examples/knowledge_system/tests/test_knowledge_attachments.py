@@ -28,16 +28,16 @@ from knowledge_system.domain.files import front_matter
 from knowledge_system.domain.files.bundle import write_zip
 from knowledge_system.domain.files.front_matter import dump
 from knowledge_system.models import Attachment
-from knowledge_system.services import exchange
-from knowledge_system.services.attachments import attaching
-from knowledge_system.services.attachments.scanning import (
+from knowledge_system.services import export_import
+from knowledge_system.services.attachments import article_attachments
+from knowledge_system.services.attachments.file_store import FileStore
+from knowledge_system.services.attachments.virus_scan import (
     ClamdScanner,
     CommandScanner,
     NoScanner,
     ScanFailedError,
     scanner,
 )
-from knowledge_system.services.attachments.store import FileStore
 from knowledge_system.settings import AppSettings
 from mks_hardening.exceptions import SettingsError
 from mks_hardening.tasks import TaskWorker
@@ -326,7 +326,7 @@ def test_other_bodies_than_forms_are_no_files(visit: Callable[..., Any], app: An
 def test_an_article_has_so_many_files_and_no_more(
     visit: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(attaching, "MOST", 2)
+    monkeypatch.setattr(article_attachments, "MOST", 2)
     person = visit("tanaka")
     number = write(person)
     assert [upload(person, number, PDF).status_code for _ in range(3)] == [201, 201, 422]
@@ -718,7 +718,7 @@ def test_picks_of_other_pages_stay_picked(visit: Callable[..., Any]) -> None:
 def test_more_than_a_bundle_takes_goes_out_in_parts(
     visit: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exchange, "MOST_ARTICLES", 20)
+    monkeypatch.setattr(export_import, "MOST_ARTICLES", 20)
     person = visit("kobayashi")
     page = person.get("/exchange/choose?sort=confirmed").get_data(as_text=True)
     assert "件すべて" not in page
@@ -802,7 +802,7 @@ def test_what_is_too_much_is_refused_before_it_goes_out(
     person = visit("tanaka")
     number = write(person)
     upload(person, number, photograph(), "写真.jpg")
-    monkeypatch.setattr(exchange, "MOST_BYTES", 100)
+    monkeypatch.setattr(export_import, "MOST_BYTES", 100)
     answer = person.get(f"/exchange/export?ids={number}")
     assert answer.status_code == 422
     assert "いくつかの zip に分けてください" in answer.get_data(as_text=True)
@@ -811,7 +811,7 @@ def test_what_is_too_much_is_refused_before_it_goes_out(
 def test_a_bundle_of_more_pictures_than_can_be_looked_at(
     visit: Callable[..., Any], app: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exchange, "MOST_PIXELS", 3 * 64 * 48)
+    monkeypatch.setattr(export_import, "MOST_PIXELS", 3 * 64 * 48)
     person = visit("sato")
     entries = {f"a/files/{each}.jpg": photograph(colour=each) for each in ("red", "blue", "green", "white")}
     answer = bring(person, {"a/article.md": GOOD, **entries})

@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import func, select, text, update
 
 from knowledge_system import models
-from knowledge_system.background import reporting
+from knowledge_system.background import report_task
 from testbed.polling import wait_until
 
 if TYPE_CHECKING:
@@ -122,13 +122,13 @@ def rows(site: Any) -> Any:
 def set_row(site: Any, **values: Any) -> None:
     """What the database would say later: leases that ran out, workers that died more often."""
     with site.extensions["knowledge"].engine.begin() as connection:
-        connection.execute(update(rows(site)).where(rows(site).c.name == reporting.NAME).values(values))
+        connection.execute(update(rows(site)).where(rows(site).c.name == report_task.NAME).values(values))
 
 
 def deliveries(site: Any) -> int:
     with site.extensions["knowledge"].engine.connect() as connection:
         found: int = connection.execute(
-            select(rows(site).c.deliveries).where(rows(site).c.name == reporting.NAME)
+            select(rows(site).c.deliveries).where(rows(site).c.name == report_task.NAME)
         ).scalar_one()
         return found
 

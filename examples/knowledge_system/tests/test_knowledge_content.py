@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 
 from knowledge_system import database
 from knowledge_system.domain import markdown, permissions
-from knowledge_system.services.knowledge import content
+from knowledge_system.services.knowledge import stored_content
 
 from knowledge_system.models import Article, Comment  # isort: skip
 
@@ -32,7 +32,7 @@ def test_every_article_fits_the_forms(stored_articles: list[dict[str, Any]]) -> 
 
 
 def test_people_of_every_role() -> None:
-    assert {person["role"] for person in content.people()} == set(permissions.ROLES)
+    assert {person["role"] for person in stored_content.people()} == set(permissions.ROLES)
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,9 @@ def test_invalid_articles_are_named(
     change: dict[str, Any], message: str, stored_articles: list[dict[str, Any]]
 ) -> None:
     errors = list(
-        content._errors({**stored_articles[0], **change}, {p["username"] for p in content.people()})
+        stored_content._errors(
+            {**stored_articles[0], **change}, {p["username"] for p in stored_content.people()}
+        )
     )
     assert len(errors) == 1
     assert message in errors[0]
@@ -58,9 +60,9 @@ def test_loading_twice_adds_nothing_and_the_generator_stops_at_the_number(app: A
     services = app.extensions["knowledge"]
     with services.sessions.begin() as session:
         before = session.scalar(select(func.count(Article.id)))
-        assert content.load_articles(session, search=services.search) == 0
-        assert content.generate(session, before + 150, search=services.search) == 150
-        assert content.generate(session, before + 150, search=services.search) == 0
+        assert stored_content.load_articles(session, search=services.search) == 0
+        assert stored_content.generate(session, before + 150, search=services.search) == 150
+        assert stored_content.generate(session, before + 150, search=services.search) == 0
         assert session.scalar(select(func.count(Article.id))) == before + 150
         assert session.scalar(select(func.count(Comment.id))) > 0
 
@@ -73,7 +75,7 @@ def test_generated_articles_are_committed_in_parts_and_an_interrupted_run_goes_o
 
     def counted() -> int:
         with services.sessions() as session:
-            return content.count_articles(session)
+            return stored_content.count_articles(session)
 
     def fill(number: int, *, stop_at: int | None = None) -> tuple[int, list[int]]:
         seen: list[int] = []

@@ -24,8 +24,8 @@ import requests
 
 from knowledge_system.demo import walkthrough
 from knowledge_system.demo.clock import MovableClock, clock_file
-from knowledge_system.demo.isolated import isolated_demo
 from knowledge_system.demo.sink import read_messages
+from knowledge_system.demo.temporary_demo import isolated_demo
 from knowledge_system.demo.visitor import BrowserClient
 from knowledge_system.settings import DEMO_PASSWORD
 from testbed.polling import wait_until

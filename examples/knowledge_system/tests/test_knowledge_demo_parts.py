@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from knowledge_system.console import progress
-from knowledge_system.demo.ca import ensure_certificates
+from knowledge_system.demo.certificate_authority import ensure_certificates
 from knowledge_system.demo.clock import MovableClock
 from knowledge_system.demo.environment import Ports, demo_environment, worker_numbers
 from knowledge_system.demo.sink import KEPT, MAX_MESSAGE, Outbox, Sink, read_messages

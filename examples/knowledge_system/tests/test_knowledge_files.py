@@ -16,9 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from knowledge_system.domain.files import bundle, front_matter, names, pictures
+from knowledge_system.domain.files import bundle, file_names, front_matter, pictures
 from knowledge_system.domain.files.file_types import KINDS, recognise
-from knowledge_system.domain.files.metadata import DamagedError, strip_metadata
+from knowledge_system.domain.files.picture_metadata import DamagedError, strip_metadata
 
 PDF = b"%PDF-1.7\n1 0 obj<<>>endobj\nxref\n0 1\ntrailer<<>>\nstartxref\n28\n%%EOF\n"
 DXF = b"999\r\ncomment\r\n  0\r\nSECTION\r\n  2\r\nHEADER\r\n  0\r\nENDSEC\r\n  0\r\nEOF\r\n"
@@ -284,17 +284,17 @@ _SAMPLES = {
     ],
 )
 def test_names(given_name: str, ending: str, plain: str) -> None:
-    assert names.plain_name(given_name, (ending,)) == plain
+    assert file_names.plain_name(given_name, (ending,)) == plain
 
 
 @given(st.text(max_size=200))
 def test_any_name_fits_into_a_folder_and_a_header_field(text: str) -> None:
-    name = names.plain_name(text, (".jpg", ".jpeg"))
+    name = file_names.plain_name(text, (".jpg", ".jpeg"))
     assert name.lower().endswith((".jpg", ".jpeg"))
     assert len(name) <= 90
     assert not set(name) & set('/\\<>:"|?*\r\n\0\u202e')
-    assert names.plain_name(name, (".jpg", ".jpeg")) == name
-    field = names.content_disposition(name, inline=True)
+    assert file_names.plain_name(name, (".jpg", ".jpeg")) == name
+    field = file_names.content_disposition(name, inline=True)
     assert field.isascii()
     assert field.isprintable()
     assert field.count('"') == 2

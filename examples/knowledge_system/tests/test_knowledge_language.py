@@ -20,7 +20,7 @@ from sqlalchemy import delete, select, update
 import knowledge_system
 from knowledge_system import models
 from knowledge_system.domain.translations import english, say
-from knowledge_system.services.knowledge import content
+from knowledge_system.services.knowledge import stored_content
 from knowledge_system.web.rendering import DONE
 
 ROOT = Path(knowledge_system.__file__).parent
@@ -30,13 +30,13 @@ TAG = re.compile(r"<[^>]+>")
 BILINGUAL = (
     "__init__.py",
     "cli.py",
-    "commands.py",
+    "flask_commands.py",
     "console.py",
     "database.py",
     "demo/",
     "domain/translations.py",
     "migrations/",
-    "services/knowledge/content.py",
+    "services/knowledge/stored_content.py",
     "api/openapi.py",
 )
 """Terminals, where both languages stand side by side, and demonstration content."""
@@ -136,7 +136,7 @@ def test_numbers_have_two_forms_in_english() -> None:
     assert say("北工区", "en") == "北工区"
 
 
-PEOPLE = {person["display_name"] for person in content.people()}
+PEOPLE = {person["display_name"] for person in stored_content.people()}
 """Names, which nobody translates."""
 
 

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from knowledge_system.services.identity import accounts
-from knowledge_system.services.identity.directory import UserAccounts
+from knowledge_system.services.identity.user_accounts import UserAccounts
 from knowledge_system.settings import DEMO_PASSWORD
 from mks_hardening.exceptions import BackendUnavailableError
 from mks_hardening.security import SignInClient, totp_code

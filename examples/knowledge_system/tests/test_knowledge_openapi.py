@@ -16,7 +16,7 @@ from schemathesis.engine import events, from_schema
 from werkzeug.serving import make_server
 
 from knowledge_system.api.route_table import ROUTES
-from knowledge_system.services.identity.limits import API_LIMITS
+from knowledge_system.services.identity.rate_limits import API_LIMITS
 from knowledge_system.settings import DEMO_PASSWORD
 from mks_hardening.security import DEFAULT_RATE_LIMITS, SIGN_IN_LIMITS, Limit
 from testbed import polling

@@ -18,8 +18,8 @@ from sqlalchemy import event, func, select, text
 
 from knowledge_system.domain.svg_plots import Plot, render_svg
 from knowledge_system.models import Sample
-from knowledge_system.services.operations.counts import STEPS, MetricCounts, SlowStatement
 from knowledge_system.services.operations.limited_clients import LimitedClient
+from knowledge_system.services.operations.metric_counts import STEPS, MetricCounts, SlowStatement
 from knowledge_system.services.operations.overview import overview, plan_of
 from knowledge_system.settings import DEMO_PASSWORD
 from mks_hardening.db import normalize_sql

@@ -19,7 +19,7 @@ from sqlalchemy import delete, insert
 
 from knowledge_browser import sign_in, sign_out
 from knowledge_system.models import Sample
-from knowledge_system.services.operations.counts import MetricCounts
+from knowledge_system.services.operations.metric_counts import MetricCounts
 from knowledge_system.settings import DEMO_PASSWORD
 from mks_hardening.db import hardened_engine
 from mks_hardening.security import totp_code

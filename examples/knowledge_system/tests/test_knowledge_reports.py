@@ -19,7 +19,7 @@ from pypdf import PdfReader
 from sqlalchemy import select
 
 from knowledge_system import models
-from knowledge_system.background import reporting
+from knowledge_system.background import report_task
 from knowledge_system.domain import translations
 from knowledge_system.domain.translations import is_japanese
 from knowledge_system.reports.document import write_document
@@ -240,7 +240,7 @@ def test_what_the_release_before_has_enqueued_is_done(
 ) -> None:
     queue = background.tasks
     with queue.begin() as connection:
-        task_id = queue.known[reporting.NAME].using(user_id="1").enqueue(connection, *arguments)
+        task_id = queue.known[report_task.NAME].using(user_id="1").enqueue(connection, *arguments)
     assert work() == ["done"]
     assert queue.status(task_id).state == "done"
 
@@ -251,7 +251,7 @@ def test_what_the_next_release_enqueues_waits_for_its_workers(
     """During a release a new web process and an old worker share the queue."""
     newer = Tasks(app.extensions["knowledge"].engine, table=models.tasks, clock=clock)
 
-    @newer.task(reporting.NAME)
+    @newer.task(report_task.NAME)
     def write(run: TaskRun, *arguments: str, paper: str) -> str:
         return paper
 

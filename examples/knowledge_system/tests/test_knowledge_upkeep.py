@@ -11,7 +11,7 @@ from sqlalchemy import func, select, update
 
 from knowledge_system.background import mail_texts
 from knowledge_system.models import Article, Notice, User
-from knowledge_system.services.knowledge import upkeep
+from knowledge_system.services.knowledge import overdue_articles
 from mks_hardening.tasks import TaskWorker
 from mks_hardening.testing import FrozenClock
 
@@ -86,4 +86,4 @@ def test_the_mail_names_the_articles() -> None:
     letter = mail_texts.overdue(["甲", "乙"], link="https://x/overdue").written("ja")
     assert letter.subject == "内容の確認をお願いします(2 件)"
     assert "  - 甲\n  - 乙\n" in letter.text
-    assert timedelta(days=365) == upkeep.CONFIRM_EVERY
+    assert timedelta(days=365) == overdue_articles.CONFIRM_EVERY

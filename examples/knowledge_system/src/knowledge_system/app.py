@@ -16,18 +16,18 @@ from sqlalchemy.orm import Session, sessionmaker
 from knowledge_system.api import route_table
 from knowledge_system.background.account_notices import factor_notifier, notifier
 from knowledge_system.background.queue import Background
-from knowledge_system.commands import commands
 from knowledge_system.components import Services
 from knowledge_system.domain.fields import BODY_LIMIT
 from knowledge_system.domain.search_variants import spelling_variants
-from knowledge_system.services.attachments.intake import Intake
-from knowledge_system.services.identity.directory import UserAccounts
-from knowledge_system.services.identity.limits import open_limiter
+from knowledge_system.flask_commands import commands
+from knowledge_system.services.attachments.upload_intake import Intake
+from knowledge_system.services.identity.api_tokens import Tokens
+from knowledge_system.services.identity.rate_limits import open_limiter
 from knowledge_system.services.identity.sign_in_factory import create_sign_in, open_factors
-from knowledge_system.services.identity.tokens import Tokens
+from knowledge_system.services.identity.user_accounts import UserAccounts
 from knowledge_system.services.knowledge.article_reader import ArticleReader
 from knowledge_system.services.knowledge.search import PlainSearch, SearchIndex
-from knowledge_system.services.operations.samples import Samples
+from knowledge_system.services.operations.metric_samples import Samples
 from knowledge_system.services.reports import link_keys
 from knowledge_system.services.sign_in_audit import SignInAuditLog
 from knowledge_system.services.transactions import WritingSession
@@ -39,10 +39,10 @@ from knowledge_system.web.pages import (
     admin,
     articles,
     attachments,
-    exchange,
+    export_import,
     following,
     language,
-    mailed,
+    mailed_links,
     offline,
     operations,
     reports,
@@ -73,13 +73,13 @@ _BOOT_ERROR = 3
 _BLUEPRINTS = (
     articles.pages,
     attachments.pages,
-    exchange.pages,
+    export_import.pages,
     review.pages,
     following.pages,
     offline.pages,
     account.pages,
     language.pages,
-    mailed.pages,
+    mailed_links.pages,
     passkeys_pages.pages,
     reports.pages,
     admin.pages,

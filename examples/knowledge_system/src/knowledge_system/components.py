@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session, sessionmaker
 
     from knowledge_system.background.queue import Background
-    from knowledge_system.services.attachments.intake import Intake
-    from knowledge_system.services.identity.tokens import Tokens
+    from knowledge_system.services.attachments.upload_intake import Intake
+    from knowledge_system.services.identity.api_tokens import Tokens
     from knowledge_system.services.knowledge.article_reader import ArticleReader
     from knowledge_system.services.knowledge.search import SearchIndex
-    from knowledge_system.services.operations.samples import Samples
+    from knowledge_system.services.operations.metric_samples import Samples
     from knowledge_system.services.sign_in_audit import SignInAuditLog
     from knowledge_system.settings import AppSettings
     from mks_hardening.cache import CDNManager

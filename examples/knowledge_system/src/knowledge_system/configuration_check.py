@@ -14,10 +14,10 @@ from knowledge_system import app as application
 from knowledge_system import database
 from knowledge_system.migrations.runner import MigrationError, Migrations
 from knowledge_system.models import User
-from knowledge_system.services.attachments.scanning import ScanFailedError, scanner
-from knowledge_system.services.attachments.store import FileStore
+from knowledge_system.services.attachments.file_store import FileStore
+from knowledge_system.services.attachments.virus_scan import ScanFailedError, scanner
 from knowledge_system.services.identity import accounts
-from knowledge_system.services.knowledge import content
+from knowledge_system.services.knowledge import stored_content
 from knowledge_system.settings import DEMO_PASSWORD
 from mks_hardening.security import verify_password
 
@@ -118,7 +118,7 @@ def _of_uploads(settings: AppSettings) -> Iterator[Finding]:
 
 def _known_to_all(session: Session) -> Iterator[str]:
     """Yield the demo users that still have the demo password."""
-    names = [person["username"] for person in content.people()]
+    names = [person["username"] for person in stored_content.people()]
     for user in session.scalars(select(User).where(User.username.in_(names), User.active)):
         if user.password_hash and verify_password(DEMO_PASSWORD, user.password_hash):
             yield user.username

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from knowledge_system.migrations.runner import MigrationError, Migrations
-from knowledge_system.services.knowledge import content
+from knowledge_system.services.knowledge import stored_content
 from knowledge_system.services.operations.backups import newest_backup
 
 if TYPE_CHECKING:
@@ -76,17 +76,17 @@ def fill(
     run continues where it stopped.
     """
     with sessions.begin() as session:
-        people = content.load_people(
+        people = stored_content.load_people(
             session,
             password=password,
             now=datetime.fromtimestamp(clock.time(), UTC),
             progress=progress("利用者"),
         )
-        articles = content.load_articles(session, search=search, progress=progress("記事"))
-        present = content.count_articles(session)
+        articles = stored_content.load_articles(session, search=search, progress=progress("記事"))
+        present = stored_content.count_articles(session)
     shown = progress("生成した記事")
     for goal in range(present + _GENERATED_AT_ONCE, number + _GENERATED_AT_ONCE, _GENERATED_AT_ONCE):
         with sessions.begin() as session:
-            articles += content.generate(session, min(goal, number), search=search)
+            articles += stored_content.generate(session, min(goal, number), search=search)
         shown(min(goal, number) - present, number - present)
     return people, articles

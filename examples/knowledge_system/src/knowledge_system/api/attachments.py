@@ -8,10 +8,10 @@ from knowledge_system.api import schemas
 from knowledge_system.api.route import ApiRequest, ApiResponse, Route
 from knowledge_system.domain import fields
 from knowledge_system.domain.problems import Problem
-from knowledge_system.services.attachments import attaching
+from knowledge_system.services.attachments import article_attachments
 from knowledge_system.web import article_changes, current_request
-from knowledge_system.web.files.receiving import received
-from knowledge_system.web.files.sending import sent
+from knowledge_system.web.files.downloads import sent
+from knowledge_system.web.files.uploads import received
 
 if TYPE_CHECKING:
     from flask import Response
@@ -38,7 +38,7 @@ def listing(asked: ApiRequest) -> ApiResponse:
     """The files of an article, oldest first; `shown` is false until the next version is published."""
     with current_request.services().sessions() as session:
         return ApiResponse(
-            {"items": attaching.listed(session, current_request.actor(), asked.path["article_id"])},
+            {"items": article_attachments.listed(session, current_request.actor(), asked.path["article_id"])},
             versioned=True,
         )
 
@@ -53,7 +53,7 @@ def adding(asked: ApiRequest) -> ApiResponse:
 def reading(asked: ApiRequest) -> Response:
     """The file itself."""
     with current_request.services().sessions() as session:
-        found = attaching.find(session, current_request.actor(), asked.path["attachment_id"])
+        found = article_attachments.find(session, current_request.actor(), asked.path["attachment_id"])
     if found.article_id != asked.path["article_id"]:
         raise Problem("not-found")
     return sent(found)

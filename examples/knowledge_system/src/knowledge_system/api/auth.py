@@ -8,7 +8,7 @@ from knowledge_system.api import schemas
 from knowledge_system.api.bearer import TokenSession
 from knowledge_system.api.route import ApiRequest, ApiResponse, Route
 from knowledge_system.domain import fields
-from knowledge_system.services.identity.tokens import ACCESS_SECONDS, TokenPair
+from knowledge_system.services.identity.api_tokens import ACCESS_SECONDS, TokenPair
 from knowledge_system.web import article_changes, current_request
 from knowledge_system.web.sign_in import credentials, factors, sign_in_steps
 

@@ -11,7 +11,7 @@ from knowledge_system.domain.problems import Problem
 from knowledge_system.web import current_request
 
 if TYPE_CHECKING:
-    from knowledge_system.services.identity.tokens import Bearer, TokenPair, Tokens
+    from knowledge_system.services.identity.api_tokens import Bearer, TokenPair, Tokens
 
 __all__ = ["TokenSession", "authenticate"]
 

@@ -16,7 +16,7 @@ from knowledge_system.domain import permissions
 from knowledge_system.domain.problems import FieldError, Problem
 from knowledge_system.domain.validation import form_values
 from knowledge_system.web import article_changes, current_request
-from knowledge_system.web.files.receiving import digest, received
+from knowledge_system.web.files.uploads import digest, received
 
 if TYPE_CHECKING:
     from collections.abc import Callable

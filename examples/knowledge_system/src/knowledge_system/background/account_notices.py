@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session, sessionmaker
 
     from knowledge_system.background.queue import Background
-    from knowledge_system.services.identity.directory import UserAccounts
+    from knowledge_system.services.identity.user_accounts import UserAccounts
     from mks_hardening.security import SignInAccount, SignInNotice, TwoFactorNotice
 
 __all__ = ["factor_notifier", "notifier"]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select
 
 from knowledge_system import models
-from knowledge_system.background import audit_export, cleaning, mail_texts, reminding, reporting
+from knowledge_system.background import audit_export, cleanup_tasks, mail_texts, reminder_task, report_task
 from knowledge_system.background.mail_texts import MailTemplate
 from mks_hardening.tasks import MailTask, TaskQueueWatch, Tasks, TaskWorker
 
@@ -54,10 +54,10 @@ class Background:
         self._mail = (
             MailTask.from_settings(self.tasks, settings.hardening, clock=clock) if with_mail else None
         )
-        self._write_report = reporting.register(self.tasks, sessions, tell=self.send_mail, clock=clock)
+        self._write_report = report_task.register(self.tasks, sessions, tell=self.send_mail, clock=clock)
         audit_export.register(self.tasks, sessions, settings=settings, clock=clock)
-        cleaning.register(self.tasks, sessions, settings=settings, clock=clock)
-        reminding.register(self.tasks, sessions, settings=settings, tell=self.send_mail, clock=clock)
+        cleanup_tasks.register(self.tasks, sessions, settings=settings, clock=clock)
+        reminder_task.register(self.tasks, sessions, settings=settings, tell=self.send_mail, clock=clock)
 
     @property
     def sends_mail(self) -> bool:
@@ -85,13 +85,13 @@ class Background:
 
     def reports_of(self, actor: Actor) -> list[TaskStatus]:
         """Return the newest reports that the user requested."""
-        listed = self.tasks.listed(name=reporting.NAME, user_id=str(actor.id), most=20)
+        listed = self.tasks.listed(name=report_task.NAME, user_id=str(actor.id), most=20)
         return [status for status, _ in listed]
 
     def report_of(self, actor: Actor, report_id: str) -> TaskStatus | None:
         """Return a report if this user requested it."""
         found = self.tasks.status(report_id, user_id=str(actor.id))
-        return found if found is not None and found.name == reporting.NAME else None
+        return found if found is not None and found.name == report_task.NAME else None
 
     def send_mail(self, connection: Session | Connection, user_id: int, letter: MailTemplate) -> None:
         """Send a mail to a user in the caller's transaction; do nothing if mail is disabled."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from knowledge_system.demo.files import write_whole
+from knowledge_system.demo.atomic_writes import write_whole
 from mks_hardening.security import SecretBox
 
 __all__ = ["ALERT_ADDRESSES", "Ports", "demo_environment", "worker_numbers"]

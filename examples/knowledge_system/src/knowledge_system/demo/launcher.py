@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, BinaryIO
 from knowledge_system import app as application
 from knowledge_system import database
 from knowledge_system.console import complain, progress, say
-from knowledge_system.demo.ca import Certificates, ensure_certificates
+from knowledge_system.demo.certificate_authority import Certificates, ensure_certificates
 from knowledge_system.demo.clock import clock_file
 from knowledge_system.demo.environment import ALERT_ADDRESSES, Ports, demo_environment
 from knowledge_system.demo.sink import Sink
 from knowledge_system.domain.permissions import ROLES
-from knowledge_system.services.knowledge import content
+from knowledge_system.services.knowledge import stored_content
 from knowledge_system.settings import DEMO_PASSWORD, AppSettings
 
 if TYPE_CHECKING:
@@ -270,7 +270,7 @@ def _who_works(settings: AppSettings) -> str:
 def _welcome(settings: AppSettings, certificates: Certificates, ports: Ports) -> None:
     accounts = "\n".join(
         f"    {person['username']:<10} {ROLES[person['role']]}  {person['display_name']}"
-        for person in content.people()
+        for person in stored_content.people()
     )
     command = _command()
     say(

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
 
-from knowledge_system.demo.files import write_whole
+from knowledge_system.demo.atomic_writes import write_whole
 from mks_hardening.protocols import Clock
 
 __all__ = ["Outbox", "Sink", "read_messages"]

@@ -21,7 +21,7 @@ import pyotp
 import requests
 
 from knowledge_system.console import complain, say
-from knowledge_system.demo.isolated import isolated_demo
+from knowledge_system.demo.temporary_demo import isolated_demo
 from knowledge_system.demo.visitor import BrowserClient, WalkthroughError, expect, status
 from knowledge_system.settings import DEMO_PASSWORD
 

@@ -10,8 +10,8 @@ from flask import g, request
 from knowledge_system.background import mail_texts
 from knowledge_system.domain import permissions
 from knowledge_system.domain.problems import FieldError, Problem
-from knowledge_system.services import audit, exchange, idempotency, reports
-from knowledge_system.services.attachments import attaching
+from knowledge_system.services import audit, export_import, idempotency, reports
+from knowledge_system.services.attachments import article_attachments
 from knowledge_system.services.audit import Fact
 from knowledge_system.services.identity import accounts
 from knowledge_system.services.knowledge import article_queries, articles, following, review
@@ -205,11 +205,13 @@ def attach(article_id: int, files: Callable[[], Sequence[tuple[str, bytes]]]) ->
     """Attach files to an article, all or none; ``files`` is called only after the permission check."""
     services, actor, now = current_request.services(), current_request.actor(), current_request.now()
     with services.sessions() as session:
-        attaching.check_can_attach(session, actor, article_id)
+        article_attachments.check_can_attach(session, actor, article_id)
     checked = [services.intake.checked(name, content) for name, content in files()]
     stored = [services.intake.keep(each) for each in checked]
     made = _transaction(
-        lambda session: [attaching.attach(session, actor, article_id, each, now=now) for each in stored],
+        lambda session: [
+            article_attachments.attach(session, actor, article_id, each, now=now) for each in stored
+        ],
         lambda made: Fact(
             "article.attach",
             f"article {article_id}",
@@ -225,7 +227,7 @@ def detach(article_id: int, attachment_id: int) -> None:
     actor, now = current_request.actor(), current_request.now()
 
     def remove(session: Session) -> str:
-        gone = attaching.detach(session, actor, article_id, attachment_id)
+        gone = article_attachments.detach(session, actor, article_id, attachment_id)
         if not (gone.waiting and gone.uploader_id == actor.id):
             articles.record_contributor(session, actor, article_id, now=now)
         return gone.name
@@ -242,10 +244,10 @@ def import_articles(bundle: bytes) -> list[int]:
     services, actor, now = current_request.services(), current_request.actor(), current_request.now()
     if not permissions.sees_all(actor):
         raise Problem("forbidden")
-    ready = exchange.read(bundle, services.intake)
+    ready = export_import.read(bundle, services.intake)
     kept = [{name: services.intake.keep(file) for name, file in each.files.items()} for each in ready]
     return _transaction(
-        lambda session: exchange.add(session, actor, ready, kept=kept, search=services.search, now=now),
+        lambda session: export_import.add(session, actor, ready, kept=kept, search=services.search, now=now),
         lambda made: Fact("article.import", f"{len(made)} articles", {"ids": made}),
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from knowledge_system.web.edge_responses import create_rejection_handler
-from knowledge_system.web.policy import header_policy
+from knowledge_system.web.header_policy import header_policy
 from mks_hardening.contrib.flask_app import Hardening
 
 if TYPE_CHECKING:

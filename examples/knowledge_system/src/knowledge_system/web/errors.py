@@ -15,7 +15,7 @@ from werkzeug.exceptions import HTTPException
 from knowledge_system.domain.fields import BODY_LIMIT
 from knowledge_system.domain.problems import Problem, code_for_status, describe
 from knowledge_system.web import current_request, forms
-from knowledge_system.web.outage import Outage
+from knowledge_system.web.database_outage import Outage
 from mks_hardening.exceptions import BackendUnavailableError
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 from PIL import Image, ImageOps
 
 from knowledge_system.domain.files.file_types import Kind
-from knowledge_system.domain.files.metadata import DamagedError, strip_metadata
+from knowledge_system.domain.files.picture_metadata import DamagedError, strip_metadata
 
 __all__ = ["MOST_PIXELS", "DamagedError", "Picture", "TooManyPixelsError", "prepare"]
 

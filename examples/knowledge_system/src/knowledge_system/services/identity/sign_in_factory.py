@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
 
-    from knowledge_system.services.identity.directory import UserAccounts
-    from knowledge_system.services.identity.tokens import Tokens
+    from knowledge_system.services.identity.api_tokens import Tokens
+    from knowledge_system.services.identity.user_accounts import UserAccounts
     from knowledge_system.settings import AppSettings
     from mks_hardening.protocols import Clock
     from mks_hardening.security import Passkeys, RateLimiter, SignInNotice, TwoFactorNotice

@@ -15,7 +15,7 @@ from knowledge_system.domain import permissions, workflow
 from knowledge_system.domain.permissions import Actor
 from knowledge_system.domain.problems import Problem
 from knowledge_system.models import Article, ArticleTag, Attachment, Comment, Revision, User
-from knowledge_system.services.attachments import attaching
+from knowledge_system.services.attachments import article_attachments
 from knowledge_system.services.knowledge.tags import select_canonical_tag
 from mks_hardening.db import InvalidCursorError, keyset_page
 
@@ -241,7 +241,7 @@ def stored(session: Session, article_id: int) -> dict[str, Any]:
             {"revision": r.number, "editor": r.name, "status": r.text, "saved_at": r.at.isoformat()}
             for r in revisions
         ],
-        "attachments": [attaching.as_dict(each) for each in files],
+        "attachments": [article_attachments.as_dict(each) for each in files],
         "shown_revision": row.shown_revision,
         "confirmed_at": row.confirmed_at.isoformat() if row.confirmed_at else None,
         "next": {"revision": row.next_revision, "since": row.next_since, "status": row.next_status}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from knowledge_system.services.operations.counts import MetricCounts, SlowStatement
+from knowledge_system.services.operations.metric_counts import MetricCounts, SlowStatement
 from mks_hardening.db import explain
 from mks_hardening.exceptions import MksHardeningError
 

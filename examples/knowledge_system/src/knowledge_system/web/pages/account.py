@@ -11,10 +11,10 @@ from flask import Blueprint, redirect, render_template, request
 
 from knowledge_system.domain import fields
 from knowledge_system.domain.problems import Problem, describe
-from knowledge_system.services.knowledge import content
+from knowledge_system.services.knowledge import stored_content
 from knowledge_system.web import current_request, forms
 from knowledge_system.web.sign_in import credentials, devices, enrolment, factors, passkeys, sign_in_steps
-from knowledge_system.web.sign_in.shared import proof_of
+from knowledge_system.web.sign_in.sign_in_helpers import proof_of
 
 if TYPE_CHECKING:
     from werkzeug.wrappers import Response
@@ -267,7 +267,7 @@ def sign_in_page(problem: Problem | None = None) -> str:
         reason=_why_ended(request.args.get("reason", "")),
         username=forms.retyped("username")[:64],
         next_path=_next_path(),
-        demo_people=content.people() if settings.demo else (),
+        demo_people=stored_content.people() if settings.demo else (),
         demo_password=settings.demo_password,
         **forms.problem_context(problem),
     )

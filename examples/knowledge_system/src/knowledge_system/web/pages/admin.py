@@ -9,7 +9,7 @@ from flask import Blueprint, redirect, render_template
 from knowledge_system.domain import fields
 from knowledge_system.domain.problems import Problem
 from knowledge_system.services import audit, audit_heads
-from knowledge_system.services.identity import accounts, factor_help
+from knowledge_system.services.identity import accounts, factor_administration
 from knowledge_system.web import article_changes, current_request, forms
 from knowledge_system.web.pages.account import sessions_of
 from knowledge_system.web.sign_in import credentials
@@ -128,11 +128,13 @@ def helping() -> Response:
         with services.sessions() as session:
             owner = accounts.id_of(session, values["owner"])
         if values["help"] == "unlock":
-            factor_help.unlock(
+            factor_administration.unlock(
                 services.sign_in, services.two_factor, owner, actor=actor, reason=values["reason"]
             )
             return redirect("/admin/accounts?done=factor-unlocked", 303)
-        factor_help.reset(services.sign_in, services.two_factor, owner, actor=actor, reason=values["reason"])
+        factor_administration.reset(
+            services.sign_in, services.two_factor, owner, actor=actor, reason=values["reason"]
+        )
     except Problem as problem:
         return forms.shown_again(
             problem,

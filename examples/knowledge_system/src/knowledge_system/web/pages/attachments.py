@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from flask import Blueprint, redirect
 
 from knowledge_system.domain.problems import Problem
-from knowledge_system.services.attachments import attaching
+from knowledge_system.services.attachments import article_attachments
 from knowledge_system.web import article_changes, current_request, forms
-from knowledge_system.web.files.receiving import digest, received
-from knowledge_system.web.files.sending import sent
+from knowledge_system.web.files.downloads import sent
+from knowledge_system.web.files.uploads import digest, received
 from knowledge_system.web.pages.articles import form_page
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def adding(article_id: int) -> AnyResponse:
     current_request.check_limit("file_upload")
     try:
         with current_request.services().sessions() as session:  # before the files are read
-            attaching.check_can_attach(session, current_request.actor(), article_id)
+            article_attachments.check_can_attach(session, current_request.actor(), article_id)
         files = received(most=_AT_ONCE)
         place = forms.once(lambda: _attached(article_id, files), content=digest(files))
     except Problem as problem:
@@ -70,5 +70,5 @@ def thumbnail(attachment_id: int) -> Response:
 
 def _sent(attachment_id: int, *, small: bool = False) -> Response:
     with current_request.services().sessions() as session:
-        found = attaching.find(session, current_request.actor(), attachment_id)
+        found = article_attachments.find(session, current_request.actor(), attachment_id)
     return sent(found, small=small)

@@ -20,7 +20,7 @@ from knowledge_system.web import current_request, forms
 if TYPE_CHECKING:
     from flask import Response
 
-    from knowledge_system.services.operations.counts import MetricCounts
+    from knowledge_system.services.operations.metric_counts import MetricCounts
 
 __all__ = ["pages"]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from flask import Blueprint, Response, redirect, render_template, send_file
 
-from knowledge_system.background.reporting import DAYS_KEPT, FORMATS
+from knowledge_system.background.report_task import DAYS_KEPT, FORMATS
 from knowledge_system.domain import fields, translations
 from knowledge_system.domain.problems import Problem
 from knowledge_system.services import reports

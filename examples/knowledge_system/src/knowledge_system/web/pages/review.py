@@ -9,7 +9,7 @@ from flask import Blueprint, make_response, redirect, render_template
 from knowledge_system.domain import fields, markdown, permissions, workflow
 from knowledge_system.domain.problems import Problem
 from knowledge_system.domain.text_differences import Line, difference
-from knowledge_system.services.knowledge import review, upkeep
+from knowledge_system.services.knowledge import overdue_articles, review
 from knowledge_system.web import article_changes, current_request, forms
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def overdue() -> str:
     if not permissions.may_write(actor):
         raise Problem("forbidden")
     with current_request.services().sessions() as session:
-        found = upkeep.overdue(session, actor, now=current_request.now())
+        found = overdue_articles.overdue(session, actor, now=current_request.now())
     return render_template("overdue.html", section="reviews", overdue=found)
 
 

@@ -9,7 +9,7 @@ from flask import g
 from knowledge_system.domain.problems import Problem
 from knowledge_system.services.identity import sign_in_results
 from knowledge_system.web import current_request
-from knowledge_system.web.sign_in.shared import client
+from knowledge_system.web.sign_in.sign_in_helpers import client
 
 if TYPE_CHECKING:
     from mks_hardening.security import (

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from knowledge_system.domain.problems import Problem
 from knowledge_system.web import cookies, current_request
-from knowledge_system.web.sign_in.shared import FRESH_SECONDS
+from knowledge_system.web.sign_in.sign_in_helpers import FRESH_SECONDS
 
 if TYPE_CHECKING:
     from mks_hardening.security import SignInDevice

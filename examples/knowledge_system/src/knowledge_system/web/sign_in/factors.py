@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 from knowledge_system.domain.problems import Problem
 from knowledge_system.services.identity import sign_in_results
 from knowledge_system.web import current_request
-from knowledge_system.web.sign_in.shared import FRESH_SECONDS, accepted, rights_changed
+from knowledge_system.web.sign_in.sign_in_helpers import FRESH_SECONDS, accepted, rights_changed
 from mks_hardening.exceptions import InvalidCodeError
 from mks_hardening.security import client_key
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from knowledge_system.domain.problems import Problem
 from knowledge_system.web import cookies, current_request
-from knowledge_system.web.sign_in.shared import FRESH_SECONDS, accepted, client, rights_changed
+from knowledge_system.web.sign_in.sign_in_helpers import FRESH_SECONDS, accepted, client, rights_changed
 from mks_hardening.exceptions import InvalidCodeError
 from mks_hardening.security import client_key
 

@@ -8,7 +8,7 @@ from knowledge_system.services.identity import sign_in_results
 from knowledge_system.web import cookies, current_request
 from knowledge_system.web.sign_in.factors import status
 from knowledge_system.web.sign_in.passkeys import passkeys
-from knowledge_system.web.sign_in.shared import client, session_data
+from knowledge_system.web.sign_in.sign_in_helpers import client, session_data
 from mks_hardening.security import PasskeyAssertion, client_key
 
 if TYPE_CHECKING:

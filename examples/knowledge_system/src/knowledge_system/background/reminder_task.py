@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from knowledge_system.background import mail_texts
-from knowledge_system.services.knowledge import upkeep
+from knowledge_system.services.knowledge import overdue_articles
 from mks_hardening.tasks import Daily
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def register(
         del run
         now = datetime.fromtimestamp(clock.time(), UTC)
         with sessions.begin() as session:
-            reminders = upkeep.remind(session, now=now)
+            reminders = overdue_articles.remind(session, now=now)
             for reminder in reminders:
                 tell(session, reminder.author_id, mail_texts.overdue(reminder.titles, link=link))
         return {"authors": len(reminders), "articles": sum(len(reminder.titles) for reminder in reminders)}

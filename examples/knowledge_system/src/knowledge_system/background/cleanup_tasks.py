@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from knowledge_system.services import idempotency, reports
-from knowledge_system.services.attachments import attaching
-from knowledge_system.services.attachments.store import FileStore
-from knowledge_system.services.identity import tokens
+from knowledge_system.services.attachments import article_attachments
+from knowledge_system.services.attachments.file_store import FileStore
+from knowledge_system.services.identity import api_tokens
 from mks_hardening.tasks import Daily, clean_folder
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def register(tasks: Tasks, sessions: sessionmaker[Session], *, settings: AppSett
         with sessions.begin() as session:
             expired = {
                 "reports": reports.remove_expired(session, now=now),
-                "sign_ins": tokens.remove_expired(session, now=now),
+                "sign_ins": api_tokens.remove_expired(session, now=now),
                 "answers": idempotency.remove_expired(session, now=now),
             }
         return {**expired, "tasks": tasks.clean()}
@@ -93,7 +93,7 @@ def register(tasks: Tasks, sessions: sessionmaker[Session], *, settings: AppSett
         for begin in range(0, len(kept), _LOOKED_UP_AT_ONCE):
             some = kept[begin : begin + _LOOKED_UP_AT_ONCE]
             with sessions() as session:
-                orphans = sorted(set(some) - attaching.used(session, some))
+                orphans = sorted(set(some) - article_attachments.used(session, some))
             before = now - _UPLOADS_UNUSED.total_seconds()
             unused += sum(store.put_aside(each, unless_since=before, now=now) for each in orphans)
         removed = store.remove_old(aside_before=now - _UPLOADS_ASIDE.total_seconds(), now=now)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from knowledge_system.domain.permissions import Actor
-    from knowledge_system.services.attachments.intake import Stored
+    from knowledge_system.services.attachments.upload_intake import Stored
 
 __all__ = ["MOST", "Detached", "as_dict", "attach", "check_can_attach", "detach", "find", "listed", "used"]
 

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from knowledge_system.demo.files import write_whole
+from knowledge_system.demo.atomic_writes import write_whole
 
 __all__ = ["Certificates", "ensure_certificates"]
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Final
 
 from flask import Response, request, send_file
 
+from knowledge_system.domain.files.file_names import content_disposition
 from knowledge_system.domain.files.file_types import KINDS
-from knowledge_system.domain.files.names import content_disposition
 from knowledge_system.domain.problems import Problem
 from knowledge_system.web import current_request
 

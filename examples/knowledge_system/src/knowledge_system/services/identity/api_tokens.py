@@ -17,7 +17,7 @@ from sqlalchemy import delete, select, update
 from knowledge_system.domain.problems import Problem
 from knowledge_system.models import RefreshToken, TokenFamily, User
 from knowledge_system.services.identity.accounts import actor_of
-from knowledge_system.services.identity.directory import account_of
+from knowledge_system.services.identity.user_accounts import account_of
 from knowledge_system.services.secret_keys import key_bytes
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from knowledge_system import database
 from knowledge_system.components import Services
 from knowledge_system.domain.problems import Problem
 from knowledge_system.migrations.runner import MigrationError
-from knowledge_system.services.identity import accounts, factor_help
+from knowledge_system.services.identity import accounts, factor_administration
 from mks_hardening.exceptions import BackendUnavailableError
 
 __all__ = ["commands"]
@@ -104,9 +104,9 @@ def second_factor(username: str, *, unlock: bool, reset: bool, actor: str | None
     owner, why = int(user_id), reason or "asked on the command line"
     with report_outages():
         if unlock:
-            factor_help.unlock(parts.sign_in, parts.two_factor, owner, actor=str(actor), reason=why)
+            factor_administration.unlock(parts.sign_in, parts.two_factor, owner, actor=str(actor), reason=why)
         if reset:
-            factor_help.reset(parts.sign_in, parts.two_factor, owner, actor=str(actor), reason=why)
+            factor_administration.reset(parts.sign_in, parts.two_factor, owner, actor=str(actor), reason=why)
     status = parts.two_factor.status(user_id)
     state = "on / 有効" if status.enabled else "off / 無効"
     locked = ", locked / ロック中" if status.locked else ""

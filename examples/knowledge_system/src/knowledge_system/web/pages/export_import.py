@@ -11,11 +11,11 @@ from flask import Blueprint, Response, redirect, render_template, request
 from knowledge_system.domain import fields, page_numbers, permissions
 from knowledge_system.domain.files.bundle import write_zip
 from knowledge_system.domain.problems import FieldError, Problem
-from knowledge_system.services import exchange
+from knowledge_system.services import export_import
 from knowledge_system.services.knowledge.article_queries import ArticleFilter
 from knowledge_system.services.knowledge.article_reader import MOST, ListQuery
 from knowledge_system.web import article_changes, current_request, forms
-from knowledge_system.web.files.receiving import digest, received
+from knowledge_system.web.files.uploads import digest, received
 
 if TYPE_CHECKING:
     from werkzeug.wrappers import Response as AnyResponse
@@ -58,7 +58,7 @@ def _ids(asked: dict[str, Any]) -> list[int]:
         raise Problem("invalid", errors=[FieldError("picked", "nothing-picked")])
     if asked["q"]:
         current_request.check_limit("search")
-    most, part = exchange.MOST_ARTICLES, asked["part"]
+    most, part = export_import.MOST_ARTICLES, asked["part"]
     found = current_request.services().catalogue.ids
     if part:
         return found(current_request.actor(), _wanted(asked), most=most, skip=(part - 1) * most)
@@ -100,9 +100,9 @@ def _choice(asked: dict[str, Any], problem: Problem | None = None) -> str:
             page["total"], asked["page"], size=parts.catalogue.page_size, most=fields.MOST_PAGES
         ),
         kept=kept,
-        most=exchange.MOST_ARTICLES,
-        most_bytes=exchange.MOST_BYTES,
-        parts_of=range(1, -(-page["total"] // exchange.MOST_ARTICLES) + 1),
+        most=export_import.MOST_ARTICLES,
+        most_bytes=export_import.MOST_BYTES,
+        parts_of=range(1, -(-page["total"] // export_import.MOST_ARTICLES) + 1),
         counted=MOST,
         picked=picked & shown,
         elsewhere=sorted(picked - shown),
@@ -114,8 +114,8 @@ def _zip(ids: list[int]) -> Response:
     """Stream the zip file while it is created, so that it needs neither memory nor disk space of its size."""
     parts, actor = current_request.services(), current_request.actor()
     with parts.reads() as session:
-        chosen = exchange.selected(session, actor, ids)
-    pieces = write_zip(exchange.entries(parts.reads, actor, chosen, store=parts.intake.store))
+        chosen = export_import.selected(session, actor, ids)
+    pieces = write_zip(export_import.entries(parts.reads, actor, chosen, store=parts.intake.store))
     moment = datetime.fromtimestamp(parts.clock.time(), permissions.JST)
     response = Response(pieces, mimetype="application/zip")
     response.headers["Content-Disposition"] = f'attachment; filename="knowledge-{moment:%Y%m%d-%H%M}.zip"'
@@ -151,8 +151,8 @@ def _form(problem: Problem | None = None) -> str:
         "import.html",
         section="articles",
         limit=current_request.services().intake.limit,
-        limits=exchange.LIMITS,
-        most=exchange.MOST_ARTICLES,
-        most_pixels=exchange.MOST_PIXELS // 1_000_000,
+        limits=export_import.LIMITS,
+        most=export_import.MOST_ARTICLES,
+        most_pixels=export_import.MOST_PIXELS // 1_000_000,
         **forms.problem_context(problem),
     )

@@ -8,14 +8,14 @@ import threading
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 from knowledge_system.domain.files import pictures
+from knowledge_system.domain.files.file_names import plain_name
 from knowledge_system.domain.files.file_types import Kind, recognise
-from knowledge_system.domain.files.names import plain_name
 from knowledge_system.domain.problems import FieldError, Problem
-from knowledge_system.services.attachments.scanning import ScanFailedError, scanner
-from knowledge_system.services.attachments.store import FileStore, StoreFullError
+from knowledge_system.services.attachments.file_store import FileStore, StoreFullError
+from knowledge_system.services.attachments.virus_scan import ScanFailedError, scanner
 
 if TYPE_CHECKING:
-    from knowledge_system.services.attachments.scanning import Scanner
+    from knowledge_system.services.attachments.virus_scan import Scanner
     from knowledge_system.settings import AppSettings
 
 __all__ = ["Accepted", "Intake", "Stored"]

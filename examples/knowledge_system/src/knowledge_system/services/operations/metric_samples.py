@@ -20,8 +20,8 @@ from sqlalchemy import delete, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from knowledge_system.models import Sample
-from knowledge_system.services.operations.counts import MetricCounts, SlowStatement
 from knowledge_system.services.operations.limited_clients import LimitedClient
+from knowledge_system.services.operations.metric_counts import MetricCounts, SlowStatement
 from mks_hardening.events import (
     AlertsCounted,
     CacheRead,

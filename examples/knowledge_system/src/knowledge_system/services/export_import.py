@@ -23,15 +23,15 @@ from knowledge_system.domain.files.front_matter import FrontMatterError, dump, l
 from knowledge_system.domain.problems import FieldError, Problem
 from knowledge_system.domain.validation import Field, Text, take
 from knowledge_system.models import Article, Attachment, Revision
-from knowledge_system.services.attachments import attaching
+from knowledge_system.services.attachments import article_attachments
 from knowledge_system.services.knowledge import article_queries, articles
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session, sessionmaker
 
     from knowledge_system.domain.permissions import Actor
-    from knowledge_system.services.attachments.intake import Accepted, Intake, Stored
-    from knowledge_system.services.attachments.store import FileStore
+    from knowledge_system.services.attachments.file_store import FileStore
+    from knowledge_system.services.attachments.upload_intake import Accepted, Intake, Stored
     from knowledge_system.services.knowledge.search import SearchIndex
 
 __all__ = [
@@ -189,8 +189,8 @@ def _read(bundle: bytes, intake: Intake) -> list[ImportedArticle]:
                     raise Problem(
                         "invalid", errors=[FieldError("file", "bundle-pixels", MOST_PIXELS // 1_000_000)]
                     )
-        if len(files) > attaching.MOST:
-            errors.append(FieldError(f"{beside}files"[:100], "too-many", attaching.MOST))
+        if len(files) > article_attachments.MOST:
+            errors.append(FieldError(f"{beside}files"[:100], "too-many", article_attachments.MOST))
         taken.add(f"{beside}article.md")
         values = _take_article(f"{beside}article.md", contents, errors)
         ready.append(ImportedArticle(values, files))
@@ -242,7 +242,10 @@ def _add(
     now: datetime,
 ) -> int:
     new = articles.create(session, actor, {**ready.values, "status": "draft"}, search=search, now=now)
-    urls = {name: attaching.attach(session, actor, new, file, now=now)["url"] for name, file in files.items()}
+    urls = {
+        name: article_attachments.attach(session, actor, new, file, now=now)["url"]
+        for name, file in files.items()
+    }
     body = _IN.sub(lambda found: urls.get(unquote(found[1]), found[0]), ready.values["body"])
     if body != ready.values["body"]:  # the URLs of the files are known only now
         article = article_queries.load_seen(session, actor, new)
