@@ -28,7 +28,7 @@ from mks_deploy.operations.backup import (
     restore_for_test,
 )
 from mks_deploy.operations.base_backup import base_backup
-from mks_deploy.operations.watch import look, troubles
+from mks_deploy.operations.watch import find_problems, measure
 from mks_deploy.settings.definitions import Settings
 from mks_deploy.settings.settings_file import read_settings
 from testbed.polling import free_port
@@ -162,13 +162,13 @@ def test_a_damaged_copy_of_the_keys_is_told_and_written_again(place: Place) -> N
     made = place.make()
     (copy,) = place.host.path("key_backups").iterdir()
     copy.write_bytes(b"")
-    readings = look(place.settings, now=NOW, served=lambda _: None)
-    assert f"the copy of the keys {copy.name} is damaged" in troubles(readings, place.settings)
+    readings = measure(place.settings, now=NOW, served=lambda _: None)
+    assert f"the copy of the keys {copy.name} is damaged" in find_problems(readings, place.settings)
     with pytest.raises(BackupError, match="is not the copy of the keys that was written"):
         check_keys(made, place.settings)
     place.make(days=1)
     assert copy.read_text() == "first"
-    assert not look(place.settings, now=NOW, served=lambda _: None).damaged_keys
+    assert not measure(place.settings, now=NOW, served=lambda _: None).damaged_keys
 
 
 def test_a_backup_is_tried_in_a_database_of_its_own(place: Place, tmp_path: Path) -> None:

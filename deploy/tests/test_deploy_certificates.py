@@ -18,8 +18,8 @@ from deploy_host import Host
 from mks_deploy.cli import main
 from mks_deploy.operations import certificate, watch
 from mks_deploy.operations.application_command import environment
-from mks_deploy.operations.unit_alert import tell
-from mks_deploy.operations.watch import look, record, troubles
+from mks_deploy.operations.unit_alert import send_alert
+from mks_deploy.operations.watch import find_problems, measure, record
 from mks_deploy.settings.credentials import make_missing
 from mks_deploy.settings.definitions import Settings
 from mks_deploy.settings.settings_file import read_settings
@@ -251,7 +251,7 @@ def test_what_turns_bad_is_told_once(placeholder: Settings, monkeypatch: pytest.
 
     def told(now: datetime, free: int = 50, served: bytes | None = presented) -> list[str]:
         usage = (100, 100 - free, free)
-        readings = look(placeholder, now=now, usage=lambda _: usage, served=lambda _: served)
+        readings = measure(placeholder, now=now, usage=lambda _: usage, served=lambda _: served)
         return record(readings, placeholder)
 
     assert told(day) == []
@@ -278,8 +278,8 @@ def test_what_cannot_be_read_is_bad() -> None:
     host = Host()
     try:
         settings = read_settings(host.settings_text())
-        readings = look(settings, now=datetime.now(UTC))
-        assert troubles(readings, settings)[:2] == [
+        readings = measure(settings, now=datetime.now(UTC))
+        assert find_problems(readings, settings)[:2] == [
             f"nothing responds over https on port {settings.edge.https_port}",
             "the newest backup is too old",
         ]
@@ -314,6 +314,6 @@ def test_a_failed_unit_is_told_through_the_application_s_alerts(http_sink: Any, 
         "MKS_SLACK_WEBHOOK_URL": f"{http_sink.url}/hook",
         "MKS_ALERT_SPOOL": str(tmp_path / "spool"),
     }
-    tell("knowledge-system-renew.service", environ=environ)
+    send_alert("knowledge-system-renew.service", environ=environ)
     assert len(http_sink.requests) == 1
     assert b"knowledge-system-renew.service" in http_sink.requests[0].body

@@ -18,7 +18,7 @@ from mks_deploy.alerts import alerts_of
 from mks_deploy.dashboard import expressions
 from mks_deploy.operations.backup import Database
 from mks_deploy.operations.server_metrics import read_servers
-from mks_deploy.operations.watch import look, record, troubles
+from mks_deploy.operations.watch import find_problems, measure, record
 from mks_deploy.rendering import render
 from mks_deploy.settings.settings_file import read_settings
 from mks_deploy.versions import Installed
@@ -271,7 +271,7 @@ def test_alerts_and_dashboard_ask_for_metrics_that_exist(host: Host) -> None:
     settings = read_settings(host.settings_text())
     known = {metric.name for metric in METRICS}
     known |= {name + end for name in known for end in ("_bucket", "_count", "_sum")}
-    record(look(settings, now=datetime.now(UTC)), settings)
+    record(measure(settings, now=datetime.now(UTC)), settings)
     known |= set(re.findall(r"(?m)^# TYPE (\w+)", (host.path("state") / "metrics/host.prom").read_text()))
     asked = [*expressions(settings), *(alert.expression for alert in alerts_of(settings))]
     assert {name for text in asked for name in re.findall(r"\bmks_\w+", text)} <= known
@@ -347,9 +347,11 @@ def test_a_queue_that_fills_redis_is_named(make_redis: Any, host: Host, *, taken
     app = celery.Celery(broker=url)
 
     def said() -> list[str]:
-        readings = look(settings, now=datetime.now(UTC), served=lambda _: None, servers=read_servers(environ))
+        readings = measure(
+            settings, now=datetime.now(UTC), served=lambda _: None, servers=read_servers(environ)
+        )
         record(readings, settings)
-        return [trouble for trouble in troubles(readings, settings) if "queue" in trouble]
+        return [trouble for trouble in find_problems(readings, settings) if "queue" in trouble]
 
     assert said() == []
     with app.connection_for_write() as connection, connection.SimpleQueue("reports") as queue:
@@ -402,15 +404,19 @@ def test_a_full_cache_refuses_no_session_and_a_nearly_full_server_is_told(tmp_pa
         }
         _fill(clients["cache"])
         clients["state"].set("session", "1")
-        readings = look(settings, now=datetime.now(UTC), served=lambda _: None, servers=read_servers(environ))
+        readings = measure(
+            settings, now=datetime.now(UTC), served=lambda _: None, servers=read_servers(environ)
+        )
         assert readings.servers.redis["cache"].evicted > 0
-        assert not [said for said in troubles(readings, settings) if "Redis" in said]
+        assert not [said for said in find_problems(readings, settings) if "Redis" in said]
         with pytest.raises(redis.exceptions.OutOfMemoryError):
             _fill(clients["state"])
         assert clients["state"].get("session") == b"1"
         servers[1].stop()
-        readings = look(settings, now=datetime.now(UTC), served=lambda _: None, servers=read_servers(environ))
-        assert [said for said in troubles(readings, settings) if "Redis" in said] == [
+        readings = measure(
+            settings, now=datetime.now(UTC), served=lambda _: None, servers=read_servers(environ)
+        )
+        assert [said for said in find_problems(readings, settings) if "Redis" in said] == [
             "the Redis server of the role state is nearly full",
             "the Redis server of the role cache does not respond",
         ]
@@ -475,8 +481,10 @@ def test_an_archive_that_fails_is_told(host: Host) -> None:
             connection.execute("CREATE TABLE article (id int)")
             connection.execute("SELECT pg_switch_wal()")
         wait_until(lambda: read_servers(environ).archive_fails, timeout=30, what="the failure of the archive")
-        readings = look(settings, now=datetime.now(UTC), served=lambda _: None, servers=read_servers(environ))
-        assert "PostgreSQL cannot archive its segments" in troubles(readings, settings)
+        readings = measure(
+            settings, now=datetime.now(UTC), served=lambda _: None, servers=read_servers(environ)
+        )
+        assert "PostgreSQL cannot archive its segments" in find_problems(readings, settings)
         flag.touch()
         with Database.from_environment(environ).connection() as connection:
             connection.execute(

@@ -245,8 +245,8 @@ def _certificate(options: argparse.Namespace) -> int:
 
 def _watch(options: argparse.Namespace) -> int:
     settings = _host_settings(options)
-    readings = watch.look(settings, now=datetime.now(UTC), servers=read_servers(os.environ))
-    bad = watch.record(readings, settings) if options.record else watch.troubles(readings, settings)
+    readings = watch.measure(settings, now=datetime.now(UTC), servers=read_servers(os.environ))
+    bad = watch.record(readings, settings) if options.record else watch.find_problems(readings, settings)
     sys.stdout.write("".join(f"{trouble}\n" for trouble in bad))
     return DIFFERENT if bad else DONE
 
@@ -458,7 +458,7 @@ def _app(options: argparse.Namespace) -> int:
 
 def _alert(options: argparse.Namespace) -> int:
     try:
-        unit_alert.tell(options.unit, environ=os.environ)
+        unit_alert.send_alert(options.unit, environ=os.environ)
     except SettingsError as error:
         sys.stderr.write(f"{error}\n")
         return WRONG
@@ -515,7 +515,7 @@ def _init(options: argparse.Namespace) -> int:
     file = options.out or options.folder / "deploy.toml"
     try:
         # Ask nothing of a pipe, which would end with an error of input() or wait for ever.
-        text = new_settings(wanted, ask=_ask if sys.stdin.isatty() and not options.yes else None)
+        text = new_settings(wanted, ask=_prompt if sys.stdin.isatty() and not options.yes else None)
         if options.check:
             sys.stdout.write(text)
             return DONE
@@ -527,7 +527,7 @@ def _init(options: argparse.Namespace) -> int:
     return DONE
 
 
-def _ask(question: str) -> str:
+def _prompt(question: str) -> str:
     try:
         return input(question)
     except EOFError:

@@ -40,12 +40,12 @@ def test_the_stack_of_a_hanging_request_is_told_once(
     thread.start()
     assert app.entered.wait(10)
     clock.advance(19)
-    watchdog.look()
+    watchdog.check()
     assert caplog.records == []
     clock.advance(2)
     assert call_wsgi(watchdog, "/other").status == 200
-    watchdog.look()
-    watchdog.look()
+    watchdog.check()
+    watchdog.check()
     (told,) = caplog.records
     assert told.levelno == logging.ERROR
     assert told.getMessage().startswith("GET /hang (request 7) has been running for 21.0 s")
@@ -54,7 +54,7 @@ def test_the_stack_of_a_hanging_request_is_told_once(
     app.lock.set()
     thread.join(10)
     assert caplog.records[-1].getMessage() == "GET /hang (request 7) finished after 21.0 s"
-    watchdog.look()
+    watchdog.check()
     assert len(caplog.records) == 2
 
 
@@ -66,7 +66,7 @@ def test_an_error_leaves_nothing_behind(clock: FrozenClock, caplog: pytest.LogCa
     with pytest.raises(RuntimeError):
         call_wsgi(watchdog, "/")
     clock.advance(100)
-    watchdog.look()
+    watchdog.check()
     assert caplog.records == []
 
 

@@ -13,7 +13,7 @@ from mks_hardening.exceptions import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["is_async", "log_function_error", "plain_function", "says_yes"]
+__all__ = ["call_predicate", "is_async", "log_function_error", "plain_function"]
 
 C = TypeVar("C", bound="Callable[..., Any]")
 
@@ -44,7 +44,7 @@ def plain_function(given: C, *, parameter: str) -> C:
     return given
 
 
-def says_yes(given: Callable[..., object], *arguments: object, parameter: str, otherwise: str) -> bool:
+def call_predicate(given: Callable[..., object], *arguments: object, parameter: str, otherwise: str) -> bool:
     """Return whether a function of the application returns a true value; an error counts as no, and is logged.
 
     Args:

@@ -44,7 +44,7 @@ class RequestHits:
         self._reservations: list[_ReservedHits] = []
         self.costs: ResponseCosts | None = None
 
-    def take(
+    def hit(
         self, limiter: Limiter, group: str, key: str, *, cost: int = 1, final_cost: FinalCost | None = None
     ) -> LimitDecision:
         """Count the hits of one limit, or cancel those of all limits before it.
@@ -73,10 +73,10 @@ class RequestHits:
                 self._reservations.pop().cancel()
         return decision
 
-    async def atake(
+    async def ahit(
         self, limiter: Limiter, group: str, key: str, *, cost: int = 1, final_cost: FinalCost | None = None
     ) -> LimitDecision:
-        """Asynchronous ``take``; a limiter without asynchronous methods is called in a worker thread."""
+        """Asynchronous ``hit``; a limiter without asynchronous methods is called in a worker thread."""
         areserve: Any = getattr(limiter, "areserve", None)
         ahit: Any = getattr(limiter, "ahit", None)
         if areserve is not None:
@@ -91,7 +91,7 @@ class RequestHits:
         else:
             import asyncio  # on use: importing the names of this package loads nothing heavy
 
-            return await asyncio.to_thread(self.take, limiter, group, key, cost=cost, final_cost=final_cost)
+            return await asyncio.to_thread(self.hit, limiter, group, key, cost=cost, final_cost=final_cost)
         if not decision.allowed:
             if self.costs is not None:
                 self.costs.clear()

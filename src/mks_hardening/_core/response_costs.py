@@ -81,7 +81,7 @@ class ResponseCosts:
         """Forget the hits: they have been given back."""
         self._pending.clear()
 
-    def settle(self, *, complete: bool) -> None:
+    def finalize(self, *, complete: bool) -> None:
         """Correct the numbers; if the response has not begun, they stay as they are.
 
         A request may cost more than fits the limits, because it has been served already: what fits is counted.
@@ -92,8 +92,8 @@ class ResponseCosts:
         """
         run(_correct(self._final_costs(complete=complete)))
 
-    async def asettle(self, *, complete: bool) -> None:
-        """``settle`` for asyncio; it continues if the task of the request is cancelled."""
+    async def afinalize(self, *, complete: bool) -> None:
+        """``finalize`` for asyncio; it continues if the task of the request is cancelled."""
         costs = list(self._final_costs(complete=complete))
         if costs:
             import asyncio  # on use: importing the names of this package loads nothing heavy

@@ -14,7 +14,7 @@ from mks_hardening._core.web.problem_details import PROBLEM_TYPE, prefers_text, 
 from mks_hardening._edge.refusals import CustomResponse, OnRefusal, Refusal
 from mks_hardening.events import RequestRefused
 
-__all__ = ["INTERNAL_ERROR", "FixedResponse", "RefusalResponse", "Refuser", "shown"]
+__all__ = ["INTERNAL_ERROR", "FixedResponse", "RefusalResponse", "Refuser", "printable_excerpt"]
 
 Header = tuple[str, str]
 
@@ -145,7 +145,7 @@ class Refuser:
             rule=name or rule.name,
             status=rule.status,
             detail=rule.detail,
-            seen=shown(seen),
+            seen=printable_excerpt(seen),
             headers=(*rule.headers, *own),
         )
         request[REFUSAL_KEY] = refusal
@@ -179,7 +179,7 @@ def _from_custom_response(answer: CustomResponse, refusal: Refusal) -> FixedResp
     return FixedResponse(answer.status or refusal.status, answer.body, answer.content_type, headers)
 
 
-def shown(value: str) -> str:
+def printable_excerpt(value: str) -> str:
     """Shorten a value from a request and escape it to printable ASCII."""
     text = value if len(value) <= _LONGEST_SEEN else value[:_LONGEST_SEEN] + "..."
     return text if text.isascii() and text.isprintable() else ascii(text)[1:-1]

@@ -52,20 +52,20 @@ class ResponseEnd:
         elif kind in _BODIES:
             self._bytes += self._length(message)
             if not message.get("more_body", False):
-                await self.settle(complete=True)
+                await self.finalize(complete=True)
         elif kind == _FILE:
             self._bytes = self._declared
-            await self.settle(complete=True)
+            await self.finalize(complete=True)
         elif self._status is None and kind in ("websocket.accept", "websocket.close"):
             self._status = _SWITCHING_PROTOCOLS if kind == "websocket.accept" else _CLOSED_BEFORE_ACCEPT
-            await self.settle(complete=True)
+            await self.finalize(complete=True)
 
-    async def settle(self, *, complete: bool) -> None:
+    async def finalize(self, *, complete: bool) -> None:
         """Correct the costs; ``complete`` is false if the client left or the application raised an error."""
         costs = costs_of_request(self._scope)
         if costs is not None:
             costs.status, costs.body_bytes = self._status, self._bytes
-            await costs.asettle(complete=complete)
+            await costs.afinalize(complete=complete)
 
     def _length(self, message: Message) -> int:
         if message["type"] == "http.response.zerocopysend":
@@ -98,7 +98,7 @@ class ResponseCostsMiddleware:
         try:
             await self._app(inner, receive, send_with_costs)
         finally:
-            await end.settle(complete=False)
+            await end.finalize(complete=False)
 
 
 def _content_length(message: Message) -> int:

@@ -101,12 +101,12 @@ class RateLimitMiddleware:
                 continue
             group, hits = rule.group, hits_of_request(inner)
             if rule.is_plain:
-                decision = await hits.atake(self._limiter, group, key)
+                decision = await hits.ahit(self._limiter, group, key)
             else:
                 if rule.choice is not None:
                     group = await rule.choice.achoose_group(inner)
                 final_cost = rule.final_cost_of(inner)
-                decision = await hits.atake(self._limiter, group, key, cost=rule.cost, final_cost=final_cost)
+                decision = await hits.ahit(self._limiter, group, key, cost=rule.cost, final_cost=final_cost)
             if not decision.allowed:
                 response = self._refuser.refuse(
                     inner,
@@ -145,4 +145,4 @@ class RateLimitMiddleware:
         try:
             await self._app(inner, receive, send_with_costs)
         finally:
-            await end.settle(complete=False)
+            await end.finalize(complete=False)

@@ -253,7 +253,7 @@ class _Recording:
         recorder = self._recorder
         if recorder.has_replaced:
             return
-        if recorder.take(message.get("body", b"")):
+        if recorder.append(message.get("body", b"")):
             await arun(recorder.drop("size"))
         is_last = not message.get("more_body", False)
         if not self._has_stored_body:

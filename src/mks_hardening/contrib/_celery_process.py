@@ -37,26 +37,26 @@ class PoolProcess:
 
     def run(self, task_id: str) -> str | None:
         """Run a task if it is due and no other worker has it."""
-        return self._here().run_one(task_id, is_leaving=self._leaving.is_set)
+        return self._process_worker().run_one(task_id, is_leaving=self._leaving.is_set)
 
     def tick(self) -> None:
         """Enqueue scheduled tasks that are due; for beat."""
-        self._here().enqueue_scheduled()
+        self._process_worker().enqueue_scheduled()
 
-    def _here(self) -> TaskWorker:
+    def _process_worker(self) -> TaskWorker:
         # On first use and not at the fork: the pool sets its own signal handlers in between.
         if self._pid != os.getpid():
             self._pid, self._worker = os.getpid(), None
             self._lock, self._leaving = threading.RLock(), threading.Event()
             # Signal handlers can be set in the main thread only, and pools of threads end differently.
             if threading.current_thread() is threading.main_thread():
-                self._notice_the_end()
+                self._watch_sigterm()
         with self._lock:
             if self._worker is None:
                 self._worker = TaskWorker(self._tasks, queues=self._queues, lease=self._lease)
             return self._worker
 
-    def _notice_the_end(self) -> None:
+    def _watch_sigterm(self) -> None:
         """Distinguish a ``SystemExit`` of the pool, which ends the process, from one raised by a task."""
         before = signal.getsignal(signal.SIGTERM)
         if not callable(before):

@@ -11,7 +11,7 @@ from uuid import UUID
 from mks_hardening import compose
 from mks_hardening._core import hooks
 from mks_hardening._core.checks import function, whole_number
-from mks_hardening._core.function_errors import plain_function, says_yes
+from mks_hardening._core.function_errors import call_predicate, plain_function
 from mks_hardening._core.origin.origin_of_request import request_origin
 from mks_hardening._core.origin.proxy_trust import client_key
 from mks_hardening._core.request_hits import hits_of_request
@@ -25,7 +25,7 @@ from mks_hardening._edge.rate_limits.rate_limit_rule import (
     checked_methods,
     counts_method,
 )
-from mks_hardening._edge.refusal_response import shown
+from mks_hardening._edge.refusal_response import printable_excerpt
 from mks_hardening.events import RequestRefused
 from mks_hardening.exceptions import (
     BackendUnavailableError,
@@ -114,7 +114,11 @@ def problem_of(
 def retry_after_outage(environ: Environ, error: BackendUnavailableError) -> int:
     """Store the outage for the request log; returns seconds for ``Retry-After``."""
     environ[REFUSAL_KEY] = Refusal(
-        wrapper="application", rule="backend", status=503, detail=UNAVAILABLE, seen=shown(str(error))
+        wrapper="application",
+        rule="backend",
+        status=503,
+        detail=UNAVAILABLE,
+        seen=printable_excerpt(str(error)),
     )
     return max(1, round(error.retry_after or 2))
 
@@ -253,7 +257,7 @@ class ViewLimit:
             return None
         group = self._group if self._choice is None else await self._choice.achoose_group(*request)
         limiter = self._limiter(scope)
-        decision = await hits_of_request(scope).atake(
+        decision = await hits_of_request(scope).ahit(
             limiter, group, key, cost=self._cost, final_cost=self._final_cost_of(limiter, request)
         )
         _note_decision(scope, group, decision)
@@ -270,7 +274,7 @@ class ViewLimit:
         method: str = environ.get("REQUEST_METHOD") or environ.get("method", "GET")
         if not counts_method(self._methods, method, environ):
             return None
-        if self._exempt is not None and says_yes(
+        if self._exempt is not None and call_predicate(
             self._exempt, *request, parameter="exempt", otherwise=COUNTED
         ):
             return None
@@ -320,7 +324,7 @@ def count(
 
     All limits of one request are counted together, in any order: a refusal gives back the hits counted so far.
     """
-    decision = hits_of_request(environ).take(limiter, group, key, cost=cost, final_cost=final_cost)
+    decision = hits_of_request(environ).hit(limiter, group, key, cost=cost, final_cost=final_cost)
     _note_decision(environ, group, decision)
     return decision
 

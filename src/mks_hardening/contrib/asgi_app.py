@@ -182,7 +182,7 @@ class _InnermostASGI:
         try:
             await self._app(inner, receive, send_with_limits)
         finally:
-            await end.settle(complete=False)
+            await end.finalize(complete=False)
 
 
 def hardening_of(scope: Mapping[str, Any]) -> Hardening:

@@ -131,7 +131,7 @@ def gunicorn_config(
         values["worker_tmp_dir"] = _HEARTBEATS
     ours: dict[str, Hook] = {
         "on_starting": _refuse_trust,
-        "post_worker_init": _worker_begins,
+        "post_worker_init": _prepare_worker,
         "worker_exit": _worker_exit,
         "worker_abort": _worker_abort,
     }
@@ -170,8 +170,8 @@ def _refuse_trust(server: FromGunicorn) -> None:
         )
 
 
-def _worker_begins(worker: FromGunicorn) -> None:
-    _leave_time_for_the_end(worker)
+def _prepare_worker(worker: FromGunicorn) -> None:
+    _shorten_graceful_timeout(worker)
     # UvicornWorker gives uvicorn's loggers the handlers of gunicorn's and stops propagation to the root, where our
     # handlers are: errors would be printed unredacted, with secrets in them. Without propagation, its access log is
     # off.
@@ -179,7 +179,7 @@ def _worker_begins(worker: FromGunicorn) -> None:
     logging.getLogger("uvicorn.access").propagate = bool(worker.cfg.accesslog)
 
 
-def _leave_time_for_the_end(worker: FromGunicorn) -> None:
+def _shorten_graceful_timeout(worker: FromGunicorn) -> None:
     """Let a worker abandon requests a little before the master, which has the same limit, kills it."""
     limit: int = worker.cfg.graceful_timeout
     worker.cfg.set("graceful_timeout", limit - _END if limit >= 2 * _END else limit // 2)
@@ -285,7 +285,7 @@ class _MetricsConfig(NamedTuple):
         )
 
     def _post_worker_init(self, worker: FromGunicorn) -> None:
-        _worker_begins(worker)
+        _prepare_worker(worker)
         # Not earlier: only now has a worker class that replaces threads done so.
         from mks_hardening.contrib._metrics.listener import Listener
         from mks_hardening.contrib.prometheus_observer import PrometheusObserver, metrics_app

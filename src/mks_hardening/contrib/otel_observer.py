@@ -62,7 +62,7 @@ _SCOPE: Final = "mks_hardening"
 _SCHEMA: Final = "https://opentelemetry.io/schemas/1.33.0"
 # The buckets that the conventions recommend for this metric.
 _QUERY_SECONDS: Final = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0)
-_LOOK_EVERY: Final = 1.0
+_CHECK_INTERVAL: Final = 1.0
 """Seconds between two checks for an SDK, as long as there is none."""
 # Requests have a metric of the semantic conventions, with these labels and more.
 _RULES: Final = tuple(rule for rule in RULES if rule.event is not RequestFinished)
@@ -100,8 +100,8 @@ class OpenTelemetryObserver:
         self._clock = given_clock(clock)
         self._tracer: Tracer = trace.get_tracer(_SCOPE, None, tracer_provider, schema_url=_SCHEMA)
         self._meter: Meter = metrics.get_meter(_SCOPE, "", meter_provider, schema_url=_SCHEMA)
-        self._asleep = tracer_provider is None and meter_provider is None
-        self._look_again = 0.0
+        self._has_no_sdk = tracer_provider is None and meter_provider is None
+        self._next_check = 0.0
         self._trace = trace
         self._metrics = metrics
         self._attach = context.attach
@@ -177,7 +177,7 @@ class OpenTelemetryObserver:
 
     def begin(self, environ: Mapping[str, Any], /) -> _OpenTelemetrySpan | None:
         """Start the span of a request; called by the request logging middleware."""
-        if self._asleep and not self._awakes():
+        if self._has_no_sdk and not self._check_for_sdk():
             return None
         known = self._trace.get_current_span().get_span_context()
         if known.is_valid:
@@ -200,17 +200,17 @@ class OpenTelemetryObserver:
         kept = span if span.is_recording() else None
         return _OpenTelemetrySpan(kept, f"{ids.trace_id:032x}", f"{ids.span_id:016x}", scheme, self._requests)
 
-    def _awakes(self) -> bool:
+    def _check_for_sdk(self) -> bool:
         """Check whether an SDK has been configured, which may happen at any time and is never undone."""
         now = self._clock.monotonic()
-        if now < self._look_again:  # the check below costs more than everything else
+        if now < self._next_check:  # the check below costs more than everything else
             return False
-        self._look_again = now + _LOOK_EVERY
-        self._asleep = (
+        self._next_check = now + _CHECK_INTERVAL
+        self._has_no_sdk = (
             type(self._trace.get_tracer_provider()) is self._trace.ProxyTracerProvider
             and type(self._metrics.get_meter_provider()).__name__ == "_ProxyMeterProvider"
         )
-        return not self._asleep
+        return not self._has_no_sdk
 
     # --- statements
 
@@ -236,7 +236,7 @@ class OpenTelemetryObserver:
 
     def _statement(self, name: str, attributes: Attributes, seconds: float) -> None:
         """Record a statement that has just ended."""
-        if self._asleep and not self._awakes():
+        if self._has_no_sdk and not self._check_for_sdk():
             return
         self._statements.record(seconds, labels_of(attributes))
         parent = self._trace.get_current_span()

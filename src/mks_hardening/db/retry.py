@@ -90,7 +90,7 @@ def retry_on_serialization_failure(
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         refuse_generators(function)
 
-        def again(*args: P.args, **kwargs: P.kwargs) -> R:
+        def retrying(*args: P.args, **kwargs: P.kwargs) -> R:
             handled = sys.exc_info()[1]
             for number in range(attempts):
                 with attempt() as this:
@@ -113,7 +113,7 @@ def retry_on_serialization_failure(
         async def later(*args: P.args, **kwargs: P.kwargs) -> object:
             return await awaited(function, args, kwargs)
 
-        return cast("Callable[P, R]", wraps(function)(later if is_async(function) else again))
+        return cast("Callable[P, R]", wraps(function)(later if is_async(function) else retrying))
 
     async def awaited(
         function: Callable[..., object], args: Any, kwargs: Any, running: Awaitable[object] | None = None

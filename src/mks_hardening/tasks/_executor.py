@@ -132,19 +132,21 @@ class Executor:
             _logger.error("the task %s failed after its end was recorded", run.leased.name, exc_info=error)
             return "done"
         if isinstance(error, TaskLostError):
-            return self._lost(run)
+            return self._lease_lost(run)
         if isinstance(error, TaskCancelledError):
             return self._cancelled(run)
         if isinstance(error, TaskRetryError):
-            return self._again(task, run, "asked to be run again", _requested_delay(run, error))
+            return self._retry_or_fail(task, run, "asked to be run again", _requested_delay(run, error))
         # After the three signals, which are not failures and would only be noise in an error tracker.
         on_error(error)
         if _is_transient(task, error):
-            return self._again(task, run, _error_text(error), None)
+            return self._retry_or_fail(task, run, _error_text(error), None)
         _logger.error("the task %s failed", run.leased.name, exc_info=error)
         return self._dead(run, _error_text(error))
 
-    def _again(self, task: Task[..., object], run: TaskRun, reason: str, after: float | None) -> Outcome:
+    def _retry_or_fail(
+        self, task: Task[..., object], run: TaskRun, reason: str, after: float | None
+    ) -> Outcome:
         context = cast("dict[str, object]", load(run.leased.context))
         snoozes = cast("int", context.get(_SNOOZES, 0))
         if after is not None:
@@ -184,7 +186,7 @@ class Executor:
             run, "interrupted", lambda: self._tasks.store.put_back(run.leased, delay=0.0, error=reason)
         )
 
-    def _lost(self, run: TaskRun) -> Outcome:
+    def _lease_lost(self, run: TaskRun) -> Outcome:
         # Notify threads of the task that may still be running.
         run.lost.set()
         _logger.warning("the lease on the task %s expired; its result is not recorded", run.leased.name)
@@ -227,14 +229,14 @@ class Executor:
         """
         for wait in _WAITS:
             try:
-                return outcome if step() else self._lost(run)
+                return outcome if step() else self._lease_lost(run)
             except Exception as error:  # noqa: BLE001 - retry after any error of the database
                 kind = type(error).__name__
                 _logger.warning("the outcome of the task %s cannot be recorded (%s)", run.leased.name, kind)
                 # Not time.sleep: losing the lease ends the wait, as there is nothing left to record.
                 run.lost.wait(wait)
         # The last attempt may raise: the lease expires, and another worker repeats the work.
-        return outcome if step() else self._lost(run)
+        return outcome if step() else self._lease_lost(run)
 
 
 def _is_transient(task: Task[..., object], error: BaseException) -> bool:

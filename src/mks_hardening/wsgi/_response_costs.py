@@ -102,7 +102,7 @@ class _CountedBody:
         try:
             chunk = self._next()
         except StopIteration:
-            self._settle(complete=True)
+            self._finalize(complete=True)
             raise
         self._bytes += len(chunk)
         return chunk
@@ -114,9 +114,9 @@ class _CountedBody:
             if close is not None:
                 close()
         finally:
-            self._settle(complete=False)
+            self._finalize(complete=False)
 
-    def _settle(self, *, complete: bool) -> None:
+    def _finalize(self, *, complete: bool) -> None:
         self._costs.status = self._head.status
         self._costs.body_bytes = self._bytes + self._head.written
-        self._costs.settle(complete=complete)
+        self._costs.finalize(complete=complete)

@@ -96,12 +96,12 @@ class RateLimitMiddleware:
                 continue
             group, hits = rule.group, hits_of_request(environ)
             if rule.is_plain:
-                decision = hits.take(self._limiter, group, key)
+                decision = hits.hit(self._limiter, group, key)
             else:
                 if rule.choice is not None:
                     group = rule.choice.choose_group(environ)
                 final_cost = rule.final_cost_of(environ)
-                decision = hits.take(self._limiter, group, key, cost=rule.cost, final_cost=final_cost)
+                decision = hits.hit(self._limiter, group, key, cost=rule.cost, final_cost=final_cost)
             if not decision.allowed:
                 response = self._refuser.refuse(
                     environ,

@@ -79,10 +79,10 @@ def probe(target: Target, *, now: datetime | None = None) -> Iterator[Finding]:
     yield from _fields(target)
     yield from _names(target)
     for path in ("/.git/config", "/.env"):
-        answer = _ask(target, path)
-        yield Finding(f"{path} is not there", _status(answer) in {403, 404}, _said(answer))
-    answer = _ask(target, "/", method="TRACE")
-    yield Finding("TRACE is refused", answer is None or answer.status >= 400, _said(answer))
+        answer = _request(target, path)
+        yield Finding(f"{path} is not there", _status(answer) in {403, 404}, _shown_status(answer))
+    answer = _request(target, "/", method="TRACE")
+    yield Finding("TRACE is refused", answer is None or answer.status >= 400, _shown_status(answer))
 
 
 def _tls(target: Target, now: datetime) -> Iterator[Finding]:
@@ -113,18 +113,20 @@ def _tls(target: Target, now: datetime) -> Iterator[Finding]:
 def _plain(target: Target) -> Iterator[Finding]:
     port = "" if target.https_port == 443 else f":{target.https_port}"
     for method, allowed in (("GET", {301, 308}), ("POST", {308, 403})):
-        answer = _ask(target, "/x?y=z", method=method, tls=False)
+        answer = _request(target, "/x?y=z", method=method, tls=False)
         place = answer.all("Location") if answer else []
         good = _status(answer) in allowed and place in ([f"https://{target.host}{port}/x?y=z"], [])
-        yield Finding(f"plain http: {method} is redirected to https", good, " ".join([_said(answer), *place]))
-    stranger = _ask(target, "/", host="unknown.invalid", tls=False)
+        yield Finding(
+            f"plain http: {method} is redirected to https", good, " ".join([_shown_status(answer), *place])
+        )
+    stranger = _request(target, "/", host="unknown.invalid", tls=False)
     places = stranger.all("Location") if stranger else []
-    yield Finding("plain http: an unknown host is not redirected", not places, _said(stranger))
+    yield Finding("plain http: an unknown host is not redirected", not places, _shown_status(stranger))
 
 
 def _fields(target: Target) -> Iterator[Finding]:
     for path in ("/", "/.env", "/static/absent"):
-        answer = _ask(target, path)
+        answer = _request(target, path)
         if answer is None:
             yield Finding(f"{path} answers", False, "nothing")
             continue
@@ -143,11 +145,11 @@ def _fields(target: Target) -> Iterator[Finding]:
 def _names(target: Target) -> Iterator[Finding]:
     refused = not _handshake(target, "unknown.invalid", None)
     yield Finding("an unknown name is refused in the handshake", refused, "")
-    answer = _ask(target, "/", host="unknown.invalid")
+    answer = _request(target, "/", host="unknown.invalid")
     yield Finding(
         "an unknown host behind a known handshake is refused",
         _status(answer) not in range(200, 400),
-        _said(answer),
+        _shown_status(answer),
     )
 
 
@@ -166,7 +168,7 @@ def _handshake(target: Target, name: str, version: ssl.TLSVersion | None) -> boo
         return False
 
 
-def _ask(
+def _request(
     target: Target, path: str, *, method: str = "GET", host: str = "", tls: bool = True
 ) -> _Answer | None:
     port = target.https_port if tls else target.http_port
@@ -200,5 +202,5 @@ def _status(answer: _Answer | None) -> int:
     return answer.status if answer else 0
 
 
-def _said(answer: _Answer | None) -> str:
+def _shown_status(answer: _Answer | None) -> str:
     return str(answer.status) if answer else "closed"

@@ -208,7 +208,7 @@ def _carry_out(
         steps.prepare(new, version)
         if migrate:
             steps.migrate(version)
-        facts |= _bring_in(new, old, steps, canary=canary)
+        facts |= _start_version(new, old, steps, canary=canary)
     except BaseException as error:
         trail.add(action, outcome="refused", **facts, reason=str(error))
         raise
@@ -227,7 +227,7 @@ def _carry_out(
     return moved
 
 
-def _bring_in(new: Slot, old: Slot | None, steps: ReleaseSteps, *, canary: int) -> dict[str, str]:
+def _start_version(new: Slot, old: Slot | None, steps: ReleaseSteps, *, canary: int) -> dict[str, str]:
     """Route the requests to a slot; return what was observed."""
     seen = {}
     try:

@@ -10,10 +10,10 @@ from mks_hardening import compose
 from mks_hardening.logging import remove_logging
 from mks_hardening.settings import HardeningSettings
 
-__all__ = ["tell"]
+__all__ = ["send_alert"]
 
 
-def tell(unit: str, *, environ: Mapping[str, str]) -> None:
+def send_alert(unit: str, *, environ: Mapping[str, str]) -> None:
     """Send an alert, and wait until it is delivered or spooled.
 
     Raises:

@@ -18,13 +18,13 @@ from mks_deploy.operations.server_metrics import Servers
 if TYPE_CHECKING:
     from mks_deploy.settings.definitions import Settings
 
-__all__ = ["Readings", "look", "record", "troubles"]
+__all__ = ["Readings", "find_problems", "measure", "record"]
 
 _SERVERS: Final = ("/var/lib/postgresql", "/var/lib/redis")
 """Data directories of Debian's servers: PostgreSQL shuts down if it cannot write."""
 
 
-_NOT_ASKED: Final = Servers(None, {})
+_NO_SERVERS: Final = Servers(None, {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,16 +49,16 @@ class Readings:
     free: Mapping[str, float]
     spooled: int
     damaged_keys: tuple[str, ...] = ()
-    servers: Servers = _NOT_ASKED
+    servers: Servers = _NO_SERVERS
 
 
-def look(
+def measure(
     settings: Settings,
     *,
     now: datetime,
     usage: Callable[[str], tuple[int, int, int]] = shutil.disk_usage,
     served: Callable[[Settings], bytes | None] = served_certificate,
-    servers: Servers = _NOT_ASKED,
+    servers: Servers = _NO_SERVERS,
 ) -> Readings:
     """Read all values once; a value that cannot be read counts as a problem."""
     from cryptography import x509
@@ -82,7 +82,7 @@ def look(
     return Readings(at, begin, end, newest_at(settings, now=at), free, spooled, damaged, servers)
 
 
-def troubles(readings: Readings, settings: Settings) -> list[str]:
+def find_problems(readings: Readings, settings: Settings) -> list[str]:
     """Return the problems in words; equal situations give equal texts, so that changes can be detected."""
     found = []
     lifetime = readings.certificate_end - readings.certificate_begin
@@ -136,9 +136,9 @@ def record(readings: Readings, settings: Settings) -> list[str]:
     replace_file(folder / "host.prom", "\n".join(lines) + "\n")
     known = folder / "host.troubles"
     before = known.read_text(encoding="utf-8").splitlines() if known.exists() else []
-    now = troubles(readings, settings)
-    replace_file(known, "".join(f"{trouble}\n" for trouble in now))
-    return [trouble for trouble in now if trouble not in before]
+    now = find_problems(readings, settings)
+    replace_file(known, "".join(f"{problem}\n" for problem in now))
+    return [problem for problem in now if problem not in before]
 
 
 def _server_metrics(servers: Servers) -> Iterator[str]:

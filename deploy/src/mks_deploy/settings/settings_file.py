@@ -227,17 +227,17 @@ def _unknown(given: Mapping[str, Any]) -> Iterator[str]:
         if name in _FREE:
             continue
         if name not in _TABLES:
-            yield f"[{name[:40]}] is unknown{_meant(name, _TABLES)}"
+            yield f"[{name[:40]}] is unknown{_suggestion(name, _TABLES)}"
         elif not isinstance(table, Mapping):
             yield f"{name} must be a table: [{name}]"
         else:
             known = dict(options(_TABLES[name]))
             for key in table:
                 if key not in known:
-                    yield f"{name}.{key[:40]} is unknown{_meant(key, known)}"
+                    yield f"{name}.{key[:40]} is unknown{_suggestion(key, known)}"
 
 
-def _meant(word: str, known: Iterable[str]) -> str:
+def _suggestion(word: str, known: Iterable[str]) -> str:
     found = difflib.get_close_matches(word, list(known), n=1)
     return f"; did you mean {found[0]}?" if found else ""
 

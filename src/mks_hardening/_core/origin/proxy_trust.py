@@ -121,23 +121,23 @@ class ProxyTrust:
         self._rare = self._foreign | _FAMILY_KEYS.difference(usual)
         # Connections repeat: a decision costs one lookup, and only new combinations are computed.
         self._peers = Memo(self._chain.trusts)
-        self._direct = Memo(_settle_direct)
-        self._trusted = Memo(self._settle_trusted, longest=1024)
+        self._direct = Memo(_decide_direct)
+        self._trusted = Memo(self._decide_trusted, longest=1024)
 
     def resolve(self, environ: Mapping[str, Any]) -> RequestOrigin:
         """Return the origin of a request without changing ``environ``."""
-        return self.settle(environ).origin
+        return self.decide(environ).origin
 
     def admit(self, environ: dict[str, Any]) -> RequestOrigin:
         """Return the origin of a request and update its environ accordingly: no untrusted header remains."""
-        origin, changes, removals = self.settle(environ)
+        origin, changes, removals = self.decide(environ)
         environ.update(changes)
         if removals and not removals.isdisjoint(environ):
             for key in environ.keys() & removals:
                 del environ[key]
         return origin
 
-    def settle(self, environ: Mapping[str, Any]) -> OriginDecision:
+    def decide(self, environ: Mapping[str, Any]) -> OriginDecision:
         """Return the origin of a request, with the changes to its environ that an application must see."""
         trusted = self._peers[environ.get("REMOTE_ADDR")]
         try:
@@ -151,7 +151,7 @@ class ProxyTrust:
             return self._direct[tuple(map(environ.get, _DIRECT_KEYS))]
         return self._trusted[tuple(map(environ.get, self._keys))]
 
-    def _settle_trusted(self, question: tuple[str | None, ...]) -> OriginDecision:
+    def _decide_trusted(self, question: tuple[str | None, ...]) -> OriginDecision:
         found = dict(zip(self._keys, question, strict=False))
         connection = PeerConnection(*map(found.get, _DIRECT_KEYS))
         if self.family == "forwarded":
@@ -196,7 +196,7 @@ def _wanted(forwarded: ForwardedValues, origin: RequestOrigin) -> dict[str, str]
     return changes
 
 
-def _settle_direct(values: tuple[str | None, ...]) -> OriginDecision:
+def _decide_direct(values: tuple[str | None, ...]) -> OriginDecision:
     origin = resolve_origin(PeerConnection(*values), None)
     return OriginDecision(origin, {ORIGIN_KEY: origin}, _UNTRUSTED_KEYS)
 

@@ -94,7 +94,7 @@ class ScopeTrust:
         for key, (_, value) in zip(keys, lines, strict=True):
             text = value.decode("latin-1")
             environ[key] = f"{environ[key]},{text}" if key in environ else text
-        origin, changes, removals = self._trust.settle(environ)
+        origin, changes, removals = self._trust.decide(environ)
         new_scheme = (_SECURE if origin.scheme == "https" else _CLEAR).get(scheme, scheme)
         host = changes.get("HTTP_HOST")
         dropped = frozenset(key for key in keys if key in removals)

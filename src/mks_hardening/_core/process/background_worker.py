@@ -114,7 +114,7 @@ class BackgroundWorker(Generic[T]):
         self._dropped = _Tally()
         self._handled = 0
         self._failed = 0
-        self._in_hand: list[T] = []
+        self._current_items: list[T] = []
 
     def put(self, item: T) -> bool:
         """Queue one item; return false (and count it as dropped) if it was rejected. Never blocks, never raises."""
@@ -124,7 +124,7 @@ class BackgroundWorker(Generic[T]):
         self._accepted.add()
         self._queue.put(item)
         if self._has_ended():  # between the check and the put: no thread will dequeue it
-            self._hand_back()
+            self._return_leftover()
         elif self._thread is None:
             self._start()
         if exit_hooks.sigterm_wanted:
@@ -155,7 +155,7 @@ class BackgroundWorker(Generic[T]):
             self._join(thread, timeout)
         # From now on, callers of ``put`` remove their own items, and a busy thread stops after its current item.
         self._ended = True
-        return self._hand_back()
+        return self._return_leftover()
 
     def drain(self, timeout: float = 1.0) -> None:
         """Handle pending items for up to ``timeout`` seconds and end the thread; ``put`` starts another."""
@@ -248,14 +248,14 @@ class BackgroundWorker(Generic[T]):
                 if item.stop:
                     return
                 continue
-            self._in_hand.append(item)
+            self._current_items.append(item)
             try:
                 self._handle(item)
             # SystemExit too: nothing would report it here, and the items behind it would wait forever.
             except BaseException:  # noqa: BLE001 - one failing item must not stop the worker; it is counted
                 self._failed += 1
-            if self._in_hand:
-                self._in_hand.clear()
+            if self._current_items:
+                self._current_items.clear()
                 self._handled += 1
             wait = self._ticked()
 
@@ -269,15 +269,15 @@ class BackgroundWorker(Generic[T]):
             return 1.0
         return None if delay is None else max(0.0, delay)
 
-    def _hand_back(self) -> list[T]:
-        rest = self._take_back()
+    def _return_leftover(self) -> list[T]:
+        rest = self._remove_pending()
         if rest and self._leftover is not None:
             self._leftover(rest)
         return rest
 
-    def _take_back(self) -> list[T]:
-        rest = list(self._in_hand)
-        self._in_hand = []
+    def _remove_pending(self) -> list[T]:
+        rest = list(self._current_items)
+        self._current_items = []
         stop: _Mark | None = None
         while True:
             try:

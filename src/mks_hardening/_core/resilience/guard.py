@@ -176,7 +176,7 @@ class GuardedCall:
             if shard is not None and shard.doubted:
                 shard.succeeded(began=self._began)
         else:
-            self._blame("slow", self.allowed, whole=True)
+            self._count_failure("slow", self.allowed, whole=True)
 
     def failed(self, error: Exception, *, share: float | None = None, whole: bool = False) -> str:
         """Record an error; return the reason if the call may be retried at once.
@@ -201,7 +201,7 @@ class GuardedCall:
         if self._may_retry(reason):
             return reason
         self._reported = True
-        self._blame(reason, self.allowed if share is None else share, whole=whole)
+        self._count_failure(reason, self.allowed if share is None else share, whole=whole)
         if hooks.observers:
             hooks.emit(BackendFailed(guard.backend, self._operation, reason, guard.breaker.endpoint))
         raise BackendUnavailableError(
@@ -219,7 +219,7 @@ class GuardedCall:
         if self._request is not None:
             self._request.end(self, SYSTEM_CLOCK.monotonic(), lost=lost)
 
-    def _blame(self, reason: str, share: float, *, whole: bool) -> None:
+    def _count_failure(self, reason: str, share: float, *, whole: bool) -> None:
         breaker = self._guard.breaker
         if self._shard is not None and not whole:
             breaker.abandoned()

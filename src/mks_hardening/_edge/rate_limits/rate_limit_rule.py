@@ -8,7 +8,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 
 from mks_hardening._core.checks import instances, offers, strings, whole_number
-from mks_hardening._core.function_errors import plain_function, says_yes
+from mks_hardening._core.function_errors import call_predicate, plain_function
 from mks_hardening._core.response_costs import LimitedResponse
 from mks_hardening._core.web.paths import PathRules
 from mks_hardening._core.web.rate_problem import language_of, rate_limit_problem
@@ -139,7 +139,7 @@ class RateLimitRule:
             return None
         if method == "OPTIONS" and not counts_method(self._methods, method, request):
             return None
-        if self._exempt is not None and says_yes(
+        if self._exempt is not None and call_predicate(
             self._exempt, request, parameter="exempt", otherwise=COUNTED
         ):
             return None

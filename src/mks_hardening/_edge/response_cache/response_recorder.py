@@ -155,7 +155,7 @@ class ResponseRecorder:
             yield from self.finish()
         return served_response(self.request.head, made, self._now)
 
-    def take(self, piece: bytes) -> bool:
+    def append(self, piece: bytes) -> bool:
         """Copy a part of the body; return whether the whole is too large by now, and must be dropped."""
         if self._lease is None:
             return False

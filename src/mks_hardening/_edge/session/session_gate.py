@@ -11,7 +11,7 @@ from mks_hardening._core.durations import seconds
 from mks_hardening._core.operations import arun
 from mks_hardening._core.web.environ_keys import REFUSAL_KEY
 from mks_hardening._core.web.paths import exemptions
-from mks_hardening._edge.refusal_response import FixedResponse, Refuser, shown
+from mks_hardening._edge.refusal_response import FixedResponse, Refuser, printable_excerpt
 from mks_hardening._edge.refusals import Refusal
 from mks_hardening._edge.session.cookie_header import CookieFilter, find_cookie, is_cookie_name
 from mks_hardening._edge.session.refusal_texts import detail_of, redirect, refusal, seen_of, unavailable
@@ -253,7 +253,7 @@ class SessionGate:
             handle = self._handle(session_id, record, deadline)
             return ServedSession(handle, hides_cookies=bool(self.fields.also_cleared))
         handle = self.no_session()
-        handle.discard("", cleared=not (self.lookup.left_alone(record) or _is_part_of_a_page(asked)))
+        handle.discard("", cleared=not (self.lookup.keeps_cookie(record) or _is_part_of_a_page(asked)))
         return ServedSession(handle, hides_cookies=True)
 
     def _dead(
@@ -262,7 +262,7 @@ class SessionGate:
         # The client gets the same reason as for other revoked sessions; the exact one goes only to the log record.
         reason = REVOKED if reason == ROTATED else reason
         emit_session_event("refused", reason, record.user_id if record is not None else None)
-        cleared = not self.lookup.left_alone(record)
+        cleared = not self.lookup.keeps_cookie(record)
         part = _is_part_of_a_page(asked)
         if part or self._is_public(asked):
             handle = self.no_session()
@@ -292,7 +292,7 @@ class SessionGate:
             rule=rule,
             status=response.status,
             detail=detail_of(rule),
-            seen=shown(seen),
+            seen=printable_excerpt(seen),
             headers=tuple(field for field in response.headers if field[0] not in _OF_THE_BODY),
         )
         custom = self._refuser.custom_response(request, refused) if refused.status >= 400 else None

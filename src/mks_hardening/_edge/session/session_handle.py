@@ -198,11 +198,11 @@ class SessionHandle(SessionState):
             BackendUnavailableError: the store did not confirm it.
             ValueError: more than 4096 bytes of JSON.
         """
-        return self._run(self._merge_data(*_parted(changes)))
+        return self._run(self._merge_data(*_split_changes(changes)))
 
     async def aupdate_data(self, **changes: Any) -> bool:
         """``update_data`` for asyncio."""
-        return await arun(self._merge_data(*_parted(changes)))
+        return await arun(self._merge_data(*_split_changes(changes)))
 
     def merge_data(self, changes: Mapping[str, Any], *, removed: Iterable[str] = ()) -> bool:
         """Change data as ``update_data`` does, but with any names and values; ``removed`` lists names to remove."""
@@ -259,7 +259,7 @@ class SessionHandle(SessionState):
         return f"SessionHandle(alive={self._record is not None})"
 
 
-def _parted(changes: Mapping[str, Any]) -> tuple[dict[str, Any], frozenset[str]]:
+def _split_changes(changes: Mapping[str, Any]) -> tuple[dict[str, Any], frozenset[str]]:
     """Split the changes into new values and names that ``None`` removes."""
     removed = frozenset(name for name, value in changes.items() if value is None)
     return {name: value for name, value in changes.items() if name not in removed}, removed

@@ -110,7 +110,7 @@ class SessionLookup:
             record = self.store.load(key)
         except BackendUnavailableError as error:
             return self._find_last_known(key, error, active=active)
-        found = self._weigh(key, record, ends, active)
+        found = self._evaluate(key, record, ends, active)
         return found if isinstance(found, tuple) else run(found)
 
     async def afind(self, session_id: str, *, active: bool) -> FoundSession:
@@ -128,20 +128,20 @@ class SessionLookup:
             record = self.store.load(key)
         except BackendUnavailableError as error:  # of a subclass of the store
             return self._find_last_known(key, error, active=active)
-        found = self._weigh(key, record, ends, active)
+        found = self._evaluate(key, record, ends, active)
         return found if isinstance(found, tuple) else arun(found)
 
-    async def _afind_in_store(self, session_id: str, active: bool) -> FoundSession:  # noqa: FBT001 - as in _weigh
+    async def _afind_in_store(self, session_id: str, active: bool) -> FoundSession:  # noqa: FBT001 - as in _evaluate
         key = key_of(session_id)
         ends = ENDS.count
         try:
             record = await acall_store(self.store.load, key)
         except BackendUnavailableError as error:
             return self._find_last_known(key, error, active=active)
-        found = self._weigh(key, record, ends, active)
+        found = self._evaluate(key, record, ends, active)
         return found if isinstance(found, tuple) else await arun(found)
 
-    def _weigh(
+    def _evaluate(
         self,
         key: str,
         record: SessionRecord | None,
@@ -166,7 +166,7 @@ class SessionLookup:
         if record.ended or now >= last or now >= seen_at + idle:
             self._recent.pop(key, None)
             reason, deadline = check_session(record, seen_at, now, self.limits)
-            return self._over((record, reason, deadline), known=recent is not None)
+            return self._end_expired((record, reason, deadline), known=recent is not None)
         if active and now > seen_at:
             seen_at = now
         deadline = seen_at + idle
@@ -214,12 +214,12 @@ class SessionLookup:
                 if current is None or not current.ended:
                     return NOT_FOUND
                 reason, deadline = check_session(current, seen_at, seen_at, self.limits)
-                return (yield from self._over((current, reason, deadline), known=False))
+                return (yield from self._end_expired((current, reason, deadline), known=False))
             record = record._replace(seen_at=seen_at, expires_at=deadline)
         self._remember(record, seen_at, confirmed_at, ends)
         return record, "", deadline
 
-    def _over(self, found: FoundSession, *, known: bool) -> Op[FoundSession]:
+    def _end_expired(self, found: FoundSession, *, known: bool) -> Op[FoundSession]:
         """Make an expiry final, so that no clock revives the session, and report it once."""
         record, reason, deadline = found
         if record is None:
@@ -333,7 +333,7 @@ class SessionLookup:
         """Load the record of a session that had ended before it could be changed."""
         return (yield from call_store(self.store.load, record.key))
 
-    def left_alone(self, record: SessionRecord | None) -> bool:
+    def keeps_cookie(self, record: SessionRecord | None) -> bool:
         """Return whether the browser's cookie must not be cleared.
 
         True if the browser already has another id or will get one shortly, or if the session has expired only by

@@ -171,7 +171,7 @@ class SessionState:
         if current is not None and current.ended == ROTATED:
             self._late = True
         else:
-            self._drop("" if self._lookup.left_alone(current) else "cleared")
+            self._drop("" if self._lookup.keeps_cookie(current) else "cleared")
 
     # --- helpers ---
 

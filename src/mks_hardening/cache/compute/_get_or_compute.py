@@ -104,13 +104,13 @@ class ValueComputer:
             if now < entry.fresh_until:
                 self._count_read(terms, found=True)
                 if terms.early and (until := now + _lead(entry, terms.early)) >= entry.fresh_until:
-                    yield from self._refresh_beside(key, compute, terms, until)
+                    yield from self._refresh_in_background(key, compute, terms, until)
                 return entry.value
             if terms.error_grace and not self.flights.is_own(key):
                 return (yield from self._stale_or_computed(entry, key, compute, terms))
             if terms.grace:
                 self._count_stale(terms)
-                yield from self._refresh_beside(key, compute, terms, now)
+                yield from self._refresh_in_background(key, compute, terms, now)
                 return entry.value
         self._count_read(terms, found=False)
         # A recursive function would wait for itself until `compute_wait` has passed.
@@ -145,7 +145,7 @@ class ValueComputer:
         if in_grace or waits:
             self._count_stale(terms)
             if not waits:
-                yield from self._refresh_beside(key, compute, terms, now)
+                yield from self._refresh_in_background(key, compute, terms, now)
             return entry.value
         try:
             if terms.soft_timeout is None:
@@ -309,7 +309,7 @@ class ValueComputer:
     def _release(self, lease: ComputeLease, key: str) -> Op[None]:
         yield from self.guarded(self._store.release(key, lease), otherwise=None)
 
-    def _refresh_beside(
+    def _refresh_in_background(
         self, key: str, compute: Callable[[], object], terms: ComputeOptions, until: float
     ) -> Op[None]:
         """Refresh a value in the background, in one process; readers continue with the present one.

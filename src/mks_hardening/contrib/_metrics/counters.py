@@ -109,14 +109,14 @@ class MetricCounters:
 
         if key is event_as_key:
 
-            def one_whole(event: Event) -> None:
+            def count_event(event: Event) -> None:
                 counted, _ = cells[event]
                 if counted is not None:
                     numbers, (place,) = counted
                     with lock:
                         numbers[place] += 1.0
 
-            return one_whole
+            return count_event
 
         def one(event: Event) -> None:
             counted, _ = cells[key(event)]

@@ -128,7 +128,7 @@ def _milliseconds(index: int) -> Callable[[Any], float]:
     return lambda event: event[index] / 1000
 
 
-def _held_back(event: events.BreakerChanged) -> int:
+def _open_breaker_change(event: events.BreakerChanged) -> int:
     return (event.before == "closed") - (event.after == "closed")
 
 
@@ -237,7 +237,7 @@ RULES: Final = (
         itemgetter(0),
         _labels(backend=_name),
         counted=BREAKERS,
-        amount=_held_back,
+        amount=_open_breaker_change,
     ),
     MetricRule(events.SignInEvent, itemgetter(0, 4, 3, 5), _factor, counted=SIGN_INS),
     MetricRule(

@@ -112,7 +112,7 @@ class HardeningMiddleware(SessionMiddleware):
             if costs is not None:
                 costs.status = response.status_code
                 costs.body_bytes = 0 if response.streaming else len(response.content)
-                costs.settle(complete=True)
+                costs.finalize(complete=True)
         fields = limit_fields(environ_of(request), response.status_code, response.headers.items())
         for name, value in fields:
             response.headers[name] = value

@@ -96,7 +96,7 @@ def _origin() -> Iterator[FromDjango]:
 
 def _hardening() -> Iterator[FromDjango]:
     try:
-        components().wrap(_application_of_nobody)
+        components().wrap(_unused_application)
     except ConfigurationError as error:
         yield _error("E006", str(error))
         return
@@ -197,7 +197,7 @@ def _is_ours(name: str) -> bool:
     return isinstance(found, type) and issubclass(found, HardeningMiddleware)
 
 
-def _application_of_nobody(_: object, __: object) -> list[bytes]:
+def _unused_application(_: object, __: object) -> list[bytes]:
     return []
 
 

@@ -233,11 +233,11 @@ class _BeforeRequest:
         environ = request.environ
         g.request_id = environ.get(REQUEST_ID_KEY)
         if not self._looked:
-            self._look()
+            self._check_setup()
         if request.url_rule is not None:
             environ[ROUTE_KEY] = environ.get("SCRIPT_NAME", "") + request.url_rule.rule
 
-    def _look(self) -> None:
+    def _check_setup(self) -> None:
         if self._app.session_interface is not self._interface:
             raise ConfigurationError(
                 f"two sessions at once: {type(self._app.session_interface).__name__} was put in place of ours "

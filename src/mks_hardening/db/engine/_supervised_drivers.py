@@ -181,7 +181,7 @@ def _supervised_psycopg(plain: type, deadline: ClientDeadline) -> type:
 def _cancelling(
     try_cancel: Method, wait_of: Callable[[_Connection], DriverWait | None], patience: float
 ) -> Method:
-    def in_vain(connection: _Connection) -> bool:
+    def is_unresponsive(connection: _Connection) -> bool:
         if _cancels_in_time():
             return False
         wait = wait_of(connection)
@@ -192,13 +192,13 @@ def _cancelling(
         async def later(connection: _Connection, *, timeout: float = patience) -> None:  # noqa: ASYNC109 - as it is called
             from asyncio import to_thread
 
-            if not await to_thread(in_vain, connection):
+            if not await to_thread(is_unresponsive, connection):
                 await try_cancel(connection, timeout=min(timeout, patience))
 
         return later
 
     def now(connection: _Connection, *, timeout: float = patience) -> None:
-        if not in_vain(connection):
+        if not is_unresponsive(connection):
             try_cancel(connection, timeout=min(timeout, patience))
 
     return now

@@ -31,7 +31,7 @@ class FieldNames(Memo[str, tuple[str, bool]]):
         is_secret_key: returns whether values with a name are secret.
     """
 
-    __slots__ = ("_hidden", "_is_secret_key", "_redactor", "_rename", "_schema", "look_for_del", "taken")
+    __slots__ = ("_hidden", "_is_secret_key", "_redactor", "_rename", "_schema", "look_for_del", "reserved")
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class FieldNames(Memo[str, tuple[str, bool]]):
         self._hidden = hidden
         self._redactor = redactor
         self._is_secret_key = is_secret_key
-        self.taken: frozenset[str] = frozenset(map(self.renamed, (*schema.canonical(), *static)))
+        self.reserved: frozenset[str] = frozenset(map(self.renamed, (*schema.canonical(), *static)))
         #: Set by the first name with DEL, the only unsafe ASCII character that the fast encoder does not escape.
         self.look_for_del: bool = False
 
@@ -64,7 +64,7 @@ class FieldNames(Memo[str, tuple[str, bool]]):
         bare = name
         while bare.startswith(_PREFIX):
             bare = bare[len(_PREFIX) :]
-        if bare in self.taken and attribute not in self._schema.renames:
+        if bare in self.reserved and attribute not in self._schema.renames:
             name = f"{_PREFIX}{name}"
         name = self._redactor.redact_text(cut(name, _LONGEST_NAME))
         self.look_for_del |= "\x7f" in name

@@ -101,12 +101,12 @@ class GeneralFormatter(BaseJsonFormatter):
                 style,
                 validate,
                 prefix=prefix,
-                rename_fields=_looked_up(rename_fields),
+                rename_fields=_resolved_values(rename_fields),
                 rename_fields_keep_missing=options.get("rename_fields_keep_missing", False),
-                static_fields=_looked_up(static_fields),
+                static_fields=_resolved_values(static_fields),
                 reserved_attrs=reserved_attrs,
                 timestamp=options.get("timestamp", False),
-                defaults=_looked_up(defaults),
+                defaults=_resolved_values(defaults),
                 exc_info_as_array=options.get("exc_info_as_array", False),
                 stack_info_as_array=options.get("stack_info_as_array", False),
             )
@@ -259,7 +259,7 @@ class GeneralFormatter(BaseJsonFormatter):
             bounds = bounds.tighter()
         # It does not fit otherwise: keep only the canonical fields.
         fields = cast("Fields", clean) if isinstance(clean, dict) else {}
-        essential = {name: fields[name] for name in fields if name in self._names.taken}
+        essential = {name: fields[name] for name in fields if name in self._names.reserved}
         return encode_plain(to_plain({**essential, CUT: "fields left out"}, Bounds(64, 16, 1)))
 
     def _last_resort(self, record: logging.LogRecord, error: Exception) -> str:
@@ -304,6 +304,6 @@ def same(known: object, value: object) -> bool:
     return type(known) is type(value) and isinstance(value, (str, int)) and known == value
 
 
-def _looked_up(given: Mapping[str, Any] | None) -> dict[str, Any]:
+def _resolved_values(given: Mapping[str, Any] | None) -> dict[str, Any]:
     # By key: the dictionaries of ``dictConfig`` resolve ``ext://`` and ``cfg://`` only on item access.
     return {} if given is None else {key: given[key] for key in given}

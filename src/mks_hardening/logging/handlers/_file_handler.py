@@ -79,7 +79,7 @@ class FileHandler(logging.Handler):
             self._report.works()
         if now >= self._look_at:
             self._look_at = now + _SPACE_SECONDS
-            self._look_at_space()
+            self._check_free_space()
 
     def close(self) -> None:
         """Close the file."""
@@ -108,7 +108,7 @@ class FileHandler(logging.Handler):
         self._reason = error.strerror or type(error).__name__
         self._report.failed(self._reason, lost=lost)
 
-    def _look_at_space(self) -> None:
+    def _check_free_space(self) -> None:
         if not self._min_free:
             return
         try:

@@ -27,10 +27,10 @@ def lock_during_fork(handler: logging.Handler) -> None:
     if not _armed:
         _armed.append(True)
         # The child has nothing to release: logging recreates its locks there.
-        os.register_at_fork(before=_hold, after_in_parent=_let_go, after_in_child=_held.clear)
+        os.register_at_fork(before=_acquire_locks, after_in_parent=_release_locks, after_in_child=_held.clear)
 
 
-def _hold() -> None:
+def _acquire_locks() -> None:
     # The module lock of logging first, as in logging itself: its holder may be waiting for a handler.
     module_lock: Any = getattr(logging, "_lock", None) or RLock()
     for lock in (module_lock, *(handler.lock for handler in list(_handlers))):
@@ -38,6 +38,6 @@ def _hold() -> None:
             _held.append(lock)
 
 
-def _let_go() -> None:
+def _release_locks() -> None:
     while _held:
         _held.pop().release()

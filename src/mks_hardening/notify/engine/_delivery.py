@@ -83,7 +83,7 @@ class Delivery:
         # Whether alerts were spooled because of the destination, so that it may accept them by now.
         self._replay_after_success = False
 
-    def look_into_spool(self) -> None:
+    def check_spool(self) -> None:
         """Replay alerts of an earlier process, and report those for other destinations."""
         if self._spool is None:
             return

@@ -78,7 +78,7 @@ class Dispatcher:
         on_exit(self._at_exit)
         spool = destination.spool
         if spool is not None and not (spool.empty() and spool.count_foreign() == 0):
-            self._worker.put(self._delivery.look_into_spool)
+            self._worker.put(self._delivery.check_spool)
 
     def reset_after_fork(self) -> None:
         """Reset the state, also in a forked child: the parent delivers and counts its own alerts."""

@@ -62,7 +62,7 @@ class BreachedPasswords(Closing):
         self._table: _Compact | _Text = (
             _Compact(self._map) if self._map[: len(_MAGIC)] == _MAGIC else _Text(self._map)
         )
-        if not self._table.looks_right():
+        if not self._table.is_well_formed():
             self._map.close()
             raise ConfigurationError(
                 "path must be a compact filter of this version, or SHA-1 digests in hexadecimal, one per line and "
@@ -99,7 +99,7 @@ class _Compact:
         place = bisect_left(range(self._number), wanted, key=self._at)
         return place < self._number and self._at(place) == wanted
 
-    def looks_right(self) -> bool:
+    def is_well_formed(self) -> bool:
         whole = 4 <= self._size <= 20 and (len(self._data) - _HEADER) % self._size == 0
         return whole and self._number > 0 and _ascending(self._at(place) for place in _samples(self._number))
 
@@ -120,7 +120,7 @@ class _Text:
         place = bisect_left(range(len(self._data)), wanted, key=self._from)
         return self._from(place) == wanted
 
-    def looks_right(self) -> bool:
+    def is_well_formed(self) -> bool:
         found = [self._from(place) for place in _samples(len(self._data))]
         hexadecimal = all(_LINE.fullmatch(digest) for digest in found if digest != _LAST)
         return found[0] != _LAST and hexadecimal and _ascending(found)

@@ -172,10 +172,10 @@ class RedisCounters:
     def _of(self, group: str, limits: tuple[Limit, ...]) -> _GroupScripts:
         found = self._groups.get(group)
         if found is None:
-            found = self._groups[group] = self._made(group, limits)
+            found = self._groups[group] = self._build_scripts(group, limits)
         return found
 
-    def _made(self, group: str, limits: tuple[Limit, ...]) -> _GroupScripts:
+    def _build_scripts(self, group: str, limits: tuple[Limit, ...]) -> _GroupScripts:
         kinds = [_KINDS[strategy_for(limit, self._strategy)] for limit in limits]
         rows: list[str] = []
         fields = ['"now"']

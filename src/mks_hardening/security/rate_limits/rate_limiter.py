@@ -288,7 +288,7 @@ class RateLimiter(Closing):
             @wraps(function)
             def limited(*args: P.args, **kwargs: P.kwargs) -> R:
                 hits = _hits_of_call.get() or RequestHits()
-                check(hits.take(self, group, key(*args, **kwargs)))
+                check(hits.hit(self, group, key(*args, **kwargs)))
                 # The function may call other limited functions; those calls are counted separately.
                 token = _hits_of_call.set(hits if has_inner_limit else None)
                 try:
@@ -299,7 +299,7 @@ class RateLimiter(Closing):
             @wraps(function)
             async def limited_async(*args: P.args, **kwargs: P.kwargs) -> object:
                 hits = _hits_of_call.get() or RequestHits()
-                check(await hits.atake(self, group, key(*args, **kwargs)))
+                check(await hits.ahit(self, group, key(*args, **kwargs)))
                 token = _hits_of_call.set(hits if has_inner_limit else None)
                 try:
                     return await cast(Awaitable[object], function(*args, **kwargs))

@@ -138,12 +138,12 @@ class _Folder:
         self._keep = keep
         # By device and inode: a hard link to a kept file under another name is the same file.
         self._kept_files = {
-            (found.st_dev, found.st_ino) for name in keep if (found := self._look(name)) is not None
+            (found.st_dev, found.st_ino) for name in keep if (found := self._stat(name)) is not None
         }
 
     def old(self, name: str) -> os.stat_result | None:
         """Return the status of an old file that may be removed; ``None`` for everything else."""
-        found = self._look(name)
+        found = self._stat(name)
         if found is None or not S_ISREG(found.st_mode) or found.st_mtime > self._limit:
             return None
         kept = name in self._keep or (found.st_dev, found.st_ino) in self._kept_files
@@ -178,7 +178,7 @@ class _Folder:
             return "in use"
         private = f"{_PRIVATE}{secrets.token_hex(8)}"
         os.rename(name, private, src_dir_fd=self.handle, dst_dir_fd=self.handle)
-        moved = self._look(private)
+        moved = self._stat(private)
         # From here on no other process can open it by a known name.
         reason = (
             "changed" if moved is None or not _same(moved, old) else "in use" if _is_written(file) else None
@@ -200,7 +200,7 @@ class _Folder:
         else:
             os.unlink(private, dir_fd=self.handle)
 
-    def _look(self, name: str) -> os.stat_result | None:
+    def _stat(self, name: str) -> os.stat_result | None:
         try:
             return os.stat(name, dir_fd=self.handle, follow_symlinks=False)
         except FileNotFoundError:

@@ -177,7 +177,7 @@ class Exchange(BufferedHead):
         finally:
             self.finish()
 
-    def taken(self) -> int:
+    def bytes_sent(self) -> int:
         """Return the bytes that the server has certainly sent; an interrupted chunk does not count."""
         return self.sent - self.in_flight if self.broken_off else self.sent
 

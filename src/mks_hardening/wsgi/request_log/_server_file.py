@@ -49,10 +49,10 @@ class FileBody:
         """Determine what was sent, close the file (once) and report the end."""
         close, self._close = self._close, None
         with contextlib.suppress(OSError):
-            self._take_stock()
+            self._record_position()
         self._exchange.close(close)
 
-    def _take_stock(self) -> None:
+    def _record_position(self) -> None:
         exchange, start, end = self._exchange, self._start, _position(self._file)
         if start is None or end is None:
             exchange.complete = True

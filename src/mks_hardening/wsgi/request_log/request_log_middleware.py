@@ -198,7 +198,7 @@ class _Recorded(Exchange):
             route=environ.get(ROUTE_KEY),
             refusal=environ.get(REFUSAL_KEY),
             status=status,
-            sent=self.taken() if expects_body else 0,
+            sent=self.bytes_sent() if expects_body else 0,
             duration=duration,
             first_byte_after=None if first is None else first - self._started,
             outcome=outcome,

@@ -75,7 +75,7 @@ class RecordedBody:
             self._result = app(environ, self.start_response)
             self._steps = iter(self._result)
         except BaseException as error:
-            if not self._can_go_on(error):
+            if not self._replaces_error(error):
                 raise
         return self
 
@@ -112,7 +112,7 @@ class RecordedBody:
             exc_info = None
 
         def counted_write(data: bytes, /) -> object:
-            return write(self._take(data))
+            return write(self._record(data))
 
         return counted_write
 
@@ -126,10 +126,10 @@ class RecordedBody:
             run(self._recorder.finish())
             return self._last()
         except BaseException as error:
-            if not self._can_go_on(error):
+            if not self._replaces_error(error):
                 raise
             return self._last()
-        return self._take(piece)
+        return self._record(piece)
 
     def _last(self) -> bytes:
         """The stored body that replaces the application's, if it is not sent yet."""
@@ -149,15 +149,15 @@ class RecordedBody:
         if close is not None:
             close()
 
-    def _take(self, piece: bytes) -> bytes:
-        if self._recorder.take(piece):
+    def _record(self, piece: bytes) -> bytes:
+        if self._recorder.append(piece):
             run(self._recorder.drop("size"))
         if self._served is not None and self._served.body is not None:
             piece, self._stored_body = self._stored_body, b""
         self._has_sent = self._has_sent or bool(piece)
         return piece
 
-    def _can_go_on(self, error: BaseException) -> bool:
+    def _replaces_error(self, error: BaseException) -> bool:
         """Whether the client gets a stored response instead of an exception that is being handled."""
         recorder = self._recorder
         can_replace = recorder.can_replace_errors and not self._has_sent

@@ -72,7 +72,7 @@ class RequestWatchdog:
                 self._reported.discard(number)
                 _log.warning("%s finished after %.1f s", _name(environ), self._monotonic() - running.since)
 
-    def look(self) -> None:
+    def check(self) -> None:
         """Log every request that exceeds the limit and has not been logged yet."""
         now = self._monotonic()
         late = [
@@ -109,7 +109,7 @@ class RequestWatchdog:
     def _run(self) -> None:
         while not self._ended.wait(self._every):
             try:
-                self.look()
+                self.check()
             except Exception:  # noqa: BLE001 - a failed check must not stop the next one
                 _log.exception("the watchdog could not check the requests")
 

@@ -65,8 +65,8 @@ class Intake:
     @classmethod
     def from_settings(cls, settings: AppSettings) -> Self:
         """Create an intake with the directory, scanner and limit of the settings."""
-        looked_at_by = scanner(settings.scan_command, settings.scan_socket)
-        return cls(FileStore(settings.upload_folder), looked_at_by, limit=settings.upload_limit)
+        virus_scanner = scanner(settings.scan_command, settings.scan_socket)
+        return cls(FileStore(settings.upload_folder), virus_scanner, limit=settings.upload_limit)
 
     def take(self, name: str, content: bytes) -> Stored:
         """Validate and store a file.
