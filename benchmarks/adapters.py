@@ -1,14 +1,14 @@
-"""What the Flask and Django adapters cost a request beside the four extensions of Flask that do the same.
+"""Cost of the Flask and Django adapters per request, compared with the four Flask extensions for the same tasks.
 
     python benchmarks/adapters.py [rounds]
 
-Every contender answers the same two requests in one process, with one redis-server on a free loopback port: a
-page that reads the session of somebody who is signed in, and a POST that changes it. Both are counted against one
-limit, get security headers, pass the https and the CSRF check. Rounds are interleaved; medians are printed over
-the bare framework and as ratios to the peers: calls of functions, which are the same on any machine at any time;
-microseconds of the processor; and microseconds by the clock, where each round trip to Redis waits its turn. Ours
-also judge idle and absolute limits, decide which proxy to believe and write a request record (to nowhere), which
-the peers do not do.
+All contenders answer the same two requests in one process, with one redis-server on a free loopback port: a page
+that reads the session of a signed-in user, and a POST that changes it. Both count against one limit, get security
+headers, and pass the HTTPS and CSRF checks. Rounds are interleaved; the tables show medians minus the bare
+framework, and ratios to the peers: function calls, which do not depend on machine and load; CPU time in
+microseconds; and wall clock time, which includes the round trips to Redis. Our package also checks idle and
+absolute limits, decides which proxy to trust and writes a request record (discarded here), which the peers do not
+do.
 """
 
 # ruff: noqa: ARG001 - signatures of Django
@@ -43,7 +43,7 @@ Turn = tuple[float, float, float]
 def request(
     app: Callable[..., Any], path: str, cookies: Browser, *, form: bool = False, **headers: str
 ) -> str:
-    """One request over https as a proxy on this machine would hand it on; what it sets is kept."""
+    """Return one HTTPS request as a proxy on this machine forwards it; cookies are kept."""
     environ = {
         "REQUEST_METHOD": "POST" if form else "GET",
         "SCRIPT_NAME": "",
@@ -69,12 +69,12 @@ def request(
         "wsgi.run_once": False,
         **headers,
     }
-    told: list[Any] = []
-    body = app(environ, lambda status, fields, *_: told.append((status, fields)))
+    heads: list[Any] = []
+    body = app(environ, lambda status, fields, *_: heads.append((status, fields)))
     text = b"".join(body).decode()
     if hasattr(body, "close"):
         body.close()
-    status, fields = told[-1]
+    status, fields = heads[-1]
     if not status.startswith("200"):
         raise RuntimeError(f"{path}: {status} {text[:300]}")
     for name, value in fields:
@@ -177,7 +177,7 @@ def django_urls(limited: Callable[[Any], Any], *, session: bool) -> type:
 
 
 def in_project(app: Callable[..., Any], **settings: Any) -> Callable[..., Any]:
-    """The application with settings of its own; changing them is left out of what is measured."""
+    """Run the application with its own settings; changing the settings is not measured."""
     app.settings = settings  # type: ignore[attr-defined]
     return app
 
@@ -244,7 +244,7 @@ def redis_server() -> Iterator[str]:
 
 
 def turn(app: Any, path: str, cookies: Browser) -> Turn:
-    """Of one request the calls of functions, and microseconds of this process and by the clock."""
+    """Measure one request: function calls, CPU time and wall clock time in microseconds."""
     from django.test.utils import override_settings
 
     def run() -> Turn:

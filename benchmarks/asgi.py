@@ -1,14 +1,13 @@
-"""What the middleware for ASGI costs: beside hand-written floors, and served by uvicorn beside the usual peers.
+"""Cost of the ASGI middleware, compared with hand-written minimal versions and, served by uvicorn, with peers.
 
     python benchmarks/asgi.py [rounds] [--served] [--profile GROUP]
 
-All contenders of a group run in turn on one event loop, round after round; the figure is the median over the rounds
-of the processor time that one request takes, less that of the bare application. The floors do only what cannot be
-avoided: they check nothing, and are no alternative. Peers that are not installed are left out; ``make bench``
-installs them.
+All contenders of a group run in turn on one event loop, round after round; the figure is the median CPU time of one
+request minus that of the bare application. The minimal versions ("floors") do only what is unavoidable: they check
+nothing, and are no alternative. Peers that are not installed are skipped; ``make bench`` installs them.
 
-With ``--served``, whole stacks are asked over loopback, one uvicorn process each, all side by side and asked in
-turn: the figure is how many requests a second of the server's processor time serves.
+With ``--served``, each whole stack runs in its own uvicorn process and is requested over loopback in turn: the
+figure is the number of requests per second of the server's CPU time.
 """
 
 # ruff: noqa: ARG001, D101, D102, PLW0108 - floors are read rather than documented
@@ -52,7 +51,7 @@ async def bare(scope, receive, send):
 
 
 def starlette_cookie() -> str:
-    """A living session of Starlette, so that its middleware has something to check."""
+    """Return a valid session cookie of Starlette, so that its middleware has something to check."""
     try:
         import itsdangerous
     except ImportError:
@@ -66,7 +65,7 @@ STARLETTE = starlette_cookie()
 
 
 def request(*more: tuple[bytes, bytes], **changes: Any) -> dict[str, Any]:
-    """What uvicorn hands on behind a proxy, with the header fields of a browser."""
+    """Return the scope that uvicorn passes on behind a proxy, with the header fields of a browser."""
     scope = {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.3"},
@@ -153,7 +152,7 @@ def floor_redirect(_app: App) -> App:
 
 
 def floor_headers(app: App) -> App:
-    """The list extended by ready pairs, except for the names that are there already."""
+    """The header list extended by prepared pairs, except for existing names."""
     from mks_hardening.asgi import HeaderPolicy
 
     policy = HeaderPolicy.web()
@@ -180,7 +179,7 @@ def floor_headers(app: App) -> App:
 
 
 def floor_record(app: App) -> App:
-    """An id, two clock readings, one record handed over; bytes counted, the id in the response."""
+    """One id, two clock readings, one log record; bytes counted, the id in the response."""
     logger = quiet_logger("floor")
 
     async def floor(scope, receive, send):
@@ -216,7 +215,7 @@ def floor_record(app: App) -> App:
 
 
 def floor_session(app: App) -> App:
-    """The cookie found, its hash, one look-up, one comparison; the session told in a copy of the scope."""
+    """Find the cookie, hash it, one look-up, one comparison; the session in a copy of the scope."""
     key = sha256(SESSION_ID.encode()).hexdigest()
     sessions = {key: time.time() + 10_000}
 
@@ -235,7 +234,7 @@ def floor_session(app: App) -> App:
 
 
 def floor_limit(app: App) -> App:
-    """One count by address in a dictionary, and one comparison; the three fields for clients in the response."""
+    """One count by address in a dictionary, and one comparison; three rate limit fields in the response."""
     counts: dict[str, list[float]] = {}
 
     async def floor(scope, receive, send):
@@ -261,7 +260,7 @@ def floor_limit(app: App) -> App:
 
 
 def floor_csrf(app: App) -> App:
-    """One pass for origin and host, which must agree."""
+    """One pass for origin and host, which must be equal."""
 
     async def floor(scope, receive, send):
         origin = host = None
@@ -278,7 +277,7 @@ def floor_csrf(app: App) -> App:
 
 
 def floor_cache(_app: App) -> App:
-    """One pass over the header fields, one look-up by host, path and query, the age in a new list of fields."""
+    """One pass over the header fields, one look-up by host, path and query, the age in a new header list."""
     kept = {(HOST.encode(), "/articles/17", b""): (HEADERS, b"hello", time.time(), time.time() + 10_000)}
 
     async def floor(scope, receive, send):
@@ -359,7 +358,7 @@ def ours_cache(app: App) -> App:
 
 
 def ours_together(app: App) -> App:
-    """All of them, in the order of ``harden_wsgi``."""
+    """All wrappers, in the order of ``harden_asgi``."""
     from mks_hardening.asgi import HealthMiddleware
 
     app = ours_csrf(app)
@@ -437,14 +436,14 @@ def starlette_csrf(app: App) -> App:
 
 
 def six_peers(app: App) -> App:
-    """The usual peers, as people stack them."""
+    """The usual peers, in their usual order."""
     for peer in (starlette_csrf, starlette_sessions, trusted_host, correlation_id, secure_py, proxy_headers):
         app = peer(app)
     return app
 
 
 def fastapi_guard(app: App) -> App:
-    """fastapi-guard with the checks that ours make too; its search for attack patterns is off."""
+    """fastapi-guard with the same checks as ours; its detection of attack patterns is off."""
     from guard import PureASGISecurityMiddleware, SecurityConfig
 
     config = SecurityConfig(
@@ -626,7 +625,7 @@ def in_process(rounds: int) -> None:
 
 
 def profiled(group: str) -> None:
-    """Where the time of our contenders goes."""
+    """Profile our contenders."""
     _, scope, builders = GROUPS[group]
     for name, app in built([each for each in builders if each[2] is not None]).items():
         with cProfile.Profile() as profile:
@@ -715,7 +714,7 @@ class Server:
         self.round()
 
     def round(self) -> None:
-        """One request on each connection."""
+        """Send one request on each connection."""
         for connection in self.connections:
             connection.sendall(REQUEST)
         for connection in self.connections:
@@ -731,7 +730,7 @@ class Server:
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def turn(self) -> tuple[int, float]:
-        """Requests answered in one turn, and the server's processor time for them."""
+        """Return the number of requests in one turn, and the server's CPU time for them."""
         asked, before = 0, self._processor_seconds()
         end = time.monotonic() + SERVED_SECONDS
         while time.monotonic() < end:

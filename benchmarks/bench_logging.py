@@ -1,8 +1,8 @@
-"""Formatter, whole call, redaction, tracebacks and rotation beside the peers, interleaved in one run.
+"""Formatter, whole logging call, redaction, tracebacks and rotation, compared with peers in interleaved rounds.
 
     python benchmarks/bench_logging.py [formatter] [rotation] [text]
 
-Peers that are not installed are left out. Figures are medians over interleaved rounds; ratios are to
+Peers that are not installed are skipped. Figures are medians over interleaved rounds; ratios are to
 python-json-logger with orjson (formatter, whole call), to the standard library (traceback) or to
 concurrent-log-handler (rotation).
 """
@@ -56,7 +56,7 @@ def interleaved(title: str, contenders: dict[str, Callable[[], object]], *, base
 
 
 def exception_info() -> tuple[type[BaseException], BaseException, object]:
-    """A chain of two with eight frames."""
+    """Return a chain of two exceptions with eight frames."""
 
     def descend(depth: int) -> None:
         if depth:
@@ -156,7 +156,7 @@ def bench_formatter() -> None:
 
 
 def bench_new_messages() -> None:
-    """The worst case for what is remembered: no message occurs twice within reach."""
+    """Worst case for caches: no message is repeated soon enough to be found."""
     logger = logging.getLogger("app.api.knowledge")
     made = [
         logger.makeRecord(logger.name, 20, __file__, 1, f"user {number} opened page {number * 7}", (), None)
@@ -301,7 +301,7 @@ def bench_search(redact: Callable[[str], str], *, seconds: float = 20, seed: int
 
 
 def _least(call: Callable[[], object], times: int) -> float:
-    """Processor time in µs, the least of several: others run on the same machine."""
+    """Return the minimum CPU time in µs over several runs: other load on the machine only adds time."""
     least = float("inf")
     for _ in range(times):
         start = time.process_time_ns()
@@ -349,7 +349,7 @@ def _writer(kind: str, path: str, lines: int, barrier: object) -> None:
 
 
 def bench_bodies() -> None:
-    """What 100 kB of somebody else's JSON costs, at most."""
+    """Measure the maximum cost of 100 kB of JSON from elsewhere."""
     redactor, formatter = default_redactor(), JsonFormatter()
     shared: object = ["token=x"] * 10
     for _ in range(5):

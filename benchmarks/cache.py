@@ -1,9 +1,9 @@
-"""What a cached call costs, beside functools.lru_cache and a raw Redis GET.
+"""Cost of a cached call, compared with functools.lru_cache and a raw Redis GET.
 
     python benchmarks/cache.py [redis-server]
 
-Medians over interleaved rounds. The second part starts a redis-server of its own on a free loopback port, and is
-left out where there is none.
+Medians over interleaved rounds. The second part starts a redis-server on a free loopback port, and is skipped if
+redis-server is not installed.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""What the shared core costs, and how long a caller of a broken Redis waits beside redis-py alone.
+"""Cost of the shared core, and the delay of a caller when Redis is broken, compared with redis-py alone.
 
     python benchmarks/core.py [redis-server]
 
-Prints medians over interleaved rounds. The second part starts a redis-server of its own on a free loopback port,
-and is left out where there is none.
+Medians over interleaved rounds. The second part starts a redis-server on a free loopback port, and is skipped if
+redis-server is not installed.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ RECORD = {"id": 17, "title": "鉄筋の継手", "tags": ["鉄筋", "品質"], "d
 
 
 def per_call(contenders: dict[str, Callable[[], Any]], *, calls: int, rounds: int = 15) -> dict[str, float]:
-    """Median microseconds of one call, all contenders in turn."""
+    """Return the median time of one call in microseconds; all contenders run in turn."""
     times: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(rounds):
         for name, call in contenders.items():

@@ -1,9 +1,9 @@
-"""What watching a database costs, and how search and paging scale, on SQLite.
+"""Cost of the database monitors, and scaling of search and paging, on SQLite.
 
     python benchmarks/db.py [URL of a PostgreSQL database]
 
-Medians and minima over interleaved rounds; the engines are compared within one run. With a PostgreSQL it shows too
-what asking the server at each checkout costs.
+Medians and minima over interleaved rounds; the engines are compared within one run. With PostgreSQL, it also
+measures the cost of checking a connection at each checkout.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def overhead(folder: Path) -> None:
 
 
 def checkouts(url: str) -> None:
-    """The round trip that each checkout spends on finding out whether its connection lives."""
+    """Measure the round trip with which each checkout checks that its connection works."""
     engines = {ping: hardened_engine(url, pool_pre_ping=ping) for ping in (False, True)}
 
     def using(engine: Engine) -> Callable[[], Any]:

@@ -1,12 +1,12 @@
-"""How long the event loop stands still while PostgreSQL is stopped (SIGSTOP) under 60 tasks that use it.
+"""Delay of the event loop while PostgreSQL is stopped (SIGSTOP) under 60 tasks that use it.
 
     python benchmarks/db_loop_lag.py
 
-Each task asks for a connection and sends a statement, again and again, whatever comes of it. The lag is by how much
-a sleep of 1 ms in the same loop takes longer; the longest one counts. In brackets stands the longest time that the
-loop's thread computed in between: what is beyond that, it waited, for a server or for a busy machine. The lag while
-the server answers is what the machine and the tasks themselves cost. Python's own collections of garbage are kept
-out (``gc.freeze``). SQLAlchemy's own ``create_async_engine`` notices nothing, and waits until the server goes on.
+Each task requests a connection and sends a statement, repeatedly, whatever the outcome. The lag is the delay of a
+1 ms sleep in the same loop; the maximum counts. The number in brackets is the longest time that the loop's thread
+computed in between; the rest of the lag is waiting, for a server or for a busy machine. The lag while the server
+responds is the cost of the machine and the tasks themselves. Python's garbage collection is kept out
+(``gc.freeze``). SQLAlchemy's own ``create_async_engine`` has no deadline, and waits until the server continues.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ SECONDS = 8
 
 
 class Lag:
-    """Looks by how much short sleeps of the loop last longer than asked for."""
+    """Measures the delay of short sleeps in the loop."""
 
     def __init__(self) -> None:
         self.longest = self.work = 0.0
 
     async def watch(self) -> None:
-        """Look until cancelled."""
+        """Measure until cancelled."""
         while True:
             began, computed = time.perf_counter(), time.thread_time()
             await asyncio.sleep(STEP)
@@ -48,7 +48,7 @@ class Lag:
             self.work = max(self.work, time.thread_time() - computed)
 
     def take(self) -> str:
-        """The longest since the last time, in ms."""
+        """Return the maximum lag in ms since the last call."""
         said = f"{self.longest * 1000:.1f} ({self.work * 1000:.1f})"
         self.longest = self.work = 0.0
         return said

@@ -1,9 +1,9 @@
-"""The figures of the page on the defects of the first round: what each costs now.
+"""Figures of the page on the defects of the first version: their cost now.
 
     python benchmarks/defects.py
 
-Medians over interleaved rounds, in milliseconds of this thread's own time; ratios are of the same rounds. What the
-page says beside them was measured on the first round.
+Medians over interleaved rounds, in milliseconds of the thread's CPU time; ratios are within the same rounds. The
+page compares them with measurements of the first version.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from mks_hardening.wsgi import RequestLoggingMiddleware
 
 
 def nothing() -> None:
-    """Where nothing is to be waited for."""
+    """Do not wait."""
 
 
 def medians(
     contenders: dict[str, Callable[[], Any]], *, rounds: int = 15, before_each: Callable[[], Any] = nothing
 ) -> dict[str, float]:
-    """Milliseconds that the caller's thread works for one call each, so that a busy machine counts less."""
+    """Return the CPU time of the caller's thread per call in milliseconds, so that a busy machine matters less."""
     times: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(rounds):
         for name, call in contenders.items():
@@ -48,7 +48,7 @@ def record(**extra: Any) -> logging.LogRecord:
 
 
 def redaction() -> dict[str, float]:
-    """Structures that once took seconds, by each way that they come in."""
+    """Structures that once took seconds, by each way that they can arrive."""
     alike = {f"token=x{number}": "v" for number in range(8_000)}
     shared: Any = [0] * 10
     for _ in range(5):
@@ -76,7 +76,7 @@ def redaction() -> dict[str, float]:
 
 
 def queries() -> dict[str, float]:
-    """A request whose query has 260 kB, beside one without."""
+    """A request with a query string of 260 kB, compared with one without."""
     logging.getLogger("mks_hardening.request").addHandler(logging.NullHandler())
 
     def application(_environ: Any, start_response: Any) -> list[bytes]:
@@ -94,7 +94,7 @@ def queries() -> dict[str, float]:
 
 
 def statements() -> dict[str, float]:
-    """A statement beyond 8,192 characters, with and without the monitor."""
+    """A statement of more than 8,192 characters, with and without the monitor."""
     names = ", ".join(f":the_number_of_the_row_{number:03}" for number in range(500))
     statement = text(f"SELECT 1 WHERE 1 IN ({names})")
     values = {f"the_number_of_the_row_{number:03}": number for number in range(500)}
@@ -119,7 +119,7 @@ def statements() -> dict[str, float]:
 
 
 def nesting() -> dict[str, float]:
-    """Reading ``(1,(1,(1,...``: four times the depth takes four times as long."""
+    """Parsing ``(1,(1,(1,...``: four times the depth takes four times as long."""
     return medians(
         {
             f"{depth:,} lists in each other": lambda depth=depth: normalize_sql(  # type: ignore[misc]

@@ -1,9 +1,9 @@
-"""What an import costs beside the peers: milliseconds, modules and memory, each in a fresh interpreter.
+"""Cost of an import, compared with peers: milliseconds, modules and memory, each in a fresh interpreter.
 
     python benchmarks/imports.py [rounds]
 
-Prints medians of interleaved rounds, and the ratio to the peer of the same round. Areas are lazy facades, so each
-is measured twice: imported, and with every public name looked up. A peer that is not installed is left out
+Medians of interleaved rounds, and the ratio to the peer of the same round. The packages export lazily, so each is
+measured twice: imported, and with every public name looked up. Peers that are not installed are skipped
 (dogpile.cache is not among our dependencies).
 """
 

@@ -1,9 +1,9 @@
-"""What an alert costs the thread that logs, and what a burst becomes, beside the peers, interleaved in one run.
+"""Cost of an alert for the logging thread, and handling of a burst, compared with peers in interleaved rounds.
 
     python benchmarks/notify.py [emit] [burst]
 
-The floor is ``logger.error`` into a handler that only puts the record on a ``SimpleQueue``. Peers that are not
-installed are left out; those that send on the caller's thread are measured with few calls.
+The floor is ``logger.error`` with a handler that only puts the record into a ``SimpleQueue``. Peers that are not
+installed are skipped; those that send on the caller's thread are measured with few calls.
 """
 
 from __future__ import annotations
@@ -44,22 +44,22 @@ class ToQueue(logging.Handler):
         self.queue: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Queue it."""
+        """Put the record into the queue."""
         self.queue.put(record)
 
 
 class Accepting:
-    """A destination that takes everything."""
+    """A destination that accepts everything."""
 
     def send(self, _message: OutgoingAlert, /) -> None:
-        """Take it."""
+        """Accept the message."""
 
     def close(self) -> None:
         """Nothing to close."""
 
 
 class Dead(Accepting):
-    """A destination that is away."""
+    """An unavailable destination."""
 
     def send(self, _message: OutgoingAlert, /) -> None:
         """Fail."""
@@ -160,7 +160,7 @@ def sentry_contenders() -> list[tuple[str, logging.Handler, Call]]:
 
     class Nowhere(sentry_sdk.transport.Transport):
         def capture_envelope(self, envelope: object) -> None:
-            """Take it."""
+            """Accept the envelope."""
 
     sentry_sdk.init(dsn="http://key@127.0.0.1/1", transport=Nowhere, default_integrations=False)
     return [
@@ -171,7 +171,7 @@ def sentry_contenders() -> list[tuple[str, logging.Handler, Call]]:
 
 @contextmanager
 def sink() -> Iterator[tuple[str, list[int]]]:
-    """A local server that takes everything."""
+    """A local server that accepts everything."""
     sizes: list[int] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -185,7 +185,7 @@ def sink() -> Iterator[tuple[str, list[int]]]:
             self.wfile.write(b"ok")
 
         def log_message(self, *_: object) -> None:
-            """Stay quiet."""
+            """Do not log."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
@@ -198,7 +198,7 @@ def sink() -> Iterator[tuple[str, list[int]]]:
 
 
 class SlackSdk(logging.Handler):
-    """What people write around slack_sdk."""
+    """A typical handler written around slack_sdk."""
 
     def __init__(self, url: str) -> None:
         from slack_sdk.webhook import WebhookClient
@@ -207,7 +207,7 @@ class SlackSdk(logging.Handler):
         self.client = WebhookClient(url)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Send it."""
+        """Send the record."""
         self.client.send(text=self.format(record))
 
 

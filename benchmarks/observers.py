@@ -1,9 +1,9 @@
-"""What it costs to be observed: an event for Prometheus, a request with a tracer that records nothing.
+"""Cost of observers: an event for Prometheus, a request with a tracer that records nothing.
 
     python benchmarks/observers.py
 
-The best of interleaved rounds. Beside ours stands what prometheus_client's own metrics cost for the same event, in
-one process and in the files of its multiprocess mode, and what the request record costs without a tracer.
+Minima of interleaved rounds, compared with the cost of prometheus_client's own metrics for the same event, in one
+process and in its multiprocess mode, and with the cost of the request record without a tracer.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ EVENTS = [
 
 
 def per_call(contenders: dict[str, Callable[[], Any]], *, calls: int, rounds: int = 40) -> dict[str, float]:
-    """Microseconds of one call in the quickest of the rounds, all contenders in turn: others disturb the rest."""
+    """Return the minimum time of one call in microseconds; all contenders run in turn."""
     times: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(rounds):
         for name, call in contenders.items():

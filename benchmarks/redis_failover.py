@@ -1,9 +1,9 @@
-"""What callers see while a Redis primary dies: Sentinel 1+1+3 and Cluster 3+3 on loopback, ours beside redis-py.
+"""A failover of Redis as callers see it: Sentinel 1+1+3 and Cluster 3+3 on loopback, compared with redis-py.
 
     python benchmarks/redis_failover.py [sentinel|cluster]
 
-Each client writes all the time; the primary is killed once. Printed: seconds from the finished failover to the
-first good read, the longest call, failed calls, and acknowledged writes that are gone afterwards.
+Each client writes continuously; the primary is killed once. Output: seconds from the end of the failover to the
+first successful read, the longest call, failed calls, and acknowledged writes that were lost.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ KEY = "{a}numbers"
 
 
 class Writer:
-    """Adds numbers to a set until told to stop."""
+    """Adds numbers to a set until stopped."""
 
     def __init__(self, name: str, add: Callable[[int], Any], read: Callable[[], Any]) -> None:
         self.name, self._add, self._read = name, add, read
@@ -38,15 +38,15 @@ class Writer:
         self._thread = threading.Thread(target=self._run)
 
     def start(self) -> None:
-        """Write on a thread of its own."""
+        """Start the writing thread."""
         self._thread.start()
 
     def failover_finished(self) -> None:
-        """Count from now."""
+        """Start measuring the recovery."""
         self._finished_at = time.monotonic()
 
     def stop(self) -> None:
-        """End the thread."""
+        """Stop the thread."""
         self._stop.set()
         self._thread.join()
 
@@ -74,7 +74,7 @@ class Writer:
         self.back_at = time.monotonic() - self._finished_at
 
     def show(self, stored: set[int]) -> None:
-        """Print what was seen; ``stored`` is what the server has."""
+        """Print the results; ``stored`` is the content of the server."""
         lost = len(self.acknowledged - stored)
         print(
             f"  {self.name:10} reads back after {self.back_at:5.2f} s   longest call {self.longest:6.3f} s   "

@@ -1,10 +1,9 @@
-"""Codes, ciphertexts, QR codes and limits beside the peers, interleaved in one run.
+"""Codes, ciphertexts, QR codes and limits, compared with peers in interleaved rounds.
 
     python benchmarks/security.py [codes] [sign_in] [limits] [accuracy]
 
-Peers that are not installed are left out. Figures are lower quartiles over interleaved rounds; ratios are to the
-floor named first in each table. The Redis parts start a redis-server of their own and are left out where there is
-none.
+Peers that are not installed are skipped. Figures are lower quartiles over interleaved rounds; ratios are to the
+floor named first in each table. The Redis parts start a redis-server, and are skipped if it is not installed.
 """
 
 from __future__ import annotations
@@ -86,9 +85,9 @@ def interleaved(
     rounds: int = ROUNDS,
     clocks: tuple[Callable[[], float], ...] = (time.perf_counter,),
 ) -> None:
-    """Lower quartiles over rounds in turn: what a shared machine does to others falls out of them.
+    """Return the lower quartiles over interleaved rounds, which other load on the machine hardly affects.
 
-    With two clocks, of wall time and of the process's CPU time, the second shows what a busy machine hides.
+    With two clocks, wall time and the CPU time of the process, the second is independent of a busy machine.
     """
     for call in contenders.values():
         call()
@@ -165,7 +164,7 @@ def codes() -> None:
 
 
 def wrong_recovery_code(left: int) -> Callable[[], object]:
-    """A whole wrong guess, unsealing of the account's key included; the cost must not tell how many are left."""
+    """A wrong recovery code, including decryption of the key; the time must not reveal how many codes are left."""
     manager = TwoFactorManager(MemoryTwoFactorStore(), issuer="MKS", secret_box=SecretBox(bytes(range(32))))
     secret = manager.begin_enrolment("u", account_name="taro").secret
     for code in manager.confirm_enrolment("u", totp_code(secret))[left:]:
@@ -180,7 +179,7 @@ def wrong_recovery_code(left: int) -> Callable[[], object]:
 
 
 def passwords() -> None:
-    """A wrong password must take as long for an old form as for nobody: within 10 %."""
+    """A wrong password must take as long for an old hash format as for an unknown user: within 10 %."""
     from werkzeug.security import generate_password_hash
 
     old = ("scrypt:32768:8:1", "pbkdf2:sha256:260000", "pbkdf2:sha256:600000", "pbkdf2:sha256:1000000")
@@ -200,7 +199,7 @@ def passwords() -> None:
 
 
 def sign_in() -> None:
-    """Who is refused must take as long as an unknown name: medians within 10 %, the whole first step."""
+    """A refused sign-in must take as long as an unknown name: medians within 10 %, the whole first step."""
     from werkzeug.security import generate_password_hash
 
     right, wide = "a long sentence nobody guesses", "1000000 per minute"
@@ -242,7 +241,7 @@ def sign_in() -> None:
 
 
 def schemes() -> None:
-    """What a check costs by scheme, and that an account from before argon2 takes as long: within 10 %."""
+    """Cost of a check per scheme; an account from before argon2 must take as long: within 10 %."""
     today, old = PasswordHasher(scheme="argon2id"), PasswordHasher(scheme="scrypt").hash("right")
     stored = today.hash("right")
     interleaved(
@@ -258,7 +257,7 @@ def schemes() -> None:
 
 
 def leaked_passwords() -> None:
-    """A look-up among a million, warm, in both formats, beside a set in memory (which costs 100 MB)."""
+    """A look-up among a million, warm, in both formats, compared with an in-memory set (which takes 100 MB)."""
     digests = sorted(hashlib.sha1(str(number).encode()).digest() for number in range(1_000_000))
     with tempfile.TemporaryDirectory() as folder:
         text, compact = Path(folder) / "text", Path(folder) / "compact"
@@ -279,7 +278,7 @@ def leaked_passwords() -> None:
 
 
 def passkeys() -> None:
-    """A whole assertion through the manager, beside the library's check alone."""
+    """A whole assertion through the manager, compared with the check of the library alone."""
     sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
     from webauthn import verify_authentication_response
     from webauthn.helpers import base64url_to_bytes
@@ -377,7 +376,7 @@ def fresh_keys(every: int = 40) -> Callable[[], str]:
 
 
 def limits_in_memory() -> None:
-    """Hits that pass, and hits of a key that is blocked: three limits of ours beside one of the peers."""
+    """Allowed hits, and hits of a blocked key: three of our limits compared with one of the peers."""
     contenders: dict[str, Callable[[], object]] = {}
     if installed("limits"):
         from limits import parse, parse_many
@@ -535,7 +534,7 @@ def worst_period(hits: list[float], period: float) -> int:
 
 
 def edge(try_one: Callable[[], object], *, period: float) -> int:
-    """The most hits in any one period, hammered without pause for three of them."""
+    """Return the maximum number of hits in any one period, requested without pause for three periods."""
     hits = []
     end = time.perf_counter() + 3 * period
     while time.perf_counter() < end:

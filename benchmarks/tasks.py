@@ -1,10 +1,10 @@
-"""What a background task costs: ours on Celery and embedded, beside plain Celery, Huey and Dramatiq.
+"""Cost of a background task: ours on Celery and embedded, compared with plain Celery, Huey and Dramatiq.
 
     python benchmarks/tasks.py [--tasks 2000] [--plot claims.svg] [throughput] [start] [enqueue] [claims] [backlog]
 
-A Redis and a PostgreSQL are started for it, both with the durability of production (AOF each second, fsync). Tasks
-are waiting when workers start; what is timed is from the first that is done to the last. Rounds are interleaved and
-the best of each is shown, so that other work on the machine matters less; ratios matter, digits do not.
+Starts Redis and PostgreSQL, both with production durability (AOF every second, fsync). Tasks are queued when the
+workers start; the time from the first finished task to the last is measured. Rounds are interleaved and the best of
+each counts, so that other load on the machine matters less; compare ratios, not absolute figures.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ Commands = list[list[str]]
 
 
 class Cost(NamedTuple):
-    """Of one task, in ms: by the clock, and of processors, those of the servers included."""
+    """Cost of one task in ms: wall clock time, and CPU time including that of the servers."""
 
     wall: float
     cpu: float
 
 
 class Bench:
-    """The servers, and the processes that work."""
+    """The servers and the worker processes."""
 
     def __init__(self, folder: Path, stack: ExitStack) -> None:
         self.folder = folder
@@ -61,14 +61,14 @@ class Bench:
         self._databases = 0
 
     def database(self, kind: str) -> str:
-        """Address of a fresh one."""
+        """Return the URL of a new database."""
         self._databases += 1
         if kind == "postgresql":
             return self.postgres.url(self.postgres.create_database())
         return f"sqlite:///{self.folder / f'{self._databases}.db'}"
 
     def environment(self, engine: str, database: str = "") -> dict[str, str]:
-        """What ``tasks_apps`` reads."""
+        """Return the variables that ``tasks_apps`` reads."""
         server = self.redis.url.rpartition("/")[0]
         return {
             **os.environ,
@@ -80,7 +80,7 @@ class Bench:
 
     @contextmanager
     def running(self, commands: Commands, environment: dict[str, str]) -> Iterator[list[Any]]:
-        """Processes that are killed at the end."""
+        """Run processes that are killed at the end."""
         processes = [
             subprocess.Popen(
                 command,
@@ -101,7 +101,7 @@ class Bench:
                 process.wait()
 
     def cost(self, engine: str, commands: Commands, number: int, *, database: str = "") -> Cost:
-        """From the first of so many tasks to the last."""
+        """Measure from the first of these tasks to the last."""
         self.redis.command("FLUSHALL")
         environment = self.environment(engine, database)
         if database:
@@ -132,7 +132,7 @@ class Bench:
 
 
 def processor_seconds(leaders: set[int]) -> float:
-    """What the sessions of these processes have used so far."""
+    """Return the CPU time of these processes' sessions so far."""
     ticks = 0
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):
@@ -294,7 +294,7 @@ def claims(bench: Bench, plot: Path | None) -> None:
 
 
 def due_cost(tasks: Tasks) -> float:
-    """Of a look for what is to be rung, when all of it has been."""
+    """Measure a query for due tasks to announce, when all have been announced."""
     rings = WakeUps(tasks.store)
     look = partial(rings.due, queues=["default"], again_after=60)
     while look(most=10_000):
@@ -338,7 +338,7 @@ def add_rows(engine: Engine, tasks: Tasks, number: int) -> None:
 
 
 def tidy(engine: Engine) -> None:
-    """What autovacuum does within a minute."""
+    """Do what autovacuum does within a minute."""
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("VACUUM ANALYZE" if engine.dialect.name == "postgresql" else "ANALYZE"))
 
@@ -368,7 +368,7 @@ def claim_and_return(tasks: Tasks, queues: list[str]) -> None:
 
 
 def processor_cost(bench: Bench, work: Callable[[], object], rounds: int = 300) -> float:
-    """Seconds that PostgreSQL computes for one call; it counts hundredths of a second, so there are many."""
+    """Return PostgreSQL's CPU seconds per call; it counts in hundredths of a second, so many calls are made."""
     for _ in range(20):
         work()
     before = processor_seconds({bench.postgres.process.pid})
@@ -399,7 +399,7 @@ def add_due(engine: Engine, tasks: Tasks, number: int) -> None:
 
 
 def svg(lines: dict[str, list[float]]) -> str:
-    """Cost over rows, the rows on a logarithmic scale."""
+    """Plot the cost over the number of rows, on a logarithmic scale."""
     top = max(max(costs) for costs in lines.values()) * 1.2
     parts = [
         '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 460 260" font-family="sans-serif" font-size="12">'

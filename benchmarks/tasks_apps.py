@@ -1,6 +1,7 @@
-"""One small task on each engine, for the workers that ``benchmarks/tasks.py`` starts; alone it does nothing.
+"""One small task per engine, for the workers that ``benchmarks/tasks.py`` starts; does nothing on its own.
 
-``BENCH_REDIS`` is the server, ``BENCH_DATABASE`` where our rows are. Each task counts itself in database 9.
+``BENCH_REDIS`` is the server, ``BENCH_DATABASE`` the database of our task rows. Each task counts itself in Redis
+database 9.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ _counter: list[redis.Redis] = []
 
 
 def work() -> None:
-    """Count one, over a connection that this process keeps."""
+    """Count one task, over a connection that this process keeps."""
     if not _counter:
         _counter.append(redis.Redis.from_url(f"{SERVER}/9"))
     _counter[0].incr("done")
@@ -57,7 +58,7 @@ elif ENGINE == "dramatiq":
 
 
 def main() -> None:
-    """Serve as an embedded worker, with so many threads."""
+    """Run an embedded worker with this number of threads."""
     from mks_hardening.tasks import TaskWorker
 
     with TaskWorker(tasks, concurrency=int(sys.argv[1]), schedule=False):

@@ -1,11 +1,11 @@
-"""What trust, redirect and headers cost, beside a hand-written floor and the peers that are installed.
+"""Cost of trusted proxies, redirect and headers, compared with hand-written minimal versions and with peers.
 
     python benchmarks/wsgi.py [rounds]
 
-All contenders of a group run in turn, round after round; the figure is the median over the rounds of the time one
-request takes, less that of the bare application. Peers come from the environment the script runs in: install
-werkzeug, waitress, django, flask, flask-talisman and secure to see all of them. The floors do only what cannot be
-avoided: they check nothing, and are no alternative.
+All contenders of a group run in turn, round after round; the figure is the median time of one request minus that of
+the bare application. Peers come from the environment that the script runs in: install werkzeug, waitress, django,
+flask, flask-talisman and secure to see all of them. The minimal versions ("floors") do only what is unavoidable:
+they check nothing, and are no alternative.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def bare(_environ, start_response):
 
 
 def request(**changes: Any) -> dict[str, Any]:
-    """What gunicorn hands on behind a proxy, with the headers of a browser."""
+    """Return the environ that gunicorn passes on behind a proxy, with the headers of a browser."""
     environ = {
         "wsgi.version": (1, 0),
         "wsgi.multithread": True,
@@ -119,7 +119,7 @@ def floor_redirect(_app: App) -> App:
 
 
 def floor_headers(app: App, policy: HeaderPolicy) -> App:
-    """The list of fields extended by ready tuples, except for those that are there already."""
+    """The header list extended by prepared tuples, except for existing names."""
     assert policy.hsts is not None
     assert policy.csp is not None
     ready = [
@@ -142,7 +142,7 @@ def floor_headers(app: App, policy: HeaderPolicy) -> App:
 
 
 def floor_cache(_app: App) -> App:
-    """One look-up by host, path and query, one comparison, the age in a new list of fields."""
+    """One look-up by host, path and query, one comparison, the age in a new header list."""
     kept = {(HOST, "/articles/17", "page=2"): (ANSWER, b"hello", time.time(), time.time() + 10_000)}
 
     def floor(environ, start_response):
@@ -354,7 +354,7 @@ READ = ("FORWARDED", "HOST", "X_FORWARDED_FOR", "X_FORWARDED_PROTO", "X_FORWARDE
 
 
 def long_values() -> None:
-    """The whole edge, asked with one enormous value in every field it reads, for both families."""
+    """Measure the whole stack with one enormous value in each field that it reads, under WSGI and ASGI."""
     print("\n100 kB in every header field, path and query at once")
     stacks = []
     for family in ("x-forwarded", "forwarded"):

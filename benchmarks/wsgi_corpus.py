@@ -1,8 +1,8 @@
-"""How many cases of the redirect and header tables each stack passes: ours, and the peers that are installed.
+"""Number of cases of the redirect and header tables that each stack passes: ours, and installed peers.
 
     python benchmarks/wsgi_corpus.py [-v]
 
-Each peer is set up as well as it can be for each case. A peer without an option for what a case is about fails it.
+Each peer is configured as well as possible for each case. A peer without an option for a case fails it.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ HOPS = 1
 
 
 class Current:
-    """What the views of the frameworks do: let the application of the case at hand see the environ."""
+    """Passes the environ to the application of the current case, as the views of the frameworks do."""
 
     app: Any = None
 
     def __call__(self, environ: dict[str, Any]) -> None:
-        """Ask the application, and read its answer to the end."""
+        """Call the application and read its whole response."""
         seen = {key: value for key, value in environ.items() if key[0].isupper() or key.startswith("wsgi.")}
         body = self.app({**seen, "wsgi.input": io.BytesIO()}, lambda *_head: print)
         list(body)

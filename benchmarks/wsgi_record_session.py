@@ -1,13 +1,13 @@
-"""Cost of the request record and of the session check beside their floors and the peers.
+"""Cost of the request record and of the session check, compared with minimal versions and peers.
 
     python benchmarks/wsgi_record_session.py [rounds]
     python benchmarks/wsgi_record_session.py --corpus
 
-Every contender answers the same request in one process; rounds are interleaved, medians are printed as
-microseconds of processor time over the bare application and as ratios to the floor. The floors do only the
-unavoidable and are listed here. Peers that are not installed are left out.
+All contenders answer the same request in one process; rounds are interleaved. Output: median CPU time in
+microseconds minus that of the bare application, and ratios to the floor. The floors do only what is unavoidable and
+are listed here. Peers that are not installed are skipped.
 
-With ``--corpus`` the peers are run over ``tests/corpus/wsgi/record.jsonl`` instead.
+With ``--corpus``, the peers run over ``tests/corpus/wsgi/record.jsonl`` instead.
 """
 
 # ruff: noqa: ARG001, D101, D102 - signatures of WSGI, and floors that are read rather than documented
@@ -79,7 +79,7 @@ def request(app, base):
 
 
 class FloorRecord:
-    """An id, two clock readings, one record handed over; bytes counted, the id in the answer."""
+    """One id, two clock readings, one log record; bytes counted, the id in the response."""
 
     def __init__(self, app, logger):
         self.app = app

@@ -1,12 +1,11 @@
-"""Whole stacks through gunicorn (one sync worker each), asked by wrk with four connections.
+"""Whole stacks under gunicorn (one sync worker each), requested by wrk over four connections.
 
     python benchmarks/wsgi_served.py [rounds]
 
-Needs gunicorn and wrk, on Linux. All servers run side by side and are asked in turn. The figure is how many
-requests one second of the worker's processor time serves (median of the rounds), so that neighbours on the machine
-count less.
-The floor stack is the hand-written floor of each group: trust, headers, record and session check. Peers that are
-not installed are left out.
+Needs gunicorn and wrk, on Linux. All servers run side by side and are measured in turn. The figure is the number of
+requests per second of the worker's CPU time (median of the rounds), so that other load on the machine matters less.
+The floor stack consists of the minimal versions of each group: trust, headers, record and session check. Peers that
+are not installed are skipped.
 """
 
 from __future__ import annotations
@@ -105,7 +104,7 @@ CONTENDERS = {
 
 
 def __getattr__(name: str) -> Any:
-    """What gunicorn asks for: ``wsgi_served:app_ours``."""
+    """Return the application that gunicorn imports, such as ``wsgi_served:app_ours``."""
     if name.startswith("app_"):
         return globals()[name.removeprefix("app_")]()
     raise AttributeError(name)
@@ -129,7 +128,7 @@ def start(builder: str) -> tuple[subprocess.Popen[bytes], int]:
 
 
 def worker_seconds(master: int) -> float:
-    """Processor time of the only child of the master."""
+    """Return the CPU time of the master's only child."""
     child = Path(f"/proc/{master}/task/{master}/children").read_text().split()[0]
     fields = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
@@ -139,10 +138,10 @@ def requests_per_second(master: int, port: int) -> float:
     headers = [argument for name, value in HEADERS.items() for argument in ("-H", f"{name}: {value}")]
     command = ["wrk", "-t1", "-c4", f"-d{SECONDS}s", *headers, f"http://127.0.0.1:{port}/articles/17"]
     before = worker_seconds(master)
-    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    if "Non-2xx" in told:
-        raise SystemExit(told)
-    done = int(re.search(r"(\d+) requests in", told)[1])  # type: ignore[index]
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    if "Non-2xx" in output:
+        raise SystemExit(output)
+    done = int(re.search(r"(\d+) requests in", output)[1])  # type: ignore[index]
     return done / (worker_seconds(master) - before)
 
 
