@@ -1,4 +1,4 @@
-"""Runs the WSGI tests over the ASGI middleware: each request becomes a scope, and reaches a WSGI application again.
+"""Runs the WSGI tests against the ASGI middleware: each request becomes a scope, and then a WSGI environ again.
 
 ``bridged(kind)`` has the signature of the WSGI class of the same name, and clients must not notice a difference.
 """
@@ -37,7 +37,7 @@ _LINES = ("HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_PROTO", "HTTP_X_FORWARDED_HO
 
 
 def bridged(kind: Callable[..., Any], *, odd: bool = False, in_thread: bool = False) -> Callable[..., Any]:
-    """The WSGI form of a class of ``mks_hardening.asgi``.
+    """Return a class of ``mks_hardening.asgi`` in the form of its WSGI counterpart.
 
     Args:
         kind: the class.
@@ -103,7 +103,7 @@ class Exchange:
 
 
 def drive(app: Any, scope: Message, body: bytes = b"", *, leaves_after: int | None = None) -> Exchange:
-    """Send one HTTP request, on a loop of its own.
+    """Send one HTTP request on a new event loop.
 
     Args:
         app: the ASGI application.
@@ -146,7 +146,7 @@ def drive(app: Any, scope: Message, body: bytes = b"", *, leaves_after: int | No
 
 
 def scope_of(environ: Message, *, odd: bool = False) -> Message:
-    """The scope of the request that a WSGI server would describe by this environ."""
+    """Return the scope of the request that this environ describes."""
     mount, below = _bytes(environ.get("SCRIPT_NAME", "")), _bytes(environ.get("PATH_INFO", ""))
     target = str(environ.get("REQUEST_URI") or environ.get("RAW_URI") or "").partition("?")[0]
     target = target if target.startswith("/") else ""  # servers hand on the path of an absolute one
@@ -172,7 +172,7 @@ def scope_of(environ: Message, *, odd: bool = False) -> Message:
 
 
 def asgi_of(app: Callable[..., Any], *, in_thread: bool = False) -> Callable[..., Any]:
-    """The ASGI form of a WSGI application, in the task of the request unless ``in_thread``."""
+    """Return an ASGI application that runs a WSGI application in the task of the request, or ``in_thread``."""
 
     async def application(scope: Message, receive: Any, send: Any) -> None:
         body, message = b"", await receive()
@@ -193,7 +193,7 @@ def asgi_of(app: Callable[..., Any], *, in_thread: bool = False) -> Callable[...
 
 
 def environ_from(scope: Message, body: bytes) -> Message:
-    """The environ that describes a scope; what middleware left in the scope is in it too."""
+    """Return the environ that describes a scope, including what middleware added to the scope."""
     mount = scope["root_path"].encode("utf-8", "surrogatepass")
     below = scope["path"].encode("utf-8", "surrogatepass")
     if mount and (below == mount or below.startswith(mount + b"/")):
@@ -277,7 +277,7 @@ def _broken(body: bytes, error: BaseException) -> Iterator[bytes]:
 
 
 def _chunks(result: Iterable[bytes], written: list[bytes]) -> Iterator[bytes]:
-    """What the application returned, preceded by what it has written."""
+    """Return the body: what the application has written, then what it returned."""
     for chunk in result:
         yield from written
         written.clear()
@@ -293,7 +293,7 @@ def _start(head: list[tuple[str, list[tuple[str, str]]]], seen: Message) -> Mess
 
 
 def _bytes(text: str) -> bytes:
-    """Bytes of a text of PEP 3333; some tests hand on what broken servers decode."""
+    """Encode a text of PEP 3333; some tests pass on what broken servers decode."""
     try:
         return text.encode("latin-1")
     except UnicodeEncodeError:

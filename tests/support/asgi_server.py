@@ -1,4 +1,4 @@
-"""A server for ASGI tests that keeps every message of the application, and delivers those that a test gives it."""
+"""An ASGI server for tests: records the messages of the application, and delivers those of the test."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ ALL_EXTENSIONS = {
 
 
 def run(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """Run it on a loop of its own."""
+    """Run it on a new event loop."""
     with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
         return runner.run(coroutine)
 
 
 def http(path: str = "/", **keys: Any) -> Message:
-    """The scope of a request; ``headers`` may be a mapping of texts."""
+    """Return the scope of an HTTP request; ``headers`` may be a mapping of strings."""
     headers = keys.pop("headers", {})
     if isinstance(headers, dict):
         headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
@@ -51,7 +51,7 @@ def http(path: str = "/", **keys: Any) -> Message:
 
 
 def socket(path: str = "/", **keys: Any) -> Message:
-    """The scope of a WebSocket."""
+    """Return the scope of a WebSocket."""
     scope = http(path, **{"scheme": "wss", "subprotocols": [], **keys})
     del scope["method"]
     return {**scope, "type": "websocket"}
@@ -120,7 +120,7 @@ class Server:
 
 
 def call(app: Any, scope: Message, *requests: Message) -> Server:
-    """One connection from its beginning to its end."""
+    """Run one connection from beginning to end."""
 
     async def play() -> Server:
         server = Server(*requests)
@@ -132,7 +132,7 @@ def call(app: Any, scope: Message, *requests: Message) -> Server:
 
 
 async def hello(scope: Any, receive: Any, send: Any) -> None:
-    """An application of one line, over HTTP and WebSockets."""
+    """A minimal application, over HTTP and WebSockets."""
     if scope["type"] == "websocket":
         await receive()
         await send({"type": "websocket.accept"})

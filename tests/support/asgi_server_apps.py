@@ -1,4 +1,4 @@
-"""What real servers run in the tests of the ASGI edge: the whole stack around a small application and FastAPI.
+"""Applications for real servers in the ASGI tests: the whole stack around a small application and FastAPI.
 
 Each record of a request becomes one line of JSON in the file that RECORDS names.
 """
@@ -32,7 +32,7 @@ FILE.write_bytes(CONTENT)
 
 
 class Records(logging.Handler):
-    """Writes the fields of each record at once, so that a killed server has written what it said."""
+    """Writes each record at once, so that a killed server has written all of its records."""
 
     def emit(self, record: logging.LogRecord) -> None:
         kept = ("path", "status", "outcome", "bytes", "client_ip", "method", "request_id", "user_id")
@@ -48,7 +48,7 @@ async def respond(send: Any, body: bytes, *headers: tuple[bytes, bytes], status:
 
 
 async def facts(scope: Any, receive: Any, send: Any) -> None:
-    """What the application sees of the request."""
+    """Return what the application sees of the request."""
     said = {
         name: scope.get(name) for name in ("scheme", "client", "server", "root_path", "path", "http_version")
     }
@@ -60,7 +60,7 @@ async def facts(scope: Any, receive: Any, send: Any) -> None:
 
 
 async def stream(scope: Any, receive: Any, send: Any) -> None:
-    """A stream of a second that never asks whether its client is there."""
+    """A stream of one second that never checks whether the client is connected."""
     await send({"type": "http.response.start", "status": 200, "headers": []})
     for _ in range(50):
         await send({"type": "http.response.body", "body": CHUNK, "more_body": True})
@@ -69,7 +69,7 @@ async def stream(scope: Any, receive: Any, send: Any) -> None:
 
 
 async def endless(scope: Any, receive: Any, send: Any) -> None:
-    """A stream that ends with the server or its client."""
+    """A stream that ends with the server or the client."""
     await send({"type": "http.response.start", "status": 200, "headers": []})
     asked = asyncio.ensure_future(receive())
     while not asked.done() or asked.result()["type"] != "http.disconnect":
@@ -80,7 +80,7 @@ async def endless(scope: Any, receive: Any, send: Any) -> None:
 
 
 async def upload(scope: Any, receive: Any, send: Any) -> None:
-    """Answers the first part of a body before the rest is there."""
+    """Responds to the first part of a body before the rest has arrived."""
     total = 0
     started = False
     while True:
@@ -107,7 +107,7 @@ async def size(_scope: Any, receive: Any, send: Any) -> None:
 
 
 async def file(scope: Any, receive: Any, send: Any) -> None:
-    """A file by path, where the server can send one."""
+    """Sends a file by path, if the server supports it."""
     headers = [(b"content-length", b"%d" % len(CONTENT))]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     if "http.response.pathsend" in (scope.get("extensions") or {}):
@@ -136,7 +136,7 @@ async def broken(scope: Any, receive: Any, send: Any) -> None:
 
 
 async def echo(scope: Any, receive: Any, send: Any) -> None:
-    """A WebSocket that says who is there, and then what it hears."""
+    """A WebSocket that sends the user's name, and then echoes what it receives."""
     await receive()
     await send({"type": "websocket.accept"})
     user = scope["mks_hardening.session"].user_id

@@ -1,4 +1,4 @@
-"""The stack of ``harden_asgi`` and of ``harden_wsgi`` from the environment, for real servers and a real browser.
+"""The stacks of ``harden_asgi`` and ``harden_wsgi``, configured from the environment, for real servers.
 
 COMPOSED_ORIGIN names the origin whose pages may send credentials, COMPOSED_CLIENTS a file of ``ClientRules``.
 """
@@ -64,7 +64,7 @@ async def views(scope: Any, receive: Any, send: Any) -> None:
 
 
 def cancelling(app: Any) -> Any:
-    """Cancel a request whose client leaves, as some servers and middleware do."""
+    """Cancel a request whose client disconnects, as some servers and middleware do."""
 
     async def outer(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":

@@ -1,4 +1,4 @@
-"""Servers of ``composed_apps``: uvicorn with several workers, or gunicorn."""
+"""Servers for ``composed_apps``: uvicorn with several workers, or gunicorn."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Reply(NamedTuple):
 
 
 class ComposedServer:
-    """One server behind a trusted proxy that is each test itself.
+    """One server behind a trusted proxy; each test acts as the proxy.
 
     Args:
         folder: for its log.
@@ -79,7 +79,7 @@ class ComposedServer:
     def ask(
         self, path: str, *, client: str = "203.0.113.9", cookie: str = "", method: str = "GET", **more: Any
     ) -> Reply:
-        """One request on a connection of its own, so that any worker may get it."""
+        """Send one request on a new connection, so that any worker may receive it."""
         headers = {"Host": "localhost", "X-Forwarded-For": client, **more.pop("headers", {})}
         if cookie:
             headers["Cookie"] = cookie
@@ -92,7 +92,7 @@ class ComposedServer:
             connection.close()
 
     def sign_in(self, user: str) -> str:
-        """Sign in; the cookie."""
+        """Sign in and return the cookie."""
         fields = self.ask(f"/sign-in/{user}").headers.get_all("Set-Cookie") or []
         (cookie,) = [field.partition(";")[0] for field in fields if "session" in field.partition("=")[0]]
         return cookie

@@ -60,7 +60,7 @@ class Site:
         return self.ask(path, cookies=cookies, **how)
 
     def ask(self, path: str, *, cookies: dict[str, str] | None = None, **how: Any) -> Any:
-        """One request; the browser's own cookies are kept unless others are given."""
+        """Send one request; the browser keeps its cookies unless others are given."""
         jar = self.cookies if cookies is None else cookies
         headers = {"Host": "localhost", **how.pop("headers", {})}
         if jar:
@@ -77,17 +77,17 @@ class Site:
 
     @property
     def cookie(self) -> str | None:
-        """What the browser holds for our session."""
+        """Return the browser's cookie of our session."""
         return self.cookies.get("mks-session")
 
     def client(self) -> Client:
-        """Django's own test client, which knows of no wrapper."""
+        """Return Django's test client, which bypasses the wrappers."""
         return Client()
 
 
 @contextmanager
 def project(store: Any = None, **settings: Any) -> Iterator[Site]:
-    """A site with these settings of Django; ``MKS_HARDENING`` is added to what is needed."""
+    """Return a site with these Django settings; ``MKS_HARDENING`` is added to the required ones."""
     clock = FrozenClock()
     kept = MemorySessionStore(clock=clock) if store is None else store
     site = Site(kept, clock)

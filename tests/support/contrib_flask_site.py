@@ -21,7 +21,7 @@ DEVELOPMENT: Mapping[str, str] = {"MKS_ENV": "development"}
 
 
 def settings_of(**extra: str) -> HardeningSettings:
-    """Settings for this machine."""
+    """Return settings for this machine."""
     return HardeningSettings.from_env(environ={**DEVELOPMENT, **extra})
 
 
@@ -49,12 +49,12 @@ class Site:
 
     @property
     def cookie(self) -> str | None:
-        """What the browser holds for our session."""
+        """Return the browser's cookie of our session."""
         found = self.browser.get_cookie("mks-session")
         return None if found is None else found.value
 
     def other(self, cookie: str) -> FlaskClient:
-        """Another browser with a cookie of this value."""
+        """Return another browser with this cookie value."""
         client = self.app.test_client()
         client.set_cookie("mks-session", cookie)
         return client

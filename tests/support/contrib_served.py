@@ -1,4 +1,4 @@
-"""A browser for applications that real servers serve on this machine, without any framework's help."""
+"""A browser for applications on real servers of this machine, independent of any framework."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SNIPPETS = Path(__file__).parents[2] / "docs" / "snippets" / "frameworks"
 
 
 class Answer(NamedTuple):
-    """What came back."""
+    """A received response."""
 
     status: int
     headers: http.client.HTTPMessage
@@ -33,18 +33,18 @@ class Answer(NamedTuple):
 
 
 class Browser:
-    """Keeps cookies, and says where its requests come from, as browsers do."""
+    """Keeps cookies, and sends the Origin of its requests, as browsers do."""
 
     def __init__(self, port: int, cookies: Mapping[str, str] | None = None) -> None:
         self.port = port
         self.cookies = dict(cookies or {})
 
     def copy(self) -> Browser:
-        """Another one with the same cookies."""
+        """Return another browser with the same cookies."""
         return Browser(self.port, self.cookies)
 
     def ask(self, path: str, form: Mapping[str, str] | None = None, **headers: str) -> Answer:
-        """GET, or POST with a form."""
+        """Send a GET request, or a POST with a form."""
         sent = {"Accept": "application/json", **headers}
         if self.cookies:
             sent["Cookie"] = "; ".join(f"{name}={value}" for name, value in self.cookies.items())

@@ -1,4 +1,4 @@
-"""Tests that must hold on SQLite and on PostgreSQL: one fixture, two databases."""
+"""Tests that run on SQLite and on PostgreSQL: one fixture, two databases."""
 
 from __future__ import annotations
 

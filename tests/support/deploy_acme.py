@@ -1,4 +1,4 @@
-"""An ACME provider on loopback: pebble, and the name server it asks."""
+"""An ACME provider on loopback: pebble, and the name server it queries."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EAB_KEY_ID, EAB_KEY = "kid-1", "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nME
 
 
 class NameServer:
-    """Answers 127.0.0.1 to every question for an IPv4 address, and nothing to all others."""
+    """Answers 127.0.0.1 to every query for an IPv4 address, and nothing to other queries."""
 
     def __init__(self, port: int = 0) -> None:
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)

@@ -1,4 +1,4 @@
-"""What stands behind the edge in tests: says what it was told of a request, and answers as the path wants."""
+"""The application behind the edge in tests: returns the request that it received, as the path selects."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _requests: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
 
 
 def application() -> WSGIApplication:
-    """The application; gunicorn calls this, as it calls the real one's."""
+    """The WSGI application, loaded by gunicorn as the real one is."""
     return _answer
 
 
@@ -63,10 +63,10 @@ def _answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable
     connection = environ["gunicorn.socket"]
     _requests[connection] = _requests.get(connection, 0) + 1
     length = len(environ["wsgi.input"].read())
-    told = {name: value for name, value in environ.items() if isinstance(value, str)}
+    received = {name: value for name, value in environ.items() if isinstance(value, str)}
     body = json.dumps(
         {
-            "told": told,
+            "environ": received,
             "length": length,
             "version": os.environ.get("ECHO_VERSION", ""),
             "on_connection": _requests[connection],

@@ -1,4 +1,4 @@
-"""A host of the reference deployment on loopback: what the kit renders, run by the real servers."""
+"""A host of the reference deployment on loopback: the rendered files, used by the real servers."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ PATHS += ("nginx_logs", "nginx_cache", "acme")
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One answer, with every field as often as it came."""
+    """One response, with repeated header fields."""
 
     status: int
     fields: tuple[tuple[str, str], ...]
@@ -94,7 +94,7 @@ class Answer:
 
 
 class Host:
-    """Rendered files below one short folder, and the servers that run on them."""
+    """Rendered files below a short directory, and the servers that use them."""
 
     def __init__(
         self,
@@ -141,7 +141,7 @@ class Host:
         )
 
     def path(self, name: str) -> Path:
-        """Where one of ``[paths]`` is."""
+        """Return the location of an entry of ``[paths]``."""
         if name == "nginx":
             return self.root / self.folder.relative_to("/") / "nginx"
         if name in {"config", "share"}:
@@ -149,14 +149,14 @@ class Host:
         return self.folder / ("run" if name == "runtime" else name)
 
     def settings_text(self, *more: str) -> str:
-        """Those of the reference application, on this host; further TOML replaces what it names."""
+        """Return the reference application's settings for this host; further TOML overrides options."""
         given = {**self.options}
         given["application"] = f'target = "{given["application"]}"' if not self.base else ""
         text = _SETTINGS.format(
             host=HOST,
             short=SHORT,
             # Folders of rendered files are below the output folder as below the root of a host.
-            paths="\n".join(f'{name} = "{self.told(name)}"' for name in PATHS),
+            paths="\n".join(f'{name} = "{self.real_path(name)}"' for name in PATHS),
             http=self.http,
             https=self.https,
             status=self.status,
@@ -166,8 +166,8 @@ class Host:
         )
         return deployed(text, *more, without=("tls",), base=self.base)
 
-    def told(self, name: str) -> str:
-        """A path as the settings say it; rendered configuration is read where it was rendered."""
+    def real_path(self, name: str) -> str:
+        """Return the real location of a path of the settings, where the files were rendered to."""
         return (
             str(self.path(name)).replace(str(self.root), "", 1) if name in _RENDERED else str(self.path(name))
         )
@@ -182,7 +182,7 @@ class Host:
         write(files, self.root)
         # What would be copied to the root of a host is linked there: the rendered texts name these paths.
         for name in _RENDERED:
-            link = Path(self.told(name))
+            link = Path(self.real_path(name))
             if not link.exists() and self.path(name).exists():
                 link.symlink_to(self.path(name))
         mime_types = Path("/etc/nginx/mime.types")
@@ -197,7 +197,7 @@ class Host:
         return [program("nginx"), "-c", str(self.path("nginx") / "nginx.conf"), *more]
 
     def application_variables(self, *, redis_url: str, postgres_url: str) -> dict[str, str]:
-        """The environment file as rendered, and the secrets that its unit would hand over."""
+        """Return the variables of the rendered environment file, and the secrets that the unit would pass."""
         from mks_hardening.security import SecretBox
 
         text = (self.path("config") / f"{self.name}.env").read_text()
@@ -219,7 +219,7 @@ class Host:
         return self.folder / "run" / self.name / f"{slot}.sock"
 
     def start_application(self, slot: str = "blue", **variables: str) -> ServerProcess:
-        """gunicorn with the rendered settings, as the unit would start it."""
+        """Start gunicorn with the rendered configuration, as the unit would."""
         socket_file = self.socket_file(slot)
         socket_file.parent.mkdir(exist_ok=True)
         support = str(Path(__file__).parent)
@@ -246,7 +246,7 @@ class Host:
         return self._start(server)
 
     def start_direct(self, **more: str) -> None:
-        """gunicorn with its own TLS, and the master beside it that redirects plain http."""
+        """Start gunicorn with its own TLS, and the second master that redirects plain HTTP."""
         support = str(Path(__file__).parent)
         variables = [f"PYTHONPATH={support}", f"MKS_ALLOWED_HOSTS={HOST}", f"MKS_HTTPS_PORT={self.https}"]
         variables += [f"{name}={value}" for name, value in more.items()]
@@ -290,20 +290,20 @@ class Host:
         fields: Mapping[str, str] | None = None,
         body: bytes = b"",
     ) -> Answer | None:
-        """One request on a connection of its own; ``None`` where the server just closes, or refuses the name."""
+        """Send one request on a new connection; ``None`` if the server closes it or refuses the name."""
         head = [f"{method} {path} HTTP/1.1", f"Host: {host}", "Connection: close"]
         head += [f"{name}: {value}" for name, value in (fields or {}).items()]
         head += [f"Content-Length: {len(body)}"] if body or (method == "POST" and not fields) else []
         return self.say("\r\n".join(head).encode() + b"\r\n\r\n" + body, sni=sni, tls=tls)
 
     def say_with(self, fields: Mapping[str, str], path: str, body: bytes) -> Answer | None:
-        """A form, with header fields that are all given."""
+        """Send a form with exactly these header fields."""
         head = [f"POST {path} HTTP/1.1", f"Host: {HOST}", "Connection: close"]
         head += [f"{name}: {value}" for name, value in fields.items()]
         return self.say("\r\n".join(head).encode() + b"\r\n\r\n" + body)
 
     def say(self, request: bytes, *, sni: str | None = HOST, tls: bool = True) -> Answer | None:
-        """Raw bytes on a connection of its own."""
+        """Send raw bytes on a new connection."""
         port = self.https if tls else self.http
         connection = socket.create_connection(("127.0.0.1", port), timeout=self.patience)
         try:
@@ -323,7 +323,7 @@ class Host:
         return _parsed(data, head_only=request.startswith(b"HEAD "))
 
     def log_lines(self) -> list[dict[str, Any]]:
-        """The access log, as the objects it consists of."""
+        """Return the access log, parsed."""
         return [json.loads(line) for line in self.log_file.read_text().splitlines()]
 
     @property
@@ -348,7 +348,7 @@ def _account() -> str:
 
 
 def accepts(file: Path) -> bool:
-    """Whether somebody listens on a unix socket."""
+    """Return whether a process listens on a Unix socket."""
     with socket.socket(socket.AF_UNIX) as probe:
         try:
             probe.connect(str(file))

@@ -1,4 +1,4 @@
-"""Readers of the application over TLS, each on a connection that it keeps: list, detail and search, with pauses."""
+"""Readers of the application over TLS, each on a persistent connection: list, detail and search, with pauses."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TOKEN = re.compile(rb'name="csrf_token" value="([^"]+)"')
 
 @dataclass(slots=True)
 class Outcome:
-    """What came of it.
+    """Result of a load.
 
     Attributes:
         seconds: of each answer.
@@ -29,7 +29,7 @@ class Outcome:
     errors: dict[str, int] = field(default_factory=dict)
 
     def share(self, percent: float) -> float:
-        """Milliseconds within which so many percent of the answers came."""
+        """Return the percentile of the response times in milliseconds."""
         ordered = sorted(self.seconds)
         return 1000 * ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]
 
@@ -38,7 +38,7 @@ class Outcome:
 
 
 def sign_in(host: Host, username: str, password: str, address: str) -> str:
-    """The cookies of somebody who is signed in; a busy machine may ask to come again."""
+    """Sign in and return the cookies; retried if the server is busy."""
     for _ in range(20):
         status, cookies = _try_to_sign_in(host, username, password, address)
         if status == 303:
@@ -67,7 +67,7 @@ def _try_to_sign_in(host: Host, username: str, password: str, address: str) -> t
 def read(
     host: Host, cookies: list[str], *, connections: int, seconds: float, think: tuple[float, float] | None
 ) -> Outcome:
-    """Let so many readers work for so long; ``think`` is the pause between two requests, ``None`` for none."""
+    """Run this number of readers for this long; ``think`` is the pause between requests, ``None`` for none."""
     outcome = Outcome()
     asyncio.run(_all(host, cookies, outcome, connections, seconds, think))
     return outcome
@@ -145,7 +145,7 @@ async def _reader(  # noqa: PLR0917 - called from one place
 
 
 def _path(chance: random.Random) -> str:
-    """List 3, detail 2, search 1."""
+    """Choose a path: list 3, detail 2, search 1."""
     kind = chance.randrange(6)
     if kind < 3:
         return "/articles"

@@ -1,4 +1,4 @@
-"""A machine with a systemd of its own: the files of this one, in namespaces, on an overlay that is thrown away."""
+"""A machine with its own systemd: the files of this one, in namespaces, on an overlay that is discarded."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ exec env -i container=deploy-machine PATH="$PATH" /lib/systemd/systemd --system 
 
 
 class Machine:
-    """Boots in about a second and forgets everything; nothing of it reaches this machine but the load.
+    """Boots in about a second and keeps no state; it affects this machine only by its load.
 
     Args:
         folder: an empty folder.
@@ -81,7 +81,7 @@ class Machine:
         self._systemd = 0
 
     def start(self) -> None:
-        """Boot; the test is skipped, or fails, where namespaces cannot be had."""
+        """Boot; the test is skipped, or fails, if namespaces are not available."""
         if os.geteuid() != 0 or subprocess.run(["unshare", "--mount", "true"], check=False).returncode:
             unavailable("a systemd in namespaces", "needs root and a kernel that allows them")
         for name in ("unshare", "nsenter"):
@@ -114,7 +114,7 @@ class Machine:
         self._make_python()
 
     def stop(self) -> None:
-        """End every process of it."""
+        """End every process of the machine."""
         if self._process is not None:
             if self._systemd:
                 with contextlib.suppress(ProcessLookupError):
@@ -131,7 +131,7 @@ class Machine:
         account: str = "",
         variables: Mapping[str, str] | None = None,
     ) -> str:
-        """Run a command as root, or as an account of it; returns what it said."""
+        """Run a command as root, or as another account, and return its output."""
         switch = ["runuser", "-u", account, "--"] if account else []
         done = subprocess.run(
             [*self._enter(), *switch, *map(str, words)],
@@ -149,7 +149,7 @@ class Machine:
         return done.stdout
 
     def background(self, *words: object, variables: Mapping[str, str]) -> subprocess.Popen[bytes]:
-        """A server that runs in it until it ends."""
+        """Run a server until the end of the block."""
         with (self._folder / "servers").open("ab") as log:
             return subprocess.Popen(
                 [*self._enter(), *map(str, words)],
@@ -160,29 +160,29 @@ class Machine:
             )
 
     def path(self, path: str) -> Path:
-        """A file of it, as this machine reaches it."""
+        """Return the location of a file of the machine on this one."""
         return Path(f"/proc/{self._systemd}/root{path}")
 
     def write(self, path: str, text: str, *, mode: int = 0o644) -> None:
-        """Put a file there."""
+        """Write a file."""
         file = self.path(path)
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="utf-8")
         file.chmod(mode)
 
     def journal(self, unit: str = "", *, lines: int = 40) -> str:
-        """The last lines of the journal."""
+        """Return the last lines of the journal."""
         chosen = ["-u", unit] if unit else []
         words = [*self._enter(), "journalctl", "--no-pager", "-o", "cat", "-n", str(lines), *chosen]
         return subprocess.run(words, env=ENVIRONMENT, capture_output=True, text=True, check=False).stdout
 
     def show(self, unit: str, *properties: str) -> dict[str, str]:
-        """Properties of a unit."""
+        """Return properties of a unit."""
         said = self.run("systemctl", "show", "--no-pager", f"--property={','.join(properties)}", unit)
         return dict(line.split("=", 1) for line in said.splitlines() if "=" in line)
 
     def make_environment(self, folder: str) -> None:
-        """A virtual environment as a release has it, with our packages and the commands that they bring."""
+        """Create a virtual environment as in a release, with our packages and their commands."""
         venv = f"{folder}/venv"
         self.run(f"{PREFIX}/python/bin/python3", "-m", "venv", "--without-pip", venv)
         sources = [
@@ -197,7 +197,7 @@ class Machine:
                 self.write(f"{venv}/bin/{entry.name}", f"{text}sys.exit({entry.attr}())\n", mode=0o755)
 
     def _make_python(self) -> None:
-        """An interpreter that every account may run, with its library where the loader finds it."""
+        """Create an interpreter that every account may run, with its shared library in the loader's path."""
         self.write("/etc/ld.so.conf.d/deploy-machine.conf", f"{PREFIX}/python/lib\n")
         self.run("ldconfig")
 

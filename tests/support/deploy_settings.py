@@ -1,4 +1,4 @@
-"""Settings of the reference application, and what a test wants otherwise."""
+"""Settings of the reference application, with the changes of a test."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ KNOWLEDGE = Path(__file__).parents[2] / "examples" / "knowledge_system" / "deplo
 
 
 def deployed(*texts: str, without: tuple[str, ...] = (), base: str = "") -> str:
-    """The ``deploy.toml`` of the reference application; each text adds or replaces what it names.
+    """Return the ``deploy.toml`` of the reference application; each text adds or replaces options.
 
     Args:
         texts: further TOML, later ones win.

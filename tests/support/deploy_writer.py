@@ -1,4 +1,4 @@
-"""A process that logs as the application, a worker of gunicorn or one of Celery does: ``file process lines``."""
+"""A process that logs as the application or as a gunicorn or Celery worker does: ``file process lines``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Django configured once for all tests of a process: whatever they need of it, they override for themselves."""
+"""Django, configured once per test process; tests override the settings they need."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ __all__ = ["configure"]
 
 
 def configure() -> None:
-    """Set Django up, if that was not done yet."""
+    """Configure Django, unless that has been done."""
     import django
     from django.conf import settings
 

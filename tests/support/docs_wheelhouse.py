@@ -1,4 +1,4 @@
-"""A folder of wheels for pip without network access: our built wheel, and the installed packages."""
+"""A directory of wheels for pip without network access: our built wheel, and the installed packages."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BUILD = "import sys; from hatchling.build import build_wheel; print(build_wheel(
 
 
 def fill(folder: Path, *wanted: str) -> None:
-    """Put in the wheels of these requirements and of all that they need.
+    """Add the wheels of these requirements and of their dependencies.
 
     Our own is built from the source tree; where there is none, what is installed comes from a built wheel.
     """
@@ -44,7 +44,7 @@ def fill(folder: Path, *wanted: str) -> None:
 
 
 def _pack(found: Distribution, folder: Path) -> None:
-    """One installed distribution as a wheel again, without what its installation has added."""
+    """Pack an installed distribution as a wheel again, without what the installation added."""
     stem = f"{found.metadata['Name'].replace('-', '_')}-{Version(found.version)}"
     (metadata,) = (
         file.parent for file in found.files or [] if file.name == "METADATA" and len(file.parts) == 2
@@ -67,6 +67,6 @@ def _pack(found: Distribution, folder: Path) -> None:
 
 
 def _one_tag(tags: list[str]) -> str:
-    """The tags of a wheel as its name says them: parts that differ are joined by dots."""
+    """Return the tags of a wheel as in its file name: differing parts are joined with dots."""
     parts = zip(*(tag.split("-") for tag in tags), strict=True)
     return "-".join(".".join(dict.fromkeys(part)) for part in parts)

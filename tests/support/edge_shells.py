@@ -1,4 +1,4 @@
-"""The middleware that a test of the edge runs with: the classes of ``mks_hardening.wsgi``, or those for ASGI."""
+"""Runs the tests of the middleware with the classes of ``mks_hardening.wsgi`` and with those for ASGI."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ _CLASSES = [name for name in asgi.__all__ if name.endswith("Middleware")]
 
 
 def shells_of(module: ModuleType, test: str) -> tuple[str, ...]:
-    """The shells of a test: all, unless its module says nothing or lists it in ``WSGI_ONLY``."""
+    """Return the shells of a test: both, unless its module lists it in ``WSGI_ONLY``."""
     only = getattr(module, "WSGI_ONLY", None)
     return SHELLS if only is not None and test not in only else ("wsgi",)
 
 
 def over(shell: str, kind: Callable[..., Any], **how: Any) -> Callable[..., Any]:
-    """A class of ``mks_hardening.wsgi``, or the class of ``mks_hardening.asgi`` with that name as a WSGI class."""
+    """Return a class of ``mks_hardening.wsgi``, or the ASGI class of that name in WSGI form."""
     return kind if shell == "wsgi" else bridged(getattr(asgi, kind.__name__), odd=shell == ODD, **how)
 
 
 def hardened(shell: str) -> Callable[..., Any]:
-    """``harden_wsgi``, or ``harden_asgi`` in its form."""
+    """Return ``harden_wsgi``, or ``harden_asgi`` in WSGI form."""
     if shell == "wsgi":
         return compose.harden_wsgi
     make = bridged(compose.harden_asgi, odd=shell == ODD)
@@ -38,7 +38,7 @@ def hardened(shell: str) -> Callable[..., Any]:
 
 
 def use_shell(shell: str, module: ModuleType, monkeypatch: pytest.MonkeyPatch, **how: Any) -> None:
-    """Replace the WSGI classes in a module of tests, and in the modules that support it."""
+    """Replace the WSGI classes in a test module, and in its support modules."""
     if shell == "wsgi":
         return
     for each in (module, *(sys.modules[name] for name in _SUPPORT if name in sys.modules)):

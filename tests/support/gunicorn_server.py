@@ -1,4 +1,4 @@
-"""gunicorn as operators run it: a configuration file, workers, signals."""
+"""gunicorn as operators run it: with a configuration file, workers and signals."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from testbed.polling import accepts_connections, free_port, wait_until
 
 
 class Gunicorn:
-    """gunicorn in a folder of its own, on a free loopback port.
+    """gunicorn in its own directory, on a free loopback port.
 
     Args:
         folder: where its files are written.
@@ -53,7 +53,7 @@ class Gunicorn:
             wait_until(lambda: accepts_connections(self.port), what="gunicorn")
 
     def ask(self, path: str = "/", *, port: int | None = None, **headers: str) -> str:
-        """The body of the answer; empty where the connection broke."""
+        """Return the body of the response; empty if the connection broke."""
         request = urllib.request.Request(f"http://127.0.0.1:{port or self.port}{path}", headers=headers)
         with (
             contextlib.suppress(urllib.error.HTTPError, ConnectionError),
@@ -64,7 +64,7 @@ class Gunicorn:
         return ""
 
     def workers(self) -> list[int]:
-        """Process ids of the children of the master."""
+        """Return the process ids of the workers."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         return [int(pid) for pid in children.read_text().split()]
 
@@ -73,15 +73,15 @@ class Gunicorn:
         self.process.send_signal(number)
 
     def stop(self, timeout: float = 20) -> int:
-        """End it and wait; the status."""
+        """Stop the server and return its exit status."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout)
 
     def text(self) -> str:
-        """What it has written to both streams."""
+        """Return the output on both streams."""
         return self.output.read_text()
 
     def lines(self) -> list[dict[str, Any]]:
-        """What it has written, every line of it JSON."""
+        """Return the output, each line parsed as JSON."""
         return [json.loads(line) for line in self.text().splitlines()]

@@ -1,4 +1,4 @@
-"""A real browser for the pages of the reference application: how it is opened, and what every visit does."""
+"""A real browser for the pages of the example application, and checks for every visit."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FLAGS = [
 
 @pytest.fixture(scope="module")
 def driver() -> Iterator[Any]:
-    """Playwright, of which a thread can have one at a time."""
+    """Return Playwright; only one instance per thread is possible."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -41,7 +41,7 @@ def chromium(driver: Any, chromium_path: str) -> Iterator[Any]:
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
-    """Where pictures go: a folder to look at when ``MKS_SCREENSHOTS`` names one."""
+    """Return the directory of screenshots; ``MKS_SCREENSHOTS`` selects one to keep."""
     folder = Path(os.environ.get("MKS_SCREENSHOTS") or tmp_path / "pictures")
     folder.mkdir(parents=True, exist_ok=True)
     return folder
@@ -72,7 +72,7 @@ def open_page(chromium: Any) -> Iterator[Callable[..., Any]]:
 
 
 def says(page: Any, selector: str, text: str) -> None:
-    """Wait until this part of the page holds the text."""
+    """Wait until this part of the page contains the text."""
     page.locator(f"{selector}:has-text({json.dumps(text, ensure_ascii=False)})").first.wait_for()
 
 
@@ -90,7 +90,7 @@ def sign_out(page: Any) -> None:
 
 
 def fits(page: Any) -> bool:
-    """Whether nothing sticks out to the side."""
+    """Return whether the page has no horizontal overflow."""
     wide: bool = page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     return wide
 

@@ -1,4 +1,4 @@
-"""Delays of the machine, by which a time limit may be exceeded although the code is correct."""
+"""Delays of the machine, by which a correct program may exceed a time limit."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _STEP = 0.01
 
 
 class Lateness:
-    """Adds up by how much short sleeps of a thread last longer than asked for, in a ``with`` block.
+    """Sums up the delays of short sleeps in a thread, in a ``with`` block.
 
     Attributes:
         seconds: the sum so far; a hundredth of the time on a machine at rest.

@@ -1,4 +1,4 @@
-"""Several processes with a rate limiter each, which take turns or hit all at once."""
+"""Several processes, each with a rate limiter, which take turns or hit simultaneously."""
 
 import subprocess
 import sys
@@ -65,7 +65,7 @@ class LimitWorkers:
             self.hit(number)
 
     def rush(self, tries: int) -> None:
-        """The same number of hits, all workers at once."""
+        """Return how many hits are allowed if all workers hit simultaneously."""
         for child in self.children:
             assert child.stdin is not None
             child.stdin.write("k\n" * (tries // WORKERS))
@@ -76,12 +76,12 @@ class LimitWorkers:
                 self.passed += int(child.stdout.readline().split()[0])
 
     def all_see_the_server(self) -> bool:
-        """And each other; by hits on keys of their own."""
+        """Wait until all workers see the server and each other, by hits on separate keys."""
         answers = {self.hit(number, self.own_keys[number]) for number in range(WORKERS)}
         return answers == {("shared", str(WORKERS))}
 
     def all_are_quiet(self) -> bool:
-        """No worker has a thread that sends hits, and that would notice if the server were away for a moment."""
+        """Return whether no worker has a thread that sends hits, which would notice a short outage."""
         for child in self.children:
             assert child.stdin is not None
             child.stdin.write("?\n")
@@ -95,7 +95,7 @@ class LimitWorkers:
 
 
 def play(one: LimitWorkers, *, away: Callable[[], None], back: Callable[[], None] | None) -> int:
-    """How many hits of one key pass in all."""
+    """Return how many hits of one key are allowed in total."""
     wait_until(one.all_see_the_server, timeout=20)
     one.hits(LIMIT // 2)
     assert one.passed == LIMIT // 2

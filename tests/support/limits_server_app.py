@@ -1,4 +1,4 @@
-"""What real servers run in the tests of limits by response: sign-ins of which only failures count, and a stream.
+"""Applications for the tests of limits by response: a sign-in that counts failures only, and a stream.
 
 ``asgi`` is FastAPI, ``wsgi`` is Flask; both have the same paths and share the Redis that REDIS names.
 """

@@ -1,4 +1,4 @@
-"""Linearizability check: is there an order of all operations on an object that explains every result?
+"""Linearizability check: search for an order of all operations on an object that explains every result.
 
 The search of Wing and Gong (1993) with the memory of Lowe (2017): operations are put in an order one after the
 other; next may come what began before anything still open had ended; a set of operations with a state that was
@@ -46,7 +46,7 @@ class Operation(NamedTuple):
 
 
 class Model(Protocol):
-    """The object as it is meant to be, one operation at a time.
+    """The intended behaviour of the object, one operation at a time.
 
     A call with an answer that changes nothing in one state must change nothing in any state in which it is answered
     so: a refusal, or a reading.
@@ -55,12 +55,12 @@ class Model(Protocol):
     start: Hashable
 
     def step(self, state: Any, call: Any) -> tuple[Any, Hashable]:
-        """The answer and the state after it."""
+        """Return the result and the next state."""
         ...
 
 
 class SingleUse:
-    """A token: the first who uses it is told ``True``, all others ``False``."""
+    """A token: its first use returns ``True``, all others ``False``."""
 
     start = False
 
@@ -69,7 +69,7 @@ class SingleUse:
 
 
 class HighestStep:
-    """Time steps, of which one is accepted that is later than all before."""
+    """Time steps; a step is accepted if it is later than all before."""
 
     start = -(10**9)
 
@@ -78,7 +78,7 @@ class HighestStep:
 
 
 class CompareAndSet:
-    """A version and a text: ``("load",)`` reads both, ``("set", version, text)`` wants the version it has read."""
+    """A version and a text: ``("load",)`` reads both, ``("set", version, text)`` requires that version."""
 
     start = (0, "{}")
 
@@ -90,7 +90,7 @@ class CompareAndSet:
 
 
 def explained(operations: Iterable[Operation], model: Model) -> bool:
-    """Whether some order of these operations, which are of one key, explains their answers."""
+    """Return whether an order of these operations on one key explains their results."""
     history = sorted(operations, key=lambda operation: operation.began)
     ends = [_NEVER if one.answer == UNKNOWN else one.ended for one in history]
     known = sum(1 << number for number, end in enumerate(ends) if end != _NEVER)
@@ -109,7 +109,7 @@ def explained(operations: Iterable[Operation], model: Model) -> bool:
 def _next(
     history: list[Operation], ends: list[float], model: Model, done: int, state: Hashable
 ) -> list[tuple[int, Hashable]]:
-    """What may come next: the operations in order after it, and the state."""
+    """Yield the possible next operations and states."""
     open_ones = [number for number in range(len(history)) if not done >> number & 1]
     first_end = min(ends[number] for number in open_ones)
     found: list[tuple[int, Hashable]] = []
@@ -129,7 +129,7 @@ def _next(
 
 
 def unexplained_keys(operations: Iterable[Operation], model: Model) -> list[str]:
-    """The keys of which no order explains the answers."""
+    """Return the keys whose results no order explains."""
     by_key: dict[str, list[Operation]] = {}
     for operation in operations:
         by_key.setdefault(operation.key, []).append(operation)

@@ -1,4 +1,4 @@
-"""Nasty log records as data, and what must hold for the line any formatter makes of them.
+"""Difficult log records as data, and the requirements for the line that a formatter writes for them.
 
 Run it against another formatter:
 
@@ -191,7 +191,7 @@ BUILDERS: dict[str, Callable[[dict[str, Any]], Any]] = {
 
 
 def build(value: Any) -> Any:
-    """The Python value that a piece of the corpus stands for."""
+    """Return the Python value of a part of the corpus."""
     if isinstance(value, dict):
         if "$" in value:
             return BUILDERS[value["$"]](value)
@@ -200,12 +200,12 @@ def build(value: Any) -> Any:
 
 
 def load() -> list[Case]:
-    """All cases."""
+    """Return all cases."""
     return [json.loads(line) for line in CORPUS.read_text(encoding="utf-8").splitlines()]
 
 
 def record_of(case: Case) -> logging.LogRecord:
-    """The record of a case, made as ``Logger.info`` makes it."""
+    """Return the record of a case, created as by ``Logger.info``."""
     args = build(case.get("args", []))
     args = (args,) if isinstance(args, dict) else tuple(args)
     exc = case.get("exc")
@@ -226,7 +226,7 @@ def record_of(case: Case) -> logging.LogRecord:
 
 
 def leaves(value: Any) -> Iterator[Any]:
-    """All keys and scalar values of decoded JSON."""
+    """Yield all keys and scalar values of decoded JSON."""
     if isinstance(value, dict):
         for key, member in value.items():
             yield key
@@ -250,7 +250,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def faults(case: Case, formatter: logging.Formatter) -> list[str]:
-    """What is wrong with the line the formatter makes of the case; empty when nothing is."""
+    """Return the errors in the formatter's line for the case."""
     record = record_of(case)
     before = type(record.args)
     try:
@@ -294,7 +294,7 @@ def _hidden(text: str, everything: list[str]) -> bool:
 
 
 def main() -> None:
-    """Run the corpus against the formatter named on the command line."""
+    """Run the corpus with the formatter named on the command line."""
     module, _, name = (sys.argv[1] if len(sys.argv) > 1 else "mks_hardening.logging:JsonFormatter").partition(
         ":"
     )

@@ -1,4 +1,4 @@
-"""Finding calls that block an event loop: not by the clock, but by what is called in the thread of the loop."""
+"""Detection of calls that block an event loop, by the functions called in its thread rather than by time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SOCKET_CALLS = ("connect", "recv", "recv_into", "send", "sendall", "sendto", "r
 
 
 class LoopWatch:
-    """What blocked the loop, with the place that called it, and the longest time that the loop did not turn."""
+    """The calls that blocked the loop, with their callers, and the longest delay of the loop."""
 
     def __init__(self) -> None:
         self.blocked: list[str] = []
@@ -28,14 +28,14 @@ class LoopWatch:
         self._thread: int | None = None
 
     def note(self, what: str) -> None:
-        """Note a call that blocks, if the loop's thread makes it."""
+        """Record a blocking call if it happens in the loop's thread."""
         if threading.get_ident() == self._thread:
             frames = [frame for frame in traceback.extract_stack() if "mks_hardening" in frame.filename]
             place = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "outside"
             self.blocked.append(f"{what} at {place}")
 
     async def run(self, seconds: float) -> None:
-        """Watch the lag of the running loop."""
+        """Measure the delay of the running loop."""
         self._thread = threading.get_ident()
         self.lag = self.work = 0.0
         end = time.perf_counter() + seconds
@@ -48,7 +48,7 @@ class LoopWatch:
 
 @contextmanager
 def watched_loop(monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopWatch]:
-    """Note every blocking call of sockets, PostgreSQL and ``time.sleep`` in the thread of the watched loop."""
+    """Record every blocking call of sockets, PostgreSQL and ``time.sleep`` in the thread of the watched loop."""
     watch = LoopWatch()
 
     def noting(name: str, original: Callable[..., Any]) -> Callable[..., Any]:

@@ -9,7 +9,7 @@ import redis
 
 
 class LosingRedis(fakeredis.FakeRedis):
-    """Does what it is told, and loses the next answer when ``lose`` was set: the command has to be sent again.
+    """Executes commands, and loses the next response if ``lose`` is set: the client has to send the command again.
 
     A script counts where it is sent whole, so forget what it knows (``script_flush``) to lose a script's answer.
     """

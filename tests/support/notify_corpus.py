@@ -52,12 +52,12 @@ QUICK = {"backoff": 0.02, "backoff_max": 0.1, "retries": 2, "rate": 1000}
 
 
 def load_cases() -> list[dict[str, Any]]:
-    """All scenarios, in the order of the file."""
+    """Return all scenarios, in the order of the file."""
     return [json.loads(line) for line in CASES.read_text(encoding="utf-8").splitlines() if line.strip()]
 
 
 class _Authority:
-    """A certificate authority with one server certificate, good or not."""
+    """A certificate authority with one server certificate, valid or not."""
 
     def __init__(self, folder: Path, kind: str) -> None:
         trusted, unknown = trustme.CA(), trustme.CA()
@@ -75,7 +75,7 @@ class _Authority:
 
 
 class _Mail:
-    """A scripted SMTP server and what it saw."""
+    """A scripted SMTP server and what it received."""
 
     def __init__(self, spec: dict[str, Any], folder: Path) -> None:
         self.security = spec.get("security", "plain")
@@ -123,7 +123,7 @@ class _Mail:
 
 
 class _Http:
-    """A scripted HTTP server and what it saw."""
+    """A scripted HTTP server and what it received."""
 
     def __init__(self, spec: dict[str, Any], folder: Path, channel: str) -> None:
         self.channel = channel
@@ -199,7 +199,7 @@ def _mail_text(mail: Received) -> str:
 
 
 class _Play:
-    """One scenario under way."""
+    """A running scenario."""
 
     def __init__(self, case: dict[str, Any], folder: Path) -> None:
         self.case = case
@@ -279,7 +279,7 @@ class _Play:
 
 
 def _raised(text: str | None) -> RuntimeError | None:
-    """An exception with a traceback."""
+    """Return an exception with a traceback."""
     try:
         return None if text is None else _fail(text)
     except RuntimeError as error:
@@ -291,7 +291,7 @@ def _fail(text: str) -> NoReturn:
 
 
 def _name(number: int) -> str:
-    """A number in letters, so that messages differ by more than their digits."""
+    """Return a number in letters, so that messages differ in more than digits."""
     letters = ""
     while True:
         number, rest = divmod(number, 26)
@@ -301,7 +301,7 @@ def _name(number: int) -> str:
 
 
 def faults_of(case: dict[str, Any], folder: Path) -> list[str]:
-    """What goes wrong in one scenario; empty when it passes."""
+    """Return the errors of one scenario."""
     play = _Play(case, folder)
     with contextlib.ExitStack() as stack:
         stack.callback(play.server.stop)

@@ -11,7 +11,7 @@ import pytest
 
 
 class OnLoop:
-    """Hands each call to the twin of a method, on one event loop that runs in a thread of its own."""
+    """Forwards each call to the asynchronous version of the method, on an event loop in a separate thread."""
 
     def __init__(self, wrapped: Any) -> None:
         self.wrapped = wrapped
@@ -39,7 +39,7 @@ class OnLoop:
 
 
 class _StoreOnLoop(OnLoop):
-    """A store; these have no twin, as health checks and counts run in threads."""
+    """A store; methods without an asynchronous version are called directly."""
 
     def ping(self) -> bool:
         return bool(self.wrapped.ping())
@@ -49,7 +49,7 @@ class _StoreOnLoop(OnLoop):
 
 
 class TwinsOfStores:
-    """Beside a contract suite: each store that ``over`` makes is called by its twins, and closed at the end."""
+    """Extends a contract suite: calls the asynchronous methods of each store from ``over``, and closes it."""
 
     @pytest.fixture(autouse=True)
     def _loops(self) -> Iterator[None]:

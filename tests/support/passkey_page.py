@@ -1,4 +1,4 @@
-"""A page in plain WSGI that registers passkeys, verifies with them and signs in by them; one session."""
+"""A plain WSGI page that registers passkeys, verifies with them and signs in with them; one session."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ window.signIn = async () => send("/finish/sign-in", await get("sign-in"));
 
 
 class PasskeyPage:
-    """The page, and what its scripts ask of a manager."""
+    """The page, and the endpoints that its scripts call."""
 
     def __init__(self, manager: TwoFactorManager) -> None:
         self._manager = manager

@@ -31,7 +31,7 @@ clients = st.sampled_from([None, "a", "b"])
 
 
 class Faulty:
-    """A store that loses what it is asked to do before, or its answer after, the next write."""
+    """A store that fails before the next write, or loses the response after it."""
 
     def __init__(self, store: Any) -> None:
         self.fault = ""
@@ -51,7 +51,7 @@ class Faulty:
 
 
 class Budget:
-    """Failures in plain words."""
+    """The failure budget, in the simplest form."""
 
     def __init__(self) -> None:
         self.total = 0
@@ -90,13 +90,13 @@ class Budget:
 
 
 def name_of(key: SoftAuthenticator) -> str:
-    """What the list calls it."""
+    """Return the name in the list."""
     return b64(key.credentials[0].id)
 
 
 class Account(RuleBasedStateMachine):
     def open_stores(self) -> tuple[Any, Any]:
-        """New, empty stores: of records and of passkeys."""
+        """Return new, empty stores of records and passkeys."""
         raise NotImplementedError
 
     @initialize(enrolled=st.booleans())
@@ -122,7 +122,7 @@ class Account(RuleBasedStateMachine):
             self.confirm(drift=0)
 
     def rebuild(self) -> None:
-        """As after a restart of the process, perhaps with other keys."""
+        """Restart the process, possibly with other keys."""
         self.manager = TwoFactorManager(
             self.store,
             issuer="MKS",
@@ -158,7 +158,7 @@ class Account(RuleBasedStateMachine):
         return self.secret is not None or bool(self.keys_of)
 
     def turned_off(self) -> None:
-        """Nothing is left."""
+        """All factors are gone."""
         self.secret, self.last_step, self.pending = None, -1, None
         self.budget, self.devices, self.codes, self.used = Budget(), {}, set(), set()
         self.keys_of.clear()
@@ -168,7 +168,7 @@ class Account(RuleBasedStateMachine):
         return PasskeyAssertion(key.get(asked.json, lies or Lies()), session="s")
 
     def proof(self) -> Any:
-        """What is accepted whatever the locks are, and what it does to the model."""
+        """Verify with what is accepted despite all locks, and update the model."""
         if not self.enabled:
             return None
         now = self.now
@@ -185,7 +185,7 @@ class Account(RuleBasedStateMachine):
         return proof
 
     def expected(self, step: Any, client: Any, now: Any) -> Any:
-        """What the model says to a TOTP code of this step."""
+        """Return the model's answer to a TOTP code of this step."""
         if self.secret is None:
             return "not_enrolled"
         if self.budget.locked(client, now):
@@ -219,7 +219,7 @@ class Account(RuleBasedStateMachine):
     @precondition(lambda self: self.secret is not None)
     @rule(client=clients)
     def the_store_is_away(self, client: Any) -> None:
-        """Nothing is answered, and nothing was used up when nothing was written."""
+        """The store is unavailable: every call fails, and a failed write uses up nothing."""
         step = max(self.last_step + 1, self.step)
         if self.expected(step, client, self.now) != "":
             return
@@ -366,8 +366,8 @@ class Account(RuleBasedStateMachine):
     def assertion(self, client: Any, data: Any, lies: Any) -> None:
         now = self.now
         key = data.draw(st.sampled_from(self.keys_of))
-        told = {"origin": Lies(origin="https://evil.example"), "count": Lies(count=0), None: Lies()}
-        sent = self.asserted(key, told[lies])
+        found = {"origin": Lies(origin="https://evil.example"), "count": Lies(count=0), None: Lies()}
+        sent = self.asserted(key, found[lies])
         reason = self.manager.verify("u", sent, client=client).reason
         if lies == "origin":
             assert reason == ("locked" if self.budget.locked(client, now) else "wrong")

@@ -35,7 +35,7 @@ BOX_KEY = bytes(range(32))
 
 
 class Tools:
-    """What a process works with."""
+    """The objects that a process uses."""
 
     def __init__(self, url: str, *, budget: float) -> None:
         options: Any = {"store_budget": budget}
@@ -48,7 +48,7 @@ class Tools:
         self.sessions = RedisSessionStore(url, **options)
 
     def use(self, kind: str, thing: dict[str, Any], chance: random.Random) -> tuple[Any, Any]:
-        """Do one operation: the call, and what was answered."""
+        """Run one operation, and record the call and the result."""
         if kind == "step":
             step = chance.choice([-1, 0, 1])
             PENDING[threading.get_ident()] = step
@@ -71,7 +71,7 @@ class Tools:
 
 
 def work(tools: Tools, orders: dict[str, Any], seed: int, begin: float, out: list[Any]) -> None:
-    """One thread: at each moment the object of that moment, of each kind in turn."""
+    """Run one thread: at each moment, use the object of that moment, of each kind in turn."""
     chance, slot = random.Random(seed), orders["slot"]
     things: dict[str, list[dict[str, Any]]] = orders["things"]
     kinds, number = list(things), seed
@@ -104,7 +104,7 @@ PENDING: dict[int, Any] = {}
 def session_operation(
     tools: Tools, thing: dict[str, Any], versions: dict[str, int], chance: random.Random, text: str
 ) -> tuple[Any, Any]:
-    """Read a session, or write it with the version that was read last."""
+    """Read a session, or write it with the version last read."""
     key = thing["key"]
     if key not in versions or chance.random() < 0.4:
         PENDING[threading.get_ident()] = ("load",)
@@ -124,7 +124,7 @@ def session_operation(
 
 
 def main() -> None:
-    """See the module."""
+    """Run as described in the module."""
     orders = json.loads(Path(sys.argv[1]).read_text())
     tools = Tools(orders["url"], budget=orders["budget"])
     sys.stdout.write("ready\n")

@@ -89,7 +89,7 @@ class Row(NamedTuple):
 
 
 class Table:
-    """Accounts as one text each, with an atomic replacement."""
+    """Accounts as one text each, replaced atomically."""
 
     def read(self, user: str) -> str:
         raise NotImplementedError
@@ -152,7 +152,7 @@ class SqliteTable(Table):
             connection.execute("CREATE TABLE IF NOT EXISTS accounts (id TEXT PRIMARY KEY, data TEXT)")
 
     def _opened(self) -> closing[sqlite3.Connection]:
-        """A connection for one statement, which is then closed: threads come and go."""
+        """Open a connection for one statement and close it: threads are short-lived."""
         return closing(sqlite3.connect(self.path, timeout=30, isolation_level=None))
 
     def read(self, user: str) -> str:
@@ -191,7 +191,7 @@ class RedisTable(Table):
 
 
 class SlowPasswords:
-    """A check that takes as long as chance says."""
+    """A check with a random duration."""
 
     def verify(self, password: str, stored: str | None, /) -> bool:
         time.sleep(random.random() * 0.006)
@@ -206,7 +206,7 @@ class SlowPasswords:
 
 
 class Factor:
-    """A second factor whose every code is right."""
+    """A second factor that accepts every code."""
 
     def __init__(self, table: Table) -> None:
         self.table = table
@@ -230,7 +230,7 @@ class Factor:
 
 
 class StoredSession:
-    """A session in the shape of ``SignInSession`` over a store of the library."""
+    """A session with the interface of ``SignInSession`` over a store of the library."""
 
     def __init__(self, store: Any) -> None:
         self.store = store
@@ -272,7 +272,7 @@ class StoredSession:
 
 
 class Tools:
-    """Everything that one process works with."""
+    """The objects that a process uses."""
 
     def __init__(self, table: Table, store: Any, sessions: Any) -> None:
         self.table, self.sessions = table, sessions
@@ -371,7 +371,7 @@ class Worker:
         new: str = "",
         kept: str = "",
     ) -> None:
-        """Note what changes an account and then ends its sessions, unless it was refused."""
+        """Record a change of an account that also ends its sessions, unless it was refused."""
         began = time.monotonic()
         done = bool(act())
         ended = time.monotonic()
@@ -431,7 +431,7 @@ class Worker:
 def race(
     tools: Tools, users: list[str], *, slot: float, threads: int, seed: int, begin: float
 ) -> list[Operation]:
-    """All threads at the same account at the same time, one account after the other; so many steps of each."""
+    """Run all threads on the same account simultaneously, account by account, this number of steps each."""
     workers = [Worker(tools, seed * threads + number) for number in range(threads)]
     together = threading.Barrier(threads)
 
@@ -456,7 +456,7 @@ def race(
 
 
 def main() -> None:
-    """See the module."""
+    """Run as described in the module."""
     orders = json.loads(Path(sys.argv[1]).read_text())
     tools = Tools.shared(orders["url"], orders["accounts"])
     sys.stdout.write("ready\n")

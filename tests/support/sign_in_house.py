@@ -39,7 +39,7 @@ ELSEWHERE = SignInClient(address="198.51.100.7")
 
 
 class Passwords:
-    """``PasswordCheck`` that costs nothing and counts its work."""
+    """``PasswordCheck`` that is fast and counts its calls."""
 
     def __init__(self) -> None:
         self.checked: list[str | None] = []
@@ -88,7 +88,7 @@ class People:
 
 
 class Session:
-    """A session in the shape of ``SignInSession``, one browser's."""
+    """A session with the interface of ``SignInSession``, of one browser."""
 
     def __init__(self, everybody: list[Session]) -> None:
         self.everybody = everybody
@@ -133,7 +133,7 @@ class Session:
 
 @contextmanager
 def audited() -> Generator[list[events.SignInEvent]]:
-    """The events of sign-ins, in order."""
+    """Return the sign-in events, in order."""
     seen: list[events.SignInEvent] = []
 
     def observe(event: object) -> None:
@@ -148,7 +148,7 @@ def audited() -> Generator[list[events.SignInEvent]]:
 
 
 class Traced:
-    """Notes the name of every method that is called on what is inside."""
+    """Records the name of every method called on the wrapped object."""
 
     def __init__(self, inside: Any, trace: list[str], name: str) -> None:
         self.inside, self.trace, self.name = inside, trace, name
@@ -166,7 +166,7 @@ class Traced:
 
 
 class House:
-    """A sign-in, its parts, and three people: with a factor, without one, and disabled."""
+    """A sign-in, its parts, and three users: with a factor, without one, and disabled."""
 
     def __init__(self, *, limits: Mapping[str, Any] | None = None, **options: Any) -> None:
         self.clock = FrozenClock(START)
@@ -234,7 +234,7 @@ class House:
         return step.challenge
 
     def signed_in(self, name: str = "tanaka", client: SignInClient = HERE, **options: Any) -> Session:
-        """A browser whose owner signed in completely."""
+        """Return a browser whose user is completely signed in."""
         session = self.browser()
         step = self.sign_in.password(name, RIGHT, client=client, session=session, **options)
         if step.state == "challenged":
@@ -247,17 +247,17 @@ class House:
         return session
 
     def stranger(self, number: int) -> SignInClient:
-        """One of many clients in as many networks."""
+        """Return one of many clients in different networks."""
         return SignInClient(address=f"203.{number // 250}.{number % 250}.9")
 
     def locked(self, name: str = "tanaka", times: int = 50) -> None:
-        """Strangers from everywhere guess until the account is locked."""
+        """Guess from many networks until the account is locked."""
         for number in range(times):
             self.sign_in.password(name, "guess", client=self.stranger(number))
 
 
 class KeyHouse(House):
-    """A house whose ``sato`` has a passkey."""
+    """As ``House``; ``sato`` has a passkey."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -73,7 +73,7 @@ class Verifier:
 
 
 class Typed(NamedTuple):
-    """What somebody enters, and where."""
+    """What a user enters, and where."""
 
     name: str
     address: str
@@ -82,7 +82,7 @@ class Typed(NamedTuple):
 
 
 class Held(NamedTuple):
-    """A challenge somebody holds."""
+    """A challenge that a client has."""
 
     token: str
     user_id: str
@@ -92,7 +92,7 @@ class Held(NamedTuple):
 
 
 class SignInModel(RuleBasedStateMachine):
-    """Four addresses, two in one network; three accounts and a name that nobody has."""
+    """Four addresses, two of them in one network; three accounts and an unknown name."""
 
     def make_store(self) -> Any:
         raise NotImplementedError
@@ -107,7 +107,7 @@ class SignInModel(RuleBasedStateMachine):
         self.held: list[Held] = []
         self.spent: list[Held] = []
         self.devices: list[tuple[str, str, str]] = []
-        self.told: dict[str, float] = {}
+        self.quiet_until: dict[str, float] = {}
         self.notices = 0
         self.started = 0
         self.sessions = 0
@@ -128,7 +128,7 @@ class SignInModel(RuleBasedStateMachine):
         return self.clock.time()
 
     def device_of(self, token: str | None, user_id: str | None) -> str | None:
-        """The device, if it is known for this account under its present password."""
+        """Return the device if it is known for this account and its current password."""
         for known, owner, password in self.devices:
             if known == token and owner == user_id and self.passwords[owner] == password:
                 return token
@@ -188,14 +188,19 @@ class SignInModel(RuleBasedStateMachine):
             assert step == SignInStep(state="refused")
             assert session.user_id is None
             self.charge(*rows, *([] if locked or device is not None else [account]))
-            if device is None and not locked and self.full(account) and self.told.get(name, 0.0) <= self.now:
-                self.told[name] = self.now + 600
+            if (
+                device is None
+                and not locked
+                and self.full(account)
+                and self.quiet_until.get(name, 0.0) <= self.now
+            ):
+                self.quiet_until[name] = self.now + 600
                 self.notices += user_id is not None
             return
         assert user_id is not None
         if passed:
             self.failed.pop(account, None)
-            self.told.pop(name, None)
+            self.quiet_until.pop(name, None)
         if user_id in self.verifier.owners and not passed:
             assert step.state == "challenged"
             assert session.user_id is None
@@ -272,8 +277,8 @@ class SignInModel(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(["tanaka", "sato"]))
     def somebody_unlocks(self, name: str) -> None:
-        told = self.told.pop(name, 0.0) > self.now
-        assert self.house.sign_in.unlock(NAMES[name], actor="ito", reason="asked") is told
+        was_notified = self.quiet_until.pop(name, 0.0) > self.now
+        assert self.house.sign_in.unlock(NAMES[name], actor="ito", reason="asked") is was_notified
         self.failed.pop(("auth_login_account", name), None)
         self.notices += 1
 
@@ -282,7 +287,7 @@ class SignInModel(RuleBasedStateMachine):
         on = "1" in self.verifier.owners
         assert self.house.sign_in.admin_reset("1", actor="ito", reason="lost") is on
         self.failed.pop(("auth_login_account", "tanaka"), None)
-        self.told.pop("tanaka", None)
+        self.quiet_until.pop("tanaka", None)
         self.devices = [device for device in self.devices if device[1] != "1"]
         self.notices += 1
 
@@ -292,7 +297,7 @@ class SignInModel(RuleBasedStateMachine):
 
     @rule(address=addresses, right=st.booleans())
     def the_accounts_are_away(self, address: str, right: bool) -> None:
-        """Whatever was sent: nothing is answered, and nothing is counted."""
+        """The accounts are unavailable: every call fails, and nothing is counted."""
         self.house.people.fault = BackendUnavailableError("accounts", "timeout")
         try:
             step = self.house.sign_in.password(

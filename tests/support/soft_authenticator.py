@@ -1,4 +1,4 @@
-"""An authenticator in software, with a browser around it: it makes passkeys, signs, and lies when told to.
+"""A software authenticator with a browser around it: creates passkeys, signs, and can send invalid data.
 
 Written from WebAuthn level 3 (sections 5.8.1, 6.1, 6.5) and RFC 9053, not from the library that is tested with it.
 """
@@ -22,7 +22,7 @@ UP, UV, BE, BS, AT = 1, 4, 8, 16, 64
 
 @dataclass(frozen=True, kw_only=True)
 class Lies:
-    """What is not as it should be; ``None`` and false are the truth."""
+    """The invalid parts of a response; ``None`` and false are valid."""
 
     origin: str | None = None
     type: str | None = None
@@ -48,7 +48,7 @@ TRUTH = Lies()
 
 @dataclass
 class Credential:
-    """One passkey inside."""
+    """One passkey."""
 
     id: bytes
     key: Any
@@ -59,7 +59,7 @@ class Credential:
 
 @dataclass
 class SoftAuthenticator:
-    """Makes and uses passkeys, for pages of one origin."""
+    """Creates and uses passkeys, for pages of one origin."""
 
     origin: str = "https://example.com"
     algorithm: int = -7
@@ -70,7 +70,7 @@ class SoftAuthenticator:
     credentials: list[Credential] = field(default_factory=list)
 
     def create(self, options: Any, lies: Lies = TRUTH) -> dict[str, Any]:
-        """``navigator.credentials.create()``, as ``toJSON()`` writes the answer."""
+        """``navigator.credentials.create()``, in the format of ``toJSON()``."""
         options = json.loads(options) if isinstance(options, str) else options
         made = Credential(
             lies.credential or secrets.token_bytes(32),
@@ -94,7 +94,7 @@ class SoftAuthenticator:
         )
 
     def get(self, options: Any, lies: Lies = TRUTH, *, which: int = -1) -> dict[str, Any]:
-        """``navigator.credentials.get()``, as ``toJSON()`` writes the answer."""
+        """``navigator.credentials.get()``, in the format of ``toJSON()``."""
         options = json.loads(options) if isinstance(options, str) else options
         used = self.credentials[which]
         if self.counts:
@@ -111,7 +111,7 @@ class SoftAuthenticator:
         return self._answer(used, body if handle is None else {**body, "userHandle": handle})
 
     def clone(self) -> SoftAuthenticator:
-        """Another one with the same keys, counting on its own."""
+        """Return a copy with the same keys and its own counter."""
         copies = [Credential(c.id, c.key, c.rp_id, c.handle, c.count) for c in self.credentials]
         return SoftAuthenticator(self.origin, self.algorithm, credentials=copies)
 
@@ -160,7 +160,7 @@ def sign(key: Any, data: bytes) -> bytes:
 
 
 def cose(key: Any, algorithm: int) -> bytes:
-    """The public half as a COSE key (RFC 9053, section 7; RFC 8230 for RSA)."""
+    """Return the public key as a COSE key (RFC 9053, section 7; RFC 8230 for RSA)."""
     public = key.public_key()
     if algorithm == -8:
         return cbor({1: 1, 3: -8, -1: 6, -2: public.public_bytes_raw()})
@@ -171,7 +171,7 @@ def cose(key: Any, algorithm: int) -> bytes:
 
 
 def cbor(value: Any) -> bytes:
-    """As much of RFC 8949 as an authenticator needs."""
+    """Encode the part of RFC 8949 that an authenticator needs."""
     if isinstance(value, int):
         return _head(0, value) if value >= 0 else _head(1, -1 - value)
     if isinstance(value, bytes):

@@ -14,7 +14,7 @@ _MOST = 10
 def faulty_rows(
     rows: Iterable[T], faults: Callable[[T], object], *, name: Callable[[T], str] = str
 ) -> dict[str, object]:
-    """What is wrong with the rows of a table, by the names of the rows; a test asserts that it is nothing.
+    """Return the errors of the failed rows, by the names of the rows; a test asserts that it is empty.
 
     Args:
         rows: the rows.

@@ -1,4 +1,4 @@
-"""An application with tasks, for tests: run as a program it is a worker that serves until it is told to end."""
+"""An application with tasks, for tests; as a program, it is a worker that runs until it is stopped."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ LEASE = 1.5
 
 
 class ShiftedClock:
-    """The clock of a host that is set forward and back: by the seconds that a file says."""
+    """The clock of a host with a clock offset, in seconds, read from a file."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
         self.monotonic = time.monotonic
 
     def time(self) -> float:
-        """Wall time as this host sees it."""
+        """Return the wall time of this host."""
         return time.time() + float(self._file.read_text() or 0)
 
 
 def make(
     url: str, *, scheduled: bool = False, plain: bool = False, old: bool = False, shift: Path | None = None
 ) -> Tasks:
-    """The tasks on the database; the tables are made when they are missing.
+    """Return the tasks of the database; missing tables are created.
 
     Args:
         url: of the database.
@@ -74,18 +74,18 @@ def write(connection: Connection, task: str, worker: str | None = None) -> None:
 
 
 def define_effects(tasks: Tasks) -> None:
-    """Tasks with effects in the database and elsewhere, and one that kills."""
+    """Define tasks with effects in the database and elsewhere, and one that kills the worker."""
 
     @tasks.task("effect")
     def effect(run: TaskRun, pause: float = 0.0) -> None:
-        """An effect in the database, together with the end of the task."""
+        """An effect in the database, committed together with the task."""
         time.sleep(pause)
         with run.commit() as connection:
             write(connection, run.id)
 
     @tasks.task("outside")
     def outside(run: TaskRun, file: str, pause: float = 0.0, after: float = 0.0) -> None:
-        """An effect elsewhere, after a pause in which the lease may be lost, and before one in which it can die."""
+        """An effect elsewhere, between a pause that may outlast the lease and one that may kill the worker."""
         Path(file).with_suffix(".started").touch()
         time.sleep(pause)
         run.check()
@@ -95,21 +95,21 @@ def define_effects(tasks: Tasks) -> None:
 
     @tasks.task("poison", max_deliveries=2)
     def poison(run: TaskRun) -> None:
-        """Takes its whole worker down each time."""
+        """Kills the worker on every run."""
         os.kill(os.getpid(), signal.SIGKILL)
 
     @tasks.task("speak")
     def speak(run: TaskRun, secret: str) -> None:
-        """A record that tells more than it should."""
+        """Logs a record with secrets."""
         logging.getLogger("app").warning("signed in with password=%s", secret)
 
 
 def define_limits(tasks: Tasks) -> None:
-    """Tasks that run too long, and one that is interrupted."""
+    """Define tasks that exceed their time limit, and one that is interrupted."""
 
     @tasks.task("tidy", timeout=1)
     def tidy(run: TaskRun, file: str) -> None:
-        """Cleans up when its time is over."""
+        """Cleans up when its time limit is reached."""
         try:
             time.sleep(60)
         finally:
@@ -117,7 +117,7 @@ def define_limits(tasks: Tasks) -> None:
 
     @tasks.task("stubborn", timeout=1, max_deliveries=1)
     def stubborn(run: TaskRun, file: str) -> None:
-        """Heeds nothing but SIGKILL."""
+        """Ignores everything but SIGKILL."""
         with Path(file).open("a", encoding="utf-8") as out:
             out.write("run\n")
         while True:
@@ -126,7 +126,7 @@ def define_limits(tasks: Tasks) -> None:
 
     @tasks.task("long")
     def long(run: TaskRun, file: str) -> None:
-        """Is interrupted the first time, and does its work the second."""
+        """Is interrupted on the first run, and completes on the second."""
         first = not Path(file).exists()
         Path(file).touch()
         if first:
@@ -136,7 +136,7 @@ def define_limits(tasks: Tasks) -> None:
 
 
 def main() -> None:
-    """Serve until SIGTERM, then end what runs."""
+    """Run until SIGTERM, then finish the running tasks."""
     ended = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: ended.set())
     url, *options = sys.argv[1:]

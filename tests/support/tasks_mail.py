@@ -1,4 +1,4 @@
-"""A worker that sends mail, for tests: it serves until it is told to end."""
+"""A worker that sends mail, for tests; it runs until it is stopped."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LEASE = 1.5
 
 
 def make(url: str, port: int) -> tuple[Tasks, MailTask]:
-    """The mail task on the database and a server on this machine; the table is made when it is missing."""
+    """Return the mail task with the database and a local server; a missing table is created."""
     tasks = Tasks(hardened_engine(url))
     tasks.create_table()
     return tasks, MailTask(
@@ -24,7 +24,7 @@ def make(url: str, port: int) -> tuple[Tasks, MailTask]:
 
 
 def _die_once_a_mail_is_out(mail: MailTask) -> None:
-    """The server has said that it took the mail, and the worker dies before it can write that down."""
+    """Kill the worker after the server accepted the mail, before it can record that."""
     deliver = mail._session.deliver
 
     def deliver_and_die(*args: Any, **options: Any) -> dict[str, int]:
@@ -36,7 +36,7 @@ def _die_once_a_mail_is_out(mail: MailTask) -> None:
 
 
 def main() -> None:
-    """Serve until SIGTERM."""
+    """Run until SIGTERM."""
     ended = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: ended.set())
     tasks, mail = make(sys.argv[1], int(sys.argv[2]))

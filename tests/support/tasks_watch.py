@@ -1,4 +1,4 @@
-"""Looking at tasks from outside, and Celery's processes, for tests that break things."""
+"""Observation of tasks from outside, and Celery processes, for tests of failures."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ PATIENCE = 60.0
 
 
 def enqueue(tasks: Tasks, name: str, *args: Any, times: int = 1, **options: Any) -> list[str]:
-    """Accept a task so many times in one transaction; the ids."""
+    """Enqueue a task this many times in one transaction; return the ids."""
     with tasks.begin() as connection:
         return [tasks.known[name].using(**options).enqueue(connection, *args) for _ in range(times)]
 
 
 def until(condition: Callable[[], object], *, seconds: float = PATIENCE) -> None:
-    """Ask until it is true."""
+    """Poll until the result is true."""
     wait_until(condition, timeout=seconds, what="what the test waits for")
 
 
 def until_all_ended(tasks: Tasks, ids: list[str]) -> None:
-    """Wait for as long as some go on ending, however slow the machine is."""
+    """Wait as long as tasks keep ending, however slow the machine is."""
     while True:
         before = tasks.counts()
         with suppress(TimeoutError):
@@ -44,33 +44,33 @@ def until_all_ended(tasks: Tasks, ids: list[str]) -> None:
 
 
 def status_of(tasks: Tasks, task_id: str) -> TaskStatus:
-    """The status of a task that must be there."""
+    """Return the status of a task that must exist."""
     found = tasks.status(task_id)
     assert found is not None
     return found
 
 
 def ended(tasks: Tasks, ids: list[str]) -> bool:
-    """Whether all of these have ended; only the last that has not is asked about, so that looking stays cheap."""
+    """Return whether all have ended; only the last unfinished one is queried, so that polling stays cheap."""
     while ids and status_of(tasks, ids[-1]).ended:
         ids = ids[:-1]
     return not ids
 
 
 def effects(tasks: Tasks) -> Counter[str]:
-    """How often each task had its effect in the database."""
+    """Return how often each task had its effect in the database."""
     with tasks.begin() as connection:
         return Counter(connection.execute(text("SELECT task FROM effect")).scalars())
 
 
 def workers(tasks: Tasks) -> set[int]:
-    """The processes that had effects."""
+    """Return the processes that had effects."""
     with tasks.begin() as connection:
         return {int(pid) for pid in connection.execute(text("SELECT DISTINCT worker FROM effect")).scalars()}
 
 
 class CeleryProcesses:
-    """Starts workers and beats of ``tasks_celery``, each in a process group of its own.
+    """Starts workers and beats of ``tasks_celery``, each in its own process group.
 
     Args:
         database_url: where the rows are.
@@ -113,7 +113,7 @@ class CeleryProcesses:
         return worker
 
     def keep_up(self) -> bool:
-        """Start workers anew that ended, as ``Restart=always`` of systemd does; always true, for conditions.
+        """Restart workers that ended, as ``Restart=always`` of systemd does; always true, for use in conditions.
 
         kombu 5.7 ends a worker now and then when a broker goes away: it gives messages back on a connection that
         it has let go of before (``'NoneType' object has no attribute 'hostname'``).
@@ -129,7 +129,7 @@ class CeleryProcesses:
         return self._start(["beat", "-l", "INFO", "-s", str(schedule), "--pidfile="], options)
 
     def output(self, process: subprocess.Popen[bytes]) -> str:
-        """What it wrote so far."""
+        """Return the output so far."""
         return self.logs[process.pid].read_text(errors="replace")
 
     def _start(self, arguments: list[str], options: dict[str, Any]) -> subprocess.Popen[bytes]:
@@ -148,7 +148,7 @@ class CeleryProcesses:
 
 
 def end_group(process: subprocess.Popen[bytes]) -> None:
-    """Kill a process with all of its children."""
+    """Kill a process with all its children."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()

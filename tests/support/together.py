@@ -1,4 +1,4 @@
-"""Several processes that do the same at the same time."""
+"""Several processes that do the same simultaneously."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["run_together"]
 
 
 def run_together(program: str, *arguments: str, processes: int = 2) -> list[list[str]]:
-    """What each process prints, in words, after all of them were let go at once.
+    """Return the output of each process, split into words, after all of them were started simultaneously.
 
     Args:
         program: Python that prints ``ready``, waits for a line on its input, and then does what is to be raced.

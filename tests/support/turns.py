@@ -1,4 +1,4 @@
-"""Turns of a paced call, told without waiting for them."""
+"""Turns of a paced call, without waiting for them."""
 
 from __future__ import annotations
 
@@ -16,6 +16,6 @@ def _at_once(_: Pause) -> None:
 
 
 def turn(limiter: RateLimiter, *args: Any, **options: Any) -> float:
-    """Seconds that a call would have to wait; its turn is reserved as if it had."""
+    """Reserve a turn, and return the seconds that the call would have to wait."""
     with patch.object(Pause, "run", _at_once):
         return limiter.pace(*args, **options).wait()

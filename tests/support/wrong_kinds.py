@@ -13,7 +13,7 @@ __all__ = ["WRONG", "Nothing", "called", "faults_of"]
 
 
 class Nothing:
-    """Has no method and no field that anybody asks for."""
+    """Has no method or attribute that any parameter requires."""
 
 
 WRONG: dict[str, object] = {
@@ -45,7 +45,7 @@ def faults_of(
     taken: Collection[str] = (),
     others: Mapping[str, tuple[type[Exception], ...]] = {},
 ) -> Iterator[str]:
-    """Of each parameter: an object of no use is refused by name, and nothing ends in an error that names nothing.
+    """Check that each parameter rejects useless objects by name, and that no other error occurs.
 
     Args:
         found: the class or function.
@@ -58,9 +58,9 @@ def faults_of(
             try:
                 called(found, {**arguments, name: value})
             except ConfigurationError as refused:
-                told = refused.parameter or "nothing"
+                result = refused.parameter or "nothing"
                 # Of several the one at fault; ``csrf_exempt_paths`` are ``exempt_paths`` to who refuses them.
-                if kind == "object" and not (name.startswith(told) or name.endswith(told)):
+                if kind == "object" and not (name.startswith(result) or name.endswith(result)):
                     yield f"{name}: {kind} is told of as {refused.parameter}"
             except others.get(name, ()):
                 pass
@@ -72,7 +72,7 @@ def faults_of(
 
 
 def _names(found: Callable[..., Any], arguments: Mapping[str, Any]) -> Iterator[str]:
-    """Names of the parameters, with those of a TypedDict that stands for ``**options``."""
+    """Return the parameter names, including those of a TypedDict for ``**options``."""
     for parameter in inspect.signature(found).parameters.values():
         options = re.fullmatch(r"Unpack\[(\w+)\]", str(parameter.annotation))
         if options is not None:
@@ -87,7 +87,7 @@ def _names(found: Callable[..., Any], arguments: Mapping[str, Any]) -> Iterator[
 
 
 def called(found: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
-    """Call it by names, but for what goes by position alone."""
+    """Call it with keyword arguments, except for positional-only parameters."""
     parameters = inspect.signature(found).parameters.values()
     by_place = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.VAR_POSITIONAL)
     leading = [arguments[one.name] for one in parameters if one.kind in by_place and one.name in arguments]

@@ -1,4 +1,4 @@
-"""All wrappers of the edge around one application, and an application for real servers to serve."""
+"""All wrappers around one application, and an application for real servers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HOST = "www.example.com"
 
 
 def harden(app: WSGIApplication, *trusted: str, hops: int | None = None) -> WSGIApplication:
-    """Trust, headers, HTTPS, health, CSRF, application: from the outside to the inside."""
+    """Apply trusted proxies, headers, HTTPS, health and CSRF, from the outside in."""
     app = CSRFMiddleware(app, allowed_origins=[f"https://{HOST}"])
     app = HealthMiddleware(app, required={"itself": lambda: True})
     app = HTTPSRedirectMiddleware(app, allowed_hosts=[HOST], api_paths=["/api/"])

@@ -1,4 +1,4 @@
-"""The same two pages in five frameworks: ``/where`` tells what the framework believes, ``/form`` takes a POST."""
+"""The same two pages in five frameworks: ``/where`` shows what the framework sees, ``/form`` accepts a POST."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 
-def told(environ: dict[str, Any], *, url: str, secure: bool, client: str) -> str:
+def heads(environ: dict[str, Any], *, url: str, secure: bool, client: str) -> str:
     """The page ``/where``."""
     return json.dumps(
         {
@@ -34,7 +34,7 @@ def flask_app() -> WSGIApplication:
 
     @app.get("/where")
     def where() -> str:
-        return told(
+        return heads(
             request.environ, url=request.url, secure=request.is_secure, client=str(request.remote_addr)
         )
 
@@ -53,7 +53,7 @@ def django_app() -> WSGIApplication:
 
     def where(request: HttpRequest) -> HttpResponse:
         url, client = request.build_absolute_uri(), request.META["REMOTE_ADDR"]
-        return HttpResponse(told(request.environ, url=url, secure=request.is_secure(), client=client))
+        return HttpResponse(heads(request.environ, url=url, secure=request.is_secure(), client=client))
 
     def form(request: HttpRequest) -> HttpResponse:
         return HttpResponse(request.POST["name"])
@@ -82,7 +82,7 @@ def pyramid_app() -> WSGIApplication:
 
         def where(request: Any) -> Response:
             secure, client = request.scheme == "https", request.client_addr
-            return Response(told(request.environ, url=request.url, secure=secure, client=client))
+            return Response(heads(request.environ, url=request.url, secure=secure, client=client))
 
         with Configurator() as config:
             config.add_route("where", "/where")
@@ -99,7 +99,7 @@ def falcon_app() -> WSGIApplication:
     class Where:
         def on_get(self, request: falcon.Request, response: falcon.Response) -> None:
             secure, client = request.scheme == "https", request.remote_addr
-            response.text = told(request.env, url=request.uri, secure=secure, client=client)
+            response.text = heads(request.env, url=request.uri, secure=secure, client=client)
 
     class Form:
         def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
@@ -119,7 +119,7 @@ def bottle_app() -> WSGIApplication:
     @app.get("/where")
     def where() -> str:
         secure = request.urlparts.scheme == "https"
-        return told(request.environ, url=request.url, secure=secure, client=request.environ["REMOTE_ADDR"])
+        return heads(request.environ, url=request.url, secure=secure, client=request.environ["REMOTE_ADDR"])
 
     @app.post("/form")
     def form() -> str:

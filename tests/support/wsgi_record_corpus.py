@@ -23,7 +23,7 @@ Recorder = Callable[[Any, logging.Logger, FrozenClock, dict[str, Any]], Any]
 
 
 def load_cases() -> list[dict[str, Any]]:
-    """All cases, in the order of the file."""
+    """Return all cases, in the order of the file."""
     return [json.loads(line) for line in CASES.read_text(encoding="utf-8").splitlines() if line.strip()]
 
 
@@ -41,7 +41,7 @@ class _Collect(logging.Handler):
 
 
 def faults_of(case: dict[str, Any], recorder: Recorder, *, record: bool = True) -> list[str]:
-    """What the recorder gets wrong in one case; empty when it passes.
+    """Return the errors of the recorder in one case.
 
     Without ``record`` only the answer and the application's treatment count, not what was recorded.
     """
@@ -94,7 +94,7 @@ def faults_of(case: dict[str, Any], recorder: Recorder, *, record: bool = True) 
 
 
 def _matches(actual: Any, expected: Any) -> bool:
-    """Equal, or matching where the expectation is written as ``/pattern/``."""
+    """Return whether the values are equal, or match an expectation of the form ``/pattern/``."""
     if (
         isinstance(expected, str)
         and len(expected) > 2

@@ -1,4 +1,4 @@
-"""What a real server runs in the tests of the request record; the record goes to the file named by RECORDS."""
+"""Applications for real servers in the tests of the request record; records go to the file named by RECORDS."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PIECE = b"x" * 65536
 
 
 class ToFile(logging.Handler):
-    """One line of JSON for each record."""
+    """Writes one line of JSON per record."""
 
     def emit(self, record: logging.LogRecord) -> None:
         line = json.dumps({name: getattr(record, name) for name in FIELDS})
@@ -51,7 +51,7 @@ def endless(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iter
 
 
 def one_chunk(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
-    """A download that was put together in memory, as most frameworks send it."""
+    """A download in one chunk, as most frameworks send it."""
     body = b"x" * os.stat(os.environ["BIG_FILE"]).st_size  # noqa: PTH116
     start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
     return [body]
@@ -144,6 +144,6 @@ in_session = SessionTimeoutMiddleware(app, store=MemorySessionStore())
 
 
 def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
-    """Everything is recorded but what is about sessions alone."""
+    """Records every request except those about sessions."""
     inner: Any = in_session if environ["PATH_INFO"] == "/store-away" else recorded
     return inner(environ, start_response)

@@ -141,7 +141,7 @@ class _File(io.BytesIO):
 
 
 class Served(NamedTuple):
-    """What a server saw of one request."""
+    """What a server received for one request."""
 
     status: str
     headers: Headers
@@ -151,7 +151,7 @@ class Served(NamedTuple):
 
 
 def serve(app: Callable[..., Any], environ: dict[str, Any], *, read: str | int = "all") -> Served:
-    """Run one request as a strict server does: the head goes out with the first byte, ``close()`` always runs.
+    """Run one request as a strict server: the first byte sends the head, ``close()`` always runs.
 
     Args:
         app: the application.
@@ -194,7 +194,7 @@ def _read(result: Any, sent: list[bytes], read: str | int) -> None:
 
 
 def environ_of(request: dict[str, Any]) -> dict[str, Any]:
-    """An environ from the ``request`` of a table: method, path, script_name, query, headers, peer, accept."""
+    """Return the environ for the ``request`` of a table: method, path, query, headers, peer, accept and so on."""
     environ: dict[str, Any] = {
         "REQUEST_METHOD": request.get("method", "GET"),
         "SCRIPT_NAME": request.get("script_name", ""),

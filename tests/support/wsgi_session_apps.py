@@ -1,4 +1,4 @@
-"""The same small application bare, in Flask and in Django, with and without the framework's own session."""
+"""The same small application in plain WSGI, Flask and Django, with and without the framework's own session."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def django(log: Log, *, own_session: bool = False) -> Iterator[Callable[..., Any
 
 
 def act(environ: dict[str, Any], path: str, log: Log, own: Any) -> str:
-    """What the view does."""
+    """Do what the view does."""
     log.append(path)
     handle = environ[KEY]
     if path == "/sign-in":
@@ -107,7 +107,7 @@ class Browser:
 
 
 def ask(app: Callable[..., Any], path: str, cookie: str) -> Any:
-    """One request with a Cookie header as it stands, in Latin-1."""
+    """Send one request with a raw Cookie header, in Latin-1."""
     from wsgi_scripted import environ_of, serve
 
     environ = environ_of({"path": path})

@@ -26,12 +26,12 @@ CASES = Path(__file__).parents[1] / "corpus" / "wsgi" / "session.jsonl"
 
 
 def load_cases() -> list[dict[str, Any]]:
-    """All cases, in the order of the file."""
+    """Return all cases, in the order of the file."""
     return [json.loads(line) for line in CASES.read_text(encoding="utf-8").splitlines() if line.strip()]
 
 
 class SwitchedStore:
-    """A store that can be taken away; counts what is written."""
+    """A store that can be made unavailable; counts writes."""
 
     def __init__(self, store: SessionStore) -> None:
         self.store = store
@@ -53,7 +53,7 @@ class SwitchedStore:
 
 
 class World:
-    """One case while it runs: browsers, clock, store, application."""
+    """A running case: browsers, clock, store, application."""
 
     def __init__(self, case: dict[str, Any], store: SessionStore) -> None:
         self.clock = FrozenClock()
@@ -132,7 +132,7 @@ class World:
         session, step = environ["mks_hardening.session"], self.step
         seen = self.seen
         seen.update(ran=True, user=session.user_id, alive=session.alive, cookies=environ.get("HTTP_COOKIE"))
-        seen.update(expires_in=session.expires_in, data=dict(session.data), told=session.reason)
+        seen.update(expires_in=session.expires_in, data=dict(session.data), session_reason=session.reason)
         self.run(step.get("during", []))
         if "do" in step:
             name, *arguments = step["do"]
@@ -203,5 +203,5 @@ def _store_cookies(jar: dict[str, str], headers: list[tuple[str, str]]) -> None:
 
 
 def faults_of(case: dict[str, Any], store: SessionStore) -> list[str]:
-    """What the wrapper gets wrong in one case over a fresh store; empty when it passes."""
+    """Return the errors of the wrapper in one case over a new store."""
     return World(case, store).run(case["steps"])

@@ -17,7 +17,7 @@ DATA = st.dictionaries(st.text(max_size=3), st.integers(0, 9), max_size=2).map(j
 
 
 class StoreMachine(RuleBasedStateMachine):
-    """Every operation on a store and on the model; all answers and all records must agree."""
+    """Runs every operation on a store and on the model; all results and records must be equal."""
 
     keys: Bundle[str] = Bundle("keys")
 
@@ -155,5 +155,5 @@ class StoreMachine(RuleBasedStateMachine):
 
 
 def machine_of(make_store: Callable[[], SessionStore]) -> type[StoreMachine]:
-    """The machine for one kind of store."""
+    """Return the state machine for one kind of store."""
     return type("Machine", (StoreMachine,), {"make_store": lambda _: make_store()})

@@ -1,4 +1,4 @@
-"""What real servers run in the tests of sessions: several processes over one Redis, named by SESSIONS_URL."""
+"""Applications for real servers in the session tests: several processes over one Redis, named by SESSIONS_URL."""
 
 from __future__ import annotations
 

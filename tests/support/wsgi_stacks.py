@@ -1,4 +1,4 @@
-"""Our wrappers, built as the WSGI tables describe them."""
+"""Our wrappers, built as the tables of the WSGI tests describe them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CORPUS = Path(__file__).parents[1] / "corpus"
 
 
 def corpus_runner() -> Any:
-    """The runner that stands beside the tables."""
+    """Return the runner for a table."""
     if "wsgi_cases" not in sys.modules:
         spec = importlib.util.spec_from_file_location("wsgi_cases", CORPUS / "wsgi_cases.py")
         assert spec is not None
@@ -36,14 +36,14 @@ def corpus_runner() -> Any:
 
 
 def make_redirect_stack(app: WSGIApplication, config: dict[str, Any]) -> WSGIApplication:
-    """Trust outside, redirect inside."""
+    """Trusted proxies outside, redirect inside."""
     options = dict(config)
     trust = _trust(options)
     return TrustedProxyMiddleware(HTTPSRedirectMiddleware(app, **options), trust=trust)
 
 
 def make_one_wrapper_stack(app: WSGIApplication, config: dict[str, Any]) -> WSGIApplication:
-    """The redirect alone, with the trust in its own hands."""
+    """The redirect alone, with its own trusted proxies."""
     options = dict(config)
     return HTTPSRedirectMiddleware(app, trust=_trust(options), **options)
 
@@ -68,5 +68,5 @@ def _trust(options: dict[str, Any]) -> ProxyTrust:
 
 
 def make_csrf_stack(app: WSGIApplication, config: dict[str, Any]) -> WSGIApplication:
-    """The check alone."""
+    """The CSRF check alone."""
     return CSRFMiddleware(app, **config)

@@ -31,18 +31,18 @@ class Certificates:
 
     @cached_property
     def server_context(self) -> ssl.SSLContext:
-        """What a server on loopback presents."""
+        """Return the context of a server on loopback."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self.cert_file, self.key_file)
         return context
 
     @cached_property
     def client_context(self) -> ssl.SSLContext:
-        """A client that trusts this authority and no other."""
+        """Return the context of a client that trusts only this authority."""
         return ssl.create_default_context(cafile=self.ca_file)
 
     def spoilt_context(self, kind: str) -> ssl.SSLContext:
-        """What a server presents whose certificate is ``expired``, ``unknown`` or of an ``other-host``."""
+        """Return the context of a server whose certificate is ``expired``, ``unknown`` or of an ``other-host``."""
         now = dt.datetime.now(dt.UTC)
         issuer = trustme.CA() if kind == "unknown" else self._authority
         issued = issuer.issue_cert(

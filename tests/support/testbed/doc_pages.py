@@ -38,7 +38,7 @@ class File:
 
 @dataclass(frozen=True)
 class Command:
-    """A command, and what must come out."""
+    """A command and its expected output."""
 
     line: str
     output: str
@@ -52,7 +52,7 @@ class Visit:
 
 
 def steps(page: Path) -> Iterator[File | Command | Visit]:
-    """What a page asks for, in order."""
+    """Yield the steps of a page, in order."""
     for kind, target, body, url in _STEP.findall(page.read_text("utf-8")):
         if url:
             yield Visit(url)
@@ -75,7 +75,7 @@ def follow(
     skip: re.Pattern[str] | None = None,
     visit: Callable[[str], None] | None = None,
 ) -> None:
-    """Do what the page says, in a folder; the port 8000 is replaced by a free one.
+    """Execute the steps of a page in a directory; port 8000 is replaced by a free one.
 
     Args:
         page: the page.

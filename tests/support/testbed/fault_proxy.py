@@ -1,4 +1,4 @@
-"""A TCP proxy on loopback that breaks connections in every way a network does, switchable at run time."""
+"""A TCP proxy on loopback that breaks connections as networks do, switchable at run time."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class FaultProxy:
     # --- life
 
     def start(self) -> None:
-        """Listen; after ``refuse`` on the same port again."""
+        """Listen; after ``refuse``, on the same port again."""
         if self._server is None:
             self._thread.run(self._listen())
 
@@ -68,7 +68,7 @@ class FaultProxy:
         self.port = self._server.sockets[0].getsockname()[1]
 
     def refuse(self) -> None:
-        """Close the port and reset what is open: new connections are refused until ``heal``."""
+        """Close the port and reset open connections: new connections are refused until ``heal``."""
         self._thread.run(self._stop_listening())
         self.reset_connections()
 
@@ -90,7 +90,7 @@ class FaultProxy:
         self.start()
 
     def close(self) -> None:
-        """End everything."""
+        """Close all sockets."""
         self.refuse()
         self._thread.close()
 
@@ -108,7 +108,7 @@ class FaultProxy:
     def lose_reply(
         self, *, matching: bytes = b"", number: int = 1, then: Literal["reset", "silence"] = "reset"
     ) -> None:
-        """Let a request through and swallow its reply, so that the client cannot know whether it was carried out.
+        """Forward a request and discard its response, so that the client cannot know whether it was executed.
 
         Args:
             matching: only requests that hold these bytes count; any when empty.
@@ -118,7 +118,7 @@ class FaultProxy:
         self._lost = _LostReply(matching, number - 1, then)
 
     def through(self, url: str) -> str:
-        """The same URL, leading through this proxy."""
+        """Return the same URL with the address of this proxy."""
         return re.sub(r"(://(?:[^@/]*@)?)[^/@?]+", rf"\g<1>{self.host}:{self.port}", url, count=1)
 
     # --- data
@@ -148,7 +148,7 @@ class FaultProxy:
                 end.close()
 
     def takes(self, request: bytes) -> _LostReply | None:
-        """Whether the reply to this request is to be lost."""
+        """Return whether to discard the response to this request."""
         lost = self._lost
         if lost is None or lost.matching not in request:
             return None

@@ -36,7 +36,7 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture
 def logging_as_it_was() -> Iterator[None]:
-    """The root logger, and one called ``shown``, as they were before a test that sets up logging."""
+    """Restore the root logger, and one called ``shown``, after a test that sets up logging."""
     shown, root = logging.getLogger("shown"), logging.getLogger()
     before = root.level, [*root.handlers]
     yield
@@ -235,7 +235,7 @@ def make_http_sink(certificates: Certificates) -> Iterator[Callable[..., HttpSin
 
 @pytest.fixture
 def http_sink(make_http_sink: Callable[..., HttpSink]) -> HttpSink:
-    """A plain HTTP server that records requests and answers by script."""
+    """A plain HTTP server that records requests and sends scripted responses."""
     return make_http_sink()
 
 

@@ -40,7 +40,7 @@ class Answer:
     trickle: float = 0.0
 
     def encoded(self) -> bytes:
-        """The body as it goes over the wire."""
+        """Return the body as sent."""
         if isinstance(self.body, bytes):
             return self.body
         return self.body.encode() if isinstance(self.body, str) else json.dumps(self.body).encode()
@@ -120,7 +120,7 @@ class HttpSink:
         self._script.extend(answers)
 
     def wait_for(self, count: int = 1, *, timeout: float = 10) -> list[Request]:
-        """Wait until ``count`` requests came and return all of them."""
+        """Wait until ``count`` requests have arrived, and return all of them."""
         wait_until(lambda: len(self.requests) >= count, timeout=timeout, what=f"{count} request(s)")
         return list(self.requests)
 
@@ -142,7 +142,7 @@ class _Server(ThreadingHTTPServer):
         super().__init__(*arguments)
 
     def finish_request(self, request: Any, client_address: Any) -> None:
-        """Shake hands on the connection's own thread, so that a client that never does blocks nobody."""
+        """Do the TLS handshake on the connection's own thread, so that a silent client blocks no other."""
         if self.sink.server_context:
             request = self.sink.server_context.wrap_socket(request, server_side=True)
         self._open.add(request)
@@ -158,7 +158,7 @@ class _Server(ThreadingHTTPServer):
                 connection.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away or refused our certificate is part of the tests."""
+        """Ignore clients that disconnect or reject the certificate: tests do that."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -205,4 +205,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name is http.server's
-        """Stay quiet."""
+        """Do not log."""

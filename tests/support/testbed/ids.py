@@ -1,4 +1,4 @@
-"""Names of test cases that are the same in every process, as running them side by side needs."""
+"""Test case names that are equal in every process, as parallel test runs require."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An event loop on a thread of its own, for servers that live inside the test process."""
+"""An event loop in a separate thread, for servers inside the test process."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class LoopThread:
         self._thread.start()
 
     def run(self, work: Coroutine[Any, Any, T], *, timeout: float = 10) -> T:
-        """Run to the end and return the result."""
+        """Run to completion and return the result."""
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(timeout)
 
     def close(self) -> None:
-        """Cancel what still runs, end the loop and its thread."""
+        """Cancel running tasks, and stop the loop and its thread."""
         self.run(self._cancel_all())
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(10)

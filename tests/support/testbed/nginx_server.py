@@ -1,4 +1,4 @@
-"""A real nginx with the configuration a test gives it."""
+"""A real nginx with the configuration of a test."""
 
 from __future__ import annotations
 
@@ -116,11 +116,11 @@ class NginxServer:
         return all(accepts_connections(port) for port in ports)
 
     def reload(self) -> None:
-        """Read the configuration again (SIGHUP)."""
+        """Reload the configuration (SIGHUP)."""
         self.process.signal(signal.SIGHUP)
 
     def stop(self) -> None:
-        """End at once (SIGTERM) and remove temporary folders."""
+        """Stop (SIGTERM) and remove temporary directories."""
         if self._process is not None:
             self._process.signal(signal.SIGTERM)
             self._process.stop()

@@ -56,7 +56,7 @@ def wait_until(question: Callable[[], T], *, timeout: float = 20.0, what: str = 
 
 
 def accepts_connections(port: int) -> bool:
-    """Whether something listens on this loopback port."""
+    """Return whether a process listens on this loopback port."""
     with socket.socket() as probe:
         probe.settimeout(1)
         return probe.connect_ex(("127.0.0.1", port)) == 0

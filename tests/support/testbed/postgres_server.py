@@ -1,4 +1,4 @@
-"""A real PostgreSQL cluster in a folder of its own."""
+"""A real PostgreSQL cluster in its own directory."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _EMPTY = """
 
 
 class PostgresServer:
-    """One PostgreSQL without durability; every test gets a database of its own.
+    """One PostgreSQL without durability; every test gets its own database.
 
     The folder is made outside pytest's private one, because the server runs under an unprivileged account.
 
@@ -70,7 +70,7 @@ class PostgresServer:
         return self._process
 
     def start(self) -> None:
-        """Make the cluster if there is none, and start; after a stop, on the same port again."""
+        """Create the cluster if necessary, and start; after a stop, on the same port again."""
         if self.port:
             self._start_on(self.port)
             return
@@ -123,31 +123,31 @@ class PostgresServer:
         self._process.start(timeout=60)
 
     def stop(self) -> None:
-        """Roll back what runs, disconnect everybody, end (SIGINT)."""
+        """Roll back open transactions, disconnect all clients and stop (SIGINT)."""
         self.process.stop()
 
     def kill(self) -> None:
-        """End at once (SIGQUIT: the children too), as a crash does."""
+        """Stop at once (SIGQUIT, including child processes), as in a crash."""
         self.process.signal(signal.SIGQUIT)
         self.process.stop()
 
     def restart(self) -> None:
-        """Stop if it runs, then start on the same port with the same data."""
+        """Restart on the same port with the same data."""
         if self.process.running:
             self.stop()
         self.start()
 
     def pause(self) -> None:
-        """Freeze the postmaster: new connections hang; open ones go on."""
+        """Freeze the postmaster: new connections hang, existing ones work."""
         self.process.pause()
 
     def freeze(self) -> None:
-        """Freeze the postmaster and all its children: open connections hang too."""
+        """Freeze the postmaster and its children: existing connections hang too."""
         self.process.pause()
         self._signal_children(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Go on after ``pause`` or ``freeze``; nothing happens when it does not run."""
+        """Continue after ``pause`` or ``freeze``; no effect if it is not running."""
         if not self.process.running:
             return
         self._signal_children(signal.SIGCONT)
@@ -161,13 +161,13 @@ class PostgresServer:
                     os.kill(int(child), number)
 
     def reset(self) -> None:
-        """Make it running, whatever the last test did to it."""
+        """Return to the running state, whatever the last test did."""
         self.resume()
         if not self.process.running:
             self.start()
 
     def close(self) -> None:
-        """End and remove the folder."""
+        """Stop and remove the directory."""
         if self._process is not None:
             self._process.stop()
         shutil.rmtree(self.directory, ignore_errors=True)
@@ -175,23 +175,23 @@ class PostgresServer:
     # --- use
 
     def dsn(self, database: str = "postgres") -> str:
-        """Address for psycopg."""
+        """Return the connection string for psycopg."""
         return f"postgresql://{self.user}@{self.host}:{self.port}/{database}"
 
     def url(self, database: str, *, driver: str = "psycopg") -> str:
-        """Address for SQLAlchemy."""
+        """Return the URL for SQLAlchemy."""
         return self.dsn(database).replace("://", f"+{driver}://", 1)
 
     def execute(
         self, statement: str, *parameters: object, database: str = "postgres"
     ) -> list[tuple[Any, ...]]:
-        """Run one statement outside a transaction, as the superuser, on a connection of its own."""
+        """Run one statement outside a transaction, as the superuser, on a new connection."""
         with psycopg.connect(self.dsn(database), autocommit=True) as connection:
             cursor = connection.execute(statement, parameters or None)
             return cursor.fetchall() if cursor.description else []
 
     def create_database(self) -> str:
-        """Return the name of an empty database: a new one takes 0.1 s, so used ones come first."""
+        """Return the name of an empty database; used ones are preferred, as creating one takes 0.1 s."""
         if self._spare:
             return self._spare.pop()
         name = f"test_{os.getpid()}_{next(_names)}"
@@ -209,11 +209,11 @@ class PostgresServer:
             self._spare.append(name)
 
     def drop_database(self, name: str) -> None:
-        """Remove a database, whoever is connected to it."""
+        """Remove a database and disconnect its clients."""
         self.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
     def disconnect_all(self, database: str) -> None:
-        """Cut every connection to a database, as a failover or an administrator does."""
+        """Terminate every connection to a database, as a failover or an administrator does."""
         self.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", database)
 
     def _answers(self) -> bool:

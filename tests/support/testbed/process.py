@@ -1,4 +1,4 @@
-"""One server process: start, stop, kill, freeze, with its log kept for the error message."""
+"""One server process: start, stop, kill, freeze; its log becomes part of the error message."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from testbed.polling import wait_until
 
 
 class ServerDied(RuntimeError):  # noqa: N818 - a state, told in the past tense
-    """The server ended, or did not get ready, during its start."""
+    """The server ended, or did not become ready, during its start."""
 
 
 class ServerProcess:
-    """A child process that is known by its id, and that dies with the test run.
+    """A child process identified by its id, which ends with the test run.
 
     Args:
         command: program and arguments.
@@ -56,11 +56,11 @@ class ServerProcess:
 
     @property
     def running(self) -> bool:
-        """Whether the process exists (frozen or not)."""
+        """Return whether the process exists (frozen or not)."""
         return self._process is not None and self._process.poll() is None
 
     def start(self, *, timeout: float = 20.0) -> None:
-        """Start and return once the server is ready."""
+        """Start, and return when the server is ready."""
         assert not self.running, "the server is running already"
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -84,35 +84,35 @@ class ServerProcess:
         return self._ready()
 
     def stop(self, *, timeout: float = 10.0) -> None:
-        """End in an orderly way, or by force after ``timeout`` seconds."""
+        """Stop gracefully, or kill after ``timeout`` seconds."""
         self.resume()
         self.signal(self._stop_signal)
         self._reap(timeout)
 
     def kill(self) -> None:
-        """End at once, as a power cut does."""
+        """Kill at once, as in a power failure."""
         self.signal(signal.SIGKILL)
         self._reap(10)
         self._frozen = False
 
     def pause(self) -> None:
-        """Freeze: the port still accepts, nothing answers."""
+        """Freeze: the port accepts connections, nothing responds."""
         self.signal(signal.SIGSTOP)
         self._frozen = True
 
     def resume(self) -> None:
-        """Let a frozen server go on."""
+        """Continue a frozen server."""
         if self._frozen:
             self.signal(signal.SIGCONT)
             self._frozen = False
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal to the server, if it runs."""
+        """Send a signal to the server, if it is running."""
         if self.running:
             os.kill(self.pid, number)
 
     def log_tail(self, *, lines: int = 30) -> str:
-        """The last lines the server wrote."""
+        """Return the last lines of the log."""
         return "\n".join(self._log.read_text(errors="replace").splitlines()[-lines:])
 
     def _reap(self, timeout: float) -> None:
@@ -127,6 +127,6 @@ class ServerProcess:
 
 
 def _dies_with_us(stop_signal: signal.Signals) -> list[str]:
-    """Let the kernel end the server when the test run is killed and no clean-up code runs."""
+    """Let the kernel kill the server if the test run is killed before its clean-up."""
     setpriv = shutil.which("setpriv")
     return [setpriv, "--pdeathsig", stop_signal.name.removeprefix("SIG"), "--"] if setpriv else []

@@ -35,7 +35,7 @@ class SentinelGroup:
         self.sentinels = [Sentinel(directory / f"sentinel{number}") for number in range(3)]
 
     def start(self) -> None:
-        """Start and return once every sentinel knows the replica and both of its fellows."""
+        """Start, and return when every sentinel knows the replica and the other sentinels."""
         master, replica = self.nodes
         master.start()
         replica.start()
@@ -55,7 +55,7 @@ class SentinelGroup:
 
     @property
     def master(self) -> RedisServer:
-        """The node the sentinels call master right now."""
+        """Return the node that the sentinels name as master."""
         return next(node for node in self.nodes if node.port == self._master_port())
 
     def fail_over(self, *, timeout: float = 30) -> RedisServer:
@@ -68,7 +68,7 @@ class SentinelGroup:
         return after
 
     def close(self) -> None:
-        """End all five."""
+        """Stop all five."""
         for server in (*self.sentinels, *self.nodes):
             server.close()
 
@@ -120,7 +120,7 @@ class RedisCluster:
         wait_until(self._healthy, what="a healthy cluster")
 
     def owner(self, key: str) -> RedisServer:
-        """The running master that serves a key."""
+        """Return the running master of a key."""
         slot = int(self._alive().command("CLUSTER", "KEYSLOT", key))
         for row in self._alive().command("CLUSTER", "SLOTS"):
             if row[0] <= slot <= row[1]:
@@ -135,7 +135,7 @@ class RedisCluster:
         return self.owner(key)
 
     def close(self) -> None:
-        """End all six."""
+        """Stop all six."""
         for node in self.nodes:
             node.close()
 

@@ -67,7 +67,7 @@ class RedisServer:
         return self.url_for(password=self.password)
 
     def url_for(self, *, user: str = "", password: str | None = None, database: int = 0) -> str:
-        """URL for an account."""
+        """Return the URL for an account."""
         scheme = "rediss" if self.certificates else "redis"
         account = f"{user}:{quote(password, safe='')}@" if password else ""
         return f"{scheme}://{account}{self.host}:{self.port}/{database}"
@@ -79,12 +79,12 @@ class RedisServer:
 
     @property
     def bus_port(self) -> int:
-        """Port on which nodes of a cluster talk."""
+        """Return the port of the cluster bus."""
         return int(self._options["cluster-port"])
 
     @property
     def process(self) -> ServerProcess:
-        """The process, for its id, its log and odd signals."""
+        """The process, for its id, its log and unusual signals."""
         assert self._process is not None, "the server was never started"
         return self._process
 
@@ -138,47 +138,47 @@ class RedisServer:
         return settings
 
     def stop(self) -> None:
-        """End in an orderly way."""
+        """Stop gracefully."""
         self.process.stop()
 
     def kill(self) -> None:
-        """End at once."""
+        """Kill at once."""
         self.process.kill()
 
     def restart(self) -> None:
-        """Kill if it runs, then start on the same port, empty."""
+        """Kill if running, then start on the same port, empty."""
         if self.process.running:
             self.kill()
         self.start()
 
     def pause(self) -> None:
-        """Freeze (SIGSTOP): connections are accepted by the kernel, nothing answers."""
+        """Freeze (SIGSTOP): the kernel accepts connections, nothing responds."""
         self.process.pause()
 
     def resume(self) -> None:
-        """Go on after ``pause`` (SIGCONT)."""
+        """Continue after ``pause`` (SIGCONT)."""
         self.process.resume()
 
     def close(self) -> None:
-        """End, whatever state it is in."""
+        """Stop, whatever the state."""
         if self._process is not None:
             self._process.kill()
 
     # --- use
 
     def client(self, **options: Any) -> redis.Redis:
-        """A redis-py client that tries once; the caller closes it."""
+        """Return a redis-py client without retries; the caller closes it."""
         if self.certificates:
             options["ssl_ca_certs"] = str(self.certificates.ca_file)
         return redis.Redis.from_url(self.url, **{**ONE_TRY, **options})
 
     def command(self, *arguments: str | bytes | float) -> Any:
-        """Send one command on a connection of its own and return the answer."""
+        """Send one command on a new connection and return the response."""
         with self.client() as client:
             return client.execute_command(*arguments)
 
     def command_count(self, name: str | None = None) -> int:
-        """Calls the server has counted since the last reset, of one command or of all (``INFO commandstats``)."""
+        """Return the number of calls since the last reset, of one command or of all (``INFO commandstats``)."""
         with self.client() as client:
             stats: dict[str, Any] = client.info("commandstats")
         return sum(
@@ -186,7 +186,7 @@ class RedisServer:
         )
 
     def reset(self) -> None:
-        """Make it running, empty and configured as at its start, whatever the last test did to it."""
+        """Return to the running state, empty and with the initial configuration."""
         self.resume()
         try:
             self._clean()

@@ -14,7 +14,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a subprocess ended."""
+    """Result of a subprocess."""
 
     returncode: int
     stdout: str

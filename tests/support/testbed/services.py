@@ -28,7 +28,7 @@ def program(name: str) -> str:
 
 
 def unavailable(service: str, reason: str) -> NoReturn:
-    """Skip the running test, or fail it when all services are required, and remember it for the summary."""
+    """Skip the running test, or fail it if all services are required, and list it in the summary."""
     test = os.environ.get("PYTEST_CURRENT_TEST", "?").rpartition(" ")[0]
     missing.setdefault(f"{service}: {reason}", set()).add(test)
     if os.environ.get(REQUIRE_VARIABLE) == "1":
@@ -37,7 +37,7 @@ def unavailable(service: str, reason: str) -> NoReturn:
 
 
 def unprivileged() -> dict[str, Any]:
-    """Arguments of ``Popen`` that give up root, for servers that refuse it; empty when we are not root."""
+    """Return arguments of ``Popen`` that drop root privileges, for servers that refuse root; empty without root."""
     if os.geteuid() != 0:
         return {}
     nobody = pwd.getpwnam("nobody")

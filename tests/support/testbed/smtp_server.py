@@ -110,7 +110,7 @@ class SmtpServer:
         await asyncio.sleep(0)
 
     def reset(self) -> None:
-        """Forget messages, commands and scripted faults."""
+        """Delete messages, commands and scripted faults."""
         with self._lock:
             self._faults.clear()
         self.received.clear()
@@ -120,14 +120,14 @@ class SmtpServer:
     # --- scripting
 
     def answer(self, stage: Stage, reply: str | None = None, *, delay: float = 0.0, times: int = 1) -> None:
-        """Answer the next ``times`` visits of a stage with ``reply`` (``None``: the usual one), after ``delay`` s.
+        """Answer the next ``times`` visits of a stage with ``reply`` (``None``: the default), after ``delay`` s.
 
         ``MESSAGE`` is the answer after the text of a message, ``DATA`` the one before it, ``CONNECT`` the greeting.
         """
         self._add(stage, _Fault(reply, delay, drop=False, times=times))
 
     def drop(self, stage: Stage, *, times: int = 1) -> None:
-        """Cut the connection instead of answering; at ``MESSAGE`` the text has been taken already."""
+        """Close the connection instead of answering; at ``MESSAGE`` the text has been received."""
         self._add(stage, _Fault(None, 0.0, drop=True, times=times))
 
     def _add(self, stage: str, fault: _Fault) -> None:
@@ -150,7 +150,7 @@ class SmtpServer:
         return list(self.received)
 
     def wait_for_command(self, command: str, *, timeout: float = 10) -> None:
-        """Wait until a command was seen."""
+        """Wait for a command."""
         wait_until(lambda: command in self.commands, timeout=timeout, what=f"the command {command}")
 
     # --- aiosmtpd calls these
@@ -186,7 +186,7 @@ class SmtpServer:
 
 
 class _Protocol(SMTP):
-    """aiosmtpd with a look at the script before each answer."""
+    """aiosmtpd's protocol, which checks the script before each response."""
 
     def __init__(self, owner: SmtpServer, loop: asyncio.AbstractEventLoop) -> None:
         starttls = owner.security == "starttls"
@@ -227,7 +227,7 @@ class _Protocol(SMTP):
             await method(argument)
 
     async def _faulty(self, stage: str) -> bool:
-        """Carry out the next scripted fault; true when the usual answer must not follow."""
+        """Execute the next scripted fault; return whether it replaces the default response."""
         fault = self._owner._next_fault(stage)
         if fault is None:
             return False
