@@ -189,8 +189,8 @@ def test_systemd_takes_every_unit_and_little_is_exposed(
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
         words = [program("systemd-analyze"), "security", "--offline=yes", "--no-pager"]
         unit = folder / f"{application.name}@.service"
-        told = subprocess.run([*words, unit], capture_output=True, text=True, check=True).stdout
-        found = re.search(r"Overall exposure level for \S+ ([0-9.]+)", told)
+        output = subprocess.run([*words, unit], capture_output=True, text=True, check=True).stdout
+        found = re.search(r"Overall exposure level for \S+ ([0-9.]+)", output)
         assert found is not None
         assert float(found[1]) <= MOST_EXPOSURE
         assert "postgresql" not in unit.read_text()

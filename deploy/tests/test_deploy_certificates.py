@@ -249,26 +249,26 @@ def test_what_turns_bad_is_told_once(placeholder: Settings, monkeypatch: pytest.
     day = datetime(2026, 11, 1, 12, tzinfo=UTC)
     os.utime(backup / "complete", (day.timestamp(), day.timestamp()))
 
-    def told(now: datetime, free: int = 50, served: bytes | None = presented) -> list[str]:
+    def result(now: datetime, free: int = 50, served: bytes | None = presented) -> list[str]:
         usage = (100, 100 - free, free)
         readings = measure(placeholder, now=now, usage=lambda _: usage, served=lambda _: served)
         return record(readings, placeholder)
 
-    assert told(day) == []
-    assert told(day + timedelta(hours=27)) == ["the newest backup is too old"]
-    assert told(day + timedelta(hours=28)) == []
+    assert result(day) == []
+    assert result(day + timedelta(hours=27)) == ["the newest backup is too old"]
+    assert result(day + timedelta(hours=28)) == []
     # The clock was a month ahead when this one was made.
     (backup.with_name("2026-12-01") / "complete").mkdir(parents=True)
-    assert told(day + timedelta(hours=29)) == []
-    assert told(day, free=9) == [
+    assert result(day + timedelta(hours=29)) == []
+    assert result(day, free=9) == [
         f"little space is left on {placeholder.paths.state}",
         f"little space is left on {placeholder.paths.logs}",
         f"little space is left on {placeholder.paths.backups}",
     ]
-    assert told(day) == []
-    assert told(day, served=None) == [f"nothing responds over https on port {placeholder.edge.https_port}"]
+    assert result(day) == []
+    assert result(day, served=None) == [f"nothing responds over https on port {placeholder.edge.https_port}"]
     late = day + timedelta(days=6)
-    assert "the certificate was not renewed in time" in told(late)
+    assert "the certificate was not renewed in time" in result(late)
     metrics = (Path(placeholder.paths.state) / "metrics/host.prom").read_text()
     assert f"mks_host_backup_seconds {day.timestamp():.0f}\n" in metrics
     assert 'mks_host_free_ratio{path="' in metrics

@@ -159,8 +159,8 @@ def test_what_people_hand_in_outlives_a_container(root: Path) -> None:
     (claim,) = (each for each in whole if each["kind"] == "PersistentVolumeClaim")
     assert claim["spec"]["accessModes"] == ["ReadWriteMany"]
     for language in ("en", "ja"):  # not every cluster has that, so whoever sets one up must be told
-        told = Path(__file__).parents[2] / "docs" / language / "how-to" / "deploy.md"
-        assert "`ReadWriteMany`" in told.read_text(encoding="utf-8")
+        result = Path(__file__).parents[2] / "docs" / language / "how-to" / "deploy.md"
+        assert "`ReadWriteMany`" in result.read_text(encoding="utf-8")
     (setting,) = (
         line.partition("=")[2]
         for line in (root / "kubernetes" / "settings.env").read_text(encoding="utf-8").splitlines()

@@ -31,8 +31,8 @@ def host(certificates: Any) -> Iterator[Host]:
 def test_https_answers_and_nothing_of_nginx_is_rendered(host: Host) -> None:
     answer = host.ask("/", fields={"X-Forwarded-Proto": "http", "Script-Name": "/evil"})
     assert answer is not None
-    told = json.loads(answer.body)["told"]
-    assert (told["wsgi.url_scheme"], told["SCRIPT_NAME"]) == ("https", "")
+    environ = json.loads(answer.body)["environ"]
+    assert (environ["wsgi.url_scheme"], environ["SCRIPT_NAME"]) == ("https", "")
     assert not host.path("nginx").exists()
 
 

@@ -241,9 +241,9 @@ def test_of_two_applications_somebody_chooses(
     folder = tree({"a.py": FLASK, "b.py": FLASK})
     words = ["init", str(folder), "--host", "a.example", "--mail", "o@a.example", "--no-import"]
     assert main([*words, "--yes"]) == 2
-    told = capsys.readouterr().err
-    assert "1. a:app  (a.py:2)\n  2. b:app  (b.py:2)" in told
-    assert told.endswith("nothing was written\n")
+    stderr = capsys.readouterr().err
+    assert "1. a:app  (a.py:2)\n  2. b:app  (b.py:2)" in stderr
+    assert stderr.endswith("nothing was written\n")
     assert not (folder / "deploy.toml").exists()
     asked: list[str] = []
 

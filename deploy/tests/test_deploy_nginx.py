@@ -218,7 +218,7 @@ def test_the_api_gets_problem_documents_from_the_edge(host: Host) -> None:
     assert answer.json()["status"] == 413
 
 
-# --- what the application is told -------------------------------------------------------------
+# --- what the application receives -------------------------------------------------------------
 
 LIES = {
     "X-Forwarded-For": "6.6.6.6",
@@ -235,22 +235,22 @@ LIES = {
 @pytest.mark.parametrize("path", ["/", "/api/x", "/readyz"])
 def test_forwarded_fields_are_overwritten_or_taken_away(host: Host, path: str) -> None:
     answer = asked(host, path, fields=LIES)
-    told = answer.json()["told"]
-    assert told["HTTP_X_FORWARDED_FOR"] == "127.0.0.1"
-    assert told["HTTP_X_FORWARDED_PROTO"] == "https"
-    assert told["HTTP_X_FORWARDED_HOST"] == told["HTTP_HOST"] == HOST
-    assert told["HTTP_X_FORWARDED_PORT"] == str(host.https)
-    assert told["HTTP_X_REQUEST_ID"] == answer.one("X-Request-ID")
-    assert [name for name in STRIPPED_HEADERS if f"HTTP_{name.upper().replace('-', '_')}" in told] == []
+    environ = answer.json()["environ"]
+    assert environ["HTTP_X_FORWARDED_FOR"] == "127.0.0.1"
+    assert environ["HTTP_X_FORWARDED_PROTO"] == "https"
+    assert environ["HTTP_X_FORWARDED_HOST"] == environ["HTTP_HOST"] == HOST
+    assert environ["HTTP_X_FORWARDED_PORT"] == str(host.https)
+    assert environ["HTTP_X_REQUEST_ID"] == answer.one("X-Request-ID")
+    assert [name for name in STRIPPED_HEADERS if f"HTTP_{name.upper().replace('-', '_')}" in environ] == []
     assert not [
-        value for value in told.values() if value in {"evil", "6.6.6.6", "chosen-by-client", "evil.test"}
+        value for value in environ.values() if value in {"evil", "6.6.6.6", "chosen-by-client", "evil.test"}
     ]
 
 
 def test_gunicorn_believes_nobody(host: Host) -> None:
-    told = asked(host, "/", fields={"Script-Name": "/evil"}).json()["told"]
-    assert told["wsgi.url_scheme"] == "http"
-    assert told["SCRIPT_NAME"] == ""
+    environ = asked(host, "/", fields={"Script-Name": "/evil"}).json()["environ"]
+    assert environ["wsgi.url_scheme"] == "http"
+    assert environ["SCRIPT_NAME"] == ""
 
 
 def test_connections_to_the_application_are_kept(host: Host) -> None:
@@ -306,7 +306,7 @@ def test_text_is_compressed_and_caches_are_told(host: Host, path: str, *, compre
 def test_a_tag_that_compression_has_weakened_still_names_its_version(host: Host) -> None:
     read = asked(host, "/api/tagged", fields={"Accept-Encoding": "gzip"})
     assert (read.one("Content-Encoding"), read.one("ETag")) == ("gzip", 'W/"v-1"')
-    for sent, told in {
+    for sent, expected in {
         read.one("ETag"): '"v-1"',
         '"v-1"': '"v-1"',
         "*": "*",
@@ -314,8 +314,8 @@ def test_a_tag_that_compression_has_weakened_still_names_its_version(host: Host)
         "W/v": "W/v",
     }.items():
         saved = asked(host, "/api/x", method="PUT", fields={"If-Match": sent}, body=b"{}")
-        assert saved.json()["told"]["HTTP_IF_MATCH"] == told
-    assert "HTTP_IF_MATCH" not in asked(host, "/api/x").json()["told"]
+        assert saved.json()["environ"]["HTTP_IF_MATCH"] == expected
+    assert "HTTP_IF_MATCH" not in asked(host, "/api/x").json()["environ"]
 
 
 @pytest.mark.parametrize(
@@ -339,7 +339,9 @@ def test_dotfiles_and_leftovers_do_not_exist(host: Host, path: str) -> None:
 
 
 def test_well_known_reaches_the_application(host: Host) -> None:
-    assert asked(host, "/.well-known/security.txt").json()["told"]["PATH_INFO"] == "/.well-known/security.txt"
+    assert (
+        asked(host, "/.well-known/security.txt").json()["environ"]["PATH_INFO"] == "/.well-known/security.txt"
+    )
 
 
 @pytest.mark.parametrize(
@@ -371,7 +373,7 @@ def hand_in(host: Host) -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked_for", "status", "told", "body"),
+    ("asked_for", "status", "expected", "body"),
     [
         ("bytes=0-1", 206, ["bytes 0-1/3002"], UPLOAD[:2]),
         ("bytes=-2", 206, ["bytes 3000-3001/3002"], UPLOAD[-2:]),
@@ -382,12 +384,12 @@ def hand_in(host: Host) -> None:
     ],
 )
 def test_an_upload_is_had_in_parts(
-    host: Host, asked_for: str, status: int, told: list[str], body: bytes | None
+    host: Host, asked_for: str, status: int, expected: list[str], body: bytes | None
 ) -> None:
     """A reader of PDF asks for its pages; and no field is said twice, whatever comes of it."""
     hand_in(host)
     answer = asked(host, "/upload?abcd", fields={"Range": asked_for})
-    assert (answer.status, answer.all("Content-Range")) == (status, told)
+    assert (answer.status, answer.all("Content-Range")) == (status, expected)
     if body is not None:
         assert answer.body == body
         assert answer.all("Accept-Ranges") == (["bytes"] if status == 200 else [])
@@ -441,7 +443,7 @@ def test_the_status_page_is_for_this_machine(host: Host) -> None:
     connection.request("GET", "/nginx-status")
     assert b"Active connections" in connection.getresponse().read()
     connection.close()
-    assert asked(host, "/nginx-status").json()["told"]["PATH_INFO"] == "/nginx-status"
+    assert asked(host, "/nginx-status").json()["environ"]["PATH_INFO"] == "/nginx-status"
     assert (
         f"listen 127.0.0.1:{host.status};"
         in (host.path("nginx") / "sites-enabled/knowledge-system.conf").read_text()
@@ -553,8 +555,8 @@ def test_a_proxy_in_front_is_believed_only_where_it_is_named(make_host: Any) -> 
     host = make_host(edge='proxies_in_front = ["127.0.0.0/8"]')
     host.start_application()
     host.start_nginx()
-    told = asked(host, "/", fields={"X-Forwarded-For": "6.6.6.6, 203.0.113.9"}).json()["told"]
-    assert told["HTTP_X_FORWARDED_FOR"] == "203.0.113.9"
+    environ = asked(host, "/", fields={"X-Forwarded-For": "6.6.6.6, 203.0.113.9"}).json()["environ"]
+    assert environ["HTTP_X_FORWARDED_FOR"] == "203.0.113.9"
 
 
 def test_staging_differs_in_names_alone_and_stays_out_of_search(make_host: Any) -> None:

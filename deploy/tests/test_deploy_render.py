@@ -402,8 +402,8 @@ def test_no_secret_is_rendered_and_every_variable_is_explained(secrets: Path) ->
 def test_the_environment_is_read_back_by_the_library(secrets: Path) -> None:
     from knowledge_system.settings import AppSettings
 
-    told = settings(upkeep='smtp_host = "mail.example"')
-    environment = rendered(told)["etc/knowledge-system/knowledge-system.env"]
+    result = settings(upkeep='smtp_host = "mail.example"')
+    environment = rendered(result)["etc/knowledge-system/knowledge-system.env"]
     given = dict(line.split("=", 1) for line in environment.splitlines() if line and not line.startswith("#"))
     files = {
         "MKS_SECRET_KEYS_FILE": "secret_keys",
@@ -555,9 +555,9 @@ def test_folders_are_open_whatever_the_umask_is(run: Any, tmp_path: Path) -> Non
     ],
 )
 def test_variables_are_known_and_no_secrets(run: Any, line: str, error: str) -> None:
-    code, _, told = run(text(variables=line))
+    code, _, output = run(text(variables=line))
     assert code == 2
-    assert error in told
+    assert error in output
 
 
 def _pools(environment: str) -> int:

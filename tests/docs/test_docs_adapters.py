@@ -83,8 +83,8 @@ MemoryCache(namespace="articles").get("key")
 print(urllib.request.urlopen(f"http://127.0.0.1:{listener.port}/metrics", timeout=10).read().decode())
 listener.close()
 """
-    told = run("prometheus_metrics.py", tmp_path, ending=ending)
-    assert 'mks_cache_reads_total{namespace="articles",outcome="miss",reason=""} 1.0' in told
+    output = run("prometheus_metrics.py", tmp_path, ending=ending)
+    assert 'mks_cache_reads_total{namespace="articles",outcome="miss",reason=""} 1.0' in output
 
 
 def test_opentelemetry(tmp_path: Path) -> None:

@@ -145,8 +145,8 @@ def test_rate_limits(redis_server: Any) -> None:
             remove_observer(events.append)
         redis_server.start()
     assert decisions == [True] * 5 + [False] * 3
-    told = [event for event in events if isinstance(event, RateLimitDecided)]
-    assert {event.source for event in told} == {"local"}
+    seen_events = [event for event in events if isinstance(event, RateLimitDecided)]
+    assert {event.source for event in seen_events} == {"local"}
 
 
 @proves("Redis: second factor")

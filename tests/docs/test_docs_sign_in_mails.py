@@ -49,8 +49,8 @@ def test_who_is_locked_out_by_strangers_hears_of_it_once(tasks: Tasks, smtp_serv
 
     house.changes.request_reset("sato", client=HERE)
     assert worker.run_pending() == ["done"]
-    told = smtp_server.received[-1].message.get_content()
-    token = told.rpartition("token=")[2].strip()
+    notices = smtp_server.received[-1].message.get_content()
+    token = notices.rpartition("token=")[2].strip()
     assert house.changes.reset_password(token, "an entirely new sentence", client=HERE)
     assert worker.run_pending() == ["done"]
     assert smtp_server.received[-1].message["Subject"] == "Your password was changed"

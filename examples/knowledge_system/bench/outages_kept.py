@@ -56,15 +56,15 @@ def settle(site: Site, crowd: Crowd) -> None:
     numbers = [number for seen in crowd.phases for number in seen.alerts]
     end = time.monotonic() + _SETTLES
     while time.monotonic() < end:
-        letters, told = _letters(site), _messages(site)
+        letters, result = _letters(site), _messages(site)
         unsent = [mark for mark in marks if not any(mark in letter for letter in letters)]
         alone = [
-            sum(not any(each in text for text in texts) for each in numbers) for texts in (letters, told)
+            sum(not any(each in text for text in texts) for each in numbers) for texts in (letters, result)
         ]
         if (
             not unsent
             and alone[0] <= _counted(letters)
-            and alone[1] <= _counted(told) + _summed_up(told, numbers)
+            and alone[1] <= _counted(result) + _summed_up(result, numbers)
         ):
             return
         time.sleep(1)
@@ -88,17 +88,17 @@ def account(site: Site, database: str, spool: Path, crowd: Crowd) -> Kept:
     """Look for everything; call it when the application has ended."""
     engine, work = create_engine(database), crowd.work
     lost = [*_lost_remarks(engine, work), *_lost_saves(engine, work, crowd.drafts)]
-    letters, told = _letters(site), _messages(site)
+    letters, result = _letters(site), _messages(site)
     mails, twice = _mails(engine, work, letters)
     engine.dispose()
     alerts = {
         channel: [
             Counter(_fate(number, texts, spool / channel) for number in each.alerts) for each in crowd.phases
         ]
-        for channel, texts in (("email", letters), ("slack", told))
+        for channel, texts in (("email", letters), ("slack", result))
     }
     numbers = [number for seen in crowd.phases for number in seen.alerts]
-    counted = {"email": _counted(letters), "slack": _counted(told) + _summed_up(told, numbers)}
+    counted = {"email": _counted(letters), "slack": _counted(result) + _summed_up(result, numbers)}
     return Kept(lost, mails, twice, alerts, counted)
 
 

@@ -55,7 +55,7 @@ def report(
     every = [each for phase in phases for each in phase.values()]
     answers = sum(len(times) for each in every for times in each.milliseconds.values())
     errors = [error for each in every for error in each.errors]
-    told = ", ".join(f"{word} {milliseconds:.1f} ms" for word, milliseconds in alone.items())
+    result = ", ".join(f"{word} {milliseconds:.1f} ms" for word, milliseconds in alone.items())
     lines += [*_promises(seen, later, alone)]
     lines += [
         "",
@@ -67,7 +67,7 @@ def report(
             f"{phase[WITH].median('detail', hit=False):.0f} ms of the others."
             for when, phase in (("in the first minutes", seen), ("after five minutes", later))
         ),
-        f"- Search by one reader, the whole page, nothing from the cache (median of 15): {told}.",
+        f"- Search by one reader, the whole page, nothing from the cache (median of 15): {result}.",
         "",
         "![How long readers wait](waiting.svg)",
         "",
@@ -104,8 +104,8 @@ def _promises(seen: dict[str, Seen], later: dict[str, Seen], alone: dict[str, fl
             for when, phase in (("first minutes", seen), ("after five minutes", later))
         ),
     ]
-    told = [
+    result = [
         f"| {what} | {most:g} {unit} | {found:.3g} {unit} | {'yes' if found <= most else '**no**'} |"
         for what, found, most, unit in rows
     ]
-    return ["", "| promised | at most | measured | kept |", "|---|---|---|---|", *told]
+    return ["", "| promised | at most | measured | kept |", "|---|---|---|---|", *result]

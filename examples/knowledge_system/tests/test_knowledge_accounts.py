@@ -362,8 +362,8 @@ def test_a_deactivated_account_is_recorded_with_who_did_it(
         assert administrator.post(page, form).status_code == 303
     # The sign-ins before are among them where an earlier test has set the level of the logger.
     events: list[Any] = [each.__dict__ for each in caplog.records if each.name == "mks_hardening.security"]
-    (told,) = [event for event in events if event["security_event"] == "sign_in.disabled"]
-    assert (told["user_id"], told["actor"]) == (id_of(app, "suzuki"), id_of(app, "ito"))
+    (result,) = [event for event in events if event["security_event"] == "sign_in.disabled"]
+    assert (result["user_id"], result["actor"]) == (id_of(app, "suzuki"), id_of(app, "ito"))
     assert list(app.extensions["knowledge"].session_manager.sessions(id_of(app, "suzuki"))) == []
 
 

@@ -239,8 +239,8 @@ def may(person: Any, act: str, number: int, attachment: int) -> bool:
     if act == "see":
         answer = person.get(f"/files/{attachment}")
         listed = person.api("GET", path)
-        told = {each["id"] for each in listed.json["items"]} if listed.status_code == 200 else set()
-        assert (attachment in told) == (answer.status_code == 200)
+        body = {each["id"] for each in listed.json["items"]} if listed.status_code == 200 else set()
+        assert (attachment in body) == (answer.status_code == 200)
     elif act == "attach":
         answer = upload(person, number, PDF)
     else:
@@ -457,9 +457,9 @@ def test_check_tells_what_uploads_lack(settings_at: Callable[..., AppSettings], 
         uploads=tmp_path / "file" / "uploads",
         scan_command="/no/such/program",
     )
-    told = [finding.text for finding in configuration_check.findings(settings, clock=FrozenClock())]
-    assert any("MKS_UPLOADS" in text for text in told)
-    assert any("scanner does not respond" in text for text in told)
+    page_text = [finding.text for finding in configuration_check.findings(settings, clock=FrozenClock())]
+    assert any("MKS_UPLOADS" in text for text in page_text)
+    assert any("scanner does not respond" in text for text in page_text)
 
 
 @pytest.mark.parametrize(
@@ -618,10 +618,10 @@ def test_what_goes_out_comes_in_again(visit: Callable[..., Any], app: Any) -> No
     again = unpacked(reviewer.get(f"/exchange/export?ids={new}"))
 
     def comparable(bundle: dict[str, bytes], number: int) -> dict[str, Any]:
-        told = {name.replace(f"{number:05d}", "n"): content for name, content in bundle.items()}
-        facts, text = front_matter.load(told.pop("article-n/article.md").decode())
+        result = {name.replace(f"{number:05d}", "n"): content for name, content in bundle.items()}
+        facts, text = front_matter.load(result.pop("article-n/article.md").decode())
         return {
-            **told,
+            **result,
             "facts": {name: facts[name] for name in ("title", "category", "summary", "tags", "site")},
             "body": text,
         }

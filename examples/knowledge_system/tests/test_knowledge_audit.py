@@ -191,8 +191,8 @@ def test_a_change_of_an_account_tells_what_it_was_before(app: Any, visit: Callab
     form = {"display_name": "鈴木 美咲", "department": "", "role": "reviewer", "email": ""}
     assert administrator.post("/admin/accounts/suzuki", form).status_code == 303
     with parts.sessions() as session:
-        told = [entry["detail"] for entry in audit.entries(session, query="account.change", before=None)]
-    assert told == [
+        result = [entry["detail"] for entry in audit.entries(session, query="account.change", before=None)]
+    assert result == [
         {
             "role": "reviewer",
             "role_before": "writer",

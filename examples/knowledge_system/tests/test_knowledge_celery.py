@@ -175,11 +175,11 @@ def test_a_report_whose_worker_was_killed_is_written_by_the_next_one(
     killed_in_the_middle(site, workers, sato, url)
     workers.start()
     wait_until(lambda: seen(site, url).ended, timeout=_PATIENCE, what="the report")
-    told = state(sato, url).json
-    assert (told["state"], deliveries(site), files(site)) == ("done", 2, 1)
-    page = sato.get(f"/reports/{told['id']}")
+    body = state(sato, url).json
+    assert (body["state"], deliveries(site), files(site)) == ("done", 2, 1)
+    page = sato.get(f"/reports/{body['id']}")
     assert page.status_code == 200
-    assert told["result"]["title"] in page.text
+    assert body["result"]["title"] in page.text
 
 
 @pytest.mark.slow

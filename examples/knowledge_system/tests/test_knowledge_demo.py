@@ -124,14 +124,14 @@ def test_reports_survive_the_death_of_everything(start_demo: Callable[..., Any],
         while visitor.api("GET", f"/api/tasks/{each}").json()["state"] != "done":
             assert time.monotonic() < deadline
             time.sleep(0.3)
-    told = Counter[str]()
-    while len(told) < len(asked):
+    result = Counter[str]()
+    while len(result) < len(asked):
         assert time.monotonic() < deadline
         time.sleep(0.3)
         texts = [message["text"] for message in read_messages(again.folder / "sink", limit=200)]
-        told = Counter(each for each in asked for text in texts if each in text)
+        result = Counter(each for each in asked for text in texts if each in text)
     # One mail each; one more at most for each of the two threads that were killed.
-    assert sum(told.values()) <= len(asked) + 2
+    assert sum(result.values()) <= len(asked) + 2
 
 
 def _family(pid: int) -> list[int]:
@@ -379,5 +379,5 @@ def test_the_walk_fails_loudly_where_nothing_listens(
     (tmp_path / "ca.pem").write_text("")
     url = f"http://localhost:{free_port}"
     assert walkthrough.run(url, http_url=url, ca_file=tmp_path / "ca.pem") == 1
-    (told,) = capsys.readouterr().err.splitlines()
-    assert "make demo" in told
+    (result,) = capsys.readouterr().err.splitlines()
+    assert "make demo" in result

@@ -504,13 +504,13 @@ def test_every_call_during_every_fault(site: Site, caplog: pytest.LogCaptureFixt
         caplog.clear()
         with fault(site):
             wrong += [f"during {fault.__name__}: {text}" for text in ask(site, promised)]
-        told = [
+        result = [
             record.getMessage()
             for record in caplog.records
             if record.levelno >= logging.ERROR and record.name not in {"mks_hardening.request", _log.name}
         ]
-        if len(told) > _MOST_RECORDS or (not told and promised.get("write") == 503):
-            wrong.append(f"during {fault.__name__}: told {told}")
+        if len(result) > _MOST_RECORDS or (not result and promised.get("write") == 503):
+            wrong.append(f"during {fault.__name__}: logged {result}")
         wait_until(site.whole, what="Redis")
         wait_until(lambda: CALLS["ready"].send(site).status_code == 200, what="readiness, asked once a while")
         if site.written() != site.expected:

@@ -298,8 +298,8 @@ def test_any_name_fits_into_a_folder_and_a_header_field(text: str) -> None:
     assert field.isascii()
     assert field.isprintable()
     assert field.count('"') == 2
-    told = field.partition("filename*=UTF-8''")[2]
-    assert unquote(told) == name if told else f'filename="{name}"' in field
+    result = field.partition("filename*=UTF-8''")[2]
+    assert unquote(result) == name if result else f'filename="{name}"' in field
 
 
 # --- facts before a text ----------------------------------------------------------------------

@@ -92,7 +92,7 @@ def draft(people: dict[str, Any]) -> str:
     return str(made.headers["Location"].partition("?")[0])
 
 
-def told(app: Any) -> str:
+def result(app: Any) -> str:
     """A digest of every table that people write."""
     digest = hashlib.sha256()
     with app.extensions["knowledge"].engine.connect() as connection:
@@ -133,7 +133,7 @@ def send(person: Any, row: Row) -> Any:
 
 def assert_harmless(app: Any, people: dict[str, Any], rows: Iterable[Row], clock: Any, caplog: Any) -> None:
     """Each row is answered as it says, and by the rules that go for all."""
-    wrong, before, engine = list[str](), told(app), app.extensions["knowledge"].engine
+    wrong, before, engine = list[str](), result(app), app.extensions["knowledge"].engine
     written = list[str]()
 
     def look(_c: Any, _cursor: Any, statement: str, *_: Any) -> None:
@@ -161,9 +161,9 @@ def assert_harmless(app: Any, people: dict[str, Any], rows: Iterable[Row], clock
             for record in caplog.records
             if record.levelno >= logging.ERROR or SECRET in record.getMessage()
         ]
-        if written and told(app) != before:
+        if written and result(app) != before:
             wrong.append(f"{row}: something has changed")
-            before = told(app)
+            before = result(app)
         written.clear()
     event.remove(engine, "before_cursor_execute", look)
     for name, person in people.items():
@@ -842,14 +842,14 @@ def test_no_text_becomes_a_formula(app: Any) -> None:
         now = datetime(2026, 11, 25, tzinfo=UTC)
         months = reports.months(session, now=now)
         files = [write_sheet(reports.figures(session, "monthly", month, now=now)) for month in months]
-    told = "".join(
+    result = "".join(
         archive.read(entry).decode()
         for file in files
         for archive in [zipfile.ZipFile(BytesIO(file))]
         for entry in archive.namelist()
         if entry.startswith("xl/")
     )
-    assert "=1+1" in told
-    assert "HYPERLINK" in told
-    assert "<f>" not in told
-    assert "hyperlink" not in told
+    assert "=1+1" in result
+    assert "HYPERLINK" in result
+    assert "<f>" not in result
+    assert "hyperlink" not in result

@@ -53,8 +53,8 @@ def test_who_has_no_session_left_signs_in_and_is_back_at_the_form(browser: Any, 
     typed = {"body": "書いたもの"} if form == "/comments" else {**TEXT, "status": "draft", "revision": "1"}
     refused = browser.post(f"/articles/1{form}", typed, Referer=f"https://localhost:8443/articles/1{page}")
     assert refused.status_code == 401
-    [(place, told)] = re.findall(r'<a class="button primary" href="([^"]+)">(.+?)</a>', refused.text)
-    assert (place, told) == (f"/sign-in?next=%2Farticles%2F1{page.replace('/', '%2F')}", "サインイン")
+    [(place, result)] = re.findall(r'<a class="button primary" href="([^"]+)">(.+?)</a>', refused.text)
+    assert (place, result) == (f"/sign-in?next=%2Farticles%2F1{page.replace('/', '%2F')}", "サインイン")
     assert f'name="next" value="/articles/1{page}"' in browser.get(place).text
     elsewhere = browser.post(f"/articles/1{form}", typed, Referer="https://elsewhere.example/articles/1")
     assert elsewhere.status_code == 401

@@ -28,9 +28,9 @@ def test_the_shell_says_nothing_of_anybody(visit: Callable[..., Any], browser: A
 def test_manifest_and_worker_are_what_browsers_ask_for(browser: Any) -> None:
     manifest = browser.get("/manifest.webmanifest")
     assert manifest.mimetype == "application/manifest+json"
-    told = json.loads(manifest.get_data(as_text=True))
-    assert told["display"] == "standalone"
-    assert browser.get(told["icons"][0]["src"]).status_code == 200
+    body = json.loads(manifest.get_data(as_text=True))
+    assert body["display"] == "standalone"
+    assert browser.get(body["icons"][0]["src"]).status_code == 200
     worker = browser.get("/sw.js")
     assert worker.mimetype == "text/javascript"
     assert worker.headers["Cache-Control"] == "no-cache"

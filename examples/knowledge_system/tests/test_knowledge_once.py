@@ -190,7 +190,7 @@ def test_a_first_one_that_never_ends_is_told(app: Any, monkeypatch: pytest.Monke
     monkeypatch.setattr(forms.article_changes, "once", claimed)
     monkeypatch.setattr(forms.time, "sleep", lambda _seconds: None)
     asking = app.test_request_context("/articles/new", method="POST", data={"once": "x" * 22})
-    with asking, pytest.raises(Problem) as told:
+    with asking, pytest.raises(Problem) as result:
         forms.once(lambda: "/")
-    assert told.value.code == "call-in-flight"
+    assert result.value.code == "call-in-flight"
     assert len(asked) == 40

@@ -59,7 +59,7 @@ def explored(app: Any, visit: Callable[..., Any], phases: Iterable[str], most: i
         for event in from_schema(schema).execute():
             if isinstance(event, events.ScenarioFinished):
                 calls += len(event.recorder.interactions)
-                failures += told(event)
+                failures += seen_events(event)
             elif isinstance(event, events.NonFatalError):
                 failures.append(str(event.info))
             elif isinstance(event, events.FatalError):
@@ -67,7 +67,7 @@ def explored(app: Any, visit: Callable[..., Any], phases: Iterable[str], most: i
     return calls, failures
 
 
-def told(event: events.ScenarioFinished) -> Iterator[str]:
+def seen_events(event: events.ScenarioFinished) -> Iterator[str]:
     for checks in event.recorder.checks.values():
         for check in checks:
             if (found := check.failure_info) is not None:

@@ -89,8 +89,10 @@ def test_a_plot_is_an_image_with_words_and_nothing_that_acts(
     attributes = {name for each in root.iter() for name in each.attrib}
     assert not {name for name in attributes if name.startswith("on") or name in {"style", "href"}}
     assert root.attrib["role"] == "img"
-    told = [root.find(name) for name in ("title", "desc")]
-    assert root.attrib["aria-labelledby"].split() == [each.attrib["id"] for each in told if each is not None]
+    result = [root.find(name) for name in ("title", "desc")]
+    assert root.attrib["aria-labelledby"].split() == [
+        each.attrib["id"] for each in result if each is not None
+    ]
     assert "nan" not in svg
     heights = [float(y) for y in re.findall(r"[ML][\d.]+ ([\d.]+)", svg)]
     assert all(0 <= y <= 96 for y in heights)
@@ -226,8 +228,8 @@ def test_sessions_and_the_queue_are_shown_over_time(app: Any, visit: Callable[..
     visit("tanaka")
     page = visit("ito").get("/admin/operations", **{"Accept-Language": "en"}).get_data(as_text=True)
     for title, number in (("Sessions started", 2), ("Tasks due", 7), ("Tasks failed permanently", 2)):
-        (told,) = re.findall(rf"<h2>{title}</h2>.*?<p class=\"hint\">([^<]*)</p>", page, re.DOTALL)
-        assert told == f"newest {number}, largest {number}"
+        (result,) = re.findall(rf"<h2>{title}</h2>.*?<p class=\"hint\">([^<]*)</p>", page, re.DOTALL)
+        assert result == f"newest {number}, largest {number}"
 
 
 def test_the_page_shows_what_happened(

@@ -94,10 +94,10 @@ def claims(token: str) -> dict[str, Any]:
 
 def test_a_program_signs_in_and_is_who_it_says(program: Callable[..., Program], clock: FrozenClock) -> None:
     tanaka = program("tanaka")
-    told = claims(tanaka.tokens["access_token"])
-    assert told["amr"] == ["pwd"]
-    assert told["auth_time"] == int(clock.time())
-    assert told["exp"] - told["iat"] == tanaka.tokens["expires_in"] == 600
+    result = claims(tanaka.tokens["access_token"])
+    assert result["amr"] == ["pwd"]
+    assert result["auth_time"] == int(clock.time())
+    assert result["exp"] - result["iat"] == tanaka.tokens["expires_in"] == 600
     assert jwt.get_unverified_header(tanaka.tokens["access_token"])["typ"] == "at+jwt"
     who = tanaka.call("GET", "/api/auth/me")
     assert who.json is not None
@@ -107,7 +107,7 @@ def test_a_program_signs_in_and_is_who_it_says(program: Callable[..., Program], 
     assert tanaka.status == 401
     tanaka.tokens = tanaka.renew().json or {}
     assert tanaka.status == 200
-    assert claims(tanaka.tokens["access_token"])["auth_time"] == told["auth_time"]
+    assert claims(tanaka.tokens["access_token"])["auth_time"] == result["auth_time"]
 
 
 def test_a_refresh_token_used_twice_ends_its_family_and_no_other(program: Callable[..., Program]) -> None:
@@ -833,12 +833,16 @@ def test_a_cdn_that_is_away_or_busy_is_told_with_what_was_done_and_when_to_come_
     failed = ito.call("POST", "/api/admin/cdn/purge", {"tags": tags})
     assert (failed.status_code, failed.mimetype) == (503, "application/problem+json")
     assert failed.headers["Retry-After"] == wait
-    told = failed.json or {}
-    assert (told["type"], told["done"], told["failed"]) == ("/problems/not-purged", tags[:100], tags[100:])
-    assert told["reasons"]
+    problem = failed.json or {}
+    assert (problem["type"], problem["done"], problem["failed"]) == (
+        "/problems/not-purged",
+        tags[:100],
+        tags[100:],
+    )
+    assert problem["reasons"]
     assert failed.headers["RateLimit"]
     behind_a_cdn.default = Answer(body={"success": True})
-    assert ito.call("POST", "/api/admin/cdn/purge", {"tags": told["failed"]}).json == {"done": tags[100:]}
+    assert ito.call("POST", "/api/admin/cdn/purge", {"tags": problem["failed"]}).json == {"done": tags[100:]}
 
 
 def test_without_a_cdn(program: Callable[..., Program]) -> None:

@@ -598,7 +598,7 @@ def test_old_logs_and_stale_alerts_go_and_the_live_log_stays(
         "app.log.2.gz",
     ]
     assert sorted(file.name for file in logs.iterdir()) == ["app.log", "app.log.1", "app.logbook"]
-    assert {name: told["names"] for name, told in tasks.status(ids["cleaning.spool"]).result.items()} == {
+    assert {name: found["names"] for name, found in tasks.status(ids["cleaning.spool"]).result.items()} == {
         "email": ["1.json"],
         "slack": ["1.json"],
     }

@@ -66,10 +66,10 @@ def test_an_excerpt_begins_a_little_before_and_reads_as_text() -> None:
         + "\n\n- [ ] **養生**の[手順](/articles/2)を確認\n| 温度 | 5 |"
         + "い" * 200
     )
-    told = snippets.excerpt(body, snippets.pattern_of("養生"))
-    assert told.startswith("…あ")
-    assert "養生の手順を確認 温度" in told
-    assert told.endswith("い…")
+    result = snippets.excerpt(body, snippets.pattern_of("養生"))
+    assert result.startswith("…あ")
+    assert "養生の手順を確認 温度" in result
+    assert result.endswith("い…")
     assert snippets.excerpt(body, snippets.pattern_of("橋")) == ""
 
 
@@ -289,9 +289,9 @@ def test_folding_keeps_every_position_and_is_done_once(text: str) -> None:
 @given(st.text(LETTERS, max_size=30))
 def test_every_spelling_is_marked_as_the_typed_one_is(query: str) -> None:
     pattern = snippets.pattern_of(query)
-    told = search_variants.spelling_variants(query)
-    assert told[0] == query
-    assert len(told) == len(set(told)) <= 9
+    result = search_variants.spelling_variants(query)
+    assert result[0] == query
+    assert len(result) == len(set(result)) <= 9
     for word in query.split()[:10]:
         for spelled in search_variants.spelling_variants(word):
             pieces = snippets.marked(f"【{spelled}】", pattern)

@@ -46,11 +46,11 @@ def test_the_stack_of_a_hanging_request_is_told_once(
     assert call_wsgi(watchdog, "/other").status == 200
     watchdog.check()
     watchdog.check()
-    (told,) = caplog.records
-    assert told.levelno == logging.ERROR
-    assert told.getMessage().startswith("GET /hang (request 7) has been running for 21.0 s")
-    assert "in wait_for_the_pool" in told.getMessage()
-    assert "password" not in told.getMessage()
+    (record,) = caplog.records
+    assert record.levelno == logging.ERROR
+    assert record.getMessage().startswith("GET /hang (request 7) has been running for 21.0 s")
+    assert "in wait_for_the_pool" in record.getMessage()
+    assert "password" not in record.getMessage()
     app.lock.set()
     thread.join(10)
     assert caplog.records[-1].getMessage() == "GET /hang (request 7) finished after 21.0 s"

@@ -103,10 +103,10 @@ def test_from_draft_to_publication_with_a_request_for_changes(visit: Callable[..
     assert silent.status_code == 422
     assert "入力してください" in silent.get_data(as_text=True)
     assert step(reviewer, article, "return", 1, "試験の頻度も書いてください").status_code == 303
-    told = writer.get("/notices").get_data(as_text=True)
-    assert "試験の頻度も書いてください" in told
-    assert "佐藤 誠 さんが修正を依頼しました" in told
-    assert "未読" in told
+    notices = writer.get("/notices").get_data(as_text=True)
+    assert "試験の頻度も書いてください" in notices
+    assert "佐藤 誠 さんが修正を依頼しました" in notices
+    assert "未読" in notices
     assert writer.post("/notices/read").status_code == 303
     assert "未読" not in writer.get("/notices").get_data(as_text=True)
     assert writer.post(

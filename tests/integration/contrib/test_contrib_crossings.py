@@ -81,14 +81,14 @@ def test_both_adapters_on_a_cluster_and_through_the_loss_of_a_primary(redis_clus
         site.visit(lambda request: request.session.update({"basket": ["helmet"]}))
         django_cache.set_many({f"k{number}": number for number in range(50)})
         assert django_cache.get_many([f"k{number}" for number in range(50)])["k49"] == 49
-        told: list[Any] = []
-        site.visit(lambda request: told.append(request.session["basket"]))
+        document: list[Any] = []
+        site.visit(lambda request: document.append(request.session["basket"]))
 
         redis_cluster.fail_over("{mks:sessions}:s:x")
 
         def again() -> bool:
-            site.visit(lambda request: told.append(request.session.get("basket")))
-            return told[-1] == ["helmet"] and elsewhere.get("/read").status_code == 200
+            site.visit(lambda request: document.append(request.session.get("basket")))
+            return document[-1] == ["helmet"] and elsewhere.get("/read").status_code == 200
 
         wait_until(again, timeout=30, what="the sessions on the new primary")
         assert elsewhere.get("/read").json["user"] == "alice"
@@ -157,7 +157,7 @@ def test_one_outage_is_one_record_going_and_one_coming(redis_server: RedisServer
     }  # fmt: skip
     log = tmp_path / "log"
 
-    def told(what: str) -> list[dict[str, Any]]:
+    def document(what: str) -> list[dict[str, Any]]:
         whole, _, _ = log.read_text().rpartition("\n")  # the last line may still be written
         lines = (json.loads(line) for line in whole.splitlines() if line.startswith("{"))
         return [
@@ -178,17 +178,19 @@ def test_one_outage_is_one_record_going_and_one_coming(redis_server: RedisServer
             try:
                 wait_until(lambda: 200 in seen, timeout=30, what="an answer")
                 redis_server.kill()
-                wait_until(lambda: told("is unavailable"), timeout=30, what="the record of the outage")
+                wait_until(lambda: document("is unavailable"), timeout=30, what="the record of the outage")
                 wait_until(lambda: 503 in seen, timeout=30, what="a refusal")
                 redis_server.start()
-                wait_until(lambda: told("is available again"), timeout=30, what="the record of its end")
+                wait_until(lambda: document("is available again"), timeout=30, what="the record of its end")
                 seen.clear()
                 wait_until(lambda: 200 in seen, timeout=30, what="an answer after it")
             finally:
                 stop.set()
             for visitor in visitors:
                 visitor.result()
-    told_of = [line["message"].removeprefix(f"redis at 127.0.0.1:{redis_server.port} ") for line in told("")]
+    told_of = [
+        line["message"].removeprefix(f"redis at 127.0.0.1:{redis_server.port} ") for line in document("")
+    ]
     assert told_of == ["is unavailable (refused)", "is available again"]
 
 
@@ -303,7 +305,7 @@ from mks_hardening.contrib.otel_observer import OpenTelemetryObserver
 from mks_hardening.logging import current
 from mks_hardening.wsgi import RequestLoggingMiddleware
 
-kept, told = InMemorySpanExporter(), []
+kept, logged = InMemorySpanExporter(), []
 provider = TracerProvider(shutdown_on_exit=False)
 provider.add_span_processor(SimpleSpanProcessor(kept))
 tracer = provider.get_tracer("test")
@@ -314,7 +316,7 @@ def app(environ, start_response):
     for number in range(3):
         with tracer.start_as_current_span(f"{environ['PATH_INFO']} {number}") as span:
             gevent.sleep(0.001)
-            told.append((current()["trace_id"], f"{span.get_span_context().trace_id:032x}"))
+            logged.append((current()["trace_id"], f"{span.get_span_context().trace_id:032x}"))
         yield b"x"
 
 traced = RequestLoggingMiddleware(app, tracer=OpenTelemetryObserver(tracer_provider=provider))
@@ -335,7 +337,7 @@ print(json.dumps({
     "in their request": all(
         requests[span.parent.span_id].attributes["url.path"] == span.name.partition(" ")[0] for span in inner
     ),
-    "in the log": all(of_log == of_span for of_log, of_span in told),
+    "in the log": all(of_log == of_span for of_log, of_span in logged),
 }))
 """
 
@@ -343,5 +345,11 @@ print(json.dumps({
 def test_spans_of_greenlets_are_those_of_their_own_requests() -> None:
     pytest.importorskip("gevent")
     pytest.importorskip("opentelemetry.sdk")
-    told = run_python(GREENLETS).json()
-    assert told == {"requests": 30, "traces": 30, "inner": 90, "in their request": True, "in the log": True}
+    document = run_python(GREENLETS).json()
+    assert document == {
+        "requests": 30,
+        "traces": 30,
+        "inner": 90,
+        "in their request": True,
+        "in the log": True,
+    }

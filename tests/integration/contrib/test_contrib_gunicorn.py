@@ -292,11 +292,11 @@ def test_a_worker_that_hangs_tells_where_and_delivers_its_alerts(start: Start, h
     http_sink.default = lambda _: Answer(delay=2.5)  # longer than gunicorn waits between SIGABRT and SIGKILL
     server = start("worker_class='sync', timeout=2", environ={"SINK": http_sink.url})
     in_the_background(lambda: server.ask("/hang"))
-    told = "a worker timed out while it was running this code"
-    wait_until(lambda: {"about to hang", told} <= messages(http_sink), what="the alerts of a worker")
+    result = "a worker timed out while it was running this code"
+    wait_until(lambda: {"about to hang", result} <= messages(http_sink), what="the alerts of a worker")
     wait_until(lambda: "Worker exiting" in server.text(), what="the end of the worker")
     server.stop()
-    (record,) = [line for line in server.lines() if line["message"] == told]
+    (record,) = [line for line in server.lines() if line["message"] == result]
     assert record["level"] == "CRITICAL"
     assert "time.sleep(30)" in record["stack"]
     assert "SIGKILL" not in server.text()
@@ -337,11 +337,11 @@ def application(environ, start_response):
             text("select pg_backend_pid(), cast(:pid as integer)"), {"pid": os.getpid()}
         ).one()
     cache.set(f"pid{os.getpid()}", os.getpid())
-    told = {
+    environ = {
         "pid": os.getpid(), "right": echo == os.getpid() == cache.get(f"pid{os.getpid()}"),
         "backend": backend, "master": MASTER, "cached": cache.get("from"),
     }
-    body = json.dumps(told).encode()
+    body = json.dumps(environ).encode()
     start_response("200 OK", [("Content-Length", str(len(body)))])
     return [body]
 """
@@ -447,26 +447,26 @@ RUN = {"uvicorn": "run", "waitress": "serve"}
 OF_UVICORN = """
 async def application(scope, receive, send):
     if scope["type"] == "http":
-        told = f"{scope['scheme']} {scope['client'][0]}"
+        text = f"{scope['scheme']} {scope['client'][0]}"
         await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": told.encode()})
+        await send({"type": "http.response.body", "body": text.encode()})
 """
 OF_WAITRESS = """
 def application(environ, start_response):
-    told = f"{environ['wsgi.url_scheme']} {environ['REMOTE_ADDR']} {environ.get('HTTP_X_FORWARDED_FOR')}"
-    start_response("200 OK", [("Content-Length", str(len(told)))])
-    return [told.encode()]
+    text = f"{environ['wsgi.url_scheme']} {environ['REMOTE_ADDR']} {environ.get('HTTP_X_FORWARDED_FOR')}"
+    start_response("200 OK", [("Content-Length", str(len(text)))])
+    return [text.encode()]
 """
 
 
 @pytest.mark.parametrize(
-    ("server", "source", "told", "logger"),
+    ("server", "source", "result", "logger"),
     [
         ("uvicorn", OF_UVICORN, "http 127.0.0.1", "uvicorn.error"),
         ("waitress", OF_WAITRESS, "http 127.0.0.1 203.0.113.9", "waitress"),
     ],
 )
-def test_uvicorn_and_waitress(server: str, source: str, told: str, logger: str, tmp_path: Path) -> None:
+def test_uvicorn_and_waitress(server: str, source: str, result: str, logger: str, tmp_path: Path) -> None:
 
     pytest.importorskip(server)
     port = free_port()
@@ -486,7 +486,7 @@ def test_uvicorn_and_waitress(server: str, source: str, told: str, logger: str, 
         spoofed = {"X-Forwarded-Proto": "https", "X-Forwarded-For": "203.0.113.9"}
         request = urllib.request.Request(f"http://127.0.0.1:{port}/", headers=spoofed)
         with urllib.request.urlopen(request, timeout=10) as answer:
-            assert answer.read().decode() == told
+            assert answer.read().decode() == result
             assert answer.headers["Server"] is None
     finally:
         process.terminate()  # SIGINT is ignored below a shell's background job

@@ -29,7 +29,7 @@ def observed() -> tuple[OpenTelemetryObserver, InMemorySpanExporter]:
     return OpenTelemetryObserver(tracer_provider=provider), kept
 
 
-def told(span: ReadableSpan) -> dict[str, object]:
+def result(span: ReadableSpan) -> dict[str, object]:
     return dict(span.attributes or {})
 
 
@@ -50,9 +50,9 @@ def test_an_answer_and_a_refusal(postgres_url: str) -> None:
     where = {"db.system.name": "postgresql", "db.namespace": url.database}
     if url.host:
         where |= {"server.address": url.host, "server.port": url.port}
-    assert {**told(answered), **where} == told(answered)
-    assert told(refused)["db.response.status_code"] == "42P01"
-    assert told(refused)["error.type"] == "UndefinedTable"
+    assert {**result(answered), **where} == result(answered)
+    assert result(refused)["db.response.status_code"] == "42P01"
+    assert result(refused)["error.type"] == "UndefinedTable"
     assert "secret" not in answered.to_json()
 
 

@@ -97,8 +97,8 @@ def test_synonyms_are_found_and_ranked_like_the_word(engine: Engine, search: Jap
     }
     with engine.connect() as connection:
         for query, hits in found.items():
-            told = [(hit.document_id, hit.score) for hit in alike.search(connection, query)]
-            assert told == hits, query
+            result = [(hit.document_id, hit.score) for hit in alike.search(connection, query)]
+            assert result == hits, query
 
 
 def test_a_synonym_beyond_the_thirty_second_is_ignored(engine: Engine, search: JapaneseSearch) -> None:  # noqa: F811

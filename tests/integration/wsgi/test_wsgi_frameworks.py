@@ -41,18 +41,18 @@ def ask(app: WSGIApplication, path: str, *, peer: str = "10.0.0.1", **how: Any) 
 def test_the_framework_believes_what_the_proxy_says(app: WSGIApplication) -> None:
     answer = ask(app, "/where", query="page=2")
     assert answer.status == 200
-    told = json.loads(answer.body)
-    assert told["url"] == f"https://{HOST}/where?page=2"
-    assert (told["secure"], told["client"]) == (True, "203.0.113.9")
-    assert f"'nonce-{told['nonce']}'" in str(answer.header("Content-Security-Policy"))
+    document = json.loads(answer.body)
+    assert document["url"] == f"https://{HOST}/where?page=2"
+    assert (document["secure"], document["client"]) == (True, "203.0.113.9")
+    assert f"'nonce-{document['nonce']}'" in str(answer.header("Content-Security-Policy"))
     assert answer.header("Strict-Transport-Security") is not None
-    assert re.fullmatch("[0-9a-f]{64}", told["token"])
+    assert re.fullmatch("[0-9a-f]{64}", document["token"])
 
 
 def test_the_framework_never_sees_what_others_say(app: WSGIApplication) -> None:
     answer = ask(app, "/where", peer="198.51.100.1", scheme="https")
-    told = json.loads(answer.body)
-    assert (told["url"], told["client"]) == (f"https://{HOST}/where", "198.51.100.1")
+    document = json.loads(answer.body)
+    assert (document["url"], document["client"]) == (f"https://{HOST}/where", "198.51.100.1")
     assert not {key for key in answer.environ if key.startswith(("HTTP_X_FORWARDED", "HTTP_X_REAL"))}
 
 

@@ -157,12 +157,12 @@ def test_no_message_of_any_kind_is_shown_but_a_known_form(
     for told_text in (message, text):
         error = _DriverError(told_text) if first is None else _DriverError(first, told_text)
         error.sqlstate = code
-        told = slow_query_record("select 1", (), error=error)["error"]
-        shown = told.pop("message", "")
+        result = slow_query_record("select 1", (), error=error)["error"]
+        shown = result.pop("message", "")
         assert SECRET.lower() not in shown.lower()
         assert not shown or any(_is_form(shown, form) for forms in FORMS.values() for form in forms)
-        assert told.pop("code", "") in {"", code, str(first)}
-        assert told == {"type": "_DriverError"}
+        assert result.pop("code", "") in {"", code, str(first)}
+        assert result == {"type": "_DriverError"}
 
 
 def _is_form(shown: str, form: str) -> bool:

@@ -247,7 +247,7 @@ class Health(RuleBasedStateMachine):
         self.asked = 0
         self.rounds = 0
         self.clock = FrozenClock()
-        self.told: tuple[float, tuple[int, str]] | None = None
+        self.last: tuple[float, tuple[int, str]] | None = None
         self.app = over(self.shell, HealthMiddleware)(
             application,
             required={"db": lambda: self.check("db"), "redis": lambda: self.check("redis")},
@@ -278,13 +278,16 @@ class Health(RuleBasedStateMachine):
     @rule()
     def readiness(self) -> None:
         now = self.clock.monotonic()
-        if self.told is None or now - self.told[0] >= 1:
+        if self.last is None or now - self.last[0] >= 1:
             ready = self.up["db"] and self.up["redis"]
             state = "unavailable" if not ready else "ok" if self.up["mail"] else "degraded"
-            self.told = now, (200 if ready else 503, state)
+            self.last = now, (200 if ready else 503, state)
             self.rounds += 1
         answer = call_wsgi(self.app, "/readyz")
-        assert (answer.status, f'"{self.told[1][1]}"' in answer.body.decode()) == (self.told[1][0], True)
+        assert (answer.status, f'"{self.last[1][1]}"' in answer.body.decode()) == (
+            self.last[1][0],
+            True,
+        )
         assert self.asked == 3 * self.rounds
 
     @rule()

@@ -10,7 +10,7 @@ from mks_hardening.compose import _is_news
 
 
 @pytest.mark.parametrize(
-    ("name", "outcome", "told"),
+    ("name", "outcome", "result"),
     [
         ("shop", None, True),
         ("mks_hardening.request", "error", True),
@@ -19,8 +19,8 @@ from mks_hardening.compose import _is_news
         ("mks_hardening.slow_query", None, True),
     ],
 )
-def test_one_failed_request_is_one_alert(name: str, outcome: str | None, told: bool) -> None:
+def test_one_failed_request_is_one_alert(name: str, outcome: str | None, result: bool) -> None:
     record = logging.LogRecord(name, logging.ERROR, __file__, 1, "failed", None, None)
     if outcome is not None:
         record.outcome = outcome
-    assert _is_news(record) is told
+    assert _is_news(record) is result

@@ -26,7 +26,7 @@ SECRET = "hunter2"
 
 
 @pytest.fixture
-def told() -> Iterator[list[dict[str, Any]]]:
+def records() -> Iterator[list[dict[str, Any]]]:
     """What structlog has written, as data."""
     stream = io.StringIO()
 
@@ -45,11 +45,11 @@ def told() -> Iterator[list[dict[str, Any]]]:
     structlog.contextvars.clear_contextvars()
 
 
-def test_a_line_of_structlog_is_a_line_of_ours(told: list[dict[str, Any]]) -> None:
+def test_a_line_of_structlog_is_a_line_of_ours(records: list[dict[str, Any]]) -> None:
     structlog.contextvars.bind_contextvars(tenant="site 7")
     with bound(request_id="r1"):
         structlog.get_logger().warning("signed in with password=hunter2", user="tanaka", password=SECRET)
-    (line,) = told
+    (line,) = records
     stamp = line.pop("timestamp")
     assert stamp.endswith("Z")
     assert line == {
@@ -73,9 +73,9 @@ def test_a_line_of_structlog_is_a_line_of_ours(told: list[dict[str, Any]]) -> No
         ("fatal", "CRITICAL"),
     ],
 )
-def test_levels_are_those_of_the_call(told: list[dict[str, Any]], method: str, level: str) -> None:
+def test_levels_are_those_of_the_call(records: list[dict[str, Any]], method: str, level: str) -> None:
     getattr(structlog.get_logger(), method)("x")
-    assert [line["level"] for line in told] == [level]
+    assert [line["level"] for line in records] == [level]
 
 
 class Unspeakable:
@@ -106,29 +106,29 @@ def parts(error: Exception) -> tuple[object, ...]:
     ],
 )
 def test_exceptions_are_ours_however_they_are_given(
-    told: list[dict[str, Any]], method: str, given: Callable[[Exception], dict[str, Any]]
+    records: list[dict[str, Any]], method: str, given: Callable[[Exception], dict[str, Any]]
 ) -> None:
     try:
         int("password=hunter2")
     except ValueError as error:
         getattr(structlog.get_logger(), method)("failed", **given(error))
-    (line,) = told
+    (line,) = records
     assert line["exception"]["type"] == "ValueError"
     assert "ValueError" in line["exception"]["text"]
 
 
-def test_an_exception_that_is_text_already_is_cleaned(told: list[dict[str, Any]]) -> None:
+def test_an_exception_that_is_text_already_is_cleaned(records: list[dict[str, Any]]) -> None:
     structlog.get_logger().info("failed", exception="Traceback\nValueError: password=hunter2")
-    (line,) = told
+    (line,) = records
     assert line["exception"]["text"] == "Traceback\nValueError: password=[REDACTED]"
 
 
-def test_awkward_fields_break_nothing(told: list[dict[str, Any]]) -> None:
+def test_awkward_fields_break_nothing(records: list[dict[str, Any]]) -> None:
     structlog.get_logger().info(
         {"a": 1}, name="a field", args=(1,), msg="m", timestamp="old", process=object, logger="knowledge"
     )
     structlog.get_logger().info("100 %s", number=float("nan"), text="\ud800", nested={"api_key": SECRET})
-    first, second = told
+    first, second = records
     assert first["logger"] == "knowledge"
     assert (first["extra_name"], first["extra_args"], first["extra_msg"]) == ("a field", [1], "m")
     assert first["timestamp"] != "old"
@@ -142,7 +142,7 @@ def test_bytes_for_the_quick_logger_and_other_schemas() -> None:
     assert json.loads(line)["log.level"] == "info"
 
 
-def test_structlog_over_logging_keeps_names(told: list[dict[str, Any]]) -> None:
+def test_structlog_over_logging_keeps_names(records: list[dict[str, Any]]) -> None:
     render = StructlogRenderer()
     line = render(logging.getLogger("knowledge"), "info", {"event": "x", "stack": "Stack: password=hunter2"})
     assert json.loads(line)["logger"] == "knowledge"

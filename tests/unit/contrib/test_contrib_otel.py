@@ -181,13 +181,13 @@ def test_what_the_span_of_a_request_says(
 ) -> None:
     call_wsgi(recorded(telemetry, app), "/articles/7", method=method, query="page=2&password=hunter2")
     (span,) = telemetry.spans()
-    told = dict(span.attributes or {})
+    result = dict(span.attributes or {})
     assert (span.name, span.kind) == (name, SpanKind.SERVER)
-    assert {**told, **attributes} == told
-    assert told["client.address"] == "127.0.0.1"
+    assert {**result, **attributes} == result
+    assert result["client.address"] == "127.0.0.1"
     assert span.status.status_code is (StatusCode.ERROR if failed else StatusCode.UNSET)
     assert "hunter2" not in span.to_json()
-    assert "page=2" in str(told["url.query"])
+    assert "page=2" in str(result["url.query"])
 
 
 def test_the_metric_of_requests_has_the_labels_of_the_conventions(telemetry: Telemetry) -> None:
@@ -274,8 +274,8 @@ def test_bodies_that_are_interleaved_keep_their_spans_apart(
     spans = {
         (span.attributes or {})["url.path"]: f"{span.context.span_id:016x}" for span in telemetry.spans()
     }
-    told = {(line["message"], line["span_id"]) for line in lines if line["logger"] == "app"}
-    assert told == set(spans.items())
+    heads = {(line["message"], line["span_id"]) for line in lines if line["logger"] == "app"}
+    assert heads == set(spans.items())
     assert len(spans) == 2
 
 

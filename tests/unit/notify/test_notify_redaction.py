@@ -39,7 +39,7 @@ def built(kind: str, clock: FrozenClock, **options: Any) -> NotificationHandler:
     )
 
 
-def told(message: OutgoingAlert) -> str:
+def result(message: OutgoingAlert) -> str:
     """All that leaves the process, readable."""
     parts = [message.text, message.subject, message.body.decode("utf-8", "replace")]
     mail = message_from_bytes(message.body, policy=policy.default)
@@ -58,7 +58,7 @@ def test_no_sender_tells_a_secret(kind: str) -> None:
             handler.handle(logging_corpus.record_of({**case, "level": logging.ERROR}))
             clock.advance(2)  # the rate of messages
             assert handler.flush(5)
-            text = "\n".join(map(told, transport.messages))
+            text = "\n".join(map(result, transport.messages))
             assert text
             wrong[case["id"]] = [secret for secret in case["absent"] if secret in text]
             transport.messages.clear()

@@ -230,23 +230,23 @@ import json, sys
 from importlib import import_module
 package, modules = sys.argv[1], sys.argv[2:]
 from mks_hardening.exceptions import MissingDependencyError
-faults, told = [], []
+errors, missing = [], []
 for module in modules:
     try:
         loaded = import_module(module)
     except ImportError as error:
-        faults.append(f"import {module}: {error!r}")
+        errors.append(f"import {module}: {error!r}")
         continue
     for name in getattr(loaded, "__all__", ()):
         try:
             getattr(loaded, name)
         except MissingDependencyError as error:
-            told.append(name)
+            missing.append(name)
             if error.package != package or package not in str(error) or "pip install" not in str(error):
-                faults.append(f"{module}.{name}: {error!r}")
+                errors.append(f"{module}.{name}: {error!r}")
         except Exception as error:
-            faults.append(f"{module}.{name}: {error!r}")
-print(json.dumps({"faults": faults, "told": told}))
+            errors.append(f"{module}.{name}: {error!r}")
+print(json.dumps({"errors": errors, "missing": missing}))
 """
 )
 
@@ -259,7 +259,7 @@ def test_an_absent_package_is_named_at_first_use_only(package: str) -> None:
         if name.count(".") < 2 and name != "mks_hardening.pytest_plugin"
     ]
     result = run_python(ONE_ABSENT, package, *modules, flags=("-I", "-W", "ignore")).json()
-    assert result["faults"] == []
+    assert result["errors"] == []
 
 
 CONSTRUCTIONS = [

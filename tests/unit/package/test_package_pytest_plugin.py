@@ -185,13 +185,13 @@ def test_the_fixtures_are_listed_with_their_meaning(foreign_project: Path) -> No
 
 def test_the_marker_holds_a_test_to_its_budget(foreign_project: Path) -> None:
     (foreign_project / "test_it.py").write_text(BUDGETS)
-    told = _pytest(foreign_project, "--strict-markers", "-rf", status=1)
-    assert "1 passed" in told
-    assert "4 failed" in told
-    assert "QueryBudgetError" in told
-    assert "LookupError: its own" in told
-    assert "the test does not use the fixture nowhere" in told
-    assert "write @pytest.mark.mks_query_budget(limit, *engines)" in told
+    result = _pytest(foreign_project, "--strict-markers", "-rf", status=1)
+    assert "1 passed" in result
+    assert "4 failed" in result
+    assert "QueryBudgetError" in result
+    assert "LookupError: its own" in result
+    assert "the test does not use the fixture nowhere" in result
+    assert "write @pytest.mark.mks_query_budget(limit, *engines)" in result
 
 
 def test_events_records_and_alerts_are_recorded_and_nothing_is_left(foreign_project: Path) -> None:

@@ -209,20 +209,20 @@ def test_the_end_of_the_process_is_no_failure_of_the_task(
 ) -> None:
     @tasks.task("long", timeout=100)
     def long(run: TaskRun, seconds: float) -> str:
-        if run.delivery == 1 and not told:
-            told.append(run.id)
+        if run.delivery == 1 and not calls:
+            calls.append(run.id)
             clock.advance(seconds)
             raise SystemExit(-241)
         return "second"
 
-    told = list[str]()
+    calls = list[str]()
     task_id = enqueue(tasks, "long", 99)
     assert worker.run_one(task_id, is_leaving=lambda: True) == "interrupted"
     status = tasks.status(task_id)
     assert status is not None
     assert (status.state, status.deliveries) == ("waiting", 0)
     assert worker.run_pending() == ["done"]
-    told.clear()
+    calls.clear()
     stuck = enqueue(tasks, "long", 100)
     assert worker.run_one(stuck, is_leaving=lambda: True) == "dead"
     assert error_of(tasks, stuck) == "it ran longer than 100 s and was ended"
@@ -245,8 +245,8 @@ def test_a_name_that_nobody_knows_is_told_once_no_deploy_takes_so_long(
         remove_observer(events.append)
     outcomes = [event.outcome for event in events if isinstance(event, TaskChanged)]
     assert outcomes == ["unknown"] * 40 + ["stranded"]
-    (told,) = [record for record in caplog.records if record.levelname == "ERROR"]
-    assert told.getMessage().startswith("the task new has waited 600 s for a worker that knows it")
+    (seen_events,) = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert seen_events.getMessage().startswith("the task new has waited 600 s for a worker that knows it")
     assert TaskWorker(newer, clock=clock, schedule=False).run_pending() == ["done"]
     status = newer.status(task_id)
     assert status is not None

@@ -118,6 +118,6 @@ def test_a_cluster_that_is_addressed_as_one_server_is_told_once(
     with RedisCache(redis_cluster.url, store_budget=5) as cache:
         for number in range(30):
             cache.set(f"k{number}", number)
-    told = [record.getMessage() for record in caplog.records if record.name == "mks_hardening.redis"]
-    assert len(told) == 1
-    assert "the URL must begin with redis+cluster://" in told[0]
+    messages = [record.getMessage() for record in caplog.records if record.name == "mks_hardening.redis"]
+    assert len(messages) == 1
+    assert "the URL must begin with redis+cluster://" in messages[0]

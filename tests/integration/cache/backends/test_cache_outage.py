@@ -111,8 +111,8 @@ def test_it_is_told_after_a_long_outage_without_any_further_call(
     wait_until(lambda: elsewhere.get("k") is None, timeout=10, what="an invalidation that is told")
     wait_until(lambda: "have been sent to Redis" in caplog.text, timeout=10, what="the end of the outage")
     assert cache.stats().pending_invalidations == 0
-    told = [record for record in caplog.records if record.name == "mks_hardening.cache"]
-    assert len(told) == 2  # one when it begins, one when it is over
+    log_records = [record for record in caplog.records if record.name == "mks_hardening.cache"]
+    assert len(log_records) == 2  # one when it begins, one when it is over
     wait_until(lambda: cache.get("other") == "kept", timeout=10, what="the other values")
 
 

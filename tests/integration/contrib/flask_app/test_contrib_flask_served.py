@@ -39,8 +39,8 @@ def test_one_session_for_all_processes_from_the_first_basket_to_the_sign_out(
     planted = browser.copy()
     assert browser.ask("/sign-in", {"name": "alice"}).headers["X-RateLimit-Limit"] == "5"
     assert (list(browser.cookies), browser.cookies != planted.cookies) == ([COOKIE], True)
-    told = browser.ask("/basket/gloves").json
-    assert told == {"user": "alice", "basket": ["helmet", "gloves"], "messages": ["welcome"]}
+    body = browser.ask("/basket/gloves").json
+    assert body == {"user": "alice", "basket": ["helmet", "gloves"], "messages": ["welcome"]}
     assert planted.ask("/basket/bait").json["user"] is None
     baskets = [browser.ask(f"/basket/{number}").json["basket"] for number in range(8)]
     assert baskets[-1] == ["helmet", "gloves", *map(str, range(8))]

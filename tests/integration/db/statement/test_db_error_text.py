@@ -66,8 +66,8 @@ def test_refusals_of_postgresql_tell_no_values(
     else:
         _refused(create_engine(url))
     records = [record for record in _records(caplog) if record.outcome == "error"]
-    told = [(record.error.get("code"), record.error.get("message")) for record in records]
-    assert told == [(code, shown) for _, _, code, shown in REFUSED]
+    result = [(record.error.get("code"), record.error.get("message")) for record in records]
+    assert result == [(code, shown) for _, _, code, shown in REFUSED]
     for record in records:
         assert SECRET not in _without_statement(record)
         assert "99999" not in _without_statement(record)

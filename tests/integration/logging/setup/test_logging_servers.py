@@ -80,8 +80,8 @@ def test_flask_whose_logger_was_used_before(tmp_path: Path) -> None:
     )
     command = ["gunicorn", "-c", config, "--bind", f"127.0.0.1:{port}", "quiet_flask:application"]
     lines = lines_of(command, tmp_path, port=port)
-    told = [line for line in lines if line["message"] == "signed in with password=[REDACTED]"]
-    assert len(told) == 1
+    result = [line for line in lines if line["message"] == "signed in with password=[REDACTED]"]
+    assert len(result) == 1
 
 
 def test_uvicorn_with_its_default_configuration(tmp_path: Path) -> None:

@@ -425,11 +425,11 @@ def test_four_workers_with_a_shared_store(
             worker.tell()
         sums = [list(map(int, worker.hear().split())) for worker in workers]
     logged, delivered, suppressed, *rest = map(sum, zip(*sums, strict=True))
-    told = sum(int(str(alert["repeats"])) for alert in alerts_in(http_sink))
+    result = sum(int(str(alert["repeats"])) for alert in alerts_in(http_sink))
     assert len(http_sink.requests) == (2 if redis_is == "up" else 8)
     assert logged == delivered + suppressed == 10_000
     assert sum(rest) == 0
-    assert told == suppressed
+    assert result == suppressed
 
 
 def test_two_handlers_on_one_logger_do_not_alert_each_other(make_http_sink: Callable[[], HttpSink]) -> None:

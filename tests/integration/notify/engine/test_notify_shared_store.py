@@ -249,8 +249,8 @@ def test_windows_that_end_together_make_one_digest_of_all(redis_server: RedisSer
     wait_until(is_told)
     for target in several:
         target.close()
-    told = [number for number in repeats(*ways) if number]
-    assert max(told) == 999 - handed
+    result = [number for number in repeats(*ways) if number]
+    assert max(result) == 999 - handed
 
 
 def test_what_waited_behind_a_destination_that_hung_is_told_of(redis_server: RedisServer) -> None:

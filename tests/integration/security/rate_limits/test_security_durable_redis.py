@@ -19,7 +19,7 @@ EVICTS = "deletes entries when it is full (maxmemory-policy allkeys-lru)"
 FORGETS = "keeps no append-only file"
 
 
-def told(caplog: pytest.LogCaptureFixture) -> list[str]:
+def result(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.name == "mks_hardening.security"]
 
 
@@ -63,7 +63,7 @@ def test_settings_that_lose_factors_are_told_after_the_first_write(
             for _ in range(2):
                 getattr(store, method)(*args, **options_of)
         store.close()
-        found = told(caplog)
+        found = result(caplog)
         assert len(found) == len(expected)
         assert all(clue in text for clue, text in zip(expected, found, strict=True))
 
@@ -77,7 +77,7 @@ def test_a_server_that_does_not_tell_is_believed(
     for store in (RedisTwoFactorStore(url), RedisTwoFactorStore(fakeredis.FakeRedis())):
         assert store.replace("u", b"x", expected=None, version="1")
         store.close()
-    assert told(caplog) == []
+    assert result(caplog) == []
 
 
 def test_a_write_that_was_confirmed_does_not_fail_for_it(
@@ -96,4 +96,4 @@ def test_a_write_that_was_confirmed_does_not_fail_for_it(
     monkeypatch.setattr(store._client, "script", away)
     assert store.replace("u", b"x", expected=None, version="1")
     store.close()
-    assert told(caplog) == []
+    assert result(caplog) == []

@@ -289,10 +289,10 @@ def test_reservations_are_given_back(redis_url: str, strategy: str) -> None:
 
 @pytest.fixture
 def seen() -> Iterator[Any]:
-    told = []
-    hooks.add_observer(told.append)
-    yield told
-    hooks.remove_observer(told.append)
+    events = []
+    hooks.add_observer(events.append)
+    yield events
+    hooks.remove_observer(events.append)
 
 
 def test_redis_killed_still_limits_and_comes_back(make_redis: Any, seen: list[Any]) -> None:

@@ -127,10 +127,10 @@ class AccountingMachine(RuleBasedStateMachine):
         assert 0 <= replayed <= sums["replayed"]
         assert len(waiting) == sums["spooled"] - replayed
         assert len({*firsts, *waiting}) == len(firsts) + len(waiting)
-        told = sum(alert["repeats"] for alert in alerts + kept)
-        assert told <= sums["suppressed"]
+        reported = sum(alert["repeats"] for alert in alerts + kept)
+        assert reported <= sums["suppressed"]
         if self.policy.digest and self.folder:
-            assert told == sums["suppressed"]
+            assert reported == sums["suppressed"]
 
 
 TestAccounting = AccountingMachine.TestCase

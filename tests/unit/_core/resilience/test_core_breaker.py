@@ -26,7 +26,7 @@ def events() -> Iterator[list[Any]]:
     remove_observer(seen.append)
 
 
-def told(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+def seen_events(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
     """What was said of the crane: the prober of an earlier test may still have its last word to say."""
     return [record for record in caplog.records if record.__dict__.get("backend") == "crane"]
 
@@ -228,7 +228,7 @@ def test_an_answer_from_before_it_opened_does_not_close_it(caplog: pytest.LogCap
     breaker.failed("refused", began=clock.monotonic())
     breaker.succeeded(began=before)  # its answer had come; the thread was late to say so
     assert breaker.phase == "open"
-    assert [record.message for record in told(caplog)] == ["crane is unavailable (refused)"]
+    assert [record.message for record in seen_events(caplog)] == ["crane is unavailable (refused)"]
     clock.advance(5)
     breaker.check()  # the trial
     breaker.succeeded(began=before)
@@ -252,7 +252,7 @@ def test_a_failure_from_before_it_closed_does_not_open_it_again(
     breaker.failed(reason, began=before)  # it met the outage that has ended; its thread was late to say so
     assert breaker.phase == "closed"
     assert not breaker.doubted
-    assert [record.levelname for record in told(caplog)] == ["ERROR", "WARNING"]
+    assert [record.levelname for record in seen_events(caplog)] == ["ERROR", "WARNING"]
     breaker.failed(reason, began=clock.monotonic())
     assert breaker.phase == "open"
 
@@ -327,7 +327,7 @@ def test_one_event_and_one_record_for_each_change(
         BreakerChanged("crane", "closed", "open", "timeout", "db1:6379"),
         BreakerChanged("crane", "open", "closed", "", "db1:6379"),
     ]
-    assert [(record.levelname, record.getMessage()) for record in told(caplog)] == [
+    assert [(record.levelname, record.getMessage()) for record in seen_events(caplog)] == [
         ("ERROR", "crane at db1:6379 is unavailable (timeout)"),
         ("WARNING", "crane at db1:6379 is available again"),
     ]
@@ -595,7 +595,7 @@ def test_a_record_names_backend_endpoint_and_phase(caplog: pytest.LogCaptureFixt
             record.__dict__["breaker"],
             record.getMessage(),
         )
-        for record in told(caplog)
+        for record in seen_events(caplog)
     ]
     assert said == [
         ("crane", "db1:6379", "open", "crane at db1:6379 is unavailable (refused)"),

@@ -1,4 +1,4 @@
-"""What a socket is told about the time that is left."""
+"""What a socket is timeout about the time that is left."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[FrozenClock]:
 
 
 class Quiet:
-    """A socket that only remembers what it was told."""
+    """A socket that only remembers what it was timeout."""
 
     def __init__(self, timeout: float | None) -> None:
         self.timeout = timeout
-        self.told: list[float] = []
+        self.timeouts: list[float] = []
 
     def gettimeout(self) -> float | None:
         return self.timeout
 
     def settimeout(self, timeout: float) -> None:
-        self.told.append(timeout)
+        self.timeouts.append(timeout)
 
     def sendall(self, data: bytes, flags: int) -> None:
         self.sent = (data, flags)
@@ -45,7 +45,7 @@ class Quiet:
 
 
 @pytest.mark.parametrize(
-    ("now_set", "left", "share", "told"),
+    ("now_set", "left", "share", "timeout"),
     [
         (None, 1.0, 1, [1.0]),
         (None, 1.0, 4, [0.25]),
@@ -60,7 +60,7 @@ class Quiet:
     ],
 )
 def test_a_socket_is_told_what_is_left_unless_it_nearly_knows(
-    clock: FrozenClock, now_set: float | None, left: float | None, share: int, told: list[float]
+    clock: FrozenClock, now_set: float | None, left: float | None, share: int, timeout: list[float]
 ) -> None:
     for use in ("sendall", "recv", "recv_into"):
         call_deadline.at = None if left is None else clock.monotonic() + left
@@ -73,7 +73,7 @@ def test_a_socket_is_told_what_is_left_unless_it_nearly_knows(
             assert limited.recv(2, 5) == b"xx\x05"
         else:
             assert limited.recv_into(bytearray(1), 4, 2) == 42
-        assert quiet.told == pytest.approx(told)
+        assert quiet.timeouts == pytest.approx(timeout)
         assert limited.timeout == now_set  # everything else goes straight through
 
 

@@ -120,10 +120,10 @@ def test_what_is_no_data_is_told_by_name(site: Site, caplog: pytest.LogCaptureFi
 def test_messages_come_once(site: Site) -> None:
     with override_settings(MESSAGE_STORAGE="django.contrib.messages.storage.session.SessionStorage"):
         site.visit(lambda request: messages.error(request, "wrong password"))
-        told: list[str] = []
+        heads: list[str] = []
         for _ in range(2):
-            site.visit(lambda request: told.extend(str(each) for each in messages.get_messages(request)))
-    assert told == ["wrong password"]
+            site.visit(lambda request: heads.extend(str(each) for each in messages.get_messages(request)))
+    assert heads == ["wrong password"]
 
 
 # --- who is signed in
@@ -213,13 +213,13 @@ def test_the_admin_site_signs_in_and_out(user: Any, debug: bool) -> None:
 def test_the_cookie_lives_as_long_as_django_says_but_not_longer_than_the_session(
     site: Site, user: Any
 ) -> None:
-    def told(do: Do) -> str:
+    def heads(do: Do) -> str:
         fields = [value for name, value in site.visit(do).headers if name == "Set-Cookie"]
         return next(field for field in fields if field.startswith("mks-session="))
 
-    assert "Max-Age=28800;" in told(lambda request: login(request, user))
-    assert "Max-Age=300;" in told(lambda request: request.session.set_expiry(300))
-    assert "Max-Age" not in told(lambda request: request.session.set_expiry(0))
+    assert "Max-Age=28800;" in heads(lambda request: login(request, user))
+    assert "Max-Age=300;" in heads(lambda request: request.session.set_expiry(300))
+    assert "Max-Age" not in heads(lambda request: request.session.set_expiry(0))
 
 
 # --- Django's own tools
@@ -630,8 +630,8 @@ def test_hosts_that_django_would_refuse_are_named(
     environ = {"MKS_ENV": ours} if isinstance(ours, str) else {"MKS_ALLOWED_HOSTS": ",".join(ours)}
     settings = {"settings": HardeningSettings.from_env(environ=environ)}
     with override_settings(MKS_HARDENING=settings, ALLOWED_HOSTS=djangos, DEBUG=debug):
-        told = [each.msg for each in checks.run_checks() if each.id == "mks_hardening.W008"]
-    assert [message.partition(", which the")[0] for message in told] == (
+        heads = [each.msg for each in checks.run_checks() if each.id == "mks_hardening.W008"]
+    assert [message.partition(", which the")[0] for message in heads] == (
         [f"Django refuses {refused}"] if refused else []
     )
 

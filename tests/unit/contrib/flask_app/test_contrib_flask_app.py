@@ -433,9 +433,9 @@ def test_a_form_outlives_the_message_above_it() -> None:
         return render_template_string(page)
 
     client = app.test_client()
-    for told in ("[]", "[&#39;wrong password&#39;]", "[&#39;wrong password&#39;]"):
+    for result in ("[]", "[&#39;wrong password&#39;]", "[&#39;wrong password&#39;]"):
         shown, token = client.get("/sign-in").text.split("|")
-        assert shown == told
+        assert shown == result
         assert client.post("/sign-in", data={"csrf_token": token}).status_code == 302
 
 

@@ -171,20 +171,20 @@ def test_messages_come_once_and_also_before_sign_in() -> None:
     site = Site()
     site.visit(lambda: flash("wrong <password>", "error"))
     assert site.cookie is not None
-    told: list[Any] = []
-    site.visit(lambda: told.extend(get_flashed_messages(with_categories=True)))
-    assert told == [("error", "wrong <password>")]
+    result: list[Any] = []
+    site.visit(lambda: result.extend(get_flashed_messages(with_categories=True)))
+    assert result == [("error", "wrong <password>")]
     assert site.cookie is None  # nothing is kept for nobody
-    site.visit(lambda: told.extend(get_flashed_messages()))
-    assert len(told) == 1
+    site.visit(lambda: result.extend(get_flashed_messages()))
+    assert len(result) == 1
 
 
 def test_markup_in_a_message_stays_markup() -> None:
     site = Site()
     site.visit(lambda: flash(Markup("<b>saved</b>")))
-    told: list[Any] = []
-    site.visit(lambda: told.extend(get_flashed_messages()))
-    assert isinstance(told[0], Markup)
+    result: list[Any] = []
+    site.visit(lambda: result.extend(get_flashed_messages()))
+    assert isinstance(result[0], Markup)
 
 
 def test_reading_the_last_message_signs_nobody_out() -> None:
@@ -538,11 +538,11 @@ def test_a_stream_reads_the_session_and_a_late_change_is_warned_of(caplog: pytes
 
 
 def test_teardown_may_read_the_session() -> None:
-    site, told = Site(), list[Any]()
-    site.app.teardown_request(lambda error: told.append(session.get("user_id")))
+    site, calls = Site(), list[Any]()
+    site.app.teardown_request(lambda error: calls.append(session.get("user_id")))
     site.visit(put(user_id=7))
     site.visit(lambda: "")
-    assert told == [7, 7]
+    assert calls == [7, 7]
 
 
 def test_two_applications_of_one_process_know_nothing_of_each_other() -> None:

@@ -66,7 +66,7 @@ def test_only_the_known_form_of_a_message_is_shown(code: str, message: str, show
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "result"),
     [
         (
             DriverError(1062, f"Duplicate entry '{S}' for key 'email'"),
@@ -88,9 +88,9 @@ def test_only_the_known_form_of_a_message_is_shown(code: str, message: str, show
         (WrappedError(f"(builtins.ValueError) no\n[SQL: ...]\n[parameters: {{'a': '{S}'}}]"), (None, None)),
     ],
 )
-def test_errors_without_a_state_tell_no_more(error: Exception, told: tuple[str | None, str | None]) -> None:
+def test_errors_without_a_state_tell_no_more(error: Exception, result: tuple[str | None, str | None]) -> None:
     record = slow_query_record("select 1", (), error=error)["error"]
-    assert (record.get("code"), record.get("message")) == told
+    assert (record.get("code"), record.get("message")) == result
     assert S not in str(record)
 
 
@@ -98,8 +98,8 @@ def test_a_violated_constraint_is_named_where_the_server_names_it_apart() -> Non
     origin = DriverError("duplicate key value violates unique constraint")
     origin.sqlstate = "23505"
     origin.diag = SimpleNamespace(constraint_name="users_email_key", table_name="users", column_name=None)
-    told = slow_query_record("select 1", (), error=origin)["error"]
-    assert (told["constraint"], told["table"], "column" in told) == ("users_email_key", "users", False)
+    result = slow_query_record("select 1", (), error=origin)["error"]
+    assert (result["constraint"], result["table"], "column" in result) == ("users_email_key", "users", False)
     origin.sqlstate = "P0001"  # RAISE may fill those fields with anything
     assert "constraint" not in slow_query_record("select 1", (), error=origin)["error"]
 

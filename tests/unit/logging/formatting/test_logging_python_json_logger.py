@@ -187,9 +187,9 @@ def test_keys_are_written_as_json_does() -> None:
 
 @pytest.mark.parametrize("as_array", [False, True])
 def test_an_exception_that_is_none_is_told_as_there(as_array: bool) -> None:
-    nothing, told = record(exc_info=(None, None, None)), record()
-    told.exc_text = "cached\ntext"
-    for at in (nothing, told):
+    nothing, result = record(exc_info=(None, None, None)), record()
+    result.exc_text = "cached\ntext"
+    for at in (nothing, result):
         assert read(at, exc_info_as_array=as_array) == theirs_read(at, exc_info_as_array=as_array)
 
 

@@ -146,9 +146,9 @@ def test_after_a_fault_the_file_is_tried_again_and_its_recovery_told(
     handler.emit(record("kept"))
     handler.close()
     assert (blocker / "a.log").read_text() == "kept\n"
-    told = capsys.readouterr().err.splitlines()
-    assert len(told) == 2
-    assert "2 records were lost" in told[1]
+    stderr = capsys.readouterr().err.splitlines()
+    assert len(stderr) == 2
+    assert "2 records were lost" in stderr[1]
 
 
 def test_little_free_space_is_warned_about_once(

@@ -65,7 +65,7 @@ class Stage:
     def alerts(self) -> list[dict[str, Any]]:
         return [alert for message in self.transport.messages for alert in json.loads(message.body)["alerts"]]
 
-    def told(self) -> list[tuple[str, int]]:
+    def sent_alerts(self) -> list[tuple[str, int]]:
         return [(alert["message"], alert["repeats"]) for alert in self.alerts()]
 
     def sums(self) -> dict[str, int]:
@@ -96,7 +96,7 @@ def stage(make_stage: Callable[..., Stage]) -> Stage:
 def test_the_first_goes_out_at_once(stage: Stage) -> None:
     stage.log.error("order %d failed", 4711)
     wait_until(lambda: stage.transport.messages)
-    assert stage.told() == [("order 4711 failed", 0)]
+    assert stage.sent_alerts() == [("order 4711 failed", 0)]
 
 
 def test_the_digest_goes_out_when_the_window_ends(stage: Stage) -> None:
@@ -109,7 +109,7 @@ def test_the_digest_goes_out_when_the_window_ends(stage: Stage) -> None:
     stage.clock.advance(1)
     stage.log.error("a third thing")
     wait_until(lambda: len(stage.transport.messages) == 4)
-    assert sorted(stage.told()) == [
+    assert sorted(stage.sent_alerts()) == [
         ("a third thing", 0),
         ("order 0 failed", 0),
         ("order 0 failed", 4),
@@ -121,7 +121,7 @@ def test_flush_tells_repetitions_at_once(stage: Stage) -> None:
     for _ in range(3):
         stage.log.error("again")
     assert stage.handler.flush(5)
-    assert stage.told() == [("again", 0), ("again", 2)]
+    assert stage.sent_alerts() == [("again", 0), ("again", 2)]
     assert stage.handler.flush(5)
     assert len(stage.transport.messages) == 2
 
@@ -142,7 +142,7 @@ def test_without_digests_the_next_alert_names_the_number(make_stage: Callable[..
         stage.clock.advance(pause)
         stage.log.error("again")
         stage.handler.flush(5)
-    assert stage.told() == [("again", 0), ("again", 2)]
+    assert stage.sent_alerts() == [("again", 0), ("again", 2)]
     assert stage.sums() == {"logged": 4, "delivered": 2, "suppressed": 2, "deliveries": 2}
 
 
@@ -150,7 +150,7 @@ def test_close_delivers_and_tells(stage: Stage) -> None:
     for _ in range(3):
         stage.log.error("again")
     stage.handler.close(5)
-    assert stage.told() == [("again", 0), ("again", 2)]
+    assert stage.sent_alerts() == [("again", 0), ("again", 2)]
     assert stage.transport.closed
 
 
@@ -158,7 +158,7 @@ def test_a_handler_is_a_context_manager(stage: Stage) -> None:
     with stage.handler as handler:
         assert handler is stage.handler
         stage.log.error("x")
-    assert stage.told() == [("x", 0)]
+    assert stage.sent_alerts() == [("x", 0)]
 
 
 def test_after_close_records_are_dropped_and_counted(stage: Stage) -> None:
@@ -176,7 +176,7 @@ def test_levels_and_filters_are_heeded(stage: Stage) -> None:
     stage.handler.setLevel("WARNING")
     stage.log.warning("now it counts")
     stage.handler.flush(5)
-    assert stage.told() == [("now it counts", 0)]
+    assert stage.sent_alerts() == [("now it counts", 0)]
 
 
 def test_a_filter_may_put_another_record_in_its_place(stage: Stage) -> None:
@@ -186,7 +186,7 @@ def test_a_filter_may_put_another_record_in_its_place(stage: Stage) -> None:
     stage.handler.addFilter(replace)
     stage.log.error("x")
     stage.handler.flush(5)
-    assert stage.told() == [("replaced" if sys.version_info >= (3, 12) else "x", 0)]
+    assert stage.sent_alerts() == [("replaced" if sys.version_info >= (3, 12) else "x", 0)]
 
 
 # --- failures
@@ -241,7 +241,7 @@ def test_a_pause_that_is_longer_than_the_patience_of_flush_is_not_waited_for(sta
     assert stage.sums() == {"logged": 1, "pending": 1}
     stage.clock.advance(300)
     assert stage.handler.flush(5)
-    assert stage.told() == [("x", 0)]
+    assert stage.sent_alerts() == [("x", 0)]
 
 
 def test_a_full_queue_drops_counts_and_lets_the_kind_try_again(make_stage: Callable[..., Stage]) -> None:
@@ -255,7 +255,7 @@ def test_a_full_queue_drops_counts_and_lets_the_kind_try_again(make_stage: Calla
     stage.handler.flush(5)
     stage.log.error("c")
     stage.handler.flush(5)
-    assert stage.told() == [("a", 0), ("b", 0), ("c", 0)]
+    assert stage.sent_alerts() == [("a", 0), ("b", 0), ("c", 0)]
 
 
 def test_what_the_worker_brings_after_the_end_is_put_aside(make_stage: Callable[..., Stage]) -> None:
@@ -336,7 +336,7 @@ def test_an_entry_under_the_name_of_another_is_not_sent(
 
 
 @pytest.mark.parametrize(
-    ("failure", "told"),
+    ("failure", "expected"),
     [
         (DeliveryError("certificate", temporary=False), [("new", 0), ("kept", 0)]),
         (NEVER, [("new", 0)]),  # refused itself: at the next start
@@ -344,7 +344,7 @@ def test_an_entry_under_the_name_of_another_is_not_sent(
     ids=["the destination", "the alert"],
 )
 def test_what_was_put_aside_because_of_the_destination_follows_the_next_delivery(
-    make_stage: Callable[..., Stage], failure: DeliveryError, told: list[tuple[str, int]]
+    make_stage: Callable[..., Stage], failure: DeliveryError, expected: list[tuple[str, int]]
 ) -> None:
     stage = make_stage(spool=True)
     stage.transport.failures = [failure]
@@ -353,7 +353,7 @@ def test_what_was_put_aside_because_of_the_destination_follows_the_next_delivery
     assert stage.sums() == {"logged": 1, "spooled": 1}
     stage.log.error("new")
     assert stage.settle()
-    assert stage.told() == told
+    assert stage.sent_alerts() == expected
 
 
 def test_another_webhook_in_the_place_of_a_withdrawn_one_gets_what_waits(
@@ -432,7 +432,7 @@ def test_the_spool_is_the_probe_while_the_destination_is_down(make_stage: Callab
     stage.clock.advance(20)
     assert stage.handler.flush(5)
     wait_until(lambda: stage.handler.stats().replayed == 2)
-    assert sorted(stage.told()) == [("one", 0), ("two", 0)]
+    assert sorted(stage.sent_alerts()) == [("one", 0), ("two", 0)]
 
 
 # --- the notifier is not its own customer
@@ -512,7 +512,7 @@ def test_a_handler_of_the_application_that_raises_does_not_stop_the_worker(stage
         stage.handler.flush(5)
     finally:
         logging.getLogger("mks_hardening.notify").removeHandler(raising)
-    assert stage.told() == [("y", 0)]
+    assert stage.sent_alerts() == [("y", 0)]
     assert stage.sums() == {"logged": 2, "delivered": 1, "dropped": 1, "deliveries": 1, "errors": 1}
 
 
@@ -578,7 +578,7 @@ def test_an_odd_record_is_counted_once_and_the_next_of_its_kind_comes_out(stage:
     assert stage.sums() == {"logged": 1, "dropped": 1, "errors": 1}
     stage.handler.emit(logging.LogRecord("app", logging.ERROR, "x.py", 1, "x", None, None))
     stage.handler.flush(5)
-    assert stage.told() == [("x", 0)]
+    assert stage.sent_alerts() == [("x", 0)]
 
 
 # --- counting and telling
@@ -678,7 +678,7 @@ def test_the_numbers_of_many_threads_are_exact(stage: Stage) -> None:
         thread.join()
     stage.handler.flush(5)
     assert stage.sums() == {"logged": 4000, "delivered": 1, "suppressed": 3999, "deliveries": 2}
-    assert stage.told() == [("order 0 failed", 0), ("order 0 failed", 3999)]
+    assert stage.sent_alerts() == [("order 0 failed", 0), ("order 0 failed", 3999)]
 
 
 # --- set-up
@@ -837,7 +837,7 @@ def test_too_late_for_threads_close_delivers_by_itself(stage: Stage) -> None:
         stage.log.error(name)
     assert not stage.handler.flush(0)
     stage.handler.close(1)
-    assert stage.told() == [("a", 0), ("b", 0), ("a", 2)]
+    assert stage.sent_alerts() == [("a", 0), ("b", 0), ("a", 2)]
     assert stage.sums() == {"logged": 4, "delivered": 2, "suppressed": 2, "deliveries": 3}
 
 

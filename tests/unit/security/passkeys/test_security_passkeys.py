@@ -75,10 +75,10 @@ def alone() -> Site:
 
 @pytest.fixture
 def seen() -> Iterator[Any]:
-    told: list[Any] = []
-    add_observer(told.append)
-    yield told
-    remove_observer(told.append)
+    events: list[Any] = []
+    add_observer(events.append)
+    yield events
+    remove_observer(events.append)
 
 
 # --- the whole way -------------------------------------------------------------------------------

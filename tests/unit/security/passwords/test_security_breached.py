@@ -88,10 +88,10 @@ def test_seldom_leaked_passwords_can_be_left_out(tmp_path: Path) -> None:
 
 def test_progress_is_told_up_to_the_end(tmp_path: Path) -> None:
     (tmp_path / "t").write_bytes(listed(LEAKED))
-    told: list[int] = []
-    build_breach_filter(tmp_path / "t", tmp_path / "c", progress=told.append)
-    assert told == sorted(told)
-    assert told[-1] == (tmp_path / "t").stat().st_size
+    calls: list[int] = []
+    build_breach_filter(tmp_path / "t", tmp_path / "c", progress=calls.append)
+    assert calls == sorted(calls)
+    assert calls[-1] == (tmp_path / "t").stat().st_size
 
 
 @pytest.mark.parametrize(("size", "length"), [(4, 4), (6, 6), (20, 20)])

@@ -34,14 +34,14 @@ class Answer:
 
 
 class Storage:
-    """A shared storage that can be away or lose everything, and says what it was told."""
+    """A shared storage that can be away or lose everything, and records what it receives."""
 
     def __init__(self, clock: FrozenClock) -> None:
         self.clock = clock
         self.away = False
         self.fault: BaseException | None = None
         self.workers, self.number, self.life = 4, 0, 1
-        self.told: list[Any] = []
+        self.received: list[Any] = []
         self.names: list[str] = []
         self.lose()
 
@@ -75,7 +75,7 @@ class Storage:
         if self.fault is not None:
             raise self.fault
         yield from ()
-        self.told.append((key, unknown))
+        self.received.append((key, unknown))
 
     def close(self) -> None:
         """As it says."""
@@ -192,7 +192,7 @@ def test_hits_since_are_told_once(site: Site) -> None:
     site.storage.away = False
     site.clock.advance(1)
     site.passed(3)
-    assert site.storage.told == [("k", ((0, 2), (0, 2)))]
+    assert site.storage.received == [("k", ((0, 2), (0, 2)))]
     site.storage.away = True
     site.clock.advance(1)
     assert site.passed(20) == 1  # of the 5 that are left now
@@ -207,7 +207,7 @@ def test_each_limit_is_told_of_the_hits_in_its_own_window(site: Site) -> None:
     site.storage.away = False
     site.clock.advance(2)
     site.passed(1)
-    assert site.storage.told == [("k", ((0, 3), (0, 7)))]
+    assert site.storage.received == [("k", ((0, 3), (0, 7)))]
 
 
 def test_a_storage_that_lost_everything_is_told_what_was_before(site: Site) -> None:
@@ -218,7 +218,7 @@ def test_a_storage_that_lost_everything_is_told_what_was_before(site: Site) -> N
     site.storage.away = False
     site.clock.advance(2)
     site.passed(2)
-    assert site.storage.told == [("k", ((12, 2), (12, 2)))]
+    assert site.storage.received == [("k", ((12, 2), (12, 2)))]
 
 
 def test_what_was_before_is_told_also_where_nothing_was_let_pass(site: Site) -> None:
@@ -230,7 +230,7 @@ def test_what_was_before_is_told_also_where_nothing_was_let_pass(site: Site) -> 
     site.storage.away = False
     site.clock.advance(2)
     site.passed(2, "other")
-    assert site.storage.told == [("other", ((12, 0), (12, 0)))]
+    assert site.storage.received == [("other", ((12, 0), (12, 0)))]
 
 
 @pytest.mark.parametrize("fault", [BackendUnavailableError("redis", "timeout"), CancelledError()], ids=repr)
@@ -241,11 +241,11 @@ def test_what_could_not_be_told_is_told_later_and_still_counts_here(site: Site, 
     site.storage.away, site.storage.fault = False, fault
     with suppress(CancelledError):  # whoever asked has gone in the middle of it
         assert site.passed(20) == 0
-    assert site.storage.told == []
+    assert site.storage.received == []
     site.storage.fault = None
     site.clock.advance(2)
     site.passed(1)
-    assert site.storage.told == [("k", ((0, 2), (0, 2)))]
+    assert site.storage.received == [("k", ((0, 2), (0, 2)))]
 
 
 def test_hits_are_told_however_many_there_were(site: Site) -> None:
@@ -258,8 +258,8 @@ def test_hits_are_told_however_many_there_were(site: Site) -> None:
     site.clock.advance(30)  # of which the first are over, and none of the others
     site.storage.away = False
     assert not site.limiter._storage._flush._try_once()
-    ((_, ((_, told),)),) = site.storage.told
-    assert 2000 <= told <= 2010
+    ((_, ((_, count),)),) = site.storage.received
+    assert 2000 <= count <= 2010
     assert len(site.limiter._storage.counters.unsent) == 0
 
 
@@ -273,13 +273,13 @@ def test_all_keys_are_told_as_soon_as_the_storage_is_back(site: Site) -> None:
     assert bridge._flush._try_once()  # it is still away
     site.storage.away = False
     assert not bridge._flush._try_once()
-    assert dict(site.storage.told) == {"a": ((0, 2), (0, 2)), "b": ((0, 3), (0, 3))}
+    assert dict(site.storage.received) == {"a": ((0, 2), (0, 2)), "b": ((0, 3), (0, 3))}
     assert not bridge._flush._try_once()
-    assert len(site.storage.told) == 2
+    assert len(site.storage.received) == 2
     site.storage.lose()
     site.clock.advance(11)
     assert not bridge._flush._try_once()
-    assert sorted(key for key, _ in site.storage.told[2:]) == ["a", "b", "c"]
+    assert sorted(key for key, _ in site.storage.received[2:]) == ["a", "b", "c"]
 
 
 def test_the_next_outage_goes_on_from_what_was_told(site: Site) -> None:
@@ -310,7 +310,7 @@ def test_who_comes_while_the_first_question_is_open_asks_too(site: Site) -> None
     next(question)
     members._send = asked
     site.passed(1)
-    assert site.storage.told == [("k", ((12, 2), (12, 2)))]
+    assert site.storage.received == [("k", ((12, 2), (12, 2)))]
 
 
 def test_the_other_processes_are_expected_back_after_a_loss_that_a_hit_has_found() -> None:
@@ -335,7 +335,7 @@ def test_a_closed_limiter_tells_nothing(site: Site) -> None:
     site.storage.away = False
     site.limiter.close()
     assert not site.limiter._storage._flush._try_once()
-    assert site.storage.told == []
+    assert site.storage.received == []
 
 
 def test_what_was_given_back_or_reset_is_not_told(site: Site) -> None:
@@ -350,7 +350,7 @@ def test_what_was_given_back_or_reset_is_not_told(site: Site) -> None:
     site.storage.away = False
     site.clock.advance(2)
     site.passed(1)
-    assert site.storage.told == [("k", ((0, 1), (0, 1)))]
+    assert site.storage.received == [("k", ((0, 1), (0, 1)))]
 
 
 def test_groups_with_another_policy_ask_the_storage_only(site: Site) -> None:
@@ -376,7 +376,7 @@ def test_a_forked_child_is_a_process_of_its_own_and_owes_nothing(site: Site) -> 
     site.limiter._storage.members.reset_after_fork()
     site.storage.away = False
     site.passed(1)
-    assert site.storage.told == []
+    assert site.storage.received == []
     assert len(set(site.storage.names)) == 2
 
 

@@ -41,10 +41,10 @@ def clock() -> Any:
 
 @pytest.fixture
 def seen() -> Iterator[Any]:
-    told = []
-    hooks.add_observer(told.append)
-    yield told
-    hooks.remove_observer(told.append)
+    events = []
+    hooks.add_observer(events.append)
+    yield events
+    hooks.remove_observer(events.append)
 
 
 def limiter(clock: FrozenClock, spec: Any = "5 per minute", **options: Any) -> Any:

@@ -295,17 +295,17 @@ def test_a_limit_is_named_after_its_window_or_as_one_likes(window: float, name: 
 
 
 def test_near_is_told_once_when_four_fifths_are_used() -> None:
-    told: list[Any] = []
+    events: list[Any] = []
     limiter = RateLimiter({"g": Limit("minute", 1000, 60.0)}, clock=FrozenClock())
-    hooks.add_observer(told.append)
+    hooks.add_observer(events.append)
     try:
         limiter.hit("g", "k", cost=799)
-        assert [event for event in told if isinstance(event, RateLimitNear)] == []
+        assert [event for event in events if isinstance(event, RateLimitNear)] == []
         for _ in range(3):
             limiter.hit("g", "k")
     finally:
-        hooks.remove_observer(told.append)
-    assert [event for event in told if isinstance(event, RateLimitNear)] == [
+        hooks.remove_observer(events.append)
+    assert [event for event in events if isinstance(event, RateLimitNear)] == [
         RateLimitNear("g", "minute", 800, 1000, "k")
     ]
 

@@ -120,18 +120,18 @@ def test_a_mailer_in_trouble_undoes_nothing(caplog: pytest.LogCaptureFixture) ->
 
 
 def test_a_hook_for_asyncio() -> None:
-    told: list[str] = []
+    notices: list[str] = []
 
     async def tell(notice: TwoFactorNotice) -> None:
         await asyncio.sleep(0)
-        told.append(notice.kind)
+        notices.append(notice.kind)
 
     async def enrol(person: Person) -> None:
         begun = await person.manager.abegin_enrolment("u", account_name="taro")
         await person.manager.aconfirm_enrolment("u", totp_code(begun.secret, at=person.clock.time()))
 
     asyncio.run(enrol(Person(tell)))
-    assert told == ["enrolled"]
+    assert notices == ["enrolled"]
 
 
 def test_a_hook_that_cannot_be_called() -> None:

@@ -80,10 +80,10 @@ def house() -> Any:
 
 @pytest.fixture
 def seen() -> Iterator[Any]:
-    told = []
-    add_observer(told.append)
-    yield told
-    remove_observer(told.append)
+    events = []
+    add_observer(events.append)
+    yield events
+    remove_observer(events.append)
 
 
 # --- enrolment -----------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ def house() -> House:
 
 
 @pytest.fixture
-def told() -> Iterator[list[events.SignInEvent]]:
+def seen_events() -> Iterator[list[events.SignInEvent]]:
     with audited() as seen:
         yield seen
 
@@ -132,7 +132,7 @@ def test_a_client_that_must_wait_is_told_so_whoever_is_meant() -> None:
 # --- the way in ------------------------------------------------------------------------------------------
 
 
-def test_a_password_alone_is_enough_where_no_factor_is_on(house: House, told: list[Any]) -> None:
+def test_a_password_alone_is_enough_where_no_factor_is_on(house: House, seen_events: list[Any]) -> None:
     session = house.browser()
     step = house.sign_in.password("sato", RIGHT, client=HERE, session=session, data={"theme": "dark"})
     assert (step.state, step.user_id, step.amr) == ("done", "2", ("pwd",))
@@ -140,13 +140,13 @@ def test_a_password_alone_is_enough_where_no_factor_is_on(house: House, told: li
     assert step.risks == ("new_device", "no_second_factor")
     assert session.user_id == "2"
     assert session.data["theme"] == "dark"
-    assert [(event.change, event.client, event.method) for event in told] == [
+    assert [(event.change, event.client, event.method) for event in seen_events] == [
         ("signed_in", "192.0.2.1", "pwd")
     ]
     assert failures(house) == NOTHING
 
 
-def test_a_password_alone_is_no_session_where_a_factor_is_on(house: House, told: list[Any]) -> None:
+def test_a_password_alone_is_no_session_where_a_factor_is_on(house: House, seen_events: list[Any]) -> None:
     """ASVS 5.0, 6.3.3."""
     session = house.browser()
     step = house.sign_in.password("tanaka", RIGHT, client=HERE, session=session)
@@ -157,7 +157,7 @@ def test_a_password_alone_is_no_session_where_a_factor_is_on(house: House, told:
     assert (done.state, done.user_id, done.amr) == ("done", "1", ("pwd", "otp", "mfa"))
     assert session.user_id == "1"
     assert done.risks == ("new_device",)
-    assert [event.change for event in told] == ["challenged", "signed_in"]
+    assert [event.change for event in seen_events] == ["challenged", "signed_in"]
     assert failures(house) == NOTHING
 
 
@@ -303,11 +303,11 @@ def test_a_challenge_dies_with_what_it_was_given_for(house: House, spoil: Callab
     assert session.user_id is None
 
 
-def test_a_challenge_belongs_to_its_client_and_session(house: House, told: list[Any]) -> None:
+def test_a_challenge_belongs_to_its_client_and_session(house: House, seen_events: list[Any]) -> None:
     """ASVS 5.0, 6.6.2."""
     mine = house.signed_in("sato")
     challenge = house.challenge(session=mine)
-    told.clear()
+    seen_events.clear()
     for client, session in (
         (ELSEWHERE, mine),
         (HERE, None),
@@ -316,7 +316,7 @@ def test_a_challenge_belongs_to_its_client_and_session(house: House, told: list[
     ):
         step = house.sign_in.second_factor(challenge, house.code(), client=client, session=session)
         assert step == SignInStep(state="expired")
-    assert {(event.change, event.user_id) for event in told if event.change != "signed_in"} == {
+    assert {(event.change, event.user_id) for event in seen_events if event.change != "signed_in"} == {
         ("challenge_refused", "")
     }
     assert failures(house) == NOTHING
@@ -466,7 +466,7 @@ def test_who_hangs_up_while_the_password_is_hashed_has_had_a_try(house: House) -
     assert len(slow.checked) == 5
 
 
-def test_a_password_in_an_old_form_is_stored_anew(house: House, told: list[Any]) -> None:
+def test_a_password_in_an_old_form_is_stored_anew(house: House, seen_events: list[Any]) -> None:
     house.people.change("2", password_hash=f"old:{RIGHT}", stamp="")
     assert house.sign_in.password("sato", RIGHT, client=HERE)
     assert house.people.by_id["2"].password_hash == f"new1:{RIGHT}"
@@ -475,7 +475,7 @@ def test_a_password_in_an_old_form_is_stored_anew(house: House, told: list[Any])
 
 
 def test_a_sign_in_does_not_fail_because_the_new_form_could_not_be_stored(
-    house: House, told: list[Any], monkeypatch: pytest.MonkeyPatch
+    house: House, seen_events: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def read_only(*_: object, **__: object) -> None:
         raise OSError
@@ -483,7 +483,7 @@ def test_a_sign_in_does_not_fail_because_the_new_form_could_not_be_stored(
     house.people.change("1", password_hash=f"old:{RIGHT}", stamp="")
     monkeypatch.setattr(house.people, "set_password", read_only)
     assert house.sign_in.second_factor(house.challenge(), house.code(), client=HERE)
-    assert told[0] == events.SignInEvent("rehash_failed", "1", reason="OSError")
+    assert seen_events[0] == events.SignInEvent("rehash_failed", "1", reason="OSError")
 
 
 def test_a_rehash_does_not_cost_the_challenge(house: House) -> None:

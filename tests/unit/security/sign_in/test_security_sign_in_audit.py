@@ -241,14 +241,14 @@ CASES: list[tuple[Callable[[Any], Asked], dict[str, Any], list[tuple[str, ...]]]
 ]
 
 
-@pytest.mark.parametrize(("prepare", "answer", "told"), CASES, ids=[case[0].__name__ for case in CASES])
+@pytest.mark.parametrize(("prepare", "answer", "events"), CASES, ids=[case[0].__name__ for case in CASES])
 def test_each_step_is_answered_and_told_of(
-    prepare: Callable[[Any], Asked], answer: dict[str, Any], told: list[tuple[str, ...]]
+    prepare: Callable[[Any], Asked], answer: dict[str, Any], events: list[tuple[str, ...]]
 ) -> None:
     ask = prepare(KeyHouse() if prepare.__name__.startswith("alone") else House())
     with audited() as seen:
         step = ask()
-    assert seen == [SignInEvent(*fields) for fields in told]
+    assert seen == [SignInEvent(*fields) for fields in events]
     said = {field: getattr(step, field) for field in step.__dataclass_fields__}
     if said.get("factor") is not None:
         said["factor"] = said["factor"].reason

@@ -24,7 +24,7 @@ def house() -> House:
 
 
 @pytest.fixture
-def told() -> Iterator[list[events.SignInEvent]]:
+def seen_events() -> Iterator[list[events.SignInEvent]]:
     with audited() as seen:
         yield seen
 
@@ -100,7 +100,7 @@ def test_who_may_not_sign_in_confirms_nothing(house: House, spoil: str) -> None:
 
 
 def test_guessing_within_a_session_is_limited_and_strangers_do_not_use_it_up(
-    house: House, told: list[events.SignInEvent]
+    house: House, seen_events: list[events.SignInEvent]
 ) -> None:
     thief, owner = house.signed_in("sato"), house.signed_in("sato")
     house.locked("sato")
@@ -110,7 +110,7 @@ def test_guessing_within_a_session_is_limited_and_strangers_do_not_use_it_up(
     session = house.signed_in()
     codes = [house.sign_in.confirm_factor(session, house.wrong_code(), client=HERE) for _ in range(4)]
     assert [step.state for step in codes] == ["refused", "refused", "limited", "limited"]
-    assert told[-1].change == "confirmation_refused"
+    assert seen_events[-1].change == "confirmation_refused"
 
 
 def test_a_session_that_is_lost_meanwhile_gets_no_right(house: House) -> None:
@@ -128,7 +128,7 @@ def test_a_session_that_is_lost_meanwhile_gets_no_right(house: House) -> None:
 # --- changing the password -------------------------------------------------------------------------------
 
 
-def test_a_changed_password_ends_other_sessions(house: House, told: list[events.SignInEvent]) -> None:
+def test_a_changed_password_ends_other_sessions(house: House, seen_events: list[events.SignInEvent]) -> None:
     """ASVS 5.0, 6.2.2, 6.2.3, 6.3.7 and 7.4.3."""
     mine, other, somebody = house.signed_in("sato"), house.signed_in("sato"), house.signed_in("tanaka")
     before = mine.reference
@@ -137,7 +137,7 @@ def test_a_changed_password_ends_other_sessions(house: House, told: list[events.
     assert (mine.user_id, other.user_id, somebody.user_id) == ("2", None, "1")
     assert mine.reference != before
     assert [notice.kind for notice in house.notices] == ["password_changed"]
-    assert told[-1].change == "password_changed"
+    assert seen_events[-1].change == "password_changed"
     assert house.sign_in.password("sato", NEW, client=HERE)
     assert house.sign_in.password("sato", RIGHT, client=HERE).state == "refused"
 
@@ -176,7 +176,7 @@ def test_a_password_changed_meanwhile_is_not_overwritten(house: House) -> None:
 # --- resets ----------------------------------------------------------------------------------------------
 
 
-def test_a_reset_by_a_mailed_token(house: House, told: list[events.SignInEvent]) -> None:
+def test_a_reset_by_a_mailed_token(house: House, seen_events: list[events.SignInEvent]) -> None:
     """ASVS 5.0, 6.4.1, 6.4.3 and 7.4.3: it works once, ends all sessions, and passes no second factor."""
     session = house.signed_in("tanaka")
     house.locked("tanaka")
@@ -191,7 +191,7 @@ def test_a_reset_by_a_mailed_token(house: House, told: list[events.SignInEvent])
     assert house.notices[-1].kind == "password_changed"
     assert house.sign_in.password("tanaka", NEW, client=HERE).state == "challenged"
     assert house.changes.reset_password(notice.token, NEW + "!", client=HERE) == ChangeResult(state="expired")
-    assert [event.change for event in told][-3:] == ["password_changed", "challenged", "reset_refused"]
+    assert [event.change for event in seen_events][-3:] == ["password_changed", "challenged", "reset_refused"]
 
 
 def test_a_token_works_for_one_of_many_at_once(house: House) -> None:
@@ -307,13 +307,13 @@ def test_an_outage_in_the_middle_of_a_reset_costs_no_token(house: House, part: s
 
 
 def test_the_owner_is_told_though_other_sessions_cannot_be_ended(
-    house: House, told: list[events.SignInEvent]
+    house: House, seen_events: list[events.SignInEvent]
 ) -> None:
     session = house.signed_in("sato")
     session.end_others = Unwilling(session.end_others)  # type: ignore[method-assign]
     with pytest.raises(BackendUnavailableError):
         house.changes.change_password(session, RIGHT, NEW, client=HERE)
-    assert house.notices[-1].kind == told[-1].change == "password_changed"
+    assert house.notices[-1].kind == seen_events[-1].change == "password_changed"
 
 
 def test_a_request_that_met_an_outage_is_not_counted(house: House) -> None:

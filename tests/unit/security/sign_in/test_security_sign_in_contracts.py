@@ -105,14 +105,14 @@ def test_a_name_that_nobody_has_is_told_as_nobodys() -> None:
     sign_in = SignIn(
         Nobody(), store=MemorySignInStore(), limiter=None, factors=None, end_sessions=None, passwords=Wrong()
     )
-    told: list[Any] = []
-    add_observer(told.append)
+    events: list[Any] = []
+    add_observer(events.append)
     try:
         step = sign_in.password("x", "y", client=SignInClient(address="203.0.113.9"))
     finally:
-        remove_observer(told.append)
+        remove_observer(events.append)
     assert (step.state, step.user_id, step.challenge) == ("refused", None, None)
-    assert told == [SignInEvent("refused", "", "203.0.113.9", "unknown", "password")]
+    assert events == [SignInEvent("refused", "", "203.0.113.9", "unknown", "password")]
 
 
 @pytest.mark.parametrize(

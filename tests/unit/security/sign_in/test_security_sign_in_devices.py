@@ -199,8 +199,8 @@ def test_a_sign_in_from_a_new_network_is_told_once() -> None:
     house = House()
     for address in ("192.0.2.1", "192.0.2.77", "198.51.100.7", "192.0.2.1", "198.51.100.9"):
         assert house.sign_in.password("sato", RIGHT, client=SignInClient(address=address))
-    told = [(notice.kind, notice.to, notice.client) for notice in house.new_devices]
-    assert told == [
+    notices = [(notice.kind, notice.to, notice.client) for notice in house.new_devices]
+    assert notices == [
         ("new_device", "sato@example.com", "198.51.100.7"),
     ]
     assert "198.51.100.7" not in repr(house.new_devices)

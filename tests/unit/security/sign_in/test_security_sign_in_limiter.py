@@ -12,7 +12,7 @@ from sign_in_house import House
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"dry_run": ["auth_login"]}, "dry_run contains auth_login"),
         ({"dry_run": sorted(SIGN_IN_LIMITS)}, "dry_run contains auth_2fa_verify, auth_login"),
@@ -23,8 +23,8 @@ from sign_in_house import House
         ),
     ],
 )
-def test_refused(options: dict[str, Any], told: str) -> None:
-    with pytest.raises(ConfigurationError, match=told) as caught:
+def test_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message) as caught:
         House(limiter=RateLimiter(SIGN_IN_LIMITS, **options))
     assert caught.value.parameter == "limiter"
 

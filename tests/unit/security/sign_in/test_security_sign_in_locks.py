@@ -23,7 +23,7 @@ def house() -> House:
 
 
 @pytest.fixture
-def told() -> Iterator[Told]:
+def sent_notices() -> Iterator[Told]:
     """Asked, the names of the events so far."""
     with audited() as seen:
         yield lambda: [event.change for event in seen]
@@ -100,7 +100,7 @@ def test_parallel_guesses_do_not_exceed_a_limit(house: House) -> None:
 # --- the account-wide lock -------------------------------------------------------------------------------
 
 
-def test_many_networks_lock_the_account_and_its_owner_is_told_once(house: House, told: Told) -> None:
+def test_many_networks_lock_the_account_and_its_owner_is_told_once(house: House, sent_notices: Told) -> None:
     house.locked("sato", times=49)
     assert house.notices == []
     with ThreadPoolExecutor(8) as pool:
@@ -110,7 +110,7 @@ def test_many_networks_lock_the_account_and_its_owner_is_told_once(house: House,
             )
         )
     assert [(notice.kind, notice.to) for notice in house.notices] == [("locked", "sato@example.com")]
-    assert told().count("locked") == 1
+    assert sent_notices().count("locked") == 1
     assert house.sign_in.password("sato", RIGHT, client=ELSEWHERE) == SignInStep(state="refused")
     house.clock.advance(3601)
     house.locked("sato", times=50)
@@ -132,19 +132,19 @@ def test_no_single_client_can_lock_an_account(house: House) -> None:
     assert house.sign_in.password("sato", RIGHT, client=ELSEWHERE)
 
 
-def test_a_name_that_nobody_has_is_locked_and_nobody_is_told(house: House, told: Told) -> None:
+def test_a_name_that_nobody_has_is_locked_and_nobody_is_told(house: House, sent_notices: Told) -> None:
     house.locked("nobody")
     assert house.notices == []
-    assert "locked" not in told()
+    assert "locked" not in sent_notices()
 
 
-def test_a_mailer_in_trouble_changes_nothing(told: Told, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_mailer_in_trouble_changes_nothing(sent_notices: Told, caplog: pytest.LogCaptureFixture) -> None:
     def broken(notice: SignInNotice) -> None:
         raise OSError(notice.to)
 
     house = House(on_notice=broken)
     house.locked("sato")
-    assert told()[-2:] == ["locked", "notice_failed"]
+    assert sent_notices()[-2:] == ["locked", "notice_failed"]
     assert "not passed on (OSError)" in caplog.text
     assert "sato@" not in caplog.text
 
@@ -258,7 +258,7 @@ def test_without_keys_no_device_is_remembered() -> None:
     assert house.device is None
 
 
-def test_a_recovery_code_passes_the_lock_and_lifts_it(house: House, told: Told) -> None:
+def test_a_recovery_code_passes_the_lock_and_lifts_it(house: House, sent_notices: Told) -> None:
     house.locked("tanaka")
     assert house.sign_in.password("tanaka", RIGHT, client=HERE).state == "refused"
     for wrong in ("0" * 24, house.code(), "", None, 7):
@@ -275,7 +275,7 @@ def test_a_recovery_code_passes_the_lock_and_lifts_it(house: House, told: Told) 
     assert {"account_locked", "recovery_code"} <= set(step.risks)
     assert session.user_id == "1"
     assert house.sign_in.factor_within(session, 1)
-    assert told()[-2:] == ["lock_passed", "signed_in"]
+    assert sent_notices()[-2:] == ["lock_passed", "signed_in"]
     assert house.factors.status("1").recovery_codes_left == 9
     assert house.sign_in.password("tanaka", RIGHT, client=HERE).state == "challenged"
 
@@ -321,11 +321,11 @@ def test_a_code_seen_twice_is_not_a_guess(house: House) -> None:
 # --- help ------------------------------------------------------------------------------------------------
 
 
-def test_an_administrator_unlocks(house: House, told: Told) -> None:
+def test_an_administrator_unlocks(house: House, sent_notices: Told) -> None:
     session = house.signed_in("tanaka")
     house.locked("tanaka")
     assert house.sign_in.unlock("1", actor="ito", reason="asked by telephone")
-    assert told()[-1] == "unlocked"
+    assert sent_notices()[-1] == "unlocked"
     notice = house.notices[-1]
     assert (notice.kind, notice.actor, notice.reason) == ("unlocked", "ito", "asked by telephone")
     assert house.sign_in.password("tanaka", RIGHT, client=ELSEWHERE).state == "challenged"
@@ -336,11 +336,11 @@ def test_an_administrator_unlocks(house: House, told: Told) -> None:
     assert [notice.kind for notice in house.notices].count("locked") == 2
 
 
-def test_an_administrator_takes_the_factor_off_and_sessions_end(house: House, told: Told) -> None:
+def test_an_administrator_takes_the_factor_off_and_sessions_end(house: House, sent_notices: Told) -> None:
     session, other = house.signed_in("tanaka"), house.signed_in("sato")
     house.locked("tanaka")
     assert house.sign_in.admin_reset("1", actor="ito", reason="lost the telephone")
-    assert told()[-1] == "factor_reset"
+    assert sent_notices()[-1] == "factor_reset"
     assert (session.user_id, other.user_id) == (None, "2")
     assert house.notices[-1].kind == "factor_reset"
     assert house.sign_in.password("tanaka", RIGHT, client=ELSEWHERE).amr == ("pwd",)
@@ -357,6 +357,6 @@ def test_nobody_helps_anonymously_or_without_a_reason(house: House, text: Any) -
     assert house.sign_in.password("sato", RIGHT, client=ELSEWHERE).state == "refused"
 
 
-def test_help_for_somebody_who_is_gone_is_recorded(house: House, told: Told) -> None:
+def test_help_for_somebody_who_is_gone_is_recorded(house: House, sent_notices: Told) -> None:
     assert not house.sign_in.unlock("99", actor="ito", reason="asked")
-    assert told() == ["unlocked"]
+    assert sent_notices() == ["unlocked"]

@@ -318,8 +318,8 @@ def test_what_is_no_time_to_run_again_is_told_and_the_task_waits_as_after_a_fail
     assert worker.run_pending(most=1) == ["retried"]
     clock.advance(2 if wait is None else wait)
     assert worker.run_pending() == ["done"]
-    told = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
-    assert ["but after must be" in said for said in told] == ([True] if wait is None else [])
+    messages = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert ["but after must be" in said for said in messages] == ([True] if wait is None else [])
 
 
 @pytest.mark.parametrize(

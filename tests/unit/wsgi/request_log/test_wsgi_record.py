@@ -399,11 +399,11 @@ def test_a_file_that_fails_to_close_is_an_error(logger: logging.Logger, handler:
     import io
 
     class Bad(io.BytesIO):
-        told = False
+        has_raised = False
 
         def close(self) -> None:
-            if not self.told:  # the finalizer closes once more, and nobody could catch that
-                self.told = True
+            if not self.has_raised:  # the finalizer closes once more, and nobody could catch that
+                self.has_raised = True
                 raise OSError("disk gone")
             super().close()
 

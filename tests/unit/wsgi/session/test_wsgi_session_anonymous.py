@@ -114,13 +114,13 @@ def test_the_cookie_of_a_framework_is_not_seen_beside_it() -> None:
 
 
 def test_it_has_no_secret_for_forms() -> None:
-    site, told = Site(), list[str | None]()
+    site, calls = Site(), list[str | None]()
     site.visit(basket)
-    site.visit(lambda handle: told.append(handle.csrf_token))
+    site.visit(lambda handle: calls.append(handle.csrf_token))
     site.visit(lambda handle: handle.start("alice"))
-    site.visit(lambda handle: told.append(handle.csrf_token))
-    assert told[0] is None
-    assert told[1]
+    site.visit(lambda handle: calls.append(handle.csrf_token))
+    assert calls[0] is None
+    assert calls[1]
 
 
 def test_a_rotated_one_stays_nobodys() -> None:
@@ -164,8 +164,8 @@ def test_names_of_any_kind_and_none_can_be_kept() -> None:
 # --- the cookie
 
 
-@pytest.mark.parametrize(("age", "told"), [(None, None), (60.0, 60), (1e9, 7200)])
-def test_a_cookie_may_outlive_the_browser_but_not_the_session(age: float | None, told: int | None) -> None:
+@pytest.mark.parametrize(("age", "result"), [(None, None), (60.0, 60), (1e9, 7200)])
+def test_a_cookie_may_outlive_the_browser_but_not_the_session(age: float | None, result: int | None) -> None:
     site = Site()
 
     def sign_in(handle: SessionHandle) -> None:
@@ -173,7 +173,7 @@ def test_a_cookie_may_outlive_the_browser_but_not_the_session(age: float | None,
         handle.start("alice")
 
     cookie = str(site.visit(sign_in).header("Set-Cookie"))
-    assert (f"Max-Age={told};" in cookie) is (told is not None)
+    assert (f"Max-Age={result};" in cookie) is (result is not None)
     assert "HttpOnly" in cookie
     assert "Secure" in cookie
 

@@ -236,14 +236,16 @@ def test_a_sign_out_by_the_loser_of_a_rotation_ends_the_grace_of_the_new_id() ->
     assert site.status(new) == 503
 
 
-@pytest.mark.parametrize("told", [True, False])
-def test_an_end_by_time_is_told_where_somebody_listens(told: bool, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("result", [True, False])
+def test_an_end_by_time_is_told_where_somebody_listens(
+    result: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     site = Site()
     heard: list[str] = []
-    listener = (lambda record, reason: heard.append(reason)) if told else None
+    listener = (lambda record, reason: heard.append(reason)) if result else None
     app = SessionTimeoutMiddleware(apps.bare([]), store=site.store, on_expired=listener)
     cookies = site.cookies()
     site.clock.advance(1800)
     assert apps.Browser(app).get("/page", cookies=cookies).status == 401
-    assert heard == (["idle"] if told else [])
+    assert heard == (["idle"] if result else [])
     assert caplog.records == []

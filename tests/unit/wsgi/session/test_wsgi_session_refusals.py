@@ -59,9 +59,9 @@ def answer_to(middleware: SessionTimeoutMiddleware, **environ: Any) -> tuple[str
         "HTTP_COOKIE": f"__Host-mks-session={'x' * 43}",
         **environ,
     }
-    told: list[Any] = []
-    body = b"".join(middleware(asked, lambda *head: told.append(head)))  # type: ignore[arg-type]
-    return told[0][0], told[0][1], body, asked.get("mks_hardening.refusal")
+    heads: list[Any] = []
+    body = b"".join(middleware(asked, lambda *head: heads.append(head)))  # type: ignore[arg-type]
+    return heads[0][0], heads[0][1], body, asked.get("mks_hardening.refusal")
 
 
 def test_an_unknown_session() -> None:
