@@ -164,7 +164,7 @@ def test_a_damaged_copy_of_the_keys_is_told_and_written_again(place: Place) -> N
     copy.write_bytes(b"")
     readings = measure(place.settings, now=NOW, served=lambda _: None)
     assert f"the copy of the keys {copy.name} is damaged" in find_problems(readings, place.settings)
-    with pytest.raises(BackupError, match="is not the copy of the keys that was written"):
+    with pytest.raises(BackupError, match="is a damaged copy of the keys"):
         check_keys(made, place.settings)
     place.make(days=1)
     assert copy.read_text() == "first"
@@ -199,7 +199,7 @@ def test_a_damaged_manifest_is_refused_before_anything_is_written(
 ) -> None:
     made = place.make()
     (made / "manifest.json").write_text(manifest)
-    with pytest.raises(BackupError, match="damaged; take another backup"):
+    with pytest.raises(BackupError, match="damaged; use another backup"):
         restore(made, empty, uploads=tmp_path / "uploads")
     assert not (tmp_path / "uploads").exists()
 
@@ -260,7 +260,7 @@ def test_what_was_not_written_whole_does_not_count(place: Place, empty: Database
     assert [path.name for path in place.backups.iterdir()] == [made.name]
     (made / "complete").unlink()
     assert newest(place.settings) is None
-    with pytest.raises(BackupError, match="written whole"):
+    with pytest.raises(BackupError, match="complete backup"):
         restore(made, empty, uploads=tmp_path / "uploads")
 
 

@@ -219,7 +219,7 @@ def test_without_an_address_of_health_the_file_says_so(tree: Callable[..., Path]
         ({"name": "Big Shop"}, "site.name must be 3 to 24"),
         ({"target": "hello"}, "--app must be module:object"),
         ({"target": "hello:app; rm"}, "--app must be module:object"),
-        ({"target": "hello:app"}, "whether hello:app is WSGI or ASGI is not known"),
+        ({"target": "hello:app"}, "whether hello:app is WSGI or ASGI is unknown"),
     ],
 )
 def test_what_is_wrong_or_missing_is_told(
@@ -292,7 +292,7 @@ def test_check_writes_nothing_and_nothing_is_written_over(
     assert (folder / "deploy.toml").read_text() == shown
     (folder / "deploy.toml").write_text("mine")
     assert main(words) == 2
-    assert "exists; move it away" in capsys.readouterr().err
+    assert "exists; move it" in capsys.readouterr().err
     assert (folder / "deploy.toml").read_text() == "mine"
 
 

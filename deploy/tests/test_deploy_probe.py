@@ -118,7 +118,7 @@ def test_a_host_that_keeps_no_promise_is_told_each(
         "/: no version of the server",
         "an unknown name is refused in the handshake",
         "an unknown host behind a known handshake is refused",
-        "/.git/config is not there",
+        "/.git/config does not exist",
     ):
         assert promise in bad
 

@@ -162,11 +162,11 @@ email = "ops@example.jp"
         ({"tls": "hsts_preload = true\nhsts_subdomains = false"}, "tls.hsts_preload needs"),
         ({"upkeep": 'backup_at = "25:00"'}, "upkeep.backup_at must be a time of day"),
         ({"upkeep": 'backup_max_age = "2h"'}, "at least a day"),
-        ({"paths": 'state = "/"'}, "paths.state must be a folder of its own: / belongs to the system"),
+        ({"paths": 'state = "/"'}, "paths.state must be a separate directory: / belongs to the system"),
         ({"paths": 'backups = "/var/backups"'}, "/var/backups belongs to the system"),
         ({"paths": 'logs = "/var/lib/{name}"'}, "paths.logs and paths.state are the same folder"),
-        ({"paths": 'key_backups = "/var/backups/{name}/keys"'}, "must not lie in paths.backups"),
-        ({"paths": 'credentials = "/var/lib/{name}/secret"'}, "must not lie in paths.state"),
+        ({"paths": 'key_backups = "/var/backups/{name}/keys"'}, "must not be inside paths.backups"),
+        ({"paths": 'credentials = "/var/lib/{name}/secret"'}, "must not be inside paths.state"),
     ],
 )
 def test_what_cannot_be_meant_is_told(tables: dict[str, str], error: str) -> None:
@@ -274,7 +274,7 @@ def test_the_old_name_of_the_application_is_understood() -> None:
     )
     made = read_settings(old)
     assert made.app.target == "shop:make()"
-    assert made.notes == ("site.application is now app.target; the old name goes away",)
+    assert made.notes == ("site.application is now app.target; the old name is deprecated",)
     with pytest.raises(DeploySettingsError, match=r"site\.application is unknown"):
         read_settings(deployed('[site]\napplication = "shop:make()"'))
 
@@ -533,7 +533,7 @@ def test_folders_are_open_whatever_the_umask_is(run: Any, tmp_path: Path) -> Non
     ("line", "error"),
     [
         ('MKS_MAIL_DOMIAN = "x"', "variables.MKS_MAIL_DOMIAN is unknown; did you mean MKS_MAIL_DOMAIN?"),
-        ('MKS_SECRET_KEYS = "x"', "variables.MKS_SECRET_KEYS is a secret: those are files of their own"),
+        ('MKS_SECRET_KEYS = "x"', "variables.MKS_SECRET_KEYS is a secret: secrets are separate files"),
         ("MKS_FOUR_EYES = 0", "variables.MKS_FOUR_EYES must be text without quotes, backslash, dollar"),
         ("MKS_MAIL_DOMAIN = '$HOME'", "variables.MKS_MAIL_DOMAIN must be text without"),
         ('MKS_SLACK_CHANNEL = "a #b"', "variables.MKS_SLACK_CHANNEL must be text without"),

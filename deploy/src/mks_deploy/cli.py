@@ -80,7 +80,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--mail", default="", metavar="ADDRESS", help="who gets alerts")
     command.add_argument("--python", default="", metavar="FILE", help="interpreter of the project")
     command.add_argument("--no-import", action="store_true", help="do not prove the target by importing it")
-    command.add_argument("--yes", action="store_true", help="ask nothing; what is not known is refused")
+    command.add_argument("--yes", action="store_true", help="never prompt; missing values are an error")
     command.add_argument("--check", action="store_true", help="write nothing, show what would be written")
     command.add_argument("--out", type=Path, metavar="FILE", help="by default deploy.toml in the source tree")
     command.set_defaults(run=_init)
@@ -151,7 +151,7 @@ def _add_operations(commands: argparse._SubParsersAction[argparse.ArgumentParser
         "--migrate", action="store_true", help="migrate the database first; requires a recent backup"
     )
     command.add_argument(
-        "--note", metavar="TEXT", help="what is new; by default the file RELEASE_NOTES of the version"
+        "--note", metavar="TEXT", help="release note; by default the file RELEASE_NOTES of the version"
     )
     _host_options(command)
     command.set_defaults(run=_release)
@@ -311,7 +311,7 @@ def _moved(
 
 
 def _announce(settings: Settings, state: State, trail: OperationLog) -> None:
-    """Tell systemd's journal which version gets the requests, and what is new in it."""
+    """Tell systemd's journal which version serves the requests, and its release note."""
     found = listed_versions(Path(settings.paths.releases), state, trail)
     note = next((each.note for each in found if each.name == state.version), "")
     announce(
@@ -323,7 +323,7 @@ def _announce(settings: Settings, state: State, trail: OperationLog) -> None:
 
 
 def _prune_after(settings: Settings, state: State, trail: OperationLog) -> None:
-    """Delete old versions after a release, which stands whether or not that works."""
+    """Delete old versions after a release; a failure does not affect the release."""
     releases, keep = Path(settings.paths.releases), settings.release.keep
     if not keep:
         return
@@ -514,7 +514,7 @@ def _init(options: argparse.Namespace) -> int:
     )
     file = options.out or options.folder / "deploy.toml"
     try:
-        # Ask nothing of a pipe, which would end with an error of input() or wait for ever.
+        # Never prompt on a pipe: input() would fail or wait for ever.
         text = new_settings(wanted, ask=_prompt if sys.stdin.isatty() and not options.yes else None)
         if options.check:
             sys.stdout.write(text)

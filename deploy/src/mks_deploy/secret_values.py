@@ -1,7 +1,7 @@
 """Secrets as values, for applications that read variables: ``python -m mks_deploy.secret_values PROGRAM ...``.
 
 systemd hands secrets on as files. The values are put into the variables when a process starts, so they
-stand in no unit, whose environment every account of the host may read.
+are in no unit file, whose environment every account of the host may read.
 """
 
 from __future__ import annotations

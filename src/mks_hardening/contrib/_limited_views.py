@@ -290,14 +290,14 @@ class ViewLimit:
         return str(whom)
 
 
-def check_group(limiter: Limiter, group: str, *, view: str, mend: str) -> None:
+def check_group(limiter: Limiter, group: str, *, view: str, fix: str) -> None:
     """Check that the group of a limited view is defined.
 
     Args:
         limiter: the limiter; not checked if it has no ``limit`` method.
         group: name of the group.
         view: name of the view, for the error message.
-        mend: code that defines the group, for the error message.
+        fix: code that defines the group, for the error message.
 
     Raises:
         ConfigurationError: the group is unknown.
@@ -308,7 +308,7 @@ def check_group(limiter: Limiter, group: str, *, view: str, mend: str) -> None:
     try:
         check(group, key=str)
     except ConfigurationError as error:
-        raise ConfigurationError(f"{view}: {error}; define it by {mend}", parameter="group") from None
+        raise ConfigurationError(f"{view}: {error}; define it with {fix}", parameter="group") from None
 
 
 def count(

@@ -1,7 +1,7 @@
 """The application in a source tree: named by a Procfile or by Django's settings, or found in its modules.
 
 The evidence is parsed, never searched for as text. The strongest kind of evidence that finds anything decides; if
-it finds two applications, somebody has to choose.
+it finds two applications, the operator has to choose.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Candidate:
 
     Attributes:
         target: ``module:object`` or ``module:function()``.
-        kind: ``wsgi`` or ``asgi``; empty if only an import can tell.
+        kind: ``wsgi`` or ``asgi``; empty if it can only be determined by an import.
         evidence: where it was found.
     """
 

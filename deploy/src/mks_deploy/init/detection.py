@@ -34,7 +34,7 @@ class Fact:
     Attributes:
         table: its table.
         key: its key.
-        value: its value; ``None`` if somebody has to say it: the line is a comment then.
+        value: its value; ``None`` if the operator has to provide it: the line is then a comment.
         evidence: where it was found; empty if it is what to use when nothing was found.
     """
 
@@ -45,7 +45,7 @@ class Fact:
 
 
 def find_facts(tree: SourceTree, candidate: Candidate) -> Iterator[Fact]:
-    """Yield what the source says about an application, in the order of the file."""
+    """Yield the facts found in the source, in the order of the file."""
     settings, place = django_settings(tree)
     celery = next(_celery(tree), None)
     reads = dict(_variables_read(tree))
@@ -188,7 +188,7 @@ def _secrets(reads: dict[str, str], needs: list[str], *, tasks: bool) -> Iterato
         plain = name.removesuffix("_FILE")
         way = "file" if name.endswith("_FILE") else "variable"
         if name.startswith("MKS_") or (plain != name and plain in reads):
-            continue  # the library reads both forms of its own
+            continue  # the library accepts both forms of its own variables
         if plain in given:
             if given[plain]:
                 file = _REDIS_NAMES.get(plain)

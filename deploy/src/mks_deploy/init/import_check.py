@@ -1,4 +1,4 @@
-"""Check that a target is an application: its own interpreter imports it, in a process of its own with a time limit.
+"""Check that a target is an application: its own interpreter imports it, in a separate process with a time limit.
 
 The process may open no network connection: an import that needs one fails on a host whose servers are not up yet.
 """
@@ -65,7 +65,7 @@ class ImportResult:
     """What an import found out.
 
     Attributes:
-        kind: ``wsgi`` or ``asgi``; empty if the import failed, or if the object tells neither.
+        kind: ``wsgi`` or ``asgi``; empty if the import failed, or if the object is neither.
         type: class of the application.
         hardened: whether the import loaded ``mks_hardening``.
         error: why it failed; empty if it did not.

@@ -1,4 +1,4 @@
-"""The command ``init``: detect, ask where it must, import, and write ``deploy.toml`` once all of it is known."""
+"""The command ``init``: detect, prompt if necessary, import, and write ``deploy.toml`` once everything is known."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ _TARGET: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*(\(\))?", re.ASCII)
 
 
 class InitError(ValueError):
-    """What is needed is not known; nothing was written."""
+    """A required value is unknown; nothing was written."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """What the operator says.
+    """Options from the command line.
 
     Attributes:
         folder: source tree of the application.
         target: ``module:object``; empty to detect it.
         name: name of the site; empty to derive it.
-        hosts: names that are answered; empty to ask.
-        mail: address of alerts; empty to ask.
+        hosts: host names of the site; empty to prompt.
+        mail: address of alerts; empty to prompt.
         python: interpreter of the project; empty to find it.
         proven: whether the target is imported.
     """
@@ -59,11 +59,11 @@ def new_settings(wanted: Wanted, *, ask: Callable[[str], str] | None) -> str:
     """Return the text of a ``deploy.toml`` that is valid.
 
     Args:
-        wanted: what the operator says.
-        ask: asks a question and returns the answer; ``None`` if nobody is there to answer.
+        wanted: options from the command line.
+        ask: prompts and returns the answer; ``None`` if there is no terminal.
 
     Raises:
-        InitError: something is missing or ambiguous and nobody can be asked, or the application cannot be imported.
+        InitError: a value is missing or ambiguous without a terminal, or the application cannot be imported.
     """
     if not wanted.folder.is_dir():
         raise InitError(f"{wanted.folder} is no folder")
@@ -71,7 +71,7 @@ def new_settings(wanted: Wanted, *, ask: Callable[[str], str] | None) -> str:
     candidate = _chosen(tree, wanted.target, ask)
     imported = _imported(candidate, tree, wanted) if wanted.proven else None
     if not candidate.kind and not (imported and imported.kind):
-        raise InitError(f"whether {candidate.target} is WSGI or ASGI is not known: its import would tell")
+        raise InitError(f"whether {candidate.target} is WSGI or ASGI is unknown without importing it")
     hosts = wanted.hosts or tuple(
         _answer("Names that are answered, the canonical one first", "--host", ask).split()
     )
@@ -84,20 +84,20 @@ def new_settings(wanted: Wanted, *, ask: Callable[[str], str] | None) -> str:
     try:
         read_settings(text)
     except DeploySettingsError as error:
-        # What was typed is wrong, such as the name of a host.
+        # Invalid input, such as a host name.
         raise InitError("\n".join(error.errors)) from None
     return text
 
 
 def write_new(file: Path, text: str) -> None:
-    """Write the settings whole, or not at all; never over a file that is there.
+    """Write the settings atomically; never overwrite an existing file.
 
     Raises:
         InitError: the file exists.
         OSError: it could not be written.
     """
     if file.exists():
-        raise InitError(f"{file} exists; move it away, or name another file with --out")
+        raise InitError(f"{file} exists; move it, or choose another file with --out")
     replace_file(file, text)
 
 

@@ -1,4 +1,4 @@
-"""Text of a new ``deploy.toml``: what was found, each line with its evidence as a comment."""
+"""Text of a new ``deploy.toml``: the detected values, each with its evidence as a comment."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def settings_text(
     Args:
         candidate: the application.
         imported: what its import found out; ``None`` if it was not imported.
-        facts: what else the source says.
+        facts: further values detected in the source.
         name: name of the site.
         hosts: names that are answered, the canonical one first.
         mail: address that alerts and the certificate's provider write to.

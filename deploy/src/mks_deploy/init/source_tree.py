@@ -1,4 +1,4 @@
-"""Python files of a source tree, parsed: what an application is made of, without what is installed beside it."""
+"""Parsed Python files of a source tree, without installed packages."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class SourceTree:
 
     @cached_property
     def modules(self) -> dict[str, Module]:
-        """Every module that can be parsed, by name; environments, tests and hidden folders are left out."""
+        """Every parsable module by name, without virtual environments, tests and hidden directories."""
         found: dict[str, Module] = {}
         for file in self._files():
             try:

@@ -76,7 +76,7 @@ class Database:
         try:
             given = psycopg.pq.Conninfo.parse(f"postgresql://{rest}".encode())
         except psycopg.OperationalError:
-            raise BackupError("DATABASE_URL is no address of PostgreSQL") from None
+            raise BackupError("DATABASE_URL is not a URL of PostgreSQL") from None
         return cls({each.envvar.decode(): each.val.decode() for each in given if each.envvar and each.val})
 
     @classmethod
@@ -86,7 +86,7 @@ class Database:
             return cls.from_url(Path(file).read_text(encoding="utf-8").strip())
         if url := environ.get("DATABASE_URL"):
             return cls.from_url(url)
-        raise BackupError("DATABASE_URL or DATABASE_URL_FILE must say where the database is")
+        raise BackupError("DATABASE_URL or DATABASE_URL_FILE must name the database")
 
     def named(self, name: str) -> Database:
         """Return another database of the same server."""
@@ -197,7 +197,7 @@ def check_keys(made: Path, settings: Settings) -> None:
     if name := _checked_manifest(made).get("keys"):
         copy = Path(settings.paths.key_backups) / str(name)
         if not copy.is_file() or not _is_whole(copy):
-            raise BackupError(f"{copy} is not the copy of the keys that was written; take another backup")
+            raise BackupError(f"{copy} is a damaged copy of the keys; use another backup")
 
 
 def holds_database(made: Path) -> bool:
@@ -217,7 +217,7 @@ def restore(made: Path, database: Database | None, *, uploads: Path) -> dict[str
     """
     manifest = _checked_manifest(made)
     if database is None and manifest.get("database", True):
-        raise BackupError(f"{made} holds a database, and there is none to put it into")
+        raise BackupError(f"{made} contains a database, but DATABASE_URL names none to restore into")
     if database:
         _refuse_tables(database)
     if uploads.exists() and any(uploads.iterdir()):
@@ -307,17 +307,17 @@ def _digest(file: Path) -> str:
 
 def _checked_manifest(made: Path) -> dict[str, Any]:
     if not (made / _COMPLETE).exists():
-        raise BackupError(f"{made} is not a backup that was written whole")
+        raise BackupError(f"{made} is not a complete backup")
     try:
         manifest: dict[str, Any] = json.loads((made / _MANIFEST).read_text(encoding="utf-8"))
         digests, _ = manifest["sha256"], manifest["rows"]
         parts = (_DUMP, _UPLOADS) if manifest.get("database", True) else (_UPLOADS,)
         written = {file: digests[file] for file in parts}
     except (ValueError, KeyError, TypeError):
-        raise BackupError(f"{made / _MANIFEST} is damaged; take another backup") from None
+        raise BackupError(f"{made / _MANIFEST} is damaged; use another backup") from None
     for file, digest in written.items():
         if not (made / file).is_file() or _digest(made / file) != digest:
-            raise BackupError(f"{made / file} is not what was written: its checksum differs")
+            raise BackupError(f"{made / file} is damaged: its checksum differs")
     return manifest
 
 

@@ -97,7 +97,7 @@ class HostSteps:
         """Link the slot to the version, and publish its static files."""
         folder = self._releases / "versions" / version
         if not (folder / "venv" / "bin" / "gunicorn").exists():
-            raise ReleaseError(f"{folder} is not a version: venv/bin/gunicorn is not there")
+            raise ReleaseError(f"{folder} is not a version: venv/bin/gunicorn does not exist")
         if name := self.settings.app.static:
             for place in (folder, *folder.glob("venv/lib/python3*/site-packages")):
                 if (place / name).is_dir():

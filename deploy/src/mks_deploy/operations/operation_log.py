@@ -39,7 +39,7 @@ def locked(file: Path, *, doing: str) -> Iterator[None]:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             stream.seek(0)
-            raise Locked(f"locked: {stream.read().strip() or 'by somebody'}") from None
+            raise Locked(f"locked: {stream.read().strip() or 'by another process'}") from None
         stream.truncate(0)
         stream.write(f"{doing} by {person()} since {datetime.now(UTC):%Y-%m-%d %H:%M:%S}Z")
         stream.flush()

@@ -80,7 +80,7 @@ def probe(target: Target, *, now: datetime | None = None) -> Iterator[Finding]:
     yield from _names(target)
     for path in ("/.git/config", "/.env"):
         answer = _request(target, path)
-        yield Finding(f"{path} is not there", _status(answer) in {403, 404}, _shown_status(answer))
+        yield Finding(f"{path} does not exist", _status(answer) in {403, 404}, _shown_status(answer))
     answer = _request(target, "/", method="TRACE")
     yield Finding("TRACE is refused", answer is None or answer.status >= 400, _shown_status(answer))
 

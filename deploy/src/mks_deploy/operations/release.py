@@ -27,7 +27,7 @@ class Move:
     """A change of the active version.
 
     Attributes:
-        action: what is done.
+        action: name of the operation.
         version: version that gets the requests.
         previous: version that has had them; empty at the first release.
     """
@@ -38,7 +38,7 @@ class Move:
 
 
 class ReleaseError(RuntimeError):
-    """A step was not performed; the trail says whether requests are still routed as before."""
+    """A step was not performed; the log says whether requests are still routed as before."""
 
 
 def is_version_name(text: str) -> bool:
@@ -88,7 +88,9 @@ class State:
         try:
             return cls(**json.loads(file.read_text(encoding="utf-8")))
         except (ValueError, TypeError):
-            raise ReleaseError(f"{file} is damaged; the trail beside it says what was done last") from None
+            raise ReleaseError(
+                f"{file} is damaged; the operation log next to it lists the last operations"
+            ) from None
 
     def write(self, file: Path) -> None:
         """Write the state atomically."""
@@ -152,7 +154,7 @@ def release(
         trail: log of the operations.
         canary: percentage of requests that the version gets first; 0 switches at once.
         migrate: whether to migrate the database first.
-        note: what is new in the version, for the trail.
+        note: release note of the version, for the log.
 
     Returns:
         The new state.
@@ -200,7 +202,7 @@ def _carry_out(
     trail.add(action, outcome="begun", **facts, canary=canary, migrate=migrate)
     try:
         if action == "release":
-            # Not before a rollback: whoever needs one must not wait for a command that fails.
+            # Not before a rollback, which must not wait for a failing command.
             steps.run_hooks("before", move)
         if old is not None:
             # An interrupted release may have left some of the requests with its canary.

@@ -32,7 +32,7 @@ class VersionFolder:
         moved: when it last got or should have got the requests (ISO 8601); empty if it was never released.
         outcome: how that ended: ``done``, ``refused``, ``unfinished`` or ``begun``.
         who: who did it.
-        note: what is new in it.
+        note: its release note.
     """
 
     name: str
@@ -100,7 +100,7 @@ def _use(name: str, state: State, current: str, folder: Path) -> Use:
 def plan_prune(versions: Iterable[VersionFolder], keep: int) -> tuple[str, ...]:
     """Return the versions to delete, oldest first.
 
-    A version that something uses stays, and so does one that was never released: somebody may be preparing it. Of
+    A version that is in use is kept, and so is one that was never released: it may be in preparation. Of
     the others, the ``keep`` that were released last stay.
 
     Args:

@@ -39,7 +39,7 @@ def read_secrets(given: object) -> tuple[tuple[Secret, ...], list[str]]:
         elif not isinstance(table, Mapping) or not _is_well_formed(table):
             errors.append(f"secrets.{name} {_FORM}")
         else:
-            # A file of the kit has one meaning: another secret of that name gets a file of its own.
+            # A file of the deployment kit has one meaning: another secret of that name gets a separate file.
             own = f"app_{name.lower()}" if name.lower() in _TAKEN else name.lower()
             file = table.get("from", _FILES.get(name, own))
             made.append(Secret(name, str(file), as_value=table["as"] == "variable"))

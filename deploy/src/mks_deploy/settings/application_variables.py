@@ -1,4 +1,4 @@
-"""Application variables without an option of their own: known names only, and no secrets."""
+"""Application variables without a separate option: known names only, and no secrets."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _VALUE: Final = re.compile(
 
 
 def looks_secret(name: str) -> bool:
-    """Whether the name of a variable says that it holds a secret."""
+    """Whether the name of a variable indicates a secret."""
     return _SECRET.fullmatch(name) is not None
 
 
@@ -50,7 +50,7 @@ def read_variables(given: object, *, own: Mapping[str, OwnVariable]) -> tuple[di
             close = difflib.get_close_matches(name, secret, n=1)
             errors.append(f"variables.{name[:40]} is unknown{f'; did you mean {close[0]}?' if close else ''}")
         elif secret.get(name, looks_secret(name) or bool(_CREDENTIALS.search(text))):
-            errors.append(f"variables.{name} is a secret: those are files of their own, see [secrets]")
+            errors.append(f"variables.{name} is a secret: secrets are separate files, see [secrets]")
         elif not _VALUE.fullmatch(text):
             errors.append(
                 f"variables.{name} must be text without quotes, backslash, dollar and a # behind a blank"

@@ -126,14 +126,14 @@ def _folders(settings: Settings) -> Iterator[str]:
     folders = [(name, PurePosixPath(getattr(settings.paths, name))) for name in _OWN_FOLDERS]
     for name, folder in folders:
         if str(folder) in _OF_THE_SYSTEM:
-            yield f"paths.{name} must be a folder of its own: {folder} belongs to the system"
+            yield f"paths.{name} must be a separate directory: {folder} belongs to the system"
     for (name, folder), (other, another) in permutations(folders, 2):
         if (name, other) == ("credentials", "config"):
             continue
         if folder == another and name < other:
             yield f"paths.{name} and paths.{other} are the same folder"
         elif another in folder.parents and str(another) not in _OF_THE_SYSTEM:
-            yield f"paths.{name} must not lie in paths.{other}: who may write there could take it away"
+            yield f"paths.{name} must not be inside paths.{other}: accounts that may write there could delete it"
 
 
 def _ports(settings: Settings) -> Iterator[str]:

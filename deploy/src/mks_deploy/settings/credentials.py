@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 _SHORTEST_PASSWORD: Final = 16
-_WANTED: Final = f"at least {_SHORTEST_PASSWORD} characters that nobody guesses"
+_WANTED: Final = f"at least {_SHORTEST_PASSWORD} characters that cannot be guessed"
 _GUESSED: Final = (
     "changeme",
     "changethis",
@@ -96,8 +96,8 @@ CREDENTIALS: Final = (
     ),
     Credential("cloudflare_api_token", "CLOUDFLARE_API_TOKEN", False, "Token for purging the CDN."),
     Credential("acme_eab_hmac_key", "", False, "External account binding of the ACME provider."),
-    Credential("database_password", "", False, "For compose: what its PostgreSQL asks for."),
-    Credential("redis_auth", "", False, "For compose: the line of its Redis that says requirepass."),
+    Credential("database_password", "", False, "For compose: password of its PostgreSQL."),
+    Credential("redis_auth", "", False, "For compose: the requirepass line of its Redis."),
 )
 
 
@@ -164,7 +164,7 @@ def credential_errors(folder: Path, settings: Settings | None) -> Iterator[str]:
     for credential in CREDENTIALS if settings is None else credentials_of(settings):
         file = folder / credential.file
         if not file.exists():
-            # Without valid settings, it is not known what is needed.
+            # Without valid settings, the required secrets are unknown.
             if settings is not None and is_wanted(credential, settings):
                 yield f"the secret {credential.file} is missing: {credential.meaning}"
             continue
@@ -189,7 +189,7 @@ def make_missing(folder: Path, settings: Settings, *, compose: bool = False) -> 
 
     Args:
         folder: directory of the secrets.
-        settings: settings of the deployment, which say what is needed.
+        settings: settings of the deployment, which determine the required secrets.
         compose: whether to use the servers of ``compose.yml``, which require passwords, instead of those of one
             host.
     """

@@ -85,7 +85,7 @@ def _own_variable(value: object) -> OwnVariable:
 an_own_variable: Final = Kind("a table with meaning and example", _own_variable)
 
 _SERVERS: Final = {
-    "hypercorn": "Hypercorn lost requests at each reload, and stands still for seconds",
+    "hypercorn": "Hypercorn lost requests at each reload, and stops responding for seconds",
     "granian": "Granian does not take the socket that systemd opens, so a restart refuses connections",
     "uvicorn": "uvicorn with one process ends at a reload, with several it loses requests",
 }
@@ -120,7 +120,7 @@ def option(kind: Kind[T], default: T | object, meaning: str, *, example: str) ->
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
-    """What is deployed, and under which names it is reached."""
+    """The site: its name and host names."""
 
     name: str = option(
         a_slug, REQUIRED, "Name of units, account, folders and cookies' owner.", example='"shop"'
@@ -137,14 +137,14 @@ class Site:
     environment: str = option(
         a_choice("production", "staging"),
         "production",
-        "The stage; staging differs in names alone, and tells search engines to stay away.",
+        "The stage; staging differs only in names, and excludes search engines.",
         example='"production"',
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class App:
-    """The application: what is started, and what it needs."""
+    """The application: its target, and what it needs."""
 
     kind: str = option(a_choice("wsgi", "asgi"), REQUIRED, "Interface of the application.", example='"wsgi"')
     target: str = option(
@@ -163,7 +163,7 @@ class App:
     needs: tuple[str, ...] = option(
         a_list_of(a_choice("postgresql", "redis")),
         REQUIRED,
-        "Servers that it needs beside it on this host.",
+        "Servers that it needs on this host.",
         example='["postgresql"]',
     )
     static: str = option(
@@ -199,7 +199,7 @@ class App:
     variables: tuple[tuple[str, OwnVariable], ...] = option(
         a_mapping(a_variable, an_own_variable),
         (),
-        "Variables of its own that begin with MKS_, each with its meaning and an example.",
+        "The application's own variables that begin with MKS_, each with its meaning and an example.",
         example="{}",
     )
 
@@ -258,12 +258,12 @@ class Paths:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Edge:
-    """What stands between the network and the application."""
+    """The edge between the network and the application."""
 
     mode: str = option(
         a_choice("nginx", "direct"),
         "nginx",
-        "nginx in front, or gunicorn with its own TLS and a redirecting listener beside it.",
+        "nginx in front, or gunicorn with its own TLS and a separate listener for redirects.",
         example='"nginx"',
     )
     http_port: int = option(_PORT, 80, "Port of plain http: redirects and ACME challenges.", example="80")
@@ -280,7 +280,7 @@ class Edge:
     proxies_in_front: tuple[str, ...] = option(
         a_list_of(a_network),
         (),
-        "Networks of a CDN or balancer in front of nginx, whose X-Forwarded-For is believed.",
+        "Networks of a CDN or balancer in front of nginx, whose X-Forwarded-For is trusted.",
         example="[]",
     )
     connections: int = option(
@@ -301,7 +301,7 @@ class Edge:
     requests_per_second: int = option(
         a_number(1, 10_000),
         600,
-        "First line: requests a second of one address; a whole office may stand behind one.",
+        "First limit: requests per second of one address, which a whole office may share.",
         example="600",
     )
     burst: int = option(
@@ -376,7 +376,7 @@ class Tls:
 class Gunicorn:
     """The application server."""
 
-    workers: int = option(a_number(1, 256), 2, "Processes: as many as there are cores.", example="2")
+    workers: int = option(a_number(1, 256), 2, "Worker processes: the number of cores.", example="2")
     threads: int = option(a_number(2, 256), 16, "Threads of each.", example="16")
     timeout: int = option(
         a_seconds(2, 3600), 60, "A worker that is silent for longer is ended.", example='"60s"'
@@ -490,7 +490,7 @@ class Stores:
     redis_cache_memory: int = option(
         a_size(32 * _MIB, 512 * _GIB),
         128 * _MIB,
-        "maxmemory of Redis for the cache; full, it removes what was least used.",
+        "maxmemory of Redis for the cache; when full, it evicts the least used entries.",
         example='"128m"',
     )
 
@@ -550,7 +550,7 @@ class Upkeep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sandbox:
-    """Exceptions from the sandbox of the application's units, each with its reason, which is written beside it."""
+    """Exceptions from the sandbox of the application's units, each with its reason, which is written next to it."""
 
     write_execute: str = option(
         a_reason,
@@ -586,7 +586,7 @@ class Image:
     files: tuple[str, ...] = option(
         a_list_of(a_relative_path),
         (),
-        "What is sent to the builder; nothing else is, so no secret can be.",
+        "Files sent to the builder; nothing else is, so no secret can be.",
         example='["pyproject.toml", "src"]',
     )
 

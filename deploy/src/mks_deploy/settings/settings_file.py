@@ -209,7 +209,7 @@ _NAMED: Final = (Paths, Stores)
 
 
 def _renamed(given: Mapping[str, Any]) -> tuple[Mapping[str, Any], tuple[str, ...]]:
-    """Return the tables with options where they stand now, and a note on each that stood elsewhere."""
+    """Return the tables with renamed options under their current names, and a note on each."""
     site, app = given.get("site"), given.get("app", {})
     if not isinstance(site, Mapping) or not isinstance(app, Mapping) or "application" not in site:
         return given, ()
@@ -218,7 +218,7 @@ def _renamed(given: Mapping[str, Any]) -> tuple[Mapping[str, Any], tuple[str, ..
     moved = {"kind": "wsgi", **app, "target": site["application"]}
     rest = {key: value for key, value in site.items() if key != "application"}
     return {**given, "site": rest, "app": moved}, (
-        "site.application is now app.target; the old name goes away",
+        "site.application is now app.target; the old name is deprecated",
     )
 
 

@@ -51,7 +51,7 @@ def target_of(client: object) -> RedisTarget | None:
         return None
     connection: type = pool.connection_class
     if connection.__module__.partition(".")[0] not in _PACKAGES:
-        raise _refused("it has a connection class of its own")
+        raise _refused("it has a custom connection class")
     _check(client, arguments)
     if hasattr(pool, "service_name"):
         return _sentinel(pool, arguments)

@@ -248,7 +248,7 @@ def _refuse_outside(app: object) -> None:
     for name in class_names_inside(app):
         if name in _OUTSIDE:
             raise ConfigurationError(
-                f"ResponseCacheMiddleware must stand inside {name}, directly around your application: wrap the "
+                f"ResponseCacheMiddleware must be inside {name}, directly around your application: wrap the "
                 "application first, then hand it to harden_wsgi, harden_asgi, Hardening or hardened",
                 parameter="app",
             )

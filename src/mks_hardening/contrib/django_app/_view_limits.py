@@ -118,8 +118,8 @@ def unknown_groups() -> Iterator[str]:
     used += [(f"view {name}", group) for name, view in _views(get_resolver()) for group in groups_of(view)]
     for place, group in used:
         try:
-            mend = f"MKS_HARDENING = {{'groups': {{{group!r}: '5 per minute'}}}}"
-            check_group(components().limiter, group, view=place, mend=mend)
+            fix = f"MKS_HARDENING = {{'groups': {{{group!r}: '5 per minute'}}}}"
+            check_group(components().limiter, group, view=place, fix=fix)
         except ConfigurationError as error:
             yield str(error)
 

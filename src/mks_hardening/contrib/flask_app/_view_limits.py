@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["check_limits", "exempt", "limit"]
 
 View = TypeVar("View", bound=Callable[..., Any] | Flask | Blueprint)
-_MEND: Final = "Hardening(app, settings, groups={%r: '5 per minute'})"
+_FIX: Final = "Hardening(app, settings, groups={%r: '5 per minute'})"
 
 
 def limit(
@@ -129,7 +129,7 @@ def check_limits(limiter: Limiter, endpoint: str, view: object) -> None:
         ConfigurationError: a group is unknown.
     """
     for group in groups_of(view):
-        check_group(limiter, group, view=f"view {endpoint!r}", mend=_MEND % group)
+        check_group(limiter, group, view=f"view {endpoint!r}", fix=_FIX % group)
 
 
 def _is_exempt(endpoint: str | None, limited: Flask | Blueprint) -> bool:

@@ -121,7 +121,7 @@ class CacheContract:
         cache = self.make_cache("exact", clock=FrozenClock())
         cache.set_many({key: number for number, key in enumerate(DISTINCT_TEXTS)})
         for number, key in enumerate(DISTINCT_TEXTS):
-            require(cache.get(key) == number, f"{key!a} is a key of its own")
+            require(cache.get(key) == number, f"{key!a} is a separate key")
         cache.delete(DISTINCT_TEXTS[0])
         require(cache.get(DISTINCT_TEXTS[1]) == 1, "deleting one leaves the others")
 

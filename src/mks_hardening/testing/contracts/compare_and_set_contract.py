@@ -51,7 +51,7 @@ class CompareAndSetContract:
         for number, key in enumerate(DISTINCT_TEXTS):
             require(store.load(key) is None, f"{key!a} has not been written yet")
             written = self._write(store, key, f"{number}".encode(), version=f"v{number}")
-            require(written, f"{key!a} is a key of its own")
+            require(written, f"{key!a} is a separate key")
         for number, key in enumerate(DISTINCT_TEXTS):
             require(store.load(key) == (f"v{number}", f"{number}".encode()), f"{key!a} keeps its record")
 
@@ -127,7 +127,7 @@ class CompareAndSetContract:
             require(await write("k", b"3", "a", "c"), "the expected version is replaced, also twice")
         require(await store.aload("k") == store.load("k") == ("c", b"3"), "the latest record counts")
         for number, key in enumerate(DISTINCT_TEXTS):
-            require(await write(key, b"x", None, f"v{number}"), f"{key!a} is a key of its own")
+            require(await write(key, b"x", None, f"v{number}"), f"{key!a} is a separate key")
         for number, key in enumerate(DISTINCT_TEXTS):
             require(await store.aload(key) == (f"v{number}", b"x"), f"{key!a} keeps its record")
 

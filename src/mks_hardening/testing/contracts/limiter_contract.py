@@ -103,7 +103,7 @@ class LimiterContract:
         """There is no case folding, no whitespace stripping, no Unicode normalisation."""
         limiter = self.make_limiter({"g": "1 per minute"})
         for key in DISTINCT_TEXTS:
-            require(bool(limiter.hit("g", key)), f"{key!a} is a key of its own")
+            require(bool(limiter.hit("g", key)), f"{key!a} is a separate key")
         for key in DISTINCT_TEXTS:
             require(not limiter.hit("g", key), f"{key!a} was counted")
 
@@ -144,7 +144,7 @@ class LimiterContract:
             require(tuple(refused.remaining) == (0, 4), "a refused hit consumes nothing")
             require(tuple((await ahit("h", "k", cost=0)).remaining) == (2,), "a cost of nothing only looks")
             for key in DISTINCT_TEXTS:
-                require(bool(await ahit("h", key, cost=2)), f"{key!a} is a key of its own")
+                require(bool(await ahit("h", key, cost=2)), f"{key!a} is a separate key")
             for key in DISTINCT_TEXTS:
                 require(not await ahit("h", key), f"{key!a} was counted")
             await aclosed(limiter)

@@ -346,7 +346,7 @@ OUTSIDE: dict[str, Wrap] = {
 
 @pytest.mark.parametrize("name", OUTSIDE)
 def test_the_cache_refuses_to_stand_around_what_decides_for_one_request(name: str) -> None:
-    with pytest.raises(ConfigurationError, match="must stand inside") as caught:
+    with pytest.raises(ConfigurationError, match="must be inside") as caught:
         cached(OUTSIDE[name](Plain(lambda _: "")))
     assert caught.value.parameter == "app"
 
@@ -355,5 +355,5 @@ def test_the_same_around_a_flask_application_that_is_hardened() -> None:
     app = Flask(__name__)
     Hardening(app, settings_of())
     for around in (app, app.wsgi_app):
-        with pytest.raises(ConfigurationError, match="must stand inside"):
+        with pytest.raises(ConfigurationError, match="must be inside"):
             cached(around)
