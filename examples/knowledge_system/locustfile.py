@@ -30,12 +30,12 @@ _accounts = itertools.cycle(
 
 
 class Reader(FastHttpUser):
-    """Somebody who reads, with one to three seconds between two pages."""
+    """A reader, with one to three seconds between two pages."""
 
     wait_time = between(1, 3)
 
     def on_start(self) -> None:
-        """Sign in once; the session lives in the cookie. Who is asked to come again does so."""
+        """Sign in once; the cookie holds the session. Retried if the server is busy."""
         name, password = next(_accounts)
         for _ in range(_TRIES):
             if self._signs_in(name, password):
@@ -69,11 +69,11 @@ class Reader(FastHttpUser):
 
     @task(1)
     def search(self) -> None:
-        """Words of two characters and more."""
+        """Search for words of two or more characters."""
         self._read(f"/articles?q={quote(random.choice(WORDS))}", "search")  # noqa: S311 - a reader's choice
 
     def _read(self, path: str, name: str) -> None:
-        """Anything but the page itself is a failure: a redirect to the sign-in would be quick, too."""
+        """Request a page; everything else is a failure: a redirect to the sign-in page would be fast, too."""
         with self.client.get(path, name=name, allow_redirects=False, catch_response=True) as answer:
             if answer.status_code != _OK:
                 answer.failure(str(answer.status_code))

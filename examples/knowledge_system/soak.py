@@ -1,9 +1,9 @@
-"""The scenario in which a worker once hung, again and again: Redis at its limit of clients is restarted.
+"""Repeats the scenario in which a worker once hung: Redis is restarted at its limit of clients.
 
 ``python examples/knowledge_system/soak.py --times 200``, from the root of the repository. One demonstration with
-two workers and Redis runs all the time. In each round idle clients take every place that Redis has, people read and
-sign in meanwhile, Redis is restarted, and then eight requests at once must be answered. A request without an answer
-is shown with what the watchdog of the application wrote about it.
+two workers and Redis runs all the time. In each round, idle clients use all connections that Redis accepts while
+users read and sign in; Redis is restarted, and then eight simultaneous requests must get responses. A request
+without a response is printed with the output of the application's watchdog.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _PLACES = 40
 
 
 def main() -> int:
-    """Run the rounds; 1 when a request stayed without an answer."""
+    """Run the rounds; return 1 if a request got no response."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--times", type=int, default=200, help="rounds")
     parser.add_argument("--patience", type=float, default=15, help="seconds for each answer")
@@ -51,7 +51,7 @@ def main() -> int:
 
 @contextlib.contextmanager
 def demo(folder: Path) -> Iterator[tuple[RedisServer, str, Path]]:
-    """A demonstration on a Redis of its own that takes few clients."""
+    """Start a demonstration with a separate Redis that accepts few clients."""
     server = RedisServer(folder / "redis", options={"maxclients": str(_PLACES)})
     server.start()
     https, http = free_port(), free_port()
@@ -77,7 +77,7 @@ def demo(folder: Path) -> Iterator[tuple[RedisServer, str, Path]]:
 
 
 def round_of(server: RedisServer, url: str, folder: Path, patience: float) -> int:
-    """One round; how many of the eight requests had no answer."""
+    """Run one round; return how many of the eight requests got no response."""
     person = BrowserClient(url, folder / "tls/ca.pem", agent="soak")
     with contextlib.suppress(requests.RequestException):
         person.sign_in("tanaka", DEMO_PASSWORD)

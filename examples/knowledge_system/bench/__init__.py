@@ -1,1 +1,1 @@
-"""The reference application under load: what ``tools/bench_app.py`` measures, and how."""
+"""Load tests of the example application, run by ``tools/bench_app.py``."""

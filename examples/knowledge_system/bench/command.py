@@ -1,4 +1,4 @@
-"""The commands: readers of two applications in turn, or people at work while servers are away."""
+"""Commands of the load test: readers of two applications in turn, or users during outages."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WRITERS = 6
 
 
 def main(description: str) -> int:
-    """Measure, tell, and write; 1 where an answer was no good one."""
+    """Run the measurement and write the report; return 1 if a response was wrong."""
     options = _options(description)
     cores = sorted(os.sched_getaffinity(0))
     servers, load = (cores[:-1][:2], cores[-1:]) if len(cores) > 1 else (cores, cores)
@@ -81,7 +81,7 @@ def _measure_outages(options: argparse.Namespace, servers: list[int], load: list
     with ExitStack() as stack:
         variables, redis = site.servers(stack)
         mail, chat = site.receivers(stack)
-        variables |= site.told_by(mail, chat, Path(variables["MKS_DATA_DIR"]))
+        variables |= site.settings_of(mail, chat, Path(variables["MKS_DATA_DIR"]))
         _say(f"filling {options.articles} articles ...")
         names = site.fill(variables, options, everybody)
         with site.application(variables, "knowledge_system.demo.application") as port:
@@ -96,7 +96,7 @@ def _measure_outages(options: argparse.Namespace, servers: list[int], load: list
                 )
             )
             _say("waiting for what is on its way ...")
-            outages_kept.settle(place, crowd)
+            outages_kept.wait_until_sent(place, crowd)
         kept = outages_kept.account(
             place, variables["DATABASE_URL"], Path(variables["MKS_ALERT_SPOOL"]), crowd
         )

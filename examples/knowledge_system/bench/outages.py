@@ -1,9 +1,9 @@
-"""People at work while servers that the application uses are away.
+"""Users at work during outages of the servers that the application depends on.
 
 Run by ``python tools/bench_app.py --outages``, which starts the servers. Readers and writers work through phases:
-one server frozen or gone in each, and calm ones between, so that figures of one run can be compared. An
-administrator makes the application fail now and then, which is an alert by mail and in Slack. What became of all
-this is looked up by ``outages_kept.py``.
+in each, one server is frozen or stopped, with undisturbed phases in between, so that the figures of one run can be
+compared. An administrator makes the application fail at intervals, which raises an alert by mail and in Slack.
+``outages_kept.py`` checks the outcome.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ _REVISION = re.compile(r'name="revision" value="(\d+)"')
 
 @dataclass(frozen=True)
 class Site:
-    """Where the application is, and what can be taken away from it.
+    """The application, and the servers that can fail.
 
     Attributes:
-        port: of the application.
-        fields: head of every request: host, scheme and so on.
-        cookies: of people who are signed in: readers, then writers, then one administrator.
-        redis: the server.
-        mail: the wire to the mail server, and
-        smtp: that server.
-        chat: the wire to Slack, and
-        slack: what stands for it.
-        articles: how many there are.
+        port: port of the application.
+        fields: header fields of every request: host, scheme and so on.
+        cookies: cookies of the signed-in users: readers, then writers, then one administrator.
+        redis: the Redis server.
+        mail: proxy in front of the mail server.
+        smtp: the mail server.
+        chat: proxy in front of Slack.
+        slack: the stand-in for Slack.
+        articles: number of articles.
     """
 
     port: int
@@ -56,7 +56,7 @@ class Site:
 
 
 class Phase(NamedTuple):
-    """What is away, and how it goes and comes back."""
+    """One outage: what fails, and how it begins and ends."""
 
     name: str
     begin: Callable[[Site], object] = lambda _site: None
@@ -85,15 +85,15 @@ PHASES = (
 
 @dataclass
 class Seen:
-    """What people saw in one phase.
+    """What users observed in one phase.
 
     Attributes:
-        milliseconds: of each answer, by kind of page.
-        statuses: how often each was answered, by kind.
-        broken: what was no good answer, in words.
+        milliseconds: duration of each response, by kind of page.
+        statuses: number of responses per status, by kind.
+        broken: wrong responses, in words.
         alerts: numbers of the requests that failed on purpose.
-        late: milliseconds by which a timer of the load generator itself came too late.
-        load: of the machine.
+        late: delay of a timer of the load generator in milliseconds.
+        load: load average of the machine.
     """
 
     milliseconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
@@ -106,11 +106,11 @@ class Seen:
 
 @dataclass
 class Work:
-    """What writers did and were told: each remark and each save has a mark of its own.
+    """What writers sent, and the responses: each remark and each save has a unique mark.
 
     Attributes:
-        remarks: status of each remark, by its mark; 0 where no answer came.
-        saves: the same of saves.
+        remarks: status for each remark, by mark; 0 without a response.
+        saves: status for each save, by mark.
     """
 
     remarks: dict[str, int] = field(default_factory=dict)
@@ -121,7 +121,7 @@ class Work:
 
 
 class Person:
-    """Somebody signed in, on one connection that is opened again when the server closed it."""
+    """A signed-in user, on one connection that is reopened after the server closes it."""
 
     def __init__(self, site: Site, cookie: str, number: int) -> None:
         self._site = site
@@ -130,7 +130,7 @@ class Person:
         self._token = ""
 
     async def ask(self, path: str, form: Mapping[str, str] | None = None) -> tuple[int, dict[str, str], str]:
-        """Status, fields and body of one answer; a form is sent with the token of the page seen last."""
+        """Return status, header fields and body of one response; a form is sent with the token of the last page."""
         body = b"" if form is None else urlencode({"csrf_token": self._token, **form}).encode()
         kind = f"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {len(body)}\r\n"
         method, more = ("GET", "") if form is None else ("POST", kind)
@@ -150,7 +150,7 @@ class Person:
         return status, fields, text
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         if self._wires is not None:
             self._wires[1].close()
             self._wires = None
@@ -165,7 +165,7 @@ async def _answer(incoming: asyncio.StreamReader) -> tuple[int, dict[str, str], 
 
 
 class Crowd:
-    """Everybody at work, for the length of one phase at a time."""
+    """All users, for one phase at a time."""
 
     def __init__(self, site: Site, *, readers: int, writers: int) -> None:
         self._site, self.work = site, Work()
@@ -178,14 +178,14 @@ class Crowd:
         self.drafts: list[int] = []
 
     async def begin(self) -> None:
-        """Each writer begins a draft of his or her own."""
+        """Let each writer create a draft."""
         for number, writer in enumerate(self._writers):
             await writer.ask("/articles/new")
             _, fields, _ = await writer.ask("/articles", {**_DRAFT, "title": f"負荷 {number}"})
             self.drafts.append(int(re.findall(r"/articles/(\d+)", fields["location"])[0]))
 
     async def spend(self, seconds: float) -> Seen:
-        """Work for so long; what was seen meanwhile."""
+        """Work for this many seconds, and return the observations."""
         self.seen, end = Seen(), time.monotonic() + seconds
         await asyncio.gather(
             self._keep_time(end),
@@ -261,7 +261,7 @@ class Crowd:
         return answer
 
     async def _fail_now_and_then(self, end: float) -> None:
-        """Each failure is an alert of its own: they are further apart than equal ones are put together."""
+        """Raise separate alerts: the failures are further apart than the deduplication window."""
         while time.monotonic() + 2 < end:
             await asyncio.sleep(2.5)
             with contextlib.suppress(OSError, asyncio.IncompleteReadError):
@@ -281,7 +281,7 @@ _DRAFT = {"category": "土工", "summary": "", "body": "x", "tags": "", "status"
 
 
 async def run(site: Site, *, seconds: float, readers: int, writers: int, say: Callable[[str], None]) -> Crowd:
-    """Go through all phases; what was seen in each is in ``crowd.phases``."""
+    """Run all phases; ``crowd.phases`` has the observations of each."""
     crowd = Crowd(site, readers=readers, writers=writers)
     await crowd.begin()
     say("warming up ...")

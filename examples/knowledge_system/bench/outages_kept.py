@@ -1,4 +1,4 @@
-"""What became of the work that people did while servers were away, and the report about it."""
+"""Outcome of the work that users did during outages, and the report about it."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _REPEATED = re.compile(r"(\d+) 件抑制しました")
 
 @dataclass
 class Kept:
-    """What was found afterwards.
+    """The outcome.
 
     Attributes:
-        lost: work that was answered and is not there, or is there twice, in words.
-        mails: of remarks that were answered: delivered, in the queue, and lost.
-        twice: mails that came more than once.
-        alerts: by channel, of those that each phase raised: delivered, in the spool, and not by themselves.
-        counted: by channel, alerts that came in a summary, or as a number beside an equal one.
+        lost: work that was confirmed but is missing or duplicated, in words.
+        mails: mails about confirmed remarks: delivered, queued, lost.
+        twice: mails that arrived more than once.
+        alerts: by channel, alerts that each phase raised: delivered, spooled, not delivered individually.
+        counted: by channel, alerts in a summary, or counted as repetitions.
     """
 
     lost: list[str]
@@ -43,15 +43,15 @@ class Kept:
 
     @property
     def missing(self) -> int:
-        """Alerts that nobody got in any form."""
+        """Return the alerts that were not delivered in any form."""
         return sum(
             max(0, sum(each[_ALONE] for each in phases) - self.counted[channel])
             for channel, phases in self.alerts.items()
         )
 
 
-def settle(site: Site, crowd: Crowd) -> None:
-    """Wait, for a while, until mails and alerts that waited have gone out."""
+def wait_until_sent(site: Site, crowd: Crowd) -> None:
+    """Wait, up to a limit, until delayed mails and alerts have been sent."""
     marks = [mark for mark, status in crowd.work.remarks.items() if status == 303]
     numbers = [number for seen in crowd.phases for number in seen.alerts]
     end = time.monotonic() + _SETTLES
@@ -80,12 +80,12 @@ def _messages(site: Site) -> list[str]:
 
 
 def _counted(texts: Sequence[str]) -> int:
-    """Several that waited while one hung are equal ones at the same moment, and put together."""
+    """Count repetitions: alerts that were delayed together are equal and are merged."""
     return sum(int(found) for each in texts if _ON_PURPOSE in each for found in _REPEATED.findall(each))
 
 
 def account(site: Site, database: str, spool: Path, crowd: Crowd) -> Kept:
-    """Look for everything; call it when the application has ended."""
+    """Check everything; call it after the application has ended."""
     engine, work = create_engine(database), crowd.work
     lost = [*_lost_remarks(engine, work), *_lost_saves(engine, work, crowd.drafts)]
     letters, result = _letters(site), _messages(site)
@@ -103,7 +103,7 @@ def account(site: Site, database: str, spool: Path, crowd: Crowd) -> Kept:
 
 
 def _summed_up(messages: Sequence[str], numbers: Sequence[str]) -> int:
-    """Alerts in a summary of several, where Slack's limits leave no room for the number of a request."""
+    """Count alerts in a summary, where Slack's limits leave no room for the request number."""
     summaries = (json.loads(each)["blocks"] for each in messages if _SUMMARY.search(each))
     lines = (json.dumps(block) for blocks in summaries for block in blocks[1:])
     return sum(_ON_PURPOSE in line and not any(number in line for number in numbers) for line in lines)
@@ -157,7 +157,7 @@ def _fate(number: str, texts: Sequence[str], folder: Path) -> str:
 
 
 def report(setting: str, phases: Sequence[Seen], kept: Kept) -> str:
-    """The figures as a page."""
+    """Return the figures as a page."""
     cells = " | ".join(PAGES)
     lines = [
         "# Measured while a server is away",
@@ -184,12 +184,12 @@ def report(setting: str, phases: Sequence[Seen], kept: Kept) -> str:
     for number, (phase, seen) in enumerate(zip(PHASES, phases, strict=True)):
         statuses = sum(seen.statuses.values(), Counter[int]())
         answers = ", ".join(f"{status}: {count}" for status, count in sorted(statuses.items()))
-        fates = (_told(kept.alerts[channel][number]) for channel in ("email", "slack"))
+        fates = (_listed(kept.alerts[channel][number]) for channel in ("email", "slack"))
         lines.append(f"| {phase.name} | {answers} | {' | '.join(fates)} |")
     lines += [
         "",
-        f"- Mails about remarks: {_told(kept.mails)}; {kept.twice} came twice.",
-        f"- Alerts in a summary, or a number beside an equal one: {_told(Counter(kept.counted))}.",
+        f"- Mails about remarks: {_listed(kept.mails)}; {kept.twice} came twice.",
+        f"- Alerts in a summary, or a number beside an equal one: {_listed(Counter(kept.counted))}.",
         *(f"- **Lost: {each}**" for each in kept.lost),
         "",
         "![p99 of each page while a server is away](outages.svg)",
@@ -217,7 +217,7 @@ def _promises(phases: Sequence[Seen], kept: Kept) -> Iterator[str]:
 
 
 def together(phases: Iterable[Seen]) -> Seen:
-    """Several phases as one: in a single one a hundredth of the answers to a page is less than one answer."""
+    """Merge several phases: in a single one, 1 % of the responses of a page is less than one response."""
     found = Seen()
     for seen in phases:
         for page, times in seen.milliseconds.items():
@@ -228,11 +228,11 @@ def together(phases: Iterable[Seen]) -> Seen:
 
 
 def worst(seen: Iterable[Seen]) -> float:
-    """The largest p99 of any page."""
+    """Return the largest p99 of any page."""
     return max(
         share(each.milliseconds[page], 99) for each in seen for page in PAGES if each.milliseconds[page]
     )
 
 
-def _told(fates: Counter[str]) -> str:
+def _listed(fates: Counter[str]) -> str:
     return ", ".join(f"{count} {fate}" for fate, count in sorted(fates.items()) if count) or "none"

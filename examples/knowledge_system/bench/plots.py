@@ -1,4 +1,4 @@
-"""Plots of what was measured, as SVG."""
+"""Plots of the measurements, as SVG."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ COLOURS = (
 
 
 def waiting_plot(seen: dict[str, Seen], later: dict[str, Seen]) -> str:
-    """How long readers of each application wait, by kind of page."""
+    """Response times for readers of each application, by kind of page."""
     bars = [
         (f"{kind} {which}", [(f"p{percent}", each.share(kind, percent)) for percent in (50, 95)])
         for kind in KINDS
@@ -47,7 +47,7 @@ def waiting_plot(seen: dict[str, Seen], later: dict[str, Seen]) -> str:
 
 
 def profile_plot(profile: dict[str, dict[str, dict[str, float]]]) -> str:
-    """The share of each part in the time of a page."""
+    """Share of each component in the time of a page."""
     names = [*(part for part, _ in PARTS), "other"]
     parts, y = [], 30
     for which, kinds in profile.items():
@@ -66,7 +66,7 @@ def profile_plot(profile: dict[str, dict[str, dict[str, float]]]) -> str:
 
 
 def outages_plot(phases: Sequence[outages.Seen]) -> str:
-    """The slow end of each page in each phase, beside what is promised."""
+    """p99 of each page in each phase, with the promise."""
     parts, y = [], 30
     most = max(outages.MOST, *(outages_kept.worst([seen]) for seen in phases))
     for phase, seen in zip(outages.PHASES, phases, strict=True):

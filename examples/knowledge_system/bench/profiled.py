@@ -1,4 +1,4 @@
-"""One reader in this process: how long a search takes alone, and where the time of a page goes."""
+"""Profile of one reader in this process: the time of a single search, and the components of a page's time."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PARTS = (
 
 
 def search_alone(variables: dict[str, str]) -> dict[str, float]:
-    """Median milliseconds of one search by one reader, page and nothing from the cache, by word."""
+    """Return the median milliseconds of one search by one reader without cache, by word."""
     with _asked(variables, "cache,") as ask:
         found = {}
         for word in ("コンクリート", "養生", "品質"):
@@ -46,7 +46,7 @@ def search_alone(variables: dict[str, str]) -> dict[str, float]:
 
 
 def profile_of(variables: dict[str, str], off: str) -> dict[str, dict[str, float]]:
-    """The share of each part in the time of a page, by kind; waits for servers are in the part that waits."""
+    """Return each component's share in the time of a page, by kind; waiting counts for the component that waits."""
     shares: dict[str, dict[str, float]] = {}
     pages = {"list": "/articles", "detail": "/articles/1", "search": f"/articles?q={quote('養生')}"}
     with _asked(variables, off) as ask:
@@ -64,7 +64,7 @@ def profile_of(variables: dict[str, str], off: str) -> dict[str, dict[str, float
 
 @contextmanager
 def _asked(variables: dict[str, str], off: str) -> Iterator[Any]:
-    """The application in this process, asked by a reader who is signed in."""
+    """Run the application in this process for a signed-in reader."""
     from werkzeug.test import Client
 
     from knowledge_system.app import create_app

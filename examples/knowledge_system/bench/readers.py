@@ -1,4 +1,4 @@
-"""Readers of both applications: what they ask, how long they wait, what came from the cache."""
+"""Readers of both applications: their requests, response times and cache hits."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ PAUSE_SECONDS = 2
 
 @dataclass
 class Seen:
-    """What readers of one application saw.
+    """What the readers of one application observed.
 
     Attributes:
-        milliseconds: of each answer, by kind of page.
-        hits: whether each of these came from the cache, by kind, where the application says so.
-        errors: what was no good answer.
+        milliseconds: duration of each response, by kind of page.
+        hits: whether each response came from the cache, by kind, if the application reports it.
+        errors: wrong responses.
     """
 
     milliseconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
@@ -57,17 +57,17 @@ class Seen:
         return share([time for each in kinds for time in self.milliseconds[each]], percent)
 
     def rate(self, *kinds: str) -> float:
-        """Percent of the answers that came from the cache."""
+        """Return the percentage of responses from the cache."""
         hits = [hit for kind in kinds for hit in self.hits[kind]]
         return 100 * sum(hits) / max(1, len(hits))
 
     def median(self, kind: str, *, hit: bool) -> float:
-        """Milliseconds of those that came from the cache, or of those that did not."""
+        """Return the median milliseconds of responses from the cache, or of the others."""
         pairs = zip(self.milliseconds[kind], self.hits[kind], strict=True)
         return share([time for time, found in pairs if found is hit], 50)
 
     def add(self, other: Seen) -> None:
-        """What was seen in another round."""
+        """Add the observations of another round."""
         for kind, times in other.milliseconds.items():
             self.milliseconds[kind] += times
         for kind, hits in other.hits.items():
@@ -89,7 +89,7 @@ def rounds(
     first: int,
     say: Callable[[str], None],
 ) -> dict[str, Seen]:
-    """Readers of one application and of the other, in turn; the very first round fills pools and is not counted."""
+    """Measure the readers of both applications in turn; the first round fills connection pools and is discarded."""
     seen = {which: Seen() for which in ports}
     for number in range(first, first + options.rounds + (not first)):
         for which, port in ports.items():
@@ -102,7 +102,7 @@ def rounds(
 
 
 async def read_before(port: int, cookies: Sequence[str], options: argparse.Namespace) -> None:
-    """Ask for the articles that these readers would have asked for while an article is kept."""
+    """Request the articles that these readers would have requested during the lifetime of a cached article."""
     chance, pages = random.Random("before"), int(options.readers * KEPT_SECONDS / PAUSE_SECONDS)  # noqa: S311 - a reader's choice
     wanted = (_wanted(options.articles, chance) for _ in range(pages))
     # In this order, each once: the second time it would come from the cache.
@@ -159,7 +159,7 @@ async def _reader(  # noqa: PLR0917 - called from one place, above
 
 
 def _wanted(articles: int, chance: random.Random) -> tuple[str, str]:
-    """List 3, detail 2, search 1; few articles are read by many (Zipf), and most lists are the first page."""
+    """Choose a request: list 3, detail 2, search 1; article popularity follows Zipf, most lists are page 1."""
     kind = chance.choices(KINDS, (3, 2, 1))[0]
     if kind == "list":
         return kind, chance.choice(("/articles", "/articles", f"/articles?category={quote('コンクリート')}"))

@@ -1,4 +1,4 @@
-"""What is told of the readers, with each promise beside what was measured."""
+"""Report about the readers: each promise with the measurement."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def report(
     *,
     cores: tuple[list[int], list[int]],
 ) -> str:
-    """The report on readers, as Markdown."""
+    """Return the report on readers, as Markdown."""
     seen, later = phases
     setting = (
         f"`make bench-app`, {datetime.now(UTC):%Y-%m-%d}: {options.articles} articles on PostgreSQL and Redis, "
@@ -87,12 +87,12 @@ def report(
 
 
 def worth(phase: dict[str, Seen], kind: str) -> float:
-    """Median with the cache ÷ without."""
+    """Return the median with the cache divided by the median without."""
     return phase[WITH].share(kind, 50) / phase[WITHOUT].share(kind, 50)
 
 
 def _promises(seen: dict[str, Seen], later: dict[str, Seen], alone: dict[str, float]) -> list[str]:
-    """What was promised beside what was measured."""
+    """Return the table of promises and measurements."""
     fast = seen[WITH]
     rows = [
         *((f"p95 of {kind}, with the cache", fast.share(kind, 95), most, "ms") for kind, most in P95.items()),

@@ -1,4 +1,4 @@
-"""The servers, the application on them, and people who are signed in."""
+"""The servers, the application on them, and signed-in users."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PASSWORD = "load-2026-load"  # noqa: S105 - of accounts that live as long as thi
 
 
 def servers(stack: ExitStack) -> tuple[dict[str, str], Any]:
-    """The variables of an application on servers of its own, and the Redis among them."""
+    """Start separate servers; return the application's variables, and Redis."""
     from mks_hardening.security import SecretBox
     from testbed.postgres_server import PostgresServer
     from testbed.redis_server import RedisServer
@@ -51,7 +51,7 @@ def servers(stack: ExitStack) -> tuple[dict[str, str], Any]:
 
 
 def receivers(stack: ExitStack) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
-    """A mail server and what stands for Slack, each behind a wire that can be cut."""
+    """Start a mail server and a stand-in for Slack, each behind a proxy that can cut connections."""
     from testbed.fault_proxy import FaultProxy
     from testbed.http_sink import HttpSink
     from testbed.smtp_server import SmtpServer
@@ -67,8 +67,8 @@ def receivers(stack: ExitStack) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
     return made[0], made[1]
 
 
-def told_by(mail: tuple[Any, Any], chat: tuple[Any, Any], folder: Path) -> dict[str, str]:
-    """The settings of an application with all of its areas, and with pages that fail on purpose."""
+def settings_of(mail: tuple[Any, Any], chat: tuple[Any, Any], folder: Path) -> dict[str, str]:
+    """Return the settings of an application with all areas, and with pages that fail on purpose."""
     return {
         "MKS_AREAS_OFF": "",
         "MKS_DEMO": "1",
@@ -84,7 +84,7 @@ def told_by(mail: tuple[Any, Any], chat: tuple[Any, Any], folder: Path) -> dict[
 
 
 def fill(variables: dict[str, str], options: argparse.Namespace, roles: Sequence[str]) -> list[str]:
-    """Articles, and people with these roles who can sign in."""
+    """Create articles, and users with these roles who can sign in."""
     from werkzeug.security import generate_password_hash
 
     from knowledge_system import app, database
@@ -112,7 +112,7 @@ def fill(variables: dict[str, str], options: argparse.Namespace, roles: Sequence
 
 @contextmanager
 def application(variables: dict[str, str], made_by: str = "knowledge_system.app") -> Iterator[int]:
-    """The port of one, with two workers as in production."""
+    """Start the application with two workers, as in production; return its port."""
     from testbed.polling import accepts_connections, free_port, wait_until
 
     port = free_port()
@@ -131,7 +131,7 @@ def application(variables: dict[str, str], made_by: str = "knowledge_system.app"
 
 
 def sign_in(port: int, name: str) -> str:
-    """The cookie of somebody who is signed in; a busy machine may ask to come again."""
+    """Sign in and return the cookie; retried if the machine is busy."""
     # Each from an address of its own, as people are.
     fields = {"X-Forwarded-Proto": "https", "X-Forwarded-For": f"198.51.100.{int(name[6:]) % 250 + 1}"}
     fields |= {"Host": HOST, "Content-Type": "application/json"}
