@@ -78,7 +78,6 @@ class RequestHits:
     ) -> LimitDecision:
         """Asynchronous ``hit``; a limiter without asynchronous methods is called in a worker thread."""
         areserve: Any = getattr(limiter, "areserve", None)
-        ahit: Any = getattr(limiter, "ahit", None)
         if areserve is not None:
             reservation: _ReservedHits = await areserve(group, key, cost=cost, recheck=False)
             decision = reservation.decision
@@ -86,7 +85,7 @@ class RequestHits:
                 self._reservations.append(reservation)
                 if final_cost is not None:
                     self._costs().add(PendingCost(reservation, limiter, group, key, cost, final_cost))
-        elif ahit is not None and final_cost is None:
+        elif final_cost is None and (ahit := getattr(limiter, "ahit", None)) is not None:
             decision = await ahit(group, key, cost=cost)
         else:
             import asyncio  # on use: importing the names of this package loads nothing heavy

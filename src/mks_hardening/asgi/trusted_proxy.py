@@ -33,14 +33,14 @@ class TrustedProxyMiddleware:
     Source: ASVS 5.0 V4.1.3, V15.3.4.
     """
 
-    __slots__ = ("_app", "_trust")
+    __slots__ = ("_admit", "_app")
 
     def __init__(self, app: ASGIApplication, *, trust: ProxyTrust) -> None:
         self._app = asgi_application(app)
-        self._trust = ScopeTrust(instance(trust, ProxyTrust, parameter="trust"))
+        self._admit = ScopeTrust(instance(trust, ProxyTrust, parameter="trust")).admit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection (ASGI 3)."""
         if scope["type"] in REQUESTS and ORIGIN_KEY not in scope:
-            scope = self._trust.admit(scope)
+            scope = self._admit(scope)
         await self._app(scope, receive, send)

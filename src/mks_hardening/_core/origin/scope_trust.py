@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from mks_hardening._core.checks import instance
 from mks_hardening._core.memo import Memo
@@ -30,14 +31,16 @@ _name: Final = itemgetter(0)
 Lines = tuple[tuple[bytes, bytes], ...]
 
 
-class _HeaderSelection(NamedTuple):
+@dataclass(frozen=True, slots=True)  # whose attributes are read faster than those of a NamedTuple
+class _HeaderSelection:
     """A function that picks the header lines that matter for the origin, and whether ``Host`` is one of them."""
 
     pick: Callable[[RawHeaders], Lines]
     names_host: bool
 
 
-class _ScopeChanges(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class _ScopeChanges:
     """The values of the scope that change, the origin among them, and the changes of path and header list."""
 
     changes: dict[str, Any]

@@ -75,6 +75,7 @@ class RateLimitRule:
     """
 
     __slots__ = (
+        "_applies_to_all",
         "_exempt",
         "_final_cost",
         "_listed",
@@ -116,6 +117,7 @@ class RateLimitRule:
         listed = None if paths is None else strings(paths, parameter="path", of="paths")
         self._listed = None if listed is None else frozenset(listed)
         self._paths = None if listed is None else PathRules(listed, parameter="path")
+        self._applies_to_all = self._methods is None and self._paths is None
         self._exempt = None if exempt is None else plain_function(exempt, parameter="exempt")
         self._final_cost = None if final_cost is None else plain_function(final_cost, parameter="final_cost")
         self.cost: int = whole_number(cost, parameter="cost", minimum=0 if final_cost is None else 1)
@@ -135,7 +137,7 @@ class RateLimitRule:
 
     def key_of(self, request: dict[str, Any], method: str, path: str) -> str | None:
         """Return the key to count the request by, of limited length; ``None`` if the rule does not apply."""
-        if not self.applies(method, path):
+        if not (self._applies_to_all or self.applies(method, path)):
             return None
         if method == "OPTIONS" and not counts_method(self._methods, method, request):
             return None

@@ -187,7 +187,8 @@ class SlidingWindow(_Counter):
                 return self.peek(now, cost)
             remaining.append(room)
             reset_after.append(2 * window - passed)
-        self._presents = [present + cost for present in presents]
+        for number in range(len(presents)):  # a comprehension is a call
+            presents[number] += cost
         return WindowCount(remaining, reset_after, self._no_wait, now)
 
     def _begin(self, number: int, index: int) -> None:

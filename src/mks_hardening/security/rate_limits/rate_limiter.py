@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextvars import ContextVar
 from datetime import timedelta
-from functools import wraps
+from functools import partial, wraps
 from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar, cast
 
 from mks_hardening._core.checks import choice, function, whole_number
@@ -335,7 +335,7 @@ class RateLimiter(Closing):
         decision = decide(rules, key, cost, count)
         if count.taken_at is None:
             return Reservation(decision, None)
-        return Reservation(decision, lambda: self._storage.give_back(rules, key, cost, count))
+        return Reservation(decision, partial(self._storage.give_back, rules, key, cost, count))
 
     def _paced(self, rules: LimitGroup, key: str, wanted: WantedTurn) -> Op[float]:
         if self._exempt is not None and self._exempt(rules.name, key):
