@@ -5,18 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from mks_hardening.production_check.config_files import parse_files
-from mks_hardening.production_check.facts import (
+from mks_hardening.production_check.application_facts import (
     AdapterFinding,
     ApplicationFacts,
     CorsFacts,
-    Facts,
-    HostFacts,
-    LiveFacts,
     RouteFacts,
-    TlsFacts,
 )
+from mks_hardening.production_check.config_files import parse_files
+from mks_hardening.production_check.facts import Facts
+from mks_hardening.production_check.host_facts import HostFacts
 from mks_hardening.production_check.http_response import HttpResponse
+from mks_hardening.production_check.live_facts import LiveFacts, TlsFacts
 from mks_hardening.production_check.settings_source import setting_facts
 
 __all__ = ["CASES", "NOT_FROM_FACTS", "app", "env", "files", "host", "live", "response"]

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import Final, cast
 
+from mks_hardening.production_check.application_facts import ApplicationFacts
 from mks_hardening.production_check.check_definition import CheckGroup
-from mks_hardening.production_check.facts import ApplicationFacts, Facts
+from mks_hardening.production_check.facts import Facts
 from mks_hardening.production_check.finding import Evidence
 from mks_hardening.production_check.values import as_list, as_seconds, is_on, is_weak_secret, trusts_everyone
 

@@ -14,7 +14,12 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias, cast
 
 from mks_hardening._core.web.wsgi_stack import class_names_inside, wrappers_inside
-from mks_hardening.production_check.facts import AdapterFinding, ApplicationFacts, CorsFacts, RouteFacts
+from mks_hardening.production_check.application_facts import (
+    AdapterFinding,
+    ApplicationFacts,
+    CorsFacts,
+    RouteFacts,
+)
 
 __all__ = ["application_facts"]
 

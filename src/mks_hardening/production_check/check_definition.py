@@ -48,7 +48,7 @@ class CheckGroup:
     __slots__ = ("checks", "reads")
 
     def __init__(self, *reads: str) -> None:
-        self.reads = reads
+        self.reads: tuple[str, ...] = reads
         self.checks: list[CheckDefinition] = []
 
     def register(

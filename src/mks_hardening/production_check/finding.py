@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import Literal
 
 __all__ = ["LEVELS", "Evidence", "Finding", "Level"]
@@ -62,4 +61,6 @@ class Finding:
     @property
     def fingerprint(self) -> str:
         """Hash of the check, the file and the key; it stays when lines are moved."""
+        from hashlib import sha256
+
         return sha256(f"{self.id}\x00{self.file}\x00{self.key}".encode("utf-8", "replace")).hexdigest()[:32]

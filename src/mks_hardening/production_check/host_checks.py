@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from typing import Final
 
 from mks_hardening.production_check.check_definition import CheckGroup
-from mks_hardening.production_check.facts import Facts, HostFacts
+from mks_hardening.production_check.facts import Facts
 from mks_hardening.production_check.finding import Evidence
+from mks_hardening.production_check.host_facts import HostFacts
 from mks_hardening.production_check.known_weaknesses import AS_OF, known_weakness
 
 __all__ = ["GROUP"]

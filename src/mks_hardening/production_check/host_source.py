@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
 from mks_hardening._core.redaction.secret_names import ends_in_secret
-from mks_hardening.production_check.facts import HostFacts, SettingFacts
+from mks_hardening.production_check.facts import SettingFacts
+from mks_hardening.production_check.host_facts import HostFacts
 
 if TYPE_CHECKING:
     from mks_hardening.production_check.config_files import ConfigFiles

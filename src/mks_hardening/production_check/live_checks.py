@@ -8,9 +8,10 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from mks_hardening.production_check.check_definition import CheckGroup
-from mks_hardening.production_check.facts import Facts, LiveFacts
+from mks_hardening.production_check.facts import Facts
 from mks_hardening.production_check.finding import Evidence
 from mks_hardening.production_check.http_response import HttpResponse
+from mks_hardening.production_check.live_facts import LiveFacts
 from mks_hardening.production_check.values import MONTHS_6
 
 __all__ = ["GROUP"]

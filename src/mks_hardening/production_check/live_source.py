@@ -12,8 +12,8 @@ from urllib.parse import urljoin, urlsplit
 
 from mks_hardening._core.clock import SYSTEM_CLOCK
 from mks_hardening.exceptions import ConfigurationError
-from mks_hardening.production_check.facts import LiveFacts, TlsFacts
 from mks_hardening.production_check.http_response import HttpResponse, parse_response
+from mks_hardening.production_check.live_facts import LiveFacts, TlsFacts
 
 __all__ = ["live_facts"]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
@@ -80,6 +79,8 @@ def _text(report: CheckReport, language: Language) -> Iterator[str]:
 
 
 def _json(report: CheckReport) -> str:
+    import json
+
     whole = {
         "version": 1,
         "findings": [_record(finding) for finding in report.findings],
@@ -96,6 +97,7 @@ def _record(finding: Finding) -> dict[str, object]:
 
 
 def _sarif(report: CheckReport, anchor: str) -> str:
+    import json
     from importlib.metadata import version
 
     everything = (*report.findings, *report.accepted)

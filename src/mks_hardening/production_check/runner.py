@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
@@ -11,20 +12,21 @@ from typing import TYPE_CHECKING, Final
 
 from mks_hardening._core.checks import boolean, choice, mapping, path_text, strings, text_of, whole_number
 from mks_hardening._core.clock import given_clock
-from mks_hardening._core.redaction.redactor import default_redactor
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.production_check.check_definition import CheckDefinition, Language
 from mks_hardening.production_check.facts import Facts
 from mks_hardening.production_check.finding import LEVELS, Evidence, Finding
 from mks_hardening.production_check.registry import checks_reading, definitions
-from mks_hardening.production_check.suppressions import Suppression, parse_silence, read_baseline
 
 if TYPE_CHECKING:
+    from mks_hardening.production_check.suppressions import Suppression
     from mks_hardening.protocols import Clock
 
 __all__ = ["CheckReport", "check", "judge"]
 
 _LONGEST: Final = 300
+# The name of a variable, or that with a truth value: the redactor would keep it, and is not needed to find that out.
+_HARMLESS: Final = re.compile(r"[A-Z][A-Z_]{0,60}(?:=(?:[01*]|true|false|yes|no|on|off))?")
 _MOST_OF_ONE: Final = 50
 
 
@@ -98,10 +100,7 @@ def check(
         if env_file is not None:
             raise ConfigurationError("environ and env_file exclude each other", parameter="env_file")
     given_files = [path_text(path, parameter="files") for path in _several(files, parameter="files")]
-    known = {definition.id for definition in definitions()} if silence or baseline else set[str]()
-    accepted = [parse_silence(text, known) for text in strings(silence, parameter="silence")]
-    if baseline is not None:
-        accepted += read_baseline(_text_of_file(baseline, parameter="baseline"), known)
+    accepted = _accepted(strings(silence, parameter="silence"), baseline)
     now = given_clock(clock).time()
 
     from mks_hardening.production_check.sources import read_facts
@@ -222,12 +221,28 @@ def _finding(definition: CheckDefinition, evidence: Evidence, language: Language
 
 def _shown(text: str) -> str:
     """Return text for a terminal or a page: without secrets and control characters, and not endless."""
+    if _HARMLESS.fullmatch(text):
+        return text
+    from mks_hardening._core.redaction.redactor import default_redactor
+
     return _plain(default_redactor().redact_text(text[: 4 * _LONGEST]))
 
 
 def _plain(text: str) -> str:
     readable = "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in text[: 4 * _LONGEST])
     return readable if len(readable) <= _LONGEST else readable[: _LONGEST - 1] + "…"
+
+
+def _accepted(silence: Sequence[str], baseline: str | os.PathLike[str] | None) -> list[Suppression]:
+    if not silence and baseline is None:
+        return []
+    from mks_hardening.production_check.suppressions import parse_silence, read_baseline
+
+    known = {definition.id for definition in definitions()}
+    accepted = [parse_silence(text, known) for text in silence]
+    if baseline is not None:
+        accepted += read_baseline(_text_of_file(baseline, parameter="baseline"), known)
+    return accepted
 
 
 def _several(value: Iterable[str | os.PathLike[str]], *, parameter: str) -> list[str | os.PathLike[str]]:

@@ -10,10 +10,13 @@ from hypothesis import strategies as st
 
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.production_check import CheckReport, definitions, render_report
+from mks_hardening.production_check.application_facts import ApplicationFacts
 from mks_hardening.production_check.config_files import parse_files
-from mks_hardening.production_check.facts import ApplicationFacts, Facts, HostFacts, LiveFacts, TlsFacts
+from mks_hardening.production_check.facts import Facts
+from mks_hardening.production_check.host_facts import HostFacts
 from mks_hardening.production_check.http_response import parse_response
 from mks_hardening.production_check.known_weaknesses import known_weakness
+from mks_hardening.production_check.live_facts import LiveFacts, TlsFacts
 from mks_hardening.production_check.nginx_syntax import parse_nginx
 from mks_hardening.production_check.runner import judge
 from mks_hardening.production_check.settings_source import parse_env_file, setting_facts
