@@ -7,7 +7,6 @@ never contains the value, which may be a secret (except the name of a log level)
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -227,6 +226,8 @@ def namespace_of(value: object, *, parameter: str = "namespace") -> str:
 def level_number(value: object, *, parameter: str = "level") -> int:
     """Return the number of a ``logging`` level, given by name in any case or by number."""
     if isinstance(value, str):
+        import logging  # whoever passes a level uses it; settings and commands do not need it
+
         known = logging.getLevelNamesMapping()
         found = known.get(value.strip().upper())
         if found is None:

@@ -9,7 +9,7 @@ import argparse
 import errno
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, cast
@@ -44,7 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     output, status = _Output(), 0
     try:
         with output:
-            parsed = parser().parse_args(arguments)
+            given = sys.argv[1:] if arguments is None else list(arguments)
+            parsed = parser(given[0] if given and given[0] in _COMMANDS else "").parse_args(given)
             status = parsed.run(parsed)
     except (ConfigurationError, MissingDependencyError) as error:
         print(error, file=sys.stderr)
@@ -90,8 +91,12 @@ class _Output:
         return error is None or isinstance(error, (OSError, SystemExit))
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the argument parser, for ``main`` and for the reference page."""
+def parser(command: str = "") -> argparse.ArgumentParser:
+    """Return the argument parser, for ``main`` and for the reference page.
+
+    Args:
+        command: the only command that gets its options, because no other one will be parsed; all by default.
+    """
     parser = argparse.ArgumentParser(
         prog="mks-hardening", description="Production hardening for web applications."
     )
@@ -99,42 +104,50 @@ def parser() -> argparse.ArgumentParser:
         "--version", action=_Version, nargs=0, help="print the versions of this package and of Python"
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    version = commands.add_parser("version", help="print the versions of this package and of Python")
-    version.set_defaults(run=_version)
-    env = commands.add_parser(
-        "env", help="print every environment variable with its format, default and meaning"
-    )
-    env.set_defaults(run=list_variables, target=None)
-    settings = commands.add_parser(
-        "settings", help="list and check environment variables, and print a template for them"
-    )
-    add_settings_commands(settings)
-    check = commands.add_parser(
-        "check",
-        help="check settings, application, files, host and live site before and after go-live",
-        description="Changes nothing. Without a source, the environment is checked. The exit status is 0 without "
-        "findings, 1 with findings, 2 for a usage error, 3 if something could not be checked at all.",
-    )
-    add_check_arguments(check)
-    tasks = commands.add_parser(
-        "tasks",
-        help="inspect, retry and cancel background tasks",
-        description="Uses the database that DATABASE_URL points to.",
-    )
-    add_task_commands(tasks)
-    factors = commands.add_parser("second-factor", help="re-encrypt second factors under a new key")
-    add_second_factor_commands(factors)
-    bans = commands.add_parser("bans", help="list, lift and add temporary bans of clients")
-    add_ban_commands(bans)
-    maintenance = commands.add_parser("maintenance", help="turn maintenance mode on and off")
-    add_maintenance_commands(maintenance)
-    migrations = commands.add_parser("migrations", help="judge schema changes before they run")
-    add_migration_commands(migrations)
-    passwords = commands.add_parser("passwords", help="build a filter of leaked passwords")
-    add_password_commands(passwords)
-    sign_in = commands.add_parser("sign-in", help="help a user who cannot sign in")
-    add_sign_in_commands(sign_in)
+    for name, (summary, add_options, description) in _COMMANDS.items():
+        added = commands.add_parser(name, help=summary, description=description)
+        if command in {"", name}:
+            add_options(added)
     return parser
+
+
+def _add_version(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(run=_version)
+
+
+def _add_env(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(run=list_variables, target=None)
+
+
+_COMMANDS: Final[dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], str | None]]] = {
+    "version": ("print the versions of this package and of Python", _add_version, None),
+    "env": ("print every environment variable with its format, default and meaning", _add_env, None),
+    "settings": (
+        "list and check environment variables, and print a template for them",
+        add_settings_commands,
+        None,
+    ),
+    "check": (
+        "check settings, application, files, host and live site before and after go-live",
+        add_check_arguments,
+        (
+            "Changes nothing. Without a source, the environment is checked. The exit status is 0 without "
+            "findings, 1 with findings, 2 for a usage error, 3 if something could not be checked at all."
+        ),
+    ),
+    "tasks": (
+        "inspect, retry and cancel background tasks",
+        add_task_commands,
+        "Uses the database that DATABASE_URL points to.",
+    ),
+    "second-factor": ("re-encrypt second factors under a new key", add_second_factor_commands, None),
+    "bans": ("list, lift and add temporary bans of clients", add_ban_commands, None),
+    "maintenance": ("turn maintenance mode on and off", add_maintenance_commands, None),
+    "migrations": ("judge schema changes before they run", add_migration_commands, None),
+    "passwords": ("build a filter of leaked passwords", add_password_commands, None),
+    "sign-in": ("help a user who cannot sign in", add_sign_in_commands, None),
+}
+"""Commands with their summary, the function that adds their options, and their description."""
 
 
 class _Version(argparse.Action):

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import re
 import sys
-from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from mks_hardening.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
+    from datetime import date
+
     from mks_hardening.production_check import CheckReport
     from mks_hardening.production_check.check_definition import Language
 
@@ -140,6 +140,8 @@ def _baseline_entries(parsed: argparse.Namespace) -> tuple[str, str, date] | Non
         raise ConfigurationError(
             "--write-baseline needs --reason, --owner and --until", parameter="write_baseline"
         )
+    from datetime import date
+
     try:
         return parsed.reason, parsed.owner, date.fromisoformat(parsed.until)
     except ValueError:
@@ -153,7 +155,7 @@ def _size(text: str | None) -> int | None:
         return None
     from mks_hardening.production_check.values import size_of
 
-    size = size_of(text) if re.match(r"\d", text) else None
+    size = size_of(text)
     if not size:
         raise ConfigurationError(
             f"--body-limit must be a size such as 8m, not {text[:40]!r}", parameter="body_limit"

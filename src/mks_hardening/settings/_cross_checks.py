@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from mks_hardening._core.backend.http_session import check_url
 from mks_hardening._core.backend.redis_url import parse_redis_url
 from mks_hardening._core.environment.parsers import duration_text
 from mks_hardening._core.loopback import is_loopback
@@ -97,6 +96,10 @@ def _clear_text(settings: HardeningSettings, prefix: str) -> Iterator[str]:
             yield f"{name} must begin with rediss:// or rediss+…:// (or set {prefix}ALLOW_PLAINTEXT=1): clear text"
     notify = settings.notify
     if notify.slack_webhook_url is not None:
+        from mks_hardening._core.backend.http_session import (
+            check_url,  # brings sockets, which others do not need
+        )
+
         try:
             check_url(
                 notify.slack_webhook_url, parameter=f"{prefix}SLACK_WEBHOOK_URL", allow_plaintext=allowed
