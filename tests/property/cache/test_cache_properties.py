@@ -208,6 +208,16 @@ def test_any_pattern_can_be_used(pattern: str, text: str) -> None:
     glob_pattern(pattern).fullmatch(text)
 
 
+@pytest.mark.parametrize(
+    ("pattern", "text", "matches"),
+    [("[]", "", False), ("[]", "a", False), ("a[]b", "ab", False), ("[^]", "a", True), ("[^]", "", False)],
+)
+def test_an_empty_set_is_nothing_and_its_opposite_any_character(
+    pattern: str, text: str, matches: bool
+) -> None:
+    assert bool(glob_pattern(pattern).fullmatch(text)) is matches
+
+
 @given(before=st.text("abc", max_size=4), after=st.text("abc", max_size=4))
 def test_a_star_is_anything(before: str, after: str) -> None:
     assert glob_pattern(f"{before}*{after}").fullmatch(f"{before}\nb{after}")

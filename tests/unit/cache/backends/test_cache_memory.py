@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mks_hardening.cache import BaseCache, CacheStats, MemoryCache, NullCache, TieredCache
+from mks_hardening.cache import BaseCache, CacheStats, MemoryCache, NullCache, RedisCache, TieredCache
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.testing import CacheContract, FrozenClock
 
@@ -77,15 +77,17 @@ def test_the_null_cache_keeps_nothing_and_still_computes() -> None:
     )
 
 
-def test_a_tier_keeps_a_copy_for_a_short_while() -> None:
+@pytest.mark.parametrize(("options", "seconds"), [({}, 5), ({"l1_ttl": 2}, 2)])
+def test_a_tier_keeps_a_copy_for_a_short_while(options: dict[str, Any], seconds: float) -> None:
     clock = FrozenClock()
     near, far = MemoryCache(clock=clock, jitter=0), MemoryCache(clock=clock, jitter=0)
-    tiers = TieredCache(near, far, l1_ttl=5)
+    tiers = TieredCache(near, far, **options)
     far.set("k", 1, ttl=100)
     assert tiers.get("k") == 1
     far.delete("k")  # as another process does
+    clock.advance(seconds - 0.1)
     assert tiers.get("k") == 1
-    clock.advance(5)
+    clock.advance(0.1)
     assert tiers.get("k") is None
 
 
@@ -171,6 +173,12 @@ def test_impossible_parameters_are_refused(parameter: str, make: Any) -> None:
     with pytest.raises(ConfigurationError) as caught:
         make()
     assert caught.value.parameter == parameter
+
+
+def test_one_text_is_no_list_of_signing_keys() -> None:
+    with pytest.raises(ConfigurationError, match="list of secrets, not one string") as caught:
+        RedisCache("redis://127.0.0.1:1/0", signing_keys="0123456789abcdef")  # type: ignore[arg-type]  # on purpose
+    assert caught.value.parameter == "signing_keys"
 
 
 def test_a_cache_is_not_two_tiers() -> None:
