@@ -13,9 +13,9 @@ import subprocess
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ import requests
 from knowledge_system.demo import walkthrough
 from knowledge_system.demo.clock import MovableClock, clock_file
 from knowledge_system.demo.sink import read_messages
-from knowledge_system.demo.temporary_demo import isolated_demo
+from knowledge_system.demo.temporary_demo import IsolatedDemo, isolated_demo
 from knowledge_system.demo.visitor import BrowserClient
 from knowledge_system.settings import DEMO_PASSWORD
 from testbed.polling import wait_until
@@ -36,12 +36,41 @@ pytestmark = pytest.mark.timeout(300)
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
+@pytest.fixture
+def second_demos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[IsolatedDemo]:
+    """What a walk starts beside the demonstration, in a folder of its own and under settings that do not work."""
+    started: list[IsolatedDemo] = []
+
+    @contextmanager
+    def noted() -> Iterator[IsolatedDemo]:
+        monkeypatch.setenv("TMPDIR", str(folder))
+        monkeypatch.setattr(tempfile, "tempdir", None)
+        monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path / 'other.db'}")
+        monkeypatch.setenv("MKS_REDIS_URL", "redis://127.0.0.1:9")
+        with isolated_demo() as second:
+            started.append(second)
+            yield second
+
+    folder = tmp_path / "second"
+    folder.mkdir()
+    monkeypatch.setattr(walkthrough, "isolated_demo", noted)
+    return started
+
+
 def test_the_walk_passes_on_embedded_defaults_and_everything_ends_with_one_signal(
-    start_demo: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+    start_demo: Callable[..., Any],
+    second_demos: list[IsolatedDemo],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     demo = start_demo()
     before = _signed_in(demo, "suzuki")
     assert demo.walk() == 0, capsys.readouterr()
+    # The second demonstration took no settings of this process, and has left nothing.
+    (second,) = second_demos
+    assert list((tmp_path / "second").iterdir()) == []
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", int(second.url.rpartition(":")[2]))) != 0
     assert MovableClock(time, file=clock_file(demo.folder)).offset == 0
     assert before.get("/articles").status_code == 200  # hours would have ended it
     records = (demo.folder / "app.log").read_text(encoding="utf-8")
@@ -278,14 +307,6 @@ def _signed_in(demo: Any, name: str) -> BrowserClient:
     return visitors[-1]
 
 
-def test_one_terminate_signal_ends_all(start_demo: Callable[..., Any]) -> None:
-    demo = start_demo()
-    demo.process.terminate()
-    assert demo.process.wait(60) == 0
-    with socket.socket() as probe:
-        assert probe.connect_ex(("127.0.0.1", demo.https)) != 0
-
-
 def test_a_busy_port_is_named_with_the_way_out(tmp_path: Path, run_command: Run, free_port: int) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -351,26 +372,19 @@ def test_seed_and_totp_on_the_command_line(tmp_path: Path, run_command: Run) -> 
     assert run_command("totp", "1").returncode == 2
 
 
-def test_an_isolated_demo_takes_no_settings_and_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_demo_starts_at_the_real_time_again_and_one_terminate_signal_ends_all(
+    start_demo: Callable[..., Any], tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr(tempfile, "tempdir", None)
-    monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path / 'other.db'}")
-    monkeypatch.setenv("MKS_REDIS_URL", "redis://127.0.0.1:9")
-    with isolated_demo() as demo:
-        assert BrowserClient(demo.url, demo.ca_file).sign_in("tanaka", DEMO_PASSWORD).status_code == 303
-    assert list(tmp_path.iterdir()) == []
-    with socket.socket() as probe:
-        assert probe.connect_ex(("127.0.0.1", int(demo.url.rpartition(":")[2]))) != 0
-
-
-def test_a_demo_starts_at_the_real_time_again(start_demo: Callable[..., Any], tmp_path: Path) -> None:
     folder = tmp_path / "demo"
     folder.mkdir()
     MovableClock(time, file=clock_file(folder)).advance(9 * 3600)
     demo = start_demo()
     assert MovableClock(time, file=clock_file(demo.folder)).offset == 0
+    demo.process.terminate()
+    assert demo.process.wait(60) == 0
+    for port in (demo.https, demo.http):
+        with socket.socket() as probe:
+            assert probe.connect_ex(("127.0.0.1", port)) != 0
 
 
 def test_the_walk_fails_loudly_where_nothing_listens(
