@@ -65,12 +65,17 @@ HARDENED = Application("hardened_notes", "hardened-notes", "wsgi", "/", "note", 
 each = pytest.mark.parametrize("application", ALL, ids=lambda application: application.folder)
 
 
+_written: dict[str, str] = {}
+
+
 def settings_of(application: Application, folder: Path, capsys: pytest.CaptureFixture[str]) -> str:
-    """What ``mks-deploy init`` writes for it."""
-    file = folder / f"{application.name}.toml"
-    words = ["init", str(application.source), "--yes", "--host", HOST, "--mail", "ops@example.test"]
-    assert main([*words, "--python", sys.executable, "--out", str(file)]) == 0, capsys.readouterr().err
-    return file.read_text(encoding="utf-8")
+    """What ``mks-deploy init`` writes for it; once, since it starts the application to try the target."""
+    if application.name not in _written:
+        file = folder / f"{application.name}.toml"
+        words = ["init", str(application.source), "--yes", "--host", HOST, "--mail", "ops@example.test"]
+        assert main([*words, "--python", sys.executable, "--out", str(file)]) == 0, capsys.readouterr().err
+        _written[application.name] = file.read_text(encoding="utf-8")
+    return _written[application.name]
 
 
 @pytest.fixture(autouse=True)
