@@ -34,6 +34,7 @@ from mks_hardening.security.passwords._argon2 import Argon2
 from mks_hardening.settings import HardeningSettings
 from mks_hardening.testing import FrozenClock
 from testbed import polling
+from testbed.forked_programs import ForkedPrograms
 
 pytest_plugins = ["testbed.fixtures", "knowledge_browser"]
 
@@ -291,19 +292,23 @@ def free_port() -> int:
     return polling.free_port()
 
 
+@pytest.fixture(scope="session")
+def forked_programs() -> Iterator[ForkedPrograms]:
+    """A process that has imported the application, as the commands and the servers of production do."""
+    programs = ForkedPrograms(
+        "knowledge_system.cli", "knowledge_system.app", "knowledge_system.configuration_check"
+    )
+    yield programs
+    programs.close()
+
+
 @pytest.fixture
-def run_command() -> Callable[..., subprocess.CompletedProcess[str]]:
+def run_command(forked_programs: ForkedPrograms) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run ``knowledge-system`` to its end: ``run_command("seed", "--data", folder, MKS_X="y")``."""
 
     def run(*arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            command(*arguments),
-            env=clean_environment(**variables),
-            capture_output=True,
-            text=True,
-            timeout=100,
-            check=False,
-        )
+        words = map(str, arguments)
+        return forked_programs.run("-m", "knowledge_system", *words, env=clean_environment(**variables))
 
     return run
 

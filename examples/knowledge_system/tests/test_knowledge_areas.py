@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ import pytest
 from knowledge_system.settings import AREAS, AppSettings
 from mks_hardening.exceptions import SettingsError
 from mks_hardening.security import SecretBox
+from testbed.forked_programs import ForkedPrograms
 
 QUIET = AREAS - {"logging", "notify"}
 GOOD = {
@@ -55,7 +54,9 @@ def test_it_runs_without_any_area(make_app: Callable[..., Any], visit: Callable[
 
 
 @pytest.mark.parametrize("off", ["logging", "notify", "logging,notify"])
-def test_it_runs_without_logging_or_alerts(off: str, tmp_path: Path, own_database: Path) -> None:
+def test_it_runs_without_logging_or_alerts(
+    off: str, tmp_path: Path, own_database: Path, forked_programs: ForkedPrograms
+) -> None:
     """In a process of its own, since logging belongs to the process."""
     script = (
         "from knowledge_system.app import from_env\n"
@@ -74,9 +75,7 @@ def test_it_runs_without_logging_or_alerts(off: str, tmp_path: Path, own_databas
         "MKS_ALERT_TO": "ops@example.com",
         "MKS_ALERT_FROM": "app@example.com",
     }
-    done = subprocess.run(
-        [sys.executable, "-c", script], env=environ, capture_output=True, text=True, timeout=60, check=False
-    )
+    done = forked_programs.run("-c", script, env=environ)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "app.log").exists() is ("logging" not in off)
 

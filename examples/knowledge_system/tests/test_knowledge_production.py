@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import pytest
 from knowledge_system.settings import AppSettings
 from mks_hardening.exceptions import SettingsError
 from mks_hardening.security import SecretBox
+from testbed.forked_programs import ForkedPrograms
 
 KEY = SecretBox.generate_key()
 PASSWORD = "足場-養生-配筋-2026"
@@ -29,29 +29,24 @@ def production(tmp_path: Path, **changed: str) -> dict[str, str]:
     }
 
 
-def create_admin(environ: dict[str, str], password: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "knowledge_system", "create-admin", "mori", "--name", "森 直子", *arguments],
-        env=environ,
-        input=f"{password}\n",
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
-
-
-def test_from_an_empty_database_to_a_first_administrator(tmp_path: Path, run_command: Any) -> None:
+def test_from_an_empty_database_to_a_first_administrator(
+    tmp_path: Path, run_command: Any, forked_programs: ForkedPrograms
+) -> None:
     environ = production(tmp_path)
+
+    def create_admin(password: str) -> subprocess.CompletedProcess[str]:
+        words = ["-m", "knowledge_system", "create-admin", "mori", "--name", "森 直子"]
+        return forked_programs.run(*words, env=environ, text=f"{password}\n")
+
     before = run_command("check", **environ)
     assert (before.returncode, "revisions are missing" in before.stdout) == (1, True)
     assert run_command("upgrade", **environ).returncode == 0
     assert "no administrator" in run_command("check", **environ).stdout
-    weak = create_admin(environ, "short")
+    weak = create_admin("short")
     assert (weak.returncode, "Traceback" in weak.stderr) == (2, False)
     assert "password" in weak.stderr
-    assert create_admin(environ, PASSWORD).returncode == 0
-    assert create_admin(environ, PASSWORD).returncode == 2
+    assert create_admin(PASSWORD).returncode == 0
+    assert create_admin(PASSWORD).returncode == 2
     after = run_command("check", **environ)
     assert after.returncode == 0, after.stdout
     assert "MKS_SMTP_HOST" in after.stdout
@@ -62,7 +57,9 @@ def test_from_an_empty_database_to_a_first_administrator(tmp_path: Path, run_com
     "command",
     [["-m", "knowledge_system", "check"], ["-c", "from knowledge_system.app import from_env; from_env()"]],
 )
-def test_a_pool_that_cannot_be_is_told_in_one_line(tmp_path: Path, command: list[str]) -> None:
+def test_a_pool_that_cannot_be_is_told_in_one_line(
+    tmp_path: Path, command: list[str], forked_programs: ForkedPrograms
+) -> None:
     environ = production(
         tmp_path,
         DATABASE_URL="postgresql+psycopg://127.0.0.1:1/none",
@@ -70,9 +67,7 @@ def test_a_pool_that_cannot_be_is_told_in_one_line(tmp_path: Path, command: list
         MKS_GUNICORN_WORKERS="16",
         MKS_REDIS_URL="redis://127.0.0.1:1/0",
     )
-    done = subprocess.run(
-        [sys.executable, *command], env=environ, capture_output=True, text=True, timeout=100, check=False
-    )
+    done = forked_programs.run(*command, env=environ)
     assert done.returncode == (2 if "check" in command else 3), done.stderr
     assert "Traceback" not in done.stderr
     assert "max_connections=8" in done.stderr
@@ -117,7 +112,9 @@ def test_good_secrets_pass(tmp_path: Path) -> None:
     )
 
 
-def test_a_start_with_errors_tells_all_of_them_and_ends(tmp_path: Path) -> None:
+def test_a_start_with_errors_tells_all_of_them_and_ends(
+    tmp_path: Path, forked_programs: ForkedPrograms
+) -> None:
     """As gunicorn starts it: one message without a traceback, and a status that is not tried again."""
     script = "from knowledge_system.app import from_env; from_env()"
     environ = production(
@@ -126,9 +123,7 @@ def test_a_start_with_errors_tells_all_of_them_and_ends(tmp_path: Path) -> None:
         MKS_ALLOWED_HOSTS="",
         MKS_DEMO="perhaps",
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script], env=environ, capture_output=True, text=True, timeout=60, check=False
-    )
+    done = forked_programs.run("-c", script, env=environ)
     assert (done.returncode, "Traceback" in done.stderr) == (3, False)
     assert sum(line.startswith("  - ") for line in done.stderr.splitlines()) == 3, done.stderr
 
