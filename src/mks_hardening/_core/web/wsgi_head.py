@@ -93,12 +93,14 @@ class BufferedHead:
             finally:
                 exc_info = None  # the traceback refers to this frame
             return self.write
-        if exc_info is None and self.has_head:
-            raise AssertionError("start_response was called twice without exc_info (PEP 3333)")
-        # The server receives the error too: Werkzeug's test client raises it in the test.
-        arguments = () if exc_info is None else (exc_info,)
-        self._held = partial(self._start_response, status, headers, *arguments)
-        exc_info = None  # the traceback refers to this frame
+        if exc_info is None:
+            if self.head_sent or self._held is not None:
+                raise AssertionError("start_response was called twice without exc_info (PEP 3333)")
+            self._held = partial(self._start_response, status, headers)
+        else:
+            # The server receives the error too: Werkzeug's test client raises it in the test.
+            self._held = partial(self._start_response, status, headers, exc_info)
+            exc_info = None  # the traceback refers to this frame
         return self.write
 
     def replace_head(self, status: str, headers: Headers) -> None:

@@ -147,12 +147,12 @@ class SessionGate:
             BackendUnavailableError: see ``SessionLookup.find``.
         """
         if _is_possible_id(session_id):
-            return self.lookup.find(session_id, active=self._is_active(path))
+            return self.lookup.find(session_id, active=self._passive is None or self._is_active(path))
         return NOT_FOUND
 
     def begin_find(self, session_id: str, path: str) -> FoundSession | Awaitable[FoundSession]:
         """``find`` for asyncio; a result that needs no round trip is returned at once."""
-        if len(session_id) == ID_LENGTH or is_anonymous_id(session_id):
+        if _is_possible_id(session_id):
             return self.lookup.begin_find(session_id, active=self._passive is None or self._is_active(path))
         return NOT_FOUND
 
@@ -194,6 +194,7 @@ class SessionGate:
         return bool(reason)
 
     def _is_active(self, path: str) -> bool:
+        # Most gates have no passive paths, and every request pays for a call: the callers look first.
         return self._passive is None or not self._passive.match(path)
 
     # --- decisions ---
