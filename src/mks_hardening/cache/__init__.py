@@ -22,6 +22,7 @@ _HOME = {
     "mks_hardening.cache._function_cache": ["set_default_cache"],
     "mks_hardening._core.cache_key_error": ["CacheKeyError"],
     "mks_hardening.cache.cache_stats": ["CacheStats"],
+    "mks_hardening.cache.cache_transaction": ["CacheTransaction"],
 }
 
 # By name only: areas do not import each other. The middleware of this name is the one for WSGI.

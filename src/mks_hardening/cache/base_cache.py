@@ -19,7 +19,9 @@ from mks_hardening.cache._counters import CacheCounters
 from mks_hardening.cache._entry import CacheEntry
 from mks_hardening.cache._entry_options import check_key, check_ttl, jittered
 from mks_hardening.cache._store import CacheStore
+from mks_hardening.cache._transaction_scope import current_scopes
 from mks_hardening.cache.cache_stats import CacheStats
+from mks_hardening.cache.cache_transaction import CacheTransaction
 from mks_hardening.cache.compute._get_or_compute import ComputeOptions, ValueComputer
 from mks_hardening.cache.compute._result_computation import ResultComputation
 from mks_hardening.exceptions import DecodeError, EncodeError
@@ -74,7 +76,8 @@ class BaseCache(Closing):
 
     def peek(self, key: str) -> Any:
         """Return the value if it is available without a round trip; otherwise the marker ``MISSING``."""
-        value = self.store.peek(key)
+        # In a transaction, the tags of the entry decide, which are not known here.
+        value = MISSING if current_scopes() else self.store.peek(key)
         if value is not MISSING:
             self._counters.read(found=True)
         return value
@@ -265,6 +268,10 @@ class BaseCache(Closing):
         """``clear`` for asyncio."""
         await self.adelete_pattern("*")
 
+    def transaction(self) -> CacheTransaction:
+        """Return a context manager around a database transaction; at its end, it invalidates what that changes."""
+        return CacheTransaction(self)
+
     # --- health, statistics, lifecycle -------------------------------------------------------
 
     def ping(self) -> bool:
@@ -322,7 +329,7 @@ class BaseCache(Closing):
 
         The read counts as one, of the first key, which is stored under these tags.
         """
-        values = [self.store.peek(key) for key in keys]
+        values = [MISSING if current_scopes() else self.store.peek(key) for key in keys]
         if MISSING in values:
             return self._run(self._read_together(keys, tuple(tags)))
         self._counters.read(found=True)
@@ -330,7 +337,7 @@ class BaseCache(Closing):
 
     async def aget_together(self, keys: Sequence[str], tags: Iterable[str]) -> list[Any]:
         """``get_together`` for asyncio."""
-        values = [self.store.peek(key) for key in keys]
+        values = [MISSING if current_scopes() else self.store.peek(key) for key in keys]
         if MISSING in values:
             return await self._arun(self._read_together(keys, tuple(tags)))
         self._counters.read(found=True)
@@ -380,16 +387,14 @@ class BaseCache(Closing):
         wanted = [check_key(key) for key in dict.fromkeys(keys)]
         if not wanted:
             return {}
-        nothing: list[CacheEntry | None] = [None] * len(wanted)
-        entries = yield from self._computing.guarded(self.store.load(wanted), otherwise=nothing)
+        entries = yield from self._computing.entries(wanted)
         values = {key: self._value(entry, MISSING) for key, entry in zip(wanted, entries, strict=True)}
         return {key: value for key, value in values.items() if value is not MISSING}
 
     def _read_together(self, keys: Sequence[str], tags: tuple[str, ...]) -> Op[list[object]]:
         """Return the values of several keys, None for a missing one; ``tags`` are expected on the first one."""
         wanted = [check_key(key) for key in keys]
-        nothing: list[CacheEntry | None] = [None] * len(wanted)
-        entries = yield from self._computing.guarded(self.store.load(wanted, tags), otherwise=nothing)
+        entries = yield from self._computing.entries(wanted, tags)
         self._counters.read(found=self._computing.is_fresh(entries[0]))
         return [
             entry.value if entry is not None and self._computing.is_fresh(entry) else None

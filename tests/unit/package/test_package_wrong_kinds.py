@@ -249,6 +249,7 @@ def usual(engine: Engine) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {
         "cache.AfterCommit": {},
         "cache.CDNManager": {"zone_id": "0" * 32, "api_token": "t" * 40},
+        "cache.CacheTransaction": {"cache": MemoryCache()},
         "cache.MemoryCache": {},
         "cache.NullCache": {},
         "cache.RedisCache": {"url_or_client": fakeredis.FakeRedis()},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from math import log
 from random import random
@@ -15,6 +15,7 @@ from mks_hardening.cache._counters import CacheCounters
 from mks_hardening.cache._entry import CacheEntry
 from mks_hardening.cache._entry_options import check_key, jittered
 from mks_hardening.cache._store import CacheStore
+from mks_hardening.cache._transaction_scope import current_scopes
 from mks_hardening.cache.compute._backoff import Backoff
 from mks_hardening.cache.compute._result_computation import ResultComputation
 from mks_hardening.cache.compute._singleflight import Flight, Flights, FlightWait, NoResult
@@ -76,12 +77,22 @@ class ValueComputer:
 
     def entry(self, key: str, tags: tuple[str, ...] = ()) -> Op[CacheEntry | None]:
         """Return the entry, fresh or stale; None if there is none or the backend is unavailable."""
+        (entry,) = yield from self.entries((key,), tags)
+        return entry
+
+    def entries(self, keys: Sequence[str], tags: tuple[str, ...] = ()) -> Op[list[CacheEntry | None]]:
+        """Return the entries of several keys, and none for what a transaction of this context has changed."""
         try:
-            (entry,) = yield from self._store.load((key,), tags)
+            entries = yield from self._store.load(keys, tags)
         except BackendUnavailableError as error:
             self._counters.failed(error)
-            return None
-        return entry
+            return [None] * len(keys)
+        for scope in current_scopes():
+            entries = [
+                None if entry is None or scope.covers(key, entry.tags) else entry
+                for key, entry in zip(keys, entries, strict=True)
+            ]
+        return entries
 
     def is_fresh(self, entry: CacheEntry | None) -> bool:
         """Return whether there is an entry that is still fresh."""
@@ -99,6 +110,8 @@ class ValueComputer:
         """Return the value of ``key``, from the first source that has it."""
         check_key(key)
         entry = yield from self.entry(key, terms.tags)
+        if current_scopes():
+            return (yield from self._in_transaction(entry, compute, terms))
         if entry is not None:
             now = self._clock.time()
             if now < entry.fresh_until:
@@ -118,9 +131,24 @@ class ValueComputer:
             return (yield Call(compute))
         return (yield from self._compute_or_wait(key, compute, terms))
 
+    def _in_transaction(
+        self, entry: CacheEntry | None, compute: Callable[[], object], terms: ComputeOptions
+    ) -> Op[object]:
+        """Return the fresh value, or compute without storing: the transaction may be rolled back, or its data old.
+
+        Nor does it wait for another caller, who may be waiting for a lock of this transaction.
+        """
+        if entry is not None and self.is_fresh(entry):
+            self._count_read(terms, found=True)
+            return entry.value
+        self._count_read(terms, found=False)
+        return (yield Call(compute))
+
     def refresh(self, key: str, compute: Callable[[], object], terms: ComputeOptions) -> Op[object]:
         """Compute the value now and store it, whatever is stored; readers get the old one until then."""
         check_key(key)
+        if current_scopes():
+            return (yield Call(compute))
         # Computations that began earlier may be of older data.
         self.flights.void(keys=(key,))
         acquiring = self._store.acquire(key, terms.tags)

@@ -1,0 +1,50 @@
+"""Transactions that are open in the current context: what they change is not cached until they end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextvars import ContextVar, Token
+from typing import Final
+
+__all__ = ["TransactionScope", "current_scopes", "enter_scope", "leave_scope"]
+
+Scopes = tuple["TransactionScope", ...]
+
+_current: Final[ContextVar[Scopes]] = ContextVar("mks_hardening.cache.transactions", default=())
+
+
+class TransactionScope:
+    """What one transaction invalidates. State without I/O.
+
+    Attributes:
+        is_open: whether the transaction has not ended.
+        keys: keys that it invalidates.
+        tags: tags that it invalidates.
+    """
+
+    __slots__ = ("is_open", "keys", "tags")
+
+    def __init__(self) -> None:
+        self.is_open: bool = True
+        self.keys: set[str] = set()
+        self.tags: set[str] = set()
+
+    def covers(self, key: str, tags: Iterable[str]) -> bool:
+        """Return whether the transaction changes what an entry was made from."""
+        return key in self.keys or not self.tags.isdisjoint(tags)
+
+
+def current_scopes() -> Scopes:
+    """Return the open transactions of this context."""
+    scopes = _current.get()
+    return tuple(scope for scope in scopes if scope.is_open) if scopes else scopes
+
+
+def enter_scope(scope: TransactionScope) -> Token[Scopes]:
+    """Add a transaction to this context; those that have ended are dropped."""
+    return _current.set((*current_scopes(), scope))
+
+
+def leave_scope(token: Token[Scopes]) -> None:
+    """Restore the transactions of this context."""
+    _current.reset(token)
