@@ -223,6 +223,66 @@ def declare(prefix: str | None = "DECLARED_", annotation: object = int, **option
 
 
 @pytest.mark.parametrize(
+    ("options", "smallest", "largest", "too_small", "too_large"),
+    [
+        ({"minimum": 2, "maximum": 4}, "2", "4", "1", "5"),
+        ({"annotation": float, "default": 3.0, "minimum": 2.5, "maximum": 4.5}, "2.5", "4.5", "2.4", "4.6"),
+        ({"kind": "size", "minimum": 2, "maximum": 4096}, "2", "4KiB", "1", "4097"),
+        (
+            {"annotation": float, "default": 3.0, "kind": "duration", "minimum": 2, "maximum": 60},
+            *("2s", "1m", "1999ms", "61s"),
+        ),
+        (
+            {
+                "annotation": timedelta,
+                "default": timedelta(seconds=3),
+                "minimum": timedelta(seconds=2),
+                "maximum": 60,
+            },
+            *("2s", "1m", "1999ms", "61s"),
+        ),
+    ],
+    ids=["int", "float", "size", "duration", "timedelta"],
+)
+def test_the_bounds_of_each_kind_hold(
+    options: dict[str, Any], smallest: str, largest: str, too_small: str, too_large: str
+) -> None:
+    kind = declare(**options)
+    for text in (smallest, largest):
+        kind.from_env(environ={"MKS_ENV": "test", "DECLARED_SIZE": text})
+    for text in (too_small, too_large):
+        (error,) = errors_of(kind, MKS_ENV="test", DECLARED_SIZE=text)
+        assert "DECLARED_SIZE" in error
+
+
+def test_a_declared_url_is_one_of_a_web_server() -> None:
+    kind = declare(annotation=str, default="", kind="url")
+    kind.from_env(environ={"MKS_ENV": "test", "DECLARED_SIZE": "https://bank.example"})
+    assert len(errors_of(kind, MKS_ENV="test", DECLARED_SIZE="ftp://bank.example")) == 1
+
+
+def test_values_are_given_by_name() -> None:
+    with pytest.raises(TypeError):
+        declare()(HardeningSettings.from_env(environ={"MKS_ENV": "test"}), 3)
+
+
+@pytest.mark.parametrize(
+    ("options", "parameter"),
+    [
+        ({"prefix": "shop"}, "prefix"),
+        ({"minimum": 5}, "default"),
+        ({"minimum": "1"}, "minimum"),
+        ({"kind": "weight"}, "kind"),
+        ({"name": "shop_size"}, "name"),
+    ],
+)
+def test_a_wrong_declaration_names_the_parameter(options: dict[str, Any], parameter: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        declare(**options)
+    assert caught.value.parameter == parameter
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"prefix": None}, "Declared must have a prefix"),
