@@ -230,6 +230,17 @@ def test_a_slack_digest_tells_the_number() -> None:
     assert "9999" in slack(DIGEST, lang="ja")["blocks"][2]["text"]["text"]
 
 
+def test_slack_shows_the_facts_of_each_of_several_alerts_in_one_line() -> None:
+    blocks = slack(ALERT, ALERT._replace(message="again", request_id=""))["blocks"]
+    texts = [block["text"]["text"] for block in blocks if "failed" in str(block) or "again" in str(block)]
+    for text, message in zip(texts[-2:], ("order 4711 failed", "again"), strict=True):
+        first, facts = text.splitlines()[0], text.splitlines()[-1]
+        assert first == f"ERROR: {message}"
+        assert facts.split(" | ")[0] == "ERROR"
+        assert facts.split(" | ")[2:4] == ["production", "web1"]
+        assert ("req-1" in facts.split(" | ")) is (message != "again")
+
+
 def test_a_slack_summary_has_one_block_an_alert() -> None:
     document = slack(*[ALERT._replace(message=f"trouble {number} " + "x" * 500) for number in range(40)])
     assert len(document["blocks"]) == 41
