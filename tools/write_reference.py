@@ -351,6 +351,18 @@ def _argument_texts(doc: str, section: str) -> Iterator[tuple[str, str]]:
             yield name.strip("`*"), _markdown(text)
 
 
+def migration_rules() -> Iterator[str]:
+    """Every rule of the migration linter."""
+    from mks_hardening.db import MIGRATION_RULES
+
+    for rule in MIGRATION_RULES.values():
+        yield from ("", f"(rule-{rule.id})=", f"## {rule.id}: {rule.name}", "")
+        yield from (f"Level: {rule.level}. {rule.reason}", "")
+        yield from (f"{number}. {step}" for number, step in enumerate(rule.steps, 1))
+        if rule.link:
+            yield from ("", f"[PostgreSQL documentation]({rule.link})")
+
+
 PAGES: dict[str, Callable[[], Iterator[str]]] = {
     "environment": environment,
     "events": events,
@@ -359,6 +371,7 @@ PAGES: dict[str, Callable[[], Iterator[str]]] = {
     "log-fields": log_fields,
     "metrics": metrics,
     "defaults": defaults,
+    "migration-rules": migration_rules,
 }
 
 
