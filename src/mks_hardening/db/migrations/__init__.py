@@ -1,1 +1,1 @@
-"""Schema migrations without an outage: a linter of dangerous operations, and safe steps for PostgreSQL."""
+"""Schema migrations without downtime: a linter of dangerous operations, and safe steps for PostgreSQL."""
