@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from mks_hardening._core.optional_imports import optional
+from mks_hardening.exceptions import ConfigurationError
 
 __all__ = [
     "DEFAULT_TIMEOUT",
     "REDIRECT_FIELD_NAME",
     "AppConfig",
     "BaseCache",
+    "BaseCommand",
+    "CommandError",
     "FromDjango",
     "HttpResponse",
     "HttpResponseBase",
@@ -23,7 +26,9 @@ __all__ = [
     "get_resolver",
     "import_string",
     "mail",
+    "offline_postgresql",
     "project",
+    "schema_operations",
     "setting_changed",
     "validate_host",
 ]
@@ -45,6 +50,17 @@ if TYPE_CHECKING:
     setting_changed: FromDjango
 
     def validate_host(host: str, allowed_hosts: Sequence[str]) -> bool: ...
+
+    class CommandError(Exception):
+        """From ``django.core.management.base``."""
+
+        def __init__(self, *args: object, returncode: int = 1) -> None: ...
+
+    class BaseCommand:
+        """From ``django.core.management.base``."""
+
+        help: str
+        stdout: FromDjango
 
     class AppConfig:
         """From ``django.apps``."""
@@ -103,6 +119,7 @@ else:
         from django.contrib.sessions.middleware import SessionMiddleware
         from django.core import checks, mail
         from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache
+        from django.core.management.base import BaseCommand, CommandError
         from django.core.signals import setting_changed
         from django.http import HttpResponse
         from django.http.request import validate_host
@@ -122,3 +139,52 @@ def environ_of(request: FromDjango) -> dict[str, FromDjango]:
     """Return the WSGI environ or the ASGI scope of a request, which our middleware outside Django has filled."""
     found: dict[str, FromDjango] = getattr(request, "scope", None) or request.META
     return found
+
+
+def offline_postgresql(version: int) -> FromDjango:
+    """Return a database of PostgreSQL that is never connected to, for its SQL.
+
+    Args:
+        version: major version, by which Django chooses its SQL.
+
+    Raises:
+        ConfigurationError: the driver psycopg is not installed.
+    """
+    from django.core.exceptions import ImproperlyConfigured
+    from django.db import connections
+
+    try:
+        from django.db.backends.postgresql.base import DatabaseWrapper
+    except ImproperlyConfigured as error:
+        raise ConfigurationError("install psycopg: Django needs it to write SQL for PostgreSQL") from error
+    registry: FromDjango = connections
+    settings: dict[str, FromDjango] = {
+        **registry.settings["default"],
+        "NAME": "offline",
+        "OPTIONS": {},
+        "HOST": "",
+        "PORT": "",
+    }
+    wrapper: FromDjango = DatabaseWrapper(settings, alias="default")
+
+    def refuse() -> None:
+        raise RuntimeError("there is no database")
+
+    def compose(sql: str, params: Sequence[FromDjango] | None) -> str:
+        # Django asks a cursor to do this.
+        editor = wrapper.SchemaEditorClass(wrapper, collect_sql=True)
+        return sql % tuple([str(editor.quote_value(value)) for value in params]) if params else sql
+
+    wrapper.connect = refuse
+    wrapper.ops.compose_sql = compose
+    attributes: dict[str, FromDjango] = wrapper.__dict__
+    attributes["pg_version"] = version * 10_000  # a cached property, which would ask the server
+    return wrapper
+
+
+def schema_operations() -> tuple[FromDjango, type, type]:
+    """Return a loader of all migrations, and the classes ``RunPython`` and ``SeparateDatabaseAndState``."""
+    from django.db.migrations import RunPython, SeparateDatabaseAndState
+    from django.db.migrations.loader import MigrationLoader
+
+    return MigrationLoader(None, ignore_no_migrations=True), RunPython, SeparateDatabaseAndState
