@@ -31,8 +31,8 @@ __all__ = ["RedisKeys", "RedisStore"]
 
 _SHORTEST_PAUSE: Final = 0.005
 _LONGEST_PAUSE: Final = 0.05
-# Counted from the last value stored under the tag. Longer than any entry should live: when a version expires, the
-# entries made under it become invalid.
+# Counted from the last value stored under the tag; more for an entry that lives longer, because it becomes invalid
+# when the version expires.
 _TAG_TTL_MS: Final = 30 * 24 * 3600 * 1000
 _SCAN_COUNT: Final = 1000
 
@@ -199,6 +199,7 @@ class RedisStore:
             leases.append(("UNLINK", self._names.lease(key)))
             values.append(("SET", self._names.value(key), data, "PX", max(1, int(ttl * 1000))))
         if values:
+            yield from self._keep_versions(tags, max(ttl for _value, ttl in entries.values()))
             yield Pipeline(self._client, [*leases, *values], idempotent=True)
 
     def _versions(self, tags: Sequence[str], *, patient: bool = False) -> Op[dict[str, bytes]]:
@@ -208,11 +209,23 @@ class RedisStore:
         commands: list[Sequence[object]] = []
         for name in map(self._names.tag, tags):
             made = secrets.token_bytes(TAG_VERSION_BYTES)
-            commands += [("SET", name, made, "NX", "PX", _TAG_TTL_MS), ("GETEX", name, "PX", _TAG_TTL_MS)]
+            # GT: it may live longer already, for an entry that does.
+            commands += [
+                ("SET", name, made, "NX", "PX", _TAG_TTL_MS),
+                ("GET", name),
+                ("PEXPIRE", name, _TAG_TTL_MS, "GT"),
+            ]
         answers = yield Pipeline(self._client, commands, idempotent=True, patient=patient)
-        versions = zip(tags, answers[1::2], strict=True)
+        versions = zip(tags, answers[1::3], strict=True)
         # If a version was removed between the two commands, use one that no tag ever has: the entry is invalid.
         return {tag: version or bytes(TAG_VERSION_BYTES) for tag, version in versions}
+
+    def _keep_versions(self, tags: Iterable[str], lifetime: float) -> Op[None]:
+        """Extend the versions of tags for an entry that lives longer than they do by themselves."""
+        if tags and lifetime * 1000 > _TAG_TTL_MS:
+            needed = int(lifetime * 1000) + _TAG_TTL_MS
+            commands = [("PEXPIRE", self._names.tag(tag), needed, "GT") for tag in tags]
+            yield Pipeline(self._client, commands, idempotent=True)
 
     # --- leases ------------------------------------------------------------------------------
 
@@ -259,6 +272,7 @@ class RedisStore:
         ttl_ms = max(1, int((entry.expires_at - self._clock.time()) * 1000))
         data = self._envelope.seal(key, entry)
         self._renewal.forget(lease)
+        yield from self._keep_versions(entry.tags, ttl_ms / 1000)
         names = [self._names.value(key), self._names.lease(key)]
         # Not idempotent: the first run releases the lease, so a second one might find that of another process.
         stored = yield RunScript(self._commit_script, names, [lease.token, data, ttl_ms])

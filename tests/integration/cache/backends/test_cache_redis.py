@@ -349,3 +349,21 @@ def test_the_version_of_a_tag_in_use_does_not_end(make: Any, redis_server: Redis
             keep()
             assert client.pttl(name) > month - 60_000
     assert cache.get("k") == 1
+
+
+def test_tags_live_as_long_as_the_longest_entry_under_them(make: Any, redis_server: RedisServer) -> None:
+    day = 24 * 3600
+    cache = make(default_ttl=60)
+    name = f"{cache.namespace}:t:{{=t}}"
+    with redis_server.client() as client:
+        cache.set("k", 1, tags=["t"])
+        assert 29 * day < client.ttl(name) <= 30 * day
+        cache.set("long", 2, ttl=90 * day, tags=["t"])
+        assert client.ttl(name) > 90 * day
+        cache.get_or_compute("short", lambda: 3, ttl=10, tags=["t"])  # another use does not shorten it
+        assert client.ttl(name) > 90 * day
+        cache.get_or_compute("longer", lambda: 4, ttl=200 * day, tags=["t"])
+        assert client.ttl(name) > 200 * day
+    assert cache.get_many(["k", "long", "short", "longer"]) == {"k": 1, "long": 2, "short": 3, "longer": 4}
+    cache.invalidate_tags("t")
+    assert cache.get_many(["k", "long", "short", "longer"]) == {}
