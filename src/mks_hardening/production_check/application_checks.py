@@ -444,13 +444,14 @@ def open_documentation(facts: Facts) -> Iterator[Evidence]:
     link="https://www.rfc-editor.org/rfc/rfc9110#section-9.2.1",
 )
 def changing_get(facts: Facts) -> Iterator[Evidence]:
-    """Report routes whose name is that of a change and that answer GET only."""
+    """Report paths whose name is that of a change and that answer GET only: a form has another route for POST."""
     pattern = re.compile(
         r"(?:^|[/_-])(?:delete|remove|destroy|logout|sign-?out|disable|reset|purge)(?:[/_-]|$)"
     )
     for application in _loaded(facts):
+        changing = {route.path for route in application.routes if route.methods - _SAFE}
         for route in application.routes:
-            if pattern.search(route.path.lower()) and route.methods and not route.methods - _SAFE:
+            if pattern.search(route.path.lower()) and route.methods and route.path not in changing:
                 yield Evidence(text=f"GET {route.path}", key=route.path)
 
 

@@ -1,0 +1,14 @@
+"""The production check of the library finds nothing in the application but what the tests leave out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mks_hardening.production_check import check
+
+
+def test_the_application_lacks_only_the_shared_store_of_production(app: Any) -> None:
+    report = check(environ={"MKS_ALLOWED_HOSTS": "knowledge.example.jp"}, app=app)
+    assert [(finding.id, finding.evidence) for finding in report.findings] == [
+        ("MKS-APP-015", "MemorySessionStore")
+    ]
