@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy_settings import deployed
+from deploy_settings import KNOWLEDGE, deployed
 from mks_deploy.rendering import render
 from mks_deploy.settings.settings_file import read_settings
 from mks_deploy.versions import Installed
@@ -25,7 +25,7 @@ def rendered(folder: Path, *texts: str, nginx: tuple[int, ...] = (1, 26, 3)) -> 
 @pytest.mark.parametrize("nginx", [(1, 22, 1), (1, 26, 3)])
 def test_the_reference_deployment_has_no_findings(tmp_path: Path, nginx: tuple[int, ...]) -> None:
     folder = rendered(tmp_path, nginx=nginx)
-    report = check(files=[folder / "etc", folder / "usr", folder / "docker"])
+    report = check(files=[KNOWLEDGE, folder / "etc", folder / "usr", folder / "docker"])
     assert [(finding.id, finding.file, finding.evidence) for finding in report.findings] == []
     assert report.failed == ()
     assert {"MKS-SET-008", "MKS-DEP-001", "MKS-DEP-015", "MKS-DEP-040", "MKS-DEP-061", "MKS-DEP-070"} <= {

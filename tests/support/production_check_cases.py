@@ -35,6 +35,8 @@ def files(**texts: str) -> Facts:
     """Files: ``site`` and ``http`` are nginx, the others are named by their kind."""
     names = {
         "site": "etc/nginx/sites-enabled/site.conf",
+        "http": "etc/nginx/nginx.conf",
+        "deploy": "deploy.toml",
         "gunicorn": "srv/gunicorn.conf.py",
         "unit": "etc/systemd/system/web.service",
         "logrotate": "etc/logrotate.d/web",
@@ -301,7 +303,12 @@ CASES: dict[str, tuple[Facts, Facts]] = {
     "MKS-APP-017": (app(documentation="/openapi.json"), app()),
     "MKS-APP-018": (
         app(routes=(RouteFacts(path="/users/<id>/delete", methods=frozenset({"GET", "HEAD"})),)),
-        app(routes=(RouteFacts(path="/users/<id>/delete", methods=frozenset({"POST"})),)),
+        app(
+            routes=(
+                RouteFacts(path="/password/reset", methods=frozenset({"GET", "HEAD"})),
+                RouteFacts(path="/password/reset", methods=frozenset({"POST"})),
+            )
+        ),
     ),
     "MKS-APP-019": (bare(), bare(config={"MAX_CONTENT_LENGTH": 1_000_000})),
     "MKS-APP-020": (bare(), bare(config={"TRUSTED_HOSTS": ["www.example.com"]})),
@@ -400,6 +407,13 @@ CASES: dict[str, tuple[Facts, Facts]] = {
     ),
     "MKS-DEP-024": (site("location /static/ {", "location /static {"), GOOD_SITE),
     "MKS-DEP-025": (site("alias /srv/static/;", "alias /srv/static/; autoindex on;"), GOOD_SITE),
+    "MKS-DEP-026": (
+        files(deploy='[edge]\nproxies_in_front = ["0.0.0.0/0"]\n'),
+        files(
+            deploy='[edge]\nproxies_in_front = ["10.0.0.0/24"]\n',
+            http="set_real_ip_from 10.0.0.0/24;\nserver { }\n",
+        ),
+    ),
     "MKS-DEP-030": (
         files(gunicorn='bind = ["0.0.0.0:8000"]\n'),
         files(gunicorn='bind = ["unix:/run/a.sock"]\n'),

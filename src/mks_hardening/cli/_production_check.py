@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--files", nargs="+", default=[], metavar="PATH",
         help="check these files and folders of a deployment: nginx, gunicorn, systemd, logrotate, Redis, "
-        "PostgreSQL, Dockerfile, compose files",
+        "PostgreSQL, Dockerfile, compose files, deploy.toml",
     )  # fmt: skip
     add(
         "--host",

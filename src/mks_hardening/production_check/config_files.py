@@ -23,6 +23,7 @@ Kind = Literal[
     "dockerfile",
     "compose",
     "env",
+    "deploy",
 ]
 
 _SYSTEMD: Final = (".service", ".socket", ".timer")
@@ -90,6 +91,7 @@ class ConfigFiles:
         pg_hba: files with who may connect to PostgreSQL.
         dockerfiles: instructions of Dockerfiles: path, instruction, value and line.
         compose: lines of compose files and manifests: path, text and line.
+        deploy: tables of ``deploy.toml`` files by path.
         problems: what could not be read: file and reason.
     """
 
@@ -102,12 +104,15 @@ class ConfigFiles:
     pg_hba: tuple[KeyValueFile, ...] = ()
     dockerfiles: tuple[tuple[str, tuple[tuple[str, str, int], ...]], ...] = ()
     compose: tuple[tuple[str, tuple[tuple[str, int], ...]], ...] = ()
+    deploy: tuple[tuple[str, Mapping[str, object]], ...] = ()
     problems: tuple[tuple[str, str], ...] = field(default=())
 
 
 def kind_of(path: str, text: str) -> Kind | None:
     """Return what a file is, by its path and then by its content; ``None`` if nothing here reads it."""
     name = path.rpartition("/")[2].lower()
+    if name == "deploy.toml":
+        return "deploy"
     if name.endswith(_SYSTEMD):
         return "systemd"
     if name.startswith("dockerfile") and not name.endswith(".dockerignore"):
@@ -162,6 +167,7 @@ def parse_files(files: Mapping[str, str]) -> ConfigFiles:
         found, complaint = _logrotate(text, path)
         rules += found
         problems += [(path, complaint)] if complaint else []
+    deploy = tuple(_deploy_files(texts("deploy"), problems))
     return ConfigFiles(
         nginx=nginx,
         gunicorn=gunicorn,
@@ -175,8 +181,21 @@ def parse_files(files: Mapping[str, str]) -> ConfigFiles:
             (path, tuple((line, number) for number, line in enumerate(text.split("\n"), 1)))
             for path, text in texts("compose").items()
         ),
+        deploy=deploy,
         problems=tuple(problems),
     )
+
+
+def _deploy_files(
+    texts: Mapping[str, str], problems: list[tuple[str, str]]
+) -> Iterator[tuple[str, Mapping[str, object]]]:
+    import tomllib
+
+    for path, text in texts.items():
+        try:
+            yield path, tomllib.loads(text)
+        except (ValueError, RecursionError) as error:
+            problems.append((path, f"no TOML ({str(error)[:80]})"))
 
 
 def _joined(text: str) -> Iterator[tuple[str, int]]:

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, cast
 
 from mks_hardening.production_check.check_definition import CheckGroup
 from mks_hardening.production_check.config_files import ConfigFiles
 from mks_hardening.production_check.facts import Facts
 from mks_hardening.production_check.finding import Evidence
 from mks_hardening.production_check.nginx_syntax import Directive, NginxTree, Scope
-from mks_hardening.production_check.values import MONTHS_6, as_seconds, is_public_bind
+from mks_hardening.production_check.values import (
+    MONTHS_6,
+    as_list,
+    as_seconds,
+    is_public_bind,
+    trusts_everyone,
+)
 
 __all__ = ["GROUP", "files_of"]
 
@@ -650,6 +656,33 @@ def listed_folders(facts: Facts) -> Iterator[Evidence]:
     for _, directive in _tree(facts).every("autoindex"):
         if directive.args == ("on",):
             yield _at(directive)
+
+
+@GROUP.register(
+    "MKS-DEP-026",
+    "error",
+    en=(
+        "The edge takes the client's address from a field that every peer may send.",
+        "Name the networks of the proxy in front (`set_real_ip_from`, or `proxies_in_front` in deploy.toml).",
+    ),
+    ja=(
+        "どの接続元が送ったヘッダーからも、クライアントのアドレスを決めています。",
+        "前段のプロキシのネットワークだけを指定してください（`set_real_ip_from`、deploy.toml では `proxies_in_front`）。",
+    ),
+    link=_MANUAL + "ngx_http_realip_module.html",
+)
+def everyone_in_front(facts: Facts) -> Iterator[Evidence]:
+    """Report networks of everybody in front of nginx."""
+    for _, directive in _tree(facts).every("set_real_ip_from"):
+        if trusts_everyone(directive.args):
+            yield _at(directive)
+    for path, tables in files_of(facts).deploy:
+        edge = tables.get("edge")
+        given: object = (
+            cast("dict[str, object]", edge).get("proxies_in_front") if isinstance(edge, dict) else None
+        )
+        for network in trusts_everyone(as_list(given)):
+            yield Evidence(text=f"proxies_in_front = {network}", key="proxies_in_front", file=path)
 
 
 @GROUP.register(

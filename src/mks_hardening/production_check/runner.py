@@ -72,7 +72,7 @@ def check(
         env_file: file with variables to check instead, such as systemd's ``EnvironmentFile``.
         app: WSGI or ASGI application, or its name ``module:name``; a name that ends with ``()`` is called.
         files: files and folders of a deployment: nginx, gunicorn, systemd, logrotate, Redis, PostgreSQL, Dockerfile,
-            compose files.
+            compose files, deploy.toml.
         host: whether to check this machine: clock, permissions, versions, disk, processes, Redis and PostgreSQL.
         url: address of the live site; at most 40 requests that change nothing are sent to this host alone.
         ca_file: certificates to trust for ``url`` instead of the system's.

@@ -120,6 +120,7 @@ PATHS = st.sampled_from(
         "Dockerfile",
         "compose.yml",
         ".env",
+        "deploy.toml",
     ]
 )
 LINES = st.sampled_from(

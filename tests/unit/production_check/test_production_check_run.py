@@ -92,6 +92,7 @@ def test_a_named_file_of_no_known_kind_is_said(tmp_path: Path) -> None:
         ),
         ("nginx_conf", "http { content_by_lua_block { return } }", "embedded Lua"),
         ("gunicorn.conf_py", "workers = = 2", "no Python"),
+        ("deploy_toml", "[edge", "no TOML"),
     ],
 )
 def test_what_cannot_be_read_is_said(tmp_path: Path, name: str, text: str, clue: str) -> None:
