@@ -1,7 +1,8 @@
-"""The response cache around applications of FastAPI and Starlette."""
+"""The response cache around applications of FastAPI, Starlette, Litestar and Quart."""
 
 from __future__ import annotations
 
+import gzip
 import itertools
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -9,6 +10,9 @@ from typing import Any
 import pytest
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
+from litestar import Litestar, get, post
+from quart import Quart
+from starlette.middleware.gzip import GZipMiddleware
 
 from mks_hardening.asgi import CacheRule, RequestLoggingMiddleware, ResponseCacheMiddleware
 from mks_hardening.cache import MemoryCache
@@ -122,3 +126,93 @@ def test_a_stale_page_while_views_fail_or_while_a_stream_is_made_anew() -> None:
     assert ask(stack, "/stream").body == b"stream 3"
     app.state.switches["fails"] = False
     assert ask(stack, "/page/a").body == b'"a 4"'
+
+
+# --- other frameworks, and compression around the cache
+
+
+def litestar_application() -> Any:
+    numbers = itertools.count(1)
+
+    @get("/page/a")
+    async def page() -> str:
+        return f"a {next(numbers)} {FILLER}"
+
+    @get("/private", response_headers={"Cache-Control": "private"})
+    async def private() -> str:
+        return f"private {next(numbers)}"
+
+    @post("/page/a")
+    async def change() -> str:
+        return "a"
+
+    return Litestar([page, private, change], openapi_config=None, logging_config=None)
+
+
+def quart_application() -> Any:
+    numbers = itertools.count(1)
+    app = Quart(__name__)
+
+    @app.get("/page/<name>")
+    async def page(name: str) -> str:
+        return f"{name} {next(numbers)} {FILLER}"
+
+    @app.get("/private")
+    async def private() -> Any:
+        return f"private {next(numbers)}", 200, {"Cache-Control": "private"}
+
+    @app.post("/page/<name>")
+    async def change(name: str) -> str:
+        return name
+
+    return app
+
+
+FILLER = "x" * 2000
+FRAMEWORKS = pytest.mark.parametrize(
+    "make", [litestar_application, quart_application], ids=["litestar", "quart"]
+)
+
+
+@FRAMEWORKS
+@pytest.mark.parametrize("how", ["harden_asgi", "Hardening"])
+def test_other_frameworks(make: Any, how: str) -> None:
+    app, rules = make(), [CacheRule("/*", ttl=60)]
+    if how == "harden_asgi":
+        stack = harden_asgi(app, SETTINGS, cache_rules=rules)
+    else:
+        Hardening(app, SETTINGS, cache_rules=rules)
+        stack = app
+    first, second = ask(stack, "/page/a"), ask(stack, "/page/a")
+    assert (first.status, second.status, second.header("Age")) == (200, 200, "0")
+    assert first.body == second.body
+    assert ask(stack, "/page/a", headers={"If-None-Match": str(second.header("ETag"))}).status == 304
+    assert ask(stack, "/private").body != ask(stack, "/private").body
+    changed = ask(stack, "/page/a", method="POST", headers={"Origin": "https://testserver"})
+    assert changed.status < 300
+    assert ask(stack, "/page/a").body != first.body
+
+
+@pytest.mark.parametrize(
+    "make", [application, litestar_application, quart_application], ids=["fastapi", "litestar", "quart"]
+)
+@pytest.mark.parametrize("place", ["outside", "inside"])
+def test_compression_and_the_cache(make: Any, place: str) -> None:
+    """Clients with and without gzip get their own representation, from one stored page or from two."""
+    inner, rules = make(), [CacheRule("/page/", ttl=60)]
+    if place == "inside":
+        inner = GZipMiddleware(inner, minimum_size=1)
+    stack = harden_asgi(inner, SETTINGS, cache_rules=rules)
+    if place == "outside":
+        stack = GZipMiddleware(stack, minimum_size=1)
+    for _ in range(2):
+        packed = ask(stack, "/page/a", headers={"Accept-Encoding": "gzip"})
+        plain = ask(stack, "/page/a", headers={"Accept-Encoding": "identity"})
+        assert packed.header("Content-Encoding") == "gzip"
+        assert plain.header("Content-Encoding") is None
+        assert "accept-encoding" in str(packed.header("Vary")).lower()
+        assert gzip.decompress(packed.body).startswith(b'"a' if make is application else b"a ")
+        assert plain.body.startswith(b'"a' if make is application else b"a ")
+        if place == "outside":
+            assert gzip.decompress(packed.body) == plain.body
+    assert plain.header("Age") == packed.header("Age") == "0"
