@@ -33,7 +33,7 @@ from mks_deploy.cli import main, parser
 from mks_deploy.operations.canary import AccessLog, SlotStatistics, compare, served_by
 from mks_deploy.operations.host_steps import HostSteps
 from mks_deploy.operations.operation_log import Locked, OperationLog, announce, locked
-from mks_deploy.operations.release import Move, ReleaseError, Slot, State, release, rollback
+from mks_deploy.operations.release import Move, ReleaseError, Slot, State, release, restart, rollback
 from mks_deploy.operations.static_files import publish
 from mks_deploy.operations.version_folders import VersionFolder, listed_versions, plan_prune, prune
 from mks_deploy.settings.settings_file import read_settings
@@ -227,6 +227,24 @@ def test_what_cannot_be_meant_is_refused_before_anything_is_done(
     assert steps.done == []
 
 
+def test_a_restart_moves_the_same_version_to_the_other_slot(trail: OperationLog) -> None:
+    steps = FakeSteps()
+    state = release("2", release("1", State(), steps, trail), steps, trail)
+    steps.done.clear()
+    again = restart(state, steps, trail)
+    assert again == State(
+        active="blue", blue="2", green="2", before="1"
+    )  # a rollback goes where it went before
+    assert not [step for step in steps.done if "hooks" in step or "migrate" in step]
+    steps.fails = "wait_until_healthy"
+    with pytest.raises(ReleaseError):
+        restart(again, steps, trail)
+    assert steps.weights == {"blue": 100}
+    assert rollback(again, steps, trail).version == "1"
+    with pytest.raises(ReleaseError, match="no version to restart"):
+        restart(State(), steps, trail)
+
+
 def test_there_must_be_something_to_go_back_to(trail: OperationLog) -> None:
     with pytest.raises(ReleaseError, match="no version to go back to"):
         rollback(State(active="blue", blue="1"), FakeSteps(), trail)
@@ -257,6 +275,13 @@ class Releases(RuleBasedStateMachine):
             release(version, self.steps.state, self.steps, self.trail, canary=20)
         self.steps.dies = ""
         self.steps.dead = False
+
+    @rule(fails=st.sampled_from(("", *STEPS)))
+    def again(self, fails: str) -> None:
+        self.steps.fails = fails
+        with contextlib.suppress(ReleaseError):
+            restart(self.steps.state, self.steps, self.trail)
+        self.steps.fails = ""
 
     @rule(fails=st.sampled_from(("", *STEPS)))
     def back(self, fails: str) -> None:
@@ -550,7 +575,7 @@ def test_the_page_names_commands_and_settings_that_exist() -> None:
     for kind, text in re.findall(r"```(\w+)\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL):
         blocks.setdefault(kind, []).append(text)
     lines = [line for text in blocks["sh"] for line in text.splitlines() if line.startswith("mks-deploy ")]
-    assert len(lines) == 7
+    assert len(lines) == 8
     for line in lines:
         parser().parse_args(shlex.split(line)[1:])
     assert read_settings(deployed(*blocks["toml"])).release.after == (("python", "manage.py", "clear_cache"),)

@@ -101,8 +101,15 @@ email = "ops@example.jp"
         ),
         ({"app": 'target = "shop"'}, "app.target must be module:object"),
         ({"app": 'kind = "cgi"'}, "app.kind must be wsgi or asgi"),
-        ({"app": 'server = "uvicorn"'}, "app.server must be gunicorn: uvicorn with one process ends"),
-        ({"app": 'server = "granian"'}, "app.server must be gunicorn: Granian does not take the socket"),
+        (
+            {"app": 'server = "uvicorn"'},
+            "app.server must be gunicorn with app.kind = wsgi: uvicorn serves ASGI here",
+        ),
+        (
+            {"app": 'server = "uwsgi"'},
+            "app.server must be gunicorn or gunicorn-uvicorn or uvicorn or hypercorn",
+        ),
+        ({"app": 'server = "granian"'}, "or hypercorn: Granian does not take the socket"),
         ({"app": 'needs = ["mysql"]'}, "app.needs must be postgresql or redis"),
         ({"app": 'static = "../etc"'}, "app.static must be a path below the source tree"),
         ({"app": 'static = "/srv/static"'}, "app.static must be a path below the source tree"),

@@ -21,6 +21,10 @@ PREFIX = "/usr/local/lib/deploy-machine"
 
 ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
 
+_COMMANDS = frozenset(
+    {"mks-deploy", "knowledge-system", "gunicorn", "uvicorn", "hypercorn", "flask", "celery"}
+)
+
 # Units of the distribution are left out but for the journal: this machine has neither hardware nor people.
 _BOOT = r"""
 set -eu
@@ -192,9 +196,11 @@ class Machine:
         lines = "".join(f"{line}\n" for line in (*sources, f"{PREFIX}/packages"))
         self.write(f"{venv}/lib/{version}/site-packages/machine.pth", lines)
         for entry in entry_points(group="console_scripts"):
-            if entry.name in {"mks-deploy", "knowledge-system", "gunicorn", "flask", "celery"}:
+            if entry.name in _COMMANDS:
                 text = f"#!{venv}/bin/python\nimport sys\nfrom {entry.module} import {entry.attr}\n"
-                self.write(f"{venv}/bin/{entry.name}", f"{text}sys.exit({entry.attr}())\n", mode=0o755)
+                # As pip writes it: a server that spawns its workers imports this file again.
+                text += f"if __name__ == '__main__':\n    sys.exit({entry.attr}())\n"
+                self.write(f"{venv}/bin/{entry.name}", text, mode=0o755)
 
     def _make_python(self) -> None:
         """Create an interpreter that every account may run, with its shared library in the loader's path."""

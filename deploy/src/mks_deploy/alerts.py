@@ -62,7 +62,7 @@ def alerts_of(settings: Settings) -> tuple[Alert, ...]:
     left = "(mks_host_certificate_end_seconds - time())"
     free = settings.upkeep.disk_free_percent / 100
     page, ticket = "page", "ticket"
-    return (
+    rules = (
         Alert(
             "ApplicationDown",
             f"max(up{job}) < 1 or absent(up{job})",
@@ -272,4 +272,8 @@ def alerts_of(settings: Settings) -> tuple[Alert, ...]:
             "Certificate, backup and disk are not monitored.",
             "disk-full",
         ),
+    )
+    # Without metrics of the application, the host alone can tell.
+    return tuple(
+        rule for rule in rules if settings.server.metrics or f'job="{settings.name}"' not in rule.expression
     )

@@ -29,7 +29,15 @@ from mks_deploy.operations.base_backup import base_backup
 from mks_deploy.operations.host_steps import HostSteps, ready
 from mks_deploy.operations.operation_log import Locked, OperationLog, announce, locked, signals_as_exit
 from mks_deploy.operations.probe import Target, probe
-from mks_deploy.operations.release import ReleaseError, Slot, State, is_version_name, release, rollback
+from mks_deploy.operations.release import (
+    ReleaseError,
+    Slot,
+    State,
+    is_version_name,
+    release,
+    restart,
+    rollback,
+)
 from mks_deploy.operations.server_metrics import read_servers
 from mks_deploy.operations.version_folders import listed_versions, plan_prune, prune
 from mks_deploy.output_files import differences, write
@@ -160,6 +168,12 @@ def _add_operations(commands: argparse._SubParsersAction[argparse.ArgumentParser
     _host_options(command)
     command.set_defaults(run=_rollback)
 
+    command = commands.add_parser(
+        "restart", help="start the running version anew beside itself, and switch requests to it"
+    )
+    _host_options(command)
+    command.set_defaults(run=_restart)
+
     command = commands.add_parser("versions", help="list the versions of the host, or delete old ones")
     command.add_argument("what", choices=("list", "prune"))
     command.add_argument(
@@ -285,6 +299,10 @@ def _notes_of(settings: Settings, version: str) -> str:
 
 def _rollback(options: argparse.Namespace) -> int:
     return _moved(options, rollback)
+
+
+def _restart(options: argparse.Namespace) -> int:
+    return _moved(options, restart)
 
 
 def _moved(

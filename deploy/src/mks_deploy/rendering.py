@@ -207,7 +207,10 @@ def _targets(settings: Settings) -> Iterator[tuple[str, str, int, dict[str, Any]
     yield "docker/gunicorn.conf.py", "kubernetes/gunicorn.conf.py", 0o644, {}
     if settings.has_tasks:
         yield "kubernetes/worker.yaml", "kubernetes/worker.yaml", 0o644, {}
-    yield "gunicorn/gunicorn.conf.py", f"{_below_root(paths.config)}/gunicorn.conf.py", 0o644, {}
+    server = {"uvicorn": "uvicorn_server.py", "hypercorn": "hypercorn.conf.py"}.get(
+        settings.app.server, "gunicorn.conf.py"
+    )
+    yield f"{settings.server.program}/{server}", f"{_below_root(paths.config)}/{server}", 0o644, {}
     if settings.edge.mode == "direct":
         yield "gunicorn/redirect.conf.py", f"{_below_root(paths.config)}/redirect.conf.py", 0o644, {}
     yield "environment", f"{_below_root(paths.config)}/{name}.env", 0o644, {}

@@ -96,8 +96,9 @@ class HostSteps:
     def prepare(self, slot: Slot, version: str) -> None:
         """Link the slot to the version, and publish its static files."""
         folder = self._releases / "versions" / version
-        if not (folder / "venv" / "bin" / "gunicorn").exists():
-            raise ReleaseError(f"{folder} is not a version: venv/bin/gunicorn does not exist")
+        program = self.settings.server.program
+        if not (folder / "venv" / "bin" / program).exists():
+            raise ReleaseError(f"{folder} is not a version: venv/bin/{program} is not there")
         if name := self.settings.app.static:
             for place in (folder, *folder.glob("venv/lib/python3*/site-packages")):
                 if (place / name).is_dir():

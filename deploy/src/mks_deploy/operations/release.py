@@ -16,7 +16,17 @@ from mks_deploy.atomic_files import replace_file
 from mks_deploy.operations.operation_log import OperationLog
 from mks_deploy.template_tables import Slot
 
-__all__ = ["Move", "ReleaseError", "ReleaseSteps", "Slot", "State", "is_version_name", "release", "rollback"]
+__all__ = [
+    "Move",
+    "ReleaseError",
+    "ReleaseSteps",
+    "Slot",
+    "State",
+    "is_version_name",
+    "release",
+    "restart",
+    "rollback",
+]
 
 _OTHER: Final[dict[Slot, Slot]] = {"blue": "green", "green": "blue"}
 _VERSION: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -32,7 +42,7 @@ class Move:
         previous: version that has had them; empty at the first release.
     """
 
-    action: Literal["release", "rollback"]
+    action: Literal["release", "restart", "rollback"]
     version: str
     previous: str
 
@@ -74,7 +84,8 @@ class State:
     def moved(self, slot: Slot, version: str) -> State:
         """Return the state with this version active in this slot."""
         filled = replace(self, blue=version) if slot == "blue" else replace(self, green=version)
-        return replace(filled, active=slot, before=self.version)
+        before = self.before if version == self.version else self.version
+        return replace(filled, active=slot, before=before)
 
     @classmethod
     def read(cls, file: Path) -> State:
@@ -178,6 +189,21 @@ def rollback(state: State, steps: ReleaseSteps, trail: OperationLog) -> State:
     return _carry_out(move, state, steps, trail, canary=0, migrate=False, note="")
 
 
+def restart(state: State, steps: ReleaseSteps, trail: OperationLog) -> State:
+    """Start the running version anew in the other slot, with the same health checks as a release.
+
+    Its processes read their settings and secrets again. Unlike a restart of the unit, it loses no request whichever
+    the server is, and changes nothing if the version no longer starts.
+
+    Raises:
+        ReleaseError: no version is running, or it does not become healthy.
+    """
+    if not state.version:
+        raise ReleaseError("there is no version to restart: release one")
+    move = Move("restart", state.version, state.version)
+    return _carry_out(move, state, steps, trail, canary=0, migrate=False, note="")
+
+
 def _carry_out(
     move: Move,
     state: State,
@@ -193,7 +219,7 @@ def _carry_out(
         raise ReleaseError("a version is named by letters, digits and . _ -")
     if not 0 <= canary <= 50:
         raise ReleaseError("the share of a canary must be from 0 to 50 percent")
-    if version == state.version:
+    if version == state.version and action != "restart":
         raise ReleaseError(f"{version} gets the requests already")
     old = state.active
     new: Slot = _OTHER[old] if old else "blue"
@@ -221,7 +247,8 @@ def _carry_out(
         if old is not None:
             steps.drain(old)
             steps.stop(old)
-        steps.run_hooks("after", move)
+        if action != "restart":
+            steps.run_hooks("after", move)
     except BaseException as error:
         trail.add(action, outcome="unfinished", **facts, reason=str(error))
         raise

@@ -51,7 +51,10 @@ def listed_versions(releases: Path, state: State, trail: OperationLog) -> tuple[
         state: versions in the slots.
         trail: log of the operations.
     """
-    moves = dict(_last_moves(trail.last(_ALL)))
+    moves = dict[str, Mapping[str, object]]()
+    for name, move in _moves(trail.last(_ALL)):
+        # A rollback says nothing new: what the release said counts.
+        moves[name] = {**move, "note": move.get("note") or moves.get(name, {}).get("note", "")}
     folder = releases / "versions"
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
     current = (releases / "current").resolve().name
@@ -66,7 +69,7 @@ def listed_versions(releases: Path, state: State, trail: OperationLog) -> tuple[
 _ALL: Final = 1_000_000
 
 
-def _last_moves(lines: Iterable[str]) -> Iterator[tuple[str, Mapping[str, object]]]:
+def _moves(lines: Iterable[str]) -> Iterator[tuple[str, Mapping[str, object]]]:
     for line in lines:
         try:
             record = json.loads(line)

@@ -108,6 +108,8 @@ def _names(settings: Settings) -> Iterator[str]:
 
 def _application(settings: Settings) -> Iterator[str]:
     app = settings.app
+    if app.kind not in settings.server.kinds:
+        yield f"app.server must be gunicorn with app.kind = {app.kind}: {app.server} serves ASGI here"
     if app.kind == "asgi" and settings.edge.mode == "direct":
         yield 'edge.mode must be "nginx" with app.kind = asgi: gunicorn ends TLS only for WSGI here'
     for secret in settings.secrets:
