@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from deploy_acme import EAB_KEY, EAB_KEY_ID, Pebble
 from deploy_host import Host
+from deploy_settings import deployed
 from mks_deploy.cli import main
 from mks_deploy.operations import certificate, watch
 from mks_deploy.operations.application_command import environment
@@ -90,6 +92,61 @@ class AcmeHost:
 
     def settled(self) -> None:
         wait_until(lambda: not self.errors(), timeout=10, what="the new certificate is served")
+
+
+@pytest.mark.parametrize(
+    ("names", "mode", "fault"),
+    [
+        (["knowledge.example.test", "www.example.test"], 0o600, ""),
+        (["knowledge.example.test"], 0o600, "is not for www.example.test"),
+        (["knowledge.example.test", "www.example.test"], 0o644, "can be read by others"),
+        ([], 0o600, "holds no certificate"),
+    ],
+)
+def test_what_a_rehearsal_got_is_judged_and_deleted(names: list[str], mode: int, fault: str) -> None:
+    host = Host()
+    try:
+        settings = read_settings(host.settings_text())
+        certificate.make_placeholder(settings, now=datetime.now(UTC))
+        served = Path(settings.certificate_files[0])
+        before = served.read_bytes()
+        folder = host.path("acme") / "rehearsal/config/live" / settings.name
+        folder.mkdir(parents=True)
+        if names:
+            issued = trustme.CA().issue_cert(*names)
+            (folder / "fullchain.pem").write_bytes(issued.cert_chain_pems[0].bytes())
+            (folder / "privkey.pem").write_bytes(issued.private_key_pem.bytes())
+            (folder / "privkey.pem").chmod(mode)
+        found = list(certificate.check_rehearsal(settings, now=datetime.now(UTC)))
+        assert [fault in each for each in found] == ([True] if fault else [])
+        assert (host.path("acme") / "rehearsal").exists() == (not names)
+        assert served.read_bytes() == before
+    finally:
+        host.stop()
+
+
+def test_a_certificate_of_a_rehearsal_must_not_be_served() -> None:
+    host = Host()
+    try:
+        settings = read_settings(host.settings_text())
+        folder = host.path("acme") / "rehearsal/config/live" / settings.name
+        folder.mkdir(parents=True)
+        (folder / "fullchain.pem").touch()
+        (host.path("acme") / "served").symlink_to(folder)
+        (fault,) = certificate.check_rehearsal(settings, now=datetime.now(UTC))
+        assert fault == "the certificate that is served is the one of the rehearsal"
+        assert folder.exists()
+    finally:
+        host.stop()
+
+
+def test_a_rehearsal_needs_a_directory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "deploy.toml"
+    file.write_text(deployed('[tls]\ndirectory = "https://acme.example.test/dir"'))
+    assert main(["certificate", "rehearse", "--settings", str(file)]) == 2
+    assert "tls.rehearsal_directory names no directory" in capsys.readouterr().err
+    staging = read_settings(deployed()).rehearsal_directory
+    assert staging == "https://acme-staging-v02.api.letsencrypt.org/directory"
 
 
 @pytest.fixture

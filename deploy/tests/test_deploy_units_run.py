@@ -35,6 +35,7 @@ SETTINGS = f"""
 hosts = ["{HOST}"]
 [tls]
 directory = "https://localhost:14000/dir"
+rehearsal_directory = "https://localhost:14000/dir"
 [upkeep]
 smtp_host = "localhost"
 smtp_port = 9
@@ -102,6 +103,10 @@ def _provider(machine: Machine) -> list[Any]:
     machine.write("/etc/pebble/pebble.json", PEBBLE)
     machine.write(
         f"/etc/systemd/system/{SITE}-renew.service.d/trust.conf",
+        f"[Service]\nEnvironment=REQUESTS_CA_BUNDLE={TRUST}\n",
+    )
+    machine.write(
+        f"/etc/systemd/system/{SITE}-rehearse.service.d/trust.conf",
         f"[Service]\nEnvironment=REQUESTS_CA_BUNDLE={TRUST}\n",
     )
     machine.write("/etc/systemd/system/timer.d/now.conf", NOW)
@@ -220,6 +225,27 @@ def _certificate_is_renewed_and_loaded(site: Machine) -> None:
     assert {key.stat().st_mode & 0o077 for key in keys} == {0}
 
 
+def _renewal_is_rehearsed(site: Machine) -> None:
+    """In the sandbox of the renewal, and without a trace in what is served."""
+    folder = site.path(f"/var/lib/{SITE}-acme")
+    before = {file: file.read_bytes() for file in folder.glob(f"config/archive/{SITE}/*.pem")}
+    served = (folder / "served").readlink()
+    said = site.run("mks-deploy", "certificate", "rehearse")
+    assert said.endswith("succeeded\n")
+    assert "the rehearsal got its certificate" in site.journal(f"{SITE}-rehearse.service")
+    assert not (folder / "rehearsal").exists()
+    # A provider that is not there: said, and nothing is touched.
+    ini = site.path(f"/etc/{SITE}/certbot-rehearsal.ini")
+    ini.write_text(ini.read_text().replace(":14000", ":14999"))
+    assert "the renewal would: journalctl -u" in site.run(
+        "mks-deploy", "certificate", "rehearse", check=False
+    )
+    site.run("systemctl", "reset-failed")
+    assert {file: file.read_bytes() for file in folder.glob(f"config/archive/{SITE}/*.pem")} == before
+    assert (folder / "served").readlink() == served
+    assert site.run("mks-deploy", "certificate", "check") == "the certificate is in order\n"
+
+
 def _alert_waits_in_the_spool(site: Machine) -> None:
     site.run("systemctl", "start", f"{SITE}-alert@{SITE}-test.service")
     waiting = list(site.path(f"/var/lib/{SITE}/spool").rglob("*.json"))
@@ -250,6 +276,7 @@ def test_every_unit_runs_within_its_own_limits(site: Machine, tmp_path: Path) ->
     _timers_start_what_succeeds(site)
     _nginx_writes_on_after_a_rotation(site)
     _certificate_is_renewed_and_loaded(site)
+    _renewal_is_rehearsed(site)
     _alert_waits_in_the_spool(site)
     _gunicorn_takes_the_place_of_nginx(site, tmp_path)
     assert site.run("systemctl", "list-units", "--failed", "--no-legend", "--no-pager", "--plain") == ""

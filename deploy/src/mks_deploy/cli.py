@@ -127,9 +127,10 @@ def parser() -> argparse.ArgumentParser:
     command.set_defaults(run=_render)
 
     command = commands.add_parser(
-        "certificate", help="create a placeholder, issue the first certificate, check the served one"
+        "certificate",
+        help="create a placeholder, issue the first certificate, check the served one, rehearse its renewal",
     )
-    command.add_argument("what", choices=("placeholder", "issue", "check"))
+    command.add_argument("what", choices=("placeholder", "issue", "check", "rehearse", "rehearsed"))
     _host_options(command)
     command.set_defaults(run=_certificate)
 
@@ -250,11 +251,32 @@ def _certificate(options: argparse.Namespace) -> int:
         return DONE
     if options.what == "issue":
         return DIFFERENT if certificate.issue(settings, secrets=_host_secrets(options, settings)) else DONE
+    if options.what == "rehearse":
+        return _rehearse(settings)
+    if options.what == "rehearsed":  # by the unit of the rehearsal
+        wrong = list(certificate.check_rehearsal(settings, now=now))
+        sys.stdout.write("".join(f"{fault}\n" for fault in wrong) or "the rehearsal got its certificate\n")
+        return DIFFERENT if wrong else DONE
     # Without nginx, a renewal has just restarted the application, which takes some time to import.
     served = functools.partial(certificate.served_certificate, timeout=60)
     errors = list(certificate.check(settings, now=now, served=served))
     sys.stdout.write("".join(f"{error}\n" for error in errors) or "the certificate is in order\n")
     return DIFFERENT if errors else DONE
+
+
+def _rehearse(settings: Settings) -> int:
+    """Renew as the unit of the renewal does, against a directory whose certificates nobody trusts."""
+    if not settings.rehearsal_directory:
+        sys.stderr.write(
+            "tls.rehearsal_directory names no directory, and that of tls.directory is not known\n"
+        )
+        return WRONG
+    if certificate.rehearse(settings):
+        unit = f"{settings.name}-rehearse.service"
+        sys.stderr.write(f"the rehearsal failed, and the renewal would: journalctl -u {unit}\n")
+        return DIFFERENT
+    sys.stdout.write(f"the rehearsal against {settings.rehearsal_directory} succeeded\n")
+    return DONE
 
 
 def _watch(options: argparse.Namespace) -> int:

@@ -231,7 +231,16 @@ def _targets(settings: Settings) -> Iterator[tuple[str, str, int, dict[str, Any]
     yield "prometheus/prometheus.yml", f"{shared}/prometheus.yml", 0o644, {}
     yield "prometheus/rules.yml", f"etc/prometheus/rules/{name}.yml", 0o644, {}
     if settings.tls.source == "acme":
-        yield "certbot/certbot.ini", f"{_below_root(paths.config)}/certbot.ini", 0o644, {}
+        real = {"directory": settings.tls.directory, "folder": paths.acme}
+        yield "certbot/certbot.ini", f"{_below_root(paths.config)}/certbot.ini", 0o644, real
+        if staging := settings.rehearsal_directory:
+            target = f"{_below_root(paths.config)}/certbot-rehearsal.ini"
+            yield (
+                "certbot/certbot.ini",
+                target,
+                0o644,
+                {"directory": staging, "folder": f"{paths.acme}/rehearsal"},
+            )
         yield "certbot/certificate-hook", f"{_below_root(paths.config)}/certificate-hook", 0o755, {}
 
 

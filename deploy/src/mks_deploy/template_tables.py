@@ -148,6 +148,7 @@ UNITS: Final = (
     Unit("worker.service", "{name}-worker.service", lambda s: s.has_tasks),
     Unit("beat.service", "{name}-beat.service", lambda s: s.has_tasks),
     Unit("renew.service", "{name}-renew.service", lambda s: s.tls.source == "acme"),
+    Unit("rehearse.service", "{name}-rehearse.service", lambda s: bool(s.rehearsal_directory)),
     Unit("migrate.service", "{name}-migrate@.service", lambda s: bool(s.app.migrate)),
     Unit("backup.service", "{name}-backup.service"),
     Unit("base.service", "{name}-base.service", lambda s: s.has_database),

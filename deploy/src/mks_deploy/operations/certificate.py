@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import shutil
 import ssl
 import subprocess
 import tempfile
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from mks_deploy.settings.definitions import Settings
 
-__all__ = ["check", "issue", "load", "make_placeholder", "served_certificate"]
+__all__ = ["check", "check_rehearsal", "issue", "load", "make_placeholder", "rehearse", "served_certificate"]
 
 ALARM_AT: Final = 0.25
 """Share of the lifetime left that raises an alert: renewal starts at a third, so it has been failing since."""
@@ -92,6 +93,44 @@ def check(settings: Settings, *, now: datetime, served: Callable[[Settings], byt
         yield f"nothing responds for {settings.canonical_host} on port {settings.edge.https_port}"
     elif presented != certificate.public_bytes(Encoding.DER):
         yield "the certificate that is served is not the one on disk: it was not reloaded"
+
+
+def rehearse(settings: Settings) -> int:
+    """Run the unit that rehearses the renewal; return the exit code."""
+    command = ["systemctl", "start", f"{settings.name}-rehearse.service"]
+    return subprocess.run(command, check=False).returncode  # noqa: S603 - a unit by its name
+
+
+def check_rehearsal(settings: Settings, *, now: datetime) -> Iterator[str]:
+    """Yield the problems of the certificate that a rehearsal got, and delete it.
+
+    Args:
+        settings: settings of the deployment.
+        now: current time.
+    """
+    from cryptography import x509
+
+    rehearsal = Path(settings.paths.acme) / "rehearsal"
+    folder = rehearsal / "config" / "live" / settings.name
+    if Path(settings.certificate_files[0]).resolve().is_relative_to(rehearsal.resolve()):
+        yield "the certificate that is served is the one of the rehearsal"
+        return
+    try:
+        certificate = load(folder / "fullchain.pem")
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        issued = set(names.get_values_for_type(x509.DNSName))
+        is_open = bool((folder / "privkey.pem").stat().st_mode & 0o077)
+    except (OSError, ValueError, x509.ExtensionNotFound):
+        yield f"{folder} holds no certificate that can be read"
+        return
+    if missing := sorted({*settings.site.hosts, *settings.site.redirect_hosts} - issued):
+        yield f"the certificate of the rehearsal is not for {', '.join(missing)}"
+    if certificate.not_valid_after_utc <= now:
+        yield "the certificate of the rehearsal is not valid any more"
+    if is_open:
+        yield "the key of the rehearsal can be read by others"
+    # Nobody may take a certificate of a staging provider for one to serve.
+    shutil.rmtree(rehearsal)
 
 
 def load(file: Path) -> x509.Certificate:

@@ -51,6 +51,9 @@ T = TypeVar("T")
 REQUIRED: Final = object()
 """The default of a required option."""
 
+_STAGING: Final = {
+    "https://acme-v02.api.letsencrypt.org/directory": "https://acme-staging-v02.api.letsencrypt.org/directory"
+}
 _DAY: Final = 86_400
 _KIB, _MIB, _GIB = 1024, 1024**2, 1024**3
 _PORT: Final = a_number(1, 65_535)
@@ -380,6 +383,12 @@ class Tls:
         "The provider's directory.",
         example='"https://acme-v02.api.letsencrypt.org/directory"',
     )
+    rehearsal_directory: str = option(
+        a_url("https"),
+        "",
+        "Directory that `certificate rehearse` asks; Let's Encrypt's has its staging one by default, others none.",
+        example='""',
+    )
     eab_key_id: str = option(
         a_token,
         "",
@@ -676,6 +685,13 @@ class Settings:
     def canonical_host(self) -> str:
         """The host that the others redirect to."""
         return self.site.hosts[0]
+
+    @property
+    def rehearsal_directory(self) -> str:
+        """The directory that rehearsals ask; empty if there can be none."""
+        if self.tls.source != "acme":
+            return ""
+        return self.tls.rehearsal_directory or _STAGING.get(self.tls.directory, "")
 
     @property
     def certificate_files(self) -> tuple[str, str]:
