@@ -45,6 +45,7 @@ from mks_deploy.rendering import RenderedFile, render
 from mks_deploy.settings.credentials import credential_errors, make_missing, used_credentials
 from mks_deploy.settings.definitions import Settings
 from mks_deploy.settings.settings_file import DeploySettingsError, example, find_settings_file, read_settings
+from mks_deploy.setup.apply import HostSetup, apply
 from mks_deploy.versions import OLDEST_NGINX, Installed, detect, parse_version
 from mks_hardening.exceptions import SettingsError
 
@@ -143,8 +144,27 @@ def parser() -> argparse.ArgumentParser:
     _host_options(command)
     command.set_defaults(run=_watch)
 
+    _add_setup(commands)
     _add_operations(commands)
     return whole
+
+
+def _add_setup(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser(
+        "apply", help="set up this host: do what remains between what it has and what the settings say"
+    )
+    command.add_argument(
+        "--settings", type=Path, default=Path("deploy.toml"), metavar="FILE", help="deploy.toml"
+    )
+    command.add_argument("--secrets", type=Path, default=Path("secrets"), metavar="DIR")
+    command.add_argument(
+        "--version", required=True, help="a folder below RELEASES/versions, with venv/ in it, to release"
+    )
+    command.add_argument("--plan", action="store_true", help="change nothing, show what remains")
+    command.add_argument(
+        "--no-certificate", action="store_true", help="do not ask the provider yet; nginx keeps a placeholder"
+    )
+    command.set_defaults(run=_apply, nginx=None, openssl=None)
 
 
 def _add_operations(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -596,6 +616,45 @@ def _render(options: argparse.Namespace) -> int:
         return DIFFERENT if found else DONE
     changed = write(files, options.out)
     sys.stdout.write(f"{options.out}: {len(files)} files, {changed} changed\n")
+    return DONE
+
+
+def _apply(options: argparse.Namespace) -> int:
+    settings = _settings(options)
+    if settings.edge.mode != "nginx":
+        raise ReleaseError('apply needs edge.mode = "nginx"; see "Without nginx" for the other one')
+    version = Path(settings.paths.releases) / "versions" / options.version
+    if not is_version_name(options.version) or not (version / "venv/bin" / settings.server.program).exists():
+        raise ReleaseError(f"{version} is not a version: make the folder with its virtual environment first")
+    used = used_credentials(options.secrets, settings)
+    own = RenderedFile(f"{settings.paths.config[1:]}/deploy.toml", _text(options.settings))
+    host = HostSetup(
+        settings,
+        rendered=lambda: (*render(settings, _installed(options), credentials=used), own),
+        secrets=options.secrets.resolve(),
+        version=options.version,
+        issue=not options.no_certificate,
+    )
+    if options.plan:
+        for step in host.remaining():
+            sys.stdout.write(f"{step.key}: {step.what}\n")
+            sys.stdout.write("".join(f"    {' '.join(words)}\n" for words in step.commands))
+            sys.stdout.write(f"    to go back: {step.undo}\n")
+        return DONE
+    if os.geteuid() != 0:
+        raise ReleaseError("apply changes the host: run it as root, or show the steps with --plan")
+    # Over ssh, root's path may lack what only root uses: nginx, runuser, sshd.
+    os.environ["PATH"] = f"{os.environ.get('PATH', '/usr/bin:/bin')}:/usr/local/sbin:/usr/sbin:/sbin"
+    try:
+        # A laptop that was closed may have left one running.
+        with locked(Path(f"/run/mks-deploy-{settings.name}.lock"), doing="mks-deploy apply"):
+            for step in apply(host):
+                sys.stdout.write(f"{step.key}: {step.what}\n")
+                sys.stdout.flush()
+    except Locked as error:
+        sys.stderr.write(f"{error}\n")
+        return DIFFERENT
+    sys.stdout.write("nothing remains to be done\n")
     return DONE
 
 

@@ -32,12 +32,21 @@ def differences(files: Iterable[RenderedFile], folder: Path) -> Iterator[str]:
             )
         elif target.stat().st_mode & 0o777 != file.mode:
             yield f"{folder}/{file.path}: mode {target.stat().st_mode & 0o777:o}, rendered {file.mode:o}\n"
-    yield from (f"{folder}/{name}: rendered no longer\n" for name in _left_over(files, folder))
+    yield from (
+        f"{folder}/{name}: rendered no longer\n" for name in _left_over(files, folder, folder / _LIST)
+    )
 
 
-def write(files: Iterable[RenderedFile], folder: Path) -> int:
-    """Write the rendered files to the directory; return the number of files changed, created or deleted."""
+def write(files: Iterable[RenderedFile], folder: Path, *, listed: Path | None = None) -> int:
+    """Write the rendered files to the directory; return the number of files changed, created or deleted.
+
+    Args:
+        files: the rendered files.
+        folder: where they go.
+        listed: file that lists what was written, so that it can be deleted later; in the directory by default.
+    """
     files = list(files)
+    listed = listed or folder / _LIST
     changed = 0
     folder.mkdir(parents=True, exist_ok=True)
     for file in files:
@@ -47,10 +56,10 @@ def write(files: Iterable[RenderedFile], folder: Path) -> int:
             continue
         replace_file(target, file.text, mode=file.mode)
         changed += 1
-    for name in _left_over(files, folder):
+    for name in _left_over(files, folder, listed):
         (folder / name).unlink()
         changed += 1
-    replace_file(folder / _LIST, "".join(f"{file.path}\n" for file in files))
+    replace_file(listed, "".join(f"{file.path}\n" for file in files))
     return changed
 
 
@@ -70,8 +79,7 @@ def _is_as_rendered(target: Path, file: RenderedFile) -> bool:
     )
 
 
-def _left_over(files: list[RenderedFile], folder: Path) -> list[str]:
-    listed = folder / _LIST
+def _left_over(files: list[RenderedFile], folder: Path, listed: Path) -> list[str]:
     if not listed.is_file():
         return []
     kept = {file.path for file in files}

@@ -221,6 +221,12 @@ def _targets(settings: Settings) -> Iterator[tuple[str, str, int, dict[str, Any]
         yield "systemd/timer", f"etc/systemd/system/{name}-{timer.unit}.timer", 0o644, {"timer": timer}
     yield "host/sysusers.conf", f"etc/sysusers.d/{name}.conf", 0o644, {}
     yield "host/tmpfiles.conf", f"etc/tmpfiles.d/{name}.conf", 0o644, {}
+    if settings.host.firewall:
+        yield "host/firewall.nft", f"{_below_root(paths.config)}/firewall.nft", 0o644, {}
+    if settings.host.ssh_keys_only:
+        yield "host/sshd.conf", f"etc/ssh/sshd_config.d/{name}.conf", 0o644, {}
+    if settings.host.unattended_upgrades:
+        yield "host/upgrades.conf", f"etc/apt/apt.conf.d/52{name}", 0o644, {}
     yield "logrotate/logrotate.conf", f"{_below_root(paths.config)}/logrotate.conf", 0o644, {}
     if settings.has_redis:
         yield "redis/redis-cache.conf", "etc/redis/redis-cache.conf", 0o644, {}

@@ -155,6 +155,9 @@ UNITS: Final = (
     Unit("logrotate.service", "{name}-logrotate.service"),
     Unit("watch.service", "{name}-watch.service"),
     Unit("alert.service", "{name}-alert@.service"),
+    Unit("firewall.service", "{name}-firewall.service", lambda s: s.host.firewall),
+    Unit("firewall-undo.service", "{name}-firewall-undo.service", lambda s: s.host.firewall),
+    Unit("firewall-undo.timer", "{name}-firewall-undo.timer", lambda s: s.host.firewall),
 )
 
 

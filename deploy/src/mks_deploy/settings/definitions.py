@@ -489,6 +489,25 @@ class Releases:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HostOptions:
+    """What ``mks-deploy apply`` may change of the host besides the site; nothing by default."""
+
+    firewall: bool = option(
+        a_flag, False, "nftables: refuse all but ssh, http, https and what this host began.", example="false"
+    )
+    ssh_port: int = option(_PORT, 22, "Port of ssh, which the firewall leaves open.", example="22")
+    ssh_keys_only: bool = option(
+        a_flag, False, "sshd: no passwords, root by key alone, five tries.", example="false"
+    )
+    unattended_upgrades: bool = option(
+        a_flag,
+        False,
+        "Install the security updates of Debian each night; nothing restarts the host.",
+        example="false",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Stores:
     """PostgreSQL and Redis."""
 
@@ -648,6 +667,7 @@ class Settings:
     gunicorn: Gunicorn
     tasks: Tasks
     release: Releases
+    host: HostOptions
     stores: Stores
     upkeep: Upkeep
     sandbox: Sandbox

@@ -1,0 +1,207 @@
+"""What a host has, read from it without changing anything."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from mks_deploy.operations.backup import newest_at
+from mks_deploy.operations.release import State
+from mks_deploy.setup.plan import HostFacts, units_to_enable
+
+if TYPE_CHECKING:
+    from mks_deploy.rendering import RenderedFile
+    from mks_deploy.settings.definitions import Settings
+    from mks_deploy.setup.plan import Certificate
+
+__all__ = ["REDIS_CONF", "applied_file", "digests", "read_facts", "redis_include"]
+
+REDIS_CONF: Final = Path("/etc/redis/redis.conf")
+_CLUSTERS: Final = Path("/etc/postgresql")
+_COMMAND: Final = Path("/usr/local/bin/mks-deploy")
+
+
+def digests(settings: Settings, files: Iterable[RenderedFile]) -> dict[str, str]:
+    """Return a digest of the rendered files for each part of the host that has to take notice of them."""
+    name, config = settings.name, settings.paths.config.removeprefix("/")
+    parts: dict[str, list[str]] = {topic: [] for topic in ("files", "application")}
+    parts |= {"nginx": []} if settings.edge.mode == "nginx" else {}
+    parts |= {"postgresql": []} if settings.has_database else {}
+    parts |= {"redis": []} if settings.has_redis else {}
+    parts |= {"renewal": []} if settings.rehearsal_directory else {}
+    parts |= {"firewall": []} if settings.host.firewall else {}
+    parts |= {"ssh": []} if settings.host.ssh_keys_only else {}
+    nginx = settings.paths.nginx.removeprefix("/")
+    for file in files:
+        text = f"{file.path}\0{file.mode:o}\0{file.text}\0"
+        parts["files"].append(text)
+        if file.path.startswith(f"{nginx}/"):
+            parts["nginx"].append(text)
+        elif file.path.startswith((f"{config}/cert", f"etc/systemd/system/{name}-re")):
+            parts.setdefault("renewal", []).append(text)
+        elif file.path == f"{config}/firewall.nft":
+            parts["firewall"].append(text)
+        elif file.path.startswith("etc/ssh/"):
+            parts["ssh"].append(text)
+        elif file.path == f"{config}/postgresql.conf":
+            parts["postgresql"].append(text)
+        elif file.path in {f"{config}/redis.conf", "etc/redis/redis-cache.conf"}:
+            parts["redis"].append(text)
+        elif file.path.startswith(
+            (
+                f"{config}/{name}.env",
+                f"{config}/gunicorn",
+                f"{config}/uvicorn",
+                f"{config}/hypercorn",
+                f"etc/systemd/system/{name}@",
+                f"etc/systemd/system/{name}-worker",
+                f"etc/systemd/system/{name}-beat",
+            )
+        ):
+            parts["application"].append(text)
+    return {topic: hashlib.sha256("".join(texts).encode()).hexdigest() for topic, texts in parts.items()}
+
+
+def applied_file(settings: Settings) -> Path:
+    """Return the file that remembers of which files each part of the host has taken notice."""
+    return Path(settings.paths.config) / "applied.json"
+
+
+def redis_include(settings: Settings) -> str:
+    """Return the line by which Redis includes the rendered settings."""
+    return f"include {settings.paths.config}/redis.conf"
+
+
+def read_facts(
+    settings: Settings, files: Sequence[RenderedFile], *, secrets: Path, version: str, root: Path = Path("/")
+) -> HostFacts:
+    """Read what the host has.
+
+    Args:
+        settings: settings of the deployment.
+        files: files as rendered, with paths below the root.
+        secrets: folder of the secrets to use.
+        version: version to release.
+        root: root of the host's files.
+    """
+    releases = Path(settings.paths.releases)
+    now = datetime.now(UTC).timestamp()
+    age = now - newest_at(settings, now=now)
+    current = releases / "current"
+    return HostFacts(
+        packages=_packages(),
+        wanted=digests(settings, files),
+        applied=_applied(settings),
+        files_differ=any(not _is_there(root / file.path, file) for file in files),
+        secrets_differ=_secrets_that_differ(secrets, Path(settings.paths.credentials)),
+        cluster=_cluster(),
+        has_role=settings.has_database and settings.name in _rows("SELECT rolname FROM pg_roles"),
+        has_database=settings.has_database
+        and settings.stores.database_name in _rows("SELECT datname FROM pg_database"),
+        includes_redis=_includes_redis(settings),
+        certificate=_certificate(settings),
+        linked=current.resolve().name if current.exists() else "",
+        has_command=_COMMAND.is_symlink(),
+        running=State.read(releases / "state.json").version,
+        has_backup=age < settings.upkeep.backup_max_age,
+        enabled=_enabled(units_to_enable(settings)),
+        version=version,
+        has_root_key=_has_key(Path("/root/.ssh/authorized_keys")),
+    )
+
+
+def _has_key(file: Path) -> bool:
+    try:
+        lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return False
+    return any(line.strip() and not line.lstrip().startswith("#") for line in lines)
+
+
+def _is_there(target: Path, file: RenderedFile) -> bool:
+    try:
+        return target.read_bytes() == file.text.encode() and target.stat().st_mode & 0o777 == file.mode
+    except OSError:
+        return False
+
+
+def _packages() -> frozenset[str]:
+    said = _said(["dpkg-query", "--show", "--showformat", "${Package} ${db:Status-Status}\n"])
+    lines = (line.split() for line in said.splitlines())
+    return frozenset(words[0] for words in lines if words[-1] == "installed")
+
+
+def _applied(settings: Settings) -> Mapping[str, str]:
+    try:
+        found = json.loads(applied_file(settings).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return {str(topic): str(digest) for topic, digest in found.items()} if isinstance(found, dict) else {}
+
+
+def _secrets_that_differ(given: Path, there: Path) -> tuple[str, ...]:
+    names = sorted(path.name for path in given.iterdir()) if given.is_dir() and given != there else []
+    return tuple(
+        name for name in names if _content(there / name) != _content(given / name) or _is_open(there / name)
+    )
+
+
+def _content(file: Path) -> bytes | None:
+    try:
+        return file.read_bytes()
+    except OSError:
+        return None
+
+
+def _is_open(file: Path) -> bool:
+    return bool(file.stat().st_mode & 0o077)
+
+
+def _cluster() -> str:
+    found = sorted(
+        (path.parent.name for path in _CLUSTERS.glob("*/main")), key=lambda text: (len(text), text)
+    )
+    return found[-1] if found else ""
+
+
+def _rows(query: str) -> list[str]:
+    if os.geteuid() != 0:
+        return []
+    return _said(["runuser", "-u", "postgres", "--", "psql", "-XAtqc", query]).splitlines()
+
+
+def _includes_redis(settings: Settings) -> bool:
+    try:
+        return redis_include(settings) in REDIS_CONF.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return False
+
+
+def _certificate(settings: Settings) -> Certificate:
+    if settings.tls.source == "own":
+        return "issued"
+    served = Path(settings.certificate_files[0]).parent
+    if not (served / "fullchain.pem").exists():
+        return "none"
+    return "placeholder" if served.resolve().name == "placeholder" else "issued"
+
+
+def _enabled(units: Sequence[str]) -> frozenset[str]:
+    said = _said(["systemctl", "is-enabled", *units]).split("\n")
+    return frozenset(unit for unit, word in zip(units, said, strict=False) if word == "enabled")
+
+
+def _said(command: Sequence[str]) -> str:
+    try:
+        done = subprocess.run(  # noqa: S603 - fixed programs with names of judged settings, no shell
+            list(command), capture_output=True, text=True, check=False, timeout=60, cwd="/"
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout

@@ -1,0 +1,392 @@
+"""``mks-deploy apply``: what remains on a host is done, in steps that can be cut off and repeated."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deploy_machine import PREFIX, Machine
+from deploy_settings import deployed
+from mks_deploy.cli import main
+from mks_deploy.operations.release import ReleaseError
+from mks_deploy.rendering import render
+from mks_deploy.settings.settings_file import read_settings
+from mks_deploy.setup.facts import digests
+from mks_deploy.setup.plan import HostFacts, SetupStep, plan_setup, setup_packages, units_to_enable
+from mks_deploy.versions import Installed
+from testbed.polling import wait_until
+from testbed.services import program
+
+APPLICATION = Path(__file__).parent / "apps" / "flask_jobs"
+HOST = "shop.example.test"
+SETTINGS = read_settings(deployed())
+TOPICS = ("files", "application", "nginx", "postgresql", "redis", "renewal")
+
+# --- the plan ---------------------------------------------------------------------------------
+
+
+def bare() -> HostFacts:
+    return HostFacts(
+        wanted=dict.fromkeys(TOPICS, "new"), secrets_differ=("database_url", "secret_keys"), version="1"
+    )
+
+
+def after(facts: HostFacts, step: SetupStep) -> HostFacts:
+    """The host once a step is done."""
+    facts = replace(facts, applied={**facts.applied, step.topic: "new"}) if step.topic else facts
+    match step.key:
+        case "packages":
+            return replace(facts, packages=frozenset(setup_packages(SETTINGS)), cluster="17")
+        case "files":
+            return replace(facts, files_differ=False)
+        case "secrets":
+            return replace(facts, secrets_differ=())
+        case "role":
+            return replace(facts, has_role=True)
+        case "database":
+            return replace(facts, has_database=True)
+        case "redis":
+            return replace(facts, includes_redis=True)
+        case "current":
+            return replace(facts, linked=facts.version)
+        case "command":
+            return replace(facts, has_command=True)
+        case "placeholder":
+            return replace(facts, certificate="placeholder")
+        case "certificate":
+            return replace(facts, certificate="issued")
+        case "backup":
+            return replace(facts, has_backup=True)
+        case "release":
+            return replace(facts, running=facts.version)
+        case "units":
+            return replace(facts, enabled=frozenset(units_to_enable(SETTINGS)))
+        case _:
+            return facts
+
+
+def finished() -> HostFacts:
+    facts = bare()
+    while steps := plan_setup(SETTINGS, facts):
+        facts = after(facts, steps[0])
+    return facts
+
+
+def keys(facts: HostFacts, *, issue: bool = True) -> list[str]:
+    return [step.key for step in plan_setup(SETTINGS, facts, issue=issue)]
+
+
+def test_a_bare_host_needs_every_step_in_order() -> None:
+    assert keys(bare()) == [
+        "packages",
+        "files",
+        "secrets",
+        "postgresql",
+        "role",
+        "database",
+        "redis",
+        "current",
+        "command",
+        "placeholder",
+        "nginx",
+        "certificate",
+        "backup",
+        "release",
+        "units",
+        "rehearsal",
+    ]
+    assert all(step.undo and step.what for step in plan_setup(SETTINGS, bare()))
+
+
+DONE = finished()
+
+
+@pytest.mark.parametrize(
+    ("change", "remaining"),
+    [
+        ({}, []),
+        ({"packages": DONE.packages - {"certbot"}}, ["packages"]),
+        ({"files_differ": True}, ["files"]),
+        ({"wanted": {**DONE.wanted, "nginx": "x", "files": "x"}}, ["files", "nginx"]),
+        ({"wanted": {**DONE.wanted, "application": "x"}}, ["restart"]),
+        ({"secrets_differ": ("redis_url",)}, ["secrets"]),
+        ({"has_role": False}, ["role"]),
+        ({"has_database": False}, ["database"]),
+        ({"includes_redis": False}, ["redis"]),
+        ({"certificate": "placeholder"}, ["certificate"]),
+        ({"version": "2"}, ["release"]),
+        ({"version": "2", "has_backup": False}, ["backup", "release"]),
+        ({"enabled": DONE.enabled - {"knowledge-system-beat.service"}}, ["units"]),
+    ],
+)
+def test_what_is_as_it_should_be_is_left_alone(change: dict[str, object], remaining: list[str]) -> None:
+    assert keys(replace(DONE, **change)) == remaining  # type: ignore[arg-type] # rows of a table
+
+
+def test_without_a_certificate_the_rest_is_done() -> None:
+    assert keys(replace(DONE, certificate="placeholder"), issue=False) == []
+
+
+HARD = read_settings(
+    deployed("[host]\nfirewall = true\nssh_keys_only = true\nunattended_upgrades = true\nssh_port = 2222")
+)
+
+
+def test_ways_into_the_host_are_closed_last_and_with_a_way_back() -> None:
+    wanted = {**DONE.wanted, "ssh": "new", "firewall": "new", "renewal": "changed"}
+    facts = replace(DONE, wanted=wanted, has_root_key=True)
+    packages, *rest = plan_setup(HARD, facts)
+    assert packages.commands[1][-2:] == ("nftables", "unattended-upgrades")
+    assert [step.key for step in rest] == ["ssh", "firewall", "rehearsal"]
+    words = [" ".join(command) for command in rest[1].commands]
+    undo = "systemctl restart knowledge-system-firewall-undo.timer"
+    assert words.index(undo) < words.index("systemctl restart knowledge-system-firewall.service")
+    with pytest.raises(ReleaseError, match="names no key, so nobody could sign in"):
+        plan_setup(HARD, replace(facts, has_root_key=False))
+
+
+def test_nothing_of_the_host_is_touched_unless_it_is_asked_for() -> None:
+    paths = {file.path for file in render(SETTINGS, Installed())}
+    more = {file.path for file in render(HARD, Installed())} - paths
+    assert more == {
+        "etc/apt/apt.conf.d/52knowledge-system",
+        "etc/knowledge-system/firewall.nft",
+        "etc/ssh/sshd_config.d/knowledge-system.conf",
+        *(f"etc/systemd/system/knowledge-system-firewall{part}" for part in (".service", "-undo.service")),
+        "etc/systemd/system/knowledge-system-firewall-undo.timer",
+    }
+
+
+def test_each_part_of_the_host_takes_notice_of_its_own_files() -> None:
+    files = [file for file in render(HARD, Installed()) if file.path.startswith(("etc/", "usr/"))]
+    before = digests(HARD, files)
+    assert before.keys() == {*TOPICS, "ssh", "firewall"}
+    changed = {
+        "etc/nginx/knowledge-system/proxy.conf": "nginx",
+        "etc/knowledge-system/redis.conf": "redis",
+        "etc/redis/redis-cache.conf": "redis",
+        "etc/knowledge-system/postgresql.conf": "postgresql",
+        "etc/knowledge-system/knowledge-system.env": "application",
+        "etc/knowledge-system/gunicorn.conf.py": "application",
+        "etc/systemd/system/knowledge-system@.service": "application",
+        "etc/systemd/system/knowledge-system-worker.service": "application",
+        "etc/knowledge-system/certbot.ini": "renewal",
+        "etc/systemd/system/knowledge-system-renew.service": "renewal",
+        "etc/ssh/sshd_config.d/knowledge-system.conf": "ssh",
+        "etc/knowledge-system/firewall.nft": "firewall",
+        "etc/tmpfiles.d/knowledge-system.conf": "",
+    }
+    assert changed.keys() <= {file.path for file in files}
+    for path, topic in changed.items():
+        other = [replace(file, text="x") if file.path == path else file for file in files]
+        after_it = digests(HARD, other)
+        assert {each for each in before if before[each] != after_it[each]} == {"files", topic} - {""}, path
+
+
+def test_an_application_without_servers_needs_none() -> None:
+    text = '[app]\nneeds = []\nmigrate = []\n[tasks]\napplication = ""\n'
+    with_nothing = read_settings(deployed(text).replace("migrate = []\n", ""))
+    found = [step.key for step in plan_setup(with_nothing, bare())]
+    assert not {"postgresql", "role", "database", "redis", "backup"} & set(found)
+    assert setup_packages(with_nothing) == ("certbot", "logrotate", "nginx")
+
+
+@given(st.lists(st.integers(0, 20), max_size=6))
+def test_a_run_that_is_cut_off_anywhere_is_completed_by_the_next_one(lengths: list[int]) -> None:
+    facts, seen = bare(), Counter[str]()
+    for length in [*lengths, 100]:
+        for _ in range(length):
+            if not (steps := plan_setup(SETTINGS, facts)):
+                break
+            seen[steps[0].key] += 1
+            facts = after(facts, steps[0])
+    assert keys(facts) == []
+    assert max(seen.values()) == 1  # nothing is done twice
+
+
+@pytest.mark.parametrize("version", ["../x", "9", "-x"])
+def test_what_is_no_version_is_refused(
+    version: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, secrets = tmp_path / "deploy.toml", tmp_path / "secrets"
+    file.write_text(deployed())
+    words = ["--settings", str(file), "--secrets", str(secrets)]
+    assert main(["secrets", *words]) == 0
+    assert main(["apply", *words, f"--version={version}", "--plan"]) == 1
+    assert "is not a version" in capsys.readouterr().err
+    file.write_text(deployed("[host]\nfirewall = 1"))
+    assert main(["apply", *words, "--version", "1"]) == 2
+    assert "host.firewall must be true or false" in capsys.readouterr().err
+
+
+# --- on a machine -----------------------------------------------------------------------------
+
+# What apt would do: the packages are there, and are noted as installed.
+APT = """#!/usr/bin/python3
+import sys
+if sys.argv[1] == "install":
+    with open("/var/lib/dpkg/status", "a") as status:
+        for name in sys.argv[5:]:
+            status.write(
+                f"Package: {name}\\nStatus: install ok installed\\nVersion: 1\\nArchitecture: all\\n"
+                "Maintainer: x <x@example.test>\\nDescription: x\\n\\n"
+            )
+"""
+
+# Eight clients, a connection for each request; what came back is counted for each phase, which a file names.
+CLIENTS = """
+import collections, http.client, itertools, json, pathlib, socket, ssl, threading
+phase, seen = pathlib.Path("/run/phase"), collections.defaultdict(collections.Counter)
+context, numbers = ssl._create_unverified_context(), itertools.count(1)
+
+def client(form):
+    while (now := phase.read_text()) != "over":
+        connection = http.client.HTTPConnection("127.0.0.1", timeout=60)
+        try:
+            connection.sock = context.wrap_socket(
+                socket.create_connection(("127.0.0.1", 443), 60), server_hostname="shop.example.test"
+            )
+            fields = {"Host": "shop.example.test", "Content-Type": "application/x-www-form-urlencoded"}
+            if form:
+                connection.request("POST", "/jobs", f"text={next(numbers)}", fields)
+            else:
+                connection.request("GET", "/slow", headers=fields)
+            answer = connection.getresponse()
+            answer.read()
+            word = str(answer.status) + (" later" if answer.headers["Retry-After"] else "")
+        except Exception as error:
+            word = repr(error)
+        finally:
+            connection.close()
+        seen[now][word] += 1
+
+threads = [threading.Thread(target=client, args=(number > 4,)) for number in range(8)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+pathlib.Path("/run/seen").write_text(json.dumps(seen))
+"""
+
+
+@pytest.fixture
+def machine() -> Iterator[Machine]:
+    for name in ("logrotate", "nginx", "redis-server", "postgres", "git", "certbot"):
+        program(name)
+    folder = Path(tempfile.mkdtemp(prefix="mksp"))
+    made = Machine(folder)
+    try:
+        made.start()
+        version = Path(program("postgres")).resolve().parents[1].name
+        made.run("pg_dropcluster", version, "main", check=False)
+        made.run("pg_createcluster", version, "main", "--port", "5432")
+        made.write("/usr/local/sbin/apt-get", APT, mode=0o755)
+        yield made
+    finally:
+        made.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _source(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The application as ``init`` describes it, with its secrets."""
+    for name, value in (
+        ("SECRET_KEY", "x"),
+        ("DATABASE_URL", "postgresql:///x"),
+        ("REDIS_URL", "redis://localhost"),
+        ("CELERY_BROKER_URL", "redis://localhost"),
+    ):
+        monkeypatch.setenv(name, value)
+    source = Path(shutil.copytree(APPLICATION, folder / "source"))
+    words = ["--name", "shop", "--host", HOST, "--mail", "ops@example.test", "--python", sys.executable]
+    assert main(["init", str(source), *words, "--yes"]) == 0
+    more = '[edge]\nipv6 = false\n[app]\nmigrate = ["python", "jobs.py", "migrate"]\n'
+    settings = source / "deploy.toml"
+    settings.write_text(deployed(more, base=settings.read_text("utf-8")), "utf-8")
+    given_words = ["--settings", str(settings), "--secrets", str(source / "secrets")]
+    assert main(["secrets", *given_words]) == 0
+    return source
+
+
+def _make_version(machine: Machine, version: int) -> None:
+    machine.run("mkdir", "-p", f"/opt/shop/versions/{version}")
+    machine.run("cp", "/root/kit/jobs.py", f"/opt/shop/versions/{version}/jobs.py")
+    machine.make_environment(f"/opt/shop/versions/{version}")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_host_is_set_up_and_operated_under_load(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(_source(tmp_path, monkeypatch), machine.path("/root/kit"))
+    _make_version(machine, 1)
+    words = ["/opt/shop/versions/1/venv/bin/mks-deploy", "apply", "--settings", "/root/kit/deploy.toml"]
+    words += ["--secrets", "/root/kit/secrets", "--no-certificate", "--version"]
+    plan = machine.run(*words, "1", "--plan")
+    assert "runuser -u postgres -- createdb --owner shop shop" in plan
+    assert not machine.path("/etc/shop").exists()
+    # Cut off in the middle, and completed by the same command.
+    machine.run("timeout", "-s", "KILL", "9", *words, "1", check=False)
+    first = machine.run(*words, "1")
+    assert first.endswith("nothing remains to be done\n")
+    assert machine.run(*words, "1").splitlines()[-1:] == ["nothing remains to be done"]
+    assert machine.run(*words, "1", "--plan") == ""
+    for part in ("@blue", "-worker", "-beat"):
+        state = machine.show(f"shop{part}.service", "ActiveState", "NRestarts")
+        assert state == {"ActiveState": "active", "NRestarts": "0"}, machine.journal(f"shop{part}.service")
+    seen = _under_load(machine, words)
+    served = ("idle", "reload", "restart", "release", "rollback")
+    assert {word for phase in served for word in seen[phase]} == {"200"}, seen
+    # A server that is away is said, and said to come back; nothing else goes wrong.
+    for phase in ("database", "redis"):
+        assert set(seen[phase]) <= {"200", "503 later"}, seen
+        assert seen[phase]["200"] > 20
+    assert sum(sum(counts.values()) for counts in seen.values()) > 300
+    _tasks_are_done(machine)
+    failed = machine.run("systemctl", "list-units", "--failed", "--no-legend", "--no-pager", "--plain")
+    assert failed == ""
+
+
+def _under_load(machine: Machine, words: list[str]) -> dict[str, dict[str, int]]:
+    _make_version(machine, 2)
+    cluster = next(machine.path("/etc/postgresql").iterdir()).name
+    phases = {
+        "idle": ("sleep", "2"),
+        "reload": ("systemctl", "reload", "shop@blue.service"),
+        "restart": ("systemctl", "restart", "shop@blue.service"),
+        "release": (*words, "2"),
+        "rollback": ("mks-deploy", "rollback"),
+        "database": ("systemctl", "restart", f"postgresql@{cluster}-main.service"),
+        "redis": ("systemctl", "restart", "redis-server.service"),
+    }
+    machine.write("/run/phase", "begin")
+    clients = machine.background(f"{PREFIX}/python/bin/python3", "-c", CLIENTS, variables={})
+    for phase, command in phases.items():
+        machine.write("/run/phase", phase)
+        machine.run(*command)
+        machine.run("sleep", "4")
+    machine.write("/run/phase", "over")
+    assert clients.wait(90) == 0
+    print(machine.path("/run/seen").read_text())  # noqa: T201 - the figures, for the report
+    found: dict[str, dict[str, int]] = json.loads(machine.path("/run/seen").read_text())
+    return found
+
+
+def _tasks_are_done(machine: Machine) -> None:
+    ask = ["curl", "-sk", "--max-time", "60", "--resolve", f"{HOST}:443:127.0.0.1"]
+
+    def said(path: str, *more: str) -> str:
+        return machine.run(*ask, *more, f"https://{HOST}{path}")
+
+    assert said("/jobs", "-d", "text=7000001") == "taken"
+    wait_until(lambda: said("/jobs/7000001") == "14000002", timeout=60, what="the worker")
+    before = int(said("/ticks"))
+    wait_until(lambda: int(said("/ticks")) > before, timeout=60, what="beat")
