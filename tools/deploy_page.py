@@ -111,6 +111,16 @@ TESTED = (
         "Flask、Django、FastAPI の別のアプリケーション: フォーム、ヘルスチェック、再読み込み",
     ),
     Promise(
+        "test_deploy_apply",
+        "mks-deploy apply: PostgreSQL, Redis and Celery on a bare host; under load only 503 with Retry-After",
+        "mks-deploy apply: 素のホストに PostgreSQL、Redis、Celery。負荷中の失敗は Retry-After 付きの 503 のみ",
+    ),
+    Promise(
+        "test_deploy_up",
+        "mks-deploy up: the same from a laptop over OpenSSH, cut off and repeated; the firewall and its way back",
+        "mks-deploy up: 手元のパソコンから OpenSSH で。途中で切れても繰り返せる。ファイアウォールとその解除",
+    ),
+    Promise(
         "test_deploy_own_application",
         "The page for them, typed on a bare machine: no request lost at reload, restart, release and rollback",
         "そのページを素のマシンで実行: 再起動やリリースで失われるリクエストなし",
@@ -151,12 +161,13 @@ _ABOUT_JA = """\
 `ARGS=--only-load` は負荷だけを測ります。各行に、測った日とコミットを示します。"""
 _NOT_TRIED_EN = """\
 Not tried here: limits of memory and of tasks and restrictions of addresses, which need the controllers of the
-kernel; building the image, which needs a registry; applying the manifests, which needs a cluster. systemd runs in
-namespaces, on a copy of this machine that was set up as [Deploy to a server](../how-to/deploy.md) says; pebble
-issues the certificates."""
+kernel; building the image, which needs a registry; applying the manifests, which needs a cluster; fetching packages
+by apt and pip, which are there already. systemd runs in namespaces, on a copy of this machine that was set up as
+[Deploy to a server](../how-to/deploy.md) says; pebble issues the certificates."""
 _NOT_TRIED_JA = """\
 ここで試していないもの: メモリーとタスク数の上限とアドレスの制限(カーネルのコントローラーが必要)、イメージのビルド
-(レジストリが必要)、マニフェストの適用(クラスターが必要)。systemd は名前空間の中で、
+(レジストリが必要)、マニフェストの適用(クラスターが必要)、apt と pip によるパッケージの取得(取得済みのため)。
+systemd は名前空間の中で、
 [サーバーにデプロイする](../how-to/deploy.md)の手順で準備したこのマシンの複製の上で動きます。証明書は pebble が
 発行します。"""
 _TEXTS = {

@@ -49,6 +49,9 @@ def missing_packages() -> list[str]:
         "prometheus": "promtool",
         "systemd": "systemd-analyze",
         "strace": "strace",
+        "openssh-server": "sshd",
+        "openssh-client": "ssh",
+        "nftables": "nft",
     }
     missing = [package for package, program in wanted.items() if shutil.which(program, path=path) is None]
     if not any(Path("/usr/lib/postgresql").glob("*/bin/postgres")) and shutil.which("postgres") is None:

@@ -133,6 +133,13 @@ def test_what_is_as_it_should_be_is_left_alone(change: dict[str, object], remain
     assert keys(replace(DONE, **change)) == remaining  # type: ignore[arg-type] # rows of a table
 
 
+def test_a_release_without_a_migration_needs_no_backup() -> None:
+    facts = replace(DONE, version="2", has_backup=False)
+    (step,) = plan_setup(SETTINGS, facts, migrate=False)
+    assert step.key == "release"
+    assert "--migrate" not in step.commands[0]
+
+
 def test_without_a_certificate_the_rest_is_done() -> None:
     assert keys(replace(DONE, certificate="placeholder"), issue=False) == []
 

@@ -85,8 +85,13 @@ def commands() -> list[str]:
     lines = [
         line for block in re.findall(r"```sh\n(.*?)```", section, re.DOTALL) for line in block.splitlines()
     ]
-    assert len(lines) > 15
-    return [line for line in lines if not re.match(r"apt-get |python3 -m venv|\S+/pip |.* issue$", line)]
+    assert len(lines) == 9
+    return [
+        # There is no provider here: nginx keeps its placeholder. None of the applications has a database.
+        line.replace(" apply ", " apply --no-certificate --no-migrate ")
+        for line in lines
+        if not re.match(r"apt-get |python3 -m venv|\S+/pip |mks-deploy up ", line)
+    ]
 
 
 @pytest.fixture

@@ -163,6 +163,10 @@ class Machine:
                 stderr=subprocess.STDOUT,
             )
 
+    def in_its_network(self, *words: object) -> list[str]:
+        """A command of this machine that reaches what listens there."""
+        return ["nsenter", "--target", str(self._systemd), "--net", *map(str, words)]
+
     def path(self, path: str) -> Path:
         """Return the location of a file of the machine on this one."""
         return Path(f"/proc/{self._systemd}/root{path}")

@@ -46,6 +46,16 @@ from mks_deploy.settings.credentials import credential_errors, make_missing, use
 from mks_deploy.settings.definitions import Settings
 from mks_deploy.settings.settings_file import DeploySettingsError, example, find_settings_file, read_settings
 from mks_deploy.setup.apply import HostSetup, apply
+from mks_deploy.setup.up import (
+    SecureShell,
+    Sent,
+    archive,
+    commit_name,
+    plan_up,
+    read_remote,
+    settings_archive,
+    up,
+)
 from mks_deploy.versions import OLDEST_NGINX, Installed, detect, parse_version
 from mks_hardening.exceptions import SettingsError
 
@@ -164,7 +174,30 @@ def _add_setup(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     command.add_argument(
         "--no-certificate", action="store_true", help="do not ask the provider yet; nginx keeps a placeholder"
     )
+    command.add_argument("--no-migrate", action="store_true", help="release without app.migrate")
     command.set_defaults(run=_apply, nginx=None, openssl=None)
+
+    command = commands.add_parser(
+        "up", help="bring the source tree to hosts over OpenSSH, and set each up as `apply` does"
+    )
+    command.add_argument(
+        "--host", action="append", required=True, metavar="USER@HOST", help="root of a host; may be repeated"
+    )
+    command.add_argument(
+        "folder", type=Path, nargs="?", default=Path(), help="source tree in git; by default this one"
+    )
+    command.add_argument("--version", default="", help="name of the version; by default the commit")
+    command.add_argument(
+        "--settings", type=Path, metavar="FILE", help="by default deploy.toml of the source tree"
+    )
+    command.add_argument("--secrets", type=Path, metavar="DIR", help="by default secrets of the source tree")
+    command.add_argument("--ssh-config", type=Path, metavar="FILE", help="instead of ~/.ssh/config")
+    command.add_argument("--plan", action="store_true", help="change nothing, show the steps of each host")
+    command.add_argument(
+        "--no-certificate", action="store_true", help="do not ask the provider yet; nginx keeps a placeholder"
+    )
+    command.add_argument("--no-migrate", action="store_true", help="release without app.migrate")
+    command.set_defaults(run=_up, nginx=None, openssl=None)
 
 
 def _add_operations(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -275,7 +308,9 @@ def _certificate(options: argparse.Namespace) -> int:
         return _rehearse(settings)
     if options.what == "rehearsed":  # by the unit of the rehearsal
         wrong = list(certificate.check_rehearsal(settings, now=now))
-        sys.stdout.write("".join(f"{fault}\n" for fault in wrong) or "the rehearsal got its certificate\n")
+        sys.stdout.write(
+            "".join(f"{problem}\n" for problem in wrong) or "the rehearsal got its certificate\n"
+        )
         return DIFFERENT if wrong else DONE
     # Without nginx, a renewal has just restarted the application, which takes some time to import.
     served = functools.partial(certificate.served_certificate, timeout=60)
@@ -634,6 +669,7 @@ def _apply(options: argparse.Namespace) -> int:
         secrets=options.secrets.resolve(),
         version=options.version,
         issue=not options.no_certificate,
+        migrate=not options.no_migrate,
     )
     if options.plan:
         for step in host.remaining():
@@ -655,6 +691,32 @@ def _apply(options: argparse.Namespace) -> int:
         sys.stderr.write(f"{error}\n")
         return DIFFERENT
     sys.stdout.write("nothing remains to be done\n")
+    return DONE
+
+
+def _up(options: argparse.Namespace) -> int:
+    options.settings = options.settings or options.folder / "deploy.toml"
+    options.secrets = options.secrets or options.folder / "secrets"
+    settings = _settings(options)
+    version = options.version or commit_name(options.folder)
+    if not is_version_name(version):
+        raise ReleaseError("a version is named by letters, digits and . _ -")
+    shells = [SecureShell(host, config=options.ssh_config) for host in options.host]
+    contents: dict[Sent, bytes] = {
+        "source": archive(options.folder),
+        "settings": settings_archive(_text(options.settings), options.secrets),
+    }
+    for shell in shells:
+        facts = read_remote(shell, settings, version)
+        steps = plan_up(
+            settings, facts, version=version, issue=not options.no_certificate, migrate=not options.no_migrate
+        )
+        for step in steps if options.plan else up(shell, steps, contents=contents):
+            sys.stdout.write(f"{shell.host}: {step.key}: {step.what}\n")
+            if options.plan:
+                sys.stdout.write("".join(f"    {' '.join(words)}\n" for words in step.commands))
+                sys.stdout.write(f"    to go back: {step.undo}\n")
+            sys.stdout.flush()
     return DONE
 
 

@@ -92,6 +92,8 @@ def _static(tree: SourceTree, candidate: Candidate, settings: str) -> Iterator[F
                             f"STATIC_ROOT in {module.path}:{node.lineno}; run collectstatic in each release"
                         )
                         yield Fact("app", "static", parts[-1], evidence)
+                        build = [["python", "manage.py", "collectstatic", "--noinput"]]
+                        yield Fact("app", "build", build, "fills STATIC_ROOT; mks-deploy up runs it")
                         return
         return
     package = candidate.target.partition(":")[0].rpartition(".")[0].replace(".", "/")

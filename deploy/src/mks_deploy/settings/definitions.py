@@ -211,6 +211,13 @@ class App:
         "Folder of static files below /static/, in the source tree or in an installed package; nginx serves it.",
         example='"shop/static"',
     )
+    build: tuple[tuple[str, ...], ...] = option(
+        a_list_of(a_command),
+        (),
+        'Commands such as [["python", "manage.py", "collectstatic", "--noinput"]] that complete the folder of a '
+        "version; `mks-deploy up` runs them there, with [variables], and without any secret.",
+        example="[]",
+    )
     live: str = option(
         a_url_path, "/livez", "Address that answers 200 while the process works.", example='"/livez"'
     )

@@ -35,6 +35,7 @@ class HostSetup:
         secrets: folder of the secrets.
         version: version to release.
         issue: whether to ask the provider for a certificate.
+        migrate: whether a release runs ``app.migrate``.
         command: runs a program and returns its exit code.
     """
 
@@ -46,6 +47,7 @@ class HostSetup:
         secrets: Path,
         version: str,
         issue: bool = True,
+        migrate: bool = True,
         command: Callable[[Sequence[str]], int] | None = None,
     ) -> None:
         self._settings = settings
@@ -53,11 +55,12 @@ class HostSetup:
         self._secrets = secrets
         self._version = version
         self._issue = issue
+        self._migrate = migrate
         self._command = command or _run
 
     def remaining(self) -> tuple[SetupStep, ...]:
         """Return the steps that remain."""
-        return plan_setup(self._settings, self._facts(), issue=self._issue)
+        return plan_setup(self._settings, self._facts(), issue=self._issue, migrate=self._migrate)
 
     def carry_out(self, step: SetupStep) -> None:
         """Do one step.

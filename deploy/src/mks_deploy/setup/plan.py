@@ -114,13 +114,16 @@ def units_to_enable(settings: Settings) -> tuple[str, ...]:
     return tuple(f"{settings.name}-{part}" for part in parts)
 
 
-def plan_setup(settings: Settings, facts: HostFacts, *, issue: bool = True) -> tuple[SetupStep, ...]:
+def plan_setup(
+    settings: Settings, facts: HostFacts, *, issue: bool = True, migrate: bool = True
+) -> tuple[SetupStep, ...]:
     """Return the steps that remain, in order.
 
     Args:
         settings: settings of the deployment.
         facts: what the host has.
         issue: whether to ask the provider for a certificate; without it, nginx keeps the placeholder.
+        migrate: whether a release runs ``app.migrate``.
 
     Raises:
         ReleaseError: a step would lock everybody out.
@@ -129,10 +132,10 @@ def plan_setup(settings: Settings, facts: HostFacts, *, issue: bool = True) -> t
         raise ReleaseError(
             "host.ssh_keys_only: /root/.ssh/authorized_keys names no key, so nobody could sign in"
         )
-    return tuple(_steps(settings, facts, issue=issue))
+    return tuple(_steps(settings, facts, issue=issue, migrate=migrate))
 
 
-def _steps(settings: Settings, facts: HostFacts, *, issue: bool) -> Iterator[SetupStep]:
+def _steps(settings: Settings, facts: HostFacts, *, issue: bool, migrate: bool) -> Iterator[SetupStep]:
     name, config = settings.name, settings.paths.config
     if missing := tuple(each for each in setup_packages(settings) if each not in facts.packages):
         yield SetupStep(
@@ -213,7 +216,7 @@ def _steps(settings: Settings, facts: HostFacts, *, issue: bool) -> Iterator[Set
             (("mks-deploy", "certificate", "issue", "--settings", f"{config}/deploy.toml"),),
             f"certbot --config {config}/certbot.ini revoke --cert-name {name}",
         )
-    yield from _release(settings, facts)
+    yield from _release(settings, facts, migrate=migrate and bool(settings.app.migrate))
     yield from _ways_in(settings, facts)
     if issue and settings.rehearsal_directory and not facts.took_notice("renewal"):
         yield SetupStep(
@@ -298,10 +301,9 @@ def _stores(settings: Settings, facts: HostFacts) -> Iterator[SetupStep]:
         )
 
 
-def _release(settings: Settings, facts: HostFacts) -> Iterator[SetupStep]:
+def _release(settings: Settings, facts: HostFacts, *, migrate: bool) -> Iterator[SetupStep]:
     name, given = settings.name, ("--settings", f"{settings.paths.config}/deploy.toml")
     if facts.running != facts.version:
-        migrate = bool(settings.app.migrate)
         if migrate and not facts.has_backup:
             yield SetupStep(
                 "backup",

@@ -1,0 +1,304 @@
+"""From a laptop to a site: the source and the settings go to a host over OpenSSH, where ``mks-deploy apply`` works.
+
+No agent stays on the host, and the kit speaks no protocol of its own: each step is a command that ssh runs as root.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import shlex
+import subprocess
+import tarfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal
+
+from mks_deploy.operations.release import ReleaseError
+
+if TYPE_CHECKING:
+    from mks_deploy.settings.definitions import Settings
+
+__all__ = [
+    "RemoteFacts",
+    "RemoteStep",
+    "SecureShell",
+    "Sent",
+    "archive",
+    "commit_name",
+    "plan_up",
+    "read_remote",
+    "settings_archive",
+    "up",
+]
+
+Sent = Literal["", "source", "settings"]
+
+_HOST: Final = re.compile(
+    r"(?:[a-z_][a-z0-9_-]{0,31}@)?[A-Za-z0-9\[](?:[A-Za-z0-9.:\]-]{0,250}[A-Za-z0-9\]])?"
+)
+BUILT: Final = ".built"
+"""File in the folder of a version that says that it is complete."""
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteFacts:
+    """What a host has.
+
+    Attributes:
+        is_root: whether ssh leads to root.
+        has_venv: whether its Python can make virtual environments.
+        is_built: whether the folder of the version is complete.
+    """
+
+    is_root: bool
+    has_venv: bool
+    is_built: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteStep:
+    """A command on the host.
+
+    Attributes:
+        key: its name.
+        what: what it does, in one line.
+        commands: programs with their arguments, run one after the other.
+        sends: what the first one reads from its input.
+        undo: how to go back.
+    """
+
+    key: str
+    what: str
+    commands: tuple[tuple[str, ...], ...]
+    undo: str
+    sends: Sent = ""
+
+
+def plan_up(
+    settings: Settings,
+    facts: RemoteFacts,
+    *,
+    version: str,
+    issue: bool = True,
+    migrate: bool = True,
+) -> tuple[RemoteStep, ...]:
+    """Return the steps that remain, in order; nothing is read or changed here.
+
+    Args:
+        settings: settings of the deployment.
+        facts: what the host has.
+        version: name of the version.
+        issue: whether ``apply`` asks the provider for a certificate.
+        migrate: whether ``apply`` runs ``app.migrate``.
+
+    Raises:
+        ReleaseError: ssh does not lead to root.
+    """
+    if not facts.is_root:
+        raise ReleaseError(
+            "--host must lead to root, such as root@server: units, accounts and packages are root's"
+        )
+    return tuple(_steps(settings, facts, version=version, issue=issue, migrate=migrate))
+
+
+def _steps(
+    settings: Settings, facts: RemoteFacts, *, version: str, issue: bool, migrate: bool
+) -> Iterator[RemoteStep]:
+    folder = f"{settings.paths.releases}/versions/{version}"
+    venv = f"{folder}/venv"
+    if not facts.has_venv:
+        yield RemoteStep(
+            "bootstrap",
+            "install Python's virtual environments",
+            (
+                ("apt-get", "update", "-q"),
+                ("apt-get", "install", "-q", "-y", "--no-install-recommends", "python3-venv"),
+            ),
+            "apt-get remove python3-venv",
+        )
+    if not facts.is_built:
+        pip = (f"{venv}/bin/pip", "install", "-q", "--disable-pip-version-check")
+        places = tuple(f"{folder}/{place}" if place != "." else folder for place in settings.image.install)
+        yield RemoteStep(
+            "source",
+            f"send the source tree to {folder}",
+            (("mkdir", "-p", folder), ("tar", "--extract", "--no-same-owner", "--directory", folder)),
+            f"rm -r {folder}",
+            sends="source",
+        )
+        yield RemoteStep(
+            "environment",
+            f"install {settings.image.requirements} into {venv}",
+            (
+                ("python3", "-m", "venv", venv),
+                (*pip, "--require-hashes", "-r", f"{folder}/{settings.image.requirements}"),
+                *(((*pip, "--no-deps", *places),) if places else ()),
+                *_build(settings, folder),
+                ("touch", f"{folder}/{BUILT}"),
+            ),
+            f"rm -r {folder}",
+        )
+    place = f"/root/.mks-deploy/{settings.name}"
+    given = ("--settings", f"{place}/deploy.toml", "--secrets", f"{place}/secrets", "--version", version)
+    words = (f"{venv}/bin/mks-deploy", "apply", *given, *(() if issue else ("--no-certificate",)))
+    words = words if migrate else (*words, "--no-migrate")
+    yield RemoteStep(
+        "settings",
+        f"send deploy.toml and the secrets to {place}, for root alone",
+        (
+            ("install", "-d", "-m", "700", place),
+            ("tar", "--extract", "--no-same-owner", "--directory", place),
+        ),
+        f"rm -r {place}",
+        sends="settings",
+    )
+    yield RemoteStep(
+        "apply",
+        "do what remains on the host",
+        (words,),
+        "each step that apply shows says how to go back",
+    )
+    if settings.host.firewall:
+        yield RemoteStep(
+            "firewall",
+            "keep the firewall, because this new connection passed it",
+            (("systemctl", "stop", f"{settings.name}-firewall-undo.timer"),),
+            f"systemctl disable --now {settings.name}-firewall.service",
+        )
+
+
+def _build(settings: Settings, folder: str) -> Iterator[tuple[str, ...]]:
+    """Yield the commands that complete the folder of a version; in place of each secret stands a text."""
+    given = {secret.variable: "only-for-the-build" for secret in settings.secrets if secret.as_value}
+    variables = tuple(f"{name}={value}" for name, value in {**settings.variables, **given}.items())
+    for program, *words in settings.app.build:
+        yield ("env", f"--chdir={folder}", *variables, f"{folder}/venv/bin/{program}", *words)
+
+
+class SecureShell:
+    """A host, reached by the ``ssh`` of this machine: its configuration, keys and known hosts count.
+
+    Args:
+        host: what ssh calls it, such as ``root@server``.
+        config: file of ssh's configuration instead of the user's.
+        run: runs a program with an input; returns its exit code and what it wrote to its output.
+
+    Raises:
+        ReleaseError: the name is none.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        *,
+        config: Path | None = None,
+        run: Callable[[Sequence[str], bytes, bool], tuple[int, str]] | None = None,
+    ) -> None:
+        # A name that began with a dash would be an option of ssh.
+        if not _HOST.fullmatch(host):
+            raise ReleaseError(f"--host must be a name or an address, such as root@server, not {host[:60]!r}")
+        self.host = host
+        self._options = ["-o", "BatchMode=yes", "-o", "ConnectTimeout=15"]
+        self._options += ["-F", str(config)] if config else []
+        self._run = run or _run
+
+    def run(self, words: Sequence[str], *, sends: bytes = b"", shown: bool = True) -> tuple[int, str]:
+        """Run a program on the host; return its exit code, and its output if it is not shown.
+
+        Raises:
+            ReleaseError: the host cannot be reached.
+        """
+        # sshd hands the text to a shell; quoted, it is these words again.
+        code, said = self._run(["ssh", *self._options, "--", self.host, shlex.join(words)], sends, shown)
+        if code == _NO_CONNECTION:
+            raise ReleaseError(f"{self.host}: ssh cannot reach it, or was cut off; repeat the same command")
+        return code, said
+
+
+_NO_CONNECTION: Final = 255
+
+
+def read_remote(shell: SecureShell, settings: Settings, version: str) -> RemoteFacts:
+    """Read what a host has; nothing is changed.
+
+    Raises:
+        ReleaseError: the host cannot be reached.
+    """
+    built = f"{settings.paths.releases}/versions/{version}/{BUILT}"
+    return RemoteFacts(
+        is_root=shell.run(["id", "-u"], shown=False)[1].strip() == "0",
+        has_venv=shell.run(["python3", "-c", "import ensurepip, venv"], shown=False)[0] == 0,
+        is_built=shell.run(["test", "-e", built], shown=False)[0] == 0,
+    )
+
+
+def up(
+    shell: SecureShell, steps: Sequence[RemoteStep], *, contents: dict[Sent, bytes]
+) -> Iterator[RemoteStep]:
+    """Carry out the steps, and yield each before it is done. The secrets that were sent are deleted at the end.
+
+    Raises:
+        ReleaseError: a step failed; the same command goes on where this one ended.
+    """
+    place = next((step.undo.removeprefix("rm -r ") for step in steps if step.sends == "settings"), "")
+    try:
+        for step in steps:
+            yield step
+            for number, words in enumerate(step.commands, start=1):
+                sends = contents[step.sends] if step.sends and number == len(step.commands) else b""
+                if code := shell.run(words, sends=sends)[0]:
+                    raise ReleaseError(f"{shell.host}: {step.key}: {shlex.join(words)} ended with {code}")
+    finally:
+        if place:
+            shell.run(["rm", "-rf", f"{place}/secrets"], shown=False)
+
+
+def archive(folder: Path) -> bytes:
+    """Return the source tree as git has it committed, as a tar file: nothing that is ignored or secret is sent.
+
+    Raises:
+        ReleaseError: the folder is no git repository, or has no commit.
+    """
+    return _git(folder, "archive", "--format=tar", "HEAD")
+
+
+def commit_name(folder: Path) -> str:
+    """Return the short name of the commit that is deployed.
+
+    Raises:
+        ReleaseError: the folder is no git repository, or has no commit.
+    """
+    return _git(folder, "rev-parse", "--short=12", "HEAD").decode().strip()
+
+
+def _git(folder: Path, *words: str) -> bytes:
+    command = ["git", "-C", str(folder), *words]
+    done = subprocess.run(command, capture_output=True, check=False)  # noqa: S603 - fixed words, no shell
+    if done.returncode:
+        raise ReleaseError(f"{folder} must be a git repository with a commit: what is committed is deployed")
+    return done.stdout
+
+
+def settings_archive(settings_text: str, secrets: Path) -> bytes:
+    """Return ``deploy.toml`` and the secrets as a tar file, each readable by its owner alone."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as tar:
+        _add(tar, "deploy.toml", settings_text.encode())
+        for file in sorted(path for path in secrets.iterdir() if path.is_file()):
+            _add(tar, f"secrets/{file.name}", file.read_bytes())
+    return stream.getvalue()
+
+
+def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+    entry = tarfile.TarInfo(name)
+    entry.size, entry.mode = len(content), 0o600
+    tar.addfile(entry, io.BytesIO(content))
+
+
+def _run(words: Sequence[str], sends: bytes, shown: bool) -> tuple[int, str]:  # noqa: FBT001 - by position alone
+    done = subprocess.run(  # noqa: S603 - ssh with judged words, no shell of this machine
+        list(words), input=sends, stdout=None if shown else subprocess.PIPE, check=False
+    )
+    return done.returncode, "" if shown else done.stdout.decode("utf-8", "replace")

@@ -1,0 +1,347 @@
+"""``mks-deploy up``: from a source tree to hosts over OpenSSH."""
+
+from __future__ import annotations
+
+import io
+import shlex
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deploy_machine import PREFIX, Machine
+from deploy_settings import deployed
+from mks_deploy.cli import main
+from mks_deploy.operations.release import ReleaseError
+from mks_deploy.settings.settings_file import read_settings
+from mks_deploy.setup.up import RemoteFacts, SecureShell, plan_up, read_remote, settings_archive, up
+from testbed.polling import wait_until
+from testbed.services import program
+
+APPLICATION = Path(__file__).parent / "apps" / "flask_guestbook"
+HOST = "shop.example.test"
+SETTINGS = read_settings(deployed())
+
+# --- the plan ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("has_venv", "is_built", "keys"),
+    [
+        (False, False, ["bootstrap", "source", "environment", "settings", "apply"]),
+        (True, False, ["source", "environment", "settings", "apply"]),
+        (True, True, ["settings", "apply"]),
+    ],
+)
+def test_what_a_host_lacks_is_done_in_order(has_venv: bool, is_built: bool, keys: list[str]) -> None:  # noqa: FBT001 - a row
+    facts = RemoteFacts(is_root=True, has_venv=has_venv, is_built=is_built)
+    steps = plan_up(SETTINGS, facts, version="7", issue=False)
+    assert [step.key for step in steps] == keys
+    assert all(step.what and step.undo for step in steps)
+    (last,) = steps[-1].commands
+    assert last[:2] == ("/opt/knowledge-system/versions/7/venv/bin/mks-deploy", "apply")
+    assert last[-3:] == ("--version", "7", "--no-certificate")
+
+
+def test_packages_of_the_source_tree_are_installed_where_they_were_sent() -> None:
+    facts = RemoteFacts(is_root=True, has_venv=True, is_built=False)
+    environment = plan_up(SETTINGS, facts, version="7")[1]
+    assert environment.commands[2][-3:] == tuple(
+        f"/opt/knowledge-system/versions/7{place}"
+        for place in ("", "/./deploy", "/./examples/knowledge_system")
+    )
+    # The mark comes last: a folder that is half made is made again.
+    assert environment.commands[-1] == ("touch", "/opt/knowledge-system/versions/7/.built")
+
+
+def test_the_folder_of_a_version_is_completed_without_a_secret() -> None:
+    text = (
+        '[app]\nbuild = [["python", "manage.py", "collectstatic", "--noinput"]]\n[variables]\nDEBUG = "0"\n'
+    )
+    settings = read_settings(deployed(text, '[secrets]\nSECRET_KEY = "variable"\nTOKEN = "file"'))
+    facts = RemoteFacts(is_root=True, has_venv=True, is_built=False)
+    folder = "/opt/knowledge-system/versions/7"
+    *_, build, mark = plan_up(settings, facts, version="7")[1].commands
+    assert build == (
+        "env",
+        f"--chdir={folder}",
+        "DEBUG=0",
+        "SECRET_KEY=only-for-the-build",
+        f"{folder}/venv/bin/python",
+        "manage.py",
+        "collectstatic",
+        "--noinput",
+    )
+    assert mark[0] == "touch"
+
+
+def test_only_root_can_set_up_a_host() -> None:
+    with pytest.raises(ReleaseError, match="must lead to root"):
+        plan_up(SETTINGS, RemoteFacts(is_root=False, has_venv=True, is_built=True), version="1")
+
+
+@pytest.mark.parametrize(
+    "host", ["-oProxyCommand=sh", "", "a b", "root@", "a;b", "root@-x", "$(x)", "a\nb", "@h"]
+)
+def test_what_is_no_host_is_refused(host: str) -> None:
+    with pytest.raises(ReleaseError, match="--host must be a name or an address"):
+        SecureShell(host)
+
+
+@pytest.mark.parametrize(
+    "host", ["server", "root@server.example.jp", "root@192.0.2.1", "root@[2001:db8::1]", "h1"]
+)
+def test_what_is_a_host_is_taken(host: str) -> None:
+    assert SecureShell(host).host == host
+
+
+class FakeHost:
+    """Records what ssh was asked for; a program that is named fails."""
+
+    def __init__(self, fails: str = "", code: int = 3) -> None:
+        self.fails, self.code = fails, code
+        self.asked: list[tuple[list[str], bytes]] = []
+
+    def __call__(self, words: Sequence[str], sends: bytes, shown: bool) -> tuple[int, str]:  # noqa: FBT001 - as called
+        remote = shlex.split(words[-1])
+        self.asked.append((remote, sends))
+        return (self.code if self.fails and self.fails in remote else 0), "0\n"
+
+
+def test_words_reach_the_host_as_they_are() -> None:
+    fake = FakeHost()
+    shell = SecureShell("root@server", run=fake)
+    shell.run(["printf", "a b", "$HOME", "';x"], sends=b"content")
+    assert fake.asked == [(["printf", "a b", "$HOME", "';x"], b"content")]
+    assert read_remote(shell, SETTINGS, "1") == RemoteFacts(is_root=True, has_venv=True, is_built=True)
+
+
+@pytest.mark.parametrize(
+    ("fails", "code", "reason"),
+    [
+        ("apply", 1, r"root@server: apply: .*mks-deploy apply .* ended with 1"),
+        ("touch", 2, r"root@server: environment: touch .* ended with 2"),
+        ("tar", 255, "root@server: ssh cannot reach it, or was cut off; repeat"),
+    ],
+)
+def test_a_failure_ends_the_steps_and_leaves_no_secret_behind(fails: str, code: int, reason: str) -> None:
+    fake = FakeHost(fails, code)
+    steps = plan_up(SETTINGS, RemoteFacts(is_root=True, has_venv=True, is_built=False), version="1")
+    contents: Any = {"source": b"tree", "settings": b"secret"}
+    with pytest.raises(ReleaseError, match=reason):
+        list(up(SecureShell("root@server", run=fake), steps, contents=contents))
+    assert fake.asked[-1][0] == ["rm", "-rf", "/root/.mks-deploy/knowledge-system/secrets"]
+    sent = [(words[0], content) for words, content in fake.asked if content]
+    assert sent == [("tar", b"tree"), *([("tar", b"secret")] if fails == "apply" else [])]
+
+
+def test_secrets_travel_readable_by_their_owner_alone(tmp_path: Path) -> None:
+    (tmp_path / "secret_key").write_text("s")
+    with tarfile.open(fileobj=io.BytesIO(settings_archive("[site]\n", tmp_path))) as tar:
+        assert {member.name: member.mode for member in tar} == {
+            "deploy.toml": 0o600,
+            "secrets/secret_key": 0o600,
+        }
+
+
+def test_a_source_tree_must_be_committed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "deploy.toml").write_text(deployed())
+    words = ["--settings", str(tmp_path / "deploy.toml"), "--secrets", str(tmp_path / "secrets")]
+    assert main(["secrets", *words]) == 0
+    assert main(["up", "--host", "root@192.0.2.1", str(tmp_path)]) == 1
+    assert "must be a git repository with a commit" in capsys.readouterr().err
+
+
+# --- on a machine -----------------------------------------------------------------------------
+
+_DAEMON = """
+Port 2222
+ListenAddress 127.0.0.1
+HostKey /etc/ssh/test_key
+AuthorizedKeysFile /etc/ssh/test_keys
+PermitRootLogin prohibit-password
+PasswordAuthentication no
+UsePAM no
+PidFile none
+SetEnv PATH=/usr/local/bin:/usr/bin:/bin
+"""
+
+_CLIENT = """
+Host server
+HostName 127.0.0.1
+Port 2222
+User root
+IdentityFile {folder}/key
+IdentitiesOnly yes
+UserKnownHostsFile {folder}/known
+StrictHostKeyChecking yes
+"""
+
+# The index of packages cannot be reached: the environment is there, as pip would leave it.
+_PYTHON = '#!/bin/sh\n[ "$1 $2" = "-m venv" ] && [ -d "$3" ] && exit 0\nexec /usr/bin/python3 "$@"\n'
+_APT = "#!/usr/bin/python3\n"
+
+
+KEPT = "server: firewall: keep the firewall, because this new connection passed it"
+
+
+class Laptop:
+    """This machine, in the network of the other one, with a key that leads to its root."""
+
+    def __init__(self, machine: Machine, folder: Path) -> None:
+        self._machine, self._folder = machine, folder
+        for name in ("key", "host"):
+            subprocess.run(
+                [program("ssh-keygen"), "-q", "-t", "ed25519", "-N", "", "-f", folder / name], check=True
+            )
+        machine.write("/etc/ssh/test_key", (folder / "host").read_text(), mode=0o600)
+        machine.write("/etc/ssh/test_keys", (folder / "key.pub").read_text())
+        machine.write("/etc/ssh/test_config", _DAEMON)
+        machine.run("mkdir", "-p", "/run/sshd")
+        # The shell of ssh reads this machine's, which may lead to another Python.
+        machine.write("/root/.bashrc", "")
+        (folder / "known").write_text(f"[127.0.0.1]:2222 {(folder / 'host.pub').read_text()}")
+        (folder / "config").write_text(_CLIENT.format(folder=folder))
+        self.daemon = machine.background(
+            "/usr/sbin/sshd", "-D", "-e", "-f", "/etc/ssh/test_config", variables={}
+        )
+        wait_until(lambda: "SSH" in self._banner(), timeout=30, what="sshd")
+
+    def _banner(self) -> str:
+        code = "import socket; print(socket.create_connection(('127.0.0.1', 2222), 5).recv(3))"
+        return self._machine.run(f"{PREFIX}/python/bin/python3", "-c", code, check=False)
+
+    def up(self, *words: str, seconds: int = 300) -> tuple[int, str]:
+        """Run ``mks-deploy up``, and kill it after so many seconds."""
+        command = ["timeout", "-s", "KILL", str(seconds), sys.executable, "-m", "mks_deploy", "up"]
+        given = ["--host", "server", "--ssh-config", str(self._folder / "config"), "--no-certificate"]
+        done = subprocess.run(
+            self._machine.in_its_network(*command, *given, *words),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        return done.returncode, done.stdout
+
+
+@pytest.fixture
+def machine() -> Iterator[Machine]:
+    for name in ("logrotate", "nginx", "git", "certbot", "sshd", "ssh"):
+        program(name)
+    folder = Path(tempfile.mkdtemp(prefix="mksu"))
+    made = Machine(folder)
+    try:
+        made.start()
+        yield made
+    finally:
+        made.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def laptop(machine: Machine, tmp_path: Path) -> Iterator[Laptop]:
+    machine.write("/usr/local/bin/python3", _PYTHON, mode=0o755)
+    machine.write("/usr/local/sbin/apt-get", _APT, mode=0o755)
+    made = Laptop(machine, tmp_path)
+    yield made
+    made.daemon.kill()
+    made.daemon.wait(10)
+
+
+def _source(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SECRET_KEY", "only for the import")
+    source = Path(shutil.copytree(APPLICATION, folder / "source"))
+    words = ["--name", "shop", "--host", HOST, "--mail", "ops@example.test", "--python", sys.executable]
+    assert main(["init", str(source), *words, "--yes"]) == 0
+    settings = source / "deploy.toml"
+    more = "[edge]\nipv6 = false\n[host]\nfirewall = true\nssh_port = 2222\n"
+    settings.write_text(deployed(more, base=settings.read_text("utf-8")), "utf-8")
+    assert main(["secrets", "--settings", str(settings), "--secrets", str(source / "secrets")]) == 0
+    author = ("-c", "user.name=x", "-c", "user.email=x@example.test")
+    for words in (
+        ["init", "-q"],
+        ["add", "guestbook.py", "static", "requirements.txt"],
+        [*author, "commit", "-qm", "x"],
+    ):
+        subprocess.run(["git", "-C", source, *words], check=True)
+    return source
+
+
+def _firewall_lets_in_what_it_should(machine: Machine) -> None:
+    """From another network: ssh and the site, but no other server; and it stays, as ssh came in again."""
+    state = machine.show("shop-firewall-undo.timer", "ActiveState")
+    assert state == {"ActiveState": "inactive"}
+    assert machine.run("systemctl", "is-active", "shop-firewall.service") == "active\n"
+    for line in (
+        "ip netns add outside",
+        "ip link add inner type veth peer name outer netns outside",
+        "ip addr add 192.0.2.1/24 dev inner",
+        "ip link set inner up",
+        "ip -n outside addr add 192.0.2.2/24 dev outer",
+        "ip -n outside link set outer up",
+    ):
+        machine.run(*line.split())
+    python = f"{PREFIX}/python/bin/python3"
+    listen = "import socket, time; server = socket.create_server(('', 9000)); time.sleep(600)"
+    other = machine.background(python, "-c", listen, variables={})
+    code = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 3)"
+
+    def reaches(port: int) -> bool:
+        ask = ("ip", "netns", "exec", "outside", python, "-c", code, "192.0.2.1", port)
+        return not machine.run(*ask, check=False)
+
+    try:
+        wait_until(lambda: not machine.run(python, "-c", code, "127.0.0.1", 9000, check=False), timeout=30)
+        assert reaches(443)
+        assert reaches(80)
+        assert not reaches(9000)
+        machine.run("systemctl", "stop", "shop-firewall.service")
+        assert reaches(9000)
+        machine.run("systemctl", "start", "shop-firewall.service")
+        assert not reaches(9000)
+    finally:
+        other.kill()
+        other.wait(10)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_laptop_brings_a_site_to_a_host(
+    machine: Machine, laptop: Laptop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = _source(tmp_path, monkeypatch)
+    code, said = laptop.up(str(source), "--version", "1", "--plan")
+    assert code == 0, said
+    assert "server: source: send the source tree to /opt/shop/versions/1" in said
+    assert not machine.path("/opt/shop").exists()
+    machine.make_environment("/opt/shop/versions/1")
+    machine.write("/opt/shop/versions/1/venv/bin/pip", "#!/bin/sh\n", mode=0o755)
+    # The laptop is closed in the middle.
+    assert laptop.up(str(source), "--version", "1", seconds=8)[0] != 0
+    code, said = laptop.up(str(source), "--version", "1")
+    while code == 1 and "locked: mks-deploy apply by root" in said:
+        # What was begun on the host goes on for a while; two at once are refused.
+        time.sleep(2)
+        code, said = laptop.up(str(source), "--version", "1")
+    assert code == 0, said + machine.journal("shop@blue.service")
+    assert said.splitlines()[-2:] == ["nothing remains to be done", KEPT]
+    ask = ["curl", "-sk", "--max-time", "60", "--resolve", f"{HOST}:443:127.0.0.1", f"https://{HOST}/who"]
+    assert machine.run(*ask) == "127.0.0.1 https"
+    assert not machine.path("/root/.mks-deploy/shop/secrets").exists()
+    _firewall_lets_in_what_it_should(machine)
+    code, said = laptop.up(str(source), "--version", "1")
+    assert code == 0, said
+    assert said.splitlines()[-2:] == ["nothing remains to be done", KEPT]
+    assert "release" not in said
+    # What is not committed is not deployed, and the secrets are nobody's but root's.
+    assert not machine.path("/opt/shop/versions/1/secrets").exists()
+    secret = machine.path("/etc/shop/credentials/secret_key")
+    assert (secret.stat().st_mode & 0o777, secret.stat().st_uid) == (0o600, 0)
