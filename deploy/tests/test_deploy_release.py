@@ -337,7 +337,7 @@ def test_the_state_is_read_as_it_was_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"active": "blue", "colour": "red"}', "null"])
 def test_a_damaged_state_is_told_and_not_guessed(tmp_path: Path, content: str) -> None:
     (tmp_path / "state.json").write_text(content)
-    with pytest.raises(ReleaseError, match="is damaged; see the last operations"):
+    with pytest.raises(ReleaseError, match="is damaged; the operation log"):
         State.read(tmp_path / "state.json")
 
 
