@@ -16,7 +16,17 @@ SNIPPETS = ROOT / "docs" / "snippets"
 PAGES = [*sorted(ENGLISH.rglob("*.md")), ROOT / "README.md"]
 FENCE = re.compile(r"^(`{3,}|:{3,})(\{?[\w-]*\}?)[ ]?(\S*)\n(.*?)^\1$", re.DOTALL | re.MULTILINE)
 # No code: lists of pages, what a tool makes, boxes of prose.
-NO_CODE = {"{toctree}", "{eval-rst}", "{include}", "{note}", "{tip}", "{warning}", "{important}", "{tab-set}"}
+NO_CODE = {
+    "{toctree}",
+    "{raw}",
+    "{eval-rst}",
+    "{include}",
+    "{note}",
+    "{tip}",
+    "{warning}",
+    "{important}",
+    "{tab-set}",
+}
 # Who else executes the code of a page.
 ELSEWHERE = {
     "asgi-frameworks.md": {"python"},  # two lines for applications of the reader: the same
