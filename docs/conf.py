@@ -25,6 +25,7 @@ extensions = [
     "inline_attributes",
     "japanese_search",
     "public_names",
+    "search_words",
     "short_signatures",
     "source_order",
     "toctree_captions",

@@ -24,8 +24,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
-# Generated in both languages.
-MADE = "reference"
+# The pages of this folder are generated in both languages, except these.
+GENERATED = "reference"
+WRITTEN = {"refusals.md"}
 
 # Code, and directives without prose; prose is between colons, and is translated.
 _FENCE = re.compile(r"^(`{3,})")
@@ -170,7 +171,7 @@ def pages(language: str) -> set[str]:
     return {
         str(file.relative_to(folder))
         for file in folder.rglob("*.md")
-        if file.relative_to(folder).parts[0] != MADE
+        if file.relative_to(folder).parts[0] != GENERATED or file.name in WRITTEN
     }
 
 
