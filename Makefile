@@ -52,6 +52,7 @@ bench-app: .venv/dev.stamp ## load test of the example application; writes examp
 generated: facades ## regenerate everything that is derived from the code
 	@$(BIN)/python tools/write_architecture.py
 	@$(BIN)/python tools/write_reference.py
+	@$(BIN)/python tools/draw_pictures.py
 
 lint: .venv/dev.stamp ## check style, format, import contracts, spelling
 	$(BIN)/ruff check --quiet .

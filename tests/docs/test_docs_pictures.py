@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "outage.py"
+ROOT = Path(__file__).parents[2]
+SCRIPT = ROOT / "benchmarks" / "outage.py"
+PICTURES = ROOT / "docs" / "pictures"
 
 pytestmark = pytest.mark.skipif(not SCRIPT.exists(), reason="the benchmarks are not part of the wheel")
 
@@ -24,3 +26,13 @@ def test_no_response_of_this_package_failed_while_redis_hung() -> None:
     runs = script["last_runs"]()
     assert all(response.status == 200 for response in runs[script["OURS"]])
     assert sum(response.status >= 500 for response in runs[script["PEERS"]]) > 0
+
+
+@pytest.mark.parametrize("language", ["en", "ja"])
+@pytest.mark.parametrize("source", sorted(PICTURES.glob("*.dot")), ids=lambda source: source.stem)
+def test_a_diagram_was_drawn_from_the_present_source(source: Path, language: str) -> None:
+    tool = runpy.run_path(str(ROOT / "tools" / "draw_pictures.py"))
+    assert tool["is_current"](source, language), "make generated"
+    page = tool["picture_of"](source, language)
+    shown = "".join(file.read_text("utf-8") for file in (ROOT / "docs" / language).rglob("*.md"))
+    assert f"pictures/{page.name}" in shown
