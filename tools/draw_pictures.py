@@ -1,8 +1,8 @@
 """Draw docs/pictures/*.dot in both languages with Graphviz: ``python tools/draw_pictures.py``.
 
-Needs the program ``dot`` (Debian: ``apt-get install graphviz``). Each SVG file carries the digest of its source, so that
-a test notices a picture that was not drawn again. On a page of the documentation the pictures use the colours of its
-theme, elsewhere those of the reader's system.
+Needs the program ``dot`` (Debian: ``apt-get install graphviz``). Each SVG file carries the digest of its source, so
+that a test notices a picture that was not drawn again. On a page of the documentation the pictures use the colours
+of its theme, elsewhere those of the reader's system.
 """
 
 from __future__ import annotations
@@ -48,10 +48,11 @@ def main() -> None:
         for language in LANGUAGES
         if not is_current(source, language)
     ]
-    if stale and shutil.which("dot") is None:
+    program = shutil.which("dot")
+    if stale and program is None:
         sys.exit("The program dot is missing: apt-get install graphviz")
     for source, language in stale:
-        picture_of(source, language).write_text(draw(source, language), encoding="utf-8")
+        picture_of(source, language).write_text(draw(source, language, str(program)), encoding="utf-8")
 
 
 def picture_of(source: Path, language: str) -> Path:
@@ -86,12 +87,12 @@ def translated(source: Path, language: str) -> str:
     return _QUOTED.sub(lambda found: f'"{words.get(found[1], found[1])}"', text)
 
 
-def draw(source: Path, language: str) -> str:
-    """Return the picture as SVG, with its title as description for screen readers."""
+def draw(source: Path, language: str, program: str) -> str:
+    """Return the picture as SVG, drawn by ``dot``, with its title as description for screen readers."""
     text = translated(source, language)
     head, brace, body = text.partition("{")
     done = subprocess.run(
-        ["dot", "-Tsvg"], input=f"{head}{brace}{_LOOK}{body}", capture_output=True, text=True, check=True
+        [program, "-Tsvg"], input=f"{head}{brace}{_LOOK}{body}", capture_output=True, text=True, check=True
     )
     title = _QUOTED.search(head)
     label = escape(title[1] if title else source.stem, quote=True)

@@ -4,7 +4,7 @@ from mks_hardening.testing import call_wsgi
 from mks_hardening.wsgi import CORSPolicy
 
 
-def app(environ, start_response):
+def app(_environ, start_response):
     start_response("200 OK", [("Content-Type", "application/json")])
     return [b'{"saved": true}']
 
