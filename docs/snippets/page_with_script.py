@@ -7,7 +7,9 @@ def app(environ, start_response):
     return [f'<script nonce="{environ[CSP_NONCE_KEY]}">document.title = "ready"</script>'.encode()]
 
 
-csp = ContentSecurityPolicy({"default-src": "'self'", "object-src": "'none'", "base-uri": "'none'"}, nonce=True)
+csp = ContentSecurityPolicy(
+    {"default-src": "'self'", "object-src": "'none'", "base-uri": "'none'"}, nonce=True
+)
 app = SecurityHeadersMiddleware(app, policy=HeaderPolicy.web(csp=csp))
 
 if __name__ == "__main__":
