@@ -18,7 +18,7 @@ import tarfile
 import tempfile
 import tomllib
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
@@ -30,6 +30,8 @@ from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCKS = ("dev", "lowest")
+DOCUMENTS = ("SECURITY.md", "CODE_OF_CONDUCT.md")
+PLACEHOLDER = "CONTACT_ADDRESS"
 # For dependencies of the package; development tools are not distributed.
 ALLOWED = frozenset(
     {
@@ -324,6 +326,19 @@ def supported_version(version: str, policy: str) -> Iterator[Finding]:
         yield Finding(f"SECURITY.md does not name {minor} as the supported version")
 
 
+def placeholders(documents: Mapping[str, str]) -> Iterator[Finding]:
+    """Check that no document still has a placeholder that the publisher must replace."""
+    for name, text in documents.items():
+        if PLACEHOLDER in text:
+            yield Finding(f"{name}: replace {PLACEHOLDER} by an address that is read", error=False)
+
+
+def cited_version(version: str, citation: str) -> Iterator[Finding]:
+    """Check that CITATION.cff has the version."""
+    if f"\nversion: {version}\n" not in citation:
+        yield Finding(f"CITATION.cff does not have version {version}")
+
+
 def versions_of_files(version: str, files: Iterable[Path]) -> Iterator[Finding]:
     """Check that the built files carry the version."""
     for file in files:
@@ -353,6 +368,8 @@ def checks(work: Path) -> Iterator[tuple[str, Iterator[Finding]]]:
     fragments = [file.name for file in (ROOT / "changelog.d").glob("*.*.md")]
     yield "version and changelog", version_and_changelog(version, changelog, fragments)
     yield "supported version", supported_version(version, (ROOT / "SECURITY.md").read_text("utf-8"))
+    yield "cited version", cited_version(version, (ROOT / "CITATION.cff").read_text("utf-8"))
+    yield "contact", placeholders({name: (ROOT / name).read_text("utf-8") for name in DOCUMENTS})
     for name in LOCKS:
         lock = (ROOT / "requirements" / f"{name}.txt").read_text("utf-8")
         yield f"extras in requirements/{name}.txt", extras_in_lock(project, lock, name=name)

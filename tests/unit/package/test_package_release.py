@@ -24,7 +24,7 @@ ROOT = package_map.ROOT
 @pytest.fixture(scope="module")
 def tool() -> ModuleType:
     package_map.needs_source_tree()
-    spec = importlib.util.spec_from_file_location("house_release_check", ROOT / "tools" / "release_check.py")
+    spec = importlib.util.spec_from_file_location("release_check", ROOT / "tools" / "release_check.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -223,6 +223,18 @@ def test_a_policy_for_another_version_is_found(tool: ModuleType) -> None:
     ]
     for promise in ("two minor versions and twelve months", "three working", "DeprecationWarning"):
         assert promise in policy
+
+
+def test_a_contact_that_nobody_reads_blocks_a_strict_release(tool: ModuleType) -> None:
+    assert said(tool.placeholders({"A.md": "write to ops@example.jp", "B.md": "to CONTACT_ADDRESS"})) == [
+        ("B.md: replace CONTACT_ADDRESS by an address that is read", False)
+    ]
+
+
+def test_the_citation_has_the_version(tool: ModuleType) -> None:
+    citation = (ROOT / "CITATION.cff").read_text("utf-8")
+    assert said(tool.cited_version(project()["version"], citation)) == []
+    assert said(tool.cited_version("9.3.1", citation)) == [("CITATION.cff does not have version 9.3.1", True)]
 
 
 def test_a_file_of_another_version_is_found(tool: ModuleType) -> None:
