@@ -89,7 +89,7 @@ def record_fields(
     """
     fields: dict[str, Any] = {
         "method": method if method in _USUAL_METHODS else readable_path(method[:_LONGEST_METHOD]),
-        "path": readable_path(path),
+        "path": _readable(path, _LONGEST_PATH),
         "status": status,
         "bytes": sent,
         # Whole microseconds: rounding to digits takes twice as long.

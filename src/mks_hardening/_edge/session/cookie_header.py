@@ -24,13 +24,12 @@ def find_cookie(header: str, needle: str) -> str | None:
     ``None`` if it is missing or empty. If there are two different values, the result is a text that is not a
     session id: it is unknown which one is valid, and choosing either could accept a planted cookie.
     """
-    at = header.find(needle)
-    if at < 0:
+    before, found, after = header.partition(needle)
+    if not found:
         return None
     # Browsers send "a=1; b=2", with each name once.
-    if (at == 0 or header.startswith("; ", at - 2)) and header.find(needle, at + 1) < 0:
-        end = header.find(";", at)
-        return header[at + len(needle) : end if end > 0 else None].strip(' \t"') or None
+    if before[-2:] in ("", "; ") and needle not in after:
+        return after.partition(";")[0].strip(' \t"') or None
     return _find_among(header, needle)
 
 
