@@ -25,7 +25,7 @@ FOUND = [
     ("ｻｰｷｯﾄﾌﾞﾚｰｶｰ", "explanation/failure"),
     ("時間予算", "explanation/failure"),
     ("MKS_STORE_BUDGET", "explanation/failure"),
-    ("ログファイル", "explanation/failure"),
+    ("ログファイル", "explanation/logging"),
     ("転送用のヘッダー", "explanation/trust"),
     ("信頼するプロキシ", "explanation/trust"),
     ("MKS_PROXY_KEEP_HEADERS", "explanation/trust"),
@@ -95,6 +95,7 @@ SYNONYMS = {
         ("監視", "how-to/observe"),
         ("脆弱性", "explanation/threat-model"),
         ("非推奨", "explanation/versions"),
+        ("マイグレーション", "how-to/change-a-schema"),
     ],
     "en": [
         ("login", "how-to/sign-people-in"),
@@ -124,6 +125,8 @@ SYNONYMS = {
         ("deprecation", "explanation/versions"),
         ("env vars", "reference/environment"),
         ("memoize", "how-to/cache-a-function"),
+        ("zero-downtime migration", "how-to/change-a-schema"),
+        ("load shedding", "how-to/limit-load"),
     ],
 }
 # What the page itself does with a query, up to the drawing; the best result stands last.
