@@ -47,6 +47,14 @@ class CacheStore(Protocol):
         """
         ...
 
+    def acquire_many(self, keys: Sequence[str], tags: Sequence[str], /) -> Op[dict[str, ComputeLease]]:
+        """Return the leases to compute values of several keys; without those that other callers hold."""
+        ...
+
+    def commit_many(self, computed: Mapping[str, tuple[ComputeLease, CacheEntry]], /) -> Op[list[str]]:
+        """Store computed values as ``commit`` does; return the keys whose values are not plain data."""
+        ...
+
     def commit(self, key: str, lease: ComputeLease, entry: CacheEntry, /) -> Op[bool]:
         """Store a computed value unless its lease is void, and release the lease; return whether it is valid."""
         ...

@@ -8,7 +8,8 @@ from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
 from mks_hardening._core.cache_tags import check_tags
-from mks_hardening._core.checks import namespace_of, number
+from mks_hardening._core.checks import function as check_function
+from mks_hardening._core.checks import namespace_of, number, strings
 from mks_hardening._core.clock import given_clock
 from mks_hardening._core.closing import Closing
 from mks_hardening._core.durations import seconds
@@ -149,6 +150,55 @@ class BaseCache(Closing):
             value = await self._arun(self._computing.get_or_compute(key, compute, terms))
         result: T = value
         return result
+
+    def get_or_compute_many(
+        self,
+        keys: Iterable[str],
+        compute: Callable[[list[str]], Mapping[str, T]],
+        *,
+        ttl: float | timedelta | None = None,
+        tags: Iterable[str] = (),
+    ) -> dict[str, T]:
+        """Return the values of several keys; one call of ``compute`` computes all missing ones.
+
+        Values are read in one round trip, and stored in another, except on a Cluster. An invalidation during the
+        computation takes precedence. A key that another caller is computing is computed as well, and not stored.
+
+        Args:
+            keys: strings of 1 to 512 characters.
+            compute: called with the missing keys; returns their values by key. A key that it omits has no value in
+                the result, and nothing is stored for it.
+            ttl: seconds for which the values are stored, 0 for not at all; by default that of the cache.
+            tags: names for ``invalidate_tags``, of all values.
+
+        Raises:
+            ConfigurationError: a parameter is invalid, or ``compute`` does not return a mapping.
+        """
+        return self._run(self._many(keys, compute, ttl, tags))
+
+    async def aget_or_compute_many(
+        self,
+        keys: Iterable[str],
+        compute: Callable[[list[str]], Awaitable[Mapping[str, T]]],
+        *,
+        ttl: float | timedelta | None = None,
+        tags: Iterable[str] = (),
+    ) -> dict[str, T]:
+        """``get_or_compute_many`` for asyncio."""
+        return await self._arun(self._many(keys, compute, ttl, tags))
+
+    def _many(
+        self,
+        keys: Iterable[str],
+        compute: Callable[[list[str]], object],
+        ttl: float | timedelta | None,
+        tags: Iterable[str],
+    ) -> Op[Any]:
+        wanted = [check_key(key) for key in dict.fromkeys(strings(keys, parameter="keys"))]
+        terms = self._terms(ttl, tags, None, None)
+        return self._computing.get_or_compute_many(
+            wanted, check_function(compute, parameter="compute"), terms
+        )
 
     def get_or_compute_with(self, key: str, compute: Callable[[], object], options: ComputeOptions) -> object:
         """``get_or_compute`` for a cached function, after ``peek`` has found nothing."""

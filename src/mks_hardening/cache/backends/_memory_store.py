@@ -16,6 +16,7 @@ from mks_hardening.cache._compute_lease import MAX_DEFERRED_LEASE, ComputeLease
 from mks_hardening.cache._entry import CacheEntry
 from mks_hardening.cache._immutable import freeze, thaw
 from mks_hardening.cache.backends._key_glob import glob_pattern
+from mks_hardening.exceptions import EncodeError
 from mks_hardening.protocols import Clock
 
 __all__ = ["MemoryStore"]
@@ -124,6 +125,26 @@ class MemoryStore:
             until = now + MAX_DEFERRED_LEASE
             lease = self._leases[key] = _HeldLease(self._current_versions(tags), fresh, until)
             return lease
+
+    def acquire_many(self, keys: Sequence[str], tags: Sequence[str]) -> Op[dict[str, ComputeLease]]:
+        """Return the leases that no other caller holds."""
+        leases: dict[str, ComputeLease] = {}
+        for key in keys:
+            lease = yield from self.acquire(key, tags)
+            if isinstance(lease, ComputeLease):
+                leases[key] = lease
+        return leases
+
+    def commit_many(self, computed: Mapping[str, tuple[ComputeLease, CacheEntry]]) -> Op[list[str]]:
+        """Store computed values; return the keys of those that are not plain data."""
+        refused: list[str] = []
+        for key, (lease, entry) in computed.items():
+            try:
+                yield from self.commit(key, lease, entry)
+            except EncodeError:
+                refused.append(key)
+                yield from self.release(key, lease)
+        return refused
 
     def _is_held(self, key: str, now: float) -> bool:
         """Return whether another caller holds a valid lease; the lock is held."""

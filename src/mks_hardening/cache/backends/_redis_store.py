@@ -5,11 +5,18 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from random import random
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from mks_hardening._core.backend.lua_files import lua_source
 from mks_hardening._core.backend.redis_client import RedisClient
-from mks_hardening._core.backend.redis_operations import SCAN_START, Pipeline, RunScript, ScanPage, ScanPlace
+from mks_hardening._core.backend.redis_operations import (
+    SCAN_START,
+    Pipeline,
+    RunScript,
+    ScanPage,
+    ScanPlace,
+    Script,
+)
 from mks_hardening._core.missing import MISSING
 from mks_hardening._core.operations import Op, Pause
 from mks_hardening.cache._compute_lease import (
@@ -24,7 +31,7 @@ from mks_hardening.cache.backends._key_glob import escape_incomplete
 from mks_hardening.cache.backends._lease_renewal import LeaseRenewal
 from mks_hardening.cache.backends._pending_invalidations import InvalidationSender, pending_invalidations_of
 from mks_hardening.cache.backends._stored_bytes import TAG_VERSION_BYTES, Envelope
-from mks_hardening.exceptions import DecodeError
+from mks_hardening.exceptions import DecodeError, EncodeError
 from mks_hardening.protocols import Clock
 
 __all__ = ["RedisKeys", "RedisStore"]
@@ -37,6 +44,8 @@ _TAG_TTL_MS: Final = 30 * 24 * 3600 * 1000
 _SCAN_COUNT: Final = 1000
 
 _PACKAGE: Final = "mks_hardening.cache.backends"
+_ACQUIRE: Final = "lua/acquire.lua"
+_COMMIT: Final = "lua/commit.lua"
 
 
 class RedisKeys:
@@ -78,8 +87,8 @@ class RedisStore:
         self._namespace = namespace
         self._names = RedisKeys(namespace)
         self._clock = clock
-        self._acquire_script = client.script(lua_source(_PACKAGE, "lua/acquire.lua"))
-        self._commit_script = client.script(lua_source(_PACKAGE, "lua/commit.lua"))
+        self._acquire_script = client.script(lua_source(_PACKAGE, _ACQUIRE))
+        self._commit_script = client.script(lua_source(_PACKAGE, _COMMIT))
         self._release_script = client.script(lua_source(_PACKAGE, "lua/release.lua"))
         self._renewal = LeaseRenewal(client.script(lua_source(_PACKAGE, "lua/renew.lua")), clock=clock)
         self._pending = pending_invalidations_of(client.place, namespace)
@@ -260,6 +269,67 @@ class RedisStore:
             pause = min(_LONGEST_PAUSE, pause * 1.5) or _SHORTEST_PAUSE
             yield Pause(min(left, pause * (0.5 + random())))  # noqa: S311 - spreads polls, protects nothing
         return None
+
+    def acquire_many(self, keys: Sequence[str], tags: Sequence[str]) -> Op[dict[str, ComputeLease]]:
+        """Acquire the leases that no other caller holds; in one round trip, but for a Cluster."""
+        versions = yield from self._versions(tags)
+        tokens = {
+            key: secrets.token_bytes(16)
+            for key in keys
+            if not (self._pending and self._pending.covers(key, tags))
+        }
+        runs = [
+            ([self._names.lease(key), self._names.value(key)], [token, LEASE_ALIVE_MS, LEASE_KEPT_MS])
+            for key, token in tokens.items()
+        ]
+        answers = yield from self._run_many(self._acquire_script, _ACQUIRE, runs, idempotent=True)
+        leases: dict[str, ComputeLease] = {}
+        for (key, token), (ours, data) in zip(tokens.items(), answers, strict=True):
+            if ours:
+                lease = leases[key] = ComputeLease(token, versions, self._fresh(key, data, versions))
+                self._renewal.watch(lease, name=self._names.lease(key), token=token, longest=MAX_COMPUTATION)
+        return leases
+
+    def commit_many(self, computed: Mapping[str, tuple[ComputeLease, CacheEntry]]) -> Op[list[str]]:
+        """Store computed values; in one round trip, but for a Cluster."""
+        refused: list[str] = []
+        runs: list[tuple[Sequence[bytes], Sequence[object]]] = []
+        now = self._clock.time()
+        for key, (lease, entry) in computed.items():
+            try:
+                data = self._envelope.seal(key, entry)
+            except EncodeError:
+                refused.append(key)
+                yield from self.release(key, lease)
+                continue
+            self._renewal.forget(lease)
+            ttl_ms = max(1, int((entry.expires_at - now) * 1000))
+            runs.append(
+                ([self._names.value(key), self._names.lease(key)], [cast("bytes", lease.token), data, ttl_ms])
+            )
+        entries = [entry for _lease, entry in computed.values()]
+        if entries:
+            longest = max(entry.expires_at for entry in entries) - now
+            yield from self._keep_versions(entries[0].tags, longest)
+        yield from self._run_many(self._commit_script, _COMMIT, runs, idempotent=False)
+        return refused
+
+    def _run_many(
+        self,
+        script: Script,
+        file: str,
+        runs: Sequence[tuple[Sequence[bytes], Sequence[object]]],
+        *,
+        idempotent: bool,
+    ) -> Op[list[Any]]:
+        if self._client.is_cluster or len(runs) == 1:  # the keys are on several servers
+            answers: list[Any] = []
+            for names, values in runs:
+                answers.append((yield RunScript(script, names, values, idempotent=idempotent)))
+            return answers
+        source = lua_source(_PACKAGE, file)
+        commands = [("EVAL", source, len(names), *names, *values) for names, values in runs]
+        return (yield Pipeline(self._client, commands, idempotent=idempotent)) if commands else []
 
     def _fresh(self, key: str, data: bytes | None, versions: Mapping[str, bytes]) -> CacheEntry | None:
         (entry,), _damaged = self._opened([key], [data])

@@ -129,6 +129,30 @@ class TieredStore:
                 yield from self._copy(key, local, shared)
         return _TieredLease(local, shared) if isinstance(shared, ComputeLease) else shared
 
+    def acquire_many(self, keys: Sequence[str], tags: Sequence[str]) -> Op[dict[str, ComputeLease]]:
+        local: dict[str, CacheEntry | ComputeLease | None] = {}
+        for key in keys:
+            local[key] = yield from self._l1.acquire(key, tags)
+        shared: dict[str, ComputeLease] = {}
+        try:
+            shared = yield from self._l2.acquire_many(keys, tags)
+        finally:
+            for key in keys:
+                if key not in shared:
+                    yield from self._copy(key, local[key], None)
+        return {key: _TieredLease(local[key], lease) for key, lease in shared.items()}
+
+    def commit_many(self, computed: Mapping[str, tuple[ComputeLease, CacheEntry]]) -> Op[list[str]]:
+        # Without copies: whether a value was stored is not known for each key, and the next read makes the copy.
+        parts = {key: (*_parts(lease), entry) for key, (lease, entry) in computed.items()}
+        for key, (local, _shared, _entry) in parts.items():
+            yield from self._copy(key, local, None)
+        return (
+            yield from self._l2.commit_many(
+                {key: (shared, entry) for key, (_local, shared, entry) in parts.items()}
+            )
+        )
+
     def commit(self, key: str, lease: ComputeLease, entry: CacheEntry) -> Op[bool]:
         local, shared = _parts(lease)
         kept = yield from self._l2.commit(key, shared, entry)

@@ -57,6 +57,14 @@ class _NullStore:
         yield from ()
         return ComputeLease(None, {})
 
+    def acquire_many(self, keys: Sequence[str], _tags: Sequence[str]) -> Op[dict[str, ComputeLease]]:
+        yield from ()
+        return {key: ComputeLease(None, {}) for key in keys}
+
+    def commit_many(self, _computed: Mapping[str, tuple[ComputeLease, CacheEntry]]) -> Op[list[str]]:
+        yield from ()
+        return []
+
     def commit(self, _key: str, _lease: ComputeLease, _entry: CacheEntry) -> Op[bool]:
         yield from ()
         return True

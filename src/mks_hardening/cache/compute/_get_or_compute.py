@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from math import log
 from random import random
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple, TypeVar, cast
 
 from mks_hardening._core.operations import Call, Op, Spawn
 from mks_hardening.cache._compute_lease import ComputeLease
@@ -19,7 +19,7 @@ from mks_hardening.cache._transaction_scope import current_scopes
 from mks_hardening.cache.compute._backoff import Backoff
 from mks_hardening.cache.compute._result_computation import ResultComputation
 from mks_hardening.cache.compute._singleflight import Flight, Flights, FlightWait, NoResult
-from mks_hardening.exceptions import BackendUnavailableError, EncodeError
+from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError, EncodeError
 from mks_hardening.protocols import Clock
 
 __all__ = ["ComputeOptions", "ValueComputer"]
@@ -130,6 +130,53 @@ class ValueComputer:
         if not terms.lifetime or self.flights.is_own(key):
             return (yield Call(compute))
         return (yield from self._compute_or_wait(key, compute, terms))
+
+    def get_or_compute_many(
+        self, keys: Sequence[str], compute: Callable[[list[str]], object], terms: ComputeOptions
+    ) -> Op[dict[str, object]]:
+        """Return the values of several keys; one call computes all missing ones."""
+        entries = yield from self.entries(keys, terms.tags)
+        values: dict[str, object] = {}
+        for key, entry in zip(keys, entries, strict=True):
+            fresh = self.is_fresh(entry)
+            self._count_read(terms, found=fresh)
+            if entry is not None and fresh:
+                values[key] = entry.value
+        missing = [key for key in keys if key not in values]
+        leases: dict[str, ComputeLease] = {}
+        if missing and terms.lifetime and not current_scopes():
+            leases = yield from self.guarded(self._store.acquire_many(missing, terms.tags), otherwise=leases)
+        try:
+            if missing:
+                computed = yield Call(partial(compute, missing))
+                found = {key: value for key, value in _mapping(computed).items() if key in missing}
+                values |= found
+                yield from self._commit_many(leases, found, compute, terms)
+        except GeneratorExit:
+            raise
+        except BaseException:
+            for key, lease in leases.items():
+                yield from self._release(lease, key)
+            raise
+        return values
+
+    def _commit_many(
+        self,
+        leases: dict[str, ComputeLease],
+        found: Mapping[str, object],
+        compute: Callable[[list[str]], object],
+        terms: ComputeOptions,
+    ) -> Op[None]:
+        for key in [key for key in leases if key not in found]:
+            yield from self._release(leases.pop(key), key)
+        computed = {
+            key: (lease, self._new_entry(found[key], terms.lifetime, terms, lease))
+            for key, lease in leases.items()
+        }
+        nothing: list[str] = []
+        refused = yield from self.guarded(self._store.commit_many(computed), otherwise=nothing)
+        for key in refused:
+            self._count_uncacheable(partial(compute, [key]), EncodeError("a value cannot be stored"))
 
     def _in_transaction(
         self, entry: CacheEntry | None, compute: Callable[[], object], terms: ComputeOptions
@@ -378,6 +425,15 @@ class ValueComputer:
         with self.flights.computing(key):
             value, shared = yield from self._compute_under(lease, key, compute, terms)
         return value if shared else NoResult.AGAIN
+
+
+def _mapping(computed: object) -> Mapping[str, object]:
+    if not isinstance(computed, Mapping):
+        raise ConfigurationError(
+            f"compute must return a mapping of keys to values, not {type(computed).__name__}",
+            parameter="compute",
+        )
+    return cast("Mapping[str, object]", computed)
 
 
 def _lead(entry: CacheEntry, eagerness: float) -> float:

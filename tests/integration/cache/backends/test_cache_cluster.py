@@ -81,6 +81,21 @@ def test_every_key_hits(cache: RedisCache) -> None:
     assert cache.get_many(KEYS) == {}
 
 
+def test_many_missing_keys_are_computed_in_one_call(cache: RedisCache) -> None:
+    calls: list[list[str]] = []
+
+    def compute(keys: list[str]) -> dict[str, str]:
+        calls.append(keys)
+        return dict.fromkeys(keys, "value")
+
+    cache.clear()
+    for _ in range(2):
+        assert cache.get_or_compute_many(KEYS, compute, tags=["t"]) == dict.fromkeys(KEYS, "value")
+    assert calls == [KEYS]
+    cache.invalidate_tags("t")
+    assert cache.get_many(KEYS) == {}
+
+
 def test_every_key_hits_on_an_event_loop(redis_cluster: RedisCluster) -> None:
     async def scenario() -> None:
         async with RedisCache(url_of(redis_cluster), namespace="async", store_budget=5) as cache:

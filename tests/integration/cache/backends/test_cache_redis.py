@@ -367,3 +367,26 @@ def test_tags_live_as_long_as_the_longest_entry_under_them(make: Any, redis_serv
     assert cache.get_many(["k", "long", "short", "longer"]) == {"k": 1, "long": 2, "short": 3, "longer": 4}
     cache.invalidate_tags("t")
     assert cache.get_many(["k", "long", "short", "longer"]) == {}
+
+
+def test_many_missing_keys_take_one_computation_and_few_round_trips(
+    make: Any, redis_server: RedisServer
+) -> None:
+    cache, other = make(), make()
+    keys = [f"k{number}" for number in range(500)]
+    calls: list[int] = []
+
+    def compute(missing: list[str]) -> dict[str, str]:
+        calls.append(len(missing))
+        return {key: key.upper() for key in missing}
+
+    lease = other.begin("k7")  # of another process
+    assert cache.get_or_compute_many(keys, compute, tags=["t"]) == {key: key.upper() for key in keys}
+    assert other.get_many(keys).keys() == {*keys} - {"k7"}
+    other.abandon("k7", lease)
+    cache.get_or_compute_many(keys, compute, tags=["t"])
+    assert calls == [500, 1]
+    with redis_server.client() as client:
+        assert client.keys("*:l:*") == []
+    cache.invalidate_tags("t")
+    assert other.get_many(keys) == {}
