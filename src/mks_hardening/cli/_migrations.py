@@ -47,6 +47,11 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
         help="the program that runs the migrations, or its database role, sets lock_timeout",
     )
     lint.add_argument(
+        "--oldest-release",
+        metavar="RELEASE",
+        help="oldest release of the application that is running, for the marks mks: contract RELEASE REASON",
+    )
+    lint.add_argument(
         "--no-transaction",
         action="store_true",
         help="SQL files run outside of a transaction, as in psql without --single-transaction",
@@ -66,7 +71,11 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
 def _lint(parsed: argparse.Namespace) -> int:
     from mks_hardening.db import MigrationLinter
 
-    linter = MigrationLinter(server_version=parsed.server_version, has_lock_timeout=parsed.lock_timeout_set)
+    linter = MigrationLinter(
+        server_version=parsed.server_version,
+        has_lock_timeout=parsed.lock_timeout_set,
+        oldest_release=parsed.oldest_release,
+    )
     report = _report(linter, parsed)
     print({"text": report.text, "json": report.json, "sarif": report.sarif}[parsed.format]())
     return 1 if report.failures(parsed.fail_on) else 0

@@ -11,9 +11,19 @@ from typing import Final
 
 from mks_hardening.db.migrations._sql_script import SqlComment
 
-__all__ = ["MigrationWaiver", "comments_of_python", "read_waivers"]
+__all__ = [
+    "ContractMark",
+    "MigrationWaiver",
+    "comments_of_python",
+    "read_contracts",
+    "read_waivers",
+    "release_of",
+]
 
 _MARK: Final = re.compile(r"\bmks:\s*allow\b\s*(?P<rest>[^\n]*)")
+_CONTRACT_MARK: Final = re.compile(r"\bmks:\s*contract\b\s*(?P<rest>[^\n]*)")
+_CONTRACT: Final = re.compile(r"(?P<release>\d+(?:\.\d+)*)[\s:,-]+(?P<reason>\S.*)")
+_RELEASE: Final = re.compile(r"\d{1,9}(?:\.\d{1,9}){0,9}")
 _WAIVER: Final = re.compile(r"(?P<rule>MG\d{3})(?:\((?P<subject>[^)]*)\))?[\s:,-]*(?P<reason>.*)")
 
 
@@ -32,6 +42,43 @@ class MigrationWaiver:
     subject: str
     reason: str
     line: int
+
+
+@dataclass(frozen=True, slots=True)
+class ContractMark:
+    """States since which release nothing uses what a migration removes (expand and contract).
+
+    Attributes:
+        release: that release; empty if the mark is invalid.
+        reason: what was removed from the application.
+        line: line of the comment.
+    """
+
+    release: tuple[int, ...]
+    reason: str
+    line: int
+
+
+def release_of(text: str) -> tuple[int, ...] | None:
+    """Return a release as numbers without trailing zeros; ``None`` if it is not made of numbers and dots."""
+    if _RELEASE.fullmatch(text) is None:
+        return None
+    numbers = [int(part) for part in text.split(".")]
+    while len(numbers) > 1 and numbers[-1] == 0:
+        numbers.pop()
+    return tuple(numbers)
+
+
+def read_contracts(comments: Iterable[SqlComment]) -> list[ContractMark]:
+    """Return the contract marks in some comments; invalid ones have no release."""
+    found: list[ContractMark] = []
+    for comment in comments:
+        for mark in _CONTRACT_MARK.finditer(comment.text):
+            line = comment.line + comment.text.count("\n", 0, mark.start())
+            contract = _CONTRACT.fullmatch(mark["rest"].removesuffix("*/").strip())
+            release = release_of(contract["release"]) if contract else None
+            found.append(ContractMark(release or (), contract["reason"] if contract else "", line))
+    return found
 
 
 def read_waivers(comments: Iterable[SqlComment]) -> list[MigrationWaiver]:

@@ -11,7 +11,7 @@ from mks_hardening._core.checks import boolean, instances, path_text, text_of, w
 from mks_hardening.db.migrations._judge import MigrationJudge, RuleViolation
 from mks_hardening.db.migrations._known_schema import KnownSchema
 from mks_hardening.db.migrations._sql_script import SqlComment, read_script
-from mks_hardening.db.migrations._waivers import read_waivers
+from mks_hardening.db.migrations._waivers import read_contracts, read_waivers, release_of
 from mks_hardening.db.migrations.migration_report import MigrationFinding, MigrationReport
 from mks_hardening.db.migrations.recorded_migration import MigrationStep, RecordedMigration
 from mks_hardening.db.migrations.rules import MIGRATION_RULES
@@ -24,6 +24,8 @@ __all__ = ["MigrationLinter"]
 
 _OLDEST_VERSION = 9
 _NEWEST_VERSION = 99
+# What a migration takes away from releases that still use it.
+_CONTRACTED = frozenset({"MG210", "MG212", "MG213", "MG216", "MG602"})
 
 
 class MigrationLinter:
@@ -37,16 +39,28 @@ class MigrationLinter:
         server_version: major version of PostgreSQL in production, for example ``16``: a constant default rewrites
             the table before version 11.
         has_lock_timeout: whether the program that runs migrations, or the role that it uses, sets ``lock_timeout``.
+        oldest_release: oldest release of the application that is running while migrations run, for example
+            ``3.1``. A mark ``mks: contract 3.2 REASON`` accepts what a migration drops or renames from then on, and
+            is an error (``MG211``) before.
 
     Raises:
         ConfigurationError: a parameter is invalid.
     """
 
-    def __init__(self, *, server_version: int, has_lock_timeout: bool = False) -> None:
+    def __init__(
+        self, *, server_version: int, has_lock_timeout: bool = False, oldest_release: str | None = None
+    ) -> None:
         self._version = whole_number(
             server_version, parameter="server_version", minimum=_OLDEST_VERSION, maximum=_NEWEST_VERSION
         )
         self._has_lock_timeout = boolean(has_lock_timeout, parameter="has_lock_timeout")
+        self._oldest = None
+        if oldest_release is not None:
+            self._oldest = release_of(text_of(oldest_release, parameter="oldest_release"))
+            if self._oldest is None:
+                raise ConfigurationError(
+                    "oldest_release must be numbers and dots, for example 3.1", parameter="oldest_release"
+                )
         self._schema = KnownSchema()
 
     @property
@@ -133,7 +147,9 @@ class MigrationLinter:
             raise ConfigurationError("since must be the name of a migration", parameter="since")
         is_reported = since is None
         for migration in recorded:
-            found = _with_waivers(migration, list(dict.fromkeys(self._judge(migration))))
+            found = list(dict.fromkeys(self._judge(migration)))
+            comments = list(_comments_of(migration))
+            found = _with_waivers(migration, self._with_contracts(migration, found, comments), comments)
             if is_reported:
                 names.append(migration.name)
                 findings += found
@@ -153,6 +169,30 @@ class MigrationLinter:
             for statement in read_script(step.sql).statements:
                 for violation in judge.judge(statement):
                     yield _finding(migration, violation, step.line or statement.line)
+
+    def _with_contracts(
+        self, migration: RecordedMigration, findings: list[MigrationFinding], comments: list[SqlComment]
+    ) -> list[MigrationFinding]:
+        """Accept what no running release uses any more, and report marks that come too early."""
+        for mark in read_contracts(comments):
+            named = ".".join(map(str, mark.release))
+            affected = [index for index, found in enumerate(findings) if found.rule_id in _CONTRACTED]
+            if not mark.release:
+                findings.append(_finding(migration, RuleViolation("MG901", ""), mark.line))
+            elif not affected:
+                unused = RuleViolation("MG902", "", f"it is a contract mark of {named}")
+                findings.append(_finding(migration, unused, mark.line))
+            elif self._oldest is not None and self._oldest < mark.release:
+                oldest = ".".join(map(str, self._oldest))
+                early = RuleViolation("MG211", "", f"{oldest} is running, the mark says {named}")
+                findings.append(_finding(migration, early, mark.line))
+            else:
+                if self._oldest is None:
+                    unknown = RuleViolation("MG211", "", "the oldest running release is not given", "warning")
+                    findings.append(_finding(migration, unknown, mark.line))
+                for index in affected:
+                    findings[index] = replace(findings[index], waiver=f"since {named}: {mark.reason}")
+        return findings
 
 
 def _comments_of(migration: RecordedMigration) -> Iterator[SqlComment]:
@@ -176,9 +216,11 @@ def _finding(migration: RecordedMigration, violation: RuleViolation, line: int) 
     )
 
 
-def _with_waivers(migration: RecordedMigration, findings: list[MigrationFinding]) -> list[MigrationFinding]:
+def _with_waivers(
+    migration: RecordedMigration, findings: list[MigrationFinding], comments: list[SqlComment]
+) -> list[MigrationFinding]:
     """Mark what the migration accepts, and report waivers that are invalid or match nothing."""
-    for waiver in read_waivers(_comments_of(migration)):
+    for waiver in read_waivers(comments):
         if waiver.rule_id not in MIGRATION_RULES or not waiver.reason:
             detail = (
                 "" if waiver.rule_id in MIGRATION_RULES else f"there is no rule {waiver.rule_id or 'in it'}"

@@ -217,7 +217,18 @@ MIGRATION_RULES: Final[dict[str, MigrationRule]] = _rules(
         "Running code still reads or writes the column or table, and the data is lost.",
         (
             "Remove every use from the application, and deploy it.",
-            "Drop it in a later release, and state since which release nothing uses it.",
+            "Drop it in a later release, and state it: mks: contract 3.2 nothing uses orders.old since then.",
+        ),
+        _ALTER,
+    ),
+    MigrationRule(
+        "MG211",
+        "contract-too-early",
+        "error",
+        "A release that is still running uses what the migration removes.",
+        (
+            "Deploy the release of the mark everywhere, and wait until older processes have ended.",
+            "Pass the oldest release that is running (--oldest-release).",
         ),
         _ALTER,
     ),
@@ -478,8 +489,11 @@ MIGRATION_RULES: Final[dict[str, MigrationRule]] = _rules(
         "MG901",
         "invalid-waiver",
         "error",
-        "A waiver needs the identifier of a rule and a reason.",
-        ("Write: mks: allow MG301 the table has 20 rows",),
+        "A waiver needs the identifier of a rule and a reason, a contract mark needs a release and a reason.",
+        (
+            "Write: mks: allow MG301 the table has 20 rows",
+            "Or: mks: contract 3.2 nothing uses orders.old since then",
+        ),
         "",
     ),
     MigrationRule(

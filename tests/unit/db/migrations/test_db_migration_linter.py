@@ -69,6 +69,48 @@ def test_a_waiver_in_a_string_is_none() -> None:
     assert _ids(report.failures()) == ["MG301"]
 
 
+@pytest.mark.parametrize(
+    ("oldest", "rules"),
+    [
+        ("3.2", set()),
+        ("3.2.0", set()),
+        ("3.10", set()),
+        ("4", set()),
+        ("3.1.9", {"MG210", "MG211"}),
+        ("2", {"MG210", "MG211"}),
+    ],
+)
+def test_a_contract_is_accepted_when_no_older_release_runs(oldest: str, rules: set[str]) -> None:
+    linter = MigrationLinter(server_version=17, has_lock_timeout=True, oldest_release=oldest)
+    report = linter.lint_sql("ALTER TABLE t DROP a; -- mks: contract 3.2 nothing reads t.a since then")
+    assert set(_ids(report.failures("note"))) == rules
+
+
+def test_a_contract_without_a_known_release_is_a_warning() -> None:
+    report = _lint("ALTER TABLE t DROP a; -- mks: contract 3.2 nothing reads t.a since then")
+    assert [(one.rule_id, one.level) for one in report.failures("note")] == [("MG211", "warning")]
+
+
+@pytest.mark.parametrize(
+    "mark", ["mks: contract", "mks: contract 3.2", "mks: contract soon nothing reads it"]
+)
+def test_an_invalid_contract_accepts_nothing(mark: str) -> None:
+    assert set(_ids(_lint(f"ALTER TABLE t DROP a; -- {mark}").failures())) == {"MG210", "MG901"}
+
+
+def test_a_contract_accepts_only_what_is_taken_away() -> None:
+    linter = MigrationLinter(server_version=17, has_lock_timeout=True, oldest_release="9")
+    report = linter.lint_sql("CREATE INDEX i ON t (a); -- mks: contract 3.2 nothing reads it")
+    assert set(_ids(report.failures("warning"))) == {"MG301", "MG902"}
+
+
+@pytest.mark.parametrize("release", ["", "3.x", "v3", "3.", "-1", 3, "9" * 10_000])
+def test_an_impossible_release_is_refused(release: Any) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        MigrationLinter(server_version=17, oldest_release=release)
+    assert caught.value.parameter == "oldest_release"
+
+
 def test_levels_select_what_fails() -> None:
     report = _lint("CREATE TABLE n (id serial PRIMARY KEY, d json)")
     assert _ids(report.failures()) == []

@@ -23,6 +23,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "--lock-timeout-set", action="store_true", help="the database role sets lock_timeout"
         )
+        parser.add_argument("--oldest-release", help="oldest release of the project that is running")
         parser.add_argument("--format", choices=("text", "json", "sarif"), default="text")
         parser.add_argument("--fail-on", choices=("error", "warning", "note"), default="error")
 
@@ -37,7 +38,9 @@ class Command(BaseCommand):
 
         try:
             linter = MigrationLinter(
-                server_version=options["server_version"], has_lock_timeout=options["lock_timeout_set"]
+                server_version=options["server_version"],
+                has_lock_timeout=options["lock_timeout_set"],
+                oldest_release=options["oldest_release"],
             )
             report = linter.lint(recorded_migrations(server_version=linter.server_version))
         except ConfigurationError as error:
