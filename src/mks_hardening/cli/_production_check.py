@@ -74,6 +74,8 @@ def _run(parsed: argparse.Namespace) -> int:
     from mks_hardening.production_check import check, render_report
 
     entries = _baseline_entries(parsed)
+    if parsed.url is not None:
+        print(f"sending at most 40 requests that change nothing to {_host(parsed.url)}", file=sys.stderr)
     report = check(
         env_file=parsed.env_file,
         app=parsed.app,
@@ -101,6 +103,11 @@ def _run(parsed: argparse.Namespace) -> int:
     else:
         _write(parsed.output, text)
     return _status(report, parsed.fail_level)
+
+
+def _host(url: str) -> str:
+    """Return the host of an address, without a password that it may contain by mistake."""
+    return url.partition("://")[2].partition("/")[0].rpartition("@")[2][:200] or "the site"
 
 
 def _status(report: CheckReport, fail_level: str) -> int:

@@ -76,6 +76,14 @@ def test_a_baseline_is_written_and_then_accepts_everything() -> None:
     assert main(["check", "--env-file", "note.env", "--baseline", "a.json"]) == 1
 
 
+def test_the_command_says_what_it_will_send(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "--url", "http://127.0.0.1:1/"]) == 3
+    assert main(["check", "--url", "http://user:hunter2@127.0.0.1:1/"]) == 2
+    text = capsys.readouterr().err
+    assert "at most 40 requests that change nothing to 127.0.0.1:1\n" in text
+    assert "hunter2" not in text
+
+
 def test_explanations_in_both_languages(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "--explain", "MKS-SET-003"]) == 0
     assert main(["check", "--explain", "MKS-SET-003", "--lang", "ja"]) == 0
