@@ -1,9 +1,9 @@
 """Check that the Japanese pages match the English ones: ``python tools/check_translation.py [--stamp FILE ...]``.
 
-A Japanese page has the same headings (level, anchor and order), identical code blocks and the same links as the
-English page, and below each heading the digest of the English section that it was translated from. ``--stamp``
-writes the current digests after a translation; it records that the translation was reviewed, not that it is
-correct.
+A Japanese page has the same headings (level, anchor and order), the same code blocks except for comments of Python,
+and the same links as the English page. Below each heading it has the digest of the English section that it was
+translated from. ``--stamp`` writes the current digests after a translation; it records that the translation was
+reviewed, not that it is correct.
 
 Every heading of level 2 and below has an explicit anchor, so that links work whatever its translation is.
 ``docs/glossary.toml`` lists the words that are never translated, the one Japanese word for each other term, and the
@@ -37,6 +37,7 @@ _LINK = re.compile(r"\]\(([^)\s]+)\)|\{(?:doc|ref|py:\w+)\}`(?:[^`<]*<)?([^`>]+)
 _SWITCH = re.compile(r"README(\.ja)?\.md$")
 # Names in code, and link targets.
 _NO_PROSE = re.compile(r"`[^`]*`|\]\([^)]*\)")
+_COMMENT = re.compile(r"[ ]*#.*$", re.MULTILINE)
 _STAMP = re.compile(r"^<!-- en: ([0-9a-f]{12}) -->$")
 
 
@@ -111,7 +112,7 @@ def errors(english: str, japanese: str, *, terms: list[str], anchors: bool = Tru
         name = source.anchor or (source.lines[0].strip("# ") if source.level else "before the title")
         if anchors and source.level > 1 and not source.anchor:
             yield f"{source.lines[0]!r} needs an anchor above it"
-        if source.fences != part.fences:
+        if [*map(_without_comments, source.fences)] != [*map(_without_comments, part.fences)]:
             yield f"{name}: code differs"
         if source.links() != part.links():
             yield f"{name}: links differ: {source.links()} in English, {part.links()} here"
@@ -120,6 +121,11 @@ def errors(english: str, japanese: str, *, terms: list[str], anchors: bool = Tru
                 yield f"{name}: {term!r} is not to be translated"
         if source.level and source.digest() != part.stamp:
             yield f"{name}: translated from another text ({part.stamp or 'no stamp'}, now {source.digest()})"
+
+
+def _without_comments(fence: str) -> str:
+    """Return a code block without the comments of Python, which are translated."""
+    return _COMMENT.sub("", fence) if fence.startswith("```python") else fence
 
 
 def wording(english: str, japanese: str, words: Mapping[str, str]) -> Iterator[str]:
