@@ -45,7 +45,7 @@ _WEAK_HASHERS: Final = re.compile(r"MD5|SHA1PasswordHasher|Unsalted|Crypt", re.I
 
 
 def application_of(facts: Facts) -> ApplicationFacts:
-    """Return the application, which the check has asked for."""
+    """Return the application, which the check requires."""
     assert facts.application is not None  # noqa: S101 - the runner has looked at CheckDefinition.reads
     return facts.application
 

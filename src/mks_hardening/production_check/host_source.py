@@ -1,4 +1,4 @@
-"""What this machine tells without changing anything: clock, files, versions, disk, processes, Redis and PostgreSQL."""
+"""Read-only access to this machine: clock, files, versions, disk, processes, Redis and PostgreSQL."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Options of python-json-logger that only its schema has, and conversion of values to JSON as there.
+"""Options of python-json-logger that only its schema has, and the same conversion of values to JSON.
 
 The fields of a line are selected by that library's own base class. Intended differences are listed in
 ``docs/en/how-to/migrate/python-json-logger.md``.

@@ -40,7 +40,7 @@ class MemoryCounters:
         self._lock = threading.RLock()
 
     def hit(self, group: str, key: str, limits: tuple[Limit, ...], *, cost: int) -> WindowCount:
-        """Take hits from all limits or from none."""
+        """Count hits against all limits or none."""
         place = group, key
         with self._lock:
             counter = self._counters.get(place)
@@ -88,14 +88,14 @@ class MemoryStorage:
         self.schedule = PaceSchedule(None, None, clock)
 
     def hit_locally(self, rules: LimitGroup, key: str, cost: int) -> WindowCount:
-        """Take hits."""
+        """Count hits."""
         if 0 < cost <= rules.smallest_quota:
             return self.counters.hit(rules.name, key, rules.limits, cost=cost)
         count = self.counters.test(rules.name, key, rules.limits, cost=rules.fitting(cost))
         return count._replace(source="")
 
     def hit(self, rules: LimitGroup, key: str, cost: int) -> Op[WindowCount]:
-        """Take hits, as an operation."""
+        """Count hits, as an operation."""
         yield from ()
         return self.hit_locally(rules, key, cost)
 

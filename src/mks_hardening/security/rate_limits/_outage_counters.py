@@ -94,7 +94,7 @@ class OutageCounters(MemoryCounters):
                 self._counters.pop(place, None)
 
     def hit(self, group: str, key: str, limits: tuple[Limit, ...], *, cost: int) -> WindowCount:
-        """Take hits from this process's shares of all limits or from none."""
+        """Count hits against this process's shares of all limits, or of none."""
         count = self._too_large(group, key, limits, cost) or super().hit(group, key, limits, cost=cost)
         if count.taken_at is not None:
             with self._lock:

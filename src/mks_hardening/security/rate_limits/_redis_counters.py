@@ -73,7 +73,7 @@ class RedisCounters:
     def hit(
         self, group: str, key: str, limits: tuple[Limit, ...], *, cost: int, generation: int = 0
     ) -> GroupCounting:
-        """Take hits from all limits or from none; the effect returns a ``WindowCount``.
+        """Count hits against all limits or none; the effect returns a ``WindowCount``.
 
         If the data has another generation, nothing is counted and the ``WindowCount`` has no limits; 0 accepts any
         generation.

@@ -97,7 +97,7 @@ class RedisStorage:
         return None
 
     def hit(self, rules: LimitGroup, key: str, cost: int) -> Op[WindowCount]:
-        """Take hits in Redis."""
+        """Count hits in Redis."""
         if not 0 < cost <= rules.smallest_quota:
             return (yield from self.test(rules, key, cost))
         try:
@@ -164,7 +164,7 @@ class RedisStorage:
         await self.server.aclose()
 
     def _synchronised_hit(self, rules: LimitGroup, key: str, cost: int) -> Op[WindowCount]:
-        """Take hits in Redis, after sending it what it does not know of this key.
+        """Count hits in Redis, after sending it what it does not know of this key.
 
         Raises:
             BackendUnavailableError: the storage did not respond.

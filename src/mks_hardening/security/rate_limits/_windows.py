@@ -77,7 +77,7 @@ class WindowCounter(Protocol):
         ...
 
     def hit(self, now: int, cost: int) -> WindowCount:
-        """Take hits from all limits or from none."""
+        """Count hits against all limits or none."""
         ...
 
     def give_back(self, at: int, cost: int) -> None:
@@ -89,7 +89,7 @@ class _Counter:
     __slots__ = ()
 
     def hit(self: WindowCounter, now: int, cost: int) -> WindowCount:
-        """Take hits from all limits or from none."""
+        """Count hits against all limits or none."""
         seen = self.peek(now, cost)
         remaining, retry_after = seen.remaining, seen.retry_after
         if any(retry_after):

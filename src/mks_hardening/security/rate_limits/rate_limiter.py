@@ -150,7 +150,7 @@ class RateLimiter(Closing):
         return decide(rules, key, cost, count)
 
     def reserve(self, group: str, key: str, *, cost: int = 1, recheck: bool = True) -> Reservation:
-        """Take hits like ``hit``, in a form that can be given back.
+        """Count hits like ``hit``, in a form that can be given back.
 
         Args:
             group: see ``hit``.

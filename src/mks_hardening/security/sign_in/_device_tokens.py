@@ -1,6 +1,6 @@
 """Remembered devices: a signed token in a cookie, and a list for the owner, who can revoke each device.
 
-A device on which the owner has signed in has a failure limit of its own, so that guesses of strangers do not
+A device on which the owner has signed in has its own failure limit, so that guesses of strangers do not
 lock the owner out (OWASP, device cookies). A token is bound to the account and its stamp: changing the password
 voids it. It contains a digest of both, so that it fits into a cookie whatever the length of the application's
 ids. The signature is checked before the list: a token that we did not sign causes no read of the store.
@@ -74,7 +74,7 @@ class DeviceTokens:
         """Issue a token for the device of a user who has just signed in."""
         if not self._keys:
             return None
-        # The nonce distinguishes the devices of an account: each has a failure limit of its own.
+        # The nonce distinguishes the devices of an account: each has its own failure limit.
         owner, nonce, issued = _owner(account), secrets.token_hex(8), int(now)
 
         def add(facts: dict[str, object]) -> dict[str, object]:

@@ -70,7 +70,7 @@ class SignIn(AccountAdministration):
       session it was issued to (ASVS 5.0, 6.3.3 and 6.6.2). The session starts after the second factor, with a
       new id (7.2.4).
     - Failures are counted per account, address and network (6.3.1). Strangers cannot lock a user out (6.1.1): a
-      remembered device has a failure limit of its own, and a recovery code bypasses the lock of an account.
+      remembered device has its own failure limit, and a recovery code bypasses the lock of an account.
     - Every step emits an event (``SignInEvent``, ASVS 5.0, 16.3.1) with client and reason.
 
     Every method raises ``BackendUnavailableError`` when a server does not respond, and propagates whatever the

@@ -46,7 +46,7 @@ SIGN_IN_LIMITS: Final[dict[str, tuple[Limit, ...]]] = {
     # One client and many names: enough for an office behind one router, too little for trying a list of names.
     "auth_login_address": (Limit("minute", 60, MINUTE), Limit("hour", 600, HOUR)),
     "auth_login_network": (Limit("minute", 300, MINUTE), Limit("hour", 3000, HOUR)),
-    # A remembered device or an open session: a limit of its own, which strangers cannot use up.
+    # A remembered device or an open session: a separate limit, which strangers cannot use up.
     "auth_login_device": (Limit("hour", 10, HOUR), Limit("day", 30, DAY)),
     "auth_password_reset": DEFAULT_RATE_LIMITS["auth_password_reset"],
     "auth_password_reset_address": (Limit("hour", 30, HOUR),),
