@@ -23,7 +23,11 @@ from knowledge_system.flask_commands import commands
 from knowledge_system.services.attachments.upload_intake import Intake
 from knowledge_system.services.identity.api_tokens import Tokens
 from knowledge_system.services.identity.rate_limits import open_limiter
-from knowledge_system.services.identity.sign_in_factory import create_sign_in, open_factors
+from knowledge_system.services.identity.sign_in_factory import (
+    INVITATION_SECONDS,
+    create_sign_in,
+    open_factors,
+)
 from knowledge_system.services.identity.user_accounts import UserAccounts
 from knowledge_system.services.knowledge.article_reader import ArticleReader
 from knowledge_system.services.knowledge.search import PlainSearch, SearchIndex
@@ -69,7 +73,7 @@ PURGE_SECONDS = 8
 _TASK_THREADS = 5
 """Threads per process that use the database besides request threads: 2 workers, schedule, leases, queue watch."""
 _BOOT_ERROR = 3
-"""Exit status that tells gunicorn not to restart the worker."""
+"""Exit status after which gunicorn does not restart the worker."""
 _BLUEPRINTS = (
     articles.pages,
     attachments.pages,
@@ -228,7 +232,7 @@ def _parts(settings: AppSettings, opened: ExitStack, *, clock: Clock, session_cl
         if "security" in areas
         else (None, None)
     )
-    door = create_sign_in(
+    sign_in = create_sign_in(
         settings,
         opened,
         accounts,
@@ -250,9 +254,9 @@ def _parts(settings: AppSettings, opened: ExitStack, *, clock: Clock, session_cl
         limiter=limiter,
         two_factor=two_factor,
         passkeys=passkeys,
-        sign_in=door,
-        changes=CredentialChanges(door, set_email=accounts.set_email) if manager else None,
-        invitations=CredentialChanges(door, token_ttl=86_400) if manager else None,
+        sign_in=sign_in,
+        changes=CredentialChanges(sign_in, set_email=accounts.set_email) if manager else None,
+        invitations=CredentialChanges(sign_in, token_ttl=INVITATION_SECONDS) if manager else None,
         session_store=store,
         session_manager=manager,
         session_clock=session_clock,

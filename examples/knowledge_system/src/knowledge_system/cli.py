@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code: int = options.run(options)
     except (SettingsError, ConfigurationError) as error:
-        complain(f"設定に誤りがあります / wrong configuration\n{error}")
+        complain(f"設定に誤りがあります / invalid configuration\n{error}")
         return 2
     except OperationalError as error:
         complain(
@@ -52,7 +52,9 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--http-port", type=int, default=None, metavar="PORT", help="MKS_DEMO_HTTP_PORT, 8080")
     demo.set_defaults(run=_demo)
 
-    walk = commands.add_parser("walkthrough", help="動いているデモを通しで確かめる / drive a running demo")
+    walk = commands.add_parser(
+        "walkthrough", help="動いているデモを通しで確かめる / run through a running demo"
+    )
     _data_option(walk)
     walk.add_argument("--url", default=None, help="https://localhost:8443")
     walk.add_argument("--http-url", default=None, help="http://localhost:8080")
@@ -63,22 +65,24 @@ def _parser() -> argparse.ArgumentParser:
     _data_option(seed)
     _demo_option(seed)
     seed.add_argument(
-        "--articles", type=int, default=0, metavar="N", help="この件数まで増やす / up to so many"
+        "--articles", type=int, default=0, metavar="N", help="この件数まで増やす / generate up to this number"
     )
     seed.set_defaults(run=_seed)
 
-    tables = commands.add_parser("upgrade", help="表を最新にする / bring the tables to the newest revision")
+    tables = commands.add_parser("upgrade", help="テーブルを最新の版にする / migrate to the newest revision")
     _data_option(tables)
     _demo_option(tables)
     tables.add_argument(
-        "--without-backup", metavar="REASON", help="本番でバックアップなしに行う理由 / why, in production"
+        "--without-backup",
+        metavar="REASON",
+        help="本番でバックアップなしに実行する理由 / reason, in production",
     )
     tables.set_defaults(run=_upgrade)
 
     admin = commands.add_parser("create-admin", help="最初の管理者を作る / add the first administrator")
     admin.add_argument("username", help="半角の英小文字・数字・._-")
     admin.add_argument("--name", required=True, metavar="NAME", help="氏名 / as shown to others")
-    admin.add_argument("--email", default="", metavar="ADDRESS", help="通知の宛先 / for notices")
+    admin.add_argument("--email", default="", metavar="ADDRESS", help="通知の宛先 / address for notices")
     _data_option(admin)
     _demo_option(admin)
     admin.set_defaults(run=_create_admin)
@@ -103,7 +107,7 @@ def _demo_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--demo",
         action="store_true",
-        help="DATABASE_URL のデータベースをデモとして扱う / take the named database for a demonstration",
+        help="DATABASE_URL のデータベースをデモとして扱う / treat the database of DATABASE_URL as a demo",
     )
 
 
@@ -160,9 +164,9 @@ def _upgrade(options: argparse.Namespace) -> int:
         try:
             done = database.upgrade(engine, settings, clock=time, without_backup=options.without_backup)
         except MigrationError as error:
-            complain(f"表を更新できません / the tables cannot be brought up to date\n  {error}")
+            complain(f"テーブルを更新できません / the tables cannot be migrated\n  {error}")
             return 5
-    say(f"表を更新しました: {', '.join(done)}" if done else "表は最新です。")
+    say(f"テーブルを更新しました: {', '.join(done)}" if done else "テーブルは最新です。")
     return 0
 
 

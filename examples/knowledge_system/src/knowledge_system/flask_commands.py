@@ -25,7 +25,7 @@ commands = AppGroup("knowledge", help="Operate the knowledge system / ナレッ�
 @commands.command("upgrade")
 @click.option("--without-backup", metavar="REASON", help="In production, without a fresh one / 理由")
 def upgrade(*, without_backup: str | None) -> None:
-    """Bring the tables to the newest revision / 表を最新にする."""
+    """Migrate the tables to the newest revision / テーブルを最新の版にする."""
     parts = _parts()
     try:
         done = database.upgrade(
@@ -33,7 +33,7 @@ def upgrade(*, without_backup: str | None) -> None:
         )
     except MigrationError as error:
         raise click.ClickException(str(error)) from error
-    click.echo(f"表を更新しました: {', '.join(done)}" if done else "表は最新です。")
+    click.echo(f"テーブルを更新しました: {', '.join(done)}" if done else "表は最新です。")
 
 
 @commands.command("sessions")

@@ -19,7 +19,7 @@ __all__ = ["ROUTES"]
 
 
 def invalidate(asked: ApiRequest) -> ApiResponse:
-    """Throw every article and every list out of the cache; `done` is false when the cache was away.
+    """Invalidate every cached article and list; `done` is false if the cache was unavailable.
 
     During an outage of the cache, the invalidation takes effect as soon as the cache is available again.
     """

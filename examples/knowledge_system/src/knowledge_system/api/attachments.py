@@ -44,7 +44,7 @@ def listing(asked: ApiRequest) -> ApiResponse:
 
 
 def adding(asked: ApiRequest) -> ApiResponse:
-    """Attach a file: JPEG, PNG, WebP, GIF, PDF, DXF or DWG, by what stands in it."""
+    """Attach a file: JPEG, PNG, WebP, GIF, PDF, DXF or DWG, recognized by content."""
     article_id = asked.path["article_id"]
     [made] = article_changes.attach(article_id, received)
     return ApiResponse(made, 201, {"Location": f"/api/knowledge/{article_id}/attachments/{made['id']}"})
@@ -60,7 +60,7 @@ def reading(asked: ApiRequest) -> Response:
 
 
 def removing(asked: ApiRequest) -> ApiResponse:
-    """Take a file away from an article."""
+    """Remove a file from an article."""
     article_changes.detach(**asked.path)
     return ApiResponse({}, 204)
 

@@ -76,7 +76,7 @@ def logout(asked: ApiRequest) -> ApiResponse:
 
 
 def register(asked: ApiRequest) -> ApiResponse:
-    """Add a member of staff; for administrators, since nobody joins a company by a form."""
+    """Add an employee; for administrators only."""
     added = article_changes.register(dict(asked.values))
     return ApiResponse({"id": added.id, "username": added.username, "role": added.role}, 201)
 
@@ -123,7 +123,7 @@ def change_password(asked: ApiRequest) -> ApiResponse:
 
 
 def request_reset(asked: ApiRequest) -> ApiResponse:
-    """Mail a token to whoever has this name; the answer is the same where nobody has."""
+    """Mail a token to the user with this name; the response is the same for unknown names."""
     credentials.request_reset(asked.values["username"])
     return ApiResponse({"requested": True}, 202)
 

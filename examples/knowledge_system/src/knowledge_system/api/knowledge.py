@@ -86,13 +86,13 @@ def creating(asked: ApiRequest) -> ApiResponse:
 
 
 def reading(asked: ApiRequest) -> ApiResponse:
-    """One article with its history; its comments are a resource of their own."""
+    """One article with its history; its comments are a separate resource."""
     article = current_request.services().catalogue.article(current_request.actor(), asked.path["article_id"])
     return ApiResponse(_select(article, _ARTICLE), versioned=True)
 
 
 def saving(asked: ApiRequest) -> ApiResponse:
-    """Replace an article; `If-Match`, or `revision` in the body, says which version was changed."""
+    """Replace an article; `If-Match`, or `revision` in the body, names the version that was edited."""
     article_id, values = asked.path["article_id"], dict(asked.values)
     revision = values.pop("revision")
     _refuse_named(asked)

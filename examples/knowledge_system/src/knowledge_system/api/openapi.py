@@ -102,8 +102,8 @@ def _parameters(route: Route) -> Iterable[dict[str, Any]]:
             "name": "If-Match",
             "in": "header",
             "required": not in_body,
-            "description": "The ETag of the version that was read, a list of such, or `*`"
-            + ("; not needed where `revision` stands in the body." if in_body else "."),
+            "description": "The ETag of the version that was read, a list of ETags, or `*`"
+            + ("; not required if `revision` is in the body." if in_body else "."),
             "schema": schemas.STRING,
         }
     if route.repeatable:
@@ -111,7 +111,7 @@ def _parameters(route: Route) -> Iterable[dict[str, Any]]:
             "name": "Idempotency-Key",
             "in": "header",
             "required": False,
-            "description": "For 24 hours a call with the same key is answered as the first, and not carried out.",
+            "description": "For 24 hours, a repeated key gets the first response; it is not executed again.",
             "schema": {"type": "string", "pattern": r"^[!-~]([ -~]{0,253}[!-~])?$", "maxLength": 255},
         }
 

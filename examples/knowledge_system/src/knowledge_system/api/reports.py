@@ -17,14 +17,14 @@ __all__ = ["ROUTES"]
 
 
 def asking(asked: ApiRequest) -> ApiResponse:
-    """Ask for a report; the answer says where its status is."""
+    """Request a report; the response contains the URL of its status."""
     task_id = article_changes.request_report(dict(asked.values))
     headers, body = _status_app().accepted(task_id, status_url=f"/api/tasks/{task_id}")
     return ApiResponse({**body, "page_url": f"/reports/{task_id}"}, 202, dict(headers))
 
 
 def generating(asked: ApiRequest) -> ApiResponse:
-    """Ask for a report, under the other name of ``/api/reports``."""
+    """Request a report; an alias of ``/api/reports``."""
     return asking(asked)
 
 
@@ -43,7 +43,7 @@ def status(asked: ApiRequest) -> Response:
 
 
 def cancelling(asked: ApiRequest) -> ApiResponse:
-    """Ask a task of mine to stop."""
+    """Request one of my tasks to stop."""
     tasks = current_request.background().tasks
     task_id = asked.path["task_id"]
     if tasks.status(task_id, user_id=str(current_request.actor().id)) is None:

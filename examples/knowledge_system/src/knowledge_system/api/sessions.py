@@ -17,7 +17,7 @@ __all__ = ["ROUTES"]
 
 
 def listing(asked: ApiRequest) -> ApiResponse:
-    """Where one is signed in; `current` is what asks."""
+    """The user's sessions; `current` is the one of this request."""
     del asked
     return ApiResponse({"items": list(_mine())})
 

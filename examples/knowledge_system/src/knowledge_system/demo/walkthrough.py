@@ -42,7 +42,7 @@ def run(url: str, *, http_url: str, ca_file: Path) -> int:
     except (WalkthroughError, requests.RequestException, OSError, LookupError, ValueError) as error:
         if number <= 1 and isinstance(error, requests.ConnectionError | FileNotFoundError):
             complain(
-                f"{url} にデモがありません。make demo で起動してください / no demo there: start one by make demo"
+                f"{url} にデモがありません。make demo で起動してください / no demo found; start one with make demo"
             )
             return 1
         complain(f"  {number:>2}. 失敗 / failed: {error}")
@@ -135,7 +135,7 @@ class Walk:
     def healthy(self) -> tuple[str, str]:
         """Both health endpoints respond with 200."""
         live, ready = status(self.me.get("/livez"), 200), status(self.me.get("/readyz"), 200)
-        return "/livez と /readyz が答える", f"{live.text.strip()[:60]} {ready.text.strip()[:120]}"
+        return "/livez と /readyz が応答する", f"{live.text.strip()[:60]} {ready.text.strip()[:120]}"
 
     def headers(self) -> tuple[str, str]:
         """Security headers are set, except HSTS, which browsers would remember for localhost."""
@@ -160,7 +160,7 @@ class Walk:
         ]
         bodies = [{**answer.json(), "request_id": ""} for answer in answers]
         expect(bodies[0] == bodies[1], f"{bodies[0]} / {bodies[1]}")
-        return "知らない利用者と誤ったパスワードの区別がつかない", f"401 {bodies[0]['detail']}"
+        return "存在しない利用者と誤ったパスワードを区別できない", f"401 {bodies[0]['detail']}"
 
     def sign_in_is_limited(self) -> tuple[str, str]:
         """The sixth failed attempt within a minute is rejected without checking the password."""
@@ -361,7 +361,7 @@ class Walk:
         """Of two edits of the same revision, the second is not saved and its input is kept."""
         stale = self._fields(title="古い版への編集", revision="2")
         page = self.reviewer.submit(f"/articles/{self.article}/edit", stale)
-        expect("古い版への編集" in status(page, 409).text, "what was typed is lost")
+        expect("古い版への編集" in status(page, 409).text, "the input is lost")
         return "同じ版への二つ目の編集は保存されない", "409、入力は残る"
 
     def article_retired(self) -> tuple[str, str]:
@@ -393,7 +393,7 @@ class Walk:
         mails = self._wait(lambda: self._alerts(self.report), at_least=1)
         expect([mail["channel"] for mail in mails] == ["mail"], f"{len(mails)} mails")
         return (
-            "レポートを裏で作成し、メールで知らせる",
+            "レポートをバックグラウンドで作成し、メールで知らせる",
             f"202 -> {progress['result']['file']} -> メール 1 通「{mails[0]['subject'][:30]}…」",
         )
 
@@ -433,7 +433,7 @@ class Walk:
         expect(english.json()["title"] == "Not found", english.text)
         japanese = status(self.me.get("/articles/..%2f..%2fetc%2fpasswd"), 404)
         expect("見つかりません" in japanese.text, "no Japanese page")
-        return "壊れた JSON、大きすぎる本文、知らない番号", "400 400 400 422 413 404(英語) 404(日本語)"
+        return "壊れた JSON、大きすぎる本文、存在しない番号", "400 400 400 422 413 404(英語) 404(日本語)"
 
     # --- errors
 
@@ -466,7 +466,7 @@ class Walk:
         """Disabling the second factor requires a code."""
         status(self.me.api("POST", "/api/auth/2fa/disable", {"code": "000000"}), 403)
         status(self.me.api("POST", "/api/auth/2fa/disable", {"code": self.codes[1]}), 200)
-        return "二段階認証を無効にするには本人確認がいる", "誤ったコード 403、リカバリーコード 200"
+        return "二段階認証を無効にするには本人確認が必要", "誤ったコード 403、リカバリーコード 200"
 
     # --- session timeouts
 

@@ -218,7 +218,7 @@ def _check_references(ctx: MigrationContext, *_: object, **__: object) -> None:
     if connection is None or connection.dialect.name != "sqlite":
         return
     if broken := connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall():
-        raise MigrationError(f"{len(broken)} rows refer to rows that are not there, one in {broken[0][0]}")
+        raise MigrationError(f"{len(broken)} rows refer to missing rows, one in {broken[0][0]}")
 
 
 @contextmanager

@@ -1,5 +1,5 @@
 // Drafts live in sessionStorage, under the person who wrote them: they outlast the end of a session in this tab,
-// vanish with the tab, and are thrown away at sign-out. They are called drafts of this tab, never "saved".
+// vanish with the tab, and are deleted at sign-out. They are called drafts of this tab, never "saved".
 (() => {
   "use strict";
   const owner = `draft:${document.body.dataset.user}:`;
@@ -13,7 +13,7 @@
   if (sent && document.querySelector(".notice.good")) sessionStorage.removeItem(sent);
   sessionStorage.removeItem("draft-sent");
   if (!document.body.dataset.user) return;
-  // A page that comes back as it was left may be shown to somebody else by now. What its writer typed is kept here.
+  // A restored page may be shown to another user by now. The input of its author is stored here.
   window.addEventListener("pageshow", ({ persisted }) => {
     if (!persisted) return;
     window.dispatchEvent(new Event("session-over"));
@@ -21,7 +21,7 @@
   });
 
   for (const form of document.querySelectorAll("form[data-draft]")) {
-    // Who goes back in this tab would find here what the browser has kept by itself, whoever wrote it.
+    // Going back in this tab would show the input that the browser has restored, whoever wrote it.
     form.autocomplete = "off";
     let key = owner + form.dataset.draft;
     const note = form.querySelector("[data-draft-note]");
@@ -47,18 +47,18 @@
       }
     };
     const kept = JSON.parse(sessionStorage.getItem(key) || "null");
-    // Beside a refusal stands what was sent, which is newer than any draft.
+    // A rejected form contains the submitted text, which is newer than any draft.
     if (kept && !document.querySelector(".notice.bad") && Object.entries(kept.values).some(([name, value]) => shown[name] !== value)) {
       for (const field of fields) if (field.name in kept.values) field.value = kept.values[field.name];
       const older = revision && kept.revision !== revision.value;
       unsent = true;
       const both = { "{old}": kept.revision, "{new}": revision?.value };
       say(words.restored + (older ? words.older.replace(/\{old\}|\{new\}/g, (place) => both[place]) : ""));
-      // It was made on that revision, whatever has been saved since.
+      // The draft is based on that revision, whatever has been saved since.
       if (older) revision.value = kept.revision;
     }
     form.addEventListener("input", keep);
-    // The article was made while it is being written: what is kept belongs to it from now on.
+    // The article was created while it is being edited: the draft belongs to it from now on.
     form.addEventListener("draft-moved", () => {
       sessionStorage.removeItem(key);
       key = owner + form.dataset.draft;
@@ -74,7 +74,7 @@
       sessionStorage.setItem("draft-sent", key);
       sending = true;
     });
-    // Where a session has ended, the draft waits for its owner to sign in again.
+    // After the end of a session, the draft waits for its owner to sign in again.
     window.addEventListener("session-over", () => { sending = true; });
     window.addEventListener("beforeunload", (event) => { if (unsent && !sending) event.preventDeerror(); });
   }

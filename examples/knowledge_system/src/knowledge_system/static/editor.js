@@ -5,7 +5,7 @@
     const text = document.getElementById(bar.dataset.toolbar);
     const buttons = [...bar.querySelectorAll("button")];
 
-    // As if it were typed, so that the browser can undo it.
+    // As typed input, so that the browser can undo it.
     const put = (from, to, written, begin, end) => {
       text.focus();
       text.setSelectionRange(from, to);

@@ -1,8 +1,8 @@
-// Helps around forms and answers. The page says the words; without this script everything still works.
+// Enhancements of forms. The texts are in the page; everything works without this script.
 (() => {
   "use strict";
 
-  // Show what is typed as a password; it is sent as one, so that no browser offers it as a text later.
+  // Show the typed password; it is submitted as a password field, so that no browser suggests it as text later.
   for (const button of document.querySelectorAll("[data-reveal]")) {
     const field = document.getElementById(button.dataset.reveal);
     const show = (shown) => {
@@ -14,7 +14,7 @@
     field.form.addEventListener("submit", () => show(false));
   }
 
-  // How long to wait, second by second for the eyes; ears hear the end alone.
+  // Countdown of the waiting time: visible every second, announced to screen readers only at the end.
   for (const part of document.querySelectorAll("[data-wait]")) {
     const until = Date.now() + Number(part.dataset.wait) * 1000;
     const place = part.querySelector("[data-left]");
@@ -45,7 +45,7 @@
     });
   }
 
-  // Recovery codes on paper and in the clipboard.
+  // Print and copy the recovery codes.
   for (const button of document.querySelectorAll("[data-print]")) {
     button.hidden = false;
     button.addEventListener("click", () => window.print());

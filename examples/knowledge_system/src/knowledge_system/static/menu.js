@@ -1,4 +1,4 @@
-// A menu that was opened closes with Escape, and when somebody goes elsewhere; without this script it closes by its name.
+// An open menu closes with Escape, and when the focus leaves it; without this script it closes by its summary.
 (() => {
   "use strict";
   const menu = document.querySelector("details.person");

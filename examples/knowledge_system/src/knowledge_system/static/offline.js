@@ -30,7 +30,7 @@
     if (leaving) return;
     const copies = await caches.open(`copies:${user}`);
     await copies.delete(path);
-    // Somebody else may have signed in or out in another tab meanwhile.
+    // Another user may have signed in or out in another tab meanwhile.
     if (!answer.ok || answer.headers.get("Offline-Copy") !== user) return;
     await copies.put(path, answer);
     if ((await owner()) !== user) await caches.delete(`copies:${user}`);
@@ -68,7 +68,7 @@
     document.querySelector("[data-unsent]").hidden = location.search !== "?unsent";
   };
 
-  // The worker came without knowing whose language it is; the page says which was chosen.
+  // The worker does not know the user's language; the page passes it on.
   const speak = async () => {
     const shelf = await caches.open("shell");
     const kept = await shelf.match("/offline");
@@ -81,7 +81,7 @@
   const work = async () => {
     const shelf = document.querySelector("[data-copies]");
     if (shelf) return list(shelf);
-    // The page for signing in comes when nobody is signed in; any other page without a name may be an outage.
+    // The sign-in page means that nobody is signed in; any other page without a user name may be an outage.
     if (!user) return document.querySelector('form[action="/sign-in"]') ? wipe() : undefined;
     await navigator.serviceWorker.register("/sw.js");
     await claim();

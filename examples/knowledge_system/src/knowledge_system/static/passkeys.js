@@ -1,6 +1,6 @@
 "use strict";
 
-// Forms with data-passkey: asks the site for options, the browser for an answer, and sends that with the form.
+// Forms with data-passkey: gets options from the site and a credential from the browser, and sends that with the form.
 (() => {
   if (!window.PublicKeyCredential?.parseRequestOptionsFromJSON) return;
 

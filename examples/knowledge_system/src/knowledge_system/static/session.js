@@ -1,4 +1,4 @@
-// The dialog before a session ends, in step over all tabs: what one tab hears from the server, every tab knows.
+// The dialog before a session ends, synchronized over all tabs: each tab shares what the server reports.
 (() => {
   "use strict";
   const body = document.body;
@@ -41,11 +41,11 @@
   const ended = (answer) => {
     const reason = answer.headers.get("X-Session-Timeout-Reason");
     if (reason) leave(reason, true);
-    // The server says it once: another tab has heard it, and is about to tell.
+    // The server reports it once: another tab has received it, and will share it.
     else setTimeout(() => leave("revoked", true), 500);
   };
 
-  // Asked on a path that does not count as activity.
+  // Requested on a path that does not count as activity.
   const ask = async () => {
     const answer = await fetch("/api/auth/session", { headers: headers(), cache: "no-store" });
     if (answer.status === 401) return ended(answer);
@@ -80,7 +80,7 @@
   document.querySelector("form.session-notice")?.remove();
   dialog.addEventListener("close", () => {
     if (dialog.returnValue === "extend") extend().catch(() => undefined);
-    // Told later than it happens: what we closed ourselves nobody has put off, even if time is short again by now.
+    // The event arrives late: a dialog closed by this script was not dismissed by the user, even if time is short again.
     else if (dialog.returnValue !== "calm" && left() <= warn) { closed = true; show(); }
     dialog.returnValue = "";
   });

@@ -1,6 +1,6 @@
 "use strict";
-// Serves copies of articles where there is no network, to the person who kept them and to nobody else. Before anybody
-// signs in or out, all of them go. It touches neither the API nor any page while the network answers.
+// Serves copies of articles without network access, only to the user who stored them. Before anybody
+// signs in or out, all of them are deleted. While the network works, it affects neither the API nor any page.
 const SHELF = "shell";
 const OWNER = "/offline/owner";
 const GOOD_FOR = 7 * 24 * 3600 * 1000;
@@ -10,7 +10,7 @@ const wipe = async () => {
   const names = await caches.keys();
   await Promise.all(names.filter(isOurs).map((name) => caches.delete(name)));
 };
-// Without files, which not every browser hands on. What could not be sent leads to a page that a reload sends nowhere.
+// Without files, which not every browser passes on. A failed form leads to a page whose reload does not resend it.
 const isForm = (request) =>
   request.mode === "navigate" && request.headers.get("Content-Type") === "application/x-www-form-urlencoded";
 

@@ -1,4 +1,4 @@
-// Tags that go on from what is being typed, as buttons below the field; the field itself stays a plain text field.
+// Tags that complete the typed text, as buttons below the field; the field itself stays a plain text field.
 (() => {
   "use strict";
   const field = document.querySelector("[data-tags]");

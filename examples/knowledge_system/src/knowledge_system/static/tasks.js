@@ -1,4 +1,4 @@
-// The progress of a report: the server sends one event for each change; a stream that ends early is opened again by
+// The progress of a report: the server sends one event for each change; a stream that ends early is reopened by
 // the browser.
 (() => {
   "use strict";

@@ -1,6 +1,6 @@
-// Pictures that are pasted or dropped into the text become attachments, and the text gets their address. What fails is
-// said below the text, and leaves nothing in it. A new article is first saved as a draft, which then goes on being
-// edited: its pictures belong to it from the beginning, and none is ever left over.
+// Pictures that are pasted or dropped into the text become attachments, and the text gets their address. A
+// failure is shown below the text, and leaves nothing in it. A new article is first saved as a draft, whose editing
+// continues: its pictures belong to it from the beginning, and none is orphaned.
 (() => {
   "use strict";
   const text = document.querySelector("textarea[data-upload]");
@@ -23,14 +23,14 @@
     const two = (number) => String(number).padStart(2, "0");
     const now = new Date();
     const moment = [now.getFullYear(), two(now.getMonth() + 1), two(now.getDate()), "-", two(now.getHours()), two(now.getMinutes()), two(now.getSeconds())].join("");
-    // Browsers call every pasted picture the same.
+    // Browsers give every pasted picture the same name.
     return /^image\.\w+$/.test(file.name) ? `${words.named}-${moment}.${file.name.split(".").pop()}` : file.name;
   };
   const post = async (path, body, headers = {}) => {
     const common = { Accept: "application/json", "X-CSRF-Token": document.body.dataset.csrf || "" };
     const answer = await fetch(path, { method: "POST", body, headers: { ...common, ...headers } });
     const wait = Number(answer.headers.get("Retry-After"));
-    // Several pictures at once meet the limit of uploads in a minute; the later ones wait for their turn.
+    // Several pictures at once may reach the upload limit per minute; the later ones wait.
     if (answer.status === 429 && wait > 0 && wait <= 120) {
       say(words.waiting);
       await new Promise((resolve) => { setTimeout(resolve, wait * 1000); });
@@ -95,7 +95,7 @@
     event.preventDeerror();
     pictures.reduce((before, file) => before.then(() => upload(file)), Promise.resolve());
   };
-  // Saved meanwhile, a new article would be there twice, and the text would hold a place without a picture.
+  // Saving meanwhile would create a new article twice, with a placeholder instead of a picture.
   document.addEventListener("submit", (event) => {
     if (event.target !== form || !under || event.submitter?.hasAttribute("data-preview")) return;
     event.preventDeerror();
@@ -103,7 +103,7 @@
     say(words.sending);
   }, true);
   text.addEventListener("paste", (event) => {
-    // A table copied from a spreadsheet comes as text and as a picture; the text is what is meant.
+    // A table copied from a spreadsheet comes as text and as a picture; the text is used.
     if (!event.clipboardData.types.includes("text/plain")) take(event, event.clipboardData.files);
   });
   for (const kind of ["dragover", "dragleave", "drop"]) {

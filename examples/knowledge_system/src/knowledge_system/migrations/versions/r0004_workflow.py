@@ -107,7 +107,7 @@ def downgrade() -> None:
 
 
 def _copy_tags() -> None:
-    """Tags stand in rows of their own; a revision keeps them as a list."""
+    """Tags are in separate rows; a revision stores them as a list."""
     revisions = sa.table(
         "revisions", sa.column("article_id"), sa.column("number"), sa.column("tags", sa.JSON())
     )

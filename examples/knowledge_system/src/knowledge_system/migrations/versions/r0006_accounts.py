@@ -26,7 +26,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Who has no password, or is out of use, gets one that nobody can know."""
+    """Accounts without a password, or disabled ones, get one that nobody can know."""
     op.execute("UPDATE users SET password_hash = '!' WHERE password_hash IS NULL OR NOT active")
     with op.batch_alter_table("users") as users:
         users.drop_constraint("uq_users_email", type_="unique")

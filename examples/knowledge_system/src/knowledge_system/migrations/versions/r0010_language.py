@@ -1,4 +1,4 @@
-"""The language that somebody chose for pages and mails.
+"""The language that a user chose for pages and mails.
 
 Revision ID: 0010
 Revises: 0009
@@ -22,6 +22,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """The browser tells again."""
+    """Afterwards the browser's language is used again."""
     with op.batch_alter_table("users") as users:
         users.drop_column("language")

@@ -28,5 +28,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """It is made anew within a day."""
+    """The samples are collected again within a day."""
     op.drop_table("samples")

@@ -1,4 +1,4 @@
-"""Files of articles; their contents lie in a folder, under the digests that stand here.
+"""Files of articles; their contents are in a directory, under the digests stored here.
 
 Revision ID: 0012
 Revises: 0011

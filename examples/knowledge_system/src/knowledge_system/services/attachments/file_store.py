@@ -60,7 +60,7 @@ class FileStore:
             _to_disk(place.parent)
         except OSError as error:
             if error.errno in _FULL:
-                raise StoreFullError(error.errno, "no room for the file") from error
+                raise StoreFullError(error.errno, "no space for the file") from error
             raise
         return digest
 

@@ -124,7 +124,7 @@ class Intake:
         try:
             found = self._scanner.scan(content)
         except ScanFailedError as error:
-            _log.error("a file was refused, for it could not be scanned: %s", error)
+            _log.error("a file was rejected because it could not be scanned: %s", error)
             raise Problem("scan-unavailable", headers={"Retry-After": "60"}) from error
         if found:
             digest = hashlib.sha256(content).hexdigest()

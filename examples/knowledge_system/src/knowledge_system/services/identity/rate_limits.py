@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["API_LIMITS", "open_limiter"]
 
 API_LIMITS: Final = {
-    # Before sign-in, by address; failed passwords have limits of their own.
+    # Before sign-in, by address; failed passwords have separate limits.
     "api_open": (Limit("minute", 300, 60), Limit("hour", 6000, 3600)),
     # Polling the status of a task or a session.
     "api_poll": (Limit("minute", 600, 60), Limit("hour", 20_000, 3600)),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from knowledge_system import models
@@ -30,7 +30,10 @@ if TYPE_CHECKING:
     from mks_hardening.security import Passkeys, RateLimiter, SignInNotice, TwoFactorNotice
     from mks_hardening.wsgi import SessionManager
 
-__all__ = ["create_sign_in", "open_factors"]
+__all__ = ["INVITATION_SECONDS", "create_sign_in", "open_factors"]
+
+INVITATION_SECONDS: Final = 86_400
+"""How long the link of an invitation is valid; the mail says so too."""
 
 
 def _relying_party(settings: AppSettings) -> RelyingParty | None:

@@ -123,8 +123,8 @@ def confirm(proof: str) -> None:
     """
     current_request.actor()
     factor = status()
-    door = current_request.services().sign_in
-    check = door.confirm_factor if factor and factor.enabled else door.confirm_password
+    sign_in = current_request.services().sign_in
+    check = sign_in.confirm_factor if factor and factor.enabled else sign_in.confirm_password
     _raise_unless(check(current_request.handle(), proof, client=client()))
 
 
