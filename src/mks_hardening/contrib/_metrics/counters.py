@@ -29,7 +29,7 @@ class MetricCounters:
     """Counters of events in a metric storage.
 
     Args:
-        sheet: storage that allocates the cells.
+        storage: storage that allocates the cells.
         most_label_sets: maximum number of label sets of one metric; further ones are counted under ``other``.
         buckets: bucket bounds by histogram name, in place of those in the definitions.
         rules: rules that map events to metrics.
@@ -37,13 +37,13 @@ class MetricCounters:
 
     def __init__(
         self,
-        sheet: MetricStorage,
+        storage: MetricStorage,
         *,
         most_label_sets: int,
         buckets: Mapping[str, tuple[float, ...]],
         rules: Sequence[MetricRule] = RULES,
     ) -> None:
-        self._storage = sheet
+        self._storage = storage
         self._most = most_label_sets
         self._buckets = buckets
         # Reentrant: allocating cells may be interrupted by a signal whose handler counts as well.
