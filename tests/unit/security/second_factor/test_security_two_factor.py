@@ -42,7 +42,7 @@ OLD_KEY, NEW_KEY = bytes(range(32)), bytes(range(32, 64))
 START = 1_700_000_010.0
 
 
-class House:
+class Scenario:
     """A manager with its store, clock and one enrolled user."""
 
     def __init__(self, **options: Any) -> None:
@@ -74,8 +74,8 @@ class House:
 
 
 @pytest.fixture
-def house() -> Any:
-    return House()
+def scenario() -> Any:
+    return Scenario()
 
 
 @pytest.fixture
@@ -144,22 +144,22 @@ def test_confirmation_has_a_budget() -> None:
 
 def test_confirmation_and_codes_share_one_budget_by_client() -> None:
     """Neither is a way around the other, and one client's guesses are not another's."""
-    house = House()
-    new = house.manager.begin_enrolment("u", account_name="taro", proof=house.code())
-    house.clock.advance(30)
-    house.fail(3, client="office")
+    scenario = Scenario()
+    new = scenario.manager.begin_enrolment("u", account_name="taro", proof=scenario.code())
+    scenario.clock.advance(30)
+    scenario.fail(3, client="office")
     for _ in range(2):
         with pytest.raises(InvalidCodeError, match="wrong"):
-            house.manager.confirm_enrolment("u", wrong_for(house, new.secret), client="office")
-    assert house.verify(house.code(), client="office").reason == "locked"
+            scenario.manager.confirm_enrolment("u", wrong_for(scenario, new.secret), client="office")
+    assert scenario.verify(scenario.code(), client="office").reason == "locked"
     with pytest.raises(InvalidCodeError, match="locked") as caught:
-        house.manager.confirm_enrolment("u", house.code(secret=new.secret), client="office")
+        scenario.manager.confirm_enrolment("u", scenario.code(secret=new.secret), client="office")
     assert caught.value.retry_after == 300
-    assert house.manager.confirm_enrolment("u", house.code(secret=new.secret), client="home")
+    assert scenario.manager.confirm_enrolment("u", scenario.code(secret=new.secret), client="home")
 
 
-def wrong_for(house: House, secret: str) -> str:
-    near = {house.code(drift, secret) for drift in (-1, 0, 1)}
+def wrong_for(scenario: Scenario, secret: str) -> str:
+    near = {scenario.code(drift, secret) for drift in (-1, 0, 1)}
     return next(text for text in ("000000", "000001", "000002", "000003") if text not in near)
 
 
@@ -186,7 +186,7 @@ def test_cancel() -> None:
         manager.confirm_enrolment("u", totp_code(enrolment.secret, at=START))
 
 
-def test_the_confirming_code_is_used_up(house: House) -> None:
+def test_the_confirming_code_is_used_up(scenario: Scenario) -> None:
     manager, _ = fresh()
     enrolment = manager.begin_enrolment("u", account_name="taro")
     code = totp_code(enrolment.secret, at=START)
@@ -194,58 +194,58 @@ def test_the_confirming_code_is_used_up(house: House) -> None:
     assert manager.verify("u", code).reason == "replayed"
 
 
-def test_replacing_a_factor_needs_proof_and_keeps_the_old_one_until_confirmed(house: House) -> None:
-    for proof in (None, "", "000000" if house.code() != "000000" else "000001"):
+def test_replacing_a_factor_needs_proof_and_keeps_the_old_one_until_confirmed(scenario: Scenario) -> None:
+    for proof in (None, "", "000000" if scenario.code() != "000000" else "000001"):
         with pytest.raises(InvalidCodeError):
-            house.manager.begin_enrolment("u", account_name="taro", proof=proof)
-    new = house.manager.begin_enrolment("u", account_name="taro", proof=house.code())
-    house.clock.advance(30)
-    assert house.verify(house.code())
-    token = house.manager.remember_device("u")
-    house.clock.advance(30)
-    codes = house.manager.confirm_enrolment("u", house.code(secret=new.secret))
-    house.clock.advance(30)
-    assert not house.verify(house.code())
-    assert not house.verify(house.codes[0])
-    assert not house.manager.check_device("u", token)
-    assert house.verify(house.code(secret=new.secret))
-    assert house.verify(codes[0])
+            scenario.manager.begin_enrolment("u", account_name="taro", proof=proof)
+    new = scenario.manager.begin_enrolment("u", account_name="taro", proof=scenario.code())
+    scenario.clock.advance(30)
+    assert scenario.verify(scenario.code())
+    token = scenario.manager.remember_device("u")
+    scenario.clock.advance(30)
+    codes = scenario.manager.confirm_enrolment("u", scenario.code(secret=new.secret))
+    scenario.clock.advance(30)
+    assert not scenario.verify(scenario.code())
+    assert not scenario.verify(scenario.codes[0])
+    assert not scenario.manager.check_device("u", token)
+    assert scenario.verify(scenario.code(secret=new.secret))
+    assert scenario.verify(codes[0])
 
 
 # --- codes ---------------------------------------------------------------------------------------
 
 
-def test_a_code_works_once(house: House) -> None:
-    code = house.code()
-    result = house.verify(code)
+def test_a_code_works_once(scenario: Scenario) -> None:
+    code = scenario.code()
+    result = scenario.verify(code)
     assert result
     assert astuple(result) == (True, "totp", "", None, 10, False, False)
-    again = house.verify(code)
+    again = scenario.verify(code)
     assert not again
     assert (again.method, again.reason) == ("totp", "replayed")
 
 
-def test_an_older_step_is_refused_after_a_newer_one(house: House) -> None:
-    assert house.verify(house.code(+1))
-    assert house.verify(house.code(0)).reason == "replayed"
-    assert house.verify(house.code(-1)).reason == "replayed"
+def test_an_older_step_is_refused_after_a_newer_one(scenario: Scenario) -> None:
+    assert scenario.verify(scenario.code(+1))
+    assert scenario.verify(scenario.code(0)).reason == "replayed"
+    assert scenario.verify(scenario.code(-1)).reason == "replayed"
 
 
-def test_a_clock_set_back_does_not_revive_a_code(house: House) -> None:
-    code = house.code()
-    assert house.verify(code)
-    house.clock.step_wall(-30)
-    assert house.verify(code).reason == "replayed"
+def test_a_clock_set_back_does_not_revive_a_code(scenario: Scenario) -> None:
+    code = scenario.code()
+    assert scenario.verify(code)
+    scenario.clock.step_wall(-30)
+    assert scenario.verify(code).reason == "replayed"
 
 
 @pytest.mark.parametrize("form", ["{} {}", " {}{}", "{}{}  ", "  {} {} "])
-def test_blanks_as_apps_show_them_are_read(house: House, form: str) -> None:
-    code = house.code()
-    assert house.verify(form.format(code[:3], code[3:]))
-    assert house.verify(code).reason == "replayed"  # one code, however it is typed
-    enrolment = house.manager.begin_enrolment("v", account_name="taro")
-    code = house.code(secret=enrolment.secret)
-    assert house.manager.confirm_enrolment("v", form.format(code[:3], code[3:]))
+def test_blanks_as_apps_show_them_are_read(scenario: Scenario, form: str) -> None:
+    code = scenario.code()
+    assert scenario.verify(form.format(code[:3], code[3:]))
+    assert scenario.verify(code).reason == "replayed"  # one code, however it is typed
+    enrolment = scenario.manager.begin_enrolment("v", account_name="taro")
+    code = scenario.code(secret=enrolment.secret)
+    assert scenario.manager.confirm_enrolment("v", form.format(code[:3], code[3:]))
 
 
 @pytest.mark.parametrize(
@@ -262,148 +262,150 @@ def test_blanks_as_apps_show_them_are_read(house: House, form: str) -> None:
         " " * 9 + "{0}{1}",
     ],
 )
-def test_everything_else_is_malformed_and_not_counted(house: House, form: str) -> None:
-    code = house.code()
+def test_everything_else_is_malformed_and_not_counted(scenario: Scenario, form: str) -> None:
+    code = scenario.code()
     for _ in range(10):
-        assert house.verify(form.format(code[:3], code[3:])).reason == "malformed"
-    assert house.verify("１２３４５６").reason == "malformed"
-    assert house.verify(code)
+        assert scenario.verify(form.format(code[:3], code[3:])).reason == "malformed"
+    assert scenario.verify("１２３４５６").reason == "malformed"
+    assert scenario.verify(code)
 
 
-def test_replays_and_malformed_codes_are_not_counted(house: House) -> None:
-    code = house.code()
-    assert house.verify(code)
-    assert house.verify(house.codes[0])
+def test_replays_and_malformed_codes_are_not_counted(scenario: Scenario) -> None:
+    code = scenario.code()
+    assert scenario.verify(code)
+    assert scenario.verify(scenario.codes[0])
     for _ in range(30):
-        assert house.verify(code).reason == "replayed"
+        assert scenario.verify(code).reason == "replayed"
         assert (
-            house.verify(house.codes[0]).reason == "replayed"
+            scenario.verify(scenario.codes[0]).reason == "replayed"
         )  # a double click, or a list read from the top
-        assert house.verify("12345").reason == "malformed"
-        assert house.verify(None).reason == "malformed"
-    house.clock.advance(30)
-    assert house.verify(house.code())
+        assert scenario.verify("12345").reason == "malformed"
+        assert scenario.verify(None).reason == "malformed"
+    scenario.clock.advance(30)
+    assert scenario.verify(scenario.code())
 
 
-def test_recovery_codes_work_once_and_are_counted_down(house: House) -> None:
+def test_recovery_codes_work_once_and_are_counted_down(scenario: Scenario) -> None:
     low = []
     for left in range(9, -1, -1):
-        code = house.codes[left].lower().replace("-", " ")
-        assert astuple(house.verify(code)) == (True, "recovery", "", None, left, False, False)
-        again = house.verify(code)
+        code = scenario.codes[left].lower().replace("-", " ")
+        assert astuple(scenario.verify(code)) == (True, "recovery", "", None, left, False, False)
+        again = scenario.verify(code)
         assert (again.method, again.reason) == ("recovery", "replayed")
-        low.append(house.manager.status("u").recovery_codes_low)
+        low.append(scenario.manager.status("u").recovery_codes_low)
     assert low == [False] * 6 + [True] * 4
-    assert house.manager.status("u").recovery_codes_left == 0
+    assert scenario.manager.status("u").recovery_codes_left == 0
 
 
 @pytest.mark.parametrize(
     ("methods", "totp", "recovery"),
     [(("totp",), True, False), (("recovery",), False, True), ((), False, False)],
 )
-def test_methods(house: House, methods: Any, totp: Any, recovery: Any) -> None:
-    assert bool(house.verify(house.code(), methods=methods)) == totp
-    assert bool(house.verify(house.codes[0], methods=methods)) == recovery
+def test_methods(scenario: Scenario, methods: Any, totp: Any, recovery: Any) -> None:
+    assert bool(scenario.verify(scenario.code(), methods=methods)) == totp
+    assert bool(scenario.verify(scenario.codes[0], methods=methods)) == recovery
 
 
-def test_the_secret_of_another_user_is_of_no_use(house: House) -> None:
-    enrolment = house.manager.begin_enrolment("v", account_name="hana")
-    house.manager.confirm_enrolment("v", house.code(secret=enrolment.secret))
-    house.clock.advance(30)
-    assert not house.verify(house.code(secret=enrolment.secret))
-    moved = house.store.load("v")
-    mine = house.store.load("u")
-    assert house.store.replace("u", moved.data, expected=mine.version, version="x")
+def test_the_secret_of_another_user_is_of_no_use(scenario: Scenario) -> None:
+    enrolment = scenario.manager.begin_enrolment("v", account_name="hana")
+    scenario.manager.confirm_enrolment("v", scenario.code(secret=enrolment.secret))
+    scenario.clock.advance(30)
+    assert not scenario.verify(scenario.code(secret=enrolment.secret))
+    moved = scenario.store.load("v")
+    mine = scenario.store.load("u")
+    assert scenario.store.replace("u", moved.data, expected=mine.version, version="x")
     with pytest.raises(DecodeError):
-        house.verify(house.code(secret=enrolment.secret))
+        scenario.verify(scenario.code(secret=enrolment.secret))
 
 
 # --- failure budget ------------------------------------------------------------------------------
 
 
-def test_one_budget_over_both_methods(house: House) -> None:
-    assert house.fail(3) == ["wrong"] * 3
+def test_one_budget_over_both_methods(scenario: Scenario) -> None:
+    assert scenario.fail(3) == ["wrong"] * 3
     strange = list(generate_recovery_codes(2))
-    assert house.verify(strange[0]).reason == "wrong"
-    last = house.verify(strange[1])
+    assert scenario.verify(strange[0]).reason == "wrong"
+    last = scenario.verify(strange[1])
     assert (last.reason, last.retry_after, last.locked) == ("wrong", 300, True)
-    for code in (house.code(), strange[0], "no code"):
-        refused = house.verify(code)
+    for code in (scenario.code(), strange[0], "no code"):
+        refused = scenario.verify(code)
         assert (refused.reason, refused.retry_after, refused.locked) == ("locked", 300, True)
-    assert house.manager.status("u").locked
+    assert scenario.manager.status("u").locked
 
 
-def test_no_lock_holds_the_owners_recovery_code_back(house: House) -> None:
+def test_no_lock_holds_the_owners_recovery_code_back(scenario: Scenario) -> None:
     """120 bits are not guessed; without this, whoever knows the password keeps the owner out for ever."""
-    house.fail(5)
-    assert house.verify(house.code()).reason == "locked"
-    assert house.verify(house.codes[0]).method == "recovery"
-    assert house.verify(house.code())
-    house.fail(4)
+    scenario.fail(5)
+    assert scenario.verify(scenario.code()).reason == "locked"
+    assert scenario.verify(scenario.codes[0]).method == "recovery"
+    assert scenario.verify(scenario.code())
+    scenario.fail(4)
     for number in range(200):
-        house.verify(house.wrong(), client=f"2001:db8:{number:x}::/64")
-    house.clock.advance(30 * 86400)
-    assert house.verify(house.code()).reason == "locked"
-    used = house.verify(house.codes[0])
+        scenario.verify(scenario.wrong(), client=f"2001:db8:{number:x}::/64")
+    scenario.clock.advance(30 * 86400)
+    assert scenario.verify(scenario.code()).reason == "locked"
+    used = scenario.verify(scenario.codes[0])
     assert (used.reason, used.locked) == ("replayed", True)
-    assert house.verify(house.codes[1], methods=["totp"]).reason == "locked"
-    assert house.verify(house.codes[1])
-    assert house.verify(house.code())
+    assert scenario.verify(scenario.codes[1], methods=["totp"]).reason == "locked"
+    assert scenario.verify(scenario.codes[1])
+    assert scenario.verify(scenario.code())
 
 
-def test_a_proof_by_recovery_code_passes_a_lock(house: House) -> None:
-    house.fail(5)
-    assert len(house.manager.regenerate_recovery_codes("u", proof=house.codes[0])) == 10
+def test_a_proof_by_recovery_code_passes_a_lock(scenario: Scenario) -> None:
+    scenario.fail(5)
+    assert len(scenario.manager.regenerate_recovery_codes("u", proof=scenario.codes[0])) == 10
 
 
-def test_a_remembered_device_is_not_locked_by_the_guesses_of_others(house: House) -> None:
-    device = house.manager.remember_device("u")
+def test_a_remembered_device_is_not_locked_by_the_guesses_of_others(scenario: Scenario) -> None:
+    device = scenario.manager.remember_device("u")
     for number in range(200):
-        house.verify(house.wrong(), client=f"2001:db8:{number:x}::/64")
-    house.fail(20, client="office")
-    assert house.verify(house.code(), client="office").reason == "locked"
-    assert house.verify(house.code(), client="office", device="x" * 43).reason == "locked"
-    assert house.verify(house.code(), client="office", device=device)
-    assert house.verify(house.wrong(), client="elsewhere").reason == "wrong"  # success cleared the account
+        scenario.verify(scenario.wrong(), client=f"2001:db8:{number:x}::/64")
+    scenario.fail(20, client="office")
+    assert scenario.verify(scenario.code(), client="office").reason == "locked"
+    assert scenario.verify(scenario.code(), client="office", device="x" * 43).reason == "locked"
+    assert scenario.verify(scenario.code(), client="office", device=device)
+    assert (
+        scenario.verify(scenario.wrong(), client="elsewhere").reason == "wrong"
+    )  # success cleared the account
 
 
-def test_a_device_that_guesses_is_forgotten(house: House) -> None:
-    device, other = house.manager.remember_device("u"), house.manager.remember_device("u")
+def test_a_device_that_guesses_is_forgotten(scenario: Scenario) -> None:
+    device, other = scenario.manager.remember_device("u"), scenario.manager.remember_device("u")
     for number in range(200):
-        house.verify(house.wrong(), client=f"2001:db8:{number:x}::/64")
-    reasons = house.fail(6, device=device)
+        scenario.verify(scenario.wrong(), client=f"2001:db8:{number:x}::/64")
+    reasons = scenario.fail(6, device=device)
     assert reasons == ["wrong"] * 5 + ["locked"]
-    assert not house.manager.check_device("u", device)
-    house.clock.advance(86400)
-    assert house.verify(house.code(), device=device).retry_after is None
-    assert house.manager.check_device("u", other)
-    assert house.verify(house.code(), device=other)
+    assert not scenario.manager.check_device("u", device)
+    scenario.clock.advance(86400)
+    assert scenario.verify(scenario.code(), device=device).retry_after is None
+    assert scenario.manager.check_device("u", other)
+    assert scenario.verify(scenario.code(), device=other)
 
 
-def test_a_device_that_has_expired_is_nobody(house: House) -> None:
-    device = house.manager.remember_device("u")
+def test_a_device_that_has_expired_is_nobody(scenario: Scenario) -> None:
+    device = scenario.manager.remember_device("u")
     for number in range(200):
-        house.verify(house.wrong(), client=f"2001:db8:{number:x}::/64")
-    house.clock.advance(30 * 86400)
-    assert house.verify(house.code(), device=device).reason == "locked"
+        scenario.verify(scenario.wrong(), client=f"2001:db8:{number:x}::/64")
+    scenario.clock.advance(30 * 86400)
+    assert scenario.verify(scenario.code(), device=device).reason == "locked"
 
 
 @pytest.mark.parametrize("device", [7, b"x", "", "x" * 129, "\udc80"])
-def test_a_device_that_is_no_token_is_nobody(house: House, device: Any) -> None:
-    assert house.verify(house.wrong(), device=device).reason == "wrong"
-    assert house.verify(house.code(), device=device)
+def test_a_device_that_is_no_token_is_nobody(scenario: Scenario, device: Any) -> None:
+    assert scenario.verify(scenario.wrong(), device=device).reason == "wrong"
+    assert scenario.verify(scenario.code(), device=device)
 
 
-def test_locks_grow_up_to_the_longest(house: House) -> None:
+def test_locks_grow_up_to_the_longest(scenario: Scenario) -> None:
     locks = []
     for _ in range(6):
-        house.fail(4)
-        locks.append(house.verify(house.wrong()).retry_after)
-        house.clock.advance(locks[-1])
+        scenario.fail(4)
+        locks.append(scenario.verify(scenario.wrong()).retry_after)
+        scenario.clock.advance(locks[-1])
     assert locks == [300, 600, 1200, 2400, 3600, 3600]
-    assert house.verify(house.code())
-    house.fail(4)
-    assert house.verify(house.wrong()).retry_after == 300
+    assert scenario.verify(scenario.code())
+    scenario.fail(4)
+    assert scenario.verify(scenario.wrong()).retry_after == 300
 
 
 def test_a_bot_that_is_locked_for_the_four_hundredth_time_is_locked() -> None:
@@ -414,44 +416,46 @@ def test_a_bot_that_is_locked_for_the_four_hundredth_time_is_locked() -> None:
     assert lock.retry_after == 3600
 
 
-def test_success_clears_the_count(house: House) -> None:
-    house.fail(4)
-    assert house.verify(house.code())
-    assert house.fail(4) == ["wrong"] * 4
-    house.clock.advance(30)
-    assert house.verify(house.code())
+def test_success_clears_the_count(scenario: Scenario) -> None:
+    scenario.fail(4)
+    assert scenario.verify(scenario.code())
+    assert scenario.fail(4) == ["wrong"] * 4
+    scenario.clock.advance(30)
+    assert scenario.verify(scenario.code())
 
 
-def test_a_clock_set_back_does_not_lift_a_lock_and_set_forward_does(house: House) -> None:
-    house.fail(5)
-    house.clock.step_wall(-3600)
-    assert house.verify(house.code()).retry_after == 300
-    house.clock.advance(299)
-    assert house.verify(house.code()).retry_after == 1
-    house.clock.step_wall(1)
-    assert house.verify(house.code()).reason == "replayed"  # no lock, but the step was used an hour later
+def test_a_clock_set_back_does_not_lift_a_lock_and_set_forward_does(scenario: Scenario) -> None:
+    scenario.fail(5)
+    scenario.clock.step_wall(-3600)
+    assert scenario.verify(scenario.code()).retry_after == 300
+    scenario.clock.advance(299)
+    assert scenario.verify(scenario.code()).retry_after == 1
+    scenario.clock.step_wall(1)
+    assert (
+        scenario.verify(scenario.code()).reason == "replayed"
+    )  # no lock, but the step was used an hour later
 
 
 DAY = 86400
 
 
-def test_a_lock_of_a_clock_that_ran_ahead_is_not_waited_for(house: House) -> None:
-    house.clock.step_wall(DAY)
-    house.fail(5)
-    house.clock.step_wall(-DAY)
-    assert house.manager.status("u").retry_after == 300
-    house.clock.advance(200)
-    assert house.manager.status("u").retry_after == 100
-    assert house.verify(house.code()).retry_after == 100
-    house.clock.advance(100)
-    assert house.verify(house.code())
+def test_a_lock_of_a_clock_that_ran_ahead_is_not_waited_for(scenario: Scenario) -> None:
+    scenario.clock.step_wall(DAY)
+    scenario.fail(5)
+    scenario.clock.step_wall(-DAY)
+    assert scenario.manager.status("u").retry_after == 300
+    scenario.clock.advance(200)
+    assert scenario.manager.status("u").retry_after == 100
+    assert scenario.verify(scenario.code()).retry_after == 100
+    scenario.clock.advance(100)
+    assert scenario.verify(scenario.code())
 
 
-def test_what_a_clock_that_ran_ahead_wrote_ends_when_it_should(house: House) -> None:
-    manager, clock = house.manager, house.clock
+def test_what_a_clock_that_ran_ahead_wrote_ends_when_it_should(scenario: Scenario) -> None:
+    manager, clock = scenario.manager, scenario.clock
     clock.step_wall(DAY)
     device = manager.remember_device("u")
-    manager.begin_enrolment("u", account_name="taro", proof=house.codes[0])
+    manager.begin_enrolment("u", account_name="taro", proof=scenario.codes[0])
     clock.step_wall(-DAY)
     assert manager.verified_within("u", 0)
     clock.advance(599)
@@ -465,72 +469,72 @@ def test_what_a_clock_that_ran_ahead_wrote_ends_when_it_should(house: House) -> 
     assert not manager.check_device("u", device)
 
 
-def test_a_used_step_stays_used_whatever_the_clock_does(house: House) -> None:
-    code = house.code()
-    assert house.verify(code)
-    house.clock.step_wall(DAY)
-    house.fail(1)
-    house.clock.step_wall(-DAY)
-    assert house.verify(code).reason == "replayed"
+def test_a_used_step_stays_used_whatever_the_clock_does(scenario: Scenario) -> None:
+    code = scenario.code()
+    assert scenario.verify(code)
+    scenario.clock.step_wall(DAY)
+    scenario.fail(1)
+    scenario.clock.step_wall(-DAY)
+    assert scenario.verify(code).reason == "replayed"
 
 
-def test_hosts_that_differ_by_seconds_share_the_later_time(house: House) -> None:
-    house.fail(5)
-    house.clock.step_wall(-60)
-    assert house.manager.status("u").retry_after == 300
-    house.clock.step_wall(59)
-    assert house.manager.status("u").retry_after == 300
-    house.clock.step_wall(2)
-    assert house.manager.status("u").retry_after == 299
+def test_hosts_that_differ_by_seconds_share_the_later_time(scenario: Scenario) -> None:
+    scenario.fail(5)
+    scenario.clock.step_wall(-60)
+    assert scenario.manager.status("u").retry_after == 300
+    scenario.clock.step_wall(59)
+    assert scenario.manager.status("u").retry_after == 300
+    scenario.clock.step_wall(2)
+    assert scenario.manager.status("u").retry_after == 299
 
 
-def test_an_attacker_on_one_address_does_not_lock_the_owner_out_on_another(house: House) -> None:
+def test_an_attacker_on_one_address_does_not_lock_the_owner_out_on_another(scenario: Scenario) -> None:
     for _ in range(1_000):
-        house.verify(house.wrong(), client="203.0.113.9")
-    assert house.verify(house.code(), client="203.0.113.9").reason == "locked"
-    assert house.manager.status("u", client="203.0.113.9").locked
-    assert not house.manager.status("u", client="198.51.100.1").locked
-    assert house.verify(house.code(), client="198.51.100.1")
-    house.clock.advance(30)
-    assert house.verify(house.code(), client="203.0.113.9").reason == "locked"
+        scenario.verify(scenario.wrong(), client="203.0.113.9")
+    assert scenario.verify(scenario.code(), client="203.0.113.9").reason == "locked"
+    assert scenario.manager.status("u", client="203.0.113.9").locked
+    assert not scenario.manager.status("u", client="198.51.100.1").locked
+    assert scenario.verify(scenario.code(), client="198.51.100.1")
+    scenario.clock.advance(30)
+    assert scenario.verify(scenario.code(), client="203.0.113.9").reason == "locked"
 
 
-def test_the_lifetime_cap_holds_over_all_clients_until_unlocked(house: House) -> None:
-    reasons = house.fail(4)
+def test_the_lifetime_cap_holds_over_all_clients_until_unlocked(scenario: Scenario) -> None:
+    reasons = scenario.fail(4)
     for number in range(200):
-        reasons.append(house.verify(house.wrong(), client=f"2001:db8:{number:x}::/64").reason)
+        reasons.append(scenario.verify(scenario.wrong(), client=f"2001:db8:{number:x}::/64").reason)
     assert reasons.count("wrong") == 100
     assert reasons[100:] == ["locked"] * 104
-    house.clock.advance(10 * 365 * 86400)
-    result = house.verify(house.code(), client="anywhere")
+    scenario.clock.advance(10 * 365 * 86400)
+    result = scenario.verify(scenario.code(), client="anywhere")
     assert (result.reason, result.retry_after, result.locked) == ("locked", None, True)
-    assert house.manager.status("u").retry_after is None
-    assert house.manager.unlock("u", actor="admin")
-    assert not house.manager.unlock("u", actor="admin")
-    assert house.verify(house.code(), client="anywhere")
+    assert scenario.manager.status("u").retry_after is None
+    assert scenario.manager.unlock("u", actor="admin")
+    assert not scenario.manager.unlock("u", actor="admin")
+    assert scenario.verify(scenario.code(), client="anywhere")
 
 
-def test_the_record_stays_small_whatever_an_attacker_does(house: House) -> None:
+def test_the_record_stays_small_whatever_an_attacker_does(scenario: Scenario) -> None:
     for number in range(300):
-        house.verify(house.wrong(), client=f"client {number}")
+        scenario.verify(scenario.wrong(), client=f"client {number}")
         if number % 90 == 0:
-            house.manager.verify("u", house.codes[number // 90])
-    assert len(house.store.load("u").data) < 20_000
+            scenario.manager.verify("u", scenario.codes[number // 90])
+    assert len(scenario.store.load("u").data) < 20_000
 
 
-def test_clients_are_not_stored_in_clear(house: House) -> None:
-    house.verify(house.wrong(), client="203.0.113.9")
-    assert b"203.0.113.9" not in house.store.load("u").data
+def test_clients_are_not_stored_in_clear(scenario: Scenario) -> None:
+    scenario.verify(scenario.wrong(), client="203.0.113.9")
+    assert b"203.0.113.9" not in scenario.store.load("u").data
 
 
 def test_parallel_guesses_do_not_exceed_the_budget() -> None:
-    house = House()
+    scenario = Scenario()
     barrier = threading.Barrier(16)
-    wrong = house.wrong()
+    wrong = scenario.wrong()
 
     def guess(_: Any) -> Any:
         barrier.wait()
-        return [house.verify(wrong).reason for _ in range(10)]
+        return [scenario.verify(wrong).reason for _ in range(10)]
 
     with ThreadPoolExecutor(16) as pool:
         reasons = [reason for some in pool.map(guess, range(16)) for reason in some]
@@ -539,13 +543,13 @@ def test_parallel_guesses_do_not_exceed_the_budget() -> None:
 
 
 def test_one_code_in_parallel_works_once() -> None:
-    house = House()
+    scenario = Scenario()
     barrier = threading.Barrier(16)
-    code = house.code()
+    code = scenario.code()
 
     def use(_: Any) -> Any:
         barrier.wait()
-        return bool(house.verify(code)), bool(house.verify(house.codes[0]))
+        return bool(scenario.verify(code)), bool(scenario.verify(scenario.codes[0]))
 
     with ThreadPoolExecutor(16) as pool:
         answers = list(pool.map(use, range(16)))
@@ -556,170 +560,170 @@ def test_one_code_in_parallel_works_once() -> None:
 # --- with proof ----------------------------------------------------------------------------------
 
 
-def test_regenerate_needs_a_code_and_voids_the_former_ones(house: House) -> None:
+def test_regenerate_needs_a_code_and_voids_the_former_ones(scenario: Scenario) -> None:
     with pytest.raises(InvalidCodeError) as caught:
-        house.manager.regenerate_recovery_codes("u", proof=house.wrong())
+        scenario.manager.regenerate_recovery_codes("u", proof=scenario.wrong())
     assert caught.value.reason == "wrong"
-    codes = house.manager.regenerate_recovery_codes("u", proof=house.code())
-    assert house.verify(house.codes[0]).reason == "wrong"
-    assert house.verify(codes[0])
-    again = house.manager.regenerate_recovery_codes("u", proof=codes[1])
-    assert house.manager.status("u").recovery_codes_left == 10
-    assert house.verify(again[0])
+    codes = scenario.manager.regenerate_recovery_codes("u", proof=scenario.code())
+    assert scenario.verify(scenario.codes[0]).reason == "wrong"
+    assert scenario.verify(codes[0])
+    again = scenario.manager.regenerate_recovery_codes("u", proof=codes[1])
+    assert scenario.manager.status("u").recovery_codes_left == 10
+    assert scenario.verify(again[0])
 
 
-def test_disable_needs_a_code_and_forgets_everything(house: House) -> None:
-    token = house.manager.remember_device("u")
+def test_disable_needs_a_code_and_forgets_everything(scenario: Scenario) -> None:
+    token = scenario.manager.remember_device("u")
     with pytest.raises(InvalidCodeError):
-        house.manager.disable("u", proof=house.wrong())
-    assert house.manager.status("u").enabled
-    house.manager.disable("u", proof=house.code())
-    assert not house.manager.status("u").enabled
-    assert not house.manager.check_device("u", token)
-    assert not house.manager.verified_within("u", 3600)
-    assert house.store.load("u") is None
+        scenario.manager.disable("u", proof=scenario.wrong())
+    assert scenario.manager.status("u").enabled
+    scenario.manager.disable("u", proof=scenario.code())
+    assert not scenario.manager.status("u").enabled
+    assert not scenario.manager.check_device("u", token)
+    assert not scenario.manager.verified_within("u", 3600)
+    assert scenario.store.load("u") is None
 
 
-def test_proofs_share_the_failure_budget(house: House) -> None:
+def test_proofs_share_the_failure_budget(scenario: Scenario) -> None:
     for _ in range(5):
         with pytest.raises(InvalidCodeError):
-            house.manager.disable("u", proof=house.wrong())
+            scenario.manager.disable("u", proof=scenario.wrong())
     with pytest.raises(InvalidCodeError) as caught:
-        house.manager.regenerate_recovery_codes("u", proof=house.code())
+        scenario.manager.regenerate_recovery_codes("u", proof=scenario.code())
     assert (caught.value.reason, caught.value.retry_after) == ("locked", 300)
-    assert house.verify(house.code()).reason == "locked"
+    assert scenario.verify(scenario.code()).reason == "locked"
 
 
-def test_admin_reset(house: House, seen: list[Any]) -> None:
-    assert house.manager.admin_reset("u", actor="admin", reason="phone lost, checked by telephone")
-    assert not house.manager.status("u").enabled
-    assert not house.manager.admin_reset("u", actor="admin", reason="again")
+def test_admin_reset(scenario: Scenario, seen: list[Any]) -> None:
+    assert scenario.manager.admin_reset("u", actor="admin", reason="phone lost, checked by telephone")
+    assert not scenario.manager.status("u").enabled
+    assert not scenario.manager.admin_reset("u", actor="admin", reason="again")
     assert seen[0] == events.TwoFactorEvent("reset", "u", "", "phone lost, checked by telephone", "admin")
 
 
 @pytest.mark.parametrize("blank", ["", "  ", None])
-def test_administration_needs_names(house: House, blank: Any) -> None:
+def test_administration_needs_names(scenario: Scenario, blank: Any) -> None:
     with pytest.raises(ConfigurationError):
-        house.manager.unlock("u", actor=blank)
+        scenario.manager.unlock("u", actor=blank)
     with pytest.raises(ConfigurationError):
-        house.manager.admin_reset("u", actor=blank, reason="r")
+        scenario.manager.admin_reset("u", actor=blank, reason="r")
     with pytest.raises(ConfigurationError):
-        house.manager.admin_reset("u", actor="a", reason=blank)
+        scenario.manager.admin_reset("u", actor="a", reason=blank)
     with pytest.raises(ConfigurationError):
-        house.manager.status(blank)
+        scenario.manager.status(blank)
 
 
 @pytest.mark.parametrize("user_id", ["x" * 256, "a\0b", "\udc80", 7])
-def test_user_ids_that_a_store_could_not_keep(house: House, user_id: Any) -> None:
+def test_user_ids_that_a_store_could_not_keep(scenario: Scenario, user_id: Any) -> None:
     with pytest.raises(ConfigurationError) as caught:
-        house.manager.status(user_id)
+        scenario.manager.status(user_id)
     assert caught.value.parameter == "user_id"
 
 
 # --- freshness and devices -----------------------------------------------------------------------
 
 
-def test_verified_within(house: House) -> None:
-    assert house.verify(house.code())
-    assert house.manager.verified_within("u", 0)
-    house.clock.advance(60)
-    assert house.manager.verified_within("u", 60)
-    assert not house.manager.verified_within("u", 59)
-    house.clock.step_wall(-50)
-    house.fail(1)
-    assert house.manager.verified_within("u", 20)
-    assert not house.manager.verified_within("nobody", 1e9)
+def test_verified_within(scenario: Scenario) -> None:
+    assert scenario.verify(scenario.code())
+    assert scenario.manager.verified_within("u", 0)
+    scenario.clock.advance(60)
+    assert scenario.manager.verified_within("u", 60)
+    assert not scenario.manager.verified_within("u", 59)
+    scenario.clock.step_wall(-50)
+    scenario.fail(1)
+    assert scenario.manager.verified_within("u", 20)
+    assert not scenario.manager.verified_within("nobody", 1e9)
 
 
-def test_a_clock_set_back_does_not_make_a_verification_fresh(house: House) -> None:
-    assert house.verify(house.code())
-    house.clock.advance(600)
-    house.fail(1)
-    house.clock.step_wall(-590)
-    assert not house.manager.verified_within("u", 60)
+def test_a_clock_set_back_does_not_make_a_verification_fresh(scenario: Scenario) -> None:
+    assert scenario.verify(scenario.code())
+    scenario.clock.advance(600)
+    scenario.fail(1)
+    scenario.clock.step_wall(-590)
+    assert not scenario.manager.verified_within("u", 60)
 
 
-def test_devices(house: House) -> None:
-    token = house.manager.remember_device("u")
-    assert token.encode() not in house.store.load("u").data
-    assert house.manager.check_device("u", token)
+def test_devices(scenario: Scenario) -> None:
+    token = scenario.manager.remember_device("u")
+    assert token.encode() not in scenario.store.load("u").data
+    assert scenario.manager.check_device("u", token)
     for other in (None, "", "x", token + "x", 1, "x" * 500):
-        assert not house.manager.check_device("u", other)
-    assert not house.manager.check_device("v", token)
-    house.clock.advance(30 * 86400)
-    assert not house.manager.check_device("u", token)
+        assert not scenario.manager.check_device("u", other)
+    assert not scenario.manager.check_device("v", token)
+    scenario.clock.advance(30 * 86400)
+    assert not scenario.manager.check_device("u", token)
 
 
-def test_devices_are_listed_named_and_revoked_one_by_one(house: House) -> None:
+def test_devices_are_listed_named_and_revoked_one_by_one(scenario: Scenario) -> None:
     tokens = []
     for name in ("Firefox, 事務所", "", " phone "):
-        tokens.append(house.manager.remember_device("u", name=name))
-        house.clock.advance(60)
-    phone, nameless, office = house.manager.devices("u", token=tokens[0])
+        tokens.append(scenario.manager.remember_device("u", name=name))
+        scenario.clock.advance(60)
+    phone, nameless, office = scenario.manager.devices("u", token=tokens[0])
     assert [device.name for device in (phone, nameless, office)] == ["phone", "", "Firefox, 事務所"]
     assert [device.current for device in (phone, nameless, office)] == [False, False, True]
     assert office.created_at == office.used_at == START + 30
     assert office.expires_at == START + 30 + 30 * 86400
     assert not any(token in repr((phone, nameless, office)) for token in tokens)
-    assert house.manager.rename_device("u", nameless.id, name="tablet")
-    assert not house.manager.rename_device("u", "nothing", name="x")
-    assert house.manager.devices("u")[1].name == "tablet"
-    assert house.manager.revoke_device("u", phone.id)
-    assert not house.manager.revoke_device("u", phone.id)
-    assert not house.manager.revoke_device("v", office.id)  # of another user
-    assert [house.manager.check_device("u", token) for token in tokens] == [True, True, False]
-    house.clock.advance(30 * 86400)
-    assert house.manager.devices("u", token=tokens[0]) == ()
-    assert not house.manager.revoke_device("u", office.id)
+    assert scenario.manager.rename_device("u", nameless.id, name="tablet")
+    assert not scenario.manager.rename_device("u", "nothing", name="x")
+    assert scenario.manager.devices("u")[1].name == "tablet"
+    assert scenario.manager.revoke_device("u", phone.id)
+    assert not scenario.manager.revoke_device("u", phone.id)
+    assert not scenario.manager.revoke_device("v", office.id)  # of another user
+    assert [scenario.manager.check_device("u", token) for token in tokens] == [True, True, False]
+    scenario.clock.advance(30 * 86400)
+    assert scenario.manager.devices("u", token=tokens[0]) == ()
+    assert not scenario.manager.revoke_device("u", office.id)
 
 
-def test_the_last_use_of_a_device_is_kept_by_the_day(house: House) -> None:
-    token = house.manager.remember_device("u")
+def test_the_last_use_of_a_device_is_kept_by_the_day(scenario: Scenario) -> None:
+    token = scenario.manager.remember_device("u")
     writes = []
-    house.clock.advance(86400)
+    scenario.clock.advance(86400)
     for seconds in (0, 1, 86400, 1):
-        house.clock.advance(seconds)
-        assert house.manager.check_device("u", token)
-        writes.append(house.manager.devices("u")[0].used_at - START - 30)
+        scenario.clock.advance(seconds)
+        assert scenario.manager.check_device("u", token)
+        writes.append(scenario.manager.devices("u")[0].used_at - START - 30)
     assert writes == [0, 86401, 86401, 172802]
 
 
 @pytest.mark.parametrize("name", ["a\nb", "x" * 65, "\u202e", None, 7, "\udc80"])
-def test_names_that_would_garble_a_list(house: House, name: Any) -> None:
-    house.manager.remember_device("u", name="x" * 64)
-    (device,) = house.manager.devices("u")
+def test_names_that_would_garble_a_list(scenario: Scenario, name: Any) -> None:
+    scenario.manager.remember_device("u", name="x" * 64)
+    (device,) = scenario.manager.devices("u")
     for call in (
-        lambda: house.manager.remember_device("u", name=name),
-        lambda: house.manager.rename_device("u", device.id, name=name),
+        lambda: scenario.manager.remember_device("u", name=name),
+        lambda: scenario.manager.rename_device("u", device.id, name=name),
     ):
         with pytest.raises(ConfigurationError) as caught:
             call()
         assert caught.value.parameter == "name"
-    assert house.manager.devices("u") == (device,)
+    assert scenario.manager.devices("u") == (device,)
 
 
 @pytest.mark.parametrize("strange", [None, 7, b"x", "", "x" * 500, "\udc80", ["x"]])
-def test_ids_and_tokens_that_are_none(house: House, strange: Any) -> None:
-    house.manager.remember_device("u")
-    assert not house.manager.revoke_device("u", strange)
-    assert not house.manager.rename_device("u", strange, name="x")
-    assert [device.current for device in house.manager.devices("u", token=strange)] == [False]
+def test_ids_and_tokens_that_are_none(scenario: Scenario, strange: Any) -> None:
+    scenario.manager.remember_device("u")
+    assert not scenario.manager.revoke_device("u", strange)
+    assert not scenario.manager.rename_device("u", strange, name="x")
+    assert [device.current for device in scenario.manager.devices("u", token=strange)] == [False]
 
 
-def test_forget_devices(house: House) -> None:
-    tokens = [house.manager.remember_device("u") for _ in range(3)]
-    assert house.manager.forget_devices("u") == 3
-    assert not any(house.manager.check_device("u", token) for token in tokens)
-    assert house.manager.forget_devices("u") == 0
+def test_forget_devices(scenario: Scenario) -> None:
+    tokens = [scenario.manager.remember_device("u") for _ in range(3)]
+    assert scenario.manager.forget_devices("u") == 3
+    assert not any(scenario.manager.check_device("u", token) for token in tokens)
+    assert scenario.manager.forget_devices("u") == 0
 
 
 def test_the_device_that_expires_first_gives_way() -> None:
-    house = House(max_devices=2)
+    scenario = Scenario(max_devices=2)
     tokens = []
     for _ in range(4):
-        tokens.append(house.manager.remember_device("u"))
-        house.clock.advance(1)
-    assert [house.manager.check_device("u", token) for token in tokens] == [False, False, True, True]
+        tokens.append(scenario.manager.remember_device("u"))
+        scenario.clock.advance(1)
+    assert [scenario.manager.check_device("u", token) for token in tokens] == [False, False, True, True]
 
 
 def test_only_enrolled_users_have_devices() -> None:
@@ -759,9 +763,11 @@ def test_reencryption_is_resumable_and_nobody_is_locked_out() -> None:
         assert new.verify(user, totp_code(secret, at=clock.time()))
 
 
-def test_reencryption_goes_past_what_it_cannot_read(house: House, seen: list[Any]) -> None:
-    house.store.replace("damaged", b"{", expected=None, version="1")
-    other = TwoFactorManager(house.store, issuer="MKS", secret_box=SecretBox(OLD_KEY), clock=house.clock)
+def test_reencryption_goes_past_what_it_cannot_read(scenario: Scenario, seen: list[Any]) -> None:
+    scenario.store.replace("damaged", b"{", expected=None, version="1")
+    other = TwoFactorManager(
+        scenario.store, issuer="MKS", secret_box=SecretBox(OLD_KEY), clock=scenario.clock
+    )
     assert astuple(other.reencrypt()) == (2, 0, 2, None)
     assert [event.change for event in seen] == ["reencryption_failed"] * 2
 
@@ -769,10 +775,10 @@ def test_reencryption_goes_past_what_it_cannot_read(house: House, seen: list[Any
 # --- what is stored and shown --------------------------------------------------------------------
 
 
-def test_nothing_secret_is_stored_in_clear(house: House) -> None:
-    data = house.store.load("u").data.decode()
-    assert house.secret not in data
-    for code in house.codes:
+def test_nothing_secret_is_stored_in_clear(scenario: Scenario) -> None:
+    data = scenario.store.load("u").data.decode()
+    assert scenario.secret not in data
+    for code in scenario.codes:
         assert code not in data
         assert code.replace("-", "") not in data
 
@@ -785,16 +791,18 @@ def test_repr_hides_secrets() -> None:
     assert "taro" not in shown
 
 
-def test_a_stolen_database_recognises_no_code_and_no_device(house: House) -> None:
+def test_a_stolen_database_recognises_no_code_and_no_device(scenario: Scenario) -> None:
     """What stands in the record is keyed, and the key is sealed: a guess cannot even be checked."""
-    token = house.manager.remember_device("u")
-    record = decode_record(house.store.load("u").data)
-    plain = {hash_recovery_code(code.replace("-", ""), salt=record.salt) for code in house.codes}
+    token = scenario.manager.remember_device("u")
+    record = decode_record(scenario.store.load("u").data)
+    plain = {hash_recovery_code(code.replace("-", ""), salt=record.salt) for code in scenario.codes}
     plain.add(hashlib.sha256(f"u\0{token}".encode()).hexdigest())
     assert not plain & {*record.recovery, *(device.digest for device in record.devices)}
-    stranger = TwoFactorManager(house.store, issuer="MKS", secret_box=SecretBox(OLD_KEY), clock=house.clock)
+    stranger = TwoFactorManager(
+        scenario.store, issuer="MKS", secret_box=SecretBox(OLD_KEY), clock=scenario.clock
+    )
     for call in (
-        lambda: stranger.verify("u", house.codes[0]),
+        lambda: stranger.verify("u", scenario.codes[0]),
         lambda: stranger.check_device("u", token),
     ):
         with pytest.raises(DecodeError):
@@ -803,13 +811,13 @@ def test_a_stolen_database_recognises_no_code_and_no_device(house: House) -> Non
 
 @pytest.mark.parametrize("number", [1, 10])
 def test_a_recovery_code_is_one_look_up_whatever_their_number(
-    house: House, monkeypatch: pytest.MonkeyPatch, number: int
+    scenario: Scenario, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    for code in house.codes[number:]:
-        house.verify(code)
+    for code in scenario.codes[number:]:
+        scenario.verify(code)
     digests, hashed = [], hmac.digest
     monkeypatch.setattr(hmac, "digest", lambda *args: digests.append(args) or hashed(*args))
-    assert house.verify(generate_recovery_codes(1)[0]).reason == "wrong"
+    assert scenario.verify(generate_recovery_codes(1)[0]).reason == "wrong"
     assert len(digests) == 2
 
 
@@ -827,14 +835,14 @@ def test_a_recovery_code_is_one_look_up_whatever_their_number(
         b"[" * 5000,
     ],
 )
-def test_a_damaged_record_is_never_taken_for_no_second_factor(house: House, data: Any) -> None:
-    stored = house.store.load("u")
-    house.store.replace("u", data, expected=stored.version, version="x")
-    for call in (lambda: house.verify(house.code()), lambda: house.manager.status("u")):
+def test_a_damaged_record_is_never_taken_for_no_second_factor(scenario: Scenario, data: Any) -> None:
+    stored = scenario.store.load("u")
+    scenario.store.replace("u", data, expected=stored.version, version="x")
+    for call in (lambda: scenario.verify(scenario.code()), lambda: scenario.manager.status("u")):
         with pytest.raises(DecodeError) as caught:
             call()
         assert not caught.value.newer
-    assert house.manager.admin_reset("u", actor="admin", reason="damaged")
+    assert scenario.manager.admin_reset("u", actor="admin", reason="damaged")
 
 
 FIRST_RELEASE = (
@@ -867,11 +875,11 @@ def test_a_record_written_by_the_first_release_stays_readable() -> None:
     assert decode_record(encode_record(record)) == record
 
 
-def written_by_the_first_release(house: House, token: str) -> None:
+def written_by_the_first_release(scenario: Scenario, token: str) -> None:
     """The record of "u" as the first release kept it: plain hashes, no key."""
-    stored = house.store.load("u")
+    stored = scenario.store.load("u")
     record = decode_record(stored.data)
-    hashes = [hash_recovery_code(code.replace("-", ""), salt=record.salt) for code in house.codes]
+    hashes = [hash_recovery_code(code.replace("-", ""), salt=record.salt) for code in scenario.codes]
     fields = {
         "v": 1,
         "secret": record.secret,
@@ -885,41 +893,41 @@ def written_by_the_first_release(house: House, token: str) -> None:
         "devices": [[hashlib.sha256(f"u\0{token}".encode()).hexdigest(), START + 9_999_999]],
         "touched": record.touched,
     }
-    assert house.store.replace("u", json.dumps(fields).encode(), expected=stored.version, version="first")
+    assert scenario.store.replace("u", json.dumps(fields).encode(), expected=stored.version, version="first")
 
 
 @pytest.mark.parametrize("first", ["code", "recovery", "device", "reencrypt", "rename"])
-def test_codes_and_devices_of_the_first_release_go_on_working(house: House, first: str) -> None:
-    written_by_the_first_release(house, "token")
-    (shown,) = house.manager.devices("u", token="token")
+def test_codes_and_devices_of_the_first_release_go_on_working(scenario: Scenario, first: str) -> None:
+    written_by_the_first_release(scenario, "token")
+    (shown,) = scenario.manager.devices("u", token="token")
     assert (shown.current, shown.name, shown.created_at) == (True, "", None)
     if first == "code":
-        assert house.verify(house.code(), device="token")
+        assert scenario.verify(scenario.code(), device="token")
     elif first == "recovery":
-        assert house.verify(house.codes[9])
+        assert scenario.verify(scenario.codes[9])
     elif first == "device":
-        assert house.manager.check_device("u", "token")
+        assert scenario.manager.check_device("u", "token")
     elif first == "rename":
-        assert house.manager.rename_device("u", shown.id, name="事務所")
+        assert scenario.manager.rename_device("u", shown.id, name="事務所")
     else:
-        assert house.manager.reencrypt().changed == 1
-        assert house.manager.reencrypt().changed == 0
-    assert json.loads(house.store.load("u").data)["v"] == 2
-    for code in house.codes[:9]:
-        assert house.verify(code)
-        assert house.verify(code).reason == "replayed"
-    assert house.manager.check_device("u", "token")
-    assert not house.manager.check_device("u", "another")
-    assert house.manager.revoke_device("u", shown.id)
-    assert not house.manager.check_device("u", "token")
+        assert scenario.manager.reencrypt().changed == 1
+        assert scenario.manager.reencrypt().changed == 0
+    assert json.loads(scenario.store.load("u").data)["v"] == 2
+    for code in scenario.codes[:9]:
+        assert scenario.verify(code)
+        assert scenario.verify(code).reason == "replayed"
+    assert scenario.manager.check_device("u", "token")
+    assert not scenario.manager.check_device("u", "another")
+    assert scenario.manager.revoke_device("u", shown.id)
+    assert not scenario.manager.check_device("u", "token")
 
 
-def test_a_record_of_a_newer_version_is_left_alone(house: House) -> None:
-    stored = house.store.load("u")
+def test_a_record_of_a_newer_version_is_left_alone(scenario: Scenario) -> None:
+    stored = scenario.store.load("u")
     fields = json.loads(stored.data) | {"v": 3, "news": 1}
-    house.store.replace("u", json.dumps(fields).encode(), expected=stored.version, version="x")
+    scenario.store.replace("u", json.dumps(fields).encode(), expected=stored.version, version="x")
     with pytest.raises(DecodeError) as caught:
-        house.verify(house.code())
+        scenario.verify(scenario.code())
     assert caught.value.newer
 
 
@@ -967,51 +975,51 @@ def test_a_store_that_is_away_lets_nobody_in() -> None:
 
 
 def test_a_right_code_that_cannot_be_recorded_is_not_accepted() -> None:
-    house = House(store=ReadOnly())
-    house.store.frozen = True
-    for code in (house.code(), house.wrong(), house.codes[0]):
+    scenario = Scenario(store=ReadOnly())
+    scenario.store.frozen = True
+    for code in (scenario.code(), scenario.wrong(), scenario.codes[0]):
         with pytest.raises(BackendUnavailableError):
-            house.verify(code)
-    house.store.frozen = False
-    assert house.verify(house.code())
+            scenario.verify(code)
+    scenario.store.frozen = False
+    assert scenario.verify(scenario.code())
 
 
 def test_conflicts_are_borne_up_to_a_limit() -> None:
-    house = House(store=Contended())
-    house.store.refuse = 10
-    assert house.verify(house.code())
-    house.clock.advance(30)
-    house.store.refuse = 1000
+    scenario = Scenario(store=Contended())
+    scenario.store.refuse = 10
+    assert scenario.verify(scenario.code())
+    scenario.clock.advance(30)
+    scenario.store.refuse = 1000
     with pytest.raises(BackendUnavailableError, match="busy"):
-        house.verify(house.code())
+        scenario.verify(scenario.code())
 
 
 # --- from another library ------------------------------------------------------------------------
 
 
 def test_an_adopted_secret_is_on_at_once_and_refuses_the_code_used_last(seen: list[Any]) -> None:
-    house = House()
-    step = int(house.clock.time() // 30)
-    spelled = f"{house.secret[:8].lower()} {house.secret[8:]}=="
-    assert house.manager.adopt_secret("v", spelled, last_step=step)
+    scenario = Scenario()
+    step = int(scenario.clock.time() // 30)
+    spelled = f"{scenario.secret[:8].lower()} {scenario.secret[8:]}=="
+    assert scenario.manager.adopt_secret("v", spelled, last_step=step)
     assert [(event.change, event.user_id, event.reason) for event in seen][-1] == ("enrolled", "v", "adopted")
-    assert house.manager.verify("v", house.code()).reason == "replayed"
-    assert house.manager.verify("v", house.code(1))
-    status = house.manager.status("v")
+    assert scenario.manager.verify("v", scenario.code()).reason == "replayed"
+    assert scenario.manager.verify("v", scenario.code(1))
+    status = scenario.manager.status("v")
     assert (status.enabled, status.recovery_codes_left) == (True, 0)
-    house.clock.advance(60)
-    assert len(house.manager.regenerate_recovery_codes("v", proof=house.code())) == 10
+    scenario.clock.advance(60)
+    assert len(scenario.manager.regenerate_recovery_codes("v", proof=scenario.code())) == 10
 
 
-def test_an_import_that_is_run_again_changes_nothing(house: House) -> None:
+def test_an_import_that_is_run_again_changes_nothing(scenario: Scenario) -> None:
     other = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
-    house.manager.begin_enrolment("v", account_name="jiro")
-    assert house.manager.adopt_secret("v", other)
-    assert not house.manager.cancel_enrolment("v")  # what was shown before is worth nothing
-    assert not house.manager.adopt_secret("v", house.secret)
-    assert not house.manager.adopt_secret("u", other)
-    assert house.verify(house.code())
-    assert house.manager.verify("v", house.code(secret=other))
+    scenario.manager.begin_enrolment("v", account_name="jiro")
+    assert scenario.manager.adopt_secret("v", other)
+    assert not scenario.manager.cancel_enrolment("v")  # what was shown before is worth nothing
+    assert not scenario.manager.adopt_secret("v", scenario.secret)
+    assert not scenario.manager.adopt_secret("u", other)
+    assert scenario.verify(scenario.code())
+    assert scenario.manager.verify("v", scenario.code(secret=other))
 
 
 @pytest.mark.parametrize(
@@ -1026,27 +1034,27 @@ def test_an_import_that_is_run_again_changes_nothing(house: House) -> None:
         ("A" * 32, int(START // 30) + 100),
     ],
 )
-def test_what_is_no_secret_is_not_adopted(house: House, secret: Any, step: Any) -> None:
+def test_what_is_no_secret_is_not_adopted(scenario: Scenario, secret: Any, step: Any) -> None:
     with pytest.raises(ConfigurationError) as caught:
-        house.manager.adopt_secret("v", secret, last_step=step)
+        scenario.manager.adopt_secret("v", secret, last_step=step)
     assert str(secret) not in str(caught.value)
-    assert not house.manager.status("v").enabled
+    assert not scenario.manager.status("v").enabled
 
 
 @pytest.mark.parametrize("methods", [["TOTP"], ["totp", "sms"], "totp", [7]])
-def test_a_method_that_there_is_not_is_refused_by_name(house: House, methods: Any) -> None:
+def test_a_method_that_there_is_not_is_refused_by_name(scenario: Scenario, methods: Any) -> None:
     """It would refuse every code of everybody."""
     with pytest.raises(ConfigurationError) as caught:
-        house.manager.verify("u", house.code(), methods=methods)
+        scenario.manager.verify("u", scenario.code(), methods=methods)
     assert caught.value.parameter == "methods"
 
 
 @pytest.mark.parametrize(
     ("parameter", "value"), [("batch", 0), ("batch", True), ("batch", 1.5), ("cursor", 7), ("cursor", b"u")]
 )
-def test_an_impossible_batch_is_refused_by_name(house: House, parameter: str, value: Any) -> None:
+def test_an_impossible_batch_is_refused_by_name(scenario: Scenario, parameter: str, value: Any) -> None:
     with pytest.raises(ConfigurationError) as caught:
-        house.manager.reencrypt(**{parameter: value})
+        scenario.manager.reencrypt(**{parameter: value})
     assert caught.value.parameter == parameter
 
 
@@ -1054,12 +1062,12 @@ def test_an_impossible_batch_is_refused_by_name(house: House, parameter: str, va
 
 
 def test_events_tell_the_story(seen: list[Any]) -> None:
-    house = House(failure_budget=FailureBudget(attempts=2))
-    house.fail(3)
-    house.manager.unlock("u", actor="admin")
-    for code in house.codes[:7]:
-        house.verify(code)
-    house.manager.disable("u", proof=house.code())
+    scenario = Scenario(failure_budget=FailureBudget(attempts=2))
+    scenario.fail(3)
+    scenario.manager.unlock("u", actor="admin")
+    for code in scenario.codes[:7]:
+        scenario.verify(code)
+    scenario.manager.disable("u", proof=scenario.code())
     story = [(event.change, event.method, event.reason) for event in seen]
     assert story[:6] == [
         ("enrolment_begun", "", ""),
@@ -1072,7 +1080,7 @@ def test_events_tell_the_story(seen: list[Any]) -> None:
     assert story[6] == ("unlocked", "", "")
     assert story[7:15] == [("verified", "recovery", "")] * 7 + [("recovery_codes_low", "", "")]
     assert story[15:] == [("disabled", "", "")]
-    assert house.secret not in repr(seen)
+    assert scenario.secret not in repr(seen)
 
 
 @pytest.mark.parametrize(
@@ -1107,10 +1115,10 @@ def test_impossible_parameters(parameter: str, value: Any) -> None:
     ],
 )
 def test_parameters_at_the_edge_of_what_is_possible(given: Any) -> None:
-    house = House(**given)
-    assert len(house.codes) == given["recovery_codes"]
-    assert bool(house.verify(house.code(given["drift_window"])))
-    assert house.manager.status("u").recovery_codes_low == (given["low_water"] == 20)
+    scenario = Scenario(**given)
+    assert len(scenario.codes) == given["recovery_codes"]
+    assert bool(scenario.verify(scenario.code(given["drift_window"])))
+    assert scenario.manager.status("u").recovery_codes_low == (given["low_water"] == 20)
 
 
 @pytest.mark.parametrize(
@@ -1218,12 +1226,12 @@ class Twins(MemoryTwoFactorStore):
 
 
 def test_every_method_has_a_twin_that_decides_alike() -> None:
-    house = House(store=Twins())
-    manager, clock = house.manager, house.clock
+    scenario = Scenario(store=Twins())
+    manager, clock = scenario.manager, scenario.clock
 
     async def play() -> None:
-        assert await manager.averify("u", house.code())
-        assert (await manager.averify("u", house.code())).reason == "replayed"
+        assert await manager.averify("u", scenario.code())
+        assert (await manager.averify("u", scenario.code())).reason == "replayed"
         assert (await manager.astatus("u")).recovery_codes_left == 10
         assert await manager.averified_within("u", 0)
         device = await manager.aremember_device("u", name="phone")
@@ -1234,13 +1242,13 @@ def test_every_method_has_a_twin_that_decides_alike() -> None:
         assert await manager.arevoke_device("u", listed.id)
         await manager.aremember_device("u")
         assert await manager.aforget_devices("u") == 1
-        codes = await manager.aregenerate_recovery_codes("u", proof=house.codes[0])
+        codes = await manager.aregenerate_recovery_codes("u", proof=scenario.codes[0])
         enrolment = await manager.abegin_enrolment("u", account_name="taro", proof=codes[0])
         assert await manager.acancel_enrolment("u")
         enrolment = await manager.abegin_enrolment("v", account_name="jiro")
         clock.advance(30)
         await manager.aconfirm_enrolment("v", totp_code(enrolment.secret, at=clock.time()))
-        await manager.averify("u", house.wrong())
+        await manager.averify("u", scenario.wrong())
         assert await manager.aunlock("u", actor="admin")
         assert (await manager.areencrypt()).examined == 2
         await manager.adisable("u", proof=codes[1])
@@ -1251,7 +1259,7 @@ def test_every_method_has_a_twin_that_decides_alike() -> None:
     asyncio.run(play())
     assert not manager.status("u").enabled
     assert not manager.status("v").enabled
-    assert {"load", "replace"} == set(house.store.asked)
+    assert {"load", "replace"} == set(scenario.store.asked)
 
 
 def test_a_plain_store_does_not_hold_up_the_loop() -> None:
@@ -1270,19 +1278,19 @@ def test_a_plain_store_does_not_hold_up_the_loop() -> None:
             return inner.load(user_id)
 
     inner = MemoryTwoFactorStore()
-    house = House(store=Plain())
+    scenario = Scenario(store=Plain())
     del where[:]
-    asyncio.run(house.manager.astatus("u"))
+    asyncio.run(scenario.manager.astatus("u"))
     assert where
     assert threading.current_thread() not in where
 
 
-def test_results_cannot_be_changed_and_hide_secrets(house: House) -> None:
-    enrolment = house.manager.begin_enrolment("v", account_name="taro")
+def test_results_cannot_be_changed_and_hide_secrets(scenario: Scenario) -> None:
+    enrolment = scenario.manager.begin_enrolment("v", account_name="taro")
     assert enrolment.secret not in repr(enrolment)
     for result, field in (
-        (house.verify("x"), "ok"),
-        (house.manager.status("u"), "locked"),
+        (scenario.verify("x"), "ok"),
+        (scenario.manager.status("u"), "locked"),
         (enrolment, "secret"),
     ):
         with pytest.raises(FrozenInstanceError):
