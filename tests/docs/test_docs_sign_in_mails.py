@@ -12,7 +12,7 @@ import pytest
 from mks_hardening.db import hardened_engine
 from mks_hardening.security.sign_in.sign_in_results import Notice
 from mks_hardening.tasks import MailTask, Tasks, TaskWorker
-from sign_in_house import ELSEWHERE, HERE, RIGHT, House
+from sign_in_scenario import ELSEWHERE, HERE, RIGHT, Scenario
 from testbed.smtp_server import SmtpServer
 
 SNIPPET = Path(__file__).parents[2] / "docs" / "snippets" / "sign_in_mails.py"
@@ -34,27 +34,27 @@ def test_who_is_locked_out_by_strangers_hears_of_it_once(tasks: Tasks, smtp_serv
     mail = MailTask(
         tasks, "localhost", smtp_port=smtp_server.port, security="plain", from_addr="s@example.com"
     )
-    house = House(on_notice=snippet["by_mail"](tasks, mail))
+    scenario = Scenario(on_notice=snippet["by_mail"](tasks, mail))
     worker = TaskWorker(tasks, schedule=False)
 
-    house.locked("sato", times=49)
-    house.locked("nobody")
+    scenario.locked("sato", times=49)
+    scenario.locked("nobody")
     assert worker.run_pending() == []
-    house.locked("sato", times=20)  # the fiftieth failure is the lock
-    assert not house.sign_in.password("sato", RIGHT, client=ELSEWHERE)
+    scenario.locked("sato", times=20)  # the fiftieth failure is the lock
+    assert not scenario.sign_in.password("sato", RIGHT, client=ELSEWHERE)
     assert worker.run_pending() == ["done"]
     (got,) = smtp_server.received
     assert got.rcpt_tos == ("sato@example.com",)
     assert got.message["Subject"] == "Your account is temporarily locked"
 
-    house.changes.request_reset("sato", client=HERE)
+    scenario.changes.request_reset("sato", client=HERE)
     assert worker.run_pending() == ["done"]
     notices = smtp_server.received[-1].message.get_content()
     token = notices.rpartition("token=")[2].strip()
-    assert house.changes.reset_password(token, "an entirely new sentence", client=HERE)
+    assert scenario.changes.reset_password(token, "an entirely new sentence", client=HERE)
     assert worker.run_pending() == ["done"]
     assert smtp_server.received[-1].message["Subject"] == "Your password was changed"
-    assert house.sign_in.password("sato", "an entirely new sentence", client=ELSEWHERE)
+    assert scenario.sign_in.password("sato", "an entirely new sentence", client=ELSEWHERE)
 
 
 def test_every_notice_has_a_text() -> None:

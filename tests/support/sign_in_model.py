@@ -14,7 +14,7 @@ from mks_hardening.security import (
     VerificationResult,
     generate_recovery_codes,
 )
-from sign_in_house import RIGHT, House
+from sign_in_scenario import RIGHT, Scenario
 
 LIMITS = {
     "auth_login": "3 per minute",
@@ -100,8 +100,8 @@ class SignInModel(RuleBasedStateMachine):
     @initialize()
     def open(self) -> None:
         self.verifier = Verifier()
-        self.house = House(limits=LIMITS, factors=self.verifier, store=self.make_store())
-        self.clock = self.house.clock
+        self.scenario = Scenario(limits=LIMITS, factors=self.verifier, store=self.make_store())
+        self.clock = self.scenario.clock
         self.failed: dict[tuple[str, str], list[float]] = {}
         self.passwords = dict.fromkeys(NAMES.values(), RIGHT)
         self.held: list[Held] = []
@@ -153,8 +153,8 @@ class SignInModel(RuleBasedStateMachine):
             token = data.draw(st.sampled_from(self.devices))[0] if with_device and self.devices else None
             fresh = [code for code in self.verifier.recovery if code not in self.verifier.used]
             code = fresh[0] if with_recovery and fresh else None
-            session = self.house.browser()
-            step = self.house.sign_in.password(
+            session = self.scenario.browser()
+            step = self.scenario.sign_in.password(
                 typed.name,
                 self.passwords.get(user_id or "", RIGHT) if typed.right else "guess",
                 client=SignInClient(address=typed.address, device=token),
@@ -234,8 +234,8 @@ class SignInModel(RuleBasedStateMachine):
                 )
             if kind == "replayed":
                 code = next(iter(self.verifier.used), "")
-            session = self.house.browser()
-            step = self.house.sign_in.second_factor(
+            session = self.scenario.browser()
+            step = self.scenario.sign_in.second_factor(
                 held.token, code, client=SignInClient(address=address), session=session, remember=remember
             )
             self.check_factor(step, session, held, address, code)
@@ -273,19 +273,19 @@ class SignInModel(RuleBasedStateMachine):
     def the_password_changes(self, user_id: str) -> None:
         self.number += 1
         self.passwords[user_id] = f"sentence {self.number}"
-        self.house.people.change(user_id, password_hash=f"h:{self.passwords[user_id]}", stamp="")
+        self.scenario.people.change(user_id, password_hash=f"h:{self.passwords[user_id]}", stamp="")
 
     @rule(name=st.sampled_from(["tanaka", "sato"]))
     def somebody_unlocks(self, name: str) -> None:
         was_notified = self.quiet_until.pop(name, 0.0) > self.now
-        assert self.house.sign_in.unlock(NAMES[name], actor="ito", reason="asked") is was_notified
+        assert self.scenario.sign_in.unlock(NAMES[name], actor="ito", reason="asked") is was_notified
         self.failed.pop(("auth_login_account", name), None)
         self.notices += 1
 
     @rule()
     def the_factor_is_taken_off(self) -> None:
         on = "1" in self.verifier.owners
-        assert self.house.sign_in.admin_reset("1", actor="ito", reason="lost") is on
+        assert self.scenario.sign_in.admin_reset("1", actor="ito", reason="lost") is on
         self.failed.pop(("auth_login_account", "tanaka"), None)
         self.quiet_until.pop("tanaka", None)
         self.devices = [device for device in self.devices if device[1] != "1"]
@@ -298,15 +298,15 @@ class SignInModel(RuleBasedStateMachine):
     @rule(address=addresses, right=st.booleans())
     def the_accounts_are_away(self, address: str, right: bool) -> None:
         """The accounts are unavailable: every call fails, and nothing is counted."""
-        self.house.people.fault = BackendUnavailableError("accounts", "timeout")
+        self.scenario.people.fault = BackendUnavailableError("accounts", "timeout")
         try:
-            step = self.house.sign_in.password(
+            step = self.scenario.sign_in.password(
                 "tanaka", RIGHT if right else "guess", client=SignInClient(address=address)
             )
         except BackendUnavailableError:
             return
         finally:
-            self.house.people.fault = None
+            self.scenario.people.fault = None
         assert step.state == "limited"
 
     @precondition(lambda self: self.held)
@@ -315,8 +315,11 @@ class SignInModel(RuleBasedStateMachine):
         held = data.draw(st.sampled_from(self.held))
         self.verifier.fault = True
         try:
-            step = self.house.sign_in.second_factor(
-                held.token, "right", client=SignInClient(address=held.address), session=self.house.browser()
+            step = self.scenario.sign_in.second_factor(
+                held.token,
+                "right",
+                client=SignInClient(address=held.address),
+                session=self.scenario.browser(),
             )
         except BackendUnavailableError:
             return
@@ -328,9 +331,9 @@ class SignInModel(RuleBasedStateMachine):
 
     @invariant()
     def nobody_has_a_session_but_who_signed_in(self) -> None:
-        alive = sum(session.user_id is not None for session in self.house.sessions)
+        alive = sum(session.user_id is not None for session in self.scenario.sessions)
         assert alive <= self.started
 
     @invariant()
     def owners_are_told_once_for_each_lock(self) -> None:
-        assert len(self.house.notices) == self.notices
+        assert len(self.scenario.notices) == self.notices

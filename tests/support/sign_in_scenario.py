@@ -165,7 +165,7 @@ class Traced:
         return called
 
 
-class House:
+class Scenario:
     """A sign-in, its parts, and three users: with a factor, without one, and disabled."""
 
     def __init__(self, *, limits: Mapping[str, Any] | None = None, **options: Any) -> None:
@@ -256,8 +256,8 @@ class House:
             self.sign_in.password(name, "guess", client=self.stranger(number))
 
 
-class KeyHouse(House):
-    """As ``House``; ``sato`` has a passkey."""
+class PasskeyScenario(Scenario):
+    """As ``Scenario``; ``sato`` has a passkey."""
 
     def __init__(self) -> None:
         super().__init__()

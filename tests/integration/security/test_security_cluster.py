@@ -28,7 +28,7 @@ from mks_hardening.testing import (
     SignInStoreContract,
     TwoFactorStoreContract,
 )
-from sign_in_house import HERE, RIGHT, House
+from sign_in_scenario import HERE, RIGHT, Scenario
 from testbed.polling import wait_until
 from testbed.redis_groups import RedisCluster
 
@@ -131,8 +131,8 @@ def test_a_whole_sign_in_through_a_failover(redis_cluster: RedisCluster) -> None
         manager = TwoFactorManager(factors, issuer="MKS", secret_box=SecretBox(bytes(range(32))), clock=clock)
         secret = manager.begin_enrolment("2", account_name="sato").secret
         codes = list(manager.confirm_enrolment("2", totp_code(secret, at=clock.time())))
-        house = House(store=store, limiter=limiter, factors=manager)
-        step = house.sign_in.password("sato", RIGHT, client=HERE)
+        scenario = Scenario(store=store, limiter=limiter, factors=manager)
+        step = scenario.sign_in.password("sato", RIGHT, client=HERE)
         assert step.state == "challenged"
         with slots.hold("sign-in", "sato"):
             assert slots.held("sign-in", "sato") == 1
@@ -150,14 +150,14 @@ def test_a_whole_sign_in_through_a_failover(redis_cluster: RedisCluster) -> None
 
         def answered() -> bool:
             try:
-                answers.append(house.sign_in.second_factor(step.challenge, codes[0], client=HERE))
+                answers.append(scenario.sign_in.second_factor(step.challenge, codes[0], client=HERE))
             except BackendUnavailableError:
                 return False
             return True
 
         wait_until(answered, timeout=30)
         assert answers[0].user_id == "2"
-        assert house.sign_in.second_factor(step.challenge, codes[1], client=HERE).state == "expired"
+        assert scenario.sign_in.second_factor(step.challenge, codes[1], client=HERE).state == "expired"
 
         async def guess_until_counted(other: RateLimiter) -> bool:
             """Guesses that fall into what is left of the outage are counted in this process: each is another's."""
@@ -166,7 +166,7 @@ def test_a_whole_sign_in_through_a_failover(redis_cluster: RedisCluster) -> None
                     name, client = f"nobody{number}", SignInClient(address=f"198.18.{number}.1")
                     place = f"{client.address} {name}"
                     before = other.test("auth_login", place).remaining[0]
-                    step: SignInStep = await house.sign_in.apassword(name, "guess", client=client)
+                    step: SignInStep = await scenario.sign_in.apassword(name, "guess", client=client)
                     assert step.state == "refused"
                     if other.test("auth_login", place).remaining[0] < before:
                         return True

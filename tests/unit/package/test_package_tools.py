@@ -19,7 +19,7 @@ TOOLS = package_map.ROOT / "tools"
 
 
 def _tool(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"house_tool_{name}", TOOLS / f"{name}.py")
+    spec = importlib.util.spec_from_file_location(f"tool_{name}", TOOLS / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

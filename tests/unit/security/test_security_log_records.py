@@ -12,7 +12,7 @@ import pytest
 from mks_hardening._core import hooks
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.logging import JsonFormatter
-from sign_in_house import HERE, RIGHT, House
+from sign_in_scenario import HERE, RIGHT, Scenario
 
 
 def fields_of(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str, dict[str, Any]]]:
@@ -28,22 +28,22 @@ def fields_of(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str, dict[str
 
 
 @pytest.fixture
-def house(caplog: pytest.LogCaptureFixture) -> House:
+def scenario(caplog: pytest.LogCaptureFixture) -> Scenario:
     """Somebody's sign-in, logged though nobody observes."""
     caplog.set_level(logging.INFO, "mks_hardening.security")
-    made = House()
+    made = Scenario()
     caplog.clear()
     assert hooks.observers == []
     return made
 
 
 def test_refusals_name_the_account_and_not_what_was_typed(
-    house: House, caplog: pytest.LogCaptureFixture
+    scenario: Scenario, caplog: pytest.LogCaptureFixture
 ) -> None:
-    house.sign_in.password("tanaka", "hunter2", client=HERE)
-    house.sign_in.password("s3cret-typed-as-name", "hunter2", client=HERE)
-    challenge = house.challenge()
-    house.sign_in.second_factor(challenge, house.wrong_code(), client=HERE)
+    scenario.sign_in.password("tanaka", "hunter2", client=HERE)
+    scenario.sign_in.password("s3cret-typed-as-name", "hunter2", client=HERE)
+    challenge = scenario.challenge()
+    scenario.sign_in.second_factor(challenge, scenario.wrong_code(), client=HERE)
     here = {"client_key": "192.0.2.1"}
     assert fields_of(caplog) == [
         (
@@ -65,20 +65,20 @@ def test_refusals_name_the_account_and_not_what_was_typed(
     assert challenge not in caplog.text
 
 
-def test_locks_are_warnings(house: House, caplog: pytest.LogCaptureFixture) -> None:
-    house.locked()
+def test_locks_are_warnings(scenario: Scenario, caplog: pytest.LogCaptureFixture) -> None:
+    scenario.locked()
     assert ("WARNING", "sign_in.locked", {"user_id": "1", "client_key": "203.0.49.9"}) in fields_of(caplog)
 
 
 def test_a_factor_that_goes_on_and_off_and_an_administrator_who_helps(
-    house: House, caplog: pytest.LogCaptureFixture
+    scenario: Scenario, caplog: pytest.LogCaptureFixture
 ) -> None:
-    enrolment = house.factors.begin_enrolment("2", account_name="sato")
-    house.secret = enrolment.secret
-    codes = house.factors.confirm_enrolment("2", house.code())
-    house.factors.disable("2", proof=next(iter(codes)))
-    house.sign_in.unlock("2", actor="ito", reason="called")
-    house.sign_in.admin_reset("1", actor="ito", reason="phone lost,\npassword=hunter2")
+    enrolment = scenario.factors.begin_enrolment("2", account_name="sato")
+    scenario.secret = enrolment.secret
+    codes = scenario.factors.confirm_enrolment("2", scenario.code())
+    scenario.factors.disable("2", proof=next(iter(codes)))
+    scenario.sign_in.unlock("2", actor="ito", reason="called")
+    scenario.sign_in.admin_reset("1", actor="ito", reason="phone lost,\npassword=hunter2")
     found = fields_of(caplog)
     assert [name for _, name, _ in found] == [
         "second_factor.enrolment_begun",
@@ -102,30 +102,30 @@ def test_a_factor_that_goes_on_and_off_and_an_administrator_who_helps(
 
 @pytest.mark.parametrize("on_a_loop", [False, True])
 def test_a_disabled_account_is_signed_out_and_recorded(
-    house: House, caplog: pytest.LogCaptureFixture, on_a_loop: bool
+    scenario: Scenario, caplog: pytest.LogCaptureFixture, on_a_loop: bool
 ) -> None:
-    session = house.signed_in("sato")
+    session = scenario.signed_in("sato")
     caplog.clear()
-    house.people.change("2", disabled=True)
+    scenario.people.change("2", disabled=True)
     act: dict[str, Any] = {"actor": "ito", "reason": "left the company"}
     if on_a_loop:
-        asyncio.run(house.sign_in.asign_out_disabled("2", **act))
+        asyncio.run(scenario.sign_in.asign_out_disabled("2", **act))
     else:
-        house.sign_in.sign_out_disabled("2", **act)
+        scenario.sign_in.sign_out_disabled("2", **act)
     assert session.user_id is None
     assert fields_of(caplog) == [("INFO", "sign_in.disabled", {"user_id": "2", **act})]
     with pytest.raises(ConfigurationError, match="reason"):
-        house.sign_in.sign_out_disabled("2", actor="ito", reason=" ")
+        scenario.sign_in.sign_out_disabled("2", actor="ito", reason=" ")
 
 
-def test_a_whole_sign_in_is_logged(house: House, caplog: pytest.LogCaptureFixture) -> None:
-    house.signed_in()
+def test_a_whole_sign_in_is_logged(scenario: Scenario, caplog: pytest.LogCaptureFixture) -> None:
+    scenario.signed_in()
     name = [name for _, name, _ in fields_of(caplog)]
     assert name == ["sign_in.challenged", "second_factor.verified", "sign_in.signed_in"]
     assert RIGHT not in caplog.text
 
 
-def test_who_does_not_want_them_pays_for_none(house: House, caplog: pytest.LogCaptureFixture) -> None:
+def test_who_does_not_want_them_pays_for_none(scenario: Scenario, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.ERROR, "mks_hardening.security")
-    house.sign_in.password("tanaka", "hunter2", client=HERE)
+    scenario.sign_in.password("tanaka", "hunter2", client=HERE)
     assert caplog.records == []

@@ -17,7 +17,7 @@ from mks_hardening.db import hardened_engine
 from mks_hardening.exceptions import ConfigurationError, DecodeError, InvalidCodeError
 from mks_hardening.security.passwords import hashing
 from mks_hardening.security.passwords._scrypt import Scrypt
-from sign_in_house import HERE, House
+from sign_in_scenario import HERE, Scenario
 from wrong_kinds import WRONG, called
 
 # Made by this area and handed out, not built by users.
@@ -50,7 +50,7 @@ OS_ERRORS = {("build_breach_filter", "source"), ("build_breach_filter", "target"
 
 def usual(folder: Path) -> dict[str, dict[str, Any]]:
     """Arguments with which everything that is public can be called."""
-    house = House()
+    scenario = Scenario()
     engine = hardened_engine("sqlite://")
     listed = folder / "leaked"
     listed.write_text(
@@ -59,13 +59,13 @@ def usual(folder: Path) -> dict[str, dict[str, Any]]:
         )
     )
     secret = security.generate_secret()
-    decision = house.limiter.hit("auth_login", "k")
+    decision = scenario.limiter.hit("auth_login", "k")
     party = security.RelyingParty("example.com", name="K", origins=["https://example.com"])
-    parts = {name: house.parts[name] for name in ("store", "limiter", "factors", "end_sessions")}
+    parts = {name: scenario.parts[name] for name in ("store", "limiter", "factors", "end_sessions")}
     return {
         "BreachedPasswords": {"path": listed},
         "ConcurrencyLimiter": {"limits": {"a": 1}},
-        "CredentialChanges": {"sign_in": house.sign_in},
+        "CredentialChanges": {"sign_in": scenario.sign_in},
         "FailureBudget": {},
         "Limit": {"name": "a", "quota": 1, "window": 1.0},
         "MemoryPasskeyStore": {},
@@ -82,7 +82,7 @@ def usual(folder: Path) -> dict[str, dict[str, Any]]:
         "SQLAlchemyPasskeyStore": {"engine": engine},
         "SQLAlchemyTwoFactorStore": {"engine": engine},
         "SecretBox": {"keys": b"k" * 32},
-        "SignIn": {"accounts": house.people, **parts},
+        "SignIn": {"accounts": scenario.people, **parts},
         "SignInAccount": {"user_id": "1", "password_hash": None},
         "SignInClient": {"address": "192.0.2.1"},
         "TwoFactorManager": {
@@ -163,12 +163,12 @@ def test_a_wrong_kind_is_refused_by_name(name: str, tmp_path: Path) -> None:
 
 def calls() -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
     """What is called at each request, by what the application (not the client) gives it."""
-    house = House()
-    session, factors = house.signed_in(), house.factors
+    scenario = Scenario()
+    session, factors = scenario.signed_in(), scenario.factors
     box = security.SecretBox(bytes(range(32)))
     outcome = security.PasskeySignIn(user_id="1", result=factors.verify("1", "000000"))
     slots = security.ConcurrencyLimiter({"a": 1})
-    step = {"client": HERE, "session": house.browser(), "data": {}}
+    step = {"client": HERE, "session": scenario.browser(), "data": {}}
     asked = {"client": HERE, "session": session}
     fast = security.RateLimiter({"a": security.Limit("second", 1_000_000, 1.0)})
 
@@ -176,7 +176,7 @@ def calls() -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
         return fast.pace(**options).wait()
 
     sealed = box.encrypt("x", user_id="1", purpose="p")
-    sign_in, changes = house.sign_in, house.changes
+    sign_in, changes = scenario.sign_in, scenario.changes
     return {
         "passwordless_sign_in": (sign_in.passwordless_sign_in, {"outcome": outcome, **step}),
         "password": (sign_in.password, {"name": "x", "password": "x", **step}),
@@ -199,12 +199,12 @@ def calls() -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
         ),
         "encrypt": (box.encrypt, {"plaintext": "x", "user_id": "1", "purpose": "p"}),
         "decrypt": (box.decrypt, {"ciphertext": sealed, "user_id": "1", "purpose": "p"}),
-        "hit": (house.limiter.hit, {"group": "auth_login", "key": "k", "cost": 1}),
-        "reserve": (house.limiter.reserve, {"group": "auth_login", "key": "k", "cost": 1}),
-        "test": (house.limiter.test, {"group": "auth_login", "key": "k", "cost": 1}),
-        "reset": (house.limiter.reset, {"group": "auth_login", "key": "k"}),
+        "hit": (scenario.limiter.hit, {"group": "auth_login", "key": "k", "cost": 1}),
+        "reserve": (scenario.limiter.reserve, {"group": "auth_login", "key": "k", "cost": 1}),
+        "test": (scenario.limiter.test, {"group": "auth_login", "key": "k", "cost": 1}),
+        "reset": (scenario.limiter.reset, {"group": "auth_login", "key": "k"}),
         "pace": (paced, {"group": "a", "key": "k", "cost": 1, "burst": 1, "timeout": 1}),
-        "limit": (house.limiter.limit, {"group": "auth_login", "key": str}),
+        "limit": (scenario.limiter.limit, {"group": "auth_login", "key": str}),
         "acquire": (slots.acquire, {"limit": "a", "key": "k", "wait": 0}),
         "held": (slots.held, {"limit": "a", "key": "k"}),
         "verify": (factors.verify, {"user_id": "1", "code": "x", "client": None, "methods": ["totp"]}),

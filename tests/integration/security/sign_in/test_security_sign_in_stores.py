@@ -16,8 +16,8 @@ from hypothesis.stateful import run_state_machine_as_test
 from mks_hardening.exceptions import BackendUnavailableError
 from mks_hardening.security import MemorySignInStore, RedisSignInStore, SignInStep
 from mks_hardening.testing import FrozenClock, SignInStoreContract
-from sign_in_house import HERE, RIGHT, House
 from sign_in_model import SignInModel
+from sign_in_scenario import HERE, RIGHT, Scenario
 from together import run_together
 
 
@@ -84,16 +84,18 @@ def test_one_of_many_processes_uses_a_challenge(redis_url: str) -> None:
 @pytest.mark.redis
 def test_a_sign_in_over_redis(redis_url: str) -> None:
     with RedisSignInStore(redis_url, store_budget=5) as store:
-        house = House(store=store)
-        session = house.browser()
-        challenge = house.challenge(session=session)
-        assert house.sign_in.second_factor(challenge, house.code(), client=HERE, session=session)
-        again = house.sign_in.second_factor(challenge, house.codes[0], client=HERE, session=session)
+        scenario = Scenario(store=store)
+        session = scenario.browser()
+        challenge = scenario.challenge(session=session)
+        assert scenario.sign_in.second_factor(challenge, scenario.code(), client=HERE, session=session)
+        again = scenario.sign_in.second_factor(challenge, scenario.codes[0], client=HERE, session=session)
         assert again == SignInStep(state="expired")
-        assert house.changes.request_reset("sato", client=HERE)
-        token: Any = house.notices[-1].token
-        assert house.changes.reset_password(token, "an entirely new sentence", client=HERE)
-        assert house.changes.reset_password(token, "an entirely new sentence", client=HERE).state == "expired"
+        assert scenario.changes.request_reset("sato", client=HERE)
+        token: Any = scenario.notices[-1].token
+        assert scenario.changes.reset_password(token, "an entirely new sentence", client=HERE)
+        assert (
+            scenario.changes.reset_password(token, "an entirely new sentence", client=HERE).state == "expired"
+        )
 
 
 @pytest.mark.redis
@@ -101,19 +103,19 @@ def test_a_store_that_is_away_lets_nobody_in_and_counts_nothing(make_redis: Any)
     """Nothing is skipped: 503 and not a session without its second factor."""
     server = make_redis()
     with RedisSignInStore(server.url, store_budget=0.2) as store:
-        house = House(store=store)
-        challenge = house.challenge()
+        scenario = Scenario(store=store)
+        challenge = scenario.challenge()
         server.kill()
-        session = house.browser()
+        session = scenario.browser()
         for _ in range(12):
             with pytest.raises(BackendUnavailableError):
-                house.sign_in.password("tanaka", RIGHT, client=HERE, session=session)
+                scenario.sign_in.password("tanaka", RIGHT, client=HERE, session=session)
             with pytest.raises(BackendUnavailableError):
-                house.sign_in.second_factor(challenge, house.wrong_code(), client=HERE, session=session)
+                scenario.sign_in.second_factor(challenge, scenario.wrong_code(), client=HERE, session=session)
         assert session.user_id is None
-        assert house.limiter.test("auth_login", "192.0.2.1 tanaka").remaining == (5, 20, 50)
-        assert house.limiter.test("auth_2fa_verify", "192.0.2.1 1").remaining == (10, 50)
-        assert not house.factors.status("1").locked
+        assert scenario.limiter.test("auth_login", "192.0.2.1 tanaka").remaining == (5, 20, 50)
+        assert scenario.limiter.test("auth_2fa_verify", "192.0.2.1 1").remaining == (10, 50)
+        assert not scenario.factors.status("1").locked
 
 
 @pytest.mark.redis
@@ -127,19 +129,20 @@ def test_a_busy_loop_goes_on_while_the_server_stands_still(make_redis: Any) -> N
             sum(range(20_000))  # others have work to do, too
             await asyncio.sleep(0)
 
-    async def play(house: House) -> tuple[list[Any], int]:
-        challenge = (await house.sign_in.apassword("tanaka", RIGHT, client=HERE)).challenge
+    async def play(scenario: Scenario) -> tuple[list[Any], int]:
+        challenge = (await scenario.sign_in.apassword("tanaka", RIGHT, client=HERE)).challenge
         ticks: list[float] = []
         ticker = asyncio.create_task(ticking(ticks))
         server.pause()
         try:
             before = len(ticks)
             attempts: list[Any] = [
-                house.sign_in.apassword("tanaka", RIGHT, client=house.stranger(number))
+                scenario.sign_in.apassword("tanaka", RIGHT, client=scenario.stranger(number))
                 for number in range(20)
             ]
             attempts += [
-                house.sign_in.asecond_factor(challenge, house.wrong_code(), client=HERE) for _ in range(20)
+                scenario.sign_in.asecond_factor(challenge, scenario.wrong_code(), client=HERE)
+                for _ in range(20)
             ]
             answers = await asyncio.gather(*attempts, return_exceptions=True)
             meanwhile = len(ticks) - before
@@ -148,22 +151,22 @@ def test_a_busy_loop_goes_on_while_the_server_stands_still(make_redis: Any) -> N
             ticker.cancel()
         for _ in range(600):  # until the breaker has seen that the server is back
             with suppress(BackendUnavailableError):
-                step = await house.sign_in.asecond_factor(challenge, house.code(), client=HERE)
+                step = await scenario.sign_in.asecond_factor(challenge, scenario.code(), client=HERE)
                 break
             await asyncio.sleep(0.05)
         assert step.user_id == "1"
-        await house.store.aclose()
+        await scenario.store.aclose()
         return answers, meanwhile
 
     with RedisSignInStore(server.url, store_budget=0.3) as store:
-        house = House(store=store)
-        answers, meanwhile = asyncio.run(play(house))
+        scenario = Scenario(store=store)
+        answers, meanwhile = asyncio.run(play(scenario))
         assert {type(answer) for answer in answers} == {BackendUnavailableError}
         assert meanwhile > 20
-        assert house.limiter.test("auth_login_address", "203.0.0.9").remaining == (60, 600)
-        assert house.limiter.test("auth_login_account", "user 1").remaining == (50, 100)
-        assert house.limiter.test("auth_2fa_verify", "192.0.2.1 1").remaining == (10, 50)
-        assert not house.factors.status("1").locked
+        assert scenario.limiter.test("auth_login_address", "203.0.0.9").remaining == (60, 600)
+        assert scenario.limiter.test("auth_login_account", "user 1").remaining == (50, 100)
+        assert scenario.limiter.test("auth_2fa_verify", "192.0.2.1 1").remaining == (10, 50)
+        assert not scenario.factors.status("1").locked
 
 
 @pytest.mark.redis

@@ -20,7 +20,7 @@ from mks_hardening.security.passwords._fair_semaphore import (
     hashing_client,
     on_behalf_of,
 )
-from sign_in_house import RIGHT, House
+from sign_in_scenario import RIGHT, Scenario
 from testbed.polling import wait_until
 
 STRANGER = HashingClient("203.0.113.0/24", "203.0.113.9")
@@ -117,11 +117,11 @@ class Gate(PasswordHasher):
 
 def test_one_address_with_many_connections_keeps_nobody_out() -> None:
     """Twelve connections of one address, and then the owners of two accounts: one on a remembered device."""
-    house = House()
-    house.signed_in("sato", remember=True)
-    token = house.device
+    scenario = Scenario()
+    scenario.signed_in("sato", remember=True)
+    token = scenario.device
     gate = Gate(1)
-    sign_in = type(house.sign_in)(house.people, **{**house.parts, "passwords": gate})
+    sign_in = type(scenario.sign_in)(scenario.people, **{**scenario.parts, "passwords": gate})
     flood = SignInClient(address="203.0.113.9")
     busy: list[str] = []
 
@@ -190,9 +190,11 @@ def test_on_a_loop_too() -> None:
 
 @pytest.mark.parametrize("address", ["", "unix:"])
 def test_without_an_address_nobody_is_capped(address: str) -> None:
-    house = House()
+    scenario = Scenario()
     gate = Gate(1)
-    sign_in = type(house.sign_in)(house.people, **{**house.parts, "passwords": gate, "limiter": None})
+    sign_in = type(scenario.sign_in)(
+        scenario.people, **{**scenario.parts, "passwords": gate, "limiter": None}
+    )
     with ThreadPoolExecutor(12) as pool:
         answers = [
             pool.submit(sign_in.password, "sato", RIGHT, client=SignInClient(address=address))

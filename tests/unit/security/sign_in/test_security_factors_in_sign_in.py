@@ -52,7 +52,7 @@ def hasher() -> PasswordHasher:
 
 
 @pytest.fixture
-def house(hasher: PasswordHasher) -> Any:
+def scenario(hasher: PasswordHasher) -> Any:
     factors = TwoFactorManager(
         MemoryTwoFactorStore(),
         issuer="MKS",
@@ -73,8 +73,8 @@ def house(hasher: PasswordHasher) -> Any:
     return sign_in, factors, accounts
 
 
-def test_a_passkey_is_the_second_step(house: Any, hasher: PasswordHasher) -> None:
-    sign_in, factors, accounts = house
+def test_a_passkey_is_the_second_step(scenario: Any, hasher: PasswordHasher) -> None:
+    sign_in, factors, accounts = scenario
     device = SoftAuthenticator()
     asked = factors.passkeys.begin_registration("7", session="s", account_name="tanaka")
     factors.passkeys.finish_registration("7", device.create(asked.json), session="s")
@@ -92,8 +92,8 @@ def test_a_passkey_is_the_second_step(house: Any, hasher: PasswordHasher) -> Non
     assert not hasher.needs_rehash(accounts.row.password_hash)  # renewed on the way
 
 
-def test_a_hasher_that_is_busy_is_nobodys_wrong_password(house: Any, hasher: PasswordHasher) -> None:
-    sign_in, _, _ = house
+def test_a_hasher_that_is_busy_is_nobodys_wrong_password(scenario: Any, hasher: PasswordHasher) -> None:
+    sign_in, _, _ = scenario
     hasher.slots = 1
     hasher.reset_after_fork()
     with hasher._turn("test"):

@@ -21,13 +21,13 @@ from mks_hardening.security import (
     SignInStep,
     hash_password,
 )
-from sign_in_house import ELSEWHERE, HERE, KEY, RIGHT, House, Passwords, Traced, audited
+from sign_in_scenario import ELSEWHERE, HERE, KEY, RIGHT, Passwords, Scenario, Traced, audited
 from testbed.ids import plain_repr
 
 
 @pytest.fixture
-def house() -> House:
-    return House()
+def scenario() -> Scenario:
+    return Scenario()
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ class Forgetful:
         return password
 
 
-def failures(house: House) -> dict[str, tuple[int, ...]]:
+def failures(scenario: Scenario) -> dict[str, tuple[int, ...]]:
     """Hits taken by group, for the client HERE and both people."""
     keys = {
         "auth_login_network": "192.0.2.0/24",
@@ -58,7 +58,7 @@ def failures(house: House) -> dict[str, tuple[int, ...]]:
     }
     found = {}
     for group, key in keys.items():
-        decision = house.limiter.test(group, key)
+        decision = scenario.limiter.test(group, key)
         found[group] = tuple(
             limit.quota - left for limit, left in zip(decision.limits, decision.remaining, strict=True)
         )
@@ -78,17 +78,17 @@ NOTHING = {
 # --- one answer ------------------------------------------------------------------------------------------
 
 
-def traced(cause: str) -> tuple[SignInStep, list[str], int, House]:
+def traced(cause: str) -> tuple[SignInStep, list[str], int, Scenario]:
     """The answer to one cause of refusal, every call it made, and how many passwords were checked."""
-    house = House()
+    scenario = Scenario()
     if cause == "locked":
-        house.locked("sato")
-        assert house.notices[0].kind == "locked"
+        scenario.locked("sato")
+        assert scenario.notices[0].kind == "locked"
     trace: list[str] = []
     names = ("store", "limiter", "factors", "passwords")
-    parts = {**house.parts, **{name: Traced(house.parts[name], trace, name) for name in names}}
-    sign_in = SignIn(Traced(house.people, trace, "accounts"), **parts)
-    house.passwords.checked.clear()
+    parts = {**scenario.parts, **{name: Traced(scenario.parts[name], trace, name) for name in names}}
+    sign_in = SignIn(Traced(scenario.people, trace, "accounts"), **parts)
+    scenario.passwords.checked.clear()
     name, password = {
         "unknown": ("nobody", "guess"),
         "wrong": ("sato", "guess"),
@@ -97,8 +97,8 @@ def traced(cause: str) -> tuple[SignInStep, list[str], int, House]:
         "disabled and wrong": ("gone", "guess"),
         "locked": ("sato", RIGHT),
     }[cause]
-    step = sign_in.password(name, password, client=HERE, session=house.browser())
-    return step, trace, len(house.passwords.checked), house
+    step = sign_in.password(name, password, client=HERE, session=scenario.browser())
+    return step, trace, len(scenario.passwords.checked), scenario
 
 
 @pytest.mark.parametrize(
@@ -115,223 +115,234 @@ def test_who_is_refused_gets_the_answer_and_the_work_of_an_unknown_name(cause: s
 
 @pytest.mark.parametrize("name", ["nobody", "sato"])
 def test_the_failure_that_begins_a_lock_is_answered_alike(name: str) -> None:
-    house = House()
-    answers = [house.sign_in.password(name, "guess", client=house.stranger(number)) for number in range(51)]
+    scenario = Scenario()
+    answers = [
+        scenario.sign_in.password(name, "guess", client=scenario.stranger(number)) for number in range(51)
+    ]
     assert set(answers) == {SignInStep(state="refused")}
 
 
 def test_a_client_that_must_wait_is_told_so_whoever_is_meant() -> None:
-    house = House()
+    scenario = Scenario()
     for name in ("nobody", "sato"):
-        answers = [house.sign_in.password(name, "guess", client=HERE) for _ in range(6)]
+        answers = [scenario.sign_in.password(name, "guess", client=HERE) for _ in range(6)]
         assert [step.state for step in answers] == ["refused"] * 5 + ["limited"]
         assert answers[-1].retry_after == pytest.approx(60, abs=1)
-    assert len(house.passwords.checked) == 10  # who has to wait costs no work
+    assert len(scenario.passwords.checked) == 10  # who has to wait costs no work
 
 
 # --- the way in ------------------------------------------------------------------------------------------
 
 
-def test_a_password_alone_is_enough_where_no_factor_is_on(house: House, seen_events: list[Any]) -> None:
-    session = house.browser()
-    step = house.sign_in.password("sato", RIGHT, client=HERE, session=session, data={"theme": "dark"})
+def test_a_password_alone_is_enough_where_no_factor_is_on(scenario: Scenario, seen_events: list[Any]) -> None:
+    session = scenario.browser()
+    step = scenario.sign_in.password("sato", RIGHT, client=HERE, session=session, data={"theme": "dark"})
     assert (step.state, step.user_id, step.amr) == ("done", "2", ("pwd",))
-    assert step.auth_time == house.clock.time()
+    assert step.auth_time == scenario.clock.time()
     assert step.risks == ("new_device", "no_second_factor")
     assert session.user_id == "2"
     assert session.data["theme"] == "dark"
     assert [(event.change, event.client, event.method) for event in seen_events] == [
         ("signed_in", "192.0.2.1", "pwd")
     ]
-    assert failures(house) == NOTHING
+    assert failures(scenario) == NOTHING
 
 
-def test_a_password_alone_is_no_session_where_a_factor_is_on(house: House, seen_events: list[Any]) -> None:
+def test_a_password_alone_is_no_session_where_a_factor_is_on(
+    scenario: Scenario, seen_events: list[Any]
+) -> None:
     """ASVS 5.0, 6.3.3."""
-    session = house.browser()
-    step = house.sign_in.password("tanaka", RIGHT, client=HERE, session=session)
+    session = scenario.browser()
+    step = scenario.sign_in.password("tanaka", RIGHT, client=HERE, session=session)
     assert not step
     assert (step.state, step.user_id, step.amr, step.auth_time) == ("challenged", None, (), None)
     assert session.user_id is None
-    done = house.sign_in.second_factor(step.challenge, house.code(), client=HERE, session=session)
+    done = scenario.sign_in.second_factor(step.challenge, scenario.code(), client=HERE, session=session)
     assert (done.state, done.user_id, done.amr) == ("done", "1", ("pwd", "otp", "mfa"))
     assert session.user_id == "1"
     assert done.risks == ("new_device",)
     assert [event.change for event in seen_events] == ["challenged", "signed_in"]
-    assert failures(house) == NOTHING
+    assert failures(scenario) == NOTHING
 
 
-def test_a_recovery_code_is_noted(house: House) -> None:
-    step = house.sign_in.second_factor(house.challenge(), house.codes[0], client=HERE)
+def test_a_recovery_code_is_noted(scenario: Scenario) -> None:
+    step = scenario.sign_in.second_factor(scenario.challenge(), scenario.codes[0], client=HERE)
     assert step.amr == ("pwd", "otp", "mfa")
     assert "recovery_code" in step.risks
     assert step.factor is not None
     assert step.factor.method == "recovery"
 
 
-def test_nothing_secret_is_printed(house: House) -> None:
-    step = house.sign_in.password("tanaka", RIGHT, client=HERE, session=house.browser(), remember=True)
-    done = house.sign_in.password(
+def test_nothing_secret_is_printed(scenario: Scenario) -> None:
+    step = scenario.sign_in.password("tanaka", RIGHT, client=HERE, session=scenario.browser(), remember=True)
+    done = scenario.sign_in.password(
         "sato", RIGHT, client=SignInClient(address="::1", device="dev"), remember=True
     )
     assert step.challenge is not None
     assert done.device is not None
-    house.changes.request_reset("sato", client=HERE)
+    scenario.changes.request_reset("sato", client=HERE)
     printed = repr(
-        (step, done, SignInClient(address="::1", device="dev-token"), house.people.by_id, house.notices)
+        (step, done, SignInClient(address="::1", device="dev-token"), scenario.people.by_id, scenario.notices)
     )
-    for secret in (step.challenge, done.device, "dev-token", RIGHT, house.notices[0].token):
+    for secret in (step.challenge, done.device, "dev-token", RIGHT, scenario.notices[0].token):
         assert str(secret) not in printed
 
 
 # --- the challenge ---------------------------------------------------------------------------------------
 
 
-def test_a_challenge_works_once(house: House) -> None:
-    challenge = house.challenge()
-    assert house.sign_in.second_factor(challenge, house.code(), client=HERE)
-    house.clock.advance(30)
-    again = house.sign_in.second_factor(challenge, house.code(), client=HERE)
+def test_a_challenge_works_once(scenario: Scenario) -> None:
+    challenge = scenario.challenge()
+    assert scenario.sign_in.second_factor(challenge, scenario.code(), client=HERE)
+    scenario.clock.advance(30)
+    again = scenario.sign_in.second_factor(challenge, scenario.code(), client=HERE)
     assert again == SignInStep(state="expired")
-    assert house.factors.verify("1", house.code())  # and the code was not even looked at
+    assert scenario.factors.verify("1", scenario.code())  # and the code was not even looked at
 
 
-def test_a_challenge_works_for_one_of_many_at_once(house: House) -> None:
-    challenge = house.challenge()
+def test_a_challenge_works_for_one_of_many_at_once(scenario: Scenario) -> None:
+    challenge = scenario.challenge()
     with ThreadPoolExecutor(8) as pool:
         steps = list(
-            pool.map(lambda code: house.sign_in.second_factor(challenge, code, client=HERE), house.codes[:8])
+            pool.map(
+                lambda code: scenario.sign_in.second_factor(challenge, code, client=HERE), scenario.codes[:8]
+            )
         )
     states = [step.state for step in steps]
     assert states.count("done") == 1
     assert set(states) <= {"done", "expired", "limited"}
     # Whoever came while another code was checked has not used a code up for nothing.
-    assert house.factors.status("1").recovery_codes_left == 9
+    assert scenario.factors.status("1").recovery_codes_left == 9
 
 
-def test_while_a_code_is_checked_no_other_is_looked_at(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    challenge, verify = house.challenge(), house.factors.verify
+def test_while_a_code_is_checked_no_other_is_looked_at(
+    scenario: Scenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    challenge, verify = scenario.challenge(), scenario.factors.verify
     during: list[SignInStep] = []
 
     def slow(user_id: str, code: str, *, client: str) -> Any:
         monkeypatch.undo()
-        during.append(house.sign_in.second_factor(challenge, house.codes[0], client=HERE))
-        house.clock.advance(9)
-        during.append(house.sign_in.second_factor(challenge, house.codes[1], client=HERE))
+        during.append(scenario.sign_in.second_factor(challenge, scenario.codes[0], client=HERE))
+        scenario.clock.advance(9)
+        during.append(scenario.sign_in.second_factor(challenge, scenario.codes[1], client=HERE))
         return verify(user_id, code, client=client)
 
-    monkeypatch.setattr(house.factors, "verify", slow)
-    assert house.sign_in.second_factor(challenge, house.wrong_code(), client=HERE).state == "refused"
+    monkeypatch.setattr(scenario.factors, "verify", slow)
+    assert scenario.sign_in.second_factor(challenge, scenario.wrong_code(), client=HERE).state == "refused"
     assert during == [SignInStep(state="limited", retry_after=1.0)] * 2
-    assert house.factors.status("1").recovery_codes_left == 10
-    assert house.sign_in.second_factor(challenge, house.codes[0], client=HERE)
+    assert scenario.factors.status("1").recovery_codes_left == 10
+    assert scenario.sign_in.second_factor(challenge, scenario.codes[0], client=HERE)
 
 
 @pytest.mark.parametrize("error", [BackendUnavailableError("factors", "refused"), KeyboardInterrupt()])
 def test_a_check_that_fails_leaves_the_challenge(
-    house: House, monkeypatch: pytest.MonkeyPatch, error: BaseException
+    scenario: Scenario, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
-    challenge = house.challenge()
+    challenge = scenario.challenge()
 
     def away(*_: Any, **__: Any) -> Any:
         raise error
 
-    monkeypatch.setattr(house.factors, "verify", away)
+    monkeypatch.setattr(scenario.factors, "verify", away)
     with pytest.raises(type(error)):
-        house.sign_in.second_factor(challenge, house.code(), client=HERE)
+        scenario.sign_in.second_factor(challenge, scenario.code(), client=HERE)
     monkeypatch.undo()
-    assert house.sign_in.second_factor(challenge, house.code(), client=HERE)
+    assert scenario.sign_in.second_factor(challenge, scenario.code(), client=HERE)
 
 
 def test_a_process_that_dies_while_it_checks_keeps_the_challenge_for_some_seconds(
-    house: House, monkeypatch: pytest.MonkeyPatch
+    scenario: Scenario, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    challenge = house.challenge()
+    challenge = scenario.challenge()
 
     def killed(*_: Any, **__: Any) -> Any:
-        monkeypatch.setattr(house.store, "replace", killed)
+        monkeypatch.setattr(scenario.store, "replace", killed)
         raise SystemExit
 
-    monkeypatch.setattr(house.factors, "verify", killed)
+    monkeypatch.setattr(scenario.factors, "verify", killed)
     with pytest.raises(SystemExit):
-        house.sign_in.second_factor(challenge, house.code(), client=HERE)
+        scenario.sign_in.second_factor(challenge, scenario.code(), client=HERE)
     monkeypatch.undo()
-    assert house.sign_in.second_factor(challenge, house.code(), client=HERE).state == "limited"
-    house.clock.advance(10)
-    assert house.sign_in.second_factor(challenge, house.code(), client=HERE)
+    assert scenario.sign_in.second_factor(challenge, scenario.code(), client=HERE).state == "limited"
+    scenario.clock.advance(10)
+    assert scenario.sign_in.second_factor(challenge, scenario.code(), client=HERE)
 
 
-def test_a_wrong_code_leaves_the_challenge(house: House) -> None:
-    challenge = house.challenge()
-    assert house.sign_in.second_factor(challenge, house.wrong_code(), client=HERE).state == "refused"
-    assert house.sign_in.second_factor(challenge, house.code(), client=HERE).state == "done"
+def test_a_wrong_code_leaves_the_challenge(scenario: Scenario) -> None:
+    challenge = scenario.challenge()
+    assert scenario.sign_in.second_factor(challenge, scenario.wrong_code(), client=HERE).state == "refused"
+    assert scenario.sign_in.second_factor(challenge, scenario.code(), client=HERE).state == "done"
 
 
 @pytest.mark.parametrize(
     ("ttl", "seconds", "state"), [(300, 299, "done"), (300, 300, "expired"), (600, 599, "done")]
 )
 def test_a_challenge_does_not_wait_for_ever(ttl: float, seconds: float, state: str) -> None:
-    house = House(challenge_ttl=ttl)
-    challenge = house.challenge()
-    house.clock.advance(seconds)
-    assert house.sign_in.second_factor(challenge, house.code(), client=HERE).state == state
+    scenario = Scenario(challenge_ttl=ttl)
+    challenge = scenario.challenge()
+    scenario.clock.advance(seconds)
+    assert scenario.sign_in.second_factor(challenge, scenario.code(), client=HERE).state == state
 
 
-def test_a_clock_that_steps_back_revives_no_challenge(house: House) -> None:
-    challenge = house.challenge()
-    house.clock.advance(301)
-    house.clock.step_wall(-400)
-    assert house.sign_in.second_factor(challenge, house.code(), client=HERE).state == "expired"
+def test_a_clock_that_steps_back_revives_no_challenge(scenario: Scenario) -> None:
+    challenge = scenario.challenge()
+    scenario.clock.advance(301)
+    scenario.clock.step_wall(-400)
+    assert scenario.sign_in.second_factor(challenge, scenario.code(), client=HERE).state == "expired"
 
 
 @pytest.mark.parametrize(
     "spoil",
     [
-        lambda house: house.people.change("1", password_hash="h:other", stamp=""),
-        lambda house: house.people.change("1", disabled=True),
-        lambda house: house.people.by_id.pop("1"),
-        lambda house: house.sign_in.admin_reset("1", actor="ito", reason="lost"),
+        lambda scenario: scenario.people.change("1", password_hash="h:other", stamp=""),
+        lambda scenario: scenario.people.change("1", disabled=True),
+        lambda scenario: scenario.people.by_id.pop("1"),
+        lambda scenario: scenario.sign_in.admin_reset("1", actor="ito", reason="lost"),
     ],
 )
-def test_a_challenge_dies_with_what_it_was_given_for(house: House, spoil: Callable[[House], object]) -> None:
+def test_a_challenge_dies_with_what_it_was_given_for(
+    scenario: Scenario, spoil: Callable[[Scenario], object]
+) -> None:
     """A factor that was taken off meanwhile lets nobody in without one."""
-    challenge = house.challenge()
-    spoil(house)
-    session = house.browser()
-    step = house.sign_in.second_factor(challenge, house.code(), client=HERE, session=session)
+    challenge = scenario.challenge()
+    spoil(scenario)
+    session = scenario.browser()
+    step = scenario.sign_in.second_factor(challenge, scenario.code(), client=HERE, session=session)
     assert step.state == "expired"
     assert session.user_id is None
 
 
-def test_a_challenge_belongs_to_its_client_and_session(house: House, seen_events: list[Any]) -> None:
+def test_a_challenge_belongs_to_its_client_and_session(scenario: Scenario, seen_events: list[Any]) -> None:
     """ASVS 5.0, 6.6.2."""
-    mine = house.signed_in("sato")
-    challenge = house.challenge(session=mine)
+    mine = scenario.signed_in("sato")
+    challenge = scenario.challenge(session=mine)
     seen_events.clear()
     for client, session in (
         (ELSEWHERE, mine),
         (HERE, None),
-        (HERE, house.signed_in("sato")),
-        (HERE, house.browser()),
+        (HERE, scenario.signed_in("sato")),
+        (HERE, scenario.browser()),
     ):
-        step = house.sign_in.second_factor(challenge, house.code(), client=client, session=session)
+        step = scenario.sign_in.second_factor(challenge, scenario.code(), client=client, session=session)
         assert step == SignInStep(state="expired")
     assert {(event.change, event.user_id) for event in seen_events if event.change != "signed_in"} == {
         ("challenge_refused", "")
     }
-    assert failures(house) == NOTHING
-    assert house.factors.status("1").recovery_codes_left == 10
-    assert house.sign_in.second_factor(challenge, house.code(), client=HERE, session=mine)
+    assert failures(scenario) == NOTHING
+    assert scenario.factors.status("1").recovery_codes_left == 10
+    assert scenario.sign_in.second_factor(challenge, scenario.code(), client=HERE, session=mine)
     assert mine.user_id == "1"
 
 
-def test_two_tabs_and_two_people(house: House) -> None:
+def test_two_tabs_and_two_people(scenario: Scenario) -> None:
     """The later sign-in of one browser replaces the earlier, whichever half of it comes last."""
-    session = house.browser()
-    challenge = house.challenge(session=session)
-    assert house.sign_in.password("sato", RIGHT, client=HERE, session=session)
+    session = scenario.browser()
+    challenge = scenario.challenge(session=session)
+    assert scenario.sign_in.password("sato", RIGHT, client=HERE, session=session)
     assert (
-        house.sign_in.second_factor(challenge, house.code(), client=HERE, session=session).state == "expired"
+        scenario.sign_in.second_factor(challenge, scenario.code(), client=HERE, session=session).state
+        == "expired"
     )
     assert session.user_id == "2"
 
@@ -347,32 +358,32 @@ BAD = [
 
 
 @pytest.mark.parametrize("bad", BAD, ids=plain_repr)
-def test_whatever_is_sent_is_refused_and_counts_against_nobody_else(house: House, bad: Any) -> None:
+def test_whatever_is_sent_is_refused_and_counts_against_nobody_else(scenario: Scenario, bad: Any) -> None:
     """Names, passwords, codes, challenges and cookies of wrong type, length, script or encoding."""
-    challenge = house.challenge(client=ELSEWHERE)
+    challenge = scenario.challenge(client=ELSEWHERE)
     steps = [
-        house.sign_in.password(bad, RIGHT, client=ELSEWHERE),
-        house.sign_in.password("sato", bad, client=ELSEWHERE),
-        house.sign_in.password(bad, bad, client=SignInClient(address="198.51.100.8", device=bad)),
-        house.sign_in.second_factor(bad, house.code(), client=ELSEWHERE),
-        house.sign_in.second_factor(challenge, bad, client=ELSEWHERE),
-        house.changes.reset_password(bad, "an entirely new sentence", client=ELSEWHERE),
-        house.changes.confirm_email(bad, client=ELSEWHERE),
+        scenario.sign_in.password(bad, RIGHT, client=ELSEWHERE),
+        scenario.sign_in.password("sato", bad, client=ELSEWHERE),
+        scenario.sign_in.password(bad, bad, client=SignInClient(address="198.51.100.8", device=bad)),
+        scenario.sign_in.second_factor(bad, scenario.code(), client=ELSEWHERE),
+        scenario.sign_in.second_factor(challenge, bad, client=ELSEWHERE),
+        scenario.changes.reset_password(bad, "an entirely new sentence", client=ELSEWHERE),
+        scenario.changes.confirm_email(bad, client=ELSEWHERE),
     ]
     assert {step.state for step in steps} <= {"refused", "expired", "limited"}
     assert not any(steps)
-    assert failures(house) == NOTHING
-    assert house.factors.status("1").locked is False
-    assert house.sign_in.second_factor(challenge, house.code(), client=ELSEWHERE)
-    assert house.sign_in.password("sato", RIGHT, client=SignInClient(address="192.0.2.8", device=bad))
+    assert failures(scenario) == NOTHING
+    assert scenario.factors.status("1").locked is False
+    assert scenario.sign_in.second_factor(challenge, scenario.code(), client=ELSEWHERE)
+    assert scenario.sign_in.password("sato", RIGHT, client=SignInClient(address="192.0.2.8", device=bad))
 
 
 @pytest.mark.parametrize(
     "address", ["", "unknown", "x" * 100, "2001:db8::1", "::ffff:192.0.2.1", "fe80::1%eth0", "\ud800"]
 )
-def test_any_address_is_one(house: House, address: str) -> None:
-    assert house.sign_in.password("sato", "guess", client=SignInClient(address=address)).state == "refused"
-    assert house.sign_in.password("sato", RIGHT, client=SignInClient(address=address))
+def test_any_address_is_one(scenario: Scenario, address: str) -> None:
+    assert scenario.sign_in.password("sato", "guess", client=SignInClient(address=address)).state == "refused"
+    assert scenario.sign_in.password("sato", RIGHT, client=SignInClient(address=address))
 
 
 # --- trouble ---------------------------------------------------------------------------------------------
@@ -388,39 +399,39 @@ TROUBLE = [
 @pytest.mark.parametrize("trouble", TROUBLE, ids=plain_repr)
 @pytest.mark.parametrize("part", ["accounts", "passwords", "factors", "store", "session"])
 def test_trouble_is_nobodys_wrong_password(
-    house: House, monkeypatch: pytest.MonkeyPatch, trouble: Any, part: str
+    scenario: Scenario, monkeypatch: pytest.MonkeyPatch, trouble: Any, part: str
 ) -> None:
     def away(*_: object, **__: object) -> None:
         raise trouble
 
     if part == "passwords" and not isinstance(trouble, Exception):
         return  # called off while it is hashed: see below
-    session = house.browser()
-    challenge = house.challenge(session=session)
+    session = scenario.browser()
+    challenge = scenario.challenge(session=session)
     owner, method = {
-        "accounts": (house.people, "find"),
-        "passwords": (house.passwords, "verify"),
-        "factors": (house.factors, "status"),
-        "store": (house.store, "replace"),
+        "accounts": (scenario.people, "find"),
+        "passwords": (scenario.passwords, "verify"),
+        "factors": (scenario.factors, "status"),
+        "store": (scenario.store, "replace"),
         "session": (session, "start"),
     }[part]
     monkeypatch.setattr(owner, method, away)
     name = "sato" if part == "session" else "tanaka"
     for _ in range(10):
         with pytest.raises(type(trouble)):
-            house.sign_in.password(name, RIGHT, client=HERE, session=session)
-    monkeypatch.setattr(house.factors, "verify", away)
+            scenario.sign_in.password(name, RIGHT, client=HERE, session=session)
+    monkeypatch.setattr(scenario.factors, "verify", away)
     with pytest.raises(type(trouble)):
-        house.sign_in.second_factor(challenge, house.code(), client=HERE, session=session)
-    assert failures(house) == NOTHING
+        scenario.sign_in.second_factor(challenge, scenario.code(), client=HERE, session=session)
+    assert failures(scenario) == NOTHING
 
 
 @pytest.mark.parametrize("trouble", TROUBLE, ids=plain_repr)
 @pytest.mark.parametrize("row", [1, 2, 3, 4])
 def test_a_limiter_that_goes_away_between_its_rows_counts_nothing(
-    house: House, monkeypatch: pytest.MonkeyPatch, trouble: Any, row: int
+    scenario: Scenario, monkeypatch: pytest.MonkeyPatch, trouble: Any, row: int
 ) -> None:
-    reserve, asked = house.limiter.reserve, iter(range(1, 100))
+    reserve, asked = scenario.limiter.reserve, iter(range(1, 100))
 
     def going(group: str, key: str) -> Any:
         if next(asked) == row:
@@ -429,11 +440,11 @@ def test_a_limiter_that_goes_away_between_its_rows_counts_nothing(
 
     monkeypatch.setattr(RateLimiter, "reserve", lambda _, group, key: going(group, key))
     with pytest.raises(type(trouble)):
-        house.sign_in.password("tanaka", "guess", client=HERE)
-    assert failures(house) == NOTHING
+        scenario.sign_in.password("tanaka", "guess", client=HERE)
+    assert failures(scenario) == NOTHING
 
 
-def test_who_hangs_up_while_the_password_is_hashed_has_had_a_try(house: House) -> None:
+def test_who_hangs_up_while_the_password_is_hashed_has_had_a_try(scenario: Scenario) -> None:
     """Or a client that always hangs up has all the hashing it wants, and is never limited."""
 
     class Slow(Passwords):
@@ -446,7 +457,7 @@ def test_who_hangs_up_while_the_password_is_hashed_has_had_a_try(house: House) -
             return False
 
     slow = Slow()
-    sign_in = SignIn(house.people, **{**house.parts, "passwords": slow})
+    sign_in = SignIn(scenario.people, **{**scenario.parts, "passwords": slow})
 
     async def hang_up() -> Any:
         slow.begun = asyncio.Event()
@@ -466,53 +477,55 @@ def test_who_hangs_up_while_the_password_is_hashed_has_had_a_try(house: House) -
     assert len(slow.checked) == 5
 
 
-def test_a_password_in_an_old_form_is_stored_anew(house: House, seen_events: list[Any]) -> None:
-    house.people.change("2", password_hash=f"old:{RIGHT}", stamp="")
-    assert house.sign_in.password("sato", RIGHT, client=HERE)
-    assert house.people.by_id["2"].password_hash == f"new1:{RIGHT}"
-    assert house.sign_in.password("sato", RIGHT, client=HERE)
-    assert house.passwords.hashed == 1
+def test_a_password_in_an_old_form_is_stored_anew(scenario: Scenario, seen_events: list[Any]) -> None:
+    scenario.people.change("2", password_hash=f"old:{RIGHT}", stamp="")
+    assert scenario.sign_in.password("sato", RIGHT, client=HERE)
+    assert scenario.people.by_id["2"].password_hash == f"new1:{RIGHT}"
+    assert scenario.sign_in.password("sato", RIGHT, client=HERE)
+    assert scenario.passwords.hashed == 1
 
 
 def test_a_sign_in_does_not_fail_because_the_new_form_could_not_be_stored(
-    house: House, seen_events: list[Any], monkeypatch: pytest.MonkeyPatch
+    scenario: Scenario, seen_events: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def read_only(*_: object, **__: object) -> None:
         raise OSError
 
-    house.people.change("1", password_hash=f"old:{RIGHT}", stamp="")
-    monkeypatch.setattr(house.people, "set_password", read_only)
-    assert house.sign_in.second_factor(house.challenge(), house.code(), client=HERE)
+    scenario.people.change("1", password_hash=f"old:{RIGHT}", stamp="")
+    monkeypatch.setattr(scenario.people, "set_password", read_only)
+    assert scenario.sign_in.second_factor(scenario.challenge(), scenario.code(), client=HERE)
     assert seen_events[0] == events.SignInEvent("rehash_failed", "1", reason="OSError")
 
 
-def test_a_rehash_does_not_cost_the_challenge(house: House) -> None:
-    house.people.change("1", password_hash=f"old:{RIGHT}", stamp="")
-    assert house.sign_in.second_factor(house.challenge(), house.code(), client=HERE)
+def test_a_rehash_does_not_cost_the_challenge(scenario: Scenario) -> None:
+    scenario.people.change("1", password_hash=f"old:{RIGHT}", stamp="")
+    assert scenario.sign_in.second_factor(scenario.challenge(), scenario.code(), client=HERE)
 
 
-def test_the_same_on_an_event_loop(house: House) -> None:
+def test_the_same_on_an_event_loop(scenario: Scenario) -> None:
     """One algorithm, two ways to run it; parts without twins are asked in a thread."""
 
     async def play() -> list[str]:
-        session = house.browser()
-        wrong = await house.sign_in.apassword("sato", "guess", client=HERE)
-        half = await house.sign_in.apassword("tanaka", RIGHT, client=HERE, session=session)
-        done = await house.sign_in.asecond_factor(half.challenge, house.code(), client=HERE, session=session)
-        house.clock.advance(301)
-        stale = await house.sign_in.aconfirmed_within(session, 300)
-        again = await house.sign_in.aconfirm_factor(session, house.code(), client=HERE)
-        fresh = await house.sign_in.aconfirmed_within(session, 300)
-        password = await house.sign_in.aconfirm_password(session, RIGHT, client=HERE)
-        changed = await house.changes.achange_password(
+        session = scenario.browser()
+        wrong = await scenario.sign_in.apassword("sato", "guess", client=HERE)
+        half = await scenario.sign_in.apassword("tanaka", RIGHT, client=HERE, session=session)
+        done = await scenario.sign_in.asecond_factor(
+            half.challenge, scenario.code(), client=HERE, session=session
+        )
+        scenario.clock.advance(301)
+        stale = await scenario.sign_in.aconfirmed_within(session, 300)
+        again = await scenario.sign_in.aconfirm_factor(session, scenario.code(), client=HERE)
+        fresh = await scenario.sign_in.aconfirmed_within(session, 300)
+        password = await scenario.sign_in.aconfirm_password(session, RIGHT, client=HERE)
+        changed = await scenario.changes.achange_password(
             session, RIGHT, "an entirely new sentence", client=HERE
         )
-        reset = await house.changes.arequest_reset("tanaka", client=HERE)
-        used = await house.changes.areset_password(
-            house.notices[-1].token or "", "another new sentence", client=HERE
+        reset = await scenario.changes.arequest_reset("tanaka", client=HERE)
+        used = await scenario.changes.areset_password(
+            scenario.notices[-1].token or "", "another new sentence", client=HERE
         )
-        unlocked = await house.sign_in.aunlock("1", actor="ito", reason="asked")
-        off = await house.sign_in.aadmin_reset("1", actor="ito", reason="lost")
+        unlocked = await scenario.sign_in.aunlock("1", actor="ito", reason="asked")
+        off = await scenario.sign_in.aadmin_reset("1", actor="ito", reason="lost")
         return [wrong.state, half.state, done.state, str(stale), again.state, str(fresh), password.state,
                 changed.state, reset.state, used.state, str(unlocked), str(off)]  # fmt: skip
 
@@ -525,7 +538,7 @@ def test_the_same_on_an_event_loop(house: House) -> None:
 def test_a_session_that_can_only_be_started_or_ended_is_refused(offered: tuple[str, ...]) -> None:
     half = SimpleNamespace(**dict.fromkeys(offered, lambda *_given, **_named: None))
     with pytest.raises(ConfigurationError) as refused:
-        House().sign_in.password("tanaka", RIGHT, client=HERE, session=half)  # type: ignore[arg-type]  # on purpose
+        Scenario().sign_in.password("tanaka", RIGHT, client=HERE, session=half)  # type: ignore[arg-type]  # on purpose
     assert refused.value.parameter == "session"
 
 
@@ -546,7 +559,7 @@ def test_a_session_that_can_only_be_started_or_ended_is_refused(offered: tuple[s
 def test_impossible_parts_are_refused_at_construction(options: Any) -> None:
     with pytest.raises(ConfigurationError):
         SignIn(
-            House().people,
+            Scenario().people,
             store=MemorySignInStore(),
             limiter=None,
             factors=None,
@@ -555,28 +568,28 @@ def test_impossible_parts_are_refused_at_construction(options: Any) -> None:
         )
 
 
-def test_a_limiter_that_lacks_a_group_is_refused_at_construction(house: House) -> None:
+def test_a_limiter_that_lacks_a_group_is_refused_at_construction(scenario: Scenario) -> None:
     fewer = {group: limits for group, limits in SIGN_IN_LIMITS.items() if group != "auth_login_network"}
     with pytest.raises(ConfigurationError, match="it lacks auth_login_network"):
-        SignIn(house.people, **{**house.parts, "limiter": RateLimiter(fewer)})
+        SignIn(scenario.people, **{**scenario.parts, "limiter": RateLimiter(fewer)})
 
 
-def test_the_passwords_of_the_process_are_the_default(house: House) -> None:
-    house.people.change("2", password_hash=hash_password(RIGHT), stamp="")
-    parts = {name: part for name, part in house.parts.items() if name != "passwords"}
-    sign_in = SignIn(house.people, **parts)
+def test_the_passwords_of_the_process_are_the_default(scenario: Scenario) -> None:
+    scenario.people.change("2", password_hash=hash_password(RIGHT), stamp="")
+    parts = {name: part for name, part in scenario.parts.items() if name != "passwords"}
+    sign_in = SignIn(scenario.people, **parts)
     assert sign_in.password("sato", RIGHT, client=HERE)
     assert asyncio.run(sign_in.apassword("sato", "guess", client=HERE)).state == "refused"
 
 
-def test_without_limiter_and_factors_it_is_a_password_check(house: House) -> None:
+def test_without_limiter_and_factors_it_is_a_password_check(scenario: Scenario) -> None:
     sign_in = SignIn(
-        house.people,
-        store=house.store,
+        scenario.people,
+        store=scenario.store,
         limiter=None,
         factors=None,
         end_sessions=None,
-        passwords=house.passwords,
+        passwords=scenario.passwords,
     )
     assert {sign_in.password("tanaka", "guess", client=HERE).state for _ in range(20)} == {"refused"}
     assert sign_in.password("tanaka", RIGHT, client=HERE).amr == ("pwd",)

@@ -12,7 +12,7 @@ import pytest
 from mks_hardening.events import SignInEvent
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.security import RedisSignInStore, SignInClient
-from sign_in_house import ELSEWHERE, HERE, RIGHT, House, KeyHouse, audited
+from sign_in_scenario import ELSEWHERE, HERE, RIGHT, PasskeyScenario, Scenario, audited
 from soft_authenticator import Lies
 
 Asked = Callable[[], Any]
@@ -20,151 +20,151 @@ NEW = "an entirely new sentence"
 MORE = {"auth_2fa_verify": 10, "auth_login_device": 10, "auth_password_reset": 3}
 
 
-def used_up(house: House, group: str, key: str) -> None:
+def used_up(scenario: Scenario, group: str, key: str) -> None:
     for _ in range(MORE[group]):
-        assert house.limiter.hit(group, key)
+        assert scenario.limiter.hit(group, key)
 
 
-def confirm_password(house: House) -> Asked:
-    session = house.signed_in("sato")
-    house.clock.advance(60)
-    return lambda: house.sign_in.confirm_password(session, RIGHT, client=HERE)
+def confirm_password(scenario: Scenario) -> Asked:
+    session = scenario.signed_in("sato")
+    scenario.clock.advance(60)
+    return lambda: scenario.sign_in.confirm_password(session, RIGHT, client=HERE)
 
 
-def confirm_password_wrong(house: House) -> Asked:
-    session = house.signed_in("sato")
-    return lambda: house.sign_in.confirm_password(session, "guess", client=HERE)
+def confirm_password_wrong(scenario: Scenario) -> Asked:
+    session = scenario.signed_in("sato")
+    return lambda: scenario.sign_in.confirm_password(session, "guess", client=HERE)
 
 
-def confirm_password_too_often(house: House) -> Asked:
-    session = house.signed_in("sato")
-    used_up(house, "auth_login_device", f"session {session.reference}")
-    return lambda: house.sign_in.confirm_password(session, RIGHT, client=HERE)
+def confirm_password_too_often(scenario: Scenario) -> Asked:
+    session = scenario.signed_in("sato")
+    used_up(scenario, "auth_login_device", f"session {session.reference}")
+    return lambda: scenario.sign_in.confirm_password(session, RIGHT, client=HERE)
 
 
-def confirm_password_of_nobody(house: House) -> Asked:
-    return lambda: house.sign_in.confirm_password(house.browser(), RIGHT, client=HERE)
+def confirm_password_of_nobody(scenario: Scenario) -> Asked:
+    return lambda: scenario.sign_in.confirm_password(scenario.browser(), RIGHT, client=HERE)
 
 
-def confirm_factor(house: House) -> Asked:
-    session = house.signed_in()
-    house.clock.advance(60)
-    return lambda: house.sign_in.confirm_factor(session, house.code(), client=HERE)
+def confirm_factor(scenario: Scenario) -> Asked:
+    session = scenario.signed_in()
+    scenario.clock.advance(60)
+    return lambda: scenario.sign_in.confirm_factor(session, scenario.code(), client=HERE)
 
 
-def confirm_factor_by_recovery_code(house: House) -> Asked:
-    session = house.signed_in()
-    return lambda: house.sign_in.confirm_factor(session, house.codes[0], client=HERE)
+def confirm_factor_by_recovery_code(scenario: Scenario) -> Asked:
+    session = scenario.signed_in()
+    return lambda: scenario.sign_in.confirm_factor(session, scenario.codes[0], client=HERE)
 
 
-def confirm_factor_wrong(house: House) -> Asked:
-    session = house.signed_in()
-    return lambda: house.sign_in.confirm_factor(session, house.wrong_code(), client=HERE)
+def confirm_factor_wrong(scenario: Scenario) -> Asked:
+    session = scenario.signed_in()
+    return lambda: scenario.sign_in.confirm_factor(session, scenario.wrong_code(), client=HERE)
 
 
-def confirm_factor_wrong_for_the_last_time(house: House) -> Asked:
-    session = house.signed_in()
+def confirm_factor_wrong_for_the_last_time(scenario: Scenario) -> Asked:
+    session = scenario.signed_in()
     for _ in range(2):
-        house.sign_in.confirm_factor(session, house.wrong_code(), client=HERE)
-    return lambda: house.sign_in.confirm_factor(session, house.wrong_code(), client=HERE)
+        scenario.sign_in.confirm_factor(session, scenario.wrong_code(), client=HERE)
+    return lambda: scenario.sign_in.confirm_factor(session, scenario.wrong_code(), client=HERE)
 
 
-def confirm_factor_too_often(house: House) -> Asked:
-    session = house.signed_in()
-    used_up(house, "auth_2fa_verify", "192.0.2.1 1")
-    return lambda: house.sign_in.confirm_factor(session, house.code(), client=HERE)
+def confirm_factor_too_often(scenario: Scenario) -> Asked:
+    session = scenario.signed_in()
+    used_up(scenario, "auth_2fa_verify", "192.0.2.1 1")
+    return lambda: scenario.sign_in.confirm_factor(session, scenario.code(), client=HERE)
 
 
-def confirm_factor_of_nobody(house: House) -> Asked:
-    return lambda: house.sign_in.confirm_factor(house.browser(), house.code(), client=HERE)
+def confirm_factor_of_nobody(scenario: Scenario) -> Asked:
+    return lambda: scenario.sign_in.confirm_factor(scenario.browser(), scenario.code(), client=HERE)
 
 
-def second_factor_too_often(house: House) -> Asked:
-    challenge = house.challenge()
-    used_up(house, "auth_2fa_verify", "192.0.2.1 1")
-    return lambda: house.sign_in.second_factor(challenge, house.code(), client=HERE)
+def second_factor_too_often(scenario: Scenario) -> Asked:
+    challenge = scenario.challenge()
+    used_up(scenario, "auth_2fa_verify", "192.0.2.1 1")
+    return lambda: scenario.sign_in.second_factor(challenge, scenario.code(), client=HERE)
 
 
-def second_factor_without_challenge(house: House) -> Asked:
-    return lambda: house.sign_in.second_factor("x", house.code(), client=HERE)
+def second_factor_without_challenge(scenario: Scenario) -> Asked:
+    return lambda: scenario.sign_in.second_factor("x", scenario.code(), client=HERE)
 
 
-def second_factor_wrong(house: House) -> Asked:
-    challenge = house.challenge()
-    return lambda: house.sign_in.second_factor(challenge, house.wrong_code(), client=HERE)
+def second_factor_wrong(scenario: Scenario) -> Asked:
+    challenge = scenario.challenge()
+    return lambda: scenario.sign_in.second_factor(challenge, scenario.wrong_code(), client=HERE)
 
 
-def alone(house: KeyHouse) -> Asked:
-    outcome = house.alone()
-    return lambda: house.sign_in.passwordless_sign_in(outcome, client=HERE, session=house.browser())
+def alone(scenario: PasskeyScenario) -> Asked:
+    outcome = scenario.alone()
+    return lambda: scenario.sign_in.passwordless_sign_in(outcome, client=HERE, session=scenario.browser())
 
 
-def alone_from_a_known_device(house: KeyHouse) -> Asked:
-    first = house.sign_in.passwordless_sign_in(house.alone(), client=HERE, remember=True)
+def alone_from_a_known_device(scenario: PasskeyScenario) -> Asked:
+    first = scenario.sign_in.passwordless_sign_in(scenario.alone(), client=HERE, remember=True)
     known = SignInClient(address="192.0.2.1", device=first.device)
-    outcome = house.alone()
-    return lambda: house.sign_in.passwordless_sign_in(outcome, client=known)
+    outcome = scenario.alone()
+    return lambda: scenario.sign_in.passwordless_sign_in(outcome, client=known)
 
 
-def alone_forged(house: KeyHouse) -> Asked:
-    outcome = house.alone(Lies(signature=b"x" * 70))
-    return lambda: house.sign_in.passwordless_sign_in(outcome, client=HERE)
+def alone_forged(scenario: PasskeyScenario) -> Asked:
+    outcome = scenario.alone(Lies(signature=b"x" * 70))
+    return lambda: scenario.sign_in.passwordless_sign_in(outcome, client=HERE)
 
 
-def alone_disabled(house: KeyHouse) -> Asked:
-    outcome = house.alone()
-    house.people.change("2", disabled=True)
-    return lambda: house.sign_in.passwordless_sign_in(outcome, client=HERE)
+def alone_disabled(scenario: PasskeyScenario) -> Asked:
+    outcome = scenario.alone()
+    scenario.people.change("2", disabled=True)
+    return lambda: scenario.sign_in.passwordless_sign_in(outcome, client=HERE)
 
 
-def alone_gone(house: KeyHouse) -> Asked:
-    outcome = house.alone()
-    del house.people.by_id["2"]
-    return lambda: house.sign_in.passwordless_sign_in(outcome, client=HERE)
+def alone_gone(scenario: PasskeyScenario) -> Asked:
+    outcome = scenario.alone()
+    del scenario.people.by_id["2"]
+    return lambda: scenario.sign_in.passwordless_sign_in(outcome, client=HERE)
 
 
-def change_password(house: House) -> Asked:
-    session = house.signed_in("sato")
-    return lambda: house.changes.change_password(session, RIGHT, NEW, client=HERE)
+def change_password(scenario: Scenario) -> Asked:
+    session = scenario.signed_in("sato")
+    return lambda: scenario.changes.change_password(session, RIGHT, NEW, client=HERE)
 
 
-def change_password_too_often(house: House) -> Asked:
-    session = house.signed_in("sato")
-    used_up(house, "auth_login_device", f"session {session.reference}")
-    return lambda: house.changes.change_password(session, RIGHT, NEW, client=HERE)
+def change_password_too_often(scenario: Scenario) -> Asked:
+    session = scenario.signed_in("sato")
+    used_up(scenario, "auth_login_device", f"session {session.reference}")
+    return lambda: scenario.changes.change_password(session, RIGHT, NEW, client=HERE)
 
 
-def change_email(house: House) -> Asked:
-    session = house.signed_in("sato")
-    return lambda: house.changes.request_email_change(session, "new@example.com", client=HERE)
+def change_email(scenario: Scenario) -> Asked:
+    session = scenario.signed_in("sato")
+    return lambda: scenario.changes.request_email_change(session, "new@example.com", client=HERE)
 
 
-def change_email_too_often(house: House) -> Asked:
-    session = house.signed_in("sato")
-    used_up(house, "auth_password_reset", "user 2")
-    return lambda: house.changes.request_email_change(session, "new@example.com", client=HERE)
+def change_email_too_often(scenario: Scenario) -> Asked:
+    session = scenario.signed_in("sato")
+    used_up(scenario, "auth_password_reset", "user 2")
+    return lambda: scenario.changes.request_email_change(session, "new@example.com", client=HERE)
 
 
-def confirm_email(house: House) -> Asked:
-    house.changes.request_email_change(house.signed_in("sato"), "new@example.com", client=HERE)
-    return lambda: house.changes.confirm_email(house.notices[-1].token or "", client=ELSEWHERE)
+def confirm_email(scenario: Scenario) -> Asked:
+    scenario.changes.request_email_change(scenario.signed_in("sato"), "new@example.com", client=HERE)
+    return lambda: scenario.changes.confirm_email(scenario.notices[-1].token or "", client=ELSEWHERE)
 
 
-def confirm_email_without_token(house: House) -> Asked:
-    return lambda: house.changes.confirm_email("x", client=ELSEWHERE)
+def confirm_email_without_token(scenario: Scenario) -> Asked:
+    return lambda: scenario.changes.confirm_email("x", client=ELSEWHERE)
 
 
-def reset(house: House) -> Asked:
-    house.changes.request_reset("sato", client=HERE)
-    return lambda: house.changes.reset_password(house.notices[-1].token or "", NEW, client=ELSEWHERE)
+def reset(scenario: Scenario) -> Asked:
+    scenario.changes.request_reset("sato", client=HERE)
+    return lambda: scenario.changes.reset_password(scenario.notices[-1].token or "", NEW, client=ELSEWHERE)
 
 
-def reset_without_token(house: House) -> Asked:
-    return lambda: house.changes.reset_password("x", NEW, client=ELSEWHERE)
+def reset_without_token(scenario: Scenario) -> Asked:
+    return lambda: scenario.changes.reset_password("x", NEW, client=ELSEWHERE)
 
 
-def reset_for_nobody(house: House) -> Asked:
-    return lambda: house.changes.request_reset("nobody", client=HERE)
+def reset_for_nobody(scenario: Scenario) -> Asked:
+    return lambda: scenario.changes.request_reset("nobody", client=HERE)
 
 
 HOME, AWAY = "192.0.2.1", "198.51.100.7"
@@ -245,7 +245,7 @@ CASES: list[tuple[Callable[[Any], Asked], dict[str, Any], list[tuple[str, ...]]]
 def test_each_step_is_answered_and_told_of(
     prepare: Callable[[Any], Asked], answer: dict[str, Any], events: list[tuple[str, ...]]
 ) -> None:
-    ask = prepare(KeyHouse() if prepare.__name__.startswith("alone") else House())
+    ask = prepare(PasskeyScenario() if prepare.__name__.startswith("alone") else Scenario())
     with audited() as seen:
         step = ask()
     assert seen == [SignInEvent(*fields) for fields in events]
@@ -255,34 +255,34 @@ def test_each_step_is_answered_and_told_of(
     assert {field: value for field, value in said.items() if value not in (None, ())} == answer
 
 
-def test_a_notice_says_whose_it_is(house: House) -> None:
+def test_a_notice_says_whose_it_is(scenario: Scenario) -> None:
     """With the account as it was found, so that the mail can be written."""
-    session = house.signed_in("sato")
-    house.changes.request_email_change(session, "new@example.com", client=HERE)
-    house.changes.confirm_email(house.notices[-1].token or "", client=HERE)
-    assert [(notice.account.name, notice.to) for notice in house.notices] == [
+    session = scenario.signed_in("sato")
+    scenario.changes.request_email_change(session, "new@example.com", client=HERE)
+    scenario.changes.confirm_email(scenario.notices[-1].token or "", client=HERE)
+    assert [(notice.account.name, notice.to) for notice in scenario.notices] == [
         ("sato", "new@example.com"),
         ("sato", "sato@example.com"),
     ]
 
 
-def test_wrong_codes_of_one_client_do_not_shut_out_another(house: House) -> None:
+def test_wrong_codes_of_one_client_do_not_shut_out_another(scenario: Scenario) -> None:
     """In a step-up as in a sign-in: the budget is the client's, and the thief of a session is another client."""
-    session = house.signed_in()
+    session = scenario.signed_in()
     for _ in range(3):
-        house.sign_in.confirm_factor(session, house.wrong_code(), client=ELSEWHERE)
-    house.clock.advance(30)
-    assert house.sign_in.confirm_factor(session, house.code(), client=ELSEWHERE).state == "limited"
-    assert house.sign_in.confirm_factor(session, house.code(), client=HERE)
+        scenario.sign_in.confirm_factor(session, scenario.wrong_code(), client=ELSEWHERE)
+    scenario.clock.advance(30)
+    assert scenario.sign_in.confirm_factor(session, scenario.code(), client=ELSEWHERE).state == "limited"
+    assert scenario.sign_in.confirm_factor(session, scenario.code(), client=HERE)
 
 
 @pytest.mark.parametrize(
     ("passed", "recent"), [(-61, False), (-60, True), (0, True), (300, True), (300.5, False)]
 )
-def test_recent_is_up_to_the_very_second(house: House, passed: float, recent: bool) -> None:
-    session = house.signed_in()
-    house.clock.step_wall(passed)
-    assert house.sign_in.factor_within(session, 300) is recent
+def test_recent_is_up_to_the_very_second(scenario: Scenario, passed: float, recent: bool) -> None:
+    session = scenario.signed_in()
+    scenario.clock.step_wall(passed)
+    assert scenario.sign_in.factor_within(session, 300) is recent
 
 
 @pytest.mark.parametrize(
@@ -293,21 +293,22 @@ def test_recent_is_up_to_the_very_second(house: House, passed: float, recent: bo
         ("a" * 243 + "@example.com", "unusable"),
     ],
 )
-def test_the_longest_address_is_254_characters(house: House, email: str, state: str) -> None:
+def test_the_longest_address_is_254_characters(scenario: Scenario, email: str, state: str) -> None:
     """RFC 5321, 4.5.3.1.3; of two at-signs mail systems take one or the other for the last."""
-    session = house.signed_in("sato")
-    assert house.changes.request_email_change(session, email, client=HERE).state == state
+    session = scenario.signed_in("sato")
+    assert scenario.changes.request_email_change(session, email, client=HERE).state == state
 
 
 def test_a_challenge_in_redis_works_once_for_def_and_async_def() -> None:
-    house = House(store=RedisSignInStore(fakeredis.FakeRedis(), store_budget=30))
-    first, second = house.challenge(), house.challenge()
-    assert house.sign_in.second_factor(first, house.code(), client=HERE)
-    assert house.sign_in.second_factor(first, house.codes[0], client=HERE).state == "expired"
+    scenario = Scenario(store=RedisSignInStore(fakeredis.FakeRedis(), store_budget=30))
+    first, second = scenario.challenge(), scenario.challenge()
+    assert scenario.sign_in.second_factor(first, scenario.code(), client=HERE)
+    assert scenario.sign_in.second_factor(first, scenario.codes[0], client=HERE).state == "expired"
 
     async def on_a_loop() -> list[str]:
         return [
-            (await house.sign_in.asecond_factor(second, code, client=HERE)).state for code in house.codes[1:3]
+            (await scenario.sign_in.asecond_factor(second, code, client=HERE)).state
+            for code in scenario.codes[1:3]
         ]
 
     assert asyncio.run(on_a_loop()) == ["done", "expired"]
@@ -315,12 +316,14 @@ def test_a_challenge_in_redis_works_once_for_def_and_async_def() -> None:
 
 @pytest.mark.parametrize("act", ["unlock", "admin_reset"])
 @pytest.mark.parametrize("missing", ["actor", "reason"])
-def test_an_act_without_actor_or_reason_is_refused_by_name(house: House, act: str, missing: str) -> None:
+def test_an_act_without_actor_or_reason_is_refused_by_name(
+    scenario: Scenario, act: str, missing: str
+) -> None:
     with pytest.raises(ConfigurationError) as refused:
-        getattr(house.sign_in, act)("1", **{"actor": "suzuki", "reason": "telephone", missing: " "})
+        getattr(scenario.sign_in, act)("1", **{"actor": "suzuki", "reason": "telephone", missing: " "})
     assert refused.value.parameter == missing
 
 
 @pytest.fixture
-def house() -> House:
-    return House()
+def scenario() -> Scenario:
+    return Scenario()

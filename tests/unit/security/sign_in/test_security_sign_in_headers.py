@@ -12,7 +12,7 @@ from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.security import SIGN_IN_LIMITS, RateLimiter, SignInStep, sign_in_headers
 from mks_hardening.testing import call_wsgi
 from mks_hardening.wsgi import RateLimitMiddleware, RateLimitRule
-from sign_in_house import HERE, RIGHT, House
+from sign_in_scenario import HERE, RIGHT, Scenario
 
 PAGE = {"page": "300 per minute"}
 """The limit of the page itself, which has room: its state must not be shown for that of the limit that refused."""
@@ -30,9 +30,9 @@ GROUPS = {"auth_login_address": OF_ADDRESS, "auth_login_network": OF_ADDRESS, "a
 
 def refused(group: str) -> SignInStep:
     """A step that one limit has refused."""
-    house = House(limits={**SIGN_IN_LIMITS, group: "1 per minute"})
-    house.sign_in.password("sato", "wrong", client=HERE)
-    step: SignInStep = house.sign_in.password("sato", RIGHT, client=HERE)
+    scenario = Scenario(limits={**SIGN_IN_LIMITS, group: "1 per minute"})
+    scenario.sign_in.password("sato", "wrong", client=HERE)
+    step: SignInStep = scenario.sign_in.password("sato", RIGHT, client=HERE)
     assert step.state == "limited"
     return step
 
@@ -40,9 +40,9 @@ def refused(group: str) -> SignInStep:
 @pytest.mark.parametrize("name", ["sato", "nobody"])
 @pytest.mark.parametrize("group", GROUPS)
 def test_only_a_limit_of_the_client_is_named(group: str, name: str) -> None:
-    house = House(limits={**SIGN_IN_LIMITS, group: "1 per minute"})
-    house.sign_in.password(name, "wrong", client=HERE)
-    step = house.sign_in.password(name, "wrong", client=HERE)
+    scenario = Scenario(limits={**SIGN_IN_LIMITS, group: "1 per minute"})
+    scenario.sign_in.password(name, "wrong", client=HERE)
+    step = scenario.sign_in.password(name, "wrong", client=HERE)
     assert (step.state, step.retry_after) == ("limited", 60)
     assert dict(sign_in_headers(step)) == GROUPS[group]
     assert (step.decision is None) == (GROUPS[group] is OF_ACCOUNT)
@@ -50,16 +50,16 @@ def test_only_a_limit_of_the_client_is_named(group: str, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["sato", "nobody"])
 def test_the_lock_of_an_account_is_not_named(name: str) -> None:
-    house = House(limits={**SIGN_IN_LIMITS, "auth_login_account": "1 per hour"})
-    house.sign_in.password(name, "wrong", client=HERE)
-    assert house.sign_in.password(name, RIGHT, client=HERE) == SignInStep(state="refused")
+    scenario = Scenario(limits={**SIGN_IN_LIMITS, "auth_login_account": "1 per hour"})
+    scenario.sign_in.password(name, "wrong", client=HERE)
+    assert scenario.sign_in.password(name, RIGHT, client=HERE) == SignInStep(state="refused")
 
 
 def test_the_limit_of_codes_is_not_named() -> None:
-    house = House(limits={**SIGN_IN_LIMITS, "auth_2fa_verify": "1 per minute"})
-    step = house.sign_in.password("tanaka", RIGHT, client=HERE)
-    house.sign_in.second_factor(step.challenge, "000000", client=HERE)
-    limited = house.sign_in.second_factor(step.challenge, house.code(), client=HERE)
+    scenario = Scenario(limits={**SIGN_IN_LIMITS, "auth_2fa_verify": "1 per minute"})
+    step = scenario.sign_in.password("tanaka", RIGHT, client=HERE)
+    scenario.sign_in.second_factor(step.challenge, "000000", client=HERE)
+    limited = scenario.sign_in.second_factor(step.challenge, scenario.code(), client=HERE)
     assert (limited.state, limited.decision) == ("limited", None)
     assert sign_in_headers(limited) == [("Retry-After", "60")]
 
@@ -83,9 +83,9 @@ def test_something_else_is_refused() -> None:
 def test_a_reset_that_has_to_wait_names_the_limit_of_the_address_only(
     group: str, fields: dict[str, str], name: str
 ) -> None:
-    house = House(limits={**SIGN_IN_LIMITS, group: "1 per minute"})
-    house.changes.request_reset(name, client=HERE)
-    result = house.changes.request_reset(name, client=HERE)
+    scenario = Scenario(limits={**SIGN_IN_LIMITS, group: "1 per minute"})
+    scenario.changes.request_reset(name, client=HERE)
+    result = scenario.changes.request_reset(name, client=HERE)
     assert (result.state, dict(sign_in_headers(result))) == ("limited", fields)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.security import SIGN_IN_LIMITS, RateLimiter
-from sign_in_house import House
+from sign_in_scenario import Scenario
 
 
 @pytest.mark.parametrize(
@@ -25,10 +25,10 @@ from sign_in_house import House
 )
 def test_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message) as caught:
-        House(limiter=RateLimiter(SIGN_IN_LIMITS, **options))
+        Scenario(limiter=RateLimiter(SIGN_IN_LIMITS, **options))
     assert caught.value.parameter == "limiter"
 
 
 def test_an_office_may_be_exempt() -> None:
     limiter = RateLimiter(SIGN_IN_LIMITS, exempt=lambda group, key: key.startswith("192.0.2."))
-    assert House(limiter=limiter).sign_in is not None
+    assert Scenario(limiter=limiter).sign_in is not None

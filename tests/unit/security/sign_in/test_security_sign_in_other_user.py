@@ -22,7 +22,7 @@ from contrib_flask_site import Site as FlaskSite
 from mks_hardening.contrib.flask_app import current_session
 from mks_hardening.testing import call_wsgi
 from mks_hardening.wsgi import MemorySessionStore, SessionTimeoutMiddleware
-from sign_in_house import HERE, RIGHT, House
+from sign_in_scenario import HERE, RIGHT, Scenario
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
@@ -134,23 +134,23 @@ def browser_of(framework: str) -> Iterator[Browser]:
 FRAMEWORKS = pytest.mark.parametrize("framework", ["flask", "django", "wsgi"])
 
 
-def signed_in(house: House, browser: Browser) -> None:
+def signed_in(scenario: Scenario, browser: Browser) -> None:
     """``tanaka`` signs in with both factors; the framework's session names the user in the same request."""
 
     def sign_in(handle: Any) -> None:
-        step = house.sign_in.password("tanaka", RIGHT, client=HERE, session=handle)
-        assert house.sign_in.second_factor(step.challenge, house.code(), client=HERE, session=handle)
+        step = scenario.sign_in.password("tanaka", RIGHT, client=HERE, session=handle)
+        assert scenario.sign_in.second_factor(step.challenge, scenario.code(), client=HERE, session=handle)
 
     browser.visit(sign_in)
     browser.become("1")
-    assert believed(house, browser) == ("1", True, True)
+    assert believed(scenario, browser) == ("1", True, True)
 
 
-def believed(house: House, browser: Browser) -> tuple[str | None, bool, bool]:
+def believed(scenario: Scenario, browser: Browser) -> tuple[str | None, bool, bool]:
     found: list[tuple[str | None, bool, bool]] = []
 
     def look(handle: Any) -> None:
-        fresh = house.sign_in.confirmed_within(handle, 300), house.sign_in.factor_within(handle, 300)
+        fresh = scenario.sign_in.confirmed_within(handle, 300), scenario.sign_in.factor_within(handle, 300)
         found.append((handle.user_id, *fresh))
 
     browser.visit(look)
@@ -159,36 +159,36 @@ def believed(house: House, browser: Browser) -> tuple[str | None, bool, bool]:
 
 @FRAMEWORKS
 def test_step_up_is_not_believed_for_the_next_user(framework: str) -> None:
-    house = House()
+    scenario = Scenario()
     with browser_of(framework) as browser:
-        signed_in(house, browser)
+        signed_in(scenario, browser)
         browser.become("2")
-        assert believed(house, browser) == ("2", False, False)
+        assert believed(scenario, browser) == ("2", False, False)
         browser.become("1")  # and does not come back with its owner
         if framework != "wsgi":  # there the application itself has carried them about
-            assert believed(house, browser) == ("1", False, False)
+            assert believed(scenario, browser) == ("1", False, False)
 
 
 @FRAMEWORKS
 def test_whom_an_administrator_impersonates_cannot_be_confirmed(framework: str) -> None:
-    house = House()
+    scenario = Scenario()
     with browser_of(framework) as browser:
-        signed_in(house, browser)
+        signed_in(scenario, browser)
         browser.become("2")
         states: list[str] = []
         browser.visit(
-            lambda handle: states.append(house.sign_in.confirm_password(handle, RIGHT, client=HERE).state)
+            lambda handle: states.append(scenario.sign_in.confirm_password(handle, RIGHT, client=HERE).state)
         )
         assert states == ["expired"]
-        assert believed(house, browser) == ("2", False, False)
+        assert believed(scenario, browser) == ("2", False, False)
 
 
 @pytest.mark.parametrize("framework", ["flask", "django"])
 def test_a_start_for_another_user_carries_nothing(framework: str) -> None:
-    house = House()
+    scenario = Scenario()
     with browser_of(framework) as browser:
         browser.visit(lambda _: browser.values.update({"basket": ["helmet"]}))
-        signed_in(house, browser)
+        signed_in(scenario, browser)
         browser.visit(lambda _: browser.values.update({"salary": 1, "role": "boss", "seen": [1]}))
         browser.visit(lambda _: browser.values["seen"].append(2))
         browser.become("2", role="boss", impersonator="1")  # one of them with the value that it had
@@ -201,32 +201,32 @@ def test_a_start_for_another_user_carries_nothing(framework: str) -> None:
 
 @pytest.mark.parametrize("framework", ["flask", "django"])
 def test_step_up_ends_with_its_session_and_not_with_its_user(framework: str) -> None:
-    house = House()
+    scenario = Scenario()
     with browser_of(framework) as browser:
-        signed_in(house, browser)
+        signed_in(scenario, browser)
         browser.leave()
         browser.become("1")
-        assert believed(house, browser) == ("1", False, False)
+        assert believed(scenario, browser) == ("1", False, False)
 
 
 def test_facts_without_a_user_are_not_believed() -> None:
-    house = House()
-    session = house.signed_in()
-    assert house.sign_in.confirmed_within(session, 300)
+    scenario = Scenario()
+    session = scenario.signed_in()
+    assert scenario.sign_in.confirmed_within(session, 300)
     kept = dict(session.data["sign_in"])
     for user in ({}, {"user_id": None}, {"user_id": "2"}, {"user_id": ["1"]}):
         session.data = {"sign_in": {**kept, "user_id": "", **user} if user else {"amr": kept["amr"], **kept}}
         if not user:
             del session.data["sign_in"]["user_id"]
-        assert not house.sign_in.confirmed_within(session, 300)
-        assert not house.sign_in.factor_within(session, 300)
+        assert not scenario.sign_in.confirmed_within(session, 300)
+        assert not scenario.sign_in.factor_within(session, 300)
 
 
 def test_django_may_keep_its_session_twice_in_one_request() -> None:
-    house = House()
+    scenario = Scenario()
     with project() as site:
         browser = Django(site)
-        signed_in(house, browser)
+        signed_in(scenario, browser)
         browser.visit(lambda _: browser.values.update({"salary": 1}))
 
         def impersonate(_: Any) -> None:
@@ -239,11 +239,11 @@ def test_django_may_keep_its_session_twice_in_one_request() -> None:
         found: dict[str, Any] = {}
         browser.visit(lambda _: found.update(browser.values))
         assert found == {"_auth_user_id": "2", "note": "kept"}
-        assert believed(house, browser) == ("2", False, False)
+        assert believed(scenario, browser) == ("2", False, False)
 
 
 def test_flask_login_signs_in_somebody_else_under_its_strongest_protection() -> None:
-    house, site = House(), FlaskSite()
+    scenario, site = Scenario(), FlaskSite()
     manager = LoginManager(site.app)
     manager.session_protection = "strong"
     manager.user_loader(_person)
@@ -257,7 +257,7 @@ def test_flask_login_signs_in_somebody_else_under_its_strongest_protection() -> 
     assert seen == [("2", "2", True)]
     browser.visit(lambda _: seen.append("salary" in flask_session))
     assert seen[1] is False
-    assert believed(house, browser) == ("2", False, False)
+    assert believed(scenario, browser) == ("2", False, False)
 
 
 def _person(user_id: str) -> UserMixin:

@@ -8,69 +8,69 @@ import pytest
 
 from mks_hardening import security
 from mks_hardening.security import SignInStep
-from sign_in_house import ELSEWHERE, HERE, RIGHT, KeyHouse
+from sign_in_scenario import ELSEWHERE, HERE, RIGHT, PasskeyScenario
 from soft_authenticator import Lies
 
 
 @pytest.fixture
-def house() -> KeyHouse:
-    return KeyHouse()
+def scenario() -> PasskeyScenario:
+    return PasskeyScenario()
 
 
-def test_a_passkey_is_a_second_factor(house: KeyHouse) -> None:
-    half = house.sign_in.password("sato", RIGHT, client=HERE)
+def test_a_passkey_is_a_second_factor(scenario: PasskeyScenario) -> None:
+    half = scenario.sign_in.password("sato", RIGHT, client=HERE)
     assert half.challenge is not None
-    wrong = house.answered(half.challenge, Lies(signature=b"x" * 70))
-    assert house.sign_in.second_factor(half.challenge, wrong, client=HERE).state == "refused"
-    right = house.answered(half.challenge)
-    session = house.browser()
-    assert house.sign_in.second_factor(half.challenge, right, client=ELSEWHERE).state == "expired"
-    step = house.sign_in.second_factor(half.challenge, right, client=HERE)
+    wrong = scenario.answered(half.challenge, Lies(signature=b"x" * 70))
+    assert scenario.sign_in.second_factor(half.challenge, wrong, client=HERE).state == "refused"
+    right = scenario.answered(half.challenge)
+    session = scenario.browser()
+    assert scenario.sign_in.second_factor(half.challenge, right, client=ELSEWHERE).state == "expired"
+    step = scenario.sign_in.second_factor(half.challenge, right, client=HERE)
     assert (step.state, step.user_id, step.amr) == ("done", "2", ("pwd", "swk", "mfa"))
     assert session.user_id is None
 
 
-def test_an_answer_to_one_sign_in_is_none_to_another(house: KeyHouse) -> None:
-    first = house.sign_in.password("sato", RIGHT, client=HERE).challenge
-    second = house.sign_in.password("sato", RIGHT, client=HERE).challenge
+def test_an_answer_to_one_sign_in_is_none_to_another(scenario: PasskeyScenario) -> None:
+    first = scenario.sign_in.password("sato", RIGHT, client=HERE).challenge
+    second = scenario.sign_in.password("sato", RIGHT, client=HERE).challenge
     assert first is not None
     assert second is not None
-    answer = house.answered(first)
-    assert house.sign_in.second_factor(second, answer, client=HERE).state == "refused"
+    answer = scenario.answered(first)
+    assert scenario.sign_in.second_factor(second, answer, client=HERE).state == "refused"
 
 
 @pytest.mark.parametrize("challenge", [None, "", "A" * 43, "x"])
-def test_a_challenge_that_is_none_is_nobodys(house: KeyHouse, challenge: str | None) -> None:
-    assert house.sign_in.challenged_user(challenge, client=HERE) is None
+def test_a_challenge_that_is_none_is_nobodys(scenario: PasskeyScenario, challenge: str | None) -> None:
+    assert scenario.sign_in.challenged_user(challenge, client=HERE) is None
 
 
-def test_a_passkey_alone_signs_in(house: KeyHouse) -> None:
-    house.locked("sato")  # nobody can guess it, so no lock holds it back
-    session = house.browser()
-    step = house.sign_in.passwordless_sign_in(house.alone(), client=HERE, session=session)
+def test_a_passkey_alone_signs_in(scenario: PasskeyScenario) -> None:
+    scenario.locked("sato")  # nobody can guess it, so no lock holds it back
+    session = scenario.browser()
+    step = scenario.sign_in.passwordless_sign_in(scenario.alone(), client=HERE, session=session)
     assert (step.state, step.user_id, step.amr) == ("done", "2", ("swk", "user", "mfa"))
     assert session.user_id == "2"
-    assert house.sign_in.factor_within(session, 1)
+    assert scenario.sign_in.factor_within(session, 1)
 
 
-def test_former_names_still_work(house: KeyHouse) -> None:
+def test_former_names_still_work(scenario: PasskeyScenario) -> None:
     with pytest.warns(DeprecationWarning, match=r"SignIn\.alone is now called passwordless_sign_in"):
-        assert house.sign_in.alone(house.alone(), client=HERE).state == "done"
+        assert scenario.sign_in.alone(scenario.alone(), client=HERE).state == "done"
     with pytest.warns(DeprecationWarning, match=r"SignIn\.aalone is now called apasswordless_sign_in"):
-        assert asyncio.run(house.sign_in.aalone(house.alone(), client=HERE)).state == "done"
+        assert asyncio.run(scenario.sign_in.aalone(scenario.alone(), client=HERE)).state == "done"
     with pytest.warns(DeprecationWarning, match=r"security\.AloneOutcome is now called PasswordlessOutcome"):
         assert security.AloneOutcome is security.PasswordlessOutcome
 
 
 @pytest.mark.parametrize("cause", ["forged", "disabled", "gone"])
-def test_who_is_refused_is_told_nothing(house: KeyHouse, cause: str) -> None:
+def test_who_is_refused_is_told_nothing(scenario: PasskeyScenario, cause: str) -> None:
     lies = Lies(signature=b"x" * 70) if cause == "forged" else None
     if cause == "disabled":
-        house.people.change("2", disabled=True)
+        scenario.people.change("2", disabled=True)
     elif cause == "gone":
-        del house.people.by_id["2"]
-    session = house.browser()
-    step = house.sign_in.passwordless_sign_in(house.alone(lies), client=HERE, session=session)
+        del scenario.people.by_id["2"]
+    session = scenario.browser()
+    step = scenario.sign_in.passwordless_sign_in(scenario.alone(lies), client=HERE, session=session)
     assert step == SignInStep(state="refused")
     assert session.user_id is None
-    assert house.limiter.test("auth_login_address", "192.0.2.1").remaining == (59, 599)
+    assert scenario.limiter.test("auth_login_address", "192.0.2.1").remaining == (59, 599)

@@ -12,7 +12,7 @@ import pytest
 from mks_hardening.security import SignIn, SignInStep
 from mks_hardening.testing import call_wsgi
 from mks_hardening.wsgi import MemorySessionStore, SessionManager, SessionTimeoutMiddleware
-from sign_in_house import HERE, RIGHT, House
+from sign_in_scenario import HERE, RIGHT, Scenario
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
@@ -22,14 +22,14 @@ class Site:
     """An application behind ``SessionTimeoutMiddleware`` that signs people in, in one thread or on a loop."""
 
     def __init__(self, *, on_a_loop: bool) -> None:
-        self.house = House()
+        self.scenario = Scenario()
         store = MemorySessionStore()
-        self.manager = SessionManager(store, clock=self.house.clock)
+        self.manager = SessionManager(store, clock=self.scenario.clock)
         self.sign_in = SignIn(
-            self.house.people, **{**self.house.parts, "end_sessions": self.manager.end_user}
+            self.scenario.people, **{**self.scenario.parts, "end_sessions": self.manager.end_user}
         )
         self.on_a_loop = on_a_loop
-        self.app = SessionTimeoutMiddleware(self.view, store=store, clock=self.house.clock)
+        self.app = SessionTimeoutMiddleware(self.view, store=store, clock=self.scenario.clock)
         self.cookie = ""
 
     def view(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -53,10 +53,10 @@ class Site:
         return step
 
     def code(self, session: Any) -> SignInStep:
-        return self.do("second_factor", self.challenge, self.house.code(), client=HERE, session=session)
+        return self.do("second_factor", self.challenge, self.scenario.code(), client=HERE, session=session)
 
     def again(self, session: Any) -> SignInStep:
-        return self.do("confirm_factor", session, self.house.code(), client=HERE)
+        return self.do("confirm_factor", session, self.scenario.code(), client=HERE)
 
     def fresh(self, session: Any) -> bool:
         return self.do("confirmed_within", session, 300)  # type: ignore[return-value]
@@ -87,7 +87,7 @@ def test_from_the_password_to_step_up(on_a_loop: bool) -> None:
     )
     first, cookie = site.manager.sessions("1")[0].key, site.cookie
     assert site.get("/fresh")["state"] is True
-    site.house.clock.advance(301)
+    site.scenario.clock.advance(301)
     assert site.get("/fresh")["state"] is False
     assert site.get("/again")["state"] == "done"
     assert site.get("/fresh")["state"] is True
