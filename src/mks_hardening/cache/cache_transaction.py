@@ -5,25 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextvars import Token
 from types import TracebackType
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Self
 
 from mks_hardening._core.cache_tags import check_tags
 from mks_hardening._core.checks import offers, strings
 from mks_hardening.cache._transaction_scope import TransactionScope, enter_scope, leave_scope
 
+if TYPE_CHECKING:
+    from mks_hardening.cache.base_cache import BaseCache
+
 __all__ = ["CacheTransaction"]
-
-
-class _Invalidated(Protocol):
-    """The methods of a cache that a transaction uses."""
-
-    def delete(self, *keys: str) -> object: ...
-
-    def invalidate_tags(self, *tags: str) -> object: ...
-
-    async def adelete(self, *keys: str) -> object: ...
-
-    async def ainvalidate_tags(self, *tags: str) -> object: ...
 
 
 class CacheTransaction:
@@ -50,7 +41,7 @@ class CacheTransaction:
         ConfigurationError: it is not a cache of this package.
     """
 
-    def __init__(self, cache: _Invalidated) -> None:
+    def __init__(self, cache: BaseCache) -> None:
         self._cache = offers(
             cache,
             "delete",

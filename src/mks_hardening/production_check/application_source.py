@@ -7,7 +7,7 @@ import inspect
 import sys
 import textwrap
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
@@ -60,13 +60,13 @@ def application_facts(app: object) -> ApplicationFacts:
 
 
 def _imported(target: str) -> object:
-    module, colon, name = target.partition(":")
-    if not (module and colon and name):
+    operators_module, colon, name = target.partition(":")
+    if not (operators_module and colon and name):
         raise ValueError("the application must be named MODULE:NAME")
     folder = str(Path.cwd())
     if folder not in sys.path:  # as gunicorn does, for an application that is not installed
         sys.path.insert(0, folder)
-    found: FromApplication = import_module(module)
+    found: FromApplication = import_module(operators_module)
     called = name.endswith("()")
     for part in name.removesuffix("()").split("."):
         found = getattr(found, part)
@@ -142,7 +142,9 @@ def _texts(value: object) -> list[str]:
 
 
 def _django_settings() -> dict[str, object]:
-    settings: FromApplication = import_module("django.conf").settings
+    from mks_hardening.contrib.django_app._django import project
+
+    settings = project()
     return {name: getattr(settings, name) for name in _DJANGO if hasattr(settings, name)}
 
 
@@ -265,7 +267,8 @@ def _adapter_findings(framework: str, app: FromApplication) -> Iterator[AdapterF
         for found in findings(app):
             yield AdapterFinding(id=found.id, text=found.text)
     elif framework == "django":
-        run: Callable[..., Iterable[FromApplication]] = import_module("django.core.checks").run_checks
-        for problem in run(include_deployment_checks=True):
+        from mks_hardening.contrib.django_app._django import checks
+
+        for problem in checks.run_checks(include_deployment_checks=True):
             if str(problem.id).startswith("mks_hardening."):
                 yield AdapterFinding(id="MKS-DJANGO-001", text=f"{problem.id}: {problem.msg}")

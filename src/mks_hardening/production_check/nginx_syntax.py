@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from typing import Final, NamedTuple
 
+from mks_hardening.exceptions import MksHardeningError
+
 __all__ = ["Directive", "NginxSyntaxError", "NginxTree", "Scope", "parse_nginx"]
 
 _MOST_DEPTH: Final = 40
@@ -26,7 +28,7 @@ _IGNORED: Final = (
 _INHERITED_UNTIL_SET: Final = ("add_header", "proxy_set_header")
 
 
-class NginxSyntaxError(ValueError):
+class NginxSyntaxError(MksHardeningError, ValueError):
     """A file does not have the syntax of nginx; ``line`` says where."""
 
     def __init__(self, message: str, line: int) -> None:

@@ -105,6 +105,8 @@ def _own_name_only(argument: ast.expr) -> bool:
             return name.split(".")[0] == "mks_hardening"
         case ast.JoinedStr(values=[ast.FormattedValue(value=ast.Name(id="__name__")), *_]):
             return True
+        case ast.JoinedStr(values=[ast.Constant(value=str(prefix)), *_]):
+            return prefix.startswith("mks_hardening.")
         case ast.Name(id="home"):  # the table of a lazy facade, looked at below
             return True
         case ast.Name(id="operators_module"):  # an application that the operator names on the command line

@@ -38,6 +38,7 @@ SAMPLES: dict[str, Any] = {
     "bool": True,
     "object": "thing",
     "tuple[str, ...]": ("one", "two"),
+    "tuple[tuple[int, str, float], ...]": ((7, "SELECT", 1.5),),
     "Sequence[str]": ("one", "two"),
     "Mapping[str, object]": {"key": 1},
 }

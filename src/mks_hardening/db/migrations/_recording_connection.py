@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Final
 
+from mks_hardening.exceptions import MksHardeningError
+
 if TYPE_CHECKING:
     from sqlalchemy import Dialect
     from sqlalchemy.sql import ClauseElement
@@ -16,7 +18,7 @@ RESUMABLE: Final = "/* mks: resumable */"
 """Marks a step that finds out itself whether it is done, so that the migration can be repeated."""
 
 
-class RowsNeededError(RuntimeError):
+class RowsNeededError(MksHardeningError, RuntimeError):
     """The migration needs something that only a database can return."""
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from mks_hardening.db.migrations._sql_script import SqlToken
+from mks_hardening.exceptions import MksHardeningError
 
 __all__ = ["TokenCursor", "UnreadableStatementError"]
 
@@ -13,7 +14,7 @@ _OPENING: Final = frozenset("([")
 _CLOSING: Final = frozenset(")]")
 
 
-class UnreadableStatementError(ValueError):
+class UnreadableStatementError(MksHardeningError, ValueError):
     """The statement is not one that the linter knows."""
 
 
