@@ -1,16 +1,16 @@
-"""Production hardening for Python web applications, in seven packages that can each be used alone.
+"""Production hardening for Python web applications, in packages that can each be used alone.
 
-The packages are ``logging``, ``cache``, ``security``, ``wsgi``, ``db``, ``notify`` and ``tasks``. Each is imported
-on first access, and a third-party package is imported only when an object that needs it is created.
+The packages are ``logging``, ``cache``, ``security``, ``wsgi``, ``asgi``, ``db``, ``notify`` and ``tasks``. Each is
+imported on first access, and a third-party package is imported only when an object that needs it is created.
 """
 
 from __future__ import annotations
 
-__all__ = ["__version__", "cache", "db", "logging", "notify", "security", "tasks", "wsgi"]
+__all__ = ["__version__", "asgi", "cache", "db", "logging", "notify", "security", "tasks", "wsgi"]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from mks_hardening import cache, db, logging, notify, security, tasks, wsgi
+    from mks_hardening import asgi, cache, db, logging, notify, security, tasks, wsgi
 
     __version__: str
 

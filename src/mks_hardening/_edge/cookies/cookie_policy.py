@@ -34,12 +34,12 @@ class CookieReview(NamedTuple):
     Attributes:
         name: name of the cookie.
         missing: attributes that the policy adds.
-        faults: reasons why browsers reject the cookie, which only the application can remove.
+        defects: reasons why browsers reject the cookie, which only the application can remove.
     """
 
     name: str
     missing: tuple[str, ...]
-    faults: tuple[str, ...]
+    defects: tuple[str, ...]
 
 
 class CookiePolicy:
@@ -131,7 +131,7 @@ class CookiePolicy:
         ]
         if self.same_site and not deletes and given.get("samesite", "").lower() not in _SAME_SITES:
             missing.append(f"SameSite={self.same_site}")
-        return CookieReview(name, tuple(missing), tuple(_faults(lower, given)))
+        return CookieReview(name, tuple(missing), tuple(_defects(lower, given)))
 
     def apply(self, fields: list[tuple[str, str]]) -> None:
         """Add the missing attributes to the ``Set-Cookie`` fields of a response in place."""
@@ -143,7 +143,7 @@ class CookiePolicy:
                 continue
             if review.missing and not self.report_only:
                 fields[position] = (field, "; ".join((value.rstrip("; \t"), *review.missing)))
-            if review.faults or (self.report_only and review.missing):
+            if review.defects or (self.report_only and review.missing):
                 self._report(review)
 
     def _wants_secure(self, name: str, *, deletes: bool) -> bool:
@@ -164,12 +164,12 @@ class CookiePolicy:
             return False
 
     def _report(self, review: CookieReview) -> None:
-        seen = (review.name, review.missing + review.faults)
+        seen = (review.name, review.missing + review.defects)
         if seen in self._reported or len(self._reported) >= _MOST_NAMES:
             return
         self._reported.add(seen)
-        for fault in review.faults:
-            _logger.warning("cookie %s: browsers reject it: %s", review.name, fault)
+        for defect in review.defects:
+            _logger.warning("cookie %s: browsers reject it: %s", review.name, defect)
         if self.report_only and review.missing:
             _logger.warning("cookie %s: the policy would add %s", review.name, ", ".join(review.missing))
 
@@ -180,7 +180,7 @@ class CookiePolicy:
         )
 
 
-def _faults(name: str, given: dict[str, str]) -> Iterable[str]:
+def _defects(name: str, given: dict[str, str]) -> Iterable[str]:
     if name.startswith(_HOST_PREFIX):
         if given.get("domain"):
             yield "its prefix __Host- forbids Domain; omit it, or rename the cookie"

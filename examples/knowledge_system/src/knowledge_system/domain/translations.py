@@ -34,9 +34,9 @@ _FORMS: Final = {
 def english() -> dict[str, str | list[str]]:
     """Load the catalogue: Japanese text to English text, or to a pair of singular and plural for ``count``."""
     found: dict[str, str | list[str]] = {}
-    rooms = files("knowledge_system").joinpath("content", "english").iterdir()
-    for room in sorted(rooms, key=lambda file: file.name):
-        found |= tomllib.loads(room.read_text(encoding="utf-8"))
+    folder = files("knowledge_system").joinpath("content", "english").iterdir()
+    for file in sorted(folder, key=lambda entry: entry.name):
+        found |= tomllib.loads(file.read_text(encoding="utf-8"))
     return found
 
 
