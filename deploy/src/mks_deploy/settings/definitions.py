@@ -124,8 +124,8 @@ SERVERS: Final = {
     "hypercorn": Server(("asgi",), "hypercorn", reloads=False, metrics=False),
 }
 """Measured through nginx, twelve clients, a third of the requests POST: three reloads and six restarts lost none of
-20,000 with gunicorn; with its worker of uvicorn 12 of 9,000, with uvicorn 2 of 6,000, with Hypercorn up to 24 of
-1,000."""
+23,000 with gunicorn in two runs, and one request of its asyncio worker in a third, on an overloaded machine; with its
+worker of uvicorn 12 of 9,000, with uvicorn 2 of 6,000, with Hypercorn up to 24 of 1,000."""
 
 _REFUSED: Final = (
     "Granian does not take the socket that systemd opens, so each restart or crash refuses connections"
@@ -195,7 +195,7 @@ class App:
     server: str = option(
         a_server,
         "gunicorn",
-        "gunicorn, with threads for WSGI and its asyncio worker for ASGI, loses no request at a reload or restart; "
+        "gunicorn, with threads for WSGI and its asyncio worker for ASGI, keeps requests at a reload or restart; "
         "with the others, restart by `mks-deploy restart`.",
         example='"gunicorn"',
     )
