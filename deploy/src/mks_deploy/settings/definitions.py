@@ -124,8 +124,8 @@ SERVERS: Final = {
     "hypercorn": Server(("asgi",), "hypercorn", reloads=False, metrics=False),
 }
 """Measured through nginx, twelve clients, a third of the requests POST: three reloads and six restarts lost none of
-23,000 with gunicorn in two runs, and one request of its asyncio worker in a third, on an overloaded machine; with its
-worker of uvicorn 12 of 9,000, with uvicorn 2 of 6,000, with Hypercorn up to 24 of 1,000."""
+23,000 with gunicorn in two runs, and one request of its asyncio worker in a third, on an overloaded machine. Its
+worker of uvicorn lost 12 of 9,000, uvicorn 2 of 6,000, Hypercorn up to 24 of 1,000."""
 
 _REFUSED: Final = (
     "Granian does not take the socket that systemd opens, so each restart or crash refuses connections"
