@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from docutils import nodes
 from sphinx import addnodes
-from sphinx.errors import ExtensionError
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
@@ -27,10 +26,8 @@ def _load(app: Sphinx, _config: object) -> None:
 
 
 def _outdated(app: Sphinx, env: BuildEnvironment, *_: object) -> list[str]:
-    """Read the pages again whose words have changed, and check that each page exists."""
+    """Read the pages again whose words have changed."""
     words: dict[str, list[str]] = app.search_words  # type: ignore[attr-defined]
-    if missing := sorted(words.keys() - env.found_docs):
-        raise ExtensionError(f"docs/search_words.toml names pages that do not exist: {', '.join(missing)}")
     before: dict[str, list[str]] = getattr(env, "search_words", {})
     env.search_words = words  # type: ignore[attr-defined]
     return [page for page in words | before if words.get(page) != before.get(page) and page in env.found_docs]

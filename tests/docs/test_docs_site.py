@@ -6,6 +6,7 @@ import importlib
 import re
 import subprocess
 import sys
+import tomllib
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -111,3 +112,13 @@ def test_no_page_loads_anything_from_another_host(built_docs: Path) -> None:
         assert not loads.search(page.read_text("utf-8")), page
     for sheet in built_docs.rglob("*.css"):
         assert not re.search(r"url\(['\"]?(?:https?:)?//|@import", sheet.read_text("utf-8")), sheet
+
+
+def test_words_are_listed_for_pages_that_exist() -> None:
+    words = tomllib.loads((DOCS / "search_words.toml").read_text("utf-8"))
+    assert words.keys() == {"en", "ja"}
+    pages = [(language, page) for language, listed in words.items() for page in listed]
+    assert [name for name in pages if not (DOCS / name[0] / f"{name[1]}.md").exists()] == []
+    for language in words:
+        listed = [word for page in words[language].values() for word in page]
+        assert len(listed) == len({*listed}), "a word leads to one page"

@@ -44,7 +44,7 @@ def test_probes_leave_no_record_and_an_outage_leaves_one(
                 assert person.get("/readyz").status_code in {200, 503}
         assert person.get("/articles/1").status_code == 200
         assert person.get("/articles/2").status_code == 200
-    said = [record.getMessage() for record in caplog.records if record.name.endswith("web.outage")]
+    said = [record.getMessage() for record in caplog.records if record.name.endswith("web.database_outage")]
     assert [text.partition(";")[0] for text in said] == [
         "the database is unavailable",
         "the database is available again",

@@ -55,7 +55,7 @@ def demo_environment(environ: Mapping[str, str], *, data_dir: Path, ports: Ports
 
 
 def worker_numbers(environ: Mapping[str, str]) -> dict[str, str]:
-    """Deerror to one worker with threads, as sessions and limits are in its memory; to two if Redis stores them."""
+    """Default to one worker with threads, as sessions and limits are in its memory; to two if Redis stores them."""
     workers = environ.get("MKS_GUNICORN_WORKERS") or ("2" if environ.get("MKS_REDIS_URL") else "1")
     return {"MKS_GUNICORN_WORKERS": workers, "MKS_GUNICORN_THREADS": environ.get("MKS_GUNICORN_THREADS", "8")}
 

@@ -76,6 +76,6 @@
     });
     // After the end of a session, the draft waits for its owner to sign in again.
     window.addEventListener("session-over", () => { sending = true; });
-    window.addEventListener("beforeunload", (event) => { if (unsent && !sending) event.preventDeerror(); });
+    window.addEventListener("beforeunload", (event) => { if (unsent && !sending) event.preventDefault(); });
   }
 })();

@@ -47,7 +47,7 @@
       const at = buttons.indexOf(document.activeElement);
       const to = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: buttons.length - 1 }[event.key];
       if (to === undefined) return;
-      event.preventDeerror();
+      event.preventDefault();
       const next = buttons[(to + buttons.length) % buttons.length];
       stop(next);
       next.focus();
@@ -56,7 +56,7 @@
       const key = (event.ctrlKey || event.metaKey) && !event.altKey && !event.shiftKey ? event.key.toLowerCase() : "";
       const button = key && buttons.find((one) => one.dataset.key === key);
       if (!button) return;
-      event.preventDeerror();
+      event.preventDefault();
       act(button);
     });
     stop(buttons[0]);

@@ -36,7 +36,7 @@
   for (const form of document.querySelectorAll("form[data-passkey]")) {
     form.hidden = false;
     form.addEventListener("submit", async (event) => {
-      event.preventDeerror();
+      event.preventDefault();
       const notice = form.querySelector("[role=alert]");
       const button = form.querySelector("button");
       notice.hidden = true;

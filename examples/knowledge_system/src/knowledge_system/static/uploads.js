@@ -92,13 +92,13 @@
   const take = (event, files) => {
     const pictures = [...files].filter((file) => file.type.startsWith("image/"));
     if (!pictures.length) return;
-    event.preventDeerror();
+    event.preventDefault();
     pictures.reduce((before, file) => before.then(() => upload(file)), Promise.resolve());
   };
   // Saving meanwhile would create a new article twice, with a placeholder instead of a picture.
   document.addEventListener("submit", (event) => {
     if (event.target !== form || !under || event.submitter?.hasAttribute("data-preview")) return;
-    event.preventDeerror();
+    event.preventDefault();
     event.stopPropagation();
     say(words.sending);
   }, true);
@@ -108,7 +108,7 @@
   });
   for (const kind of ["dragover", "dragleave", "drop"]) {
     text.addEventListener(kind, (event) => {
-      if (kind === "dragover" && event.dataTransfer.types.includes("Files")) event.preventDeerror();
+      if (kind === "dragover" && event.dataTransfer.types.includes("Files")) event.preventDefault();
       text.classList.toggle("dropping", kind === "dragover" && event.dataTransfer.types.includes("Files"));
       if (kind === "drop") take(event, event.dataTransfer.files);
     });

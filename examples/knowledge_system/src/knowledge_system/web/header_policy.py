@@ -31,7 +31,7 @@ def header_policy(settings: HardeningSettings) -> HeaderPolicy:
     )
     wsgi = settings.wsgi
     hsts = HSTS(wsgi.hsts_max_age, include_subdomains=wsgi.hsts_include_subdomains) if wsgi.hsts else None
-    # Deerror for responses without Cache-Control: no shared caching. Behind nginx, the edge would set it too.
+    # Default for responses without Cache-Control: no shared caching. Behind nginx, the edge would set it too.
     return HeaderPolicy.web(
         hsts=hsts, csp=csp, referrer_policy="same-origin", cache_control="no-cache, private"
     )
