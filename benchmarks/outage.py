@@ -210,14 +210,14 @@ _TEXTS = {
         OURS: OURS,
         PEERS: PEERS,
         "label": "Response times of the same page with both, while Redis hangs from second 4 to second 14.",
-        "title": "{name}: {good} responses, {errors} errors",
+        "counts": "{good} responses, {errors} errors",
         "hang": "Redis hangs",
     },
     "ja": {
         OURS: "mks_hardening",
         PEERS: "Flask-Session、Flask-Limiter、Flask-Caching",
         "label": "4 秒から 14 秒まで Redis が応答しない間の、同じページの応答時間",
-        "title": "{name}: 停止中の成功 {good} 件、エラー {errors} 件",
+        "counts": "成功 {good} 件、エラー {errors} 件",
         "hang": "Redis が応答しない",
     },
 }
@@ -242,11 +242,12 @@ def draw(runs: dict[str, list[Response]], language: str) -> str:
 def _panel(top: float, name: str, found: list[Response], texts: dict[str, str]) -> Iterator[str]:
     during = _while_stopped(found)
     errors = sum(response.status >= 500 for response in during)
-    title = texts["title"].format(name=name, good=len(during) - errors, errors=errors)
-    yield f'<text class="name" x="{_LEFT}" y="{top - 12}">{escape(title)}</text>'
+    counts = texts["counts"].format(good=len(during) - errors, errors=errors)
+    yield f'<text class="name" x="{_LEFT}" y="{top - 12}">{escape(name)}</text>'
     left, width = _x(STOPPED_AT), _x(CONTINUED_AT) - _x(STOPPED_AT)
     yield f'<rect class="hang" x="{left}" y="{top}" width="{width:.1f}" height="{_PANEL}"/>'
-    yield f'<text x="{left + width / 2:.1f}" y="{top + 18}" text-anchor="middle">{texts["hang"]}</text>'
+    for line, text in enumerate((texts["hang"], counts)):
+        yield f'<text x="{left + width / 2:.1f}" y="{top + 22 + 24 * line}" text-anchor="middle">{text}</text>'
     for label, seconds in (("1 ms", 0.001), ("10 ms", 0.01), ("100 ms", 0.1), ("1 s", 1.0), ("10 s", 10.0)):
         level = _y(top, seconds)
         yield f'<path d="M{_LEFT} {level}H{_WIDTH - _RIGHT}"/>'

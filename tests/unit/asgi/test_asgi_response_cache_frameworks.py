@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
+import starlette.middleware.gzip
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from litestar import Litestar, get, post
@@ -199,6 +200,8 @@ def test_other_frameworks(make: Any, how: str) -> None:
 @pytest.mark.parametrize("place", ["outside", "inside"])
 def test_compression_and_the_cache(make: Any, place: str) -> None:
     """Clients with and without gzip get their own representation, from one stored page or from two."""
+    if place == "inside" and not hasattr(starlette.middleware.gzip, "IdentityResponder"):
+        pytest.skip("this version of Starlette sends Vary with compressed responses only")
     inner, rules = make(), [CacheRule("/page/", ttl=60)]
     if place == "inside":
         inner = GZipMiddleware(inner, minimum_size=1)
