@@ -193,7 +193,9 @@ class Codec:
         plain = data[1] == ord("m") and no_extension and _TAG_IN_MSGPACK not in data
         if plain and trusted and len(data) - 2 <= self._max_items:
             return raw
-        if excess := self._excess(raw):
+        # With tags, a level of the value takes up to two levels of containers.
+        levels = self._max_depth - 1 if plain else 2 * self._max_depth + 2
+        if excess := _excess(raw, levels, self._max_items):
             raise DecodeError(excess)
         if plain:
             return raw

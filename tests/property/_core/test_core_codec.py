@@ -312,3 +312,13 @@ def test_readable_without_msgspec(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_types_survive_next_to_each_other() -> None:
     value = {"t": (1, {2}), "d": date(2026, 4, 1), "u": UUID(int=7), "n": Decimal("1.10"), "b": b"\x00"}
     assert same(Codec().decode(Codec().encode(value)), value)
+
+
+@pytest.mark.parametrize(("levels", "fits"), [(32, True), (33, False)])
+def test_as_many_levels_are_decoded_as_are_encoded(levels: int, fits: bool) -> None:
+    data = b"\x01m" + b"\x91" * levels + b"\x01"
+    if fits:
+        assert Codec().encode(Codec().decode(data)) == data
+    else:
+        with pytest.raises(DecodeError, match="nested too deeply"):
+            Codec().decode(data)
