@@ -518,3 +518,39 @@ def test_rules_of_a_wrong_kind_are_named(make: Callable[[], object], parameter: 
     with pytest.raises(ConfigurationError, match=parameter) as refused:
         make()
     assert refused.value.parameter == parameter
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        r"https://[a-z-]*example\.com", r"https://[a-z.]*example\.com", r"https://a\.example\.com[\s\S]*",
+        r"https://[\w.-]+", r"https://\D+", r"https://[\x00-\xff]+", r"https://([a-z]+\.?)+",
+        r"https://[a-z.]*|https://a\.example\.com", r"https://(x|[a-z.]+example\.com)", r"https://[a-z]+\.com",
+    ],
+)  # fmt: skip
+def test_patterns_that_match_hosts_of_others_are_refused(pattern: str) -> None:
+    with pytest.raises(ConfigurationError, match="must end with a host name in full") as caught:
+        CORSPolicy((), patterns=[pattern])
+    assert caught.value.parameter == "patterns"
+
+
+@pytest.mark.parametrize(
+    "pattern", [r"https://([a-z]+-?)+\.example\.com", r"https://(?:[a-z]*)*\.example\.com"]
+)
+def test_patterns_that_take_exponential_time_are_refused(pattern: str) -> None:
+    with pytest.raises(ConfigurationError, match="exponential time"):
+        CORSPolicy((), patterns=[pattern])
+
+
+@pytest.mark.parametrize(
+    ("pattern", "origin"),
+    [
+        (r"https://(?:[a-z0-9-]+\.)?example\.com", "https://example.com"),
+        (r"https://([a-z]+\.)*example\.com", "https://a.b.example.com"),
+        (r"https://(a|b)\.example\.com:8443", "https://b.example.com:8443"),
+        (r"https://[a-z]+\.example\.com(?::\d+)?", "https://a.example.com:8443"),
+        (r"http://localhost:\d+", "http://localhost:5173"),
+    ],
+)
+def test_patterns_may_have_optional_labels_and_ports(pattern: str, origin: str) -> None:
+    assert CORSPolicy((), patterns=[pattern]).grants(origin)

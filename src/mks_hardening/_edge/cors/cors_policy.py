@@ -20,6 +20,15 @@ _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}").fullmatch
 _LONGEST_HEADER_LIST: Final = 4096
 _FORBIDDEN_METHODS: Final = frozenset({"CONNECT", "TRACE", "TRACK"})  # Fetch, 2.2.1
 _ESCAPES_AND_SETS: Final = re.compile(r"\\.|\[\^?\]?[^\]]*\]")
+_GROUPS: Final = re.compile(r"\([^()]*\)")
+# The end of a pattern: a host name in full, after the scheme or an escaped dot, and the port.
+_LITERAL_HOST: Final = re.compile(
+    r"(?://(?:[a-z0-9-]+\\\.)*|\\\.(?:\)[?*+]?)?(?:[a-z0-9-]+\\\.)+|\\\.(?:\)[?*+]?)?(?=localhost))[a-z0-9-]+"
+    r"(?::[0-9]+|:\\d\+|\((?:\?:)?:(?:\\d|\[0-9\])\+\)\?)?(?:\$|\\Z)?"
+)
+# A repeated group takes exponential time, unless an escaped dot separates its repetitions.
+_REPEATED_REPETITION: Final = re.compile(r"\((?:[^()\\]|\\.)*[*+{](?:[^()\\]|\\.)*\)[*+{]")
+_SEPARATED: Final = re.compile(r"\((?:\?:)?\[[^\]]*\]\+\\\.\)[*+]")
 
 
 class CORSPolicy:
@@ -230,7 +239,27 @@ def _pattern(text: str) -> re.Pattern[str]:
             r"https://[a-z0-9-]+\.example\.com; a dot matches any character, also in host names of other owners",
             parameter="patterns",
         )
+    if not _ends_with_a_host(text):
+        raise ConfigurationError(
+            f"patterns: {text!r} must end with a host name in full, after the scheme or an escaped dot, such as "
+            r"https://[a-z0-9-]+\.example\.com: else it matches host names of other owners",
+            parameter="patterns",
+        )
+    if _REPEATED_REPETITION.search(_SEPARATED.sub("", text)):
+        raise ConfigurationError(
+            f"patterns: {text!r} repeats a group that contains a repetition, which takes exponential time",
+            parameter="patterns",
+        )
     return pattern
+
+
+def _ends_with_a_host(text: str) -> bool:
+    """Return whether every origin that matches ends with the same host name, and perhaps a port."""
+    ends = [found for found in _LITERAL_HOST.finditer(text) if found.end() == len(text)]
+    outside = text
+    while (reduced := _GROUPS.sub("", outside)) != outside:
+        outside = reduced
+    return bool(ends) and "|" not in _ESCAPES_AND_SETS.sub("", outside)
 
 
 def _methods(methods: Iterable[str]) -> tuple[str, ...]:
