@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RequestTimeoutMiddleware"]
 
+_logger: Final = logging.getLogger("mks_hardening.asgi")
 _SERVER_ERROR: Final = 500
 _GRACE: Final = 0.1  # seconds between the cancellation and the response of an application that has not ended
 
@@ -93,7 +95,7 @@ class RequestTimeoutMiddleware:
         import asyncio
 
         timer = asyncio.timeout(limit.seconds)
-        started = dropped = False
+        started = dropped = ended = False
         refusal: asyncio.Task[None] | None = None
 
         def begin_refusal() -> asyncio.Task[None]:
@@ -103,6 +105,8 @@ class RequestTimeoutMiddleware:
 
         async def timed_send(message: Message) -> None:
             nonlocal started, dropped
+            if ended:  # a task that the application has left behind
+                return
             if not started:
                 if timer.expired():  # the application has caught its cancellation
                     await begin_refusal()
@@ -117,6 +121,8 @@ class RequestTimeoutMiddleware:
                         timer.reschedule(None)
                 elif dropped:
                     return
+            elif message["type"] == "http.response.body" and not message.get("more_body"):
+                timer.reschedule(None)  # background work after the response has no deadline
             await send(message)
 
         # An application may take long to end after its cancellation, for example until a thread has ended. The
@@ -133,8 +139,11 @@ class RequestTimeoutMiddleware:
         except Exception:
             if started or not (timer.expired() or deadline.was_noticed):
                 raise
+            if not deadline.was_noticed:  # else it is the error that the deadline has raised
+                _logger.exception("the application failed while it was cancelled at its deadline")
         finally:
             unfinished.cancel()
+            ended = True
         if refusal is not None:
             await refusal
         elif not started and (dropped or timer.expired() or deadline.was_noticed):

@@ -477,3 +477,57 @@ def test_wrong_times_are_refused(clock: FrozenClock) -> None:
     answer = call_wsgi(wsgi.RequestTimeoutMiddleware(app, seconds=30, clock=clock), "/wrong")
     assert answer.body == b"RequestDeadline(seconds=30, remaining=30.000)"
     assert request_deadline({}) is None
+
+
+def test_messages_of_a_task_that_outlives_the_application_are_dropped() -> None:
+    async def late(send: Any) -> None:
+        await asyncio.sleep(3 * SOON)
+        await send(START)
+        await send(END)
+
+    tasks: list[asyncio.Task[None]] = []
+
+    async def app(_scope: Any, _receive: Any, send: Any) -> None:
+        tasks.append(asyncio.create_task(late(send)))
+        await asyncio.sleep(LATE)
+
+    async def run() -> list[Any]:
+        sent: list[Any] = []
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        async def receive() -> Any:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        await asgi.RequestTimeoutMiddleware(app, seconds=SOON)(HTTP, receive, send)
+        await tasks[0]
+        return sent
+
+    assert [message.get("status") for message in asyncio.run(run())] == [504, None]
+
+
+def test_the_deadline_of_a_whole_response_ends_with_its_last_byte() -> None:
+    finished: list[bool] = []
+
+    async def app(_scope: Any, _receive: Any, send: Any) -> None:
+        await send(START)
+        await send(END)
+        await asyncio.sleep(3 * SOON)  # background work
+        finished.append(True)
+
+    rule = RequestTimeoutRule("/", SOON, whole_response=True)
+    assert play(asgi.RequestTimeoutMiddleware(app, rules=[rule]), HTTP) == [START, END]
+    assert finished == [True]
+
+
+def test_an_error_during_the_cancellation_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    async def app(_scope: Any, _receive: Any, _send: Any) -> None:
+        try:
+            await asyncio.sleep(LATE)
+        finally:
+            raise ValueError("rollback failed")
+
+    sent = play(asgi.RequestTimeoutMiddleware(app, seconds=SOON), HTTP)
+    assert [message.get("status") for message in sent] == [504, None]
+    assert [str(record.exc_info[1]) for record in caplog.records if record.exc_info] == ["rollback failed"]
