@@ -315,6 +315,22 @@ def run_command(forked_programs: ForkedPrograms) -> Callable[..., subprocess.Com
 
 @contextmanager
 def running_demo(folder: Path, **variables: str) -> Iterator[Demo]:
+    for _ in range(3):
+        demo = _started_demo(folder, variables)
+        try:
+            if demo is not None:
+                yield demo
+                return
+        finally:
+            if demo is not None:
+                demo.process.terminate()
+                demo.process.wait(60)
+        # Another process took a port between its choice and the start.
+    raise AssertionError(folder.with_suffix(".log").read_text())
+
+
+def _started_demo(folder: Path, variables: dict[str, str]) -> Demo | None:
+    """Start the demonstration; return ``None`` if one of its ports is in use."""
     https, http = polling.free_port(), polling.free_port()
     log = folder.with_suffix(".log")
     with log.open("w") as output:
@@ -324,16 +340,17 @@ def running_demo(folder: Path, **variables: str) -> Iterator[Demo]:
             stdout=output,
             stderr=subprocess.STDOUT,
         )
-    try:
-        deadline = time.monotonic() + 120
-        while "Ctrl-C" not in log.read_text():
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.05)
-        yield Demo(process, folder, https, http)
-    finally:
-        process.terminate()
-        process.wait(60)
+    deadline = time.monotonic() + 120
+    while "Ctrl-C" not in log.read_text():
+        if process.poll() is not None:
+            assert "is in use" in log.read_text(), log.read_text()
+            return None
+        if time.monotonic() >= deadline:
+            process.kill()
+            process.wait(60)
+            raise AssertionError(log.read_text())
+        time.sleep(0.05)
+    return Demo(process, folder, https, http)
 
 
 @pytest.fixture

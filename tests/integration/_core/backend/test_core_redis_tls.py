@@ -182,7 +182,7 @@ def test_tls_to_a_port_of_sentinels_without(
     sentinel: Callable[..., str], certificates: Certificates, asked: bool, primary: bool
 ) -> None:
     url = f"rediss+sentinel{sentinel(asked=asked, primary=primary)}?ca_file={certificates.ca_file}"
-    for error in failures(url, budget=0.5):
+    for error in failures(url, budget=2):
         assert (error.reason, error.sent) == ("tls", False)
         assert "must begin with redis" in error.detail
 
