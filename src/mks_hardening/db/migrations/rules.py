@@ -46,9 +46,8 @@ MIGRATION_RULES: Final[dict[str, MigrationRule]] = _rules(
         "MG101",
         "no-lock-timeout",
         "error",
-        "A statement that waits for a lock makes every later query of the table wait behind "
-        "it. Without lock_timeout "
-        "one long transaction stops the application.",
+        "A statement that waits for a lock makes every later query of the table wait behind it. Without "
+        "lock_timeout one long transaction stops the application.",
         (
             "Execute SET LOCAL lock_timeout = '2s' first, or set it in the program that runs migrations.",
             "Retry the whole transaction after SQLSTATE 55P03, with a growing delay (LockRetry).",
@@ -59,9 +58,8 @@ MIGRATION_RULES: Final[dict[str, MigrationRule]] = _rules(
         "MG102",
         "slow-step-under-lock",
         "error",
-        "A lock is held until the transaction ends: a statement that reads or writes many "
-        "rows after it blocks the "
-        "locked table for its whole duration.",
+        "A lock is held until the transaction ends: a statement that reads or writes many rows after it blocks "
+        "the locked table for its whole duration.",
         ("Run the slow statement in a transaction, or migration, of its own.",),
         _LOCKS,
     ),
@@ -69,9 +67,8 @@ MIGRATION_RULES: Final[dict[str, MigrationRule]] = _rules(
         "MG103",
         "several-tables-locked",
         "warning",
-        "Two tables in use are locked in one transaction. Both stay locked until it ends, and "
-        "another transaction "
-        "that uses them in the other order causes a deadlock.",
+        "Two tables in use are locked in one transaction. Both stay locked until it ends, and another "
+        "transaction that uses them in the other order causes a deadlock.",
         ("Use one migration for each table.",),
         _LOCKS,
     ),
@@ -79,8 +76,7 @@ MIGRATION_RULES: Final[dict[str, MigrationRule]] = _rules(
         "MG104",
         "concurrent-step-in-transaction",
         "error",
-        "CONCURRENTLY cannot run in a transaction block. Other operations in the same "
-        "migration are committed "
+        "CONCURRENTLY cannot run in a transaction block. Other operations in the same migration are committed "
         "before it, and fail when the migration is repeated.",
         (
             "Make it the only operation of its migration.",
@@ -92,9 +88,8 @@ MIGRATION_RULES: Final[dict[str, MigrationRule]] = _rules(
         "MG105",
         "validated-in-same-transaction",
         "error",
-        "NOT VALID keeps its lock until the transaction ends, so VALIDATE in the same "
-        "transaction scans the table "
-        "under the strong lock that NOT VALID should avoid.",
+        "NOT VALID keeps its lock until the transaction ends, so VALIDATE in the same transaction scans the "
+        "table under the strong lock that NOT VALID should avoid.",
         ("Validate in a second migration.",),
         _NOTES,
     ),
@@ -102,8 +97,8 @@ MIGRATION_RULES: Final[dict[str, MigrationRule]] = _rules(
         "MG106",
         "data-with-schema",
         "warning",
-        "Rows are changed in the same migration as the schema. Locks are held longer, and a "
-        "failure repeats both.",
+        "Rows are changed in the same migration as the schema. Locks are held longer, and a failure repeats "
+        "both.",
         ("Change rows in a migration of their own, in batches (SafeOperations.backfill).",),
         _LOCKS,
     ),
@@ -111,8 +106,7 @@ MIGRATION_RULES: Final[dict[str, MigrationRule]] = _rules(
         "MG201",
         "volatile-default",
         "error",
-        "A default that is computed for each row rewrites the table while reads and writes "
-        "are blocked. Before "
+        "A default that is computed for each row rewrites the table while reads and writes are blocked. Before "
         "PostgreSQL 11 every default does.",
         (
             "Add the column without a default.",
@@ -125,8 +119,7 @@ MIGRATION_RULES: Final[dict[str, MigrationRule]] = _rules(
         "MG202",
         "add-serial",
         "error",
-        "A serial or identity column is filled for each row: the table is rewritten while "
-        "reads and writes are "
+        "A serial or identity column is filled for each row: the table is rewritten while reads and writes are "
         "blocked.",
         (
             "Add a nullable bigint column and a sequence.",
@@ -139,8 +132,8 @@ MIGRATION_RULES: Final[dict[str, MigrationRule]] = _rules(
         "MG203",
         "add-stored-column",
         "error",
-        "A stored generated column is computed for each row: the table is rewritten while "
-        "reads and writes are blocked.",
+        "A stored generated column is computed for each row: the table is rewritten while reads and writes are "
+        "blocked.",
         ("Use a virtual column (PostgreSQL 18), or a plain column that a trigger fills for new rows.",),
         f"{_DOCS}ddl-generated-columns.html",
     ),
@@ -148,8 +141,8 @@ MIGRATION_RULES: Final[dict[str, MigrationRule]] = _rules(
         "MG204",
         "not-null-without-default",
         "error",
-        "The statement fails if the table has rows, and running code that does not know the "
-        "column cannot insert.",
+        "The statement fails if the table has rows, and running code that does not know the column cannot "
+        "insert.",
         ("Add the column with a constant default, or nullable, filled in batches, then NOT NULL in steps.",),
         _ALTER,
     ),
@@ -157,8 +150,8 @@ MIGRATION_RULES: Final[dict[str, MigrationRule]] = _rules(
         "MG205",
         "set-not-null",
         "error",
-        "SET NOT NULL reads the whole table while reads and writes are blocked, unless a "
-        "validated CHECK proves it.",
+        "SET NOT NULL reads the whole table while reads and writes are blocked, unless a validated CHECK proves"
+        " it.",
         (
             "ADD CONSTRAINT c CHECK (column IS NOT NULL) NOT VALID.",
             "VALIDATE CONSTRAINT c in a second transaction.",
@@ -194,9 +187,8 @@ MIGRATION_RULES: Final[dict[str, MigrationRule]] = _rules(
         "MG208",
         "timestamp-to-timestamptz",
         "warning",
-        "timestamp becomes timestamptz without a rewrite only if the session's time zone is "
-        "UTC; in every other "
-        "zone the table is rewritten.",
+        "timestamp becomes timestamptz without a rewrite only if the session's time zone is UTC; in every other"
+        " zone the table is rewritten.",
         ("If the values are UTC, execute SET LOCAL timezone = 'UTC' first.",),
         _NOTES,
     ),
@@ -204,8 +196,7 @@ MIGRATION_RULES: Final[dict[str, MigrationRule]] = _rules(
         "MG209",
         "unsuitable-type",
         "warning",
-        "json has no equality operator and cannot be indexed, so DISTINCT and GROUP BY fail; "
-        "char(n) pads with "
+        "json has no equality operator and cannot be indexed, so DISTINCT and GROUP BY fail; char(n) pads with "
         "spaces.",
         ("Use jsonb.", "Use text or varchar(n)."),
         f"{_DOCS}datatype.html",
@@ -255,8 +246,8 @@ MIGRATION_RULES: Final[dict[str, MigrationRule]] = _rules(
         "MG214",
         "domain-with-check",
         "error",
-        "A new column whose domain has a CHECK or NOT NULL rewrites the table while reads and "
-        "writes are blocked.",
+        "A new column whose domain has a CHECK or NOT NULL rewrites the table while reads and writes are "
+        "blocked.",
         ("Use the base type, and add a CHECK with NOT VALID.",),
         _NOTES,
     ),
@@ -340,8 +331,8 @@ MIGRATION_RULES: Final[dict[str, MigrationRule]] = _rules(
         "MG308",
         "exclusion-constraint",
         "error",
-        "An exclusion constraint builds its index while reads and writes are blocked; it "
-        "cannot use an existing one.",
+        "An exclusion constraint builds its index while reads and writes are blocked; it cannot use an existing"
+        " one.",
         ("Add it to a new table and move the rows, or plan a maintenance window.",),
         _ALTER,
     ),
@@ -357,8 +348,8 @@ MIGRATION_RULES: Final[dict[str, MigrationRule]] = _rules(
         "MG310",
         "foreign-key-dropped",
         "warning",
-        "Dropping a foreign key, or a table that has one, also locks the referenced table "
-        "against reads and writes.",
+        "Dropping a foreign key, or a table that has one, also locks the referenced table against reads and "
+        "writes.",
         ("Drop the foreign key alone, with lock_timeout and retries.",),
         _LOCKS,
     ),
@@ -423,9 +414,8 @@ MIGRATION_RULES: Final[dict[str, MigrationRule]] = _rules(
         "MG503",
         "trigger-on-table-in-use",
         "warning",
-        "CREATE TRIGGER blocks writes while it waits and until the transaction ends; the "
-        "trigger then runs in every "
-        "write of running code.",
+        "CREATE TRIGGER blocks writes while it waits and until the transaction ends; the trigger then runs in "
+        "every write of running code.",
         ("Create it alone, with lock_timeout and retries.",),
         _LOCKS,
     ),
@@ -433,9 +423,8 @@ MIGRATION_RULES: Final[dict[str, MigrationRule]] = _rules(
         "MG504",
         "enum-value-in-transaction",
         "error",
-        "A new enum value cannot be used before its transaction is committed; before "
-        "PostgreSQL 12 it cannot even be "
-        "added in a transaction.",
+        "A new enum value cannot be used before its transaction is committed; before PostgreSQL 12 it cannot "
+        "even be added in a transaction.",
         ("Add the value in a migration of its own, and use it in the next one.",),
         f"{_DOCS}sql-altertype.html#SQL-ALTERTYPE-NOTES",
     ),
@@ -443,8 +432,7 @@ MIGRATION_RULES: Final[dict[str, MigrationRule]] = _rules(
         "MG505",
         "whole-table-update",
         "error",
-        "One UPDATE or DELETE of all rows locks every row until it ends, doubles the table "
-        "and delays replicas.",
+        "One UPDATE or DELETE of all rows locks every row until it ends, doubles the table and delays replicas.",
         ("Change rows in batches, each in its own transaction (SafeOperations.backfill).",),
         f"{_DOCS}routine-vacuuming.html",
     ),
@@ -460,9 +448,8 @@ MIGRATION_RULES: Final[dict[str, MigrationRule]] = _rules(
         "MG602",
         "default-dropped-at-once",
         "error",
-        "The default of a new NOT NULL column is dropped in the same migration: running code "
-        "that does not know the "
-        "column can no longer insert.",
+        "The default of a new NOT NULL column is dropped in the same migration: running code that does not know"
+        " the column can no longer insert.",
         (
             "Keep the default until no old release runs. Django: db_default instead of default.",
             "Alembic: keep server_default.",
