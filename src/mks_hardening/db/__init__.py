@@ -15,7 +15,7 @@ _HOME = {
     "mks_hardening.db.migrations.advisory_lock": ["migration_lock"],
     "mks_hardening.db.migrations.migration_report": ["MigrationFinding", "MigrationReport"],
     "mks_hardening.db.migrations.recorded_migration": ["MigrationStep", "RecordedMigration"],
-    "mks_hardening.db.migrations.rules": ["MIGRATION_RULES", "MigrationRule"],
+    "mks_hardening.db.migrations.migration_rules": ["MIGRATION_RULES", "MigrationRule"],
     "mks_hardening.db.migrations.safe_operations": ["BackfillProgress", "SafeOperations"],
     "mks_hardening.db.paging": ["InvalidCursorError", "Page", "PageResult", "keyset_page"],
     "mks_hardening.db.plan.query_plan": ["Plan", "explain"],

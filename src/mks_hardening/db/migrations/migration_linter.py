@@ -13,8 +13,8 @@ from mks_hardening.db.migrations._known_schema import KnownSchema
 from mks_hardening.db.migrations._sql_script import SqlComment, read_script
 from mks_hardening.db.migrations._waivers import read_contracts, read_waivers, release_of
 from mks_hardening.db.migrations.migration_report import MigrationFinding, MigrationReport
+from mks_hardening.db.migrations.migration_rules import MIGRATION_RULES
 from mks_hardening.db.migrations.recorded_migration import MigrationStep, RecordedMigration
-from mks_hardening.db.migrations.rules import MIGRATION_RULES
 from mks_hardening.exceptions import ConfigurationError
 
 if TYPE_CHECKING:

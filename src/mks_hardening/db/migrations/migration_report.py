@@ -10,7 +10,7 @@ from typing import Final
 
 from mks_hardening._core.checks import choice
 from mks_hardening._core.sarif import SarifLevel, SarifResult, SarifRule, sarif_log
-from mks_hardening.db.migrations.rules import MIGRATION_RULES, MigrationRule
+from mks_hardening.db.migrations.migration_rules import MIGRATION_RULES, MigrationRule
 
 __all__ = ["MigrationFinding", "MigrationReport"]
 
