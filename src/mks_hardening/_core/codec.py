@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from functools import cache, partial
@@ -195,7 +195,7 @@ class Codec:
             return raw
         # With tags, a level of the value takes up to two levels of containers.
         levels = self._max_depth - 1 if plain else 2 * self._max_depth + 2
-        if excess := _excess(raw, levels, self._max_items):
+        if excess := _excess(raw, levels, self._max_items, text_keys=plain):
             raise DecodeError(excess)
         if plain:
             return raw
@@ -437,25 +437,30 @@ _READERS: Final[dict[str, Callable[[Stored], Stored]]] = {
 }
 
 
-_INSIDE: Final[dict[type, Callable[[Stored], Iterable[Stored]]]] = {
-    dict: lambda container: container.values(),
-    list: lambda container: container,
-}
+_CONTAINERS_READ: Final = frozenset({dict, list, tuple})  # msgspec reads an array that is a key as a tuple
+_TEXT: Final = frozenset({str})
 
 
-def _excess(value: object, max_depth: int, max_items: int) -> str:
-    """Return which limit the containers in a value exceed, or an empty string; not recursive."""
-    layer: list[Stored] = [value] if type(value) in _INSIDE else []
+def _excess(value: object, max_depth: int, max_items: int, *, text_keys: bool = False) -> str:
+    """Return which limit the containers in a value exceed, or an empty string; not recursive.
+
+    With ``text_keys``, a key of another type is an excess too: ``encode`` writes such a mapping with a tag.
+    """
+    layer: list[Stored] = [value] if type(value) in _CONTAINERS_READ else []
     for _ in range(max_depth + 2):
         if not layer:
             return ""
         max_items -= sum(map(len, layer))
         if max_items < 0:
             return "too many items"
-        layer = [
-            item
-            for container in layer
-            for item in _INSIDE[type(container)](container)
-            if type(item) in _INSIDE
-        ]
+        inner: list[Stored] = []
+        for container in layer:
+            if type(container) is dict:
+                if not _TEXT.issuperset(map(type, container)):
+                    if text_keys:
+                        return "a key that is not text"
+                    inner += [key for key in container if type(key) is tuple]
+                container = container.values()  # noqa: PLW2901 - the items of this container
+            inner += [item for item in container if type(item) in _CONTAINERS_READ]
+        layer = inner
     return "nested too deeply"

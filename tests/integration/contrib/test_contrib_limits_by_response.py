@@ -133,12 +133,18 @@ def port(request: pytest.FixtureRequest, redis_url: str, tmp_path: Path) -> Iter
     server.stop()
 
 
-def ask(port: int, path: str, *, wait: bool = True, until: int = 0) -> int:
-    """The status; a client that does not wait leaves as soon as it has ``until`` bytes of the response."""
-    with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
-        client.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+def request(port: int, path: str) -> socket.socket:
+    """A connection on which a request was sent."""
+    client = socket.create_connection(("127.0.0.1", port), timeout=20)
+    client.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+    return client
+
+
+def ask(port: int, path: str, *, until: int | None = None) -> int:
+    """The status; a client with ``until`` leaves as soon as it has that many bytes of the response."""
+    with request(port, path) as client:
         received = b""
-        while wait or len(received) < until:
+        while until is None or len(received) < until:
             chunk = client.recv(1000)
             if not chunk:
                 break
@@ -151,11 +157,12 @@ def test_a_client_that_leaves_before_the_response_has_failed_for_no_less(port: i
     assert [ask(port, "/sign-in/200") for _ in range(7)] == [200] * 7
     key, quota = f"client:{HERE}", "5 per hour"
     for number in range(1, 6):
-        ask(port, "/sign-in/401", wait=False)
-        wait_until(
-            lambda count=number: left(redis_url, "sign_in", key, quota) <= 5 - count,  # type: ignore[misc]
-            what="the attempt to be counted",
-        )
+        # A client that leaves before the server has read its request has attempted nothing.
+        with request(port, "/sign-in/401"):
+            wait_until(
+                lambda count=number: left(redis_url, "sign_in", key, quota) <= 5 - count,  # type: ignore[misc]
+                what="the attempt to be counted",
+            )
     # A server may end the handler without a response, but the hit that was reserved for it stays.
     assert ask(port, "/sign-in/200") == 429
 
@@ -165,6 +172,6 @@ def test_a_stream_costs_its_bytes_and_a_client_that_leaves_no_more(port: int, re
     key, quota = f"client:{HERE}", "100000 per hour"
     assert ask(port, "/stream") == 200
     wait_until(lambda: left(redis_url, "bytes", key, quota) == 60_000, what="the bytes to be counted")
-    ask(port, "/stream", wait=False, until=3000)
+    ask(port, "/stream", until=3000)
     wait_until(lambda: left(redis_url, "bytes", key, quota) < 59_000, what="the rest to be counted")
     assert left(redis_url, "bytes", key, quota) >= 20_000

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mks_hardening._core.codec import Codec, json_dumps, json_loads
+from mks_hardening._core.codec import Codec, check_items, json_dumps, json_loads
 from mks_hardening.exceptions import ConfigurationError, DecodeError, EncodeError
 from testbed.ids import plain_repr
 
@@ -322,3 +322,22 @@ def test_as_many_levels_are_decoded_as_are_encoded(levels: int, fits: bool) -> N
     else:
         with pytest.raises(DecodeError, match="nested too deeply"):
             Codec().decode(data)
+
+
+DEEP_KEY = b"\x81" + b"\x91" * 34 + b"\x01\x01"  # MessagePack allows keys of any type; arrays become tuples
+
+
+@pytest.mark.parametrize("body", [b"\x81\x01\x01", b"\x81\xc0\x01", b"\x91\x81\xc4\x01a\x01", DEEP_KEY])
+def test_plain_mappings_with_keys_that_are_not_text_are_refused(body: bytes) -> None:
+    """``encode`` writes them with a tag; read as they are, they would not fit when they are written again."""
+    with pytest.raises(DecodeError, match="not text"):
+        Codec().decode(b"\x01m" + body)
+
+
+def test_containers_in_keys_are_counted() -> None:
+    many = b"\x81\xdd" + (3_000_000).to_bytes(4, "big") + b"\x01" * 3_000_000 + b"\x01"
+    with pytest.raises(DecodeError, match="too many items"):
+        check_items(many, form="msgpack")
+    with pytest.raises(DecodeError, match="nested too deeply"):
+        check_items(b"\x81" + b"\x91" * 150 + b"\x01\x01", form="msgpack")
+    check_items(b"\x81\x92\x01\x02\x01", form="msgpack")
