@@ -15,6 +15,9 @@ def one_input(data: bytes) -> None:
     clean = REDACTOR.redact_text(text)
     ungated = REDACTOR._careful_text(text, prefilter.everything(), StepLimit())
     assert clean == ungated, "the gate let a text through that the patterns change"
-    assert REDACTOR.redact_text(clean) == clean, "a second time changes more"
+    again = REDACTOR.redact_text(clean)
+    # A text that takes too many steps is cut, and what is left of it may be cut again.
+    cut = clean.endswith("\u2026") and again.endswith("\u2026") and clean.startswith(again[:-1])
+    assert again == clean or cut, "a second time changes more"
     REDACTOR.redact_url(text)
     REDACTOR.redact_query(text)

@@ -26,6 +26,7 @@ _VERSION: Final = 1
 _TAG: Final = "\x00"  # marks a mapping as a tagged value; a user's mapping with this key is itself tagged
 _TAG_IN_MSGPACK: Final = b"\xa1\x00"
 _PLAIN: Final = frozenset({str, int, float, bool, bytes, type(None)})
+_PLAIN_TAGS: Final = frozenset({"int", "float", "bytes"})  # plain values that a format does not support
 _MAX_INT: Final = 2**63 - 1
 _MAX_ITEMS: Final = 1 << 21  # 100,000 rows of 20 columns; decoded in seconds even as the smallest containers
 
@@ -358,7 +359,7 @@ def _from_tagged(value: Stored, depth: int) -> Stored:
     kind = cast("type[object]", type(value))
     if kind in _PLAIN:
         return value
-    if depth <= 0:
+    if depth <= 0 and not (kind is dict and value.get(_TAG) in _PLAIN_TAGS):
         raise ValueError("nested too deeply")
     if kind is list:
         if _PLAIN.issuperset(map(type, value)):

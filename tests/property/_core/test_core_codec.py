@@ -341,3 +341,14 @@ def test_containers_in_keys_are_counted() -> None:
     with pytest.raises(DecodeError, match="nested too deeply"):
         check_items(b"\x81" + b"\x91" * 150 + b"\x01\x01", form="msgpack")
     check_items(b"\x81\x92\x01\x02\x01", form="msgpack")
+
+
+@pytest.mark.parametrize(
+    ("form", "inner"), [("msgpack", 2**70), ("json", 2**70), ("json", float("inf")), ("json", b"a")]
+)
+def test_the_deepest_level_may_hold_what_needs_a_tag(form: Any, inner: object) -> None:
+    value = inner
+    for _ in range(32):
+        value = [value]
+    codec = Codec(form=form)
+    assert codec.decode(codec.encode(value)) == value
