@@ -160,6 +160,48 @@ def test_the_dialog_before_the_end_and_the_draft_that_survives_it(
     says(page, "main", "まだ保存されていません")
 
 
+@pytest.mark.parametrize("scripts", [True, False])
+def test_on_a_telephone_the_first_article_begins_at_the_top(
+    shared_demo: Any, open_page: Callable[..., Any], *, scripts: bool
+) -> None:
+    for language in ("ja-JP", "en-US"):
+        page = open_page(locale=language, viewport={"width": 390, "height": 844}, java_script_enabled=scripts)
+        sign_in(page, shared_demo.url, "ito")  # who administers has the longest menu
+        for path in ("/articles", "/articles?q=養生", "/articles?category=土工&sort=confirmed"):
+            page.goto(f"{shared_demo.url}{path}")
+            first = page.locator(".articles > li").first.bounding_box()
+            assert first["y"] <= 400, (language, path)
+            assert page.locator("button:has-text('適用'), button:has-text('Apply')").is_visible() != scripts
+
+
+def test_filters_apply_as_they_change_and_keep_the_focus(
+    shared_demo: Any, open_page: Callable[..., Any]
+) -> None:
+    page = open_page(viewport={"width": 390, "height": 844})
+    sign_in(page, shared_demo.url, "kobayashi")
+    everything = page.inner_text(".count")
+    page.click("text=絞り込み")
+    page.select_option("[name=category]", "足場")
+    page.wait_for_url("**/articles?category=*")
+    says(page, "h1", "足場")
+    assert set(page.locator(".kicker").all_inner_texts()) == {"足場"}
+    assert page.inner_text(".count") != everything
+    page.fill("[name=tag]", "点検")
+    page.press("[name=tag]", "Tab")
+    page.wait_for_url("**&tag=*")
+    says(page, ".active-filters", "#点検")
+    assert page.evaluate("document.activeElement.name") == "author"  # the form is as it was
+    page.select_option("[name=sort]", "confirmed")
+    page.wait_for_url("**sort=confirmed**")
+    page.fill("[name=since]", "1800-01-01")  # refused by the browser, and not sent
+    page.press("[name=since]", "Tab")
+    assert "since" not in page.url
+    page.go_back()
+    page.wait_for_load_state()
+    says(page, ".active-filters", "#点検")
+    assert "sort" not in page.url
+
+
 def test_reading_and_forms_without_javascript_and_on_a_telephone(
     shared_demo: Any, open_page: Callable[..., Any], pictures: Path
 ) -> None:
