@@ -54,7 +54,7 @@ generated: facades ## regenerate everything that is derived from the code
 	@$(BIN)/python tools/write_reference.py
 	@$(BIN)/python tools/draw_pictures.py
 
-lint: .venv/dev.stamp ## check style, format, import contracts, spelling
+lint: .venv/dev.stamp ## check style, format, import contracts, translation, wording, spelling
 	$(BIN)/ruff check --quiet .
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/python tools/write_facades.py --check
@@ -65,6 +65,8 @@ lint: .venv/dev.stamp ## check style, format, import contracts, spelling
 	$(BIN)/lint-imports --no-cache deploy/pyproject.toml
 	$(BIN)/lint-imports --no-cache examples/knowledge_system/pyproject.toml
 	@$(MAKE) --no-print-directory lint-migrations
+	$(BIN)/python tools/check_translation.py
+	$(BIN)/python tools/check_wording.py
 	$(BIN)/codespell $(PYTHON_CODE) README.md
 
 lint-migrations: .venv/dev.stamp ## fail on a migration of the example that blocks or breaks a running application
@@ -80,7 +82,6 @@ types: .venv/dev.stamp ## run mypy and pyright in strict mode, and check that pu
 	$(BIN)/python tools/count_any.py
 
 docs: .venv/dev.stamp ## build the documentation in both languages into build/docs, warnings are errors
-	$(BIN)/python tools/check_translation.py
 	for language in en ja; do \
 		$(BIN)/sphinx-build -q -W -n -c docs -d build/docs/.cache/$$language -D language=$$language \
 			docs/$$language build/docs/$$language || exit 1; \

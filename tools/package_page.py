@@ -1,6 +1,6 @@
 """Metadata for the package page: its URLs, and the README with links that work there.
 
-The source tree contains no public address. Whoever publishes it sets the address at build time:
+The source tree contains no public address. A publisher sets the address at build time:
 
     PROJECT_URL=https://host/group/mks_hardening PROJECT_FILES_URL=https://host/group/mks_hardening/blob/v0.1.0
 

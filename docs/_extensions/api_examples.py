@@ -1,4 +1,4 @@
-"""Examples of the reference: each name's piece of ``docs/snippets/api/MODULE.pycon`` stands below its docstring.
+"""Examples of the reference: a piece of ``docs/snippets/api/MODULE.pycon`` follows each docstring.
 
 In such a file ``# Name`` begins the example of a name. What follows is typed into a fresh interpreter by the tests.
 """

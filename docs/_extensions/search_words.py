@@ -1,7 +1,7 @@
 """Search finds a page by words that readers use and the page does not.
 
 ``docs/search_words.toml`` lists them. They become main entries of the index, which Sphinx's search puts first and
-which stand in the general index too.
+which the general index has too.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Methods stand in the order of the source, although their classes say that they belong to the facade."""
+"""Methods are shown in the order of the source, although their classes say that they belong to the facade."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ class MessageAhead:
                 message: Message = stop.value
                 return message
             if not hasattr(self._future, "done"):
-                if self._future is not None:  # not asyncio, whose rules for going on are others
+                if self._future is not None:  # not asyncio, which resumes coroutines by other rules
                     self.close()
                 return None
         return None

@@ -92,7 +92,7 @@ class SocketRecheck:
     async def _check(self) -> None:
         try:
             if self._session_id is not None and await self._gate.ahas_ended(self._session_id):
-                # Before the message: the application may send meanwhile, and nothing may follow a closure.
+                # Before the message: the application may send at the same time, and nothing may follow a closure.
                 self._closed = self._stopped = True
                 await self._send({"type": "websocket.close", "code": POLICY_VIOLATION})
         finally:

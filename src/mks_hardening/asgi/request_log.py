@@ -232,7 +232,7 @@ class _ASGIExchange:
         fields_var.set(MappingProxyType({**bound, **ids} if bound else ids))
 
     def restore_context(self) -> None:
-        """Undo what the tracer has set: the task may go on with other requests, which are not inside this span."""
+        """Undo what the tracer has set: the task may continue with other requests, outside this span."""
         for variable, value in self._set_by_tracer:
             variable.set(value)
 

@@ -156,7 +156,7 @@ def return_type_of(function: Callable[..., object]) -> ValueType | None:
 
 
 def value_type_of(annotation: Annotation) -> ValueType | None:
-    """Return how to pack values of an annotation, or None if plain data needs nothing of the kind.
+    """Return how to pack values of an annotation, or None if it is plain data.
 
     Raises:
         UndeclaredTypeError: a part is left open (``Any``, ``object``, ``list`` without items), or no package can

@@ -27,7 +27,7 @@ _LEVELS: Final = {"exception": "ERROR", "warn": "WARNING", "fatal": "CRITICAL", 
 class StructlogRenderer:
     """Processor that renders a structlog event as one line of JSON, as ``JsonFormatter`` does; never raises.
 
-    ``timestamp`` is set anew and ``level`` is that of the call, so their processors are not needed. Fields bound
+    ``timestamp`` is set here and ``level`` is that of the call, so their processors are not needed. Fields bound
     with ``mks_hardening.logging.bind`` (including those of the request) are added.
 
     Args:

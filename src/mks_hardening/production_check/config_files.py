@@ -199,7 +199,7 @@ def _deploy_files(
 
 
 def _joined(text: str) -> Iterator[tuple[str, int]]:
-    """Yield lines without comments and blank ones; a line that ends with a backslash goes on."""
+    """Yield lines without comments and blank ones; a backslash continues a line."""
     begun, start = "", 0
     for number, line in enumerate(text.split("\n"), 1):
         stripped = line.strip()

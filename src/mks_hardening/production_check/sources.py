@@ -1,4 +1,4 @@
-"""Reading of everything that was asked for; what cannot be read is said, never skipped."""
+"""Reading of everything that was asked for; what cannot be read is reported, never skipped."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class ConcurrencyMiddleware:
 
     Each request holds a slot of every rule that applies until its response has been sent. Under overload, the
     requests that are accepted stay fast, and the others are told at once to try again (``Retry-After``). A request
-    never waits, since it would occupy a thread of the server meanwhile.
+    never waits, since it would occupy a thread of the server.
 
     Args:
         app: the WSGI application.

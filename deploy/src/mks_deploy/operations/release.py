@@ -190,7 +190,7 @@ def rollback(state: State, steps: ReleaseSteps, trail: OperationLog) -> State:
 
 
 def restart(state: State, steps: ReleaseSteps, trail: OperationLog) -> State:
-    """Start the running version anew in the other slot, with the same health checks as a release.
+    """Start the running version again in the other slot, with the same health checks as a release.
 
     Its processes read their settings and secrets again. Unlike a restart of the unit, it loses no request whichever
     the server is, and changes nothing if the version no longer starts.

@@ -89,7 +89,7 @@ class HostSetup:
 
     def _copy_secrets(self, facts: HostFacts) -> None:
         folder = Path(self._settings.paths.credentials)
-        # Whoever reads them reads the new ones once it is restarted, also if this process ends here.
+        # Services read the new ones after a restart, also if this process ends here.
         self._remember("application", "")
         for name in facts.secrets_differ:
             replace_file(folder / name, (self._secrets / name).read_bytes(), mode=0o600)
@@ -115,7 +115,7 @@ class HostSetup:
 def apply(host: HostSetup) -> Iterator[SetupStep]:
     """Do what remains, and yield each step before it is done.
 
-    The plan is made anew after each step, because a step may change what the others find.
+    The plan is made again after each step, because a step may change what the others find.
 
     Raises:
         ReleaseError: a step failed, or was done and is still to be done.

@@ -240,7 +240,7 @@ def up(
     """Carry out the steps, and yield each before it is done. The secrets that were sent are deleted at the end.
 
     Raises:
-        ReleaseError: a step failed; the same command goes on where this one ended.
+        ReleaseError: a step failed; the same command continues where this one ended.
     """
     place = next((step.undo.removeprefix("rm -r ") for step in steps if step.sends == "settings"), "")
     try:

@@ -16,7 +16,7 @@ def check(user, code):
 
 
 def move(devices):
-    """Adopts confirmed TOTP devices; may be run again, and while people sign in. Returns who has to enrol anew."""
+    """Adopts confirmed TOTP devices, also while people sign in. Returns the users who have to enrol again."""
     left = []
     for device in devices:
         usual = (device.step, device.t0, device.digits) == (30, 0, 6) and len(device.bin_key) >= 16

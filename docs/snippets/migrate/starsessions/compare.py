@@ -44,7 +44,7 @@ async def facts(app):
 
     async def slow_body():
         yield b"the first half"
-        await tanaka.posts("/sign-out")  # meanwhile, in another tab
+        await tanaka.posts("/sign-out")  # at the same time, in another tab
         yield b"the second half"
 
     await tanaka.copy(app).post("/upload", content=slow_body())

@@ -148,7 +148,7 @@ class CircuitBreaker:
         backend: name for errors, events and the log, without credentials.
         endpoint: address of the backend, without credentials, for events and the log.
         probe: contacts the server and raises if it is unhealthy. With a probe, trials run on a background thread
-            and callers are rejected until one succeeds; without a probe, one caller at a time is let through as a
+            and callers are rejected until one succeeds; without a probe, one caller at a time may call as a
             trial.
         failure_threshold: see ``BreakerState``.
         recovery_timeout: seconds between trials.

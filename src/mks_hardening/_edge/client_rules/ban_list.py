@@ -517,7 +517,7 @@ class BanList(Closing):
         now = self._monotonic()
         with self._lock:
             if self._changes != before:
-                return  # a ban was made or lifted meanwhile: the next exchange reads again
+                return  # a ban was made or lifted in between: the next exchange reads again
             if self._known[0] and state.id != self._known[0]:
                 # The server has lost its data, which is no reason to lift bans.
                 alive = {client: ban for client, ban in self._bans.items() if ban.ends_at > now}

@@ -1,4 +1,4 @@
-"""CSRF tokens for forms: bound to the session or to a separate cookie, and masked anew in each page."""
+"""CSRF tokens for forms: bound to the session or to a separate cookie, and masked differently in each page."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MAC_BYTES: Final = 16
 
 
 class CSRFToken:
-    """A CSRF token for the forms of one request; ``str()`` returns it, masked anew each time (against BREACH).
+    """A CSRF token for the forms of one request; ``str()`` returns it, with a new mask each time (against BREACH).
 
     Args:
         session: session of the request with a ``csrf_token``, or ``None``.

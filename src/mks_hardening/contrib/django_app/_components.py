@@ -133,7 +133,7 @@ def components() -> ProjectComponents:
 
 
 def reset_components(*, setting: str = SETTING, **_: object) -> None:
-    """Discard the components, so that they are created anew after a test has changed the settings."""
+    """Discard the components, so that they are created again after a test has changed the settings."""
     if setting in {SETTING, "ALLOWED_HOSTS", "LOGIN_URL"}:
         _made.clear()
 

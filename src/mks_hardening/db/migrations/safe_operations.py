@@ -130,7 +130,7 @@ class SafeOperations:
         using: str = "btree",
         where: str | None = None,
     ) -> None:
-        """Build an index while reads and writes go on, and replace the INVALID index of an interrupted build.
+        """Build an index while reads and writes continue, and replace the INVALID index of an interrupted build.
 
         The build waits for all transactions that are older than itself, at most ``total`` of the ``LockRetry``
         for each.
@@ -174,7 +174,7 @@ class SafeOperations:
             raise
 
     def drop_index(self, name: str) -> None:
-        """Drop an index, or ``schema.index``, while reads and writes go on; does nothing if there is none."""
+        """Drop an index, or ``schema.index``, while reads and writes continue; does nothing if there is none."""
         self._execute(f"DROP INDEX CONCURRENTLY IF EXISTS {table_name(name, parameter='name')}")
 
     # --- constraints
@@ -221,7 +221,7 @@ class SafeOperations:
         )
 
     def add_unique(self, name: str, table: str, columns: Sequence[str]) -> None:
-        """Build a unique index while reads and writes go on, then make it a constraint.
+        """Build a unique index while reads and writes continue, then make it a constraint.
 
         Raises:
             ConfigurationError: a parameter is invalid, or another index has this name.
@@ -237,7 +237,7 @@ class SafeOperations:
         self._alter(target, f"ADD CONSTRAINT {key} UNIQUE USING INDEX {key}")
 
     def validate(self, name: str, table: str) -> None:
-        """Validate a constraint; writes go on meanwhile."""
+        """Validate a constraint; writes continue during the scan."""
         self._alter(table_name(table), f"VALIDATE CONSTRAINT {quoted(name)}")
 
     def _add_constraint(self, name: str, table: str, definition: str) -> None:
@@ -388,7 +388,7 @@ class SafeOperations:
             self._retry.run(self._connection, statement, table=target, sleep=self._sleep)
 
     def _execute(self, statement: str, table: str = "") -> None:
-        """Execute a concurrent step, which waits for older transactions, and blocks no query meanwhile."""
+        """Execute a concurrent step, which waits for older transactions, and blocks no query while it waits."""
         if self._is_recorded:
             verb, _, rest = statement.partition(" ")
             self._connection.exec_driver_sql(f"{verb} {RESUMABLE} {rest}")

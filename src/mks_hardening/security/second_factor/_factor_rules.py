@@ -47,7 +47,7 @@ _FINGERPRINT: Final = 16
 
 
 class _Guess(NamedTuple):
-    """Who guesses and when.
+    """The device that an attempt comes from, and when.
 
     ``who`` is the digest of a client or of a remembered device. A trusted guess bypasses the limit of the account.
     """

@@ -82,7 +82,7 @@ def register(asked: ApiRequest) -> ApiResponse:
 
 
 def me(asked: ApiRequest) -> ApiResponse:
-    """Who is signed in."""
+    """The signed-in user."""
     del asked
     actor, factor = current_request.actor(), factors.status()
     return ApiResponse(

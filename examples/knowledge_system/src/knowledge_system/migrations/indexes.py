@@ -11,7 +11,7 @@ from mks_hardening.db import LockRetry, SafeOperations
 __all__ = ["LOCK_RETRY", "create_index", "drop_index"]
 
 LOCK_RETRY = LockRetry(total=300)
-"""A build waits for the oldest open transaction; it blocks no query meanwhile."""
+"""A build waits for the oldest open transaction; it blocks no query during this time."""
 
 
 def create_index(name: str, table: str, columns: Sequence[str]) -> None:
