@@ -11,7 +11,7 @@ from mks_hardening._core.checks import boolean, whole_number
 from mks_hardening._core.durations import seconds
 from mks_hardening._core.origin.proxy_trust import ProxyTrust
 from mks_hardening._core.origin.scope_trust import admit_by
-from mks_hardening._core.web.asgi_scope import REQUESTS, header, path_below_mount
+from mks_hardening._core.web.asgi_scope import REQUESTS, header, method_of, path_below_mount
 from mks_hardening._core.web.environ_keys import ORIGIN_KEY
 from mks_hardening._core.web.private_scope import private_scope
 from mks_hardening._edge.concurrency.concurrency_rule import (
@@ -90,7 +90,7 @@ class ConcurrencyMiddleware:
             await self._app(scope, receive, send)
             return
         inner = private_scope(scope if ORIGIN_KEY in scope else self._admit(scope))
-        method, path = inner.get("method", "GET"), path_below_mount(inner)
+        method, path = method_of(inner), path_below_mount(inner)
         held = HeldSlots()
         places: list[tuple[str, str]] = []
         try:

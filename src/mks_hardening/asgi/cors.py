@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from mks_hardening._core.origin.origin_of_request import request_origin
-from mks_hardening._core.web.asgi_scope import header, path_below_mount
+from mks_hardening._core.web.asgi_scope import header, method_of, path_below_mount
 from mks_hardening._core.web.private_scope import private_scope
 from mks_hardening._edge.cors.cors_policy import CORSPolicy, CORSRule, CORSRules, is_preflight
 from mks_hardening._edge.cors.cors_response import (
@@ -72,7 +72,7 @@ class CORSMiddleware:
             await self._app(scope, receive, send)
             return
         origin = header(scope, b"origin")
-        if origin is not None and scope["method"] == "OPTIONS":
+        if origin is not None and method_of(scope) == "OPTIONS":
             response = self._preflight(scope, policy, origin)
             if response is not None:
                 await send_response(scope, send, response)

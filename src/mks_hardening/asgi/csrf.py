@@ -7,18 +7,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from mks_hardening._core.origin.scope_trust import direct_origin
-from mks_hardening._core.web.asgi_scope import (
-    REQUESTS,
-    HeaderReader,
-    header,
-    path_below_mount,
-)
+from mks_hardening._core.web.asgi_scope import REQUESTS, HeaderReader, header, method_of, path_below_mount
 from mks_hardening._core.web.environ_keys import CSRF_TOKEN_KEY, ORIGIN_KEY, SESSION_KEY
 from mks_hardening._core.web.private_scope import private_scope
 from mks_hardening._edge.csrf.csrf_rules import FORBIDDEN, SAFE_METHODS, CSRFRules
 from mks_hardening._edge.csrf.form_field import FIELD, declared_length, form_field, is_form
 from mks_hardening._edge.csrf.form_token import CSRFToken
 from mks_hardening._edge.refusal_response import Refuser
+from mks_hardening._edge.session.request_kind import WEBSOCKET
 from mks_hardening.asgi._application import asgi_application
 from mks_hardening.asgi._body_replay import read_body
 from mks_hardening.asgi._messages import HEADS, decoded, encoded, raw_headers, send_response, with_headers
@@ -34,7 +30,6 @@ __all__ = ["CSRFMiddleware"]
 
 _HEADER: Final = b"x-csrf-token"
 _SENDER: Final = HeaderReader(b"host", b"cookie", b"authorization", b"origin", b"sec-fetch-site", b"referer")
-_WEBSOCKET: Final = "WEBSOCKET"
 
 
 class CSRFMiddleware:
@@ -99,7 +94,7 @@ class CSRFMiddleware:
             partial(header, {"headers": scope.get("headers")}, b"cookie"),
             secure=rules.secure_cookie,
         )
-        method = scope.get("method", _WEBSOCKET)
+        method = method_of(scope, websocket=WEBSOCKET)
         if method not in SAFE_METHODS and rules.checks(method, path_below_mount(scope)):
             host, cookies, authorization, sent_origin, fetch_site, referer = _SENDER.read(scope)
             origin: RequestOrigin = scope.get(ORIGIN_KEY) or direct_origin(scope, host=host)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from mks_hardening._core.clock import SYSTEM_CLOCK
 from mks_hardening._core.origin.origin_of_request import request_origin
-from mks_hardening._core.web.asgi_scope import header, path_below_mount
+from mks_hardening._core.web.asgi_scope import header, method_of, path_below_mount
 from mks_hardening._core.web.paths import LIVEZ, READYZ
 from mks_hardening._core.web.private_scope import private_scope
 from mks_hardening._edge.health.health_rules import (
@@ -88,12 +88,12 @@ class HealthMiddleware:
         await self._app(scope, receive, send)
 
     async def _response(self, scope: Scope, path: str) -> FixedResponse:
-        if scope["method"] not in PROBE_METHODS:
+        if method_of(scope) not in PROBE_METHODS:
             return self._refuser.refuse(
                 private_scope(scope),
                 WRONG_METHOD,
                 accept=header(scope, b"accept") or "",
-                seen=scope["method"],
+                seen=method_of(scope),
                 client_ip=request_origin(scope).client_ip,
             )
         if path == self._health.livez:

@@ -11,6 +11,7 @@ from mks_hardening._core.web.asgi_scope import (
     REQUESTS,
     first_header,
     header,
+    method_of,
     mount_of,
     path_below_mount,
     query_of,
@@ -117,7 +118,7 @@ class HTTPSRedirectMiddleware:
         path, host = path_below_mount(scope), first_header(scope, b"host")
         response = self._rules.responses[
             origin,
-            scope.get("method", _GET),
+            method_of(scope),
             mount_of(scope),
             path,
             query_of(scope),

@@ -9,7 +9,7 @@ from mks_hardening._core.checks import choice, offers
 from mks_hardening._core.origin.proxy_trust import ProxyTrust
 from mks_hardening._core.origin.scope_trust import admit_by
 from mks_hardening._core.request_hits import hits_of_request
-from mks_hardening._core.web.asgi_scope import REQUESTS, header, path_below_mount
+from mks_hardening._core.web.asgi_scope import REQUESTS, header, method_of, path_below_mount
 from mks_hardening._core.web.environ_keys import ORIGIN_KEY
 from mks_hardening._core.web.private_scope import private_scope
 from mks_hardening._core.web.rate_headers import (
@@ -93,7 +93,7 @@ class RateLimitMiddleware:
             await self._app(scope, receive, send)
             return
         inner = private_scope(scope if ORIGIN_KEY in scope else self._admit(scope))
-        method, path = inner.get("method", "GET"), path_below_mount(inner)
+        method, path = method_of(inner), path_below_mount(inner)
         decisions: list[LimitDecision] = []
         for rule in self._rules:
             key = rule.key_of(inner, method, path)

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 
 from mks_hardening._core.clock import SYSTEM_CLOCK, given_clock
 from mks_hardening._core.origin.origin_of_request import request_origin
-from mks_hardening._core.web.asgi_scope import header, is_request, path_below_mount, raw_target
+from mks_hardening._core.web.asgi_scope import (
+    header,
+    is_request,
+    method_of,
+    mount_of,
+    path_below_mount,
+    raw_target,
+)
 from mks_hardening._core.web.private_scope import private_scope
 from mks_hardening._edge.refusal_response import Refuser
 from mks_hardening._edge.request_limits.request_limits import (
@@ -144,8 +151,8 @@ class RequestLimitsMiddleware:
 def _head(scope: Scope) -> RequestHeadSize:
     raw: bytes = scope.get("raw_path") or scope["path"].encode("utf-8", "replace")
     return RequestHeadSize(
-        method=scope.get("method", "GET"),
-        path=path_below_mount(scope),
+        method=method_of(scope),
+        path=mount_of(scope) + path_below_mount(scope),
         raw_path=raw_target(scope),
         target_bytes=len(raw) + len(scope.get("query_string") or b""),
         fields=[len(name) + len(value) for name, value in scope.get("headers") or ()],

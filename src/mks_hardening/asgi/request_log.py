@@ -17,6 +17,7 @@ from mks_hardening._core.web.asgi_scope import (
     REQUESTS,
     HeaderReader,
     header,
+    method_of,
     mount_of,
     path_below_mount,
     query_of,
@@ -399,7 +400,7 @@ class _ASGIExchange:
         if self._cut_off and error is None and status >= _SERVER_ERROR:
             # What a framework makes of half a request; nobody has received it.
             status, self._sent, self._first_byte_at = 0, 0, None
-        method: str = scope.get("method", "GET")
+        method: str = method_of(scope)
         expects_body = has_body(method, status)
         outcome = outcome_of(
             failed=error is not None,
@@ -466,7 +467,7 @@ def _tracer_environ(scope: dict[str, Any]) -> dict[str, Any]:
     """Return what tracers read of a request, under the keys of WSGI; a WebSocket is a GET."""
     environ = {
         ORIGIN_KEY: scope.get(ORIGIN_KEY),
-        "REQUEST_METHOD": scope.get("method", "GET"),
+        "REQUEST_METHOD": method_of(scope),
         "SCRIPT_NAME": mount_of(scope),
         "PATH_INFO": path_below_mount(scope),
         "wsgi.url_scheme": scope.get("scheme", "http").replace("ws", "http"),

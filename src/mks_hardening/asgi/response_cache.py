@@ -14,7 +14,7 @@ from mks_hardening._core.clock import SYSTEM_CLOCK
 from mks_hardening._core.memo import Memo
 from mks_hardening._core.operations import arun
 from mks_hardening._core.resilience.budget import outside_budget
-from mks_hardening._core.web.asgi_scope import mount_of, path_below_mount, query_of, route_of
+from mks_hardening._core.web.asgi_scope import method_of, mount_of, path_below_mount, query_of, route_of
 from mks_hardening._core.web.environ_keys import ROUTE_KEY, header_key
 from mks_hardening._core.web.private_scope import private_scope
 from mks_hardening._edge.response_cache.cache_rule import CacheRule
@@ -320,7 +320,7 @@ def _request_head(scope: Scope) -> RequestHead:
         variables["REMOTE_USER"] = "known"
     server = scope.get("server")
     return RequestHead(
-        scope["method"],
+        method_of(scope),
         scope.get("scheme", "http"),
         variables.get("HTTP_HOST") or (f"{server[0]}:{server[1]}" if server else ""),
         mount_of(scope),

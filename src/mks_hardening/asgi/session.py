@@ -7,7 +7,14 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from mks_hardening._core.durations import seconds
-from mks_hardening._core.web.asgi_scope import REQUESTS, header, mount_of, path_below_mount, query_of
+from mks_hardening._core.web.asgi_scope import (
+    REQUESTS,
+    header,
+    method_of,
+    mount_of,
+    path_below_mount,
+    query_of,
+)
 from mks_hardening._core.web.environ_keys import SESSION_KEY
 from mks_hardening._core.web.private_scope import private_scope
 from mks_hardening._edge.refusal_response import FixedResponse
@@ -228,7 +235,7 @@ def _stepped(message: Message, handle: SessionHandle) -> Message:
 def _session_request(scope: dict[str, Any]) -> SessionRequest:
     return SessionRequest(
         scope,
-        method=scope.get("method", WEBSOCKET),
+        method=method_of(scope, websocket=WEBSOCKET),
         mount=mount_of(scope),
         path=path_below_mount(scope),
         query=query_of(scope),

@@ -149,6 +149,19 @@ def test_two_origins_are_none() -> None:
         assert refused[0] == 403
 
 
+@pytest.mark.parametrize("method", ["GET", "OPTIONS", "CONNECT", "", None, 7])
+def test_a_server_that_names_a_method_changes_nothing(
+    method: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The specification gives a WebSocket none; GET would be safe, and a value of another type breaks nothing."""
+    scope = {**socket(headers={"Origin": "https://evil.test", "Cookie": "session=1"}), "method": method}
+    with caplog.at_level(logging.INFO, "mks_hardening.request"):
+        refused = refusal_of(RequestLoggingMiddleware(CSRFMiddleware(hello)), scope)
+    assert refused is not None
+    assert refused[0] == 403
+    assert {vars(record)["method"] for record in caplog.records} == {"GET"}
+
+
 # --- session
 
 

@@ -17,6 +17,7 @@ __all__ = [
     "first_header",
     "header",
     "is_request",
+    "method_of",
     "mount_of",
     "path_below_mount",
     "query_of",
@@ -32,6 +33,17 @@ _name: Final = itemgetter(0)
 def is_request(scope: ReadOnlyScope) -> bool:
     """Return whether the scope is an HTTP request or a WebSocket."""
     return scope["type"] in REQUESTS
+
+
+def method_of(scope: ReadOnlyScope, *, websocket: str = "GET") -> str:
+    """Return the method of a request, or ``websocket`` for a WebSocket, whatever the scope says there.
+
+    A WebSocket has no method in ASGI, but is opened by GET; a server that sets one changes nothing.
+    """
+    if scope["type"] != "http":
+        return websocket
+    method: object = scope.get("method")
+    return method if isinstance(method, str) else ""
 
 
 def header(scope: ReadOnlyScope, name: bytes) -> str | None:
