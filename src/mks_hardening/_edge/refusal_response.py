@@ -41,11 +41,9 @@ class FixedResponse:
         self.status: int = status
         self.status_line: str = _status_line(status)
         self.body: bytes = body.encode() if isinstance(body, str) else body
-        self.headers: tuple[Header, ...] = (
-            ("Content-Type", content_type),
-            ("Content-Length", str(len(self.body))),
-            *headers,
-        )
+        # RFC 9110, 8.6 and 15.3.5.
+        content = () if status in (204, 304) else _content_fields(content_type, self.body)
+        self.headers: tuple[Header, ...] = (*content, *headers)
         self._raw_headers: list[tuple[bytes, bytes]] | None = None
 
     @property
@@ -183,6 +181,10 @@ def printable_excerpt(value: str) -> str:
     """Shorten a value from a request and escape it to printable ASCII."""
     text = value if len(value) <= _LONGEST_SEEN else value[:_LONGEST_SEEN] + "..."
     return text if text.isascii() and text.isprintable() else ascii(text)[1:-1]
+
+
+def _content_fields(content_type: str, body: bytes) -> tuple[Header, ...]:
+    return ("Content-Type", content_type), ("Content-Length", str(len(body)))
 
 
 def _status_line(status: int) -> str:

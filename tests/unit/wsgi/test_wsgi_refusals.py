@@ -378,6 +378,47 @@ def test_own_answers_may_differ(answer: CustomResponse | None, status: int, body
     assert control == ("private" if answer and dict(answer.headers).get("cache-control") else "no-store")
 
 
+@pytest.mark.parametrize(
+    ("options", "parameter"),
+    [
+        ({"headers": [("X-A", "1\r\nSet-Cookie: a=b")]}, "headers"),
+        ({"headers": [("X-A\r\n", "1")]}, "headers"),
+        ({"headers": [("X A", "1")]}, "headers"),
+        ({"headers": [("X-A", "\x00")]}, "headers"),
+        ({"headers": [("X-A", " 1")]}, "headers"),
+        ({"headers": [("X-A", "お")]}, "headers"),
+        ({"headers": [("X-A", 1)]}, "headers"),
+        ({"headers": [("X-A",)]}, "headers"),
+        ({"headers": [("X-A", "1", "2")]}, "headers"),
+        ({"headers": [("content-length", "3")]}, "headers"),
+        ({"headers": [("Content-Type", "text/plain")]}, "headers"),
+        ({"headers": [("Transfer-Encoding", "chunked")]}, "headers"),
+        ({"headers": [("Connection", "close")]}, "headers"),
+        ({"content_type": "text/html\n"}, "content_type"),
+        ({"content_type": "お"}, "content_type"),
+        ({"status": 204}, "body"),
+        ({"status": 304}, "body"),
+        ({"status": 205}, "body"),
+    ],
+)
+def test_own_answers_are_responses(options: dict[str, Any], parameter: str) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        CustomResponse(body="x", **options)
+    assert refused.value.parameter == parameter
+
+
+def test_own_answers_without_a_body_have_no_length() -> None:
+    answer = CustomResponse(body="", status=204, headers=[("X-Name", "caf\xe9 au lait")])
+    got = ask(_csrf(on_refusal=lambda _e, _r: answer), method="POST", headers={"Origin": "http://evil.test"})
+    assert (got.status, got.body, got.header("Content-Length"), got.header("Content-Type")) == (
+        204,
+        b"",
+        None,
+        None,
+    )
+    assert got.header("X-Name") == "caf\xe9 au lait"
+
+
 @pytest.mark.parametrize("broken", [ZeroDivisionError, "no answer"])
 def test_a_hook_that_fails_lets_nothing_pass(broken: Any, caplog: pytest.LogCaptureFixture) -> None:
     def words(_environ: Any, _refusal: Refusal) -> Any:
