@@ -60,13 +60,16 @@ ADDED = [
         "a=1; Expires=Fri, 01 Jan 2199 00:00:00 GMT; Secure; HttpOnly; SameSite=Lax",
     ),
     ("a=1; Expires=soon", "a=1; Expires=soon; Secure; HttpOnly; SameSite=Lax"),
-    # No cookies, and ours.
+    # Browsers store cookies without a name, and names that are no tokens (RFC 6265bis, 5.6).
+    ("no cookie", "no cookie; Secure; HttpOnly; SameSite=Lax"),
+    ("=nameless", "=nameless; Secure; HttpOnly; SameSite=Lax"),
+    ("näme=1", "näme=1; Secure; HttpOnly; SameSite=Lax"),
+    # The names of this package belong to whoever sets them.
+    ("mks-session=1", "mks-session=1; Secure; HttpOnly; SameSite=Lax"),
+    ("__Host-csrf=1; Path=/", "__Host-csrf=1; Path=/; Secure; HttpOnly; SameSite=Lax"),
+    # What browsers ignore.
     ("", ""),
-    ("no cookie", "no cookie"),
-    ("=nameless", "=nameless"),
-    ("näme=1", "näme=1"),
-    ("mks-session=1", "mks-session=1"),
-    ("__Host-csrf=1", "__Host-csrf=1"),
+    ("=; Path=/", "=; Path=/"),
 ]
 
 
@@ -228,3 +231,7 @@ def test_a_field_only_grows_and_once(field: str) -> None:
     policy.apply(twice)
     assert once == twice
     assert once[0][1].startswith(field.rstrip("; \t"))
+
+
+def test_what_browsers_ignore_is_not_changed() -> None:
+    assert through_asgi(CookiePolicy(), "a=\x011", "\x7f=1") == ["a=\x011", "\x7f=1"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Iterable
 from email.utils import parsedate_to_datetime
 from typing import Final, Literal, NamedTuple, TypeAlias
@@ -21,9 +22,9 @@ _SAME_SITES: Final = frozenset({"lax", "strict", "none"})
 _SECURE_PREFIXES: Final = ("__secure-", "__host-", "__http-", "__host-http-")
 _HTTP_PREFIXES: Final = ("__http-", "__host-http-")
 _HOST_PREFIX: Final = "__host-"
-# Names of this package, and of frameworks whose scripts read the cookie to send its value in a header.
-_OWN: Final = frozenset({"__Host-mks-session", "mks-session", "__Host-csrf", "csrf"})
+# Names of frameworks whose scripts read the cookie to send its value in a header.
 _READABLE: Final = ("csrftoken", "XSRF-TOKEN", "csrf_token")
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]").search
 _MOST_NAMES: Final = 200
 _logger: Final = logging.getLogger("mks_hardening.wsgi")
 
@@ -47,8 +48,8 @@ class CookiePolicy:
 
     Only missing attributes are added: an explicit ``SameSite=None`` stays (and gets ``Secure``, without which
     browsers reject it), and so do ``Partitioned``, ``Domain``, ``Path`` and the lifetime. A field that deletes a
-    cookie is not changed, except for the attributes that the prefix of its name requires. Fields that are not
-    cookies, and the cookies of this package, are passed on as they are.
+    cookie is not changed, except for the attributes that the prefix of its name requires. Fields that browsers
+    ignore are passed on as they are; a cookie without a name is one.
 
     Names that begin with ``__Secure-``, ``__Host-``, ``__Http-`` or ``__Host-Http-`` get the attributes that
     browsers require. A ``__Host-`` cookie with ``Domain``, or without ``Path=/``, is rejected by browsers; one
@@ -99,17 +100,17 @@ class CookiePolicy:
         self.same_site: SameSite | None = same_site
         self.report_only: bool = boolean(report_only, parameter="report_only")
         self._readable = _names(readable, parameter="readable")
-        self._exempt = _names(exempt, parameter="exempt") | _OWN
+        self._exempt = _names(exempt, parameter="exempt")
         self._reported: set[tuple[str, tuple[str, ...]]] = set()
         self._now: Callable[[], float] = SYSTEM_CLOCK.time
 
     def review(self, field: str) -> CookieReview | None:
         """Return what the policy says about the value of a ``Set-Cookie`` field; ``None`` if it is left alone."""
         pair, *rest = field.split(";")
-        name, equals, _ = pair.partition("=")
+        name, _, value = pair.partition("=") if "=" in pair else ("", "", pair)
         name = name.strip(" \t")
-        if not equals or name in self._exempt or not is_cookie_name(name):
-            return None
+        if name in self._exempt or not (name or value.strip(" \t")) or _CONTROL(field):
+            return None  # also what browsers ignore (RFC 6265bis, 5.6)
         given: dict[str, str] = {}
         for part in rest:
             key, _, value = part.partition("=")
