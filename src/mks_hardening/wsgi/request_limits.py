@@ -76,11 +76,10 @@ class RequestLimitsMiddleware:
         found = limits.check(head)
         if found is not None:
             return self._refuse(environ, start_response, found)
-        if head.has_body is False:
+        source = environ.get("wsgi.input")
+        if head.has_body is False or source is None:
             return self._app(environ, start_response)
-        body = _LimitedInput(
-            environ["wsgi.input"], limits.body_limit(head, self._monotonic()), self._monotonic
-        )
+        body = _LimitedInput(source, limits.body_limit(head, self._monotonic()), self._monotonic)
         environ["wsgi.input"] = body
         held = _HeldHead(start_response, body.limit)
 
@@ -202,7 +201,7 @@ def _head(environ: WSGIEnvironment) -> RequestHeadSize:
     target: str = get("RAW_URI") or get("REQUEST_URI") or ""
     return RequestHeadSize(
         method=get("REQUEST_METHOD", ""),
-        path=get("PATH_INFO", ""),
+        path=get("SCRIPT_NAME", "").rstrip("/") + get("PATH_INFO", ""),
         raw_path=target.partition("?")[0],
         target_bytes=len(target) or len(get("PATH_INFO", "")) + len(get("QUERY_STRING", "")),
         fields=fields,

@@ -243,6 +243,17 @@ def test_bodies_have_types_after_http_1_too(
     assert reply.read == (b"" if status == 415 else chunks[0])
 
 
+@pytest.mark.parametrize("reader", ["read", "swallow", "lazy"])
+def test_a_body_counts_though_a_server_has_removed_how_it_ends(
+    ask: Callable[..., Reply], reader: str
+) -> None:
+    """A server that decodes chunks may remove ``Transfer-Encoding`` without adding a length."""
+    reply = ask([b"x" * 600, b"y" * 401], reader=reader)
+    assert (reply.status, reply.rule, reply.read) == (413, "1000", b"")
+    reply = ask([b"{}"], {"Content-Type": "text/xml"}, limits=RequestLimits(content_types=["text/csv"]))
+    assert (reply.status, reply.read) == (415, b"")
+
+
 def test_a_body_that_nobody_reads_is_not_refused(ask: Callable[..., Reply]) -> None:
     assert ask([b"x" * 2000], CHUNKED, reader="none").status == 200
 
@@ -418,11 +429,53 @@ STATUS = pytest.mark.parametrize(
         ("/%252e%252e/b", 400),
         ("/a%252fb", 400),
         ("/%25%32%65", 400),
+        ("/a;version=1/b", 200),
+        ("/..;/b", 400),
+        ("/a/..;x=1/b", 400),
+        ("/a/.;/b", 400),
+        ("/a/..;", 400),
+        ("/...;/b", 200),
+        ("/%c0%af", 400),  # an overlong slash
+        ("/%e3%81", 400),
+        ("/%82%a0", 400),  # Shift JIS
+        ("/%ef%bf%bd", 400),  # what servers put for either
+        ("/%c2%85", 400),  # a control character of Unicode
+        ("/%zz", 400),
+        ("/%", 400),
+        ("/a%2", 400),
+        ("/%25u002e", 400),
+        ("a", 400),
+        ("", 200),
     ],
 )
 def test_ambiguous_paths_are_refused_if_asked_to(status_of: Any, target: str, status: int) -> None:
     assert status_of(RequestLimits(plain_paths=True), "GET", target)[0] == status
     assert status_of(RequestLimits(), "GET", target)[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("mount", "status"),
+    [
+        *(("/app", 200), ("/app/", 200), ("/", 200), ("", 200)),
+        *(("//app", 400), ("/app/..", 400), ("/%2e", 400), ("app", 400)),
+    ],
+)
+def test_the_mount_is_a_part_of_the_path(mount: str, status: int) -> None:
+    environ = {"REQUEST_METHOD": "GET", "SCRIPT_NAME": mount, "PATH_INFO": "/a", "REMOTE_ADDR": "192.0.2.1"}
+    seen: list[str] = []
+
+    def application(_environ: Any, start_response: Any) -> list[bytes]:
+        start_response("200 OK", [])
+        return []
+
+    app = wsgi.RequestLimitsMiddleware(application, limits=RequestLimits(plain_paths=True))
+    list(app(environ, lambda status, headers: seen.append(status)))  # type: ignore[arg-type]
+    assert seen[0][:3] == f"{status}"
+
+
+def test_the_asterisk_of_options_is_no_path() -> None:
+    assert status_through_wsgi(RequestLimits(plain_paths=True), "OPTIONS", "*")[0] == 200
+    assert status_through_asgi(RequestLimits(plain_paths=True), "OPTIONS", "*")[0] == 200
 
 
 @STATUS

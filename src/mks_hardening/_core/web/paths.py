@@ -15,7 +15,7 @@ LIVEZ: Final = "/livez"
 READYZ: Final = "/readyz"
 """Default paths of health probes: handled by the health middleware, never redirected to https."""
 
-_AMBIGUOUS: Final = re.compile(r"[\x00-\x1f\x7f\\]|//|/\.\.?(?:/|\Z)").search
+_AMBIGUOUS: Final = re.compile(r"[\x00-\x1f\x7f\\]|//|/\.\.?(?:[/;]|\Z)").search
 
 
 class PathRules:
@@ -24,8 +24,8 @@ class PathRules:
     ``/login`` is that page; ``/static/`` or ``/static/*`` is the folder with everything below it, so that ``/`` is
     everything; ``=/news/`` is that page alone although it ends in a slash, and ``=/`` the front page.
 
-    A path that servers and applications may interpret differently (empty or dot segments, backslashes, control
-    characters) matches nothing, so it cannot gain an exemption.
+    A path that servers and applications may interpret differently (empty or dot segments, also with parameters as
+    in ``/..;/``, backslashes, control characters) matches nothing, so it cannot gain an exemption.
 
     Args:
         paths: pages and folders.
@@ -95,9 +95,10 @@ def _without_star(path: str) -> str:
 def _plain(path: str) -> str:
     segments: list[str] = []
     for segment in path.replace("\\", "/").split("/"):
-        if segment == "..":
+        step = segment.partition(";")[0] if segment.startswith(".") else segment
+        if step == "..":
             del segments[-1:]
-        elif segment not in ("", "."):
+        elif step not in ("", "."):
             segments.append(segment)
     return "/" + "/".join(segments)
 

@@ -24,8 +24,10 @@ __all__ = [
 
 _MEDIA_TYPE: Final = re.compile(r"[!#$&^_.+0-9A-Za-z-]{1,127}/(?:\*|[!#$&^_.+0-9A-Za-z-]{1,127})").fullmatch
 _METHOD: Final = re.compile(r"[A-Z][A-Z-]{0,31}").fullmatch
-_ENCODED: Final = re.compile(r"%[0-9A-Fa-f]{2}").search
-_ENCODED_SLASH: Final = re.compile(r"%2f|%5c", re.IGNORECASE).search
+_ENCODED: Final = re.compile(r"%(?:[0-9A-Fa-f]{2}|u[0-9A-Fa-f]{4})").search
+_CONTROL: Final = re.compile("[\x80-\x9f\ufffd]").search  # of Unicode, and what servers put for broken UTF-8
+_AMBIGUOUS_RAW: Final = re.compile(r"%(?:2f|5c|(?![0-9a-f]{2}))", re.IGNORECASE).search
+_WITHOUT_BODY: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 _LONGEST_TYPE: Final = 1000
 _LONGEST_SEEN: Final = 200
 _STATUS: Final = {"body": 413, "body_seconds": 408, "content_types": 415}
@@ -43,7 +45,7 @@ class RequestHeadSize(NamedTuple):
 
     Attributes:
         method: method of the request.
-        path: path below the mount, decoded.
+        path: path with its mount, decoded, as the bytes of UTF-8 in Latin-1 (PEP 3333).
         raw_path: path as sent, or an empty text if the server does not provide it.
         target_bytes: length of the path and query as sent.
         fields: lengths of the header fields, name and value together.
@@ -68,10 +70,11 @@ class RequestHeadSize(NamedTuple):
         """Whether a body follows; ``None`` if only its first byte tells.
 
         A body in HTTP/2 and HTTP/3 needs neither ``Content-Length`` nor ``Transfer-Encoding`` (RFC 9113, 8.1.1).
+        Servers that decode chunks may remove ``Transfer-Encoding``, so only methods without a body are believed.
         """
         if self.chunked or self.content_length is not None:
             return self.chunked or self.content_length != "0"
-        return False if self.http_version.startswith("1") else None
+        return False if self.http_version.startswith("1") and self.method in _WITHOUT_BODY else None
 
 
 class RequestLimits:
@@ -89,8 +92,9 @@ class RequestLimits:
         methods: allowed methods (``GET`` includes ``HEAD``), as a list for the whole application; 405 for others.
             ``None`` leaves that to the framework. Preflights of CORS are answered by ``CORSMiddleware``, outside.
         plain_paths: whether paths that proxies and applications may interpret differently get 400: with empty or
-            dot segments, backslashes or control characters, also encoded ones, encoded slashes (as far as the
-            server provides the path as sent), or percent signs that were encoded twice.
+            dot segments (also with parameters, as in ``/..;/``), backslashes or control characters, also encoded
+            ones, bytes that are not UTF-8, percent signs that were encoded twice, no slash at the beginning, or
+            (as far as the server provides the path as sent) encoded slashes and invalid escapes.
 
     Raises:
         ConfigurationError: a number is out of range, or a media type or method is malformed.
@@ -292,8 +296,16 @@ _BAD_PATH: Final = RefusalResponse("path", 400, "The path of the URL is ambiguou
 
 def _is_unambiguous(path: str, raw_path: str) -> bool:
     """Return whether proxies and applications interpret the path in the same way."""
+    if not is_plain_path(path) or not (path.startswith("/") or path in ("", "*")):
+        return False
     # A percent sign that is left after decoding would be decoded again by a careless application.
-    return is_plain_path(path) and _ENCODED(path) is None and _ENCODED_SLASH(raw_path) is None
+    if "%" in path and _ENCODED(path) is not None:
+        return False
+    try:
+        text = path if path.isascii() else path.encode("latin-1").decode("utf-8")
+    except UnicodeError:
+        return False
+    return _CONTROL(text) is None and _AMBIGUOUS_RAW(raw_path) is None
 
 
 def _allowed_methods(methods: Iterable[str] | None) -> tuple[str, ...] | None:
