@@ -64,7 +64,13 @@ def test_every_fence_is_executed(page: Path) -> None:
             assert kind in {*NO_CODE, "console", *elsewhere}, f"{kind!r}: {body}"
 
 
-ALONE = ["after_commit.py", "cache_transaction.py", "outgoing_calls.py", "response_cache.py"]
+ALONE = [
+    "after_commit.py",
+    "cache_transaction.py",
+    "outgoing_calls.py",
+    "repeat_transactions.py",
+    "response_cache.py",
+]
 
 
 @pytest.mark.parametrize("name", ALONE)

@@ -1,4 +1,4 @@
-"""Retry of transactions that fail because of a conflict with another transaction."""
+"""Retry of transactions that fail because of a conflict with another transaction or a lost connection."""
 
 from __future__ import annotations
 
@@ -11,11 +11,15 @@ from inspect import isawaitable, iscoroutine
 from random import SystemRandom
 from typing import Any, Final, ParamSpec, TypeVar, cast
 
+from mks_hardening._core.checks import boolean, whole_number
 from mks_hardening._core.checks import function as check_function
-from mks_hardening._core.checks import whole_number
-from mks_hardening._core.database.error_text import SERIALIZATION_CODES, code_of
 from mks_hardening._core.durations import seconds
 from mks_hardening.db._function_kind import is_async, refuse_generators
+from mks_hardening.db._transaction_failure import (
+    TransactionFailure,
+    failure_of,
+    is_in_aborted_transaction,
+)
 from mks_hardening.db.watch._attempt import attempt
 
 __all__ = ["retry_on_serialization_failure"]
@@ -23,33 +27,51 @@ __all__ = ["retry_on_serialization_failure"]
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_MOST_RELATED: Final = 100  # examined errors: each may have a cause, a context and group members
+_OUTCOME_UNKNOWN: Final = (
+    "The connection was lost during COMMIT, or it is unknown when: the transaction may have been committed. It is "
+    "repeated only if the function is declared with retry_on_serialization_failure(idempotent=True)."
+)
 
 _random: Final = SystemRandom()  # a seeded generator would produce the same delays in every forked worker
 
 
-def is_serialization_failure(error: BaseException, *, handled: BaseException | None = None) -> bool:
-    """Whether retrying the transaction can succeed: serialization failure, deadlock, SQLite busy.
-
-    The driver's error may be the cause or context of an application error, or a member of an exception group.
+class _Repetition:
+    """Decision after each failed call of one retried function.
 
     Args:
-        error: exception raised by the transaction.
-        handled: exception that the caller was already handling, and that is the context of every later error.
+        attempts: maximum number of calls.
+        idempotent: whether the function may run again if its transaction may have been committed.
     """
-    seen = {id(handled)}
-    waiting: list[BaseException | None] = [error]
-    while waiting and len(seen) < _MOST_RELATED:
-        one = waiting.pop()
-        if one is None or id(one) in seen:
-            continue
-        if code_of(one) in SERIALIZATION_CODES:
-            return True
-        seen.add(id(one))
-        waiting += [one.__context__, one.__cause__]
-        if isinstance(one, BaseExceptionGroup):
-            waiting += cast("BaseExceptionGroup[BaseException]", one).exceptions
-    return False
+
+    def __init__(self, attempts: int, *, idempotent: bool) -> None:
+        self._attempts = attempts
+        self._idempotent = idempotent
+        # Handled by the caller already; the context of every later error.
+        self._handled = sys.exc_info()[1]
+        self._previous: Exception | None = None
+
+    def repeats(self, error: Exception, number: int) -> bool:
+        """Whether to call the function again; raises an earlier error if that is the one that the caller needs."""
+        previous, self._previous = self._previous, None
+        if previous is not None and is_in_aborted_transaction(error, handled=self._handled):
+            # The transaction belongs to the caller, whose decorator has to learn why it failed.
+            raise previous
+        if number == self._attempts - 1 or not self._is_repeatable(error):
+            return False
+        self._previous = error
+        return True
+
+    def end(self) -> None:
+        """Release the last error after a successful call; it refers to the frame that refers to this object."""
+        self._previous = None
+
+    def _is_repeatable(self, error: Exception) -> bool:
+        failure = failure_of(error, handled=self._handled)
+        if failure is not TransactionFailure.OUTCOME_UNKNOWN:
+            return failure is not TransactionFailure.OTHER
+        if not self._idempotent and _OUTCOME_UNKNOWN not in getattr(error, "__notes__", ()):
+            error.add_note(_OUTCOME_UNKNOWN)
+        return self._idempotent
 
 
 def retry_on_serialization_failure(
@@ -57,6 +79,7 @@ def retry_on_serialization_failure(
     attempts: int = 5,
     backoff: float | timedelta = 0.02,
     backoff_max: float | timedelta = 1.0,
+    idempotent: bool = False,
     sleep: Callable[[float], object] | None = None,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Decorate a function or coroutine function that opens, runs and commits a whole transaction.
@@ -67,10 +90,21 @@ def retry_on_serialization_failure(
     another error, or a member of an exception group. ``watch_queries`` and ``query_budget`` count only the last
     call.
 
+    The function is also called again if a connection of a ``hardened_engine`` was lost before COMMIT, because the
+    server then rolls the transaction back. If the connection was lost during COMMIT, the transaction may have been
+    committed; the error is then raised with a note that says so, unless the function is ``idempotent``. The same
+    applies to statements under AUTOCOMMIT and to other engines, for which it is unknown when the connection was
+    lost. A server that refuses new connections causes no retry.
+
+    A function that is called inside a transaction of its caller cannot repeat that transaction. If the transaction
+    has failed, the first error is raised, so that a decorator of the caller can repeat all of it.
+
     Args:
         attempts: maximum number of calls.
         backoff: upper bound of the first delay in seconds.
         backoff_max: upper bound of every delay in seconds.
+        idempotent: whether running the function again after its transaction was committed has no further effect,
+            for example because it inserts under a key of the request with ON CONFLICT DO NOTHING.
         sleep: function that waits; for a coroutine function it may return an awaitable.
 
     Raises:
@@ -80,6 +114,7 @@ def retry_on_serialization_failure(
     whole_number(attempts, parameter="attempts", minimum=1)
     first = seconds(backoff, parameter="backoff")
     longest = seconds(backoff_max, parameter="backoff_max")
+    boolean(idempotent, parameter="idempotent")
     if sleep is not None:
         check_function(sleep, parameter="sleep")
 
@@ -91,16 +126,17 @@ def retry_on_serialization_failure(
         refuse_generators(function)
 
         def retrying(*args: P.args, **kwargs: P.kwargs) -> R:
-            handled = sys.exc_info()[1]
+            decision = _Repetition(attempts, idempotent=idempotent)
             for number in range(attempts):
                 with attempt() as this:
                     try:
                         result = function(*args, **kwargs)
                     except Exception as error:
-                        if number == attempts - 1 or not is_serialization_failure(error, handled=handled):
+                        if not decision.repeats(error, number):
                             raise
                         this.is_repeated = True
                     else:
+                        decision.end()
                         # A plain function that wraps a coroutine function: nothing has run yet.
                         return (
                             cast(R, awaited(function, args, kwargs, result))
@@ -120,15 +156,18 @@ def retry_on_serialization_failure(
     ) -> object:
         from asyncio import sleep as asyncio_sleep
 
-        handled = sys.exc_info()[1]
+        decision = _Repetition(attempts, idempotent=idempotent)
         for number in range(attempts):
             with attempt() as this:
                 try:
-                    return await (running or cast("Awaitable[object]", function(*args, **kwargs)))
+                    result = await (running or cast("Awaitable[object]", function(*args, **kwargs)))
                 except Exception as error:
-                    if number == attempts - 1 or not is_serialization_failure(error, handled=handled):
+                    if not decision.repeats(error, number):
                         raise
                     this.is_repeated = True
+                else:
+                    decision.end()
+                    return result
             running = None
             waited = (sleep or asyncio_sleep)(wait_before(number))
             if isawaitable(waited):

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sqlite3
-from collections.abc import AsyncIterator, Iterator
+import weakref
+from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy.exc import OperationalError
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy.exc import OperationalError, PendingRollbackError
 
 from mks_hardening.db import retry_on_serialization_failure
 from mks_hardening.exceptions import ConfigurationError
@@ -45,6 +49,7 @@ def _failing(error: Exception, times: int) -> tuple[Any, list[int]]:
         PostgresError("40P01"),
         MySQLError(1213, "Deadlock found"),
         MySQLError(1205, "Lock wait timeout"),
+        MySQLError(1020, "Record has changed since last read in table 't'"),
         OperationalError("select 1", {}, PostgresError("40001")),
     ],
 )
@@ -247,3 +252,140 @@ def test_errors_that_refer_to_each_other_are_looked_at_once() -> None:
     with pytest.raises(ValueError, match="one"):
         retry_on_serialization_failure(sleep=lambda _seconds: None)(work)("done")
     assert len(calls) == 1
+
+
+# --- lost connections ------------------------------------------------------------------------
+
+
+def _lost(code: str = "57P01") -> OperationalError:
+    """As SQLAlchemy raises it on an engine that does not say when the connection was lost."""
+    return OperationalError("insert", {}, PostgresError(code), connection_invalidated=True)
+
+
+@pytest.mark.parametrize("error", [_lost(), _lost(""), PostgresError("08006"), PostgresError("57P02")])
+def test_an_unknown_outcome_is_repeated_only_by_declaration(error: Exception) -> None:
+    work, calls = _failing(error, 1)
+    with pytest.raises(type(error)) as caught:
+        retry_on_serialization_failure(sleep=lambda _seconds: None)(work)("done")
+    assert len(calls) == 1
+    assert caught.value is error
+    [note] = error.__notes__
+    assert "idempotent=True" in note
+
+    work, calls = _failing(error, 1)
+    declared = retry_on_serialization_failure(idempotent=True, sleep=lambda _seconds: None)
+    assert declared(work)("done") == "done"
+    assert len(calls) == 2
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OperationalError("connect", {}, PostgresError("57P03")),
+        PostgresError("08001"),
+        ConnectionError("lost"),
+    ],
+)
+def test_a_server_that_accepts_no_connection_is_not_asked_again(error: Exception) -> None:
+    work, calls = _failing(error, 1)
+    with pytest.raises(type(error)):
+        retry_on_serialization_failure(idempotent=True, sleep=lambda _seconds: None)(work)("done")
+    assert len(calls) == 1
+
+
+def test_a_conflict_beside_an_unknown_outcome_is_no_permission() -> None:
+    work, calls = _failing(ExceptionGroup("tasks", [PostgresError("40001"), _lost()]), 1)
+    with pytest.raises(ExceptionGroup):
+        retry_on_serialization_failure(sleep=lambda _seconds: None)(work)("done")
+    assert len(calls) == 1
+
+
+def test_a_transaction_of_the_caller_reports_its_first_error() -> None:
+    conflict = PostgresError("40001")
+    for refused in (PostgresError("25P02"), PendingRollbackError("the transaction has failed")):
+        inner_errors = iter([conflict, refused])
+
+        @retry_on_serialization_failure(sleep=lambda _seconds: None)
+        def inner() -> None:
+            raise next(inner_errors)  # noqa: B023 - called in this round
+
+        with pytest.raises(PostgresError) as caught:
+            inner()
+        assert caught.value is conflict
+
+
+def test_nothing_keeps_the_errors_of_repeated_calls() -> None:
+    kept: list[weakref.ref[BaseException]] = []
+
+    class KeptError(PostgresError):
+        def __init__(self) -> None:
+            super().__init__("40001")
+            kept.append(weakref.ref(self))
+
+    def work() -> str:
+        if not kept:
+            raise KeptError
+        return "done"
+
+    async def later() -> str:
+        return work()
+
+    again = retry_on_serialization_failure(sleep=lambda _seconds: None)
+    gc.disable()
+    try:
+        for run in (again(work), lambda: asyncio.run(again(later)())):
+            kept.clear()
+            assert run() == "done"
+            assert kept[0]() is None
+    finally:
+        gc.enable()
+
+
+KINDS: dict[str, Callable[[], Exception]] = {
+    "other": lambda: PostgresError("23505"),
+    "conflict": lambda: PostgresError("40001"),
+    "unknown": _lost,
+    "refused": lambda: PostgresError("25P02"),
+}
+
+
+@given(
+    kinds=st.lists(st.sampled_from(sorted(KINDS)), max_size=6),
+    attempts=st.integers(1, 5),
+    idempotent=st.booleans(),
+    world=st.sampled_from(["def", "async def"]),
+)
+def test_every_history_of_failures_ends_as_declared(
+    kinds: list[str], attempts: int, idempotent: bool, world: str
+) -> None:
+    errors = [KINDS[kind]() for kind in kinds]
+    waits: list[float] = []
+    calls: list[int] = []
+
+    def work() -> str:
+        calls.append(1)
+        if len(calls) <= len(errors):
+            raise errors[len(calls) - 1]
+        return "done"
+
+    async def later() -> str:
+        return work()
+
+    # The model: read the history until one failure ends it.
+    expected: object = "done"
+    count = len(errors) + 1
+    for number, kind in enumerate(kinds):
+        if kind == "refused" and number:
+            expected, count = errors[number - 1], number + 1
+            break
+        if number == attempts - 1 or not (kind == "conflict" or (kind == "unknown" and idempotent)):
+            expected, count = errors[number], number + 1
+            break
+
+    again = retry_on_serialization_failure(attempts=attempts, idempotent=idempotent, sleep=waits.append)
+    try:
+        outcome: object = again(work)() if world == "def" else asyncio.run(again(later)())
+    except Exception as error:  # noqa: BLE001 - is compared
+        outcome = error
+    assert outcome is expected or outcome == expected
+    assert (len(calls), len(waits)) == (count, count - 1)

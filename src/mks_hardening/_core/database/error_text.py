@@ -25,8 +25,11 @@ __all__ = [
     "message_of",
 ]
 
-SERIALIZATION_CODES: Final = frozenset({"40001", "40P01", "SQLITE_BUSY", "1205", "1213"})
-"""Codes of a transaction that lost to a concurrent one and may be retried. MySQL 1205 is a lock timeout."""
+SERIALIZATION_CODES: Final = frozenset({"40001", "40P01", "SQLITE_BUSY", "1020", "1205", "1213"})
+"""Codes of a transaction that lost to a concurrent one and may be retried.
+
+MySQL 1205 is a lock timeout, MariaDB 1020 a row that changed since the snapshot.
+"""
 
 _LONGEST_COMPARED: Final = 1000  # a form with two gaps takes quadratic time
 _LONGEST_STATEMENT: Final = 2000

@@ -190,6 +190,7 @@ FORMS: Final[dict[str, tuple[str, ...]]] = {
     "1062": ("Duplicate entry '?' for key '?'",),
     "1064": ("You have an error in your SQL syntax; ?",),
     "1146": ("Table '?' doesn't exist",),
+    "1020": ("Record has changed since last read in table '?'",),
     "1205": ("Lock wait timeout exceeded; try restarting transaction",),
     "1213": ("Deadlock found when trying to get lock; try restarting transaction",),
     "1264": ("Out of range value for column '?' at row ?",),

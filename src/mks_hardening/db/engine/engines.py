@@ -21,6 +21,7 @@ from mks_hardening.db.engine._connect_options import (
 )
 from mks_hardening.db.engine._sqlite_transactions import begin_transactions
 from mks_hardening.db.engine._supervised_drivers import psycopg2_connection, supervise
+from mks_hardening.db.engine._transaction_outcome import record_outcomes
 from mks_hardening.db.engine._url import parse_url
 from mks_hardening.db.engine.fork_guard import guard_fork
 from mks_hardening.db.engine.pool_size import PoolPlan, plan_pool
@@ -243,6 +244,7 @@ def _attach_listeners(engine: Engine, parts: _EngineParts) -> None:
         event.listen(engine.pool, "connect", connected)
         begin_transactions(engine)
     else:
+        record_outcomes(engine)
         if engine.dialect.driver == "asyncpg":
             convert_connection_errors(engine)
         if parts.deadline is not None:
