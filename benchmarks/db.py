@@ -151,6 +151,7 @@ def fingerprints() -> None:
                 {
                     f"new text, {len(short)} characters": lambda: fingerprint(f"{short} {next(numbers)}"),
                     f"new text, {len(long)} characters": lambda: fingerprint(f"{long} {next(numbers)}"),
+                    f"new words, {len(short)} characters": lambda: fingerprint(f"{short} w{next(numbers)}"),
                 },
                 calls=50,
             ),

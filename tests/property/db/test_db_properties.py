@@ -20,7 +20,9 @@ from mks_hardening.db import (
     slow_query_record,
 )
 from mks_hardening.db.japanese_search import normalize_text
+from mks_hardening.db.statement._lexer import tokens_of
 from mks_hardening.db.statement._lists import shorten
+from mks_hardening.db.statement._quick_tokens import quick_tokens
 from mks_hardening.db.watch._stats_table import StatsTable
 
 DIALECTS = st.sampled_from(["postgresql", "sqlite", "mysql"])
@@ -72,6 +74,26 @@ def test_any_text_is_read_and_reading_twice_changes_nothing(dialect: Any, sql: s
 )
 def test_fragments_of_sql_are_read_to_the_end(dialect: Any, pieces: list[str]) -> None:
     assert isinstance(normalize_sql("".join(pieces), dialect=dialect), str)
+
+
+# Parts that mean something else beside others: values, signs, comments, quotes, operators and words.
+PARTS = st.sampled_from(
+    "select from in ( ) [ ] , ; . .. :: : :a %s %(a)s %% ? ?1 ?| $1 $12 $$ $tag$ $a @x @> || - + -1 -- # /* */ "  # noqa: SIM905 - a word list is easier to read as one string
+    "/*a*/ 'x' 'it''s' 'a\\'b' ' \" \"a\" ` `a` [x] E'a\\'b' N'n' U&'a' U&\"b\" null TRUE is savepoint release to "
+    "x1 0b12 .5 1. 1e5 1..2 42 a$b = <> >= =- =-1 ~- 日 1,2 1,'b' (1,2) in(1,-2) in(%s,%s) [1,2] in(1,2]".split()
+)
+
+
+@settings(max_examples=300)
+@given(
+    dialect=DIALECTS,
+    parts=st.lists(st.tuples(PARTS, st.sampled_from(["", " ", "\n"])), max_size=12),
+)
+def test_remembered_words_are_read_as_the_lexer_reads_them(
+    dialect: Any, parts: list[tuple[str, str]]
+) -> None:
+    sql = "".join(part + blank for part, blank in parts)
+    assert shorten(quick_tokens(sql, dialect)) == shorten(tokens_of(sql, dialect))
 
 
 @given(

@@ -10,7 +10,18 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-__all__ = ["LEXERS", "VALUE", "end_of_nested_comment", "raw_tokens_of", "tokens_of"]
+__all__ = [
+    "LEXERS",
+    "RULES",
+    "VALUE",
+    "WORDS_OF_VALUES",
+    "add_operator",
+    "add_value",
+    "add_word",
+    "end_of_nested_comment",
+    "raw_tokens_of",
+    "tokens_of",
+]
 
 VALUE: Final = "?"
 _NEVER: Final = r"(?!)"  # for features that a dialect lacks
@@ -25,7 +36,7 @@ _NUMBER: Final = (
 )
 
 
-def _lexer(
+def _rules(
     *,
     comment: str,
     value: str,
@@ -34,9 +45,9 @@ def _lexer(
     marks: str = _NEVER,
     nested: str = _NEVER,
     dollar: str = _NEVER,
-) -> re.Pattern[str]:
+) -> dict[str, str]:
     marks = f"{_PLACEHOLDER}|{marks}"
-    groups = {
+    return {
         "space": r"\s+",
         "comment": comment,
         "nested": nested,
@@ -50,11 +61,10 @@ def _lexer(
         "operator": rf"(?:(?!{comment}|{nested}|{marks})[+\-*/<>=~!@#%^&|?:])+",
         "other": r".",
     }
-    return re.compile("|".join(f"(?P<{group}>{rule})" for group, rule in groups.items()), re.DOTALL)
 
 
-LEXERS: Final[dict[str, re.Pattern[str]]] = {
-    "postgresql": _lexer(
+RULES: Final[dict[str, dict[str, str]]] = {
+    "postgresql": _rules(
         comment=r"--[^\n]*",
         nested=r"/\*",
         dollar=r"\$(?:[^\W\d]\w*)?\$",
@@ -62,20 +72,25 @@ LEXERS: Final[dict[str, re.Pattern[str]]] = {
         name=rf"(?:[uU]&)?{_QUOTED_NAME}",
         unended=r'(?:[uU]&)?"',
     ),
-    "sqlite": _lexer(
+    "sqlite": _rules(
         comment=r"--[^\n]*|/\*.*?(?:\*/|\Z)",
         value=rf"[xX]?{_PLAIN_STRING}",
         marks=r"[@$](?=[^\W\d])\w+|\?\d*",
         name=rf"{_QUOTED_NAME}|{_BACKTICK_NAME}|\[[^\]]*\]",
         unended=r'["`\[]',
     ),
-    "mysql": _lexer(
+    "mysql": _rules(
         comment=r"(?:--(?=\s|\Z)|#)[^\n]*|/\*.*?(?:\*/|\Z)",
         value=rf"""[bBxXnN]?{_ESCAPED_STRING}|"(?:[^"\\]|""|\\.)*(?:"|\\?\Z)""",
         marks=r"\?",
         name=_BACKTICK_NAME,
         unended="`",
     ),
+}
+"""Regular expression of each kind of token, per dialect; the first that matches decides."""
+LEXERS: Final[dict[str, re.Pattern[str]]] = {
+    dialect: re.compile("|".join(f"(?P<{kind}>{rule})" for kind, rule in rules.items()), re.DOTALL)
+    for dialect, rules in RULES.items()
 }
 _COMMENT_EDGE: Final = re.compile(r"/\*|\*/")
 
@@ -86,6 +101,7 @@ _BEFORE_VALUE: Final = _COMPARISONS | frozenset(
     "limit offset values by on having".split()
 )
 _SPECIAL: Final = frozenset("~!@#%^&|?")
+WORDS_OF_VALUES: Final = frozenset({"true", "false", "null"})
 _SAVEPOINT: Final = frozenset(
     {
         ("savepoint",),
@@ -136,11 +152,11 @@ def tokens_of(sql: str, dialect: str) -> list[str]:
         if quoted is not None and quoted.takes(kind, text):
             tokens.append(VALUE)
         elif kind in {"value", "number", "unended"}:
-            _add_value(tokens)
+            add_value(tokens)
         elif kind in {"word", "name"}:
-            _add_word(tokens, text.lower() if kind == "word" else text)
+            add_word(tokens, text.lower() if kind == "word" else text)
         elif kind == "operator":
-            _add_operator(tokens, text.replace("%%", "%"))
+            add_operator(tokens, text.replace("%%", "%"))
         else:
             tokens.append(text)
     while tokens and tokens[-1] == ";":
@@ -216,26 +232,28 @@ def end_of_nested_comment(sql: str, position: int) -> int:
     return position
 
 
-def _add_value(tokens: list[str]) -> None:
+def add_value(tokens: list[str]) -> None:
+    """Append a value; a sign before it is part of it."""
     while tokens and tokens[-1] in {"-", "+"} and (len(tokens) == 1 or tokens[-2] in _BEFORE_VALUE):
         tokens.pop()
     tokens.append(VALUE)
 
 
-def _add_word(tokens: list[str], word: str) -> None:
+def add_word(tokens: list[str], word: str) -> None:
+    """Append a word in lower case or a quoted name; some are values, depending on the tokens before."""
     before = tokens[-1] if tokens else ""
     if (word in {"true", "false"} and before not in {"is", "not"}) or (
         word == "null" and before in {"(", ",", "=", "["}
     ):
-        _add_value(tokens)
+        add_value(tokens)
     elif len(tokens) <= 4 and word != "savepoint" and tuple(tokens) in _SAVEPOINT:
         tokens.append(VALUE)  # the name of a savepoint is treated as a value: it is often unique
     else:
         tokens.append(word)
 
 
-def _add_operator(tokens: list[str], run: str) -> None:
-    """Split operators as PostgreSQL does: a trailing sign belongs to the operand unless the operator is special."""
+def add_operator(tokens: list[str], run: str) -> None:
+    """Append operators, split as in PostgreSQL: a final sign belongs to the operand, except after special ones."""
     operator = run.rstrip("+-") or run[0]
     if set(operator) & _SPECIAL:
         operator = run

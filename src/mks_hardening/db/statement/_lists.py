@@ -6,6 +6,7 @@ bounded number of times.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, TypeAlias
 
 __all__ = ["shorten"]
@@ -46,8 +47,10 @@ class _Frame:
             del elements[start - 1 :]
 
 
-def shorten(tokens: list[str]) -> list[str]:
+def shorten(tokens: Sequence[str]) -> Sequence[str]:
     """Remove repeated items of lists (``IN (…)``, arrays) and repeated groups from the tokens."""
+    if _OPENING.isdisjoint(tokens):
+        return tokens
     numbers: dict[tuple[Element, ...], int] = {}
     groups: list[tuple[Element, ...]] = []
     frames = [_Frame([], is_list=False)]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Final, Literal, cast
 
 from mks_hardening._core.checks import choice, text_of
-from mks_hardening.db.statement._lexer import LEXERS, tokens_of
+from mks_hardening.db.statement._lexer import LEXERS
 from mks_hardening.db.statement._lists import shorten
+from mks_hardening.db.statement._quick_tokens import quick_tokens
 
 __all__ = ["fingerprint", "normalize_sql"]
 
@@ -16,6 +18,7 @@ Dialect = Literal["postgresql", "sqlite", "mysql"]
 
 _LONGEST_CACHED: Final = 2048  # longer texts are cached by digest, to limit the memory of the cache
 _MOST_CACHED: Final = 2048
+_MOST_TOKENS: Final = 256
 
 
 def normalize_sql(sql: str, *, dialect: Dialect = "postgresql") -> str:
@@ -34,9 +37,7 @@ def normalize_sql(sql: str, *, dialect: Dialect = "postgresql") -> str:
     Raises:
         ConfigurationError: the dialect is unknown.
     """
-    choice(dialect, sorted(LEXERS), parameter="dialect")
-    text_of(sql, parameter="sql")
-    return _join(shorten(tokens_of(sql, dialect)))
+    return _join(shorten(_checked_tokens(sql, dialect)))
 
 
 def fingerprint(sql: str, *, dialect: Dialect = "postgresql") -> str:
@@ -73,11 +74,25 @@ def known_dialect(name: str) -> Dialect:
     return cast("Dialect", name) if name in LEXERS else "postgresql"
 
 
+def _checked_tokens(sql: str, dialect: Dialect) -> list[str]:
+    if dialect not in LEXERS or type(sql) is not str:  # the checks cost more
+        choice(dialect, sorted(LEXERS), parameter="dialect")
+        text_of(sql, parameter="sql")
+    return quick_tokens(sql, dialect)
+
+
 def _digest(sql: str, dialect: Dialect) -> str:
-    text = normalize_sql(sql, dialect=dialect)
+    tokens = tuple(_checked_tokens(sql, dialect))
+    return _cached_token_digest(tokens) if len(tokens) <= _MOST_TOKENS else _token_digest(tokens)
+
+
+def _token_digest(tokens: tuple[str, ...]) -> str:
+    text = _join(shorten(tokens))
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
+# New texts of a known statement, with other literals.
+_cached_token_digest = lru_cache(maxsize=_MOST_CACHED // 2)(_token_digest)
 _cached_digest = lru_cache(maxsize=_MOST_CACHED)(_digest)
 _long_digests: Final[dict[tuple[str | bytes, Dialect], str]] = {}
 
@@ -89,7 +104,7 @@ _SPACED_CALL: Final = frozenset(
 )
 
 
-def _join(tokens: list[str]) -> str:
+def _join(tokens: Sequence[str]) -> str:
     parts: list[str] = []
     before = "("
     for piece in tokens:

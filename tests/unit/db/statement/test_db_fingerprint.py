@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 from mks_hardening.db import fingerprint, normalize_sql
-from mks_hardening.db.statement import fingerprints
-from mks_hardening.db.statement._lexer import tokens_of
+from mks_hardening.db.statement import _quick_tokens, fingerprints
+from mks_hardening.db.statement._quick_tokens import quick_tokens
 from mks_hardening.db.watch._stats_table import StatsTable
 from mks_hardening.exceptions import ConfigurationError
 
-CORPUS: dict[str, Any] = json.loads(
-    (Path(__file__).parents[3] / "corpus" / "db" / "fingerprints.json").read_text(encoding="utf-8")
-)
+_FOLDER = Path(__file__).parents[3] / "corpus" / "db"
+CORPUS: dict[str, Any] = json.loads((_FOLDER / "fingerprints.json").read_text(encoding="utf-8"))
+STABLE: list[Any] = json.loads((_FOLDER / "stable_fingerprints.json").read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("case", CORPUS["same"], ids=lambda case: f"{case['dialect']}-{case['name']}")
@@ -60,6 +60,16 @@ def test_the_text_stays_readable(sql: str, readable: str) -> None:
     assert normalize_sql(sql) == readable
 
 
+def test_fingerprints_do_not_change_between_versions() -> None:
+    # Dashboards and baselines name statements by them.
+    changed = [
+        (dialect, statement)
+        for dialect, statement, expected in STABLE
+        if fingerprint(statement, dialect=dialect) != expected
+    ]
+    assert changed == []
+
+
 def test_a_fingerprint_is_short_and_stable() -> None:
     assert fingerprint("select 1") == fingerprint("SELECT  2")
     assert len(fingerprint("select 1")) == 16
@@ -100,9 +110,9 @@ def test_a_long_statement_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def counting(sql: str, dialect: str) -> list[str]:
         read.append(len(sql))
-        return tokens_of(sql, dialect)
+        return quick_tokens(sql, dialect)
 
-    monkeypatch.setattr(fingerprints, "tokens_of", counting)
+    monkeypatch.setattr(fingerprints, "quick_tokens", counting)
     stats = StatsTable(fingerprint, capacity=10)
     statement = "call p(" + ", ".join(f"%(id_{n})s" for n in range(5000)) + ")"
     for _ in range(5):
@@ -112,6 +122,16 @@ def test_a_long_statement_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
         fingerprint("".join(list(statement)))
     assert read == [len(statement)]
     assert sum(row.calls for row in stats.snapshot()) == 5
+
+
+def test_what_is_remembered_of_words_is_bounded_and_no_literal() -> None:
+    lexer = _quick_tokens._lexers["postgresql"]
+    for n in range(10_000):
+        normalize_sql(f"call c{n}('S3CRET {n}', {n}.5, E'S3CRET' /* S3CRET {n} */) -- S3CRET")
+    assert len(lexer._known) <= 4096
+    assert not [part for part in lexer._known if "S3CRET" in part or part[0].isdigit()]
+    normalize_sql(f"select {'x' * 1000}")
+    assert max(map(len, lexer._known)) <= 64
 
 
 def test_what_is_kept_of_long_statements_is_bounded() -> None:
