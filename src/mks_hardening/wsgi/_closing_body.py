@@ -25,7 +25,8 @@ def with_close(
             pass
         else:
             return result
-    return _ClosingBody(result, close)
+    body = _SizedBody if hasattr(result, "__len__") else _ClosingBody
+    return body(result, close)
 
 
 def _after(inner: Callable[[], object] | None, close: Callable[[], None]) -> Callable[[], None]:
@@ -52,10 +53,16 @@ class _ClosingBody:
     def __iter__(self) -> Iterator[bytes]:
         return iter(self._result)
 
-    def __len__(self) -> int:
-        length: int = len(self._result)  # type: ignore[arg-type]  # servers catch TypeError (PEP 3333)
-        return length
-
     def close(self) -> None:
         """Close the body."""
         self._close()
+
+
+class _SizedBody(_ClosingBody):
+    """A body with a known number of chunks; servers derive a Content-Length if it is one."""
+
+    __slots__ = ()
+
+    def __len__(self) -> int:
+        size: Any = self._result
+        return len(size)

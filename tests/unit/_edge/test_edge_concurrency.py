@@ -279,6 +279,20 @@ def test_a_stream_holds_its_slot_until_it_is_closed() -> None:
     body.close()
 
 
+def test_the_body_has_a_length_only_if_the_application_gave_one() -> None:
+    limiter = ConcurrencyLimiter({"all": 9})
+    environ = {"REQUEST_METHOD": "GET", "PATH_INFO": "/", "REMOTE_ADDR": "192.0.2.1"}
+
+    def body_of(result: Any) -> Any:
+        app = wsgi.ConcurrencyMiddleware(
+            lambda _environ, _start_response: result, limiter=limiter, rules=[ConcurrencyRule("all")]
+        )
+        return app(environ, lambda *_: None)  # type: ignore[arg-type]  # a server's
+
+    assert len(body_of([b"a", b"b"])) == 2
+    assert not hasattr(body_of(iter([b"a"])), "__len__")  # waitress calls it if there is one
+
+
 def test_a_server_that_forgets_to_close_loses_no_slot_for_good() -> None:
     limiter = ConcurrencyLimiter({"all": 1})
 
