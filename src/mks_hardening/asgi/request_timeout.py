@@ -13,7 +13,7 @@ from mks_hardening._core.web.asgi_scope import header, path_below_mount
 from mks_hardening._core.web.environ_keys import DEADLINE_KEY
 from mks_hardening._core.web.private_scope import private_scope
 from mks_hardening._edge.refusal_response import Refuser
-from mks_hardening._edge.request_timeout.deadline_of_request import RequestDeadline
+from mks_hardening._edge.request_timeout.deadline_of_request import RequestDeadline, outer_ends_first
 from mks_hardening._edge.request_timeout.request_timeout_rule import RequestTimeoutRule, RequestTimeoutRules
 from mks_hardening.asgi._application import asgi_application
 from mks_hardening.asgi._messages import raw_headers, send_response, with_readable_headers
@@ -44,7 +44,8 @@ class RequestTimeoutMiddleware:
     The application may read its deadline with ``request_deadline(scope)``. Plain functions that a framework runs in
     a worker thread cannot be interrupted: the client gets 504 nevertheless, and the function runs on, unless it
     passes ``request_deadline(scope).timeout(5)`` to its calls of databases and other services. An application that
-    does not end when it is cancelled does not delay the response either.
+    does not end when it is cancelled does not delay the response either. Inside another middleware of this class,
+    the earlier deadline counts.
 
     Args:
         app: the ASGI application.
@@ -82,7 +83,9 @@ class RequestTimeoutMiddleware:
             await self._app(scope, receive, send)
             return
         deadline = RequestDeadline(limit.seconds, self._monotonic)
-        await self._run(private_scope(scope, {DEADLINE_KEY: deadline}), receive, send, limit, deadline)
+        # After an earlier deadline of an outer middleware, that one responds.
+        changes = {} if outer_ends_first(scope, deadline) else {DEADLINE_KEY: deadline}
+        await self._run(private_scope(scope, changes), receive, send, limit, deadline)
 
     async def _run(
         self,

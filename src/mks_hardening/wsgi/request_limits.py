@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from mks_hardening._core.clock import SYSTEM_CLOCK, given_clock
 from mks_hardening._core.origin.origin_of_request import request_origin
-from mks_hardening._core.web.wsgi_head import BufferedHead
 from mks_hardening._core.web.wsgi_stack import wsgi_application
 from mks_hardening._edge.refusal_response import Refuser
 from mks_hardening._edge.request_limits.request_limits import (
@@ -18,6 +17,7 @@ from mks_hardening._edge.request_limits.request_limits import (
     RequestLimitsRules,
     TooLarge,
 )
+from mks_hardening.wsgi._replaceable_response import ReplaceableHead, replaceable_response
 from mks_hardening.wsgi._send_response import send_response
 
 if TYPE_CHECKING:
@@ -72,27 +72,21 @@ class RequestLimitsMiddleware:
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Handle one request (PEP 3333)."""
         limits = self._rules.limits(environ.get("PATH_INFO", ""))
-        head = _head(environ)
-        found = limits.check(head)
+        request = _head(environ)
+        found = limits.check(request)
         if found is not None:
             return self._refuse(environ, start_response, found)
         source = environ.get("wsgi.input")
-        if head.has_body is False or source is None:
+        if request.has_body is False or source is None:
             return self._app(environ, start_response)
-        body = _LimitedInput(source, limits.body_limit(head, self._monotonic()), self._monotonic)
+        body = _LimitedInput(source, limits.body_limit(request, self._monotonic()), self._monotonic)
         environ["wsgi.input"] = body
-        held = _HeldHead(start_response, body.limit)
+        head = _BodyLimitHead(start_response, body.limit)
 
         def refusal() -> list[bytes]:
             return self._refuse(environ, start_response, limits.exceeded(body.limit.broken or "body"))
 
-        try:
-            result = self._app(environ, held.start_response)
-        except Exception:
-            if not held.must_refuse():
-                raise
-            return refusal()
-        return _BodyLimitedResponse(result, held, refusal)
+        return replaceable_response(self._app, environ, head, refusal)
 
     def _refuse(
         self, environ: WSGIEnvironment, start_response: StartResponse, found: TooLarge
@@ -107,15 +101,15 @@ class RequestLimitsMiddleware:
         return send_response(environ, start_response, response)
 
 
-class _HeldHead(BufferedHead):
+class _BodyLimitHead(ReplaceableHead):
     """Head of the application's response, dropped if the body of the request turns out to exceed a limit."""
 
     def __init__(self, start_response: StartResponse, limit: BodyLimit) -> None:
         super().__init__(start_response)
         self._limit = limit
 
-    def must_refuse(self) -> bool:
-        """Return whether the application has read too much, and its response has not begun."""
+    def must_refuse(self, *, failed: bool) -> bool:  # noqa: ARG002 - the same for both
+        """Return whether the application has read too much, whatever it has made of the exception."""
         return self._limit.broken is not None and not self.head_sent
 
 
@@ -150,48 +144,6 @@ class _LimitedInput:
         if not self.limit.count(len(data), self._monotonic()):
             raise self.limit.error()
         return data
-
-
-class _BodyLimitedResponse:
-    """Body of the application's response, or of the refusal if the application has read too much of the request."""
-
-    def __init__(self, result: Iterable[bytes], held: _HeldHead, refusal: Callable[[], list[bytes]]) -> None:
-        self._chunks = iter(result)
-        self._close: Callable[[], object] | None = getattr(result, "close", None)
-        self._held = held
-        self._refusal = refusal
-        self._refused = False
-
-    def __iter__(self) -> Iterator[bytes]:
-        return self
-
-    def __next__(self) -> bytes:
-        if self._refused:
-            return next(self._chunks)
-        try:
-            chunk = next(self._chunks)
-        except StopIteration:
-            if not self._held.must_refuse():
-                self._held.send_head()
-                raise
-        except Exception:
-            if not self._held.must_refuse():
-                raise
-        else:
-            if not self._held.must_refuse():
-                self._held.send_head()
-                return chunk
-        self._refused = True
-        self._chunks = iter(self._refusal())
-        return next(self._chunks)
-
-    def close(self) -> None:
-        """Close the application's body, once."""
-        close, self._close = self._close, None
-        if close is not None:
-            close()
-        if not self._refused:
-            self._held.send_head()  # for a server that does not read the body, for example for HEAD
 
 
 def _head(environ: WSGIEnvironment) -> RequestHeadSize:

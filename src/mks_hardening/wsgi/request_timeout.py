@@ -11,8 +11,9 @@ from mks_hardening._core.origin.origin_of_request import request_origin
 from mks_hardening._core.web.environ_keys import DEADLINE_KEY
 from mks_hardening._core.web.wsgi_stack import wsgi_application
 from mks_hardening._edge.refusal_response import Refuser
-from mks_hardening._edge.request_timeout.deadline_of_request import RequestDeadline
+from mks_hardening._edge.request_timeout.deadline_of_request import RequestDeadline, outer_ends_first
 from mks_hardening._edge.request_timeout.request_timeout_rule import RequestTimeoutRule, RequestTimeoutRules
+from mks_hardening.wsgi._replaceable_response import ReplaceableHead, replaceable_response
 from mks_hardening.wsgi._send_response import send_response
 
 if TYPE_CHECKING:
@@ -35,7 +36,9 @@ class RequestTimeoutMiddleware:
     the environ; the application passes ``request_deadline(environ).timeout(5)`` to its calls of databases and other
     services, none of which then outlasts the deadline. Once it has passed, ``timeout`` raises
     ``RequestTimeoutError``, and the client gets 504 in place of the error page that the framework makes of it. A
-    request that computes without such a call runs on: the server must end it (``timeout`` of gunicorn). Under ASGI,
+    generator may raise it too: the client gets 504 as long as no byte of the response has been sent; after that the
+    server must break the response off. A request that computes without such a call runs on: the server must end it
+    (``timeout`` of gunicorn). Inside another middleware of this class, the earlier deadline counts. Under ASGI,
     ``mks_hardening.asgi.RequestTimeoutMiddleware`` cancels the application.
 
     Args:
@@ -72,21 +75,15 @@ class RequestTimeoutMiddleware:
         limit = self._rules.deadline(environ.get("PATH_INFO", ""))
         if limit is None:
             return self._app(environ, start_response)
-        deadline = environ[DEADLINE_KEY] = RequestDeadline(limit.seconds, self._monotonic)
-        head = _ErrorHead(start_response, deadline)
-        try:
-            result = self._app(environ, head.start_response)
-        except Exception:
-            if head.was_sent or not deadline.was_noticed:
-                raise
+        deadline = RequestDeadline(limit.seconds, self._monotonic)
+        if outer_ends_first(environ, deadline):
+            return self._app(environ, start_response)  # the outer middleware responds
+        environ[DEADLINE_KEY] = deadline
+
+        def refusal() -> list[bytes]:
             return self._refuse(environ, start_response, limit)
-        head.app_returned = True
-        if not head.was_dropped:
-            return result
-        close: Callable[[], object] | None = getattr(result, "close", None)
-        if close is not None:
-            close()
-        return self._refuse(environ, start_response, limit)
+
+        return replaceable_response(self._app, environ, _DeadlineHead(start_response, deadline), refusal)
 
     def _refuse(
         self, environ: WSGIEnvironment, start_response: StartResponse, limit: ResponseDeadline
@@ -101,40 +98,29 @@ class RequestTimeoutMiddleware:
         return send_response(environ, start_response, response)
 
 
-class _ErrorHead:
-    """Passes the head of a response on, or drops that of the error page after the deadline.
+class _DeadlineHead(ReplaceableHead):
+    """Head of the application's response, dropped if it is that of an error page after the deadline."""
 
-    Attributes:
-        was_sent: whether a head was passed on.
-        was_dropped: whether a head was dropped.
-        app_returned: whether the application has returned; its response can then no longer be replaced.
-    """
-
-    __slots__ = ("_deadline", "_start_response", "app_returned", "was_dropped", "was_sent")
+    _was_dropped = False
 
     def __init__(self, start_response: StartResponse, deadline: RequestDeadline) -> None:
-        self._start_response = start_response
+        super().__init__(start_response)
         self._deadline = deadline
-        self.was_sent = False
-        self.was_dropped = False
-        self.app_returned = False
+
+    def must_refuse(self, *, failed: bool) -> bool:
+        """Return whether the application has noticed the deadline and has no response of its own."""
+        return not self.head_sent and (self._was_dropped or (failed and self._deadline.was_noticed))
 
     def start_response(self, status: str, headers: Headers, exc_info: ExcInfo | None = None, /) -> Write:
         """Implement ``start_response`` of PEP 3333."""
-        if (
-            self._deadline.was_noticed
-            and status.startswith(_SERVER_ERROR)
-            and not (self.was_sent or self.app_returned)
-        ):
-            self.was_dropped = True
+        if self._deadline.was_noticed and status.startswith(_SERVER_ERROR) and not self.head_sent:
+            self._was_dropped = True
+            self._held = None
             exc_info = None
             return _drop
-        self.was_sent = True
-        self.was_dropped = False
+        self._was_dropped = False
         try:
-            if exc_info is None:
-                return self._start_response(status, headers)
-            return self._start_response(status, headers, exc_info)
+            return super().start_response(status, headers, exc_info)
         finally:
             exc_info = None  # the traceback refers to this frame
 

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import json
 import logging
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ from typing import Any
 import anyio.to_thread
 import pytest
 from fastapi import FastAPI, Request
-from flask import Flask, request
+from flask import Flask, Response, request
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.responses import StreamingResponse
 
@@ -421,6 +422,290 @@ def test_a_dropped_page_is_closed(clock: FrozenClock) -> None:
 
     answer = call_wsgi(wsgi.RequestTimeoutMiddleware(app, seconds=30, clock=clock))
     assert (answer.status, closed) == (504, [True])
+
+
+Views = Callable[[FrozenClock, list[str]], Any]
+
+
+def late_call(environ: Any, clock: FrozenClock) -> None:
+    """A call of another service, which does not begin because the deadline has passed."""
+    clock.advance(31)
+    deadline = request_deadline(environ)
+    assert deadline is not None
+    deadline.timeout(5)
+
+
+def raises_after_its_head(clock: FrozenClock, _closed: list[str]) -> Any:
+    def app(environ: Any, start_response: Any) -> Any:
+        start_response("200 OK", [("Content-Type", "text/plain"), ("Set-Cookie", "a=b")])
+        late_call(environ, clock)
+
+    return app
+
+
+def raises_in_a_generator(clock: FrozenClock, closed: list[str]) -> Any:
+    def app(environ: Any, start_response: Any) -> Iterator[bytes]:
+        try:
+            start_response("200 OK", [("Content-Type", "text/plain"), ("Set-Cookie", "a=b")])
+            yield b""  # sends nothing
+            late_call(environ, clock)
+        finally:
+            closed.append("generator")
+
+    return app
+
+
+def raises_in_iter(clock: FrozenClock, closed: list[str]) -> Any:
+    class Body:
+        def __init__(self, environ: Any) -> None:
+            self.environ = environ
+
+        def __iter__(self) -> Iterator[bytes]:
+            late_call(self.environ, clock)
+            raise AssertionError
+
+        def __len__(self) -> int:
+            return 1
+
+        def close(self) -> None:
+            closed.append("body")
+
+    def app(environ: Any, start_response: Any) -> Any:
+        start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "5")])
+        return Body(environ)
+
+    return app
+
+
+def makes_a_page_in_a_generator(clock: FrozenClock, closed: list[str]) -> Any:
+    def app(environ: Any, start_response: Any) -> Iterator[bytes]:
+        try:
+            start_response("200 OK", [("Content-Type", "text/plain")])
+            try:
+                late_call(environ, clock)
+            except RequestTimeoutError:
+                start_response("500 Internal Server Error", [("Content-Type", "text/html")], sys.exc_info())
+            yield b"a page for the error"
+        finally:
+            closed.append("generator")
+
+    return app
+
+
+def makes_an_empty_page_in_a_generator(clock: FrozenClock, closed: list[str]) -> Any:
+    def app(environ: Any, start_response: Any) -> Iterator[bytes]:
+        try:
+            late_call(environ, clock)
+        except RequestTimeoutError:
+            start_response("503 Service Unavailable", [("Content-Type", "text/html")])
+        closed.append("generator")
+        yield from ()
+
+    return app
+
+
+def streams_with_flask(clock: FrozenClock, closed: list[str]) -> Any:
+    app = Flask(__name__)
+
+    @app.get("/")
+    def view() -> Response:
+        environ = request.environ
+
+        def rows() -> Iterator[str]:
+            try:
+                late_call(environ, clock)
+                yield "row"
+            finally:
+                closed.append("rows")
+
+        return Response(rows(), headers={"X-Report": "1"})
+
+    return app
+
+
+@pytest.mark.parametrize("is_logged", [False, True], ids=["alone", "logged"])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize(
+    "view",
+    [
+        raises_after_its_head,
+        raises_in_a_generator,
+        raises_in_iter,
+        makes_a_page_in_a_generator,
+        makes_an_empty_page_in_a_generator,
+        streams_with_flask,
+    ],
+)
+def test_a_response_without_a_byte_is_replaced(
+    clock: FrozenClock, view: Views, method: str, is_logged: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    closed: list[str] = []
+    app: Any = wsgi.RequestTimeoutMiddleware(view(clock, closed), seconds=30, clock=clock)
+    if is_logged:
+        app = wsgi.RequestLoggingMiddleware(app)
+    if method == "HEAD" and view is streams_with_flask:
+        assert call_wsgi(app, method=method).status == 200  # Flask does not begin the generator
+        return
+    with caplog.at_level(logging.INFO, "mks_hardening.request"):
+        answer = call_wsgi(app, method=method)
+    assert (answer.status, answer.header("Content-Type")) == (504, "application/problem+json")
+    assert (answer.header("Set-Cookie"), answer.header("X-Report")) == (None, None)
+    assert (answer.body == b"") is (method == "HEAD")
+    assert len(closed) == (0 if view is raises_after_its_head else 1)
+    records = [vars(record) for record in caplog.records if record.name == "mks_hardening.request"]
+    assert [(record["refused_by"], record["status"]) for record in records] == (
+        [("request_timeout", 504)] if is_logged else []
+    )
+
+
+def test_a_stream_that_has_begun_is_broken_off_and_the_record_says_so(
+    clock: FrozenClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    def app(environ: Any, start_response: Any) -> Iterator[bytes]:
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        yield b"a"
+        late_call(environ, clock)
+
+    logged = wsgi.RequestLoggingMiddleware(wsgi.RequestTimeoutMiddleware(app, seconds=30, clock=clock))
+    heads: list[str] = []
+
+    def start_response(status: str, *_: Any) -> Any:
+        heads.append(status)
+
+    environ = {"REQUEST_METHOD": "GET", "PATH_INFO": "/", "wsgi.url_scheme": "http"}
+    body: Any = logged(environ, start_response)
+    with caplog.at_level(logging.INFO, "mks_hardening.request"):
+        assert (next(body), heads) == (b"a", ["200 OK"])
+        with pytest.raises(RequestTimeoutError):  # the server must break the connection off
+            next(body)
+        body.close()
+    record = vars(next(record for record in caplog.records if record.name == "mks_hardening.request"))
+    assert (record["status"], record["outcome"], record["exc_type"]) == (200, "error", "RequestTimeoutError")
+    assert heads == ["200 OK"]
+
+
+def test_what_was_written_cannot_be_replaced(clock: FrozenClock) -> None:
+    def app(environ: Any, start_response: Any) -> Any:
+        start_response("200 OK", [("Content-Type", "text/plain")])(b"written")
+        late_call(environ, clock)
+
+    with pytest.raises(RequestTimeoutError):
+        call_wsgi(wsgi.RequestTimeoutMiddleware(app, seconds=30, clock=clock))
+
+
+def test_other_errors_of_a_generator_are_its_own(clock: FrozenClock) -> None:
+    def app(_environ: Any, start_response: Any) -> Iterator[bytes]:
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        raise KeyError("x")
+        yield b""
+
+    environ = {"REQUEST_METHOD": "GET", "PATH_INFO": "/", "wsgi.url_scheme": "http"}
+    heads: list[str] = []
+    body: Any = wsgi.RequestTimeoutMiddleware(app, seconds=30, clock=clock)(environ, heads.append)  # type: ignore[arg-type]
+    with pytest.raises(KeyError):
+        next(body)
+    body.close()
+    assert heads == []  # the server responds to the error
+
+
+def test_a_generator_in_time_is_handed_on_chunk_by_chunk(clock: FrozenClock) -> None:
+    steps: list[str] = []
+
+    def app(_environ: Any, start_response: Any) -> Iterator[bytes]:
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        for name in ("a", "b"):
+            steps.append(name)
+            yield name.encode()
+        steps.append("end")
+
+    environ = {"REQUEST_METHOD": "GET", "PATH_INFO": "/", "wsgi.url_scheme": "http"}
+    heads: list[Any] = []
+    body: Any = wsgi.RequestTimeoutMiddleware(app, seconds=30, clock=clock)(
+        environ,
+        lambda *head: heads.append(head),  # type: ignore[arg-type]
+    )
+    assert (heads, steps) == ([], [])
+    assert (next(body), len(heads), steps) == (b"a", 1, ["a"])
+    assert list(body) == [b"b"]
+    assert not hasattr(body, "__len__")  # waitress would call it
+    assert (len(heads), steps) == (1, ["a", "b", "end"])
+
+
+def test_a_file_of_the_server_stays_its_own(clock: FrozenClock) -> None:
+    class FileWrapper:
+        pass
+
+    file: Any = FileWrapper()
+    heads: list[Any] = []
+
+    def app(_environ: Any, start_response: Any) -> Any:
+        start_response("200 OK", [])
+        return file
+
+    environ = {"REQUEST_METHOD": "GET", "PATH_INFO": "/", "wsgi.file_wrapper": FileWrapper}
+    timed: Any = wsgi.RequestTimeoutMiddleware(app, seconds=30, clock=clock)
+    assert timed(environ, lambda *head: heads.append(head)) is file
+    assert heads == [("200 OK", [])]
+
+
+@pytest.mark.parametrize(("outer", "inner"), [(10, 60), (60, 10), (10, 10), (10, None), (None, 10)])
+@pytest.mark.parametrize("fails_in", ["view", "generator"])
+def test_the_earlier_of_two_deadlines_counts(
+    clock: FrozenClock, outer: float | None, inner: float | None, fails_in: str
+) -> None:
+    left: list[float] = []
+
+    def app(environ: Any, start_response: Any) -> Any:
+        deadline = request_deadline(environ)
+        assert deadline is not None
+        left.append(deadline.timeout())
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        if fails_in == "view":
+            late_call(environ, clock)
+
+        def rows() -> Iterator[bytes]:
+            late_call(environ, clock)
+            yield b"row"
+
+        return rows()
+
+    both = wsgi.RequestTimeoutMiddleware(
+        wsgi.RequestTimeoutMiddleware(app, seconds=inner, clock=clock), seconds=outer, clock=clock
+    )
+    answer = call_wsgi(both)
+    assert (answer.status, json.loads(answer.body)["limit"], left) == (504, 10, [10])
+
+
+@pytest.mark.parametrize(("outer", "inner"), [(10, 60), (60, 10), (10, 10), (10, None), (None, 10)])
+def test_the_earlier_of_two_asgi_deadlines_counts(
+    clock: FrozenClock, outer: float | None, inner: float | None
+) -> None:
+    left: list[float] = []
+
+    async def app(scope: Any, _receive: Any, _send: Any) -> None:
+        deadline = request_deadline(scope)
+        assert deadline is not None
+        left.append(deadline.timeout())
+        clock.advance(20)
+        left.append(deadline.timeout())
+
+    inside = asgi.RequestTimeoutMiddleware(app, seconds=inner, clock=clock)
+    start, body = play(inside, seconds=outer, clock=clock)
+    assert (start["status"], json.loads(body["body"])["limit"], left) == (504, 10, [10])
+
+
+@pytest.mark.parametrize(("outer", "inner"), [(SOON, LATE), (LATE, SOON)])
+def test_the_earlier_of_two_asgi_deadlines_cancels(outer: float, inner: float) -> None:
+    start, body = play(asgi.RequestTimeoutMiddleware(sending(LATE), seconds=inner), seconds=outer)
+    assert (start["status"], json.loads(body["body"])["limit"]) == (504, SOON)
+
+
+def test_an_inner_rule_cuts_a_stream_off_inside_an_earlier_deadline() -> None:
+    inside = asgi.RequestTimeoutMiddleware(
+        sending(START, MORE, LATE), rules=[RequestTimeoutRule("/", SOON * 2, whole_response=True)]
+    )
+    with pytest.raises(RequestTimeoutError):
+        play(inside, seconds=SOON)
 
 
 def test_errors_before_the_deadline_pass(clock: FrozenClock) -> None:

@@ -10,7 +10,7 @@ from mks_hardening._core.durations import seconds
 from mks_hardening._core.web.environ_keys import DEADLINE_KEY
 from mks_hardening.exceptions import RequestTimeoutError
 
-__all__ = ["RequestDeadline", "request_deadline"]
+__all__ = ["RequestDeadline", "outer_ends_first", "request_deadline"]
 
 
 class RequestDeadline:
@@ -62,3 +62,14 @@ def request_deadline(request: Mapping[str, Any]) -> RequestDeadline | None:
         request: WSGI environ or ASGI scope.
     """
     return request.get(DEADLINE_KEY)
+
+
+def outer_ends_first(request: Mapping[str, Any], own: RequestDeadline) -> bool:
+    """Return whether an outer middleware has set a deadline that ends no later than this one.
+
+    Args:
+        request: WSGI environ or ASGI scope.
+        own: deadline of the inner middleware.
+    """
+    outer = request_deadline(request)
+    return outer is not None and outer.remaining <= own.remaining
