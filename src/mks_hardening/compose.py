@@ -121,13 +121,14 @@ def harden_wsgi(
 
     Raises:
         ConfigurationError: no allowed hosts, limits without a limiter, an unknown option, an application that is
-            already wrapped by one of the middleware classes or by ``ProxyFix``, or any error of a middleware's own
-            checks.
+            already wrapped by ``ProxyFix`` or by one of the middleware classes, if two of it would disturb each
+            other, or any error of a middleware's own checks.
     """
     from mks_hardening import wsgi
 
     _reject_wrapped_app(app, caller="harden_wsgi")
     wsgi_application(app)
+    _reject_asgi_options(options)
     hardened = _harden(
         wsgi,
         _RequestBudget,
@@ -291,6 +292,7 @@ def _harden(
         )
 
     def wrapped(inner: object, name: str, **usual: object) -> object:
+        _reject_second(inside, kinds[name].__name__, caller=shell)
         return kinds[name](inner, **{"on_refusal": on_refusal, **usual, **given[name]})
 
     if given["cache"]:
@@ -299,6 +301,7 @@ def _harden(
     cors, credential_policies = _cors(edge.cors_origins, given["cors"])
     cookies = _cookie_policy(edge.cookie_policy, given["cookie"], secure=secure)
     if cookies:
+        _reject_second(inside, "CookiePolicyMiddleware", caller=shell)
         app = shell.CookiePolicyMiddleware(app, **cookies)
     app = wrapped(
         app,
@@ -336,7 +339,6 @@ def _harden(
             app = wrapped(app, name, **wanted)
     blocking = _client_rules(settings, given["client"])
     if blocking:
-        _reject_second(inside, "ClientRulesMiddleware", "each response would count twice", caller=shell)
         app = wrapped(app, "client", **blocking)
         _observe_events(blocking.get("bans"))
     if given["maintenance"] or edge.maintenance_file is not None:
@@ -357,9 +359,7 @@ def _harden(
     app = wrapped(request_budget(app, seconds=settings.core.store_budget), "record")
     if cors:
         # Ours or Starlette's.
-        _reject_second(
-            inside, "CORSMiddleware", "browsers refuse two Access-Control-Allow-Origin", caller=shell
-        )
+        _reject_second(inside, "CORSMiddleware", caller=shell)
         app = shell.CORSMiddleware(app, **{"on_refusal": on_refusal, **cors})
     policy = (
         _headers(settings) if headers is None else instance(headers, shell.HeaderPolicy, parameter="headers")
@@ -494,6 +494,37 @@ _EXCLUSIVE_MIDDLEWARE: Final = {
 }
 
 
+_ONCE: Final = {
+    "ClientRulesMiddleware": "each response would count twice",
+    "ConcurrencyMiddleware": "each request would need two slots",
+    "CookiePolicyMiddleware": "two policies would change the cookies",
+    "CORSMiddleware": "browsers refuse two Access-Control-Allow-Origin",
+    "RequestLimitsMiddleware": "each request would have two sets of limits",
+    "RequestTimeoutMiddleware": "each request would have two deadlines",
+}
+"""Middleware that options or settings add, and what a second one would do."""
+_WAITING: Final = (
+    "a WSGI request never waits for a slot, since it would occupy a thread of the server meanwhile"
+)
+_SOCKETS: Final = "a WSGI application has no WebSockets"
+_ASGI_OPTIONS: Final = {
+    "wait": ("concurrency", _WAITING),
+    "most_waiting": ("concurrency", _WAITING),
+    "count_sockets": ("concurrency", _SOCKETS),
+    "recheck_sockets": ("session", _SOCKETS),
+}
+"""Options of classes of ``mks_hardening.asgi`` alone: the prefix, and why the others do not have it."""
+
+
+def _reject_asgi_options(options: Iterable[str]) -> None:
+    for name in options:
+        for option, (prefix, reason) in _ASGI_OPTIONS.items():
+            if name in (option, f"{prefix}_{option}"):
+                raise ConfigurationError(
+                    f"{name} is an option of harden_asgi only: {reason}; omit it", parameter=name
+                )
+
+
 def _reject_wrapped_app(app: object, *, caller: str) -> None:
     for name in class_names_inside(app):
         if name in _EXCLUSIVE_MIDDLEWARE:
@@ -504,12 +535,12 @@ def _reject_wrapped_app(app: object, *, caller: str) -> None:
             )
 
 
-def _reject_second(inside: Iterable[str], name: str, effect: str, *, caller: ModuleType) -> None:
+def _reject_second(inside: Iterable[str], name: str, *, caller: ModuleType) -> None:
     """Reject an application that contains a middleware which an option or a setting adds once more."""
-    if name in inside:
+    if name in _ONCE and name in inside:
         harden = f"harden_{caller.__name__.rpartition('.')[2]}"
         raise ConfigurationError(
-            f"the application is already wrapped by {name}, and {effect}: pass the application to {harden} "
+            f"the application is already wrapped by {name}, and {_ONCE[name]}: pass the application to {harden} "
             "without it, or without the options and settings for it",
             parameter="app",
         )

@@ -476,6 +476,17 @@ def test_the_response_cache_needs_rules_and_stands_once() -> None:
     [
         ("ClientRulesMiddleware", {"client_rules": ClientRules(deny=["192.0.2.1"])}, {"bans": BanList()}),
         ("CORSMiddleware", {"cors_policy": CORSPolicy("https://app.test")}, {"policy": CORSPolicy("*")}),
+        ("RequestTimeoutMiddleware", {"timeout_seconds": 5}, {"seconds": 9}),
+        ("RequestLimitsMiddleware", {"request_limits": RequestLimits()}, {}),
+        ("CookiePolicyMiddleware", {"cookie_policy": CookiePolicy()}, {"policy": CookiePolicy()}),
+        (
+            "ConcurrencyMiddleware",
+            {
+                "concurrency_limiter": ConcurrencyLimiter({"a": 1}),
+                "concurrency_rules": [ConcurrencyRule("a")],
+            },
+            {"limiter": ConcurrencyLimiter({"a": 1}), "rules": [ConcurrencyRule("a")]},
+        ),
     ],
 )
 def test_a_second_one_is_refused_only_if_it_is_asked_for(
@@ -485,6 +496,40 @@ def test_a_second_one_is_refused_only_if_it_is_asked_for(
     with pytest.raises(ConfigurationError, match=f"already wrapped by {name}"):
         harden(inner, SETTINGS, **options)
     assert call(harden(inner, SETTINGS)).status == 200
+
+
+@pytest.mark.parametrize(
+    ("name", "variable", "value"),
+    [
+        ("RequestTimeoutMiddleware", "MKS_REQUEST_TIMEOUT", "5s"),
+        ("RequestLimitsMiddleware", "MKS_MAX_BODY", "1MB"),
+        ("CookiePolicyMiddleware", "MKS_COOKIE_POLICY", "report"),
+        ("ConcurrencyMiddleware", "MKS_MAX_REQUESTS", "5"),
+    ],
+)
+def test_a_second_one_of_the_settings_is_refused(shell: str, name: str, variable: str, value: str) -> None:
+    wrapped: dict[str, Any] = {
+        "CookiePolicyMiddleware": {"policy": CookiePolicy()},
+        "ConcurrencyMiddleware": {
+            "limiter": ConcurrencyLimiter({"a": 1}),
+            "rules": [ConcurrencyRule("a")],
+        },
+    }
+    inner = over(shell, getattr(wsgi, name))(application, **wrapped.get(name, {}))
+    settings = HardeningSettings.from_env(environ={"MKS_ALLOWED_HOSTS": "example.com", variable: value})
+    with pytest.raises(ConfigurationError, match=f"already wrapped by {name}") as refused:
+        harden(inner, settings)
+    assert refused.value.parameter == "app"
+
+
+@pytest.mark.parametrize(
+    "name", ["concurrency_wait", "most_waiting", "concurrency_count_sockets", "session_recheck_sockets"]
+)
+def test_options_of_asgi_say_so_under_wsgi(name: str) -> None:
+    options: dict[str, Any] = {name: 1}
+    with pytest.raises(ConfigurationError, match=f"^{name} is an option of harden_asgi only: ") as refused:
+        compose.harden_wsgi(application, SETTINGS, **options)
+    assert refused.value.parameter == name
 
 
 def test_a_planned_maintenance_is_not_logged_as_an_error(
