@@ -351,6 +351,36 @@ def _argument_texts(doc: str, section: str) -> Iterator[tuple[str, str]]:
             yield name.strip("`*"), _markdown(text)
 
 
+def asvs() -> Iterator[str]:
+    """List the requirements of ASVS 5.0 that named tests prove, by chapter, and what applications do themselves."""
+    table = tomllib.loads((ROOT / "docs" / "asvs.toml").read_text("utf-8"))
+    chapters = table.pop("chapters")
+    proved: dict[str, dict[str, Any]] = {chapter: {} for chapter in chapters}
+    for requirement, entry in table.items():
+        proved[requirement.partition(".")[0]][requirement] = entry
+    yield from ("| chapter | proved | proved in part |", "|---|---|---|")
+    for chapter, (name, _) in chapters.items():
+        shared = sum("application" in entry for entry in proved[chapter].values())
+        yield f"| [V{chapter} {name}](#asvs-v{chapter}) | {len(proved[chapter]) - shared} | {shared} |"
+    for chapter, (name, rest) in chapters.items():
+        yield from (
+            "",
+            f"(asvs-v{chapter})=",
+            f"## V{chapter} {name}",
+            "",
+            f"Left to the application: {rest}",
+            "",
+        )
+        for requirement, entry in proved[chapter].items():
+            tests = [re.sub(r"\[(.+)\]$", r" (\1)", test) for test in entry["tests"]]
+            yield from _entry(
+                f"asvs-{requirement.replace('.', '-')}",
+                f"**{requirement}** (L{entry['level']}) {entry['text']}",
+                "Proved by " + ", ".join(f"`{test}`" for test in tests) + ".",
+                *([f"*The application:* {entry['application']}"] if "application" in entry else ()),
+            )
+
+
 def migration_rules() -> Iterator[str]:
     """Every rule of the migration linter."""
     from mks_hardening.db import MIGRATION_RULES
@@ -372,6 +402,7 @@ PAGES: dict[str, Callable[[], Iterator[str]]] = {
     "metrics": metrics,
     "defaults": defaults,
     "migration-rules": migration_rules,
+    "asvs": asvs,
 }
 
 

@@ -96,6 +96,7 @@ SYNONYMS = {
         ("脆弱性", "explanation/threat-model"),
         ("非推奨", "explanation/versions"),
         ("マイグレーション", "how-to/change-a-schema"),
+        ("セキュリティ要件", "reference/asvs"),
     ],
     "en": [
         ("login", "how-to/sign-people-in"),
@@ -127,6 +128,7 @@ SYNONYMS = {
         ("memoize", "how-to/cache-a-function"),
         ("zero-downtime migration", "how-to/change-a-schema"),
         ("load shedding", "how-to/limit-load"),
+        ("compliance", "reference/asvs"),
     ],
 }
 # What the page itself does with a query, up to the drawing; the best result stands last.
