@@ -7,7 +7,7 @@ from mks_hardening._core.lazy_exports import facade
 _HOME = {
     "mks_hardening.tasks.prebuilt.folder_cleaning": ["CleanedFolder", "clean_folder"],
     "mks_hardening.tasks.prebuilt.mail_task": ["MailTask"],
-    "mks_hardening.tasks.tasks": ["Task", "Tasks"],
+    "mks_hardening.tasks.tasks": ["Task", "TaskCall", "Tasks"],
     "mks_hardening.tasks.task_run": ["TaskRun"],
     "mks_hardening.tasks.schedule": ["Daily", "Every", "ScheduleRule"],
     "mks_hardening.tasks.task_status": ["TaskStatus"],

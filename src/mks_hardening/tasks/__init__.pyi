@@ -12,6 +12,7 @@ from mks_hardening.tasks.task_status import TaskStatus as TaskStatus
 from mks_hardening.tasks.task_status_app import TaskStatusApp as TaskStatusApp
 from mks_hardening.tasks.task_worker import TaskWorker as TaskWorker
 from mks_hardening.tasks.tasks import Task as Task
+from mks_hardening.tasks.tasks import TaskCall as TaskCall
 from mks_hardening.tasks.tasks import Tasks as Tasks
 from mks_hardening.tasks.transient import is_transient as is_transient
 from mks_hardening.tasks.watch.queue_watch import TaskQueueWatch as TaskQueueWatch

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, replace
@@ -34,14 +34,16 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from sqlalchemy import Connection, Engine, Table
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
     from sqlalchemy.orm import Session
 
     from mks_hardening.protocols import Clock
 
-__all__ = ["Task", "Tasks"]
+__all__ = ["Task", "TaskCall", "Tasks"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 _PRIORITY: Final = {"high": 0, "normal": 1, "low": 2}
 _LATEST: Final = 100_000_000_000.0
@@ -60,6 +62,65 @@ class _Options:
     delay: float = 0.0
     due_at: float | None = None
     user_id: str | None = None
+
+
+class TaskCall:
+    """One run of a task with its arguments, from ``Task.call``, to be enqueued together with others.
+
+    Attributes:
+        tasks: the ``Tasks`` that the task belongs to.
+        name: name of the task.
+        args: positional arguments, without the run.
+        kwargs: keyword arguments.
+    """
+
+    __slots__ = ("_options", "_signature", "args", "kwargs", "name", "tasks")
+
+    def __init__(
+        self,
+        tasks: Tasks,
+        name: str,
+        signature: Signature,
+        *,
+        options: _Options,
+        args: tuple[object, ...],
+        kwargs: Mapping[str, object],
+    ) -> None:
+        self.tasks: Tasks = tasks
+        self.name: str = name
+        self._signature = signature
+        self._options = options
+        self.args: tuple[object, ...] = args
+        self.kwargs: Mapping[str, object] = kwargs
+
+    def checked(self, context: str) -> NewTask:
+        """Return the values of its row.
+
+        Raises:
+            TaskRefusedError: the arguments do not fit the function, or cannot be stored.
+        """
+        # Both checks run in the request that enqueues: errors in the worker would be noticed too late.
+        arguments = dump([list(self.args), dict(self.kwargs)], what="arguments")
+        if problem := mismatch(self._signature, self.args, self.kwargs):
+            raise TaskRefusedError(f"{self.name}: {problem}")
+        options = self._options
+        return NewTask(
+            # Random, as it appears in URLs: it must reveal neither the number of tasks nor the next id.
+            id=secrets.token_hex(16),
+            name=self.name,
+            arguments=arguments,
+            context=context,
+            queue=options.queue,
+            priority=options.priority,
+            due_at=options.due_at,
+            delay=options.delay,
+            unique_key=options.key,
+            user_id=options.user_id,
+        )
+
+    def __repr__(self) -> str:
+        # Without the arguments, which may be personal data.
+        return f"TaskCall({self.name!r})"
 
 
 class Task(Generic[P, R]):
@@ -117,6 +178,33 @@ class Task(Generic[P, R]):
             TaskRefusedError: the arguments are not JSON, are longer than 64 kB, or do not match the function.
         """
         return self._tasks.accept(self, connection, self._options, args, kwargs)
+
+    async def aenqueue(
+        self, connection: AsyncConnection | AsyncSession, /, *args: P.args, **kwargs: P.kwargs
+    ) -> str:
+        """Call ``enqueue`` in the transaction of an asyncio connection or session.
+
+        Args:
+            connection: an ``AsyncConnection`` or ``AsyncSession`` of the task database, with the transaction.
+            args: arguments of the function, JSON.
+            kwargs: arguments of the function, JSON.
+
+        Returns:
+            The id, as ``enqueue`` returns it.
+
+        Raises:
+            ConfigurationError: the connection is not one of asyncio.
+            TaskRefusedError: as for ``enqueue``.
+        """
+        return await _run_sync(
+            connection, lambda own: self._tasks.accept(self, own, self._options, args, kwargs)
+        )
+
+    def call(self, *args: P.args, **kwargs: P.kwargs) -> TaskCall:
+        """Return one run with its arguments, for ``Tasks.enqueue_many``; nothing is checked or stored yet."""
+        return TaskCall(
+            self._tasks, self.name, self.signature, options=self._options, args=args, kwargs=kwargs
+        )
 
     def using(
         self,
@@ -258,6 +346,65 @@ class Tasks:
         with self.store.engine.begin() as connection:
             yield connection
 
+    def enqueue_many(self, connection: Connection | Session, calls: Iterable[TaskCall]) -> list[str]:
+        """Enqueue many runs in the caller's transaction with few statements: all of them, or none.
+
+        ``tasks.enqueue_many(connection, [welcome.using(key=user).call(user) for user in users])``. Each run has the
+        checks, the key and the options that ``enqueue`` would give it; the tasks may differ.
+
+        Args:
+            connection: a connection or ORM session of the task database, with the transaction.
+            calls: results of ``Task.call``; all are checked before the first is inserted.
+
+        Returns:
+            The ids in the same order; for a key that exists already, also earlier in ``calls``, that run's id.
+
+        Raises:
+            ConfigurationError: an item is not a ``TaskCall`` of these tasks.
+            TaskRefusedError: the arguments of a run are not JSON, are longer than 64 kB, or do not match the
+                function; the message names the index of the item.
+        """
+        checked = self._checked(calls)
+        own = _connection_of(connection)
+        return self.store.add_many(own, checked) if checked else []
+
+    async def aenqueue_many(
+        self, connection: AsyncConnection | AsyncSession, calls: Iterable[TaskCall]
+    ) -> list[str]:
+        """Call ``enqueue_many`` in the transaction of an asyncio connection or session.
+
+        Args:
+            connection: an ``AsyncConnection`` or ``AsyncSession`` of the task database, with the transaction.
+            calls: results of ``Task.call``.
+
+        Returns:
+            The ids in the same order.
+
+        Raises:
+            ConfigurationError: the connection is not one of asyncio, or an item is no ``TaskCall`` of these tasks.
+            TaskRefusedError: as for ``enqueue_many``.
+        """
+        return await _run_sync(connection, lambda own: self.enqueue_many(own, calls))
+
+    def _checked(self, calls: Iterable[TaskCall]) -> list[NewTask]:
+        if not isinstance(calls, Iterable):
+            raise ConfigurationError(
+                f"calls must be a collection of task.call(...), not {type(calls).__name__}", parameter="calls"
+            )
+        context, checked = _carried_context(), list[NewTask]()
+        for index, call in enumerate(calls):
+            if not isinstance(call, TaskCall) or call.tasks is not self:
+                found = repr(call) if isinstance(call, TaskCall) else type(call).__name__
+                raise ConfigurationError(
+                    f"calls[{index}] must be task.call(...) of a task of these Tasks, not {found}",
+                    parameter="calls",
+                )
+            try:
+                checked.append(call.checked(context))
+            except TaskRefusedError as error:
+                raise TaskRefusedError(f"calls[{index}]: {error}") from None
+        return checked
+
     def accept(
         self,
         task: Task[P, R],
@@ -271,26 +418,8 @@ class Tasks:
         Raises:
             TaskRefusedError: the arguments do not fit the function, or cannot be stored.
         """
-        # Both checks run in the request that enqueues: errors in the worker would be noticed too late.
-        arguments = dump([list(args), dict(kwargs)], what="arguments")
-        if problem := mismatch(task.signature, args, kwargs):
-            raise TaskRefusedError(f"{task.name}: {problem}")
-        bound = current()
-        carried = {name: storable(str(bound[name]), most=200) for name in _CARRIED if bound.get(name)}
-        new = NewTask(
-            # Random, as it appears in URLs: it must reveal neither the number of tasks nor the next id.
-            id=secrets.token_hex(16),
-            name=task.name,
-            arguments=arguments,
-            context=dump(carried, what="context"),
-            queue=options.queue,
-            priority=options.priority,
-            due_at=options.due_at,
-            delay=options.delay,
-            unique_key=options.key,
-            user_id=options.user_id,
-        )
-        return self.store.add(_connection_of(connection), new)
+        call = TaskCall(self, task.name, task.signature, options=options, args=args, kwargs=kwargs)
+        return self.store.add(_connection_of(connection), call.checked(_carried_context()))
 
     def create_table(self) -> None:
         """Create the table if it is missing, for applications without migrations; safe for concurrent processes."""
@@ -382,6 +511,27 @@ class Tasks:
 
 def _priority(name: str) -> int:
     return _PRIORITY[choice(name, _PRIORITY, parameter="priority")]
+
+
+def _carried_context() -> str:
+    bound = current()
+    carried = {name: storable(str(bound[name]), most=200) for name in _CARRIED if bound.get(name)}
+    return dump(carried, what="context")
+
+
+async def _run_sync(
+    connection: AsyncConnection | AsyncSession, work: Callable[[Connection | Session], T]
+) -> T:
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+
+    if isinstance(connection, AsyncConnection):
+        return await connection.run_sync(work)
+    if isinstance(connection, AsyncSession):
+        return await connection.run_sync(work)
+    raise ConfigurationError(
+        f"connection must be an AsyncConnection or an AsyncSession, not {type(connection).__name__}",
+        parameter="connection",
+    )
 
 
 def _connection_of(connection: Connection | Session) -> Connection:

@@ -412,7 +412,7 @@ MODULES = {name: f"mks_hardening.{name}" for name in (*AREAS, *(f"contrib.{name}
 # Handed out and not made by users, or called with what a server gives.
 HANDED_OUT = {
     "BaseCache", "NotificationHandler", "Page", "RecordedAlerts", "RecordedEvents", "RequestDeadline",
-    "RequestOrigin", "SessionHandle", "Task", "TaskRun", "WSGIResponse", "bind", "bound", "call_asgi",
+    "RequestOrigin", "SessionHandle", "Task", "TaskCall", "TaskRun", "WSGIResponse", "bind", "bound", "call_asgi",
     "call_wsgi", "is_transient", "limit_by_address", "limit_by_all", "limit_by_user", "remove_observer",
     "request_deadline", "request_origin",
 }  # fmt: skip

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from mks_hardening.tasks.store._row_clock import RowClock
 
-__all__ = ["PRIORITIES", "PreparedStatements", "literal_number", "lock_rows"]
+__all__ = ["PRIORITIES", "PreparedStatements", "in_source_state", "literal_number", "lock_rows"]
 
 PRIORITIES: Final = (0, 1, 2)
 """High, normal, low: each is queried by its own index range, so none blocks another."""
@@ -110,7 +110,7 @@ class PreparedStatements:
         return [_leased_task(row) for row in sorted(rows, key=lambda row: (row.created_at, row.id))]
 
     def _is(self, step: Step) -> ColumnElement[bool]:
-        return self._table.c.state.in_(sources(step))
+        return in_source_state(self._table.c.state, step)
 
     def _due_query(self, queues: tuple[str, ...]) -> Executable:
         from sqlalchemy import select
@@ -216,6 +216,16 @@ class PreparedStatements:
                 rung_at=None,
             )
         )
+
+
+def in_source_state(state: ColumnElement[str], step: Step) -> ColumnElement[bool]:
+    """Condition that a step is allowed in this state.
+
+    With literals, because SQLAlchemy would expand the parameters of ``IN`` at each execution.
+    """
+    from sqlalchemy import literal_column
+
+    return state.in_([literal_column(f"'{source}'") for source in sources(step)])
 
 
 def literal_number(number: int) -> ColumnElement[int]:

@@ -5,7 +5,7 @@ The condition of a statement is the left side of the transition table, so a step
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -13,12 +13,19 @@ from mks_hardening._core.checks import instance
 from mks_hardening.protocols import Clock
 from mks_hardening.tasks._naming import SLOT
 from mks_hardening.tasks._states import ENDS, State, Step, sources
+from mks_hardening.tasks.store._enqueue_statements import EnqueueStatements
 from mks_hardening.tasks.store._prepared_statements import PreparedStatements
 from mks_hardening.tasks.store._row_clock import RowClock
-from mks_hardening.tasks.store._task_rows import NEW_COLUMNS, LeasedTask, NewTask
+from mks_hardening.tasks.store._task_rows import (
+    NEW_COLUMNS,
+    LeasedTask,
+    NewTask,
+    released_values,
+    renewed_values,
+)
 
 if TYPE_CHECKING:
-    from sqlalchemy import URL, ColumnElement, Connection, Engine, Executable, Table, UpdateBase
+    from sqlalchemy import URL, ColumnElement, Connection, Engine, Table, UpdateBase
 
 __all__ = ["TaskStore"]
 
@@ -39,8 +46,13 @@ class TaskStore:
         self.table: Table = instance(table, Table, parameter="table")
         self.clock: RowClock = RowClock(engine, clock)
         self._postgresql = engine.dialect.name == "postgresql"
-        self.statements: PreparedStatements = PreparedStatements(engine, table, self.clock)
+        self._prepare()
         self.in_memory: bool = not self._postgresql and _in_memory(engine.url)
+
+    def _prepare(self) -> None:
+        """Build the statements, which depend on the clock."""
+        self.statements: PreparedStatements = PreparedStatements(self.engine, self.table, self.clock)
+        self._enqueuing = EnqueueStatements(self.engine, self.table, self.clock)
 
     # --- enqueuing -----------------------------------------------------------------------------
 
@@ -49,42 +61,11 @@ class TaskStore:
 
         If that task is dead, it is run again with the new values.
         """
-        from sqlalchemy import select
+        return self._enqueuing.add(connection, new)
 
-        columns = self.table.c
-        now = self.clock.moment()
-        values: dict[str, object] = {name: getattr(new, name) for name in NEW_COLUMNS}
-        values |= {"state": "waiting", "created_at": now}
-        if new.due_at is None:
-            values["due_at"] = now + new.delay
-        if new.unique_key is None:
-            connection.execute(self.table.insert().values(values))
-            return new.id
-        accepted: str | None = connection.execute(self._insert_unless_there(values)).scalar_one_or_none()
-        if accepted is not None:
-            return accepted
-        # Read in the caller's transaction: on PostgreSQL the insert has waited for the other transaction to commit.
-        same = (columns.name == new.name) & (columns.unique_key == new.unique_key)
-        found: str = connection.execute(select(columns.id).where(same)).scalar_one()
-        return found
-
-    def _insert_unless_there(self, values: Mapping[str, object]) -> Executable:
-        from sqlalchemy import false
-        from sqlalchemy.dialects import postgresql, sqlite
-
-        columns = self.table.c
-        insert = (postgresql.insert if self._postgresql else sqlite.insert)(self.table).values(values)
-        # Every scheduler that starts enqueues the current slot, so a dead task of that slot must stay dead.
-        is_slot = str(values["unique_key"]).startswith(SLOT)
-        anew = {
-            **{name: value for name, value in values.items() if name not in {"id", "name", "unique_key"}},
-            **self._renewed(),
-        }
-        return insert.on_conflict_do_update(
-            index_elements=["name", "unique_key"],
-            set_=anew,
-            where=false() if is_slot else columns.state.in_(sources("enqueue")),
-        ).returning(columns.id)
+    def add_many(self, connection: Connection, new: Sequence[NewTask]) -> list[str]:
+        """Insert many tasks in the caller's transaction; return their ids in the same order, as ``add`` would."""
+        return self._enqueuing.add_many(connection, new)
 
     # --- leasing -------------------------------------------------------------------------------
 
@@ -173,7 +154,7 @@ class TaskStore:
             "deliveries": 0,
             "attempts": task.attempts + 1,
             "unknown_since": None,
-            **self._released(error),
+            **released_values(error),
         }
         return self._step(task, "retry", values)
 
@@ -197,7 +178,7 @@ class TaskStore:
             "unknown_since": func.coalesce(self.table.c.unknown_since, self.clock.moment())
             if unknown
             else None,
-            **self._released(error),
+            **released_values(error),
         }
         return self._step(task, "put_back", values)
 
@@ -223,19 +204,6 @@ class TaskStore:
     def _ended(self) -> dict[str, object]:
         # Clearing due_at removes the row from the index that workers search.
         return {"due_at": None, "owner": None, "finished_at": self.clock.moment(), "rung_at": None}
-
-    def _renewed(self) -> dict[str, object]:
-        return {
-            "deliveries": 0,
-            "attempts": 0,
-            "finished_at": None,
-            "cancel_requested": False,
-            "unknown_since": None,
-            **self._released(""),
-        }
-
-    def _released(self, error: str) -> dict[str, object]:
-        return {"owner": None, "error": error, "progress": 0.0, "stage": "", "rung_at": None}
 
     # --- for tests -----------------------------------------------------------------------------
 
@@ -263,12 +231,12 @@ class TaskStore:
     def on_clock(self, clock: Clock) -> Generator[None]:
         """Use another clock within the block."""
         before = self.clock.replace(clock)
-        self.statements = PreparedStatements(self.engine, self.table, self.clock)
+        self._prepare()
         try:
             yield
         finally:
             self.clock.replace(before)
-            self.statements = PreparedStatements(self.engine, self.table, self.clock)
+            self._prepare()
 
     # --- administration ------------------------------------------------------------------------
 
@@ -317,7 +285,7 @@ class TaskStore:
             .values(
                 state="waiting",
                 due_at=self.clock.moment(),
-                **self._renewed(),
+                **renewed_values(),
             )
         )
         return self._changed(change) == 1
