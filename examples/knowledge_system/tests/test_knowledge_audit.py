@@ -18,6 +18,7 @@ from sqlalchemy import delete, event, select, text, update
 from sqlalchemy.exc import DatabaseError
 
 from knowledge_system.background.queue import Background
+from knowledge_system.domain import labels, translations
 from knowledge_system.domain.permissions import Actor
 from knowledge_system.models import AuditEntry
 from knowledge_system.services import audit, audit_heads
@@ -204,8 +205,8 @@ def test_a_change_of_an_account_tells_what_it_was_before(app: Any, visit: Callab
     ]
     assert broken_entry(app) is None
     page = administrator.get("/admin/audit?q=account.change").get_data(as_text=True)
-    assert "active: True → False; client: 127.0.0.1; role: writer → reviewer<" in page
-    assert "active: True; role: reviewer<" in page
+    assert "利用: 利用できる → 停止中; 接続元: 127.0.0.1; 役割: 執筆 → 承認<" in page
+    assert "利用: 利用できる; 役割: 承認<" in page
 
 
 def test_what_the_database_does_not_take_is_in_the_log(
@@ -284,3 +285,52 @@ def test_a_full_disk_leaves_no_half_line_among_the_kept_ends(tmp_path: Path) -> 
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     audit_heads.keep(file, audit_heads.Head(3, "c" * 64), now=now)
     assert [json.loads(line)["id"] for line in file.read_text().splitlines()] == [1, 3]
+
+
+@pytest.mark.parametrize(
+    ("detail", "japanese", "english"),
+    [
+        (
+            {"client": "::/64", "method": "pwd", "reason": "new_device no_second_factor"},
+            "接続元: ::/64; 方法: パスワード; 理由: 初めての端末 / 二段階認証なし",
+            "Client: ::/64; method: Password; Reason: new device / no second factor",
+        ),
+        ({"method": "pwd otp mfa"}, "方法: パスワード / 認証コード / 二段階認証", None),
+        ({"which": "every other"}, "範囲: ほかのすべて", "which: all others"),
+        (
+            {"title": "記事", "status": "review", "revision": 3},
+            "題名: 記事; 状態: レビュー中; 版: 第 3 版",
+            None,
+        ),
+        ({"title": "第 %(number)s 版"}, "題名: 第 %(number)s 版", "Title: 第 %(number)s 版"),
+        ({"reason": "本人から電話 wrong"}, "理由: 本人から電話 wrong", None),  # an administrator's words
+        ({"files": [{"id": 3, "name": "図.png", "sha256": "0" * 64}]}, "ファイル: 図.png", None),
+        ({"comment": 12}, "", ""),
+        ({"active": False, "active_before": True}, "利用: 利用できる → 停止中", None),
+        ({"role": "reviewer", "role_before": "reviewer"}, "役割: 承認", None),
+        ({"reason": "code_of_a_newer_version"}, "理由: code_of_a_newer_version", None),
+    ],
+)
+def test_details_are_in_words(detail: dict[str, Any], japanese: str, english: str | None) -> None:
+    def shown(language: str) -> str:
+        def say(text: str, **values: object) -> str:
+            return translations.say(text, language, **values)
+
+        return "; ".join(f"{label}: {text}" for label, text in labels.described_detail(detail, say))
+
+    assert shown("ja") == japanese
+    if english is not None:
+        assert shown("en") == english
+
+
+def test_the_log_is_searched_by_the_words_that_it_shows(visit: Callable[..., Any]) -> None:
+    administrator = visit("ito")
+    visit("tanaka")
+    rows = '<td data-label="番号">'
+    for query in ("サインインに成功", "利用者 ito", "ito サインイン"):
+        assert rows in administrator.get(f"/admin/audit?q={query}").get_data(as_text=True), query
+    page = administrator.get("/admin/audit").get_data(as_text=True)
+    assert '<a href="/admin/accounts/tanaka">tanaka</a>' in page
+    assert "理由: 初めての端末 / 二段階認証なし" in page
+    assert "new_device" not in page
+    assert rows not in administrator.get("/admin/audit?q=記事を削除").get_data(as_text=True)

@@ -16,6 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import event, func, select, text
 
+import knowledge_system
+from knowledge_system.domain import labels
 from knowledge_system.domain.svg_plots import Plot, render_svg
 from knowledge_system.models import Sample
 from knowledge_system.services.operations.limited_clients import LimitedClient
@@ -214,11 +216,23 @@ def test_administrators_see_who_came_close_to_a_limit_and_unlock(
     app.extensions["knowledge"].samples.observe(RateLimitNear("auth_login_account", "hour", 40, 50, "user 1"))
     administrator = visit("ito")
     page = administrator.get("/admin/operations").get_data(as_text=True)
-    assert "<td><code>auth_login</code></td><td>–</td><td><code>127.0.0.1</code></td><td>1</td>" in page
+    assert "<td>サインイン</td><td>–</td><td><code>127.0.0.1</code></td><td>1</td>" in page
     link = "/admin/accounts?owner=tanaka#unlock"
     assert f'<a href="/admin/accounts/tanaka">tanaka</a> (<a href="{link}">' in page
     form = administrator.get(link.partition("#")[0]).get_data(as_text=True)
     assert re.search(r'<input[^>]* name="owner"[^>]* value="tanaka"', form)
+
+
+def test_every_limit_and_every_action_has_a_label(app: Any) -> None:
+    assert labels.LIMITS.keys() == app.extensions["knowledge"].limiter.groups.keys()
+    package = Path(knowledge_system.__file__).parent
+    source = "".join(file.read_text(encoding="utf-8") for file in package.rglob("*.py"))
+    actions = re.findall(
+        r'Fact\(\s*"([a-z-]+\.[a-z-]+)"|note\("([a-z.-]+)"|: "((?:sign-in|account|factor)\.[a-z-]+)"', source
+    )
+    found = {one for names in actions for one in names if one}
+    assert len(found) > 25
+    assert found <= labels.ACTIONS.keys()
 
 
 def test_sessions_and_the_queue_are_shown_over_time(app: Any, visit: Callable[..., Any]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -63,7 +64,14 @@ def append(session: Session, actor: Actor, fact: Fact, *, now: datetime) -> None
     session.flush()
 
 
-def entries(session: Session, *, query: str, before: int | None, most: int = 50) -> list[dict[str, Any]]:
+def entries(
+    session: Session,
+    *,
+    query: str,
+    before: int | None,
+    most: int = 50,
+    codes: Callable[[str], Sequence[str]] = lambda _word: (),
+) -> list[dict[str, Any]]:
     """Return entries, newest first, in which every word of the query occurs.
 
     Args:
@@ -71,13 +79,17 @@ def entries(session: Session, *, query: str, before: int | None, most: int = 50)
         query: up to five words from user name, action, subject or detail; further words are ignored.
         before: only entries with a lower id.
         most: maximum number of entries.
+        codes: returns the stored codes of actions and subjects that a word of the query may stand for.
     """
     asked = select(AuditEntry).order_by(AuditEntry.id.desc()).limit(most)
     if before is not None:
         asked = asked.where(AuditEntry.id < before)
     searched = (AuditEntry.actor_name, AuditEntry.action, AuditEntry.subject, AuditEntry.detail)
     for word in query.split()[:5]:
-        asked = asked.where(or_(*(column.icontains(word, autoescape=True) for column in searched)))
+        texts = (word, *codes(word))
+        asked = asked.where(
+            or_(*(column.icontains(text, autoescape=True) for column in searched for text in texts))
+        )
     return [
         {
             "id": entry.id,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from flask import request
 from markupsafe import Markup, escape
 
-from knowledge_system.domain import permissions, translations
+from knowledge_system.domain import labels, permissions, translations
 from knowledge_system.domain.problems import FieldError, error_text
 from knowledge_system.web import current_request
 from mks_hardening.contrib.flask_app import csp_nonce
@@ -110,10 +110,12 @@ def _values() -> dict[str, Any]:
         "csrf_token": token,
         "demo": settings.demo,
         "done": current_request.say(DONE.get(request.args.get("done", ""), "")),
+        "labels": labels,
         "language": current_request.language(),
         "languages": translations.LANGUAGES if token or not current_request.is_hardened() else {},
         "request_id": current_request.request_id(),
         "rules": permissions,
+        "say": current_request.say,
         "session_ends_soon": left is not None and left <= settings.warn_before,
         # Viewing a page resets the idle timeout: a remaining time below it comes from the absolute timeout.
         "session_can_extend": left is not None and left >= settings.hardening.wsgi.session_idle_timeout - 2,

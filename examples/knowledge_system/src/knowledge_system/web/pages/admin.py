@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Blueprint, redirect, render_template
 
-from knowledge_system.domain import fields
+from knowledge_system.domain import fields, labels
 from knowledge_system.domain.problems import Problem
 from knowledge_system.services import audit, audit_heads
 from knowledge_system.services.identity import accounts, factor_administration
@@ -149,17 +149,38 @@ def audited() -> str:
     """Show the audit log with search and paging; verify its chain on request."""
     asked = forms.query_values(fields.AUDIT)
     with current_request.services().sessions() as session:
-        found = audit.entries(session, query=asked["q"], before=asked["before"] or None)
+        found = audit.entries(session, query=asked["q"], before=asked["before"] or None, codes=_codes_of)
         broken, missing = _verified(session) if asked["verify"] else (None, None)
     return render_template(
         "audit.html",
         section="admin",
-        entries=found,
+        entries=[_shown(entry) for entry in found],
         asked=asked,
         verified=bool(asked["verify"]),
         broken=broken,
         missing=missing,
     )
+
+
+def _codes_of(word: str) -> list[str]:
+    """Return the stored codes that a word of a search may stand for."""
+    say = current_request.say
+    kinds = [code for code, label in (("article ", "記事"), ("user ", "利用者")) if word == say(label)]
+    return [*labels.action_codes(word, say), *kinds]
+
+
+def _shown(entry: dict[str, Any]) -> dict[str, Any]:
+    """Return an entry in words of the language of the request."""
+    say = current_request.say
+    about, path = labels.subject_label(entry["subject"], say)
+    label = labels.ACTIONS.get(entry["action"])
+    return {
+        **entry,
+        "label": say(label) if label else entry["action"],
+        "about": about,
+        "path": path,
+        "details": list(labels.described_detail(entry["detail"], say)),
+    }
 
 
 def _verified(session: Session) -> tuple[int | None, int | None]:
