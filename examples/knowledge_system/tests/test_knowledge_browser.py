@@ -587,6 +587,7 @@ MAIN_PAGES = (
     "articles/1",
     "articles/1/edit",
     "articles/1/history/1",
+    "articles/1/compare",
     "exchange/choose?q=養生",
     "reviews",
     "account",
@@ -640,6 +641,33 @@ def test_axe_finds_nothing(
     look("the menu, open")
     assert found == []
     assert page.locator("html").get_attribute("lang") == language[:2]
+
+
+def test_axe_finds_nothing_in_the_dark(
+    shared_demo: Any, open_page: Callable[..., Any], pictures: Path
+) -> None:
+    axe = (files("axe_playwright_python") / "axe.min.js").read_text("utf-8")
+    page, found = open_page(color_scheme="dark"), list[str]()
+    sign_in(page, shared_demo.url, "ito")
+    for name in (*MAIN_PAGES, "articles/1/history", "admin/tasks"):
+        page.goto(f"{shared_demo.url}/{name}", wait_until="domcontentloaded")
+        page.evaluate(axe)
+        report = page.evaluate(
+            "axe.run({runOnly: ['color-contrast'], resultTypes: ['violations'], preload: false})"
+        )
+        found += [
+            f"{name}: {node['html'][:200]}" for error in report["violations"] for node in error["nodes"]
+        ]
+    assert found == []
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(16, 24, 28)"
+    page.goto(f"{shared_demo.url}/articles/1")
+    page.screenshot(path=pictures / "31-dark.png", full_page=True)
+    page.emulate_media(media="print")  # paper is white, and has the approval, the address and the date
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert page.locator(".printed").is_visible()
+    says(page, ".printed", "承認 ")
+    says(page, ".printed", f"{shared_demo.url}/articles/1")
+    assert not page.locator(".anchor").first.is_visible()
 
 
 def test_what_helps_people_type(shared_demo: Any, open_page: Callable[..., Any]) -> None:

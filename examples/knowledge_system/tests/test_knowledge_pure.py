@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from knowledge_system.domain import fields, markdown, permissions
 from knowledge_system.domain.permissions import Actor
 from knowledge_system.domain.problems import FieldError, Problem, code_for_status, describe
+from knowledge_system.domain.rendered_differences import rendered_differences
 from knowledge_system.domain.text_differences import difference
 from knowledge_system.domain.validation import Integer, Tags, Text, form_values, parse_json_object, take
 from knowledge_system.services.reports import link_keys
@@ -22,10 +23,12 @@ from knowledge_system.web.forms import safe_next
 TAG = re.compile(r"<[^>]*>")
 PLAIN = "p|ul|ol|li|strong|em|s|table|thead|tbody|tr|th|td|h[234]|pre|code|blockquote|div|a"
 ALLOWED = re.compile(
-    rf'</?(?:{PLAIN})>|<(?:br|hr)>|<h2 id="s\d+">|<ol start="\d+">|<li class="check">|<t[hd] class="align-\w+">'
+    rf'</?(?:{PLAIN})>|<(?:br|hr)>|<h[234] id="s\d+(?:-\d+)*">|<ol start="\d+">|<li class="check">'
+    r'|<t[hd] class="align-\w+">'
     r'|<div class="table" tabindex="0" role="region" aria-label="表">'
     r'|<input type="checkbox" disabled="" aria-label="(?:未|済み)"(?: checked="")?>'
     r'|<a(?: href="(?:/|#|https?://|mailto:)[^"]*")?(?: title="[^"]*")? rel="noopener noreferrer">'
+    r'|<a class="anchor" href="#s[\d-]+" aria-label="この見出しへのリンク" rel="noopener noreferrer">'
     r'|<img(?: src="/(?:files|static)/[^"]*")?(?: alt="[^"]*")?(?: title="[^"]*")?(?: loading="lazy")?[^>]*>'
 )
 PARTS = (
@@ -41,6 +44,9 @@ def test_markdown_makes_only_known_tags(text: str) -> None:
         assert ALLOWED.fullmatch(tag), tag
 
 
+LINK = '<a class="anchor" href="#{}" aria-label="この見出しへのリンク" rel="noopener noreferrer">#</a>'
+
+
 @pytest.mark.parametrize(
     ("text", "html"),
     [
@@ -54,8 +60,8 @@ def test_markdown_makes_only_known_tags(text: str) -> None:
         ("1. 掘る\n2. 埋める", "<ol><li>掘る</li><li>埋める</li></ol>"),
         ("1.5m以上", "<p>1.5m以上</p>"),
         ("-5℃以下", "<p>-5℃以下</p>"),
-        ("# 大きい", '<h2 id="s1">大きい</h2>'),
-        ("### 小見出し", "<h3>小見出し</h3>"),
+        ("# 大きい", f'<h2 id="s1">大きい{LINK.format("s1")}</h2>'),
+        ("### 小見出し", f'<h3 id="s0-1">小見出し{LINK.format("s0-1")}</h3>'),
         ("<script>alert(1)</script>", "<p>&lt;script&gt;alert(1)&lt;/script&gt;</p>"),
         ("[図](javascript:alert(1))", "<p>[図](javascript:alert(1))</p>"),
         ("[図](//evil.example)", '<p><a rel="noopener noreferrer">図</a></p>'),
@@ -84,6 +90,44 @@ def test_markdown_makes_only_known_tags(text: str) -> None:
 )
 def test_markdown_table_of_cases(text: str, html: str) -> None:
     assert re.sub(r"\n", "", markdown.render(text)) == html
+
+
+def test_every_heading_has_an_anchor_of_its_own() -> None:
+    text = "### 前\n\n# 一\n\n### 甲\n\n#### 子\n\n### 乙\n\n## 二\n\n### 丙\n"
+    html = str(markdown.render(text))
+    assert re.findall(r'<h[234] id="([^"]+)"', html) == ["s0-1", "s1", "s1-1", "s1-1-1", "s1-2", "s2", "s2-1"]
+    assert markdown.headings(text) == [("s1", "一"), ("s2", "二")]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "kinds"),
+    [
+        ("同じ\n", "同じ  \n", []),
+        ("水を測る。", "水を量る。", ["changed"]),
+        ("一\n\n二\n\n三\n\n四", "一\n\n二\n\n三\n\n四\n\n五", ["gap", "same", "added"]),
+        (
+            "1. 甲の手順\n2. 乙の手順",
+            "1. 新しい手順を先に\n2. 甲の手順\n3. 乙の手順",
+            ["added", "same", "gap"],
+        ),
+        ("- [ ] 点検", "- [x] 点検", ["removed", "added"]),
+        ("**大事**な点", "大事な点", ["removed", "added"]),
+        ("| a |\n|--|\n| 1 |", "| a |\n|--|\n| 2 |", ["removed", "added"]),
+        ("![図](/files/1)", "![図](/files/2)", ["removed", "added"]),
+        ("", "書き足し", ["added"]),
+        ("> 引用\n\n続き", "続き", ["removed", "same"]),
+    ],
+)
+def test_rendered_texts_are_compared_by_block(before: str, after: str, kinds: list[str]) -> None:
+    assert [each.kind for each in rendered_differences(before, after)] == kinds
+
+
+@given(*(st.lists(st.sampled_from((*PARTS, markdown.PLACE))).map("".join) for _ in range(2)))
+def test_a_rendered_difference_is_as_safe_as_the_text(before: str, after: str) -> None:
+    for each in rendered_differences(before, after):
+        for tag in TAG.findall(each.html):
+            assert tag in {"<ins>", "</ins>", "<del>", "</del>"} or ALLOWED.fullmatch(tag), tag
+    assert rendered_differences(before, before) == ()
 
 
 def test_headings_have_the_anchors_that_are_rendered() -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from markdown_it.rules_core import StateCore
     from markdown_it.rules_inline import StateInline
 
-__all__ = ["Rendered", "headings", "render", "rendered"]
+__all__ = ["PLACE", "Block", "Rendered", "blocks", "headings", "render", "rendered"]
 
 _TAGS: Final = {
     *(
@@ -47,9 +47,11 @@ _TAGS: Final = {
     *("pre", "s", "strong", "table", "tbody", "td", "th", "thead", "tr", "ul"),
 }
 _ATTRIBUTES: Final = {
-    "a": {"href", "title"},
+    "a": {"href", "title", "class", "aria-label"},
     "div": {"class", "tabindex", "role", "aria-label"},
     "h2": {"id"},
+    "h3": {"id"},
+    "h4": {"id"},
     "img": {"src", "alt", "title", "loading"},
     "input": {"type", "checked", "disabled", "aria-label"},
     "li": {"class"},
@@ -66,7 +68,12 @@ _MOST_BRACKETS: Final = 1000
 _DOTS: Final = re.compile(r"^・ *", re.MULTILINE)
 _TABLE: Final = {"class": "table", "tabindex": "0", "role": "region"}
 # Heading levels within the page, whose title is the first level.
+_DEPTHS: Final = ("h2", "h3", "h4")
 _LEVELS: Final = {"h1": "h2", "h5": "h4", "h6": "h4"}
+
+
+PLACE: Final = "\ue000"
+"""Stands for the text in the frame of a block."""
 
 
 class Rendered(NamedTuple):
@@ -74,6 +81,20 @@ class Rendered(NamedTuple):
 
     html: Markup
     headings: list[tuple[str, str]]
+
+
+class Block(NamedTuple):
+    """A block of a rendered text: a paragraph, a heading, a list item, or a whole table, quotation or code block.
+
+    Attributes:
+        html: the block as readers see it.
+        text: its text, if it is a single line without pictures; otherwise empty.
+        frame: the block with ``PLACE`` for its text.
+    """
+
+    html: Markup
+    text: str
+    frame: Markup
 
 
 def render(text: str, *, language: str = "ja") -> Markup:
@@ -95,19 +116,86 @@ def rendered(text: str, *, language: str = "ja") -> Rendered:
     """Return the results of ``render`` and ``headings`` from a single parse, which is the most expensive part."""
     parser, env = _parser(text), {"language": language}
     tokens = parser.parse(_dashed(text), env)
-    html = nh3.clean(
-        parser.renderer.render(tokens, parser.options, env),
+    return Rendered(_clean(parser.renderer.render(tokens, parser.options, env)), _headings(tokens))
+
+
+def _clean(html: str) -> Markup:
+    cleaned = nh3.clean(
+        html,
         tags=_TAGS,
         attributes=_ATTRIBUTES,
         attribute_filter=_kept,
         url_schemes={"http", "https", "mailto"},
         link_rel="noopener noreferrer",
     )
-    return Rendered(Markup(html), _headings(tokens))  # noqa: S704 - only tags and attributes of the lists above
+    return Markup(cleaned)  # noqa: S704 - only tags and attributes of the lists above
+
+
+def blocks(text: str, *, language: str = "ja") -> Iterator[Block]:
+    """Yield the blocks of a rendered text, without anchors; each item of a list is a list of its own.
+
+    Args:
+        text: Markdown source.
+        language: language of the labels for screen readers.
+    """
+    parser, env = _parser(text), {"language": language, "anchors": False}
+
+    def written(tokens: Sequence[Token]) -> Markup:
+        return _clean(parser.renderer.render(tokens, parser.options, env))
+
+    for group in _groups(parser.parse(_dashed(text), env)):
+        html = written(group)
+        line = _only_line(group)
+        if line is None:
+            yield Block(html, "", Markup(""))
+            continue
+        said, box = _plain(line), [child for child in line.children or [] if child.type == "html_inline"]
+        line.children = [*box, Token("text", "", 0, content=PLACE)]
+        yield Block(html, said, written(group))
+
+
+def _groups(tokens: Sequence[Token]) -> Iterator[list[Token]]:
+    """Yield the tokens of each block; those of a list item within the tags of its list."""
+    group: list[Token] = []
+    opened: Token | None = None
+    number = depth = 0
+    for token in tokens:
+        if opened is None and not group and token.type in {"bullet_list_open", "ordered_list_open"}:
+            opened, number = token, int(token.attrs.get("start", 1))
+            continue
+        if opened is not None and not group and token.nesting < 0:
+            opened = None
+            continue
+        group.append(token)
+        depth += token.nesting
+        if token.type == "html_block" and token.content.startswith(("<div", "</div")):  # around a table
+            depth += 1 if token.content.startswith("<div") else -1
+        if depth:
+            continue
+        yield group if opened is None else _item(opened, number, group)
+        group, number = [], number + 1
+
+
+def _item(opened: Token, number: int, group: list[Token]) -> list[Token]:
+    attributes: dict[str, str | int | float] = {"start": number} if opened.tag == "ol" else {}
+    return [
+        Token(opened.type, opened.tag, 1, attrs=attributes, block=True),
+        *group,
+        Token(opened.type.replace("open", "close"), opened.tag, -1, block=True),
+    ]
+
+
+def _only_line(group: Sequence[Token]) -> Token | None:
+    """Return the only line of text of a block, unless it has a picture."""
+    lines = [token for token in group if token.type == "inline"]
+    if len(lines) != 1 or group[0].type == "html_block":
+        return None
+    kinds = {child.type for child in lines[0].children or []}
+    return None if kinds & {"image", "softbreak", "hardbreak"} else lines[0]
 
 
 def _headings(tokens: Sequence[Token]) -> list[tuple[str, str]]:
-    opened = [number for number, token in enumerate(tokens) if token.attrGet("id")]
+    opened = [number for number, token in enumerate(tokens) if token.tag == "h2" and token.attrGet("id")]
     return [(str(tokens[number].attrGet("id")), _plain(tokens[number + 1])) for number in opened]
 
 
@@ -160,15 +248,20 @@ def _emphasis(state: StateInline, silent: bool) -> bool:  # noqa: FBT001 - signa
 
 def _adapt(state: StateCore) -> None:
     """Adjust heading levels and anchors, wrap tables in scrollable frames, render the boxes of check lists."""
-    section = 0
+    sections = [0, 0, 0]
     language = str(state.env.get("language", "ja"))
+    link = say("この見出しへのリンク", language)
     frame = _attributes({**_TABLE, "aria-label": say("表", language)})
     adapted: list[Token] = []
+    anchor, anchors = "", state.env.get("anchors", True)
     for number, token in enumerate(state.tokens):
         token.tag = _LEVELS.get(token.tag, token.tag)
-        if token.type == "heading_open" and token.tag == "h2":
-            section += 1
-            token.attrSet("id", f"s{section}")
+        if token.type == "heading_open" and anchors:
+            anchor = _next_anchor(sections, token.tag)
+            token.attrSet("id", anchor)
+        if token.type == "heading_close" and anchors:
+            named = _attributes({"class": "anchor", "href": f"#{anchor}", "aria-label": link})
+            adapted.append(Token("html_block", "", 0, content=f"<a {named}>#</a>"))
         if token.type == "table_open":
             adapted.append(Token("html_block", "", 0, content=f"<div {frame}>"))
         if token.type in {"th_open", "td_open"} and (style := str(token.attrs.pop("style", ""))):
@@ -183,6 +276,14 @@ def _adapt(state: StateCore) -> None:
         if token.type == "table_close":
             adapted.append(Token("html_block", "", 0, content="</div>"))
     state.tokens = adapted
+
+
+def _next_anchor(sections: list[int], tag: str) -> str:
+    """Count a heading, and return its anchor: ``s2``, ``s2-1``, ``s2-1-3`` by level."""
+    depth = _DEPTHS.index(tag)
+    sections[depth] += 1
+    sections[depth + 1 :] = [0] * (2 - depth)
+    return "s" + "-".join(map(str, sections[: depth + 1]))
 
 
 def _check_box(inline: Token, item: Token, language: str) -> None:

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session, joinedload, selectinload
 from knowledge_system.domain import permissions, workflow
 from knowledge_system.domain.permissions import Actor
 from knowledge_system.domain.problems import Problem
-from knowledge_system.models import Article, ArticleTag, Attachment, Comment, Revision, User
+from knowledge_system.models import Article, ArticleTag, Attachment, Comment, Review, Revision, User
 from knowledge_system.services.attachments import article_attachments
 from knowledge_system.services.knowledge.tags import select_canonical_tag
 from mks_hardening.db import InvalidCursorError, keyset_page
@@ -221,6 +221,7 @@ def stored(session: Session, article_id: int) -> dict[str, Any]:
         raise Problem("not-found")
     parts = _parts(session, article_id)
     revisions = sorted(parts["saved"], key=lambda part: -part.number)
+    approved = [part for part in parts["approved"] if part.number == row.shown_revision]
     # Most articles have no attachments and skip the third statement.
     chosen = select(Attachment).where(Attachment.article_id == article_id).order_by(Attachment.id)
     files = session.scalars(chosen).all() if row.attached else []
@@ -244,6 +245,7 @@ def stored(session: Session, article_id: int) -> dict[str, Any]:
         "attachments": [article_attachments.as_dict(each) for each in files],
         "shown_revision": row.shown_revision,
         "confirmed_at": row.confirmed_at.isoformat() if row.confirmed_at else None,
+        "approved": {"by": approved[-1].name, "at": approved[-1].at.isoformat()} if approved else None,
         "next": {"revision": row.next_revision, "since": row.next_since, "status": row.next_status}
         if row.next_revision
         else None,
@@ -257,7 +259,10 @@ def stored(session: Session, article_id: int) -> dict[str, Any]:
 
 
 def _parts(session: Session, article_id: int) -> dict[str, list[Any]]:
-    """Return the comments (``said``), revisions (``saved``) and tags (``tag``) of an article from one statement."""
+    """Return the parts of an article by kind, from one statement.
+
+    Comments are ``said``, revisions ``saved``, approvals of a revision ``approved``, and tags ``tag``.
+    """
     said = (
         select(
             literal("said").label("kind"),
@@ -282,11 +287,23 @@ def _parts(session: Session, article_id: int) -> dict[str, list[Any]]:
         .join(User, User.id == Revision.editor_id)
         .where(Revision.article_id == article_id)
     )
+    approvals = (
+        select(
+            literal("approved"),
+            Review.revision,
+            Review.actor_id,
+            User.display_name,
+            Review.step,
+            Review.taken_at,
+        )
+        .join(User, User.id == Review.actor_id)
+        .where(Review.article_id == article_id, Review.step == "approve")
+    )
     named = select(literal("tag"), ArticleTag.position, null(), ArticleTag.name, null(), null()).where(
         ArticleTag.article_id == article_id
     )
-    parts: dict[str, list[Any]] = {"said": [], "saved": [], "tag": []}
-    found: list[Any] = [*session.execute(union_all(said, saved, named))]
+    parts: dict[str, list[Any]] = {"said": [], "saved": [], "approved": [], "tag": []}
+    found: list[Any] = [*session.execute(union_all(said, saved, approvals, named))]
     for part in sorted(found, key=lambda part: part.number):
         parts[part.kind].append(part)
     return parts

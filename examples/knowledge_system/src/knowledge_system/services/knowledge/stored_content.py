@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import func, select
 
 from knowledge_system.domain.permissions import CATEGORIES, ROLES, STATUSES
-from knowledge_system.models import Article, ArticleTag, Comment, Revision, User
+from knowledge_system.models import Article, ArticleTag, Comment, Review, Revision, User
 from knowledge_system.services.knowledge.articles import index
 from knowledge_system.services.knowledge.tags import canonical_tags
 
@@ -25,6 +25,8 @@ from mks_hardening.security import hash_password
 __all__ = ["articles", "count_articles", "generate", "load_articles", "load_people", "people"]
 
 Progress = Callable[[int, int], None]
+_APPROVERS = ("sato", "ito")
+"""Who approved the articles of others."""
 
 
 def people() -> list[dict[str, str]]:
@@ -113,6 +115,12 @@ def _add(session: Session, search: SearchIndex, entry: Mapping[str, Any], author
     article = _build(entry, authors)
     session.add(article)
     session.flush()
+    approver = next(
+        (authors[name] for name in _APPROVERS if authors.get(name, article.author_id) != article.author_id), 0
+    )
+    if approver and article.status in {"published", "retired"}:
+        step = {"step": "approve", "actor_id": approver, "taken_at": article.updated_at}
+        session.add(Review(article_id=article.id, revision=1, **step))
     index(session, search, article)
 
 

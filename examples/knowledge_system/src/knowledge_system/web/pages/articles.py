@@ -264,6 +264,7 @@ def _reading(article_id: int, problem: Problem | None = None) -> tuple[str, bool
         related=related,
         body=Markup(html),  # noqa: S704 - rendered and sanitized by our own renderer
         headings=headings,
+        now=current_request.now(),
         steps={} if article["next"] else steps_now(article, article["shown_revision"]),
         comment_text=forms.retyped("body") if problem else "",
         **forms.problem_context(problem),
