@@ -234,3 +234,45 @@ def test_forged_steps_change_nothing(visit: Callable[..., Any], fields: dict[str
     answer = visit("sato").post("/articles/1/steps", fields, Accept="application/json")
     assert answer.status_code == 422
     assert "公開" in visit("sato").get("/articles/1/history").get_data(as_text=True)
+
+
+def test_readers_see_who_approved_and_when(visit: Callable[..., Any]) -> None:
+    reader = visit("kobayashi").get("/articles/1").get_data(as_text=True)
+    assert len(re.findall(r"承認 [^<(]+\(20", reader)) == 2  # on the page, and at its end in print
+    assert "https://localhost:8443/articles/1 /" in reader
+    author = visit("tanaka")
+    made = {"title": "未承認", "category": "土工", "summary": "", "body": "x", "tags": "", "status": "draft"}
+    place = author.post("/articles/new", made).headers["Location"].partition("?")[0]
+    assert 'class="approved"' not in author.get(place).get_data(as_text=True)
+
+
+def test_any_two_versions_are_compared_as_text_and_as_readers_see_them(visit: Callable[..., Any]) -> None:
+    author = visit("tanaka")
+    made = {"title": "版の比較", "category": "土工", "summary": "", "tags": "", "status": "draft"}
+    texts = ("# 一\n\n- 水を測る\n\n| 列 | 値 |\n|--|--|\n| 甲 | 1 |\n", "", "")
+    texts = (texts[0], texts[0].replace("測る", "量る"), texts[0].replace("| 甲 | 1 |", "| 甲 | 2 |"))
+    place = author.post("/articles/new", {**made, "body": texts[0]}).headers["Location"].partition("?")[0]
+    for number, body in enumerate(texts[1:], 1):
+        author.get(f"{place}/edit")
+        saved = author.post(f"{place}/edit", {**made, "body": body, "revision": str(number)})
+        assert saved.status_code == 303
+
+    def compared(query: str) -> str:
+        answer = author.get(f"{place}/compare?{query}")
+        assert answer.status_code == 200
+        return str(answer.get_data(as_text=True))
+
+    page = compared("old=1&new=2")
+    assert "<li>水を<del>測</del><ins>量</ins>る</li>" in page
+    assert "block-added" not in page
+    page = compared("old=1&new=3")
+    assert page.count('<div class="block-') == 2  # the table as it was, and as it is
+    assert page.count("<table>") == 2
+    assert "<ins>量</ins>" not in page
+    typed = compared("old=2&new=3&view=text")
+    assert "| 甲 | <del>1</del><ins>2</ins> |" in typed
+    assert "内容は同じです" in compared("old=3&new=3")
+    assert "第 2 版と第 3 版の違い" in compared("")
+    assert f'action="{place}/compare"' in author.get(f"{place}/history").get_data(as_text=True)
+    assert author.get(f"{place}/compare?old=1&new=9").status_code == 404
+    assert visit("kobayashi").get(f"{place}/compare?old=1&new=2").status_code == 404

@@ -29,6 +29,7 @@ __all__ = [
     "CODE_API",
     "CODE_FORM",
     "COMMENT",
+    "COMPARE",
     "CONFIRMATION",
     "CONFIRMATION_FORM",
     "DEVICE",
@@ -175,6 +176,11 @@ STEP: dict[str, Field] = {
     "files": Text(600, min_length=0, pattern=re.compile(r"0|[1-9][0-9]{0,9}(,[1-9][0-9]{0,9})*"), default=""),
 }
 STEP_FORM: dict[str, Field] = {**STEP, "revision": Integer(1, _REVISION_LIMIT, from_text=True)}
+COMPARE: dict[str, Field] = {
+    "old": Integer(0, _REVISION_LIMIT, from_text=True, default=0),
+    "new": Integer(0, _REVISION_LIMIT, from_text=True, default=0),
+    "view": Text(8, min_length=0, choices=("", "text"), default=""),
+}
 RESTORE: dict[str, Field] = {"revision": Integer(1, _REVISION_LIMIT, from_text=True)}
 
 _DAY = re.compile(r"(19|20)[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])")

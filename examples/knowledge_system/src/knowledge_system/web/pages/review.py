@@ -8,6 +8,7 @@ from flask import Blueprint, make_response, redirect, render_template
 
 from knowledge_system.domain import fields, markdown, permissions, workflow
 from knowledge_system.domain.problems import Problem
+from knowledge_system.domain.rendered_differences import rendered_differences
 from knowledge_system.domain.text_differences import Line, difference
 from knowledge_system.services.knowledge import overdue_articles, review
 from knowledge_system.web import article_changes, current_request, forms
@@ -86,6 +87,33 @@ def history(article_id: int) -> str:
         article = current_request.services().catalogue.article(current_request.actor(), article_id)
         taken = review.steps(session, article_id) if article["editable"] else []
     return render_template("history.html", section="articles", article=article, steps=taken)
+
+
+@pages.get("/articles/<int:article_id>/compare")
+def comparing(article_id: int) -> str:
+    """Show the differences of any two revisions, as readers see them or of the text as it was typed."""
+    actor, asked = current_request.actor(), forms.query_values(fields.COMPARE)
+    article = current_request.services().catalogue.article(actor, article_id)
+    numbers = sorted(entry["revision"] for entry in article["history"])
+    new = asked["new"] or numbers[-1]
+    old = asked["old"] or max((number for number in numbers if number < new), default=new)
+    with current_request.services().sessions() as session:
+        before, after = (review.text_of(session, actor, article_id, number) for number in (old, new))
+    typed = asked["view"] == "text"
+    found = dict(differing(before, after))
+    body = current_request.say(LABELS["body"])
+    return render_template(
+        "compare.html",
+        section="articles",
+        article=article,
+        before=before,
+        after=after,
+        view=asked["view"],
+        differing=[(label, lines) for label, lines in found.items() if typed or label != body],
+        blocks=()
+        if typed
+        else rendered_differences(before["body"], after["body"], language=current_request.language()),
+    )
 
 
 @pages.get("/articles/<int:article_id>/history/<int:number>")
