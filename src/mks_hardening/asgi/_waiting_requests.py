@@ -1,85 +1,164 @@
-"""Requests that wait for a slot, in order."""
+"""Requests that wait for a slot, in order, and notice that their client has left."""
 
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+from mks_hardening._edge.concurrency.waiting_lines import WaitingLines
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Awaitable, Callable
 
+    from mks_hardening._core.web.asgi_types import Message, Receive
     from mks_hardening._edge.concurrency.concurrency_rule import RequestSlot
+    from mks_hardening._edge.concurrency.waiting_lines import Place
 
-__all__ = ["WaitingRequests"]
+__all__ = ["WaitingClient", "WaitingRequests"]
+
+_MOST_AHEAD: Final = 2  # the request without a body, and the disconnect
 
 
 class WaitingRequests:
-    """Lines of requests, one for each limit and key; the first of a line gets the next slot.
+    """Lets requests wait for slots, each line in order.
 
     Args:
-        most: maximum number of requests that wait at the same time, in all lines.
-        wait: maximum seconds that a request waits.
+        most: maximum number of requests that wait for the slots of one place.
+        wait: maximum seconds that a request waits for all its slots together.
     """
 
-    __slots__ = ("_lines", "_most", "_number", "_wait")
+    __slots__ = ("_lines", "_wait")
 
     def __init__(self, *, most: int, wait: float) -> None:
-        self._most = most
+        self._lines: WaitingLines[asyncio.Event] = WaitingLines(most=most)
         self._wait = wait
-        self._number = 0
-        self._lines: dict[tuple[str, str], deque[asyncio.Event]] = {}
 
     async def acquire(
-        self, place: tuple[str, str], acquire: Callable[[], Awaitable[RequestSlot]]
+        self, place: Place, acquire: Callable[[], Awaitable[RequestSlot]], client: WaitingClient
     ) -> RequestSlot | None:
         """Acquire a slot, behind the requests that already wait for one of this place.
 
         Args:
             place: limit and key.
             acquire: tries to acquire a slot, without waiting.
+            client: the client of the request; ``has_left`` is true if it has left meanwhile.
 
         Returns:
-            The slot, which may be refused; ``None`` if too many requests are waiting.
+            The slot, which may be refused; ``None`` if too many requests are waiting, or the client has left.
         """
         slot = None
-        if place not in self._lines:
+        if not self._lines.has_line(place):
             slot = await acquire()
             if slot:
                 return slot
-        if self._number >= self._most:
-            return slot
-        return await self._wait_in_line(place, acquire)
-
-    async def _wait_in_line(
-        self, place: tuple[str, str], acquire: Callable[[], Awaitable[RequestSlot]]
-    ) -> RequestSlot:
         import asyncio
 
         turn = asyncio.Event()
-        line = self._lines.setdefault(place, deque())
-        line.append(turn)
-        self._number += 1
+        if not self._lines.join(place, turn):
+            return slot
         try:
-            async with asyncio.timeout(self._wait):
-                while True:
+            async with asyncio.timeout_at(client.begin_to_wait(self._wait, turn)):
+                while not client.has_left:
                     await turn.wait()
                     turn.clear()
-                    slot = await acquire()
+                    slot = await acquire() if self._lines.first(place) is turn else None
                     if slot:
-                        return slot
+                        break
         except TimeoutError:
             # Where several processes share the slots, another one may have released some.
-            return await acquire()
+            slot = await acquire()
         finally:
-            self._number -= 1
-            line.remove(turn)
-            if not line:
-                del self._lines[place]
+            self._lines.leave(place, turn)
             self.wake(place)  # several slots may have been released since the last turn
+        return slot
 
-    def wake(self, place: tuple[str, str]) -> None:
+    def wake(self, place: Place) -> None:
         """Give the first request that waits for a place its turn, after a slot has been released."""
-        line = self._lines.get(place)
-        if line:
-            line[0].set()
+        turn = self._lines.first(place)
+        if turn is not None:
+            turn.set()
+
+
+class WaitingClient:
+    """The client of a request that waits: its messages are read ahead, to notice that it has left.
+
+    No message is lost: the application receives those that were read. At most one part of a body is read, so that
+    clients that wait do not fill the memory; a client that is still sending is not watched.
+
+    Args:
+        receive: callable of the server.
+
+    Attributes:
+        has_left: whether the server has reported a disconnect while the request waited.
+    """
+
+    __slots__ = ("_end", "_error", "_is_admitted", "_kept", "_receive", "_task", "_turn", "has_left")  # fmt: skip
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._task: asyncio.Task[None] | None = None
+        self.has_left = False
+
+    def begin_to_wait(self, wait: float, turn: asyncio.Event) -> float:
+        """Watch the client; return until when it waits, on the clock of the event loop.
+
+        Args:
+            wait: maximum seconds that a request waits, for all its slots together.
+            turn: set if the client leaves.
+        """
+        import asyncio
+
+        self._turn = turn
+        if self._task is None:
+            loop = asyncio.get_running_loop()
+            self._end = loop.time() + wait
+            self._kept: deque[Message] = deque()
+            self._error: Exception | None = None
+            self._is_admitted = False
+            self._task = loop.create_task(self._read())
+        return self._end
+
+    async def _read(self) -> None:
+        try:
+            for _ in range(_MOST_AHEAD):
+                message = await self._receive()
+                self._kept.append(message)
+                if message["type"] in ("http.disconnect", "websocket.disconnect"):
+                    self.has_left = not self._is_admitted
+                    self._turn.set()
+                if self._is_admitted or not _is_whole_request(message):
+                    return
+        except Exception as error:  # noqa: BLE001 - raised where the application receives
+            self._error = error
+
+    def admit(self) -> Receive:
+        """Return the callable from which the application receives, once the request has its slots."""
+        if self._task is None:
+            return self._receive
+        self._is_admitted = True
+        return self._receive_kept
+
+    async def _receive_kept(self) -> Message:
+        import asyncio
+
+        if not self._kept and self._task is not None and not self._task.done():
+            await asyncio.wait({self._task})  # a cancellation of the application does not cancel it
+        if self._kept:
+            return self._kept.popleft()
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+        return await self._receive()
+
+    def close(self) -> None:
+        """Stop watching."""
+        if self._task is not None:
+            self._task.cancel()
+
+
+def _is_whole_request(message: Message) -> bool:
+    """Return whether the next message is a disconnect, or belongs to a WebSocket that is not accepted yet."""
+    if message["type"] == "http.request":
+        return not message.get("more_body", False)
+    return bool(message["type"] == "websocket.connect")

@@ -25,7 +25,7 @@ from mks_hardening._edge.concurrency.concurrency_rule import (
 from mks_hardening._edge.refusal_response import Refuser
 from mks_hardening.asgi._application import asgi_application
 from mks_hardening.asgi._messages import send_response
-from mks_hardening.asgi._waiting_requests import WaitingRequests
+from mks_hardening.asgi._waiting_requests import WaitingClient, WaitingRequests
 
 if TYPE_CHECKING:
     from mks_hardening._core.web.asgi_types import ASGIApplication, Receive, Scope, Send
@@ -40,15 +40,18 @@ class ConcurrencyMiddleware:
 
     Each request holds a slot of every rule that applies until the application has returned: background work after
     the response counts, and so do streams. Under overload, the requests that are accepted stay fast, and the others
-    are told to try again (``Retry-After``). A few may wait for a slot, in order.
+    are told to try again (``Retry-After``). A few may wait for a slot, in order; those that wait for the slots of
+    one key, such as a client address, take no place of others. A request whose client leaves while it waits takes
+    no slot.
 
     Args:
         app: the ASGI application.
         limiter: a ``mks_hardening.security.ConcurrencyLimiter``, in memory for a limit of each process, or in Redis
             for one of all processes.
         rules: the rules, in order: those by client first, so that a refused request takes no slot of all.
-        wait: maximum seconds that a request waits for a slot; 0 refuses it at once.
-        most_waiting: maximum number of requests of this process that wait; further ones are refused at once.
+        wait: maximum seconds that a request waits for its slots; 0 refuses it at once.
+        most_waiting: maximum number of requests of this process that wait for the slots of one limit and key;
+            further ones are refused at once.
         count_sockets: whether WebSockets hold slots while they are open.
         trust: proxies that may report the client address; not needed inside ``TrustedProxyMiddleware``.
         on_refusal: takes the scope and the ``Refusal`` (``concurrency``) and may return a ``CustomResponse``.
@@ -91,28 +94,37 @@ class ConcurrencyMiddleware:
             return
         inner = private_scope(scope if ORIGIN_KEY in scope else self._admit(scope))
         method, path = method_of(inner), path_below_mount(inner)
-        held = HeldSlots()
-        places: list[tuple[str, str]] = []
+        held, client = HeldSlots(inner, self._limiter), WaitingClient(receive)
         try:
             for rule in self._rules:
                 key = rule.key_of(inner, method, path)
                 if key is None:
                     continue
                 place = (rule.limit, key)
-                slot = await self._waiting.acquire(place, partial(self._limiter.aacquire, *place))
+                if held.has(place):
+                    continue
+                slot = await self._waiting.acquire(place, partial(self._limiter.aacquire, *place), client)
+                if slot:
+                    held.add(place, slot)
+                if client.has_left:
+                    return  # nobody waits for a response
                 if not slot:
-                    await held.arelease()
+                    await self._release(held)
                     await self._refuse(inner, send, rule, slot)
                     return
-                held.add(slot)
-                places.append(place)
-            await self._app(inner, receive, send)
+            await self._app(inner, client.admit(), send)
         finally:
-            try:
-                await held.arelease()
-            finally:
-                for place in places:
-                    self._waiting.wake(place)
+            client.close()
+            await self._release(held)
+
+    async def _release(self, held: HeldSlots) -> None:
+        places = held.places
+        try:
+            await held.arelease()
+        finally:
+            # The last one first: who waits for it makes room in the line for those that it lets pass.
+            for place in reversed(places):
+                self._waiting.wake(place)
 
     async def _refuse(
         self, scope: dict[str, Any], send: Send, rule: ConcurrencyRule, slot: RequestSlot | None

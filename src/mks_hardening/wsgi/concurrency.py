@@ -71,11 +71,11 @@ class ConcurrencyMiddleware:
         if ORIGIN_KEY not in environ:
             environ[ORIGIN_KEY] = self._origin(environ)
         method, path = environ["REQUEST_METHOD"], environ.get("PATH_INFO", "")
-        held = HeldSlots()
+        held = HeldSlots(environ, self._limiter)
         try:
             for rule in self._rules:
                 key = rule.key_of(environ, method, path)
-                if key is None:
+                if key is None or held.has((rule.limit, key)):
                     continue
                 slot = self._limiter.acquire(rule.limit, key)
                 if not slot:
@@ -90,7 +90,7 @@ class ConcurrencyMiddleware:
                         headers=[retry_after(slot)],
                     )
                     return send_response(environ, start_response, response)
-                held.add(slot)
+                held.add((rule.limit, key), slot)
             return with_close(self._app(environ, start_response), environ, held.release)
         except BaseException:
             held.release()

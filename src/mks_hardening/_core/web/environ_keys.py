@@ -13,6 +13,7 @@ __all__ = [
     "REQUEST_ID_KEY",
     "ROUTE_KEY",
     "SESSION_KEY",
+    "SLOTS_KEY",
     "header_key",
 ]
 
@@ -30,6 +31,9 @@ CSP_NONCE_KEY: Final = "mks_hardening.csp_nonce"
 
 DEADLINE_KEY: Final = "mks_hardening.deadline"
 """The ``RequestDeadline``, set by ``RequestTimeoutMiddleware``; read it with ``request_deadline``."""
+
+SLOTS_KEY: Final = "mks_hardening.slots"
+"""Places of the slots that the request holds, set by ``ConcurrencyMiddleware``."""
 
 ROUTE_KEY: Final = "mks_hardening.route"
 """Route pattern of the path, set by the application for the request log."""

@@ -7,6 +7,8 @@ from math import ceil
 from typing import Any, Final, Protocol
 
 from mks_hardening._core.checks import instances, offers, text_of
+from mks_hardening._core.web.environ_keys import SLOTS_KEY
+from mks_hardening._edge.concurrency.waiting_lines import Place
 from mks_hardening._edge.rate_limits.limit_keys import LimitKey
 from mks_hardening._edge.rate_limits.rate_limit_rule import RateLimitRule
 from mks_hardening._edge.refusal_response import RefusalResponse
@@ -61,6 +63,8 @@ class SlotLimiter(Protocol):
 class ConcurrencyRule:
     """Selection of requests that hold a slot while they are handled, and the key that holds it.
 
+    A request holds at most one slot of each limit and key, however many rules name them.
+
     Args:
         limit: name of a limit of the ``ConcurrencyLimiter``.
         methods: methods the rule applies to (``GET`` includes ``HEAD``); ``None`` for all.
@@ -68,10 +72,13 @@ class ConcurrencyRule:
             spellings of the same path match as well.
         key: takes the WSGI environ or ASGI scope and returns the key that holds the slot, for example
             ``limit_by_address``, or ``None`` if the rule does not apply; without it, all requests share the slots.
+            If it raises an error or returns anything else, the client address holds the slot, and the error is
+            logged, at most once a minute.
         exempt: takes the same, and returns whether the request needs no slot.
 
     Raises:
-        ConfigurationError: ``limit`` is empty, a path does not begin with a slash, or a function is not callable.
+        ConfigurationError: ``limit`` is empty, a path does not begin with a slash, ``path`` or ``methods`` is
+            empty, or a function is not callable or is asynchronous.
     """
 
     __slots__ = ("_requests", "limit")
@@ -99,26 +106,51 @@ class ConcurrencyRule:
 
 
 class HeldSlots:
-    """The slots that one request holds."""
+    """The slots that one request holds in a limiter.
 
-    __slots__ = ("_slots",)
+    Middleware inside that has the same limiter does not acquire them again: with one slot, the request would wait
+    for itself.
 
-    def __init__(self) -> None:
-        self._slots: list[RequestSlot] = []
+    Args:
+        request: WSGI environ or ASGI scope, which may be modified.
+        limiter: the limiter.
+    """
 
-    def add(self, slot: RequestSlot) -> None:
+    __slots__ = ("_all", "_limiter", "_slots")
+
+    def __init__(self, request: dict[str, Any], limiter: SlotLimiter) -> None:
+        self._all: set[tuple[int, Place]] = request.setdefault(SLOTS_KEY, set())
+        self._limiter = id(limiter)
+        self._slots: list[tuple[Place, RequestSlot]] = []
+
+    def has(self, place: Place) -> bool:
+        """Return whether the request holds a slot of this place, here or in middleware outside."""
+        return (self._limiter, place) in self._all
+
+    def add(self, place: Place, slot: RequestSlot) -> None:
         """Add a slot that was acquired."""
-        self._slots.append(slot)
+        self._slots.append((place, slot))
+        self._all.add((self._limiter, place))
+
+    @property
+    def places(self) -> list[Place]:
+        """The places of the slots that were added."""
+        return [place for place, _ in self._slots]
 
     def release(self) -> None:
-        """Release all slots; calling it twice is safe."""
+        """Release the slots that were added; calling it twice is safe."""
         while self._slots:
-            self._slots.pop().release()
+            self._pop().release()
 
     async def arelease(self) -> None:
         """``release`` for asyncio."""
         while self._slots:
-            await self._slots.pop().arelease()
+            await self._pop().arelease()
+
+    def _pop(self) -> RequestSlot:
+        place, slot = self._slots.pop()
+        self._all.discard((self._limiter, place))
+        return slot
 
 
 def checked_slot_rules(rules: Iterable[ConcurrencyRule], limiter: object) -> tuple[ConcurrencyRule, ...]:
