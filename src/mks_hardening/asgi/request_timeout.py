@@ -72,7 +72,7 @@ class RequestTimeoutMiddleware:
         on_refusal: OnRefusal | None = None,
     ) -> None:
         self._app = asgi_application(app)
-        self._rules = RequestTimeoutRules(seconds, rules)
+        self._rules = RequestTimeoutRules(seconds, rules, can_cancel=True)
         self._refuser = Refuser("request_timeout", on_refusal)
         self._monotonic: Callable[[], float] = given_clock(clock).monotonic
 

@@ -49,7 +49,7 @@ class RequestTimeoutMiddleware:
         on_refusal: takes the environ and the ``Refusal`` (``request_timeout``) and may return a ``CustomResponse``.
 
     Raises:
-        ConfigurationError: ``seconds`` is not positive, or something that is not a rule.
+        ConfigurationError: ``seconds`` is not positive; something is not a rule, or has ``whole_response``.
 
     Source: RFC 9110 (15.6.5); ASVS 5.0 V16.5.2.
     """
@@ -66,7 +66,7 @@ class RequestTimeoutMiddleware:
         on_refusal: OnRefusal | None = None,
     ) -> None:
         self._app = wsgi_application(app)
-        self._rules = RequestTimeoutRules(seconds, rules)
+        self._rules = RequestTimeoutRules(seconds, rules, can_cancel=False)
         self._refuser = Refuser("request_timeout", on_refusal)
         self._monotonic: Callable[[], float] = given_clock(clock).monotonic
 

@@ -5,25 +5,49 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import logging
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
+from uuid import UUID
 
 import pytest
 
 from mks_hardening import asgi, wsgi
+from mks_hardening._core import function_errors
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.security import ConcurrencyLimiter
-from mks_hardening.testing import call_wsgi
+from mks_hardening.testing import call_asgi, call_wsgi
 from mks_hardening.wsgi import ConcurrencyRule, limit_by_address
 
 START = {"type": "http.response.start", "status": 200, "headers": []}
 BODY = {"type": "http.response.body", "body": b"fine"}
+PERSON = "taro@example.com"
 TEXT = [("Content-Type", "text/plain")]
 
 
 def scope_of(path: str = "/", *, client: str = "192.0.2.1", kind: str = "http") -> dict[str, Any]:
     return {"type": kind, "method": "GET", "path": path, "headers": [], "client": (client, 1)}
+
+
+async def never() -> Any:
+    await asyncio.Event().wait()
+
+
+class Messages:
+    """The ``receive`` of a server whose client sends messages, and then leaves when it is told to."""
+
+    def __init__(self, *messages: Any) -> None:
+        self.queue: asyncio.Queue[Any] = asyncio.Queue()
+        for message in messages:
+            self.queue.put_nowait(message)
+
+    async def __call__(self) -> Any:
+        return await self.queue.get()
+
+    def leave(self, kind: str = "http.disconnect") -> None:
+        self.queue.put_nowait({"type": kind})
 
 
 class Client:
@@ -45,16 +69,16 @@ class Client:
         await send(START)
         await send(BODY)
 
-    def begin(self, path: str, **scope: Any) -> asyncio.Task[None]:
+    def begin(self, path: str, *, receive: Any = None, **scope: Any) -> asyncio.Task[None]:
         sent = self.sent.setdefault(path, [])
 
         async def send(message: Any) -> None:
             sent.append(message)
 
-        return asyncio.create_task(self.app(scope_of(path, **scope), send, send))  # type: ignore[arg-type]
+        return asyncio.create_task(self.app(scope_of(path, **scope), receive or never, send))
 
     async def settle(self) -> None:
-        for _ in range(10):
+        for _ in range(20):
             await asyncio.sleep(0)
 
     def status(self, path: str) -> int:
@@ -105,6 +129,285 @@ def test_a_few_wait_in_order() -> None:
         assert client.inside[:3] == ["/a", "/b", "/c"]
 
     asyncio.run(run())
+
+
+def test_requests_that_wait_for_their_own_slots_take_no_place_of_others() -> None:
+    async def run() -> None:
+        rules = [ConcurrencyRule("client", key=limit_by_address), ConcurrencyRule("all")]
+        client = Client(rules, {"client": 1, "all": 2}, wait=30, most_waiting=2)
+        greedy = [client.begin(f"/greedy/{number}", client="198.51.100.66") for number in range(5)]
+        await client.settle()
+        statuses = [client.status(f"/greedy/{number}") for number in range(5)]
+        assert statuses == [0, 0, 0, 503, 503]  # one is handled, two wait for a slot of their client
+        others = [client.begin(f"/{number}", client=f"192.0.2.{number}") for number in range(4)]
+        await client.settle()
+        assert client.inside == ["/greedy/0", "/0"]
+        assert [client.status(f"/{number}") for number in range(4)] == [0, 0, 0, 503]
+        client.release("/greedy/0")
+        await client.settle()
+        assert client.inside == ["/greedy/0", "/0", "/1"]  # the next request of the first client is behind it
+        for path in ("/0", "/1", "/2", "/greedy/1", "/greedy/2"):
+            client.release(path)
+        await asyncio.gather(*greedy, *others)
+        assert client.inside == ["/greedy/0", "/0", "/1", "/2", "/greedy/1", "/greedy/2"]
+        assert (client.limiter.held("all", "all"), client.limiter.held("client", "198.51.100.66")) == (0, 0)
+
+    asyncio.run(run())
+
+
+def test_a_request_waits_once_for_all_its_slots() -> None:
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        rules = [ConcurrencyRule("first", path="/b"), ConcurrencyRule("second")]
+        client = Client(rules, {"first": 1, "second": 1}, wait=0.3)
+        slots = [await client.limiter.aacquire(name, "all") for name in ("first", "second")]
+        begun = loop.time()
+        task = client.begin("/b")
+        await asyncio.sleep(0.2)
+        slots[0].release()  # not through the middleware, so it is found when the time is over
+        await task
+        assert client.status("/b") == 503
+        assert loop.time() - begun < 0.55
+        slots[1].release()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("begins_with", [[], [{"type": "http.request", "body": b"", "more_body": False}]])
+def test_a_client_that_leaves_while_it_waits_takes_no_slot(
+    begins_with: list[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    async def run() -> None:
+        client = Client([ConcurrencyRule("all")], {"all": 1}, wait=30)
+        client.app = asgi.RequestLoggingMiddleware(client.app)
+        first, messages = client.begin("/a"), Messages(*begins_with)
+        gone = client.begin("/gone", receive=messages)
+        last = client.begin("/c")
+        await client.settle()
+        messages.leave()
+        await gone
+        assert client.sent["/gone"] == []
+        client.release("/a")
+        client.release("/c")
+        await asyncio.gather(first, last)
+        assert client.inside == ["/a", "/c"]
+        assert client.limiter.held("all", "all") == 0
+
+    with caplog.at_level(logging.INFO, "mks_hardening.request"):
+        asyncio.run(run())
+    (record,) = [vars(record) for record in caplog.records if vars(record).get("path") == "/gone"]
+    assert (record["status"], record["outcome"], record["levelno"]) == (0, "aborted", logging.INFO)
+
+
+def test_a_websocket_that_is_closed_while_it_waits_takes_no_slot() -> None:
+    async def run() -> None:
+        client = Client([ConcurrencyRule("all")], {"all": 1}, wait=30, count_sockets=True)
+        first, messages = client.begin("/a", kind="websocket"), Messages({"type": "websocket.connect"})
+        gone = client.begin("/gone", kind="websocket", receive=messages)
+        await client.settle()
+        messages.leave("websocket.disconnect")
+        await gone
+        client.release("/a")
+        await first
+        assert (client.inside, client.sent["/gone"]) == (["/a"], [])
+
+    asyncio.run(run())
+
+
+BODY_PARTS = [
+    {"type": "http.request", "body": b"a", "more_body": True},
+    {"type": "http.request", "body": b"b", "more_body": True},
+    {"type": "http.request", "body": b"c", "more_body": False},
+]
+
+
+@pytest.mark.parametrize("arrives", ["before", "after"])
+def test_a_request_that_has_waited_receives_its_whole_body(arrives: str) -> None:
+    async def run() -> None:
+        received: list[Any] = []
+
+        async def work(scope: Any, receive: Any, send: Any) -> None:
+            if scope["path"] == "/upload":
+                with suppress(TimeoutError):  # as frameworks do that watch for a disconnect
+                    async with asyncio.timeout(0):
+                        await receive()
+                while not received or received[-1].get("more_body"):
+                    received.append(await receive())
+                received.append(await receive())
+            else:
+                await released.wait()
+            await send(START)
+            await send(BODY)
+
+        released = asyncio.Event()
+        client = Client([ConcurrencyRule("all")], {"all": 1}, wait=30)
+        client.app = asgi.ConcurrencyMiddleware(
+            work, limiter=client.limiter, rules=[ConcurrencyRule("all")], wait=30
+        )
+        messages = Messages(*(BODY_PARTS if arrives == "before" else []))
+        tasks = [client.begin("/a"), client.begin("/upload", receive=messages)]
+        await client.settle()
+        assert messages.queue.qsize() == (2 if arrives == "before" else 0)  # one part is read ahead
+        released.set()
+        await client.settle()
+        for message in BODY_PARTS if arrives == "after" else []:
+            messages.queue.put_nowait(message)
+        messages.leave()
+        await asyncio.gather(*tasks)
+        assert received == [*BODY_PARTS, {"type": "http.disconnect"}][-len(received) :]
+        assert len(received) >= 3
+        assert client.status("/upload") == 200
+
+    asyncio.run(run())
+
+
+def test_an_error_of_the_server_reaches_the_application_that_receives() -> None:
+    async def broken() -> Any:
+        raise OSError("the server")
+
+    async def run() -> None:
+        async def work(scope: Any, receive: Any, _send: Any) -> None:
+            await (receive() if scope["path"] == "/b" else released.wait())
+
+        released = asyncio.Event()
+        client = Client([ConcurrencyRule("all")], {"all": 1}, wait=30)
+        client.app = asgi.ConcurrencyMiddleware(
+            work, limiter=client.limiter, rules=[ConcurrencyRule("all")], wait=30
+        )
+        first, second = client.begin("/a"), client.begin("/b", receive=broken)
+        await client.settle()
+        released.set()
+        await first
+        with pytest.raises(OSError, match="the server"):
+            await second
+
+    asyncio.run(run())
+
+
+def test_a_server_that_repeats_its_messages_is_not_read_forever() -> None:
+    async def repeats() -> Any:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def run() -> None:
+        client = Client([ConcurrencyRule("all")], {"all": 1}, wait=30)
+        tasks = [client.begin("/a"), client.begin("/b", receive=repeats)]
+        await client.settle()
+        client.release("/a")
+        client.release("/b")
+        await asyncio.gather(*tasks)
+        assert client.status("/b") == 200
+
+    asyncio.run(run())
+
+
+# --- one request and its slots
+
+
+SAME: list[tuple[list[ConcurrencyRule], list[ConcurrencyRule]]] = [
+    ([ConcurrencyRule("all"), ConcurrencyRule("all", path="/x")], []),
+    ([ConcurrencyRule("all")], [ConcurrencyRule("all")]),
+    ([ConcurrencyRule("all", key=limit_by_address)], [ConcurrencyRule("all", key=limit_by_address)]),
+]
+
+
+@pytest.mark.parametrize(("outer", "inner"), SAME)
+def test_a_request_does_not_wait_for_itself(
+    outer: list[ConcurrencyRule], inner: list[ConcurrencyRule]
+) -> None:
+    limiter = ConcurrencyLimiter({"all": 1})
+    held: list[int] = []
+
+    def work(environ: Any, start_response: Any) -> list[bytes]:
+        held.append(limiter.held("all", "all") + limiter.held("all", environ["REMOTE_ADDR"]))
+        start_response("200 OK", TEXT)
+        return [b"fine"]
+
+    async def awork(scope: Any, _receive: Any, send: Any) -> None:
+        held.append(limiter.held("all", "all") + limiter.held("all", scope["client"][0]))
+        await send(START)
+        await send(BODY)
+
+    app: Any = work
+    aapp: Any = awork
+    for rules in filter(None, (inner, outer)):
+        app = wsgi.ConcurrencyMiddleware(app, limiter=limiter, rules=rules)
+        aapp = asgi.ConcurrencyMiddleware(aapp, limiter=limiter, rules=rules, wait=30)
+    for _ in range(2):
+        assert call_wsgi(app, "/x", environ={"REMOTE_ADDR": "192.0.2.1"}).status == 200
+        assert call_asgi(aapp, "/x").status == 200
+    assert held == [1] * 4
+    assert limiter.held("all", "all") == 0
+
+
+def test_a_request_holds_slots_of_different_keys_and_limiters() -> None:
+    limiters = [ConcurrencyLimiter({"all": 1}) for _ in range(2)]
+    held: list[list[int]] = []
+
+    def work(_environ: Any, start_response: Any) -> list[bytes]:
+        held.append([limiter.held("all", key) for limiter in limiters for key in ("all", "192.0.2.1")])
+        start_response("200 OK", TEXT)
+        return [b"fine"]
+
+    app: Any = work
+    for limiter in limiters:
+        rules = [ConcurrencyRule("all"), ConcurrencyRule("all", key=limit_by_address)]
+        app = wsgi.ConcurrencyMiddleware(app, limiter=limiter, rules=rules)
+    assert call_wsgi(app, environ={"REMOTE_ADDR": "192.0.2.1"}).status == 200
+    assert held == [[1, 1, 1, 1]]
+
+
+def wrong_key(kind: str) -> Any:
+    class Coroutine:
+        def __call__(self, _request: Any) -> Any:
+            async def late() -> str:
+                return "key"
+
+            return late()
+
+    def raises(_request: Any) -> str:
+        raise LookupError(PERSON)
+
+    values: dict[str, Any] = {"bytes": b"key", "list": ["key"]}
+    return {"raises": raises, "coroutine": Coroutine()}.get(kind) or (lambda _request: values[kind])
+
+
+@pytest.mark.parametrize("kind", ["raises", "coroutine", "bytes", "list"])
+@pytest.mark.parametrize("area", [wsgi, asgi])
+def test_after_an_error_of_the_key_the_client_address_holds_the_slot(
+    area: Any, kind: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(function_errors, "_silent_until", {})
+    limiter = ConcurrencyLimiter({"user": 1})
+    rules = [ConcurrencyRule("user", key=wrong_key(kind))]
+    held: list[int] = []
+
+    def work(_environ: Any, start_response: Any) -> list[bytes]:
+        held.append(limiter.held("user", "192.0.2.1"))
+        start_response("200 OK", TEXT)
+        return [b"fine"]
+
+    async def awork(_scope: Any, _receive: Any, send: Any) -> None:
+        held.append(limiter.held("user", "192.0.2.1"))
+        await send(START)
+        await send(BODY)
+
+    for _ in range(2):
+        if area is wsgi:
+            app = wsgi.ConcurrencyMiddleware(work, limiter=limiter, rules=rules)
+            assert call_wsgi(app, environ={"REMOTE_ADDR": "192.0.2.1"}).status == 200
+        else:
+            client = asgi.ConcurrencyMiddleware(awork, limiter=limiter, rules=rules)
+            assert call_asgi(client, scope={"client": ("192.0.2.1", 1)}).status == 200
+    assert held == [1, 1]
+    (record,) = [record for record in caplog.records if record.name == "mks_hardening.rate_limits"]
+    assert "requests are counted by client address" in record.getMessage()
+    assert PERSON not in caplog.text
+
+
+@pytest.mark.parametrize("value", [7, 1.5, UUID(int=1)])
+def test_numbers_and_uuids_are_keys(value: Any) -> None:
+    rule = ConcurrencyRule("user", key=lambda _request: value)
+    assert rule.key_of({}, "GET", "/") == str(value)
 
 
 def test_several_released_slots_serve_several_that_wait() -> None:
@@ -370,6 +673,12 @@ def test_wrong_options_are_refused_by_parameter(area: Any, options: dict[str, An
         ({"key": "client"}, "key"),
         ({"exempt": 1}, "exempt"),
         ({"methods": "GET"}, "methods"),
+        ({"methods": []}, "methods"),
+        ({"path": []}, "path"),
+        ({"path": "/a?b"}, "path"),
+        ({"path": ["/a", "/%2e"]}, "path"),
+        ({"path": "/a#b"}, "path"),
+        ({"key": never}, "key"),
     ],
 )
 def test_wrong_rules_are_refused_by_parameter(options: dict[str, Any], parameter: str) -> None:

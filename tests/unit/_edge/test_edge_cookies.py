@@ -209,6 +209,8 @@ def test_the_cookies_of_this_package_are_not_touched(area: Any) -> None:
         ({"same_site": "lax"}, "same_site"),
         ({"readable": "csrftoken"}, "readable"),
         ({"readable": ["a b"]}, "readable"),
+        ({"readable": ["a*"]}, "readable"),
+        ({"exempt": ["*"]}, "exempt"),
         ({"exempt": [""]}, "exempt"),
         ({"report_only": None}, "report_only"),
     ],

@@ -739,6 +739,7 @@ def test_the_response_of_the_application_is_handed_on_as_it_is(clock: FrozenCloc
         (lambda area, app: area.RequestTimeoutRule("x", 1), "path"),
         (lambda area, app: area.RequestTimeoutRule("/x", -1), "seconds"),
         (lambda area, app: area.RequestTimeoutRule("/x", 1, whole_response="yes"), "whole_response"),
+        (lambda area, app: area.RequestTimeoutRule("/x", None, whole_response=True), "whole_response"),
     ],
 )
 def test_wrong_options_are_refused_by_parameter(area: Any, make: Any, parameter: str) -> None:
@@ -746,6 +747,14 @@ def test_wrong_options_are_refused_by_parameter(area: Any, make: Any, parameter:
     with pytest.raises(ConfigurationError) as refused:
         make(area, app)
     assert refused.value.parameter == parameter
+
+
+def test_a_thread_cannot_end_a_response() -> None:
+    rules = [RequestTimeoutRule("/a", 5), RequestTimeoutRule("/b", 5, whole_response=True)]
+    asgi.RequestTimeoutMiddleware(sending(), rules=rules)
+    with pytest.raises(ConfigurationError, match="whole_response has no effect under WSGI") as refused:
+        wsgi.RequestTimeoutMiddleware(lambda environ, start_response: [], rules=rules)
+    assert refused.value.parameter == "rules"
 
 
 def test_wrong_times_are_refused(clock: FrozenClock) -> None:

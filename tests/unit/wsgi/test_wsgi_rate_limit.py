@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from mks_hardening._core import function_errors
 from mks_hardening._core.web.request_header import request_header
 from mks_hardening.compose import harden_wsgi
 from mks_hardening.events import RequestRefused, add_observer, remove_observer
@@ -376,6 +377,30 @@ def test_header_styles(style: str, names: set[str]) -> None:
     assert {name.lower() for name, _ in answer.headers} == names | {"content-type"}
 
 
+async def asynchronous(_request: Any) -> str:
+    return "key"
+
+
+@pytest.mark.parametrize("wrong", [b"key", ["key"], LookupError("taro@example.com")])
+def test_a_key_that_is_none_counts_by_client_address(
+    wrong: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(function_errors, "_silent_until", {})
+
+    def key(_request: Any) -> Any:
+        if isinstance(wrong, Exception):
+            raise wrong
+        return wrong
+
+    limiter = Limiter()
+    for _ in range(2):
+        ask(limiter, RateLimitRule("g", key=key))
+    assert [hit[1] for hit in limiter.hits] == ["127.0.0.1"] * 2
+    (record,) = [record for record in caplog.records if record.name == "mks_hardening.rate_limits"]
+    assert "requests are counted by client address" in record.getMessage()
+    assert "taro" not in record.getMessage()
+
+
 @pytest.mark.parametrize(
     ("arguments", "parameter"),
     [
@@ -385,6 +410,9 @@ def test_header_styles(style: str, names: set[str]) -> None:
         ({"path": "login"}, "path"),
         ({"path": ["/a/../b"]}, "path"),
         ({"key": "ip"}, "key"),
+        ({"key": asynchronous}, "key"),
+        ({"methods": []}, "methods"),
+        ({"path": []}, "path"),
     ],
 )
 def test_impossible_rules_are_refused(arguments: dict[str, Any], parameter: str) -> None:

@@ -32,6 +32,7 @@ from mks_hardening._core.origin.request_origin import (
     rewritten_headers,
 )
 from mks_hardening._core.web.environ_keys import ORIGIN_KEY, header_key
+from mks_hardening.exceptions import ConfigurationError
 
 __all__ = [
     "NO_TRUST",
@@ -87,7 +88,7 @@ class ProxyTrust:
     Raises:
         ConfigurationError: an address or network is malformed, the family is unknown, ``hops`` is below 1,
             ``keep_headers`` contains a header that would not be removed anyway, or ``Proxy``, or ``ignore_headers``
-            contains another header than these three.
+            contains another header than these three, or is given with the family ``"forwarded"``.
 
     Source: RFC 7239; ASVS 5.0 V4.1.3, V15.3.4.
     """
@@ -110,6 +111,11 @@ class ProxyTrust:
         self.family: Family = choice(family, get_args(Family), parameter="family")
         self.keep_headers: frozenset[str] = kept_fields(keep_headers, parameter="keep_headers")
         self.ignore_headers: frozenset[str] = ignored_fields(ignore_headers, parameter="ignore_headers")
+        if self.ignore_headers and family == "forwarded":
+            raise ConfigurationError(
+                "ignore_headers names X-Forwarded-* headers, which the family 'forwarded' never reads; omit it",
+                parameter="ignore_headers",
+            )
         ignored = frozenset(map(header_key, self.ignore_headers))
         x_family = family == "x-forwarded"
         # Most requests of a proxy have the same headers; those are read at C speed, all others one by one.

@@ -9,13 +9,15 @@ from typing import Final
 from mks_hardening._core.checks import strings
 from mks_hardening.exceptions import ConfigurationError
 
-__all__ = ["LIVEZ", "READYZ", "PathRules", "exemptions", "is_plain_path"]
+__all__ = ["LIVEZ", "READYZ", "PathRules", "exemptions", "is_plain_path", "paths_of_rule"]
 
 LIVEZ: Final = "/livez"
 READYZ: Final = "/readyz"
 """Default paths of health probes: handled by the health middleware, never redirected to https."""
 
 _AMBIGUOUS: Final = re.compile(r"[\x00-\x1f\x7f\\]|//|/\.\.?(?:[/;]|\Z)").search
+# Decoded characters may be any, but nobody means "?" (%3F), "#" (%23) or an escape (%2541) of a request by these.
+_NEVER_IN_A_PATH: Final = re.compile(r"[?#]|%[0-9A-Fa-f]{2}").search
 
 
 class PathRules:
@@ -32,7 +34,8 @@ class PathRules:
         parameter: name of the option, for error messages.
 
     Raises:
-        ConfigurationError: a path has no leading slash, or is itself ambiguous.
+        ConfigurationError: a path has no leading slash, is itself ambiguous, or contains a query, a fragment or an
+            escape such as ``%2F``.
     """
 
     __slots__ = ("_folders", "_pages")
@@ -46,6 +49,12 @@ class PathRules:
                 raise ConfigurationError(
                     f"{parameter}: each path must begin with '/' and have no empty or dot segments; '/static/' "
                     "matches everything below, '=/news/' that page only",
+                    parameter=parameter,
+                )
+            if found := _NEVER_IN_A_PATH(plain):
+                raise ConfigurationError(
+                    f"{parameter}: {path!r} would match no request: paths are compared decoded and without the "
+                    f"query; omit what begins with {found.group()[0]!r}, or write the character itself",
                     parameter=parameter,
                 )
             # PATH_INFO holds the UTF-8 bytes as Latin-1 (PEP 3333).
@@ -83,6 +92,21 @@ def exemptions(paths: Iterable[str], *, parameter: str) -> PathRules:
     if "/" in map(_without_star, listed):
         raise ConfigurationError(
             f"{parameter}: '/' would exempt every path; write '=/' for the home page only",
+            parameter=parameter,
+        )
+    return PathRules(listed, parameter=parameter)
+
+
+def paths_of_rule(path: str | Iterable[str], *, parameter: str = "path") -> PathRules:
+    """Return the paths of a rule, given as one path or several.
+
+    Raises:
+        ConfigurationError: as for ``PathRules``, or there is no path, so that the rule would never apply.
+    """
+    listed = (path,) if isinstance(path, str) else strings(path, parameter=parameter, of="paths")
+    if not listed:
+        raise ConfigurationError(
+            f"{parameter} must contain at least one path; without one the rule would never apply",
             parameter=parameter,
         )
     return PathRules(listed, parameter=parameter)

@@ -64,7 +64,7 @@ class CookiePolicy:
         report_only: whether cookies stay as they are, and what would be added is logged once for each name.
 
     Raises:
-        ConfigurationError: a name is not a cookie name, or an option has the wrong type.
+        ConfigurationError: a name is not a cookie name or contains ``*``, or an option has the wrong type.
 
     Source: RFC 6265bis (4.1.2, 4.1.3); ASVS 5.0 V3.3.1 to V3.3.4; CWE-614, CWE-1004, CWE-1275.
     """
@@ -192,6 +192,12 @@ def _defects(name: str, given: dict[str, str]) -> Iterable[str]:
 def _names(names: Iterable[str], *, parameter: str) -> frozenset[str]:
     listed = strings(names, parameter=parameter, of="names of cookies")
     for name in listed:
+        if "*" in name:
+            raise ConfigurationError(
+                f"{parameter}: {name!r} is no pattern, and would match only a cookie of just this name; list each "
+                "name in full",
+                parameter=parameter,
+            )
         if not is_cookie_name(name):
             raise ConfigurationError(
                 f"{parameter}: {name!r} is not a cookie name, a token of RFC 6265", parameter=parameter

@@ -9,7 +9,7 @@ from typing import Final
 from mks_hardening._core.checks import boolean, instance, instances, strings, text_of, whole_number
 from mks_hardening._core.memo import Memo
 from mks_hardening._core.origin.web_origin import parse_origin
-from mks_hardening._core.web.paths import PathRules
+from mks_hardening._core.web.paths import paths_of_rule
 from mks_hardening.exceptions import ConfigurationError
 
 __all__ = ["CORSPolicy", "CORSRule", "CORSRules", "is_preflight"]
@@ -168,14 +168,14 @@ class CORSRule:
         policy: the policy.
 
     Raises:
-        ConfigurationError: a path does not begin with a slash, or ``policy`` is not a ``CORSPolicy``.
+        ConfigurationError: there is no path, or one does not begin with a slash; or ``policy`` is not a
+            ``CORSPolicy``.
     """
 
     __slots__ = ("_paths", "policy")
 
     def __init__(self, path: str | Iterable[str], policy: CORSPolicy) -> None:
-        paths = (path,) if isinstance(path, str) else path
-        self._paths = PathRules(paths, parameter="path")
+        self._paths = paths_of_rule(path)
         self.policy: CORSPolicy = instance(policy, CORSPolicy, parameter="policy")
 
     def covers(self, path: str) -> bool:

@@ -8,9 +8,10 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 
 from mks_hardening._core.checks import instances, offers, strings, whole_number
-from mks_hardening._core.function_errors import call_predicate, plain_function
+from mks_hardening._core.function_errors import call_predicate, log_function_error, plain_function
+from mks_hardening._core.operations import require_sync_result
 from mks_hardening._core.response_costs import LimitedResponse
-from mks_hardening._core.web.paths import PathRules
+from mks_hardening._core.web.paths import paths_of_rule
 from mks_hardening._core.web.rate_problem import language_of, rate_limit_problem
 from mks_hardening._core.web.request_header import request_header
 from mks_hardening._edge.cors.cors_policy import is_preflight
@@ -40,6 +41,7 @@ __all__ = [
 ]
 
 COUNTED: Final = "the request is counted"
+_COUNTED_BY_ADDRESS: Final = "requests are counted by client address"
 _LONGEST_KEY: Final = 256
 
 
@@ -54,7 +56,9 @@ class RateLimitRule:
         path: one path or several; a trailing slash includes everything below; ``None`` for all paths. Other
             spellings of the same path (``//login``, ``/x/../login``, ``/login/``) match as well.
         key: takes the WSGI environ (in ASGI applications the scope) and returns the key to count by, or ``None`` if
-            the rule does not apply. A key that is empty or longer than 256 characters is replaced by its digest.
+            the rule does not apply. A key that is empty or longer than 256 characters is replaced by its digest; a
+            number or UUID counts as its text. If the function raises an error or returns anything else, the request
+            is counted by client address, and the error is logged, at most once a minute.
             The default is the client address; see ``limit_by_user``, ``limit_by_header`` and ``limit_by_all`` for
             others. The values of outer middleware are available, under ``"mks_hardening.origin"`` and
             ``"mks_hardening.session"``.
@@ -69,9 +73,9 @@ class RateLimitRule:
             leaves before the response begins, and if the function raises an error.
 
     Raises:
-        ConfigurationError: ``group`` is empty or unknown, a path does not begin with a slash, a function is not
-            callable, ``cost`` is not a whole number, or 0 with ``final_cost``; or ``exempt`` or ``final_cost`` is
-            asynchronous.
+        ConfigurationError: ``group`` is empty or unknown, a path does not begin with a slash, ``path`` or
+            ``methods`` is empty, ``cost`` is not a whole number, or 0 with ``final_cost``; or a function is not
+            callable or is asynchronous.
     """
 
     __slots__ = (
@@ -109,14 +113,12 @@ class RateLimitRule:
             offers(limiter, "hit", parameter="limiter", kind="a Limiter")
             for name in self.groups:
                 _check_group(name, limiter)
-        if not callable(key):
-            raise ConfigurationError("key must be callable", parameter="key")
-        self.key: LimitKey = key
+        self.key: LimitKey = plain_function(key, parameter="key")
         self._methods = checked_methods(methods)
         paths = (path,) if isinstance(path, str) else path
         listed = None if paths is None else strings(paths, parameter="path", of="paths")
         self._listed = None if listed is None else frozenset(listed)
-        self._paths = None if listed is None else PathRules(listed, parameter="path")
+        self._paths = None if listed is None else paths_of_rule(listed)
         self._applies_to_all = self._methods is None and self._paths is None
         self._exempt = None if exempt is None else plain_function(exempt, parameter="exempt")
         self._final_cost = None if final_cost is None else plain_function(final_cost, parameter="final_cost")
@@ -145,8 +147,24 @@ class RateLimitRule:
             self._exempt, request, parameter="exempt", otherwise=COUNTED
         ):
             return None
-        key = self.key(request)
-        return None if key is None else _bounded(key)
+        return self._checked_key(request)
+
+    def _checked_key(self, request: dict[str, Any]) -> str | None:
+        error: Exception | None = None
+        try:
+            key: object = self.key(request)
+            if isinstance(key, str):
+                return _bounded(key)
+            if key is None:
+                return None
+            from uuid import UUID  # not at module level: it is slow to import, and most keys are texts
+
+            if isinstance(require_sync_result(key), int | float | UUID):
+                return str(key)
+        except Exception as raised:  # noqa: BLE001 - the request is counted all the same
+            error = raised
+        log_function_error(self.key, error, parameter="key", otherwise=_COUNTED_BY_ADDRESS)
+        return limit_by_address(request)
 
     @property
     def has_final_cost(self) -> bool:
@@ -291,10 +309,14 @@ def checked_methods(methods: Iterable[str] | None) -> frozenset[str] | None:
     """Return the methods in capitals, with ``HEAD`` if ``GET`` is listed; ``None`` for all.
 
     Raises:
-        ConfigurationError: they are not a collection of texts.
+        ConfigurationError: they are not a collection of texts, or there is none.
     """
     if methods is None:
         return None
     listed = {method.upper() for method in strings(methods, parameter="methods", of="methods")}
+    if not listed:
+        raise ConfigurationError(
+            "methods must contain at least one method; omit it for all methods", parameter="methods"
+        )
     # HEAD runs the same code as GET, so it costs the same.
     return frozenset(listed | {"HEAD"} if "GET" in listed else listed)

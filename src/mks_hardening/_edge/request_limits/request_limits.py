@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from mks_hardening._core.checks import boolean, instance, instances, strings, whole_number
 from mks_hardening._core.durations import seconds
-from mks_hardening._core.web.paths import PathRules, is_plain_path
+from mks_hardening._core.web.paths import is_plain_path, paths_of_rule
 from mks_hardening._edge.refusal_response import RefusalResponse
 from mks_hardening.exceptions import ConfigurationError, RequestLimitError
 
@@ -215,13 +215,14 @@ class RequestLimitRule:
         limits: the limits.
 
     Raises:
-        ConfigurationError: a path does not begin with a slash, or ``limits`` is not a ``RequestLimits``.
+        ConfigurationError: there is no path, or one does not begin with a slash; or ``limits`` is not a
+            ``RequestLimits``.
     """
 
     __slots__ = ("_paths", "limits")
 
     def __init__(self, path: str | Iterable[str], limits: RequestLimits) -> None:
-        self._paths = PathRules((path,) if isinstance(path, str) else path, parameter="path")
+        self._paths = paths_of_rule(path)
         self.limits: RequestLimits = instance(limits, RequestLimits, parameter="limits")
 
     def covers(self, path: str) -> bool:

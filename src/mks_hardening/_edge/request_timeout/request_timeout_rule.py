@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 from mks_hardening._core.checks import boolean, instances
 from mks_hardening._core.durations import seconds as checked_seconds
-from mks_hardening._core.web.paths import PathRules
+from mks_hardening._core.web.paths import paths_of_rule
 from mks_hardening._edge.refusal_response import RefusalResponse
+from mks_hardening.exceptions import ConfigurationError
 
 __all__ = ["RequestTimeoutRule", "RequestTimeoutRules", "ResponseDeadline"]
 
@@ -33,8 +34,8 @@ class RequestTimeoutRule:
             (``text/event-stream``) are exempt.
 
     Raises:
-        ConfigurationError: a path does not begin with a slash, ``seconds`` is not positive, or ``whole_response``
-            is not a bool.
+        ConfigurationError: there is no path, or one does not begin with a slash; ``seconds`` is not positive; or
+            ``whole_response`` is not a bool, or is true without ``seconds``.
     """
 
     __slots__ = ("_paths", "deadline")
@@ -42,8 +43,13 @@ class RequestTimeoutRule:
     def __init__(
         self, path: str | Iterable[str], seconds: float | timedelta | None, *, whole_response: bool = False
     ) -> None:
-        self._paths = PathRules((path,) if isinstance(path, str) else path, parameter="path")
+        self._paths = paths_of_rule(path)
         boolean(whole_response, parameter="whole_response")
+        if whole_response and seconds is None:
+            raise ConfigurationError(
+                "whole_response requires seconds; without a deadline there is nothing to end",
+                parameter="whole_response",
+            )
         self.deadline: ResponseDeadline | None = response_deadline(seconds, whole_response=whole_response)
 
     def covers(self, path: str) -> bool:
@@ -52,13 +58,30 @@ class RequestTimeoutRule:
 
 
 class RequestTimeoutRules:
-    """The deadlines of ``RequestTimeoutMiddleware`` by path."""
+    """The deadlines of ``RequestTimeoutMiddleware`` by path.
+
+    Args:
+        seconds: deadline of all other paths.
+        rules: the rules, in order.
+        can_cancel: whether the middleware can end a response.
+
+    Raises:
+        ConfigurationError: something is not a rule, or has ``whole_response`` although nothing can end a response.
+    """
 
     __slots__ = ("_everywhere", "_rules")
 
-    def __init__(self, seconds: float | timedelta | None, rules: Iterable[RequestTimeoutRule]) -> None:
+    def __init__(
+        self, seconds: float | timedelta | None, rules: Iterable[RequestTimeoutRule], *, can_cancel: bool
+    ) -> None:
         self._everywhere = response_deadline(seconds, whole_response=False)
         self._rules = instances(rules, RequestTimeoutRule, parameter="rules")
+        if not can_cancel and any(rule.deadline and rule.deadline.whole_response for rule in self._rules):
+            raise ConfigurationError(
+                "rules: whole_response has no effect under WSGI, where nothing can end a response that has begun; "
+                "omit it, and set the timeout of the server",
+                parameter="rules",
+            )
 
     def deadline(self, path: str) -> ResponseDeadline | None:
         """Return the deadline of a path, or ``None`` if it has none."""

@@ -10,10 +10,17 @@ from mks_hardening._core.web.paths import PathRules, exemptions
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.testing import call_wsgi
 from mks_hardening.wsgi import (
+    ConcurrencyRule,
+    CORSPolicy,
+    CORSRule,
     CSRFMiddleware,
     HTTPSRedirectMiddleware,
     MemorySessionStore,
+    RateLimitRule,
+    RequestLimitRule,
+    RequestLimits,
     RequestLoggingMiddleware,
+    RequestTimeoutRule,
     SessionTimeoutMiddleware,
 )
 
@@ -42,6 +49,37 @@ def test_pages_and_folders_are_told_apart(listed: str, inside: list[str], outsid
 def test_what_is_no_path_is_refused(wrong: str) -> None:
     with pytest.raises(ConfigurationError, match="must begin with '/'"):
         PathRules([wrong], parameter="paths")
+
+
+@pytest.mark.parametrize("never", ["/a?b", "/a?", "/a#b", "/%2e", "/%E5%86%99", "/a/%2F/", "=/a%20b/"])
+def test_what_no_request_path_contains_is_refused(never: str) -> None:
+    with pytest.raises(ConfigurationError, match="would match no request") as refused:
+        PathRules(["/fine", never], parameter="paths")
+    assert repr(never) in str(refused.value)
+    assert refused.value.parameter == "paths"
+
+
+@pytest.mark.parametrize("fine", ["/100%", "/100%/", "/%zz", "/a&b=c;d"])
+def test_other_signs_are_part_of_a_path(fine: str) -> None:
+    assert PathRules([fine], parameter="paths").match(fine)
+
+
+RULES: list[Any] = [
+    lambda path: ConcurrencyRule("all", path=path),
+    lambda path: CORSRule(path, CORSPolicy("*")),
+    lambda path: RateLimitRule("all", path=path),
+    lambda path: RequestLimitRule(path, RequestLimits()),
+    lambda path: RequestTimeoutRule(path, 1),
+]
+
+
+@pytest.mark.parametrize("make", RULES)
+@pytest.mark.parametrize("path", [[], (), "", [""], "/a?b", ["/a", "/%2e"]])
+def test_a_rule_that_would_never_apply_is_refused(make: Any, path: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"^path") as refused:
+        make(path)
+    assert refused.value.parameter == "path"
+    make(["/a", "/b/"])
 
 
 def application(_environ: Any, start_response: Any) -> list[bytes]:
