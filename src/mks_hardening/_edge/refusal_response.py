@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from mks_hardening._core import hooks
 from mks_hardening._core.checks import function
+from mks_hardening._core.redaction.step_limit import REDACTED
 from mks_hardening._core.web.environ_keys import REFUSAL_KEY
 from mks_hardening._core.web.problem_details import PROBLEM_TYPE, prefers_text, problem_document
 from mks_hardening._edge.refusals import CustomResponse, OnRefusal, Refusal
@@ -178,9 +179,17 @@ def _from_custom_response(answer: CustomResponse, refusal: Refusal) -> FixedResp
 
 
 def printable_excerpt(value: str) -> str:
-    """Shorten a value from a request and escape it to printable ASCII."""
-    text = value if len(value) <= _LONGEST_SEEN else value[:_LONGEST_SEEN] + "..."
+    """Shorten a value from a request, without the password of a URL or host, and escape it to printable ASCII."""
+    text = _without_credentials(value) if "@" in value else value
+    text = text if len(text) <= _LONGEST_SEEN else text[:_LONGEST_SEEN] + "..."
     return text if text.isascii() and text.isprintable() else ascii(text)[1:-1]
+
+
+def _without_credentials(value: str) -> str:
+    scheme, slashes, rest = value.rpartition("://") if value.count("://") == 1 else ("", "", value)
+    user, _, host = rest.rpartition("@")
+    has_credentials = slashes or (":" in user and "/" not in user)
+    return f"{scheme}{slashes}{REDACTED}@{host}" if has_credentials else value
 
 
 def _content_fields(content_type: str, body: bytes) -> tuple[Header, ...]:

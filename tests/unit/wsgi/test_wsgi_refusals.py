@@ -178,6 +178,27 @@ CASES: list[tuple[Build, dict[str, Any], tuple[str, str, int, str]]] = [
         {"method": "POST", "headers": {"Origin": "http://evil.test"}},
         ("csrf", "origin", 403, "http://evil.test"),
     ),
+    (
+        _csrf,
+        {"method": "POST", "headers": {"Origin": "https://taro:hunter2@evil.test"}},
+        ("csrf", "origin", 403, "https://[REDACTED]@evil.test"),
+    ),
+    (
+        _csrf,
+        {"method": "POST", "headers": {"Origin": "https://hunter2@x@evil.test"}},
+        ("csrf", "origin", 403, "https://[REDACTED]@evil.test"),
+    ),
+    (
+        _cors,
+        {"method": "OPTIONS", "headers": {**PREFLIGHT, "Origin": "https://taro:hunter2@evil.test"}},
+        ("cors", "origin", 403, "https://[REDACTED]@evil.test"),
+    ),
+    (
+        _https,
+        {"headers": {"Host": "taro:hunter2@evil.test"}},
+        ("https", "host", 400, "[REDACTED]@evil.test"),
+    ),
+    (_https, {"path": "/api/a:b/@me"}, ("https", "plain", 403, "http to /api/a:b/@me")),
     (_csrf, {**POST, "headers": {"Origin": ""}}, ("csrf", "origin", 403, "an empty field")),
     (
         _csrf,
