@@ -33,6 +33,10 @@ class CacheStore(Protocol):
         """Return the entries that have not expired, including stale ones; ``tags`` are those expected on them."""
         ...
 
+    def load_original(self, key: str, /) -> Op[CacheEntry | None]:
+        """Return the entry as it was stored, and not a copy that expires earlier."""
+        ...
+
     def save(self, values: Mapping[str, tuple[object, float]], tags: Sequence[str], /) -> Op[None]:
         """Store each value for its number of seconds, and void all leases on the keys."""
         ...
@@ -69,6 +73,10 @@ class CacheStore(Protocol):
 
     def remove_matching(self, pattern: str, /) -> Op[int]:
         """Do the same for all keys that match a glob pattern."""
+        ...
+
+    def matching(self, pattern: str, most: int | None, /) -> Op[list[str]]:
+        """Return the keys with a fresh value that match a glob pattern, at most that many, in any order."""
         ...
 
     def void_tags(self, tags: Sequence[str], /) -> Op[None]:

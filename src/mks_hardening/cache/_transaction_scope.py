@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextvars import ContextVar, Token
 from typing import Final
 
@@ -16,18 +16,30 @@ _current: Final[ContextVar[Scopes]] = ContextVar("mks_hardening.cache.transactio
 class TransactionScope:
     """What one transaction invalidates. State without I/O.
 
+    Args:
+        is_active: returns whether the transaction is still active; None: until ``close`` is called.
+
     Attributes:
-        is_open: whether the transaction has not ended.
         keys: keys that it invalidates.
         tags: tags that it invalidates.
     """
 
-    __slots__ = ("is_open", "keys", "tags")
+    __slots__ = ("_has_ended", "_is_active", "keys", "tags")
 
-    def __init__(self) -> None:
-        self.is_open: bool = True
+    def __init__(self, is_active: Callable[[], object] | None = None) -> None:
+        self._is_active = is_active
+        self._has_ended = False
         self.keys: set[str] = set()
         self.tags: set[str] = set()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the transaction has not ended."""
+        return not self._has_ended and (self._is_active is None or bool(self._is_active()))
+
+    def close(self) -> None:
+        """Record that the transaction has ended."""
+        self._has_ended = True
 
     def covers(self, key: str, tags: Iterable[str]) -> bool:
         """Return whether the transaction changes what an entry was made from."""

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
+from random import random
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
 from mks_hardening._core.cache_tags import check_tags
 from mks_hardening._core.checks import function as check_function
-from mks_hardening._core.checks import namespace_of, number, strings
+from mks_hardening._core.checks import namespace_of, number, strings, whole_number
 from mks_hardening._core.clock import given_clock
 from mks_hardening._core.closing import Closing
 from mks_hardening._core.durations import seconds
 from mks_hardening._core.missing import MISSING
-from mks_hardening._core.operations import Call, Op, arun, run
+from mks_hardening._core.operations import Call, Op, Pause, arun, run
 from mks_hardening.cache._compute_lease import ComputeLease
 from mks_hardening.cache._counters import CacheCounters
 from mks_hardening.cache._entry import CacheEntry
@@ -25,7 +26,7 @@ from mks_hardening.cache.cache_stats import CacheStats
 from mks_hardening.cache.cache_transaction import CacheTransaction
 from mks_hardening.cache.compute._get_or_compute import ComputeOptions, ValueComputer
 from mks_hardening.cache.compute._result_computation import ResultComputation
-from mks_hardening.exceptions import DecodeError, EncodeError
+from mks_hardening.exceptions import BackendUnavailableError, DecodeError, EncodeError
 from mks_hardening.protocols import Clock
 
 __all__ = ["BaseCache"]
@@ -33,6 +34,8 @@ __all__ = ["BaseCache"]
 T = TypeVar("T")
 # A larger jitter would make the ttl misleading.
 _LARGEST_JITTER: Final = 0.1
+_FIRST_PAUSE: Final = 0.001
+_LONGEST_PAUSE: Final = 0.05
 
 
 class BaseCache(Closing):
@@ -98,6 +101,29 @@ class BaseCache(Closing):
     async def aexists(self, key: str) -> bool:
         """``exists`` for asyncio."""
         return await self._arun(self._is_stored(key))
+
+    def expires_in(self, key: str) -> float | None:
+        """Return the seconds until the value of ``key`` expires; None without a value."""
+        return self._run(self._expires_in(key))
+
+    async def aexpires_in(self, key: str) -> float | None:
+        """``expires_in`` for asyncio."""
+        return await self._arun(self._expires_in(key))
+
+    def keys(self, pattern: str = "*", *, most: int | None = None) -> list[str]:
+        r"""Return the keys that have a value and match a glob pattern (see ``delete_pattern``), in any order.
+
+        Scans all keys in small steps and reads the values that match, so use it for maintenance.
+
+        Args:
+            pattern: the pattern.
+            most: maximum number of keys to return; by default all.
+        """
+        return self._run(self._matching(pattern, most))
+
+    async def akeys(self, pattern: str = "*", *, most: int | None = None) -> list[str]:
+        """``keys`` for asyncio."""
+        return await self._arun(self._matching(pattern, most))
 
     def get_or_compute(
         self,
@@ -281,6 +307,17 @@ class BaseCache(Closing):
         """``set_many`` for asyncio."""
         return await self._arun(self._write(values, ttl, tags))
 
+    def touch(self, key: str, *, ttl: float | timedelta | None = None) -> bool:
+        """Store the value of ``key`` for ``ttl`` more seconds from now on; return whether there was one.
+
+        A value written or deleted at the same time is never replaced by the older one.
+        """
+        return self._run(self._touch(key, ttl))
+
+    async def atouch(self, key: str, *, ttl: float | timedelta | None = None) -> bool:
+        """``touch`` for asyncio."""
+        return await self._arun(self._touch(key, ttl))
+
     # --- invalidation ------------------------------------------------------------------------
 
     def delete(self, *keys: str) -> int:
@@ -421,6 +458,21 @@ class BaseCache(Closing):
         """``abandon`` for asyncio."""
         await self._arun(self._abandon(key, lease))
 
+    def replace(
+        self, key: str, change: Callable[[CacheEntry | None], tuple[object, float] | None], *, wait: float
+    ) -> bool:
+        """Replace the value of ``key`` by what ``change`` makes of it; see ``_replace``.
+
+        Raises:
+            BackendUnavailableError: the backend is unavailable, or the key was busy for ``wait`` seconds.
+            EncodeError: the new value is not plain data.
+        """
+        try:
+            return self._run(self._replace(key, change, wait))
+        except BackendUnavailableError as error:
+            self._counters.failed(error)
+            raise
+
     def count_bypass(self, reason: str) -> None:
         """Count a call that was deliberately not cached."""
         self._counters.bypass(reason)
@@ -459,6 +511,77 @@ class BaseCache(Closing):
     def _is_stored(self, key: str) -> Op[bool]:
         """Return whether the key has a value."""
         return self._computing.is_fresh((yield from self._computing.entry(check_key(key))))
+
+    def _expires_in(self, key: str) -> Op[float | None]:
+        """Return the seconds until the value expires."""
+        loading = self.store.load_original(check_key(key))
+        entry = yield from self._computing.guarded(loading, otherwise=None)
+        left = 0.0 if entry is None else entry.fresh_until - self.clock.time()
+        return left if left > 0 else None
+
+    def _matching(self, pattern: str, most: int | None) -> Op[list[str]]:
+        """Return the keys that match."""
+        limit = None if most is None else whole_number(most, parameter="most", minimum=1)
+        nothing: list[str] = []
+        matching = self.store.matching(check_key(pattern), limit)
+        return (yield from self._computing.guarded(matching, otherwise=nothing))
+
+    def _touch(self, key: str, ttl: float | timedelta | None) -> Op[bool]:
+        """Extend the expiry of a value; return whether there was one."""
+        lifetime = check_ttl(ttl, self.default_ttl)
+
+        def extend(entry: CacheEntry | None) -> tuple[object, float] | None:
+            return None if entry is None else (entry.value, jittered(lifetime, self.jitter))
+
+        replacing = self._replace(key, extend, self.compute_wait)
+        return (yield from self._computing.guarded(replacing, otherwise=False))
+
+    def _replace(
+        self, key: str, change: Callable[[CacheEntry | None], tuple[object, float] | None], wait: float
+    ) -> Op[bool]:
+        """Replace a value; return whether that was done. No other write or invalidation is lost.
+
+        ``change`` gets the fresh entry, and returns the new value and its ttl, or None to keep it; with a ttl of
+        zero, the value is removed. It may be called several times: while another caller has the lease, or if the
+        key is written in between, the operation is repeated for ``wait`` seconds.
+        """
+        check_key(key)
+        until = self.clock.monotonic() + wait
+        pause = _FIRST_PAUSE
+        while True:
+            entry = yield from self.store.load_original(key)
+            lease = yield from self.store.acquire(key, () if entry is None else tuple(entry.tags))
+            if isinstance(lease, ComputeLease):
+                done = yield from self._replace_under(lease, key, change)
+                if done is not None:
+                    return done
+            if self.clock.monotonic() >= until:
+                raise BackendUnavailableError("cache", "busy", operation="replace", sent=False)
+            yield Pause(pause * (0.5 + random()))  # noqa: S311 - spreads attempts, protects nothing
+            pause = min(pause * 2, _LONGEST_PAUSE)
+
+    def _replace_under(
+        self,
+        lease: ComputeLease,
+        key: str,
+        change: Callable[[CacheEntry | None], tuple[object, float] | None],
+    ) -> Op[bool | None]:
+        """Replace a value under a lease; return None if the lease has become void."""
+        try:
+            changed = change(lease.former)
+            if changed is not None and changed[1] > 0:
+                value, ttl = changed
+                end = self.clock.time() + ttl
+                entry = CacheEntry(value, fresh_until=end, expires_at=end, tags=lease.tags)
+                return True if (yield from self.store.commit(key, lease, entry)) else None
+        except Exception:  # of the caller, or a value that is not plain data
+            yield from self.store.release(key, lease)
+            raise
+        if changed is None:
+            yield from self.store.release(key, lease)
+            return False
+        yield from self.store.remove((key,))
+        return True
 
     def _write(
         self, values: Mapping[str, object], ttl: float | timedelta | None, tags: Iterable[str]

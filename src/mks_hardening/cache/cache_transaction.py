@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextvars import Token
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from mks_hardening._core.cache_tags import check_tags
+from mks_hardening._core.checks import function as check_function
 from mks_hardening._core.checks import offers, strings
 from mks_hardening.cache._transaction_scope import TransactionScope, enter_scope, leave_scope
 
@@ -36,12 +37,14 @@ class CacheTransaction:
 
     Args:
         cache: the cache.
+        is_active: returns whether the database transaction is still active, for a database that does not report a
+            ROLLBACK. By default, the transaction lasts until the end of the block, or until ``end``.
 
     Raises:
-        ConfigurationError: it is not a cache of this package.
+        ConfigurationError: it is not a cache of this package, or ``is_active`` is not a function.
     """
 
-    def __init__(self, cache: BaseCache) -> None:
+    def __init__(self, cache: BaseCache, *, is_active: Callable[[], object] | None = None) -> None:
         self._cache = offers(
             cache,
             "delete",
@@ -51,7 +54,9 @@ class CacheTransaction:
             parameter="cache",
             kind="a cache",
         )
-        self._scope = TransactionScope()
+        if is_active is not None:
+            check_function(is_active, parameter="is_active")
+        self._scope = TransactionScope(is_active)
         self._tokens: list[Token[tuple[TransactionScope, ...]]] = []
 
     def invalidate(self, *keys: str, tags: Iterable[str] = ()) -> None:
@@ -68,13 +73,18 @@ class CacheTransaction:
         self._scope.keys.update(named)
         self._scope.tags.update(tagged)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the transaction has not ended."""
+        return self._scope.is_open
+
     def begin(self) -> None:
         """Begin in this context, until ``end`` is called in any context."""
         enter_scope(self._scope)
 
     def end(self) -> None:
         """Invalidate; the transaction has ended. Calling it twice is safe."""
-        self._scope.is_open = False
+        self._scope.close()
         keys, tags = self._taken()
         if tags:
             self._cache.invalidate_tags(*tags)
@@ -83,7 +93,7 @@ class CacheTransaction:
 
     async def aend(self) -> None:
         """``end`` for asyncio."""
-        self._scope.is_open = False
+        self._scope.close()
         keys, tags = self._taken()
         if tags:
             await self._cache.ainvalidate_tags(*tags)

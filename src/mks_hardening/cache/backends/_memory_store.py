@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from itertools import count
+from itertools import count, islice
 from threading import RLock
 from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
@@ -96,6 +96,11 @@ class MemoryStore:
         """Return the valid entries."""
         yield from ()
         return [self._entry(key) for key in keys]
+
+    def load_original(self, key: str) -> Op[CacheEntry | None]:
+        """Return the valid entry."""
+        yield from ()
+        return self._entry(key)
 
     def save(self, entries: Mapping[str, tuple[object, float]], tags: Sequence[str]) -> Op[None]:
         """Store values."""
@@ -198,6 +203,20 @@ class MemoryStore:
         with self._lock:
             keys = [key for key in (*self._slots, *self._leases) if matches(key)]
         return (yield from self.remove(list(dict.fromkeys(keys))))
+
+    def matching(self, pattern: str, most: int | None) -> Op[list[str]]:
+        """Return the keys of fresh values that match."""
+        yield from ()
+        matches = glob_pattern(pattern).fullmatch
+        with self._lock:
+            slots = list(self._slots.items())
+        now = self._clock.monotonic()
+        found = (
+            key
+            for key, slot in slots
+            if matches(key) and now < slot.fresh_until and self._are_current(slot.tags)
+        )
+        return list(islice(found, most))
 
     def void_tags(self, tags: Sequence[str]) -> Op[None]:
         """Remove the versions of the tags, which invalidates all entries made under them."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from random import random
 from typing import Any, Final, cast
 
@@ -42,6 +43,8 @@ _LONGEST_PAUSE: Final = 0.05
 # when the version expires.
 _TAG_TTL_MS: Final = 30 * 24 * 3600 * 1000
 _SCAN_COUNT: Final = 1000
+_VALUES_AT_ONCE: Final = 100
+"""Values may be large, and other clients wait while Redis sends them."""
 
 _PACKAGE: Final = "mks_hardening.cache.backends"
 _ACQUIRE: Final = "lua/acquire.lua"
@@ -68,6 +71,10 @@ class RedisKeys:
     def value(self, key: str) -> bytes:
         """Return the name of the value of a key, or of all keys that match a pattern."""
         return f"{self._value}{key}}}".encode("utf-8", "surrogatepass")
+
+    def key_of(self, name: bytes) -> str:
+        """Return the key of the name of a value."""
+        return name[len(self._value) : -1].decode("utf-8", "surrogatepass")
 
     def lease(self, key: str) -> bytes:
         """Return the name of the lease of a key, or of all keys that match a pattern."""
@@ -122,11 +129,13 @@ class RedisStore:
 
     # --- entries -----------------------------------------------------------------------------
 
-    def load(self, keys: Sequence[str], tags: Sequence[str] = ()) -> Op[list[CacheEntry | None]]:
+    def load(
+        self, keys: Sequence[str], tags: Sequence[str] = (), *, patient: bool = False
+    ) -> Op[list[CacheEntry | None]]:
         """Return the entries that have not expired, in one round trip if the caller passes their tags."""
         while True:
             changes = self._pending.changes
-            entries = yield from self._load(keys, tags)
+            entries = yield from self._load(keys, tags, patient=patient)
             if self._pending:
                 entries = [
                     self._sender.permitted(key, entry) for key, entry in zip(keys, entries, strict=True)
@@ -135,40 +144,49 @@ class RedisStore:
             if self._pending.changes == changes:
                 return entries
 
-    def _load(self, keys: Sequence[str], tags: Sequence[str]) -> Op[list[CacheEntry | None]]:
+    def _load(
+        self, keys: Sequence[str], tags: Sequence[str], *, patient: bool
+    ) -> Op[list[CacheEntry | None]]:
         names = [*map(self._names.value, keys), *map(self._names.tag, tags)]
-        answers = yield from self._fetch(names)
+        answers = yield from self._fetch(names, patient=patient)
         entries, damaged = self._opened(keys, answers)
         if damaged or any(entry is not None and entry.tags for entry in entries):
             known = dict(zip(tags, answers[len(keys) :], strict=True))
-            entries = yield from self._checked(entries, known, damaged)
+            entries = yield from self._checked(entries, known, damaged, patient=patient)
         return entries
 
     def _checked(
-        self, entries: list[CacheEntry | None], versions: dict[str, bytes | None], damaged: list[str]
+        self,
+        entries: list[CacheEntry | None],
+        versions: dict[str, bytes | None],
+        damaged: list[str],
+        *,
+        patient: bool,
     ) -> Op[list[CacheEntry | None]]:
         """Return the entries whose tags still have the versions they were made under; delete damaged ones."""
         if damaged:
             commands = [("UNLINK", self._names.value(key)) for key in damaged]
-            yield Pipeline(self._client, commands, idempotent=True)
-        unknown = [tag for entry in entries if entry for tag in entry.tags if tag not in versions]
+            yield Pipeline(self._client, commands, idempotent=True, patient=patient)
+        unknown = list(
+            dict.fromkeys(tag for entry in entries if entry for tag in entry.tags if tag not in versions)
+        )
         if unknown:
-            found = yield from self._fetch([self._names.tag(tag) for tag in unknown])
+            found = yield from self._fetch([self._names.tag(tag) for tag in unknown], patient=patient)
             versions |= zip(unknown, found, strict=True)
         return [
             entry if entry and all(versions[tag] == made for tag, made in entry.tags.items()) else None
             for entry in entries
         ]
 
-    def _fetch(self, names: Sequence[bytes]) -> Op[Sequence[bytes | None]]:
+    def _fetch(self, names: Sequence[bytes], *, patient: bool) -> Op[Sequence[bytes | None]]:
         """Return the values of names in one round trip; on a Cluster they are on several servers."""
         if len(names) == 1 or self._client.is_cluster:
             single: list[bytes | None] = yield Pipeline(
-                self._client, [("GET", name) for name in names], idempotent=True
+                self._client, [("GET", name) for name in names], idempotent=True, patient=patient
             )
             return single
         answers: list[bytes | None]
-        (answers,) = yield Pipeline(self._client, [("MGET", *names)], idempotent=True)
+        (answers,) = yield Pipeline(self._client, [("MGET", *names)], idempotent=True, patient=patient)
         return answers
 
     def _opened(
@@ -189,6 +207,11 @@ class RedisStore:
                         damaged.append(key)
             entries.append(None if entry is None or now >= entry.expires_at else entry)
         return entries, damaged
+
+    def load_original(self, key: str) -> Op[CacheEntry | None]:
+        """Return the entry."""
+        (entry,) = yield from self.load((key,))
+        return entry
 
     def save(self, entries: Mapping[str, tuple[object, float]], tags: Sequence[str]) -> Op[None]:
         """Store values; if that fails, invalidate the keys, so that no older value is left."""
@@ -406,6 +429,24 @@ class RedisStore:
                 commands = [("UNLINK", name) for name in names]
                 removed += sum((yield Pipeline(self._client, commands, idempotent=True, patient=True)))
         return removed
+
+    def matching(self, pattern: str, most: int | None) -> Op[list[str]]:
+        """Return the keys of fresh values that match; only the stored bytes tell whether a value is valid."""
+        found: dict[str, None] = {}  # a scan may return a key twice
+        places: Sequence[ScanPlace] = SCAN_START
+        whole = self._names.value(escape_incomplete(pattern))
+        while places and (most is None or len(found) < most):
+            places, names = yield ScanPage(self._client, whole, places, count=_SCAN_COUNT)
+            keys = [self._names.key_of(name) for name in names]
+            for page in (keys[at : at + _VALUES_AT_ONCE] for at in range(0, len(keys), _VALUES_AT_ONCE)):
+                entries = yield from self.load(page, patient=True)
+                now = self._clock.time()
+                found |= {
+                    key: None
+                    for key, entry in zip(page, entries, strict=True)
+                    if entry is not None and now < entry.fresh_until
+                }
+        return list(islice(found, most))
 
     # --- health ------------------------------------------------------------------------------
 

@@ -105,6 +105,9 @@ class TieredStore:
             ),
         )
 
+    def load_original(self, key: str) -> Op[CacheEntry | None]:
+        return (yield from self._l2.load_original(key))
+
     def save(self, entries: Mapping[str, tuple[object, float]], tags: Sequence[str]) -> Op[None]:
         yield from self._shared_first(self._l2.save(entries, tags), self._l1.remove(list(entries)))
 
@@ -170,6 +173,9 @@ class TieredStore:
     def remove_matching(self, pattern: str) -> Op[int]:
         local = self._l1.remove_matching(pattern)
         return (yield from self._shared_first(self._l2.remove_matching(pattern), local))
+
+    def matching(self, pattern: str, most: int | None) -> Op[list[str]]:
+        return (yield from self._l2.matching(pattern, most))
 
     def void_tags(self, tags: Sequence[str]) -> Op[None]:
         yield from self._shared_first(self._l2.void_tags(tags), self._l1.void_tags(tags))

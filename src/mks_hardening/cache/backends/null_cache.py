@@ -44,6 +44,10 @@ class _NullStore:
         yield from ()
         return [None] * len(keys)
 
+    def load_original(self, _key: str) -> Op[CacheEntry | None]:
+        yield from ()
+        return None
+
     def save(self, _values: Mapping[str, tuple[object, float]], _tags: Sequence[str]) -> Op[None]:
         yield from ()
 
@@ -79,6 +83,10 @@ class _NullStore:
     def remove_matching(self, _pattern: str) -> Op[int]:
         yield from ()
         return 0
+
+    def matching(self, _pattern: str, _most: int | None) -> Op[list[str]]:
+        yield from ()
+        return []
 
     def void_tags(self, _tags: Sequence[str]) -> Op[None]:
         yield from ()
