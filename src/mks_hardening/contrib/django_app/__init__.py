@@ -18,9 +18,29 @@ from __future__ import annotations
 
 from mks_hardening._core.lazy_exports import exported
 from mks_hardening.contrib.django_app._hardening_middleware import HardeningMiddleware
+from mks_hardening.contrib.django_app._on_commit import invalidate_on_commit
 from mks_hardening.contrib.django_app._project import hardened, logging_config, template_context
 from mks_hardening.contrib.django_app._view_limits import exempt, limit
 
-__all__ = ["HardeningMiddleware", "exempt", "hardened", "limit", "logging_config", "template_context"]
+__all__ = [
+    "HardeningMiddleware",
+    "exempt",
+    "hardened",
+    "invalidate_on_commit",
+    "limit",
+    "logging_config",
+    "template_context",
+]
 
-exported(__name__, [HardeningMiddleware, exempt, hardened, limit, logging_config, template_context])
+exported(
+    __name__,
+    [
+        HardeningMiddleware,
+        exempt,
+        hardened,
+        invalidate_on_commit,
+        limit,
+        logging_config,
+        template_context,
+    ],
+)

@@ -17,15 +17,20 @@ __all__ = [
     "FromDjango",
     "HttpResponse",
     "HttpResponseBase",
+    "SafeString",
     "SessionBase",
     "SessionInterrupted",
     "SessionMiddleware",
     "UpdateError",
+    "cached_property",
     "checks",
+    "connection_of",
     "environ_of",
     "get_resolver",
     "import_string",
     "mail",
+    "model_classes",
+    "model_of",
     "offline_postgresql",
     "project",
     "schema_operations",
@@ -43,6 +48,8 @@ if TYPE_CHECKING:
     REDIRECT_FIELD_NAME: str
     HttpResponse: FromDjango
     HttpResponseBase: type
+    SafeString: type[str]
+    cached_property: type
     checks: FromDjango
     get_resolver: FromDjango
     import_string: Callable[[str], object]
@@ -77,6 +84,7 @@ if TYPE_CHECKING:
         default_timeout: float | None
 
         def __init__(self, params: Mapping[str, object]) -> None: ...
+        def make_key(self, key: str, version: int | None = None) -> str: ...
         def make_and_validate_key(self, key: str, version: int | None = None) -> str: ...
 
     class SessionBase:
@@ -125,7 +133,9 @@ else:
         from django.http.request import validate_host
         from django.http.response import HttpResponseBase
         from django.urls import get_resolver
+        from django.utils.functional import cached_property
         from django.utils.module_loading import import_string
+        from django.utils.safestring import SafeString
 
 
 def project() -> FromDjango:
@@ -139,6 +149,33 @@ def environ_of(request: FromDjango) -> dict[str, FromDjango]:
     """Return the WSGI environ or the ASGI scope of a request, which our middleware outside Django has filled."""
     found: dict[str, FromDjango] = getattr(request, "scope", None) or request.META
     return found
+
+
+def connection_of(alias: str | None) -> FromDjango:
+    """Return the connection of this thread to a database; by default to the default one."""
+    from django.db import transaction
+
+    module: FromDjango = transaction
+    return module.get_connection(alias)
+
+
+def model_classes() -> tuple[FromDjango, FromDjango]:
+    """Return the classes ``Model`` and ``QuerySet``; late, because ``settings.py`` may import this module."""
+    from django.db.models import Model, QuerySet
+
+    return Model, QuerySet
+
+
+def model_of(label: str) -> FromDjango:
+    """Return a model class by application and name, such as ``shop.article``.
+
+    Raises:
+        LookupError: there is none.
+    """
+    from django.apps import apps
+
+    registry: FromDjango = apps
+    return registry.get_model(label)
 
 
 def offline_postgresql(version: int) -> FromDjango:

@@ -15,6 +15,7 @@ from mks_hardening.contrib._limited_views import (
     limit_fields,
     problem_of,
 )
+from mks_hardening.contrib.django_app._cached_pages import current_request
 from mks_hardening.contrib.django_app._components import components
 from mks_hardening.contrib.django_app._django import (
     FromDjango,
@@ -77,6 +78,7 @@ class HardeningMiddleware(SessionMiddleware):
                 "application = hardened(get_wsgi_application()), or in asgi.py hardened(get_asgi_application())",
                 parameter="WSGI_APPLICATION",
             )
+        current_request.set(request)
 
     def process_view(self, request: FromDjango, view: object = None, *_: object) -> FromDjango:
         """Store the route for the request log, and count the limits of all views.
@@ -107,6 +109,7 @@ class HardeningMiddleware(SessionMiddleware):
         Raises:
             SessionInterrupted: the session ended while the request was in progress.
         """
+        current_request.set(None)
         if SESSION_KEY not in environ_of(request):  # Django's test client, which bypasses the middleware
             costs = costs_of_request(environ_of(request))
             if costs is not None:

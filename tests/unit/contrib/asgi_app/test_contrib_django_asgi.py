@@ -72,3 +72,30 @@ def test_plain_and_async_views_are_limited() -> None:
     assert [answer.status_code for answer in answers] == [200, 429, 200, 429]
     assert answers[0].headers["x-ratelimit-remaining"] == "0"
     assert answers[1].headers["content-type"] == "application/problem+json"
+
+
+def test_pages_are_cached_and_personal_ones_are_not() -> None:
+    from django.core.cache import caches
+    from django.http import HttpRequest, HttpResponse
+    from django.urls import path
+    from django.views.decorators.cache import cache_page
+
+    made: list[str] = []
+
+    @cache_page(60)
+    def plain(_request: HttpRequest) -> HttpResponse:
+        made.append("plain")
+        return HttpResponse(str(len(made)))
+
+    @cache_page(60)
+    def personal(request: HttpRequest) -> HttpResponse:
+        made.append("personal")
+        return HttpResponse(f"{request.session.get('x')} {len(made)}")
+
+    backend = "mks_hardening.contrib.django_app.cache.HardenedCache"
+    with site(
+        path("plain", plain), path("personal", personal), CACHES={"default": {"BACKEND": backend}}
+    ) as app:
+        caches["default"].clear()
+        answers = asyncio.run(ask(app, "/plain", "/plain", "/personal", "/personal"))
+    assert [answer.text for answer in answers] == ["1", "1", "None 2", "None 3"]

@@ -29,7 +29,6 @@ from django.test.utils import override_settings
 from django.urls import include, path
 from django.utils.decorators import method_decorator
 from django.views import View
-from django.views.decorators.cache import cache_page
 from django.views.decorators.csrf import csrf_exempt
 
 from mks_hardening._core import hooks
@@ -757,26 +756,6 @@ def test_logging_is_ours_for_django_too(capsys: pytest.CaptureFixture[str]) -> N
 
 def test_signing_in_by_password_is_what_admin_does(site: Site, user: Any) -> None:
     assert authenticate(username="alice", password="long enough for all") == user
-
-
-def test_a_page_of_cache_page_is_answered_and_not_kept(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(HardenedCache, "_has_warned", False)
-    backend = {"BACKEND": "mks_hardening.contrib.django_app.cache.HardenedCache"}
-    with project(CACHES={"default": backend}) as site:
-        pages = []
-
-        @cache_page(60)
-        def view(_request: Any) -> HttpResponse:
-            pages.append("made")
-            return HttpResponse(f"page {len(pages)}")
-
-        bodies = [site.visit(view, cookies={}).body for _ in range(2)]
-        assert bodies == [b"page 1", b"page 2"]
-        assert caches["default"].inner.stats().bypasses == 2
-    (warning,) = [record.getMessage() for record in caplog.records if record.name == "mks_hardening.cache"]
-    assert "ResponseCacheMiddleware" in warning
 
 
 def test_one_list_of_bans_counts_however_often_the_project_is_wrapped() -> None:
