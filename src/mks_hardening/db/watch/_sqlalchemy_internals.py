@@ -17,7 +17,7 @@ from functools import cache
 from inspect import signature
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from mks_hardening.db.watch._execution import Execution, Hooks
+from mks_hardening.db.watch._execution import Execution, Hooks, Listener
 
 if TYPE_CHECKING:
     from sqlalchemy import Pool
@@ -92,50 +92,76 @@ def _is_method(method: object, number: int) -> bool:
 class TimedFetch(Execution):
     """Proxy for the fetch strategy of one result; adds up the duration and rows of its fetches.
 
-    ``fetchone`` repeats the code of ``_fetched`` because it runs for every row.
+    During a fetch the result has its own strategy again, so that it closes itself without a detour. The methods
+    repeat each other because they run for every statement and every row.
     """
 
     __slots__ = ("_monotonic", "_strategy")
-    _monotonic: Callable[[], float]
-    _strategy: Any
+
+    def __init__(
+        self,
+        context: Context,
+        duration: float,
+        listeners: tuple[Listener, ...],
+        monotonic: Callable[[], float],
+        strategy: Any,
+    ) -> None:
+        self._listeners = listeners  # without a call of the superclass: as above
+        self.context = context
+        self.duration = duration
+        self.rows = 0
+        self.error = None
+        self._monotonic = monotonic
+        self._strategy = strategy
 
     def fetchone(self, result: CursorResult, cursor: DBAPICursor, hard_close: bool = False) -> object:  # noqa: FBT001, FBT002 - SQLAlchemy's signature
+        result.cursor_strategy = strategy = self._strategy
         started = self._monotonic()
         try:
-            row: object = self._strategy.fetchone(result, cursor, hard_close)
+            row: object = strategy.fetchone(result, cursor, hard_close)
         except BaseException as error:
             self._failed(error, started)
             raise
         self.duration += self._monotonic() - started
-        self.rows += row is not None
-        if result.cursor_strategy is not self:  # the last row has arrived and the result has closed itself
+        if row is not None:
+            self.rows += 1
+        if result.cursor_strategy is strategy:
+            result.cursor_strategy = self
+        else:  # the last row has arrived and the result has closed itself
             self.finish()
         return row
 
     def fetchmany(
         self, result: CursorResult, cursor: DBAPICursor, size: int | None = None
     ) -> Sequence[object]:
-        return self._fetched(result, self._strategy.fetchmany, cursor, size)
-
-    def fetchall(self, result: CursorResult, cursor: DBAPICursor) -> Sequence[object]:
-        return self._fetched(result, self._strategy.fetchall, cursor)
-
-    def _fetched(
-        self,
-        result: CursorResult,
-        fetch: Callable[..., Sequence[object]],
-        cursor: DBAPICursor,
-        *size: int | None,
-    ) -> Sequence[object]:
+        result.cursor_strategy = strategy = self._strategy
         started = self._monotonic()
         try:
-            rows = fetch(result, cursor, *size)
+            rows: Sequence[object] = strategy.fetchmany(result, cursor, size)
         except BaseException as error:
             self._failed(error, started)
             raise
         self.duration += self._monotonic() - started
         self.rows += len(rows)
-        if result.cursor_strategy is not self:
+        if result.cursor_strategy is strategy:
+            result.cursor_strategy = self
+        else:
+            self.finish()
+        return rows
+
+    def fetchall(self, result: CursorResult, cursor: DBAPICursor) -> Sequence[object]:
+        result.cursor_strategy = strategy = self._strategy
+        started = self._monotonic()
+        try:
+            rows: Sequence[object] = strategy.fetchall(result, cursor)
+        except BaseException as error:
+            self._failed(error, started)
+            raise
+        self.duration += self._monotonic() - started
+        self.rows += len(rows)
+        if result.cursor_strategy is strategy:
+            result.cursor_strategy = self
+        else:
             self.finish()
         return rows
 
@@ -165,18 +191,22 @@ class TimedFetch(Execution):
 
     def __del__(self) -> None:
         # The result was closed or garbage-collected before its last row.
-        self.finish()
+        if self._listeners:
+            self.finish()
 
 
 def timed_context(base: Context, hooks: Hooks) -> Context:
     """Create a subclass of a dialect's execution context that measures durations and calls the hooks."""
+    from sqlalchemy.engine.default import DefaultExecutionContext
+
     monotonic = hooks.monotonic
-    base_pre_exec = base.pre_exec
+    base_pre_exec = None if base.pre_exec is DefaultExecutionContext.pre_exec else base.pre_exec
     base_setup = base._setup_result_proxy  # noqa: SLF001 - see the module docstring
     base_handle = base.handle_dbapi_exception
 
     def pre_exec(self: Context) -> None:
-        base_pre_exec(self)
+        if base_pre_exec is not None:  # the default does nothing
+            base_pre_exec(self)
         self.mks_started = monotonic()
 
     def _setup_result_proxy(self: Context) -> Any:
@@ -184,10 +214,9 @@ def timed_context(base: Context, hooks: Hooks) -> Context:
         if result._soft_closed:  # noqa: SLF001 - see the module docstring
             hooks.executed(self, self._rowcount or 0)
             return result
-        timed = TimedFetch(self, monotonic() - self.mks_started, hooks.ended)
+        strategy = result.cursor_strategy
+        timed = TimedFetch(self, monotonic() - self.mks_started, hooks.ended, monotonic, strategy)
         self.mks_started = None  # from here on TimedFetch measures the fetches
-        timed._monotonic = monotonic  # noqa: SLF001 - saves a constructor call for every statement
-        timed._strategy = result.cursor_strategy  # noqa: SLF001 - as above
         result.cursor_strategy = timed
         for opened in hooks.opened:
             opened(timed)

@@ -159,10 +159,10 @@ class SlowQueryMonitor(Monitor):
         return fingerprint(text, dialect=self._dialect)
 
     def _finished(self, execution: Execution) -> None:
-        self._stats.add(
-            execution.statement, execution.duration, execution.rows, failed=execution.error is not None
-        )
-        if execution.duration >= self._threshold:
+        duration = execution.duration
+        text = execution.context.statement or ""
+        self._stats.add(text, duration, execution.rows, failed=execution.error is not None)
+        if duration >= self._threshold:
             self._report(execution)
 
     def _report(self, execution: Execution) -> None:

@@ -11,7 +11,7 @@ __all__ = ["StatementStats"]
 class StatementStats:
     """Statistics of one statement since the last reset; durations are in milliseconds.
 
-    Percentiles are upper bounds that are at most 19 % too high. ``fingerprint`` is ``other`` for the sum of all
+    Percentiles are upper bounds that are at most 5 % too high. ``fingerprint`` is ``other`` for the sum of all
     statements first seen after the table was full.
     """
 
