@@ -14,13 +14,11 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Final
 
 from mks_hardening._core.checks import strings
-from mks_hardening.db.watch._sqlalchemy_internals import lazy_load_source
 from mks_hardening.db.watch._window import WatchWindow
 from mks_hardening.exceptions import MksHardeningError
 
 if TYPE_CHECKING:
     from mks_hardening.db.watch._batches import BoundValues
-    from mks_hardening.db.watch._execution import Execution
     from mks_hardening.db.watch.queries import WatchedStatement
 
 __all__ = ["NPlusOneError", "NPlusOneFinding", "allow_n_plus_one"]
@@ -85,27 +83,36 @@ def allow_n_plus_one(*patterns: str) -> WatchWindow[None]:
 class StatementGroup:
     """Executions of one statement from one call path."""
 
-    __slots__ = ("_alone", "_batches", "_singles", "hint", "statement")
+    __slots__ = ("_alone", "_batches", "_fixed", "_most_rows", "_pages", "_singles", "hint", "statement")
 
     def __init__(self, statement: WatchedStatement, hint: str) -> None:
         self.statement: WatchedStatement = statement
         self.hint: str = hint
-        self._alone = self._batches = 0
+        self._alone = self._batches = self._pages = self._most_rows = 0
         self._singles: set[int] = set()
+        self._fixed: set[int] = set()
 
-    def add(self, values: BoundValues) -> None:
-        """Count one execution."""
-        if not values.has_list:
-            self._alone += 1
-        else:
+    def add(self, values: BoundValues, rows: int) -> None:
+        """Count one execution, which fetched or changed a number of rows."""
+        if values.has_list:
             self._batches += 1
-            if len(self._singles) < 2:  # two are enough to know that they differ
-                self._singles.add(values.single)
+            _add_first_two(self._singles, values.single)
+        elif values.may_be_page:
+            self._pages += 1
+            self._most_rows = max(self._most_rows, rows)
+            _add_first_two(self._fixed, values.fixed)
+        else:
+            self._alone += 1
 
     @property
     def count(self) -> int:
-        """Executions that count as N+1; those with a list count only if they also differ in other values."""
-        return self._alone + (self._batches if len(self._singles) > 1 else 0)
+        """Executions that count as N+1.
+
+        Those with a list count only if they also differ in other values; pages and chunks only if they differ in
+        more than the bounds of their range, or never have more than one row.
+        """
+        batches = self._batches if len(self._singles) > 1 else 0
+        return self._alone + batches + (self._pages if len(self._fixed) > 1 or self._most_rows < 2 else 0)
 
     def finding(self) -> NPlusOneFinding:
         """Convert the group to a finding."""
@@ -123,17 +130,33 @@ def names_a_table(text: str) -> bool:
     return not text.startswith("select") or " from " in text
 
 
-def is_allowed(statement: WatchedStatement) -> bool:
-    """Whether ``allow_n_plus_one`` excludes the statement."""
+def allowed_patterns() -> tuple[str, ...]:
+    """Patterns of ``allow_n_plus_one`` that apply to the current code."""
+    return _allowed.get()
+
+
+def is_allowed(statement: WatchedStatement, patterns: tuple[str, ...]) -> bool:
+    """Whether patterns of ``allow_n_plus_one`` exclude the statement."""
     names = (statement.caller, statement.fingerprint, statement.statement)
-    return any(fnmatchcase(name, pattern) for pattern in _allowed.get() for name in names)
+    return any(fnmatchcase(name, pattern) for pattern in patterns for name in names)
 
 
-def hint_for(execution: Execution) -> str:
-    """Usual remedy for a repeated statement of this kind."""
-    source = lazy_load_source(execution.context)
-    if source is not None:
-        return f"a lazy load from {source.__name__}: add selectinload() or joinedload() to the query before"
-    if execution.statement.lstrip()[:6].lower() == "select":
+def hint_for(statement: str, loads_from: type | None) -> str:
+    """Usual remedy for a repeated statement of this kind.
+
+    Args:
+        statement: normalized statement.
+        loads_from: class from which the ORM loaded lazily.
+    """
+    if loads_from is not None:
+        return (
+            f"a lazy load from {loads_from.__name__}: add selectinload() or joinedload() to the query before"
+        )
+    if statement.startswith("select"):
         return "fetch all rows with one statement: a join, or IN with a list"
     return "send all rows with one statement: executemany, or a bulk insert or update"
+
+
+def _add_first_two(values: set[int], value: int) -> None:
+    if len(values) < 2:  # two are enough to know that they differ
+        values.add(value)

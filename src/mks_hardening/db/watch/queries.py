@@ -5,25 +5,34 @@ from __future__ import annotations
 import logging
 from collections.abc import Generator
 from contextlib import contextmanager
-from contextvars import Context, ContextVar, copy_context
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
-from weakref import WeakKeyDictionary
+from weakref import ref
 
 from mks_hardening._core.checks import choice, whole_number
 from mks_hardening._core.clock import SYSTEM_CLOCK
+from mks_hardening._core.memo import Memo
 from mks_hardening.db.engine.fork_guard import guarded_engines
-from mks_hardening.db.statement.fingerprints import fingerprint, known_dialect, normalize_sql
+from mks_hardening.db.statement.fingerprints import (
+    Dialect,
+    fingerprint,
+    known_dialect,
+    normalize_sql,
+)
 from mks_hardening.db.watch._attempt import TransactionAttempt, current_attempt
-from mks_hardening.db.watch._batches import BoundValues, values_of
-from mks_hardening.db.watch._call_site import Path, call_path, call_site
+from mks_hardening.db.watch._batches import BoundValues, ValueReader
+from mks_hardening.db.watch._call_site import CallStack, Path, call_path, call_site, call_stack
 from mks_hardening.db.watch._execution import Execution
 from mks_hardening.db.watch._instrument import attach, detach, engine_of
+from mks_hardening.db.watch._sqlalchemy_internals import lazy_load_source
 from mks_hardening.db.watch._window import WatchWindow
 from mks_hardening.db.watch.n_plus_one import (
     NPlusOneError,
     NPlusOneFinding,
     StatementGroup,
+    allowed_patterns,
     hint_for,
     is_allowed,
     names_a_table,
@@ -100,31 +109,51 @@ class QueryBudgetError(MksHardeningError, AssertionError):
         self.statements = statements
 
 
-@dataclass(frozen=True, slots=True)
-class _LoggedStatement:
-    """A statement with the attempt that sent it and, if it can be part of an N+1 pattern, its group key."""
+class _Text:
+    """One text of a statement, analysed once for all its executions."""
 
-    statement: WatchedStatement
+    __slots__ = ("can_repeat", "fingerprint", "is_counted", "statement", "values")
+
+    def __init__(self, sql: str, dialect: Dialect) -> None:
+        self.statement: str = normalize_sql(sql, dialect=dialect)
+        self.fingerprint: str = fingerprint(sql, dialect=dialect)
+        self.is_counted: bool = self.statement.partition(" ")[0] not in _NOT_QUERIES
+        self.can_repeat: bool = names_a_table(self.statement)
+        self.values = ValueReader(sql, dialect)
+
+
+def _texts_of(dialect: str) -> Memo[str, _Text]:
+    return Memo(partial(_Text, dialect=known_dialect(dialect)), entries=512, longest=4096)
+
+
+_texts: Final[Memo[str, Memo[str, _Text]]] = Memo(_texts_of)
+
+
+class _LoggedStatement(NamedTuple):
+    """An execution, as cheap as possible: what it means is computed only when somebody asks."""
+
+    text: _Text
+    stack: CallStack
     attempt: TransactionAttempt | None
-    key: tuple[str, Path] | None
-    values: BoundValues | None
-    hint: str
+    allowed: tuple[str, ...]
+    duration: float
+    rows: int
+    failed: bool
+    values: BoundValues | None  # None for executemany and statements without a table
+    loads_from: type | None
 
-    @property
     def counts(self) -> bool:
         return self.attempt is None or self.attempt.counts
 
-
-class _Sender(NamedTuple):
-    """Where a statement was sent from, and the attempt of a transaction that it belongs to."""
-
-    caller: str
-    path: Path
-    attempt: TransactionAttempt | None
-
-    @classmethod
-    def current(cls) -> _Sender:
-        return cls(call_site(), call_path(), current_attempt())
+    def shown(self) -> WatchedStatement:
+        return WatchedStatement(
+            fingerprint=self.text.fingerprint,
+            statement=self.text.statement,
+            duration_ms=round(self.duration * 1000, 3),
+            rows=self.rows,
+            caller=call_site(self.stack),
+            failed=self.failed,
+        )
 
 
 class QueryLog:
@@ -138,60 +167,84 @@ class QueryLog:
 
     def __init__(self, *, threshold: int) -> None:
         self.threshold: int = whole_number(threshold, parameter="threshold", minimum=1)
-        self._noted: list[_LoggedStatement] = []
+        self._logged: list[_LoggedStatement] = []
         # Weak references: an abandoned result is finished by the garbage collector, which frees its cursor.
-        self._open: WeakKeyDictionary[Execution, tuple[_Sender, Context]] = WeakKeyDictionary()
+        self._open: dict[
+            int, tuple[ref[Execution], CallStack, TransactionAttempt | None, tuple[str, ...]]
+        ] = {}
 
     @property
     def statements(self) -> tuple[WatchedStatement, ...]:
         """All statements in order, without transaction control; those whose result is still open come last."""
-        return tuple(noted.statement for noted in self._noted if noted.counts)
+        return tuple(logged.shown() for logged in self._logged if logged.counts())
 
     @property
     def n_plus_one(self) -> tuple[NPlusOneFinding, ...]:
         """N+1 findings, most frequent first."""
         # Grouped by statement and call path: the same line reached from two places forms two groups.
         groups: dict[tuple[str, Path], StatementGroup] = {}
-        for noted in self._noted:
-            if noted.counts and noted.key is not None and noted.values is not None:
-                groups.setdefault(noted.key, StatementGroup(noted.statement, noted.hint)).add(noted.values)
+        for logged in self._logged:
+            if logged.values is None or not logged.counts():
+                continue
+            if logged.allowed and is_allowed(logged.shown(), logged.allowed):
+                continue
+            key = (logged.text.fingerprint, call_path(logged.stack))
+            group = groups.get(key)
+            if group is None:
+                hint = hint_for(logged.text.statement, logged.loads_from)
+                group = groups[key] = StatementGroup(logged.shown(), hint)
+            group.add(logged.values, logged.rows)
         found = [group for group in groups.values() if group.count >= self.threshold]
         return tuple(group.finding() for group in sorted(found, key=lambda group: -group.count))
 
     def open(self, execution: Execution) -> None:
-        """Register an execution whose rows are still to be fetched, with its sender and context."""
-        self._open[execution] = (_Sender.current(), copy_context())
+        """Register an execution whose rows are still to be fetched, with where it was sent."""
+        self._open[id(execution)] = (ref(execution), call_stack(), current_attempt(), allowed_patterns())
 
     def close(self) -> None:
         """Add executions whose rows were not read to the end: they were sent nevertheless."""
-        for execution, (sender, context) in list(self._open.items()):
-            context.run(self._note, execution, sender)
+        for reference, stack, attempt, allowed in self._open.values():
+            execution = reference()
+            if execution is not None:
+                self._note(execution, stack, attempt, allowed)
         self._open.clear()
 
     def add(self, execution: Execution) -> None:
         """Add an execution that has ended."""
-        opened = self._open.pop(execution, None)
-        self._note(execution, opened[0] if opened else _Sender.current())
+        opened = self._open.pop(id(execution), None)
+        if opened is None:
+            self._note(execution, call_stack(), current_attempt(), allowed_patterns())
+        else:
+            self._note(execution, opened[1], opened[2], opened[3])
 
-    def _note(self, execution: Execution, sender: _Sender) -> None:
-        dialect = known_dialect(execution.context.dialect.name)
-        text = normalize_sql(execution.statement, dialect=dialect)
-        if text.partition(" ")[0] in _NOT_QUERIES:
+    def _note(
+        self,
+        execution: Execution,
+        stack: CallStack,
+        attempt: TransactionAttempt | None,
+        allowed: tuple[str, ...],
+    ) -> None:
+        context = execution.context
+        text = _texts[context.dialect.name][context.statement or ""]
+        if not text.is_counted:
             return
-        statement = WatchedStatement(
-            fingerprint=fingerprint(execution.statement, dialect=dialect),
-            statement=text,
-            duration_ms=round(execution.duration * 1000, 3),
-            rows=execution.rows,
-            caller=sender.caller,
-            failed=execution.error is not None,
+        values, loads_from = None, None
+        if text.can_repeat and not context.executemany:
+            values = text.values.read(execution.sent_parameters)
+            loads_from = lazy_load_source(context)
+        self._logged.append(
+            _LoggedStatement(
+                text,
+                stack,
+                attempt,
+                allowed,
+                execution.duration,
+                execution.rows,
+                execution.error is not None,
+                values,
+                loads_from,
+            )
         )
-        key, values, hint = None, None, ""
-        if not execution.executemany and names_a_table(text) and not is_allowed(statement):
-            key = (statement.fingerprint, sender.path)
-            values = values_of(execution.statement, execution.sent_parameters, dialect)
-            hint = hint_for(execution)
-        self._noted.append(_LoggedStatement(statement, sender.attempt, key, values, hint))
 
 
 def watch_queries(

@@ -184,11 +184,32 @@ def one_by_one_recursively(session: Session) -> None:
     list(map(walk, range(1, 6)))
 
 
+def down_a_chain(session: Session) -> None:
+    def walk(number: int) -> None:
+        if number <= 5:
+            session.execute(select(AUTHORS).where(AUTHORS.c.id == number)).all()
+            walk(number + 1)
+
+    walk(1)
+
+
+def down_a_chain_of_two_functions(session: Session) -> None:
+    def even(number: int) -> None:
+        if number <= 10:
+            odd(number + 1)
+
+    def odd(number: int) -> None:
+        session.execute(select(AUTHORS).where(AUTHORS.c.id == number)).all()
+        even(number + 1)
+
+    even(0)
+
+
 FLAGGED = [
     lazy_many_to_one, lazy_one_to_many, lazy_in_a_comprehension, lazy_through_a_function, get_in_a_loop,
     refresh_in_a_loop, query_in_a_loop, legacy_query_in_a_loop, count_in_a_loop, core_in_a_loop, text_in_a_loop,
     literals_in_a_loop, driver_sql_in_a_loop, insert_in_a_loop, update_in_a_loop, delete_in_a_loop, flush_in_a_loop,
-    commit_in_a_loop, one_by_one_recursively,
+    commit_in_a_loop, one_by_one_recursively, down_a_chain, down_a_chain_of_two_functions,
 ]  # fmt: skip
 
 
@@ -296,11 +317,35 @@ def allowed_by_statement(session: Session) -> None:
         get_in_a_loop(session)
 
 
+def pages_by_hand(session: Session) -> None:
+    last = 0
+    while rows := session.scalars(
+        select(Article.id).where(Article.id > last).order_by(Article.id).limit(5)
+    ).all():
+        last = rows[-1]
+
+
+def pages_by_offset(session: Session) -> None:
+    for offset in range(0, 25, 5):
+        session.scalars(select(Article.id).order_by(Article.id).limit(5).offset(offset)).all()
+
+
+def chunks_of_an_update(session: Session) -> None:
+    for start in range(1, 25, 5):
+        session.execute(update(ARTICLES).where(ARTICLES.c.id.between(start, start + 4)).values(title="x"))
+
+
+def chunks_of_a_delete(session: Session) -> None:
+    some = select(ARTICLES.c.id).limit(5).scalar_subquery()
+    while session.connection().execute(delete(ARTICLES).where(ARTICLES.c.id.in_(some))).rowcount:
+        pass
+
+
 CLEAN = [
     joined, selected_in, subqueried, selected_in_batches, lists_in_batches, one_plus_one,
     same_statement_on_three_lines, from_the_identity_map, statements_without_a_table, transactions, pragmas,
     executemany, executemany_update, added_together, different_statements, two_rounds, allowed_by_block,
-    allowed_by_place, allowed_by_statement,
+    allowed_by_place, allowed_by_statement, pages_by_hand, pages_by_offset, chunks_of_an_update, chunks_of_a_delete,
 ]  # fmt: skip
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mks_hardening.db.watch._batches import values_of
+from mks_hardening.db.watch._batches import ValueReader
 from mks_hardening.db.watch.n_plus_one import StatementGroup
 
 S = "postgresql"
@@ -66,12 +66,44 @@ BATCHES: list[tuple[str, str, list[Any]]] = [
         [(n, n + 1, n) for n in range(3)],
     ),
 ]
+# Several rows each, and the values differ only in the bounds of a range; as N+1, they never have more than one row.
+PAGES: list[tuple[str, str, list[Any]]] = [
+    (S, "SELECT * FROM t WHERE id > %s ORDER BY id LIMIT %s", [(0, 50), (50, 50), (100, 7)]),
+    (
+        S,
+        "SELECT * FROM t WHERE a = %(a)s AND id > %(id)s LIMIT 50",
+        [{"a": 7, "id": n} for n in (0, 50, 100)],
+    ),
+    (
+        S,
+        "SELECT * FROM t WHERE (u, id) < (%s, %s) ORDER BY u DESC, id DESC LIMIT 50",
+        [(9, 1), (8, 7), (3, 2)],
+    ),
+    (S, "SELECT * FROM t WHERE u < %s OR (u = %s AND id < %s) LIMIT 50", [(9, 9, 1), (8, 8, 7), (3, 3, 2)]),
+    (S, "SELECT * FROM t ORDER BY id FETCH FIRST 50 ROWS ONLY OFFSET %s", [(0,), (50,), (100,)]),
+    (L, "SELECT * FROM t ORDER BY id LIMIT ? OFFSET ?", [(50, 0), (50, 50), (50, 100)]),
+    (S, "UPDATE t SET a = b WHERE id BETWEEN %s AND %s", [(0, 49), (50, 99), (100, 149)]),
+    (S, "UPDATE t SET a = %s WHERE id >= %s AND id < %s AND b = 1", [(n, n, n + 50) for n in (0, 50, 100)]),
+    (S, "INSERT INTO u SELECT * FROM t WHERE id BETWEEN 1 AND 50", [(), (), ()]),
+    (S, "DELETE FROM t WHERE id IN (SELECT id FROM t WHERE old LIMIT 1000)", [(), (), ()]),
+    (S, "SELECT id FROM t WHERE state = %s LIMIT 50 FOR UPDATE SKIP LOCKED", [("new",)] * 3),
+]
+ONE_BY_ONE_ALL_THE_SAME: list[tuple[str, str, list[Any]]] = [
+    (S, "SELECT * FROM t WHERE parent = %s AND id > %s LIMIT 5", [(1, 0), (2, 0), (3, 0)]),
+    (S, "SELECT * FROM t WHERE parent = %s ORDER BY id LIMIT 5", [(1,), (2,), (3,)]),
+    (S, "SELECT * FROM t WHERE parent = %s AND at BETWEEN %s AND %s", [(n, 1, 2) for n in range(3)]),
+    (S, "SELECT * FROM t WHERE id > %s", [(1,), (2,), (3,)]),
+    (S, "SELECT * FROM t ORDER BY id LIMIT 5", [(), (), ()]),
+    (S, "DELETE FROM t WHERE parent = %s AND id IN (SELECT id FROM t LIMIT 9)", [(1,), (2,), (3,)]),
+    (L, "UPDATE t SET a = 1 WHERE parent = ? AND at >= ? AND at < ?", [(n, 1, 2) for n in range(3)]),
+]
 
 
-def _count(dialect: str, sql: str, executions: list[Any]) -> int:
+def _count(dialect: str, sql: str, executions: list[Any], rows: int = 2) -> int:
     group = StatementGroup(statement=None, hint="")  # type: ignore[arg-type] # only counts here
+    reader = ValueReader(sql, dialect)
     for parameters in executions:
-        group.add(values_of(sql, parameters, dialect))
+        group.add(reader.read(parameters), rows)
     return group.count
 
 
@@ -85,6 +117,19 @@ def test_batches_are_not(dialect: str, sql: str, executions: list[Any]) -> None:
     assert _count(dialect, sql, executions) == 0
 
 
+@pytest.mark.parametrize(("dialect", "sql", "executions"), PAGES)
+def test_pages_and_chunks_are_not_unless_they_have_one_row_each(
+    dialect: str, sql: str, executions: list[Any]
+) -> None:
+    assert _count(dialect, sql, executions, rows=50) == 0
+    assert _count(dialect, sql, executions, rows=1) == len(executions)
+
+
+@pytest.mark.parametrize(("dialect", "sql", "executions"), ONE_BY_ONE_ALL_THE_SAME)
+def test_pages_of_many_parents_are_counted(dialect: str, sql: str, executions: list[Any]) -> None:
+    assert _count(dialect, sql, executions, rows=50) == len(executions)
+
+
 class Hostile:
     def __hash__(self) -> int:
         raise RuntimeError
@@ -96,4 +141,4 @@ class Hostile:
 )
 @pytest.mark.parametrize("dialect", ["postgresql", "sqlite", "mysql"])
 def test_any_text_with_any_parameters_is_read(dialect: str, sql: str, parameters: Any) -> None:
-    values_of(sql, parameters, dialect)
+    ValueReader(sql, dialect).read(parameters)
