@@ -31,6 +31,7 @@ extensions = [
     "toctree_captions",
 ]
 source_suffix = {".md": "markdown"}
+exclude_patterns = ["reference/overview/*"]  # parts of pages in reference/api
 locale_dirs = ["../locale"]
 nitpicky = True
 show_warning_types = True

@@ -24,9 +24,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
-# The pages of this folder are generated in both languages, except these.
+# The pages of this folder are generated in both languages, except these and their hand-written parts.
 GENERATED = "reference"
 WRITTEN = {"refusals.md"}
+PARTS = "overview"
 
 # Code, and directives without prose; prose is between colons, and is translated.
 _FENCE = re.compile(r"^(`{3,})")
@@ -177,7 +178,7 @@ def pages(language: str) -> set[str]:
     return {
         str(file.relative_to(folder))
         for file in folder.rglob("*.md")
-        if file.relative_to(folder).parts[0] != GENERATED or file.name in WRITTEN
+        if file.relative_to(folder).parts[0] != GENERATED or file.name in WRITTEN or file.parent.name == PARTS
     }
 
 

@@ -37,7 +37,8 @@ def main() -> None:
     }
     wanted |= {
         ROOT / "docs" / language / "reference" / "api" / f"{module}.md": page(
-            {"title": f"mks_hardening.{module}", **words["module"][language]}, names_of(module)
+            {"title": f"mks_hardening.{module}", **words["module"][language]},
+            [*overview(module, words["module"][language]), *names_of(module)],
         )
         for module in MODULES
         for language in LANGUAGES
@@ -209,6 +210,30 @@ def checks(language: str) -> Iterator[str]:
         )
 
 
+def overview(module: str, words: Mapping[str, str]) -> Iterator[str]:
+    """Return what is shown of an area before its names: the hand-written overview, and a table of its defaults.
+
+    The table has the options of the names that the overview mentions.
+    """
+    written = ROOT / "docs" / "en" / "reference" / "overview" / f"{module}.md"
+    if not written.exists():
+        return
+    rows: dict[tuple[str, str], tuple[list[str], str]] = {}
+    for path in dict.fromkeys(re.findall(r"`~mks_hardening\.([\w.]+)`", written.read_text("utf-8"))):
+        home, _, name = path.rpartition(".")
+        for option, value, meaning in _defaults_of(
+            getattr(importlib.import_module(f"mks_hardening.{home}"), name)
+        ):
+            rows.setdefault((option, value), ([], meaning))[0].append(f"`{name}`")
+    yield from (f"```{{include}} ../overview/{module}.md", "```", "")
+    yield from (f"(overview-{module}-defaults)=", f"## {words['defaults']}", "", words["defaults_lead"], "")
+    yield from (f"| {words['option']} | {words['value']} | {words['meaning']} |", "|---|---|---|")
+    for (option, value), (names, meaning) in rows.items():
+        text = meaning.replace("|", "\\|").partition("; ")[0].rstrip(".")
+        yield f"| `{option}` {words['of']} {', '.join(names)} | `{value}` | {text} |"
+    yield from ("", f"(overview-{module}-names)=", f"## {words['names']}", "")
+
+
 def names_of(module: str) -> Iterator[str]:
     """Return the page of a module's public names, from their docstrings."""
     yield from (
@@ -340,6 +365,22 @@ def _numbers(item: Any) -> Iterator[tuple[str, str, str]]:
                 f"{default:g}" if default < 1e6 else str(default),
                 texts.get(parameter.name, ""),
             )
+
+
+def _defaults_of(item: Any) -> Iterator[tuple[str, str, str]]:
+    """Return the options that are set to a number, a word or ``True`` by default, and their descriptions."""
+    try:
+        parameters = inspect.signature(item).parameters.values()
+    except (TypeError, ValueError):
+        return
+    texts = dict(_argument_texts(inspect.getdoc(item) or "", "Args"))
+    numbers = {option: value for option, value, _ in _numbers(item)}
+    for parameter in parameters:
+        value = numbers.get(parameter.name, "")
+        if parameter.default is True or (isinstance(parameter.default, str) and parameter.default):
+            value = repr(parameter.default).replace("'", '"')
+        if value and parameter.name in texts:
+            yield parameter.name, value, texts[parameter.name]
 
 
 def _argument_texts(doc: str, section: str) -> Iterator[tuple[str, str]]:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from testbed import doc_pages
+from testbed import doc_pages, package_map
+from testbed.run_python import run_python
 
 ROOT = Path(__file__).parents[2]
 ENGLISH = ROOT / "docs" / "en"
@@ -78,10 +79,39 @@ def test_a_program_that_asserts_runs_as_it_stands(name: str) -> None:
     runpy.run_path(str(SNIPPETS / name))
 
 
+OVERVIEWS = sorted((SNIPPETS / "overview").glob("*.py"))
+
+
+@pytest.mark.parametrize("snippet", OVERVIEWS, ids=lambda file: file.stem)
+def test_the_smallest_example_of_an_area_runs_in_an_empty_folder(snippet: Path, tmp_path: Path) -> None:
+    """In a process of its own, because some of them set up logging."""
+    assert run_python(snippet.read_text("utf-8"), cwd=tmp_path).stderr == ""
+
+
+@pytest.mark.parametrize("area", package_map.AREAS)
+@pytest.mark.parametrize("language", ["en", "ja"])
+def test_the_reference_of_an_area_begins_with_an_overview(area: str, language: str) -> None:
+    folder = ROOT / "docs" / language / "reference"
+    page = (folder / "api" / f"{area}.md").read_text("utf-8")
+    parts = [
+        f"../overview/{area}.md",
+        f"(overview-{area}-defaults)=",
+        f"(overview-{area}-names)=",
+        ".. automodule::",
+    ]
+    places = [page.find(part) for part in parts]
+    assert places == sorted(places)
+    assert places[0] > 0
+    text = (folder / "overview" / f"{area}.md").read_text("utf-8")
+    assert re.findall(r"^\((.+)\)=$", text, re.MULTILINE) == [
+        f"overview-{area}-{part}" for part in ("which", "example", "outage", "limits")
+    ]
+
+
 @pytest.mark.parametrize("snippet", sorted(SNIPPETS.rglob("*.py")), ids=lambda file: file.name)
 def test_every_snippet_is_executed(snippet: Path) -> None:
     """A page asks for it and starts it, or a test names it or its folder."""
-    if snippet.name in ALONE:
+    if snippet.name in ALONE or snippet in OVERVIEWS:
         return
     tests = "".join(
         file.read_text("utf-8") for file in (ROOT / "tests").rglob("*.py") if file != Path(__file__)
