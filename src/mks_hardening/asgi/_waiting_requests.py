@@ -42,7 +42,7 @@ class WaitingRequests:
         Args:
             place: limit and key.
             acquire: tries to acquire a slot, without waiting.
-            client: the client of the request; ``has_left`` is true if it has left meanwhile.
+            client: the client of the request; ``has_left`` is true if it has left.
 
         Returns:
             The slot, which may be refused; ``None`` if too many requests are waiting, or the client has left.

@@ -122,7 +122,7 @@ class ConcurrencyMiddleware:
         try:
             await held.arelease()
         finally:
-            # The last one first: who waits for it makes room in the line for those that it lets pass.
+            # The last one first: a request that waits for it makes room in the line for others.
             for place in reversed(places):
                 self._waiting.wake(place)
 
