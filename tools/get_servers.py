@@ -40,6 +40,7 @@ def missing_packages() -> list[str]:
     wanted = {
         "redis-server": "redis-server",
         "nginx": "nginx",
+        "pgbouncer": "pgbouncer",
         "chromium": "chromium",
         # Programs that the tests of the deployment kit run.
         "certbot": "certbot",

@@ -18,6 +18,7 @@ from testbed.certificates import Certificates
 from testbed.fault_proxy import FaultProxy
 from testbed.http_sink import HttpSink
 from testbed.nginx_server import NginxServer
+from testbed.pgbouncer_server import PgBouncer
 from testbed.postgres_server import PostgresServer
 from testbed.redis_groups import RedisCluster, SentinelGroup
 from testbed.redis_server import RedisServer
@@ -177,6 +178,21 @@ def postgres_url(postgres_server: PostgresServer, postgres_database: str) -> str
     return postgres_server.url(postgres_database)
 
 
+@pytest.fixture
+def make_pgbouncer(postgres_server: PostgresServer) -> Iterator[Callable[..., PgBouncer]]:
+    """Start PgBouncers in front of ``postgres_server``: ``make_pgbouncer(max_prepared_statements="0")``."""
+    with contextlib.ExitStack() as stack:
+
+        def make(**settings: str) -> PgBouncer:
+            services.program("pgbouncer")
+            pooler = PgBouncer(postgres_server, **settings)
+            stack.callback(pooler.stop)
+            pooler.start()
+            return pooler
+
+        yield make
+
+
 # --- nginx
 
 
@@ -291,5 +307,5 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         else f"set {services.REQUIRE_VARIABLE}=1 to fail"
     )
     terminalreporter.line(
-        f"Install them, for example: apt-get install redis-server postgresql nginx chromium ({verdict})"
+        f"Install them, for example: apt-get install redis-server postgresql pgbouncer nginx chromium ({verdict})"
     )
