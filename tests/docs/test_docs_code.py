@@ -71,6 +71,7 @@ ALONE = [
     "outgoing_calls.py",
     "repeat_transactions.py",
     "response_cache.py",
+    "transaction_pooling.py",
 ]
 
 

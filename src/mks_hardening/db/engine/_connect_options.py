@@ -33,11 +33,25 @@ class ConnectionLimits:
 
 
 def libpq_options(
-    url: URL, limits: ConnectionLimits, application_name: str, given: dict[str, object]
+    url: URL,
+    limits: ConnectionLimits,
+    application_name: str,
+    given: dict[str, object],
+    *,
+    startup_limits: bool = True,
 ) -> dict[str, object]:
-    """Connection options for libpq; options of the caller or the URL override the defaults."""
+    """Connection options for libpq; options of the caller or the URL override the defaults.
+
+    Args:
+        url: URL of the database.
+        limits: limits of the connection.
+        application_name: name in ``pg_stat_activity``.
+        given: options of the caller.
+        startup_limits: whether the server accepts the limits when the connection is opened; a pooler does not.
+    """
     # In the startup packet: this needs no round trip, and a session reset does not lose them.
-    server = " ".join(f"-c {name}={value}" for name, value in limits.of_server.items())
+    of_server = limits.of_server.items() if startup_limits else ()
+    server = " ".join(f"-c {name}={value}" for name, value in of_server)
     from_url = url.query.get("options", "")
     of_caller = given.pop("options", from_url if isinstance(from_url, str) else " ".join(from_url))
     defaults: dict[str, object] = {"application_name": application_name}
@@ -52,15 +66,20 @@ def libpq_options(
             "keepalives_count": 3,
         }
     unset = {name: value for name, value in defaults.items() if name not in url.query}
-    return {**unset, **given, "options": f"{server} {of_caller}".rstrip()}
+    options = f"{server} {of_caller}".strip()
+    return {**unset, **given, **({"options": options} if options else {})}
 
 
 def asyncpg_options(
-    limits: ConnectionLimits, application_name: str, given: dict[str, object]
+    limits: ConnectionLimits,
+    application_name: str,
+    given: dict[str, object],
+    *,
+    startup_limits: bool = True,
 ) -> dict[str, object]:
-    """Connection options for asyncpg; options of the caller override the defaults."""
+    """Connection options for asyncpg; the parameters are those of ``libpq_options``."""
     settings = {
-        **limits.of_server,
+        **(limits.of_server if startup_limits else {}),
         "application_name": application_name,
         **cast("dict[str, str]", given.pop("server_settings", {})),
     }

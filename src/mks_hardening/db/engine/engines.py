@@ -8,7 +8,7 @@ from inspect import signature
 from math import ceil
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, ParamSpec, TypeVar
 
-from mks_hardening._core.checks import text_of
+from mks_hardening._core.checks import boolean, text_of
 from mks_hardening._core.durations import seconds
 from mks_hardening._core.optional_imports import optional
 from mks_hardening.db.engine._asyncpg_errors import convert_connection_errors
@@ -19,9 +19,15 @@ from mks_hardening.db.engine._connect_options import (
     libpq_options,
     sqlite_pragmas,
 )
+from mks_hardening.db.engine._session_reset import refuse_session_state, reset_session_state
 from mks_hardening.db.engine._sqlite_transactions import begin_transactions
 from mks_hardening.db.engine._supervised_drivers import psycopg2_connection, supervise
 from mks_hardening.db.engine._transaction_outcome import record_outcomes
+from mks_hardening.db.engine._transaction_pooling import (
+    detect_pooler,
+    set_limits_at_begin,
+    unprepared_options,
+)
 from mks_hardening.db.engine._url import parse_url
 from mks_hardening.db.engine.fork_guard import guard_fork
 from mks_hardening.db.engine.pool_size import PoolPlan, plan_pool
@@ -46,6 +52,7 @@ class _EngineParts(NamedTuple):
     options: dict[str, Any]
     limits: ConnectionLimits
     deadline: ClientDeadline | None
+    transaction_pooling: bool
 
 
 def _engine_parts(
@@ -60,6 +67,7 @@ def _engine_parts(
     idle_in_transaction_timeout: float | timedelta = 60,
     client_deadline: float | timedelta = 2,
     application_name: str = "mks_hardening",
+    transaction_pooling: bool = False,
     **engine_options: Any,
 ) -> _EngineParts:
     """Check the parameters of ``hardened_engine`` and ``hardened_async_engine``, and compute the options."""
@@ -67,6 +75,7 @@ def _engine_parts(
 
     parsed = make_url(url)
     text_of(application_name, parameter="application_name")
+    boolean(transaction_pooling, parameter="transaction_pooling")
     limits = ConnectionLimits(
         statement=_milliseconds(statement_timeout, "statement_timeout"),
         lock=_milliseconds(lock_timeout, "lock_timeout"),
@@ -84,15 +93,19 @@ def _engine_parts(
     if parsed.get_backend_name() == "postgresql":
         given = dict(options.get("connect_args", {}))
         driver = parsed.get_driver_name()
+        at_startup = not transaction_pooling
+        if transaction_pooling:
+            given = {**unprepared_options(driver), **given}
         if driver == "asyncpg":
-            options["connect_args"] = asyncpg_options(limits, application_name, given)
+            given = asyncpg_options(limits, application_name, given, startup_limits=at_startup)
         else:
-            options["connect_args"] = libpq_options(parsed, limits, application_name, given)
+            given = libpq_options(parsed, limits, application_name, given, startup_limits=at_startup)
+        options["connect_args"] = given
         if driver == "psycopg2" and deadline:
             extensions = parsed.get_dialect().import_dbapi().extensions
             factory = psycopg2_connection(extensions, given.get("connection_factory"), deadline)
             options["connect_args"]["connection_factory"] = factory
-    return _EngineParts(options, limits, deadline)
+    return _EngineParts(options, limits, deadline, transaction_pooling)
 
 
 def _same_parameters(template: Callable[P, object]) -> Callable[[Callable[..., R]], Callable[P, R]]:
@@ -114,6 +127,9 @@ def hardened_engine(url: str | URL, **engine_options: Any) -> Engine:
     (one round trip; ``pool_pre_ping=False`` saves it), prefers the most recently used connection, and is empty in
     forked children. Error messages contain no parameters; values that a driver quotes in its message reach no log
     and no alert.
+
+    A connection returns to the pool without the settings, advisory locks and temporary tables that statements left
+    in its session on PostgreSQL.
 
     On SQLite each transaction starts with BEGIN, so it also covers reads, DDL and savepoints. A transaction that
     reads before it writes should set the execution option ``sqlite_transaction_mode="IMMEDIATE"``; it then waits
@@ -137,8 +153,12 @@ def hardened_engine(url: str | URL, **engine_options: Any) -> Engine:
             statement may take longer while the server responds. Opening a connection takes at most this long for
             each address of the host (libpq rounds up, to at least 2). 0 disables the limit. A pooler that responds
             on behalf of a stopped server counts as the server.
-            PgBouncer rejects the limits above unless ``ignore_startup_parameters`` includes ``options``.
         application_name: name of the connections in ``pg_stat_activity``.
+        transaction_pooling: True if a pooler in transaction mode, such as PgBouncer, is between the application and
+            PostgreSQL. The limits are then set at the start of each transaction (one more round trip), the driver
+            prepares no statements, and a statement whose effect would reach other clients is rejected with a
+            ``ConfigurationError``: SET without LOCAL, session-level advisory locks, LISTEN, PREPARE, temporary
+            tables without ON COMMIT DROP, cursors WITH HOLD.
         **engine_options: passed to ``sqlalchemy.create_engine``; explicit ``pool_*`` options override the computed
             pool size.
 
@@ -175,6 +195,7 @@ def hardened_async_engine(url: str | URL, **engine_options: Any) -> AsyncEngine:
         idle_in_transaction_timeout: as for ``hardened_engine``.
         client_deadline: as for ``hardened_engine``.
         application_name: as for ``hardened_engine``.
+        transaction_pooling: as for ``hardened_engine``.
         **engine_options: passed to ``sqlalchemy.ext.asyncio.create_async_engine``.
 
     Raises:
@@ -245,6 +266,12 @@ def _attach_listeners(engine: Engine, parts: _EngineParts) -> None:
         begin_transactions(engine)
     else:
         record_outcomes(engine)
+        if parts.transaction_pooling:
+            set_limits_at_begin(engine, parts.limits)
+            refuse_session_state(engine)
+        else:
+            detect_pooler(engine, parts.limits)
+            reset_session_state(engine)
         if engine.dialect.driver == "asyncpg":
             convert_connection_errors(engine)
         if parts.deadline is not None:
