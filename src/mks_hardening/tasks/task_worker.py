@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import queue
 import secrets
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from math import inf
 from typing import TYPE_CHECKING, Self
 
@@ -26,6 +28,7 @@ from mks_hardening.tasks.task_run import TaskRun
 if TYPE_CHECKING:
     from datetime import timedelta
 
+    from mks_hardening.tasks.store._notification_listener import NotificationListener
     from mks_hardening.tasks.store._task_rows import LeasedTask
     from mks_hardening.tasks.tasks import Tasks
 
@@ -38,6 +41,10 @@ class TaskWorker(Closing):
     Several workers, in one or many processes, share the tasks: each task is leased by one of them. If a worker
     dies, another one runs its tasks after ``lease`` seconds. A forked child has no worker; start one in the child.
     ``with TaskWorker(tasks):`` starts the worker, and stops it at the end.
+
+    A waiting worker runs a new task at once if it was enqueued in the same process, or if PostgreSQL announces it
+    (``NOTIFY``): for this, the worker keeps one connection in addition to those of the pool. Otherwise, and while
+    that connection is lost, it finds the task by polling. PgBouncer in transaction mode delivers no notifications.
 
     Args:
         tasks: the registered tasks and their store.
@@ -65,7 +72,7 @@ class TaskWorker(Closing):
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._tasks = offers(tasks, "task", "begin", parameter="tasks", kind="a Tasks")
-        self._queues = tuple(check_queue(queue) for queue in strings(queues, parameter="queues", of="queues"))
+        self._queues = tuple(check_queue(name) for name in strings(queues, parameter="queues", of="queues"))
         self._threads_wanted = whole_number(concurrency, parameter="concurrency", minimum=1, maximum=64)
         self._lease = seconds(lease, parameter="lease", minimum=1.0)
         self._poll = seconds(poll, parameter="poll", minimum=0.01)
@@ -79,7 +86,10 @@ class TaskWorker(Closing):
     def reset_after_fork(self) -> None:
         """Reset the state in a forked child: no threads, and new locks."""
         self._stopping = threading.Event()
-        self._wake = threading.Event()
+        # One item wakes one thread. Unlike an Event, it may be used within itself, by a signal handler or a garbage
+        # collection. Looked up in the module, where gevent replaces the class.
+        self._wake_ups: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._listener: NotificationListener | None = None
         self._threads = list[threading.Thread]()
         self._renewer: LeaseRenewer | None = None
         self._lock = threading.RLock()
@@ -110,6 +120,12 @@ class TaskWorker(Closing):
                     target=self._schedule, args=(stopping,), name="mks-task-schedule", daemon=True
                 )
             )
+        self._listener = self._tasks.store.listener(self.wake, self._queues)
+        if self._listener is not None:
+            self._threads.append(
+                threading.Thread(target=self._listener.run, name="mks-task-listen", daemon=True)
+            )
+        self._tasks.store.signals.subscribe(self.wake, self._queues)
         for thread in self._threads:
             thread.start()
 
@@ -125,7 +141,10 @@ class TaskWorker(Closing):
         """
         end = SYSTEM_CLOCK.monotonic() + seconds(timeout, parameter="timeout")
         self._stopping.set()
-        self._wake.set()
+        self._tasks.store.signals.unsubscribe(self.wake)
+        if self._listener is not None:
+            self._listener.close()
+        self.wake()
         for thread in self._threads:
             # One timeout for all threads together, not for each.
             thread.join(max(0.0, end - SYSTEM_CLOCK.monotonic()))
@@ -144,7 +163,8 @@ class TaskWorker(Closing):
 
     def wake(self) -> None:
         """Query the table now, for tasks that were just committed."""
-        self._wake.set()
+        if self._wake_ups.empty():
+            self._wake_ups.put(None)
 
     def run_pending(self, *, most: int = 1000) -> list[Outcome]:
         """Run due tasks on the calling thread until there are none: for tests and cron.
@@ -228,15 +248,20 @@ class TaskWorker(Closing):
                 worked = False
                 # Waits for the stop event, so that stop() does not wait for an unavailable database.
                 stopping.wait(self._outage.failed(error_summary(error)))
-            if not worked:
-                self._wake.wait(self._poll)
-                # After the wait: a wake-up while this thread was working causes one unnecessary query, which is
-                # cheaper than a missed one.
-                self._wake.clear()
+            if not worked and not stopping.is_set():
+                # A wake-up while this thread was working causes one unnecessary query, which is cheaper than a
+                # missed one.
+                with suppress(queue.Empty):
+                    self._wake_ups.get(timeout=self._poll)
+        # Each thread that ends wakes the next one.
+        self.wake()
 
     def _run_next(self) -> bool:
         leased = self._lease_next()
         if leased is not None:
+            # There may be more tasks, for which one thread wakes another: a wake-up of all would query the table as
+            # often as there are threads.
+            self.wake()
             self._run(leased)
         return leased is not None
 
@@ -244,7 +269,7 @@ class TaskWorker(Closing):
         while not stopping.wait(self._poll):
             try:
                 if self.enqueue_scheduled():  # if nothing was due, the database may not have been queried
-                    self._wake.set()
+                    self.wake()
                     self._outage.succeeded()
             except Exception as error:  # noqa: BLE001 - as in _work
                 stopping.wait(self._outage.failed(error_summary(error)))

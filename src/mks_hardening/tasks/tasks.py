@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from inspect import Signature, iscoroutinefunction
 from typing import TYPE_CHECKING, Concatenate, Final, Generic, ParamSpec, TypeVar
 
-from mks_hardening._core.checks import choice, function, instance, number, whole_number
+from mks_hardening._core.checks import boolean, choice, function, instance, number, whole_number
 from mks_hardening._core.durations import seconds
 from mks_hardening._core.optional_imports import optional
 from mks_hardening._core.process.context import current
@@ -257,6 +257,10 @@ class Tasks:
         engine: engine of the application's database; SQLite or PostgreSQL.
         table: created by ``task_table`` in the application's metadata, or the name of a table.
         clock: clock to use instead of the database's (PostgreSQL) or this host's.
+        notify: whether PostgreSQL announces new tasks (``NOTIFY``), so that waiting workers of all processes run
+            them at once instead of at their next poll. Disable it if the transactions that enqueue are prepared
+            (two-phase commit, which PostgreSQL refuses after ``NOTIFY``), or if thousands of them commit per second
+            (PostgreSQL commits transactions with ``NOTIFY`` one after the other).
 
     Raises:
         ConfigurationError: the database is neither SQLite nor PostgreSQL.
@@ -264,7 +268,12 @@ class Tasks:
     """
 
     def __init__(
-        self, engine: Engine, *, table: Table | str = "mks_task", clock: Clock | None = None
+        self,
+        engine: Engine,
+        *,
+        table: Table | str = "mks_task",
+        clock: Clock | None = None,
+        notify: bool = True,
     ) -> None:
         with optional("sqlalchemy", extra="tasks"):
             from sqlalchemy import MetaData
@@ -274,7 +283,9 @@ class Tasks:
         # With its own MetaData, so that create_all() of an application does not create a table that it did not
         # define.
         made = task_table(MetaData(), name=table) if isinstance(table, str) else table
-        self.store: TaskStore = TaskStore(engine, made, clock=clock)
+        self.store: TaskStore = TaskStore(
+            engine, made, clock=clock, notify=boolean(notify, parameter="notify")
+        )
         self._overview = TaskQueries(self.store)
 
     def task(

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from mks_hardening.tasks._naming import SLOT
+from mks_hardening.tasks.store._new_task_signals import CHANNEL, NewTaskSignals
 from mks_hardening.tasks.store._prepared_statements import in_source_state
 from mks_hardening.tasks.store._task_rows import NEW_COLUMNS, NewTask, renewed_values
 
 if TYPE_CHECKING:
-    from sqlalchemy import ColumnElement, Connection, Engine, Select, Table
+    from sqlalchemy import ColumnElement, Connection, Engine, Executable, Select, Table
     from sqlalchemy.dialects import postgresql, sqlite
     from sqlalchemy.sql.base import ReadOnlyColumnCollection
-    from sqlalchemy.sql.dml import ReturningInsert
 
     from mks_hardening.tasks.store._row_clock import RowClock
 
@@ -41,18 +41,30 @@ class EnqueueStatements:
         engine: engine of the table.
         table: created by ``task_table``.
         clock: clock of the rows.
+        signals: signals to workers.
+        notify: whether PostgreSQL tells the workers of other processes.
     """
 
-    def __init__(self, engine: Engine, table: Table, clock: RowClock) -> None:
+    def __init__(
+        self, engine: Engine, table: Table, clock: RowClock, *, signals: NewTaskSignals, notify: bool
+    ) -> None:
         self._table = table
         self._clock = clock
+        self._signals = signals
         self._postgresql = engine.dialect.name == "postgresql"
+        self._notify = notify and self._postgresql
 
     def add(self, connection: Connection, new: NewTask) -> str:
         """Insert one task; return its id, or that of the task with the same key."""
         values = {f"{name}_is": value for name, value in zip(_GIVEN, _values(new), strict=True)}
         given = {**values, **self._clock.values()}
-        accepted: str | None = connection.execute(self._insert_one, given).scalar_one_or_none()
+        statement = self._insert_one
+        if _is_due_at_once(new):
+            self._signals.mark(connection, [new.queue])
+            if self._notify:
+                statement = self._insert_and_notify
+                given["payload"] = self._signals.payload(new.queue)
+        accepted: str | None = connection.execute(statement, given).scalar_one_or_none()
         if accepted is not None:
             return accepted
         # Read in the caller's transaction: on PostgreSQL the insert has waited for the other transaction to commit.
@@ -68,6 +80,11 @@ class EnqueueStatements:
         # in different orders would wait for each other.
         keyed = [first[key] for key in sorted(first, key=str)]
         self._insert(connection, [task for task in new if task.unique_key is None] + keyed)
+        queues = dict.fromkeys(task.queue for task in new if _is_due_at_once(task))
+        if queues:
+            self._signals.mark(connection, queues)
+            if self._notify:
+                self._send_notifications(connection, queues)
         ids = self._found(connection, keyed)
         return [task.id if task.unique_key is None else ids[task.name, task.unique_key] for task in new]
 
@@ -84,6 +101,12 @@ class EnqueueStatements:
                     self._insert_each, [dict(zip(names, row, strict=True)) | now for row in rows]
                 )
 
+    def _send_notifications(self, connection: Connection, queues: Iterable[str]) -> None:
+        from sqlalchemy import func, select
+
+        sent = (func.pg_notify(CHANNEL, self._signals.payload(queue)) for queue in queues)
+        connection.execute(select(*sent))
+
     def _found(self, connection: Connection, keyed: Sequence[NewTask]) -> dict[tuple[str, str | None], str]:
         """Return the ids of the tasks with these names and keys."""
         from sqlalchemy import select
@@ -98,8 +121,16 @@ class EnqueueStatements:
         return found
 
     @cached_property
-    def _insert_one(self) -> ReturningInsert[Any]:
+    def _insert_one(self) -> Executable:
         return self._insert_each.returning(self._table.c.id)
+
+    @cached_property
+    def _insert_and_notify(self) -> Executable:
+        from sqlalchemy import String, bindparam, func
+
+        # In the same statement, which saves a round trip; PostgreSQL sends it when the transaction is committed.
+        sent = func.pg_notify(CHANNEL, bindparam("payload", type_=String))
+        return self._insert_each.returning(self._table.c.id, sent)
 
     @cached_property
     def _insert_each(self) -> postgresql.Insert | sqlite.Insert:
@@ -157,6 +188,11 @@ class EnqueueStatements:
             set_={**anew, **renewed_values()},
             where=in_source_state(columns.state, "enqueue") & ~is_slot,
         )
+
+
+def _is_due_at_once(new: NewTask) -> bool:
+    # A worker that is told about a delayed task would look at the table too early.
+    return new.due_at is None and not new.delay
 
 
 def _records(rows: Sequence[tuple[object, ...]]) -> list[dict[str, object]]:

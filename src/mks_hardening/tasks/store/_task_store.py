@@ -5,7 +5,7 @@ The condition of a statement is the left side of the transition table, so a step
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,8 @@ from mks_hardening.protocols import Clock
 from mks_hardening.tasks._naming import SLOT
 from mks_hardening.tasks._states import ENDS, State, Step, sources
 from mks_hardening.tasks.store._enqueue_statements import EnqueueStatements
+from mks_hardening.tasks.store._new_task_signals import NewTaskSignals
+from mks_hardening.tasks.store._notification_listener import NotificationListener
 from mks_hardening.tasks.store._prepared_statements import PreparedStatements
 from mks_hardening.tasks.store._row_clock import RowClock
 from mks_hardening.tasks.store._task_rows import (
@@ -37,22 +39,40 @@ class TaskStore:
         engine: engine of the table.
         table: created by ``task_table``.
         clock: clock to use instead of the database's or the host's.
+        notify: whether PostgreSQL announces new tasks to the workers of all processes.
     """
 
-    def __init__(self, engine: Engine, table: Table, *, clock: Clock | None = None) -> None:
+    def __init__(
+        self, engine: Engine, table: Table, *, clock: Clock | None = None, notify: bool = True
+    ) -> None:
         from sqlalchemy import Table
 
         self.engine: Engine = engine
         self.table: Table = instance(table, Table, parameter="table")
         self.clock: RowClock = RowClock(engine, clock)
         self._postgresql = engine.dialect.name == "postgresql"
+        self.signals: NewTaskSignals = NewTaskSignals(engine, table)
+        self.notify: bool = notify
         self._prepare()
         self.in_memory: bool = not self._postgresql and _in_memory(engine.url)
 
     def _prepare(self) -> None:
         """Build the statements, which depend on the clock."""
         self.statements: PreparedStatements = PreparedStatements(self.engine, self.table, self.clock)
-        self._enqueuing = EnqueueStatements(self.engine, self.table, self.clock)
+        self._enqueuing = EnqueueStatements(
+            self.engine, self.table, self.clock, signals=self.signals, notify=self.notify
+        )
+
+    def listener(self, wake: Callable[[], None], queues: Iterable[str]) -> NotificationListener | None:
+        """Return a listener for new tasks in these queues; ``None`` if PostgreSQL does not announce them.
+
+        Args:
+            wake: called without arguments; must not block.
+            queues: names of queues.
+        """
+        if not (self.notify and NotificationListener.supports(self.engine)):
+            return None
+        return NotificationListener(self.engine, map(self.signals.payload, queues), wake)
 
     # --- enqueuing -----------------------------------------------------------------------------
 
