@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
-from random import random
 from typing import Any, Final, cast
 
 from mks_hardening._core.backend.lua_files import lua_source
@@ -19,7 +18,7 @@ from mks_hardening._core.backend.redis_operations import (
     Script,
 )
 from mks_hardening._core.missing import MISSING
-from mks_hardening._core.operations import Op, Pause
+from mks_hardening._core.operations import Op
 from mks_hardening.cache._compute_lease import (
     LEASE_ALIVE_MS,
     LEASE_KEPT_MS,
@@ -32,13 +31,12 @@ from mks_hardening.cache.backends._key_glob import escape_incomplete
 from mks_hardening.cache.backends._lease_renewal import LeaseRenewal
 from mks_hardening.cache.backends._pending_invalidations import InvalidationSender, pending_invalidations_of
 from mks_hardening.cache.backends._stored_bytes import TAG_VERSION_BYTES, Envelope
+from mks_hardening.cache.backends._wake_ups import WAKE_MS, LeaseWait, WakeUps
 from mks_hardening.exceptions import DecodeError, EncodeError
 from mks_hardening.protocols import Clock
 
 __all__ = ["RedisKeys", "RedisStore"]
 
-_SHORTEST_PAUSE: Final = 0.005
-_LONGEST_PAUSE: Final = 0.05
 # Counted from the last value stored under the tag; more for an entry that lives longer, because it becomes invalid
 # when the version expires.
 _TAG_TTL_MS: Final = 30 * 24 * 3600 * 1000
@@ -54,19 +52,21 @@ _COMMIT: Final = "lua/commit.lua"
 class RedisKeys:
     """Names of one namespace, as bytes: a key may contain lone surrogates, which cannot be encoded as UTF-8.
 
-    ``namespace:v:{=KEY}``, ``namespace:l:{=KEY}``, ``namespace:t:{=TAG}``. The text between the first opening brace
-    and the next closing one is the hash tag, which determines the slot in a Cluster: value and lease of a key are
-    always in the same slot, whatever the key contains, and different keys in different ones (the ``=`` is there
-    because an empty hash tag is ignored). Further names that begin with ``namespace:v:{=KEY}`` would be in that
-    slot too. Namespaces and kinds contain no brace, so that the names of two namespaces never collide.
+    ``namespace:v:{=KEY}``, ``namespace:l:{=KEY}``, ``namespace:w:{=KEY}``, ``namespace:t:{=TAG}``. The text between
+    the first opening brace and the next closing one is the hash tag, which determines the slot in a Cluster: value,
+    lease and wake-up list of a key are always in the same slot, whatever the key contains, and different keys in
+    different ones (the ``=`` is there because an empty hash tag is ignored). Further names that begin with
+    ``namespace:v:{=KEY}`` would be in that slot too. Namespaces and kinds contain no brace, so that the names of
+    two namespaces never collide.
     """
 
-    __slots__ = ("_lease", "_tag", "_value")
+    __slots__ = ("_lease", "_tag", "_value", "_wake")
 
     def __init__(self, namespace: str) -> None:
         self._value = f"{namespace}:v:{{="
         self._lease = f"{namespace}:l:{{="
         self._tag = f"{namespace}:t:{{="
+        self._wake = f"{namespace}:w:{{="
 
     def value(self, key: str) -> bytes:
         """Return the name of the value of a key, or of all keys that match a pattern."""
@@ -79,6 +79,10 @@ class RedisKeys:
     def lease(self, key: str) -> bytes:
         """Return the name of the lease of a key, or of all keys that match a pattern."""
         return f"{self._lease}{key}}}".encode("utf-8", "surrogatepass")
+
+    def wake(self, key: str) -> bytes:
+        """Return the name of the list that wakes callers which wait for the value of a key."""
+        return f"{self._wake}{key}}}".encode("utf-8", "surrogatepass")
 
     def tag(self, tag: str) -> bytes:
         """Return the name of the version of a tag."""
@@ -98,6 +102,7 @@ class RedisStore:
         self._commit_script = client.script(lua_source(_PACKAGE, _COMMIT))
         self._release_script = client.script(lua_source(_PACKAGE, "lua/release.lua"))
         self._renewal = LeaseRenewal(client.script(lua_source(_PACKAGE, "lua/renew.lua")), clock=clock)
+        self._wake_ups = WakeUps(client)
         self._pending = pending_invalidations_of(client.place, namespace)
         self._sender = InvalidationSender(
             self._pending,
@@ -264,17 +269,17 @@ class RedisStore:
     def acquire(
         self, key: str, tags: Sequence[str], *, wait: float = 0
     ) -> Op[CacheEntry | ComputeLease | None]:
-        """Acquire the lease; one caller of each process polls for it."""
+        """Acquire the lease; one caller of each process waits for it."""
         token = secrets.token_bytes(16)
-        names = [self._names.lease(key), self._names.value(key)]
-        terms = [token, LEASE_ALIVE_MS, LEASE_KEPT_MS]
+        names = self._lease_names(key)
+        terms = [token, LEASE_ALIVE_MS, LEASE_KEPT_MS, int(wait > 0)]
         give_up = self._clock.monotonic() + wait
-        pause = 0.0
+        waiting: LeaseWait | None = None
         while not (self._pending and self._pending.covers(key, tags)):
-            waiting = pause > 0
+            patient = waiting is not None
             # Before the lease: versions read after it could hide an invalidation in between.
-            versions = yield from self._versions(tags, patient=waiting)
-            ours, data = yield RunScript(self._acquire_script, names, terms, idempotent=True, patient=waiting)
+            versions = yield from self._versions(tags, patient=patient)
+            ours, data = yield RunScript(self._acquire_script, names, terms, idempotent=True, patient=patient)
             entry = self._fresh(key, data, versions)
             lease = ComputeLease(token, versions, entry)
             if entry is not None and wait:
@@ -288,10 +293,12 @@ class RedisStore:
             left = give_up - self._clock.monotonic()
             if left <= 0:
                 return None
-            # Polling rather than PUBLISH: a waiter that missed a message would wait for its whole timeout.
-            pause = min(_LONGEST_PAUSE, pause * 1.5) or _SHORTEST_PAUSE
-            yield Pause(min(left, pause * (0.5 + random())))  # noqa: S311 - spreads polls, protects nothing
+            waiting = waiting or LeaseWait(self._wake_ups, names[2])
+            yield from waiting.wait(left)
         return None
+
+    def _lease_names(self, key: str) -> list[bytes]:
+        return [self._names.lease(key), self._names.value(key), self._names.wake(key)]
 
     def acquire_many(self, keys: Sequence[str], tags: Sequence[str]) -> Op[dict[str, ComputeLease]]:
         """Acquire the leases that no other caller holds; in one round trip, but for a Cluster."""
@@ -302,7 +309,7 @@ class RedisStore:
             if not (self._pending and self._pending.covers(key, tags))
         }
         runs = [
-            ([self._names.lease(key), self._names.value(key)], [token, LEASE_ALIVE_MS, LEASE_KEPT_MS])
+            (self._lease_names(key), [token, LEASE_ALIVE_MS, LEASE_KEPT_MS, 0])
             for key, token in tokens.items()
         ]
         answers = yield from self._run_many(self._acquire_script, _ACQUIRE, runs, idempotent=True)
@@ -328,7 +335,10 @@ class RedisStore:
             self._renewal.forget(lease)
             ttl_ms = max(1, int((entry.expires_at - now) * 1000))
             runs.append(
-                ([self._names.value(key), self._names.lease(key)], [cast("bytes", lease.token), data, ttl_ms])
+                (
+                    [self._names.value(key), self._names.lease(key), self._names.wake(key)],
+                    [cast("bytes", lease.token), data, ttl_ms, WAKE_MS],
+                )
             )
         entries = [entry for _lease, entry in computed.values()]
         if entries:
@@ -366,15 +376,16 @@ class RedisStore:
         data = self._envelope.seal(key, entry)
         self._renewal.forget(lease)
         yield from self._keep_versions(entry.tags, ttl_ms / 1000)
-        names = [self._names.value(key), self._names.lease(key)]
+        names = [self._names.value(key), self._names.lease(key), self._names.wake(key)]
         # Not idempotent: the first run releases the lease, so a second one might find that of another process.
-        stored = yield RunScript(self._commit_script, names, [lease.token, data, ttl_ms])
+        stored = yield RunScript(self._commit_script, names, [lease.token, data, ttl_ms, WAKE_MS])
         return bool(stored)
 
     def release(self, key: str, lease: ComputeLease) -> Op[None]:
         """Release the lease."""
         self._renewal.forget(lease)
-        yield RunScript(self._release_script, [self._names.lease(key)], [lease.token], idempotent=True)
+        names = [self._names.lease(key), self._names.wake(key)]
+        yield RunScript(self._release_script, names, [lease.token, WAKE_MS], idempotent=True)
 
     # --- invalidation ------------------------------------------------------------------------
 

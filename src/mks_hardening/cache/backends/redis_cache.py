@@ -23,7 +23,8 @@ class RedisCache(BaseCache):
 
     Invalidations during an outage are not lost: this process ignores the old values from then on, and sends the
     invalidations to Redis when it is back. Names in Redis are ``namespace:v:{=KEY}`` (values),
-    ``namespace:l:{=KEY}`` (leases of computations) and ``namespace:t:{=TAG}`` (versions of tags).
+    ``namespace:l:{=KEY}`` (leases of computations), ``namespace:w:{=KEY}`` (lists that wake waiting callers) and
+    ``namespace:t:{=TAG}`` (versions of tags).
 
     Args:
         url_or_client: Redis URL (one server, Sentinel or Cluster), a ``RedisClient``, or a client of redis-py,

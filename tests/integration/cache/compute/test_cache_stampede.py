@@ -10,8 +10,9 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -248,3 +249,106 @@ def test_a_lease_whose_holder_was_dropped_ends(redis_server: RedisServer) -> Non
             return cache.begin("k") is not None
 
         wait_until(free, timeout=10, what="a lease that ends")
+
+
+class Waiters:
+    """One caller that computes when it is told to, and several caches that wait for it."""
+
+    def __init__(self, url: str, count: int, stack: ExitStack) -> None:
+        self.begun, self.go_on = threading.Event(), threading.Event()
+        self.computing = stack.enter_context(RedisCache(url, store_budget=5, compute_wait=30))
+        self.others = [
+            stack.enter_context(RedisCache(url, store_budget=5, compute_wait=30)) for _ in range(count)
+        ]
+        self.pool = stack.enter_context(ThreadPoolExecutor(count + 1))
+
+    def compute(self) -> str:
+        self.begun.set()
+        assert self.go_on.wait(30)
+        return "value"
+
+    def start(self, server: RedisServer, compute: Callable[[], str] | None = None) -> list[Future[str]]:
+        first = self.pool.submit(self.computing.get_or_compute, "k", compute or self.compute)
+        assert self.begun.wait(30)
+        waiting = [
+            self.pool.submit(other.get_or_compute, "k", lambda: "computed again") for other in self.others
+        ]
+        wait_until(lambda: server.command_count("blmove") >= len(waiting), timeout=30, what="blocked callers")
+        return [first, *waiting]
+
+
+@pytest.fixture
+def waiters(redis_server: RedisServer) -> Iterator[Waiters]:
+    with ExitStack() as stack:
+        yield Waiters(redis_server.url, 3, stack)
+
+
+def test_all_waiting_processes_are_woken(waiters: Waiters, redis_server: RedisServer) -> None:
+    redis_server.command("CONFIG", "RESETSTAT")
+    answers = waiters.start(redis_server)
+    waiters.go_on.set()
+    assert [answer.result(30) for answer in answers] == ["value"] * 4
+    assert redis_server.command("PTTL", "mks:w:{=k}") != -1  # the list ends by itself
+
+
+def test_a_failed_computation_wakes_them_too(waiters: Waiters, redis_server: RedisServer) -> None:
+    redis_server.command("CONFIG", "RESETSTAT")
+
+    def fail() -> str:
+        waiters.compute()
+        raise ZeroDivisionError
+
+    first, *others = waiters.start(redis_server, fail)
+    waiters.go_on.set()
+    with pytest.raises(ZeroDivisionError):
+        first.result(30)
+    assert [answer.result(30) for answer in others] == ["computed again"] * 3
+
+
+def test_without_a_wake_up_they_look_again(waiters: Waiters, redis_server: RedisServer) -> None:
+    redis_server.command("CONFIG", "RESETSTAT")
+    first, *others = waiters.start(redis_server)
+    waiters.others[0].delete("k")  # nobody pushes
+    assert [answer.result(30) for answer in others] == ["computed again"] * 3
+    waiters.go_on.set()
+    assert first.result(30) == "value"
+
+
+def test_users_of_redis_without_blocking_commands_are_not_woken(redis_server: RedisServer) -> None:
+    redis_server.command("ACL", "SETUSER", "poor", "on", ">secret", "~*", "&*", "+@all", "-@blocking")
+    url = redis_server.url.replace("redis://", "redis://poor:secret@", 1)
+    try:
+        with ExitStack() as stack:
+            waiters = Waiters(url, 1, stack)
+            first = waiters.pool.submit(waiters.computing.get_or_compute, "k", waiters.compute)
+            assert waiters.begun.wait(30)
+            second = waiters.pool.submit(waiters.others[0].get_or_compute, "k", lambda: "computed again")
+            wait_until(
+                lambda: redis_server.command("HEXISTS", "mks:l:{=k}", "waiting"), timeout=30, what="a waiter"
+            )
+            waiters.go_on.set()
+            assert (first.result(30), second.result(30)) == ("value", "value")
+    finally:
+        redis_server.command("ACL", "DELUSER", "poor")
+
+
+def test_tasks_are_woken(waiters: Waiters, redis_server: RedisServer) -> None:
+    redis_server.command("CONFIG", "RESETSTAT")
+    first = waiters.pool.submit(waiters.computing.get_or_compute, "k", waiters.compute)
+    assert waiters.begun.wait(30)
+
+    async def again() -> str:
+        return "computed again"
+
+    async def ask() -> list[str]:
+        cache = waiters.others[0]
+        asked = [asyncio.create_task(cache.aget_or_compute("k", again)) for _ in range(5)]
+        while redis_server.command_count("blmove") < 1:  # noqa: ASYNC110 - it happens in Redis
+            await asyncio.sleep(0.01)
+        waiters.go_on.set()
+        found = await asyncio.gather(*asked)
+        await cache.aclose()
+        return found
+
+    assert asyncio.run(ask()) == ["value"] * 5
+    assert first.result(30) == "value"

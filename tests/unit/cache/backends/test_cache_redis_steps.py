@@ -45,7 +45,7 @@ def test_a_free_lease_is_taken_with_one_look(store: RedisStore) -> None:
     operation = store.acquire("k", (), wait=3)
     effect: Any = next(operation)
     assert (type(effect), effect._patient, effect._idempotent) == (RunScript, False, True)
-    assert effect._keys == [b"mks:l:{=k}", b"mks:v:{=k}"]
+    assert effect._keys == [b"mks:l:{=k}", b"mks:v:{=k}", b"mks:w:{=k}"]
     with pytest.raises(StopIteration) as stopped:
         operation.send([1, None])
     assert isinstance(stopped.value.value, ComputeLease)
@@ -65,13 +65,57 @@ def test_who_gets_the_lease_late_finds_the_value_and_gives_it_back(
 def test_waiting_is_patient_and_ends_with_the_value(store: RedisStore, clock: FrozenClock) -> None:
     operation = store.acquire("k", (), wait=3)
     next(operation)
-    for _ in range(5):
-        assert isinstance(operation.send([0, None]), Pause)
-        effect: Any = operation.send(None)
+    for woken in (b"1", b"1", None, None):
+        effect: Any = operation.send([0, None])
+        if isinstance(effect, Pause):  # in turn, so that an old wake-up does not make it spin
+            effect = operation.send(None)
+        else:
+            assert _commands(effect) == ["BLMOVE"]
+            assert effect._patient
+            effect = operation.send([woken])
+        assert isinstance(effect, RunScript)
         assert effect._patient
     with pytest.raises(StopIteration) as stopped:
         operation.send([0, _stored(store, clock)])
     assert stopped.value.value.value == "value"
+
+
+@pytest.mark.parametrize(
+    "error", [BackendUnavailableError("cache", "denied"), ValueError("unknown command 'BLMOVE'")]
+)
+def test_a_server_without_blocking_commands_is_polled(store: RedisStore, error: Exception) -> None:
+    operation = store.acquire("k", (), wait=3)
+    next(operation)
+    assert _commands(operation.send([0, None])) == ["BLMOVE"]
+    assert isinstance(operation.throw(error), Pause)
+    for _ in range(3):
+        assert isinstance(operation.send(None), RunScript)
+        assert isinstance(operation.send([0, None]), Pause)
+    another = store.acquire("other", (), wait=3)
+    next(another)
+    assert isinstance(another.send([0, None]), Pause)
+
+
+def test_an_outage_ends_the_wait(store: RedisStore) -> None:
+    operation = store.acquire("k", (), wait=3)
+    next(operation)
+    operation.send([0, None])
+    with pytest.raises(BackendUnavailableError):
+        operation.throw(BackendUnavailableError("cache", "refused"))
+
+
+def test_few_connections_wait_at_a_time(store: RedisStore) -> None:
+    waiting = []
+    for number in range(20):
+        operation = store.acquire(f"k{number}", (), wait=3)
+        next(operation)
+        waiting.append((operation, operation.send([0, None])))
+    kinds = [type(effect) for _operation, effect in waiting]
+    assert kinds == [Pipeline] * 16 + [Pause] * 4
+    waiting[0][0].close()  # a cancelled caller leaves its place to another
+    operation = store.acquire("next", (), wait=3)
+    next(operation)
+    assert isinstance(operation.send([0, None]), Pipeline)
 
 
 def test_nobody_waits_longer_than_they_want(store: RedisStore, clock: FrozenClock) -> None:
