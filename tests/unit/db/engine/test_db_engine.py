@@ -80,13 +80,24 @@ def test_a_wrong_url_is_refused_without_its_password(bad_url: Any, message: str)
     assert "hunter2" not in "".join(traceback.format_exception(caught.value))
 
 
+@pytest.mark.parametrize("make", [hardened_engine, hardened_async_engine])
+@pytest.mark.parametrize(
+    "url",
+    ["mysql+pymysql://app:hunter2@host/db", "mariadb://app:hunter2@host/db", "oracle+x://app:hunter2@host"],
+)
+def test_a_database_without_limits_is_refused_with_the_reason(make: Any, url: str) -> None:
+    with pytest.raises(ConfigurationError, match="limits would be set") as caught:
+        make(url)
+    assert caught.value.parameter == "url"
+    assert "hunter2" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("make", "url"),
     [
         (hardened_engine, "sqlite+aiosqlite:///file"),
         (hardened_engine, "postgresql+asyncpg://app:hunter2@host/db"),
         (hardened_async_engine, "postgresql+psycopg2://app:hunter2@host/db"),
-        (hardened_async_engine, "mysql+pymysql://app:hunter2@host/db"),
     ],
 )
 def test_a_driver_of_the_other_world_is_refused(make: Any, url: str) -> None:
