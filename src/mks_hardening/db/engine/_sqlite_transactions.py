@@ -23,6 +23,9 @@ __all__ = ["begin_transactions"]
 
 _OPTION: Final = "sqlite_transaction_mode"
 _MODES: Final = ("DEFERRED", "IMMEDIATE", "EXCLUSIVE")
+# Every transaction of SQLite is serializable, which satisfies the weaker levels of the SQL standard (ISO 9075-2).
+_SATISFIED_LEVELS: Final = ("READ COMMITTED", "REPEATABLE READ")
+_SERIALIZABLE: Final = "SERIALIZABLE"
 
 
 def begin_transactions(engine: Engine) -> None:
@@ -54,9 +57,28 @@ def begin_transactions(engine: Engine) -> None:
         {_OPTION: TransactionMode()}
     )
     dialect.do_begin = _begin
+    _accept_weaker_levels(dialect)
     given = engine.get_execution_options()
     if _OPTION in given:  # create_engine applied it before the dialect knew the option
         engine.update_execution_options(**{_OPTION: given[_OPTION]})
+
+
+def _accept_weaker_levels(dialect: Any) -> None:
+    """Accept the isolation levels of PostgreSQL, so that one configuration serves both databases."""
+    set_level, level_values = dialect.set_isolation_level, dialect.get_isolation_level_values
+
+    def get_isolation_level_values(connection: DBAPIConnection) -> list[str]:
+        return [*level_values(connection), *_SATISFIED_LEVELS]
+
+    def set_isolation_level(connection: DBAPIConnection, level: str) -> None:
+        mode = connection.isolation_level
+        set_level(connection, _SERIALIZABLE if level in _SATISFIED_LEVELS else level)
+        # The dialect resets the attribute in which the transaction mode is stored.
+        if mode and connection.isolation_level is not None:
+            connection.isolation_level = mode
+
+    dialect.get_isolation_level_values = get_isolation_level_values
+    dialect.set_isolation_level = set_isolation_level
 
 
 def _begin(connection: PoolProxiedConnection) -> None:

@@ -135,7 +135,8 @@ def hardened_engine(url: str | URL, **engine_options: Any) -> Engine:
     reads before it writes should set the execution option ``sqlite_transaction_mode="IMMEDIATE"``; it then waits
     for its turn (``lock_timeout``). Without it, SQLite rejects the write ("database is locked") if another writer
     was faster; ``retry_on_serialization_failure`` then runs the transaction again. ``isolation_level="AUTOCOMMIT"``
-    sends no BEGIN; VACUUM needs it.
+    sends no BEGIN; VACUUM needs it. The levels ``READ COMMITTED`` and ``REPEATABLE READ`` are accepted as on
+    PostgreSQL; SQLite satisfies them, because its transactions are serializable.
 
     Args:
         url: SQLAlchemy URL, for PostgreSQL with psycopg or psycopg2; a password in it appears in no repr and no
@@ -163,8 +164,8 @@ def hardened_engine(url: str | URL, **engine_options: Any) -> Engine:
             pool size.
 
     Raises:
-        ConfigurationError: a parameter is invalid, the URL cannot be parsed, or there are too many processes for
-            the connections.
+        ConfigurationError: a parameter is invalid, the URL cannot be parsed or names another database, or there are
+            too many processes for the connections.
         MissingDependencyError: SQLAlchemy is not installed.
     """
     with optional("sqlalchemy", extra="db"):

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Connection, Engine, event, inspect, text
-from sqlalchemy.exc import InvalidRequestError, OperationalError
+from sqlalchemy.exc import ArgumentError, InvalidRequestError, OperationalError
 from sqlalchemy.orm import Session
 
 from mks_hardening.db import hardened_async_engine, hardened_engine, retry_on_serialization_failure
@@ -81,9 +81,9 @@ def test_processes_wait_for_their_turn(engine: Engine, url: str) -> None:
     assert _count(engine) == 100
 
 
-def _on_aiosqlite(url: str, work: Callable[[Connection], None]) -> None:
+def _on_aiosqlite(url: str, work: Callable[[Connection], None], **options: Any) -> None:
     async def run() -> None:
-        engine = hardened_async_engine(url.replace("sqlite:", "sqlite+aiosqlite:"))
+        engine = hardened_async_engine(url.replace("sqlite:", "sqlite+aiosqlite:"), **options)
         async with engine.connect() as connection:
             await connection.run_sync(work)
         await engine.dispose()
@@ -234,3 +234,60 @@ def test_a_wrong_mode_or_one_that_comes_late_is_refused(engine: Engine) -> None:
         connection.begin()
         with pytest.raises(InvalidRequestError, match="sqlite_transaction_mode"):
             connection.execution_options(**IMMEDIATE)
+
+
+LEVELS = ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"]
+
+
+@pytest.mark.parametrize("driver", ["sqlite3", "aiosqlite"])
+@pytest.mark.parametrize("level", LEVELS)
+def test_an_isolation_level_of_postgresql_holds(engine: Engine, url: str, level: str, driver: str) -> None:
+    writing = engine.execution_options(**IMMEDIATE)
+
+    def work(connection: Connection) -> None:
+        assert _read(connection) == 0
+        with writing.begin() as other:
+            _add_one(other)
+        assert _read(connection) == 0  # of one moment
+        with pytest.raises(OperationalError):  # a lost update is refused
+            _add_one(connection)
+        connection.rollback()
+        assert _read(connection) == 1
+
+    if driver == "sqlite3":
+        chosen = hardened_engine(url, isolation_level=level)
+        with chosen.connect() as connection:
+            work(connection)
+        chosen.dispose()
+    else:
+        _on_aiosqlite(url, work, isolation_level=level)
+
+
+def _read(connection: Connection) -> int:
+    found: int = connection.execute(text("SELECT n FROM counter")).scalar_one()
+    return found
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_an_isolation_level_keeps_the_transaction_mode(engine: Engine, url: str, level: str) -> None:
+    chosen = hardened_engine(url, lock_timeout=0.05)
+    together = chosen.execution_options(isolation_level=level, **IMMEDIATE)
+    with together.connect() as one, engine.connect().execution_options(**IMMEDIATE) as holder:
+        holder.begin()
+        with pytest.raises(OperationalError):  # BEGIN IMMEDIATE waits for the lock
+            one.begin()
+        holder.rollback()
+    with chosen.connect().execution_options(**IMMEDIATE) as one, engine.connect() as holder:
+        one.execution_options(isolation_level=level)
+        holder.execution_options(**IMMEDIATE).begin()
+        with pytest.raises(OperationalError):
+            one.begin()
+        holder.rollback()
+    chosen.dispose()
+
+
+def test_an_unknown_isolation_level_is_refused(url: str) -> None:
+    chosen = hardened_engine(url, isolation_level="SNAPSHOT")
+    with pytest.raises(ArgumentError, match="REPEATABLE READ"):
+        chosen.connect()
+    chosen.dispose()
