@@ -172,7 +172,7 @@ def paging(folder: Path) -> None:
             at = connection.execute(
                 select(ROWS.c.u, ROWS.c.id).order_by(*order).offset(depth - 1).limit(1)
             ).one()
-            keys = keyset_page(select(ROWS.c.id), order_by=order, limit=50)._keys
+            keys = keyset_page(select(ROWS.c.id), order_by=order, limit=50)._list.keys
             cursor = write_cursor(keys, list(at), of_sqlite=True)
             offset = select(ROWS.c.id).order_by(*order).offset(depth).limit(50)
             show(

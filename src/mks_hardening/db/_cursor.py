@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
-from functools import cache
+from functools import cache, cached_property
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 from uuid import UUID
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CursorKey",
+    "CursorKeys",
     "CursorPosition",
     "InvalidCursorError",
     "encode_cursor",
@@ -83,6 +84,19 @@ class CursorKey:
     may_be_null: bool = False
 
 
+class CursorKeys(tuple[CursorKey, ...]):  # noqa: SLOT001 - it remembers its digests
+    """All columns of a sort order; the digest that names the order in its cursors is computed once."""
+
+    @cached_property
+    def digests(self) -> tuple[str, str]:
+        """Digests in cursors of other databases and of SQLite."""
+        text = ",".join(f"{key.column}{'-' if key.descending else '+'}" for key in self)
+        other, sqlite = (
+            blake2b(f"{text}{suffix}".encode(), digest_size=6).hexdigest() for suffix in ("", " of sqlite")
+        )
+        return other, sqlite
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CursorPosition:
     """Decoded content of a cursor.
@@ -96,7 +110,7 @@ class CursorPosition:
     of_sqlite: bool
 
 
-def write_cursor(keys: Sequence[CursorKey], values: Sequence[object], *, of_sqlite: bool = False) -> str:
+def write_cursor(keys: CursorKeys, values: Sequence[object], *, of_sqlite: bool = False) -> str:
     """Encode the cursor of a row.
 
     Raises:
@@ -117,13 +131,13 @@ def write_cursor(keys: Sequence[CursorKey], values: Sequence[object], *, of_sqli
         ) from None
 
 
-def encode_cursor(keys: Sequence[CursorKey], values: Sequence[object], *, of_sqlite: bool) -> str:
+def encode_cursor(keys: CursorKeys, values: Sequence[object], *, of_sqlite: bool) -> str:
     """Encode a cursor without validating the values.
 
     Raises:
         EncodeError: a value cannot be serialized.
     """
-    data = _codec().encode([_order_digest(keys, of_sqlite=of_sqlite), *values])
+    data = _codec().encode([keys.digests[of_sqlite], *values])
     return urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
 
 
@@ -147,7 +161,7 @@ def _incomparable_message(column: AnyColumn, value: object) -> str:
     )
 
 
-def read_cursor(cursor: str, keys: Sequence[CursorKey]) -> CursorPosition:
+def read_cursor(cursor: str, keys: CursorKeys) -> CursorPosition:
     """Decode and validate a cursor.
 
     Raises:
@@ -161,9 +175,9 @@ def read_cursor(cursor: str, keys: Sequence[CursorKey]) -> CursorPosition:
     except (AttributeError, DecodeError, TypeError, UnicodeEncodeError, ValueError, binascii.Error):
         raise InvalidCursorError("the cursor cannot be read") from None
     # Cursors need no signature: a forged one only names a position in the list, which anyone could page to.
-    of_sqlite = digest == _order_digest(keys, of_sqlite=True)
-    if not (of_sqlite or digest == _order_digest(keys, of_sqlite=False)) or len(values) != len(keys):
+    if digest not in keys.digests or len(values) != len(keys):
         raise InvalidCursorError("the cursor belongs to another order_by")
+    of_sqlite = digest == keys.digests[True]
     if not all(
         key.may_be_null if value is None else _is_comparable(value, key.column, of_sqlite=of_sqlite)
         for value, key in zip(values, keys, strict=True)
@@ -234,11 +248,6 @@ def _is_text_of(value: str, column: AnyColumn) -> bool:
 
 def _has_surrogates(value: object) -> bool:
     return isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value)
-
-
-def _order_digest(keys: Sequence[CursorKey], *, of_sqlite: bool) -> str:
-    text = ",".join(f"{key.column}{'-' if key.descending else '+'}" for key in keys)
-    return blake2b(f"{text}{' of sqlite' * of_sqlite}".encode(), digest_size=6).hexdigest()
 
 
 @cache

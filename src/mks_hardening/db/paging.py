@@ -7,38 +7,28 @@ scan on SQLite and half of one on PostgreSQL, and OFFSET reads all rows that it 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
-from datetime import date, datetime, time
-from decimal import Decimal
 from struct import Struct
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
-from uuid import UUID
 
 from mks_hardening._core.checks import instances, text_of, whole_number
 from mks_hardening._core.optional_imports import optional
-from mks_hardening.db._cursor import CursorKey, CursorPosition, InvalidCursorError, read_cursor, write_cursor
-from mks_hardening.db._nullable import may_be_null, optional_tables
-from mks_hardening.db._paging_checks import check_pageable
-from mks_hardening.db.watch.n_plus_one import allow_n_plus_one
+from mks_hardening.db._cursor import CursorPosition, InvalidCursorError, read_cursor, write_cursor
+from mks_hardening.db._paged_list import KEY, PagedList, clause_of, paged_list
+from mks_hardening.db.watch.n_plus_one import AllowedStatements
 from mks_hardening.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Connection, Result, Select
     from sqlalchemy.orm import QueryableAttribute, Session
-    from sqlalchemy.sql.expression import UnaryExpression
-    from sqlalchemy.types import TypeEngine
 
 __all__ = ["InvalidCursorError", "Page", "PageResult", "keyset_page"]
 
 # Rows of any shape: the select is the caller's. (SQLAlchemy 2.1 reads a bare Any as one column.)
 AnySelect: TypeAlias = "Select[*tuple[Any, ...]]"
-AnyColumn: TypeAlias = "ColumnElement[Any]"
 AnyOrder: TypeAlias = "ColumnElement[Any] | QueryableAttribute[Any]"
-Condition: TypeAlias = "ColumnElement[bool]"
 
 _LARGEST_PAGE: Final = 1000
-_KEY: Final = "mks_key_"
 _REAL: Final = 700  # OID of PostgreSQL's four-byte float, in which 0.1 is not 0.1
 _NUMERIC: Final = 1700
 _FOUR_BYTES: Final = Struct(">f")
@@ -58,28 +48,20 @@ class PageResult:
 
 
 class Page:
-    """A select limited to one page; ``fetch`` executes it.
+    """A select limited to one page; ``fetch`` executes it."""
 
-    Attributes:
-        statement: the select with order, bounds, appended key columns, and a limit of one extra row.
-    """
+    __slots__ = ("_after", "_limit", "_list")
 
-    __slots__ = ("_after", "_keys", "_limit", "_width", "statement")
-
-    def __init__(
-        self,
-        statement: AnySelect,
-        *,
-        keys: Sequence[CursorKey],
-        after: CursorPosition | None,
-        limit: int,
-        width: int,
-    ) -> None:
-        self.statement: AnySelect = statement
-        self._keys = keys
+    def __init__(self, paged: PagedList, *, after: CursorPosition | None, limit: int) -> None:
+        self._list = paged
         self._after = after
         self._limit = limit
-        self._width = width
+
+    @property
+    def statement(self) -> AnySelect:
+        """The select with order, bounds, appended key columns, and a limit of one extra row."""
+        statement, values = self._list.page(self._after, self._limit)
+        return statement.params(values) if values else statement
 
     def fetch(self, bind: Session | Connection) -> PageResult:
         """Execute the select.
@@ -89,25 +71,24 @@ class Page:
                 the driver returns a value that cannot be compared again.
             InvalidCursorError: the cursor was created on another kind of database.
         """
-        dialect = _dialect_of(bind, self.statement)
+        keys, width = self._list.keys, self._list.width
+        statement, values = self._list.page(self._after, self._limit)
+        dialect = _dialect_of(bind, statement)
         of_sqlite = dialect == "sqlite"
-        if self._after is not None and self._after.of_sqlite is not of_sqlite:
+        if self._after is None:
+            result = bind.execute(statement)
+        elif self._after.of_sqlite is not of_sqlite:
             raise InvalidCursorError("the cursor was made on another kind of database")
-        # A loop over all pages legitimately repeats the same statement from one call site; a first page for each of
-        # many parents is N+1.
-        with nullcontext() if self._after is None else allow_n_plus_one():
-            result = bind.execute(self.statement)
-            codes = _type_codes(result, len(self._keys)) if dialect == "postgresql" else None
-            frozen = _unique(result).freeze()
-        rows = list(frozen())
-        items: list[Any] = (
-            [row[0] for row in rows[: self._limit]]
-            if self._width == 1
-            else list(frozen().columns(*range(self._width)))[: self._limit]
-        )
+        else:
+            # A loop over all pages legitimately repeats the same statement from one call site; a first page for
+            # each of many parents is N+1.
+            with AllowedStatements("*"):
+                result = bind.execute(statement, values)
+        codes = _type_codes(result, len(keys)) if dialect == "postgresql" else None
+        items, rows = _read(_unique(result), width)
         if len(rows) <= self._limit:
             return PageResult(items=items, next_cursor=None)
-        last, following = (tuple(row[self._width :]) for row in rows[self._limit - 1 : self._limit + 1])
+        last, following = (tuple(row[width:]) for row in rows[self._limit - 1 : self._limit + 1])
         if last == following:
             raise ConfigurationError(
                 "order_by must identify every row: end it with the primary key",
@@ -115,7 +96,17 @@ class Page:
             )
         if codes is not None:
             last = tuple(map(_exact_number, last, codes))
-        return PageResult(items=items, next_cursor=write_cursor(self._keys, last, of_sqlite=of_sqlite))
+        cursor = write_cursor(keys, last, of_sqlite=of_sqlite)
+        return PageResult(items=items[: self._limit], next_cursor=cursor)
+
+
+def _read(result: Result[Any], width: int) -> tuple[list[Any], Sequence[Any]]:
+    """Read all rows: the items of the caller's columns, and the rows with all columns."""
+    if width == 1:
+        rows = result.all()
+        return [row[0] for row in rows], rows
+    frozen = result.freeze()
+    return list(frozen().columns(*range(width))), frozen().all()
 
 
 def _dialect_of(bind: Session | Connection, statement: AnySelect) -> str:
@@ -129,7 +120,7 @@ def _type_codes(result: Result[Any], keys: int) -> list[object]:
     cursor_result: Any = getattr(result, "raw", result)  # the ORM wraps the result of Core
     described = {str(name): code for name, code, *_ in cursor_result.cursor.description}
     return [
-        next((code for name, code in described.items() if name.endswith(f"{_KEY}{n}")), None)
+        next((code for name, code in described.items() if name.endswith(f"{KEY}{n}")), None)
         for n in range(keys)
     ]
 
@@ -189,105 +180,6 @@ def keyset_page(
     whole_number(limit, parameter="limit", minimum=1, maximum=_LARGEST_PAGE)
     if after is not None:
         text_of(after, parameter="after")
-    if _has_order_or_limit(select):
-        raise ConfigurationError("select must not have its own ORDER BY or LIMIT", parameter="select")
-    optional_side = optional_tables(select)
-    keys = [_key(one, optional_side) for one in instances(order_by, object, parameter="order_by")]
-    if not keys:
-        raise ConfigurationError("order_by must name at least one column", parameter="order_by")
-    check_pageable(select, [key.column for key in keys])
-    width = len(select.column_descriptions)
-    statement = select.add_columns(*(_raw_column(key).label(f"{_KEY}{n}") for n, key in enumerate(keys)))
-    statement = statement.order_by(*map(_ordered, keys))
-    position = None if after is None else read_cursor(after, keys)
-    if position is not None:
-        beyond = _after_condition(keys, position.values)
-        # WHERE is evaluated before grouping and cannot contain aggregates.
-        grouped = bool(select._group_by_clauses)  # noqa: SLF001 - no public API
-        statement = statement.having(beyond) if grouped else statement.where(beyond)
-    return Page(statement.limit(limit + 1), keys=keys, after=position, limit=limit, width=width)
-
-
-def _has_order_or_limit(select: AnySelect) -> bool:
-    names = ("_order_by_clauses", "_limit_clause", "_offset_clause", "_fetch_clause")
-    clauses: list[Any] = [getattr(select, name) for name in names]
-    return bool(clauses[0]) or any(clause is not None for clause in clauses[1:])
-
-
-def _ordered(key: CursorKey) -> AnyColumn:
-    ordered = key.column.desc() if key.descending else key.column.asc()
-    return ordered.nulls_last() if key.may_be_null else ordered
-
-
-def _key(element: object, optional_side: frozenset[Any]) -> CursorKey:
-    from sqlalchemy import ColumnElement
-    from sqlalchemy.sql import operators
-
-    # Unwrap the column of a mapped class attribute.
-    clause = getattr(element, "__clause_element__", None)
-    plain = cast(AnyColumn, clause() if callable(clause) else element)
-    modifier = getattr(plain, "modifier", None)
-    if modifier not in {None, operators.asc_op, operators.desc_op}:
-        raise ConfigurationError("order_by takes plain columns, .asc() and .desc()", parameter="order_by")
-    column: AnyColumn = cast("UnaryExpression[object]", plain).element if modifier else plain
-    if not isinstance(column, ColumnElement):
-        raise ConfigurationError(f"order_by takes columns, not {type(column).__name__}", parameter="order_by")
-    if getattr(column, "nullable", False):
-        raise ConfigurationError(
-            f"order_by column {getattr(column, 'name', '')} may be NULL", parameter="order_by"
-        )
-    return CursorKey(
-        column=column,
-        descending=modifier is operators.desc_op,
-        may_be_null=may_be_null(column, optional_side),
-    )
-
-
-def _raw_column(key: CursorKey) -> AnyColumn:
-    """The column without its declared type: as the driver returns it and as the database compares it."""
-    from sqlalchemy import Label, type_coerce
-    from sqlalchemy.types import NULLTYPE
-
-    column = key.column.element if isinstance(key.column, Label) else key.column
-    return type_coerce(column, NULLTYPE)
-
-
-def _bound(value: object) -> AnyColumn:
-    import sqlalchemy as sa
-
-    # Text is bound without a type, so PostgreSQL infers the column's own (citext, an enumeration).
-    types: dict[type, TypeEngine[Any]] = {
-        bool: sa.Boolean(),
-        int: sa.BigInteger(),  # the value may exceed the column's range, which is not an error
-        float: sa.Double(),
-        Decimal: sa.Numeric(),
-        bytes: sa.LargeBinary(),
-        date: sa.Date(),
-        datetime: sa.DateTime(timezone=getattr(value, "tzinfo", None) is not None),
-        time: sa.Time(timezone=getattr(value, "tzinfo", None) is not None),
-        UUID: sa.Uuid(),
-    }
-    return sa.bindparam(None, value, type_=types.get(type(value), sa.types.NULLTYPE))
-
-
-def _after_condition(keys: Sequence[CursorKey], values: Sequence[object]) -> Condition:
-    from sqlalchemy import and_, false, or_, tuple_
-
-    bound = [_bound(value) for value in values]
-    columns = [_raw_column(key) for key in keys]
-    if len({key.descending for key in keys}) == 1 and not any(key.may_be_null for key in keys):
-        left: AnyColumn = tuple_(*columns) if len(keys) > 1 else columns[0]
-        right: AnyColumn = tuple_(*bound) if len(keys) > 1 else bound[0]
-        return left < right if keys[0].descending else left > right
-    steps: list[Condition] = []
-    equal: list[Condition] = []
-    for key, column, value, known in zip(keys, columns, bound, values, strict=True):
-        # NULLs come last, so no value of this column follows them.
-        if known is not None:
-            further = column < value if key.descending else column > value
-            steps.append(and_(*equal, or_(further, column.is_(None)) if key.may_be_null else further))
-        equal.append(column.is_(None) if known is None else column == value)
-    if keys[0].may_be_null:
-        return or_(false(), *steps)
-    first = columns[0] <= bound[0] if keys[0].descending else columns[0] >= bound[0]
-    return and_(first, or_(*steps))  # an index can only seek by the first bound
+    order = [clause_of(one) for one in instances(order_by, object, parameter="order_by")]
+    paged = paged_list(select, order)
+    return Page(paged, after=None if after is None else read_cursor(after, paged.keys), limit=limit)

@@ -28,6 +28,7 @@ from sqlalchemy import (
     Time,
     TypeDecorator,
     Uuid,
+    event,
     func,
     insert,
     select,
@@ -38,14 +39,16 @@ from sqlalchemy.orm import (
     DeclarativeBase,
     Mapped,
     Session,
+    UserDefinedOption,
     joinedload,
     mapped_column,
     relationship,
     selectinload,
+    subqueryload,
 )
 
 from db_engines import engine  # noqa: F401 - a fixture
-from mks_hardening.db import InvalidCursorError, hardened_engine, keyset_page
+from mks_hardening.db import InvalidCursorError, _paged_list, hardened_engine, keyset_page
 from mks_hardening.db._cursor import encode_cursor
 from mks_hardening.exceptions import ConfigurationError
 
@@ -185,6 +188,63 @@ def test_one_direction_becomes_one_row_comparison(session: Session) -> None:
     assert " OR " not in str(second.statement)
 
 
+# Selects that look alike: their pages share a statement only if nothing in them differs.
+ALIKE: dict[str, list[Any]] = {
+    "values": [select(Article.id).where(Article.title == title) for title in ("t0", "t1", "t2")],
+    "lists": [
+        select(Article.id).where(Article.title.in_(titles)) for titles in (["t0"], ["t1"], ["t0", "t2"])
+    ],
+    "types": [select(Article.id).where(Article.id + value > 9) for value in (1, 1.5, Decimal("2.5"))],
+    "order": [select(Article.id).where(Article.id % number != 0) for number in (2, 3, 5)],
+    "execution options": [
+        select(Article.id).execution_options(a=number).where(Article.id > number) for number in (1, 2)
+    ],
+}
+
+
+@pytest.mark.parametrize("selects", ALIKE.values(), ids=ALIKE)
+def test_selects_that_look_alike_keep_their_own_values(session: Session, selects: list[Any]) -> None:
+    for order in (ORDERS["newest"], [(Article.id + 3).desc(), Article.id], [(Article.id * -1), Article.id]):
+        for _ in range(2):
+            for one in selects:
+                expected = session.scalars(one.order_by(*order)).all()
+                assert _all_pages(session, one, list(order), 7) == expected
+
+
+def test_equal_selects_share_one_statement(session: Session) -> None:
+    def page(**options: Any) -> Any:
+        chosen = select(Article.id).where(Article.title == options.pop("title", "t1"))
+        return keyset_page(chosen, order_by=(Article.updated_at.desc(), Article.id.desc()), **options)
+
+    first = page(limit=3).fetch(session)
+    pages = [page(limit=3, after=first.next_cursor) for _ in range(2)]
+    assert len({id(one._list) for one in pages}) == 1
+    assert pages[0]._list is not page(limit=3, title="t2")._list
+    # The public statement needs no parameters.
+    assert session.scalars(pages[0].statement).all()[:3] == pages[1].fetch(session).items
+    for number in range(600):
+        page(limit=3, title=f"t{number}")
+        page(limit=1 + number, after=first.next_cursor)
+    assert len(_paged_list._lists) <= 256
+    assert len(page(limit=3)._list._pages) <= 32
+
+
+def test_an_option_without_a_cache_key_is_kept(session: Session) -> None:
+    class Mark(UserDefinedOption):
+        """Seen by an event of the session."""
+
+    seen: list[object] = []
+
+    def note(execution: Any) -> None:
+        seen.extend(option.payload for option in execution.user_defined_options)
+
+    event.listen(session, "do_orm_execute", note)
+    for payload in ("a", "b"):
+        chosen = select(Article).options(Mark(payload))
+        keyset_page(chosen, order_by=(Article.id,), limit=3).fetch(session)
+    assert seen == ["a", "b"]
+
+
 def test_times_with_zone_survive_the_cursor(engine: Engine) -> None:  # noqa: F811
     table = Table(
         "moments",
@@ -212,7 +272,7 @@ def test_a_number_too_large_for_the_column_is_only_beyond_it(session: Session) -
 
 
 def _cursor(order: Any, *values: Any, of_sqlite: bool = False) -> str:
-    keys = keyset_page(select(Article), order_by=order, limit=1)._keys
+    keys = keyset_page(select(Article), order_by=order, limit=1)._list.keys
     return encode_cursor(keys, values, of_sqlite=of_sqlite)
 
 
@@ -378,7 +438,7 @@ def _all_pages(session: Session, statement: Any, order: Any, limit: int) -> list
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 20])
-@pytest.mark.parametrize("load", [joinedload, selectinload])
+@pytest.mark.parametrize("load", [joinedload, selectinload, subqueryload])
 def test_collections_are_loaded_with_their_page(shelves: Session, load: Any, limit: int) -> None:
     statement = select(Shelf).options(load(Shelf.books))
     seen = _all_pages(shelves, statement, (Shelf.place.desc(), Shelf.id), limit)

@@ -6,9 +6,7 @@ but not batches, which differ only in a list of several values (``_batches``).
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Final
@@ -68,16 +66,23 @@ def allow_n_plus_one(*patterns: str) -> WatchWindow[None]:
         ConfigurationError: a pattern is not a string.
     """
     strings(patterns, parameter="patterns", of="patterns")
+    return WatchWindow(lambda: AllowedStatements(*(patterns or ("*",))))
 
-    @contextmanager
-    def allow() -> Generator[None]:
-        token = _allowed.set((*_allowed.get(), *(patterns or ("*",))))
-        try:
-            yield
-        finally:
-            _allowed.reset(token)
 
-    return WatchWindow(allow)
+class AllowedStatements:
+    """Block whose statements that match one of the patterns are excluded from N+1 detection."""
+
+    __slots__ = ("_patterns", "_token")
+    _token: Token[tuple[str, ...]]
+
+    def __init__(self, *patterns: str) -> None:
+        self._patterns = patterns
+
+    def __enter__(self) -> None:
+        self._token = _allowed.set((*_allowed.get(), *self._patterns))
+
+    def __exit__(self, *_: object) -> None:
+        _allowed.reset(self._token)
 
 
 class StatementGroup:
