@@ -191,7 +191,7 @@ class EnqueueStatements:
 
 
 def _is_due_at_once(new: NewTask) -> bool:
-    # A worker that is told about a delayed task would look at the table too early.
+    # A worker that is notified of a delayed task would look at the table too early.
     return new.due_at is None and not new.delay
 
 
