@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from types import CellType, CodeType, MethodType
 from typing import Final
@@ -10,7 +11,7 @@ from mks_hardening._core.cache_key_error import CacheKeyError
 from mks_hardening._core.canonical_text import canonical, digest, exact_type
 from mks_hardening.exceptions import ConfigurationError
 
-__all__ = ["argument_error", "call_normalizer", "function_name"]
+__all__ = ["argument_error", "call_normalizer", "function_name", "function_of_key"]
 
 
 _first_places: Final[dict[str, tuple[str, int]]] = {}
@@ -94,6 +95,15 @@ def _is_allowed_capture(function: Callable[..., object], name: str, cell: CellTy
 
 def _unidentifiable_error(why: str) -> ConfigurationError:
     return ConfigurationError(f"{why}; give key_prefix", parameter="key_prefix")
+
+
+_KEY_OF_CALL: Final = re.compile(r"(.+):[0-9a-f]{16,64}", re.DOTALL)
+
+
+def function_of_key(key: str) -> str:
+    """Return the name of the function in the key of one of its calls; of other keys, the part before a colon."""
+    call = _KEY_OF_CALL.fullmatch(key)
+    return call[1] if call else key.partition(":")[0] + (":*" if ":" in key else "")
 
 
 def call_normalizer(function: Callable[..., object]) -> Callable[..., tuple[object, ...]]:

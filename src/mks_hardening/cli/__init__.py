@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Final, cast
 
 from mks_hardening.cli._bans import add_commands as add_ban_commands
+from mks_hardening.cli._cache import add_commands as add_cache_commands
 from mks_hardening.cli._maintenance import add_commands as add_maintenance_commands
 from mks_hardening.cli._migrations import add_commands as add_migration_commands
 from mks_hardening.cli._passwords import add_commands as add_password_commands
@@ -141,6 +142,11 @@ _COMMANDS: Final[dict[str, tuple[str, Callable[[argparse.ArgumentParser], None],
         "Uses the database that DATABASE_URL points to.",
     ),
     "second-factor": ("re-encrypt second factors under a new key", add_second_factor_commands, None),
+    "cache": (
+        "show what is cached in Redis, and invalidate it",
+        add_cache_commands,
+        "Needs the MKS_CACHE_SIGNING_KEYS of the application: values with other signatures are not listed.",
+    ),
     "bans": ("list, lift and add temporary bans of clients", add_ban_commands, None),
     "maintenance": ("turn maintenance mode on and off", add_maintenance_commands, None),
     "migrations": ("judge schema changes before they run", add_migration_commands, None),

@@ -78,6 +78,7 @@ def test_importing_the_command_line_is_cheap() -> None:
     """
     names = (
         "_bans",
+        "_cache",
         "_maintenance",
         "_migrations",
         "_passwords",

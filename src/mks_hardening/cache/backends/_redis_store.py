@@ -19,6 +19,7 @@ from mks_hardening._core.backend.redis_operations import (
 )
 from mks_hardening._core.missing import MISSING
 from mks_hardening._core.operations import Op
+from mks_hardening.cache._call_keys import function_of_key
 from mks_hardening.cache._compute_lease import (
     LEASE_ALIVE_MS,
     LEASE_KEPT_MS,
@@ -169,9 +170,9 @@ class RedisStore:
         patient: bool,
     ) -> Op[list[CacheEntry | None]]:
         """Return the entries whose tags still have the versions they were made under; delete damaged ones."""
-        if damaged:
+        if damaged and not patient:  # an operator who lists keys may have other signing keys
             commands = [("UNLINK", self._names.value(key)) for key in damaged]
-            yield Pipeline(self._client, commands, idempotent=True, patient=patient)
+            yield Pipeline(self._client, commands, idempotent=True)
         unknown = list(
             dict.fromkeys(tag for entry in entries if entry for tag in entry.tags if tag not in versions)
         )
@@ -458,6 +459,26 @@ class RedisStore:
                     if entry is not None and now < entry.fresh_until
                 }
         return list(islice(found, most))
+
+    def sizes(self, pattern: str) -> Op[dict[str, tuple[int, int]]]:
+        """Return number and bytes of the stored values of each function whose keys match, also invalid ones.
+
+        Values that are written meanwhile may be missing, or counted twice.
+        """
+        found: dict[str, tuple[int, int]] = {}
+        places: Sequence[ScanPlace] = SCAN_START
+        whole = self._names.value(escape_incomplete(pattern))
+        while places:
+            places, names = yield ScanPage(self._client, whole, places, count=_SCAN_COUNT)
+            commands = [("STRLEN", name) for name in names]
+            lengths: list[int] = []
+            if commands:
+                lengths = yield Pipeline(self._client, commands, idempotent=True, patient=True)
+            for name, length in zip(names, lengths, strict=True):
+                function = function_of_key(self._names.key_of(name))
+                count, size = found.get(function, (0, 0))
+                found[function] = (count + 1, size + length)
+        return found
 
     # --- health ------------------------------------------------------------------------------
 

@@ -79,6 +79,7 @@ class RedisCache(BaseCache):
             clock=clock,
         )
         store = RedisStore(client, envelope, namespace=name, clock=clock)
+        self.redis: RedisStore = store  # the same object as ``store``, with its own type
         super().__init__(
             store,
             namespace=namespace,
