@@ -75,7 +75,7 @@ def known_dialect(name: str) -> Dialect:
 
 
 def _checked_tokens(sql: str, dialect: Dialect) -> list[str]:
-    if dialect not in LEXERS or type(sql) is not str:  # the checks cost more
+    if type(dialect) is not str or dialect not in LEXERS or type(sql) is not str:  # the checks cost more
         choice(dialect, sorted(LEXERS), parameter="dialect")
         text_of(sql, parameter="sql")
     return quick_tokens(sql, dialect)
