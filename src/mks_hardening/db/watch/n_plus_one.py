@@ -6,14 +6,17 @@ but not batches, which differ only in a list of several values (``_batches``).
 
 from __future__ import annotations
 
+import tomllib
+from collections.abc import Iterable, Mapping
 from contextvars import ContextVar, Token
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, cast
 
 from mks_hardening._core.checks import strings
 from mks_hardening.db.watch._window import WatchWindow
-from mks_hardening.exceptions import MksHardeningError
+from mks_hardening.exceptions import ConfigurationError, MksHardeningError
 
 if TYPE_CHECKING:
     from mks_hardening.db.watch._batches import BoundValues
@@ -85,6 +88,42 @@ class AllowedStatements:
         _allowed.reset(self._token)
 
 
+def accepted_patterns(baseline: Mapping[str, str] | str | Path | None) -> Mapping[str, str]:
+    """Return the patterns of accepted findings with the reason of each.
+
+    Args:
+        baseline: the patterns themselves, or the path of a TOML file with a table ``accepted`` of them.
+
+    Raises:
+        ConfigurationError: the file cannot be read, or a pattern has no reason.
+    """
+    if baseline is None:
+        return {}
+    given: object = baseline
+    if isinstance(baseline, (str, Path)):
+        try:
+            content = tomllib.loads(Path(baseline).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ConfigurationError(
+                f"baseline {baseline} cannot be read ({error})", parameter="baseline"
+            ) from None
+        given = content.get("accepted")
+    if not isinstance(given, Mapping):
+        raise ConfigurationError(
+            'baseline must be a mapping, or a TOML file with [accepted] and lines of "pattern" = "reason"',
+            parameter="baseline",
+        )
+    accepted: dict[str, str] = {}
+    for pattern, reason in cast("Mapping[object, object]", given).items():
+        if not (isinstance(pattern, str) and isinstance(reason, str) and reason.strip()):
+            raise ConfigurationError(
+                f"baseline: the pattern {pattern!r} must have a reason, a text that is not empty",
+                parameter="baseline",
+            )
+        accepted[pattern] = reason
+    return accepted
+
+
 class StatementGroup:
     """Executions of one statement from one call path."""
 
@@ -140,8 +179,8 @@ def allowed_patterns() -> tuple[str, ...]:
     return _allowed.get()
 
 
-def is_allowed(statement: WatchedStatement, patterns: tuple[str, ...]) -> bool:
-    """Whether patterns of ``allow_n_plus_one`` exclude the statement."""
+def is_allowed(statement: WatchedStatement | NPlusOneFinding, patterns: Iterable[str]) -> bool:
+    """Whether patterns of ``allow_n_plus_one`` or of a baseline exclude the statement."""
     names = (statement.caller, statement.fingerprint, statement.statement)
     return any(fnmatchcase(name, pattern) for pattern in patterns for name in names)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator
+from collections import Counter
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass
 from functools import partial
+from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 from weakref import ref
 
@@ -32,6 +34,7 @@ from mks_hardening.db.watch.n_plus_one import (
     NPlusOneError,
     NPlusOneFinding,
     StatementGroup,
+    accepted_patterns,
     allowed_patterns,
     hint_for,
     is_allowed,
@@ -163,9 +166,11 @@ class QueryLog:
 
     Attributes:
         threshold: minimum number of executions from one call path that make a finding.
+        accepted: patterns of findings that are not reported, with the reason of each.
     """
 
     def __init__(self, *, threshold: int) -> None:
+        self.accepted: Mapping[str, str] = {}
         self.threshold: int = whole_number(threshold, parameter="threshold", minimum=1)
         self._logged: list[_LoggedStatement] = []
         # Weak references: an abandoned result is finished by the garbage collector, which frees its cursor.
@@ -180,7 +185,7 @@ class QueryLog:
 
     @property
     def n_plus_one(self) -> tuple[NPlusOneFinding, ...]:
-        """N+1 findings, most frequent first."""
+        """N+1 findings that the baseline does not accept, most frequent first."""
         # Grouped by statement and call path: the same line reached from two places forms two groups.
         groups: dict[tuple[str, Path], StatementGroup] = {}
         for logged in self._logged:
@@ -194,8 +199,9 @@ class QueryLog:
                 hint = hint_for(logged.text.statement, logged.loads_from)
                 group = groups[key] = StatementGroup(logged.shown(), hint)
             group.add(logged.values, logged.rows)
-        found = [group for group in groups.values() if group.count >= self.threshold]
-        return tuple(group.finding() for group in sorted(found, key=lambda group: -group.count))
+        found = [group.finding() for group in groups.values() if group.count >= self.threshold]
+        found = [finding for finding in found if not is_allowed(finding, self.accepted)]
+        return tuple(sorted(found, key=lambda finding: -finding.times))
 
     def open(self, execution: Execution) -> None:
         """Register an execution whose rows are still to be fetched, with where it was sent."""
@@ -248,7 +254,10 @@ class QueryLog:
 
 
 def watch_queries(
-    *engines: Engine | AsyncEngine, action: Action = "collect", threshold: int = 3
+    *engines: Engine | AsyncEngine,
+    action: Action = "collect",
+    threshold: int = 3,
+    baseline: Mapping[str, str] | str | FilePath | None = None,
 ) -> WatchWindow[QueryLog]:
     """Record the statements that this thread or task sends, in a ``with`` block or a decorated function.
 
@@ -256,6 +265,8 @@ def watch_queries(
         engines: SQLAlchemy engines; without arguments, all engines created by ``hardened_engine``.
         action: what to do with N+1 patterns at the end: ``collect`` them in ``n_plus_one``, ``log``, or ``raise``.
         threshold: minimum number of executions of one statement from one call path that make a pattern.
+        baseline: findings that are accepted, as shell patterns of ``file:line``, fingerprint or statement with the
+            reason of each, or the path of a TOML file that contains them in its table ``accepted``.
 
     Raises:
         ConfigurationError: there is no engine, or a parameter is invalid.
@@ -263,12 +274,15 @@ def watch_queries(
     """
     choice(action, ("collect", "log", "raise"), parameter="action")
     whole_number(threshold, parameter="threshold", minimum=2)
+    accepted = accepted_patterns(baseline)
     for engine in engines:
         engine_of(engine)
 
     @contextmanager
     def watch() -> Generator[QueryLog]:
-        with _watching(engines, threshold) as log:
+        log = QueryLog(threshold=threshold)
+        log.accepted = accepted
+        with _watching(engines, log):
             yield log
         findings = log.n_plus_one
         if findings and action == "raise":
@@ -280,34 +294,51 @@ def watch_queries(
     return WatchWindow(watch)
 
 
-def query_budget(limit: int, *engines: Engine | AsyncEngine) -> WatchWindow[QueryLog]:
-    """Fail if a ``with`` block or a decorated function sends more than ``limit`` statements.
+def query_budget(
+    limit: int, *engines: Engine | AsyncEngine, action: Literal["raise", "log"] = "raise"
+) -> WatchWindow[QueryLog]:
+    """Fail if a ``with`` block or a decorated function, such as a view, sends more than ``limit`` statements.
 
     Transaction control is not counted.
 
     Args:
         limit: number of statements allowed.
         engines: as for ``watch_queries``.
+        action: whether to raise an error or, in production, to ``log`` a warning on ``mks_hardening.db``.
 
     Raises:
-        ConfigurationError: there is no engine, or the limit is invalid.
-        QueryBudgetError: at the end of the block, if it sent more; an ``AssertionError``.
+        ConfigurationError: there is no engine, or a parameter is invalid.
+        QueryBudgetError: at the end of the block, if it sent more and ``action`` is ``raise``; an
+            ``AssertionError``.
     """
     whole_number(limit, parameter="limit", minimum=0)
+    choice(action, ("raise", "log"), parameter="action")
 
     @contextmanager
     def count() -> Generator[QueryLog]:
-        with _watching(engines, threshold=3) as log:
+        with _watching(engines, QueryLog(threshold=3)) as log:
             yield log
-        if len(log.statements) > limit:
-            raise QueryBudgetError(limit, log.statements)
+        sent = log.statements
+        if len(sent) > limit and action == "raise":
+            raise QueryBudgetError(limit, sent)
+        if len(sent) > limit:
+            most, times = Counter(one.statement for one in sent).most_common(1)[0]
+            _logger.warning(
+                "more statements than the query budget",
+                extra={
+                    "statements": len(sent),
+                    "limit": limit,
+                    "most_frequent": most,
+                    "times": times,
+                    "caller": sent[-1].caller,
+                },
+            )
 
     return WatchWindow(count)
 
 
 @contextmanager
-def _watching(engines: tuple[Engine | AsyncEngine, ...], threshold: int) -> Generator[QueryLog]:
-    log = QueryLog(threshold=threshold)
+def _watching(engines: tuple[Engine | AsyncEngine, ...], log: QueryLog) -> Generator[QueryLog]:
     watched = engines or guarded_engines()
     if not watched:
         raise ConfigurationError("there is no engine to watch", parameter="engines")

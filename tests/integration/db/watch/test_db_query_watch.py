@@ -429,6 +429,49 @@ def test_budgets(engine: Engine) -> None:
     assert pickle.loads(pickle.dumps(caught.value)).limit == 2  # noqa: S301 - our own error
 
 
+def test_a_budget_of_a_view_in_production_is_logged(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
+    @query_budget(2, engine, action="log")
+    def view() -> str:
+        with Session(engine) as session:
+            get_in_a_loop_of_three(session)
+        return "page"
+
+    assert view() == "page"
+    (record,) = map(vars, caplog.records)
+    assert (record["statements"], record["limit"], record["times"]) == (3, 2, 3)
+    assert record["most_frequent"].startswith("select authors.id")
+    assert record["caller"].startswith("db/watch/test_db_query_watch.py:")
+
+
+@pytest.mark.parametrize("form", ["mapping", "file"])
+def test_a_baseline_accepts_known_findings_with_a_reason(engine: Engine, tmp_path: Path, form: str) -> None:
+    (tmp_path / "baseline.toml").write_text('[accepted]\n"select authors.*" = "moves to a report"\n')
+    baseline: Any = {
+        "mapping": {"select authors.*": "moves to a report"},
+        "file": tmp_path / "baseline.toml",
+    }[form]
+    with Session(engine) as session:
+        with watch_queries(engine, action="raise", baseline=baseline) as log:
+            get_in_a_loop(session)
+        assert log.n_plus_one == ()
+        assert dict(log.accepted) == {"select authors.*": "moves to a report"}
+        with pytest.raises(NPlusOneError), watch_queries(engine, action="raise", baseline=baseline):
+            query_in_a_loop(session)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [None, "[accepted]\na", "[other]", "accepted = 1", '[accepted]\n"a" = " "', "[accepted]\na = 1"],
+)
+def test_a_baseline_without_reasons_is_refused(engine: Engine, tmp_path: Path, content: str | None) -> None:
+    path = tmp_path / "baseline.toml"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(ConfigurationError, match="baseline") as caught:
+        watch_queries(engine, baseline=str(path))
+    assert caught.value.parameter == "baseline"
+
+
 def get_in_a_loop_of_three(session: Session) -> None:
     for number in (1, 2, 3):
         session.get(Author, number)
@@ -656,6 +699,7 @@ def test_asyncio_callers_are_found_behind_the_greenlet(postgres_url: str) -> Non
         ("action", lambda engine: watch_queries(engine, action="explode")),  # type: ignore[arg-type]
         ("threshold", lambda engine: watch_queries(engine, threshold=1)),
         ("limit", lambda engine: query_budget(-1, engine)),
+        ("action", lambda engine: query_budget(1, engine, action="collect")),  # type: ignore[arg-type]
         ("limit", lambda engine: query_budget("3", engine)),  # type: ignore[arg-type]
         ("engine", lambda _engine: watch_queries("sqlite://")),  # type: ignore[arg-type]
     ],
