@@ -18,7 +18,14 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.responses import StreamingResponse
 
-from mks_hardening.asgi import BanList, BanRule, CookiePolicy, RequestLimits, RequestLimitsMiddleware
+from mks_hardening.asgi import (
+    BanList,
+    BanRule,
+    ConcurrencyMiddleware,
+    CookiePolicy,
+    RequestLimits,
+    RequestLimitsMiddleware,
+)
 from mks_hardening.cache import MemoryCache
 from mks_hardening.compose import harden_asgi
 from mks_hardening.security import ConcurrencyLimiter, RateLimiter
@@ -163,6 +170,11 @@ async def crowded(scope: Any, receive: Any, send: Any) -> None:
     await respond(send, b"there was room")
 
 
+async def first_come(scope: Any, receive: Any, send: Any) -> None:
+    await asyncio.sleep(1)
+    await respond(send, b"your turn")
+
+
 async def slow_stream(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.start", "status": 200, "headers": []})
     for _ in range(3):
@@ -190,6 +202,9 @@ PAGES = {
     "/broken": broken,
     "/late": late,
     "/crowded": crowded,
+    "/queue": ConcurrencyMiddleware(
+        first_come, limiter=ConcurrencyLimiter({"queue": 1}), rules=[ConcurrencyRule("queue")], wait=30
+    ),
     "/slow-stream": slow_stream,
     "/cut-stream": slow_stream,
     "/cookies": cookies,

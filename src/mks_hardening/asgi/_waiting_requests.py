@@ -137,6 +137,10 @@ class WaitingClient:
         if self._task is None:
             return self._receive
         self._is_admitted = True
+        if self._kept and self._kept[-1]["type"] == "http.request" and _is_whole_request(self._kept[-1]):
+            # Only a disconnect can follow, and the server reports it again. With this call left pending, the end of
+            # the response would look like a client that has left: Hypercorn then reports a disconnect.
+            self._task.cancel()
         return self._receive_kept
 
     async def _receive_kept(self) -> Message:

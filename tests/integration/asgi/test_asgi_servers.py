@@ -266,6 +266,22 @@ def test_requests_beyond_the_limit_are_refused_at_once(server: Server) -> None:
     assert server.get("/crowded").status == 200
 
 
+def test_a_client_that_leaves_while_it_waits_takes_no_slot(server: Server) -> None:
+    request = message("GET /queue HTTP/1.1", *PROXIED, "Connection: close")
+    with ThreadPoolExecutor(1) as pool, server.open() as first:
+        first.sendall(request)
+        time.sleep(0.2)  # granian takes connections in any order
+        with server.open() as gone:
+            gone.sendall(request)
+            time.sleep(0.2)
+        last = pool.submit(server.get, "/queue")
+        assert b"your turn" in b"".join(iter(lambda: first.recv(65536), b""))
+        assert last.result().body == b"your turn"
+    wait_until(lambda: len(server.records("/queue")) == 3, what="three records")
+    ends = sorted((record["status"], record["outcome"]) for record in server.records("/queue"))
+    assert ends == [(0, "aborted"), (200, "ok"), (200, "ok")]
+
+
 def test_cookies_of_the_application_are_hardened(server: Server) -> None:
     cookie = server.get("/cookies").fields["set-cookie"]
     assert cookie == "theme=dark; Secure; HttpOnly; SameSite=Lax"

@@ -199,6 +199,31 @@ def test_a_client_that_leaves_while_it_waits_takes_no_slot(
     assert (record["status"], record["outcome"], record["levelno"]) == (0, "aborted", logging.INFO)
 
 
+def test_a_request_that_has_waited_is_not_watched_any_more(caplog: pytest.LogCaptureFixture) -> None:
+    async def run() -> None:
+        client = Client([ConcurrencyRule("all")], {"all": 1}, wait=30)
+        app = asgi.RequestLoggingMiddleware(client.app)
+        messages = Messages({"type": "http.request", "body": b"", "more_body": False})
+
+        async def send(message: Any) -> None:
+            if message["type"] == "http.response.body":  # as Hypercorn ends a response
+                messages.leave()
+                await client.settle()
+
+        first = client.begin("/a")
+        await client.settle()
+        waiting = asyncio.create_task(app(scope_of("/b"), messages, send))
+        await client.settle()
+        client.release("/a")
+        client.release("/b")
+        await asyncio.gather(first, waiting)
+
+    with caplog.at_level(logging.INFO, "mks_hardening.request"):
+        asyncio.run(run())
+    (record,) = [vars(record) for record in caplog.records if vars(record).get("path") == "/b"]
+    assert (record["status"], record["outcome"]) == (200, "ok")
+
+
 def test_a_websocket_that_is_closed_while_it_waits_takes_no_slot() -> None:
     async def run() -> None:
         client = Client([ConcurrencyRule("all")], {"all": 1}, wait=30, count_sockets=True)
