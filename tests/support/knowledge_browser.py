@@ -77,7 +77,7 @@ def says(page: Any, selector: str, text: str) -> None:
 
 
 def sign_in(page: Any, url: str, username: str) -> None:
-    page.goto(f"{url}/sign-in")
+    page.goto(f"{url}/sign-in?next=/articles")
     page.fill("#username", username)
     page.fill("#password", DEMO_PASSWORD)
     page.click("main button.primary")

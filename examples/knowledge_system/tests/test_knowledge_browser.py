@@ -85,7 +85,7 @@ def test_the_main_path_with_pictures(  # noqa: PLR0915 - one visit from beginnin
     picture("09-code")
     page.fill("#code", codes[0])
     page.click("main button.primary")
-    page.wait_for_url("**/articles")
+    page.wait_for_url("**/")
     page.goto(f"{shared_demo.url}/account/second-factor")
     page.fill("#code", codes[1])
     page.click("text=無効にする >> nth=-1")
@@ -434,6 +434,7 @@ def test_what_is_typed_can_be_read_and_what_is_touched_is_large_enough(
 
 
 PATHS = (
+    "/",
     "/articles",
     "/articles?q=養生",
     "/articles/1",
@@ -496,7 +497,7 @@ def test_a_passkey_takes_the_place_of_a_code_and_of_the_password(
     sign_out(page)
     page.wait_for_url("**/sign-in?done=signed-out")
     page.click("form[data-passkey] button")
-    page.wait_for_url("**/articles")
+    page.wait_for_url("**/")
     says(page, ".person", "山本 浩二")
 
     sign_out(page)
@@ -506,7 +507,7 @@ def test_a_passkey_takes_the_place_of_a_code_and_of_the_password(
     page.click("main button.primary")
     page.wait_for_url("**/sign-in/code*")
     page.click("form[data-passkey] button")
-    page.wait_for_url("**/articles")
+    page.wait_for_url("**/")
 
     page.goto(f"{shared_demo.url}/account/confirm?next=/account/second-factor")
     page.click("form[data-passkey] button")
@@ -535,7 +536,7 @@ def test_the_menu_is_one_line_and_opens_by_key_and_finger(
     page.keyboard.press("Enter")
     page.wait_for_selector(".own a")
     page.keyboard.press("Tab")
-    assert page.evaluate("document.activeElement.getAttribute('href')") == "/favourites"
+    assert page.evaluate("document.activeElement.getAttribute('href')") == "/"
     page.keyboard.press("Escape")
     page.wait_for_selector(".own", state="hidden")
     assert page.evaluate("document.activeElement.matches('.person summary')")
@@ -565,7 +566,7 @@ def test_remembered_devices_are_revoked_at_both_widths(
         page.fill("#password", DEMO_PASSWORD)
         page.check("[name=remember]")
         page.click("main button.primary")
-        page.wait_for_selector(".articles")
+        page.wait_for_url("**/")
         page.goto(f"{shared_demo.url}/account")
         says(page, "[aria-labelledby=devices]", "この端末")
         assert width > 390 or page.evaluate(SMALL) == []
@@ -582,6 +583,7 @@ def test_remembered_devices_are_revoked_at_both_widths(
 
 
 MAIN_PAGES = (
+    "",
     "articles",
     "articles?q=養生",
     "articles/1",
@@ -670,6 +672,36 @@ def test_axe_finds_nothing_in_the_dark(
     assert not page.locator(".anchor").first.is_visible()
 
 
+def test_search_by_keys_with_suggested_titles(shared_demo: Any, open_page: Callable[..., Any]) -> None:
+    page = open_page()
+    sign_in(page, shared_demo.url, "kobayashi")
+    page.keyboard.press("/")
+    assert page.evaluate("document.activeElement.id") == "q"
+    page.keyboard.type("ようじょう")
+    page.fill("#q", "足場")
+    page.wait_for_selector("#titles li")
+    page.keyboard.press("ArrowDown")
+    assert page.get_attribute("#q", "aria-activedescendant") == "title-0"
+    page.keyboard.press("Escape")
+    page.wait_for_selector("#titles", state="hidden")
+    page.fill("#q", "足場")
+    page.wait_for_selector("#titles li")
+    page.keyboard.press("Enter")  # nothing was chosen: it searches
+    page.wait_for_url("**/articles?q=*")
+    page.fill("#q", "足場")
+    page.wait_for_selector("#titles li")
+    # While an input method composes, its Enter chooses nothing.
+    page.keyboard.press("ArrowDown")
+    page.evaluate("""document.querySelector("#q").dispatchEvent(
+        new KeyboardEvent("keydown", {key: "Enter", isComposing: true, bubbles: true, cancelable: true}))""")
+    assert "?q=" in page.url
+    page.keyboard.press("Enter")
+    page.wait_for_url(re.compile(r"/articles/\d+$"))
+    page.focus("#body")
+    page.keyboard.type("1/2")
+    assert page.input_value("#body") == "1/2"
+
+
 def test_what_helps_people_type(shared_demo: Any, open_page: Callable[..., Any]) -> None:
     page, asked = open_page(locale="en-US"), list[str]()
     page.goto(f"{shared_demo.url}/sign-in")
@@ -701,7 +733,7 @@ def test_what_helps_people_type(shared_demo: Any, open_page: Callable[..., Any])
 
     page.on("dialog", answer)
     page.click(".brand")
-    page.wait_for_url("**/articles")
+    page.wait_for_url("**/")
     assert asked == ["beforeunload"]
 
 

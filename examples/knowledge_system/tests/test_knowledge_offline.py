@@ -88,7 +88,7 @@ def ready(page: Any) -> None:
 
 
 def sign_in(page: Any, url: str, username: str) -> None:
-    page.goto(f"{url}/sign-in")
+    page.goto(f"{url}/sign-in?next=/articles")
     page.fill("#username", username)
     page.fill("#password", DEMO_PASSWORD)
     page.click("main button.primary")

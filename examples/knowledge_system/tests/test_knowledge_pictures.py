@@ -121,7 +121,7 @@ def test_the_run_makes_every_picture_of_the_readme(
     take(page, "second-factor")
     page.fill("#code", codes[0])
     page.click("main button.primary")
-    page.wait_for_url("**/articles")
+    page.wait_for_url("**/")
     page.goto(f"{shared_demo.url}/account/second-factor")
     page.fill("#code", codes[1])
     page.click("text=無効にする >> nth=-1")

@@ -1,4 +1,4 @@
-"""Favourites, subscriptions, and suggestions of tags and sites."""
+"""Favourites, subscriptions, and suggestions of tags, titles and sites."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ __all__ = ["ROUTES"]
 
 _NAMED: Final = schemas.thing({"name": schemas.STRING, "articles": schemas.NUMBER})
 _NAMES: Final = schemas.thing({"items": schemas.items(_NAMED)})
+_TITLE: Final = schemas.thing({"id": schemas.NUMBER, "title": schemas.STRING})
 _KEPT: Final = schemas.thing(
     {"id": schemas.NUMBER, "title": schemas.STRING, "status": schemas.STRING, "updated_at": schemas.MOMENT}
 )
@@ -24,6 +25,13 @@ def tag_names(asked: ApiRequest) -> ApiResponse:
     """Tags of published articles that hold `q` in any spelling, those that begin with it first."""
     with current_request.services().sessions() as session:
         return ApiResponse({"items": tags.suggestions(session, asked.query["q"])}, versioned=True)
+
+
+def titles(asked: ApiRequest) -> ApiResponse:
+    """Published articles whose title holds `q` in any spelling, those that begin with it first; at most eight."""
+    with current_request.services().reads() as session:
+        found = current_request.services().catalogue.suggestions(session, asked.query["q"])
+    return ApiResponse({"items": found}, versioned=True)
 
 
 def site_names(_asked: ApiRequest) -> ApiResponse:
@@ -78,6 +86,7 @@ def _items(schema: schemas.Schema) -> schemas.Schema:
 _ONE: Final = "/api/favourites/{article_id}"
 ROUTES = (
     Route("GET", "/api/tags", tag_names, {200: _NAMES}, query=fields.TAG_BEGUN),
+    Route("GET", "/api/titles", titles, {200: _items(_TITLE)}, query=fields.TAG_BEGUN),
     Route("GET", "/api/sites", site_names, {200: _NAMES}),
     Route("GET", "/api/favourites", favourites, {200: _items(_KEPT)}),
     Route(

@@ -10,11 +10,12 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select
 
-from knowledge_system.domain import markdown, snippets
+from knowledge_system.domain import markdown, permissions, snippets
 from knowledge_system.domain.permissions import Actor
 from knowledge_system.domain.problems import Problem
+from knowledge_system.domain.search_variants import spelling_variants
 from knowledge_system.models import Article
 from knowledge_system.services.knowledge import article_queries, following
 from knowledge_system.services.knowledge.article_queries import ArticleFilter
@@ -34,6 +35,7 @@ __all__ = ["MOST", "ArticleReader", "ListQuery", "RenderedArticle"]
 
 MOST: Final = 10_000
 """Upper limit when counting articles."""
+_SUGGESTED = 8
 _TAG = "articles"
 _EVERY_ARTICLE = "every-article"
 _computed: ContextVar[bool] = ContextVar("computed", default=False)
@@ -267,6 +269,49 @@ class ArticleReader:
             "counts", lambda: article_queries.counts(session)._asdict(), ttl=self._ttl, tags=(_TAG,)
         )
         return article_queries.ArticleCounts(**found)
+
+    def found_per_category(self, session: Session, actor: Actor, asked: ListQuery) -> dict[str, int]:
+        """Return how many articles a search finds in each category, whatever category it is limited to."""
+        wanted = asked._replace(filter=asked.filter._replace(category=""), sort="")
+
+        def count() -> dict[str, int]:
+            chosen, _ = self._chosen(session, actor, wanted)
+            rows = session.execute(
+                chosen.with_only_columns(Article.category, func.count()).group_by(Article.category)
+            )
+            found = {row[0]: row[1] for row in rows}
+            return {category: found.get(category, 0) for category in permissions.CATEGORIES}
+
+        if not wanted.filter.same_for_everybody:
+            return count()
+        named = "\0".join((*wanted.filter, wanted.query))
+        key = f"found:{hashlib.sha256(named.encode()).hexdigest()}"
+        counted: dict[str, int] = self._cache.get_or_compute(key, count, ttl=self._ttl, tags=(_TAG,))
+        return counted
+
+    def suggestions(self, session: Session, begun: str) -> list[dict[str, Any]]:
+        """Return published articles whose title contains the text in any spelling, titles that begin with it first.
+
+        Args:
+            session: database session.
+            begun: what was typed so far.
+        """
+        spellings = spelling_variants(begun.strip())
+        if not spellings[0]:
+            return []
+
+        def find() -> list[dict[str, Any]]:
+            begins = or_(*(Article.title.startswith(text, autoescape=True) for text in spellings))
+            holds = or_(*(Article.title.icontains(text, autoescape=True) for text in spellings))
+            asked = select(Article.id, Article.title).where(Article.status == "published", holds)
+            asked = asked.order_by(begins.desc(), Article.updated_at.desc(), Article.id.desc()).limit(
+                _SUGGESTED
+            )
+            return [{"id": row.id, "title": row.title} for row in session.execute(asked)]
+
+        key = f"suggested:{hashlib.sha256(spellings[0].encode()).hexdigest()}"
+        found: list[dict[str, Any]] = self._cache.get_or_compute(key, find, ttl=self._ttl, tags=(_TAG,))
+        return found
 
     def forget(self, article_id: int) -> bool:
         """Invalidate an article and all list pages, after an edit was committed.

@@ -13,11 +13,11 @@ from markupsafe import Markup
 
 from knowledge_system.domain import fields, markdown, page_numbers, permissions, workflow
 from knowledge_system.domain.problems import Problem
-from knowledge_system.services.knowledge import article_queries, articles, following, review
+from knowledge_system.services.knowledge import article_queries, articles, following, home, review
 from knowledge_system.services.knowledge.article_queries import ArticleFilter
 from knowledge_system.services.knowledge.article_reader import MOST, ListQuery
 from knowledge_system.services.knowledge.following import Follow
-from knowledge_system.web import article_changes, current_request, forms
+from knowledge_system.web import article_changes, current_request, forms, recently_read
 from knowledge_system.web.pages.review import differing, steps_now
 
 if TYPE_CHECKING:
@@ -42,9 +42,12 @@ _EMPTY = {
 
 
 @pages.get("/")
-def home() -> AnyResponse:
-    """Redirect the start page to the list."""
-    return redirect("/articles", 303)
+def start() -> Response:
+    """Show the start page."""
+    actor, now = current_request.actor(), current_request.now()
+    with current_request.services().sessions() as session:
+        shown = home.home_parts(session, actor, recent=recently_read.article_ids(), now=now)
+    return forms.private(render_template("home.html", section="home", **shown))
 
 
 @pages.get("/articles")
@@ -73,6 +76,8 @@ def listing() -> Response:
             page = catalogue.read_page(session, actor, asked, after=after, number=None if after else number)
             rows, from_cache = {"html": show(page), "total": page["total"]}, False
         counts, follow = catalogue.counts(session), _followed(session, asked.filter)
+        if asked.query:
+            counts = counts._replace(categories=catalogue.found_per_category(session, actor, asked))
     response = make_response(
         render_template(
             "articles.html",
@@ -96,6 +101,7 @@ def listing() -> Response:
 def reading(article_id: int) -> Response:
     """Show one article."""
     page, from_cache = _reading(article_id)
+    recently_read.remember(article_id)
     response = make_response(page)
     response.headers["X-Cache"] = "hit" if from_cache else "miss"
     return response
