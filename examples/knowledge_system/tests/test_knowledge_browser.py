@@ -712,6 +712,7 @@ def test_what_helps_people_type(shared_demo: Any, open_page: Callable[..., Any])
     assert page.get_attribute("#password", "type") == "password"
 
     sign_in(page, shared_demo.url, "suzuki")
+    page.route("**/api/drafts/**", lambda route: route.abort())  # the server has nothing of it
     page.goto(f"{shared_demo.url}/articles/new")
     page.fill("#body", "one\ntwo")
     page.press("#body", "Control+a")
@@ -735,6 +736,72 @@ def test_what_helps_people_type(shared_demo: Any, open_page: Callable[..., Any])
     page.click(".brand")
     page.wait_for_url("**/")
     assert asked == ["beforeunload"]
+
+
+TABLE = """(cells) => {
+  const data = new DataTransfer();
+  data.setData("text/html", "<table><tr><td>a</td></tr></table>");
+  data.setData("text/plain", cells);
+  const pasted = new ClipboardEvent("paste", {clipboardData: data, bubbles: true, cancelable: true});
+  document.querySelector("#body").dispatchEvent(pasted);
+}"""
+
+
+def test_what_is_typed_outlasts_the_tab_and_cells_become_a_table(
+    shared_demo: Any, open_page: Callable[..., Any], pictures: Path
+) -> None:
+    page = open_page()
+    sign_in(page, shared_demo.url, "suzuki")
+    page.goto(f"{shared_demo.url}/articles/new?template=checklist")
+    says(page, "#body", "点検項目")
+    page.fill("#title", "タブを閉じても残る")
+    page.fill("#body", "")
+    page.evaluate(TABLE, '項目\t値\r\n"二行\nの|項目"\t"5 ""mm"""\r\n')
+    assert page.input_value("#body") == '| 項目 | 値 |\n|---|---|\n| 二行 の\\|項目 | 5 "mm" |\n'
+    # While an input method composes, a shortcut changes nothing.
+    page.evaluate("""document.querySelector("#body").dispatchEvent(
+        new KeyboardEvent("keydown", {key: "b", ctrlKey: true, isComposing: true, bubbles: true}))""")
+    assert "**" not in page.input_value("#body")
+    says(page, "[data-draft-note]", "下書きを預かりました")
+    page.screenshot(path=pictures / "32-draft-kept.png", full_page=True)
+    page.close(run_before_unload=False)
+
+    telephone = open_page(viewport={"width": 390, "height": 844})
+    sign_in(telephone, shared_demo.url, "suzuki")
+    telephone.goto(f"{shared_demo.url}/articles/new")
+    assert telephone.input_value("#title") == "タブを閉じても残る"
+    assert telephone.input_value("#body").startswith("| 項目 |")
+    assert fits(telephone)
+    assert telephone.evaluate(SMALL) == []
+    telephone.screenshot(path=pictures / "33-draft-telephone.png", full_page=True)
+    telephone.press("#title", "Enter")  # saves it, and discards nothing
+    says(telephone, "h1", "タブを閉じても残る")
+    telephone.goto(f"{shared_demo.url}/articles/new")
+    assert telephone.input_value("#title") == ""
+
+
+def test_files_that_are_too_large_are_named_before_they_are_sent(
+    shared_demo: Any, open_page: Callable[..., Any]
+) -> None:
+    page = open_page()
+    sign_in(page, shared_demo.url, "sato")
+    page.goto(f"{shared_demo.url}/articles/1/edit")
+
+    def refused(*files: tuple[str, int]) -> str:
+        given = [{"name": name, "mimeType": "image/png", "buffer": bytes(size)} for name, size in files]
+        page.set_input_files("#file", given)
+        return str(page.eval_on_selector("#file", "(field) => field.validationMessage"))
+
+    assert refused(("図面.png", 16 * 1024 * 1024)) == (
+        "図面.png は 16.0 MB あります。15.0 MB までのファイルを添付できます。"
+    )
+    assert refused(("一.png", 9 * 1024 * 1024), ("二.png", 8 * 1024 * 1024)) == (
+        "合わせて 17.0 MB あります(最大は 一.png の 9.0 MB)。一度に 15.0 MB までです。"
+    )
+    assert refused(*((f"{number}.png", 10) for number in range(11))) == (
+        "11 個あります。一度に 10 個までです。"
+    )
+    assert refused(("小.png", 10)) == ""
 
 
 PASTE = """async () => {

@@ -31,6 +31,7 @@ __all__ = [
     "AuditEntry",
     "Base",
     "Comment",
+    "Draft",
     "Favourite",
     "IdempotencyRecord",
     "Notice",
@@ -213,6 +214,18 @@ class Comment(Base):
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
 
     author: Mapped[User] = relationship(lazy="raise_on_sql")
+
+
+class Draft(Base):
+    """The text of an editor that a user has not saved yet; ``form`` is ``article-12`` or ``article-new``."""
+
+    __tablename__ = "drafts"
+
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id"), primary_key=True, autoincrement=False)
+    form: Mapped[str] = mapped_column(String(24), primary_key=True)
+    revision: Mapped[int]
+    content: Mapped[dict[str, str]] = mapped_column(JSON)
+    saved_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
 
 
 class Revision(Base):

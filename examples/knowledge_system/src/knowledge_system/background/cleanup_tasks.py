@@ -11,6 +11,7 @@ from knowledge_system.services import idempotency, reports
 from knowledge_system.services.attachments import article_attachments
 from knowledge_system.services.attachments.file_store import FileStore
 from knowledge_system.services.identity import api_tokens
+from knowledge_system.services.knowledge import drafts
 from mks_hardening.tasks import Daily, clean_folder
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def register(tasks: Tasks, sessions: sessionmaker[Session], *, settings: AppSett
 
     @tasks.task("cleaning.results", schedule=Daily(3, 30))
     def results(run: TaskRun) -> dict[str, object]:
-        """Remove expired rows: reports, API sign-ins, stored responses, finished tasks."""
+        """Remove expired rows: reports, API sign-ins, stored responses, drafts, finished tasks."""
         del run
         now = datetime.fromtimestamp(clock.time(), UTC)
         with sessions.begin() as session:
@@ -78,6 +79,7 @@ def register(tasks: Tasks, sessions: sessionmaker[Session], *, settings: AppSett
                 "reports": reports.remove_expired(session, now=now),
                 "sign_ins": api_tokens.remove_expired(session, now=now),
                 "answers": idempotency.remove_expired(session, now=now),
+                "drafts": drafts.remove_expired(session, now=now),
             }
         return {**expired, "tasks": tasks.clean()}
 

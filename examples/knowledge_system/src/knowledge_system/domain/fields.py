@@ -33,6 +33,8 @@ __all__ = [
     "CONFIRMATION",
     "CONFIRMATION_FORM",
     "DEVICE",
+    "DRAFT",
+    "DRAFT_FORM",
     "EMAIL",
     "EXPORT",
     "FACTOR_HELP",
@@ -70,6 +72,7 @@ __all__ = [
     "TASK_ID",
     "TASK_LIST",
     "TASK_STEP",
+    "TEMPLATE",
     "TOKEN",
     "WATCH",
     "WATCH_FORM",
@@ -157,6 +160,15 @@ ARTICLE_EDIT_FORM: dict[str, Field] = {
     "revision": Integer(1, _REVISION_LIMIT, from_text=True),
 }
 
+_TYPED = Text(500, min_length=0, multiline=True, trim=False, default="")
+DRAFT: dict[str, Field] = {
+    **dict.fromkeys(("title", "category", "status", "site", "summary", "tags"), _TYPED),
+    "body": Text(50_000, min_length=0, multiline=True, trim=False, default=""),
+    "revision": Integer(0, _REVISION_LIMIT, default=0),
+}
+"""What was typed so far: any text, as it stands in the editor."""
+DRAFT_FORM: dict[str, Field] = {"form": Text(24, pattern=re.compile(r"article-(new|[1-9][0-9]{0,9})"))}
+
 AUDIT: dict[str, Field] = {
     "q": Text(100, min_length=0, default=""),
     "before": Integer(0, _REVISION_LIMIT, from_text=True, default=0),
@@ -221,6 +233,7 @@ FAVOUR_FORM: dict[str, Field] = {"on": _ON}
 WATCH: dict[str, Field] = {"kind": Text(8, choices=("article", "tag", "site")), "subject": Text(100)}
 WATCH_FORM: dict[str, Field] = {**WATCH, "on": _ON, "next": Text(500, min_length=0, default="")}
 SITE: dict[str, Field] = {"name": Text(100, min_length=0, default="")}
+TEMPLATE: dict[str, Field] = {"template": Text(16, min_length=0, default="")}
 TAG_BEGUN: dict[str, Field] = {"q": Text(40, min_length=0, default="")}
 
 AFTER: dict[str, Field] = {"after": Text(2048, min_length=0, trim=False, default="")}

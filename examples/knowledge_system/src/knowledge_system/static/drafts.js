@@ -1,5 +1,6 @@
-// Drafts live in sessionStorage, under the person who wrote them: they outlast the end of a session in this tab,
-// vanish with the tab, and are deleted at sign-out. They are called drafts of this tab, never "saved".
+// What is typed is kept at once in sessionStorage, under the person who wrote it: it outlasts the end of a session in
+// this tab, and is deleted at sign-out. The editor also sends it to the server after a short rest, so that it outlasts
+// the tab. Both are called drafts, never "saved". The fields are never written to while somebody types.
 (() => {
   "use strict";
   const owner = `draft:${document.body.dataset.user}:`;
@@ -35,20 +36,51 @@
     const shown = values();
     let unsent = false;
     let sending = false;
+    let resting;
+    let oldest = 0;
+    let storing;
     const revision = form.elements.namedItem("revision");
     const keep = () => {
       unsent = true;
       try {
         const made = form.elements.namedItem("revision");
-        sessionStorage.setItem(key, JSON.stringify({ revision: made ? made.value : "", values: values() }));
+        sessionStorage.setItem(key, JSON.stringify({ revision: made ? made.value : "", values: values(), at: Date.now() }));
         say(words.kept);
       } catch {
         say(words.failed);
       }
+      rest();
     };
+    const place = () => form.dataset.store + form.dataset.draft;
+    const headers = () => ({ Accept: "application/json", "Content-Type": "application/json", "X-CSRF-Token": document.body.dataset.csrf || "" });
+    const store = async (keepalive = false) => {
+      clearTimeout(resting);
+      resting = undefined;
+      oldest = 0;
+      if (sending || !unsent) return;
+      storing?.abort();
+      const mine = (storing = new AbortController());
+      const body = JSON.stringify({ ...values(), revision: Number(form.elements.namedItem("revision")?.value || 0) });
+      const answer = await fetch(place(), { method: "PUT", headers: headers(), body, keepalive, signal: mine.signal });
+      // The text may have changed meanwhile, or been sent.
+      if (!answer.ok || mine !== storing || resting || sending) return;
+      unsent = false;
+      say(words.stored);
+    };
+    // After a rest of a second and a half, and every five seconds of typing.
+    const rest = () => {
+      if (!form.dataset.store) return;
+      oldest ||= Date.now();
+      clearTimeout(resting);
+      resting = setTimeout(() => store().catch(() => undefined), Math.max(0, Math.min(1500, oldest + 5000 - Date.now())));
+    };
+    document.addEventListener("visibilitychange", () => {
+      if (document.hidden && resting) store(true).catch(() => undefined);
+    });
     const kept = JSON.parse(sessionStorage.getItem(key) || "null");
     // A rejected form contains the submitted text, which is newer than any draft.
-    if (kept && !document.querySelector(".notice.bad") && Object.entries(kept.values).some(([name, value]) => shown[name] !== value)) {
+    const newer = !form.dataset.storedAt || (kept?.at || 0) > Number(form.dataset.storedAt);
+    if (kept && newer && !document.querySelector(".notice.bad") && Object.entries(kept.values).some(([name, value]) => shown[name] !== value)) {
       for (const field of fields) if (field.name in kept.values) field.value = kept.values[field.name];
       const older = revision && kept.revision !== revision.value;
       unsent = true;
@@ -56,21 +88,30 @@
       say(words.restored + (older ? words.older.replace(/\{old\}|\{new\}/g, (place) => both[place]) : ""));
       // The draft is based on that revision, whatever has been saved since.
       if (older) revision.value = kept.revision;
+      rest();
     }
     form.addEventListener("input", keep);
     // The article was created while it is being edited: the draft belongs to it from now on.
     form.addEventListener("draft-moved", () => {
       sessionStorage.removeItem(key);
+      fetch(form.dataset.store + key.slice(owner.length), { method: "DELETE", headers: headers() }).catch(() => undefined);
       key = owner + form.dataset.draft;
+      const discard = note.querySelector("[data-draft-drop]").form;
+      if (discard !== form) discard.setAttribute("action", form.getAttribute("action").replace(/edit$/, "discard"));
       keep();
     });
-    note.querySelector("[data-draft-drop]").addEventListener("click", () => {
+    note.querySelector("[data-draft-drop]").addEventListener("click", ({ currentTarget }) => {
       sessionStorage.removeItem(key);
       unsent = false;
-      location.assign(location.pathname);
+      sending = true;
+      clearTimeout(resting);
+      storing?.abort();
+      if (currentTarget.type === "button") location.assign(location.pathname);
     });
     form.addEventListener("submit", (event) => {
       if (event.submitter?.hasAttribute("data-preview")) return;
+      clearTimeout(resting);
+      storing?.abort();
       sessionStorage.setItem("draft-sent", key);
       sending = true;
     });

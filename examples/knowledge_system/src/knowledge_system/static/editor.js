@@ -1,6 +1,27 @@
 // The buttons above a text in Markdown: one stop of the Tab key, arrows between them (WAI-ARIA, toolbar pattern).
 (() => {
   "use strict";
+  // Lines with tabs as a table in Markdown. A cell with a line break or a quotation mark stands in quotation marks.
+  const table = (lines) => {
+    const rows = [[""]];
+    let quoted = false;
+    const source = lines.replace(/\r\n?/g, "\n").replace(/\n+$/, "");
+    for (let place = 0; place < source.length; place += 1) {
+      const letter = source[place];
+      const row = rows.at(-1);
+      if (quoted && letter === '"' && source[place + 1] === '"') {
+        row[row.length - 1] += '"';
+        place += 1;
+      } else if (letter === '"' && (quoted || !row.at(-1))) quoted = !quoted;
+      else if (letter === "\t" && !quoted) row.push("");
+      else if (letter === "\n" && !quoted) rows.push([""]);
+      else row[row.length - 1] += letter;
+    }
+    const width = Math.max(...rows.map((row) => row.length));
+    const line = (row) => `| ${Array.from({ length: width }, (_, at) => (row[at] || "").trim().replace(/\|/g, "\\|").replace(/\n/g, " ")).join(" | ")} |`;
+    return [line(rows[0]), `|${"---|".repeat(width)}`, ...rows.slice(1).map(line)].join("\n");
+  };
+
   for (const bar of document.querySelectorAll("[data-toolbar]")) {
     const text = document.getElementById(bar.dataset.toolbar);
     const buttons = [...bar.querySelectorAll("button")];
@@ -53,11 +74,23 @@
       next.focus();
     });
     text.addEventListener("keydown", (event) => {
+      // Safari reports the key that ends a composition as 229, and no longer as part of it.
+      if (event.isComposing || event.keyCode === 229) return;
       const key = (event.ctrlKey || event.metaKey) && !event.altKey && !event.shiftKey ? event.key.toLowerCase() : "";
       const button = key && buttons.find((one) => one.dataset.key === key);
       if (!button) return;
       event.preventDefault();
       act(button);
+    });
+    text.addEventListener("paste", (event) => {
+      const data = event.clipboardData;
+      // Cells copied from a spreadsheet come as a table, and as lines with tabs.
+      if (!/<table[\s>]/i.test(data.getData("text/html")) || !data.getData("text/plain").includes("\t")) return;
+      event.preventDefault();
+      const at = text.selectionStart;
+      const lead = !at || text.value.slice(0, at).endsWith("\n\n") ? "" : text.value[at - 1] === "\n" ? "\n" : "\n\n";
+      const written = `${lead}${table(data.getData("text/plain"))}\n`;
+      put(at, text.selectionEnd, written, written.length, written.length);
     });
     stop(buttons[0]);
     bar.hidden = false;

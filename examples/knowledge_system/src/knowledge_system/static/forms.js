@@ -36,11 +36,20 @@
     tick();
   }
 
-  // Show which files are too large before they are sent.
+  // Say which files are too large, and by how much, before they are sent.
+  const written = (size) => (size >= 1048576 ? `${(size / 1048576).toFixed(1)} MB` : `${Math.max(1, Math.ceil(size / 1024))} KB`);
   for (const field of document.querySelectorAll("input[type=file][data-limit]")) {
     field.addEventListener("change", () => {
-      const size = [...field.files].reduce((sum, file) => sum + file.size, 0);
-      field.setCustomValidity(size > Number(field.dataset.limit) ? field.dataset.large : "");
+      const files = [...field.files].sort((one, other) => other.size - one.size);
+      const size = files.reduce((sum, file) => sum + file.size, 0);
+      const { limit, most, large, together, many } = field.dataset;
+      const say = (text) => text.replace("{name}", files[0].name).replace("{size}", written(files[0].size))
+        .replace("{sum}", written(size)).replace("{number}", files.length);
+      let error = "";
+      if (files[0]?.size > Number(limit)) error = say(large);
+      else if (size > Number(limit)) error = say(together);
+      else if (files.length > Number(most)) error = say(many);
+      field.setCustomValidity(error);
       field.reportValidity();
     });
   }

@@ -7,7 +7,7 @@
   document.addEventListener("pointerdown", elsewhere);
   document.addEventListener("focusin", elsewhere);
   menu.addEventListener("keydown", (event) => {
-    if (event.key !== "Escape" || !menu.open) return;
+    if (event.isComposing || event.key !== "Escape" || !menu.open) return;
     menu.open = false;
     menu.querySelector("summary").focus();
   });

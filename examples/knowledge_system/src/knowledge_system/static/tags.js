@@ -38,8 +38,12 @@
       }),
     );
   };
-  field.addEventListener("input", () => {
+  const soon = (event) => {
+    // The buttons would move while an input method composes.
+    if (event.isComposing) return;
     clearTimeout(waiting);
     waiting = setTimeout(() => show().catch(() => undefined), 250);
-  });
+  };
+  field.addEventListener("input", soon);
+  field.addEventListener("compositionend", () => soon({ isComposing: false }));
 })();

@@ -68,7 +68,7 @@
   const upload = async (file) => {
     const mark = `![… ${++number}]()`;
     if (file.size > Number(words.limit)) {
-      say(`${words.failed} ${words.large}`);
+      say(`${words.failed} ${words.large.replace("{name}", file.name).replace("{size}", `${(file.size / 1048576).toFixed(1)} MB`)}`);
       return;
     }
     put("", mark);

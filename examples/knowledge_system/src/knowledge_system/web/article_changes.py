@@ -14,7 +14,7 @@ from knowledge_system.services import audit, export_import, idempotency, reports
 from knowledge_system.services.attachments import article_attachments
 from knowledge_system.services.audit import Fact
 from knowledge_system.services.identity import accounts
-from knowledge_system.services.knowledge import article_queries, articles, following, review
+from knowledge_system.services.knowledge import article_queries, articles, drafts, following, review
 from knowledge_system.services.knowledge.following import Event
 from knowledge_system.web import current_request
 from knowledge_system.web.sign_in import credentials
@@ -33,6 +33,7 @@ __all__ = [
     "create_article",
     "delete_article",
     "detach",
+    "discard_draft",
     "favour",
     "import_articles",
     "mark_notices_read",
@@ -40,6 +41,7 @@ __all__ = [
     "request_report",
     "restore",
     "save_article",
+    "store_draft",
     "take_step",
     "watch",
 ]
@@ -50,8 +52,8 @@ _OF_STEP: Final[dict[str, Event]] = {"approve": "publish", "retire": "retire"}
 """Workflow steps that notify subscribers, with their event."""
 
 
-def create_article(values: dict[str, Any]) -> int:
-    """Create an article; return its id."""
+def create_article(values: dict[str, Any], *, draft: str = "") -> int:
+    """Create an article, and discard the draft it was written in; return its id."""
     services, actor, now = current_request.services(), current_request.actor(), current_request.now()
 
     def create(session: Session) -> int:
@@ -60,6 +62,8 @@ def create_article(values: dict[str, Any]) -> int:
         )
         if values["status"] == "published":
             _notify_subscribers(session, new, "publish")
+        if draft:
+            drafts.discard(session, actor, draft)
         return new
 
     new = _transaction(
@@ -70,8 +74,8 @@ def create_article(values: dict[str, Any]) -> int:
     return new
 
 
-def save_article(article_id: int, values: dict[str, Any]) -> None:
-    """Save an edit based on ``values["revision"]``."""
+def save_article(article_id: int, values: dict[str, Any], *, draft: str = "") -> None:
+    """Save an edit based on ``values["revision"]``, and discard the draft it was written in."""
     services, actor, now = current_request.services(), current_request.actor(), current_request.now()
     revision = values["revision"]
 
@@ -88,6 +92,8 @@ def save_article(article_id: int, values: dict[str, Any]) -> None:
         )
         if values["status"] == "published":
             _notify_subscribers(session, article_id, "publish")
+        if draft:
+            drafts.discard(session, actor, draft)
         return saved
 
     _transaction(
@@ -97,6 +103,20 @@ def save_article(article_id: int, values: dict[str, Any]) -> None:
         ),
     )
     services.catalogue.forget(article_id)
+
+
+def store_draft(form: str, revision: int, values: dict[str, str]) -> None:
+    """Keep what the user has typed into an editor."""
+    actor, now = current_request.actor(), current_request.now()
+    if not permissions.may_write(actor):
+        raise Problem("forbidden")
+    _transaction(lambda session: drafts.store(session, actor, form, revision, values, now=now))
+
+
+def discard_draft(form: str) -> None:
+    """Remove what the user has typed into an editor."""
+    actor = current_request.actor()
+    _transaction(lambda session: drafts.discard(session, actor, form))
 
 
 def delete_article(article_id: int, revision: int | None) -> None:

@@ -11,9 +11,9 @@ from urllib.parse import quote_plus
 from flask import Blueprint, make_response, redirect, render_template
 from markupsafe import Markup
 
-from knowledge_system.domain import fields, markdown, page_numbers, permissions, workflow
+from knowledge_system.domain import article_templates, fields, markdown, page_numbers, permissions, workflow
 from knowledge_system.domain.problems import Problem
-from knowledge_system.services.knowledge import article_queries, articles, following, home, review
+from knowledge_system.services.knowledge import article_queries, articles, drafts, following, home, review
 from knowledge_system.services.knowledge.article_queries import ArticleFilter
 from knowledge_system.services.knowledge.article_reader import MOST, ListQuery
 from knowledge_system.services.knowledge.following import Follow
@@ -131,7 +131,14 @@ def blank() -> str:
     """Show an empty form."""
     if not permissions.may_write(current_request.actor()):
         raise Problem("forbidden")
-    return _form(None, _EMPTY)
+    found = _draft(None)
+    picked = article_templates.find(
+        forms.query_values(fields.TEMPLATE)["template"], current_request.language()
+    )
+    values = {**_EMPTY, **(found.values if found else {})}
+    if picked and not values["body"].strip():
+        values |= {"body": picked.body, "category": values["category"] or picked.category}
+    return _form(None, values, draft=found)
 
 
 @pages.post("/articles")
@@ -144,7 +151,11 @@ def creating() -> AnyResponse:
     try:
         current_request.check_limit("api_write")
         values = forms.read(fields.ARTICLE_FORM)
-        place = forms.once(lambda: f"/articles/{article_changes.create_article(values)}?done=created")
+        place = forms.once(
+            lambda: (
+                f"/articles/{article_changes.create_article(values, draft=drafts.form_of(None))}?done=created"
+            )
+        )
     except Problem as problem:
         return forms.shown_again(problem, lambda shown: _form(None, _retyped(), shown))
     return redirect(place, 303)
@@ -178,10 +189,15 @@ def form_page(article_id: int, problem: Problem | None = None) -> str:
     # Approval is a separate step; saving a published article creates its next version.
     status = article["status"] if article["status"] in permissions.UNFINISHED else "draft"
     values = {**article, "status": status, "tags": "、".join(article["tags"])}
+    found = None if problem else _draft(article_id, saved=values)
+    if found is not None:
+        values |= {**found.values, "revision": found.revision or values["revision"]}
     return _form(
         article_id,
         values,
         problem,
+        draft=found,
+        newest=article["revision"],
         published=stored["status"] == "published",
         attachments=stored["attachments"],
     )
@@ -207,11 +223,40 @@ def saving(article_id: int) -> AnyResponse:
 
 
 def _saved(article_id: int, values: dict[str, Any]) -> str:
-    article_changes.save_article(article_id, values)
+    article_changes.save_article(article_id, values, draft=drafts.form_of(article_id))
     coming = _read(article_id)["next"]
     if coming is None:
         return f"/articles/{article_id}?done=saved"
     return f"/articles/{article_id}/history/{coming['revision']}?done=next-saved"
+
+
+@pages.post("/articles/new/discard")
+def discarding_new() -> AnyResponse:
+    """Discard the draft of a new article."""
+    return _discarded(None)
+
+
+@pages.post("/articles/<int:article_id>/discard")
+def discarding(article_id: int) -> AnyResponse:
+    """Discard the draft of an edit."""
+    return _discarded(article_id)
+
+
+def _discarded(article_id: int | None) -> AnyResponse:
+    forms.remember()
+    article_changes.discard_draft(drafts.form_of(article_id))
+    return redirect(f"/articles/{article_id}/edit" if article_id else "/articles/new", 303)
+
+
+def _draft(article_id: int | None, *, saved: dict[str, Any] | None = None) -> drafts.StoredDraft | None:
+    """Return what the user typed and did not save, unless it is what was saved."""
+    with current_request.services().sessions() as session:
+        found = drafts.load(session, current_request.actor(), drafts.form_of(article_id))
+    if found is None or (
+        saved is not None and all(saved[name] == found.values[name] for name in found.values)
+    ):
+        return None
+    return found
 
 
 def _left_over(problem: Problem) -> Response:
@@ -286,6 +331,8 @@ def _form(
     published: bool = False,
     attachments: list[dict[str, Any]] | None = None,
     left_over: bool = False,
+    draft: drafts.StoredDraft | None = None,
+    newest: int = 0,
 ) -> str:
     current: dict[str, Any] | None = None
     found: tuple[Any, ...] = ()
@@ -307,6 +354,9 @@ def _form(
         values=values,
         published=published,
         left_over=left_over,
+        draft=draft,
+        newest=newest,
+        templates=article_templates.listed(current_request.language()),
         current=current,
         differing=found,
         attachments=attachments or [],

@@ -1,0 +1,56 @@
+"""``/api/drafts``: what the editor holds and nobody has saved, for its writer only."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from knowledge_system.api import schemas
+from knowledge_system.api.route import ApiRequest, ApiResponse, Route
+from knowledge_system.domain import fields
+from knowledge_system.domain.problems import Problem
+from knowledge_system.services.knowledge import drafts
+from knowledge_system.web import article_changes, current_request
+
+__all__ = ["ROUTES"]
+
+_DRAFT: Final = schemas.thing(
+    {
+        **{name: schemas.STRING for name in fields.DRAFT if name != "revision"},
+        "revision": schemas.NUMBER,
+        "saved_at": schemas.MOMENT,
+    }
+)
+
+
+def reading(asked: ApiRequest) -> ApiResponse:
+    """The draft of an editor: `article-12`, or `article-new`."""
+    with current_request.services().sessions() as session:
+        found = drafts.load(session, current_request.actor(), asked.path["form"])
+    if found is None:
+        raise Problem("not-found")
+    return ApiResponse({**found.values, "revision": found.revision, "saved_at": found.saved_at.isoformat()})
+
+
+def storing(asked: ApiRequest) -> ApiResponse:
+    """Keep what was typed for a month, in the place of what was kept before."""
+    values = {name: value for name, value in asked.values.items() if name != "revision"}
+    article_changes.store_draft(asked.path["form"], asked.values["revision"], values)
+    return ApiResponse({}, 204)
+
+
+def discarding(asked: ApiRequest) -> ApiResponse:
+    """Remove a draft; harmless if there is none."""
+    article_changes.discard_draft(asked.path["form"])
+    return ApiResponse({}, 204)
+
+
+_ONE: Final = "/api/drafts/{form}"
+ROUTES = (
+    Route(
+        "GET", _ONE, reading, {200: _DRAFT}, limit="api_poll", parameters=fields.DRAFT_FORM, refusals=(404,)
+    ),
+    Route(
+        "PUT", _ONE, storing, {204: None}, limit="api_poll", parameters=fields.DRAFT_FORM, body=fields.DRAFT
+    ),
+    Route("DELETE", _ONE, discarding, {204: None}, limit="api_poll", parameters=fields.DRAFT_FORM),
+)
