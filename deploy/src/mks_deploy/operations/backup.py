@@ -14,6 +14,7 @@ import os
 import shutil
 import subprocess
 import tarfile
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -36,8 +37,10 @@ __all__ = [
     "holds_database",
     "newest",
     "newest_at",
+    "oldest_at",
     "restore",
     "restore_for_test",
+    "scratch_database",
     "second_of",
 ]
 
@@ -181,6 +184,12 @@ def newest_at(settings: Settings, *, now: float) -> float:
     return max((at for mark in marks if (at := mark.stat().st_mtime) <= now), default=0.0)
 
 
+def oldest_at(settings: Settings) -> float:
+    """Return the time of the oldest complete backup, in seconds since the epoch; 0 if there is none."""
+    made = _complete(Path(settings.paths.backups))
+    return (made[0] / _COMPLETE).stat().st_mtime if made else 0.0
+
+
 def damaged_keys(settings: Settings) -> list[str]:
     """Return the names of key copies whose checksum does not match their name."""
     folder = Path(settings.paths.key_backups)
@@ -262,6 +271,40 @@ def restore_for_test(made: Path, database: Database | None, *, folder: Path) -> 
         return restore(made, database.named(name), uploads=folder)
     finally:
         database.run("dropdb", "--if-exists", "--force", name)
+
+
+@contextlib.contextmanager
+def scratch_database(folder: Path) -> Iterator[Database]:
+    """Run a PostgreSQL cluster with one empty database for the time of a rehearsal; nobody else can connect to it.
+
+    Args:
+        folder: new folder for its files.
+
+    Raises:
+        BackupError: it could not be made or started.
+    """
+    # A socket's path may have 107 characters.
+    sockets = tempfile.mkdtemp(prefix="mks-scratch-")
+    server = Database({"PGHOST": sockets, "PGUSER": "scratch", "PGDATABASE": "postgres"})
+    # Nothing of it has to survive; a sandbox may forbid compilers and shared memory segments.
+    settings = "-c fsync=off -c full_page_writes=off -c jit=off -c dynamic_shared_memory_type=mmap"
+    options = f"-k {sockets} -c listen_addresses= -c autovacuum=off {settings}"
+    try:
+        server.run(
+            "initdb", f"--pgdata={folder}", "--username=scratch", "--auth=trust", "--no-sync", "--encoding=UTF8",
+            "--locale=C.UTF-8",
+        )  # fmt: skip
+        log = f"--log={folder / 'log'}"
+        server.run(
+            "pg_ctl", "start", f"--pgdata={folder}", log, "--wait", "--timeout=120", f"--options={options}"
+        )
+        try:
+            server.run("createdb", "restored")
+            yield server.named("restored")
+        finally:
+            server.run("pg_ctl", "stop", f"--pgdata={folder}", "--mode=immediate", "--wait")
+    finally:
+        shutil.rmtree(sockets, ignore_errors=True)
 
 
 def _dump(database: Database, file: Path) -> dict[str, int]:
