@@ -53,6 +53,8 @@ def missing_packages() -> list[str]:
         "openssh-server": "sshd",
         "openssh-client": "ssh",
         "nftables": "nft",
+        "restic": "restic",
+        "restic-rest-server": "restic-rest-server",
     }
     missing = [package for package, program in wanted.items() if shutil.which(program, path=path) is None]
     if not any(Path("/usr/lib/postgresql").glob("*/bin/postgres")) and shutil.which("postgres") is None:

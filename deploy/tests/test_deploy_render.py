@@ -53,7 +53,7 @@ def secrets(tmp_path: Path) -> Path:
 
 def test_the_example_is_whole_and_shows_the_defaults() -> None:
     opened = re.sub(r"(?m)^# (\w+ = )", r"\1", example())
-    unset = {"smtp_host", "smtp_user"}
+    unset = {"smtp_host", "smtp_user", "repository"}
     every_default = {
         name: {key: value for key, value in table.items() if key not in unset}
         for name, table in tomllib.loads(opened).items()

@@ -39,6 +39,8 @@ rehearsal_directory = "https://localhost:14000/dir"
 [upkeep]
 smtp_host = "localhost"
 smtp_port = 9
+[offsite]
+repository = "/srv/copies"
 [variables]
 MKS_SLACK_CHANNEL = "#alerts"
 """
@@ -181,7 +183,7 @@ def _timers_start_what_succeeds(site: Machine) -> None:
             assert finished(site, unit) == {"Result": "success", "ExecMainStatus": "0"}, site.journal(unit)
         site.run("systemctl", "start", f"{SITE}-logrotate.service")
     timers = site.run("systemctl", "list-timers", "--all", "--no-legend", "--no-pager")
-    assert len(re.findall(rf"{SITE}-\w+\.timer", timers)) == 5
+    assert len(re.findall(rf"{SITE}-[\w-]+\.timer", timers)) == 5
     assert list(logs.glob("great.log-*.gz"))
     assert list(site.path(f"/var/backups/{SITE}").glob("2*/complete"))
     assert list(site.path(f"/var/backups/{SITE}-keys").iterdir())
@@ -190,6 +192,24 @@ def _timers_start_what_succeeds(site: Machine) -> None:
     assert "mks_host_archive_fails 0" in metrics
     for role in ("state", "cache"):
         assert f'mks_host_redis_answers{{role="{role}"}} 1' in metrics
+
+
+def _copies_go_elsewhere_and_come_back(site: Machine) -> None:
+    """In their sandbox: restic, and for the rehearsal a PostgreSQL of its own."""
+    site.run("mks-deploy", "offsite", "init")
+    # The timers began before there was a repository.
+    site.run("systemctl", "reset-failed")
+    site.run("systemctl", "start", f"{SITE}-backup.service")
+    copy = f"{SITE}-offsite.service"
+    wait_until(lambda: "copied " in site.journal(copy), timeout=90, what="the copy")
+    site.run("systemctl", "start", f"{SITE}-offsite-rehearse.service")
+    assert site.show(copy, "Result") == {"Result": "success"}, site.journal(copy)
+    assert "all as written" in site.journal(f"{SITE}-offsite-rehearse.service")
+    listed = site.run("mks-deploy", "offsite", "list").split()
+    assert site.path(f"/var/backups/{SITE}/{listed[-1]}").is_dir()
+    site.run("mks-deploy", "offsite", "fetch", "/root/back", "--keys", "/root/keys")
+    assert site.path("/root/back/complete").exists()
+    assert list(site.path("/root/keys").glob("secret_keys-*"))
 
 
 def _nginx_writes_on_after_a_rotation(site: Machine) -> None:
@@ -274,6 +294,7 @@ def _gunicorn_takes_the_place_of_nginx(site: Machine, folder: Path) -> None:
 def test_every_unit_runs_within_its_own_limits(site: Machine, tmp_path: Path) -> None:
     _services_are_active(site)
     _timers_start_what_succeeds(site)
+    _copies_go_elsewhere_and_come_back(site)
     _nginx_writes_on_after_a_rotation(site)
     _certificate_is_renewed_and_loaded(site)
     _renewal_is_rehearsed(site)

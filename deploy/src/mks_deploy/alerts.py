@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from mks_deploy.settings.definitions import Settings
 
-__all__ = ["QUEUE_ALARM_AT", "REDIS_ALARM_AT", "Alert", "alerts_of"]
+__all__ = ["QUEUE_ALARM_AT", "REDIS_ALARM_AT", "REHEARSAL_MAX_AGE", "Alert", "alerts_of"]
 
 REDIS_ALARM_AT: Final = 0.85
 """Used share of ``maxmemory`` at which a Redis without eviction will soon reject writes."""
+
+
+REHEARSAL_MAX_AGE: Final = 15 * 86_400
+"""Seconds without a restore from a copy elsewhere that raise an alert; rehearsals are weekly."""
 
 
 QUEUE_ALARM_AT: Final = 0.2
@@ -208,6 +212,7 @@ def alerts_of(settings: Settings) -> tuple[Alert, ...]:
             "The newest backup is too old.",
             "backup",
         ),
+        *_offsite_alerts(settings),
         Alert(
             "KeysDamaged",
             "max(mks_host_damaged_key_copies) > 0",
@@ -276,4 +281,15 @@ def alerts_of(settings: Settings) -> tuple[Alert, ...]:
     # Without metrics of the application, the host alone can tell.
     return tuple(
         rule for rule in rules if settings.server.metrics or f'job="{settings.name}"' not in rule.expression
+    )
+
+
+def _offsite_alerts(settings: Settings) -> tuple[Alert, ...]:
+    if not settings.offsite.repository:
+        return ()
+    old = f"time() - max(mks_host_offsite_seconds) > {settings.upkeep.backup_max_age + 86_400}"
+    unproved = f"time() - max(mks_host_rehearsed_seconds) > {REHEARSAL_MAX_AGE}"
+    return (
+        Alert("OffsiteOld", old, "", "page", "The newest copy elsewhere is too old.", "backup"),
+        Alert("OffsiteUnproved", unproved, "1d", "ticket", "No copy was restored for two weeks.", "backup"),
     )

@@ -27,6 +27,7 @@ from mks_deploy.operations.backup import (
 )
 from mks_deploy.operations.base_backup import base_backup
 from mks_deploy.operations.host_steps import HostSteps, ready
+from mks_deploy.operations.offsite import Repository, fetch, push, rehearse
 from mks_deploy.operations.operation_log import Locked, OperationLog, announce, locked, signals_as_exit
 from mks_deploy.operations.probe import Target, probe
 from mks_deploy.operations.release import (
@@ -249,20 +250,7 @@ def _add_operations(commands: argparse._SubParsersAction[argparse.ArgumentParser
     _host_options(command)
     command.set_defaults(run=_maintenance)
 
-    command = commands.add_parser("backup", help="back up database, uploads and keys; the unit does it daily")
-    command.add_argument(
-        "--restore-test", action="store_true", help="restore it into a database made for that"
-    )
-    command.add_argument(
-        "--base", action="store_true", help="the whole server instead, to go back to a moment from"
-    )
-    _host_options(command)
-    command.set_defaults(run=_backup)
-
-    command = commands.add_parser("restore", help="put a backup into an empty database and an empty folder")
-    command.add_argument("backup", type=Path, metavar="FOLDER")
-    command.add_argument("--uploads", type=Path, required=True, metavar="DIR", help="an empty folder")
-    command.set_defaults(run=_restore)
+    _add_backups(commands)
 
     command = commands.add_parser(
         "test", help="test a real host from outside: TLS, redirects, header fields, names"
@@ -287,6 +275,38 @@ def _add_operations(commands: argparse._SubParsersAction[argparse.ArgumentParser
     command = commands.add_parser("alert", help="send an alert that a unit failed")
     command.add_argument("unit")
     command.set_defaults(run=_alert)
+
+
+def _add_backups(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser("backup", help="back up database, uploads and keys; the unit does it daily")
+    command.add_argument(
+        "--restore-test", action="store_true", help="restore it into a database made for that"
+    )
+    command.add_argument(
+        "--base", action="store_true", help="the whole server instead, to go back to a moment from"
+    )
+    _host_options(command)
+    command.set_defaults(run=_backup)
+
+    command = commands.add_parser(
+        "offsite",
+        help="copies of the backups elsewhere: make, list, fetch and rehearse them (offsite.repository)",
+    )
+    command.add_argument("what", choices=("init", "push", "list", "fetch", "rehearse"))
+    command.add_argument("folder", type=Path, nargs="?", metavar="FOLDER", help="fetch: a new folder")
+    command.add_argument(
+        "--snapshot", default="", metavar="ID", help="fetch: this copy; by default the newest"
+    )
+    command.add_argument(
+        "--keys", type=Path, metavar="DIR", help="fetch: a new folder for the copies of the keys"
+    )
+    _host_options(command)
+    command.set_defaults(run=_offsite)
+
+    command = commands.add_parser("restore", help="put a backup into an empty database and an empty folder")
+    command.add_argument("backup", type=Path, metavar="FOLDER")
+    command.add_argument("--uploads", type=Path, required=True, metavar="DIR", help="an empty folder")
+    command.set_defaults(run=_restore)
 
 
 def _host_options(command: argparse.ArgumentParser) -> None:
@@ -512,6 +532,43 @@ def _backup(options: argparse.Namespace) -> int:
     except BackupError as error:
         sys.stderr.write(f"{error}\n")
         return DIFFERENT
+    return DONE
+
+
+def _offsite(options: argparse.Namespace) -> int:
+    settings, now = _host_settings(options), datetime.now(UTC)
+    if (options.what == "fetch") != bool(options.folder):
+        sys.stderr.write("fetch needs a new folder for the copy, and only fetch takes one\n")
+        return WRONG
+    units = {"push": "offsite", "rehearse": "offsite-rehearse"}
+    if options.what in units and os.geteuid() == 0:
+        unit = f"{settings.name}-{units[options.what]}.service"
+        sys.stderr.write(f"not as root, which would own the files: systemctl start {unit}\n")
+        return WRONG
+    try:
+        repository = Repository.of(settings, os.environ)
+        if options.what == "init":
+            repository.make(settings.name)
+            lines = [f"made {repository.url}; without restic_password no copy in it can be read"]
+        elif options.what == "push":
+            saved = push(settings, repository, now=now)
+            lines = [f"copied {saved.name} as {saved.id[:8]}"]
+        elif options.what == "fetch":
+            found = fetch(repository, options.folder, now=now, snapshot=options.snapshot, keys=options.keys)
+            lines = [f"fetched {found.name} of {found.at:%Y-%m-%d %H:%M} UTC into {options.folder}"]
+        elif options.what == "rehearse":
+            found, rows = rehearse(settings, repository, now=now)
+            lines = [
+                f"restored {sum(rows.values())} rows in {len(rows)} tables of {found.name}, all as written"
+            ]
+        else:
+            lines = [
+                f"{each.id[:8]}  {each.at:%Y-%m-%d %H:%M} UTC  {each.name}" for each in repository.snapshots()
+            ]
+    except BackupError as error:
+        sys.stderr.write(f"{error}\n")
+        return DIFFERENT
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
     return DONE
 
 

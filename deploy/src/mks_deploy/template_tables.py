@@ -152,6 +152,8 @@ UNITS: Final = (
     Unit("migrate.service", "{name}-migrate@.service", lambda s: bool(s.app.migrate)),
     Unit("backup.service", "{name}-backup.service"),
     Unit("base.service", "{name}-base.service", lambda s: s.has_database),
+    Unit("offsite.service", "{name}-offsite.service", lambda s: bool(s.offsite.repository)),
+    Unit("offsite-rehearse.service", "{name}-offsite-rehearse.service", lambda s: bool(s.offsite.repository)),
     Unit("logrotate.service", "{name}-logrotate.service"),
     Unit("watch.service", "{name}-watch.service"),
     Unit("alert.service", "{name}-alert@.service"),
@@ -172,6 +174,9 @@ def timers(settings: Settings) -> tuple[Timer, ...]:
     if settings.has_database:
         when = f"Sun *-*-* {settings.upkeep.backup_at}:00"
         chosen.insert(1, Timer("base", "the weekly base backup of PostgreSQL", (when,)))
+    if settings.offsite.repository:
+        when = f"Mon *-*-* {settings.offsite.rehearse_at}:00"
+        chosen.append(Timer("offsite-rehearse", "the weekly restore from a copy elsewhere", (when,)))
     if settings.tls.source == "acme":
         # Twice a day: early enough if the CA requests an early renewal (ARI).
         chosen.append(Timer("renew", "looks twice a day whether to renew", ("*-*-* 00,12:00:00",), "11h"))

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from mks_deploy.alerts import QUEUE_ALARM_AT, REDIS_ALARM_AT
+from mks_deploy.alerts import QUEUE_ALARM_AT, REDIS_ALARM_AT, REHEARSAL_MAX_AGE
 from mks_deploy.atomic_files import replace_file
-from mks_deploy.operations.backup import damaged_keys, newest_at
+from mks_deploy.operations.backup import damaged_keys, newest_at, oldest_at
 from mks_deploy.operations.certificate import ALARM_AT, served_certificate
+from mks_deploy.operations.offsite import OffsiteState, read_state
 from mks_deploy.operations.server_metrics import Servers
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ _SERVERS: Final = ("/var/lib/postgresql", "/var/lib/redis")
 
 
 _NO_SERVERS: Final = Servers(None, {})
+_NO_COPIES: Final = OffsiteState()
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,7 @@ class Readings:
         spooled: alerts spooled on disk.
         damaged_keys: names of damaged key copies.
         servers: metrics of PostgreSQL and Redis.
+        offsite: copies elsewhere; before the first one, its ``backup_at`` is the time of the oldest backup.
     """
 
     at: float
@@ -50,6 +53,7 @@ class Readings:
     spooled: int
     damaged_keys: tuple[str, ...] = ()
     servers: Servers = _NO_SERVERS
+    offsite: OffsiteState = _NO_COPIES
 
 
 def measure(
@@ -79,7 +83,11 @@ def measure(
     spooled = len(list(spool.rglob("*.json"))) if spool.is_dir() else 0
     at = now.timestamp()
     damaged = tuple(damaged_keys(settings))
-    return Readings(at, begin, end, newest_at(settings, now=at), free, spooled, damaged, servers)
+    backup_at, offsite = newest_at(settings, now=at), read_state(settings)
+    if not offsite.backup_at:
+        # Nothing was copied yet: as long as copies could have been made.
+        offsite = replace(offsite, backup_at=oldest_at(settings) or at)
+    return Readings(at, begin, end, backup_at, free, spooled, damaged, servers, offsite)
 
 
 def find_problems(readings: Readings, settings: Settings) -> list[str]:
@@ -92,6 +100,14 @@ def find_problems(readings: Readings, settings: Settings) -> list[str]:
         found.append("the certificate was not renewed in time")
     if readings.at - readings.backup_at > settings.upkeep.backup_max_age:
         found.append("the newest backup is too old")
+    if settings.offsite.repository:
+        # A day more: the copy is made after the backup, which may take a while.
+        if readings.at - readings.offsite.backup_at > settings.upkeep.backup_max_age + 86_400:
+            found.append("the newest copy of a backup elsewhere is too old")
+        # Only once copies exist: the first rehearsal follows within a week.
+        first = readings.offsite.rehearsed_at or readings.offsite.first_at
+        if first and readings.at - first > REHEARSAL_MAX_AGE:
+            found.append("no copy elsewhere was restored for two weeks")
     if readings.servers.archive_fails:
         found.append("PostgreSQL cannot archive its segments")
     for role, redis in readings.servers.redis.items():
@@ -131,6 +147,7 @@ def record(readings: Readings, settings: Settings) -> list[str]:
         f"mks_host_spool_files {readings.spooled}",
         "# TYPE mks_host_free_ratio gauge",
         *(f'mks_host_free_ratio{{path="{path}"}} {share:.4f}' for path, share in readings.free.items()),
+        *_offsite_metrics(readings.offsite, settings),
         *_server_metrics(readings.servers),
     ]
     replace_file(folder / "host.prom", "\n".join(lines) + "\n")
@@ -139,6 +156,14 @@ def record(readings: Readings, settings: Settings) -> list[str]:
     now = find_problems(readings, settings)
     replace_file(known, "".join(f"{problem}\n" for problem in now))
     return [problem for problem in now if problem not in before]
+
+
+def _offsite_metrics(offsite: OffsiteState, settings: Settings) -> Iterator[str]:
+    if settings.offsite.repository:
+        yield "# TYPE mks_host_offsite_seconds gauge"
+        yield f"mks_host_offsite_seconds {offsite.backup_at:.0f}"
+        yield "# TYPE mks_host_rehearsed_seconds gauge"
+        yield f"mks_host_rehearsed_seconds {offsite.rehearsed_at or offsite.first_at:.0f}"
 
 
 def _server_metrics(servers: Servers) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ __all__ = [
     "bindings",
     "credential_errors",
     "credentials_of",
+    "environment_errors",
     "is_wanted",
     "make_missing",
     "used_credentials",
@@ -30,6 +32,7 @@ __all__ = [
 
 _SHORTEST_PASSWORD: Final = 16
 _WANTED: Final = f"at least {_SHORTEST_PASSWORD} characters that cannot be guessed"
+_ENVIRONMENT: Final = re.compile(r"(?:AWS|RESTIC_REST)_[A-Z_]{1,60}=\S{1,500}")
 _GUESSED: Final = (
     "changeme",
     "changethis",
@@ -96,6 +99,20 @@ CREDENTIALS: Final = (
     ),
     Credential("cloudflare_api_token", "CLOUDFLARE_API_TOKEN", False, "Token for purging the CDN."),
     Credential("acme_eab_hmac_key", "", False, "External account binding of the ACME provider."),
+    Credential(
+        "restic_password",
+        "",
+        False,
+        "Password of the copies elsewhere: keep it in another place too, no copy can be read without it.",
+    ),
+    Credential(
+        "restic_environment",
+        "",
+        False,
+        "Access to the object store or REST server of the copies: lines such as AWS_ACCESS_KEY_ID=...",
+    ),
+    Credential("restic_ssh_key", "", False, "Private key of ssh for the machine with the copies."),
+    Credential("restic_known_hosts", "", False, "Host key of that machine, as ssh-keyscan prints it."),
     Credential("database_password", "", False, "For compose: password of its PostgreSQL."),
     Credential("redis_auth", "", False, "For compose: the requirepass line of its Redis."),
 )
@@ -144,6 +161,12 @@ def _unused(settings: Settings) -> set[str]:
         unused |= {"redis_url", "cache_url", "redis_auth"}
     if not settings.has_tasks:
         unused |= {"celery_broker_url"}
+    if not settings.offsite.repository:
+        unused |= {"restic_password"}
+    if not settings.offsite.needs_environment:
+        unused |= {"restic_environment"}
+    if not settings.offsite.needs_ssh:
+        unused |= {"restic_ssh_key", "restic_known_hosts"}
     return unused
 
 
@@ -153,6 +176,7 @@ def is_wanted(credential: Credential, settings: Settings) -> bool:
         credential.needed
         or (credential.file == "acme_eab_hmac_key" and settings.tls.eab_key_id != "")
         or (credential.file == "celery_broker_url" and settings.has_tasks)
+        or (credential.file.startswith("restic_") and credential.file not in _unused(settings))
     )
 
 
@@ -197,6 +221,7 @@ def make_missing(folder: Path, settings: Settings, *, compose: bool = False) -> 
     values = {
         "secret_keys": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
         "cache_signing_keys": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
+        "restic_password": secrets.token_urlsafe(48),
         **(_for_compose(settings) if compose else _on_one_host(settings)),
         **{
             secret.file: secrets.token_urlsafe(48)
@@ -250,12 +275,34 @@ def _weaknesses(credential: Credential, file: Path) -> Iterator[str]:
         yield from _weak_keys(name, text)
     elif name in {"database_url", "redis_url", "cache_url", "celery_broker_url"}:
         yield from _weak_url(name, text)
+    elif name == "restic_environment":
+        for problem in environment_errors(text):
+            yield f"the secret {name} {problem}"
+    elif name == "restic_ssh_key":
+        if not text.startswith("-----BEGIN ") or "PRIVATE KEY" not in text.partition("\n")[0]:
+            yield f"the secret {name} must be a private key of ssh without a passphrase"
+    elif name == "restic_known_hosts":
+        if not all(len(line.split()) >= 3 for line in text.splitlines()):
+            yield f"the secret {name} must hold lines of known_hosts: host, type and key"
     elif name == "slack_webhook_url":
         if not text.startswith("https://"):
             yield f"the secret {name} must be an https address"
     elif _guessable(text) and not (credential.own and len(text) >= _SHORTEST_PASSWORD):
         # Keys of other services are not ours to choose, and may begin with "secret_".
         yield f"the secret {name} is weak: {_WANTED}"
+
+
+def environment_errors(text: str) -> Iterator[str]:
+    """Yield what is wrong with the variables of an object store or REST server, without a value."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    if not lines:
+        yield "is empty"
+    for number, line in enumerate(lines, start=1):
+        if not _ENVIRONMENT.fullmatch(line.strip()):
+            yield (
+                f"must hold lines such as AWS_ACCESS_KEY_ID=..., AWS_SECRET_ACCESS_KEY=..., "
+                f"RESTIC_REST_USERNAME=... and RESTIC_REST_PASSWORD=...; line {number} is none"
+            )
 
 
 def _weak_keys(name: str, text: str) -> Iterator[str]:

@@ -22,6 +22,7 @@ from mks_deploy.settings.value_types import (
     a_path,
     a_reason,
     a_relative_path,
+    a_repository,
     a_seconds,
     a_size,
     a_slug,
@@ -620,6 +621,49 @@ class Upkeep:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Offsite:
+    """Copies of the backups elsewhere, encrypted by restic; the password is the credential restic_password."""
+
+    repository: str = option(
+        a_repository,
+        "",
+        "Where they go: another machine, an object store, or another disk. Empty for none.",
+        example='"sftp:backup@backup.example.jp:/srv/restic/shop"',
+    )
+    keep_days: int = option(a_number(1, 3650), 14, "Daily copies kept.", example="14")
+    keep_weeks: int = option(a_number(0, 520), 8, "Weekly copies kept.", example="8")
+    keep_months: int = option(a_number(0, 240), 12, "Monthly copies kept.", example="12")
+    prune: bool = option(
+        a_flag,
+        True,
+        "Delete older copies from this host; false if the repository is append-only and another machine does.",
+        example="true",
+    )
+    read_parts: int = option(
+        a_number(1, 365),
+        7,
+        "Each day one of this many parts of all data is read back, to find what has decayed.",
+        example="7",
+    )
+    rehearse_at: str = option(
+        a_time_of_day,
+        "04:30",
+        "When, on Mondays, the newest copy is restored into a scratch cluster.",
+        example='"04:30"',
+    )
+
+    @property
+    def needs_ssh(self) -> bool:
+        """Whether it is reached by ssh: credentials restic_ssh_key and restic_known_hosts."""
+        return self.repository.startswith("sftp:")
+
+    @property
+    def needs_environment(self) -> bool:
+        """Whether it asks who is there: credential restic_environment."""
+        return self.repository.startswith(("rest:", "s3:"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Sandbox:
     """Exceptions from the sandbox of the application's units, each with its reason, which is written next to it."""
 
@@ -677,6 +721,7 @@ class Settings:
     host: HostOptions
     stores: Stores
     upkeep: Upkeep
+    offsite: Offsite
     sandbox: Sandbox
     image: Image
     variables: Mapping[str, str] = field(default_factory=dict)

@@ -20,6 +20,7 @@ from mks_deploy.settings.definitions import (
     Gunicorn,
     HostOptions,
     Image,
+    Offsite,
     Option,
     Paths,
     Releases,
@@ -47,6 +48,7 @@ _TABLES: Final[dict[str, type]] = {
     "host": HostOptions,
     "stores": Stores,
     "upkeep": Upkeep,
+    "offsite": Offsite,
     "sandbox": Sandbox,
     "image": Image,
 }

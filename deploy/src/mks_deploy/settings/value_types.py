@@ -28,6 +28,7 @@ __all__ = [
     "a_path",
     "a_reason",
     "a_relative_path",
+    "a_repository",
     "a_seconds",
     "a_size",
     "a_slug",
@@ -212,6 +213,31 @@ def a_url(*schemes: str) -> Kind[str]:
         return value
 
     return Kind(form, read)
+
+
+_REPOSITORY: Final = re.compile(
+    r"sftp:(?:[a-z_][a-z0-9_-]{0,31}@)?[a-z0-9.-]{1,253}:/[A-Za-z0-9._/-]{1,200}"
+    r"|sftp://(?:[a-z_][a-z0-9_-]{0,31}@)?[a-z0-9.-]{1,253}:[0-9]{1,5}//[A-Za-z0-9._/-]{1,200}"
+    r"|rest:https://[A-Za-z0-9.-]{1,253}(?::[0-9]{1,5})?/[A-Za-z0-9._/-]{0,200}"
+    r"|rest:http://(?:localhost|127\.0\.0\.1)(?::[0-9]{1,5})?/[A-Za-z0-9._/-]{0,200}"
+    r"|s3:https://[A-Za-z0-9.-]{1,253}(?::[0-9]{1,5})?/[A-Za-z0-9._/-]{1,200}"
+    r"|/[A-Za-z0-9._@+/-]{1,200}"
+)
+
+
+def _repository(value: object) -> str:
+    if value == "":
+        return ""
+    if not isinstance(value, str) or not _REPOSITORY.fullmatch(value):
+        raise ValueError(a_repository.form)
+    return value
+
+
+a_repository: Final = Kind(
+    "an address of restic without credentials: sftp:user@host:/path, rest:https://host/path, "
+    "s3:https://host/bucket/path, or a path",
+    _repository,
+)
 
 
 def _network(value: object) -> str:

@@ -102,6 +102,8 @@ def setup_packages(settings: Settings) -> tuple[str, ...]:
     wanted += ["certbot"] if settings.tls.source == "acme" else []
     wanted += ["postgresql"] if settings.has_database else []
     wanted += ["redis-server"] if settings.has_redis else []
+    wanted += ["restic"] if settings.offsite.repository else []
+    wanted += ["openssh-client"] if settings.offsite.needs_ssh else []
     wanted += ["nftables"] if settings.host.firewall else []
     wanted += ["unattended-upgrades"] if settings.host.unattended_upgrades else []
     return tuple(sorted(wanted))

@@ -1,0 +1,364 @@
+"""Copies of backups on another machine or in an object store, with restic: encrypted, pruned, read back, restored.
+
+restic encrypts before anything leaves the host, so that the keys of the application may be copied too. Its password
+is worth as much as all of them: without it no copy can be read, and it must be kept where the repository is not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from mks_deploy.atomic_files import replace_file
+from mks_deploy.operations.backup import (
+    BackupError,
+    holds_database,
+    newest,
+    newest_at,
+    restore,
+    scratch_database,
+)
+from mks_deploy.settings.credentials import environment_errors
+
+if TYPE_CHECKING:
+    from mks_deploy.settings.definitions import Settings
+
+__all__ = [
+    "OffsiteState",
+    "Repository",
+    "Snapshot",
+    "fetch",
+    "push",
+    "read_state",
+    "rehearse",
+]
+
+_BACKUP, _KEYS = "backup", "keys"
+_STATE: Final = "offsite.json"
+_REHEARSAL: Final = ".rehearsal-"
+_PROGRAM: Final = "restic"
+_SPACE: Final = 3
+"""A rehearsal holds the copy, its uploads and its tables at the same time."""
+_LONGEST_MESSAGE: Final = 500
+_MEANINGS: Final = {
+    3: "some files could not be read, so the snapshot is not whole",
+    10: "there is no repository yet; make it with: mks-deploy offsite init",
+    11: "another run holds its lock",
+    12: "the password in restic_password is another one",
+}
+"""Exit codes of restic from 0.17 on."""
+_REPEAT_LOCK: Final = "--retry-lock=10m"
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One copy in the repository.
+
+    Attributes:
+        id: identifier of restic.
+        at: when it was made, by the clock of the host that made it.
+        name: folder of the backup that it holds.
+    """
+
+    id: str
+    at: datetime
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class OffsiteState:
+    """What was done last.
+
+    Attributes:
+        backup_at: time of the newest backup that was copied, in seconds since the epoch; 0 if none was.
+        rehearsed_at: time of the last restore from a copy; 0 if there was none.
+        first_at: time of the first copy; 0 if there was none.
+    """
+
+    backup_at: float = 0.0
+    rehearsed_at: float = 0.0
+    first_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """A repository of restic. Secrets are in files and variables, never in arguments.
+
+    Attributes:
+        url: its address.
+        host: name under which the copies of this site are stored.
+        variables: variables of restic and of the object store.
+        options: further arguments, such as those of ssh.
+    """
+
+    url: str
+    host: str
+    variables: Mapping[str, str] = field(repr=False)
+    options: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, settings: Settings, environ: Mapping[str, str]) -> Repository:
+        """Return the repository of a deployment.
+
+        Args:
+            settings: settings of the deployment.
+            environ: has ``RESTIC_PASSWORD_FILE``, and as far as the address needs them
+                ``OFFSITE_ENVIRONMENT_FILE``, ``OFFSITE_SSH_KEY_FILE`` and ``OFFSITE_KNOWN_HOSTS_FILE``, as units
+                have; otherwise the files are those in ``paths.credentials``, which root can read.
+
+        Raises:
+            BackupError: there is none, or one of its secrets is missing or malformed.
+        """
+        url = settings.offsite.repository
+        if not url:
+            raise BackupError("offsite.repository in deploy.toml names no repository")
+
+        def secret(variable: str, name: str) -> str:
+            file = environ.get(variable) or f"{settings.paths.credentials}/{name}"
+            if not os.access(file, os.R_OK):
+                raise BackupError(f"{file} cannot be read; {variable} may name another file")
+            return file
+
+        variables = {
+            "RESTIC_PASSWORD_FILE": secret("RESTIC_PASSWORD_FILE", "restic_password"),
+            "RESTIC_CACHE_DIR": environ.get("CACHE_DIRECTORY") or environ.get("RESTIC_CACHE_DIR", ""),
+        }
+        options: tuple[str, ...] = ()
+        if settings.offsite.needs_environment:
+            text = Path(secret("OFFSITE_ENVIRONMENT_FILE", "restic_environment")).read_text(encoding="utf-8")
+            for problem in environment_errors(text):
+                raise BackupError(f"restic_environment {problem}")
+            variables |= dict(line.split("=", 1) for line in text.split())
+        if settings.offsite.needs_ssh:
+            arguments = (
+                *("-i", secret("OFFSITE_SSH_KEY_FILE", "restic_ssh_key"), "-o", "IdentitiesOnly=yes"),
+                *("-o", f"UserKnownHostsFile={secret('OFFSITE_KNOWN_HOSTS_FILE', 'restic_known_hosts')}"),
+                *("-o", "StrictHostKeyChecking=yes", "-o", "BatchMode=yes", "-o", "ConnectTimeout=20"),
+                *("-F", "/dev/null"),
+            )
+            options = ("--option", f"sftp.args={shlex.join(arguments)}")
+        return cls(url, settings.name, {name: value for name, value in variables.items() if value}, options)
+
+    def make(self, account: str) -> None:
+        """Make the repository; one on this host belongs to the account of the units.
+
+        Raises:
+            BackupError: there is one already, or it cannot be made.
+        """
+        self.run("init")
+        if self.url.startswith("/") and os.geteuid() == 0:
+            for path in (Path(self.url), *Path(self.url).rglob("*")):
+                shutil.chown(path, account, account)
+
+    def run(self, *arguments: str, folder: Path | None = None) -> str:
+        """Run restic and return its output.
+
+        Raises:
+            BackupError: it failed, or is not installed.
+        """
+        environ = {
+            "PATH": "/usr/local/bin:/usr/bin:/bin",
+            "LANG": "C.UTF-8",
+            "HOME": "/nonexistent",
+            "RESTIC_REPOSITORY": self.url,
+            "TMPDIR": tempfile.gettempdir(),
+            **self.variables,
+        }
+        cache = () if "RESTIC_CACHE_DIR" in environ else ("--no-cache",)
+        program = shutil.which(_PROGRAM, path=environ["PATH"])
+        if program is None:
+            raise BackupError("restic is not installed: apt-get install restic")
+        done = subprocess.run(  # noqa: S603 - a fixed program, no shell
+            [program, *cache, *self.options, *arguments],
+            env=environ,
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            said = done.stderr.strip().splitlines()
+            reason = _MEANINGS.get(done.returncode) or (said[-1] if said else f"exit code {done.returncode}")
+            raise BackupError(f"restic {arguments[0]}: {reason[:_LONGEST_MESSAGE]}")
+        return done.stdout
+
+    def snapshots(self, tag: str = _BACKUP) -> list[Snapshot]:
+        """Return the copies of this site, oldest first."""
+        listed = json.loads(
+            self.run("snapshots", "--json", _REPEAT_LOCK, f"--tag={tag}", f"--host={self.host}")
+        )
+        found = [
+            Snapshot(
+                each["id"], datetime.fromisoformat(each["time"][:19] + "+00:00"), Path(each["paths"][0]).name
+            )
+            for each in listed
+        ]
+        return sorted(found, key=lambda snapshot: snapshot.at)
+
+    def newest(self, *, now: datetime, tag: str = _BACKUP) -> Snapshot:
+        """Return the newest copy; those of the future stem from a wrong clock, or from an intruder.
+
+        Raises:
+            BackupError: there is none.
+        """
+        past = [snapshot for snapshot in self.snapshots(tag) if snapshot.at <= now]
+        if not past:
+            raise BackupError(f"the repository has no {tag} of {self.host}")
+        return past[-1]
+
+    def save(self, folder: Path, tag: str) -> str:
+        """Copy a folder; return the identifier of the snapshot."""
+        # A relative path: the copy does not depend on where the folder was.
+        lines = self.run(
+            *("backup", "--json", _REPEAT_LOCK, f"--tag={tag}", f"--host={self.host}", folder.name),
+            folder=folder.parent,
+        ).splitlines()
+        summary = json.loads(lines[-1])
+        return str(summary["snapshot_id"])
+
+    def prune(self, settings: Settings) -> int:
+        """Delete what is older than the rules; return how many snapshots are left.
+
+        Raises:
+            BackupError: the repository keeps what should have been deleted, as an append-only server does.
+        """
+        kept = settings.offsite
+        for tag in (_BACKUP, _KEYS):
+            groups = json.loads(
+                self.run(
+                    *("forget", "--json", _REPEAT_LOCK, "--prune", "--group-by=host,tags"),
+                    *(f"--tag={tag}", f"--host={self.host}", f"--keep-daily={kept.keep_days}"),
+                    *(f"--keep-weekly={kept.keep_weeks}", f"--keep-monthly={kept.keep_months}"),
+                ).splitlines()[0]
+                or "[]"
+            )
+            deleted = {each["id"] for group in groups for each in group.get("remove") or ()}
+            # restic 0.18.0 ends with 0 although an append-only server has refused every deletion.
+            if still := deleted & {snapshot.id for snapshot in self.snapshots(tag)}:
+                raise BackupError(
+                    f"the repository still has {len(still)} snapshots that were deleted: is it append-only? Set "
+                    "offsite.prune = false, and prune on the machine that holds it"
+                )
+        return len(self.snapshots())
+
+
+def push(settings: Settings, repository: Repository, *, now: datetime) -> Snapshot:
+    """Copy the newest backup and the copies of the keys, delete old copies, and read a part of the data back.
+
+    Args:
+        settings: settings of the deployment.
+        repository: where the copies go.
+        now: current time; the part of the data that is read depends on the day.
+
+    Raises:
+        BackupError: there is no complete, undamaged backup, or a step failed; a copy that was made stays.
+    """
+    made = newest(settings)
+    if made is None:
+        raise BackupError(f"{settings.paths.backups} has no complete backup to copy")
+    holds_database(made)  # a damaged backup is not copied
+    backup_at = newest_at(settings, now=now.timestamp())
+    # Of a run that was killed; locks of runs that are alive stay.
+    repository.run("unlock")
+    saved = repository.save(made, _BACKUP)
+    keys = Path(settings.paths.key_backups)
+    if keys.is_dir() and any(keys.iterdir()):
+        repository.save(keys, _KEYS)
+    state = read_state(settings)
+    first_at = state.first_at or now.timestamp()
+    _write_state(settings, replace(state, backup_at=backup_at, first_at=first_at))
+    if settings.offsite.prune:
+        repository.prune(settings)
+    parts = settings.offsite.read_parts
+    repository.run("check", _REPEAT_LOCK, f"--read-data-subset={now.toordinal() % parts + 1}/{parts}")
+    return Snapshot(saved, now, made.name)
+
+
+def fetch(
+    repository: Repository, folder: Path, *, now: datetime, snapshot: str = "", keys: Path | None = None
+) -> Snapshot:
+    """Bring a copy back into a new folder, and check it.
+
+    Args:
+        repository: where the copies are.
+        folder: new folder for the backup, which ``mks-deploy restore`` takes.
+        now: current time.
+        snapshot: beginning of its identifier; by default the newest.
+        keys: folder for the copies of the keys; they are left out by default.
+
+    Raises:
+        BackupError: there is no such copy, it is damaged, or a folder is not empty.
+    """
+    for target in (folder, *([keys] if keys else [])):
+        if target.exists() and any(target.iterdir()):
+            raise BackupError(f"{target} is not empty")
+    if snapshot:
+        matching = [each for each in repository.snapshots() if each.id.startswith(snapshot)]
+        if len(matching) != 1:
+            raise BackupError(f"{len(matching)} copies of {repository.host} begin with {snapshot[:20]!r}")
+        [chosen] = matching
+    else:
+        chosen = repository.newest(now=now)
+    repository.run(
+        "restore", _REPEAT_LOCK, "--verify", f"{chosen.id}:/{chosen.name}", "--target", str(folder)
+    )
+    holds_database(folder)
+    if keys:
+        held = repository.newest(now=now, tag=_KEYS)
+        repository.run("restore", _REPEAT_LOCK, "--verify", f"{held.id}:/{held.name}", "--target", str(keys))
+    return chosen
+
+
+def rehearse(settings: Settings, repository: Repository, *, now: datetime) -> tuple[Snapshot, dict[str, int]]:
+    """Restore the newest copy into a temporary PostgreSQL cluster, compare it, and delete both.
+
+    Returns:
+        The copy, and the rows of each table.
+
+    Raises:
+        BackupError: the copy is damaged or differs, or there is too little space for it.
+    """
+    root = Path(settings.paths.backups)
+    for left in root.glob(f"{_REHEARSAL}*"):
+        shutil.rmtree(left, ignore_errors=True)
+    chosen = repository.newest(now=now)
+    size = json.loads(repository.run("stats", "--json", _REPEAT_LOCK, "--mode=restore-size", chosen.id))
+    needed, free = _SPACE * int(size["total_size"]), shutil.disk_usage(root).free
+    if free < needed:
+        raise BackupError(f"a rehearsal needs {needed >> 20} MiB on {root}, and {free >> 20} MiB are free")
+    folder = Path(tempfile.mkdtemp(prefix=_REHEARSAL, dir=root))
+    try:
+        fetched = folder / "backup"
+        fetch(repository, fetched, now=now, snapshot=chosen.id)
+        with contextlib.ExitStack() as stack:
+            database = (
+                stack.enter_context(scratch_database(folder / "cluster")) if holds_database(fetched) else None
+            )
+            rows = restore(fetched, database, uploads=folder / "uploads")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    _write_state(settings, replace(read_state(settings), rehearsed_at=now.timestamp()))
+    return chosen, rows
+
+
+def read_state(settings: Settings) -> OffsiteState:
+    """Return what was done last; nothing if the record is missing or damaged."""
+    try:
+        read: dict[str, Any] = json.loads((Path(settings.paths.backups) / _STATE).read_text(encoding="utf-8"))
+        return OffsiteState(*(float(read[name]) for name in ("backup_at", "rehearsed_at", "first_at")))
+    except (OSError, ValueError, KeyError, TypeError):
+        return OffsiteState()
+
+
+def _write_state(settings: Settings, state: OffsiteState) -> None:
+    replace_file(Path(settings.paths.backups) / _STATE, json.dumps(asdict(state)) + "\n")
