@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -15,13 +17,15 @@ from typing import Any
 import pytest
 
 from deploy_host import Host
-from mks_deploy.cli import main
+from mks_deploy.cli import main, parser
 from mks_deploy.operations.backup import BackupError, Database, backup
 from mks_deploy.operations.offsite import OffsiteState, Repository, fetch, push, read_state, rehearse
 from mks_deploy.operations.watch import Readings, find_problems, measure, record
+from mks_deploy.rendering import render
 from mks_deploy.settings.credentials import credential_errors, make_missing
 from mks_deploy.settings.definitions import Settings
 from mks_deploy.settings.settings_file import DeploySettingsError, read_settings
+from mks_deploy.versions import Installed
 from testbed.polling import accepts_connections, free_port
 from testbed.process import ServerProcess
 from testbed.services import program, unprivileged
@@ -356,6 +360,31 @@ OTHER = "AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl\n"
 # --- settings, secrets, units
 
 
+PAGE = Path(__file__).parents[2] / "docs" / "en" / "how-to" / "backups-elsewhere.md"
+
+
+@pytest.mark.skipif(not PAGE.exists(), reason="the documentation is not part of the wheel")
+def test_the_page_shows_settings_and_commands_that_exist() -> None:
+    blocks = re.findall(r"```(toml|sh)\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
+    host = Host()
+    units = {file.path.rpartition("/")[2] for file in render(_with(host, "/srv/copies"), Installed())}
+    for kind, text in blocks:
+        if kind == "toml":
+            assert read_settings(f"{host.settings_text()}\n{text}").offsite.repository
+            continue
+        for line in text.splitlines():
+            words = shlex.split(line.strip().removeprefix("mks-deploy app "))
+            if words[:1] == ["mks-deploy"]:
+                parser().parse_args(words[1:])
+            named = {word.replace("shop-", "knowledge-system-") for word in words if word.startswith("shop-")}
+            assert named <= units
+    host.stop()
+
+
+def _with(host: Host, repository: str) -> Settings:
+    return read_settings(f'{host.settings_text()}\n[offsite]\nrepository = "{repository}"\n')
+
+
 @pytest.mark.parametrize(
     "address",
     [
@@ -403,9 +432,6 @@ def test_secrets_and_units_follow_the_address(repository: str, wanted: set[str],
         error.split()[2] for error in credential_errors(tmp_path / "secrets", settings) if "missing" in error
     }
     assert missing == wanted - {"restic_password"}
-    from mks_deploy.rendering import render
-    from mks_deploy.versions import Installed
-
     files = {file.path: file.text for file in render(settings, Installed())}
     units = {Path(name).name: text for name, text in files.items() if "systemd/system" in name}
     copies = {name for name in units if "-offsite" in name}
