@@ -40,6 +40,7 @@ class PreparedStatements:
         # A single statement is its own transaction; BEGIN and COMMIT would cost two more round trips on PostgreSQL.
         self._single = engine if self._one_writer else engine.execution_options(isolation_level="AUTOCOMMIT")
         self._due_queries: dict[tuple[str, ...], Executable] = {}
+        self._lease_statements: dict[tuple[int, int], Update] = {}
         self.reset_after_fork()
         register_after_fork(self)
 
@@ -64,30 +65,38 @@ class PreparedStatements:
                 connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
             yield connection
 
-    def due_queues(self, queues: Sequence[str]) -> list[tuple[int, str]]:
+    def lease(self, queues: Sequence[str], *, owner: str, lease: float, most: int) -> list[LeasedTask]:
+        """Lease due tasks of these queues, sorted by priority, then by queue with the longest due time."""
+        leased = list[LeasedTask]()
+        # One connection for all statements: its check at the checkout costs as much as a statement.
+        with self._single.connect() as connection:
+            for priority, queue in self._due_queues(connection, queues):
+                if len(leased) < most:
+                    statement = self._lease_statement(priority, most - len(leased))
+                    given = {"queue_is": queue, "owner_is": owner, "lease": lease}
+                    leased += self._leased(connection, statement, given)
+        return leased
+
+    def _due_queues(self, connection: Connection, queues: Sequence[str]) -> list[tuple[int, str]]:
         """Return the priorities and queues with due tasks, sorted by priority, then by the longest due time.
 
         This is a read, so idle workers do not queue for SQLite's single writer. Each priority and queue has its own
         index range: a single query for several queues would sort all due tasks in them.
         """
         wanted = tuple(dict.fromkeys(queues))
-        with self._single.connect() as connection:
-            found = connection.execute(self._due_query(wanted), self._clock.values()).one()
+        found = connection.execute(self._due_query(wanted), self._clock.values()).one()
+        # Ends the transaction of the read: SQLite would reject the write if another writer was faster.
+        connection.rollback()
         places = [(priority, queue) for priority in PRIORITIES for queue in wanted]
         due = zip(found, places, strict=True)
         oldest = sorted((priority, since, queue) for since, (priority, queue) in due if since is not None)
         return [(priority, queue) for priority, _, queue in oldest]
 
-    def lease(self, priority: int, *, queue: str, owner: str, lease: float, most: int) -> list[LeasedTask]:
-        """Lease the due tasks of one priority in one queue."""
-        given = {"queue_is": queue, "priority_is": priority, "most": most}
-        return self._leased(self._lease_statement, {**given, "owner_is": owner, "lease": lease})
-
     def lease_one(self, task_id: str, *, owner: str, lease: float) -> LeasedTask | None:
         """Lease this task if it is due and not leased."""
-        found = self._leased(
-            self._lease_one_statement, {"task_id": task_id, "owner_is": owner, "lease": lease}
-        )
+        given = {"task_id": task_id, "owner_is": owner, "lease": lease}
+        with self._single.connect() as connection:
+            found = self._leased(connection, self._lease_one_statement, given)
         return found[0] if found else None
 
     def finish(self, task: LeasedTask, *, result: str, connection: Connection | None) -> bool:
@@ -103,8 +112,10 @@ class PreparedStatements:
         with self.write_lock(), self._single.begin() as own:
             return own.execute(self._finish_statement, values).rowcount == 1
 
-    def _leased(self, change: Update, values: Mapping[str, object]) -> list[LeasedTask]:
-        with self.write_lock(), self._single.begin() as connection:
+    def _leased(
+        self, connection: Connection, change: Update, values: Mapping[str, object]
+    ) -> list[LeasedTask]:
+        with self.write_lock(), connection.begin():
             rows = connection.execute(change, {**values, **self._clock.values()}).all()
         # RETURNING guarantees no order.
         return [_leased_task(row) for row in sorted(rows, key=lambda row: (row.created_at, row.id))]
@@ -130,21 +141,20 @@ class PreparedStatements:
             )
         return self._due_queries[queues]
 
-    @cached_property
-    def _lease_statement(self) -> Update:
-        from sqlalchemy import Integer, String, bindparam, select
+    def _lease_statement(self, priority: int, most: int) -> Update:
+        from sqlalchemy import String, bindparam, select
 
-        columns = self._table.c
-        # Literals, as in ``literal_number``, with values that are passed at each execution.
-        priority = bindparam("priority_is", type_=Integer, literal_execute=True)
-        most = bindparam("most", type_=Integer, literal_execute=True)
-        due = (
-            select(columns.id)
-            .where(*self._due(priority, bindparam("queue_is", type_=String)))
-            .order_by(columns.due_at)
-            .limit(most)
-        )
-        return self._lease_where(columns.id.in_(lock_rows(due, self._engine)))
+        if (priority, most) not in self._lease_statements:
+            columns = self._table.c
+            due = (
+                select(columns.id)
+                .where(*self._due(literal_number(priority), bindparam("queue_is", type_=String)))
+                .order_by(columns.due_at)
+                .limit(literal_number(most))
+            )
+            change = self._lease_where(columns.id.in_(lock_rows(due, self._engine)))
+            self._lease_statements[priority, most] = change
+        return self._lease_statements[priority, most]
 
     def _due(
         self, priority: ColumnElement[int], queue: ColumnElement[str] | str
@@ -229,14 +239,15 @@ def in_source_state(state: ColumnElement[str], step: Step) -> ColumnElement[bool
 
 
 def literal_number(number: int) -> ColumnElement[int]:
-    """Render a number as a literal in the statement instead of a bound parameter.
+    """Return a number as a part of the statement instead of a bound parameter.
 
     psycopg prepares a statement after five executions, and PostgreSQL then uses one plan for all values. For an
     unknown limit it expects a tenth of the rows, for an unknown priority a third, and reads the whole table.
     """
-    from sqlalchemy import Integer, literal
+    from sqlalchemy import Integer, literal_column
 
-    return literal(number, Integer(), literal_execute=True)
+    # Not literal(..., literal_execute=True), whose text is replaced at each execution.
+    return literal_column(str(int(number)), Integer())
 
 
 def lock_rows(due: Select[tuple[str]], engine: Engine) -> Select[tuple[str]]:

@@ -31,12 +31,14 @@ class RowClock:
         before, self._clock = self._clock, clock
         return before
 
+    @property
+    def _is_in_database(self) -> bool:
+        return self._clock is None and self._engine.dialect.name == "postgresql"
+
     def moment(self) -> ColumnElement[float] | float:
         """Return the current time, for comparison with columns."""
-        if self._clock is not None:
-            return self._clock.time()
-        if self._engine.dialect.name != "postgresql":
-            return SYSTEM_CLOCK.time()
+        if not self._is_in_database:
+            return self.values()["now"]
         from sqlalchemy import Float, cast, extract, func
 
         # Stable within a statement, unlike clock_timestamp(), and therefore usable for an index range.
@@ -53,8 +55,10 @@ class RowClock:
 
     def values(self) -> dict[str, float]:
         """Return the values for ``parameter``."""
-        moment = self.moment()
-        return {"now": moment} if isinstance(moment, (int, float)) else {}
+        # Without building the expression of moment(): this runs for every statement.
+        if self._is_in_database:
+            return {}
+        return {"now": (SYSTEM_CLOCK if self._clock is None else self._clock).time()}
 
     def read(self) -> float:
         """Return the current time as a number."""

@@ -98,12 +98,7 @@ class TaskStore:
             queues: queues to search.
             most: maximum number of tasks.
         """
-        leased = list[LeasedTask]()
-        for priority, queue in self.statements.due_queues(queues):
-            if len(leased) < most:
-                left = most - len(leased)
-                leased += self.statements.lease(priority, queue=queue, owner=owner, lease=lease, most=left)
-        return leased
+        return self.statements.lease(queues, owner=owner, lease=lease, most=most)
 
     def lease_one(self, task_id: str, *, owner: str, lease: float) -> LeasedTask | None:
         """Lease this task, whatever its queue, if it is due and not leased."""

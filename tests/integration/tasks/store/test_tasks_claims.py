@@ -70,6 +70,29 @@ def test_a_claim_reads_what_it_takes(tasks: Tasks, postgres_url: str, queues: tu
     assert by_index <= 20 * 20
 
 
+@pytest.mark.parametrize("statistics", ["none", "of ended tasks"])
+def test_a_claim_reads_what_it_takes_whatever_the_statistics_say(postgres_url: str, statistics: str) -> None:
+    tasks = Tasks(hardened_engine(postgres_url))
+    tasks.create_table()
+    with tasks.store.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("ALTER TABLE mks_task SET (autovacuum_enabled = off)"))
+        if statistics == "of ended tasks":
+            connection.execute(text(FILL))
+            connection.execute(
+                text("UPDATE mks_task SET id = 'e' || left(id, 31), state = 'done', due_at = NULL")
+            )
+            connection.execute(text("VACUUM ANALYZE mks_task"))
+        connection.execute(text(FILL))
+
+    def work() -> None:
+        assert len({task for _ in range(20) for task in claim(tasks, "default", "mail")}) == 20
+
+    by_scan, by_index = rows_read(tasks, postgres_url, work)
+    assert by_scan == 0
+    assert by_index <= 20 * 20
+    tasks.store.engine.dispose()
+
+
 def test_a_claim_reads_what_it_takes_by_a_plan_for_any_value(postgres_url: str, tasks: Tasks) -> None:
     # psycopg prepares a statement at its sixth execution, and PostgreSQL may then plan it for any value.
     @event.listens_for(tasks.store.engine, "connect")
