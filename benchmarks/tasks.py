@@ -1,6 +1,7 @@
-"""Cost of a background task: ours on Celery and embedded, compared with plain Celery, Huey and Dramatiq.
+"""Cost of a background task: ours on Celery and embedded, beside plain Celery, Huey, Dramatiq and Procrastinate.
 
-    python benchmarks/tasks.py [--tasks 2000] [--plot claims.svg] [throughput] [start] [enqueue] [claims] [backlog]
+    python benchmarks/tasks.py [--tasks 2000] [--plot claims.svg] [throughput] [start] [enqueue] [bulk] [wake]
+        [claims] [backlog]
 
 Starts Redis and PostgreSQL, both with production durability (AOF every second, fsync). Tasks are queued when the
 workers start; the time from the first finished task to the last is measured. Rounds are interleaved and the best of
@@ -10,6 +11,7 @@ each counts, so that other load on the machine matters less; compare ratios, not
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import signal
 import subprocess
@@ -24,6 +26,7 @@ from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "support"))
 
+import psycopg
 from sqlalchemy import Engine, insert, text
 
 from mks_hardening.contrib.celery_app import TaskNotifier, celery_app
@@ -181,6 +184,7 @@ def throughput(bench: Bench, number: int, rounds: int) -> None:
     best = dict.fromkeys(contenders, Cost(float("inf"), float("inf")))
     for _ in range(rounds):
         for name, (engine, commands, kind) in contenders.items():
+            progress(f"throughput, {name.strip()}")
             database = bench.database(kind) if kind else ""
             cost = bench.cost(engine, commands, number, database=database)
             best[name] = Cost(min(best[name].wall, cost.wall), min(best[name].cpu, cost.cpu))
@@ -266,6 +270,166 @@ def timed(call: Callable[[], object]) -> float:
     return time.perf_counter() - begin
 
 
+# --- bulk
+
+BULK = 5_000
+
+
+def bulk(bench: Bench, rounds: int) -> None:
+    import procrastinate
+
+    tasks = ours(bench.database("postgresql"))
+    task = tasks.task("work")(lambda _run, _number: None)
+    embedded = ours(bench.database("sqlite"))
+    on_sqlite = embedded.task("work")(lambda _run, _number: None)
+    jobs, job = procrastinated(procrastinate, bench)
+    keys = iter(range(10**9))
+
+    def one_by_one() -> None:
+        with tasks.begin() as connection:
+            for number in range(BULK):
+                task.enqueue(connection, number)
+
+    def batch() -> None:
+        with tasks.begin() as connection:
+            tasks.enqueue_many(connection, [task.call(number) for number in range(BULK)])
+
+    def keyed() -> None:
+        with tasks.begin() as connection:
+            calls = [task.using(key=str(next(keys))).call(number) for number in range(BULK)]
+            tasks.enqueue_many(connection, calls)
+
+    def batch_sqlite() -> None:
+        with embedded.begin() as connection:
+            embedded.enqueue_many(connection, [on_sqlite.call(number) for number in range(BULK)])
+
+    contenders: dict[str, Callable[[], object]] = {
+        "one by one": one_by_one,
+        "enqueue_many": batch,
+        "  each with a key": keyed,
+        "  SQLite": batch_sqlite,
+        "Procrastinate, one by one": lambda: [job.defer(number=number) for number in range(BULK // 10)],
+        "Procrastinate, batch_defer": lambda: job.batch_defer(
+            *({"number": number} for number in range(BULK))
+        ),
+    }
+    best = dict.fromkeys(contenders, float("inf"))
+    with jobs.open():
+        for round_number in range(rounds + 1):
+            for name, work in contenders.items():
+                progress(f"bulk, {name.strip()}, round {round_number}")
+                tidy(tasks.store.engine)
+                number = BULK // 10 if name == "Procrastinate, one by one" else BULK
+                cost = cpu_of(bench, work) / number
+                if round_number:  # the first one warms up
+                    best[name] = min(best[name], cost)
+    print(f"\nms of CPU to enqueue one task, {BULK} in one transaction, client and server; best of {rounds}")
+    peer = best["Procrastinate, batch_defer"]
+    for name, cost in best.items():
+        print(f"{name:34}{cost * 1000:9.3f}{cost / peer:9.2f} x Procrastinate's batch")
+    tasks.store.engine.dispose()
+    embedded.store.engine.dispose()
+
+
+def procrastinated(procrastinate: Any, bench: Bench, database: str = "") -> tuple[Any, Any]:
+    """Return an application of Procrastinate on a new database, and its task."""
+    # It warns that the application is defined in the main module, which does not matter here.
+    logging.getLogger("procrastinate").setLevel(logging.ERROR)
+    url = (database or bench.database("postgresql")).replace("+psycopg", "")
+    jobs = procrastinate.App(connector=procrastinate.SyncPsycopgConnector(conninfo=url))
+    with jobs.open():
+        jobs.schema_manager.apply_schema()
+    jobs = procrastinate.App(connector=procrastinate.SyncPsycopgConnector(conninfo=url))
+    return jobs, jobs.task(name="late")(lambda **_: None)
+
+
+def cpu_of(bench: Bench, work: Callable[[], object]) -> float:
+    """Return the CPU seconds of this process and of PostgreSQL."""
+    server, own = processor_seconds({bench.postgres.process.pid}), time.process_time()
+    work()
+    return time.process_time() - own + processor_seconds({bench.postgres.process.pid}) - server
+
+
+# --- wake
+
+WAKES = 40
+
+
+def wake(bench: Bench) -> None:
+    import procrastinate
+
+    print(
+        f"\nms from the commit of a task to its start by a waiting worker in another process, {WAKES} tasks"
+    )
+    print(f"{'':34}{'p50':>9}{'p90':>9}")
+    database = bench.database("postgresql")
+    jobs, job = procrastinated(procrastinate, bench, database)
+    with jobs.open():
+        progress("wake, Procrastinate")
+        worker = ("procrastinate", database.replace("+psycopg", ""))
+        show_wakes("Procrastinate", wakes(bench, worker, lambda: job.defer(sent=time.time())))
+    for name, engine, kind in (
+        ("PostgreSQL, NOTIFY", "ours-embedded", "postgresql"),
+        ("PostgreSQL, polling", "ours-polling", "postgresql"),
+        ("SQLite, polling", "ours-embedded", "sqlite"),
+    ):
+        progress(f"wake, {name}")
+        database = bench.database(kind)
+        tasks = Tasks(hardened_engine(database), notify=engine != "ours-polling")
+        tasks.create_table()
+        late = tasks.task("late")(lambda _run, _sent: None)
+
+        def send(tasks: Tasks = tasks, late: Any = late) -> None:
+            with tasks.begin() as connection:
+                late.enqueue(connection, time.time())
+
+        show_wakes(name, wakes(bench, (engine, database), send))
+        tasks.store.engine.dispose()
+    wakes_here(bench)
+
+
+def wakes_here(bench: Bench) -> None:
+    """Measure a worker on SQLite in the process that enqueues."""
+    tasks, found = ours(bench.database("sqlite")), list[float]()
+    late = tasks.task("late")(lambda _run, sent: found.append(time.time() - sent))
+    with TaskWorker(tasks, schedule=False):
+        for number in range(WAKES):
+            time.sleep(0.1 + number % 7 * 0.05)
+            with tasks.begin() as connection:
+                late.enqueue(connection, time.time())
+        wait_until(lambda: len(found) == WAKES, timeout=60, what="every task")
+    show_wakes("SQLite, within the process", found)
+    tasks.store.engine.dispose()
+
+
+def wakes(bench: Bench, worker: tuple[str, str], send: Callable[[], object]) -> list[float]:
+    bench.redis.command("FLUSHALL")
+    with bench.running([[*EMBEDDED, "2"]], bench.environment(*worker)), bench.redis.client() as client:
+        client.execute_command("SELECT", 9)
+
+        def received() -> int:
+            return int(client.execute_command("LLEN", "late"))
+
+        send()  # until the worker is ready
+        wait_until(received, timeout=120, what="the first task")
+        for number in range(WAKES):
+            time.sleep(0.1 + number % 7 * 0.05)
+            send()
+        wait_until(lambda: received() == WAKES + 1, timeout=60, what="every task")
+        return [float(taken) for taken in client.execute_command("LRANGE", "late", 1, -1)]
+
+
+def show_wakes(name: str, found: list[float]) -> None:
+    ranked = sorted(found)
+    middle, high = ranked[len(ranked) // 2], ranked[len(ranked) * 9 // 10]
+    print(f"{name:34}{middle * 1000:9.1f}{high * 1000:9.1f}")
+
+
+def progress(text: str) -> None:
+    """Show on stderr what is being measured."""
+    print(f"  ... {text}", file=sys.stderr, flush=True)
+
+
 # --- claims
 
 SIZES = (0, 1_000, 10_000, 100_000)
@@ -277,18 +441,23 @@ def claims(bench: Bench, plot: Path | None) -> None:
     )
     print(f"{'':14}" + "".join(f"{size:>10}" for size in SIZES) + "   looked for by the notifier, last")
     lines: dict[str, list[float]] = {}
+    floors = list[float]()
     for kind in ("sqlite", "postgresql"):
         tasks = ours(bench.database(kind))
         task = tasks.task("work", priority="high")(idle)
         worker = TaskWorker(tasks, schedule=False)
         lines[kind] = []
         for before, size in zip((0, *SIZES), SIZES, strict=False):
+            progress(f"claims, {kind}, {size} other rows")
             add_rows(tasks.store.engine, tasks, size - before)
             lines[kind].append(claim_cost(tasks, task, worker) * 1000)
+            if kind == "postgresql":
+                floors.append(claim_by_hand(tasks) * 1000)
         due = due_cost(tasks)
         print(f"{kind:14}" + "".join(f"{cost:10.2f}" for cost in lines[kind]) + f"{due * 1000:10.2f}")
         worker.stop()
         tasks.store.engine.dispose()
+    print(f"{'by hand':14}" + "".join(f"{cost:10.2f}" for cost in floors) + "   psycopg: lease, work, UPDATE")
     if plot is not None:
         plot.write_text(svg(lines), encoding="utf-8")
 
@@ -309,6 +478,37 @@ def claim_cost(tasks: Tasks, task: Any, worker: TaskWorker) -> float:
         with tasks.begin() as connection:
             task.enqueue(connection)
         costs.append(timed(lambda: worker.run_pending(most=1)))
+    return sorted(costs)[len(costs) // 2]
+
+
+LEASE_BY_HAND = """
+UPDATE mks_task SET state = 'running', due_at = extract(epoch FROM now()) + 30 WHERE id = (
+    SELECT id FROM mks_task WHERE queue = 'default' AND priority = 0 AND due_at <= extract(epoch FROM now())
+    ORDER BY due_at LIMIT 1 FOR UPDATE SKIP LOCKED
+) RETURNING id, arguments
+"""
+END_BY_HAND = """
+UPDATE mks_task SET state = 'done', due_at = NULL, finished_at = extract(epoch FROM now()) WHERE id = %s
+"""
+
+
+def claim_by_hand(tasks: Tasks) -> float:
+    """Measure the least that a queue in a table can do: two statements, the second of which waits for the disk."""
+    task, costs = tasks.known["work"], list[float]()
+    with psycopg.connect(
+        tasks.store.engine.url.set(drivername="postgresql").render_as_string(), autocommit=True
+    ) as own:
+
+        def claim() -> None:
+            own.execute("SET synchronous_commit = off")
+            ((task_id, _),) = own.execute(LEASE_BY_HAND)
+            own.execute("SET synchronous_commit = on")
+            own.execute(END_BY_HAND, [task_id])
+
+        for _ in range(60):
+            with tasks.begin() as connection:
+                task.enqueue(connection)
+            costs.append(timed(claim))
     return sorted(costs)[len(costs) // 2]
 
 
@@ -341,6 +541,9 @@ def tidy(engine: Engine) -> None:
     """Do what autovacuum does within a minute."""
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("VACUUM ANALYZE" if engine.dialect.name == "postgresql" else "ANALYZE"))
+        if engine.dialect.name == "postgresql":
+            # Otherwise the disk is still busy with the rows that were added, and each commit waits for it.
+            connection.execute(text("CHECKPOINT"))
 
 
 BACKLOGS = (200, 10_000, 50_000)
@@ -429,7 +632,10 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "parts", nargs="*", default=[], help="throughput, start, enqueue, claims, backlog; all by default"
+        "parts",
+        nargs="*",
+        default=[],
+        help="throughput, start, enqueue, bulk, wake, claims, backlog; all by default",
     )
     parser.add_argument("--tasks", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=2)
@@ -441,6 +647,8 @@ def main() -> None:
             "throughput": lambda: throughput(bench, given.tasks, given.rounds),
             "start": lambda: start(bench, max(3, given.rounds)),
             "enqueue": lambda: enqueue(bench),
+            "bulk": lambda: bulk(bench, given.rounds),
+            "wake": lambda: wake(bench),
             "claims": lambda: claims(bench, given.plot),
             "backlog": lambda: backlog(bench),
         }

@@ -24,6 +24,12 @@ def work() -> None:
     _counter[0].incr("done")
 
 
+def late(sent: float) -> None:
+    """Note the seconds since this task was enqueued."""
+    taken = time.time() - sent
+    redis.Redis.from_url(f"{SERVER}/9").rpush("late", str(taken))
+
+
 if ENGINE.startswith("celery"):
     from celery import Celery
 
@@ -35,9 +41,10 @@ elif ENGINE.startswith("ours"):
     from mks_hardening.db import hardened_engine
     from mks_hardening.tasks import Tasks
 
-    tasks = Tasks(hardened_engine(os.environ["BENCH_DATABASE"]))
+    tasks = Tasks(hardened_engine(os.environ["BENCH_DATABASE"]), notify=ENGINE != "ours-polling")
     tasks.create_table()
     task = tasks.task("work")(lambda _run: work())
+    tasks.task("late")(lambda _run, sent: late(sent))
     if ENGINE == "ours":
         from mks_hardening.contrib.celery_app import celery_app
 
@@ -56,9 +63,20 @@ elif ENGINE == "dramatiq":
     dramatiq.set_broker(RedisBroker(url=f"{SERVER}/3"))
     enqueue = dramatiq.actor(work).send
 
+elif ENGINE == "procrastinate":
+    import procrastinate
+
+    jobs = procrastinate.App(connector=procrastinate.PsycopgConnector(conninfo=os.environ["BENCH_DATABASE"]))
+    jobs.task(name="late")(late)
+
 
 def main() -> None:
     """Run an embedded worker with this number of threads."""
+    if ENGINE == "procrastinate":
+        with jobs.open():
+            print("ready", flush=True)
+        jobs.run_worker(concurrency=int(sys.argv[1]), listen_notify=True)
+        return
     from mks_hardening.tasks import TaskWorker
 
     with TaskWorker(tasks, concurrency=int(sys.argv[1]), schedule=False):
