@@ -75,7 +75,8 @@ def known_dialect(name: str) -> Dialect:
 
 
 def _checked_tokens(sql: str, dialect: Dialect) -> list[str]:
-    if type(dialect) is not str or dialect not in LEXERS or type(sql) is not str:  # the checks cost more
+    given: tuple[object, object] = (sql, dialect)
+    if not (isinstance(given[0], str) and isinstance(given[1], str) and dialect in LEXERS):  # costs less
         choice(dialect, sorted(LEXERS), parameter="dialect")
         text_of(sql, parameter="sql")
     return quick_tokens(sql, dialect)
