@@ -1,9 +1,9 @@
 """Mutation test: make many small changes to a package and measure how many of them its quick tests detect.
 
-``make mutants AREA=_core/resilience`` (or ``wsgi/session``, ``security/sign_in`` and so on) works in a copy of the
+``make mutants AREA=_core/resilience`` (or ``wsgi/session``, ``deploy/operations`` and so on) works in a copy of the
 tree; without ``AREA`` it draws a sample from every area. ``ARGS="--sample 150 --seed 8"`` runs a random sample,
-which is enough for a figure; ``--write`` records the figure in ``tests/mutants.toml``. The exit status is 1 if less
-than 85 % of the mutants were killed.
+which is enough for a figure; ``--integration`` also runs the area's tests on real servers; ``--write`` records the
+figure in ``tests/mutants.toml``. The exit status is 1 if less than 85 % of the mutants were killed.
 
 mutmut creates the mutants and records which functions each test executes. This program runs them: the tests are
 collected once, and each mutant is a forked process that runs its fastest tests first and stops at the first
@@ -37,6 +37,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "tests" / "mutants.toml"
+KIT = Path("deploy/src/mks_deploy")
 LEAST_KILLED = 0.85
 LEFT_OUT = (
     ".git",
@@ -50,16 +51,41 @@ LEFT_OUT = (
     "var",
     "mutants",
 )
-# Additional tests of a package, beside those of its area.
+# The table of every public parameter: it kills what changes a check or the name of a parameter.
+TESTS_OF_PARAMETERS = "package/test_package_wrong_kinds.py"
+# Additional tests of a package, beside those of its area: what else runs its functions. The row of a package
+# replaces that of its area.
 TESTS_ELSEWHERE = {
+    "_core": (
+        *(f"{area}/**/test_*.py" for area in ("cache", "db", "logging", "notify", "tasks")),
+        *("security/rate_limits/test_*.py", "wsgi/origin/test_*.py", "wsgi/test_wsgi_edge_*.py"),
+    ),
+    "_core/backend": ("cache/**/test_*.py", "notify/**/test_*.py", "security/**/test_*redis*.py"),
+    "_core/canonical_text": ("cache/test_*.py", "wsgi/response_cache/test_*.py"),
+    "_core/database": ("db/**/test_*.py", "tasks/**/test_*.py", "contrib/test_contrib_celery*.py"),
+    "_core/mail": ("notify/**/test_*.py", "tasks/prebuilt/test_*.py"),
+    "_core/origin": ("wsgi/origin/test_*.py", "wsgi/test_wsgi_edge_*.py"),
+    "_core/redaction": ("logging/**/test_*.py", "notify/**/test_*.py"),
+    "_core/web": ("_edge/**/test_*.py", "wsgi/**/test_*.py"),
     "_edge": ("wsgi/**/test_*.py",),
     "_edge/cors": ("wsgi/test_wsgi_refusals.py",),
     # The tables of both shells, and the costs of requests that views count.
     "asgi": ("wsgi/**/test_*.py", "_edge/test_*.py", "contrib/test_contrib_limits_by_request.py"),
-    "wsgi": ("_edge/test_*.py",),
-    "_core/origin": ("wsgi/origin/test_*.py", "wsgi/test_wsgi_edge_*.py"),
-    "_core/redaction": ("logging/test_logging_redaction_*.py",),
+    "cache": ("wsgi/response_cache/test_*.py",),
     "cli": ("**/test_*_cli.py",),
+    "contrib": ("compose/test_*.py", "tasks/test_tasks_celery*.py"),
+    # The store of the tasks runs on an engine of this area.
+    "db": ("tasks/**/test_*.py", "contrib/test_contrib_celery*.py"),
+    "logging": (
+        "compose/test_compose.py",
+        "notify/engine/test_notify_alert.py",
+        "contrib/test_contrib_foreign*.py",
+    ),
+    "notify": ("compose/test_compose.py", "logging/test_logging_work_props.py"),
+    "production_check": ("package/test_package_cli.py",),
+    "settings": ("compose/test_*.py", "package/test_package_cli.py", "production_check/test_*.py"),
+    "tasks": ("contrib/test_contrib_celery*.py", "testing/test_testing_task*.py"),
+    "wsgi": ("_edge/test_*.py",),
 }
 
 
@@ -77,7 +103,7 @@ AREAS = (
         "settings",
         "tasks",
     ),
-    *("wsgi", "cli", "compose.py"),
+    *("wsgi", "cli", "compose.py", "production_check", "deploy"),
 )
 SAMPLE_OF_AN_AREA = 60
 
@@ -86,20 +112,24 @@ def main() -> None:
     """Create and run the mutants of a package, and print the survivors; without a package, sample every area."""
     parser = argparse.ArgumentParser(
         prog="make mutants",
-        description="AREA is a folder or module of the package; without it, every area is sampled.",
+        description="AREA is a folder or module of the package, or of the deployment kit (deploy/operations); "
+        "without it, every area is sampled.",
     )
     parser.add_argument("place", nargs="?")
     parser.add_argument("--sample", type=int, default=0, help="size of a random sample (0: all)")
     parser.add_argument("--seed", type=int, default=1, help="seed of the sample")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="number of parallel mutants")
     parser.add_argument(
+        "--integration", action="store_true", help="also run the area's tests on real servers (slow)"
+    )
+    parser.add_argument(
         "--write", action="store_true", help=f"record the figure in {RESULTS.relative_to(ROOT)}"
     )
     asked = parser.parse_args()
     if asked.place is None:
         sys.exit(sample_every_area(asked))
-    if not (ROOT / "src" / "mks_hardening" / asked.place).exists():
-        parser.error("AREA is a folder or module of the package, such as _core/resilience")
+    if not (ROOT / source_of(asked.place)).exists():
+        parser.error("AREA is a folder or module, such as _core/resilience or deploy/operations")
     with tempfile.TemporaryDirectory(prefix="mks-mutants-") as folder:
         lay_out(Path(folder), asked.place)
         names = mutants_of(Path(folder), asked.place)
@@ -108,7 +138,7 @@ def main() -> None:
         )
         trial = Trial(drawn, asked.jobs)
         os.chdir(Path(folder) / "mutants")
-        run_pytest(trial, tests_of(asked.place))
+        run_pytest(trial, tests_of(asked.place, integration=asked.integration))
         os.chdir(folder)
         sys.exit(report(asked, trial, len(names)))
 
@@ -120,6 +150,7 @@ def sample_every_area(asked: argparse.Namespace) -> int:
         f"--sample={sample}",
         f"--seed={asked.seed}",
         f"--jobs={asked.jobs}",
+        *["--integration"] * asked.integration,
         *["--write"] * asked.write,
     ]
     worst = 0
@@ -130,27 +161,45 @@ def sample_every_area(asked: argparse.Namespace) -> int:
     return worst
 
 
-def tests_of(place: str) -> list[str]:
-    """Return the unit and property tests of a package's area, and the additional ones listed above."""
+def source_of(place: str) -> Path:
+    """Return the folder or module of a place, relative to the tree."""
+    area, _, rest = place.partition("/")
+    return KIT / rest if area == "deploy" else Path("src/mks_hardening", place)
+
+
+def tests_of(place: str, *, integration: bool) -> list[str]:
+    """Return the unit and property tests of a package's area, and the additional ones listed above.
+
+    ``integration`` adds the tests on real servers, which find most mutants of the parts that only speak to one
+    (``cache/cdn``, ``db/watch``, ``db/plan``). The tests of the deployment kit are in one folder, those that need a
+    server among them. A function that runs only in processes started by a test counts as ``no tests``.
+    """
     area, package = (*place.removesuffix(".py").split("/"), "")[:2]
+    if area == "deploy":
+        return _found(ROOT / "deploy" / "tests", "test_*.py")
     elsewhere = TESTS_ELSEWHERE.get(f"{area}/{package}", ()) or TESTS_ELSEWHERE.get(area, ())
-    return _found(f"{area}/**/test_*.py", *elsewhere) or sys.exit(f"no unit or property tests for {place}")
+    patterns = (f"{area}/**/test_*.py", TESTS_OF_PARAMETERS, *elsewhere)
+    quick = [ROOT / "tests" / folder for folder in ("unit", "property")]
+    if stale := [each for each in elsewhere if not any(_found(folder, each) for folder in quick)]:
+        sys.exit(f"TESTS_ELSEWHERE names tests that do not exist: {', '.join(stale)}")
+    folders = [*quick, ROOT / "tests" / "integration"] if integration else quick
+    return [file for folder in folders for file in _found(folder, *patterns)]
 
 
-def _found(*patterns: str) -> list[str]:
-    return sorted(
-        str(file.relative_to(ROOT))
-        for folder in ("unit", "property")
-        for pattern in patterns
-        for file in (ROOT / "tests" / folder).glob(pattern)
-    )
+def _found(folder: Path, *patterns: str) -> list[str]:
+    return sorted({str(file.relative_to(ROOT)) for pattern in patterns for file in folder.glob(pattern)})
 
 
 def lay_out(folder: Path, place: str) -> None:
     """Create two trees: the sources that mutmut reads, and ``mutants``, where it writes and the tests run."""
     shutil.copytree(ROOT, folder / "mutants", ignore=shutil.ignore_patterns(*LEFT_OUT))
-    shutil.copytree(ROOT / "src", folder / "src", ignore=shutil.ignore_patterns("__pycache__"))
-    pattern = f"src/mks_hardening/{place}" + ("" if place.endswith(".py") else "/*")
+    source = source_of(place)
+    if source.is_relative_to(KIT):
+        # mutmut names a module after its path below "src", so the kit moves there, beside the library.
+        (folder / "mutants" / KIT).rename(folder / "mutants" / "src" / KIT.name)
+        source = Path("src", source.relative_to(KIT.parent))
+    shutil.copytree(folder / "mutants" / "src", folder / "src", ignore=shutil.ignore_patterns("__pycache__"))
+    pattern = str(source) if source.suffix == ".py" else f"{source}/*"
     (folder / "pyproject.toml").write_text(
         f'[tool.mutmut]\nsource_paths = ["src"]\nonly_mutate = ["{pattern}"]\nuse_git_change_detection = false\n',
         encoding="utf-8",
