@@ -70,6 +70,7 @@ def test_the_store_is_not_shown() -> None:
     assert "hunter22" not in repr(policy)
     assert "shared_store=..." in repr(policy)
     assert "shared_store=None" in repr(AlertPolicy())
+    assert "AlertPolicy(dedup_window=60.0, " in repr(AlertPolicy(dedup_window=60))
 
 
 @pytest.mark.parametrize(

@@ -97,6 +97,12 @@ def test_whose_it_is_and_its_key_are_texts_that_every_database_takes(tasks: Task
         task.using(key=text)
 
 
+def test_a_queue_whose_name_is_not_allowed_is_refused_with_what_is(tasks: Tasks) -> None:
+    for queue in ("Mail", "1st", "a" * 41, "a b"):
+        with pytest.raises(ConfigurationError, match="queue must be 1 to 40 of a-z, 0-9, _ and -, beginning"):
+            tasks.task("x", queue=queue)
+
+
 class UnspeakableError(Exception):
     def __str__(self) -> str:
         raise RuntimeError("no text")

@@ -666,6 +666,30 @@ def test_a_destination_that_goes_down_and_comes_back_is_one_event_and_one_report
     assert caplog.text.count("webhook: alerts are delivered again") == 1
 
 
+@pytest.mark.parametrize("channel", ["email", "slack", "webhook"])
+def test_events_name_the_kind_of_destination(channel: str) -> None:
+    transport, events = RecordingTransport(), list[Any]()
+    handler = {
+        "email": lambda: EmailNotificationHandler(
+            "localhost",
+            from_addr="a@example.com",
+            to_addrs=["b@example.com"],
+            security="plain",
+            transport=transport,
+        ),
+        "slack": lambda: SlackNotificationHandler(URL, transport=transport),
+        "webhook": lambda: WebhookNotificationHandler(URL, transport=transport),
+    }[channel]()
+    add_observer(events.append)
+    try:
+        with handler:
+            handler.handle(logging.LogRecord("app", logging.ERROR, __file__, 1, "failed", None, None))
+            assert handler.flush(5)
+    finally:
+        remove_observer(events.append)
+    assert {event.channel for event in events if isinstance(event, AlertsCounted)} == {channel}
+
+
 def test_the_numbers_of_many_threads_are_exact(stage: Stage) -> None:
     def work() -> None:
         for number in range(500):

@@ -622,6 +622,19 @@ def test_daily_slots_are_in_the_zone_of_people(tasks: Tasks, clock: FrozenClock)
 
 
 @pytest.mark.parametrize(
+    ("zone", "begin"),
+    [
+        ("Pacific/Kiritimati", datetime(2026, 11, 25, 10, 30, tzinfo=UTC)),  # 00:30 on the 26th
+        ("Etc/GMT+12", datetime(2026, 11, 24, 12, 30, tzinfo=UTC)),  # 00:30 on the 24th
+    ],
+)
+def test_a_daily_slot_begins_on_the_date_of_its_zone(zone: str, begin: datetime) -> None:
+    rule, at = Daily(0, 30, zone=zone), begin.timestamp()
+    assert [rule.slot(at), rule.next_slot(at - 1)] == [at, at]
+    assert [rule.slot(at - 1), rule.next_slot(at)] == [at - 86_400, at + 86_400]
+
+
+@pytest.mark.parametrize(
     "make",
     [
         lambda: Every(0.5),
