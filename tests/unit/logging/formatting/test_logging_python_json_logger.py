@@ -140,6 +140,12 @@ def test_their_options_need_their_schema(option: dict[str, Any], schema: str) ->
         JsonFormatter(schema=schema, **option)
 
 
+def test_an_unknown_option_is_refused_by_name() -> None:
+    unknown: dict[str, Any] = {"json_indnt": 2}
+    with pytest.raises(TypeError, match="unexpected keyword argument 'json_indnt'"):
+        JsonFormatter(schema="python-json-logger", **unknown)
+
+
 # --- what differs on purpose ------------------------------------------------------------------
 
 

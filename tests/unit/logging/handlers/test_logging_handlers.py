@@ -154,19 +154,22 @@ def test_after_a_fault_the_file_is_tried_again_and_its_recovery_told(
 def test_little_free_space_is_warned_about_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    clock, free = FrozenClock(), [5]
-    monkeypatch.setattr(
-        os,
-        "statvfs",
-        lambda path: os.statvfs_result((4096, 4096, 0, 0, free[0], 0, 0, 0, 0, 255)),
-    )
+    clock, free, looks = FrozenClock(), [5], list[object]()
+
+    def statvfs(path: object) -> os.statvfs_result:
+        looks.append(path)
+        return os.statvfs_result((4096, 4096, 0, 0, free[0], 0, 0, 0, 0, 255))
+
+    monkeypatch.setattr(os, "statvfs", statvfs)
     handler = ReopeningFileHandler(tmp_path / "a.log", min_free_bytes=1 << 20, clock=clock)
     for blocks in (5, 5, 10_000, 5):
         free[0] = blocks
         handler.emit(record())
+        handler.emit(record())  # within half a minute, it does not look again
         clock.advance(60)
     handler.close()
     assert len(capsys.readouterr().err.splitlines()) == 2
+    assert len(looks) == 4
 
 
 @pytest.mark.parametrize("filename", ["", 5, None])
@@ -314,6 +317,16 @@ def test_a_closed_stream_loses_records_and_raises_nothing(
     handler.emit(record())
     assert len(capsys.readouterr().err.splitlines()) == 1
     assert len(dropped) == 2
+
+
+def test_a_stream_that_celery_turned_into_records_is_passed_by(monkeypatch: pytest.MonkeyPatch) -> None:
+    class LoggingProxy(io.StringIO): ...
+
+    proxy, real = LoggingProxy(), io.StringIO()
+    monkeypatch.setattr(sys, "stdout", proxy)
+    monkeypatch.setattr(sys, "__stdout__", real)
+    StandardStreamHandler("stdout").emit(record("x"))
+    assert (proxy.getvalue(), real.getvalue()) == ("", "x\n")
 
 
 def test_stream_names_are_checked() -> None:

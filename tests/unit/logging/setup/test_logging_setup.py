@@ -149,8 +149,10 @@ def test_impossible_set_ups_are_refused_and_change_nothing(options: dict[str, An
 
 def test_two_ways_of_rotation_for_one_file_are_refused(tmp_path: Path) -> None:
     handler = ReopeningFileHandler(tmp_path / "a.log")
-    with pytest.raises(ConfigurationError, match="same file"):
-        setup_logging("app", log_file=tmp_path / "a.log", rotation=Rotation(), handlers=[handler])
+    for rotation, parameter in ((Rotation(), "rotation"), (None, "handlers")):
+        with pytest.raises(ConfigurationError, match="same file") as caught:
+            setup_logging("app", log_file=tmp_path / "a.log", rotation=rotation, handlers=[handler])
+        assert caught.value.parameter == parameter
     handler.close()
 
 
@@ -188,7 +190,7 @@ def test_dict_config_builds_the_same(capsys: pytest.CaptureFixture[str], tmp_pat
     logging.getLogger("app").error("bad")
     out, err = capsys.readouterr()
     assert [entry["message"] for entry in lines(out)] == ["token=[REDACTED]"]
-    assert [entry["message"] for entry in lines(err)] == ["bad"]
+    assert [(entry["message"], entry["environment"]) for entry in lines(err)] == [("bad", "t")]
     assert len(lines((tmp_path / "a.log").read_text())) == 2
     for handler in list(logging.getLogger().handlers):
         logging.getLogger().removeHandler(handler)
