@@ -582,8 +582,9 @@ def test_a_limit_without_its_group_is_refused_with_the_line_that_defines_it() ->
         whole.test_client().get("/")
     with pytest.raises(ConfigurationError, match=r'@limit\("auth_login"\)'):
         limit("")
-    with pytest.raises(ConfigurationError, match="not both"):
+    with pytest.raises(ConfigurationError, match="not both") as caught:
         made(limiter=RateLimiter({"few": "1 per minute"}), groups={"few": "1 per minute"})
+    assert caught.value.parameter == "groups"
 
 
 def test_a_limit_without_hardening_is_told() -> None:
