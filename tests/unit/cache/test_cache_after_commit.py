@@ -143,6 +143,7 @@ def test_all_calls_are_made_once_even_where_one_raises() -> None:
     later = AfterCommit()
     later.add(made.append, 1)
     later.add(int, "no number")
+    later.add(int, "nor this")
     later.add(made.append, 2)
     with pytest.raises(ValueError, match="no number"):
         later.run()
@@ -150,6 +151,21 @@ def test_all_calls_are_made_once_even_where_one_raises() -> None:
     assert made == [1, 2]
     with pytest.raises(ConfigurationError, match="function"):
         later.add(None)  # type: ignore[arg-type]  # on purpose
+
+
+def test_all_calls_are_awaited_even_where_one_raises() -> None:
+    async def scenario() -> None:
+        later, cache = AfterCommit(), MemoryCache()
+        await cache.aset("k", 1, tags=["t"])
+        later.add(int, "no number")
+        later.add(int, "nor this")
+        later.add(cache.ainvalidate_tags, "t")
+        with pytest.raises(ValueError, match="no number"):
+            await later.arun()
+        assert await cache.aget("k") is None
+        await later.arun()
+
+    asyncio.run(scenario())
 
 
 def test_after_an_error_they_are_made_too() -> None:
