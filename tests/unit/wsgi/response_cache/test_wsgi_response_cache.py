@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
 from mks_hardening.cache import MemoryCache, TieredCache
+from mks_hardening.events import CacheRead, add_observer, remove_observer
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.testing import FrozenClock, WSGIResponse, call_wsgi
 from mks_hardening.wsgi import CacheRule, ResponseCacheMiddleware
@@ -72,6 +74,22 @@ class Site:
     def _wrapped(self, app: Any) -> Any:
         self.inner = app
         return self.middleware
+
+
+@contextmanager
+def bypass_reasons() -> Iterator[list[str]]:
+    """The reasons of the bypasses inside the block."""
+    reasons: list[str] = []
+
+    def observe(event: object) -> None:
+        if isinstance(event, CacheRead) and event.outcome == "bypass":
+            reasons.append(event.reason)
+
+    add_observer(observe)
+    try:
+        yield reasons
+    finally:
+        remove_observer(observe)
 
 
 def cookie(request: Any) -> str | None:
@@ -155,10 +173,12 @@ PAST: list[tuple[str, dict[str, Any]]] = [
 @pytest.mark.parametrize(("reason", "request_"), PAST, ids=repr)
 def test_requests_that_go_past_the_cache(site: Site, reason: str, request_: dict[str, Any]) -> None:
     site.get()
-    assert site.get(**request_).body == b"answer 2"
-    assert site.get(**request_).body == b"answer 3"
+    with bypass_reasons() as reasons:
+        assert site.get(**request_).body == b"answer 2"
+        assert site.get(**request_).body == b"answer 3"
     assert site.get().body == b"answer 1"
     assert site.cache.stats().bypasses == 2
+    assert reasons == [reason, reason]
 
 
 SOMEBODY: list[dict[str, Any]] = [
@@ -259,40 +279,42 @@ def test_addresses_of_clients_do_not_part_entries() -> None:
         assert site.get(headers=headers).body == b"answer 1"
 
 
-NEVER_KEPT: list[tuple[list[tuple[str, str]], str]] = [
-    ([("Set-Cookie", "a=1")], "200 OK"),
-    ([("set-cookie", "a=1")], "200 OK"),
-    ([("Cache-Control", "no-store")], "200 OK"),
-    ([("Cache-Control", "private")], "200 OK"),
-    ([("Cache-Control", 'private="X-A"')], "200 OK"),
-    ([("Cache-Control", "public"), ("Cache-Control", "no-cache")], "200 OK"),
-    ([("Cache-Control", "max-age=0")], "200 OK"),
-    ([("Cache-Control", "s-maxage=0, max-age=60")], "200 OK"),
-    ([("Cache-Control", "max-age=0, max-age=60")], "200 OK"),
-    ([("Cache-Control", "max-age=60"), ("Cache-Control", "MAX-AGE=0")], "200 OK"),
-    ([("Cache-Control", "max-age=60, max-age=30")], "200 OK"),
-    ([("Cache-Control", "max-age=soon")], "200 OK"),
-    ([("Cache-Control", "max-age=10"), ("Age", "10")], "200 OK"),
-    ([("Expires", "0")], "200 OK"),
-    ([("Expires", "Tue, 14 Nov 2023 22:13:20 GMT")], "200 OK"),
-    ([("Vary", "*")], "200 OK"),
-    ([("Vary", "Accept"), ("Vary", "*")], "200 OK"),
-    ([("Content-Length", "99999")], "200 OK"),
-    ([], "404 Not Found"),
-    ([], "302 Found"),
-    ([], "500 Internal Server Error"),
-    ([("Content-Range", "bytes 0-1/5")], "206 Partial Content"),
+NEVER_KEPT: list[tuple[str, list[tuple[str, str]], str]] = [
+    ("set-cookie", [("Set-Cookie", "a=1")], "200 OK"),
+    ("set-cookie", [("set-cookie", "a=1")], "200 OK"),
+    ("no-store", [("Cache-Control", "no-store")], "200 OK"),
+    ("private", [("Cache-Control", "private")], "200 OK"),
+    ("private", [("Cache-Control", 'private="X-A"')], "200 OK"),
+    ("no-store", [("Cache-Control", "public"), ("Cache-Control", "no-cache")], "200 OK"),
+    ("stale", [("Cache-Control", "max-age=0")], "200 OK"),
+    ("stale", [("Cache-Control", "s-maxage=0, max-age=60")], "200 OK"),
+    ("stale", [("Cache-Control", "max-age=0, max-age=60")], "200 OK"),
+    ("stale", [("Cache-Control", "max-age=60"), ("Cache-Control", "MAX-AGE=0")], "200 OK"),
+    ("stale", [("Cache-Control", "max-age=60, max-age=30")], "200 OK"),
+    ("stale", [("Cache-Control", "max-age=soon")], "200 OK"),
+    ("stale", [("Cache-Control", "max-age=10"), ("Age", "10")], "200 OK"),
+    ("stale", [("Expires", "0")], "200 OK"),
+    ("stale", [("Expires", "Tue, 14 Nov 2023 22:13:20 GMT")], "200 OK"),
+    ("vary", [("Vary", "*")], "200 OK"),
+    ("vary", [("Vary", "Accept"), ("Vary", "*")], "200 OK"),
+    ("size", [("Content-Length", "99999")], "200 OK"),
+    ("status", [], "404 Not Found"),
+    ("status", [], "302 Found"),
+    ("status", [], "500 Internal Server Error"),
+    ("status", [("Content-Range", "bytes 0-1/5")], "206 Partial Content"),
 ]
 
 
-@pytest.mark.parametrize(("headers", "status"), NEVER_KEPT, ids=repr)
-def test_answers_that_are_never_kept(headers: list[tuple[str, str]], status: str) -> None:
+@pytest.mark.parametrize(("reason", "headers", "status"), NEVER_KEPT, ids=repr)
+def test_answers_that_are_never_kept(reason: str, headers: list[tuple[str, str]], status: str) -> None:
     site = Site(
         *headers, status=status, body=b"x" * 99999 if ("Content-Length", "99999") in headers else None
     )
-    site.get()
-    site.get()
+    with bypass_reasons() as reasons:
+        site.get()
+        site.get()
     assert site.calls == 2
+    assert reasons == [reason, reason]
 
 
 @pytest.mark.parametrize(
