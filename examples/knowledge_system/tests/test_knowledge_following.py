@@ -121,6 +121,30 @@ def test_watchers_hear_of_articles_tags_and_sites(app: Any, visit: Callable[...,
     assert notices(app, "kobayashi")[before:] == heard
 
 
+def test_notices_are_grouped_by_article_and_counted_on_every_page(
+    app: Any, visit: Callable[..., Any]
+) -> None:
+    reader, reviewer, other = visit("kobayashi"), visit("sato"), visit("ito")
+    reader.get("/account")
+    for number in (1, 2):
+        call(reader, "PUT", "/api/watches", {"kind": "article", "subject": str(number)})
+    for person, number in ((reviewer, 1), (reviewer, 1), (other, 1), (other, 2)):
+        person.get("/account")
+        call(person, "POST", f"/api/knowledge/{number}/comments", {"body": f"{number} について"})
+    assert len(notices(app, "kobayashi")) == 4
+    badge = '<span class="badge"><span class="visually-hidden">未読 </span>2</span>'
+    assert badge in reader.get("/articles").get_data(as_text=True)
+    page = reader.get("/notices").get_data(as_text=True)
+    assert page.count('<li class="unread">') == 2
+    assert "伊藤 直樹、佐藤 誠 さんがコメントしました (3 回)" in page
+    assert reader.post("/notices/read", {}).status_code == 303
+    page = reader.get("/notices").get_data(as_text=True)
+    assert "badge" not in page
+    assert 'class="unread"' not in page
+    english = reader.get("/notices", **{"Accept-Language": "en"}).get_data(as_text=True)
+    assert "(3 times)" in english
+
+
 def test_watchers_get_one_mail_each_in_their_language(
     make_app: Callable[..., Any], make_smtp: Callable[..., Any], visit: Callable[..., Any]
 ) -> None:

@@ -76,10 +76,43 @@ def test_authors_are_reminded_once_a_month(app: Any, visit: Callable[..., Any], 
     with parts.sessions() as session:
         assert session.scalar(select(func.count(Notice.id))) == 2
     page = visit("tanaka").get("/notices").get_data(as_text=True)
-    assert f"/articles/{ids['old']}" in page
+    assert f"/articles/{ids['old']}" not in page  # one line for all of them, however many
+    assert '<a href="/overdue">確認時期を過ぎた記事 1 件</a>' in page
     assert "最後の確認から 1 年以上たっています" in page
+    assert unread_badge(page) == "1"
     clock.advance(timedelta(days=31).total_seconds())
     assert reminded() == {"authors": 2, "articles": 2}
+
+
+def test_fifty_overdue_articles_are_one_line_until_they_are_confirmed(
+    app: Any, visit: Callable[..., Any]
+) -> None:
+    parts, now = app.extensions["knowledge"], datetime(2026, 11, 25, tzinfo=UTC)
+    old = now - timedelta(days=400)
+    with parts.sessions.begin() as session:
+        mine = list(session.scalars(select(Article).where(Article.status == "published").limit(50)))
+        for article in mine:
+            article.author_id, article.confirmed_at = 1, old
+        overdue_articles.remind(session, now=now)
+        number = session.scalar(
+            select(func.count(Article.id)).where(
+                Article.author_id == 1, Article.confirmed_at < now - timedelta(days=365)
+            )
+        )
+    page = visit("tanaka").get("/notices").get_data(as_text=True)
+    assert page.count('<li class="unread">') == 1
+    assert f"確認時期を過ぎた記事 {number} 件" in page
+    assert unread_badge(page) == "1"
+    with parts.sessions.begin() as session:
+        session.execute(update(Article).values(confirmed_at=now + timedelta(hours=1)))
+    page = visit("tanaka").get("/notices").get_data(as_text=True)
+    assert "確認時期を過ぎた記事" not in page.partition("<main")[2]
+    assert unread_badge(page) == ""
+
+
+def unread_badge(page: str) -> str:
+    found = re.search(r'class="badge"><span class="visually-hidden">[^<]*</span>([^<]*)<', page)
+    return found[1] if found else ""
 
 
 def test_the_mail_names_the_articles() -> None:

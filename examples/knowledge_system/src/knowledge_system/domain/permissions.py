@@ -9,6 +9,7 @@ __all__ = [
     "CATEGORIES",
     "JST",
     "ROLES",
+    "SEE_ALL",
     "STATUSES",
     "TASK_STATES",
     "UNFINISHED",
@@ -27,6 +28,8 @@ ROLES = {"viewer": "閲覧", "writer": "執筆", "reviewer": "承認", "admin": 
 STATUSES = {"draft": "下書き", "review": "レビュー中", "published": "公開", "retired": "廃止"}
 UNFINISHED = frozenset({"draft", "review"})
 """Statuses in which only the author and reviewers see an article."""
+SEE_ALL = frozenset({"reviewer", "admin"})
+"""Roles that see the unfinished articles of others."""
 TASK_STATES = {
     "waiting": "待ち",
     "running": "実行中",
@@ -64,6 +67,8 @@ class Actor(NamedTuple):
     role: str
     language: str = ""
     """The language chosen by the user; empty to use ``Accept-Language``."""
+    unread: int = 0
+    """Number of unread lines of the notices."""
 
 
 def may_write(actor: Actor) -> bool:
@@ -73,7 +78,7 @@ def may_write(actor: Actor) -> bool:
 
 def sees_all(actor: Actor) -> bool:
     """Whether the actor may see other users' drafts."""
-    return actor.role in {"reviewer", "admin"}
+    return actor.role in SEE_ALL
 
 
 def may_see(actor: Actor, *, author_id: int, status: str) -> bool:

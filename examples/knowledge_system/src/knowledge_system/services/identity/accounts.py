@@ -13,6 +13,7 @@ from knowledge_system.domain import permissions
 from knowledge_system.domain.permissions import Actor
 from knowledge_system.domain.problems import FieldError, Problem
 from knowledge_system.models import User
+from knowledge_system.services.knowledge.review import select_unread
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -71,7 +72,8 @@ def actor_of(user: User) -> Actor:
 
 def find(connection: Connection, user_id: int) -> Actor | None:
     """Return the active user with this id, or ``None``; a single plain row, as it is read on every request."""
-    asked = select(User.id, User.username, User.display_name, User.role, User.language).where(
+    unread = select_unread().scalar_subquery()
+    asked = select(User.id, User.username, User.display_name, User.role, User.language, unread).where(
         User.id == user_id, User.active
     )
     found = connection.execute(asked).first()

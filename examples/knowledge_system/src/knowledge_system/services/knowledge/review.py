@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import func, select, update
+from sqlalchemy import ColumnElement, Select, case, func, select, update
 from sqlalchemy.orm import Session, joinedload, undefer_group
 
 from knowledge_system.domain import permissions, workflow
@@ -16,7 +16,23 @@ from knowledge_system.models import Article, Notice, Review, Revision, User
 from knowledge_system.services.knowledge import article_queries, articles, tags
 from knowledge_system.services.knowledge.search import SearchIndex
 
-__all__ = ["ReviewEvent", "mark_read", "notices", "notify", "queue", "steps", "take", "text_of", "unread"]
+__all__ = [
+    "NoticeGroup",
+    "ReviewEvent",
+    "mark_read",
+    "notices",
+    "notify",
+    "overdue_notices",
+    "queue",
+    "select_unread",
+    "steps",
+    "take",
+    "text_of",
+    "unread",
+]
+
+_MOST_NOTICES: Final = 300
+_OVERDUE: Final = "overdue"
 
 
 class ReviewEvent(NamedTuple):
@@ -201,36 +217,116 @@ def notify(session: Session, actor: Actor, event: ReviewEvent, *, now: datetime)
     )
 
 
-def notices(session: Session, actor: Actor) -> list[dict[str, Any]]:
-    """Return the user's newest notices, limited to articles that the user may still see."""
+class NoticeGroup(NamedTuple):
+    """The notices of one article, newest first, and how many of them are unread.
+
+    Attributes:
+        article_id: id of the article.
+        title: its title.
+        unread: number of unread notices.
+        events: notices by kind, with the people, their number, the newest comment and its time.
+    """
+
+    article_id: int
+    title: str
+    unread: int
+    events: list[dict[str, Any]]
+
+
+def notices(session: Session, actor: Actor) -> list[NoticeGroup]:
+    """Return the user's newest notices by article, limited to articles that the user may still see.
+
+    Reminders of overdue articles are not among them: ``overdue_notices`` counts them.
+    """
     asked = (
         select(Notice)
         .join(Article, Article.id == Notice.article_id)
-        .where(Notice.user_id == actor.id, article_queries.seen_by(actor))
+        .where(Notice.user_id == actor.id, Notice.kind != _OVERDUE, article_queries.seen_by(actor))
         .options(joinedload(Notice.actor), joinedload(Notice.article))
         .order_by(Notice.id.desc())
-        .limit(100)
+        .limit(_MOST_NOTICES)
     )
+    by_article: dict[int, list[Notice]] = {}
+    for notice in session.scalars(asked):
+        by_article.setdefault(notice.article_id, []).append(notice)
     return [
-        {
-            "article_id": notice.article_id,
-            "title": notice.article.title,
-            "kind": notice.kind,
-            "actor": notice.actor.display_name,
-            "said": notice.said,
-            "created_at": notice.created_at,
-            "unread": notice.read_at is None,
-        }
-        for notice in session.scalars(asked)
+        NoticeGroup(
+            article_id,
+            found[0].article.title,
+            sum(notice.read_at is None for notice in found),
+            _events(found),
+        )
+        for article_id, found in by_article.items()
     ]
 
 
+def _events(found: list[Notice]) -> list[dict[str, Any]]:
+    """Group notices of one article by what happened, newest first."""
+    by_kind: dict[str, list[Notice]] = {}
+    for notice in found:
+        by_kind.setdefault(notice.kind, []).append(notice)
+    return [
+        {
+            "kind": kind,
+            "actors": list(dict.fromkeys(notice.actor.display_name for notice in same)),
+            "number": len(same),
+            "said": same[0].said,
+            "created_at": same[0].created_at,
+        }
+        for kind, same in by_kind.items()
+    ]
+
+
+def overdue_notices(session: Session, actor: Actor) -> tuple[int, bool]:
+    """Return how many articles the user was reminded to confirm, and whether a reminder is unread."""
+    asked = (
+        select(
+            func.count(Notice.article_id.distinct()), func.count(Notice.id).filter(Notice.read_at.is_(None))
+        )
+        .join(Article, Article.id == Notice.article_id)
+        .where(
+            Notice.user_id == actor.id,
+            Notice.kind == _OVERDUE,
+            _still_overdue(),
+        )
+    )
+    number, unread_number = session.execute(asked).one()
+    return number, unread_number > 0
+
+
+def _still_overdue() -> ColumnElement[bool]:
+    """Whether nobody has confirmed or retired the article since the reminder."""
+    return (Article.status == "published") & (Article.confirmed_at < Notice.created_at)
+
+
 def unread(session: Session, actor: Actor) -> int:
-    """Return the number of unread notices."""
-    asked = select(func.count(Notice.id)).where(Notice.user_id == actor.id, Notice.read_at.is_(None))
-    if not permissions.sees_all(actor):
-        asked = asked.join(Article, Article.id == Notice.article_id).where(article_queries.seen_by(actor))
-    return session.scalar(asked) or 0
+    """Return the number of lines of the notices that have something unread."""
+    return session.scalar(select(select_unread().scalar_subquery()).where(User.id == actor.id)) or 0
+
+
+def select_unread() -> Select[Any]:
+    """Select the number of unread lines of the user in the enclosing statement.
+
+    Reminders of overdue articles are one line together.
+    """
+    line = case((Notice.kind == _OVERDUE, 0), else_=Notice.article_id)
+    may_see = (
+        User.role.in_(permissions.SEE_ALL)
+        | Article.status.not_in(permissions.UNFINISHED)
+        | (Article.author_id == User.id)
+    )
+    return (
+        select(func.count(line.distinct()))
+        .select_from(Notice)
+        .join(Article, Article.id == Notice.article_id)
+        .where(
+            Notice.user_id == User.id,
+            Notice.read_at.is_(None),
+            may_see,
+            (Notice.kind != _OVERDUE) | _still_overdue(),
+        )
+        .correlate(User)
+    )
 
 
 def mark_read(session: Session, actor: Actor, *, now: datetime) -> None:

@@ -160,7 +160,16 @@ def noticed() -> Response:
     """Show the user's notices."""
     with current_request.services().sessions() as session:
         found = review.notices(session, current_request.actor())
-    response = make_response(render_template("notices.html", section="notices", notices=found))
+        overdue_number, overdue_unread = review.overdue_notices(session, current_request.actor())
+    response = make_response(
+        render_template(
+            "notices.html",
+            section="notices",
+            notices=found,
+            overdue_number=overdue_number,
+            overdue_unread=overdue_unread,
+        )
+    )
     response.headers["Cache-Control"] = "no-store"
     return response
 
