@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from mks_hardening.wsgi.request_log._server_file import is_server_file
+
 if TYPE_CHECKING:
     from wsgiref.types import WSGIEnvironment
 
@@ -15,8 +17,7 @@ def with_close(
     result: Iterable[bytes], environ: WSGIEnvironment, close: Callable[[], None]
 ) -> Iterable[bytes]:
     """Return the body of a response, with a function that is called when the server closes it."""
-    wrapper = environ.get("wsgi.file_wrapper")
-    if isinstance(wrapper, type) and isinstance(result, wrapper):
+    if is_server_file(result, environ):
         # The server sends the file itself only if it gets its own object.
         inner: Callable[[], object] | None = getattr(result, "close", None)
         try:

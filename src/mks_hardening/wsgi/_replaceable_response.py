@@ -7,6 +7,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 from mks_hardening._core.web.wsgi_head import BufferedHead
+from mks_hardening.wsgi.request_log._server_file import is_server_file
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication, WSGIEnvironment
@@ -49,15 +50,12 @@ def replaceable_response(
         if head.must_refuse(failed=True):
             return refusal()
         raise
-    wrapper = environ.get("wsgi.file_wrapper")
-    # The server sends a file itself only if it gets its own object.
-    is_finished = type(result) in _PLAIN or (isinstance(wrapper, type) and isinstance(result, wrapper))
     if head.must_refuse(failed=False):
         close: Callable[[], object] | None = getattr(result, "close", None)
         if close is not None:
             close()
         return refusal()
-    if is_finished:
+    if type(result) in _PLAIN or is_server_file(result, environ):
         head.send_head()
         return result
     body = _SizedBody if hasattr(result, "__len__") else _Body
@@ -67,46 +65,38 @@ def replaceable_response(
 class _Body:
     """Body of the application's response, or of the refusal if that replaces it before the first byte."""
 
-    __slots__ = ("_chunks", "_close", "_head", "_is_decided", "_refusal", "_result")
+    __slots__ = ("_close", "_head", "_is_decided", "_refusal", "_result")
 
     def __init__(
         self, result: Iterable[bytes], head: ReplaceableHead, refusal: Callable[[], Iterable[bytes]]
     ) -> None:
         self._result = result
-        self._chunks: Iterator[bytes] = chain.from_iterable((result,))  # calls iter() with the first step
         self._close: Callable[[], object] | None = getattr(result, "close", None)
         self._head = head
         self._refusal = refusal
         self._is_decided = False
 
     def __iter__(self) -> Iterator[bytes]:
-        return self
-
-    def __next__(self) -> bytes:
-        if self._is_decided:
-            return next(self._chunks)
-        head = self._head
+        chunks: Iterator[bytes] = chain.from_iterable((self._result,))  # calls iter() with the first step
+        chunk = b""
         try:
-            chunk = next(self._chunks)
-            while not chunk:  # an empty chunk sends nothing, so the response can still be replaced
-                chunk = next(self._chunks)
-        except StopIteration:
-            if not head.must_refuse(failed=False):
-                self._is_decided = True
-                head.send_head()
-                raise
+            for chunk in chunks:
+                if chunk:  # an empty one sends nothing, so the response can still be replaced
+                    break
+            is_refused = self._head.must_refuse(failed=False)
         except Exception:
             self._is_decided = True
-            if not head.must_refuse(failed=True):
+            is_refused = self._head.must_refuse(failed=True)
+            if not is_refused:
                 raise
-        else:
-            if not head.must_refuse(failed=False):
-                self._is_decided = True
-                head.send_head()
-                return chunk
         self._is_decided = True
-        self._chunks = iter(self._refusal())
-        return next(self._chunks)
+        if is_refused:
+            yield from self._refusal()
+            return
+        self._head.send_head()
+        if chunk:
+            yield chunk
+            yield from chunks
 
     def close(self) -> None:
         """Close the application's body, once."""
