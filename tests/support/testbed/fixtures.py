@@ -19,7 +19,7 @@ from testbed.fault_proxy import FaultProxy
 from testbed.http_sink import HttpSink
 from testbed.nginx_server import NginxServer
 from testbed.pgbouncer_server import PgBouncer
-from testbed.postgres_server import PostgresServer
+from testbed.postgres_server import PostgresServer, PostgresStandby
 from testbed.redis_groups import RedisCluster, SentinelGroup
 from testbed.redis_server import RedisServer
 from testbed.smtp_server import SmtpServer
@@ -176,6 +176,20 @@ def postgres_dsn(postgres_server: PostgresServer, postgres_database: str) -> str
 def postgres_url(postgres_server: PostgresServer, postgres_database: str) -> str:
     """Address of a fresh database for SQLAlchemy (psycopg driver)."""
     return postgres_server.url(postgres_database)
+
+
+@pytest.fixture
+def make_standby(postgres_server: PostgresServer) -> Iterator[Callable[[], PostgresStandby]]:
+    """Start streaming standbys of ``postgres_server``."""
+    with contextlib.ExitStack() as stack:
+
+        def make() -> PostgresStandby:
+            standby = PostgresStandby(postgres_server)
+            stack.callback(standby.close)
+            standby.start()
+            return standby
+
+        yield make
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from typing import Any
 
 import psycopg
 
-from testbed.polling import free_port
+from testbed.polling import free_port, wait_until
 from testbed.process import ServerDied, ServerProcess
 from testbed.services import program, unprivileged
 
@@ -86,8 +86,6 @@ class PostgresServer:
                 return
 
     def _make_cluster(self) -> None:
-        if self._identity:
-            shutil.chown(self.directory, self._identity["user"])
         command = [
             program("initdb"),
             "-D",
@@ -99,8 +97,14 @@ class PostgresServer:
             "-E",
             "UTF8",
         ]
+        self._run([*command, "--no-sync", "--locale=C.UTF-8"])
+
+    def _run(self, command: list[str]) -> None:
+        """Run a program of PostgreSQL in the directory of this server, under its account."""
+        if self._identity:
+            shutil.chown(self.directory, self._identity["user"])
         subprocess.run(
-            [*command, "--no-sync", "--locale=C.UTF-8"],
+            command,
             check=True,
             capture_output=True,
             timeout=120,
@@ -222,3 +226,48 @@ class PostgresServer:
         except psycopg.OperationalError:
             return False
         return True
+
+
+class PostgresStandby(PostgresServer):
+    """A streaming standby of another server; its databases are those of the primary.
+
+    Args:
+        primary: running server.
+        options: server settings.
+    """
+
+    def __init__(self, primary: PostgresServer, **options: str) -> None:
+        super().__init__(**options)
+        self._primary = primary
+
+    def _make_cluster(self) -> None:
+        source = ["--host", self._primary.host, "--port", str(self._primary.port), "--username", self.user]
+        # -R writes where to stream from; the copy waits for a checkpoint, which is asked for at once.
+        self._run(
+            [
+                program("pg_basebackup"),
+                *source,
+                "-D",
+                "data",
+                "-R",
+                "--checkpoint=fast",
+                "--no-sync",
+                "-X",
+                "stream",
+            ]
+        )
+
+    def pause_replay(self) -> None:
+        """Stop replaying: the standby goes on receiving and serving reads, and lags."""
+        self.execute("SELECT pg_wal_replay_pause()")
+        wait_until(
+            lambda: self.execute("SELECT pg_get_wal_replay_pause_state()") == [("paused",)], what="the pause"
+        )
+
+    def resume_replay(self) -> None:
+        """Replay what was received meanwhile."""
+        self.execute("SELECT pg_wal_replay_resume()")
+
+    def promote(self) -> None:
+        """Make it a primary of its own, on a new timeline."""
+        self.execute("SELECT pg_promote()")
