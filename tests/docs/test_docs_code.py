@@ -70,6 +70,7 @@ ALONE = [
     "after_commit.py",
     "cache_transaction.py",
     "outgoing_calls.py",
+    "read_replicas.py",
     "repeat_transactions.py",
     "response_cache.py",
     "transaction_pooling.py",

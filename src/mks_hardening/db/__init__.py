@@ -8,6 +8,7 @@ _HOME = {
     "mks_hardening.db.engine.fork_guard": ["guard_fork"],
     "mks_hardening.db.engine.engines": ["hardened_async_engine", "hardened_engine"],
     "mks_hardening.db.watch.pool_monitor": ["PoolHolder", "PoolMonitor", "PoolStats"],
+    "mks_hardening.db.engine.read_replicas": ["ReadReplicas", "ReadToken"],
     "mks_hardening.db.engine.pool_size": ["PoolPlan", "plan_pool"],
     "mks_hardening.db.japanese_search": ["JapaneseSearch", "SearchHit"],
     "mks_hardening.db.migrations.lock_retry": ["LockRetry", "MigrationBlockedError"],

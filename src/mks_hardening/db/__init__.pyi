@@ -5,6 +5,8 @@ from mks_hardening.db.engine.engines import hardened_engine as hardened_engine
 from mks_hardening.db.engine.fork_guard import guard_fork as guard_fork
 from mks_hardening.db.engine.pool_size import PoolPlan as PoolPlan
 from mks_hardening.db.engine.pool_size import plan_pool as plan_pool
+from mks_hardening.db.engine.read_replicas import ReadReplicas as ReadReplicas
+from mks_hardening.db.engine.read_replicas import ReadToken as ReadToken
 from mks_hardening.db.japanese_search import JapaneseSearch as JapaneseSearch
 from mks_hardening.db.japanese_search import SearchHit as SearchHit
 from mks_hardening.db.migrations.advisory_lock import migration_lock as migration_lock

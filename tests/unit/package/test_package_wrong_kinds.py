@@ -282,6 +282,7 @@ def usual(engine: Engine) -> dict[str, dict[str, Any]]:
         "contrib.gunicorn_config.gunicorn_config": {"app_name": "x"},
         "db.JapaneseSearch": {"name": "x"},
         "db.MigrationLinter": {"server_version": 17},
+        "db.ReadReplicas": {"primary": hardened_engine("postgresql+psycopg://host/db"), "replicas": []},
         "db.SafeOperations": {"connection": engine.connect()},
         "db.migration_lock": {"engine": engine},
         "db.PoolMonitor": {"engine": engine},
