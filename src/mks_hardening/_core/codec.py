@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64decode, b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from functools import cache, partial
@@ -456,12 +456,13 @@ def _excess(value: object, max_depth: int, max_items: int, *, text_keys: bool = 
             return "too many items"
         inner: list[Stored] = []
         for container in layer:
-            if type(container) is dict:
+            items: Iterable[Stored] = container
+            if cast("type[object]", type(container)) is dict:
                 if not _TEXT.issuperset(map(type, container)):
                     if text_keys:
                         return "a key that is not text"
-                    inner += [key for key in container if type(key) is tuple]
-                container = container.values()  # noqa: PLW2901 - the items of this container
-            inner += [item for item in container if type(item) in _CONTAINERS_READ]
+                    inner += [key for key in items if type(key) is tuple]
+                items = container.values()
+            inner += [item for item in items if type(item) in _CONTAINERS_READ]
         layer = inner
     return "nested too deeply"

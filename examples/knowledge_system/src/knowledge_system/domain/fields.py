@@ -166,7 +166,7 @@ DRAFT: dict[str, Field] = {
     "body": Text(50_000, min_length=0, multiline=True, trim=False, default=""),
     "revision": Integer(0, _REVISION_LIMIT, default=0),
 }
-"""What was typed so far: any text, as it stands in the editor."""
+"""What was typed so far: any text of the editor."""
 DRAFT_FORM: dict[str, Field] = {"form": Text(24, pattern=re.compile(r"article-(new|[1-9][0-9]{0,9})"))}
 
 AUDIT: dict[str, Field] = {
