@@ -50,7 +50,8 @@ class PagedList:
         if _has_order_or_limit(select):
             raise ConfigurationError("select must not have its own ORDER BY or LIMIT", parameter="select")
         optional_side = optional_tables(select)
-        self.keys = keys = CursorKeys(_key(one, optional_side) for one in order)
+        keys = CursorKeys(_key(one, optional_side) for one in order)
+        self.keys: CursorKeys = keys
         if not keys:
             raise ConfigurationError("order_by must name at least one column", parameter="order_by")
         check_pageable(select, [key.column for key in keys])
