@@ -83,6 +83,10 @@ class CacheStore(Protocol):
         """Invalidate every entry with one of the tags, including those being computed."""
         ...
 
+    def void_all(self) -> Op[None]:
+        """Invalidate every entry, including those being computed, in constant time."""
+        ...
+
     def ping(self) -> Op[bool]:
         """Return whether the backend responds."""
         ...

@@ -225,6 +225,13 @@ class MemoryStore:
             for tag in tags:
                 self._versions.pop(tag, None)
 
+    def void_all(self) -> Op[None]:
+        """Remove all entries and void all leases."""
+        yield from ()
+        with self._lock:
+            self._leases.clear()
+            self._slots.clear()
+
     def ping(self) -> Op[bool]:
         """Return True: memory is always available."""
         yield from ()

@@ -16,14 +16,16 @@ from mks_hardening.cache._entry import CacheEntry
 from mks_hardening.cache.backends._key_glob import glob_pattern
 from mks_hardening.exceptions import BackendUnavailableError
 
-__all__ = ["InvalidationSender", "Kind", "PendingInvalidations", "pending_invalidations_of"]
+__all__ = ["EVERYTHING", "InvalidationSender", "Kind", "PendingInvalidations", "pending_invalidations_of"]
 
 T = TypeVar("T")
 Kind = Literal["key", "tag", "pattern"]
 Invalidation = tuple[Kind, str]
 
 _MOST: Final = 1000
-_EVERYTHING: Final[Invalidation] = ("pattern", "*")
+EVERYTHING: Final = "*"
+"""The pattern of all keys."""
+_EVERYTHING: Final[Invalidation] = ("pattern", EVERYTHING)
 _EVERY: Final = 0.1
 _logger = logging.getLogger("mks_hardening.cache")
 

@@ -17,8 +17,9 @@ from mks_hardening._core.backend.redis_operations import (
     ScanPlace,
     Script,
 )
+from mks_hardening._core.clock import SYSTEM_CLOCK
 from mks_hardening._core.missing import MISSING
-from mks_hardening._core.operations import Op
+from mks_hardening._core.operations import Op, Pause
 from mks_hardening.cache._call_keys import function_of_key
 from mks_hardening.cache._compute_lease import (
     LEASE_ALIVE_MS,
@@ -28,10 +29,24 @@ from mks_hardening.cache._compute_lease import (
     ComputeLease,
 )
 from mks_hardening.cache._entry import CacheEntry
+from mks_hardening.cache.backends._generation import (
+    KNOWN_FOR,
+    KnownGeneration,
+    new_generation,
+)
 from mks_hardening.cache.backends._key_glob import escape_incomplete
 from mks_hardening.cache.backends._lease_renewal import LeaseRenewal
-from mks_hardening.cache.backends._pending_invalidations import InvalidationSender, pending_invalidations_of
-from mks_hardening.cache.backends._stored_bytes import TAG_VERSION_BYTES, Envelope
+from mks_hardening.cache.backends._pending_invalidations import (
+    EVERYTHING,
+    InvalidationSender,
+    pending_invalidations_of,
+)
+from mks_hardening.cache.backends._stored_bytes import (
+    GENERATION_TAG,
+    TAG_VERSION_BYTES,
+    Envelope,
+    key_bytes,
+)
 from mks_hardening.cache.backends._wake_ups import WAKE_MS, LeaseWait, WakeUps
 from mks_hardening.exceptions import DecodeError, EncodeError
 from mks_hardening.protocols import Clock
@@ -71,7 +86,7 @@ class RedisKeys:
 
     def value(self, key: str) -> bytes:
         """Return the name of the value of a key, or of all keys that match a pattern."""
-        return f"{self._value}{key}}}".encode("utf-8", "surrogatepass")
+        return key_bytes(f"{self._value}{key}}}")
 
     def key_of(self, name: bytes) -> str:
         """Return the key of the name of a value."""
@@ -79,15 +94,33 @@ class RedisKeys:
 
     def lease(self, key: str) -> bytes:
         """Return the name of the lease of a key, or of all keys that match a pattern."""
-        return f"{self._lease}{key}}}".encode("utf-8", "surrogatepass")
+        return key_bytes(f"{self._lease}{key}}}")
 
     def wake(self, key: str) -> bytes:
         """Return the name of the list that wakes callers which wait for the value of a key."""
-        return f"{self._wake}{key}}}".encode("utf-8", "surrogatepass")
+        return key_bytes(f"{self._wake}{key}}}")
 
     def tag(self, tag: str) -> bytes:
         """Return the name of the version of a tag."""
-        return f"{self._tag}{tag}}}".encode("utf-8", "surrogatepass")
+        return key_bytes(f"{self._tag}{tag}}}")
+
+
+class _RedisLease(ComputeLease):
+    """A lease, with the generation that the value will belong to."""
+
+    __slots__ = ("generation",)
+
+    def __init__(
+        self, token: bytes, tags: Mapping[str, bytes], former: CacheEntry | None, generation: bytes
+    ) -> None:
+        super().__init__(token, tags, former)
+        self.generation = generation
+
+
+def _generation_of(lease: ComputeLease) -> bytes:
+    if not isinstance(lease, _RedisLease):
+        raise TypeError("a lease of another store")
+    return lease.generation
 
 
 class RedisStore:
@@ -104,10 +137,11 @@ class RedisStore:
         self._release_script = client.script(lua_source(_PACKAGE, "lua/release.lua"))
         self._renewal = LeaseRenewal(client.script(lua_source(_PACKAGE, "lua/renew.lua")), clock=clock)
         self._wake_ups = WakeUps(client)
+        self._generation = KnownGeneration()
         self._pending = pending_invalidations_of(client.place, namespace)
         self._sender = InvalidationSender(
             self._pending,
-            {"key": self._unlink, "tag": self._unlink_versions, "pattern": self._unlink_matching},
+            {"key": self._unlink, "tag": self._unlink_versions, "pattern": self._send_patterns},
         )
 
     @property
@@ -154,10 +188,18 @@ class RedisStore:
         self, keys: Sequence[str], tags: Sequence[str], *, patient: bool
     ) -> Op[list[CacheEntry | None]]:
         names = [*map(self._names.value, keys), *map(self._names.tag, tags)]
-        answers = yield from self._fetch(names, patient=patient)
+        answers: Sequence[bytes | None]
+        if not self._generation.is_current:
+            asked_at = SYSTEM_CLOCK.monotonic()
+            answers = yield from self._fetch([*names, self._names.tag(GENERATION_TAG)], patient=patient)
+            self._generation.learn(answers[-1], asked_at=asked_at)
+        elif len(names) == 1:  # the usual case, without a generator of its own
+            answers = yield Pipeline(self._client, [("GET", names[0])], idempotent=True, patient=patient)
+        else:
+            answers = yield from self._fetch(names, patient=patient)
         entries, damaged = self._opened(keys, answers)
         if damaged or any(entry is not None and entry.tags for entry in entries):
-            known = dict(zip(tags, answers[len(keys) :], strict=True))
+            known = dict(zip(tags, answers[len(keys) : len(names)], strict=True))
             entries = yield from self._checked(entries, known, damaged, patient=patient)
         return entries
 
@@ -211,7 +253,8 @@ class RedisStore:
                     # Entries of a newer release are left alone: both run side by side during a roll-out.
                     if not error.newer:
                         damaged.append(key)
-            entries.append(None if entry is None or now >= entry.expires_at else entry)
+            is_valid = entry is not None and now < entry.expires_at and self._generation.admits(entry)
+            entries.append(entry if is_valid else None)
         return entries, damaged
 
     def load_original(self, key: str) -> Op[CacheEntry | None]:
@@ -228,10 +271,12 @@ class RedisStore:
     def _save(self, entries: Mapping[str, tuple[object, float]], tags: Sequence[str]) -> Op[None]:
         now = self._clock.time()
         versions = yield from self._versions(tags)
+        generation = yield from self._current_generation()
         leases: list[Sequence[object]] = []
         values: list[Sequence[object]] = []
         for key, (value, ttl) in entries.items():
-            entry = CacheEntry(value, fresh_until=now + ttl, expires_at=now + ttl, tags=versions)
+            end = now + ttl
+            entry = CacheEntry(value, fresh_until=end, expires_at=end, tags=versions, generation=generation)
             data = self._envelope.seal(key, entry)
             # A computation that began before this write must not be stored after it.
             leases.append(("UNLINK", self._names.lease(key)))
@@ -258,6 +303,21 @@ class RedisStore:
         # If a version was removed between the two commands, use one that no tag ever has: the entry is invalid.
         return {tag: version or bytes(TAG_VERSION_BYTES) for tag, version in versions}
 
+    def _current_generation(self, *, patient: bool = False) -> Op[bytes]:
+        """Return the generation, creating the first one of the namespace."""
+        known = self._generation.value
+        if known is not None and self._generation.is_current:
+            return known
+        name = self._names.tag(GENERATION_TAG)
+        asked_at = SYSTEM_CLOCK.monotonic()
+        # It does not expire: values may live long, and there is one for each namespace.
+        commands: list[Sequence[object]] = [("SET", name, new_generation(first=True), "NX"), ("GET", name)]
+        _, known = yield Pipeline(self._client, commands, idempotent=True, patient=patient)
+        self._generation.learn(known, asked_at=asked_at)
+        return known or bytes(
+            TAG_VERSION_BYTES
+        )  # removed in between: a generation that no namespace ever has
+
     def _keep_versions(self, tags: Iterable[str], lifetime: float) -> Op[None]:
         """Extend the versions of tags for an entry that lives longer than they do by themselves."""
         if tags and lifetime * 1000 > _TAG_TTL_MS:
@@ -273,16 +333,17 @@ class RedisStore:
         """Acquire the lease; one caller of each process waits for it."""
         token = secrets.token_bytes(16)
         names = self._lease_names(key)
-        terms = [token, LEASE_ALIVE_MS, LEASE_KEPT_MS, int(wait > 0)]
         give_up = self._clock.monotonic() + wait
         waiting: LeaseWait | None = None
         while not (self._pending and self._pending.covers(key, tags)):
             patient = waiting is not None
             # Before the lease: versions read after it could hide an invalidation in between.
             versions = yield from self._versions(tags, patient=patient)
+            generation = yield from self._current_generation(patient=patient)
+            terms = [token, LEASE_ALIVE_MS, LEASE_KEPT_MS, int(wait > 0), generation]
             ours, data = yield RunScript(self._acquire_script, names, terms, idempotent=True, patient=patient)
             entry = self._fresh(key, data, versions)
-            lease = ComputeLease(token, versions, entry)
+            lease = _RedisLease(token, versions, entry, generation)
             if entry is not None and wait:
                 if ours:
                     yield from self.release(key, lease)
@@ -304,20 +365,22 @@ class RedisStore:
     def acquire_many(self, keys: Sequence[str], tags: Sequence[str]) -> Op[dict[str, ComputeLease]]:
         """Acquire the leases that no other caller holds; in one round trip, but for a Cluster."""
         versions = yield from self._versions(tags)
+        generation = yield from self._current_generation()
         tokens = {
             key: secrets.token_bytes(16)
             for key in keys
             if not (self._pending and self._pending.covers(key, tags))
         }
         runs = [
-            (self._lease_names(key), [token, LEASE_ALIVE_MS, LEASE_KEPT_MS, 0])
+            (self._lease_names(key), [token, LEASE_ALIVE_MS, LEASE_KEPT_MS, 0, generation])
             for key, token in tokens.items()
         ]
         answers = yield from self._run_many(self._acquire_script, _ACQUIRE, runs, idempotent=True)
         leases: dict[str, ComputeLease] = {}
         for (key, token), (ours, data) in zip(tokens.items(), answers, strict=True):
             if ours:
-                lease = leases[key] = ComputeLease(token, versions, self._fresh(key, data, versions))
+                former = self._fresh(key, data, versions)
+                lease = leases[key] = _RedisLease(token, versions, former, generation)
                 self._renewal.watch(lease, name=self._names.lease(key), token=token, longest=MAX_COMPUTATION)
         return leases
 
@@ -328,6 +391,7 @@ class RedisStore:
         now = self._clock.time()
         for key, (lease, entry) in computed.items():
             try:
+                entry.generation = _generation_of(lease)
                 data = self._envelope.seal(key, entry)
             except EncodeError:
                 refused.append(key)
@@ -374,6 +438,7 @@ class RedisStore:
     def commit(self, key: str, lease: ComputeLease, entry: CacheEntry) -> Op[bool]:
         """Store a computed value if this process still holds the lease, atomically."""
         ttl_ms = max(1, int((entry.expires_at - self._clock.time()) * 1000))
+        entry.generation = _generation_of(lease)
         data = self._envelope.seal(key, entry)
         self._renewal.forget(lease)
         yield from self._keep_versions(entry.tags, ttl_ms / 1000)
@@ -399,6 +464,10 @@ class RedisStore:
         patterns = [pattern]
         return (yield from self._sender.run_or_defer(self._unlink_matching(patterns), "pattern", patterns))
 
+    def void_all(self) -> Op[None]:
+        """Begin a new generation."""
+        yield from self._sender.run_or_defer(self._renew_generation(), "pattern", [EVERYTHING])
+
     def void_tags(self, tags: Sequence[str]) -> Op[None]:
         """Remove the versions of the tags: new ones are random, so that an old one is never reused."""
         yield from self._sender.run_or_defer(self._unlink_versions(tags), "tag", tags)
@@ -416,10 +485,23 @@ class RedisStore:
         _, removed = yield Pipeline(self._client, [("UNLINK", *leases), ("UNLINK", *values)], idempotent=True)
         return int(removed)
 
+    def _renew_generation(self) -> Op[None]:
+        name = self._names.tag(GENERATION_TAG)
+        yield Pipeline(self._client, [("SET", name, new_generation(first=False))], idempotent=True)
+        self._generation.forget()
+        yield Pause(KNOWN_FOR)
+
     def _unlink_versions(self, tags: Iterable[str]) -> Op[None]:
         commands = [("UNLINK", self._names.tag(tag)) for tag in tags]
         if commands:
             yield Pipeline(self._client, commands, idempotent=True)
+
+    def _send_patterns(self, patterns: Sequence[str]) -> Op[None]:
+        """Send invalidations that were pending: ``clear`` is one of them."""
+        if EVERYTHING in patterns:
+            yield from self._renew_generation()
+        else:
+            yield from self._unlink_matching(patterns)
 
     def _unlink_matching(self, patterns: Iterable[str]) -> Op[int]:
         removed = 0

@@ -6,7 +6,8 @@
     32 bytes signature, if there is one
     8 bytes  cost: seconds that the computation took, if it is stored
     8 + 8    fresh until, expires at: seconds on the wall clock
-    2 bytes  number of tags; for each of them 2 bytes of length, its name, and 8 bytes of version
+    2 bytes  number of tags; for each of them 2 bytes of length, its name, and 8 bytes of version. The first one is
+             the generation of the namespace (``_generation.py``), unless an earlier release wrote the entry
     rest     the value, see ``_core/codec.py``; compressed, if the form says so
 
 A reader leaves newer entries alone (a newer version, an unknown form, a signature when it has no key) and removes
@@ -32,7 +33,10 @@ from mks_hardening.cache._immutable import LARGEST_VALUE
 from mks_hardening.cache.backends._value_compression import decompressed, writing_compression
 from mks_hardening.exceptions import ConfigurationError, DecodeError
 
-__all__ = ["TAG_VERSION_BYTES", "Envelope"]
+__all__ = ["GENERATION_TAG", "TAG_VERSION_BYTES", "Envelope", "key_bytes"]
+
+GENERATION_TAG: Final = " generation"
+"""Name of the generation among the tags; tags of callers contain no space."""
 
 TAG_VERSION_BYTES: Final = 8
 
@@ -49,6 +53,8 @@ _SHORTEST_SECRET: Final = 16
 _HEAD: Final = Struct(">ddH")
 _LENGTH: Final = Struct(">H")
 _SECONDS: Final = Struct(">d")
+_GENERATION: Final = _LENGTH.pack(len(GENERATION_TAG)) + GENERATION_TAG.encode()
+_AFTER_GENERATION: Final = _HEAD.size + len(_GENERATION) + TAG_VERSION_BYTES
 _CONTEXT: Final = b"mks-cache\0"
 
 
@@ -101,9 +107,13 @@ class Envelope:
         if entry.cost:
             form |= _COST
             parts.append(_SECONDS.pack(entry.cost))
-        parts.append(_HEAD.pack(entry.fresh_until, entry.expires_at, len(entry.tags)))
+        generation = entry.generation
+        count = len(entry.tags) + (generation is not None)
+        parts.append(_HEAD.pack(entry.fresh_until, entry.expires_at, count))
+        if generation is not None:
+            parts += [_GENERATION, generation]
         for tag, version in entry.tags.items():
-            name = tag.encode("utf-8", "surrogatepass")
+            name = key_bytes(tag)
             parts += [_LENGTH.pack(len(name)), name, version]
         value = self._codec.encode(entry.value)
         if self._compress_above is not None and len(value) > self._compress_above:
@@ -137,6 +147,11 @@ class Envelope:
                 body = body[_SECONDS.size :]
             fresh_until, expires_at, count = _HEAD.unpack_from(body)
             at = _HEAD.size
+            generation = None
+            if count and body.startswith(_GENERATION, at):
+                at = _AFTER_GENERATION
+                generation = body[at - TAG_VERSION_BYTES : at]
+                count -= 1
             tags: dict[str, bytes] = {}
             for _ in range(count):
                 (length,) = _LENGTH.unpack_from(body, at)
@@ -152,7 +167,14 @@ class Envelope:
         if form & (_ZLIB | _ZSTD):
             packed = decompressed(packed, "zstd" if form & _ZSTD else "zlib", most=LARGEST_VALUE)
         value = self._codec.decode(packed, trusted=bool(self._signed))
-        return CacheEntry(value, fresh_until=fresh_until, expires_at=expires_at, tags=tags, cost=cost)
+        return CacheEntry(
+            value,
+            fresh_until=fresh_until,
+            expires_at=expires_at,
+            tags=tags,
+            cost=cost,
+            generation=generation,
+        )
 
     def _verified(self, key: str, data: bytes) -> bytes:
         """Check version, form and signature, and return the bytes that follow."""
@@ -181,10 +203,18 @@ class Envelope:
         return f"Envelope(signed={bool(self._signed)})"
 
 
+def key_bytes(key: str) -> bytes:
+    """Return a key or tag as bytes; it may contain lone surrogates, which UTF-8 does not have."""
+    try:
+        return key.encode()  # three times as fast, and every hit needs it twice
+    except UnicodeEncodeError:
+        return key.encode("utf-8", "surrogatepass")
+
+
 def _mac(begun: blake2b, key: str, body: bytes) -> bytes:
     """Return the MAC of a key and a body; the length of the key separates the two."""
     mac = begun.copy()
-    name = key.encode("utf-8", "surrogatepass")
+    name = key_bytes(key)
     mac.update(len(name).to_bytes(4, "big") + name)
     mac.update(body)
     return mac.digest()

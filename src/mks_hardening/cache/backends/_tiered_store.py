@@ -180,5 +180,8 @@ class TieredStore:
     def void_tags(self, tags: Sequence[str]) -> Op[None]:
         yield from self._shared_first(self._l2.void_tags(tags), self._l1.void_tags(tags))
 
+    def void_all(self) -> Op[None]:
+        yield from self._shared_first(self._l2.void_all(), self._l1.void_all())
+
     def ping(self) -> Op[bool]:
         return (yield from self._l2.ping())

@@ -91,6 +91,9 @@ class _NullStore:
     def void_tags(self, _tags: Sequence[str]) -> Op[None]:
         yield from ()
 
+    def void_all(self) -> Op[None]:
+        yield from ()
+
     def ping(self) -> Op[bool]:
         yield from ()
         return True

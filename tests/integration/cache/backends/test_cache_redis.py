@@ -189,7 +189,14 @@ def test_clear_leaves_everything_else(make: Any, redis_server: RedisServer) -> N
     cache.set_many({f"k{n}": n for n in range(2500)})
     assert cache.delete_pattern("k1*") == 1111
     cache.clear()
-    assert sorted(redis_server.command("KEYS", "*")) == [b"foreign", b"mks2:v:{=k}"]
+    assert (cache.keys(), make(namespace="mks2").get("k"), redis_server.command("GET", "foreign")) == (
+        [],
+        1,
+        b"1",
+    )
+    assert cache.delete_pattern("*") == 1389
+    generations = [b"mks2:t:{= generation}", b"mks:t:{= generation}"]
+    assert set(redis_server.command("KEYS", "*")) == {b"foreign", b"mks2:v:{=k}", *generations}
 
 
 def test_a_dead_holder_of_a_lease_does_not_block_for_ever(make: Any, redis_server: RedisServer) -> None:
@@ -339,7 +346,7 @@ def test_the_version_of_a_tag_in_use_does_not_end(make: Any, redis_server: Redis
     cache = make()
     cache.set("k", 1, tags=["hot"])
     with redis_server.client() as client:
-        (name,) = client.keys("*:t:*")
+        (name,) = client.keys("*:t:{=hot}")
         month = client.pttl(name)
         for keep in (
             lambda: cache.set("other", 2, tags=["hot"]),
@@ -390,3 +397,31 @@ def test_many_missing_keys_take_one_computation_and_few_round_trips(
         assert client.keys("*:l:*") == []
     cache.invalidate_tags("t")
     assert other.get_many(keys) == {}
+
+
+def test_clearing_does_not_look_at_the_keys(make: Any, redis_server: RedisServer) -> None:
+    cache, other = make(), make()
+    cache.set_many({f"k{number}": number for number in range(2000)})
+    assert other.get("k7") == 7
+    redis_server.command("CONFIG", "RESETSTAT")
+    cache.clear()
+    assert {name: redis_server.command_count(name) for name in ("set", "scan", "unlink")} == {
+        "set": 1,
+        "scan": 0,
+        "unlink": 0,
+    }
+    assert (other.get("k7"), other.keys("k1*"), cache.get_many(["k1", "k2"])) == (None, [], {})
+    assert cache.delete_pattern("*") == 2000  # frees the memory
+
+
+def test_a_hit_does_not_read_the_generation_each_time(make: Any, redis_server: RedisServer) -> None:
+    cache = make()
+    cache.set("k", 1)
+    assert cache.get("k") == 1
+    redis_server.command("CONFIG", "RESETSTAT")
+    began = time.monotonic()
+    for _ in range(200):
+        assert cache.get("k") == 1
+    # At most once in 20 ms, together with a value.
+    assert redis_server.command_count("mget") <= (time.monotonic() - began) / 0.02 + 1
+    assert redis_server.command_count("get") + redis_server.command_count("mget") == 200

@@ -54,7 +54,9 @@ def _entry(server: FakeRedis, form: int, packed: bytes) -> None:
     cache = RedisCache(server, store_budget=30)
     cache.set("k", 1)
     stored: Any = server.get(NAME)
-    server.set(NAME, bytes((stored[0], stored[1], form)) + stored[3:21] + packed)
+    server.set(
+        NAME, bytes((stored[0], stored[1], form)) + stored[3:42] + packed
+    )  # after times and generation
 
 
 @pytest.mark.parametrize("what", ["bomb", "truncated", "appended", "damaged"])

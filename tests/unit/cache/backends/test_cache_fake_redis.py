@@ -32,7 +32,10 @@ def test_any_client_will_do(mks_redis: Any, wrap: Any) -> None:
     cache.set_many({"a:1": 1, "a:2": 2, "b": 3})
     assert cache.delete_pattern("a:*") == 2
     assert (cache.delete("b"), cache.ping()) == (1, True)
+    cache.set("last", 1)
     cache.clear()
+    assert (cache.get("last"), cache.keys()) == (None, [])
+    assert cache.delete_pattern("*") > 0
     assert mks_redis.keys("*:v:*") == []
     assert cache.stats().errors == 0
 
