@@ -16,6 +16,12 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
+def redis_server(make_redis: Callable[..., RedisServer]) -> RedisServer:
+    """A server of its own: clients of one server share a breaker, which another test may have opened."""
+    return make_redis()
+
+
+@pytest.fixture
 def run(
     redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Run:
