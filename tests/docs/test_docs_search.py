@@ -97,6 +97,11 @@ SYNONYMS = {
         ("非推奨", "explanation/versions"),
         ("マイグレーション", "how-to/change-a-schema"),
         ("セキュリティ要件", "reference/asvs"),
+        ("APIキー", "how-to/api-keys"),
+        ("鍵の漏洩", "how-to/rotate-keys"),
+        ("コンテナログ", "how-to/redact-and-ship-logs"),
+        ("複数アプリ", "how-to/several-applications"),
+        ("シングルサインオン", "how-to/openid-connect"),
     ],
     "en": [
         ("login", "how-to/sign-people-in"),
@@ -129,6 +134,12 @@ SYNONYMS = {
         ("zero-downtime migration", "how-to/change-a-schema"),
         ("load shedding", "how-to/limit-load"),
         ("compliance", "reference/asvs"),
+        ("API keys", "how-to/api-keys"),
+        ("key rotation", "how-to/rotate-keys"),
+        ("container logs", "how-to/redact-and-ship-logs"),
+        ("multiple apps", "how-to/several-applications"),
+        ("SSO", "how-to/openid-connect"),
+        ("django-ratelimit", "how-to/migrate/django-ratelimit"),
     ],
 }
 # What the page itself does with a query, up to the drawing; the best result stands last.
