@@ -13,7 +13,7 @@ from mks_hardening.tasks._states import Step, sources
 from mks_hardening.tasks.store._task_rows import LEASED_COLUMNS, LeasedTask
 
 if TYPE_CHECKING:
-    from sqlalchemy import ColumnElement, Connection, Engine, Executable, Row, Select, Table, Update
+    from sqlalchemy import CTE, ColumnElement, Connection, Engine, Executable, Row, Select, Table, Update
 
     from mks_hardening.tasks.store._row_clock import RowClock
 
@@ -67,23 +67,25 @@ class PreparedStatements:
 
     def lease(self, queues: Sequence[str], *, owner: str, lease: float, most: int) -> list[LeasedTask]:
         """Lease due tasks of these queues, sorted by priority, then by queue with the longest due time."""
-        leased = list[LeasedTask]()
+        leased, wanted = list[LeasedTask](), tuple(dict.fromkeys(queues))
         # One connection for all statements: its check at the checkout costs as much as a statement.
         with self._single.connect() as connection:
-            for priority, queue in self._due_queues(connection, queues):
+            if most == len(wanted) == 1 and not self._one_writer:
+                given = {"queue_is": wanted[0], "owner_is": owner, "lease": lease}
+                return self._leased(connection, self._lease_first_statement, given)
+            for priority, queue in self._due_queues(connection, wanted):
                 if len(leased) < most:
                     statement = self._lease_statement(priority, most - len(leased))
                     given = {"queue_is": queue, "owner_is": owner, "lease": lease}
                     leased += self._leased(connection, statement, given)
         return leased
 
-    def _due_queues(self, connection: Connection, queues: Sequence[str]) -> list[tuple[int, str]]:
+    def _due_queues(self, connection: Connection, wanted: tuple[str, ...]) -> list[tuple[int, str]]:
         """Return the priorities and queues with due tasks, sorted by priority, then by the longest due time.
 
         This is a read, so idle workers do not queue for SQLite's single writer. Each priority and queue has its own
         index range: a single query for several queues would sort all due tasks in them.
         """
-        wanted = tuple(dict.fromkeys(queues))
         found = connection.execute(self._due_query(wanted), self._clock.values()).one()
         # Ends the transaction of the read: SQLite would reject the write if another writer was faster.
         connection.rollback()
@@ -140,6 +142,28 @@ class PreparedStatements:
                 )
             )
         return self._due_queries[queues]
+
+    @cached_property
+    def _lease_first_statement(self) -> Update:
+        """Lease one task of one queue, for PostgreSQL: the first that is due and not locked, by priority.
+
+        Each priority has its own index range, as in ``_due_queues``; a range is read only if all before it had
+        nothing.
+        """
+        from sqlalchemy import String, bindparam, exists, select, union_all
+
+        found: list[CTE] = []
+        for priority in PRIORITIES:
+            due = (
+                select(self._table.c.id)
+                .where(*self._due(literal_number(priority), bindparam("queue_is", type_=String)))
+                .where(*(~exists(select(urgent.c.id)) for urgent in found))
+                .order_by(self._table.c.due_at)
+                .limit(literal_number(1))
+                .with_for_update(skip_locked=True)
+            )
+            found.append(due.cte(f"due_{priority}").prefix_with("MATERIALIZED", dialect="postgresql"))
+        return self._lease_where(self._table.c.id.in_(union_all(*(select(due.c.id) for due in found))))
 
     def _lease_statement(self, priority: int, most: int) -> Update:
         from sqlalchemy import String, bindparam, select

@@ -109,6 +109,26 @@ def test_a_claim_reads_what_it_takes_by_a_plan_for_any_value(postgres_url: str, 
     assert by_index <= 20 * 20
 
 
+def test_one_queue_takes_what_is_urgent_and_due_for_longest(tasks: Tasks) -> None:
+    with tasks.store.engine.connect() as connection:
+        expected = list(
+            connection.execute(
+                text("SELECT id FROM mks_task WHERE queue = 'default' ORDER BY priority, due_at LIMIT 205")
+            ).scalars()
+        )
+    assert [task for _ in range(205) for task in claim(tasks, "default")] == expected
+
+
+def test_a_task_that_another_worker_locks_is_passed_over(tasks: Tasks) -> None:
+    first = "SELECT id FROM mks_task WHERE queue = 'default' ORDER BY priority, due_at LIMIT 201 FOR UPDATE"
+    with tasks.store.engine.connect() as connection:
+        locked = list(connection.execute(text(first)).scalars())
+        # All urgent tasks and one more: what comes next has another priority.
+        (found,) = claim(tasks, "default")
+        assert found not in locked
+    assert claim(tasks, "default") == locked[:1]
+
+
 def test_two_queues_take_what_is_due_for_longest(tasks: Tasks) -> None:
     with tasks.store.engine.connect() as connection:
         wanted = connection.execute(

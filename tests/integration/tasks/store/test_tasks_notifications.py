@@ -85,8 +85,15 @@ def all_done(tasks: Tasks, ids: list[str]) -> None:
     wait_until(done, timeout=30, what="every task to be done")
 
 
-def threads() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("mks-task")]
+@pytest.fixture(autouse=True)
+def no_thread_is_left() -> Iterator[None]:
+    before = set(threading.enumerate())
+    yield
+    wait_until(lambda: not threads() - before, timeout=20, what="the end of every thread of a worker")
+
+
+def threads() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if thread.name.startswith("mks-task")}
 
 
 pytestmark = pytest.mark.postgres
@@ -101,7 +108,6 @@ def test_a_waiting_worker_is_woken_by_another_process(
         with tasks.begin() as connection:
             ids = tasks.enqueue_many(connection, [note.call(number) for number in range(20)])
         all_done(tasks, ids)
-    assert threads() == []
 
 
 def test_the_signal_comes_with_the_commit_for_what_is_due_and_for_each_queue_once(
@@ -188,7 +194,6 @@ def test_a_killed_listening_connection_comes_back(
     assert sum("does not announce new tasks" in line for line in texts) == 3
     assert sum("announces new tasks again" in line for line in texts) == 3
     assert not [record for record in caplog.records if record.name.startswith("sqlalchemy")]
-    assert threads() == []
 
 
 def test_tasks_enqueued_while_there_is_no_connection_are_done(
@@ -219,7 +224,6 @@ def test_after_a_restart_of_the_server_workers_are_woken_again(
         postgres_server.start()
         wait_until(lambda: sessions(tasks), timeout=60, what="a new session")
         all_done(tasks, [*waited, *enqueued(tasks, note)])
-    assert threads() == []
 
 
 @pytest.mark.parametrize("state", ["stopped", "frozen"])
@@ -234,7 +238,6 @@ def test_a_worker_stops_while_the_server_does_not_respond(
         time.sleep(0.2)
         (postgres_server.stop if state == "stopped" else postgres_server.freeze)()
         assert worker.stop(timeout=20)
-    assert threads() == []
 
 
 def test_a_worker_that_starts_without_a_server_listens_when_there_is_one(
@@ -269,7 +272,6 @@ def test_a_worker_is_started_again_after_a_stop(
         wait_until(lambda: sessions(elsewhere[0]), timeout=20, what="a listening session")
         all_done(elsewhere[0], enqueued(*elsewhere))
         assert worker.stop()
-        assert threads() == []
         wait_until(lambda: not sessions(elsewhere[0]), timeout=20, what="the end of the session")
 
 
