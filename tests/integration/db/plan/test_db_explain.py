@@ -347,8 +347,9 @@ def test_analyze_runs_what_is_harmless(postgres: Engine, statement: str) -> None
 )
 def test_select_into_is_refused(postgres: Engine, statement: str, analyze: bool) -> None:
     with postgres.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        with pytest.raises(ConfigurationError, match="INTO"):
+        with pytest.raises(ConfigurationError, match="INTO") as caught:
             explain(connection, statement, analyze=analyze)
+        assert caught.value.parameter == "statement"
         assert connection.exec_driver_sql("SELECT to_regclass('copied')").scalar() is None
 
 
