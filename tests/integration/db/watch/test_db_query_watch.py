@@ -387,6 +387,7 @@ def test_findings_raise_in_tests_and_are_logged_in_production(
         watch_queries(engine, action="raise"),
     ):
         get_in_a_loop(session)
+    assert str(caught.value).startswith("N+1 statements:\n")
     assert "5 times from" in str(caught.value)
     assert pickle.loads(pickle.dumps(caught.value)).findings == caught.value.findings  # noqa: S301 - our own error
     with caplog.at_level(logging.WARNING), Session(engine) as session, watch_queries(engine, action="log"):

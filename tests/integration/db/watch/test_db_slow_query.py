@@ -119,6 +119,20 @@ def test_a_failed_statement_is_timed_and_its_error_says_no_values(
     assert "user1@example.com" not in str(record)
 
 
+def test_the_dialect_still_hears_of_its_errors(users: Engine) -> None:
+    """As that of asyncpg, which then forgets the statements it has prepared."""
+    heard = list[object]()
+
+    class Context(users.dialect.execution_ctx_cls):  # type: ignore[name-defined, misc]  # known when it runs
+        def handle_dbapi_exception(self, e: BaseException) -> None:
+            heard.append(self)
+
+    users.dialect.execution_ctx_cls = Context
+    with SlowQueryMonitor(users), users.connect() as connection, pytest.raises(DBAPIError):
+        connection.execute(text("SELECT nothing FROM nowhere"))
+    assert [isinstance(context, Context) for context in heard] == [True]
+
+
 @pytest.mark.postgres
 def test_an_error_while_fetching_belongs_to_its_statement(postgres_url: str) -> None:
     users = hardened_engine(postgres_url)
