@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from struct import Struct
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
-from mks_hardening._core.checks import instances, text_of, whole_number
+from mks_hardening._core.checks import instances, offers, text_of, whole_number
 from mks_hardening._core.optional_imports import optional
 from mks_hardening.db._cursor import CursorPosition, InvalidCursorError, read_cursor, write_cursor
 from mks_hardening.db._paged_list import KEY, PagedList, clause_of, paged_list
@@ -20,6 +20,7 @@ from mks_hardening.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Connection, Result, Select
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
     from sqlalchemy.orm import QueryableAttribute, Session
 
 __all__ = ["InvalidCursorError", "Page", "PageResult", "keyset_page"]
@@ -48,7 +49,7 @@ class PageResult:
 
 
 class Page:
-    """A select limited to one page; ``fetch`` executes it."""
+    """A select limited to one page; ``fetch`` executes it, and ``afetch`` does so for asyncio."""
 
     __slots__ = ("_after", "_limit", "_list")
 
@@ -98,6 +99,16 @@ class Page:
             last = tuple(map(_exact_number, last, codes))
         cursor = write_cursor(keys, last, of_sqlite=of_sqlite)
         return PageResult(items=items[: self._limit], next_cursor=cursor)
+
+    async def afetch(self, bind: AsyncSession | AsyncConnection) -> PageResult:
+        """``fetch`` for asyncio.
+
+        Raises:
+            ConfigurationError: as for ``fetch``, or ``bind`` is not asynchronous.
+            InvalidCursorError: as for ``fetch``.
+        """
+        offers(bind, "run_sync", parameter="bind", kind="an AsyncSession or AsyncConnection")
+        return await bind.run_sync(self.fetch)
 
 
 def _read(result: Result[Any], width: int) -> tuple[list[Any], Sequence[Any]]:
