@@ -175,7 +175,7 @@ def words(answer: Any) -> Words:
     return parsed
 
 
-PLACES = {"article_id": 1, "number": 1, "username": "sato"}
+PLACES = {"article_id": 1, "number": 1, "comment_id": 1, "username": "sato"}
 """What stands in addresses; a new kind of place needs its value here."""
 NOT_PAGES = re.compile(
     r"/api/|/static/|/files/|/exchange/export|/sink.json|/diagnostics/records|/reports/<report_id>|/livez|/readyz|/sw.js|/manifest"

@@ -203,7 +203,7 @@ class Watch(Base):
 
 
 class Comment(Base):
-    """A comment on an article."""
+    """A comment on an article; ``parent_id`` is the comment it answers. A removed comment has no text any more."""
 
     __tablename__ = "comments"
 
@@ -212,6 +212,9 @@ class Comment(Base):
     author_id: Mapped[int] = mapped_column(ForeignKey("users.id"))
     body: Mapped[str] = mapped_column(Text)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
+    parent_id: Mapped[int | None]
+    edited_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    deleted_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
     author: Mapped[User] = relationship(lazy="raise_on_sql")
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select
 
 from knowledge_system import models
-from knowledge_system.background import audit_export, cleanup_tasks, mail_texts, reminder_task, report_task
+from knowledge_system.background import audit_export, cleanup_tasks, reminder_task, report_task
 from knowledge_system.background.mail_texts import MailTemplate
 from mks_hardening.tasks import MailTask, TaskQueueWatch, Tasks, TaskWorker
 
@@ -108,13 +108,6 @@ class Background:
             reads = select(models.User.language).where(models.User.id == user_id)
             subject, text = letter.written(connection.execute(reads).scalar() or "ja")
             self._mail.enqueue(connection, to=to, subject=subject, text=text, user_id=str(user_id))
-
-    def notify_author(self, session: Session, article_id: int, *, by: Actor, body: str, link: str) -> None:
-        """Notify the author of an article of a comment, unless the author wrote it."""
-        article = session.get_one(models.Article, article_id)
-        if article.author_id != by.id:
-            letter = mail_texts.commented(article.title, by=by.display_name, body=body, link=link)
-            self.send_mail(session, article.author_id, letter)
 
     @contextmanager
     def serving(self) -> Iterator[None]:

@@ -29,6 +29,7 @@ __all__ = [
     "CODE_API",
     "CODE_FORM",
     "COMMENT",
+    "COMMENT_FORM",
     "COMPARE",
     "CONFIRMATION",
     "CONFIRMATION_FORM",
@@ -118,6 +119,7 @@ PASSKEY_PROOF: dict[str, Field] = {"code": Text(64, min_length=0, default="")}
 PASSKEY_REMOVAL: dict[str, Field] = {"passkey": Text(128), "code": Text(64)}
 PASSKEY_SIGN_IN: dict[str, Field] = {"answer": _ANSWER}
 COMMENT: dict[str, Field] = {"body": Text(2000, multiline=True)}
+COMMENT_FORM: dict[str, Field] = {**COMMENT, "parent": Integer(0, 2**31 - 1, from_text=True, default=0)}
 FACTOR_HELP: dict[str, Field] = {
     "owner": Text(64),
     "help": Text(16, choices=("unlock", "reset")),

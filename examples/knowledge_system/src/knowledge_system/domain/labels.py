@@ -50,6 +50,8 @@ ACTIONS: Final = {
     "account.email-asked": "アドレス変更を依頼",
     "account.email": "アドレスを変更",
     "comment.create": "コメントを投稿",
+    "comment.change": "コメントを変更",
+    "comment.delete": "コメントを削除",
     "sign-in.done": "サインインに成功",
     "sign-in.out": "サインアウトを実行",
     "sign-in.refused": "サインインに失敗",

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 __all__ = [
     "CATEGORIES",
+    "COMMENT_CHANGES",
     "JST",
     "ROLES",
     "SEE_ALL",
@@ -15,9 +16,11 @@ __all__ = [
     "UNFINISHED",
     "Actor",
     "may_administer",
+    "may_change_comment",
     "may_delete",
     "may_detach",
     "may_edit",
+    "may_remove_comment",
     "may_see",
     "may_write",
     "sees_all",
@@ -30,6 +33,8 @@ UNFINISHED = frozenset({"draft", "review"})
 """Statuses in which only the author and reviewers see an article."""
 SEE_ALL = frozenset({"reviewer", "admin"})
 """Roles that see the unfinished articles of others."""
+COMMENT_CHANGES = 900.0
+"""Seconds in which a comment may be changed by its writer."""
 TASK_STATES = {
     "waiting": "待ち",
     "running": "実行中",
@@ -103,6 +108,16 @@ def may_delete(actor: Actor, *, author_id: int, status: str) -> bool:
 def may_detach(actor: Actor, *, status: str, shown: bool) -> bool:
     """Whether an editor may remove a file: writers only one that readers do not see yet, reviewers any."""
     return sees_all(actor) or not shown or status in UNFINISHED
+
+
+def may_change_comment(actor: Actor, *, author_id: int, age: float) -> bool:
+    """Whether the actor may change a comment: one's own, in the first quarter of an hour (``age`` in seconds)."""
+    return author_id == actor.id and age <= COMMENT_CHANGES
+
+
+def may_remove_comment(actor: Actor, *, author_id: int) -> bool:
+    """Whether the actor may remove a comment: one's own, reviewers any."""
+    return author_id == actor.id or sees_all(actor)
 
 
 def may_administer(actor: Actor) -> bool:

@@ -170,7 +170,10 @@ def _rows(
         select(Article.category, number).join(Revision, Revision.article_id == Article.id), Revision.saved_at
     )
     comments = counted(
-        select(Article.category, number).join(Comment, Comment.article_id == Article.id), Comment.created_at
+        select(Article.category, number)
+        .join(Comment, Comment.article_id == Article.id)
+        .where(Comment.deleted_at.is_(None)),
+        Comment.created_at,
     )
     rows = (
         CategoryRow(name, *(found.get(name, 0) for found in (published, created, edits, comments)))
@@ -189,7 +192,7 @@ def _articles(session: Session, chosen: Select[Article]) -> tuple[ListedArticle,
     found = list(session.scalars(chosen))
     question = (
         select(Comment.article_id, func.count())
-        .where(Comment.article_id.in_([article.id for article in found]))
+        .where(Comment.article_id.in_([article.id for article in found]), Comment.deleted_at.is_(None))
         .group_by(Comment.article_id)
     )
     comments = {row[0]: row[1] for row in session.execute(question)}

@@ -10,11 +10,12 @@ from flask import g, request
 from knowledge_system.background import mail_texts
 from knowledge_system.domain import permissions
 from knowledge_system.domain.problems import FieldError, Problem
+from knowledge_system.models import Article, Comment
 from knowledge_system.services import audit, export_import, idempotency, reports
 from knowledge_system.services.attachments import article_attachments
 from knowledge_system.services.audit import Fact
 from knowledge_system.services.identity import accounts
-from knowledge_system.services.knowledge import article_queries, articles, drafts, following, review
+from knowledge_system.services.knowledge import articles, comments, drafts, following, review
 from knowledge_system.services.knowledge.following import Event
 from knowledge_system.web import current_request
 from knowledge_system.web.sign_in import credentials
@@ -29,6 +30,7 @@ __all__ = [
     "add_comment",
     "attach",
     "change_account",
+    "change_comment",
     "choose_language",
     "create_article",
     "delete_article",
@@ -38,6 +40,7 @@ __all__ = [
     "import_articles",
     "mark_notices_read",
     "register",
+    "remove_comment",
     "request_report",
     "restore",
     "save_article",
@@ -196,8 +199,12 @@ def mark_notices_read() -> None:
     _transaction(lambda session: review.mark_read(session, actor, now=now))
 
 
-def add_comment(article_id: int, body: str) -> int:
-    """Add a comment and mail the author, in one transaction; return the id of the comment."""
+def add_comment(article_id: int, body: str, *, parent: int = 0) -> int:
+    """Add a comment, and notify those whom it concerns, in one transaction; return the id of the comment.
+
+    Those are the people whom it mentions, the author, the writer of the comment it answers, and subscribers; each
+    of them is notified once.
+    """
     actor, now, background = (
         current_request.actor(),
         current_request.now(),
@@ -206,19 +213,49 @@ def add_comment(article_id: int, body: str) -> int:
     link = f"{request.url_root}articles/{article_id}"
 
     def add(session: Session) -> int:
-        new = articles.add_comment(session, actor, article_id, body, now=now)
-        author = article_queries.author_of(session, article_id)
-        if author != actor.id:
-            comment_event = review.ReviewEvent(article_id, "", "comment", body, (author,))
-            review.notify(session, actor, comment_event, now=now)
-        if background is not None:
-            background.notify_author(session, article_id, by=actor, body=body, link=link)
-        _notify_subscribers(session, article_id, "comment", said=body, already_notified=(author,))
-        return new
+        new = comments.add(session, actor, article_id, body, parent=parent, now=now)
+        article = session.get_one(Article, article_id)
+        told = {actor.id}
+
+        def notify(kind: str, people: Sequence[int]) -> None:
+            readers = tuple(person for person in people if person not in told)
+            told.update(readers)
+            review.notify(session, actor, review.ReviewEvent(article_id, "", kind, body, readers), now=now)
+            if background is not None:
+                letter = mail_texts.commented(article.title, by=actor.display_name, body=body, link=link)
+                for reader in readers:
+                    background.send_mail(session, reader, letter)
+
+        notify("mention", comments.mentioned(session, actor, article, body))
+        notify("comment", [article.author_id])
+        if new.parent_id:
+            notify("reply", [session.get_one(Comment, new.parent_id).author_id])
+        _notify_subscribers(session, article_id, "comment", said=body, already_notified=tuple(told))
+        return new.id
 
     new = _transaction(add, lambda new: Fact("comment.create", f"article {article_id}", {"comment": new}))
     current_request.services().catalogue.forget(article_id)
     return new
+
+
+def change_comment(article_id: int, comment_id: int, body: str) -> None:
+    """Change the text of a comment."""
+    actor, now = current_request.actor(), current_request.now()
+    _transaction(
+        lambda session: comments.change(session, actor, article_id, comment_id, body, now=now),
+        lambda _none: Fact("comment.change", f"article {article_id}", {"comment": comment_id}),
+    )
+    current_request.services().catalogue.forget(article_id)
+
+
+def remove_comment(article_id: int, comment_id: int) -> None:
+    """Remove a comment."""
+    actor, now = current_request.actor(), current_request.now()
+    _transaction(
+        lambda session: comments.remove(session, actor, article_id, comment_id, now=now),
+        lambda _none: Fact("comment.delete", f"article {article_id}", {"comment": comment_id}),
+    )
+    current_request.services().catalogue.forget(article_id)
 
 
 def attach(article_id: int, files: Callable[[], Sequence[tuple[str, bytes]]]) -> list[dict[str, Any]]:

@@ -24,7 +24,6 @@ __all__ = [
     "ArticleCounts",
     "ArticleFilter",
     "as_seen",
-    "author_of",
     "comments",
     "counts",
     "load_seen",
@@ -38,6 +37,7 @@ __all__ = [
 
 MAX_ID = 2**31 - 1
 _COMMENTS_ON_A_PAGE = 50
+_NO_COMMENT = (null(), null(), null())
 _INSIDE = frozenset({"author_id", "writers", "uploaders"})
 _SHOWN = ("id", "title", "summary", "category", "site", "status", "revision", "updated_at")
 _WHOLE = (
@@ -104,7 +104,11 @@ def summaries(session: Session, ids: Sequence[int], *, with_text: bool = False) 
     """
     if not ids:
         return []
-    remarks = select(func.count()).where(Comment.article_id == Article.id).scalar_subquery()
+    remarks = (
+        select(func.count())
+        .where(Comment.article_id == Article.id, Comment.deleted_at.is_(None))
+        .scalar_subquery()
+    )
     columns = [getattr(Article, name) for name in (*_SHOWN, *(("body",) if with_text else ()))]
     asked = (
         select(*columns, User.display_name, User.username, remarks.label("comment_count"))
@@ -231,11 +235,20 @@ def stored(session: Session, article_id: int) -> dict[str, Any]:
         "author": row.display_name,
         "author_username": row.username,
         "updated_at": row.updated_at.isoformat(),
-        "comment_count": len(parts["said"]),
+        "comment_count": sum(part.deleted is None for part in parts["said"]),
         "body": row.body,
         "created_at": row.created_at.isoformat(),
         "comments": [
-            {"id": part.number, "author": part.name, "body": part.text, "created_at": part.at.isoformat()}
+            {
+                "id": part.number,
+                "author": part.name,
+                "author_id": part.user_id,
+                "body": part.text,
+                "created_at": part.at.isoformat(),
+                "parent_id": part.parent,
+                "edited": part.edited is not None,
+                "deleted": part.deleted is not None,
+            }
             for part in parts["said"]
         ],
         "history": [
@@ -271,6 +284,9 @@ def _parts(session: Session, article_id: int) -> dict[str, list[Any]]:
             User.display_name.label("name"),
             Comment.body.label("text"),
             Comment.created_at.label("at"),
+            Comment.parent_id.label("parent"),
+            Comment.edited_at.label("edited"),
+            Comment.deleted_at.label("deleted"),
         )
         .join(User, User.id == Comment.author_id)
         .where(Comment.article_id == article_id)
@@ -283,6 +299,7 @@ def _parts(session: Session, article_id: int) -> dict[str, list[Any]]:
             User.display_name,
             Revision.status,
             Revision.saved_at,
+            *_NO_COMMENT,
         )
         .join(User, User.id == Revision.editor_id)
         .where(Revision.article_id == article_id)
@@ -295,13 +312,14 @@ def _parts(session: Session, article_id: int) -> dict[str, list[Any]]:
             User.display_name,
             Review.step,
             Review.taken_at,
+            *_NO_COMMENT,
         )
         .join(User, User.id == Review.actor_id)
         .where(Review.article_id == article_id, Review.step == "approve")
     )
-    named = select(literal("tag"), ArticleTag.position, null(), ArticleTag.name, null(), null()).where(
-        ArticleTag.article_id == article_id
-    )
+    named = select(
+        literal("tag"), ArticleTag.position, null(), ArticleTag.name, null(), null(), *_NO_COMMENT
+    ).where(ArticleTag.article_id == article_id)
     parts: dict[str, list[Any]] = {"said": [], "saved": [], "approved": [], "tag": []}
     found: list[Any] = [*session.execute(union_all(said, saved, approvals, named))]
     for part in sorted(found, key=lambda part: part.number):
@@ -318,7 +336,8 @@ def comments(session: Session, actor: Actor, article_id: int, *, after: str | No
     article = session.get(Article, article_id) if 0 < article_id <= MAX_ID else None
     if article is None or not permissions.may_see(actor, author_id=article.author_id, status=article.status):
         raise Problem("not-found")
-    chosen = select(Comment).where(Comment.article_id == article_id).options(joinedload(Comment.author))
+    chosen = select(Comment).where(Comment.article_id == article_id, Comment.deleted_at.is_(None))
+    chosen = chosen.options(joinedload(Comment.author))
     try:
         page = keyset_page(chosen, order_by=[Comment.id], after=after, limit=_COMMENTS_ON_A_PAGE).fetch(
             session
@@ -326,11 +345,6 @@ def comments(session: Session, actor: Actor, article_id: int, *, after: str | No
     except InvalidCursorError as error:
         raise Problem("bad-cursor") from error
     return {"items": [_remark(each) for each in page.items], "next": page.next_cursor}
-
-
-def author_of(session: Session, article_id: int) -> int:
-    """Return the id of the article's author."""
-    return session.get_one(Article, article_id).author_id
 
 
 def load_seen(session: Session, actor: Actor, article_id: int, *, lock: bool = False) -> Article:

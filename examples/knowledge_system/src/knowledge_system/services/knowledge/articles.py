@@ -17,7 +17,6 @@ from knowledge_system.models import (
     Article,
     ArticleTag,
     Attachment,
-    Comment,
     Favourite,
     Notice,
     Review,
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "TEXT",
-    "add_comment",
     "create",
     "delete",
     "index",
@@ -170,19 +168,6 @@ def delete(
     session.execute(remove(Watch).where(Watch.kind == "article", Watch.subject == str(article.id)))
     session.delete(article)
     session.flush()
-
-
-def add_comment(session: Session, actor: Actor, article_id: int, body: str, *, now: datetime) -> int:
-    """Add a comment on an article that the actor may see; return its id.
-
-    Raises:
-        Problem: ``not-found``.
-    """
-    article = load_seen(session, actor, article_id, lock=True)  # wait for a concurrent deletion
-    comment = Comment(article_id=article.id, author_id=actor.id, body=body, created_at=now)
-    session.add(comment)
-    session.flush()
-    return comment.id
 
 
 def index(session: Session, search: SearchIndex, article: Article) -> None:

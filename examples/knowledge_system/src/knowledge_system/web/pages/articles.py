@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from datetime import datetime
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote_plus
@@ -13,7 +14,15 @@ from markupsafe import Markup
 
 from knowledge_system.domain import article_templates, fields, markdown, page_numbers, permissions, workflow
 from knowledge_system.domain.problems import Problem
-from knowledge_system.services.knowledge import article_queries, articles, drafts, following, home, review
+from knowledge_system.services.knowledge import (
+    article_queries,
+    articles,
+    comments,
+    drafts,
+    following,
+    home,
+    review,
+)
 from knowledge_system.services.knowledge.article_queries import ArticleFilter
 from knowledge_system.services.knowledge.article_reader import MOST, ListQuery
 from knowledge_system.services.knowledge.following import Follow
@@ -114,15 +123,34 @@ def commenting(article_id: int) -> AnyResponse:
     forms.remember()
     try:
         current_request.check_limit("api_write")
-        body = forms.read(fields.COMMENT)["body"]
-        place = forms.once(lambda: _commented(article_id, body))
+        values = forms.read(fields.COMMENT_FORM)
+        place = forms.once(lambda: _commented(article_id, values))
     except Problem as problem:
         return forms.shown_again(problem, lambda shown: _reading(article_id, shown)[0])
     return redirect(place, 303)
 
 
-def _commented(article_id: int, body: str) -> str:
-    article_changes.add_comment(article_id, body)
+@pages.post("/articles/<int:article_id>/comments/<int:comment_id>")
+def changing_comment(article_id: int, comment_id: int) -> AnyResponse:
+    """Change the text of a comment."""
+    current_request.actor()
+    current_request.check_limit("api_write")
+    article_changes.change_comment(article_id, comment_id, forms.read(fields.COMMENT)["body"])
+    return redirect(f"/articles/{article_id}?done=comment-changed#comment-{comment_id}", 303)
+
+
+@pages.post("/articles/<int:article_id>/comments/<int:comment_id>/delete")
+def removing_comment(article_id: int, comment_id: int) -> AnyResponse:
+    """Remove a comment."""
+    current_request.actor()
+    current_request.check_limit("api_write")
+    forms.read({})
+    article_changes.remove_comment(article_id, comment_id)
+    return redirect(f"/articles/{article_id}?done=comment-removed#comments-title", 303)
+
+
+def _commented(article_id: int, values: dict[str, Any]) -> str:
+    article_changes.add_comment(article_id, values["body"], parent=values["parent"])
     return f"/articles/{article_id}?done=commented#comments-title"
 
 
@@ -316,11 +344,20 @@ def _reading(article_id: int, problem: Problem | None = None) -> tuple[str, bool
         body=Markup(html),  # noqa: S704 - rendered and sanitized by our own renderer
         headings=headings,
         now=current_request.now(),
+        threads=comments.in_threads(article["comments"]),
+        may_change=partial(_may_change, current_request.now()),
         steps={} if article["next"] else steps_now(article, article["shown_revision"]),
         comment_text=forms.retyped("body") if problem else "",
         **forms.problem_context(problem),
     )
     return page, from_cache
+
+
+def _may_change(now: datetime, comment: dict[str, Any]) -> bool:
+    age = (now - datetime.fromisoformat(comment["created_at"])).total_seconds()
+    return permissions.may_change_comment(
+        current_request.actor(), author_id=comment.get("author_id", 0), age=age
+    )
 
 
 def _form(

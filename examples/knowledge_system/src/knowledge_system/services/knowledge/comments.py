@@ -1,0 +1,120 @@
+"""Comments on articles: adding, answering, changing, removing, and the people whom they mention."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import select
+
+from knowledge_system.domain import permissions
+from knowledge_system.domain.permissions import Actor
+from knowledge_system.domain.problems import Problem
+from knowledge_system.models import Comment, User
+from knowledge_system.services.knowledge.article_queries import MAX_ID, load_seen
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from sqlalchemy.orm import Session
+
+    from knowledge_system.models import Article
+
+__all__ = ["add", "change", "in_threads", "mentioned", "remove"]
+
+# A user name, not within an address.
+_MENTION: Final = re.compile(r"(?<![\w.@-])@([a-z][a-z0-9._-]{1,62}[a-z0-9])")
+_MOST_MENTIONED: Final = 10
+
+
+def add(
+    session: Session, actor: Actor, article_id: int, body: str, *, parent: int = 0, now: datetime
+) -> Comment:
+    """Add a comment on an article that the actor may see.
+
+    Args:
+        session: database session.
+        actor: who writes it.
+        article_id: id of the article.
+        body: its text.
+        parent: the comment it answers, 0 for none; an answer to an answer belongs to the same comment.
+        now: current time.
+
+    Raises:
+        Problem: ``not-found``, also if the other comment was removed or belongs to another article.
+    """
+    article = load_seen(session, actor, article_id, lock=True)  # wait for a concurrent deletion
+    answered = _find(session, article, parent) if parent else None
+    comment = Comment(article_id=article.id, author_id=actor.id, body=body, created_at=now)
+    if answered is not None:
+        comment.parent_id = answered.parent_id or answered.id
+    session.add(comment)
+    session.flush()
+    return comment
+
+
+def change(
+    session: Session, actor: Actor, article_id: int, comment_id: int, body: str, *, now: datetime
+) -> None:
+    """Change the text of one's own comment, for a quarter of an hour.
+
+    Raises:
+        Problem: ``not-found``, ``forbidden``.
+    """
+    comment = _find(session, load_seen(session, actor, article_id, lock=True), comment_id)
+    if not permissions.may_change_comment(
+        actor, author_id=comment.author_id, age=(now - comment.created_at).total_seconds()
+    ):
+        raise Problem("forbidden")
+    if comment.body != body:
+        comment.body, comment.edited_at = body, now
+    session.flush()
+
+
+def remove(session: Session, actor: Actor, article_id: int, comment_id: int, *, now: datetime) -> None:
+    """Remove the text of a comment; that there was one stays visible.
+
+    Raises:
+        Problem: ``not-found``, ``forbidden``.
+    """
+    comment = _find(session, load_seen(session, actor, article_id, lock=True), comment_id)
+    if not permissions.may_remove_comment(actor, author_id=comment.author_id):
+        raise Problem("forbidden")
+    comment.body, comment.deleted_at = "", now
+    session.flush()
+
+
+def mentioned(session: Session, actor: Actor, article: Article, body: str) -> tuple[int, ...]:
+    """Return the ids of other active users whom a text mentions (``@sato``) and who may see the article."""
+    names = list(dict.fromkeys(_MENTION.findall(body)))[:_MOST_MENTIONED]
+    if not names:
+        return ()
+    asked = select(User.id, User.username, User.display_name, User.role).where(
+        User.active, User.username.in_(names)
+    )
+    return tuple(
+        person.id
+        for person in (Actor(*row) for row in session.execute(asked.order_by(User.id)))
+        if person.id != actor.id
+        and permissions.may_see(person, author_id=article.author_id, status=article.status)
+    )
+
+
+def in_threads(comments: list[dict[str, Any]]) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
+    """Return each comment with its answers; a removed comment without answers is left out."""
+    answers: dict[int, list[dict[str, Any]]] = {}
+    for comment in comments:
+        if comment.get("parent_id") and not comment.get("deleted"):
+            answers.setdefault(comment["parent_id"], []).append(comment)
+    return [
+        (comment, answers.get(comment["id"], []))
+        for comment in comments
+        if not comment.get("parent_id") and (not comment.get("deleted") or comment["id"] in answers)
+    ]
+
+
+def _find(session: Session, article: Article, comment_id: int) -> Comment:
+    comment = session.get(Comment, comment_id) if 0 < comment_id <= MAX_ID else None
+    if comment is None or comment.article_id != article.id or comment.deleted_at is not None:
+        raise Problem("not-found")
+    return comment
