@@ -16,6 +16,7 @@ from typing import Final, cast
 
 from mks_hardening.cli._bans import add_commands as add_ban_commands
 from mks_hardening.cli._cache import add_commands as add_cache_commands
+from mks_hardening.cli._database_reports import add_commands as add_database_commands
 from mks_hardening.cli._maintenance import add_commands as add_maintenance_commands
 from mks_hardening.cli._migrations import add_commands as add_migration_commands
 from mks_hardening.cli._passwords import add_commands as add_password_commands
@@ -148,6 +149,15 @@ _COMMANDS: Final[dict[str, tuple[str, Callable[[argparse.ArgumentParser], None],
         "Needs the MKS_CACHE_SIGNING_KEYS of the application: values with other signatures are not listed.",
     ),
     "bans": ("list, lift and add temporary bans of clients", add_ban_commands, None),
+    "db": (
+        "report what slows down or endangers a PostgreSQL database",
+        add_database_commands,
+        (
+            "Reads catalogs and statistics of the database that DATABASE_URL points to, and changes nothing. "
+            "Statements are printed without their values. The exit status is 0 without findings, 1 with findings, "
+            "2 for a usage error, 3 if the database could not be read."
+        ),
+    ),
     "maintenance": ("turn maintenance mode on and off", add_maintenance_commands, None),
     "migrations": ("judge schema changes before they run", add_migration_commands, None),
     "passwords": ("build a filter of leaked passwords", add_password_commands, None),

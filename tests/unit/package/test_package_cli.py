@@ -79,6 +79,7 @@ def test_importing_the_command_line_is_cheap() -> None:
     names = (
         "_bans",
         "_cache",
+        "_database_reports",
         "_maintenance",
         "_migrations",
         "_passwords",

@@ -1,0 +1,241 @@
+"""``mks-hardening db`` against PostgreSQL servers with the defects that it reports."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import psycopg
+import pytest
+from sqlalchemy import create_engine, text
+from sqlalchemy.exc import DBAPIError
+
+from mks_hardening.cli import main
+from mks_hardening.cli._database_reports import _connection
+from mks_hardening.exceptions import BackendUnavailableError
+from testbed import services
+from testbed.postgres_server import PostgresServer
+
+pytestmark = pytest.mark.postgres
+
+
+@pytest.fixture
+def run(postgres_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    monkeypatch.setenv("DATABASE_URL", postgres_url)
+
+    def command(*arguments: str) -> tuple[int, Any]:
+        status = main(["db", *arguments, "--format", "json"])
+        out = capsys.readouterr()
+        assert not out.err, out.err
+        content = json.loads(out.out)
+        rows = {one["title"].partition(" ")[0].strip(":"): one["rows"] for one in content["sections"]}
+        return status, rows | {"notes": content["notes"]}
+
+    return command
+
+
+@pytest.fixture
+def sql(postgres_dsn: str) -> Iterator[Any]:
+    with psycopg.connect(postgres_dsn, autocommit=True) as connection:
+        yield connection
+
+
+@pytest.mark.parametrize("command", ["top", "n+1", "locks", "indexes", "bloat"])
+def test_an_empty_database_has_no_findings(run: Any, command: str) -> None:
+    status, found = run(command)
+    # Without pg_stat_statements, nothing is known of repeated statements.
+    assert status == (3 if command == "n+1" else 0)
+    assert bool(found["notes"]) is (command in {"top", "n+1"})
+
+
+def test_indexes_that_cost_more_than_they_give(run: Any, sql: Any) -> None:
+    sql.execute('CREATE TABLE "T t" (id int PRIMARY KEY, a int, b int, c text)')
+    sql.execute('INSERT INTO "T t" SELECT n, n % 2, n, n::text FROM generate_series(1, 2000) n')
+    sql.execute('CREATE INDEX again ON "T t" (id)')
+    sql.execute('CREATE INDEX short ON "T t" (a)')
+    sql.execute('CREATE INDEX long ON "T t" (a, b)')
+    sql.execute('CREATE INDEX by_c ON "T t" (c)')
+    sql.execute('CREATE INDEX pattern ON "T t" (c text_pattern_ops)')
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        sql.execute('CREATE UNIQUE INDEX CONCURRENTLY broken ON "T t" (a)')
+    status, found = run("indexes", "--min-size", "0")
+    assert status == 1
+    assert [row["index"] for row in found["INVALID"]] == ["broken"]
+    assert [(row["index"], row["replaced by"]) for row in found["duplicate"]] == [
+        ("again", "T t_pkey"),
+        ("short", "long"),
+    ]
+    assert found["duplicate"][0]["table"] == 'public."T t"'
+    assert {row["index"] for row in found["unused"]} == {"long", "by_c", "pattern"}
+    sql.execute("DROP INDEX broken, again, short")
+    assert run("indexes")[0] == 0  # the others are small
+
+
+def test_who_blocks_whom_and_who_is_idle(run: Any, postgres_dsn: str, sql: Any) -> None:
+    sql.execute("CREATE TABLE t (id int PRIMARY KEY, secret text)")
+    sql.execute("INSERT INTO t VALUES (1, 'x')")
+    update = "UPDATE t SET secret = 'S3CRET' WHERE id = 1"
+    with ExitStack() as stack:
+        holder, waiter, last = (
+            stack.enter_context(psycopg.connect(postgres_dsn, application_name=name))
+            for name in ("holder", "waiter", "last")
+        )
+        holder.execute(update)
+        threads: list[threading.Thread] = []
+        for connection in (waiter, last):
+            threads.append(threading.Thread(target=connection.execute, args=(update,)))
+            threads[-1].start()
+            _until_waiting(sql, connection.info.backend_pid)
+        status, found = run("locks", "--idle", "0")
+        assert status == 1
+        tree = {row["application"]: row for row in found["blocking"]}
+        assert next(iter(tree)) == "holder"
+        assert set(tree) == {"holder", "waiter", "last"}
+        assert tree["holder"]["pid"] == str(holder.info.backend_pid)
+        assert tree["waiter"]["pid"].startswith("  ")
+        assert "ShareLock" in tree["waiter"]["waits for"]
+        assert tree["holder"]["last statement"] == "update t set secret = ? where id = ?"
+        assert [row["application"] for row in found["idle"]] == ["holder"]
+        assert "S3CRET" not in str(found)
+        # Not yet idle for long: only the tree is a finding.
+        assert run("locks", "--idle", "1000")[1]["idle"] == []
+        running = run("top")[1]["running"]
+        assert [row["application"] for row in running] == ["waiter", "last"]
+        assert "S3CRET" not in str(running)
+        holder.rollback()
+        threads[0].join(20)
+        waiter.rollback()
+        threads[1].join(20)
+    assert run("locks", "--idle", "1000")[0] == 0
+
+
+def _until_waiting(sql: Any, pid: int) -> None:
+    for _ in range(5000):
+        if sql.execute("SELECT FROM pg_locks WHERE pid = %s AND NOT granted", (pid,)).fetchone() is not None:
+            return
+    raise AssertionError("the session does not wait")
+
+
+def test_a_table_that_wastes_space(run: Any, sql: Any) -> None:
+    sql.execute("CREATE TABLE wasteful (id int, body text) WITH (autovacuum_enabled = off)")
+    sql.execute("INSERT INTO wasteful SELECT n, repeat('x', 200) FROM generate_series(1, 10000) n")
+    sql.execute("CREATE TABLE fresh WITH (autovacuum_enabled = off) AS SELECT * FROM wasteful")
+    sql.execute("CREATE TABLE unknown (id int) WITH (autovacuum_enabled = off)")
+    sql.execute("DELETE FROM wasteful WHERE id % 10 <> 0")
+    sql.execute("VACUUM ANALYZE wasteful")
+    sql.execute("ANALYZE fresh")
+    status, found = run("bloat", "--min-size", "1")
+    assert status == 1
+    (row,) = found["tables"]
+    assert row["table"] == "public.wasteful"
+    assert 80 <= row["wasted %"] <= 95
+    assert found["notes"] == ["1 tables have no statistics: run ANALYZE"]
+    assert found["databases"] == []
+    assert found["oldest"][0]["of the wraparound %"] < 1
+
+
+@pytest.fixture(scope="module")
+def counting_server() -> Iterator[str]:
+    """URL of a server with ``pg_stat_statements``."""
+    services.program("postgres")
+    server = PostgresServer(shared_preload_libraries="pg_stat_statements")
+    server.start()
+    try:
+        yield server.url("postgres")
+    finally:
+        server.stop()
+
+
+def test_statements_by_total_time_and_candidates_for_n_plus_one(
+    run: Any, counting_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", counting_server)
+    assert "is not available" in run("top")[1]["notes"][0]
+    engine = create_engine(counting_server)
+    with engine.begin() as connection:
+        connection.execute(text('CREATE SCHEMA "Of stats"'))
+        connection.execute(text('CREATE EXTENSION pg_stat_statements SCHEMA "Of stats"'))
+        connection.execute(text("CREATE TABLE t (id int PRIMARY KEY)"))
+        connection.execute(text("INSERT INTO t SELECT generate_series(1, 100)"))
+        for number in range(50):
+            connection.execute(text("SELECT * FROM t WHERE id = :id"), {"id": number}).all()
+        connection.execute(text("SELECT pg_sleep(0.2), 'S3CRET'")).all()
+    engine.dispose()
+    status, found = run("top", "--most", "3")
+    assert status == 0
+    assert found["notes"] == []
+    statements = found["statements"]
+    assert len(statements) == 3
+    assert statements[0]["statement"] == "select pg_sleep(?), ?"
+    assert statements[0]["total ms"] >= 200
+    status, found = run("n+1", "--calls", "50")
+    assert status == 1
+    (row,) = found["statements"]
+    assert (row["statement"], row["calls"]) == ("select * from t where id = ?", 50)
+    assert run("n+1", "--calls", "51")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("statement", "state"), [("INSERT INTO t VALUES (1)", "25006"), ("SELECT pg_sleep(20)", "57014")]
+)
+def test_the_connection_can_only_read_and_ends_slow_statements(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch, sql: Any, statement: str, state: str
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", postgres_url)
+    sql.execute("CREATE TABLE t (id int)")
+    states: list[object] = []
+    with pytest.raises(BackendUnavailableError), _connection(0.3) as connection:
+        try:
+            connection.execute(text(statement))
+        except DBAPIError as error:
+            states.append(getattr(error.orig, "sqlstate", ""))
+            raise
+    assert states == [state]
+    assert sql.execute("SELECT count(*) FROM t").fetchone() == (0,)
+
+
+@pytest.mark.parametrize(
+    ("url", "arguments", "expected"),
+    [
+        (None, ["top"], (2, "DATABASE_URL must point to a PostgreSQL database")),
+        ("sqlite:///app.db", ["top"], (2, "DATABASE_URL must point to a PostgreSQL database")),
+        ("postgresql+psycopg://user:hunter2@127.0.0.1:1/db", ["locks"], (3, "database")),
+        ("postgresql+psycopg://user@127.0.0.1:1/db", ["bloat", "--timeout", "0"], (2, "--timeout must be")),
+        (
+            "postgresql+psycopg://user@127.0.0.1:1/db",
+            ["indexes", "--min-size", "nan"],
+            (2, "--min-size must be"),
+        ),
+        ("postgresql+psycopg://user@127.0.0.1:1/db", ["top", "--most", "-1"], (2, "--most must be")),
+    ],
+)
+def test_what_cannot_run_says_why_without_the_password(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    url: str | None,
+    arguments: list[str],
+    expected: tuple[int, str],
+) -> None:
+    status, message = expected
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    if url is not None:
+        monkeypatch.setenv("DATABASE_URL", url)
+    assert main(["db", *arguments]) == status
+    out = capsys.readouterr()
+    assert message in out.err
+    assert "hunter2" not in out.out + out.err
+
+
+def test_a_role_with_few_rights_sees_what_it_may(
+    run: Any, postgres_url: str, sql: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sql.execute("CREATE TABLE t (id int PRIMARY KEY)")
+    sql.execute("DROP ROLE IF EXISTS mks_reader")
+    sql.execute("CREATE ROLE mks_reader LOGIN")
+    monkeypatch.setenv("DATABASE_URL", postgres_url.replace("//postgres", "//mks_reader", 1))
+    for command in ("top", "locks", "indexes", "bloat"):
+        assert run(command)[0] == 0
+    sql.execute("DROP ROLE mks_reader")
