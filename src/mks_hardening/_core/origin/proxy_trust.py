@@ -113,7 +113,8 @@ class ProxyTrust:
         self.ignore_headers: frozenset[str] = ignored_fields(ignore_headers, parameter="ignore_headers")
         if self.ignore_headers and family == "forwarded":
             raise ConfigurationError(
-                "ignore_headers names X-Forwarded-* headers, which the family 'forwarded' never reads; omit it",
+                "ignore_headers (MKS_PROXY_IGNORE_HEADERS) names X-Forwarded-* headers, which the family "
+                "'forwarded' never reads; omit it",
                 parameter="ignore_headers",
             )
         ignored = frozenset(map(header_key, self.ignore_headers))

@@ -440,7 +440,7 @@ def test_only_these_three_can_be_ignored(wrong: Any) -> None:
 
 
 def test_there_is_nothing_to_ignore_if_the_family_is_never_read() -> None:
-    with pytest.raises(ConfigurationError, match="the family 'forwarded' never reads") as refused:
+    with pytest.raises(ConfigurationError, match="the family 'forwarded' never reads; omit it") as refused:
         ProxyTrust(["127.0.0.1"], family="forwarded", ignore_headers=["X-Forwarded-Port"])
     assert refused.value.parameter == "ignore_headers"
     ProxyTrust(["127.0.0.1"], family="forwarded", ignore_headers=[])
