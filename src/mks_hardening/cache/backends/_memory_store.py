@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from itertools import count, islice
+from sys import getsizeof
 from threading import RLock
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 from weakref import WeakValueDictionary
 
 from mks_hardening._core.missing import MISSING
@@ -22,6 +23,11 @@ from mks_hardening.protocols import Clock
 __all__ = ["MemoryStore"]
 
 
+# Measured on CPython 3.11: the tuple with its numbers, and its place in the ordered mapping.
+_ENTRY_BYTES: Final = 320
+_TAG_BYTES: Final = 100
+
+
 class _MemoryEntry(NamedTuple):
     payload: object
     encoded: bool
@@ -29,6 +35,12 @@ class _MemoryEntry(NamedTuple):
     expires_at: float
     tags: Mapping[str, bytes]
     cost: float = 0.0
+
+    def size(self, key: str) -> int:
+        """Return the bytes that the entry takes in memory, estimated."""
+        payload = getsizeof(self.payload)
+        # Versions of tags belong to all entries that have them.
+        return payload + getsizeof(key) + _ENTRY_BYTES + _TAG_BYTES * len(self.tags)
 
 
 class _HeldLease(ComputeLease):
@@ -47,8 +59,10 @@ class MemoryStore:
     budget = None
     pending = 0
 
-    def __init__(self, *, max_entries: int, clock: Clock) -> None:
+    def __init__(self, *, max_entries: int, max_bytes: int | None = None, clock: Clock) -> None:
         self._max_entries = max_entries
+        self._max_bytes = max_bytes
+        self._bytes = 0  # counted only if there is a maximum
         self._clock = clock
         self._slots: OrderedDict[str, _MemoryEntry] = OrderedDict()
         self._versions: OrderedDict[str, bytes] = (
@@ -72,7 +86,8 @@ class MemoryStore:
         """Do nothing: there are no connections."""
 
     def __repr__(self) -> str:
-        return f"{len(self._slots)} of {self._max_entries} entries"
+        size = "" if self._max_bytes is None else f", {self._bytes} of {self._max_bytes} bytes"
+        return f"{len(self._slots)} of {self._max_entries} entries{size}"
 
     def peek(self, key: str) -> Any:
         """Return the fresh value. Each step is atomic, so a hit needs no lock."""
@@ -194,7 +209,7 @@ class MemoryStore:
         with self._lock:
             for key in keys:
                 self._leases.pop(key, None)
-                self._slots.pop(key, None)
+                self._drop(key)
         return present
 
     def remove_matching(self, pattern: str) -> Op[int]:
@@ -231,6 +246,7 @@ class MemoryStore:
         with self._lock:
             self._leases.clear()
             self._slots.clear()
+            self._bytes = 0
 
     def ping(self) -> Op[bool]:
         """Return True: memory is always available."""
@@ -247,7 +263,7 @@ class MemoryStore:
         if now >= slot.expires_at or not self._are_current(slot.tags):
             with self._lock:
                 if self._slots.get(key) is slot:
-                    del self._slots[key]
+                    self._drop(key)
             return None
         with self._lock:
             if key in self._slots:
@@ -264,10 +280,24 @@ class MemoryStore:
     def _put(self, key: str, slot: _MemoryEntry) -> None:
         """Store an entry and void the lease on its key; the lock is held."""
         self._leases.pop(key, None)
-        self._slots[key] = slot
+        most = self._max_bytes
+        if most is not None:
+            size = slot.size(key)
+            if size > most:  # it would evict everything else, and not fit either
+                self._drop(key)
+                return
+            former = self._slots.get(key)
+            self._bytes += size - (0 if former is None else former.size(key))
+        self._slots[key] = slot  # in one step: readers take no lock
         self._slots.move_to_end(key)
-        while len(self._slots) > self._max_entries:
-            self._slots.popitem(last=False)
+        while len(self._slots) > self._max_entries or (most is not None and self._bytes > most):
+            self._drop(next(iter(self._slots)))
+
+    def _drop(self, key: str) -> None:
+        """Remove an entry, if there is one; the lock is held."""
+        slot = self._slots.pop(key, None)
+        if slot is not None and self._max_bytes is not None:
+            self._bytes -= slot.size(key)
 
     def _current_versions(self, tags: Sequence[str]) -> dict[str, bytes]:
         """Return the versions of the tags, creating missing ones; the lock is held."""

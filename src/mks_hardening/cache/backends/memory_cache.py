@@ -19,6 +19,8 @@ class MemoryCache(BaseCache):
 
     Args:
         max_entries: maximum number of entries; the least recently used ones are evicted first.
+        max_bytes: maximum memory of all entries together, estimated from the size of keys and values; a value that
+            is larger by itself is not stored. By default, only their number is limited.
         default_ttl: seconds for which a value is stored when no ``ttl`` is given.
         namespace: name of the cache in events.
         compute_wait: seconds a caller waits for the same computation in another thread or task, before one of the
@@ -39,10 +41,12 @@ class MemoryCache(BaseCache):
         compute_wait: float | timedelta = COMPUTE_WAIT,
         jitter: float = 0.1,
         clock: Clock = SYSTEM_CLOCK,
+        max_bytes: int | None = None,
     ) -> None:
         clock = given_clock(clock)
         most = whole_number(max_entries, parameter="max_entries", minimum=1)
-        store = MemoryStore(max_entries=most, clock=clock)
+        size = None if max_bytes is None else whole_number(max_bytes, parameter="max_bytes", minimum=1)
+        store = MemoryStore(max_entries=most, max_bytes=size, clock=clock)
         super().__init__(
             store,
             namespace=namespace,

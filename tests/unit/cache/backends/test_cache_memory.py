@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -185,3 +186,65 @@ def test_a_cache_is_not_two_tiers() -> None:
     cache = MemoryCache()
     with pytest.raises(ConfigurationError, match="different"):
         TieredCache(cache, cache)
+
+
+def test_the_least_recently_used_goes_when_the_bytes_are_used_up() -> None:
+    cache = MemoryCache(max_bytes=10_000)
+    for number in range(5):
+        cache.set(f"k{number}", "x" * 2500)
+    assert cache.keys() == ["k2", "k3", "k4"]
+    cache.get("k2")
+    cache.set("k5", b"x" * 2500)
+    assert sorted(cache.keys()) == ["k2", "k4", "k5"]
+    cache.set_many({"k2": 1, "k4": 1})  # smaller ones make room
+    cache.set("k6", "x" * 2500)
+    assert sorted(cache.keys()) == ["k2", "k4", "k5", "k6"]
+
+
+def test_a_value_that_is_larger_than_all_is_not_stored() -> None:
+    cache = MemoryCache(max_bytes=10_000)
+    cache.set_many({"k": 1, "other": 2})
+    cache.set("k", list(range(20_000)))
+    assert (cache.get("k"), cache.get("other")) == (None, 2)
+    assert cache.get_or_compute("k", lambda: "x" * 20_000) == "x" * 20_000
+    assert cache.keys() == ["other"]
+
+
+def test_the_bytes_are_those_of_the_entries_that_are_there() -> None:
+    clock = FrozenClock()
+    cache = MemoryCache(max_bytes=100_000, clock=clock, jitter=0)
+    cache.set_many({f"k{number}": "x" * 1000 for number in range(20)}, tags=["t"])
+    cache.set("short", [1], ttl=1)
+    for number in range(10):
+        cache.set(f"k{number}", "y" * 10)
+        cache.delete(f"k{number}")
+    clock.advance(2)
+    assert cache.get_many(["short"]) == {}
+    cache.delete_pattern("k1*")
+    assert repr(cache) == "MemoryCache(0 of 10000 entries, 0 of 100000 bytes)"
+    cache.set("k", 1)
+    assert "1 of 10000 entries, " in repr(cache)
+    cache.clear()
+    assert repr(cache) == "MemoryCache(0 of 10000 entries, 0 of 100000 bytes)"
+
+
+def test_the_estimate_is_close_to_what_python_takes() -> None:
+    cache = MemoryCache(max_entries=100_000, max_bytes=1 << 40)
+    cache.set("warm", 1)
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for number in range(5000):
+            cache.set(f"key {number}", {"number": number, "text": "x" * 100})
+        taken = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    counted = int(repr(cache).split(", ")[1].split(" of ")[0])
+    assert 0.7 < counted / taken < 1.4
+
+
+@pytest.mark.parametrize("max_bytes", [0, -1, 1.5, "1000", True])
+def test_the_maximum_is_a_number_of_bytes(max_bytes: Any) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        MemoryCache(max_bytes=max_bytes)
+    assert caught.value.parameter == "max_bytes"
