@@ -13,6 +13,7 @@ from mks_hardening._core.cache_tags import check_tags
 from mks_hardening._core.canonical_text import canonical, digest
 from mks_hardening._core.checks import number
 from mks_hardening._core.durations import seconds
+from mks_hardening._core.memo import Memo
 from mks_hardening._core.missing import MISSING
 from mks_hardening.cache._call_keys import argument_error
 from mks_hardening.cache._counters import CacheCounters
@@ -41,6 +42,9 @@ Result: TypeAlias = Any
 """What the function of the caller returns."""
 
 _NO_RULES: Final = ResultRules()
+_HAVE_ONE_TEXT: Final = frozenset({str, int, bool, bytes, type(None)})
+_MOST_KEYS: Final = 512
+"""Keys of one function that are remembered: making one takes longer than a hit in memory."""
 _logger = logging.getLogger("mks_hardening.cache")
 
 _default: BaseCache | None = None
@@ -106,6 +110,7 @@ class FunctionCache:
     __slots__ = (
         "_counters",
         "_function",
+        "_keys",
         "_name",
         "_names_arguments",
         "_normalized",
@@ -130,6 +135,7 @@ class FunctionCache:
         self._options = options
         self._names_arguments = names_arguments
         self._counters = CacheCounters(None)
+        self._keys = Memo(self._key_of, entries=_MOST_KEYS)
         self._of_function: tuple[str, ResultRules] | None = None
         self._planned: tuple[BaseCache, ComputeOptions] | None = None
         # A look without a round trip does not tell when the result expires.
@@ -157,6 +163,14 @@ class FunctionCache:
             CacheKeyError: an argument cannot be part of a key.
         """
         arguments = self._normalized(*args, **kwargs)
+        kinds = (*map(type, arguments),)
+        # Equal values of one of these types have one text; 0.0 and -0.0 have two.
+        if _HAVE_ONE_TEXT.issuperset(kinds):
+            return self._keys[arguments, kinds]
+        return self._key_of((arguments, kinds))
+
+    def _key_of(self, call: tuple[tuple[object, ...], tuple[type, ...]]) -> str:
+        arguments = call[0]
         try:
             text = canonical(arguments)
         except CacheKeyError:

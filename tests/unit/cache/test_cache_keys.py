@@ -499,3 +499,17 @@ def test_methods_of_every_kind_need_no_prefix() -> None:
         assert [one.calls, other.calls] == [2, 1]
     finally:
         set_default_cache(None)
+
+
+def test_remembered_keys_are_those_that_are_made() -> None:
+    @cached(cache=MemoryCache(), key_prefix="remembered")
+    def function(value: object, other: object = None) -> None: ...
+
+    calls: list[tuple[Any, ...]] = [(1,), (True,), ("1",), (b"1",), (1.0,), (0.0,), (-0.0,), (None,), ("",)]
+    calls += [(1, True), (True, 1), (1, 1), ("x" * 5000,), ("\udc80",)]
+    keys = [function.cache_key(*call) for call in calls]
+    assert len({*keys}) == len(keys)
+    for number in range(2000):  # more than are remembered
+        function.cache_key(number, "flood")
+    assert [function.cache_key(*call) for call in calls] == keys
+    assert [function.cache_key(*call) for call in calls] == keys
