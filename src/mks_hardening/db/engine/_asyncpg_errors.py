@@ -2,7 +2,7 @@
 
 With SQLAlchemy, asyncpg raises a plain ``DBAPIError`` or an ``InterfaceError`` when the server closes the
 connection, and an unwrapped ``OSError`` when the server is unreachable. A handler of ``OperationalError`` would
-catch neither.
+catch neither. SQLAlchemy 2.0 wraps no error at all that occurs while a connection is opened.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ def _connecting(dialect: Dialect, _record: object, _args: object, options: dict[
         except OSError as error:  # includes TimeoutError
             message = NO_RESPONSE if isinstance(error, TimeoutError) else str(error)
             raise dbapi.OperationalError(message) from error
+        except dbapi.asyncpg.ProtocolViolationError as error:  # a pooler that rejects limits, as with libpq
+            raise dbapi.OperationalError(str(error)) from error
 
     options["async_creator_fn"] = connect_or_convert
 
