@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import itertools
 import json
 import re
 import resource
@@ -21,7 +24,7 @@ from knowledge_system.background.queue import Background
 from knowledge_system.domain import labels, translations
 from knowledge_system.domain.permissions import Actor
 from knowledge_system.models import AuditEntry
-from knowledge_system.services import audit, audit_heads
+from knowledge_system.services import audit, audit_export, audit_heads
 from knowledge_system.settings import DEMO_PASSWORD
 from mks_hardening.security import totp_code
 from mks_hardening.tasks import TaskWorker
@@ -334,3 +337,50 @@ def test_the_log_is_searched_by_the_words_that_it_shows(visit: Callable[..., Any
     assert "理由: 初めての端末 / 二段階認証なし" in page
     assert "new_device" not in page
     assert rows not in administrator.get("/admin/audit?q=記事を削除").get_data(as_text=True)
+
+
+def test_the_log_of_a_period_is_exported_with_its_chain(app: Any, visit: Callable[..., Any]) -> None:
+    administrator, writer = visit("ito"), visit("tanaka")
+    writer.get("/articles/new")
+    writer.post("/articles/new", {**FORM, "title": "=1+1"})
+    administrator.get("/admin/audit")
+
+    def export(**asked: str) -> Any:
+        return administrator.post("/admin/audit/export", {"format": "jsonl", **asked})
+
+    answer = export()
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert answer.headers["Content-Disposition"].endswith('.jsonl"')
+    rows = [json.loads(line) for line in answer.get_data(as_text=True).splitlines()]
+    assert [row["action"] for row in rows] == ["sign-in.done", "sign-in.done", "article.create"]
+    for before, row in itertools.pairwise(rows):
+        assert row["previous"] == before["hash"]
+    for row in rows:  # a recipient can verify it without the application
+        at = datetime.fromisoformat(row["at"]).isoformat(timespec="microseconds")
+        values = (at, row["actor_id"], row["actor_name"], row["action"], row["subject"], row["detail"])
+        assert row["hash"] == audit.chained(row["previous"], values)
+    assert broken_entry(app) is None
+    page = administrator.get("/admin/audit").get_data(as_text=True)
+    assert "監査ログを書き出し" in page
+    assert f"{rows[-1]['id']} 番までの記録" in page
+    assert rows[-1]["hash"] not in page
+
+    table = list(csv.DictReader(io.StringIO(export(format="csv").get_data().decode("utf-8-sig"))))
+    assert [row["action"] for row in table] == [*(row["action"] for row in rows), "audit.export"]
+    assert table[2]["hash"] == rows[2]["hash"]
+    assert export(since="2026-11-26").get_data() == b""
+    assert export(until="2026-11-24").get_data() == b""
+    assert len(export(since="2026-11-25", until="2026-11-25").get_data().splitlines()) >= 4
+    assert export(since="2026-02-31").status_code == 422
+    assert export(format="xlsx").status_code == 422
+    assert writer.post("/admin/audit/export", {"format": "csv"}).status_code == 403
+
+
+def test_cells_of_an_export_are_no_formulas() -> None:
+    row = dict.fromkeys(("id", "at", "actor_id", "action", "previous", "hash"), "x")
+    for typed in ("=1+1", "+1", "-1", "@x", "\tx", "\rx"):
+        written = b"".join(
+            audit_export.as_csv(iter([{**row, "actor_name": typed, "subject": typed, "detail": typed}]))
+        )
+        cells = next(csv.DictReader(io.StringIO(written.decode("utf-8-sig"), newline="")))
+        assert {cells[name] for name in ("actor_name", "subject", "detail")} == {f"'{typed}"}

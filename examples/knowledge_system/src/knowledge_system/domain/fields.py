@@ -23,6 +23,7 @@ __all__ = [
     "ARTICLE_REPLACED",
     "ATTACHMENT_ID",
     "AUDIT",
+    "AUDIT_EXPORT",
     "BODY_LIMIT",
     "CLOCK_FORM",
     "CODE",
@@ -171,10 +172,16 @@ DRAFT: dict[str, Field] = {
 """What was typed so far: any text of the editor."""
 DRAFT_FORM: dict[str, Field] = {"form": Text(24, pattern=re.compile(r"article-(new|[1-9][0-9]{0,9})"))}
 
+_DAY = re.compile(r"(19|20)[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])")
 AUDIT: dict[str, Field] = {
     "q": Text(100, min_length=0, default=""),
     "before": Integer(0, _REVISION_LIMIT, from_text=True, default=0),
     "verify": Text(1, min_length=0, choices=("", "1"), default=""),
+}
+AUDIT_EXPORT: dict[str, Field] = {
+    "since": Text(10, min_length=0, pattern=_DAY, default=""),
+    "until": Text(10, min_length=0, pattern=_DAY, default=""),
+    "format": Text(5, choices=("csv", "jsonl")),
 }
 OPERATIONS: dict[str, Field] = {"hours": Text(2, choices=("1", "6", "24"), default="1")}
 PREVIEW: dict[str, Field] = {
@@ -197,7 +204,6 @@ COMPARE: dict[str, Field] = {
 }
 RESTORE: dict[str, Field] = {"revision": Integer(1, _REVISION_LIMIT, from_text=True)}
 
-_DAY = re.compile(r"(19|20)[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])")
 MOST_PAGES = 500
 """Pages that can be reached by number; users who want more narrow the list."""
 LIST: dict[str, Field] = {

@@ -28,6 +28,7 @@ __all__ = [
 Say = Callable[..., str]
 
 ACTIONS: Final = {
+    "audit.export": "監査ログを書き出し",
     "article.create": "記事を作成",
     "article.save": "記事を保存",
     "article.delete": "記事を削除",
@@ -115,6 +116,7 @@ FIELDS: Final = {
     "month": "月",
     "subject": "対象",
     "format": "形式",
+    "head": "末尾のハッシュ",
 }
 """Fields of requests, and details of the audit log."""
 
@@ -195,20 +197,22 @@ ALERT_STATES: Final = {
 }
 """States of an alert."""
 
-_SUBJECT: Final = re.compile(r"(article|user) (\S+)|([0-9]+) articles|(nobody known)")
+_SUBJECT: Final = re.compile(r"(article|user) (\S+)|([0-9]+) articles|entries to ([0-9]+)|nobody known")
 
 
 def subject_label(subject: str, say: Say) -> tuple[str, str]:
     """Return the text of an audit subject, and the path of its page; the path is empty if there is none.
 
     Args:
-        subject: as stored: ``article 12``, ``user sato``, ``3 articles``, ``nobody known``.
+        subject: as stored: ``article 12``, ``user sato``, ``3 articles``, ``entries to 7``, ``nobody known``.
         say: translates a text of the catalogue.
     """
     found = _SUBJECT.fullmatch(subject)
     if found is None:
         return subject, ""
-    kind, name, number, _nobody = found.groups()
+    kind, name, number, entry = found.groups()
+    if entry:
+        return say("%(number)s 番までの記録", number=entry), ""
     if kind == "article":
         return say("記事 %(number)s", number=name), f"/articles/{name}"
     if kind == "user":
@@ -233,7 +237,7 @@ def described_detail(detail: Mapping[str, Any], say: Say) -> Iterator[tuple[str,
 
 def _detail_text(name: str, value: Any, say: Say) -> str:
     match name, value:
-        case "id", _:
+        case "id" | "head", _:
             return ""
         case "active", bool():
             return say("利用できる") if value else say("停止中")

@@ -11,9 +11,10 @@ from knowledge_system.background import mail_texts
 from knowledge_system.domain import permissions
 from knowledge_system.domain.problems import FieldError, Problem
 from knowledge_system.models import Article, Comment
-from knowledge_system.services import audit, export_import, idempotency, reports
+from knowledge_system.services import audit, audit_export, export_import, idempotency, reports
 from knowledge_system.services.attachments import article_attachments
-from knowledge_system.services.audit import Fact
+from knowledge_system.services.audit import FIRST, Fact
+from knowledge_system.services.audit_export import AuditHead
 from knowledge_system.services.identity import accounts
 from knowledge_system.services.knowledge import articles, comments, drafts, following, review
 from knowledge_system.services.knowledge.following import Event
@@ -39,6 +40,7 @@ __all__ = [
     "favour",
     "import_articles",
     "mark_notices_read",
+    "record_audit_export",
     "register",
     "remove_comment",
     "request_report",
@@ -256,6 +258,18 @@ def remove_comment(article_id: int, comment_id: int) -> None:
         lambda _none: Fact("comment.delete", f"article {article_id}", {"comment": comment_id}),
     )
     current_request.services().catalogue.forget(article_id)
+
+
+def record_audit_export(asked: dict[str, Any]) -> AuditHead:
+    """Record that the user exports the audit log; return the newest entry before that."""
+
+    def head(session: Session) -> AuditHead:
+        return audit_export.newest(session) or AuditHead(0, FIRST)
+
+    return _transaction(
+        head,
+        lambda found: Fact("audit.export", f"entries to {found.id}", {**asked, "head": found.hash}),
+    )
 
 
 def attach(article_id: int, files: Callable[[], Sequence[tuple[str, bytes]]]) -> list[dict[str, Any]]:

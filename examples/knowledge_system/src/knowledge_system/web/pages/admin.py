@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from flask import Blueprint, redirect, render_template
+from flask import Response as FlaskResponse
 
-from knowledge_system.domain import fields, labels
-from knowledge_system.domain.problems import Problem
-from knowledge_system.services import audit, audit_heads
+from knowledge_system.domain import fields, labels, permissions
+from knowledge_system.domain.problems import FieldError, Problem
+from knowledge_system.services import audit, audit_export, audit_heads
 from knowledge_system.services.identity import accounts, factor_administration
 from knowledge_system.web import article_changes, current_request, forms
 from knowledge_system.web.pages.account import sessions_of
@@ -160,6 +162,40 @@ def audited() -> str:
         broken=broken,
         missing=missing,
     )
+
+
+@pages.post("/audit/export")
+@current_request.administrators_only
+def exporting() -> Response:
+    """Download the entries of a period; the export is an entry itself, with the newest one before it."""
+    current_request.check_limit("admin")
+    asked = forms.read(fields.AUDIT_EXPORT)
+    services = current_request.services()
+    head = article_changes.record_audit_export(asked)
+    since, until = (_midnight(asked[name]) for name in ("since", "until"))
+    rows = audit_export.exported(
+        services.sessions, since=since, until=until and until + timedelta(days=1), last=head.id
+    )
+    wanted = asked["format"]
+    body = audit_export.as_csv(rows) if wanted == "csv" else audit_export.as_json_lines(rows)
+    response = FlaskResponse(body, mimetype="text/csv" if wanted == "csv" else "application/jsonl")
+    response.headers["Cache-Control"] = "no-store"
+    response.headers["Content-Disposition"] = f'attachment; filename="audit-to-{head.id}.{wanted}"'
+    return response
+
+
+def _midnight(day: str) -> datetime | None:
+    """Return the start of a day in Japan.
+
+    Raises:
+        Problem: ``invalid`` for a day that does not exist.
+    """
+    if not day:
+        return None
+    try:
+        return datetime.fromisoformat(day).replace(tzinfo=permissions.JST)
+    except ValueError as error:
+        raise Problem("invalid", errors=[FieldError("since", "pattern")]) from error
 
 
 def _codes_of(word: str) -> list[str]:
