@@ -342,7 +342,11 @@ def test_no_form_lets_through_what_means_something_elsewhere(value: str) -> None
         ("secret_keys", f"{KEY},c2hvcnQ=", "number 2 is not"),
         ("secret_keys", "A" * 43 + "=", "number 1 is not random"),
         ("database_url", None, "database_url is missing"),
-        ("database_url", "mysql://h/x", "must begin with one of"),
+        (
+            "database_url",
+            "mysql://h/x",
+            "must begin with one of postgres://, postgresql+asyncpg://, postgresql",
+        ),
         ("database_url", "postgresql://u:short@db/x", "password in the secret database_url is weak"),
         ("database_url", "postgresql://u:changethis-changethis@db/x", "is weak"),
         ("database_url", "postgresql://u@db.example/x", "has no password for a server on another machine"),
