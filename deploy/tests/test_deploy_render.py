@@ -345,7 +345,7 @@ def test_no_form_lets_through_what_means_something_elsewhere(value: str) -> None
         (
             "database_url",
             "mysql://h/x",
-            "must begin with one of postgres://, postgresql+asyncpg://, postgresql",
+            "must begin with one of postgres://, postgresql://, postgresql+asyncpg://",
         ),
         ("database_url", "postgresql://u:short@db/x", "password in the secret database_url is weak"),
         ("database_url", "postgresql://u:changethis-changethis@db/x", "is weak"),
