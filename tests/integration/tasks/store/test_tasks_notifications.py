@@ -115,11 +115,12 @@ def test_the_signal_comes_with_the_commit_for_what_is_due_and_for_each_queue_onc
 ) -> None:
     tasks, note = elsewhere
     mail = tasks.task("mail", queue="mail")(lambda run: None)
-    with psycopg.connect(postgres_url.replace("+psycopg", ""), autocommit=True) as other:
+    dsn = postgres_url.replace("+psycopg", "")
+    with psycopg.connect(dsn, autocommit=True) as other, psycopg.connect(dsn, autocommit=True) as ender:
         other.execute("LISTEN mks_tasks")
 
         def received() -> list[str]:
-            other.execute("NOTIFY mks_tasks, 'end'")
+            ender.execute("NOTIFY mks_tasks, 'end'")
             found = list[str]()
             for notification in other.notifies(timeout=20):
                 found.append(notification.payload)
