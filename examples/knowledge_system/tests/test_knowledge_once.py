@@ -63,16 +63,20 @@ def test_what_was_refused_can_be_mended_and_sent_again(app: Any, visit: Callable
     assert writer.post("/articles/new", again).status_code == 303
 
 
+REMARK = '/comments" method="post" data-draft="comment-1'
+"""The form below the comments; each comment has one for answers, too."""
+
+
 def test_a_remark_is_made_once(app: Any, visit: Callable[..., Browser]) -> None:
     reader = visit("sato")
-    form = {"body": "確認しました。", "once": field(reader.get("/articles/1"), "/comments")}
+    form = {"body": "確認しました。", "once": field(reader.get("/articles/1"), REMARK)}
     before = number_of(app, Comment)
     assert {reader.post("/articles/1/comments", form).location for _ in range(3)} == {
         "/articles/1?done=commented#comments-title"
     }
     assert number_of(app, Comment) == before + 1
     # The same words once more, from a page that was read again.
-    reader.post("/articles/1/comments", {**form, "once": field(reader.get("/articles/1"), "/comments")})
+    reader.post("/articles/1/comments", {**form, "once": field(reader.get("/articles/1"), REMARK)})
     assert number_of(app, Comment) == before + 2
 
 
