@@ -16,6 +16,7 @@ ONE_BY_ONE: list[tuple[str, str, list[Any]]] = [
     (S, "SELECT * FROM t WHERE a = %s AND s IN (%s, %s)", [(1, "x", "y"), (2, "x", "y"), (3, "x", "y")]),
     (S, "SELECT * FROM t WHERE s IN (%s, %s) AND a = %s", [("x", "y", 1), ("x", "y", 2), ("x", "z", 3)]),
     (S, "SELECT * FROM t WHERE a IN (%s) AND b = %s", [(1, 7), (2, 7), (3, 7)]),
+    (S, "SELECT * FROM t WHERE a = %s AND s IN (%s, %s) AND b IN (%s)", [(n, "x", "y", 7) for n in range(3)]),
     (S, "SELECT * FROM t WHERE a = ANY(%s)", [([1],), ([2],), ([3],)]),
     (S, "SELECT * FROM t WHERE a = ANY(%(a)s) AND b = %(b)s", [{"a": [1, 2], "b": n} for n in range(3)]),
     (S, "SELECT * FROM t WHERE a = $2 AND s IN ($1, $3)", [("x", n, "y") for n in range(3)]),
