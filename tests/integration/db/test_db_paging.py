@@ -385,6 +385,11 @@ def test_impossible_parameters_are_refused(statement: Any, order: Any, limit: An
     assert caught.value.parameter == parameter
 
 
+def test_a_column_that_may_be_null_is_refused_by_name() -> None:
+    with pytest.raises(ConfigurationError, match="order_by column note may be NULL"):
+        keyset_page(select(Article), order_by=(Article.note,), limit=5)
+
+
 def test_every_damage_to_a_cursor_is_noticed_or_harmless(session: Session) -> None:
     cursor = keyset_page(select(Article), order_by=ORDERS["newest"], limit=3).fetch(session).next_cursor
     assert cursor is not None
