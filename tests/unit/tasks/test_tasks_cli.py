@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -110,9 +111,22 @@ def test_a_server_that_is_unavailable_ends_with_three(
 def test_a_driver_that_is_not_installed_is_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg2", None)
+    monkeypatch.setenv("DATABASE_URL", "postgresql+psycopg2://user:hunter2@127.0.0.1:1/name")
+    assert main(["tasks", "list"]) == 2
+    said = capsys.readouterr().err
+    assert "psycopg2" in said
+    assert "hunter2" not in said
+
+
+def test_a_database_on_which_no_limit_would_be_set_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("DATABASE_URL", "mysql+pymysql://user:hunter2@127.0.0.1:1/name")
     assert main(["tasks", "list"]) == 2
-    assert "pymysql" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "url must name postgresql or sqlite: on mysql" in said
+    assert "hunter2" not in said
 
 
 def test_a_number_that_no_database_takes_is_refused(
