@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from mks_hardening._edge.concurrency.waiting_lines import WaitingLines
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["WaitingClient", "WaitingRequests"]
 
+_TRY_AGAIN: Final = 0.05
+"""Seconds after which the first of a line tries again: others, such as other processes, release slots too."""
 _MOST_AHEAD: Final = 2  # the request without a body, and the disconnect
 
 
@@ -60,13 +63,15 @@ class WaitingRequests:
         try:
             async with asyncio.timeout_at(client.begin_to_wait(self._wait, turn)):
                 while not client.has_left:
-                    await turn.wait()
+                    is_first = self._lines.first(place) is turn
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(_TRY_AGAIN if is_first else None):
+                            await turn.wait()
                     turn.clear()
                     slot = await acquire() if self._lines.first(place) is turn else None
                     if slot:
                         break
         except TimeoutError:
-            # Where several processes share the slots, another one may have released some.
             slot = await acquire()
         finally:
             self._lines.leave(place, turn)

@@ -42,7 +42,7 @@ class ConcurrencyMiddleware:
     the response counts, and so do streams. Under overload, the requests that are accepted stay fast, and the others
     are told to try again (``Retry-After``). A few may wait for a slot, in order; those that wait for the slots of
     one key, such as a client address, take no place of others. A request whose client leaves while it waits takes
-    no slot.
+    no slot, unless the client is still sending the body.
 
     Args:
         app: the ASGI application.

@@ -164,11 +164,44 @@ def test_a_request_waits_once_for_all_its_slots() -> None:
         slots = [await client.limiter.aacquire(name, "all") for name in ("first", "second")]
         task = client.begin("/b")
         await asyncio.sleep(most / 2)
-        slots[0].release()  # not through the middleware, so it is found when the time is over
+        slots[0].release()  # not through the middleware
         await task
         assert client.status("/b") == 503
         assert most <= loop.time() < most * 1.5
         slots[1].release()
+
+    with asyncio.Runner(loop_factory=PatientLoop) as runner:
+        runner.run(run())
+
+
+@pytest.mark.parametrize("others", [1, 3])
+def test_slots_that_others_release_are_found_while_a_request_waits(others: int) -> None:
+    """Several middlewares may share a limit, in this process or another."""
+
+    async def run() -> None:
+        limiter, ended = ConcurrencyLimiter({"all": 1}), []
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await asyncio.sleep(1 / 20)
+            await send(START)
+            await send({"type": "http.response.body", "body": b""})
+            ended.append(asyncio.get_running_loop().time())
+
+        async def ask(middleware: Any) -> int:
+            sent: list[Any] = []
+
+            async def send(message: Any) -> None:
+                sent.append(message)
+
+            await middleware(scope_of(), never, send)
+            return int(sent[0]["status"])
+
+        rules = [ConcurrencyRule("all")]
+        first, second = (asgi.ConcurrencyMiddleware(app, limiter=limiter, rules=rules) for _ in range(2))
+        statuses = await asyncio.gather(ask(first), *(ask(second) for _ in range(others)))
+        assert statuses == [200] * (others + 1)
+        assert ended[-1] < 0.12 * (others + 1)
+        assert limiter.held("all", "all") == 0
 
     with asyncio.Runner(loop_factory=PatientLoop) as runner:
         runner.run(run())
