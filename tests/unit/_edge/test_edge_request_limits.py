@@ -445,7 +445,13 @@ STATUS = pytest.mark.parametrize(
         ("/a%2", 400),
         ("/%25u002e", 400),
         ("a", 400),
+        ("*", 400),
         ("", 200),
+        ("/;/b", 400),
+        ("/;x/b", 400),
+        ("/a/;/b", 400),
+        ("/a/%3bx/b", 400),
+        ("/a;/b", 200),
     ],
 )
 def test_ambiguous_paths_are_refused_if_asked_to(status_of: Any, target: str, status: int) -> None:

@@ -15,7 +15,7 @@ LIVEZ: Final = "/livez"
 READYZ: Final = "/readyz"
 """Default paths of health probes: handled by the health middleware, never redirected to https."""
 
-_AMBIGUOUS: Final = re.compile(r"[\x00-\x1f\x7f\\]|//|/\.\.?(?:[/;]|\Z)").search
+_AMBIGUOUS: Final = re.compile(r"[\x00-\x1f\x7f\\]|/[/;]|/\.\.?(?:[/;]|\Z)").search
 # Decoded characters may be any, but nobody means "?" (%3F), "#" (%23) or an escape (%2541) of a request by these.
 _NEVER_IN_A_PATH: Final = re.compile(r"[?#]|%[0-9A-Fa-f]{2}").search
 
@@ -119,7 +119,7 @@ def _without_star(path: str) -> str:
 def _plain(path: str) -> str:
     segments: list[str] = []
     for segment in path.replace("\\", "/").split("/"):
-        step = segment.partition(";")[0] if segment.startswith(".") else segment
+        step = segment.partition(";")[0] if segment.startswith((".", ";")) else segment
         if step == "..":
             del segments[-1:]
         elif step not in ("", "."):

@@ -93,8 +93,8 @@ class RequestLimits:
             ``None`` leaves that to the framework. Preflights of CORS are answered by ``CORSMiddleware``, outside.
         plain_paths: whether paths that proxies and applications may interpret differently get 400: with empty or
             dot segments (also with parameters, as in ``/..;/``), backslashes or control characters, also encoded
-            ones, bytes that are not UTF-8, percent signs that were encoded twice, no slash at the beginning, or
-            (as far as the server provides the path as sent) encoded slashes and invalid escapes.
+            ones, bytes that are not UTF-8, an encoded percent sign before two hexadecimal digits, no slash at the
+            beginning, or (as far as the server provides the path as sent) encoded slashes and invalid escapes.
 
     Raises:
         ConfigurationError: a number is out of range, or a media type or method is malformed.
@@ -162,7 +162,7 @@ class RequestLimits:
         """Return the first limit that the head breaks, if any."""
         if self.methods is not None and head.method not in self.methods:
             return TooLarge(self._refusals["methods"], head.method[:40])
-        if self.plain_paths and not _is_unambiguous(head.path, head.raw_path):
+        if self.plain_paths and not _is_unambiguous(head):
             return TooLarge(_BAD_PATH, (head.raw_path or head.path)[:_LONGEST_SEEN])
         if head.target_bytes > self.target_bytes:
             return TooLarge(self._refusals["target_bytes"], f"{head.target_bytes} bytes")
@@ -295,9 +295,12 @@ _BAD_LENGTH: Final = RefusalResponse(
 _BAD_PATH: Final = RefusalResponse("path", 400, "The path of the URL is ambiguous.")
 
 
-def _is_unambiguous(path: str, raw_path: str) -> bool:
+def _is_unambiguous(head: RequestHeadSize) -> bool:
     """Return whether proxies and applications interpret the path in the same way."""
-    if not is_plain_path(path) or not (path.startswith("/") or path in ("", "*")):
+    path = head.path
+    if not path.startswith("/"):
+        return not path or (path == "*" and head.method == "OPTIONS")
+    if not is_plain_path(path):
         return False
     # A percent sign that is left after decoding would be decoded again by a careless application.
     if "%" in path and _ENCODED(path) is not None:
@@ -306,7 +309,7 @@ def _is_unambiguous(path: str, raw_path: str) -> bool:
         text = path if path.isascii() else path.encode("latin-1").decode("utf-8")
     except UnicodeError:
         return False
-    return _CONTROL(text) is None and _AMBIGUOUS_RAW(raw_path) is None
+    return _CONTROL(text) is None and _AMBIGUOUS_RAW(head.raw_path) is None
 
 
 def _allowed_methods(methods: Iterable[str] | None) -> tuple[str, ...] | None:
