@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from math import isfinite
+from math import inf, isfinite
 
 from mks_hardening.exceptions import ConfigurationError
 
@@ -21,7 +21,10 @@ def seconds(
     if isinstance(value, timedelta):
         result = value.total_seconds()
     elif isinstance(value, (int, float)) and not isinstance(value, bool):
-        result = float(value)
+        try:
+            result = float(value)
+        except OverflowError:
+            result = inf
     else:
         raise ConfigurationError(
             f"{parameter} must be a number of seconds or a timedelta, not {type(value).__name__}",

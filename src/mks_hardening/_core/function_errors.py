@@ -60,7 +60,14 @@ def call_predicate(given: Callable[..., object], *arguments: object, parameter: 
         return False
 
 
-def log_function_error(given: object, error: Exception | None, *, parameter: str, otherwise: str) -> None:
+def log_function_error(
+    given: object,
+    error: Exception | None,
+    *,
+    parameter: str,
+    otherwise: str,
+    logger: str = "mks_hardening.rate_limits",
+) -> None:
     """Log that a function of the application raised or returned an invalid value, at most once a minute.
 
     The text of the error and the value are omitted: they may contain data of the request.
@@ -70,6 +77,7 @@ def log_function_error(given: object, error: Exception | None, *, parameter: str
         error: what it raised; ``None`` if it returned an invalid value.
         parameter: the parameter it was given for.
         otherwise: what happens to the request.
+        logger: name of the logger.
     """
     given = getattr(given, "func", given)  # of a functools.partial
     name = f"{getattr(given, '__module__', '')}.{getattr(given, '__qualname__', type(given).__qualname__)}"
@@ -85,7 +93,7 @@ def log_function_error(given: object, error: Exception | None, *, parameter: str
     what = "returned an invalid value" if error is None else f"raised {type(error).__name__}"
     where = "" if error is None else "\n" + "".join(traceback.format_tb(error.__traceback__)).rstrip()
     with suppress(Exception):  # a handler may raise too
-        logging.getLogger("mks_hardening.rate_limits").error(
+        logging.getLogger(logger).error(
             "%s=%s %s: %s; further errors of this function are not logged for %d s%s",
             parameter,
             name,

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Any, Final
 
 from mks_hardening._core import hooks
-from mks_hardening._core.checks import function
+from mks_hardening._core.function_errors import log_function_error, plain_function
 from mks_hardening._core.redaction.step_limit import REDACTED
 from mks_hardening._core.web.environ_keys import REFUSAL_KEY
 from mks_hardening._core.web.problem_details import PROBLEM_TYPE, prefers_text, problem_document
@@ -21,7 +20,8 @@ Header = tuple[str, str]
 
 # Enough for a host or an origin; anything beyond is text that the client puts into our log.
 _LONGEST_SEEN: Final = 200
-_logger: Final = logging.getLogger("mks_hardening.wsgi")
+_LISTS: Final = frozenset({"set-cookie", "vary", "www-authenticate"})
+"""Fields that a response may have several times; of the others, a custom response replaces those of the refusal."""
 
 
 class FixedResponse:
@@ -112,7 +112,7 @@ class Refuser:
 
     def __init__(self, wrapper: str, on_refusal: OnRefusal | None) -> None:
         self._wrapper = wrapper
-        self._on_refusal = None if on_refusal is None else function(on_refusal, parameter="on_refusal")
+        self._on_refusal = None if on_refusal is None else plain_function(on_refusal, parameter="on_refusal")
 
     def refuse(
         self,
@@ -165,14 +165,20 @@ class Refuser:
         try:
             answer = self._on_refusal(request, refusal)
             return None if answer is None else _from_custom_response(answer, refusal)
-        except Exception:
-            # The request stays refused, with the default response.
-            _logger.exception("on_refusal failed for %s: %s", refusal.wrapper, refusal.rule)
+        except Exception as error:  # noqa: BLE001 - the request stays refused
+            log_function_error(
+                self._on_refusal,
+                error,
+                parameter="on_refusal",
+                otherwise=f"{refusal.wrapper} {refusal.rule} is refused with the default response",
+                logger="mks_hardening.wsgi",
+            )
             return None
 
 
 def _from_custom_response(answer: CustomResponse, refusal: Refusal) -> FixedResponse:
-    headers = [*answer.headers, *refusal.headers]
+    given = {name.lower() for name, _ in answer.headers} - _LISTS
+    headers = [*answer.headers, *(field for field in refusal.headers if field[0].lower() not in given)]
     if not any(name.lower() == "cache-control" for name, _ in headers):
         headers.append(("Cache-Control", "no-store"))
     return FixedResponse(answer.status or refusal.status, answer.body, answer.content_type, headers)

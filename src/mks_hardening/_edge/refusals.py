@@ -58,7 +58,7 @@ class CustomResponse:
         content_type: value of ``Content-Type``.
         status: status code; by default that of the refusal.
         headers: additional header fields, for example ``Content-Language``. ``Cache-Control: no-store`` is added
-            unless they include ``Cache-Control``.
+            unless they include ``Cache-Control``. They replace fields of the refusal, such as ``Retry-After``.
 
     Raises:
         ConfigurationError: an attribute has the wrong type; ``status`` is not between 200 and 599, or allows no
@@ -73,7 +73,10 @@ class CustomResponse:
 
     def __post_init__(self) -> None:
         if not isinstance(self.body, bytes):
-            text_of(self.body, parameter="body")
+            try:
+                text_of(self.body, parameter="body").encode()
+            except UnicodeEncodeError:
+                raise ConfigurationError("body contains a lone surrogate", parameter="body") from None
         _field_value(text_of(self.content_type, parameter="content_type", empty=False), "content_type")
         if self.status is not None:
             whole_number(self.status, parameter="status", minimum=200, maximum=599)

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from mks_hardening import wsgi
+from mks_hardening._core import function_errors
 from mks_hardening._core.web.wsgi_head import with_step
 from mks_hardening._edge.https import https_rules as _https_rules
 from mks_hardening._edge.session import refusal_texts as _refusals
@@ -418,14 +419,30 @@ def test_own_answers_may_differ(answer: CustomResponse | None, status: int, body
         ({"content_type": "text/html\n"}, "content_type"),
         ({"content_type": "お"}, "content_type"),
         ({"status": 204}, "body"),
+        ({"body": "\ud800"}, "body"),
         ({"status": 304}, "body"),
         ({"status": 205}, "body"),
     ],
 )
 def test_own_answers_are_responses(options: dict[str, Any], parameter: str) -> None:
     with pytest.raises(ConfigurationError) as refused:
-        CustomResponse(body="x", **options)
+        CustomResponse(**{"body": "x", **options})
     assert refused.value.parameter == parameter
+
+
+def test_a_field_of_an_own_answer_replaces_that_of_the_refusal() -> None:
+    given = [("retry-after", "99"), ("Set-Cookie", "a=b"), ("Vary", "Accept-Language")]
+    limiter = RateLimiter({"all": "1 per hour"})
+    app = RateLimitMiddleware(
+        application,
+        limiter=limiter,
+        rules=[RateLimitRule("all")],
+        on_refusal=lambda _e, _r: CustomResponse(body="x", headers=given),
+    )
+    ask(app)
+    got = ask(app)
+    assert got.status == 429
+    assert [value for name, value in got.headers if name.lower() == "retry-after"] == ["99"]
 
 
 def test_own_answers_without_a_body_have_no_length() -> None:
@@ -442,6 +459,8 @@ def test_own_answers_without_a_body_have_no_length() -> None:
 
 @pytest.mark.parametrize("broken", [ZeroDivisionError, "no answer"])
 def test_a_hook_that_fails_lets_nothing_pass(broken: Any, caplog: pytest.LogCaptureFixture) -> None:
+    function_errors._silent_until.clear()
+
     def words(_environ: Any, _refusal: Refusal) -> Any:
         if isinstance(broken, str):
             return broken
@@ -449,7 +468,10 @@ def test_a_hook_that_fails_lets_nothing_pass(broken: Any, caplog: pytest.LogCapt
 
     got = ask(_csrf(on_refusal=words), method="POST", headers={"Origin": "http://evil.test"})
     assert (got.status, got.header("Content-Type")) == (403, "application/problem+json")
-    assert "on_refusal failed for csrf: origin" in caplog.text
+    assert "csrf origin is refused with the default response" in caplog.text
+    assert len(caplog.records) == 1
+    ask(_csrf(on_refusal=words), method="POST", headers={"Origin": "http://evil.test"})
+    assert len(caplog.records) == 1, "once a minute"
 
 
 def test_head_gets_no_body() -> None:

@@ -126,6 +126,8 @@ class BufferedHead:
 
     def write(self, data: bytes, /) -> object:
         """Implement the ``write()`` callable of PEP 3333."""
+        if not data and not self.head_sent:
+            return None  # the head goes with the first byte
         self.send_head()
         assert self._write is not None  # noqa: S101 - only returned after the head
         return self._write(data)
