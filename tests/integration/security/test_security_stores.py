@@ -301,7 +301,7 @@ def test_a_lost_reply_neither_uses_a_code_twice_nor_loses_the_answer(
 @pytest.mark.redis
 def test_redis_comes_back_after_a_kill(make_redis: Any) -> None:
     server = make_redis()
-    with RedisTwoFactorStore(server.url) as store:
+    with RedisTwoFactorStore(server.url, store_budget=5) as store:
         assert store.replace("u", b"x", expected=None, version="a")
         server.kill()
         for _ in range(3):

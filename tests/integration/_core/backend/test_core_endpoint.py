@@ -133,7 +133,8 @@ def test_one_that_is_dropped_without_close_leaves_nothing_behind(redis_server: R
     gc.collect()
     wait_until(lambda: connections(redis_server) == before)
     assert breaker.run_probe() is None
-    assert endpoints._registry.endpoints == {}
+    left = [target for target, _ in endpoints._registry.endpoints if f":{redis_server.port}" in str(target)]
+    assert left == []
 
 
 def test_left_over_budget_is_not_blamed_on_the_server(redis_server: RedisServer) -> None:
