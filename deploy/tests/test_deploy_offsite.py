@@ -98,6 +98,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
 LATER = NOW + timedelta(hours=1)
 
 
+@pytest.mark.slow
 def test_what_comes_back_is_what_was_copied(site: Site, tmp_path: Path) -> None:
     made = site.make()
     saved = site.push()

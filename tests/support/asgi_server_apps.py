@@ -166,7 +166,7 @@ async def late(scope: Any, receive: Any, send: Any) -> None:
 
 
 async def crowded(scope: Any, receive: Any, send: Any) -> None:
-    await asyncio.sleep(3)
+    await asyncio.sleep(0 if scope["query_string"] else 2)
     await respond(send, b"there was room")
 
 

@@ -129,4 +129,4 @@ _few = settings(max_examples=30, stateful_step_count=25, deadline=None)
 TestTransactionMachine = TransactionMachine.TestCase
 TestTransactionMachine.settings = _few
 TestRedisTransactionMachine = RedisTransactionMachine.TestCase
-TestRedisTransactionMachine.settings = settings(_few, max_examples=10)
+TestRedisTransactionMachine.settings = settings(_few, max_examples=4)

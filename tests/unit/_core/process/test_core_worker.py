@@ -88,7 +88,7 @@ def test_close_hands_back_what_could_not_be_handled_with_the_item_in_hand() -> N
     assert worker.pending == 0
     assert worker.put(4) is False
     assert worker.dropped == 1
-    assert worker.close() == []
+    assert worker.close(timeout=0.01) == []
     gate.open.set()
 
 
