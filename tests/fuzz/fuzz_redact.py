@@ -16,8 +16,8 @@ def one_input(data: bytes) -> None:
     ungated = REDACTOR._careful_text(text, prefilter.everything(), StepLimit())
     assert clean == ungated, "the gate let a text through that the patterns change"
     again = REDACTOR.redact_text(clean)
-    # A text that takes too many steps is cut, and what is left of it may be cut again.
-    cut = clean.endswith("\u2026") and again.endswith("\u2026") and clean.startswith(again[:-1])
+    # A text that takes too many steps is cut, and a redacted one may take more of them than before.
+    cut = again.endswith("\u2026") and clean.startswith(again[:-1])
     assert again == clean or cut, "a second time changes more"
     REDACTOR.redact_url(text)
     REDACTOR.redact_query(text)
