@@ -18,7 +18,7 @@ import fakeredis
 import pytest
 from celery import Celery
 from flask import Flask
-from sqlalchemy import Column, Engine, Integer, MetaData, Table, select
+from sqlalchemy import Column, Connection, Engine, Integer, MetaData, Table, select
 
 from mks_hardening._core import hooks
 from mks_hardening.cache import MemoryCache
@@ -240,6 +240,12 @@ async def asgi_app(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.start", "status": 200})
 
 
+def closed_connection(engine: Engine) -> Connection:
+    """A connection that leaves nothing open."""
+    with engine.connect() as connection:
+        return connection
+
+
 def usual(engine: Engine) -> dict[str, dict[str, Any]]:
     """Arguments with which everything that users make can be made or called; but for ``security``."""
     tasks, store, limiter = Tasks(engine), MemorySessionStore(), limits()
@@ -283,7 +289,7 @@ def usual(engine: Engine) -> dict[str, dict[str, Any]]:
         "db.JapaneseSearch": {"name": "x"},
         "db.MigrationLinter": {"server_version": 17},
         "db.ReadReplicas": {"primary": hardened_engine("postgresql+psycopg://host/db"), "replicas": []},
-        "db.SafeOperations": {"connection": engine.connect()},
+        "db.SafeOperations": {"connection": closed_connection(engine)},
         "db.migration_lock": {"engine": engine},
         "db.PoolMonitor": {"engine": engine},
         "db.QueryLog": {"threshold": 3},
@@ -428,7 +434,9 @@ def is_for_users(found: object) -> bool:
 
 
 def test_everything_public_is_walked_over() -> None:
-    walked = {name for name in usual(hardened_engine("sqlite://")) if not name.startswith("a ")}
+    engine = hardened_engine("sqlite://")
+    walked = {name for name in usual(engine) if not name.startswith("a ")}
+    engine.dispose()
     public = {
         f"{area}.{name}"
         for area, module in MODULES.items()
