@@ -11,6 +11,7 @@ from sqlalchemy import create_engine, event, text
 from mks_hardening.db import hardened_engine
 from mks_hardening.tasks import Tasks
 from mks_hardening.tasks.store._wake_ups import WakeUps
+from testbed.polling import wait_until
 
 pytestmark = pytest.mark.postgres
 
@@ -39,13 +40,18 @@ def claim(tasks: Tasks, *queues: str) -> list[str]:
     return [task.id for task in tasks.store.lease(owner="a" * 32, lease=60, queues=queues, most=1)]
 
 
+OTHERS = """SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+    AND pid <> pg_backend_pid() AND backend_type = 'client backend'"""
+
+
 def rows_read(tasks: Tasks, url: str, work: Callable[[], object]) -> tuple[int, int]:
     """Rows that were read by scans of the whole table, and by way of an index."""
     engine = create_engine(url)
 
     def counted() -> tuple[int, int]:
         tasks.store.engine.dispose()  # the server counts a session's scans at the latest when it ends
-        with engine.connect() as connection:
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            wait_until(lambda: connection.execute(text(OTHERS)).scalar() == 0, what="the end of all sessions")
             connection.execute(text("SELECT pg_stat_force_next_flush()"))
             row = connection.execute(
                 text("SELECT seq_tup_read, idx_tup_fetch FROM pg_stat_user_tables WHERE relname = 'mks_task'")
