@@ -9,9 +9,8 @@ from pathlib import Path
 
 import psycopg
 
-from testbed.polling import free_port
 from testbed.postgres_server import PostgresServer
-from testbed.process import ServerDied, ServerProcess
+from testbed.process import ServerProcess, start_on_free_port
 from testbed.services import program, unprivileged
 
 
@@ -36,17 +35,10 @@ class PgBouncer:
         """Start on a free port."""
         if self._identity:
             shutil.chown(self.directory, self._identity["user"])
-        for attempt in range(5):
-            self.port = free_port()
-            try:
-                self._start_on(self.port)
-            except ServerDied:
-                if attempt == 4:
-                    raise
-            else:
-                return
+        start_on_free_port(self._start_on)
 
     def _start_on(self, port: int) -> None:
+        self.port = port
         users = self.directory / "users.txt"
         users.write_text(f'"{self._server.user}" ""\n')
         settings = {

@@ -14,8 +14,8 @@ from typing import Any
 
 import psycopg
 
-from testbed.polling import free_port, wait_until
-from testbed.process import ServerDied, ServerProcess
+from testbed.polling import wait_until
+from testbed.process import ServerProcess, start_on_free_port
 from testbed.services import program, unprivileged
 
 _names = itertools.count(1)
@@ -75,15 +75,7 @@ class PostgresServer:
             self._start_on(self.port)
             return
         self._make_cluster()
-        for attempt in range(5):
-            self.port = free_port()
-            try:
-                self._start_on(self.port)
-            except ServerDied:
-                if attempt == 4:
-                    raise
-            else:
-                return
+        start_on_free_port(self._start_on)
 
     def _make_cluster(self) -> None:
         command = [
@@ -114,6 +106,7 @@ class PostgresServer:
         )
 
     def _start_on(self, port: int) -> None:
+        self.port = port
         settings = {**self._options, "port": str(port)}
         arguments = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         self._process = ServerProcess(

@@ -10,11 +10,27 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from testbed.polling import wait_until
+from testbed.polling import free_port, wait_until
 
 
-class ServerDied(RuntimeError):  # noqa: N818 - a state, told in the past tense
+class ServerDied(RuntimeError):  # noqa: N818 - says what happened
     """The server ended, or did not become ready, during its start."""
+
+
+def start_on_free_port(start: Callable[[int], None]) -> None:
+    """Call a function that starts a server on a port, again if another program has taken the port meanwhile.
+
+    Raises:
+        ServerDied: the fifth attempt failed too.
+    """
+    for attempt in range(5):
+        try:
+            start(free_port())
+        except ServerDied:
+            if attempt == 4:
+                raise
+        else:
+            return
 
 
 class ServerProcess:

@@ -14,8 +14,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from testbed.certificates import Certificates
-from testbed.polling import free_port
-from testbed.process import ServerDied, ServerProcess
+from testbed.process import ServerProcess, start_on_free_port
 from testbed.services import program
 
 ONE_TRY: dict[str, Any] = {"socket_timeout": 5, "socket_connect_timeout": 1, "retry": Retry(NoBackoff(), 0)}
@@ -95,18 +94,11 @@ class RedisServer:
         if self.port:
             self._start_on(self.port)
             return
-        for attempt in range(5):
-            self.port = free_port()
-            try:
-                self._start_on(self.port)
-            except ServerDied:
-                if attempt == 4:
-                    raise
-            else:
-                break
+        start_on_free_port(self._start_on)
         self._initial = self._configuration()
 
     def _start_on(self, port: int) -> None:
+        self.port = port
         if self._options.get("save") == '""':  # what a replica or DEBUG RELOAD has left is not to come back
             (self.directory / "dump.rdb").unlink(missing_ok=True)
         config = self.directory / "redis.conf"
