@@ -217,11 +217,11 @@ def add_comment(article_id: int, body: str, *, parent: int = 0) -> int:
     def add(session: Session) -> int:
         new = comments.add(session, actor, article_id, body, parent=parent, now=now)
         article = session.get_one(Article, article_id)
-        told = {actor.id}
+        notified = {actor.id}
 
         def notify(kind: str, people: Sequence[int]) -> None:
-            readers = tuple(person for person in people if person not in told)
-            told.update(readers)
+            readers = tuple(person for person in people if person not in notified)
+            notified.update(readers)
             review.notify(session, actor, review.ReviewEvent(article_id, "", kind, body, readers), now=now)
             if background is not None:
                 letter = mail_texts.commented(article.title, by=actor.display_name, body=body, link=link)
@@ -232,7 +232,7 @@ def add_comment(article_id: int, body: str, *, parent: int = 0) -> int:
         notify("comment", [article.author_id])
         if new.parent_id:
             notify("reply", [session.get_one(Comment, new.parent_id).author_id])
-        _notify_subscribers(session, article_id, "comment", said=body, already_notified=tuple(told))
+        _notify_subscribers(session, article_id, "comment", said=body, already_notified=tuple(notified))
         return new.id
 
     new = _transaction(add, lambda new: Fact("comment.create", f"article {article_id}", {"comment": new}))
