@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from mks_hardening._core.origin.scope_trust import direct_origin
-from mks_hardening._core.web.asgi_scope import REQUESTS, HeaderReader, header, method_of, path_below_mount
+from mks_hardening._core.web.asgi_scope import REQUESTS, HeaderReader, header, path_below_mount
 from mks_hardening._core.web.environ_keys import CSRF_TOKEN_KEY, ORIGIN_KEY, SESSION_KEY
 from mks_hardening._core.web.private_scope import private_scope
 from mks_hardening._edge.csrf.csrf_rules import FORBIDDEN, SAFE_METHODS, CSRFRules
@@ -94,7 +94,8 @@ class CSRFMiddleware:
             partial(header, {"headers": scope.get("headers")}, b"cookie"),
             secure=rules.secure_cookie,
         )
-        method = method_of(scope, websocket=WEBSOCKET)
+        # As method_of does, without its call: this decision is made for every request.
+        method = scope.get("method", "") if scope["type"] == "http" else WEBSOCKET
         if method not in SAFE_METHODS and rules.checks(method, path_below_mount(scope)):
             host, cookies, authorization, sent_origin, fetch_site, referer = _SENDER.read(scope)
             origin: RequestOrigin = scope.get(ORIGIN_KEY) or direct_origin(scope, host=host)
