@@ -28,10 +28,11 @@ from struct import error as StructError  # noqa: N812 - it is a class
 from typing import Final, NoReturn
 
 from mks_hardening._core.codec import Codec
+from mks_hardening._core.signing_keys import signing_secrets
 from mks_hardening.cache._entry import CacheEntry
 from mks_hardening.cache._immutable import LARGEST_VALUE
 from mks_hardening.cache.backends._value_compression import decompressed, writing_compression
-from mks_hardening.exceptions import ConfigurationError, DecodeError
+from mks_hardening.exceptions import DecodeError
 
 __all__ = ["GENERATION_TAG", "TAG_VERSION_BYTES", "Envelope", "key_bytes"]
 
@@ -49,7 +50,6 @@ _COST: Final = 0x04
 _FORMS: Final = (0, _ZLIB, _ZSTD, _COST, _COST | _ZLIB, _COST | _ZSTD)
 _MAC_BYTES: Final = 32
 _START_BYTES: Final = 3
-_SHORTEST_SECRET: Final = 16
 _HEAD: Final = Struct(">ddH")
 _LENGTH: Final = Struct(">H")
 _SECONDS: Final = Struct(">d")
@@ -80,9 +80,7 @@ class Envelope:
         signing_keys: Iterable[str | bytes] | None,
         compress_above: int | None = None,
     ) -> None:
-        secrets = [_secret(key) for key in _listed(signing_keys)]
-        if signing_keys is not None and not secrets:
-            raise ConfigurationError("signing_keys must contain at least one key", parameter="signing_keys")
+        secrets = signing_secrets(signing_keys)
         self._signed = _SIGNED if secrets else 0
         self._macs: dict[bytes, tuple[blake2b, ...]] = {}
         # One for each form: the signature covers it, so that bytes cannot be given another meaning.
@@ -218,20 +216,3 @@ def _mac(begun: blake2b, key: str, body: bytes) -> bytes:
     mac.update(len(name).to_bytes(4, "big") + name)
     mac.update(body)
     return mac.digest()
-
-
-def _listed(keys: Iterable[str | bytes] | None) -> tuple[str | bytes, ...]:
-    if isinstance(keys, (str, bytes)) or not isinstance(keys, Iterable | None):
-        raise ConfigurationError(
-            "signing_keys must be a list of secrets, not one string", parameter="signing_keys"
-        )
-    return tuple(keys or ())
-
-
-def _secret(key: str | bytes) -> bytes:
-    secret = key.encode() if isinstance(key, str) else key
-    if not isinstance(secret, bytes) or len(secret) < _SHORTEST_SECRET:
-        raise ConfigurationError(
-            f"signing_keys must be secrets of at least {_SHORTEST_SECRET} bytes", parameter="signing_keys"
-        )
-    return blake2b(secret).digest()  # of the length that the MAC requires, whatever the length of the secret
