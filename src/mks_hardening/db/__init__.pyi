@@ -24,6 +24,7 @@ from mks_hardening.db.migrations.safe_operations import SafeOperations as SafeOp
 from mks_hardening.db.paging import InvalidCursorError as InvalidCursorError
 from mks_hardening.db.paging import Page as Page
 from mks_hardening.db.paging import PageResult as PageResult
+from mks_hardening.db.paging import RowCount as RowCount
 from mks_hardening.db.paging import keyset_page as keyset_page
 from mks_hardening.db.plan.query_plan import Plan as Plan
 from mks_hardening.db.plan.query_plan import explain as explain

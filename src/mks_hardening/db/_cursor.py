@@ -7,15 +7,15 @@ more digits than their ``Numeric`` declares, and the Python ``float`` of a ``rea
 
 from __future__ import annotations
 
-import binascii
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from functools import cache, cached_property
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
+from hmac import compare_digest
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
 from uuid import UUID
 
 from mks_hardening._core.codec import Codec
@@ -33,6 +33,7 @@ __all__ = [
     "CursorKey",
     "CursorKeys",
     "CursorPosition",
+    "CursorSeal",
     "InvalidCursorError",
     "encode_cursor",
     "read_cursor",
@@ -43,6 +44,7 @@ AnyColumn: TypeAlias = "ColumnElement[Any]"
 
 _LONGEST_CURSOR: Final = 2048
 _DEEPEST_CURSOR: Final = 4
+_MAC_BYTES: Final = 16
 _LARGEST_EXPONENT: Final = 16_000  # limit of PostgreSQL's numeric
 _LARGEST_FLOAT_EXPONENT: Final = 300  # limit for a numeric that is compared with a double
 _LARGEST_OFFSET: Final = timedelta(hours=16)  # limit of a time zone offset in PostgreSQL
@@ -69,19 +71,29 @@ class InvalidCursorError(MksHardeningError, ValueError):
     """A cursor is damaged, forged or belongs to another order; a web application responds with 400."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class CursorKey:
     """One column of the sort order.
 
     Attributes:
         column: column or expression to sort by.
         descending: whether to sort from the largest to the smallest value.
-        may_be_null: whether the column can be NULL; such rows come last.
+        may_be_null: whether the column can be NULL.
+        nulls: whether NULL comes first or last; empty as the database decides, where there is none.
     """
 
     column: AnyColumn
     descending: bool
     may_be_null: bool = False
+    nulls: Literal["", "first", "last"] = ""
+
+    @cached_property
+    def opposite(self) -> CursorKey:
+        """Key of the opposite order."""
+        nulls: Literal["", "first", "last"] = (
+            "" if not self.nulls else "last" if self.nulls == "first" else "first"
+        )
+        return replace(self, descending=not self.descending, nulls=nulls)
 
 
 class CursorKeys(tuple[CursorKey, ...]):  # noqa: SLOT001 - it remembers its digests
@@ -90,7 +102,10 @@ class CursorKeys(tuple[CursorKey, ...]):  # noqa: SLOT001 - it remembers its dig
     @cached_property
     def digests(self) -> tuple[str, str]:
         """Digests in cursors of other databases and of SQLite."""
-        text = ",".join(f"{key.column}{'-' if key.descending else '+'}" for key in self)
+        text = ",".join(
+            f"{key.column}{'-' if key.descending else '+'}{'!' if key.nulls == 'first' else ''}"
+            for key in self
+        )
         other, sqlite = (
             blake2b(f"{text}{suffix}".encode(), digest_size=6).hexdigest() for suffix in ("", " of sqlite")
         )
@@ -110,8 +125,46 @@ class CursorPosition:
     of_sqlite: bool
 
 
-def write_cursor(keys: CursorKeys, values: Sequence[object], *, of_sqlite: bool = False) -> str:
-    """Encode the cursor of a row.
+class CursorSeal:
+    """Signature of the cursors of one select with one filter.
+
+    Args:
+        secrets: results of ``signing_secrets``.
+        select: canonical text of the select with its values.
+    """
+
+    __slots__ = ("_macs", "digest")
+
+    def __init__(self, secrets: Sequence[bytes], select: str) -> None:
+        self.digest: str = blake2b(select.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
+        self._macs = [blake2b(key=secret, digest_size=_MAC_BYTES, person=b"mks-cursor") for secret in secrets]
+
+    def seal(self, data: bytes) -> bytes:
+        """Put the signature in front of the data."""
+        return _mac(self._macs[0], data) + data
+
+    def open(self, sealed: bytes) -> bytes:
+        """Return the data behind a valid signature.
+
+        Raises:
+            InvalidCursorError: no key has signed it.
+        """
+        mac, data = sealed[:_MAC_BYTES], sealed[_MAC_BYTES:]
+        if not any(compare_digest(mac, _mac(begun, data)) for begun in self._macs):
+            raise InvalidCursorError("the signature of the cursor does not match")
+        return data
+
+
+def _mac(begun: blake2b, data: bytes) -> bytes:
+    mac = begun.copy()
+    mac.update(data)
+    return mac.digest()
+
+
+def write_cursor(
+    keys: CursorKeys, values: Sequence[object], *, of_sqlite: bool = False, seal: CursorSeal | None = None
+) -> str:
+    """Encode the cursor of a row, signed if there is a seal.
 
     Raises:
         ConfigurationError: an order column is NULL, so no comparison finds the rows after it, or holds a value that
@@ -124,20 +177,26 @@ def write_cursor(keys: CursorKeys, values: Sequence[object], *, of_sqlite: bool 
         if value is not None and not _is_comparable(value, key.column, of_sqlite=of_sqlite):
             raise ConfigurationError(_incomparable_message(key.column, value), parameter="order_by")
     try:
-        return encode_cursor(keys, plain, of_sqlite=of_sqlite)
+        return encode_cursor(keys, plain, of_sqlite=of_sqlite, seal=seal)
     except EncodeError as error:
         raise ConfigurationError(
             f"order_by: no cursor can hold a value of it: {error}", parameter="order_by"
         ) from None
 
 
-def encode_cursor(keys: CursorKeys, values: Sequence[object], *, of_sqlite: bool) -> str:
+def encode_cursor(
+    keys: CursorKeys, values: Sequence[object], *, of_sqlite: bool, seal: CursorSeal | None = None
+) -> str:
     """Encode a cursor without validating the values.
 
     Raises:
         EncodeError: a value cannot be serialized.
     """
-    data = _codec().encode([keys.digests[of_sqlite], *values])
+    digest = keys.digests[of_sqlite]
+    if seal is None:
+        data = _codec().encode([digest, *values])
+    else:
+        data = seal.seal(_codec().encode([digest, seal.digest, *values]))
     return urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
 
 
@@ -161,20 +220,29 @@ def _incomparable_message(column: AnyColumn, value: object) -> str:
     )
 
 
-def read_cursor(cursor: str, keys: CursorKeys) -> CursorPosition:
-    """Decode and validate a cursor.
+def read_cursor(cursor: str, keys: CursorKeys, *, seal: CursorSeal | None = None) -> CursorPosition:
+    """Decode and validate a cursor, and its signature if there is a seal.
 
     Raises:
-        InvalidCursorError: the cursor is unreadable or belongs to another order.
+        InvalidCursorError: the cursor is unreadable, forged, or belongs to another order or (signed) filter.
     """
+    if len(cursor) > _LONGEST_CURSOR:
+        raise InvalidCursorError("the cursor is too long")
     try:
-        if len(cursor) > _LONGEST_CURSOR:
-            raise InvalidCursorError("the cursor is too long")
         data = urlsafe_b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4))
-        digest, *values = cast("list[object]", _codec().decode(data))
-    except (AttributeError, DecodeError, TypeError, UnicodeEncodeError, ValueError, binascii.Error):
+    except (AttributeError, TypeError, ValueError):
         raise InvalidCursorError("the cursor cannot be read") from None
-    # Cursors need no signature: a forged one only names a position in the list, which anyone could page to.
+    if seal is not None:
+        data = seal.open(data)
+    try:
+        digest, *values = cast("list[object]", _codec().decode(data))
+    except (DecodeError, TypeError, ValueError):
+        raise InvalidCursorError("the cursor cannot be read") from None
+    # Without a signature, a forged cursor only names a position in the list, which anyone could page to.
+    if seal is not None and values[:1] != [seal.digest]:
+        raise InvalidCursorError("the cursor belongs to another select: another filter or table")
+    if seal is not None:
+        del values[0]
     if digest not in keys.digests or len(values) != len(keys):
         raise InvalidCursorError("the cursor belongs to another order_by")
     of_sqlite = digest == keys.digests[True]

@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from datetime import date, datetime, time
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
 from uuid import UUID
 
+from mks_hardening._core.cache_key_error import CacheKeyError
+from mks_hardening._core.canonical_text import canonical
 from mks_hardening.db._cursor import CursorKey, CursorKeys, CursorPosition
 from mks_hardening.db._nullable import may_be_null, optional_tables
 from mks_hardening.db._paging_checks import check_pageable
@@ -42,9 +44,10 @@ class PagedList:
     Attributes:
         keys: columns of the order.
         width: number of columns of the caller's select; the order columns follow.
+        given: the caller's select.
     """
 
-    __slots__ = ("_grouped", "_pages", "_select", "keys", "width")
+    __slots__ = ("_columns", "_grouped", "_pages", "_text", "given", "keys", "width")
 
     def __init__(self, select: AnySelect, order: Sequence[object]) -> None:
         if _has_order_or_limit(select):
@@ -56,28 +59,52 @@ class PagedList:
             raise ConfigurationError("order_by must name at least one column", parameter="order_by")
         check_pageable(select, [key.column for key in keys])
         self.width: int = len(select.column_descriptions)
+        self.given: AnySelect = select
         columns = (_raw_column(key).label(f"{KEY}{n}") for n, key in enumerate(keys))
-        self._select: AnySelect = select.add_columns(*columns).order_by(*map(_ordered, keys))
+        self._columns: AnySelect = select.add_columns(*columns)
+        self._text: str | None = None
         # WHERE is evaluated before grouping and cannot contain aggregates.
         self._grouped = bool(select._group_by_clauses)  # noqa: SLF001 - no public API
         self._pages: dict[Hashable, AnySelect] = {}
 
-    def page(self, after: CursorPosition | None, limit: int) -> tuple[AnySelect, dict[str, object]]:
+    def text(self) -> str:
+        """Canonical text of the select with its values, by which a signed cursor recognises it.
+
+        Raises:
+            ConfigurationError: it contains a value that has no such text.
+        """
+        if self._text is None:
+            from sqlalchemy.exc import CompileError
+
+            try:
+                compiled = self.given.compile()
+                self._text = f"{compiled} {canonical(tuple(compiled.params.items()))}"
+            except (CacheKeyError, CompileError) as error:
+                raise ConfigurationError(
+                    f"signing_keys: the select cannot be bound to a cursor: {error}", parameter="signing_keys"
+                ) from None
+        return self._text
+
+    def page(
+        self, beyond: CursorPosition | None, limit: int, *, backward: bool = False
+    ) -> tuple[AnySelect, dict[str, object]]:
         """Return the statement of a page, and the values of its parameters.
 
         Args:
-            after: position after which the page begins.
+            beyond: position after which the page begins.
             limit: rows of the page; one more is selected.
+            backward: whether to read in the opposite order, that is the rows before the position.
         """
-        values: Sequence[object] = () if after is None else after.values
+        values: Sequence[object] = () if beyond is None else beyond.values
         # The types decide how the values are bound, and NULL how they are compared.
-        form = (limit, *((type(value), getattr(value, "tzinfo", None) is None) for value in values))
+        form = (limit, backward, *((type(value), getattr(value, "tzinfo", None) is None) for value in values))
         page = self._pages.get(form)
         if page is None:
-            page = self._select
-            if after is not None:
-                beyond = _after_condition(self.keys, values)
-                page = page.having(beyond) if self._grouped else page.where(beyond)
+            keys = [key.opposite for key in self.keys] if backward else self.keys
+            page = self._columns.order_by(*map(_ordered, keys))
+            if beyond is not None:
+                further = _beyond_condition(keys, values)
+                page = page.having(further) if self._grouped else page.where(further)
             page = page.limit(limit + 1)
             if len(self._pages) >= _MOST_PAGES:
                 self._pages.clear()
@@ -151,29 +178,45 @@ def _has_order_or_limit(select: AnySelect) -> bool:
 
 def _ordered(key: CursorKey) -> AnyColumn:
     ordered = key.column.desc() if key.descending else key.column.asc()
-    return ordered.nulls_last() if key.may_be_null else ordered
+    if key.nulls:
+        return ordered.nulls_first() if key.nulls == "first" else ordered.nulls_last()
+    return ordered
 
 
 def _key(element: object, optional_side: frozenset[Any]) -> CursorKey:
     from sqlalchemy import ColumnElement
     from sqlalchemy.sql import operators
 
-    plain = cast(AnyColumn, element)
-    modifier = getattr(plain, "modifier", None)
-    if modifier not in {None, operators.asc_op, operators.desc_op}:
-        raise ConfigurationError("order_by takes plain columns, .asc() and .desc()", parameter="order_by")
-    column: AnyColumn = cast("UnaryExpression[object]", plain).element if modifier else plain
+    nulls = {operators.nulls_first_op: "first", operators.nulls_last_op: "last"}.get(_modifier(element), "")
+    ordered = cast("UnaryExpression[object]", element).element if nulls else element
+    modifier = _modifier(ordered)
+    column: AnyColumn = (
+        cast("UnaryExpression[Any]", ordered).element if modifier else cast(AnyColumn, ordered)
+    )
+    if modifier not in {None, operators.asc_op, operators.desc_op} or _modifier(column) is not None:
+        raise ConfigurationError(
+            "order_by takes plain columns, .asc() and .desc(), and .nulls_first() or .nulls_last() behind them",
+            parameter="order_by",
+        )
     if not isinstance(column, ColumnElement):
         raise ConfigurationError(f"order_by takes columns, not {type(column).__name__}", parameter="order_by")
-    if getattr(column, "nullable", False):
+    if getattr(column, "nullable", False) and not nulls:
         raise ConfigurationError(
-            f"order_by column {getattr(column, 'name', '')} may be NULL", parameter="order_by"
+            f"order_by column {getattr(column, 'name', '')} may be NULL, which databases sort differently: "
+            "add .nulls_first() or .nulls_last()",
+            parameter="order_by",
         )
+    nullable = may_be_null(column, optional_side)
     return CursorKey(
         column=column,
         descending=modifier is operators.desc_op,
-        may_be_null=may_be_null(column, optional_side),
+        may_be_null=nullable,
+        nulls=cast("Literal['', 'first', 'last']", nulls or ("last" if nullable else "")),
     )
+
+
+def _modifier(element: object) -> Any:
+    return getattr(element, "modifier", None)
 
 
 def _raw_column(key: CursorKey) -> AnyColumn:
@@ -203,7 +246,7 @@ def _bound(name: str, value: object) -> AnyColumn:
     return sa.bindparam(name, type_=types.get(type(value), sa.types.NULLTYPE))
 
 
-def _after_condition(keys: CursorKeys, values: Sequence[object]) -> Condition:
+def _beyond_condition(keys: Sequence[CursorKey], values: Sequence[object]) -> Condition:
     from sqlalchemy import and_, false, or_, tuple_
 
     bound = [_bound(f"{AFTER}{number}", value) for number, value in enumerate(values)]
@@ -215,12 +258,14 @@ def _after_condition(keys: CursorKeys, values: Sequence[object]) -> Condition:
     steps: list[Condition] = []
     equal: list[Condition] = []
     for key, column, value, known in zip(keys, columns, bound, values, strict=True):
-        # NULLs come last, so no value of this column follows them.
+        nulls_follow = key.may_be_null and key.nulls == "last"
         if known is not None:
             further = column < value if key.descending else column > value
-            steps.append(and_(*equal, or_(further, column.is_(None)) if key.may_be_null else further))
+            steps.append(and_(*equal, or_(further, column.is_(None)) if nulls_follow else further))
+        elif not nulls_follow:
+            steps.append(and_(*equal, column.is_not(None)))
         equal.append(column.is_(None) if known is None else column == value)
-    if keys[0].may_be_null:
+    if values[0] is None or (keys[0].may_be_null and keys[0].nulls == "last"):
         return or_(false(), *steps)
     first = columns[0] <= bound[0] if keys[0].descending else columns[0] >= bound[0]
     return and_(first, or_(*steps))  # an index can only seek by the first bound

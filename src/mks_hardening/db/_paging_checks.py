@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from mks_hardening.exceptions import ConfigurationError
@@ -20,9 +20,14 @@ def check_pageable(select: Select[Construct], order: Sequence[ColumnElement[Any]
     """Reject a select whose rows would change if the rows of earlier pages are filtered out.
 
     Raises:
-        ConfigurationError: it uses a window function or DISTINCT ON, or DISTINCT with an order column that is not
-            selected.
+        ConfigurationError: it uses a window function or DISTINCT ON, DISTINCT with an order column that is not
+            selected, or ``contains_eager`` for a collection, whose members a limit would cut.
     """
+    if any(map(_is_joined_collection, _loads(select))):
+        raise ConfigurationError(
+            "contains_eager() of a collection: the limit would cut it; load it with selectinload() or joinedload()",
+            parameter="select",
+        )
     raw: list[Construct] = select._raw_columns  # noqa: SLF001 - no public API
     if any(_has_window(one) for one in (*raw, *order)):
         raise ConfigurationError(
@@ -42,6 +47,17 @@ def check_pageable(select: Select[Construct], order: Sequence[ColumnElement[Any]
             raise ConfigurationError(
                 "order_by: with DISTINCT, only columns that are selected", parameter="order_by"
             )
+
+
+def _loads(select: Construct) -> Iterator[Construct]:
+    for option in select._with_options:  # noqa: SLF001 - no public API
+        yield from getattr(option, "context", ())
+
+
+def _is_joined_collection(load: Construct) -> bool:
+    return "eager_from_alias" in getattr(load, "local_opts", ()) and any(
+        getattr(step, "uselist", False) for step in load.path
+    )
 
 
 def _has_window(element: Construct) -> bool:

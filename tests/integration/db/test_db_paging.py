@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import itertools
+import subprocess
+import sys
 import warnings
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
@@ -40,6 +43,7 @@ from sqlalchemy.orm import (
     Mapped,
     Session,
     UserDefinedOption,
+    contains_eager,
     joinedload,
     mapped_column,
     relationship,
@@ -48,7 +52,7 @@ from sqlalchemy.orm import (
 )
 
 from db_engines import engine  # noqa: F401 - a fixture
-from mks_hardening.db import InvalidCursorError, _paged_list, hardened_engine, keyset_page
+from mks_hardening.db import InvalidCursorError, RowCount, _paged_list, hardened_engine, keyset_page
 from mks_hardening.db._cursor import encode_cursor
 from mks_hardening.exceptions import ConfigurationError
 
@@ -354,6 +358,98 @@ def test_a_cursor_of_another_kind_of_database_is_refused(session: Session) -> No
         keyset_page(select(Article), order_by=(Article.id,), after=cursor).fetch(session)
 
 
+@pytest.mark.parametrize("cursor", ["after", "before"])
+def test_a_signed_cursor_belongs_to_its_select(session: Session, cursor: str) -> None:
+    keys = ["a secret of many bytes", "an older secret of many"]
+
+    def page(title: Any = "t1", *, order: Any = (Article.id,), secrets: Any = keys, **options: Any) -> Any:
+        chosen = select(Article.id).where(Article.title.in_([title]), Article.id > 2)
+        return keyset_page(chosen, order_by=order, limit=3, signing_keys=secrets, **options)
+
+    own = {cursor: page().fetch(session).next_cursor}
+    assert page(**own).fetch(session).items == ([13, 16, 19] if cursor == "after" else [4, 7])
+    # The first key signs, and any of them is accepted.
+    assert page(secrets=["a new secret of many bytes", *keys], **own).fetch(session).items
+    others: dict[str, dict[str, Any]] = {
+        "another filter or table": {"title": "t2"},
+        "another order_by": {"order": (Article.id.desc(),)},
+        "signature": {"secrets": keys[1:]},
+        "cannot be read": {"secrets": None},
+    }
+    for message, other in others.items():
+        with pytest.raises(InvalidCursorError, match=message):
+            page(**other, **own)
+    with pytest.raises(InvalidCursorError, match="signature"):
+        page(**{cursor: page(secrets=None).fetch(session).next_cursor})
+    text_of = own[cursor]
+    for position in range(len(text_of)):
+        changed = text_of[:position] + ("A" if text_of[position] != "A" else "B") + text_of[position + 1 :]
+        with contextlib.suppress(InvalidCursorError):  # the last bits of base64 may not matter
+            assert page(**{cursor: changed}).fetch(session).items == page(**own).fetch(session).items
+
+
+def test_a_signed_cursor_is_the_same_in_another_process() -> None:
+    program = (
+        "import sqlalchemy as sa\n"
+        "from mks_hardening.db import hardened_engine, keyset_page\n"
+        "crane = sa.table('crane', sa.column('id'), sa.column('kind'))\n"
+        "with hardened_engine('sqlite://').connect() as connection:\n"
+        "    connection.execute(sa.text('CREATE TABLE crane (id INTEGER, kind INTEGER)'))\n"
+        "    connection.execute(sa.text('INSERT INTO crane VALUES (1, 1), (2, 2), (3, 1)'))\n"
+        "    page = keyset_page(sa.select(crane).where(crane.c.kind.in_([1, 2])), order_by=[crane.c.id],\n"
+        "                       limit=1, signing_keys=['a secret of many bytes'])\n"
+        "    print(page.fetch(connection).next_cursor)\n"
+    )
+    runs = {
+        subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, timeout=120).stdout
+        for _ in range(2)
+    }
+    assert len(runs) == 1
+
+
+@pytest.mark.parametrize("keys", [[], ["short"], "a secret of many bytes", [5], 5])
+def test_signing_keys_that_sign_nothing_are_refused(keys: Any) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        keyset_page(select(Article), order_by=(Article.id,), signing_keys=keys)
+    assert caught.value.parameter == "signing_keys"
+
+
+def test_a_filter_that_has_no_text_cannot_be_signed() -> None:
+    chosen = select(Article).where(Article.title == object())
+    with pytest.raises(ConfigurationError, match="cannot be bound to a cursor") as caught:
+        keyset_page(chosen, order_by=(Article.id,), signing_keys=["a secret of many bytes"])
+    assert caught.value.parameter == "signing_keys"
+
+
+def test_two_directions_at_once_are_refused(session: Session) -> None:
+    cursor = keyset_page(select(Article), order_by=(Article.id,), limit=5).fetch(session).next_cursor
+    with pytest.raises(ConfigurationError) as caught:
+        keyset_page(select(Article), order_by=(Article.id,), after=cursor, before=cursor)
+    assert caught.value.parameter == "before"
+
+
+def test_rows_are_counted_up_to_a_limit(session: Session) -> None:
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(text("ANALYZE articles"))
+    page = keyset_page(select(Article).where(Article.title != "t9"), order_by=(Article.id,), limit=5)
+    assert str(page.count(session)) == "53"
+    assert page.count(session, limit=53) == page.count(session) == RowCount(rows=53, is_exact=True)
+    found = page.count(session, limit=20)
+    assert (found.rows, found.is_exact) == (20, False)
+    if session.get_bind().dialect.name == "postgresql":
+        assert found.estimate == 53
+        assert str(found) == "more than 20 (about 53)"
+    else:
+        assert (found.estimate, str(found)) == (None, "more than 20")
+    with pytest.raises(ConfigurationError, match="limit"):
+        page.count(session, limit=0)
+
+
+def test_an_estimate_claims_no_more_digits_than_it_has() -> None:
+    count = RowCount(rows=10_000, is_exact=False, estimate=1_234_567)
+    assert str(count) == "more than 10,000 (about 1,200,000)"
+
+
 with warnings.catch_warnings():  # deprecated since SQLAlchemy 2.1, and the only way before
     warnings.simplefilter("ignore")
     DISTINCT_ON = select(Article).distinct(Article.title)
@@ -365,7 +461,7 @@ with warnings.catch_warnings():  # deprecated since SQLAlchemy 2.1, and the only
         ("select 1", (Article.id,), 5, "select"),
         (select(Article), (), 5, "order_by"),
         (select(Article), (Article.note,), 5, "order_by"),
-        (select(Article), (Article.id.desc().nulls_last(),), 5, "order_by"),
+        (select(Article), (Article.id.nulls_last().desc(),), 5, "order_by"),
         (select(Article), (text("id"),), 5, "order_by"),
         (select(Article).order_by(Article.title), (Article.id,), 5, "select"),
         (select(Article).limit(5), (Article.id,), 5, "select"),
@@ -410,7 +506,7 @@ class Shelf(Base):
     __tablename__ = "shelves"
     id: Mapped[int] = mapped_column(primary_key=True)
     place: Mapped[str] = mapped_column(String(10))
-    books: Mapped[list[Book]] = relationship(order_by="Book.id")
+    books: Mapped[list[Book]] = relationship(order_by="Book.id", back_populates="shelf")
 
 
 class Book(Base):
@@ -418,6 +514,7 @@ class Book(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     shelf_id: Mapped[int] = mapped_column(ForeignKey("shelves.id"))
     pages: Mapped[int]
+    shelf: Mapped[Shelf] = relationship(back_populates="books")
 
 
 @pytest.fixture
@@ -507,6 +604,30 @@ def test_keys_that_cannot_be_null_are_compared_as_one_row(session: Session) -> N
     page = keyset_page(statement, order_by=[func.lower(Shelf.place), Shelf.id], after=cursor)
     assert "IS NULL" not in str(page.statement)
     assert "NULLS LAST" not in str(page.statement)
+
+
+@pytest.mark.parametrize(
+    "load", [contains_eager(Shelf.books), contains_eager(Shelf.books).load_only(Book.id)]
+)
+def test_a_collection_that_the_limit_would_cut_is_refused(load: Any) -> None:
+    with pytest.raises(ConfigurationError, match="selectinload") as caught:
+        keyset_page(select(Shelf).join(Shelf.books).options(load), order_by=(Shelf.id, Book.id))
+    assert caught.value.parameter == "select"
+
+
+def test_one_object_may_be_loaded_from_a_join(shelves: Session) -> None:
+    statement = select(Book).join(Book.shelf).options(contains_eager(Book.shelf))
+    seen = _all_pages(shelves, statement, (Shelf.place, Book.id), 3)
+    assert [book.id for book in seen] == [
+        book.id for book in shelves.scalars(statement.order_by(Shelf.place, Book.id))
+    ]
+    assert keyset_page(statement, order_by=(Book.id,)).count(shelves).rows == len(seen)
+
+
+@pytest.mark.parametrize("load", [joinedload, selectinload])
+def test_members_of_collections_are_not_counted(shelves: Session, load: Any) -> None:
+    page = keyset_page(select(Shelf).options(load(Shelf.books)), order_by=(Shelf.id,))
+    assert page.count(shelves).rows == 11
 
 
 def test_an_order_that_does_not_tell_rows_apart_is_not_paged(shelves: Session) -> None:

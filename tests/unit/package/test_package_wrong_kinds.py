@@ -405,6 +405,7 @@ def usual(engine: Engine) -> dict[str, dict[str, Any]]:
 TAKEN = {("db.slow_query_record", "parameters"), ("production_check.check", "app")}
 OTHERS: dict[tuple[str, str], tuple[type[Exception], ...]] = {
     ("db.keyset_page", "after"): (InvalidCursorError,),
+    ("db.keyset_page", "before"): (InvalidCursorError,),
     ("tasks.clean_folder", "folder"): (OSError,),
 }
 CONTRIB = (
