@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from operator import itemgetter
 from typing import Any
+from unittest import mock
 
 import pytest
 from hypothesis import example, given, settings
@@ -61,6 +62,24 @@ TEXTS = st.lists(PIECES, max_size=14).map("".join) | st.text(max_size=60)
 
 def without_gate(text: str) -> str:
     return REDACTOR._careful_text(text, prefilter.everything(), StepLimit())
+
+
+ASSIGNED = st.tuples(
+    st.sampled_from(["password", "db-password", "auth", "tokens", "PWD", "Unexpected token", "パスワード"]),
+    st.sampled_from(["=", "==", "= ", "=bearer ", "=Basic ", "=='", ": "]),
+    st.sampled_from([
+        "hunter2", "basic", "none", "xxxx", "ldap", "512", "/home", "ABC1-DEF2-GHI3", "a" * 200, "a_b", "é", "x)",
+        "",
+    ]),
+    st.sampled_from([" ", "\n", "", ",", ";", "&", " refused", "\u3000", "ABC1-DEF2, GHI3-JKL4"]),
+).map("".join)  # fmt: skip
+
+
+@given(st.lists(ASSIGNED | PIECES, min_size=1, max_size=6).map("".join))
+def test_a_plain_assignment_has_the_same_value_without_the_shortcut(text: str) -> None:
+    with mock.patch.object(named_values, "PLAIN_ASSIGNMENT", re.compile("(?!)")):
+        expected = REDACTOR.redact_text(text)
+    assert REDACTOR.redact_text(text) == expected
 
 
 @given(

@@ -16,7 +16,14 @@ from mks_hardening._core.redaction.labelled_text import beside_quoted_name, in_e
 from mks_hardening._core.redaction.secret_names import STEMS, by_first_letter, normalise, reveals_secret
 from mks_hardening._core.redaction.secret_patterns import HARMLESS_VALUES, HARMLESS_WORDS, HEADER_NAMES
 from mks_hardening._core.redaction.step_limit import CUT, REDACTED, StepLimit
-from mks_hardening._core.redaction.value_end import ESCAPED_QUOTE, OPENERS, QUOTES, end_of_line, value_at
+from mks_hardening._core.redaction.value_end import (
+    ESCAPED_QUOTE,
+    OPENERS,
+    PLAIN_ASSIGNMENT,
+    QUOTES,
+    end_of_line,
+    value_at,
+)
 
 __all__ = ["redact_named", "stem_pattern"]
 
@@ -83,6 +90,7 @@ _PLACEHOLDER: Final = re.compile(
     r"\*{1,64}|\?|%s|%\([a-z_][\w.]{0,63}\)s|\$[0-9]{1,3}|:[a-z_]{1,48}(?:_[0-9]{1,3})?|x{3,8}"
     r"|\{\{?[ ]?[a-z_.]{0,48}[ ]?\}?\}"
 )
+_FIRST_OF_PLACEHOLDER: Final = "*?%$:x{"
 #: ``code [123456]``, and the reverse order: ``123456 is your code``.
 _CODE_IN_BRACKETS: Final = re.compile(r"[ \t\u3000]{0,2}[\[(<](?P<value>\d{4,12})[\])>]")
 _IS_THE_CODE: Final = re.compile(
@@ -119,9 +127,13 @@ def redact_named(
     text: str, stems: re.Pattern[str], is_secret_key: Callable[[str], bool], effort: StepLimit
 ) -> str:
     """Replace the values that follow a secret name; truncate the text when the step limit is reached."""
-    shown, text = text, folded(text)
+    shown = text
     # A case-sensitive search is ten times as fast.
-    lower = lowered(text)
+    if text.isascii():
+        lower = text.lower()
+    else:
+        text = folded(text)
+        lower = lowered(text)
     out: list[str] = []
     done = position = 0
     while found := stems.search(lower, position):
@@ -139,7 +151,7 @@ def redact_named(
         if span is None:
             continue
         start, end = span
-        if end > start and (more := _MORE_CODES.match(text, end)) and _GROUPS.fullmatch(text, start, end):
+        if end > start and _GROUPS.fullmatch(text, start, end) and (more := _MORE_CODES.match(text, end)):
             end = more.end()
         effort.spend(8)
         if end > start >= done:
@@ -158,6 +170,9 @@ def _value_span(
     if not name or not is_secret_key(name):
         return None
     effort.spend(14 if name.isascii() else 22)  # a non-ASCII name is normalised more than once
+    plain = PLAIN_ASSIGNMENT.match(text, name_end)
+    if plain:
+        return _unless_harmless(text, name, plain.span("value"))
     whose = _WHOSE.match(text, name_end)
     name_end = whose.end() if whose else remark_end(text, name_end)
     after = text[name_end : name_end + 1]
@@ -207,12 +222,15 @@ def _spaced(text: str, name_end: int, name: str, effort: StepLimit) -> _Span | N
 
 def _name_at(text: str, stem: int, name_end: int) -> str:
     window = text[max(0, stem - _WINDOW) : stem]
-    foreign = _NOT_A_NAME.match(window)
+    # Letters and spaces alone, as in most texts, need no search.
+    foreign = None if window.replace(" ", "").isalnum() else _NOT_A_NAME.match(window)
     before = window[foreign.end() :] if foreign else window
     if foreign and foreign[0].endswith("\x1b["):
         before = before.partition("m")[2]
     # Three words suffice for every noun of the table, and shorter names are found in the cache more often.
-    return " ".join(before.split(" ")[-3:]) + text[stem:name_end]
+    if before.count(" ") > 2:
+        before = " ".join(before.split(" ")[-3:])
+    return before + text[stem:name_end]
 
 
 def _separated(text: str, name: str, mark: str, start: int, effort: StepLimit) -> _Span:
@@ -260,7 +278,7 @@ def _unless_harmless(text: str, name: str, span: _Span, *, prose: bool = False) 
     value = text[start:end].lower()
     harmless = (
         value in HARMLESS_VALUES
-        or _PLACEHOLDER.fullmatch(value)
+        or (value[0] in _FIRST_OF_PLACEHOLDER and _PLACEHOLDER.fullmatch(value))
         or not reveals_secret(text[start:end], name)
         or (prose and value in HARMLESS_WORDS)
     )

@@ -8,7 +8,7 @@ characters.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import copy
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
@@ -107,6 +107,14 @@ class RecordText:
     def clean(self, value: object) -> Any:
         """Return any value as bounded plain data without secrets."""
         return self._redactor.redact(to_plain(value, self.loose))
+
+    def encoded_if_clean(
+        self, fields: Mapping[str, object], encode: Callable[[object], bytes]
+    ) -> bytes | None:
+        """Return fields as JSON if ``clean`` certainly leaves them unchanged; ``None`` means nothing."""
+        # Nothing is known about other redactor classes.
+        stable = self._stable
+        return stable.encoded_if_clean(fields, encode) if type(stable) is SecretRedactor else None
 
     def clean_fields(self, *sources: Mapping[str, object]) -> Fields:
         """Return the merged fields of all sources; a later source wins for equal names."""

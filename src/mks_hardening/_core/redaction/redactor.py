@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from functools import cache
 from itertools import islice
-from typing import Final, TypeAlias, cast
+from typing import Any, Final, TypeAlias, cast
 
 from mks_hardening._core.checks import instances, strings
 from mks_hardening._core.memo import Memo
@@ -34,6 +34,10 @@ _MAX_CHARACTERS: Final = 1_048_576
 # A stem of two letters, a separator, and a value.
 _SHORTEST: Final = 4
 _MOST_NAMES: Final = 4096
+# Names have at most 256 characters, and containers at most 12 levels, in any data that is not truncated.
+_MOST_SMALL_CHARACTERS: Final = 256
+_MOST_SMALL_MEMBERS: Final = 64
+_MOST_SMALL_CONTAINERS: Final = 10
 _MOST_PARAMETERS: Final = 400
 _HIDDEN: Final = "="  # cannot occur in a name
 _CONTAINERS: Final = frozenset((dict, list, tuple, set, frozenset))
@@ -97,7 +101,15 @@ class SecretRedactor:
 
         Truncated at a million characters, and after several hundred places where a secret may occur.
         """
-        return self._text(text, StepLimit())
+        if len(text) > _MAX_CHARACTERS:
+            text = text[: _MAX_CHARACTERS - 1] + CUT
+        # Nearly every text contains nothing suspicious, and needs no step limit.
+        suspects = self._gate.suspects(text)
+        if suspects is None and not self._patterns:
+            return text
+        effort = StepLimit()
+        effort.spend(_search_steps(text))
+        return self._careful_text(text, suspects, effort)
 
     def redact(self, value: object) -> object:
         """Return a copy of the structure without secrets; mappings become ``dict``, sets become ``list``.
@@ -107,12 +119,63 @@ class SecretRedactor:
         """
         return _RedactionWalk(self, StepLimit()).value(value, _MAX_DEPTH)
 
+    def encoded_if_clean(
+        self, fields: Mapping[str, object], encode: Callable[[object], bytes]
+    ) -> bytes | None:
+        """Return small plain data as JSON if ``redact`` certainly leaves it unchanged; ``None`` means nothing.
+
+        The prefilter judges the JSON text, which contains every name and every value: one search instead of one for
+        each of them.
+        """
+        containers: list[Any] = [fields]
+        members = characters = 0
+        for container in containers:
+            members += len(container)
+            # Few containers are never nested too deeply, and a cycle has many.
+            if members > _MOST_SMALL_MEMBERS or len(containers) > _MOST_SMALL_CONTAINERS:
+                return None
+            values: Iterable[Any] = container
+            if type(container) is dict:
+                mapping: dict[object, Any] = container  # pyright: ignore[reportUnknownVariableType]  # may be anything
+                values = mapping.values()
+                for name in mapping:
+                    if type(name) is not str or len(name) > _LONGEST_NAME:
+                        return None
+                    # A label beside a value may be a secret name, as the first of a pair may be (below).
+                    if self._secret[name] or name in _HOLDER_SPELLINGS:
+                        return None
+                    characters += len(name)
+            elif len(container) == 2 and type(container[0]) is str and self.is_secret_key(container[0]):
+                return None
+            for value in values:
+                kind = type(value)  # pyright: ignore[reportUnknownVariableType]  # as above
+                if kind is str:
+                    characters += len(value)
+                    # An option, whose value may be the next item, or too much.
+                    if value[:2] == "--" or characters > _MOST_SMALL_CHARACTERS:
+                        return None
+                elif kind is dict or kind is list or kind is tuple:
+                    containers.append(value)
+                elif not (kind is int or kind is bool or value is None) and (
+                    kind is not float or value - value != 0.0  # NaN or infinite
+                ):
+                    return None
+        if characters > _MOST_SMALL_CHARACTERS or self._patterns or not fields:
+            return None
+        try:
+            encoded = encode(fields)
+        except Exception:  # noqa: BLE001 - surrogates and large numbers, which the fast encoder rejects
+            return None
+        # An escape may separate the parts of a secret.
+        text = encoded.decode()
+        return None if "\\" in text or self._gate.suspects(text) is not None else encoded
+
     def _text(self, text: str, effort: StepLimit) -> str:
         if len(text) > _MAX_CHARACTERS:
             text = text[: _MAX_CHARACTERS - 1] + CUT
         if len(text) < _SHORTEST and not self._patterns:
             return text
-        left = effort.spend((5 if text.isascii() else 7) + (len(text) >> 7))
+        left = effort.spend(_search_steps(text))
         suspects = self._gate.suspects(text)
         if suspects is None and not self._patterns:
             return text
@@ -122,7 +185,8 @@ class SecretRedactor:
         effort.begin_text(len(text))
         effort.spend(10 if text.isascii() else 10 + (len(text) >> 4))
         if suspects is not None:
-            text = redact_patterns(text, suspects.forms, effort)
+            if suspects.forms:
+                text = redact_patterns(text, suspects.forms, effort)
             if suspects.cards:
                 effort.next_pass()
                 text = redact_cards(text, effort)
@@ -208,6 +272,11 @@ class SecretRedactor:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(extra_keys={len(self._endings)}, extra_patterns={len(self._patterns)})"
+
+
+def _search_steps(text: str) -> int:
+    """Return the cost of the prefilter."""
+    return (5 if text.isascii() else 7) + (len(text) >> 7)
 
 
 def _unescaped(text: str) -> str:

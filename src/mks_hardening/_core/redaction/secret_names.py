@@ -26,6 +26,7 @@ _WHOLE: Final = frozenset(noun[1:] for noun in _ALL if noun[0] == "^")
 _PIECE: Final = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|\d+|[ァ-ヿ]+|[^\W\d_a-zA-Zァ-ヿ]+")
 _SMALL_NUMBER: Final = re.compile(r"-?[0-9]{1,3}(?:\.[0-9]{1,2})?%?|[0-9]{1,3}/[0-9]{1,3}")
 _NUMBER: Final = re.compile(r"[0-9]{1,9}")
+_FIRST_OF_NUMBER: Final = "-0123456789"
 _DELIVERY_STATUS: Final = re.compile(r"[245]\.[0-9]{1,3}\.[0-9]{1,3}")
 _FOLDER: Final = re.compile(
     r"/(?:(?:app|builds?|data|etc|home|mnt|opt|root|run|srv|tmp|usr|var|work|workspace)(?:/[\w.@+-]{1,64}){0,24}/?)?"
@@ -113,8 +114,11 @@ def reveals_secret(value: object, name: str = "") -> bool:
     if isinstance(value, str):
         if not value:
             return False
+        numeric = value[0] in _FIRST_OF_NUMBER
         harmless = value.lower() in WEAK_VALUES if len(value) < 16 else False
-        if (harmless or _SMALL_NUMBER.fullmatch(value)) and is_weak(name):
+        if (harmless or (numeric and _SMALL_NUMBER.fullmatch(value))) and is_weak(name):
             return False
-        return not ((_NUMBER.fullmatch(value) and is_count(name)) or _is_of_another_kind(value, name))
+        if numeric and _NUMBER.fullmatch(value) and is_count(name):
+            return False
+        return not _is_of_another_kind(value, name)
     return not (isinstance(value, bytes) and not value)

@@ -56,8 +56,9 @@ class StepLimit:
 
     def begin_text(self, characters: int) -> None:
         """Start a text, limited by its length."""
-        steps = min(self.left, _allowance(characters))
-        self._elsewhere = self.left - steps
+        left = self.left
+        steps = min(left, _allowance(characters))
+        self._elsewhere = left - steps
         self._grace = int(_GRACE * steps)
         self.left = steps
 
@@ -69,9 +70,11 @@ class StepLimit:
 
     def end_of_text(self) -> None:
         """End the current text; its unused steps remain available."""
-        self.left = self._elsewhere + (0 if self._spent else max(self.left, 0))
+        unused = 0 if self._spent or self.left < 0 else self.left
+        self.left = self._elsewhere + unused
         self._elsewhere, self._spent = 0, False
-        self.brackets.clear()
+        if self.brackets:
+            self.brackets.clear()
 
 
 def replace_matches(

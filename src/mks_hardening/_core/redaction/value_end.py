@@ -7,7 +7,7 @@ from typing import Final
 
 from mks_hardening._core.redaction.step_limit import StepLimit
 
-__all__ = ["ESCAPED_QUOTE", "OPENERS", "QUOTES", "end_of_line", "value_at"]
+__all__ = ["ESCAPED_QUOTE", "OPENERS", "PLAIN_ASSIGNMENT", "QUOTES", "end_of_line", "value_at"]
 
 #: Quotes, also escaped as in JSON within JSON.
 QUOTES: Final = r"\\{0,8}[\"'`]"
@@ -19,9 +19,13 @@ _WIDE_CLOSERS: Final = dict(zip(OPENERS, "」』】”’〕］》〉", strict=T
 _QUOTE: Final = re.compile(rf"[bfruBFRU]{{0,2}}(\"\"\"|'''|\\{{0,8}}[\"'`]|%22|{ESCAPED_QUOTE}|[{OPENERS}])")
 
 
+#: Schemes and keywords after which the value follows.
+_SCHEMES: Final = r"(?i:bearer|basic|digest|token|apikey|negotiate|await)[ \t]"
+
+
 def _bare(end: str) -> re.Pattern[str]:
     return re.compile(
-        r"(?:(?:bearer|basic|digest|token|apikey|negotiate|await)[ \t]{1,4})?"
+        rf"(?:{_SCHEMES}{{1,4}})?"
         rf"(?:[^\s&,;\"'<>\\\x1b{end}]|[,;](?![\s\"'{end}]|\Z|[\w.-]{{1,48}}[=:])|\\(?![\"'nrt]))*+",
         re.IGNORECASE,
     )
@@ -29,6 +33,8 @@ def _bare(end: str) -> re.Pattern[str]:
 
 _BARE: Final = _bare("")
 _BARE_IN_SENTENCE: Final = _bare("ぁ-ゖァ-ヺ一-鿿、。")
+#: The most frequent form, for which ``value_at`` returns the same span: an ASCII word after ``=``, up to a space.
+PLAIN_ASSIGNMENT: Final = re.compile(rf"=(?!{_SCHEMES})(?P<value>[A-Za-z0-9_]{{1,128}}+)(?=[ \r\n]|\Z)")
 # A quotation mark around the line ends it; the quoted parameters of ``Digest realm="x"`` do not.
 _REST_OF_LINE: Final = re.compile(r"(?:[^\r\n\"\x1b]|(?<==)\"[^\r\n\"]{0,512}+\")*+")
 #: A quote without a backslash before it, found in one search regardless of the number of escaped quotes.

@@ -10,19 +10,23 @@ __all__ = ["RedactedTexts"]
 
 # A text of this length that is full of secrets takes at most half a millisecond.
 _LONGEST: Final = 2_048
+#: Characters of all cached texts together.
+_VOLUME: Final = 1_048_576
+_MOST_TEXTS: Final = 4_096
 
 
 class RedactedTexts(dict[str, str]):
     """Cache of redacted texts: messages and most values occur repeatedly.
 
-    Texts that contained a secret and long texts are not cached.
+    Texts that contained a secret are not cached.
     """
 
-    __slots__ = ("_redactor", "dirty")
+    __slots__ = ("_redactor", "_volume", "dirty")
 
     def __init__(self, redactor: Redactor) -> None:
         super().__init__()
         self._redactor = redactor
+        self._volume = 0
         #: Number of characters in texts of one record that contained a secret; reset to 0 before each record.
         self.dirty: int = 0
 
@@ -41,9 +45,10 @@ class RedactedTexts(dict[str, str]):
             self.dirty += len(text)
             if self.dirty > _LONGEST:
                 raise ValueError(self.dirty)
-        # Cache only texts without secrets: a cache of secrets could leak them.
-        if clean is text and len(text) <= 256:
-            if len(self) >= 4096:
+        else:  # a cache of secrets could leak them
+            if self._volume > _VOLUME or len(self) >= _MOST_TEXTS:
                 self.clear()
+                self._volume = 0
+            self._volume += len(text)
             self[text] = clean
         return clean

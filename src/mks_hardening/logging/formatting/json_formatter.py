@@ -212,6 +212,9 @@ class JsonFormatter(GeneralFormatter):
 
     def _members(self, fields: Mapping[str, object]) -> str:
         """Return the fields as the members of a JSON object, with a trailing comma: a part of a line."""
+        encoded = self._reader.encoded_if_clean(fields, self._dumps)
+        if encoded is not None and is_safe(encoded):
+            return f"{encoded[1:-1].decode()},"
         clean = self._reader.clean(fields)
         piece = self._piece(clean)
         if len(piece) > self._bounds.characters:

@@ -95,6 +95,36 @@ def test_both_ways_say_the_same(message: str, extra: dict[str, Any], context: di
         assert json.loads(QUICK.format(record)) == json.loads(CAREFUL.format(record))
 
 
+#: Names and values that are secret only beside each other, in any spelling, or only when JSON escapes nothing.
+PARTS = st.sampled_from([
+    "to_ken", "p-a-s-s-w-d", "ｔｏｋｅｎ", "パスワード", "auth", "name", "value", "k", "loc", "id", "path", "op",
+    "type", "--to_ken", "--x", "hunter2", "services\\/T0001/B0001/x", 'value "9" is out of range', "4111 1111 ",
+    "pass", "://a:b@c", "é", "\x7f", "\u2028", "\ud800",
+])  # fmt: skip
+CELLS = (
+    PARTS | st.none() | st.booleans() | st.sampled_from([7, 4111111111111111, 2**70, 1.5, float("nan"), b"x"])
+)
+NESTED = st.recursive(
+    CELLS,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(PARTS | st.integers(0, 3), inner, max_size=3)
+        | st.tuples(inner, inner)
+    ),
+    max_leaves=8,
+)
+
+
+@given(extra=st.dictionaries(st.sampled_from(["user", "body", "to_ken"]), NESTED, max_size=2))
+@example(extra={"body": {}})
+@example(extra={"body": ["to_ken", "hunter2"]})
+@example(extra={"body": {"name": "to_ken", "value": "hunter2"}})
+@example(extra={"body": ["run", "--to_ken", "hunter2"]})
+def test_structures_are_redacted_alike_both_ways(extra: dict[str, Any]) -> None:
+    record = make("x", (), extra)
+    assert json.loads(QUICK.format(record)) == json.loads(CAREFUL.format(record))
+
+
 @given(
     st.dictionaries(st.text(alphabet="abc", min_size=1, max_size=3), st.integers(max_value=10**9), max_size=6)
 )
