@@ -18,7 +18,7 @@ from weakref import finalize
 
 from mks_hardening._core.backend.cluster_shards import ClusterShards, unwrap_cluster_error
 from mks_hardening._core.backend.endpoint import Endpoint, EndpointLease, lease
-from mks_hardening._core.backend.redis_connect import prepare, require_redis
+from mks_hardening._core.backend.redis_connect import connect_push, prepare, require_redis
 from mks_hardening._core.backend.redis_errors import (
     detail_of,
     is_cluster_wide,
@@ -28,6 +28,7 @@ from mks_hardening._core.backend.redis_errors import (
     reason_of,
 )
 from mks_hardening._core.backend.redis_operations import Script
+from mks_hardening._core.backend.redis_push_channel import PushChannel
 from mks_hardening._core.backend.redis_types import Answer, Client, Command
 from mks_hardening._core.backend.redis_url import parse_redis_url
 from mks_hardening._core.backend.redis_user_client import target_of
@@ -118,6 +119,14 @@ class RedisClient(Closing):
             BackendUnavailableError: no usable response to one of them.
         """
         return self._guarded("pipeline", commands, self._send_all, idempotent=idempotent)
+
+    def push_channel(self) -> PushChannel:
+        """Return a new connection on which the server may report changes; not for a Cluster, nor for a fake.
+
+        Raises:
+            BackendUnavailableError: no connection within the budget.
+        """
+        return PushChannel(self._guarded("HELLO", (), self._connect_push, idempotent=True))
 
     def script(self, source: str, *, before_load: Callable[[], Effect] | None = None) -> Script:
         """Return a Lua script that is sent by its hash, and in full only if the server does not know it.
@@ -210,6 +219,9 @@ class RedisClient(Closing):
             pipe.execute_command(*command)
         answers: list[Answer] = pipe.execute()
         return answers
+
+    def _connect_push(self, _commands: Sequence[Command]) -> Client:
+        return connect_push(self._client())
 
     async def _asend_one(self, commands: Sequence[Command]) -> Answer:
         answer = self._lease.async_client().execute_command(*commands[0])

@@ -21,7 +21,16 @@ from mks_hardening.exceptions import ConfigurationError
 if TYPE_CHECKING:
     from mks_hardening._core.backend.redis_url import RedisTarget
 
-__all__ = ["MAX_CONNECTIONS", "OLDEST", "close_async", "connect", "connect_async", "prepare", "require_redis"]
+__all__ = [
+    "MAX_CONNECTIONS",
+    "OLDEST",
+    "close_async",
+    "connect",
+    "connect_async",
+    "connect_push",
+    "prepare",
+    "require_redis",
+]
 
 OLDEST: Final = (7, 3)
 """Oldest supported release of redis; the minimum of the extra."""
@@ -119,6 +128,18 @@ def connect_async(target: RedisTarget, budget: float) -> Client:
     if target.topology == "sentinel":
         return _raw(_async_sentinel(target, options, budget / len(target.hosts)))
     return _raw((_async_single if target.topology == "single" else _async_cluster)(target, options))
+
+
+def connect_push(client: Client) -> Client:
+    """Return a connection of its own to the server of a synchronous client, connected, with RESP3.
+
+    It leads to where the client's connections lead: with the same credentials, TLS options and database, and to the
+    primary that the sentinels name. Its handshake obeys the deadline of the call.
+    """
+    pool = client.connection_pool
+    connection = pool.connection_class(**{**pool.connection_kwargs, "protocol": 3})
+    connection.connect()
+    return connection
 
 
 async def close_async(client: Client) -> None:
