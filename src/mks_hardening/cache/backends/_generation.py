@@ -54,8 +54,8 @@ class KnownGeneration:
         self._known = (value, asked_at + KNOWN_FOR)
 
     def forget(self) -> None:
-        """Read it again next time."""
-        self._known = (None, 0.0)
+        """Read it again next time; a read that is under way still counts as one before."""
+        self._known = (self._known[0], 0.0)
 
     def admits(self, entry: CacheEntry) -> bool:
         """Return whether an entry is of the known generation."""

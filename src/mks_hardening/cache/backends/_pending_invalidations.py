@@ -16,11 +16,19 @@ from mks_hardening.cache._entry import CacheEntry
 from mks_hardening.cache.backends._key_glob import glob_pattern
 from mks_hardening.exceptions import BackendUnavailableError
 
-__all__ = ["EVERYTHING", "InvalidationSender", "Kind", "PendingInvalidations", "pending_invalidations_of"]
+__all__ = [
+    "EVERYTHING",
+    "Invalidation",
+    "InvalidationSender",
+    "Kind",
+    "PendingInvalidations",
+    "pending_invalidations_of",
+]
 
 T = TypeVar("T")
 Kind = Literal["key", "tag", "pattern"]
 Invalidation = tuple[Kind, str]
+"""A key, a tag, or a pattern of keys."""
 
 _MOST: Final = 1000
 EVERYTHING: Final = "*"

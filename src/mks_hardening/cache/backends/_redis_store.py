@@ -29,6 +29,8 @@ from mks_hardening.cache._compute_lease import (
     ComputeLease,
 )
 from mks_hardening.cache._entry import CacheEntry
+from mks_hardening.cache._store import CacheStore
+from mks_hardening.cache.backends._client_tracking import ClientTracking
 from mks_hardening.cache.backends._generation import (
     KNOWN_FOR,
     KnownGeneration,
@@ -38,6 +40,7 @@ from mks_hardening.cache.backends._key_glob import escape_incomplete
 from mks_hardening.cache.backends._lease_renewal import LeaseRenewal
 from mks_hardening.cache.backends._pending_invalidations import (
     EVERYTHING,
+    Invalidation,
     InvalidationSender,
     pending_invalidations_of,
 )
@@ -48,14 +51,15 @@ from mks_hardening.cache.backends._stored_bytes import (
     key_bytes,
 )
 from mks_hardening.cache.backends._wake_ups import WAKE_MS, LeaseWait, WakeUps
-from mks_hardening.exceptions import DecodeError, EncodeError
+from mks_hardening.exceptions import ConfigurationError, DecodeError, EncodeError
 from mks_hardening.protocols import Clock
 
 __all__ = ["RedisKeys", "RedisStore"]
 
-# Counted from the last value stored under the tag; more for an entry that lives longer, because it becomes invalid
-# when the version expires.
+# More for an entry that lives longer, because it becomes invalid when the version expires. Renewed when half of it
+# has passed, and not with every value: a renewal is a write, which would drop the copies of other processes.
 _TAG_TTL_MS: Final = 30 * 24 * 3600 * 1000
+_TAG_KEPT_MS: Final = _TAG_TTL_MS // 2
 _SCAN_COUNT: Final = 1000
 _VALUES_AT_ONCE: Final = 100
 """Values may be large, and other clients wait while Redis sends them."""
@@ -103,6 +107,24 @@ class RedisKeys:
     def tag(self, tag: str) -> bytes:
         """Return the name of the version of a tag."""
         return key_bytes(f"{self._tag}{tag}}}")
+
+    @property
+    def tracked(self) -> tuple[bytes, bytes]:
+        """The prefixes of values and of versions of tags."""
+        return self._value.encode(), self._tag.encode()
+
+    def invalidated_by(self, name: bytes) -> Invalidation | None:
+        """Return what a change of a name invalidates; None if no cache has given it."""
+        try:
+            text = name.decode("utf-8", "surrogatepass")
+        except UnicodeDecodeError:
+            return None
+        if text.startswith(self._value):
+            return "key", text[len(self._value) : -1]
+        if not text.startswith(self._tag):
+            return None
+        tag = text[len(self._tag) : -1]
+        return ("pattern", EVERYTHING) if tag == GENERATION_TAG else ("tag", tag)
 
 
 class _RedisLease(ComputeLease):
@@ -166,6 +188,30 @@ class RedisStore:
 
     def __repr__(self) -> str:
         return f"{self._client!r}, namespace={self._namespace!r}"
+
+    def track(self, copies: CacheStore) -> ClientTracking:
+        """Return what keeps copies of these entries current, in another store of this process.
+
+        Raises:
+            ConfigurationError: the server cannot report changes on one connection.
+        """
+        if self._client.is_cluster or not self._client.is_probed:
+            raise ConfigurationError(
+                "client_tracking requires a single Redis server or Sentinel: "
+                + (
+                    "each primary of a Cluster reports only its own keys, which move between them"
+                    if self._client.is_cluster
+                    else "an object that only has execute_command cannot report changes"
+                ),
+                parameter="client_tracking",
+            )
+        return ClientTracking(
+            self._client.push_channel,
+            copies,
+            prefixes=self._names.tracked,
+            meaning=self._names.invalidated_by,
+            forget=self._generation.forget,
+        )
 
     # --- entries -----------------------------------------------------------------------------
 
@@ -292,13 +338,10 @@ class RedisStore:
         commands: list[Sequence[object]] = []
         for name in map(self._names.tag, tags):
             made = secrets.token_bytes(TAG_VERSION_BYTES)
-            # GT: it may live longer already, for an entry that does.
-            commands += [
-                ("SET", name, made, "NX", "PX", _TAG_TTL_MS),
-                ("GET", name),
-                ("PEXPIRE", name, _TAG_TTL_MS, "GT"),
-            ]
+            commands += [("SET", name, made, "NX", "PX", _TAG_TTL_MS), ("GET", name), ("PTTL", name)]
         answers = yield Pipeline(self._client, commands, idempotent=True, patient=patient)
+        ending = [tag for tag, left in zip(tags, answers[2::3], strict=True) if 0 <= left < _TAG_KEPT_MS]
+        yield from self._extend_versions(ending, _TAG_TTL_MS, patient=patient)
         versions = zip(tags, answers[1::3], strict=True)
         # If a version was removed between the two commands, use one that no tag ever has: the entry is invalid.
         return {tag: version or bytes(TAG_VERSION_BYTES) for tag, version in versions}
@@ -320,10 +363,14 @@ class RedisStore:
 
     def _keep_versions(self, tags: Iterable[str], lifetime: float) -> Op[None]:
         """Extend the versions of tags for an entry that lives longer than they do by themselves."""
-        if tags and lifetime * 1000 > _TAG_TTL_MS:
-            needed = int(lifetime * 1000) + _TAG_TTL_MS
-            commands = [("PEXPIRE", self._names.tag(tag), needed, "GT") for tag in tags]
-            yield Pipeline(self._client, commands, idempotent=True)
+        if lifetime * 1000 > _TAG_KEPT_MS:
+            yield from self._extend_versions(tags, int(lifetime * 1000) + _TAG_TTL_MS)
+
+    def _extend_versions(self, tags: Iterable[str], left_ms: int, *, patient: bool = False) -> Op[None]:
+        # GT: they may live longer already, for an entry that does.
+        commands = [("PEXPIRE", self._names.tag(tag), left_ms, "GT") for tag in tags]
+        if commands:
+            yield Pipeline(self._client, commands, idempotent=True, patient=patient)
 
     # --- leases ------------------------------------------------------------------------------
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
+from mks_hardening._core.missing import MISSING
 from mks_hardening._core.operations import Op
 from mks_hardening.cache._compute_lease import ComputeLease
 from mks_hardening.cache._entry import CacheEntry
 from mks_hardening.cache._store import CacheStore
+from mks_hardening.cache.backends._client_tracking import ClientTracking
 from mks_hardening.protocols import Clock
 
 __all__ = ["TieredStore"]
@@ -35,10 +37,29 @@ def _parts(lease: ComputeLease) -> tuple[CacheEntry | ComputeLease | None, Compu
 
 
 class TieredStore:
-    def __init__(self, l1: CacheStore, l2: CacheStore, *, l1_ttl: float, clock: Clock) -> None:
+    """Entries of a shared store, with copies in a store of this process.
+
+    Args:
+        l1: the store of the copies.
+        l2: the shared store.
+        l1_ttl: maximum seconds that a copy is served.
+        tracking: keeps copies current; without it, they expire.
+        clock: source of time.
+    """
+
+    def __init__(
+        self,
+        l1: CacheStore,
+        l2: CacheStore,
+        *,
+        l1_ttl: float,
+        tracking: ClientTracking | None,
+        clock: Clock,
+    ) -> None:
         self._l1 = l1
         self._l2 = l2
         self._l1_ttl = l1_ttl
+        self._tracking = tracking
         self._clock = clock
 
     @property
@@ -52,10 +73,16 @@ class TieredStore:
         return self._l2.pending
 
     def close(self) -> None:
+        self._stop_tracking()
         self._l1.close()
         self._l2.close()
 
+    def _stop_tracking(self) -> None:
+        if self._tracking is not None:
+            self._tracking.close()
+
     async def aclose(self) -> None:
+        self._stop_tracking()
         await self._l1.aclose()
         await self._l2.aclose()
 
@@ -63,10 +90,17 @@ class TieredStore:
         return f"{self._l1!r}; {self._l2!r}"
 
     def peek(self, key: str) -> Any:
-        return self._l1.peek(key)
+        # Not a method for both: at each hit, its call would cost as much as the look-up.
+        tracking = self._tracking
+        return self._l1.peek(key) if tracking is None or tracking.is_current() else MISSING
+
+    def _has_copies(self) -> bool:
+        return self._tracking is None or self._tracking.is_current()
 
     def load(self, keys: Sequence[str], tags: Sequence[str] = ()) -> Op[list[CacheEntry | None]]:
-        entries = yield from self._l1.load(keys, tags)
+        entries: list[CacheEntry | None] = [None] * len(keys)
+        if self._has_copies():
+            entries = yield from self._l1.load(keys, tags)
         missing = [key for key, entry in zip(keys, entries, strict=True) if entry is None]
         if not missing:
             return entries
@@ -88,7 +122,8 @@ class TieredStore:
         """Store a copy of a shared entry here, unless it has a tag unknown here, which could not be invalidated."""
         if not isinstance(lease, ComputeLease):
             return
-        if entry is None or not self._l1_ttl or not set(entry.tags) <= set(lease.tags):
+        can_expire = self._l1_ttl and entry is not None and set(entry.tags) <= set(lease.tags)
+        if entry is None or not can_expire or not self._has_copies():
             yield from self._l1.release(key, lease)
             return
         end = min(entry.expires_at, self._clock.time() + self._l1_ttl)
