@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from knowledge_system.domain.markdown import comment
 from knowledge_system.domain.permissions import Actor, may_change_comment, may_remove_comment
 from knowledge_system.models import Comment, Notice, User
 from knowledge_system.services.knowledge.comments import in_threads
@@ -64,8 +65,10 @@ def test_people_are_mentioned_once_and_only_if_they_may_see_it(app: Any, visit: 
     mentions = {name for name, kind in told(app) if kind == "mention"}
     assert mentions == {"suzuki", "yamamoto"}
     text = page(visit("suzuki"))
-    assert '<strong class="mention">@suzuki</strong>' in text
-    assert "mail@sato.example" in text
+    assert (
+        '<strong class="mention">@鈴木 美咲</strong> <strong class="mention">@鈴木 美咲</strong> さん' in text
+    )
+    assert "@nobody mail@sato.example" in text
     notices = visit("suzuki").get("/notices").get_data(as_text=True)
     assert "田中 健一 さんがコメントであなたに呼びかけました" in notices
     # A draft, which the person who is mentioned may not see.
@@ -138,3 +141,35 @@ def test_who_may_change_and_remove(role: str, own: bool, age: float, change: boo
 def test_threads_of_entries_that_the_release_before_has_cached() -> None:
     old = {"id": 1, "author": "x", "body": "y", "created_at": "2026-11-25T00:00:00+00:00"}
     assert in_threads([old]) == [(old, [])]
+
+
+@pytest.mark.parametrize(
+    ("body", "html"),
+    [
+        ("**大事** @sato", '<p><strong>大事</strong> <strong class="mention">@佐藤 &lt;b&gt;</strong></p>\n'),
+        ("`@sato` @sato.x", "<p><code>@sato</code> @sato.x</p>\n"),
+        ("# 題\n- [x] 済み", None),
+        ("<script>@sato</script>", None),
+        ("[@sato](javascript:x) a@sato", None),
+    ],
+)
+def test_a_comment_has_the_markup_of_articles_and_names_of_people(body: str, html: str | None) -> None:
+    written = str(comment(body, {"sato": "佐藤 <b>"}))
+    if html is not None:
+        assert written == html
+    assert "<b>" not in written
+    assert not re.search(r"<h\d|<script|href=.javascript", written)
+
+
+def test_an_opened_article_has_no_unread_notice_any_more(visit: Callable[..., Any]) -> None:
+    writer, reader = visit("tanaka"), visit("kobayashi")
+    for place in ("/articles/1", "/articles/2"):
+        writer.get(place)
+        writer.post(f"{place}/comments", {"body": "@kobayashi"})
+    badge = '<span class="visually-hidden">未読 </span>'
+    assert f"{badge}2</span>" in reader.get("/articles").get_data(as_text=True)
+    reader.send("HEAD", "/articles/1")  # by a program that looks for changes
+    assert f"{badge}2</span>" in reader.get("/articles").get_data(as_text=True)
+    assert f"{badge}1</span>" in reader.get("/articles/1").get_data(as_text=True)
+    assert reader.get("/articles/999999").status_code == 404
+    assert badge not in reader.get("/articles/2").get_data(as_text=True)

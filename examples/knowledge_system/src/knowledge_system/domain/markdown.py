@@ -6,8 +6,9 @@ result to known tags and attributes. HTML in the source is shown as text. Pictur
 
 from __future__ import annotations
 
+import dataclasses
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from markdown_it.rules_core import StateCore
     from markdown_it.rules_inline import StateInline
 
-__all__ = ["PLACE", "Block", "Rendered", "blocks", "headings", "render", "rendered"]
+__all__ = ["MENTION", "PLACE", "Block", "Rendered", "blocks", "comment", "headings", "render", "rendered"]
 
 _TAGS: Final = {
     *(
@@ -56,6 +57,7 @@ _ATTRIBUTES: Final = {
     "input": {"type", "checked", "disabled", "aria-label"},
     "li": {"class"},
     "ol": {"start"},
+    "strong": {"class"},
     "td": {"class"},
     "th": {"class"},
 }
@@ -72,6 +74,8 @@ _DEPTHS: Final = ("h2", "h3", "h4")
 _LEVELS: Final = {"h1": "h2", "h5": "h4", "h6": "h4"}
 
 
+MENTION: Final = re.compile(r"(?<![\w.@-])@([a-z][a-z0-9._-]{1,62}[a-z0-9])")
+"""A user name that a comment mentions, not within an address."""
 PLACE: Final = "\ue000"
 """Stands for the text in the frame of a block."""
 
@@ -117,6 +121,18 @@ def rendered(text: str, *, language: str = "ja") -> Rendered:
     parser, env = _parser(text), {"language": language}
     tokens = parser.parse(_dashed(text), env)
     return Rendered(_clean(parser.renderer.render(tokens, parser.options, env)), _headings(tokens))
+
+
+def comment(text: str, people: Mapping[str, str], *, language: str = "ja") -> Markup:
+    """Render a comment: without headings, and with the display names of the people whom it mentions.
+
+    Args:
+        text: Markdown source.
+        people: display names by user name; other names stay as they were written.
+        language: language of the labels for screen readers.
+    """
+    parser = _made(links=text.count("[") <= _MOST_BRACKETS, headings=False)
+    return _clean(parser.render(_dashed(text), {"language": language, "people": people}))
 
 
 def _clean(html: str) -> Markup:
@@ -210,12 +226,14 @@ def _parser(text: str) -> MarkdownIt:
 
 
 @cache
-def _made(*, links: bool) -> MarkdownIt:
+def _made(*, links: bool, headings: bool = True) -> MarkdownIt:
     parser = MarkdownIt("commonmark", {"html": False, "breaks": True, "maxNesting": 40})
     parser.enable(["table", "strikethrough"])
     parser.inline.ruler.at("emphasis", _emphasis)
     if not links:
         parser.disable(["link", "image", "reference"])
+    if not headings:
+        parser.disable(["heading", "lheading"])
     parser.core.ruler.push("site", _adapt)
     return parser
 
@@ -272,10 +290,25 @@ def _adapt(state: StateCore) -> None:
             for child in token.children or []:
                 if child.type == "image":
                     child.attrSet("loading", "lazy")
+            if people := state.env.get("people"):
+                token.children = [part for child in token.children or [] for part in _named(child, people)]
         adapted.append(token)
         if token.type == "table_close":
             adapted.append(Token("html_block", "", 0, content="</div>"))
     state.tokens = adapted
+
+
+def _named(token: Token, people: Mapping[str, str]) -> Iterator[Token]:
+    """Yield the parts of a text, with the display names of the people whom it mentions."""
+    end = 0
+    for found in MENTION.finditer(token.content) if token.type == "text" else ():
+        if found[1] in people:
+            yield Token("text", "", 0, content=token.content[end : found.start()])
+            yield Token("strong_open", "strong", 1, attrs={"class": "mention"})
+            yield Token("text", "", 0, content=f"@{people[found[1]]}")
+            yield Token("strong_close", "strong", -1)
+            end = found.end()
+    yield dataclasses.replace(token, content=token.content[end:]) if end else token
 
 
 def _next_anchor(sections: list[int], tag: str) -> str:

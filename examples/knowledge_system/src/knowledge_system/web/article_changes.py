@@ -195,10 +195,11 @@ def restore(article_id: int, number: int, *, on: int) -> None:
     services.catalogue.forget(article_id)
 
 
-def mark_notices_read() -> None:
-    """Mark the user's notices as read."""
+def mark_notices_read(article_id: int = 0) -> None:
+    """Mark the user's notices as read: all, or those of one article."""
     actor, now = current_request.actor(), current_request.now()
-    _transaction(lambda session: review.mark_read(session, actor, now=now))
+    _transaction(lambda session: review.mark_read(session, actor, article_id=article_id, now=now))
+    g.pop("actor")  # with the number of unread notices
 
 
 def add_comment(article_id: int, body: str, *, parent: int = 0) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import secrets
 from datetime import UTC, datetime
 from functools import cache
@@ -76,9 +75,6 @@ DONE = {
 }
 
 
-_MENTION = re.compile(r"(?<![\w.@&;#-])(@[a-z][a-z0-9._-]{1,62}[a-z0-9])")
-
-
 def install(app: Flask) -> None:
     """Register filters and template globals."""
     app.jinja_env.filters.update(
@@ -88,7 +84,6 @@ def install(app: Flask) -> None:
         jst_seconds=lambda value: translations.written(_jst(value), "second", current_request.language()),
         duration=_duration,
         marked=_marked,
-        mentions=_with_mentions,
         spaced=lambda secret: " ".join(secret[i : i + 4] for i in range(0, len(secret), 4)),
         error_text=_error_text,
         said=current_request.say,
@@ -144,11 +139,6 @@ def _marked(pieces: Iterable[Mapping[str, Any]] = ()) -> Markup:
     texts = ((escape(piece["text"]), piece["found"]) for piece in pieces)
     # One join per text: a macro for each of sixty texts took a fifth of the rendering time.
     return Markup("".join(f"<mark>{text}</mark>" if found else text for text, found in texts))  # noqa: S704 - escaped above
-
-
-def _with_mentions(text: str) -> Markup:
-    """Emphasize the people whom a comment mentions."""
-    return Markup(_MENTION.sub(r'<strong class="mention">\1</strong>', str(escape(text))))  # noqa: S704 - escaped
 
 
 def _csrf_field() -> Markup:

@@ -17,7 +17,7 @@ from knowledge_system.domain.permissions import Actor
 from knowledge_system.domain.problems import Problem
 from knowledge_system.domain.search_variants import spelling_variants
 from knowledge_system.models import Article
-from knowledge_system.services.knowledge import article_queries, following
+from knowledge_system.services.knowledge import article_queries, comments, following
 from knowledge_system.services.knowledge.article_queries import ArticleFilter
 from knowledge_system.services.knowledge.search import literal_conditions, matching
 
@@ -246,10 +246,13 @@ class ArticleReader:
             computed = True
             article = article_queries.stored(session, article_id)
             text = markdown.rendered(article["body"], language=language)
+            people = comments.names_in(session, (each["body"] for each in article["comments"]))
+            for each in article["comments"]:
+                each["html"] = str(markdown.comment(each["body"], people, language=language))
             return {"article": article, "html": str(text.html), "headings": text.headings}
 
         tags = _article_tags(article_id)
-        kept = self._cache.get_or_compute(f"reading:{article_id}:{language}", read, ttl=self._ttl, tags=tags)
+        kept = self._cache.get_or_compute(f"page:{article_id}:{language}", read, ttl=self._ttl, tags=tags)
         article = article_queries.as_seen(actor, kept["article"])
         return RenderedArticle(article, kept["html"], kept["headings"]), not computed
 

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import select
 
 from knowledge_system.domain import permissions
+from knowledge_system.domain.markdown import MENTION
 from knowledge_system.domain.permissions import Actor
 from knowledge_system.domain.problems import Problem
 from knowledge_system.models import Comment, User
 from knowledge_system.services.knowledge.article_queries import MAX_ID, load_seen
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from datetime import datetime
 
     from sqlalchemy.orm import Session
 
     from knowledge_system.models import Article
 
-__all__ = ["add", "change", "in_threads", "mentioned", "remove"]
+__all__ = ["add", "change", "in_threads", "mentioned", "names_in", "remove"]
 
-# A user name, not within an address.
-_MENTION: Final = re.compile(r"(?<![\w.@-])@([a-z][a-z0-9._-]{1,62}[a-z0-9])")
 _MOST_MENTIONED: Final = 10
 
 
@@ -86,7 +85,7 @@ def remove(session: Session, actor: Actor, article_id: int, comment_id: int, *, 
 
 def mentioned(session: Session, actor: Actor, article: Article, body: str) -> tuple[int, ...]:
     """Return the ids of other active users whom a text mentions (``@sato``) and who may see the article."""
-    names = list(dict.fromkeys(_MENTION.findall(body)))[:_MOST_MENTIONED]
+    names = list(dict.fromkeys(MENTION.findall(body)))[:_MOST_MENTIONED]
     if not names:
         return ()
     asked = select(User.id, User.username, User.display_name, User.role).where(
@@ -98,6 +97,15 @@ def mentioned(session: Session, actor: Actor, article: Article, body: str) -> tu
         if person.id != actor.id
         and permissions.may_see(person, author_id=article.author_id, status=article.status)
     )
+
+
+def names_in(session: Session, bodies: Iterable[str]) -> dict[str, str]:
+    """Return the display names of the users whom the texts mention, by user name."""
+    names = {name for body in bodies for name in MENTION.findall(body)}
+    if not names:
+        return {}
+    rows = session.execute(select(User.username, User.display_name).where(User.username.in_(names)))
+    return {row.username: row.display_name for row in rows}
 
 
 def in_threads(comments: list[dict[str, Any]]) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:

@@ -329,8 +329,9 @@ def select_unread() -> Select[Any]:
     )
 
 
-def mark_read(session: Session, actor: Actor, *, now: datetime) -> None:
-    """Mark all notices of the user as read."""
+def mark_read(session: Session, actor: Actor, *, article_id: int = 0, now: datetime) -> None:
+    """Mark the notices of the user as read: all, or those of one article."""
+    unread = update(Notice).where(Notice.user_id == actor.id, Notice.read_at.is_(None))
     session.execute(
-        update(Notice).where(Notice.user_id == actor.id, Notice.read_at.is_(None)).values(read_at=now)
+        (unread.where(Notice.article_id == article_id) if article_id else unread).values(read_at=now)
     )

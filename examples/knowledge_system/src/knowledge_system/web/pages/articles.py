@@ -9,7 +9,7 @@ from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote_plus
 
-from flask import Blueprint, make_response, redirect, render_template
+from flask import Blueprint, make_response, redirect, render_template, request
 from markupsafe import Markup
 
 from knowledge_system.domain import article_templates, fields, markdown, page_numbers, permissions, workflow
@@ -109,6 +109,8 @@ def listing() -> Response:
 @pages.get("/articles/<int:article_id>")
 def reading(article_id: int) -> Response:
     """Show one article."""
+    if current_request.actor().unread and request.method == "GET":
+        article_changes.mark_notices_read(article_id)
     page, from_cache = _reading(article_id)
     recently_read.remember(article_id)
     response = make_response(page)
