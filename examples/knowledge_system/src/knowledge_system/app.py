@@ -49,6 +49,7 @@ from knowledge_system.web.pages import (
     mailed_links,
     offline,
     operations,
+    people,
     reports,
     review,
     task_admin,
@@ -87,6 +88,7 @@ _BLUEPRINTS = (
     passkeys_pages.pages,
     reports.pages,
     admin.pages,
+    people.pages,
     operations.pages,
     task_admin.pages,
 )
@@ -232,7 +234,7 @@ def _parts(settings: AppSettings, opened: ExitStack, *, clock: Clock, session_cl
         if "security" in areas
         else (None, None)
     )
-    sign_in = create_sign_in(
+    sign_in, inviting = create_sign_in(
         settings,
         opened,
         accounts,
@@ -256,7 +258,7 @@ def _parts(settings: AppSettings, opened: ExitStack, *, clock: Clock, session_cl
         passkeys=passkeys,
         sign_in=sign_in,
         changes=CredentialChanges(sign_in, set_email=accounts.set_email) if manager else None,
-        invitations=CredentialChanges(sign_in, token_ttl=INVITATION_SECONDS) if manager else None,
+        invitations=CredentialChanges(inviting, token_ttl=INVITATION_SECONDS) if manager else None,
         session_store=store,
         session_manager=manager,
         session_clock=session_clock,

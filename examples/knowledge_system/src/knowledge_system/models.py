@@ -30,9 +30,12 @@ __all__ = [
     "Attachment",
     "AuditEntry",
     "Base",
+    "CategoryApprovers",
     "Comment",
     "Draft",
     "Favourite",
+    "Group",
+    "GroupMember",
     "IdempotencyRecord",
     "Notice",
     "RefreshToken",
@@ -108,6 +111,33 @@ class User(Base):
     language: Mapped[str] = mapped_column(String(2), default="", server_default=text("''"))
     password_hash: Mapped[str | None] = mapped_column(String(255))
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class Group(Base):
+    """A group of people, like a department or the staff of a site."""
+
+    __tablename__ = "user_groups"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(40), unique=True)
+
+
+class GroupMember(Base):
+    """A member of a group."""
+
+    __tablename__ = "group_members"
+
+    group_id: Mapped[int] = mapped_column(ForeignKey("user_groups.id"), primary_key=True, autoincrement=False)
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id"), primary_key=True, autoincrement=False)
+
+
+class CategoryApprovers(Base):
+    """The group whose reviewers approve the articles of a category; without a row, every reviewer does."""
+
+    __tablename__ = "category_approvers"
+
+    category: Mapped[str] = mapped_column(String(32), primary_key=True)
+    group_id: Mapped[int] = mapped_column(ForeignKey("user_groups.id"))
 
 
 class Article(Base):

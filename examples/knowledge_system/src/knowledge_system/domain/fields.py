@@ -38,10 +38,14 @@ __all__ = [
     "DRAFT",
     "DRAFT_FORM",
     "EMAIL",
+    "EMAIL_ADDRESS",
     "EXPORT",
     "FACTOR_HELP",
     "FAVOUR_FORM",
     "FORGOTTEN",
+    "GROUP",
+    "GROUP_APPROVERS",
+    "INVITATIONS",
     "LANGUAGE",
     "LIST",
     "LIST_PAGE",
@@ -248,7 +252,8 @@ AFTER: dict[str, Field] = {"after": Text(2048, min_length=0, trim=False, default
 
 # The addresses that HTML forms accept, with a domain of at least two labels.
 _ADDRESS = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})+")
-_EMAIL = Text(254, min_length=0, pattern=_ADDRESS, default="")
+EMAIL_ADDRESS = Text(254, pattern=_ADDRESS)
+_EMAIL = EMAIL_ADDRESS._replace(min_length=0, default="")
 ACCOUNT: dict[str, Field] = {
     "username": Text(64, min_length=3, pattern=re.compile(r"[a-z][a-z0-9._-]*")),
     "display_name": Text(100),
@@ -266,6 +271,16 @@ ACCOUNT_CHANGE: dict[str, Field] = {
     "active": Text(2, min_length=0, choices=("", "on"), default=""),
     "seen": Text(32, min_length=0, default=""),
 }
+
+INVITATIONS: dict[str, Field] = {"people": Text(131_072, multiline=True, trim=False), "again": _ON}
+_GROUP_ID = Integer(0, 2**31 - 1, from_text=True)
+GROUP: dict[str, Field] = {
+    "group": _GROUP_ID,
+    "name": Text(40, pattern=re.compile(r"[^,、,\s]+")),
+    "members": Tags(max_items=500, max_length=64, from_text=True),
+    "step": Text(6, choices=("save", "remove")),
+}
+GROUP_APPROVERS: dict[str, Field] = {f"category-{number}": _GROUP_ID for number in range(len(CATEGORIES))}
 
 _TASK_ID = re.compile(r"[0-9a-f]{32}")
 REPORT: dict[str, Field] = {

@@ -44,6 +44,10 @@ ACTIONS: Final = {
     "article.retire": "廃止",
     "account.create": "利用者を追加",
     "account.change": "利用者を変更",
+    "account.import": "利用者をまとめて招待",
+    "group.save": "グループを変更",
+    "group.remove": "グループを削除",
+    "group.approvers": "承認グループを変更",
     "account.unlock": "ロックを解除",
     "account.password": "パスワードを変更",
     "account.reset-asked": "再設定を依頼",
@@ -107,6 +111,9 @@ FIELDS: Final = {
     "before": "ページ",
     "file": "ファイル",
     "username": "ユーザー名",
+    "usernames": "ユーザー名",
+    "members": "メンバー",
+    "groups": "グループ",
     "password": "パスワード",
     "new_password": "新しいパスワード",
     "display_name": "氏名",
@@ -197,27 +204,34 @@ ALERT_STATES: Final = {
 }
 """States of an alert."""
 
-_SUBJECT: Final = re.compile(r"(article|user) (\S+)|([0-9]+) articles|entries to ([0-9]+)|nobody known")
+_SUBJECT: Final = re.compile(
+    r"(article|user|group) (\S+)|([0-9]+) (articles|users)|entries to ([0-9]+)|nobody known|groups"
+)
 
 
 def subject_label(subject: str, say: Say) -> tuple[str, str]:
     """Return the text of an audit subject, and the path of its page; the path is empty if there is none.
 
     Args:
-        subject: as stored: ``article 12``, ``user sato``, ``3 articles``, ``entries to 7``, ``nobody known``.
+        subject: as stored: ``article 12``, ``user sato``, ``group 品質``, ``3 users``, ``entries to 7``,
+            ``nobody known``.
         say: translates a text of the catalogue.
     """
     found = _SUBJECT.fullmatch(subject)
     if found is None:
         return subject, ""
-    kind, name, number, entry = found.groups()
+    kind, name, number, many, entry = found.groups()
     if entry:
         return say("%(number)s 番までの記録", number=entry), ""
     if kind == "article":
         return say("記事 %(number)s", number=name), f"/articles/{name}"
     if kind == "user":
         return name, f"/admin/accounts/{name}"
-    return say("記事 %(count)s 件", count=int(number)) if number else say(REASONS["unknown"]), ""
+    if kind == "group" or subject == "groups":
+        return name or say("グループ"), "/admin/groups"
+    if number:
+        return say("記事 %(count)s 件" if many == "articles" else "%(count)s 人", count=int(number)), ""
+    return say(REASONS["unknown"]), ""
 
 
 def described_detail(detail: Mapping[str, Any], say: Say) -> Iterator[tuple[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from datetime import timedelta, timezone
 from typing import NamedTuple
 
@@ -21,6 +22,7 @@ __all__ = [
     "may_detach",
     "may_edit",
     "may_remove_comment",
+    "may_review",
     "may_see",
     "may_write",
     "sees_all",
@@ -118,6 +120,17 @@ def may_change_comment(actor: Actor, *, author_id: int, age: float) -> bool:
 def may_remove_comment(actor: Actor, *, author_id: int) -> bool:
     """Whether the actor may remove a comment: one's own, reviewers any."""
     return author_id == actor.id or sees_all(actor)
+
+
+def may_review(actor: Actor, approvers: Iterable[Collection[int]]) -> bool:
+    """Whether the actor may approve, return and retire a version.
+
+    Args:
+        actor: the user.
+        approvers: members of the approving group of each category of the version that has one; administrators
+            may review in any case, so that an empty group does not block it.
+    """
+    return may_administer(actor) or (sees_all(actor) and all(actor.id in members for members in approvers))
 
 
 def may_administer(actor: Actor) -> bool:

@@ -9,12 +9,13 @@ import json
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qsl
 
 from knowledge_system.domain.problems import FieldError, Problem
 
 __all__ = [
+    "FORMULA_STARTS",
     "Field",
     "Flag",
     "Integer",
@@ -26,6 +27,8 @@ __all__ = [
     "take",
 ]
 
+FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠")
+"""A cell that begins with one of these may be run by a spreadsheet (CWE-1236)."""
 MAX_DEPTH = 8
 MAX_FIELDS = 50
 

@@ -46,11 +46,12 @@ STEPS: Final = {
 
 
 class Subject(NamedTuple):
-    """The version a step applies to: status, author, and the users who wrote it."""
+    """The version a step applies to: status, author, users who wrote it, and members of the approving groups."""
 
     status: str
     author_id: int
     writers: Collection[int]
+    approvers: Collection[Collection[int]] = ()
 
 
 def refusal(step: str, actor: Actor, subject: Subject, *, four_eyes: bool = True) -> str:
@@ -66,6 +67,8 @@ def refusal(step: str, actor: Actor, subject: Subject, *, four_eyes: bool = True
     as_reviewer = permissions.sees_all(actor)
     own = permissions.may_write(actor) and subject.author_id == actor.id
     if not (as_reviewer or (own and not wanted.as_reviewer)):
+        return "forbidden"
+    if wanted.as_reviewer and not permissions.may_review(actor, subject.approvers):
         return "forbidden"
     if subject.status != wanted.before:
         return "wrong-state"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sqlalchemy import select
 
+from knowledge_system.domain.validation import FORMULA_STARTS
 from knowledge_system.models import AuditEntry
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ __all__ = ["AuditHead", "as_csv", "as_json_lines", "exported", "newest"]
 
 _COLUMNS: Final = ("id", "at", "actor_id", "actor_name", "action", "subject", "detail", "previous", "hash")
 _READ_AT_ONCE: Final = 1000
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 
 
 class AuditHead(NamedTuple):
@@ -92,4 +92,4 @@ def _line(values: Any) -> bytes:
 
 def _harmless(text: str) -> str:
     """Keep a spreadsheet from running a cell (CWE-1236)."""
-    return f"'{text}" if text.startswith(_FORMULA) else text
+    return f"'{text}" if text.startswith(FORMULA_STARTS) else text

@@ -63,6 +63,7 @@ POLICY: Final[dict[str, Who]] = {
     "review": "members",
     "review.overdue": "writers",
     "admin": "administrators",
+    "people": "administrators",
     "operations": "administrators",
     "task_admin": "administrators",
     "demo": "administrators",

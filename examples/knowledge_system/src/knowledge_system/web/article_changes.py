@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from flask import g, request
 
 from knowledge_system.background import mail_texts
-from knowledge_system.domain import permissions
+from knowledge_system.domain import people_csv, permissions
 from knowledge_system.domain.problems import FieldError, Problem
 from knowledge_system.models import Article, Comment
 from knowledge_system.services import audit, audit_export, export_import, idempotency, reports
 from knowledge_system.services.attachments import article_attachments
 from knowledge_system.services.audit import FIRST, Fact
 from knowledge_system.services.audit_export import AuditHead
-from knowledge_system.services.identity import accounts
+from knowledge_system.services.identity import accounts, groups
 from knowledge_system.services.knowledge import articles, comments, drafts, following, review
 from knowledge_system.services.knowledge.following import Event
 from knowledge_system.web import current_request
@@ -32,6 +32,7 @@ __all__ = [
     "attach",
     "change_account",
     "change_comment",
+    "change_group",
     "choose_language",
     "create_article",
     "delete_article",
@@ -39,6 +40,7 @@ __all__ = [
     "discard_draft",
     "favour",
     "import_articles",
+    "import_people",
     "mark_notices_read",
     "record_audit_export",
     "register",
@@ -46,6 +48,7 @@ __all__ = [
     "request_report",
     "restore",
     "save_article",
+    "set_approvers",
     "store_draft",
     "take_step",
     "watch",
@@ -361,6 +364,67 @@ def register(values: dict[str, Any]) -> Actor:
     if not values["password"]:
         credentials.invite(added.username)
     return added
+
+
+def import_people(text: str, *, again: bool) -> None:
+    """Create the accounts of a file, all or none, and mail the invitations through the task queue.
+
+    A file that is sent again creates nothing, and so completes an import that was interrupted.
+
+    Args:
+        text: the decoded file.
+        again: whether to mail those again who were invited before and have no password yet.
+
+    Raises:
+        Problem: ``invalid`` if a line has an error, ``unavailable`` if mail is disabled.
+    """
+    now = current_request.now()
+    if not credentials.can_invite():
+        raise Problem("unavailable")
+
+    def add(session: Session) -> tuple[list[str], list[str]]:
+        lines = people_csv.report(text, accounts.for_import(session))
+        if any(line.errors for line in lines):
+            raise Problem("invalid", errors=[FieldError("file", "csv-faults")])
+        new = [line.values for line in lines if line.state == "new"]
+        for each in new:
+            values = {name: value for name, value in each.items() if name != "groups"}
+            groups.join(session, accounts.register(session, **values, now=now).id, each["groups"])
+        waiting = [line.values for line in lines if line.state == "waiting" and again]
+        return [str(each["username"]) for each in new], [str(each["username"]) for each in waiting]
+
+    new, waiting = _transaction(
+        add, lambda added: Fact("account.import", f"{len(added[0])} users", {"usernames": added[0]})
+    )
+    for username in (*new, *waiting):
+        credentials.invite(username)
+
+
+def change_group(values: dict[str, Any]) -> None:
+    """Create, change or remove a group; ``values`` are those of the form."""
+    group, name, step = values["group"], values["name"], values["step"]
+
+    def change(session: Session) -> None:
+        if step == "save":
+            groups.save(session, group, name, values["members"])
+        else:
+            groups.remove(session, group)
+
+    detail = {"name": name, "members": values["members"]} if step == "save" else {"name": name}
+    _transaction(change, lambda _none: Fact(f"group.{step}", f"group {name}", detail))
+    current_request.services().catalogue.forget_all()  # who may approve is kept with each article
+
+
+def set_approvers(wanted: dict[str, int]) -> None:
+    """Set the approving group of each category; 0 for every reviewer."""
+
+    def change(session: Session) -> dict[str, str]:
+        groups.set_approvers(session, wanted)
+        names = {group.id: group.name for group in groups.groups(session)}
+        return {category: names[group] for category, group in wanted.items() if group}
+
+    _transaction(change, lambda chosen: Fact("group.approvers", "groups", chosen))
+    current_request.services().catalogue.forget_all()
 
 
 def change_account(username: str, values: dict[str, Any]) -> None:

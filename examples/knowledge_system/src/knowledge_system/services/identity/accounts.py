@@ -10,6 +10,7 @@ from sqlalchemy import func, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from knowledge_system.domain import permissions
+from knowledge_system.domain.people_csv import Account
 from knowledge_system.domain.permissions import Actor
 from knowledge_system.domain.problems import FieldError, Problem
 from knowledge_system.models import User
@@ -30,6 +31,7 @@ __all__ = [
     "administrators",
     "change",
     "find",
+    "for_import",
     "id_of",
     "member",
     "members",
@@ -195,6 +197,15 @@ def member(session: Session, username: str) -> Member:
     if user is None:
         raise Problem("not-found")
     return _member(user)
+
+
+def for_import(session: Session) -> dict[str, Account]:
+    """Return all accounts by user name, as an import compares them."""
+    asked = select(User.username, User.email, User.password_hash, User.active)
+    return {
+        row.username: Account(row.email or "", row.active and row.password_hash is None)
+        for row in session.execute(asked)
+    }
 
 
 def names(session: Session, user_ids: Iterable[int]) -> dict[int, str]:

@@ -77,8 +77,8 @@ def create_sign_in(
     tokens: Tokens,
     on_notice: Callable[[SignInNotice], None],
     clock: Clock,
-) -> SignIn:
-    """Create ``SignIn`` from the settings.
+) -> tuple[SignIn, SignIn]:
+    """Create ``SignIn`` from the settings, and one for invitations, without the limits of resets.
 
     Args:
         settings: enabled areas, Redis URL, keys.
@@ -106,13 +106,18 @@ def create_sign_in(
         )
     )
     opened.enter_context(store)
-    return SignIn(
-        accounts,
-        store=store,
-        limiter=limiter,
-        factors=factors,
-        end_sessions=end_sessions,
-        device_keys=settings.hardening.security.secret_keys if "security" in settings.areas else (),
-        on_notice=on_notice,
-        clock=clock,
-    )
+
+    def sign_in(limiter: RateLimiter | None) -> SignIn:
+        return SignIn(
+            accounts,
+            store=store,
+            limiter=limiter,
+            factors=factors,
+            end_sessions=end_sessions,
+            device_keys=settings.hardening.security.secret_keys if "security" in settings.areas else (),
+            on_notice=on_notice,
+            clock=clock,
+        )
+
+    # The limit of resets by address would let an administrator invite thirty people in an hour.
+    return sign_in(limiter), sign_in(None)

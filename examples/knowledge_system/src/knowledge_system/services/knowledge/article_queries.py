@@ -14,7 +14,17 @@ from sqlalchemy.orm import Session, joinedload, selectinload
 from knowledge_system.domain import permissions, workflow
 from knowledge_system.domain.permissions import Actor
 from knowledge_system.domain.problems import Problem
-from knowledge_system.models import Article, ArticleTag, Attachment, Comment, Review, Revision, User
+from knowledge_system.models import (
+    Article,
+    ArticleTag,
+    Attachment,
+    CategoryApprovers,
+    Comment,
+    GroupMember,
+    Review,
+    Revision,
+    User,
+)
 from knowledge_system.services.attachments import article_attachments
 from knowledge_system.services.knowledge.tags import select_canonical_tag
 from mks_hardening.db import InvalidCursorError, keyset_page
@@ -38,7 +48,7 @@ __all__ = [
 MAX_ID = 2**31 - 1
 _COMMENTS_ON_A_PAGE = 50
 _NO_COMMENT = (null(), null(), null())
-_INSIDE = frozenset({"author_id", "writers", "uploaders"})
+_INSIDE = frozenset({"author_id", "writers", "uploaders", "approvers"})
 _SHOWN = ("id", "title", "summary", "category", "site", "status", "revision", "updated_at")
 _WHOLE = (
     *_SHOWN,
@@ -201,7 +211,10 @@ def subject(article: dict[str, Any]) -> workflow.Subject:
     writers = {writer for number, writer in article["writers"] if number >= since}
     writers |= set(article.get("uploaders", ()))  # missing in entries cached by the previous release
     return workflow.Subject(
-        coming["status"] if coming else article["status"], article["author_id"], frozenset(writers)
+        coming["status"] if coming else article["status"],
+        article["author_id"],
+        frozenset(writers),
+        article.get("approvers", ()),  # missing like the uploaders
     )
 
 
@@ -263,6 +276,10 @@ def stored(session: Session, article_id: int) -> dict[str, Any]:
         if row.next_revision
         else None,
         "author_id": row.author_id,
+        "approvers": [
+            [part.number for part in parts["approver"] if part.name == category]
+            for category in sorted({part.name for part in parts["approver"]})
+        ],
         "writers": [(r.number, r.user_id) for r in revisions],
         # Uploaders of files that are not approved yet.
         "uploaders": sorted(
@@ -274,7 +291,8 @@ def stored(session: Session, article_id: int) -> dict[str, Any]:
 def _parts(session: Session, article_id: int) -> dict[str, list[Any]]:
     """Return the parts of an article by kind, from one statement.
 
-    Comments are ``said``, revisions ``saved``, approvals of a revision ``approved``, and tags ``tag``.
+    Comments are ``said``, revisions ``saved``, approvals of a revision ``approved``, tags ``tag``, and members of
+    the groups that approve its categories ``approver``.
     """
     said = (
         select(
@@ -320,8 +338,28 @@ def _parts(session: Session, article_id: int) -> dict[str, list[Any]]:
     named = select(
         literal("tag"), ArticleTag.position, null(), ArticleTag.name, null(), null(), *_NO_COMMENT
     ).where(ArticleTag.article_id == article_id)
-    parts: dict[str, list[Any]] = {"said": [], "saved": [], "approved": [], "tag": []}
-    found: list[Any] = [*session.execute(union_all(said, saved, approvals, named))]
+    # Of the version that readers see and of the next one; a group without members has the number 0.
+    categories: Any = union_all(
+        select(Article.category).where(Article.id == article_id),
+        select(Revision.category)
+        .join(Article, (Article.id == Revision.article_id) & (Article.next_revision == Revision.number))
+        .where(Article.id == article_id),
+    )
+    approvers = (
+        select(
+            literal("approver"),
+            func.coalesce(GroupMember.user_id, 0),
+            null(),
+            CategoryApprovers.category,
+            null(),
+            null(),
+            *_NO_COMMENT,
+        )
+        .outerjoin(GroupMember, GroupMember.group_id == CategoryApprovers.group_id)
+        .where(CategoryApprovers.category.in_(categories))
+    )
+    parts: dict[str, list[Any]] = {"said": [], "saved": [], "approved": [], "tag": [], "approver": []}
+    found: list[Any] = [*session.execute(union_all(said, saved, approvals, named, approvers))]
     for part in sorted(found, key=lambda part: part.number):
         parts[part.kind].append(part)
     return parts

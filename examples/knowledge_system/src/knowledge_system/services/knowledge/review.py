@@ -13,6 +13,7 @@ from knowledge_system.domain.permissions import Actor
 from knowledge_system.domain.problems import FieldError, Problem
 from knowledge_system.domain.workflow import STEPS
 from knowledge_system.models import Article, Notice, Review, Revision, User
+from knowledge_system.services.identity import groups
 from knowledge_system.services.knowledge import article_queries, articles, tags
 from knowledge_system.services.knowledge.search import SearchIndex
 
@@ -127,14 +128,20 @@ def _publish(
 
 def _readers(session: Session, step: str, actor: Actor, subject: workflow.Subject) -> tuple[int, ...]:
     if step == "submit":
-        may_review = select(User.id).where(User.role.in_(("reviewer", "admin"))).order_by(User.id)
-        return tuple(i for i in session.scalars(may_review) if i != actor.id)
+        asked = select(User.id, User.username, User.display_name, User.role)
+        rows = session.execute(asked.where(User.role.in_(permissions.SEE_ALL)).order_by(User.id))
+        people = (Actor(*row) for row in rows)
+        return tuple(
+            person.id
+            for person in people
+            if person.id != actor.id and permissions.may_review(person, subject.approvers)
+        )
     concerned = {subject.author_id, *subject.writers} - {actor.id}
     return tuple(sorted(concerned)) if step in {"return", "approve", "retire"} else ()
 
 
 def queue(session: Session, actor: Actor) -> list[dict[str, Any]]:
-    """Return the versions waiting for review, longest first: all for reviewers, their own for writers."""
+    """Return the versions waiting for review, longest first: those a reviewer may review, and one's own."""
     asked = (
         select(Article, Revision.title, Revision.saved_at, Revision.number)
         .join(
@@ -147,7 +154,12 @@ def queue(session: Session, actor: Actor) -> list[dict[str, Any]]:
         .order_by(Revision.saved_at)
         .limit(200)
     )
-    if not permissions.sees_all(actor):
+    if permissions.sees_all(actor):
+        reviewed_by = groups.reviewed_by(actor, Article.category) & groups.reviewed_by(
+            actor, func.coalesce(Revision.category, Article.category)
+        )
+        asked = asked.where(reviewed_by | (Article.author_id == actor.id))
+    else:
         asked = asked.where(Article.author_id == actor.id)
     return [
         {

@@ -1,0 +1,118 @@
+"""Groups of people, and the groups that approve the articles of a category."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+from sqlalchemy import ColumnElement, delete, exists, select, true
+from sqlalchemy.exc import IntegrityError
+
+from knowledge_system.domain import permissions
+from knowledge_system.domain.problems import FieldError, Problem
+from knowledge_system.models import CategoryApprovers, Group, GroupMember, User
+from knowledge_system.services.insert_if_missing import add_missing
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import InstrumentedAttribute, Session
+
+    from knowledge_system.domain.permissions import Actor
+
+__all__ = ["GroupInfo", "approvers", "groups", "join", "remove", "reviewed_by", "save", "set_approvers"]
+
+
+class GroupInfo(NamedTuple):
+    """A group, with the user names and display names of its members."""
+
+    id: int
+    name: str
+    members: dict[str, str]
+
+
+def groups(session: Session) -> list[GroupInfo]:
+    """Return all groups with their members, by name."""
+    named = session.scalars(select(Group).order_by(Group.name))
+    found = {group.id: GroupInfo(group.id, group.name, {}) for group in named}
+    asked = select(GroupMember.group_id, User.username, User.display_name).order_by(User.username)
+    for row in session.execute(asked.join(User, User.id == GroupMember.user_id)):
+        found[row.group_id].members[row.username] = row.display_name
+    return list(found.values())
+
+
+def save(session: Session, group_id: int, name: str, usernames: Iterable[str]) -> None:
+    """Create a group (``group_id`` 0) or replace its name and members.
+
+    Raises:
+        Problem: ``not-found``, ``no-such-user``, ``invalid`` if another group has the name.
+    """
+    group = session.get(Group, group_id, with_for_update=True) if group_id else Group()
+    if group is None:
+        raise Problem("not-found")
+    wanted = set(usernames)
+    people = session.scalars(select(User.id).where(User.username.in_(wanted))).all()
+    if len(people) != len(wanted):
+        raise Problem("no-such-user")
+    group.name = name
+    session.add(group)
+    try:
+        session.flush()
+    except IntegrityError as error:
+        raise Problem("invalid", errors=[FieldError("name", "repeated-group")]) from error
+    session.execute(delete(GroupMember).where(GroupMember.group_id == group.id))
+    session.add_all(GroupMember(group_id=group.id, user_id=person) for person in people)
+
+
+def join(session: Session, user_id: int, names: Iterable[str]) -> None:
+    """Add a user to groups, which are created if they do not exist."""
+    wanted = sorted(names)
+    if not wanted:
+        return
+    add_missing(session, Group, [{"name": name} for name in wanted])
+    found = session.scalars(select(Group.id).where(Group.name.in_(wanted)))
+    add_missing(session, GroupMember, [{"group_id": group, "user_id": user_id} for group in found])
+
+
+def remove(session: Session, group_id: int) -> None:
+    """Remove a group; its categories are approved by every reviewer again.
+
+    Raises:
+        Problem: ``not-found``.
+    """
+    if session.get(Group, group_id, with_for_update=True) is None:
+        raise Problem("not-found")
+    for table in (CategoryApprovers, GroupMember):
+        session.execute(delete(table).where(table.group_id == group_id))
+    session.execute(delete(Group).where(Group.id == group_id))
+
+
+def approvers(session: Session) -> dict[str, int]:
+    """Return the approving group of each category that has one."""
+    return {row.category: row.group_id for row in session.scalars(select(CategoryApprovers))}
+
+
+def set_approvers(session: Session, wanted: Mapping[str, int]) -> None:
+    """Set the approving group of each category; 0 for every reviewer.
+
+    Raises:
+        Problem: ``not-found``: a group does not exist.
+    """
+    chosen = {category: group for category, group in wanted.items() if group}
+    known = set(session.scalars(select(Group.id).with_for_update(read=True, key_share=True)))
+    if not known.issuperset(chosen.values()):
+        raise Problem("not-found")
+    session.execute(delete(CategoryApprovers))
+    session.add_all(
+        CategoryApprovers(category=category, group_id=group) for category, group in chosen.items()
+    )
+
+
+def reviewed_by(
+    actor: Actor, category: ColumnElement[str] | InstrumentedAttribute[str]
+) -> ColumnElement[bool]:
+    """Return ``permissions.may_review`` of a reviewer as an SQL condition."""
+    if permissions.may_administer(actor):
+        return true()
+    belongs = exists().where(
+        GroupMember.group_id == CategoryApprovers.group_id, GroupMember.user_id == actor.id
+    )
+    return ~exists().where(CategoryApprovers.category == category, ~belongs)

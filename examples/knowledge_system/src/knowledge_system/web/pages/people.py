@@ -1,0 +1,128 @@
+"""Administrator pages for many people at once: invitations from a CSV file, and groups."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from flask import Blueprint, redirect, render_template
+
+from knowledge_system.domain import fields, people_csv, permissions
+from knowledge_system.domain.problems import Problem
+from knowledge_system.services.identity import accounts, groups
+from knowledge_system.web import article_changes, current_request, forms
+from knowledge_system.web.files.uploads import received
+from knowledge_system.web.sign_in import credentials
+
+if TYPE_CHECKING:
+    from flask import Response as FlaskResponse
+    from werkzeug.wrappers import Response
+
+    from knowledge_system.domain.people_csv import Line
+
+__all__ = ["pages"]
+
+pages = Blueprint("people", __name__, url_prefix="/admin")
+
+
+@pages.get("/invitations")
+@current_request.administrators_only
+def form() -> str:
+    """Show the form for the file."""
+    return _invitations()
+
+
+@pages.post("/invitations")
+@current_request.administrators_only
+def checking() -> FlaskResponse:
+    """Show what an import of the file would do, line by line; nothing is changed."""
+    current_request.check_limit("file_upload")
+    try:
+        text = people_csv.decoded(received()[0][1])
+        with current_request.services().sessions() as session:
+            lines = people_csv.report(text, accounts.for_import(session))
+    except Problem as problem:
+        return forms.shown_again(problem, _invitations)
+    return forms.private(_invitations(lines=lines, text=text))
+
+
+@pages.post("/invitations/send")
+@current_request.administrators_only
+def inviting() -> Response:
+    """Create the accounts of a checked file, all or none, and mail the invitations."""
+    current_request.check_limit("admin")
+    forms.remember()
+    try:
+        values = forms.read(fields.INVITATIONS)
+        place = forms.once(lambda: _invited(values))
+    except Problem as problem:
+        return forms.shown_again(problem, _invitations)
+    return redirect(place, 303)
+
+
+def _invited(values: dict[str, Any]) -> str:
+    article_changes.import_people(values["people"], again=values["again"] == "on")
+    return "/admin/accounts?done=people-invited"
+
+
+def _invitations(problem: Problem | None = None, *, lines: list[Line] | None = None, text: str = "") -> str:
+    return render_template(
+        "invitations.html",
+        section="admin",
+        lines=lines or [],
+        counts=Counter(line.state for line in lines or []),
+        text=text,
+        columns=people_csv.COLUMNS,
+        can_invite=credentials.can_invite(),
+        most=people_csv.MOST_PEOPLE,
+        limit=people_csv.MOST_BYTES,
+        **forms.problem_context(problem),
+    )
+
+
+@pages.get("/groups")
+@current_request.administrators_only
+def grouping() -> FlaskResponse:
+    """Show the groups, and which of them approves which category."""
+    return forms.private(_groups())
+
+
+@pages.post("/groups")
+@current_request.administrators_only
+def changing_group() -> Response:
+    """Create, change or remove a group."""
+    current_request.check_limit("admin")
+    try:
+        values = forms.read(fields.GROUP)
+        place = forms.once(lambda: _group_changed(values))
+    except Problem as problem:
+        return forms.shown_again(problem, _groups)
+    return redirect(place, 303)
+
+
+def _group_changed(values: dict[str, Any]) -> str:
+    article_changes.change_group(values)
+    return f"/admin/groups?done=group-{values['step']}"
+
+
+@pages.post("/groups/approvers")
+@current_request.administrators_only
+def choosing_approvers() -> Response:
+    """Choose the group that approves each category."""
+    current_request.check_limit("admin")
+    chosen = forms.read(fields.GROUP_APPROVERS)
+    article_changes.set_approvers(dict(zip(permissions.CATEGORIES, chosen.values(), strict=True)))
+    return redirect("/admin/groups?done=approvers-chosen", 303)
+
+
+def _groups(problem: Problem | None = None) -> str:
+    with current_request.services().sessions() as session:
+        listed, approvers = groups.groups(session), groups.approvers(session)
+    return render_template(
+        "groups.html",
+        section="admin",
+        groups=listed,
+        approvers=approvers,
+        typed={name: forms.retyped(name) for name in fields.GROUP},
+        **forms.problem_context(problem),
+    )
