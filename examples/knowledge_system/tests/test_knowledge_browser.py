@@ -790,6 +790,68 @@ def test_what_is_typed_outlasts_the_tab_and_cells_become_a_table(
     assert telephone.input_value("#title") == ""
 
 
+COMPOSE = """(text) => {
+  const field = document.querySelector("#body");
+  field.dispatchEvent(new CompositionEvent("compositionstart"));
+  field.value = text;
+  field.dispatchEvent(new InputEvent("input", {bubbles: true, isComposing: true}));
+}"""
+
+
+def test_the_preview_follows_the_text_beside_it_and_behind_a_tab(
+    shared_demo: Any, open_page: Callable[..., Any], pictures: Path
+) -> None:
+    page = open_page()
+    asked: list[str] = []
+    page.on(
+        "request", lambda request: asked.append(request.url) if request.url.endswith("/preview") else None
+    )
+    sign_in(page, shared_demo.url, "suzuki")
+    page.goto(f"{shared_demo.url}/articles/new")
+    text = "## 養生\n\n**保温(5 日)**は守る。<script>alert(1)</script>\n\n" + "- 項目\n" * 200
+    page.fill("#body", text)
+    says(page, "#live", "<script>alert(1)</script>")
+    assert page.inner_text("#live h2").startswith("養生")
+    assert page.inner_text("#live strong") == "保温(5 日)"
+    left, right = page.locator("#body").bounding_box(), page.locator("#live").bounding_box()
+    assert left["x"] + left["width"] <= right["x"]
+    assert abs(left["height"] - right["height"]) < 4
+    page.evaluate(
+        "() => { const field = document.querySelector('#body'); field.scrollTop = field.scrollHeight; }"
+    )
+    left_over = "one.scrollHeight - one.clientHeight - one.scrollTop"
+    wait_until(lambda: page.eval_on_selector("#live", f"(one) => {left_over}") < 2)
+    page.screenshot(path=pictures / "34-live-preview.png", full_page=True)
+    # What is being composed is not asked about; what was composed is.
+    number = len(asked)
+    page.evaluate(COMPOSE, "こうじ")
+    page.wait_for_timeout(900)
+    assert len(asked) == number
+    page.evaluate("document.querySelector('#body').dispatchEvent(new CompositionEvent('compositionend'))")
+    says(page, "#live", "こうじ")
+    page.click("[data-draft-drop]")  # or the next new article would begin with it
+    page.wait_for_url("**/articles/new")
+
+    telephone = open_page(viewport={"width": 390, "height": 844})
+    sign_in(telephone, shared_demo.url, "yamamoto")
+    telephone.goto(f"{shared_demo.url}/articles/new")
+    assert not telephone.is_visible("#live")
+    telephone.fill("#body", "現場の*写真*")
+    telephone.click(".pane-tabs button >> nth=1")
+    says(telephone, "#live", "現場の写真")
+    assert not telephone.is_visible("#body")
+    assert fits(telephone)
+    assert telephone.evaluate(SMALL) == []
+    telephone.screenshot(path=pictures / "35-live-telephone.png", full_page=True)
+    telephone.click(".pane-tabs button >> nth=0")
+    with telephone.expect_file_chooser() as chosen:  # the camera, on a telephone
+        telephone.click("label[for=pick]")
+    content = b"%PDF-1.7\n1 0 obj<<>>endobj\nxref\n0 1\ntrailer<<>>\nstartxref\n28\n%%EOF\n"
+    chosen.value.set_files({"name": "手順.pdf", "mimeType": "application/pdf", "buffer": content})
+    wait_until(lambda: "[手順](/files/" in telephone.input_value("#body"))
+    assert "![手順]" not in telephone.input_value("#body")
+
+
 def test_files_that_are_too_large_are_named_before_they_are_sent(
     shared_demo: Any, open_page: Callable[..., Any]
 ) -> None:

@@ -192,6 +192,7 @@ PREVIEW: dict[str, Field] = {
     "title": Text(200, min_length=0, default=""),
     "summary": Text(500, min_length=0, multiline=True, default=""),
     "body": Text(50_000, min_length=0, multiline=True, default=""),
+    "part": Text(4, min_length=0, choices=("", "body"), default=""),
 }
 STEP: dict[str, Field] = {
     "step": Text(16, choices=tuple(STEPS)),

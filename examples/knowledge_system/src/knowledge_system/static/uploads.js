@@ -1,4 +1,4 @@
-// Pictures that are pasted or dropped into the text become attachments, and the text gets their address. A
+// Pictures that are pasted or dropped into the text, and files that are picked, become attachments, and the text gets their address. A
 // failure is shown below the text, and leaves nothing in it. A new article is first saved as a draft, whose editing
 // continues: its pictures belong to it from the beginning, and none is orphaned.
 (() => {
@@ -80,7 +80,8 @@
       const body = new FormData();
       body.append("file", file, named(file));
       const result = await post(text.dataset.upload, body);
-      put(mark, `![${result.name.replace(/\.\w+$/, "").replace(/[[\]\\]/g, "_")}](${result.url})`);
+      const label = result.name.replace(/\.\w+$/, "").replace(/[[\]\\]/g, "_");
+      put(mark, `${result.width ? "!" : ""}[${label}](${result.url})`);
       say(fresh ? words.made : words.done);
     } catch (error) {
       put(mark, "");
@@ -89,11 +90,15 @@
       under -= 1;
     }
   };
+  let sent = Promise.resolve();
+  const send = (files) => {
+    for (const file of files) sent = sent.then(() => upload(file));
+  };
   const take = (event, files) => {
     const pictures = [...files].filter((file) => file.type.startsWith("image/"));
     if (!pictures.length) return;
     event.preventDefault();
-    pictures.reduce((before, file) => before.then(() => upload(file)), Promise.resolve());
+    send(pictures);
   };
   // Saving meanwhile would create a new article twice, with a placeholder instead of a picture.
   document.addEventListener("submit", (event) => {
@@ -105,6 +110,13 @@
   text.addEventListener("paste", (event) => {
     // A table copied from a spreadsheet comes as text and as a picture; the text is used.
     if (!event.clipboardData.types.includes("text/plain")) take(event, event.clipboardData.files);
+  });
+  // A file that is picked, on a telephone from the camera, goes the same way, and not with the form.
+  const pick = document.getElementById("pick");
+  pick.closest("[data-pick]").hidden = false;
+  pick.addEventListener("change", () => {
+    send([...pick.files]);
+    pick.value = "";
   });
   for (const kind of ["dragover", "dragleave", "drop"]) {
     text.addEventListener(kind, (event) => {

@@ -197,13 +197,11 @@ def previewing() -> Response:
     if not permissions.may_write(current_request.actor()):
         raise Problem("forbidden")
     values = forms.read(fields.PREVIEW, ignore=(*_EMPTY.keys() - fields.PREVIEW.keys(),))
-    page = render_template(
-        "preview.html",
-        **{**values, "body": markdown.render(values["body"], language=current_request.language())},
-    )
-    response = make_response(page)
-    response.headers["Cache-Control"] = "no-store"
-    return response
+    body = markdown.render(values["body"], language=current_request.language())
+    if values["part"]:  # beside the field, again and again
+        current_request.check_limit("api_read")
+        return forms.private(body)
+    return forms.private(render_template("preview.html", **{**values, "body": body}))
 
 
 @pages.get("/articles/<int:article_id>/edit")
