@@ -59,6 +59,7 @@ __all__ = [
     "limiter_of",
     "mark_exempt",
     "mark_groups",
+    "note_decision",
     "problem_of",
     "retry_after_outage",
     "share_decisions",
@@ -260,7 +261,7 @@ class ViewLimit:
         decision = await hits_of_request(scope).ahit(
             limiter, group, key, cost=self._cost, final_cost=self._final_cost_of(limiter, request)
         )
-        _note_decision(scope, group, decision)
+        note_decision(scope, group, decision)
         return None if decision.allowed else decision
 
     def _final_cost_of(self, limiter: Limiter, request: tuple[object, ...]) -> FinalCost | None:
@@ -325,7 +326,7 @@ def count(
     All limits of one request are counted together, in any order: a refusal gives back the hits counted so far.
     """
     decision = hits_of_request(environ).hit(limiter, group, key, cost=cost, final_cost=final_cost)
-    _note_decision(environ, group, decision)
+    note_decision(environ, group, decision)
     return decision
 
 
@@ -335,7 +336,8 @@ def share_decisions(scope: Environ) -> None:
     scope.setdefault(_DECISIONS, [])
 
 
-def _note_decision(environ: Environ, group: str, decision: LimitDecision) -> None:
+def note_decision(environ: Environ, group: str, decision: LimitDecision) -> None:
+    """Note a decision for the fields of the response and, on a refusal, for the request log and the observers."""
     environ.setdefault(_DECISIONS, []).append(decision)
     if not decision.allowed:
         environ[REFUSAL_KEY] = Refusal(

@@ -14,6 +14,7 @@ from mks_hardening.asgi import _response_costs as asgi_costs
 from mks_hardening.contrib._limited_views import ViewLimit, limiter_of
 from mks_hardening.contrib.django_app._django import REDIRECT_FIELD_NAME, FromDjango, project
 from mks_hardening.exceptions import ConfigurationError
+from mks_hardening.security import SIGN_IN_LIMITS
 from mks_hardening.settings import HardeningSettings
 from mks_hardening.wsgi import GroupChoice, SessionTimeoutMiddleware
 from mks_hardening.wsgi import _response_costs as wsgi_costs
@@ -22,13 +23,15 @@ if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
 
     from mks_hardening.cache import MemoryCache, RedisCache
+    from mks_hardening.contrib._limited_views import Groups
     from mks_hardening.protocols import Limiter, SessionStore
 
-__all__ = ["Options", "ProjectComponents", "components", "reset_components"]
+__all__ = ["BACKEND", "Options", "ProjectComponents", "components", "reset_components"]
 
 Options: TypeAlias = Mapping[str, FromDjango]
 
 SETTING: Final = "MKS_HARDENING"
+BACKEND: Final = "mks_hardening.contrib.django_app.login_limits.LoginLimitBackend"
 _LOGIN_URL: Final = "/accounts/login/"  # Django's default, where few projects have a page
 _lock: Final = ModuleLock()
 _made: list[ProjectComponents] = []
@@ -63,9 +66,10 @@ class ProjectComponents:
             compose.for_development(settings) if settings.core.environment == "development" else settings
         )
         self.store: SessionStore = given.pop("store", None) or compose.session_store(self.settings)
-        self.limiter: Limiter = limiter_of(
-            self.settings, given.pop("limiter", None), given.pop("groups", None)
-        )
+        limiter, groups = given.pop("limiter", None), given.pop("groups", None)
+        if limiter is None and BACKEND in project().AUTHENTICATION_BACKENDS:
+            groups = {**SIGN_IN_LIMITS, **cast("Groups", groups or {})}
+        self.limiter: Limiter = limiter_of(self.settings, limiter, groups)
         # Here too: two lists would count each event twice.
         if self.settings.wsgi.bans and "bans" not in given:
             given["bans"] = compose.ban_list(self.settings)
@@ -134,7 +138,7 @@ def components() -> ProjectComponents:
 
 def reset_components(*, setting: str = SETTING, **_: object) -> None:
     """Discard the components, so that they are created again after a test has changed the settings."""
-    if setting in {SETTING, "ALLOWED_HOSTS", "LOGIN_URL"}:
+    if setting in {SETTING, "ALLOWED_HOSTS", "AUTHENTICATION_BACKENDS", "LOGIN_URL"}:
         _made.clear()
 
 

@@ -17,6 +17,7 @@ __all__ = [
     "FromDjango",
     "HttpResponse",
     "HttpResponseBase",
+    "PermissionDenied",
     "SafeString",
     "SessionBase",
     "SessionInterrupted",
@@ -28,13 +29,16 @@ __all__ = [
     "environ_of",
     "get_resolver",
     "import_string",
-    "mail",
+    "in_tests",
     "model_classes",
     "model_of",
     "offline_postgresql",
     "project",
     "schema_operations",
     "setting_changed",
+    "signals",
+    "signing",
+    "username_field",
     "validate_host",
 ]
 
@@ -55,6 +59,8 @@ if TYPE_CHECKING:
     import_string: Callable[[str], object]
     mail: object
     setting_changed: FromDjango
+    signals: FromDjango
+    signing: FromDjango
 
     def validate_host(host: str, allowed_hosts: Sequence[str]) -> bool: ...
 
@@ -112,6 +118,9 @@ if TYPE_CHECKING:
         def process_request(self, request: FromDjango) -> None: ...
         def process_response(self, request: FromDjango, response: FromDjango) -> FromDjango: ...
 
+    class PermissionDenied(Exception):  # noqa: N818
+        """From ``django.core.exceptions``."""
+
     class SessionInterrupted(Exception):  # noqa: N818
         """From ``django.contrib.sessions.exceptions``."""
 
@@ -121,12 +130,13 @@ if TYPE_CHECKING:
 else:
     with optional("django", extra="django"):
         from django.apps import AppConfig
-        from django.contrib.auth import REDIRECT_FIELD_NAME
+        from django.contrib.auth import REDIRECT_FIELD_NAME, signals
         from django.contrib.sessions.backends.base import SessionBase, UpdateError
         from django.contrib.sessions.exceptions import SessionInterrupted
         from django.contrib.sessions.middleware import SessionMiddleware
-        from django.core import checks, mail
+        from django.core import checks, mail, signing
         from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache
+        from django.core.exceptions import PermissionDenied
         from django.core.management.base import BaseCommand, CommandError
         from django.core.signals import setting_changed
         from django.http import HttpResponse
@@ -149,6 +159,19 @@ def environ_of(request: FromDjango) -> dict[str, FromDjango]:
     """Return the WSGI environ or the ASGI scope of a request, which our middleware outside Django has filled."""
     found: dict[str, FromDjango] = getattr(request, "scope", None) or request.META
     return found
+
+
+def in_tests() -> bool:
+    """Return whether Django's test environment is active, which replaces the mail backend with an outbox."""
+    return hasattr(mail, "outbox")
+
+
+def username_field() -> str:
+    """Return the name of the credential that names a user; late, because it needs the project's models."""
+    from django.contrib.auth import get_user_model
+
+    find: Callable[[], FromDjango] = get_user_model
+    return str(find().USERNAME_FIELD)
 
 
 def connection_of(alias: str | None) -> FromDjango:

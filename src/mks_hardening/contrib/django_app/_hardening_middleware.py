@@ -24,9 +24,10 @@ from mks_hardening.contrib.django_app._django import (
     SessionMiddleware,
     UpdateError,
     environ_of,
-    mail,
+    in_tests,
     project,
 )
+from mks_hardening.contrib.django_app.login_limits import login_attempts
 from mks_hardening.contrib.django_app.sessions import SessionStore
 from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError
 
@@ -41,6 +42,8 @@ class HardeningMiddleware(SessionMiddleware):
 
     ``request.session`` is stored in our session. ``request.origin`` is the ``RequestOrigin`` and
     ``request.request_id`` the id of a request that came through ``hardened``; otherwise both are ``None``.
+    ``request.login_retry_after`` is the time in seconds after which a sign-in that ``LoginLimitBackend`` refused
+    may be tried again, otherwise ``None``.
 
     Args:
         get_response: the next middleware or the view.
@@ -68,9 +71,10 @@ class HardeningMiddleware(SessionMiddleware):
         handle = environ.get(SESSION_KEY)
         request.origin = environ.get(ORIGIN_KEY)
         request.request_id = environ.get(REQUEST_ID_KEY)
+        request.login_retry_after = None
         if handle is not None:
             request.session = self.SessionStore(handle=handle)
-        elif _in_tests():  # Django's test client and live server bypass the middleware
+        elif in_tests():  # Django's test client and live server bypass the middleware
             super().process_request(request)
         else:
             raise ConfigurationError(
@@ -110,6 +114,9 @@ class HardeningMiddleware(SessionMiddleware):
             SessionInterrupted: the session ended while the request was in progress.
         """
         current_request.set(None)
+        attempts = login_attempts(request)
+        if attempts is not None:
+            attempts.finish(request, response)
         if SESSION_KEY not in environ_of(request):  # Django's test client, which bypasses the middleware
             costs = costs_of_request(environ_of(request))
             if costs is not None:
@@ -148,8 +155,3 @@ def problem_response(status: int, detail: str, fields: list[tuple[str, str]]) ->
 def _in_exempt_namespace(namespaces: list[str]) -> bool:
     exempt = components().exempt_namespaces
     return any(":".join(namespaces[: depth + 1]) in exempt for depth in range(len(namespaces)))
-
-
-def _in_tests() -> bool:
-    """Return whether Django's test environment is active, which replaces the mail backend with an outbox."""
-    return hasattr(mail, "outbox")

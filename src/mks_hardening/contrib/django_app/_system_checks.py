@@ -6,13 +6,16 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from mks_hardening import compose
+from mks_hardening._core.checks import offers
 from mks_hardening._core.web.wsgi_stack import wrappers_inside
-from mks_hardening.contrib.django_app._components import components
+from mks_hardening.contrib._limited_views import check_group
+from mks_hardening.contrib.django_app._components import BACKEND, components
 from mks_hardening.contrib.django_app._django import FromDjango, checks, import_string, project, validate_host
 from mks_hardening.contrib.django_app._hardening_middleware import HardeningMiddleware
 from mks_hardening.contrib.django_app._view_limits import unknown_groups
 from mks_hardening.contrib.django_app.sessions import SessionStore
 from mks_hardening.exceptions import ConfigurationError
+from mks_hardening.security import SIGN_IN_LIMITS
 from mks_hardening.wsgi import SessionTimeoutMiddleware
 
 __all__ = ["check_deployment", "check_project", "errors"]
@@ -50,7 +53,7 @@ _UNUSED: Final = {
 
 def check_project(app_configs: object = None, **_: object) -> list[FromDjango]:  # noqa: ARG001 - Django's signature
     """Return the problems in settings and views."""
-    return [*_middleware(), *_origin(), *_hardening(), *_hosts(), *_doubled(), *_session()]
+    return [*_middleware(), *_origin(), *_hardening(), *_logins(), *_hosts(), *_doubled(), *_session()]
 
 
 def check_deployment(app_configs: object = None, **_: object) -> list[FromDjango]:  # noqa: ARG001 - Django's signature
@@ -102,6 +105,24 @@ def _hardening() -> Iterator[FromDjango]:
         return
     for message in unknown_groups():
         yield _error("E007", message)
+
+
+def _logins() -> Iterator[FromDjango]:
+    names = list(project().AUTHENTICATION_BACKENDS)
+    if BACKEND not in names:
+        return
+    if names[0] != BACKEND or len(names) == 1:
+        yield _error(
+            "E008",
+            f"AUTHENTICATION_BACKENDS must begin with {BACKEND!r}, followed by the backends that check credentials",
+        )
+    try:
+        limiter = components().limiter
+        offers(limiter, "reserve", "reset", parameter="limiter", kind="a RateLimiter, for LoginLimitBackend")
+        for group in SIGN_IN_LIMITS:
+            check_group(limiter, group, view="LoginLimitBackend", fix="SIGN_IN_LIMITS")
+    except ConfigurationError as error:
+        yield _error("E008", str(error))
 
 
 def _hosts() -> Iterator[FromDjango]:

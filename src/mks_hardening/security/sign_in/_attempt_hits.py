@@ -15,7 +15,14 @@ if TYPE_CHECKING:
     from mks_hardening.protocols import LimitDecision
     from mks_hardening.security.sign_in.sign_in_protocols import FailureLimiter, HitReservation
 
-__all__ = ["AttemptHits", "LimitKey", "account_limit_key", "client_limit_keys", "network_of"]
+__all__ = [
+    "AttemptHits",
+    "LimitKey",
+    "account_limit_key",
+    "client_limit_keys",
+    "device_limit_key",
+    "network_of",
+]
 
 LimitKey: TypeAlias = tuple[str, str]
 """A group of limits and the key that is counted in it."""
@@ -28,15 +35,17 @@ class AttemptHits:
 
     Attributes:
         refusal: the decision that refused the attempt.
+        refused_group: the group of that decision.
         disclosed: the same decision, if the client may see it.
     """
 
-    __slots__ = ("_limiter", "_reserved", "disclosed", "refusal")
+    __slots__ = ("_limiter", "_reserved", "disclosed", "refusal", "refused_group")
 
     def __init__(self, limiter: FailureLimiter | None) -> None:
         self._limiter = limiter
         self._reserved: list[HitReservation] = []
         self.refusal: LimitDecision | None = None
+        self.refused_group = ""
         self.disclosed: LimitDecision | None = None
 
     @property
@@ -50,7 +59,7 @@ class AttemptHits:
             for key in keys:
                 decision = yield from self.reserve_one(key)
                 if decision is not None and not decision.allowed:
-                    self.refusal = decision
+                    self.refusal, self.refused_group = decision, key[0]
                     self.disclosed = decision if key[0] in _OF_CLIENT else None
                     yield from self.give_back()
                     return False
@@ -93,6 +102,11 @@ def client_limit_keys(address: str, name: str) -> tuple[LimitKey, ...]:
 def account_limit_key(user_id: str | None, name: str) -> LimitKey:
     """Return the row that counts guesses from all clients; unknown names are counted in the same way."""
     return "auth_login_account", f"name {name}" if user_id is None else f"user {user_id}"
+
+
+def device_limit_key(device: str) -> LimitKey:
+    """Return the limit key for a guess from a remembered device."""
+    return "auth_login_device", f"device {device}"
 
 
 def network_of(address: str) -> str:

@@ -14,6 +14,7 @@ from mks_hardening.security.sign_in._attempt_hits import (
     LimitKey,
     account_limit_key,
     client_limit_keys,
+    device_limit_key,
 )
 from mks_hardening.security.sign_in._context import (
     Credentials,
@@ -236,7 +237,7 @@ def _find(context: SignInContext, name: str | None) -> Op[SignInAccount | None]:
 def _limit_keys(client: SignInClient, name: str, device: DeviceToken | None) -> tuple[LimitKey, ...]:
     """Return the limits to check: a remembered device has its own, which strangers cannot use up."""
     if device is not None:
-        return (("auth_login_device", f"device {device.nonce}"),)
+        return (device_limit_key(device.nonce),)
     return client_limit_keys(client.address, name)
 
 
