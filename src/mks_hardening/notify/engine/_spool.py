@@ -12,7 +12,6 @@ import fcntl
 import json
 import os
 import re
-import stat
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from errno import ENOSPC
@@ -22,7 +21,7 @@ from typing import Any, Final, NamedTuple
 from uuid import uuid4
 
 from mks_hardening._core.codec import json_dumps
-from mks_hardening.exceptions import ConfigurationError
+from mks_hardening._core.private_folder import make_private
 from mks_hardening.notify.engine._alert import Alert
 from mks_hardening.protocols import Clock
 
@@ -117,7 +116,7 @@ class Spool:
         self._unflushed: list[Path] = []
         # Open files of the locked entries; closing one releases its lock.
         self._descriptors: dict[Path, int] = {}
-        _make_private(self._folder)
+        make_private(self._folder, parameter="spool")
 
     def close(self) -> None:
         """Close the files of locked entries: other processes may use those that were not returned."""
@@ -313,23 +312,3 @@ _FIELDS: Final[dict[str, Callable[[Any], Any]]] = {
     "exception": str, "request_id": str, "host": str, "environment": str, "repeats": int, "since": float,
     "digest": bool,
 }  # fmt: skip
-
-
-def _make_private(folder: Path) -> None:
-    """Create the folder, or restrict its mode: alerts contain internals of an application."""
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        known = folder.stat()
-        if known.st_uid == os.geteuid():
-            folder.chmod(0o700)
-    except OSError as error:
-        raise ConfigurationError(
-            f"spool must be a folder that can be created ({error.strerror})", parameter="spool"
-        ) from error
-    # Anyone who can write to the folder could add alerts in our name.
-    foreign = known.st_uid != os.geteuid() and known.st_mode & stat.S_IWOTH
-    if foreign or not os.access(folder, os.W_OK | os.X_OK):
-        raise ConfigurationError(
-            "spool must be a folder that this process can write to and that is not world-writable",
-            parameter="spool",
-        )
