@@ -10,7 +10,11 @@ from mks_hardening.cache.backends.tiered_cache import TieredCache as TieredCache
 from mks_hardening.cache.base_cache import BaseCache as BaseCache
 from mks_hardening.cache.cache_stats import CacheStats as CacheStats
 from mks_hardening.cache.cache_transaction import CacheTransaction as CacheTransaction
+from mks_hardening.cache.cdn.base_cdn import BaseCDN as BaseCDN
 from mks_hardening.cache.cdn.cdn_manager import CDNManager as CDNManager
+from mks_hardening.cache.cdn.fastly_cdn import FastlyCDN as FastlyCDN
+from mks_hardening.cache.cdn.purge_item import PurgeItem as PurgeItem
+from mks_hardening.cache.cdn.purge_item import URLVariant as URLVariant
 from mks_hardening.cache.cdn.purge_result import PurgeResult as PurgeResult
 from mks_hardening.cache.cdn.tag_invalidator import TagInvalidator as TagInvalidator
 from mks_hardening.cache.decorator import CachedFunction as CachedFunction

@@ -12,7 +12,7 @@ from dataclasses import is_dataclass
 from importlib import import_module
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, is_typeddict
 
 import fakeredis
 import pytest
@@ -256,6 +256,7 @@ def usual(engine: Engine) -> dict[str, dict[str, Any]]:
         "cache.AfterCommit": {},
         "cache.CDNManager": {"zone_id": "0" * 32, "api_token": "t" * 40},
         "cache.CacheTransaction": {"cache": MemoryCache()},
+        "cache.FastlyCDN": {"service_id": "x" * 22, "api_token": "t" * 40},
         "cache.MemoryCache": {},
         "cache.NullCache": {},
         "cache.RedisCache": {"url_or_client": fakeredis.FakeRedis()},
@@ -419,7 +420,7 @@ MODULES = {name: f"mks_hardening.{name}" for name in (*AREAS, *(f"contrib.{name}
 
 # Handed out and not made by users, or called with what a server gives.
 HANDED_OUT = {
-    "BaseCache", "NotificationHandler", "Page", "RecordedAlerts", "RecordedEvents", "RequestDeadline",
+    "BaseCDN", "BaseCache", "NotificationHandler", "Page", "RecordedAlerts", "RecordedEvents", "RequestDeadline",
     "RequestOrigin", "SessionHandle", "Task", "TaskCall", "TaskRun", "WSGIResponse", "bind", "bound", "call_asgi",
     "call_wsgi", "is_transient", "limit_by_address", "limit_by_all", "limit_by_user", "remove_observer",
     "request_deadline", "request_origin",
@@ -429,7 +430,7 @@ HANDED_OUT = {
 def is_for_users(found: object) -> bool:
     """Whether users make or call it with arguments; what only carries values is checked where it is made."""
     if isinstance(found, type):
-        of_values = is_dataclass(found) or issubclass(found, (tuple, BaseException))
+        of_values = is_dataclass(found) or issubclass(found, (tuple, BaseException)) or is_typeddict(found)
         return not (of_values or getattr(found, "_is_protocol", False) or found.__name__.endswith("Contract"))
     return callable(found) and bool(signature(found).parameters)
 

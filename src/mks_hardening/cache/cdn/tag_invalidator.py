@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from mks_hardening._core.cache_tags import check_tags
-from mks_hardening._core.checks import instance
+from mks_hardening._core.checks import instance, offers
 from mks_hardening._core.operations import Op, arun, run
 from mks_hardening._core.store_calls import call_store
 from mks_hardening.cache.base_cache import BaseCache
-from mks_hardening.cache.cdn._purge_batches import batches_of
-from mks_hardening.cache.cdn.cdn_manager import CDNManager
+from mks_hardening.cache.cdn.base_cdn import BaseCDN
+from mks_hardening.cache.cdn.purge_item import PurgeItem
 from mks_hardening.cache.cdn.purge_result import PurgeResult
 from mks_hardening.exceptions import ConfigurationError
 
@@ -23,19 +23,21 @@ class TagInvalidator:
     """Invalidates values, functions and responses with a tag everywhere: in memory, in Redis and in a CDN.
 
     The cache comes first: a CDN that was purged before it would fetch the old page again. For the CDN, the
-    application names the tags of a response in the field ``Cache-Tag``.
+    application names the tags of a response in the field ``Cache-Tag`` (Cloudflare) or ``Surrogate-Key`` (Fastly).
 
     Args:
         cache: the cache; a ``TieredCache`` for memory and Redis.
         cdn: the CDN; None: the cache alone.
 
     Raises:
-        ConfigurationError: something that is not a cache or a ``CDNManager``.
+        ConfigurationError: something that is not a cache or a CDN.
     """
 
-    def __init__(self, cache: BaseCache, *, cdn: CDNManager | None = None) -> None:
+    def __init__(self, cache: BaseCache, *, cdn: BaseCDN | None = None) -> None:
         self._cache = instance(cache, BaseCache, parameter="cache")
-        self._cdn = None if cdn is None else instance(cdn, CDNManager, parameter="cdn")
+        self._cdn = (
+            None if cdn is None else offers(cdn, "purge_cache", "check_items", parameter="cdn", kind="a CDN")
+        )
 
     def invalidate(self, tags: Iterable[str]) -> PurgeResult:
         """Invalidate the tags; errors of Redis and of the CDN are returned, not raised.
@@ -44,7 +46,8 @@ class TagInvalidator:
         recovery; the CDN is purged nevertheless.
 
         Args:
-            tags: names of 1 to 200 characters without whitespace; with a CDN in ASCII and without commas.
+            tags: names of 1 to 200 characters without whitespace; with a CDN in ASCII, and for Cloudflare without
+                commas.
 
         Returns:
             What was invalidated everywhere (``done``), and what was not (``failed``) and why.
@@ -63,7 +66,7 @@ class TagInvalidator:
         if not known:
             raise ConfigurationError("tags must contain at least one tag", parameter="tags")
         if self._cdn is not None:
-            list(batches_of({"tags": known}))
+            self._cdn.check_items(PurgeItem("tags", tag) for tag in known)
         return known
 
     def _invalidation(self, tags: tuple[str, ...]) -> Op[PurgeResult]:

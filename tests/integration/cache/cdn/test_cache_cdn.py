@@ -78,6 +78,18 @@ def test_each_kind_has_its_body(make: Any, http_sink: HttpSink, options: Any, bo
     assert [request.json() for request in http_sink.requests] == bodies
 
 
+def test_variants_of_a_url_are_purged_by_their_header_fields(make: Any, http_sink: HttpSink) -> None:
+    url = "https://example.com/"
+    variants = [{"url": url, "headers": {"CF-Device-Type": kind}} for kind in ("mobile", "desktop")]
+    cdn = make()
+    http_sink.answer(OK, Answer(400, body={"success": False, "errors": [{"code": 1, "message": "no"}]}))
+    result = cdn.purge_cache([variants[0], url, variants[1], variants[0]])
+    assert [request.json() for request in http_sink.requests] == [{"files": [url]}, {"files": variants}]
+    assert (result.done, result.failed) == ((url,), (url, url))
+    assert cdn.purge_items(result.failed_items)
+    assert http_sink.requests[-1].json() == {"files": variants}
+
+
 def test_many_are_sent_in_batches(make: Any, http_sink: HttpSink) -> None:
     urls = [f"https://example.com/{number}" for number in range(250)]
     assert make().purge_cache(urls).done == tuple(urls)
@@ -213,6 +225,14 @@ def test_an_unreachable_service_is_a_result(waits: list[float]) -> None:
         {"urls": ["https://[::1/"]},
         {"urls": [None]},
         {"urls": [b"https://example.com/"]},
+        {"urls": {"url": "https://example.com/", "headers": {"a": "b"}}},
+        {"urls": [{"url": "https://example.com/"}]},
+        {"urls": [{"url": "https://example.com/", "headers": {}}]},
+        {"urls": [{"url": "https://example.com/", "headers": {"a": "b"}, "method": "GET"}]},
+        {"urls": [{"url": "https://example.com/", "headers": {"a": "b\r\nc"}}]},
+        {"urls": [{"url": "https://example.com/", "headers": {"a b": "c"}}]},
+        {"urls": [{"url": "https://example.com/", "headers": {"a": 1}}]},
+        {"urls": [{"url": "/", "headers": {"a": "b"}}]},
         {"tags": ["with blank"]},
         {"tags": ["with,comma"]},
         {"tags": [""]},
