@@ -19,6 +19,7 @@ _HOME = {
     "mks_hardening.cache.cdn.cdn_manager": ["CDNManager"],
     "mks_hardening.cache.cdn.fastly_cdn": ["FastlyCDN"],
     "mks_hardening.cache.cdn.purge_item": ["PurgeItem", "URLVariant"],
+    "mks_hardening.cache.cdn.purge_queue": ["PurgeQueue", "PurgeStats"],
     "mks_hardening.cache.cdn.purge_result": ["PurgeResult"],
     "mks_hardening.cache.cdn.tag_invalidator": ["TagInvalidator"],
     "mks_hardening.cache.decorator": ["CachedFunction", "cache_if", "cached"],

@@ -15,6 +15,8 @@ from mks_hardening.cache.cdn.cdn_manager import CDNManager as CDNManager
 from mks_hardening.cache.cdn.fastly_cdn import FastlyCDN as FastlyCDN
 from mks_hardening.cache.cdn.purge_item import PurgeItem as PurgeItem
 from mks_hardening.cache.cdn.purge_item import URLVariant as URLVariant
+from mks_hardening.cache.cdn.purge_queue import PurgeQueue as PurgeQueue
+from mks_hardening.cache.cdn.purge_queue import PurgeStats as PurgeStats
 from mks_hardening.cache.cdn.purge_result import PurgeResult as PurgeResult
 from mks_hardening.cache.cdn.tag_invalidator import TagInvalidator as TagInvalidator
 from mks_hardening.cache.decorator import CachedFunction as CachedFunction

@@ -21,7 +21,7 @@ from flask import Flask
 from sqlalchemy import Column, Connection, Engine, Integer, MetaData, Table, select
 
 from mks_hardening._core import hooks
-from mks_hardening.cache import MemoryCache
+from mks_hardening.cache import CDNManager, MemoryCache
 from mks_hardening.contrib import django_app, flask_app
 from mks_hardening.contrib.celery_app import TaskNotifier, celery_app
 from mks_hardening.db import InvalidCursorError, hardened_engine
@@ -259,6 +259,7 @@ def usual(engine: Engine) -> dict[str, dict[str, Any]]:
         "cache.FastlyCDN": {"service_id": "x" * 22, "api_token": "t" * 40},
         "cache.MemoryCache": {},
         "cache.NullCache": {},
+        "cache.PurgeQueue": {"cdn": CDNManager("0" * 32, api_token="t" * 40)},
         "cache.RedisCache": {"url_or_client": fakeredis.FakeRedis()},
         "cache.TagInvalidator": {"cache": MemoryCache()},
         "cache.TieredCache": {"l1": MemoryCache(), "l2": MemoryCache(namespace="b")},

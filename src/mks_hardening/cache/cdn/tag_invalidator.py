@@ -27,7 +27,7 @@ class TagInvalidator:
 
     Args:
         cache: the cache; a ``TieredCache`` for memory and Redis.
-        cdn: the CDN; None: the cache alone.
+        cdn: the CDN, or a ``PurgeQueue`` in front of it; None: the cache alone.
 
     Raises:
         ConfigurationError: something that is not a cache or a CDN.
