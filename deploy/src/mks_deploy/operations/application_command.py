@@ -39,6 +39,7 @@ def run_as_application(
     environ: Mapping[str, str],
     version: str = "",
     timeout: float | None = None,
+    output: int | None = None,
 ) -> int:
     """Run a command of a version; return its exit code.
 
@@ -49,6 +50,7 @@ def run_as_application(
         environ: variables; of these the command gets ``PATH``, ``TERM``, ``LANG`` and those beginning ``DEPLOY_``.
         version: version whose command runs in its folder; the current one in the folder of the state by default.
         timeout: seconds after which the command is killed; it may take any time by default.
+        output: file descriptor, or ``subprocess.DEVNULL``, for what it prints; that of this process by default.
 
     Raises:
         OSError: the command does not exist, or settings or secrets cannot be read.
@@ -65,6 +67,7 @@ def run_as_application(
             cwd=folder if version else settings.paths.state,
             # Its children are killed with it; without a limit it stays in the foreground of its terminal.
             start_new_session=timeout is not None,
+            stdout=output,
             **_account(settings.name),
         ) as process
     ):

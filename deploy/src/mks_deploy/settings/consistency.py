@@ -108,6 +108,8 @@ def _names(settings: Settings) -> Iterator[str]:
 
 def _application(settings: Settings) -> Iterator[str]:
     app = settings.app
+    if app.migrate_back and not (app.schema and app.migrate):
+        yield "app.migrate_back needs app.migrate, and app.schema, which says where to go back to"
     if app.kind not in settings.server.kinds:
         yield f"app.server must be gunicorn with app.kind = {app.kind}: {app.server} serves ASGI here"
     if app.kind == "asgi" and settings.edge.mode == "direct":

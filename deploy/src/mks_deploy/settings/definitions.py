@@ -231,6 +231,18 @@ class App:
         "Command that changes the database; runs once at `release --migrate`, before any process starts.",
         example='["python", "manage.py", "migrate"]',
     )
+    schema: tuple[str, ...] = option(
+        a_command,
+        (),
+        "Command that prints the revision of the database; each `release --migrate` records it first.",
+        example='["alembic", "current"]',
+    )
+    migrate_back: tuple[str, ...] = option(
+        a_command,
+        (),
+        "Command that goes back to the revision that follows as its last word, for `rollback --schema`.",
+        example='["alembic", "downgrade"]',
+    )
     hardened: bool = option(
         a_flag, True, "Whether it uses mks_hardening, which then gets the secret secret_keys.", example="true"
     )

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -14,6 +15,7 @@ from mks_deploy.atomic_files import replace_file
 from mks_deploy.operations.release import ReleaseError
 from mks_deploy.output_files import write
 from mks_deploy.setup.facts import REDIS_CONF, applied_file, digests, read_facts, redis_include
+from mks_deploy.setup.former_settings import keep_former
 from mks_deploy.setup.plan import plan_setup
 
 if TYPE_CHECKING:
@@ -70,7 +72,11 @@ class HostSetup:
             OSError: a file could not be written.
         """
         if step.call == "write files":
-            write(self._files(), Path("/"), listed=Path(self._settings.paths.config) / "rendered.list")
+            files = self._files()
+            own = f"{self._settings.paths.config[1:]}/deploy.toml"
+            for text in (file.text for file in files if file.path == own):
+                keep_former(self._settings, text, now=datetime.now(UTC))
+            write(files, Path("/"), listed=Path(self._settings.paths.config) / "rendered.list")
         elif step.call == "copy secrets":
             self._copy_secrets(self._facts())
         elif step.call == "include Redis settings":
