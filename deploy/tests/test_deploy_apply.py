@@ -358,8 +358,24 @@ def test_a_host_is_set_up_and_operated_under_load(
         assert seen[phase]["200"] > 20
     assert sum(sum(counts.values()) for counts in seen.values()) > 300
     _tasks_are_done(machine)
+    _former_settings_return(machine, words)
     failed = machine.run("systemctl", "list-units", "--failed", "--no-legend", "--no-pager", "--plain")
     assert failed == ""
+
+
+def _former_settings_return(machine: Machine, words: list[str]) -> None:
+    """A change of the settings is applied, and taken back without the file that it came from."""
+    before = machine.path("/etc/shop/deploy.toml").read_text()
+    machine.write("/root/kit/deploy.toml", deployed("[upkeep]\nlog_days = 7\n", base=before))
+    running = machine.run("readlink", "/opt/shop/current").strip().rpartition("/")[2]
+    machine.run(*words, running)
+    assert "maxage 7" in machine.path("/etc/shop/logrotate.conf").read_text()
+    command = [words[0], "settings"]
+    assert len(machine.run(*command, "list").splitlines()) == 1
+    assert "+log_days" not in machine.run(*command, "diff")
+    assert machine.run(*command, "rollback").endswith("nothing remains to be done\n")
+    assert machine.path("/etc/shop/deploy.toml").read_text() == before
+    assert "maxage 7" not in machine.path("/etc/shop/logrotate.conf").read_text()
 
 
 def _under_load(machine: Machine, words: list[str]) -> dict[str, dict[str, int]]:

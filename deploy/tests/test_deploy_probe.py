@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import trustme
 
+from deploy_certificates import Certificates
 from deploy_host import HOST, Host
 from mks_deploy.cli import main
 from mks_deploy.operations.probe import Target, probe
@@ -21,23 +21,6 @@ from testbed.polling import wait_until
 from testbed.services import program
 
 pytestmark = pytest.mark.nginx
-
-
-class Certificates:
-    """For the name of the host, from an authority of its own."""
-
-    def __init__(self, folder: Path) -> None:
-        authority = trustme.CA()
-        now = datetime.now(UTC)
-        issued = authority.issue_cert(
-            HOST, "www.example.test", not_before=now - timedelta(days=1), not_after=now + timedelta(days=90)
-        )
-        self.ca_file, self.cert_file, self.key_file = (
-            folder / name for name in ("ca.pem", "site.pem", "site.key")
-        )
-        authority.cert_pem.write_to_path(self.ca_file)
-        issued.cert_chain_pems[0].write_to_path(self.cert_file)
-        issued.private_key_pem.write_to_path(self.key_file)
 
 
 @pytest.fixture(scope="module")

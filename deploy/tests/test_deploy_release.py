@@ -575,7 +575,7 @@ def test_the_page_names_commands_and_settings_that_exist() -> None:
     for kind, text in re.findall(r"```(\w+)\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL):
         blocks.setdefault(kind, []).append(text)
     lines = [line for text in blocks["sh"] for line in text.splitlines() if line.startswith("mks-deploy ")]
-    assert len(lines) == 8
+    assert len(lines) == 12
     for line in lines:
         parser().parse_args(shlex.split(line)[1:])
     assert read_settings(deployed(*blocks["toml"])).release.after == (("python", "manage.py", "clear_cache"),)

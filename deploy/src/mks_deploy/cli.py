@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import functools
+import json
 import os
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -14,7 +17,7 @@ from typing import Final
 
 from mks_deploy.environment_file import variable_errors
 from mks_deploy.init.init_command import InitError, Wanted, new_settings, write_new
-from mks_deploy.operations import certificate, unit_alert, watch
+from mks_deploy.operations import acceptance, certificate, unit_alert, watch
 from mks_deploy.operations.application_command import run_as_application
 from mks_deploy.operations.backup import (
     BackupError,
@@ -26,6 +29,7 @@ from mks_deploy.operations.backup import (
     restore_for_test,
 )
 from mks_deploy.operations.base_backup import base_backup
+from mks_deploy.operations.concurrent_readers import read_concurrently
 from mks_deploy.operations.host_steps import HostSteps, ready
 from mks_deploy.operations.offsite import Repository, fetch, push, rehearse
 from mks_deploy.operations.operation_log import Locked, OperationLog, announce, locked, signals_as_exit
@@ -39,6 +43,7 @@ from mks_deploy.operations.release import (
     restart,
     rollback,
 )
+from mks_deploy.operations.schema_rollback import SchemaRollback
 from mks_deploy.operations.server_metrics import read_servers
 from mks_deploy.operations.version_folders import listed_versions, plan_prune, prune
 from mks_deploy.output_files import differences, write
@@ -47,6 +52,7 @@ from mks_deploy.settings.credentials import credential_errors, make_missing, use
 from mks_deploy.settings.definitions import Settings
 from mks_deploy.settings.settings_file import DeploySettingsError, example, find_settings_file, read_settings
 from mks_deploy.setup.apply import HostSetup, apply
+from mks_deploy.setup.former_settings import find_former, list_former
 from mks_deploy.setup.up import (
     SecureShell,
     Sent,
@@ -179,6 +185,15 @@ def _add_setup(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     command.set_defaults(run=_apply, nginx=None, openssl=None)
 
     command = commands.add_parser(
+        "settings", help="list former settings of this host, show what differs, or apply them again"
+    )
+    command.add_argument("what", choices=("list", "diff", "rollback"))
+    command.add_argument("former", nargs="?", default="", metavar="NAME", help="by default the last ones")
+    command.add_argument("--plan", action="store_true", help="rollback: change nothing, show what remains")
+    _host_options(command)
+    command.set_defaults(run=_settings_history, nginx=None, openssl=None)
+
+    command = commands.add_parser(
         "up", help="bring the source tree to hosts over OpenSSH, and set each up as `apply` does"
     )
     command.add_argument(
@@ -220,6 +235,11 @@ def _add_operations(commands: argparse._SubParsersAction[argparse.ArgumentParser
     command.set_defaults(run=_release)
 
     command = commands.add_parser("rollback", help="return to the previous version")
+    command.add_argument(
+        "--schema",
+        action="store_true",
+        help="then take back its migrations too (app.migrate_back); requires a recent backup",
+    )
     _host_options(command)
     command.set_defaults(run=_rollback)
 
@@ -265,6 +285,8 @@ def _add_operations(commands: argparse._SubParsersAction[argparse.ArgumentParser
     )
     command.set_defaults(run=_test)
 
+    _add_acceptance(commands)
+
     command = commands.add_parser(
         "app", help="run a command of the application with its variables and its account"
     )
@@ -273,8 +295,36 @@ def _add_operations(commands: argparse._SubParsersAction[argparse.ArgumentParser
     command.set_defaults(run=_app)
 
     command = commands.add_parser("alert", help="send an alert that a unit failed")
-    command.add_argument("unit")
+    command.add_argument("unit", nargs="?", default="")
+    command.add_argument(
+        "--test", action="store_true", help="send a test instead; exit with 1 if none arrives"
+    )
     command.set_defaults(run=_alert)
+
+
+def _add_acceptance(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser(
+        "accept", help="fill in the acceptance sheet of this site; exit with 1 if a criterion is missed"
+    )
+    command.add_argument("--format", choices=("text", "json", "markdown"), default="text")
+    command.add_argument("--language", choices=("en", "ja"), default="en")
+    command.add_argument(
+        "--address",
+        default="127.0.0.1",
+        help="connect to this address; empty to resolve the name of the site",
+    )
+    command.add_argument("--ca", type=Path, metavar="FILE", help="certificate authority to trust")
+    command.add_argument("--path", default="/", help="page to read, which needs no sign-in")
+    command.add_argument("--load", action="store_true", help="read that page over many connections, too")
+    command.add_argument("--connections", type=_positive, default=1000, metavar="N")
+    command.add_argument("--seconds", type=_positive, default=30, metavar="S", help="duration of the load")
+    command.add_argument("--send-alert", action="store_true", help="send an alert to all its receivers")
+    command.add_argument(
+        "--before", type=Path, metavar="FILE", help="earlier sheet in JSON, to compare response times with"
+    )
+    command.add_argument("--strict", action="store_true", help="a criterion that was not run is missed, too")
+    _host_options(command)
+    command.set_defaults(run=_accept)
 
 
 def _add_backups(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -395,7 +445,22 @@ def _notes_of(settings: Settings, version: str) -> str:
 
 
 def _rollback(options: argparse.Namespace) -> int:
-    return _moved(options, rollback)
+    def move(state: State, steps: HostSteps, trail: OperationLog) -> State:
+        if not options.schema:
+            return rollback(state, steps, trail)
+        schema, left = SchemaRollback(steps.settings), state.version
+        revision = schema.planned(left)  # before anything is changed
+        moved = rollback(state, steps, trail)
+        facts = {"version": left, "revision": revision}
+        try:
+            schema.go_back(left, revision)
+        except BaseException as error:
+            trail.add("schema rollback", outcome="refused", **facts, reason=str(error))
+            raise
+        trail.add("schema rollback", outcome="done", **facts)
+        return moved
+
+    return _moved(options, move)
 
 
 def _restart(options: argparse.Namespace) -> int:
@@ -599,6 +664,74 @@ def _test(options: argparse.Namespace) -> int:
     return DIFFERENT if failed else DONE
 
 
+def _accept(options: argparse.Namespace) -> int:
+    settings = _host_settings(options)
+    target = Target(
+        settings.canonical_host,
+        settings.edge.https_port,
+        settings.edge.http_port,
+        options.address,
+        options.ca,
+    )
+    before = _figures(options.before) if options.before else None
+    load = None
+    if options.load:
+        load = read_concurrently(
+            target, options.path, connections=options.connections, seconds=options.seconds
+        )
+    evidence = acceptance.Evidence(
+        tuple(probe(target)),
+        acceptance.collect_metrics(settings),
+        log=acceptance.log_lines(settings),
+        alert_delivered=_quiet(options, settings, "mks-deploy", "alert", "--test") == DONE
+        if options.send_alert
+        else None,
+        before=before,
+        static=acceptance.static_times(settings, target, options.path),
+        n_plus_one=_quiet(options, settings, "mks-hardening", "db", "n+1") if settings.has_database else None,
+        load=load,
+        has_database=settings.has_database,
+        has_tasks=settings.has_tasks,
+    )
+    verdicts = acceptance.judge(evidence)
+    if options.format == "json":
+        facts = {"site": settings.name, "time": datetime.now(UTC).isoformat(timespec="seconds")}
+        sys.stdout.write(acceptance.as_json(verdicts, evidence, facts=facts))
+    elif options.format == "markdown":
+        sys.stdout.write(acceptance.as_markdown(verdicts, options.language))
+    else:
+        sys.stdout.write(acceptance.as_text(verdicts, options.language))
+    bad = {"missed", "not run"} if options.strict else {"missed"}
+    return DIFFERENT if any(each.outcome in bad for each in verdicts) else DONE
+
+
+def _quiet(options: argparse.Namespace, settings: Settings, *command: str) -> int | None:
+    """Run a command of the application; return its exit code, or ``None`` if it cannot be run here."""
+    secrets = _host_secrets(options, settings)
+    try:
+        return run_as_application(
+            settings, secrets, command, environ=os.environ, timeout=120, output=subprocess.DEVNULL
+        )
+    except (OSError, TimeoutError):
+        return None
+
+
+def _figures(file: Path) -> dict[str, float]:
+    try:
+        figures = json.loads(_text(file))["figures"]
+        return {str(name): float(value) for name, value in figures.items()}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise DeploySettingsError(
+            [f"--before: {file.name} must be a sheet of accept --format json"]
+        ) from None
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 10_000:
+        raise argparse.ArgumentTypeError("must be a whole number from 1 to 10000")
+    return int(text)
+
+
 def _app(options: argparse.Namespace) -> int:
     if not options.command:
         sys.stderr.write("a command of the application must be named, for example: flask --help\n")
@@ -609,12 +742,15 @@ def _app(options: argparse.Namespace) -> int:
 
 
 def _alert(options: argparse.Namespace) -> int:
+    if options.test == bool(options.unit):
+        sys.stderr.write("alert takes the name of a unit, or --test\n")
+        return WRONG
     try:
-        unit_alert.send_alert(options.unit, environ=os.environ)
+        delivered = unit_alert.send_alert(options.unit, environ=os.environ)
     except SettingsError as error:
         sys.stderr.write(f"{error}\n")
         return WRONG
-    return DONE
+    return DIFFERENT if options.test and not delivered else DONE
 
 
 def _host_settings(options: argparse.Namespace) -> Settings:
@@ -749,6 +885,28 @@ def _apply(options: argparse.Namespace) -> int:
         return DIFFERENT
     sys.stdout.write("nothing remains to be done\n")
     return DONE
+
+
+def _settings_history(options: argparse.Namespace) -> int:
+    settings = _host_settings(options)
+    if options.what == "list":
+        sys.stdout.write("".join(f"{each.stem}\n" for each in list_former(settings)))
+        return DONE
+    former = find_former(settings, options.former)
+    if former is None:
+        sys.stderr.write("there are no such former settings: mks-deploy settings list\n")
+        return WRONG
+    present = Path(settings.paths.config) / "deploy.toml"
+    if options.what == "diff":
+        before, after = (_text(file).splitlines(keepends=True) for file in (present, former))
+        sys.stdout.writelines(difflib.unified_diff(before, after, present.name, former.name))
+        return DONE
+    # The same version and secrets; whatever the settings decide about the host is done again.
+    options.secrets = _host_secrets(options, settings)
+    options.settings = former
+    options.version = State.read(Path(settings.paths.releases) / "state.json").version
+    options.no_certificate = options.no_migrate = True
+    return _apply(options)
 
 
 def _up(options: argparse.Namespace) -> int:

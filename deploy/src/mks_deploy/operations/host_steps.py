@@ -9,15 +9,14 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from mks_deploy.atomic_files import relink, replace_file
 from mks_deploy.operations.application_command import run_as_application
-from mks_deploy.operations.backup import newest_at
 from mks_deploy.operations.canary import ENOUGH, AccessLog, SlotStatistics, compare, served_by
 from mks_deploy.operations.release import Move, ReleaseError, Slot, State
+from mks_deploy.operations.schema_rollback import SchemaRollback, require_backup
 from mks_deploy.operations.static_files import publish
 from mks_deploy.rendering import upstream
 
@@ -110,12 +109,8 @@ class HostSteps:
         """Migrate the database; refused without a fresh backup."""
         if not self.settings.app.migrate:
             raise ReleaseError("there is nothing to migrate: app.migrate names no command")
-        most = self.settings.upkeep.backup_max_age
-        now = datetime.now(UTC).timestamp()
-        if now - newest_at(self.settings, now=now) > most:
-            raise ReleaseError(
-                f"no backup is younger than {most} s: systemctl start {self.settings.name}-backup.service"
-            )
+        require_backup(self.settings)
+        SchemaRollback(self.settings).record(version)
         self._must(["systemctl", "start", f"{self.settings.name}-migrate@{version}.service"])
 
     def start(self, slot: Slot) -> None:

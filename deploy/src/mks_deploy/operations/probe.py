@@ -7,14 +7,14 @@ import re
 import socket
 import ssl
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-__all__ = ["Finding", "Target", "probe"]
+__all__ = ["Answer", "Finding", "Target", "probe", "request"]
 
 _DAY: Final = 86_400
 _GRADE_A_PLUS: Final = 180 * _DAY
@@ -64,11 +64,14 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class _Answer:
+class Answer:
+    """The status and the header fields of a response."""
+
     status: int
     fields: tuple[tuple[str, str], ...]
 
     def all(self, name: str) -> list[str]:
+        """Return each value of a field."""
         return [value for field, value in self.fields if field.lower() == name.lower()]
 
 
@@ -79,9 +82,9 @@ def probe(target: Target, *, now: datetime | None = None) -> Iterator[Finding]:
     yield from _fields(target)
     yield from _names(target)
     for path in ("/.git/config", "/.env"):
-        answer = _request(target, path)
+        answer = request(target, path)
         yield Finding(f"{path} does not exist", _status(answer) in {403, 404}, _shown_status(answer))
-    answer = _request(target, "/", method="TRACE")
+    answer = request(target, "/", method="TRACE")
     yield Finding("TRACE is refused", answer is None or answer.status >= 400, _shown_status(answer))
 
 
@@ -113,20 +116,20 @@ def _tls(target: Target, now: datetime) -> Iterator[Finding]:
 def _plain(target: Target) -> Iterator[Finding]:
     port = "" if target.https_port == 443 else f":{target.https_port}"
     for method, allowed in (("GET", {301, 308}), ("POST", {308, 403})):
-        answer = _request(target, "/x?y=z", method=method, tls=False)
+        answer = request(target, "/x?y=z", method=method, tls=False)
         place = answer.all("Location") if answer else []
         good = _status(answer) in allowed and place in ([f"https://{target.host}{port}/x?y=z"], [])
         yield Finding(
             f"plain http: {method} is redirected to https", good, " ".join([_shown_status(answer), *place])
         )
-    stranger = _request(target, "/", host="unknown.invalid", tls=False)
+    stranger = request(target, "/", host="unknown.invalid", tls=False)
     places = stranger.all("Location") if stranger else []
     yield Finding("plain http: an unknown host is not redirected", not places, _shown_status(stranger))
 
 
 def _fields(target: Target) -> Iterator[Finding]:
     for path in ("/", "/.env", "/static/absent"):
-        answer = _request(target, path)
+        answer = request(target, path)
         if answer is None:
             yield Finding(f"{path} answers", False, "nothing")
             continue
@@ -145,7 +148,7 @@ def _fields(target: Target) -> Iterator[Finding]:
 def _names(target: Target) -> Iterator[Finding]:
     refused = not _handshake(target, "unknown.invalid", None)
     yield Finding("an unknown name is refused in the handshake", refused, "")
-    answer = _request(target, "/", host="unknown.invalid")
+    answer = request(target, "/", host="unknown.invalid")
     yield Finding(
         "an unknown host behind a known handshake is refused",
         _status(answer) not in range(200, 400),
@@ -168,9 +171,16 @@ def _handshake(target: Target, name: str, version: ssl.TLSVersion | None) -> boo
         return False
 
 
-def _request(
-    target: Target, path: str, *, method: str = "GET", host: str = "", tls: bool = True
-) -> _Answer | None:
+def request(
+    target: Target,
+    path: str,
+    *,
+    method: str = "GET",
+    host: str = "",
+    tls: bool = True,
+    fields: Mapping[str, str] | None = None,
+) -> Answer | None:
+    """Send one request on a new connection; return ``None`` if it is refused or broken off."""
     port = target.https_port if tls else target.http_port
     connection = http.client.HTTPConnection(target.address or target.host, port, timeout=_TIMEOUT)
     try:
@@ -184,10 +194,12 @@ def _request(
         connection.putheader("Host", host or target.host)
         if method == "POST":
             connection.putheader("Content-Length", "0")
+        for name, value in (fields or {}).items():
+            connection.putheader(name, value)
         connection.endheaders()
         # A response with Connection: close owns the socket, and is closed separately.
         with connection.getresponse() as answer:
-            return _Answer(answer.status, tuple(answer.getheaders()))
+            return Answer(answer.status, tuple(answer.getheaders()))
     except (OSError, http.client.HTTPException):
         return None
     finally:
@@ -198,9 +210,9 @@ def _connected(target: Target, port: int) -> socket.socket:
     return socket.create_connection((target.address or target.host, port), timeout=_TIMEOUT)
 
 
-def _status(answer: _Answer | None) -> int:
+def _status(answer: Answer | None) -> int:
     return answer.status if answer else 0
 
 
-def _shown_status(answer: _Answer | None) -> str:
+def _shown_status(answer: Answer | None) -> str:
     return str(answer.status) if answer else "closed"
