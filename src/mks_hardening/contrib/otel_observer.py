@@ -104,7 +104,11 @@ class OpenTelemetryObserver:
         self._next_check = 0.0
         self._trace = trace
         self._metrics = metrics
+        # Looked up once: every request begins a span.
         self._attach = context.attach
+        self._current_span = trace.get_current_span
+        self._with_span = trace.set_span_in_context
+        self._server = trace.SpanKind.SERVER
         self._requests = self._histogram(
             "http.server.request.duration", "Duration of HTTP server requests.", REQUEST_BUCKETS
         )
@@ -179,20 +183,16 @@ class OpenTelemetryObserver:
         """Start the span of a request; called by the request logging middleware."""
         if self._has_no_sdk and not self._check_for_sdk():
             return None
-        known = self._trace.get_current_span().get_span_context()
+        known = self._current_span().get_span_context()
         if known.is_valid:
             # Another instrumentation has started a span: a second one would count the request twice.
             return _OpenTelemetrySpan(None, f"{known.trace_id:032x}", f"{known.span_id:016x}", "", None)
         attributes = start_attributes(environ)
         traceparent = environ.get("HTTP_TRACEPARENT")
         parent = None if traceparent is None else _parent(traceparent, environ.get("HTTP_TRACESTATE"))
-        span = self._tracer.start_span(
-            span_name(environ.get("REQUEST_METHOD", ""), None),
-            parent,
-            self._trace.SpanKind.SERVER,
-            attributes,
-        )
-        self._attach(self._trace.set_span_in_context(span))
+        method = str(attributes["http.request.method"])
+        span = self._tracer.start_span(span_name(method, None), parent, self._server, attributes)
+        self._attach(self._with_span(span))
         ids, scheme = span.get_span_context(), str(attributes["url.scheme"])
         if not ids.is_valid:
             return _OpenTelemetrySpan(None, "", "", scheme, self._requests)

@@ -250,12 +250,34 @@ class SlidingWindow(_Counter):
 class FixedWindow(_Counter):
     """The number of hits since the first one of the current window."""
 
-    __slots__ = ("_rows", "_starts", "_used")
+    __slots__ = ("_no_wait", "_rows", "_starts", "_used")
 
     def __init__(self, *rows: Row) -> None:
         self._rows = rows
         self._starts = [0] * len(rows)
         self._used = [0] * len(rows)
+        self._no_wait = [0] * len(rows)
+
+    def hit(self, now: int, cost: int) -> WindowCount:
+        """See ``WindowCounter``; one pass for a hit that fits."""
+        starts, all_used = self._starts, self._used
+        remaining: list[int] = []
+        reset_after: list[int] = []
+        for (quota, window), start, used in zip(self._rows, starts, all_used, strict=True):
+            left = start + window - now
+            room = quota - cost
+            if used and left > 0:
+                room -= used
+            else:
+                left = window  # one that starts with this hit
+            if room < 0:
+                return self.peek(now, cost)
+            remaining.append(room)
+            reset_after.append(left)
+        for number, (quota, window) in enumerate(self._rows):
+            starts[number] = now + reset_after[number] - window
+            all_used[number] = quota - remaining[number]
+        return WindowCount(remaining, reset_after, self._no_wait, now)
 
     def peek(self, now: int, cost: int) -> WindowCount:
         """See ``WindowCounter``."""
@@ -293,12 +315,29 @@ class Gcra(_Counter):
     The spacing is rounded up to a whole microsecond: never faster than the limit.
     """
 
-    __slots__ = ("_arrivals", "_rows")
+    __slots__ = ("_arrivals", "_no_wait", "_rows")
 
     def __init__(self, *rows: Row) -> None:
         spacings = [-(-window // quota) for quota, window in rows]
         self._rows = [(spacing, spacing * quota) for spacing, (quota, _) in zip(spacings, rows, strict=True)]
         self._arrivals = [0] * len(rows)
+        self._no_wait = [0] * len(rows)
+
+    def hit(self, now: int, cost: int) -> WindowCount:
+        """See ``WindowCounter``; one pass for a hit that fits."""
+        remaining: list[int] = []
+        reset_after: list[int] = []
+        arrivals: list[int] = []
+        for (spacing, burst), arrival in zip(self._rows, self._arrivals, strict=True):
+            later = (arrival if arrival > now else now) + cost * spacing  # noqa: FURB136 - max() is a call
+            room = burst + now - later
+            if room < 0:
+                return self.peek(now, cost)
+            remaining.append(room // spacing)
+            reset_after.append(later - now)
+            arrivals.append(later)
+        self._arrivals = arrivals
+        return WindowCount(remaining, reset_after, self._no_wait, now)
 
     def peek(self, now: int, cost: int) -> WindowCount:
         """See ``WindowCounter``."""
