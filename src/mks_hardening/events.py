@@ -16,6 +16,7 @@ __all__ = [
     "BackendFailed",
     "BreakerChanged",
     "CacheRead",
+    "CachedCall",
     "LogsDropped",
     "PoolEvent",
     "RateLimitDecided",
@@ -39,6 +40,14 @@ class CacheRead(NamedTuple):
     """Result of a cache read: ``hit``, ``miss``, ``stale``, ``error`` or ``bypass`` (with the reason)."""
 
     namespace: str
+    outcome: str
+    reason: str = ""
+
+
+class CachedCall(NamedTuple):
+    """Result of a call of a cached function, in the words of ``CacheRead``; the name is that of its keys."""
+
+    function: str
     outcome: str
     reason: str = ""
 

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 from mks_hardening._core import hooks
 from mks_hardening.cache.cache_stats import CacheStats
-from mks_hardening.events import CacheRead
+from mks_hardening.events import CachedCall, CacheRead
 from mks_hardening.exceptions import BackendUnavailableError
 
 __all__ = ["CacheCounters"]
 
 
 class CacheCounters:
-    """Counts reads, backend errors and bypasses, and emits a ``CacheRead`` event for each.
+    """Counts reads, backend errors and bypasses, and emits an event for each.
 
     Args:
-        namespace: name of the cache in events; None for the counters of one function, which emit none.
+        name: the namespace of a cache, whose events are ``CacheRead``, or the name of a function.
+        of_function: whether these are the counters of a function, whose events are ``CachedCall``.
     """
 
-    __slots__ = ("_bypasses", "_errors", "_hits", "_misses", "_namespace", "_stale")
+    __slots__ = ("_bypasses", "_errors", "_event", "_hits", "_misses", "_name", "_of_function", "_stale")
 
-    def __init__(self, namespace: str | None) -> None:
-        self._namespace = namespace
+    def __init__(self, name: str, *, of_function: bool = False) -> None:
+        self._name = name
+        self._of_function = of_function
+        self._event = CachedCall if of_function else CacheRead
         self._hits = self._misses = self._stale = self._errors = self._bypasses = 0
 
     def read(self, *, found: bool) -> None:
@@ -45,7 +48,7 @@ class CacheCounters:
 
     def refresh_failed(self) -> None:
         """Emit the event for a stale value that could not be refreshed; counters of a function count it."""
-        if self._namespace is None:
+        if self._of_function:
             self._errors += 1
         self._emit("error", "refresh")
 
@@ -66,5 +69,5 @@ class CacheCounters:
         )
 
     def _emit(self, outcome: str, reason: str = "") -> None:
-        if hooks.observers and self._namespace is not None:
-            hooks.emit(CacheRead(self._namespace, outcome, reason))
+        if hooks.observers:
+            hooks.emit(self._event(self._name, outcome, reason))

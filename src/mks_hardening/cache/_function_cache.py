@@ -134,7 +134,7 @@ class FunctionCache:
         self._normalized = normalized
         self._options = options
         self._names_arguments = names_arguments
-        self._counters = CacheCounters(None)
+        self._counters = CacheCounters(name, of_function=True)
         self._keys = Memo(self._key_of, entries=_MOST_KEYS)
         self._of_function: tuple[str, ResultRules] | None = None
         self._planned: tuple[BaseCache, ComputeOptions] | None = None

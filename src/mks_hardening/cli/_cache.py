@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Generator
+from collections import Counter
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError
@@ -16,13 +18,24 @@ if TYPE_CHECKING:
 __all__ = ["add_commands"]
 
 _PATIENCE: Final = 5.0
+_OUTCOMES: Final = ("hit", "stale", "miss", "error", "bypass")
+_COUNTERS: Final = {"mks_cached_calls_total": "function", "mks_cache_reads_total": "namespace"}
 _PATTERN: Final = "glob pattern of keys: *, ?, [abc]"
 
 
 def add_commands(parser: argparse.ArgumentParser) -> None:
     """Add the subcommands."""
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    stats = commands.add_parser("stats", help="print number and size of the stored values of each function")
+    stats = commands.add_parser(
+        "stats",
+        help="print number and size of the stored values of each function, and how often they were used",
+    )
+    stats.add_argument(
+        "--metrics",
+        metavar="DIRECTORY",
+        help="the directory in which the processes share their metrics (PROMETHEUS_MULTIPROC_DIR), for the number "
+        "of hits and misses of each function and namespace",
+    )
     stats.set_defaults(run=_stats)
     keys = commands.add_parser("keys", help="print the keys that have a value")
     keys.add_argument("--limit", type=int, default=100, help="maximum number of keys (100)")
@@ -80,6 +93,8 @@ def _cache(parsed: argparse.Namespace) -> Generator[RedisCache]:
 
 
 def _stats(parsed: argparse.Namespace) -> int:
+    from mks_hardening._core.environment.parsers import parse_text
+    from mks_hardening._core.environment.variables import Environment
     from mks_hardening._core.operations import run
 
     with _cache(parsed) as cache:
@@ -88,7 +103,40 @@ def _stats(parsed: argparse.Namespace) -> int:
         print(f"{count:>10}  {size:>12}  {_printable(name)}")
     total = [sum(each) for each in zip(*found.values(), strict=True)] or [0, 0]
     print(f"{total[0]:>10}  {total[1]:>12}  values and bytes in all")
+    directory = parsed.metrics or Environment().read("PROMETHEUS_MULTIPROC_DIR", parse_text)
+    if directory is not None:
+        for kind, counts in _calls(directory).items():
+            print("".join(f"{outcome:>10}" for outcome in _OUTCOMES), "", kind)
+            for name, numbers in sorted(counts.items()):
+                print("".join(f"{numbers[outcome]:>10}" for outcome in _OUTCOMES), "", _printable(name))
     return 0
+
+
+def _calls(directory: str) -> dict[str, dict[str, Counter[str]]]:
+    """Return how often functions and namespaces were used, by outcome, from the metrics of all processes."""
+    from mks_hardening._core.optional_imports import optional
+    from mks_hardening.contrib.prometheus_observer import metrics_app
+
+    with optional("prometheus_client", extra="prometheus"):
+        from prometheus_client.parser import text_string_to_metric_families
+
+    if not Path(directory).is_dir():
+        raise ConfigurationError("--metrics must be an existing directory", parameter="metrics")
+    page = metrics_app(directory)({"REQUEST_METHOD": "GET", "PATH_INFO": "/metrics"}, _no_server)
+    found: dict[str, dict[str, Counter[str]]] = {"function": {}, "namespace": {}}
+    for family in text_string_to_metric_families(b"".join(page).decode()):
+        for sample in family.samples:
+            kind = _COUNTERS.get(sample.name)
+            if kind is not None:
+                counts = found[kind].setdefault(sample.labels[kind], Counter())
+                counts[sample.labels["outcome"]] += int(sample.value)
+    return found
+
+
+def _no_server(
+    _status: str, _headers: list[tuple[str, str]], _exc: object = None, /
+) -> Callable[[bytes], object]:
+    return len  # write()
 
 
 def _keys(parsed: argparse.Namespace) -> int:

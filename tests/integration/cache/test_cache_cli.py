@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from mks_hardening.cache import RedisCache, cached
 from mks_hardening.cli import main
+from mks_hardening.contrib.prometheus_observer import PrometheusObserver
+from mks_hardening.events import add_observer, remove_observer
 from testbed.redis_server import RedisServer
 
 pytestmark = pytest.mark.redis
@@ -64,6 +67,38 @@ def test_values_are_counted_by_function(run: Run, cache: RedisCache) -> None:
     assert int(lines[-1][1]) == sum(int(line[1]) for line in lines[:-1])
     assert [line.split()[0] for line in run("stats", "page:*")[1].splitlines()] == ["2", "2"]
     assert run("stats", "none")[1].split() == ["0", "0", "values", "and", "bytes", "in", "all"]
+
+
+def test_hits_and_misses_of_all_processes_are_counted_by_function(
+    run: Run, cache: RedisCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    observer = PrometheusObserver(directory=tmp_path)
+    add_observer(observer)
+    try:
+
+        @cached(cache=cache, key_prefix="shop.price")
+        def price(item: int) -> int:
+            return item
+
+        for item in (1, 1, 1, 2):
+            price(item)
+        cache.get("other")
+    finally:
+        remove_observer(observer)
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    status, out, _ = run("stats")
+    assert status == 0
+    lines = [line.split() for line in out.splitlines()]
+    assert lines[2:] == [
+        ["hit", "stale", "miss", "error", "bypass", "function"],
+        ["2", "0", "2", "0", "0", "shop.price"],
+        ["hit", "stale", "miss", "error", "bypass", "namespace"],
+        ["2", "0", "3", "0", "0", "mks"],
+    ]
+    assert run("stats", "--metrics", str(tmp_path / "none"))[::2] == (
+        2,
+        "--metrics must be an existing directory\n",
+    )
 
 
 def test_keys_are_listed(run: Run, cache: RedisCache) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from mks_hardening.cache import MemoryCache, NullCache, cache_if, cached, set_default_cache
-from mks_hardening.events import CacheRead, add_observer, remove_observer
+from mks_hardening.events import CachedCall, CacheRead, add_observer, remove_observer
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.testing import FrozenClock
 
@@ -192,8 +192,11 @@ def test_events_tell_of_reads(cache: MemoryCache) -> None:
         remove_observer(heard.append)
     assert heard == [
         CacheRead("memory", "miss"),
+        CachedCall("f", "miss"),
         CacheRead("memory", "hit"),
+        CachedCall("f", "hit"),
         CacheRead("memory", "bypass", "condition"),
+        CachedCall("f", "bypass", "condition"),
     ]
 
 

@@ -28,6 +28,7 @@ from mks_hardening.events import (
     AlertsCounted,
     BackendFailed,
     BreakerChanged,
+    CachedCall,
     CacheRead,
     LogsDropped,
     PoolEvent,
@@ -112,6 +113,10 @@ CASES: list[tuple[Any, dict[str, float]]] = [
     (
         RateLimitNear("login", "5 per 1 minute", 4, 5),
         {shown("mks_rate_limit_near_total", group="login", limit="5 per 1 minute"): 1},
+    ),
+    (
+        CachedCall("shop.price", "stale"),
+        {shown("mks_cached_calls_total", function="shop.price", outcome="stale", reason=""): 1},
     ),
     (
         CacheRead("mks", "bypass", "unkeepable"),

@@ -157,6 +157,9 @@ REFUSALS: Final = _counter("requests_refused", "Requests refused by a middleware
 DECISIONS: Final = _counter("rate_limit_decisions", "Decisions of rate limits.", "group", "outcome", "source")
 NEAR: Final = _counter("rate_limit_near", "Hits that brought a key to 80 % of a limit.", "group", "limit")
 READS: Final = _counter("cache_reads", "Reads of a cache by outcome.", "namespace", "outcome", "reason")
+CALLS: Final = _counter(
+    "cached_calls", "Calls of cached functions by outcome.", "function", "outcome", "reason"
+)
 SESSIONS: Final = _counter(
     "session_changes", "Sessions started, rotated, ended, refused.", "change", "reason"
 )
@@ -218,6 +221,9 @@ RULES: Final = (
     ),
     MetricRule(
         events.CacheRead, event_as_key, _labels(namespace=_name, outcome=_word, reason=_word), counted=READS
+    ),
+    MetricRule(
+        events.CachedCall, event_as_key, _labels(function=_name, outcome=_word, reason=_word), counted=CALLS
     ),
     MetricRule(
         events.SessionChanged, itemgetter(0, 1), _labels(change=_word, reason=_word), counted=SESSIONS
