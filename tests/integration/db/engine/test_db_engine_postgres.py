@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,6 +12,7 @@ from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from mks_hardening.db import guard_fork, hardened_async_engine, hardened_engine
+from testbed.forked import in_child
 from testbed.postgres_server import PostgresServer
 
 pytestmark = [
@@ -97,24 +97,6 @@ def test_a_driver_that_is_not_libpq_is_not_half_protected(postgres_url: str) -> 
 # --- forks -----------------------------------------------------------------------------------
 
 
-def _in_child(work: Callable[[], object]) -> str:
-    """What ``work`` says in a forked child, or the error it dies of."""
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            answer = repr(work())
-        except BaseException as error:  # noqa: BLE001 - is the answer
-            answer = f"{type(error).__name__}: {error}"
-        os.write(writer, answer.encode()[:60_000])
-        os._exit(0)
-    os.close(writer)
-    with os.fdopen(reader) as pipe:
-        answer = pipe.read()
-    os.waitpid(child, 0)
-    return answer
-
-
 def _backend(engine: Engine) -> int:
     with engine.connect() as connection:
         pid: int = connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
@@ -123,19 +105,19 @@ def _backend(engine: Engine) -> int:
 
 def test_a_child_has_connections_of_its_own(engine: Engine) -> None:
     parent = _backend(engine)
-    assert _in_child(lambda: _backend(engine) != parent) == "True"
+    assert in_child(lambda: _backend(engine) != parent) == "True"
     assert _backend(engine) == parent
 
 
 def test_a_child_that_closes_everything_disturbs_nobody(engine: Engine) -> None:
     parent = _backend(engine)
-    assert _in_child(engine.dispose) == "None"
+    assert in_child(engine.dispose) == "None"
 
     def use_and_close() -> None:
         _backend(engine)
         engine.dispose()
 
-    assert _in_child(use_and_close) == "None"
+    assert in_child(use_and_close) == "None"
     assert _backend(engine) == parent
 
 
@@ -150,8 +132,8 @@ def test_a_transaction_of_the_parent_survives_the_child_that_inherits_it(engine:
             except DBAPIError:
                 return "refused"
 
-        assert _in_child(meddle) == "'refused'"
-        _in_child(connection.close)
+        assert in_child(meddle) == "'refused'"
+        in_child(connection.close)
         connection.execute(text("INSERT INTO t VALUES (2)"))
     with engine.connect() as connection:
         assert connection.execute(text("SELECT count(*) FROM t")).scalar() == 2
@@ -172,7 +154,7 @@ def test_children_forked_while_threads_use_the_pool_all_work(engine: Engine) -> 
     for thread in threads:
         thread.start()
     try:
-        answers = {_in_child(lambda: _backend(engine) > 0) for _ in range(15)}
+        answers = {in_child(lambda: _backend(engine) > 0) for _ in range(15)}
     finally:
         stop.set()
         for thread in threads:
@@ -186,9 +168,9 @@ def test_a_grandchild_works_too(engine: Engine) -> None:
 
     def child() -> object:
         own = _backend(engine)
-        return _in_child(lambda: _backend(engine) not in {own, parent}), _backend(engine) == own
+        return in_child(lambda: _backend(engine) not in {own, parent}), _backend(engine) == own
 
-    assert _in_child(child) == "('True', True)"
+    assert in_child(child) == "('True', True)"
     assert _backend(engine) == parent
 
 
@@ -197,7 +179,7 @@ def test_a_foreign_engine_can_be_guarded_after_it_was_used(postgres_url: str) ->
     parent = _backend(engine)
     guard_fork(engine)
     guard_fork(engine)
-    assert _in_child(lambda: _backend(engine) != parent) == "True"
+    assert in_child(lambda: _backend(engine) != parent) == "True"
     assert _backend(engine) == parent
     engine.dispose()
 
@@ -218,7 +200,7 @@ def test_a_child_of_an_asynchronous_parent_has_connections_of_its_own(postgres_u
             asyncio.events._set_running_loop(None)
             return asyncio.new_event_loop().run_until_complete(backend()) not in {None, own}
 
-        assert _in_child(child) == "True"
+        assert in_child(child) == "True"
         assert await backend() == own
         await engine.dispose()
 
@@ -229,5 +211,5 @@ def test_a_disposed_engine_is_still_guarded(engine: Engine) -> None:
     _backend(engine)
     engine.dispose()
     parent = _backend(engine)
-    assert _in_child(lambda: _backend(engine) != parent) == "True"
+    assert in_child(lambda: _backend(engine) != parent) == "True"
     assert _backend(engine) == parent
