@@ -405,6 +405,12 @@ class DatabaseSettings:
         2,
         "Generations of workers at the same time: a reload or release starts new ones before old ones stop.",
     )
+    transaction_pooling: bool = env(
+        "DB_TRANSACTION_POOLING",
+        parse_bool,
+        False,
+        "Whether DATABASE_URL leads to a pooler in transaction mode, such as PgBouncer.",
+    )
 
 
 AREAS: Final[Mapping[str, "type[DataclassInstance]"]] = {
