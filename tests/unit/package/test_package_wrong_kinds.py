@@ -5,6 +5,7 @@ The second half walks over everything that is public: whoever adds a class adds 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 from collections.abc import Callable, Iterator
@@ -24,7 +25,7 @@ from mks_hardening._core import hooks
 from mks_hardening.cache import CDNManager, MemoryCache
 from mks_hardening.contrib import django_app, flask_app
 from mks_hardening.contrib.celery_app import TaskNotifier, celery_app
-from mks_hardening.db import InvalidCursorError, hardened_engine
+from mks_hardening.db import InvalidCursorError, aexplain, hardened_async_engine, hardened_engine
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.production_check import CheckReport, check
 from mks_hardening.security import (
@@ -298,6 +299,7 @@ def usual(engine: Engine) -> dict[str, dict[str, Any]]:
         "db.SlowQueryMonitor": {"engine": engine},
         "db.allow_n_plus_one": {"patterns": "x"},
         "db.explain": {"bind": engine, "statement": "SELECT 1"},
+        "db.aexplain": {"bind": hardened_async_engine("sqlite+aiosqlite://"), "statement": "SELECT 1"},
         "db.fingerprint": {"sql": "SELECT 1"},
         "db.guard_fork": {"engine": engine},
         "db.hardened_async_engine": {"url": "sqlite+aiosqlite://"},
@@ -481,6 +483,10 @@ def check_offline(  # what ``check`` takes, but for ``url``
     return check(**locals())
 
 
+def explain_now(bind: Any, statement: Any, *, analyze: Any = False) -> Any:
+    return asyncio.run(aexplain(bind, statement, analyze=analyze))
+
+
 def named(name: str, arguments: dict[str, dict[str, Any]]) -> Callable[..., Any]:
     place, _, last = name.rpartition(".")
     if place == "a task":
@@ -489,6 +495,8 @@ def named(name: str, arguments: dict[str, dict[str, Any]]) -> Callable[..., Any]
         return getattr(arguments["testing.TaskRecorder"]["worker"], last)
     if name == "production_check.check":  # without the live site: a name would be looked up
         return check_offline
+    if name == "db.aexplain":
+        return explain_now
     if name == "tasks.task_table":  # a table can be defined once in one metadata
         return lambda metadata, name="x", schema=None: task_table(
             MetaData() if isinstance(metadata, MetaData) else metadata, name=name, schema=schema

@@ -69,7 +69,7 @@ _CATALOGUES: Final = """
 def read_only_savepoint(connection: Connection) -> Generator[None]:
     """PostgreSQL: a read-only savepoint that is rolled back; afterwards the caller can write as before."""
     # In autocommit mode there is no transaction that could contain a savepoint.
-    autocommit = bool(getattr(connection.connection.driver_connection, "autocommit", False))
+    autocommit = bool(getattr(connection.connection.dbapi_connection, "autocommit", False))
     began_here = not connection.in_transaction()
     begin, end = (
         ("BEGIN", "ROLLBACK")

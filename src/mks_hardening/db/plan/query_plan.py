@@ -30,11 +30,12 @@ from mks_hardening.exceptions import ConfigurationError
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
     from sqlalchemy.engine.interfaces import Dialect
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
     from sqlalchemy.orm import Session
     from sqlalchemy.sql import Executable
     from sqlalchemy.sql.compiler import SQLCompiler
 
-__all__ = ["Plan", "explain"]
+__all__ = ["Plan", "aexplain", "explain"]
 
 _READS: Final = frozenset({"select", "with", "values", "table"})
 _KINDS: Final = _READS | {"insert", "update", "delete", "merge", "replace"}
@@ -93,6 +94,36 @@ def explain(
     raise ConfigurationError(
         f"explain does not know {dialect}{' with analyze' if analyze else ''}", parameter="bind"
     )
+
+
+async def aexplain(
+    bind: AsyncEngine | AsyncConnection | AsyncSession, statement: Executable | str, *, analyze: bool = False
+) -> Plan:
+    """``explain`` for asyncio.
+
+    Args:
+        bind: where to run EXPLAIN; the transaction of a connection or session is left as it is.
+        statement: as for ``explain``.
+        analyze: as for ``explain``.
+
+    Raises:
+        ConfigurationError: as for ``explain``, or ``bind`` is not asynchronous.
+        sqlalchemy.exc.DBAPIError: as for ``explain``.
+    """
+    with optional("sqlalchemy", extra="db"):
+        from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_scoped_session
+    given: object = bind
+    if isinstance(given, AsyncEngine):
+        async with given.connect() as connection:
+            return await aexplain(connection, statement, analyze=analyze)
+    if not isinstance(given, (AsyncConnection, AsyncSession, async_scoped_session)):
+        raise ConfigurationError(
+            f"bind must be an AsyncEngine, an AsyncConnection or an AsyncSession, not {type(given).__name__}",
+            parameter="bind",
+        )
+    run_sync: Any = cast("AsyncSession", bind).run_sync
+    plan: Plan = await run_sync(explain, statement, analyze=analyze)
+    return plan
 
 
 def _checked(construct: object, dialect: Dialect) -> list[str]:
