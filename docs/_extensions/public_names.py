@@ -43,6 +43,7 @@ MODULES = (
     "contrib.otel_observer",
     "contrib.prometheus_observer",
     "contrib.sentry_redaction",
+    "contrib.sqlalchemy_replicas",
     "contrib.sqlalchemy_session",
     "contrib.structlog_renderer",
     "contrib.uvicorn_config",

@@ -19,7 +19,7 @@ _HOME = {
     "mks_hardening.db.migrations.migration_rules": ["MIGRATION_RULES", "MigrationRule"],
     "mks_hardening.db.migrations.safe_operations": ["BackfillProgress", "SafeOperations"],
     "mks_hardening.db.paging": ["InvalidCursorError", "Page", "PageResult", "RowCount", "keyset_page"],
-    "mks_hardening.db.plan.query_plan": ["Plan", "explain"],
+    "mks_hardening.db.plan.query_plan": ["Plan", "aexplain", "explain"],
     "mks_hardening.db.retry": ["retry_on_serialization_failure"],
     "mks_hardening.db.statement.fingerprints": ["fingerprint", "normalize_sql"],
     "mks_hardening.db.watch.n_plus_one": ["NPlusOneError", "NPlusOneFinding", "allow_n_plus_one"],

@@ -27,6 +27,7 @@ from mks_hardening.db.paging import PageResult as PageResult
 from mks_hardening.db.paging import RowCount as RowCount
 from mks_hardening.db.paging import keyset_page as keyset_page
 from mks_hardening.db.plan.query_plan import Plan as Plan
+from mks_hardening.db.plan.query_plan import aexplain as aexplain
 from mks_hardening.db.plan.query_plan import explain as explain
 from mks_hardening.db.retry import retry_on_serialization_failure as retry_on_serialization_failure
 from mks_hardening.db.statement.fingerprints import fingerprint as fingerprint

@@ -131,6 +131,11 @@ class ReadReplicas(Generic[E]):
             )
         self._turn = count()
 
+    @property
+    def primary(self) -> E:
+        """Engine of the primary."""
+        return self._primary
+
     def token(self) -> ReadToken:
         """Return the position of the primary: reads after it see all transactions committed until now.
 
