@@ -35,6 +35,8 @@ def test_there_is_a_page_for_each_library_and_code_for_each_page() -> None:
             "flask-limiter",
             "flask-session",
             "flask-seasurf",
+            "flask-debugtoolbar",
+            "celery-beat",
             "django-csp",
             "django-axes",
             "django-otp",
@@ -69,6 +71,7 @@ def test_a_page_shows_both_codes_each_option_and_what_is_lost(page: Path) -> Non
         *((name, 4) for name in ("asgi-correlation-id", "fastapi-guard", "secure", "slowapi")),
         *((name, 4) for name in ("starlette", "starsessions", "flask-seasurf", "django-csp", "structlog")),
         *(("django-axes", 4), ("django-ratelimit", 3), ("django-redis", 2)),
+        *(("flask-debugtoolbar", 4), ("celery-beat", 4)),
     ],
 )
 def test_a_comparison_shows_what_stays_the_same_and_what_differs(name: str, differing: int) -> None:
