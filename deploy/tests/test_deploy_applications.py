@@ -62,6 +62,8 @@ FASTAPI = Application(
 ALL = (FLASK, DJANGO, FASTAPI)
 HARDENED = Application("hardened_notes", "hardened-notes", "wsgi", "/", "note", "", "", "1")
 
+TUTORIALS = sorted((Path(__file__).parents[2] / "docs" / "snippets" / "tutorial").glob("*_app.py"))
+
 each = pytest.mark.parametrize("application", ALL, ids=lambda application: application.folder)
 
 
@@ -102,7 +104,7 @@ class Served:
     def _source(application: Application) -> Path:
         import tempfile
 
-        return Path(tempfile.mkdtemp(prefix="mksa")) / application.folder
+        return Path(tempfile.mkdtemp(prefix="mksa")) / Path(application.folder).name
 
     def start(self) -> None:
         self.host.render()
@@ -313,6 +315,26 @@ def test_health_is_for_this_machine_and_unknown_names_get_nothing(
     assert site.host.ask("/", host="unknown.example", sni="unknown.example") is None
 
 
+def post_note(site: Served) -> tuple[Answer, Answer]:
+    """Send the form of the tutorials, with its token: from its own page, and from another site."""
+    page = site.get("/")
+    token = re.search(rb'name="(csrf\w+)" value="([^"]+)"', page.body)
+    assert token is not None, page.body
+    cookies = "; ".join(value.partition(";")[0] for value in page.all("Set-Cookie"))
+    body = urlencode({"note": "nail", token[1].decode(): token[2].decode()}).encode()
+    fields = {
+        "Content-Type": "application/x-www-form-urlencoded",
+        "Content-Length": str(len(body)),
+        "Cookie": cookies,
+    }
+    # The port as browsers send it: none for 443, the port of a site.
+    own = site.host.say_with({**fields, "Origin": f"https://{HOST}:{site.host.https}"}, "/", body)
+    other = site.host.say_with({**fields, "Origin": "https://other.example"}, "/", body)
+    assert own is not None
+    assert other is not None
+    return own, other
+
+
 @pytest.mark.nginx
 def test_an_application_that_uses_the_library_needs_no_settings_of_its_own(
     served: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -322,27 +344,41 @@ def test_an_application_that_uses_the_library_needs_no_settings_of_its_own(
     site = served(HARDENED, capsys)
     assert site.settings.app.hardened
     assert (site.host.path("credentials") / "secret_keys").exists()
-    page = site.get("/")
-    token = re.search(rb'name="csrf_token" value="([^"]+)"', page.body)
-    assert token is not None, page.body
-    cookies = "; ".join(value.partition(";")[0] for value in page.all("Set-Cookie"))
-    body = urlencode({"note": "nail", "csrf_token": token[1].decode()}).encode()
-    fields = {
-        "Content-Type": "application/x-www-form-urlencoded",
-        "Content-Length": str(len(body)),
-        "Cookie": cookies,
-        "Origin": f"https://{HOST}:{site.host.https}",
-    }
-    answer = site.host.say_with(fields, "/", body)
-    assert answer is not None
+    answer, stranger = post_note(site)
     assert answer.body == b"saved nail of 127.0.0.1 by https"
     assert answer.one("Strict-Transport-Security")
-    stranger = site.host.say_with({**fields, "Origin": "https://other.example"}, "/", body)
-    assert stranger is not None
     assert stranger.status == 403
     # Every variable of the unit is one that the library knows.
     log = (site.host.folder / "gunicorn-blue.out").read_text()
     assert "unknown variable" not in log, log[-3000:]
+
+
+@pytest.mark.slow
+@pytest.mark.nginx
+@pytest.mark.parametrize("tutorial", TUTORIALS, ids=lambda file: file.stem)
+def test_a_tutorial_takes_a_form_in_production(
+    tutorial: Path,
+    certificates: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("MKS_ENV", "development")  # for the import alone
+    name = tutorial.stem.replace("_", "-")
+    source = tmp_path / name
+    source.mkdir()
+    shutil.copy(tutorial, source / "app.py")
+    (source / "requirements.txt").write_text(f"mks-hardening\n{tutorial.stem.removesuffix('_app')}\n")
+    application = Application(str(source), name, "", "/", "note", "", "", "1")
+    site = Served(application, settings_of(application, tmp_path, capsys), certificates)
+    try:
+        site.start()
+        answer, stranger = post_note(site)
+        assert answer.body.startswith(b"saved 4 ")
+        assert answer.one("Strict-Transport-Security")
+        assert stranger.status == 403
+    finally:
+        site.stop()
 
 
 def test_no_secret_stands_where_every_account_reads(served: Any, capsys: pytest.CaptureFixture[str]) -> None:

@@ -24,6 +24,7 @@ from mks_deploy.settings.settings_file import read_settings
 
 FLASK = "from flask import Flask\napp = Flask(__name__)\n"
 FACTORY = "import flask as f\ndef create_app(config=None):\n    app = f.Flask('x')\n    return app\n"
+HARDEN = "from mks_hardening.compose import harden_asgi, harden_wsgi\n"
 SETTINGS = "from shop.settings.base import *\nDEBUG = False\n"
 BASE = "WSGI_APPLICATION = 'shop.wsgi.application'\n"
 MANAGE = "import os\nos.environ.setdefault('DJANGO_SETTINGS_MODULE', 'shop.settings.local')\n"
@@ -80,6 +81,25 @@ def tree(tmp_path: Path) -> Callable[..., Path]:
                 "except ImportError:\n    app = None\n"
             },
             {"main:app": "asgi"},
+        ),
+        # What wraps an application is what is served.
+        (
+            {"a.py": HARDEN + "import falcon\ninner = falcon.App()\nouter = harden_wsgi(inner, s)\n"},
+            {"a:outer": "wsgi"},
+        ),
+        ({"a.py": HARDEN + "def app(e, s):\n    return []\napp = harden_wsgi(app, s)\n"}, {"a:app": "wsgi"}),
+        ({"a.py": HARDEN + "app = harden_asgi(inner, s)\n"}, {"a:app": "asgi"}),
+        (
+            {"a.py": "with Configurator() as config:\n    app = config.make_wsgi_app()\n"},
+            {"a:app": "wsgi"},
+        ),
+        (
+            {
+                "a.py": "from django.core.asgi import get_asgi_application\n"
+                "from mks_hardening.contrib.django_app import hardened\n"
+                "application = hardened(get_asgi_application())\n"
+            },
+            {"a:application": "asgi"},
         ),
         # Not applications: words in comments and texts, another class, tests, environments, broken files.
         ({"a.py": "# app = Flask()\nX = 'Flask(__name__)'\n"}, {}),

@@ -32,6 +32,11 @@ _FRAMEWORKS: Final = {
     "django.core.wsgi.get_wsgi_application": "wsgi",
     "django.core.asgi.get_asgi_application": "asgi",
 }
+_WRAPPERS: Final = {
+    "mks_hardening.compose.harden_wsgi": "wsgi",
+    "mks_hardening.compose.harden_asgi": "asgi",
+    "mks_hardening.contrib.django_app.hardened": "",
+}
 _FACTORIES: Final = frozenset({"create_app", "make_app", "build_app", "get_app", "application_factory"})
 _SERVERS: Final = frozenset(
     {"gunicorn", "uvicorn", "hypercorn", "granian", "daphne", "waitress-serve", "uwsgi"}
@@ -152,19 +157,28 @@ def _of_modules(tree: SourceTree) -> Iterator[Candidate]:
     factories = dict(_factories(tree))
     made, found = set[str](), list[Candidate]()
     for module in tree.modules.values():
-        mounted = _mounted(module)
+        inner = _inside_another(module)
         for name, call, line in _assigned_calls(module):
             callee = module.whole_name(call.func)
             callee = callee if "." in callee else f"{module.name}.{callee}"
-            kind = _FRAMEWORKS.get(callee)
+            kind = _kind_of(module, call)
             if callee in factories:
                 kind = factories[callee].kind
                 made.add(callee)
-            if kind is not None and name not in mounted:
+            if kind is not None and name not in inner:
                 found.append(Candidate(f"{module.name}:{name}", kind, f"{module.path}:{line}"))
     yield from found
     # A factory whose result is an object of a module already is the same application.
     yield from (candidate for name, candidate in factories.items() if name not in made)
+
+
+def _kind_of(module: Module, call: ast.Call) -> str | None:
+    """Return the kind of application that a call makes or wraps; ``None`` if it does neither."""
+    callee = module.whole_name(call.func)
+    if callee in _WRAPPERS:
+        inner = call.args[0] if call.args else None
+        return _WRAPPERS[callee] or (_kind_of(module, inner) if isinstance(inner, ast.Call) else "") or ""
+    return "wsgi" if callee.endswith(".make_wsgi_app") else _FRAMEWORKS.get(callee)  # Pyramid's configurator
 
 
 def _assigned_calls(module: Module) -> Iterator[tuple[str, ast.Call, int]]:
@@ -196,15 +210,23 @@ def _needs_nothing(arguments: ast.arguments) -> bool:
     return positional == len(arguments.defaults) and None not in arguments.kw_defaults
 
 
-def _mounted(module: Module) -> set[str]:
-    """Names of applications that are mounted in another one."""
-    return {
+def _inside_another(module: Module) -> set[str]:
+    """Names of applications that are mounted in another one, or wrapped under another name."""
+    mounts = {
         argument.id
         for node in ast.walk(module.tree)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "mount"
         for argument in (*node.args, *(keyword.value for keyword in node.keywords))
         if isinstance(argument, ast.Name)
     }
+    wrapped = {
+        argument.id
+        for name, call, _ in _assigned_calls(module)
+        if module.whole_name(call.func) in _WRAPPERS
+        for argument in call.args[:1]
+        if isinstance(argument, ast.Name) and argument.id != name
+    }
+    return mounts | wrapped
 
 
 def _last(module: Module) -> str:
