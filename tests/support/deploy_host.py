@@ -13,7 +13,7 @@ import socket
 import ssl
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,10 +103,14 @@ class Host:
         name: str = "knowledge-system",
         base: str = "",
         source: Path | None = None,
+        hosts: str = "",
+        here: str = "",
         **options: str,
     ) -> None:
         # Another application than the reference: its name, its deploy.toml, and the folder that it is started in.
         self.name, self.base, self.source = name, base, source
+        # One of several hosts: their tables, and which of them this one is.
+        self.hosts, self.here = hosts, here
         # Short: addresses of unix sockets have 107 bytes. Open: nginx's workers are another account.
         self.folder = Path(tempfile.mkdtemp(prefix="mksd"))
         self.folder.chmod(0o755)
@@ -164,7 +168,7 @@ class Host:
             user="www-data" if os.geteuid() == 0 else _account(),
             **given,
         )
-        return deployed(text, *more, without=("tls",), base=self.base)
+        return deployed(text, *more, without=("tls",), base=self.base) + self.hosts
 
     def real_path(self, name: str) -> str:
         """Return the real location of a path of the settings, where the files were rendered to."""
@@ -178,7 +182,9 @@ class Host:
         from mks_deploy.settings.settings_file import read_settings
         from mks_deploy.versions import Installed, detect
 
-        files = render(read_settings(self.settings_text()), installed or detect() or Installed())
+        settings = read_settings(self.settings_text())
+        settings = settings.on(self.here) if self.here else settings
+        files = render(settings, installed or detect() or Installed())
         write(files, self.root)
         # What would be copied to the root of a host is linked there: the rendered texts name these paths.
         for name in _RENDERED:
@@ -205,12 +211,12 @@ class Host:
         secrets = {"DATABASE_URL": postgres_url, "MKS_REDIS_URL": redis_url}
         return {**given, **secrets, "MKS_SECRET_KEYS": SecretBox.generate_key()}
 
-    def start_nginx(self) -> ServerProcess:
+    def start_nginx(self, *, ready: Callable[[], object] | None = None) -> ServerProcess:
         return self._start(
             ServerProcess(
                 self.nginx_command("-g", "daemon off;"),
                 log=self.folder / "nginx.out",
-                ready=lambda: accepts_connections(self.https) and accepts_connections(self.http),
+                ready=ready or (lambda: accepts_connections(self.https) and accepts_connections(self.http)),
                 stop_signal=signal.SIGQUIT,
             )
         )

@@ -6,6 +6,7 @@ import base64
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import PurePosixPath
 from typing import Any, Final
 
@@ -15,14 +16,22 @@ from mks_deploy.alerts import alerts_of
 from mks_deploy.dashboard import dashboard
 from mks_deploy.environment_file import variables_of
 from mks_deploy.settings.consistency import connections_needed, max_pods
-from mks_deploy.settings.credentials import Credential, bindings, credentials_of, is_wanted
+from mks_deploy.settings.credentials import (
+    STORES_CERTIFICATE,
+    Credential,
+    bindings,
+    credentials_of,
+    is_wanted,
+)
 from mks_deploy.settings.definitions import HOST_VARIABLES, Settings
 from mks_deploy.template_tables import EDGE_ERRORS, EDGE_HEADERS, STRIPPED_HEADERS, UNITS, Slot, timers
 from mks_deploy.versions import Installed
 
-__all__ = ["RenderedFile", "render", "upstream"]
+__all__ = ["HOST_FILE", "RenderedFile", "render", "upstream"]
 
 _MIB: Final = 1024**2
+HOST_FILE: Final = "host"
+"""File beside ``deploy.toml`` that says which of several hosts this one is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +128,9 @@ def _values(settings: Settings, installed: Installed, credentials: tuple[Credent
             dict.fromkeys(_regex(path) for path in (settings.app.live, settings.app.ready) if path != "/")
         ),
         "servers": _servers(settings),
+        "stores_certificate": STORES_CERTIFICATE,
+        "open_ports": tuple(_open_ports(settings)),
+        "in_url": lambda address: f"[{address}]" if ":" in address else address,
         "sign_in_paths": "|".join(_regex(path) for path in settings.edge.sign_in_paths),
         "edge_headers": EDGE_HEADERS,
         "stripped_headers": STRIPPED_HEADERS,
@@ -142,9 +154,27 @@ def _regex(path: str) -> str:
 
 def _servers(settings: Settings) -> str:
     """Return the units of the servers that the application needs, each after a blank."""
-    units = ["postgresql.service"] if settings.has_database else []
-    units += ["redis-server.service", "redis-server@cache.service"] if settings.has_redis else []
+    units = ["postgresql.service"] if settings.serves_database else []
+    units += ["redis-server.service"] if settings.serves_redis else []
+    units += ["redis-server@cache.service"] if settings.serves_cache else []
     return "".join(f" {unit}" for unit in units)
+
+
+def _open_ports(settings: Settings) -> Iterator[tuple[int, tuple[str, ...]]]:
+    """Yield the ports of this host that the other hosts need, and which hosts do."""
+    application = ("web", "worker")
+    for port, here, needed_by in (
+        (settings.edge.inner_port, ("web",), ("edge",)),
+        (5432, ("database", "standby"), (*application, "database", "standby")),
+        (6379, ("redis", "queue"), (*application, "redis", "sentinel")),
+        (6380, ("cache",), application),
+        (26_379, ("sentinel",), (*application, "redis", "sentinel")),
+    ):
+        if settings.here is not None and settings.has_role(*here):
+            others = [host.address for host in settings.with_role(*needed_by) if host is not settings.here]
+            for version in (4, 6):
+                if chosen := tuple(each for each in others if ip_address(each).version == version):
+                    yield port, chosen
 
 
 def _host_variables(settings: Settings) -> dict[str, str]:
@@ -174,12 +204,15 @@ def _reasons(settings: Settings) -> tuple[tuple[str, str], ...]:
 def _targets(settings: Settings) -> Iterator[tuple[str, str, int, dict[str, Any]]]:
     name, paths = settings.name, settings.paths
     shared = _below_root(paths.share)
-    if settings.edge.mode == "nginx":
+    if settings.edge.mode == "nginx" and settings.has_role("web"):
         nginx = _below_root(paths.nginx)
         yield "logrotate/nginx", "etc/logrotate.d/nginx", 0o644, {}
         yield "nginx/nginx.conf", f"{nginx}/nginx.conf", 0o644, {}
-        for part in ("http", "proxy", "maintenance", "errors"):
+        for part in ("http", "maintenance", "errors"):
             yield f"nginx/{part}.conf", f"{nginx}/{name}/{part}.conf", 0o644, {}
+        yield "nginx/proxy.conf", f"{nginx}/{name}/proxy.conf", 0o644, {"inner": False}
+        if settings.hosts:
+            yield "nginx/proxy.conf", f"{nginx}/{name}/inner.conf", 0o644, {"inner": True}
         # Not in nginx's directory: rendering again must not route requests to a slot that is not running.
         yield (
             "nginx/upstream.conf",
@@ -193,24 +226,12 @@ def _targets(settings: Settings) -> Iterator[tuple[str, str, int, dict[str, Any]
             yield "edge/error.html", f"{shared}/edge/{error.status}.html", 0o644, more
             yield "edge/error.json", f"{shared}/edge/{error.status}.json", 0o644, more
         yield "edge/robots.txt", f"{shared}/edge/robots.txt", 0o644, {}
-    for part in ("Dockerfile", "Dockerfile.dockerignore", "compose.yml", "gunicorn.conf.py"):
-        yield f"docker/{part}", f"docker/{part}", 0o644, {}
-    for part in (
-        "kustomization.yaml",
-        "namespace.yaml",
-        "application.yaml",
-        "network.yaml",
-        "gateway.yaml",
-        "settings.env",
-    ):
-        yield f"kubernetes/{part}", f"kubernetes/{part}", 0o644, {}
-    yield "docker/gunicorn.conf.py", "kubernetes/gunicorn.conf.py", 0o644, {}
-    if settings.has_tasks:
-        yield "kubernetes/worker.yaml", "kubernetes/worker.yaml", 0o644, {}
+    yield from _container_targets(settings)
     server = {"uvicorn": "uvicorn_server.py", "hypercorn": "hypercorn.conf.py"}.get(
         settings.app.server, "gunicorn.conf.py"
     )
-    yield f"{settings.server.program}/{server}", f"{_below_root(paths.config)}/{server}", 0o644, {}
+    if settings.runs_application:
+        yield f"{settings.server.program}/{server}", f"{_below_root(paths.config)}/{server}", 0o644, {}
     if settings.edge.mode == "direct":
         yield "gunicorn/redirect.conf.py", f"{_below_root(paths.config)}/redirect.conf.py", 0o644, {}
     yield "environment", f"{_below_root(paths.config)}/{name}.env", 0o644, {}
@@ -228,15 +249,11 @@ def _targets(settings: Settings) -> Iterator[tuple[str, str, int, dict[str, Any]
     if settings.host.unattended_upgrades:
         yield "host/upgrades.conf", f"etc/apt/apt.conf.d/52{name}", 0o644, {}
     yield "logrotate/logrotate.conf", f"{_below_root(paths.config)}/logrotate.conf", 0o644, {}
-    if settings.has_redis:
-        yield "redis/redis-cache.conf", "etc/redis/redis-cache.conf", 0o644, {}
-        yield "redis/redis.conf", f"{_below_root(paths.config)}/redis.conf", 0o644, {}
-    if settings.has_database:
-        yield "postgresql/postgresql.conf", f"{_below_root(paths.config)}/postgresql.conf", 0o644, {}
+    yield from _server_targets(settings)
     yield "prometheus/scrape.yml", f"etc/prometheus/scrape/{name}.yml", 0o644, {}
     yield "prometheus/prometheus.yml", f"{shared}/prometheus.yml", 0o644, {}
     yield "prometheus/rules.yml", f"etc/prometheus/rules/{name}.yml", 0o644, {}
-    if settings.tls.source == "acme":
+    if settings.tls.source == "acme" and settings.has_role("edge"):
         real = {"directory": settings.tls.directory, "folder": paths.acme}
         yield "certbot/certbot.ini", f"{_below_root(paths.config)}/certbot.ini", 0o644, real
         if staging := settings.rehearsal_directory:
@@ -248,6 +265,43 @@ def _targets(settings: Settings) -> Iterator[tuple[str, str, int, dict[str, Any]
                 {"directory": staging, "folder": f"{paths.acme}/rehearsal"},
             )
         yield "certbot/certificate-hook", f"{_below_root(paths.config)}/certificate-hook", 0o755, {}
+
+
+def _container_targets(settings: Settings) -> Iterator[tuple[str, str, int, dict[str, Any]]]:
+    for part in ("Dockerfile", "Dockerfile.dockerignore", "compose.yml", "gunicorn.conf.py"):
+        yield f"docker/{part}", f"docker/{part}", 0o644, {}
+    for part in (
+        "kustomization.yaml",
+        "namespace.yaml",
+        "application.yaml",
+        "network.yaml",
+        "gateway.yaml",
+        "settings.env",
+    ):
+        yield f"kubernetes/{part}", f"kubernetes/{part}", 0o644, {}
+    yield "docker/gunicorn.conf.py", "kubernetes/gunicorn.conf.py", 0o644, {}
+    if settings.has_tasks:
+        yield "kubernetes/worker.yaml", "kubernetes/worker.yaml", 0o644, {}
+
+
+def _server_targets(settings: Settings) -> Iterator[tuple[str, str, int, dict[str, Any]]]:
+    """Yield the files of PostgreSQL, Redis and Sentinel on this host."""
+    name, paths = settings.name, settings.paths
+    if settings.here is not None:
+        yield "host/name", f"{_below_root(paths.config)}/{HOST_FILE}", 0o644, {}
+    if settings.serves_cache:
+        yield "redis/redis-cache.conf", "etc/redis/redis-cache.conf", 0o644, {}
+    if settings.serves_redis:
+        yield "redis/redis.conf", f"{_below_root(paths.config)}/redis.conf", 0o644, {}
+    if settings.with_role("sentinel") and settings.has_role("sentinel"):
+        yield "redis/sentinel.conf", f"{_below_root(paths.config)}/sentinel.conf", 0o644, {}
+    if settings.serves_database and settings.with_role("standby"):
+        drop_in = f"etc/systemd/system/postgresql@.service.d/{name}.conf"
+        yield "systemd/postgresql-fence.conf", drop_in, 0o644, {}
+    if settings.serves_database and settings.hosts:
+        yield "postgresql/pg_hba.conf", f"{_below_root(paths.config)}/pg_hba.conf", 0o644, {}
+    if settings.serves_database:
+        yield "postgresql/postgresql.conf", f"{_below_root(paths.config)}/postgresql.conf", 0o644, {}
 
 
 def _below_root(path: str) -> str:

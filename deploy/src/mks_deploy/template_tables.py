@@ -119,6 +119,14 @@ def _always(_settings: Settings) -> bool:
     return True
 
 
+def _copies(settings: Settings) -> bool:
+    return bool(settings.offsite.repository) and settings.is_main
+
+
+def _renews(settings: Settings) -> bool:
+    return settings.tls.source == "acme" and settings.has_role("edge")
+
+
 @dataclass(frozen=True, slots=True)
 class Unit:
     """A systemd unit, its template and condition. ``{name}`` in ``file`` is the name of the site."""
@@ -139,21 +147,21 @@ class Timer:
 
 
 UNITS: Final = (
-    Unit("app.service", "{name}@.service", lambda s: s.edge.mode == "nginx"),
+    Unit("app.service", "{name}@.service", lambda s: s.edge.mode == "nginx" and s.has_role("web")),
     Unit("app.service", "{name}.service", lambda s: s.edge.mode == "direct"),
     Unit("redirect.service", "{name}-redirect.service", lambda s: s.edge.mode == "direct"),
-    Unit("app.socket", "{name}@.socket", lambda s: s.edge.mode == "nginx"),
+    Unit("app.socket", "{name}@.socket", lambda s: s.edge.mode == "nginx" and s.has_role("web")),
     Unit("app.socket", "{name}.socket", lambda s: s.edge.mode == "direct"),
     Unit("redirect.socket", "{name}-redirect.socket", lambda s: s.edge.mode == "direct"),
-    Unit("worker.service", "{name}-worker.service", lambda s: s.has_tasks),
-    Unit("beat.service", "{name}-beat.service", lambda s: s.has_tasks),
-    Unit("renew.service", "{name}-renew.service", lambda s: s.tls.source == "acme"),
-    Unit("rehearse.service", "{name}-rehearse.service", lambda s: bool(s.rehearsal_directory)),
-    Unit("migrate.service", "{name}-migrate@.service", lambda s: bool(s.app.migrate)),
-    Unit("backup.service", "{name}-backup.service"),
-    Unit("base.service", "{name}-base.service", lambda s: s.has_database),
-    Unit("offsite.service", "{name}-offsite.service", lambda s: bool(s.offsite.repository)),
-    Unit("offsite-rehearse.service", "{name}-offsite-rehearse.service", lambda s: bool(s.offsite.repository)),
+    Unit("worker.service", "{name}-worker.service", lambda s: s.runs_tasks),
+    Unit("beat.service", "{name}-beat.service", lambda s: s.runs_beat),
+    Unit("renew.service", "{name}-renew.service", _renews),
+    Unit("rehearse.service", "{name}-rehearse.service", lambda s: bool(s.rehearsal_directory) and _renews(s)),
+    Unit("migrate.service", "{name}-migrate@.service", lambda s: bool(s.app.migrate) and s.is_main),
+    Unit("backup.service", "{name}-backup.service", lambda s: s.is_main),
+    Unit("base.service", "{name}-base.service", lambda s: s.serves_database),
+    Unit("offsite.service", "{name}-offsite.service", _copies),
+    Unit("offsite-rehearse.service", "{name}-offsite-rehearse.service", _copies),
     Unit("logrotate.service", "{name}-logrotate.service"),
     Unit("watch.service", "{name}-watch.service"),
     Unit("alert.service", "{name}-alert@.service"),
@@ -166,18 +174,19 @@ UNITS: Final = (
 def timers(settings: Settings) -> tuple[Timer, ...]:
     """Return the timers of a deployment."""
     chosen = [
-        Timer("backup", "the daily backup", (f"*-*-* {settings.upkeep.backup_at}:00",)),
         # Hourly, so that a fast-growing file is rotated before the disk is full.
         Timer("logrotate", "hourly rotation of log files", ("hourly",), "2min"),
         Timer("watch", "looks every five minutes", ("*:0/5",)),
     ]
-    if settings.has_database:
+    if settings.serves_database:
         when = f"Sun *-*-* {settings.upkeep.backup_at}:00"
-        chosen.insert(1, Timer("base", "the weekly base backup of PostgreSQL", (when,)))
-    if settings.offsite.repository:
+        chosen.insert(0, Timer("base", "the weekly base backup of PostgreSQL", (when,)))
+    if settings.is_main:
+        chosen.insert(0, Timer("backup", "the daily backup", (f"*-*-* {settings.upkeep.backup_at}:00",)))
+    if _copies(settings):
         when = f"Mon *-*-* {settings.offsite.rehearse_at}:00"
         chosen.append(Timer("offsite-rehearse", "the weekly restore from a copy elsewhere", (when,)))
-    if settings.tls.source == "acme":
+    if _renews(settings):
         # Twice a day: early enough if the CA requests an early renewal (ARI).
         chosen.append(Timer("renew", "looks twice a day whether to renew", ("*-*-* 00,12:00:00",), "11h"))
     return tuple(chosen)

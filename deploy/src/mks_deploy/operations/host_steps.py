@@ -183,8 +183,10 @@ class HostSteps:
     def finish(self, version: str) -> None:
         """Switch the background tasks to the new version."""
         relink(self._releases / "current", self._releases / "versions" / version)
-        if self.settings.has_tasks:
-            units = [f"{self.settings.name}-{part}.service" for part in ("worker", "beat")]
+        parts = ["worker"] if self.settings.runs_tasks else []
+        parts += ["beat"] if self.settings.runs_beat else []
+        if parts:
+            units = [f"{self.settings.name}-{part}.service" for part in parts]
             self._must(["systemctl", "try-restart", *units])
 
     def _units(self, slot: Slot) -> tuple[str, str]:

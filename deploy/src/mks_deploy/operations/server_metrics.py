@@ -79,6 +79,8 @@ def _redis(url: str) -> RedisReading | None:
     import redis
 
     try:
+        # The library's name of the option, and the client's.
+        url = url.replace("?ca_file=", "?ssl_ca_certs=")
         with redis.Redis.from_url(url, socket_timeout=_TIMEOUT, socket_connect_timeout=_TIMEOUT) as client:
             said = {**client.info("memory"), **client.info("stats")}
     except (redis.RedisError, OSError, ValueError):

@@ -54,12 +54,15 @@ _OF_THE_SYSTEM: Final = frozenset(_SYSTEM.split())
 
 def connections_needed(settings: Settings) -> int:
     """Return the database connections needed while two versions run and one of them is reloaded."""
-    return WORKER_GENERATIONS * _threads(settings) + _of_tasks(settings) + _RESERVED
+    webs, workers = (len(settings.with_role(role)) or 1 for role in ("web", "worker"))
+    return webs * WORKER_GENERATIONS * _threads(settings) + workers * _of_tasks(settings) + _RESERVED
 
 
 def connections_of_workers(settings: Settings) -> int:
-    """Return the database connections available to all sets of workers together."""
-    return settings.stores.database_connections - _of_tasks(settings) - (_RESERVED - _RESERVED_BY_PLAN)
+    """Return the database connections available to all sets of workers of one host together."""
+    webs, workers = (len(settings.with_role(role)) or 1 for role in ("web", "worker"))
+    of_tasks = workers * _of_tasks(settings)
+    return (settings.stores.database_connections - of_tasks - (_RESERVED - _RESERVED_BY_PLAN)) // webs
 
 
 def max_pods(settings: Settings) -> int:
@@ -84,15 +87,82 @@ def consistency_errors(settings: Settings) -> Iterator[str]:
     yield from _times(settings)
     yield from _certificates(settings)
     yield from _application(settings)
+    yield from _hosts(settings)
     needed = connections_needed(settings)
     if settings.has_database and needed > settings.stores.database_connections:
         yield (
             f"gunicorn.workers × gunicorn.threads in two slots, once more in a reload, tasks and {_RESERVED} in "
-            f"reserve need {needed} "
+            f"reserve{' on all hosts' if settings.hosts else ''} need {needed} "
             f"database connections, more than stores.database_connections ({settings.stores.database_connections})"
         )
     if settings.edge.burst < settings.edge.requests_per_second:
         yield "edge.burst must not be below edge.requests_per_second: a page with its files would be refused"
+
+
+_ONE: Final = ("database", "cache", "queue")
+"""Roles that one host may have; of Redis there may be replicas, of PostgreSQL stand-bys."""
+
+
+def _hosts(settings: Settings) -> Iterator[str]:
+    """Check that each part of the application has its hosts."""
+    if not settings.hosts:
+        return
+    for key in ("name", "address"):
+        seen = set[str]()
+        for number, host in enumerate(settings.hosts, start=1):
+            value = getattr(host, key)
+            if value in seen:
+                yield f"hosts[{number}].{key} is that of another host: {value}"
+            seen.add(value)
+    for number, host in enumerate(settings.hosts, start=1):
+        if "edge" in host.roles and "web" not in host.roles:
+            yield f'hosts[{number}].roles must name "web" beside "edge": the edge serves the static files'
+        if {"database", "standby"} <= set(host.roles):
+            yield f'hosts[{number}].roles must not name both "database" and "standby"'
+    needed = {
+        "edge": "takes the requests from outside",
+        **({"database": "has PostgreSQL, as app.needs says"} if settings.has_database else {}),
+        **({"redis": "has Redis, as app.needs says"} if settings.has_redis else {}),
+        **({"cache": "has the Redis of the cache"} if settings.has_redis else {}),
+        **({"worker": "runs the tasks"} if settings.has_tasks else {}),
+    }
+    for role, what in needed.items():
+        if not settings.with_role(role):
+            yield f'[hosts] must give one host the role "{role}", which {what}'
+    for role in _ONE:
+        if len(settings.with_role(role)) > 1:
+            yield f'[hosts] must give only one host the role "{role}"'
+    for role, needs, what in (
+        ("database", settings.has_database, '"postgresql" in app.needs'),
+        ("standby", settings.has_database, '"postgresql" in app.needs'),
+        *((role, settings.has_redis, '"redis" in app.needs') for role in ("redis", "cache", "queue")),
+        ("worker", settings.has_tasks, "tasks.application"),
+    ):
+        if settings.with_role(role) and not needs:
+            yield f'[hosts] must not give the role "{role}" without {what}'
+    if settings.with_role("sentinel") and settings.has_tasks and not settings.with_role("queue"):
+        yield '[hosts] must give a host the role "queue" beside "sentinel": Celery asks Sentinel without TLS'
+    sentinels = len(settings.with_role("sentinel"))
+    if sentinels and (sentinels < 3 or sentinels % 2 == 0 or len(settings.with_role("redis")) < 2):
+        yield (
+            '[hosts] must give the role "sentinel" to three or five hosts, and "redis" to at least two: '
+            "a majority has to agree that the primary is down"
+        )
+    if len(settings.with_role("redis")) > 1 and not sentinels:
+        yield '[hosts] must give three hosts the role "sentinel" with more than one "redis"'
+    if settings.tls.source == "acme" and len(settings.with_role("edge")) > 1:
+        yield 'tls.source must be "own" with more than one edge: the challenge of the provider reaches any of them'
+    if settings.edge.mode != "nginx":
+        yield 'edge.mode must be "nginx" with several hosts'
+    if (
+        len(settings.with_role("web", "worker")) > 1
+        and "MKS_UPLOADS" in settings.app.host_variables
+        and not settings.host.shared_uploads
+    ):
+        yield (
+            f"host.shared_uploads must be true with MKS_UPLOADS and several hosts: {settings.paths.state}/uploads "
+            "has to be one folder that all of them mount"
+        )
 
 
 def _names(settings: Settings) -> Iterator[str]:
@@ -146,6 +216,7 @@ def _ports(settings: Settings) -> Iterator[str]:
         ("edge.http_port", edge.http_port),
         ("edge.https_port", edge.https_port),
         ("edge.status_port", edge.status_port),
+        *((("edge.inner_port", edge.inner_port),) if settings.hosts else ()),
         ("upkeep.metrics_port", settings.upkeep.metrics_port),
         ("upkeep.metrics_port + 1 (the other slot)", settings.upkeep.metrics_port + 1),
     ):

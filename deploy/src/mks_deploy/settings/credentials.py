@@ -8,6 +8,8 @@ import re
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urlsplit
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CREDENTIALS",
+    "STORES_CERTIFICATE",
     "Credential",
     "bindings",
     "credential_errors",
@@ -113,7 +116,18 @@ CREDENTIALS: Final = (
     ),
     Credential("restic_ssh_key", "", False, "Private key of ssh for the machine with the copies."),
     Credential("restic_known_hosts", "", False, "Host key of that machine, as ssh-keyscan prints it."),
-    Credential("database_password", "", False, "For compose: password of its PostgreSQL."),
+    Credential(
+        "database_password",
+        "",
+        False,
+        "Password of the database account, for compose or several hosts; the one in database_url.",
+    ),
+    Credential(
+        "replication_password", "", False, "Password by which servers of several hosts follow another."
+    ),
+    Credential("redis_password", "", False, "Password of Redis on several hosts; the one in redis_url."),
+    Credential("store_certificate", "", False, "Certificate of PostgreSQL and Redis on several hosts, PEM."),
+    Credential("store_key", "", False, "Its key, PEM."),
     Credential("redis_auth", "", False, "For compose: the requirepass line of its Redis."),
 )
 
@@ -122,6 +136,7 @@ def credentials_of(settings: Settings) -> tuple[Credential, ...]:
     """Return every credential that this deployment may have: those of the kit, and those of its application."""
     known = {credential.file for credential in CREDENTIALS}
     own = {secret.file: secret for secret in settings.secrets if secret.file not in known}
+    own = own if settings.runs_application else {}
     return (
         *(credential for credential in CREDENTIALS if credential.file not in _unused(settings)),
         *(
@@ -161,13 +176,41 @@ def _unused(settings: Settings) -> set[str]:
         unused |= {"redis_url", "cache_url", "redis_auth"}
     if not settings.has_tasks:
         unused |= {"celery_broker_url"}
-    if not settings.offsite.repository:
+    if not settings.offsite.repository or not settings.is_main:
         unused |= {"restic_password"}
-    if not settings.offsite.needs_environment:
+    if not settings.offsite.needs_environment or not settings.is_main:
         unused |= {"restic_environment"}
-    if not settings.offsite.needs_ssh:
+    if not settings.offsite.needs_ssh or not settings.is_main:
         unused |= {"restic_ssh_key", "restic_known_hosts"}
+    return unused | _elsewhere(settings)
+
+
+def _elsewhere(settings: Settings) -> set[str]:
+    """Return the files that this host does not need, because what reads them is on another one."""
+    if not settings.hosts:
+        return {"replication_password", "redis_password", "store_certificate", "store_key"}
+    unused = set[str]()
+    if not settings.runs_application:
+        unused |= {"secret_keys", "cache_signing_keys", "cloudflare_api_token"}
+        unused |= set() if settings.serves_database else {"database_url"}
+        unused |= set() if settings.serves_redis else {"redis_url", "celery_broker_url"}
+        unused |= set() if settings.serves_cache else {"cache_url"}
+    if not settings.has_role("edge"):
+        unused |= {"acme_eab_hmac_key"}
+    if not settings.serves_database:
+        unused |= {"database_password"}
+    if not settings.serves_database and not settings.has_role("redis", "sentinel"):
+        unused |= {"replication_password"}
+    if not settings.serves_redis and not settings.serves_cache:
+        unused |= {"redis_password"}
+    if not settings.serves_database and not settings.has_role("redis", "cache", "queue", "sentinel"):
+        unused |= {"store_key"}
     return unused
+
+
+_OF_SEVERAL: Final = frozenset(
+    {"database_password", "replication_password", "redis_password", "store_certificate", "store_key"}
+)
 
 
 def is_wanted(credential: Credential, settings: Settings) -> bool:
@@ -176,6 +219,11 @@ def is_wanted(credential: Credential, settings: Settings) -> bool:
         credential.needed
         or (credential.file == "acme_eab_hmac_key" and settings.tls.eab_key_id != "")
         or (credential.file == "celery_broker_url" and settings.has_tasks)
+        or (
+            credential.file in _OF_SEVERAL
+            and settings.hosts != ()
+            and credential.file not in _unused(settings)
+        )
         or (credential.file.startswith("restic_") and credential.file not in _unused(settings))
     )
 
@@ -197,7 +245,8 @@ def credential_errors(folder: Path, settings: Settings | None) -> Iterator[str]:
         yield from _weaknesses(credential, file)
     if settings is None:
         return
-    known = {credential.file for credential in (*CREDENTIALS, *credentials_of(settings))}
+    yield from _other_hosts(folder, settings)
+    known = {credential.file for credential in CREDENTIALS} | {secret.file for secret in settings.secrets}
     for extra in sorted(path.name for path in folder.iterdir() if path.name not in known):
         yield f"the secret {extra[:40]} is unknown: known are {', '.join(sorted(known))}"
 
@@ -222,7 +271,7 @@ def make_missing(folder: Path, settings: Settings, *, compose: bool = False) -> 
         "secret_keys": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
         "cache_signing_keys": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
         "restic_password": secrets.token_urlsafe(48),
-        **(_for_compose(settings) if compose else _on_one_host(settings)),
+        **(_for_compose(settings) if compose else _on_hosts(folder, settings)),
         **{
             secret.file: secrets.token_urlsafe(48)
             for secret in settings.secrets
@@ -237,6 +286,118 @@ def make_missing(folder: Path, settings: Settings, *, compose: bool = False) -> 
             replace_file(file, value + "\n", mode=0o600)
             made.append(name)
     return made
+
+
+def _on_hosts(folder: Path, settings: Settings) -> dict[str, str]:
+    """Return the addresses and passwords of servers that other hosts reach; each password stands in its address."""
+    if not settings.hosts:
+        return _on_one_host(settings)
+
+    def kept(name: str) -> str:
+        file = folder / name
+        return file.read_text(encoding="utf-8").strip() if file.exists() else secrets.token_hex(24)
+
+    name, stores, ca = settings.name, settings.stores, f"{settings.paths.config}/{STORES_CERTIFICATE}"
+    database, redis = kept("database_password"), kept("redis_password")
+    addresses = ",".join(host.address for host in settings.with_role("database", "standby"))
+    trusted = f"ssl=verify-full&sslrootcert={ca}" if "asyncpg" in stores.database_scheme else ""
+    trusted = trusted or f"sslmode=verify-full&sslrootcert={ca}&connect_timeout=3"
+
+    def address(role: str, port: int, rest: str) -> str:
+        host = next(iter(settings.with_role(role)), None)
+        place = host.address if host else "127.0.0.1"
+        return f"rediss://{name}:{redis}@{f'[{place}]' if ':' in place else place}:{port}/{rest}"
+
+    sentinels = ",".join(f"{host.address}:26379" for host in settings.with_role("sentinel"))
+    chosen = f"rediss+sentinel://{name}:{redis}@{sentinels}/{name}/0?ca_file={ca}"
+    queue = "queue" if settings.with_role("queue") else "redis"
+    made = {
+        "database_password": database,
+        "replication_password": kept("replication_password"),
+        "redis_password": redis,
+        # The server that takes writes, whichever it is: libpq and SQLAlchemy read hosts and ports from here alike.
+        "database_url": (
+            f"{stores.database_scheme}://{name}:{database}@/{stores.database_name}?host={addresses}"
+            f"&port={','.join('5432' for _ in addresses.split(','))}&target_session_attrs=read-write&{trusted}"
+        ),
+        "redis_url": chosen if sentinels else address("redis", 6379, f"0?ca_file={ca}"),
+        "cache_url": address("cache", 6380, f"0?ca_file={ca}"),
+        "celery_broker_url": address(queue, 6379, f"1?ssl_cert_reqs=required&ssl_ca_certs={ca}"),
+    }
+    if not (folder / "store_key").exists() or not (folder / "store_certificate").exists():
+        made["store_certificate"], made["store_key"] = _store_certificate(settings)
+    return made
+
+
+STORES_CERTIFICATE: Final = "stores.pem"
+"""File beside ``deploy.toml`` by which clients recognize PostgreSQL and Redis of other hosts."""
+_STORES: Final = ("database", "standby", "redis", "cache", "queue", "sentinel")
+
+
+def _store_certificate(settings: Settings) -> tuple[str, str]:
+    """Return a certificate that trusts itself, for the addresses of all hosts with a server, and its key."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, f"{settings.name} stores")])
+    now = datetime.now(UTC)
+    addresses = [x509.IPAddress(ip_address(host.address)) for host in settings.with_role(*_STORES)]
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(days=3650))
+        .add_extension(x509.SubjectAlternativeName(addresses), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    text = certificate.public_bytes(serialization.Encoding.PEM).decode().strip()
+    plain = serialization.NoEncryption()
+    encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    return text, key.private_bytes(encoding, form, plain).decode().strip()
+
+
+def _other_hosts(folder: Path, settings: Settings) -> Iterator[str]:
+    """Yield the secrets that do not fit the hosts: after one was added, or where there was one host before."""
+    wanted = {
+        "database_url": settings.with_role("database", "standby"),
+        "redis_url": settings.with_role("sentinel") or settings.with_role("redis"),
+        "cache_url": settings.with_role("cache"),
+        "celery_broker_url": settings.with_role("queue") or settings.with_role("redis"),
+    }
+    for name, hosts in wanted.items():
+        file = folder / name
+        text = _text(file) if hosts and name not in _unused(settings) else None
+        lacking = [host.address for host in hosts if text and host.address not in unquote(text)]
+        if lacking:
+            yield (
+                f"the secret {name} must name {', '.join(lacking)}, as [[hosts]] does: move the file away, and "
+                "mks-deploy secrets makes it"
+            )
+    pem = _text(folder / "store_certificate")
+    if pem and settings.hosts:
+        from cryptography import x509
+
+        try:
+            found = x509.load_pem_x509_certificate(pem.encode())
+            names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        except (ValueError, x509.ExtensionNotFound):
+            yield "the secret store_certificate must be a certificate with the addresses of the hosts, PEM"
+            return
+        known = {str(each) for each in names.get_values_for_type(x509.IPAddress)}
+        if lacking := [each.address for each in settings.with_role(*_STORES) if each.address not in known]:
+            yield (
+                f"the secret store_certificate must name {', '.join(lacking)}, as [[hosts]] does: move it and "
+                "store_key away, and mks-deploy secrets makes them"
+            )
+
+
+def _text(file: Path) -> str | None:
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        return None
 
 
 def _on_one_host(settings: Settings) -> dict[str, str]:
@@ -284,6 +445,9 @@ def _weaknesses(credential: Credential, file: Path) -> Iterator[str]:
     elif name == "restic_known_hosts":
         if not all(len(line.split()) >= 3 for line in text.splitlines()):
             yield f"the secret {name} must hold lines of known_hosts: host, type and key"
+    elif name in {"store_certificate", "store_key"}:
+        if not text.startswith("-----BEGIN "):
+            yield f"the secret {name} must be PEM"
     elif name == "slack_webhook_url":
         if not text.startswith("https://"):
             yield f"the secret {name} must be an https address"

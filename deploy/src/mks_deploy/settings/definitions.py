@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeVar, cast
 
 from mks_deploy.settings.value_types import (
@@ -14,12 +14,14 @@ from mks_deploy.settings.value_types import (
     a_command,
     a_flag,
     a_host,
+    a_host_label,
     a_list_of,
     a_mapping,
     a_module_object,
     a_network,
     a_number,
     a_path,
+    a_private_address,
     a_reason,
     a_relative_path,
     a_repository,
@@ -32,13 +34,16 @@ from mks_deploy.settings.value_types import (
     a_url_path,
     a_variable,
     an_address,
+    an_ssh_name,
 )
 
 __all__ = [
     "HOST_VARIABLES",
     "REQUIRED",
+    "ROLES",
     "SERVERS",
     "App",
+    "Host",
     "Option",
     "OwnVariable",
     "Secret",
@@ -334,6 +339,9 @@ class Edge:
         "Where nginx listens; loopback is for rehearsals.",
         example='"any"',
     )
+    inner_port: int = option(
+        _PORT, 8080, "Port of a web host for the edge, with several hosts.", example="8080"
+    )
     status_port: int = option(_PORT, 8081, "nginx's status page, on loopback alone.", example="8081")
     user: str = option(a_slug, "www-data", "Account of nginx's workers.", example='"www-data"')
     proxies_in_front: tuple[str, ...] = option(
@@ -508,6 +516,32 @@ class Releases:
     )
 
 
+ROLES: Final = ("edge", "web", "worker", "database", "standby", "redis", "cache", "queue", "sentinel")
+"""What a host may do, in the order of the way of a request. One host alone has all but the last three."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    """One of several hosts. Without any, everything is on one."""
+
+    name: str = option(a_host_label, REQUIRED, "Name of the host, for `--host`.", example='"web1"')
+    address: str = option(
+        a_private_address,
+        REQUIRED,
+        "Where the other hosts reach it, in a network that only they share.",
+        example='"10.0.0.11"',
+    )
+    roles: tuple[str, ...] = option(
+        a_list_of(a_choice(*ROLES)), REQUIRED, "What it does.", example='["edge", "web"]'
+    )
+    ssh: str = option(
+        an_ssh_name,
+        "",
+        "What ssh calls it for `mks-deploy up`; root at its address by default.",
+        example='""',
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostOptions:
     """What ``mks-deploy apply`` may change of the host besides the site; nothing by default."""
@@ -516,6 +550,12 @@ class HostOptions:
         a_flag, False, "nftables: refuse all but ssh, http, https and what this host began.", example="false"
     )
     ssh_port: int = option(_PORT, 22, "Port of ssh, which the firewall leaves open.", example="22")
+    shared_uploads: bool = option(
+        a_flag,
+        False,
+        "The folder of uploads is the same one on all web hosts, such as a mount of NFS.",
+        example="false",
+    )
     ssh_keys_only: bool = option(
         a_flag, False, "sshd: no passwords, root by key alone, five tries.", example="false"
     )
@@ -549,6 +589,12 @@ class Stores:
         _GIB,
         "Memory for PostgreSQL; a quarter becomes shared_buffers.",
         example='"1g"',
+    )
+    standby_wal: int = option(
+        a_size(256 * _MIB, 512 * _GIB),
+        8 * _GIB,
+        "Most that PostgreSQL keeps for a stand-by that is not there; one that needs more is made anew.",
+        example='"8g"',
     )
     database_listen: str = option(
         a_choice("", "localhost"), "", "PostgreSQL over its socket alone, or on loopback too.", example='""'
@@ -718,6 +764,9 @@ class Image:
     )
 
 
+_ALONE: Final = ("edge", "web", "worker", "database", "redis", "cache")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """All settings of a deployment, from which every file is rendered."""
@@ -739,6 +788,64 @@ class Settings:
     variables: Mapping[str, str] = field(default_factory=dict)
     secrets: tuple[Secret, ...] = ()
     notes: tuple[str, ...] = ()
+    hosts: tuple[Host, ...] = ()
+    here: Host | None = None
+
+    def on(self, name: str) -> Settings:
+        """Return the settings as seen from one of the hosts.
+
+        Raises:
+            ValueError: there is no such host.
+        """
+        for host in self.hosts:
+            if host.name == name:
+                return replace(self, here=host)
+        raise ValueError(name)
+
+    def with_role(self, *roles: str) -> tuple[Host, ...]:
+        """Return the hosts that have one of the roles."""
+        return tuple(host for host in self.hosts if set(roles) & set(host.roles))
+
+    def has_role(self, *roles: str) -> bool:
+        """Whether this host has one of the roles; one host alone has those of a whole site."""
+        if self.here is None:
+            return bool(self.with_role(*roles)) if self.hosts else bool(set(roles) & set(_ALONE))
+        return bool(set(roles) & set(self.here.roles))
+
+    @property
+    def is_main(self) -> bool:
+        """Whether backups and migrations run on this host: the first edge."""
+        return self.here is None or self.here is next(iter(self.with_role("edge")), None)
+
+    @property
+    def runs_application(self) -> bool:
+        """Whether processes of the application run on this host."""
+        return self.has_role("web", "worker")
+
+    @property
+    def serves_database(self) -> bool:
+        """Whether PostgreSQL runs on this host."""
+        return self.has_database and self.has_role("database", "standby")
+
+    @property
+    def serves_redis(self) -> bool:
+        """Whether the Redis of sessions and limits, or that of the queue, runs on this host."""
+        return self.has_redis and self.has_role("redis", "queue")
+
+    @property
+    def serves_cache(self) -> bool:
+        """Whether the Redis of the cache runs on this host."""
+        return self.has_redis and self.has_role("cache")
+
+    @property
+    def runs_tasks(self) -> bool:
+        """Whether a Celery worker runs on this host."""
+        return self.has_tasks and self.has_role("worker")
+
+    @property
+    def runs_beat(self) -> bool:
+        """Whether beat runs on this host: on the first one with a worker, as two would do everything twice."""
+        return self.runs_tasks and (self.here is None or self.here is self.with_role("worker")[0])
 
     @property
     def name(self) -> str:

@@ -18,6 +18,7 @@ from mks_deploy.settings.definitions import (
     App,
     Edge,
     Gunicorn,
+    Host,
     HostOptions,
     Image,
     Offsite,
@@ -85,7 +86,8 @@ class DeploySettingsError(ValueError):
 
 
 _CULPRIT: Final = re.compile(r"\[([\w-]{1,40})\]|([a-z]+)\.([\w-]+)")
-_HEAD: Final = re.compile(r"\s*\[\s*([\w-]+)\s*(?:\.\s*([\w-]+)\s*)?\]")
+_ENTRY: Final = re.compile(r"hosts\[(\d+)\](?:\.(\w+))?")
+_HEAD: Final = re.compile(r"\s*\[{1,2}\s*([\w-]+)\s*(?:\.\s*([\w-]+)\s*)?\]")
 _KEY: Final = re.compile(r"""\s*(["']?)([\w./-]+)\1\s*[.=]""")
 
 
@@ -93,6 +95,9 @@ def _located(error: str, text: str, file: str) -> str:
     """Put file and line in front of an error, if it is about a table or key of the file."""
     if found := re.search(r"is not TOML: .* line (\d+)", error):
         return f"{file}:{found[1]}: {error}"
+    if entry := _ENTRY.match(error):
+        line = _line_of_host(text, int(entry[1]), entry[2])
+        return f"{file}:{line}: {error}" if line else f"{file}: {error}"
     culprit = _CULPRIT.match(error)
     if culprit is None or not (culprit[1] or culprit[2] in {*_TABLES, *_FREE}):
         return error
@@ -115,6 +120,20 @@ def _line_of(text: str, table: str, key: str | None) -> int:
                 return number
         elif inside and key is not None and (found := _KEY.match(line)) and found[2] == key:
             return number
+    return opened
+
+
+def _line_of_host(text: str, number: int, key: str | None) -> int:
+    """Return the line of a key of one of the ``[[hosts]]``, else of its head; 0 if there is none."""
+    opened = 0
+    for at, line in enumerate(text.splitlines(), start=1):
+        if head := _HEAD.match(line):
+            if opened:
+                break
+            number -= head[1] == "hosts"
+            opened = at if number == 0 and head[1] == "hosts" else 0
+        elif opened and key is not None and (found := _KEY.match(line)) and found[2] == key:
+            return at
     return opened
 
 
@@ -148,11 +167,14 @@ def read_settings(text: str, *, further_errors: Iterable[str] = (), file: str = 
     errors.extend(wrong)
     secrets, wrong = read_secrets(given.get("secrets", {}))
     errors.extend(wrong)
+    hosts, wrong = _read_hosts(given.get("hosts", []))
+    errors.extend(wrong)
     settings = Settings(
         **{name: kind(**tables[name]) for name, kind in _TABLES.items()},
         variables=chosen,
         secrets=secrets,
         notes=notes,
+        hosts=hosts,
     )
     # Contradictions are checked only if all values are valid.
     errors.extend(() if errors else consistency_errors(settings))
@@ -201,7 +223,12 @@ def example() -> str:
         '# A secret of the servers under another name: {as = "variable", from = "redis_url"}.',
         "[secrets]",
         '# SECRET_KEY = "variable"',
+        "",
+        f"# {Host.__doc__}",
+        "# [[hosts]]",
     ]
+    for key, option in options(Host):
+        lines += [f"# {option.meaning} ({option.kind.form})", f"#   {key} = {option.example}"]
     return "\n".join(lines) + "\n"
 
 
@@ -228,7 +255,7 @@ def _renamed(given: Mapping[str, Any]) -> tuple[Mapping[str, Any], tuple[str, ..
 
 def _unknown(given: Mapping[str, Any]) -> Iterator[str]:
     for name, table in given.items():
-        if name in _FREE:
+        if name in _FREE or name == "hosts":
             continue
         if name not in _TABLES:
             yield f"[{name[:40]}] is unknown{_suggestion(name, _TABLES)}"
@@ -253,6 +280,23 @@ def _read(option: Option, given: Any, *, named: bool) -> Any:
     if named and isinstance(given, str) and option.kind is a_path:
         return option.kind.read(given.replace("{name}", _PLACE)).replace(_PLACE, "{name}")
     return option.kind.read(given)
+
+
+def _read_hosts(given: Any) -> tuple[tuple[Host, ...], list[str]]:
+    if not isinstance(given, list) or not all(isinstance(each, Mapping) for each in given):
+        return (), ["[hosts] must be a list of tables: [[hosts]] for each host"]
+    hosts, errors = list[Host](), list[str]()
+    known = dict(options(Host))
+    for number, table in enumerate(given, start=1):
+        place = f"hosts[{number}]"
+        errors.extend(
+            f"{place}.{key[:40]} is unknown{_suggestion(key, known)}" for key in table if key not in known
+        )
+        values, wrong = _read_table(place, Host, table)
+        errors.extend(wrong)
+        if not wrong:
+            hosts.append(Host(**values))
+    return tuple(hosts), errors
 
 
 def _read_table(name: str, kind: type, table: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from typing import Final, Generic, TypeVar
 from urllib.parse import urlsplit
 
@@ -20,12 +20,14 @@ __all__ = [
     "a_command",
     "a_flag",
     "a_host",
+    "a_host_label",
     "a_list_of",
     "a_mapping",
     "a_module_object",
     "a_network",
     "a_number",
     "a_path",
+    "a_private_address",
     "a_reason",
     "a_relative_path",
     "a_repository",
@@ -38,6 +40,7 @@ __all__ = [
     "a_url_path",
     "a_variable",
     "an_address",
+    "an_ssh_name",
 ]
 
 T = TypeVar("T")
@@ -46,6 +49,7 @@ K = TypeVar("K")
 _HOST: Final = re.compile(
     r"(?=.{1,253}\Z)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 )
+_LABEL: Final = re.compile(r"[a-z](?:[a-z0-9-]{0,22}[a-z0-9])?")
 _SLUG: Final = re.compile(r"[a-z][a-z0-9-]{1,22}[a-z0-9]")
 # Characters that are safe in every rendered format: no space, quote, semicolon, brace, dollar or percent
 # sign.
@@ -96,6 +100,7 @@ def _flag(value: object) -> bool:
 
 a_flag: Final = Kind("true or false", _flag)
 a_host: Final = _matching("a host name in lower case, without port", _HOST)
+a_host_label: Final = _matching("1 to 24 of a-z, 0-9 and -, beginning with a letter", _LABEL)
 a_slug: Final = _matching("3 to 24 of a-z, 0-9 and -, beginning with a letter", _SLUG)
 an_address: Final = _matching("a mail address", _ADDRESS)
 a_module_object: Final = _matching("module:object or module:function()", _OBJECT)
@@ -252,6 +257,48 @@ def _no_network() -> str:
 
 
 a_network: Final = Kind("a network such as 203.0.113.0/24", _network)
+
+
+# RFC 1918, 6598 and 4193; Python's `is_private` counts addresses of documentation too.
+_PRIVATE: Final = tuple(
+    ip_network(text)
+    for text in (
+        "10.0.0.0/8",
+        "172.16.0.0/12",
+        "192.168.0.0/16",
+        "100.64.0.0/10",
+        "127.0.0.0/8",
+        "fc00::/7",
+        "::1/128",
+    )
+)
+
+
+def _private_address(value: object) -> str:
+    try:
+        address = ip_address(value) if isinstance(value, str) else None
+    except ValueError:
+        address = None
+    if address is None or not any(address in network for network in _PRIVATE):
+        raise ValueError(f"{a_private_address.form}, because PostgreSQL, Redis and plain http listen there")
+    return str(address)
+
+
+a_private_address: Final = Kind("an address of a private network, such as 10.0.0.11", _private_address)
+
+
+def _ssh_name(value: object) -> str:
+    # A name that began with a dash would be an option of ssh.
+    if not isinstance(value, str) or not _SSH.fullmatch(value):
+        raise ValueError(an_ssh_name.form)
+    return value
+
+
+_SSH: Final = re.compile(
+    r"(?:[a-z_][a-z0-9_-]{0,31}@)?[A-Za-z0-9\[](?:[A-Za-z0-9.:\]-]{0,250}[A-Za-z0-9\]])?"
+)
+
+an_ssh_name: Final = Kind("what ssh calls it, such as root@server", _ssh_name)
 
 
 def a_list_of(kind: Kind[T]) -> Kind[tuple[T, ...]]:
