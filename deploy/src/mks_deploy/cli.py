@@ -30,6 +30,12 @@ from mks_deploy.operations.backup import (
 )
 from mks_deploy.operations.base_backup import base_backup
 from mks_deploy.operations.concurrent_readers import read_concurrently
+from mks_deploy.operations.database_hosts import (
+    DatabaseHosts,
+    account_statements,
+    may_start,
+    standby_mark,
+)
 from mks_deploy.operations.host_steps import HostSteps, ready
 from mks_deploy.operations.offsite import Repository, fetch, push, rehearse
 from mks_deploy.operations.operation_log import Locked, OperationLog, announce, locked, signals_as_exit
@@ -47,21 +53,28 @@ from mks_deploy.operations.schema_rollback import SchemaRollback
 from mks_deploy.operations.server_metrics import read_servers
 from mks_deploy.operations.version_folders import listed_versions, plan_prune, prune
 from mks_deploy.output_files import differences, write
-from mks_deploy.rendering import RenderedFile, render
-from mks_deploy.settings.credentials import credential_errors, make_missing, used_credentials
-from mks_deploy.settings.definitions import Settings
+from mks_deploy.rendering import HOST_FILE, RenderedFile, render
+from mks_deploy.settings.credentials import credential_errors, credentials_of, make_missing, used_credentials
+from mks_deploy.settings.definitions import Host, Settings
 from mks_deploy.settings.settings_file import DeploySettingsError, example, find_settings_file, read_settings
 from mks_deploy.setup.apply import HostSetup, apply
 from mks_deploy.setup.former_settings import find_former, list_former
+from mks_deploy.setup.plan import Stage
 from mks_deploy.setup.up import (
     SecureShell,
     Sent,
     archive,
+    carry_out,
     commit_name,
+    forget_secrets,
+    plan_hosts,
     plan_up,
     read_remote,
     settings_archive,
     up,
+)
+from mks_deploy.setup.up import (
+    Target as HostTarget,
 )
 from mks_deploy.versions import OLDEST_NGINX, Installed, detect, parse_version
 from mks_hardening.exceptions import SettingsError
@@ -132,6 +145,7 @@ def parser() -> argparse.ArgumentParser:
         "--secrets", type=Path, default=Path("secrets"), metavar="DIR", help="secrets; only checked"
     )
     command.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the files go")
+    command.add_argument("--host", default="", metavar="NAME", help="which of several [[hosts]]")
     command.add_argument(
         "--check",
         "--diff",
@@ -178,6 +192,13 @@ def _add_setup(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--version", required=True, help="a folder below RELEASES/versions, with venv/ in it, to release"
     )
     command.add_argument("--plan", action="store_true", help="change nothing, show what remains")
+    command.add_argument("--host", default="", metavar="NAME", help="which of several [[hosts]] this one is")
+    command.add_argument(
+        "--stage",
+        choices=("servers", "migration"),
+        default="",
+        help="go to PostgreSQL and Redis, or to the change of the database, not to the end",
+    )
     command.add_argument(
         "--no-certificate", action="store_true", help="do not ask the provider yet; nginx keeps a placeholder"
     )
@@ -197,7 +218,11 @@ def _add_setup(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "up", help="bring the source tree to hosts over OpenSSH, and set each up as `apply` does"
     )
     command.add_argument(
-        "--host", action="append", required=True, metavar="USER@HOST", help="root of a host; may be repeated"
+        "--host",
+        action="append",
+        default=[],
+        metavar="USER@HOST",
+        help="root of a host, or one of several [[hosts]], which are all chosen by default; may be repeated",
     )
     command.add_argument(
         "folder", type=Path, nargs="?", default=Path(), help="source tree in git; by default this one"
@@ -352,6 +377,21 @@ def _add_backups(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     _host_options(command)
     command.set_defaults(run=_offsite)
+
+    command = commands.add_parser(
+        "database",
+        help="servers of the database on several hosts: show them, make a stand-by, let one take over",
+    )
+    command.add_argument("what", choices=("status", "standby", "promote", "accounts", "may-start"))
+    command.add_argument("--host", default="", metavar="NAME", help="which; by default the only stand-by")
+    command.add_argument("--ssh-config", type=Path, metavar="FILE", help="instead of ~/.ssh/config")
+    command.add_argument(
+        "--old-primary-is-off",
+        action="store_true",
+        help="promote: the former primary cannot be reached, and you have switched it off",
+    )
+    _host_options(command)
+    command.set_defaults(run=_database)
 
     command = commands.add_parser("restore", help="put a backup into an empty database and an empty folder")
     command.add_argument("backup", type=Path, metavar="FOLDER")
@@ -755,7 +795,8 @@ def _alert(options: argparse.Namespace) -> int:
 
 def _host_settings(options: argparse.Namespace) -> Settings:
     file = options.settings or find_settings_file(_ETC)
-    return read_settings(_text(file), file=file.name)
+    settings, which = read_settings(_text(file), file=file.name), file.with_name(HOST_FILE)
+    return _on_host(settings, _text(which).strip() if settings.hosts and which.exists() else "")
 
 
 def _with_slots(options: argparse.Namespace) -> Settings:
@@ -764,6 +805,8 @@ def _with_slots(options: argparse.Namespace) -> Settings:
         raise ReleaseError(
             'with edge.mode = "direct" there is nothing between two versions: see "Without nginx"'
         )
+    if not settings.has_role("web"):
+        raise ReleaseError('this host has not the role "web": mks-deploy up --version VERSION moves it')
     return settings
 
 
@@ -856,6 +899,7 @@ def _apply(options: argparse.Namespace) -> int:
         raise ReleaseError(f"{version} is not a version: make the folder with its virtual environment first")
     used = used_credentials(options.secrets, settings)
     own = RenderedFile(f"{settings.paths.config[1:]}/deploy.toml", _text(options.settings))
+    stage: Stage = options.stage
     host = HostSetup(
         settings,
         rendered=lambda: (*render(settings, _installed(options), credentials=used), own),
@@ -863,6 +907,7 @@ def _apply(options: argparse.Namespace) -> int:
         version=options.version,
         issue=not options.no_certificate,
         migrate=not options.no_migrate,
+        stage=stage,
     )
     if options.plan:
         for step in host.remaining():
@@ -916,6 +961,10 @@ def _up(options: argparse.Namespace) -> int:
     version = options.version or commit_name(options.folder)
     if not is_version_name(version):
         raise ReleaseError("a version is named by letters, digits and . _ -")
+    if settings.hosts:
+        return _up_hosts(options, settings, version)
+    if not options.host:
+        raise ReleaseError("--host must name the host, such as root@server, or deploy.toml several [[hosts]]")
     shells = [SecureShell(host, config=options.ssh_config) for host in options.host]
     contents: dict[Sent, bytes] = {
         "source": archive(options.folder),
@@ -935,6 +984,115 @@ def _up(options: argparse.Namespace) -> int:
     return DONE
 
 
+def _up_hosts(options: argparse.Namespace, settings: Settings, version: str) -> int:
+    names = options.host or [host.name for host in settings.hosts]
+    shells = _shells(options, settings, names)
+    targets = [
+        HostTarget(shell, settings.on(name), read_remote(shell, settings, version))
+        for name, shell in shells.items()
+    ]
+    steps = plan_hosts(
+        targets, version=version, issue=not options.no_certificate, migrate=not options.no_migrate
+    )
+    source, text = archive(options.folder), _text(options.settings)
+    copies = DatabaseHosts(
+        settings, _shells(options, settings, _names(settings.with_role("database", "standby")))
+    )
+    try:
+        for target, step in steps:
+            name = target.settings.here.name if target.settings.here else ""
+            sys.stdout.write(f"{name}: {step.key}: {step.what}\n")
+            if options.plan:
+                sys.stdout.write("".join(f"    {' '.join(words)}\n" for words in step.commands))
+                sys.stdout.write(f"    to go back: {step.undo}\n")
+                continue
+            sys.stdout.flush()
+            only = frozenset(each.file for each in credentials_of(target.settings))
+            contents: dict[Sent, bytes] = {
+                "source": source,
+                "settings": settings_archive(text, options.secrets, only=only),
+            }
+            carry_out(target.shell, step, contents=contents)
+            if step.key == "apply" and target.settings.has_role("standby"):
+                made = ["test", "-e", str(standby_mark(settings))]
+                for line in copies.standby(name) if target.shell.run(made, shown=False)[0] else ():
+                    _say(line)
+    finally:
+        for target in targets if not options.plan else ():
+            forget_secrets(target.shell, [step for each, step in steps if each is target])
+    return DONE
+
+
+def _names(hosts: Sequence[Host]) -> list[str]:
+    return [host.name for host in hosts]
+
+
+def _shells(options: argparse.Namespace, settings: Settings, names: Sequence[str]) -> dict[str, SecureShell]:
+    """Return how each of the hosts is reached."""
+    known = {host.name: host for host in settings.hosts}
+    if unknown := [name for name in names if name not in known]:
+        raise ReleaseError(f"--host must be one of {', '.join(known)}, not {unknown[0][:60]!r}")
+    return {
+        name: SecureShell(known[name].ssh or f"root@{known[name].address}", config=options.ssh_config)
+        for name in names
+    }
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def _database(options: argparse.Namespace) -> int:
+    if options.what in {"accounts", "may-start"}:
+        return _database_here(options)
+    options.settings = options.settings or Path("deploy.toml")
+    settings = read_settings(_text(options.settings), file=options.settings.name)
+    hosts = settings.with_role("database", "standby")
+    if not settings.with_role("standby"):
+        raise ReleaseError(
+            '[[hosts]] of deploy.toml must give one the role "standby": one server alone has none'
+        )
+    servers = DatabaseHosts(settings, _shells(options, settings, _names(hosts)))
+    if options.what == "status":
+        states = servers.states()
+        sys.stdout.write("".join(f"{state.host:<24} {state}\n" for state in states))
+        follow = sum(state.follows for state in states)
+        return DONE if sum(state.is_primary for state in states) == 1 and follow else DIFFERENT
+    standbys = _names(settings.with_role("standby"))
+    name = options.host or (standbys[0] if len(standbys) == 1 else "")
+    if options.what == "promote":
+        lines = servers.promote(name, old_is_off=options.old_primary_is_off)
+    else:
+        lines = servers.standby(name)
+    for line in lines:
+        _say(line)
+    return DONE
+
+
+def _database_here(options: argparse.Namespace) -> int:
+    """Do what concerns the server of this host alone; its own units and steps call it."""
+    settings = _host_settings(options)
+    if options.what == "may-start":
+        newest = max(Path("/var/lib/postgresql").glob("*/main"), key=lambda path: float(path.parent.name))
+        if reason := may_start(settings, newest):
+            sys.stderr.write(f"{reason}\n")
+            return _REFUSED
+        return DONE
+    folder = _host_secrets(options, settings)
+    password, replication = (
+        _text(folder / f"{name}_password").strip() for name in ("database", "replication")
+    )
+    words = ["runuser", "-u", "postgres", "--", "psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-d", "postgres"]
+    given = account_statements(settings, password, replication).encode()
+    done = subprocess.run(words, input=given, check=False, cwd="/")  # noqa: S603 - fixed words, no shell
+    return DIFFERENT if done.returncode else DONE
+
+
+_REFUSED: Final = 3
+"""Exit code by which `database may-start` keeps PostgreSQL from starting; any other lets it start."""
+
+
 def _settings(options: argparse.Namespace) -> Settings:
     """Validate settings and secrets together, so that one message lists all errors."""
     text = _text(options.settings)
@@ -942,12 +1100,28 @@ def _settings(options: argparse.Namespace) -> Settings:
     file = options.settings.name
     try:
         settings = read_settings(text, file=file)
+        settings = _on_host(settings, getattr(options, "host", ""))
     except DeploySettingsError as error:
         further = [*credential_errors(options.secrets, error.readable), *errors]
         raise DeploySettingsError([*error.errors, *further], text=text, file=file) from None
     if errors := [*credential_errors(options.secrets, settings), *variable_errors(settings), *errors]:
         raise DeploySettingsError(errors, text=text, file=file)
     return settings
+
+
+def _on_host(settings: Settings, name: str | list[str]) -> Settings:
+    """Return the settings as seen from the host that --host names, where one has to be named."""
+    if isinstance(name, list):
+        return settings  # `up`, which goes to several
+    known = ", ".join(_names(settings.hosts))
+    if settings.hosts and not name:
+        raise DeploySettingsError([f"--host must name one of [[hosts]]: {known}"])
+    if not settings.hosts and name:
+        raise DeploySettingsError(["--host needs [[hosts]] in deploy.toml"])
+    try:
+        return settings.on(name) if name else settings
+    except ValueError:
+        raise DeploySettingsError([f"--host must name one of [[hosts]]: {known}"]) from None
 
 
 def _version_errors(options: argparse.Namespace) -> list[str]:

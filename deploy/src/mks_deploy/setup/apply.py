@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, Final
 from mks_deploy.atomic_files import replace_file
 from mks_deploy.operations.release import ReleaseError
 from mks_deploy.output_files import write
-from mks_deploy.setup.facts import REDIS_CONF, applied_file, digests, read_facts, redis_include
+from mks_deploy.setup.facts import REDIS_CONF, applied_file, read_facts, redis_include
 from mks_deploy.setup.former_settings import keep_former
 from mks_deploy.setup.plan import plan_setup
+from mks_deploy.setup.store_files import first_replication, store_files
 
 if TYPE_CHECKING:
     from mks_deploy.rendering import RenderedFile
     from mks_deploy.settings.definitions import Settings
-    from mks_deploy.setup.plan import HostFacts, SetupStep
+    from mks_deploy.setup.plan import HostFacts, SetupStep, Stage
 
 __all__ = ["HostSetup", "apply"]
 
@@ -38,6 +39,7 @@ class HostSetup:
         version: version to release.
         issue: whether to ask the provider for a certificate.
         migrate: whether a release runs ``app.migrate``.
+        stage: how far to go.
         command: runs a program and returns its exit code.
     """
 
@@ -50,6 +52,7 @@ class HostSetup:
         version: str,
         issue: bool = True,
         migrate: bool = True,
+        stage: Stage = "",
         command: Callable[[Sequence[str]], int] | None = None,
     ) -> None:
         self._settings = settings
@@ -58,11 +61,14 @@ class HostSetup:
         self._version = version
         self._issue = issue
         self._migrate = migrate
+        self._stage: Stage = stage
         self._command = command or _run
 
     def remaining(self) -> tuple[SetupStep, ...]:
         """Return the steps that remain."""
-        return plan_setup(self._settings, self._facts(), issue=self._issue, migrate=self._migrate)
+        return plan_setup(
+            self._settings, self._facts(), issue=self._issue, migrate=self._migrate, stage=self._stage
+        )
 
     def carry_out(self, step: SetupStep) -> None:
         """Do one step.
@@ -79,13 +85,18 @@ class HostSetup:
             write(files, Path("/"), listed=Path(self._settings.paths.config) / "rendered.list")
         elif step.call == "copy secrets":
             self._copy_secrets(self._facts())
+        elif step.call == "write store files":
+            for topic in ("postgresql", "redis", "sentinel"):
+                self._remember(topic, "")  # each reads them when it starts
+            for file in store_files(self._settings, self._secrets):
+                file.write()
         elif step.call == "include Redis settings":
             self._include_redis()
         for words in step.commands:
             if code := self._command(words):
                 raise ReleaseError(f"{step.key}: {' '.join(words)} ended with {code}")
         if step.topic:
-            self._remember(step.topic, digests(self._settings, self._files())[step.topic])
+            self._remember(step.topic, self._facts().wanted[step.topic])
 
     def _facts(self) -> HostFacts:
         return read_facts(self._settings, self._files(), secrets=self._secrets, version=self._version)
@@ -96,7 +107,8 @@ class HostSetup:
     def _copy_secrets(self, facts: HostFacts) -> None:
         folder = Path(self._settings.paths.credentials)
         # Services read the new ones after a restart, also if this process ends here.
-        self._remember("application", "")
+        for topic in ("application", *(("accounts",) if self._settings.hosts else ())):
+            self._remember(topic, "")
         for name in facts.secrets_differ:
             replace_file(folder / name, (self._secrets / name).read_bytes(), mode=0o600)
 
@@ -106,7 +118,8 @@ class HostSetup:
         if line in text.splitlines():
             return
         before = REDIS_CONF.stat()
-        replace_file(REDIS_CONF, f"{text.rstrip()}\n{line}\n", mode=before.st_mode & 0o777)
+        lines = "\n".join((line, *first_replication(self._settings)))
+        replace_file(REDIS_CONF, f"{text.rstrip()}\n{lines}\n", mode=before.st_mode & 0o777)
         os.chown(REDIS_CONF, before.st_uid, before.st_gid)
 
     def _remember(self, topic: str, digest: str) -> None:

@@ -12,8 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from mks_deploy.operations.backup import newest_at
+from mks_deploy.operations.database_hosts import standby_mark
 from mks_deploy.operations.release import State
+from mks_deploy.settings.credentials import credentials_of
 from mks_deploy.setup.plan import HostFacts, units_to_enable
+from mks_deploy.setup.store_files import store_files
 
 if TYPE_CHECKING:
     from mks_deploy.rendering import RenderedFile
@@ -31,10 +34,11 @@ def digests(settings: Settings, files: Iterable[RenderedFile]) -> dict[str, str]
     """Return a digest of the rendered files for each part of the host that has to take notice of them."""
     name, config = settings.name, settings.paths.config.removeprefix("/")
     parts: dict[str, list[str]] = {topic: [] for topic in ("files", "application")}
-    parts |= {"nginx": []} if settings.edge.mode == "nginx" else {}
-    parts |= {"postgresql": []} if settings.has_database else {}
-    parts |= {"redis": []} if settings.has_redis else {}
-    parts |= {"renewal": []} if settings.rehearsal_directory else {}
+    parts |= {"nginx": []} if settings.edge.mode == "nginx" and settings.has_role("web") else {}
+    parts |= {"postgresql": []} if settings.serves_database else {}
+    parts |= {"redis": []} if settings.serves_redis or settings.serves_cache else {}
+    parts |= {"sentinel": []} if settings.with_role("sentinel") and settings.has_role("sentinel") else {}
+    parts |= {"renewal": []} if settings.rehearsal_directory and settings.has_role("edge") else {}
     parts |= {"firewall": []} if settings.host.firewall else {}
     parts |= {"ssh": []} if settings.host.ssh_keys_only else {}
     nginx = settings.paths.nginx.removeprefix("/")
@@ -49,10 +53,12 @@ def digests(settings: Settings, files: Iterable[RenderedFile]) -> dict[str, str]
             parts["firewall"].append(text)
         elif file.path.startswith("etc/ssh/"):
             parts["ssh"].append(text)
-        elif file.path == f"{config}/postgresql.conf":
+        elif file.path in {f"{config}/postgresql.conf", f"{config}/pg_hba.conf"}:
             parts["postgresql"].append(text)
         elif file.path in {f"{config}/redis.conf", "etc/redis/redis-cache.conf"}:
             parts["redis"].append(text)
+        elif file.path == f"{config}/sentinel.conf":
+            parts["sentinel"].append(text)
         elif file.path.startswith(
             (
                 f"{config}/{name}.env",
@@ -96,13 +102,16 @@ def read_facts(
     current = releases / "current"
     return HostFacts(
         packages=_packages(),
-        wanted=digests(settings, files),
+        wanted={**digests(settings, files), "migration": version, "accounts": "set"},
         applied=_applied(settings),
         files_differ=any(not _is_there(root / file.path, file) for file in files),
-        secrets_differ=_secrets_that_differ(secrets, Path(settings.paths.credentials)),
+        secrets_differ=_secrets_that_differ(settings, secrets),
         cluster=_cluster(),
-        has_role=settings.has_database and settings.name in _rows("SELECT rolname FROM pg_roles"),
-        has_database=settings.has_database
+        has_role=settings.serves_database and settings.name in _rows("SELECT rolname FROM pg_roles"),
+        follows=settings.serves_database and _rows("SELECT pg_is_in_recovery()") == ["t"],
+        is_copy=standby_mark(settings).exists(),
+        store_files_differ=any(not file.is_there() for file in store_files(settings, secrets)),
+        has_database=settings.serves_database
         and settings.stores.database_name in _rows("SELECT datname FROM pg_database"),
         includes_redis=_includes_redis(settings),
         certificate=_certificate(settings),
@@ -145,8 +154,13 @@ def _applied(settings: Settings) -> Mapping[str, str]:
     return {str(topic): str(digest) for topic, digest in found.items()} if isinstance(found, dict) else {}
 
 
-def _secrets_that_differ(given: Path, there: Path) -> tuple[str, ...]:
+def _secrets_that_differ(settings: Settings, given: Path) -> tuple[str, ...]:
+    there = Path(settings.paths.credentials)
     names = sorted(path.name for path in given.iterdir()) if given.is_dir() and given != there else []
+    if settings.hosts:
+        # What no server of this host reads does not come here.
+        known = {credential.file for credential in credentials_of(settings)}
+        names = [name for name in names if name in known]
     return tuple(
         name for name in names if _content(there / name) != _content(given / name) or _is_open(there / name)
     )

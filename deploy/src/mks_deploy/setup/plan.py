@@ -16,10 +16,13 @@ from mks_deploy.template_tables import timers
 if TYPE_CHECKING:
     from mks_deploy.settings.definitions import Settings
 
-__all__ = ["Call", "HostFacts", "SetupStep", "plan_setup", "setup_packages", "units_to_enable"]
+__all__ = ["Call", "HostFacts", "SetupStep", "Stage", "plan_setup", "setup_packages", "units_to_enable"]
 
-Call = Literal["", "write files", "copy secrets", "include Redis settings"]
+Call = Literal["", "write files", "copy secrets", "write store files", "include Redis settings"]
 """What a step does besides its commands: things that need more than a program."""
+
+Stage = Literal["", "servers", "migration"]
+"""How far to go: to PostgreSQL and Redis, to the migration, or, if empty, to the end."""
 
 Certificate = Literal["none", "placeholder", "issued"]
 
@@ -37,6 +40,9 @@ class HostFacts:
         cluster: version of PostgreSQL's cluster ``main``; empty without one.
         has_role: whether the database account exists.
         has_database: whether the database exists.
+        follows: whether PostgreSQL follows another server, and takes no writes.
+        is_copy: whether the cluster of a stand-by is a copy of the primary.
+        store_files_differ: whether a file with a secret of PostgreSQL or Redis is not as it should be.
         includes_redis: whether Redis includes the rendered settings.
         certificate: what nginx presents.
         linked: version that ``current`` names; empty without the link.
@@ -56,6 +62,9 @@ class HostFacts:
     cluster: str = ""
     has_role: bool = False
     has_database: bool = False
+    follows: bool = False
+    is_copy: bool = False
+    store_files_differ: bool = False
     includes_redis: bool = False
     certificate: Certificate = "none"
     linked: str = ""
@@ -98,12 +107,14 @@ _COMMAND: Final = "/usr/local/bin/mks-deploy"
 def setup_packages(settings: Settings) -> tuple[str, ...]:
     """Return the packages of Debian that a deployment needs."""
     wanted = ["logrotate"]
-    wanted += ["nginx"] if settings.edge.mode == "nginx" else []
-    wanted += ["certbot"] if settings.tls.source == "acme" else []
-    wanted += ["postgresql"] if settings.has_database else []
-    wanted += ["redis-server"] if settings.has_redis else []
-    wanted += ["restic"] if settings.offsite.repository else []
-    wanted += ["openssh-client"] if settings.offsite.needs_ssh else []
+    wanted += ["nginx"] if settings.edge.mode == "nginx" and settings.has_role("web") else []
+    wanted += ["certbot"] if settings.tls.source == "acme" and settings.has_role("edge") else []
+    wanted += ["postgresql"] if settings.serves_database else []
+    wanted += ["postgresql-client"] if settings.has_database and settings.is_main and settings.hosts else []
+    wanted += ["redis-server"] if settings.serves_redis or settings.serves_cache else []
+    wanted += ["redis-sentinel"] if settings.with_role("sentinel") and settings.has_role("sentinel") else []
+    wanted += ["restic"] if settings.offsite.repository and settings.is_main else []
+    wanted += ["openssh-client"] if settings.offsite.needs_ssh and settings.is_main else []
     wanted += ["nftables"] if settings.host.firewall else []
     wanted += ["unattended-upgrades"] if settings.host.unattended_upgrades else []
     return tuple(sorted(wanted))
@@ -112,12 +123,13 @@ def setup_packages(settings: Settings) -> tuple[str, ...]:
 def units_to_enable(settings: Settings) -> tuple[str, ...]:
     """Return the units that start with the host, besides those that a release starts."""
     parts = [f"{timer.unit}.timer" for timer in timers(settings)]
-    parts += ["worker.service", "beat.service"] if settings.has_tasks else []
+    parts += ["worker.service"] if settings.runs_tasks else []
+    parts += ["beat.service"] if settings.runs_beat else []
     return tuple(f"{settings.name}-{part}" for part in parts)
 
 
 def plan_setup(
-    settings: Settings, facts: HostFacts, *, issue: bool = True, migrate: bool = True
+    settings: Settings, facts: HostFacts, *, issue: bool = True, migrate: bool = True, stage: Stage = ""
 ) -> tuple[SetupStep, ...]:
     """Return the steps that remain, in order.
 
@@ -126,6 +138,7 @@ def plan_setup(
         facts: what the host has.
         issue: whether to ask the provider for a certificate; without it, nginx keeps the placeholder.
         migrate: whether a release runs ``app.migrate``.
+        stage: how far to go.
 
     Raises:
         ReleaseError: a step would lock everybody out.
@@ -134,11 +147,16 @@ def plan_setup(
         raise ReleaseError(
             "host.ssh_keys_only: /root/.ssh/authorized_keys names no key, so nobody could sign in"
         )
-    return tuple(_steps(settings, facts, issue=issue, migrate=migrate))
+    steps = [*_to_the_servers(settings, facts)]
+    if stage == "migration":
+        steps += _migration(settings, facts)
+    elif not stage:
+        steps += _to_the_end(settings, facts, issue=issue, migrate=migrate)
+    return tuple(steps)
 
 
-def _steps(settings: Settings, facts: HostFacts, *, issue: bool, migrate: bool) -> Iterator[SetupStep]:
-    name, config = settings.name, settings.paths.config
+def _to_the_servers(settings: Settings, facts: HostFacts) -> Iterator[SetupStep]:
+    name = settings.name
     if missing := tuple(each for each in setup_packages(settings) if each not in facts.packages):
         yield SetupStep(
             "packages",
@@ -170,8 +188,17 @@ def _steps(settings: Settings, facts: HostFacts, *, issue: bool, migrate: bool) 
             f"apply with the former secrets; {settings.paths.credentials} holds one file for each",
             call="copy secrets",
         )
+    if facts.store_files_differ:
+        yield SetupStep(
+            "store files",
+            "write the files of PostgreSQL and Redis that hold a password or key, each for their account alone",
+            (),
+            "apply with the former secrets",
+            call="write store files",
+        )
     yield from _stores(settings, facts)
-    if not facts.linked:
+    # With slots, a release moves the link.
+    if not facts.linked or (not settings.runs_application and facts.linked != facts.version):
         yield SetupStep(
             "current",
             f"make version {facts.version} the current one",
@@ -192,14 +219,41 @@ def _steps(settings: Settings, facts: HostFacts, *, issue: bool, migrate: bool) 
             (("ln", "-sfn", f"{settings.paths.releases}/current/venv/bin/mks-deploy", _COMMAND),),
             f"rm {_COMMAND}",
         )
-    if facts.certificate == "none" and settings.tls.source == "acme":
+
+
+def _migration(settings: Settings, facts: HostFacts) -> Iterator[SetupStep]:
+    """Yield the change of the database, before any host runs the version."""
+    if settings.app.migrate and not facts.took_notice("migration"):
+        if not facts.has_backup:
+            yield _backup(settings)
+        yield SetupStep(
+            "migration",
+            f"change the database for version {facts.version}, while the version before still runs",
+            (("systemctl", "start", f"{settings.name}-migrate@{facts.version}.service"),),
+            "none: the change suits the version before too; else restore the backup",
+            topic="migration",
+        )
+
+
+def _backup(settings: Settings) -> SetupStep:
+    return SetupStep(
+        "backup",
+        "make a backup, which each migration requires",
+        (("systemctl", "start", f"{settings.name}-backup.service"),),
+        f"delete the newest folder of {settings.paths.backups}",
+    )
+
+
+def _to_the_end(settings: Settings, facts: HostFacts, *, issue: bool, migrate: bool) -> Iterator[SetupStep]:
+    name, config, edge = settings.name, settings.paths.config, settings.has_role("edge")
+    if edge and facts.certificate == "none" and settings.tls.source == "acme":
         yield SetupStep(
             "placeholder",
             "make a certificate for the first start of nginx",
             (("mks-deploy", "certificate", "placeholder", "--settings", f"{config}/deploy.toml"),),
             f"rm {settings.paths.acme}/served",
         )
-    if not facts.took_notice("nginx"):
+    if settings.has_role("web") and not facts.took_notice("nginx"):
         yield SetupStep(
             "nginx",
             "test the configuration of nginx and load it",
@@ -211,16 +265,47 @@ def _steps(settings: Settings, facts: HostFacts, *, issue: bool, migrate: bool) 
             "apply the former deploy.toml",
             topic="nginx",
         )
-    if facts.certificate != "issued" and settings.tls.source == "acme" and issue:
+    if edge and facts.certificate != "issued" and settings.tls.source == "acme" and issue:
         yield SetupStep(
             "certificate",
             f"ask {settings.tls.directory} for a certificate",
             (("mks-deploy", "certificate", "issue", "--settings", f"{config}/deploy.toml"),),
             f"certbot --config {config}/certbot.ini revoke --cert-name {name}",
         )
-    yield from _release(settings, facts, migrate=migrate and bool(settings.app.migrate))
+    if settings.has_role("web"):
+        # Of several hosts, one has changed the database for all.
+        migrate = migrate and bool(settings.app.migrate) and not settings.hosts
+        yield from _release(settings, facts, migrate=migrate)
+    elif settings.runs_application and (
+        facts.linked != facts.version or not facts.took_notice("application")
+    ):
+        units = tuple(
+            unit for unit in units_to_enable(settings) if unit.endswith(("-worker.service", "-beat.service"))
+        )
+        yield SetupStep(
+            "workers",
+            f"move the workers to version {facts.version}; running tasks get {settings.tasks.stop_timeout} s",
+            (
+                (
+                    "ln",
+                    "-sfn",
+                    f"{settings.paths.releases}/versions/{facts.version}",
+                    f"{settings.paths.releases}/current",
+                ),
+                ("systemctl", "restart", *units),
+            ),
+            f"the same with version {facts.linked}",
+            topic="application",
+        )
+    if off := tuple(unit for unit in units_to_enable(settings) if unit not in facts.enabled):
+        yield SetupStep(
+            "units",
+            f"start {', '.join(off)} now and with the host",
+            (("systemctl", "enable", "--now", *off),),
+            f"systemctl disable --now {' '.join(off)}",
+        )
     yield from _ways_in(settings, facts)
-    if issue and settings.rehearsal_directory and not facts.took_notice("renewal"):
+    if edge and issue and settings.rehearsal_directory and not facts.took_notice("renewal"):
         yield SetupStep(
             "rehearsal",
             f"rehearse the renewal of the certificate against {settings.rehearsal_directory}",
@@ -260,27 +345,49 @@ def _ways_in(settings: Settings, facts: HostFacts) -> Iterator[SetupStep]:
 def _stores(settings: Settings, facts: HostFacts) -> Iterator[SetupStep]:
     name, config = settings.name, settings.paths.config
     as_postgres = ("runuser", "-u", "postgres", "--")
-    if settings.has_database:
+    if settings.serves_database:
         place = f"/etc/postgresql/{facts.cluster or '*'}/main/conf.d/{name}.conf"
+        # An empty cluster that answers would be taken for a primary.
+        empty = settings.hosts != () and settings.has_role("standby") and not facts.is_copy
         if not facts.took_notice("postgresql"):
+            unit = f"postgresql@{facts.cluster}-main.service"
+            signal = f"/var/lib/postgresql/{facts.cluster}/main/standby.signal"
             yield SetupStep(
                 "postgresql",
-                "give PostgreSQL its settings, and restart it",
+                "give PostgreSQL its settings, and "
+                + ("stop it: it is not a copy of the primary yet" if empty else "restart it"),
                 (
                     ("install", "-m", "644", f"{config}/postgresql.conf", place),
-                    ("systemctl", "restart", f"postgresql@{facts.cluster}-main.service"),
+                    *(
+                        (
+                            ("systemctl", "stop", unit),
+                            ("install", "-o", "postgres", "-g", "postgres", "-m", "600", "/dev/null", signal),
+                        )
+                        if empty
+                        else (("systemctl", "restart", unit),)
+                    ),
                 ),
                 f"rm {place}, and restart PostgreSQL",
                 topic="postgresql",
             )
-        if not facts.has_role:
+        if empty or facts.follows:
+            pass  # what the primary has comes over from there
+        elif settings.hosts and not facts.took_notice("accounts"):
+            yield SetupStep(
+                "accounts",
+                f"make the database accounts {name} and replicator, and set their passwords",
+                (("mks-deploy", "database", "accounts", "--settings", f"{config}/deploy.toml"),),
+                f"runuser -u postgres -- dropuser {name}",
+                topic="accounts",
+            )
+        elif not settings.hosts and not facts.has_role:
             yield SetupStep(
                 "role",
                 f"make the database account {name}, which needs no password on this host",
                 ((*as_postgres, "createuser", "--createdb", name),),
                 f"runuser -u postgres -- dropuser {name}",
             )
-        if not facts.has_database:
+        if not (empty or facts.follows or facts.has_database):
             database = settings.stores.database_name
             yield SetupStep(
                 "database",
@@ -288,31 +395,51 @@ def _stores(settings: Settings, facts: HostFacts) -> Iterator[SetupStep]:
                 ((*as_postgres, "createdb", "--owner", name, database),),
                 f"runuser -u postgres -- dropdb {database}, which deletes its data",
             )
-    if settings.has_redis and not (facts.includes_redis and facts.took_notice("redis")):
+    state, cache = settings.serves_redis, settings.serves_cache
+    if (state or cache) and not ((facts.includes_redis or not state) and facts.took_notice("redis")):
         yield SetupStep(
             "redis",
-            "give Redis its settings, and restart it and the Redis of the cache",
+            f"give Redis its settings, and restart {' and '.join(_restarted(settings))}",
             (
-                ("systemctl", "restart", "redis-server.service"),
-                ("systemctl", "enable", "redis-server@cache.service"),
-                ("systemctl", "restart", "redis-server@cache.service"),
+                *((("systemctl", "restart", "redis-server.service"),) if state else ()),
+                *(
+                    (
+                        ("systemctl", "enable", "redis-server@cache.service"),
+                        ("systemctl", "restart", "redis-server@cache.service"),
+                    )
+                    if cache
+                    else ()
+                ),
             ),
             f"take the include of {config}/redis.conf out of /etc/redis/redis.conf, and restart Redis",
-            call="include Redis settings",
+            call="include Redis settings" if state else "",
             topic="redis",
         )
+    if "sentinel" in facts.wanted and not facts.took_notice("sentinel"):
+        yield SetupStep(
+            "sentinel",
+            "start Sentinel",
+            (
+                ("systemctl", "enable", "redis-sentinel.service"),
+                ("systemctl", "restart", "redis-sentinel.service"),
+            ),
+            "systemctl disable --now redis-sentinel.service",
+            topic="sentinel",
+        )
+
+
+def _restarted(settings: Settings) -> Iterator[str]:
+    if settings.serves_redis:
+        yield "it"
+    if settings.serves_cache:
+        yield "the Redis of the cache"
 
 
 def _release(settings: Settings, facts: HostFacts, *, migrate: bool) -> Iterator[SetupStep]:
     name, given = settings.name, ("--settings", f"{settings.paths.config}/deploy.toml")
     if facts.running != facts.version:
         if migrate and not facts.has_backup:
-            yield SetupStep(
-                "backup",
-                "make a backup, which each migration requires",
-                (("systemctl", "start", f"{name}-backup.service"),),
-                f"delete the newest folder of {settings.paths.backups}",
-            )
+            yield _backup(settings)
         yield SetupStep(
             "release",
             f"release version {facts.version}" + (", with its migration" if migrate else ""),
@@ -327,11 +454,4 @@ def _release(settings: Settings, facts: HostFacts, *, migrate: bool) -> Iterator
             (("mks-deploy", "restart", *given),),
             "apply the former deploy.toml and secrets",
             topic="application",
-        )
-    if off := tuple(unit for unit in units_to_enable(settings) if unit not in facts.enabled):
-        yield SetupStep(
-            "units",
-            f"start {', '.join(off)} now and with the host",
-            (("systemctl", "enable", "--now", *off),),
-            f"systemctl disable --now {' '.join(off)}",
         )

@@ -6,27 +6,32 @@ No agent stays on the host, and the kit speaks no protocol of its own: each step
 from __future__ import annotations
 
 import io
-import re
 import shlex
 import subprocess
 import tarfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from mks_deploy.operations.release import ReleaseError
+from mks_deploy.settings.value_types import an_ssh_name
 
 if TYPE_CHECKING:
     from mks_deploy.settings.definitions import Settings
+    from mks_deploy.setup.plan import Stage
 
 __all__ = [
     "RemoteFacts",
     "RemoteStep",
     "SecureShell",
     "Sent",
+    "Target",
     "archive",
+    "carry_out",
     "commit_name",
+    "forget_secrets",
+    "plan_hosts",
     "plan_up",
     "read_remote",
     "settings_archive",
@@ -35,9 +40,6 @@ __all__ = [
 
 Sent = Literal["", "source", "settings"]
 
-_HOST: Final = re.compile(
-    r"(?:[a-z_][a-z0-9_-]{0,31}@)?[A-Za-z0-9\[](?:[A-Za-z0-9.:\]-]{0,250}[A-Za-z0-9\]])?"
-)
 BUILT: Final = ".built"
 """File in the folder of a version that says that it is complete."""
 
@@ -76,6 +78,68 @@ class RemoteStep:
     sends: Sent = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One of several hosts.
+
+    Attributes:
+        shell: how it is reached.
+        settings: settings as seen from it.
+        facts: what it has.
+    """
+
+    shell: SecureShell
+    settings: Settings
+    facts: RemoteFacts
+
+
+def plan_hosts(
+    targets: Sequence[Target], *, version: str, issue: bool = True, migrate: bool = True
+) -> tuple[tuple[Target, RemoteStep], ...]:
+    """Return the steps of several hosts, in order; nothing is read or changed here.
+
+    First each host gets the version, so that one that cannot be built changes nothing. Then come the data servers,
+    the migration on one host, the workers, and the web hosts one after the other, the edge first: it has the static
+    files of the version by then. Each web host drains its old processes before the next one begins.
+
+    Raises:
+        ReleaseError: ssh does not lead to root of one of them.
+    """
+    steps = list[tuple[Target, RemoteStep]]()
+    for target in targets:
+        _must_be_root(target.facts)
+        steps += ((target, step) for step in _prepare(target.settings, target.facts, version=version))
+
+    def applied(target: Target, stage: Stage = "") -> None:
+        step = _apply(target.settings, version, issue=issue, migrate=migrate, stage=stage)
+        steps.append((target, step))
+
+    def chosen(*roles: str) -> list[Target]:
+        found = [target for target in targets if target.settings.has_role(*roles)]
+        # A primary before its stand-bys, the edge before the other web hosts.
+        return sorted(found, key=lambda target: not target.settings.has_role(roles[0]))
+
+    servers = [*chosen("database", "standby")]
+    servers += [each for each in chosen("redis", "cache", "queue", "sentinel") if each not in servers]
+    for target in servers:
+        applied(target, "servers" if target.settings.runs_application else "")
+    if migrate:
+        for target in (each for each in targets if each.settings.is_main and each.settings.app.migrate):
+            applied(target, "migration")
+    webs = chosen("edge", "web")
+    for target in (*(each for each in chosen("worker") if each not in webs), *webs):
+        applied(target)
+    steps += ((target, step) for target in targets for step in _keep_firewall(target.settings))
+    return tuple(steps)
+
+
+def _must_be_root(facts: RemoteFacts) -> None:
+    if not facts.is_root:
+        raise ReleaseError(
+            "--host must lead to root, such as root@server: units, accounts and packages are root's"
+        )
+
+
 def plan_up(
     settings: Settings,
     facts: RemoteFacts,
@@ -96,16 +160,15 @@ def plan_up(
     Raises:
         ReleaseError: ssh does not lead to root.
     """
-    if not facts.is_root:
-        raise ReleaseError(
-            "--host must lead to root, such as root@server: units, accounts and packages are root's"
-        )
-    return tuple(_steps(settings, facts, version=version, issue=issue, migrate=migrate))
+    _must_be_root(facts)
+    return (
+        *_prepare(settings, facts, version=version),
+        _apply(settings, version, issue=issue, migrate=migrate),
+        *_keep_firewall(settings),
+    )
 
 
-def _steps(
-    settings: Settings, facts: RemoteFacts, *, version: str, issue: bool, migrate: bool
-) -> Iterator[RemoteStep]:
+def _prepare(settings: Settings, facts: RemoteFacts, *, version: str) -> Iterator[RemoteStep]:
     folder = f"{settings.paths.releases}/versions/{version}"
     venv = f"{folder}/venv"
     if not facts.has_venv:
@@ -140,10 +203,7 @@ def _steps(
             ),
             f"rm -r {folder}",
         )
-    place = f"/root/.mks-deploy/{settings.name}"
-    given = ("--settings", f"{place}/deploy.toml", "--secrets", f"{place}/secrets", "--version", version)
-    words = (f"{venv}/bin/mks-deploy", "apply", *given, *(() if issue else ("--no-certificate",)))
-    words = words if migrate else (*words, "--no-migrate")
+    place = _place(settings)
     yield RemoteStep(
         "settings",
         f"send deploy.toml and the secrets to {place}, for root alone",
@@ -154,12 +214,29 @@ def _steps(
         f"rm -r {place}",
         sends="settings",
     )
-    yield RemoteStep(
-        "apply",
-        "do what remains on the host",
-        (words,),
-        "each step that apply shows says how to go back",
-    )
+
+
+def _place(settings: Settings) -> str:
+    return f"/root/.mks-deploy/{settings.name}"
+
+
+def _apply(settings: Settings, version: str, *, issue: bool, migrate: bool, stage: Stage = "") -> RemoteStep:
+    place = _place(settings)
+    given = ("--settings", f"{place}/deploy.toml", "--secrets", f"{place}/secrets", "--version", version)
+    program = f"{settings.paths.releases}/versions/{version}/venv/bin/mks-deploy"
+    words = (program, "apply", *given, *(() if issue else ("--no-certificate",)))
+    words = words if migrate else (*words, "--no-migrate")
+    words = (*words, "--host", settings.here.name) if settings.here else words
+    words = (*words, "--stage", stage) if stage else words
+    what = {
+        "": "do what remains on the host",
+        "servers": "do what remains of PostgreSQL and Redis",
+        "migration": "change the database, once for all hosts",
+    }
+    return RemoteStep("apply", what[stage], (words,), "each step that apply shows says how to go back")
+
+
+def _keep_firewall(settings: Settings) -> Iterator[RemoteStep]:
     if settings.host.firewall:
         yield RemoteStep(
             "firewall",
@@ -196,10 +273,12 @@ class SecureShell:
         config: Path | None = None,
         run: Callable[[Sequence[str], bytes, bool], tuple[int, str]] | None = None,
     ) -> None:
-        # A name that began with a dash would be an option of ssh.
-        if not _HOST.fullmatch(host):
-            raise ReleaseError(f"--host must be a name or an address, such as root@server, not {host[:60]!r}")
-        self.host = host
+        try:
+            self.host = an_ssh_name.read(host)
+        except ValueError:
+            raise ReleaseError(
+                f"--host must be a name or an address, such as root@server, not {host[:60]!r}"
+            ) from None
         self._options = ["-o", "BatchMode=yes", "-o", "ConnectTimeout=15"]
         self._options += ["-F", str(config)] if config else []
         self._run = run or _run
@@ -242,17 +321,31 @@ def up(
     Raises:
         ReleaseError: a step failed; the same command continues where this one ended.
     """
-    place = next((step.undo.removeprefix("rm -r ") for step in steps if step.sends == "settings"), "")
     try:
         for step in steps:
             yield step
-            for number, words in enumerate(step.commands, start=1):
-                sends = contents[step.sends] if step.sends and number == len(step.commands) else b""
-                if code := shell.run(words, sends=sends)[0]:
-                    raise ReleaseError(f"{shell.host}: {step.key}: {shlex.join(words)} ended with {code}")
+            carry_out(shell, step, contents=contents)
     finally:
-        if place:
-            shell.run(["rm", "-rf", f"{place}/secrets"], shown=False)
+        forget_secrets(shell, steps)
+
+
+def carry_out(shell: SecureShell, step: RemoteStep, *, contents: Mapping[Sent, bytes]) -> None:
+    """Do one step.
+
+    Raises:
+        ReleaseError: it failed.
+    """
+    for number, words in enumerate(step.commands, start=1):
+        sends = contents[step.sends] if step.sends and number == len(step.commands) else b""
+        if code := shell.run(words, sends=sends)[0]:
+            raise ReleaseError(f"{shell.host}: {step.key}: {shlex.join(words)} ended with {code}")
+
+
+def forget_secrets(shell: SecureShell, steps: Iterable[RemoteStep]) -> None:
+    """Delete the secrets that were sent to a host."""
+    place = next((step.undo.removeprefix("rm -r ") for step in steps if step.sends == "settings"), "")
+    if place:
+        shell.run(["rm", "-rf", f"{place}/secrets"], shown=False)
 
 
 def archive(folder: Path) -> bytes:
@@ -281,12 +374,20 @@ def _git(folder: Path, *words: str) -> bytes:
     return done.stdout
 
 
-def settings_archive(settings_text: str, secrets: Path) -> bytes:
-    """Return ``deploy.toml`` and the secrets as a tar file, each readable by its owner alone."""
+def settings_archive(settings_text: str, secrets: Path, *, only: frozenset[str] | None = None) -> bytes:
+    """Return ``deploy.toml`` and the secrets as a tar file, each readable by its owner alone.
+
+    Args:
+        settings_text: content of ``deploy.toml``.
+        secrets: folder of the secrets.
+        only: names of the secrets that the host needs; all by default.
+    """
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w") as tar:
         _add(tar, "deploy.toml", settings_text.encode())
         for file in sorted(path for path in secrets.iterdir() if path.is_file()):
+            if only is not None and file.name not in only:
+                continue
             _add(tar, f"secrets/{file.name}", file.read_bytes())
     return stream.getvalue()
 
