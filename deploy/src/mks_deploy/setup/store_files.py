@@ -35,7 +35,7 @@ class StoreFile:
         user: its owner.
         group: its group.
         mode: permissions.
-        once: whether the server goes on writing it; it is made only where it does not hold this text.
+        once: whether the server itself continues to write it; it is made only where it does not hold this text.
     """
 
     path: Path
