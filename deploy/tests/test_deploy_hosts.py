@@ -80,7 +80,7 @@ def files_of(name: str, settings: Settings = SETTINGS) -> dict[str, str]:
         (tables(web1=("10.0.0.11", "edge")), 4, r'hosts\[1\].roles must name "web" beside "edge"'),
         (tables(web1=WEB1, db=("10.0.0.2", "database standby")), 8, r"must not name both"),
         (tables(web1=WEB1) + "port = 5\n", 5, r"hosts\[1\].port is unknown"),
-        (tables(web1=WEB1) + 'shs = "x"\n', 5, r"hosts\[1\].shs is unknown; did you mean ssh\?"),
+        (tables(web1=WEB1) + 'sssh = "x"\n', 5, r"hosts\[1\].sssh is unknown; did you mean ssh\?"),
         ('[[hosts]]\nname = "web1"\n', 1, r"hosts\[1\].address is missing"),
         (tables(web1=WEB1) + 'ssh = "-oProxyCommand=x"\n', 5, r"hosts\[1\].ssh must be what ssh calls it"),
         (tables(web1=("10.0.0.11", "web")), 0, r'must give one host the role "edge"'),

@@ -289,7 +289,7 @@ def make_missing(folder: Path, settings: Settings, *, compose: bool = False) -> 
 
 
 def _on_hosts(folder: Path, settings: Settings) -> dict[str, str]:
-    """Return the addresses and passwords of servers that other hosts reach; each password is part of its address."""
+    """Return addresses and passwords of servers that other hosts reach; a password is part of its address."""
     if not settings.hosts:
         return _on_one_host(settings)
 
