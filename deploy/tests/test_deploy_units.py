@@ -31,7 +31,7 @@ MOST_EXPOSURE = 1.2
 @pytest.fixture(scope="module", params=["nginx", "direct"])
 def units(request: pytest.FixtureRequest) -> Iterator[Path]:
     """A folder of units whose programs exist."""
-    host = Host(mode=request.param)
+    host = Host(mode=request.param, environment="staging", upkeep="mail_sink = true")
     try:
         folder = host.folder / "units"
         folder.mkdir()

@@ -36,6 +36,7 @@ ELSEWHERE = {
         "sh"
     },  # typed on a machine of its own: deploy/tests/test_deploy_own_application.py
     "backups-elsewhere.md": {"sh", "toml"},  # parsed and done: deploy/tests/test_deploy_offsite.py
+    "staging.md": {"sh", "toml"},  # parsed and done: deploy/tests/test_deploy_masking.py
     "accept-a-site.md": {"sh"},  # parsed and done: deploy/tests/test_deploy_accept.py
     "releases.md": {"sh", "toml"},  # parsed, and done by other tests: deploy/tests/test_deploy_release.py
     "deploy.md": {"sh"},  # what make verify-deploy does on a host of its own

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import difflib
 import functools
 import json
@@ -37,6 +38,8 @@ from mks_deploy.operations.database_hosts import (
     standby_mark,
 )
 from mks_deploy.operations.host_steps import HostSteps, ready
+from mks_deploy.operations.mail_sink import MailSink
+from mks_deploy.operations.masking import MaskError, mark_staging, mask, read_mask_table
 from mks_deploy.operations.offsite import Repository, fetch, push, rehearse
 from mks_deploy.operations.operation_log import Locked, OperationLog, announce, locked, signals_as_exit
 from mks_deploy.operations.probe import Target, probe
@@ -311,6 +314,7 @@ def _add_operations(commands: argparse._SubParsersAction[argparse.ArgumentParser
     command.set_defaults(run=_test)
 
     _add_acceptance(commands)
+    _add_masking(commands)
 
     command = commands.add_parser(
         "app", help="run a command of the application with its variables and its account"
@@ -350,6 +354,21 @@ def _add_acceptance(commands: argparse._SubParsersAction[argparse.ArgumentParser
     command.add_argument("--strict", action="store_true", help="a criterion that was not run is missed, too")
     _host_options(command)
     command.set_defaults(run=_accept)
+
+
+def _add_masking(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser("mask", help="mask the personal data in the database of a staging site")
+    command.add_argument("--columns", type=Path, metavar="FILE", help="table of columns and masks, TOML")
+    command.add_argument("--plan", action="store_true", help="do it, show the numbers of rows, and undo it")
+    command.add_argument(
+        "--mark", default="", metavar="DATABASE", help="mark this database as one of staging"
+    )
+    _host_options(command)
+    command.set_defaults(run=_mask)
+
+    command = commands.add_parser("sink", help="accept the mail of a staging site and keep it; for its unit")
+    _host_options(command)
+    command.set_defaults(run=_sink)
 
 
 def _add_backups(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -743,6 +762,36 @@ def _accept(options: argparse.Namespace) -> int:
         sys.stdout.write(acceptance.as_text(verdicts, options.language))
     bad = {"missed", "not run"} if options.strict else {"missed"}
     return DIFFERENT if any(each.outcome in bad for each in verdicts) else DONE
+
+
+def _mask(options: argparse.Namespace) -> int:
+    if bool(options.columns) == bool(options.mark):
+        sys.stderr.write("mask takes a table of --columns, or a database to --mark\n")
+        return WRONG
+    settings = _host_settings(options)
+    try:
+        table = read_mask_table(_text(options.columns)) if options.columns else None
+        with Database.from_environment(os.environ).connection() as connection:
+            if table is None:
+                mark_staging(connection, settings, options.mark)
+                return DONE
+            changed = mask(connection, settings, table, rehearse=options.plan)
+    except (MaskError, BackupError) as error:
+        sys.stderr.write(f"{error}\n")
+        return DIFFERENT
+    sys.stdout.write("".join(f"{number:>10} {name}\n" for name, number in changed.items()))
+    return DONE
+
+
+def _sink(options: argparse.Namespace) -> int:
+    settings = _host_settings(options)
+    if not settings.upkeep.mail_sink:
+        sys.stderr.write("this site has no mail sink (upkeep.mail_sink)\n")
+        return WRONG
+    with signals_as_exit():
+        sink = MailSink(Path(settings.paths.state) / "mail-sink")
+        asyncio.run(sink.serve(settings.upkeep.mail_sink_port))
+    return DONE
 
 
 def _quiet(options: argparse.Namespace, settings: Settings, *command: str) -> int | None:

@@ -128,7 +128,15 @@ def _chosen(settings: Settings) -> dict[str, str]:
         "MKS_GUNICORN_WORKERS": str(gunicorn.workers),
         "MKS_GUNICORN_THREADS": str(gunicorn.threads),
     }
-    if settings.upkeep.smtp_host:
+    if settings.upkeep.mail_sink:
+        chosen |= {
+            "MKS_SMTP_HOST": "localhost",
+            "MKS_SMTP_PORT": str(settings.upkeep.mail_sink_port),
+            "MKS_SMTP_SECURITY": "plain",
+            "MKS_ALERT_FROM": f"{site.name}@{site.hosts[0]}",
+            "MKS_ALERT_TO": settings.upkeep.alert_mail,
+        }
+    elif settings.upkeep.smtp_host:
         chosen |= {
             "MKS_SMTP_HOST": settings.upkeep.smtp_host,
             "MKS_SMTP_PORT": str(settings.upkeep.smtp_port),

@@ -164,6 +164,7 @@ UNITS: Final = (
     Unit("offsite-rehearse.service", "{name}-offsite-rehearse.service", _copies),
     Unit("logrotate.service", "{name}-logrotate.service"),
     Unit("watch.service", "{name}-watch.service"),
+    Unit("sink.service", "{name}-sink.service", lambda s: s.upkeep.mail_sink),
     Unit("alert.service", "{name}-alert@.service"),
     Unit("firewall.service", "{name}-firewall.service", lambda s: s.host.firewall),
     Unit("firewall-undo.service", "{name}-firewall-undo.service", lambda s: s.host.firewall),

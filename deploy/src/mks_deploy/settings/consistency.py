@@ -178,6 +178,10 @@ def _names(settings: Settings) -> Iterator[str]:
 
 def _application(settings: Settings) -> Iterator[str]:
     app = settings.app
+    if settings.upkeep.mail_sink and settings.site.environment != "staging":
+        yield 'upkeep.mail_sink needs site.environment = "staging": alerts of production must arrive'
+    if settings.upkeep.mail_sink and (settings.upkeep.smtp_host or settings.upkeep.smtp_user):
+        yield "upkeep.mail_sink replaces upkeep.smtp_host and upkeep.smtp_user: remove them"
     if app.migrate_back and not (app.schema and app.migrate):
         yield "app.migrate_back needs app.migrate, and app.schema, which says where to go back to"
     if app.kind not in settings.server.kinds:
@@ -219,6 +223,7 @@ def _ports(settings: Settings) -> Iterator[str]:
         *((("edge.inner_port", edge.inner_port),) if settings.hosts else ()),
         ("upkeep.metrics_port", settings.upkeep.metrics_port),
         ("upkeep.metrics_port + 1 (the other slot)", settings.upkeep.metrics_port + 1),
+        ("upkeep.mail_sink_port", settings.upkeep.mail_sink_port),
     ):
         if port in seen:
             yield f"{name} and {seen[port]} are the same port"

@@ -176,6 +176,8 @@ def _unused(settings: Settings) -> set[str]:
         unused |= {"redis_url", "cache_url", "redis_auth"}
     if not settings.has_tasks:
         unused |= {"celery_broker_url"}
+    if settings.upkeep.mail_sink:
+        unused |= {"smtp_password", "slack_webhook_url"}
     if not settings.offsite.repository or not settings.is_main:
         unused |= {"restic_password"}
     if not settings.offsite.needs_environment or not settings.is_main:
@@ -245,6 +247,8 @@ def credential_errors(folder: Path, settings: Settings | None) -> Iterator[str]:
         yield from _weaknesses(credential, file)
     if settings is None:
         return
+    if settings.upkeep.mail_sink and (folder / "slack_webhook_url").exists():
+        yield "the secret slack_webhook_url would send alerts of staging to people: delete it (upkeep.mail_sink)"
     yield from _other_hosts(folder, settings)
     known = {credential.file for credential in CREDENTIALS} | {secret.file for secret in settings.secrets}
     for extra in sorted(path.name for path in folder.iterdir() if path.name not in known):

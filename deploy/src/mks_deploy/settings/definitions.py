@@ -670,6 +670,13 @@ class Upkeep:
         "User at it; the password is the credential smtp_password.",
         example='"alerts@example.jp"',
     )
+    mail_sink: bool = option(
+        a_flag,
+        False,
+        "In staging: all mail ends in the folder mail-sink of the state, and nothing leaves this host.",
+        example="false",
+    )
+    mail_sink_port: int = option(_PORT, 2525, "Port of that mail server, on loopback alone.", example="2525")
     runbooks: str = option(
         a_url("https", "http"),
         "https://example.jp/runbooks",

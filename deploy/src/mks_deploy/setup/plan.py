@@ -125,6 +125,7 @@ def units_to_enable(settings: Settings) -> tuple[str, ...]:
     parts = [f"{timer.unit}.timer" for timer in timers(settings)]
     parts += ["worker.service"] if settings.runs_tasks else []
     parts += ["beat.service"] if settings.runs_beat else []
+    parts += ["sink.service"] if settings.upkeep.mail_sink else []
     return tuple(f"{settings.name}-{part}" for part in parts)
 
 

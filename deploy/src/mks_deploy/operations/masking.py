@@ -1,0 +1,288 @@
+"""Masking of personal data in the database of a staging site: by a declared table, in one transaction."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, LiteralString
+
+if TYPE_CHECKING:
+    import psycopg
+
+    from mks_deploy.settings.definitions import Settings
+
+__all__ = ["MASKS", "Column", "MaskError", "MaskTable", "mark_staging", "mask", "read_mask_table"]
+
+
+class MaskError(RuntimeError):
+    """Nothing was masked: the message lists why. It never contains a value of the database."""
+
+
+MASKS: Final[Mapping[str, LiteralString]] = {
+    "keep": "",
+    "null": "NULL",
+    "empty": "''",
+    "token": "left({hash}, 16)",
+    "email": "'user-' || left({hash}, 16) || '@masked.invalid'",
+    "name": "'Person ' || left({hash}, 8)",
+    "phone": "'000-' || left(translate({hash}, 'abcdef', '012345'), 8)",
+    "text": "CASE WHEN {column}::text = '' THEN '' ELSE rpad('masked ', length({column}::text), 'masked ') END",
+    "address": "('192.0.2.' || 1 + get_byte(decode({hash}, 'hex'), 0) %% 254)::inet",
+    "birthday": "make_date(extract(year FROM {column})::int, 1, 1)",
+}
+"""Masks by name, each an expression of SQL; ``{hash}`` is a digest of the value with a key of this run.
+
+RFC 2606 reserves ``.invalid``, and RFC 5737 ``192.0.2.0/24``: nothing is ever sent there.
+"""
+
+_ROWS: Final = frozenset({"delete", "keep"})
+_HASH: Final = "encode(sha256(%(key)s || convert_to({column}::text, 'UTF8')), 'hex')"
+_IDENTIFIER: Final = re.compile(r"[A-Za-z_][\w$]{0,62}")
+_PERSONAL: Final = re.compile(
+    r"(?:^|_)(?:e?mail|name|first|last|sur|user|login|phone|tel|mobile|fax|address|addr|street|zip|postal|city|birth|"
+    r"dob|born|sex|gender|ip|password|passwd|pwd|secret|token|totp|otp|recovery|iban|account|card|cvv|ssn|salary|"
+    r"comment|note|remark|message|body|lat|lng|kana|furigana|shimei|jusho)(?:s|_|$|name|ed|code|no|number|hash)|"
+    "氏名|名前|住所|電話|生年|メール|備考",
+    re.IGNORECASE,
+)
+_TEXTS: Final = frozenset(
+    {"text", "character varying", "character", "json", "jsonb", "xml", "ARRAY", "USER-DEFINED", "hstore"}
+)
+_OPAQUE: Final = frozenset({"bytea", "inet", "cidr", "macaddr"})
+_LOOKS: Final = (
+    r"[[:alnum:]._%+-]+@[[:alnum:]-]+(\.[[:alnum:]-]+)+|\+?[0-9]{2,4}[- ()][0-9]{2,4}[- )][0-9]{3,4}"
+)
+_MASKED: Final = r"@masked\.invalid"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of the database: ``table`` has the schema in front unless it is ``public``."""
+
+    schema: str
+    relation: str
+    name: str
+    kind: str
+
+    @property
+    def table(self) -> str:
+        """The table as the file names it."""
+        return self.relation if self.schema == "public" else f"{self.schema}.{self.relation}"
+
+
+@dataclass(frozen=True, slots=True)
+class MaskTable:
+    """What happens to each table.
+
+    Attributes:
+        columns: mask of each column, by table and column.
+        rows: ``delete`` or ``keep`` for whole tables.
+    """
+
+    columns: Mapping[tuple[str, str], str]
+    rows: Mapping[str, str]
+
+
+def read_mask_table(text: str) -> MaskTable:
+    """Read a table of masks: a TOML table for each table of the database, ``rows`` for all of its rows.
+
+    Raises:
+        MaskError: lists every error.
+    """
+    try:
+        given = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise MaskError(f"the table of masks is not TOML: {error}") from None
+    columns, rows, errors = dict[tuple[str, str], str](), dict[str, str](), list[str]()
+    for name, table in _tables(given):
+        for key, chosen in table.items():
+            if key == "rows" and chosen in _ROWS:
+                rows[name] = chosen
+            elif key == "rows":
+                errors.append(f"{name}.rows must be {' or '.join(sorted(_ROWS))}")
+            elif not isinstance(chosen, str) or chosen not in MASKS:
+                errors.append(f"{name}.{key[:63]} must be one of {', '.join(MASKS)}")
+            else:
+                columns[name, key] = chosen
+    if errors:
+        raise MaskError("\n".join(errors))
+    return MaskTable(columns, rows)
+
+
+def _tables(given: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield the tables; ``[auth.users]`` is the table ``users`` of the schema ``auth``."""
+    for name, value in given.items():
+        if not isinstance(value, Mapping) or not _IDENTIFIER.fullmatch(name):
+            raise MaskError(f"{prefix}{name[:63]} must be a table: [{name[:63]}]")
+        if not prefix and value and all(isinstance(each, Mapping) for each in value.values()):
+            yield from _tables(value, f"{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def mark_staging(connection: psycopg.Connection[Any], settings: Settings, name: str) -> None:
+    """Mark a database as one of staging; a restored backup does not carry the mark.
+
+    Args:
+        connection: connection as the owner of the database.
+        settings: settings of this site.
+        name: name of the database, repeated by the operator.
+
+    Raises:
+        MaskError: the settings are those of production, or the name is another one.
+    """
+    from psycopg import sql
+
+    _refuse_production(settings)
+    if name != connection.info.dbname:
+        raise MaskError(f"--mark must repeat the name of the database, {connection.info.dbname}")
+    connection.execute(
+        sql.SQL("ALTER DATABASE {} SET mks.environment = 'staging'").format(sql.Identifier(name))
+    )
+    connection.commit()
+
+
+def _refuse_production(settings: Settings) -> None:
+    if settings.site.environment != "staging":
+        raise MaskError('mask works only with site.environment = "staging"')
+
+
+def mask(
+    connection: psycopg.Connection[Any], settings: Settings, table: MaskTable, *, rehearse: bool = False
+) -> dict[str, int]:
+    """Mask the database, or change nothing.
+
+    Equal values get equal masks within one run, in all tables; two runs have nothing in common.
+
+    Args:
+        connection: a fresh connection as the owner of the tables.
+        settings: settings of this site.
+        table: what happens to each column.
+        rehearse: whether to take everything back at the end.
+
+    Returns:
+        Rows changed or deleted, by table.
+
+    Raises:
+        MaskError: the site or the database is not of staging, a column is undeclared or unknown, the database
+            refused a change, or something that looks like personal data is left.
+    """
+    import psycopg
+
+    _refuse_production(settings)
+    try:
+        with connection.transaction(force_rollback=rehearse):
+            if _mark(connection) != "staging":
+                raise MaskError(
+                    f"the database {connection.info.dbname} is not marked as staging: mks-deploy mask --mark "
+                    f"{connection.info.dbname}, after you made sure that nobody needs its data"
+                )
+            columns = list(_columns(connection))
+            if errors := [*_unknown(table, columns), *_undeclared(connection, table, columns)]:
+                raise MaskError("\n".join(errors))
+            changed = dict(_changes(connection, table, columns))
+            if left := list(_left(connection, table, columns)):
+                raise MaskError("\n".join(left))
+            return changed
+    except psycopg.Error as error:
+        # The detail of an error of PostgreSQL shows values.
+        said = error.diag.message_primary or type(error).__name__
+        raise MaskError(f"PostgreSQL refused, and nothing was changed: {said}") from None
+
+
+def _mark(connection: psycopg.Connection[Any]) -> str:
+    # What this session sets itself does not count, only what is stored with the database.
+    row = connection.execute(
+        "SELECT s.setconfig FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase "
+        "WHERE d.datname = current_database() AND s.setrole = 0"
+    ).fetchone()
+    found = dict(each.split("=", 1) for each in (row[0] if row else ()))
+    return str(found.get("mks.environment", ""))
+
+
+def _columns(connection: psycopg.Connection[Any]) -> Iterator[Column]:
+    rows = connection.execute(
+        "SELECT c.table_schema, c.table_name, c.column_name, c.data_type FROM information_schema.columns c "
+        "JOIN information_schema.tables t USING (table_schema, table_name) "
+        "WHERE t.table_type = 'BASE TABLE' AND c.is_generated = 'NEVER' "
+        "AND c.table_schema NOT IN ('pg_catalog', 'information_schema') "
+        "ORDER BY c.table_schema, c.table_name, c.ordinal_position"
+    )
+    return (Column(*row) for row in rows.fetchall())
+
+
+def _unknown(table: MaskTable, columns: list[Column]) -> Iterator[str]:
+    known = {(each.table, each.name) for each in columns}
+    tables = {each.table for each in columns}
+    yield from (f"{name}.{key} is no column of the database" for name, key in table.columns.keys() - known)
+    yield from (f"{name} is no table of the database" for name in table.rows.keys() - tables)
+
+
+def _undeclared(
+    connection: psycopg.Connection[Any], table: MaskTable, columns: list[Column]
+) -> Iterator[str]:
+    for each in columns:
+        if (each.table, each.name) in table.columns or each.table in table.rows:
+            continue
+        if each.kind in _TEXTS and _finds(connection, each, _LOOKS):
+            yield f"{each.table}.{each.name} holds mail addresses or telephone numbers: declare it"
+        elif each.kind in _OPAQUE or (each.kind in _TEXTS | {"date"} and _PERSONAL.search(each.name)):
+            yield f"{each.table}.{each.name} looks like personal data: declare it, or keep it"
+
+
+def _finds(connection: psycopg.Connection[Any], column: Column, pattern: str, *, but: str = "") -> bool:
+    from psycopg import sql
+
+    query = sql.SQL("SELECT 1 FROM {} WHERE regexp_replace({}::text, %s, '', 'g') ~ %s LIMIT 1").format(
+        sql.Identifier(column.schema, column.relation), sql.Identifier(column.name)
+    )
+    masked = rf"[[:alnum:]-]+{but}" if but else "(?!)"
+    return connection.execute(query, (masked, pattern)).fetchone() is not None
+
+
+def _changes(
+    connection: psycopg.Connection[Any], table: MaskTable, columns: list[Column]
+) -> Iterator[tuple[str, int]]:
+    from psycopg import sql
+
+    key = secrets.token_bytes(32)
+    connection.execute("SET CONSTRAINTS ALL DEFERRED")
+    for name in dict.fromkeys(each.table for each in columns):
+        of_it = [each for each in columns if each.table == name]
+        relation = sql.Identifier(of_it[0].schema, of_it[0].relation)
+        if table.rows.get(name) == "delete":
+            yield name, connection.execute(sql.SQL("DELETE FROM {}").format(relation)).rowcount
+            continue
+        assignments = [
+            sql.SQL("{} = {}").format(sql.Identifier(each.name), _expression(chosen, each))
+            for each in of_it
+            if (chosen := table.columns.get((name, each.name), "keep")) != "keep"
+        ]
+        if assignments:
+            query = sql.SQL("UPDATE {} SET {}").format(relation, sql.SQL(", ").join(assignments))
+            yield name, connection.execute(query, {"key": key}).rowcount
+
+
+def _expression(chosen: str, column: Column) -> Any:
+    from psycopg import sql
+
+    name = sql.Identifier(column.name)
+    if chosen == "null":  # of any type
+        return sql.SQL("NULL")
+    masked = sql.SQL(MASKS[chosen]).format(column=name, hash=sql.SQL(_HASH).format(column=name))
+    # A value that is not there is no personal data, and a column that must be unique may hold many of them.
+    return sql.SQL("CASE WHEN {} IS NULL THEN NULL ELSE {} END").format(name, masked)
+
+
+def _left(connection: psycopg.Connection[Any], table: MaskTable, columns: list[Column]) -> Iterator[str]:
+    """Yield the columns that were to be masked and still hold addresses: a mask that does not fit."""
+    for each in columns:
+        chosen = table.columns.get((each.table, each.name), "keep")
+        if chosen != "keep" and each.kind in _TEXTS and table.rows.get(each.table) != "delete":
+            if chosen == "phone":
+                continue
+            if _finds(connection, each, _LOOKS, but=_MASKED):
+                yield f"{each.table}.{each.name} still holds mail addresses or telephone numbers"

@@ -1,0 +1,179 @@
+"""``mks-deploy mask`` on PostgreSQL: declared columns are masked; a doubt stops it, and changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from deploy_settings import deployed
+from mks_deploy.cli import main
+from mks_deploy.operations.masking import MaskError, mark_staging, mask, read_mask_table
+from mks_deploy.settings.settings_file import read_settings
+
+STAGING = read_settings(deployed('[site]\nenvironment = "staging"'))
+PRODUCTION = read_settings(deployed())
+
+SCHEMA = """
+CREATE TABLE people (id int PRIMARY KEY, email text UNIQUE NOT NULL, full_name varchar(40), phone text, born date,
+    seen inet, password_hash text, plan text NOT NULL, "note" jsonb, photo bytea,
+    upper_plan text GENERATED ALWAYS AS (upper(plan)) STORED);
+CREATE TABLE orders (id int PRIMARY KEY, customer text REFERENCES people (email) ON UPDATE NO ACTION DEFERRABLE,
+    remark text);
+CREATE SCHEMA audit;
+CREATE TABLE audit.entries (at timestamptz DEFAULT now(), actor_name text, detail text);
+INSERT INTO people VALUES
+    (1, 'tanaka@example.jp', '田中', '03-1234-5678', '1980-05-06', '203.0.113.9', 'pbkdf2', 'gold', '{"a":1}',
+        '\\x00'),
+    (2, 'sato@example.jp', NULL, NULL, NULL, NULL, NULL, 'free', NULL, NULL);
+INSERT INTO orders VALUES (1, 'tanaka@example.jp', 'call tanaka@example.jp'), (2, 'sato@example.jp', '');
+INSERT INTO audit.entries (actor_name, detail) VALUES ('田中', 'x');
+"""
+TABLE = """
+[people]
+email = "email"
+full_name = "name"
+phone = "phone"
+born = "birthday"
+seen = "address"
+password_hash = "null"
+note = "null"
+photo = "null"
+[orders]
+customer = "email"
+remark = "text"
+[audit.entries]
+rows = "delete"
+"""
+
+
+@pytest.fixture
+def database(postgres_url: str) -> Iterator[Any]:
+    with psycopg.connect(postgres_url.replace("+psycopg", "")) as connection:
+        connection.execute(SCHEMA)
+        connection.commit()
+        mark_staging(connection, STAGING, connection.info.dbname)
+        yield connection
+
+
+def rows(connection: Any, query: str) -> list[tuple[Any, ...]]:
+    found = connection.execute(query).fetchall()
+    connection.commit()
+    return list(found)
+
+
+EVERYTHING = "SELECT people::text FROM people UNION ALL SELECT orders::text FROM orders"
+
+pytestmark = pytest.mark.postgres
+
+
+def test_declared_columns_are_masked_and_references_stay(database: Any) -> None:
+    assert mask(database, STAGING, read_mask_table(TABLE)) == {"audit.entries": 1, "orders": 2, "people": 2}
+    (first, second) = rows(
+        database,
+        "SELECT email, full_name, phone, born::text, host(seen), password_hash, plan FROM people ORDER BY id",
+    )
+    assert first[0].startswith("user-")
+    assert first[0].endswith("@masked.invalid")
+    assert first[0] != second[0]
+    assert first[1].startswith("Person ")
+    assert first[2].startswith("000-")
+    assert first[3] == "1980-01-01"
+    assert first[4].startswith("192.0.2.")
+    assert first[5:] == (None, "gold")
+    assert second[1:] == (None, None, None, None, None, "free")
+    joined = "SELECT o.id, o.remark FROM orders o JOIN people p ON p.email = o.customer ORDER BY o.id"
+    assert rows(database, joined) == [(1, "masked masked masked m"), (2, "")]
+    assert rows(database, "SELECT count(*) FROM audit.entries") == [(0,)]
+    assert "example.jp" not in str(rows(database, EVERYTHING))
+
+
+def test_two_runs_have_nothing_in_common(database: Any) -> None:
+    seen = set[str]()
+    for _ in range(2):
+        mask(database, STAGING, read_mask_table(TABLE))
+        seen |= {email for (email,) in rows(database, "SELECT email FROM people")}
+    assert len(seen) == 4
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (('email = "email"\n', ""), "people.email holds mail addresses"),
+        (('full_name = "name"\n', ""), "people.full_name looks like personal data"),
+        (('photo = "null"\n', ""), "people.photo looks like personal data"),
+        (('seen = "address"\n', ""), "people.seen looks like personal data"),
+        (('born = "birthday"\n', ""), "people.born looks like personal data"),
+        (('remark = "text"\n', ""), "orders.remark holds mail addresses"),
+        (("[orders]\n", '[orders]\ncolour = "null"\n'), "orders.colour is no column"),
+        (("[audit.entries]", "[audit.gone]"), "audit.gone is no table"),
+        (('email = "email"', 'email = "null"'), "nothing was changed: null value in column"),
+        (('born = "birthday"', 'born = "text"'), "nothing was changed: .* is of type date"),
+    ],
+)
+def test_whatever_is_doubtful_changes_nothing(database: Any, change: tuple[str, str], said: str) -> None:
+    before = rows(database, EVERYTHING)
+    with pytest.raises(MaskError, match=said) as refused:
+        mask(database, STAGING, read_mask_table(TABLE.replace(*change)))
+    assert rows(database, EVERYTHING) == before
+    assert "tanaka@" not in str(refused.value)
+
+
+def test_what_was_kept_deliberately_is_kept(database: Any) -> None:
+    mask(database, STAGING, read_mask_table(TABLE.replace('remark = "text"', 'remark = "keep"')))
+    assert rows(database, "SELECT remark FROM orders WHERE id = 1") == [("call tanaka@example.jp",)]
+
+
+def test_production_is_never_masked(database: Any, postgres_url: str) -> None:
+    with pytest.raises(MaskError, match=r"site\.environment"):
+        mask(database, PRODUCTION, read_mask_table(TABLE))
+    with pytest.raises(MaskError, match=r"site\.environment"):
+        mark_staging(database, PRODUCTION, database.info.dbname)
+    with pytest.raises(MaskError, match="must repeat the name"):
+        mark_staging(database, STAGING, "another")
+    database.execute(f'ALTER DATABASE "{database.info.dbname}" RESET mks.environment')
+    database.commit()
+    with (
+        psycopg.connect(
+            postgres_url.replace("+psycopg", ""), options="-c mks.environment=staging"
+        ) as another,
+        pytest.raises(MaskError, match="is not marked as staging"),
+    ):
+        mask(another, STAGING, read_mask_table(TABLE))
+    assert "tanaka@example.jp" in str(rows(database, EVERYTHING))
+
+
+def test_the_command(database: Any, postgres_url: str, tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    monkeypatch.setenv("DATABASE_URL", postgres_url)
+    monkeypatch.delenv("DATABASE_URL_FILE", raising=False)
+    (tmp_path / "deploy.toml").write_text(deployed('[site]\nenvironment = "staging"'))
+    (tmp_path / "mask.toml").write_text(TABLE)
+    words = ["mask", "--settings", str(tmp_path / "deploy.toml")]
+    assert main([*words, "--mark", "another"]) == 1
+    assert main([*words, "--mark", database.info.dbname]) == 0
+    assert main([*words, "--columns", str(tmp_path / "mask.toml"), "--plan"]) == 0
+    assert "tanaka@example.jp" in str(rows(database, EVERYTHING))
+    assert main([*words, "--columns", str(tmp_path / "mask.toml")]) == 0
+    assert "         2 people\n" in capsys.readouterr().out
+    assert main([*words, "--columns", str(tmp_path / "mask.toml"), "--mark", "x"]) == 2
+    (tmp_path / "deploy.toml").write_text(deployed())
+    assert main([*words, "--columns", str(tmp_path / "mask.toml")]) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[",
+        "people = 1",
+        '[people]\nemail = "scramble"',
+        "[people]\nemail = 1",
+        '[people]\nrows = "drop"',
+        "['a b']",
+    ],
+)
+def test_a_bad_table_is_refused(text: str) -> None:
+    with pytest.raises(MaskError, match=r"must be|is not TOML"):
+        read_mask_table(text)
