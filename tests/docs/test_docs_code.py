@@ -70,6 +70,7 @@ def test_every_fence_is_executed(page: Path) -> None:
 ALONE = [
     "after_commit.py",
     "cache_transaction.py",
+    "client_report.py",
     "outgoing_calls.py",
     "read_replicas.py",
     "repeat_transactions.py",

@@ -13,6 +13,7 @@ from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
+    from mks_hardening.db.report._client import Client
     from mks_hardening.db.report._report import DatabaseReport
 
 __all__ = ["add_commands"]
@@ -34,6 +35,13 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
         "bloat", help="print tables that waste space, and the distance to the transaction wraparound"
     )
     _add_number(bloat, "--min-size", 10, "wasted megabytes from which a table is a finding", kind=float)
+    for command in (top, locks):
+        command.add_argument(
+            "--client",
+            action="append",
+            metavar="FILE",
+            help="client_report() of a process of the application, to show beside the server's figures; repeatable",
+        )
     for command, report in (
         (top, _top),
         (repeated, _n_plus_one),
@@ -82,14 +90,19 @@ def _connection(timeout: float) -> Generator[Connection]:
     from mks_hardening.db import hardened_engine
     from mks_hardening.settings import HardeningSettings
 
-    url = HardeningSettings.from_env().db.url
+    settings = HardeningSettings.from_env().db
+    url = settings.url
     if url is None or not url.startswith("postgresql"):
         raise ConfigurationError(
             "DATABASE_URL must point to a PostgreSQL database, for example postgresql+psycopg://user@host/name",
             parameter="url",
         )
     engine = hardened_engine(
-        url, application_name="mks-hardening db", statement_timeout=timeout, lock_timeout=timeout
+        url,
+        application_name="mks-hardening db",
+        statement_timeout=timeout,
+        lock_timeout=timeout,
+        transaction_pooling=settings.transaction_pooling,
     )
     try:
         with engine.connect().execution_options(postgresql_readonly=True) as connection:
@@ -103,10 +116,16 @@ def _connection(timeout: float) -> Generator[Connection]:
         engine.dispose()
 
 
+def _client(parsed: argparse.Namespace) -> Client | None:
+    from mks_hardening.db.report._client import read_clients
+
+    return read_clients(parsed.client) if parsed.client else None
+
+
 def _top(connection: Connection, parsed: argparse.Namespace) -> DatabaseReport:
     from mks_hardening.db.report._statements import top
 
-    return top(connection, most=parsed.most)
+    return top(connection, most=parsed.most, client=_client(parsed))
 
 
 def _n_plus_one(connection: Connection, parsed: argparse.Namespace) -> DatabaseReport:
@@ -118,7 +137,7 @@ def _n_plus_one(connection: Connection, parsed: argparse.Namespace) -> DatabaseR
 def _locks(connection: Connection, parsed: argparse.Namespace) -> DatabaseReport:
     from mks_hardening.db.report._locks import locks
 
-    return locks(connection, idle_seconds=parsed.idle)
+    return locks(connection, idle_seconds=parsed.idle, client=_client(parsed))
 
 
 def _indexes(connection: Connection, parsed: argparse.Namespace) -> DatabaseReport:

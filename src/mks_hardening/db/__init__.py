@@ -5,6 +5,7 @@ from __future__ import annotations
 from mks_hardening._core.lazy_exports import facade
 
 _HOME = {
+    "mks_hardening.db.watch.process_report": ["client_report"],
     "mks_hardening.db.engine.fork_guard": ["guard_fork"],
     "mks_hardening.db.engine.engines": ["hardened_async_engine", "hardened_engine"],
     "mks_hardening.db.watch.pool_monitor": ["PoolHolder", "PoolMonitor", "PoolStats"],
@@ -31,7 +32,7 @@ _HOME = {
         "watch_queries",
     ],
     "mks_hardening.db.watch.slow_queries": ["SlowQueryMonitor", "slow_query_record"],
-    "mks_hardening.db.watch.statement_stats": ["StatementStats"],
+    "mks_hardening.db.watch.statement_stats": ["StatementCaller", "StatementStats"],
 }
 
 __getattr__, __dir__, __all__ = facade(__name__, _HOME)

@@ -38,6 +38,7 @@ from mks_hardening.db.watch.n_plus_one import allow_n_plus_one as allow_n_plus_o
 from mks_hardening.db.watch.pool_monitor import PoolHolder as PoolHolder
 from mks_hardening.db.watch.pool_monitor import PoolMonitor as PoolMonitor
 from mks_hardening.db.watch.pool_monitor import PoolStats as PoolStats
+from mks_hardening.db.watch.process_report import client_report as client_report
 from mks_hardening.db.watch.queries import QueryBudgetError as QueryBudgetError
 from mks_hardening.db.watch.queries import QueryLog as QueryLog
 from mks_hardening.db.watch.queries import WatchedStatement as WatchedStatement
@@ -45,4 +46,5 @@ from mks_hardening.db.watch.queries import query_budget as query_budget
 from mks_hardening.db.watch.queries import watch_queries as watch_queries
 from mks_hardening.db.watch.slow_queries import SlowQueryMonitor as SlowQueryMonitor
 from mks_hardening.db.watch.slow_queries import slow_query_record as slow_query_record
+from mks_hardening.db.watch.statement_stats import StatementCaller as StatementCaller
 from mks_hardening.db.watch.statement_stats import StatementStats as StatementStats

@@ -25,7 +25,13 @@ from mks_hardening._core import hooks
 from mks_hardening.cache import CDNManager, MemoryCache
 from mks_hardening.contrib import django_app, flask_app
 from mks_hardening.contrib.celery_app import TaskNotifier, celery_app
-from mks_hardening.db import InvalidCursorError, aexplain, hardened_async_engine, hardened_engine
+from mks_hardening.db import (
+    InvalidCursorError,
+    SlowQueryMonitor,
+    aexplain,
+    hardened_async_engine,
+    hardened_engine,
+)
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.production_check import CheckReport, check
 from mks_hardening.security import (
@@ -300,6 +306,7 @@ def usual(engine: Engine) -> dict[str, dict[str, Any]]:
         "db.allow_n_plus_one": {"patterns": "x"},
         "db.explain": {"bind": engine, "statement": "SELECT 1"},
         "db.aexplain": {"bind": hardened_async_engine("sqlite+aiosqlite://"), "statement": "SELECT 1"},
+        "db.client_report": {"monitors": SlowQueryMonitor(engine)},
         "db.fingerprint": {"sql": "SELECT 1"},
         "db.guard_fork": {"engine": engine},
         "db.hardened_async_engine": {"url": "sqlite+aiosqlite://"},

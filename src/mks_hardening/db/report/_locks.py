@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from mks_hardening.db.report._client import Client
 from mks_hardening.db.report._report import DatabaseReport, Row, Section, in_short
 from mks_hardening.db.statement.fingerprints import normalize_sql
 
@@ -52,12 +53,13 @@ class Backend:
     row: Row
 
 
-def locks(connection: Connection, *, idle_seconds: float) -> DatabaseReport:
+def locks(connection: Connection, *, idle_seconds: float, client: Client | None = None) -> DatabaseReport:
     """Report who waits for whom, and who holds a transaction open without working.
 
     Args:
         connection: read-only connection.
         idle_seconds: duration from which an idle transaction is a finding.
+        client: holders of connections in the application.
     """
     from sqlalchemy import text
 
@@ -72,6 +74,7 @@ def locks(connection: Connection, *, idle_seconds: float) -> DatabaseReport:
                 "state": one.state,
                 "transaction s": in_short(one.transaction_seconds),
                 "waits for": one.waits_for,
+                **({} if client is None else {"held by": client.holders.get(one.pid, "")}),
                 "last statement": normalize_sql(one.query),
             },
         )

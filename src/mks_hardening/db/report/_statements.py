@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
+from mks_hardening.db.report._client import Client
 from mks_hardening.db.report._report import DatabaseReport, Row, Section, in_short
 from mks_hardening.db.statement.fingerprints import fingerprint, normalize_sql
 
@@ -41,12 +42,13 @@ _RUNNING: Final = """
 """
 
 
-def top(connection: Connection, *, most: int) -> DatabaseReport:
+def top(connection: Connection, *, most: int, client: Client | None = None) -> DatabaseReport:
     """Report the statements that took the most time in total; facts, no findings.
 
     Args:
         connection: read-only connection.
         most: maximum number of statements.
+        client: what the application has measured, which includes the network and waiting for rows.
     """
     from sqlalchemy import text
 
@@ -61,17 +63,36 @@ def top(connection: Connection, *, most: int) -> DatabaseReport:
         for row in connection.execute(text(_RUNNING), {"most": most})
     ]
     known = _statements(connection)
+    measured: Mapping[str, Row] = client.statements if client is not None else {}
     sections = [Section(title="running now, the longest first", rows=running)]
     notes = () if known is not None else (_INSTALL,)
     if known is not None:
         total = sum(float(str(row["total ms"])) for row in known) or 1.0
         rows = [
-            {"share %": in_short(100 * float(str(row["total ms"])) / total), **row} for row in known[:most]
+            {"share %": in_short(100 * float(str(row["total ms"])) / total), **_beside(row, measured, client)}
+            for row in known[:most]
         ]
         sections.insert(
             0, Section(title="statements by total time since the statistics were reset", rows=rows)
         )
+    if measured:
+        listed = {str(row["fingerprint"]) for row in (known or [])[:most]}
+        others = [{"fingerprint": name, **row} for name, row in measured.items() if name not in listed]
+        sections.insert(
+            -1, Section(title="other statements as the application measures them", rows=others[:most])
+        )
     return DatabaseReport(sections=sections, notes=notes)
+
+
+def _beside(row: Row, measured: Mapping[str, Row], client: Client | None) -> Row:
+    """A row of the server, with what the application has measured before the text."""
+    if client is None:
+        return row
+    own: Row = measured.get(str(row["fingerprint"]), {})
+    figures = {name: value for name, value in row.items() if name != "statement"}
+    for name in ("calls", "total ms", "p95 ms", "caller"):
+        figures[f"client {name}"] = own.get(name, "")
+    return {**figures, "statement": row["statement"]}
 
 
 def n_plus_one(connection: Connection, *, most: int, calls: int) -> DatabaseReport:

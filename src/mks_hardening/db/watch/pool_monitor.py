@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 from weakref import WeakKeyDictionary
 
 from mks_hardening._core import hooks
@@ -41,11 +42,14 @@ class PoolHolder:
         caller: ``file:line`` of the application that checked it out.
         thread: name of the thread.
         seconds: how long it has been checked out, in seconds.
+        backend_pid: process of PostgreSQL that serves it (``pg_stat_activity.pid``), or a number of the pooler
+            in front of it; ``None`` on SQLite.
     """
 
     caller: str
     thread: str
     seconds: float
+    backend_pid: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,8 +148,13 @@ class PoolMonitor(Monitor):
         """Return a snapshot of the pool."""
         now = self._clock.monotonic()
         holders = [
-            PoolHolder(caller=hold.caller, thread=hold.thread, seconds=now - hold.since)
-            for hold in list(self._holds.values())
+            PoolHolder(
+                caller=hold.caller,
+                thread=hold.thread,
+                seconds=now - hold.since,
+                backend_pid=_backend_pid(record),
+            )
+            for record, hold in list(self._holds.items())
         ]
         holders.sort(key=lambda holder: -holder.seconds)
         return PoolStats(
@@ -195,6 +204,16 @@ class PoolMonitor(Monitor):
                 "caller": call_site(),
             },
         )
+
+
+def _backend_pid(record: ConnectionPoolEntry) -> int | None:
+    connection: Any = record.driver_connection
+    # asyncpg has a method; psycopg and psycopg2 have an attribute of ``info``.
+    with suppress(Exception):  # a connection that is being closed, or a wrapper of the driver
+        ask: Any = getattr(connection, "get_server_pid", None)
+        pid: int | None = ask() if ask else getattr(getattr(connection, "info", None), "backend_pid", None)
+        return pid
+    return None
 
 
 def _set_raw_connection(engine: Engine, method: Callable[[], PoolProxiedConnection]) -> None:

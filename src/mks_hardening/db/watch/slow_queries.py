@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping, Sized
 from datetime import timedelta
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, Self, cast
 
@@ -131,7 +132,11 @@ class SlowQueryMonitor(Monitor):
         self._clock = clock = given_clock(clock)
         self._log_limit = _LogRateLimit(seconds(log_rate, parameter="log_rate", allow_zero=False), clock)
         self._dialect: Dialect = known_dialect(dialect_of(engine).name)
-        self._stats = StatsTable(self._fingerprint, capacity=max_fingerprints)
+        self._stats = StatsTable(
+            self._fingerprint,
+            capacity=max_fingerprints,
+            normalize=partial(normalize_sql, dialect=self._dialect),
+        )
         self._installed = False
 
     def install(self) -> Self:

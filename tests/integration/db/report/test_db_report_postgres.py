@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -15,7 +17,15 @@ from sqlalchemy.exc import DBAPIError
 
 from mks_hardening.cli import main
 from mks_hardening.cli._database_reports import _connection
+from mks_hardening.db import (
+    PoolMonitor,
+    SlowQueryMonitor,
+    client_report,
+    hardened_async_engine,
+    hardened_engine,
+)
 from mks_hardening.exceptions import BackendUnavailableError
+from mks_hardening.logging import bound
 from testbed import services
 from testbed.postgres_server import PostgresServer
 
@@ -43,7 +53,10 @@ def sql(postgres_dsn: str) -> Iterator[Any]:
         yield connection
 
 
-@pytest.mark.parametrize("command", ["top", "n+1", "locks", "indexes", "bloat"])
+COMMANDS = ["top", "n+1", "locks", "indexes", "bloat"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_an_empty_database_has_no_findings(run: Any, command: str) -> None:
     status, found = run(command)
     # Without pg_stat_statements, nothing is known of repeated statements.
@@ -176,6 +189,109 @@ def test_statements_by_total_time_and_candidates_for_n_plus_one(
     (row,) = found["statements"]
     assert (row["statement"], row["calls"]) == ("select * from t where id = ?", 50)
     assert run("n+1", "--calls", "51")[0] == 0
+
+
+def test_the_application_stands_beside_the_server(
+    run: Any, counting_server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    autocommit = create_engine(counting_server, isolation_level="AUTOCOMMIT")
+    with autocommit.connect() as connection:
+        connection.execute(text("CREATE DATABASE beside"))
+    autocommit.dispose()
+    url = f"{counting_server.rpartition('/')[0]}/beside"
+    monkeypatch.setenv("DATABASE_URL", url)
+    engine = hardened_engine(url, threads=4)
+    with engine.begin() as connection:
+        connection.execute(text("CREATE EXTENSION pg_stat_statements"))
+    files = [str(tmp_path / name) for name in ("one.json", "two.json")]
+    with SlowQueryMonitor(engine) as slow, PoolMonitor(engine) as pool, bound(route="/orders/<id>"):
+        with engine.connect() as connection:
+            for number in range(30):
+                connection.execute(text("SELECT 'S3CRET', :n AS beside"), {"n": number}).all()
+        for file in files:
+            Path(file).write_text(client_report(slow, pool), "utf-8")
+    _, found = run("top", "--most", "100", "--client", files[0], "--client", files[1])
+    with engine.begin() as connection:  # for the other tests of this server
+        connection.execute(text("SELECT pg_stat_statements_reset()"))
+    engine.dispose()
+    (row,) = [row for row in found["statements"] if "beside" in row["statement"]]
+    assert (row["calls"], row["client calls"]) == (30, 60)
+    assert row["client p95 ms"] > 0
+    assert row["client caller"].endswith(" /orders/<id>")
+    assert "test_db_report_postgres.py:" in row["client caller"]
+    monkeypatch.setenv("DATABASE_URL", counting_server.rpartition("/")[0] + "/template1")
+    _, found = run("top", "--client", files[0])  # another database: the server knows nothing of it
+    assert [row["calls"] for row in found["other"] if "beside" in row["statement"]] == [30]
+    assert "S3CRET" not in str(found)
+
+
+@pytest.mark.parametrize(
+    "content", [None, "", "[]", '{"statements": [{}], "holders": []}', '{"statements": 5}']
+)
+def test_a_file_that_is_no_report_is_refused(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any, content: str | None
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", postgres_url)
+    if content is not None:
+        (tmp_path / "report.json").write_text(content, "utf-8")
+    assert main(["db", "top", "--client", str(tmp_path / "report.json")]) == 2
+    assert "--client must be a file with the text of client_report()" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg2", "psycopg async", "asyncpg async"])
+def test_a_blocking_tree_names_the_lines_that_hold(
+    run: Any, postgres_url: str, sql: Any, tmp_path: Path, driver: str
+) -> None:
+    name, _, kind = driver.partition(" ")
+    make: Any = hardened_async_engine if kind else hardened_engine
+    engine = make(postgres_url.replace("+psycopg", f"+{name}"))
+    report = tmp_path / "report.json"
+
+    def look() -> None:
+        report.write_text(client_report(monitor), "utf-8")
+        seen.extend(run("locks", "--idle", "0", "--client", str(report))[1]["idle"])
+
+    async def hold() -> None:
+        async with engine.connect() as connection:
+            await connection.execute(text("SELECT 1"))
+            look()
+        await engine.dispose()
+
+    seen: list[Any] = []
+    with PoolMonitor(engine) as monitor:
+        if kind:
+            asyncio.run(hold())
+        else:
+            with engine.connect() as connection:
+                connection.execute(text("SELECT 1"))
+                look()
+            engine.dispose()
+    (row,) = seen
+    assert "test_db_report_postgres.py:" in row["held by"]
+    assert row["held by"].endswith(" (MainThread)")
+
+
+@pytest.fixture(params=["pooler", "standby"])
+def other_way(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, postgres_url: str, postgres_database: str
+) -> Callable[[], None]:
+    """Point the commands to the same database through PgBouncer or on a standby."""
+    place: Any = request.getfixturevalue(
+        {"pooler": "make_pgbouncer", "standby": "make_standby"}[request.param]
+    )()
+    url = place.through(postgres_url) if request.param == "pooler" else place.url(postgres_database)
+
+    def point() -> None:
+        monkeypatch.setenv("DATABASE_URL", url)
+        monkeypatch.setenv("MKS_DB_TRANSACTION_POOLING", str(int(request.param == "pooler")))
+
+    return point
+
+
+def test_the_commands_work_through_a_pooler_and_on_a_standby(run: Any, other_way: Callable[[], None]) -> None:
+    expected = {command: run(command)[0] for command in COMMANDS}
+    other_way()
+    assert {command: run(command)[0] for command in COMMANDS} == expected
 
 
 @pytest.mark.parametrize(
