@@ -128,6 +128,8 @@ def _chosen(settings: Settings) -> dict[str, str]:
         "MKS_GUNICORN_WORKERS": str(gunicorn.workers),
         "MKS_GUNICORN_THREADS": str(gunicorn.threads),
     }
+    if settings.stores.pooler:
+        chosen["MKS_DB_TRANSACTION_POOLING"] = "1"
     if settings.upkeep.mail_sink:
         chosen |= {
             "MKS_SMTP_HOST": "localhost",

@@ -15,7 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from mks_deploy.alerts import alerts_of
 from mks_deploy.dashboard import dashboard
 from mks_deploy.environment_file import variables_of
-from mks_deploy.settings.consistency import connections_needed, max_pods
+from mks_deploy.settings.consistency import connections_needed, connections_of_workers, max_pods
 from mks_deploy.settings.credentials import (
     STORES_CERTIFICATE,
     Credential,
@@ -142,6 +142,7 @@ def _values(settings: Settings, installed: Installed, credentials: tuple[Credent
         "megabytes": lambda size: max(1, size // _MIB),
         "duration": _duration,
         "connections_needed": connections_needed(settings),
+        "connections_needed_by_clients": connections_of_workers(settings) + settings.tasks.processes,
         "most_pods": max_pods(settings),
         "alerts": alerts_of(settings),
     }
@@ -155,6 +156,7 @@ def _regex(path: str) -> str:
 def _servers(settings: Settings) -> str:
     """Return the units of the servers that the application needs, each after a blank."""
     units = ["postgresql.service"] if settings.serves_database else []
+    units += [f"{settings.name}-pooler.service"] if settings.pools_here else []
     units += ["redis-server.service"] if settings.serves_redis else []
     units += ["redis-server@cache.service"] if settings.serves_cache else []
     return "".join(f" {unit}" for unit in units)
@@ -295,6 +297,11 @@ def _server_targets(settings: Settings) -> Iterator[tuple[str, str, int, dict[st
         yield "redis/redis.conf", f"{_below_root(paths.config)}/redis.conf", 0o644, {}
     if settings.with_role("sentinel") and settings.has_role("sentinel"):
         yield "redis/sentinel.conf", f"{_below_root(paths.config)}/sentinel.conf", 0o644, {}
+    if settings.pools_here:
+        yield "pgbouncer/pgbouncer.ini", f"{_below_root(paths.config)}/pgbouncer.ini", 0o644, {}
+        yield "pgbouncer/pgbouncer.hba", f"{_below_root(paths.config)}/pgbouncer.hba", 0o644, {}
+        if not settings.hosts:
+            yield "pgbouncer/pgbouncer.users", f"{_below_root(paths.config)}/pgbouncer.users", 0o644, {}
     if settings.serves_database and settings.with_role("standby"):
         drop_in = f"etc/systemd/system/postgresql@.service.d/{name}.conf"
         yield "systemd/postgresql-fence.conf", drop_in, 0o644, {}

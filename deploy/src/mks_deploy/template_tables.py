@@ -155,6 +155,7 @@ UNITS: Final = (
     Unit("redirect.socket", "{name}-redirect.socket", lambda s: s.edge.mode == "direct"),
     Unit("worker.service", "{name}-worker.service", lambda s: s.runs_tasks),
     Unit("beat.service", "{name}-beat.service", lambda s: s.runs_beat),
+    Unit("pooler.service", "{name}-pooler.service", lambda s: s.pools_here),
     Unit("renew.service", "{name}-renew.service", _renews),
     Unit("rehearse.service", "{name}-rehearse.service", lambda s: bool(s.rehearsal_directory) and _renews(s)),
     Unit("migrate.service", "{name}-migrate@.service", lambda s: bool(s.app.migrate) and s.is_main),

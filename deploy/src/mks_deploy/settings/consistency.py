@@ -54,12 +54,16 @@ _OF_THE_SYSTEM: Final = frozenset(_SYSTEM.split())
 
 def connections_needed(settings: Settings) -> int:
     """Return the database connections needed while two versions run and one of them is reloaded."""
+    if settings.stores.pooler:
+        return (len(settings.with_role("web", "worker")) or 1) * settings.stores.pooler_size + _RESERVED
     webs, workers = (len(settings.with_role(role)) or 1 for role in ("web", "worker"))
     return webs * WORKER_GENERATIONS * _threads(settings) + workers * _of_tasks(settings) + _RESERVED
 
 
 def connections_of_workers(settings: Settings) -> int:
     """Return the database connections available to all sets of workers of one host together."""
+    if settings.stores.pooler:  # each connects to PgBouncer, which takes them all
+        return WORKER_GENERATIONS * _threads(settings) + _RESERVED_BY_PLAN
     webs, workers = (len(settings.with_role(role)) or 1 for role in ("web", "worker"))
     of_tasks = workers * _of_tasks(settings)
     return (settings.stores.database_connections - of_tasks - (_RESERVED - _RESERVED_BY_PLAN)) // webs
@@ -90,11 +94,19 @@ def consistency_errors(settings: Settings) -> Iterator[str]:
     yield from _hosts(settings)
     needed = connections_needed(settings)
     if settings.has_database and needed > settings.stores.database_connections:
+        of_poolers = "stores.pooler_size on all hosts and"
         yield (
-            f"gunicorn.workers × gunicorn.threads in two slots, once more in a reload, tasks and {_RESERVED} in "
-            f"reserve{' on all hosts' if settings.hosts else ''} need {needed} "
+            f"{of_poolers} {_RESERVED} in reserve need {needed} database connections, more than "
+            f"stores.database_connections ({settings.stores.database_connections})"
+            if settings.stores.pooler
+            else f"gunicorn.workers × gunicorn.threads in two slots, once more in a reload, tasks and {_RESERVED} "
+            f"in reserve{' on all hosts' if settings.hosts else ''} need {needed} "
             f"database connections, more than stores.database_connections ({settings.stores.database_connections})"
         )
+    if settings.stores.pooler and not settings.has_database:
+        yield 'stores.pooler needs "postgresql" in app.needs'
+    if settings.stores.pooler and settings.with_role("standby"):
+        yield "stores.pooler must be false with a stand-by: PgBouncer does not find out which server takes writes"
     if settings.edge.burst < settings.edge.requests_per_second:
         yield "edge.burst must not be below edge.requests_per_second: a page with its files would be refused"
 

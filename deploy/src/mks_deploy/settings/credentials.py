@@ -82,6 +82,10 @@ CREDENTIALS: Final = (
         True,
         "The database, for example postgresql:///shop?host=/run/postgresql (no password: peer).",
     ),
+    Credential("pooled_url", "", False, "The database by way of PgBouncer, for stores.pooler."),
+    Credential(
+        "pooler_users", "", False, "Account and password for PgBouncer, where PostgreSQL is elsewhere."
+    ),
     Credential("redis_url", "MKS_REDIS_URL", True, "Redis, for example unix:///run/redis/redis-server.sock."),
     Credential(
         "cache_url",
@@ -172,6 +176,10 @@ def _unused(settings: Settings) -> set[str]:
         unused |= {"secret_keys", "cache_signing_keys"}
     if not settings.has_database:
         unused |= {"database_url", "database_password"}
+    if not settings.pools_here:
+        unused |= {"pooled_url", "pooler_users"}
+    if not settings.hosts:
+        unused |= {"pooler_users"}
     if not settings.has_redis:
         unused |= {"redis_url", "cache_url", "redis_auth"}
     if not settings.has_tasks:
@@ -226,6 +234,7 @@ def is_wanted(credential: Credential, settings: Settings) -> bool:
             and settings.hosts != ()
             and credential.file not in _unused(settings)
         )
+        or (credential.file in {"pooled_url", "pooler_users"} and credential.file not in _unused(settings))
         or (credential.file.startswith("restic_") and credential.file not in _unused(settings))
     )
 
@@ -275,6 +284,10 @@ def make_missing(folder: Path, settings: Settings, *, compose: bool = False) -> 
         "secret_keys": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
         "cache_signing_keys": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
         "restic_password": secrets.token_urlsafe(48),
+        "pooled_url": (
+            f"{settings.stores.database_scheme}:///{settings.stores.database_name}"
+            f"?host={settings.paths.runtime}/{settings.name}-pooler&port=6432"
+        ),
         **(_for_compose(settings) if compose else _on_hosts(folder, settings)),
         **{
             secret.file: secrets.token_urlsafe(48)
@@ -319,6 +332,7 @@ def _on_hosts(folder: Path, settings: Settings) -> dict[str, str]:
         "database_password": database,
         "replication_password": kept("replication_password"),
         "redis_password": redis,
+        "pooler_users": f'"{name}" "{database}"',
         # The server that takes writes, whichever it is: libpq and SQLAlchemy read hosts and ports from here alike.
         "database_url": (
             f"{stores.database_scheme}://{name}:{database}@/{stores.database_name}?host={addresses}"
@@ -438,7 +452,7 @@ def _weaknesses(credential: Credential, file: Path) -> Iterator[str]:
         yield f"the secret {name} is empty"
     elif name == "secret_keys":
         yield from _weak_keys(name, text)
-    elif name in {"database_url", "redis_url", "cache_url", "celery_broker_url"}:
+    elif name in {"database_url", "pooled_url", "redis_url", "cache_url", "celery_broker_url"}:
         yield from _weak_url(name, text)
     elif name == "restic_environment":
         for problem in environment_errors(text):
@@ -492,6 +506,7 @@ _REDIS: Final = frozenset(
 )
 _SCHEMES: Final = {
     "database_url": frozenset({"postgresql", "postgres", "postgresql+psycopg", "postgresql+asyncpg"}),
+    "pooled_url": frozenset({"postgresql", "postgres", "postgresql+psycopg", "postgresql+asyncpg"}),
     "celery_broker_url": frozenset({"redis", "rediss", "redis+socket", "redis+sentinel", "amqp", "amqps"}),
     "redis_url": _REDIS,
     "cache_url": _REDIS,

@@ -596,6 +596,15 @@ class Stores:
         "Most that PostgreSQL keeps for a stand-by that is not there; one that needs more is made anew.",
         example='"8g"',
     )
+    pooler: bool = option(
+        a_flag,
+        False,
+        "PgBouncer between the application and PostgreSQL, in transaction mode.",
+        example="false",
+    )
+    pooler_size: int = option(
+        a_number(2, 1000), 20, "Connections to PostgreSQL that each PgBouncer keeps.", example="20"
+    )
     database_listen: str = option(
         a_choice("", "localhost"), "", "PostgreSQL over its socket alone, or on loopback too.", example='""'
     )
@@ -833,6 +842,11 @@ class Settings:
     def serves_database(self) -> bool:
         """Whether PostgreSQL runs on this host."""
         return self.has_database and self.has_role("database", "standby")
+
+    @property
+    def pools_here(self) -> bool:
+        """Whether PgBouncer runs on this host."""
+        return self.has_database and self.stores.pooler and self.runs_application
 
     @property
     def serves_redis(self) -> bool:

@@ -37,6 +37,7 @@ def digests(settings: Settings, files: Iterable[RenderedFile]) -> dict[str, str]
     parts |= {"nginx": []} if settings.edge.mode == "nginx" and settings.has_role("web") else {}
     parts |= {"postgresql": []} if settings.serves_database else {}
     parts |= {"redis": []} if settings.serves_redis or settings.serves_cache else {}
+    parts |= {"pooler": []} if settings.pools_here else {}
     parts |= {"sentinel": []} if settings.with_role("sentinel") and settings.has_role("sentinel") else {}
     parts |= {"renewal": []} if settings.rehearsal_directory and settings.has_role("edge") else {}
     parts |= {"firewall": []} if settings.host.firewall else {}
@@ -57,6 +58,8 @@ def digests(settings: Settings, files: Iterable[RenderedFile]) -> dict[str, str]
             parts["postgresql"].append(text)
         elif file.path in {f"{config}/redis.conf", "etc/redis/redis-cache.conf"}:
             parts["redis"].append(text)
+        elif file.path.startswith((f"{config}/pgbouncer.", f"etc/systemd/system/{name}-pooler")):
+            parts["pooler"].append(text)
         elif file.path == f"{config}/sentinel.conf":
             parts["sentinel"].append(text)
         elif file.path.startswith(

@@ -111,6 +111,7 @@ def setup_packages(settings: Settings) -> tuple[str, ...]:
     wanted += ["certbot"] if settings.tls.source == "acme" and settings.has_role("edge") else []
     wanted += ["postgresql"] if settings.serves_database else []
     wanted += ["postgresql-client"] if settings.has_database and settings.is_main and settings.hosts else []
+    wanted += ["pgbouncer"] if settings.pools_here else []
     wanted += ["redis-server"] if settings.serves_redis or settings.serves_cache else []
     wanted += ["redis-sentinel"] if settings.with_role("sentinel") and settings.has_role("sentinel") else []
     wanted += ["restic"] if settings.offsite.repository and settings.is_main else []
@@ -123,6 +124,7 @@ def setup_packages(settings: Settings) -> tuple[str, ...]:
 def units_to_enable(settings: Settings) -> tuple[str, ...]:
     """Return the units that start with the host, besides those that a release starts."""
     parts = [f"{timer.unit}.timer" for timer in timers(settings)]
+    parts += ["pooler.service"] if settings.pools_here else []
     parts += ["worker.service"] if settings.runs_tasks else []
     parts += ["beat.service"] if settings.runs_beat else []
     parts += ["sink.service"] if settings.upkeep.mail_sink else []
@@ -272,6 +274,18 @@ def _to_the_end(settings: Settings, facts: HostFacts, *, issue: bool, migrate: b
             f"ask {settings.tls.directory} for a certificate",
             (("mks-deploy", "certificate", "issue", "--settings", f"{config}/deploy.toml"),),
             f"certbot --config {config}/certbot.ini revoke --cert-name {name}",
+        )
+    if settings.pools_here and not facts.took_notice("pooler"):
+        yield SetupStep(
+            "pooler",
+            "start PgBouncer for the application, in place of the one of the distribution",
+            (
+                ("systemctl", "disable", "--now", "pgbouncer.service"),
+                ("systemctl", "enable", f"{name}-pooler.service"),
+                ("systemctl", "restart", f"{name}-pooler.service"),
+            ),
+            f"systemctl disable --now {name}-pooler.service, and stores.pooler = false",
+            topic="pooler",
         )
     if settings.has_role("web"):
         # Of several hosts, one has changed the database for all.
