@@ -8,6 +8,7 @@ from typing import Final
 from mks_hardening._core.backend.redis_client import RedisClient
 from mks_hardening._core.backend.redis_operations import Pipeline
 from mks_hardening._core.operations import Op, Pause
+from mks_hardening._core.process.after_fork import register_after_fork
 from mks_hardening.exceptions import BackendUnavailableError
 
 __all__ = ["WAKE_MS", "LeaseWait", "WakeUps"]
@@ -30,11 +31,16 @@ class WakeUps:
         client: the client.
     """
 
-    __slots__ = ("_blocked", "_client", "_is_possible")
+    __slots__ = ("__weakref__", "_blocked", "_client", "_is_possible")
 
     def __init__(self, client: RedisClient) -> None:
         self._client = client
         self._is_possible = client.is_probed  # a fake would block all its callers
+        self.reset_after_fork()
+        register_after_fork(self)
+
+    def reset_after_fork(self) -> None:
+        """Forget in a forked child those who wait in the parent."""
         self._blocked = 0
 
     def block(self, name: bytes, seconds: float) -> Op[bool]:
