@@ -11,8 +11,18 @@ from typing import Any
 import pytest
 
 from mks_hardening import asgi, wsgi
-from mks_hardening.cache import MemoryCache, RedisCache, TieredCache
+from mks_hardening.cache import (
+    FastlyCDN,
+    MemoryCache,
+    PurgeQueue,
+    PurgeResult,
+    RedisCache,
+    TagInvalidator,
+    TieredCache,
+)
 from mks_hardening.testing import call_wsgi
+from testbed.http_sink import Answer, HttpSink
+from testbed.polling import wait_until
 from testbed.redis_server import RedisServer
 
 pytestmark = pytest.mark.redis
@@ -206,3 +216,42 @@ def test_on_a_loop_while_redis_does_not_respond_pages_are_made(redis_server: Red
 
     assert asyncio.run(play()) == 42
     assert pages.calls == 21
+
+
+@pytest.mark.parametrize("with_asyncio", [False, True], ids=["def", "async def"])
+def test_one_call_invalidates_pages_in_the_memory_of_each_process_in_redis_and_in_the_cdn(
+    redis_cache: Any, http_sink: HttpSink, with_asyncio: bool
+) -> None:
+    http_sink.default = lambda request: Answer(body=dict.fromkeys(request.json()["surrogate_keys"], "108-1"))
+    pages = Pages()
+    # Two processes, each with the pages in its own memory as well.
+    caches = [TieredCache(MemoryCache(namespace=f"l1-{number}"), redis_cache(), l1_ttl=0.2) for number in range(2)]
+    shells = [wsgi.ResponseCacheMiddleware(pages.wsgi, cache=cache, rules=RULES) for cache in caches]
+    untagged = wsgi.ResponseCacheMiddleware(pages.wsgi, cache=caches[1], rules=[wsgi.CacheRule("/x", ttl=60)])
+    assert {call_wsgi(shell, "/").body for shell in shells} == {b"page 1"}
+    assert call_wsgi(untagged, "/x").body == b"page 2"
+    with (
+        FastlyCDN(
+            "SU1Z0isxPaozGVKXdv0eY", api_token="t" * 32, base_url=f"http://localhost:{http_sink.port}"
+        ) as cdn,
+        PurgeQueue(cdn, window=3600) as queue,
+    ):
+        invalidator = TagInvalidator(caches[0], cdn=queue)
+
+        async def invalidate() -> list[PurgeResult]:
+            found = [await invalidator.ainvalidate(["pages"]) for _ in range(3)]
+            await caches[0].aclose()
+            return found
+
+        results = (
+            asyncio.run(invalidate())
+            if with_asyncio
+            else [invalidator.invalidate(["pages"]) for _ in range(3)]
+        )
+        assert [(found.ok, found.queued) for found in results] == [(True, ("pages",))] * 3
+        # The other process drops its copy as soon as Redis reports the change, or after its short lifetime.
+        wait_until(lambda: call_wsgi(shells[1], "/").body == b"page 3", timeout=20, what="a new page")
+        assert with_asyncio or call_wsgi(shells[0], "/").body == b"page 3"
+        assert call_wsgi(untagged, "/x").body == b"page 2"
+        queue.flush()
+        assert [request.json() for request in http_sink.requests] == [{"surrogate_keys": ["pages"]}]
