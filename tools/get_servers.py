@@ -39,6 +39,7 @@ def missing_packages() -> list[str]:
     path = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
     wanted = {
         "redis-server": "redis-server",
+        "valkey-server": "valkey-server",
         "nginx": "nginx",
         "pgbouncer": "pgbouncer",
         "chromium": "chromium",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -26,13 +27,14 @@ class SentinelGroup:
 
     Args:
         directory: where their files go.
+        engine: name or path of the program.
     """
 
     name = "mks"
 
-    def __init__(self, directory: Path) -> None:
-        self.nodes = [RedisServer(directory / "master"), RedisServer(directory / "replica")]
-        self.sentinels = [Sentinel(directory / f"sentinel{number}") for number in range(3)]
+    def __init__(self, directory: Path, engine: str = "redis-server") -> None:
+        self.nodes = [RedisServer(directory / role, engine=engine) for role in ("master", "replica")]
+        self.sentinels = [Sentinel(directory / f"sentinel{number}", engine=engine) for number in range(3)]
 
     def start(self) -> None:
         """Start, and return when every sentinel knows the replica and the other sentinels."""
@@ -88,11 +90,13 @@ class RedisCluster:
 
     Args:
         directory: where their files go.
+        engine: name or path of the program.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, engine: str = "redis-server") -> None:
         self.nodes = [
-            RedisServer(directory / f"node{number}", options=self._options()) for number in range(6)
+            RedisServer(directory / f"node{number}", options=self._options(), engine=engine)
+            for number in range(6)
         ]
 
     @staticmethod
@@ -133,6 +137,24 @@ class RedisCluster:
         before.kill()
         wait_until(lambda: self._served_by_another(key, before), timeout=timeout, what="a failover")
         return self.owner(key)
+
+    @contextmanager
+    def resharding(self, key: str) -> Iterator[RedisServer]:
+        """Move the slot of a key to another master, which is yielded; its keys move at the end of the block.
+
+        Within the block, the old master redirects with ``ASK`` for keys that do not exist.
+        """
+        source = self.owner(key)
+        slot = int(source.command("CLUSTER", "KEYSLOT", key))
+        target = next(node for node in self.nodes[:3] if node is not source)
+        names = {node.port: _text(node.command("CLUSTER", "MYID")) for node in (source, target)}
+        target.command("CLUSTER", "SETSLOT", slot, "IMPORTING", names[source.port])
+        source.command("CLUSTER", "SETSLOT", slot, "MIGRATING", names[target.port])
+        yield target
+        while keys := source.command("CLUSTER", "GETKEYSINSLOT", slot, 100):
+            source.command("MIGRATE", target.host, target.port, "", 0, 5000, "KEYS", *keys)
+        for node in (target, source, *(node for node in self.nodes[:3] if node not in (source, target))):
+            node.command("CLUSTER", "SETSLOT", slot, "NODE", names[target.port])
 
     def close(self) -> None:
         """Stop all six."""

@@ -29,6 +29,7 @@ class RedisServer:
         certificates: speak TLS (only) with these.
         unix_socket: also listen on a socket file (``.unix_url``).
         options: further configuration, written as in redis.conf, for example ``{"maxclients": "10"}``.
+        engine: name or path of the program; Valkey and other versions take the same configuration.
     """
 
     _mode: tuple[str, ...] = ()
@@ -44,7 +45,9 @@ class RedisServer:
         certificates: Certificates | None = None,
         unix_socket: bool = False,
         options: Mapping[str, str] | None = None,
+        engine: str = "redis-server",
     ) -> None:
+        self._engine = engine
         directory.mkdir(parents=True, exist_ok=True)
         self.host = "127.0.0.1"
         self.port = 0
@@ -104,7 +107,7 @@ class RedisServer:
         config = self.directory / "redis.conf"
         config.write_text("".join(f"{name} {value}\n" for name, value in self._settings(port).items()))
         self._process = ServerProcess(
-            [program("redis-server"), str(config), *self._mode],
+            [program(self._engine), str(config), *self._mode],
             log=self.directory / "redis.log",
             ready=self._answers,
         )

@@ -225,7 +225,9 @@ def test_one_call_invalidates_pages_in_the_memory_of_each_process_in_redis_and_i
     http_sink.default = lambda request: Answer(body=dict.fromkeys(request.json()["surrogate_keys"], "108-1"))
     pages = Pages()
     # Two processes, each with the pages in its own memory as well.
-    caches = [TieredCache(MemoryCache(namespace=f"l1-{number}"), redis_cache(), l1_ttl=0.2) for number in range(2)]
+    caches = [
+        TieredCache(MemoryCache(namespace=f"l1-{number}"), redis_cache(), l1_ttl=0.2) for number in range(2)
+    ]
     shells = [wsgi.ResponseCacheMiddleware(pages.wsgi, cache=cache, rules=RULES) for cache in caches]
     untagged = wsgi.ResponseCacheMiddleware(pages.wsgi, cache=caches[1], rules=[wsgi.CacheRule("/x", ttl=60)])
     assert {call_wsgi(shell, "/").body for shell in shells} == {b"page 1"}

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 import redis
 
 from mks_hardening.cache import RedisCache
-from mks_hardening.testing import CacheContract
 from testbed.polling import wait_until
 from testbed.redis_groups import RedisCluster
 
@@ -32,19 +30,6 @@ KEYS = [
 
 def url_of(cluster: RedisCluster) -> str:
     return cluster.url.replace("redis://", "redis+cluster://").removesuffix("/0")
-
-
-def test_the_contract_holds(redis_cluster: RedisCluster) -> None:
-    class OnCluster(CacheContract):
-        def make_cache(self, namespace: str, *, clock: Any) -> RedisCache:
-            return RedisCache(
-                url_of(redis_cluster), namespace=namespace, jitter=0, clock=clock, store_budget=5
-            )
-
-    contract = OnCluster()
-    for name in dir(contract):
-        if name.startswith("test_"):
-            getattr(contract, name)()
 
 
 @pytest.fixture(params=["url", "client"])
