@@ -11,7 +11,7 @@ import socket
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from mks_hardening._core.backend.redis_lean_client import direct_client, direct_pool
+from mks_hardening._core.backend.redis_lean_client import direct_async_client, direct_client, direct_pool
 from mks_hardening._core.backend.redis_types import Client, Options
 from mks_hardening._core.optional_imports import optional
 from mks_hardening._core.resilience.connect import connect_within_deadline
@@ -273,11 +273,17 @@ def _pool_of(connection_class: Client, /, **options: Client) -> Client:
 
 
 def _async_single(target: RedisTarget, options: Options) -> Client:
+    kind = _direct_async()
+    if target.path:
+        return kind(unix_socket_path=target.path, db=target.database, **options)
+    return kind(**_place(target), db=target.database, ssl=target.tls, **options)
+
+
+def _direct_async() -> Client:
+    import redis
     from redis import asyncio as aredis
 
-    if target.path:
-        return aredis.Redis(unix_socket_path=target.path, db=target.database, **options)
-    return aredis.Redis(**_place(target), db=target.database, ssl=target.tls, **options)
+    return direct_async_client(aredis.Redis, refusal=redis.ResponseError)
 
 
 def _async_sentinel(target: RedisTarget, options: Options, patience: float) -> Client:
@@ -292,7 +298,9 @@ def _async_sentinel(target: RedisTarget, options: Options, patience: float) -> C
     group = make(target.hosts, sentinel_kwargs=quick)
     for one in group.sentinels:
         _spell_out_errors(one, wait=True)
-    return group.master_for(target.service, db=target.database, ssl=target.tls, **options)
+    return group.master_for(
+        target.service, redis_class=_direct_async(), db=target.database, ssl=target.tls, **options
+    )
 
 
 def _spell_out_errors(sentinel: Client, *, wait: bool) -> None:

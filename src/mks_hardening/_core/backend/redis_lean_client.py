@@ -10,7 +10,7 @@ from typing import Final
 
 from mks_hardening._core.backend.redis_types import Client
 
-__all__ = ["direct_client", "direct_pool"]
+__all__ = ["direct_async_client", "direct_client", "direct_pool"]
 
 # Attributes in which redis-py's pool keeps its connections; none of them is guaranteed in its next release.
 _INSIDE: Final = ("_available_connections", "_checkpid", "_in_use_connections", "_lock")
@@ -37,6 +37,25 @@ def direct_client(base: Client, *, refusal: type[Exception]) -> Client:
             raise
         finally:
             pool.release(connection)
+
+    return type(base.__name__, (base,), {"execute_command": execute_command})
+
+
+def direct_async_client(base: Client, *, refusal: type[Exception]) -> Client:
+    """Return ``direct_client`` for a class of ``redis.asyncio``."""
+
+    async def execute_command(self: Client, *command: object, **_: object) -> Client:
+        pool = self.connection_pool
+        connection = await pool.get_connection()
+        try:
+            await connection.send_packed_command(connection.pack_command(*command), check_health=False)
+            return await connection.read_response()
+        except BaseException as error:
+            if not isinstance(error, refusal):
+                await connection.disconnect(nowait=True)
+            raise
+        finally:
+            await pool.release(connection)
 
     return type(base.__name__, (base,), {"execute_command": execute_command})
 

@@ -68,17 +68,27 @@ class Pipeline:
 
     def run(self) -> Answer:
         """Send the commands and return their responses."""
-        with request_budget(_PATIENCE) if self._patient else nullcontext():
-            if len(self._commands) == 1:
-                return [self._client.call(*self._commands[0], idempotent=self._idempotent)]
-            return self._client.pipeline(self._commands, idempotent=self._idempotent)
+        if not self._patient:  # the usual case, without an empty context manager
+            return self._send()
+        with request_budget(_PATIENCE):
+            return self._send()
 
     async def arun(self) -> Answer:
         """Asynchronous ``run``."""
-        with request_budget(_PATIENCE) if self._patient else nullcontext():
-            if len(self._commands) == 1:
-                return [await self._client.acall(*self._commands[0], idempotent=self._idempotent)]
-            return await self._client.apipeline(self._commands, idempotent=self._idempotent)
+        if not self._patient:
+            return await self._asend()
+        with request_budget(_PATIENCE):
+            return await self._asend()
+
+    def _send(self) -> list[Answer]:
+        if len(self._commands) == 1:
+            return [self._client.call(*self._commands[0], idempotent=self._idempotent)]
+        return self._client.pipeline(self._commands, idempotent=self._idempotent)
+
+    async def _asend(self) -> list[Answer]:
+        if len(self._commands) == 1:
+            return [await self._client.acall(*self._commands[0], idempotent=self._idempotent)]
+        return await self._client.apipeline(self._commands, idempotent=self._idempotent)
 
 
 class Script:
