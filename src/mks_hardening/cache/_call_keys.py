@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from types import CellType, CodeType, MethodType
-from typing import Final
+from typing import Final, TypeAlias
 
 from mks_hardening._core.cache_key_error import CacheKeyError
 from mks_hardening._core.canonical_text import canonical, digest, exact_type
 from mks_hardening.exceptions import ConfigurationError
 
-__all__ = ["argument_error", "call_normalizer", "function_name", "function_of_key"]
+__all__ = ["Normalizer", "argument_error", "call_normalizer", "function_name", "function_of_key"]
 
 
 _first_places: Final[dict[str, tuple[str, int]]] = {}
@@ -106,7 +106,11 @@ def function_of_key(key: str) -> str:
     return call[1] if call else key.partition(":")[0] + (":*" if ":" in key else "")
 
 
-def call_normalizer(function: Callable[..., object]) -> Callable[..., tuple[object, ...]]:
+Normalizer: TypeAlias = Callable[..., tuple[tuple[object, ...], tuple[type, ...]]]
+"""Returns the arguments of a call in normal order, and their exact types."""
+
+
+def call_normalizer(function: Callable[..., object]) -> Normalizer:
     """Return a function with the same signature that returns its arguments in order, with defaults filled in.
 
     It is compiled once, so that positional, keyword and default spellings share a key at the cost of one call.
@@ -124,8 +128,10 @@ def call_normalizer(function: Callable[..., object]) -> Callable[..., tuple[obje
         for one in parameters
     ]
     names = "".join(f"{one.name}, " for one in parameters)
-    source = f"lambda {str(inspect.Signature(bare))[1:-1]}: ({names})"
-    normalizer: Callable[..., tuple[object, ...]] = eval(source, defaults)  # noqa: S307 - built from identifiers only
+    kinds = "".join(f"_type_of({one.name}), " for one in parameters)
+    source = f"lambda {str(inspect.Signature(bare))[1:-1]}: (({names}), ({kinds}))"
+    known = {"_type_of": type, **defaults}
+    normalizer: Normalizer = eval(source, known)  # noqa: S307 - built from identifiers only
     return normalizer
 
 

@@ -26,15 +26,21 @@ class CacheCounters:
         self._event = CachedCall if of_function else CacheRead
         self._hits = self._misses = self._stale = self._errors = self._bypasses = 0
 
+    def hit(self) -> None:
+        """Count a read that found a fresh value."""
+        # Without a lock: losing a count in a race between threads is cheaper than a lock on every hit.
+        self._hits += 1
+        if hooks.observers:
+            self._emit("hit")
+
     def read(self, *, found: bool) -> None:
         """Count a read that found a fresh value, or none."""
         if found:
-            # Without a lock: losing a count in a race between threads is cheaper than a lock on every hit.
-            self._hits += 1
-        else:
-            self._misses += 1
+            self.hit()
+            return
+        self._misses += 1
         if hooks.observers:
-            self._emit("hit" if found else "miss")
+            self._emit("miss")
 
     def stale(self) -> None:
         """Count an expired value that was returned."""

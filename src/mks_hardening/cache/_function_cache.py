@@ -15,7 +15,7 @@ from mks_hardening._core.checks import number
 from mks_hardening._core.durations import seconds
 from mks_hardening._core.memo import Memo
 from mks_hardening._core.missing import MISSING
-from mks_hardening.cache._call_keys import argument_error
+from mks_hardening.cache._call_keys import Normalizer, argument_error
 from mks_hardening.cache._counters import CacheCounters
 from mks_hardening.cache._value_type import UndeclaredTypeError, ValueType, return_type_of, value_type_of
 from mks_hardening.cache.base_cache import BaseCache
@@ -44,7 +44,8 @@ Result: TypeAlias = Any
 _NO_RULES: Final = ResultRules()
 _HAVE_ONE_TEXT: Final = frozenset({str, int, bool, bytes, type(None)})
 _MOST_KEYS: Final = 512
-"""Keys of one function that are remembered: making one takes longer than a hit in memory."""
+"""Keys of one function and types that are remembered: making one takes longer than a hit in memory."""
+_MOST_KINDS: Final = 16
 _logger = logging.getLogger("mks_hardening.cache")
 
 _default: BaseCache | None = None
@@ -108,6 +109,7 @@ class FunctionCache:
     """
 
     __slots__ = (
+        "_condition",
         "_counters",
         "_function",
         "_keys",
@@ -116,6 +118,8 @@ class FunctionCache:
         "_normalized",
         "_of_function",
         "_options",
+        "_own_cache",
+        "_packing",
         "_planned",
         "_uses_peek",
     )
@@ -124,7 +128,7 @@ class FunctionCache:
         self,
         function: Callable[..., Result],
         name: str,
-        normalized: Callable[..., tuple[object, ...]],
+        normalized: Normalizer,
         options: FunctionOptions,
         *,
         names_arguments: bool,
@@ -133,10 +137,13 @@ class FunctionCache:
         self._name = name
         self._normalized = normalized
         self._options = options
+        self._own_cache = options.cache
+        self._condition = options.condition
         self._names_arguments = names_arguments
         self._counters = CacheCounters(name, of_function=True)
-        self._keys = Memo(self._key_of, entries=_MOST_KEYS)
+        self._keys: dict[tuple[type, ...], Memo[tuple[object, ...], str]] = {}
         self._of_function: tuple[str, ResultRules] | None = None
+        self._packing: ValueType | None = None
         self._planned: tuple[BaseCache, ComputeOptions] | None = None
         # A look without a round trip does not tell when the result expires.
         self._uses_peek = not options.early
@@ -144,17 +151,41 @@ class FunctionCache:
     @property
     def cache(self) -> BaseCache | None:
         """The cache, if there is one."""
-        return _default if self._options.cache is None else self._options.cache
+        return _default if self._own_cache is None else self._own_cache
 
     def cache_for(self, args: Args, kwargs: Kwargs) -> BaseCache | None:
         """Return the cache for a call, or None if it bypasses the cache."""
-        where = _default if self._options.cache is None else self._options.cache
-        condition = self._options.condition
-        if where is not None and condition is not None and not condition(*args, **kwargs):
-            where.count_bypass("condition")
-            self._counters.bypass("condition")
-            return None
-        return where
+        where = self.cache
+        return where if where is not None and self._admits(where, args, kwargs) else None
+
+    def find(self, args: Args, kwargs: Kwargs) -> tuple[BaseCache | None, str, Result]:
+        """Return the cache of a call, its key, and the result if there is one without a round trip.
+
+        The cache is None if the call bypasses it; the result is ``MISSING`` if there is none.
+
+        Raises:
+            CacheKeyError: an argument cannot be part of a key.
+        """
+        # In one method: each call of another one would take a tenth of a hit in memory.
+        where = _default if self._own_cache is None else self._own_cache
+        if where is None or (self._condition is not None and not self._admits(where, args, kwargs)):
+            return None, "", MISSING
+        arguments, kinds = self._normalized(*args, **kwargs)
+        keys = self._keys.get(kinds)
+        key = self._new_key(arguments, kinds) if keys is None else keys[arguments]
+        value: Result = where.peek(key) if self._uses_peek else MISSING
+        if value is not MISSING:
+            self._counters.hit()
+            if self._packing is not None:  # known, since the key was made
+                value = _unpacked(self._packing, value)
+        return where, key, value
+
+    def _admits(self, where: BaseCache, args: Args, kwargs: Kwargs) -> bool:
+        if self._condition is None or self._condition(*args, **kwargs):
+            return True
+        where.count_bypass("condition")
+        self._counters.bypass("condition")
+        return False
 
     def key(self, args: Args, kwargs: Kwargs) -> str:
         """Return the cache key of a call.
@@ -162,15 +193,21 @@ class FunctionCache:
         Raises:
             CacheKeyError: an argument cannot be part of a key.
         """
-        arguments = self._normalized(*args, **kwargs)
-        kinds = (*map(type, arguments),)
-        # Equal values of one of these types have one text; 0.0 and -0.0 have two.
-        if _HAVE_ONE_TEXT.issuperset(kinds):
-            return self._keys[arguments, kinds]
-        return self._key_of((arguments, kinds))
+        arguments, kinds = self._normalized(*args, **kwargs)
+        keys = self._keys.get(kinds)
+        return self._new_key(arguments, kinds) if keys is None else keys[arguments]
 
-    def _key_of(self, call: tuple[tuple[object, ...], tuple[type, ...]]) -> str:
-        arguments = call[0]
+    def _new_key(self, arguments: tuple[object, ...], kinds: tuple[type, ...]) -> str:
+        """Return the key of a call whose types are new; keys are remembered if all arguments have one text."""
+        # Equal values of one of these types have one text; 0.0 and -0.0 have two.
+        if not _HAVE_ONE_TEXT.issuperset(kinds):
+            return self._key_of(arguments)
+        if len(self._keys) >= _MOST_KINDS:
+            self._keys.clear()
+        keys = self._keys[kinds] = Memo(self._key_of, entries=_MOST_KEYS)
+        return keys[arguments]
+
+    def _key_of(self, arguments: tuple[object, ...]) -> str:
         try:
             text = canonical(arguments)
         except CacheKeyError:
@@ -180,20 +217,6 @@ class FunctionCache:
         suffix = (self._of_function or self._described())[0]
         # A digest only: arguments may be personal data, and keys appear in MONITOR, slow logs and dumps.
         return f"{self._name}:{digest(text + suffix if suffix else text)}"
-
-    def available(self, where: BaseCache, key: str) -> Result:
-        """Return the result if there is one without a round trip; otherwise ``MISSING``."""
-        value: Result = where.peek(key) if self._uses_peek else MISSING
-        if value is MISSING:
-            return value
-        self._counters.read(found=True)
-        packing = (self._of_function or self._described())[1].value_type
-        if packing is None:
-            return value
-        try:
-            return packing.unpack(value)
-        except DecodeError:  # set by the caller under this key
-            return MISSING
 
     def options(self, where: BaseCache, args: Args, kwargs: Kwargs) -> ComputeOptions:
         """Return how the result of a call is stored and waited for."""
@@ -224,8 +247,16 @@ class FunctionCache:
             rules = rules._replace(value_type=_annotated_type(self._function))
         kind = rules.value_type
         suffix = self._options.version + ("" if kind is None else f"\0{kind.fingerprint}")
+        self._packing = kind
         self._of_function = (suffix, rules)
         return self._of_function
+
+
+def _unpacked(packing: ValueType, value: Result) -> Result:
+    try:
+        return packing.unpack(value)
+    except DecodeError:  # set by the caller under this key
+        return MISSING
 
 
 def call_options(

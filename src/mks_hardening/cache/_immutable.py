@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import date, timedelta
 from decimal import Decimal
 from functools import cache
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 from mks_hardening._core.codec import Codec
 
-__all__ = ["LARGEST_VALUE", "freeze", "thaw"]
+__all__ = ["LARGEST_VALUE", "Thaw", "freeze", "thawed"]
+
+Thaw: TypeAlias = Callable[[Any], Any]
+"""Makes a new value of its immutable form."""
 
 LARGEST_VALUE: Final = 1 << 26
 """Maximum size in bytes of an encoded value, in any backend."""
@@ -24,16 +28,16 @@ def _codec() -> Codec:
     return Codec(max_bytes=LARGEST_VALUE)
 
 
-def freeze(value: object) -> tuple[object, bool]:
-    """Return the immutable form of a value, and whether that is its encoding.
+def freeze(value: object) -> tuple[object, Thaw | None]:
+    """Return the immutable form of a value, and what makes a new value of it, if it is not the value itself.
 
     Raises:
         EncodeError: the value is not plain data.
     """
     # The exact type: an instance of a subclass of str can have attributes, which would be shared.
-    return (value, False) if type(value) in _IMMUTABLE else (_codec().encode(value), True)
+    return (value, None) if type(value) in _IMMUTABLE else _codec().encode_copy(value)
 
 
-def thaw(kept: Any, encoded: bool) -> Any:  # noqa: FBT001 - the two parts of what freeze returned
-    """Return the value; a new object if it was encoded."""
-    return _codec().decode(kept, trusted=True) if encoded else kept
+def thawed(frozen: Any, thaw: Thaw | None) -> Any:
+    """Return the value of an immutable form."""
+    return frozen if thaw is None else thaw(frozen)

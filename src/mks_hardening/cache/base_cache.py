@@ -21,7 +21,7 @@ from mks_hardening.cache._counters import CacheCounters
 from mks_hardening.cache._entry import CacheEntry
 from mks_hardening.cache._entry_options import check_key, check_ttl, jittered
 from mks_hardening.cache._store import CacheStore
-from mks_hardening.cache._transaction_scope import current_scopes
+from mks_hardening.cache._transaction_scope import current_scopes, entered_scopes
 from mks_hardening.cache.cache_stats import CacheStats
 from mks_hardening.cache.cache_transaction import CacheTransaction
 from mks_hardening.cache.compute._get_or_compute import ComputeOptions, ValueComputer
@@ -81,9 +81,9 @@ class BaseCache(Closing):
     def peek(self, key: str) -> Any:
         """Return the value if it is available without a round trip; otherwise the marker ``MISSING``."""
         # In a transaction, the tags of the entry decide, which are not known here.
-        value = MISSING if current_scopes() else self.store.peek(key)
+        value = MISSING if entered_scopes() and current_scopes() else self.store.peek(key)
         if value is not MISSING:
-            self._counters.read(found=True)
+            self._counters.hit()
         return value
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
@@ -423,7 +423,7 @@ class BaseCache(Closing):
         values = [MISSING if current_scopes() else self.store.peek(key) for key in keys]
         if MISSING in values:
             return self._run(self._read_together(keys, tuple(tags)))
-        self._counters.read(found=True)
+        self._counters.hit()
         return values
 
     async def aget_together(self, keys: Sequence[str], tags: Iterable[str]) -> list[Any]:
@@ -431,7 +431,7 @@ class BaseCache(Closing):
         values = [MISSING if current_scopes() else self.store.peek(key) for key in keys]
         if MISSING in values:
             return await self._arun(self._read_together(keys, tuple(tags)))
-        self._counters.read(found=True)
+        self._counters.hit()
         return values
 
     def begin(self, key: str, tags: Iterable[str] = (), *, wait: float = 0.0) -> ComputeLease | None:

@@ -12,7 +12,7 @@ from mks_hardening._core.canonical_text import exact_type
 from mks_hardening._core.checks import function as check_function
 from mks_hardening._core.checks import text_of
 from mks_hardening._core.missing import MISSING
-from mks_hardening.cache._call_keys import call_normalizer, function_name
+from mks_hardening.cache._call_keys import Normalizer, call_normalizer, function_name
 from mks_hardening.cache._function_cache import (
     FunctionCache,
     FunctionOptions,
@@ -194,23 +194,19 @@ def cached(
         results = FunctionCache(plain, name, normalized, options, names_arguments=key_func is None)
 
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
-            where = results.cache_for(args, kwargs)
-            if where is None:
-                return function(*args, **kwargs)
-            key = results.key(args, kwargs)
-            value = results.available(where, key)
+            where, key, value = results.find(args, kwargs)
             if value is MISSING:
+                if where is None:
+                    return function(*args, **kwargs)
                 compute, terms = results.computation(args, kwargs), results.options(where, args, kwargs)
                 value = where.get_or_compute_with(key, compute, terms)
             return cast("R", value)
 
         async def acall(*args: P.args, **kwargs: P.kwargs) -> object:
-            where = results.cache_for(args, kwargs)
-            if where is None:
-                return await cast("Callable[P, Awaitable[object]]", function)(*args, **kwargs)
-            key = results.key(args, kwargs)
-            value = results.available(where, key)
+            where, key, value = results.find(args, kwargs)
             if value is MISSING:
+                if where is None:
+                    return await cast("Callable[P, Awaitable[object]]", function)(*args, **kwargs)
                 compute, terms = results.computation(args, kwargs), results.options(where, args, kwargs)
                 value = await where.aget_or_compute_with(key, compute, terms)
             return value
@@ -276,11 +272,12 @@ def _plain(function: Callable[P, R]) -> Callable[P, R]:
     return plain
 
 
-def _in_a_tuple(key_func: Callable[P, object]) -> Callable[P, tuple[object, ...]]:
-    def arguments(*args: P.args, **kwargs: P.kwargs) -> tuple[object, ...]:
+def _in_a_tuple(key_func: Callable[..., object]) -> Normalizer:
+    def arguments(*args: object, **kwargs: object) -> tuple[tuple[object, ...], tuple[type, ...]]:
         named = key_func(*args, **kwargs)
         # A tuple counts as the arguments and a list as one argument, so that they never share a key.
-        return cast("tuple[object, ...]", named) if exact_type(named) is tuple else (named,)
+        parts = cast("tuple[object, ...]", named) if exact_type(named) is tuple else (named,)
+        return parts, (*map(type, parts),)
 
     return arguments
 

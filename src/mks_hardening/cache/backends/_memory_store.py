@@ -15,7 +15,7 @@ from mks_hardening._core.operations import Op
 from mks_hardening._core.process.after_fork import register_after_fork
 from mks_hardening.cache._compute_lease import MAX_DEFERRED_LEASE, ComputeLease
 from mks_hardening.cache._entry import CacheEntry
-from mks_hardening.cache._immutable import freeze, thaw
+from mks_hardening.cache._immutable import Thaw, freeze, thawed
 from mks_hardening.cache.backends._key_glob import glob_pattern
 from mks_hardening.exceptions import EncodeError
 from mks_hardening.protocols import Clock
@@ -29,8 +29,8 @@ _TAG_BYTES: Final = 100
 
 
 class _MemoryEntry(NamedTuple):
-    payload: object
-    encoded: bool
+    payload: Any
+    thaw: Thaw | None  # makes a value of the payload; None for the payload itself
     fresh_until: float  # monotonic clock, as is expires_at
     expires_at: float
     tags: Mapping[str, bytes]
@@ -64,6 +64,7 @@ class MemoryStore:
         self._max_bytes = max_bytes
         self._bytes = 0  # counted only if there is a maximum
         self._clock = clock
+        self._now = clock.monotonic
         self._slots: OrderedDict[str, _MemoryEntry] = OrderedDict()
         self._versions: OrderedDict[str, bytes] = (
             OrderedDict()
@@ -92,17 +93,16 @@ class MemoryStore:
     def peek(self, key: str) -> Any:
         """Return the fresh value. Each step is atomic, so a hit needs no lock."""
         slot = self._slots.get(key)
-        if (
-            slot is None
-            or self._clock.monotonic() >= slot.fresh_until
-            or (slot.tags and not self._are_current(slot.tags))
-        ):
+        if slot is None:
+            return MISSING
+        payload, thaw, fresh_until, _, tags, _ = slot  # in one step: each name of its own takes a look-up
+        if self._now() >= fresh_until or (tags and not self._are_current(tags)):
             return MISSING
         try:
             self._slots.move_to_end(key)
         except KeyError:  # removed by another thread in the meantime
             return MISSING
-        return thaw(slot.payload, slot.encoded)
+        return payload if thaw is None else thaw(payload)  # thawed(), without its call
 
     def _are_current(self, versions: Mapping[str, bytes]) -> bool:
         return all(self._versions.get(tag) == made for tag, made in versions.items())
@@ -122,18 +122,18 @@ class MemoryStore:
         yield from ()
         # Outside the lock: encoding a large value takes time, and may call back into the cache.
         frozen = {key: (*freeze(value), ttl) for key, (value, ttl) in entries.items()}
-        now = self._clock.monotonic()
+        now = self._now()
         with self._lock:
             versions = self._current_versions(tags)
-            for key, (payload, encoded, ttl) in frozen.items():
-                self._put(key, _MemoryEntry(payload, encoded, now + ttl, now + ttl, versions))
+            for key, (payload, thaw, ttl) in frozen.items():
+                self._put(key, _MemoryEntry(payload, thaw, now + ttl, now + ttl, versions))
 
     def acquire(
         self, key: str, tags: Sequence[str], *, wait: float = 0
     ) -> Op[CacheEntry | ComputeLease | None]:
         """Return a lease; None at once while another caller holds it (with ``wait``: one that takes too long)."""
         yield from ()
-        now = self._clock.monotonic()
+        now = self._now()
         with self._lock:
             entry = self._entry(key)
             fresh = entry if entry is not None and self._clock.time() < entry.fresh_until else None
@@ -174,9 +174,9 @@ class MemoryStore:
     def commit(self, key: str, lease: ComputeLease, entry: CacheEntry) -> Op[bool]:
         """Store a computed value unless its lease is void."""
         yield from ()
-        payload, encoded = freeze(entry.value)
+        payload, thaw = freeze(entry.value)
         # Entries have wall clock times, which may be set back; here they are stored in monotonic time.
-        shift = self._clock.monotonic() - self._clock.time()
+        shift = self._now() - self._clock.time()
         with self._lock:
             # The key was written or invalidated: a value computed from older data must not be stored.
             if self._leases.get(key) is not lease:
@@ -185,7 +185,7 @@ class MemoryStore:
                 key,
                 _MemoryEntry(
                     payload,
-                    encoded,
+                    thaw,
                     entry.fresh_until + shift,
                     entry.expires_at + shift,
                     entry.tags,
@@ -225,7 +225,7 @@ class MemoryStore:
         matches = glob_pattern(pattern).fullmatch
         with self._lock:
             slots = list(self._slots.items())
-        now = self._clock.monotonic()
+        now = self._now()
         found = (
             key
             for key, slot in slots
@@ -259,7 +259,7 @@ class MemoryStore:
         slot = self._slots.get(key)
         if slot is None:
             return None
-        now = self._clock.monotonic()
+        now = self._now()
         if now >= slot.expires_at or not self._are_current(slot.tags):
             with self._lock:
                 if self._slots.get(key) is slot:
@@ -270,7 +270,7 @@ class MemoryStore:
                 self._slots.move_to_end(key)
         shift = self._clock.time() - now
         return CacheEntry(
-            thaw(slot.payload, slot.encoded),
+            thawed(slot.payload, slot.thaw),
             fresh_until=slot.fresh_until + shift,
             expires_at=slot.expires_at + shift,
             tags=slot.tags,

@@ -11,7 +11,7 @@ from threading import RLock
 from typing import TYPE_CHECKING, Final
 
 from mks_hardening._core.process.after_fork import register_after_fork
-from mks_hardening.cache._immutable import freeze, thaw
+from mks_hardening.cache._immutable import Thaw, freeze, thawed
 from mks_hardening.exceptions import EncodeError
 
 if TYPE_CHECKING:
@@ -56,14 +56,14 @@ class Flight:
         self.since = inf
         self.successor: Flight | None = None
         self.predecessor: Flight | None = None
-        self._future: Future[tuple[object, bool] | NoResult] = Future()
+        self._future: Future[tuple[object, Thaw | None] | NoResult] = Future()
 
     def land(self, value: object) -> None:
         """Give all waiting callers the value, each a copy of its own.
 
         The first value of a computation and its successors is the value of all of them.
         """
-        outcome: tuple[object, bool] | NoResult = NoResult.AGAIN
+        outcome: tuple[object, Thaw | None] | NoResult = NoResult.AGAIN
         all_of_it = [*self._chain()]
         # Usually no caller waits, and encoding the value for nobody would cost as much as storing it.
         if any(flight.waiting for flight in all_of_it):
@@ -93,12 +93,12 @@ class Flight:
         if not self._future.done():
             self._future.set_exception(error)
 
-    def _set(self, outcome: tuple[object, bool] | NoResult) -> None:
+    def _set(self, outcome: tuple[object, Thaw | None] | NoResult) -> None:
         if not self._future.done():
             self._future.set_result(outcome)
 
     @property
-    def future(self) -> Future[tuple[object, bool] | NoResult]:
+    def future(self) -> Future[tuple[object, Thaw | None] | NoResult]:
         """The future that the waiting callers wait for."""
         return self._future
 
@@ -146,8 +146,8 @@ class FlightWait:
         return _answer(future.result(0))
 
 
-def _answer(outcome: tuple[object, bool] | NoResult) -> object:
-    return outcome if isinstance(outcome, NoResult) else thaw(*outcome)
+def _answer(outcome: tuple[object, Thaw | None] | NoResult) -> object:
+    return outcome if isinstance(outcome, NoResult) else thawed(*outcome)
 
 
 class Flights:
