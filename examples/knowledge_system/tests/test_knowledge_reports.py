@@ -625,5 +625,6 @@ def test_each_night_is_cleaned_once_however_many_processes_serve(app: Any, clock
         "cleaning.results",
         "cleaning.spool",
         "cleaning.uploads",
+        "notifying.digest",
         "reminding.overdue",
     ]

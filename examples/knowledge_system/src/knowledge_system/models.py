@@ -110,6 +110,8 @@ class User(Base):
     active: Mapped[bool] = mapped_column(default=True, server_default=true())
     language: Mapped[str] = mapped_column(String(2), default="", server_default=text("''"))
     password_hash: Mapped[str | None] = mapped_column(String(255))
+    mails: Mapped[str] = mapped_column(String(5), default="each", server_default=text("'each'"))
+    digest_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 

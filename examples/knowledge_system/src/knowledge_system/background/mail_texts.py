@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+from knowledge_system.domain.labels import NOTICES
 from knowledge_system.domain.translations import say
+
+if TYPE_CHECKING:
+    from knowledge_system.services.knowledge.digests import Digest
 
 __all__ = [
     "Mail",
     "MailTemplate",
     "about_account",
     "commented",
+    "digest",
     "overdue",
     "report_ready",
     "step_taken",
@@ -78,6 +83,42 @@ def overdue(titles: Sequence[str], *, link: str) -> MailTemplate:
             "今も正しければ「内容を確認した」を押してください。古くなっていれば直してください。\n\n  %(link)s\n"
         ),
         {"count": len(titles), "listed": "".join(f"  - {title}\n" for title in titles), "link": link},
+    )
+
+
+_MOST_LINES = 40
+
+
+def digest(found: Digest, *, site: str, stop: str) -> MailTemplate:
+    """Mail: what the recipient has not read yet, one entry for each article.
+
+    Args:
+        found: the notices.
+        site: URL of the site.
+        stop: URL at which the mails are stopped.
+    """
+    language = found.language
+    lines = [f"{say('確認時期を過ぎた記事 %(count)s 件', language, count=found.overdue)}\n  {site}/overdue\n"]
+    lines = lines if found.overdue else []
+    for group in found.groups[:_MOST_LINES]:
+        happened = (
+            say(NOTICES[event["kind"]], language, name=", ".join(event["actors"][:3]))
+            for event in group.events
+        )
+        lines.append(f"{group.title}\n  {' / '.join(happened)}\n  {site}/articles/{group.article_id}\n")
+    values = {
+        "count": len(found.groups) + bool(found.overdue),
+        "listed": "\n".join(lines),
+        "link": f"{site}/notices",
+        "stop": stop,
+    }
+    return MailTemplate(
+        "お知らせ %(count)s 件",
+        (
+            "まだ読んでいないお知らせをまとめてお送りします。\n\n%(listed)s\nすべてのお知らせ: %(link)s\n"
+            "このメールを止める: %(stop)s\n"
+        ),
+        values,
     )
 
 

@@ -57,7 +57,7 @@ class Background:
         self._write_report = report_task.register(self.tasks, sessions, tell=self.send_mail, clock=clock)
         audit_export.register(self.tasks, sessions, settings=settings, clock=clock)
         cleanup_tasks.register(self.tasks, sessions, settings=settings, clock=clock)
-        reminder_task.register(self.tasks, sessions, settings=settings, tell=self.send_mail, clock=clock)
+        reminder_task.register(self.tasks, sessions, settings=settings, background=self, clock=clock)
 
     @property
     def sends_mail(self) -> bool:
@@ -93,21 +93,49 @@ class Background:
         found = self.tasks.status(report_id, user_id=str(actor.id))
         return found if found is not None and found.name == report_task.NAME else None
 
-    def send_mail(self, connection: Session | Connection, user_id: int, letter: MailTemplate) -> None:
-        """Send a mail to a user in the caller's transaction; do nothing if mail is disabled."""
+    def send_notice(self, connection: Session | Connection, user_id: int, letter: MailTemplate) -> None:
+        """Send a mail to a user who wants one for each notice."""
+        self.send_mail(connection, user_id, letter, wanted="each")
+
+    def send_mail(
+        self,
+        connection: Session | Connection,
+        user_id: int,
+        letter: MailTemplate,
+        *,
+        wanted: str = "",
+        key: str | None = None,
+    ) -> None:
+        """Send a mail to a user in the caller's transaction; do nothing if mail is disabled.
+
+        Args:
+            connection: the transaction.
+            user_id: the recipient.
+            letter: the mail.
+            wanted: only if the recipient chose this kind of notices.
+            key: of several mails with the same key, only the first is sent.
+        """
         user = models.User
-        found = connection.execute(select(user.username, user.email).where(user.id == user_id, user.active))
-        for name, email in found:
+        asked = select(user.username, user.email).where(user.id == user_id, user.active)
+        for name, email in connection.execute(asked.where(user.mails == wanted) if wanted else asked):
             domain = self._settings.mail_domain
             if to := email or (f"{name}@{domain}" if domain else ""):
-                self.mail(connection, to, letter, user_id=user_id)
+                self.mail(connection, to, letter, user_id=user_id, key=key)
 
-    def mail(self, connection: Session | Connection, to: str, letter: MailTemplate, *, user_id: int) -> None:
+    def mail(
+        self,
+        connection: Session | Connection,
+        to: str,
+        letter: MailTemplate,
+        *,
+        user_id: int,
+        key: str | None = None,
+    ) -> None:
         """Send a mail to an address in the caller's transaction; do nothing if mail is disabled."""
         if self._mail is not None:
             reads = select(models.User.language).where(models.User.id == user_id)
             subject, text = letter.written(connection.execute(reads).scalar() or "ja")
-            self._mail.enqueue(connection, to=to, subject=subject, text=text, user_id=str(user_id))
+            self._mail.enqueue(connection, to=to, subject=subject, text=text, user_id=str(user_id), key=key)
 
     @contextmanager
     def serving(self) -> Iterator[None]:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from knowledge_system.background import mail_texts
-from knowledge_system.services.knowledge import overdue_articles
+from knowledge_system.domain.permissions import JST
+from knowledge_system.services.knowledge import digests, overdue_articles
+from knowledge_system.services.reports import link_keys
 from mks_hardening.tasks import Daily
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session, sessionmaker
 
-    from knowledge_system.background.mail_texts import MailTemplate
+    from knowledge_system.background.queue import Background
     from knowledge_system.settings import AppSettings
     from mks_hardening.protocols import Clock
     from mks_hardening.tasks import TaskRun, Tasks
@@ -26,11 +27,11 @@ def register(
     sessions: sessionmaker[Session],
     *,
     settings: AppSettings,
-    tell: Callable[[Session, int, MailTemplate], None],
+    background: Background,
     clock: Clock,
 ) -> None:
-    """Register the task."""
-    link = f"{_address(settings)}/overdue"
+    """Register the tasks."""
+    site = settings.site_url
 
     @tasks.task("reminding.overdue", schedule=Daily(7, 30))
     def remind_of_overdue(run: TaskRun) -> dict[str, object]:
@@ -40,12 +41,34 @@ def register(
         with sessions.begin() as session:
             reminders = overdue_articles.remind(session, now=now)
             for reminder in reminders:
-                tell(session, reminder.author_id, mail_texts.overdue(reminder.titles, link=link))
+                letter = mail_texts.overdue(reminder.titles, link=f"{site}/overdue")
+                background.send_notice(session, reminder.author_id, letter)
         return {"authors": len(reminders), "articles": sum(len(reminder.titles) for reminder in reminders)}
 
+    @tasks.task("notifying.digest", schedule=Daily(7, 40))
+    def send_digests(run: TaskRun) -> dict[str, object]:
+        """Send each user who chose it one mail with the unread notices, at most one a day.
 
-def _address(settings: AppSettings) -> str:
-    """Return the URL of the site from the settings; a task has no request."""
-    edge = settings.hardening.wsgi
-    host = edge.canonical_host or next(iter(edge.allowed_hosts), "localhost")
-    return f"https://{host.lstrip('.')}{'' if edge.https_port == 443 else f':{edge.https_port}'}"
+        The digest is taken and its mail enqueued in one transaction for each user: a worker that dies leaves the
+        others to the next attempt, and nobody gets a second mail.
+        """
+        del run
+        now, sent = datetime.fromtimestamp(clock.time(), UTC), 0
+        keys = settings.hardening.security.secret_keys
+        with sessions() as session:
+            people = digests.due(session, now=now)
+        for person in people:
+            stop = f"{site}/account#mails-title"
+            if keys:
+                signed = digests.signature(link_keys(keys)[0], person)
+                stop = f"{site}/mails/stop?user={person}&signature={signed}"
+            with sessions.begin() as session:
+                found = digests.take(session, person, now=now)
+                if found is not None:
+                    letter = mail_texts.digest(found, site=site, stop=stop)
+                    day = now.astimezone(JST).date()
+                    background.send_mail(
+                        session, person, letter, wanted="daily", key=f"digest {person} {day}"
+                    )
+                    sent += 1
+        return {"mails": sent}

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from knowledge_system.domain.permissions import CATEGORIES, ROLES, STATUSES
+from knowledge_system.domain.permissions import MAILS as MAIL_CHOICES
 from knowledge_system.domain.translations import LANGUAGES
 from knowledge_system.domain.validation import Field, Flag, Integer, Tags, Text
 from knowledge_system.domain.workflow import STEPS
@@ -49,6 +50,8 @@ __all__ = [
     "LANGUAGE",
     "LIST",
     "LIST_PAGE",
+    "MAILS",
+    "MAILS_STOP",
     "MOST_PAGES",
     "MOST_PICKED",
     "NEW_PASSWORD",
@@ -299,6 +302,11 @@ PURGE: dict[str, Field] = {
 REPORT_LINK: dict[str, Field] = {
     "until": Integer(0, 9_999_999_999, from_text=True),
     "signature": Text(64, pattern=re.compile(r"[0-9a-f]{64}")),
+}
+MAILS: dict[str, Field] = {"mails": Text(5, choices=tuple(MAIL_CHOICES))}
+MAILS_STOP: dict[str, Field] = {
+    "user": Integer(0, 2**31 - 1, from_text=True, default=0),
+    "signature": Text(64, min_length=0, pattern=re.compile(r"[0-9a-f]{64}"), default=""),
 }
 TASK_LIST: dict[str, Field] = {
     "state": Text(

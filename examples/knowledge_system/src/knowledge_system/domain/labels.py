@@ -17,6 +17,7 @@ __all__ = [
     "ALERT_STATES",
     "FIELDS",
     "LIMITS",
+    "NOTICES",
     "REASONS",
     "TASKS",
     "action_codes",
@@ -184,6 +185,20 @@ LIMITS: Final = {
 }
 """Groups of the rate limiter."""
 
+NOTICES: Final = {
+    "submit": "%(name)s さんがレビューに出しました",
+    "return": "%(name)s さんが修正を依頼しました",
+    "approve": "%(name)s さんが承認し、公開しました",
+    "retire": "%(name)s さんが廃止しました",
+    "comment": "%(name)s さんがコメントしました",
+    "mention": "%(name)s さんがコメントであなたに呼びかけました",
+    "reply": "%(name)s さんがあなたのコメントに返信しました",
+    "watch-publish": "%(name)s さんが公開しました",
+    "watch-comment": "%(name)s さんがコメントしました",
+    "watch-retire": "%(name)s さんが廃止しました",
+}
+"""What happened to an article, by kind of the notice."""
+
 TASKS: Final = {
     "reports.write": "レポートの作成",
     "auditing.head": "監査ログの末尾の控え",
@@ -192,6 +207,7 @@ TASKS: Final = {
     "cleaning.results": "古い記録の削除",
     "cleaning.uploads": "使われないファイルの削除",
     "reminding.overdue": "確認時期のお知らせ",
+    "notifying.digest": "お知らせのまとめ",
     "mks.mail": "メールの送信",
 }
 """Background tasks."""

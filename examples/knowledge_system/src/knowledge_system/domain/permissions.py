@@ -10,6 +10,7 @@ __all__ = [
     "CATEGORIES",
     "COMMENT_CHANGES",
     "JST",
+    "MAILS",
     "ROLES",
     "SEE_ALL",
     "STATUSES",
@@ -30,6 +31,8 @@ __all__ = [
 
 JST = timezone(timedelta(hours=9), "JST")
 ROLES = {"viewer": "閲覧", "writer": "執筆", "reviewer": "承認", "admin": "管理"}
+MAILS = {"each": "そのつど", "daily": "1 日 1 通にまとめる", "none": "受け取らない"}
+"""How users get notices by mail."""
 STATUSES = {"draft": "下書き", "review": "レビュー中", "published": "公開", "retired": "廃止"}
 UNFINISHED = frozenset({"draft", "review"})
 """Statuses in which only the author and reviewers see an article."""

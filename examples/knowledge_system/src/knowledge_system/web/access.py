@@ -37,6 +37,8 @@ POLICY: Final[dict[str, Who]] = {
     "mailed.forgotten": "anybody",
     "mailed.reset_form": "anybody",
     "mailed.reset": "anybody",
+    "mailed.stop_form": "anybody",
+    "mailed.stop": "anybody",
     "mailed.confirm_form": "anybody",
     "mailed.confirm": "anybody",
     "passkeys.code_options": "anybody",

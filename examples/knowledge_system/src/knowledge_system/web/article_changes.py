@@ -16,7 +16,7 @@ from knowledge_system.services.attachments import article_attachments
 from knowledge_system.services.audit import FIRST, Fact
 from knowledge_system.services.audit_export import AuditHead
 from knowledge_system.services.identity import accounts, groups
-from knowledge_system.services.knowledge import articles, comments, drafts, following, review
+from knowledge_system.services.knowledge import articles, comments, digests, drafts, following, review
 from knowledge_system.services.knowledge.following import Event
 from knowledge_system.web import current_request
 from knowledge_system.web.sign_in import credentials
@@ -34,6 +34,7 @@ __all__ = [
     "change_comment",
     "change_group",
     "choose_language",
+    "choose_mails",
     "create_article",
     "delete_article",
     "detach",
@@ -167,7 +168,7 @@ def take_step(article_id: int, *, step: str, revision: int, comment: str, files:
                 link=link,
             )
             for reader in review_event.readers:
-                services.background.send_mail(session, reader, letter)
+                services.background.send_notice(session, reader, letter)
         event = _OF_STEP.get(step)
         if event:
             _notify_subscribers(
@@ -230,7 +231,7 @@ def add_comment(article_id: int, body: str, *, parent: int = 0) -> int:
             if background is not None:
                 letter = mail_texts.commented(article.title, by=actor.display_name, body=body, link=link)
                 for reader in readers:
-                    background.send_mail(session, reader, letter)
+                    background.send_notice(session, reader, letter)
 
         notify("mention", comments.mentioned(session, actor, article, body))
         notify("comment", [article.author_id])
@@ -452,6 +453,12 @@ def choose_language(language: str) -> None:
         _transaction(lambda session: accounts.set_language(session, actor.id, language))
 
 
+def choose_mails(mails: str) -> None:
+    """Store how the user gets notices by mail."""
+    actor = current_request.actor()
+    _transaction(lambda session: digests.choose(session, actor.id, mails))
+
+
 def favour(article_id: int, *, on: bool) -> None:
     """Add or remove a favourite."""
     actor, now = current_request.actor(), current_request.now()
@@ -482,7 +489,7 @@ def _notify_subscribers(
         link = f"{request.url_root}articles/{article_id}"
         letter = mail_texts.watched(event, title, by=actor.display_name, said=said, link=link)
         for reader in readers:
-            background.send_mail(session, reader, letter)
+            background.send_notice(session, reader, letter)
 
 
 def once(key: str, fingerprint: str, work: Callable[[], str]) -> tuple[str, bool]:

@@ -245,10 +245,15 @@ class NoticeGroup(NamedTuple):
     events: list[dict[str, Any]]
 
 
-def notices(session: Session, actor: Actor) -> list[NoticeGroup]:
+def notices(session: Session, actor: Actor, *, unread_since: datetime | None = None) -> list[NoticeGroup]:
     """Return the user's newest notices by article, limited to articles that the user may still see.
 
     Reminders of overdue articles are not among them: ``overdue_notices`` counts them.
+
+    Args:
+        session: database session.
+        actor: the user.
+        unread_since: only unread notices that are newer.
     """
     asked = (
         select(Notice)
@@ -258,6 +263,8 @@ def notices(session: Session, actor: Actor) -> list[NoticeGroup]:
         .order_by(Notice.id.desc())
         .limit(_MOST_NOTICES)
     )
+    if unread_since is not None:
+        asked = asked.where(Notice.read_at.is_(None), Notice.created_at > unread_since)
     by_article: dict[int, list[Notice]] = {}
     for notice in session.scalars(asked):
         by_article.setdefault(notice.article_id, []).append(notice)

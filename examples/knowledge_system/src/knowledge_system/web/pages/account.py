@@ -11,8 +11,8 @@ from flask import Blueprint, redirect, render_template, request
 
 from knowledge_system.domain import fields
 from knowledge_system.domain.problems import Problem, describe
-from knowledge_system.services.knowledge import stored_content
-from knowledge_system.web import current_request, forms
+from knowledge_system.services.knowledge import digests, stored_content
+from knowledge_system.web import article_changes, current_request, forms
 from knowledge_system.web.sign_in import credentials, devices, enrolment, factors, passkeys, sign_in_steps
 from knowledge_system.web.sign_in.sign_in_helpers import proof_of
 
@@ -103,8 +103,22 @@ def overview() -> Response:
             factor=factors.status(),
             sessions=sessions_of(str(current_request.actor().id)),
             devices=devices.own_devices(),
+            mails=_mails(),
         )
     )
+
+
+def _mails() -> str:
+    with current_request.services().sessions() as session:
+        return digests.choice(session, current_request.actor().id)
+
+
+@pages.post("/account/mails")
+def choosing_mails() -> Response:
+    """Choose how notices come by mail."""
+    current_request.check_limit("api_write")
+    article_changes.choose_mails(forms.read(fields.MAILS)["mails"])
+    return redirect("/account?done=mails-chosen", 303)
 
 
 @pages.post("/account/sessions/end")

@@ -1,14 +1,15 @@
-"""Pages for password reset, invitation and change of the mail address, which use mailed links."""
+"""Pages for password reset, invitation, change of the mail address and the end of mails, which use mailed links."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from flask import Blueprint, redirect, render_template, request
 
 from knowledge_system.domain import fields
 from knowledge_system.domain.problems import Problem
+from knowledge_system.services.knowledge import digests
 from knowledge_system.web import current_request, forms
 from knowledge_system.web.sign_in import credentials
 
@@ -91,6 +92,30 @@ def confirm() -> Response:
             lambda shown: render_template("email_confirm.html", token="", **forms.problem_context(shown)),
         )
     return redirect("/account?done=email-changed", 303)
+
+
+@pages.get("/mails/stop")
+def stop_form() -> Response:
+    """Show a button that stops the mails with notices; the link alone changes nothing."""
+    asked = forms.query_values(fields.MAILS_STOP)
+    if not _is_signed(asked):
+        return redirect("/account#mails-title", 303)
+    return forms.private(render_template("mails_stop.html", asked=asked))
+
+
+@pages.post("/mails/stop")
+def stop() -> Response:
+    """Stop the mails with notices of the user for whom the link was made, without a sign-in."""
+    asked = forms.read(fields.MAILS_STOP)
+    if not _is_signed(asked):
+        raise Problem("link-refused")
+    with current_request.services().sessions.begin() as session:
+        digests.choose(session, asked["user"], "none")
+    return forms.private(render_template("mails_stop.html", stopped=True))
+
+
+def _is_signed(asked: dict[str, Any]) -> bool:
+    return digests.is_signed(current_request.services().link_keys, asked["user"], asked["signature"])
 
 
 def _token() -> str:
