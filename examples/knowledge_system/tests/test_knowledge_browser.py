@@ -852,6 +852,46 @@ def test_the_preview_follows_the_text_beside_it_and_behind_a_tab(
     assert "![手順]" not in telephone.input_value("#body")
 
 
+def test_the_tree_is_arranged_by_keys_and_by_dragging(
+    shared_demo: Any, open_page: Callable[..., Any], pictures: Path
+) -> None:
+    page = open_page()
+    sign_in(page, shared_demo.url, "sato")
+    page.goto(f"{shared_demo.url}/tree")
+    for name in ("土木事業部", "建築事業部", "橋梁"):
+        page.fill("#name", name)
+        page.click("main button.primary")
+        says(page, "[data-tree]", name)
+
+    named = "(row) => (row.dataset.parent === '0' ? '' : '›') + row.querySelector('a').textContent"
+
+    def shape() -> Any:
+        return page.eval_on_selector_all("[data-node]", f"(rows) => rows.map({named})")
+
+    assert shape() == ["土木事業部", "建築事業部", "橋梁"]
+    up = page.locator("[data-node] button[value=up]").nth(2)
+    up.focus()
+    page.keyboard.press("Enter")
+    says(page, "[data-tree-status]", "橋梁 は いちばん上 の 2 番目です。")
+    assert page.evaluate("document.activeElement.value") == "up"  # the next press moves it on
+    page.keyboard.press("Tab")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Space")
+    says(page, "[data-tree-status]", "橋梁 は 土木事業部 の 1 番目です。")
+    assert shape() == ["土木事業部", "›橋梁", "建築事業部"]
+    rows = page.locator(".node")
+    rows.nth(1).drag_to(rows.nth(2))  # into the other
+    says(page, "[data-tree-status]", "橋梁 は 建築事業部 の 1 番目です。")
+    rows.nth(2).drag_to(rows.nth(0), target_position={"x": 30, "y": 2})  # before the first
+    says(page, "[data-tree-status]", "橋梁 は いちばん上 の 1 番目です。")
+    assert shape() == ["橋梁", "土木事業部", "建築事業部"]
+    page.screenshot(path=pictures / "36-tree.png", full_page=True)
+    page.set_viewport_size({"width": 390, "height": 844})
+    assert fits(page)
+    assert page.evaluate(SMALL) == []
+    page.screenshot(path=pictures / "37-tree-telephone.png", full_page=True)
+
+
 def test_files_that_are_too_large_are_named_before_they_are_sent(
     shared_demo: Any, open_page: Callable[..., Any]
 ) -> None:

@@ -53,6 +53,7 @@ from knowledge_system.web.pages import (
     reports,
     review,
     task_admin,
+    tree,
 )
 from knowledge_system.web.pages import passkeys as passkeys_pages
 from knowledge_system.web.watchdog import RequestWatchdog
@@ -91,6 +92,7 @@ _BLUEPRINTS = (
     people.pages,
     operations.pages,
     task_admin.pages,
+    tree.pages,
 )
 
 

@@ -26,6 +26,7 @@ from mks_hardening.tasks import task_table
 
 __all__ = [
     "Article",
+    "ArticleNode",
     "ArticleTag",
     "Attachment",
     "AuditEntry",
@@ -45,6 +46,7 @@ __all__ = [
     "Sample",
     "Tag",
     "TokenFamily",
+    "TreeNode",
     "User",
     "UtcDateTime",
     "Watch",
@@ -199,6 +201,26 @@ class ArticleTag(Base):
     article_id: Mapped[int] = mapped_column(ForeignKey("articles.id"), primary_key=True)
     name: Mapped[str] = mapped_column(String(40), primary_key=True, index=True)
     position: Mapped[int] = mapped_column(default=0)
+
+
+class TreeNode(Base):
+    """A node of the tree of articles, in the order of ``position`` among its siblings."""
+
+    __tablename__ = "nodes"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    parent_id: Mapped[int | None] = mapped_column(ForeignKey("nodes.id"), index=True)
+    position: Mapped[int]
+    name: Mapped[str] = mapped_column(String(100))
+
+
+class ArticleNode(Base):
+    """The place of an article in the tree."""
+
+    __tablename__ = "article_nodes"
+
+    article_id: Mapped[int] = mapped_column(ForeignKey("articles.id"), primary_key=True, autoincrement=False)
+    node_id: Mapped[int] = mapped_column(ForeignKey("nodes.id"), index=True)
 
 
 class Tag(Base):

@@ -9,6 +9,7 @@ from typing import Final
 from knowledge_system.domain.permissions import CATEGORIES, ROLES, STATUSES
 from knowledge_system.domain.permissions import MAILS as MAIL_CHOICES
 from knowledge_system.domain.translations import LANGUAGES
+from knowledge_system.domain.tree import STEPS as NODE_STEPS
 from knowledge_system.domain.validation import Field, Flag, Integer, Tags, Text
 from knowledge_system.domain.workflow import STEPS
 
@@ -55,12 +56,15 @@ __all__ = [
     "MOST_PAGES",
     "MOST_PICKED",
     "NEW_PASSWORD",
+    "NODE",
+    "NODE_CHANGE",
     "OPERATIONS",
     "PASSKEY",
     "PASSKEY_PROOF",
     "PASSKEY_REMOVAL",
     "PASSKEY_SIGN_IN",
     "PASSWORD",
+    "PLACE",
     "PREVIEW",
     "PURGE",
     "REFRESH",
@@ -222,6 +226,7 @@ LIST: dict[str, Field] = {
     "author": Text(64, min_length=0, default=""),
     "since": Text(10, min_length=0, pattern=_DAY, default=""),
     "until": Text(10, min_length=0, pattern=_DAY, default=""),
+    "node": Text(10, min_length=0, pattern=re.compile(r"[1-9][0-9]{0,8}"), default=""),
     "sort": Text(16, min_length=0, choices=("", "relevance", "newest", "confirmed"), default=""),
     "q": Text(100, min_length=0, default=""),
     "after": Text(2048, min_length=0, trim=False, default=""),
@@ -245,6 +250,15 @@ EXPORT: dict[str, Field] = {
     "to": Integer(1, MOST_PAGES, from_text=True, default=0),
 }
 
+_NODE_ID = Integer(0, 2**31 - 1, from_text=True, default=0)
+NODE: dict[str, Field] = {"name": Text(100), "parent": _NODE_ID}
+NODE_CHANGE: dict[str, Field] = {
+    "step": Text(6, choices=("rename", "remove", "move", *NODE_STEPS)),
+    "name": Text(100, min_length=0, default=""),
+    "parent": _NODE_ID,
+    "after": _NODE_ID,
+}
+PLACE: dict[str, Field] = {"node": _NODE_ID}
 FAVOUR_FORM: dict[str, Field] = {"on": _ON}
 WATCH: dict[str, Field] = {"kind": Text(8, choices=("article", "tag", "site")), "subject": Text(100)}
 WATCH_FORM: dict[str, Field] = {**WATCH, "on": _ON, "next": Text(500, min_length=0, default="")}

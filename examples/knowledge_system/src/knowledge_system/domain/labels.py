@@ -49,6 +49,11 @@ ACTIONS: Final = {
     "group.save": "グループを変更",
     "group.remove": "グループを削除",
     "group.approvers": "承認グループを変更",
+    "tree.add": "ツリーに追加",
+    "tree.rename": "ツリーの名前を変更",
+    "tree.move": "ツリーを移動",
+    "tree.remove": "ツリーから削除",
+    "article.place": "置き場所を変更",
     "account.unlock": "ロックを解除",
     "account.password": "パスワードを変更",
     "account.reset-asked": "再設定を依頼",
@@ -125,6 +130,7 @@ FIELDS: Final = {
     "subject": "対象",
     "format": "形式",
     "head": "末尾のハッシュ",
+    "node": "置き場所",
 }
 """Fields of requests, and details of the audit log."""
 
@@ -221,7 +227,7 @@ ALERT_STATES: Final = {
 """States of an alert."""
 
 _SUBJECT: Final = re.compile(
-    r"(article|user|group) (\S+)|([0-9]+) (articles|users)|entries to ([0-9]+)|nobody known|groups"
+    r"(article|user|group) (\S+)|([0-9]+) (articles|users)|entries to ([0-9]+)|nobody known|groups|tree"
 )
 
 
@@ -245,6 +251,8 @@ def subject_label(subject: str, say: Say) -> tuple[str, str]:
         return name, f"/admin/accounts/{name}"
     if kind == "group" or subject == "groups":
         return name or say("グループ"), "/admin/groups"
+    if subject == "tree":
+        return say("ツリー"), "/tree"
     if number:
         return say("記事 %(count)s 件" if many == "articles" else "%(count)s 人", count=int(number)), ""
     return say(REASONS["unknown"]), ""
@@ -267,7 +275,7 @@ def described_detail(detail: Mapping[str, Any], say: Say) -> Iterator[tuple[str,
 
 def _detail_text(name: str, value: Any, say: Say) -> str:
     match name, value:
-        case "id" | "head", _:
+        case "id" | "head" | "node", _:
             return ""
         case "active", bool():
             return say("利用できる") if value else say("停止中")

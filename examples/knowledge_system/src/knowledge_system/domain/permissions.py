@@ -18,6 +18,7 @@ __all__ = [
     "UNFINISHED",
     "Actor",
     "may_administer",
+    "may_arrange",
     "may_change_comment",
     "may_delete",
     "may_detach",
@@ -134,6 +135,11 @@ def may_review(actor: Actor, approvers: Iterable[Collection[int]]) -> bool:
             may review in any case, so that an empty group does not block it.
     """
     return may_administer(actor) or (sees_all(actor) and all(actor.id in members for members in approvers))
+
+
+def may_arrange(actor: Actor) -> bool:
+    """Whether the actor may change the tree of articles."""
+    return sees_all(actor)
 
 
 def may_administer(actor: Actor) -> bool:

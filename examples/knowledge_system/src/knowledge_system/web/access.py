@@ -61,6 +61,7 @@ POLICY: Final[dict[str, Who]] = {
     "exchange.importing": "reviewers",
     "following": "members",
     "offline": "members",
+    "tree": "members",
     "reports": "members",
     "review": "members",
     "review.overdue": "writers",

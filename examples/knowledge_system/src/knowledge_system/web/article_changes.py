@@ -16,7 +16,7 @@ from knowledge_system.services.attachments import article_attachments
 from knowledge_system.services.audit import FIRST, Fact
 from knowledge_system.services.audit_export import AuditHead
 from knowledge_system.services.identity import accounts, groups
-from knowledge_system.services.knowledge import articles, comments, digests, drafts, following, review
+from knowledge_system.services.knowledge import articles, comments, digests, drafts, following, review, tree
 from knowledge_system.services.knowledge.following import Event
 from knowledge_system.web import current_request
 from knowledge_system.web.sign_in import credentials
@@ -29,10 +29,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "add_comment",
+    "add_node",
     "attach",
     "change_account",
     "change_comment",
     "change_group",
+    "change_node",
     "choose_language",
     "choose_mails",
     "create_article",
@@ -43,6 +45,7 @@ __all__ = [
     "import_articles",
     "import_people",
     "mark_notices_read",
+    "place_article",
     "record_audit_export",
     "register",
     "remove_comment",
@@ -457,6 +460,42 @@ def choose_mails(mails: str) -> None:
     """Store how the user gets notices by mail."""
     actor = current_request.actor()
     _transaction(lambda session: digests.choose(session, actor.id, mails))
+
+
+def add_node(name: str, parent: int) -> int:
+    """Add a node to the tree; return its id."""
+    actor = current_request.actor()
+    return _transaction(
+        lambda session: tree.add(session, actor, name, parent),
+        lambda _new: Fact("tree.add", "tree", {"name": name}),
+    )
+
+
+def change_node(node_id: int, values: dict[str, Any]) -> None:
+    """Rename, move or remove a node of the tree; ``values`` are those of the form."""
+    actor, step = current_request.actor(), values["step"]
+    if step == "rename" and not values["name"]:
+        raise Problem("invalid", errors=[FieldError("name", "missing")])
+    kind = step if step in {"rename", "remove"} else "move"
+    _transaction(
+        lambda session: tree.change(session, actor, node_id, **values),
+        lambda before: Fact(
+            f"tree.{kind}",
+            "tree",
+            {"name": values["name"], "name_before": before} if kind == "rename" else {"name": before},
+        ),
+    )
+    current_request.services().catalogue.forget_all()  # paths are shown on articles, and lists follow them
+
+
+def place_article(article_id: int, node_id: int) -> None:
+    """Give an article its place in the tree; 0 for none."""
+    actor = current_request.actor()
+    _transaction(
+        lambda session: tree.place(session, actor, article_id, node_id),
+        lambda _none: Fact("article.place", f"article {article_id}", {"node": node_id}),
+    )
+    current_request.services().catalogue.forget(article_id)
 
 
 def favour(article_id: int, *, on: bool) -> None:

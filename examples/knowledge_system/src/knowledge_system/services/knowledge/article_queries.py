@@ -6,16 +6,19 @@ from calendar import monthrange
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Select, func, literal, null, select, true, union_all
-from sqlalchemy.orm import Session, joinedload, selectinload
+from sqlalchemy.orm import Session, aliased, joinedload, selectinload
 
 from knowledge_system.domain import permissions, workflow
 from knowledge_system.domain.permissions import Actor
 from knowledge_system.domain.problems import Problem
+from knowledge_system.domain.tree import DEPTH
 from knowledge_system.models import (
     Article,
+    ArticleNode,
     ArticleTag,
     Attachment,
     CategoryApprovers,
@@ -23,6 +26,7 @@ from knowledge_system.models import (
     GroupMember,
     Review,
     Revision,
+    TreeNode,
     User,
 )
 from knowledge_system.services.attachments import article_attachments
@@ -67,6 +71,7 @@ class ArticleFilter(NamedTuple):
     site: str = ""
     since: str = ""
     until: str = ""
+    node: str = ""
 
     @property
     def same_for_everybody(self) -> bool:
@@ -91,11 +96,24 @@ def selection(actor: Actor, wanted: ArticleFilter) -> Select[Any]:
         chosen = chosen.where(Article.author.has(username=wanted.author))
     if wanted.site:
         chosen = chosen.where(Article.site == wanted.site)
+    if wanted.node:
+        below = _select_below(int(wanted.node))
+        chosen = chosen.where(
+            Article.id.in_(select(ArticleNode.article_id).where(ArticleNode.node_id.in_(below)))
+        )
     if wanted.since:
         chosen = chosen.where(Article.updated_at >= _midnight(wanted.since))
     if wanted.until:
         chosen = chosen.where(Article.updated_at < _midnight(wanted.until) + timedelta(days=1))
     return chosen
+
+
+def _select_below(node_id: int) -> Select[Any]:
+    """Select the ids of a node and of everything below it."""
+    children = select(TreeNode.id).where(TreeNode.parent_id == node_id)
+    return select(TreeNode.id).where(
+        (TreeNode.id == node_id) | (TreeNode.parent_id == node_id) | TreeNode.parent_id.in_(children)
+    )
 
 
 def _midnight(day: str) -> datetime:
@@ -228,11 +246,17 @@ def stored(session: Session, article_id: int) -> dict[str, Any]:
         raise Problem("not-found")
     columns = [getattr(Article, name) for name in _WHOLE]
     attached = select(Attachment.id).where(Attachment.article_id == article_id).exists()
+    levels = [aliased(TreeNode) for _ in range(DEPTH)]  # the place, and what it is in
+    place = [column for level in levels for column in (level.id, level.name)]
     asked = (
-        select(*columns, User.display_name, User.username, attached.label("attached"))
+        select(*columns, User.display_name, User.username, attached.label("attached"), *place)
         .join(User, User.id == Article.author_id)
+        .outerjoin(ArticleNode, ArticleNode.article_id == Article.id)
+        .outerjoin(levels[0], levels[0].id == ArticleNode.node_id)
         .where(Article.id == article_id)
     )
+    for inner, outer in pairwise(levels):
+        asked = asked.outerjoin(outer, outer.id == inner.parent_id)
     row = session.execute(asked).one_or_none()
     if row is None:
         raise Problem("not-found")
@@ -248,6 +272,11 @@ def stored(session: Session, article_id: int) -> dict[str, Any]:
         "author": row.display_name,
         "author_username": row.username,
         "updated_at": row.updated_at.isoformat(),
+        "place": [
+            {"id": node, "name": name}
+            for node, name in zip(row[-2::-2][:DEPTH], row[::-2][:DEPTH], strict=True)
+            if node
+        ],
         "comment_count": sum(part.deleted is None for part in parts["said"]),
         "body": row.body,
         "created_at": row.created_at.isoformat(),

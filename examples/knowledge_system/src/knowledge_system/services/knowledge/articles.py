@@ -15,6 +15,7 @@ from knowledge_system.domain.permissions import Actor
 from knowledge_system.domain.problems import FieldError, Problem
 from knowledge_system.models import (
     Article,
+    ArticleNode,
     ArticleTag,
     Attachment,
     Favourite,
@@ -163,7 +164,7 @@ def delete(
     if revision not in {None, article.revision}:
         raise Problem("conflict", extra={"current_revision": article.revision})
     search.remove(session, article.id)
-    for related in (Review, Notice, Favourite, Attachment):
+    for related in (Review, Notice, Favourite, Attachment, ArticleNode):
         session.execute(remove(related).where(related.article_id == article.id))
     session.execute(remove(Watch).where(Watch.kind == "article", Watch.subject == str(article.id)))
     session.delete(article)

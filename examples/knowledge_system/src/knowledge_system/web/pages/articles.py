@@ -22,6 +22,7 @@ from knowledge_system.services.knowledge import (
     following,
     home,
     review,
+    tree,
 )
 from knowledge_system.services.knowledge.article_queries import ArticleFilter
 from knowledge_system.services.knowledge.article_reader import MOST, ListQuery
@@ -85,6 +86,7 @@ def listing() -> Response:
             page = catalogue.read_page(session, actor, asked, after=after, number=None if after else number)
             rows, from_cache = {"html": show(page), "total": page["total"]}, False
         counts, follow = catalogue.counts(session), _followed(session, asked.filter)
+        node_name = tree.name_of(session, int(asked.filter.node)) if asked.filter.node else ""
         if asked.query:
             counts = counts._replace(categories=catalogue.found_per_category(session, actor, asked))
     response = make_response(
@@ -100,6 +102,7 @@ def listing() -> Response:
             counts=counts,
             follow=follow,
             list_url=list_url,
+            node_name=node_name,
         )
     )
     response.headers["X-Cache"] = "hit" if from_cache else "miss"
