@@ -49,11 +49,12 @@ class BaseCDN(Closing, ABC):
         """Purge items, for example ``failed_items`` of an earlier result.
 
         Raises:
-            ConfigurationError: an item that this CDN cannot purge; no request was sent.
+            ConfigurationError: an item that this CDN cannot purge; no request was sent. Or ``send_items`` of your
+                class returned no ``PurgeResult``.
         """
         checked = tuple(dict.fromkeys(instances(items, PurgeItem, parameter="items")))
         self.check_items(checked)
-        return self.send_items(checked)
+        return result_of(self, checked)
 
     def check_items(self, items: Iterable[PurgeItem]) -> None:
         """Raise the error that purging these items would raise.
@@ -80,6 +81,21 @@ class BaseCDN(Closing, ABC):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
+
+
+def result_of(cdn: BaseCDN, items: Sequence[PurgeItem]) -> PurgeResult:
+    """Purge checked items, and check what a class of the user returns.
+
+    Raises:
+        ConfigurationError: not a ``PurgeResult``.
+    """
+    result: object = cdn.send_items(items)
+    if not isinstance(result, PurgeResult):
+        raise ConfigurationError(
+            f"send_items of {type(cdn).__name__} must return a PurgeResult, not {type(result).__name__}",
+            parameter="send_items",
+        )
+    return result
 
 
 def _items_of(

@@ -20,7 +20,7 @@ from mks_hardening._core.process.interval_thread import IntervalThread
 from mks_hardening._core.resilience.outage_log import OutageLog
 from mks_hardening.cache.cdn._purge_backlog import PurgeBacklog, PurgeStats
 from mks_hardening.cache.cdn._purge_spool import PurgeSpool
-from mks_hardening.cache.cdn.base_cdn import BaseCDN
+from mks_hardening.cache.cdn.base_cdn import BaseCDN, result_of
 from mks_hardening.cache.cdn.purge_item import PurgeItem
 from mks_hardening.cache.cdn.purge_result import PurgeResult
 from mks_hardening.exceptions import ConfigurationError
@@ -166,10 +166,12 @@ class PurgeQueue(BaseCDN):
             errors: tuple[str, ...] = ()
             retry_after: float | None = _RETRY_AFTER
             try:
-                result = self._cdn.send_items(items)
+                result = result_of(self._cdn, items)
                 # A CDN of the user may report values only.
                 failed = result.failed_items or [item for item in items if item.value in result.failed]
                 errors, retry_after = result.errors, result.retry_after
+            except ConfigurationError as error:
+                errors = (str(error),)
             except Exception as error:  # noqa: BLE001 - a CDN of the user; logged below
                 errors = (type(error).__name__,)
             finally:

@@ -130,6 +130,20 @@ def test_a_service_that_asks_to_wait_is_waited_for(
     assert "hunter2" not in caplog.text
 
 
+def test_a_cdn_that_returns_nothing_is_named(
+    queue: PurgeQueue, cdn: OwnCDN, clock: FrozenClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    nothing: Any = lambda _items: None  # noqa: E731 - a script
+    cdn.script = [nothing, nothing]
+    with pytest.raises(ConfigurationError, match="send_items of OwnCDN must return a PurgeResult"):
+        cdn.purge_cache(tags=["a"])
+    queue.purge_cache(tags=["a"])
+    queue.flush()
+    assert "send_items of OwnCDN must return a PurgeResult, not NoneType" in caplog.text
+    clock.advance(30)
+    assert queue.flush().done == 1
+
+
 def test_what_the_service_refuses_is_dropped_counted_and_logged(
     queue: PurgeQueue, cdn: OwnCDN, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import ceil
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from knowledge_system.api import schemas
 from knowledge_system.api.route import ApiRequest, ApiResponse, Route
@@ -46,9 +46,8 @@ def purge(asked: ApiRequest) -> ApiResponse:
             else cdn.purge_cache(urls or None, tags=tags or None)
         )
     except ConfigurationError as error:
-        raise Problem(
-            "invalid", errors=[FieldError(_FIELDS.get(error.parameter, "urls"), "pattern")]
-        ) from error
+        field = "tags" if error.parameter == "tags" else "urls"
+        raise Problem("invalid", errors=[FieldError(field, "pattern")]) from error
     if not result:
         raise _not_purged(result)
     return ApiResponse({"done": list(result.done)})
@@ -61,8 +60,6 @@ def _not_purged(result: PurgeResult) -> Problem:
         return Problem("purge-refused", extra=outcome)
     return Problem("not-purged", extra=outcome, headers={"Retry-After": str(ceil(result.retry_after))})
 
-
-_FIELDS: Final = {"files": "urls", "tags": "tags"}
 
 ROUTES = (
     Route(
