@@ -31,7 +31,7 @@ from sqlalchemy import (
 )
 
 from mks_hardening.db import (
-    JapaneseSearch,
+    SearchIndex,
     SlowQueryMonitor,
     fingerprint,
     hardened_engine,
@@ -194,7 +194,7 @@ def paging(folder: Path) -> None:
 def search(folder: Path) -> None:
     engine = hardened_engine(f"sqlite:///{folder / 'search'}")
     generator = random.Random(7)
-    index = JapaneseSearch("articles_index")
+    index = SearchIndex("articles_index")
     with engine.begin() as connection:
         connection.execute(text("CREATE TABLE articles (id INTEGER PRIMARY KEY, body TEXT)"))
         index.create(connection)
@@ -210,7 +210,7 @@ def search(folder: Path) -> None:
                 f"The first 50 with {word}",
                 interleaved(
                     {
-                        "JapaneseSearch": lambda word=word: index.search(connection, word),  # type: ignore[misc]
+                        "SearchIndex": lambda word=word: index.search(connection, word),  # type: ignore[misc]
                         "LIKE, in no order": lambda word=word, like=like: connection.execute(
                             like, {"like": f"%{word}%"}
                         ).all(),  # type: ignore[misc]

@@ -11,7 +11,8 @@ _HOME = {
     "mks_hardening.db.watch.pool_monitor": ["PoolHolder", "PoolMonitor", "PoolStats"],
     "mks_hardening.db.engine.read_replicas": ["ReadReplicas", "ReadToken"],
     "mks_hardening.db.engine.pool_size": ["PoolPlan", "plan_pool"],
-    "mks_hardening.db.japanese_search": ["JapaneseSearch", "SearchHit"],
+    "mks_hardening.db._search_text": ["ExcerptPiece", "SearchQueryError"],
+    "mks_hardening.db.search_index": ["SearchHit", "SearchIndex"],
     "mks_hardening.db.migrations.lock_retry": ["LockRetry", "MigrationBlockedError"],
     "mks_hardening.db.migrations.migration_linter": ["MigrationLinter"],
     "mks_hardening.db.migrations.advisory_lock": ["migration_lock"],
@@ -35,4 +36,6 @@ _HOME = {
     "mks_hardening.db.watch.statement_stats": ["StatementCaller", "StatementStats"],
 }
 
-__getattr__, __dir__, __all__ = facade(__name__, _HOME)
+_RENAMED = {"JapaneseSearch": "SearchIndex"}
+
+__getattr__, __dir__, __all__ = facade(__name__, _HOME, renamed=_RENAMED)

@@ -1,5 +1,7 @@
 # What type checkers see of this facade; made by `make facades` from _HOME in __init__.py.
 
+from mks_hardening.db._search_text import ExcerptPiece as ExcerptPiece
+from mks_hardening.db._search_text import SearchQueryError as SearchQueryError
 from mks_hardening.db.engine.engines import hardened_async_engine as hardened_async_engine
 from mks_hardening.db.engine.engines import hardened_engine as hardened_engine
 from mks_hardening.db.engine.fork_guard import guard_fork as guard_fork
@@ -7,8 +9,6 @@ from mks_hardening.db.engine.pool_size import PoolPlan as PoolPlan
 from mks_hardening.db.engine.pool_size import plan_pool as plan_pool
 from mks_hardening.db.engine.read_replicas import ReadReplicas as ReadReplicas
 from mks_hardening.db.engine.read_replicas import ReadToken as ReadToken
-from mks_hardening.db.japanese_search import JapaneseSearch as JapaneseSearch
-from mks_hardening.db.japanese_search import SearchHit as SearchHit
 from mks_hardening.db.migrations.advisory_lock import migration_lock as migration_lock
 from mks_hardening.db.migrations.lock_retry import LockRetry as LockRetry
 from mks_hardening.db.migrations.lock_retry import MigrationBlockedError as MigrationBlockedError
@@ -30,6 +30,8 @@ from mks_hardening.db.plan.query_plan import Plan as Plan
 from mks_hardening.db.plan.query_plan import aexplain as aexplain
 from mks_hardening.db.plan.query_plan import explain as explain
 from mks_hardening.db.retry import retry_on_serialization_failure as retry_on_serialization_failure
+from mks_hardening.db.search_index import SearchHit as SearchHit
+from mks_hardening.db.search_index import SearchIndex as SearchIndex
 from mks_hardening.db.statement.fingerprints import fingerprint as fingerprint
 from mks_hardening.db.statement.fingerprints import normalize_sql as normalize_sql
 from mks_hardening.db.watch.n_plus_one import NPlusOneError as NPlusOneError
@@ -48,3 +50,5 @@ from mks_hardening.db.watch.slow_queries import SlowQueryMonitor as SlowQueryMon
 from mks_hardening.db.watch.slow_queries import slow_query_record as slow_query_record
 from mks_hardening.db.watch.statement_stats import StatementCaller as StatementCaller
 from mks_hardening.db.watch.statement_stats import StatementStats as StatementStats
+
+JapaneseSearch = SearchIndex

@@ -13,13 +13,13 @@ from sqlalchemy.pool import StaticPool
 from mks_hardening._core.database.known_messages import FORMS
 from mks_hardening.db import (
     InvalidCursorError,
-    JapaneseSearch,
+    SearchIndex,
     fingerprint,
     keyset_page,
     normalize_sql,
     slow_query_record,
 )
-from mks_hardening.db.japanese_search import normalize_text
+from mks_hardening.db._search_text import normalize_text
 from mks_hardening.db.statement._lexer import tokens_of
 from mks_hardening.db.statement._lists import shorten
 from mks_hardening.db.statement._quick_tokens import quick_tokens
@@ -247,32 +247,63 @@ def test_any_text_is_a_cursor_or_refused(cursor: str) -> None:
 
 # --- search ----------------------------------------------------------------------------------
 
-JAPANESE = st.text(alphabet="技術資料杭打コンクﾘｰﾄPCpc12 ・-。%_*\"'", max_size=12)
+JAPANESE = st.text(alphabet="技術資料杭打コンクこんﾘｰﾄ髙高PCpc12 ・-。%+_*'", max_size=12)
+PHRASED = st.lists(st.tuples(st.booleans(), JAPANESE), max_size=3)
 
 
 @settings(max_examples=60)
 @given(
     documents=st.lists(st.tuples(JAPANESE, JAPANESE), max_size=8),
-    queries=st.lists(JAPANESE, min_size=1, max_size=6),
+    queries=st.lists(PHRASED, min_size=1, max_size=6),
+    rebuilt=st.booleans(),
 )
-def test_search_is_substring_search_of_normalised_words(
-    documents: list[tuple[str, str]], queries: list[str]
+def test_search_is_substring_search_of_normalised_words_and_phrases(
+    documents: list[tuple[str, str]], queries: list[list[tuple[bool, str]]], *, rebuilt: bool
 ) -> None:
     engine = _memory()
-    search = JapaneseSearch("s")
+    search = SearchIndex("s")
     with engine.begin() as connection:
         search.create(connection)
-        for number, (title, body) in enumerate(documents):
-            search.index(connection, number, title=title, body=body)
+        if rebuilt:
+            search.rebuild(connection, ((number, *texts) for number, texts in enumerate(documents)))
+        else:
+            for number, (title, body) in enumerate(documents):
+                search.index(connection, number, title=title, body=body)
         for query in queries:
-            terms = normalize_text(query).split()
+            terms = [
+                term
+                for quoted, text in query
+                for term in ([normalize_text(text)] if quoted else normalize_text(text).split())
+                if term
+            ]
             expected = {
                 number
-                for number, (title, body) in enumerate(documents)
-                if terms and all(term in normalize_text(f"{title} {body}") for term in terms)
+                for number, texts in enumerate(documents)
+                if terms and all(any(term in normalize_text(text) for text in texts) for term in terms)
             }
-            assert {hit.document_id for hit in search.search(connection, query)} == expected
+            typed = " ".join(f'"{text}"' if quoted else text for quoted, text in query)
+            assert {hit.document_id for hit in search.search(connection, typed)} == expected
+            for number, (title, body) in enumerate(documents):
+                marked = [
+                    piece
+                    for text in (title, body)
+                    for piece in search.excerpt(text, typed, length=None)
+                    if piece.matches
+                ]
+                assert marked or number not in expected
     engine.dispose()
+
+
+@given(text=st.text(max_size=60) | JAPANESE, query=st.text(max_size=30) | JAPANESE, length=st.integers(1, 20))
+def test_excerpts_are_the_text_as_it_is_written(text: str, query: str, length: int) -> None:
+    search = SearchIndex("s")
+    whole = search.excerpt(text, query, length=None)
+    assert "".join(piece.text for piece in whole) == text
+    assert all(piece.text for piece in whole)
+    cut = search.excerpt(text, query, length=length, before=3)
+    assert "".join(piece.text for piece in cut).strip("…") in text
+    assert sum(len(piece.text) for piece in cut) <= length + 2
+    assert bool(cut) == any(piece.matches for piece in whole)
 
 
 @settings(max_examples=60)
@@ -291,7 +322,7 @@ def test_a_word_is_found_in_any_of_its_spellings(
         return any(runs and all(run in text for run in runs) for runs in map(str.split, spellings))
 
     engine = _memory()
-    search = JapaneseSearch("s", synonyms=lambda term: synonyms.get(term, ()))
+    search = SearchIndex("s", synonyms=lambda term: synonyms.get(term, ()))
     terms = normalize_text(query).split()
     expected = {
         (number, int(all(holds(normalize_text(title), term) for term in terms)))

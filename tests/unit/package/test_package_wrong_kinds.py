@@ -295,7 +295,7 @@ def usual(engine: Engine) -> dict[str, dict[str, Any]]:
         "contrib.waitress_config.waitress_config": {"app_name": "x"},
         "contrib.asgi_app.Hardening": {"app": asgi_app, "settings": settings},
         "contrib.gunicorn_config.gunicorn_config": {"app_name": "x"},
-        "db.JapaneseSearch": {"name": "x"},
+        "db.SearchIndex": {"name": "x"},
         "db.MigrationLinter": {"server_version": 17},
         "db.ReadReplicas": {"primary": hardened_engine("postgresql+psycopg://host/db"), "replicas": []},
         "db.SafeOperations": {"connection": closed_connection(engine)},
