@@ -104,8 +104,14 @@ def test_titles_are_suggested_in_any_spelling(
     app: Any, visit: Callable[..., Any], typed: str, first: str | None
 ) -> None:
     with app.extensions["knowledge"].sessions.begin() as session:
-        session.add_all(map(article, ("高橋建設との打合せ", "ローラーの点検", "100% 検査")))
-        session.add(article("下書きの題名", "draft"))
+        made = [
+            *map(article, ("高橋建設との打合せ", "ローラーの点検", "100% 検査")),
+            article("下書きの題名", "draft"),
+        ]
+        session.add_all(made)
+        session.flush()
+        for each in made:
+            app.extensions["knowledge"].search.index(session, each.id, title=each.title)
     answer = visit("kobayashi").api("GET", f"/api/titles?q={typed.replace('%', '%25')}")
     assert answer.status_code == 200
     titles = [item["title"] for item in answer.json["items"]]

@@ -23,7 +23,7 @@ from knowledge_system.migrations import indexes, runner
 from knowledge_system.migrations.runner import MigrationError, Migrations, is_ours
 from knowledge_system.models import Base
 from knowledge_system.settings import DEMO_PASSWORD, AppSettings
-from mks_hardening.db import JapaneseSearch, LockRetry, MigrationLinter
+from mks_hardening.db import LockRetry, MigrationLinter, SearchIndex
 from mks_hardening.security import SecretBox
 from mks_hardening.settings import HardeningSettings
 
@@ -213,7 +213,7 @@ def test_a_step_that_fails_changes_nothing(engine: Engine, monkeypatch: pytest.M
     def refuse(*_: object) -> None:
         raise RuntimeError("no room")
 
-    monkeypatch.setattr(JapaneseSearch, "create", refuse)
+    monkeypatch.setattr(SearchIndex, "create", refuse)
     with pytest.raises(RuntimeError, match="no room"):
         Migrations(engine).upgrade()
     monkeypatch.undo()

@@ -30,7 +30,6 @@ from knowledge_system.services.identity.sign_in_factory import (
 )
 from knowledge_system.services.identity.user_accounts import UserAccounts
 from knowledge_system.services.knowledge.article_reader import ArticleReader
-from knowledge_system.services.knowledge.search import PlainSearch, SearchIndex
 from knowledge_system.services.operations.metric_samples import Samples
 from knowledge_system.services.reports import link_keys
 from knowledge_system.services.sign_in_audit import SignInAuditLog
@@ -59,7 +58,7 @@ from knowledge_system.web.pages import passkeys as passkeys_pages
 from knowledge_system.web.watchdog import RequestWatchdog
 from mks_hardening import compose
 from mks_hardening.cache import CDNManager, NullCache
-from mks_hardening.db import JapaneseSearch, SlowQueryMonitor, hardened_engine
+from mks_hardening.db import SearchIndex, SlowQueryMonitor, hardened_engine
 from mks_hardening.exceptions import ConfigurationError, SettingsError
 from mks_hardening.security import CredentialChanges
 from mks_hardening.wsgi import SessionManager
@@ -167,10 +166,11 @@ def sign_in_from_env() -> Iterator[SignIn]:
 def open_database(settings: AppSettings) -> Iterator[tuple[Engine, SearchIndex]]:
     """Open the engine and the search index of the configured database; dispose of the engine on exit."""
     db = settings.hardening.db
+    search = SearchIndex("article_search", synonyms=spelling_variants)
     if "db" not in settings.areas:
         engine = create_engine(db.url or "")
         try:
-            yield engine, PlainSearch()
+            yield engine, search
         finally:
             engine.dispose()
         return
@@ -185,7 +185,7 @@ def open_database(settings: AppSettings) -> Iterator[tuple[Engine, SearchIndex]]
     )
     try:
         with SlowQueryMonitor(engine, threshold=db.slow_query):
-            yield engine, JapaneseSearch("article_search", synonyms=spelling_variants)
+            yield engine, search
     finally:
         engine.dispose()
 
@@ -229,7 +229,12 @@ def _parts(settings: AppSettings, opened: ExitStack, *, clock: Clock, session_cl
     for watcher in (trail, samples):
         opened.enter_context(watcher.watching())
     tokens = Tokens(sessions, keys=hard.security.secret_keys, clock=clock, tell=trail.note)
-    background = Background(engine, sessions, settings=settings, clock=clock) if "tasks" in areas else None
+    catalogue = ArticleReader(session_factory(engine, reading=True), cache=cache, search=search)
+    background = (
+        Background(engine, sessions, settings=settings, clock=clock, forget=catalogue.forget)
+        if "tasks" in areas
+        else None
+    )
     accounts = UserAccounts(sessions, mail_domain=settings.mail_domain)
     two_factor, passkeys = (
         open_factors(settings, engine, clock, on_notice=factor_notifier(background, sessions, accounts))
@@ -254,7 +259,7 @@ def _parts(settings: AppSettings, opened: ExitStack, *, clock: Clock, session_cl
         sessions=sessions,
         search=search,
         cache=cache,
-        catalogue=ArticleReader(session_factory(engine, reading=True), cache=cache, search=search),
+        catalogue=catalogue,
         limiter=limiter,
         two_factor=two_factor,
         passkeys=passkeys,

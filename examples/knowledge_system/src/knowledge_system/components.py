@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from knowledge_system.services.attachments.upload_intake import Intake
     from knowledge_system.services.identity.api_tokens import Tokens
     from knowledge_system.services.knowledge.article_reader import ArticleReader
-    from knowledge_system.services.knowledge.search import SearchIndex
     from knowledge_system.services.operations.metric_samples import Samples
     from knowledge_system.services.sign_in_audit import SignInAuditLog
     from knowledge_system.settings import AppSettings
     from mks_hardening.cache import CDNManager
+    from mks_hardening.db import SearchIndex
     from mks_hardening.protocols import Clock, SessionStore
     from mks_hardening.security import CredentialChanges, Passkeys, RateLimiter, SignIn, TwoFactorManager
     from mks_hardening.wsgi import SessionManager

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session, sessionmaker
 
-    from knowledge_system.services.knowledge.search import SearchIndex
     from knowledge_system.settings import AppSettings
+    from mks_hardening.db import SearchIndex
     from mks_hardening.protocols import Clock
 
 __all__ = ["check_backup", "fill", "upgrade"]

@@ -29,6 +29,7 @@ __all__ = [
     "ArticleNode",
     "ArticleTag",
     "Attachment",
+    "AttachmentText",
     "AuditEntry",
     "Base",
     "CategoryApprovers",
@@ -355,7 +356,7 @@ class Attachment(Base):
     article_id: Mapped[int] = mapped_column(ForeignKey("articles.id", ondelete="CASCADE"), index=True)
     uploader_id: Mapped[int] = mapped_column(ForeignKey("users.id"))
     name: Mapped[str] = mapped_column(String(120))
-    content_type: Mapped[str] = mapped_column(String(64))
+    content_type: Mapped[str] = mapped_column(String(128))
     size: Mapped[int]
     digest: Mapped[str] = mapped_column(String(64), index=True)
     thumbnail: Mapped[str] = mapped_column(String(64), index=True)
@@ -365,6 +366,18 @@ class Attachment(Base):
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
     article: Mapped[Article] = relationship(lazy="raise_on_sql")
+
+
+class AttachmentText(Base):
+    """The text of an attachment, extracted in the background; ``readable`` is false if that failed."""
+
+    __tablename__ = "attachment_texts"
+
+    attachment_id: Mapped[int] = mapped_column(
+        ForeignKey("attachments.id", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    )
+    text: Mapped[str] = mapped_column(Text)
+    readable: Mapped[bool]
 
 
 class AuditEntry(Base):

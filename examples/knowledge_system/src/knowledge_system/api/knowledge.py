@@ -49,12 +49,24 @@ _ARTICLE: Final = {
     "history": schemas.items(schemas.thing(_REVISION)),
 }
 _PIECES: Final = schemas.items(schemas.thing({"text": schemas.STRING, "found": schemas.FLAG}))
-_NOT_SEARCHED: Final[dict[str, list[Any]]] = {"title_pieces": [], "summary_pieces": [], "excerpt_pieces": []}
-"""Highlighted matches; empty lists if there is no search."""
+_NOT_SEARCHED: Final[dict[str, list[Any]]] = {
+    "title_pieces": [],
+    "summary_pieces": [],
+    "excerpt_pieces": [],
+    "files": [],
+}
+"""Highlighted matches and matching attachments; empty lists if there is no search."""
+_FILE: Final = {
+    "id": schemas.NUMBER,
+    "name_pieces": _PIECES,
+    "excerpt_pieces": _PIECES,
+    "page": schemas.NUMBER,
+}
 _LISTED: Final = {
     **_SUMMARY,
     "comment_count": schemas.NUMBER,
     **dict.fromkeys(_NOT_SEARCHED, _PIECES),
+    "files": schemas.items(schemas.thing(_FILE)),
 }
 _COMMENT: Final = {
     "id": schemas.NUMBER,

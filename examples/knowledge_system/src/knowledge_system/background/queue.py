@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
 from knowledge_system import models
-from knowledge_system.background import audit_export, cleanup_tasks, reminder_task, report_task
+from knowledge_system.background import (
+    audit_export,
+    cleanup_tasks,
+    reminder_task,
+    report_task,
+    text_task,
+)
 from knowledge_system.background.mail_texts import MailTemplate
 from mks_hardening.tasks import MailTask, TaskQueueWatch, Tasks, TaskWorker
 
@@ -38,6 +44,7 @@ class Background:
         sessions: factory of database sessions for the tasks.
         settings: mail server, broker, directories.
         clock: clock of the application; with the default, task rows use the time of the database or host.
+        forget: called with the id of an article whose cached pages are out of date.
     """
 
     def __init__(
@@ -47,6 +54,7 @@ class Background:
         *,
         settings: AppSettings,
         clock: Clock = time,
+        forget: Callable[[int], object] = lambda _: None,
     ) -> None:
         self._settings = settings
         self.tasks = Tasks(engine, table=models.tasks, clock=None if clock is time else clock)
@@ -55,6 +63,7 @@ class Background:
             MailTask.from_settings(self.tasks, settings.hardening, clock=clock) if with_mail else None
         )
         self._write_report = report_task.register(self.tasks, sessions, tell=self.send_mail, clock=clock)
+        self.read_text = text_task.register(self.tasks, sessions, settings=settings, forget=forget)
         audit_export.register(self.tasks, sessions, settings=settings, clock=clock)
         cleanup_tasks.register(self.tasks, sessions, settings=settings, clock=clock)
         reminder_task.register(self.tasks, sessions, settings=settings, background=self, clock=clock)

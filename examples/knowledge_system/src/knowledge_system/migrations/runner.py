@@ -200,8 +200,8 @@ def _sqlstate(error: OperationalError) -> str | None:
 
 
 def is_ours(name: str | None, kind: str) -> bool:
-    """Whether a table has a model, for comparisons; the library's search index has none."""
-    return not (kind == "table" and (name or "").startswith("article_search"))
+    """Whether a table has a model, for comparisons; the library's search indexes have none."""
+    return not (kind == "table" and (name or "").startswith(("article_search", "attachment_search")))
 
 
 def _analyze(connection: Connection) -> None:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from knowledge_system.domain.permissions import Actor
     from knowledge_system.services.attachments.file_store import FileStore
     from knowledge_system.services.attachments.upload_intake import Accepted, Intake, Stored
-    from knowledge_system.services.knowledge.search import SearchIndex
+    from mks_hardening.db import SearchIndex
 
 __all__ = [
     "LIMITS",

@@ -12,7 +12,7 @@ from knowledge_system.domain import people_csv, permissions
 from knowledge_system.domain.problems import FieldError, Problem
 from knowledge_system.models import Article, Comment
 from knowledge_system.services import audit, audit_export, export_import, idempotency, reports
-from knowledge_system.services.attachments import article_attachments
+from knowledge_system.services.attachments import article_attachments, attachment_texts
 from knowledge_system.services.audit import FIRST, Fact
 from knowledge_system.services.audit_export import AuditHead
 from knowledge_system.services.identity import accounts, groups
@@ -287,10 +287,16 @@ def attach(article_id: int, files: Callable[[], Sequence[tuple[str, bytes]]]) ->
         article_attachments.check_can_attach(session, actor, article_id)
     checked = [services.intake.checked(name, content) for name, content in files()]
     stored = [services.intake.keep(each) for each in checked]
+
+    def attach_all(session: Session) -> list[dict[str, Any]]:
+        made = [article_attachments.attach(session, actor, article_id, each, now=now) for each in stored]
+        for each in made:
+            if services.background is not None and each["content_type"] in attachment_texts.READABLE:
+                services.background.read_text.enqueue(session, each["id"])
+        return made
+
     made = _transaction(
-        lambda session: [
-            article_attachments.attach(session, actor, article_id, each, now=now) for each in stored
-        ],
+        attach_all,
         lambda made: Fact(
             "article.attach",
             f"article {article_id}",

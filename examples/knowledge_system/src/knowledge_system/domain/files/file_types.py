@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import re
+import zipfile
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
@@ -33,6 +35,11 @@ _PDF: Final = Kind("PDF", "application/pdf", (".pdf",))
 _DXF: Final = Kind("DXF", "image/vnd.dxf", (".dxf",))
 _DWG: Final = Kind("DWG", "image/vnd.dwg", (".dwg",))
 
+_OFFICE: Final = "application/vnd.openxmlformats-officedocument."
+_DOCX: Final = Kind("DOCX", f"{_OFFICE}wordprocessingml.document", (".docx",))
+_XLSX: Final = Kind("XLSX", f"{_OFFICE}spreadsheetml.sheet", (".xlsx",))
+_PPTX: Final = Kind("PPTX", f"{_OFFICE}presentationml.presentation", (".pptx",))
+
 # ISO 32000-2, 7.5.2 and 7.5.5; readers look for the end marker in the last 1024 bytes.
 _PDF_HEAD: Final = re.compile(rb"%PDF-[12]\.[0-9]")
 _PDF_END: Final = re.compile(rb"startxref\s+[0-9]+\s+%%EOF")
@@ -62,6 +69,23 @@ def _is_dwg(content: bytes) -> bool:
     return len(content) >= _SHORTEST_DWG and _DWG_HEAD.match(content) is not None
 
 
+def _is_office(main_part: str) -> Callable[[bytes], bool]:
+    """Return a test for an office file (ISO/IEC 29500-2) by its main part; files with macros are not accepted."""
+
+    def fits(content: bytes) -> bool:
+        if not content.startswith(b"PK\x03\x04"):
+            return False
+        try:
+            with zipfile.ZipFile(io.BytesIO(content)) as archive:
+                names = {name.lower() for name in archive.namelist()}
+        except (zipfile.BadZipFile, ValueError, NotImplementedError):
+            return False
+        macros = any(name.endswith("vbaproject.bin") for name in names)
+        return not macros and {"[content_types].xml", main_part} <= names
+
+    return fits
+
+
 _TESTS: Final[tuple[tuple[Kind, Callable[[bytes], bool]], ...]] = (
     (_JPEG, lambda content: content.startswith(b"\xff\xd8\xff")),
     (_PNG, lambda content: content.startswith(b"\x89PNG\r\n\x1a\n")),
@@ -70,6 +94,9 @@ _TESTS: Final[tuple[tuple[Kind, Callable[[bytes], bool]], ...]] = (
     (_PDF, _is_pdf),
     (_DXF, _is_dxf),
     (_DWG, _is_dwg),
+    (_DOCX, _is_office("word/document.xml")),
+    (_XLSX, _is_office("xl/workbook.xml")),
+    (_PPTX, _is_office("ppt/presentation.xml")),
 )
 KINDS: Final = {kind.type: kind for kind, _ in _TESTS}
 """Accepted types by media type. SVG is not accepted, because it can contain scripts."""

@@ -9,9 +9,9 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from mks_hardening.db import JapaneseSearch
+from mks_hardening.db import SearchIndex
 
-# mks: allow MG802 the block of JapaneseSearch reads statistics of a table that is new
+# mks: allow MG802 the block of SearchIndex reads statistics of a table that is new
 # mks: allow MG215 articles, comments and users of one company stay far below two thousand million
 revision = "0001"
 down_revision = None
@@ -140,12 +140,12 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("article_id", "number", name="pk_revisions"),
     )
 
-    JapaneseSearch("article_search").create(op.get_bind())
+    SearchIndex("article_search").create(op.get_bind())
 
 
 def downgrade() -> None:
     """Drop all of them."""
-    JapaneseSearch("article_search").drop(op.get_bind())
+    SearchIndex("article_search").drop(op.get_bind())
     op.drop_table("revisions")
     op.drop_index("ix_comments_article_id", table_name="comments")
     op.drop_table("comments")

@@ -9,10 +9,10 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from mks_hardening.db import JapaneseSearch
+from mks_hardening.db import SearchIndex
 
 # mks: allow MG311 the new tables are empty, and the runner waits for users for two seconds
-# mks: allow MG802 the block of JapaneseSearch drops statistics of a table that only the search reads
+# mks: allow MG802 the block of SearchIndex drops statistics of a table that only the search reads
 revision = "0003"
 down_revision = "0002"
 branch_labels = None
@@ -64,7 +64,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("owner_id", "key", name="pk_api_repeatable_calls"),
     )
     op.create_index("ix_api_repeatable_calls_expires_at", "api_repeatable_calls", ["expires_at"])
-    JapaneseSearch("article_search").create(op.get_bind())  # with what it has learned since
+    SearchIndex("article_search").create(op.get_bind())  # with what it has learned since
 
 
 def downgrade() -> None:

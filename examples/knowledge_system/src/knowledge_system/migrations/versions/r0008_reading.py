@@ -12,7 +12,7 @@ from collections import Counter
 import sqlalchemy as sa
 from alembic import op
 
-from mks_hardening.db import JapaneseSearch
+from mks_hardening.db import SearchIndex
 
 # mks: allow MG103 articles is only locked until the revision ends, a few milliseconds later
 # mks: allow MG311 the new tables are empty, and the runner waits for articles and users for two seconds
@@ -55,7 +55,7 @@ def upgrade() -> None:
     )
     op.create_index("ix_watches_kind_subject", "watches", ["kind", "subject"])
     _keep_one_spelling()
-    JapaneseSearch("article_search").create(op.get_bind())  # with what it has learned since
+    SearchIndex("article_search").create(op.get_bind())  # with what it has learned since
 
 
 def downgrade() -> None:

@@ -11,6 +11,7 @@ from sqlalchemy.orm import joinedload
 from knowledge_system.domain import permissions
 from knowledge_system.domain.problems import FieldError, Problem
 from knowledge_system.models import Article, Attachment
+from knowledge_system.services.attachments import attachment_texts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -88,6 +89,7 @@ def detach(session: Session, actor: Actor, article_id: int, attachment_id: int) 
     may_edit = permissions.may_edit(actor, author_id=article.author_id, status=article.status)
     if not may_edit or not permissions.may_detach(actor, status=article.status, shown=found.shown):
         raise Problem("forbidden" if may_edit or found.shown else "not-found")
+    attachment_texts.remove(session, [found.id])
     session.delete(found)
     session.flush()
     return Detached(

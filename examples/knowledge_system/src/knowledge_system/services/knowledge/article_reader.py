@@ -10,32 +10,31 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import func, select
 
 from knowledge_system.domain import markdown, permissions, snippets
 from knowledge_system.domain.permissions import Actor
-from knowledge_system.domain.problems import Problem
-from knowledge_system.domain.search_variants import spelling_variants
+from knowledge_system.domain.problems import FieldError, Problem
 from knowledge_system.models import Article
+from knowledge_system.services.attachments import attachment_texts
 from knowledge_system.services.knowledge import article_queries, comments, following
 from knowledge_system.services.knowledge.article_queries import ArticleFilter
-from knowledge_system.services.knowledge.search import literal_conditions, matching
+from knowledge_system.services.knowledge.search import matching
 
 if TYPE_CHECKING:
-    import re
-
     from sqlalchemy import Select
     from sqlalchemy.orm import Session, sessionmaker
 
-    from knowledge_system.services.knowledge.search import SearchIndex
+    from mks_hardening.db import SearchIndex
 from mks_hardening.cache import cached
-from mks_hardening.db import InvalidCursorError, keyset_page
+from mks_hardening.db import InvalidCursorError, SearchQueryError, keyset_page
 
 __all__ = ["MOST", "ArticleReader", "ListQuery", "RenderedArticle"]
 
 MOST: Final = 10_000
 """Upper limit when counting articles."""
 _SUGGESTED = 8
+_CONSIDERED = 200
 _TAG = "articles"
 _EVERY_ARTICLE = "every-article"
 _computed: ContextVar[bool] = ContextVar("computed", default=False)
@@ -152,8 +151,10 @@ class ArticleReader:
             ids, total = self._numbered(session, chosen, order, number, whole=bool(asked.query))
         items = article_queries.summaries(session, ids, with_text=bool(asked.query))
         if asked.query:
-            pattern = snippets.pattern_of(asked.query)
-            items = [_with_places(item, pattern) for item in items]
+            files = attachment_texts.find_in(session, ids, asked.query)
+            items = [
+                {**_with_places(item, asked.query), "files": files.get(item["id"], [])} for item in items
+            ]
         return {"items": items, "next": following, "total": total}
 
     def ids(self, actor: Actor, asked: ListQuery, *, most: int, skip: int = 0) -> list[int]:
@@ -169,12 +170,12 @@ class ArticleReader:
         """Return the query for the matching ids, and their order."""
         chosen, order = article_queries.selection(actor, asked.filter), list(_ORDERS["newest"])
         if asked.query:
-            literal = literal_conditions(asked.query)
-            chosen = chosen.where(*literal)
-            if not literal or any(letter.isalnum() for letter in asked.query):
+            try:
                 found = matching(self._search, session, asked.query).subquery("found")
-                chosen = chosen.join(found, found.c.document_id == Article.id)
-                order.insert(0, found.c.score.desc())
+            except SearchQueryError as error:
+                raise Problem("invalid", errors=[FieldError("q", "too-long", 100)]) from error
+            chosen = chosen.join(found, found.c.document_id == Article.id)
+            order.insert(0, found.c.score.desc())
         return chosen, list(_ORDERS.get(asked.sort, order))
 
     def _numbered(
@@ -299,20 +300,21 @@ class ArticleReader:
             session: database session.
             begun: what was typed so far.
         """
-        spellings = spelling_variants(begun.strip())
-        if not spellings[0]:
+        if not self._search.normalize(begun):
             return []
 
-        def find() -> list[dict[str, Any]]:
-            begins = or_(*(Article.title.startswith(text, autoescape=True) for text in spellings))
-            holds = or_(*(Article.title.icontains(text, autoescape=True) for text in spellings))
-            asked = select(Article.id, Article.title).where(Article.status == "published", holds)
-            asked = asked.order_by(begins.desc(), Article.updated_at.desc(), Article.id.desc()).limit(
-                _SUGGESTED
-            )
-            return [{"id": row.id, "title": row.title} for row in session.execute(asked)]
+        def begins(title: str) -> bool:
+            return any(piece.matches for piece in self._search.excerpt(title, begun)[:1])
 
-        key = f"suggested:{hashlib.sha256(spellings[0].encode()).hexdigest()}"
+        def find() -> list[dict[str, Any]]:
+            found = self._search.matching(session, begun, title_only=True).subquery("found")
+            asked = select(Article.id, Article.title).join(found, found.c.document_id == Article.id)
+            asked = asked.where(Article.status == "published")
+            newest = asked.order_by(Article.updated_at.desc(), Article.id.desc()).limit(_CONSIDERED)
+            rows = sorted(session.execute(newest), key=lambda row: not begins(row.title))
+            return [{"id": row.id, "title": row.title} for row in rows[:_SUGGESTED]]
+
+        key = f"suggested:{hashlib.sha256(begun.strip().encode()).hexdigest()}"
         found: list[dict[str, Any]] = self._cache.get_or_compute(key, find, ttl=self._ttl, tags=(_TAG,))
         return found
 
@@ -348,15 +350,13 @@ def _counted(chosen: Select[Any]) -> Select[Any]:
     return select(func.count()).select_from(chosen.limit(MOST).subquery())
 
 
-def _with_places(item: dict[str, Any], pattern: re.Pattern[str] | None) -> dict[str, Any]:
+def _with_places(item: dict[str, Any], query: str) -> dict[str, Any]:
     """Replace the full text of a list item by its highlighted matches."""
-    excerpt = snippets.excerpt(item.pop("body"), pattern)
     return {
         **item,
-        **{
-            f"{name}_pieces": [piece._asdict() for piece in snippets.marked(text, pattern)]
-            for name, text in (("title", item["title"]), ("summary", item["summary"]), ("excerpt", excerpt))
-        },
+        "title_pieces": snippets.marked(item["title"], query),
+        "summary_pieces": snippets.marked(item["summary"], query),
+        "excerpt_pieces": snippets.excerpt(item.pop("body"), query),
     }
 
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import delete as remove
-from sqlalchemy import update
+from sqlalchemy import select, update
 from sqlalchemy.orm import object_session, undefer_group
 
 from knowledge_system.domain import permissions, workflow
@@ -24,9 +24,10 @@ from knowledge_system.models import (
     Revision,
     Watch,
 )
+from knowledge_system.services.attachments import attachment_texts
 from knowledge_system.services.knowledge.article_queries import load_seen
-from knowledge_system.services.knowledge.search import SearchIndex
 from knowledge_system.services.knowledge.tags import canonical_tags
+from mks_hardening.db import SearchIndex
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -164,6 +165,8 @@ def delete(
     if revision not in {None, article.revision}:
         raise Problem("conflict", extra={"current_revision": article.revision})
     search.remove(session, article.id)
+    files = session.scalars(select(Attachment.id).where(Attachment.article_id == article.id)).all()
+    attachment_texts.remove(session, files)
     for related in (Review, Notice, Favourite, Attachment, ArticleNode):
         session.execute(remove(related).where(related.article_id == article.id))
     session.execute(remove(Watch).where(Watch.kind == "article", Watch.subject == str(article.id)))

@@ -15,7 +15,7 @@ from knowledge_system.domain.workflow import STEPS
 from knowledge_system.models import Article, Notice, Review, Revision, User
 from knowledge_system.services.identity import groups
 from knowledge_system.services.knowledge import article_queries, articles, tags
-from knowledge_system.services.knowledge.search import SearchIndex
+from mks_hardening.db import SearchIndex
 
 __all__ = [
     "NoticeGroup",

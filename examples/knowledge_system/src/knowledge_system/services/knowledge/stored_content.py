@@ -19,7 +19,7 @@ from knowledge_system.services.knowledge.tags import canonical_tags
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-    from knowledge_system.services.knowledge.search import SearchIndex
+    from mks_hardening.db import SearchIndex
 from mks_hardening.security import hash_password
 
 __all__ = ["articles", "count_articles", "generate", "load_articles", "load_people", "people"]
