@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import sqlite3
 import xml.etree.ElementTree as ET
@@ -42,7 +43,9 @@ def counted(draw: st.DrawFn) -> MetricCounts:
     counts.queue(draw(st.none() | st.integers(0, 9)), draw(st.none() | st.integers(0, 9)))
     counts.cache.update(draw(st.lists(st.sampled_from(["hit", "miss", "stale", "error"]))))
     for key in draw(st.lists(st.sampled_from("abcdefghijklmn"))):
-        counts.statement(key, statement=SlowStatement(1, 5.0, f"select {key}", "x.py:1"))
+        counts.statement(
+            key, statement=SlowStatement.once(f"select {key}", "x.py:1", route="/", duration_ms=5.0)
+        )
     return counts
 
 
@@ -154,6 +157,37 @@ def test_minutes_wait_while_the_database_is_away(
 
 
 # --- shown --------------------------------------------------------------------------------------------
+
+
+def test_slow_statements_are_summed_and_shown_with_their_routes(
+    make_app: Callable[..., Any], visit: Callable[..., Any]
+) -> None:
+    app = make_app()
+    samples = app.extensions["knowledge"].samples
+    record = {"fingerprint": "f" * 16, "statement": "select slow", "caller": "here.py:1"}
+    logger = logging.getLogger("mks_hardening.db")
+    with samples.watching(), app.test_request_context("/articles/7"):
+        for duration in (*[120.0] * 19, 1900.0):
+            samples.emit(
+                logger.makeRecord(
+                    "mks_hardening.db", 30, "", 0, "", (), None, None, record | {"duration_ms": duration}
+                )
+            )
+    samples.emit(
+        logger.makeRecord("mks_hardening.db", 30, "", 0, "", (), None, None, record | {"duration_ms": 120.0})
+    )
+    page = visit("ito", at=app).get("/admin/operations").get_data(as_text=True)
+    assert "合計 4.3 秒、21 回、p95 150 ms、最長 1900 ms" in page
+    assert "/articles/&lt;int:article_id&gt; (20)" in page
+    assert "バックグラウンド処理 (1)" in page
+
+
+def test_a_statement_of_the_release_before_is_read() -> None:
+    kept = MetricCounts().as_json() | {"slow": {"f": [3, 250.0, "select 1", "x.py:1"]}}
+    total = MetricCounts.total([MetricCounts.from_json(kept), MetricCounts.from_json(kept)])
+    (statement,) = total.slow.values()
+    assert (statement.calls, statement.longest_ms, statement.p95_ms) == (6, 250.0, None)
+    assert MetricCounts.from_json(total.as_json()) == total
 
 
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])

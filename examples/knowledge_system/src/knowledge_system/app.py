@@ -35,7 +35,7 @@ from knowledge_system.services.reports import link_keys
 from knowledge_system.services.sign_in_audit import SignInAuditLog
 from knowledge_system.services.transactions import WritingSession
 from knowledge_system.settings import AppSettings
-from knowledge_system.web import access, addresses, audit_hook, errors, rendering
+from knowledge_system.web import access, addresses, audit_hook, current_request, errors, rendering
 from knowledge_system.web.edge import harden
 from knowledge_system.web.pages import (
     account,
@@ -225,7 +225,10 @@ def _parts(settings: AppSettings, opened: ExitStack, *, clock: Clock, session_cl
     store = opened.enter_context(closing(compose.session_store(hard))) if "wsgi" in areas else None
     manager = None if store is None else SessionManager(store, clock=session_clock)
 
-    trail, samples = SignInAuditLog(sessions, clock=clock), Samples(sessions, clock=clock)
+    trail, samples = (
+        SignInAuditLog(sessions, clock=clock),
+        Samples(sessions, clock=clock, route=current_request.route),
+    )
     for watcher in (trail, samples):
         opened.enter_context(watcher.watching())
     tokens = Tokens(sessions, keys=hard.security.secret_keys, clock=clock, tell=trail.note)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from functools import cache, wraps
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
-from flask import current_app, g, request
+from flask import current_app, g, has_request_context, request
 from werkzeug.exceptions import TooManyRequests
 
 from knowledge_system.domain import permissions, translations
@@ -40,6 +40,7 @@ __all__ = [
     "language",
     "now",
     "request_id",
+    "route",
     "say",
     "services",
     "stay_anonymous",
@@ -78,6 +79,11 @@ def now() -> datetime:
 def is_hardened() -> bool:
     """Whether the library's wrappers are installed around the application."""
     return services().session_store is not None
+
+
+def route() -> str:
+    """Return the route of the request, such as ``/articles/<int:article_id>``, or an empty text outside of one."""
+    return request.url_rule.rule if has_request_context() and request.url_rule else ""
 
 
 def handle() -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -22,12 +22,35 @@ _COUNTERS: Final = ("cache", "refused", "near", "whose", "alerts", "sign_ins", "
 
 @dataclass(slots=True)
 class SlowStatement:
-    """A slow statement: number of calls, longest duration, text without values, caller."""
+    """Executions of one statement that were slow, and the routes of the requests that sent them."""
 
     calls: int
     longest_ms: float
     text: str
     caller: str
+    total_ms: float = 0.0
+    times: list[int] = field(default_factory=lambda: [0] * len(STEPS))
+    routes: Counter[str] = field(default_factory=Counter)
+
+    @classmethod
+    def once(cls, text: str, caller: str, *, route: str, duration_ms: float) -> Self:
+        """Return the counts of one execution; ``text`` has no values."""
+        made = cls(1, duration_ms, text, caller, duration_ms, routes=Counter({route: 1}))
+        made.times[_step(duration_ms)] += 1
+        return made
+
+    @property
+    def p95_ms(self) -> int | None:
+        """The 95th percentile, rounded up to a bucket; ``None`` for counts of an earlier release."""
+        return _quantile(self.times, 0.95)
+
+    def add(self, other: SlowStatement) -> None:
+        """Add the executions of another minute or process."""
+        self.calls += other.calls
+        self.longest_ms = max(self.longest_ms, other.longest_ms)
+        self.total_ms += other.total_ms
+        self.times = [mine + theirs for mine, theirs in zip(self.times, other.times, strict=True)]
+        self.routes.update(other.routes)
 
 
 @dataclass(slots=True)
@@ -68,7 +91,7 @@ class MetricCounts:
         """Count a finished request."""
         self.requests += 1
         self.failures += status >= 500
-        self.times[min(bisect_left(STEPS, duration_ms), len(STEPS) - 1)] += 1
+        self.times[_step(duration_ms)] += 1
 
     def came_near(self, whose: LimitedClient) -> None:
         """Count a hit close to a rate limit; beyond a maximum per minute, new clients are not recorded."""
@@ -80,8 +103,7 @@ class MetricCounts:
         """Count a slow statement; beyond a maximum per minute, new statements are not recorded."""
         known = self.slow.get(fingerprint)
         if known is not None:
-            known.calls += statement.calls
-            known.longest_ms = max(known.longest_ms, statement.longest_ms)
+            known.add(statement)
         elif len(self.slow) < _MOST_SLOW:
             self.slow[fingerprint] = statement
 
@@ -92,12 +114,7 @@ class MetricCounts:
 
     def quantile(self, share: float) -> int | None:
         """Return the response time quantile for ``share``, rounded up to a bucket; ``None`` without requests."""
-        wanted, seen = share * self.requests, 0
-        for bound, number in zip(STEPS, self.times, strict=True):
-            seen += number
-            if number and seen >= wanted:
-                return bound
-        return None
+        return _quantile(self.times, share)
 
     @property
     def hit_rate(self) -> float | None:
@@ -120,7 +137,8 @@ class MetricCounts:
             getattr(self, name).update(getattr(other, name))
         self.queue(other.due, other.dead)
         for fingerprint, each in other.slow.items():
-            copy = SlowStatement(each.calls, each.longest_ms, each.text, each.caller)
+            copy = SlowStatement(0, 0.0, each.text, each.caller)
+            copy.add(each)
             self.statement(fingerprint, statement=copy)
 
     def as_json(self) -> dict[str, Any]:
@@ -139,7 +157,11 @@ class MetricCounts:
             "due": self.due,
             "dead": self.dead,
             "slow": {
-                key: [each.calls, each.longest_ms, each.text, each.caller] for key, each in self.slow.items()
+                key: [
+                    *(each.calls, each.longest_ms, each.text, each.caller),
+                    *(each.total_ms, each.times, dict(each.routes)),
+                ]
+                for key, each in self.slow.items()
             },
         }
 
@@ -150,7 +172,7 @@ class MetricCounts:
             requests=kept["requests"],
             failures=kept["failures"],
             times=list(kept["times"]),
-            slow={key: SlowStatement(*each) for key, each in kept["slow"].items()},
+            slow={key: _slow(*each) for key, each in kept["slow"].items()},
             # Rows written by the previous release may lack a field.
             due=kept.get("due"),
             dead=kept.get("dead"),
@@ -164,6 +186,31 @@ class MetricCounts:
         for counts in each:
             found.add(counts)
         return found
+
+
+def _slow(  # noqa: PLR0917 - the fields in their stored order
+    calls: int,
+    longest_ms: float,
+    text: str,
+    caller: str,
+    total_ms: float = 0.0,
+    times: Sequence[int] = (0,) * len(STEPS),
+    routes: Mapping[str, int] | None = None,
+) -> SlowStatement:
+    return SlowStatement(calls, longest_ms, text, caller, total_ms, list(times), Counter(routes or {}))
+
+
+def _step(duration_ms: float) -> int:
+    return min(bisect_left(STEPS, duration_ms), len(STEPS) - 1)
+
+
+def _quantile(times: Sequence[int], share: float) -> int | None:
+    wanted, seen = share * sum(times), 0
+    for bound, number in zip(STEPS, times, strict=True):
+        seen += number
+        if number and seen >= wanted:
+            return bound
+    return None
 
 
 def _larger(one: int | None, other: int | None) -> int | None:

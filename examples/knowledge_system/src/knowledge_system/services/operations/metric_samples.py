@@ -11,7 +11,7 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
@@ -61,10 +61,14 @@ class Samples(logging.Handler):
     Args:
         sessions: factory of database sessions.
         clock: clock of the application.
+        route: returns the route of the current request, or an empty text outside of requests.
     """
 
-    def __init__(self, sessions: sessionmaker[Session], *, clock: Clock) -> None:
+    def __init__(
+        self, sessions: sessionmaker[Session], *, clock: Clock, route: Callable[[], str] = lambda: ""
+    ) -> None:
         super().__init__(logging.WARNING)
+        self._route = route
         self._sessions = sessions
         self._clock = clock
         self._guard = threading.Lock()
@@ -129,11 +133,11 @@ class Samples(logging.Handler):
         fingerprint, text = getattr(record, "fingerprint", ""), getattr(record, "statement", "")
         if not fingerprint or not text:
             return
-        statement = SlowStatement(
-            1,
-            float(getattr(record, "duration_ms", 0)),
+        statement = SlowStatement.once(
             text[:_LONGEST_TEXT],
             str(getattr(record, "caller", "")),
+            route=self._route(),
+            duration_ms=float(getattr(record, "duration_ms", 0)),
         )
         with self._guard:
             self._now().statement(fingerprint, statement=statement)

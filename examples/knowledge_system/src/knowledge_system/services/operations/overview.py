@@ -30,8 +30,10 @@ class Overview(NamedTuple):
 
     @property
     def slowest(self) -> list[SlowStatement]:
-        """The slow statements, slowest first."""
-        return sorted(self.total.slow.values(), key=lambda each: -each.longest_ms)[:_MOST_SLOW]
+        """The slow statements by their total time; those of an earlier release by their longest time."""
+        return sorted(self.total.slow.values(), key=lambda each: (-each.total_ms, -each.longest_ms))[
+            :_MOST_SLOW
+        ]
 
 
 def overview(

@@ -62,6 +62,7 @@ def looking() -> Response:
             plots=list(_plots(seen)),
             total=seen.total,
             slow=[(each, plan_of(services.engine, each.text)) for each in seen.slowest],
+            slow_from=services.settings.hardening.db.slow_query,
             groups=sorted({*seen.total.refused, *seen.total.near}),
             close=_close(seen.total),
             tasks=background.tasks.stats() if background else None,
