@@ -121,6 +121,26 @@ TESTED = (
         "mks-deploy up: 手元のパソコンから OpenSSH で。途中で切れても繰り返せる。ファイアウォールとその解除",
     ),
     Promise(
+        "test_deploy_offsite",
+        "Copies of backups elsewhere: made, pruned, read back and restored by a timer; what decays is found",
+        "別の場所へのバックアップ: コピー、削除、読み戻し、タイマーによる復元。劣化を検出",
+    ),
+    Promise(
+        "test_deploy_hosts",
+        "Several hosts: roles, order, firewall, nginx across web hosts, Redis over TLS, Sentinel",
+        "複数のホスト: 役割、順序、ファイアウォール、Web ホスト間の nginx、TLS の Redis、Sentinel による引き継ぎ",
+    ),
+    Promise(
+        "test_deploy_standby",
+        "A standby of PostgreSQL takes over, planned and after a crash; there are never two primaries",
+        "PostgreSQL のスタンバイへの引き継ぎ(計画時と障害時)。プライマリが2つになることはない",
+    ),
+    Promise(
+        "test_deploy_pooler",
+        "PgBouncer as rendered: transaction mode, few connections, one account",
+        "PgBouncer: トランザクションモード、少ない接続、1つのアカウント",
+    ),
+    Promise(
         "test_deploy_own_application",
         "The page for them, typed on a bare machine: no request lost at reload, restart, release and rollback",
         "そのページを素のマシンで実行: 再起動やリリースで失われるリクエストなし",

@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import re
 import secrets
+import shlex
 import shutil
 import socket
 import subprocess
@@ -19,7 +20,7 @@ import redis
 
 from deploy_host import HOST, Answer, Host
 from deploy_settings import deployed
-from mks_deploy.cli import main
+from mks_deploy.cli import main, parser
 from mks_deploy.rendering import render
 from mks_deploy.settings.credentials import credential_errors, credentials_of, is_wanted, make_missing
 from mks_deploy.settings.definitions import Settings
@@ -206,6 +207,31 @@ def test_beat_runs_once_and_so_do_backups_and_migrations() -> None:
     assert [name for name in hosts if settings.on(name).runs_beat] == ["jobs"]
     assert [name for name in hosts if settings.on(name).runs_tasks] == ["jobs", "jobs2"]
     assert [name for name in hosts if settings.on(name).is_main] == ["web1"]
+
+
+# --- the pages ---------------------------------------------------------------------------------
+
+PAGES = Path(__file__).parents[2] / "docs" / "en" / "how-to"
+
+
+@pytest.mark.skipif(not PAGES.exists(), reason="the documentation is not part of the wheel")
+def test_the_pages_show_hosts_and_commands_that_exist() -> None:
+    hosts = ""
+    for page in ("several-hosts.md", "database-standby.md"):
+        blocks = re.findall(r"(?m)^ *```(toml|sh)\n(.*?)```", (PAGES / page).read_text("utf-8"), re.DOTALL)
+        assert blocks
+        for kind, text in blocks:
+            if kind == "toml":
+                # The second page adds to the hosts of the first one.
+                hosts += "\n".join(line.strip() for line in text.splitlines()) + "\n"
+                assert read_settings(deployed(MORE) + hosts).hosts
+                continue
+            for line in text.splitlines():
+                if words := shlex.split(line):
+                    assert words[0] == "mks-deploy"
+                    parser().parse_args(words[1:])
+    names = [host.name for host in read_settings(deployed(MORE) + hosts).hosts]
+    assert names == ["web1", "web2", "db1", "store", "db2"]
 
 
 # --- secrets -------------------------------------------------------------------------------------

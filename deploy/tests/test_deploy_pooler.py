@@ -71,7 +71,7 @@ def test_it_does_not_go_with_a_standby(tmp_path: Path) -> None:
     standby = '[[hosts]]\nname = "db2"\naddress = "10.0.0.3"\nroles = ["standby"]\n'
     given = deployed(POOLED, "[host]\nshared_uploads = true\n") + _HOSTS
     with pytest.raises(
-        DeploySettingsError, match=r"deploy\.toml:\d+: stores\.pooler must be false with a stand-by"
+        DeploySettingsError, match=r"deploy\.toml:\d+: stores\.pooler must be false with a standby"
     ):
         read_settings(given + standby)
     make_missing(tmp_path, read_settings(given))

@@ -1,4 +1,4 @@
-"""A stand-by of the database that takes over: two real clusters, with the rendered settings, accounts and TLS."""
+"""A standby of the database that takes over: two real clusters, with the rendered settings, accounts and TLS."""
 
 from __future__ import annotations
 
@@ -302,6 +302,36 @@ class Writer(threading.Thread):
         self.join(60)
 
 
+class Migration(threading.Thread):
+    """Changes a table in one transaction, which takes a while."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(daemon=True)
+        self._url, self._failed = url, False
+        self._began = threading.Event()
+        self.start()
+        assert self._began.wait(60)
+
+    def run(self) -> None:
+        try:
+            self.change(self._url, seconds=60, began=self._began)
+        except psycopg.Error:
+            self._failed = True
+
+    @staticmethod
+    def change(url: str, *, seconds: float, began: threading.Event | None = None) -> None:
+        with psycopg.connect(url) as connection:
+            connection.execute("CREATE TABLE note (n bigint)")
+            if began:
+                began.set()
+            connection.execute("SELECT pg_sleep(%s)", [seconds])
+
+    @property
+    def ends_with_an_error(self) -> bool:
+        self.join(60)
+        return self._failed
+
+
 class Rehearsal:
     """Two hosts with PostgreSQL, on addresses of this machine."""
 
@@ -388,8 +418,14 @@ def test_a_standby_takes_over_and_there_are_never_two_primaries(rehearsal: Rehea
     assert [state.is_primary for state in hosts.states()] == [True, False]
 
     with Writer(rehearsal.url) as writer:
-        # Planned: nothing that was confirmed is lost.
+        # Planned, in the middle of a release: nothing that was confirmed is lost, and a migration is done or not.
+        migration = Migration(rehearsal.url)
         planned = _outage(writer, lambda: list(hosts.promote("db-2")))
+        assert migration.ends_with_an_error
+        exists = "SELECT to_regclass('note') IS NOT NULL"
+        assert two.sql(exists, database="knowledge") == "f"
+        Migration.change(rehearsal.url, seconds=0)  # `up`, repeated
+        assert two.sql(exists, database="knowledge") == "t"
         assert rehearsal.primaries() == ["db-2"]
         assert set(writer.confirmed) <= _entries(two)
         # Whoever starts the former one gets a server that takes no writes.

@@ -36,6 +36,8 @@ ELSEWHERE = {
         "sh"
     },  # typed on a machine of its own: deploy/tests/test_deploy_own_application.py
     "backups-elsewhere.md": {"sh", "toml"},  # parsed and done: deploy/tests/test_deploy_offsite.py
+    "several-hosts.md": {"sh", "toml"},  # parsed, and done by other tests: deploy/tests/test_deploy_hosts.py
+    "database-standby.md": {"sh", "toml"},  # as well
     "staging.md": {"sh", "toml"},  # parsed and done: deploy/tests/test_deploy_masking.py
     "accept-a-site.md": {"sh"},  # parsed and done: deploy/tests/test_deploy_accept.py
     "releases.md": {"sh", "toml"},  # parsed, and done by other tests: deploy/tests/test_deploy_release.py

@@ -399,10 +399,10 @@ def _add_backups(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
     command = commands.add_parser(
         "database",
-        help="servers of the database on several hosts: show them, make a stand-by, let one take over",
+        help="servers of the database on several hosts: show them, make a standby, let one take over",
     )
     command.add_argument("what", choices=("status", "standby", "promote", "accounts", "may-start"))
-    command.add_argument("--host", default="", metavar="NAME", help="which; by default the only stand-by")
+    command.add_argument("--host", default="", metavar="NAME", help="which; by default the only standby")
     command.add_argument("--ssh-config", type=Path, metavar="FILE", help="instead of ~/.ssh/config")
     command.add_argument(
         "--old-primary-is-off",

@@ -1,4 +1,4 @@
-"""PostgreSQL on several hosts: a stand-by that follows the primary, and takes over by a command.
+"""PostgreSQL on several hosts: a standby that follows the primary, and takes over by a command.
 
 A host that was fenced has the file ``standby.signal`` in its data: whoever starts it, it takes no writes. That and
 the question each server asks before it starts (``may_start``) are why there are never two that take writes.
@@ -120,7 +120,7 @@ class DatabaseHosts:
         return tuple(self._state(host.name) for host in self._hosts())
 
     def promote(self, name: str, *, old_is_off: bool = False) -> Iterator[str]:
-        """Make a stand-by the primary, after the former one was stopped and fenced; yield each step before.
+        """Make a standby the primary, after the former one was stopped and fenced; yield each step before.
 
         Args:
             name: name of the host.
@@ -134,7 +134,7 @@ class DatabaseHosts:
         if new.is_primary:
             raise ReleaseError(f"{name} is the primary already")
         if not new.online:
-            raise ReleaseError(f"{name} {new}: a stand-by that runs can take over")
+            raise ReleaseError(f"{name} {new}: a standby that runs can take over")
         if lost := [state.host for state in states.values() if not state.reached]:
             if not old_is_off:
                 raise ReleaseError(
@@ -156,10 +156,10 @@ class DatabaseHosts:
         for host in self._hosts():
             if host.name != name:
                 self._make_slot(name, host.name)
-        yield f"{name} is the primary; make the others its stand-bys: mks-deploy database standby HOST"
+        yield f"{name} is the primary; make the others its standbys: mks-deploy database standby HOST"
 
     def standby(self, name: str) -> Iterator[str]:
-        """Make a host a stand-by of the primary, with a new copy of its data; yield each step before it is done.
+        """Make a host a standby of the primary, with a new copy of its data; yield each step before it is done.
 
         What the cluster held before is kept until the next time: writes that the primary never got are in it.
 
@@ -301,7 +301,7 @@ class DatabaseHosts:
 
 
 def standby_mark(settings: Settings) -> Path:
-    """Return the file that says that the cluster of a stand-by is a copy, and may be started."""
+    """Return the file that says that the cluster of a standby is a copy, and may be started."""
     return Path(settings.paths.config) / "standby.made"
 
 
@@ -331,7 +331,7 @@ def may_start(settings: Settings, data: Path) -> str:
 
 
 def account_statements(settings: Settings, password: str, replication: str) -> str:
-    """Return statements that make the accounts of the application and of stand-bys, and set their passwords.
+    """Return statements that make the accounts of the application and of standbys, and set their passwords.
 
     Only what SCRAM-SHA-256 (RFC 5802, RFC 7677) derives from a password is in them: statements may be logged.
     """

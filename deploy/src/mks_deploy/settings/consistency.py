@@ -106,13 +106,13 @@ def consistency_errors(settings: Settings) -> Iterator[str]:
     if settings.stores.pooler and not settings.has_database:
         yield 'stores.pooler needs "postgresql" in app.needs'
     if settings.stores.pooler and settings.with_role("standby"):
-        yield "stores.pooler must be false with a stand-by: PgBouncer does not find out which server takes writes"
+        yield "stores.pooler must be false with a standby: PgBouncer does not find out which server takes writes"
     if settings.edge.burst < settings.edge.requests_per_second:
         yield "edge.burst must not be below edge.requests_per_second: a page with its files would be refused"
 
 
 _ONE: Final = ("database", "cache", "queue")
-"""Roles that one host may have; of Redis there may be replicas, of PostgreSQL stand-bys."""
+"""Roles that one host may have; of Redis there may be replicas, of PostgreSQL standbys."""
 
 
 def _hosts(settings: Settings) -> Iterator[str]:

@@ -41,7 +41,7 @@ class HostFacts:
         has_role: whether the database account exists.
         has_database: whether the database exists.
         follows: whether PostgreSQL follows another server, and takes no writes.
-        is_copy: whether the cluster of a stand-by is a copy of the primary.
+        is_copy: whether the cluster of a standby is a copy of the primary.
         store_files_differ: whether a file with a secret of PostgreSQL or Redis is not as it should be.
         includes_redis: whether Redis includes the rendered settings.
         certificate: what nginx presents.

@@ -116,7 +116,7 @@ def plan_hosts(
 
     def chosen(*roles: str) -> list[Target]:
         found = [target for target in targets if target.settings.has_role(*roles)]
-        # A primary before its stand-bys, the edge before the other web hosts.
+        # A primary before its standbys, the edge before the other web hosts.
         return sorted(found, key=lambda target: not target.settings.has_role(roles[0]))
 
     servers = [*chosen("database", "standby")]
