@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -114,29 +114,17 @@ def _stats(parsed: argparse.Namespace) -> int:
 
 def _calls(directory: str) -> dict[str, dict[str, Counter[str]]]:
     """Return how often functions and namespaces were used, by outcome, from the metrics of all processes."""
-    from mks_hardening._core.optional_imports import optional
-    from mks_hardening.contrib.prometheus_observer import metrics_app
-
-    with optional("prometheus_client", extra="prometheus"):
-        from prometheus_client.parser import text_string_to_metric_families
+    from mks_hardening.contrib.prometheus_observer import shared_samples
 
     if not Path(directory).is_dir():
         raise ConfigurationError("--metrics must be an existing directory", parameter="metrics")
-    page = metrics_app(directory)({"REQUEST_METHOD": "GET", "PATH_INFO": "/metrics"}, _no_server)
     found: dict[str, dict[str, Counter[str]]] = {"function": {}, "namespace": {}}
-    for family in text_string_to_metric_families(b"".join(page).decode()):
-        for sample in family.samples:
-            kind = _COUNTERS.get(sample.name)
-            if kind is not None:
-                counts = found[kind].setdefault(sample.labels[kind], Counter())
-                counts[sample.labels["outcome"]] += int(sample.value)
+    for sample in shared_samples(Path(directory)):
+        kind = _COUNTERS.get(sample.name)
+        if kind is not None:
+            counts = found[kind].setdefault(sample.labels[kind], Counter())
+            counts[sample.labels["outcome"]] += int(sample.value)
     return found
-
-
-def _no_server(
-    _status: str, _headers: list[tuple[str, str]], _exc: object = None, /
-) -> Callable[[bytes], object]:
-    return len  # write()
 
 
 def _keys(parsed: argparse.Namespace) -> int:

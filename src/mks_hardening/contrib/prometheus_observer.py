@@ -15,7 +15,7 @@ same directory.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -160,6 +160,17 @@ def metrics_app(
     client: FromPrometheus = prometheus_client
     app: WSGIApplication = client.make_wsgi_app(shown)
     return app
+
+
+def shared_samples(directory: Path) -> Iterator[Sample]:
+    """Yield the samples of all processes that share a directory.
+
+    Raises:
+        MissingDependencyError: prometheus_client is not installed.
+    """
+    check_installed()
+    for family in _SharedCollector(directory).collect():
+        yield from family.samples
 
 
 def _registry(given: CollectorRegistry | None) -> CollectorRegistry:
