@@ -32,9 +32,15 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     indexes = commands.add_parser("indexes", help="print indexes that are INVALID, duplicate or unused")
     _add_number(indexes, "--min-size", 1, "megabytes from which an unused index is a finding", kind=float)
     bloat = commands.add_parser(
-        "bloat", help="print tables that waste space, and the distance to the transaction wraparound"
+        "bloat",
+        help="print tables and indexes that waste space, and the distance to the transaction wraparound",
     )
-    _add_number(bloat, "--min-size", 10, "wasted megabytes from which a table is a finding", kind=float)
+    _add_number(bloat, "--min-size", 10, "wasted megabytes from which one is a finding", kind=float)
+    plans = commands.add_parser("plans", help="print plans that changed, and indexes that statements miss")
+    _add_number(plans, "--most", 50, "look at most at this many statements", kind=int)
+    _add_number(plans, "--min-size", 1, "megabytes of a table from which an index is looked for", kind=float)
+    plans.add_argument("--save", metavar="FILE", help="write the plans to this file")
+    plans.add_argument("--baseline", metavar="FILE", help="compare with the plans that --save wrote earlier")
     for command in (top, locks):
         command.add_argument(
             "--client",
@@ -48,6 +54,7 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
         (locks, _locks),
         (indexes, _indexes),
         (bloat, _bloat),
+        (plans, _plans),
     ):
         _add_number(command, "--timeout", 10, "seconds that the server may take for a statement", kind=float)
         command.add_argument(
@@ -150,3 +157,15 @@ def _bloat(connection: Connection, parsed: argparse.Namespace) -> DatabaseReport
     from mks_hardening.db.report._bloat import bloat
 
     return bloat(connection, min_megabytes=parsed.min_size)
+
+
+def _plans(connection: Connection, parsed: argparse.Namespace) -> DatabaseReport:
+    from mks_hardening.db.report._plans import plans
+
+    return plans(
+        connection,
+        most=parsed.most,
+        min_megabytes=parsed.min_size,
+        baseline=parsed.baseline,
+        save=parsed.save,
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from mks_hardening.db.report._client import Client
 from mks_hardening.db.report._report import DatabaseReport, Row, Section, in_short
@@ -12,9 +12,9 @@ from mks_hardening.db.statement.fingerprints import fingerprint, normalize_sql
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-__all__ = ["merged", "n_plus_one", "top"]
+__all__ = ["INSTALL", "RawStatement", "merged", "n_plus_one", "raw_statements", "top"]
 
-_INSTALL: Final = (
+INSTALL: Final = (
     "pg_stat_statements is not available: add it to shared_preload_libraries, restart the server, and run CREATE "
     "EXTENSION pg_stat_statements"
 )
@@ -65,7 +65,7 @@ def top(connection: Connection, *, most: int, client: Client | None = None) -> D
     known = _statements(connection)
     measured: Mapping[str, Row] = client.statements if client is not None else {}
     sections = [Section(title="running now, the longest first", rows=running)]
-    notes = () if known is not None else (_INSTALL,)
+    notes = () if known is not None else (INSTALL,)
     if known is not None:
         total = sum(float(str(row["total ms"])) for row in known) or 1.0
         rows = [
@@ -117,7 +117,7 @@ def n_plus_one(connection: Connection, *, most: int, calls: int) -> DatabaseRepo
     )
     section = Section(title="statements that often read one row", rows=found[:most], advice=advice)
     if known is None:
-        return DatabaseReport(sections=[], notes=[_INSTALL], is_possible=False)
+        return DatabaseReport(sections=[], notes=[INSTALL], is_possible=False)
     return DatabaseReport(sections=[section])
 
 
@@ -126,8 +126,46 @@ def _reads_by_value(statement: str) -> bool:
     return statement.startswith("select ") and " from " in statement and "= ?" in condition
 
 
+class RawStatement(NamedTuple):
+    """One statement with the text that the server can plan.
+
+    Attributes:
+        fingerprint: fingerprint.
+        query: text with placeholders; a utility statement may contain values.
+        statement: text without values.
+        total_ms: total time of all statements with this fingerprint.
+    """
+
+    fingerprint: str
+    query: str
+    statement: str
+    total_ms: float
+
+
+def raw_statements(connection: Connection) -> list[RawStatement] | None:
+    """Statements of this database by total time, or ``None`` without ``pg_stat_statements``."""
+    rows = _rows(connection)
+    if rows is None:
+        return None
+    queries = {fingerprint(str(row["query"])): str(row["query"]) for row in rows}
+    return [
+        RawStatement(
+            fingerprint=str(row["fingerprint"]),
+            query=queries[str(row["fingerprint"])],
+            statement=str(row["statement"]),
+            total_ms=float(str(row["total ms"])),
+        )
+        for row in merged(rows)
+    ]
+
+
 def _statements(connection: Connection) -> list[Row] | None:
     """All statements of this database by total time, or ``None`` without the extension."""
+    rows = _rows(connection)
+    return None if rows is None else merged(rows)
+
+
+def _rows(connection: Connection) -> list[Row] | None:
     from sqlalchemy import text
     from sqlalchemy.exc import DBAPIError
 
@@ -141,7 +179,7 @@ def _statements(connection: Connection) -> list[Row] | None:
         if getattr(error.orig, "sqlstate", None) == "55000":  # installed, but not loaded
             return None
         raise
-    return merged([dict(row) for row in rows])
+    return [dict(row) for row in rows]
 
 
 def merged(rows: Sequence[Row]) -> list[Row]:

@@ -7,6 +7,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -53,15 +54,15 @@ def sql(postgres_dsn: str) -> Iterator[Any]:
         yield connection
 
 
-COMMANDS = ["top", "n+1", "locks", "indexes", "bloat"]
+COMMANDS = ["top", "n+1", "locks", "indexes", "bloat", "plans"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_an_empty_database_has_no_findings(run: Any, command: str) -> None:
     status, found = run(command)
     # Without pg_stat_statements, nothing is known of repeated statements.
-    assert status == (3 if command == "n+1" else 0)
-    assert bool(found["notes"]) is (command in {"top", "n+1"})
+    assert status == (3 if command in {"n+1", "plans"} else 0)
+    assert bool(found["notes"]) is (command in {"top", "n+1", "plans"})
 
 
 def test_indexes_that_cost_more_than_they_give(run: Any, sql: Any) -> None:
@@ -150,6 +151,25 @@ def test_a_table_that_wastes_space(run: Any, sql: Any) -> None:
     assert found["oldest"][0]["of the wraparound %"] < 1
 
 
+def test_an_index_that_wastes_space(run: Any, sql: Any) -> None:
+    sql.execute("CREATE TABLE t (id int, name text, none text) WITH (autovacuum_enabled = off)")
+    sql.execute("INSERT INTO t SELECT n, n::text FROM generate_series(1, 100000) n")
+    sql.execute("CREATE INDEX loose ON t (id, name)")
+    sql.execute("DELETE FROM t WHERE id % 10 <> 0")
+    sql.execute("CREATE INDEX fresh ON t (id, name)")
+    sql.execute("CREATE INDEX full_again ON t (name, id) WITH (fillfactor = 50)")
+    sql.execute("CREATE INDEX of_expression ON t (lower(name))")
+    sql.execute("CREATE INDEX of_nothing ON t (none)")
+    sql.execute("VACUUM ANALYZE t")
+    status, found = run("bloat", "--min-size", "0.05")
+    assert status == 1
+    (row,) = found["indexes"]
+    assert row["index"] == "public.loose"
+    assert 80 <= row["wasted %"] <= 95
+    sql.execute("REINDEX INDEX loose")
+    assert run("bloat", "--min-size", "0.05")[1]["indexes"] == []
+
+
 @pytest.fixture(scope="module")
 def counting_server() -> Iterator[str]:
     """URL of a server with ``pg_stat_statements``."""
@@ -223,6 +243,93 @@ def test_the_application_stands_beside_the_server(
     _, found = run("top", "--client", files[0])  # another database: the server knows nothing of it
     assert [row["calls"] for row in found["other"] if "beside" in row["statement"]] == [30]
     assert "S3CRET" not in str(found)
+
+
+@pytest.fixture
+def planned(counting_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Connection to a database with a table of 40,000 rows without indexes, whose statements are counted."""
+    admin = create_engine(counting_server, isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.execute(text("DROP DATABASE IF EXISTS planned"))
+        connection.execute(text("CREATE DATABASE planned"))
+    url = f"{counting_server.rpartition('/')[0]}/planned"
+    monkeypatch.setenv("DATABASE_URL", url)
+    engine = create_engine(url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text("CREATE EXTENSION pg_stat_statements"))
+        connection.execute(text('CREATE TABLE "Of t" (id int, "Kind" text, made timestamptz)'))
+        connection.execute(
+            text("""INSERT INTO "Of t" SELECT n, 'k' || n % 5000, now() FROM generate_series(1, 40000) n""")
+        )
+        connection.execute(text('ANALYZE "Of t"'))
+        yield connection
+        connection.execute(text("SELECT pg_stat_statements_reset()"))
+    engine.dispose()
+    admin.dispose()
+
+
+FIND = text("""SELECT id FROM "Of t" WHERE "Kind" = :kind AND made > :made AND id % 1 = 0""")
+
+
+def test_a_plan_that_changed_is_found(run: Any, planned: Any, tmp_path: Path) -> None:
+    planned.execute(FIND, {"kind": "S3CRET", "made": datetime(2020, 1, 1, tzinfo=UTC)}).all()
+    file = str(tmp_path / "plans.json")
+    status, found = run("plans", "--save", file, "--min-size", "1000")
+    assert (status, found["plans"]) == (0, [])
+    assert run("plans", "--baseline", file, "--min-size", "1000")[0] == 0
+    planned.execute(text('CREATE INDEX by_kind ON "Of t" ("Kind")'))
+    status, found = run("plans", "--baseline", file, "--min-size", "1000")
+    assert status == 1
+    (row,) = found["plans"]
+    assert row["before"] == "Seq Scan Of t"
+    assert "by_kind" in row["now"]
+    assert row["statement"].startswith("select id from ")
+    assert "S3CRET" not in str(found) + Path(file).read_text()
+
+
+INDEX = 'CREATE INDEX ON "public"."Of t" ("Kind", made)'
+
+
+def test_a_missing_index_is_only_proven_by_hypopg(run: Any, planned: Any) -> None:
+    planned.execute(FIND, {"kind": "S3CRET", "made": datetime(2020, 1, 1, tzinfo=UTC)}).all()
+    planned.execute(text('SELECT count(*) FROM "Of t" WHERE id > :id'), {"id": 5}).all()
+    planned.execute(text('SELECT count(*) FROM "Of t" WHERE id = 1 OR "Kind" = :kind'), {"kind": "x"}).all()
+    status, found = run("plans", "--min-size", "0")
+    assert (status, found["missing"]) == (0, [])
+    others = 'CREATE INDEX ON "public"."Of t" (id)'
+    assert {row["index"] for row in found["sequential"]} == {INDEX, others}
+    assert any("hypopg is not installed" in note for note in found["notes"])
+    assert run("plans", "--min-size", "1000")[1]["sequential"] == []
+
+
+def test_an_index_that_helps_is_told_from_one_that_does_not(run: Any, planned: Any) -> None:
+    available = text("SELECT FROM pg_available_extensions WHERE name = 'hypopg'")
+    if planned.execute(available).first() is None:
+        pytest.skip("the server has no hypopg (Debian: postgresql-17-hypopg)")
+    planned.execute(FIND, {"kind": "S3CRET", "made": datetime(2020, 1, 1, tzinfo=UTC)}).all()
+    planned.execute(text('SELECT count(*) FROM "Of t" WHERE id > :id'), {"id": 5}).all()
+    planned.execute(text('CREATE SCHEMA "Of hypo"'))
+    planned.execute(text('CREATE EXTENSION hypopg SCHEMA "Of hypo"'))
+    status, found = run("plans", "--min-size", "0")
+    assert (status, found["sequential"]) == (1, [])
+    (row,) = found["missing"]  # the range selects too much
+    assert row["index"] == INDEX
+    assert row["cost with it"] < row["cost"] / 2
+    assert "S3CRET" not in str(found)
+    planned.execute(text(INDEX))
+    planned.execute(text('ANALYZE "Of t"'))
+    assert run("plans", "--min-size", "0")[0] == 0
+
+
+@pytest.mark.parametrize("option", ["--baseline", "--save"])
+def test_a_file_of_plans_that_cannot_be_used_is_refused(
+    planned: Any, capsys: Any, tmp_path: Path, option: str
+) -> None:
+    del planned
+    place = tmp_path / "folder"
+    place.mkdir()
+    assert main(["db", "plans", option, str(place)]) == 2
+    assert f"{option} must be a file" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mks_hardening.db import fingerprint
+from mks_hardening.db.plan._explain_output import Plan, nodes_of, postgresql_plan
 from mks_hardening.db.report._bloat import expected_pages
 from mks_hardening.db.report._indexes import Index, redundant_to
 from mks_hardening.db.report._locks import Backend, blocking_tree
+from mks_hardening.db.report._plans import candidates_in, shape
 from mks_hardening.db.report._report import DatabaseReport, Section, in_short
 from mks_hardening.db.report._statements import merged
 
@@ -149,3 +151,39 @@ def test_a_report_counts_findings_and_shows_no_control_characters() -> None:
     assert content["sections"][1]["rows"][0]["name"] == "x" * 500
     assert DatabaseReport(sections=[]).text() == "nothing found"
     assert (in_short(12.345), in_short(123.45)) == (12.3, 123)
+
+
+@pytest.mark.parametrize(
+    ("condition", "columns"),
+    [
+        ("(t.id = $1)", ("id",)),
+        ("((t.kind)::text = $1)", ("kind",)),
+        ('((t.a > $1) AND (t."B b" = $2) AND (t.c < $3))', ('"B b"', "a")),
+        ("((t.n >= $1) AND (t.n <= $2))", ("n",)),
+        ("(t.id = ANY ($1))", ("id",)),
+        ("((t.a = $1) OR (t.b = $2))", None),
+        ("(t.a <> $1)", None),
+        ("(lower(t.a) = $1)", None),
+        ("(t.a = t.b)", None),
+        ("((t.name)::text ~~ $1)", None),
+        ("t.flag", None),
+    ],
+)
+def test_only_columns_that_an_index_finds_are_candidates(condition: str, columns: Any) -> None:
+    node = {"Node Type": "Seq Scan", "Relation Name": "t", "Schema": "s", "Filter": condition}
+    plan = postgresql_plan([{"Plan": {**node, "Plan Rows": 1, "Total Cost": 1.0}}])
+    assert [one.columns for one in candidates_in(plan)] == ([] if columns is None else [columns])
+
+
+def test_a_long_plan_keeps_what_distinguishes_it() -> None:
+    def plan(last: str) -> Plan:
+        node: dict[str, object] = {"Node Type": last}
+        for _ in range(30):
+            node = {"Node Type": "Nested Loop", "Plans": [node]}
+        for each in (one for one, _ in nodes_of(node, 0)):
+            cast("dict[str, object]", each).update({"Plan Rows": 1, "Total Cost": 1.0})
+        return postgresql_plan([{"Plan": node}])
+
+    one, other = shape(plan("Result")), shape(plan("Function Scan"))
+    assert one != other
+    assert len(one) <= 200
