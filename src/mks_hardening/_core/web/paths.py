@@ -117,14 +117,21 @@ def _without_star(path: str) -> str:
 
 
 def _plain(path: str) -> str:
-    segments: list[str] = []
-    for segment in path.replace("\\", "/").split("/"):
-        step = segment.partition(";")[0] if segment.startswith((".", ";")) else segment
-        if step == "..":
-            del segments[-1:]
-        elif step not in ("", "."):
-            segments.append(segment)
-    return "/" + "/".join(segments)
+    plain = path.replace("\\", "/")
+    # In halves, so that the longest path takes few passes: most segments mean nothing or are usual ones.
+    for empty in ("//", "/./"):
+        while empty in plain:
+            plain = plain.replace(empty, "/")
+    if plain.startswith((".", ";")) or "/." in plain or "/;" in plain:
+        segments: list[str] = []
+        for segment in plain.split("/"):
+            step = segment.partition(";")[0] if segment.startswith((".", ";")) else segment
+            if step == "..":
+                del segments[-1:]
+            elif step not in ("", "."):
+                segments.append(segment)
+        plain = "/".join(segments)
+    return "/" + plain.strip("/")
 
 
 def is_plain_path(path: str) -> bool:
