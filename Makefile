@@ -96,8 +96,9 @@ coverage: .venv/dev.stamp ## measure the branch coverage of the unit tests and a
 mutants: .venv/dev.stamp ## measure how many mutants the quick tests kill, in AREA=_core/resilience or sampled from every area
 	@$(BIN)/python tools/mutants.py $(AREA) $(ARGS)
 
-bench: .venv/peers.stamp ## run the benchmarks beside comparable packages
-	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script" $(ARGS) || exit 1; done
+bench: .venv/peers.stamp ## run the benchmarks beside comparable packages (ARGS=--publish writes the comparison page)
+	@$(BIN)/python tools/get_servers.py
+	@$(BIN)/python tools/bench.py $(ARGS)
 
 changelog: .venv/release.stamp ## show the changelog of the next release; with VERSION=1.2.3, add it to CHANGELOG.md
 	@$(BIN)/towncrier build $(if $(VERSION),--yes --version $(VERSION),--draft --version next) $(ARGS)

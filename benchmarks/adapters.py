@@ -31,6 +31,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from figures import keep
+
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 
 HOST, LIMIT, CALLS = "www.example.com", "1000000 per hour", 100
@@ -296,20 +298,25 @@ def main(rounds: int) -> None:
                     times.setdefault((path, name), []).append(turn(app, path, jars[name]))
     for path, title in (("/page", "a page that reads the session"), ("/change", "a POST that changes it")):
         print(f"\n{title}: over the bare framework, and of the peers (goal: at most 0.5)")
+        keep(title, {name: over(times, path, name, 1) for name in apps})
         for name in apps:
             cells = "".join(cell(times, path, name, which) for which in range(3))
             print(f"  {name:46}{cells}")
 
 
-def cell(times: dict[tuple[str, str], list[Turn]], path: str, name: str, which: int) -> str:
+def over(times: dict[tuple[str, str], list[Turn]], path: str, name: str, which: int) -> float:
+    """Return what an application takes above its bare framework."""
+
     def middle(name: str) -> float:
         return statistics.median(turn[which] for turn in times[path, name])
 
-    bare = middle("Django alone" if name.startswith("Django") else "Flask alone")
-    peers = middle(PEERS) - middle("Flask alone")
-    over = middle(name) - bare
+    return middle(name) - middle("Django alone" if name.startswith("Django") else "Flask alone")
+
+
+def cell(times: dict[tuple[str, str], list[Turn]], path: str, name: str, which: int) -> str:
+    ours, peers = over(times, path, name, which), over(times, path, PEERS, which)
     unit = ("calls", "µs of the processor", "µs by the clock")[which]
-    return f" {over:6.0f} {unit} {over / peers:5.2f}  "
+    return f" {ours:6.0f} {unit} {ours / peers:5.2f}  "
 
 
 if __name__ == "__main__":

@@ -25,13 +25,15 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from figures import keep
+
 from mks_hardening._core.exception_text import describe_exception
 from mks_hardening._core.redaction.redactor import default_redactor
 from mks_hardening._core.redaction.secret_names import STEMS
 from mks_hardening._core.redaction.secret_patterns import SECRET_PATTERNS
 from mks_hardening.logging import JsonFormatter, ProcessSafeRotatingFileHandler, ReopeningFileHandler, bound
 
-ROUNDS = 21
+ROUNDS = 11
 EXTRAS = {"method": "GET", "path": "/api/items/12", "status": 200, "bytes": 5120, "duration_ms": 12.5}
 
 
@@ -50,6 +52,7 @@ def interleaved(title: str, contenders: dict[str, Callable[[], object]], *, base
                 call()
             times[name].append((time.perf_counter_ns() - start) / number)
     medians = {name: statistics.median(values) for name, values in times.items()}
+    keep(title, medians)
     print(f"\n{title}")
     for name, value in sorted(medians.items(), key=lambda item: item[1]):
         print(f"  {name:44} {value:10.0f} ns   {value / medians[base]:6.2f}")
@@ -264,7 +267,7 @@ def bench_text() -> None:
     bench_search(redactor.redact_text)
 
 
-def bench_search(redact: Callable[[str], str], *, seconds: float = 20, seed: int = 7) -> None:
+def bench_search(redact: Callable[[str], str], *, seconds: float = 10, seed: int = 7) -> None:
     """Search for the most expensive text of 1,000 characters: repeated fragments of the patterns."""
     chance = random.Random(seed)
     fragments = [
@@ -295,6 +298,7 @@ def bench_search(redact: Callable[[str], str], *, seconds: float = 20, seed: int
     worst = sorted(
         ((_least(lambda text=text: redact(text), 15), name) for name, text in texts.items()), reverse=True
     )
+    keep("redact_text, 1,000 characters", {"most expensive": worst[0][0]})
     print(f"\nredact_text, the dearest of {len(found):,} random texts of 1,000 characters, µs (seed {seed})")
     for value, sample in worst[:5]:
         print(f"  {sample!r:60} {value:9.1f}")

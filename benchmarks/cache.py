@@ -24,6 +24,7 @@ from hashlib import blake2b
 from typing import Any
 
 import msgspec
+from figures import keep
 
 from mks_hardening._core.canonical_text import canonical, digest
 from mks_hardening.cache import MemoryCache, RedisCache, TieredCache, cached
@@ -87,6 +88,7 @@ def lower_quartile(values: list[float]) -> float:
 
 
 def show(title: str, figures: dict[str, float]) -> None:
+    keep(title, figures)
     base = next(iter(figures.values()))
     print(f"\n{title}")
     for name, value in figures.items():

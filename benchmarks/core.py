@@ -21,6 +21,8 @@ import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from figures import keep
+
 from mks_hardening._core import hooks
 from mks_hardening._core.backend.redis_client import RedisClient
 from mks_hardening._core.codec import Codec
@@ -47,6 +49,7 @@ def per_call(contenders: dict[str, Callable[[], Any]], *, calls: int, rounds: in
 
 
 def show(title: str, figures: dict[str, float], *, goal: str = "") -> None:
+    keep(title, figures)
     print(f"\n{title}{f'   (goal: {goal})' if goal else ''}")
     for name, value in figures.items():
         print(f"  {name:44} {value:10.2f} µs")

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from figures import keep
 from sqlalchemy import (
     Column,
     Engine,
@@ -78,6 +79,7 @@ def interleaved(
 
 
 def show(title: str, figures: dict[str, float]) -> None:
+    keep(title, figures)
     base = next(iter(figures.values()))
     print(f"\n{title}")
     for name, value in figures.items():

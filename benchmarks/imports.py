@@ -15,6 +15,8 @@ import subprocess
 import sys
 from importlib.util import find_spec
 
+from figures import keep
+
 AREAS = ("logging", "cache", "security", "wsgi", "db", "notify")
 ALL_AREAS = ", ".join(f"mks_hardening.{area}" for area in AREAS)
 EVERY_NAME = "; ".join(f"from mks_hardening.{area} import *" for area in AREAS)
@@ -79,6 +81,7 @@ def main(rounds: int) -> None:
         line = f"{name:22} {milliseconds:7.1f} {modules:8.0f} {memory:6.1f}   "
         if theirs:
             ratio = statistics.median(mine[0] / other for mine, other in zip(ours, theirs, strict=True))
+            keep(f"import of {name}", {"ours": milliseconds, "peer": milliseconds / ratio})
             line += (
                 f"{peer:40.40} {statistics.median(theirs):7.1f} {ratio:6.2f}  {f'<= {goal}' if goal else ''}"
             )

@@ -20,11 +20,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from figures import keep
+
 from mks_hardening.exceptions import DeliveryError
 from mks_hardening.notify import AlertPolicy, SlackNotificationHandler
 from mks_hardening.protocols import OutgoingAlert, Transport
 
-ROUNDS = 12
+ROUNDS = 6
 CALLS = 900
 URL = "http://127.0.0.1/"
 WORDS = ["".join(chr(ord("a") + int(digit)) for digit in str(number)) for number in range(ROUNDS * CALLS)]
@@ -143,6 +145,7 @@ def emit() -> None:
     print(
         f"emit on the caller's thread, {ROUNDS * CALLS} calls each; ratio of medians to the floor of its kind"
     )
+    keep("alert", {name: statistics.median(times) for name, times in results.items()})
     for name, times in results.items():
         base = statistics.median(
             results["floor: SimpleQueue" + (", with exception" if "exception" in name else "")]

@@ -18,6 +18,8 @@ from collections.abc import Callable
 from contextvars import copy_context
 from typing import Any
 
+from figures import keep
+
 from mks_hardening.events import AlertsCounted, BreakerChanged, CacheRead, RateLimitDecided, RequestFinished
 
 EVENTS = [
@@ -42,6 +44,7 @@ def per_call(contenders: dict[str, Callable[[], Any]], *, calls: int, rounds: in
 
 
 def show(title: str, figures: dict[str, float], *, goal: str = "") -> None:
+    keep(title, figures)
     print(f"\n{title}{f'   (goal: {goal})' if goal else ''}")
     for name, value in figures.items():
         print(f"  {name:52} {value:8.2f} µs")

@@ -23,6 +23,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from figures import keep
+
 from mks_hardening.security import (
     SIGN_IN_LIMITS,
     BreachedPasswords,
@@ -103,6 +105,7 @@ def interleaved(
         name: [sorted(column)[len(column) // 4] for column in zip(*taken, strict=True)]
         for name, taken in times.items()
     }
+    keep(title, {name: columns[-1] * 1e6 for name, columns in quartiles.items()})
     base = next(iter(quartiles.values()))
     print(f"\n{title}{', by the wall and by CPU time' * (len(clocks) > 1)}")
     for name, columns in quartiles.items():

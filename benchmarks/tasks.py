@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "support"))
 
 import psycopg
+from figures import keep
 from sqlalchemy import Engine, insert, text
 
 from mks_hardening.contrib.celery_app import TaskNotifier, celery_app
@@ -191,6 +192,7 @@ def throughput(bench: Bench, number: int, rounds: int) -> None:
     print(f"\n{number} small tasks, two slots each unless said; best of {rounds}")
     print(f"{'':34}{'tasks/s':>9}{'ms':>7}{'x Celery':>9}{'CPU ms':>9}{'x Celery':>9}")
     plain = best["plain Celery, results kept"]
+    keep("task, CPU", {name.strip(): cpu for name, (_, cpu) in best.items()})
     for name, (wall, cpu) in best.items():
         print(
             f"{name:34}{1000 / wall:9.0f}{wall:7.2f}{wall / plain.wall:9.2f}{cpu:9.2f}{cpu / plain.cpu:9.2f}"
@@ -325,6 +327,7 @@ def bulk(bench: Bench, rounds: int) -> None:
                     best[name] = min(best[name], cost)
     print(f"\nms of CPU to enqueue one task, {BULK} in one transaction, client and server; best of {rounds}")
     peer = best["Procrastinate, batch_defer"]
+    keep("enqueue, CPU", {name.strip(): cost * 1000 for name, cost in best.items()})
     for name, cost in best.items():
         print(f"{name:34}{cost * 1000:9.3f}{cost / peer:9.2f} x Procrastinate's batch")
     tasks.store.engine.dispose()
@@ -422,6 +425,7 @@ def wakes(bench: Bench, worker: tuple[str, str], send: Callable[[], object]) -> 
 def show_wakes(name: str, found: list[float]) -> None:
     ranked = sorted(found)
     middle, high = ranked[len(ranked) // 2], ranked[len(ranked) * 9 // 10]
+    keep("wake-up", {name.strip(): middle * 1000})
     print(f"{name:34}{middle * 1000:9.1f}{high * 1000:9.1f}")
 
 

@@ -23,6 +23,8 @@ import uuid
 from hashlib import sha256
 from pathlib import Path
 
+from figures import keep
+
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 
 CALLS = 200  # short turns, so that what else runs on the machine hits all contenders alike
@@ -255,7 +257,8 @@ def django_sessions():
     yield "(building Django's request and response alone)", empty, {}
 
 
-def measure(contenders, rounds):
+def measure(title, contenders, rounds):
+    print(title)
     contenders = [("bare", bare, {}), *contenders]
     bases = [environ(**more) for _, _, more in contenders]
     times = [[] for _ in contenders]
@@ -268,6 +271,7 @@ def measure(contenders, rounds):
             times[number].append((time.thread_time() - started) / CALLS * 1e6)
     medians = [statistics.median(values) for values in times]
     floor = medians[1] - medians[0]
+    keep(title, {name: middle - medians[0] for (name, _, _), middle in zip(contenders, medians, strict=True)})
     print(f"  {'bare':48s} {medians[0]:8.2f} us")
     for (name, _, _), median in zip(contenders[1:], medians[1:], strict=True):
         added = median - medians[0]
@@ -306,10 +310,8 @@ def main():
         run_corpus()
         return
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 150
-    print("request record")
-    measure([(name, app, {}) for name, app in record_contenders()], rounds)
-    print("session check, living session")
-    measure(list(session_contenders()), rounds)
+    measure("request record", [(name, app, {}) for name, app in record_contenders()], rounds)
+    measure("session check", list(session_contenders()), rounds)
 
 
 if __name__ == "__main__":

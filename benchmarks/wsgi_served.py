@@ -22,6 +22,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from figures import keep
+
 FOLDER = Path(__file__).parent
 sys.path.insert(0, str(FOLDER))
 
@@ -160,6 +162,7 @@ def main(rounds: int) -> None:
             os.kill(process.pid, signal.SIGTERM)
             process.wait()
     medians = {name: statistics.median(values) for name, values in samples.items()}
+    keep("requests per second through gunicorn", medians)
     for name, median in medians.items():
         share = median / medians["floor stack"]
         spread = (max(samples[name]) - min(samples[name])) / median / 2

@@ -103,19 +103,6 @@ def test_a_block_needs_no_more_than_the_extra_it_names(extra: str, name: str, tm
     _run(SNIPPETS / "readme" / name, tmp_path, "-c", ALONE, extra)
 
 
-def test_the_figures_are_those_of_the_comparison() -> None:
-    def rows(page: Path) -> set[str]:
-        return set(
-            re.findall(
-                r"^\| [^|]+ \| [^|]+ \| [\d.–]+ \| (?:lost )?\|$", page.read_text("utf-8"), re.MULTILINE
-            )
-        )
-
-    shown = rows(ROOT / "README.md")
-    assert any(row.endswith("lost |") for row in shown)
-    assert shown <= rows(ROOT / "docs" / "en" / "explanation" / "comparison.md")
-
-
 @pytest.mark.parametrize("path", sorted(SNIPPETS.glob("*.py")), ids=lambda path: path.stem)
 def test_every_snippet_runs_without_warnings(path: Path, tmp_path: Path) -> None:
     _run(path, tmp_path)

@@ -205,6 +205,46 @@ def test_what_was_not_measured_now_stays_on_the_page(monkeypatch: pytest.MonkeyP
         assert text.count("| ? |") == len(page.TESTED) + len(page.LOADS) - 2
 
 
+# --- the figures of make bench
+
+
+def test_the_published_figures_are_those_of_the_last_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(TOOLS))
+    page = importlib.import_module("bench_page")
+    for path, content in page.files(page.read()).items():
+        assert path.read_text("utf-8") == content, f"{path}: run python tools/bench_page.py"
+
+
+@pytest.mark.parametrize("language", ["en", "ja"])
+def test_a_table_has_every_measured_ratio_of_both_runs(
+    monkeypatch: pytest.MonkeyPatch, language: str
+) -> None:
+    monkeypatch.syspath_prepend(str(TOOLS))
+    page = importlib.import_module("bench_page")
+    faster, slower, never = page.ROWS[0], page.ROWS[3], page.ROWS[4]
+    runs = [
+        {
+            f"{faster.title} x": {faster.ours: ours, faster.peer: 10.0},
+            slower.title: {slower.ours: 4, slower.peer: 8},
+        }
+        for ours in (5.0, 2.5)
+    ]
+    kept = {
+        "date": "2026-11-29",
+        "commit": "1a2b3c4d",
+        "machine": "2 x CPU",
+        "python": "3.11.7",
+        "versions": {"a": "1"},
+    }
+    files = page.files({**kept, "runs": runs})
+    text = files[page.DOCS / language / "explanation" / "comparison.inc"]
+    what = faster.en if language == "en" else faster.ja
+    assert f"| {what[0]} | {what[1]} | 0.25–0.50 |  |" in text
+    assert f"| 2.00 | {'slower' if language == 'en' else '遅い'} |" in text
+    assert (never.en if language == "en" else never.ja)[0] not in text
+    assert "2026-11-29" in text
+
+
 # --- Makefile and .ci/run
 
 
