@@ -11,7 +11,12 @@ import socket
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from mks_hardening._core.backend.redis_lean_client import direct_async_client, direct_client, direct_pool
+from mks_hardening._core.backend.redis_lean_client import (
+    direct_async_client,
+    direct_async_pool,
+    direct_client,
+    direct_pool,
+)
 from mks_hardening._core.backend.redis_types import Client, Options
 from mks_hardening._core.optional_imports import optional
 from mks_hardening._core.resilience.connect import connect_within_deadline
@@ -273,10 +278,21 @@ def _pool_of(connection_class: Client, /, **options: Client) -> Client:
 
 
 def _async_single(target: RedisTarget, options: Options) -> Client:
-    kind = _direct_async()
-    if target.path:
-        return kind(unix_socket_path=target.path, db=target.database, **options)
-    return kind(**_place(target), db=target.database, ssl=target.tls, **options)
+    from redis.asyncio import connection as made
+
+    kind: Client = (
+        made.UnixDomainSocketConnection
+        if target.path
+        else made.SSLConnection
+        if target.tls
+        else made.Connection
+    )
+    # As in _single.
+    pools = (
+        direct_async_pool(made.ConnectionPool) if target.credential_provider is None else made.ConnectionPool
+    )
+    pool = pools(connection_class=kind, db=target.database, **_place(target), **options)
+    return _direct_async().from_pool(pool)
 
 
 def _direct_async() -> Client:

@@ -10,9 +10,15 @@ from typing import Final
 
 from mks_hardening._core.backend.redis_types import Client
 
-__all__ = ["direct_async_client", "direct_client", "direct_pool"]
+__all__ = ["direct_async_client", "direct_async_pool", "direct_client", "direct_pool"]
 
 # Attributes in which redis-py's pool keeps its connections; none of them is guaranteed in its next release.
+_INSIDE_ASYNC: Final = (
+    "_available_connections",
+    "_in_use_connections",
+    "ensure_connection",
+    "get_available_connection",
+)
 _INSIDE: Final = ("_available_connections", "_checkpid", "_in_use_connections", "_lock")
 
 
@@ -95,6 +101,36 @@ def direct_pool(base: Client) -> Client:
                 self._available_connections.append(connection)
                 return
         base.release(self, connection)
+
+    return type(base.__name__, (base,), {"get_connection": get_connection, "release": release})
+
+
+def direct_async_pool(base: Client) -> Client:
+    """Return ``direct_pool`` for a class of ``redis.asyncio``: no task can interrupt what does not wait.
+
+    Args:
+        base: class of redis-py.
+    """
+    if not all(hasattr(base(), name) for name in _INSIDE_ASYNC):
+        return base
+
+    async def get_connection(self: Client, *_: object, **__: object) -> Client:
+        if not self._available_connections:
+            return await base.get_connection(self)
+        connection = self.get_available_connection()
+        try:
+            await self.ensure_connection(connection)
+        except BaseException:
+            await self.release(connection)
+            raise
+        return connection
+
+    async def release(self: Client, connection: Client) -> None:
+        if connection.should_reconnect():
+            await base.release(self, connection)
+            return
+        self._in_use_connections.remove(connection)
+        self._available_connections.append(connection)
 
     return type(base.__name__, (base,), {"get_connection": get_connection, "release": release})
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from importlib.metadata import requires
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
+import redis.asyncio
 
 from mks_hardening._core.backend.redis_client import RedisClient
 from mks_hardening._core.backend.redis_connect import OLDEST, require_redis
-from mks_hardening._core.backend.redis_lean_client import direct_pool
+from mks_hardening._core.backend.redis_lean_client import direct_async_pool, direct_pool
 from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError
 
 
@@ -18,14 +20,19 @@ class OtherPool:
     """A pool of a version to come."""
 
 
-def test_an_unknown_pool_stays_as_it_is() -> None:
-    assert direct_pool(OtherPool) is OtherPool
+@pytest.mark.parametrize("direct", [direct_pool, direct_async_pool])
+def test_an_unknown_pool_stays_as_it_is(direct: Any) -> None:
+    assert direct(OtherPool) is OtherPool
 
 
-def test_the_pool_of_the_installed_version_is_known() -> None:
-    kind = direct_pool(redis.ConnectionPool)
-    assert kind is not redis.ConnectionPool
-    assert issubclass(kind, redis.ConnectionPool)
+@pytest.mark.parametrize(
+    ("direct", "pool"),
+    [(direct_pool, redis.ConnectionPool), (direct_async_pool, redis.asyncio.ConnectionPool)],
+)
+def test_the_pool_of_the_installed_version_is_known(direct: Any, pool: type) -> None:
+    kind = direct(pool)
+    assert kind is not pool
+    assert issubclass(kind, pool)
 
 
 def test_no_time_left_to_connect_to_a_unix_socket_is_a_time_out(tmp_path: Path) -> None:
