@@ -363,6 +363,49 @@ def test_a_host_is_set_up_and_operated_under_load(
     assert failed == ""
 
 
+ONE_OF_SEVERAL = """
+[[hosts]]
+name = "one"
+address = "127.0.0.1"
+roles = ["edge", "web", "worker", "database", "redis", "cache"]
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_host_of_several_reaches_its_servers_over_tls_with_accounts(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = _source(tmp_path, monkeypatch)
+    settings = source / "deploy.toml"
+    pooled = "[stores]\npooler = true\n[host]\nshared_uploads = true\n"
+    settings.write_text(deployed(pooled, base=settings.read_text("utf-8")) + ONE_OF_SEVERAL, "utf-8")
+    shutil.rmtree(source / "secrets")
+    assert main(["secrets", "--settings", str(settings), "--secrets", str(source / "secrets")]) == 0
+    shutil.copytree(source, machine.path("/root/kit"))
+    _make_version(machine, 1)
+    words = ["/opt/shop/versions/1/venv/bin/mks-deploy", "apply", "--settings", "/root/kit/deploy.toml"]
+    words += ["--secrets", "/root/kit/secrets", "--no-certificate", "--host", "one", "--version", "1"]
+    for stage in ("servers", "migration"):
+        assert machine.run(*words, "--stage", stage).endswith("nothing remains to be done\n")
+        assert not machine.path("/opt/shop/state.json").exists()
+    done = machine.run(*words, check=False)
+    assert done.endswith("nothing remains to be done\n"), machine.journal("shop@blue.service")
+    assert machine.run(*words) == "nothing remains to be done\n"
+    for part in ("@blue", "-worker", "-beat", "-pooler"):
+        state = machine.show(f"shop{part}.service", "ActiveState", "NRestarts")
+        assert state == {"ActiveState": "active", "NRestarts": "0"}, machine.journal(f"shop{part}.service")
+    ask = ["curl", "-sk", "--max-time", "60", "--resolve", f"{HOST}:443:127.0.0.1"]
+    assert machine.run(*ask, "-d", "text=21", f"https://{HOST}/jobs") == "taken"
+    wait_until(lambda: machine.run(*ask, f"https://{HOST}/jobs/21") == "42", timeout=60, what="the task")
+    # The passwords are nowhere but in files of their accounts.
+    password = (source / "secrets" / "database_password").read_text().strip()
+    for folder in ("/etc/shop", "/etc/redis", "/etc/systemd/system"):
+        for file in (path for path in machine.path(folder).rglob("*") if path.is_file()):
+            if password in file.read_text(errors="replace"):
+                assert file.stat().st_mode & 0o077 == 0, file
+
+
 def _former_settings_return(machine: Machine, words: list[str]) -> None:
     """A change of the settings is applied, and taken back without the file that it came from."""
     before = machine.path("/etc/shop/deploy.toml").read_text()

@@ -154,6 +154,8 @@ def _hosts(settings: Settings) -> Iterator[str]:
             yield f'[hosts] must not give the role "{role}" without {what}'
     if settings.with_role("sentinel") and settings.has_tasks and not settings.with_role("queue"):
         yield '[hosts] must give a host the role "queue" beside "sentinel": Celery asks Sentinel without TLS'
+    if settings.with_role("sentinel") and not settings.app.hardened:
+        yield '[hosts] must not give the role "sentinel" with app.hardened = false: its address is mks_hardening\'s'
     sentinels = len(settings.with_role("sentinel"))
     if sentinels and (sentinels < 3 or sentinels % 2 == 0 or len(settings.with_role("redis")) < 2):
         yield (

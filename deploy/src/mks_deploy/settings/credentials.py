@@ -327,6 +327,8 @@ def _on_hosts(folder: Path, settings: Settings) -> dict[str, str]:
 
     sentinels = ",".join(f"{host.address}:26379" for host in settings.with_role("sentinel"))
     chosen = f"rediss+sentinel://{name}:{redis}@{sentinels}/{name}/0?ca_file={ca}"
+    # The library's name of the option; other applications hand the address to redis-py.
+    option = "ca_file" if settings.app.hardened else "ssl_ca_certs"
     queue = "queue" if settings.with_role("queue") else "redis"
     made = {
         "database_password": database,
@@ -338,8 +340,8 @@ def _on_hosts(folder: Path, settings: Settings) -> dict[str, str]:
             f"{stores.database_scheme}://{name}:{database}@/{stores.database_name}?host={addresses}"
             f"&port={','.join('5432' for _ in addresses.split(','))}&target_session_attrs=read-write&{trusted}"
         ),
-        "redis_url": chosen if sentinels else address("redis", 6379, f"0?ca_file={ca}"),
-        "cache_url": address("cache", 6380, f"0?ca_file={ca}"),
+        "redis_url": chosen if sentinels else address("redis", 6379, f"0?{option}={ca}"),
+        "cache_url": address("cache", 6380, f"0?{option}={ca}"),
         "celery_broker_url": address(queue, 6379, f"1?ssl_cert_reqs=required&ssl_ca_certs={ca}"),
     }
     if not (folder / "store_key").exists() or not (folder / "store_certificate").exists():
