@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import io
+import os
 import re
 import secrets
 import shlex
 import shutil
 import socket
 import subprocess
+import sys
+import tarfile
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -318,8 +323,7 @@ def test_a_standby_that_is_no_copy_yet_does_not_answer() -> None:
     assert primary[-3:] == ["postgresql", "accounts", "database"]
 
 
-def test_stages_end_where_they_say(tmp_path: Path) -> None:
-    del tmp_path
+def test_stages_end_where_they_say() -> None:
     facts = HostFacts(wanted={"migration": "7", "nginx": "new"}, version="7")
     assert _keys("web1", facts, stage="migration")[-2:] == ["backup", "migration"]
     assert "nginx" not in _keys("web1", facts, stage="servers")
@@ -500,10 +504,7 @@ class Redis:
 
 
 @pytest.fixture
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
-    del tmp_path_factory
-    import tempfile
-
+def shop() -> Iterator[tuple[Path, str]]:
     folder = Path(tempfile.mkdtemp(prefix="mksr"))
     folder.chmod(0o755)
     (folder / "config").mkdir()
@@ -613,3 +614,113 @@ def _written(url: str, key: str) -> bool:
         cache.set(key, "1", ttl=60)
     with RedisCache(url) as another:
         return bool(another.get(key) == "1")
+
+
+# --- up, over a program that stands for ssh -------------------------------------------------------
+
+# Notes host and words; what is a question is answered as a host of Debian would.
+_SSH = """#!{python}
+import os, shlex, sys
+host, words = sys.argv[-2], shlex.split(sys.argv[-1])
+sent = b"" if sys.stdin.isatty() else sys.stdin.buffer.read()
+folder = os.environ["FAKE_SSH"]
+with open(os.path.join(folder, "asked"), "a") as file:
+    file.write(shlex.join([host, *words]) + "\\n")
+if sent:
+    with open(os.path.join(folder, host.replace("@", "-") + "-" + str(len(sent))), "wb") as file:
+        file.write(sent)
+text = " ".join(words)
+if os.environ.get("FAKE_FAILS") and os.environ["FAKE_FAILS"] in host + " " + text:
+    sys.exit(3)
+if words == ["id", "-u"]:
+    print(0)
+elif words[0] == "pg_lsclusters":
+    print("17 main 5432 online postgres /var/lib/postgresql/17/main /log")
+elif "pg_is_in_recovery" in text:
+    print("f|7|100|100|0" if "10.0.0.21" in host else "f|9|1|1|0")
+elif "pg_stat_replication" in text:
+    print(1)
+sys.exit(1 if words[0] == "test" else 0)
+"""
+
+
+@pytest.fixture
+def ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "ssh"
+    (folder / "bin").mkdir(parents=True)
+    file = folder / "bin" / "ssh"
+    file.write_text(_SSH.replace("{python}", sys.executable))
+    file.chmod(0o755)
+    monkeypatch.setenv("FAKE_SSH", str(folder))
+    monkeypatch.setenv("PATH", f"{folder}/bin:{os.environ['PATH']}")
+    source = tmp_path / "source"
+    source.mkdir()
+    hosts = FIVE.replace("fd00::22", "10.0.0.22")
+    (source / "deploy.toml").write_text(deployed(MORE) + hosts)
+    author = ("-c", "user.name=x", "-c", "user.email=x@example.test")
+    for words in (["init", "-q"], ["add", "deploy.toml"], [*author, "commit", "-qm", "x"]):
+        subprocess.run(["git", "-C", source, *words], check=True)
+    given = ["--settings", str(source / "deploy.toml"), "--secrets", str(source / "secrets")]
+    assert main(["secrets", *given]) == 0
+    return folder
+
+
+def _asked(ssh: Path) -> list[str]:
+    return (ssh / "asked").read_text().splitlines()
+
+
+def test_up_goes_through_all_hosts_and_makes_the_standby(
+    ssh: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["up", str(tmp_path / "source"), "--version", "7", "--plan"]) == 0
+    assert not [line for line in _asked(ssh) if "apply" in line or "tar" in line]
+    capsys.readouterr()
+    assert main(["up", str(tmp_path / "source"), "--version", "7"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    applied = [line.partition(": ")[0] for line in said if ": apply: " in line]
+    assert applied == ["db1", "db2", "store", "web1", "jobs", "web1", "web2"]
+    # The copy is made after both servers have their settings, and before the database is changed.
+    assert said.index("db2 follows db1") < said.index("web1: apply: change the database, once for all hosts")
+    forgotten = [line.split()[0] for line in _asked(ssh) if "rm -rf /root/.mks-deploy" in line]
+    assert sorted(forgotten) == [
+        f"root@{host.address}" for host in sorted(_HOSTS_OF_SSH, key=lambda h: h.address)
+    ]
+    # No host gets what it does not read.
+    for file in ssh.iterdir():
+        if file.name.startswith("root-10.0.0.31") and tarfile.is_tarfile(file):
+            with tarfile.open(file) as tar:
+                names = set(tar.getnames())
+            assert not names & {"secrets/secret_keys", "secrets/database_url"}
+
+
+_HOSTS_OF_SSH = read_settings(deployed(MORE) + FIVE.replace("fd00::22", "10.0.0.22")).hosts
+
+
+@pytest.mark.parametrize(
+    ("fails", "said", "applied"),
+    [
+        ("10.0.0.12 /opt/knowledge-system/versions/7/venv/bin/pip", "root@10.0.0.12: environment:", 0),
+        ("10.0.0.31 /opt/knowledge-system/versions/7/venv/bin/mks-deploy", "root@10.0.0.31: apply:", 3),
+    ],
+)
+def test_a_host_that_fails_ends_it_and_leaves_no_secret_anywhere(
+    fails: str, said: str, applied: int, ssh: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_FAILS", fails)
+    with contextlib.redirect_stderr(io.StringIO()) as errors:
+        assert main(["up", str(ssh.parent / "source"), "--version", "7"]) == 1
+    assert said in errors.getvalue()
+    assert len([line for line in _asked(ssh) if " apply " in line]) == applied
+    assert len([line for line in _asked(ssh) if "rm -rf /root/.mks-deploy" in line]) == len(_HOSTS_OF_SSH)
+
+
+def test_up_of_one_host_and_of_one_that_is_not_there(
+    ssh: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["up", str(tmp_path / "source"), "--version", "7", "--host", "web2"]) == 0
+    assert {line.split()[0] for line in _asked(ssh)} == {"root@10.0.0.12"}
+    assert main(["up", str(tmp_path / "source"), "--version", "7", "--host", "web9"]) == 1
+    assert "--host must be one of web1, web2" in capsys.readouterr().err
+    given = ["--settings", str(tmp_path / "source" / "deploy.toml")]
+    assert main(["database", "status", *given]) == 1  # two clusters, none follows
+    assert "db1                      primary, at 100" in capsys.readouterr().out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import difflib
 import functools
 import json
@@ -1068,7 +1069,8 @@ def _up_hosts(options: argparse.Namespace, settings: Settings, version: str) -> 
                     _say(line)
     finally:
         for target in targets if not options.plan else ():
-            forget_secrets(target.shell, [step for each, step in steps if each is target])
+            with contextlib.suppress(ReleaseError):  # one that cannot be reached hides none of the others
+                forget_secrets(target.shell, [step for each, step in steps if each is target])
     return DONE
 
 
