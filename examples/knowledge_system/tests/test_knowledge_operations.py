@@ -25,9 +25,11 @@ from knowledge_system.services.operations.limited_clients import LimitedClient
 from knowledge_system.services.operations.metric_counts import STEPS, MetricCounts, SlowStatement
 from knowledge_system.services.operations.overview import overview, plan_of
 from knowledge_system.settings import DEMO_PASSWORD
+from mks_hardening.cache import CDNManager
 from mks_hardening.db import normalize_sql
 from mks_hardening.events import AlertsCounted, CacheRead, RateLimitNear, RequestFinished, TaskQueueSeen
 from mks_hardening.testing import FrozenClock
+from testbed.http_sink import Answer, HttpSink
 
 NOW = datetime(2026, 11, 25, 9, 30, tzinfo=UTC)
 
@@ -332,3 +334,36 @@ def test_an_administrator_ends_sessions_of_somebody(
     assert [each.get("/articles").status_code for each in (first, second)] == [303, 303]
     assert browser.api("GET", "/api/auth/me", Authorization=f"Bearer {token}").status_code == 401
     assert administrator.get("/admin/audit?q=session.end").get_data(as_text=True).count("session.end") >= 1
+
+
+def test_cache_figures_and_emptying_the_cache_from_a_page(app: Any, visit: Callable[..., Any]) -> None:
+    admin = visit("ito")
+    seen = [admin.get("/articles").headers["X-Cache"] for _ in range(2)]
+    page = admin.get("/admin/cache").get_data(as_text=True)
+    tiles = dict(re.findall(r"<dt>([^<]+)</dt><dd>([^<]+)</dd>", page))
+    assert int(tiles["的中"]) >= 1
+    assert re.fullmatch(r"\d+ %", tiles["キャッシュの的中率"])
+    assert admin.post("/admin/cache/empty", {}).headers["Location"] == "/admin/cache?done=cache-emptied"
+    assert [*seen, admin.get("/articles").headers["X-Cache"]] == ["miss", "hit", "miss"]
+    assert "CDN は設定されていません。" in page
+    assert admin.post("/admin/cache/cdn", {"everything": "on"}).status_code == 409
+    assert visit("sato").get("/admin/cache").status_code == 403
+
+
+def test_the_cdn_is_purged_from_a_page(app: Any, visit: Callable[..., Any], http_sink: HttpSink) -> None:
+    admin = visit("ito")
+    with CDNManager("a" * 32, api_token="cdn-token", base_url=http_sink.url, sleep=lambda _: None) as cdn:
+        app.extensions["knowledge"] = replace(app.extensions["knowledge"], cdn=cdn)
+        admin.get("/admin/cache")
+        http_sink.answer(Answer(body={"success": True}))
+        urls = ["https://localhost:8443/a", "https://localhost:8443/b"]
+        purged = admin.post("/admin/cache/cdn", {"urls": "\r\n".join(urls), "tags": "", "everything": ""})
+        assert purged.headers["Location"] == "/admin/cache?done=cdn-purged"
+        assert http_sink.wait_for()[0].json() == {"files": urls}
+        http_sink.answer(Answer(403, body={"success": False, "errors": [{"code": 9109, "message": "no"}]}))
+        refused = admin.post("/admin/cache/cdn", {"urls": "", "tags": "list", "everything": ""})
+        assert refused.status_code == 409
+        assert "<li><code>list</code></li>" in refused.get_data(as_text=True)
+        for wrong in ({"everything": "on", "tags": "a"}, {}, {"urls": "ftp://x"}):
+            assert admin.post("/admin/cache/cdn", wrong).status_code == 422
+    assert "CDN から削除" in admin.get("/admin/audit").get_data(as_text=True)

@@ -67,6 +67,7 @@ __all__ = [
     "PLACE",
     "PREVIEW",
     "PURGE",
+    "PURGE_FORM",
     "REFRESH",
     "REPORT",
     "REPORT_LINK",
@@ -312,6 +313,11 @@ PURGE: dict[str, Field] = {
     "urls": Tags(max_items=1000, max_length=2000),
     "tags": Tags(max_items=1000, max_length=1024),
     "everything": Flag(default=False),
+}
+PURGE_FORM: dict[str, Field] = {
+    "urls": Text(50_000, min_length=0, multiline=True, default=""),
+    "tags": Text(5000, min_length=0, default=""),
+    "everything": _ON,
 }
 REPORT_LINK: dict[str, Field] = {
     "until": Integer(0, 9_999_999_999, from_text=True),

@@ -54,6 +54,8 @@ ACTIONS: Final = {
     "tree.move": "ツリーを移動",
     "tree.remove": "ツリーから削除",
     "article.place": "置き場所を変更",
+    "cache.empty": "キャッシュを空に",
+    "cache.purge": "CDN から削除",
     "account.unlock": "ロックを解除",
     "account.password": "パスワードを変更",
     "account.reset-asked": "再設定を依頼",
@@ -130,6 +132,7 @@ FIELDS: Final = {
     "subject": "対象",
     "format": "形式",
     "head": "末尾のハッシュ",
+    "done": "対象",
     "node": "置き場所",
 }
 """Fields of requests, and details of the audit log."""
@@ -227,7 +230,7 @@ ALERT_STATES: Final = {
 """States of an alert."""
 
 _SUBJECT: Final = re.compile(
-    r"(article|user|group) (\S+)|([0-9]+) (articles|users)|entries to ([0-9]+)|nobody known|groups|tree"
+    r"(article|user|group) (\S+)|([0-9]+) (articles|users)|entries to ([0-9]+)|nobody known|groups|tree|cache"
 )
 
 
@@ -251,6 +254,8 @@ def subject_label(subject: str, say: Say) -> tuple[str, str]:
         return name, f"/admin/accounts/{name}"
     if kind == "group" or subject == "groups":
         return name or say("グループ"), "/admin/groups"
+    if subject == "cache":
+        return say("キャッシュ"), "/admin/cache"
     if subject == "tree":
         return say("ツリー"), "/tree"
     if number:

@@ -67,6 +67,7 @@ POLICY: Final[dict[str, Who]] = {
     "review.overdue": "writers",
     "admin": "administrators",
     "people": "administrators",
+    "caches": "administrators",
     "operations": "administrators",
     "task_admin": "administrators",
     "demo": "administrators",

@@ -18,6 +18,7 @@ from knowledge_system.services.audit_export import AuditHead
 from knowledge_system.services.identity import accounts, groups
 from knowledge_system.services.knowledge import articles, comments, digests, drafts, following, review, tree
 from knowledge_system.services.knowledge.following import Event
+from knowledge_system.services.operations import cdn
 from knowledge_system.web import current_request
 from knowledge_system.web.sign_in import credentials
 from mks_hardening.db import retry_on_serialization_failure
@@ -41,11 +42,13 @@ __all__ = [
     "delete_article",
     "detach",
     "discard_draft",
+    "empty_cache",
     "favour",
     "import_articles",
     "import_people",
     "mark_notices_read",
     "place_article",
+    "purge_cdn",
     "record_audit_export",
     "register",
     "remove_comment",
@@ -374,6 +377,23 @@ def register(values: dict[str, Any]) -> Actor:
     if not values["password"]:
         credentials.invite(added.username)
     return added
+
+
+def empty_cache() -> bool:
+    """Invalidate every cached article and list; return whether the cache was reached."""
+    _transaction(lambda _session: None, lambda _none: Fact("cache.empty", "cache", {}))
+    return current_request.services().catalogue.forget_all()
+
+
+def purge_cdn(urls: Sequence[str], tags: Sequence[str], *, everything: bool) -> list[str]:
+    """Purge addresses and tags, or everything, from the CDN; return what was purged.
+
+    Raises:
+        Problem: as ``services.operations.cdn.purge``.
+    """
+    done = cdn.purge(current_request.services().cdn, urls, tags, everything=everything)
+    _transaction(lambda _session: None, lambda _none: Fact("cache.purge", "cache", {"done": done[:20]}))
+    return done
 
 
 def import_people(text: str, *, again: bool) -> None:
