@@ -609,6 +609,7 @@ MAIN_PAGES = (
     "admin/invitations",
     "admin/groups",
     "admin/cache",
+    "admin/retention",
     "tree",
     "articles/1/place",
     "admin/audit",

@@ -620,8 +620,10 @@ def test_each_night_is_cleaned_once_however_many_processes_serve(app: Any, clock
     for _ in range(3):
         TaskWorker(tasks).enqueue_scheduled()
     assert sorted(status.name for status, _ in tasks.listed()) == [
+        "attachments.missing_texts",
         "auditing.head",
         "cleaning.logs",
+        "cleaning.people",
         "cleaning.results",
         "cleaning.spool",
         "cleaning.uploads",

@@ -115,6 +115,7 @@ class User(Base):
     password_hash: Mapped[str | None] = mapped_column(String(255))
     mails: Mapped[str] = mapped_column(String(5), default="each", server_default=text("'each'"))
     digest_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    deactivated_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 

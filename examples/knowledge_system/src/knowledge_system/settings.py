@@ -86,6 +86,19 @@ class AppSettings(ApplicationSettings, prefix="MKS_"):
         default=None,
     )
     backup_max_age: float = setting("Age up to which a backup is fresh.", default=93_600.0, kind="duration")
+    leavers_kept: float = setting(
+        "Time after which the personal data of a deactivated account are erased.",
+        default=365 * 86_400.0,
+        kind="duration",
+    )
+    notices_kept: float = setting(
+        "Time after which notices that were read are removed.", default=180 * 86_400.0, kind="duration"
+    )
+    articles_kept: float = setting(
+        "Time for which nobody can delete a published or retired article, from its retirement; 0 for none.",
+        default=0.0,
+        kind="duration",
+    )
     second_factor_roles: frozenset[str] = setting(
         "Roles that need a second factor to use anything except their account pages; admin in production "
         "unless the variable is set, perhaps to nothing.",

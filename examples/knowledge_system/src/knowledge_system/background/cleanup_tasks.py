@@ -7,7 +7,7 @@ from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from knowledge_system.services import idempotency, reports
+from knowledge_system.services import idempotency, reports, retention
 from knowledge_system.services.attachments import article_attachments
 from knowledge_system.services.attachments.file_store import FileStore
 from knowledge_system.services.identity import api_tokens
@@ -82,6 +82,21 @@ def register(tasks: Tasks, sessions: sessionmaker[Session], *, settings: AppSett
                 "drafts": drafts.remove_expired(session, now=now),
             }
         return {**expired, "tasks": tasks.clean()}
+
+    @tasks.task("cleaning.people", schedule=Daily(3, 50))
+    def people(run: TaskRun) -> dict[str, object]:
+        """Erase the personal data of leavers, and remove old notices, when their time is over."""
+        del run
+        now, kept = datetime.fromtimestamp(clock.time(), UTC), settings.leavers_kept
+        with sessions.begin() as session:
+            retention.mark_leavers(session, now=now)
+            notices = retention.remove_notices(session, kept=settings.notices_kept, now=now)
+            due = [each.id for each in retention.leavers(session, kept=kept) if each.erased_at <= now]
+        erased = 0
+        for person in due:
+            with sessions.begin() as session:
+                erased += retention.erase(session, person, kept=kept, now=now)
+        return {"erased": erased, "notices": notices}
 
     store = FileStore(settings.upload_folder)
 

@@ -47,6 +47,7 @@ __all__ = [
     "FORGOTTEN",
     "GROUP",
     "GROUP_APPROVERS",
+    "HAND_OVER",
     "INVITATIONS",
     "LANGUAGE",
     "LIST",
@@ -292,6 +293,7 @@ ACCOUNT_CHANGE: dict[str, Field] = {
 }
 
 INVITATIONS: dict[str, Field] = {"people": Text(131_072, multiline=True, trim=False), "again": _ON}
+HAND_OVER: dict[str, Field] = {"leaver": Text(64), "successor": Text(64)}
 _GROUP_ID = Integer(0, 2**31 - 1, from_text=True)
 GROUP: dict[str, Field] = {
     "group": _GROUP_ID,

@@ -17,6 +17,7 @@ __all__ = [
     "TASK_STATES",
     "UNFINISHED",
     "Actor",
+    "is_kept",
     "may_administer",
     "may_arrange",
     "may_change_comment",
@@ -109,6 +110,17 @@ def may_delete(actor: Actor, *, author_id: int, status: str) -> bool:
     if may_administer(actor):
         return True
     return may_write(actor) and author_id == actor.id and status == "draft"
+
+
+def is_kept(*, status: str, age: float, kept: float) -> bool:
+    """Whether an article must still be kept, whoever wants to delete it.
+
+    Args:
+        status: its status; drafts need not be kept.
+        age: seconds since its last change of status or text.
+        kept: seconds for which an article is kept after its retirement; 0 for none.
+    """
+    return kept > 0 and status in _OPEN_STATUSES and (status != "retired" or age < kept)
 
 
 def may_detach(actor: Actor, *, status: str, shown: bool) -> bool:

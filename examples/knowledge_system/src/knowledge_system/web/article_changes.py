@@ -11,7 +11,7 @@ from knowledge_system.background import mail_texts
 from knowledge_system.domain import people_csv, permissions
 from knowledge_system.domain.problems import FieldError, Problem
 from knowledge_system.models import Article, Comment
-from knowledge_system.services import audit, audit_export, export_import, idempotency, reports
+from knowledge_system.services import audit, audit_export, export_import, idempotency, reports, retention
 from knowledge_system.services.attachments import article_attachments, attachment_texts
 from knowledge_system.services.audit import FIRST, Fact
 from knowledge_system.services.audit_export import AuditHead
@@ -44,6 +44,7 @@ __all__ = [
     "discard_draft",
     "empty_cache",
     "favour",
+    "hand_over",
     "import_articles",
     "import_people",
     "mark_notices_read",
@@ -136,10 +137,16 @@ def discard_draft(form: str) -> None:
 
 def delete_article(article_id: int, revision: int | None) -> None:
     """Delete an article if it is still at ``revision``; ``None`` matches any revision."""
-    services, actor = current_request.services(), current_request.actor()
+    services, actor, now = current_request.services(), current_request.actor(), current_request.now()
     _transaction(
         lambda session: articles.delete(
-            session, actor, article_id, revision=revision, search=services.search
+            session,
+            actor,
+            article_id,
+            revision=revision,
+            search=services.search,
+            kept=services.settings.articles_kept,
+            now=now,
         ),
         lambda _none: Fact("article.delete", f"article {article_id}", {"revision": revision}),
     )
@@ -467,12 +474,22 @@ def change_account(username: str, values: dict[str, Any]) -> None:
         detail |= {"active": active, "active_before": before.active}
         return Fact("account.change", f"user {username}", detail)
 
-    before = _transaction(lambda session: accounts.change(session, actor, username, **changed), fact)
+    now = current_request.now()
+    before = _transaction(lambda session: accounts.change(session, actor, username, **changed, now=now), fact)
     if not active:  # after the commit: a concurrent sign-in checks the account again
         current_request.services().sign_in.sign_out_disabled(
             str(before.user_id), actor=str(actor.id), reason="the account was deactivated"
         )
     current_request.services().catalogue.forget_all()  # the name is shown on articles, comments and lists
+
+
+def hand_over(leaver: str, successor: str) -> None:
+    """Make another user the author of all articles of a deactivated account."""
+    _transaction(
+        lambda session: retention.hand_over(session, leaver, successor),
+        lambda number: Fact("account.hand-over", f"user {leaver}", {"name": successor, "articles": number}),
+    )
+    current_request.services().catalogue.forget_all()
 
 
 def choose_language(language: str) -> None:

@@ -46,6 +46,7 @@ DONE = {
     "cache-emptied": "キャッシュを空にしました。",
     "cache-later": "キャッシュに届きませんでした。復旧したときに空にします。",
     "cdn-purged": "CDN から削除しました。",
+    "handed-over": "記事を引き継ぎました。",
     "created": "記事を作成しました。",
     "attached": "ファイルを添付しました。",
     "detached": "添付ファイルを外しました。",

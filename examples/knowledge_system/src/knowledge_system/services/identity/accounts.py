@@ -139,6 +139,7 @@ def change(
     email: str,
     active: bool,
     seen: str,
+    now: datetime,
 ) -> Changed:
     """Change an account as an administrator; return its id and its previous role and status.
 
@@ -166,6 +167,7 @@ def change(
     before = Changed(user.id, user.role, user.active)
     user.display_name, user.department, user.role = display_name, department, role
     user.email, user.active = email.lower() or None, active
+    user.deactivated_at = None if active else user.deactivated_at or now
     _flush(session)
     return before
 

@@ -145,7 +145,14 @@ def record_contributor(session: Session, actor: Actor, article_id: int, *, now: 
 
 
 def delete(
-    session: Session, actor: Actor, article_id: int, *, revision: int | None, search: SearchIndex
+    session: Session,
+    actor: Actor,
+    article_id: int,
+    *,
+    revision: int | None,
+    search: SearchIndex,
+    kept: float = 0,
+    now: datetime,
 ) -> None:
     """Delete an article with its comments and history.
 
@@ -155,15 +162,19 @@ def delete(
         article_id: id of the article.
         revision: expected revision; ``None`` for any.
         search: search index to update.
+        kept: seconds for which articles are kept after their retirement.
+        now: current time.
 
     Raises:
-        Problem: ``not-found``, ``forbidden``, or ``conflict`` with the current revision.
+        Problem: ``not-found``, ``forbidden``, ``kept``, or ``conflict`` with the current revision.
     """
     article = load_seen(session, actor, article_id, lock=True)
     if not permissions.may_delete(actor, author_id=article.author_id, status=article.status):
         raise Problem("forbidden")
     if revision not in {None, article.revision}:
         raise Problem("conflict", extra={"current_revision": article.revision})
+    if permissions.is_kept(status=article.status, age=(now - article.updated_at).total_seconds(), kept=kept):
+        raise Problem("kept")
     search.remove(session, article.id)
     files = session.scalars(select(Attachment.id).where(Attachment.article_id == article.id)).all()
     attachment_texts.remove(session, files)

@@ -1,4 +1,4 @@
-"""Administrator pages for many people at once: invitations from a CSV file, and groups."""
+"""Administrator pages for many people at once: invitations from a CSV file, groups, and what leavers leave."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from flask import Blueprint, redirect, render_template
 
 from knowledge_system.domain import fields, people_csv, permissions
 from knowledge_system.domain.problems import Problem
+from knowledge_system.services import retention
 from knowledge_system.services.identity import accounts, groups
 from knowledge_system.web import article_changes, current_request, forms
 from knowledge_system.web.files.uploads import received
@@ -124,5 +125,43 @@ def _groups(problem: Problem | None = None) -> str:
         groups=listed,
         approvers=approvers,
         typed={name: forms.retyped(name) for name in fields.GROUP},
+        **forms.problem_context(problem),
+    )
+
+
+@pages.get("/retention")
+@current_request.administrators_only
+def retaining() -> FlaskResponse:
+    """Show how long data are kept, and what becomes of deactivated accounts."""
+    return forms.private(_retention())
+
+
+@pages.post("/retention/hand-over")
+@current_request.administrators_only
+def handing_over() -> Response:
+    """Give the articles of a deactivated account to another user."""
+    current_request.check_limit("admin")
+    try:
+        values = forms.read(fields.HAND_OVER)
+        place = forms.once(lambda: _handed_over(values))
+    except Problem as problem:
+        return forms.shown_again(problem, _retention)
+    return redirect(place, 303)
+
+
+def _handed_over(values: dict[str, Any]) -> str:
+    article_changes.hand_over(values["leaver"], values["successor"])
+    return "/admin/retention?done=handed-over"
+
+
+def _retention(problem: Problem | None = None) -> str:
+    settings = current_request.services().settings
+    with current_request.services().sessions() as session:
+        leavers = retention.leavers(session, kept=settings.leavers_kept)
+    return render_template(
+        "retention.html",
+        section="admin",
+        settings=settings,
+        leavers=leavers,
         **forms.problem_context(problem),
     )
