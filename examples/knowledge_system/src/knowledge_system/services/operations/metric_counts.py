@@ -40,9 +40,10 @@ class SlowStatement:
         return made
 
     @property
-    def p95_ms(self) -> int | None:
-        """The 95th percentile, rounded up to a bucket; ``None`` for counts of an earlier release."""
-        return _quantile(self.times, 0.95)
+    def p95_ms(self) -> float | None:
+        """An upper bound of the 95th percentile; ``None`` for counts of an earlier release."""
+        bound = _quantile(self.times, 0.95)
+        return None if bound is None else min(bound, self.longest_ms)
 
     def add(self, other: SlowStatement) -> None:
         """Add the executions of another minute or process."""
