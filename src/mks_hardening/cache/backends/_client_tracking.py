@@ -217,6 +217,9 @@ class ClientTracking:
         try:
             channel = self._connect()
         except BackendUnavailableError as error:
+            if error.reason == "closed":  # with the shared cache, which ends the thread
+                self._closed = True
+                raise
             self._retry_later(error.reason)
             return
         with self._lock:

@@ -332,14 +332,21 @@ def test_under_gevent_reports_arrive_while_other_greenlets_work(redis_server: Re
     assert report == ["old", "new", "new"]
 
 
+@pytest.mark.parametrize("whole", [True, False], ids=["cache", "shared cache alone"])
 def test_a_closed_cache_leaves_neither_connection_nor_thread(
-    tracked: Any, far: RedisCache, redis_server: RedisServer
+    far: RedisCache, redis_server: RedisServer, whole: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    cache = tracked(redis_server.url)
+    shared = RedisCache(redis_server.url, store_budget=5)
+    cache = TieredCache(MemoryCache(), shared, l1_ttl=3600, client_tracking=True)
     far.set("k", 1)
     until_copied(cache)
-    cache.close()
-    cache.close()
+    if whole:
+        cache.close()
+        cache.close()
+    else:
+        shared.close()
+        redis_server.command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        until_dropped(cache)
     assert cache.peek("k") is MISSING
     wait_until(
         lambda: not any(thread.name == "mks-cache-tracking" for thread in threading.enumerate()),
@@ -347,6 +354,8 @@ def test_a_closed_cache_leaves_neither_connection_nor_thread(
     )
     with redis_server.client() as client:
         assert not any("B" in row["flags"] for row in client.client_list())
+    assert not caplog.records
+    cache.close()
 
 
 def test_over_tls_with_a_password_in_another_database(
