@@ -56,8 +56,13 @@ def missing_packages() -> list[str]:
         "nftables": "nft",
         "restic": "restic",
         "restic-rest-server": "restic-rest-server",
+        "syslog-ng-core": "syslog-ng",
+        "prometheus-alertmanager": "prometheus-alertmanager",
+        "age": "age",
     }
     missing = [package for package, program in wanted.items() if shutil.which(program, path=path) is None]
+    if not any(Path("/usr/lib/syslog-ng").glob("*/libhttp.so")):
+        missing.append("syslog-ng-mod-http")
     if not any(Path("/usr/lib/postgresql").glob("*/bin/postgres")) and shutil.which("postgres") is None:
         missing.append("postgresql")
     if not any(Path("/usr/lib").glob("python3*/ensurepip/__init__.py")):

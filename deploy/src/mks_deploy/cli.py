@@ -39,6 +39,7 @@ from mks_deploy.operations.database_hosts import (
     standby_mark,
 )
 from mks_deploy.operations.host_steps import HostSteps, ready
+from mks_deploy.operations.log_shipping import ShippingError, shipping_command
 from mks_deploy.operations.mail_sink import MailSink
 from mks_deploy.operations.masking import MaskError, mark_staging, mask, read_mask_table
 from mks_deploy.operations.offsite import Repository, fetch, push, rehearse
@@ -366,6 +367,13 @@ def _add_masking(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     _host_options(command)
     command.set_defaults(run=_mask)
+
+    command = commands.add_parser(
+        "logs", help="send the log files to the collector, or check that they can be"
+    )
+    command.add_argument("what", choices=("ship", "check"))
+    _host_options(command)
+    command.set_defaults(run=_logs)
 
     command = commands.add_parser("sink", help="accept the mail of a staging site and keep it; for its unit")
     _host_options(command)
@@ -782,6 +790,21 @@ def _mask(options: argparse.Namespace) -> int:
         return DIFFERENT
     sys.stdout.write("".join(f"{number:>10} {name}\n" for name, number in changed.items()))
     return DONE
+
+
+def _logs(options: argparse.Namespace) -> int:
+    settings, secrets = _host_settings(options), _host_secrets(options, _host_settings(options))
+    try:
+        if options.what == "ship":
+            words = shipping_command(settings, secrets, environ=os.environ)
+            os.execv(words[0], words)  # noqa: S606 - no shell; systemd watches the shipper itself
+        with tempfile.TemporaryDirectory() as folder:
+            environ = {**os.environ, "RUNTIME_DIRECTORY": folder}
+            words = shipping_command(settings, secrets, environ=environ, check=True)
+            return DIFFERENT if subprocess.run(words, check=False, env=environ).returncode else DONE  # noqa: S603 - a fixed program
+    except ShippingError as error:
+        sys.stderr.write(f"{error}\n")
+        return DIFFERENT
 
 
 def _sink(options: argparse.Namespace) -> int:

@@ -130,6 +130,8 @@ def _chosen(settings: Settings) -> dict[str, str]:
     }
     if settings.stores.pooler:
         chosen["MKS_DB_TRANSACTION_POOLING"] = "1"
+    if settings.logs.ship == "elasticsearch":
+        chosen["MKS_LOG_SCHEMA"] = "ecs"
     if settings.upkeep.mail_sink:
         chosen |= {
             "MKS_SMTP_HOST": "localhost",

@@ -244,6 +244,8 @@ def _targets(settings: Settings) -> Iterator[tuple[str, str, int, dict[str, Any]
         yield "systemd/timer", f"etc/systemd/system/{name}-{timer.unit}.timer", 0o644, {"timer": timer}
     yield "host/sysusers.conf", f"etc/sysusers.d/{name}.conf", 0o644, {}
     yield "host/tmpfiles.conf", f"etc/tmpfiles.d/{name}.conf", 0o644, {}
+    if settings.logs.ship:
+        yield "syslog-ng/logs.conf", f"{_below_root(paths.config)}/logs.conf", 0o644, {}
     if settings.host.firewall:
         yield "host/firewall.nft", f"{_below_root(paths.config)}/firewall.nft", 0o644, {}
     if settings.host.ssh_keys_only:

@@ -166,6 +166,7 @@ UNITS: Final = (
     Unit("logrotate.service", "{name}-logrotate.service"),
     Unit("watch.service", "{name}-watch.service"),
     Unit("sink.service", "{name}-sink.service", lambda s: s.upkeep.mail_sink),
+    Unit("logs.service", "{name}-logs.service", lambda s: bool(s.logs.ship)),
     Unit("alert.service", "{name}-alert@.service"),
     Unit("firewall.service", "{name}-firewall.service", lambda s: s.host.firewall),
     Unit("firewall-undo.service", "{name}-firewall-undo.service", lambda s: s.host.firewall),

@@ -91,6 +91,7 @@ def consistency_errors(settings: Settings) -> Iterator[str]:
     yield from _times(settings)
     yield from _certificates(settings)
     yield from _application(settings)
+    yield from _logs(settings)
     yield from _hosts(settings)
     needed = connections_needed(settings)
     if settings.has_database and needed > settings.stores.database_connections:
@@ -188,6 +189,15 @@ def _names(settings: Settings) -> Iterator[str]:
     local = {"localhost"}
     if settings.edge.listen_address == "any" and local & set(site.hosts):
         yield 'site.hosts names localhost, which needs edge.listen_address = "loopback"'
+
+
+def _logs(settings: Settings) -> Iterator[str]:
+    logs = settings.logs
+    if bool(logs.ship) != bool(logs.url):
+        yield "logs.ship and logs.url belong together"
+    local = ("http://localhost", "http://127.0.0.1")
+    if logs.url.startswith("http:") and not logs.url.startswith(local):
+        yield "logs.url must be https: the field Authorization would be sent in clear"
 
 
 def _application(settings: Settings) -> Iterator[str]:

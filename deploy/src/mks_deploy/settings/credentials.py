@@ -119,6 +119,12 @@ CREDENTIALS: Final = (
         "Access to the object store or REST server of the copies: lines such as AWS_ACCESS_KEY_ID=...",
     ),
     Credential("restic_ssh_key", "", False, "Private key of ssh for the machine with the copies."),
+    Credential(
+        "logs_authorization",
+        "",
+        False,
+        "Field Authorization for the collector of logs, for example ApiKey ..., Bearer ... or Splunk ...",
+    ),
     Credential("restic_known_hosts", "", False, "Host key of that machine, as ssh-keyscan prints it."),
     Credential(
         "database_password",
@@ -184,6 +190,8 @@ def _unused(settings: Settings) -> set[str]:
         unused |= {"redis_url", "cache_url", "redis_auth"}
     if not settings.has_tasks:
         unused |= {"celery_broker_url"}
+    if not settings.logs.ship:
+        unused |= {"logs_authorization"}
     if settings.upkeep.mail_sink:
         unused |= {"smtp_password", "slack_webhook_url"}
     if not settings.offsite.repository or not settings.is_main:
@@ -235,6 +243,7 @@ def is_wanted(credential: Credential, settings: Settings) -> bool:
             and credential.file not in _unused(settings)
         )
         or (credential.file in {"pooled_url", "pooler_users"} and credential.file not in _unused(settings))
+        or (credential.file == "logs_authorization" and settings.logs.ship != "")
         or (credential.file.startswith("restic_") and credential.file not in _unused(settings))
     )
 

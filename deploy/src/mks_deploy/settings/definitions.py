@@ -738,6 +738,33 @@ class Offsite:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Logs:
+    """Log files sent elsewhere by syslog-ng; the field Authorization is the credential logs_authorization."""
+
+    ship: str = option(
+        a_choice("", "elasticsearch", "loki", "splunk"),
+        "",
+        "The collector; empty for none. For Elasticsearch, the application writes the Elastic Common Schema.",
+        example='""',
+    )
+    url: str = option(
+        a_url("https", "http"),
+        "",
+        "Its address, without a path of its API.",
+        example='""',
+    )
+    ca: str = option(
+        a_path, "", "Certificate authority of the collector, PEM; the system's by default.", example='""'
+    )
+    buffer: int = option(
+        a_size(16 * _MIB, 100 * _GIB),
+        256 * _MIB,
+        "Space for what the collector does not take at the moment; when it is full, reading waits.",
+        example='"256m"',
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Sandbox:
     """Exceptions from the sandbox of the application's units, each with its reason, which is written next to it."""
 
@@ -799,6 +826,7 @@ class Settings:
     stores: Stores
     upkeep: Upkeep
     offsite: Offsite
+    logs: Logs
     sandbox: Sandbox
     image: Image
     variables: Mapping[str, str] = field(default_factory=dict)

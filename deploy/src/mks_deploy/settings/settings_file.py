@@ -21,6 +21,7 @@ from mks_deploy.settings.definitions import (
     Host,
     HostOptions,
     Image,
+    Logs,
     Offsite,
     Option,
     Paths,
@@ -50,6 +51,7 @@ _TABLES: Final[dict[str, type]] = {
     "stores": Stores,
     "upkeep": Upkeep,
     "offsite": Offsite,
+    "logs": Logs,
     "sandbox": Sandbox,
     "image": Image,
 }

@@ -116,6 +116,7 @@ def setup_packages(settings: Settings) -> tuple[str, ...]:
     wanted += ["redis-sentinel"] if settings.with_role("sentinel") and settings.has_role("sentinel") else []
     wanted += ["restic"] if settings.offsite.repository and settings.is_main else []
     wanted += ["openssh-client"] if settings.offsite.needs_ssh and settings.is_main else []
+    wanted += ["syslog-ng-core", "syslog-ng-mod-http"] if settings.logs.ship else []
     wanted += ["nftables"] if settings.host.firewall else []
     wanted += ["unattended-upgrades"] if settings.host.unattended_upgrades else []
     return tuple(sorted(wanted))
@@ -128,6 +129,7 @@ def units_to_enable(settings: Settings) -> tuple[str, ...]:
     parts += ["worker.service"] if settings.runs_tasks else []
     parts += ["beat.service"] if settings.runs_beat else []
     parts += ["sink.service"] if settings.upkeep.mail_sink else []
+    parts += ["logs.service"] if settings.logs.ship else []
     return tuple(f"{settings.name}-{part}" for part in parts)
 
 
