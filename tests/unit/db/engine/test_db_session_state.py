@@ -102,3 +102,18 @@ def test_statements_before_it_hide_nothing(before: list[str], leaving: str, spac
 def test_any_text_is_read(text: str) -> None:
     session_state_of(text)
     session_state_of(f"SET {text}")
+
+
+PIECES = [
+    *("set", "SET a = 1", "SET LOCAL a = 1", "update t set a = 1", "reset all", "listen x", "discard all"),
+    *("prepare x as", "prepare transaction 'x'", "load 'x'", "declare c cursor", "with hold", "threshold"),
+    *("create temp table t (a int)", "on commit drop", "set_config('a', 'b', true)", "pg_advisory_lock(1)"),
+    *(" ", "\n", ";", "--x\n", "/* set */", "/* /* */ */", "'", "$$", "(", "\u3000"),
+]
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=6), st.sampled_from(["", " "]))
+def test_what_looks_harmless_is_harmless(pieces: list[str], space: str) -> None:
+    """The words in the comment make it look suspicious, so that it is read token by token."""
+    text = space.join(pieces)
+    assert session_state_of(text) == session_state_of(f"{text}\n/* listen; hold */")
