@@ -21,6 +21,7 @@ from mks_hardening.db import (
     retry_on_serialization_failure,
     watch_queries,
 )
+from testbed import services
 from testbed.fault_proxy import FaultProxy
 from testbed.postgres_server import PostgresServer
 
@@ -286,3 +287,60 @@ def test_an_inner_decorator_leaves_a_lost_connection_to_the_outer_one(
     assert len(calls) == 2
     assert _count(direct) == 1
     engine.dispose()
+
+
+# --- two-phase commit ------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def preparing_server() -> Iterator[PostgresServer]:
+    services.program("postgres")
+    server = PostgresServer(max_prepared_transactions="5")
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.mark.parametrize(
+    ("lost", "is_repeated"), [("INSERT", True), ("PREPARE", False), ("COMMIT PREPARED", False), ("", True)]
+)
+def test_a_two_phase_commit_is_only_repeated_before_it_was_prepared(
+    preparing_server: PostgresServer,
+    make_fault_proxy: Callable[..., FaultProxy],
+    lost: str,
+    is_repeated: bool,
+) -> None:
+    direct = create_engine(preparing_server.url("postgres"))
+    with direct.begin() as connection:
+        connection.execute(text("DROP TABLE IF EXISTS orders"))
+        connection.execute(text("CREATE TABLE orders (number int)"))
+    proxy = make_fault_proxy(preparing_server.host, preparing_server.port)
+    engine = hardened_engine(proxy.through(preparing_server.url("postgres")))
+    calls: list[int] = []
+
+    @retried
+    def place() -> None:
+        calls.append(1)
+        with Session(engine, twophase=True) as session, session.begin():
+            session.execute(INSERT, {"number": 1})
+            if not lost and len(calls) == 1:
+                session.execute(text("DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '40001'; END $$"))
+
+    if lost:
+        proxy.lose_reply(matching=lost.encode())
+    if is_repeated:
+        place()
+        assert _count(direct) == 1
+    else:
+        with pytest.raises(DBAPIError) as caught:
+            place()
+        assert any("idempotent=True" in note for note in caught.value.__notes__)
+    assert len(calls) == 1 + is_repeated
+    with direct.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+        left = list(connection.execute(text("SELECT gid FROM pg_prepared_xacts")).scalars())
+        # What was prepared is for whoever coordinates the transactions.
+        assert len(left) == (lost == "PREPARE")
+        for gid in left:
+            connection.exec_driver_sql(f"ROLLBACK PREPARED '{gid}'")
+    engine.dispose()
+    direct.dispose()

@@ -14,7 +14,11 @@ from sqlalchemy.exc import DBAPIError
 
 from mks_hardening.db import hardened_async_engine, hardened_engine
 from mks_hardening.exceptions import ConfigurationError
+from mks_hardening.tasks import Tasks, TaskWorker
+from testbed.forked import in_child
 from testbed.pgbouncer_server import PgBouncer
+from testbed.polling import wait_until
+from testbed.run_python import run_python
 
 pytestmark = pytest.mark.postgres
 
@@ -189,3 +193,79 @@ def test_a_pooler_that_drops_the_limits_is_reported_once(
         _run(postgres_url, driver, _limits, transaction_pooling=False)
         _run(pooler.through(postgres_url), driver, _limits)
     assert not caplog.records
+
+
+def test_children_and_their_parent_have_their_limits(engine: Engine) -> None:
+    def limits() -> list[object]:
+        with engine.connect() as connection:
+            return _limits(connection)
+
+    expected = limits()
+    for _ in range(3):
+        assert in_child(limits) == repr(expected)
+    assert limits() == expected == ["30s", "2s", "1min"]
+
+
+def test_green_threads_have_their_limits(url: str) -> None:
+    pytest.importorskip("gevent", reason="gevent is not installed")
+    program = """
+from gevent import monkey, spawn, joinall
+monkey.patch_all()
+import sys
+from sqlalchemy import text
+from mks_hardening.db import hardened_engine
+
+engine = hardened_engine(sys.argv[1], threads=8, transaction_pooling=True)
+
+
+def work(number):
+    for _ in range(5):
+        with engine.begin() as connection:
+            connection.execute(text("SELECT pg_sleep(0.01)"))
+            found.append((connection.execute(text("SHOW lock_timeout")).scalar(),
+                          connection.execute(text("SELECT CAST(:n AS int)"), {"n": number}).scalar() == number))
+
+
+found = []
+joinall([spawn(work, number) for number in range(8)], raise_error=True)
+print(len(found), set(found))
+"""
+    assert run_python(program, url).stdout.split("\n")[0] == "40 {('2s', True)}"
+
+
+@pytest.mark.parametrize("mode", ["transaction", "session"])
+def test_tasks_run_and_listen_where_the_pooler_allows_it(
+    postgres_url: str, make_pgbouncer: MakePooler, mode: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    is_transaction = mode == "transaction"
+    session = {
+        "pool_mode": "session",
+        "ignore_startup_parameters": "options",
+        "default_pool_size": "20",  # one for each connection of the engine, and one for LISTEN
+    }
+    given = {} if is_transaction else session
+    engine = hardened_engine(
+        make_pgbouncer(**given).through(postgres_url), threads=6, transaction_pooling=is_transaction
+    )
+    tasks = Tasks(engine)
+    tasks.create_table()
+    done: list[int] = []
+
+    @tasks.task("note")
+    def note(_run: object, number: int) -> None:
+        done.append(number)
+
+    # Without notifications, a task is found at the next poll.
+    worker = TaskWorker(tasks, poll=0.05 if is_transaction else 60)
+    with caplog.at_level(logging.WARNING, logger="mks_hardening.tasks"), worker:
+        if is_transaction:
+            wait_until(lambda: bool(caplog.records), what="the warning")
+        with tasks.begin() as connection:
+            note.enqueue(connection, number=1)
+        wait_until(lambda: done == [1], what="the task")
+    messages = [
+        record.getMessage() for record in caplog.records if record.name.startswith("mks_hardening.tasks")
+    ]
+    assert len(messages) == is_transaction
+    assert all("found by polling" in message for message in messages)
+    engine.dispose()
