@@ -358,6 +358,11 @@ def test_a_host_is_set_up_and_operated_under_load(
         assert seen[phase]["200"] > 20
     assert sum(sum(counts.values()) for counts in seen.values()) > 300
     _tasks_are_done(machine)
+    # Both versions wrote, side by side, and the one before after the rollback too.
+    rows = "SELECT bool_or(source = 'two') AND bool_or(source IS NULL) FROM jobs"
+    assert machine.run("runuser", "-u", "postgres", "--", "psql", "-XAtqd", "shop", "-c", rows).endswith(
+        "t\n"
+    )
     _former_settings_return(machine, words)
     failed = machine.run("systemctl", "list-units", "--failed", "--no-legend", "--no-pager", "--plain")
     assert failed == ""
@@ -421,8 +426,19 @@ def _former_settings_return(machine: Machine, words: list[str]) -> None:
     assert "maxage 7" not in machine.path("/etc/shop/logrotate.conf").read_text()
 
 
+_COLUMN = "ALTER TABLE jobs ADD COLUMN IF NOT EXISTS source text"
+
+
 def _under_load(machine: Machine, words: list[str]) -> dict[str, dict[str, int]]:
     _make_version(machine, 2)
+    # Its schema differs: the version before writes rows without the new column until it is drained.
+    file = "/opt/shop/versions/2/jobs.py"
+    text = machine.path(file).read_text()
+    changed = text.replace("(number) VALUES (%s)", "(number, source) VALUES (%s, 'two')")
+    table = "(number bigint PRIMARY KEY, result bigint)"
+    changed = changed.replace(f'{table}")', f'{table}")\n        database.execute("{_COLUMN}")')
+    assert changed.count("source") == 2
+    machine.write(file, changed)
     cluster = next(machine.path("/etc/postgresql").iterdir()).name
     phases = {
         "idle": ("sleep", "2"),

@@ -9,6 +9,7 @@ import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -356,6 +357,63 @@ def test_another_machine_over_ssh(tmp_path: Path) -> None:
 
 
 OTHER = "AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl\n"
+
+
+# --- together with something else
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_two_hosts_copy_into_one_repository_at_once_and_prune_their_own(site: Site, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    other = Site(
+        tmp_path / "other", str(tmp_path / "repository"), "keep_days = 1\nkeep_weeks = 0\nkeep_months = 0"
+    )
+    other.settings = replace(other.settings, site=replace(other.settings.site, name="other"))
+    other.repository = Repository.of(other.settings, other.environ)
+    try:
+        for each in (site, other):
+            each.make()
+        with ThreadPoolExecutor(2) as pool:
+            for _ in range(2):
+                first, second = pool.map(lambda each: each.push(), (site, other))
+        # Locks of the other one are waited for; what one forgets, the other keeps.
+        assert first.id in {each.id for each in site.repository.snapshots()}
+        assert [each.id for each in other.repository.snapshots()] == [second.id]
+        assert second.id not in {each.id for each in site.repository.snapshots()}
+        site.repository.run("check", "--read-data")
+        assert fetch(site.repository, tmp_path / "back", now=LATER).id == first.id
+    finally:
+        other.host.stop()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_full_disk_of_the_copies_is_said_and_the_next_copy_is_whole(tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "copies", str(small)]
+    if os.geteuid() or _run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("a small disk needs the rights to mount one")
+    try:
+        site = Site(tmp_path, str(small / "repository"))
+        site.repository.run("init")
+        site.make()
+        kept = site.push()
+        (site.host.path("state") / "uploads" / "film").write_bytes(os.urandom(6_000_000))
+        made = site.make()
+        before = read_state(site.settings)
+        with pytest.raises(BackupError, match="restic backup: "):
+            site.push()
+        # Not counted as a copy: the watch raises its alert in time. What was there can be read.
+        assert read_state(site.settings) == before
+        assert fetch(site.repository, tmp_path / "back", now=LATER).id == kept.id
+        _run(["mount", "-o", "remount,size=64m", str(small)], check=True)
+        assert site.push().name == made.name
+        site.repository.run("check", "--read-data")
+        site.host.stop()
+    finally:
+        _run(["umount", str(small)], check=True)
 
 
 # --- settings, secrets, units
