@@ -9,10 +9,14 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from mks_hardening.cache import (
     CacheStats,
+    FastlyCDN,
     MemoryCache,
     NullCache,
+    PurgeQueue,
     PurgeResult,
+    PurgeStats,
     RedisCache,
+    TagInvalidator,
     cached,
     set_default_cache,
 )
@@ -117,6 +121,13 @@ assert_type(cache.get_or_compute("k", lambda: 1), int)
 assert_type(cache.stats(), CacheStats)
 assert_type(cache.delete("a", "b"), int)
 assert_type(CDNManager("0" * 32, api_token="t" * 20).purge_cache(["https://example.com/"]), PurgeResult)
+
+with PurgeQueue(FastlyCDN("a", api_token="t" * 20)) as purges:
+    assert_type(purges, PurgeQueue)
+    assert_type(purges.purge_cache([{"url": "https://example.com/", "headers": {"a": "b"}}]), PurgeResult)
+    assert_type(purges.flush(), PurgeStats)
+    purges.purge_cache([{"url": "https://example.com/"}])  # type: ignore[list-item]
+    TagInvalidator(cache, cdn=purges)
 
 # --- databases
 
