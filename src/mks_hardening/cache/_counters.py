@@ -18,12 +18,23 @@ class CacheCounters:
         of_function: whether these are the counters of a function, whose events are ``CachedCall``.
     """
 
-    __slots__ = ("_bypasses", "_errors", "_event", "_hits", "_misses", "_name", "_of_function", "_stale")
+    __slots__ = (
+        "_bypasses",
+        "_errors",
+        "_event",
+        "_hit",
+        "_hits",
+        "_misses",
+        "_name",
+        "_of_function",
+        "_stale",
+    )
 
     def __init__(self, name: str, *, of_function: bool = False) -> None:
         self._name = name
         self._of_function = of_function
         self._event = CachedCall if of_function else CacheRead
+        self._hit = self._event(name, "hit")  # made once: making one takes as long as counting it
         self._hits = self._misses = self._stale = self._errors = self._bypasses = 0
 
     def hit(self) -> None:
@@ -31,7 +42,7 @@ class CacheCounters:
         # Without a lock: losing a count in a race between threads is cheaper than a lock on every hit.
         self._hits += 1
         if hooks.observers:
-            self._emit("hit")
+            hooks.emit(self._hit)
 
     def read(self, *, found: bool) -> None:
         """Count a read that found a fresh value, or none."""
