@@ -13,12 +13,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from figures import keep
 from sqlalchemy import (
     Column,
+    Connection,
     Engine,
     Integer,
     MetaData,
@@ -161,6 +163,10 @@ def fingerprints() -> None:
     )
 
 
+def _all(connection: Connection, statement: Any) -> Any:
+    return connection.execute(statement).all()
+
+
 def paging(folder: Path) -> None:
     engine = hardened_engine(f"sqlite:///{folder / 'paging'}")
     ROWS.create(engine)
@@ -170,6 +176,24 @@ def paging(folder: Path) -> None:
         connection.execute(insert(ROWS), rows)
         connection.execute(text("CREATE INDEX by_u ON rows (u DESC, id DESC)"))
         order = (ROWS.c.u.desc(), ROWS.c.id.desc())
+        show(
+            "The first page of 50",
+            interleaved(
+                {
+                    "OFFSET, built for each page": lambda: connection.execute(
+                        select(ROWS.c.id).order_by(*order).offset(0).limit(50)
+                    ).all(),
+                    "keyset_page, built for each page": lambda: keyset_page(
+                        select(ROWS.c.id), order_by=order, limit=50
+                    ).fetch(connection),
+                    "OFFSET, built once": partial(
+                        _all, connection, select(ROWS.c.id).order_by(*order).limit(50)
+                    ),
+                },
+                calls=20,
+                rounds=15,
+            ),
+        )
         for depth in (1_000, 100_000, 199_000):
             at = connection.execute(
                 select(ROWS.c.u, ROWS.c.id).order_by(*order).offset(depth - 1).limit(1)
@@ -177,6 +201,10 @@ def paging(folder: Path) -> None:
             keys = keyset_page(select(ROWS.c.id), order_by=order, limit=50)._list.keys
             cursor = write_cursor(keys, list(at), of_sqlite=True)
             offset = select(ROWS.c.id).order_by(*order).offset(depth).limit(50)
+
+            def built(depth: int = depth) -> Any:
+                return connection.execute(select(ROWS.c.id).order_by(*order).offset(depth).limit(50)).all()
+
             show(
                 f"A page of 50 at {depth:,}",
                 interleaved(
@@ -184,7 +212,8 @@ def paging(folder: Path) -> None:
                         "keyset_page": lambda cursor=cursor: keyset_page(  # type: ignore[misc]
                             select(ROWS.c.id), order_by=order, after=cursor, limit=50
                         ).fetch(connection),
-                        "OFFSET": lambda offset=offset: connection.execute(offset).all(),  # type: ignore[misc]
+                        "OFFSET, built once": lambda offset=offset: connection.execute(offset).all(),  # type: ignore[misc]
+                        "OFFSET, built for each page": built,
                     },
                     calls=5,
                     rounds=7,

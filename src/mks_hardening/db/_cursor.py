@@ -170,11 +170,12 @@ def write_cursor(
         ConfigurationError: an order column is NULL, so no comparison finds the rows after it, or holds a value that
             cannot be compared again.
     """
-    if any(value is None and not key.may_be_null for key, value in zip(keys, values, strict=False)):
-        raise ConfigurationError("order_by columns must not be NULL", parameter="order_by")
     plain = list(map(_plain, values))
     for key, value in zip(keys, plain, strict=False):
-        if value is not None and not _is_comparable(value, key.column, of_sqlite=of_sqlite):
+        if value is None:
+            if not key.may_be_null:
+                raise ConfigurationError("order_by columns must not be NULL", parameter="order_by")
+        elif not _is_comparable(value, key.column, of_sqlite=of_sqlite):
             raise ConfigurationError(_incomparable_message(key.column, value), parameter="order_by")
     try:
         return encode_cursor(keys, plain, of_sqlite=of_sqlite, seal=seal)
@@ -202,6 +203,8 @@ def encode_cursor(
 
 def _plain(value: object) -> object:
     """Convert driver types to standard types: asyncpg has its own UUID class, psycopg2 returns a memoryview."""
+    if type(value) in _STORAGE_CLASSES:
+        return value
     if isinstance(value, UUID):
         return UUID(int=value.int)
     return cast("memoryview[int]", value).tobytes() if isinstance(value, memoryview) else value
@@ -268,7 +271,10 @@ def _is_comparable(value: object, column: AnyColumn, *, of_sqlite: bool) -> bool
     """Whether the database accepts the value and compares it with the column as it compares stored values."""
     kind = type(value)
     # No column can hold these, and a driver would reject them with its own error.
-    if (kind is int and not -(2**63) <= cast(int, value) < 2**63) or _has_surrogates(value):
+    if kind is int:
+        if not -(2**63) <= cast(int, value) < 2**63:
+            return False
+    elif _has_surrogates(value):
         return False
     if of_sqlite:
         return kind in _STORAGE_CLASSES
@@ -315,7 +321,9 @@ def _is_text_of(value: str, column: AnyColumn) -> bool:
 
 
 def _has_surrogates(value: object) -> bool:
-    return isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value)
+    if not isinstance(value, str) or value.isascii():
+        return False
+    return any("\ud800" <= character <= "\udfff" for character in value)
 
 
 @cache

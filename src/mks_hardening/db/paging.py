@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from struct import Struct
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
@@ -208,6 +209,14 @@ def _unique(result: Result[Any]) -> Result[Any]:
     return result.unique() if collections else result
 
 
+@cache
+def _select_class() -> type[Any]:
+    with optional("sqlalchemy", extra="db"):
+        from sqlalchemy import Select
+    kind: type[Any] = Select
+    return kind
+
+
 def keyset_page(
     select: AnySelect,
     *,
@@ -246,9 +255,7 @@ def keyset_page(
         ConfigurationError: a parameter is invalid.
         InvalidCursorError: the cursor is damaged, forged or belongs to another order or, signed, another select.
     """
-    with optional("sqlalchemy", extra="db"):
-        from sqlalchemy import Select
-    if not isinstance(select, Select):
+    if not isinstance(select, _select_class()):
         raise ConfigurationError(
             f"select must be a select(), not {type(select).__name__}", parameter="select"
         )
