@@ -41,7 +41,7 @@ RUNBOOKS, INSTALLATION = DOCS / "how-to/runbooks/index.md", DOCS / "how-to/deplo
 SETTINGS = read_settings(deployed())
 UNITS = {Path(file.path).name for file in render(SETTINGS, Installed()) if "/systemd/" in file.path}
 UNITS |= {"nginx.service", "postgresql.service", "redis-server.service", "redis-server@cache.service"}
-UNITS |= {"prometheus.service", "prometheus-node-exporter.service"}
+UNITS |= {"prometheus.service", "prometheus-alertmanager.service", "prometheus-node-exporter.service"}
 
 pytestmark = pytest.mark.skipif(not RUNBOOKS.exists(), reason="the documentation is not part of the wheel")
 

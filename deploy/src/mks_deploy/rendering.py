@@ -255,6 +255,7 @@ def _targets(settings: Settings) -> Iterator[tuple[str, str, int, dict[str, Any]
     yield "logrotate/logrotate.conf", f"{_below_root(paths.config)}/logrotate.conf", 0o644, {}
     yield from _server_targets(settings)
     yield "prometheus/scrape.yml", f"etc/prometheus/scrape/{name}.yml", 0o644, {}
+    yield "prometheus/alertmanager.yml", f"{shared}/alertmanager.yml", 0o644, {}
     yield "prometheus/prometheus.yml", f"{shared}/prometheus.yml", 0o644, {}
     yield "prometheus/rules.yml", f"etc/prometheus/rules/{name}.yml", 0o644, {}
     if settings.tls.source == "acme" and settings.has_role("edge"):

@@ -679,6 +679,12 @@ class Upkeep:
         "User at it; the password is the credential smtp_password.",
         example='"alerts@example.jp"',
     )
+    alert_webhook: str = option(
+        a_url("https", "http"),
+        "",
+        "Address that Alertmanager posts its alerts to, besides mail; it holds no secret.",
+        example='""',
+    )
     mail_sink: bool = option(
         a_flag,
         False,
