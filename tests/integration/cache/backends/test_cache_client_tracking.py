@@ -9,6 +9,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ import pytest
 
 from mks_hardening._core.missing import MISSING
 from mks_hardening.cache import MemoryCache, RedisCache, TieredCache
-from mks_hardening.testing import CacheContract, FrozenClock
+from mks_hardening.testing import CacheContract, FrozenClock, call_wsgi
+from mks_hardening.wsgi import CacheRule, ResponseCacheMiddleware
 from testbed.certificates import Certificates
 from testbed.fault_proxy import FaultProxy
 from testbed.polling import wait_until
@@ -323,6 +325,30 @@ def test_a_forked_child_has_a_channel_of_its_own(
     assert cache.get("k") == "new"
     for end in (ours, theirs):
         end.close()
+
+
+def test_pages_come_from_memory_until_a_tag_is_invalidated_elsewhere(
+    tracked: Any, far: RedisCache, redis_server: RedisServer
+) -> None:
+    cache, made = tracked(redis_server.url), count(1)
+
+    def application(_environ: Any, start_response: Any) -> list[bytes]:
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [b"%d" % next(made)]
+
+    rules = [CacheRule("/news", ttl=60, tags=("news",))]
+    pages = ResponseCacheMiddleware(application, cache=cache, rules=rules)
+
+    def is_in_memory() -> bool:
+        before = redis_server.command_count("mget"), redis_server.command_count("get")
+        call_wsgi(pages, "/news")
+        return (redis_server.command_count("mget"), redis_server.command_count("get")) == before
+
+    wait_until(is_in_memory, what="a page in memory")
+    page = call_wsgi(pages, "/news").body
+    far.invalidate_tags("news")
+    wait_until(lambda: call_wsgi(pages, "/news").body != page, what="a new page")
+    wait_until(is_in_memory, what="the new page in memory")
 
 
 @pytest.mark.slow
