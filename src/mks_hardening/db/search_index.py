@@ -85,7 +85,10 @@ class SearchIndex:
         self._name = name
         self._synonyms = synonyms
 
-    normalize = staticmethod(normalize_text)
+    @staticmethod
+    def normalize(text: str | None) -> str:
+        """Return the words of a text as they are compared: folded, and separated by single spaces."""
+        return normalize_text(text)
 
     def create(self, bind: Session | Connection) -> None:
         """Create the table and its index unless they exist, in the caller's transaction."""
