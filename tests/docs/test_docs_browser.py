@@ -21,6 +21,7 @@ pytestmark = [
 ]
 
 PHONE = {"width": 390, "height": 844}
+TABLET = {"width": 768, "height": 1024}
 DESK = {"width": 1280, "height": 900}
 # One of each kind: lists, prose with code, a drawing, definitions, docstrings with examples, the search.
 KINDS = [
@@ -69,7 +70,11 @@ def test_every_page_fits_a_phone_and_asks_no_other_host(
     assert (others, wide, errors) == ([], [], [])
 
 
-@pytest.mark.parametrize(("viewport", "scheme"), [(DESK, "light"), (PHONE, "dark")], ids=["desk", "phone"])
+@pytest.mark.parametrize(
+    ("viewport", "scheme"),
+    [(DESK, "light"), (TABLET, "light"), (PHONE, "dark")],
+    ids=["desk", "tablet", "phone"],
+)
 def test_axe_finds_nothing(served_docs: str, browser: Any, viewport: dict[str, int], scheme: str) -> None:
     axe = (files("axe_playwright_python") / "axe.min.js").read_text("utf-8")
     found: list[str] = []
