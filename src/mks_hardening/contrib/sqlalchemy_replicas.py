@@ -180,12 +180,11 @@ class AsyncReplicaSession(AsyncSession):
         MissingDependencyError: SQLAlchemy or greenlet is not installed.
     """
 
-    sync_session_class = _NotedCommits
-
     def __init__(
         self, *, replicas: ReadReplicas[AsyncEngine], after: ReadToken | None = None, **options: Any
     ) -> None:
-        super().__init__(**_bound(replicas, options, is_async=True))
+        bound = _bound(replicas, options, is_async=True)
+        super().__init__(sync_session_class=_NotedCommits, **bound)
         self._reads = _Reads(replicas, self, after)
 
     @asynccontextmanager
