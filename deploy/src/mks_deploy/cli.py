@@ -61,6 +61,7 @@ from mks_deploy.output_files import differences, write
 from mks_deploy.rendering import HOST_FILE, RenderedFile, render
 from mks_deploy.settings.credentials import credential_errors, credentials_of, make_missing, used_credentials
 from mks_deploy.settings.definitions import Host, Settings
+from mks_deploy.settings.sealed_secrets import SealError, open_sealed, seal
 from mks_deploy.settings.settings_file import DeploySettingsError, example, find_settings_file, read_settings
 from mks_deploy.setup.apply import HostSetup, apply
 from mks_deploy.setup.former_settings import find_former, list_former
@@ -139,6 +140,10 @@ def parser() -> argparse.ArgumentParser:
         "--settings", type=Path, default=Path("deploy.toml"), metavar="FILE", help="deploy.toml"
     )
     command.add_argument("--secrets", type=Path, default=Path("secrets"), metavar="DIR")
+    command.add_argument("--seal", type=Path, metavar="FILE", help="then encrypt the folder into FILE by age")
+    command.add_argument("--recipients", type=Path, metavar="FILE", help="public keys, one in each line")
+    command.add_argument("--open", type=Path, metavar="FILE", help="decrypt FILE into the folder before")
+    command.add_argument("--identity", type=Path, metavar="FILE", help="private key of age or ssh")
     command.add_argument("--compose", action="store_true", help="those of the servers of docker/compose.yml")
     command.set_defaults(run=_secrets)
 
@@ -939,6 +944,28 @@ def _prompt(question: str) -> str:
 
 
 def _secrets(options: argparse.Namespace) -> int:
+    if bool(options.seal) != bool(options.recipients) or bool(options.open) != bool(options.identity):
+        sys.stderr.write("--seal needs --recipients, and --open needs --identity\n")
+        return WRONG
+    if options.seal and options.open:
+        sys.stderr.write("--seal and --open exclude each other\n")
+        return WRONG
+    try:
+        if options.open:
+            opened = open_sealed(options.open, options.secrets, identity=options.identity)
+            sys.stdout.write(f"{options.secrets}: {', '.join(opened) or 'nothing'} changed\n")
+            return DONE
+        code = _made_secrets(options)
+        if options.seal and code == DONE:
+            names = seal(options.secrets, options.seal, recipients=options.recipients)
+            sys.stdout.write(f"{options.seal}: {len(names)} secrets\n")
+    except SealError as error:
+        sys.stderr.write(f"{error}\n")
+        return DIFFERENT
+    return code
+
+
+def _made_secrets(options: argparse.Namespace) -> int:
     settings = read_settings(_text(options.settings), file=options.settings.name)
     made = make_missing(options.secrets, settings, compose=options.compose)
     sys.stdout.write(f"{options.secrets}: made {', '.join(made) or 'nothing, all were there'}\n")

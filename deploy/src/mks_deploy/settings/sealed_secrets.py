@@ -1,0 +1,95 @@
+"""The folder of secrets as one file encrypted by age, which can be committed: names and values are both hidden."""
+
+from __future__ import annotations
+
+import io
+import re
+import shutil
+import subprocess
+import tarfile
+from pathlib import Path
+from typing import Final
+
+from mks_deploy.atomic_files import replace_file
+
+__all__ = ["SealError", "open_sealed", "seal"]
+
+_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
+_LARGEST: Final = 1024**2
+
+
+class SealError(RuntimeError):
+    """Nothing was written; the message contains no secret."""
+
+
+def seal(folder: Path, file: Path, *, recipients: Path) -> list[str]:
+    """Encrypt a folder of secrets for all recipients; return the names of the secrets.
+
+    Args:
+        folder: one file for each secret.
+        file: the encrypted file, replaced as a whole.
+        recipients: public keys of age or ssh, one in each line.
+
+    Raises:
+        SealError: age is not installed, refuses, or the folder holds no secret.
+    """
+    names = sorted(each.name for each in folder.iterdir() if each.is_file())
+    if not names:
+        raise SealError(f"{folder} holds no secret")
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        for name in names:
+            content = (folder / name).read_bytes()
+            entry = tarfile.TarInfo(name)  # no account, no time
+            entry.size, entry.mode = len(content), 0o600
+            archive.addfile(entry, io.BytesIO(content))
+    sealed = _age(["--encrypt", "--armor", "--recipients-file", str(recipients)], buffer.getvalue())
+    replace_file(file, sealed, mode=0o644)
+    return names
+
+
+def open_sealed(file: Path, folder: Path, *, identity: Path) -> list[str]:
+    """Decrypt a file into a folder of secrets; return the names of those that changed.
+
+    Args:
+        file: the encrypted file.
+        folder: made if it is missing; secrets that the file does not hold stay.
+        identity: private key of age or ssh.
+
+    Raises:
+        SealError: age is not installed, the key does not fit, or the file was changed.
+    """
+    content = _age(["--decrypt", "--identity", str(identity)], file.read_bytes())
+    found = dict[str, bytes]()
+    try:
+        with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+            for entry in archive:
+                stream = archive.extractfile(entry) if entry.isreg() else None
+                if stream is None or not _NAME.fullmatch(entry.name) or entry.size > _LARGEST:
+                    raise SealError(f"{file.name} holds something else than secrets")
+                found[entry.name] = stream.read()
+    except tarfile.TarError:
+        raise SealError(f"{file.name} holds something else than secrets") from None
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    changed = [name for name, value in found.items() if _content(folder / name) != value]
+    for name in changed:
+        replace_file(folder / name, found[name], mode=0o600)
+    return changed
+
+
+def _content(file: Path) -> bytes | None:
+    try:
+        return file.read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def _age(arguments: list[str], given: bytes) -> bytes:
+    program = shutil.which("age")
+    if program is None:
+        raise SealError("age is not installed: apt-get install age")
+    done = subprocess.run([program, *arguments], input=given, capture_output=True, check=False)  # noqa: S603 - no shell
+    if done.returncode:
+        said = done.stderr.decode(errors="replace").strip().splitlines()
+        raise SealError(f"age refused: {said[0].removeprefix('age: ')[:200] if said else done.returncode}")
+    return done.stdout
