@@ -368,6 +368,26 @@ def test_a_host_is_set_up_and_operated_under_load(
     assert failed == ""
 
 
+def _starts_although_the_standby_is_not_there(machine: Machine, source: Path, words: list[str]) -> None:
+    """PostgreSQL asks the other servers of the database before it starts, by its own unit."""
+    settings = source / "deploy.toml"
+    standby = '[[hosts]]\nname = "two"\naddress = "127.0.0.2"\nroles = ["standby"]\n'
+    text = settings.read_text("utf-8").replace("pooler = true", "pooler = false") + standby
+    settings.write_text(text, "utf-8")
+    for name in ("database_url", "store_certificate", "store_key"):
+        (source / "secrets" / name).unlink()
+    assert main(["secrets", "--settings", str(settings), "--secrets", str(source / "secrets")]) == 0
+    shutil.rmtree(machine.path("/root/kit"))
+    shutil.copytree(source, machine.path("/root/kit"))
+    assert machine.run(*words).endswith("nothing remains to be done\n")
+    unit = f"postgresql@{next(machine.path('/etc/postgresql').iterdir()).name}-main.service"
+    assert "may-start" in machine.run("systemctl", "cat", unit)
+    machine.run("systemctl", "restart", unit)
+    assert machine.show(unit, "ActiveState") == {"ActiveState": "active"}
+    ask = ["curl", "-sk", "--max-time", "60", "--resolve", f"{HOST}:443:127.0.0.1"]
+    assert machine.run(*ask, f"https://{HOST}/jobs/21") == "42"
+
+
 ONE_OF_SEVERAL = """
 [[hosts]]
 name = "one"
@@ -403,6 +423,7 @@ def test_a_host_of_several_reaches_its_servers_over_tls_with_accounts(
     ask = ["curl", "-sk", "--max-time", "60", "--resolve", f"{HOST}:443:127.0.0.1"]
     assert machine.run(*ask, "-d", "text=21", f"https://{HOST}/jobs") == "taken"
     wait_until(lambda: machine.run(*ask, f"https://{HOST}/jobs/21") == "42", timeout=60, what="the task")
+    _starts_although_the_standby_is_not_there(machine, source, words)
     # The passwords are nowhere but in files of their accounts.
     password = (source / "secrets" / "database_password").read_text().strip()
     for folder in ("/etc/shop", "/etc/redis", "/etc/systemd/system"):

@@ -23,6 +23,8 @@ from deploy_settings import deployed
 from mks_deploy.cli import main
 from mks_deploy.operations.database_hosts import DatabaseHosts, account_statements, may_start
 from mks_deploy.operations.release import ReleaseError
+from mks_deploy.operations.server_metrics import read_servers
+from mks_deploy.operations.watch import Readings, find_problems
 from mks_deploy.rendering import render
 from mks_deploy.settings.credentials import make_missing
 from mks_deploy.settings.definitions import Settings
@@ -394,12 +396,8 @@ def _outage(writer: Writer, during: Callable[[], Any]) -> float:
     return writer.longest
 
 
-@pytest.mark.slow
-@pytest.mark.postgres
-@pytest.mark.timeout(600)
-def test_a_standby_takes_over_and_there_are_never_two_primaries(rehearsal: Rehearsal) -> None:
-    hosts, settings = rehearsal.hosts, rehearsal.settings
-    one, two = rehearsal.servers["db-1"], rehearsal.servers["db-2"]
+def _make_primary(rehearsal: Rehearsal) -> None:
+    one, settings = rehearsal.servers["db-1"], rehearsal.settings
     one.start()
     given = account_statements(
         settings, rehearsal.secret("database_password"), rehearsal.secret("replication_password")
@@ -413,6 +411,14 @@ def test_a_standby_takes_over_and_there_are_never_two_primaries(rehearsal: Rehea
     with pytest.raises(psycopg.OperationalError, match=r"pg_hba|no encryption"):
         psycopg.connect(rehearsal.url.replace("verify-full", "disable"))
 
+
+@pytest.mark.slow
+@pytest.mark.postgres
+@pytest.mark.timeout(600)
+def test_a_standby_takes_over_and_there_are_never_two_primaries(rehearsal: Rehearsal) -> None:
+    hosts, settings = rehearsal.hosts, rehearsal.settings
+    one, two = rehearsal.servers["db-1"], rehearsal.servers["db-2"]
+    _make_primary(rehearsal)
     assert list(hosts.standby("db-2"))[-1] == "db-2 follows db-1"
     assert rehearsal.primaries() == ["db-1"]
     assert [state.is_primary for state in hosts.states()] == [True, False]
@@ -434,6 +440,8 @@ def test_a_standby_takes_over_and_there_are_never_two_primaries(rehearsal: Rehea
         assert rehearsal.primaries() == ["db-2"]
         assert list(hosts.standby("db-1"))[-1] == "db-1 follows db-2"
 
+        assert not read_servers({"DATABASE_URL": rehearsal.url}).standby_absent
+
         # A crash, and ssh does not reach the host either.
         def crash() -> None:
             two.stop(signal.SIGQUIT)
@@ -445,6 +453,10 @@ def test_a_standby_takes_over_and_there_are_never_two_primaries(rehearsal: Rehea
         crashed = _outage(writer, crash)
         lost = set(writer.confirmed) - _entries(one)
         assert rehearsal.primaries() == ["db-1"]
+        # The watch says that nothing follows any more.
+        absent = read_servers({"DATABASE_URL": rehearsal.url})
+        reading = Readings(1.0, 1.0, 1e9, 1.0, {}, 0, servers=absent)
+        assert "a standby of PostgreSQL does not follow" in find_problems(reading, settings.on("db-1"))
         # It comes back, with the data of a primary, and is not started as a second one.
         two.reached = True
         assert two.run(["systemctl", "start", "postgresql@15-main.service"])[0] == 1

@@ -26,6 +26,11 @@ FROM pg_stat_archiver
 """
 
 
+_STANDBY: Final = """
+SELECT coalesce(bool_or(NOT active), false) FROM pg_replication_slots WHERE slot_type = 'physical'
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class RedisReading:
     """Metrics of one Redis server.
@@ -52,27 +57,31 @@ class Servers:
         redis: metrics by role, ``state`` and ``cache``; ``None`` if the server does not respond.
         queues: share of ``maxmemory`` held by each of the largest queues of Celery's broker. ``unacked`` holds
             messages that a worker has received and not acknowledged yet.
+        standby_absent: whether PostgreSQL keeps changes for a standby that does not follow.
     """
 
     archive_fails: bool | None
     redis: Mapping[str, RedisReading | None]
     queues: Mapping[str, float] = field(default_factory=dict)
+    standby_absent: bool = False
 
 
 def read_servers(environ: Mapping[str, str]) -> Servers:
     """Read the servers named by the application's variables, except Sentinel and Cluster."""
     urls = {role: _value(name, environ) for role, name in _ROLES.items()}
     redis = {role: _redis(url) for role, url in urls.items() if url.partition("://")[0] in _SINGLE}
-    return Servers(_archive_fails(environ), redis, _queues(_value(_BROKER, environ)))
+    archive_fails, standby_absent = _of_database(environ)
+    return Servers(archive_fails, redis, _queues(_value(_BROKER, environ)), standby_absent)
 
 
-def _archive_fails(environ: Mapping[str, str]) -> bool | None:
+def _of_database(environ: Mapping[str, str]) -> tuple[bool | None, bool]:
     try:
         with Database.from_environment(environ).connection() as connection:
-            found = connection.execute(_ARCHIVE.encode()).fetchone()
+            found = [connection.execute(query.encode()).fetchone() for query in (_ARCHIVE, _STANDBY)]
     except BackupError:
-        return None
-    return bool(found and found[0])
+        return None, False
+    archive, standby = (bool(row and row[0]) for row in found)
+    return archive, standby
 
 
 def _redis(url: str) -> RedisReading | None:

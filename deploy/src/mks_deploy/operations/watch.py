@@ -112,6 +112,8 @@ def find_problems(readings: Readings, settings: Settings) -> list[str]:
             found.append("no copy elsewhere was restored for two weeks")
     if readings.servers.archive_fails:
         found.append("PostgreSQL cannot archive its segments")
+    if readings.servers.standby_absent and settings.serves_database:
+        found.append("a standby of PostgreSQL does not follow")
     for role, redis in readings.servers.redis.items():
         if redis is None:
             found.append(f"the Redis server of the role {role} does not respond")
