@@ -265,6 +265,10 @@ def test_a_spool_that_cannot_be_written_is_logged_once(
             assert queue.purge_cache(tags=[tag])
         assert caplog.text.count("cannot be written to the spool") == 1
         assert queue.flush().done == 3
+        folder.mkdir()
+        queue.purge_cache(tags=["d"])
+        assert len([*folder.iterdir()]) == 1
+    assert caplog.text.count("are written to the spool again") == 1
 
 
 @pytest.mark.parametrize(
