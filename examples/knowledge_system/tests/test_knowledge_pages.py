@@ -483,6 +483,17 @@ def test_activity_does_not_outlast_the_absolute_limit(visit: Callable[..., Any],
     assert ended.status_code == 401
 
 
+def test_the_session_answer_carries_the_absolute_limit(visit: Callable[..., Any], app: Any) -> None:
+    person, clock = visit("tanaka"), app.extensions["knowledge"].session_clock
+    asked = person.api("GET", "/api/auth/session").json
+    assert (asked["ends_in"], asked["expires_in"]) == (28_800, 1800)
+    for _ in range(2):
+        clock.advance(1000)
+        person.get("/articles")  # activity extends one of them only
+    asked = person.api("GET", "/api/auth/session").json
+    assert (asked["ends_in"], asked["expires_in"]) == (26_800, 1800)
+
+
 def test_near_the_absolute_limit_the_page_warns_without_javascript(
     visit: Callable[..., Any], app: Any
 ) -> None:

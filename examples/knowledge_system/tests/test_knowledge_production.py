@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,31 @@ def test_a_pool_that_cannot_be_is_told_in_one_line(
     assert done.returncode == (2 if "check" in command else 3), done.stderr
     assert "Traceback" not in done.stderr
     assert "max_connections=8" in done.stderr
+
+
+BROKEN = {
+    "a database that does not respond": {"DATABASE_URL": "postgresql+psycopg://127.0.0.1:1/none"},
+    "a file that is no database": {"DATABASE_URL": "sqlite:///{folder}/none.db"},
+    "a folder that is not there": {"DATABASE_URL": "sqlite:////nowhere/x.db"},
+    "another kind of database": {"DATABASE_URL": "mysql://host/name"},
+    "no Redis": {"MKS_REDIS_URL": "redis://127.0.0.1:1/0"},
+    "no folder of uploads": {"MKS_UPLOADS": "/proc/nowhere"},
+    "no scanner": {"MKS_SCAN_SOCKET": "/nowhere.sock"},
+    "no key": {"MKS_SECRET_KEYS": "", "MKS_SECRET_KEYS_FILE": "/nowhere"},
+    "no host": {"MKS_ALLOWED_HOSTS": "a b"},
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_the_settings_check_tells_every_fault_without_a_traceback(
+    tmp_path: Path, run_command: Any, case: str
+) -> None:
+    (tmp_path / "none.db").write_bytes(b"no database" * 1000)
+    changed = {name: value.format(folder=tmp_path) for name, value in BROKEN[case].items()}
+    done = run_command("check", **production(tmp_path, **changed))
+    assert done.returncode in {1, 2}, done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+    assert re.search("error|誤り", done.stdout + done.stderr)
 
 
 def test_accounts_of_the_demonstration_are_found(tmp_path: Path, run_command: Any) -> None:

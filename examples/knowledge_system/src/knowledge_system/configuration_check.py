@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import select
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DatabaseError
 from sqlalchemy.pool import QueuePool
 
 from knowledge_system import app as application
@@ -45,7 +45,10 @@ def findings(settings: AppSettings, *, clock: Clock) -> Iterator[Finding]:
         settings: settings to check.
         clock: clock for the age of a backup.
     """
-    yield from _of_database(settings, clock)
+    try:
+        yield from _of_database(settings, clock)
+    except DatabaseError as error:  # it does not respond, is none, or refuses to be read
+        yield Finding(True, f"the database cannot be used: {str(error.orig).splitlines()[0]}")
     if "wsgi" in settings.areas:
         yield from _of_edge(settings)
     yield from _of_uploads(settings)
@@ -56,11 +59,7 @@ def findings(settings: AppSettings, *, clock: Clock) -> Iterator[Finding]:
 
 def _of_database(settings: AppSettings, clock: Clock) -> Iterator[Finding]:
     with application.open_database(settings) as (engine, _):
-        try:
-            pending = Migrations(engine).pending()
-        except OperationalError as error:
-            yield Finding(True, f"the database does not respond: {str(error.orig).splitlines()[0]}")
-            return
+        pending = Migrations(engine).pending()
         if pending:
             yield Finding(True, f"revisions are missing: {', '.join(pending)} (knowledge-system upgrade)")
             return

@@ -98,7 +98,10 @@ def me(asked: ApiRequest) -> ApiResponse:
 
 
 def session(asked: ApiRequest) -> ApiResponse:
-    """Seconds left of the session, or of the access token; asking does not count as activity."""
+    """Seconds left of the session, or of the access token; asking does not count as activity.
+
+    `ends_in` counts to the absolute limit of the session, or of all tokens of the sign-in, which nothing extends.
+    """
     del asked
     return _left()
 
@@ -162,7 +165,23 @@ def disable(asked: ApiRequest) -> ApiResponse:
 
 def _left() -> ApiResponse:
     left = current_request.handle().expires_in
-    return ApiResponse({"expires_in": None if left is None else int(left)})
+    return ApiResponse({"expires_in": None if left is None else int(left), "ends_in": _ends_in()})
+
+
+def _ends_in() -> int | None:
+    """Return the seconds until the limit that no activity extends; ``None`` without a session."""
+    services, actor = current_request.services(), current_request.actor_or_none()
+    if actor is None:
+        return None
+    reference, manager = current_request.handle().reference, services.session_manager
+    for session in manager.sessions(str(actor.id)) if manager else ():
+        if session.key == reference:
+            ends = session.created_at + services.settings.hardening.wsgi.session_absolute_timeout
+            return max(0, int(ends - services.session_clock.time()))
+    for family in services.tokens.families(str(actor.id)):
+        if family.id == reference:
+            return max(0, int(family.expires_at.timestamp() - services.clock.time()))
+    return None
 
 
 def _pair(tokens: TokenPair) -> dict[str, Any]:
@@ -205,7 +224,7 @@ _ENROLMENT = {
     "qr_code": schemas.nullable(schemas.STRING),
     "expires_at": schemas.NUMBER,
 }
-_LEFT = schemas.thing({"expires_in": schemas.nullable(schemas.NUMBER)})
+_LEFT = schemas.thing(dict.fromkeys(("expires_in", "ends_in"), schemas.nullable(schemas.NUMBER)))
 
 _A = "/api/auth"
 ROUTES = (
