@@ -35,6 +35,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from figures import keep
+
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 
 App = Callable[..., Any]
@@ -625,6 +627,8 @@ def in_process(rounds: int) -> None:
         medians = asyncio.run(measure(scope, {"bare": bare, **built(builders)}, rounds))
         floor = medians["floor"] - medians["bare"]
         goals = {name: goal for name, _, goal in builders}
+        added_by = {name: median - medians["bare"] for name, median in medians.items() if name != "bare"}
+        keep(f"ASGI, {title}", added_by)
         print(f"\n{title} (bare application {medians['bare']:.2f} µs)")
         for name, median in medians.items():
             if name != "bare":
@@ -774,6 +778,7 @@ def served(rounds: int) -> None:
     finally:
         for server in servers.values():
             server.stop()
+    keep("requests per second through uvicorn", rates)
     print("\nuvicorn, one process: requests in a second of its processor time")
     for stack, rate in rates.items():
         base = "FastAPI" if stack.startswith("FastAPI") else "bare"

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import socket
 import statistics
@@ -148,6 +149,9 @@ def requests_per_second(master: int, port: int) -> float:
 
 
 def main(rounds: int) -> None:
+    if shutil.which("wrk") is None:
+        print("wrk is not installed (apt-get install wrk): not measured")
+        return
     servers = {}
     try:
         for name, (build, needed) in CONTENDERS.items():

@@ -41,7 +41,7 @@ class Row(NamedTuple):
     readme: bool = False
 
 
-_PEERS = "Flask-Session + -Limiter + Talisman + SeaSurf"
+_PEERS = "Flask-Session, -Limiter, -Talisman, -SeaSurf"
 _ORJSON = "python-json-logger + orjson"
 _OURS = "ours (redacting)"
 _QUEUE = "floor: SimpleQueue, with exception"
@@ -59,9 +59,14 @@ ROWS = (
     Row("a POST that changes", "Django, ours", _PEERS,
         ("the same with Django, above Django alone", "the five extensions of Flask"),
         ("同上、Django だけの場合からの増加", "Flask の 5 つの拡張")),
-    Row("requests per second", "ours", "floor stack",
+    Row("requests per second through gunicorn", "ours, whole edge with session", "floor stack",
         ("the whole edge through gunicorn, with a session", "hand-written minimum without checks"),
         ("gunicorn を通したエッジ全体、セッションあり", "検査をしない最小の手書きコード"), inverse=True),
+    Row("requests per second through uvicorn", "FastAPI, ours", "FastAPI, six peers",
+        ("FastAPI with all of it, through uvicorn", "six packages with the same parts"),
+        ("すべてを有効にした FastAPI、uvicorn 経由", "同じ機能の 6 つのパッケージ"), inverse=True),
+    Row("requests per second through uvicorn", "FastAPI, ours", "FastAPI, fastapi-guard",
+        ("the same", "fastapi-guard"), ("同上", "fastapi-guard"), inverse=True),
     Row("https behind a proxy", "ours (two wrappers)", "Werkzeug ProxyFix (no redirect, no peer check)",
         ("trusted proxies, HTTPS and hosts", "Werkzeug's `ProxyFix` alone"),
         ("信頼するプロキシ、HTTPS、ホスト", "Werkzeug の `ProxyFix` だけ")),
@@ -112,6 +117,15 @@ ROWS = (
             (f"メモリーでの 3 つの制限、`{kind}`", "limits の moving window 1 つ"), readme=kind in _IN_README)
         for kind in ("exact-window", "fixed-window", "gcra")
     ),
+    Row("One hit in Redis", "ours gcra, 3 limits with header data", "raw Lua, three GCRA cells, one trip",
+        ("three limits in Redis, one round trip", "one hand-written Lua script"),
+        ("Redis での 3 つの制限、往復 1 回", "手書きの Lua スクリプト 1 つ")),
+    Row("One hit in Redis", "ours gcra, 3 limits with header data", "limits MovingWindowRateLimiter, 3 limits",
+        ("the same", "three moving windows of limits"), ("同上", "limits の moving window 3 つ")),
+    Row("TOTP", "verify_totp, wrong code", "pyotp verify(valid_window=1), wrong code",
+        ("a wrong TOTP code", "pyotp"), ("誤った TOTP コード", "pyotp")),
+    Row("TOTP", "verify_totp, wrong code", "django-otp TOTP.verify(tolerance=1), wrong code",
+        ("the same", "django-otp"), ("同上", "django-otp")),
     Row("One statement", "SlowQueryMonitor", "bare",
         ("a statement with `SlowQueryMonitor`", "SQLAlchemy alone, SQLite"),
         ("`SlowQueryMonitor` 付きの SQL 文", "SQLAlchemy だけ、SQLite")),
