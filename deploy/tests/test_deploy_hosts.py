@@ -30,7 +30,7 @@ from mks_deploy.rendering import render
 from mks_deploy.settings.credentials import credential_errors, credentials_of, is_wanted, make_missing
 from mks_deploy.settings.definitions import Settings
 from mks_deploy.settings.settings_file import DeploySettingsError, read_settings
-from mks_deploy.setup.plan import HostFacts, plan_setup
+from mks_deploy.setup.plan import HostFacts, plan_setup, setup_packages
 from mks_deploy.setup.store_files import first_replication, redis_accounts, store_files
 from mks_deploy.setup.up import RemoteFacts, SecureShell, Target, plan_hosts
 from mks_deploy.template_tables import EDGE_HEADERS
@@ -204,6 +204,15 @@ def test_postgresql_takes_the_application_and_standbys_over_tls_alone() -> None:
     conf = files_of("db1")["etc/knowledge-system/postgresql.conf"]
     assert "max_slot_wal_keep_size = 8192MB" in conf
     assert "listen_addresses = '10.0.0.21'" in conf
+
+
+def test_the_host_of_the_backups_has_the_programs_of_postgresql() -> None:
+    assert {"postgresql-client", "nginx", "certbot"} <= set(setup_packages(SETTINGS.on("web1")))
+    assert "postgresql" not in setup_packages(SETTINGS.on("web1"))
+    copies = read_settings(deployed(MORE, '[offsite]\nrepository = "/srv/copies"\n') + FIVE)
+    assert {"postgresql", "restic"} <= set(setup_packages(copies.on("web1")))  # for a scratch cluster
+    assert not {"restic", "certbot", "postgresql"} & set(setup_packages(copies.on("web2")))
+    assert setup_packages(SETTINGS.on("store")) == ("logrotate", "nftables", "redis-server")
 
 
 def test_beat_runs_once_and_so_do_backups_and_migrations() -> None:
