@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,10 +14,13 @@ import pytest
 import yaml
 
 from deploy_host import Host
+from deploy_settings import deployed
 from mks_deploy.healthcheck import healthy
+from mks_deploy.rendering import render
 from mks_deploy.settings.credentials import credential_errors, make_missing
-from mks_deploy.settings.settings_file import read_settings
+from mks_deploy.settings.settings_file import DeploySettingsError, read_settings
 from mks_deploy.template_tables import STRIPPED_HEADERS
+from mks_deploy.versions import Installed
 from testbed.polling import accepts_connections, free_port, wait_until
 from testbed.services import program, unavailable
 
@@ -133,6 +137,34 @@ def test_pods_are_what_the_restricted_profile_admits(root: Path) -> None:
             assert container["resources"].keys() == {"requests", "limits"}
 
 
+def test_a_job_migrates_once_with_what_the_pods_have(root: Path) -> None:
+    (job,) = (each for each in documents(root / "kubernetes") if each["kind"] == "Job")
+    pod = job["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert container["command"][0] == "/opt/venv/bin/flask"
+    assert container["command"][1:3] == ["--app", "knowledge_system.app:from_env()"]
+    assert (job["spec"]["backoffLimit"], pod["restartPolicy"]) == (0, "Never")
+    application = next(
+        each for each in documents(root / "kubernetes") if each["metadata"].get("name") == "application"
+    )
+    serving = application["spec"]["template"]["spec"]["containers"][0]
+    for key in ("image", "env", "envFrom", "securityContext"):
+        assert container[key] == serving[key]
+
+
+def test_images_are_pinned_by_digest_where_it_is_given() -> None:
+    digest = f"sha256:{'0a' * 32}"
+    text = deployed(f'[image]\nbuild_from = "python:3.13@{digest}"\nrun_from = "example.jp/base:1@{digest}"')
+    files = {file.path: file.text for file in render(read_settings(text), Installed())}
+    assert re.findall(r"(?m)^FROM (\S+)", files["docker/Dockerfile"]) == [
+        f"python:3.13@{digest}",
+        f"example.jp/base:1@{digest}",
+    ]
+    for bad in ("python", "python:3 AS x", "python:3@sha256:1", "python:3\\nRUN id"):
+        with pytest.raises(DeploySettingsError, match=r"image\.run_from must be an image"):
+            read_settings(deployed(f'[image]\nrun_from = "{bad}"'))
+
+
 def test_probes_ask_what_each_is_for(root: Path) -> None:
     application = next(
         each
@@ -156,7 +188,8 @@ def test_what_people_hand_in_outlives_a_container(root: Path) -> None:
         (folder,) = (volume.partition(":")[2] for volume in service["volumes"] if volume.startswith("state:"))
         assert service["environment"]["MKS_UPLOADS"] == f"{folder}/uploads"
     whole = documents(root / "kubernetes")
-    (claim,) = (each for each in whole if each["kind"] == "PersistentVolumeClaim")
+    claim, spool = (each for each in whole if each["kind"] == "PersistentVolumeClaim")
+    assert spool["metadata"]["name"] == "spool"
     assert claim["spec"]["accessModes"] == ["ReadWriteMany"]
     for language in ("en", "ja"):  # not every cluster has that, so whoever sets one up must be told
         result = Path(__file__).parents[2] / "docs" / language / "how-to" / "deploy.md"

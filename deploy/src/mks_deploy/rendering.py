@@ -285,6 +285,8 @@ def _container_targets(settings: Settings) -> Iterator[tuple[str, str, int, dict
     ):
         yield f"kubernetes/{part}", f"kubernetes/{part}", 0o644, {}
     yield "docker/gunicorn.conf.py", "kubernetes/gunicorn.conf.py", 0o644, {}
+    if settings.app.migrate:
+        yield "kubernetes/migrate.yaml", "kubernetes/migrate.yaml", 0o644, {}
     if settings.has_tasks:
         yield "kubernetes/worker.yaml", "kubernetes/worker.yaml", 0o644, {}
 

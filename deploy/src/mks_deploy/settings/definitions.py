@@ -34,6 +34,7 @@ from mks_deploy.settings.value_types import (
     a_url_path,
     a_variable,
     an_address,
+    an_image,
     an_ssh_name,
 )
 
@@ -795,6 +796,19 @@ class Sandbox:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Image:
     """The container image, and what of the source tree it is built from."""
+
+    build_from: str = option(
+        an_image,
+        "python:3.13-slim-trixie",
+        "Image of the first stage; add @sha256:... to build from the same one each time.",
+        example='"python:3.13-slim-trixie"',
+    )
+    run_from: str = option(
+        an_image,
+        "gcr.io/distroless/base-nossl-debian13:nonroot",
+        "Image of the last stage, the same way.",
+        example='"gcr.io/distroless/base-nossl-debian13:nonroot"',
+    )
 
     requirements: str = option(
         a_relative_path, "requirements.txt", "Locked requirements with hashes.", example='"requirements.txt"'

@@ -40,6 +40,7 @@ __all__ = [
     "a_url_path",
     "a_variable",
     "an_address",
+    "an_image",
     "an_ssh_name",
 ]
 
@@ -60,6 +61,7 @@ _SIZE: Final = re.compile(r"([0-9]{1,9})([kmg])")
 _BYTES: Final = {"k": 1024, "m": 1024**2, "g": 1024**3}
 _ADDRESS: Final = re.compile(r"[A-Za-z0-9._+-]{1,64}@[A-Za-z0-9.-]{1,253}")
 _OBJECT: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*(\(\))?", re.ASCII)
+_IMAGE: Final = re.compile(r"[a-z0-9][a-z0-9._/-]{0,200}:[A-Za-z0-9._-]{1,128}(@sha256:[0-9a-f]{64})?")
 _TIME: Final = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]")
 _CELERY: Final = re.compile(r"[A-Za-z_][\w.]*(:[A-Za-z_]\w*)?", re.ASCII)
 _URL_PATH: Final = re.compile(r"/[A-Za-z0-9._~-]*(?:/[A-Za-z0-9._~-]+)*/?")
@@ -106,6 +108,7 @@ an_address: Final = _matching("a mail address", _ADDRESS)
 a_module_object: Final = _matching("module:object or module:function()", _OBJECT)
 a_celery_app: Final = _matching("module or module:object", _CELERY)
 a_token: Final = _matching("letters, digits, - and _", _TOKEN)
+an_image: Final = _matching("an image with a tag, and best with @sha256:... and its 64 digits", _IMAGE)
 a_time_of_day: Final = _matching("a time of day, HH:MM", _TIME)
 
 
