@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import io
+import json
 import os
 import re
 import secrets
@@ -464,6 +465,9 @@ def test_nginx_of_each_host_has_nothing_to_say(web: Web) -> None:
     for host in (web.one, web.two):
         done = subprocess.run(host.nginx_command("-t"), capture_output=True, text=True, check=False)
         assert (done.returncode, "[warn]" in done.stderr) == (0, False), done.stderr
+        gixy = [Path(sys.executable).parent / "gixy", "-f", "json", host.path("nginx") / "nginx.conf"]
+        found = subprocess.run(gixy, capture_output=True, text=True, check=False)
+        assert json.loads(found.stdout) == [], found.stdout
 
 
 # --- Redis over the network ----------------------------------------------------------------------
