@@ -19,7 +19,12 @@ from mks_hardening._core.process.context import fields_var
 from mks_hardening._core.redaction.message_templates import Templates
 from mks_hardening._core.redaction.plain_data import Bounds, Fields, cut, is_a, to_plain
 from mks_hardening._core.redaction.record_attributes import CONTEXT_ATTRIBUTE, STANDARD_NAMES, exception_of
-from mks_hardening._core.redaction.redactor import RecordRedactor, SecretRedactor, default_redactor
+from mks_hardening._core.redaction.redactor import (
+    RecordRedactor,
+    SecretRedactor,
+    default_redactor,
+    encoded_if_clean,
+)
 
 if TYPE_CHECKING:
     from logging import LogRecord
@@ -114,7 +119,7 @@ class RecordText:
         """Return fields as JSON if ``clean`` certainly leaves them unchanged; ``None`` means nothing."""
         # Nothing is known about other redactor classes.
         stable = self._stable
-        return stable.encoded_if_clean(fields, encode) if type(stable) is SecretRedactor else None
+        return encoded_if_clean(stable, fields, encode) if type(stable) is SecretRedactor else None
 
     def clean_fields(self, *sources: Mapping[str, object]) -> Fields:
         """Return the merged fields of all sources; a later source wins for equal names."""

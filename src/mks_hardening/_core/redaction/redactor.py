@@ -21,7 +21,15 @@ from mks_hardening._core.redaction.secret_patterns import QUERY_NAMES
 from mks_hardening._core.redaction.step_limit import CUT, REDACTED, StepLimit, replace_matches
 from mks_hardening.exceptions import ConfigurationError
 
-__all__ = ["CUT", "REDACTED", "RecordRedactor", "SecretRedactor", "default_redactor", "reveals_secret"]
+__all__ = [
+    "CUT",
+    "REDACTED",
+    "RecordRedactor",
+    "SecretRedactor",
+    "default_redactor",
+    "encoded_if_clean",
+    "reveals_secret",
+]
 
 _Container: TypeAlias = Mapping[object, object] | list[object] | tuple[object, ...] | AbstractSet[object]
 
@@ -118,57 +126,6 @@ class SecretRedactor:
         few milliseconds); ``…`` marks the place.
         """
         return _RedactionWalk(self, StepLimit()).value(value, _MAX_DEPTH)
-
-    def encoded_if_clean(
-        self, fields: Mapping[str, object], encode: Callable[[object], bytes]
-    ) -> bytes | None:
-        """Return small plain data as JSON if ``redact`` certainly leaves it unchanged; ``None`` means nothing.
-
-        The prefilter judges the JSON text, which contains every name and every value: one search instead of one for
-        each of them.
-        """
-        containers: list[Any] = [fields]
-        members = characters = 0
-        for container in containers:
-            members += len(container)
-            # Few containers are never nested too deeply, and a cycle has many.
-            if members > _MOST_SMALL_MEMBERS or len(containers) > _MOST_SMALL_CONTAINERS:
-                return None
-            values: Iterable[Any] = container
-            if type(container) is dict:
-                mapping: dict[object, Any] = container  # pyright: ignore[reportUnknownVariableType]  # may be anything
-                values = mapping.values()
-                for name in mapping:
-                    if type(name) is not str or len(name) > _LONGEST_NAME:
-                        return None
-                    # A label beside a value may be a secret name, as the first of a pair may be (below).
-                    if self._secret[name] or name in _HOLDER_SPELLINGS:
-                        return None
-                    characters += len(name)
-            elif len(container) == 2 and type(container[0]) is str and self.is_secret_key(container[0]):
-                return None
-            for value in values:
-                kind = type(value)  # pyright: ignore[reportUnknownVariableType]  # as above
-                if kind is str:
-                    characters += len(value)
-                    # An option, whose value may be the next item, or too much.
-                    if value[:2] == "--" or characters > _MOST_SMALL_CHARACTERS:
-                        return None
-                elif kind is dict or kind is list or kind is tuple:
-                    containers.append(value)
-                elif not (kind is int or kind is bool or value is None) and (
-                    kind is not float or value - value != 0.0  # NaN or infinite
-                ):
-                    return None
-        if characters > _MOST_SMALL_CHARACTERS or self._patterns or not fields:
-            return None
-        try:
-            encoded = encode(fields)
-        except Exception:  # noqa: BLE001 - surrogates and large numbers, which the fast encoder rejects
-            return None
-        # An escape may separate the parts of a secret.
-        text = encoded.decode()
-        return None if "\\" in text or self._gate.suspects(text) is not None else encoded
 
     def _text(self, text: str, effort: StepLimit) -> str:
         if len(text) > _MAX_CHARACTERS:
@@ -332,6 +289,59 @@ class RecordRedactor:
     def redact_text(self, text: str) -> str:
         """Like ``SecretRedactor.redact_text``; after the step limit, text that may hold a secret is dropped."""
         return self._redactor._text(text, self._effort)  # noqa: SLF001 - same module
+
+
+def encoded_if_clean(
+    redactor: SecretRedactor, fields: Mapping[str, object], encode: Callable[[object], bytes]
+) -> bytes | None:
+    """Return small plain data as JSON if ``redact`` certainly leaves it unchanged; ``None`` means nothing.
+
+    The prefilter judges the JSON text, which contains every name and every value: one search instead of one for
+    each of them.
+    """
+    is_secret = redactor._secret  # noqa: SLF001 - same module
+    containers: list[Any] = [fields]
+    members = characters = 0
+    for container in containers:
+        members += len(container)
+        # Few containers are never nested too deeply, and a cycle has many.
+        if members > _MOST_SMALL_MEMBERS or len(containers) > _MOST_SMALL_CONTAINERS:
+            return None
+        values: Iterable[Any] = container
+        if type(container) is dict:
+            mapping: dict[object, Any] = container  # pyright: ignore[reportUnknownVariableType]  # may be anything
+            values = mapping.values()
+            for name in mapping:
+                if type(name) is not str or len(name) > _LONGEST_NAME:
+                    return None
+                # A label beside a value may be a secret name, as the first of a pair may be (below).
+                if is_secret[name] or name in _HOLDER_SPELLINGS:
+                    return None
+                characters += len(name)
+        elif len(container) == 2 and type(container[0]) is str and redactor.is_secret_key(container[0]):
+            return None
+        for value in values:
+            kind = type(value)  # pyright: ignore[reportUnknownVariableType]  # as above
+            if kind is str:
+                characters += len(value)
+                # An option, whose value may be the next item, or too much.
+                if value[:2] == "--" or characters > _MOST_SMALL_CHARACTERS:
+                    return None
+            elif kind is dict or kind is list or kind is tuple:
+                containers.append(value)
+            elif not (kind is int or kind is bool or value is None) and (
+                kind is not float or value - value != 0.0  # NaN or infinite
+            ):
+                return None
+    if characters > _MOST_SMALL_CHARACTERS or redactor._patterns or not fields:  # noqa: SLF001 - as above
+        return None
+    try:
+        encoded = encode(fields)
+    except Exception:  # noqa: BLE001 - surrogates and large numbers, which the fast encoder rejects
+        return None
+    # An escape may separate the parts of a secret.
+    text = encoded.decode()
+    return None if "\\" in text or redactor._gate.suspects(text) is not None else encoded  # noqa: SLF001 - as above
 
 
 @cache
