@@ -85,7 +85,7 @@ def register(tasks: Tasks, sessions: sessionmaker[Session], *, settings: AppSett
 
     @tasks.task("cleaning.people", schedule=Daily(3, 50))
     def people(run: TaskRun) -> dict[str, object]:
-        """Erase the personal data of leavers, and remove old notices, when their time is over."""
+        """Erase the personal data of leavers, and remove old notices, when they expire."""
         del run
         now, kept = datetime.fromtimestamp(clock.time(), UTC), settings.leavers_kept
         with sessions.begin() as session:

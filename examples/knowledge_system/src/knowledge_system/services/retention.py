@@ -1,4 +1,4 @@
-"""How long data are kept: a leaver's articles are handed over, and the account is emptied when its time is over."""
+"""How long data are kept: a leaver's articles are handed over, and the account is emptied when it expires."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def hand_over(session: Session, username: str, successor: str) -> int:
 
 
 def erase(session: Session, user_id: int, *, kept: float, now: datetime) -> bool:
-    """Empty a deactivated account whose time is over; return whether that was so.
+    """Empty a deactivated account whose period has ended; return whether that was so.
 
     Articles, versions, approvals and comments keep the account, whose name says only that it was one. Entries of
     the audit log stay as they are, because they prove who did what.

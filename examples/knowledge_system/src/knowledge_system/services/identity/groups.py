@@ -5,20 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from sqlalchemy import ColumnElement, delete, exists, select, true
+from sqlalchemy import delete, select
 from sqlalchemy.exc import IntegrityError
 
-from knowledge_system.domain import permissions
 from knowledge_system.domain.problems import FieldError, Problem
 from knowledge_system.models import CategoryApprovers, Group, GroupMember, User
 from knowledge_system.services.insert_if_missing import add_missing
 
 if TYPE_CHECKING:
-    from sqlalchemy.orm import InstrumentedAttribute, Session
+    from sqlalchemy.orm import Session
 
-    from knowledge_system.domain.permissions import Actor
-
-__all__ = ["GroupInfo", "approvers", "groups", "join", "remove", "reviewed_by", "save", "set_approvers"]
+__all__ = ["GroupInfo", "approvers", "groups", "join", "remove", "save", "set_approvers"]
 
 
 class GroupInfo(NamedTuple):
@@ -104,15 +101,3 @@ def set_approvers(session: Session, wanted: Mapping[str, int]) -> None:
     session.add_all(
         CategoryApprovers(category=category, group_id=group) for category, group in chosen.items()
     )
-
-
-def reviewed_by(
-    actor: Actor, category: ColumnElement[str] | InstrumentedAttribute[str]
-) -> ColumnElement[bool]:
-    """Return ``permissions.may_review`` of a reviewer as an SQL condition."""
-    if permissions.may_administer(actor):
-        return true()
-    belongs = exists().where(
-        GroupMember.group_id == CategoryApprovers.group_id, GroupMember.user_id == actor.id
-    )
-    return ~exists().where(CategoryApprovers.category == category, ~belongs)

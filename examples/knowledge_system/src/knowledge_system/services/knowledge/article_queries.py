@@ -9,8 +9,8 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Select, func, literal, null, select, true, union_all
-from sqlalchemy.orm import Session, aliased, joinedload, selectinload
+from sqlalchemy import ColumnElement, Select, exists, func, literal, null, select, true, union_all
+from sqlalchemy.orm import InstrumentedAttribute, Session, aliased, joinedload, selectinload
 
 from knowledge_system.domain import permissions, workflow
 from knowledge_system.domain.permissions import Actor
@@ -42,6 +42,7 @@ __all__ = [
     "counts",
     "load_seen",
     "read",
+    "reviewed_by",
     "seen_by",
     "selection",
     "stored",
@@ -167,6 +168,18 @@ def seen_by(actor: Actor) -> ColumnElement[bool]:
     if permissions.sees_all(actor):
         return true()
     return Article.status.not_in(permissions.UNFINISHED) | (Article.author_id == actor.id)
+
+
+def reviewed_by(
+    actor: Actor, category: ColumnElement[str] | InstrumentedAttribute[str]
+) -> ColumnElement[bool]:
+    """Return ``permissions.may_review`` of a reviewer as an SQL condition."""
+    if permissions.may_administer(actor):
+        return true()
+    belongs = exists().where(
+        GroupMember.group_id == CategoryApprovers.group_id, GroupMember.user_id == actor.id
+    )
+    return ~exists().where(CategoryApprovers.category == category, ~belongs)
 
 
 class ArticleCounts(NamedTuple):

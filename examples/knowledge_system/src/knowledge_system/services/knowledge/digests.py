@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from sqlalchemy import or_, select, update
 
-from knowledge_system.domain.permissions import JST
+from knowledge_system.domain.permissions import JST, Actor
 from knowledge_system.models import User
-from knowledge_system.services.identity.accounts import actor_of
 from knowledge_system.services.knowledge import review
 
 if TYPE_CHECKING:
@@ -58,7 +57,7 @@ def take(session: Session, user_id: int, *, now: datetime) -> Digest | None:
     user = session.scalar(select(User).where(User.id == user_id, _is_due(now)).with_for_update())
     if user is None:
         return None
-    actor = actor_of(user)
+    actor = Actor(user.id, user.username, user.display_name, user.role, user.language)
     groups = review.notices(session, actor, unread_since=user.digest_at or now - _FIRST)
     overdue, unread = review.overdue_notices(session, actor)
     user.digest_at = now

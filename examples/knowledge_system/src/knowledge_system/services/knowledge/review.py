@@ -13,7 +13,6 @@ from knowledge_system.domain.permissions import Actor
 from knowledge_system.domain.problems import FieldError, Problem
 from knowledge_system.domain.workflow import STEPS
 from knowledge_system.models import Article, Notice, Review, Revision, User
-from knowledge_system.services.identity import groups
 from knowledge_system.services.knowledge import article_queries, articles, tags
 from mks_hardening.db import SearchIndex
 
@@ -155,7 +154,7 @@ def queue(session: Session, actor: Actor) -> list[dict[str, Any]]:
         .limit(200)
     )
     if permissions.sees_all(actor):
-        reviewed_by = groups.reviewed_by(actor, Article.category) & groups.reviewed_by(
+        reviewed_by = article_queries.reviewed_by(actor, Article.category) & article_queries.reviewed_by(
             actor, func.coalesce(Revision.category, Article.category)
         )
         asked = asked.where(reviewed_by | (Article.author_id == actor.id))
