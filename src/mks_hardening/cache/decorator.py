@@ -95,6 +95,11 @@ class _CachedMethod(Protocol[P, R_co]):
     def cache_info(self) -> CacheStats: ...
 
 
+@overload
+def cached(function: Callable[P, R], /) -> CachedFunction[P, R]: ...
+
+
+@overload
 def cached(
     *,
     cache: BaseCache | None = None,
@@ -111,7 +116,28 @@ def cached(
     early_refresh: float = 0,
     value_type: object = None,
     version: int | str = "",
-) -> Callable[[Callable[P, R]], CachedFunction[P, R]]:
+) -> Callable[[Callable[P, R]], CachedFunction[P, R]]: ...
+
+
+def cached(
+    function: Callable[P, R] | None = None,
+    /,
+    *,
+    cache: BaseCache | None = None,
+    ttl: float | timedelta | Callable[[Any], float | timedelta | None] | None = None,
+    key_prefix: str = "",
+    key_func: Callable[..., object] | None = None,
+    tags: Iterable[str] | Callable[..., Iterable[str]] = (),
+    stale_while_revalidate: float | timedelta | None = None,
+    compute_wait: float | timedelta | None = None,
+    condition: Callable[..., object] | None = None,
+    store_if: Callable[[Any], object] | None = None,
+    stale_on_error: float | timedelta | None = None,
+    soft_timeout: float | timedelta | None = None,
+    early_refresh: float = 0,
+    value_type: object = None,
+    version: int | str = "",
+) -> CachedFunction[P, R] | Callable[[Callable[P, R]], CachedFunction[P, R]]:
     """Cache the results of a function, including ``None`` and empty ones.
 
     Positional, keyword and default spellings of a call share one key; arguments without an unambiguous key raise an
@@ -123,7 +149,10 @@ def cached(
     types. If the fields of a class in the annotation change, the entries are others: a release never reads values
     of another one. Any other result is returned but not stored, with one warning per function.
 
+    ``@cached`` without parentheses uses the defaults.
+
     Args:
+        function: the function, if the decorator has no parentheses.
         cache: the cache to use; by default the one set by ``set_default_cache``.
         ttl: seconds for which a result is stored, 0 for not at all; or a function of the result that returns them.
             By default, and for None, that of the cache.
@@ -237,7 +266,7 @@ def cached(
             setattr(wrapper, added.__name__, added)
         return cast("CachedFunction[P, R]", wrapper)
 
-    return decorate
+    return decorate if function is None else decorate(check_function(function, parameter="function"))
 
 
 def _is_coroutine_function(function: Callable[..., object]) -> bool:

@@ -123,6 +123,21 @@ def test_an_empty_cache_is_still_a_cache(default_cache: MemoryCache) -> None:
     assert (own.stats().misses, default_cache.stats().misses) == (1, 0)
 
 
+def test_without_parentheses_the_defaults_apply(default_cache: MemoryCache) -> None:
+    @cached
+    def double(number: int) -> int:
+        return 2 * number
+
+    @cached
+    async def adouble(number: int) -> int:
+        return 2 * number
+
+    assert [double(3), double(3), asyncio.run(adouble(3)), asyncio.run(adouble(3))] == [6] * 4
+    assert (double.cache_info().hits, adouble.cache_info().hits) == (1, 1)
+    with pytest.raises(ConfigurationError, match="function must be callable"):
+        cached(60)  # type: ignore[call-overload]  # a ttl without its name
+
+
 def test_tags_fixed_and_by_argument(cache: MemoryCache) -> None:
     calls: list[int] = []
 
