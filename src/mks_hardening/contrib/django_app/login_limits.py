@@ -114,7 +114,7 @@ class LoginAttempts:
         self._open: list[AttemptHits] = []
         self._pending: AttemptHits | None = None
         self._name = ""
-        self.is_refused = False
+        self.is_refused: bool = False
         self.signed_in_as: str | None = None
 
     def reserve(self, typed: str, request: FromDjango) -> Op[None]:
