@@ -29,7 +29,7 @@ class Row(NamedTuple):
         en: what is measured, and beside what.
         ja: the same in Japanese.
         inverse: whether a larger figure is better.
-        readme: whether the README shows it too.
+        readme: whether the READMEs and the landing pages show it too.
     """
 
     title: str
@@ -52,18 +52,18 @@ _IN_README = ("simple", "a password in the message", "gcra")
 
 ROWS = (
     Row("a page that reads", "Flask, ours", _PEERS,
-        ("a page of Flask with all of it, on Redis: processor time above Flask alone", "the five usual extensions together"),
-        ("すべてを有効にした Flask のページ、Redis 使用: Flask だけの場合からの CPU 時間の増加", "よく使われる 5 つの拡張の合計"), readme=True),
+        ("a Flask page with everything, on Redis: processor time above plain Flask", "ProxyFix, Talisman, Flask-Session, Flask-Limiter and SeaSurf together"),
+        ("すべてを有効にした Flask のページ、Redis 使用: Flask だけの場合からの CPU 時間の増加", "ProxyFix、Talisman、Flask-Session、Flask-Limiter、SeaSurf の合計"), readme=True),
     Row("a POST that changes", "Flask, ours", _PEERS,
         ("the same, a POST", "the same"), ("同上、POST", "同上")),
     Row("a POST that changes", "Django, ours", _PEERS,
-        ("the same with Django, above Django alone", "the five extensions of Flask"),
+        ("the same with Django, above plain Django", "the five Flask extensions"),
         ("同上、Django だけの場合からの増加", "Flask の 5 つの拡張")),
     Row("requests per second through gunicorn", "ours, whole edge with session", "floor stack",
-        ("the whole edge through gunicorn, with a session", "hand-written minimum without checks"),
-        ("gunicorn を通したエッジ全体、セッションあり", "検査をしない最小の手書きコード"), inverse=True),
+        ("all middleware behind gunicorn, with a session", "a hand-written minimum without checks"),
+        ("gunicorn での全ミドルウェア、セッションあり", "検査をしない最小の手書きコード"), inverse=True),
     Row("requests per second through uvicorn", "FastAPI, ours", "FastAPI, six peers",
-        ("FastAPI with all of it, through uvicorn", "six packages with the same parts"),
+        ("FastAPI with everything, behind uvicorn", "six packages that do the same together"),
         ("すべてを有効にした FastAPI、uvicorn 経由", "同じ機能の 6 つのパッケージ"), inverse=True),
     Row("requests per second through uvicorn", "FastAPI, ours", "FastAPI, fastapi-guard",
         ("the same", "fastapi-guard"), ("同上", "fastapi-guard"), inverse=True),
@@ -160,7 +160,7 @@ _GROWTH = {
 _TEXTS = {
     "en": {
         "run": "The last runs: {date}, commit {commit}; {machine}, Python {python}. {versions}.",
-        "head": "| what | beside | ratio | |",
+        "head": "| operation | compared with | ratio | |",
         "lost": "slower",
         "instructions": "| path | instructions of one call |",
         "among": "{number:,} {what}",
@@ -207,10 +207,11 @@ def files(kept: dict[str, Any]) -> dict[Path, str]:
     for language in _TEXTS:
         found[DOCS / language / "explanation" / "comparison.inc"] = "\n".join(_tables(kept, language)) + "\n"
         found[DOCS / language / "pictures" / "growth.svg"] = _plot(kept["runs"], language)
+        rows = "\n".join(_rows(kept["runs"], language, [row for row in ROWS if row.readme]))
         readme = DOCS.parent / ("README.md" if language == "en" else "README.ja.md")
-        rows = _rows(kept["runs"], language, [row for row in ROWS if row.readme])
-        parts = re.split(f"(?<={_BEGIN})|(?={_END})", readme.read_text(encoding="utf-8"))
-        found[readme] = f"{parts[0]}\n\n" + "\n".join(rows) + f"\n\n{parts[-1]}"
+        for page in (readme, DOCS / language / "index.md"):
+            parts = re.split(f"(?<={_BEGIN})|(?={_END})", page.read_text(encoding="utf-8"))
+            found[page] = f"{parts[0]}\n\n{rows}\n\n{parts[-1]}"
     return found
 
 

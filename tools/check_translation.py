@@ -1,7 +1,7 @@
 """Check that the Japanese pages match the English ones: ``python tools/check_translation.py [--stamp FILE ...]``.
 
-A Japanese page has the same headings (level, anchor and order), the same code blocks except for comments of Python,
-and the same links as the English page. Below each heading it has the digest of the English section that it was
+A Japanese page has the same headings (level, anchor and order), the same code blocks except for comments, and the
+same links as the English page. Below each heading it has the digest of the English section that it was
 translated from. ``--stamp`` writes the current digests after a translation; it records that the translation was
 reviewed, not that it is correct.
 
@@ -125,8 +125,8 @@ def errors(english: str, japanese: str, *, terms: list[str], anchors: bool = Tru
 
 
 def _without_comments(fence: str) -> str:
-    """Return a code block without the comments of Python, which are translated."""
-    return _COMMENT.sub("", fence) if fence.startswith("```python") else fence
+    """Return a code block without its comments, which are translated: Python and commands."""
+    return _COMMENT.sub("", fence) if fence.startswith(("```python", "```console")) else fence
 
 
 def wording(english: str, japanese: str, words: Mapping[str, str]) -> Iterator[str]:
