@@ -8,7 +8,7 @@ import pytest
 
 from testbed.run_python import run_python
 
-SNIPPET = Path(__file__).parents[2] / "docs" / "snippets" / "client_tracking.py"
+SNIPPET = Path(__file__).parents[2] / "docs" / "snippets" / "with_redis" / "client_tracking.py"
 
 pytestmark = pytest.mark.skipif(not SNIPPET.exists(), reason="the documentation is not part of the wheel")
 
