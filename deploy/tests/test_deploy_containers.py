@@ -192,7 +192,7 @@ def test_what_people_hand_in_outlives_a_container(root: Path) -> None:
     assert spool["metadata"]["name"] == "spool"
     assert claim["spec"]["accessModes"] == ["ReadWriteMany"]
     for language in ("en", "ja"):  # not every cluster has that, so whoever sets one up must be told
-        result = Path(__file__).parents[2] / "docs" / language / "how-to" / "deploy.md"
+        result = Path(__file__).parents[2] / "docs" / language / "how-to" / "run-in-containers.md"
         assert "`ReadWriteMany`" in result.read_text(encoding="utf-8")
     (setting,) = (
         line.partition("=")[2]

@@ -124,7 +124,7 @@ SYNONYMS = {
         ("background jobs", "how-to/run-tasks"),
         ("session timeout", "how-to/one-session"),
         ("deployment", "how-to/own-application"),
-        ("docker", "how-to/deploy"),
+        ("docker", "how-to/run-in-containers"),
         ("monitoring", "how-to/observe"),
         ("middleware order", "explanation/architecture"),
         ("Redis down", "explanation/failure"),
