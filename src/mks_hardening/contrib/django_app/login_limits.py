@@ -13,6 +13,7 @@ First in ``AUTHENTICATION_BACKENDS``, before the backends that check credentials
 from __future__ import annotations
 
 import secrets
+from contextvars import ContextVar
 from math import ceil
 from typing import TYPE_CHECKING, Final, cast
 
@@ -55,6 +56,8 @@ _KEY: Final = "mks_hardening.login_attempts"
 _COOKIE: Final = "mks_login_device"
 _SALT: Final = "mks_hardening.contrib.django_app.login_limits"
 _REMEMBERED: Final = 90 * 86_400  # seconds, as in SignIn
+# Not in the request: a view can check several credentials at the same time, each in a task of its own.
+_pending: Final[ContextVar[AttemptHits | None]] = ContextVar("mks_hardening.pending_login", default=None)
 
 
 class LoginLimitBackend:
@@ -76,7 +79,9 @@ class LoginLimitBackend:
 
         Args:
             request: the request of the attempt.
-            credentials: those of the attempt; not counted if none of them is a name.
+            credentials: those of the attempt. The name is ``username`` or the model's ``USERNAME_FIELD``;
+                otherwise the first other text beside a ``password``, for example an e-mail address. Not
+                counted if there is none.
 
         Raises:
             PermissionDenied: a limit is reached, or no account has such a name. No further backend is asked.
@@ -107,13 +112,12 @@ class LoginAttempts:
         environ: WSGI environ or ASGI scope.
     """
 
-    __slots__ = ("_environ", "_name", "_open", "_pending", "is_refused", "signed_in_as")
+    __slots__ = ("_environ", "_name", "_open", "is_refused", "signed_in_as")
 
     def __init__(self, environ: dict[str, FromDjango]) -> None:
         self._environ = environ
         self._open: list[AttemptHits] = []
-        self._pending: AttemptHits | None = None
-        self._name = ""
+        self._name: str | None = None
         self.is_refused: bool = False
         self.signed_in_as: str | None = None
 
@@ -123,12 +127,14 @@ class LoginAttempts:
         Raises:
             PermissionDenied: a limit is reached, or no account can have the name.
         """
-        self._pending = None
+        _pending.set(None)
+        self._name = None
         usable, name = normalize_name(typed)
         address = request_origin(self._environ).client_ip
         hits = AttemptHits(_limiter())
         if (yield from hits.reserve(*_limit_keys(address, name, _device_of(request)))):
-            self._pending, self._name = hits, name
+            _pending.set(hits)
+            self._name = name
             self._open.append(hits)
             if usable is None:  # some databases raise errors for it
                 raise PermissionDenied("not the name of an account")
@@ -141,16 +147,19 @@ class LoginAttempts:
         raise PermissionDenied("too many failed sign-ins")
 
     def fail(self) -> None:
-        """Keep the hits of the latest attempt counted: its credentials were wrong."""
-        if self._pending is not None:
-            self._pending.keep()
-            self._pending = None
+        """Keep the hits of this task's latest attempt counted: its credentials were wrong."""
+        hits = _pending.get()
+        if hits in self._open:
+            self._open.remove(hits)
+            # A user who signs in without another attempt, for example after registering, has another name.
+            self._name = None
             client = client_key(request_origin(self._environ).client_ip)
             emit_event("refused", SignInTrace(client=client, reason="wrong", method="password"))
 
     def succeed(self, user: FromDjango) -> None:
         """Note that a user has been signed in, for the cookie of the browser and the audit log."""
         self.signed_in_as = self._name
+        self.is_refused = False  # an attempt before it was, for example with another name
         client = client_key(request_origin(self._environ).client_ip)
         emit_event("signed_in", SignInTrace(client=client, user_id=str(user.pk), method="password"))
 
@@ -216,7 +225,7 @@ def unlock_login(name: str, *, address: str | None = None) -> None:
 
 
 def _of_request(request: FromDjango, credentials: dict[str, FromDjango]) -> tuple[LoginAttempts | None, str]:
-    name = credentials.get(username_field(), credentials.get("username"))
+    name = _name_in(credentials)
     if name is None or (request is None and in_tests()):
         return None, ""
     if request is None:
@@ -227,6 +236,15 @@ def _of_request(request: FromDjango, credentials: dict[str, FromDjango]) -> tupl
     attempts: LoginAttempts = environ.setdefault(_KEY, LoginAttempts(environ))
     # Text: a JSON document may hold a number, which finds the account that has it as its name.
     return attempts, str(name)
+
+
+def _name_in(credentials: dict[str, FromDjango]) -> FromDjango:
+    """Return the name that ``ModelBackend`` looks up; or what other backends do beside a password."""
+    for key in ("username", username_field()):
+        if credentials.get(key) is not None:
+            return credentials[key]
+    others = [value for key, value in credentials.items() if key != "password" and isinstance(value, str)]
+    return others[0] if others and "password" in credentials else None
 
 
 def _limiter() -> RateLimiter:

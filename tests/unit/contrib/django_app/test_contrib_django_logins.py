@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 from queue import Queue
 from threading import Event
 from types import SimpleNamespace
@@ -171,6 +172,36 @@ def test_credentials_without_a_name_are_not_counted(logins: Logins) -> None:
     assert {logins.site.visit(view).body for _ in range(100)} == {b"None"}
 
 
+@pytest.mark.parametrize(
+    ("field", "credentials"),
+    [
+        ("username", {"email": "alice@example.org"}),  # as django-allauth calls it
+        ("username", {"phone": "+81 3 1234 5678"}),
+        ("email", {"email": "alice"}),
+        ("email", {"username": "alice", "email": None}),
+        (
+            "email",
+            {"username": "alice", "email": "{}"},
+        ),  # another for each attempt; the backend looks up the first
+    ],
+)
+def test_whatever_names_the_user_beside_a_password_is_counted(
+    monkeypatch: pytest.MonkeyPatch, field: str, credentials: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(get_user_model(), "USERNAME_FIELD", field)
+
+    numbers = count()
+
+    def view(request: Any) -> HttpResponse:
+        number = next(numbers)
+        given = {key: value and value.format(number) for key, value in credentials.items()}
+        authenticate(request, **given, password="wrong")
+        return HttpResponse("")
+
+    with project(AUTHENTICATION_BACKENDS=[OURS, DJANGO]) as site:
+        assert [site.visit(view).status for _ in range(6)] == [200] * 5 + [429]
+
+
 def test_many_addresses_are_limited_together(logins: Logins) -> None:
     addresses = [f"192.0.{network}.{host}" for network in range(10) for host in range(10)]
     assert [logins.attempt(address=address).status for address in addresses].count(429) == 50
@@ -266,6 +297,55 @@ def test_a_refused_attempt_does_not_blame_the_one_before_it(logins: Logins) -> N
 
     assert {logins.site.visit(view).status for _ in range(9)} == {429}
     assert logins.statuses(6, "bob", address="127.0.0.1") == [200] * 5 + [429]
+
+
+def test_a_sign_in_after_a_refused_attempt_is_no_429(logins: Logins) -> None:
+    """A view that tries the input as a name and then as an e-mail address."""
+    logins.statuses(5, address="127.0.0.1")
+
+    def view(request: Any) -> HttpResponse:
+        found = authenticate(request, username="alice", password=RIGHT)
+        found = found or authenticate(request, username="bob", password=RIGHT)
+        login(request, found)
+        return HttpResponse("welcome")
+
+    answer = logins.site.visit(view)
+    assert (answer.status, answer.body) == (200, b"welcome")
+
+
+def test_a_browser_is_not_remembered_for_a_name_that_it_guessed(logins: Logins, user: Any) -> None:
+    """A view that registers a user, and signs in without credentials, after a wrong guess."""
+
+    def view(request: Any) -> HttpResponse:
+        assert authenticate(request, username="alice", password="wrong") is None
+        login(request, get_user_model().objects.get(username="bob"), backend=DJANGO)
+        return HttpResponse("welcome")
+
+    answer = logins.site.visit(view)
+    assert answer.body == b"welcome"
+    assert "mks_login_device" not in str(answer.headers)
+
+
+def test_guesses_at_the_same_time_in_one_request_are_all_counted() -> None:
+    request: Any = RequestFactory().post("/")
+
+    async def check(request: object, username: str, password: str) -> None:
+        await asyncio.sleep(0)  # the others begin
+
+    async def guess(number: int) -> list[Any]:
+        guesses = (aauthenticate(request, username="alice", password="wrong") for _ in range(number))
+        return await asyncio.gather(*guesses)
+
+    with (
+        patch.object(Checks, "aauthenticate", staticmethod(check)),
+        project(AUTHENTICATION_BACKENDS=[OURS, CHECKS]),
+    ):
+        asyncio.run(guess(4))
+        attempts = login_attempts(request)
+        assert attempts is not None
+        attempts.finish(request, HttpResponse(""))
+        asyncio.run(guess(2))
+        assert attempts.is_refused
 
 
 def test_asyncio() -> None:
