@@ -81,6 +81,8 @@ def files_of(name: str, settings: Settings = SETTINGS) -> dict[str, str]:
         ),
         (tables(web1=("0.0.0.0", "edge web")), 3, r"hosts\[1\].address must be an address of a private"),  # noqa: S104
         (tables(web1=("web1", "edge web")), 3, r"hosts\[1\].address must be"),
+        (tables(web1=("fd00::1%e;daemon off", "edge web")), 3, r"hosts\[1\].address must be"),
+        (tables(web1=("fd00::1%e\\nlocal all all trust", "edge web")), 3, r"hosts\[1\].address must be"),
         (tables(web1=("10.0.0.11", "edge wep")), 4, r"hosts\[1\].roles must be edge or web"),
         (tables(web1=WEB1, web2=("10.0.0.11", "web")), 7, r"hosts\[2\].address is that of another host"),
         (tables(web1=WEB1) + tables(web1=("10.0.0.12", "web")), 6, r"hosts\[2\].name is that of another"),

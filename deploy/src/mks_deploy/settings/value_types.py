@@ -248,15 +248,18 @@ a_repository: Final = Kind(
 )
 
 
+def _without_zone(value: object) -> str:
+    """Return the text of an address; a zone (RFC 4007) may hold any character, and Python accepts each."""
+    if not isinstance(value, str) or "%" in value:
+        raise ValueError
+    return value
+
+
 def _network(value: object) -> str:
     try:
-        return str(ip_network(value)) if isinstance(value, str) else _no_network()
+        return str(ip_network(_without_zone(value)))
     except ValueError:
-        return _no_network()
-
-
-def _no_network() -> str:
-    raise ValueError("a network such as 203.0.113.0/24")
+        raise ValueError(a_network.form) from None
 
 
 a_network: Final = Kind("a network such as 203.0.113.0/24", _network)
@@ -279,7 +282,7 @@ _PRIVATE: Final = tuple(
 
 def _private_address(value: object) -> str:
     try:
-        address = ip_address(value) if isinstance(value, str) else None
+        address = ip_address(_without_zone(value))
     except ValueError:
         address = None
     if address is None or not any(address in network for network in _PRIVATE):
