@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,28 @@ def test_what_somebody_else_encrypted_writes_nowhere_else(keys: Path) -> None:
         with pytest.raises(SealError, match="something else than secrets"):
             open_sealed(keys / "other.age", keys / "opened", identity=keys / "a")
     assert not (keys / "escaped").exists()
+
+
+def test_a_secret_that_was_changed_after_sealing_is_not_overwritten(keys: Path) -> None:
+    file, folder = keys / "secrets.age", keys / "secrets"
+    seal(folder, file, recipients=keys / "recipients")
+    sealed_at = file.stat().st_mtime
+    for name, seconds in (("secret_keys", 5), ("database_url", -5)):
+        (folder / name).write_text("rotated")
+        os.utime(folder / name, (sealed_at + seconds, sealed_at + seconds))
+    with pytest.raises(SealError, match=r"^secret_keys: changed in .* after secrets\.age was written"):
+        open_sealed(file, folder, identity=keys / "a")
+    assert {each.read_text() for each in folder.iterdir()} == {"rotated"}
+    (folder / "secret_keys").rename(keys / "elsewhere")
+    assert open_sealed(file, folder, identity=keys / "a") == ["database_url", "secret_keys"]
+
+
+@pytest.mark.parametrize("name", [".gitignore", "secret_keys.bak", "README"])
+def test_nothing_is_sealed_that_could_not_be_opened(keys: Path, name: str) -> None:
+    (keys / "secrets" / name).write_text("x")
+    with pytest.raises(SealError, match="is no secret, by its name or size"):
+        seal(keys / "secrets", keys / "secrets.age", recipients=keys / "recipients")
+    assert not (keys / "secrets.age").exists()
 
 
 def test_the_commands(keys: Path, capsys: Any) -> None:

@@ -31,11 +31,14 @@ def seal(folder: Path, file: Path, *, recipients: Path) -> list[str]:
         recipients: public keys of age or ssh, one in each line.
 
     Raises:
-        SealError: age is not installed, refuses, or the folder holds no secret.
+        SealError: age is not installed, refuses, or the folder holds no secret or a file that is none.
     """
     names = sorted(each.name for each in folder.iterdir() if each.is_file())
     if not names:
         raise SealError(f"{folder} holds no secret")
+    for name in names:  # open_sealed would refuse the whole file
+        if not _NAME.fullmatch(name) or (folder / name).stat().st_size > _LARGEST:
+            raise SealError(f"{folder}/{name} is no secret, by its name or size: move it away")
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as archive:
         for name in names:
@@ -57,7 +60,8 @@ def open_sealed(file: Path, folder: Path, *, identity: Path) -> list[str]:
         identity: private key of age or ssh.
 
     Raises:
-        SealError: age is not installed, the key does not fit, or the file was changed.
+        SealError: age is not installed, the key does not fit, the file was changed, or a secret of the folder
+            differs and was changed later than the file: it may exist nowhere else.
     """
     content = _age(["--decrypt", "--identity", str(identity)], file.read_bytes())
     found = dict[str, bytes]()
@@ -72,6 +76,13 @@ def open_sealed(file: Path, folder: Path, *, identity: Path) -> list[str]:
         raise SealError(f"{file.name} holds something else than secrets") from None
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     changed = [name for name, value in found.items() if _content(folder / name) != value]
+    sealed_at = file.stat().st_mtime_ns
+    present = [name for name in changed if (folder / name).exists()]
+    if newer := [name for name in present if (folder / name).stat().st_mtime_ns > sealed_at]:
+        raise SealError(
+            f"{', '.join(newer)}: changed in {folder} after {file.name} was written; seal the folder, or move "
+            "them away; nothing was written"
+        )
     for name in changed:
         replace_file(folder / name, found[name], mode=0o600)
     return changed
