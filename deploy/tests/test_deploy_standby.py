@@ -73,7 +73,7 @@ class FakeServer:
         if self.cluster == "unreachable":
             raise ReleaseError("ssh cannot reach it")
         if words[0] == "pg_lsclusters":
-            return 0, self.cluster
+            return (28, "") if self.cluster == "full disk" else (0, self.cluster)
         if "pg_is_in_recovery" in words[-1]:
             return (0, self.row) if self.row else (2, "")
         return 0, "t"
@@ -86,6 +86,7 @@ class FakeServer:
 
 
 PRIMARY, FOLLOWER, OTHER = "f|7|100|100|0", "t|7|90|80|3", "f|8|100|100|0"
+AHEAD = "t|7|64|95|3"  # it was started again, and streams the whole segment once more
 
 
 @pytest.mark.parametrize(
@@ -101,6 +102,14 @@ PRIMARY, FOLLOWER, OTHER = "f|7|100|100|0", "t|7|90|80|3", "f|8|100|100|0"
             FakeServer(FOLLOWER),
             "ssh does not reach db-1, which may",
         ),
+        (
+            "promote",
+            "db-2",
+            FakeServer(cluster="full disk"),
+            FakeServer(FOLLOWER),
+            "ssh does not reach db-1, which may",
+        ),
+        ("promote", "db-2", FakeServer(AHEAD), FakeServer(FOLLOWER), "db-1 has changes that db-2 lacks"),
         ("promote", "web", FakeServer(PRIMARY), FakeServer(FOLLOWER), "--host must be one of db-1, db-2"),
         (
             "standby",
@@ -148,6 +157,20 @@ def test_an_empty_cluster_is_no_second_primary() -> None:
     with pytest.raises(ReleaseError, match="did not follow db-1 within"):  # this one says "t", not 1
         list(servers.standby("db-2"))
     assert any("pg_basebackup" in words for words in new.asked)
+
+
+def test_a_copy_that_was_cut_off_between_its_two_moves_keeps_what_was_there() -> None:
+    class Moved(FakeServer):
+        def run(self, words: Sequence[str], *, sends: bytes = b"", shown: bool = True) -> tuple[int, str]:
+            said = super().run(words)
+            return (1, "") if words[0] == "test" else said
+
+    new = Moved(cluster="17 main 5432 down postgres /data /log")
+    servers = DatabaseHosts(_settings(), {"db-1": FakeServer(PRIMARY), "db-2": new}, pause=lambda _: None)
+    with pytest.raises(ReleaseError, match="did not follow"):
+        list(servers.standby("db-2"))
+    assert ["rm", "-rf", "/data.before"] not in new.asked
+    assert ["mv", "/data.new", "/data"] in new.asked
 
 
 def test_one_server_alone_has_no_standby(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

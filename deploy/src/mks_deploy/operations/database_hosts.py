@@ -34,6 +34,7 @@ SELECT pg_is_in_recovery(), (SELECT system_identifier FROM pg_control_system()),
        ELSE 0 END
 """
 _PATIENCE: Final = 60
+_NOT_INSTALLED: Final = 127  # of the shell: there is no such program
 
 
 class Shell(Protocol):
@@ -49,7 +50,7 @@ class ServerState:
 
     Attributes:
         host: name of the host.
-        reached: whether ssh reaches the host.
+        reached: whether ssh reaches the host, and its clusters can be listed.
         version: version of its cluster; empty if it has none.
         data: folder of the cluster.
         online: whether PostgreSQL answers.
@@ -77,13 +78,18 @@ class ServerState:
         return self.online and not self.follows
 
     @property
+    def newest(self) -> int:
+        """Position of the last change that it has: after a restart, it may have replayed more than it received."""
+        return max(self.received, self.replayed)
+
+    @property
     def unit(self) -> str:
         """The unit of the server."""
         return f"postgresql@{self.version}-main.service"
 
     def __str__(self) -> str:
         if not self.reached:
-            return "ssh does not reach it"
+            return "ssh does not reach it, or pg_lsclusters fails there"
         if not self.version:
             return "has no PostgreSQL"
         if not self.online:
@@ -138,12 +144,18 @@ class DatabaseHosts:
         if lost := [state.host for state in states.values() if not state.reached]:
             if not old_is_off:
                 raise ReleaseError(
-                    f"ssh does not reach {', '.join(lost)}, which may still take writes: switch it off, and repeat "
-                    "with --old-primary-is-off; nothing was changed"
+                    f"ssh does not reach {', '.join(lost)}, which may still take writes, or pg_lsclusters fails "
+                    "there: switch it off, and repeat with --old-primary-is-off; nothing was changed"
                 )
             yield f"{', '.join(lost)}: taken to be off, as you say; it asks the others before it starts again"
         # Also one that does not run: it could be started again as a second primary.
         others = [state for state in states.values() if state.reached and state.version and state is not new]
+        ahead = [state.host for state in others if state.follows and state.newest > new.newest]
+        if ahead and not any(state.is_primary for state in others):
+            raise ReleaseError(
+                f"{', '.join(ahead)} has changes that {name} lacks: promote it instead, or stop its PostgreSQL "
+                "to lose them; nothing was changed"
+            )
         for old in (state for state in others if not state.follows):
             yield f"{old.host}: stop PostgreSQL, and fence it: it takes no writes, whoever starts it"
             self._fence(old)
@@ -186,8 +198,10 @@ class DatabaseHosts:
         self._must(name, [*_AS_POSTGRES, *_base_backup(self._settings, new, address)])
         yield f"{name}: start it in place of the one that was there, which stays in {data}.before"
         self._must(name, ["systemctl", "stop", new.unit])
-        self._must(name, ["rm", "-rf", f"{data}.before"])
-        self._must(name, ["mv", data, f"{data}.before"])
+        # Cut off between the two moves, the copy of before is the only one.
+        if self._shells[name].run(["test", "-e", data], shown=False)[0] == 0:
+            self._must(name, ["rm", "-rf", f"{data}.before"])
+            self._must(name, ["mv", data, f"{data}.before"])
         self._must(name, ["mv", f"{data}.new", data])
         self._must(name, ["systemctl", "start", new.unit])
         self._must(name, ["touch", str(standby_mark(self._settings))])
@@ -219,8 +233,10 @@ class DatabaseHosts:
     def _state(self, name: str) -> ServerState:
         shell = self._shells[name]
         try:
-            _, said = shell.run(["pg_lsclusters", "--no-header"], shown=False)
+            code, said = shell.run(["pg_lsclusters", "--no-header"], shown=False)
         except ReleaseError:
+            return ServerState(name, reached=False)
+        if code not in {0, _NOT_INSTALLED}:  # a full disk, for example: PostgreSQL may run all the same
             return ServerState(name, reached=False)
         found = [line.split() for line in said.splitlines()]
         clusters = sorted(
