@@ -224,7 +224,7 @@ class SearchIndex:
 
 
 class _Fts5:
-    """SQLite: an FTS5 table of grams, in which a phrase is a phrase of grams."""
+    """SQLite: an FTS5 table of grams; a phrase in the text is a phrase of its grams."""
 
     key = "rowid"
     replacing = ""

@@ -42,7 +42,7 @@ class SettingFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """Everything that was read; a part that was not asked for is ``None``.
+    """Everything that was read; a part that was not requested is ``None``.
 
     Attributes:
         settings: environment variables.

@@ -136,10 +136,10 @@ def connect_async(target: RedisTarget, budget: float) -> Client:
 
 
 def connect_push(client: Client) -> Client:
-    """Return a connection of its own to the server of a synchronous client, connected, with RESP3.
+    """Return a separate, connected RESP3 connection to the server of a synchronous client.
 
-    It leads to where the client's connections lead: with the same credentials, TLS options and database, and to the
-    primary that the sentinels name. Its handshake obeys the deadline of the call.
+    It uses the client's credentials, TLS options and database, and the primary that Sentinel names. Its handshake
+    observes the deadline of the call.
     """
     pool = client.connection_pool
     connection = pool.connection_class(**{**pool.connection_kwargs, "protocol": 3})

@@ -1,7 +1,7 @@
-"""A connection on which Redis reports changes (RESP3 push messages), read without ever waiting.
+"""A connection on which Redis reports changes (RESP3 push messages), with non-blocking reads.
 
-redis-py's own reader of such messages waits in the middle of one. Here any thread may look for messages at any
-time, for the price of one system call.
+redis-py's own reader of such messages blocks in the middle of one. Here any thread may look for messages at any
+time, at the cost of one system call.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ class PushChannel:
         """Send a short command; its response is one of the messages.
 
         Raises:
-            OSError: the connection is broken, or the server reads nothing any more.
+            OSError: the connection is broken, or the server has stopped reading.
         """
         self._socket.sendall(b"".join(self._connection.pack_command(*command)))
 

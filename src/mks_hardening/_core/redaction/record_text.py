@@ -116,7 +116,7 @@ class RecordText:
     def encoded_if_clean(
         self, fields: Mapping[str, object], encode: Callable[[object], bytes]
     ) -> bytes | None:
-        """Return fields as JSON if ``clean`` certainly leaves them unchanged; ``None`` means nothing."""
+        """Return fields as JSON, or ``None`` if ``clean`` might change them."""
         # Nothing is known about other redactor classes.
         stable = self._stable
         return encoded_if_clean(stable, fields, encode) if type(stable) is SecretRedactor else None

@@ -294,7 +294,7 @@ class RecordRedactor:
 def encoded_if_clean(
     redactor: SecretRedactor, fields: Mapping[str, object], encode: Callable[[object], bytes]
 ) -> bytes | None:
-    """Return small plain data as JSON if ``redact`` certainly leaves it unchanged; ``None`` means nothing.
+    """Return small plain data as JSON, or ``None`` if ``redact`` might change it.
 
     The prefilter judges the JSON text, which contains every name and every value: one search instead of one for
     each of them.

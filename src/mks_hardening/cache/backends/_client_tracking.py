@@ -1,8 +1,8 @@
-"""Copies in this process that Redis keeps current: client tracking (RESP3), by broadcast to prefixes of names.
+"""Local copies that Redis invalidates: client tracking (RESP3) in broadcast mode, by key prefix.
 
-A copy may be served only while the channel is known to deliver: Redis must have answered on it to a command sent at
-most ``TRUSTED_FOR`` seconds ago, so that what it reported before has arrived. When the channel breaks or is opened,
-every copy is dropped, together with the right to make one of what was read before.
+A copy may be served only while the channel is known to deliver: Redis must have responded on it to a command sent
+at most ``TRUSTED_FOR`` seconds ago, so that all earlier reports have arrived. When the channel breaks or is opened,
+all copies are dropped, and what was read before must not be copied any more.
 
 redis-py's client-side cache is not used: it has no asyncio version, polls a pooled connection under two locks at
 each hit (31 µs), and keeps the bytes of Redis, which would be verified and decoded at each hit.
@@ -31,7 +31,7 @@ from mks_hardening.exceptions import BackendUnavailableError
 __all__ = ["TRUSTED_FOR", "ChannelTrust", "ClientTracking", "TrackingChannel"]
 
 TRUSTED_FOR: Final = 1.5
-"""Seconds after sending a command whose response has come, for which copies are served."""
+"""Seconds for which copies are served, from the sending of the last command that Redis has responded to."""
 
 _PING_EVERY: Final = 0.5
 _ANSWER_WITHIN: Final = 3.0
@@ -43,7 +43,7 @@ _logger = logging.getLogger("mks_hardening.cache")
 
 
 class TrackingChannel(Protocol):
-    """A connection to Redis that is read without waiting; see ``PushChannel``."""
+    """A connection to Redis with non-blocking reads; see ``PushChannel``."""
 
     def send(self, command: Sequence[object]) -> None:
         """Send a command."""
@@ -68,7 +68,7 @@ _ALL: Final[Invalidation] = ("pattern", EVERYTHING)
 
 
 class ChannelTrust:
-    """Until when a channel is known to deliver, from the commands sent on it and what has come back. No I/O.
+    """How long a channel is trusted to deliver, judging by its commands and their responses. No I/O.
 
     Attributes:
         until: monotonic time until which copies may be served; 0 before the first response.
@@ -81,7 +81,7 @@ class ChannelTrust:
         self._sent: deque[float] = deque()
 
     def sent(self, now: float) -> None:
-        """Note that a command was sent: first the one that begins tracking, then those that check the channel."""
+        """Record that a command was sent: first ``CLIENT TRACKING``, then each ``PING``."""
         self._sent.append(now)
 
     def must_ping(self, now: float) -> bool:
@@ -89,14 +89,14 @@ class ChannelTrust:
         return not self._sent and now >= self.until - TRUSTED_FOR + _PING_EVERY
 
     def is_silent(self, now: float) -> bool:
-        """Return whether a response is so late that the connection must be given up."""
+        """Return whether a response is so late that the connection must be closed."""
         return bool(self._sent) and now - self._sent[0] > _ANSWER_WITHIN
 
     def invalidated(self, message: RedisMessage, meaning: Meaning) -> Sequence[Invalidation]:
-        """Return what a message invalidates; the first response, what was copied before.
+        """Return what a message invalidates; the first response invalidates all earlier copies.
 
         Raises:
-            ValueError: a response that is none to these commands, or a refusal.
+            ValueError: an unexpected response, or an error response.
         """
         if isinstance(message, PushMessage):
             return _invalidated(message, meaning) if message[:1] == (b"invalidate",) else ()
@@ -107,7 +107,7 @@ class ChannelTrust:
         return () if self.until else (_ALL,)
 
     def applied(self, message: RedisMessage) -> None:
-        """Note that what a message invalidates has been dropped."""
+        """Record that the copies that a message invalidates have been dropped."""
         if not isinstance(message, PushMessage):
             self.until = self._sent.popleft() + TRUSTED_FOR
 
@@ -121,9 +121,9 @@ def _invalidated(message: PushMessage, meaning: Meaning) -> Sequence[Invalidatio
 
 
 class ClientTracking:
-    """Drops copies in a store of this process when Redis reports a change; a background thread keeps the channel.
+    """Drops copies in a local store when Redis reports a change; a background thread maintains the channel.
 
-    A thread that asks for a copy looks for messages itself, at most once a millisecond: others that compute could
+    A thread that requests a copy also reads messages itself, at most once a millisecond, because busy threads can
     keep the background thread from running for several milliseconds.
 
     Args:
@@ -131,7 +131,7 @@ class ClientTracking:
         copies: the store of the copies, whose operations do no I/O.
         prefixes: prefixes of the names to track.
         meaning: what a change of a name invalidates.
-        forget: called before all copies are dropped, as what else is known about the server may be wrong too.
+        forget: called before all copies are dropped, because other cached facts about the server may be stale too.
     """
 
     def __init__(
@@ -169,7 +169,7 @@ class ClientTracking:
         register_after_fork(self)
 
     def reset_after_fork(self) -> None:
-        """Begin without a channel in a forked child, which neither reads nor closes that of the parent."""
+        """Start without a channel in a forked child, which must neither read nor close its parent's."""
         self._of_the_parent = self._channel
         self._lock = RLock()
         self._channel = None

@@ -410,7 +410,7 @@ class RedisStore:
         return [self._names.lease(key), self._names.value(key), self._names.wake(key)]
 
     def acquire_many(self, keys: Sequence[str], tags: Sequence[str]) -> Op[dict[str, ComputeLease]]:
-        """Acquire the leases that no other caller holds; in one round trip, but for a Cluster."""
+        """Acquire the leases that no other caller holds, in one round trip (except on a Cluster)."""
         versions = yield from self._versions(tags)
         generation = yield from self._current_generation()
         tokens = {
@@ -432,7 +432,7 @@ class RedisStore:
         return leases
 
     def commit_many(self, computed: Mapping[str, tuple[ComputeLease, CacheEntry]]) -> Op[list[str]]:
-        """Store computed values; in one round trip, but for a Cluster."""
+        """Store computed values, in one round trip (except on a Cluster)."""
         refused: list[str] = []
         runs: list[tuple[Sequence[bytes], Sequence[object]]] = []
         now = self._clock.time()

@@ -40,11 +40,11 @@ class WakeUps:
         register_after_fork(self)
 
     def reset_after_fork(self) -> None:
-        """Forget in a forked child those who wait in the parent."""
+        """Reset the number of waiting callers in a forked child; they wait in the parent."""
         self._blocked = 0
 
     def block(self, name: bytes, seconds: float) -> Op[bool]:
-        """Wait for an element in a list, which stays there for others; return whether that was possible."""
+        """Wait until a list has an element, without removing it; return False if no further caller may block."""
         if not self._is_possible or self._blocked >= _MOST_BLOCKED:
             return False
         self._blocked += 1

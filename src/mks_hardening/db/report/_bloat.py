@@ -1,4 +1,4 @@
-"""Space that tables and indexes waste, and the distance to the wraparound of transaction numbers."""
+"""Space that tables and indexes waste, and how close databases are to transaction ID wraparound."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ _INDEX_SPECIAL: Final = 16
 
 
 def bloat(connection: Connection, *, min_megabytes: float) -> DatabaseReport:
-    """Report tables and indexes that waste space, and databases that approach the wraparound.
+    """Report tables and indexes that waste space, and databases that approach transaction ID wraparound.
 
     Args:
         connection: read-only connection.

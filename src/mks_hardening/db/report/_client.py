@@ -1,4 +1,4 @@
-"""Reports of the application's processes (``client_report``), to join with what the server says."""
+"""Reports of the application's processes (``client_report``), to join with the server's statistics."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Client", "read_clients"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Client:
-    """What the processes of an application know.
+    """Measurements of an application's processes.
 
     Attributes:
         statements: calls, total time, percentile and most frequent caller, by fingerprint; the slowest first.

@@ -1,4 +1,4 @@
-"""Plans of the most expensive statements: those that changed, and indexes that they miss.
+"""Plans of the most expensive statements: changed plans and missing indexes.
 
 A plan is the generic one, for any values, so that it changes only with the schema and the statistics. Nothing is
 executed. Whether an index would help is asked of PostgreSQL's planner itself, with hypothetical indexes (hypopg).

@@ -1,4 +1,4 @@
-"""What the monitors of one process know, for ``mks-hardening db``, which runs in another process."""
+"""Report of the monitors of one process, for ``mks-hardening db``, which runs in another process."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["client_report"]
 def client_report(*monitors: SlowQueryMonitor | PoolMonitor) -> str:
     """Return statements and holders of connections as JSON, without values.
 
-    Write it to a file. ``mks-hardening db top --client FILE`` puts it beside the statistics of the server, and
+    Write it to a file. ``mks-hardening db top --client FILE`` shows it next to the server's statistics, and
     ``mks-hardening db locks --client FILE`` names the lines of the application that hold the connections.
 
     Args:

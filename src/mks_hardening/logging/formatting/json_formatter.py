@@ -211,7 +211,7 @@ class JsonFormatter(GeneralFormatter):
         return Memo(lambda level: f'",{self._members(self._head_fields(level, logger))}', entries=64)
 
     def _members(self, fields: Mapping[str, object]) -> str:
-        """Return the fields as the members of a JSON object, with a trailing comma: a part of a line."""
+        """Return the fields as the members of a JSON object, with a trailing comma."""
         encoded = self._reader.encoded_if_clean(fields, self._dumps)
         if encoded is not None and is_safe(encoded):
             return f"{encoded[1:-1].decode()},"

@@ -62,7 +62,7 @@ class MemoryCounters:
             return counter.peek(self._now(), cost)
 
     def give_back(self, group: str, key: str, *, at: int, cost: int) -> None:
-        """Subtract hits that were taken at the given time."""
+        """Subtract hits that were counted at the given time."""
         with self._lock:
             counter = self._counters.get((group, key))
             if counter is not None:

@@ -107,7 +107,7 @@ class OutageCounters(MemoryCounters):
         return self._too_large(group, key, limits, cost) or super().test(group, key, limits, cost=cost)
 
     def give_back(self, group: str, key: str, *, at: int, cost: int) -> None:
-        """Subtract hits that were taken at the given time."""
+        """Subtract hits that were counted at the given time."""
         super().give_back(group, key, at=at, cost=cost)
         with self._lock:
             moments = self.unsent.get((group, key))

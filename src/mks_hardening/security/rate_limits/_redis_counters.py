@@ -88,7 +88,7 @@ class RedisCounters:
         return GroupCounting(scripts.counting, self._keys(scripts, key)[:2], (0, cost, 0))
 
     def give_back(self, group: str, key: str, limits: tuple[Limit, ...], *, at: int, cost: int) -> Op[None]:
-        """Subtract hits that were taken at the given time."""
+        """Subtract hits that were counted at the given time."""
         scripts = self._of(group, limits)
         yield RunScript(scripts.give_back, self._keys(scripts, key)[:2], (at, cost))
 

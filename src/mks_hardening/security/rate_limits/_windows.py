@@ -81,7 +81,7 @@ class WindowCounter(Protocol):
         ...
 
     def give_back(self, at: int, cost: int) -> None:
-        """Subtract hits that were taken at the given time, if they still count."""
+        """Subtract hits that were counted at the given time, if they still count."""
         ...
 
 

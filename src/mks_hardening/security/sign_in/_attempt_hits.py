@@ -90,7 +90,7 @@ class AttemptHits:
 
 
 def client_limit_keys(address: str, name: str) -> tuple[LimitKey, ...]:
-    """Return the limit keys for a guess of a stranger: network, address, and the client with this name."""
+    """Return the limit keys for a guess from an unknown device: network, address, and address with this name."""
     client = client_key(address)
     return (
         ("auth_login_network", network_of(address)),
@@ -100,7 +100,7 @@ def client_limit_keys(address: str, name: str) -> tuple[LimitKey, ...]:
 
 
 def account_limit_key(user_id: str | None, name: str) -> LimitKey:
-    """Return the row that counts guesses from all clients; unknown names are counted in the same way."""
+    """Return the limit key that counts guesses from all clients; unknown names are counted in the same way."""
     return "auth_login_account", f"name {name}" if user_id is None else f"user {user_id}"
 
 

@@ -140,7 +140,7 @@ def _readers(session: Session, step: str, actor: Actor, subject: workflow.Subjec
 
 
 def queue(session: Session, actor: Actor) -> list[dict[str, Any]]:
-    """Return the versions waiting for review, longest first: those a reviewer may review, and one's own."""
+    """Return the versions waiting for review, oldest first: those that the actor may review, and their own."""
     asked = (
         select(Article, Revision.title, Revision.saved_at, Revision.number)
         .join(
