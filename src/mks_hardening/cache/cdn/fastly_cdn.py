@@ -35,7 +35,7 @@ class FastlyCDN(BaseCDN):
     """Purges one Fastly service: URLs, tags (surrogate keys) or everything.
 
     Fastly has no purge by prefix or host, and a purged URL loses all its variants; name tags in ``Surrogate-Key``
-    instead. Each URL takes a request, 256 tags take one.
+    instead. Each URL takes a request, 256 tags of usual length take one.
 
     Args:
         service_id: letters and digits.
@@ -111,9 +111,12 @@ class FastlyCDN(BaseCDN):
             for item in items
             if item.kind == "urls"
         )
+        tags = [item for item in items if item.kind == "tags"]
+        # The response repeats the tags, some characters escaped, and 64 KiB of it are read.
+        most = min(_BATCH, 60_000 // (2 * max((len(tag.value) for tag in tags), default=0) + 64))
         calls += (
             PurgeCall(batch, f"{service}/purge", {"surrogate_keys": [item.value for item in batch]})
-            for batch in batches((item for item in items if item.kind == "tags"), _BATCH)
+            for batch in batches(tags, most)
         )
         return self._calls.send(calls)
 

@@ -92,6 +92,12 @@ def test_tags_are_purged_256_at_once(make: Any, http_sink: HttpSink) -> None:
     assert [len(request.json()["surrogate_keys"]) for request in http_sink.requests] == [256, 256, 88]
 
 
+def test_long_tags_are_purged_in_requests_whose_response_can_be_read(make: Any, http_sink: HttpSink) -> None:
+    tags = [f"{number:/<1000}" for number in range(300)]
+    assert make().purge_cache(tags=tags).done == tuple(tags)
+    assert len(http_sink.requests) > 5
+
+
 def test_everything_is_purged(make: Any, http_sink: HttpSink) -> None:
     assert make().purge_cache(purge_everything=True).done == ("*",)
     assert [request.path for request in http_sink.requests] == [f"/service/{SERVICE}/purge_all"]
