@@ -74,8 +74,14 @@ class PurgeSpool:
         left = tuple(items)
         if left:
             # The old file stays until the new one is complete: a process may end at any time.
-            self._descriptor, self._path = self._new_file()
-            _write_all(self._descriptor, left)
+            new, new_path = self._new_file()
+            try:
+                _write_all(new, left)
+            except OSError:
+                new_path.unlink(missing_ok=True)
+                os.close(new)
+                raise
+            self._descriptor, self._path = new, new_path
         else:
             self._descriptor = None
         if descriptor is not None:
@@ -116,8 +122,13 @@ def _write_all(descriptor: int, items: Iterable[PurgeItem]) -> None:
         for item in items
     )
     rest = b"".join(line + b"\n" for line in lines)
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]
+    size = os.fstat(descriptor).st_size
+    try:
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+    except OSError:  # without a half line, to which the next one would be appended
+        os.ftruncate(descriptor, size)
+        raise
 
 
 def _items_in(content: bytes) -> Iterator[PurgeItem]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -253,6 +255,38 @@ def test_a_spool_that_another_process_uses_is_left_alone(cdn: OwnCDN, tmp_path: 
         with PurgeQueue(cdn, window=NEVER, spool=tmp_path) as second:
             assert second.stats().queued == 0
     assert cdn.requests == [("a",)]
+
+
+def test_a_full_disk_leaves_neither_files_nor_half_lines(
+    cdn: OwnCDN, clock: FrozenClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cdn.script = [busy] * 20
+    write, is_full = os.write, False
+
+    def until_full(descriptor: int, data: bytes) -> int:
+        if not is_full:
+            return write(descriptor, data)
+        if len(data) < 8:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(descriptor, data[:5])
+
+    monkeypatch.setattr(os, "write", until_full)
+    queue = PurgeQueue(cdn, window=NEVER, spool=tmp_path, clock=clock)
+    queue.purge_cache(tags=["a"])
+    (file,) = tmp_path.iterdir()
+    for number in range(10):
+        is_full = True
+        queue.purge_cache(tags=[f"full{number}"])
+        queue.flush()
+        clock.advance(60)
+    assert [*tmp_path.iterdir()] == [file]
+    assert file.read_text() == '["tags","a"]\n'
+    is_full = False
+    queue.purge_cache(tags=["b"])
+    assert file.read_text() == '["tags","a"]\n["tags","b"]\n'
+    cdn.script = []
+    queue.close()
+    assert [*tmp_path.iterdir()] == []
 
 
 def test_a_spool_that_cannot_be_written_is_logged_once(
