@@ -45,7 +45,8 @@ class PageResult:
     Attributes:
         items: entities or values if the select has one column, otherwise rows of its columns.
         next_cursor: value of ``after`` for the next page; ``None`` on the last page.
-        previous_cursor: value of ``before`` for the previous page; ``None`` on the first page.
+        previous_cursor: value of ``before`` for the previous page; ``None`` on the first page. Both are ``None`` if
+            the page is empty, because all rows on that side of the cursor have been deleted.
     """
 
     items: list[Any]
