@@ -12,7 +12,7 @@ from mks_hardening._core.checks import instance
 from mks_hardening._core.clock import SYSTEM_CLOCK
 from mks_hardening._core.origin.proxy_trust import ProxyTrust
 from mks_hardening._core.origin.scope_trust import ScopeTrust
-from mks_hardening._core.process.context import fields_var
+from mks_hardening._core.process.context import fields_var, request_var
 from mks_hardening._core.web.asgi_scope import (
     REQUESTS,
     HeaderReader,
@@ -120,7 +120,7 @@ class RequestLoggingMiddleware:
             scope = self._trust.admit(scope)
         inner = private_scope(scope)
         exchange = _ASGIExchange(self._log, self._read(inner), inner, receive, send)
-        before = fields_var.get()
+        before, outer = fields_var.get(), request_var.get()
         try:
             exchange.begin(before)
             await self._app(exchange.scope, exchange.receive, exchange.send)
@@ -138,6 +138,7 @@ class RequestLoggingMiddleware:
             exchange.finish()
             exchange.restore_context()
             fields_var.set(before)
+            request_var.set(outer)
 
 
 class _ASGIExchange:
@@ -231,6 +232,7 @@ class _ASGIExchange:
                 if before.get(variable) is not value
             ]
         fields_var.set(MappingProxyType({**bound, **ids} if bound else ids))
+        request_var.set(self.scope)
 
     def restore_context(self) -> None:
         """Undo what the tracer has set: the task may continue with other requests, outside this span."""

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote_to_bytes
 
 from mks_hardening._core.memo import Memo
+from mks_hardening._core.process.context import request_var
+from mks_hardening._core.web.environ_keys import ROUTE_KEY
 
 if TYPE_CHECKING:
     from mks_hardening._core.web.asgi_types import ReadOnlyScope
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = [
     "REQUESTS",
     "HeaderReader",
+    "current_route",
     "first_header",
     "header",
     "is_request",
@@ -152,6 +155,12 @@ def route_of(scope: ReadOnlyScope) -> str | None:
     path: object = getattr(scope.get("route"), "path", None) or scope.get("path_template")
     # Of the innermost application only, as in WSGI; the mounts around it are in the root path by now.
     return f"{(scope.get('root_path') or '').rstrip('/')}{path}" if isinstance(path, str) else None
+
+
+def current_route() -> str:
+    """Return the route of the request of this context, if its framework has told it by now; otherwise empty."""
+    request = request_var.get()
+    return request.get(ROUTE_KEY) or route_of(request) or ""
 
 
 def _as_latin1(scope: ReadOnlyScope, path: str) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from mks_hardening._core.process.after_fork import register_after_fork
 from mks_hardening._core.process.context import current
+from mks_hardening._core.web.asgi_scope import current_route
 from mks_hardening.db.statement.fingerprints import text_key
 from mks_hardening.db.watch._call_site import call_site
 from mks_hardening.db.watch.statement_stats import StatementCaller, StatementStats
@@ -137,7 +138,7 @@ class StatsTable:
             except (IndexError, OverflowError):
                 row.count(bucket)
         if calls <= _SAMPLED_FIRST or not calls & (_SAMPLED_EVERY - 1):
-            place = intern(call_site()), intern(str(current().get("route") or ""))
+            place = intern(call_site()), intern(str(current().get("route") or current_route()))
             with self._lock:
                 row.note_caller(*place)
 

@@ -13,7 +13,9 @@ class StatementCaller:
 
     Attributes:
         caller: ``file:line`` of the application; ``other`` for places first seen after 10 others.
-        route: the field ``route`` of the log context (``mks_hardening.logging.bind``); empty if it is not bound.
+        route: the field ``route`` of the log context (``mks_hardening.logging.bind``), otherwise the route of the
+            request, if its framework has told it (Flask, Django, FastAPI, Litestar, or ``ROUTE_KEY``) and the
+            request log is in use; otherwise empty.
         share: share of the statement's calls, from 0 to 1. It is an estimate: the first calls of a statement are
             looked at, then every 64th.
     """

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mks_hardening._core.checks import offers
 from mks_hardening._core.clock import SYSTEM_CLOCK
-from mks_hardening._core.process.context import fields_var
+from mks_hardening._core.process.context import fields_var, request_var
 from mks_hardening._core.web.environ_keys import (
     ORIGIN_KEY,
     REFUSAL_KEY,
@@ -140,6 +140,7 @@ class _Recorded(Exchange):
             self._trace_id = ids["trace_id"]
         bound = fields_var.get()
         fields_var.set(MappingProxyType({**bound, **ids} if bound else ids))
+        request_var.set(self.environ)
 
     def step(self, status: str, headers: Headers) -> str:
         own = self._header_lower
