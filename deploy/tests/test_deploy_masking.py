@@ -122,6 +122,62 @@ def test_whatever_is_doubtful_changes_nothing(database: Any, change: tuple[str, 
     assert "tanaka@" not in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ("CREATE TABLE calls (id int, phone_number bigint)", "calls.phone_number looks like personal data"),
+        ("CREATE TABLE pay (salary numeric, born_at timestamp)", "pay.salary looks like personal data"),
+        ("CREATE TABLE guests (birthday date)", "guests.birthday looks like personal data"),
+        ("CREATE TABLE words (found tsvector)", "words.found looks like personal data"),
+        ("CREATE TABLE scans (id int, file oid)", "scans.file looks like personal data"),
+    ],
+)
+def test_numbers_words_and_large_objects_have_to_be_declared(database: Any, more: str, said: str) -> None:
+    database.execute(more)
+    database.commit()
+    with pytest.raises(MaskError, match=said):
+        mask(database, STAGING, read_mask_table(TABLE))
+
+
+def test_a_view_that_holds_rows_holds_masked_ones(database: Any) -> None:
+    database.execute("CREATE MATERIALIZED VIEW one AS SELECT email FROM people")
+    database.execute("CREATE MATERIALIZED VIEW another AS SELECT email FROM one")
+    database.commit()
+    mask(database, STAGING, read_mask_table(TABLE), rehearse=True)
+    assert "example.jp" in str(rows(database, "SELECT * FROM another"))
+    mask(database, STAGING, read_mask_table(TABLE))
+    kept = rows(database, "SELECT email FROM one UNION ALL SELECT email FROM another")
+    assert len(kept) == 4
+    assert "example.jp" not in str(kept)
+
+
+def test_a_trigger_does_not_bring_the_values_back(database: Any) -> None:
+    database.execute(
+        "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO audit.entries (detail) "
+        "VALUES (OLD.email); RETURN NEW; END $$; "
+        "CREATE TRIGGER note AFTER UPDATE ON people FOR EACH ROW EXECUTE FUNCTION note()"
+    )
+    database.commit()
+    mask(database, STAGING, read_mask_table(TABLE))
+    assert rows(database, "SELECT count(*) FROM audit.entries") == [(0,)]
+    database.execute("INSERT INTO audit.entries (detail) VALUES ('x')")
+    database.commit()
+    masked = TABLE.replace('rows = "delete"', 'actor_name = "name"\ndetail = "text"')
+    with pytest.raises(MaskError, match=r"audit\.entries got rows from a trigger"):
+        mask(database, STAGING, read_mask_table(masked))
+
+
+def test_a_table_in_parts_is_masked_once(database: Any) -> None:
+    database.execute(
+        "CREATE TABLE mails (id int, recipient text) PARTITION BY RANGE (id); "
+        "CREATE TABLE mails_1 PARTITION OF mails FOR VALUES FROM (0) TO (10); "
+        "INSERT INTO mails VALUES (1, 'tanaka@example.jp')"
+    )
+    database.commit()
+    mask(database, STAGING, read_mask_table(f'{TABLE}[mails]\nrecipient = "email"\n'))
+    assert rows(database, "SELECT p.id FROM people p JOIN mails m ON m.recipient = p.email") == [(1,)]
+
+
 def test_what_was_kept_deliberately_is_kept(database: Any) -> None:
     mask(database, STAGING, read_mask_table(TABLE.replace('remark = "text"', 'remark = "keep"')))
     assert rows(database, "SELECT remark FROM orders WHERE id = 1") == [("call tanaka@example.jp",)]

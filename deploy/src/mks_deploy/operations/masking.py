@@ -43,15 +43,21 @@ _HASH: Final = "encode(sha256(%(key)s || convert_to({column}::text, 'UTF8')), 'h
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_][\w$]{0,62}")
 _PERSONAL: Final = re.compile(
     r"(?:^|_)(?:e?mail|name|first|last|sur|user|login|phone|tel|mobile|fax|address|addr|street|zip|postal|city|birth|"
-    r"dob|born|sex|gender|ip|password|passwd|pwd|secret|token|totp|otp|recovery|iban|account|card|cvv|ssn|salary|"
+    r"birthday|birthdate|dob|born|sex|gender|ip|password|passwd|pwd|secret|token|totp|otp|recovery|iban|account|card|cvv|ssn|salary|"
     r"comment|note|remark|message|body|lat|lng|kana|furigana|shimei|jusho)(?:s|_|$|name|ed|code|no|number|hash)|"
     "氏名|名前|住所|電話|生年|メール|備考",
+    re.IGNORECASE,
+)
+# Numbers and times: keys and dates of events are named like the thing that they belong to.
+_PERSONAL_NUMBER: Final = re.compile(
+    r"(?:^|_)(?:phone|tel|mobile|fax|zip|postal|birth|birthday|birthdate|dob|born|salary|lat|latitude|lng|longitude|"
+    r"ssn|my_?number|(?:card|account)_?(?:no|number))(?:s|_at|_date|_?code|_?no|_?number)?$",
     re.IGNORECASE,
 )
 _TEXTS: Final = frozenset(
     {"text", "character varying", "character", "json", "jsonb", "xml", "ARRAY", "USER-DEFINED", "hstore"}
 )
-_OPAQUE: Final = frozenset({"bytea", "inet", "cidr", "macaddr"})
+_OPAQUE: Final = frozenset({"bytea", "inet", "cidr", "macaddr", "macaddr8", "oid", "point", "tsvector"})
 _LOOKS: Final = (
     r"[[:alnum:]._%+-]+@[[:alnum:]-]+(\.[[:alnum:]-]+)+|\+?[0-9]{2,4}[- ()][0-9]{2,4}[- )][0-9]{3,4}"
 )
@@ -183,8 +189,16 @@ def mask(
             columns = list(_columns(connection))
             if errors := [*_unknown(table, columns), *_undeclared(connection, table, columns)]:
                 raise MaskError("\n".join(errors))
+            inserted = _inserted(connection)
             changed = dict(_changes(connection, table, columns))
-            if left := list(_left(connection, table, columns)):
+            _refresh_views(connection)
+            now = _inserted(connection)
+            left = [
+                f'{name} got rows from a trigger, perhaps with what was masked: declare rows = "delete"'
+                for name in dict.fromkeys(each.table for each in columns)
+                if now.get(name, 0) > inserted.get(name, 0) and table.rows.get(name) != "delete"
+            ]
+            if left := [*left, *_left(connection, table, columns)]:
                 raise MaskError("\n".join(left))
             return changed
     except psycopg.Error as error:
@@ -207,7 +221,10 @@ def _columns(connection: psycopg.Connection[Any]) -> Iterator[Column]:
     rows = connection.execute(
         "SELECT c.table_schema, c.table_name, c.column_name, c.data_type FROM information_schema.columns c "
         "JOIN information_schema.tables t USING (table_schema, table_name) "
-        "WHERE t.table_type = 'BASE TABLE' AND c.is_generated = 'NEVER' "
+        "JOIN pg_namespace n ON n.nspname = c.table_schema "
+        "JOIN pg_class p ON p.relnamespace = n.oid AND p.relname = c.table_name "
+        # A partition is masked with its table: twice would be another mask.
+        "WHERE t.table_type = 'BASE TABLE' AND c.is_generated = 'NEVER' AND NOT p.relispartition "
         "AND c.table_schema NOT IN ('pg_catalog', 'information_schema') "
         "ORDER BY c.table_schema, c.table_name, c.ordinal_position"
     )
@@ -229,8 +246,13 @@ def _undeclared(
             continue
         if each.kind in _TEXTS and _finds(connection, each, _LOOKS):
             yield f"{each.table}.{each.name} holds mail addresses or telephone numbers: declare it"
-        elif each.kind in _OPAQUE or (each.kind in _TEXTS | {"date"} and _PERSONAL.search(each.name)):
+        elif each.kind in _OPAQUE or (each.kind != "boolean" and _is_personal(each)):
             yield f"{each.table}.{each.name} looks like personal data: declare it, or keep it"
+
+
+def _is_personal(column: Column) -> bool:
+    names = _PERSONAL if column.kind in _TEXTS | {"date"} else _PERSONAL_NUMBER
+    return names.search(column.name) is not None
 
 
 def _finds(connection: psycopg.Connection[Any], column: Column, pattern: str, *, but: str = "") -> bool:
@@ -250,11 +272,13 @@ def _changes(
 
     key = secrets.token_bytes(32)
     connection.execute("SET CONSTRAINTS ALL DEFERRED")
+    emptied = list[sql.Composed]()
     for name in dict.fromkeys(each.table for each in columns):
         of_it = [each for each in columns if each.table == name]
         relation = sql.Identifier(of_it[0].schema, of_it[0].relation)
         if table.rows.get(name) == "delete":
-            yield name, connection.execute(sql.SQL("DELETE FROM {}").format(relation)).rowcount
+            emptied.append(sql.SQL("DELETE FROM {}").format(relation))
+            yield name, connection.execute(emptied[-1]).rowcount
             continue
         assignments = [
             sql.SQL("{} = {}").format(sql.Identifier(each.name), _expression(chosen, each))
@@ -264,6 +288,31 @@ def _changes(
         if assignments:
             query = sql.SQL("UPDATE {} SET {}").format(relation, sql.SQL(", ").join(assignments))
             yield name, connection.execute(query, {"key": key}).rowcount
+    # A trigger, deferred ones included, may have written the values of before into a table that was emptied.
+    connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
+    for query in emptied:
+        connection.execute(query)
+
+
+def _inserted(connection: psycopg.Connection[Any]) -> dict[str, int]:
+    """Return the number of rows that this session has inserted into each table."""
+    found = connection.execute("SELECT schemaname, relname, n_tup_ins FROM pg_stat_xact_user_tables")
+    return {Column(schema, name, "", "").table: count for schema, name, count in found.fetchall()}
+
+
+def _refresh_views(connection: psycopg.Connection[Any]) -> None:
+    """Fill the materialized views again: they hold rows of before."""
+    from psycopg import sql
+
+    found = connection.execute(
+        # One that reads another is younger.
+        "SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+        "WHERE c.relkind = 'm' AND c.relispopulated ORDER BY c.oid"
+    ).fetchall()
+    for ending in (" WITH NO DATA", ""):
+        for schema, name in found:
+            query = sql.SQL("REFRESH MATERIALIZED VIEW {}" + ending)
+            connection.execute(query.format(sql.Identifier(schema, name)))
 
 
 def _expression(chosen: str, column: Column) -> Any:
