@@ -132,9 +132,9 @@ class LoginAttempts:
         usable, name = normalize_name(typed)
         address = request_origin(self._environ).client_ip
         hits = AttemptHits(_limiter())
-        if (yield from hits.reserve(*_limit_keys(address, name, _device_of(request)))):
+        if (yield from hits.reserve(*_limit_keys(address, usable, name, _device_of(request)))):
             _pending.set(hits)
-            self._name = name
+            self._name = usable
             self._open.append(hits)
             if usable is None:  # some databases raise errors for it
                 raise PermissionDenied("not the name of an account")
@@ -251,8 +251,12 @@ def _limiter() -> RateLimiter:
     return cast("RateLimiter", components().limiter)  # required by the system checks
 
 
-def _limit_keys(address: str, name: str, device: tuple[str, str] | None) -> tuple[LimitKey, ...]:
-    if device is not None and device[0] == name:
+def _limit_keys(
+    address: str, usable: str | None, name: str, device: tuple[str, str] | None
+) -> tuple[LimitKey, ...]:
+    # The name as it was typed: "Alice" can be another account than "alice", whose owner could otherwise guess the
+    # password of the latter with a new cookie for each ten guesses.
+    if device is not None and device[0] == usable:
         return (device_limit_key(device[1]),)
     return (*client_limit_keys(address, name), account_limit_key(None, name))
 

@@ -221,6 +221,15 @@ def test_a_browser_that_has_signed_in_cannot_be_locked_out(logins: Logins) -> No
     assert logins.attempt("bob", RIGHT, cookies=cookie).status == 429
 
 
+def test_a_browser_is_remembered_for_one_spelling_of_a_name(logins: Logins) -> None:
+    """Django's names are case-sensitive, so that another account can have another spelling."""
+    get_user_model().objects.create_user("ALICE", password=RIGHT)
+    cookie = device_cookie(logins.attempt("ALICE", RIGHT))
+    logins.statuses(5)
+    assert logins.attempt(password=RIGHT, cookies=cookie).status == 429
+    assert logins.attempt("ALICE", RIGHT, cookies=cookie).status == 200
+
+
 @pytest.mark.parametrize("forged", ["", "x", "alice", "WyJhbGljZSIsIngiXQ:1u:x"])
 def test_a_forged_cookie_is_no_device(logins: Logins, forged: str) -> None:
     logins.statuses(5)
