@@ -360,7 +360,7 @@ class BaseCache(Closing):
         await self._arun(self._void_all())
 
     def transaction(self) -> CacheTransaction:
-        """Return a context manager around a database transaction; at its end, it invalidates what that changes."""
+        """Return a context manager for a database transaction that invalidates the changed entries at its end."""
         return CacheTransaction(self)
 
     # --- health, statistics, lifecycle -------------------------------------------------------

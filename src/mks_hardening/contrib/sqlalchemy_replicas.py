@@ -42,7 +42,7 @@ def _note(session: Session) -> None:
 
 
 class _Writes:
-    """Effect that asks whether the transaction of a session has written."""
+    """Effect that returns whether the transaction of a session has written."""
 
     def __init__(self, session: Any) -> None:
         self._session = session

@@ -101,7 +101,7 @@ class RedisKeys:
         return key_bytes(f"{self._lease}{key}}}")
 
     def wake(self, key: str) -> bytes:
-        """Return the name of the list that wakes callers which wait for the value of a key."""
+        """Return the name of the list that wakes the callers waiting for the value of a key."""
         return key_bytes(f"{self._wake}{key}}}")
 
     def tag(self, tag: str) -> bytes:

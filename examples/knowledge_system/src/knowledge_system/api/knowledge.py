@@ -127,7 +127,7 @@ def removing(asked: ApiRequest) -> ApiResponse:
 
 
 def stepping(asked: ApiRequest) -> ApiResponse:
-    """Take a step of the workflow about the revision that was seen."""
+    """Perform a workflow step on the revision that the user has seen."""
     article_id = asked.path["article_id"]
     article_changes.take_step(article_id, **asked.values)
     return ApiResponse(_article(article_id), versioned=True)

@@ -27,7 +27,7 @@ _TAGS = sa.table("tags", sa.column("key", sa.String), sa.column("name", sa.Strin
 
 
 def upgrade() -> None:
-    """Create the tables, and keep of each tag the spelling that most articles have."""
+    """Create the tables, and keep the most common spelling of each tag."""
     op.create_table(
         "tags",
         sa.Column("key", sa.String(768), nullable=False),

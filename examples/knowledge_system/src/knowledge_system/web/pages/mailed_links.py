@@ -105,7 +105,7 @@ def stop_form() -> Response:
 
 @pages.post("/mails/stop")
 def stop() -> Response:
-    """Stop the mails with notices of the user for whom the link was made, without a sign-in."""
+    """Unsubscribe the user of the link from notification mails, without a sign-in."""
     asked = forms.read(fields.MAILS_STOP)
     if not _is_signed(asked):
         raise Problem("link-refused")

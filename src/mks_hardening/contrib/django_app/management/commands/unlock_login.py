@@ -1,4 +1,4 @@
-"""``manage.py unlock_login``: allow sign-ins with a name again that ``LoginLimitBackend`` refuses."""
+"""``manage.py unlock_login``: allow sign-ins again for a name that ``LoginLimitBackend`` refuses."""
 
 from __future__ import annotations
 
