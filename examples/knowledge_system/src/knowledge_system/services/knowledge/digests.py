@@ -52,7 +52,7 @@ def due(session: Session, *, now: datetime) -> Sequence[int]:
 def take(session: Session, user_id: int, *, now: datetime) -> Digest | None:
     """Take today's digest of a user, in the transaction that sends it; ``None`` if there is nothing to send.
 
-    The row of the user is locked, so that of two workers one gets the digest.
+    The row of the user is locked, so that only one of two workers gets the digest.
     """
     user = session.scalar(select(User).where(User.id == user_id, _is_due(now)).with_for_update())
     if user is None:
