@@ -212,7 +212,7 @@ def unlock_login(name: str, *, address: str | None = None) -> None:
     """Allow sign-ins with a name again at once.
 
     Args:
-        name: as users type it; case and width do not matter.
+        name: as users type it; case, width and accents do not matter.
         address: also reset the limits of this client address, its network and the name from it.
 
     Raises:

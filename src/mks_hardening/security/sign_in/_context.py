@@ -60,6 +60,7 @@ T = TypeVar("T")
 _MOST_NETWORKS: Final = 20
 _EVERY: Final = 86_400  # seconds; a network that is used daily costs one write a day
 _LONGEST_NAME: Final = 255
+_IGNORED: Final = frozenset(("Mn", "Cf"))  # marks and invisible characters
 _MOST_LOOKS: Final = 3  # each after the first follows a change of the account while a password was checked
 _BUSY: Final = 1.0  # seconds until another code for the same challenge has been checked
 _LONGEST_CODE: Final = 16_384  # enough for the JSON of an assertion; codes are far shorter
@@ -131,8 +132,10 @@ def normalize_name(name: object) -> tuple[str | None, str]:
     )
     if not isinstance(name, str) or not usable:
         return None, ""
-    # Normalised for counting: an attacker must not get a new limit for each mix of cases and widths.
-    return name, unicodedata.normalize("NFKC", name).casefold().strip()
+    # An attacker must not get a new limit for each spelling that finds the same account: by default, MySQL ignores
+    # case, accents and invisible characters; in upper case, as databases compare, a dotless i is an i.
+    letters = unicodedata.normalize("NFKD", name).upper().casefold()
+    return name, "".join(one for one in letters if unicodedata.category(one) not in _IGNORED).strip()
 
 
 def emit_event(change: str, trace: SignInTrace) -> None:
