@@ -57,6 +57,7 @@ VIEWS: list[tuple[str, str, Callable[[Any], Any], set[str]]] = [
     ("GET /api/knowledge", "tanaka", lambda p: p.api("GET", "/api/knowledge"), {"api_read"}),
     ("POST /api/knowledge", "tanaka", lambda p: p.api("POST", "/api/knowledge", ARTICLE), {"api_write"}),
     ("POST /articles", "tanaka", lambda p: p.post("/articles", ARTICLE), {"api_write"}),
+    ("POST /articles/preview", "tanaka", lambda p: p.post("/articles/preview", {"body": "x"}), {"api_read"}),
     ("DELETE /api/knowledge/1", "tanaka", lambda p: p.api("DELETE", "/api/knowledge/1"), {"api_delete"}),
     ("POST /admin/accounts/x", "ito", lambda p: p.post("/admin/accounts/kato", {}), {"admin"}),
     (
