@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,10 +14,13 @@ from sqlalchemy import func, select, update
 from knowledge_system.domain import permissions
 from knowledge_system.models import Article, AuditEntry, Notice, User, Watch
 from knowledge_system.services import audit
+from knowledge_system.settings import AppSettings
+from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.tasks import TaskWorker
 from mks_hardening.testing import FrozenClock
 
 DAY = 86_400
+KEY = base64.b64encode(bytes(range(32))).decode()
 LEAVER = {
     "display_name": "田中 健一",
     "department": "土木部",
@@ -66,7 +70,7 @@ def test_a_leaver_is_blocked_handed_over_and_erased(
     assert clean(app)["erased"] == 0
     with sessions() as session:
         user = session.get_one(User, number)
-        assert (user.username, user.display_name) == (f"former-{number}", f"元社員 {number}")
+        assert (user.username, user.display_name) == (f"former:{number}", f"元社員 {number}")
         assert (user.email, user.department, user.password_hash) == (None, "", None)
         assert session.scalar(select(func.count()).where(Watch.user_id == number)) == 0
         assert audit.first_broken_entry(session) is None
@@ -74,6 +78,33 @@ def test_a_leaver_is_blocked_handed_over_and_erased(
     page = visit("suzuki").get("/articles/1").get_data(as_text=True)
     assert "残る言葉" in page
     assert "田中 健一" not in page
+
+
+def test_no_account_can_stop_the_erasure_by_its_name(
+    app: Any, visit: Callable[..., Any], clock: FrozenClock
+) -> None:
+    sessions, admin = app.extensions["knowledge"].sessions, visit("ito")
+    with sessions() as session:
+        number = session.scalar(select(User.id).where(User.username == "tanaka"))
+    admin.get("/admin/accounts")
+    names = [f"former-{number}", "former-worker"]
+    for name in names:
+        new = {**LEAVER, "username": name, "email": "", "password": "a long enough secret"}
+        assert admin.post("/admin/accounts", new).status_code == 303
+        assert admin.post(f"/admin/accounts/{name}", {**LEAVER, "email": ""}).status_code == 303
+    assert admin.post("/admin/accounts/tanaka", LEAVER).status_code == 303
+    clock.advance(366 * DAY)
+    assert clean(app)["erased"] == 3
+    with sessions() as session:
+        assert session.scalars(select(User.username).where(User.username.in_(names))).all() == []
+
+
+@pytest.mark.parametrize("name", ["MKS_LEAVERS_KEPT", "MKS_NOTICES_KEPT"])
+def test_days_that_were_written_as_seconds_are_refused(name: str) -> None:
+    needed = {"DATABASE_URL": "sqlite:///x.db", "MKS_ALLOWED_HOSTS": "localhost", "MKS_SECRET_KEYS": KEY}
+    assert AppSettings.from_env(environ={**needed, name: "365d"})
+    with pytest.raises(ConfigurationError, match=rf"{name}.*365"):
+        AppSettings.from_env(environ={**needed, name: "365"})
 
 
 def test_whoever_comes_back_in_time_keeps_everything(

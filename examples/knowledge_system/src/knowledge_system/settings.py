@@ -89,10 +89,14 @@ class AppSettings(ApplicationSettings, prefix="MKS_"):
     leavers_kept: float = setting(
         "Time after which the personal data of a deactivated account are erased.",
         default=365 * 86_400.0,
+        minimum=86_400.0,  # "365" is seconds, and what was erased does not come back
         kind="duration",
     )
     notices_kept: float = setting(
-        "Time after which notices that were read are removed.", default=180 * 86_400.0, kind="duration"
+        "Time after which notices that were read are removed.",
+        default=180 * 86_400.0,
+        minimum=86_400.0,
+        kind="duration",
     )
     articles_kept: float = setting(
         "Time for which nobody can delete a published or retired article, from its retirement; 0 for none.",

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["Leaver", "erase", "hand_over", "leavers", "mark_leavers", "remove_notices"]
 
 _SYSTEM = Actor(0, "system", "", "admin")
-_ERASED = "former-"
+_ERASED = "former:"
+"""Begins the user name of an emptied account; no account can be given such a name."""
 
 
 class Leaver(NamedTuple):
