@@ -184,7 +184,9 @@ def test_a_file_is_checked_line_by_line_and_then_people_are_invited(
             "品質班": ["mori"],
             "夜間班": ["mori"],
         }
-    assert "利用者をまとめて招待" in admin.get("/admin/audit").get_data(as_text=True)
+    audit = admin.get("/admin/audit").get_data(as_text=True)
+    assert "利用者をまとめて招待" in audit
+    assert re.search(r"mori \(執筆, 夜間班, 品質班\)、hata \(承認\)", audit)
 
 
 def test_more_people_than_may_ask_for_a_reset_are_invited(app: Any, visit: Callable[..., Any]) -> None:
@@ -273,12 +275,17 @@ def test_only_the_group_of_a_category_approves_it(app: Any, visit: Callable[...,
         assert approve(yamamoto, other, 2) == 403
         assert approve(sato, other, 2) == 303
 
-    removed = {"group": str(made.id), "name": "品質班", "members": "", "step": "remove"}
+    renamed = {"group": str(made.id), "name": "検査班", "members": "sato", "step": "save"}
+    assert admin.post("/admin/groups", renamed).status_code == 303
+    removed = {"group": str(made.id), "name": "別の名", "members": "", "step": "remove"}
     assert admin.post("/admin/groups", removed).status_code == 303
     assert approve(yamamoto, submit()) == 303
     audit = admin.get("/admin/audit").get_data(as_text=True)
     assert "承認グループを変更" in audit
     assert "グループを削除" in audit
+    assert "メンバー: sato、tanaka → sato; 名前: 品質班 → 検査班" in audit
+    assert re.search(r"分類: 土工; [^<]*名前: 検査班", audit)
+    assert "別の名" not in audit
 
 
 def test_a_submission_tells_the_group_only(app: Any, visit: Callable[..., Any]) -> None:

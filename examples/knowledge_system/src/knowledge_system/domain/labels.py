@@ -122,6 +122,7 @@ FIELDS: Final = {
     "file": "ファイル",
     "username": "ユーザー名",
     "usernames": "ユーザー名",
+    "people": "利用者",
     "members": "メンバー",
     "groups": "グループ",
     "password": "パスワード",
@@ -290,6 +291,11 @@ def _detail_text(name: str, value: Any, say: Say) -> str:
             return say("利用できる") if value else say("停止中")
         case "files", list():
             return "、".join(str(file["name"]) for file in value)
+        case "people", list():
+            return "、".join(
+                f"{each['username']} ({', '.join((_word(ROLES, each['role'], say), *each['groups']))})"
+                for each in value
+            )
         case "comment", int():
             return ""
         case "revision" | "on", int():

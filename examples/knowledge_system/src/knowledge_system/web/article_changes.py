@@ -419,7 +419,7 @@ def import_people(text: str, *, again: bool) -> None:
     if not credentials.can_invite():
         raise Problem("unavailable")
 
-    def add(session: Session) -> tuple[list[str], list[str]]:
+    def add(session: Session) -> tuple[list[dict[str, Any]], list[str]]:
         lines = people_csv.report(text, accounts.for_import(session))
         if any(line.errors for line in lines):
             raise Problem("invalid", errors=[FieldError("file", "csv-faults")])
@@ -428,12 +428,13 @@ def import_people(text: str, *, again: bool) -> None:
             values = {name: value for name, value in each.items() if name != "groups"}
             groups.join(session, accounts.register(session, **values, now=now).id, each["groups"])
         waiting = [line.values for line in lines if line.state == "waiting" and again]
-        return [str(each["username"]) for each in new], [str(each["username"]) for each in waiting]
+        people = [{name: each[name] for name in ("username", "role", "groups")} for each in new]
+        return people, [str(each["username"]) for each in waiting]
 
     new, waiting = _transaction(
-        add, lambda added: Fact("account.import", f"{len(added[0])} users", {"usernames": added[0]})
+        add, lambda added: Fact("account.import", f"{len(added[0])} users", {"people": added[0]})
     )
-    for username in (*new, *waiting):
+    for username in (*(str(each["username"]) for each in new), *waiting):
         credentials.invite(username)
 
 
@@ -441,14 +442,17 @@ def change_group(values: dict[str, Any]) -> None:
     """Create, change or remove a group; ``values`` are those of the form."""
     group, name, step = values["group"], values["name"], values["step"]
 
-    def change(session: Session) -> None:
-        if step == "save":
-            groups.save(session, group, name, values["members"])
-        else:
-            groups.remove(session, group)
+    def change(session: Session) -> Fact:
+        if step == "remove":
+            removed, categories = groups.remove(session, group)  # the name in the form may be another one
+            return Fact("group.remove", f"group {removed}", {"name": removed, "category": categories})
+        detail = {"name": name, "members": sorted(values["members"])}
+        before = groups.save(session, group, name, values["members"])
+        if before is not None:
+            detail |= {"name_before": before.name, "members_before": list(before.members)}
+        return Fact("group.save", f"group {name}", detail)
 
-    detail = {"name": name, "members": values["members"]} if step == "save" else {"name": name}
-    _transaction(change, lambda _none: Fact(f"group.{step}", f"group {name}", detail))
+    _transaction(change, lambda fact: fact)
     current_request.services().catalogue.forget_all()  # who may approve is kept with each article
 
 

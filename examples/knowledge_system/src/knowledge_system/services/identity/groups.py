@@ -36,8 +36,8 @@ def groups(session: Session) -> list[GroupInfo]:
     return list(found.values())
 
 
-def save(session: Session, group_id: int, name: str, usernames: Iterable[str]) -> None:
-    """Create a group (``group_id`` 0) or replace its name and members.
+def save(session: Session, group_id: int, name: str, usernames: Iterable[str]) -> GroupInfo | None:
+    """Create a group (``group_id`` 0) or replace its name and members; return the group as it was before.
 
     Raises:
         Problem: ``not-found``, ``no-such-user``, ``invalid`` if another group has the name.
@@ -49,6 +49,7 @@ def save(session: Session, group_id: int, name: str, usernames: Iterable[str]) -
     people = session.scalars(select(User.id).where(User.username.in_(wanted))).all()
     if len(people) != len(wanted):
         raise Problem("no-such-user")
+    before = _find(session, group_id)
     group.name = name
     session.add(group)
     try:
@@ -57,6 +58,7 @@ def save(session: Session, group_id: int, name: str, usernames: Iterable[str]) -
         raise Problem("invalid", errors=[FieldError("name", "repeated-group")]) from error
     session.execute(delete(GroupMember).where(GroupMember.group_id == group.id))
     session.add_all(GroupMember(group_id=group.id, user_id=person) for person in people)
+    return before
 
 
 def join(session: Session, user_id: int, names: Iterable[str]) -> None:
@@ -69,17 +71,24 @@ def join(session: Session, user_id: int, names: Iterable[str]) -> None:
     add_missing(session, GroupMember, [{"group_id": group, "user_id": user_id} for group in found])
 
 
-def remove(session: Session, group_id: int) -> None:
-    """Remove a group; its categories are approved by every reviewer again.
+def remove(session: Session, group_id: int) -> tuple[str, list[str]]:
+    """Remove a group; return its name and its categories, which every reviewer approves again.
 
     Raises:
         Problem: ``not-found``.
     """
-    if session.get(Group, group_id, with_for_update=True) is None:
+    group = session.get(Group, group_id, with_for_update=True)
+    if group is None:
         raise Problem("not-found")
+    approves = [category for category, each in approvers(session).items() if each == group_id]
     for table in (CategoryApprovers, GroupMember):
         session.execute(delete(table).where(table.group_id == group_id))
     session.execute(delete(Group).where(Group.id == group_id))
+    return group.name, approves
+
+
+def _find(session: Session, group_id: int) -> GroupInfo | None:
+    return next((group for group in groups(session) if group.id == group_id), None)
 
 
 def approvers(session: Session) -> dict[str, int]:
