@@ -288,6 +288,31 @@ def test_only_the_group_of_a_category_approves_it(app: Any, visit: Callable[...,
     assert "別の名" not in audit
 
 
+def test_a_single_reviewer_publishes_only_what_the_group_lets_him(
+    make_app: Callable[..., Any], visit: Callable[..., Any]
+) -> None:
+    """Without four eyes a text is published by saving it: the group of its category counts there too."""
+    app = make_app(four_eyes=False)
+    with app.extensions["knowledge"].sessions.begin() as session:
+        groups.save(session, 0, "品質班", ["sato"])
+        [made] = groups.groups(session)
+        groups.set_approvers(session, {"土工": made.id})
+    admin, sato, yamamoto = (visit(name, at=app) for name in ("ito", "sato", "yamamoto"))
+
+    def save(person: Any, place: str, **changed: str) -> Any:
+        person.get("/articles/new")
+        return person.post(place, {**SUBMITTED, "status": "published", **changed})
+
+    for person, code in ((admin, 303), (sato, 303), (yamamoto, 422)):
+        assert save(person, "/articles").status_code == code
+    assert save(yamamoto, "/articles", status="draft").status_code == 303
+    place = save(yamamoto, "/articles", category="積算").headers["Location"].partition("?")[0]
+    # A published text cannot enter the category, nor leave it.
+    assert save(yamamoto, f"{place}/edit", revision="1").status_code == 422
+    assert save(sato, f"{place}/edit", revision="1").status_code == 303
+    assert save(yamamoto, f"{place}/edit", revision="2", category="積算").status_code == 422
+
+
 def test_a_submission_tells_the_group_only(app: Any, visit: Callable[..., Any]) -> None:
     with app.extensions["knowledge"].sessions.begin() as session:
         groups.save(session, 0, "品質班", ["sato"])

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from sqlalchemy import and_, literal, select, update
 from sqlalchemy import delete as remove
-from sqlalchemy import select, update
 from sqlalchemy.orm import object_session, undefer_group
 
 from knowledge_system.domain import permissions, workflow
@@ -25,7 +25,7 @@ from knowledge_system.models import (
     Watch,
 )
 from knowledge_system.services.attachments import attachment_texts
-from knowledge_system.services.knowledge.article_queries import load_seen
+from knowledge_system.services.knowledge.article_queries import load_seen, reviewed_by
 from knowledge_system.services.knowledge.tags import canonical_tags
 from mks_hardening.db import SearchIndex
 
@@ -64,7 +64,7 @@ def create(
     """
     if not permissions.may_write(actor):
         raise Problem("forbidden")
-    _check_status(actor, values["status"], four_eyes=four_eyes)
+    _check_status(session, actor, values["status"], {values["category"]}, four_eyes=four_eyes)
     values = {**values, "tags": canonical_tags(session, values["tags"])}
     article = Article(author_id=actor.id, revision=1, created_at=now, updated_at=now, tags=[], revisions=[])
     session.add(article)
@@ -98,7 +98,8 @@ def save(
     article = load_seen(session, actor, article_id, lock=True)
     if not permissions.may_edit(actor, author_id=article.author_id, status=article.status):
         raise Problem("forbidden")
-    _check_status(actor, values["status"], four_eyes=four_eyes)
+    categories = {article.category, values["category"]}
+    _check_status(session, actor, values["status"], categories, four_eyes=four_eyes)
     risen = session.execute(
         update(Article)
         .where(Article.id == article_id, Article.revision == revision)
@@ -191,8 +192,15 @@ def index(session: Session, search: SearchIndex, article: Article) -> None:
     search.index(session, article.id, title=article.title, body="\n".join(words))
 
 
-def _check_status(actor: Actor, status: str, *, four_eyes: bool) -> None:
-    if status not in workflow.statuses_to_save(actor, four_eyes=four_eyes):
+def _check_status(
+    session: Session, actor: Actor, status: str, categories: Collection[str], *, four_eyes: bool
+) -> None:
+    """Refuse a status that the actor may not choose; publishing is for those who may approve the categories."""
+    allowed = status in workflow.statuses_to_save(actor, four_eyes=four_eyes)
+    if allowed and status == "published":
+        approved_by = (reviewed_by(actor, literal(category)) for category in sorted(categories))
+        allowed = bool(session.scalar(select(and_(*approved_by))))
+    if not allowed:
         raise Problem("invalid", errors=[FieldError("status", "not-allowed")])
 
 
