@@ -113,6 +113,9 @@ def _bound(replicas: ReadReplicas[Any], options: dict[str, Any], *, is_async: bo
 class ReplicaSession(_NotedCommits):
     """SQLAlchemy session of the primary, of which ``on_replica`` reads from a replica.
 
+    It knows what it has written by its transactions: writes under AUTOCOMMIT, and those on other connections, may
+    be missing from a replica.
+
     Create it by a factory, as other sessions::
 
         Sessions = sessionmaker(class_=ReplicaSession, replicas=replicas)

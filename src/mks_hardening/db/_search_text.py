@@ -10,6 +10,7 @@ from functools import cache, lru_cache
 from operator import add
 from typing import Final, NamedTuple, TypeAlias
 
+from mks_hardening._core.checks import text_of
 from mks_hardening.exceptions import MksHardeningError
 
 __all__ = [
@@ -98,8 +99,10 @@ def query_words(query: str) -> list[str]:
     """Return the distinct phrases and words of a query, normalized.
 
     Raises:
+        ConfigurationError: the query is not a string, for example because a request has none.
         SearchQueryError: the query has more than 200 characters or 32 words.
     """
+    text_of(query, parameter="query")
     if len(query) > _LONGEST_QUERY:
         raise SearchQueryError(
             f"a search query has at most {_LONGEST_QUERY} characters, this one has {len(query)}"

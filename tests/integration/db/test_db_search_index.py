@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine, func, select, text
@@ -144,6 +145,12 @@ def test_no_word_of_a_query_and_no_synonym_is_ignored(engine: Engine, search: Se
         for query in ("技" * 201, " ".join(map(str, range(33)))):
             with pytest.raises(SearchQueryError, match=r"at most (200 characters|32 words), this one has"):
                 search.search(connection, query)
+
+
+@pytest.mark.parametrize("query", [None, 5, b"x"])
+def test_a_query_that_is_no_text_is_an_error(search: SearchIndex, engine: Engine, query: Any) -> None:  # noqa: F811 - the fixture
+    with engine.connect() as connection, pytest.raises(ConfigurationError, match="query must be a string"):
+        search.search(connection, query)
 
 
 def test_the_index_is_rebuilt_in_the_callers_transaction(engine: Engine, search: SearchIndex) -> None:  # noqa: F811

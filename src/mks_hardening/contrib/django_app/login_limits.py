@@ -211,6 +211,8 @@ def note_success(request: FromDjango = None, user: FromDjango = None, **_: objec
 def unlock_login(name: str, *, address: str | None = None) -> None:
     """Allow sign-ins with a name again at once.
 
+    A browser that has signed in before has a limit of its own, which stays. Without its cookies it is a stranger.
+
     Args:
         name: as users type it; case, width and accents do not matter.
         address: also reset the limits of this client address, its network and the name from it.
