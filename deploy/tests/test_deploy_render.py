@@ -545,9 +545,9 @@ def test_folders_are_open_whatever_the_umask_is(run: Any, tmp_path: Path) -> Non
     [
         ('MKS_MAIL_DOMIAN = "x"', "variables.MKS_MAIL_DOMIAN is unknown; did you mean MKS_MAIL_DOMAIN?"),
         ('MKS_SECRET_KEYS = "x"', "variables.MKS_SECRET_KEYS is a secret: secrets are separate files"),
-        ("MKS_FOUR_EYES = 0", "variables.MKS_FOUR_EYES must be text without quotes, backslash, dollar"),
-        ("MKS_MAIL_DOMAIN = '$HOME'", "variables.MKS_MAIL_DOMAIN must be text without"),
-        ('MKS_SLACK_CHANNEL = "a #b"', "variables.MKS_SLACK_CHANNEL must be text without"),
+        ("MKS_FOUR_EYES = 0", "variables.MKS_FOUR_EYES must be text of ASCII letters"),
+        ("MKS_MAIL_DOMAIN = '$HOME'", "variables.MKS_MAIL_DOMAIN must be text of"),
+        ('MKS_SLACK_CHANNEL = "a #b"', "variables.MKS_SLACK_CHANNEL must be text of"),
         ('MKS_ENV = "staging"', "variables.MKS_ENV follows from the other options"),
         ('MKS_UPLOADS = "/srv"', "variables.MKS_UPLOADS is unknown"),
         ('MKS_SESSION_IDLE_TIMEOUT = "soon"', "variables: MKS_SESSION_IDLE_TIMEOUT"),
@@ -561,7 +561,7 @@ def test_folders_are_open_whatever_the_umask_is(run: Any, tmp_path: Path) -> Non
         ('MKS_RATE_LIMITS_DRY_RUN = "search|admin"', "variables: MKS_RATE_LIMITS_DRY_RUN names the group"),
         (
             'MKS_RATE_LIMITS = \'{"search": "1 per minute"}\'',
-            "variables.MKS_RATE_LIMITS must be text without",
+            "variables.MKS_RATE_LIMITS must be text of",
         ),
     ],
 )

@@ -53,6 +53,7 @@ def read_variables(given: object, *, own: Mapping[str, OwnVariable]) -> tuple[di
             errors.append(f"variables.{name} is a secret: secrets are separate files, see [secrets]")
         elif not _VALUE.fullmatch(text):
             errors.append(
-                f"variables.{name} must be text without quotes, backslash, dollar and a # behind a blank"
+                f"variables.{name} must be text of ASCII letters, digits, blanks between them and "
+                "any of ./,:;@#+=*()[]|_- but no # behind a blank"
             )
     return {str(name): str(value) for name, value in given.items()}, errors
