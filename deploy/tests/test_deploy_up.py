@@ -21,7 +21,15 @@ from deploy_settings import deployed
 from mks_deploy.cli import main
 from mks_deploy.operations.release import ReleaseError
 from mks_deploy.settings.settings_file import read_settings
-from mks_deploy.setup.up import RemoteFacts, SecureShell, plan_up, read_remote, settings_archive, up
+from mks_deploy.setup.up import (
+    RemoteFacts,
+    SecureShell,
+    archive,
+    plan_up,
+    read_remote,
+    settings_archive,
+    up,
+)
 from testbed.polling import wait_until
 from testbed.services import program
 
@@ -157,6 +165,25 @@ def test_a_source_tree_must_be_committed(tmp_path: Path, capsys: pytest.CaptureF
     assert main(["secrets", *words]) == 0
     assert main(["up", "--host", "root@192.0.2.1", str(tmp_path)]) == 1
     assert "must be a git repository with a commit" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("where", ["secrets", "deploy/secrets"])
+def test_secrets_that_are_committed_are_not_sent(
+    tmp_path: Path, where: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@example.com"]
+    (tmp_path / "deploy.toml").write_text(deployed())
+    place = ["--secrets", str(tmp_path / where)]
+    assert main(["secrets", "--settings", str(tmp_path / "deploy.toml"), *place]) == 0
+    for words in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "all"]):
+        subprocess.run([*git, *words], check=True)
+    with pytest.raises(ReleaseError, match=f"^{where} is committed, .* git rm -r --cached {where}"):
+        archive(tmp_path, tmp_path / where)
+    assert main(["up", "--host", "root@192.0.2.1", *place, str(tmp_path)]) == 1
+    assert f"{where} is committed" in capsys.readouterr().err
+    for words in (["rm", "-q", "-r", "--cached", where], ["commit", "-q", "-m", "without"]):
+        subprocess.run([*git, *words], check=True)
+    assert archive(tmp_path, tmp_path / where)
 
 
 # --- on a machine -----------------------------------------------------------------------------

@@ -1067,7 +1067,7 @@ def _up(options: argparse.Namespace) -> int:
         raise ReleaseError("--host must name the host, such as root@server, or deploy.toml several [[hosts]]")
     shells = [SecureShell(host, config=options.ssh_config) for host in options.host]
     contents: dict[Sent, bytes] = {
-        "source": archive(options.folder),
+        "source": archive(options.folder, options.secrets),
         "settings": settings_archive(_text(options.settings), options.secrets),
     }
     for shell in shells:
@@ -1094,7 +1094,7 @@ def _up_hosts(options: argparse.Namespace, settings: Settings, version: str) -> 
     steps = plan_hosts(
         targets, version=version, issue=not options.no_certificate, migrate=not options.no_migrate
     )
-    source, text = archive(options.folder), _text(options.settings)
+    source, text = archive(options.folder, options.secrets), _text(options.settings)
     copies = DatabaseHosts(
         settings, _shells(options, settings, _names(settings.with_role("database", "standby")))
     )
@@ -1158,8 +1158,9 @@ def _database(options: argparse.Namespace) -> int:
     if options.what == "status":
         states = servers.states()
         sys.stdout.write("".join(f"{state.host:<24} {state}\n" for state in states))
-        follow = sum(state.follows for state in states)
-        return DONE if sum(state.is_primary for state in states) == 1 and follow else DIFFERENT
+        followers = sum(state.follows for state in states)
+        primaries = sum(state.is_primary for state in states)
+        return DONE if (primaries, followers) == (1, len(states) - 1) else DIFFERENT
     standbys = _names(settings.with_role("standby"))
     name = options.host or (standbys[0] if len(standbys) == 1 else "")
     if options.what == "promote":

@@ -348,12 +348,19 @@ def forget_secrets(shell: SecureShell, steps: Iterable[RemoteStep]) -> None:
         shell.run(["rm", "-rf", f"{place}/secrets"], shown=False)
 
 
-def archive(folder: Path) -> bytes:
+def archive(folder: Path, secrets: Path) -> bytes:
     """Return the source tree as git has it committed, as a tar file: nothing that is ignored or secret is sent.
 
     Raises:
-        ReleaseError: the folder is no git repository, or has no commit.
+        ReleaseError: the folder is no git repository, or has no commit, or the secrets are in it.
     """
+    if secrets.resolve().is_relative_to(folder.resolve()):
+        place = str(secrets.resolve().relative_to(folder.resolve()))
+        if _git(folder, "ls-tree", "HEAD", "--", place):
+            raise ReleaseError(
+                f"{place} is committed, and each account of the host could read it: git rm -r --cached {place}, "
+                "commit, and replace every secret; nothing was changed"
+            )
     return _git(folder, "archive", "--format=tar", "HEAD")
 
 
