@@ -179,6 +179,26 @@ def test_one_server_alone_has_no_standby(tmp_path: Path, capsys: pytest.CaptureF
     assert 'give one the role "standby"' in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("states", "code"),
+    [
+        ((PRIMARY, FOLLOWER, FOLLOWER), 0),
+        ((PRIMARY, FOLLOWER, ""), 1),
+        ((FOLLOWER, FOLLOWER, FOLLOWER), 1),
+        ((PRIMARY, PRIMARY, FOLLOWER), 1),
+    ],
+)
+def test_the_state_is_good_if_one_is_the_primary_and_all_others_follow(
+    tmp_path: Path, states: tuple[str, ...], code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = deployed("[host]\nshared_uploads = true\n") + _HOSTS.format(one="127.77.1.1", two="127.77.1.2")
+    text += '[[hosts]]\nname = "db-3"\naddress = "127.77.1.3"\nroles = ["standby"]\n'
+    (tmp_path / "deploy.toml").write_text(text)
+    servers = {f"db-{number}": FakeServer(row) for number, row in enumerate(states, start=1)}
+    monkeypatch.setattr("mks_deploy.cli._shells", lambda *_: servers)
+    assert main(["database", "status", "--settings", str(tmp_path / "deploy.toml")]) == code
+
+
 # --- two clusters --------------------------------------------------------------------------------
 
 
