@@ -133,8 +133,9 @@ def _url_refusal(url: str) -> str | None:
     if not parts.netloc.isascii():
         return "a host must be ASCII (xn--…), as browsers send it"
     # The URL becomes the end of a path of the API: dots would lead to another of its operations.
-    if any(segment.lower().replace("%2e", ".") in {".", ".."} for segment in parts.path.split("/")):
-        return "a URL must not contain . or .. as a segment"
+    segments = (parts.netloc + parts.path).lower().replace("%2e", ".").split("/")
+    if not {".", ".."}.isdisjoint(segments):
+        return "a URL must not contain . or .. as the host or as a segment"
     for escape in _ESCAPE.findall(url):
         # Clients of HTTP normalise these on the way, and Fastly would purge another URL than was cached.
         if not re.fullmatch(r"[0-9A-F]{2}", escape) or int(escape, 16) in _UNRESERVED:

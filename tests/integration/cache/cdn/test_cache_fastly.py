@@ -119,9 +119,9 @@ def test_a_soft_purge_is_said_in_each_request(make: Any, http_sink: HttpSink) ->
         ({"hosts": ["www.example.com"]}, "no purge by prefix or host"),
         ({"urls": [{"url": "https://example.com/", "headers": {"Accept-Language": "ja"}}]}, "one variant"),
         # The rest of the path of the API: this one would activate a version of the service.
-        ({"urls": [f"https://x.example.com/../../service/{SERVICE}/version/1/activate"]}, "a segment"),
-        ({"urls": ["https://example.com/%2E%2e/x"]}, "a segment"),
-        ({"urls": ["https://example.com/."]}, "a segment"),
+        ({"urls": [f"https://x.example.com/../../service/{SERVICE}/version/1/activate"]}, "as a segment"),
+        ({"urls": ["https://example.com/%2E%2e/x"]}, "as a segment"),
+        ({"urls": ["https://example.com/."]}, "as a segment"),
         ({"urls": ["https://鉄.example.com/"]}, "must be ASCII"),
         ({"urls": ["https://example.com/%e9%89%84"]}, "upper-case"),
         ({"urls": ["https://example.com/%7Euser"]}, "upper-case"),

@@ -29,6 +29,8 @@ ITEMS: list[tuple[PurgeItem, str | None, str | None]] = [
     (PurgeItem("urls", "https://example.com/\n"), "a URL must be", "a URL must be"),
     (PurgeItem("urls", "https://example.com/a/../b"), None, "as a segment"),
     (PurgeItem("urls", "https://example.com/%2E"), None, "as a segment"),
+    (PurgeItem("urls", "https://../service/SU1Z0isxPaozGVKXdv0eY/purge_all"), None, "as the host"),
+    (PurgeItem("urls", "https://./x"), None, "as the host"),
     (PurgeItem("urls", "https://example.com/%2F"), None, None),
     (PurgeItem("urls", "https://example.com/%41"), None, "upper-case"),
     (PurgeItem("urls", "https://example.com/?q=%2f"), None, "upper-case"),
