@@ -98,6 +98,11 @@ def files_of(name: str, settings: Settings = SETTINGS) -> dict[str, str]:
         (FIVE + tables(web3=("10.0.0.3", "edge web")), 0, 'tls.source must be "own" with more than one edge'),
         (FIVE + tables(r2=("10.0.0.3", "redis")), 0, 'three hosts the role "sentinel"'),
         (FIVE + tables(r2=("10.0.0.3", "redis sentinel")), 0, 'the role "sentinel" to three or five'),
+        (
+            tables(web1=("10.0.0.1", "edge web"), r2=("10.0.0.3", "redis sentinel queue")),
+            8,
+            r'hosts\[2\].roles must not name both "queue" and "redis" with "sentinel"',
+        ),
         ("hosts = 3\n", 0, "must be a list of tables"),
     ],
 )
@@ -527,13 +532,14 @@ def shop() -> Iterator[tuple[Path, str]]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _with_sentinel(folder: Path, network: str) -> Settings:
+def _with_sentinel(folder: Path, network: str, *, third: str = "sentinel") -> Settings:
     more = f'{MORE}[paths]\nconfig = "{folder}/config"\n'
     hosts = tables(
-        web1=("127.0.0.1", "edge web worker database cache queue"),
+        web1=("127.0.0.1", "edge web worker database cache"),
         r1=(f"{network}.1", "redis sentinel"),
         r2=(f"{network}.2", "redis sentinel"),
-        s3=(f"{network}.3", "sentinel"),
+        s3=(f"{network}.3", third),
+        q4=(f"{network}.4", "queue"),
     )
     settings = read_settings(deployed(more) + hosts)
     make_missing(folder / "secrets", settings)
@@ -575,6 +581,19 @@ def test_redis_takes_the_account_of_the_application_over_tls_alone(shop: tuple[P
         )
         with pytest.raises(redis.ResponseError, match="permissions"):
             peer.get("x")
+    finally:
+        server.process.stop()
+
+
+@pytest.mark.redis
+def test_the_queue_takes_tasks_although_no_replica_follows_it(shop: tuple[Path, str]) -> None:
+    folder, network = shop
+    settings = _with_sentinel(folder, network, third="redis sentinel")
+    server = Redis(folder, settings, "q4")
+    server.process.start(timeout=60)
+    try:
+        url = (folder / "secrets" / "celery_broker_url").read_text().strip()
+        assert redis.Redis.from_url(url.replace("ssl_cert_reqs=required&", "")).lpush("celery", "task") == 1
     finally:
         server.process.stop()
 

@@ -132,6 +132,11 @@ def _hosts(settings: Settings) -> Iterator[str]:
             yield f'hosts[{number}].roles must name "web" beside "edge": the edge serves the static files'
         if {"database", "standby"} <= set(host.roles):
             yield f'hosts[{number}].roles must not name both "database" and "standby"'
+        if {"redis", "queue"} <= set(host.roles) and settings.with_role("sentinel"):
+            yield (
+                f'hosts[{number}].roles must not name both "queue" and "redis" with "sentinel": a replica takes no '
+                "tasks"
+            )
     needed = {
         "edge": "takes the requests from outside",
         **({"database": "has PostgreSQL, as app.needs says"} if settings.has_database else {}),
