@@ -197,6 +197,8 @@ def test_former_settings_are_applied_with_the_running_version(
     applied: list[Any] = []
     monkeypatch.setattr("mks_deploy.cli._apply", lambda options: applied.append(options) or 0)
     assert main(["settings", "rollback", "--settings", str(present)]) == 0
-    (options,) = applied
+    assert main(["apply", "--settings", str(present), "--secrets", ".", "--version", "1"]) == 0
+    options, of_apply = applied
+    assert vars(of_apply).keys() - vars(options).keys() == set()
     assert read_settings(options.settings.read_text()).upkeep.log_days == 30
     assert (options.version, options.secrets) == ("1", Path(settings.paths.credentials))

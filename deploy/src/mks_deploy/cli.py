@@ -222,7 +222,7 @@ def _add_setup(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     command.add_argument("former", nargs="?", default="", metavar="NAME", help="by default the last ones")
     command.add_argument("--plan", action="store_true", help="rollback: change nothing, show what remains")
     _host_options(command)
-    command.set_defaults(run=_settings_history, nginx=None, openssl=None)
+    command.set_defaults(run=_settings_history, nginx=None, openssl=None, stage="")
 
     command = commands.add_parser(
         "up", help="bring the source tree to hosts over OpenSSH, and set each up as `apply` does"
@@ -873,8 +873,14 @@ def _alert(options: argparse.Namespace) -> int:
 
 def _host_settings(options: argparse.Namespace) -> Settings:
     file = options.settings or find_settings_file(_ETC)
-    settings, which = read_settings(_text(file), file=file.name), file.with_name(HOST_FILE)
-    return _on_host(settings, _text(which).strip() if settings.hosts and which.exists() else "")
+    settings = read_settings(_text(file), file=file.name)
+    return _on_host(settings, _own_name(settings, file.parent))
+
+
+def _own_name(settings: Settings, folder: Path) -> str:
+    """Return the name of this host in ``[[hosts]]``; empty if there is only one host."""
+    which = folder / HOST_FILE
+    return _text(which).strip() if settings.hosts and which.exists() else ""
 
 
 def _with_slots(options: argparse.Namespace) -> Settings:
@@ -1049,6 +1055,7 @@ def _settings_history(options: argparse.Namespace) -> int:
     # The same version and secrets; whatever the settings decide about the host is done again.
     options.secrets = _host_secrets(options, settings)
     options.settings = former
+    options.host = _own_name(settings, present.parent)
     options.version = State.read(Path(settings.paths.releases) / "state.json").version
     options.no_certificate = options.no_migrate = True
     return _apply(options)
