@@ -79,9 +79,8 @@ class LoginLimitBackend:
 
         Args:
             request: the request of the attempt.
-            credentials: those of the attempt. The name is ``username`` or the model's ``USERNAME_FIELD``;
-                otherwise the first other text beside a ``password``, for example an e-mail address. Not
-                counted if there is none.
+            credentials: those of the attempt. The name is ``username``, the model's ``USERNAME_FIELD`` or
+                ``email``; otherwise the first other text beside a ``password``. Not counted if there is none.
 
         Raises:
             PermissionDenied: a limit is reached, or no account has such a name. No further backend is asked.
@@ -242,7 +241,7 @@ def _of_request(request: FromDjango, credentials: dict[str, FromDjango]) -> tupl
 
 def _name_in(credentials: dict[str, FromDjango]) -> FromDjango:
     """Return the name that ``ModelBackend`` looks up; or what other backends do beside a password."""
-    for key in ("username", username_field()):
+    for key in ("username", username_field(), "email"):
         if credentials.get(key) is not None:
             return credentials[key]
     others = [value for key, value in credentials.items() if key != "password" and isinstance(value, str)]

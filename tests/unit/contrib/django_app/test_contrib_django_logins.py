@@ -178,6 +178,7 @@ def test_credentials_without_a_name_are_not_counted(logins: Logins) -> None:
     ("field", "credentials"),
     [
         ("username", {"email": "alice@example.org"}),  # as django-allauth calls it
+        ("username", {"code": "{}", "email": "alice@example.org"}),
         ("username", {"phone": "+81 3 1234 5678"}),
         ("email", {"email": "alice"}),
         ("email", {"username": "alice", "email": None}),
