@@ -90,6 +90,17 @@ def tree(tmp_path: Path) -> Callable[..., Path]:
         ({"a.py": HARDEN + "def app(e, s):\n    return []\napp = harden_wsgi(app, s)\n"}, {"a:app": "wsgi"}),
         ({"a.py": HARDEN + "app = harden_asgi(inner, s)\n"}, {"a:app": "asgi"}),
         (
+            {
+                "a.py": f"{FLASK}from werkzeug.middleware.proxy_fix import ProxyFix\n"
+                "app.wsgi_app = ProxyFix(app.wsgi_app)\nserved = ProxyFix(app)\n"
+            },
+            {"a:served": "wsgi"},
+        ),
+        (
+            {"a.py": f"{FLASK}from asgiref.wsgi import WsgiToAsgi\nserved = WsgiToAsgi(app)\n"},
+            {"a:served": "asgi"},
+        ),
+        (
             {"a.py": "with Configurator() as config:\n    app = config.make_wsgi_app()\n"},
             {"a:app": "wsgi"},
         ),

@@ -36,6 +36,17 @@ _WRAPPERS: Final = {
     "mks_hardening.compose.harden_wsgi": "wsgi",
     "mks_hardening.compose.harden_asgi": "asgi",
     "mks_hardening.contrib.django_app.hardened": "",
+    "werkzeug.middleware.proxy_fix.ProxyFix": "wsgi",
+    "werkzeug.middleware.dispatcher.DispatcherMiddleware": "wsgi",
+    "whitenoise.WhiteNoise": "wsgi",
+    "sentry_sdk.integrations.wsgi.SentryWsgiMiddleware": "wsgi",
+    "sentry_sdk.integrations.asgi.SentryAsgiMiddleware": "asgi",
+    "asgiref.wsgi.WsgiToAsgi": "asgi",
+    "a2wsgi.WSGIMiddleware": "asgi",
+    "a2wsgi.ASGIMiddleware": "wsgi",
+    "uvicorn.middleware.proxy_headers.ProxyHeadersMiddleware": "asgi",
+    "socketio.WSGIApp": "wsgi",
+    "socketio.ASGIApp": "asgi",
 }
 _FACTORIES: Final = frozenset({"create_app", "make_app", "build_app", "get_app", "application_factory"})
 _SERVERS: Final = frozenset(
