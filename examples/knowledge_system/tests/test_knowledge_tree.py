@@ -133,7 +133,10 @@ def test_the_tree_is_arranged_by_forms_and_leads_to_articles(app: Any, visit: Ca
     assert reviewer.post(f"/tree/{site}", {"step": "rename", "name": "南工区"}).status_code == 303
     assert "南工区" in reader.get("/articles/1").get_data(as_text=True)
     assert reviewer.post(f"/tree/{site}", {"step": "remove"}).status_code == 303
-    assert "南工区" not in reader.get("/articles/1").get_data(as_text=True)
+    page = reader.get("/articles/1").get_data(as_text=True)
+    assert "南工区" not in page
+    crumbs = re.findall(r'href="/articles\?node=(\d+)">', page)
+    assert crumbs == [other, kind]  # the article is where the site was
 
     for person in (writer, reader):
         person.get("/tree")

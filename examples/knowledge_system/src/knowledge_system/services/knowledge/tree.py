@@ -82,7 +82,8 @@ def change(
         after: the sibling that the node follows after ``move``.
 
     Raises:
-        Problem: ``forbidden``, ``not-found``, ``conflict``, ``invalid``; a node with others below it stays.
+        Problem: ``forbidden``, ``not-found``, ``conflict``, ``invalid``; a node with others below it stays. The
+            articles of a removed node are then in its parent.
     """
     _check(actor)
     known = nodes(session, lock=True)
@@ -96,7 +97,11 @@ def change(
     elif step == "remove":
         if any(each.parent == node_id for each in known):
             raise Problem("invalid", errors=[FieldError("name", "not-empty")])
-        session.execute(delete(ArticleNode).where(ArticleNode.node_id == node_id))
+        inside = ArticleNode.node_id == node_id
+        if node.parent:
+            session.execute(update(ArticleNode).where(inside).values(node_id=node.parent))
+        else:
+            session.execute(delete(ArticleNode).where(inside))
         session.execute(delete(TreeNode).where(TreeNode.id == node_id))
     else:
         if step in tree.STEPS:
