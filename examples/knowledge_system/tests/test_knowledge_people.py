@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import re
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -311,6 +313,51 @@ def test_a_single_reviewer_publishes_only_what_the_group_lets_him(
     assert save(yamamoto, f"{place}/edit", revision="1").status_code == 422
     assert save(sato, f"{place}/edit", revision="1").status_code == 303
     assert save(yamamoto, f"{place}/edit", revision="2", category="積算").status_code == 422
+
+
+def test_a_page_from_before_overwrites_no_group(app: Any, visit: Callable[..., Any]) -> None:
+    """Who was taken out of a group does not come back with another administrator's page from before."""
+    admin = visit("ito")
+    with app.extensions["knowledge"].sessions.begin() as session:
+        groups.save(session, 0, "品質班", ["sato", "yamamoto"])
+        [made] = groups.groups(session)
+    page = admin.get("/admin/groups").get_data(as_text=True)
+    seen_group, _, seen_approvers = re.findall(r'name="seen" value="(\w*)"', page)
+    group = {"group": str(made.id), "name": "品質班", "members": "sato", "step": "save", "seen": seen_group}
+    chosen = {f"category-{n}": "0" for n in range(len(permissions.CATEGORIES))}
+    soil = {**chosen, "category-0": str(made.id), "seen": seen_approvers}
+    assert admin.post("/admin/groups", group).status_code == 303
+    assert admin.post("/admin/groups", {**group, "members": "sato、yamamoto"}).status_code == 409
+    for _ in range(2):  # a double click
+        assert admin.post("/admin/groups/approvers", soil).status_code == 303
+    stale = admin.post("/admin/groups/approvers", {**chosen, "seen": seen_approvers})
+    assert stale.status_code == 409
+    assert 'role="alert"' in stale.get_data(as_text=True)
+    with app.extensions["knowledge"].sessions() as session:
+        assert list(groups.groups(session)[0].members) == ["sato"]
+        assert groups.approvers(session) == {"土工": made.id}
+
+
+def test_two_administrators_choose_approvers_at_once(make_app: Callable[..., Any], postgres_url: str) -> None:
+    sessions = make_app(database_url=postgres_url).extensions["knowledge"].sessions
+    with sessions.begin() as session:
+        groups.save(session, 0, "品質班", ["sato"])
+        [made] = groups.groups(session)
+        groups.set_approvers(session, {"土工": made.id})
+        seen = groups.seen_approvers(groups.approvers(session))
+    start = threading.Barrier(2)
+
+    def choose(category: str) -> str:
+        start.wait()
+        try:
+            with sessions.begin() as session:
+                groups.set_approvers(session, {"土工": made.id, category: made.id}, seen=seen)
+        except Problem as problem:
+            return problem.code
+        return ""
+
+    with ThreadPoolExecutor(2) as pool:
+        assert sorted(pool.map(choose, ("積算", "安全"))) == ["", "conflict"]
 
 
 def test_a_submission_tells_the_group_only(app: Any, visit: Callable[..., Any]) -> None:

@@ -300,8 +300,12 @@ GROUP: dict[str, Field] = {
     "name": Text(40, pattern=re.compile(r"[^,、,\s]+")),
     "members": Tags(max_items=500, max_length=64, from_text=True),
     "step": Text(6, choices=("save", "remove")),
+    "seen": ACCOUNT_CHANGE["seen"],
 }
-GROUP_APPROVERS: dict[str, Field] = {f"category-{number}": _GROUP_ID for number in range(len(CATEGORIES))}
+GROUP_APPROVERS: dict[str, Field] = {
+    **{f"category-{number}": _GROUP_ID for number in range(len(CATEGORIES))},
+    "seen": ACCOUNT_CHANGE["seen"],
+}
 
 _TASK_ID = re.compile(r"[0-9a-f]{32}")
 REPORT: dict[str, Field] = {

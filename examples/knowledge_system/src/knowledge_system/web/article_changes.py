@@ -447,7 +447,7 @@ def change_group(values: dict[str, Any]) -> None:
             removed, categories = groups.remove(session, group)  # the name in the form may be another one
             return Fact("group.remove", f"group {removed}", {"name": removed, "category": categories})
         detail = {"name": name, "members": sorted(values["members"])}
-        before = groups.save(session, group, name, values["members"])
+        before = groups.save(session, group, name, values["members"], seen=values["seen"])
         if before is not None:
             detail |= {"name_before": before.name, "members_before": list(before.members)}
         return Fact("group.save", f"group {name}", detail)
@@ -456,11 +456,11 @@ def change_group(values: dict[str, Any]) -> None:
     current_request.services().catalogue.forget_all()  # who may approve is kept with each article
 
 
-def set_approvers(wanted: dict[str, int]) -> None:
+def set_approvers(wanted: dict[str, int], *, seen: str) -> None:
     """Set the approving group of each category; 0 for every reviewer."""
 
     def change(session: Session) -> dict[str, str]:
-        groups.set_approvers(session, wanted)
+        groups.set_approvers(session, wanted, seen=seen)
         names = {group.id: group.name for group in groups.groups(session)}
         return {category: names[group] for category, group in wanted.items() if group}
 

@@ -31,6 +31,7 @@ __all__ = [
     "administrators",
     "change",
     "find",
+    "fingerprint",
     "for_import",
     "id_of",
     "member",
@@ -39,6 +40,11 @@ __all__ = [
     "register",
     "set_language",
 ]
+
+
+def fingerprint(*values: object) -> str:
+    """Return the fingerprint of what a form shows, to detect concurrent changes."""
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:32]
 
 
 class Member(NamedTuple):
@@ -55,8 +61,7 @@ class Member(NamedTuple):
     @property
     def seen(self) -> str:
         """Fingerprint of the editable fields, to detect concurrent changes."""
-        values = [self.display_name, self.department, self.role, self.email, self.active]
-        return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:32]
+        return fingerprint(self.display_name, self.department, self.role, self.email, self.active)
 
 
 class Changed(NamedTuple):

@@ -10,12 +10,13 @@ from sqlalchemy.exc import IntegrityError
 
 from knowledge_system.domain.problems import FieldError, Problem
 from knowledge_system.models import CategoryApprovers, Group, GroupMember, User
+from knowledge_system.services.identity import accounts
 from knowledge_system.services.insert_if_missing import add_missing
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-__all__ = ["GroupInfo", "approvers", "groups", "join", "remove", "save", "set_approvers"]
+__all__ = ["GroupInfo", "approvers", "groups", "join", "remove", "save", "seen_approvers", "set_approvers"]
 
 
 class GroupInfo(NamedTuple):
@@ -24,6 +25,11 @@ class GroupInfo(NamedTuple):
     id: int
     name: str
     members: dict[str, str]
+
+    @property
+    def seen(self) -> str:
+        """Fingerprint of name and members, to detect concurrent changes."""
+        return accounts.fingerprint(self.name, *self.members)
 
 
 def groups(session: Session) -> list[GroupInfo]:
@@ -36,11 +42,14 @@ def groups(session: Session) -> list[GroupInfo]:
     return list(found.values())
 
 
-def save(session: Session, group_id: int, name: str, usernames: Iterable[str]) -> GroupInfo | None:
+def save(
+    session: Session, group_id: int, name: str, usernames: Iterable[str], *, seen: str = ""
+) -> GroupInfo | None:
     """Create a group (``group_id`` 0) or replace its name and members; return the group as it was before.
 
     Raises:
-        Problem: ``not-found``, ``no-such-user``, ``invalid`` if another group has the name.
+        Problem: ``not-found``, ``no-such-user``, ``invalid`` if another group has the name, ``conflict`` if the
+            group has changed since ``seen``.
     """
     group = session.get(Group, group_id, with_for_update=True) if group_id else Group()
     if group is None:
@@ -50,6 +59,8 @@ def save(session: Session, group_id: int, name: str, usernames: Iterable[str]) -
     if len(people) != len(wanted):
         raise Problem("no-such-user")
     before = _find(session, group_id)
+    if before is not None and seen not in {"", before.seen}:
+        raise Problem("conflict")
     group.name = name
     session.add(group)
     try:
@@ -96,16 +107,25 @@ def approvers(session: Session) -> dict[str, int]:
     return {row.category: row.group_id for row in session.scalars(select(CategoryApprovers))}
 
 
-def set_approvers(session: Session, wanted: Mapping[str, int]) -> None:
+def seen_approvers(chosen: Mapping[str, int]) -> str:
+    """Return the fingerprint of the groups that approve, to detect concurrent changes."""
+    return accounts.fingerprint(*sorted(chosen.items()))
+
+
+def set_approvers(session: Session, wanted: Mapping[str, int], *, seen: str = "") -> None:
     """Set the approving group of each category; 0 for every reviewer.
 
     Raises:
-        Problem: ``not-found``: a group does not exist.
+        Problem: ``not-found``: a group does not exist; ``conflict``: the choice has changed since ``seen``.
     """
     chosen = {category: group for category, group in wanted.items() if group}
-    known = set(session.scalars(select(Group.id).with_for_update(read=True, key_share=True)))
+    # The second of two administrators waits here, and sees the choice of the first below.
+    known = set(session.scalars(select(Group.id).order_by(Group.id).with_for_update()))
     if not known.issuperset(chosen.values()):
         raise Problem("not-found")
+    before = approvers(session)
+    if chosen != before and seen not in {"", seen_approvers(before)}:
+        raise Problem("conflict")
     session.execute(delete(CategoryApprovers))
     session.add_all(
         CategoryApprovers(category=category, group_id=group) for category, group in chosen.items()

@@ -112,7 +112,13 @@ def choosing_approvers() -> Response:
     """Choose the group that approves each category."""
     current_request.check_limit("admin")
     chosen = forms.read(fields.GROUP_APPROVERS)
-    article_changes.set_approvers(dict(zip(permissions.CATEGORIES, chosen.values(), strict=True)))
+    seen = chosen.pop("seen")
+    try:
+        article_changes.set_approvers(
+            dict(zip(permissions.CATEGORIES, chosen.values(), strict=True)), seen=seen
+        )
+    except Problem as problem:
+        return forms.shown_again(problem, _groups)
     return redirect("/admin/groups?done=approvers-chosen", 303)
 
 
@@ -124,6 +130,7 @@ def _groups(problem: Problem | None = None) -> str:
         section="admin",
         groups=listed,
         approvers=approvers,
+        approvers_seen=groups.seen_approvers(approvers),
         typed={name: forms.retyped(name) for name in fields.GROUP},
         **forms.problem_context(problem),
     )
