@@ -112,6 +112,8 @@ email = "ops@example.jp"
         ({"app": 'server = "granian"'}, "or hypercorn: Granian does not take the socket"),
         ({"app": 'needs = ["mysql"]'}, "app.needs must be postgresql or redis"),
         ({"app": 'static = "../etc"'}, "app.static must be a path below the source tree"),
+        ({"app": 'static = "."'}, "app.static must not name a hidden folder or the whole source tree"),
+        ({"app": 'static = "shop/.git"'}, "app.static must not name a hidden folder"),
         ({"app": 'static = "/srv/static"'}, "app.static must be a path below the source tree"),
         ({"app": 'ready = "readyz"'}, "app.ready must be a path such as /healthz"),
         ({"app": 'ready = "/(x|y)"'}, "app.ready must be a path such as /healthz"),
@@ -149,6 +151,10 @@ email = "ops@example.jp"
         ({"edge": 'read_timeout = "60s"'}, "edge.read_timeout must be longer than gunicorn.timeout"),
         ({"edge": "read_timeout = 75"}, "edge.read_timeout must be a duration with its unit"),
         ({"edge": 'proxies_in_front = ["1.2.3.4/8"]'}, "edge.proxies_in_front must be a network"),
+        ({"edge": 'proxies_in_front = ["0.0.0.0/0"]'}, "must not hold 0.0.0.0/0: any client could write"),
+        ({"edge": 'proxies_in_front = ["::/0"]'}, "edge.proxies_in_front must not hold ::/0"),
+        ({"stores": 'database_name = "all"'}, "stores.database_name must not be all, which means"),
+        ({"stores": 'database_name = "postgres"'}, "stores.database_name must not be postgres"),
         ({"edge": 'proxies_in_front = ["10.0.0.0/8", "10.0.0.0/8"]'}, "a list without repetition"),
         ({"edge": "burst = 1"}, "edge.burst must not be below"),
         ({"edge": 'user = "www-data;"'}, "edge.user must be 3 to 24 of a-z"),
@@ -181,6 +187,12 @@ def test_what_cannot_be_meant_is_told(tables: dict[str, str], error: str) -> Non
         settings(**tables)
     assert any(error in each for each in caught.value.errors), caught.value.errors
     assert len(caught.value.errors) == 1
+
+
+@pytest.mark.parametrize("name", ["root", "postgres", "www-data", "all", "default", "peer", "replicator"])
+def test_a_site_shares_no_account(name: str) -> None:
+    with pytest.raises(DeploySettingsError, match=rf"deploy\.toml:\d+: site\.name must not be {name}: "):
+        read_settings(deployed(SMALL).replace('name = "knowledge-system"', f'name = "{name}"'))
 
 
 def test_every_line_of_the_example_may_be_used_as_it_stands() -> None:

@@ -50,6 +50,17 @@ _SYSTEM: Final = """
 /etc/nginx /etc/postgresql /etc/prometheus /etc/redis /etc/ssl /etc/systemd
 """
 _OF_THE_SYSTEM: Final = frozenset(_SYSTEM.split())
+_NAMES: Final = """
+root daemon bin sys sync games man lp mail news uucp proxy www-data backup list irc nobody sshd messagebus
+postgres pgbouncer redis nginx prometheus replicator default peer all replication
+"""
+_ACCOUNTS: Final = frozenset(_NAMES.split())
+"""Accounts of Debian and its servers, and words of ``pg_hba.conf`` and Redis's ACL: a site has its own account."""
+_DATABASES: Final = frozenset(
+    {"postgres", "template0", "template1", "all", "sameuser", "samerole", "samegroup", "replication"}
+)
+_WIDEST: Final = 7
+"""Shortest prefix of a network of proxies; fc00::/7 is the largest private one."""
 
 
 def connections_needed(settings: Settings) -> int:
@@ -191,6 +202,14 @@ def _names(settings: Settings) -> Iterator[str]:
         yield "site.hosts must contain at least one host"
     if both := sorted(set(site.hosts) & set(site.redirect_hosts)):
         yield f"site.redirect_hosts names {both[0]}, which site.hosts answers"
+    if site.name in _ACCOUNTS:
+        yield f"site.name must not be {site.name}: there is an account or a word of that name already"
+    if settings.has_database and settings.stores.database_name in _DATABASES:
+        name = settings.stores.database_name
+        yield f"stores.database_name must not be {name}, which means something else to PostgreSQL"
+    for network in settings.edge.proxies_in_front:
+        if int(network.rpartition("/")[2]) < _WIDEST:
+            yield f"edge.proxies_in_front must not hold {network}: any client could write its own address"
     local = {"localhost"}
     if settings.edge.listen_address == "any" and local & set(site.hosts):
         yield 'site.hosts names localhost, which needs edge.listen_address = "loopback"'
@@ -211,6 +230,8 @@ def _application(settings: Settings) -> Iterator[str]:
         yield 'upkeep.mail_sink needs site.environment = "staging": alerts of production must arrive'
     if settings.upkeep.mail_sink and (settings.upkeep.smtp_host or settings.upkeep.smtp_user):
         yield "upkeep.mail_sink replaces upkeep.smtp_host and upkeep.smtp_user: remove them"
+    if any(part.startswith(".") for part in app.static.split("/")):
+        yield "app.static must not name a hidden folder or the whole source tree: everybody could read it"
     if app.migrate_back and not (app.schema and app.migrate):
         yield "app.migrate_back needs app.migrate, and app.schema, which says where to go back to"
     if app.kind not in settings.server.kinds:
