@@ -93,7 +93,8 @@ def resolve(
     app: Sphinx, env: BuildEnvironment, node: pending_xref, content: nodes.TextElement
 ) -> nodes.Node | None:
     """Bare and private spellings lead to the one documented place, the standard library to its own manual."""
-    target = _STDLIB.get(node["reftarget"], node["reftarget"])
+    bare = node["reftarget"].removeprefix("~")  # as Sphinx writes type variables in type hints
+    target = _STDLIB.get(bare, bare)
     name = target.rpartition(".")[2]
     objects = env.domains.python_domain.objects
     public = PUBLIC.get(name)
