@@ -51,7 +51,9 @@ toc_object_entries_show_parents = "hide"
 templates_path = ["_templates"]
 html_theme = "furo"
 html_title = "mks_hardening"
-html_static_path = ["_static"]
+# The pictures of the example are made by its tests and shown in its README, too.
+_PICTURES = Path(__file__).parents[1] / "examples" / "knowledge_system" / "pictures"
+html_static_path = ["_static", *([str(_PICTURES)] if _PICTURES.is_dir() else [])]
 html_css_files = ["site.css"]
 html_js_files = ["site.js"]
 html_show_copyright = False

@@ -42,6 +42,9 @@ def built_docs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _build(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
+    pictures = Path("examples/knowledge_system/pictures")
+    if (DOCS.parent / pictures).is_dir():
+        shutil.copytree(DOCS.parent / pictures, folder / pictures)
     shutil.copytree(DOCS, folder / "docs", ignore=shutil.ignore_patterns("*.mo", "__pycache__"))
     for language in ("en", "ja"):
         done = subprocess.run(
