@@ -410,7 +410,7 @@ _FORMS = ("remark", "write", "purge")
 _API = ("api list", "api article", "api me", "api write")
 _UNTOUCHED = ("sign-in page", "static", "alive")
 
-_NO_SPACE = dict.fromkeys(("remark", "write", "api write", "api renew"), 503)
+_NO_SPACE = dict.fromkeys(("remark", "write", "api write", "api renew", "purge"), 503)
 _NO_SESSIONS = dict.fromkeys((*_PAGES, *_FORMS, "sign in"), 503)
 _SIGNED_OUT = dict.fromkeys(_PAGES, 303) | dict.fromkeys(_FORMS, 401)
 _TOKENS_REFUSED = dict.fromkeys(_API, 401)

@@ -393,14 +393,16 @@ def empty_cache() -> bool:
 
 
 def purge_cdn(urls: Sequence[str], tags: Sequence[str], *, everything: bool) -> list[str]:
-    """Purge addresses and tags, or everything, from the CDN; return what was purged.
+    """Record in the audit log that addresses and tags, or everything, are purged, and purge them from the CDN.
 
     Raises:
-        Problem: as ``services.operations.cdn.purge``.
+        Problem: as ``check`` and ``purge`` of ``services.operations.cdn``.
     """
-    done = cdn.purge(current_request.services().cdn, urls, tags, everything=everything)
-    _transaction(lambda _session: None, lambda _none: Fact("cache.purge", "cache", {"done": done[:20]}))
-    return done
+    manager = cdn.check(current_request.services().cdn, urls, tags, everything=everything)
+    # First: what cannot be recorded is not done.
+    asked = {"urls": list(urls)[:20], "tags": list(tags)[:20], "everything": everything}
+    _transaction(lambda _session: None, lambda _none: Fact("cache.purge", "cache", asked))
+    return cdn.purge(manager, urls, tags, everything=everything)
 
 
 def import_people(text: str, *, again: bool) -> None:

@@ -13,20 +13,31 @@ if TYPE_CHECKING:
 
     from mks_hardening.cache import CDNManager, PurgeResult
 
-__all__ = ["purge"]
+__all__ = ["check", "purge"]
 
 
-def purge(cdn: CDNManager | None, urls: Sequence[str], tags: Sequence[str], *, everything: bool) -> list[str]:
-    """Purge addresses and tags, or everything; return what was purged.
+def check(
+    cdn: CDNManager | None, urls: Sequence[str], tags: Sequence[str], *, everything: bool
+) -> CDNManager:
+    """Check a request to purge; return the CDN.
 
     Raises:
-        Problem: ``no-cdn``; ``invalid`` for a malformed address or tag, or unless exactly one of ``everything`` and
-            the others is given; ``not-purged`` or ``purge-refused`` with what was and was not done.
+        Problem: ``no-cdn``; ``invalid`` unless exactly one of ``everything`` and the others is given.
     """
     if cdn is None:
         raise Problem("no-cdn")
     if everything is bool(urls or tags):
         raise Problem("invalid", errors=[FieldError("everything", "alone")])
+    return cdn
+
+
+def purge(cdn: CDNManager, urls: Sequence[str], tags: Sequence[str], *, everything: bool) -> list[str]:
+    """Purge addresses and tags, or everything; return what was purged.
+
+    Raises:
+        Problem: ``invalid`` for a malformed address or tag; ``not-purged`` or ``purge-refused`` with what was and
+            was not done.
+    """
     try:
         result = (
             cdn.purge_cache(purge_everything=True)
