@@ -164,7 +164,7 @@ def test_no_file_names_a_registry_or_a_path_of_a_machine() -> None:
                 r"--(?:extra-)?index-" + "url[ =]",
                 r'"resolved": *"' + "http",
                 # Those of root on the hosts that the kit sets up are no paths of this machine.
-                r"/(?:root|home/\w+)/\.(?!ssh/|mks-deploy/|bashrc)",
+                r"/(?:root|home/\w+)/\.(?!ssh/|mks-deploy\b|bashrc)",
                 "/" + "work/(?:main|shared)",
             ]
         )
