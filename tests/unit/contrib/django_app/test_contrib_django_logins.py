@@ -16,7 +16,8 @@ import pytest
 
 from contrib_django_site import Site, project
 
-from django.contrib.auth import aauthenticate, authenticate, get_user_model, login  # isort: skip
+import django.contrib.auth  # isort: skip
+from django.contrib.auth import authenticate, get_user_model, login  # isort: skip
 from django.core import mail
 from django.core.management import call_command
 from django.http import HttpResponse
@@ -31,6 +32,8 @@ from mks_hardening.testing import FrozenClock, call_wsgi
 OURS = "mks_hardening.contrib.django_app.login_limits.LoginLimitBackend"
 DJANGO = "django.contrib.auth.backends.ModelBackend"
 CHECKS = f"{__name__}.Checks"
+aauthenticate: Any = getattr(django.contrib.auth, "aauthenticate", None)
+asynchronous = pytest.mark.skipif(aauthenticate is None, reason="Django before 5.0 has no aauthenticate")
 RIGHT = "long enough for all"
 
 
@@ -338,6 +341,7 @@ def test_a_browser_is_not_remembered_for_a_name_that_it_guessed(logins: Logins, 
     assert "mks_login_device" not in str(answer.headers)
 
 
+@asynchronous
 def test_guesses_at_the_same_time_in_one_request_are_all_counted() -> None:
     request: Any = RequestFactory().post("/")
 
@@ -360,6 +364,7 @@ def test_guesses_at_the_same_time_in_one_request_are_all_counted() -> None:
         assert attempts.is_refused
 
 
+@asynchronous
 def test_asyncio() -> None:
     async def attempt(password: str) -> tuple[bool, int]:
         request: Any = RequestFactory().post("/")
