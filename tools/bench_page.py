@@ -160,7 +160,7 @@ _GROWTH = {
 _TEXTS = {
     "en": {
         "run": "The last runs: {date}, commit {commit}; {machine}, Python {python}. {versions}.",
-        "head": "| operation | compared with | ratio | |",
+        "head": "| operation | compared with | ratio | result |",
         "lost": "slower",
         "instructions": "| path | instructions of one call |",
         "among": "{number:,} {what}",
@@ -168,7 +168,7 @@ _TEXTS = {
     },
     "ja": {
         "run": "直近の測定: {date}、コミット {commit}。{machine}、Python {python}。{versions}。",
-        "head": "| 対象 | 比較対象 | 比 | |",
+        "head": "| 対象 | 比較対象 | 比 | 結果 |",
         "lost": "遅い",
         "instructions": "| 処理 | 1 回の命令数 |",
         "among": "{number:,} {what}",

@@ -87,7 +87,7 @@ SYNONYMS = {
         ("個人情報", "explanation/logging"),
         ("Slack通知", "how-to/alert-people"),
         ("スロークエリ", "how-to/watch-sql"),
-        ("ページネーション", "explanation/db"),
+        ("ページネーション", "how-to/page-through-lists"),
         ("バッチ処理", "how-to/run-tasks"),
         ("セッションタイムアウト", "how-to/one-session"),
         ("デプロイ", "how-to/own-application"),
