@@ -110,7 +110,7 @@ def test_the_schema_goes_back_after_the_requests_and_only_with_a_backup(
         seen.append(revision(host))
         return replace(state, active="blue", before="2")
 
-    monkeypatch.setattr("mks_deploy.cli.rollback", moved)
+    monkeypatch.setattr("mks_deploy.cli.release_commands.rollback", moved)
     releases = host.path("releases")
     State("green", "1", "2", "1").write(releases / "state.json")
     words = ["rollback", "--schema", "--settings", str(host.folder / "deploy.toml")]
@@ -195,7 +195,13 @@ def test_former_settings_are_applied_with_the_running_version(
     present.write_text(host.settings_text("[upkeep]\nlog_days = 7"))
     State("blue", "1", "", "").write(host.path("releases") / "state.json")
     applied: list[Any] = []
-    monkeypatch.setattr("mks_deploy.cli._apply", lambda options: applied.append(options) or 0)
+
+    def noted(options: Any) -> int:
+        applied.append(options)
+        return 0
+
+    monkeypatch.setattr("mks_deploy.cli.setup_commands.apply_command", noted)
+    monkeypatch.setattr("mks_deploy.cli.arguments.apply_command", noted)
     assert main(["settings", "rollback", "--settings", str(present)]) == 0
     assert main(["apply", "--settings", str(present), "--secrets", ".", "--version", "1"]) == 0
     options, of_apply = applied

@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mks_deploy import cli
 from mks_deploy.cli import main
 from mks_deploy.init.candidates import find_candidates
 from mks_deploy.init.import_check import check_import
@@ -296,7 +295,7 @@ def test_a_terminal_is_asked(
     folder = tree({"a.py": FLASK})
     answers = ["shop.example www.shop.example", "ops@shop.example"]
     monkeypatch.setattr("builtins.input", lambda _: answers.pop(0) if answers else _end())
-    monkeypatch.setattr(cli.sys.stdin, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
     assert main(["init", str(folder), "--no-import"]) == 0
     assert tomllib.loads((folder / "deploy.toml").read_text())["site"]["hosts"] == [
         "shop.example",

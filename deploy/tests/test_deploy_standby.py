@@ -195,7 +195,7 @@ def test_the_state_is_good_if_one_is_the_primary_and_all_others_follow(
     text += '[[hosts]]\nname = "db-3"\naddress = "127.77.1.3"\nroles = ["standby"]\n'
     (tmp_path / "deploy.toml").write_text(text)
     servers = {f"db-{number}": FakeServer(row) for number, row in enumerate(states, start=1)}
-    monkeypatch.setattr("mks_deploy.cli._shells", lambda *_: servers)
+    monkeypatch.setattr("mks_deploy.cli.database_commands.shells_of", lambda *_: servers)
     assert main(["database", "status", "--settings", str(tmp_path / "deploy.toml")]) == code
 
 
