@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from flask import g, make_response, request
+from flask import g, make_response, redirect, request
 
 from knowledge_system.domain.problems import Problem, describe
 from knowledge_system.domain.validation import Field, form_values, take
@@ -17,6 +17,7 @@ from knowledge_system.web import article_changes, current_request
 
 if TYPE_CHECKING:
     from flask import Response
+    from werkzeug.wrappers import Response as BaseResponse
 
 __all__ = [
     "came_from",
@@ -29,6 +30,7 @@ __all__ = [
     "retyped",
     "safe_next",
     "shown_again",
+    "submitted",
 ]
 
 _LOOKS, _PAUSE = 40, 0.25
@@ -126,6 +128,29 @@ def shown_again(problem: Problem, page: Callable[[Problem], str]) -> Response:
     response = make_response(page(problem), problem.status)
     response.headers.update({"Cache-Control": "no-store", **problem.headers})
     return response
+
+
+def submitted(
+    fields: Mapping[str, Field], work: Callable[[dict[str, Any]], str], page: Callable[[Problem], str]
+) -> BaseResponse:
+    """Run the operation of a form once with its validated fields, and redirect.
+
+    If the user can correct the error, the page is shown again with the input.
+
+    Args:
+        fields: fields of the form.
+        work: runs the operation and returns the redirect target.
+        page: shows the form again with a problem.
+
+    Raises:
+        Problem: any other.
+    """
+    try:
+        values = read(fields)
+        place = once(lambda: work(values))
+    except Problem as problem:
+        return shown_again(problem, page)
+    return redirect(place, 303)
 
 
 def private(body: str) -> Response:

@@ -41,14 +41,11 @@ def listing() -> str:
 def adding() -> Response:
     """Add a user."""
     current_request.check_limit("auth_register")
-    try:
-        values = forms.read(fields.ACCOUNT)
-        place = forms.once(lambda: _registered(values))
-    except Problem as problem:
-        return forms.shown_again(
-            problem, lambda shown: _page({name: forms.retyped(name) for name in _EMPTY}, shown)
-        )
-    return redirect(place, 303)
+    return forms.submitted(
+        fields.ACCOUNT,
+        _registered,
+        lambda shown: _page({name: forms.retyped(name) for name in _EMPTY}, shown),
+    )
 
 
 def _registered(values: dict[str, Any]) -> str:
@@ -68,12 +65,11 @@ def account(username: str) -> Response:
 def changing(username: str) -> Response:
     """Change role, address and other fields, or deactivate the account."""
     current_request.check_limit("admin")
-    try:
-        values = forms.read(fields.ACCOUNT_CHANGE)
-        place = forms.once(lambda: _changed(username, values))
-    except Problem as problem:
-        return forms.shown_again(problem, lambda shown: _account_page(username, shown))
-    return redirect(place, 303)
+    return forms.submitted(
+        fields.ACCOUNT_CHANGE,
+        lambda values: _changed(username, values),
+        lambda shown: _account_page(username, shown),
+    )
 
 
 def _changed(username: str, values: dict[str, Any]) -> str:

@@ -53,12 +53,7 @@ def inviting() -> Response:
     """Create the accounts of a checked file, all or none, and mail the invitations."""
     current_request.check_limit("admin")
     forms.remember()
-    try:
-        values = forms.read(fields.INVITATIONS)
-        place = forms.once(lambda: _invited(values))
-    except Problem as problem:
-        return forms.shown_again(problem, _invitations)
-    return redirect(place, 303)
+    return forms.submitted(fields.INVITATIONS, _invited, _invitations)
 
 
 def _invited(values: dict[str, Any]) -> str:
@@ -93,12 +88,7 @@ def grouping() -> FlaskResponse:
 def changing_group() -> Response:
     """Create, change or remove a group."""
     current_request.check_limit("admin")
-    try:
-        values = forms.read(fields.GROUP)
-        place = forms.once(lambda: _group_changed(values))
-    except Problem as problem:
-        return forms.shown_again(problem, _groups)
-    return redirect(place, 303)
+    return forms.submitted(fields.GROUP, _group_changed, _groups)
 
 
 def _group_changed(values: dict[str, Any]) -> str:
@@ -148,12 +138,7 @@ def retaining() -> FlaskResponse:
 def handing_over() -> Response:
     """Give the articles of a deactivated account to another user."""
     current_request.check_limit("admin")
-    try:
-        values = forms.read(fields.HAND_OVER)
-        place = forms.once(lambda: _handed_over(values))
-    except Problem as problem:
-        return forms.shown_again(problem, _retention)
-    return redirect(place, 303)
+    return forms.submitted(fields.HAND_OVER, _handed_over, _retention)
 
 
 def _handed_over(values: dict[str, Any]) -> str:

@@ -29,12 +29,11 @@ def showing() -> str:
 def adding() -> Response:
     """Add a node."""
     current_request.check_limit("api_write")
-    try:
-        values = forms.read(fields.NODE)
-        place = forms.once(lambda: f"/tree?done=node-added#node-{article_changes.add_node(**values)}")
-    except Problem as problem:
-        return forms.shown_again(problem, _page)
-    return redirect(place, 303)
+    return forms.submitted(
+        fields.NODE,
+        lambda values: f"/tree?done=node-added#node-{article_changes.add_node(**values)}",
+        _page,
+    )
 
 
 @pages.post("/tree/<int:node_id>")
