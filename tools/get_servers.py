@@ -7,16 +7,20 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 POLICY = Path("/usr/sbin/policy-rc.d")
+# PostgreSQL with hypopg, beside the one that all other tests use; tests/support/testbed/services.py looks here too.
+WITH_HYPOPG = Path("/usr/local/lib/mks-hardening-tests/postgresql-17")
 
 
 def main() -> None:
     """Install missing packages; never fail, because the test run reports missing servers."""
     missing = missing_packages()
     if not missing:
+        unpack_hypopg()
         return
     line = f"apt-get install -y --no-install-recommends {' '.join(missing)}"
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
@@ -32,6 +36,27 @@ def main() -> None:
             subprocess.run(
                 command.split(), env=environment, check=False, stdin=subprocess.DEVNULL, stdout=sys.stderr
             )
+    unpack_hypopg()
+
+
+def unpack_hypopg() -> None:
+    """Unpack PostgreSQL 17 with hypopg, without installing it: a second version would be found by other tests."""
+    found = WITH_HYPOPG.exists() or any(Path("/usr/share/postgresql").glob("*/extension/hypopg.control"))
+    if found or os.geteuid() != 0 or shutil.which("apt-get") is None:
+        return
+    print("Unpacking PostgreSQL 17 with hypopg ...", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        command = ["apt-get", "download", "-q", "postgresql-17", "postgresql-17-hypopg"]
+        update = ["apt-get", "update", "-q"]
+        if subprocess.run(command, cwd=folder, check=False, capture_output=True).returncode:
+            subprocess.run(update, check=False, stdout=subprocess.DEVNULL)
+            if subprocess.run(command, cwd=folder, check=False, capture_output=True).returncode:
+                return  # not in this distribution: the test run reports it
+        for file in Path(folder).glob("*.deb"):
+            unpack = f"dpkg -x {file} {folder}/all".split()
+            subprocess.run(unpack, check=True)
+        WITH_HYPOPG.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(f"{folder}/all", WITH_HYPOPG)
 
 
 def missing_packages() -> list[str]:

@@ -41,10 +41,12 @@ class PostgresServer:
     The folder is made outside pytest's private one, because the server runs under an unprivileged account.
 
     Args:
+        programs: folder of ``initdb`` and ``postgres``; by default those of this machine.
         options: server settings, for example ``{"max_connections": "20"}``.
     """
 
-    def __init__(self, **options: str) -> None:
+    def __init__(self, programs: Path | None = None, **options: str) -> None:
+        self._programs = programs
         self.host = "127.0.0.1"
         self.port = 0
         self.user = "postgres"
@@ -79,7 +81,7 @@ class PostgresServer:
 
     def _make_cluster(self) -> None:
         command = [
-            program("initdb"),
+            self._program("initdb"),
             "-D",
             str(self.directory / "data"),
             "-U",
@@ -90,6 +92,9 @@ class PostgresServer:
             "UTF8",
         ]
         self._run([*command, "--no-sync", "--locale=C.UTF-8"])
+
+    def _program(self, name: str) -> str:
+        return program(name) if self._programs is None else str(self._programs / name)
 
     def _run(self, command: list[str]) -> None:
         """Run a program of PostgreSQL in the directory of this server, under its account."""
@@ -110,7 +115,7 @@ class PostgresServer:
         settings = {**self._options, "port": str(port)}
         arguments = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         self._process = ServerProcess(
-            [program("postgres"), "-D", str(self.directory / "data"), *arguments],
+            [self._program("postgres"), "-D", str(self.directory / "data"), *arguments],
             log=self.directory / "postgres.log",
             ready=self._answers,
             stop_signal=signal.SIGINT,

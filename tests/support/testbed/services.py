@@ -44,6 +44,15 @@ def unprivileged() -> dict[str, Any]:
     return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
 
 
+def postgres_with_hypopg() -> Path:
+    """Return the programs of a PostgreSQL with the extension hypopg; without one, as ``program``."""
+    # The second is unpacked by tools/get_servers.py.
+    for root in (Path("/"), Path("/usr/local/lib/mks-hardening-tests/postgresql-17")):
+        for file in (root / "usr/share/postgresql").glob("*/extension/hypopg.control"):
+            return root / "usr/lib/postgresql" / file.parts[-3] / "bin"
+    unavailable("hypopg", "no PostgreSQL with this extension on this machine")
+
+
 def _postgres_folders() -> list[str]:
     versions = sorted(
         Path("/usr/lib/postgresql").glob("*/bin"), key=lambda folder: int(folder.parent.name), reverse=True
