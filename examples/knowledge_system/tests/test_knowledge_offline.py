@@ -175,7 +175,9 @@ def test_copies_are_there_without_a_network_and_for_nobody_else(shared_demo: Any
 @pytest.mark.timeout(300)
 def test_without_a_network_it_speaks_the_language_that_was_chosen(shared_demo: Any, page: Any) -> None:
     url, context = shared_demo.url, page.context
-    sign_in(page, url, "yamamoto")
+    sign_in(
+        page, url, "kobayashi"
+    )  # whose language is stored from now on; others visit in that of their browser
 
     def switch(name: str, code: str) -> None:
         page.click(".person summary")

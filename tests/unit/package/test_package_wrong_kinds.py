@@ -20,6 +20,7 @@ import pytest
 from celery import Celery
 from flask import Flask
 from sqlalchemy import Column, Connection, Engine, Integer, MetaData, Table, select
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from mks_hardening._core import hooks
 from mks_hardening.cache import CDNManager, MemoryCache
@@ -491,7 +492,14 @@ def check_offline(  # what ``check`` takes, but for ``url``
 
 
 def explain_now(bind: Any, statement: Any, *, analyze: Any = False) -> Any:
-    return asyncio.run(aexplain(bind, statement, analyze=analyze))
+    async def explain() -> Any:
+        try:
+            return await aexplain(bind, statement, analyze=analyze)
+        finally:  # its connection belongs to this loop
+            if isinstance(bind, AsyncEngine):
+                await bind.dispose()
+
+    return asyncio.run(explain())
 
 
 def named(name: str, arguments: dict[str, dict[str, Any]]) -> Callable[..., Any]:
