@@ -90,7 +90,7 @@ def rollback_command(options: argparse.Namespace) -> int:
 
 
 def restart_command(options: argparse.Namespace) -> int:
-    """Start the running version anew."""
+    """Stop the running version and start it again."""
     return _moved(options, restart)
 
 
