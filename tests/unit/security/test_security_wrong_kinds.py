@@ -179,6 +179,10 @@ def calls() -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
     sign_in, changes = scenario.sign_in, scenario.changes
     return {
         "passwordless_sign_in": (sign_in.passwordless_sign_in, {"outcome": outcome, **step}),
+        "external_sign_in": (
+            sign_in.external_sign_in,
+            {"user_id": "2", "amr": ["pwd"], "auth_time": 1.0, "second_factor": True, **step},
+        ),
         "password": (sign_in.password, {"name": "x", "password": "x", **step}),
         "second_factor": (sign_in.second_factor, {"challenge": "x", "code": "x", **step}),
         "challenged_user": (sign_in.challenged_user, {"challenge": "x", **asked}),

@@ -47,6 +47,7 @@ __all__ = [
     "check_password",
     "emit_event",
     "hashing_for",
+    "issue_challenge",
     "normalize_name",
     "notify_owner",
     "recheck_account",
@@ -416,3 +417,30 @@ def binding_of(client: SignInClient, session: SignInSession | None) -> tuple[str
     """Return digests of the client and session that a challenge is bound to."""
     reference = None if session is None else session.reference
     return digest_of("client", client_key(client.address)), digest_of("session", reference or "")
+
+
+def issue_challenge(
+    context: SignInContext,
+    request: SignInRequest,
+    account: SignInAccount,
+    risks: tuple[str, ...],
+    external: SessionFacts | None = None,
+) -> Op[str]:
+    """Issue the challenge for the second factor, bound to client, session and account.
+
+    With ``external``, the session starts with these facts and the factor; otherwise with the password's.
+    """
+    client, session = binding_of(request.client, request.session)
+    facts: dict[str, object] = {
+        "user": account.user_id,
+        "stamp": account.stamp,
+        "client": client,
+        "session": session,
+        "at": context.clock.time(),
+        "risks": list(risks),
+        # Requested together with the password; the page of the second factor does not ask again.
+        "remember": request.remember,
+    }
+    if external is not None:
+        facts |= {"amr": list(external.amr), "auth_time": external.auth_time}
+    return context.entries.issue("challenge", facts, ttl=context.challenge_ttl)

@@ -1,4 +1,4 @@
-"""Second step of a sign-in: the challenge issued for a correct password, and a second factor."""
+"""Second factor of a sign-in after its challenge, and sign-ins whose credentials were checked elsewhere."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from mks_hardening.security.sign_in._context import (
     SignInTrace,
     apply_transition,
     binding_of,
+    issue_challenge,
     start_session,
 )
 from mks_hardening.security.sign_in._session_facts import SessionFacts
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from mks_hardening.security.sign_in.sign_in_protocols import FactorOutcome, PasswordlessOutcome
     from mks_hardening.security.sign_in.sign_in_results import SignInAccount, SignInClient
 
-__all__ = ["challenged_user", "factor_step", "passwordless_step", "trace_of_factor"]
+__all__ = ["challenged_user", "external_step", "factor_step", "passwordless_step", "trace_of_factor"]
 
 _LONGEST_CHECK: Final = 10.0
 """Maximum duration of a check, in seconds; every store responds or fails much sooner."""
@@ -83,7 +84,7 @@ def factor_step(
                 context,
                 request._replace(remember=request.remember or found.facts.get("remember") is True),
                 Credentials(account, factor=True),
-                SessionFacts(amr_of(outcome.method), now, now),
+                _facts_with_factor(found, outcome, now),
                 hits,
                 place="challenged",
                 risks=_risks(found, outcome),
@@ -150,6 +151,53 @@ def passwordless_step(
             factor=result,
         )
     )
+
+
+def external_step(
+    context: SignInContext, user_id: str, facts: SessionFacts, request: SignInRequest
+) -> Op[SignInStep]:
+    """Complete a sign-in that an identity provider has checked, or ask for the second factor of the account."""
+    hits = AttemptHits(context.limiter)
+    # Read before the account, as in ``passwordless_step``.
+    factor = yield from context.has_factor(user_id)
+    account = yield from call_store(context.accounts.get, user_id)
+    trace = SignInTrace(
+        client=client_key(request.client.address), user_id=user_id, method=" ".join(facts.amr)
+    )
+    if account is None or account.disabled:
+        trace = replace(trace, reason="unknown" if account is None else "disabled")
+        return (yield from apply_transition("begun", "wrong", hits, trace))
+    device = context.devices.read(request.client.device, now=context.clock.time())
+    risks = () if (yield from context.devices.is_remembered(device, account)) else ("new_device",)
+    proved = facts.factor_time is not None
+    if factor and not proved:
+        challenge = yield from issue_challenge(context, request, account, risks, facts)
+        step = yield from apply_transition("begun", "factor_required", hits, trace)
+        return SignInStep(state=step.state, challenge=challenge, risks=risks)
+    if not proved:
+        risks = (*risks, "no_second_factor")
+    return (
+        yield from start_session(
+            context,
+            request,
+            # The factor of the provider counts, whatever becomes of that of the account.
+            Credentials(account, None if proved else factor),
+            facts,
+            hits,
+            place="begun",
+            risks=risks,
+            factor=None,
+        )
+    )
+
+
+def _facts_with_factor(found: TokenEntry, outcome: FactorOutcome, now: float) -> SessionFacts:
+    """Return the facts of a session after the second factor; ``issue_challenge`` stored those of a provider."""
+    amr, auth_time = found.facts.get("amr"), found.facts.get("auth_time")
+    if not isinstance(amr, list) or not isinstance(auth_time, (int, float)):
+        return SessionFacts(amr_of(outcome.method), now, now)
+    methods = tuple(str(each) for each in cast("list[object]", amr))
+    return SessionFacts(amr_of(outcome.method, methods), auth_time, now)
 
 
 def _owner(context: SignInContext, found: TokenEntry, request: SignInRequest) -> Op[SignInAccount | None]:

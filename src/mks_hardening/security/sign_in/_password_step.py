@@ -23,10 +23,10 @@ from mks_hardening.security.sign_in._context import (
     SignInTrace,
     apply_transition,
     authenticated_hashing_client,
-    binding_of,
     check_password,
     emit_event,
     hashing_for,
+    issue_challenge,
     normalize_name,
     notify_owner,
     rehash_if_needed,
@@ -155,7 +155,7 @@ def _check_credentials(
     )
     now = context.clock.time()
     if event == "factor_required":
-        challenge = yield from _challenge(context, request, account, risks, now)
+        challenge = yield from issue_challenge(context, request, account, risks)
         step = yield from apply_transition("begun", "factor_required", hits, trace)
         return SignInStep(state=step.state, challenge=challenge, risks=risks)
     how = SessionFacts(amr_of(method), now, now if passed else None)
@@ -207,27 +207,6 @@ def lift_lock(context: SignInContext, key: LimitKey) -> Op[bool]:
     if context.limiter is not None:
         yield from call_store(context.limiter.reset, *key)
     return (yield from context.entries.remove_marker(lock_key(key)))
-
-
-def _challenge(
-    context: SignInContext,
-    request: SignInRequest,
-    account: SignInAccount,
-    risks: tuple[str, ...],
-    now: float,
-) -> Op[str]:
-    client, session = binding_of(request.client, request.session)
-    facts: dict[str, object] = {
-        "user": account.user_id,
-        "stamp": account.stamp,
-        "client": client,
-        "session": session,
-        "at": now,
-        "risks": list(risks),
-        # Requested together with the password; the page of the second factor does not ask again.
-        "remember": request.remember,
-    }
-    return context.entries.issue("challenge", facts, ttl=context.challenge_ttl)
 
 
 def _find(context: SignInContext, name: str | None) -> Op[SignInAccount | None]:

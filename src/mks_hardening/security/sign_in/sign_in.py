@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from mks_hardening._core.checks import function, instance, number, offers
+from mks_hardening._core.checks import boolean, function, instance, number, offers, strings, text_of
 from mks_hardening._core.clock import given_clock
 from mks_hardening._core.durations import seconds
 from mks_hardening._core.operation_methods import async_method, sync_method
@@ -27,12 +27,13 @@ from mks_hardening.security.sign_in._context import SignInContext, SignInRequest
 from mks_hardening.security.sign_in._device_tokens import DeviceTokens
 from mks_hardening.security.sign_in._factor_step import (
     challenged_user,
+    external_step,
     factor_step,
     passwordless_step,
 )
 from mks_hardening.security.sign_in._one_time_tokens import OneTimeTokens
 from mks_hardening.security.sign_in._password_step import password_step
-from mks_hardening.security.sign_in._session_facts import is_recent, read_session_facts
+from mks_hardening.security.sign_in._session_facts import SessionFacts, is_recent, read_session_facts
 from mks_hardening.security.sign_in.sign_in_results import (
     SIGN_IN_LIMITS,
     SignInClient,
@@ -57,6 +58,8 @@ __all__ = ["SignIn"]
 # rely on.
 _SHORTEST_CHALLENGE: Final = 60
 _LONGEST_CHALLENGE: Final = 600
+_UNSTATED_AGE: Final = 86_400.0
+"""Age in seconds of an authentication whose time the provider does not state."""
 
 
 class SignIn(AccountAdministration):
@@ -268,6 +271,52 @@ class SignIn(AccountAdministration):
     @async_method(passwordless_sign_in)
     def apasswordless_sign_in(self) -> None:
         """``passwordless_sign_in`` for asyncio."""
+
+    @sync_method
+    def external_sign_in(
+        self,
+        user_id: str,
+        *,
+        client: SignInClient,
+        session: SignInSession | None = None,
+        amr: Sequence[str] = (),
+        auth_time: float | None = None,
+        second_factor: bool = False,
+        remember: bool = False,
+        data: Mapping[str, object] | None = None,
+    ) -> Op[SignInStep]:
+        """Complete a sign-in that an identity provider has checked, for example with OpenID Connect.
+
+        Verify the response of the provider and find the account that is linked to it first. An account with a
+        second factor gives ``challenged``, as after a password, unless the provider has checked one. Without
+        ``auth_time``, the authentication counts as one day old (ASVS 5.0, 6.8.4): it is no reason to omit a
+        confirmation.
+
+        Args:
+            user_id: id of the linked account.
+            client: the client that signs in.
+            session: as in the first step.
+            amr: authentication methods that the provider states (RFC 8176), for the session and the event.
+            auth_time: wall time of the authentication at the provider, in seconds.
+            second_factor: whether the provider has checked a second factor.
+            remember: whether to remember the device.
+            data: application data to store in the session.
+        """
+        text_of(user_id, parameter="user_id", empty=False)
+        boolean(second_factor, parameter="second_factor")
+        now = self._context.clock.time()
+        moment = now - _UNSTATED_AGE
+        if auth_time is not None:
+            moment = min(now, float(number(auth_time, parameter="auth_time", minimum=0)))
+        facts = SessionFacts(
+            strings(amr, parameter="amr", of="methods"), moment, moment if second_factor else None
+        )
+        request = SignInRequest.of(client, session, remember=remember, data=data)
+        return external_step(self._context, user_id, facts, request)
+
+    @async_method(external_sign_in)
+    def aexternal_sign_in(self) -> None:
+        """``external_sign_in`` for asyncio."""
 
     @renamed_method(passwordless_sign_in)
     def alone(self) -> None:
