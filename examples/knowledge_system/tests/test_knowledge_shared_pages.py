@@ -211,3 +211,25 @@ def test_an_article_that_was_removed_is_gone(pair: Pair) -> None:
     path, sent = f"/api/knowledge/{article}", {"X-CSRF-Token": admin.token, "If-Match": match}
     assert admin.api("DELETE", path, **sent).status_code == 204
     assert reader.get(f"/articles/{article}").status_code == 404
+
+
+def test_a_list_that_a_writer_has_seen_shows_a_reader_no_buttons_of_writers(pair: Pair) -> None:
+    pair.published()
+    writer, reader = pair.visit("tanaka", at=pair.there), pair.visit("kobayashi", at=pair.there)
+    lists = [each.get("/articles?tag=共有") for each in (writer, reader, writer, reader)]
+    assert [answer.headers["X-Cache"] for answer in lists] == ["miss", "miss", "hit", "hit"]
+    for number, answer in enumerate(lists):
+        assert ("/articles/new" in answer.text) == (number % 2 == 0)
+        assert answer.text.count('action="/watches"') == 1
+        assert "own part" not in answer.text
+
+
+def test_watching_a_tag_shows_at_once_on_a_cached_list(pair: Pair) -> None:
+    pair.published()
+    reader = pair.visit("sato", at=pair.there)
+    before = reader.get("/articles?tag=共有").text
+    watch = {"kind": "tag", "subject": "共有", "on": "on", "next": "/articles?tag=共有"}
+    reader.post("/watches", watch)
+    answer = reader.get("/articles?tag=共有")
+    assert answer.headers["X-Cache"] == "hit"
+    assert ("見守りをやめる" in before, "見守りをやめる" in answer.text) == (False, True)

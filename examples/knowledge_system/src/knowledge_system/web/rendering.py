@@ -18,7 +18,7 @@ from knowledge_system.web import current_request
 from mks_hardening.contrib.flask_app import csp_nonce
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from flask import Flask, Response
 
@@ -116,8 +116,10 @@ def install(app: Flask) -> None:
 def _values() -> dict[str, Any]:
     left = _whole_seconds(current_request.handle().expires_in) if current_request.actor_or_none() else None
     token = current_request.csrf_token()
+    language = current_request.language()
     settings, background = current_request.services().settings, current_request.services().background
     return {
+        "_": _translator(language),
         "actor": current_request.actor_or_none(),
         "asset": asset,
         "csp_nonce": csp_nonce(),
@@ -127,7 +129,7 @@ def _values() -> dict[str, Any]:
         "demo": settings.demo,
         "done": current_request.say(DONE.get(request.args.get("done", ""), "")),
         "labels": labels,
-        "language": current_request.language(),
+        "language": language,
         "languages": translations.LANGUAGES if token or not current_request.is_hardened() else {},
         "request_id": current_request.request_id(),
         "rules": permissions,
@@ -196,14 +198,31 @@ def _error_text(error: FieldError) -> Markup:
 
 
 def _said(text: str, **values: object) -> Markup:
-    """Translate a text, which may contain tags; its values are escaped.
+    """Translate a text into the language of the request, for templates without the values of a page."""
+    return _translator(current_request.language())(text, **values)
 
-    A text that is not in the catalogue, like the name of a site, is shown unchanged.
+
+@cache
+def _translator(language: str) -> Callable[..., Markup]:
+    """Return the function that translates a text of a template, which may contain tags; its values are escaped.
+
+    A text that is not in the catalogue, like the name of a site, is shown unchanged. A page has a hundred texts,
+    most of them without values: these are translated once.
     """
-    if text not in translations.english():
-        return escape(text)
-    safe = {name: value if isinstance(value, int) else escape(value) for name, value in values.items()}
-    return Markup(current_request.say(text, **safe))  # noqa: S704 - escaped above
+    known: dict[str, Markup] = {}
+
+    def said(text: str, **values: object) -> Markup:
+        if not values and text in known:
+            return known[text]
+        if text not in translations.english():
+            return escape(text)
+        safe = {name: value if isinstance(value, int) else escape(value) for name, value in values.items()}
+        sentence = Markup(translations.say(text, language, **safe))  # noqa: S704 - escaped above
+        if not values:
+            known[text] = sentence
+        return sentence
+
+    return said
 
 
 def _in_its_language(text: str) -> Markup:

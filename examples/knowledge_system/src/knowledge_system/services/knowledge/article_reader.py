@@ -192,35 +192,51 @@ class ArticleReader:
             return [], 0 if number == 1 else session.scalar(_counted(chosen)) or 0
         return [row.id for row in rows], min(rows[0].total, MOST)
 
-    def rows(
+    def list_html(
         self,
         session: Session,
         asked: ListQuery,
         *,
         after: str | None,
         number: int,
-        language: str,
-        show: Callable[[dict[str, Any]], str],
-    ) -> tuple[dict[str, Any], bool]:
-        """Return a page rendered by ``show`` for all users: ``{"html": …, "total": …}``, and whether it was cached.
+        shown_to: tuple[str, ...],
+        show: Callable[[dict[str, Any], article_queries.ArticleCounts], str],
+    ) -> tuple[str, bool]:
+        """Return a list rendered by ``show`` for many users, and whether it was cached.
 
-        Rendering twenty rows costs more than the rest of the request.
+        Rendering the rows and the filters costs more than the rest of the request, and one entry holds both: each
+        cache read is a round trip.
+
+        Args:
+            session: database session.
+            asked: filter, query and order of the list.
+            after: cursor, or ``None`` for a page by number.
+            number: page number.
+            shown_to: what the HTML depends on besides: language, role and so on.
+            show: renders a page and the numbers beside the filters.
 
         Raises:
             Problem: ``bad-cursor``.
         """
         computed = False
 
-        def write() -> dict[str, Any]:
+        def write() -> str:
             nonlocal computed
             computed = True
             page = self.read_page(session, _EVERYBODY, asked, after=after, number=None if after else number)
-            return {"html": show(page), "total": page["total"]}
+            return show(page, self.counts_of(session, _EVERYBODY, asked))
 
-        named = "\0".join((*asked.filter, asked.query, asked.sort, after or "", str(number), language))
-        key = f"rows:{hashlib.sha256(named.encode()).hexdigest()}"
-        written: dict[str, Any] = self._cache.get_or_compute(key, write, ttl=self._ttl, tags=(_TAG,))
-        return written, not computed
+        named = "\0".join((*asked.filter, asked.query, asked.sort, after or "", str(number), *shown_to))
+        key = f"list:{hashlib.sha256(named.encode()).hexdigest()}"
+        html: str = self._cache.get_or_compute(key, write, ttl=self._ttl, tags=(_TAG,))
+        return html, not computed
+
+    def counts_of(self, session: Session, actor: Actor, asked: ListQuery) -> article_queries.ArticleCounts:
+        """Return the numbers beside the filters: of all published articles, or of those that a search finds."""
+        counts = self.counts(session)
+        if not asked.query:
+            return counts
+        return counts._replace(categories=self.found_per_category(session, actor, asked))
 
     def article(self, actor: Actor, article_id: int) -> dict[str, Any]:
         """Return one article with comments and history.

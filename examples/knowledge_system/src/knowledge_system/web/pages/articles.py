@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from datetime import datetime
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote_plus
 
 from flask import Blueprint, make_response, redirect, render_template, request
@@ -39,6 +39,8 @@ __all__ = ["form_page", "pages"]
 
 pages = Blueprint("articles", __name__)
 
+_OWN_PART: Final = Markup("<!-- own part -->")
+"""Where a list, which is cached for many users, has what belongs to one: escaped text cannot contain it."""
 _EMPTY = {
     "title": "",
     "category": "",
@@ -72,37 +74,52 @@ def listing() -> Response:
         current_request.check_limit("search")
     after, number, list_url = values["after"] or None, values["page"], _list_url(asked)
 
-    def show(page: dict[str, Any]) -> str:
-        context = {"page": page, "query": asked.query, "after": after, "list_url": list_url}
-        pages = page_numbers.pages(page["total"], number, size=catalogue.page_size, most=fields.MOST_PAGES)
-        return render_template("_rows.html", **context, number=number, pages=pages)
+    may_write, sees_all = permissions.may_write(actor), permissions.sees_all(actor)
 
     with current_request.services().reads() as session:
+        node_name = tree.name_of(session, int(asked.filter.node)) if asked.filter.node else ""
+
+        def show(page: dict[str, Any], counts: article_queries.ArticleCounts) -> str:
+            return render_template(
+                "_list.html",
+                page=page,
+                counts=counts,
+                wanted=asked.filter,
+                query=asked.query,
+                sort=asked.sort,
+                after=after,
+                number=number,
+                pages=page_numbers.pages(
+                    page["total"], number, size=catalogue.page_size, most=fields.MOST_PAGES
+                ),
+                total=page["total"],
+                most=MOST,
+                list_url=list_url,
+                node_name=node_name,
+                may_write=may_write,
+                sees_all=sees_all,
+                own_part=_OWN_PART,
+            )
+
         if asked.filter.same_for_everybody:
-            rows, from_cache = catalogue.rows(
-                session, asked, after=after, number=number, language=current_request.language(), show=show
+            shown_to = (current_request.language(), f"{may_write} {sees_all}", node_name)
+            html, from_cache = catalogue.list_html(
+                session, asked, after=after, number=number, shown_to=shown_to, show=show
             )
         else:
             page = catalogue.read_page(session, actor, asked, after=after, number=None if after else number)
-            rows, from_cache = {"html": show(page), "total": page["total"]}, False
-        counts, follow = catalogue.counts(session), _followed(session, asked.filter)
-        node_name = tree.name_of(session, int(asked.filter.node)) if asked.filter.node else ""
-        if asked.query:
-            counts = counts._replace(categories=catalogue.found_per_category(session, actor, asked))
+            html, from_cache = show(page, catalogue.counts_of(session, actor, asked)), False
+        follow = _followed(session, asked.filter)
+    before, _, rest = html.partition(_OWN_PART)
     response = make_response(
         render_template(
             "articles.html",
             section="articles",
             wanted=asked.filter,
             query=asked.query,
-            sort=asked.sort,
-            rows=Markup(rows["html"]),  # noqa: S704 - rendered by our own template, which escapes it
-            total=rows["total"],
-            most=MOST,
-            counts=counts,
+            list_html=(Markup(before), Markup(rest)),  # noqa: S704 - rendered by our own template, which escapes it
             follow=follow,
             list_url=list_url,
-            node_name=node_name,
         )
     )
     response.headers["X-Cache"] = "hit" if from_cache else "miss"
