@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import gzip
+import http.client
 import json
 import re
+import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -540,6 +543,46 @@ def test_signing_in_has_a_limit_of_its_own(make_host: Any) -> None:
     assert attempts.count(502) == 11
     assert attempts.count(429) == 4
     assert asked(host, "/sign-in").status == 502
+
+
+OFFICES = """proxies_in_front = ["127.0.0.0/8"]
+offices = { "203.0.113.8/29" = 1000, "203.0.113.9/32" = 60, "2001:db8:1::/48" = 600 }"""
+
+
+def test_a_thousand_people_of_an_office_sign_in_and_strangers_keep_their_limit(make_host: Any) -> None:
+    host = make_host(edge=OFFICES)
+    host.start_nginx()
+    # One of two addresses of the office, or of an IPv6 /64 below it: the office is counted as a whole.
+    sent = {
+        "office": [f"203.0.113.{10 + number % 2}" for number in range(1000)],
+        "most specific": ["203.0.113.9"] * 80,
+        "IPv6": [f"2001:db8:1:{number % 7}::5" for number in range(100)],
+        "stranger": ["203.0.113.7"] * 40,
+        "IPv6 stranger": ["2001:db8:2::1"] * 40,
+    }
+    refused = {who: signed_in(host, addresses).count(429) for who, addresses in sent.items()}
+    assert {who: refused[who] for who in ("office", "IPv6")} == {"office": 0, "IPv6": 0}
+    # Sixty at once, and one more each second; ten at once from elsewhere. A slow machine gives some time.
+    assert 10 <= refused["most specific"] <= 19
+    assert all(20 <= refused[who] <= 29 for who in ("stranger", "IPv6 stranger"))
+
+
+def signed_in(host: Host, addresses: list[str]) -> list[int]:
+    """Send passwords over one connection, each as an address; return the statuses."""
+    context = ssl.create_default_context(cafile=str(host.certificates.cert_file))
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    connection = http.client.HTTPConnection(HOST)
+    plain = socket.create_connection(("127.0.0.1", host.https), timeout=30)
+    plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connection.sock = context.wrap_socket(plain, server_hostname=HOST)
+    statuses = []
+    for address in addresses:
+        connection.request("POST", "/sign-in", b"name=x", {"X-Forwarded-For": address})
+        answer = connection.getresponse()
+        answer.read()
+        statuses.append(answer.status)
+    connection.close()
+    return statuses
 
 
 def test_too_many_connections_are_refused_by_the_edge(make_host: Any) -> None:

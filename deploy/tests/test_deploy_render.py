@@ -156,6 +156,24 @@ email = "ops@example.jp"
         ({"stores": 'database_name = "all"'}, "stores.database_name must not be all, which means"),
         ({"stores": 'database_name = "postgres"'}, "stores.database_name must not be postgres"),
         ({"edge": 'proxies_in_front = ["10.0.0.0/8", "10.0.0.0/8"]'}, "a list without repetition"),
+        (
+            {"edge": 'offices = { "0.0.0.0/0" = 600 }'},
+            "must not hold 0.0.0.0/0: an office is an IPv4 network from",
+        ),
+        ({"edge": 'offices = { "10.0.0.0/8" = 600 }'}, "an office is an IPv4 network from /16 to /32"),
+        ({"edge": 'offices = { "2001:db8::1/128" = 600 }'}, "an office is an IPv6 network from /32 to /64"),
+        ({"edge": 'offices = { "203.0.113.9/29" = 600 }'}, "edge.offices must be a network such as"),
+        ({"edge": 'offices = { "203.0.113.8/29" = 59 }'}, "a whole number from 60 to 6000"),
+        ({"edge": 'offices = { "203.0.113.8/29" = true }'}, "a whole number from 60 to 6000"),
+        ({"edge": 'offices = ["203.0.113.8/29"]'}, "edge.offices must be a table"),
+        (
+            {"edge": 'offices = { "203.0.113.8" = 60, "203.0.113.8/32" = 90 }'},
+            "edge.offices names a network twice",
+        ),
+        (
+            {"edge": 'offices = { "203.0.113.8" = 60 }\nsign_in_paths = []'},
+            "edge.offices needs edge.sign_in_paths",
+        ),
         ({"edge": "burst = 1"}, "edge.burst must not be below"),
         ({"edge": 'user = "www-data;"'}, "edge.user must be 3 to 24 of a-z"),
         (

@@ -25,6 +25,7 @@ _OF_THE_UNITS: Final = (
     "MKS_BACKUP_MAX_AGE",
     "MKS_CELERY_BROKER_URL",
     "MKS_CELERY_BROKER_URL_FILE",
+    "MKS_OFFICES",
     "MKS_UPLOADS",
 )
 """Variables of the units besides those of the library."""

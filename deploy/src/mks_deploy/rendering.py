@@ -186,8 +186,10 @@ def _host_variables(settings: Settings) -> dict[str, str]:
         "MKS_UPLOADS_REDIRECT": "/-/uploads",
         "MKS_BACKUPS": settings.paths.backups,
         "MKS_BACKUP_MAX_AGE": f"{settings.upkeep.backup_max_age}s",
+        "MKS_OFFICES": ",".join(f"{network}={rate}" for network, rate in settings.edge.offices),
     }
-    return {name: facts[name] for name in HOST_VARIABLES if name in settings.app.host_variables}
+    wanted = settings.app.host_variables
+    return {name: facts[name] for name in HOST_VARIABLES if name in wanted and facts[name]}
 
 
 def _reasons(settings: Settings) -> tuple[tuple[str, str], ...]:

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -99,6 +100,7 @@ def make_settings(
     areas: frozenset[str] = QUIET,
     demo: bool = True,
     four_eyes: bool = True,
+    offices: dict[str, int] | None = None,
     **variables: str,
 ) -> AppSettings:
     environ = {
@@ -116,6 +118,7 @@ def make_settings(
         data_dir=folder,
         areas_off=AREAS - areas,
         four_eyes=four_eyes,
+        offices=tuple((ip_network(network), rate) for network, rate in (offices or {}).items()),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from ipaddress import ip_network
 from itertools import pairwise, permutations
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final
@@ -60,6 +61,8 @@ _DATABASES: Final = frozenset(
     {"postgres", "template0", "template1", "all", "sameuser", "samerole", "samegroup", "replication"}
 )
 _WIDEST: Final = 7
+_OFFICES: Final = {4: (16, 32), 6: (32, 64)}
+"""Prefixes of offices: in wider networks are strangers, and clients of IPv6 are counted by their /64."""
 """Shortest prefix of a network of proxies; fc00::/7 is the largest private one."""
 
 
@@ -210,6 +213,18 @@ def _names(settings: Settings) -> Iterator[str]:
     for network in settings.edge.proxies_in_front:
         if int(network.rpartition("/")[2]) < _WIDEST:
             yield f"edge.proxies_in_front must not hold {network}: any client could write its own address"
+    for network, _ in settings.edge.offices:
+        office = ip_network(network)
+        widest, narrowest = _OFFICES[office.version]
+        if not widest <= office.prefixlen <= narrowest:
+            yield (
+                f"edge.offices must not hold {network}: an office is an IPv{office.version} network from "
+                f"/{widest} to /{narrowest}"
+            )
+    if len(dict(settings.edge.offices)) < len(settings.edge.offices):
+        yield "edge.offices names a network twice"
+    if settings.edge.offices and not settings.edge.sign_in_paths:
+        yield "edge.offices needs edge.sign_in_paths, the addresses that passwords are sent to"
     local = {"localhost"}
     if settings.edge.listen_address == "any" and local & set(site.hosts):
         yield 'site.hosts names localhost, which needs edge.listen_address = "loopback"'

@@ -81,8 +81,14 @@ class Secret:
     as_value: bool
 
 
-HOST_VARIABLES: Final = ("MKS_UPLOADS", "MKS_UPLOADS_REDIRECT", "MKS_BACKUPS", "MKS_BACKUP_MAX_AGE")
-"""Variables about the host: folder of uploads, where nginx serves it, folder of backups, how old one may be."""
+HOST_VARIABLES: Final = (
+    "MKS_UPLOADS",
+    "MKS_UPLOADS_REDIRECT",
+    "MKS_BACKUPS",
+    "MKS_BACKUP_MAX_AGE",
+    "MKS_OFFICES",
+)
+"""Variables about the host: uploads and where nginx serves them, backups and how old one may be, offices."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -377,6 +383,12 @@ class Edge:
     )
     sign_in_per_minute: int = option(
         a_number(1, 600), 60, "Sign-in attempts a minute of one address.", example="60"
+    )
+    offices: tuple[tuple[str, int], ...] = option(
+        a_mapping(a_network, a_number(60, 6000)),
+        (),
+        'Sign-in attempts a minute of each office that shares an address: { "203.0.113.8/29" = 1200 }.',
+        example="{}",
     )
     connections_per_address: int = option(
         a_number(1, 65_536),

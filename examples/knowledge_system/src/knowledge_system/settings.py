@@ -6,15 +6,16 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Final, Literal, Self, get_args
+from typing import Final, Literal, Self, TypeAlias, get_args
 from urllib.parse import unquote, urlsplit
 
 from knowledge_system.domain.permissions import ROLES
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.settings import ApplicationSettings, register_variables, setting
 
-__all__ = ["AREAS", "AppSettings"]
+__all__ = ["AREAS", "AppSettings", "Offices"]
 
 AreaName = Literal["logging", "cache", "security", "wsgi", "db", "notify", "tasks"]
 AREAS: Final[frozenset[AreaName]] = frozenset(get_args(AreaName))
@@ -47,6 +48,22 @@ def _broker(text: str) -> str:
     if not text.startswith(_BROKERS):
         raise ValueError
     return text
+
+
+Offices: TypeAlias = tuple[tuple[IPv4Network | IPv6Network, int], ...]
+"""Networks that many people share, each with its failed sign-ins a minute."""
+_LOWEST_RATE: Final = 60
+"""Failed sign-ins a minute of any address: an office has at least as many."""
+
+
+def _offices(text: str) -> Offices:
+    found: list[tuple[IPv4Network | IPv6Network, int]] = []
+    for part in text.split(",") if text else ():
+        network, _, rate = part.partition("=")
+        found.append((ip_network(network), int(rate) if rate.isascii() and rate.isdigit() else 0))
+    if any(rate < _LOWEST_RATE for _, rate in found) or len({network for network, _ in found}) < len(found):
+        raise ValueError
+    return tuple(found)
 
 
 class AppSettings(ApplicationSettings, prefix="MKS_"):
@@ -122,6 +139,12 @@ class AppSettings(ApplicationSettings, prefix="MKS_"):
         default="",
         parse=_redirect,
         form="a path without a slash at its end, for example /-/uploads",
+    )
+    offices: Offices = setting(
+        "Networks that many people share, with the failed sign-ins a minute of each.",
+        default=(),
+        parse=_offices,
+        form="networks with a number from 60, for example 203.0.113.8/29=1200,2001:db8:1::/48=600",
     )
     scan_command: str = setting("Program that exits with 1 if a file is infected.", default="")
     scan_socket: str = setting("Address of clamd instead: a path, or host:port.", default="")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from knowledge_system import models
+from knowledge_system.services.identity.rate_limits import OfficeLimiter
 from mks_hardening.security import (
     MemorySignInStore,
     RedisSignInStore,
@@ -107,7 +108,7 @@ def create_sign_in(
     )
     opened.enter_context(store)
 
-    def sign_in(limiter: RateLimiter | None) -> SignIn:
+    def sign_in(limiter: RateLimiter | OfficeLimiter | None) -> SignIn:
         return SignIn(
             accounts,
             store=store,
@@ -119,5 +120,8 @@ def create_sign_in(
             clock=clock,
         )
 
+    counting = (
+        limiter if limiter is None or not settings.offices else OfficeLimiter(limiter, settings.offices)
+    )
     # The limit of resets by address would let an administrator invite thirty people in an hour.
-    return sign_in(limiter), sign_in(None)
+    return sign_in(counting), sign_in(None)
