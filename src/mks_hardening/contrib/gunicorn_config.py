@@ -6,13 +6,17 @@
     globals().update(gunicorn_config("knowledge", workers=2, metrics_port=9464))
 
 Engines from ``hardened_engine`` and all Redis clients of this package reconnect in a forked worker, so
-``preload_app=True`` needs no further setup; for other engines call ``guard_fork(engine)``.
+``preload_app=True`` needs no further setup; for other engines call ``guard_fork(engine)``. A ``TaskWorker`` and
+threads of your own that were started while the application was loaded do not run in the workers then: start them in
+``post_fork``. SIGHUP loads no new code then.
 """
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
+import select
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
@@ -24,6 +28,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from mks_hardening._core import hooks
 from mks_hardening._core.checks import path_text, text_of, whole_number
+from mks_hardening._core.clock import SYSTEM_CLOCK
 from mks_hardening._core.environment.parsers import parse_text
 from mks_hardening._core.environment.variables import Environment
 from mks_hardening._core.process.exit_hooks import run_exit_callbacks
@@ -52,6 +57,8 @@ _KEPT: Final = {
 _HEARTBEATS: Final = "/dev/shm"  # noqa: S108 - in memory; a slow disk would delay heartbeats, as if workers were dead
 _END: Final = 6
 """Seconds to flush alerts and logs at the end of a worker: the five that this may take, and one spare."""
+_LOADING: Final = 60
+"""Seconds after which a reload stops the old workers even if the new ones have not loaded the application."""
 _logger: Final = logging.getLogger("mks_hardening.gunicorn")
 
 
@@ -75,6 +82,10 @@ def gunicorn_config(
     logs each request. gunicorn itself trusts no forwarding header, not even on Unix sockets. However a worker
     ends, it first delivers or spools its alerts, in the last six seconds of ``graceful_timeout``. A worker that
     hangs logs its stack first.
+
+    At a reload (SIGHUP), the old workers serve until the new ones have loaded the application, for at most a
+    minute; gunicorn alone stops them at once, and requests wait for the import. While a worker loads the
+    application, Python's garbage collector pauses; afterwards it skips what was loaded (``gc.freeze``).
 
     Args:
         app_name: name of the application's logger.
@@ -131,6 +142,9 @@ def gunicorn_config(
         values["worker_tmp_dir"] = _HEARTBEATS
     ours: dict[str, Hook] = {
         "on_starting": _refuse_trust,
+        "on_reload": _keep_old_workers,
+        "when_ready": _freeze_preloaded,
+        "post_fork": _begin_loading,
         "post_worker_init": _prepare_worker,
         "worker_exit": _worker_exit,
         "worker_abort": _worker_abort,
@@ -170,7 +184,75 @@ def _refuse_trust(server: FromGunicorn) -> None:
         )
 
 
+class _Loading:
+    """State of a master or worker while an application is loaded.
+
+    Attributes:
+        pipe: both ends of a pipe from the new workers of a reload to their master.
+        threshold: the threshold of the garbage collector before it was paused.
+    """
+
+    pipe: tuple[int, int] | None = None
+    threshold: int = 0
+
+
+def _keep_old_workers(server: FromGunicorn) -> None:
+    """Let a reload stop the old workers once the new ones have loaded the application.
+
+    No hook lies between the start of the new workers and the end of the old ones, which ``manage_workers`` stops.
+    """
+    pipe = _Loading.pipe = os.pipe()
+    youngest: int = server.worker_age
+
+    def manage_workers() -> None:
+        del server.manage_workers
+        try:
+            _wait_until_loaded(server, pipe[0], youngest)
+        finally:
+            _Loading.pipe = None
+            for end in pipe:
+                os.close(end)
+        server.manage_workers()
+
+    server.manage_workers = manage_workers
+
+
+def _wait_until_loaded(server: FromGunicorn, pipe: int, youngest: int) -> None:
+    loaded, limit = 0, SYSTEM_CLOCK.monotonic() + _LOADING
+    while SYSTEM_CLOCK.monotonic() < limit:
+        server.reap_workers()  # ends the server if a worker cannot load the application, as gunicorn does
+        if loaded >= sum(worker.age > youngest for worker in server.WORKERS.values()):
+            return
+        if select.select([pipe], [], [], 0.1)[0]:
+            loaded += len(os.read(pipe, 64))
+    _logger.warning("a reload stops the old workers before the new ones have loaded the application")
+
+
+def _freeze_preloaded(server: FromGunicorn) -> None:
+    # A collection in a worker would write to the pages that it shares with the master.
+    if server.cfg.preload_app:
+        gc.freeze()
+
+
+def _begin_loading(_server: FromGunicorn, _worker: FromGunicorn) -> None:
+    # Not gc.disable(): an application that disables the collector itself, or sets a threshold, keeps its choice.
+    _Loading.threshold, *others = gc.get_threshold()
+    gc.set_threshold(0, *others)
+
+
+def _end_loading() -> None:
+    gc.freeze()
+    threshold, *others = gc.get_threshold()
+    gc.set_threshold(threshold or _Loading.threshold, *others)
+    if _Loading.pipe is not None:
+        pipe, _Loading.pipe = _Loading.pipe, None
+        os.write(pipe[1], b"+")
+        for end in pipe:
+            os.close(end)
+
+
 def _prepare_worker(worker: FromGunicorn) -> None:
+    _end_loading()
     _shorten_graceful_timeout(worker)
     # UvicornWorker gives uvicorn's loggers the handlers of gunicorn's and stops propagation to the root, where our
     # handlers are: errors would be printed unredacted, with secrets in them. Without propagation, its access log is
@@ -255,6 +337,7 @@ class _MetricsConfig(NamedTuple):
 
     def _on_reload(self, server: FromGunicorn) -> None:
         self._open(server, upgrade=False)
+        _keep_old_workers(server)
 
     def _open(self, server: FromGunicorn, *, upgrade: bool) -> None:
         from mks_hardening.contrib._metrics.listener import listening_socket

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import re
@@ -19,6 +20,7 @@ from typing import Any
 import pytest
 
 from gunicorn_server import Gunicorn
+from mks_hardening.cache import RedisCache
 from mks_hardening.contrib.gunicorn_config import gunicorn_config
 from mks_hardening.contrib.uvicorn_config import uvicorn_config
 from mks_hardening.contrib.waitress_config import waitress_config
@@ -317,6 +319,62 @@ def test_a_thread_that_hangs_keeps_no_alert_from_the_spool(
     assert spooled == {"about to hang", "the crane does not answer"}
 
 
+# --- the start of a worker, and a reload
+
+GATED = """
+import gc, json, os
+from pathlib import Path
+from time import sleep
+
+{first}
+Path(f"loading{{os.getpid()}}").write_text(str(gc.get_threshold()[0]))
+while Path("closed").exists():
+    sleep(0.01)
+
+def application(environ, start_response):
+    said = dict(pid=os.getpid(), threshold=gc.get_threshold()[0], frozen=gc.get_freeze_count())
+    body = json.dumps(said).encode()
+    start_response("200 OK", [("Content-Length", str(len(body)))])
+    return [body]
+"""
+
+
+@pytest.mark.parametrize("metrics", [False, True], ids=["without metrics", "with metrics"])
+def test_a_reload_keeps_the_old_workers_until_the_new_ones_are_loaded(
+    start: Start, metrics: bool, tmp_path: Path
+) -> None:
+    options = f", metrics_port={free_port()}, metrics_directory='numbers'" if metrics else ""
+    server = start(f"workers=2{options}", program=GATED.format(first=""))
+    for _ in range(2):
+        wait_until(lambda: len(list(tmp_path.glob("loading*"))) == 2, what="two workers")
+        old = set(server.workers())
+        (tmp_path / "closed").touch()
+        for file in tmp_path.glob("loading*"):
+            file.unlink()
+        server.signal(signal.SIGHUP)
+        wait_until(lambda: len(list(tmp_path.glob("loading*"))) == 2, what="two new workers")
+        assert {pid_of(server) for _ in range(20)} <= old
+        (tmp_path / "closed").unlink()
+        wait_until(lambda old=old: not old & set(server.workers()), what="the end of the old workers")  # type: ignore[misc]  # bound now
+        assert pid_of(server) not in old
+
+
+@pytest.mark.parametrize(
+    ("first", "threshold"),
+    [("", gc.get_threshold()[0]), ("gc.set_threshold(4000)", 4000)],
+    ids=["default", "own threshold"],
+)
+def test_no_garbage_is_collected_while_a_worker_loads(
+    start: Start, first: str, threshold: int, tmp_path: Path
+) -> None:
+    server = start(program=GATED.format(first=f"at_first = gc.get_threshold()[0]\n{first}"))
+    said = json.loads(server.ask())
+    assert said["threshold"] == threshold
+    assert said["frozen"] > 1000
+    (file,) = tmp_path.glob("loading*")
+    assert file.read_text() == ("4000" if first else "0")
+
+
 # --- fork-safe clients
 
 SHARED = """
@@ -372,6 +430,79 @@ def test_an_engine_and_a_cache_used_before_the_fork(
     assert len(answers) % 80 == 0
     assert all(answer["right"] and answer["cached"] == "master" for answer in answers)
     assert all(answer["backend"] != answer["master"] for answer in answers)
+
+
+THREADS = """
+import json, logging, os
+from mks_hardening.cache import BaseCDN, MemoryCache, PurgeQueue, PurgeResult, RedisCache, TieredCache
+from mks_hardening.logging import setup_logging
+
+class CDN(BaseCDN):
+    def send_items(self, items):
+        with open("purged", "a") as purged:
+            purged.writelines(f"{os.getpid()} {item.value}\\n" for item in items)
+        return PurgeResult.of_items(done=items)
+
+setup_logging("knowledge", queue=True)
+log = logging.getLogger("knowledge")
+queue = PurgeQueue(CDN(), window=0.1)
+cache = TieredCache(MemoryCache(), RedisCache(os.environ["REDIS"]), l1_ttl=3600, client_tracking=True)
+cache.set("k", "old")
+cache.get("k")  # each has its thread in the master before the fork
+queue.purge_cache(tags=[f"by-{os.getpid()}"])
+log.error("used by %d", os.getpid())
+
+def application(environ, start_response):
+    if environ["PATH_INFO"] == "/use":
+        queue.purge_cache(tags=[f"by-{os.getpid()}"])
+        log.error("used by %d", os.getpid())
+    body = json.dumps({"pid": os.getpid(), "read": cache.get("k")}).encode()
+    start_response("200 OK", [("Content-Length", str(len(body)))])
+    return [body]
+"""
+
+
+@pytest.mark.redis
+def test_threads_of_a_preloaded_application_run_in_each_worker(
+    start: Start, redis_server: RedisServer, tmp_path: Path
+) -> None:
+    server = start("workers=2, preload_app=True", program=THREADS, environ={"REDIS": redis_server.url})
+    far = RedisCache(redis_server.url)
+    used = [server.process.pid]
+    for value in ("new", "newer"):
+        wait_until(lambda: len(server.workers()) == 2, what="two workers")
+        workers = set(server.workers())
+        while not workers <= set(used):  # one worker may answer many requests
+            used.append(pid_of(server, "/use"))
+
+        def tracked() -> int:
+            with redis_server.client() as client:
+                return sum("B" in row["flags"] for row in client.client_list())
+
+        wait_until(lambda: tracked() == 3, what="channels of the master and of both workers")
+        far.set("k", value)
+        read: set[tuple[int, str]] = set()
+
+        def both_read(read: set[tuple[int, str]] = read, value: str = value) -> bool:
+            said = json.loads(server.ask())
+            read.add((said["pid"], said["read"]))
+            return {(pid, value) for pid in server.workers()} <= read
+
+        wait_until(both_read, what="the new value in both workers")
+        wait_until(lambda: purged(tmp_path) == set(used), what="the purges of all processes")
+        server.signal(signal.SIGHUP)
+        wait_until(lambda workers=workers: not workers & set(server.workers()), what="the reload")  # type: ignore[misc]  # bound now
+    far.close()
+    server.stop()
+    messages = [line["message"] for line in server.lines()]
+    assert sorted(int(words.split()[-1]) for words in messages if words.startswith("used by")) == sorted(used)
+
+
+def purged(folder: Path) -> set[int]:
+    """Return who purged, after a check that each process sends what it was given itself."""
+    pairs = [line.split() for line in (folder / "purged").read_text().splitlines()]
+    assert all(tag == f"by-{pid}" for pid, tag in pairs)
+    return {int(pid) for pid, _ in pairs}
 
 
 # --- bad use
