@@ -19,6 +19,7 @@ import os
 import select
 import shutil
 import tempfile
+import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import wraps
@@ -143,7 +144,7 @@ def gunicorn_config(
     ours: dict[str, Hook] = {
         "on_starting": _refuse_trust,
         "on_reload": _keep_old_workers,
-        "when_ready": _freeze_preloaded,
+        "when_ready": _prepare_forks,
         "post_fork": _begin_loading,
         "post_worker_init": _prepare_worker,
         "worker_exit": _worker_exit,
@@ -228,10 +229,20 @@ def _wait_until_loaded(server: FromGunicorn, pipe: int, youngest: int) -> None:
     _logger.warning("a reload stops the old workers before the new ones have loaded the application")
 
 
-def _freeze_preloaded(server: FromGunicorn) -> None:
+def _prepare_forks(server: FromGunicorn) -> None:
+    if not server.cfg.preload_app:
+        return
     # A collection in a worker would write to the pages that it shares with the master.
-    if server.cfg.preload_app:
-        gc.freeze()
+    gc.freeze()
+    names = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
+    # The other threads of this package start again in a worker when they are needed.
+    lost = [name for name in names if not name.startswith("mks-") or name.startswith("mks-task-")]
+    if lost:
+        _logger.warning(
+            "the preloaded application has started threads, which do not run in the workers; "
+            "start them in post_fork: %s",
+            ", ".join(lost),
+        )
 
 
 def _begin_loading(_server: FromGunicorn, _worker: FromGunicorn) -> None:

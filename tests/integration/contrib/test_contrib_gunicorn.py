@@ -495,7 +495,24 @@ def test_threads_of_a_preloaded_application_run_in_each_worker(
     far.close()
     server.stop()
     messages = [line["message"] for line in server.lines()]
+    assert not any("post_fork" in words for words in messages)
     assert sorted(int(words.split()[-1]) for words in messages if words.startswith("used by")) == sorted(used)
+
+
+@pytest.mark.parametrize(
+    ("preload", "lost"),
+    [("True", ["reports, mks-task-0"]), ("False", [])],
+    ids=["preloaded", "not preloaded"],
+)
+def test_threads_that_a_preloaded_application_loses_are_named(
+    start: Start, preload: str, lost: list[str]
+) -> None:
+    threads = "for name in ('reports', 'mks-task-0', 'mks-log-queue'):\n"
+    threads += "    threading.Thread(target=threading.Event().wait, name=name, daemon=True).start()"
+    server = start(f"preload_app={preload}", program=f"import threading\n{threads}\n{PROGRAM}")
+    server.ask()
+    said = [line["message"] for line in server.lines() if line["logger"] == "mks_hardening.gunicorn"]
+    assert [words.partition("post_fork: ")[2] for words in said] == lost
 
 
 def purged(folder: Path) -> set[int]:
