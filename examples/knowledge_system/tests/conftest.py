@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from ipaddress import ip_network
@@ -101,6 +101,7 @@ def make_settings(
     demo: bool = True,
     four_eyes: bool = True,
     offices: dict[str, int] | None = None,
+    own: Mapping[str, Any] | None = None,
     **variables: str,
 ) -> AppSettings:
     environ = {
@@ -119,6 +120,7 @@ def make_settings(
         areas_off=AREAS - areas,
         four_eyes=four_eyes,
         offices=tuple((ip_network(network), rate) for network, rate in (offices or {}).items()),
+        **(own or {}),
     )
 
 
@@ -240,6 +242,12 @@ class Browser:
 @pytest.fixture
 def browser(app: Any) -> Browser:
     return Browser(app)
+
+
+@pytest.fixture
+def stranger() -> Callable[[Any], Browser]:
+    """Somebody who is not signed in: ``stranger(app)``."""
+    return Browser
 
 
 @pytest.fixture

@@ -27,6 +27,8 @@ from knowledge_system.services.identity.sign_in_factory import (
     INVITATION_SECONDS,
     create_sign_in,
     open_factors,
+    open_provider,
+    open_sign_in_store,
 )
 from knowledge_system.services.identity.user_accounts import UserAccounts
 from knowledge_system.services.knowledge.article_reader import ArticleReader
@@ -50,6 +52,7 @@ from knowledge_system.web.pages import (
     offline,
     operations,
     people,
+    provider,
     reports,
     review,
     task_admin,
@@ -87,6 +90,7 @@ _BLUEPRINTS = (
     language.pages,
     mailed_links.pages,
     passkeys_pages.pages,
+    provider.pages,
     reports.pages,
     admin.pages,
     people.pages,
@@ -240,16 +244,21 @@ def _parts(settings: AppSettings, opened: ExitStack, *, clock: Clock, session_cl
         if "tasks" in areas
         else None
     )
-    accounts = UserAccounts(sessions, mail_domain=settings.mail_domain)
+    accounts = UserAccounts(
+        sessions,
+        mail_domain=settings.mail_domain,
+        passwords_of=None if settings.oidc_passwords else settings.oidc_emergency_accounts,
+    )
     two_factor, passkeys = (
         open_factors(settings, engine, clock, on_notice=factor_notifier(background, sessions, accounts))
         if "security" in areas
         else (None, None)
     )
+    challenges = open_sign_in_store(settings, opened, clock)
     sign_in, inviting = create_sign_in(
         settings,
-        opened,
         accounts,
+        store=challenges,
         limiter=limiter,
         factors=two_factor,
         manager=manager,
@@ -271,6 +280,8 @@ def _parts(settings: AppSettings, opened: ExitStack, *, clock: Clock, session_cl
         sign_in=sign_in,
         changes=CredentialChanges(sign_in, set_email=accounts.set_email) if manager else None,
         invitations=CredentialChanges(inviting, token_ttl=INVITATION_SECONDS) if manager else None,
+        provider=open_provider(settings, clock),
+        provider_flows=challenges,
         session_store=store,
         session_manager=manager,
         session_clock=session_clock,

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from knowledge_system.background.queue import Background
     from knowledge_system.services.attachments.upload_intake import Intake
     from knowledge_system.services.identity.api_tokens import Tokens
+    from knowledge_system.services.identity.openid_provider import OpenIDProvider
     from knowledge_system.services.knowledge.article_reader import ArticleReader
     from knowledge_system.services.operations.metric_samples import Samples
     from knowledge_system.services.sign_in_audit import SignInAuditLog
@@ -21,7 +22,14 @@ if TYPE_CHECKING:
     from mks_hardening.cache import CDNManager
     from mks_hardening.db import SearchIndex
     from mks_hardening.protocols import Clock, SessionStore
-    from mks_hardening.security import CredentialChanges, Passkeys, RateLimiter, SignIn, TwoFactorManager
+    from mks_hardening.security import (
+        CredentialChanges,
+        Passkeys,
+        RateLimiter,
+        SignIn,
+        SignInStore,
+        TwoFactorManager,
+    )
     from mks_hardening.wsgi import SessionManager
 
 __all__ = ["Services"]
@@ -44,6 +52,8 @@ class Services:
     sign_in: SignIn
     changes: CredentialChanges | None
     invitations: CredentialChanges | None
+    provider: OpenIDProvider | None
+    provider_flows: SignInStore
     session_store: SessionStore | None
     session_manager: SessionManager | None
     session_clock: Any

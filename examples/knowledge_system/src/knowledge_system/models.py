@@ -40,6 +40,7 @@ __all__ = [
     "GroupMember",
     "IdempotencyRecord",
     "Notice",
+    "ProviderIdentity",
     "RefreshToken",
     "Report",
     "Review",
@@ -117,6 +118,19 @@ class User(Base):
     digest_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     deactivated_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class ProviderIdentity(Base):
+    """A person of the identity provider, and the one account that is linked to them.
+
+    ``key`` is a digest of issuer and subject. It stays with an emptied account, so that a leaver gets no new one.
+    """
+
+    __tablename__ = "provider_identities"
+
+    key: Mapped[str] = mapped_column(String(64), primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id"), unique=True)
+    linked_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
 class Group(Base):

@@ -29,6 +29,10 @@ _BROKERS = ("redis://", "rediss://", "redis+socket://", "redis+sentinel://", "am
 _MEGABYTES = re.compile(r"[1-9][0-9]{0,3}m")
 _REDIRECT = re.compile(r"(?:/[A-Za-z0-9_-]+)+")
 
+_MICROSOFT = {"login.microsoftonline.com", "sts.windows.net"}
+# These endpoints sign in the people of every company, and their issuer is only a template.
+_SHARED = (["common"], ["organizations"], ["consumers"])
+
 register_variables("MKS_DEMO_HTTPS_PORT", "MKS_DEMO_HTTP_PORT")  # read by the command, before the settings
 
 
@@ -40,6 +44,16 @@ def _megabytes(text: str) -> int:
 
 def _redirect(text: str) -> str:
     if not _REDIRECT.fullmatch(text):
+        raise ValueError
+    return text
+
+
+def _issuer(text: str) -> str:
+    parts = urlsplit(text)
+    local = parts.scheme == "http" and parts.hostname in {"localhost", "127.0.0.1", "::1"}
+    if not (parts.scheme == "https" or local) or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError
+    if parts.username is not None or (parts.hostname in _MICROSOFT and parts.path.split("/")[1:2] in _SHARED):
         raise ValueError
     return text
 
@@ -149,6 +163,49 @@ class AppSettings(ApplicationSettings, prefix="MKS_"):
     scan_command: str = setting("Program that exits with 1 if a file is infected.", default="")
     scan_socket: str = setting("Address of clamd instead: a path, or host:port.", default="")
 
+    oidc_issuer: str | None = setting(
+        "Issuer of the company's OpenID Connect provider; without it, people sign in here alone.",
+        default=None,
+        parse=_issuer,
+        form="an https URL without query, as the provider spells it (http only on this machine); of Entra ID, "
+        "that of a single tenant",
+    )
+    oidc_client_id: str = setting("Id of this application at the provider.", default="")
+    oidc_client_secret: str | None = setting(
+        "Secret of this application at the provider.", default=None, secret=True
+    )
+    oidc_name: str = setting("Name of the provider on the sign-in page, for example Entra ID.", default="")
+    oidc_algorithm: Literal["RS256", "PS256", "ES256", "EdDSA"] = setting(
+        "The only algorithm with which the provider signs ID tokens.", default="RS256"
+    )
+    oidc_tenant: str = setting("Tenant that people must belong to (the claim tid of Entra ID).", default="")
+    oidc_hosted_domain: str = setting(
+        "Domain that people must belong to (the claim hd of Google Workspace).", default=""
+    )
+    oidc_tenant_emails: bool = setting(
+        "Whether an address counts as verified because its tenant is the required one: only where nobody but "
+        "the administrators of the tenant sets addresses.",
+        default=False,
+    )
+    oidc_factor_amr: frozenset[str] = setting(
+        "Methods of the claim amr of which one counts as the second factor.", default=frozenset({"mfa"})
+    )
+    oidc_factor_acr: frozenset[str] = setting(
+        "Values of the claims acr and acrs of which one counts as the second factor.",
+        default=frozenset[str](),
+    )
+    oidc_new_role: str = setting(
+        "Role of the accounts that are created for people without one; without it, they are refused.",
+        default="",
+    )
+    oidc_passwords: bool = setting(
+        "Whether people of the provider may sign in with their password here, too.", default=True
+    )
+    oidc_emergency_accounts: frozenset[str] = setting(
+        "User names that keep their password in any case, for the day when the provider is unavailable.",
+        default=frozenset[str](),
+    )
+
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None, *, hardening_prefix: str = "MKS_") -> Self:
         """Read all settings, with the application's defaults for production."""
@@ -211,9 +268,32 @@ class AppSettings(ApplicationSettings, prefix="MKS_"):
             yield f"MKS_SECOND_FACTOR_ROLES names an unknown role: {role[:40]}"
         if self.scan_command and self.scan_socket:
             yield "MKS_SCAN_COMMAND and MKS_SCAN_SOCKET are two scanners; name one"
+        yield from self._provider_errors()
         if self.production:
             urls = {"DATABASE_URL": hardening.db.url, "MKS_REDIS_URL": redis}
             yield from _weak_passwords({**urls, "MKS_CELERY_BROKER_URL": self.broker_url})
+
+    def _provider_errors(self) -> Iterator[str]:
+        if self.oidc_issuer is None:
+            return
+        host = urlsplit(self.oidc_issuer).hostname
+        if self.production and not self.oidc_issuer.startswith("https:"):
+            yield "MKS_OIDC_ISSUER must be an https URL in production"
+        if not self.oidc_client_id:
+            yield "MKS_OIDC_CLIENT_ID is missing: the id of this application at the provider"
+        if not self.oidc_client_secret:
+            yield "MKS_OIDC_CLIENT_SECRET is missing: the secret of this application at the provider"
+        if host == "accounts.google.com" and not self.oidc_hosted_domain:
+            yield "MKS_OIDC_HOSTED_DOMAIN is missing: Google signs in everybody; name the domain of the company"
+        if self.oidc_tenant_emails and not self.oidc_tenant:
+            yield "MKS_OIDC_TENANT_EMAILS needs MKS_OIDC_TENANT: the tenant whose addresses count"
+        if self.oidc_new_role and self.oidc_new_role not in ROLES.keys() - {"admin"}:
+            yield "MKS_OIDC_NEW_ROLE must be viewer, writer or reviewer, or empty"
+        if not self.oidc_passwords and not self.oidc_emergency_accounts:
+            yield (
+                "MKS_OIDC_EMERGENCY_ACCOUNTS is missing: name an administrator who gets in with a password while "
+                "the provider is unavailable"
+            )
 
 
 # Placeholders from examples and passwords that people type to get started.

@@ -67,6 +67,7 @@ __all__ = [
     "PASSWORD",
     "PLACE",
     "PREVIEW",
+    "PROVIDER_RESPONSE",
     "PURGE",
     "PURGE_FORM",
     "REFRESH",
@@ -107,6 +108,12 @@ SIGN_IN_FORM: dict[str, Field] = {
     "remember": Text(2, min_length=0, choices=("", "on"), default=""),
 }
 SIGN_IN_API: dict[str, Field] = {**SIGN_IN, "tokens": Flag(default=False)}
+PROVIDER_RESPONSE: dict[str, Field] = {
+    "code": Text(4096, min_length=0, default=""),
+    "state": Text(64, min_length=0, default=""),
+    "iss": Text(255, min_length=0, default=""),
+    "error": Text(255, min_length=0, default=""),
+}
 CONFIRMATION: dict[str, Field] = {"proof": Text(256, trim=False)}
 PASSWORD: dict[str, Field] = {"password": Text(256, trim=False), "new_password": Text(256, trim=False)}
 FORGOTTEN: dict[str, Field] = {"username": Text(64)}

@@ -45,6 +45,8 @@ ACTIONS: Final = {
     "article.retire": "廃止",
     "account.create": "利用者を追加",
     "account.change": "利用者を変更",
+    "account.link": "会社のアカウントと連携",
+    "account.unlink": "会社のアカウントとの連携を解除",
     "account.import": "利用者をまとめて招待",
     "group.save": "グループを変更",
     "group.remove": "グループを削除",
@@ -153,6 +155,7 @@ _METHODS: Final = {
     "recovery": "リカバリーコード",
     "reset": "再設定のリンク",
     "email": "メールのリンク",
+    "fed": "会社のアカウント",
 }
 REASONS: Final = {
     "new_device": "初めての端末",
@@ -172,6 +175,18 @@ REASONS: Final = {
     "busy": "混雑",
     "cloned": "複製の疑い",
     "adopted": "以前の設定を引き継ぎ",
+    "issuer": "別の発行者",
+    "audience": "別のシステム宛て",
+    "nonce": "別の手続きの応答",
+    "signature": "署名が正しくない",
+    "code": "使用済みか無効な応答",
+    "tenant": "別の組織",
+    "domain": "別のドメイン",
+    "no_account": "アカウントなし",
+    "unverified": "確認済みのメールアドレスなし",
+    "linked": "別の人と連携済み",
+    "other_person": "別の人",
+    "not_recent": "認証が古いか、時刻がない",
 }
 """Reasons of sign-in events; an administrator's reason is free text."""
 _WHICH: Final = {"one": "1 件", "every one": "すべて", "every other": "ほかのすべて"}

@@ -44,6 +44,7 @@ POLICY: Final[dict[str, Who]] = {
     "passkeys.code_options": "anybody",
     "passkeys.sign_in_options": "anybody",
     "passkeys.signing_in": "anybody",
+    "provider": "anybody",
     # Cached by browsers for offline use; contains no personal data.
     "offline.manifest": "anybody",
     "offline.worker": "anybody",
@@ -78,7 +79,7 @@ POLICY: Final[dict[str, Who]] = {
 
 BEFORE_FACTOR: Final = frozenset(
     {
-        *("account", "mailed", "passkeys"),
+        *("account", "mailed", "passkeys", "provider"),
         *(f"api.auth.{name}" for name in ("login", "verify", "renew", "logout", "me", "session", "refresh")),
         *(f"api.auth.{name}" for name in ("confirm", "setup", "enable", "disable", "change_password")),
         *("api.auth.request_reset", "api.auth.reset_password", "api.sessions.listing", "api.sessions.ending"),

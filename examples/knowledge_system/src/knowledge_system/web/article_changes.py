@@ -15,7 +15,7 @@ from knowledge_system.services import audit, audit_export, export_import, idempo
 from knowledge_system.services.attachments import article_attachments, attachment_texts
 from knowledge_system.services.audit import FIRST, Fact
 from knowledge_system.services.audit_export import AuditHead
-from knowledge_system.services.identity import accounts, groups
+from knowledge_system.services.identity import accounts, groups, provider_accounts
 from knowledge_system.services.knowledge import articles, comments, digests, drafts, following, review, tree
 from knowledge_system.services.knowledge.following import Event
 from knowledge_system.services.operations import cdn
@@ -59,6 +59,7 @@ __all__ = [
     "set_approvers",
     "store_draft",
     "take_step",
+    "unlink_account",
     "watch",
 ]
 
@@ -487,6 +488,19 @@ def change_account(username: str, values: dict[str, Any]) -> None:
             str(before.user_id), actor=str(actor.id), reason="the account was deactivated"
         )
     current_request.services().catalogue.forget_all()  # the name is shown on articles, comments and lists
+
+
+def unlink_account(username: str) -> None:
+    """Remove the link of an account to the identity provider, and end its sessions."""
+
+    def unlink(session: Session) -> int:
+        user_id = accounts.id_of(session, username)
+        if not provider_accounts.unlink(session, user_id):
+            raise Problem("not-found")
+        return user_id
+
+    user_id = _transaction(unlink, lambda _user_id: Fact("account.unlink", f"user {username}", {}))
+    current_request.services().end_sessions(str(user_id))
 
 
 def hand_over(leaver: str, successor: str) -> None:

@@ -9,11 +9,25 @@ from flask import after_this_request, request
 if TYPE_CHECKING:
     from werkzeug.wrappers import Response
 
-__all__ = ["CHALLENGE", "DEVICE", "LANGUAGE", "PASSKEY", "RECENT", "forget", "keep", "kept"]
+__all__ = [
+    "BROWSER_LENGTH",
+    "CHALLENGE",
+    "DEVICE",
+    "LANGUAGE",
+    "PASSKEY",
+    "PROVIDER",
+    "RECENT",
+    "forget",
+    "keep",
+    "kept",
+]
 
 CHALLENGE: Final = ("knowledge_challenge", 300)
 PASSKEY: Final = ("knowledge_passkey", 300)
 """A browser that signs in with a passkey instead of name and password; the user is not known yet."""
+PROVIDER: Final = ("knowledge_provider", 600)
+"""A browser that is at the identity provider; the response is accepted from it alone."""
+BROWSER_LENGTH: Final = 43
 DEVICE: Final = ("knowledge_device", 90 * 86_400)
 LANGUAGE: Final = ("knowledge_language", 400 * 86_400)
 RECENT: Final = ("knowledge_recent", 90 * 86_400)

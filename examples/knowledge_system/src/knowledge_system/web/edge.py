@@ -28,6 +28,8 @@ _OPEN = (
     "/api/openapi.json",
     "/password/",
     "/sign-in/passkey",
+    "/sign-in/provider",
+    "/sign-in/provider/",
     "/account/email/confirm",
     "/manifest.webmanifest",
     "/sw.js",

@@ -7,14 +7,14 @@ import json
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import bindparam, func, or_, select, update
+from sqlalchemy import bindparam, exists, func, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from knowledge_system.domain import permissions
 from knowledge_system.domain.people_csv import Account
 from knowledge_system.domain.permissions import Actor
 from knowledge_system.domain.problems import FieldError, Problem
-from knowledge_system.models import User
+from knowledge_system.models import ProviderIdentity, User
 from knowledge_system.services.knowledge.review import select_unread
 
 if TYPE_CHECKING:
@@ -43,13 +43,17 @@ __all__ = [
 ]
 
 
+_LINKED = exists().where(ProviderIdentity.user_id == User.id)
+_WITH_LINK = select(User, _LINKED)
+
+
 def fingerprint(*values: object) -> str:
     """Return the fingerprint of what a form shows, to detect concurrent changes."""
     return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:32]
 
 
 class Member(NamedTuple):
-    """An account as shown to administrators; ``invited`` until a password is set."""
+    """An account as shown to administrators; ``linked`` to a person of the identity provider or not."""
 
     username: str
     display_name: str
@@ -57,7 +61,13 @@ class Member(NamedTuple):
     role: str
     email: str
     active: bool
-    invited: bool
+    has_password: bool
+    linked: bool
+
+    @property
+    def invited(self) -> bool:
+        """Whether the user has no way to sign in yet."""
+        return not self.has_password and not self.linked
 
     @property
     def seen(self) -> str:
@@ -196,7 +206,9 @@ def _flush(session: Session) -> None:
 
 def members(session: Session) -> list[Member]:
     """Return all accounts, for administrators."""
-    return [_member(user) for user in session.scalars(select(User).order_by(User.username))]
+    return [
+        _member(user, linked=linked) for user, linked in session.execute(_WITH_LINK.order_by(User.username))
+    ]
 
 
 def member(session: Session, username: str) -> Member:
@@ -205,17 +217,17 @@ def member(session: Session, username: str) -> Member:
     Raises:
         Problem: ``not-found``.
     """
-    user = session.scalar(select(User).where(User.username == username))
-    if user is None:
+    found = session.execute(_WITH_LINK.where(User.username == username)).first()
+    if found is None:
         raise Problem("not-found")
-    return _member(user)
+    return _member(found[0], linked=found[1])
 
 
 def for_import(session: Session) -> dict[str, Account]:
     """Return all accounts by user name, as an import compares them."""
-    asked = select(User.username, User.email, User.password_hash, User.active)
+    asked = select(User.username, User.email, User.password_hash, User.active, _LINKED.label("linked"))
     return {
-        row.username: Account(row.email or "", row.active and row.password_hash is None)
+        row.username: Account(row.email or "", row.active and row.password_hash is None and not row.linked)
         for row in session.execute(asked)
     }
 
@@ -231,7 +243,7 @@ def administrators(session: Session) -> int:
     return session.scalar(select(func.count(User.id)).where(User.role == "admin", User.active)) or 0
 
 
-def _member(user: User) -> Member:
+def _member(user: User, *, linked: bool = False) -> Member:
     return Member(
         user.username,
         user.display_name,
@@ -239,5 +251,6 @@ def _member(user: User) -> Member:
         user.role,
         user.email or "",
         user.active,
-        user.password_hash is None,
+        user.password_hash is not None,
+        linked,
     )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from knowledge_system import models
+from knowledge_system.services.identity.openid_provider import OpenIDProvider
 from knowledge_system.services.identity.rate_limits import OfficeLimiter
 from mks_hardening.security import (
     MemorySignInStore,
@@ -28,10 +29,10 @@ if TYPE_CHECKING:
     from knowledge_system.services.identity.user_accounts import UserAccounts
     from knowledge_system.settings import AppSettings
     from mks_hardening.protocols import Clock
-    from mks_hardening.security import Passkeys, RateLimiter, SignInNotice, TwoFactorNotice
+    from mks_hardening.security import Passkeys, RateLimiter, SignInNotice, SignInStore, TwoFactorNotice
     from mks_hardening.wsgi import SessionManager
 
-__all__ = ["INVITATION_SECONDS", "create_sign_in", "open_factors"]
+__all__ = ["INVITATION_SECONDS", "create_sign_in", "open_factors", "open_provider", "open_sign_in_store"]
 
 INVITATION_SECONDS: Final = 86_400
 """How long the link of an invitation is valid; the mail says so too."""
@@ -67,11 +68,35 @@ def open_factors(
     return manager, manager.passkeys if party else None
 
 
+def open_sign_in_store(settings: AppSettings, opened: ExitStack, clock: Clock) -> SignInStore:
+    """Return the store of challenges and begun sign-ins, which is closed with ``opened``."""
+    core = settings.hardening.core
+    if core.redis_url is None:
+        return opened.enter_context(MemorySignInStore(clock=clock))
+    return opened.enter_context(
+        RedisSignInStore(core.redis_url, store_budget=core.store_budget, allow_plaintext=core.allow_plaintext)
+    )
+
+
+def open_provider(settings: AppSettings, clock: Clock) -> OpenIDProvider | None:
+    """Return the client of the identity provider, if the settings name one; nothing is sent yet."""
+    if settings.oidc_issuer is None:
+        return None
+    return OpenIDProvider(
+        settings.oidc_issuer,
+        client_id=settings.oidc_client_id,
+        client_secret=settings.oidc_client_secret or "",
+        redirect_uri=f"{settings.site_url}/sign-in/provider/callback",
+        algorithm=settings.oidc_algorithm,
+        clock=clock,
+    )
+
+
 def create_sign_in(
     settings: AppSettings,
-    opened: ExitStack,
     accounts: UserAccounts,
     *,
+    store: SignInStore,
     limiter: RateLimiter | None,
     factors: TwoFactorManager | None,
     manager: SessionManager | None,
@@ -83,8 +108,8 @@ def create_sign_in(
 
     Args:
         settings: enabled areas, Redis URL, keys.
-        opened: exit stack that closes the store.
         accounts: user accounts.
+        store: keeps challenges, shared by all processes.
         limiter: counts failed attempts; ``None`` if the area is disabled.
         factors: second factors; ``None`` if the area is disabled.
         manager: session manager; ``None`` if the area is disabled, and only tokens are ended.
@@ -97,16 +122,6 @@ def create_sign_in(
         tokens.end_user(user_id)
         if manager is not None:
             manager.end_user(user_id)
-
-    core = settings.hardening.core
-    store: MemorySignInStore | RedisSignInStore = (
-        MemorySignInStore()
-        if core.redis_url is None
-        else RedisSignInStore(
-            core.redis_url, store_budget=core.store_budget, allow_plaintext=core.allow_plaintext
-        )
-    )
-    opened.enter_context(store)
 
     def sign_in(limiter: RateLimiter | OfficeLimiter | None) -> SignIn:
         return SignIn(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sqlalchemy import exists, select, update
 
 from knowledge_system.domain.problems import Problem
-from knowledge_system.models import User
+from knowledge_system.models import ProviderIdentity, User
 from mks_hardening.security import SignInAccount
 
 if TYPE_CHECKING:
@@ -22,21 +23,35 @@ class UserAccounts:
     Args:
         sessions: factory of database sessions.
         mail_domain: domain of the default address ``username@mail_domain``, for users without an address.
+        passwords_of: who keeps the password beside the identity provider: these user names; ``None`` for everybody.
     """
 
-    def __init__(self, sessions: sessionmaker[Session], *, mail_domain: str = "") -> None:
+    def __init__(
+        self,
+        sessions: sessionmaker[Session],
+        *,
+        mail_domain: str = "",
+        passwords_of: frozenset[str] | None = None,
+    ) -> None:
         self._sessions = sessions
         self._mail_domain = mail_domain
+        self._passwords_of = passwords_of
 
     def find(self, name: str, /) -> SignInAccount | None:
         """Return the account with this user name."""
         with self._sessions() as session:
-            return self._account(session.scalar(select(User).where(User.username == name)))
+            user = session.scalar(select(User).where(User.username == name))
+            # For a password or a reset: neither is for an account of the provider.
+            return None if self._by_provider_alone(session, user) else self._account(user)
 
     def get(self, user_id: str, /) -> SignInAccount | None:
         """Return the account with this id."""
         with self._sessions() as session:
-            return self._account(session.get(User, int(user_id)))
+            user = session.get(User, int(user_id))
+            account = self._account(user)
+            if account is not None and self._by_provider_alone(session, user):
+                return replace(account, password_hash=None)
+            return account
 
     def set_password(self, user_id: str, stored: str, /, *, expected: str | None) -> bool:
         """Replace the stored password hash, unless it has changed in the meantime."""
@@ -60,6 +75,11 @@ class UserAccounts:
             done = session.execute(change)
         if done.rowcount != 1:  # type: ignore[attr-defined]  # an UPDATE gives a CursorResult
             raise Problem("username-taken")
+
+    def _by_provider_alone(self, session: Session, user: User | None) -> bool:
+        if user is None or self._passwords_of is None or user.username in self._passwords_of:
+            return False
+        return session.scalar(select(exists().where(ProviderIdentity.user_id == user.id))) is True
 
     def _account(self, user: User | None) -> SignInAccount | None:
         return account_of(user, mail_domain=self._mail_domain)

@@ -13,7 +13,15 @@ from knowledge_system.domain import fields
 from knowledge_system.domain.problems import Problem, describe
 from knowledge_system.services.knowledge import digests, stored_content
 from knowledge_system.web import article_changes, current_request, forms
-from knowledge_system.web.sign_in import credentials, devices, enrolment, factors, passkeys, sign_in_steps
+from knowledge_system.web.sign_in import (
+    credentials,
+    devices,
+    enrolment,
+    factors,
+    passkeys,
+    provider,
+    sign_in_steps,
+)
 from knowledge_system.web.sign_in.sign_in_helpers import proof_of
 
 if TYPE_CHECKING:
@@ -78,8 +86,9 @@ def code() -> Response:
 def sign_out() -> Response:
     """End the session."""
     forms.read({})
+    at_provider = provider.began_session() and provider.sign_out_url() is not None
     sign_in_steps.sign_out()
-    return redirect("/sign-in?done=signed-out", 303)
+    return redirect(f"/sign-in?done={'signed-out-here' if at_provider else 'signed-out'}", 303)
 
 
 @pages.post("/session/refresh")
@@ -104,6 +113,8 @@ def overview() -> Response:
             sessions=sessions_of(str(current_request.actor().id)),
             devices=devices.own_devices(),
             mails=_mails(),
+            provider=provider.provider_name() if provider.began_session() else "",
+            with_password=current_request.services().settings.oidc_passwords,
         )
     )
 
@@ -281,6 +292,8 @@ def sign_in_page(problem: Problem | None = None) -> str:
         reason=_why_ended(request.args.get("reason", "")),
         username=forms.retyped("username")[:64],
         next_path=_next_path(),
+        provider=provider.provider_name(),
+        at_provider=request.args.get("done") == "signed-out-here",
         demo_people=stored_content.people() if settings.demo else (),
         demo_password=settings.demo_password,
         **forms.problem_context(problem),
@@ -308,6 +321,8 @@ def _confirm_page(problem: Problem | None = None) -> str:
         section="account",
         factor=factors.status(),
         next_path=_next_path(),
+        provider=provider.provider_name() if provider.began_session() else "",
+        with_password=current_request.services().settings.oidc_passwords,
         **forms.problem_context(problem),
     )
 

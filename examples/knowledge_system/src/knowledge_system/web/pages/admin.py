@@ -14,7 +14,7 @@ from knowledge_system.services import audit, audit_export, audit_heads
 from knowledge_system.services.identity import accounts, factor_administration
 from knowledge_system.web import article_changes, current_request, forms
 from knowledge_system.web.pages.account import sessions_of
-from knowledge_system.web.sign_in import credentials
+from knowledge_system.web.sign_in import credentials, provider
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -90,6 +90,16 @@ def inviting(username: str) -> Response:
     except Problem as problem:
         return forms.shown_again(problem, lambda shown: _account_page(username, shown))
     return redirect(f"/admin/accounts/{username}?done=invited", 303)
+
+
+@pages.post("/accounts/<username>/unlink")
+@current_request.administrators_only
+def unlinking(username: str) -> Response:
+    """Remove the link of an account to the identity provider."""
+    current_request.check_limit("admin")
+    forms.read({})
+    article_changes.unlink_account(username)
+    return redirect(f"/admin/accounts/{username}?done=account-unlinked", 303)
 
 
 @pages.post("/accounts/<username>/sessions/end")
@@ -226,10 +236,14 @@ def _account_page(username: str, problem: Problem | None = None) -> str:
     with current_request.services().sessions() as session:
         found = accounts.member(session, username)
         owner = str(accounts.id_of(session, username))
+    settings = current_request.services().settings
+    kept = settings.oidc_passwords or not found.linked or username in settings.oidc_emergency_accounts
     return render_template(
         "account_admin.html",
         section="admin",
         account=found,
+        by_password=found.has_password and kept,
+        provider=provider.provider_name(),
         sessions=sessions_of(owner),
         programs=len(current_request.services().tokens.families(owner)),
         **forms.problem_context(problem),
