@@ -160,7 +160,30 @@ def test_the_page_leads_to_a_site_that_answers(
     assert "Permission denied" in machine.run(
         "cat", f"/etc/shop/credentials/{case.secret}", account="shop", check=False
     )
+    if case.application == "flask_guestbook":
+        _secrets_are_encrypted_and_back(machine, settings.read_text("utf-8"), value)
     _nothing_is_lost(machine, case.form, SERVERS[case.server])
+
+
+def _secrets_are_encrypted_and_back(machine: Machine, text: str, value: str) -> None:
+    """Each way by applying again; services and commands read them as before."""
+    stored = machine.path("/etc/shop/credentials/secret_key")
+    for key in ("host", ""):
+        changed = deployed(f'[host]\nencrypt_secrets = "{key}"\n', base=text)
+        machine.write("/root/kit/deploy.toml", changed)
+        apply = "/opt/shop/versions/1/venv/bin/mks-deploy apply --version 1 --no-certificate --no-migrate"
+        machine.run("sh", "-c", f"cd /root/kit && {apply}")
+        assert (value.encode() in stored.read_bytes()) is (key == "")
+        machine.run("systemctl", "restart", "shop@blue.service")
+        assert "ready" in machine.run("mks-deploy", "status")
+        read = "import os; print(os.environ['SECRET_KEY'])"
+        assert machine.run("mks-deploy", "app", "python", "-c", read).strip() == value
+        assert not list(machine.path("/run").glob("shop-secrets-*"))
+    refused = deployed('[host]\nencrypt_secrets = "tpm2"\n', base=text)
+    machine.write("/root/kit/refused.toml", refused)
+    said = machine.run("sh", "-c", f"cd /root/kit && {apply} --settings refused.toml", check=False)
+    assert said.endswith('"tpm2": systemd-creds cannot encrypt on this host\n')
+    assert value.encode() in stored.read_bytes()
 
 
 def _make_version(machine: Machine, version: int) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import pytest
 
 from deploy_settings import deployed
 from mks_deploy.cli import main
-from mks_deploy.settings.sealed_secrets import SealError, open_sealed, seal
+from mks_deploy.settings.sealed_secrets import SealError, open_sealed, read_decrypted, seal
 from testbed.services import program
 
 
@@ -124,3 +126,58 @@ def test_without_age_one_sentence_says_what_to_install(keys: Path, monkeypatch: 
     monkeypatch.setenv("PATH", str(keys))
     with pytest.raises(SealError, match="apt-get install age"):
         seal(keys / "secrets", keys / "secrets.age", recipients=keys / "recipients")
+
+
+# --- what SOPS, a vault or another program decrypted
+
+
+def read(folder: Path, given: object, *further: str) -> subprocess.CompletedProcess[str]:
+    """The command at the end of a pipe whose beginning prints what was given."""
+    words = [sys.executable, "-m", "mks_deploy", "secrets", "--secrets", str(folder), "--read", "-", *further]
+    text = given if isinstance(given, str) else json.dumps(given)
+    return subprocess.run(words, input=text, capture_output=True, text=True, check=False)
+
+
+def test_what_another_program_decrypted_becomes_files(tmp_path: Path) -> None:
+    folder = tmp_path / "secrets"
+    given = {
+        "secret_key": "k-0123456789abcdef0123",
+        "store_key": "-----BEGIN KEY-----\nabc\n-----END KEY-----\n",
+    }
+    done = read(folder, given)
+    assert (done.returncode, done.stdout) == (0, f"{folder}: secret_key, store_key changed\n")
+    assert {file.name: (file.read_text(), file.stat().st_mode & 0o777) for file in folder.iterdir()} == {
+        "secret_key": ("k-0123456789abcdef0123\n", 0o600),
+        "store_key": (given["store_key"], 0o600),
+    }
+    assert read(folder, given).stdout == f"{folder}: nothing changed\n"
+    changed = {**given, "secret_key": "k-another-0123456789abcdef", "smtp_password": "p-0123456789abcdef"}
+    refused = read(folder, changed)
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("secret_key: another value is in ")
+    assert not (folder / "smtp_password").exists()
+    assert read(folder, changed, "--overwrite").stdout == f"{folder}: secret_key, smtp_password changed\n"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "",
+        "secret_key: hunter2-hunter2",  # YAML
+        [],
+        {},
+        {"secret_key": "hunter2-hunter2", "../escaped": "hunter2"},
+        {"secret_key": "hunter2-hunter2", "empty": ""},
+        {"secret_key": "hunter2-hunter2", "number": 5},
+        # A file of SOPS that was not decrypted.
+        {"secret_key": "ENC[AES256_GCM,data:hunter2=,type:str]", "sops": {"version": "3.10.2"}},
+    ],
+)
+def test_what_is_no_decrypted_file_writes_nothing(tmp_path: Path, given: object) -> None:
+    text = given if isinstance(given, str) else json.dumps(given)
+    with pytest.raises(
+        SealError, match=r"the input must be a JSON object|is no secret: a name has"
+    ) as refused:
+        read_decrypted(text.encode(), tmp_path / "secrets")
+    assert "hunter2" not in str(refused.value)
+    assert not (tmp_path / "secrets").exists()

@@ -120,6 +120,7 @@ def _values(settings: Settings, installed: Installed, credentials: tuple[Credent
         "certificate": certificate,
         "certificate_key": key,
         "credentials": credentials,
+        "load_credential": f"LoadCredential{'Encrypted' if settings.host.encrypt_secrets else ''}",
         "bindings": lambda credential: bindings(credential, settings),
         "secret_values": [secret.variable for secret in settings.secrets if secret.as_value],
         "reasons": _reasons(settings),

@@ -80,6 +80,15 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--recipients", type=Path, metavar="FILE", help="public keys, one in each line")
     command.add_argument("--open", type=Path, metavar="FILE", help="decrypt FILE into the folder before")
     command.add_argument("--identity", type=Path, metavar="FILE", help="private key of age or ssh")
+    command.add_argument(
+        "--read",
+        default="",
+        metavar="FILE",
+        help="write secrets that another program decrypted: JSON, from standard input if FILE is -",
+    )
+    command.add_argument(
+        "--overwrite", action="store_true", help="with --read, replace secrets that have another value"
+    )
     command.add_argument("--compose", action="store_true", help="those of the servers of docker/compose.yml")
     command.set_defaults(run=secrets_command)
 

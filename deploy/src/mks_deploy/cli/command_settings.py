@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mks_deploy.environment_file import variable_errors
+from mks_deploy.operations.host_credentials import plain_credentials
 from mks_deploy.operations.release import ReleaseError
 from mks_deploy.rendering import HOST_FILE
 from mks_deploy.settings.credentials import credential_errors
@@ -64,7 +65,7 @@ def with_slots(options: argparse.Namespace) -> Settings:
 
 def host_secrets(options: argparse.Namespace, settings: Settings) -> Path:
     """Return the folder with the secrets of this host."""
-    return options.secrets or Path(settings.paths.credentials)
+    return options.secrets or plain_credentials(settings)
 
 
 def read_text(file: Path) -> str:

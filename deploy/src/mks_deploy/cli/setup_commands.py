@@ -30,7 +30,7 @@ from mks_deploy.output_files import differences, write
 from mks_deploy.rendering import RenderedFile, render
 from mks_deploy.settings.credentials import credentials_of, make_missing, used_credentials
 from mks_deploy.settings.definitions import Settings
-from mks_deploy.settings.sealed_secrets import SealError, open_sealed, seal
+from mks_deploy.settings.sealed_secrets import SealError, open_sealed, read_decrypted, seal
 from mks_deploy.settings.settings_file import example, read_settings
 from mks_deploy.setup.apply import HostSetup, apply
 from mks_deploy.setup.former_settings import find_former, list_former
@@ -107,12 +107,16 @@ def secrets_command(options: argparse.Namespace) -> int:
     if bool(options.seal) != bool(options.recipients) or bool(options.open) != bool(options.identity):
         sys.stderr.write("--seal needs --recipients, and --open needs --identity\n")
         return WRONG
-    if options.seal and options.open:
-        sys.stderr.write("--seal and --open exclude each other\n")
+    if sum(map(bool, (options.seal, options.open, options.read))) > 1:
+        sys.stderr.write("--seal, --open and --read exclude each other\n")
         return WRONG
     try:
-        if options.open:
-            opened = open_sealed(options.open, options.secrets, identity=options.identity)
+        if options.open or options.read:
+            if options.read:
+                content = sys.stdin.buffer.read() if options.read == "-" else Path(options.read).read_bytes()
+                opened = read_decrypted(content, options.secrets, overwrite=options.overwrite)
+            else:
+                opened = open_sealed(options.open, options.secrets, identity=options.identity)
             sys.stdout.write(f"{options.secrets}: {', '.join(opened) or 'nothing'} changed\n")
             return DONE
         code = _made_secrets(options)

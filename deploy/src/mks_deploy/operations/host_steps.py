@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from mks_deploy.atomic_files import relink, replace_file
 from mks_deploy.operations.application_command import run_as_application
 from mks_deploy.operations.canary import ENOUGH, AccessLog, SlotStatistics, compare, served_by
+from mks_deploy.operations.host_credentials import plain_credentials
 from mks_deploy.operations.release import Move, ReleaseError, Slot, State
 from mks_deploy.operations.schema_rollback import SchemaRollback, require_backup
 from mks_deploy.operations.static_files import publish
@@ -82,10 +83,9 @@ class HostSteps:
                 raise ReleaseError(f"{words} ended with {code}")
 
     def _run_hook(self, command: Sequence[str], version: str, variables: Mapping[str, str]) -> int:
-        secrets = Path(self.settings.paths.credentials)
         return run_as_application(
             self.settings,
-            secrets,
+            plain_credentials(self.settings),
             command,
             environ={**os.environ, **variables},
             version=version,

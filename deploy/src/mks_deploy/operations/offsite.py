@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -28,6 +29,7 @@ from mks_deploy.operations.backup import (
     restore,
     scratch_database,
 )
+from mks_deploy.operations.host_credentials import plain_credentials
 from mks_deploy.settings.credentials import environment_errors
 
 if TYPE_CHECKING:
@@ -123,8 +125,10 @@ class Repository:
         if not url:
             raise BackupError("offsite.repository in deploy.toml names no repository")
 
+        plain = cache(lambda: plain_credentials(settings))
+
         def secret(variable: str, name: str) -> str:
-            file = environ.get(variable) or f"{settings.paths.credentials}/{name}"
+            file = environ.get(variable) or f"{plain()}/{name}"
             if not os.access(file, os.R_OK):
                 raise BackupError(f"{file} cannot be read; {variable} may name another file")
             return file

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from mks_deploy.atomic_files import replace_file
 from mks_deploy.operations.application_command import run_as_application
 from mks_deploy.operations.backup import newest_at
+from mks_deploy.operations.host_credentials import plain_credentials
 from mks_deploy.operations.release import ReleaseError
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ class SchemaRollback:
         try:
             return run_as_application(
                 self._settings,
-                Path(self._settings.paths.credentials),
+                plain_credentials(self._settings),
                 command,
                 environ=os.environ,
                 version=version,

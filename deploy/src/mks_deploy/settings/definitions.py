@@ -572,6 +572,13 @@ class HostOptions:
     ssh_keys_only: bool = option(
         a_flag, False, "sshd: no passwords, root by key alone, five tries.", example="false"
     )
+    encrypt_secrets: str = option(
+        a_choice("", "host", "tpm2", "host+tpm2"),
+        "",
+        "Encrypt the secrets of the host by systemd-creds: with a key in /var/lib/systemd, against copies without "
+        "that folder; with the TPM 2.0 chip, against a stolen disk; or with both.",
+        example='""',
+    )
     unattended_upgrades: bool = option(
         a_flag,
         False,

@@ -1,18 +1,23 @@
-"""The folder of secrets as one file encrypted by age, which can be committed: names and values are both hidden."""
+"""The folder of secrets as one file for the repository: encrypted by age, or by SOPS and similar programs.
+
+age hides names and values. Other programs decrypt by themselves, and hand on names and values as JSON.
+"""
 
 from __future__ import annotations
 
 import io
+import json
 import re
 import shutil
 import subprocess
 import tarfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 from mks_deploy.atomic_files import replace_file
 
-__all__ = ["SealError", "open_sealed", "seal"]
+__all__ = ["SealError", "open_sealed", "read_decrypted", "seal"]
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _LARGEST: Final = 1024**2
@@ -74,8 +79,7 @@ def open_sealed(file: Path, folder: Path, *, identity: Path) -> list[str]:
                 found[entry.name] = stream.read()
     except tarfile.TarError:
         raise SealError(f"{file.name} holds something else than secrets") from None
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    changed = [name for name, value in found.items() if _content(folder / name) != value]
+    changed = _different(found, folder)
     sealed_at = file.stat().st_mtime_ns
     present = [name for name in changed if (folder / name).exists()]
     if newer := [name for name in present if (folder / name).stat().st_mtime_ns > sealed_at]:
@@ -83,9 +87,51 @@ def open_sealed(file: Path, folder: Path, *, identity: Path) -> list[str]:
             f"{', '.join(newer)}: changed in {folder} after {file.name} was written; seal the folder, or move "
             "them away; nothing was written"
         )
-    for name in changed:
+    return _write(found, changed, folder)
+
+
+def read_decrypted(content: bytes, folder: Path, *, overwrite: bool = False) -> list[str]:
+    """Write secrets that another program decrypted into a folder; return the names of those that changed.
+
+    Args:
+        content: a JSON object of names and values, such as ``sops decrypt --output-type json`` prints.
+        folder: made if it is missing; secrets that the object does not hold stay.
+        overwrite: whether to replace secrets of the folder that have another value.
+
+    Raises:
+        SealError: the content is no such object, or a secret of the folder differs and ``overwrite`` is not set.
+    """
+    try:
+        given: object = json.loads(content)
+    except ValueError:
+        given = None
+    if not isinstance(given, dict) or not given:
+        raise SealError("the input must be a JSON object of names and values, and was not")
+    found = dict[str, bytes]()
+    for name, value in cast("dict[str, object]", given).items():
+        if not _NAME.fullmatch(name) or not isinstance(value, str) or not 0 < len(value) <= _LARGEST:
+            raise SealError(
+                f"{name[:40]!r} is no secret: a name has small letters, digits and _, and a value is text"
+            )
+        # As an editor writes a file: `secrets` and people end a line.
+        found[name] = f"{value.rstrip()}\n".encode()
+    changed = _different(found, folder)
+    if not overwrite and (present := [name for name in changed if (folder / name).exists()]):
+        raise SealError(
+            f"{', '.join(present)}: another value is in {folder}; --overwrite replaces it; nothing was written"
+        )
+    return _write(found, changed, folder)
+
+
+def _different(found: Mapping[str, bytes], folder: Path) -> list[str]:
+    return [name for name, value in found.items() if _content(folder / name) != value]
+
+
+def _write(found: Mapping[str, bytes], names: list[str], folder: Path) -> list[str]:
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for name in names:
         replace_file(folder / name, found[name], mode=0o600)
-    return changed
+    return names
 
 
 def _content(file: Path) -> bytes | None:

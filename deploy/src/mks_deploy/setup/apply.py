@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from mks_deploy.atomic_files import replace_file
+from mks_deploy.operations.host_credentials import write_credential
 from mks_deploy.operations.release import ReleaseError
 from mks_deploy.output_files import write
 from mks_deploy.setup.facts import REDIS_CONF, applied_file, read_facts, redis_include
@@ -105,12 +106,11 @@ class HostSetup:
         return [file for file in self._rendered() if file.path.startswith(_ON_A_HOST)]
 
     def _copy_secrets(self, facts: HostFacts) -> None:
-        folder = Path(self._settings.paths.credentials)
         # Services read the new ones after a restart, also if this process ends here.
         for topic in ("application", *(("accounts",) if self._settings.hosts else ())):
             self._remember(topic, "")
         for name in facts.secrets_differ:
-            replace_file(folder / name, (self._secrets / name).read_bytes(), mode=0o600)
+            write_credential(self._settings, name, (self._secrets / name).read_bytes())
 
     def _include_redis(self) -> None:
         line = redis_include(self._settings)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from mks_deploy.operations.backup import newest_at
 from mks_deploy.operations.database_hosts import standby_mark
+from mks_deploy.operations.host_credentials import can_encrypt, read_credential
 from mks_deploy.operations.release import State
 from mks_deploy.settings.credentials import credentials_of
 from mks_deploy.setup.plan import HostFacts, units_to_enable
@@ -124,6 +125,7 @@ def read_facts(
         has_backup=age < settings.upkeep.backup_max_age,
         enabled=_enabled(units_to_enable(settings)),
         version=version,
+        can_encrypt=can_encrypt(settings),
         has_root_key=_has_key(Path("/root/.ssh/authorized_keys")),
     )
 
@@ -165,7 +167,9 @@ def _secrets_that_differ(settings: Settings, given: Path) -> tuple[str, ...]:
         known = {credential.file for credential in credentials_of(settings)}
         names = [name for name in names if name in known]
     return tuple(
-        name for name in names if _content(there / name) != _content(given / name) or _is_open(there / name)
+        name
+        for name in names
+        if read_credential(settings, name) != _content(given / name) or _is_open(there / name)
     )
 
 

@@ -51,6 +51,7 @@ class HostFacts:
         has_backup: whether a backup is recent enough for a migration.
         enabled: units that start with the host.
         version: version to release; its folder has a virtual environment.
+        can_encrypt: whether systemd-creds encrypts as ``host.encrypt_secrets`` wants.
         has_root_key: whether a key leads to root over ssh.
     """
 
@@ -73,6 +74,7 @@ class HostFacts:
     has_backup: bool = False
     enabled: frozenset[str] = frozenset()
     version: str = ""
+    can_encrypt: bool = True
     has_root_key: bool = False
 
     def took_notice(self, topic: str) -> bool:
@@ -148,8 +150,12 @@ def plan_setup(
         stage: how far to go.
 
     Raises:
-        ReleaseError: a step would lock everybody out.
+        ReleaseError: a step would lock everybody out, or units could not read their secrets.
     """
+    if not facts.can_encrypt:
+        raise ReleaseError(
+            f'host.encrypt_secrets = "{settings.host.encrypt_secrets}": systemd-creds cannot encrypt on this host'
+        )
     if settings.host.ssh_keys_only and not facts.has_root_key:
         raise ReleaseError(
             "host.ssh_keys_only: /root/.ssh/authorized_keys names no key, so nobody could sign in"
