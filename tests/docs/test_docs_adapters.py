@@ -117,9 +117,11 @@ def test_logs(name: str, needed: str, tmp_path: Path) -> None:
     assert '"message":"signed in"' in run(name, tmp_path)
 
 
-def test_sentry(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["sentry_errors.py", "sentry_reports.py"])
+def test_sentry(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("sentry_sdk")
-    run("sentry_reports.py", tmp_path)
+    monkeypatch.setenv("SENTRY_DSN", "http://key@127.0.0.1:9/1")
+    run(name, tmp_path)
 
 
 @pytest.mark.parametrize("name", ["gunicorn.conf.py", "uvicorn_server.py", "waitress_server.py"])

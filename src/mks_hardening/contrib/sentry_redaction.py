@@ -1,6 +1,7 @@
-"""Redaction of secrets in data sent to Sentry.
+"""Error reports to Sentry or GlitchTip without secrets: ``init_sentry``, or hooks for an SDK of your own.
 
-Use the same object for every hook::
+``init_sentry(dsn)`` sends errors alone. If you call ``sentry_sdk.init`` yourself, use the same object for every
+hook::
 
     import sentry_sdk
     from mks_hardening.contrib.sentry_redaction import SentryRedaction
@@ -17,13 +18,17 @@ Use the same object for every hook::
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Iterable
 from typing import Any, Final, TypeAlias, cast
 
-from mks_hardening._core.checks import offers
+from mks_hardening._core.backend.http_session import check_url
+from mks_hardening._core.checks import offers, text_of
 from mks_hardening._core.database.error_text import database_error_text
 from mks_hardening._core.exception_text import own_attribute, safe_text
 from mks_hardening._core.memo import Memo
+from mks_hardening._core.optional_imports import optional
+from mks_hardening._core.process.context import current
 from mks_hardening._core.redaction.message_templates import (
     TemplatePlan,
     Templates,
@@ -34,9 +39,10 @@ from mks_hardening._core.redaction.message_templates import (
 from mks_hardening._core.redaction.redactor import SecretRedactor, default_redactor
 from mks_hardening._core.redaction.step_limit import REDACTED
 from mks_hardening.contrib._foreign_records import exc_info_of
+from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.protocols import Redactor
 
-__all__ = ["SentryRedaction"]
+__all__ = ["SentryRedaction", "init_sentry"]
 
 SentryEvent: TypeAlias = "dict[str, Any]"
 
@@ -47,7 +53,106 @@ _KEPT: Final = (
 _TEMPLATE: Final = "sentry.message.template"
 _PARAMETER: Final = "sentry.message.parameter."
 _MAX_EXCEPTIONS: Final = 100
+_DSN: Final = re.compile(r"(https?://)[A-Za-z0-9]{1,100}@([^@\s]+/[0-9]{1,20})")
+_NOT_SENT: Final = frozenset({"breadcrumbs", "extra", "modules", "request", "user"})
+"""Parts of an event that may name a person; the log has them under the request id."""
+_PERSONAL: Final = (
+    r"[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}",
+    r"\b\d{1,3}(?:\.\d{1,3}){3}\b",
+    r"\b[0-9A-Fa-f]{1,4}(?::[0-9A-Fa-f]{0,4}){3,7}",
+)
+"""Addresses of mail, of IPv4 and of IPv6."""
+_REQUEST_LOGGER: Final = "mks_hardening.request"
 _logger: Final = logging.getLogger("mks_hardening.sentry")
+
+
+def init_sentry(
+    dsn: str, *, environment: str = "production", release: str | None = None, redactor: Redactor | None = None
+) -> None:
+    """Report errors of this process to Sentry, GlitchTip or another server of Sentry's protocol.
+
+    Each log record of level ERROR or above is one event, and so is each exception that ends a thread or the
+    process; frameworks, Celery and the background tasks of this package log theirs. An exception that is logged
+    twice is sent once, and a response with status 5xx is no event of its own. The tag ``request_id`` leads to the
+    log, which has what an event lacks: user, request, client address, local variables, fields of the record. In
+    texts, secrets and addresses of mail and IP are redacted. Other personal data in the text of an exception or a
+    log message remain, so keep them out of it.
+
+    A thread sends the events. While the server cannot be reached, at most 100 events wait and further ones are
+    dropped; no request waits, and the end of the process at most two seconds. Call this function once per process,
+    before it serves requests; a forked worker continues by itself.
+
+    Args:
+        dsn: data source name from the project's settings: ``https://KEY@HOST/PROJECT``; ``http`` only to loopback.
+        environment: name of the environment in events.
+        release: version of the application in events; by default the SDK finds it, for example in git.
+        redactor: redacts values and texts in place of the default one, which also hides addresses of mail and IP.
+
+    Raises:
+        ConfigurationError: an argument is invalid; the message does not contain the DSN.
+        MissingDependencyError: sentry-sdk is not installed (extra ``sentry``).
+    """
+    match = _DSN.fullmatch(text_of(dsn, parameter="dsn"))
+    if match is None:
+        raise ConfigurationError(
+            "dsn must be https://KEY@HOST/PROJECT, as the settings of the project show it", parameter="dsn"
+        )
+    check_url(f"{match[1]}{match[2]}", parameter="dsn")
+    text_of(environment, parameter="environment", empty=False)
+    text_of("" if release is None else release, parameter="release")
+    with optional("sentry_sdk", extra="sentry"):
+        import sentry_sdk
+        from sentry_sdk.integrations.atexit import AtexitIntegration
+        from sentry_sdk.integrations.dedupe import DedupeIntegration
+        from sentry_sdk.integrations.excepthook import ExcepthookIntegration
+        from sentry_sdk.integrations.logging import LoggingIntegration
+        from sentry_sdk.integrations.threading import ThreadingIntegration
+    report = _ErrorReport(SecretRedactor(patterns=_PERSONAL) if redactor is None else redactor)
+    sentry_sdk.init(
+        dsn=dsn,
+        environment=environment,
+        release=release,
+        before_send=cast("Any", report),
+        # Framework integrations would report what is logged a second time, with data of the request.
+        default_integrations=False,
+        auto_enabling_integrations=False,
+        integrations=[
+            LoggingIntegration(level=None, event_level=logging.ERROR),
+            ExcepthookIntegration(),
+            ThreadingIntegration(),
+            DedupeIntegration(),
+            AtexitIntegration(callback=_say_nothing),
+        ],
+        include_local_variables=False,
+        max_breadcrumbs=0,
+        auto_session_tracking=False,
+        send_client_reports=False,
+        trace_propagation_targets=[],
+        shutdown_timeout=2,
+    )
+
+
+def _say_nothing(_pending: int, _timeout: float) -> None:
+    """Replace the SDK's text on stderr at the end of the process."""
+
+
+class _ErrorReport:
+    """Hook ``before_send`` of ``init_sentry``."""
+
+    def __init__(self, redactor: Redactor) -> None:
+        self._redact = SentryRedaction(redactor)
+
+    def __call__(self, event: SentryEvent, hint: SentryEvent, /) -> SentryEvent | None:
+        record = hint.get("log_record")
+        if isinstance(record, logging.LogRecord) and record.name == _REQUEST_LOGGER and not record.exc_info:
+            return None  # the framework logged the exception
+        report = self._redact({name: event[name] for name in event.keys() - _NOT_SENT}, hint)
+        if entry := _dict_in(report, "logentry"):
+            entry.pop("params", None)  # they are part of the text
+        request_id = current().get("request_id") or getattr(record, "request_id", None)
+        if isinstance(request_id, str):
+            report["tags"] = {**(_dict_in(report, "tags") or {}), "request_id": request_id}
+        return report
 
 
 class SentryRedaction:
