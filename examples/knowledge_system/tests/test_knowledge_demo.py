@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import re
@@ -293,6 +294,25 @@ def _serving(launcher: int) -> int:
     command = {child: Path(f"/proc/{child}/cmdline").read_text() for child in _children(launcher)}
     (master,) = (child for child, words in command.items() if "demo.application" in words)
     return master
+
+
+def test_an_error_reaches_the_tracker_once_and_names_nobody(
+    start_demo: Callable[..., Any], http_sink: Any
+) -> None:
+    demo = start_demo(SENTRY_DSN=f"http://key@127.0.0.1:{http_sink.port}/7")
+    admin = _signed_in(demo, "ito")
+    admin.get("/diagnostics")
+    failed = admin.post("/diagnostics/error", {})
+    assert failed.status_code == 500
+    http_sink.wait_for(timeout=60)
+    demo.process.send_signal(signal.SIGINT)
+    assert demo.process.wait(60) == 0  # what waited is sent at the end
+    bodies = [gzip.decompress(sent.body).decode() for sent in http_sink.requests]
+    (event,) = [json.loads(line) for body in bodies for line in body.splitlines()[2::2]]
+    assert event["tags"] == {"request_id": failed.headers["X-Request-ID"]}
+    assert event["exception"]["values"][0]["type"] == "RuntimeError"
+    for part in (DEMO_PASSWORD, "@knowledge.example", "127.0.0.1", "csrf_token="):
+        assert part not in bodies[0]
 
 
 def _signed_in(demo: Any, name: str) -> BrowserClient:

@@ -105,6 +105,7 @@ CREDENTIALS: Final = (
         "cache_signing_keys", "MKS_CACHE_SIGNING_KEYS", False, "Keys that sign cache entries, newest first."
     ),
     Credential("cloudflare_api_token", "CLOUDFLARE_API_TOKEN", False, "Token for purging the CDN."),
+    Credential("sentry_dsn", "SENTRY_DSN", False, "DSN of Sentry or GlitchTip, for reports of errors."),
     Credential("acme_eab_hmac_key", "", False, "External account binding of the ACME provider."),
     Credential(
         "restic_password",
@@ -209,7 +210,7 @@ def _elsewhere(settings: Settings) -> set[str]:
         return {"replication_password", "redis_password", "store_certificate", "store_key"}
     unused = set[str]()
     if not settings.runs_application:
-        unused |= {"secret_keys", "cache_signing_keys", "cloudflare_api_token"}
+        unused |= {"secret_keys", "cache_signing_keys", "cloudflare_api_token", "sentry_dsn"}
         unused |= set() if settings.serves_database else {"database_url"}
         unused |= set() if settings.serves_redis else {"redis_url", "celery_broker_url"}
         unused |= set() if settings.serves_cache else {"cache_url"}
@@ -477,7 +478,7 @@ def _weaknesses(credential: Credential, file: Path) -> Iterator[str]:
     elif name in {"store_certificate", "store_key"}:
         if not text.startswith("-----BEGIN "):
             yield f"the secret {name} must be PEM"
-    elif name == "slack_webhook_url":
+    elif name in {"slack_webhook_url", "sentry_dsn"}:
         if not text.startswith("https://"):
             yield f"the secret {name} must be an https address"
     elif _guessable(text) and not (credential.own and len(text) >= _SHORTEST_PASSWORD):

@@ -62,6 +62,7 @@ from knowledge_system.web.pages import passkeys as passkeys_pages
 from knowledge_system.web.watchdog import RequestWatchdog
 from mks_hardening import compose
 from mks_hardening.cache import CDNManager, NullCache
+from mks_hardening.contrib.sentry_redaction import init_sentry
 from mks_hardening.db import SearchIndex, SlowQueryMonitor, hardened_engine
 from mks_hardening.exceptions import ConfigurationError, SettingsError
 from mks_hardening.security import CredentialChanges
@@ -220,6 +221,8 @@ def _parts(settings: AppSettings, opened: ExitStack, *, clock: Clock, session_cl
     hard, areas = settings.hardening, settings.areas
     if "logging" in areas:  # with "notify", errors also go out as alerts
         compose.setup_logging_with_notifications(hard)
+        if settings.sentry_dsn is not None:
+            init_sentry(settings.sentry_dsn, environment=hard.core.environment)
 
     engine, search = opened.enter_context(open_database(settings))
     sessions = session_factory(engine)

@@ -160,6 +160,12 @@ class AppSettings(ApplicationSettings, prefix="MKS_"):
         parse=_offices,
         form="networks with a number from 60, for example 203.0.113.8/29=1200,2001:db8:1::/48=600",
     )
+    sentry_dsn: str | None = setting(
+        "DSN of Sentry or GlitchTip, to which errors are reported.",
+        default=None,
+        name="SENTRY_DSN",
+        secret=True,
+    )
     scan_command: str = setting("Program that exits with 1 if a file is infected.", default="")
     scan_socket: str = setting("Address of clamd instead: a path, or host:port.", default="")
 
