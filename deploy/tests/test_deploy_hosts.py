@@ -671,7 +671,7 @@ if words == ["id", "-u"]:
 elif words[0] == "pg_lsclusters":
     print("17 main 5432 online postgres /var/lib/postgresql/17/main /log")
 elif "pg_is_in_recovery" in text:
-    print("f|7|100|100|0" if "10.0.0.21" in host else "f|9|1|1|0")
+    print("f|7|100|100|0||" if "10.0.0.21" in host else "f|9|1|1|0||")
 elif "pg_stat_replication" in text:
     print(1)
 sys.exit(1 if words[0] == "test" else 0)

@@ -64,7 +64,7 @@ class FakeServer:
     """A host that says what it is told to."""
 
     def __init__(self, row: str = "", *, cluster: str = "17 main 5432 online postgres /data /log") -> None:
-        self.row, self.cluster = row, cluster
+        self.row, self.cluster, self.former, self.control = row, cluster, "", ""
         self.asked: list[list[str]] = []
 
     def run(self, words: Sequence[str], *, sends: bytes = b"", shown: bool = True) -> tuple[int, str]:
@@ -74,6 +74,10 @@ class FakeServer:
             raise ReleaseError("ssh cannot reach it")
         if words[0] == "pg_lsclusters":
             return (28, "") if self.cluster == "full disk" else (0, self.cluster)
+        if words[0] == "find":
+            return 0, self.former
+        if words[0] == "env":
+            return 0, self.control
         if "pg_is_in_recovery" in words[-1]:
             return (0, self.row) if self.row else (2, "")
         return 0, "t"
@@ -85,8 +89,8 @@ class FakeServer:
         )
 
 
-PRIMARY, FOLLOWER, OTHER = "f|7|100|100|0", "t|7|90|80|3", "f|8|100|100|0"
-AHEAD = "t|7|64|95|3"  # it was started again, and streams the whole segment once more
+PRIMARY, FOLLOWER, OTHER = "f|7|100|100|0||", "t|7|90|80|3|1|2026-11-29 10:00:00 UTC", "f|8|100|100|0||"
+AHEAD = "t|7|64|95|3|1|"  # it was started again, and streams the whole segment once more
 
 
 @pytest.mark.parametrize(
@@ -169,8 +173,66 @@ def test_a_copy_that_was_cut_off_between_its_two_moves_keeps_what_was_there() ->
     servers = DatabaseHosts(_settings(), {"db-1": FakeServer(PRIMARY), "db-2": new}, pause=lambda _: None)
     with pytest.raises(ReleaseError, match="did not follow"):
         list(servers.standby("db-2"))
-    assert ["rm", "-rf", "/data.before"] not in new.asked
-    assert ["mv", "/data.new", "/data"] in new.asked
+    assert [words for words in new.asked if words[0] == "mv"] == [["mv", "-T", "/data.new", "/data"]]
+
+
+def test_the_data_of_each_former_run_are_kept() -> None:
+    new = FakeServer(OTHER)
+    new.former = "/data.before\n/data.before-2\n"
+    servers = DatabaseHosts(_settings(), {"db-1": FakeServer(PRIMARY), "db-2": new}, pause=lambda _: None)
+    said = list[str]()
+    with pytest.raises(ReleaseError, match="did not follow"):
+        said.extend(servers.standby("db-2"))
+    assert ["mv", "-T", "/data", "/data.before-3"] in new.asked
+    assert [words for words in new.asked if words[0] == "rm"] == [["rm", "-rf", "/data.new"]]
+
+
+_STOPPED = (
+    "Database system identifier: 7\nDatabase cluster state: shut down\nLatest checkpoint location: 0/{}\n"
+)
+
+
+def test_a_promotion_that_was_cut_off_still_waits_for_the_last_change() -> None:
+    """The primary is stopped by then, and its last change may not have arrived."""
+    one = FakeServer()
+    one.control = _STOPPED.format("64")  # 100, and the standby has 90
+    two = FakeServer(FOLLOWER)
+    servers = DatabaseHosts(_settings(), {"db-1": one, "db-2": two}, pause=lambda _: None)
+    with pytest.raises(ReleaseError, match=r"db-2 lacks changes .* --lose-changes"):
+        list(servers.promote("db-2"))
+    assert not two.changed
+    for control in (_STOPPED.format("5A"), _STOPPED.format("64").replace("7", "8", 1)):
+        one.control = control  # 90; or that of a cluster that has nothing to do with it
+        list(servers.promote("db-2"))
+    one.control = _STOPPED.format("64")
+    list(servers.promote("db-2", lose_changes=True))
+
+
+@pytest.mark.parametrize(
+    ("row", "said", "good"),
+    [
+        (
+            FOLLOWER,
+            "follows; lag 20 bytes, newest change 2026-11-29 10:00:00 UTC (3 s ago), replayed 80",
+            True,
+        ),
+        (
+            "t|7|100|100|9000|1|then",
+            "follows; lag 0 bytes, newest change then (9000 s ago), replayed 100",
+            True,
+        ),
+        ("t|7|90|80|||", "receives nothing from a primary; lag 20 bytes, newest change unknown", False),
+        ("t|7|90|80|3|61|then", "received nothing from the primary for 61 s; lag 20 bytes", False),
+        ("t|7|100|80|61|1|then", "applies them late; lag 20 bytes, newest change then (61 s ago)", False),
+        ("t|7|100|80||1|", "applies them late; lag 20 bytes, newest change unknown", False),
+        ("t|8|90|80|3|1|then", "standby of an unknown primary; lag unknown", False),
+    ],
+)
+def test_a_standby_is_said_to_follow_only_where_it_does(row: str, said: str, good: bool) -> None:  # noqa: FBT001 - a row
+    servers = DatabaseHosts(_settings(), {"db-1": FakeServer(PRIMARY), "db-2": FakeServer(row)})
+    _, state = servers.states()
+    assert said in str(state)
+    assert ("follows" in str(state), state.is_current) == (good, good)
 
 
 def test_one_server_alone_has_no_standby(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -184,6 +246,7 @@ def test_one_server_alone_has_no_standby(tmp_path: Path, capsys: pytest.CaptureF
     [
         ((PRIMARY, FOLLOWER, FOLLOWER), 0),
         ((PRIMARY, FOLLOWER, ""), 1),
+        ((PRIMARY, FOLLOWER, "t|7|90|80|3||"), 1),
         ((FOLLOWER, FOLLOWER, FOLLOWER), 1),
         ((PRIMARY, PRIMARY, FOLLOWER), 1),
     ],
@@ -308,7 +371,8 @@ class Server:
             sys.stderr.write(done.stderr.decode())
             return done.returncode, done.stdout.decode()
         else:
-            return subprocess.run(list(words), check=False).returncode, ""
+            other = subprocess.run(list(words), stdout=subprocess.PIPE, text=True, check=False)
+            return other.returncode, other.stdout
         return 0, ""
 
 
@@ -455,6 +519,12 @@ def _make_primary(rehearsal: Rehearsal) -> None:
         psycopg.connect(rehearsal.url.replace("verify-full", "disable"))
 
 
+def _a_standby_without_a_primary_does_not_follow(primary: Server, hosts: DatabaseHosts) -> None:
+    primary.stop(signal.SIGQUIT)
+    wait_until(lambda: hosts.states()[1].heard is None, timeout=60, what="the end of the connection")
+    assert "receives nothing from a primary; lag unknown" in str(hosts.states()[1])
+
+
 @pytest.mark.slow
 @pytest.mark.postgres
 @pytest.mark.timeout(600)
@@ -465,6 +535,8 @@ def test_a_standby_takes_over_and_there_are_never_two_primaries(rehearsal: Rehea
     assert list(hosts.standby("db-2"))[-1] == "db-2 follows db-1"
     assert rehearsal.primaries() == ["db-1"]
     assert [state.is_primary for state in hosts.states()] == [True, False]
+    wait_until(lambda: hosts.states()[1].is_current, timeout=60, what="the standby")
+    assert "follows; lag " in str(hosts.states()[1])
 
     with Writer(rehearsal.url) as writer:
         # Planned, in the middle of a release: nothing that was confirmed is lost, and a migration is done or not.
@@ -502,11 +574,16 @@ def test_a_standby_takes_over_and_there_are_never_two_primaries(rehearsal: Rehea
         assert "a standby of PostgreSQL does not follow" in find_problems(reading, settings.on("db-1"))
         # It comes back, with the data of a primary, and is not started as a second one.
         two.reached = True
+        assert "does not run" in str(hosts.states()[1])
         assert two.run(["systemctl", "start", "postgresql@15-main.service"])[0] == 1
         assert may_start(settings.on("db-2"), two.data).startswith("db-1 is the primary")
         assert may_start(settings.on("db-1"), one.data) == ""
         assert list(hosts.standby("db-2"))[-1] == "db-2 follows db-1"
         assert rehearsal.primaries() == ["db-1"]
+        # What it held as a standby of the first run, and as the primary that crashed.
+        kept = sorted(path.name for path in two.folder.glob("data.before*"))
+        assert kept == ["data.before", "data.before-2"]
+    _a_standby_without_a_primary_does_not_follow(one, hosts)
     print(f"planned {planned:.1f} s, crash {crashed:.1f} s, lost {len(lost)} of {len(writer.confirmed)}")  # noqa: T201
     assert planned < 30
     assert crashed < 30

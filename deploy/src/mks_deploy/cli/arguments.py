@@ -370,6 +370,11 @@ def _add_backups(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         action="store_true",
         help="promote: the former primary cannot be reached, and you have switched it off",
     )
+    command.add_argument(
+        "--lose-changes",
+        action="store_true",
+        help="promote: without the changes that only the stopped former primary has",
+    )
     _host_options(command)
     command.set_defaults(run=database_command)
 

@@ -41,13 +41,15 @@ def database_command(options: argparse.Namespace) -> int:
     if options.what == "status":
         states = servers.states()
         sys.stdout.write("".join(f"{state.host:<24} {state}\n" for state in states))
-        followers = sum(state.follows for state in states)
         primaries = sum(state.is_primary for state in states)
-        return DONE if (primaries, followers) == (1, len(states) - 1) else DIFFERENT
-    standbys = host_names(settings.with_role("standby"))
-    name = options.host or (standbys[0] if len(standbys) == 1 else "")
+        standbys = sum(state.is_current for state in states)
+        return DONE if (primaries, standbys) == (1, len(states) - 1) else DIFFERENT
+    names = host_names(settings.with_role("standby"))
+    name = options.host or (names[0] if len(names) == 1 else "")
     if options.what == "promote":
-        lines = servers.promote(name, old_is_off=options.old_primary_is_off)
+        lines = servers.promote(
+            name, old_is_off=options.old_primary_is_off, lose_changes=options.lose_changes
+        )
     else:
         lines = servers.standby(name)
     for line in lines:

@@ -12,7 +12,8 @@ import hmac
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -30,10 +31,18 @@ SELECT pg_is_in_recovery(), (SELECT system_identifier FROM pg_control_system()),
   (CASE WHEN pg_is_in_recovery() THEN coalesce(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn(), '0/0')
         ELSE pg_current_wal_flush_lsn() END - '0/0')::bigint,
   coalesce((pg_last_wal_replay_lsn() - '0/0')::bigint, 0),
-  CASE WHEN pg_is_in_recovery() THEN round(coalesce(extract(epoch FROM now() - pg_last_xact_replay_timestamp()), 0))
-       ELSE 0 END
+  CASE WHEN pg_is_in_recovery() THEN round(extract(epoch FROM now() - pg_last_xact_replay_timestamp()))
+       ELSE 0 END,
+  (SELECT round(extract(epoch FROM now() - last_msg_receipt_time)) FROM pg_stat_wal_receiver
+   WHERE status = 'streaming'),
+  (CASE WHEN pg_is_in_recovery() THEN to_char(pg_last_xact_replay_timestamp() AT TIME ZONE 'UTC',
+                                              'YYYY-MM-DD HH24:MI:SS "UTC"') END)
 """
 _PATIENCE: Final = 60
+_SILENT: Final = 60
+"""Seconds after which a standby gives up (``wal_receiver_timeout``); after half of it, it sends a request."""
+_LATE: Final = 60
+"""Seconds by which the newest change on a standby that lacks others may be old."""
 _NOT_INSTALLED: Final = 127  # of the shell: there is no such program
 
 
@@ -58,7 +67,10 @@ class ServerState:
         system: identifier that all copies of one cluster share.
         received: position of the last change that it has, in bytes.
         replayed: position up to which queries see the changes.
-        behind: seconds since the newest change that it has replayed.
+        behind: seconds since the newest change that it has replayed; ``None`` if unknown.
+        heard: seconds since the primary sent something to a standby; ``None`` if it is not connected.
+        newest_change: when the newest change that it has replayed was made; empty if unknown.
+        lacks: bytes of changes of the primary that queries do not see yet; ``None`` if unknown.
     """
 
     host: str
@@ -70,12 +82,32 @@ class ServerState:
     system: str = ""
     received: int = 0
     replayed: int = 0
-    behind: int = 0
+    behind: int | None = None
+    heard: int | None = None
+    newest_change: str = ""
+    lacks: int | None = None
 
     @property
     def is_primary(self) -> bool:
         """Whether it takes writes."""
         return self.online and not self.follows
+
+    @property
+    def is_current(self) -> bool:
+        """Whether it is a standby that receives the changes of the primary and shows them in time."""
+        return not self._problem
+
+    @property
+    def _problem(self) -> str:
+        if not self.follows:
+            return "takes writes" if self.online else "does not run"
+        if self.heard is None:
+            return "standby that receives nothing from a primary"
+        if self.heard > _SILENT:
+            return f"standby that has received nothing from the primary for {self.heard} s"
+        if self.lacks and (self.behind is None or self.behind > _LATE):
+            return "standby that receives the changes and applies them late"
+        return "" if self.lacks is not None else "standby of an unknown primary"
 
     @property
     def newest(self) -> int:
@@ -96,9 +128,9 @@ class ServerState:
             return "does not run"
         if self.is_primary:
             return f"primary, at {self.received}"
-        return (
-            f"follows, has {self.received}, replayed {self.replayed}, {self.behind} s since the last change"
-        )
+        lag = "unknown" if self.lacks is None else f"{self.lacks} bytes"
+        since = f"{self.newest_change} ({self.behind} s ago)" if self.newest_change else "unknown"
+        return f"{self._problem or 'follows'}; lag {lag}, newest change {since}, replayed {self.replayed}"
 
 
 class DatabaseHosts:
@@ -123,14 +155,26 @@ class DatabaseHosts:
 
     def states(self) -> tuple[ServerState, ...]:
         """Read the state of each server; nothing is changed."""
-        return tuple(self._state(host.name) for host in self._hosts())
+        states = [self._state(host.name) for host in self._hosts()]
+        primaries = [state for state in states if state.is_primary]
+        if len(primaries) != 1:
+            return tuple(states)  # there is nothing to compare with
+        (primary,) = primaries
+        return tuple(
+            # The standby was read before or after the primary, which continues to write.
+            replace(state, lacks=max(primary.received - state.replayed, 0))
+            if state.follows and state.system == primary.system
+            else state
+            for state in states
+        )
 
-    def promote(self, name: str, *, old_is_off: bool = False) -> Iterator[str]:
+    def promote(self, name: str, *, old_is_off: bool = False, lose_changes: bool = False) -> Iterator[str]:
         """Make a standby the primary, after the former one was stopped and fenced; yield each step before.
 
         Args:
             name: name of the host.
             old_is_off: confirms that a former primary that ssh does not reach is switched off.
+            lose_changes: whether to continue without the changes that a stopped primary has and the standby lacks.
 
         Raises:
             ReleaseError: another server could still take writes, or a step failed.
@@ -159,9 +203,10 @@ class DatabaseHosts:
         for old in (state for state in others if not state.follows):
             yield f"{old.host}: stop PostgreSQL, and fence it: it takes no writes, whoever starts it"
             self._fence(old)
-            if old.online:
+            # Also one that was stopped before: this command may have been cut off between.
+            if position := 0 if lose_changes else self._last_position(old, new.system):
                 yield f"{name}: wait for the last change of {old.host}"
-                self._wait_for(name, self._last_position(old))
+                self._wait_for(name, position)
         yield f"{name}: take over"
         if self._query(name, f"SELECT pg_promote(true, {_PATIENCE})") != "t":
             raise ReleaseError(f"{name}: PostgreSQL did not take over within {_PATIENCE} s")
@@ -173,7 +218,8 @@ class DatabaseHosts:
     def standby(self, name: str) -> Iterator[str]:
         """Make a host a standby of the primary, with a new copy of its data; yield each step before it is done.
 
-        What the cluster held before is kept until the next time: writes that the primary never got are in it.
+        What the cluster held before is kept, each time in another folder, because writes that the primary never got
+        may be in it. Nothing deletes these folders but you.
 
         Raises:
             ReleaseError: there is not exactly one primary, it is this host, or a step failed.
@@ -196,13 +242,19 @@ class DatabaseHosts:
         self._must(name, ["rm", "-rf", f"{data}.new"])
         address = next(host.address for host in self._hosts() if host.name == primary.host)
         self._must(name, [*_AS_POSTGRES, *_base_backup(self._settings, new, address)])
-        yield f"{name}: start it in place of the one that was there, which stays in {data}.before"
+        former = self._former(name, data)
+        kept = next(
+            path
+            for number in count(1)
+            if (path := f"{data}.before{f'-{number}' * (number > 1)}") not in former
+        )
+        more = f"; delete what you do not need of {', '.join(former)}" if former else ""
+        yield f"{name}: start it in place of the one that was there, which stays in {kept}{more}"
         self._must(name, ["systemctl", "stop", new.unit])
-        # Cut off between the two moves, the copy of before is the only one.
+        # Cut off between the two moves, there is none to keep. With -T, nothing is moved into a folder that exists.
         if self._shells[name].run(["test", "-e", data], shown=False)[0] == 0:
-            self._must(name, ["rm", "-rf", f"{data}.before"])
-            self._must(name, ["mv", data, f"{data}.before"])
-        self._must(name, ["mv", f"{data}.new", data])
+            self._must(name, ["mv", "-T", data, kept])
+        self._must(name, ["mv", "-T", f"{data}.new", data])
         self._must(name, ["systemctl", "start", new.unit])
         self._must(name, ["touch", str(standby_mark(self._settings))])
         slot = _slot(name)
@@ -219,6 +271,12 @@ class DatabaseHosts:
                 f"{name} did not follow {primary.host} within {_PATIENCE} s: journalctl -u {new.unit}"
             )
         yield f"{name} follows {primary.host}"
+
+    def _former(self, name: str, data: str) -> list[str]:
+        """Return the folders with what the cluster held before."""
+        folder, _, own = data.rpartition("/")
+        words = ["find", folder or "/", "-maxdepth", "1", "-name", f"{own}.before*"]
+        return sorted(self._must(name, words).splitlines())
 
     def _hosts(self) -> tuple[Host, ...]:
         return self._settings.with_role("database", "standby")
@@ -249,7 +307,7 @@ class DatabaseHosts:
         code, row = shell.run([*_AS_POSTGRES, *_psql(_QUERY)], shown=False)
         if code:
             return state
-        follows, system, received, replayed, behind = row.strip().split("|")
+        follows, system, received, replayed, behind, heard, newest_change = row.strip("\n").split("|")
         return ServerState(
             name,
             version=words[0],
@@ -259,7 +317,9 @@ class DatabaseHosts:
             system=system,
             received=int(received),
             replayed=int(replayed),
-            behind=int(behind),
+            behind=int(behind) if behind else None,
+            heard=int(heard) if heard else None,
+            newest_change=newest_change,
         )
 
     def _fence(self, old: ServerState) -> None:
@@ -269,27 +329,33 @@ class DatabaseHosts:
         self._must(old.host, ["install", *owner, "/dev/null", signal])
         self._must(old.host, ["systemctl", "stop", old.unit])
 
-    def _last_position(self, old: ServerState) -> int:
-        """Return the position of the last change of a server that was stopped in order; 0 if it was not."""
+    def _last_position(self, old: ServerState, system: str) -> int:
+        """Return the position of the last change of a server that was stopped in order; 0 if it was not.
+
+        Also 0 if its cluster is another one.
+        """
         program = f"/usr/lib/postgresql/{old.version}/bin/pg_controldata"
         _, said = self._shells[old.host].run(["env", "LANG=C", program, "-D", old.data], shown=False)
         facts = {
             key.strip(): value.strip()
             for key, _, value in (line.partition(":") for line in said.splitlines())
         }
-        if facts.get("Database cluster state") != "shut down":
+        if (facts.get("Database cluster state"), facts.get("Database system identifier")) != (
+            "shut down",
+            system,
+        ):
             return 0
         high, _, low = facts["Latest checkpoint location"].partition("/")
         return (int(high, 16) << 32) + int(low, 16)
 
     def _wait_for(self, name: str, position: int) -> None:
         for _ in range(_PATIENCE):
-            if self._state(name).received >= position:
+            if self._state(name).newest >= position:
                 return
             self._pause(1)
         raise ReleaseError(
             f"{name} lacks changes of the former primary, which is stopped and fenced. To go back, delete "
-            "standby.signal in its data and start it; to lose them, repeat the command"
+            "standby.signal in its data and start it; to lose them, repeat the command with --lose-changes"
         )
 
     def _make_slot(self, primary: str, name: str) -> None:
