@@ -167,6 +167,73 @@ def test_a_trigger_does_not_bring_the_values_back(database: Any) -> None:
         mask(database, STAGING, read_mask_table(masked))
 
 
+CHILDREN = """
+CREATE TABLE visits (id int PRIMARY KEY, entry int);
+CREATE TABLE pages (id int PRIMARY KEY, visit int REFERENCES visits {on_delete}, colour text);
+CREATE TABLE clicks (id int PRIMARY KEY, page int REFERENCES pages ON DELETE CASCADE);
+INSERT INTO visits VALUES (1), (2);
+INSERT INTO pages VALUES (1, 1, 'red'), (2, 1, 'blue'), (3, NULL, 'green');
+INSERT INTO clicks VALUES (1, 1), (2, 3);
+"""
+VISITS = f'{TABLE}[visits]\nrows = "delete"\n'
+
+
+def test_rows_that_a_foreign_key_would_delete_are_said(database: Any) -> None:
+    database.execute(CHILDREN.format(on_delete="ON DELETE CASCADE"))
+    database.commit()
+    with pytest.raises(MaskError) as refused:
+        mask(database, STAGING, read_mask_table(VISITS))
+    assert [line.partition(" rows")[0] for line in str(refused.value).splitlines()] == [
+        "clicks would lose 1",
+        "pages would lose 2",
+    ]
+    assert rows(database, "SELECT count(*) FROM pages") == [(3,)]
+    # The second rule comes after the foreign key, and its rows are counted all the same.
+    allowed = VISITS + '[clicks]\nrows = "cascade"\n[pages]\nrows = "cascade"\ncolour = "token"\n'
+    changed = mask(database, STAGING, read_mask_table(allowed))
+    assert (changed["visits"], changed["pages"], changed["clicks"]) == (2, 2, 1)
+    assert rows(database, "SELECT id FROM clicks") == [(2,)]
+    database.execute("INSERT INTO visits VALUES (1); INSERT INTO pages VALUES (4, 1)")
+    database.commit()
+    alone = VISITS.replace("[visits]", "[clicks]\nrows = 'delete'\n[pages]\nrows = 'delete'\n[visits]")
+    assert mask(database, STAGING, read_mask_table(alone))["pages"] == 2
+
+
+def test_a_table_of_cascades_is_judged_by_its_columns(database: Any) -> None:
+    database.execute("CREATE TABLE letters (id int, recipient_name text)")
+    database.commit()
+    with pytest.raises(MaskError, match=r"letters\.recipient_name looks like personal data"):
+        mask(database, STAGING, read_mask_table(f'{TABLE}[letters]\nrows = "cascade"\n'))
+
+
+def test_rows_that_stay_without_what_they_refer_to_are_counted(database: Any) -> None:
+    database.execute(CHILDREN.format(on_delete="ON DELETE SET NULL"))
+    database.commit()
+    assert mask(database, STAGING, read_mask_table(VISITS))["pages"] == 2
+
+
+def test_a_trigger_that_deletes_and_a_table_that_inherits_are_found_too(database: Any) -> None:
+    database.execute("CREATE TABLE visits (id int); CREATE TABLE late_visits () INHERITS (visits)")
+    database.execute("INSERT INTO late_visits VALUES (1)")
+    database.commit()
+    with pytest.raises(MaskError, match="late_visits would lose 1 rows"):
+        mask(database, STAGING, read_mask_table(VISITS))
+    database.execute(
+        "CREATE FUNCTION clean() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN DELETE FROM late_visits; RETURN NEW; "
+        "END $$; CREATE TRIGGER clean AFTER UPDATE ON people FOR EACH STATEMENT EXECUTE FUNCTION clean()"
+    )
+    database.commit()
+    with pytest.raises(MaskError, match="late_visits would lose 1 rows"):
+        mask(database, STAGING, read_mask_table(TABLE))
+
+
+def test_without_counts_nothing_is_masked(database: Any) -> None:
+    database.execute("SET track_counts = off")
+    database.commit()
+    with pytest.raises(MaskError, match="track_counts of PostgreSQL is off"):
+        mask(database, STAGING, read_mask_table(TABLE))
+
+
 def test_a_table_in_parts_is_masked_once(database: Any) -> None:
     database.execute(
         "CREATE TABLE mails (id int, recipient text) PARTITION BY RANGE (id); "
@@ -176,6 +243,15 @@ def test_a_table_in_parts_is_masked_once(database: Any) -> None:
     database.commit()
     mask(database, STAGING, read_mask_table(f'{TABLE}[mails]\nrecipient = "email"\n'))
     assert rows(database, "SELECT p.id FROM people p JOIN mails m ON m.recipient = p.email") == [(1,)]
+    parts = ";".join(
+        f"CREATE TABLE m{part} PARTITION OF by_mail FOR VALUES WITH (MODULUS 4, REMAINDER {part})"
+        for part in range(4)
+    )
+    database.execute(f"CREATE TABLE by_mail (email text) PARTITION BY HASH (email); {parts}")
+    database.execute("INSERT INTO by_mail SELECT i || '@example.jp' FROM generate_series(1, 20) i")
+    database.commit()
+    moving = f'{TABLE}[mails]\nrecipient = "email"\n[by_mail]\nemail = "email"\n'
+    assert mask(database, STAGING, read_mask_table(moving))["by_mail"] == 20
 
 
 def test_what_was_kept_deliberately_is_kept(database: Any) -> None:
@@ -214,6 +290,11 @@ def test_the_command(database: Any, postgres_url: str, tmp_path: Path, monkeypat
     assert "tanaka@example.jp" in str(rows(database, EVERYTHING))
     assert main([*words, "--columns", str(tmp_path / "mask.toml")]) == 0
     assert "         2 people\n" in capsys.readouterr().out
+    database.execute(CHILDREN.format(on_delete="ON DELETE SET NULL"))
+    database.commit()
+    (tmp_path / "visits.toml").write_text(VISITS)
+    assert main([*words, "--columns", str(tmp_path / "visits.toml")]) == 0
+    assert "         2 pages (by a foreign key or a trigger)\n" in capsys.readouterr().out
     assert main([*words, "--columns", str(tmp_path / "mask.toml"), "--mark", "x"]) == 2
     (tmp_path / "deploy.toml").write_text(deployed())
     assert main([*words, "--columns", str(tmp_path / "mask.toml")]) == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 import tomllib
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, LiteralString
@@ -38,7 +39,7 @@ MASKS: Final[Mapping[str, LiteralString]] = {
 RFC 2606 reserves ``.invalid``, and RFC 5737 ``192.0.2.0/24``: nothing is ever sent there.
 """
 
-_ROWS: Final = frozenset({"delete", "keep"})
+_ROWS: Final = frozenset({"cascade", "delete", "keep"})
 _HASH: Final = "encode(sha256(%(key)s || convert_to({column}::text, 'UTF8')), 'hex')"
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_][\w$]{0,62}")
 _PERSONAL: Final = re.compile(
@@ -85,7 +86,8 @@ class MaskTable:
 
     Attributes:
         columns: mask of each column, by table and column.
-        rows: ``delete`` or ``keep`` for whole tables.
+        rows: ``delete`` or ``keep`` for whole tables; ``cascade`` where rows may be deleted with those that they
+            refer to.
     """
 
     columns: Mapping[tuple[str, str], str]
@@ -161,7 +163,8 @@ def mask(
 ) -> dict[str, int]:
     """Mask the database, or change nothing.
 
-    Equal values get equal masks within one run, in all tables; two runs have nothing in common.
+    Equal values get equal masks within one run, in all tables; two runs have nothing in common. What foreign keys
+    and triggers change besides is counted; if they delete rows of a table that does not declare it, this fails.
 
     Args:
         connection: a fresh connection as the owner of the tables.
@@ -170,11 +173,12 @@ def mask(
         rehearse: whether to take everything back at the end.
 
     Returns:
-        Rows changed or deleted, by table.
+        Rows changed or deleted, by table, also of tables that only a foreign key or a trigger changed.
 
     Raises:
         MaskError: the site or the database is not of staging, a column is undeclared or unknown, the database
-            refused a change, or something that looks like personal data is left.
+            refused a change, rows were deleted that no rule names, or something that looks like personal data is
+            left.
     """
     import psycopg
 
@@ -189,18 +193,24 @@ def mask(
             columns = list(_columns(connection))
             if errors := [*_unknown(table, columns), *_undeclared(connection, table, columns)]:
                 raise MaskError("\n".join(errors))
-            inserted = _inserted(connection)
+            before = _touched(connection)
             changed = dict(_changes(connection, table, columns))
+            touched = _touched(connection)
+            touched.subtract(before)
+            for name in _partitioned(connection):
+                # A row whose mask belongs to another partition is deleted here and inserted there.
+                moved = max(min(touched[name, "inserted"], touched[name, "deleted"]), 0)
+                touched.subtract({(name, "inserted"): moved, (name, "deleted"): moved})
             _refresh_views(connection)
-            now = _inserted(connection)
-            left = [
-                f'{name} got rows from a trigger, perhaps with what was masked: declare rows = "delete"'
-                for name in dict.fromkeys(each.table for each in columns)
-                if now.get(name, 0) > inserted.get(name, 0) and table.rows.get(name) != "delete"
-            ]
-            if left := [*left, *_left(connection, table, columns)]:
+            if left := [*_side_effects(table, touched), *_left(connection, table, columns)]:
                 raise MaskError("\n".join(left))
-            return changed
+            # A rule that found no row may have come after a foreign key that deleted them.
+            others = {
+                name: count
+                for (name, what), count in touched.items()
+                if count > 0 and (what == "deleted" or not changed.get(name))
+            }
+            return {**changed, **others}
     except psycopg.Error as error:
         # The detail of an error of PostgreSQL shows values.
         said = error.diag.message_primary or type(error).__name__
@@ -242,7 +252,7 @@ def _undeclared(
     connection: psycopg.Connection[Any], table: MaskTable, columns: list[Column]
 ) -> Iterator[str]:
     for each in columns:
-        if (each.table, each.name) in table.columns or each.table in table.rows:
+        if (each.table, each.name) in table.columns or table.rows.get(each.table, "cascade") != "cascade":
             continue
         if each.kind in _TEXTS and _finds(connection, each, _LOOKS):
             yield f"{each.table}.{each.name} holds mail addresses or telephone numbers: declare it"
@@ -294,10 +304,44 @@ def _changes(
         connection.execute(query)
 
 
-def _inserted(connection: psycopg.Connection[Any]) -> dict[str, int]:
-    """Return the number of rows that this session has inserted into each table."""
-    found = connection.execute("SELECT schemaname, relname, n_tup_ins FROM pg_stat_xact_user_tables")
-    return {Column(schema, name, "", "").table: count for schema, name, count in found.fetchall()}
+def _touched(connection: psycopg.Connection[Any]) -> Counter[tuple[str, str]]:
+    """Return the number of rows that this session has inserted, updated and deleted in each table.
+
+    Those of foreign keys and triggers are among them; a partition counts as its table.
+    """
+    found = connection.execute(
+        "SELECT n.nspname, c.relname, s.n_tup_ins, s.n_tup_upd, s.n_tup_del FROM pg_stat_xact_user_tables s "
+        "JOIN pg_class c ON c.oid = coalesce(pg_partition_root(s.relid), s.relid) "
+        "JOIN pg_namespace n ON n.oid = c.relnamespace WHERE current_setting('track_counts')::bool"
+    ).fetchall()
+    counts = Counter[tuple[str, str]]()
+    for schema, name, *numbers in found:
+        for what, number in zip(("inserted", "updated", "deleted"), numbers, strict=True):
+            counts[Column(schema, name, "", "").table, what] += number
+    return counts
+
+
+def _partitioned(connection: psycopg.Connection[Any]) -> list[str]:
+    found = connection.execute(
+        "SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+        "WHERE c.relkind = 'p' AND NOT c.relispartition"
+    ).fetchall()
+    return [Column(schema, name, "", "").table for schema, name in found]
+
+
+def _side_effects(table: MaskTable, touched: Counter[tuple[str, str]]) -> Iterator[str]:
+    """Yield what foreign keys and triggers did that no rule allows."""
+    if not touched:
+        yield "track_counts of PostgreSQL is off: without it, nobody knows what foreign keys and triggers delete"
+    for (name, what), count in sorted(touched.items()):
+        rule = table.rows.get(name)
+        if what == "inserted" and count > 0 and rule != "delete":
+            yield f'{name} got rows from a trigger, perhaps with what was masked: declare rows = "delete"'
+        elif what == "deleted" and count > 0 and rule not in {"delete", "cascade"}:
+            yield (
+                f"{name} would lose {count} rows with those of another table (ON DELETE CASCADE, or a trigger): "
+                'declare rows = "delete", or rows = "cascade" beside its columns if they may go'
+            )
 
 
 def _refresh_views(connection: psycopg.Connection[Any]) -> None:
