@@ -109,14 +109,16 @@ def consistency_errors(settings: Settings) -> Iterator[str]:
     yield from _hosts(settings)
     needed = connections_needed(settings)
     if settings.has_database and needed > settings.stores.database_connections:
-        of_poolers = "stores.pooler_size on all hosts and"
-        yield (
-            f"{of_poolers} {_RESERVED} in reserve need {needed} database connections, more than "
-            f"stores.database_connections ({settings.stores.database_connections})"
+        what = (
+            f"stores.pooler_size on all hosts and {_RESERVED} in reserve"
             if settings.stores.pooler
             else f"gunicorn.workers × gunicorn.threads in two slots, once more in a reload, tasks and {_RESERVED} "
-            f"in reserve{' on all hosts' if settings.hosts else ''} need {needed} "
-            f"database connections, more than stores.database_connections ({settings.stores.database_connections})"
+            f"in reserve{' on all hosts' if settings.hosts else ''}"
+        )
+        pools = not (settings.stores.pooler or settings.with_role("standby"))
+        yield (
+            f"{what} need {needed} database connections, more than stores.database_connections "
+            f"({settings.stores.database_connections}): raise it{', or set stores.pooler = true' * pools}"
         )
     if settings.stores.pooler and not settings.has_database:
         yield 'stores.pooler needs "postgresql" in app.needs'
