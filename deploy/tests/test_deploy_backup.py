@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import math
 import os
 import shutil
 import signal
@@ -150,7 +152,7 @@ def test_a_full_disk_leaves_no_empty_copy_of_the_keys(place: Place) -> None:
         with pytest.raises(OSError, match="No space left on device"):
             place.make()
         # Without its keys a backup cannot be read, so it does not count either.
-        assert newest(place.settings) is None
+        assert newest(place.settings, now=math.inf) is None
         assert [file.name for file in folder.iterdir()] == ["filler"]
         (folder / "filler").unlink()
         made = place.make()
@@ -234,7 +236,7 @@ def test_nothing_is_overwritten(place: Place, empty: Database, tmp_path: Path) -
 def test_two_backups_of_one_second_are_two(place: Place) -> None:
     first, second = place.make(), place.make()
     assert second.name == f"{first.name}-2"
-    assert newest(place.settings) == second
+    assert newest(place.settings, now=math.inf) == second
     running = place.backups / f".{first.name}-3.new"
     running.mkdir()
     assert place.make().name == f"{first.name}-4"
@@ -259,7 +261,7 @@ def test_what_was_not_written_whole_does_not_count(place: Place, empty: Database
         backup(place.settings, wrong, now=NOW + timedelta(days=1), keys=None)
     assert [path.name for path in place.backups.iterdir()] == [made.name]
     (made / "complete").unlink()
-    assert newest(place.settings) is None
+    assert newest(place.settings, now=math.inf) is None
     with pytest.raises(BackupError, match="complete backup"):
         restore(made, empty, uploads=tmp_path / "uploads")
 
@@ -270,8 +272,35 @@ def test_old_backups_go(place: Place) -> None:
         folder.mkdir()
         (folder / "complete").touch()
     made = place.make()
-    assert newest(place.settings) == made
+    assert newest(place.settings, now=math.inf) == made
     assert len(list(place.backups.iterdir())) == place.settings.upkeep.backup_days
+
+
+def test_a_backup_that_was_half_deleted_does_not_count(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(place.settings.upkeep.backup_days):
+        place.make(days=number)
+
+    def killed(folder: Path) -> None:
+        (folder / "uploads.tar.gz").unlink()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            place.make(days=30)
+    assert all(
+        (folder / "uploads.tar.gz").exists()
+        for folder in place.backups.iterdir()
+        if not folder.name.startswith(".")
+    )
+
+
+def test_a_clock_that_was_ahead_does_not_make_an_old_backup_the_newest(place: Place) -> None:
+    ahead, made = place.make(days=400), place.make()
+    for folder, days in ((ahead, 400), (made, 0)):
+        when = (NOW + timedelta(days=days)).timestamp()
+        os.utime(folder / "complete", (when, when))
+    assert newest(place.settings, now=NOW.timestamp() + 60) == made
 
 
 def test_many_backups_of_one_day_push_out_no_older_day(place: Place) -> None:
@@ -296,8 +325,8 @@ def test_a_dump_may_take_longer_than_the_server_lets_a_transaction_rest(
             other.execute("SELECT pg_sleep(0.1)")
 
     monkeypatch.setattr(Database, "run", slowly)
-    assert newest(place.settings) is None
-    assert place.make() == newest(place.settings)
+    assert newest(place.settings, now=math.inf) is None
+    assert place.make() == newest(place.settings, now=math.inf)
 
 
 def test_the_commands(
@@ -348,6 +377,13 @@ def test_a_base_backup_is_made_where_the_server_is(place: Place) -> None:
         base_backup(place.settings, there, now=NOW)
 
 
+def _refuse_a_second_at_once(settings: Settings, here: Database, wal: Path) -> None:
+    with (wal / ".base.lock").open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(BackupError, match="locked"):
+            base_backup(settings, here, now=NOW)
+
+
 @pytest.mark.slow
 def test_the_archive_leads_back_to_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
     """The runbook's steps with the rendered ``archive_command``: what was deleted after the moment is there."""
@@ -375,9 +411,13 @@ def test_the_archive_leads_back_to_a_moment(monkeypatch: pytest.MonkeyPatch) -> 
         with monkeypatch.context() as patched:
             patched.setattr(subprocess, "run", as_the_server)
             bases = [base_backup(settings, here, now=NOW + timedelta(days=day)) for day in range(3)]
-        # Two are kept, and of the segments those that they need.
-        assert sorted(wal.glob("base-*")) == bases[1:]
-        label = (bases[1] / "backup_label").read_text()
+            # Two are kept, and of the segments those that they need.
+            assert sorted(wal.glob("base-*")) == bases[1:]
+            # The clock was set back: the newest has the oldest name, and is not the one that goes.
+            bases.append(base_backup(settings, here, now=NOW - timedelta(days=30)))
+            _refuse_a_second_at_once(settings, here, wal)
+        assert set(wal.glob("base-*")) == set(bases[2:])
+        label = (bases[2] / "backup_label").read_text()
         assert min(path.name for path in wal.glob("0*[0-9A-F]") if len(path.name) == 24) in label
         with database.connection() as connection:
             connection.execute("INSERT INTO article VALUES (11)")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import json
 import os
 import re
@@ -423,6 +424,11 @@ def test_a_trail_keeps_no_half_line(tmp_path: Path) -> None:
         trail.add("release", outcome="done")
     trail.add("rollback", outcome="begun")
     assert [json.loads(line)["action"] for line in trail.last(5)] == ["release", "rollback"]
+    # The power failed in the middle of a line: the next one is whole.
+    with file.open("a") as stream:
+        stream.write('{"action": "rel')
+    trail.add("rollback", outcome="done")
+    assert json.loads(trail.last(1)[0])["outcome"] == "done"
 
 
 # --- hooks and versions -----------------------------------------------------------------------
@@ -545,7 +551,8 @@ def test_versions_are_listed_with_what_became_of_them(tmp_path: Path, trail: Ope
     assert found["3"].note == "notes of 3"
     assert plan_prune(found.values(), 0) == ("4",)
     # Half deleted by somebody whose machine went down.
-    (tmp_path / "versions/.0.deleting/venv").mkdir(parents=True)
+    for name in ("0", "4"):
+        (tmp_path / f"versions/.{name}.deleting/venv").mkdir(parents=True)
     assert prune(tmp_path, ["4"]) == ["4"]
     assert sorted(path.name for path in (tmp_path / "versions").iterdir()) == ["1", "2", "3", "never"]
 
@@ -604,6 +611,25 @@ def test_files_of_both_versions_lie_side_by_side(tmp_path: Path) -> None:
         publish(tmp_path / "source", tmp_path / "public")
     assert len(list((tmp_path / "public/by-digest").iterdir())) == 2
     assert (tmp_path / "public/static/app.css").read_text().startswith("new")
+
+
+def test_a_compressed_file_never_holds_another_content_than_the_file(tmp_path: Path) -> None:
+    """nginx serves it in place of the file: one that a former version or an interrupted run left is replaced."""
+    source, packed = tmp_path / "source/app.css", tmp_path / "public/static/app.css.gz"
+    source.parent.mkdir()
+    source.write_text("old " * 500)
+    publish(source.parent, tmp_path / "public")
+    packed.write_bytes(gzip.compress(b"new " * 500))
+    publish(source.parent, tmp_path / "public")
+    assert gzip.decompress(packed.read_bytes()) == source.read_bytes()
+    source.write_text("short")
+    publish(source.parent, tmp_path / "public")
+    assert not packed.exists()
+    # One that the application has itself stays.
+    (source.parent / "app.css.gz").write_bytes(gzip.compress(b"short"))
+    assert publish(source.parent, tmp_path / "public") == 1
+    assert publish(source.parent, tmp_path / "public") == 0
+    assert packed.exists()
 
 
 # --- the canary -------------------------------------------------------------------------------

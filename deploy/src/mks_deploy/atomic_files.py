@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
-__all__ = ["append_line", "relink", "replace_file", "sync"]
+__all__ = ["append_line", "delete_folder", "relink", "replace_file", "sync"]
 
 
 def replace_file(target: Path, content: str | bytes, *, mode: int = 0o644) -> None:
@@ -38,9 +39,11 @@ def append_line(file: Path, line: str) -> None:
     Raises:
         OSError: the line could not be written.
     """
-    with file.open("ab", buffering=0) as stream:
+    with file.open("ab", buffering=0) as stream, file.open("rb") as reading:
         before = os.fstat(stream.fileno()).st_size
         data = f"{line}\n".encode()
+        if before and os.pread(reading.fileno(), 1, before - 1) != b"\n":
+            data = b"\n" + data  # the power failed in the middle of a line
         try:
             while data:
                 data = data[stream.write(data) :]
@@ -48,6 +51,13 @@ def append_line(file: Path, line: str) -> None:
         except OSError:
             stream.truncate(before)
             raise
+
+
+def delete_folder(folder: Path) -> None:
+    """Delete a folder under a hidden name, so that one that is half deleted is never taken for a whole one."""
+    hidden = folder.with_name(f".{folder.name}.new")
+    folder.rename(hidden)
+    shutil.rmtree(hidden)
 
 
 def relink(link: Path, target: Path) -> None:

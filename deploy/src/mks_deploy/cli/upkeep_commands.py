@@ -253,7 +253,7 @@ def mask_command(options: argparse.Namespace) -> int:
     except (MaskError, BackupError) as error:
         sys.stderr.write(f"{error}\n")
         return DIFFERENT
-    named = {*table.rows, *(name for name, _ in table.columns)} if table else set[str]()
+    named = {*table.rows, *(name for name, _ in table.columns)}
     for name, number in changed.items():
         cause = "" if name in named else " (by a foreign key or a trigger)"
         sys.stdout.write(f"{number:>10} {name}{cause}\n")

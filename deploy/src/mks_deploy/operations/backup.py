@@ -21,7 +21,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from mks_deploy.atomic_files import replace_file, sync
+from mks_deploy.atomic_files import delete_folder, replace_file, sync
 
 if TYPE_CHECKING:
     import psycopg
@@ -163,31 +163,40 @@ def backup(settings: Settings, database: Database | None, *, now: datetime, keys
     # ahead, that many are still kept.
     for old in _complete(root)[:-days]:
         if old.name < second_of(now - timedelta(days=days)):
-            shutil.rmtree(old)
+            delete_folder(old)
     for left in _interrupted(root, now):
         shutil.rmtree(left)
     return made
 
 
-def newest(settings: Settings) -> Path | None:
-    """Return the newest complete backup."""
+def newest(settings: Settings, *, now: float) -> Path | None:
+    """Return the newest complete backup.
+
+    One with a time in the future stems from a wrong clock, and is returned only if there is no other.
+
+    Args:
+        settings: settings of the deployment.
+        now: current time, in seconds since the epoch.
+    """
     made = _complete(Path(settings.paths.backups))
-    return made[-1] if made else None
+    past = [each for each in made if _completed_at(each) <= now]
+    return max(past or made, key=_completed_at, default=None)
 
 
 def newest_at(settings: Settings, *, now: float) -> float:
     """Return the time of the newest complete backup, in seconds since the epoch; 0 if there is none.
 
-    Timestamps in the future stem from a wrong clock and are ignored; they would count as fresh until then.
+    A time in the future is ignored; it would count as fresh until then.
     """
-    marks = (made / _COMPLETE for made in _complete(Path(settings.paths.backups)))
-    return max((at for mark in marks if (at := mark.stat().st_mtime) <= now), default=0.0)
+    made = newest(settings, now=now)
+    at = _completed_at(made) if made else 0.0
+    return at if at <= now else 0.0
 
 
 def oldest_at(settings: Settings) -> float:
     """Return the time of the oldest complete backup, in seconds since the epoch; 0 if there is none."""
     made = _complete(Path(settings.paths.backups))
-    return (made[0] / _COMPLETE).stat().st_mtime if made else 0.0
+    return _completed_at(made[0]) if made else 0.0
 
 
 def damaged_keys(settings: Settings) -> list[str]:
@@ -399,6 +408,10 @@ def _interrupted(root: Path, now: datetime) -> list[Path]:
 
 def _complete(root: Path) -> list[Path]:
     return sorted(mark.parent for mark in root.glob(f"[0-9]*/{_COMPLETE}"))
+
+
+def _completed_at(made: Path) -> float:
+    return (made / _COMPLETE).stat().st_mtime
 
 
 def _to_disk(folder: Path) -> None:

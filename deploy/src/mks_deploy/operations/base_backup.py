@@ -11,8 +11,9 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from mks_deploy.atomic_files import sync
+from mks_deploy.atomic_files import delete_folder, sync
 from mks_deploy.operations.backup import BackupError, Database, second_of
+from mks_deploy.operations.operation_log import Locked, locked
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -44,14 +45,30 @@ def base_backup(settings: Settings, database: Database, *, now: datetime) -> Pat
     root = Path(settings.paths.wal)
     made = root / f"base-{second_of(now)}"
     partial = root / f".{made.name}.new"
-    for left in root.glob(".base-*.new"):
-        shutil.rmtree(left)
-    Database(server).run("pg_basebackup", f"--pgdata={partial}", "--checkpoint=fast", "--no-password")
-    partial.rename(made)
-    sync(root)
-    kept = sorted(root.glob("base-*"))
-    while len(kept) > settings.upkeep.base_backups:
-        shutil.rmtree(kept.pop(0))
-    if begun := _STARTED_IN.search((kept[0] / "backup_label").read_text(encoding="utf-8")):
-        Database({}).run("pg_archivecleanup", str(root), begun[1])
+    try:
+        with locked(root / ".base.lock", doing="mks-deploy backup --base"):
+            for left in root.glob(".base-*.new"):
+                shutil.rmtree(left)
+            if made.exists():
+                raise BackupError(f"{made} was made in this second, by this clock: repeat the command")
+            Database(server).run("pg_basebackup", f"--pgdata={partial}", "--checkpoint=fast", "--no-password")
+            partial.rename(made)
+            sync(root)
+            # By what the server wrote, not by their names: a clock that was set back makes the newest seem old.
+            kept = sorted(root.glob("base-*"), key=_first_segment)
+            while len(kept) > settings.upkeep.base_backups:
+                delete_folder(kept.pop(0))
+            if segment := _first_segment(kept[0]):
+                Database({}).run("pg_archivecleanup", str(root), segment)
+    except Locked as error:
+        raise BackupError(str(error)) from None
     return made
+
+
+def _first_segment(base: Path) -> str:
+    """Return the first segment that a base backup needs; empty if it is damaged, which makes it the first to go."""
+    try:
+        found = _STARTED_IN.search((base / "backup_label").read_text(encoding="utf-8"))
+    except OSError:
+        return ""
+    return found[1] if found else ""

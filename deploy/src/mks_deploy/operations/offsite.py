@@ -267,7 +267,7 @@ def push(settings: Settings, repository: Repository, *, now: datetime) -> Snapsh
     Raises:
         BackupError: there is no complete, undamaged backup, or a step failed; a copy that was made stays.
     """
-    made = newest(settings)
+    made = newest(settings, now=now.timestamp())
     if made is None:
         raise BackupError(f"{settings.paths.backups} has no complete backup to copy")
     holds_database(made)  # a damaged backup is not copied

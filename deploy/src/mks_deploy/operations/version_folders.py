@@ -128,9 +128,12 @@ def prune(releases: Path, names: Iterable[str]) -> list[str]:
         OSError: a folder could not be deleted.
     """
     folder, deleted = releases / "versions", list[str]()
-    for name in names:
-        (folder / name).rename(folder / f".{name}{_DELETING}")
-        deleted.append(name)
+    # First what an interrupted call left: a version of the same name may have been deployed again.
     for left in sorted(folder.glob(f".*{_DELETING}")):
         shutil.rmtree(left)
+    for name in names:
+        hidden = folder / f".{name}{_DELETING}"
+        (folder / name).rename(hidden)
+        deleted.append(name)
+        shutil.rmtree(hidden)
     return deleted
