@@ -13,8 +13,9 @@ import pytest
 from deploy_settings import deployed
 from mks_deploy.operations.watch import Readings, record
 from mks_deploy.rendering import render
+from mks_deploy.settings.credentials import credential_errors, make_missing
 from mks_deploy.settings.definitions import Settings
-from mks_deploy.settings.settings_file import read_settings
+from mks_deploy.settings.settings_file import DeploySettingsError, read_settings
 from mks_deploy.versions import Installed
 from testbed.http_sink import Answer
 from testbed.polling import accepts_connections, free_port, wait_until
@@ -23,6 +24,7 @@ from testbed.services import program
 
 STAGING = '[site]\nenvironment = "staging"\n[upkeep]\nmail_sink = true\n'
 WEBHOOK = '[upkeep]\nalert_webhook = "https://chat.example.jp/hook"\n'
+WEBHOOK_FILE = '[upkeep]\nalert_webhook = "file"\n'
 MAIL = '[upkeep]\nsmtp_host = "mail.example.jp"\nsmtp_user = "alerts@example.jp"\n'
 
 
@@ -30,7 +32,7 @@ def rendered(settings: Settings, name: str) -> str:
     return next(file.text for file in render(settings, Installed()) if file.path.endswith(f"/{name}"))
 
 
-@pytest.mark.parametrize("more", ["", STAGING, WEBHOOK, MAIL], ids=["none", "sink", "webhook", "mail"])
+@pytest.mark.parametrize("more", ["", STAGING, WEBHOOK, WEBHOOK_FILE, MAIL])
 def test_alertmanager_takes_its_file(more: str, tmp_path: Path) -> None:
     file = tmp_path / "alertmanager.yml"
     file.write_text(rendered(read_settings(deployed(more)), "alertmanager.yml"))
@@ -38,6 +40,34 @@ def test_alertmanager_takes_its_file(more: str, tmp_path: Path) -> None:
         [program("amtool"), "check-config", file], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://hooks.slack.com/services/T0001/B0001/abcdEFGH01234567ijklMNOP",
+        "https://chat.example.jp/hooks/xh3ykd8b5ibe7ea3u1o9e5m4ra",
+        "https://chat.example.jp/hook?key=1",
+    ],
+)
+def test_an_address_with_a_token_is_a_secret(url: str, tmp_path: Path) -> None:
+    with pytest.raises(DeploySettingsError, match=r"alert_webhook must be .* alert_webhook_url") as refused:
+        read_settings(deployed(f'[upkeep]\nalert_webhook = "{url}"\n'))
+    assert url not in str(refused.value)
+    settings = read_settings(deployed(WEBHOOK_FILE))
+    make_missing(tmp_path / "secrets", settings)
+    assert [each for each in credential_errors(tmp_path / "secrets", settings) if "webhook" in each] == [
+        "the secret alert_webhook_url is missing: Address that Alertmanager posts its alerts to."
+    ]
+    secret = tmp_path / "secrets/alert_webhook_url"
+    secret.write_text(url)
+    assert (
+        "the secret alert_webhook_url must be readable by its owner alone (chmod 600)"
+        in credential_errors(tmp_path / "secrets", settings)
+    )
+    secret.chmod(0o600)
+    assert not [each for each in credential_errors(tmp_path / "secrets", settings) if "webhook" in each]
+    assert "url_file: /etc/prometheus/alert_webhook_url" in rendered(settings, "alertmanager.yml")
 
 
 @pytest.mark.slow

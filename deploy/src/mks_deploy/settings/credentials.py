@@ -101,6 +101,7 @@ CREDENTIALS: Final = (
     ),
     Credential("smtp_password", "MKS_SMTP_PASSWORD", False, "Password of the mail server."),
     Credential("slack_webhook_url", "MKS_SLACK_WEBHOOK_URL", False, "Slack's webhook for alerts."),
+    Credential("alert_webhook_url", "", False, "Address that Alertmanager posts its alerts to."),
     Credential(
         "cache_signing_keys", "MKS_CACHE_SIGNING_KEYS", False, "Keys that sign cache entries, newest first."
     ),
@@ -195,6 +196,8 @@ def _unused(settings: Settings) -> set[str]:
         unused |= {"logs_authorization"}
     if settings.upkeep.mail_sink:
         unused |= {"smtp_password", "slack_webhook_url"}
+    if settings.upkeep.alert_webhook != "file" or not settings.is_main:
+        unused |= {"alert_webhook_url"}
     if not settings.offsite.repository or not settings.is_main:
         unused |= {"restic_password"}
     if not settings.offsite.needs_environment or not settings.is_main:
@@ -245,6 +248,7 @@ def is_wanted(credential: Credential, settings: Settings) -> bool:
         )
         or (credential.file in {"pooled_url", "pooler_users"} and credential.file not in _unused(settings))
         or (credential.file == "logs_authorization" and settings.logs.ship != "")
+        or (credential.file == "alert_webhook_url" and credential.file not in _unused(settings))
         or (credential.file.startswith("restic_") and credential.file not in _unused(settings))
     )
 
@@ -478,7 +482,7 @@ def _weaknesses(credential: Credential, file: Path) -> Iterator[str]:
     elif name in {"store_certificate", "store_key"}:
         if not text.startswith("-----BEGIN "):
             yield f"the secret {name} must be PEM"
-    elif name in {"slack_webhook_url", "sentry_dsn"}:
+    elif name in {"slack_webhook_url", "alert_webhook_url", "sentry_dsn"}:
         if not text.startswith("https://"):
             yield f"the secret {name} must be an https address"
     elif _guessable(text) and not (credential.own and len(text) >= _SHORTEST_PASSWORD):

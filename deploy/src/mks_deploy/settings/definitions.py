@@ -33,6 +33,7 @@ from mks_deploy.settings.value_types import (
     a_url,
     a_url_path,
     a_variable,
+    a_webhook,
     an_address,
     an_image,
     an_ssh_name,
@@ -700,9 +701,9 @@ class Upkeep:
         example='"alerts@example.jp"',
     )
     alert_webhook: str = option(
-        a_url("https", "http"),
+        a_webhook,
         "",
-        "Address that Alertmanager posts its alerts to, besides mail; it holds no secret.",
+        'Where Alertmanager posts alerts, besides mail; "file" for the address in the secret alert_webhook_url.',
         example='""',
     )
     mail_sink: bool = option(

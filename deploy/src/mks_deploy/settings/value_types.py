@@ -39,6 +39,7 @@ __all__ = [
     "a_url",
     "a_url_path",
     "a_variable",
+    "a_webhook",
     "an_address",
     "an_image",
     "an_ssh_name",
@@ -222,6 +223,26 @@ def a_url(*schemes: str) -> Kind[str]:
 
     return Kind(form, read)
 
+
+_TOKEN_IN_PATH: Final = re.compile(r"/(?=[^/]*[0-9])[^/]{16,}")
+
+
+def _webhook(value: object) -> str:
+    if value in {"", "file"}:
+        return str(value)
+    url = a_url("https", "http").read(value)
+    parts = urlsplit(url)
+    # As the hooks of chats have them: each account of a host can read its settings.
+    if parts.query or _TOKEN_IN_PATH.search(parts.path):
+        raise ValueError(a_webhook.form)
+    return url
+
+
+a_webhook: Final = Kind(
+    '"file", for an address in the secret alert_webhook_url, or an address without a token, which each account '
+    "of the host can read",
+    _webhook,
+)
 
 _REPOSITORY: Final = re.compile(
     r"sftp:(?:[a-z_][a-z0-9_-]{0,31}@)?[a-z0-9.-]{1,253}:/[A-Za-z0-9._/-]{1,200}"
