@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import re
 import shlex
 import shutil
 import subprocess
@@ -10,7 +12,7 @@ import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +35,7 @@ from mks_deploy.setup.up import (
 from testbed.polling import wait_until
 from testbed.services import program
 
-APPLICATION = Path(__file__).parent / "apps" / "flask_guestbook"
+APPLICATIONS = Path(__file__).parent / "apps"
 HOST = "shop.example.test"
 SETTINGS = read_settings(deployed())
 
@@ -190,7 +192,7 @@ def test_secrets_that_are_committed_are_not_sent(
 
 _DAEMON = """
 Port 2222
-ListenAddress 127.0.0.1
+ListenAddress {address}
 HostKey /etc/ssh/test_key
 AuthorizedKeysFile /etc/ssh/test_keys
 PermitRootLogin prohibit-password
@@ -203,6 +205,8 @@ SetEnv PATH=/usr/local/bin:/usr/bin:/bin
 _CLIENT = """
 Host server
 HostName 127.0.0.1
+
+Host *
 Port 2222
 User root
 IdentityFile {folder}/key
@@ -213,42 +217,69 @@ StrictHostKeyChecking yes
 
 # The index of packages cannot be reached: the environment is there, as pip would leave it.
 _PYTHON = '#!/bin/sh\n[ "$1 $2" = "-m venv" ] && [ -d "$3" ] && exit 0\nexec /usr/bin/python3 "$@"\n'
-_APT = "#!/usr/bin/python3\n"
+# What apt would do: the packages are there, and are noted as installed.
+APT = """#!/usr/bin/python3
+import sys
+if sys.argv[1] == "install":
+    with open("/var/lib/dpkg/status", "a") as status:
+        for name in sys.argv[5:]:
+            status.write(
+                f"Package: {name}\\nStatus: install ok installed\\nVersion: 1\\nArchitecture: all\\n"
+                "Maintainer: x <x@example.test>\\nDescription: x\\n\\n"
+            )
+"""
 
 
 KEPT = "server: firewall: keep the firewall, because this new connection passed it"
 
 
 class Laptop:
-    """This machine, in the network of the other one, with a key that leads to its root."""
+    """This machine, in the network of others, with a key that leads to their root.
 
-    def __init__(self, machine: Machine, folder: Path) -> None:
-        self._machine, self._folder = machine, folder
+    Args:
+        machines: the others, by address; the first one reaches all of them.
+        folder: an empty folder.
+    """
+
+    def __init__(self, machines: Mapping[str, Machine], folder: Path) -> None:
+        self._machine, self._folder = next(iter(machines.values())), folder
         for name in ("key", "host"):
             subprocess.run(
                 [program("ssh-keygen"), "-q", "-t", "ed25519", "-N", "", "-f", folder / name], check=True
             )
-        machine.write("/etc/ssh/test_key", (folder / "host").read_text(), mode=0o600)
-        machine.write("/etc/ssh/test_keys", (folder / "key.pub").read_text())
-        machine.write("/etc/ssh/test_config", _DAEMON)
+        (folder / "config").write_text(_CLIENT.format(folder=folder))
+        key = (folder / "host.pub").read_text()
+        (folder / "known").write_text("".join(f"[{address}]:2222 {key}" for address in machines))
+        self._daemons = [self._let_in(address, machine) for address, machine in machines.items()]
+        for address in machines:
+            wait_until(lambda at=address: "SSH" in self._banner(at), timeout=30, what="sshd")  # type: ignore[misc]  # bound now
+
+    def _let_in(self, address: str, machine: Machine) -> subprocess.Popen[bytes]:
+        machine.write("/etc/ssh/test_key", (self._folder / "host").read_text(), mode=0o600)
+        machine.write("/etc/ssh/test_keys", (self._folder / "key.pub").read_text())
+        machine.write("/etc/ssh/test_config", _DAEMON.format(address=address))
         machine.run("mkdir", "-p", "/run/sshd")
         # The shell of ssh reads this machine's, which may lead to another Python.
         machine.write("/root/.bashrc", "")
-        (folder / "known").write_text(f"[127.0.0.1]:2222 {(folder / 'host.pub').read_text()}")
-        (folder / "config").write_text(_CLIENT.format(folder=folder))
-        self.daemon = machine.background(
-            "/usr/sbin/sshd", "-D", "-e", "-f", "/etc/ssh/test_config", variables={}
-        )
-        wait_until(lambda: "SSH" in self._banner(), timeout=30, what="sshd")
+        machine.write("/usr/local/bin/python3", _PYTHON, mode=0o755)
+        machine.write("/usr/local/bin/apt-get", APT, mode=0o755)
+        words = ("/usr/sbin/sshd", "-D", "-e", "-f", "/etc/ssh/test_config")
+        return machine.background(*words, variables={})
 
-    def _banner(self) -> str:
-        code = "import socket; print(socket.create_connection(('127.0.0.1', 2222), 5).recv(3))"
-        return self._machine.run(f"{PREFIX}/python/bin/python3", "-c", code, check=False)
+    def _banner(self, address: str) -> str:
+        code = "import socket, sys; print(socket.create_connection((sys.argv[1], 2222), 5).recv(3))"
+        return self._machine.run(f"{PREFIX}/python/bin/python3", "-c", code, address, check=False)
+
+    def stop(self) -> None:
+        """End the daemons of ssh."""
+        for daemon in self._daemons:
+            daemon.kill()
+            daemon.wait(10)
 
     def up(self, *words: str, seconds: int = 300) -> tuple[int, str]:
         """Run ``mks-deploy up``, and kill it after so many seconds."""
         command = ["timeout", "-s", "KILL", str(seconds), sys.executable, "-m", "mks_deploy", "up"]
-        given = ["--host", "server", "--ssh-config", str(self._folder / "config"), "--no-certificate"]
+        given = ["--ssh-config", str(self._folder / "config"), "--no-certificate"]
         done = subprocess.run(
             self._machine.in_its_network(*command, *given, *words),
             stdout=subprocess.PIPE,
@@ -275,31 +306,41 @@ def machine() -> Iterator[Machine]:
 
 @pytest.fixture
 def laptop(machine: Machine, tmp_path: Path) -> Iterator[Laptop]:
-    machine.write("/usr/local/bin/python3", _PYTHON, mode=0o755)
-    machine.write("/usr/local/sbin/apt-get", _APT, mode=0o755)
-    made = Laptop(machine, tmp_path)
+    made = Laptop({"127.0.0.1": machine}, tmp_path)
     yield made
-    made.daemon.kill()
-    made.daemon.wait(10)
+    made.stop()
 
 
-def _source(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("SECRET_KEY", "only for the import")
-    source = Path(shutil.copytree(APPLICATION, folder / "source"))
+def _source(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, application: str = "flask_guestbook", *, hosts: str = ""
+) -> Path:
+    for name, value in (
+        ("SECRET_KEY", "only for the import"),
+        ("DATABASE_URL", "postgresql:///x"),
+        ("REDIS_URL", "redis://localhost"),
+        ("CELERY_BROKER_URL", "redis://localhost"),
+    ):
+        monkeypatch.setenv(name, value)
+    source = Path(shutil.copytree(APPLICATIONS / application, folder / "source"))
     words = ["--name", "shop", "--host", HOST, "--mail", "ops@example.test", "--python", sys.executable]
     assert main(["init", str(source), *words, "--yes"]) == 0
     settings = source / "deploy.toml"
     more = "[edge]\nipv6 = false\n[host]\nfirewall = true\nssh_port = 2222\n"
-    settings.write_text(deployed(more, base=settings.read_text("utf-8")), "utf-8")
+    more += '[app]\nmigrate = ["python", "jobs.py", "migrate"]\n' if hosts else ""
+    settings.write_text(deployed(more, base=settings.read_text("utf-8")) + hosts, "utf-8")
+    # Those that init made are for one host.
+    shutil.rmtree(source / "secrets", ignore_errors=True)
     assert main(["secrets", "--settings", str(settings), "--secrets", str(source / "secrets")]) == 0
     author = ("-c", "user.name=x", "-c", "user.email=x@example.test")
-    for words in (
-        ["init", "-q"],
-        ["add", "guestbook.py", "static", "requirements.txt"],
-        [*author, "commit", "-qm", "x"],
-    ):
+    code = sorted(path.name for path in (APPLICATIONS / application).iterdir() if path.name[0] not in "._")
+    for words in (["init", "-q"], ["add", *code], [*author, "commit", "-qm", "x"]):
         subprocess.run(["git", "-C", source, *words], check=True)
     return source
+
+
+def _make_version(machine: Machine, version: str) -> None:
+    machine.make_environment(f"/opt/shop/versions/{version}")
+    machine.write(f"/opt/shop/versions/{version}/venv/bin/pip", "#!/bin/sh\n", mode=0o755)
 
 
 def _firewall_lets_in_what_it_should(machine: Machine) -> None:
@@ -345,26 +386,26 @@ def test_a_laptop_brings_a_site_to_a_host(
     machine: Machine, laptop: Laptop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = _source(tmp_path, monkeypatch)
-    code, said = laptop.up(str(source), "--version", "1", "--plan")
+    words = ("--host", "server", str(source), "--version", "1")
+    code, said = laptop.up(*words, "--plan")
     assert code == 0, said
     assert "server: source: send the source tree to /opt/shop/versions/1" in said
     assert not machine.path("/opt/shop").exists()
-    machine.make_environment("/opt/shop/versions/1")
-    machine.write("/opt/shop/versions/1/venv/bin/pip", "#!/bin/sh\n", mode=0o755)
+    _make_version(machine, "1")
     # The laptop is closed in the middle.
-    assert laptop.up(str(source), "--version", "1", seconds=8)[0] != 0
-    code, said = laptop.up(str(source), "--version", "1")
+    assert laptop.up(*words, seconds=8)[0] != 0
+    code, said = laptop.up(*words)
     while code == 1 and "locked: mks-deploy apply by root" in said:
         # What was begun on the host goes on for a while; two at once are refused.
         time.sleep(2)
-        code, said = laptop.up(str(source), "--version", "1")
+        code, said = laptop.up(*words)
     assert code == 0, said + machine.journal("shop@blue.service")
     assert said.splitlines()[-2:] == ["nothing remains to be done", KEPT]
     ask = ["curl", "-sk", "--max-time", "60", "--resolve", f"{HOST}:443:127.0.0.1", f"https://{HOST}/who"]
     assert machine.run(*ask) == "127.0.0.1 https"
     assert not machine.path("/root/.mks-deploy/shop/secrets").exists()
     _firewall_lets_in_what_it_should(machine)
-    code, said = laptop.up(str(source), "--version", "1")
+    code, said = laptop.up(*words)
     assert code == 0, said
     assert said.splitlines()[-2:] == ["nothing remains to be done", KEPT]
     assert "release" not in said
@@ -372,3 +413,132 @@ def test_a_laptop_brings_a_site_to_a_host(
     assert not machine.path("/opt/shop/versions/1/secrets").exists()
     secret = machine.path("/etc/shop/credentials/secret_key")
     assert (secret.stat().st_mode & 0o777, secret.stat().st_uid) == (0o600, 0)
+
+
+# --- on two machines --------------------------------------------------------------------------
+
+WEB, DATABASE = "10.77.0.11", "10.77.0.21"
+HOSTS = f"""
+[[hosts]]
+name = "web"
+address = "{WEB}"
+roles = ["edge", "web", "worker", "redis", "cache"]
+[[hosts]]
+name = "db"
+address = "{DATABASE}"
+roles = ["database"]
+"""
+
+
+@pytest.fixture
+def two() -> Iterator[tuple[Machine, Machine]]:
+    """Two machines, each with its own systemd and network; the second one has an empty PostgreSQL."""
+    for name in ("logrotate", "nginx", "git", "sshd", "ssh", "redis-server", "postgres", "nft", "curl"):
+        program(name)
+    folders = [Path(tempfile.mkdtemp(prefix="mksu")) for _ in range(2)]
+    web, database = machines = [Machine(folder) for folder in folders]
+    try:
+        for machine in machines:
+            machine.start()
+            version = Path(program("postgres")).resolve().parents[1].name
+            machine.run("pg_dropcluster", version, "main", check=False)
+        database.run("pg_createcluster", version, "main", "--port", "5432")
+        web.connect(database, address=WEB, others=DATABASE)
+        yield web, database
+    finally:
+        for machine, folder in zip(machines, folders, strict=True):
+            machine.stop()
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _ask(machine: Machine, path: str, *more: str) -> str:
+    """Ask the site from a machine, over the network."""
+    words = ["curl", "-sk", "--max-time", "60", "--resolve", f"{HOST}:443:{WEB}", *more]
+    return machine.run(*words, f"https://{HOST}{path}")
+
+
+def _applied(said: str) -> list[str]:
+    """Return the hosts on which ``apply`` was begun, in order."""
+    return re.findall(r"(?m)^(\w+): apply: ", said)
+
+
+def _is_encrypted_between(web: Machine) -> None:
+    url = web.path("/etc/shop/credentials/database_url").read_text().strip()
+    ask = ("psql", "-XAtq", "-c", "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()")
+    assert web.run(*ask, url).endswith("t\n")
+    assert "no encryption" in web.run(*ask, url.replace("verify-full", "disable"), check=False)
+    assert "certificate" in web.run(
+        *ask, url.replace("/etc/shop/stores.pem", "/etc/ssl/none.pem"), check=False
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_laptop_brings_a_site_to_two_hosts(
+    two: tuple[Machine, Machine], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    web, database = two
+    source = _source(tmp_path, monkeypatch, "flask_jobs", hosts=HOSTS)
+    laptop = Laptop({WEB: web, DATABASE: database}, tmp_path)
+    try:
+        _two_hosts(laptop, web, database, source)
+    finally:
+        laptop.stop()
+
+
+def _two_hosts(laptop: Laptop, web: Machine, database: Machine, source: Path) -> None:
+    for machine in (web, database):
+        _make_version(machine, "1")
+    # The second host cannot build the version: neither has been changed.
+    database.write("/opt/shop/versions/1/venv/bin/pip", "#!/bin/sh\nexit 9\n", mode=0o755)
+    code, said = laptop.up(str(source), "--version", "1")
+    assert (code, "root@10.77.0.21: environment: " in said, _applied(said)) == (1, True, []), said
+    for machine in (web, database):
+        assert not machine.path("/etc/shop").exists()
+        assert not machine.path("/root/.mks-deploy/shop/secrets").exists()
+    database.write("/opt/shop/versions/1/venv/bin/pip", "#!/bin/sh\n", mode=0o755)
+    code, said = laptop.up(str(source), "--version", "1")
+    assert code == 0, said + web.journal("shop@blue.service") + database.journal()
+    # First the servers, then the change of the database, then the application.
+    assert _applied(said) == ["db", "web", "web", "web"]
+    assert said.index("accounts: ") < said.index("migration: ") < said.index("release: ")
+    _is_encrypted_between(web)
+    # From the other host, through the firewall of the edge, which admits nothing else from there.
+    assert _ask(database, "/jobs", "-d", "text=21") == "taken"
+    wait_until(lambda: _ask(database, "/jobs/21") == "42", timeout=60, what="the task")
+    code = "import socket; socket.create_connection(('10.77.0.11', 6379), 3)"
+    assert "Error" in database.run(f"{PREFIX}/python/bin/python3", "-c", code, check=False)
+    # A second run changes nothing.
+    exit_code, said = laptop.up(str(source), "--version", "1")
+    assert exit_code == 0, said
+    assert {line.split(": ")[1] for line in said.splitlines() if ": " in line} == {
+        "settings",
+        "apply",
+        "firewall",
+    }
+    assert said.count("nothing remains to be done") == 4
+    _a_release_that_fails_on_one_host(laptop, web, database, source)
+    for machine in (web, database):
+        units = machine.run("systemctl", "list-units", "--failed", "--no-legend", "--no-pager", "--plain")
+        assert units == ""
+        assert not machine.path("/root/.mks-deploy/shop/secrets").exists()
+
+
+def _a_release_that_fails_on_one_host(laptop: Laptop, web: Machine, database: Machine, source: Path) -> None:
+    """The version before serves, whichever host it is; the same command completes the release."""
+    for machine in (web, database):
+        _make_version(machine, "2")
+    command = "/opt/shop/versions/2/venv/bin/mks-deploy"
+    before = web.path("/opt/shop/state.json").read_text()
+    for machine, address, applied in ((database, DATABASE, ["db"]), (web, WEB, ["db", "web"])):
+        whole = machine.path(command).read_text()
+        machine.write(command, "#!/bin/sh\nexit 9\n", mode=0o755)
+        code, said = laptop.up(str(source), "--version", "2")
+        assert (code, f"root@{address}: apply: " in said, _applied(said)) == (1, True, applied), said
+        assert web.path("/opt/shop/state.json").read_text() == before
+        assert _ask(database, "/jobs/21") == "42"
+        machine.write(command, whole, mode=0o755)
+    code, said = laptop.up(str(source), "--version", "2")
+    assert code == 0, said
+    assert json.loads(web.path("/opt/shop/state.json").read_text())["green"] == "2"
+    assert _ask(database, "/jobs/21") == "42"

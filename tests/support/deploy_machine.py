@@ -92,7 +92,7 @@ class Machine:
             program(name)
         if not Path("/lib/systemd/systemd").exists():
             unavailable("systemd", "no such program on this machine")
-        self._cgroup = _unified() / f"deploy-machine-{os.getpid()}"
+        self._cgroup = _unified() / f"deploy-machine-{os.getpid()}-{self._folder.name}"
         self._cgroup.mkdir()
         base = self._folder / "base"
         base.mkdir()
@@ -166,6 +166,15 @@ class Machine:
     def in_its_network(self, *words: object) -> list[str]:
         """A command of this machine that reaches what listens there."""
         return ["nsenter", "--target", str(self._systemd), "--net", *map(str, words)]
+
+    def connect(self, other: Machine, *, address: str, others: str) -> None:
+        """Join two machines by a cable; both addresses are in one network of 256."""
+        ends = [("name", "cable", "netns", str(machine._systemd)) for machine in (self, other)]
+        words = ["ip", "link", "add", *ends[0], "type", "veth", "peer", *ends[1]]
+        subprocess.run(words, check=True)
+        for machine, own in ((self, address), (other, others)):
+            machine.run("ip", "addr", "add", f"{own}/24", "dev", "cable")
+            machine.run("ip", "link", "set", "cable", "up")
 
     def path(self, path: str) -> Path:
         """Return the location of a file of the machine on this one."""
