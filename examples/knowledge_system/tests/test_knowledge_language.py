@@ -175,7 +175,8 @@ def words(answer: Any) -> Words:
     return parsed
 
 
-PLACES = {"article_id": 1, "number": 1, "comment_id": 1, "username": "sato"}
+PLACES = {"article_id": 1, "number": 1, "comment_id": 1, "username": "sato", "group_id": 1}
+PLACES |= {"kind": "article", "subject": 1}
 """What stands in addresses; a new kind of place needs its value here."""
 NOT_PAGES = re.compile(
     r"/api/|/static/|/files/|/exchange/export|/sink.json|/diagnostics/records|/reports/<report_id>|/livez|/readyz|/sw.js|/manifest"
@@ -191,6 +192,7 @@ def plain_app(make_app: Callable[..., Any]) -> Any:
             user.display_name, user.department = user.username.title(), "Works"
         for model in (models.Article, models.Revision):
             session.execute(update(model).values(title="Curing", summary="", site="", body="- [ ] one\n"))
+        session.add(models.Group(name="Quality"))
         session.execute(delete(models.ArticleTag))
         session.execute(update(models.Comment).values(body="Done."))
         session.execute(update(models.Revision).values(tags=[]))

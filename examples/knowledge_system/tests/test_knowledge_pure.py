@@ -304,7 +304,11 @@ def person(role: str, identity: int = 1) -> Actor:
 )
 def test_who_sees_and_edits_what(role: str, status: str, *, own: bool, sees: bool, edits: bool) -> None:
     author = 1 if own else 2
-    assert permissions.may_see(person(role), author_id=author, status=status) is sees
+    assert permissions.may_see(person(role), author_id=author, status=status, readers=()) is sees
+    assert not permissions.may_see(person(role), author_id=author, status=status, readers=[{1}])
+    member = person(role)._replace(groups=frozenset({1, 2}))
+    assert permissions.may_see(member, author_id=author, status=status, readers=[{1}, {2, 3}]) is sees
+    assert not permissions.may_see(member, author_id=author, status=status, readers=[{1}, {3}])
     assert permissions.may_edit(person(role), author_id=author, status=status) is edits
 
 

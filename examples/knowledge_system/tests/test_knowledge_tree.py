@@ -181,4 +181,4 @@ def test_moves_at_once_make_no_cycle(
     for thread in threads:
         thread.join(60)
     with sessions() as session:
-        assert len(re.findall(r"'id'", str(stored_tree.whole(session)))) == 2
+        assert len(re.findall(r"'id'", str(stored_tree.whole(session, admin)))) == 2

@@ -53,6 +53,7 @@ from knowledge_system.web.pages import (
     operations,
     people,
     provider,
+    readers,
     reports,
     review,
     task_admin,
@@ -98,6 +99,7 @@ _BLUEPRINTS = (
     caches.pages,
     operations.pages,
     task_admin.pages,
+    readers.pages,
     tree.pages,
 )
 

@@ -41,6 +41,7 @@ __all__ = [
     "IdempotencyRecord",
     "Notice",
     "ProviderIdentity",
+    "Reader",
     "RefreshToken",
     "Report",
     "Review",
@@ -237,6 +238,21 @@ class ArticleNode(Base):
 
     article_id: Mapped[int] = mapped_column(ForeignKey("articles.id"), primary_key=True, autoincrement=False)
     node_id: Mapped[int] = mapped_column(ForeignKey("nodes.id"), index=True)
+
+
+class Reader(Base):
+    """A group to which an article, a category or a node of the tree is restricted; without a row, all may read it.
+
+    Exactly one of ``article_id``, ``category`` and ``node_id`` is set.
+    """
+
+    __tablename__ = "readers"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    group_id: Mapped[int] = mapped_column(ForeignKey("user_groups.id"), index=True)
+    article_id: Mapped[int | None] = mapped_column(ForeignKey("articles.id"), index=True)
+    category: Mapped[str | None] = mapped_column(String(32))
+    node_id: Mapped[int | None] = mapped_column(ForeignKey("nodes.id"))
 
 
 class Tag(Base):

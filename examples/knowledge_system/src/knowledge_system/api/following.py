@@ -24,20 +24,24 @@ _WATCHED: Final = schemas.thing(dict.fromkeys(("kind", "subject", "title"), sche
 def tag_names(asked: ApiRequest) -> ApiResponse:
     """Tags of published articles that hold `q` in any spelling, those that begin with it first."""
     with current_request.services().sessions() as session:
-        return ApiResponse({"items": tags.suggestions(session, asked.query["q"])}, versioned=True)
+        return ApiResponse(
+            {"items": tags.suggestions(session, current_request.actor(), asked.query["q"])}, versioned=True
+        )
 
 
 def titles(asked: ApiRequest) -> ApiResponse:
     """Published articles whose title holds `q` in any spelling, those that begin with it first; at most eight."""
     with current_request.services().reads() as session:
-        found = current_request.services().catalogue.suggestions(session, asked.query["q"])
+        found = current_request.services().catalogue.suggestions(
+            session, current_request.actor(), asked.query["q"]
+        )
     return ApiResponse({"items": found}, versioned=True)
 
 
 def site_names(_asked: ApiRequest) -> ApiResponse:
     """Sites of published articles, those of most articles first."""
     with current_request.services().reads() as session:
-        counted = current_request.services().catalogue.counts(session).sites
+        counted = current_request.services().catalogue.counts(session, current_request.actor()).sites
     return ApiResponse({"items": [{"name": n, "articles": c} for n, c in counted.items()]}, versioned=True)
 
 

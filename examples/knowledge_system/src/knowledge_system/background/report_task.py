@@ -14,6 +14,7 @@ from knowledge_system.models import Report
 from knowledge_system.reports.document import write_document
 from knowledge_system.reports.spreadsheet import write_sheet
 from knowledge_system.services import reports
+from knowledge_system.services.identity import accounts
 from mks_hardening.exceptions import TaskRefusedError
 
 if TYPE_CHECKING:
@@ -58,7 +59,10 @@ def register(
         run.progress(0.05, "記事とコメントを集計しています")
         try:
             with sessions() as session:
-                figures = reports.figures(session, kind, subject, now=now, language=language)
+                actor = accounts.find(session, owner)
+                if actor is None:
+                    raise TaskRefusedError("the account is not active any more")
+                figures = reports.figures(session, actor, kind, subject, now=now, language=language)
         except Problem:
             raise TaskRefusedError("there is no such month or site") from None
         content = written(figures, progress=lambda share, stage: run.progress(0.3 + 0.6 * share, stage))

@@ -93,6 +93,7 @@ __all__ = [
     "WATCH",
     "WATCH_FORM",
     "export",
+    "readers",
 ]
 
 _REVISION_LIMIT = 2**31 - 2
@@ -351,9 +352,18 @@ TASK_STEP: dict[str, Field] = {
     "step": Text(8, choices=("retry", "discard", "cancel")),
 }
 
+_PICK_GROUP = re.compile(r"group-[1-9][0-9]{0,9}")
 _PICK = re.compile(r"id-[1-9][0-9]{0,9}")
 
 
 def export(names: Iterable[str]) -> dict[str, Field]:
     """Return the fields of an export form, with a checkbox for each article that was on the page."""
     return {**EXPORT, **{name: _ON for name in names if _PICK.fullmatch(name)}}
+
+
+def readers(names: Iterable[str]) -> dict[str, Field]:
+    """Return the fields of the form that restricts something to groups, with a checkbox for each group."""
+    return {
+        "seen": ACCOUNT_CHANGE["seen"],
+        **{name: _ON for name in names if _PICK_GROUP.fullmatch(name)},
+    }

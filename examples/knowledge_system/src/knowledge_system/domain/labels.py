@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
+from urllib.parse import quote
 
 from knowledge_system.domain.permissions import ROLES, STATUSES
 
@@ -51,6 +52,7 @@ ACTIONS: Final = {
     "group.save": "グループを変更",
     "group.remove": "グループを削除",
     "group.approvers": "承認グループを変更",
+    "group.readers": "閲覧できるグループを変更",
     "tree.add": "ツリーに追加",
     "tree.rename": "ツリーの名前を変更",
     "tree.move": "ツリーを移動",
@@ -250,7 +252,8 @@ ALERT_STATES: Final = {
 """States of an alert."""
 
 _SUBJECT: Final = re.compile(
-    r"(article|user|group) (\S+)|([0-9]+) (articles|users)|entries to ([0-9]+)|nobody known|groups|tree|cache"
+    r"(article|category|node|user|group) (\S+)|([0-9]+) (articles|users)|entries to ([0-9]+)"
+    r"|nobody known|groups|tree|cache"
 )
 
 
@@ -258,8 +261,8 @@ def subject_label(subject: str, say: Say) -> tuple[str, str]:
     """Return the text of an audit subject, and the path of its page; the path is empty if there is none.
 
     Args:
-        subject: as stored: ``article 12``, ``user sato``, ``group 品質``, ``3 users``, ``entries to 7``,
-            ``nobody known``.
+        subject: as stored: ``article 12``, ``category 積算``, ``node 3``, ``user sato``, ``group 品質``,
+            ``3 users``, ``entries to 7``, ``nobody known``.
         say: translates a text of the catalogue.
     """
     found = _SUBJECT.fullmatch(subject)
@@ -270,6 +273,10 @@ def subject_label(subject: str, say: Say) -> tuple[str, str]:
         return say("%(number)s 番までの記録", number=entry), ""
     if kind == "article":
         return say("記事 %(number)s", number=name), f"/articles/{name}"
+    if kind == "category":
+        return say(name), f"/readers/category/{quote(name)}"
+    if kind == "node":
+        return say("ツリー"), f"/tree#node-{name}"
     if kind == "user":
         return name, f"/admin/accounts/{name}"
     if kind == "group" or subject == "groups":
@@ -292,9 +299,9 @@ def described_detail(detail: Mapping[str, Any], say: Say) -> Iterator[tuple[str,
     """
     for name, value in detail.items():
         text = _detail_text(name, value, say)
-        if not text or name.endswith("_before"):
-            continue
         before = _detail_text(name, detail.get(f"{name}_before", value), say)
+        if not (text or before) or name.endswith("_before"):
+            continue
         yield _word(FIELDS, name, say), text if before == text else f"{before} → {text}"
 
 

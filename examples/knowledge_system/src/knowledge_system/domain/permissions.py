@@ -24,7 +24,9 @@ __all__ = [
     "may_delete",
     "may_detach",
     "may_edit",
+    "may_read",
     "may_remove_comment",
+    "may_restrict",
     "may_review",
     "may_see",
     "may_write",
@@ -81,6 +83,8 @@ class Actor(NamedTuple):
     """The language chosen by the user; empty to use ``Accept-Language``."""
     unread: int = 0
     """Number of unread lines of the notices."""
+    groups: frozenset[int] = frozenset()
+    """The user's groups, as far as something is restricted to them."""
 
 
 def may_write(actor: Actor) -> bool:
@@ -93,9 +97,26 @@ def sees_all(actor: Actor) -> bool:
     return actor.role in SEE_ALL
 
 
-def may_see(actor: Actor, *, author_id: int, status: str) -> bool:
-    """Whether the actor may see an article: published and retired for all, others for the author and reviewers."""
-    return status in _OPEN_STATUSES or author_id == actor.id or sees_all(actor)
+def may_read(groups: frozenset[int], readers: Iterable[Collection[int]]) -> bool:
+    """Whether a person may read an article: for each of its restrictions, a member of one of the groups named.
+
+    Roles make no exception: administrators who need to read a restricted article join a group, which is audited.
+
+    Args:
+        groups: groups of the person.
+        readers: the groups to which the article, its category, its place in the tree, and each place above it are
+            restricted; what is open to everybody is left out.
+    """
+    return not any(groups.isdisjoint(each) for each in readers)
+
+
+def may_see(actor: Actor, *, author_id: int, status: str, readers: Iterable[Collection[int]]) -> bool:
+    """Whether the actor may see an article that the actor may read.
+
+    Published and retired ones for all, others for the author and reviewers.
+    """
+    by_status = status in _OPEN_STATUSES or author_id == actor.id or sees_all(actor)
+    return by_status and may_read(actor.groups, readers)
 
 
 def may_edit(actor: Actor, *, author_id: int, status: str) -> bool:
@@ -103,6 +124,11 @@ def may_edit(actor: Actor, *, author_id: int, status: str) -> bool:
     if sees_all(actor):
         return True
     return may_write(actor) and author_id == actor.id and status != "retired"
+
+
+def may_restrict(actor: Actor, *, author_id: int, status: str) -> bool:
+    """Whether the actor may choose the readers of an article: reviewers any, writers their own unapproved ones."""
+    return sees_all(actor) or (may_write(actor) and author_id == actor.id and status in UNFINISHED)
 
 
 def may_delete(actor: Actor, *, author_id: int, status: str) -> bool:

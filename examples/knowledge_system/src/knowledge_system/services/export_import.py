@@ -25,6 +25,7 @@ from knowledge_system.domain.validation import Field, Text, take
 from knowledge_system.models import Article, Attachment, Revision
 from knowledge_system.services.attachments import article_attachments
 from knowledge_system.services.knowledge import article_queries, articles
+from knowledge_system.services.visibility import seen_by
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session, sessionmaker
@@ -91,7 +92,7 @@ def selected(session: Session, actor: Actor, ids: Sequence[int]) -> list[int]:
     """
     if len(ids) > MOST_ARTICLES:
         raise Problem("invalid", errors=[FieldError("ids", "too-many", MOST_ARTICLES)])
-    asked = select(Article.id).where(Article.id.in_(ids), article_queries.seen_by(actor))
+    asked = select(Article.id).where(Article.id.in_(ids), seen_by(actor))
     found = list(session.scalars(asked.order_by(Article.id)))
     if not found:
         raise Problem("not-found")

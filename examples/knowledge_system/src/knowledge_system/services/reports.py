@@ -12,11 +12,12 @@ from sqlalchemy import Select, and_, delete, func, select
 from sqlalchemy.orm import Session, joinedload
 
 from knowledge_system.domain import translations
-from knowledge_system.domain.permissions import CATEGORIES, JST
+from knowledge_system.domain.permissions import CATEGORIES, JST, Actor
 from knowledge_system.domain.problems import FieldError, Problem
 from knowledge_system.models import Article, Comment, Report, Revision, User
 from knowledge_system.reports.figures import CategoryRow, Figures, ListedArticle
 from knowledge_system.services.secret_keys import key_bytes
+from knowledge_system.services.visibility import read_by
 
 __all__ = [
     "Link",
@@ -60,9 +61,9 @@ def signature(key: bytes, link: Link) -> str:
     return hmac.digest(key, said.encode(), "sha256").hex()
 
 
-def months(session: Session, *, now: datetime) -> list[str]:
-    """Return the months from the oldest article to now, newest first, as ``2025-11``; at most 60."""
-    oldest = session.scalar(select(func.min(Article.created_at)))
+def months(session: Session, actor: Actor, *, now: datetime) -> list[str]:
+    """Return the months from the oldest article of the actor's to now, newest first, as ``2025-11``; at most 60."""
+    oldest = session.scalar(select(func.min(Article.created_at)).where(read_by(actor.groups)))
     here = now.astimezone(JST)
     first = oldest.astimezone(JST) if oldest else here
     number = (here.year - first.year) * 12 + here.month - first.month
@@ -70,29 +71,31 @@ def months(session: Session, *, now: datetime) -> list[str]:
     return [f"{(last - back) // 12:04d}-{(last - back) % 12 + 1:02d}" for back in range(min(number, 59) + 1)]
 
 
-def sites(session: Session) -> list[str]:
-    """Return the departments and sites that have written articles."""
+def sites(session: Session, actor: Actor) -> list[str]:
+    """Return the departments and sites that have written articles that the actor may read."""
     question = select(User.department).join(Article, Article.author_id == User.id).distinct()
-    return sorted(name for name in session.scalars(question) if name)
+    return sorted(name for name in session.scalars(question.where(read_by(actor.groups))) if name)
 
 
-def check_subject(session: Session, kind: str, subject: str, *, now: datetime) -> None:
+def check_subject(session: Session, actor: Actor, kind: str, subject: str, *, now: datetime) -> None:
     """Check that a month or a site has data.
 
     Raises:
         Problem: ``invalid``.
     """
-    if subject not in (months(session, now=now) if kind == "monthly" else sites(session)):
+    if subject not in (months(session, actor, now=now) if kind == "monthly" else sites(session, actor)):
         raise Problem("invalid", errors=[FieldError("subject", "choice")])
 
 
-def figures(session: Session, kind: str, subject: str, *, now: datetime, language: str = "ja") -> Figures:
-    """Return the figures of a month (``2025-11``) or a site, with titles in a language.
+def figures(
+    session: Session, actor: Actor, kind: str, subject: str, *, now: datetime, language: str = "ja"
+) -> Figures:
+    """Return the figures of a month (``2025-11``) or a site, of what the actor may read, with titles in a language.
 
     Raises:
         Problem: ``invalid`` if the month or site has no data (any more).
     """
-    check_subject(session, kind, subject, now=now)
+    check_subject(session, actor, kind, subject, now=now)
     if kind == "monthly":
         begin, end = _month(subject)
         scope = translations.written(begin, "month", language)
@@ -101,8 +104,8 @@ def figures(session: Session, kind: str, subject: str, *, now: datetime, languag
             translations.say("月次ナレッジレポート %(scope)s", language, scope=scope),
             scope,
             _wall(now),
-            _rows(session, begin=begin, end=end, site=None),
-            _articles(session, select(Article).where(within)),
+            _rows(session, actor, begin=begin, end=end, site=None),
+            _articles(session, select(Article).where(within, read_by(actor.groups))),
             language,
         )
     of_site = Article.author.has(department=subject)
@@ -110,8 +113,8 @@ def figures(session: Session, kind: str, subject: str, *, now: datetime, languag
         translations.say("部署別ナレッジレポート %(scope)s", language, scope=subject),
         subject,
         _wall(now),
-        _rows(session, begin=None, end=None, site=subject),
-        _articles(session, select(Article).where(of_site)),
+        _rows(session, actor, begin=None, end=None, site=subject),
+        _articles(session, select(Article).where(of_site, read_by(actor.groups))),
         language,
     )
 
@@ -153,14 +156,15 @@ def _wall(now: datetime) -> datetime:
 
 
 def _rows(
-    session: Session, *, begin: datetime | None, end: datetime | None, site: str | None
+    session: Session, actor: Actor, *, begin: datetime | None, end: datetime | None, site: str | None
 ) -> tuple[CategoryRow, ...]:
     def counted(question: Select[Any, Any], moment: Any) -> dict[str, int]:
         if site is not None:
             question = question.where(Article.author.has(department=site))
         if begin is not None and end is not None and moment is not None:
             question = question.where(moment >= begin, moment < end)
-        question = question.where(Article.status == "published").group_by(Article.category)
+        question = question.where(Article.status == "published", read_by(actor.groups))
+        question = question.group_by(Article.category)
         return {row[0]: row[1] for row in session.execute(question)}
 
     number = func.count()

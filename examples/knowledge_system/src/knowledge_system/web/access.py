@@ -63,6 +63,7 @@ POLICY: Final[dict[str, Who]] = {
     "following": "members",
     "offline": "members",
     "tree": "members",
+    "readers": "writers",
     "reports": "members",
     "review": "members",
     "review.overdue": "writers",

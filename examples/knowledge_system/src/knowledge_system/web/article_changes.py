@@ -10,8 +10,16 @@ from flask import g, request
 from knowledge_system.background import mail_texts
 from knowledge_system.domain import people_csv, permissions
 from knowledge_system.domain.problems import FieldError, Problem
-from knowledge_system.models import Article, Comment
-from knowledge_system.services import audit, audit_export, export_import, idempotency, reports, retention
+from knowledge_system.models import Article, Comment, User
+from knowledge_system.services import (
+    audit,
+    audit_export,
+    export_import,
+    idempotency,
+    readers,
+    reports,
+    retention,
+)
 from knowledge_system.services.attachments import article_attachments, attachment_texts
 from knowledge_system.services.audit import FIRST, Fact
 from knowledge_system.services.audit_export import AuditHead
@@ -19,6 +27,7 @@ from knowledge_system.services.identity import accounts, groups, provider_accoun
 from knowledge_system.services.knowledge import articles, comments, digests, drafts, following, review, tree
 from knowledge_system.services.knowledge.following import Event
 from knowledge_system.services.operations import cdn
+from knowledge_system.services.visibility import select_readers
 from knowledge_system.web import current_request
 from knowledge_system.web.sign_in import credentials
 from mks_hardening.db import retry_on_serialization_failure
@@ -55,6 +64,7 @@ __all__ = [
     "remove_comment",
     "request_report",
     "restore",
+    "restrict",
     "save_article",
     "set_approvers",
     "store_draft",
@@ -239,7 +249,8 @@ def add_comment(article_id: int, body: str, *, parent: int = 0) -> int:
         notified = {actor.id}
 
         def notify(kind: str, people: Sequence[int]) -> None:
-            readers = tuple(person for person in people if person not in notified)
+            asked = select_readers(article_id).where(User.id.in_(people), User.id.not_in(notified))
+            readers = tuple(session.scalars(asked))
             notified.update(readers)
             review.notify(session, actor, review.ReviewEvent(article_id, "", kind, body, readers), now=now)
             if background is not None:
@@ -358,7 +369,7 @@ def request_report(values: dict[str, Any]) -> str:
     link, language = f"{request.url_root}reports", current_request.language()
 
     def ask(session: Session) -> str:
-        reports.check_subject(session, values["kind"], values["subject"], now=now)
+        reports.check_subject(session, actor, values["kind"], values["subject"], now=now)
         return background.request_report(
             session,
             actor,
@@ -447,7 +458,9 @@ def change_group(values: dict[str, Any]) -> None:
 
     def change(session: Session) -> Fact:
         if step == "remove":
-            removed, categories = groups.remove(session, group)  # the name in the form may be another one
+            removed, categories = groups.remove(
+                session, group, seen=values["seen"]
+            )  # the name in the form may be another one
             return Fact("group.remove", f"group {removed}", {"name": removed, "category": categories})
         detail = {"name": name, "members": sorted(values["members"])}
         before = groups.save(session, group, name, values["members"], seen=values["seen"])
@@ -468,6 +481,18 @@ def set_approvers(wanted: dict[str, int], *, seen: str) -> None:
         return {category: names[group] for category, group in wanted.items() if group}
 
     _transaction(change, lambda chosen: Fact("group.approvers", "groups", chosen))
+    current_request.services().catalogue.forget_all()
+
+
+def restrict(kind: str, subject: str, wanted: Sequence[int], *, seen: str) -> None:
+    """Restrict an article, a category or a node of the tree to groups; without one, open it to everybody."""
+    actor = current_request.actor()
+
+    def fact(names: tuple[list[str], list[str]]) -> Fact:
+        before, after = names
+        return Fact("group.readers", f"{kind} {subject}", {"groups": after, "groups_before": before})
+
+    _transaction(lambda session: readers.restrict(session, actor, kind, subject, wanted, seen=seen), fact)
     current_request.services().catalogue.forget_all()
 
 

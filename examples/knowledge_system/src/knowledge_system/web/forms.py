@@ -70,13 +70,16 @@ def read(fields: Mapping[str, Field], *, ignore: tuple[str, ...] = ()) -> dict[s
     return take({name: submitted[name] for name in submitted if name not in ignore}, fields)
 
 
-def remember() -> None:
+def remember() -> list[str]:
     """Parse the form, so that its input can be shown again even if the request is rejected before validation.
+
+    Returns:
+        The names of its fields.
 
     Raises:
         Problem: ``unsupported-media-type`` if the body is not a form, ``bad-request``, ``invalid``, ``too-large``.
     """
-    _submitted()
+    return [*_submitted()]
 
 
 def retyped(name: str) -> str:

@@ -71,6 +71,7 @@ DONE = {
     "people-invited": "アカウントを作り、招待のメールを送りました。",
     "group-save": "グループを変更しました。",
     "group-remove": "グループを削除しました。",
+    "restricted": "閲覧できるグループを変更しました。",
     "approvers-chosen": "承認グループを変更しました。",
     "account-changed": "アカウントを変更しました。",
     "account-unlinked": "会社のアカウントとの連携を解除し、セッションをすべて終了しました。",

@@ -6,16 +6,18 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sqlalchemy import func, select
-from sqlalchemy.orm import joinedload
+from sqlalchemy.orm import contains_eager
 
 from knowledge_system.domain import permissions
 from knowledge_system.domain.problems import FieldError, Problem
 from knowledge_system.models import Article, Attachment
 from knowledge_system.services.attachments import attachment_texts
+from knowledge_system.services.visibility import seen_by
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from sqlalchemy import ColumnElement
     from sqlalchemy.orm import Session
 
     from knowledge_system.domain.permissions import Actor
@@ -103,12 +105,12 @@ def find(session: Session, actor: Actor, attachment_id: int) -> Attachment:
     Raises:
         Problem: ``not-found``, also if the actor may not see it.
     """
-    found = _get(session, attachment_id)
+    found = _get(session, attachment_id, seen_by(actor))
     if found is None:
         raise Problem("not-found")
-    author_id, status = found.article.author_id, found.article.status
-    if not permissions.may_see(actor, author_id=author_id, status=status) or not (
-        found.shown or permissions.may_edit(actor, author_id=author_id, status=status)
+    article = found.article
+    if not found.shown and not permissions.may_edit(
+        actor, author_id=article.author_id, status=article.status
     ):
         raise Problem("not-found")
     return found
@@ -151,17 +153,17 @@ def as_dict(attachment: Attachment) -> dict[str, Any]:
 
 
 def _seen(session: Session, actor: Actor, article_id: int, *, lock: bool = False) -> Article:
-    chosen = select(Article).where(Article.id == article_id)
+    chosen = select(Article).where(Article.id == article_id, seen_by(actor))
     if lock:  # wait until a concurrent deletion or publication is finished
         chosen = chosen.with_for_update()
     article = session.scalar(chosen) if 0 < article_id <= _MAX_ID else None
-    if article is None or not permissions.may_see(actor, author_id=article.author_id, status=article.status):
+    if article is None:
         raise Problem("not-found")
     return article
 
 
-def _get(session: Session, attachment_id: int) -> Attachment | None:
+def _get(session: Session, attachment_id: int, *conditions: ColumnElement[bool]) -> Attachment | None:
     if not 0 < attachment_id <= _MAX_ID:
         return None
-    asked = select(Attachment).where(Attachment.id == attachment_id)
-    return session.scalar(asked.options(joinedload(Attachment.article)))
+    asked = select(Attachment).join(Attachment.article).where(Attachment.id == attachment_id, *conditions)
+    return session.scalar(asked.options(contains_eager(Attachment.article)))

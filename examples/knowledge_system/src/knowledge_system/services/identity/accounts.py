@@ -7,14 +7,14 @@ import json
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import bindparam, exists, func, or_, select, update
+from sqlalchemy import String, bindparam, cast, exists, func, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from knowledge_system.domain import permissions
 from knowledge_system.domain.people_csv import Account
 from knowledge_system.domain.permissions import Actor
 from knowledge_system.domain.problems import FieldError, Problem
-from knowledge_system.models import ProviderIdentity, User
+from knowledge_system.models import GroupMember, ProviderIdentity, Reader, User
 from knowledge_system.services.knowledge.review import select_unread
 
 if TYPE_CHECKING:
@@ -88,17 +88,26 @@ def actor_of(user: User) -> Actor:
     return Actor(user.id, user.username, user.display_name, user.role, user.language)
 
 
-def find(connection: Connection, user_id: int) -> Actor | None:
+def find(connection: Connection | Session, user_id: int) -> Actor | None:
     """Return the active user with this id, or ``None``; a single plain row, as it is read on every request."""
     found = connection.execute(_select_actor(), {"user_id": user_id}).first()
-    return Actor(*found) if found else None
+    if found is None:
+        return None
+    *values, names = found
+    return Actor(*values)._replace(groups=frozenset(map(int, names.split(","))) if names else frozenset())
 
 
 @cache
 def _select_actor() -> Select[Any]:
     """Build the statement once: building it takes longer than running it."""
     unread = select_unread().scalar_subquery()
-    asked = select(User.id, User.username, User.display_name, User.role, User.language, unread)
+    # Only groups that something is restricted to: people without one share all entries of the cache.
+    groups = (
+        select(func.aggregate_strings(cast(GroupMember.group_id, String), ","))
+        .where(GroupMember.user_id == User.id, GroupMember.group_id.in_(select(Reader.group_id)))
+        .scalar_subquery()
+    )
+    asked = select(User.id, User.username, User.display_name, User.role, User.language, unread, groups)
     return asked.where(User.id == bindparam("user_id"), User.active)
 
 

@@ -9,14 +9,24 @@ from sqlalchemy import delete, select
 from sqlalchemy.exc import IntegrityError
 
 from knowledge_system.domain.problems import FieldError, Problem
-from knowledge_system.models import CategoryApprovers, Group, GroupMember, User
+from knowledge_system.models import CategoryApprovers, Group, GroupMember, Reader, User
 from knowledge_system.services.identity import accounts
 from knowledge_system.services.insert_if_missing import add_missing
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-__all__ = ["GroupInfo", "approvers", "groups", "join", "remove", "save", "seen_approvers", "set_approvers"]
+__all__ = [
+    "GroupInfo",
+    "approvers",
+    "find",
+    "groups",
+    "join",
+    "remove",
+    "save",
+    "seen_approvers",
+    "set_approvers",
+]
 
 
 class GroupInfo(NamedTuple):
@@ -58,7 +68,7 @@ def save(
     people = session.scalars(select(User.id).where(User.username.in_(wanted))).all()
     if len(people) != len(wanted):
         raise Problem("no-such-user")
-    before = _find(session, group_id)
+    before = find(session, group_id) if group_id else None
     if before is not None and seen not in {"", before.seen}:
         raise Problem("conflict")
     group.name = name
@@ -82,24 +92,37 @@ def join(session: Session, user_id: int, names: Iterable[str]) -> None:
     add_missing(session, GroupMember, [{"group_id": group, "user_id": user_id} for group in found])
 
 
-def remove(session: Session, group_id: int) -> tuple[str, list[str]]:
+def remove(session: Session, group_id: int, *, seen: str = "") -> tuple[str, list[str]]:
     """Remove a group; return its name and its categories, which every reviewer approves again.
 
     Raises:
-        Problem: ``not-found``.
+        Problem: ``not-found``; ``conflict`` if the group has changed since ``seen``; ``invalid`` while something is
+            restricted to the group, which would open it.
     """
     group = session.get(Group, group_id, with_for_update=True)
     if group is None:
         raise Problem("not-found")
+    if seen not in {"", find(session, group_id).seen}:
+        raise Problem("conflict")
     approves = [category for category, each in approvers(session).items() if each == group_id]
+    if session.scalar(select(Reader.id).where(Reader.group_id == group_id).limit(1)):
+        raise Problem("invalid", errors=[FieldError("name", "still-restricted")])
     for table in (CategoryApprovers, GroupMember):
         session.execute(delete(table).where(table.group_id == group_id))
     session.execute(delete(Group).where(Group.id == group_id))
     return group.name, approves
 
 
-def _find(session: Session, group_id: int) -> GroupInfo | None:
-    return next((group for group in groups(session) if group.id == group_id), None)
+def find(session: Session, group_id: int) -> GroupInfo:
+    """Return a group with its members.
+
+    Raises:
+        Problem: ``not-found``.
+    """
+    found = next((group for group in groups(session) if group.id == group_id), None)
+    if found is None:
+        raise Problem("not-found")
+    return found
 
 
 def approvers(session: Session) -> dict[str, int]:

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Select, exists, func, literal, null, select, true, union_all
+from sqlalchemy import ColumnElement, Select, exists, func, literal, null, or_, select, true, union_all
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased, joinedload, selectinload
 
 from knowledge_system.domain import permissions, workflow
@@ -24,6 +24,7 @@ from knowledge_system.models import (
     CategoryApprovers,
     Comment,
     GroupMember,
+    Reader,
     Review,
     Revision,
     TreeNode,
@@ -31,6 +32,7 @@ from knowledge_system.models import (
 )
 from knowledge_system.services.attachments import article_attachments
 from knowledge_system.services.knowledge.tags import select_canonical_tag
+from knowledge_system.services.visibility import read_by, seen_by, select_nodes_below
 from mks_hardening.db import InvalidCursorError, keyset_page
 
 __all__ = [
@@ -43,7 +45,6 @@ __all__ = [
     "load_seen",
     "read",
     "reviewed_by",
-    "seen_by",
     "selection",
     "stored",
     "subject",
@@ -53,7 +54,7 @@ __all__ = [
 MAX_ID = 2**31 - 1
 _COMMENTS_ON_A_PAGE = 50
 _NO_COMMENT = (null(), null(), null())
-_INSIDE = frozenset({"author_id", "writers", "uploaders", "approvers"})
+_INSIDE = frozenset({"author_id", "writers", "uploaders", "approvers", "readers"})
 _SHOWN = ("id", "title", "summary", "category", "site", "status", "revision", "updated_at")
 _WHOLE = (
     *_SHOWN,
@@ -85,7 +86,8 @@ def selection(actor: Actor, wanted: ArticleFilter) -> Select[Any]:
     at = Article.status == wanted.status
     # For users who may see it, the next version of a published article counts too.
     chosen = select(Article.id).where(
-        at if wanted.same_for_everybody else at | (Article.next_status == wanted.status)
+        at if wanted.same_for_everybody else at | (Article.next_status == wanted.status),
+        read_by(actor.groups),
     )
     if not wanted.same_for_everybody and not permissions.sees_all(actor):
         chosen = chosen.where(Article.author_id == actor.id)
@@ -98,7 +100,7 @@ def selection(actor: Actor, wanted: ArticleFilter) -> Select[Any]:
     if wanted.site:
         chosen = chosen.where(Article.site == wanted.site)
     if wanted.node:
-        below = _select_below(int(wanted.node))
+        below = select_nodes_below([int(wanted.node)])
         chosen = chosen.where(
             Article.id.in_(select(ArticleNode.article_id).where(ArticleNode.node_id.in_(below)))
         )
@@ -107,14 +109,6 @@ def selection(actor: Actor, wanted: ArticleFilter) -> Select[Any]:
     if wanted.until:
         chosen = chosen.where(Article.updated_at < _midnight(wanted.until) + timedelta(days=1))
     return chosen
-
-
-def _select_below(node_id: int) -> Select[Any]:
-    """Select the ids of a node and of everything below it."""
-    children = select(TreeNode.id).where(TreeNode.parent_id == node_id)
-    return select(TreeNode.id).where(
-        (TreeNode.id == node_id) | (TreeNode.parent_id == node_id) | TreeNode.parent_id.in_(children)
-    )
 
 
 def _midnight(day: str) -> datetime:
@@ -163,13 +157,6 @@ def summaries(session: Session, ids: Sequence[int], *, with_text: bool = False) 
     ]
 
 
-def seen_by(actor: Actor) -> ColumnElement[bool]:
-    """Return ``permissions.may_see`` as an SQL condition."""
-    if permissions.sees_all(actor):
-        return true()
-    return Article.status.not_in(permissions.UNFINISHED) | (Article.author_id == actor.id)
-
-
 def reviewed_by(
     actor: Actor, category: ColumnElement[str] | InstrumentedAttribute[str]
 ) -> ColumnElement[bool]:
@@ -189,12 +176,12 @@ class ArticleCounts(NamedTuple):
     sites: dict[str, int]
 
 
-def counts(session: Session) -> ArticleCounts:
-    """Count the published articles per category and site."""
+def counts(session: Session, actor: Actor) -> ArticleCounts:
+    """Count the published articles that the actor may read per category and site."""
     number = func.count().label("number")
     counted = (
         select(Article.category, Article.site, number)
-        .where(Article.status == "published")
+        .where(Article.status == "published", read_by(actor.groups))
         .group_by(Article.category, Article.site)
     )
     categories, sites = Counter[str](), Counter[str]()
@@ -223,9 +210,10 @@ def as_seen(actor: Actor, article: dict[str, Any]) -> dict[str, Any]:
         Problem: ``not-found``: the actor may not see the article.
     """
     who = {"author_id": article["author_id"], "status": article["status"]}
-    if not permissions.may_see(actor, **who):
+    if not permissions.may_see(actor, **who, readers=article["readers"]):
         raise Problem("not-found")
     shown = {name: value for name, value in article.items() if name not in _INSIDE}
+    shown["restricted"] = bool(article["readers"])
     if permissions.may_edit(actor, **who):
         return {**shown, "editable": True, "subject": subject(article)}
     files = [each for each in article["attachments"] if each["shown"]]
@@ -322,6 +310,10 @@ def stored(session: Session, article_id: int) -> dict[str, Any]:
             [part.number for part in parts["approver"] if part.name == category]
             for category in sorted({part.name for part in parts["approver"]})
         ],
+        "readers": [
+            [part.number for part in parts["reader"] if (part.user_id, part.name) == subject]
+            for subject in dict.fromkeys((part.user_id, part.name) for part in parts["reader"])
+        ],
         "writers": [(r.number, r.user_id) for r in revisions],
         # Uploaders of files that are not approved yet.
         "uploaders": sorted(
@@ -333,8 +325,9 @@ def stored(session: Session, article_id: int) -> dict[str, Any]:
 def _parts(session: Session, article_id: int) -> dict[str, list[Any]]:
     """Return the parts of an article by kind, from one statement.
 
-    Comments are ``said``, revisions ``saved``, approvals of a revision ``approved``, tags ``tag``, and members of
-    the groups that approve its categories ``approver``.
+    Comments are ``said``, revisions ``saved``, approvals of a revision ``approved``, tags ``tag``, members of the
+    groups that approve its categories ``approver``, and groups to which it, its category, its place and the places
+    above are restricted ``reader``.
     """
     said = (
         select(
@@ -400,8 +393,28 @@ def _parts(session: Session, article_id: int) -> dict[str, list[Any]]:
         .outerjoin(GroupMember, GroupMember.group_id == CategoryApprovers.group_id)
         .where(CategoryApprovers.category.in_(categories))
     )
-    parts: dict[str, list[Any]] = {"said": [], "saved": [], "approved": [], "tag": [], "approver": []}
-    found: list[Any] = [*session.execute(union_all(said, saved, approvals, named, approvers))]
+    place: Select[Any] = select(ArticleNode.node_id).where(ArticleNode.article_id == article_id)
+    above = [place]
+    for _ in range(DEPTH - 1):
+        above.append(select(TreeNode.parent_id).where(TreeNode.id.in_(above[-1])))
+    readers = select(
+        literal("reader"),
+        Reader.group_id,
+        Reader.node_id,
+        Reader.category,
+        null(),
+        null(),
+        *_NO_COMMENT,
+    ).where(
+        or_(
+            Reader.article_id == article_id,
+            Reader.category.in_(select(Article.category).where(Article.id == article_id)),
+            *(Reader.node_id.in_(nodes) for nodes in above),
+        )
+    )
+    kinds = ("said", "saved", "approved", "tag", "approver", "reader")
+    parts: dict[str, list[Any]] = {kind: [] for kind in kinds}
+    found: list[Any] = [*session.execute(union_all(said, saved, approvals, named, approvers, readers))]
     for part in sorted(found, key=lambda part: part.number):
         parts[part.kind].append(part)
     return parts
@@ -413,8 +426,8 @@ def comments(session: Session, actor: Actor, article_id: int, *, after: str | No
     Raises:
         Problem: ``not-found``, ``bad-cursor``.
     """
-    article = session.get(Article, article_id) if 0 < article_id <= MAX_ID else None
-    if article is None or not permissions.may_see(actor, author_id=article.author_id, status=article.status):
+    known = select(Article.id).where(Article.id == article_id, seen_by(actor))
+    if not 0 < article_id <= MAX_ID or session.scalar(known) is None:
         raise Problem("not-found")
     chosen = select(Comment).where(Comment.article_id == article_id, Comment.deleted_at.is_(None))
     chosen = chosen.options(joinedload(Comment.author))
@@ -435,7 +448,7 @@ def load_seen(session: Session, actor: Actor, article_id: int, *, lock: bool = F
     """
     if not 0 < article_id <= MAX_ID:
         raise Problem("not-found")
-    chosen = select(Article).where(Article.id == article_id)
+    chosen = select(Article).where(Article.id == article_id, seen_by(actor))
     if lock:  # lock first, so that all related rows are read after it
         session.execute(select(Article.id).where(Article.id == article_id).with_for_update())
     chosen = chosen.options(
@@ -445,7 +458,7 @@ def load_seen(session: Session, actor: Actor, article_id: int, *, lock: bool = F
         selectinload(Article.revisions).joinedload(Revision.editor),
     )
     article = session.scalars(chosen).unique().one_or_none()
-    if article is None or not permissions.may_see(actor, author_id=article.author_id, status=article.status):
+    if article is None:
         raise Problem("not-found")
     return article
 

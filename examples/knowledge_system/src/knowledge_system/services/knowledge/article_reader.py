@@ -6,7 +6,7 @@ What is the same for all users is cached: a search costs the database many times
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -20,6 +20,7 @@ from knowledge_system.services.attachments import attachment_texts
 from knowledge_system.services.knowledge import article_queries, comments, following
 from knowledge_system.services.knowledge.article_queries import ArticleFilter
 from knowledge_system.services.knowledge.search import matching
+from knowledge_system.services.visibility import read_by
 
 if TYPE_CHECKING:
     from sqlalchemy import Select
@@ -39,9 +40,14 @@ _TAG = "articles"
 _EVERY_ARTICLE = "every-article"
 _computed: ContextVar[bool] = ContextVar("computed", default=False)
 
-# Lists of published and retired articles are the same for all users; lists of drafts depend on the user and
-# are not cached.
-_EVERYBODY = Actor(0, "", "", "viewer")
+
+def _reader(groups: Iterable[int]) -> Actor:
+    """Return a reader in these groups, for whom entries of the cache are computed.
+
+    Lists of published and retired articles are the same for all users in the same groups; lists of drafts depend on
+    the user and are not cached.
+    """
+    return Actor(0, "", "", "viewer", groups=frozenset(groups))
 
 
 _ORDERS: Final[dict[str, tuple[Any, ...]]] = {
@@ -95,7 +101,7 @@ class ArticleReader:
         self._shared_page = cached(cache=cache, ttl=ttl, key_prefix="articles", tags=(_TAG,))(
             self._read_shared_page
         )
-        self._shared_article = cached(cache=cache, ttl=ttl, key_prefix="article", tags=_article_tags)(
+        self._shared_article = cached(cache=cache, ttl=ttl, key_prefix="article-data", tags=_article_tags)(
             self._read_article
         )
 
@@ -117,7 +123,8 @@ class ArticleReader:
             with self.sessions() as session:
                 return self.read_page(session, actor, ListQuery(wanted, query, sort), after=after), False
         _computed.set(False)
-        return self._shared_page(*wanted, query, sort, after), not _computed.get()
+        groups = tuple(sorted(actor.groups))
+        return self._shared_page(*wanted, query, sort, after, groups), not _computed.get()
 
     def read_page(
         self,
@@ -195,6 +202,7 @@ class ArticleReader:
     def list_html(
         self,
         session: Session,
+        actor: Actor,
         asked: ListQuery,
         *,
         after: str | None,
@@ -202,13 +210,14 @@ class ArticleReader:
         shown_to: tuple[str, ...],
         show: Callable[[dict[str, Any], article_queries.ArticleCounts], str],
     ) -> tuple[str, bool]:
-        """Return a list rendered by ``show`` for many users, and whether it was cached.
+        """Return a list rendered by ``show`` for all users in the same groups, and whether it was cached.
 
         Rendering the rows and the filters costs more than the rest of the request, and one entry holds both: each
         cache read is a round trip.
 
         Args:
             session: database session.
+            actor: the user.
             asked: filter, query and order of the list.
             after: cursor, or ``None`` for a page by number.
             number: page number.
@@ -223,17 +232,18 @@ class ArticleReader:
         def write() -> str:
             nonlocal computed
             computed = True
-            page = self.read_page(session, _EVERYBODY, asked, after=after, number=None if after else number)
-            return show(page, self.counts_of(session, _EVERYBODY, asked))
+            reader = _reader(actor.groups)
+            page = self.read_page(session, reader, asked, after=after, number=None if after else number)
+            return show(page, self.counts_of(session, reader, asked))
 
-        named = "\0".join((*asked.filter, asked.query, asked.sort, after or "", str(number), *shown_to))
-        key = f"list:{hashlib.sha256(named.encode()).hexdigest()}"
+        named = (*asked.filter, asked.query, asked.sort, after or "", str(number), *shown_to)
+        key = _key("list", actor, *named)
         html: str = self._cache.get_or_compute(key, write, ttl=self._ttl, tags=(_TAG,))
         return html, not computed
 
     def counts_of(self, session: Session, actor: Actor, asked: ListQuery) -> article_queries.ArticleCounts:
         """Return the numbers beside the filters: of all published articles, or of those that a search finds."""
-        counts = self.counts(session)
+        counts = self.counts(session, actor)
         if not asked.query:
             return counts
         return counts._replace(categories=self.found_per_category(session, actor, asked))
@@ -269,24 +279,29 @@ class ArticleReader:
             return {"article": article, "html": str(text.html), "headings": text.headings}
 
         tags = _article_tags(article_id)
-        kept = self._cache.get_or_compute(f"page:{article_id}:{language}", read, ttl=self._ttl, tags=tags)
+        kept = self._cache.get_or_compute(
+            f"article-page:{article_id}:{language}", read, ttl=self._ttl, tags=tags
+        )
         article = article_queries.as_seen(actor, kept["article"])
         return RenderedArticle(article, kept["html"], kept["headings"]), not computed
 
-    def related(self, session: Session, article: dict[str, Any]) -> list[dict[str, Any]]:
+    def related(self, session: Session, actor: Actor, article: dict[str, Any]) -> list[dict[str, Any]]:
         """Return published articles related to the result of ``reading``."""
         found: list[dict[str, Any]] = self._cache.get_or_compute(
-            f"related:{article['id']}",
-            lambda: following.related_to(session, article),
+            _key("related", actor, str(article["id"])),
+            lambda: following.related_to(session, actor, article),
             ttl=self._ttl,
             tags=(_TAG,),  # an edit of any article may change which ones are related
         )
         return found
 
-    def counts(self, session: Session) -> article_queries.ArticleCounts:
+    def counts(self, session: Session, actor: Actor) -> article_queries.ArticleCounts:
         """Return the numbers of published articles per category and per site."""
         found = self._cache.get_or_compute(
-            "counts", lambda: article_queries.counts(session)._asdict(), ttl=self._ttl, tags=(_TAG,)
+            _key("counts", actor),
+            lambda: article_queries.counts(session, actor)._asdict(),
+            ttl=self._ttl,
+            tags=(_TAG,),
         )
         return article_queries.ArticleCounts(**found)
 
@@ -304,16 +319,16 @@ class ArticleReader:
 
         if not wanted.filter.same_for_everybody:
             return count()
-        named = "\0".join((*wanted.filter, wanted.query))
-        key = f"found:{hashlib.sha256(named.encode()).hexdigest()}"
+        key = _key("found", actor, *wanted.filter, wanted.query)
         counted: dict[str, int] = self._cache.get_or_compute(key, count, ttl=self._ttl, tags=(_TAG,))
         return counted
 
-    def suggestions(self, session: Session, begun: str) -> list[dict[str, Any]]:
+    def suggestions(self, session: Session, actor: Actor, begun: str) -> list[dict[str, Any]]:
         """Return published articles whose title contains the text in any spelling, titles that begin with it first.
 
         Args:
             session: database session.
+            actor: the user.
             begun: what was typed so far.
         """
         if not self._search.normalize(begun):
@@ -325,12 +340,12 @@ class ArticleReader:
         def find() -> list[dict[str, Any]]:
             found = self._search.matching(session, begun, title_only=True).subquery("found")
             asked = select(Article.id, Article.title).join(found, found.c.document_id == Article.id)
-            asked = asked.where(Article.status == "published")
+            asked = asked.where(Article.status == "published", read_by(actor.groups))
             newest = asked.order_by(Article.updated_at.desc(), Article.id.desc()).limit(_CONSIDERED)
             rows = sorted(session.execute(newest), key=lambda row: not begins(row.title))
             return [{"id": row.id, "title": row.title} for row in rows[:_SUGGESTED]]
 
-        key = f"suggested:{hashlib.sha256(begun.strip().encode()).hexdigest()}"
+        key = _key("suggested", actor, begun.strip())
         found: list[dict[str, Any]] = self._cache.get_or_compute(key, find, ttl=self._ttl, tags=(_TAG,))
         return found
 
@@ -348,17 +363,23 @@ class ArticleReader:
         return bool(self._cache.invalidate_tags(_TAG, _EVERY_ARTICLE))
 
     def _read_shared_page(self, *key: Any) -> dict[str, Any]:
-        """Compute a shared page from its cache key: the filter, query, order and cursor."""
+        """Compute a shared page from its cache key: the filter, query, order, cursor and groups."""
         _computed.set(True)
-        *wanted, query, sort, after = key
+        *wanted, query, sort, after, groups = key
         with self.sessions() as session:
             return self.read_page(
-                session, _EVERYBODY, ListQuery(ArticleFilter(*wanted), query, sort), after=after
+                session, _reader(groups), ListQuery(ArticleFilter(*wanted), query, sort), after=after
             )
 
     def _read_article(self, article_id: int) -> dict[str, Any]:
         with self.sessions() as session:
             return article_queries.stored(session, article_id)
+
+
+def _key(kind: str, actor: Actor, *named: str) -> str:
+    """Return the key of an entry that all users in the same groups share."""
+    asked = "\0".join((",".join(map(str, sorted(actor.groups))), *named))
+    return f"{kind}:{hashlib.sha256(asked.encode()).hexdigest()}"
 
 
 def _counted(chosen: Select[Any]) -> Select[Any]:

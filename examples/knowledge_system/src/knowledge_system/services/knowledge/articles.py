@@ -20,6 +20,7 @@ from knowledge_system.models import (
     Attachment,
     Favourite,
     Notice,
+    Reader,
     Review,
     Revision,
     Watch,
@@ -27,6 +28,7 @@ from knowledge_system.models import (
 from knowledge_system.services.attachments import attachment_texts
 from knowledge_system.services.knowledge.article_queries import load_seen, reviewed_by
 from knowledge_system.services.knowledge.tags import canonical_tags
+from knowledge_system.services.visibility import select_closed
 from mks_hardening.db import SearchIndex
 
 if TYPE_CHECKING:
@@ -65,6 +67,7 @@ def create(
     if not permissions.may_write(actor):
         raise Problem("forbidden")
     _check_status(session, actor, values["status"], {values["category"]}, four_eyes=four_eyes)
+    _check_category(session, actor, values["category"])
     values = {**values, "tags": canonical_tags(session, values["tags"])}
     article = Article(author_id=actor.id, revision=1, created_at=now, updated_at=now, tags=[], revisions=[])
     session.add(article)
@@ -100,6 +103,7 @@ def save(
         raise Problem("forbidden")
     categories = {article.category, values["category"]}
     _check_status(session, actor, values["status"], categories, four_eyes=four_eyes)
+    _check_category(session, actor, values["category"])
     risen = session.execute(
         update(Article)
         .where(Article.id == article_id, Article.revision == revision)
@@ -179,7 +183,7 @@ def delete(
     search.remove(session, article.id)
     files = session.scalars(select(Attachment.id).where(Attachment.article_id == article.id)).all()
     attachment_texts.remove(session, files)
-    for related in (Review, Notice, Favourite, Attachment, ArticleNode):
+    for related in (Review, Notice, Favourite, Attachment, ArticleNode, Reader):
         session.execute(remove(related).where(related.article_id == article.id))
     session.execute(remove(Watch).where(Watch.kind == "article", Watch.subject == str(article.id)))
     session.delete(article)
@@ -202,6 +206,16 @@ def _check_status(
         allowed = bool(session.scalar(select(and_(*approved_by))))
     if not allowed:
         raise Problem("invalid", errors=[FieldError("status", "not-allowed")])
+
+
+def _check_category(session: Session, actor: Actor, category: str) -> None:
+    """Refuse a category whose articles the actor may not read, and so the article itself from then on.
+
+    Raises:
+        Problem: ``invalid``.
+    """
+    if category in session.scalars(select_closed(Reader.category, actor.groups)).all():
+        raise Problem("invalid", errors=[FieldError("category", "not-allowed")])
 
 
 def _keep(article: Article, actor: Actor, values: dict[str, Any], now: datetime) -> None:

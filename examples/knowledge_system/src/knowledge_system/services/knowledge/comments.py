@@ -12,6 +12,7 @@ from knowledge_system.domain.permissions import Actor
 from knowledge_system.domain.problems import Problem
 from knowledge_system.models import Comment, User
 from knowledge_system.services.knowledge.article_queries import MAX_ID, load_seen
+from knowledge_system.services.visibility import select_readers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -88,15 +89,8 @@ def mentioned(session: Session, actor: Actor, article: Article, body: str) -> tu
     names = list(dict.fromkeys(MENTION.findall(body)))[:_MOST_MENTIONED]
     if not names:
         return ()
-    asked = select(User.id, User.username, User.display_name, User.role).where(
-        User.active, User.username.in_(names)
-    )
-    return tuple(
-        person.id
-        for person in (Actor(*row) for row in session.execute(asked.order_by(User.id)))
-        if person.id != actor.id
-        and permissions.may_see(person, author_id=article.author_id, status=article.status)
-    )
+    asked = select_readers(article.id).where(User.username.in_(names), User.id != actor.id)
+    return tuple(session.scalars(asked))
 
 
 def names_in(session: Session, bodies: Iterable[str]) -> dict[str, str]:

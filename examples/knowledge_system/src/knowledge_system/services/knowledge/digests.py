@@ -12,6 +12,7 @@ from sqlalchemy import or_, select, update
 from knowledge_system.domain.permissions import JST, Actor
 from knowledge_system.models import User
 from knowledge_system.services.knowledge import review
+from knowledge_system.services.visibility import groups_of
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement
@@ -57,7 +58,8 @@ def take(session: Session, user_id: int, *, now: datetime) -> Digest | None:
     user = session.scalar(select(User).where(User.id == user_id, _is_due(now)).with_for_update())
     if user is None:
         return None
-    actor = Actor(user.id, user.username, user.display_name, user.role, user.language)
+    belongs_to = frozenset(session.scalars(groups_of(user.id)))
+    actor = Actor(user.id, user.username, user.display_name, user.role, user.language, groups=belongs_to)
     groups = review.notices(session, actor, unread_since=user.digest_at or now - _FIRST)
     overdue, unread = review.overdue_notices(session, actor)
     user.digest_at = now

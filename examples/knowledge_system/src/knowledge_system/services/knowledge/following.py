@@ -14,6 +14,7 @@ from knowledge_system.models import Article, ArticleTag, Favourite, Notice, User
 from knowledge_system.services.insert_if_missing import add_missing
 from knowledge_system.services.knowledge import article_queries
 from knowledge_system.services.knowledge.tags import select_canonical_tag
+from knowledge_system.services.visibility import read_by, seen_by, select_readers
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -73,17 +74,12 @@ def followed(session: Session, actor: Actor, *, article_id: int = 0, tag: str = 
 def favourites(session: Session, actor: Actor) -> list[dict[str, Any]]:
     """Return the user's favourites that the user may still see, newest first."""
     asked = (
-        select(Article.id, Article.author_id, Article.status)
+        select(Article.id)
         .join(Favourite, Favourite.article_id == Article.id)
-        .where(Favourite.user_id == actor.id)
+        .where(Favourite.user_id == actor.id, seen_by(actor))
         .order_by(Favourite.added_at.desc(), Favourite.article_id.desc())
     )
-    ids = [
-        row.id
-        for row in session.execute(asked)
-        if permissions.may_see(actor, author_id=row.author_id, status=row.status)
-    ]
-    return article_queries.summaries(session, ids)
+    return article_queries.summaries(session, session.scalars(asked).all())
 
 
 def favour(session: Session, actor: Actor, article_id: int, *, on: bool, now: datetime) -> None:
@@ -117,7 +113,7 @@ def watch(session: Session, actor: Actor, kind: str, subject: str, *, on: bool, 
         if not subject.isascii() or not subject.isdecimal() or str(int(subject)) != subject:
             raise Problem("not-found")
         _ask_whether_seen(session, actor, int(subject))
-    elif not session.scalar(_is_there(kind, subject)):
+    elif not session.scalar(_is_there(actor, kind, subject)):
         raise Problem("not-found")
     _check_limit(session, Watch, _MOST_WATCHES, own, "subject")
     row = {"user_id": actor.id, "kind": kind, "subject": subject, "added_at": now}
@@ -129,14 +125,8 @@ def watches(session: Session, actor: Actor) -> list[dict[str, Any]]:
     asked = select(Watch.kind, Watch.subject).where(Watch.user_id == actor.id)
     found = [(kind, subject) for kind, subject in session.execute(asked.order_by(Watch.added_at.desc()))]
     ids = [int(subject) for kind, subject in found if kind == "article"]
-    rows = session.execute(
-        select(Article.id, Article.title, Article.author_id, Article.status).where(Article.id.in_(ids))
-    )
-    titles = {
-        str(row.id): row.title
-        for row in rows
-        if permissions.may_see(actor, author_id=row.author_id, status=row.status)
-    }
+    rows = session.execute(select(Article.id, Article.title).where(Article.id.in_(ids), seen_by(actor)))
+    titles = {str(row.id): row.title for row in rows}
     return [
         {"kind": kind, "subject": subject, "title": titles[subject] if kind == "article" else subject}
         for kind, subject in found
@@ -174,19 +164,11 @@ def notify_subscribers(
         tags = select(ArticleTag.name).where(ArticleTag.article_id == article_id)
         named.append(and_(Watch.kind == "tag", Watch.subject.in_(tags)))
         named.append(and_(Watch.kind == "site", Watch.subject == article.site))
-    asked = (
-        select(User.id, User.username, User.display_name, User.role)
-        .join(Watch, Watch.user_id == User.id)
-        .where(User.active, or_(*named))
-        .distinct()
-        .order_by(User.id)
+    watching = select(Watch.user_id).where(or_(*named))
+    asked = select_readers(article_id).where(
+        User.id.in_(watching), User.id.not_in({actor.id, *already_notified})
     )
-    readers = tuple(
-        reader.id
-        for reader in (Actor(*row) for row in session.execute(asked))
-        if reader.id not in {actor.id, *already_notified}
-        and permissions.may_see(reader, author_id=article.author_id, status=article.status)
-    )
+    readers = tuple(session.scalars(asked))
     session.add_all(
         Notice(
             user_id=reader,
@@ -201,8 +183,8 @@ def notify_subscribers(
     return article.title, readers
 
 
-def related_to(session: Session, article: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return related published articles as ``{"id": …, "title": …}``, read in one statement.
+def related_to(session: Session, actor: Actor, article: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return related published articles that the actor may read as ``{"id": …, "title": …}``, from one statement.
 
     Candidates are the articles with the most shared tags, and the newest of the same site.
     """
@@ -233,6 +215,7 @@ def related_to(session: Session, article: dict[str, Any]) -> list[dict[str, Any]
         Article.id.in_(union_all(select(most_tags.c.article_id), select(same_site.c.id))),
         Article.id != article["id"],
         Article.status == "published",
+        read_by(actor.groups),
     )
     candidates = [
         related_articles.Candidate(
@@ -259,13 +242,18 @@ def related_to(session: Session, article: dict[str, Any]) -> list[dict[str, Any]
     ]
 
 
-def site_page(session: Session, name: str) -> dict[str, Any]:
+def site_page(session: Session, actor: Actor, name: str) -> dict[str, Any]:
     """Return the data of a site page: published articles by category, writers, time of the last change.
 
     Raises:
-        Problem: ``not-found``: no published article belongs to the site.
+        Problem: ``not-found``: no published article that the actor may read belongs to the site.
     """
-    of_site = (Article.site == name, Article.site != "", Article.status == "published")
+    of_site = (
+        Article.site == name,
+        Article.site != "",
+        Article.status == "published",
+        read_by(actor.groups),
+    )
     number = func.count().label("number")
     by_category = session.execute(
         select(Article.category, number, func.max(Article.updated_at).label("last"))
@@ -297,10 +285,9 @@ def site_page(session: Session, name: str) -> dict[str, Any]:
 
 
 def _ask_whether_seen(session: Session, actor: Actor, article_id: int) -> None:
-    asked = select(Article.author_id, Article.status).where(Article.id == article_id)
+    asked = select(Article.id).where(Article.id == article_id, seen_by(actor))
     asked = asked.with_for_update(read=True, key_share=True)  # wait for a concurrent deletion
-    row = session.execute(asked).first() if 0 < article_id <= article_queries.MAX_ID else None
-    if row is None or not permissions.may_see(actor, author_id=row.author_id, status=row.status):
+    if not 0 < article_id <= article_queries.MAX_ID or session.scalar(asked) is None:
         raise Problem("not-found")
 
 
@@ -309,8 +296,8 @@ def _check_limit(session: Session, table: Any, most: int, own: Any, field: str) 
         raise Problem("invalid", errors=[FieldError(field, "too-many", most)])
 
 
-def _is_there(kind: str, subject: str) -> Any:
-    published = Article.status == "published"
+def _is_there(actor: Actor, kind: str, subject: str) -> Any:
+    published = (Article.status == "published") & read_by(actor.groups)
     if kind == "site":
         return select(select(Article.id).where(Article.site == subject, published).exists())
     tagged = select(ArticleTag.article_id).join(Article, Article.id == ArticleTag.article_id)

@@ -10,6 +10,7 @@ from sqlalchemy import and_, or_, select
 from knowledge_system.domain import permissions
 from knowledge_system.models import Article, ArticleTag, Watch
 from knowledge_system.services.knowledge import article_queries, following, overdue_articles, review
+from knowledge_system.services.visibility import seen_by
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -33,9 +34,7 @@ def home_parts(session: Session, actor: Actor, *, recent: Sequence[int], now: da
         now: current time.
     """
     waiting = [each for each in review.queue(session, actor) if not each["own"]]
-    seen = set(
-        session.scalars(select(Article.id).where(Article.id.in_(recent), article_queries.seen_by(actor)))
-    )
+    seen = set(session.scalars(select(Article.id).where(Article.id.in_(recent), seen_by(actor))))
     return {
         "unfinished": _unfinished(session, actor) if permissions.may_write(actor) else [],
         "waiting": waiting[:_MOST],
@@ -51,7 +50,7 @@ def home_parts(session: Session, actor: Actor, *, recent: Sequence[int], now: da
             session,
             session.scalars(
                 select(Article.id)
-                .where(Article.status == "published")
+                .where(Article.status == "published", seen_by(actor))
                 .order_by(Article.updated_at.desc(), Article.id.desc())
                 .limit(_MOST)
             ).all(),
@@ -65,6 +64,7 @@ def _unfinished(session: Session, actor: Actor) -> list[dict[str, Any]]:
         select(Article.id, Article.title, Article.status, Article.next_status, Article.next_revision)
         .where(
             Article.author_id == actor.id,
+            seen_by(actor),
             or_(Article.status.in_(permissions.UNFINISHED), Article.next_status.is_not(None)),
         )
         .order_by(Article.updated_at.desc(), Article.id.desc())
@@ -85,6 +85,7 @@ def _of_watches(session: Session, actor: Actor) -> list[dict[str, Any]]:
         select(Article.id)
         .where(
             Article.status == "published",
+            seen_by(actor),
             or_(Article.id.in_(tagged), and_(Article.site != "", Article.site.in_(sites))),
         )
         .order_by(Article.updated_at.desc(), Article.id.desc())

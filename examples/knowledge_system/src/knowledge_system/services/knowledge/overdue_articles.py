@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session, joinedload
 from knowledge_system.domain import permissions
 from knowledge_system.domain.permissions import Actor
 from knowledge_system.models import Article, Notice
+from knowledge_system.services.visibility import groups_of, read_by, seen_by
 
 __all__ = ["CONFIRM_EVERY", "Reminder", "overdue", "remind"]
 
@@ -32,7 +33,7 @@ def overdue(session: Session, actor: Actor, *, now: datetime) -> list[dict[str, 
     """Return published articles to confirm, longest overdue first: all for reviewers, their own for writers."""
     asked = (
         select(Article)
-        .where(_is_overdue(now))
+        .where(_is_overdue(now), seen_by(actor))
         .options(joinedload(Article.author))
         .order_by(Article.confirmed_at, Article.id)
         .limit(200)
@@ -52,7 +53,10 @@ def overdue(session: Session, actor: Actor, *, now: datetime) -> list[dict[str, 
 
 
 def remind(session: Session, *, now: datetime) -> list[Reminder]:
-    """Create a notice for the author of each overdue article, unless there is one from the last 30 days."""
+    """Create a notice for the author of each overdue article, unless there is one from the last 30 days.
+
+    Authors who may not read an article any more are not reminded of it.
+    """
     already_reminded = exists().where(
         Notice.article_id == Article.id,
         Notice.user_id == Article.author_id,
@@ -61,7 +65,7 @@ def remind(session: Session, *, now: datetime) -> list[Reminder]:
     )
     asked = (
         select(Article.id, Article.author_id, Article.title)
-        .where(_is_overdue(now), ~already_reminded)
+        .where(_is_overdue(now), ~already_reminded, read_by(groups_of(Article.author_id)))
         .order_by(Article.confirmed_at, Article.id)
     )
     by_author: dict[int, list[str]] = defaultdict(list)

@@ -14,6 +14,7 @@ from knowledge_system.domain.problems import FieldError, Problem
 from knowledge_system.domain.workflow import STEPS
 from knowledge_system.models import Article, Notice, Review, Revision, User
 from knowledge_system.services.knowledge import article_queries, articles, tags
+from knowledge_system.services.visibility import seen_by, seen_by_users, select_readers
 from mks_hardening.db import SearchIndex
 
 __all__ = [
@@ -109,7 +110,9 @@ def take(
         )
     )
     session.flush()
-    return ReviewEvent(article_id, article.title, step, comment, _readers(session, step, actor, subject))
+    return ReviewEvent(
+        article_id, article.title, step, comment, _readers(session, article_id, step, actor, subject)
+    )
 
 
 def _publish(
@@ -125,18 +128,17 @@ def _publish(
     articles.index(session, search, article)
 
 
-def _readers(session: Session, step: str, actor: Actor, subject: workflow.Subject) -> tuple[int, ...]:
+def _readers(
+    session: Session, article_id: int, step: str, actor: Actor, subject: workflow.Subject
+) -> tuple[int, ...]:
+    others = select_readers(article_id).where(User.id != actor.id)
     if step == "submit":
-        asked = select(User.id, User.username, User.display_name, User.role)
-        rows = session.execute(asked.where(User.role.in_(permissions.SEE_ALL)).order_by(User.id))
-        people = (Actor(*row) for row in rows)
-        return tuple(
-            person.id
-            for person in people
-            if person.id != actor.id and permissions.may_review(person, subject.approvers)
-        )
-    concerned = {subject.author_id, *subject.writers} - {actor.id}
-    return tuple(sorted(concerned)) if step in {"return", "approve", "retire"} else ()
+        people = (Actor(*row) for row in session.execute(others.where(User.role.in_(permissions.SEE_ALL))))
+        return tuple(person.id for person in people if permissions.may_review(person, subject.approvers))
+    if step not in {"return", "approve", "retire"}:
+        return ()
+    concerned = {subject.author_id, *subject.writers}
+    return tuple(session.scalars(others.where(User.id.in_(concerned))))
 
 
 def queue(session: Session, actor: Actor) -> list[dict[str, Any]]:
@@ -148,7 +150,7 @@ def queue(session: Session, actor: Actor) -> list[dict[str, Any]]:
             (Revision.article_id == Article.id)
             & (Revision.number == func.coalesce(Article.next_revision, Article.revision)),
         )
-        .where(func.coalesce(Article.next_status, Article.status) == "review")
+        .where(func.coalesce(Article.next_status, Article.status) == "review", seen_by(actor))
         .options(joinedload(Article.author))
         .order_by(Revision.saved_at)
         .limit(200)
@@ -257,7 +259,7 @@ def notices(session: Session, actor: Actor, *, unread_since: datetime | None = N
     asked = (
         select(Notice)
         .join(Article, Article.id == Notice.article_id)
-        .where(Notice.user_id == actor.id, Notice.kind != _OVERDUE, article_queries.seen_by(actor))
+        .where(Notice.user_id == actor.id, Notice.kind != _OVERDUE, seen_by(actor))
         .options(joinedload(Notice.actor), joinedload(Notice.article))
         .order_by(Notice.id.desc())
         .limit(_MOST_NOTICES)
@@ -306,6 +308,7 @@ def overdue_notices(session: Session, actor: Actor) -> tuple[int, bool]:
             Notice.user_id == actor.id,
             Notice.kind == _OVERDUE,
             _still_overdue(),
+            seen_by(actor),
         )
     )
     number, unread_number = session.execute(asked).one()
@@ -328,11 +331,6 @@ def select_unread() -> Select[Any]:
     Reminders of overdue articles are one line together.
     """
     line = case((Notice.kind == _OVERDUE, 0), else_=Notice.article_id)
-    may_see = (
-        User.role.in_(permissions.SEE_ALL)
-        | Article.status.not_in(permissions.UNFINISHED)
-        | (Article.author_id == User.id)
-    )
     return (
         select(func.count(line.distinct()))
         .select_from(Notice)
@@ -340,7 +338,7 @@ def select_unread() -> Select[Any]:
         .where(
             Notice.user_id == User.id,
             Notice.read_at.is_(None),
-            may_see,
+            seen_by_users(),
             (Notice.kind != _OVERDUE) | _still_overdue(),
         )
         .correlate(User)

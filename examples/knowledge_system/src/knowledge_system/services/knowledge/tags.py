@@ -10,9 +10,12 @@ from sqlalchemy import Select, func, select
 from knowledge_system.domain.tags import key_of
 from knowledge_system.models import Article, ArticleTag, Tag
 from knowledge_system.services.insert_if_missing import add_missing
+from knowledge_system.services.visibility import read_by
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
+
+    from knowledge_system.domain.permissions import Actor
 
 __all__ = ["canonical_tags", "select_canonical_tag", "suggestions"]
 
@@ -40,14 +43,18 @@ def select_canonical_tag(name: str) -> Select[Any]:
     return select(Tag.name).where(Tag.key == key_of(name))
 
 
-def suggestions(session: Session, begun: str) -> list[dict[str, Any]]:
-    """Return tags of published articles that contain the text; prefix matches first, then by number of articles."""
+def suggestions(session: Session, actor: Actor, begun: str) -> list[dict[str, Any]]:
+    """Return tags that contain the text, of published articles that the actor may read.
+
+    Prefix matches come first, then those of most articles.
+    """
     key = key_of(begun.strip())
     number = func.count(Article.id).label("number")
     asked = (
         select(Tag.name, number)
         .join(ArticleTag, ArticleTag.name == Tag.name)
         .join(Article, (Article.id == ArticleTag.article_id) & (Article.status == "published"))
+        .where(read_by(actor.groups))
         .group_by(Tag.key, Tag.name)
         .order_by(Tag.key.startswith(key, autoescape=True).desc(), number.desc(), Tag.key)
         .limit(_MOST_SUGGESTIONS)

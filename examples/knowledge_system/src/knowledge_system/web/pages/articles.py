@@ -77,7 +77,7 @@ def listing() -> Response:
     may_write, sees_all = permissions.may_write(actor), permissions.sees_all(actor)
 
     with current_request.services().reads() as session:
-        node_name = tree.name_of(session, int(asked.filter.node)) if asked.filter.node else ""
+        node_name = tree.name_of(session, actor, int(asked.filter.node)) if asked.filter.node else ""
 
         def show(page: dict[str, Any], counts: article_queries.ArticleCounts) -> str:
             return render_template(
@@ -104,7 +104,7 @@ def listing() -> Response:
         if asked.filter.same_for_everybody:
             shown_to = (current_request.language(), f"{may_write} {sees_all}", node_name)
             html, from_cache = catalogue.list_html(
-                session, asked, after=after, number=number, shown_to=shown_to, show=show
+                session, actor, asked, after=after, number=number, shown_to=shown_to, show=show
             )
         else:
             page = catalogue.read_page(session, actor, asked, after=after, number=None if after else number)
@@ -353,7 +353,7 @@ def _reading(article_id: int, problem: Problem | None = None) -> tuple[str, bool
         (article, html, headings), from_cache = catalogue.reading(
             session, actor, article_id, current_request.language()
         )
-        related = catalogue.related(session, article)
+        related = catalogue.related(session, actor, article)
         follow = following.followed(session, actor, article_id=article_id)
     page = render_template(
         "article.html",
@@ -365,6 +365,8 @@ def _reading(article_id: int, problem: Problem | None = None) -> tuple[str, bool
         headings=headings,
         now=current_request.now(),
         threads=comments.in_threads(article["comments"]),
+        may_restrict=article["editable"]
+        and permissions.may_restrict(actor, author_id=article["subject"].author_id, status=article["status"]),
         may_change=partial(_may_change, current_request.now()),
         steps={} if article["next"] else steps_now(article, article["shown_revision"]),
         comment_text=forms.retyped("body") if problem else "",
@@ -400,7 +402,9 @@ def _form(
         found = differing(current, _as_read(values), status=current["status"] in permissions.UNFINISHED)
         values = {**values, "revision": current["revision"]}
     with current_request.services().reads() as session:
-        sites = list(current_request.services().catalogue.counts(session).sites)[:100]
+        sites = list(current_request.services().catalogue.counts(session, current_request.actor()).sites)[
+            :100
+        ]
     choices = workflow.statuses_to_save(
         current_request.actor(), four_eyes=current_request.services().settings.four_eyes
     )

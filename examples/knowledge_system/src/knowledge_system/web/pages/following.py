@@ -54,7 +54,7 @@ def watching() -> AnyResponse:
 def sites() -> str:
     """List the sites that have published articles."""
     with current_request.services().reads() as session:
-        counted = current_request.services().catalogue.counts(session).sites
+        counted = current_request.services().catalogue.counts(session, current_request.actor()).sites
     return render_template("sites.html", section="sites", sites=counted)
 
 
@@ -65,7 +65,7 @@ def site() -> str | AnyResponse:
     if not name:
         return redirect("/sites", 303)
     with current_request.services().sessions() as session:
-        shown = following.site_page(session, name)
+        shown = following.site_page(session, current_request.actor(), name)
         follow = following.followed(session, current_request.actor(), site=name)
     path = f"/site?{urlencode({'name': name})}"
     return render_template("site.html", section="sites", site=shown, follow=follow, path=path)

@@ -9,7 +9,7 @@ from flask import Blueprint, redirect, render_template
 
 from knowledge_system.domain import fields, people_csv, permissions
 from knowledge_system.domain.problems import Problem
-from knowledge_system.services import retention
+from knowledge_system.services import readers, retention
 from knowledge_system.services.identity import accounts, groups
 from knowledge_system.web import article_changes, current_request, forms
 from knowledge_system.web.files.uploads import received
@@ -96,6 +96,18 @@ def _group_changed(values: dict[str, Any]) -> str:
     return f"/admin/groups?done=group-{values['step']}"
 
 
+@pages.get("/groups/<int:group_id>/remove")
+@current_request.administrators_only
+def removing_group(group_id: int) -> FlaskResponse:
+    """Show what the removal of a group affects, and a form to confirm it."""
+    with current_request.services().sessions() as session:
+        group, approvers = groups.find(session, group_id), groups.approvers(session)
+        restricted = readers.restricted_to(session, group_id)
+    categories = [category for category, each in approvers.items() if each == group_id]
+    context = {"group": group, "categories": categories, "restricted": restricted}
+    return forms.private(render_template("group_remove.html", section="admin", **context))
+
+
 @pages.post("/groups/approvers")
 @current_request.administrators_only
 def choosing_approvers() -> Response:
@@ -115,11 +127,13 @@ def choosing_approvers() -> Response:
 def _groups(problem: Problem | None = None) -> str:
     with current_request.services().sessions() as session:
         listed, approvers = groups.groups(session), groups.approvers(session)
+        restricted = readers.restricted_categories(session)
     return render_template(
         "groups.html",
         section="admin",
         groups=listed,
         approvers=approvers,
+        restricted=restricted,
         approvers_seen=groups.seen_approvers(approvers),
         typed={name: forms.retyped(name) for name in fields.GROUP},
         **forms.problem_context(problem),

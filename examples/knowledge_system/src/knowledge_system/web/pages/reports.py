@@ -123,7 +123,8 @@ def _page(values: dict[str, str], problem: Problem | None = None) -> str:
     actor, background = current_request.actor(), current_request.background()
     with current_request.services().sessions() as session:
         ready = reports.kept(session, owner_id=actor.id, now=current_request.now())
-        months, sites = reports.months(session, now=current_request.now()), reports.sites(session)
+        months = reports.months(session, actor, now=current_request.now())
+        sites = reports.sites(session, actor)
     return render_template(
         "reports.html",
         section="reports",

@@ -54,7 +54,7 @@ def placing_form(article_id: int) -> str:
     """Show the form to choose the place of an article."""
     with current_request.services().sessions() as session:
         article = article_queries.read(session, current_request.actor(), article_id)
-        whole = tree.whole(session)
+        whole = tree.whole(session, current_request.actor())
     if not article["editable"]:
         raise Problem("forbidden")
     return render_template("place.html", section="articles", article=article, tree=whole)
@@ -71,5 +71,5 @@ def placing(article_id: int) -> Response:
 def _page(problem: Problem | None = None) -> str:
     context: dict[str, Any] = forms.problem_context(problem)
     with current_request.services().sessions() as session:
-        whole = tree.whole(session)
+        whole = tree.whole(session, current_request.actor())
     return render_template("tree.html", section="articles", tree=whole, name=forms.retyped("name"), **context)

@@ -1,0 +1,541 @@
+"""Articles that only the members of some groups may read: the rule, its SQL, and that nothing else shows them."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from sqlalchemy import create_engine, delete, select, update
+from sqlalchemy.orm import Session
+
+from knowledge_system.domain import permissions
+from knowledge_system.domain.permissions import Actor
+from knowledge_system.domain.problems import Problem
+from knowledge_system.models import (
+    Article,
+    ArticleNode,
+    AuditEntry,
+    Base,
+    Group,
+    GroupMember,
+    Reader,
+    TreeNode,
+    User,
+)
+from knowledge_system.services import export_import, readers, reports, visibility
+from knowledge_system.services.attachments import attachment_texts
+from knowledge_system.services.identity import accounts, groups
+from knowledge_system.services.knowledge import digests, overdue_articles
+from knowledge_system.settings import AREAS
+from mks_hardening.tasks import TaskWorker
+from mks_hardening.testing import FrozenClock
+
+NOW = datetime(2026, 11, 25, tzinfo=UTC)
+LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
+PEOPLE, GROUPS, NODES, KINDS = (1, 2, 3), (1, 2), (1, 2, 3, 4), ("土工", "安全")
+
+# --- the rule and its SQL -----------------------------------------------------------------------
+
+
+class Placed(NamedTuple):
+    """An article: author, status, category and node (0 for none)."""
+
+    author: int
+    status: str
+    category: str
+    node: int
+
+
+PARENTS = {1: None, 2: 1, 3: 2, 4: None}
+ARTICLES = st.lists(
+    st.builds(
+        Placed,
+        st.sampled_from(PEOPLE),
+        st.sampled_from(list(permissions.STATUSES)),
+        st.sampled_from(KINDS),
+        st.sampled_from((0, *NODES)),
+    ),
+    min_size=1,
+    max_size=4,
+)
+MEMBERS = st.sets(st.tuples(st.sampled_from(GROUPS), st.sampled_from(PEOPLE)))
+RESTRICTIONS = st.sets(
+    st.tuples(
+        st.one_of(
+            st.tuples(st.just("article_id"), st.integers(1, 4)),
+            st.tuples(st.just("category"), st.sampled_from(KINDS)),
+            st.tuples(st.just("node_id"), st.sampled_from(NODES)),
+        ),
+        st.sampled_from(GROUPS),
+    ),
+    max_size=6,
+)
+ROLES = st.tuples(*(st.sampled_from(list(permissions.ROLES)) for _ in PEOPLE))
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Any]:
+    made = create_engine("sqlite://")
+    Base.metadata.create_all(made)
+    yield made
+    made.dispose()
+
+
+def restrictions_of(number: int, article: Placed, rows: set[Any]) -> list[set[int]]:
+    """What the rule is given: the groups of each thing by which an article is restricted."""
+    above = {article.node, PARENTS.get(article.node), PARENTS.get(PARENTS.get(article.node) or 0)}
+    by_subject: dict[Any, set[int]] = {}
+    for (kind, subject), group in rows:
+        applies = {"article_id": number, "category": article.category}.get(kind)
+        if subject == applies or (kind == "node_id" and subject in above):
+            by_subject.setdefault((kind, subject), set()).add(group)
+    return list(by_subject.values())
+
+
+@settings(deadline=None, max_examples=40)
+@given(ARTICLES, MEMBERS, RESTRICTIONS, ROLES)
+def test_the_rule_and_its_sql_agree_for_every_person_and_article(
+    engine: Any, articles: list[Placed], members: set[Any], rows: set[Any], roles: tuple[str, ...]
+) -> None:
+    rows = {row for row in rows if row[0][0] != "article_id" or row[0][1] <= len(articles)}
+    with engine.connect() as connection, connection.begin() as whole, Session(connection) as session:
+        for person, role in zip(PEOPLE, roles, strict=True):
+            session.add(
+                User(
+                    id=person, username=f"u{person}", display_name="x", role=role, active=True, created_at=NOW
+                )
+            )
+        session.add_all(Group(id=group, name=f"g{group}") for group in GROUPS)
+        session.flush()
+        session.add_all(GroupMember(group_id=group, user_id=person) for group, person in members)
+        session.add_all(TreeNode(id=n, parent_id=PARENTS[n], position=n, name=f"n{n}") for n in NODES)
+        for number, each in enumerate(articles, 1):
+            texts = {"title": "t", "body": "b", "category": each.category, "status": each.status}
+            session.add(Article(id=number, author_id=each.author, created_at=NOW, updated_at=NOW, **texts))
+            if each.node:
+                session.add(ArticleNode(article_id=number, node_id=each.node))
+        session.flush()
+        session.add_all(Reader(group_id=group, **{kind: subject}) for (kind, subject), group in rows)
+        session.flush()
+        for person, role in zip(PEOPLE, roles, strict=True):
+            own = frozenset(group for group, member in members if member == person)
+            actor = Actor(person, f"u{person}", "x", role, groups=own)
+            wanted = {
+                number
+                for number, each in enumerate(articles, 1)
+                if permissions.may_see(
+                    actor,
+                    author_id=each.author,
+                    status=each.status,
+                    readers=restrictions_of(number, each, rows),
+                )
+            }
+            assert set(session.scalars(select(Article.id).where(visibility.seen_by(actor)))) == wanted
+            # The actor of a request has only the groups that something is restricted to, and the same rights.
+            found = accounts.find(session, person)
+            assert found is not None
+            assert set(session.scalars(select(Article.id).where(visibility.seen_by(found)))) == wanted
+            by_person = {
+                number
+                for number in range(1, len(articles) + 1)
+                if person in session.scalars(visibility.select_readers(number))
+            }
+            assert by_person == wanted
+        whole.rollback()
+
+
+# --- what a person outside the groups gets to see ------------------------------------------------
+
+SECRET = "極秘橋"  # in the title, body, summary, tag, site, comment, attachment and place
+GONE = 999_999
+WIDE = " | ".join(
+    f"{group}=100000 per minute"
+    for group in ("search", "api_read", "api_write", "api_delete", "api_open", "file_upload", "admin")
+)
+TEXTS = {
+    "title": f"{SECRET}の見積",
+    "summary": f"{SECRET}の要約",
+    "body": f"{SECRET}の本文",
+    "category": "積算",
+    "tags": [f"{SECRET}札"],
+    "site": f"{SECRET}現場",
+}
+VOLATILE = re.compile(
+    r'(?:name="(?:csrf_token|once|key)" value|nonce|content|data-csrf)="[^"]*"|signature=[0-9a-f]{64}'
+    r'|nonce-[\w+/=-]+|"request_id": "[^"]*"|<code>[0-9a-f]{32}</code>|"csrf_token": "[^"]*"'
+)
+
+
+class Restricted(NamedTuple):
+    """An article and what belongs to it, in a node that is restricted or open."""
+
+    article: int
+    file: int
+    comment: int
+    node: int
+    group: int
+
+
+def call(person: Any, method: str, path: str, body: Any = None, **headers: str) -> Any:
+    return person.api(method, path, body, **{"X-CSRF-Token": person.token, **headers})
+
+
+def join(app: Any, name: str, *usernames: str) -> int:
+    with app.extensions["knowledge"].sessions.begin() as session:
+        ids = session.scalars(select(User.id).where(User.username.in_(usernames))).all()
+        for user in ids:
+            groups.join(session, user, [name])
+        return int(session.scalars(select(Group.id).where(Group.name == name)).one())
+
+
+def leave(app: Any, username: str) -> None:
+    with app.extensions["knowledge"].sessions.begin() as session:
+        own = select(User.id).where(User.username == username)
+        session.execute(delete(GroupMember).where(GroupMember.user_id.in_(own)))
+
+
+def restrict(person: Any, kind: str, subject: object, *chosen: int) -> Any:
+    path = f"/readers/{kind}/{quote(str(subject))}"
+    page = person.get(path)
+    assert page.status_code == 200, page.text
+    seen = re.findall(r'name="seen" value="([0-9a-f]*)"', page.text)[0]
+    return person.post(path, {"seen": seen, **{f"group-{group}": "on" for group in chosen}})
+
+
+def make_restricted(app: Any, visit: Callable[..., Any], kind: str) -> Restricted:
+    """An article of tanaka's that sato has published, for the group of both."""
+    group = join(app, "見積班", "tanaka", "sato", "ito")
+    writer, reviewer, administrator = visit("tanaka", at=app), visit("sato", at=app), visit("ito", at=app)
+    for person in (writer, reviewer, administrator):
+        person.get("/articles/new")
+    node = 0
+    if kind == "node":
+        added = reviewer.post("/tree", {"name": f"{SECRET}ツリー", "parent": "0"})
+        top = int(added.location.rpartition("-")[2])
+        assert restrict(reviewer, "node", top, group).status_code == 303
+        below = reviewer.post("/tree", {"name": f"{SECRET}の下", "parent": str(top)})
+        node = int(below.location.rpartition("-")[2])
+    if kind == "category":
+        assert restrict(administrator, "category", "積算", group).status_code == 303
+    new = call(writer, "POST", "/api/knowledge", {**TEXTS, "status": "draft"}).json["id"]
+    if kind == "article":
+        assert restrict(writer, "article", new, group).status_code == 303
+    if node:
+        assert writer.post(f"/articles/{new}/place", {"node": str(node)}).status_code == 303
+    picture = io.BytesIO()
+    Image.new("RGB", (40, 40)).save(picture, "PNG")
+    files = {"file": (io.BytesIO(picture.getvalue()), f"{SECRET}.png")}
+    sent = writer.send("POST", f"/articles/{new}/attachments", data={"csrf_token": writer.token, **files})
+    assert sent.status_code == 303, sent.text
+    read = call(writer, "GET", f"/api/knowledge/{new}").json
+    step = {"step": "submit", "revision": read["revision"], "comment": ""}
+    assert call(writer, "POST", f"/api/knowledge/{new}/steps", step).status_code == 200
+    assert (
+        call(reviewer, "POST", f"/api/knowledge/{new}/steps", {**step, "step": "approve"}).status_code == 200
+    )
+    said = call(reviewer, "POST", f"/api/knowledge/{new}/comments", {"body": f"{SECRET}の話 @yamamoto"})
+    file = call(writer, "GET", f"/api/knowledge/{new}/attachments").json["items"][0]["id"]
+    with app.extensions["knowledge"].sessions.begin() as session:
+        attachment_texts.keep(session, file, f"{SECRET}の単価")
+    return Restricted(new, file, said.json["id"], node, group)
+
+
+QUERIES = {
+    "/articles": ("q", "tag", "site", "category", "author", "status", "node"),
+    "/api/knowledge": ("q", "tag", "site", "category", "author", "status", "node"),
+    "/exchange/choose": ("q", "node"),
+    "/api/tags": ("q",),
+    "/api/titles": ("q",),
+    "/site": ("name",),
+}
+VALUES = {
+    "q": SECRET,
+    "tag": f"{SECRET}札",
+    "site": f"{SECRET}現場",
+    "name": f"{SECRET}現場",
+    "category": "積算",
+    "author": "tanaka",
+    "status": "review",
+    "node": "1",
+}
+
+
+def pages(person: Any) -> dict[str, tuple[int, str]]:
+    """Status and text of every page and API route that names no article, and of its lists with queries."""
+    shown = {}
+    for rule in person.app.url_map.iter_rules():
+        if "GET" not in rule.methods or rule.arguments or rule.rule in {"/sign-in", "/exchange/export"}:
+            continue
+        for query in ("", *(f"?{name}={quote(VALUES[name])}" for name in QUERIES.get(rule.rule, ()))):
+            path = f"{rule.rule}{query}"
+            answer = person.api("GET", path) if rule.rule.startswith("/api/") else person.get(path)
+            shown[path] = answer.status_code, VOLATILE.sub("", answer.get_data(as_text=True))
+    return shown
+
+
+@pytest.fixture
+def app(make_app: Callable[..., Any]) -> Any:
+    return make_app(MKS_RATE_LIMITS=WIDE)
+
+
+@pytest.mark.parametrize("kind", ["article", "category", "node"])
+def test_nothing_shows_that_there_is_such_an_article(app: Any, visit: Callable[..., Any], kind: str) -> None:
+    with app.extensions["knowledge"].sessions.begin() as session:  # of which nobody loses sight
+        session.execute(update(Article).where(Article.category == "積算").values(category="土工"))
+    outsiders = [visit(name, at=app) for name in ("yamamoto", "kobayashi")]  # a reviewer, and a reader
+    before = [pages(person) for person in outsiders]
+    secret = make_restricted(app, visit, kind)
+    for person, shown in zip(outsiders, before, strict=True):
+        assert len(shown) > 60
+        assert different(shown, pages(person)) == {}
+        exported = person.get(f"/exchange/export?ids={secret.article}")
+        assert exported.status_code == person.get(f"/exchange/export?ids={GONE}").status_code == 404
+    insider = visit("sato", at=app)
+    assert set(different(before[0], pages(insider))) > {
+        "/articles",
+        "/api/tags?q=" + quote(SECRET),
+        "/api/titles?q=" + quote(SECRET),
+    }
+
+
+def different(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """Where two walks differ, with the lines that only the second one has."""
+    return {
+        path: (status, other[path][0], sorted(set(other[path][1].splitlines()) - set(text.splitlines()))[:3])
+        for path, (status, text) in one.items()
+        if other[path] != (status, text)
+    }
+
+
+BODIES: dict[str, dict[str, str]] = {
+    "articles.commenting": {"body": "x"},
+    "articles.changing_comment": {"body": "x"},
+    "articles.saving": {**dict.fromkeys(("summary", "tags", "site"), ""), "title": "x", "category": "土工"}
+    | {"body": "x", "status": "draft", "revision": "1"},
+    "following.favouring": {"on": "on"},
+    "tree.placing": {"node": "0"},
+    "tree.changing": {"step": "rename", "name": "x", "parent": "0", "after": "0"},
+    "review.taking": {"step": "approve", "revision": "1", "comment": ""},
+    "review.restoring": {"revision": "1"},
+    "review.stepping": {"step": "approve", "revision": "1", "comment": ""},
+    "readers.restricting": {"seen": ""},
+}
+API_BODIES: dict[str, Any] = {
+    "api.knowledge.saving": {**TEXTS, "status": "draft", "revision": 1},
+    "api.knowledge.stepping": {"step": "retire", "revision": 1, "comment": "x"},
+    "api.knowledge.commenting": {"body": "x"},
+}
+NOT_ABOUT_ITS_EXISTENCE = {
+    "articles.discarding",  # one's own draft, if there is any
+    "api.following.forgetting",  # one's own favourite
+    "api.drafts.storing",
+    "api.drafts.discarding",
+}
+
+
+def with_ids(app: Any, rule: Any, ids: dict[str, Any]) -> str:
+    values = {name: ids.get(name, "x") for name in rule.arguments}
+    return str(app.url_map.bind("localhost").build(rule.endpoint, values, method=next(iter(rule.methods))))
+
+
+@pytest.mark.parametrize("kind", ["article", "category", "node"])
+def test_every_route_of_the_article_answers_as_if_there_were_none(
+    app: Any, visit: Callable[..., Any], kind: str
+) -> None:
+    secret, person = make_restricted(app, visit, kind), visit("yamamoto", at=app)
+    person.get("/articles/new")
+    real = {"article_id": secret.article, "attachment_id": secret.file, "comment_id": secret.comment}
+    real |= {"node_id": secret.node or GONE, "number": 1, "kind": "article", "subject": secret.article}
+    none = {**dict.fromkeys(real, GONE), "number": 1, "kind": "article"}
+    walked = 0
+    for rule in app.url_map.iter_rules():
+        if not rule.arguments & {"article_id", "attachment_id", "comment_id", "node_id", "subject"}:
+            continue
+        for method in sorted(rule.methods - {"OPTIONS"}):
+            answers = []
+            for ids in (real, none):
+                path = with_ids(app, rule, ids)
+                if path.startswith("/api/"):
+                    headers = {"If-Match": "*"} if method in {"PUT", "DELETE"} else {}
+                    answer = call(person, method, path, API_BODIES.get(rule.endpoint), **headers)
+                elif method in {"GET", "HEAD"}:
+                    answer = person.send(method, path)
+                else:
+                    answer = person.post(path, BODIES.get(rule.endpoint, {}))
+                text = re.sub("[0-9]+", "#", VOLATILE.sub("", answer.get_data(as_text=True)))
+                answers.append((answer.status_code, text))
+            known, unknown = answers
+            assert known == unknown, (rule.rule, method)
+            assert known[0] == 404 or rule.endpoint in NOT_ABOUT_ITS_EXISTENCE, (rule.rule, method, known)
+            assert SECRET not in known[1], rule.rule
+            walked += 1
+    assert walked > 40
+
+
+# --- notices, mails, reports and what is kept in the cache ----------------------------------------
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def mailing(
+    request: pytest.FixtureRequest, make_app: Callable[..., Any], make_smtp: Callable[..., Any]
+) -> Any:
+    server = make_smtp()
+    url = {"database_url": request.getfixturevalue("postgres_url")} if request.param == "postgresql" else {}
+    made = make_app(
+        **url,
+        areas=AREAS - {"logging"},
+        MKS_SMTP_HOST="localhost",
+        MKS_SMTP_PORT=str(server.port),
+        MKS_SMTP_SECURITY="plain",
+        MKS_ALERT_FROM="system@knowledge.example",
+        MKS_ALERT_TO="ops@knowledge.example",
+        MKS_RATE_LIMITS=WIDE,
+    )
+    made.server = server
+    return made
+
+
+def test_nobody_hears_of_what_they_may_not_read_any_more(
+    mailing: Any, visit: Callable[..., Any], clock: FrozenClock
+) -> None:
+    """The author, who watches it and leaves the group, and a mentioned outsider: notices, mails and reports."""
+    app, sessions = mailing, mailing.extensions["knowledge"].sessions
+    secret = make_restricted(app, visit, "article")
+    watcher, reviewer = visit("tanaka", at=app), visit("sato", at=app)
+    watcher.get("/account"), reviewer.get("/account")
+    watched = {"kind": "article", "subject": str(secret.article)}
+    assert call(watcher, "PUT", "/api/watches", watched).status_code == 204
+    assert call(watcher, "PUT", f"/api/favourites/{secret.article}").status_code == 204
+    say = f"/api/knowledge/{secret.article}/comments"
+    call(reviewer, "POST", say, {"body": "見えるうち"})
+    assert "見えるうち" in watcher.get("/notices").text
+    now = datetime.fromtimestamp(clock.time(), UTC)
+    with sessions() as session:
+        tanaka = session.scalars(select(User.id).where(User.username == "tanaka")).one()
+        actor = accounts.find(session, tanaka)
+        assert actor is not None
+        assert (actor.unread, actor.groups) == (1, {secret.group})
+        told = reports.figures(session, actor, "monthly", "2026-11", now=now)
+        assert SECRET in str(told)
+
+    leave(app, "tanaka")
+    with sessions() as session:  # and no commit: there are others of the same author
+        session.execute(update(Article).values(confirmed_at=LONG_AGO))
+        assert SECRET not in str(overdue_articles.remind(session, now=now))
+    tasks = app.extensions["knowledge"].background.tasks
+    list(TaskWorker(tasks, schedule=False).run_pending())
+    before = len(app.server.received)
+    call(reviewer, "POST", say, {"body": "見えなくなってから @tanaka @yamamoto"})
+    with sessions.begin() as session:
+        session.execute(update(Article).where(Article.id == secret.article).values(confirmed_at=LONG_AGO))
+        session.execute(update(User).where(User.username == "tanaka").values(mails="daily"))
+    list(TaskWorker(tasks, schedule=False).run_pending())
+    mailed = [mail.rcpt_tos for mail in app.server.received[before:]]
+    assert not any("tanaka" in str(to) or "yamamoto" in str(to) for to in mailed)
+    shown = {
+        path: watcher.get(path).text for path in ("/", "/notices", "/favourites", "/overdue", "/articles")
+    }
+    assert not [
+        path for path, text in shown.items() if SECRET in text or "見えな" in text or "見えるうち" in text
+    ]
+    assert call(watcher, "GET", "/api/watches").json["items"] == []
+    with sessions.begin() as session:
+        actor = accounts.find(session, tanaka)
+        assert actor is not None
+        assert (actor.unread, actor.groups) == (0, frozenset())
+        assert SECRET not in str(digests.take(session, tanaka, now=now))
+        assert SECRET not in str(reports.figures(session, actor, "monthly", "2026-11", now=now))
+        assert export_import.selected(session, actor, [secret.article, 1]) == [1]
+        with pytest.raises(Problem, match="not-found"):
+            readers.find(session, actor, "article", str(secret.article))
+
+
+def test_what_is_cached_is_shared_by_those_with_the_same_groups_only(
+    app: Any, visit: Callable[..., Any]
+) -> None:
+    secret = make_restricted(app, visit, "article")
+    found = f"/api/knowledge?q={quote(SECRET)}"
+    seen = {}
+    for name in ("sato", "tanaka", "yamamoto", "kobayashi", "suzuki", "sato"):
+        answer = visit(name, at=app).api("GET", found)
+        ids = [item["id"] for item in answer.json["items"]]
+        seen[name] = answer.headers["X-Cache"], secret.article in ids
+        # No shared cache may keep what depends on the person.
+        for each in (answer, visit(name, at=app).get("/articles")):
+            assert {"no-store", "private"} & set(re.split(", ?", each.headers["Cache-Control"])), name
+    assert seen["tanaka"] == seen["sato"] == ("hit", True)
+    assert seen["yamamoto"] == ("miss", False)
+    assert seen["kobayashi"] == seen["suzuki"] == ("hit", False)
+
+
+# --- choosing the readers -------------------------------------------------------------------------
+
+
+def test_who_chooses_the_readers_of_what(app: Any, visit: Callable[..., Any]) -> None:
+    group, other = join(app, "見積班", "tanaka", "sato"), join(app, "夜間班", "yamamoto")
+    writer, reviewer, administrator = (visit(name, at=app) for name in ("tanaka", "sato", "ito"))
+    for person in (writer, reviewer, administrator):
+        person.get("/articles/new")
+    new = call(writer, "POST", "/api/knowledge", {**TEXTS, "status": "draft"}).json["id"]
+    assert "ご自身が閲覧できなくなります" in restrict(writer, "article", new, other).text
+    assert restrict(writer, "article", new, group).status_code == 303
+    assert restrict(reviewer, "article", new, group, other).status_code == 303
+    with app.extensions["knowledge"].sessions() as session:
+        entries = session.scalars(select(AuditEntry).where(AuditEntry.action == "group.readers")).all()
+        assert '"groups": ["夜間班", "見積班"]' in entries[-1].detail
+        assert '"groups_before": ["見積班"]' in entries[-1].detail
+    stale = {"seen": "0" * 32, f"group-{group}": "on"}
+    assert reviewer.post(f"/readers/article/{new}", stale).status_code == 409
+    assert reviewer.post(f"/readers/article/{new}", {"seen": "", f"group-{GONE}": "on"}).status_code == 404
+    # An approved article of one's own is opened and closed by reviewers; categories by administrators.
+    assert writer.get("/readers/article/1").status_code == 403
+    assert reviewer.get(f"/readers/category/{quote('積算')}").status_code == 403
+    for path in ("/readers/x/1", "/readers/category/x", "/readers/node/1", "/readers/article/０"):
+        assert administrator.get(path).status_code == 404, path
+    assert administrator.get(f"/articles/{new}").status_code == 404  # no member of a group
+    assert restrict(administrator, "category", "安全", group).status_code == 303  # and need not be one
+    refused = call(administrator, "POST", "/api/knowledge", {**TEXTS, "category": "安全", "status": "draft"})
+    assert [error["code"] for error in refused.json["errors"]] == ["not-allowed"]
+    assert "見積班" in administrator.get("/admin/groups").text
+    assert "閲覧できるグループを変更" in administrator.get("/admin/audit").text
+
+
+def test_a_group_is_removed_after_its_effects_were_shown(app: Any, visit: Callable[..., Any]) -> None:
+    group = join(app, "見積班", "tanaka", "ito")
+    administrator = visit("ito", at=app)
+    assert restrict(administrator, "category", "積算", group).status_code == 303
+    shown = administrator.get(f"/admin/groups/{group}/remove").text
+    assert all(text in shown for text in ("メンバー 2 人", "分類 1 件"))
+    assert 'value="remove"' not in shown
+    fields = {"group": str(group), "name": "見積班", "members": "", "step": "remove"}
+    assert administrator.post("/admin/groups", fields).status_code == 422  # or everybody could read it
+    assert restrict(administrator, "category", "積算").status_code == 303
+    page = administrator.get(f"/admin/groups/{group}/remove").text
+    seen = re.findall(r'name="seen" value="([0-9a-f]+)"', page)[0]
+    join(app, "見積班", "suzuki")
+    assert administrator.post("/admin/groups", {**fields, "seen": seen}).status_code == 409
+    assert administrator.post("/admin/groups", fields).status_code == 303
+    assert administrator.get(f"/admin/groups/{group}/remove").status_code == 404
+
+
+def test_a_place_with_readers_of_its_own_stays(app: Any, visit: Callable[..., Any]) -> None:
+    group = join(app, "見積班", "sato")
+    reviewer, other = visit("sato", at=app), visit("yamamoto", at=app)
+    reviewer.get("/tree"), other.get("/tree")
+    node = int(reviewer.post("/tree", {"name": SECRET, "parent": "0"}).location.rpartition("-")[2])
+    assert restrict(reviewer, "node", node, group).status_code == 303
+    assert reviewer.post(f"/tree/{node}", {"step": "remove"}).status_code == 422
+    for step in ("remove", "rename", "up"):
+        assert other.post(f"/tree/{node}", {"step": step, "name": "x"}).status_code == 404
+    assert other.post("/tree", {"name": "x", "parent": str(node)}).status_code == 404
+    assert restrict(reviewer, "node", node).status_code == 303
+    assert SECRET in other.get("/tree").text
+    assert reviewer.post(f"/tree/{node}", {"step": "remove"}).status_code == 303
