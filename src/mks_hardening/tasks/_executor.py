@@ -60,6 +60,7 @@ class Executor:
         *,
         is_leaving: Callable[[], bool] = lambda: False,
         on_error: Callable[[BaseException], object] = lambda _: None,
+        finish: Callable[[str], bool] | None = None,
     ) -> Outcome:
         """Run one task and record its outcome; only KeyboardInterrupt and database errors can propagate.
 
@@ -67,6 +68,8 @@ class Executor:
             run: the task and its lease.
             is_leaving: whether this process is shutting down, so that an exception is not a failure of the task.
             on_error: called with an exception of the task that is not a retry, a cancellation or a lost lease.
+            finish: records the result of the run instead of the store's ``finish``; returns whether the lease was
+                still held.
         """
         task = self._tasks.known.get(run.leased.name)
         carried = cast("dict[str, object]", load(run.leased.context))
@@ -76,7 +79,7 @@ class Executor:
             outcome = (
                 self._unknown(run, "the name")
                 if task is None
-                else self._outcome(task, run, is_leaving, on_error)
+                else self._outcome(task, run, is_leaving, on_error, finish)
             )
             if hooks.observers:
                 seconds = self._clock.monotonic() - start
@@ -89,6 +92,7 @@ class Executor:
         run: TaskRun,
         is_leaving: Callable[[], bool],
         on_error: Callable[[BaseException], object],
+        finish: Callable[[str], bool] | None,
     ) -> Outcome:
         # Before any code of the task runs: a task that kills its process (out of memory, a crash in C) never raises
         # an exception.
@@ -111,15 +115,17 @@ class Executor:
             if is_leaving() and not run.finished:
                 return self._interrupted(task, run, self._clock.monotonic() - start)
             return self._raised(task, run, error, on_error)
-        return "done" if run.finished else self._done(run, result)
+        return "done" if run.finished else self._done(run, result, finish)
 
-    def _done(self, run: TaskRun, result: object) -> Outcome:
+    def _done(self, run: TaskRun, result: object, finish: Callable[[str], bool] | None) -> Outcome:
         # A result that is not JSON will not be JSON the next time either: do not repeat the work because of it.
         try:
             text = dump(result, what="result")
         except TaskRefusedError as error:
             return self._dead(run, f"{error}")
-        return self._record(run, "done", lambda: self._tasks.store.finish(run.leased, result=text))
+        if finish is None:
+            return self._record(run, "done", lambda: self._tasks.store.finish(run.leased, result=text))
+        return self._record(run, "done", lambda: finish(text))
 
     def _raised(
         self,

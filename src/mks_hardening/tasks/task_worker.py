@@ -221,13 +221,14 @@ class TaskWorker(Closing):
         *,
         is_leaving: Callable[[], bool] = lambda: False,
         on_error: Callable[[BaseException], object] = lambda _: None,
+        finish: Callable[[str], bool] | None = None,
     ) -> Outcome:
         run = TaskRun(self._tasks.store, leased, clock=self._clock)
         task = self._tasks.known.get(leased.name)
         renewer = self._started_renewer()
         renewer.add(run, timeout=inf if task is None else task.timeout)
         try:
-            return self._executor.execute(run, is_leaving=is_leaving, on_error=on_error)
+            return self._executor.execute(run, is_leaving=is_leaving, on_error=on_error, finish=finish)
         finally:
             renewer.remove(run)
 
@@ -240,12 +241,13 @@ class TaskWorker(Closing):
             return self._renewer
 
     def _work(self, stopping: threading.Event) -> None:
-        while not stopping.is_set():
+        following: LeasedTask | None = None
+        while following is not None or not stopping.is_set():
             try:
-                worked = self._run_next()
+                worked, following = self._run_next(following, stopping)
                 self._outage.succeeded()
             except Exception as error:  # noqa: BLE001 - retry after any error of the database
-                worked = False
+                worked, following = False, None
                 # Waits for the stop event, so that stop() does not wait for an unavailable database.
                 stopping.wait(self._outage.failed(error_summary(error)))
             if not worked and not stopping.is_set():
@@ -256,14 +258,34 @@ class TaskWorker(Closing):
         # Each thread that ends wakes the next one.
         self.wake()
 
-    def _run_next(self) -> bool:
-        leased = self._lease_next()
-        if leased is not None:
-            # There may be more tasks, for which one thread wakes another: a wake-up of all would query the table as
-            # often as there are threads.
-            self.wake()
-            self._run(leased)
-        return leased is not None
+    def _run_next(
+        self, leased: LeasedTask | None, stopping: threading.Event
+    ) -> tuple[bool, LeasedTask | None]:
+        """Run a task, leased now unless given; return whether there was one, and the next if it is leased."""
+        leased = leased or self._lease_next()
+        if leased is None:
+            return False, None
+        # There may be more tasks, for which one thread wakes another: a wake-up of all would query the table as
+        # often as there are threads.
+        self.wake()
+        running, following = leased, None
+
+        def finish(result: str) -> bool:
+            nonlocal following
+            store = self._tasks.store
+            if stopping.is_set():
+                return store.finish(running, result=result)
+            held, following = store.finish_and_lease(
+                running,
+                result=result,
+                owner=secrets.token_hex(16),
+                lease=self._lease,
+                queues=self._queues,
+            )
+            return held
+
+        self._run(leased, finish=finish)
+        return True, following
 
     def _schedule(self, stopping: threading.Event) -> None:
         while not stopping.wait(self._poll):

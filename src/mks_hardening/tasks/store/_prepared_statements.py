@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
 from threading import RLock
@@ -13,7 +13,7 @@ from mks_hardening.tasks._states import Step, sources
 from mks_hardening.tasks.store._task_rows import LEASED_COLUMNS, LeasedTask
 
 if TYPE_CHECKING:
-    from sqlalchemy import CTE, ColumnElement, Connection, Engine, Executable, Row, Select, Table, Update
+    from sqlalchemy import CTE, ColumnElement, Connection, Engine, Executable, Select, Table, Update
 
     from mks_hardening.tasks.store._row_clock import RowClock
 
@@ -103,16 +103,23 @@ class PreparedStatements:
 
     def finish(self, task: LeasedTask, *, result: str, connection: Connection | None) -> bool:
         """Record a result, in the given transaction or in its own; return whether the lease was still held."""
-        values = {
-            "task_id": task.id,
-            "owner_is": task.owner,
-            "result_is": result,
-            **self._clock.values(),
-        }
+        values = {**_finish_values(task, result), **self._clock.values()}
         if connection is not None:
             return connection.execute(self._finish_statement, values).rowcount == 1
         with self.write_lock(), self._single.begin() as own:
             return own.execute(self._finish_statement, values).rowcount == 1
+
+    def finish_and_lease(
+        self, task: LeasedTask, *, result: str, queue: str, owner: str, lease: float
+    ) -> tuple[bool, LeasedTask | None]:
+        """Record a result, and lease the next task of a queue, in one statement of PostgreSQL."""
+        given = {"queue_is": queue, "owner_is": owner, "lease": lease, **_finish_values(task, result)}
+        with self._single.connect() as connection:
+            row = connection.execute(
+                self._finish_and_lease_statement, {**given, **self._clock.values()}
+            ).one()
+        finished, *leased = row
+        return finished == 1, None if row.id is None else _leased_task(leased, row.unknown_for)
 
     def _leased(
         self, connection: Connection, change: Update, values: Mapping[str, object]
@@ -120,7 +127,8 @@ class PreparedStatements:
         with self.write_lock(), connection.begin():
             rows = connection.execute(change, {**values, **self._clock.values()}).all()
         # RETURNING guarantees no order.
-        return [_leased_task(row) for row in sorted(rows, key=lambda row: (row.created_at, row.id))]
+        rows = sorted(rows, key=lambda row: (row.created_at, row.id))
+        return [_leased_task(row, row.unknown_for) for row in rows]
 
     def _is(self, step: Step) -> ColumnElement[bool]:
         return in_source_state(self._table.c.state, step)
@@ -150,20 +158,36 @@ class PreparedStatements:
         Each priority has its own index range, as in ``_due_queues``; a range is read only if all before it had
         nothing.
         """
+        return self._lease_where(self._is_first())
+
+    @cached_property
+    def _finish_and_lease_statement(self) -> Select[Any]:
+        """Do both in one transaction that waits for the disk, as a result requires."""
+        from sqlalchemy import bindparam, func, select, true
+
+        columns = self._table.c
+        finished = self._finish_statement.returning(columns.id).cte("finished")
+        # Both parts see the rows as they were: the finished task may be due again, if its lease has expired.
+        others = columns.id != bindparam("finished_id")
+        leased = self._lease_where(self._is_first(others), asynchronous=False).cte("leased")
+        count = select(func.count().label("finished")).select_from(finished).subquery("count")
+        return select(count.c.finished, leased).select_from(count.outerjoin(leased, true()))
+
+    def _is_first(self, *conditions: ColumnElement[bool]) -> ColumnElement[bool]:
         from sqlalchemy import String, bindparam, exists, select, union_all
 
         found: list[CTE] = []
         for priority in PRIORITIES:
             due = (
                 select(self._table.c.id)
-                .where(*self._due(literal_number(priority), bindparam("queue_is", type_=String)))
+                .where(*self._due(literal_number(priority), bindparam("queue_is", type_=String)), *conditions)
                 .where(*(~exists(select(urgent.c.id)) for urgent in found))
                 .order_by(self._table.c.due_at)
                 .limit(literal_number(1))
                 .with_for_update(skip_locked=True)
             )
             found.append(due.cte(f"due_{priority}").prefix_with("MATERIALIZED", dialect="postgresql"))
-        return self._lease_where(self._table.c.id.in_(union_all(*(select(due.c.id) for due in found))))
+        return self._table.c.id.in_(union_all(*(select(due.c.id) for due in found)))
 
     def _lease_statement(self, priority: int, most: int) -> Update:
         from sqlalchemy import String, bindparam, select
@@ -199,14 +223,14 @@ class PreparedStatements:
         is_due = (columns.due_at <= self._clock.parameter()) & self._is("lease")
         return self._lease_where((columns.id == bindparam("task_id")) & is_due)
 
-    def _lease_where(self, condition: ColumnElement[bool]) -> Update:
+    def _lease_where(self, condition: ColumnElement[bool], *, asynchronous: bool = True) -> Update:
         from sqlalchemy import Float, bindparam, func, select, true, update
 
         columns = self._table.c
         now = self._clock.parameter()
         # As in asynchronous_commit(), but within the one statement; a subquery is evaluated once, not for each row.
-        asynchronous = select(func.set_config("synchronous_commit", "off", true())).scalar_subquery() == "off"
-        is_asynchronous = true() if self._one_writer else asynchronous
+        off = select(func.set_config("synchronous_commit", "off", true())).scalar_subquery() == "off"
+        is_asynchronous = off if asynchronous and not self._one_writer else true()
         change: Update = (
             update(self._table)
             .where(condition, is_asynchronous)
@@ -234,10 +258,10 @@ class PreparedStatements:
         return (
             update(self._table)
             .where(
-                columns.id == bindparam("task_id"),
+                columns.id == bindparam("finished_id"),
                 # A worker that lost its lease changes nothing, however late it is: each lease has a new owner
                 # value.
-                columns.owner == bindparam("owner_is"),
+                columns.owner == bindparam("finished_by"),
                 self._is("finish"),
             )
             .values(
@@ -284,6 +308,10 @@ def lock_rows(due: Select[tuple[str]], engine: Engine) -> Select[tuple[str]]:
     return select(due.cte("due").prefix_with("MATERIALIZED", dialect="postgresql").c.id)
 
 
-def _leased_task(row: Row[Any]) -> LeasedTask:
+def _finish_values(task: LeasedTask, result: str) -> dict[str, object]:
+    return {"finished_id": task.id, "finished_by": task.owner, "result_is": result}
+
+
+def _leased_task(row: Iterable[Any], unknown_for: float | None) -> LeasedTask:
     values: dict[str, Any] = dict(zip(LEASED_COLUMNS, row, strict=False))
-    return LeasedTask(unknown_for=row.unknown_for, **values)
+    return LeasedTask(unknown_for=unknown_for, **values)

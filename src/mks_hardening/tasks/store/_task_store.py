@@ -160,6 +160,20 @@ class TaskStore:
         """Record a result, in the given transaction or in its own; return whether the lease was still held."""
         return self.statements.finish(task, result=result, connection=connection)
 
+    def finish_and_lease(
+        self, task: LeasedTask, *, result: str, owner: str, lease: float, queues: Sequence[str]
+    ) -> tuple[bool, LeasedTask | None]:
+        """Record a result as ``finish`` does, and lease the next task, if one statement can do both.
+
+        That halves what a task costs on PostgreSQL with one queue. Otherwise no task is leased.
+        """
+        wanted = set(queues)
+        if self._postgresql and len(wanted) == 1:
+            return self.statements.finish_and_lease(
+                task, result=result, queue=wanted.pop(), owner=owner, lease=lease
+            )
+        return self.finish(task, result=result), None
+
     def retry(self, task: LeasedTask, *, delay: float, error: str, context: str | None = None) -> bool:
         """Return the task to the queue for a retry, with a new context if given; resets the delivery count."""
         values = {

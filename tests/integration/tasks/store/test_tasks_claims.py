@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from sqlalchemy import create_engine, event, text
 
 from mks_hardening.db import hardened_engine
-from mks_hardening.tasks import Tasks
+from mks_hardening.tasks import TaskRun, Tasks, TaskWorker
 from mks_hardening.tasks.store._wake_ups import WakeUps
 from testbed.polling import wait_until
 
@@ -113,6 +114,129 @@ def test_a_claim_reads_what_it_takes_by_a_plan_for_any_value(postgres_url: str, 
     by_scan, by_index = rows_read(tasks, postgres_url, work)
     assert by_scan == 0
     assert by_index <= 20 * 20
+
+
+def finish_and_claim(tasks: Tasks, number: int) -> list[str]:
+    """Lease a task, and then, as each is finished, the next one."""
+    (task,) = tasks.store.lease(owner="0" * 32, lease=60, queues=["default"], most=1)
+    leased = [task.id]
+    for n in range(1, number):
+        held, following = tasks.store.finish_and_lease(
+            task, result="null", owner=f"{n:032}", lease=60, queues=["default", "default"]
+        )
+        assert held
+        assert following is not None
+        task = following
+        leased.append(task.id)
+    return leased
+
+
+@pytest.mark.parametrize("plan", ["custom", "generic"])
+def test_a_finish_that_claims_the_next_reads_what_it_takes(
+    tasks: Tasks, postgres_url: str, plan: str
+) -> None:
+    @event.listens_for(tasks.store.engine, "connect")
+    def set_plan(connection: Any, _record: Any) -> None:
+        connection.execute(f"SET plan_cache_mode = force_{plan}_plan")
+        connection.commit()
+
+    by_scan, by_index = rows_read(tasks, postgres_url, lambda: finish_and_claim(tasks, 20))
+    assert by_scan == 0
+    assert by_index <= 20 * 20
+
+
+def test_a_finish_that_claims_takes_what_is_urgent_and_due_for_longest(tasks: Tasks) -> None:
+    with tasks.store.engine.connect() as connection:
+        expected = list(
+            connection.execute(
+                text("SELECT id FROM mks_task WHERE queue = 'default' ORDER BY priority, due_at LIMIT 205")
+            ).scalars()
+        )
+    assert finish_and_claim(tasks, 205) == expected
+
+
+def test_what_a_finish_writes_waits_for_the_disk(tasks: Tasks) -> None:
+    sent: list[str] = []
+
+    @event.listens_for(tasks.store.engine, "before_cursor_execute")
+    def note(*given: Any) -> None:
+        sent.append(f"{given[2]} {given[3]}")
+
+    finish_and_claim(tasks, 2)
+    assert ["synchronous_commit" in each for each in sent] == [True, False]
+
+
+@pytest.fixture
+def few(postgres_url: str) -> Iterator[Tasks]:
+    made = Tasks(hardened_engine(postgres_url))
+    made.create_table()
+    yield made
+    made.store.engine.dispose()
+
+
+def test_a_lost_lease_finishes_nothing_and_claims_the_next(few: Tasks) -> None:
+    task = few.task("work")(lambda _run: None)
+    with few.begin() as connection:
+        first = task.enqueue(connection)
+    lost, again = (
+        few.store.lease(owner=owner * 32, lease=lease, queues=["default"], most=1)[0]
+        for owner, lease in (("a", 0), ("b", 60))
+    )
+    assert lost.id == again.id == first
+    with few.begin() as connection:
+        second = task.enqueue(connection)
+    held, following = few.store.finish_and_lease(
+        lost, result="null", owner="c" * 32, lease=60, queues=["default"]
+    )
+    assert not held
+    assert following is not None
+    assert following.id == second
+    assert few.store.holds(again) is few.store.holds(following) is False
+
+
+def test_a_task_whose_lease_has_expired_is_finished_and_not_claimed_again(few: Tasks) -> None:
+    task = few.task("work")(lambda _run: None)
+    with few.begin() as connection:
+        task_id = task.enqueue(connection)
+    (leased,) = few.store.lease(owner="a" * 32, lease=0, queues=["default"], most=1)
+    finished = few.store.finish_and_lease(leased, result="null", owner="b" * 32, lease=60, queues=["default"])
+    assert finished == (True, None)
+    status = few.status(task_id)
+    assert status is not None
+    assert status.state == "done"
+
+
+def test_a_worker_needs_one_statement_for_each_task_and_leaves_none_behind(few: Tasks) -> None:
+    half = threading.Event()
+
+    @few.task("work")
+    def work(_run: TaskRun, number: int) -> None:
+        if number == 15:
+            half.set()
+
+    with few.begin() as connection:
+        few.enqueue_many(connection, [work.call(number) for number in range(30)])
+    sent: list[str] = []
+
+    @event.listens_for(few.store.engine, "before_cursor_execute")
+    def note(*given: Any) -> None:
+        if "UPDATE" in given[2]:
+            sent.append(given[2])
+
+    worker = TaskWorker(few, concurrency=1, schedule=False)
+    worker.start()
+    assert half.wait(30)
+    assert worker.stop(30)
+    counts = few.counts()
+    assert counts.get("running", 0) == 0
+    # The first task is leased alone.
+    assert 15 <= len(sent) <= counts["done"] + 1
+
+
+def test_several_queues_are_finished_without_a_claim(tasks: Tasks) -> None:
+    (leased,) = tasks.store.lease(owner="a" * 32, lease=60, queues=["default"], most=1)
+    given = {"result": "null", "owner": "b" * 32, "lease": 60, "queues": ["default", "mail"]}
+    assert tasks.store.finish_and_lease(leased, **given) == (True, None)  # type: ignore[arg-type]  # one dictionary
 
 
 def test_one_queue_takes_what_is_urgent_and_due_for_longest(tasks: Tasks) -> None:
