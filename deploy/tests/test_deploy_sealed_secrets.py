@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import Any
 import pytest
 
 from deploy_settings import deployed
-from mks_deploy.cli import main
+from mks_deploy.cli import main, parser
 from mks_deploy.settings.sealed_secrets import SealError, open_sealed, read_decrypted, seal
 from testbed.services import program
 
@@ -181,3 +183,14 @@ def test_what_is_no_decrypted_file_writes_nothing(tmp_path: Path, given: object)
         read_decrypted(text.encode(), tmp_path / "secrets")
     assert "hunter2" not in str(refused.value)
     assert not (tmp_path / "secrets").exists()
+
+
+PAGE = Path(__file__).parents[2] / "docs" / "en" / "how-to" / "deployment-secrets.md"
+
+
+@pytest.mark.skipif(not PAGE.exists(), reason="the documentation is not part of the wheel")
+def test_the_page_names_commands_that_exist() -> None:
+    lines = re.findall(r"(?m)^(?:sops .* \| )?mks-deploy (.+)$", PAGE.read_text("utf-8"))
+    assert len(lines) == 3
+    for line in lines:
+        parser().parse_args(shlex.split(line))
