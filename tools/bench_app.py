@@ -2,6 +2,7 @@
 
     python tools/bench_app.py [--articles 10000] [--readers 50] [--seconds 30] [--rounds 3] [--write FOLDER]
     python tools/bench_app.py --outages [--articles 2000] [--readers 10] [--seconds 15] [--write FOLDER]
+    python tools/bench_app.py --costs [--articles 2000]
 
 PostgreSQL, Redis and two gunicorn servers run side by side: one application with its cache and one without. Readers
 pause for one to three seconds between requests, as people do, and use the two applications in alternating rounds,
@@ -14,6 +15,9 @@ minutes of reading, which is the lifetime of a cached article. A whole run takes
 
 With ``--outages``, users read and edit one application with all its areas while Redis, the mail server and Slack
 are unavailable, one after another (``examples/knowledge_system/bench/outages.py``). This takes four minutes.
+
+With ``--costs``, the cost of a request is measured for each route, and compared with readers at the same time.
+``mks-deploy capacity`` and its page use the results. This takes two minutes.
 """
 
 from __future__ import annotations
@@ -22,7 +26,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-sys.path[:0] = [str(ROOT / "tests/support"), str(ROOT / "examples/knowledge_system")]
+sys.path[:0] = [str(ROOT / folder) for folder in ("tests/support", "examples/knowledge_system", "tools")]
 
 from bench.command import main  # noqa: E402 - found by the paths above
 

@@ -183,7 +183,7 @@ def _site(stack: ExitStack, articles: int, accounts: int) -> tuple[Any, list[str
     host.render()
     variables = host.application_variables(redis_url=redis.url, postgres_url=database.url("postgres"))
     print(f"filling {articles} articles ...", flush=True)
-    names = _fill(variables, articles, accounts)
+    names = fill(variables, articles, accounts)
     host.start_application(**variables)
     host.start_nginx()
     print("signing in ...", flush=True)
@@ -191,7 +191,8 @@ def _site(stack: ExitStack, articles: int, accounts: int) -> tuple[Any, list[str
     return host, cookies
 
 
-def _fill(variables: dict[str, str], articles: int, accounts: int) -> list[str]:
+def fill(variables: dict[str, str], articles: int, accounts: int) -> list[str]:
+    """Create articles, and readers with a cheap password hash; return the names of the readers."""
     from datetime import UTC, datetime
 
     from werkzeug.security import generate_password_hash

@@ -12,10 +12,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from bench import outages, outages_kept, plots, site
+from bench.costs_report import costs_file, lists
 from bench.profiled import profile_of, search_alone
 from bench.readers import WITH, WITHOUT, read_before, rounds
 from bench.report import report
+from bench.route_costs import measure
 
+_ROOT = Path(__file__).resolve().parents[3]
+_COSTS = _ROOT / "deploy/src/mks_deploy/reference_costs.toml"
+_LISTS = _ROOT / "docs/explanation/capacity.md"
 WRITERS = 6
 """Beside the readers; twenty times a minute is as often as one may write."""
 
@@ -23,6 +28,8 @@ WRITERS = 6
 def main(description: str) -> int:
     """Run the measurement and write the report; return 1 if a response was wrong."""
     options = _options(description)
+    if options.costs:
+        return _measure_costs(options.articles)
     cores = sorted(os.sched_getaffinity(0))
     servers, load = (cores[:-1][:2], cores[-1:]) if len(cores) > 1 else (cores, cores)
     os.sched_setaffinity(0, servers)  # what is started from here on inherits it
@@ -59,12 +66,27 @@ def main(description: str) -> int:
     return 0
 
 
+def _measure_costs(articles: int) -> int:
+    measured = measure(articles, _say)
+    costs = costs_file(measured, articles=articles)
+    _COSTS.write_text(costs, encoding="utf-8")
+    text = lists(measured, costs)
+    _LISTS.write_text(text, encoding="utf-8")
+    print(text)
+    return 0
+
+
 def _options(description: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument(
         "--outages", action="store_true", help="measure while one server after another is away"
     )
-    parser.add_argument("--articles", type=int, help="10000; 2000 with --outages")
+    parser.add_argument(
+        "--costs",
+        action="store_true",
+        help="measure what a request costs, and write it for mks-deploy capacity",
+    )
+    parser.add_argument("--articles", type=int, help="10000; 2000 with --outages or --costs")
     parser.add_argument("--readers", type=int, help="50; 10 with --outages")
     parser.add_argument("--seconds", type=float, help="30 for each round and application; 15 for each outage")
     parser.add_argument("--rounds", type=int, default=3)
@@ -72,7 +94,7 @@ def _options(description: str) -> argparse.Namespace:
     options = parser.parse_args()
     usual = {"articles": (10_000, 2000), "readers": (50, 10), "seconds": (30, 15)}
     for name, values in usual.items():
-        setattr(options, name, getattr(options, name) or values[options.outages])
+        setattr(options, name, getattr(options, name) or values[options.outages or options.costs])
     return options
 
 
