@@ -18,12 +18,16 @@ from mks_deploy.cli.release_commands import (
 )
 from mks_deploy.cli.setup_commands import (
     apply_command,
+    capacity_command,
+    cost_of_flag,
     example_command,
     init_command,
+    number_above,
     render_command,
     secrets_command,
     settings_history_command,
     up_command,
+    whole_number,
 )
 from mks_deploy.cli.upkeep_commands import (
     accept_command,
@@ -131,6 +135,7 @@ def parser() -> argparse.ArgumentParser:
     command.set_defaults(run=watch_command)
 
     _add_setup(commands)
+    _add_capacity(commands)
     _add_operations(commands)
     return whole
 
@@ -194,6 +199,54 @@ def _add_setup(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     command.add_argument("--no-migrate", action="store_true", help="release without app.migrate")
     command.set_defaults(run=up_command, nginx=None, openssl=None)
+
+
+def _add_capacity(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser(
+        "capacity", help="compute what a number of users needs: workers, connections, memory, disk, limits"
+    )
+    command.add_argument(
+        "--users", type=whole_number, required=True, metavar="N", help="accounts of the site"
+    )
+    command.add_argument(
+        "--active",
+        type=number_above(0, 1),
+        default=0.1,
+        metavar="SHARE",
+        help="share of the users in the busiest minute",
+    )
+    command.add_argument(
+        "--pause",
+        type=number_above(0, 86_400),
+        default=30,
+        metavar="SECONDS",
+        help="between two requests of a user",
+    )
+    command.add_argument(
+        "--cached", type=whole_number, default=20_000, metavar="N", help="entries of the cache"
+    )
+    command.add_argument(
+        "--costs", type=Path, metavar="FILE", help="measured costs; by default those of the reference"
+    )
+    command.add_argument(
+        "--cost",
+        type=cost_of_flag,
+        action="append",
+        default=[],
+        metavar="NAME=NUMBER",
+        help="mean cost of a request, such as application_ms=4; may be repeated",
+    )
+    command.add_argument("--cores", type=whole_number, default=8, metavar="N", help="processors of a host")
+    command.add_argument(
+        "--connections", type=whole_number, default=200, metavar="N", help="max_connections of PostgreSQL"
+    )
+    command.add_argument(
+        "--redis-gib", type=number_above(0), default=4, metavar="GIB", help="memory of one Redis server"
+    )
+    command.add_argument(
+        "--disk-gib", type=number_above(0), default=20, metavar="GIB", help="disk for a day of logs"
+    )
+    command.set_defaults(run=capacity_command)
 
 
 def _add_operations(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -7,7 +7,8 @@ import contextlib
 import difflib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 
 from mks_deploy.cli.command_settings import (
@@ -23,6 +24,18 @@ from mks_deploy.cli.command_settings import (
     read_text,
 )
 from mks_deploy.init.init_command import InitError, Wanted, new_settings, write_new
+from mks_deploy.operations.capacity import (
+    BUSY,
+    FASTEST,
+    CapacityError,
+    Costs,
+    Load,
+    Machine,
+    limits_of,
+    read_costs,
+    reference_costs,
+    size_for,
+)
 from mks_deploy.operations.database_hosts import DatabaseHosts, standby_mark
 from mks_deploy.operations.operation_log import Locked, locked
 from mks_deploy.operations.release import ReleaseError, State, is_version_name
@@ -52,21 +65,97 @@ from mks_deploy.setup.up import Target as HostTarget
 
 __all__ = [
     "apply_command",
+    "capacity_command",
+    "cost_of_flag",
     "example_command",
     "init_command",
+    "number_above",
     "render_command",
     "say",
     "secrets_command",
     "settings_history_command",
     "shells_of",
     "up_command",
+    "whole_number",
 ]
+
+
+_BILLION = 1_000_000_000
 
 
 def example_command(_options: argparse.Namespace) -> int:
     """Print all options with their explanation."""
     sys.stdout.write(example())
     return DONE
+
+
+def capacity_command(options: argparse.Namespace) -> int:
+    """Print what a number of users needs, and where the limits lie."""
+    try:
+        costs = read_costs(read_text(options.costs) if options.costs else reference_costs())
+    except CapacityError as error:
+        sys.stderr.write(f"{options.costs}: {error}\n")
+        return WRONG
+    costs = replace(costs, **dict(options.cost))
+    load = Load(users=options.users, active=options.active, pause=options.pause, cached=options.cached)
+    machine = Machine(
+        cores=options.cores,
+        connections=options.connections,
+        redis_gib=options.redis_gib,
+        disk_gib=options.disk_gib,
+    )
+    size = size_for(costs, load, machine)
+    rows = [
+        ("requests/s in the busiest minute", f"{size.requests:,.0f}"),
+        ("worker processes, with threads of each", f"{size.workers} x {size.threads}"),
+        (f"web hosts of {machine.cores} cores, at most {BUSY:.0%} busy", str(size.web_hosts)),
+        ("cores of PostgreSQL", str(size.database_cores)),
+        ("connections to PostgreSQL without PgBouncer", str(size.connections)),
+        ("connections to PostgreSQL with PgBouncer", str(size.pooled)),
+        ("memory of Redis", f"{size.redis_mib:,} MiB"),
+        ("Redis servers that share the keys", str(size.shards)),
+        ("logs a day, uncompressed", f"{size.log_gib:.1f} GiB"),
+    ]
+    text = "".join(f"{name:<48} {value:>12}\n" for name, value in rows)
+    text += f"\nlimits up to {FASTEST:,} requests/s, the first one in front\n"
+    for limit in limits_of(costs, load, machine):
+        reached = f"{limit.requests:,.0f}" if limit.requests <= FASTEST else "beyond"
+        text += f"{limit.name:<48} {reached:>12}\n"
+    sys.stdout.write(text)
+    return DONE
+
+
+def number_above(minimum: float, maximum: float = _BILLION) -> Callable[[str], float]:
+    """Return the type of an argument that is a number above the minimum."""
+
+    def read(text: str) -> float:
+        value = float(text)
+        if not minimum < value <= maximum:  # nan is neither
+            raise ValueError
+        return value
+
+    read.__name__ = f"number above {minimum:g}, at most {maximum:g}"
+    return read
+
+
+def whole_number(text: str) -> int:
+    """Parse a whole number from 1 to a billion, as an argument."""
+    if not text.isdecimal() or not 1 <= int(text) <= _BILLION:
+        raise argparse.ArgumentTypeError("must be a whole number from 1 to 1000000000")
+    return int(text)
+
+
+def cost_of_flag(text: str) -> tuple[str, float]:
+    """Read ``application_ms=4.5``."""
+    name, _, value = text.partition("=")
+    if name not in {field.name for field in fields(Costs)}:
+        raise argparse.ArgumentTypeError(
+            f"unknown; there are {', '.join(field.name for field in fields(Costs))}"
+        )
+    try:
+        return name, 0.0 if value in {"0", "0.0"} else number_above(0)(value)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{name} must be a number from 0") from None
 
 
 def init_command(options: argparse.Namespace) -> int:
