@@ -40,6 +40,7 @@ ELSEWHERE = {
     "database-standby.md": {"sh", "toml"},  # as well
     "staging.md": {"sh", "toml"},  # parsed and done: deploy/tests/test_deploy_masking.py
     "ship-logs.md": {"sh", "toml"},  # parsed and done: deploy/tests/test_deploy_logs.py
+    "capacity.md": {"sh", "toml"},  # run and read: deploy/tests/test_deploy_capacity.py
     "accept-a-site.md": {"sh"},  # parsed and done: deploy/tests/test_deploy_accept.py
     "releases.md": {"sh", "toml"},  # parsed, and done by other tests: deploy/tests/test_deploy_release.py
     "deploy.md": {"sh"},  # what make verify-deploy does on a host of its own
