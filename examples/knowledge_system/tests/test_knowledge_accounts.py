@@ -14,7 +14,7 @@ from sqlalchemy import select, update
 
 from knowledge_system.api.route_table import ROUTES
 from knowledge_system.domain import permissions
-from knowledge_system.models import User
+from knowledge_system.models import AuditEntry, User
 from knowledge_system.services.identity import accounts
 from knowledge_system.settings import AREAS, DEMO_PASSWORD
 from knowledge_system.web import access
@@ -110,6 +110,10 @@ def test_an_invitation_works_once_and_leads_to_a_first_password(
     assert visit("ito").post("/admin/accounts", NEWCOMER).headers["Location"].endswith("registered")
     assert browser.sign_in("mori", "").status_code in {401, 422}
     link = app.post.link("mori@knowledge.example")
+    with app.extensions["knowledge"].sessions() as session:
+        asked = select(AuditEntry.action, AuditEntry.actor_name).where(AuditEntry.subject == "user mori")
+        assert ("account.invite", "ito") in session.execute(asked).all()
+        assert "account.reset-asked" not in session.scalars(asked).all()
     assert choose(browser, link, "short").status_code == 422
     assert choose(browser, link).headers["Location"].endswith("password-set")
     assert choose(browser, link).status_code == 403

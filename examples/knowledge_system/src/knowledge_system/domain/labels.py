@@ -49,6 +49,7 @@ ACTIONS: Final = {
     "account.link": "会社のアカウントと連携",
     "account.unlink": "会社のアカウントとの連携を解除",
     "account.import": "利用者をまとめて招待",
+    "account.invite": "招待を送信",
     "group.save": "グループを変更",
     "group.remove": "グループを削除",
     "group.approvers": "承認グループを変更",

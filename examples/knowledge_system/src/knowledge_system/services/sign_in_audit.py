@@ -74,6 +74,7 @@ class _Collected(NamedTuple):
     noted: list[_Noted]
 
 
+_inviting: ContextVar[str] = ContextVar("knowledge_system.inviting", default="")
 _request: ContextVar[_Collected | None] = ContextVar("knowledge_system.trail", default=None)
 
 
@@ -119,6 +120,15 @@ class SignInAuditLog:
         elif found.trail is self:
             found.noted.append(noted)
 
+    @contextmanager
+    def inviting(self, actor: str) -> Iterator[None]:
+        """Record the reset tokens requested in the context as invitations by the user ``actor``."""
+        token = _inviting.set(actor)
+        try:
+            yield
+        finally:
+            _inviting.reset(token)
+
     def _observe(self, event: object) -> None:
         if isinstance(event, SignInEvent):
             action, client = _SIGN_IN.get(event.change), event.client
@@ -127,6 +137,9 @@ class SignInAuditLog:
         else:
             return
         if action is None:
+            return
+        if event.change == "reset_requested" and (inviter := _inviting.get()):
+            self.note("account.invite", event.user_id, actor=inviter)
             return
         by = event.actor or ("" if event.change in _BY_NOBODY_KNOWN else event.user_id)
         self.note(action, event.user_id, actor=by, client=client, method=event.method, reason=event.reason)

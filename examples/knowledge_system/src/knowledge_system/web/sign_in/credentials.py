@@ -107,7 +107,8 @@ def invite(username: str) -> None:
     invitations = current_request.services().invitations
     if invitations is None or not can_invite():
         raise Problem("unavailable")
-    result = invitations.request_reset(username, client=client())
+    with current_request.services().trail.inviting(str(current_request.actor().id)):
+        result = invitations.request_reset(username, client=client())
     if not result:
         raise sign_in_results.change_problem(result)
 
