@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -29,6 +30,9 @@ __all__ = ["MailTask"]
 _DEFERRED_DELAY: Final = 60.0
 """Seconds until recipients that were deferred are retried if others were accepted (RFC 5321, 4.5.4.1 asks for 30
 minutes between two attempts at a host that failed; this host responded)."""
+_VERBATIM: Final = ("List-Unsubscribe", "List-Unsubscribe-Post")
+_HTTPS_URL: Final = re.compile(r"https://[!-;=?-~]{1,900}")
+"""Printable ASCII without blanks and angle brackets, in one header line of at most 998 characters."""
 _logger: Final = logging.getLogger("mks_hardening.tasks")
 
 
@@ -142,6 +146,7 @@ class MailTask:
         text: str,
         html: str | None = None,
         reply_to: str | None = None,
+        unsubscribe_url: str | None = None,
         key: str | None = None,
         user_id: str | None = None,
     ) -> str:
@@ -154,6 +159,10 @@ class MailTask:
             text: plain-text body.
             html: HTML alternative of the body.
             reply_to: address for replies, if not the sender.
+            unsubscribe_url: ``https`` address that ends these mails when it receives a POST request with the form
+                field ``List-Unsubscribe=One-Click``, without cookies or a sign-in (RFC 8058); so it identifies and
+                authenticates the recipient. Mail programs offer it as a button. The server that signs with DKIM
+                must cover ``List-Unsubscribe`` and ``List-Unsubscribe-Post``.
             key: idempotency key; of several mails with the same key only the first is sent.
             user_id: user who may query the status.
 
@@ -161,8 +170,8 @@ class MailTask:
             The id of the task.
 
         Raises:
-            TaskRefusedError: there is no recipient, an address is malformed, the subject contains a line break, or
-                the mail is larger than 64 kB.
+            TaskRefusedError: there is no recipient, an address is malformed, the subject contains a line break, the
+                mail is larger than 64 kB, or ``unsubscribe_url`` is not an ``https`` URL of ASCII characters.
         """
         from mks_hardening._core.mail.email_addresses import addresses
 
@@ -172,6 +181,7 @@ class MailTask:
                 "Subject": instance(subject, str, parameter="subject"),
                 "To": ", ".join(recipients),
                 **({} if reply_to is None else {"Reply-To": _one(reply_to)}),
+                **({} if unsubscribe_url is None else _unsubscribing(unsubscribe_url)),
                 # Set here, so that a second delivery is identical byte for byte and mail servers recognise the
                 # duplicate.
                 "Date": _date(self._clock.time()),
@@ -217,7 +227,7 @@ class MailTask:
         mail = EmailMessage(SMTP)
         mail["From"] = self._sender
         for name, value in fields.items():
-            if name not in {"text", "html"}:
+            if name not in {"text", "html", *_VERBATIM}:
                 mail[name] = value
         mail["Auto-Submitted"] = "auto-generated"  # RFC 3834: prevents vacation replies
         # base64, as servers may wrap or re-encode 8-bit lines, which breaks DKIM signatures.
@@ -225,7 +235,9 @@ class MailTask:
         if "html" in fields:
             mail.add_alternative(fields["html"], subtype="html", cte="base64")
             mail.set_boundary(f"=_{boundary}")
-        return mail.as_bytes()
+        # `email` would encode a long URL as words (RFC 2047), which no mail program reads in these headers.
+        verbatim = "".join(f"{name}: {fields[name]}\r\n" for name in _VERBATIM if name in fields)
+        return verbatim.encode("ascii") + mail.as_bytes()
 
     def __repr__(self) -> str:
         return f"MailTask({self._task.name!r}, from_addr={str(self._sender)!r})"
@@ -236,6 +248,16 @@ def _one(address: str) -> str:
 
     (found,) = addresses(address, parameter="reply_to")
     return str(found)
+
+
+def _unsubscribing(url: str) -> dict[str, str]:
+    """Return the headers of RFC 8058."""
+    if not _HTTPS_URL.fullmatch(instance(url, str, parameter="unsubscribe_url")):
+        raise ConfigurationError(
+            "unsubscribe_url must be an https URL of at most 900 ASCII characters without blanks",
+            parameter="unsubscribe_url",
+        )
+    return {"List-Unsubscribe": f"<{url}>", "List-Unsubscribe-Post": "List-Unsubscribe=One-Click"}
 
 
 def _date(moment: float) -> str:

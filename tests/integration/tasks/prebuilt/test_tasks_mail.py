@@ -66,6 +66,19 @@ def ended(tasks: Tasks, task_id: str) -> tuple[str, Any]:
     return status.state, status.result
 
 
+def test_mail_programs_are_told_how_to_unsubscribe(
+    tasks: Tasks, mail: MailTask, worker: TaskWorker, smtp_server: SmtpServer
+) -> None:
+    url = f"https://example.com/stop?user=12&signature={'0f' * 32}"
+    send(tasks, mail, ["a@example.com"], unsubscribe_url=url)
+    assert worker.run_pending() == ["done"]
+    (got,) = smtp_server.received
+    lines = got.content.splitlines()
+    assert f"List-Unsubscribe: <{url}>".encode() in lines  # not folded, not encoded as words
+    assert b"List-Unsubscribe-Post: List-Unsubscribe=One-Click" in lines
+    assert got.message["Subject"] == "月次報告"
+
+
 def test_a_mail_arrives_as_it_was_written(
     tasks: Tasks, mail: MailTask, worker: TaskWorker, smtp_server: SmtpServer
 ) -> None:
@@ -206,6 +219,9 @@ def test_a_lease_that_ran_out_while_connecting_sends_nothing(
         {"html": 7},
         {"reply_to": "a@example.com, b@example.com"},
         {"reply_to": "x\n"},
+        {"unsubscribe_url": "http://example.com/stop"},
+        {"unsubscribe_url": "https://example.com/stop>\r\nBcc: x"},
+        {"unsubscribe_url": f"https://example.com/{'x' * 900}"},
     ],
 )
 def test_a_mail_that_cannot_be_sent_is_refused_at_the_call(
