@@ -155,3 +155,24 @@ def test_mails_are_stopped_by_their_link_without_signing_in(
     assert chosen() == "daily"
     assert browser.post("/mails/stop", {"user": user, "signature": signature}).status_code == 200
     assert chosen() == "none"
+
+
+def test_a_mail_program_stops_the_mails_at_one_click(app: Any, visit: Callable[..., Any]) -> None:
+    """RFC 8058: a POST request to the address in the header, without cookies, Origin or a sign-in."""
+    reader = visit("kobayashi")
+    choose(reader, "daily")
+    comment(visit("tanaka"), 1)
+    assert len(work(app)) == 1
+    content = app.server.received[-1].content
+    [path] = re.findall(
+        rb"^List-Unsubscribe: <https://localhost:8443(/mails/stop\S+)>\r?$", content, re.MULTILINE
+    )
+    assert re.search(rb"^List-Unsubscribe-Post: List-Unsubscribe=One-Click\r?$", content, re.MULTILINE)
+    program, sent = type(reader)(app), {"List-Unsubscribe": "One-Click"}
+    form = {"Content-Type": "application/x-www-form-urlencoded", "Origin": None}
+    body = "&".join(f"{name}={value}" for name, value in sent.items())
+    forged = path.decode()[:-1] + ("0" if path.decode()[-1] != "0" else "1")
+    assert program.send("POST", forged, data=body, headers=form).status_code == 403
+    assert program.send("POST", path.decode(), data=body, headers=form).status_code == 200
+    with app.extensions["knowledge"].sessions() as session:
+        assert session.scalars(select(User.mails).where(User.username == "kobayashi")).one() == "none"

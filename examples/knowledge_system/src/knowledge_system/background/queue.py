@@ -114,6 +114,7 @@ class Background:
         *,
         wanted: str = "",
         key: str | None = None,
+        unsubscribe_url: str | None = None,
     ) -> None:
         """Send a mail to a user in the caller's transaction; do nothing if mail is disabled.
 
@@ -123,13 +124,14 @@ class Background:
             letter: the mail.
             wanted: only if the recipient chose this kind of notices.
             key: of several mails with the same key, only the first is sent.
+            unsubscribe_url: address with which mail programs end such mails at one click.
         """
         user = models.User
         asked = select(user.username, user.email).where(user.id == user_id, user.active)
         for name, email in connection.execute(asked.where(user.mails == wanted) if wanted else asked):
             domain = self._settings.mail_domain
             if to := email or (f"{name}@{domain}" if domain else ""):
-                self.mail(connection, to, letter, user_id=user_id, key=key)
+                self.mail(connection, to, letter, user_id=user_id, key=key, unsubscribe_url=unsubscribe_url)
 
     def mail(
         self,
@@ -139,12 +141,21 @@ class Background:
         *,
         user_id: int,
         key: str | None = None,
+        unsubscribe_url: str | None = None,
     ) -> None:
         """Send a mail to an address in the caller's transaction; do nothing if mail is disabled."""
         if self._mail is not None:
             reads = select(models.User.language).where(models.User.id == user_id)
             subject, text = letter.written(connection.execute(reads).scalar() or "ja")
-            self._mail.enqueue(connection, to=to, subject=subject, text=text, user_id=str(user_id), key=key)
+            self._mail.enqueue(
+                connection,
+                to=to,
+                subject=subject,
+                text=text,
+                user_id=str(user_id),
+                key=key,
+                unsubscribe_url=unsubscribe_url,
+            )
 
     @contextmanager
     def serving(self) -> Iterator[None]:

@@ -58,17 +58,23 @@ def register(
         with sessions() as session:
             people = digests.due(session, now=now)
         for person in people:
-            stop = f"{site}/account#mails-title"
+            stop, one_click = f"{site}/account#mails-title", None
             if keys:
                 signed = digests.signature(link_keys(keys)[0], person)
                 stop = f"{site}/mails/stop?user={person}&signature={signed}"
+                one_click = stop if stop.startswith("https://") else None
             with sessions.begin() as session:
                 found = digests.take(session, person, now=now)
                 if found is not None:
                     letter = mail_texts.digest(found, site=site, stop=stop)
                     day = now.astimezone(JST).date()
                     background.send_mail(
-                        session, person, letter, wanted="daily", key=f"digest {person} {day}"
+                        session,
+                        person,
+                        letter,
+                        wanted="daily",
+                        key=f"digest {person} {day}",
+                        unsubscribe_url=one_click,
                     )
                     sent += 1
         return {"mails": sent}

@@ -53,6 +53,8 @@ def harden(app: Flask, parts: Services) -> None:
         public_paths=_OPEN,
         passive_paths=("/api/auth/session", "/api/tasks/", "/api/reports/status/"),
         api_paths=("/api/",),
+        # Mail programs send this form (RFC 8058): its signature names the user, whatever the session.
+        csrf_exempt_paths=("/mails/stop",),
         record_skip_paths=_PROBES,
         clock=parts.session_clock,
         on_refusal=create_rejection_handler(app),

@@ -105,8 +105,12 @@ def stop_form() -> Response:
 
 @pages.post("/mails/stop")
 def stop() -> Response:
-    """Unsubscribe the user of the link from notification mails, without a sign-in."""
-    asked = forms.read(fields.MAILS_STOP)
+    """Unsubscribe the user of the link from notification mails, without a sign-in.
+
+    A mail program sends ``List-Unsubscribe=One-Click`` to the address of the link (RFC 8058).
+    """
+    one_click = "List-Unsubscribe" in forms.remember()
+    asked = forms.query_values(fields.MAILS_STOP) if one_click else forms.read(fields.MAILS_STOP)
     if not _is_signed(asked):
         raise Problem("link-refused")
     with current_request.services().sessions.begin() as session:
