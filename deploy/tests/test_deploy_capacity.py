@@ -25,6 +25,7 @@ from mks_deploy.operations.capacity import (
 )
 
 DOCS = Path(__file__).parents[2] / "docs"
+needs_docs = pytest.mark.skipif(not DOCS.exists(), reason="the documentation is not part of the wheel")
 PLAIN = Costs(application_ms=6, nginx_ms=0)
 WHOLE = Costs(
     application_ms=3,
@@ -249,6 +250,7 @@ def test_a_file_of_costs_that_is_wrong_is_named(tmp_path: Path, capsys: pytest.C
     assert capsys.readouterr().err == f"{file}: [routes] must have a table for each route\n"
 
 
+@needs_docs
 @pytest.mark.parametrize("language", ["en", "ja"])
 def test_the_commands_and_the_file_of_the_page_work(
     language: str, capsys: pytest.CaptureFixture[str]
@@ -264,6 +266,7 @@ def test_the_commands_and_the_file_of_the_page_work(
     assert read_costs(costs).statements == 8
 
 
+@needs_docs
 def test_the_page_shows_what_the_measured_costs_say() -> None:
     page = (DOCS / "explanation" / "capacity.md").read_text(encoding="utf-8")
     costs = read_costs(reference_costs())
