@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -126,7 +126,7 @@ def _values() -> dict[str, Any]:
         "actor": current_request.actor_or_none(),
         "asset": asset,
         "csp_nonce": csp_nonce(),
-        "csrf_field": _csrf_field,
+        "csrf_field": partial(_csrf_field, token),
         "once_field": _once_field,
         "csrf_token": token,
         "demo": settings.demo,
@@ -160,8 +160,7 @@ def _marked(pieces: Iterable[Mapping[str, Any]] = ()) -> Markup:
     return Markup("".join(f"<mark>{text}</mark>" if found else text for text, found in texts))  # noqa: S704 - escaped above
 
 
-def _csrf_field() -> Markup:
-    token = current_request.csrf_token()
+def _csrf_field(token: str) -> Markup:
     return Markup('<input type="hidden" name="csrf_token" value="{}">').format(token) if token else Markup("")
 
 
