@@ -12,19 +12,33 @@ from collections.abc import Iterator
 from pathlib import Path
 
 POLICY = Path("/usr/sbin/policy-rc.d")
+ROOT = Path(__file__).resolve().parent.parent
+# Programs of npm: the folder with the lock, and where tests/support/testbed/openid_provider_server.py and
+# deploy/tests/test_deploy_containers.py look.
+LOCKED = {
+    ROOT / "tests/support/openid_provider": ROOT / "build/openid-provider",
+    ROOT / "deploy/tests/gateway_schema": ROOT / "build/gateway-schema",
+}
+PREPARED = Path("/usr/local/lib/mks-hardening-tests")
 # PostgreSQL with hypopg, beside the one that all other tests use; tests/support/testbed/services.py looks here too.
-OPENID_PROVIDER = Path(__file__).parents[1] / "tests/support/openid_provider"
-# Where tests/support/testbed/openid_provider_server.py looks.
-PROVIDER_MODULES = Path(__file__).parents[1] / "build/openid-provider"
-WITH_HYPOPG = Path("/usr/local/lib/mks-hardening-tests/postgresql-17")
+WITH_HYPOPG = PREPARED / "postgresql-17"
+# deploy/tests/test_deploy_images.py builds from these.
+BASE_IMAGES = PREPARED / "images"
+# As in python:3.13: what Debian has below /usr is below /usr/local.
+LAYOUT = """
+cd "$1/usr" && mkdir -p local/bin local/lib
+cp -a bin/python3.13 local/bin/ && ln -s python3.13 local/bin/python
+cp -a lib/python3.13 lib/*-linux-gnu/libpython3.13.so.1.0 local/lib/
+"""
 
 
 def main() -> None:
     """Install missing packages; never fail, because the test run reports missing servers."""
-    install_openid_provider()
+    for source, target in LOCKED.items():
+        install_locked(source, target)
     missing = missing_packages()
     if not missing:
-        unpack_hypopg()
+        prepare()
         return
     line = f"apt-get install -y --no-install-recommends {' '.join(missing)}"
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
@@ -40,24 +54,47 @@ def main() -> None:
             subprocess.run(
                 command.split(), env=environment, check=False, stdin=subprocess.DEVNULL, stdout=sys.stderr
             )
+    prepare()
+
+
+def prepare() -> None:
+    """Prepare what tests use and no package installs."""
     unpack_hypopg()
+    make_base_images()
 
 
-def install_openid_provider() -> None:
-    """Install a certified OpenID provider in its locked version, if there is npm and a registry."""
-    lock = (OPENID_PROVIDER / "package-lock.json").read_bytes()
-    installed = PROVIDER_MODULES / "package-lock.json"
+def make_base_images() -> None:
+    """Make stand-ins for the two base images of the rendered Dockerfile, which no registry gives out here."""
+    if BASE_IMAGES.exists() or os.geteuid() != 0 or shutil.which("mmdebstrap") is None:
+        return
+    print("Making base images from Debian's packages ...", flush=True)
+    mirror = [str(file) for file in Path("/etc/apt/sources.list.d").glob("debian.sources")]
+    packages = "base-files,libc6,netbase,tzdata"  # those of distroless/base-nossl
+    BASE_IMAGES.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=BASE_IMAGES.parent) as folder:
+        python = ["--variant=apt", "--include=python3-venv,libpython3.13", f"--customize-hook={LAYOUT}"]
+        for name, options in (("build", python), ("run", ["--variant=extract", f"--include={packages}"])):
+            command = ["mmdebstrap", "--quiet", *options, "trixie", f"{folder}/{name}.tar", *mirror]
+            if subprocess.run(command, check=False, stdin=subprocess.DEVNULL).returncode:
+                return  # the test run reports it
+        shutil.copytree(folder, BASE_IMAGES)
+
+
+def install_locked(source: Path, target: Path) -> None:
+    """Install packages of npm in their locked versions, if there is npm and a registry."""
+    lock = (source / "package-lock.json").read_bytes()
+    installed = target / "package-lock.json"
     npm = shutil.which("npm")
     if npm is None or (installed.exists() and installed.read_bytes() == lock):
         return
-    shutil.rmtree(PROVIDER_MODULES, ignore_errors=True)
+    shutil.rmtree(target, ignore_errors=True)
     with tempfile.TemporaryDirectory() as folder:
         for name in ("package.json", "package-lock.json"):
-            shutil.copy(OPENID_PROVIDER / name, folder)
-        command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--silent"]
+            shutil.copy(source / name, folder)
+        command = [npm, "ci", "--ignore-scripts", "--omit=optional", "--no-audit", "--no-fund", "--silent"]
         if subprocess.run(command, cwd=folder, check=False, stdout=sys.stderr).returncode == 0:
-            PROVIDER_MODULES.parent.mkdir(exist_ok=True)
-            shutil.copytree(folder, PROVIDER_MODULES)
+            target.parent.mkdir(exist_ok=True)
+            shutil.copytree(folder, target)
 
 
 def unpack_hypopg() -> None:
@@ -105,6 +142,11 @@ def missing_packages() -> list[str]:
         "syslog-ng-core": "syslog-ng",
         "prometheus-alertmanager": "prometheus-alertmanager",
         "age": "age",
+        "podman": "podman",
+        "runc": "runc",
+        "catatonit": "catatonit",
+        "mmdebstrap": "mmdebstrap",
+        "kubectl": "kubectl",
     }
     missing = [package for package, program in wanted.items() if shutil.which(program, path=path) is None]
     if not any(Path("/usr/lib/syslog-ng").glob("*/libhttp.so")):
