@@ -215,7 +215,8 @@ def test_containers_have_what_it_needs_and_no_more(
     settings = read_settings(settings_of(application, tmp_path, capsys))
     files = {file.path: file.text for file in render(settings, Installed())}
     compose = yaml.safe_load(files["docker/compose.yml"])
-    assert compose["services"].keys() == {"application"}
+    migrates = {"migrate"} if settings.app.migrate else set()
+    assert compose["services"].keys() == {"application", "backup", *migrates}
     assert compose["secrets"].keys() == {secret.file for secret in settings.secrets}
     assert f'"http://127.0.0.1:8000{settings.app.ready}", "{HOST}"' in files["docker/Dockerfile"]
     installs = "pip install --no-deps --no-build-isolation ." in files["docker/Dockerfile"]

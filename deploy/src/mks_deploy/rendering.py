@@ -15,7 +15,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from mks_deploy.alerts import alerts_of
 from mks_deploy.dashboard import dashboard
 from mks_deploy.environment_file import variables_of
-from mks_deploy.settings.consistency import connections_needed, connections_of_workers, max_pods
+from mks_deploy.settings.consistency import (
+    POD_WORKERS,
+    connections_needed,
+    connections_of_workers,
+    max_pods,
+)
 from mks_deploy.settings.credentials import (
     STORES_CERTIFICATE,
     Credential,
@@ -145,6 +150,11 @@ def _values(settings: Settings, installed: Installed, credentials: tuple[Credent
         "connections_needed": connections_needed(settings),
         "connections_needed_by_clients": connections_of_workers(settings) + settings.tasks.processes,
         "most_pods": max_pods(settings),
+        "pod_workers": POD_WORKERS,
+        "pod_drain": _pod_drain(settings),
+        # In MiB, for a process and those it starts.
+        "memory_request": lambda processes: 128 * (processes + 1),
+        "memory_limit": lambda processes: 512 * (processes + 1),
         "alerts": alerts_of(settings),
     }
 
@@ -276,22 +286,34 @@ def _targets(settings: Settings) -> Iterator[tuple[str, str, int, dict[str, Any]
 
 
 def _container_targets(settings: Settings) -> Iterator[tuple[str, str, int, dict[str, Any]]]:
-    for part in ("Dockerfile", "Dockerfile.dockerignore", "compose.yml", "gunicorn.conf.py"):
+    for part in ("Dockerfile", "Dockerfile.dockerignore", "compose.yml"):
         yield f"docker/{part}", f"docker/{part}", 0o644, {}
+    server = settings.gunicorn
+    for where, workers, drain in (
+        ("docker", server.workers, server.graceful_timeout),
+        ("kubernetes", POD_WORKERS, _pod_drain(settings)),
+    ):
+        numbers = {"workers": workers, "drain": drain}
+        yield "docker/gunicorn.conf.py", f"{where}/gunicorn.conf.py", 0o644, numbers
     for part in (
         "kustomization.yaml",
         "namespace.yaml",
         "application.yaml",
+        "backup.yaml",
         "network.yaml",
         "gateway.yaml",
         "settings.env",
     ):
         yield f"kubernetes/{part}", f"kubernetes/{part}", 0o644, {}
-    yield "docker/gunicorn.conf.py", "kubernetes/gunicorn.conf.py", 0o644, {}
     if settings.app.migrate:
         yield "kubernetes/migrate.yaml", "kubernetes/migrate.yaml", 0o644, {}
     if settings.has_tasks:
         yield "kubernetes/worker.yaml", "kubernetes/worker.yaml", 0o644, {}
+
+
+def _pod_drain(settings: Settings) -> int:
+    """Return the seconds a pod takes at most to end: a cluster ends pods at any hour, and no request with them."""
+    return max(settings.gunicorn.graceful_timeout, settings.edge.read_timeout + 1)
 
 
 def _server_targets(settings: Settings) -> Iterator[tuple[str, str, int, dict[str, Any]]]:

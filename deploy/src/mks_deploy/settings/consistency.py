@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "APPLICATION_SLOTS",
+    "POD_WORKERS",
     "WORKER_GENERATIONS",
     "connections_needed",
     "connections_of_workers",
@@ -25,6 +26,9 @@ APPLICATION_SLOTS: Final = 2
 
 WORKER_GENERATIONS: Final = APPLICATION_SLOTS + 1
 """Sets of workers at the same time: both slots, and the new workers of a slot that is being reloaded."""
+
+POD_WORKERS: Final = 1
+"""Workers of a pod: a cluster adds pods, so a pod takes as few database connections as it can."""
 
 _RESERVED: Final = 10
 """Connections reserved for backups, migrations and administrators."""
@@ -86,7 +90,7 @@ def connections_of_workers(settings: Settings) -> int:
 def max_pods(settings: Settings) -> int:
     """Return the maximum number of pods with a connection per thread, minus one for rolling updates."""
     left = settings.stores.database_connections - _of_tasks(settings) - _RESERVED
-    return max(APPLICATION_SLOTS, left // _threads(settings) - 1)
+    return max(APPLICATION_SLOTS, left // (POD_WORKERS * settings.gunicorn.threads) - 1)
 
 
 def _threads(settings: Settings) -> int:
