@@ -92,8 +92,13 @@ TESTED = (
     ),
     Promise(
         "test_deploy_containers",
-        "Containers and Kubernetes: hadolint, kubernetes-validate and compose rules say nothing",
-        "コンテナーと Kubernetes: hadolint、kubernetes-validate、compose の規則の指摘なし",
+        "Containers and Kubernetes: hadolint, kubernetes-validate, the Gateway API and compose rules say nothing",
+        "コンテナーと Kubernetes: hadolint、kubernetes-validate、Gateway API、compose の規則の指摘なし",
+    ),
+    Promise(
+        "test_deploy_images",
+        "Images built by podman; services and pods migrate, serve, finish requests at SIGTERM, back up",
+        "podman によるイメージのビルド。サービスと Pod の移行、応答、SIGTERM 時のリクエストの完了、バックアップ",
     ),
     Promise(
         "test_deploy_runbooks",
@@ -181,12 +186,13 @@ _ABOUT_JA = """\
 `ARGS=--only-load` は負荷だけを測ります。各行に、測った日とコミットを示します。"""
 _NOT_TRIED_EN = """\
 Not tried here: limits of memory and of tasks and restrictions of addresses, which need the controllers of the
-kernel; building the image, which needs a registry; applying the manifests, which needs a cluster; fetching packages
-by apt and pip, which are there already. systemd runs in namespaces, on a copy of this machine that was set up as
-[Deploy to a server](../how-to/deploy.md) says; pebble issues the certificates."""
+kernel; pulling images, which needs a registry; applying the manifests, which needs a cluster; fetching packages
+by apt and pip, which are there already, except in the images. systemd runs in namespaces, on a copy of this machine
+that was set up as [Deploy to a server](../how-to/deploy.md) says; pebble issues the certificates."""
 _NOT_TRIED_JA = """\
-ここで試していないもの: メモリーとタスク数の上限とアドレスの制限(カーネルのコントローラーが必要)、イメージのビルド
-(レジストリが必要)、マニフェストの適用(クラスターが必要)、apt と pip によるパッケージの取得(取得済みのため)。
+ここで試していないもの: メモリーとタスク数の上限とアドレスの制限(カーネルのコントローラーが必要)、イメージの取得
+(レジストリが必要)、マニフェストの適用(クラスターが必要)、apt と pip によるパッケージの取得(取得済みのため。
+イメージの中では取得します)。
 systemd は名前空間の中で、
 [サーバーにデプロイする](../how-to/deploy.md)の手順で準備したこのマシンの複製の上で動きます。証明書は pebble が
 発行します。"""

@@ -45,7 +45,7 @@ ELSEWHERE = {
     "releases.md": {"sh", "toml"},  # parsed, and done by other tests: deploy/tests/test_deploy_release.py
     "deploy.md": {"sh"},  # what make verify-deploy does on a host of its own
     "deployment-secrets.md": {"sh"},  # parsed and done: deploy/tests/test_deploy_sealed_secrets.py
-    "run-in-containers.md": {"sh"},  # needs Docker and a cluster
+    "run-in-containers.md": {"sh", "toml"},  # parsed, and done by others: deploy/tests/test_deploy_images.py
     # Each command against the rendered deployment: deploy/tests; one shows settings.
     "runbooks": {"sh", ""},
 }
