@@ -25,6 +25,7 @@ EXTRAS = {
     "cache": {"redis", "hiredis", "msgspec"},
     "security": {"pyotp", "limits", "cryptography", "werkzeug"},
     "argon2": {"argon2-cffi"},
+    "bcrypt": {"bcrypt"},
     "passkeys": {"webauthn"},
     "qr": {"qrcode[png]"},
     "db": {"sqlalchemy[asyncio]"},

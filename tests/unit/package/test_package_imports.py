@@ -279,6 +279,12 @@ CONSTRUCTIONS = [
         "PasswordHasher(scheme='scrypt').hash('battery staple')",
     ),
     ("argon2", "argon2", "mks_hardening.security", "PasswordHasher(scheme='argon2id')"),
+    (
+        "bcrypt",
+        "bcrypt",
+        "mks_hardening.security",
+        "PasswordHasher(scheme='scrypt').verify('x', '$2b$04$' + 'a' * 53)",
+    ),
     ("sqlalchemy", "db", "mks_hardening.security", "SQLAlchemyPasskeyStore(object())"),
     ("qrcode", "qr", "mks_hardening.security", "qr_code('otpauth://totp/x')"),
     ("sqlalchemy", "db", "mks_hardening.db", "hardened_engine('sqlite://')"),

@@ -25,6 +25,7 @@ HEAVY = [
     "cryptography",
     "webauthn",
     "argon2",
+    "bcrypt",
 ]
 
 
@@ -76,6 +77,7 @@ CASES = {
     "cryptography": (lambda: security.SecretBox(bytes(range(32))), "security"),
     "werkzeug": (lambda: security.PasswordHasher(scheme="scrypt").hash("x"), "security"),
     "argon2": (lambda: security.PasswordHasher(scheme="argon2id"), "argon2"),
+    "bcrypt": (lambda: security.PasswordHasher().verify("x", "$2b$04$" + "a" * 53), "bcrypt"),
     "qrcode": (lambda: security.qr_code("x"), "qr"),
     "sqlalchemy": (sql_store, "db"),
     "webauthn": (passkeys, "passkeys"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from mks_hardening._core.optional_imports import optional
+from mks_hardening.security.passwords._hash_forms import is_verifiable
 
 __all__ = ["PREFIX", "Argon2"]
 
@@ -39,6 +40,8 @@ class Argon2:
         """Return whether a hash matches a password; ``None`` for a hash that argon2 cannot parse."""
         from argon2.exceptions import InvalidHashError, VerificationError, VerifyMismatchError
 
+        if not is_verifiable(stored):
+            return None
         try:
             return self._hasher.verify(stored, password)
         except VerifyMismatchError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from mks_hardening._core.optional_imports import optional
+from mks_hardening.security.passwords._hash_forms import is_verifiable
 
 __all__ = ["Scrypt"]
 
@@ -36,6 +37,8 @@ class Scrypt:
 
     def check(self, stored: str, password: str) -> bool | None:
         """Return whether a hash matches a password; ``None`` for an unknown method or impossible parameters."""
+        if not is_verifiable(stored):
+            return None
         with optional("werkzeug", extra="security"):
             from werkzeug.security import check_password_hash
         try:

@@ -23,7 +23,9 @@ from mks_hardening._core.durations import seconds
 from mks_hardening._core.process.after_fork import register_after_fork
 from mks_hardening.exceptions import BackendUnavailableError, MissingDependencyError
 from mks_hardening.security.passwords._argon2 import PREFIX, Argon2
+from mks_hardening.security.passwords._bcrypt import Bcrypt
 from mks_hardening.security.passwords._fair_semaphore import FairSemaphore, hashing_client
+from mks_hardening.security.passwords._hash_forms import BCRYPT, is_verifiable, method_of, translated
 from mks_hardening.security.passwords._scrypt import Scrypt
 
 if TYPE_CHECKING:
@@ -50,10 +52,14 @@ class PasswordHasher:
     one network 8, and remembered devices, open sessions and mailed tokens are served first. All other callers count
     as one client, without a limit in the queue.
 
-    Hashes of both schemes and older ones of werkzeug can be verified. A check that costs less than the most
-    expensive kind of check this process has seen (an unknown user, another scheme, an unreadable hash) is padded
-    with work to the same CPU time, so that its duration does not reveal which accounts exist or have old hashes.
-    Respond with the same message in all cases, or the message reveals what the duration does not (ASVS 5.0, 6.3.8).
+    Hashes of both schemes can be verified, and those of accounts from another system: argon2, scrypt and PBKDF2 of
+    werkzeug and Django, and bcrypt (extra ``bcrypt``) of any system. ``SignIn`` replaces them at the first
+    sign-in. A hash whose check would take more than some seconds does not match.
+
+    A check that costs less than the most expensive kind of check this process has seen (an unknown user, another
+    scheme, an unreadable hash) is padded with work to the same CPU time, so that its duration does not reveal
+    which accounts exist or have old hashes. Respond with the same message in all cases, or the message reveals
+    what the duration does not (ASVS 5.0, 6.3.8).
 
     Args:
         scheme: scheme of new hashes: ``argon2id`` (m=46 MiB, t=6, p=1), ``scrypt`` (N=32768, r=8, p=3), or
@@ -140,9 +146,18 @@ class PasswordHasher:
         """
         return not self._scheme.is_present(text_of(stored, parameter="stored"))
 
+    def can_verify(self, stored: str, /) -> bool:
+        """Return whether a hash of another system has a form that can be verified, for an import of accounts.
+
+        Unsalted or fast hashes (MD5, SHA-1, SHA-256, crypt) are not: such accounts need a new password.
+        """
+        return is_verifiable(translated(text_of(stored, parameter="stored")))
+
     def _verified(self, password: str, stored: str | None) -> bool:
         normal = _normal(password)
-        form = (stored if stored is None else text_of(stored, parameter="stored")) or self._scheme.nobody
+        form = (
+            translated("" if stored is None else text_of(stored, parameter="stored")) or self._scheme.nobody
+        )
         scheme = self._scheme_of(form)
         # CPU time rather than wall time: on a busy machine the wait for a core would count as work.
         began = thread_time()
@@ -150,11 +165,13 @@ class PasswordHasher:
         matches = scheme.check(form, normal or "-")
         spent = thread_time() - began
         if matches is not None:
-            self._note(_method_of(form), spent)
-        self._top_up(None if matches is None else _method_of(form), spent)
+            self._note(method_of(form), spent)
+        self._top_up(None if matches is None else method_of(form), spent)
         return bool(matches) and bool(stored) and normal is not None
 
-    def _scheme_of(self, form: str) -> HashScheme:
+    def _scheme_of(self, form: str) -> HashScheme | Bcrypt:
+        if BCRYPT.fullmatch(form):
+            return Bcrypt()
         wanted = Argon2 if form.startswith(PREFIX) else Scrypt
         return self._scheme if isinstance(self._scheme, wanted) else wanted()
 
@@ -179,7 +196,7 @@ class PasswordHasher:
 
     def _learn(self, scheme: HashScheme) -> None:
         """Measure a check of this scheme, unless one was measured already."""
-        method = _method_of(scheme.nobody)
+        method = method_of(scheme.nobody)
         if method not in self._work:
             began = thread_time()
             scheme.check(scheme.nobody, "-")
@@ -257,11 +274,6 @@ def _argon2_or(wanted: str) -> HashScheme:
         if wanted == "argon2id":
             raise
         return Scrypt()
-
-
-def _method_of(form: str) -> str:
-    """Return method and parameters without salt and hash: they determine the cost of a check."""
-    return form.rpartition("$")[0].rpartition("$")[0]
 
 
 def _padding_work() -> None:
