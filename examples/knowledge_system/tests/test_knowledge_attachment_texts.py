@@ -17,7 +17,7 @@ from sqlalchemy import func, select
 
 from knowledge_system.domain.files.file_types import recognise
 from knowledge_system.models import AttachmentText
-from knowledge_system.services.attachments import attachment_texts
+from knowledge_system.services.attachments import attachment_texts, bounded_process
 from knowledge_system.services.attachments.file_store import FileStore
 from mks_hardening.tasks import TaskWorker
 
@@ -136,9 +136,8 @@ def test_a_program_beyond_its_limits_is_ended(
     changed.write_text(
         source.replace("yield from _office(", f"{program}\n        yield from _office("), encoding="utf-8"
     )
-    interpreter, *_ = attachment_texts._PROGRAM
-    monkeypatch.setattr(attachment_texts, "_PROGRAM", (interpreter, "-I", str(changed)))
-    monkeypatch.setattr(attachment_texts, "_SECONDS", 2 if limit == "time" else 60)
+    monkeypatch.setattr(attachment_texts, "_PROGRAM", changed)
+    monkeypatch.setattr(bounded_process, "_SECONDS", 2 if limit == "time" else 60)
     assert text_of(tmp_path / "store", docx("x"), "wordprocessing") is None
 
 

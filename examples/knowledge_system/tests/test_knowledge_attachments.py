@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import errno
 import io
 import os
@@ -29,7 +30,7 @@ from knowledge_system.domain.files.bundle import write_zip
 from knowledge_system.domain.files.front_matter import dump
 from knowledge_system.models import Attachment
 from knowledge_system.services import export_import
-from knowledge_system.services.attachments import article_attachments
+from knowledge_system.services.attachments import article_attachments, upload_intake
 from knowledge_system.services.attachments.file_store import FileStore
 from knowledge_system.services.attachments.virus_scan import (
     ClamdScanner,
@@ -156,7 +157,7 @@ def test_pages_without_javascript(visit: Callable[..., Any], app: Any) -> None:
     both = [(io.BytesIO(photograph()), "good.jpg"), (io.BytesIO(b"<svg/>"), "bad.jpg")]
     refused = person.send("POST", f"/articles/{number}/attachments", data={**fields, "file": both})
     assert refused.status_code == 422
-    assert "この種類のファイルは受け付けていません" in refused.get_data(as_text=True)
+    assert "bad.jpg: この種類のファイルは受け付けていません" in refused.get_data(as_text=True)
     assert len(rows(app)) == 2
     first = rows(app)[0].id
     assert person.post(f"/articles/{number}/attachments/{first}/delete", {}).status_code == 303
@@ -272,6 +273,75 @@ def test_a_file_is_found_under_its_own_article_alone(visit: Callable[..., Any]) 
     assert person.api("GET", f"/api/knowledge/{other}/attachments/{made['id']}").status_code == 404
     assert person.api("DELETE", f"/api/knowledge/{other}/attachments/{made['id']}").status_code == 404
     assert person.api("GET", f"/api/knowledge/{one}/attachments/{made['id']}").status_code == 200
+
+
+# Of a telephone that was held upright: 64 x 48 pixels, turned by 90 degrees, with maker and position.
+HEIC = base64.b64decode(
+    "AAAAHGZ0eXBoZWljAAAAAG1pZjFoZWljbWlhZgAAAchtZXRhAAAAAAAAACFoZGxyAAAAAAAAAABwaWN0AAAAAAAAAAAAAAAA"
+    "AAAAADRpbG9jAAAAAERAAAIAAQAAAAAB7AABAAAAAAAAACoAAgAAAAACFgABAAAAAAAAAKgAAAA4aWluZgAAAAAAAgAAABVp"
+    "bmZlAgAAAAABAABodmMxAAAAABVpbmZlAgAAAQACAABFeGlmAAAAAA5waXRtAAAAAAABAAABB2lwcnAAAADmaXBjbwAAAHZo"
+    "dmNDAQNwAAAAkAAAAAAAHvAA/P34+AAADwNgAAEAGEABDAH//wNwAAADAJAAAAMAAAMAHroCQGEAAQAqQgEBA3AAAAMAkAAA"
+    "AwAAAwAeoCCBBZbq5Ka5uAhoMCAAAAMDIAAAAwAhYgABAAZEAcFzwIkAAAATY29scm5jbHgAAQANAAaAAAAAFGlzcGUAAAAA"
+    "AAAAQAAAAEAAAAAoY2xhcAAAAEAAAAABAAAAMAAAAAEAAAAAAAAAAv////AAAAACAAAAEHBpeGkAAAAAAwgICAAAAAlpcm90"
+    "AwAAABlpcG1hAAAAAAAAAAEAAQaBAgMFhIYAAAAaaXJlZgAAAAAAAAAOY2RzYwACAAEAAQAAANptZGF0AAAAJigBrxOA5TH3"
+    "/9BREHRUQ/SyZk6gxCi1wf+Xwy6a4sQb3Zt+LDfwAAAABkV4aWYAAE1NACoAAAAIAAMBDwACAAAABQAAADIBEgADAAAAAQAG"
+    "AACIJQAEAAAAAQAAADgAAAAAQUNNRQAAAAQAAQACAAAAAk4AAAAAAgAFAAAAAwAAAG4AAwACAAAAAkUAAAAABAAFAAAAAwAA"
+    "AIYAAAAAAAAAIwAAAAEAAAApAAAAAQAAABYAAAABAAAAiwAAAAEAAAApAAAAAQAAAB4AAAAB"
+)
+
+
+def test_photographs_of_telephones_become_upright_jpegs_without_position(
+    visit: Callable[..., Any], app: Any
+) -> None:
+    assert b"ACME" in HEIC
+    person = visit("tanaka")
+    number = write(person)
+    # As many as go at once, most of them in a format that needs no process of its own.
+    contents = [HEIC if each < 3 else photograph() for each in range(30)]
+    files = [(io.BytesIO(content), f"IMG_{each:04}.HEIC") for each, content in enumerate(contents)]
+    form = person.get(f"/articles/{number}/edit")
+    assert form.status_code == 200
+    fields = {"csrf_token": person.token, "file": files}
+    assert person.send("POST", f"/articles/{number}/attachments", data=fields).status_code == 303
+    assert len(rows(app)) == 30
+    kept = rows(app)[:3]
+    assert [(file.name, file.content_type) for file in kept] == [
+        (f"IMG_{each:04}.jpg", "image/jpeg") for each in range(3)
+    ]
+    assert {(file.width, file.height) for file in kept} == {(48, 64)}
+    content = person.get(f"/files/{kept[0].id}").get_data()
+    assert b"ACME" not in content
+    with Image.open(io.BytesIO(content)) as picture:
+        assert not picture.getexif()
+        left, right = picture.getpixel((2, 30)), picture.getpixel((45, 30))
+    assert left[0] > 150 > left[2]
+    assert right[2] > 150 > right[0]
+    assert stored(app) >= {file.digest for file in kept}
+
+
+def test_each_refused_photograph_has_its_message(
+    visit: Callable[..., Any], app: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    person = visit("tanaka")
+    number = write(person)
+    assert upload(person, number, HEIC[:400], "a.heic").json["errors"][0]["code"] == "file-damaged"
+    person.get(f"/articles/{number}/edit")
+    contents = {"good.heic": HEIC, "cut.heic": HEIC[:400], "<b>.txt": b"no picture", "empty.heic": b""}
+    files = [(io.BytesIO(content), name) for name, content in contents.items()]
+    data = {"csrf_token": person.token, "file": files}
+    refused = person.send("POST", f"/articles/{number}/attachments", data=data)
+    assert refused.status_code == 422
+    page = refused.get_data(as_text=True)
+    for name, reason in {
+        "cut.heic": "ファイルが壊れている",
+        "&lt;b&gt;.txt": "この種類のファイルは受け付けていません",
+        "empty.heic": "ファイルが空です",
+    }.items():
+        assert f'<p class="error">{name}: {reason}' in page
+    assert "good.heic" not in page
+    assert rows(app) == []
+    monkeypatch.setattr(upload_intake, "find_spec", lambda _name: None)
+    assert upload(person, number, HEIC, "a.heic").json["errors"][0]["code"] == "file-heic"
 
 
 # --- what is refused --------------------------------------------------------------------------

@@ -47,7 +47,7 @@
         .replace("{sum}", written(size)).replace("{number}", files.length);
       let error = "";
       if (files[0]?.size > Number(limit)) error = say(large);
-      else if (size > Number(limit)) error = say(together);
+      else if (size > Number(limit) && !("each" in field.form.dataset)) error = say(together);
       else if (files.length > Number(most)) error = say(many);
       field.setCustomValidity(error);
       field.reportValidity();

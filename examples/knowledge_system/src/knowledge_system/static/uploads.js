@@ -118,6 +118,35 @@
     send([...pick.files]);
     pick.value = "";
   });
+  // The files of the form below go one by one: a refused one stops no other, and the limit is that of each file.
+  const batch = document.querySelector("form[data-each]");
+  batch?.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    const { each, next, sending, result } = batch.dataset;
+    const place = batch.querySelector("[data-results]");
+    const button = batch.querySelector("button");
+    const files = [...batch.elements.file.files];
+    const refused = [];
+    button.disabled = true;
+    place.hidden = false;
+    for (const [index, file] of files.entries()) {
+      place.textContent = sending.replace("{number}", index + 1).replace("{total}", files.length);
+      const body = new FormData();
+      body.append("file", file, file.name);
+      await post(each, body).catch((error) => refused.push(`${file.name}: ${error.message}`));
+    }
+    button.disabled = false;
+    if (!refused.length) {
+      history.replaceState(null, "", next);
+      location.reload();
+      return;
+    }
+    place.textContent = result.replace("{number}", files.length - refused.length);
+    const list = document.createElement("ul");
+    for (const line of refused) list.append(Object.assign(document.createElement("li"), { textContent: line }));
+    place.append(list);
+    place.classList.add("bad");
+  });
   for (const kind of ["dragover", "dragleave", "drop"]) {
     text.addEventListener(kind, (event) => {
       if (kind === "dragover" && event.dataTransfer.types.includes("Files")) event.preventDefault();

@@ -307,8 +307,7 @@ def attach(article_id: int, files: Callable[[], Sequence[tuple[str, bytes]]]) ->
     services, actor, now = current_request.services(), current_request.actor(), current_request.now()
     with services.sessions() as session:
         article_attachments.check_can_attach(session, actor, article_id)
-    checked = [services.intake.checked(name, content) for name, content in files()]
-    stored = [services.intake.keep(each) for each in checked]
+    stored = [services.intake.keep(each) for each in services.intake.checked_all(files())]
 
     def attach_all(session: Session) -> list[dict[str, Any]]:
         made = [article_attachments.attach(session, actor, article_id, each, now=now) for each in stored]

@@ -8,7 +8,7 @@ import zipfile
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-__all__ = ["KINDS", "Kind", "recognise"]
+__all__ = ["HEIC", "JPEG", "KINDS", "Kind", "recognise"]
 
 
 class Kind(NamedTuple):
@@ -27,10 +27,12 @@ class Kind(NamedTuple):
     picture: bool = False
 
 
-_JPEG: Final = Kind("JPEG", "image/jpeg", (".jpg", ".jpeg"), picture=True)
+JPEG: Final = Kind("JPEG", "image/jpeg", (".jpg", ".jpeg"), picture=True)
 _PNG: Final = Kind("PNG", "image/png", (".png",), picture=True)
 _GIF: Final = Kind("GIF", "image/gif", (".gif",), picture=True)
 _WEBP: Final = Kind("WEBP", "image/webp", (".webp",), picture=True)
+HEIC: Final = Kind("HEIF", "image/heic", (".heic", ".heif"), picture=True)
+"""What telephones take pictures in; converted to JPEG and never stored."""
 _PDF: Final = Kind("PDF", "application/pdf", (".pdf",))
 _DXF: Final = Kind("DXF", "image/vnd.dxf", (".dxf",))
 _DWG: Final = Kind("DWG", "image/vnd.dwg", (".dwg",))
@@ -53,6 +55,8 @@ _BINARY_DXF: Final = b"AutoCAD Binary DXF\r\n\x1a\x00"
 # Release 13 (AC1012) and later: a version followed by five zero bytes.
 _DWG_HEAD: Final = re.compile(rb"AC10(?:1[2-9]|2[0-9]|3[0-9])\x00{5}")
 _SHORTEST_DWG: Final = 128
+_HEIC_BRANDS: Final = frozenset({b"heic", b"heix", b"heim", b"heis", b"mif1"})
+"""ISO/IEC 23008-12, annex B."""
 
 
 def _is_pdf(content: bytes) -> bool:
@@ -87,10 +91,11 @@ def _is_office(main_part: str) -> Callable[[bytes], bool]:
 
 
 _TESTS: Final[tuple[tuple[Kind, Callable[[bytes], bool]], ...]] = (
-    (_JPEG, lambda content: content.startswith(b"\xff\xd8\xff")),
+    (JPEG, lambda content: content.startswith(b"\xff\xd8\xff")),
     (_PNG, lambda content: content.startswith(b"\x89PNG\r\n\x1a\n")),
     (_GIF, lambda content: content.startswith((b"GIF87a", b"GIF89a"))),
     (_WEBP, lambda content: content[:4] == b"RIFF" and content[8:12] == b"WEBP"),
+    (HEIC, lambda content: content[4:8] == b"ftyp" and content[8:12] in _HEIC_BRANDS),
     (_PDF, _is_pdf),
     (_DXF, _is_dxf),
     (_DWG, _is_dwg),
@@ -98,7 +103,7 @@ _TESTS: Final[tuple[tuple[Kind, Callable[[bytes], bool]], ...]] = (
     (_XLSX, _is_office("xl/workbook.xml")),
     (_PPTX, _is_office("ppt/presentation.xml")),
 )
-KINDS: Final = {kind.type: kind for kind, _ in _TESTS}
+KINDS: Final = {kind.type: kind for kind, _ in _TESTS if kind is not HEIC}
 """Accepted types by media type. SVG is not accepted, because it can contain scripts."""
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,7 +10,7 @@ from sqlalchemy import delete, select
 from knowledge_system.domain import snippets
 from knowledge_system.domain.search_variants import spelling_variants
 from knowledge_system.models import Attachment, AttachmentText
-from knowledge_system.services.attachments import file_text
+from knowledge_system.services.attachments import bounded_process, file_text
 from mks_hardening.db import SearchIndex
 
 if TYPE_CHECKING:
@@ -26,13 +23,10 @@ if TYPE_CHECKING:
 
 __all__ = ["INDEX", "READABLE", "extract", "find_in", "keep", "matching_articles", "missing", "remove"]
 
-_log = logging.getLogger(__name__)
-
 INDEX: Final = SearchIndex("attachment_search", synonyms=spelling_variants)
 READABLE: Final = file_text.READABLE
 """Media types whose text is extracted."""
-_SECONDS: Final = 120
-_PROGRAM: Final = (sys.executable, "-I", str(Path(file_text.__file__)))
+_PROGRAM: Final = Path(file_text.__file__)
 
 
 def extract(store: FileStore, digest: str, media_type: str) -> str | None:
@@ -41,30 +35,8 @@ def extract(store: FileStore, digest: str, media_type: str) -> str | None:
     Raises:
         FileNotFoundError: the file is missing.
     """
-    with store.path(digest).open("rb") as file:
-        try:
-            done = subprocess.run(  # noqa: S603 - our own program, no shell
-                [*_PROGRAM, media_type],
-                stdin=file,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                timeout=_SECONDS,
-                check=False,
-                env={"LANG": "C.UTF-8"},
-            )
-        except subprocess.TimeoutExpired:
-            _log.warning(
-                "the text of a file was not extracted within %d s", _SECONDS, extra={"sha256": digest}
-            )
-            return None
-    if done.returncode:
-        _log.warning(
-            "the text of a file cannot be extracted: exit status %d",
-            done.returncode,
-            extra={"sha256": digest},
-        )
-        return None
-    return done.stdout.decode(errors="replace").replace("\0", "")
+    text = bounded_process.run(_PROGRAM, media_type, store.read(digest))
+    return None if text is None else text.decode(errors="replace").replace("\0", "")
 
 
 def keep(session: Session, attachment_id: int, text: str | None) -> None:

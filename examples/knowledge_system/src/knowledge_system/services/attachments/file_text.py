@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 from xml.parsers import expat
 
-__all__ = ["OFFICE", "READABLE", "extract"]
+__all__ = ["OFFICE", "READABLE", "extract", "limit"]
 
 _MEMORY: Final = 768 * 1024 * 1024
 _PROCESSOR_SECONDS: Final = 60
@@ -120,21 +120,22 @@ def _parser(add: Callable[[str], object]) -> expat.XMLParserType:
     return parser
 
 
-def _limit() -> None:
+def limit(*, threads: bool = False) -> None:
+    """Limit memory, processor time and files of this process, and unless it needs threads, the number of them."""
     os.nice(10)
     for kind, most in (
         (resource.RLIMIT_AS, _MEMORY),
         (resource.RLIMIT_CPU, _PROCESSOR_SECONDS),
         (resource.RLIMIT_FSIZE, 0),
         (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_NPROC, 0),
+        *(() if threads else ((resource.RLIMIT_NPROC, 0),)),
     ):
         resource.setrlimit(kind, (most, most))
 
 
 def main() -> None:
     """Extract the text from standard input to standard output."""
-    _limit()
+    limit()
     left = _MOST_CHARACTERS
     for part in extract(sys.stdin.buffer.read(), sys.argv[1]):
         shown = part[:left].encode("utf-8", errors="replace")

@@ -5,12 +5,17 @@ from __future__ import annotations
 import hashlib
 import logging
 import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 from knowledge_system.domain.files import pictures
 from knowledge_system.domain.files.file_names import plain_name
-from knowledge_system.domain.files.file_types import Kind, recognise
+from knowledge_system.domain.files.file_types import HEIC, JPEG, Kind, recognise
 from knowledge_system.domain.problems import FieldError, Problem
+from knowledge_system.services.attachments import bounded_process, file_conversion
 from knowledge_system.services.attachments.file_store import FileStore, StoreFullError
 from knowledge_system.services.attachments.virus_scan import ScanFailedError, scanner
 
@@ -90,6 +95,9 @@ class Intake:
         kind = recognise(content)
         if kind is None:
             raise _refused("file-kind")
+        original = content
+        if kind is HEIC:
+            name, kind, content = f"{Path(plain_name(name, kind.endings)).stem}.jpg", JPEG, _as_jpeg(content)
         accepted = Accepted(plain_name(name, kind.endings), kind, content)
         if kind.picture:
             picture = _prepared(content, kind)
@@ -100,7 +108,27 @@ class Intake:
                 height=picture.height,
                 pixels=picture.pixels,
             )
-        self._scan(content)
+        self._scan(original)
+        return accepted
+
+    def checked_all(self, files: Sequence[tuple[str, bytes]]) -> list[Accepted]:
+        """Validate all files without storing them.
+
+        Raises:
+            Problem: as in ``take``; of several files, the field of an error is ``file: NAME``.
+        """
+        accepted: list[Accepted] = []
+        errors: list[FieldError] = []
+        for name, content in files:
+            try:
+                accepted.append(self.checked(name, content))
+            except Problem as problem:
+                if problem.code != "invalid":
+                    raise
+                field = f"file: {name[:100]}" if len(files) > 1 else "file"
+                errors += [error._replace(field=field) for error in problem.errors]
+        if errors:
+            raise Problem("invalid", errors=errors)
         return accepted
 
     def keep(self, file: Accepted) -> Stored:
@@ -132,17 +160,34 @@ class Intake:
             raise _refused("file-infected")
 
 
-def _prepared(content: bytes, kind: Kind) -> pictures.Picture:
+def _as_jpeg(content: bytes) -> bytes:
+    if find_spec("pi_heif") is None:
+        raise _refused("file-heic")
+    with _decoder():
+        jpeg = bounded_process.run(Path(file_conversion.__file__), "heic", content)
+    if jpeg is None:
+        raise _refused("file-damaged")
+    return jpeg
+
+
+@contextmanager
+def _decoder() -> Iterator[None]:
     if not _decoding.acquire(timeout=_PATIENCE):
         raise Problem("unavailable", headers={"Retry-After": "10"})
     try:
-        return pictures.prepare(content, kind)
+        yield
+    finally:
+        _decoding.release()
+
+
+def _prepared(content: bytes, kind: Kind) -> pictures.Picture:
+    try:
+        with _decoder():
+            return pictures.prepare(content, kind)
     except pictures.TooManyPixelsError as error:
         raise _refused("file-pixels", pictures.MOST_PIXELS // 1_000_000) from error
     except pictures.DamagedError as error:
         raise _refused("file-damaged") from error
-    finally:
-        _decoding.release()
 
 
 def _refused(code: str, limit: object = "") -> Problem:

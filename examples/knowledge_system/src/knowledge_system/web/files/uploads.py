@@ -16,7 +16,7 @@ __all__ = ["digest", "received"]
 
 _ROOM: Final = 524_288
 """Additional bytes for boundaries and the fields besides the files."""
-_MOST_PARTS: Final = 24
+_MOST_PARTS: Final = 40
 
 
 def received(*, most: int = 1) -> list[tuple[str, bytes]]:

@@ -21,7 +21,7 @@ __all__ = ["pages"]
 
 pages = Blueprint("attachments", __name__)
 
-_AT_ONCE = 10
+_AT_ONCE = 30
 
 
 @pages.post("/articles/<int:article_id>/attachments")
