@@ -37,6 +37,7 @@ BILINGUAL = (
     "domain/translations.py",
     "migrations/",
     "services/knowledge/stored_content.py",
+    "services/take_over/",
     "api/openapi.py",
 )
 """Terminals, where both languages stand side by side, and demonstration content."""

@@ -1,4 +1,4 @@
-"""Command line: ``knowledge-system demo | walkthrough | seed | upgrade | create-admin | check | totp``."""
+"""Command line: ``knowledge-system COMMAND``: a demonstration, and the work of operators."""
 
 from __future__ import annotations
 
@@ -68,6 +68,18 @@ def _parser() -> argparse.ArgumentParser:
         "--articles", type=int, default=0, metavar="N", help="この件数まで増やす / generate up to this number"
     )
     seed.set_defaults(run=_seed)
+
+    take_over = commands.add_parser(
+        "take-over", help="旧システムとフォルダーから引き継ぐ / take over from old systems and folders"
+    )
+    take_over.add_argument("mapping", type=Path, help="対応表 (TOML) / mapping file")
+    take_over.add_argument("--dry-run", action="store_true", help="何も保存しない / store nothing")
+    take_over.add_argument(
+        "--report", type=Path, required=True, metavar="FILE", help="結果 (.csv, .jsonl) / what became of each"
+    )
+    _data_option(take_over)
+    _demo_option(take_over)
+    take_over.set_defaults(run=_take_over)
 
     tables = commands.add_parser("upgrade", help="テーブルを最新の版にする / migrate to the newest revision")
     _data_option(tables)
@@ -152,6 +164,36 @@ def _seed(options: argparse.Namespace) -> int:
             progress=progress,
         )
     say(f"利用者 {people} 名、記事 {articles} 件を追加しました。")
+    return 0
+
+
+def _take_over(options: argparse.Namespace) -> int:
+    from knowledge_system import app
+    from knowledge_system.domain.problems import Problem, describe
+    from knowledge_system.services.attachments.upload_intake import Intake
+    from knowledge_system.services.take_over import mapping, report
+    from knowledge_system.services.take_over.take_over import TakeOver
+
+    settings, mapped = _settings(options), mapping.read(options.mapping)
+    with app.open_database(settings) as (engine, search):
+        taken = TakeOver(
+            mapped,
+            sessions=app.session_factory(engine),
+            search=search,
+            intake=Intake.from_settings(settings),
+            clock=time,
+            dry_run=options.dry_run,
+            four_eyes=settings.four_eyes,
+        )
+        try:
+            counts = report.write(options.report, taken.lines(), progress("引き継ぎ"))
+        except Problem as problem:
+            complain(f"{describe(problem, language='ja')['detail']}\n続きは、もう一度実行してください。 / run it again")
+            return 4
+    say(
+        f"{'試行: ' if options.dry_run else ''}追加 {counts['created']} 件、既存 {counts['known']} 件、"
+        f"引き継げないもの {counts['skipped']} 件。詳しくは {options.report} を見てください。"
+    )
     return 0
 
 

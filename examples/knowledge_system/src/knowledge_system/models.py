@@ -48,6 +48,7 @@ __all__ = [
     "Revision",
     "Sample",
     "Tag",
+    "TakenOver",
     "TokenFamily",
     "TreeNode",
     "User",
@@ -409,6 +410,20 @@ class AttachmentText(Base):
     )
     text: Mapped[str] = mapped_column(Text)
     readable: Mapped[bool]
+
+
+class TakenOver(Base):
+    """An article that was taken over from another system; the row stays when the article is deleted.
+
+    ``source`` is the digest of its place there, and ``content`` that of what was taken over.
+    """
+
+    __tablename__ = "taken_over"
+
+    source: Mapped[str] = mapped_column(String(64), primary_key=True)
+    content: Mapped[str] = mapped_column(String(64))
+    article_id: Mapped[int]
+    at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
 class AuditEntry(Base):

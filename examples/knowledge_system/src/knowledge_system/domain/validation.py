@@ -24,6 +24,7 @@ __all__ = [
     "form_values",
     "is_visible",
     "parse_json_object",
+    "printable",
     "take",
 ]
 
@@ -44,6 +45,11 @@ _BLANK = frozenset("\u115f\u1160\u17b4\u17b5\u180e\u2800\u3164\uffa0")
 def is_visible(text: str) -> bool:
     """Whether at least one character of the text is visible by itself."""
     return any(c not in _BLANK and unicodedata.category(c)[0] not in "CMZ" for c in text)
+
+
+def printable(text: str) -> str:
+    """Return a text without the characters that are refused, for texts that people did not type here."""
+    return _REFUSED.sub("", text)
 
 
 class Text(NamedTuple):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Select
     from sqlalchemy.orm import Session, sessionmaker
 
-__all__ = ["AuditHead", "as_csv", "as_json_lines", "exported", "newest"]
+__all__ = ["AuditHead", "as_csv", "as_json_lines", "exported", "harmless", "newest"]
 
 _COLUMNS: Final = ("id", "at", "actor_id", "actor_name", "action", "subject", "detail", "previous", "hash")
 _READ_AT_ONCE: Final = 1000
@@ -75,7 +75,7 @@ def as_csv(rows: Iterator[dict[str, Any]]) -> Iterator[bytes]:
     """Write entries as CSV that spreadsheets read as UTF-8; text that would be a formula gets an apostrophe."""
     yield "\ufeff".encode() + _line(_COLUMNS)
     for row in rows:
-        yield _line(["" if row[name] is None else _harmless(str(row[name])) for name in _COLUMNS])
+        yield _line(["" if row[name] is None else harmless(str(row[name])) for name in _COLUMNS])
 
 
 def as_json_lines(rows: Iterator[dict[str, Any]]) -> Iterator[bytes]:
@@ -90,6 +90,6 @@ def _line(values: Any) -> bytes:
     return text.getvalue().encode()
 
 
-def _harmless(text: str) -> str:
+def harmless(text: str) -> str:
     """Keep a spreadsheet from running a cell (CWE-1236)."""
     return f"'{text}" if text.startswith(FORMULA_STARTS) else text

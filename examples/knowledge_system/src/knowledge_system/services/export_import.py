@@ -42,6 +42,7 @@ __all__ = [
     "MOST_PIXELS",
     "ImportedArticle",
     "add",
+    "add_article",
     "entries",
     "read",
     "selected",
@@ -228,12 +229,12 @@ def add(
     if not permissions.sees_all(actor):
         raise Problem("forbidden")
     return [
-        _add(session, actor, each, files, search=search, now=now)
+        add_article(session, actor, each, files, search=search, now=now)
         for each, files in zip(ready, kept, strict=True)
     ]
 
 
-def _add(
+def add_article(
     session: Session,
     actor: Actor,
     ready: ImportedArticle,
@@ -242,6 +243,11 @@ def _add(
     search: SearchIndex,
     now: datetime,
 ) -> int:
+    """Add one article as a draft of the actor, with its files; return its id.
+
+    Raises:
+        Problem: ``forbidden``, or ``invalid`` for too many files.
+    """
     new = articles.create(session, actor, {**ready.values, "status": "draft"}, search=search, now=now)
     urls = {
         name: article_attachments.attach(session, actor, new, file, now=now)["url"]

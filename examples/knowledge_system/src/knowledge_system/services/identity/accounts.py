@@ -132,14 +132,15 @@ def register(
     role: str,
     email: str = "",
     password: str = "",
+    password_hash: str = "",
     now: datetime,
 ) -> Actor:
-    """Add a user; without a password, the user needs an invitation, and therefore a mail address.
+    """Add a user; without password and hash, the user needs an invitation, and therefore a mail address.
 
     Raises:
         Problem: ``invalid`` for a weak password, or without password and address; ``username-taken``.
     """
-    if not password and not email:
+    if not password and not password_hash and not email:
         raise Problem("invalid", errors=[FieldError("email", "missing")])
     if password and not PasswordPolicy().check(password, username=username):
         raise Problem("invalid", errors=[FieldError("password", "weak")])
@@ -149,7 +150,7 @@ def register(
         department=department,
         role=role,
         email=email.lower() or None,
-        password_hash=hash_password(password) if password else None,
+        password_hash=hash_password(password) if password else password_hash or None,
         created_at=now,
     )
     session.add(user)

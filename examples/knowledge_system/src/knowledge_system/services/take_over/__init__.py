@@ -1,0 +1,1 @@
+"""Taking over accounts, articles and files from the systems that were in use before."""

@@ -1,0 +1,502 @@
+"""Taking over accounts, articles and files: what is created, what is refused, and that a killed run goes on."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import bcrypt
+import pytest
+import werkzeug.security
+from openpyxl import Workbook
+from PIL import Image
+from reportlab.pdfbase import pdfmetrics
+from reportlab.pdfbase.cidfonts import UnicodeCIDFont
+from reportlab.pdfgen.canvas import Canvas
+from sqlalchemy import select
+
+from knowledge_system.models import Article, ArticleNode, Attachment, Review, TakenOver, TreeNode, User
+from knowledge_system.services.take_over import mapping, report
+from knowledge_system.services.take_over.take_over import Line, TakeOver
+from mks_hardening.exceptions import ConfigurationError
+
+PASSWORD = "鉄筋のかぶりは 40mm"
+HASHES = {
+    "bcrypt": bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode(),
+    "pbkdf2": werkzeug.security.generate_password_hash(PASSWORD, method="pbkdf2:sha256:1000"),
+    "scrypt": werkzeug.security.generate_password_hash(PASSWORD, method="scrypt:1024:8:1"),
+}
+
+
+_W = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
+_R = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
+_A = "http://schemas.openxmlformats.org/drawingml/2006/main"
+_P = "http://schemas.openxmlformats.org/package/2006"
+
+
+def _png() -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (8, 6), "teal").save(file, "PNG")
+    return file.getvalue()
+
+
+PNG = _png()
+
+
+def _cell(text: str) -> str:
+    return f"<w:tc><w:p><w:r><w:t>{text}</w:t></w:r></w:p></w:tc>"
+
+
+def docx(parts: dict[str, bytes] | None = None) -> bytes:
+    """A document with a heading, bold text, a table and a picture; ``parts`` are added or replaced."""
+    rows = "".join(f"<w:tr>{_cell(a)}{_cell(b)}</w:tr>" for a, b in (("項目", "値"), ("気温", "35")))
+    picture = (
+        f'<w:drawing><wp:inline xmlns:wp="http://schemas.openxmlformats.org/drawingml/2006/wordprocessingDrawing">'
+        f'<wp:docPr id="1" name="p" descr="図"/><a:graphic xmlns:a="{_A}"><a:graphicData>'
+        f'<pic:pic xmlns:pic="{_A.replace("main", "picture")}"><pic:blipFill><a:blip r:embed="r1"/></pic:blipFill>'
+        "</pic:pic></a:graphicData></a:graphic></wp:inline></w:drawing>"
+    )
+    body = (
+        '<w:p><w:pPr><w:pStyle w:val="Heading1"/></w:pPr><w:r><w:t>打設計画</w:t></w:r></w:p>'
+        f"<w:p><w:r><w:rPr><w:b/></w:rPr><w:t>大事</w:t></w:r></w:p><w:tbl>{rows}</w:tbl>"
+        f"<w:p><w:r>{picture}</w:r></w:p>"
+    )
+    contents: dict[str, bytes | str] = {
+        "[Content_Types].xml": f'<Types xmlns="{_P}/content-types">'
+        '<Default Extension="png" ContentType="image/png"/>'
+        '<Override PartName="/word/document.xml" ContentType="x"/></Types>',
+        "_rels/.rels": f'<Relationships xmlns="{_P}/relationships"><Relationship Id="r0" '
+        f'Type="{_R}/officeDocument" Target="word/document.xml"/></Relationships>',
+        "word/document.xml": f'<w:document xmlns:w="{_W}" xmlns:r="{_R}"><w:body>{body}</w:body></w:document>',
+        "word/styles.xml": f'<w:styles xmlns:w="{_W}"><w:style w:type="paragraph" w:styleId="Heading1">'
+        '<w:name w:val="heading 1"/></w:style></w:styles>',
+        "word/_rels/document.xml.rels": f'<Relationships xmlns="{_P}/relationships"><Relationship Id="r1" '
+        f'Type="{_R}/image" Target="media/image1.png"/><Relationship Id="r2" Type="{_R}/styles" '
+        'Target="styles.xml"/></Relationships>',
+        "word/media/image1.png": PNG,
+        **(parts or {}),
+    }
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in contents.items():
+            archive.writestr(name, content)
+    return file.getvalue()
+
+
+def xlsx() -> bytes:
+    book, file = Workbook(), io.BytesIO()
+    book.active.title = "配合"
+    for row in (["項目", "値"], ["水セメント比", 50.5], [None, None], ["備考|注", "=1+1"]):
+        book.active.append(row)
+    book.create_sheet("隠し").sheet_state = "hidden"
+    book.save(file)
+    return file.getvalue()
+
+
+def pdf(text: str) -> bytes:
+    file = io.BytesIO()
+    pdfmetrics.registerFont(UnicodeCIDFont("HeiseiMin-W3"))
+    canvas = Canvas(file)
+    canvas.setFont("HeiseiMin-W3", 12)
+    canvas.drawString(72, 700, text)
+    canvas.save()
+    return file.getvalue()
+
+
+@pytest.fixture
+def take(app: Any, tmp_path: Path) -> Callable[..., list[Line]]:
+    """Run with the text of a mapping file: ``take("[folder] ...", dry_run=True)``."""
+    services = app.extensions["knowledge"]
+
+    def run(text: str, *, dry_run: bool = False, four_eyes: bool = True) -> list[Line]:
+        file = tmp_path / "mapping.toml"
+        file.write_text(f'operator = "ito"\n{text}', encoding="utf-8")
+        taken = TakeOver(
+            mapping.read(file),
+            sessions=services.sessions,
+            search=services.search,
+            intake=services.intake,
+            clock=services.clock,
+            dry_run=dry_run,
+            four_eyes=four_eyes,
+        )
+        return list(taken.lines())
+
+    return run
+
+
+def read(app: Any, query: Any) -> list[Any]:
+    with app.extensions["knowledge"].sessions() as session:
+        return list(session.scalars(query))
+
+
+def outcomes(lines: list[Line]) -> dict[str, tuple[str, str]]:
+    return {line.source: (line.outcome, " ".join(line.notes)) for line in lines}
+
+
+# --- accounts -----------------------------------------------------------------------------------
+
+ACCOUNTS = """
+[accounts]
+csv = "people.csv"
+fields = { username = "login", display_name = "氏名", email = "mail", password_hash = "pw" }
+values = { role = "writer" }
+"""
+
+
+def people(folder: Path, *rows: tuple[str, str, str]) -> None:
+    lines = ["login,氏名,mail,pw", *(f"{login},髙橋 {login},{mail},{stored}" for login, mail, stored in rows)]
+    (folder / "people.csv").write_bytes("\r\n".join(lines).encode("cp932"))
+
+
+@pytest.mark.parametrize("kind", HASHES)
+def test_people_sign_in_with_their_old_password_and_get_our_hash(
+    kind: str, take: Callable[..., Any], app: Any, browser: Any, tmp_path: Path
+) -> None:
+    people(tmp_path, ("Takahashi", "t@example.com", HASHES[kind]))
+    assert outcomes(take(ACCOUNTS)) == {"Takahashi": ("created", "")}
+    (user,) = read(app, select(User).where(User.username == "takahashi"))
+    assert (user.display_name, user.role, user.password_hash) == ("髙橋 Takahashi", "writer", HASHES[kind])
+    assert browser.sign_in("takahashi", "wrong").status_code != 303
+    assert browser.sign_in("takahashi", PASSWORD).status_code == 303
+    (user,) = read(app, select(User).where(User.username == "takahashi"))
+    assert user.password_hash.startswith("$argon2id$")
+    assert outcomes(take(ACCOUNTS)) == {"Takahashi": ("known", "")}
+
+
+def test_fast_hashes_and_wrong_rows_are_named_and_nobody_is_changed(
+    take: Callable[..., Any], app: Any, tmp_path: Path
+) -> None:
+    before = {user.username: user.password_hash for user in read(app, select(User))}
+    sha1 = hashlib.sha1(PASSWORD.encode()).hexdigest()  # noqa: S324
+    people(
+        tmp_path,
+        ("sha1", "s@example.com", sha1),
+        ("no-mail", "", sha1),
+        ("x", "x@example.com", ""),
+        ("tanaka", "other@example.com", HASHES["bcrypt"]),
+        ("same-mail", "s@example.com", ""),
+    )
+    dry = outcomes(take(ACCOUNTS, dry_run=True))
+    assert {user.username for user in read(app, select(User))} == before.keys()
+    found = outcomes(take(ACCOUNTS))
+    assert {name: outcome for name, (outcome, _) in found.items()} == {
+        "sha1": "created",
+        "no-mail": "skipped",
+        "x": "skipped",
+        "tanaka": "known",
+        "same-mail": "skipped",
+    }
+    assert {name: dry[name] for name in ("sha1", "no-mail", "x", "tanaka")} == {
+        name: found[name] for name in ("sha1", "no-mail", "x", "tanaka")
+    }
+    assert "SHA" in found["sha1"][1]
+    after = {user.username: user.password_hash for user in read(app, select(User))}
+    assert after == {**before, "sha1": None}
+
+
+# --- old tables -----------------------------------------------------------------------------------
+
+TABLES = """
+publish = true
+database = "OLD_DATABASE_URL"
+
+[articles]
+query = "SELECT id, subject, text, kind, who, changed FROM posts ORDER BY id"
+html = true
+[articles.fields]
+key = "id"
+title = "subject"
+body = "text"
+category = "kind"
+author = "who"
+updated = "changed"
+[articles.values]
+category = "品質"
+tags = "旧システム"
+
+[attachments]
+query = "SELECT post, name, path FROM files WHERE post = :article"
+fields = { article = "post", name = "name", path = "path" }
+folder = "old"
+"""
+
+
+@pytest.fixture
+def old_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> sqlite3.Connection:
+    file = tmp_path / "old.db"
+    monkeypatch.setenv("OLD_DATABASE_URL", f"sqlite:///{file}")
+    old = sqlite3.connect(file)
+    old.executescript(
+        "CREATE TABLE posts (id INTEGER, subject TEXT, text TEXT, kind TEXT, who TEXT, changed TEXT);"
+        "CREATE TABLE files (post INTEGER, name TEXT, path TEXT);"
+    )
+    return old
+
+
+def test_articles_and_attachments_of_old_tables(
+    take: Callable[..., Any], app: Any, visit: Callable[..., Any], tmp_path: Path, old_database: Any
+) -> None:
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "a1").write_bytes(PNG)
+    (tmp_path / "secret.png").write_bytes(PNG)
+    html = '<h2>原因</h2><p>暑さ<script>x()</script></p><img src="/uploads/写真 1.png">'
+    html += "<table><tr><th>a</th></tr><tr><td>b</td></tr></table>"
+    posts = [
+        (1, "初期ひび割れ", html, "コンクリート", "Tanaka", "2019/04/01 09:00"),
+        (2, "古い分類", "<p>\x0b本文</p>", "Civil", "nobody", "unknown"),
+        (3, "", "<p>題名がない</p>", "土工", "tanaka", None),
+    ]
+    old_database.executemany("INSERT INTO posts VALUES (?, ?, ?, ?, ?, ?)", posts)
+    old_database.executemany(
+        "INSERT INTO files VALUES (?, ?, ?)",
+        [(1, "写真 1.png", "a1"), (1, "x.png", "../secret.png"), (1, "gone.png", "gone"), (1, "d", ".")],
+    )
+    old_database.commit()
+    found = outcomes(take(TABLES))
+    assert {key: outcome for key, (outcome, _) in found.items()} == {
+        "1": "created",
+        "2": "created",
+        "3": "skipped",
+    }
+    for name in ("x.png", "gone.png", "「d」"):
+        assert name in found["1"][1]
+    for words in ("Civil", "nobody", "unknown", "下書き"):
+        assert words in found["2"][1]
+    (article,) = read(app, select(Article).where(Article.title == "初期ひび割れ"))
+    (file,) = read(app, select(Attachment))
+    assert article.body.startswith("## 原因\n\n暑さ")
+    assert f"![](/files/{file.id})" in article.body
+    assert "x()" not in article.body
+    assert "| a |\n| --- |\n| b |" in article.body
+    assert (article.status, article.updated_at.year, file.shown) == ("published", 2019, True)
+    assert read(app, select(Review.article_id)).count(article.id) == 1
+    assert "初期ひび割れ" in visit("kobayashi").get("/articles?q=初期ひび割れ").get_data(as_text=True)
+    assert visit("sato").get(f"/articles/{article.id}").status_code == 200
+
+    old_database.execute("UPDATE posts SET text = 'changed' WHERE id = 1")
+    old_database.commit()
+    again = outcomes(take(TABLES))
+    assert again["1"] == (
+        "known",
+        "元の内容が変わっています。記事はそのままにしました / changed there; the article stays as it is",
+    )
+    assert again["2"] == ("known", "")
+    assert read(app, select(Article.body).where(Article.id == article.id)) == [article.body]
+
+
+# --- folders --------------------------------------------------------------------------------------
+
+FOLDER = """
+[folder]
+path = "share"
+category = "品質"
+author = "tanaka"
+tags = ["共有フォルダー"]
+"""
+
+
+def test_a_folder_of_documents(take: Callable[..., Any], app: Any, tmp_path: Path, visit: Any) -> None:
+    place = tmp_path / "share" / "土木部" / "コンクリート" / "本郷工区" / "2024"
+    place.mkdir(parents=True)
+    (place / "打設計画.docx").write_bytes(docx())
+    (place / "配合.xlsx").write_bytes(xlsx())
+    (tmp_path / "share" / "手引き.pdf").write_bytes(pdf("希少語彙の塗膜"))
+    dry = take(FOLDER, dry_run=True)
+    assert not read(app, select(TakenOver))
+    assert not read(app, select(TreeNode))
+    assert not list(app.extensions["knowledge"].intake.store.digests())
+    lines = take(FOLDER)
+    assert [line._replace(id=0) for line in lines] == dry
+    assert {line.outcome for line in lines} == {"created"}
+    by_title = {article.title: article for article in read(app, select(Article).where(Article.id > 0))}
+    plan, mix, guide = (by_title[title] for title in ("打設計画", "配合", "手引き"))
+    assert (plan.category, guide.category, plan.status) == ("コンクリート", "品質", "draft")
+    assert plan.body.startswith("# 打設計画")
+    assert "**大事**" in plan.body
+    assert "| 項目 | 値 |\n| --- | --- |\n| 気温 | 35 |" in plan.body
+    own = select(Attachment).where(Attachment.article_id == plan.id)
+    picture, original = read(app, own.order_by(Attachment.id))
+    assert f"![図](/files/{picture.id})" in plan.body
+    assert f"[打設計画.docx](/files/{original.id})" in plan.body
+    assert "| 水セメント比 | 50.5 |\n| 備考\\|注 |" in mix.body
+    assert "隠し" not in mix.body
+    names = {node.id: node for node in read(app, select(TreeNode))}
+    (node_id,) = read(app, select(ArticleNode.node_id).where(ArticleNode.article_id == plan.id))
+    assert names[node_id].name == "本郷工区 2024"
+    assert names[names[node_id].parent_id].name == "コンクリート"
+    found = visit("tanaka").api("GET", "/api/knowledge?status=draft&q=希少語彙").json["items"]
+    assert [item["id"] for item in found] == [guide.id]
+    assert {line.outcome for line in take(FOLDER)} == {"known"}
+
+
+def bomb() -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("[Content_Types].xml", "<Types/>")
+        with archive.open("word/document.xml", "w", force_zip64=True) as part:
+            for _ in range(150):
+                part.write(b" " * 1_000_000)
+    return file.getvalue()
+
+
+def test_hostile_files_are_reported_and_the_others_taken_over(
+    take: Callable[..., Any], app: Any, tmp_path: Path
+) -> None:
+    share = tmp_path / "share"
+    share.mkdir()
+    (tmp_path / "outside.pdf").write_bytes(pdf("外"))
+    (share / "bomb.docx").write_bytes(bomb())
+    (share / "macro.docx").write_bytes(docx({"word/vbaProject.bin": b"x"}))
+    (share / "old.doc").write_bytes(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600))
+    (share / "entities.docx").write_bytes(
+        docx({"word/document.xml": b'<!DOCTYPE d [<!ENTITY a "x">]><d>&a;</d>'})
+    )
+    (share / "empty.pdf").write_bytes(b"")
+    (share / "link.pdf").symlink_to(tmp_path / "outside.pdf")
+    (share / "folder-link").symlink_to(tmp_path)
+    (share / "loop").symlink_to(share)
+    os.mkfifo(share / "pipe.pdf")
+    (share / "large.pdf").write_bytes(pdf("大") + bytes(app.extensions["knowledge"].intake.limit))
+    Path(os.fsdecode(os.fsencode(share) + b"/" + "\u8868\u7d19.pdf".encode("cp932"))).write_bytes(pdf("表紙"))
+    (share / "..pdf").write_bytes(pdf("点"))
+    (share / "copy.pdf").write_bytes(pdf("表紙"))
+    shutil.copy(share / "copy.pdf", share / "copy 2.pdf")
+    found = outcomes(take(FOLDER))
+    assert {name for name, (outcome, _) in found.items() if outcome == "created"} >= {"..pdf", "表紙.pdf"}
+    assert {name for name, (outcome, _) in found.items() if outcome == "skipped"} == {
+        "bomb.docx",
+        "macro.docx",
+        "old.doc",
+        "entities.docx",
+        "empty.pdf",
+        "link.pdf",
+        "folder-link",
+        "loop",
+        "pipe.pdf",
+        "large.pdf",
+    }
+    assert all(notes for outcome, notes in found.values() if outcome == "skipped")
+    assert {line.outcome for line in take(FOLDER)} == {"known", "skipped"}
+    assert len(read(app, select(Article).where(Article.title == "表紙"))) == 1
+
+
+@pytest.mark.slow
+def test_ten_thousand_files_are_reported_one_by_one(take: Callable[..., Any], tmp_path: Path) -> None:
+    for folder in range(100):
+        place = tmp_path / "share" / f"{folder:03}"
+        place.mkdir(parents=True)
+        for number in range(100):
+            (place / f"{number:03}.txt").write_bytes(b"no document")
+    lines = take(FOLDER)
+    assert len(lines) == 10_000
+    assert {line.outcome for line in lines} == {"skipped"}
+
+
+def test_a_run_that_was_killed_goes_on_and_each_file_gives_one_article(
+    own_database: Path, tmp_path: Path
+) -> None:
+    share = tmp_path / "share"
+    share.mkdir()
+    for number in range(12):
+        (share / f"{number:02}.pdf").write_bytes(pdf(f"第{number}号"))
+    file = tmp_path / "mapping.toml"
+    file.write_text(f'operator = "ito"\n{FOLDER}', encoding="utf-8")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("MKS_")}
+    environment = {**kept, "DATABASE_URL": f"sqlite:///{own_database}"}
+
+    def start(name: str) -> tuple[subprocess.Popen[bytes], Path]:
+        path = tmp_path / name
+        options = ["take-over", file, "--report", path, "--data", tmp_path / "data", "--demo"]
+        words = [sys.executable, "-m", "knowledge_system", *map(str, options)]
+        return subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL), path
+
+    process, path = start("first.jsonl")
+    deadline = time.monotonic() + 90
+    while not path.exists() or path.read_text().count("\n") < 3:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait(60)
+    first = [json.loads(line) for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+    process, path = start("second.jsonl")
+    assert process.wait(110) == 0
+    second = [json.loads(line) for line in path.read_text().splitlines()]
+    assert 3 <= len(first) < 12
+    assert [line["outcome"] for line in second[: len(first)]] == ["known"] * len(first)
+    assert {line["outcome"] for line in second[len(first) + 1 :]} <= {"created"}
+    with sqlite3.connect(own_database) as database:
+        titles = database.execute("SELECT title FROM articles WHERE title GLOB '[0-9][0-9]'").fetchall()
+        assert sorted(titles) == [(f"{number:02}",) for number in range(12)]
+        assert database.execute("SELECT COUNT(*) FROM taken_over").fetchone() == (12,)
+
+
+# --- mapping and report -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "parameter"),
+    [
+        ("operator = ", "mapping"),
+        ('operator = "tanaka"', "operator"),
+        ('operator = "nobody"', "operator"),
+        ("", "operator"),
+        ('operator = "ito"\npublish = "yes"', "publish"),
+        ('operator = "ito"\n[other]', "other"),
+        ('operator = "ito"\n[folder]\npath = "x"', "folder"),
+        ('operator = "ito"\n[folder]\npath = "x"\ncategory = "品質"\nsecret = 1', "folder.secret"),
+        ('operator = "ito"\n[accounts]', "accounts"),
+        ('operator = "ito"\n[accounts]\nquery = "SELECT 1"', "database"),
+        ('operator = "ito"\n[accounts]\ncsv = "x.csv"\nfields = { username = "a" }', "accounts.fields"),
+        (f'operator = "ito"\n{ACCOUNTS}', "accounts.csv"),
+        (f'operator = "ito"\n{ACCOUNTS}'.replace("people.csv", "other.csv"), "accounts.fields"),
+        (
+            'operator = "ito"\ndatabase = "HOME"\n[attachments]\nquery = "SELECT 1"\nfields = {article="a"}',
+            "attachments.query",
+        ),
+    ],
+)
+def test_a_wrong_mapping_is_named_and_nothing_is_taken_over(
+    text: str, parameter: str, app: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "other.csv").write_text("a,b\n1,2\n")
+    file = tmp_path / "mapping.toml"
+    file.write_text(text, encoding="utf-8")
+    services = app.extensions["knowledge"]
+    with pytest.raises(ConfigurationError) as caught:
+        list(
+            TakeOver(
+                mapping.read(file),
+                sessions=services.sessions,
+                search=services.search,
+                intake=services.intake,
+                clock=services.clock,
+                dry_run=False,
+                four_eyes=True,
+            ).lines()
+        )
+    assert caught.value.parameter == parameter
+
+
+def test_the_report_is_harmless_in_a_spreadsheet(tmp_path: Path) -> None:
+    line = Line("file", "=cmd()", "skipped", 0, ("a", "b"))
+    counts = report.write(tmp_path / "r.csv", [line], lambda _done, _total: None)
+    assert counts == {"skipped": 1}
+    text = (tmp_path / "r.csv").read_bytes().decode("utf-8-sig")
+    assert text == 'kind,source,outcome,id,notes\r\nfile,\'=cmd(),skipped,0,"a\nb"\r\n'
+    for name in ("r.txt", "missing/r.csv"):
+        with pytest.raises(ConfigurationError):
+            report.write(tmp_path / name, [], lambda _done, _total: None)
