@@ -36,6 +36,7 @@ BILINGUAL = (
     "demo/",
     "domain/translations.py",
     "migrations/",
+    "services/knowledge/generated_content.py",
     "services/knowledge/stored_content.py",
     "services/take_over/",
     "api/openapi.py",

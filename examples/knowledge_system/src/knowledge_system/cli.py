@@ -50,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
         "--https-port", type=int, default=None, metavar="PORT", help="MKS_DEMO_HTTPS_PORT, 8443"
     )
     demo.add_argument("--http-port", type=int, default=None, metavar="PORT", help="MKS_DEMO_HTTP_PORT, 8080")
+    _articles_option(demo)
     demo.set_defaults(run=_demo)
 
     walk = commands.add_parser(
@@ -64,9 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     seed = commands.add_parser("seed", help="記事を読み込み、増やす / load articles and generate more")
     _data_option(seed)
     _demo_option(seed)
-    seed.add_argument(
-        "--articles", type=int, default=0, metavar="N", help="この件数まで増やす / generate up to this number"
-    )
+    _articles_option(seed)
     seed.set_defaults(run=_seed)
 
     take_over = commands.add_parser(
@@ -115,6 +114,12 @@ def _data_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, default=default, metavar="DIR", help="MKS_DATA_DIR, var/demo")
 
 
+def _articles_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--articles", type=int, default=0, metavar="N", help="この件数まで増やす / generate up to this number"
+    )
+
+
 def _demo_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--demo",
@@ -127,7 +132,7 @@ def _demo(options: argparse.Namespace) -> int:
     from knowledge_system.demo import launcher
 
     ports = _ports(options.https_port, options.http_port)
-    return launcher.run(os.environ, data_dir=options.data, ports=ports)
+    return launcher.run(os.environ, data_dir=options.data, ports=ports, articles=options.articles)
 
 
 def _walkthrough(options: argparse.Namespace) -> int:
@@ -143,6 +148,7 @@ def _walkthrough(options: argparse.Namespace) -> int:
 
 def _seed(options: argparse.Namespace) -> int:
     from knowledge_system import app, database
+    from knowledge_system.services.attachments.upload_intake import Intake
     from knowledge_system.settings import DEMO_PASSWORD
 
     if _names_database() and not options.demo:
@@ -161,6 +167,7 @@ def _seed(options: argparse.Namespace) -> int:
             password=DEMO_PASSWORD,
             clock=time,
             number=options.articles,
+            intake=Intake.from_settings(settings, durable=False),
             progress=progress,
         )
     say(f"利用者 {people} 名、記事 {articles} 件を追加しました。")
@@ -188,7 +195,9 @@ def _take_over(options: argparse.Namespace) -> int:
         try:
             counts = report.write(options.report, taken.lines(), progress("引き継ぎ"))
         except Problem as problem:
-            complain(f"{describe(problem, language='ja')['detail']}\n続きは、もう一度実行してください。 / run it again")
+            complain(
+                f"{describe(problem, language='ja')['detail']}\n続きは、もう一度実行してください。/ run again"
+            )
             return 4
     say(
         f"{'試行: ' if options.dry_run else ''}追加 {counts['created']} 件、既存 {counts['known']} 件、"

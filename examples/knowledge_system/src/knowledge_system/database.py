@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session, sessionmaker
 
+    from knowledge_system.services.attachments.upload_intake import Intake
     from knowledge_system.settings import AppSettings
     from mks_hardening.db import SearchIndex
     from mks_hardening.protocols import Clock
@@ -22,7 +23,7 @@ __all__ = ["check_backup", "fill", "upgrade"]
 
 Progress = Callable[[str], Callable[[int, int], None]]
 
-_GENERATED_AT_ONCE = 500
+_GENERATED_AT_ONCE = 250
 """Articles per transaction."""
 
 
@@ -68,6 +69,7 @@ def fill(
     password: str,
     clock: Clock,
     number: int = 0,
+    intake: Intake | None = None,
     progress: Progress = lambda _label: lambda _done, _total: None,
 ) -> tuple[int, int]:
     """Load missing users and articles, and generate articles up to ``number``; return the numbers of both added.
@@ -87,6 +89,6 @@ def fill(
     shown = progress("生成した記事")
     for goal in range(present + _GENERATED_AT_ONCE, number + _GENERATED_AT_ONCE, _GENERATED_AT_ONCE):
         with sessions.begin() as session:
-            articles += stored_content.generate(session, min(goal, number), search=search)
+            articles += stored_content.generate(session, min(goal, number), search=search, intake=intake)
         shown(min(goal, number) - present, number - present)
     return people, articles

@@ -25,6 +25,7 @@ from knowledge_system.demo.clock import clock_file
 from knowledge_system.demo.environment import ALERT_ADDRESSES, Ports, demo_environment
 from knowledge_system.demo.sink import Sink
 from knowledge_system.domain.permissions import ROLES
+from knowledge_system.services.attachments.upload_intake import Intake
 from knowledge_system.services.knowledge import stored_content
 from knowledge_system.settings import DEMO_PASSWORD, AppSettings
 
@@ -41,8 +42,10 @@ class _Stop(Exception):  # noqa: N818 - a request, not an error
     """SIGINT, SIGTERM or SIGHUP was received."""
 
 
-def run(environ: Mapping[str, str], *, data_dir: Path, ports: Ports, clock: Clock = time) -> int:
-    """Run the demonstration until a signal stops it; return the exit code.
+def run(
+    environ: Mapping[str, str], *, data_dir: Path, ports: Ports, clock: Clock = time, articles: int = 0
+) -> int:
+    """Run the demonstration, with at least so many articles, until a signal stops it; return the exit code.
 
     Raises:
         SettingsError: the configuration is invalid.
@@ -52,7 +55,7 @@ def run(environ: Mapping[str, str], *, data_dir: Path, ports: Ports, clock: Cloc
         number: signal.signal(number, _stop) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     }
     try:
-        return _run(environ, data_dir=data_dir.resolve(), ports=ports, clock=clock)
+        return _run(environ, data_dir=data_dir.resolve(), ports=ports, clock=clock, articles=articles)
     except _Stop:
         say("\n終了しました。")
         return 0
@@ -66,7 +69,7 @@ def _stop(number: int, frame: FrameType | None) -> None:
     raise _Stop
 
 
-def _run(environ: Mapping[str, str], *, data_dir: Path, ports: Ports, clock: Clock) -> int:
+def _run(environ: Mapping[str, str], *, data_dir: Path, ports: Ports, clock: Clock, articles: int) -> int:
     variables = demo_environment(environ, data_dir=data_dir, ports=ports)
     AppSettings.from_env(variables)
     busy = [port for port in ports if not _is_free(port)]
@@ -81,7 +84,7 @@ def _run(environ: Mapping[str, str], *, data_dir: Path, ports: Ports, clock: Clo
         if settings.hardening.core.redis_url is None:
             # Sessions in memory do not survive a restart, so none has a timestamp of the advanced clock.
             clock_file(data_dir).unlink(missing_ok=True)
-        _prepare(settings, clock)
+        _prepare(settings, clock, articles)
         console = stack.enter_context((data_dir / "console.log").open("ab"))
         commands = [
             _https_command(certificates, ports, settings),
@@ -131,7 +134,7 @@ def _with_sink(variables: Mapping[str, str], environ: Mapping[str, str], sink: S
     return {**variables, **({} if named_mail else mail), **({} if named_chat else chat)}
 
 
-def _prepare(settings: AppSettings, clock: Clock) -> None:
+def _prepare(settings: AppSettings, clock: Clock, number: int) -> None:
     with application.open_database(settings) as (engine, search):
         database.upgrade(engine, settings, clock=clock)
         people, articles = database.fill(
@@ -139,6 +142,8 @@ def _prepare(settings: AppSettings, clock: Clock) -> None:
             search,
             password=DEMO_PASSWORD,
             clock=clock,
+            number=number,
+            intake=Intake.from_settings(settings, durable=False),
             progress=progress,
         )
     if people or articles:

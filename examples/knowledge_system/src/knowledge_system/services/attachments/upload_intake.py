@@ -68,10 +68,12 @@ class Intake:
         self._scanner = scanner
 
     @classmethod
-    def from_settings(cls, settings: AppSettings) -> Self:
+    def from_settings(cls, settings: AppSettings, *, durable: bool = True) -> Self:
         """Create an intake with the directory, scanner and limit of the settings."""
         virus_scanner = scanner(settings.scan_command, settings.scan_socket)
-        return cls(FileStore(settings.upload_folder), virus_scanner, limit=settings.upload_limit)
+        return cls(
+            FileStore(settings.upload_folder, durable=durable), virus_scanner, limit=settings.upload_limit
+        )
 
     def take(self, name: str, content: bytes) -> Stored:
         """Validate and store a file.

@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import json
-import random
+import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import func, select
 
 from knowledge_system.domain.permissions import CATEGORIES, ROLES, STATUSES
-from knowledge_system.models import Article, ArticleTag, Comment, Review, Revision, User
+from knowledge_system.models import Article, ArticleTag, Attachment, Comment, Review, Revision, User
 from knowledge_system.services.knowledge.articles import index
+from knowledge_system.services.knowledge.generated_content import generated
 from knowledge_system.services.knowledge.tags import canonical_tags
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
+    from knowledge_system.services.attachments.upload_intake import Intake, Stored
     from mks_hardening.db import SearchIndex
 from mks_hardening.security import hash_password
 
 __all__ = ["articles", "count_articles", "generate", "load_articles", "load_people", "people"]
 
 Progress = Callable[[int, int], None]
+_PICTURES: Final = 1_000
+"""Generated articles with a picture: more would only fill the disk of a benchmark."""
+_PICTURE: Final = re.compile(r"!\[[^\]]*\]\(files/picture\.webp\)\n*")
 _APPROVERS = ("sato", "ito")
 """Who approved the articles of others."""
 
@@ -86,19 +91,34 @@ def count_articles(session: Session) -> int:
     return session.scalar(select(func.count(Article.id))) or 0
 
 
-def generate(session: Session, number: int, *, search: SearchIndex, seed: int = 1) -> int:
-    """Generate variations of the built-in articles until there are ``number``; return how many were added."""
+def generate(session: Session, number: int, *, search: SearchIndex, intake: Intake | None = None) -> int:
+    """Generate articles until there are ``number``, the first thousand with pictures; return how many were added.
+
+    Args:
+        session: database session.
+        number: number of articles.
+        search: search index to update.
+        intake: where the pictures are stored; without it, there are none.
+    """
     have = count_articles(session)
-    source, authors = articles(), _user_ids(session)
-    chance = random.Random(seed * 1_000_003 + have)  # noqa: S311 - generated articles, not secrets
+    first = session.scalar(select(func.count(Article.id)).where(Article.slug.like("generated-%"))) or 0
+    authors = _user_ids(session)
     wanted = max(0, number - have)
     tags: set[str] = set()
-    for done in range(1, wanted + 1):
-        entry = _vary(source, chance, have + done)
+    for done in range(wanted):
+        entry, draw = generated(first + done)
         tags.update(entry["tags"])
-        _add(session, search, entry, authors)
-        if done % 100 == 0 or done == wanted:
+        picture = draw() if intake is not None and first + done < _PICTURES else b""
+        _add(
+            session,
+            search,
+            entry,
+            authors,
+            intake.take("図.webp", picture) if intake and picture else None,
+        )
+        if done % 100 == 99:
             session.expunge_all()
+    session.expunge_all()
     canonical_tags(session, sorted(tags))
     return wanted
 
@@ -111,10 +131,22 @@ def _user_ids(session: Session) -> dict[str, int]:
     return {row.username: row.id for row in session.execute(select(User.username, User.id))}
 
 
-def _add(session: Session, search: SearchIndex, entry: Mapping[str, Any], authors: Mapping[str, int]) -> None:
+def _add(
+    session: Session,
+    search: SearchIndex,
+    entry: Mapping[str, Any],
+    authors: Mapping[str, int],
+    picture: Stored | None = None,
+) -> None:
     article = _build(entry, authors)
     session.add(article)
     session.flush()
+    if _PICTURE.search(article.body):
+        url = f"/files/{_attach(session, article, picture)}" if picture else ""
+        body = _PICTURE.sub(
+            lambda found: found[0].replace("files/picture.webp", url) if url else "", article.body
+        )
+        article.body = article.revisions[0].body = body
     approver = next(
         (authors[name] for name in _APPROVERS if authors.get(name, article.author_id) != article.author_id), 0
     )
@@ -122,6 +154,25 @@ def _add(session: Session, search: SearchIndex, entry: Mapping[str, Any], author
         step = {"step": "approve", "actor_id": approver, "taken_at": article.updated_at}
         session.add(Review(article_id=article.id, revision=1, **step))
     index(session, search, article)
+
+
+def _attach(session: Session, article: Article, picture: Stored) -> int:
+    attachment = Attachment(
+        article_id=article.id,
+        uploader_id=article.author_id,
+        name=picture.file.name,
+        content_type=picture.file.kind.type,
+        size=len(picture.file.content),
+        digest=picture.digest,
+        thumbnail=picture.thumbnail,
+        width=picture.file.width,
+        height=picture.file.height,
+        shown=True,
+        created_at=article.updated_at,
+    )
+    session.add(attachment)
+    session.flush()
+    return attachment.id
 
 
 def _check(name: str, article: Mapping[str, Any], known: set[str]) -> None:
@@ -190,22 +241,3 @@ def _build(entry: Mapping[str, Any], authors: Mapping[str, int]) -> Article:
             )
         ],
     )
-
-
-def _vary(source: list[dict[str, Any]], chance: random.Random, number: int) -> dict[str, Any]:
-    base, other = chance.choice(source), chance.choice(source)
-    place = chance.choice(("北", "南", "東", "西", "中央", "港", "山手", "川上")) + chance.choice(
-        ("工区", "現場", "出張所", "作業所")
-    )
-    updated = datetime(2024, 1, 1, tzinfo=UTC) + timedelta(days=chance.randrange(700))
-    return {
-        **base,
-        "slug": f"{base['slug'][:80]}-{number}",
-        "title": f"{base['title']}({place} 事例 {number})",
-        "body": f"{base['body']}\n\n## {place}での補足\n\n{other['summary']}\n",
-        "tags": [*base["tags"][:3], place],
-        "site": place,
-        "author": chance.choice([base["author"], other["author"]]),
-        "comments": base["comments"][: chance.randrange(3)],
-        "updated": updated.date().isoformat(),
-    }
