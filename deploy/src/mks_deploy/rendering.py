@@ -267,10 +267,15 @@ def _targets(settings: Settings) -> Iterator[tuple[str, str, int, dict[str, Any]
         yield "host/upgrades.conf", f"etc/apt/apt.conf.d/52{name}", 0o644, {}
     yield "logrotate/logrotate.conf", f"{_below_root(paths.config)}/logrotate.conf", 0o644, {}
     yield from _server_targets(settings)
-    yield "prometheus/scrape.yml", f"etc/prometheus/scrape/{name}.yml", 0o644, {}
-    yield "prometheus/alertmanager.yml", f"{shared}/alertmanager.yml", 0o644, {}
-    yield "prometheus/prometheus.yml", f"{shared}/prometheus.yml", 0o644, {}
-    yield "prometheus/rules.yml", f"etc/prometheus/rules/{name}.yml", 0o644, {}
+    for part in ("scrape", "rules"):
+        yield f"prometheus/{part}.yml", f"etc/prometheus/{part}/{name}.yml", 0o644, {}
+    for part in (
+        "prometheus/alertmanager",
+        "prometheus/prometheus",
+        "grafana/datasource",
+        "grafana/dashboards",
+    ):
+        yield f"{part}.yml", f"{shared}/{part.removeprefix('prometheus/')}.yml", 0o644, {}
     if settings.tls.source == "acme" and settings.has_role("edge"):
         real = {"directory": settings.tls.directory, "folder": paths.acme}
         yield "certbot/certbot.ini", f"{_below_root(paths.config)}/certbot.ini", 0o644, real
