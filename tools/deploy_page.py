@@ -154,6 +154,11 @@ TESTED = (
 
 LOADS = (
     Promise(
+        "bare",
+        "A bare Debian to a site with PostgreSQL, Redis and Celery by that page alone: at most 10 minutes",
+        "素の Debian から、そのページだけで PostgreSQL、Redis、Celery を使うサイトまで: 10分以内",
+    ),
+    Promise(
         "readers",
         "1000 signed-in readers over TLS, 1 to 3 s between requests, 10,000 articles: no error, p95 ≤ 100 ms",
         "サインイン済みの読者 1000 人(TLS、要求の間隔 1〜3 秒、記事 1 万件): エラーなし、p95 ≤ 100 ms",
@@ -186,16 +191,14 @@ _ABOUT_JA = """\
 `ARGS=--only-load` は負荷だけを測ります。各行に、測った日とコミットを示します。"""
 _NOT_TRIED_EN = """\
 Not tried here: limits of memory and of tasks and restrictions of addresses, which need the controllers of the
-kernel; pulling images, which needs a registry; applying the manifests, which needs a cluster; fetching packages
-by apt and pip, which are there already, except in the images. systemd runs in namespaces, on a copy of this machine
-that was set up as [Deploy to a server](../how-to/deploy.md) says; pebble issues the certificates."""
+kernel; pulling images, which needs a registry; applying the manifests, which needs a cluster. systemd runs in
+namespaces, on a copy of this machine that was set up as [Deploy to a server](../how-to/deploy.md) says; a bare
+Debian fetches its packages, and gets no certificate. pebble issues all others."""
 _NOT_TRIED_JA = """\
 ここで試していないもの: メモリーとタスク数の上限とアドレスの制限(カーネルのコントローラーが必要)、イメージの取得
-(レジストリが必要)、マニフェストの適用(クラスターが必要)、apt と pip によるパッケージの取得(取得済みのため。
-イメージの中では取得します)。
-systemd は名前空間の中で、
-[サーバーにデプロイする](../how-to/deploy.md)の手順で準備したこのマシンの複製の上で動きます。証明書は pebble が
-発行します。"""
+(レジストリが必要)、マニフェストの適用(クラスターが必要)。systemd は名前空間の中で、
+[サーバーにデプロイする](../how-to/deploy.md)の手順で準備したこのマシンの複製の上で動きます。
+素の Debian では、パッケージの取得から始め、証明書は発行しません。それ以外の証明書は pebble が発行します。"""
 _TEXTS = {
     "en": (
         "What the deployment kit promises",

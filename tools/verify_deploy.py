@@ -1,8 +1,9 @@
 """Test every promise of the deployment kit on this machine and write the result table: ``make verify-deploy``.
 
-Promises that are covered by tests run as tests. Load is measured here, with nginx, gunicorn, PostgreSQL and Redis,
-the example application, and as many readers as the promise says. ``--no-load`` skips these measurements and
-``--only-load`` everything else; skipped rows keep their former results.
+Promises that are covered by tests run as tests. With debootstrap, the page for other applications is also typed
+on a bare Debian and timed (``tools/bare_debian.py``). Load is measured here, with nginx, gunicorn, PostgreSQL
+and Redis, the example application, and as many readers as the promise says. ``--no-load`` skips these
+measurements, ``--only-load`` and ``--only-bare`` everything else; skipped rows keep their former results.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import argparse
 import http.client
 import os
+import shutil
 import socket
 import ssl
 import subprocess
@@ -26,6 +28,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from bare_debian import measure
 from deploy_page import LOADS, PAGES, TESTED, Row, merged, page
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -36,6 +39,7 @@ sys.path.insert(0, str(ROOT / "tests" / "support"))
 _SAID = {promise.key: promise.en for promise in (*TESTED, *LOADS)}
 _LOOKED_AT_AGAIN = 3
 _PROMISED = (1000, 10_000)
+_BARE_MINUTES = 10
 
 
 def main() -> int:
@@ -43,9 +47,11 @@ def main() -> int:
     options = _options()
     started = time.monotonic()
     rows: list[Row] = []
-    if not options.only_load:
+    if not (options.only_load or options.only_bare):
         rows += _shown(tested(slow_alone=options.only_slow))
-    if not options.no_load:
+    if not options.only_load and shutil.which("debootstrap"):
+        rows += _shown(typed_on_bare_debian())
+    if not (options.no_load or options.only_bare):
         rows += _shown(loaded(options))
     # Only the promised load can confirm the promise;
     # and only all tests, not a part of them.
@@ -83,6 +89,7 @@ def _options() -> argparse.Namespace:
     only = parser.add_mutually_exclusive_group()
     only.add_argument("--no-load", action="store_true", help="skip the load measurements")
     only.add_argument("--only-load", action="store_true", help="run only the load measurements")
+    only.add_argument("--only-bare", action="store_true", help="only type the page on a bare Debian")
     parser.add_argument("--only-slow", action="store_true", help="run only the tests that `make test` skips")
     parser.add_argument("--no-page", action="store_true", help="do not write the documentation page")
     parser.add_argument("--connections", type=int, default=_PROMISED[0])
@@ -123,6 +130,17 @@ def _cases(folder: Path, *arguments: str) -> dict[tuple[str, str], str]:
         outcome = "failed" if bad else "skipped" if case.find("skipped") is not None else "passed"
         found[case.get("classname", ""), case.get("name", "")] = outcome
     return found
+
+
+def typed_on_bare_debian() -> Iterator[Row]:
+    """Check the promise about a bare Debian."""
+    try:
+        times = measure()
+    except (AssertionError, OSError, RuntimeError, subprocess.CalledProcessError) as error:
+        yield Row("bare", False, type(error).__name__)
+        return
+    minutes = f"{times.whole / 60:.1f} minutes, {times.fetching / 60:.1f} of them apt and pip"
+    yield Row("bare", times.whole <= _BARE_MINUTES * 60, minutes)
 
 
 def loaded(options: argparse.Namespace) -> Iterator[Row]:

@@ -30,7 +30,7 @@ _BOOT = r"""
 set -eu
 mount -t tmpfs tmpfs "$BASE"
 mkdir "$BASE/upper" "$BASE/work" "$BASE/root"
-mount -t overlay overlay -o "lowerdir=/,upperdir=$BASE/upper,workdir=$BASE/work" "$BASE/root"
+mount -t overlay overlay -o "lowerdir=$LOWER,upperdir=$BASE/upper,workdir=$BASE/work" "$BASE/root"
 root="$BASE/root"
 mount -t proc proc "$root/proc"
 mount -t sysfs -o ro sysfs "$root/sys"
@@ -46,10 +46,13 @@ mount -t tmpfs tmpfs "$root/dev/shm"
 mount -t devpts -o newinstance,ptmxmode=666 devpts "$root/dev/pts"
 ln -s pts/ptmx "$root/dev/ptmx"
 ln -s /proc/self/fd "$root/dev/fd"
-for part in python packages sources; do mkdir -p "$root$PREFIX/$part"; done
-mount --bind "$PYTHON" "$root$PREFIX/python"
-mount --bind "$PACKAGES" "$root$PREFIX/packages"
-mount --bind "$SOURCES" "$root$PREFIX/sources"
+mkdir -p "$root$PREFIX"
+if [ "$LOWER" = / ]; then
+    for part in python packages sources; do mkdir -p "$root$PREFIX/$part"; done
+    mount --bind "$PYTHON" "$root$PREFIX/python"
+    mount --bind "$PACKAGES" "$root$PREFIX/packages"
+    mount --bind "$SOURCES" "$root$PREFIX/sources"
+fi
 chmod 755 "$root$PREFIX" "$root"
 units="$root/etc/systemd/system"
 rm -rf "$units"
@@ -76,10 +79,12 @@ class Machine:
 
     Args:
         folder: an empty folder.
+        root: another system than this one, which gets neither our interpreter nor our packages.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, root: Path = Path("/")) -> None:
         self._folder = folder
+        self._root = root
         self._process: subprocess.Popen[bytes] | None = None
         self._cgroup: Path | None = None
         self._systemd = 0
@@ -98,6 +103,7 @@ class Machine:
         base.mkdir()
         given = {
             "BASE": str(base),
+            "LOWER": str(self._root),
             "PREFIX": PREFIX,
             "PYTHON": sys.base_prefix,
             "PACKAGES": sysconfig.get_path("purelib"),
@@ -115,7 +121,8 @@ class Machine:
                 stderr=subprocess.STDOUT,
             )
         wait_until(self._booted, timeout=30, what="systemd in namespaces")
-        self._make_python()
+        if self._root == Path("/"):
+            self._make_python()
 
     def stop(self) -> None:
         """End every process of the machine."""
@@ -175,6 +182,10 @@ class Machine:
         for machine, own in ((self, address), (other, others)):
             machine.run("ip", "addr", "add", f"{own}/24", "dev", "cable")
             machine.run("ip", "link", "set", "cable", "up")
+
+    def namespace(self, kind: str) -> Path:
+        """Return a namespace of the machine, for ``setns``."""
+        return Path(f"/proc/{self._systemd}/ns/{kind}")
 
     def path(self, path: str) -> Path:
         """Return the location of a file of the machine on this one."""
