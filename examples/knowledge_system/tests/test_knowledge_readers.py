@@ -512,18 +512,18 @@ def test_a_group_is_removed_after_its_effects_were_shown(app: Any, visit: Callab
     group = join(app, "見積班", "tanaka", "ito")
     administrator = visit("ito", at=app)
     assert restrict(administrator, "category", "積算", group).status_code == 303
-    shown = administrator.get(f"/admin/groups/{group}/remove").text
+    shown = administrator.get(f"/admin/groups/{group}/removal").text
     assert all(text in shown for text in ("メンバー 2 人", "分類 1 件"))
     assert 'value="remove"' not in shown
     fields = {"group": str(group), "name": "見積班", "members": "", "step": "remove"}
     assert administrator.post("/admin/groups", fields).status_code == 422  # or everybody could read it
     assert restrict(administrator, "category", "積算").status_code == 303
-    page = administrator.get(f"/admin/groups/{group}/remove").text
+    page = administrator.get(f"/admin/groups/{group}/removal").text
     seen = re.findall(r'name="seen" value="([0-9a-f]+)"', page)[0]
     join(app, "見積班", "suzuki")
     assert administrator.post("/admin/groups", {**fields, "seen": seen}).status_code == 409
     assert administrator.post("/admin/groups", fields).status_code == 303
-    assert administrator.get(f"/admin/groups/{group}/remove").status_code == 404
+    assert administrator.get(f"/admin/groups/{group}/removal").status_code == 404
 
 
 def test_a_place_with_readers_of_its_own_stays(app: Any, visit: Callable[..., Any]) -> None:

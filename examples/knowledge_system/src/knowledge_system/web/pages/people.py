@@ -96,7 +96,7 @@ def _group_changed(values: dict[str, Any]) -> str:
     return f"/admin/groups?done=group-{values['step']}"
 
 
-@pages.get("/groups/<int:group_id>/remove")
+@pages.get("/groups/<int:group_id>/removal")
 @current_request.administrators_only
 def removing_group(group_id: int) -> FlaskResponse:
     """Show what the removal of a group affects, and a form to confirm it."""
