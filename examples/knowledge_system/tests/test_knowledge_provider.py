@@ -6,6 +6,7 @@ import json
 import logging
 import re
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -36,9 +37,11 @@ def provider(clock: FrozenClock) -> Iterator[IdentityProvider]:
 def make(make_app: Callable[..., Any], provider: IdentityProvider) -> Callable[..., Any]:
     """Make an application with the provider, in which tanaka has the address of ``MORI``."""
 
-    def made(**own: Any) -> Any:
+    def made(*, database_url: str = "", MKS_REDIS_URL: str = "", **own: Any) -> Any:  # noqa: N803 - its name
+        variables = {"MKS_REDIS_URL": MKS_REDIS_URL} if MKS_REDIS_URL else {}
         settings = {"issuer": provider.issuer, "client_id": CLIENT, "client_secret": SECRET, **own}
-        app = make_app(own={f"oidc_{name}": value for name, value in settings.items()})
+        given = {f"oidc_{name}": value for name, value in settings.items()}
+        app = make_app(own=given, database_url=database_url, **variables)
         with app.extensions["knowledge"].sessions.begin() as session:
             session.execute(update(User).where(User.username == "tanaka").values(email=MORI["email"]))
         return app
@@ -359,6 +362,38 @@ def test_people_without_an_account(
         assert signed_in(strange, provider, **claims, name="\u202e\n").status_code == 303
 
 
+def test_a_new_person_in_two_tabs_gets_one_account(
+    make: Callable[..., Any], provider: IdentityProvider, stranger: Callable[..., Any], postgres_url: str
+) -> None:
+    app = make(new_role="viewer", database_url=postgres_url)
+    tabs = [stranger(app) for _ in range(4)]
+    backs = [provider.authenticate(begun(tab), **NEW) for tab in tabs]
+    with ThreadPoolExecutor(len(tabs)) as pool:
+        answers = list(pool.map(lambda tab, back: tab.get(back).status_code, tabs, backs))
+    assert answers == [303] * len(tabs)
+    assert {me(tab) for tab in tabs} == {"hata.takashi"}
+    assert (linked(app), actions(app).count("account.create")) == (1, 1)
+
+
+def test_two_processes_share_what_has_begun(
+    make: Callable[..., Any],
+    provider: IdentityProvider,
+    stranger: Callable[..., Any],
+    redis_server: Any,
+    own_database: Any,
+) -> None:
+    shared = {"database_url": f"sqlite:///{own_database}", "MKS_REDIS_URL": redis_server.url}
+    first, second = make(**shared), make(**shared)
+    browser = stranger(first)
+    back = provider.authenticate(begun(browser), **MORI)
+    browser.client.application = second
+    assert browser.get(back).location == "/reports"
+    other = stranger(first)
+    other.client._cookies = browser.client._cookies
+    assert other.get(back).location == "/"  # used, and signed in
+    assert provider.asked.count("/token") == 1
+
+
 def test_people_who_left_stay_out(
     make: Callable[..., Any], provider: IdentityProvider, stranger: Callable[..., Any]
 ) -> None:
@@ -436,8 +471,8 @@ def test_sign_out_offers_that_of_the_provider(
     place = browser.post("/sign-out", {}).location
     assert place == "/sign-in?done=signed-out-here"
     assert me(browser) == ""
-    assert "/sign-in/provider/sign-out" in browser.get(place).text
-    away = browser.get("/sign-in/provider/sign-out").location
+    assert "/sign-in/provider/end-session" in browser.get(place).text
+    away = browser.get("/sign-in/provider/end-session").location
     asked = dict(parse_qsl(urlsplit(away).query))
     assert away.startswith(f"{provider.issuer}/end?")
     assert asked == {"client_id": CLIENT, "post_logout_redirect_uri": f"{URL}/sign-in?done=signed-out"}
@@ -489,7 +524,7 @@ def test_without_a_provider_there_is_none(make_app: Callable[..., Any], stranger
     assert "/sign-in/provider" not in browser.get("/sign-in").text
     assert browser.get("/sign-in/provider").status_code == 404
     assert browser.get("/sign-in/provider/callback?code=x&state=y").status_code == 404
-    assert browser.get("/sign-in/provider/sign-out").location == "/sign-in"
+    assert browser.get("/sign-in/provider/end-session").location == "/sign-in"
 
 
 DISCOVERY = "/.well-known/openid-configuration"

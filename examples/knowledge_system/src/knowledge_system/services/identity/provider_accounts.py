@@ -64,12 +64,15 @@ def find_or_link(session: Session, identity: Identity, *, new_role: str, now: da
         raise ClaimsError("disabled")
     if user is None and not new_role:
         raise ClaimsError("no_account")
-    owner = user.id if user is not None else _create(session, identity, new_role, now)
-    session.add(ProviderIdentity(key=identity.key, user_id=owner, linked_at=now))
     try:
-        session.flush()
-    except IntegrityError as error:
-        raise ClaimsError("linked") from error
+        with session.begin_nested():
+            owner = user.id if user is not None else _create(session, identity, new_role, now)
+            session.add(ProviderIdentity(key=identity.key, user_id=owner, linked_at=now))
+    except (IntegrityError, Problem) as error:
+        known = find(session, identity)  # the same person, in another tab
+        if known is None:
+            raise ClaimsError("linked") from error
+        return known
     return Found(str(owner), "linked" if user is not None else "created")
 
 
@@ -85,16 +88,13 @@ def _create(session: Session, identity: Identity, role: str, now: datetime) -> i
     taken = session.scalar(select(User.id).where(User.username == name)) is not None
     if taken or len(name) < _SHORTEST:
         name = f"{name or 'user'}-{identity.key[:6]}"
-    try:
-        made = accounts.register(
-            session,
-            username=name,
-            display_name=identity.name or local[:100],
-            department="",
-            role=role,
-            email=identity.email,
-            now=now,
-        )
-    except Problem as problem:
-        raise ClaimsError("no_account") from problem
+    made = accounts.register(
+        session,
+        username=name,
+        display_name=identity.name or local[:100],
+        department="",
+        role=role,
+        email=identity.email,
+        now=now,
+    )
     return made.id

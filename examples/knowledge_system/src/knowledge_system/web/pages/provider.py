@@ -44,7 +44,7 @@ def callback() -> Response:
     return _away(onward if complete else f"/sign-in/code?{urlencode({'next': onward})}")
 
 
-@pages.get("/sign-out")
+@pages.get("/end-session")
 def sign_out() -> Response:
     """Redirect to the provider's own sign-out (OpenID Connect RP-Initiated Logout 1.0)."""
     return _away(provider.sign_out_url() or "/sign-in")
