@@ -15,6 +15,7 @@ import pytest
 from sqlalchemy import func, select, update
 
 from identity_provider import CLIENT, SECRET, IdentityProvider, running_provider
+from knowledge_system.configuration_check import findings
 from knowledge_system.models import ProviderIdentity, User
 from knowledge_system.services import audit
 from knowledge_system.settings import DEMO_PASSWORD, AppSettings
@@ -634,6 +635,23 @@ def test_no_secret_and_no_token_is_shown_or_logged(
 def test_the_limit_of_the_network(app: Any, provider: IdentityProvider, stranger: Callable[..., Any]) -> None:
     answers = [stranger(app).get("/sign-in/provider") for _ in range(301)]
     assert [answer.status_code for answer in answers[-2:]] == [303, 429]
+
+
+def test_the_check_before_people_come(
+    make: Callable[..., Any], provider: IdentityProvider, clock: FrozenClock
+) -> None:
+    def found(**own: Any) -> list[str]:
+        settings = make(**own).extensions["knowledge"].settings
+        return [finding.text for finding in findings(settings, clock=clock) if "OIDC" in finding.text]
+
+    assert found() == []
+    assert found(passwords=False, emergency_accounts=frozenset({"ito"})) == []
+    for names in ({"tanaka"}, {"nobody"}):  # no administrator
+        [text] = found(passwords=False, emergency_accounts=frozenset(names))
+        assert "names no active administrator" in text
+    provider.answers[DISCOVERY] = lambda: (404, b"")
+    [text] = found()
+    assert text == f"OpenIDProvider('{provider.issuer}') cannot be used: status 404 (MKS_OIDC_ISSUER)"
 
 
 SETTINGS = {

@@ -17,6 +17,7 @@ from knowledge_system.models import User
 from knowledge_system.services.attachments.file_store import FileStore
 from knowledge_system.services.attachments.virus_scan import ScanFailedError, scanner
 from knowledge_system.services.identity import accounts
+from knowledge_system.services.identity.sign_in_factory import open_provider
 from knowledge_system.services.knowledge import stored_content
 from knowledge_system.settings import DEMO_PASSWORD
 from mks_hardening.security import verify_password
@@ -52,6 +53,9 @@ def findings(settings: AppSettings, *, clock: Clock) -> Iterator[Finding]:
     if "wsgi" in settings.areas:
         yield from _of_edge(settings)
     yield from _of_uploads(settings)
+    provider = open_provider(settings, clock)
+    if provider is not None and (fault := provider.fault()):
+        yield Finding(False, f"{provider!r} cannot be used: {fault} (MKS_OIDC_ISSUER)")
     mail = {"tasks", "notify"} <= settings.areas and settings.hardening.notify.smtp_host is not None
     if not mail:
         yield Finding(False, "no mail server: nobody can be invited or reset a password (MKS_SMTP_HOST)")
@@ -68,6 +72,12 @@ def _of_database(settings: AppSettings, clock: Clock) -> Iterator[Finding]:
         with application.session_factory(engine)() as session:
             if not accounts.administrators(session):
                 yield Finding(True, "there is no administrator (knowledge-system create-admin)")
+            if not settings.oidc_passwords and not _has_emergency_account(session, settings):
+                names = "MKS_OIDC_EMERGENCY_ACCOUNTS"
+                yield Finding(
+                    True,
+                    f"{names} names no active administrator with a password, for an outage of the provider",
+                )
             if settings.production and (known := sorted(_known_to_all(session))):
                 yield Finding(True, f"the demo password is publicly known for {', '.join(known)}")
     if settings.production:
@@ -75,6 +85,16 @@ def _of_database(settings: AppSettings, clock: Clock) -> Iterator[Finding]:
             database.check_backup(settings, now=clock.time())
         except MigrationError as error:
             yield Finding(False, str(error))
+
+
+def _has_emergency_account(session: Session, settings: AppSettings) -> bool:
+    found = select(User.id).where(
+        User.username.in_(settings.oidc_emergency_accounts),
+        User.role == "admin",
+        User.active,
+        User.password_hash.is_not(None),
+    )
+    return session.scalar(found.limit(1)) is not None
 
 
 def _of_connections(settings: AppSettings, engine: Engine) -> Iterator[Finding]:

@@ -73,6 +73,14 @@ class OpenIDProvider:
     def __repr__(self) -> str:
         return f"OpenIDProvider({self.issuer!r})"
 
+    def fault(self) -> str:
+        """Return why the provider cannot be used; empty if it can."""
+        try:
+            self._discover()
+        except ProviderError as error:
+            return error.reason
+        return ""
+
     def authorization_url(self, state: str, flow: Flow) -> str:
         """Return the address that a browser is sent to; to confirm, the person must authenticate again.
 
