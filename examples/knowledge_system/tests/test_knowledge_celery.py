@@ -183,6 +183,27 @@ def test_a_report_whose_worker_was_killed_is_written_by_the_next_one(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("in_time", [True, False], ids=["finished", "handed back"])
+def test_a_report_in_hand_when_its_worker_is_told_to_stop_is_written_once(
+    site: Any, workers: Workers, sato: Any, *, in_time: bool
+) -> None:
+    """A table that is locked stands for the 20 s: the report ends within the time of a stop, or later than that."""
+    url = ask(sato)
+    with nothing_is_stored(site):
+        worker = workers.start()
+        wait_until(lambda: wants_to_store(site, url), timeout=_PATIENCE, what="the end of the work")
+        worker.terminate()
+        if not in_time:
+            worker.wait(_PATIENCE)
+            assert (seen(site, url).state, files(site)) == ("waiting", 0)
+    worker.wait(_PATIENCE)
+    assert files(site) == int(in_time)
+    workers.start()
+    wait_until(lambda: seen(site, url).ended, timeout=_PATIENCE, what="the report")
+    assert (state(sato, url).json["state"], deliveries(site), files(site)) == ("done", 1, 1)
+
+
+@pytest.mark.slow
 def test_a_report_that_kills_each_worker_is_shown_as_failed(
     site: Any, workers: Workers, sato: Any, visit: Callable[..., Any]
 ) -> None:
