@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -123,6 +124,17 @@ class FakeHost:
         remote = shlex.split(words[-1])
         self.asked.append((remote, sends))
         return (self.code if self.fails and self.fails in remote else 0), "0\n"
+
+
+def test_a_connection_that_is_cut_does_not_last_for_hours() -> None:
+    asked = list[str]()
+
+    def run(words: Sequence[str], sends: bytes, shown: bool) -> tuple[int, str]:  # noqa: FBT001 - as called
+        asked.extend(words)
+        return 0, ""
+
+    SecureShell("root@server", run=run).run(["true"])
+    assert {"ServerAliveInterval=10", "ServerAliveCountMax=3"} <= set(asked)
 
 
 def test_words_reach_the_host_as_they_are() -> None:
@@ -524,20 +536,38 @@ def _two_hosts(laptop: Laptop, web: Machine, database: Machine, source: Path) ->
         assert not machine.path("/root/.mks-deploy/shop/secrets").exists()
 
 
+def _cut_once_begun(web: Machine, database: Machine) -> None:
+    wait_until(database.path("/run/begun").exists, timeout=300, what="the host's work")
+    web.run("ip", "link", "set", "cable", "down")
+
+
 def _a_release_that_fails_on_one_host(laptop: Laptop, web: Machine, database: Machine, source: Path) -> None:
     """The version before serves, whichever host it is; the same command completes the release."""
     for machine in (web, database):
         _make_version(machine, "2")
     command = "/opt/shop/versions/2/venv/bin/mks-deploy"
     before = web.path("/opt/shop/state.json").read_text()
-    for machine, address, applied in ((database, DATABASE, ["db"]), (web, WEB, ["db", "web"])):
-        whole = machine.path(command).read_text()
-        machine.write(command, "#!/bin/sh\nexit 9\n", mode=0o755)
+    whole = web.path(command).read_text()
+
+    def fails(reason: str, applied: list[str]) -> None:
         code, said = laptop.up(str(source), "--version", "2")
-        assert (code, f"root@{address}: apply: " in said, _applied(said)) == (1, True, applied), said
+        assert (code, reason in said, _applied(said)) == (1, True, applied), said
         assert web.path("/opt/shop/state.json").read_text() == before
-        assert _ask(database, "/jobs/21") == "42"
-        machine.write(command, whole, mode=0o755)
+
+    # The network is cut while the host works: ssh says so, and does not wait for hours.
+    database.write(command, "#!/bin/sh\necho $$ >/run/begun\nexec sleep 600\n", mode=0o755)
+    cut = threading.Thread(target=_cut_once_begun, args=(web, database))
+    cut.start()
+    fails(f"root@{DATABASE}: ssh cannot reach it, or was cut off; repeat the same command", ["db"])
+    cut.join()
+    web.run("ip", "link", "set", "cable", "up")
+    database.run("kill", database.path("/run/begun").read_text().strip())
+    database.write(command, whole, mode=0o755)
+    assert _ask(database, "/jobs/21") == "42"
+    web.write(command, "#!/bin/sh\nexit 9\n", mode=0o755)
+    fails(f"root@{WEB}: apply: ", ["db", "web"])
+    web.write(command, whole, mode=0o755)
+    assert _ask(database, "/jobs/21") == "42"
     code, said = laptop.up(str(source), "--version", "2")
     assert code == 0, said
     assert json.loads(web.path("/opt/shop/state.json").read_text())["green"] == "2"

@@ -280,6 +280,8 @@ class SecureShell:
                 f"--host must be a name or an address, such as root@server, not {host[:60]!r}"
             ) from None
         self._options = ["-o", "BatchMode=yes", "-o", "ConnectTimeout=15"]
+        # Where the network is cut, ssh would wait for hours: it ends after half a minute without an answer.
+        self._options += ["-o", "ServerAliveInterval=10", "-o", "ServerAliveCountMax=3"]
         self._options += ["-F", str(config)] if config else []
         self._run = run or _run
 
