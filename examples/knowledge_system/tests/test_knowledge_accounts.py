@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from threading import Thread
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from sqlalchemy import select, update
@@ -570,3 +573,25 @@ def test_a_new_passkey_takes_a_fresh_proof_and_an_answer_of_this_session(
     assert person.post("/account/passkeys", {"answer": "{}", "name": "x"}).status_code == 403
     clock.advance(1000)
     assert person.post("/account/passkeys/options", {}).status_code == 403
+
+
+def test_accounts_are_searched_and_paged(app: Any, visit: Callable[..., Any], clock: FrozenClock) -> None:
+    with app.extensions["knowledge"].sessions.begin() as session:
+        created = {"role": "viewer", "created_at": datetime.fromtimestamp(clock.time(), UTC)}
+        session.add_all(
+            User(username=f"x{number:03d}", display_name=f"新人 {number}", department="100%部", **created)
+            for number in range(150)
+        )
+    admin = visit("ito")
+    first = admin.get("/admin/accounts")
+    names = re.findall(r'href="/admin/accounts/([a-z0-9]+)"', first.text)
+    [link] = re.findall(r'rel="next" href="([^"]+)"', first.text)
+    second = admin.get(html.unescape(link))
+    names += re.findall(r'href="/admin/accounts/([a-z0-9]+)"', second.text)
+    assert 'rel="next"' not in second.text
+    assert names == sorted(names)
+    assert len(set(names)) == len(names) == 156
+    for query, found in (("X00", 10), ("新人 14", 11), ("0%部", 100), ("情報システム", 1), ("zzz", 0)):
+        page = admin.get(f"/admin/accounts?q={quote(query)}").text
+        assert len(re.findall(r'href="/admin/accounts/[a-z0-9]+"', page)) == found, query
+    assert admin.get("/admin/accounts?after=x").status_code == 400

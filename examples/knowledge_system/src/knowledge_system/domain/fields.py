@@ -290,7 +290,11 @@ ACCOUNT: dict[str, Field] = {
     "email": _EMAIL,
     "password": Text(256, min_length=0, trim=False, default=""),
 }
-ACCOUNT_LIST: dict[str, Field] = {"owner": Text(64, min_length=0, default="")}
+ACCOUNT_LIST: dict[str, Field] = {
+    "owner": Text(64, min_length=0, default=""),
+    "q": Text(100, min_length=0, default=""),
+    **AFTER,
+}
 ACCOUNT_CHANGE: dict[str, Field] = {
     "display_name": Text(100),
     "department": Text(100, min_length=0, default=""),

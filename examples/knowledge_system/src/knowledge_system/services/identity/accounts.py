@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sqlalchemy import String, bindparam, cast, exists, func, or_, select, update
 from sqlalchemy.exc import IntegrityError
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Select
     from sqlalchemy.orm import Session
+from mks_hardening.db import InvalidCursorError, keyset_page
 from mks_hardening.security import PasswordPolicy, hash_password
 
 __all__ = [
@@ -45,6 +46,9 @@ __all__ = [
 
 _LINKED = exists().where(ProviderIdentity.user_id == User.id)
 _WITH_LINK = select(User, _LINKED)
+
+
+_ON_A_PAGE: Final = 100
 
 
 def fingerprint(*values: object) -> str:
@@ -214,11 +218,28 @@ def _flush(session: Session) -> None:
         raise Problem("username-taken") from error
 
 
-def members(session: Session) -> list[Member]:
-    """Return all accounts, for administrators."""
-    return [
-        _member(user, linked=linked) for user, linked in session.execute(_WITH_LINK.order_by(User.username))
-    ]
+def members(
+    session: Session, *, query: str = "", after: str | None = None
+) -> tuple[list[Member], str | None]:
+    """Return a page of the accounts by user name, for administrators, and the cursor of the next page.
+
+    Args:
+        session: database session.
+        query: text in the user name, name, department or address of each account.
+        after: cursor of the page; ``None`` for the first.
+
+    Raises:
+        Problem: ``bad-cursor``.
+    """
+    columns = (User.username, User.display_name, User.department, User.email)
+    wanted = _WITH_LINK.where(or_(*(column.icontains(query, autoescape=True) for column in columns)))
+    try:
+        page = keyset_page(
+            wanted if query else _WITH_LINK, order_by=[User.username], after=after, limit=_ON_A_PAGE
+        ).fetch(session)
+    except InvalidCursorError as error:
+        raise Problem("bad-cursor") from error
+    return [_member(user, linked=linked) for user, linked in page.items], page.next_cursor
 
 
 def member(session: Session, username: str) -> Member:

@@ -31,7 +31,7 @@ _NOBODY = {"owner": "", "help": "unlock", "reason": ""}
 @pages.get("/accounts")
 @current_request.administrators_only
 def listing() -> str:
-    """Show all accounts, a form to add one, and a form to unlock one, which a link may preselect."""
+    """Show accounts by pages, a form to add one, and a form to unlock one, which a link may preselect."""
     owner = forms.query_values(fields.ACCOUNT_LIST)["owner"]
     return _page(_EMPTY, helped={**_NOBODY, "owner": owner})
 
@@ -253,12 +253,15 @@ def _account_page(username: str, problem: Problem | None = None) -> str:
 def _page(
     values: dict[str, str], problem: Problem | None = None, *, helped: dict[str, str] | None = None
 ) -> str:
+    asked = forms.query_values(fields.ACCOUNT_LIST)
     with current_request.services().sessions() as session:
-        listed = accounts.members(session)
+        listed, following = accounts.members(session, query=asked["q"], after=asked["after"] or None)
     return render_template(
         "accounts.html",
         section="admin",
         accounts=listed,
+        query=asked["q"],
+        following=following,
         values=values,
         helped=helped or _NOBODY,
         refused="help" if helped and problem else "account",
