@@ -80,6 +80,21 @@ def test_it_runs_without_logging_or_alerts(
     assert (tmp_path / "app.log").exists() is ("logging" not in off)
 
 
+def test_the_templates_of_a_list_and_an_article_are_compiled_before_the_first_request(
+    own_database: Path, forked_programs: ForkedPrograms
+) -> None:
+    script = (
+        "from knowledge_system.app import from_env\n"
+        "app = from_env()\n"
+        "def refuse(*given, **named): raise AssertionError(given)\n"
+        "app.jinja_env.compile = refuse\n"
+        "for name in ('base', 'articles', 'article', '_list', '_parts'):\n"
+        "    app.jinja_env.get_template(f'{name}.html')\n"
+    )
+    done = forked_programs.run("-c", script, env={**GOOD, "DATABASE_URL": f"sqlite:///{own_database}"})
+    assert done.returncode == 0, done.stderr
+
+
 def test_good_settings() -> None:
     settings = AppSettings.from_env({**GOOD, "MKS_AREAS_OFF": "cache, notify", "MKS_DEMO": "1"})
     assert settings.areas == AREAS - {"cache", "notify"}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from flask import Flask
 from sqlalchemy import Engine, create_engine
-from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.orm import Session, configure_mappers, sessionmaker
 
 from knowledge_system.api import route_table
 from knowledge_system.background.account_notices import factor_notifier, notifier
@@ -79,6 +79,8 @@ PURGE_SECONDS = 8
 """Deadline of a CDN purge in seconds. The administrator's request, and its thread, wait for the purge."""
 _TASK_THREADS = 5
 """Threads per process that use the database besides request threads: 2 workers, schedule, leases, queue watch."""
+_FIRST_TEMPLATES = ("base.html", "_parts.html", "_list.html", "articles.html", "article.html")
+"""Templates of the pages that most first requests ask for."""
 _BOOT_ERROR = 3
 """Exit status after which gunicorn does not restart the worker."""
 _BLUEPRINTS = (
@@ -157,8 +159,16 @@ def from_env() -> Flask:
     except (SettingsError, ConfigurationError) as error:
         sys.stderr.write(f"{error}\n")
         raise SystemExit(_BOOT_ERROR) from None
+    _warm_up(app)
     app.extensions["knowledge"].serve()
     return app
+
+
+def _warm_up(app: Flask) -> None:
+    """Do what the first requests would wait for; at a reload, the old workers serve until then."""
+    configure_mappers()
+    for name in _FIRST_TEMPLATES:
+        app.jinja_env.get_template(name)
 
 
 @contextmanager
