@@ -24,6 +24,7 @@ import pytest
 from sqlalchemy import event, select
 
 from knowledge_system import models
+from knowledge_system.domain.permissions import Actor
 from knowledge_system.reports.spreadsheet import write_sheet
 from knowledge_system.services import reports
 from knowledge_system.services.secret_keys import key_bytes
@@ -840,8 +841,9 @@ def test_no_text_becomes_a_formula(app: Any) -> None:
             person.display_name = person.department = text
         session.flush()
         now = datetime(2026, 11, 25, tzinfo=UTC)
-        months = reports.months(session, now=now)
-        files = [write_sheet(reports.figures(session, "monthly", month, now=now)) for month in months]
+        ito = Actor(1, "ito", "", "admin")
+        months = reports.months(session, ito, now=now)
+        files = [write_sheet(reports.figures(session, ito, "monthly", month, now=now)) for month in months]
     result = "".join(
         archive.read(entry).decode()
         for file in files
