@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 import secrets
 import time
@@ -913,13 +914,42 @@ def test_files_that_are_too_large_are_named_before_they_are_sent(
     assert refused(("図面.png", 16 * 1024 * 1024)) == (
         "図面.png は 16.0 MB あります。15.0 MB までのファイルを添付できます。"
     )
-    assert refused(("一.png", 9 * 1024 * 1024), ("二.png", 8 * 1024 * 1024)) == (
-        "合わせて 17.0 MB あります(最大は 一.png の 9.0 MB)。一度に 15.0 MB までです。"
-    )
-    assert refused(*((f"{number}.png", 10) for number in range(11))) == (
-        "11 個あります。一度に 10 個までです。"
+    # They go one by one, so the limit is that of each file.
+    assert refused(("一.png", 9 * 1024 * 1024), ("二.png", 8 * 1024 * 1024)) == ""
+    assert refused(*((f"{number}.png", 10) for number in range(31))) == (
+        "31 個あります。一度に 30 個までです。"
     )
     assert refused(("小.png", 10)) == ""
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_files_go_one_by_one_and_each_refused_one_has_its_message(
+    shared_demo: Any, open_page: Callable[..., Any], width: int
+) -> None:
+    page = open_page(viewport={"width": width, "height": 844})
+    sign_in(page, shared_demo.url, "sato")
+    page.goto(f"{shared_demo.url}/articles/1/edit")
+    picture = page.evaluate(
+        "() => Object.assign(document.createElement('canvas'), {width: 9, height: 9}).toDataURL().split(',')[1]"
+    )
+    files = [
+        {"name": name, "mimeType": kind, "buffer": content}
+        for name, kind, content in (
+            (f"現場-{width}.png", "image/png", base64.b64decode(picture)),
+            ("壊れた.heic", "image/heic", b"\0\0\0\x18ftypheic" + bytes(60)),
+            ("メモ.txt", "text/plain", b"x"),
+        )
+    ]
+    page.set_input_files("#file", files)
+    page.click("form[data-each] button[type=submit]")
+    page.wait_for_selector("[data-results] li")
+    first, *refused = page.inner_text("[data-results]").splitlines()
+    assert first == "1 個を添付しました。添付できなかったファイル:"
+    assert [line.partition(": ")[0] for line in refused] == ["壊れた.heic", "メモ.txt"]
+    assert "壊れている" in refused[0]
+    assert fits(page)
+    page.reload()
+    assert page.locator(f"text=現場-{width}.png").count() >= 1
 
 
 PASTE = """async () => {

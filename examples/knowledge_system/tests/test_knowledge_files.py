@@ -125,7 +125,7 @@ HOSTILE: dict[str, bytes] = {
     "tiff": picture("TIFF"),
     "icon": picture("ICO"),
     "jpeg 2000": b"\x00\x00\x00\x0cjP  \r\n\x87\n" + bytes(60),
-    "heic": b"\x00\x00\x00\x18ftypheic" + bytes(60),
+    "avif": b"\x00\x00\x00\x18ftypavif" + bytes(60),
     "video": b"\x00\x00\x00\x18ftypmp42" + bytes(60),
     "riff that is sound": b"RIFF\x24\x00\x00\x00WAVE" + bytes(40),
     "jpeg's name alone": b"\xff\xd8\xff",

@@ -41,13 +41,11 @@
   for (const field of document.querySelectorAll("input[type=file][data-limit]")) {
     field.addEventListener("change", () => {
       const files = [...field.files].sort((one, other) => other.size - one.size);
-      const size = files.reduce((sum, file) => sum + file.size, 0);
-      const { limit, most, large, together, many } = field.dataset;
+      const { limit, most, large, many } = field.dataset;
       const say = (text) => text.replace("{name}", files[0].name).replace("{size}", written(files[0].size))
-        .replace("{sum}", written(size)).replace("{number}", files.length);
+        .replace("{number}", files.length);
       let error = "";
       if (files[0]?.size > Number(limit)) error = say(large);
-      else if (size > Number(limit) && !("each" in field.form.dataset)) error = say(together);
       else if (files.length > Number(most)) error = say(many);
       field.setCustomValidity(error);
       field.reportValidity();
