@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
+from mks_hardening import asgi
 from mks_hardening.contrib.sentry_redaction import init_sentry
 from mks_hardening.exceptions import ConfigurationError, MissingDependencyError
-from mks_hardening.testing import call_wsgi
+from mks_hardening.testing import call_asgi, call_wsgi
 from mks_hardening.wsgi import RequestLoggingMiddleware
 from testbed.http_sink import Answer, HttpSink
 from testbed.polling import wait_until
@@ -92,6 +93,18 @@ def test_an_error_is_one_event_that_leads_to_the_log(
     assert (frame["function"], "vars" in frame) == ("failing", False)
     assert not {"user", "request", "extra", "breadcrumbs"} & event.keys()
     assert "params" not in event["logentry"]
+
+
+def test_an_error_of_an_asgi_application_is_one_event(
+    reports: Callable[[], list[dict[str, Any]]],
+) -> None:
+    async def failing(scope: Any, receive: Any, send: Any) -> None:
+        raise LookupError(MAIL)
+
+    response = call_asgi(asgi.RequestLoggingMiddleware(failing), "/articles", query=f"mail={MAIL}")
+    (event,) = reports()
+    assert event["tags"]["request_id"] == dict(response.headers)["x-request-id"]
+    assert event["exception"]["values"][0]["value"] == "[REDACTED]"
 
 
 def flask_app() -> Any:
