@@ -308,11 +308,12 @@ def test_an_error_reaches_the_tracker_once_and_names_nobody(
     demo.process.send_signal(signal.SIGINT)
     assert demo.process.wait(60) == 0  # what waited is sent at the end
     bodies = [gzip.decompress(sent.body).decode() for sent in http_sink.requests]
-    (event,) = [json.loads(line) for body in bodies for line in body.splitlines()[2::2]]
+    events = [json.loads(line) for body in bodies for line in body.splitlines()[2::2]]
+    # A machine that is late may log other errors, of which the alerts tell as well.
+    (event,) = [each for each in events if "exception" in each and "RuntimeError" in str(each["exception"])]
     assert event["tags"] == {"request_id": failed.headers["X-Request-ID"]}
-    assert event["exception"]["values"][0]["type"] == "RuntimeError"
     for part in (DEMO_PASSWORD, "@knowledge.example", "127.0.0.1", "csrf_token="):
-        assert part not in bodies[0]
+        assert part not in "".join(bodies)
 
 
 def _signed_in(demo: Any, name: str) -> BrowserClient:
