@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy import ColumnElement, Select, select, true
@@ -27,7 +28,7 @@ __all__ = [
     "select_readers",
 ]
 
-Groups = Collection[int] | Select[Any]
+Groups = frozenset[int] | Select[Any]
 """Ids of the groups of a person, or a query for them."""
 
 
@@ -62,8 +63,9 @@ def select_closed_nodes(groups: Groups) -> Select[Any]:
     return select_nodes_below(select_closed(Reader.node_id, groups))
 
 
+@lru_cache(maxsize=256)
 def read_by(groups: Groups) -> ColumnElement[bool]:
-    """Return ``permissions.may_read`` as an SQL condition on ``Article``."""
+    """Return ``permissions.may_read`` as an SQL condition on ``Article``; kept, because building it takes long."""
     placed = select(ArticleNode.article_id).where(ArticleNode.node_id.in_(select_closed_nodes(groups)))
     return (
         Article.id.not_in(select_closed(Reader.article_id, groups))
@@ -82,6 +84,7 @@ def seen_by(actor: Actor) -> ColumnElement[bool]:
     return status & read_by(actor.groups)
 
 
+@cache
 def seen_by_users() -> ColumnElement[bool]:
     """Return ``permissions.may_see`` as an SQL condition on ``Article`` and ``User``."""
     return (
