@@ -127,6 +127,7 @@ def test_who_may_not_install_is_told_the_line(
     user: int, apt: str | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tool = _tool("get_servers")
+    monkeypatch.setattr(tool, "LOCKED", {})  # packages of npm need no root
     monkeypatch.setattr(tool, "missing_packages", lambda: ["redis-server", "nginx"])
     monkeypatch.setattr(tool.os, "geteuid", lambda: user)
     monkeypatch.setattr(tool.shutil, "which", lambda name, path=None: apt)
