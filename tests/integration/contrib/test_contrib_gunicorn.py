@@ -21,7 +21,6 @@ import pytest
 
 from gunicorn_server import Gunicorn
 from mks_hardening.cache import RedisCache
-from mks_hardening.contrib.gunicorn_config import gunicorn_config
 from mks_hardening.contrib.uvicorn_config import uvicorn_config
 from mks_hardening.contrib.waitress_config import waitress_config
 from mks_hardening.exceptions import ConfigurationError
@@ -523,21 +522,6 @@ def purged(folder: Path) -> set[int]:
 
 
 # --- bad use
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["forwarded_allow_ips", "secure_scheme_headers", "forwarder_headers", "logconfig", "logconfig_dict"],
-)
-def test_settings_that_would_undo_it_are_refused(name: str) -> None:
-    with pytest.raises(ConfigurationError, match=f"remove {name}"):
-        gunicorn_config("knowledge", **{name: "*"})
-
-
-@pytest.mark.parametrize("port", [0, 70_000, "9464"])
-def test_an_impossible_port_is_refused(port: Any) -> None:
-    with pytest.raises(ConfigurationError, match="metrics_port"):
-        gunicorn_config("knowledge", metrics_port=port)
 
 
 def test_the_command_line_cannot_make_gunicorn_trust(start: Start) -> None:

@@ -15,7 +15,6 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sess
 
 from mks_hardening.contrib.sqlalchemy_replicas import AsyncReplicaSession, ReplicaSession
 from mks_hardening.db import ReadReplicas, ReadToken, hardened_async_engine, hardened_engine
-from mks_hardening.exceptions import ConfigurationError
 from testbed.forked import in_child
 from testbed.pgbouncer_server import PgBouncer
 from testbed.polling import wait_until
@@ -257,24 +256,3 @@ joinall([spawn(work, number) for number in range(10, 18)], raise_error=True)
 print(len(found), all(found), sorted(count.values()))
 """
     assert run_python(program, *urls).stdout.split("\n")[0] == "40 True [4, 4, 4, 4, 4, 4, 4, 4]"
-
-
-def test_engines_of_the_other_kind_are_refused(postgres_url: str) -> None:
-    asynchronous = hardened_async_engine(postgres_url)
-    engine = hardened_engine(postgres_url)
-    wrong: Any = [
-        lambda: ReplicaSession(replicas=ReadReplicas(asynchronous, [])),  # type: ignore[arg-type] # the test
-        lambda: AsyncReplicaSession(replicas=ReadReplicas(engine, [])),  # type: ignore[arg-type] # the test
-        lambda: ReplicaSession(replicas=engine),  # type: ignore[arg-type] # the test
-        lambda: AsyncReplicaSession(replicas=None),  # type: ignore[arg-type] # the test
-    ]
-    for make in wrong:
-        with pytest.raises(ConfigurationError) as caught:
-            make()
-        assert caught.value.parameter == "replicas"
-    with pytest.raises(ConfigurationError) as caught:
-        ReplicaSession(replicas=ReadReplicas(engine, []), bind=hardened_engine("sqlite://"))
-    assert caught.value.parameter == "bind"
-    with pytest.raises(ConfigurationError) as caught:
-        ReplicaSession(replicas=ReadReplicas(engine, []), after="7-1-9")  # type: ignore[arg-type] # the test
-    assert caught.value.parameter == "after"
