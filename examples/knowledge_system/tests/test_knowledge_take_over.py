@@ -14,6 +14,7 @@ import sys
 import time
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,18 @@ from reportlab.pdfbase.cidfonts import UnicodeCIDFont
 from reportlab.pdfgen.canvas import Canvas
 from sqlalchemy import select
 
-from knowledge_system.models import Article, ArticleNode, Attachment, Review, TakenOver, TreeNode, User
+from knowledge_system.models import (
+    Article,
+    ArticleNode,
+    Attachment,
+    Group,
+    Reader,
+    Review,
+    TakenOver,
+    TreeNode,
+    User,
+)
+from knowledge_system.services.identity import groups
 from knowledge_system.services.take_over import mapping, report
 from knowledge_system.services.take_over.take_over import Line, TakeOver
 from mks_hardening.exceptions import ConfigurationError
@@ -120,8 +132,10 @@ def take(app: Any, tmp_path: Path) -> Callable[..., list[Line]]:
     """Run with the text of a mapping file: ``take("[folder] ...", dry_run=True)``."""
     services = app.extensions["knowledge"]
 
-    def run(text: str, *, dry_run: bool = False, four_eyes: bool = True) -> list[Line]:
-        file = tmp_path / "mapping.toml"
+    def run(
+        text: str, *, dry_run: bool = False, four_eyes: bool = True, mapping_name: str = "mapping.toml"
+    ) -> list[Line]:
+        file = tmp_path / mapping_name
         file.write_text(f'operator = "ito"\n{text}', encoding="utf-8")
         taken = TakeOver(
             mapping.read(file),
@@ -135,6 +149,15 @@ def take(app: Any, tmp_path: Path) -> Callable[..., list[Line]]:
         return list(taken.lines())
 
     return run
+
+
+@pytest.fixture
+def app(request: pytest.FixtureRequest, make_app: Callable[..., Any]) -> Any:
+    on_server = getattr(request, "param", "sqlite") == "postgresql"
+    return make_app(**{"database_url": request.getfixturevalue("postgres_url")} if on_server else {})
+
+
+on_both_databases = pytest.mark.parametrize("app", ["sqlite", "postgresql"], indirect=True)
 
 
 def read(app: Any, query: Any) -> list[Any]:
@@ -159,6 +182,15 @@ values = { role = "writer" }
 def people(folder: Path, *rows: tuple[str, str, str]) -> None:
     lines = ["login,氏名,mail,pw", *(f"{login},髙橋 {login},{mail},{stored}" for login, mail, stored in rows)]
     (folder / "people.csv").write_bytes("\r\n".join(lines).encode("cp932"))
+
+
+@on_both_databases
+def test_a_hash_that_is_longer_than_its_column_is_not_kept(
+    take: Callable[..., Any], app: Any, tmp_path: Path
+) -> None:
+    people(tmp_path, ("long", "l@example.com", f"pbkdf2:sha256:1000${'a' * 600}${'0' * 64}"))
+    assert outcomes(take(ACCOUNTS))["long"][0] == "created"
+    assert read(app, select(User.password_hash).where(User.username == "long")) == [None]
 
 
 @pytest.mark.parametrize("kind", HASHES)
@@ -297,6 +329,30 @@ def test_articles_and_attachments_of_old_tables(
     assert read(app, select(Article.body).where(Article.id == article.id)) == [article.body]
 
 
+@on_both_databases
+def test_rows_with_gaps_and_impossible_dates_do_not_end_the_run(
+    take: Callable[..., Any], app: Any, tmp_path: Path, old_database: Any
+) -> None:
+    gaps = [(None, "番号なし", "本文"), (2, None, "本文"), (3, "本文なし", None)]
+    days = {4: "0001-01-01", 5: "9999-12-31T23:59:59-12:00", 6: "9999-12-31", 7: "2019-04-01", 8: "", 9: None}
+    posts = [(*gap, "土工", "tanaka", None) for gap in gaps]
+    posts += [(number, f"記事{number}", "本文", "土工", "tanaka", day) for number, day in days.items()]
+    old_database.executemany("INSERT INTO posts VALUES (?, ?, ?, ?, ?, ?)", posts)
+    old_database.commit()
+    (tmp_path / "files.csv").write_text("post,name,path\n,x.png,x.png\n", encoding="utf-8")
+    files = '[attachments]\ncsv = "files.csv"\nfields = { article = "post", name = "name", path = "path" }\n'
+    found = outcomes(take(TABLES.partition("[attachments]")[0] + files))
+    assert {key: outcome for key, (outcome, _) in found.items()} == {
+        **dict.fromkeys(("", "2", "3"), "skipped"),
+        **dict.fromkeys(map(str, days), "created"),
+    }
+    assert ["日時" in found[str(number)][1] for number in days] == [True, True, True, False, False, False]
+    (old,) = read(app, select(Article).where(Article.title == "記事7"))
+    assert old.updated_at.year == 2019
+    years = read(app, select(Article.updated_at).where(Article.title.in_([f"記事{n}" for n in (4, 5, 6)])))
+    assert {each.year for each in years} == {2026}
+
+
 # --- folders --------------------------------------------------------------------------------------
 
 FOLDER = """
@@ -308,6 +364,7 @@ tags = ["共有フォルダー"]
 """
 
 
+@on_both_databases
 def test_a_folder_of_documents(take: Callable[..., Any], app: Any, tmp_path: Path, visit: Any) -> None:
     place = tmp_path / "share" / "土木部" / "コンクリート" / "本郷工区" / "2024"
     place.mkdir(parents=True)
@@ -342,6 +399,56 @@ def test_a_folder_of_documents(take: Callable[..., Any], app: Any, tmp_path: Pat
     assert {line.outcome for line in take(FOLDER)} == {"known"}
 
 
+@on_both_databases
+def test_two_runs_at_once_give_one_article_of_each_file(
+    take: Callable[..., Any], app: Any, tmp_path: Path
+) -> None:
+    for number in range(6):
+        place = tmp_path / "share" / f"部{number % 2}"
+        place.mkdir(parents=True, exist_ok=True)
+        (place / f"{number}.pdf").write_bytes(pdf(f"第{number}号"))
+    with ThreadPoolExecutor(2) as pool:
+        runs = [pool.submit(take, FOLDER, mapping_name=f"{run}.toml") for run in range(2)]
+        lines = [run.result() for run in runs]
+    pairs = list(zip(*lines, strict=True))
+    assert len(pairs) == 6
+    assert {tuple(sorted(line.outcome for line in pair)) for pair in pairs} == {("created", "known")}
+    assert sorted(read(app, select(TreeNode.name))) == ["部0", "部1"]
+    assert len(read(app, select(TakenOver))) == len(read(app, select(ArticleNode))) == 6
+
+
+def test_members_take_over_what_only_their_group_may_read(
+    take: Callable[..., Any], app: Any, tmp_path: Path, visit: Callable[..., Any]
+) -> None:
+    """The operator and the author are members; an author who is none would not find the article again."""
+    share = tmp_path / "share"
+    (share / "極秘").mkdir(parents=True)
+    (share / "積算").mkdir()
+    (share / "極秘" / "協定.pdf").write_bytes(pdf("協定"))
+    (share / "積算" / "単価.pdf").write_bytes(pdf("単価"))
+    with app.extensions["knowledge"].sessions.begin() as session:
+        node = TreeNode(position=1, name="極秘")
+        session.add(node)
+        session.flush()
+        ids = dict(session.execute(select(User.username, User.id)).all())
+        groups.join(session, ids["ito"], ["見積班"])
+        (group,) = session.scalars(select(Group.id))
+        session.add_all([Reader(group_id=group, category="積算"), Reader(group_id=group, node_id=node.id)])
+    dry = outcomes(take(FOLDER, dry_run=True))
+    assert {name: outcome for name, (outcome, _) in dry.items()} == {
+        "極秘/協定.pdf": "created",
+        "積算/単価.pdf": "skipped",
+    }
+    with app.extensions["knowledge"].sessions.begin() as session:
+        groups.join(session, ids["tanaka"], ["見積班"])
+    assert {outcome for outcome, _ in outcomes(take(FOLDER)).values()} == {"created"}
+    titles = {name: visit(name).api("GET", "/api/knowledge?status=draft").text for name in ("ito", "sato")}
+    assert "単価" in titles["ito"]
+    assert "協定" in titles["ito"]
+    assert "単価" not in titles["sato"]
+    assert "協定" not in titles["sato"]
+
+
 def bomb() -> bytes:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -352,6 +459,7 @@ def bomb() -> bytes:
     return file.getvalue()
 
 
+@on_both_databases
 def test_hostile_files_are_reported_and_the_others_taken_over(
     take: Callable[..., Any], app: Any, tmp_path: Path
 ) -> None:

@@ -13,6 +13,7 @@ import os
 import re
 import stat
 import unicodedata
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 from urllib.parse import quote, unquote
 
 from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
 
 from knowledge_system.domain import fields, permissions
 from knowledge_system.domain.files.bundle import read_zip
@@ -29,7 +31,15 @@ from knowledge_system.domain.problems import FieldError, Problem, describe
 from knowledge_system.domain.translations import LANGUAGES
 from knowledge_system.domain.tree import DEPTH
 from knowledge_system.domain.validation import printable, take
-from knowledge_system.models import Article, Attachment, Review, Revision, TakenOver, User
+from knowledge_system.models import (
+    Article,
+    Attachment,
+    GroupMember,
+    Review,
+    Revision,
+    TakenOver,
+    User,
+)
 from knowledge_system.services import audit, export_import
 from knowledge_system.services.attachments import (
     article_attachments,
@@ -73,6 +83,8 @@ _CUT: Final = (
 _CHANGED: Final = (
     "元の内容が変わっています。記事はそのままにしました / changed there; the article stays as it is"
 )
+_OTHER_RUN: Final = "同時に動いている別の引き継ぎが追加しました / added by another run at the same time"
+_LONGEST_HASH: Final = 255
 _ACCOUNT: Final = {name: field for name, field in fields.ACCOUNT.items() if name != "password"}
 
 Outcome = Literal["created", "known", "skipped"]
@@ -137,7 +149,13 @@ class TakeOver:
         self._hasher = PasswordHasher()
         with sessions() as session:
             people = session.scalars(select(User).where(User.active)).all()
-            self._writers = {user.username: accounts.actor_of(user) for user in people}
+            members: dict[int, set[int]] = defaultdict(set)
+            for user_id, group_id in session.execute(select(GroupMember.user_id, GroupMember.group_id)):
+                members[user_id].add(group_id)
+            self._writers = {
+                user.username: accounts.actor_of(user)._replace(groups=frozenset(members[user.id]))
+                for user in people
+            }
             self._usernames = set(session.scalars(select(User.username)))
             known = session.execute(select(TakenOver.source, TakenOver.content)).all()
         self._known = {row.source: row.content for row in known}
@@ -186,21 +204,32 @@ class TakeOver:
         return Line(kind, source[:500], outcome, new, tuple(notes))
 
     @contextmanager
-    def _transaction(self) -> Iterator[tuple[Session, datetime]]:
-        with self._sessions() as session, session.begin() as transaction:
-            yield session, datetime.fromtimestamp(self._clock.time(), UTC)
-            if self._dry_run:
-                transaction.rollback()
+    def _transaction(self, source: str = "") -> Iterator[tuple[Session, datetime]]:
+        """Run a transaction, which a dry run rolls back.
+
+        Raises:
+            _Known: a concurrent run has taken over ``source``.
+        """
+        try:
+            with self._sessions() as session, session.begin() as transaction:
+                yield session, datetime.fromtimestamp(self._clock.time(), UTC)
+                if self._dry_run:
+                    transaction.rollback()
+        except IntegrityError:
+            with self._sessions() as session:
+                if session.get(TakenOver, _key(source)) is None:
+                    raise
+            raise _Known(_OTHER_RUN) from None
 
     # --- accounts ---------------------------------------------------------------------------------
 
     def _account(self, row: dict[str, Any], notes: list[str]) -> int:
         stored = str(row.pop("password_hash", ""))
         texts = {name: str(value).strip() for name, value in row.items()}
-        values = take({**texts, "username": texts["username"].lower()}, _ACCOUNT)
+        values = take({**texts, "username": texts.get("username", "").lower()}, _ACCOUNT)
         if values["username"] in self._usernames:
             raise _Known
-        if stored and not self._hasher.can_verify(stored):
+        if stored and (len(stored) > _LONGEST_HASH or not self._hasher.can_verify(stored)):
             notes.append(_WEAK)
             stored = ""
         with self._transaction() as (session, now):
@@ -224,7 +253,7 @@ class TakeOver:
             return lambda key: list(self._mapped.rows("attachments", article=key))
         found: dict[str, list[Mapping[str, Any]]] = {}
         for row in self._mapped.rows("attachments"):
-            found.setdefault(str(row["article"]), []).append(row)
+            found.setdefault(str(row.get("article", "")), []).append(row)
         return lambda key: found.get(key, ())
 
     def _article(
@@ -233,18 +262,21 @@ class TakeOver:
         attached: Callable[[str], Sequence[Mapping[str, Any]]],
         notes: list[str],
     ) -> int:
-        source = f"article {row['key']}"
+        key = str(row.get("key", ""))
+        if not key:
+            raise Problem("invalid", errors=[FieldError("key", "missing")])
+        source = f"article {key}"
         content = json.dumps(row, default=str, ensure_ascii=False, sort_keys=True).encode()
         digest = self._new(source, content)
         files: dict[str, Accepted] = {}
-        for file in attached(str(row["key"])):
+        for file in attached(key):
             self._attach(file, files, notes)
         section = self._mapped.sections["articles"]
-        body = str(row["body"])
+        body = str(row.get("body", ""))
         if section.get("html", False):
             body, _ = self._converted("html", body.encode(), notes)
         values: dict[str, Any] = {
-            name: str(row[name]).strip() for name in ("title", "category", "summary", "site") if name in row
+            name: str(row.get(name, "")).strip() for name in ("title", "category", "summary", "site")
         }
         if values["category"] not in permissions.CATEGORIES and "category" in section.get("values", {}):
             notes.append(f"分類「{values['category']}」を「{section['values']['category']}」に替えました")
@@ -256,7 +288,7 @@ class TakeOver:
             {**values, "body": body, "tags": str(row.get("tags", ""))},
             files,
             author=self._author(str(row.get("author", "")), notes),
-            updated=_moment(row.get("updated"), notes),
+            updated=self._moment(row.get("updated"), notes),
             notes=notes,
         )
 
@@ -290,6 +322,21 @@ class TakeOver:
                 f"{self._operator.display_name} の記事にしました"
             )
         return self._operator
+
+    def _moment(self, value: object, notes: list[str]) -> datetime | None:
+        """Return when an article was changed; ``None`` if nothing is given, or no moment of the past."""
+        given = str("" if value is None else value).strip()
+        if not given:
+            return None
+        try:
+            moment = value if isinstance(value, datetime) else datetime.fromisoformat(given.replace("/", "-"))
+            moment = (moment if moment.tzinfo else moment.replace(tzinfo=permissions.JST)).astimezone(UTC)
+        except (ValueError, OverflowError):
+            moment = None
+        if moment is not None and moment.timestamp() <= self._clock.time():
+            return moment
+        notes.append(f"日時「{given[:40]}」を使えないため、今日の日付にしました / no usable date")
+        return None
 
     # --- files of a folder ----------------------------------------------------------------------------
 
@@ -376,7 +423,7 @@ class TakeOver:
         values = take({**given, "body": printable(given["body"])}, fields.ARTICLE_FORM)
         kept = {name: self._kept(file) for name, file in files.items()}
         texts = {} if self._dry_run else dict(self._texts(kept.values()))
-        with self._transaction() as (session, now):
+        with self._transaction(source) as (session, now):
             new = export_import.add_article(
                 session, author, ImportedArticle(values, files), kept, search=self._search, now=now
             )
@@ -418,8 +465,9 @@ class TakeOver:
         parent = 0
         try:
             for name in (*place[: DEPTH - 1], " ".join(place[DEPTH - 1 :])[:100]):
-                known = tree.nodes(session)
+                # The lock: another run may be adding the same folder.
                 if name:
+                    known = tree.nodes(session, lock=True)
                     found = (node.id for node in known if (node.parent, node.name) == (parent, name))
                     parent = next(found, 0) or tree.add(session, self._operator, name[:100], parent)
         except Problem as problem:
@@ -502,17 +550,3 @@ def _to_picture(names: Mapping[str, str], found: re.Match[str]) -> str:
         return found[0]
     name = names.get(found[2], "")
     return found[0].replace(found[2], f"files/{quote(name, safe='')}") if name else found[1]
-
-
-def _moment(value: object, notes: list[str]) -> datetime | None:
-    if value is None or isinstance(value, datetime):
-        moment = value
-    else:
-        try:
-            moment = datetime.fromisoformat(str(value).strip().replace("/", "-"))
-        except ValueError:
-            notes.append(
-                f"日時「{str(value)[:40]}」を読めないため、今日の日付にしました / date not understood"
-            )
-            return None
-    return moment if moment is None or moment.tzinfo else moment.replace(tzinfo=permissions.JST)
