@@ -449,6 +449,30 @@ def test_members_take_over_what_only_their_group_may_read(
     assert "協定" not in titles["sato"]
 
 
+@pytest.mark.parametrize(
+    ("picture", "attached"),
+    [
+        ("media/gone.png", 1),
+        ("media/drawing.emf", 1),  # of no type that the document names, and that we accept
+        ("media/photo.bin", 2),
+    ],
+)
+def test_a_picture_that_cannot_be_read_does_not_cost_the_document(
+    take: Callable[..., Any], app: Any, tmp_path: Path, picture: str, attached: int
+) -> None:
+    links = zipfile.ZipFile(io.BytesIO(docx())).read("word/_rels/document.xml.rels")
+    parts = {"word/media/drawing.emf": b"\1\0\0\0", "word/media/photo.bin": PNG}
+    parts["word/_rels/document.xml.rels"] = links.replace(b"media/image1.png", picture.encode())
+    (tmp_path / "share").mkdir()
+    (tmp_path / "share" / "打設計画.docx").write_bytes(docx(parts))
+    (line,) = take(FOLDER)
+    assert line.outcome == "created"
+    (body,) = read(app, select(Article.body).where(Article.id == line.id))
+    assert ("![図](/files/" in body) == (attached == 2)
+    assert "図" in body
+    assert len(read(app, select(Attachment).where(Attachment.article_id == line.id))) == attached
+
+
 def bomb() -> bytes:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:

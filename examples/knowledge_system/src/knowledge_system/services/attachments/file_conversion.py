@@ -38,10 +38,13 @@ def _docx(content: bytes) -> bytes:
     pictures: dict[str, bytes] = {}
 
     def keep(picture: Any) -> dict[str, str]:
-        with picture.open() as file:
-            name = f"image-{len(pictures) + 1}.{picture.content_type.rpartition('/')[2]}"
-            if len(pictures) < _MOST_PICTURES:
-                pictures[name] = file.read()
+        name = f"image-{len(pictures) + 1}.{(picture.content_type or '').rpartition('/')[2]}"
+        try:
+            with picture.open() as file:
+                if len(pictures) < _MOST_PICTURES:
+                    pictures[name] = file.read()
+        except (KeyError, ValueError):  # not in the document, or a link to elsewhere, which nobody follows
+            name = ""
         return {"src": f"files/{name}"}
 
     page = mammoth.convert_to_html(_checked(content), convert_image=mammoth.images.img_element(keep))
