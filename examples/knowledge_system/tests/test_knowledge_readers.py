@@ -508,6 +508,45 @@ def test_who_chooses_the_readers_of_what(app: Any, visit: Callable[..., Any]) ->
     assert "閲覧できるグループを変更" in administrator.get("/admin/audit").text
 
 
+def test_a_published_article_is_restricted_before_its_next_version_is_written(
+    app: Any, visit: Callable[..., Any]
+) -> None:
+    """Until its approval the next version is read by every reviewer, also by those outside of the groups."""
+    group = join(app, "見積班", "tanaka", "sato", "ito")
+    writer, reviewer, outsider = (visit(name, at=app) for name in ("tanaka", "sato", "yamamoto"))
+    administrator = visit("ito", at=app)
+    for person in (writer, reviewer, outsider, administrator):
+        person.get("/articles/new")
+
+    def step(person: Any, name: str) -> Any:
+        revision = call(writer, "GET", path).json["revision"]
+        return call(person, "POST", f"{path}/steps", {"step": name, "revision": revision, "comment": ""})
+
+    plain = {**TEXTS, "title": "橋", "summary": "", "body": "橋", "category": "土工", "tags": [], "site": ""}
+    new = call(writer, "POST", "/api/knowledge", {**plain, "status": "draft"}).json["id"]
+    path = f"/api/knowledge/{new}"
+    assert [step(writer, "submit").status_code, step(reviewer, "approve").status_code] == [200, 200]
+
+    assert call(writer, "PUT", path, {**plain, "category": "安全", "revision": 1, "status": "review"}).json
+    assert restrict(administrator, "category", "安全", group).status_code == 303
+    refused = step(outsider, "approve")  # or it would move where the outsider cannot follow
+    assert [error["code"] for error in refused.json["errors"]] == ["not-allowed"]
+
+    assert restrict(administrator, "category", "積算", group).status_code == 303
+    secret = {**TEXTS, "revision": 2, "status": "review"}
+    refused = call(writer, "PUT", path, secret)
+    assert [error["code"] for error in refused.json["errors"]] == ["restrict-first"]
+    for shown in ("/", "/reviews", f"/articles/{new}/edit"):
+        assert SECRET not in outsider.get(shown).text, shown
+    assert restrict(reviewer, "article", new, group).status_code == 303
+    assert call(writer, "PUT", path, secret).status_code == 200
+    assert SECRET in reviewer.get("/").text
+    for shown in ("/", "/reviews", f"/articles/{new}/edit"):
+        assert SECRET not in outsider.get(shown).text, shown
+    assert step(reviewer, "approve").status_code == 200
+    assert call(reviewer, "GET", path).json["category"] == "積算"
+
+
 def test_a_group_is_removed_after_its_effects_were_shown(app: Any, visit: Callable[..., Any]) -> None:
     group = join(app, "見積班", "tanaka", "ito")
     administrator = visit("ito", at=app)

@@ -26,7 +26,7 @@ from knowledge_system.models import (
     Watch,
 )
 from knowledge_system.services.attachments import attachment_texts
-from knowledge_system.services.knowledge.article_queries import load_seen, reviewed_by
+from knowledge_system.services.knowledge.article_queries import load_seen, reviewed_by, stored
 from knowledge_system.services.knowledge.tags import canonical_tags
 from knowledge_system.services.visibility import select_closed
 from mks_hardening.db import SearchIndex
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "TEXT",
+    "check_category",
     "create",
     "delete",
     "index",
@@ -67,7 +68,7 @@ def create(
     if not permissions.may_write(actor):
         raise Problem("forbidden")
     _check_status(session, actor, values["status"], {values["category"]}, four_eyes=four_eyes)
-    _check_category(session, actor, values["category"])
+    check_category(session, actor, values["category"])
     values = {**values, "tags": canonical_tags(session, values["tags"])}
     article = Article(author_id=actor.id, revision=1, created_at=now, updated_at=now, tags=[], revisions=[])
     session.add(article)
@@ -103,7 +104,10 @@ def save(
         raise Problem("forbidden")
     categories = {article.category, values["category"]}
     _check_status(session, actor, values["status"], categories, four_eyes=four_eyes)
-    _check_category(session, actor, values["category"])
+    check_category(session, actor, values["category"])
+    becomes_next = article.status in _KEPT_WHILE_WRITTEN and values["status"] != "published"
+    if becomes_next:
+        _check_next_category(session, article_id, values["category"])
     risen = session.execute(
         update(Article)
         .where(Article.id == article_id, Article.revision == revision)
@@ -115,7 +119,7 @@ def save(
     session.refresh(article, ["revision"])
     values = {**values, "tags": canonical_tags(session, values["tags"])}
     _keep(article, actor, values, now)
-    if article.status in _KEPT_WHILE_WRITTEN and values["status"] != "published":
+    if becomes_next:
         article.next_revision, article.next_status = article.revision, values["status"]
         article.next_since = article.next_since or article.revision
         session.flush()
@@ -208,7 +212,7 @@ def _check_status(
         raise Problem("invalid", errors=[FieldError("status", "not-allowed")])
 
 
-def _check_category(session: Session, actor: Actor, category: str) -> None:
+def check_category(session: Session, actor: Actor, category: str) -> None:
     """Refuse a category whose articles the actor may not read, and so the article itself from then on.
 
     Raises:
@@ -216,6 +220,19 @@ def _check_category(session: Session, actor: Actor, category: str) -> None:
     """
     if category in session.scalars(select_closed(Reader.category, actor.groups)).all():
         raise Problem("invalid", errors=[FieldError("category", "not-allowed")])
+
+
+def _check_next_category(session: Session, article_id: int, category: str) -> None:
+    """Refuse a restricted category for the next version of an article that more people read.
+
+    The category restricts the article from the approval on; until then, every reviewer sees the next version.
+
+    Raises:
+        Problem: ``invalid``.
+    """
+    groups = set(session.scalars(select(Reader.group_id).where(Reader.category == category)))
+    if groups and not any(groups.issuperset(each) for each in stored(session, article_id)["readers"]):
+        raise Problem("invalid", errors=[FieldError("category", "restrict-first")])
 
 
 def _keep(article: Article, actor: Actor, values: dict[str, Any], now: datetime) -> None:

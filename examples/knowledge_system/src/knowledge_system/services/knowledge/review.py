@@ -65,7 +65,7 @@ def take(
 
     Raises:
         Problem: ``not-found``, ``forbidden``, ``own-work``, ``wrong-state``, ``conflict`` with the current
-            revision, or ``invalid`` if the reason is missing.
+            revision, or ``invalid`` if the reason is missing, or the actor may not read the version's category.
     """
     article = article_queries.load_seen(session, actor, article_id, lock=True)
     stored = article_queries.stored(session, article_id)
@@ -94,6 +94,7 @@ def take(
     kept = session.get_one(Revision, (article_id, number), options=[undefer_group("text")])
     kept.status = wanted.after
     if step == "approve":
+        articles.check_category(session, actor, kept.category or article.category)
         _publish(session, article, kept, search=search, now=now)
     elif step == "confirm":
         article.confirmed_at = now
