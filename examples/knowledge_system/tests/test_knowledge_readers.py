@@ -547,6 +547,24 @@ def test_a_published_article_is_restricted_before_its_next_version_is_written(
     assert call(reviewer, "GET", path).json["category"] == "積算"
 
 
+def test_a_draft_of_a_restricted_article_is_kept_for_those_who_may_read_it(
+    mailing: Any, visit: Callable[..., Any]
+) -> None:
+    app = mailing  # on both databases
+    secret, reviewer = make_restricted(app, visit, "article"), visit("sato", at=app)
+    draft = f"/api/drafts/article-{secret.article}"
+    reviewer.get("/articles/new")
+    typed = {**dict.fromkeys(("title", "category", "summary", "tags", "site", "status"), ""), "body": SECRET}
+    assert call(reviewer, "PUT", draft, {**typed, "revision": 2}).status_code == 204
+    assert call(reviewer, "GET", draft).json["body"] == SECRET
+    leave(app, "sato")
+    assert call(reviewer, "GET", draft).status_code == 404
+    assert call(reviewer, "GET", f"/articles/{secret.article}/edit").status_code == 404
+    join(app, "見積班", "sato")
+    assert call(reviewer, "GET", draft).json["body"] == SECRET
+    assert call(reviewer, "GET", "/api/drafts/article-9999999999").status_code == 404
+
+
 def test_a_group_is_removed_after_its_effects_were_shown(app: Any, visit: Callable[..., Any]) -> None:
     group = join(app, "見積班", "tanaka", "ito")
     administrator = visit("ito", at=app)

@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, exists, func, select, update
 
 from knowledge_system.domain.problems import FieldError, Problem
-from knowledge_system.models import Draft
+from knowledge_system.models import Article, Draft
 from knowledge_system.services.insert_if_missing import add_missing
+from knowledge_system.services.knowledge.article_queries import MAX_ID
+from knowledge_system.services.visibility import seen_by
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -61,8 +63,17 @@ def store(
 
 
 def load(session: Session, actor: Actor, form: str) -> StoredDraft | None:
-    """Return what the user typed into the editor."""
-    found = session.get(Draft, (actor.id, form))
+    """Return what the user typed into the editor, unless the user may not see the article any more.
+
+    A draft holds the whole text of its article.
+    """
+    asked = select(Draft).where(Draft.user_id == actor.id, Draft.form == form)
+    if form != form_of(None):
+        article_id = int(form.removeprefix("article-"))
+        if article_id > MAX_ID:
+            return None
+        asked = asked.where(exists().where(Article.id == article_id, seen_by(actor)))
+    found = session.scalar(asked)
     return None if found is None else StoredDraft(found.revision, found.content, found.saved_at)
 
 
