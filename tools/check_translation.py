@@ -189,7 +189,12 @@ def japanese_texts() -> Iterator[Path]:
     example = ROOT / "examples" / "knowledge_system" / "src" / "knowledge_system"
     yield from sorted(
         file
-        for kind in ("content/*.json", "content/english/*.toml", "templates/*.html")
+        for kind in (
+            "content/*.json",
+            "content/english/*.toml",
+            "content/handbook/ja/*.md",
+            "templates/*.html",
+        )
         for file in example.glob(kind)
     )
 

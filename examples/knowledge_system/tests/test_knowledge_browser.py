@@ -615,6 +615,8 @@ MAIN_PAGES = (
     "articles/1/place",
     "admin/audit",
     "admin/operations",
+    "handbook/viewer",
+    "handbook/writer",
     "nowhere",
 )
 

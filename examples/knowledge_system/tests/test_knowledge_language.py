@@ -178,7 +178,7 @@ def words(answer: Any) -> Words:
 
 
 PLACES = {"article_id": 1, "number": 1, "comment_id": 1, "username": "sato", "group_id": 1}
-PLACES |= {"kind": "article", "subject": 1}
+PLACES |= {"kind": "article", "subject": 1, "chapter": "viewer"}
 """What stands in addresses; a new kind of place needs its value here."""
 NOT_PAGES = re.compile(
     r"/api/|/static/|/files/|/exchange/export|/sink.json|/diagnostics/records|/reports/<report_id>|/livez|/readyz|/sw.js|/manifest"

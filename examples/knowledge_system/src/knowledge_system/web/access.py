@@ -61,6 +61,7 @@ POLICY: Final[dict[str, Who]] = {
     "exchange.form": "reviewers",
     "exchange.importing": "reviewers",
     "following": "members",
+    "handbook": "members",
     "offline": "members",
     "tree": "members",
     "readers": "writers",

@@ -1,0 +1,56 @@
+"""The handbook: a chapter for each role, in both languages."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, Final
+
+from flask import Blueprint, redirect, render_template
+
+from knowledge_system.domain import markdown
+from knowledge_system.domain.problems import Problem
+from knowledge_system.web import current_request
+
+if TYPE_CHECKING:
+    from werkzeug.wrappers import Response
+
+__all__ = ["CHAPTERS", "pages"]
+
+pages = Blueprint("handbook", __name__, url_prefix="/handbook")
+
+CHAPTERS: Final = {
+    "viewer": "読む人",
+    "writer": "書く人",
+    "reviewer": "承認する人",
+    "admin": "管理する人",
+}
+"""Titles of the chapters by role; each one is a text in ``content/handbook``, and open to everybody."""
+
+
+@pages.get("")
+def own_chapter() -> Response:
+    """Lead to the chapter of the user's role."""
+    return redirect(f"/handbook/{current_request.actor().role}", 303)
+
+
+@pages.get("/<chapter>")
+def showing(chapter: str) -> str:
+    """Show a chapter."""
+    if chapter not in CHAPTERS:
+        raise Problem("not-found")
+    text = _rendered(chapter, current_request.language())
+    return render_template(
+        "handbook.html",
+        section="handbook",
+        chapter=chapter,
+        chapters=CHAPTERS,
+        body=text.html,
+        headings=text.headings,
+    )
+
+
+@cache
+def _rendered(chapter: str, language: str) -> markdown.Rendered:
+    source = files("knowledge_system").joinpath("content", "handbook", language, f"{chapter}.md")
+    return markdown.rendered(source.read_text(encoding="utf-8"), language=language)
