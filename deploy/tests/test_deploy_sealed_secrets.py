@@ -170,7 +170,10 @@ def test_what_another_program_decrypted_becomes_files(tmp_path: Path) -> None:
         {},
         {"secret_key": "hunter2-hunter2", "../escaped": "hunter2"},
         {"secret_key": "hunter2-hunter2", "empty": ""},
+        {"secret_key": "hunter2-hunter2", "blank": " \n"},
+        {"secret_key": "hunter2-hunter2", "no_text": "hunter2\ud800"},
         {"secret_key": "hunter2-hunter2", "number": 5},
+        '{"a":' * 100_000,
         # A file of SOPS that was not decrypted.
         {"secret_key": "ENC[AES256_GCM,data:hunter2=,type:str]", "sops": {"version": "3.10.2"}},
     ],

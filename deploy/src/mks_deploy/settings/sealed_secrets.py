@@ -103,18 +103,20 @@ def read_decrypted(content: bytes, folder: Path, *, overwrite: bool = False) -> 
     """
     try:
         given: object = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         given = None
     if not isinstance(given, dict) or not given:
         raise SealError("the input must be a JSON object of names and values, and was not")
     found = dict[str, bytes]()
     for name, value in cast("dict[str, object]", given).items():
-        if not _NAME.fullmatch(name) or not isinstance(value, str) or not 0 < len(value) <= _LARGEST:
+        # A lone surrogate, which JSON can write, is no text.
+        text = value.rstrip().encode(errors="replace") if isinstance(value, str) else b""
+        if not _NAME.fullmatch(name) or not 0 < len(text) <= _LARGEST or text.decode() != str(value).rstrip():
             raise SealError(
                 f"{name[:40]!r} is no secret: a name has small letters, digits and _, and a value is text"
             )
         # As an editor writes a file: `secrets` and people end a line.
-        found[name] = f"{value.rstrip()}\n".encode()
+        found[name] = text + b"\n"
     changed = _different(found, folder)
     if not overwrite and (present := [name for name in changed if (folder / name).exists()]):
         raise SealError(
