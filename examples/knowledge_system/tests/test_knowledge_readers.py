@@ -508,10 +508,14 @@ def test_who_chooses_the_readers_of_what(app: Any, visit: Callable[..., Any]) ->
     assert "閲覧できるグループを変更" in administrator.get("/admin/audit").text
 
 
+def shown_to_reviewers(article_id: int) -> tuple[str, ...]:
+    return "/", "/reviews", f"/articles/{article_id}/edit"
+
+
 def test_a_published_article_is_restricted_before_its_next_version_is_written(
     app: Any, visit: Callable[..., Any]
 ) -> None:
-    """Until its approval the next version is read by every reviewer, also by those outside of the groups."""
+    """And what was written before the category was restricted is not shown outside of the groups any more."""
     group = join(app, "見積班", "tanaka", "sato", "ito")
     writer, reviewer, outsider = (visit(name, at=app) for name in ("tanaka", "sato", "yamamoto"))
     administrator = visit("ito", at=app)
@@ -527,22 +531,29 @@ def test_a_published_article_is_restricted_before_its_next_version_is_written(
     path = f"/api/knowledge/{new}"
     assert [step(writer, "submit").status_code, step(reviewer, "approve").status_code] == [200, 200]
 
-    assert call(writer, "PUT", path, {**plain, "category": "安全", "revision": 1, "status": "review"}).json
+    later = {**plain, "title": SECRET, "body": SECRET, "category": "安全", "status": "review"}
+    assert call(writer, "PUT", path, {**later, "revision": 1}).status_code == 200
+    assert all(SECRET in outsider.get(shown).text for shown in shown_to_reviewers(new))
     assert restrict(administrator, "category", "安全", group).status_code == 303
+    assert not any(SECRET in outsider.get(shown).text for shown in shown_to_reviewers(new))
+    assert all(SECRET in reviewer.get(shown).text for shown in shown_to_reviewers(new))
     refused = step(outsider, "approve")  # or it would move where the outsider cannot follow
     assert [error["code"] for error in refused.json["errors"]] == ["not-allowed"]
+    assert call(outsider, "PUT", path, {**plain, "revision": 2, "status": "review"}).status_code == 200
+    assert step(reviewer, "approve").status_code == 200
+    pages = {number: outsider.get(f"/articles/{new}/history/{number}") for number in (1, 2, 3)}
+    assert [page.status_code for page in pages.values()] == [200, 404, 200]
+    assert SECRET not in pages[3].text  # beside the version before it
 
     assert restrict(administrator, "category", "積算", group).status_code == 303
-    secret = {**TEXTS, "revision": 2, "status": "review"}
+    secret = {**TEXTS, "revision": 3, "status": "review"}
     refused = call(writer, "PUT", path, secret)
     assert [error["code"] for error in refused.json["errors"]] == ["restrict-first"]
-    for shown in ("/", "/reviews", f"/articles/{new}/edit"):
-        assert SECRET not in outsider.get(shown).text, shown
+    assert not any(SECRET in outsider.get(shown).text for shown in shown_to_reviewers(new))
     assert restrict(reviewer, "article", new, group).status_code == 303
     assert call(writer, "PUT", path, secret).status_code == 200
-    assert SECRET in reviewer.get("/").text
-    for shown in ("/", "/reviews", f"/articles/{new}/edit"):
-        assert SECRET not in outsider.get(shown).text, shown
+    assert all(SECRET in reviewer.get(shown).text for shown in shown_to_reviewers(new))
+    assert not any(SECRET in outsider.get(shown).text for shown in shown_to_reviewers(new))
     assert step(reviewer, "approve").status_code == 200
     assert call(reviewer, "GET", path).json["category"] == "積算"
 

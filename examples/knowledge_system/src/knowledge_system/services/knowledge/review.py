@@ -6,15 +6,15 @@ from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import ColumnElement, Select, case, func, select, update
-from sqlalchemy.orm import Session, joinedload, undefer_group
+from sqlalchemy.orm import InstrumentedAttribute, Session, joinedload, undefer_group
 
 from knowledge_system.domain import permissions, workflow
 from knowledge_system.domain.permissions import Actor
 from knowledge_system.domain.problems import FieldError, Problem
 from knowledge_system.domain.workflow import STEPS
-from knowledge_system.models import Article, Notice, Review, Revision, User
+from knowledge_system.models import Article, Notice, Reader, Review, Revision, User
 from knowledge_system.services.knowledge import article_queries, articles, tags
-from knowledge_system.services.visibility import seen_by, seen_by_users, select_readers
+from knowledge_system.services.visibility import seen_by, seen_by_users, select_closed, select_readers
 from mks_hardening.db import SearchIndex
 
 __all__ = [
@@ -151,7 +151,11 @@ def queue(session: Session, actor: Actor) -> list[dict[str, Any]]:
             (Revision.article_id == Article.id)
             & (Revision.number == func.coalesce(Article.next_revision, Article.revision)),
         )
-        .where(func.coalesce(Article.next_status, Article.status) == "review", seen_by(actor))
+        .where(
+            func.coalesce(Article.next_status, Article.status) == "review",
+            seen_by(actor),
+            _is_open(Revision.category, actor),
+        )
         .options(joinedload(Article.author))
         .order_by(Revision.saved_at)
         .limit(200)
@@ -176,6 +180,11 @@ def queue(session: Session, actor: Actor) -> list[dict[str, Any]]:
         }
         for article, title, saved_at, number in session.execute(asked)
     ]
+
+
+def _is_open(category: InstrumentedAttribute[str | None], actor: Actor) -> ColumnElement[bool]:
+    """Whether the actor may read a category; revisions from before texts were stored have none."""
+    return category.is_(None) | category.not_in(select_closed(Reader.category, actor.groups))
 
 
 def steps(session: Session, article_id: int) -> list[dict[str, Any]]:
@@ -204,13 +213,19 @@ def text_of(session: Session, actor: Actor, article_id: int, number: int) -> dic
     """Return the full text of one revision, with its editor and time.
 
     Raises:
-        Problem: ``not-found``, also if the actor may not see the version yet; ``no-text``.
+        Problem: ``not-found``, also if the actor may not see the version, yet or at all; ``no-text``.
     """
     seen = article_queries.read(session, actor, article_id)
     entry = next((entry for entry in seen["history"] if entry["revision"] == number), None)
     if entry is None:
         raise Problem("not-found")
-    kept = session.get_one(Revision, (article_id, number), options=[undefer_group("text")])
+    # The category of the version may be restricted, whatever that of the article is.
+    asked = select(Revision).where(
+        Revision.article_id == article_id, Revision.number == number, _is_open(Revision.category, actor)
+    )
+    kept = session.scalar(asked.options(undefer_group("text")))
+    if kept is None:
+        raise Problem("not-found")
     if kept.body is None:
         raise Problem("no-text")
     return {**entry, **{name: getattr(kept, name) for name in articles.TEXT}}

@@ -198,7 +198,7 @@ def _revision_page(article_id: int, number: int | None, problem: Problem | None 
             try:
                 before = review.text_of(session, actor, article_id, older[0])
             except Problem as missing:
-                if missing.code != "no-text":
+                if missing.code not in {"no-text", "not-found"}:  # not-found: of a restricted category
                     raise
     return render_template(
         "revision.html",
