@@ -135,5 +135,5 @@ def test_one_request_id_from_nginx_to_every_log(
     found = records(request_id=request_id)
     assert {each["logger"] for each in found} >= {
         "mks_hardening.request",
-        "knowledge_system.services.attachments.attachment_texts",
+        "knowledge_system.services.attachments.bounded_process",
     }
