@@ -38,10 +38,13 @@ EXTRAS = {
     "celery": {"celery"},
     "prometheus": {"prometheus-client"},
     "opentelemetry": {"opentelemetry-api"},
+    "sentry": {"sentry-sdk"},
     "testing": {"pytest", "hypothesis", "fakeredis[lua]"},
 }
-# One framework, queue or monitoring system among several.
-A_CHOICE = {"alembic", "django", "fastapi", "celery", "prometheus", "opentelemetry", "testing"}
+# One framework, queue or monitoring system among several, and what only a move from another system needs.
+A_CHOICE = {
+    *("alembic", "bcrypt", "django", "fastapi", "celery", "prometheus", "opentelemetry", "sentry", "testing"),
+}
 
 
 @pytest.fixture(scope="module")
