@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from math import log
+from math import inf, log
 from random import random
 from typing import Final, NamedTuple, TypeVar, cast
 
@@ -206,7 +206,7 @@ class ValueComputer:
         if not isinstance(lease, ComputeLease):
             return (yield Call(compute))
         with self.flights.computing(key):
-            value, _shared = yield from self._compute_under(lease, key, compute, terms)
+            value, _outcome = yield from self._compute_under(lease, Flight(key, terms.tags), compute, terms)
         self._backoff.succeeded(key)
         return value
 
@@ -241,13 +241,15 @@ class ValueComputer:
         self, key: str, compute: Callable[[], object], terms: ComputeOptions, now: float
     ) -> Op[object]:
         """Compute in the background, and wait for the value for a limited time."""
+        begun = self._clock.monotonic()
         flight, ours = self.flights.join(key, terms.tags)
         if ours:
             flight.waiting += 1  # this caller waits too
             refresh = self._refresh(flight, compute, terms, now)
             if not (yield Spawn(refresh, name="mks-cache-refresh")):
                 self._finish_flight(flight, NoResult.AGAIN)
-        return (yield FlightWait(flight, terms.soft_timeout or 0.0))
+        outcome = yield FlightWait(flight, terms.soft_timeout or 0.0)
+        return outcome if ours or begun <= flight.proved else NoResult.AGAIN
 
     def _count_read(self, terms: ComputeOptions, *, found: bool) -> None:
         self._counters.read(found=found)
@@ -276,11 +278,14 @@ class ValueComputer:
         two threads would wait for each other: a caller that is itself computing something takes over once, and does
         not wait for a second computation.
         """
+        begun = self._clock.monotonic()
         flight, ours = self.flights.join(key, terms.tags)
         may_take_over = True
         while not ours:
             since, now = flight.since, self._clock.monotonic()
             outcome = yield FlightWait(flight, max(0.0, min(since, now) + terms.wait - now))
+            if begun > flight.proved and not isinstance(outcome, NoResult):
+                outcome = NoResult.AGAIN
             if outcome is NoResult.AGAIN:
                 flight, ours = self.flights.join(key, terms.tags)
             elif outcome is NoResult.LATE and may_take_over:
@@ -300,7 +305,7 @@ class ValueComputer:
         """Compute for all callers in this process that request the key in the meantime."""
         try:
             with self.flights.computing(flight.key):
-                value, shared = yield from self._compute(flight, compute, terms)
+                value, outcome = yield from self._compute(flight, compute, terms)
         except Exception as error:
             # Removed from the list before the error is set: nobody must join a flight that has ended.
             self.flights.leave(flight)
@@ -311,7 +316,7 @@ class ValueComputer:
                 flight, NoResult.AGAIN
             )  # cancelled or interrupted: another caller has to compute
             raise
-        self._finish_flight(flight, value if shared else NoResult.AGAIN)
+        self._finish_flight(flight, outcome)
         return value
 
     def _finish_flight(self, flight: Flight, outcome: object) -> None:
@@ -327,22 +332,46 @@ class ValueComputer:
 
     def _compute(
         self, flight: Flight, compute: Callable[[], object], terms: ComputeOptions
-    ) -> Op[tuple[object, bool]]:
-        """Return the value, and whether the waiting callers may have it too."""
+    ) -> Op[tuple[object, object]]:
+        """Return the value, and the one for the waiting callers or why they get none."""
         key = flight.key
         acquiring = self._store.acquire(key, terms.tags, wait=terms.wait)
         lease = yield from self.guarded(acquiring, otherwise=None)
         flight.since = self._clock.monotonic()
         if isinstance(lease, CacheEntry):
-            return lease.value, True
+            return lease.value, (yield from self._value_for_waiting(flight, lease))
         # An outage, or another process takes too long: computing in every process is better than no value.
         if lease is None:
-            return (yield Call(compute)), True
-        return (yield from self._compute_under(lease, key, compute, terms))
+            flight.proved = inf
+            value = yield Call(compute)
+            return value, value
+        return (yield from self._compute_under(lease, flight, compute, terms))
+
+    def _value_for_waiting(self, flight: Flight, entry: CacheEntry) -> Op[object]:
+        """Return the stored value, valid for those, too, who began to wait while it was computed or fetched.
+
+        The lease proves that it was valid before that. Another process may have invalidated it since, and who came
+        after that must not have it.
+        """
+        if not flight.is_awaited():
+            return NoResult.AGAIN  # for those who come now
+        now = self._clock.monotonic()
+        try:
+            (stored,) = yield from self._store.load((flight.key,), tuple(entry.tags))
+        except BackendUnavailableError as error:  # no invalidation that we know of
+            self._counters.failed(error)
+            flight.proved = inf
+            return entry.value
+        flight.proved = now
+        if stored is not None:
+            return stored.value
+        # What has expired by itself was valid until then.
+        return NoResult.AGAIN if self._clock.time() < entry.expires_at else entry.value
 
     def _compute_under(
-        self, lease: ComputeLease, key: str, compute: Callable[[], object], terms: ComputeOptions
-    ) -> Op[tuple[object, bool]]:
+        self, lease: ComputeLease, flight: Flight, compute: Callable[[], object], terms: ComputeOptions
+    ) -> Op[tuple[object, object]]:
+        key = flight.key
         try:
             begun = self._clock.monotonic()
             value = yield Call(compute)
@@ -354,17 +383,23 @@ class ValueComputer:
                     entry = self._new_entry(value, lifetime, terms, lease)
                     entry.cost = cost
                     # An outage is no invalidation that we know of: the waiting callers may have the value.
-                    committing = self._store.commit(key, lease, entry)
-                    return value, (yield from self.guarded(committing, otherwise=True))
+                    committed = yield from self.guarded(self._store.commit(key, lease, entry), otherwise=None)
+                    if committed is None:
+                        flight.proved = inf
+                        return value, value
+                    if not committed:
+                        return value, NoResult.AGAIN
+                    return value, (yield from self._value_for_waiting(flight, entry))
                 except EncodeError as error:
                     self._count_uncacheable(compute, error)
+            flight.proved = inf
             yield from self._release(lease, key)
         except GeneratorExit:  # the generator is being closed, and nothing can be yielded any more
             raise
         except BaseException:
             yield from self._release(lease, key)
             raise
-        return value, True
+        return value, value
 
     def _new_entry(
         self, value: object, lifetime: float, terms: ComputeOptions, lease: ComputeLease
@@ -404,7 +439,7 @@ class ValueComputer:
             acquiring = self._store.acquire(flight.key, terms.tags)
             lease = yield from self.guarded(acquiring, otherwise=None)
             if isinstance(lease, ComputeLease):
-                outcome = yield from self._refresh_under(lease, flight.key, compute, terms, until)
+                outcome = yield from self._refresh_under(lease, flight, compute, terms, until)
                 self._backoff.succeeded(flight.key)
         except Exception:  # noqa: BLE001 - no caller gets this error: the reader already has the stale value
             self._count_failure(flight.key, terms)
@@ -414,17 +449,17 @@ class ValueComputer:
     def _refresh_under(
         self,
         lease: ComputeLease,
-        key: str,
+        flight: Flight,
         compute: Callable[[], object],
         terms: ComputeOptions,
         until: float,
     ) -> Op[object]:
         if lease.former is not None and lease.former.fresh_until > until:  # another process was faster
-            yield from self._release(lease, key)
-            return lease.former.value
-        with self.flights.computing(key):
-            value, shared = yield from self._compute_under(lease, key, compute, terms)
-        return value if shared else NoResult.AGAIN
+            yield from self._release(lease, flight.key)
+            return (yield from self._value_for_waiting(flight, lease.former))
+        with self.flights.computing(flight.key):
+            _value, outcome = yield from self._compute_under(lease, flight, compute, terms)
+        return outcome
 
 
 def _mapping(computed: object) -> Mapping[str, object]:

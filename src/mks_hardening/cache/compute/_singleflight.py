@@ -43,9 +43,11 @@ class Flight:
         since: monotonic time from which the waiting callers measure their waiting time.
         successor: the computation that was started because this one took too long.
         relieved: the computation that took too long, if this one was started because of it.
+        proved: monotonic time at which the value was valid in the store: another process may have invalidated it
+            before those came who began later. Infinite if no store can tell.
     """
 
-    __slots__ = ("_future", "key", "predecessor", "since", "successor", "tags", "waiting")
+    __slots__ = ("_future", "key", "predecessor", "proved", "since", "successor", "tags", "waiting")
 
     def __init__(self, key: str, tags: Collection[str]) -> None:
         from concurrent.futures import Future
@@ -54,6 +56,7 @@ class Flight:
         self.tags: frozenset[str] = frozenset(tags)
         self.waiting = 0
         self.since = inf
+        self.proved = -inf
         self.successor: Flight | None = None
         self.predecessor: Flight | None = None
         self._future: Future[tuple[object, Thaw | None] | NoResult] = Future()
@@ -64,15 +67,19 @@ class Flight:
         The first value of a computation and its successors is the value of all of them.
         """
         outcome: tuple[object, Thaw | None] | NoResult = NoResult.AGAIN
-        all_of_it = [*self._chain()]
         # Usually no caller waits, and encoding the value for nobody would cost as much as storing it.
-        if any(flight.waiting for flight in all_of_it):
+        if self.is_awaited():
             try:
                 outcome = freeze(value)
             except EncodeError:
                 outcome = NoResult.ALONE
-        for flight in all_of_it:
+        for flight in [*self._chain()]:
+            flight.proved = self.proved
             flight._set(outcome)  # noqa: SLF001 - of the same class
+
+    def is_awaited(self) -> bool:
+        """Return whether a caller waits for this computation, or for one that it replaces or that replaces it."""
+        return any(flight.waiting for flight in self._chain())
 
     def _chain(self) -> Iterator[Flight]:
         flight: Flight = self

@@ -352,3 +352,42 @@ def test_tasks_are_woken(waiters: Waiters, redis_server: RedisServer) -> None:
 
     assert asyncio.run(ask()) == ["value"] * 5
     assert first.result(30) == "value"
+
+
+@pytest.mark.parametrize(
+    "invalidate",
+    [
+        lambda cache: cache.invalidate_tags("t"),
+        lambda cache: cache.delete("k"),
+        lambda cache: cache.delete_pattern("k*"),
+        lambda cache: cache.clear(),
+    ],
+    ids=["tag", "key", "pattern", "everything"],
+)
+def test_who_comes_after_an_invalidation_elsewhere_does_not_share_what_began_before(
+    redis_url: str, invalidate: Callable[[RedisCache], object]
+) -> None:
+    began, may_end = threading.Event(), threading.Event()
+
+    def compute() -> str:
+        began.set()
+        assert may_end.wait(60)
+        return "old"
+
+    with (
+        RedisCache(redis_url, store_budget=5) as one,
+        RedisCache(redis_url, store_budget=5) as other,
+        ThreadPoolExecutor(8) as pool,
+    ):
+
+        def read(compute: Callable[[], str]) -> object:
+            return other.get_or_compute("k", compute, tags=["t"], ttl=600, compute_wait=30)
+
+        first = pool.submit(read, compute)
+        assert began.wait(20)
+        invalidate(one)
+        later = [pool.submit(read, lambda: "new") for _ in range(4)]
+        wait_until(lambda: other.stats().misses == 5, what="callers that come later")
+        may_end.set()
+        assert first.result(60) == "old"
+        assert {each.result(60) for each in later} == {"new"}
