@@ -234,7 +234,7 @@ def test_an_outage_is_a_miss_and_never_an_error(redis_server: RedisServer) -> No
 def test_the_cache_works_again_after_a_restart(redis_server: RedisServer) -> None:
     from mks_hardening._core.clock import SYSTEM_CLOCK
 
-    with RedisCache(redis_server.url, store_budget=0.2) as cache:
+    with RedisCache(redis_server.url, store_budget=1) as cache:
         redis_server.kill()
         assert cache.get("k") is None
         redis_server.start()
