@@ -13,8 +13,9 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -267,15 +268,15 @@ folder = "old"
 
 
 @pytest.fixture
-def old_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> sqlite3.Connection:
+def old_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[sqlite3.Connection]:
     file = tmp_path / "old.db"
     monkeypatch.setenv("OLD_DATABASE_URL", f"sqlite:///{file}")
-    old = sqlite3.connect(file)
-    old.executescript(
-        "CREATE TABLE posts (id INTEGER, subject TEXT, text TEXT, kind TEXT, who TEXT, changed TEXT);"
-        "CREATE TABLE files (post INTEGER, name TEXT, path TEXT);"
-    )
-    return old
+    with closing(sqlite3.connect(file)) as old:
+        old.executescript(
+            "CREATE TABLE posts (id INTEGER, subject TEXT, text TEXT, kind TEXT, who TEXT, changed TEXT);"
+            "CREATE TABLE files (post INTEGER, name TEXT, path TEXT);"
+        )
+        yield old
 
 
 def test_articles_and_attachments_of_old_tables(
@@ -570,7 +571,7 @@ def test_a_run_that_was_killed_goes_on_and_each_file_gives_one_article(
     assert 3 <= len(first) < 12
     assert [line["outcome"] for line in second[: len(first)]] == ["known"] * len(first)
     assert {line["outcome"] for line in second[len(first) + 1 :]} <= {"created"}
-    with sqlite3.connect(own_database) as database:
+    with closing(sqlite3.connect(own_database)) as database:
         titles = database.execute("SELECT title FROM articles WHERE title GLOB '[0-9][0-9]'").fetchall()
         assert sorted(titles) == [(f"{number:02}",) for number in range(12)]
         assert database.execute("SELECT COUNT(*) FROM taken_over").fetchone() == (12,)

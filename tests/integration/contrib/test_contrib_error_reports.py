@@ -26,6 +26,16 @@ sentry_sdk = pytest.importorskip("sentry_sdk")
 SECRET, MAIL, ADDRESS = "hunter2", "tanaka@example.jp", "203.0.113.9"
 
 
+@pytest.fixture(autouse=True)
+def ended_transports() -> Iterator[None]:
+    """Wait for the threads of the SDK, which log their last attempts after the receiver has ended."""
+    yield
+    for thread in threading.enumerate():
+        if thread.name.startswith("sentry"):
+            thread.join(30)
+            assert not thread.is_alive()
+
+
 @pytest.fixture
 def reports(
     http_sink: HttpSink, monkeypatch: pytest.MonkeyPatch
@@ -56,6 +66,9 @@ def reports(
         return events
 
     yield received
+    waiting: Any = client.transport._worker._queue  # nothing public gives up what waits
+    with waiting.mutex:
+        waiting.queue.clear()
     client.close(timeout=0)
     sentry_sdk.get_global_scope().set_client(None)
 
