@@ -138,6 +138,8 @@ def test_a_cheaper_hash_takes_as_long_as_an_unknown_user(form: str, monkeypatch:
     monkeypatch.setattr(hasher, "_padding_work", lambda: now.__setitem__(0, now[0] + 0.001))
     one._work[CHEAP] = hasher.deque([0.24] * 15, maxlen=15)
     began = now[0]
-    one.verify(TYPED, FORMS[form]())
+    stored = FORMS[form]()
+    one.verify(TYPED, stored)
     spent = now[0] - began
-    assert spent == pytest.approx(0.24, rel=0.05) or method_of(FORMS[form]()) == CHEAP
+    # Django 4.2 stores scrypt with the parameters that are the cheap ones here.
+    assert spent == pytest.approx(0.24, rel=0.05) or method_of(translated(stored)) == CHEAP
