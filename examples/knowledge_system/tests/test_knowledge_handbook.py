@@ -1,6 +1,6 @@
 """The handbook: every chapter in both languages, and nothing in it that the application does not have.
 
-``MKS_SCREENSHOTS=examples/knowledge_system/src/knowledge_system/static/handbook`` makes its pictures anew.
+``MKS_SCREENSHOTS=examples/knowledge_system/src/knowledge_system/static/handbook`` makes its pictures again.
 """
 
 from __future__ import annotations

@@ -500,7 +500,7 @@ def test_administrators_see_and_remove_the_link(
     assert "連携を解除し" in ito.get(done).text
     assert (me(browser), linked(app)) == ("", 0)
     assert "account.unlink" in actions(app)
-    assert signed_in(stranger(app), provider, **{**MORI, "sub": "made anew"}).status_code == 303
+    assert signed_in(stranger(app), provider, **{**MORI, "sub": "made again"}).status_code == 303
     assert ito.post("/admin/accounts/suzuki/unlink", {}).status_code == 404
     assert browser.post("/admin/accounts/tanaka/unlink", {}).status_code in {303, 401, 403}
 

@@ -86,7 +86,7 @@ def test_an_employee_signs_in_confirms_and_signs_out(
     assert other.goto(f"{company.url}/articles").url.startswith(f"{company.url}/sign-in")
     assert page.goto(back).url == f"{company.url}/"  # the same one, again
 
-    # To change how they sign in, people authenticate anew, and as themselves.
+    # To change how they sign in, people authenticate again, and as themselves.
     page.goto(f"{company.url}/account/confirm?next=/account/second-factor")
     is_accessible(page)
     page.click("text=会社のアカウントで確認する")

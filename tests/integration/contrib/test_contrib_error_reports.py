@@ -43,7 +43,7 @@ def reports(
     """Start reporting to the receiver; return its events, none of which may hold a secret or name a person."""
     from sentry_sdk import integrations
 
-    # The SDK wraps functions of the process once and for good: put back, and wrapped anew by the next test.
+    # The SDK wraps functions of the process once and for good: put back, and wrapped again by the next test.
     monkeypatch.setattr(logging.Logger, "callHandlers", logging.Logger.callHandlers)
     monkeypatch.setattr("sys.excepthook", sys.excepthook)
     for name in ("start", "run"):

@@ -277,7 +277,7 @@ def _add_operations(commands: argparse._SubParsersAction[argparse.ArgumentParser
     command.set_defaults(run=rollback_command)
 
     command = commands.add_parser(
-        "restart", help="start the running version anew beside itself, and switch requests to it"
+        "restart", help="start the running version again beside itself, and switch requests to it"
     )
     _host_options(command)
     command.set_defaults(run=restart_command)

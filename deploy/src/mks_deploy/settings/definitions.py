@@ -614,7 +614,7 @@ class Stores:
     standby_wal: int = option(
         a_size(256 * _MIB, 512 * _GIB),
         8 * _GIB,
-        "Most that PostgreSQL keeps for a standby that is not there; one that needs more is made anew.",
+        "Most that PostgreSQL keeps for a standby that is not there; one that needs more is made again.",
         example='"8g"',
     )
     pooler: bool = option(

@@ -475,7 +475,7 @@ def _release(settings: Settings, facts: HostFacts, *, migrate: bool) -> Iterator
     elif not facts.took_notice("application"):
         yield SetupStep(
             "restart",
-            f"start version {facts.version} anew with the changed settings or secrets",
+            f"start version {facts.version} again with the changed settings or secrets",
             (("mks-deploy", "restart", *given),),
             "apply the former deploy.toml and secrets",
             topic="application",
