@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mks_hardening._core import hooks
-from mks_hardening._core.backend.redis_errors import is_missing_script, reason_of
+from mks_hardening._core.backend.redis_errors import is_missing_script, is_reset, reason_of
 from mks_hardening._core.backend.redis_url import parse_redis_url
 from mks_hardening._core.clock import SYSTEM_CLOCK, SystemClock
 from mks_hardening._core.durations import seconds
@@ -334,6 +334,22 @@ FAULTS: list[tuple[BaseException, str | None]] = [
 @pytest.mark.parametrize(("error", "reason"), FAULTS, ids=lambda value: repr(value)[:40])
 def test_what_an_exception_means(error: BaseException, reason: str | None) -> None:
     assert reason_of(error) == reason
+
+
+@pytest.mark.parametrize(
+    ("said", "closed"),
+    [
+        ("Connection closed by server.", True),
+        ("Error 104 while reading from 127.0.0.1:1 : (104, 'Connection reset by peer')", True),
+        ("Error UNKNOWN while writing to socket. Connection lost.", True),
+        ("Error 32 while writing to socket. Broken pipe.", True),
+        ("Error 111 connecting to 127.0.0.1:1. Connection refused.", False),
+    ],
+)
+def test_sentinels_that_close_a_connection(said: str, *, closed: bool) -> None:
+    connection = _named("ConnectionError", RedisError)
+    missing = _named("MasterNotFoundError", connection)
+    assert is_reset(missing(f"No master found for 'mks' : <Redis> - {connection(said)!r}")) is closed
 
 
 def test_a_script_the_server_has_forgotten() -> None:

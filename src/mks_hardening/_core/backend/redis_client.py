@@ -343,11 +343,11 @@ def _lease(
         require_redis()
         prepare(target)
         return lease(target, None, budget=budget, clock=clock)
-    built_anew = target_of(url_or_client)
-    if built_anew is None:
+    copied = target_of(url_or_client)
+    if copied is None:
         return lease(None, url_or_client, budget=budget, clock=clock)
-    prepare(built_anew)
-    return lease(built_anew, None, budget=budget, clock=clock)
+    prepare(copied)
+    return lease(copied, None, budget=budget, clock=clock)
 
 
 def _reason(endpoint: Endpoint, error: BaseException) -> str | None:

@@ -64,6 +64,9 @@ _BY_PREFIX: Final = (
 
 # Text of an ``ssl.SSLError``. redis-py keeps the text where it drops the exception (sentinels, clusters).
 _TLS: Final = re.compile(r"\[SSL(?:: (?P<code>[A-Z0-9_]+))?\] (?P<said>[^(]*)")
+# A connection that was closed, in the words of redis-py, which are all that is left of the errors of sentinels and
+# nodes of a cluster: while it read (the first two), while it wrote (the others).
+_CLOSED: Final = re.compile("reset by peer|closed by server|Connection lost|Broken pipe")
 _MOST_CAUSES: Final = 5
 _CONNECTING: Final = frozenset({"ConnectionError", "MasterNotFoundError", "RedisClusterException"})
 
@@ -96,7 +99,7 @@ def detail_of(error: BaseException) -> str:
 def is_reset(error: BaseException) -> bool:
     """Whether the connection was closed before a response, also by sentinels or cluster nodes."""
     return reason_of(error) == "reset" or (
-        reason_of(error) == "refused" and re.search("reset by peer|closed by server", str(error)) is not None
+        reason_of(error) == "refused" and _CLOSED.search(str(error)) is not None
     )
 
 

@@ -200,7 +200,8 @@ class CacheContract:
             )
             require(cache.get("k") is None, "an invalidated computation is not stored")
             require(
-                cache.get_or_compute("k", lambda: "new", tags=["t"]) == "new", "the next one computes anew"
+                cache.get_or_compute("k", lambda: "new", tags=["t"]) == "new",
+                "the next one computes it again",
             )
             require(cache.get("k") == "new", "a computation that begins after the invalidation is stored")
 
