@@ -568,7 +568,7 @@ def test_a_closed_listener_frees_its_port(make: Make) -> None:
 
 def test_a_forked_child_neither_keeps_the_port_nor_waits_when_it_closes(make: Make) -> None:
     observer, (reading, writing) = make(), os.pipe()
-    listener = observer.serve(0)
+    listener = observer.serve(free_port())  # with 0, the next client may take it in between
     child = os.fork()
     if not child:
         try:
