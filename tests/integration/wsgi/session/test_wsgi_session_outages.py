@@ -50,7 +50,7 @@ def test_an_outage_signs_nobody_out_and_lets_nobody_in(
     make_site: Callable[..., Site], redis_url: str, fault_proxy: FaultProxy, fault: Any
 ) -> None:
     site = make_site(fault_proxy.through(redis_url), store_budget=0.2)
-    site.browser.get("/sign-in")
+    wait_until(lambda: site.browser.get("/sign-in").status == 200, what="a session, on a busy machine too")
     cookies = dict(site.browser.cookies)
     if fault == "refuse":
         fault_proxy.refuse()
@@ -77,7 +77,7 @@ def test_an_outage_signs_nobody_out_and_lets_nobody_in(
 
 def test_a_frozen_server_is_an_outage_too(make_site: Callable[..., Site], redis_server: RedisServer) -> None:
     site = make_site(redis_server.url, store_budget=0.2)
-    site.browser.get("/sign-in")
+    wait_until(lambda: site.browser.get("/sign-in").status == 200, what="a session, on a busy machine too")
     redis_server.pause()
     try:
         assert site.browser.get("/page").body == b"alice None boss"
