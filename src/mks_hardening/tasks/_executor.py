@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final, Literal, cast
 
 from mks_hardening._core import hooks
@@ -20,6 +20,7 @@ from mks_hardening.exceptions import (
 from mks_hardening.tasks._back_off import requested_delay, retry_delay
 from mks_hardening.tasks._payload import dump, load, storable
 from mks_hardening.tasks._signatures import mismatch
+from mks_hardening.tasks._states import State
 from mks_hardening.tasks.task_run import TaskRun
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ _UNKNOWN_DELAYS: Final = (1.0, 15.0)
 """Seconds until another worker may lease a task that this one cannot run: a quarter of the time it has waited."""
 _LONGEST_DEPLOY: Final = 600.0
 """Seconds for which a task may be unknown during a rollout of new code; after that an error is logged."""
+_OUTCOMES: Final[Mapping[State, Outcome]] = {"done": "done", "dead": "dead", "cancelled": "cancelled"}
+"""Outcome of a run that left its row in an end state."""
 _LONGEST_ERROR: Final = 500
 _SNOOZES: Final = "snoozes"
 """Context key that counts the attempts that the task requested itself (``TaskRetryError``) without failing."""
@@ -235,14 +238,21 @@ class Executor:
         """
         for wait in _WAITS:
             try:
-                return outcome if step() else self._lease_lost(run)
+                return self._recorded(run, outcome, step)
             except Exception as error:  # noqa: BLE001 - retry after any error of the database
                 kind = type(error).__name__
                 _logger.warning("the outcome of the task %s cannot be recorded (%s)", run.leased.name, kind)
                 # Not time.sleep: losing the lease ends the wait, as there is nothing left to record.
                 run.lost.wait(wait)
         # The last attempt may raise: the lease expires, and another worker repeats the work.
-        return outcome if step() else self._lease_lost(run)
+        return self._recorded(run, outcome, step)
+
+    def _recorded(self, run: TaskRun, outcome: Outcome, step: Callable[[], bool]) -> Outcome:
+        if step():
+            return outcome
+        # The row may have ended by this run: the response to a commit can be lost together with the connection.
+        ended = self._tasks.store.ended_by(run.leased)
+        return self._lease_lost(run) if ended is None else _OUTCOMES[ended]
 
 
 def _is_transient(task: Task[..., object], error: BaseException) -> bool:

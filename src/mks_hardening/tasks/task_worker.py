@@ -269,18 +269,19 @@ class TaskWorker(Closing):
         # often as there are threads.
         self.wake()
         running, following = leased, None
+        store, owner, is_sent = self._tasks.store, secrets.token_hex(16), False
 
         def finish(result: str) -> bool:
-            nonlocal following
-            store = self._tasks.store
-            if stopping.is_set():
+            nonlocal following, is_sent
+            if is_sent:
+                # The first attempt may have been committed although its response was lost: then it leased a task
+                # that nobody would run until the lease expires.
+                following = store.leased_by(owner)
+            if is_sent or stopping.is_set():
                 return store.finish(running, result=result)
+            is_sent = True
             held, following = store.finish_and_lease(
-                running,
-                result=result,
-                owner=secrets.token_hex(16),
-                lease=self._lease,
-                queues=self._queues,
+                running, result=result, owner=owner, lease=self._lease, queues=self._queues
             )
             return held
 

@@ -17,11 +17,17 @@ from sqlalchemy import create_engine
 
 from mks_hardening.db import hardened_engine
 from mks_hardening.events import TaskChanged, add_observer, remove_observer
-from mks_hardening.exceptions import ConfigurationError, TaskRefusedError, TaskRetryError
+from mks_hardening.exceptions import (
+    ConfigurationError,
+    TaskCancelledError,
+    TaskRefusedError,
+    TaskRetryError,
+)
 from mks_hardening.logging import bound
 from mks_hardening.tasks import Every, TaskRun, Tasks, TaskWorker
 from mks_hardening.tasks import _executor as executor_module
 from mks_hardening.tasks._leases import LeaseRenewer
+from mks_hardening.tasks.store._task_rows import LeasedTask
 from mks_hardening.testing import FrozenClock
 
 
@@ -189,6 +195,77 @@ def test_a_database_that_is_away_for_a_moment_costs_no_second_run(
     monkeypatch.setattr(tasks.store, "finish", away)
     assert worker.run_pending() == ["done"]
     assert runs == [1]
+
+
+@pytest.mark.usefixtures("no_waits")
+@pytest.mark.parametrize("step", ["finish", "give_up", "stop", "commit"])
+def test_an_end_whose_commit_was_not_confirmed_is_known_afterwards(
+    tasks: Tasks,
+    worker: TaskWorker,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    step: str,
+) -> None:
+    @tasks.task("work")
+    def work(run: TaskRun) -> None:
+        if step == "give_up":
+            raise ValueError("wrong")
+        if step == "stop":
+            raise TaskCancelledError("asked to stop")
+        if step == "commit":
+            with run.commit():
+                break_once(tasks.store.engine.dialect, "do_commit", monkeypatch)
+
+    task_id = enqueue(tasks, "work")
+    if step != "commit":
+        break_once(tasks.store, step, monkeypatch)
+    expected = {"give_up": "dead", "stop": "cancelled"}.get(step, "done")
+    assert worker.run_pending() == [expected]
+    status = tasks.status(task_id)
+    assert status is not None
+    assert status.state == expected
+    assert "expired" not in caplog.text
+    assert caplog.text.count("waits for an operator") == (step == "give_up")
+
+
+def test_a_lease_whose_commit_was_not_confirmed_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_waits: None
+) -> None:
+    tasks = Tasks(hardened_engine(f"sqlite:///{tmp_path / 'tasks.db'}", threads=3))
+    tasks.create_table()
+    store, deliveries, all_ran = tasks.store, list[int](), threading.Event()
+
+    @tasks.task("work")
+    def work(run: TaskRun) -> None:
+        deliveries.append(run.delivery)
+        if len(deliveries) == 3:
+            all_ran.set()
+
+    def finish_and_lease(task: LeasedTask, *, result: str, **given: Any) -> tuple[bool, LeasedTask | None]:
+        """Do both as on PostgreSQL."""
+        return store.finish(task, result=result), next(iter(store.lease(most=1, **given)), None)
+
+    monkeypatch.setattr(store, "finish_and_lease", finish_and_lease)
+    break_once(store, "finish_and_lease", monkeypatch)
+    with tasks.begin() as connection:
+        tasks.enqueue_many(connection, [work.call() for _ in range(3)])
+    with TaskWorker(tasks, concurrency=1, lease=3600, schedule=False):
+        assert all_ran.wait(30)
+    assert deliveries == [1, 1, 1]
+    assert tasks.counts() == {"done": 3}
+    tasks.store.engine.dispose()
+
+
+def break_once(target: object, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the next call of a method succeed and raise, as a connection that breaks before the response does."""
+    method = getattr(target, name)
+
+    def call(*args: Any, **options: Any) -> None:
+        monkeypatch.setattr(target, name, method)
+        method(*args, **options)
+        raise ConnectionError
+
+    monkeypatch.setattr(target, name, call)
 
 
 def test_a_database_that_stays_away_leaves_the_row_to_the_next_worker(

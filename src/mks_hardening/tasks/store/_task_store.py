@@ -19,6 +19,7 @@ from mks_hardening.tasks.store._notification_listener import NotificationListene
 from mks_hardening.tasks.store._prepared_statements import PreparedStatements
 from mks_hardening.tasks.store._row_clock import RowClock
 from mks_hardening.tasks.store._task_rows import (
+    LEASED_COLUMNS,
     NEW_COLUMNS,
     LeasedTask,
     NewTask,
@@ -103,6 +104,37 @@ class TaskStore:
     def lease_one(self, task_id: str, *, owner: str, lease: float) -> LeasedTask | None:
         """Lease this task, whatever its queue, if it is due and not leased."""
         return self.statements.lease_one(task_id, owner=owner, lease=lease)
+
+    def leased_by(self, owner: str) -> LeasedTask | None:
+        """Return the task that this owner holds, for a caller that did not get the response to its lease."""
+        from sqlalchemy import select
+
+        columns = self.table.c
+        unknown_for = (self.clock.moment() - columns.unknown_since).label("unknown_for")
+        question = select(*(columns[name] for name in LEASED_COLUMNS), unknown_for).where(
+            columns.owner == owner, columns.state == "running", columns.due_at > self.clock.moment()
+        )
+        with self.engine.connect() as connection:
+            row = connection.execute(question).mappings().one_or_none()
+        return None if row is None else LeasedTask(**row)
+
+    def ended_by(self, task: LeasedTask) -> State | None:
+        """Return the state in which the run of a leased task ended, or ``None`` if that run did not end it.
+
+        A later run has a higher delivery count, or another number of attempts.
+        """
+        from sqlalchemy import select
+
+        columns = self.table.c
+        question = select(columns.state).where(
+            columns.id == task.id,
+            columns.deliveries == task.deliveries,
+            columns.attempts == task.attempts,
+            columns.state.in_(ENDS),
+        )
+        with self.engine.connect() as connection:
+            found: State | None = connection.execute(question).scalar_one_or_none()
+        return found
 
     def is_due(self) -> ColumnElement[bool]:
         """Condition that a task may be leased: its time has come, or its lease has expired."""
