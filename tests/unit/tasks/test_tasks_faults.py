@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, event
 
 from mks_hardening.db import hardened_engine
 from mks_hardening.events import TaskChanged, add_observer, remove_observer
@@ -27,6 +27,7 @@ from mks_hardening.logging import bound
 from mks_hardening.tasks import Every, TaskRun, Tasks, TaskWorker
 from mks_hardening.tasks import _executor as executor_module
 from mks_hardening.tasks._leases import LeaseRenewer
+from mks_hardening.tasks.store._notification_listener import NotificationListener
 from mks_hardening.tasks.store._task_rows import LeasedTask
 from mks_hardening.testing import FrozenClock
 
@@ -266,6 +267,17 @@ def break_once(target: object, name: str, monkeypatch: pytest.MonkeyPatch) -> No
         raise ConnectionError
 
     monkeypatch.setattr(target, name, call)
+
+
+def test_waking_by_notifications_ends_where_the_engine_rejects_them(
+    tasks: Tasks, caplog: pytest.LogCaptureFixture
+) -> None:
+    def reject(*_: object) -> None:
+        raise ConfigurationError("transaction_pooling does not allow it", parameter="transaction_pooling")
+
+    event.listen(tasks.store.engine, "engine_connect", reject)
+    NotificationListener(tasks.store.engine, ["default"], wake=lambda: None).run()
+    assert "transaction_pooling does not allow it" in caplog.text
 
 
 def test_a_database_that_stays_away_leaves_the_row_to_the_next_worker(

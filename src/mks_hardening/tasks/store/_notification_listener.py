@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mks_hardening._core.database.error_text import error_summary
 from mks_hardening._core.resilience.outage_log import OutageLog
+from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.tasks.store._new_task_signals import CHANNEL
 
 if TYPE_CHECKING:
@@ -28,8 +29,8 @@ class NotificationListener:
     """Calls ``wake`` at each notification, and after each gap in which there may have been one.
 
     It only saves time: workers also poll. So nothing depends on the connection: it is opened again after a failure,
-    with growing pauses, and behind a pooler that gives each transaction another session (PgBouncer in transaction
-    mode) it receives nothing.
+    with growing pauses. Behind a pooler that gives each transaction another session (PgBouncer in transaction mode)
+    it receives nothing: if the engine rejects LISTEN, ``run`` logs that and ends.
 
     Args:
         engine: engine of the task table; the connection is taken from its pool and replaced there.
@@ -62,6 +63,11 @@ class NotificationListener:
             try:
                 with self._engine.connect() as connection:
                     self._listen(connection.execution_options(isolation_level="AUTOCOMMIT"))
+            except (
+                ConfigurationError
+            ) as error:  # the engine rejects LISTEN, at this attempt and at every other
+                self._outage.failed(str(error))
+                return
             except Exception as error:  # noqa: BLE001 - retry after any error of the database
                 if not self._stopping.is_set():
                     self._stopping.wait(self._outage.failed(error_summary(error)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -259,7 +260,10 @@ def test_tasks_run_and_listen_where_the_pooler_allows_it(
     worker = TaskWorker(tasks, poll=0.05 if is_transaction else 60)
     with caplog.at_level(logging.WARNING, logger="mks_hardening.tasks"), worker:
         if is_transaction:
-            wait_until(lambda: bool(caplog.records), what="the warning")
+            wait_until(
+                lambda: all(thread.name != "mks-task-listen" for thread in threading.enumerate()),
+                what="the end of the thread that would listen",
+            )
         with tasks.begin() as connection:
             note.enqueue(connection, number=1)
         wait_until(lambda: done == [1], what="the task")
@@ -267,5 +271,5 @@ def test_tasks_run_and_listen_where_the_pooler_allows_it(
         record.getMessage() for record in caplog.records if record.name.startswith("mks_hardening.tasks")
     ]
     assert len(messages) == is_transaction
-    assert all("found by polling" in message for message in messages)
+    assert all("transaction_pooling" in each and "found by polling" in each for each in messages)
     engine.dispose()
