@@ -41,7 +41,8 @@ class PurgeQueue(BaseCDN):
     within ``max_age``, is dropped: that is logged and counted.
 
     Each process has a queue of its own. ``close`` sends what is pending, as does the end of the process; what
-    cannot be sent then stays in the spool, if there is one, and the next process continues with it.
+    cannot be sent then stays in the spool, if there is one. The next process continues with it when it creates the
+    queue, and any other one after its next purges.
 
     Args:
         cdn: the CDN; not closed by this object.
@@ -176,6 +177,10 @@ class PurgeQueue(BaseCDN):
                 errors = (type(error).__name__,)
             finally:
                 self._finish(failed, "; ".join(errors) or "no reason", retry_after)
+        # Now, and not only when the object is created: a worker that a preloading server forks has it from its
+        # parent. And only while the CDN accepts purges: an item that waits is as safe in its file as in this one.
+        if not self._backlog.is_waiting_for_service(self._clock.monotonic()):
+            self._adopt()
 
     def _finish(self, failed: Iterable[PurgeItem], reason: str, retry_after: float | None) -> None:
         with self._lock:
@@ -200,7 +205,7 @@ class PurgeQueue(BaseCDN):
 
     def _adopt(self) -> None:
         """Continue with what ended processes have left."""
-        if self._spool is None:
+        if self._spool is None or self._is_closed:
             return
         for path, items in self._spool.abandoned():
             allowed: list[PurgeItem] = []

@@ -14,6 +14,7 @@ import pytest
 from mks_hardening.cache import BaseCDN, MemoryCache, PurgeItem, PurgeQueue, PurgeResult, TagInvalidator
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.testing import FrozenClock
+from testbed.forked import in_child
 from testbed.polling import wait_until
 
 NEVER = 1e9  # a window that only flush() and close() end
@@ -247,6 +248,23 @@ def test_the_spool_keeps_it_for_the_next_process(cdn: OwnCDN, tmp_path: Path) ->
         PurgeItem("tags", "a"),
     ]
     assert [*(tmp_path / "spool").iterdir()] == []
+
+
+def test_what_a_forked_worker_left_is_purged_by_the_next_one(cdn: OwnCDN, tmp_path: Path) -> None:
+    """The queue was created before the forks, as by a server that preloads the application."""
+    with PurgeQueue(cdn, window=NEVER, spool=tmp_path) as queue:
+
+        def worker(tag: str, *script: Callable[[Sequence[PurgeItem]], PurgeResult]) -> list[tuple[str, ...]]:
+            cdn.script[:] = script
+            queue.purge_cache(tags=[tag])
+            queue.flush()
+            queue.flush()
+            return cdn.requests
+
+        assert in_child(lambda: worker("first", busy)) == "[('first',)]"
+        assert len([*tmp_path.iterdir()]) == 1
+        assert in_child(lambda: worker("second")) == "[('second',), ('first',)]"
+        assert [*tmp_path.iterdir()] == []
 
 
 def test_a_spool_that_another_process_uses_is_left_alone(cdn: OwnCDN, tmp_path: Path) -> None:
