@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import threading
+import sys
 import unicodedata
 from collections import deque
 from collections.abc import Callable, Generator
@@ -50,7 +50,8 @@ class PasswordHasher:
     with a ``BackendUnavailableError``, which must not be counted as a wrong password. ``SignIn`` passes on which
     client it hashes for: networks and clients are served in turn, one client may have 4 requests in the queue and
     one network 8, and remembered devices, open sessions and mailed tokens are served first. All other callers count
-    as one client, without a limit in the queue.
+    as one client, without a limit in the queue. Under gevent, a computation runs in a thread of its pool, so that
+    other greenlets continue.
 
     Hashes of both schemes can be verified, and those of accounts from another system: argon2, scrypt and PBKDF2 of
     werkzeug and Django, and bcrypt (extra ``bcrypt``) of any system. ``SignIn`` replaces them at the first
@@ -105,7 +106,6 @@ class PasswordHasher:
     def reset_after_fork(self) -> None:
         """Replace the slots: those that other threads hold during a fork are never released in the child."""
         self._slots = FairSemaphore(self.slots)
-        self._learning = threading.RLock()
 
     def hash(self, password: str, /) -> str:
         """Hash a password.
@@ -117,7 +117,7 @@ class PasswordHasher:
         """
         normal = _storable(password)
         with self._turn("hash"):
-            return self._scheme.make(normal)
+            return _beside_greenlets(lambda: self._scheme.make(normal))
 
     async def ahash(self, password: str, /) -> str:
         """``hash`` for asyncio, in a thread."""
@@ -133,7 +133,7 @@ class PasswordHasher:
             MissingDependencyError: the package that the hash needs is not installed.
         """
         with self._turn("verify"):
-            return self._verified(password, stored)
+            return _beside_greenlets(lambda: self._verified(password, stored))
 
     async def averify(self, password: str, stored: str | None, /) -> bool:
         """``verify`` for asyncio, in a thread."""
@@ -181,7 +181,9 @@ class PasswordHasher:
 
     def _top_up(self, method: str | None, spent: float) -> None:
         """Use CPU time until the check has taken as much as the most expensive kind of check on this machine."""
-        with self._learning, suppress(MissingDependencyError):
+        # Without a lock, which gevent would replace by one that is not for threads: two that begin at the same time
+        # both measure.
+        with suppress(MissingDependencyError):
             for scheme in self._expected:
                 self._learn(scheme)
         # The median: one check that was interrupted must not slow down all later ones.
@@ -274,6 +276,19 @@ def _argon2_or(wanted: str) -> HashScheme:
         if wanted == "argon2id":
             raise
         return Scrypt()
+
+
+def _beside_greenlets(work: Callable[[], R]) -> R:
+    """Run work in a thread of gevent's pool if the caller is a greenlet: the others would stand still otherwise."""
+    gevent = sys.modules.get("gevent")
+    if gevent is None or not isinstance(gevent.getcurrent(), gevent.Greenlet):
+        return work()
+    computation = gevent.get_hub().threadpool.spawn(work)
+    try:
+        result: R = computation.get()
+    finally:
+        computation.wait()  # a greenlet that is killed keeps its slot as long as the computation uses memory
+    return result
 
 
 def _padding_work() -> None:

@@ -22,6 +22,7 @@ from mks_hardening.security.passwords._fair_semaphore import (
 )
 from sign_in_scenario import RIGHT, Scenario
 from testbed.polling import wait_until
+from testbed.run_python import run_python
 
 STRANGER = HashingClient("203.0.113.0/24", "203.0.113.9")
 
@@ -203,3 +204,46 @@ def test_without_an_address_nobody_is_capped(address: str) -> None:
         for _ in range(12):
             gate.go.release()
         assert [answer.result(20).state for answer in answers] == ["done"] * 12
+
+
+GREENLETS = """
+from gevent import monkey
+monkey.patch_all()
+import gevent
+from mks_hardening.security import PasswordHasher
+
+hasher = PasswordHasher(scheme="scrypt", memory_budget=2**25, max_wait=60)
+stop = monkey.get_original("_thread", "allocate_lock")()  # blocks its thread, as a computation does
+stop.acquire()
+begun = []
+
+def make(password):
+    begun.append(password)
+    if not stop.acquire(timeout=30):
+        return "the other greenlets stood still"
+    stop.release()
+    return "hashed"
+
+hasher._scheme.make = make
+jobs = [gevent.spawn(hasher.hash, name) for name in ("first", "second", "third")]
+while not begun:
+    gevent.sleep(0.001)
+if KILL:
+    jobs[0].kill(block=False)
+gevent.sleep(0.01)
+print(hasher.slots, begun)  # the slot is taken as long as its computation
+stop.release()
+gevent.joinall(jobs)
+print(*(job.value if job.successful() else job.exception for job in jobs))
+print(hasher.verify("a", None), gevent.spawn(hasher.verify, "a", None).get())
+"""
+
+
+@pytest.mark.parametrize("kill", [False, True])
+def test_greenlets_go_on_while_a_password_is_hashed(kill: bool) -> None:
+    pytest.importorskip("gevent", reason="gevent is not installed")
+    slots, values, verified = run_python(GREENLETS.replace("KILL", str(kill))).stdout.splitlines()
+    assert slots == "1 ['first']"
+    assert "stood still" not in values
+    assert values.count("hashed") == 3 - kill
+    assert verified == "False False"
