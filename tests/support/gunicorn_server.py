@@ -57,7 +57,7 @@ class Gunicorn:
         request = urllib.request.Request(f"http://127.0.0.1:{port or self.port}{path}", headers=headers)
         with (
             contextlib.suppress(urllib.error.HTTPError, ConnectionError),
-            urllib.request.urlopen(request, timeout=10) as answer,
+            urllib.request.urlopen(request, timeout=60) as answer,
         ):
             body: bytes = answer.read()
             return body.decode()
