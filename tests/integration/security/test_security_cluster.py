@@ -118,7 +118,8 @@ def test_a_used_code_stays_used_through_a_failover(redis_cluster: RedisCluster) 
         assert answers[0].reason == "replayed"
 
 
-def test_a_whole_sign_in_through_a_failover(redis_cluster: RedisCluster) -> None:
+@pytest.mark.parametrize("by", ["password", "provider"])
+def test_a_whole_sign_in_through_a_failover(redis_cluster: RedisCluster, by: str) -> None:
     """Challenges, factors, limits, slots and paces lie on different primaries; one of them is lost on the way."""
     url = url_of(redis_cluster)
     with (
@@ -132,7 +133,10 @@ def test_a_whole_sign_in_through_a_failover(redis_cluster: RedisCluster) -> None
         secret = manager.begin_enrolment("2", account_name="sato").secret
         codes = list(manager.confirm_enrolment("2", totp_code(secret, at=clock.time())))
         scenario = Scenario(store=store, limiter=limiter, factors=manager)
-        step = scenario.sign_in.password("sato", RIGHT, client=HERE)
+        if by == "password":
+            step = scenario.sign_in.password("sato", RIGHT, client=HERE)
+        else:
+            step = scenario.sign_in.external_sign_in("2", client=HERE, amr=["fed"])
         assert step.state == "challenged"
         with slots.hold("sign-in", "sato"):
             assert slots.held("sign-in", "sato") == 1

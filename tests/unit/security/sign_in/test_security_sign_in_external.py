@@ -119,6 +119,29 @@ def test_an_account_that_is_disabled_in_between_gets_no_session(scenario: Scenar
     assert session.user_id is None
 
 
+@pytest.mark.parametrize(
+    "change", [{"disabled": True}, {"password_hash": "new:reset", "stamp": ""}], ids=["disabled", "reset"]
+)
+def test_a_challenge_ends_with_a_change_of_the_account(scenario: Scenario, change: dict[str, object]) -> None:
+    session = scenario.browser()
+    half = scenario.sign_in.external_sign_in("1", client=HERE, session=session)
+    scenario.people.change("1", **change)
+    step = scenario.sign_in.second_factor(half.challenge, scenario.code(), client=HERE, session=session)
+    assert step.state == "expired"
+    assert session.user_id is None
+
+
+def test_two_tabs_share_one_session_and_do_not_finish_for_each_other(scenario: Scenario) -> None:
+    session = scenario.browser()
+    first = scenario.sign_in.external_sign_in("1", client=HERE, session=session)
+    other = scenario.sign_in.external_sign_in("1", client=HERE, session=session)
+    assert scenario.sign_in.external_sign_in("2", client=HERE, session=session).state == "done"
+    for half in (first, other):  # issued to the session before it belonged to another account
+        step = scenario.sign_in.second_factor(half.challenge, scenario.code(), client=HERE, session=session)
+        assert step.state == "expired"
+    assert session.user_id == "2"
+
+
 def test_a_remembered_device_is_not_new(scenario: Scenario) -> None:
     step = scenario.sign_in.external_sign_in("2", client=HERE, remember=True)
     known = type(HERE)(address="192.0.2.1", device=step.device)
