@@ -9,12 +9,14 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from sqlalchemy import event, update
+from sqlalchemy import event, select, update
 
 from knowledge_system.domain.permissions import Actor
-from knowledge_system.models import Article
+from knowledge_system.domain.problems import Problem
+from knowledge_system.models import Article, Group, Reader
 from knowledge_system.services.knowledge.article_queries import ArticleFilter
 from knowledge_system.settings import DEMO_PASSWORD
+from testbed.forked import in_child
 from testbed.polling import wait_until
 
 
@@ -102,6 +104,42 @@ def test_an_edit_during_an_outage_of_the_cache_is_seen_after_it(
     assert "直した題名" in [
         item["title"] for item in parts.catalogue.page(actor, ArticleFilter())[0]["items"]
     ]
+
+
+@pytest.mark.redis
+def test_a_restriction_holds_during_an_outage_of_the_cache_and_soon_after_it(
+    make_app: Callable[..., Any], redis_server: Any
+) -> None:
+    """Somebody reads in another process than the one that restricts the article and ends before Redis is back."""
+    app = make_app(MKS_REDIS_URL=redis_server.url)
+    parts = app.extensions["knowledge"]
+    outsider = Actor(1, "", "", "viewer")
+    with parts.sessions.begin() as session:
+        session.add(Group(id=900, name="Bridge"))
+        number = session.scalar(select(Article.id).where(Article.status == "published").limit(1))
+
+    def restrict() -> bool:
+        with parts.sessions.begin() as session:
+            session.add(Reader(group_id=900, article_id=number))
+        return bool(parts.catalogue.forget(number))
+
+    def is_shown() -> bool:
+        try:
+            return bool(parts.catalogue.article(outsider, number))
+        except Problem:
+            return False
+
+    assert is_shown()
+    redis_server.pause()
+    assert in_child(restrict) == "False"
+    assert not is_shown()  # while Redis is down, what is shown comes from the database
+    redis_server.resume()
+    wait_until(parts.cache.ping, what="the cache")
+    # Nobody is left to delete the old entry: no entry lives longer than the README says.
+    with redis_server.client() as client:
+        lives = {name: client.pttl(name) for name in client.scan_iter() if b"article-data" in name}
+    assert lives
+    assert all(0 < life <= 300_000 for life in lives.values())
 
 
 def test_signing_in_by_json_works_with_a_dead_cookie(visit: Callable[..., Any]) -> None:
