@@ -100,27 +100,33 @@ class TaskNotifier(Closing):
                 query.
         """
         announced = 0
-        with self._app.producer_pool.acquire(block=True, timeout=BROKER_TIMEOUT) as producer:
-            due = self._wake_ups.due(
-                queues=self._queues,
-                again_after=self._again_after,
-                most=self._most,
-                is_quiet=lambda queue: _messages(producer, queue) < _FEW,
-            )
-            try:
-                for wake_up in due:
-                    self._send(wake_up, producer)
-                    announced += 1
-            finally:
-                # Rows that could not be sent are already marked as announced, and would otherwise wait for
-                # `again_after`.
-                self._wake_ups.unmark(due[announced:])
+        # Without a producer: kombu would take an error of the database for one of the broker, and would return its
+        # closed connection to the pool.
+        due = self._wake_ups.due(
+            queues=self._queues, again_after=self._again_after, most=self._most, is_quiet=self._is_quiet
+        )
+        try:
+            if due:
+                with self._app.producer_pool.acquire(block=True, timeout=BROKER_TIMEOUT) as producer:
+                    for wake_up in due:
+                        self._send(wake_up, producer)
+                        announced += 1
+        finally:
+            # Rows that could not be sent are already marked as announced, and would otherwise wait for
+            # `again_after`.
+            self._wake_ups.unmark(due[announced:])
         return announced
 
     def ring(self) -> int:
         """Call ``announce``, under its former name."""
         warnings.warn("ring is now called announce", DeprecationWarning, stacklevel=2)
         return self.announce()
+
+    def _is_quiet(self, queue: str) -> bool:
+        # Not a connection of the pool: after an error kombu closes it and returns it there. Sending opens it again,
+        # but reading the length of a queue does not.
+        with self._app.connection_for_write() as connection:
+            return _messages(connection, queue) < _FEW
 
     def _send(self, wake_up: WakeUp, producer: FromCelery) -> None:
         task = self._tasks.known.get(wake_up.name)
@@ -158,9 +164,8 @@ class TaskNotifier(Closing):
             pass
 
 
-def _messages(producer: FromCelery, queue: str) -> int:
+def _messages(connection: FromCelery, queue: str) -> int:
     """Return the number of waiting messages; 0 if the queue does not exist, as after a loss of all data."""
-    connection: FromCelery = producer.connection
     with connection.channel() as channel:
         try:
             # A separate channel: a passive declaration of a missing queue closes the channel (AMQP 0-9-1, 404).

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 import tasks_app
 from mks_hardening.contrib.celery_app import RUN, TaskNotifier, celery_app
@@ -280,6 +281,37 @@ def test_a_broker_that_is_down_leaves_the_rows_to_be_announced(tasks: Tasks) -> 
         notifier.announce()
     again = WakeUps(tasks.store).due(queues=["default"], again_after=60, most=10)
     assert [ring.task_id for ring in again] == [task_id]  # as if it had not been tried
+
+
+def test_an_outage_of_the_database_breaks_no_connection_to_the_broker(
+    tasks: Tasks, redis_server: RedisServer, postgres_server: PostgresServer
+) -> None:
+    notifier = TaskNotifier(tasks, celery_app(tasks, broker_url=redis_server.url))
+    enqueue(tasks, "effect")
+    assert notifier.announce() == 1
+    enqueue(tasks, "effect")
+    with tasks.begin() as connection:  # as if the first one had been announced long ago
+        connection.execute(tasks.store.table.update().values(rung_at=tasks.store.table.c.rung_at - 60))
+    postgres_server.stop()
+    for _ in range(3):
+        with pytest.raises(OperationalError):
+            notifier.announce()
+    postgres_server.start()
+    assert notifier.announce() == 2
+
+
+def test_a_broker_that_cannot_say_how_much_it_holds_loses_no_wake_up(tasks: Tasks) -> None:
+    (stale,) = enqueue(tasks, "effect")
+    wake_ups = WakeUps(tasks.store)
+    assert len(wake_ups.due(queues=["default"], again_after=60, most=10)) == 1
+    with tasks.begin() as connection:
+        connection.execute(tasks.store.table.update().values(rung_at=tasks.store.table.c.rung_at - 90))
+    (fresh,) = enqueue(tasks, "effect")
+    notifier = TaskNotifier(tasks, celery_app(tasks, broker_url="redis://127.0.0.1:1/0"))
+    with pytest.raises(Exception, match=r"refused|Connection"):
+        notifier.announce()
+    found = wake_ups.due(queues=["default"], again_after=60, most=10)
+    assert {wake_up.task_id for wake_up in found} == {stale, fresh}
 
 
 def test_a_long_queue_is_not_filled_with_repetitions(

@@ -69,10 +69,12 @@ class WakeUps:
         # Checked with one read first: usually nothing is due, and an UPDATE that changes no row still locks
         # SQLite's single writer.
         found = self._fulfilled([*fresh, *stale.values()])
+        queue_of = {id(condition): queue for queue, condition in stale.items()}
+        # Before anything is marked, as the broker may fail to respond: marked rows would wait for `again_after`.
+        wanted = [each for each in found if id(each) not in queue_of or is_quiet(queue_of[id(each)])]
         wake_ups = list[WakeUp]()
-        for condition in found:
-            queue = next((queue for queue, known in stale.items() if known is condition), None)
-            if len(wake_ups) < most and (queue is None or is_quiet(queue)):
+        for condition in wanted:
+            if len(wake_ups) < most:
                 wake_ups += self._mark(condition, most - len(wake_ups))
         return wake_ups
 
