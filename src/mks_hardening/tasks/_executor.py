@@ -41,8 +41,12 @@ _OUTCOMES: Final[Mapping[State, Outcome]] = {"done": "done", "dead": "dead", "ca
 _LONGEST_ERROR: Final = 500
 _SNOOZES: Final = "snoozes"
 """Context key that counts the attempts that the task requested itself (``TaskRetryError``) without failing."""
-_WAITS: Final = (0.1, 0.3, 1.0, 2.0, 4.0, 8.0)
-"""Seconds between attempts to record the outcome of a run: in total longer than a database restart."""
+_WAITS: Final = (0.1, 0.3, 1.0, 2.0, 4.0, 8.0, 8.0, 8.0)
+"""Seconds between attempts to record the outcome of a run: in total longer than ``LEASE``.
+
+Until the lease expires, nobody else runs the task; after a failover of the database that takes half a minute, the
+work would be done a second time.
+"""
 
 
 class Executor:

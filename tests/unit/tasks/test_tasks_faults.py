@@ -26,7 +26,7 @@ from mks_hardening.exceptions import (
 from mks_hardening.logging import bound
 from mks_hardening.tasks import Every, TaskRun, Tasks, TaskWorker
 from mks_hardening.tasks import _executor as executor_module
-from mks_hardening.tasks._leases import LeaseRenewer
+from mks_hardening.tasks._leases import LEASE, LeaseRenewer
 from mks_hardening.tasks.store._notification_listener import NotificationListener
 from mks_hardening.tasks.store._task_rows import LeasedTask
 from mks_hardening.testing import FrozenClock
@@ -278,6 +278,10 @@ def test_waking_by_notifications_ends_where_the_engine_rejects_them(
     event.listen(tasks.store.engine, "engine_connect", reject)
     NotificationListener(tasks.store.engine, ["default"], wake=lambda: None).run()
     assert "transaction_pooling does not allow it" in caplog.text
+
+
+def test_an_outcome_is_kept_for_as_long_as_nobody_else_runs_the_task() -> None:
+    assert sum(executor_module._WAITS) > LEASE
 
 
 def test_a_database_that_stays_away_leaves_the_row_to_the_next_worker(
