@@ -51,7 +51,7 @@ class LeaseRenewer:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Enable the renewal thread; it runs only while a lease is leases, so occasional runs leave none behind."""
+        """Enable the renewal thread; it runs only while there are leases, so occasional runs leave none behind."""
         self._started = True
 
     def add(self, run: TaskRun, *, timeout: float) -> None:
