@@ -16,7 +16,6 @@ from __future__ import annotations
 import gc
 import logging
 import os
-import select
 import shutil
 import tempfile
 import threading
@@ -29,10 +28,10 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from mks_hardening._core import hooks
 from mks_hardening._core.checks import path_text, text_of, whole_number
-from mks_hardening._core.clock import SYSTEM_CLOCK
 from mks_hardening._core.environment.parsers import parse_text
 from mks_hardening._core.environment.variables import Environment
 from mks_hardening._core.process.exit_hooks import run_exit_callbacks
+from mks_hardening.contrib._gunicorn_reload import Reload
 from mks_hardening.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
@@ -58,8 +57,6 @@ _KEPT: Final = {
 _HEARTBEATS: Final = "/dev/shm"  # noqa: S108 - in memory; a slow disk would delay heartbeats, as if workers were dead
 _END: Final = 6
 """Seconds to flush alerts and logs at the end of a worker: the five that this may take, and one spare."""
-_LOADING: Final = 60
-"""Seconds after which a reload stops the old workers even if the new ones have not loaded the application."""
 _logger: Final = logging.getLogger("mks_hardening.gunicorn")
 
 
@@ -84,9 +81,14 @@ def gunicorn_config(
     ends, it first delivers or spools its alerts, in the last six seconds of ``graceful_timeout``. A worker that
     hangs logs its stack first.
 
-    At a reload (SIGHUP), the old workers serve until the new ones have loaded the application, for at most a
-    minute; gunicorn alone stops them at once, and requests wait for the import. While a worker loads the
-    application, Python's garbage collector pauses; afterwards it skips what was loaded (``gc.freeze``).
+    At a reload (SIGHUP), the old workers serve until the new ones do; gunicorn alone stops them at once, and
+    requests wait for the import. If a new worker cannot load the application, or does not serve within two minutes
+    (or ``timeout``, if it is longer), an error is logged and the old workers continue. They still have the old
+    code: a worker that must be replaced later, for example by ``max_requests``, loads the new one, and gunicorn
+    ends if that fails. So repair it, and reload again. SIGTERM ends the server also during a reload.
+
+    While a worker loads the application, Python's garbage collector pauses; afterwards it skips what was loaded
+    (``gc.freeze``).
 
     Args:
         app_name: name of the application's logger.
@@ -185,48 +187,18 @@ def _refuse_trust(server: FromGunicorn) -> None:
         )
 
 
-class _Loading:
-    """State of a master or worker while an application is loaded.
+class _Collector:
+    """State of the garbage collector of a worker while it loads the application.
 
     Attributes:
-        pipe: both ends of a pipe from the new workers of a reload to their master.
-        threshold: the threshold of the garbage collector before it was paused.
+        threshold: its threshold before it was paused.
     """
 
-    pipe: tuple[int, int] | None = None
     threshold: int = 0
 
 
 def _keep_old_workers(server: FromGunicorn) -> None:
-    """Let a reload stop the old workers once the new ones have loaded the application.
-
-    No hook lies between the start of the new workers and the end of the old ones, which ``manage_workers`` stops.
-    """
-    pipe = _Loading.pipe = os.pipe()
-    youngest: int = server.worker_age
-
-    def manage_workers() -> None:
-        del server.manage_workers
-        try:
-            _wait_until_loaded(server, pipe[0], youngest)
-        finally:
-            _Loading.pipe = None
-            for end in pipe:
-                os.close(end)
-        server.manage_workers()
-
-    server.manage_workers = manage_workers
-
-
-def _wait_until_loaded(server: FromGunicorn, pipe: int, youngest: int) -> None:
-    loaded, limit = 0, SYSTEM_CLOCK.monotonic() + _LOADING
-    while SYSTEM_CLOCK.monotonic() < limit:
-        server.reap_workers()  # ends the server if a worker cannot load the application, as gunicorn does
-        if loaded >= sum(worker.age > youngest for worker in server.WORKERS.values()):
-            return
-        if select.select([pipe], [], [], 0.1)[0]:
-            loaded += len(os.read(pipe, 64))
-    _logger.warning("a reload stops the old workers before the new ones have loaded the application")
+    Reload(server)
 
 
 def _prepare_forks(server: FromGunicorn) -> None:
@@ -247,23 +219,19 @@ def _prepare_forks(server: FromGunicorn) -> None:
 
 def _begin_loading(_server: FromGunicorn, _worker: FromGunicorn) -> None:
     # Not gc.disable(): an application that disables the collector itself, or sets a threshold, keeps its choice.
-    _Loading.threshold, *others = gc.get_threshold()
+    _Collector.threshold, *others = gc.get_threshold()
     gc.set_threshold(0, *others)
 
 
 def _end_loading() -> None:
     gc.freeze()
     threshold, *others = gc.get_threshold()
-    gc.set_threshold(threshold or _Loading.threshold, *others)
-    if _Loading.pipe is not None:
-        pipe, _Loading.pipe = _Loading.pipe, None
-        os.write(pipe[1], b"+")
-        for end in pipe:
-            os.close(end)
+    gc.set_threshold(threshold or _Collector.threshold, *others)
 
 
 def _prepare_worker(worker: FromGunicorn) -> None:
     _end_loading()
+    Reload.report_first_heartbeat(worker)
     _shorten_graceful_timeout(worker)
     # UvicornWorker gives uvicorn's loggers the handlers of gunicorn's and stops propagation to the root, where our
     # handlers are: errors would be printed unredacted, with secrets in them. Without propagation, its access log is
@@ -284,6 +252,7 @@ def _worker_exit(_server: FromGunicorn, _worker: FromGunicorn) -> None:
 
 
 def _worker_abort(worker: FromGunicorn) -> None:
+    Reload.current = None  # the heartbeats of a worker that ends do not say that it serves
     # gunicorn kills the worker within two seconds, unless it sends a heartbeat.
     worker.notify()
     ended = Event()

@@ -358,6 +358,104 @@ def test_a_reload_keeps_the_old_workers_until_the_new_ones_are_loaded(
         assert pid_of(server) not in old
 
 
+VERSIONED = """
+import os
+from pathlib import Path
+
+exec(Path("version").read_text())
+Path(f"loaded{os.getpid()}").touch()
+
+def application(environ, start_response):
+    body = str(os.getpid()).encode()
+    start_response("200 OK", [("Content-Length", str(len(body)))])
+    return [body]
+"""
+VERSIONED_ASGI = """
+import os
+from asyncio import sleep
+from pathlib import Path
+
+refuses = False
+exec(Path("version").read_text())
+Path(f"loaded{os.getpid()}").touch()
+
+async def application(scope, receive, send):
+    if scope["type"] == "lifespan":
+        await receive()
+        Path(f"starting{os.getpid()}").touch()
+        while Path("closed").exists():
+            await sleep(0.01)
+        await send({"type": f"lifespan.startup.{'failed' if refuses else 'complete'}"})
+        if not refuses:
+            await receive()
+            await send({"type": "lifespan.shutdown.complete"})
+        return
+    body = str(os.getpid()).encode()
+    length = (b"content-length", str(len(body)).encode())
+    await send({"type": "http.response.start", "status": 200, "headers": [length]})
+    await send({"type": "http.response.body", "body": body})
+"""
+UVICORN = "worker_class='uvicorn.workers.UvicornWorker'"
+
+
+@pytest.mark.parametrize(
+    ("options", "program", "version"),
+    [
+        ("", VERSIONED, "raise ImportError('no crane')"),
+        ("worker_class='asgi'", VERSIONED_ASGI, "refuses = True"),
+        (UVICORN, VERSIONED_ASGI, "refuses = True"),
+    ],
+    ids=["not imported", "startup refused", "startup refused, uvicorn"],
+)
+def test_a_reload_of_a_broken_version_keeps_the_old_workers(
+    start: Start, options: str, program: str, version: str, tmp_path: Path
+) -> None:
+    (tmp_path / "version").touch()
+    server = start(f"workers=2, {options}", program=program)
+    wait_until(lambda: len(list(tmp_path.glob("loaded*"))) == 2, what="two workers")
+    old = set(server.workers())
+    (tmp_path / "version").write_text(version)
+    server.signal(signal.SIGHUP)
+    wait_until(lambda: "the reload failed" in server.text(), what="the failure")
+    wait_until(lambda: set(server.workers()) == old, what="the end of the new workers")
+    assert int(server.ask()) in old
+    (tmp_path / "version").write_text("")
+    server.signal(signal.SIGHUP)
+    wait_until(lambda: not old & set(server.workers()), what="the reload of the repaired version")
+    assert int(server.ask()) in server.workers()
+    assert server.stop() == 0
+
+
+def test_a_reload_that_waits_for_new_workers_is_ended_by_sigterm(start: Start, tmp_path: Path) -> None:
+    server = start("workers=2, timeout=600", program=GATED.format(first=""))
+    wait_until(lambda: len(list(tmp_path.glob("loading*"))) == 2, what="two workers")
+    (tmp_path / "closed").touch()
+    for file in tmp_path.glob("loading*"):
+        file.unlink()
+    server.signal(signal.SIGHUP)
+    wait_until(lambda: len(list(tmp_path.glob("loading*"))) == 2, what="two new workers")
+    # A server that waits for the new workers first would be killed by systemd, with its old workers.
+    assert server.stop(timeout=60) == 0
+
+
+@pytest.mark.parametrize("worker", ["worker_class='asgi'", UVICORN], ids=["asgi", "uvicorn"])
+def test_a_reload_waits_for_the_startup_of_asgi_applications(
+    start: Start, worker: str, tmp_path: Path
+) -> None:
+    (tmp_path / "version").touch()
+    server = start(f"workers=2, {worker}", program=VERSIONED_ASGI)
+    wait_until(lambda: len(list(tmp_path.glob("starting*"))) == 2, what="two workers")
+    old = set(server.workers())
+    server.ask()
+    (tmp_path / "closed").touch()
+    server.signal(signal.SIGHUP)
+    wait_until(lambda: len(list(tmp_path.glob("starting*"))) == 4, what="two new workers")
+    assert {int(server.ask()) for _ in range(20)} <= old
+    (tmp_path / "closed").unlink()
+    wait_until(lambda: not old & set(server.workers()), what="the end of the old workers")
+    assert int(server.ask()) not in old
+
+
 @pytest.mark.parametrize(
     ("first", "threshold"),
     [("", gc.get_threshold()[0]), ("gc.set_threshold(4000)", 4000)],

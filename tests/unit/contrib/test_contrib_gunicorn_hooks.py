@@ -5,16 +5,22 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator
+from queue import SimpleQueue
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from mks_hardening.contrib._gunicorn_reload import Reload
 from mks_hardening.contrib.gunicorn_config import gunicorn_config
 from mks_hardening.exceptions import ConfigurationError
 from testbed.forked import in_child
+
+pytest.importorskip("gunicorn")
+from gunicorn.errors import HaltServer
 
 Hook = Callable[..., object]
 
@@ -26,44 +32,122 @@ def _hook(name: str, **settings: object) -> Hook:
 
 
 class _Master:
-    """A master of gunicorn, of which a reload starts workers that are forked from the test."""
+    """A master of gunicorn, of which a reload starts workers that are forked from the test.
 
-    def __init__(self, *loads: bool) -> None:
+    Args:
+        workers: what each new worker does: "serve", "load" (and never serve), "end", or "fail" as one that cannot
+            load the application.
+    """
+
+    def __init__(self, *workers: str) -> None:
         self.worker_age = 2
-        self.WORKERS = {1: SimpleNamespace(age=1), 2: SimpleNamespace(age=2)}
-        self.cfg = SimpleNamespace(preload_app=False, forwarded_allow_ips="")
+        self.WORKERS = {1: _Process(1), 2: _Process(2)}
+        self.SIG_QUEUE = SimpleQueue[int]()
+        self.num_workers = 3
+        self.cfg = SimpleNamespace(
+            preload_app=False,
+            forwarded_allow_ips="",
+            timeout=30,
+            graceful_timeout=0,
+            child_exit=self._child_exit,
+        )
         self.stopped: list[int] = []
-        self.reaped = 0
-        self._loads = loads
+        self.ended: list[int] = []
+        self.halted = False
+        self._plans = workers
 
     def start_workers(self) -> None:
-        """Fork a worker for each entry of ``loads``: whether it loads the application."""
-        for loads in self._loads:
+        for plan in self._plans:
             self.worker_age += 1
             pid = os.fork()
             if pid == 0:
-                if loads:
-                    _hook("post_fork")(self, None)
-                    _hook("post_worker_init")(_worker())
-                os._exit(0)
-            self.WORKERS[pid] = SimpleNamespace(age=self.worker_age, loads=loads)
+                try:
+                    self._run_worker(plan)
+                finally:
+                    os._exit(0)
+            self.WORKERS[pid] = _Process(self.worker_age, plan)
+
+    def _run_worker(self, plan: str) -> None:
+        _hook("post_fork")(self, None)
+        if plan in {"serve", "load"}:
+            worker = _Served()
+            _hook("post_worker_init")(worker)
+            if plan == "serve":
+                worker.notify()
+            else:
+                signal.signal(signal.SIGABRT, lambda *_: os._exit(1))
+                signal.pause()
 
     def reap_workers(self) -> None:
-        self.reaped += 1
-        if self.reaped < 3:
-            return
         for pid, worker in list(self.WORKERS.items()):
-            if worker.age > 2 and not worker.loads:
+            if worker.plan not in {"", "serve"} and os.waitpid(pid, os.WNOHANG)[0]:
                 del self.WORKERS[pid]
+                if worker.plan == "fail":
+                    raise HaltServer("App failed to load.", 4)
+                worker.tmp.close()
+                self._child_exit(self, worker)
+
+    def _child_exit(self, server: object, worker: _Process) -> None:
+        assert server is self
+        self.ended.append(worker.age)
+
+    def murder_workers(self) -> None:
+        """Do nothing."""
+
+    def kill_worker(self, pid: int, number: int) -> None:
+        os.kill(pid, number)
 
     def manage_workers(self) -> None:
         # As gunicorn does: what is older than the newest ones is stopped.
-        self.stopped.append(self.reaped)
+        self.stopped = sorted(worker.age for worker in self.WORKERS.values())[: -self.num_workers]
+
+    def handle_term(self) -> None:
+        self.halted = True
+        raise StopIteration
+
+    def reload(self) -> None:
+        _hook("on_reload")(self)
+        self.start_workers()
+        self.manage_workers()
 
     def end(self) -> None:
-        for pid in list(self.WORKERS):
-            if pid > 2:
+        for pid, worker in self.WORKERS.items():
+            if worker.plan:
                 os.waitpid(pid, 0)
+
+
+class _Served:
+    """A worker in its own process."""
+
+    pid = 7
+
+    def __init__(self) -> None:
+        self.cfg = _worker().cfg
+        self.heartbeats = 0
+
+    def notify(self) -> None:
+        self.heartbeats += 1
+
+
+class _HeartbeatFile:
+    """The file of a worker in which its master finds its heartbeats."""
+
+    closed = False
+
+    def fileno(self) -> int:
+        if self.closed:
+            raise ValueError("I/O operation on closed file")
+        return 0
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class _Process:
+    def __init__(self, age: int, plan: str = "") -> None:
+        self.age = age
+        self.plan = plan
+        self.tmp = _HeartbeatFile()
 
 
 def _worker(graceful_timeout: int = 30, **values: Any) -> SimpleNamespace:
@@ -80,29 +164,96 @@ def collector() -> Iterator[None]:
     gc.unfreeze()
 
 
-@pytest.mark.parametrize("loads", [(), (True,), (True, True)])
-def test_a_reload_stops_the_old_workers_when_the_new_ones_have_loaded(loads: tuple[bool, ...]) -> None:
-    master = _Master(*loads)
-    for reload in (1, 2):
-        _hook("on_reload")(master)
-        master.start_workers()
-        master.manage_workers()
-        assert len(master.stopped) == reload
-        master.manage_workers()  # as before, once the reload is over
-        assert len(master.stopped) == reload + 1
-        master.end()
-        master = _Master(*loads)
-        master.stopped = [0] * reload
+def _ages(master: _Master) -> list[int]:
+    return sorted(worker.age for worker in master.WORKERS.values())
 
 
-def test_a_new_worker_that_ends_is_not_waited_for() -> None:
-    master = _Master(True, False)
-    _hook("on_reload")(master)
-    master.start_workers()
-    master.manage_workers()
-    assert master.stopped == [master.reaped]
-    assert master.reaped >= 3
+@pytest.mark.parametrize("new", [2, 3])
+def test_a_reload_stops_the_old_workers_when_the_new_ones_serve(new: int) -> None:
+    master = _Master(*["serve"] * new)
+    master.num_workers = new
+    master.reload()
+    assert master.stopped == [1, 2]
+    del master.WORKERS[1]
+    master.manage_workers()  # as before, once the reload is over
+    assert master.stopped == [2]
     master.end()
+
+
+@pytest.mark.parametrize(
+    ("plans", "reason"),
+    [
+        (("fail", "serve"), "App failed to load."),
+        (("fail", "fail"), "App failed to load."),
+        (("fail", "load"), "App failed to load."),
+        (("load", "end"), "ended before it served"),
+    ],
+)
+def test_a_new_worker_that_fails_leaves_the_old_ones(
+    plans: tuple[str, ...], reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    master = _Master(*plans)
+    master.reload()
+    (record,) = [one for one in caplog.records if one.levelname == "ERROR"]
+    assert reason in record.getMessage()
+    assert _ages(master)[-2:] == [5, 6]  # the old ones, which count as the youngest
+    assert (master.num_workers, len(master.stopped)) == (2, plans.count("serve"))
+    assert len(master.ended) == len(plans) - plans.count("serve")
+    master.end()
+
+
+@pytest.mark.parametrize(("timeout", "seconds"), [(0, "0.5"), (1, "1")])
+def test_new_workers_that_never_serve_leave_the_old_ones(
+    timeout: int, seconds: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("mks_hardening.contrib._gunicorn_reload._LONGEST", 0.5)
+    master = _Master("serve", "load")
+    master.cfg.timeout = timeout
+    master.reload()
+    (record,) = [one for one in caplog.records if one.levelname == "ERROR"]
+    assert record.getMessage().endswith(f"does not serve after {seconds} seconds")
+    assert _ages(master) == [3, 5, 6]
+    assert master.stopped == [3]
+    master.end()
+
+
+def test_without_old_workers_a_reload_that_fails_ends_the_server() -> None:
+    master = _Master("fail")
+    master.WORKERS.clear()
+    with pytest.raises(HaltServer):
+        master.reload()
+
+
+def test_without_old_workers_gunicorn_replaces_a_worker_that_ended() -> None:
+    master = _Master("end")
+    master.WORKERS.clear()
+    master.reload()
+    assert master.WORKERS == {}
+    assert master.num_workers == 3
+
+
+def test_a_signal_ends_the_server_also_during_a_reload() -> None:
+    master = _Master("load", "fail")
+    for number in (signal.SIGTTIN, signal.SIGTERM, signal.SIGHUP):
+        master.SIG_QUEUE.put(number)
+    with pytest.raises(StopIteration):
+        master.reload()
+    assert master.halted
+    assert _ages(master) == [1, 2]
+    assert [master.SIG_QUEUE.get() for _ in range(2)] == [signal.SIGHUP, signal.SIGTTIN]
+
+
+def test_a_worker_that_hangs_while_it_starts_does_not_report_that_it_serves() -> None:
+    def reported() -> bool:
+        _hook("on_reload")(_Master())
+        worker, reload = _Served(), Reload.current
+        _hook("post_worker_init")(worker)
+        _hook("worker_abort")(worker)
+        assert reload is not None
+        reload.close()  # still open: nothing was written
+        return worker.heartbeats > 0
+
+    assert in_child(reported) == repr(True)
 
 
 @pytest.mark.usefixtures("collector")
