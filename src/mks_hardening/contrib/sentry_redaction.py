@@ -53,6 +53,7 @@ _KEPT: Final = (
 _TEMPLATE: Final = "sentry.message.template"
 _PARAMETER: Final = "sentry.message.parameter."
 _MAX_EXCEPTIONS: Final = 100
+_MAX_TEXT: Final = 1_000_000
 _DSN: Final = re.compile(r"(https?://)[A-Za-z0-9]{1,100}@([^@\s]+/[0-9]{1,20})")
 _NOT_SENT: Final = frozenset({"breadcrumbs", "extra", "modules", "request", "user"})
 """Parts of an event that may name a person; the log has them under the request id."""
@@ -258,7 +259,11 @@ class SentryRedaction:
         _, error, _ = exc_info_of(hint.get("exc_info")) or (None, None, None)
         if error is None:
             return exception
-        texts = {safe_text(one): text for one in _chain(error) if (text := self._text_of(one)) is not None}
+        texts = dict[str, str]()
+        for one in _chain(error):
+            if (text := self._text_of(one)) is not None:
+                notes = _notes(one)
+                texts |= {f"{sent}{notes}": f"{text}{notes}" for sent in _texts_for_sentry(one)}
         values: Any = exception.get("values")
         if not texts or not isinstance(values, list):
             return exception
@@ -311,6 +316,27 @@ def _rendered(plan: TemplatePlan, params: Any) -> str:
         return render_message(plan.template, cast("SentryEvent", params))
     args = tuple(params[place] for place in plan.kept if place < len(params))
     return render_message(plan.template, args) if args else plan.template.replace("%%", "%")
+
+
+def _texts_for_sentry(error: BaseException) -> set[str]:
+    """Return the texts that the SDK may send for an exception, without its notes (``get_error_message``)."""
+    found = (error, _attribute(error, "message"), _attribute(error, "detail"))
+    return {safe_text(one, limit=_MAX_TEXT) for one in found if one is not None}
+
+
+def _notes(error: BaseException) -> str:
+    """Return the notes of an exception as the SDK appends them (PEP 678)."""
+    notes = _attribute(error, "__notes__")
+    if not isinstance(notes, list) or not notes:
+        return ""
+    return "\n" + "\n".join(note for note in cast("list[object]", notes) if isinstance(note, str))
+
+
+def _attribute(error: BaseException, name: str) -> object:
+    try:
+        return getattr(error, name, None)
+    except Exception:  # noqa: BLE001 - a property that raises; the SDK sends nothing for it either
+        return None
 
 
 def _chain(error: BaseException) -> list[BaseException]:

@@ -399,6 +399,44 @@ def test_an_error_reaches_sentry_without_secrets(sent: list[dict[str, Any]]) -> 
     assert len(event["contexts"]["trace"]["trace_id"]) == 32
 
 
+def _with_note(error: Exception) -> Exception:
+    error.add_note("while row 3 was imported")
+    return error
+
+
+class _DetailError(Exception):
+    """An exception with the attribute that the SDK prefers to its text."""
+
+    detail = ""
+
+
+def _with_detail(error: _DetailError) -> Exception:
+    error.detail = str(error)
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (ValueError("password=%s", SECRET), "('password=[REDACTED]',)"),
+        (_with_note(ValueError("password=%s", SECRET)), "('password=[REDACTED]',)\nwhile row 3 was imported"),
+        (_with_note(ExceptionGroup("many", [_with_note(ValueError("password=%s", SECRET))])), None),
+        (_with_detail(_DetailError("password=%s", SECRET)), "('password=[REDACTED]',)"),
+    ],
+    ids=["alone", "note", "group", "detail"],
+)
+def test_what_the_sdk_adds_to_an_exception_hides_no_secret(
+    sent: list[dict[str, Any]], error: Exception, text: str | None
+) -> None:
+    sentry_sdk.capture_exception(error)
+    (event,) = sent
+    assert SECRET not in json.dumps(event)
+    values = [one["value"] for one in event["exception"]["values"]]
+    if text is not None:
+        assert values == [text]
+    assert all("while row 3 was imported" in value for value in values if hasattr(error, "__notes__"))
+
+
 PHRASE = "correct horse battery"
 
 
