@@ -17,7 +17,6 @@ from mks_deploy.cli.command_settings import (
     WRONG,
     checked_settings,
     host_names,
-    host_secrets,
     host_settings,
     installed_versions,
     own_name,
@@ -37,6 +36,7 @@ from mks_deploy.operations.capacity import (
     size_for,
 )
 from mks_deploy.operations.database_hosts import DatabaseHosts, standby_mark
+from mks_deploy.operations.host_credentials import plain_credentials
 from mks_deploy.operations.operation_log import Locked, locked
 from mks_deploy.operations.release import ReleaseError, State, is_version_name
 from mks_deploy.output_files import differences, write
@@ -305,7 +305,9 @@ def settings_history_command(options: argparse.Namespace) -> int:
         sys.stdout.writelines(difflib.unified_diff(before, after, present.name, former.name))
         return DONE
     # The same version and secrets; whatever the settings decide about the host is done again.
-    options.secrets = host_secrets(options, settings)
+    encrypts = bool(read_settings(read_text(former), file=former.name).host.encrypt_secrets)
+    # A copy of plain files: from themselves they would not be encrypted.
+    options.secrets = options.secrets or plain_credentials(settings, copied=encrypts)
     options.settings = former
     options.host = own_name(settings, present.parent)
     options.version = State.read(Path(settings.paths.releases) / "state.json").version

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from mks_deploy.operations.backup import newest_at
 from mks_deploy.operations.database_hosts import standby_mark
-from mks_deploy.operations.host_credentials import can_encrypt, read_credential
+from mks_deploy.operations.host_credentials import can_encrypt, is_as_wanted, read_credential
 from mks_deploy.operations.release import State
 from mks_deploy.settings.credentials import credentials_of
 from mks_deploy.setup.plan import HostFacts, units_to_enable
@@ -166,6 +166,8 @@ def _secrets_that_differ(settings: Settings, given: Path) -> tuple[str, ...]:
         # What no server of this host reads does not come here.
         known = {credential.file for credential in credentials_of(settings)}
         names = [name for name in names if name in known]
+    if not is_as_wanted(settings, names):
+        return tuple(names)
     return tuple(
         name
         for name in names
