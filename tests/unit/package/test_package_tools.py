@@ -12,7 +12,9 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from _pytest.assertion import rewrite
 
+from mks_hardening import exceptions
 from testbed import package_map
 
 TOOLS = package_map.ROOT / "tools"
@@ -147,6 +149,38 @@ def test_services_are_kept_from_starting(tmp_path: Path, monkeypatch: pytest.Mon
     with tool.no_autostart():
         pass
     assert policy.read_text() == "the administrator's own"
+
+
+# --- tools/run_tests.py
+
+
+def test_the_selected_tests_and_the_library_are_compiled() -> None:
+    tool = _tool("run_tests")
+    folder = package_map.ROOT / "tests" / "unit" / "package"
+    found = tool.source_files(["-n", "3", "-m", "not slow", f"{folder}::test_it", "--ignore=tests"])
+    assert Path(__file__) in found
+    assert {file.parent for file in found if file.name.startswith("test_package_")} == {folder}
+    assert Path(exceptions.__file__) in found
+    whole = tool.source_files(["-n", "3", "-m", "not slow"])
+    assert {*found} < {*whole}
+
+
+def test_what_is_compiled_is_read_by_pytest(tmp_path: Path) -> None:
+    tool = _tool("run_tests")
+    file, broken = tmp_path / "test_it.py", tmp_path / "test_broken.py"
+    file.write_text("def test_it():\n    assert len('ab') == 3\n")
+    broken.write_text("def test_it(:\n")
+    for each in (file, broken):
+        assert not tool._is_compiled(each)
+        tool._compile(each)
+    assert not tool._is_compiled(broken)  # pytest reports it
+    assert tool._is_compiled(file)
+    code = rewrite._read_pyc(file, rewrite.get_cache_dir(file) / f"test_it{rewrite.PYC_TAIL}")
+    assert code is not None
+    assert "@pytest_ar" in code.co_names + code.co_varnames
+    later = file.stat().st_mtime + 10
+    os.utime(file, (later, later))
+    assert not tool._is_compiled(file)
 
 
 # --- tools/test_full.py
