@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from functools import partial
 from types import MethodType, TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +36,7 @@ def with_step(start_response: StartResponse, step: Step) -> StartResponse:
 
 
 _Calls = tuple[Callable[..., Any], ...]
+_Head = tuple[str, Headers] | tuple[str, Headers, ExcInfo]
 
 
 def _run_steps(calls: _Calls, status: str, headers: Headers, exc_info: ExcInfo | None = None, /) -> Write:
@@ -66,14 +66,15 @@ class BufferedHead:
     ``ETag`` and the cookies of the failed response.
     """
 
-    # Defaults on the class: most requests set only one of them.
-    _held: Callable[[], Write] | None = None
-    _write: Write | None = None
-    _is_released = False
-    head_sent: bool = False
+    # Slots: a default on the class would cost more at each reading than setting it here once.
+    __slots__ = ("_held", "_is_released", "_start_response", "_write", "head_sent")
 
     def __init__(self, start_response: StartResponse) -> None:
         self._start_response = start_response
+        self._held: _Head | None = None
+        self._write: Write | None = None
+        self._is_released = False
+        self.head_sent: bool = False
 
     @property
     def has_head(self) -> bool:
@@ -96,10 +97,10 @@ class BufferedHead:
         if exc_info is None:
             if self.head_sent or self._held is not None:
                 raise AssertionError("start_response was called twice without exc_info (PEP 3333)")
-            self._held = partial(self._start_response, status, headers)
+            self._held = status, headers
         else:
             # The server receives the error too: Werkzeug's test client raises it in the test.
-            self._held = partial(self._start_response, status, headers, exc_info)
+            self._held = status, headers, exc_info
             exc_info = None  # the traceback refers to this frame
         return self.write
 
@@ -117,7 +118,7 @@ class BufferedHead:
         if held is not None:
             # First: a server that rejects a field may have stored those before it.
             self.head_sent = True
-            self._write = held()
+            self._write = self._start_response(*held)
 
     def release(self) -> None:
         """Stop buffering."""
@@ -138,4 +139,4 @@ def is_buffered(start_response: StartResponse) -> bool:
     called: object = start_response
     if type(called) is MethodType and called.__func__ is _run_steps:
         called = called.__self__[-1]  # type: ignore[index]  # created by with_step
-    return isinstance(getattr(called, "__self__", None), BufferedHead)
+    return type(called) is MethodType and isinstance(called.__self__, BufferedHead)

@@ -83,7 +83,7 @@ class SessionLookup:
         self.wall: Callable[[], float] = chosen.time
         steady = SteadyClock(chosen)
         self.now: Callable[[], float] = steady.time
-        self._read_clock = steady.read
+        self._steady_clock = steady
         self._write_interval = write_interval
         self._outage_grace = outage_grace
         self._max_sessions = max_sessions
@@ -153,7 +153,7 @@ class SessionLookup:
         if record is None:
             self._recent.pop(key, None)
             return NOT_FOUND
-        now, monotonic = self._read_clock()
+        now, monotonic = self._steady_clock.read()
         seen_at = stamped = record.seen_at
         if stamped > now + CLOCKS_AGREE:
             record = _bounded(record, recent, now)
@@ -170,7 +170,8 @@ class SessionLookup:
         if active and now > seen_at:
             seen_at = now
         deadline = seen_at + idle
-        deadline = min(deadline, last)
+        if last < deadline:  # noqa: PLR1730 - a call of min costs a tenth of this method
+            deadline = last
         if active and seen_at - stamped >= self._write_interval:
             return self._touch(record, (seen_at, monotonic, ends), deadline)
         self._recent[key] = record, seen_at, monotonic, ends
@@ -183,7 +184,7 @@ class SessionLookup:
         recent = self._recent.get(key)
         if recent is None:
             raise error
-        now, monotonic = self._read_clock()
+        now, monotonic = self._steady_clock.read()
         if monotonic - recent[2] >= self._outage_grace:
             raise error
         record, seen_at, confirmed_at, ends = recent
@@ -350,7 +351,7 @@ class SessionLookup:
         self._recent.pop(key, None)
 
     def _confirm(self, record: SessionRecord) -> None:
-        now, monotonic = self._read_clock()
+        now, monotonic = self._steady_clock.read()
         self._remember(record, min(record.seen_at, now), monotonic, ENDS.count)
 
     def _remember(self, record: SessionRecord, seen_at: float, confirmed_at: float, ends: int) -> None:

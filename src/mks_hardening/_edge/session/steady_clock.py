@@ -42,9 +42,10 @@ class SteadyClock:
 
     def read(self) -> tuple[float, float]:
         """Return the seconds since the epoch, which never decrease, and the reading of the monotonic clock."""
+        read_wall, read_monotonic = self._wall, self._monotonic  # calling an attribute takes twice as long
         # In this order: an interruption in between makes the offset smaller, never larger.
-        wall = self._wall()
-        monotonic = self._monotonic()
+        wall = read_wall()
+        monotonic = read_monotonic()
         offset = wall - monotonic
         if offset > self._offset:
             self._offset = offset

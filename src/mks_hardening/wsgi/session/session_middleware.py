@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from mks_hardening._core.web.environ_keys import SESSION_KEY
@@ -170,21 +171,25 @@ class SessionTimeoutMiddleware:
         if not is_buffered(start_response):
             held = BufferedHead(start_response)
             start_response = held.start_response
-
-        def without_store(error: BackendUnavailableError) -> list[bytes]:
-            response = self._gate.unavailable(error, environ)
-            # The application may have started its response; PEP 3333 allows replacing it only with exc_info.
-            start_response(response.status_line, [*response.headers], sys.exc_info())
-            return [] if environ["REQUEST_METHOD"] == "HEAD" else [response.body]
-
         try:
             result: Iterable[bytes] = self._app(environ, with_step(start_response, handle.step))
         except BackendUnavailableError as error:
-            result = without_store(error)
+            result = self._without_store(environ, start_response, error)
             handle.head_given = True
         if held is not None:
             held.release()
-        return result if handle.head_given else LazyBody(result, handle, without_store)
+        if handle.head_given:
+            return result
+        return LazyBody(result, handle, partial(self._without_store, environ, start_response))
+
+    def _without_store(
+        self, environ: WSGIEnvironment, start_response: StartResponse, error: BackendUnavailableError
+    ) -> list[bytes]:
+        """Send the head of the response to an error that is being handled, and return its body."""
+        response = self._gate.unavailable(error, environ)
+        # The application may have started its response; PEP 3333 allows replacing it only with exc_info.
+        start_response(response.status_line, [*response.headers], sys.exc_info())
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else [response.body]
 
     def _hide_cookies(self, environ: WSGIEnvironment) -> None:
         visible = self._gate.visible_cookies(environ["HTTP_COOKIE"])
