@@ -275,12 +275,13 @@ def _block_end(text: str, start: int, indent: str) -> int:
 
 def _unless_harmless(text: str, name: str, span: _Span, *, prose: bool = False) -> _Span:
     start, end = span
-    value = text[start:end].lower()
+    value = text[start:end]
+    lower = value.lower()
     harmless = (
-        value in HARMLESS_VALUES
-        or (value[0] in _FIRST_OF_PLACEHOLDER and _PLACEHOLDER.fullmatch(value))
-        or not reveals_secret(text[start:end], name)
-        or (prose and value in HARMLESS_WORDS)
+        lower in HARMLESS_VALUES
+        or (lower[0] in _FIRST_OF_PLACEHOLDER and _PLACEHOLDER.fullmatch(lower))
+        or not reveals_secret(value, name)
+        or (prose and lower in HARMLESS_WORDS)
     )
     return (start, start) if harmless else span
 

@@ -36,6 +36,9 @@ class SuspectedSecrets(NamedTuple):
     named: bool
 
 
+#: The most frequent result, shared because creating one takes a fifth of the whole test.
+_NAMED_ONLY: Final = SuspectedSecrets((), cards=False, named=True)
+
 # From rare to common in log lines; digits count as one character, other lower-case letters are never rare.
 _RARE: Final = 'JQZXKVGBUHWYNFDOLMPRCEIATS_%?&-0/:"'
 _ALWAYS: Final = b""
@@ -157,8 +160,8 @@ class Prefilter:
             named = self._stems.search(lowered(folded(text))) is not None
         else:
             named = separated and self._latin_stems.search(low) is not None
-        if not (forms or cards or named):
-            return None
+        if not (forms or cards):
+            return _NAMED_ONLY if named else None
         # In the order of the table, independent of the order of discovery.
         return SuspectedSecrets(tuple(map(SECRET_PATTERNS.__getitem__, sorted(set(forms)))), cards, named)
 

@@ -19,9 +19,9 @@ _STEPS: Final = 10_500
 # Share of one text: enough for a secret every 25 characters, and less than half a millisecond for any text of 1,000
 # characters.
 _STEPS_OF_ANY_TEXT: Final = 250
-# Part of that share that the next pass over a text may take when an earlier pass has used up the rest; each later
-# pass gets half of the one before. A text is shown only as far as all passes have examined it.
-_GRACE: Final = 0.1
+# A tenth of that share is what the next pass over a text may take when an earlier pass has used up the rest; each
+# later pass gets half of the one before. A text is shown only as far as all passes have examined it.
+_GRACE_DIVISOR: Final = 10
 
 
 def _allowance(characters: int) -> int:
@@ -56,11 +56,12 @@ class StepLimit:
 
     def begin_text(self, characters: int) -> None:
         """Start a text, limited by its length."""
-        left = self.left
-        steps = min(left, _allowance(characters))
-        self._elsewhere = left - steps
-        self._grace = int(_GRACE * steps)
-        self.left = steps
+        self._elsewhere = self.left - _STEPS_OF_ANY_TEXT - characters
+        if self._elsewhere > 0:
+            self.left -= self._elsewhere
+        else:
+            self._elsewhere = 0
+        self._grace = self.left // _GRACE_DIVISOR
 
     def next_pass(self) -> None:
         """Start another pass over the same text."""
