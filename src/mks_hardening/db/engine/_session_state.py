@@ -11,8 +11,9 @@ from mks_hardening.db.statement._lexer import VALUE, raw_tokens_of
 
 __all__ = ["SessionState", "session_state_of"]
 
-_MOST_CACHED: Final = 2048
-_LONGEST_CACHED: Final = 2048
+# As many as SQLAlchemy caches compiled, and as long as the longest of this package, which runs for every task.
+_MOST_CACHED: Final = 500
+_LONGEST_CACHED: Final = 8192
 
 # Most statements contain none of these, and need not be split into tokens. ``in`` takes a tenth of a search.
 _PARTS: Final = ("hold", "temp", "set_config", "advisory_lock")
