@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy.dialects import postgresql, sqlite
-
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
@@ -15,7 +13,12 @@ __all__ = ["add_missing"]
 
 def add_missing(session: Session, table: Any, rows: Sequence[Mapping[str, Any]]) -> None:
     """Insert the rows whose key does not exist; a concurrent insert of the same key waits and changes nothing."""
+    # Each dialect takes as long to import as Werkzeug, and a process needs only that of its database.
     if session.get_bind().dialect.name == "sqlite":
+        from sqlalchemy.dialects import sqlite
+
         session.execute(sqlite.insert(table).values(rows).on_conflict_do_nothing())
     else:
+        from sqlalchemy.dialects import postgresql
+
         session.execute(postgresql.insert(table).values(rows).on_conflict_do_nothing())

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from knowledge_system import models
-from knowledge_system.services.identity.openid_provider import OpenIDProvider
 from knowledge_system.services.identity.rate_limits import OfficeLimiter
 from mks_hardening.security import (
     MemorySignInStore,
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from knowledge_system.services.identity.api_tokens import Tokens
+    from knowledge_system.services.identity.openid_provider import OpenIDProvider
     from knowledge_system.services.identity.user_accounts import UserAccounts
     from knowledge_system.settings import AppSettings
     from mks_hardening.protocols import Clock
@@ -82,6 +82,9 @@ def open_provider(settings: AppSettings, clock: Clock) -> OpenIDProvider | None:
     """Return the client of the identity provider, if the settings name one; nothing is sent yet."""
     if settings.oidc_issuer is None:
         return None
+    # Only where a provider is configured: its HTTP and TLS modules take long to import.
+    from knowledge_system.services.identity.openid_provider import OpenIDProvider
+
     return OpenIDProvider(
         settings.oidc_issuer,
         client_id=settings.oidc_client_id,

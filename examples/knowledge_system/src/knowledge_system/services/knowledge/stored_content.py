@@ -14,7 +14,6 @@ from sqlalchemy import func, select
 from knowledge_system.domain.permissions import CATEGORIES, ROLES, STATUSES
 from knowledge_system.models import Article, ArticleTag, Attachment, Comment, Review, Revision, User
 from knowledge_system.services.knowledge.articles import index
-from knowledge_system.services.knowledge.generated_content import generated
 from knowledge_system.services.knowledge.tags import canonical_tags
 
 if TYPE_CHECKING:
@@ -101,6 +100,9 @@ def generate(session: Session, number: int, *, search: SearchIndex, intake: Inta
         intake: where the pictures are stored; without it, there are none.
     """
     have = count_articles(session)
+    # Only a demonstration needs it, and the library that draws its pictures.
+    from knowledge_system.services.knowledge.generated_content import generated
+
     first = session.scalar(select(func.count(Article.id)).where(Article.slug.like("generated-%"))) or 0
     authors = _user_ids(session)
     wanted = max(0, number - have)
