@@ -36,7 +36,7 @@ def with_step(start_response: StartResponse, step: Step) -> StartResponse:
 
 
 _Calls = tuple[Callable[..., Any], ...]
-_Head = tuple[str, Headers] | tuple[str, Headers, ExcInfo]
+_Head = tuple[Any, ...]  # arguments of start_response
 
 
 def _run_steps(calls: _Calls, status: str, headers: Headers, exc_info: ExcInfo | None = None, /) -> Write:
