@@ -167,12 +167,12 @@ def make_app(
     made = []
     filled = {f"sqlite:///{tmp_path / 'own.db'}"}
 
-    def make(*, database_url: str = "", **options: Any) -> Any:
+    def make(*, database_url: str = "", is_filled: bool = False, **options: Any) -> Any:
         if not database_url:
             file = tmp_path / f"app{len(made)}.db"
             shutil.copy(filled_database, file)
         settings = make_settings(tmp_path, database_url=database_url or f"sqlite:///{file}", **options)
-        if database_url and database_url not in filled:
+        if database_url and database_url not in filled and not is_filled:
             fill(settings)
             filled.add(database_url)
         create = create_demo_app if settings.demo else application.create_app

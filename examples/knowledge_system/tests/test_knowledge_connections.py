@@ -1,4 +1,4 @@
-"""The check warns where the pools of all workers do not fit into PostgreSQL."""
+"""Connections to PostgreSQL: what the check warns of, and a pooler in transaction mode."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from knowledge_system import app as application
 from knowledge_system import configuration_check, database
+from testbed.pgbouncer_server import PgBouncer
 
 
 @pytest.mark.parametrize(
@@ -41,3 +43,25 @@ def test_what_does_not_fit_is_found(
     assert not any(finding.error for finding in found)
     assert len(found) == len(said)
     assert all(finding.text.startswith(start) for finding, start in zip(found, said, strict=True))
+
+
+@pytest.mark.postgres
+def test_the_application_works_behind_a_pooler(
+    make_pgbouncer: Callable[..., PgBouncer],  # first, to be stopped after its clients
+    make_app: Callable[..., Any],
+    visit: Callable[..., Any],
+    postgres_url: str,
+) -> None:
+    """PgBouncer accepts no limits at the start of a connection, and gives each transaction another one."""
+    make_app(database_url=postgres_url)  # migrations go around the pooler
+    pooled = make_pgbouncer().through(postgres_url)
+    site = make_app(database_url=pooled, is_filled=True, MKS_DB_TRANSACTION_POOLING="1")
+    writer = visit("tanaka", at=site)
+    for number in range(1, 4):
+        comment = {"body": f"プーラー経由の {number} 件目"}
+        assert writer.post("/articles/1/comments", comment).status_code == 303
+        assert comment["body"] in writer.get("/articles/1").get_data(as_text=True)
+    for path in ("/", "/articles", "/articles?q=養生", "/account"):
+        assert writer.get(path).status_code == 200
+    with site.extensions["knowledge"].sessions() as session:
+        assert session.scalar(text("SHOW statement_timeout")) == "30s"

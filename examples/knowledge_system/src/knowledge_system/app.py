@@ -203,6 +203,7 @@ def open_database(settings: AppSettings) -> Iterator[tuple[Engine, SearchIndex]]
         generations=db.generations,
         statement_timeout=db.statement_timeout,
         application_name="knowledge-system",
+        transaction_pooling=db.transaction_pooling,
     )
     try:
         with SlowQueryMonitor(engine, threshold=db.slow_query):
