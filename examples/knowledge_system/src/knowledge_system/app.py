@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flask import Flask
 from sqlalchemy import Engine, create_engine
@@ -33,6 +33,7 @@ from knowledge_system.services.identity.sign_in_factory import (
 from knowledge_system.services.identity.user_accounts import UserAccounts
 from knowledge_system.services.knowledge.article_reader import ArticleReader
 from knowledge_system.services.operations.metric_samples import Samples
+from knowledge_system.services.page_reads import PageReads
 from knowledge_system.services.reports import link_keys
 from knowledge_system.services.sign_in_audit import SignInAuditLog
 from knowledge_system.services.transactions import WritingSession
@@ -65,7 +66,7 @@ from knowledge_system.web.watchdog import RequestWatchdog
 from mks_hardening import compose
 from mks_hardening.cache import CDNManager, NullCache
 from mks_hardening.contrib.sentry_redaction import init_sentry
-from mks_hardening.db import SearchIndex, SlowQueryMonitor, hardened_engine
+from mks_hardening.db import ReadReplicas, SearchIndex, SlowQueryMonitor, hardened_engine
 from mks_hardening.exceptions import ConfigurationError, SettingsError
 from mks_hardening.security import CredentialChanges
 from mks_hardening.wsgi import SessionManager
@@ -78,6 +79,10 @@ __all__ = ["PURGE_SECONDS", "create_app", "from_env", "open_database", "session_
 
 PURGE_SECONDS = 8
 """Deadline of a CDN purge in seconds. The administrator's request, and its thread, wait for the purge."""
+_REPLICA_DEADLINE = 1
+"""Seconds within which a replica must respond; the primary is there."""
+_REPLICA_RETRY = 10
+"""Seconds until a replica that failed is asked again: a request that finds it silent waits for the deadline."""
 _TASK_THREADS = 5
 """Threads per process that use the database besides request threads: 2 workers, schedule, leases, queue watch."""
 _FIRST_TEMPLATES = ("base.html", "_parts.html", "_list.html", "articles.html", "article.html")
@@ -195,21 +200,42 @@ def open_database(settings: AppSettings) -> Iterator[tuple[Engine, SearchIndex]]
         finally:
             engine.dispose()
         return
+    threads, pooling = db.threads + _TASK_THREADS, db.transaction_pooling
+    with _open_engine(settings, db.url or "", threads=threads, transaction_pooling=pooling) as opened:
+        yield opened, search
+
+
+@contextmanager
+def _open_engine(settings: AppSettings, url: str, **options: Any) -> Iterator[Engine]:
+    """Open an engine with the limits of the settings, and watch for slow statements."""
+    db = settings.hardening.db
     engine = hardened_engine(
-        db.url or "",
+        url,
         workers=db.workers,
-        threads=db.threads + _TASK_THREADS,
         max_connections=db.max_connections,
         generations=db.generations,
         statement_timeout=db.statement_timeout,
         application_name="knowledge-system",
-        transaction_pooling=db.transaction_pooling,
+        **options,
     )
     try:
         with SlowQueryMonitor(engine, threshold=db.slow_query):
-            yield engine, search
+            yield engine
     finally:
         engine.dispose()
+
+
+def _replicas(settings: AppSettings, primary: Engine, opened: ExitStack) -> ReadReplicas[Engine] | None:
+    """Open the read replicas that the settings name; none is connected to before it is used."""
+    engines = [
+        opened.enter_context(
+            _open_engine(
+                settings, url, threads=settings.hardening.db.threads, client_deadline=_REPLICA_DEADLINE
+            )
+        )
+        for url in settings.database_replica_urls
+    ]
+    return ReadReplicas(primary, engines, retry_after=_REPLICA_RETRY) if engines else None
 
 
 def session_factory(engine: Engine, *, reading: bool = False) -> sessionmaker[Session]:
@@ -256,7 +282,12 @@ def _parts(settings: AppSettings, opened: ExitStack, *, clock: Clock, session_cl
     for watcher in (trail, samples):
         opened.enter_context(watcher.watching())
     tokens = Tokens(sessions, keys=hard.security.secret_keys, clock=clock, tell=trail.note)
-    catalogue = ArticleReader(session_factory(engine, reading=True), cache=cache, search=search)
+    page_reads = PageReads(
+        session_factory(engine, reading=True),
+        replicas=_replicas(settings, engine, opened),
+        count=samples.count_read,
+    )
+    catalogue = ArticleReader(page_reads, cache=cache, search=search)
     background = (
         Background(engine, sessions, settings=settings, clock=clock, forget=catalogue.forget)
         if "tasks" in areas
@@ -292,6 +323,7 @@ def _parts(settings: AppSettings, opened: ExitStack, *, clock: Clock, session_cl
         search=search,
         cache=cache,
         catalogue=catalogue,
+        page_reads=page_reads,
         limiter=limiter,
         two_factor=two_factor,
         passkeys=passkeys,

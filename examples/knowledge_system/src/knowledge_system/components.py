@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from knowledge_system.services.identity.openid_provider import OpenIDProvider
     from knowledge_system.services.knowledge.article_reader import ArticleReader
     from knowledge_system.services.operations.metric_samples import Samples
+    from knowledge_system.services.page_reads import PageReads
     from knowledge_system.services.sign_in_audit import SignInAuditLog
     from knowledge_system.settings import AppSettings
     from mks_hardening.cache import CDNManager
@@ -46,6 +47,7 @@ class Services:
     search: SearchIndex
     cache: Any
     catalogue: ArticleReader
+    page_reads: PageReads
     limiter: RateLimiter | None
     two_factor: TwoFactorManager | None
     passkeys: Passkeys | None
@@ -68,8 +70,8 @@ class Services:
 
     @property
     def reads(self) -> sessionmaker[Session]:
-        """Return the factory of read-only sessions, which run each statement in autocommit mode."""
-        return self.catalogue.sessions
+        """Return the factory of read-only sessions on the primary, which run each statement in autocommit mode."""
+        return self.page_reads.sessions
 
     def end_sessions(self, user_id: str) -> None:
         """End every browser session and every token of a user; without a session manager, only the tokens."""

@@ -26,6 +26,7 @@ DEMO_PASSWORD = "knowledge-2026"  # noqa: S105
 # Operators of this system read Japanese.
 _DEFAULTS: Final = {"MKS_ALERT_LANGUAGE": "ja"}
 _BROKERS = ("redis://", "rediss://", "redis+socket://", "redis+sentinel://", "amqp://", "amqps://")
+_POSTGRESQL = ("postgresql://", "postgresql+")
 _MEGABYTES = re.compile(r"[1-9][0-9]{0,3}m")
 _REDIRECT = re.compile(r"(?:/[A-Za-z0-9_-]+)+")
 
@@ -56,6 +57,13 @@ def _issuer(text: str) -> str:
     if parts.username is not None or (parts.hostname in _MICROSOFT and parts.path.split("/")[1:2] in _SHARED):
         raise ValueError
     return text
+
+
+def _replica_urls(text: str) -> tuple[str, ...]:
+    urls = tuple(text.split())  # not by commas: a URL may name several hosts with them
+    if not all(url.startswith(_POSTGRESQL) for url in urls):
+        raise ValueError
+    return urls
 
 
 def _broker(text: str) -> str:
@@ -99,6 +107,13 @@ class AppSettings(ApplicationSettings, prefix="MKS_"):
         name="MKS_CELERY_BROKER_URL",
         parse=_broker,
         form=f"a {', '.join(_BROKERS[:-1])} or {_BROKERS[-1]} URL",
+        secret=True,
+    )
+    database_replica_urls: tuple[str, ...] = setting(
+        "Read replicas of the database, for pages that only read; a pooler must not be in between.",
+        default=(),
+        parse=_replica_urls,
+        form="URLs like that of DATABASE_URL, of PostgreSQL, with spaces in between",
         secret=True,
     )
     mail_domain: str = setting(
@@ -272,6 +287,10 @@ class AppSettings(ApplicationSettings, prefix="MKS_"):
             )
         for role in sorted(self.second_factor_roles - ROLES.keys()):
             yield f"MKS_SECOND_FACTOR_ROLES names an unknown role: {role[:40]}"
+        if self.database_replica_urls and not (
+            "db" in self.areas and (hardening.db.url or "").startswith(_POSTGRESQL)
+        ):
+            yield "MKS_DATABASE_REPLICA_URLS needs PostgreSQL in DATABASE_URL, and the area db"
         if self.scan_command and self.scan_socket:
             yield "MKS_SCAN_COMMAND and MKS_SCAN_SOCKET are two scanners; name one"
         yield from self._provider_errors()

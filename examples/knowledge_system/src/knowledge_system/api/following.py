@@ -31,17 +31,13 @@ def tag_names(asked: ApiRequest) -> ApiResponse:
 
 def titles(asked: ApiRequest) -> ApiResponse:
     """Published articles whose title holds `q` in any spelling, those that begin with it first; at most eight."""
-    with current_request.services().reads() as session:
-        found = current_request.services().catalogue.suggestions(
-            session, current_request.actor(), asked.query["q"]
-        )
+    found = current_request.services().catalogue.suggestions(current_request.actor(), asked.query["q"])
     return ApiResponse({"items": found}, versioned=True)
 
 
 def site_names(_asked: ApiRequest) -> ApiResponse:
     """Sites of published articles, those of most articles first."""
-    with current_request.services().reads() as session:
-        counted = current_request.services().catalogue.counts(session, current_request.actor()).sites
+    counted = current_request.services().catalogue.counts(current_request.actor()).sites
     return ApiResponse({"items": [{"name": n, "articles": c} for n, c in counted.items()]}, versioned=True)
 
 

@@ -21,7 +21,17 @@ if TYPE_CHECKING:
 
     from knowledge_system.services.attachments.file_store import FileStore
 
-__all__ = ["INDEX", "READABLE", "extract", "find_in", "keep", "matching_articles", "missing", "remove"]
+__all__ = [
+    "INDEX",
+    "READABLE",
+    "extract",
+    "find_in",
+    "keep",
+    "known_matches",
+    "matching_articles",
+    "missing",
+    "remove",
+]
 
 INDEX: Final = SearchIndex("attachment_search", synonyms=spelling_variants)
 READABLE: Final = file_text.READABLE
@@ -70,12 +80,18 @@ def matching_articles(session: Session, query: str) -> Select[Any] | None:
     return rows.distinct() if _any_match(session, query, rows) else None
 
 
+def known_matches(session: Session) -> dict[str, bool]:
+    """Return what a session knows: for each query, whether an attachment matches. Another session may learn it."""
+    known: dict[str, bool] = session.info.setdefault("attachment_matches", {})
+    return known
+
+
 def _any_match(session: Session, query: str, rows: Select[Any]) -> bool:
     """Whether there is a row; asked once for each query and session, since a page searches several times."""
-    known = session.info.setdefault("attachment_matches", {})
+    known = known_matches(session)
     if query not in known:
         known[query] = session.execute(rows.limit(1)).first() is not None
-    return bool(known[query])
+    return known[query]
 
 
 def find_in(session: Session, article_ids: Sequence[int], query: str) -> dict[int, list[dict[str, Any]]]:

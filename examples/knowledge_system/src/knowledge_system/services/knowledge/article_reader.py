@@ -6,7 +6,7 @@ What is the same for all users is cached: a search costs the database many times
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -24,8 +24,9 @@ from knowledge_system.services.visibility import read_by
 
 if TYPE_CHECKING:
     from sqlalchemy import Select
-    from sqlalchemy.orm import Session, sessionmaker
+    from sqlalchemy.orm import Session
 
+    from knowledge_system.services.page_reads import PageReads
     from mks_hardening.db import SearchIndex
 from mks_hardening.cache import cached
 from mks_hardening.db import InvalidCursorError, SearchQueryError, keyset_page
@@ -77,7 +78,7 @@ class ArticleReader:
     """Reads articles and lists of articles through the cache.
 
     Args:
-        sessions: factory of read-only database sessions.
+        reads: runs queries on a replica or on the primary.
         cache: any cache of ``mks_hardening.cache``.
         search: full-text search.
         page_size: articles per page.
@@ -86,14 +87,14 @@ class ArticleReader:
 
     def __init__(
         self,
-        sessions: sessionmaker[Session],
+        reads: PageReads,
         *,
         cache: Any,
         search: SearchIndex,
         page_size: int = 20,
         ttl: float = 300,
     ) -> None:
-        self.sessions = sessions
+        self._reads = reads
         self._cache = cache
         self._ttl = ttl
         self._search = search
@@ -120,8 +121,8 @@ class ArticleReader:
             Problem: ``bad-cursor``.
         """
         if not wanted.same_for_everybody:
-            with self.sessions() as session:
-                return self.read_page(session, actor, ListQuery(wanted, query, sort), after=after), False
+            asked = ListQuery(wanted, query, sort)
+            return self._reads.run(lambda session: self.read_page(session, actor, asked, after=after)), False
         _computed.set(False)
         groups = tuple(sorted(actor.groups))
         return self._shared_page(*wanted, query, sort, after, groups), not _computed.get()
@@ -169,7 +170,7 @@ class ArticleReader:
 
         In any other order, an edit between two calls would move an article.
         """
-        with self.sessions() as session:
+        with self._reads.sessions() as session:
             chosen, _ = self._chosen(session, actor, asked)
             return list(session.scalars(chosen.order_by(Article.id).offset(skip).limit(most)))
 
@@ -201,7 +202,6 @@ class ArticleReader:
 
     def list_html(
         self,
-        session: Session,
         actor: Actor,
         asked: ListQuery,
         *,
@@ -216,7 +216,6 @@ class ArticleReader:
         cache read is a round trip.
 
         Args:
-            session: database session.
             actor: the user.
             asked: filter, query and order of the list.
             after: cursor, or ``None`` for a page by number.
@@ -232,21 +231,34 @@ class ArticleReader:
         def write() -> str:
             nonlocal computed
             computed = True
-            reader = _reader(actor.groups)
-            page = self.read_page(session, reader, asked, after=after, number=None if after else number)
-            return show(page, self.counts_of(session, reader, asked))
+            reader, position = _reader(actor.groups), None if after else number
+
+            def read(session: Session) -> tuple[dict[str, Any], dict[str, bool]]:
+                page = self.read_page(session, reader, asked, after=after, number=position)
+                return page, attachment_texts.known_matches(session)
+
+            page, known = self._reads.run(read)
+            return show(page, self.counts_of(reader, asked, known))
 
         named = (*asked.filter, asked.query, asked.sort, after or "", str(number), *shown_to)
         key = _key("list", actor, *named)
         html: str = self._cache.get_or_compute(key, write, ttl=self._ttl, tags=(_TAG,))
         return html, not computed
 
-    def counts_of(self, session: Session, actor: Actor, asked: ListQuery) -> article_queries.ArticleCounts:
-        """Return the numbers beside the filters: of all published articles, or of those that a search finds."""
-        counts = self.counts(session, actor)
+    def counts_of(
+        self, actor: Actor, asked: ListQuery, known: Mapping[str, bool] | None = None
+    ) -> article_queries.ArticleCounts:
+        """Return the numbers beside the filters: of all published articles, or of those that a search finds.
+
+        Args:
+            actor: the user.
+            asked: filter and query of the list.
+            known: result of ``known_matches`` for the list, which saves a statement.
+        """
+        counts = self.counts(actor)
         if not asked.query:
             return counts
-        return counts._replace(categories=self.found_per_category(session, actor, asked))
+        return counts._replace(categories=self.found_per_category(actor, asked, known or {}))
 
     def article(self, actor: Actor, article_id: int) -> dict[str, Any]:
         """Return one article with comments and history.
@@ -256,9 +268,7 @@ class ArticleReader:
         """
         return article_queries.as_seen(actor, self._shared_article(article_id))
 
-    def reading(
-        self, session: Session, actor: Actor, article_id: int, language: str
-    ) -> tuple[RenderedArticle, bool]:
+    def reading(self, actor: Actor, article_id: int, language: str) -> tuple[RenderedArticle, bool]:
         """Return an article and its rendered text as the actor may see them, and whether they were cached.
 
         Both share one cache entry: a page needs both, and each cache read is a round trip.
@@ -271,12 +281,7 @@ class ArticleReader:
         def read() -> dict[str, Any]:
             nonlocal computed
             computed = True
-            article = article_queries.stored(session, article_id)
-            text = markdown.rendered(article["body"], language=language)
-            people = comments.names_in(session, (each["body"] for each in article["comments"]))
-            for each in article["comments"]:
-                each["html"] = str(markdown.comment(each["body"], people, language=language))
-            return {"article": article, "html": str(text.html), "headings": text.headings}
+            return self._reads.run(lambda session: _rendered(session, article_id, language))
 
         tags = _article_tags(article_id)
         kept = self._cache.get_or_compute(
@@ -285,31 +290,32 @@ class ArticleReader:
         article = article_queries.as_seen(actor, kept["article"])
         return RenderedArticle(article, kept["html"], kept["headings"]), not computed
 
-    def related(self, session: Session, actor: Actor, article: dict[str, Any]) -> list[dict[str, Any]]:
+    def related(self, actor: Actor, article: dict[str, Any]) -> list[dict[str, Any]]:
         """Return published articles related to the result of ``reading``."""
         found: list[dict[str, Any]] = self._cache.get_or_compute(
             _key("related", actor, str(article["id"])),
-            lambda: following.related_to(session, actor, article),
+            lambda: self._reads.run(lambda session: following.related_to(session, actor, article)),
             ttl=self._ttl,
             tags=(_TAG,),  # an edit of any article may change which ones are related
         )
         return found
 
-    def counts(self, session: Session, actor: Actor) -> article_queries.ArticleCounts:
+    def counts(self, actor: Actor) -> article_queries.ArticleCounts:
         """Return the numbers of published articles per category and per site."""
         found = self._cache.get_or_compute(
             _key("counts", actor),
-            lambda: article_queries.counts(session, actor)._asdict(),
+            lambda: self._reads.run(lambda session: article_queries.counts(session, actor)._asdict()),
             ttl=self._ttl,
             tags=(_TAG,),
         )
         return article_queries.ArticleCounts(**found)
 
-    def found_per_category(self, session: Session, actor: Actor, asked: ListQuery) -> dict[str, int]:
+    def found_per_category(self, actor: Actor, asked: ListQuery, known: Mapping[str, bool]) -> dict[str, int]:
         """Return how many articles a search finds in each category, whatever category it is limited to."""
         wanted = asked._replace(filter=asked.filter._replace(category=""), sort="")
 
-        def count() -> dict[str, int]:
+        def count(session: Session) -> dict[str, int]:
+            attachment_texts.known_matches(session).update(known)
             chosen, _ = self._chosen(session, actor, wanted)
             rows = session.execute(
                 chosen.with_only_columns(Article.category, func.count()).group_by(Article.category)
@@ -318,16 +324,17 @@ class ArticleReader:
             return {category: found.get(category, 0) for category in permissions.CATEGORIES}
 
         if not wanted.filter.same_for_everybody:
-            return count()
+            return self._reads.run(count)
         key = _key("found", actor, *wanted.filter, wanted.query)
-        counted: dict[str, int] = self._cache.get_or_compute(key, count, ttl=self._ttl, tags=(_TAG,))
+        counted: dict[str, int] = self._cache.get_or_compute(
+            key, lambda: self._reads.run(count), ttl=self._ttl, tags=(_TAG,)
+        )
         return counted
 
-    def suggestions(self, session: Session, actor: Actor, begun: str) -> list[dict[str, Any]]:
+    def suggestions(self, actor: Actor, begun: str) -> list[dict[str, Any]]:
         """Return published articles whose title contains the text in any spelling, titles that begin with it first.
 
         Args:
-            session: database session.
             actor: the user.
             begun: what was typed so far.
         """
@@ -337,7 +344,7 @@ class ArticleReader:
         def begins(title: str) -> bool:
             return any(piece.matches for piece in self._search.excerpt(title, begun)[:1])
 
-        def find() -> list[dict[str, Any]]:
+        def find(session: Session) -> list[dict[str, Any]]:
             found = self._search.matching(session, begun, title_only=True).subquery("found")
             asked = select(Article.id, Article.title).join(found, found.c.document_id == Article.id)
             asked = asked.where(Article.status == "published", read_by(actor.groups))
@@ -346,7 +353,9 @@ class ArticleReader:
             return [{"id": row.id, "title": row.title} for row in rows[:_SUGGESTED]]
 
         key = _key("suggested", actor, begun.strip())
-        found: list[dict[str, Any]] = self._cache.get_or_compute(key, find, ttl=self._ttl, tags=(_TAG,))
+        found: list[dict[str, Any]] = self._cache.get_or_compute(
+            key, lambda: self._reads.run(find), ttl=self._ttl, tags=(_TAG,)
+        )
         return found
 
     def forget(self, article_id: int) -> bool:
@@ -366,14 +375,21 @@ class ArticleReader:
         """Compute a shared page from its cache key: the filter, query, order, cursor and groups."""
         _computed.set(True)
         *wanted, query, sort, after, groups = key
-        with self.sessions() as session:
-            return self.read_page(
-                session, _reader(groups), ListQuery(ArticleFilter(*wanted), query, sort), after=after
-            )
+        reader, asked = _reader(groups), ListQuery(ArticleFilter(*wanted), query, sort)
+        return self._reads.run(lambda session: self.read_page(session, reader, asked, after=after))
 
     def _read_article(self, article_id: int) -> dict[str, Any]:
-        with self.sessions() as session:
-            return article_queries.stored(session, article_id)
+        return self._reads.run(lambda session: article_queries.stored(session, article_id))
+
+
+def _rendered(session: Session, article_id: int, language: str) -> dict[str, Any]:
+    """Return an article, its text and its comments as HTML, and its headings."""
+    article = article_queries.stored(session, article_id)
+    text = markdown.rendered(article["body"], language=language)
+    people = comments.names_in(session, (each["body"] for each in article["comments"]))
+    for each in article["comments"]:
+        each["html"] = str(markdown.comment(each["body"], people, language=language))
+    return {"article": article, "html": str(text.html), "headings": text.headings}
 
 
 def _key(kind: str, actor: Actor, *named: str) -> str:

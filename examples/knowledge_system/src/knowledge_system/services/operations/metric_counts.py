@@ -17,7 +17,7 @@ STEPS: Final = (5, 10, 20, 40, 60, 80, 100, 150, 200, 300, 500, 800, 1200, 2000,
 """Upper bounds of the response time buckets in milliseconds; slower requests count in the last one."""
 _MOST_SLOW: Final = 10
 _MOST_WHOSE: Final = 50
-_COUNTERS: Final = ("cache", "refused", "near", "whose", "alerts", "sign_ins", "sessions")
+_COUNTERS: Final = ("cache", "refused", "near", "whose", "alerts", "sign_ins", "sessions", "reads")
 
 
 @dataclass(slots=True)
@@ -69,6 +69,7 @@ class MetricCounts:
         alerts: alerts by channel and state.
         sign_ins: sign-in events by outcome.
         sessions: session changes by kind.
+        reads: reads of pages by the server that served them; see ``PageReads``.
         due: maximum number of waiting tasks; ``None`` if unknown.
         dead: maximum number of failed tasks; ``None`` if unknown.
         slow: slow statements by fingerprint.
@@ -84,6 +85,7 @@ class MetricCounts:
     alerts: Counter[str] = field(default_factory=Counter)
     sign_ins: Counter[str] = field(default_factory=Counter)
     sessions: Counter[str] = field(default_factory=Counter)
+    reads: Counter[str] = field(default_factory=Counter)
     due: int | None = None
     dead: int | None = None
     slow: dict[str, SlowStatement] = field(default_factory=dict)
@@ -155,6 +157,7 @@ class MetricCounts:
             "alerts": dict(self.alerts),
             "sign_ins": dict(self.sign_ins),
             "sessions": dict(self.sessions),
+            "reads": dict(self.reads),
             "due": self.due,
             "dead": self.dead,
             "slow": {

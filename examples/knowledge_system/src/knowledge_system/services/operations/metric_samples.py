@@ -128,6 +128,11 @@ class Samples(logging.Handler):
                 case _:
                     pass
 
+    def count_read(self, source: str) -> None:
+        """Count a read of a page by the server that served it; see ``PageReads``."""
+        with self._guard:
+            self._now().reads[source] += 1
+
     def emit(self, record: logging.LogRecord) -> None:
         """Record the text of a slow statement."""
         fingerprint, text = getattr(record, "fingerprint", ""), getattr(record, "statement", "")

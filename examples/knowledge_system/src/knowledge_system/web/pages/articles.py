@@ -57,8 +57,10 @@ _EMPTY = {
 def start() -> Response:
     """Show the start page."""
     actor, now = current_request.actor(), current_request.now()
-    with current_request.services().sessions() as session:
-        shown = home.home_parts(session, actor, recent=recently_read.article_ids(), now=now)
+    recent = recently_read.article_ids()
+    shown = current_request.services().page_reads.run(
+        lambda session: home.home_parts(session, actor, recent=recent, now=now)
+    )
     return forms.private(render_template("home.html", section="home", **shown))
 
 
@@ -75,40 +77,41 @@ def listing() -> Response:
     after, number, list_url = values["after"] or None, values["page"], _list_url(asked)
 
     may_write, sees_all = permissions.may_write(actor), permissions.sees_all(actor)
+    reads, node = current_request.services().page_reads, int(asked.filter.node or 0)
+    node_name = reads.run(lambda session: tree.name_of(session, actor, node)) if node else ""
 
+    def show(page: dict[str, Any], counts: article_queries.ArticleCounts) -> str:
+        return render_template(
+            "_list.html",
+            page=page,
+            counts=counts,
+            wanted=asked.filter,
+            query=asked.query,
+            sort=asked.sort,
+            after=after,
+            number=number,
+            pages=page_numbers.pages(page["total"], number, size=catalogue.page_size, most=fields.MOST_PAGES),
+            total=page["total"],
+            most=MOST,
+            list_url=list_url,
+            node_name=node_name,
+            may_write=may_write,
+            sees_all=sees_all,
+            own_part=_OWN_PART,
+        )
+
+    if asked.filter.same_for_everybody:
+        shown_to = (current_request.language(), f"{may_write} {sees_all}", node_name)
+        html, from_cache = catalogue.list_html(
+            actor, asked, after=after, number=number, shown_to=shown_to, show=show
+        )
+    else:
+        position = None if after else number
+        page = reads.run(
+            lambda session: catalogue.read_page(session, actor, asked, after=after, number=position)
+        )
+        html, from_cache = show(page, catalogue.counts_of(actor, asked)), False
     with current_request.services().reads() as session:
-        node_name = tree.name_of(session, actor, int(asked.filter.node)) if asked.filter.node else ""
-
-        def show(page: dict[str, Any], counts: article_queries.ArticleCounts) -> str:
-            return render_template(
-                "_list.html",
-                page=page,
-                counts=counts,
-                wanted=asked.filter,
-                query=asked.query,
-                sort=asked.sort,
-                after=after,
-                number=number,
-                pages=page_numbers.pages(
-                    page["total"], number, size=catalogue.page_size, most=fields.MOST_PAGES
-                ),
-                total=page["total"],
-                most=MOST,
-                list_url=list_url,
-                node_name=node_name,
-                may_write=may_write,
-                sees_all=sees_all,
-                own_part=_OWN_PART,
-            )
-
-        if asked.filter.same_for_everybody:
-            shown_to = (current_request.language(), f"{may_write} {sees_all}", node_name)
-            html, from_cache = catalogue.list_html(
-                session, actor, asked, after=after, number=number, shown_to=shown_to, show=show
-            )
-        else:
-            page = catalogue.read_page(session, actor, asked, after=after, number=None if after else number)
-            html, from_cache = show(page, catalogue.counts_of(session, actor, asked)), False
         follow = _followed(session, asked.filter)
     before, _, rest = html.partition(_OWN_PART)
     response = make_response(
@@ -349,11 +352,9 @@ def _editable(article_id: int) -> dict[str, Any]:
 def _reading(article_id: int, problem: Problem | None = None) -> tuple[str, bool]:
     """Render the page of an article; return it and whether its shared part was cached."""
     actor, catalogue = current_request.actor(), current_request.services().catalogue
+    (article, html, headings), from_cache = catalogue.reading(actor, article_id, current_request.language())
+    related = catalogue.related(actor, article)
     with current_request.services().reads() as session:
-        (article, html, headings), from_cache = catalogue.reading(
-            session, actor, article_id, current_request.language()
-        )
-        related = catalogue.related(session, actor, article)
         follow = following.followed(session, actor, article_id=article_id)
     page = render_template(
         "article.html",
@@ -401,10 +402,7 @@ def _form(
         current = _working(_read(article_id))
         found = differing(current, _as_read(values), status=current["status"] in permissions.UNFINISHED)
         values = {**values, "revision": current["revision"]}
-    with current_request.services().reads() as session:
-        sites = list(current_request.services().catalogue.counts(session, current_request.actor()).sites)[
-            :100
-        ]
+    sites = list(current_request.services().catalogue.counts(current_request.actor()).sites)[:100]
     choices = workflow.statuses_to_save(
         current_request.actor(), four_eyes=current_request.services().settings.four_eyes
     )

@@ -53,8 +53,7 @@ def watching() -> AnyResponse:
 @pages.get("/sites")
 def sites() -> str:
     """List the sites that have published articles."""
-    with current_request.services().reads() as session:
-        counted = current_request.services().catalogue.counts(session, current_request.actor()).sites
+    counted = current_request.services().catalogue.counts(current_request.actor()).sites
     return render_template("sites.html", section="sites", sites=counted)
 
 

@@ -67,10 +67,9 @@ def shelf() -> str:
 def copy(article_id: int) -> Response:
     """Show an article for offline storage: no forms or tokens, labelled with its owner."""
     actor = current_request.actor()
-    with current_request.services().reads() as session:
-        (article, html, _), _ = current_request.services().catalogue.reading(
-            session, actor, article_id, current_request.language()
-        )
+    (article, html, _), _ = current_request.services().catalogue.reading(
+        actor, article_id, current_request.language()
+    )
     page = render_template(
         "offline_copy.html",
         article=article,

@@ -122,6 +122,10 @@ def _plots(seen: Overview) -> Iterable[Shown]:
     yield sums("due", current_request.say("待っている処理"), lambda each: each.due)
     yield sums("dead", current_request.say("失敗したままの処理"), lambda each: each.dead)
     yield sums("alerts", current_request.say("送信したアラート"), _delivered)
+    if current_request.services().settings.database_replica_urls:
+        yield sums(
+            "replica", current_request.say("レプリカからの読み取り"), lambda each: each.reads["replica"]
+        )
 
 
 def _guesses(counts: MetricCounts) -> int:
