@@ -284,6 +284,29 @@ def test_secrets_go_where_they_are_read_and_name_the_hosts(tmp_path: Path) -> No
     ]
 
 
+def test_the_application_reads_from_the_standby_if_it_is_told_to(tmp_path: Path) -> None:
+    """One address names both servers, and leads to the one that is a standby now."""
+    settings = read_settings(deployed(MORE + "standby_reads = true\n") + FIVE)
+    make_missing(tmp_path, settings)
+    assert list(credential_errors(tmp_path, settings)) == []
+    file = tmp_path / "database_replica_urls"
+    expected = (tmp_path / "database_url").read_text().replace("=read-write", "=standby")
+    assert file.read_text() == expected
+    for host, reads in (("web1", True), ("db1", False)):
+        assert (file.name in {each.file for each in credentials_of(settings.on(host))}) is reads
+    units = {file.path.rpartition("/")[2]: file.text for file in render(settings.on("web1"), Installed())}
+    assert "MKS_DATABASE_REPLICA_URLS_FILE=%d/database_replica_urls" in units["knowledge-system@.service"]
+    file.write_text(expected.replace("10.0.0.21", "10.0.0.29"))
+    errors = list(credential_errors(tmp_path, settings))
+    assert ["the secret database_replica_urls must name 10.0.0.21" in error for error in errors] == [True]
+    file.write_text("sqlite:///x.db\n")
+    assert "must begin with one of" in "".join(credential_errors(tmp_path, settings))
+    with pytest.raises(
+        DeploySettingsError, match=r'stores\.standby_reads needs a host with the role "standby"'
+    ):
+        read_settings(deployed("[stores]\nstandby_reads = true\n"))
+
+
 def test_a_host_alone_asks_for_no_secret_of_several(tmp_path: Path) -> None:
     alone = read_settings(deployed())
     make_missing(tmp_path, alone)

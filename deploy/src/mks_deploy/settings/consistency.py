@@ -128,6 +128,8 @@ def consistency_errors(settings: Settings) -> Iterator[str]:
         yield 'stores.pooler needs "postgresql" in app.needs'
     if settings.stores.pooler and settings.with_role("standby"):
         yield "stores.pooler must be false with a standby: PgBouncer does not find out which server takes writes"
+    if settings.stores.standby_reads and not settings.with_role("standby"):
+        yield 'stores.standby_reads needs a host with the role "standby"'
     if settings.edge.burst < settings.edge.requests_per_second:
         yield "edge.burst must not be below edge.requests_per_second: a page with its files would be refused"
 

@@ -82,6 +82,12 @@ CREDENTIALS: Final = (
         True,
         "The database, for example postgresql:///shop?host=/run/postgresql (no password: peer).",
     ),
+    Credential(
+        "database_replica_urls",
+        "MKS_DATABASE_REPLICA_URLS",
+        False,
+        "The standby of the database, for stores.standby_reads.",
+    ),
     Credential("pooled_url", "", False, "The database by way of PgBouncer, for stores.pooler."),
     Credential(
         "pooler_users", "", False, "Account and password for PgBouncer, where PostgreSQL is elsewhere."
@@ -184,6 +190,8 @@ def _unused(settings: Settings) -> set[str]:
         unused |= {"secret_keys", "cache_signing_keys"}
     if not settings.has_database:
         unused |= {"database_url", "database_password"}
+    if not settings.stores.standby_reads:
+        unused |= {"database_replica_urls"}
     if not settings.pools_here:
         unused |= {"pooled_url", "pooler_users"}
     if not settings.hosts:
@@ -214,6 +222,7 @@ def _elsewhere(settings: Settings) -> set[str]:
     unused = set[str]()
     if not settings.runs_application:
         unused |= {"secret_keys", "cache_signing_keys", "cloudflare_api_token", "sentry_dsn"}
+        unused |= {"database_replica_urls"}
         unused |= set() if settings.serves_database else {"database_url"}
         unused |= set() if settings.serves_redis else {"redis_url", "celery_broker_url"}
         unused |= set() if settings.serves_cache else {"cache_url"}
@@ -230,6 +239,7 @@ def _elsewhere(settings: Settings) -> set[str]:
     return unused
 
 
+_OF_DATABASE: Final = frozenset({"database_replica_urls", "pooled_url", "pooler_users"})
 _OF_SEVERAL: Final = frozenset(
     {"database_password", "replication_password", "redis_password", "store_certificate", "store_key"}
 )
@@ -246,7 +256,7 @@ def is_wanted(credential: Credential, settings: Settings) -> bool:
             and settings.hosts != ()
             and credential.file not in _unused(settings)
         )
-        or (credential.file in {"pooled_url", "pooler_users"} and credential.file not in _unused(settings))
+        or (credential.file in _OF_DATABASE and credential.file not in _unused(settings))
         or (credential.file == "logs_authorization" and settings.logs.ship != "")
         or (credential.file == "alert_webhook_url" and credential.file not in _unused(settings))
         or (credential.file.startswith("restic_") and credential.file not in _unused(settings))
@@ -339,6 +349,15 @@ def _on_hosts(folder: Path, settings: Settings) -> dict[str, str]:
         place = host.address if host else "127.0.0.1"
         return f"rediss://{name}:{redis}@{f'[{place}]' if ':' in place else place}:{port}/{rest}"
 
+    ports = ",".join("5432" for _ in addresses.split(","))
+
+    def database_address(accepts: str) -> str:
+        # The server of that kind, whichever it is: libpq and SQLAlchemy read hosts and ports from here alike.
+        return (
+            f"{stores.database_scheme}://{name}:{database}@/{stores.database_name}?host={addresses}&port={ports}"
+            f"&target_session_attrs={accepts}&{trusted}"
+        )
+
     sentinels = ",".join(f"{host.address}:26379" for host in settings.with_role("sentinel"))
     chosen = f"rediss+sentinel://{name}:{redis}@{sentinels}/{name}/0?ca_file={ca}"
     # The library's name of the option; other applications hand the address to redis-py.
@@ -349,11 +368,8 @@ def _on_hosts(folder: Path, settings: Settings) -> dict[str, str]:
         "replication_password": kept("replication_password"),
         "redis_password": redis,
         "pooler_users": f'"{name}" "{database}"',
-        # The server that takes writes, whichever it is: libpq and SQLAlchemy read hosts and ports from here alike.
-        "database_url": (
-            f"{stores.database_scheme}://{name}:{database}@/{stores.database_name}?host={addresses}"
-            f"&port={','.join('5432' for _ in addresses.split(','))}&target_session_attrs=read-write&{trusted}"
-        ),
+        "database_url": database_address("read-write"),
+        "database_replica_urls": database_address("standby"),
         "redis_url": chosen if sentinels else address("redis", 6379, f"0?{option}={ca}"),
         "cache_url": address("cache", 6380, f"0?{option}={ca}"),
         "celery_broker_url": address(queue, 6379, f"1?ssl_cert_reqs=required&ssl_ca_certs={ca}"),
@@ -395,7 +411,7 @@ def _store_certificate(settings: Settings) -> tuple[str, str]:
 def _other_hosts(folder: Path, settings: Settings) -> Iterator[str]:
     """Yield the secrets that do not fit the hosts: after one was added, or where there was one host before."""
     wanted = {
-        "database_url": settings.with_role("database", "standby"),
+        **dict.fromkeys(("database_url", "database_replica_urls"), settings.with_role("database", "standby")),
         "redis_url": settings.with_role("sentinel") or settings.with_role("redis"),
         "cache_url": settings.with_role("cache"),
         "celery_broker_url": settings.with_role("queue") or settings.with_role("redis"),
@@ -470,6 +486,9 @@ def _weaknesses(credential: Credential, file: Path) -> Iterator[str]:
         yield from _weak_keys(name, text)
     elif name in {"database_url", "pooled_url", "redis_url", "cache_url", "celery_broker_url"}:
         yield from _weak_url(name, text)
+    elif name == "database_replica_urls":
+        for url in text.split():
+            yield from _weak_url(name, url)
     elif name == "restic_environment":
         for problem in environment_errors(text):
             yield f"the secret {name} {problem}"
@@ -522,6 +541,7 @@ _REDIS: Final = frozenset(
 )
 _SCHEMES: Final = {
     "database_url": frozenset({"postgresql", "postgres", "postgresql+psycopg", "postgresql+asyncpg"}),
+    "database_replica_urls": frozenset({"postgresql", "postgresql+psycopg", "postgresql+asyncpg"}),
     "pooled_url": frozenset({"postgresql", "postgres", "postgresql+psycopg", "postgresql+asyncpg"}),
     "celery_broker_url": frozenset({"redis", "rediss", "redis+socket", "redis+sentinel", "amqp", "amqps"}),
     "redis_url": _REDIS,

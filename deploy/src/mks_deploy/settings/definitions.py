@@ -617,6 +617,12 @@ class Stores:
         "Most that PostgreSQL keeps for a standby that is not there; one that needs more is made again.",
         example='"8g"',
     )
+    standby_reads: bool = option(
+        a_flag,
+        False,
+        "Whether the application gets the standby as MKS_DATABASE_REPLICA_URLS, to read pages from it.",
+        example="false",
+    )
     pooler: bool = option(
         a_flag,
         False,
