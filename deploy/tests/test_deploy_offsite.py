@@ -1,4 +1,4 @@
-"""Copies of backups elsewhere, with the real restic: another disk, a REST server that only appends, and ssh."""
+"""Copies of backups elsewhere, with the real restic: another disk, a REST server, ssh, and an object store."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -27,9 +28,10 @@ from mks_deploy.settings.credentials import credential_errors, make_missing
 from mks_deploy.settings.definitions import Settings
 from mks_deploy.settings.settings_file import DeploySettingsError, read_settings
 from mks_deploy.versions import Installed
-from testbed.polling import accepts_connections, free_port
+from testbed.certificates import Certificates
+from testbed.polling import accepts_connections, free_port, wait_until
 from testbed.process import ServerProcess
-from testbed.services import program, unprivileged
+from testbed.services import program, unavailable, unprivileged
 
 NOW = datetime.now(UTC)
 PASSWORD = "long words that nobody guesses 1"
@@ -311,7 +313,7 @@ def test_a_server_that_only_appends(rest_server: int, tmp_path: Path) -> None:
     wrong = replace(
         site.repository, variables={**site.repository.variables, "RESTIC_REST_PASSWORD": "another-password"}
     )
-    with pytest.raises(BackupError):
+    with pytest.raises(BackupError, match=r"the access in restic_environment is refused .*401"):
         wrong.snapshots()
     site.host.stop()
 
@@ -357,6 +359,199 @@ def test_another_machine_over_ssh(tmp_path: Path) -> None:
 
 
 OTHER = "AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl\n"
+
+
+# --- an object store
+
+
+ACCESS = {"AWS_ACCESS_KEY_ID": "KEYOFTHESHOP", "AWS_SECRET_ACCESS_KEY": "7e1b-Long-Secret-Of-The-Store"}
+
+
+class ObjectStore:
+    """rclone, which serves a folder as S3 over TLS and checks the signature of each request."""
+
+    def __init__(self, folder: Path, certificates: Certificates) -> None:
+        rclone = Path(sys.executable).parent / "rclone"
+        if not rclone.exists():
+            unavailable("rclone", "its package has no wheel for this platform")
+        self.port, self.ca = free_port(), certificates.ca_file
+        self.bucket, self.log = folder / "store" / "copies", folder / "store.log"
+        self.bucket.mkdir(parents=True)
+        tls = ("--cert", certificates.cert_file, "--key", certificates.key_file)
+        self.server = ServerProcess(
+            [str(word) for word in (rclone, "serve", "s3", f"--addr=127.0.0.1:{self.port}", *tls,
+                                    "--config=/dev/null", self.bucket.parent)],
+            log=self.log,
+            ready=lambda: accepts_connections(self.port),
+            identity={"env": {"HOME": str(folder), "RCLONE_AUTH_KEY": '"{}"'.format(",".join(ACCESS.values()))}},
+        )  # fmt: skip
+
+    def site(self, folder: Path, *, bucket: str = "copies", trusted: bool = True, **access: str) -> Site:
+        lines = "".join(f"{name}={value}\n" for name, value in (ACCESS | access).items())
+        ca = f'ca = "{self.ca}"' if trusted else ""
+        return Site(folder, f"s3:https://localhost:{self.port}/{bucket}/shop", ca, {"environment": lines})
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Every process that was started from here."""
+    found: list[Any] = []
+    start = subprocess.Popen.__init__
+
+    def noted(self: Any, *arguments: Any, **options: Any) -> None:
+        found.append(self)
+        start(self, *arguments, **options)
+
+    monkeypatch.setattr(subprocess.Popen, "__init__", noted)
+    return found
+
+
+@pytest.fixture
+def store(tmp_path: Path, certificates: Certificates) -> Iterator[ObjectStore]:
+    made = ObjectStore(tmp_path, certificates)
+    made.server.start()
+    yield made
+    made.server.stop()
+
+
+@pytest.mark.slow
+def test_an_object_store_by_the_commands(
+    store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, started: list[Any]
+) -> None:
+    site = store.site(tmp_path)
+    file = tmp_path / "deploy.toml"
+    file.write_text(site.text)
+    for name, value in site.environ.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    made = site.make()
+    written = ""
+    for words, said in (
+        (["push"], "there is no repository yet; make it with: mks-deploy offsite init"),
+        (["init"], f"made s3:https://localhost:{store.port}/copies/shop"),
+        (["push"], f"copied {made.name} as "),
+        (["list"], made.name),
+        (["fetch", str(tmp_path / "back"), "--keys", str(tmp_path / "keys")], f"fetched {made.name}"),
+        (["rehearse"], "restored 0 rows in 0 tables"),
+    ):
+        main(["offsite", *words, "--settings", str(file)])
+        output = "".join(capsys.readouterr())
+        assert said in output
+        written += output
+    for each in made.iterdir():
+        assert (tmp_path / "back" / each.name).read_bytes() == each.read_bytes()
+    assert [path.read_text() for path in (tmp_path / "keys").iterdir()] == ["first"]
+    assert read_state(site.settings).rehearsed_at > 0
+    # The key is in its file, and in the variables of restic: neither in arguments nor in what is written.
+    commands = [str(process.args) for process in started if "restic" in str(process.args)]
+    assert len(commands) > 6
+    for value in (*ACCESS.values(), PASSWORD):
+        assert value not in written + "".join(commands) + repr(site.repository)
+    site.host.stop()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"AWS_SECRET_ACCESS_KEY": "another-secret-of-somebody"},
+            "the access in restic_environment is refused (Stat: The request signature",
+        ),
+        ({"AWS_ACCESS_KEY_ID": "SOMEBODYELSE"}, "the access in restic_environment is refused (Stat: "),
+        (
+            {"bucket": "other"},
+            "there is no such bucket: correct offsite.repository, or make it with mks-deploy",
+        ),
+        ({"trusted": False}, "the certificate of the server is not trusted: offsite.ca must"),
+    ],
+    ids=["secret", "key", "bucket", "authority"],
+)
+def test_an_object_store_that_refuses_is_not_asked_for_a_quarter_of_an_hour(
+    store: ObjectStore, tmp_path: Path, change: Any, message: str
+) -> None:
+    site = store.site(tmp_path, **change)
+    site.make()
+    for action in (site.push, site.repository.snapshots):
+        with pytest.raises(BackupError) as refused:
+            action()
+        said = str(refused.value)
+        assert message in said
+        assert "\n" not in said
+        assert not any(
+            value in said for value in (*ACCESS.values(), *map(str, change.values())) if len(value) > 5
+        )
+    assert not list(store.bucket.parent.glob("other"))
+    assert read_state(site.settings) == OffsiteState()
+    site.host.stop()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("The AWS Access Key Id you provided does not exist in our records.", "the access in restic_env"),
+        ("The access key ID you provided does not exist in our records.", "the access in restic_environment"),
+        ("Error response code SignatureDoesNotMatch.", "the access in restic_environment is refused"),
+        ("Access Denied.", "the access in restic_environment is refused"),
+        ("Error response code NoSuchBucket.", "there is no such bucket"),
+        (
+            "The difference between the request time and the server's time is too large.",
+            "the clocks of this host",
+        ),
+        ("tls: failed to verify certificate: x509: certificate has expired", "the certificate of the server"),
+    ],
+)
+def test_refusals_as_stores_word_them(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str, message: str
+) -> None:
+    program = tmp_path / "restic"
+    error = f"Stat(<config/>) returned error, retrying after 1.2s: Stat: {words}"
+    program.write_text(f'#!/bin/sh\necho "{error}" >&2\nexec sleep 1000\n')
+    program.chmod(0o755)
+    monkeypatch.setattr(shutil, "which", lambda *_arguments, **_options: str(program))
+    with pytest.raises(BackupError, match=re.escape(words)) as refused:
+        site.repository.snapshots()
+    assert str(refused.value).startswith(f"restic snapshots: {message}")
+
+
+@pytest.mark.slow
+def test_an_object_store_that_is_gone_in_the_middle_of_a_copy(store: ObjectStore, tmp_path: Path) -> None:
+    site = store.site(tmp_path)
+    site.repository.run("init")
+    (site.host.path("state") / "uploads" / "film").write_bytes(os.urandom(30_000_000))
+    made = site.make()
+    notices: list[str] = []
+    slow = replace(site.repository, options=("--limit-upload=8192",), notice=notices.append)
+    packs = store.bucket / "shop" / "data"
+    with ThreadPoolExecutor(1) as pool:
+        pushing = pool.submit(push, site.settings, slow, now=LATER)
+        wait_until(lambda: any(packs.glob("*/*")), what="the first part of the copy")
+        store.server.kill()
+        wait_until(lambda: notices, what="the notice")
+        store.server.start()
+        assert pushing.result().name == made.name
+    assert len(notices) == 1
+    assert notices[0].startswith("the repository cannot be reached, trying again: ")
+    site.repository.run("check", "--read-data")
+    assert fetch(site.repository, tmp_path / "back", now=LATER + timedelta(hours=1)).name == made.name
+    site.host.stop()
+
+
+@pytest.mark.slow
+def test_a_command_that_is_ended_while_it_waits_for_the_store_says_why(
+    store: ObjectStore, tmp_path: Path, started: list[Any]
+) -> None:
+    site = store.site(tmp_path)
+    store.server.kill()
+    notices: list[str] = []
+    waiting = replace(site.repository, notice=notices.append)
+    with ThreadPoolExecutor(1) as pool:
+        listing = pool.submit(waiting.snapshots)
+        wait_until(lambda: notices, what="the notice")
+        started[-1].terminate()
+        with pytest.raises(BackupError, match=r"^restic snapshots: unable to open config file: [^{}\n]+$"):
+            listing.result()
+    assert "connection refused" in notices[0]
+    site.host.stop()
 
 
 # --- together with something else

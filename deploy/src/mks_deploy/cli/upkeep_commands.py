@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -140,7 +141,9 @@ def offsite_command(options: argparse.Namespace) -> int:
         sys.stderr.write(f"not as root, which would own the files: systemctl start {unit}\n")
         return WRONG
     try:
-        repository = Repository.of(settings, os.environ)
+        repository = replace(
+            Repository.of(settings, os.environ), notice=lambda line: sys.stderr.write(f"{line}\n")
+        )
         if options.what == "init":
             repository.make(settings.name)
             lines = [f"made {repository.url}; without restic_password no copy in it can be read"]

@@ -9,11 +9,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from functools import cache
@@ -63,6 +65,24 @@ _REPEAT_LOCK: Final = "--retry-lock=10m"
 
 
 @dataclass(frozen=True, slots=True)
+_REPEATED: Final = re.compile(r" returned error, retrying after \S+: (.+)")
+_REFUSALS: Final = (
+    (
+        re.compile(r"(?i)request signature|access ?key ?id|SignatureDoesNotMatch|access ?denied|\(40[13]\)"),
+        "the access in restic_environment is refused",
+    ),
+    (
+        re.compile(r"(?i)bucket does not exist|NoSuchBucket"),
+        "there is no such bucket: correct offsite.repository, or make it with mks-deploy offsite init",
+    ),
+    (
+        re.compile(r"x509: |response to HTTPS client"),
+        "the certificate of the server is not trusted: offsite.ca must name its authority",
+    ),
+    (re.compile(r"(?i)request ?time ?(and|too|is)"), "the clocks of this host and of the server differ"),
+)
+"""Errors of a store that do not pass, as AWS, Ceph, MinIO and rclone word them; restic repeats a request for a
+quarter of an hour whatever the error."""
 class Snapshot:
     """One copy in the repository.
 
@@ -104,12 +124,14 @@ class Repository:
     """
 
     url: str
+        notice: called with one line when restic cannot reach the repository and tries again.
     host: str
     variables: Mapping[str, str] = field(repr=False)
     options: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, settings: Settings, environ: Mapping[str, str]) -> Repository:
+    notice: Callable[[str], object] = field(default=lambda _line: None, repr=False)
         """Return the repository of a deployment.
 
         Args:
@@ -139,6 +161,7 @@ class Repository:
         }
         options: tuple[str, ...] = ()
         if settings.offsite.needs_environment:
+            "RESTIC_CACERT": settings.offsite.ca,
             text = Path(secret("OFFSITE_ENVIRONMENT_FILE", "restic_environment")).read_text(encoding="utf-8")
             for problem in environment_errors(text):
                 raise BackupError(f"restic_environment {problem}")
@@ -182,19 +205,34 @@ class Repository:
         program = shutil.which(_PROGRAM, path=environ["PATH"])
         if program is None:
             raise BackupError("restic is not installed: apt-get install restic")
-        done = subprocess.run(  # noqa: S603 - a fixed program, no shell
+        said: list[str] = []
+        with subprocess.Popen(  # noqa: S603 - a fixed program, no shell
             [program, *cache, *self.options, *arguments],
             env=environ,
             cwd=folder,
-            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            check=False,
-        )
-        if done.returncode:
-            said = done.stderr.strip().splitlines()
-            reason = _MEANINGS.get(done.returncode) or (said[-1] if said else f"exit code {done.returncode}")
+        ) as process:
+            reader = threading.Thread(target=self._read_errors, args=(process, said))
+            reader.start()
+            output = process.stdout.read() if process.stdout else ""
+            reader.join()
+        if process.returncode:
+            reason = _MEANINGS.get(process.returncode) or _reason(said) or f"exit code {process.returncode}"
             raise BackupError(f"restic {arguments[0]}: {reason[:_LONGEST_MESSAGE]}")
-        return done.stdout
+        return output
+
+    def _read_errors(self, process: subprocess.Popen[str], said: list[str]) -> None:
+        """Collect what restic writes to stderr; end it when the store refuses a request for good."""
+        for line in process.stderr or ():
+            said.append(line.strip())
+            if repeated := _REPEATED.search(line):
+                if _refusal(line):
+                    process.kill()
+                elif not any(map(_REPEATED.search, said[:-1])):
+                    self.notice(f"the repository cannot be reached, trying again: {repeated[1]}")
 
     def snapshots(self, tag: str = _BACKUP) -> list[Snapshot]:
         """Return the copies of this site, oldest first."""
@@ -366,3 +404,29 @@ def read_state(settings: Settings) -> OffsiteState:
 
 def _write_state(settings: Settings, state: OffsiteState) -> None:
     replace_file(Path(settings.paths.backups) / _STATE, json.dumps(asdict(state)) + "\n")
+def _refusal(line: str) -> str:
+    """Return what an error means that does not pass, with the words of the store; nothing for another one."""
+    for pattern, meaning in _REFUSALS:
+        if pattern.search(line):
+            repeated = _REPEATED.search(line)
+            words = repeated[1] if repeated else line.removeprefix("Fatal: ")
+            return f"{meaning} ({words})"
+    return ""
+
+
+def _reason(said: list[str]) -> str:
+    """Return the line of stderr that says why restic failed: the address of the repository may follow it."""
+    refusals = [refusal for line in said if (refusal := _refusal(line))]
+    lines = [line for each in said for line in _plain(each).splitlines()]
+    fatal = [line.removeprefix("Fatal: ") for line in lines if line.startswith("Fatal: ")]
+    return next(iter([*refusals, *fatal, *lines[-1:]]), "")
+
+
+def _plain(line: str) -> str:
+    """Return a line of stderr as text: with --json, restic 0.17 and later end with an object."""
+    try:
+        return str(json.loads(line)["message"])
+    except (ValueError, KeyError, TypeError):
+        return line
+
+

@@ -737,6 +737,9 @@ class Offsite:
         "Where they go: another machine, an object store, or another disk. Empty for none.",
         example='"sftp:backup@backup.example.jp:/srv/restic/shop"',
     )
+    ca: str = option(
+        a_path, "", "Certificate authority of its server, PEM; the system's by default.", example='""'
+    )
     keep_days: int = option(a_number(1, 3650), 14, "Daily copies kept.", example="14")
     keep_weeks: int = option(a_number(0, 520), 8, "Weekly copies kept.", example="8")
     keep_months: int = option(a_number(0, 240), 12, "Monthly copies kept.", example="12")
