@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import re
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -552,6 +554,57 @@ def test_a_command_that_is_ended_while_it_waits_for_the_store_says_why(
             listing.result()
     assert "connection refused" in notices[0]
     site.host.stop()
+
+
+def _killed_copy(site: Site, started: list[Any]) -> None:
+    """Copy with the first part stored and the lock left."""
+    slow = replace(site.repository, options=("--limit-upload=4096",))
+    folder = Path(site.settings.offsite.repository)
+    with ThreadPoolExecutor(1) as pool:
+        pushing = pool.submit(push, site.settings, slow, now=LATER)
+        wait_until(
+            lambda: [*(folder / "locks").iterdir(), *(folder / "data").glob("*/*-tmp-*")][1:], what="a copy"
+        )
+        started[-1].kill()
+        with pytest.raises(BackupError, match="restic backup: "):
+            pushing.result()
+
+
+@pytest.mark.slow
+def test_a_copy_that_is_killed_leaves_no_lock_for_the_next(
+    site: Site, started: list[Any], tmp_path: Path
+) -> None:
+    (site.host.path("state") / "uploads" / "film").write_bytes(os.urandom(30_000_000))
+    made = site.make()
+    _killed_copy(site, started)
+    locks = tmp_path / "repository" / "locks"
+    assert len(list(locks.iterdir())) == 1
+    assert read_state(site.settings) == OffsiteState()
+    assert site.push().name == made.name
+    assert not list(locks.iterdir())
+    site.repository.run("check", "--read-data")
+
+
+@pytest.mark.slow
+def test_the_lock_of_another_site_stays_even_under_the_same_host_name(
+    site: Site, started: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine of the same name may hold it: without its lock, its copy would be pruned while it is made."""
+    (site.host.path("state") / "uploads" / "film").write_bytes(os.urandom(30_000_000))
+    site.make()
+    _killed_copy(site, started)
+    locks = tmp_path / "repository" / "locks"
+    own = pwd.getpwuid(os.getuid())
+    other = pwd.struct_passwd(("other-site", *own[1:]))
+    with monkeypatch.context() as patch:
+        patch.setattr(pwd, "getpwuid", lambda _uid: other)
+        site.repository.unlock()
+    assert len(list(locks.iterdir())) == 1
+    with monkeypatch.context() as patch:
+        patch.setattr(pwd, "getpwuid", lambda _uid: other)
+        patch.setattr(socket, "gethostname", lambda: "another-host")
+        site.repository.unlock()  # its name differs, so that restic itself decides
+    assert not list(locks.iterdir())
 
 
 # --- together with something else
