@@ -664,6 +664,30 @@ def test_a_full_disk_of_the_copies_is_said_and_the_next_copy_is_whole(tmp_path: 
         _run(["umount", str(small)], check=True)
 
 
+@pytest.mark.slow
+def test_a_disk_that_fills_while_a_copy_is_fetched_is_said_and_left_as_it_was(
+    site: Site, tmp_path: Path
+) -> None:
+    (site.host.path("state") / "uploads" / "film").write_bytes(os.urandom(6_000_000))
+    site.make()
+    site.push()
+    small = tmp_path / "small"
+    small.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "fetched", str(small)]
+    if os.geteuid() or _run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("a small disk needs the rights to mount one")
+    try:
+        back, keys = small / "back", small / "keys"
+        for _ in range(2):
+            with pytest.raises(BackupError, match=r"restic restore: .*no space left on device$"):
+                fetch(site.repository, back, now=LATER, keys=keys)
+            assert not list(back.iterdir())
+        _run(["mount", "-o", "remount,size=64m", str(small)], check=True)
+        assert fetch(site.repository, back, now=LATER, keys=keys).name
+    finally:
+        _run(["umount", str(small)], check=True)
+
+
 # --- settings, secrets, units
 
 

@@ -297,6 +297,8 @@ def scratch_database(folder: Path) -> Iterator[Database]:
     server = Database({"PGHOST": sockets, "PGUSER": "scratch", "PGDATABASE": "postgres"})
     # Nothing of it has to survive; a sandbox may forbid compilers and shared memory segments.
     settings = "-c fsync=off -c full_page_writes=off -c jit=off -c dynamic_shared_memory_type=mmap"
+    # Its write-ahead log would take up to a gigabyte beside the backups.
+    settings += " -c wal_level=minimal -c max_wal_senders=0 -c min_wal_size=32MB -c max_wal_size=64MB"
     options = f"-k {sockets} -c listen_addresses= -c autovacuum=off {settings}"
     try:
         server.run(

@@ -55,6 +55,8 @@ _REHEARSAL: Final = ".rehearsal-"
 _PROGRAM: Final = "restic"
 _SPACE: Final = 3
 """A rehearsal holds the copy, its uploads and its tables at the same time."""
+_CLUSTER: Final = 128 << 20
+"""Bytes of an empty PostgreSQL cluster (39 MiB were measured) and its write-ahead log (65 MiB)."""
 _LONGEST_MESSAGE: Final = 500
 _MEANINGS: Final = {
     3: "some files could not be read, so the snapshot is not whole",
@@ -64,9 +66,6 @@ _MEANINGS: Final = {
 }
 """Exit codes of restic from 0.17 on."""
 _REPEAT_LOCK: Final = "--retry-lock=10m"
-
-
-@dataclass(frozen=True, slots=True)
 _LONG_LOCK: Final = "--retry-lock=3h"
 """For a copy: another site's check locks the repository while it reads a part of all data, a seventh of 100 GB in
 19 minutes at 100 Mbit/s."""
@@ -88,6 +87,9 @@ _REFUSALS: Final = (
 )
 """Errors of a store that do not pass, as AWS, Ceph, MinIO and rclone word them; restic repeats a request for a
 quarter of an hour whatever the error."""
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """One copy in the repository.
 
@@ -126,17 +128,17 @@ class Repository:
         host: name under which the copies of this site are stored.
         variables: variables of restic and of the object store.
         options: further arguments, such as those of ssh.
+        notice: called with one line when restic cannot reach the repository and tries again.
     """
 
     url: str
-        notice: called with one line when restic cannot reach the repository and tries again.
     host: str
     variables: Mapping[str, str] = field(repr=False)
     options: tuple[str, ...] = ()
+    notice: Callable[[str], object] = field(default=lambda _line: None, repr=False)
 
     @classmethod
     def of(cls, settings: Settings, environ: Mapping[str, str]) -> Repository:
-    notice: Callable[[str], object] = field(default=lambda _line: None, repr=False)
         """Return the repository of a deployment.
 
         Args:
@@ -163,10 +165,10 @@ class Repository:
         variables = {
             "RESTIC_PASSWORD_FILE": secret("RESTIC_PASSWORD_FILE", "restic_password"),
             "RESTIC_CACHE_DIR": environ.get("CACHE_DIRECTORY") or environ.get("RESTIC_CACHE_DIR", ""),
+            "RESTIC_CACERT": settings.offsite.ca,
         }
         options: tuple[str, ...] = ()
         if settings.offsite.needs_environment:
-            "RESTIC_CACERT": settings.offsite.ca,
             text = Path(secret("OFFSITE_ENVIRONMENT_FILE", "restic_environment")).read_text(encoding="utf-8")
             for problem in environment_errors(text):
                 raise BackupError(f"restic_environment {problem}")
@@ -293,6 +295,15 @@ class Repository:
         summary = json.loads(lines[-1])
         return str(summary["snapshot_id"])
 
+    def restore(self, snapshot: Snapshot, folder: Path) -> None:
+        """Restore a snapshot into an empty folder, and compare what was written with it.
+
+        Raises:
+            BackupError: it is damaged, or the disk is full.
+        """
+        source = f"{snapshot.id}:/{snapshot.name}"
+        self.run("restore", _REPEAT_LOCK, "--verify", source, "--target", str(folder))
+
     def prune(self, settings: Settings) -> int:
         """Delete what is older than the rules; return how many snapshots are left.
 
@@ -363,9 +374,11 @@ def fetch(
         keys: folder for the copies of the keys; they are left out by default.
 
     Raises:
-        BackupError: there is no such copy, it is damaged, or a folder is not empty.
+        BackupError: there is no such copy, it is damaged, a folder is not empty, or a disk is full; the folders are
+            empty again then.
     """
-    for target in (folder, *([keys] if keys else [])):
+    targets = (folder, *([keys] if keys else []))
+    for target in targets:
         if target.exists() and any(target.iterdir()):
             raise BackupError(f"{target} is not empty")
     if snapshot:
@@ -375,14 +388,25 @@ def fetch(
         [chosen] = matching
     else:
         chosen = repository.newest(now=now)
-    repository.run(
-        "restore", _REPEAT_LOCK, "--verify", f"{chosen.id}:/{chosen.name}", "--target", str(folder)
-    )
-    holds_database(folder)
-    if keys:
-        held = repository.newest(now=now, tag=_KEYS)
-        repository.run("restore", _REPEAT_LOCK, "--verify", f"{held.id}:/{held.name}", "--target", str(keys))
+    try:
+        repository.restore(chosen, folder)
+        holds_database(folder)
+        if keys:
+            repository.restore(repository.newest(now=now, tag=_KEYS), keys)
+    except BaseException:
+        for target in targets:
+            _empty(target)
+        raise
     return chosen
+
+
+def _empty(folder: Path) -> None:
+    """Delete what a folder holds, and leave its owner and mode."""
+    for path in folder.iterdir() if folder.exists() else ():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink()
 
 
 def rehearse(settings: Settings, repository: Repository, *, now: datetime) -> tuple[Snapshot, dict[str, int]]:
@@ -399,7 +423,8 @@ def rehearse(settings: Settings, repository: Repository, *, now: datetime) -> tu
         shutil.rmtree(left, ignore_errors=True)
     chosen = repository.newest(now=now)
     size = json.loads(repository.run("stats", "--json", _REPEAT_LOCK, "--mode=restore-size", chosen.id))
-    needed, free = _SPACE * int(size["total_size"]), shutil.disk_usage(root).free
+    needed = _SPACE * int(size["total_size"]) + (_CLUSTER if settings.has_database else 0)
+    free = shutil.disk_usage(root).free
     if free < needed:
         raise BackupError(f"a rehearsal needs {needed >> 20} MiB on {root}, and {free >> 20} MiB are free")
     folder = Path(tempfile.mkdtemp(prefix=_REHEARSAL, dir=root))
@@ -417,17 +442,6 @@ def rehearse(settings: Settings, repository: Repository, *, now: datetime) -> tu
     return chosen, rows
 
 
-def read_state(settings: Settings) -> OffsiteState:
-    """Return what was done last; nothing if the record is missing or damaged."""
-    try:
-        read: dict[str, Any] = json.loads((Path(settings.paths.backups) / _STATE).read_text(encoding="utf-8"))
-        return OffsiteState(*(float(read[name]) for name in ("backup_at", "rehearsed_at", "first_at")))
-    except (OSError, ValueError, KeyError, TypeError):
-        return OffsiteState()
-
-
-def _write_state(settings: Settings, state: OffsiteState) -> None:
-    replace_file(Path(settings.paths.backups) / _STATE, json.dumps(asdict(state)) + "\n")
 def _refusal(line: str) -> str:
     """Return what an error means that does not pass, with the words of the store; nothing for another one."""
     for pattern, meaning in _REFUSALS:
@@ -442,6 +456,10 @@ def _reason(said: list[str]) -> str:
     """Return the line of stderr that says why restic failed: the address of the repository may follow it."""
     refusals = [refusal for line in said if (refusal := _refusal(line))]
     lines = [line for each in said for line in _plain(each).splitlines()]
+    # With a full disk, for example: the last line only counts them.
+    items = [line for line in lines if line.startswith("ignoring error for ")]
+    if items:
+        return items[0].removeprefix("ignoring error for ")
     fatal = [line.removeprefix("Fatal: ") for line in lines if line.startswith("Fatal: ")]
     return next(iter([*refusals, *fatal, *lines[-1:]]), "")
 
@@ -454,3 +472,14 @@ def _plain(line: str) -> str:
         return line
 
 
+def read_state(settings: Settings) -> OffsiteState:
+    """Return what was done last; nothing if the record is missing or damaged."""
+    try:
+        read: dict[str, Any] = json.loads((Path(settings.paths.backups) / _STATE).read_text(encoding="utf-8"))
+        return OffsiteState(*(float(read[name]) for name in ("backup_at", "rehearsed_at", "first_at")))
+    except (OSError, ValueError, KeyError, TypeError):
+        return OffsiteState()
+
+
+def _write_state(settings: Settings, state: OffsiteState) -> None:
+    replace_file(Path(settings.paths.backups) / _STATE, json.dumps(asdict(state)) + "\n")
