@@ -53,6 +53,9 @@ def main() -> int:
         rows += _shown(typed_on_bare_debian())
     if not (options.no_load or options.only_bare):
         rows += _shown(loaded(options))
+    if not (options.no_load or options.only_load or options.only_bare or options.only_slow):
+        took = f"{(time.monotonic() - started) / 60:.0f} minutes"
+        rows += _shown(iter([Row("whole", all(row.holds for row in rows), took)]))
     # Only the promised load can confirm the promise;
     # and only all tests, not a part of them.
     if not (options.no_page or options.only_slow) and (options.connections, options.articles) == _PROMISED:

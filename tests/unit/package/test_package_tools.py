@@ -240,6 +240,14 @@ def test_what_was_not_measured_now_stays_on_the_page(monkeypatch: pytest.MonkeyP
         assert text.count("| ? |") == len(page.TESTED) + len(page.LOADS) - 2
 
 
+def test_every_file_of_tests_has_a_promise_on_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(TOOLS))
+    keys = [promise.key for promise in importlib.import_module("deploy_page").TESTED]
+    files = [file.stem for file in (TOOLS.parent / "deploy" / "tests").glob("test_deploy_*.py")]
+    assert [file for file in files if not any(key in file for key in keys)] == []
+    assert [key for key in keys if not any(key in file for file in files)] == []
+
+
 # --- the figures of make bench
 
 
