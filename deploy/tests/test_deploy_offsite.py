@@ -417,6 +417,7 @@ def store(tmp_path: Path, certificates: Certificates) -> Iterator[ObjectStore]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_an_object_store_by_the_commands(
     store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, started: list[Any]
 ) -> None:
@@ -516,6 +517,7 @@ def test_refusals_as_stores_word_them(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_an_object_store_that_is_gone_in_the_middle_of_a_copy(store: ObjectStore, tmp_path: Path) -> None:
     site = store.site(tmp_path)
     site.repository.run("init")
@@ -539,6 +541,7 @@ def test_an_object_store_that_is_gone_in_the_middle_of_a_copy(store: ObjectStore
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_a_command_that_is_ended_while_it_waits_for_the_store_says_why(
     store: ObjectStore, tmp_path: Path, started: list[Any]
 ) -> None:
@@ -571,6 +574,7 @@ def _killed_copy(site: Site, started: list[Any]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_a_copy_that_is_killed_leaves_no_lock_for_the_next(
     site: Site, started: list[Any], tmp_path: Path
 ) -> None:
@@ -586,6 +590,7 @@ def test_a_copy_that_is_killed_leaves_no_lock_for_the_next(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_the_lock_of_another_site_stays_even_under_the_same_host_name(
     site: Site, started: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -665,6 +670,7 @@ def test_a_full_disk_of_the_copies_is_said_and_the_next_copy_is_whole(tmp_path: 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_a_disk_that_fills_while_a_copy_is_fetched_is_said_and_left_as_it_was(
     site: Site, tmp_path: Path
 ) -> None:
@@ -686,6 +692,32 @@ def test_a_disk_that_fills_while_a_copy_is_fetched_is_said_and_left_as_it_was(
         assert fetch(site.repository, back, now=LATER, keys=keys).name
     finally:
         _run(["umount", str(small)], check=True)
+
+
+@pytest.mark.slow
+@pytest.mark.postgres
+@pytest.mark.timeout(300)
+def test_a_disk_that_fills_during_a_rehearsal_is_said_and_given_back(site: Site, postgres_url: str) -> None:
+    """Rows that compress well need far more than three times their copy."""
+    database = Database.from_url(postgres_url)
+    mount = ["mount", "-t", "tmpfs", "-o", "size=200m,mode=755", "backups", str(site.backups)]
+    if os.geteuid() or _run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("a small disk needs the rights to mount one")
+    try:
+        with database.connection() as connection:
+            connection.execute("CREATE TABLE log AS SELECT repeat('x', 1000) FROM generate_series(1, 150000)")
+        site.make(database)
+        site.push()
+        free = shutil.disk_usage(site.backups).free
+        with pytest.raises(BackupError, match=r"No space left on device|Check free disk space"):
+            _rehearsed(site)
+        assert read_state(site.settings).rehearsed_at == 0
+        assert not list(site.backups.glob(".rehearsal-*"))
+        assert shutil.disk_usage(site.backups).free >= free
+    finally:
+        with database.connection() as connection:
+            connection.execute("DROP TABLE IF EXISTS log")
+        _run(["umount", str(site.backups)], check=True)
 
 
 # --- settings, secrets, units
