@@ -40,10 +40,12 @@ from knowledge_system.models import (
     TreeNode,
     User,
 )
+from knowledge_system.services.attachments.file_store import FileStore
 from knowledge_system.services.identity import groups
 from knowledge_system.services.take_over import mapping, report
 from knowledge_system.services.take_over.take_over import Line, TakeOver
 from mks_hardening.exceptions import ConfigurationError
+from testbed.services import unavailable
 
 PASSWORD = "鉄筋のかぶりは 40mm"
 HASHES = {
@@ -547,13 +549,10 @@ def test_a_run_that_was_killed_goes_on_and_each_file_gives_one_article(
         (share / f"{number:02}.pdf").write_bytes(pdf(f"第{number}号"))
     file = tmp_path / "mapping.toml"
     file.write_text(f'operator = "ito"\n{FOLDER}', encoding="utf-8")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("MKS_")}
-    environment = {**kept, "DATABASE_URL": f"sqlite:///{own_database}"}
 
     def start(name: str) -> tuple[subprocess.Popen[bytes], Path]:
         path = tmp_path / name
-        options = ["take-over", file, "--report", path, "--data", tmp_path / "data", "--demo"]
-        words = [sys.executable, "-m", "knowledge_system", *map(str, options)]
+        words, environment = command(own_database, file, tmp_path / "data", str(path))
         return subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL), path
 
     process, path = start("first.jsonl")
@@ -575,6 +574,121 @@ def test_a_run_that_was_killed_goes_on_and_each_file_gives_one_article(
         titles = database.execute("SELECT title FROM articles WHERE title GLOB '[0-9][0-9]'").fetchall()
         assert sorted(titles) == [(f"{number:02}",) for number in range(12)]
         assert database.execute("SELECT COUNT(*) FROM taken_over").fetchone() == (12,)
+
+
+# --- the command ------------------------------------------------------------------------------------
+
+
+def command(
+    database: Path, file: Path, folder: Path, name: str, *more: str
+) -> tuple[list[str], dict[str, str]]:
+    """The words and the environment of a run that stores files below ``folder`` and reports to ``name``."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("MKS_")}
+    options = ["take-over", file, "--report", name, "--data", folder, "--demo", *more]
+    words = [sys.executable, "-m", "knowledge_system", *map(str, options)]
+    return words, {**kept, "DATABASE_URL": f"sqlite:///{database}"}
+
+
+@pytest.fixture
+def resize(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
+    """A file system of so many bytes, made at the first call and resized by the others."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+
+    def change(size: int) -> Path:
+        again = ["remount"] if folder.is_mount() else []
+        words = ["mount", "-t", "tmpfs", "-o", ",".join([*again, f"size={size}"]), "tmpfs", str(folder)]
+        if os.geteuid() != 0 or subprocess.run(words, capture_output=True, check=False).returncode:
+            unavailable("a small disk", "needs root and the right to mount")
+        return folder
+
+    yield change
+    if folder.is_mount():
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def noise(number: int) -> bytes:
+    """A picture that does not become smaller."""
+    file = io.BytesIO()
+    Image.frombytes("RGB", (120, 120), hashlib.shake_256(bytes([number])).digest(120 * 120 * 3)).save(
+        file, "PNG"
+    )
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("full", ["uploads", "database", "report"])
+def test_a_run_that_finds_the_disk_full_goes_on_when_there_is_room(
+    full: str, own_database: Path, tmp_path: Path, resize: Callable[[int], Path]
+) -> None:
+    share = tmp_path / "share" / ("土" * 80) / ("木" * 80)
+    share.mkdir(parents=True)
+    for number in range(12):
+        (share / f"{number:02}.png").write_bytes(noise(number))
+    file = tmp_path / "mapping.toml"
+    file.write_text(f'operator = "ito"\n{FOLDER}', encoding="utf-8")
+    room = {"uploads": 250_000, "database": own_database.stat().st_size + 300_000, "report": 4096}
+    small = resize(room[full])
+    data = small if full == "uploads" else tmp_path / "data"
+    database = shutil.copy(own_database, small / "own.db") if full == "database" else own_database
+    path = (small if full == "report" else tmp_path) / "first.jsonl"
+    words, environment = command(database, file, data, str(path))
+    first = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    assert first.returncode == 4, first.stdout + first.stderr
+    assert "Traceback" not in first.stderr
+    assert "run again" in first.stderr or full == "database"
+    reported = [json.loads(line) for line in path.read_text("utf-8").splitlines()]  # none is half a line
+    assert 0 < len(reported) < 12
+    assert {line["outcome"] for line in reported} == {"created"}
+
+    again = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    assert again.returncode == 2  # and the report of the first run stays
+    assert "exists and is kept" in again.stderr
+    resize(64_000_000)
+    second = path.with_name("second.jsonl")
+    words, environment = command(database, file, data, str(second))
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    later = [json.loads(line) for line in second.read_text("utf-8").splitlines()]
+    assert len(later) == 12
+    # What was created by the last line of a full report is in the message.
+    unreported = int(full == "report")
+    assert first.stderr.count(": created") == unreported
+    assert [line["outcome"] for line in later].count("known") == len(reported) + unreported
+    with closing(sqlite3.connect(database)) as connection:
+        assert connection.execute("SELECT COUNT(*) FROM taken_over").fetchone() == (12,)
+        rows = connection.execute(
+            "SELECT name, digest, thumbnail, article_id FROM attachments WHERE name GLOB '[0-9][0-9].png'"
+        ).fetchall()
+        bodies = dict(connection.execute("SELECT id, body FROM articles"))
+    assert sorted(row[0] for row in rows) == [f"{number:02}.png" for number in range(12)]
+    store = FileStore(data / "uploads")
+    for name, digest, thumbnail, article in rows:
+        for each in (digest, thumbnail):
+            assert hashlib.sha256(store.read(each)).hexdigest() == each
+        assert name in bodies[article]
+
+
+def test_the_command_refuses_a_user_who_does_not_own_the_data(own_database: Path, tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        unavailable("another user", "needs root")
+    (tmp_path / "share").mkdir()
+    (tmp_path / "share" / "x.png").write_bytes(PNG)
+    file = tmp_path / "mapping.toml"
+    file.write_text(f'operator = "ito"\n{FOLDER}', encoding="utf-8")
+    data = tmp_path / "data"
+    data.mkdir()
+    os.chown(data, 12_345, 12_345)
+    path = tmp_path / "report.csv"
+    words, environment = command(own_database, file, data, str(path))
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert len(done.stderr.splitlines()) == 1
+    assert "uid 12345, not 0" in done.stderr
+    assert not path.exists()
+    words.append("--allow-other-user")
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert path.read_text("utf-8-sig").count("created") == 1
 
 
 # --- mapping and report -----------------------------------------------------------------------------
@@ -630,6 +744,7 @@ def test_the_report_is_harmless_in_a_spreadsheet(tmp_path: Path) -> None:
     assert counts == {"skipped": 1}
     text = (tmp_path / "r.csv").read_bytes().decode("utf-8-sig")
     assert text == 'kind,source,outcome,id,notes\r\nfile,\'=cmd(),skipped,0,"a\nb"\r\n'
-    for name in ("r.txt", "missing/r.csv"):
+    for name in ("r.txt", "missing/r.csv", "r.csv"):
         with pytest.raises(ConfigurationError):
             report.write(tmp_path / name, [], lambda _done, _total: None)
+    assert (tmp_path / "r.csv").read_bytes().decode("utf-8-sig") == text

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import os
+import pwd
 import sys
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from getpass import getpass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from sqlalchemy.exc import OperationalError
 
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     from knowledge_system.settings import AppSettings
 
 __all__ = ["main"]
+
+_AGAIN: Final = (
+    "続きは、別の名前の報告ファイルでもう一度実行してください。/ run again, with another name for the report"
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -74,7 +79,16 @@ def _parser() -> argparse.ArgumentParser:
     take_over.add_argument("mapping", type=Path, help="対応表 (TOML) / mapping file")
     take_over.add_argument("--dry-run", action="store_true", help="何も保存しない / store nothing")
     take_over.add_argument(
-        "--report", type=Path, required=True, metavar="FILE", help="結果 (.csv, .jsonl) / what became of each"
+        "--report",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="結果を書く新しいファイル (.csv, .jsonl) / a new file for what became of each",
+    )
+    take_over.add_argument(
+        "--allow-other-user",
+        action="store_true",
+        help="データの持ち主ではないユーザーで実行する / run as a user who does not own the data",
     )
     _data_option(take_over)
     _demo_option(take_over)
@@ -182,6 +196,9 @@ def _take_over(options: argparse.Namespace) -> int:
     from knowledge_system.services.take_over.take_over import TakeOver
 
     settings, mapped = _settings(options), mapping.read(options.mapping)
+    if not options.allow_other_user and (refusal := _other_user(settings.upload_folder)):
+        complain(refusal)
+        return 2
     with app.open_database(settings) as (engine, search):
         taken = TakeOver(
             mapped,
@@ -195,8 +212,15 @@ def _take_over(options: argparse.Namespace) -> int:
         try:
             counts = report.write(options.report, taken.lines(), progress("引き継ぎ"))
         except Problem as problem:
+            complain(f"{describe(problem, language='ja')['detail']}\n{_AGAIN}")
+            return 4
+        except report.ReportError as error:
+            last = (
+                "" if error.line is None else f"\n{error.line.kind} {error.line.source}: {error.line.outcome}"
+            )
             complain(
-                f"{describe(problem, language='ja')['detail']}\n続きは、もう一度実行してください。/ run again"
+                f"{options.report} に書けません / cannot be written: {error.reason}"
+                f"{last and f'{last} (報告にない最後の 1 件 / the last one, not in the report)'}\n{_AGAIN}"
             )
             return 4
     say(
@@ -204,6 +228,26 @@ def _take_over(options: argparse.Namespace) -> int:
         f"引き継げないもの {counts['skipped']} 件。詳しくは {options.report} を見てください。"
     )
     return 0
+
+
+def _other_user(folder: Path) -> str:
+    """Return why this process should not store files below a folder; empty if it may.
+
+    Files are readable by their owner and group only, so the application could not read those of another user.
+    """
+    while not folder.exists():
+        folder = folder.parent
+    owner, own = folder.stat().st_uid, os.geteuid()
+    if owner == own:
+        return ""
+    try:
+        name = pwd.getpwuid(owner).pw_name
+    except KeyError:
+        name = f"#{owner}"
+    return (
+        f"サイトのユーザーで実行してください: {folder} の持ち主は {name} です / "
+        f"run as the user of the site ({name}, uid {owner}, not {own}), or give --allow-other-user"
+    )
 
 
 def _upgrade(options: argparse.Namespace) -> int:
