@@ -13,10 +13,11 @@ import sys
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from knowledge_system import configuration_check
 from knowledge_system.domain.files import front_matter
 from knowledge_system.domain.files.bundle import write_zip
 from knowledge_system.domain.files.front_matter import dump
+from knowledge_system.domain.problems import Problem
 from knowledge_system.models import Attachment
 from knowledge_system.services import export_import
 from knowledge_system.services.attachments import article_attachments, upload_intake
@@ -342,6 +344,40 @@ def test_each_refused_photograph_has_its_message(
     assert rows(app) == []
     monkeypatch.setattr(upload_intake, "find_spec", lambda _name: None)
     assert upload(person, number, HEIC, "a.heic").json["errors"][0]["code"] == "file-heic"
+
+
+def test_photographs_that_are_converted_occupy_two_threads_at_most(
+    visit: Callable[..., Any], app: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    person, other = visit("tanaka"), visit("suzuki")
+    number, elsewhere = write(person), write(other)
+    running: list[int] = []
+    counted, finish = threading.Lock(), threading.Event()
+
+    def convert(*_: Any) -> bytes:
+        with counted:
+            running.append(1)
+            assert len(running) == 1
+        finish.wait(60)
+        running.pop()
+        return photograph()
+
+    monkeypatch.setattr(upload_intake.bounded_process, "run", convert)
+    intake = app.extensions["knowledge"].intake
+    with ThreadPoolExecutor(12) as pool:
+        photos = [pool.submit(intake.checked, "a.heic", HEIC) for _ in range(12)]
+        refused = list(islice(as_completed(photos, timeout=60), 10))  # before any of the two is converted
+        assert {error.code for each in refused if isinstance(error := each.exception(), Problem)} == {
+            "pictures-busy"
+        }
+        busy = upload(person, number, HEIC, "b.heic")
+        assert (busy.status_code, busy.headers["Retry-After"]) == (503, "10")
+        assert "ほかの HEIC の写真を変換している" in busy.json["detail"]
+        assert upload(other, elsewhere, photograph()).status_code == 201  # needs no conversion
+        finish.set()
+        converted = [each.result() for each in photos if each not in refused]
+    assert [each.name for each in converted] == ["a.jpg", "a.jpg"]
+    assert upload(person, number, HEIC, "b.heic").status_code == 201
 
 
 # --- what is refused --------------------------------------------------------------------------

@@ -26,17 +26,19 @@
     // Browsers give every pasted picture the same name.
     return /^image\.\w+$/.test(file.name) ? `${words.named}-${moment}.${file.name.split(".").pop()}` : file.name;
   };
-  const post = async (path, body, headers = {}) => {
+  const post = async (path, body, headers = {}, tries = 0) => {
     const common = { Accept: "application/json", "X-CSRF-Token": document.body.dataset.csrf || "" };
     const answer = await fetch(path, { method: "POST", body, headers: { ...common, ...headers } });
     const wait = Number(answer.headers.get("Retry-After"));
     // Several pictures at once may reach the upload limit per minute; the later ones wait.
-    if (answer.status === 429 && wait > 0 && wait <= 120) {
-      say(words.waiting);
+    const limited = answer.status === 429 && wait > 0 && wait <= 120;
+    const result = limited ? null : await answer.json();
+    const busy = result?.type === "/problems/pictures-busy" && tries < 12;
+    if (limited || busy) {
+      say(limited ? words.waiting : words.busy);
       await new Promise((resolve) => { setTimeout(resolve, wait * 1000); });
-      return post(path, body, headers);
+      return post(path, body, headers, tries + 1);
     }
-    const result = await answer.json();
     if (answer.ok) return result;
     const error = result.errors?.[0];
     const label = error && form.elements.namedItem(error.field)?.labels?.[0]?.firstChild.textContent.trim();

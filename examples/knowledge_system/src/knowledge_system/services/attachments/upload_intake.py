@@ -29,6 +29,10 @@ _log = logging.getLogger(__name__)
 
 # Decoding a picture of 50 million pixels takes 200 MB: decode one at a time per process.
 _decoding = threading.BoundedSemaphore(1)
+# Converting a photograph takes seconds, in a process of its own: one is converted at a time, and one more waits.
+# All others are refused, so that they do not occupy the threads of the other requests.
+_converting = threading.BoundedSemaphore(1)
+_conversions = threading.BoundedSemaphore(2)
 _PATIENCE: Final = 20
 
 
@@ -79,8 +83,8 @@ class Intake:
         """Validate and store a file.
 
         Raises:
-            Problem: ``invalid`` if the file is rejected, ``scan-unavailable``, ``storage-full``, ``unavailable`` if
-                too many pictures are being decoded.
+            Problem: ``invalid`` if the file is rejected, ``scan-unavailable``, ``storage-full``, ``pictures-busy``
+                or ``unavailable`` if too many photographs are being converted or pictures decoded.
         """
         return self.keep(self.checked(name, content))
 
@@ -165,8 +169,13 @@ class Intake:
 def _as_jpeg(content: bytes) -> bytes:
     if find_spec("pi_heif") is None:
         raise _refused("file-heic")
-    with _decoder():
-        jpeg = bounded_process.run(Path(file_conversion.__file__), "heic", content)
+    if not _conversions.acquire(blocking=False):
+        raise Problem("pictures-busy", headers={"Retry-After": "10"})
+    try:
+        with _converting:
+            jpeg = bounded_process.run(Path(file_conversion.__file__), "heic", content)
+    finally:
+        _conversions.release()
     if jpeg is None:
         raise _refused("file-damaged")
     return jpeg

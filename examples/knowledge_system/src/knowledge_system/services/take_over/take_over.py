@@ -67,7 +67,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Line", "TakeOver"]
 
-_STOPPING: Final = frozenset({"scan-unavailable", "storage-full", "unavailable"})
+_STOPPING: Final = frozenset({"pictures-busy", "scan-unavailable", "storage-full", "unavailable"})
 """Problems of this machine rather than of what is taken over."""
 _PROGRAM: Final = Path(file_conversion.__file__)
 _LONGEST: Final = 49_000
