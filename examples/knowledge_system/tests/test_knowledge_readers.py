@@ -22,18 +22,20 @@ from knowledge_system.domain.problems import Problem
 from knowledge_system.models import (
     Article,
     ArticleNode,
+    Attachment,
     AuditEntry,
     Base,
     Group,
     GroupMember,
     Reader,
+    Revision,
     TreeNode,
     User,
 )
 from knowledge_system.services import export_import, readers, reports, visibility
-from knowledge_system.services.attachments import attachment_texts
+from knowledge_system.services.attachments import article_attachments, attachment_texts
 from knowledge_system.services.identity import accounts, groups
-from knowledge_system.services.knowledge import digests, overdue_articles
+from knowledge_system.services.knowledge import article_queries, digests, overdue_articles
 from knowledge_system.settings import AREAS
 from mks_hardening.tasks import TaskWorker
 from mks_hardening.testing import FrozenClock
@@ -46,12 +48,13 @@ PEOPLE, GROUPS, NODES, KINDS = (1, 2, 3), (1, 2), (1, 2, 3, 4), ("土工", "安�
 
 
 class Placed(NamedTuple):
-    """An article: author, status, category and node (0 for none)."""
+    """An article: author, status, category, node (0 for none), and the categories of its unpublished versions."""
 
     author: int
     status: str
     category: str
     node: int
+    coming: list[str]
 
 
 PARENTS = {1: None, 2: 1, 3: 2, 4: None}
@@ -62,6 +65,7 @@ ARTICLES = st.lists(
         st.sampled_from(list(permissions.STATUSES)),
         st.sampled_from(KINDS),
         st.sampled_from((0, *NODES)),
+        st.lists(st.sampled_from(KINDS), max_size=2),
     ),
     min_size=1,
     max_size=4,
@@ -100,6 +104,28 @@ def restrictions_of(number: int, article: Placed, rows: set[Any]) -> list[set[in
     return list(by_subject.values())
 
 
+def waiting_restrictions_of(article: Placed, rows: set[Any]) -> list[set[int]]:
+    """The groups of each unpublished version whose category is restricted."""
+    groups = [{group for subject, group in rows if subject == ("category", each)} for each in article.coming]
+    return [each for each in groups if each]
+
+
+def files_seen(session: Session, actor: Actor, number: int) -> list[bool]:
+    """Whether an actor sees the waiting file of an article: on its page, in its list, and the file itself."""
+    ways: tuple[Callable[[], Any], ...] = (
+        lambda: article_queries.read(session, actor, number)["attachments"],
+        lambda: article_attachments.listed(session, actor, number),
+        lambda: article_attachments.find(session, actor, number),
+    )
+    seen = []
+    for way in ways:
+        try:
+            seen.append(bool(way()))
+        except Problem as problem:
+            seen.append(problem.code != "not-found")
+    return seen
+
+
 @settings(deadline=None, max_examples=40)
 @given(ARTICLES, MEMBERS, RESTRICTIONS, ROLES)
 def test_the_rule_and_its_sql_agree_for_every_person_and_article(
@@ -122,6 +148,13 @@ def test_the_rule_and_its_sql_agree_for_every_person_and_article(
             session.add(Article(id=number, author_id=each.author, created_at=NOW, updated_at=NOW, **texts))
             if each.node:
                 session.add(ArticleNode(article_id=number, node_id=each.node))
+            for version, category in enumerate(("安全", each.category, *each.coming)):
+                kept = {"number": version, "editor_id": each.author, "status": "draft", "saved_at": NOW}
+                session.add(Revision(article_id=number, category=category, **kept))
+            file = {"name": "x.png", "content_type": "image/png", "size": 1, "digest": "0" * 64}
+            file |= {"thumbnail": "", "width": 1, "height": 1, "uploader_id": each.author}
+            file |= {"shown": False, "created_at": NOW}
+            session.add(Attachment(id=number, article_id=number, **file))
         session.flush()
         session.add_all(Reader(group_id=group, **{kind: subject}) for (kind, subject), group in rows)
         session.flush()
@@ -149,6 +182,14 @@ def test_the_rule_and_its_sql_agree_for_every_person_and_article(
                 if person in session.scalars(visibility.select_readers(number))
             }
             assert by_person == wanted
+            for number, each in enumerate(articles, 1):
+                sees_file = number in wanted and permissions.may_see_waiting(
+                    actor,
+                    author_id=each.author,
+                    status=each.status,
+                    readers=waiting_restrictions_of(each, rows),
+                )
+                assert files_seen(session, actor, number) == [sees_file] * 3
         whole.rollback()
 
 
@@ -346,6 +387,16 @@ def with_ids(app: Any, rule: Any, ids: dict[str, Any]) -> str:
     return str(app.url_map.bind("localhost").build(rule.endpoint, values, method=next(iter(rule.methods))))
 
 
+def answer_to(person: Any, rule: Any, method: str, path: str) -> Any:
+    """The response to a request with the body and headers that the route needs."""
+    if path.startswith("/api/"):
+        headers = {"If-Match": "*"} if method in {"PUT", "DELETE"} else {}
+        return call(person, method, path, API_BODIES.get(rule.endpoint), **headers)
+    if method in {"GET", "HEAD"}:
+        return person.send(method, path)
+    return person.post(path, BODIES.get(rule.endpoint, {}))
+
+
 @pytest.mark.parametrize("kind", ["article", "category", "node"])
 def test_every_route_of_the_article_answers_as_if_there_were_none(
     app: Any, visit: Callable[..., Any], kind: str
@@ -362,14 +413,7 @@ def test_every_route_of_the_article_answers_as_if_there_were_none(
         for method in sorted(rule.methods - {"OPTIONS"}):
             answers = []
             for ids in (real, none):
-                path = with_ids(app, rule, ids)
-                if path.startswith("/api/"):
-                    headers = {"If-Match": "*"} if method in {"PUT", "DELETE"} else {}
-                    answer = call(person, method, path, API_BODIES.get(rule.endpoint), **headers)
-                elif method in {"GET", "HEAD"}:
-                    answer = person.send(method, path)
-                else:
-                    answer = person.post(path, BODIES.get(rule.endpoint, {}))
+                answer = answer_to(person, rule, method, with_ids(app, rule, ids))
                 text = re.sub("[0-9]+", "#", VOLATILE.sub("", answer.get_data(as_text=True)))
                 answers.append((answer.status_code, text))
             known, unknown = answers
@@ -378,6 +422,89 @@ def test_every_route_of_the_article_answers_as_if_there_were_none(
             assert SECRET not in known[1], rule.rule
             walked += 1
     assert walked > 40
+
+
+def make_waiting(app: Any, visit: Callable[..., Any]) -> tuple[int, int]:
+    """A published article that all may read, and its next version with a file, in a restricted category."""
+    group = join(app, "見積班", "tanaka", "sato", "ito")
+    writer, reviewer, administrator = (visit(name, at=app) for name in ("tanaka", "sato", "ito"))
+    for person in (writer, reviewer, administrator):
+        person.get("/articles/new")
+    plain = {**TEXTS, "title": "橋", "summary": "", "body": "橋", "category": "土工", "tags": [], "site": ""}
+    new = call(writer, "POST", "/api/knowledge", {**plain, "status": "draft"}).json["id"]
+    step = {"revision": 1, "comment": ""}
+    for person, name in ((writer, "submit"), (reviewer, "approve")):
+        taken = call(person, "POST", f"/api/knowledge/{new}/steps", {**step, "step": name})
+        assert taken.status_code == 200, taken.text
+    coming = {**TEXTS, "category": "安全", "status": "review", "revision": 1}
+    assert call(writer, "PUT", f"/api/knowledge/{new}", coming).status_code == 200
+    picture = io.BytesIO()
+    Image.new("RGB", (40, 40)).save(picture, "PNG")
+    files = {"file": (io.BytesIO(picture.getvalue()), f"{SECRET}.png")}
+    sent = writer.send("POST", f"/articles/{new}/attachments", data={"csrf_token": writer.token, **files})
+    assert sent.status_code == 303, sent.text
+    file = call(writer, "GET", f"/api/knowledge/{new}/attachments").json["items"][0]["id"]
+    with app.extensions["knowledge"].sessions.begin() as session:
+        attachment_texts.keep(session, file, f"{SECRET}の単価")
+    assert restrict(administrator, "category", "安全", group).status_code == 303
+    return new, file
+
+
+def test_no_route_shows_a_reviewer_a_file_of_a_version_that_is_restricted(
+    app: Any, visit: Callable[..., Any]
+) -> None:
+    article, file = make_waiting(app, visit)
+    outsider, insider = visit("yamamoto", at=app), visit("sato", at=app)
+    outsider.get("/articles/new"), insider.get("/articles/new")
+    assert SECRET in insider.get(f"/articles/{article}").text
+    assert insider.get(f"/files/{file}").status_code == 200
+    real = {"article_id": article, "attachment_id": file, "comment_id": GONE, "number": 2, "node_id": GONE}
+    real |= {"kind": "article", "subject": article}
+    routes = [rule for rule in app.url_map.iter_rules() if rule.arguments & {"article_id", "attachment_id"}]
+    routes += [rule for rule in app.url_map.iter_rules() if "subject" in rule.arguments]
+    walked = 0
+    # First what names a file: other requests may change the article.
+    for rule in sorted(routes, key=lambda rule: "attachment_id" not in rule.arguments):
+        for method in sorted(rule.methods - {"OPTIONS"}):
+            path, other = (with_ids(app, rule, {**real, "attachment_id": number}) for number in (file, GONE))
+            answer, unknown = answer_to(outsider, rule, method, path), None
+            assert SECRET not in answer.get_data(as_text=True), (rule.rule, method)
+            if "attachment_id" in rule.arguments:
+                unknown = answer_to(outsider, rule, method, other)
+                assert answer.status_code == unknown.status_code == 404, (rule.rule, method)
+                walked += 1
+    assert walked >= 8
+    assert call(outsider, "GET", f"/api/knowledge/{article}/attachments").json["items"] == []
+    assert not [path for path, (_, text) in pages(outsider).items() if SECRET in text and "?" not in path]
+
+
+def test_files_stay_hidden_from_reviewers_who_write_over_a_restricted_version(
+    app: Any, visit: Callable[..., Any]
+) -> None:
+    """And they can neither add files that they would not see, nor publish the hidden ones."""
+    article, file = make_waiting(app, visit)
+    outsider, other, insider = (visit(name, at=app) for name in ("yamamoto", "ito", "sato"))
+    for person in (outsider, other, insider):
+        person.get("/articles/new")
+    leave(app, "ito")
+    path = f"/api/knowledge/{article}"
+    picture = {"file": (io.BytesIO(b"x"), "x.png")}
+    refused = outsider.send(
+        "POST", f"{path}/attachments", data=picture, headers={"X-CSRF-Token": outsider.token}
+    )
+    assert refused.status_code == 403
+    revision = call(outsider, "GET", path).json["revision"]
+    plain = {**TEXTS, "title": "橋", "body": "橋", "category": "土工", "status": "review"}
+    assert call(outsider, "PUT", path, {**plain, "revision": revision}).status_code == 200
+    step = {"step": "approve", "revision": revision + 1, "comment": ""}
+    for person in (outsider, other):
+        assert person.get(f"/files/{file}").status_code == 404
+        assert call(person, "GET", f"{path}/attachments").json["items"] == []
+    refused = call(other, "POST", f"{path}/steps", step)
+    assert [error["code"] for error in refused.json["errors"]] == ["not-allowed"]
+    assert call(insider, "GET", f"{path}/attachments").json["items"][0]["id"] == file
+    assert call(insider, "POST", f"{path}/steps", {**step, "files": str(file)}).status_code == 200
+    assert outsider.get(f"/files/{file}").status_code == 200  # published by somebody who has seen it
 
 
 # --- notices, mails, reports and what is kept in the cache ----------------------------------------

@@ -29,6 +29,7 @@ __all__ = [
     "may_restrict",
     "may_review",
     "may_see",
+    "may_see_waiting",
     "may_write",
     "sees_all",
 ]
@@ -124,6 +125,21 @@ def may_edit(actor: Actor, *, author_id: int, status: str) -> bool:
     if sees_all(actor):
         return True
     return may_write(actor) and author_id == actor.id and status != "retired"
+
+
+def may_see_waiting(actor: Actor, *, author_id: int, status: str, readers: Iterable[Collection[int]]) -> bool:
+    """Whether the actor may see the files of the next version of an article, add some, and publish them.
+
+    Those who may edit the article, if they may read every version that readers do not see yet: a file may belong to
+    any of them. Roles make no exception, as in ``may_read``.
+
+    Args:
+        actor: a user who may see the article.
+        author_id: id of its author.
+        status: its status.
+        readers: the groups to which the category of each of those versions is restricted, as in ``may_read``.
+    """
+    return may_edit(actor, author_id=author_id, status=status) and may_read(actor.groups, readers)
 
 
 def may_restrict(actor: Actor, *, author_id: int, status: str) -> bool:

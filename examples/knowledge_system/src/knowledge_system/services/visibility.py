@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
-from sqlalchemy import ColumnElement, Select, select, true
+from sqlalchemy import ColumnElement, Select, false, select, true
 from sqlalchemy.orm import aliased
 
 from knowledge_system.domain import permissions
-from knowledge_system.models import Article, ArticleNode, GroupMember, Reader, TreeNode, User
+from knowledge_system.models import Article, ArticleNode, GroupMember, Reader, Revision, TreeNode, User
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import InstrumentedAttribute
@@ -26,6 +26,7 @@ __all__ = [
     "select_closed_nodes",
     "select_nodes_below",
     "select_readers",
+    "waiting_seen_by",
 ]
 
 Groups = frozenset[int] | Select[Any]
@@ -82,6 +83,19 @@ def seen_by(actor: Actor) -> ColumnElement[bool]:
         else Article.status.not_in(permissions.UNFINISHED) | (Article.author_id == actor.id)
     )
     return status & read_by(actor.groups)
+
+
+def waiting_seen_by(actor: Actor) -> ColumnElement[bool]:
+    """Return ``permissions.may_see_waiting`` as an SQL condition on ``Article``."""
+    if not permissions.may_write(actor):
+        return false()
+    closed = select(Revision.number).where(
+        Revision.article_id == Article.id,
+        Revision.number > Article.shown_revision,
+        Revision.category.in_(select_closed(Reader.category, actor.groups)),
+    )
+    own = (Article.author_id == actor.id) & (Article.status != "retired")
+    return (true() if permissions.sees_all(actor) else own) & ~closed.correlate(Article).exists()
 
 
 @cache

@@ -12,7 +12,7 @@ from knowledge_system.domain import permissions
 from knowledge_system.domain.problems import FieldError, Problem
 from knowledge_system.models import Article, Attachment
 from knowledge_system.services.attachments import attachment_texts
-from knowledge_system.services.visibility import seen_by
+from knowledge_system.services.visibility import seen_by, waiting_seen_by
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +23,18 @@ if TYPE_CHECKING:
     from knowledge_system.domain.permissions import Actor
     from knowledge_system.services.attachments.upload_intake import Stored
 
-__all__ = ["MOST", "Detached", "as_dict", "attach", "check_can_attach", "detach", "find", "listed", "used"]
+__all__ = [
+    "MOST",
+    "Detached",
+    "as_dict",
+    "attach",
+    "check_can_attach",
+    "check_can_publish",
+    "detach",
+    "find",
+    "listed",
+    "used",
+]
 
 MOST: Final = 50
 """Maximum number of attachments per article."""
@@ -62,12 +73,23 @@ def check_can_attach(session: Session, actor: Actor, article_id: int, *, lock: b
         Problem: as in ``attach``.
     """
     article = _seen(session, actor, article_id, lock=lock)
-    if not permissions.may_edit(actor, author_id=article.author_id, status=article.status):
+    if not _sees_waiting(session, actor, article_id):
         raise Problem("forbidden")
     number = session.scalar(select(func.count()).where(Attachment.article_id == article_id)) or 0
     if number >= MOST:
         raise Problem("invalid", errors=[FieldError("file", "too-many", MOST)])
     return article
+
+
+def check_can_publish(session: Session, actor: Actor, article_id: int) -> None:
+    """Check that the actor may see the files that become visible with the next version, if there are any.
+
+    Raises:
+        Problem: ``invalid``.
+    """
+    waiting = select(Attachment.id).where(Attachment.article_id == article_id, ~Attachment.shown).limit(1)
+    if session.scalar(waiting) is not None and not _sees_waiting(session, actor, article_id):
+        raise Problem("invalid", errors=[FieldError("category", "not-allowed")])
 
 
 class Detached(NamedTuple):
@@ -82,15 +104,17 @@ def detach(session: Session, actor: Actor, article_id: int, attachment_id: int) 
     """Remove an attachment.
 
     Raises:
-        Problem: ``not-found``, or ``forbidden``: writers may remove only files that readers do not see yet.
+        Problem: ``not-found``, also if the actor may not see the file, or ``forbidden``: writers may remove only
+            files that readers do not see yet.
     """
     article = _seen(session, actor, article_id, lock=True)
     found = _get(session, attachment_id)
     if found is None or found.article_id != article_id:
         raise Problem("not-found")
-    may_edit = permissions.may_edit(actor, author_id=article.author_id, status=article.status)
-    if not may_edit or not permissions.may_detach(actor, status=article.status, shown=found.shown):
-        raise Problem("forbidden" if may_edit or found.shown else "not-found")
+    if not (sees_waiting := _sees_waiting(session, actor, article_id)) and not found.shown:
+        raise Problem("not-found")
+    if not sees_waiting or not permissions.may_detach(actor, status=article.status, shown=found.shown):
+        raise Problem("forbidden")
     attachment_texts.remove(session, [found.id])
     session.delete(found)
     session.flush()
@@ -105,13 +129,8 @@ def find(session: Session, actor: Actor, attachment_id: int) -> Attachment:
     Raises:
         Problem: ``not-found``, also if the actor may not see it.
     """
-    found = _get(session, attachment_id, seen_by(actor))
+    found = _get(session, attachment_id, seen_by(actor), Attachment.shown | waiting_seen_by(actor))
     if found is None:
-        raise Problem("not-found")
-    article = found.article
-    if not found.shown and not permissions.may_edit(
-        actor, author_id=article.author_id, status=article.status
-    ):
         raise Problem("not-found")
     return found
 
@@ -122,10 +141,10 @@ def listed(session: Session, actor: Actor, article_id: int) -> list[dict[str, An
     Raises:
         Problem: ``not-found``.
     """
-    article = _seen(session, actor, article_id)
-    editor = permissions.may_edit(actor, author_id=article.author_id, status=article.status)
-    asked = select(Attachment).where(Attachment.article_id == article_id).order_by(Attachment.id)
-    return [as_dict(each) for each in session.scalars(asked) if each.shown or editor]
+    _seen(session, actor, article_id)
+    asked = select(Attachment).join(Attachment.article).where(Attachment.article_id == article_id)
+    asked = asked.where(Attachment.shown | waiting_seen_by(actor)).order_by(Attachment.id)
+    return [as_dict(each) for each in session.scalars(asked)]
 
 
 def used(session: Session, digests: Sequence[str]) -> set[str]:
@@ -160,6 +179,11 @@ def _seen(session: Session, actor: Actor, article_id: int, *, lock: bool = False
     if article is None:
         raise Problem("not-found")
     return article
+
+
+def _sees_waiting(session: Session, actor: Actor, article_id: int) -> bool:
+    asked = select(Article.id).where(Article.id == article_id, waiting_seen_by(actor))
+    return session.scalar(asked) is not None
 
 
 def _get(session: Session, attachment_id: int, *conditions: ColumnElement[bool]) -> Attachment | None:

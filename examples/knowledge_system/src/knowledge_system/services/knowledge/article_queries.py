@@ -54,7 +54,7 @@ __all__ = [
 MAX_ID = 2**31 - 1
 _COMMENTS_ON_A_PAGE = 50
 _NO_COMMENT = (null(), null(), null())
-_INSIDE = frozenset({"author_id", "writers", "uploaders", "approvers", "readers"})
+_INSIDE = frozenset({"author_id", "writers", "uploaders", "approvers", "readers", "waiting_readers"})
 _SHOWN = ("id", "title", "summary", "category", "site", "status", "revision", "updated_at")
 _WHOLE = (
     *_SHOWN,
@@ -214,12 +214,14 @@ def as_seen(actor: Actor, article: dict[str, Any]) -> dict[str, Any]:
         raise Problem("not-found")
     shown = {name: value for name, value in article.items() if name not in _INSIDE}
     shown["restricted"] = bool(article["readers"])
+    # Missing in entries cached by the previous release: until they expire, nobody sees what waits.
+    if not permissions.may_see_waiting(actor, **who, readers=article.get("waiting_readers", [()])):
+        shown["attachments"] = [each for each in article["attachments"] if each["shown"]]
     if permissions.may_edit(actor, **who):
         return {**shown, "editable": True, "subject": subject(article)}
-    files = [each for each in article["attachments"] if each["shown"]]
     # Unpublished versions are visible only to those who write and review them.
     published = [entry for entry in article["history"] if entry["revision"] <= article["shown_revision"]]
-    return {**shown, "history": published, "attachments": files, "next": None, "editable": False}
+    return {**shown, "history": published, "next": None, "editable": False}
 
 
 def subject(article: dict[str, Any]) -> workflow.Subject:
@@ -314,6 +316,10 @@ def stored(session: Session, article_id: int) -> dict[str, Any]:
             [part.number for part in parts["reader"] if (part.user_id, part.name) == subject]
             for subject in dict.fromkeys((part.user_id, part.name) for part in parts["reader"])
         ],
+        "waiting_readers": [
+            [part.number for part in parts["waiting"] if part.name == category]
+            for category in dict.fromkeys(part.name for part in parts["waiting"])
+        ],
         "writers": [(r.number, r.user_id) for r in revisions],
         # Uploaders of files that are not approved yet.
         "uploaders": sorted(
@@ -326,8 +332,8 @@ def _parts(session: Session, article_id: int) -> dict[str, list[Any]]:
     """Return the parts of an article by kind, from one statement.
 
     Comments are ``said``, revisions ``saved``, approvals of a revision ``approved``, tags ``tag``, members of the
-    groups that approve its categories ``approver``, and groups to which it, its category, its place and the places
-    above are restricted ``reader``.
+    groups that approve its categories ``approver``, groups to which it, its category, its place and the places
+    above are restricted ``reader``, and those to which categories of its unpublished versions are ``waiting``.
     """
     said = (
         select(
@@ -412,9 +418,19 @@ def _parts(session: Session, article_id: int) -> dict[str, list[Any]]:
             *(Reader.node_id.in_(nodes) for nodes in above),
         )
     )
-    kinds = ("said", "saved", "approved", "tag", "approver", "reader")
+    unpublished = (
+        select(Revision.category)
+        .join(Article, Article.id == Revision.article_id)
+        .where(Article.id == article_id, Revision.number > Article.shown_revision)
+    )
+    waiting = select(
+        literal("waiting"), Reader.group_id, null(), Reader.category, null(), null(), *_NO_COMMENT
+    ).where(Reader.category.in_(unpublished))
+    kinds = ("said", "saved", "approved", "tag", "approver", "reader", "waiting")
     parts: dict[str, list[Any]] = {kind: [] for kind in kinds}
-    found: list[Any] = [*session.execute(union_all(said, saved, approvals, named, approvers, readers))]
+    found: list[Any] = [
+        *session.execute(union_all(said, saved, approvals, named, approvers, readers, waiting))
+    ]
     for part in sorted(found, key=lambda part: part.number):
         parts[part.kind].append(part)
     return parts

@@ -25,7 +25,7 @@ from knowledge_system.models import (
     Revision,
     Watch,
 )
-from knowledge_system.services.attachments import attachment_texts
+from knowledge_system.services.attachments import article_attachments, attachment_texts
 from knowledge_system.services.knowledge.article_queries import load_seen, reviewed_by, stored
 from knowledge_system.services.knowledge.tags import canonical_tags
 from knowledge_system.services.visibility import select_closed
@@ -124,6 +124,7 @@ def save(
         article.next_since = article.next_since or article.revision
         session.flush()
         return article.revision
+    article_attachments.check_can_publish(session, actor, article_id)
     show(article, values, status=values["status"], number=article.revision, now=now)
     session.flush()
     index(session, search, article)
@@ -225,7 +226,7 @@ def check_category(session: Session, actor: Actor, category: str) -> None:
 def _check_next_category(session: Session, article_id: int, category: str) -> None:
     """Refuse a restricted category for the next version of an article that more people read.
 
-    The category restricts the article from the approval on; until then, every reviewer sees the next version.
+    The category restricts the article from the approval on.
 
     Raises:
         Problem: ``invalid``.

@@ -13,6 +13,7 @@ from knowledge_system.domain.permissions import Actor
 from knowledge_system.domain.problems import FieldError, Problem
 from knowledge_system.domain.workflow import STEPS
 from knowledge_system.models import Article, Notice, Reader, Review, Revision, User
+from knowledge_system.services.attachments import article_attachments
 from knowledge_system.services.knowledge import article_queries, articles, tags
 from knowledge_system.services.visibility import seen_by, seen_by_users, select_closed, select_readers
 from mks_hardening.db import SearchIndex
@@ -65,7 +66,8 @@ def take(
 
     Raises:
         Problem: ``not-found``, ``forbidden``, ``own-work``, ``wrong-state``, ``conflict`` with the current
-            revision, or ``invalid`` if the reason is missing, or the actor may not read the version's category.
+            revision, or ``invalid`` if the reason is missing, or the actor may not read the version's category
+            or see the files that it publishes.
     """
     article = article_queries.load_seen(session, actor, article_id, lock=True)
     stored = article_queries.stored(session, article_id)
@@ -95,6 +97,7 @@ def take(
     kept.status = wanted.after
     if step == "approve":
         articles.check_category(session, actor, kept.category or article.category)
+        article_attachments.check_can_publish(session, actor, article_id)
         _publish(session, article, kept, search=search, now=now)
     elif step == "confirm":
         article.confirmed_at = now
