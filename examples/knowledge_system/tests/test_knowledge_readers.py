@@ -373,6 +373,7 @@ API_BODIES: dict[str, Any] = {
     "api.knowledge.saving": {**TEXTS, "status": "draft", "revision": 1},
     "api.knowledge.stepping": {"step": "retire", "revision": 1, "comment": "x"},
     "api.knowledge.commenting": {"body": "x"},
+    "api.readers.restricting": {"groups": []},
 }
 NOT_ABOUT_ITS_EXISTENCE = {
     "articles.discarding",  # one's own draft, if there is any
@@ -633,6 +634,75 @@ def test_who_chooses_the_readers_of_what(app: Any, visit: Callable[..., Any]) ->
     assert [error["code"] for error in refused.json["errors"]] == ["not-allowed"]
     assert "見積班" in administrator.get("/admin/groups").text
     assert "閲覧できるグループを変更" in administrator.get("/admin/audit").text
+
+
+def test_the_readers_are_chosen_over_the_api_by_the_same_people(app: Any, visit: Callable[..., Any]) -> None:
+    group = join(app, "見積班", "tanaka", "sato")
+    join(app, "夜間班", "yamamoto")
+    names = ("tanaka", "sato", "ito", "yamamoto", "kobayashi")
+    writer, reviewer, administrator, outsider, reader = (visit(name, at=app) for name in names)
+    for person in (writer, reviewer, administrator, outsider, reader):
+        person.get("/articles")
+    new = call(writer, "POST", "/api/knowledge", {**TEXTS, "status": "draft"}).json["id"]
+    path, of_category = f"/api/readers/article/{new}", f"/api/readers/category/{quote('積算')}"
+
+    first = call(writer, "GET", path)
+    assert first.json == {
+        "kind": "article",
+        "subject": str(new),
+        "name": TEXTS["title"],
+        "groups": [],
+        "known_groups": ["夜間班", "見積班"],
+    }
+    assert call(writer, "GET", path, **{"If-None-Match": first.headers["ETag"]}).status_code == 304
+    wanted, tag = {"groups": ["見積班"]}, {"If-Match": first.headers["ETag"]}
+    assert call(writer, "PUT", path, wanted).status_code == 428
+    assert call(writer, "PUT", path, {}, **tag).status_code == 422  # or everybody could read it
+    for body, code in (({"groups": ["無い班"]}, "choice"), ({"groups": ["夜間班"]}, "locks-out")):
+        refused = call(writer, "PUT", path, body, **tag)
+        assert [(error["field"], error["code"]) for error in refused.json["errors"]] == [("groups", code)]
+    done = call(writer, "PUT", path, wanted, **tag)
+    assert done.status_code == 200, done.text
+    assert done.json["groups"] == ["見積班"]
+    assert done.headers["ETag"] == call(reviewer, "GET", path).headers["ETag"] != first.headers["ETag"]
+    # A repetition does nothing a second time: the version is another one.
+    assert call(writer, "PUT", path, wanted, **tag).status_code == 412
+    now = {"If-Match": done.headers["ETag"]}
+    assert call(writer, "PUT", path, wanted, **now, **{"If-None-Match": "*"}).status_code == 412
+    with app.extensions["knowledge"].sessions() as session:
+        entries = session.scalars(select(AuditEntry).where(AuditEntry.action == "group.readers")).all()
+        assert [entry.subject for entry in entries] == [f"article {new}"]
+
+    both = {"groups": ["見積班", "夜間班"]}
+    for person in (outsider, administrator, reader):  # also of the API alone: there is no such article
+        for method, body in (("GET", None), ("PUT", both)):
+            known, unknown = (
+                call(person, method, f"/api/readers/article/{number}", body, **{"If-Match": "*"})
+                for number in (new, GONE)
+            )
+            assert known.status_code == unknown.status_code == 404
+            assert SECRET not in known.text
+    assert call(reviewer, "PUT", path, both, **{"If-Match": "*"}).status_code == 200
+    assert call(outsider, "GET", path).status_code == 200  # a reviewer, and now a member
+    assert [call(person, "GET", "/api/readers/article/1").status_code for person in (reader, writer)] == [
+        403,
+        403,
+    ]
+    for person, status in ((reader, 403), (writer, 403), (reviewer, 403), (administrator, 200)):
+        assert call(person, "GET", of_category).status_code == status
+        assert call(person, "PUT", of_category, wanted, **{"If-Match": "*"}).status_code == status
+    for unknown in (
+        "x/1",
+        "category/x",
+        "node/1",
+        "article/01",
+        f"article/{quote('０')}",
+        "node/" + "9" * 30,
+    ):
+        assert call(administrator, "GET", f"/api/readers/{unknown}").status_code == 404, unknown
+    with app.extensions["knowledge"].sessions() as session:
+        closed = session.scalars(select(Reader.group_id).where(Reader.category == "積算")).all()
+        assert closed == [group]
 
 
 def shown_to_reviewers(article_id: int) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from knowledge_system.api import (
     following,
     knowledge,
     openapi,
+    readers,
     reports,
     sessions,
 )
@@ -35,6 +36,7 @@ ROUTES: Final = (
     *attachments.ROUTES,
     *drafts.ROUTES,
     *following.ROUTES,
+    *readers.ROUTES,
     *reports.ROUTES,
     *admin.ROUTES,
     openapi.ROUTE,

@@ -70,6 +70,8 @@ __all__ = [
     "PROVIDER_RESPONSE",
     "PURGE",
     "PURGE_FORM",
+    "READERS",
+    "READERS_OF",
     "REFRESH",
     "REPORT",
     "REPORT_LINK",
@@ -314,6 +316,9 @@ GROUP: dict[str, Field] = {
     "step": Text(6, choices=("save", "remove")),
     "seen": ACCOUNT_CHANGE["seen"],
 }
+READERS_OF: dict[str, Field] = {"kind": Text(8, choices=("article", "category", "node")), "subject": Text(32)}
+# Required: a body without it would open to everybody what is restricted.
+READERS: dict[str, Field] = {"groups": Tags(max_items=500, default=None)}
 GROUP_APPROVERS: dict[str, Field] = {
     **{f"category-{number}": _GROUP_ID for number in range(len(CATEGORIES))},
     "seen": ACCOUNT_CHANGE["seen"],

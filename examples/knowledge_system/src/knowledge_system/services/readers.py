@@ -120,7 +120,9 @@ def _value(kind: str, subject: str) -> int | str:
 def _named(session: Session, actor: Actor, kind: str, subject: str) -> str:
     if kind == "category" and subject in permissions.CATEGORIES:
         allowed, name = permissions.may_administer(actor), subject
-    elif kind not in KINDS or not (subject.isascii() and subject.isdecimal() and len(subject) < 11):
+    elif kind not in KINDS or not (
+        subject.isascii() and subject.isdecimal() and len(subject) < 11 and subject[0] != "0"
+    ):
         raise Problem("not-found")
     elif kind == "article":
         article = load_seen(session, actor, int(subject))
