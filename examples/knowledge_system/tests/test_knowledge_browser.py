@@ -6,7 +6,7 @@ import base64
 import re
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -613,12 +613,34 @@ MAIN_PAGES = (
     "admin/retention",
     "tree",
     "articles/1/place",
+    "readers/article/1",
+    "readers/category/土工",
     "admin/audit",
     "admin/operations",
     "handbook/viewer",
     "handbook/writer",
     "nowhere",
 )
+
+
+def look(page: Any, name: str, *, examined: Collection[int] = (390, 1280)) -> list[str]:
+    """What axe finds on a page at each width, and whether it is wider than the window."""
+    found: list[str] = []
+    page.evaluate((files("axe_playwright_python") / "axe.min.js").read_text("utf-8"))
+    for width in (390, 1280):
+        page.set_viewport_size({"width": width, "height": 900})
+        if not fits(page):
+            found.append(f"{name}: wider than {width}")
+        if width not in examined:
+            continue
+        # What it would load beforehand is for sounds and for rules that are not asked.
+        report = page.evaluate("axe.run({resultTypes: ['violations'], preload: false})")
+        found.extend(
+            f"{name} at {width}: {error['id']} ({error['impact']}): {node['html'][:200]}"
+            for error in report["violations"]
+            for node in error["nodes"]
+        )
+    return found
 
 
 @pytest.mark.parametrize(
@@ -632,36 +654,76 @@ MAIN_PAGES = (
 def test_axe_finds_nothing(
     shared_demo: Any, open_page: Callable[..., Any], language: str, examined: tuple[int, ...]
 ) -> None:
-    axe = (files("axe_playwright_python") / "axe.min.js").read_text("utf-8")
     page = open_page(locale=language)
-    found: list[str] = []
-
-    def look(name: str) -> None:
-        page.evaluate(axe)
-        for width in (390, 1280):
-            page.set_viewport_size({"width": width, "height": 900})
-            if not fits(page):
-                found.append(f"{name}: wider than {width}")
-            if width not in examined:
-                continue
-            # What it would load beforehand is for sounds and for rules that are not asked.
-            report = page.evaluate("axe.run({resultTypes: ['violations'], preload: false})")
-            found.extend(
-                f"{name} at {width}: {error['id']} ({error['impact']}): {node['html'][:200]}"
-                for error in report["violations"]
-                for node in error["nodes"]
-            )
-
     page.goto(f"{shared_demo.url}/sign-in")
-    look("sign-in")
+    found = look(page, "sign-in", examined=examined)
     sign_in(page, shared_demo.url, "ito")
     for name in MAIN_PAGES:
         page.goto(f"{shared_demo.url}/{name}", wait_until="domcontentloaded")
-        look(name)
+        found += look(page, name, examined=examined)
     page.click(".person summary")
-    look("the menu, open")
+    found += look(page, "the menu, open", examined=examined)
     assert found == []
     assert page.locator("html").get_attribute("lang") == language[:2]
+
+
+@pytest.mark.parametrize("language", ["ja-JP", "en-US"])
+def test_readers_and_the_removal_of_a_group(
+    shared_demo: Any, open_page: Callable[..., Any], pictures: Path, language: str
+) -> None:
+    """Each page at both widths, with two groups, of which one has a long name; and the order of the focus."""
+    page, url = open_page(locale=language), shared_demo.url
+    sign_in(page, url, "ito")
+    names = ("見積班", "東日本高速道路橋梁補修工事共同企業体品質管理担当者会議連絡網")
+    found: list[str] = []
+
+    def shown(name: str) -> None:
+        found.extend(look(page, name))
+        for width in (390, 1280):
+            page.set_viewport_size({"width": width, "height": 900})
+            if width == 390:
+                found.extend(f"{name}: too small: {part}" for part in page.evaluate(SMALL))
+            page.screenshot(path=pictures / f"32-{name}-{language[:2]}-{width}.png", full_page=True)
+
+    for name in names:
+        page.goto(f"{url}/admin/groups")
+        page.fill("#name-0", name)
+        page.fill("#members-0", "ito sato tanaka")
+        page.click("section:has(#name-0) button[value=save]")
+        page.wait_for_url("**done=group-save")
+    page.goto(f"{url}/admin/groups")
+    page.click(".cards summary >> nth=0")
+    shown("groups")
+    place = page.locator(f"section.card:has(h2:has-text('{names[0]}')) a.danger").get_attribute("href")
+    page.goto(f"{url}/readers/category/積算")
+    shown("readers-of-a-category")
+    page.focus("a[aria-current=page]")  # of the tabs above; from there with the keyboard alone
+    order = []
+    while "button" not in order:
+        page.keyboard.press("Tab")
+        order.append(page.evaluate("document.activeElement.localName"))
+    assert order[-3:] == ["input", "input", "button"]
+    page.check(f"label:has-text('{names[0]}') input")
+    page.click("main button.primary")
+    page.wait_for_url("**done=restricted")
+    page.goto(f"{url}{place}")
+    shown("group-that-cannot-be-removed")
+    assert page.locator("main form").count() == 0
+    page.goto(f"{url}/readers/article/1")
+    shown("readers-of-an-article")
+    page.goto(f"{url}/readers/category/積算")
+    page.uncheck(f"label:has-text('{names[0]}') input")
+    page.click("main button.primary")
+    page.wait_for_url("**done=restricted")
+    page.goto(f"{url}{place}")
+    shown("group-removal")
+    for _ in names:
+        page.goto(f"{url}/admin/groups")
+        page.goto(f"{url}{page.locator('a.danger').first.get_attribute('href')}")
+        page.click("main button.danger")
+        page.wait_for_url("**done=group-remove")
+    assert page.locator("a.danger").count() == 0
+    assert found == []
 
 
 def test_axe_finds_nothing_in_the_dark(

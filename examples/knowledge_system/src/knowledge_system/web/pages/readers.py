@@ -50,6 +50,7 @@ def _page(kind: str, subject: str, problem: Problem | None = None) -> str:
     return render_template(
         "readers.html",
         section="admin" if kind == "category" else "articles",
+        kind=kind,
         restriction=found,
         chosen={group for group in found.groups if forms.retyped(f"group-{group}")}
         if problem
