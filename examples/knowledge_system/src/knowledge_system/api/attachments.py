@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Final
 
 from knowledge_system.api import schemas
 from knowledge_system.api.route import ApiRequest, ApiResponse, Route
-from knowledge_system.domain import fields
 from knowledge_system.domain.problems import Problem
 from knowledge_system.services.attachments import article_attachments
 from knowledge_system.web import article_changes, current_request
@@ -68,37 +67,10 @@ def removing(asked: ApiRequest) -> ApiResponse:
 _PATH: Final = "/api/knowledge/{article_id}/attachments"
 
 ROUTES: Final = (
+    Route("GET", _PATH, listing, {200: schemas.thing({"items": schemas.items(_ATTACHMENT)})}),
+    Route("POST", _PATH, adding, {201: _ATTACHMENT}, limit="file_upload", repeatable=True, takes_file=True),
     Route(
-        "GET",
-        _PATH,
-        listing,
-        {200: schemas.thing({"items": schemas.items(_ATTACHMENT)})},
-        parameters=fields.ARTICLE_ID,
+        "GET", f"{_PATH}/{{attachment_id}}", reading, {200: schemas.FILE, 206: schemas.FILE}, gives_file=True
     ),
-    Route(
-        "POST",
-        _PATH,
-        adding,
-        {201: _ATTACHMENT},
-        limit="file_upload",
-        parameters=fields.ARTICLE_ID,
-        repeatable=True,
-        takes_file=True,
-    ),
-    Route(
-        "GET",
-        f"{_PATH}/{{attachment_id}}",
-        reading,
-        {200: schemas.FILE, 206: schemas.FILE},
-        parameters=fields.ATTACHMENT_ID,
-        gives_file=True,
-    ),
-    Route(
-        "DELETE",
-        f"{_PATH}/{{attachment_id}}",
-        removing,
-        {204: None},
-        limit="api_delete",
-        parameters=fields.ATTACHMENT_ID,
-    ),
+    Route("DELETE", f"{_PATH}/{{attachment_id}}", removing, {204: None}),
 )

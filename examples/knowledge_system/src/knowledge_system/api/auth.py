@@ -68,9 +68,8 @@ def renew(asked: ApiRequest) -> ApiResponse:
     return ApiResponse(_pair(current_request.services().tokens.renew(asked.values["refresh_token"])))
 
 
-def logout(asked: ApiRequest) -> ApiResponse:
+def logout(_asked: ApiRequest) -> ApiResponse:
     """End the session, or the family of tokens."""
-    del asked
     sign_in_steps.sign_out()
     return ApiResponse({"signed_out": True})
 
@@ -81,9 +80,8 @@ def register(asked: ApiRequest) -> ApiResponse:
     return ApiResponse({"id": added.id, "username": added.username, "role": added.role}, 201)
 
 
-def me(asked: ApiRequest) -> ApiResponse:
+def me(_asked: ApiRequest) -> ApiResponse:
     """The signed-in user."""
-    del asked
     actor, factor = current_request.actor(), factors.status()
     return ApiResponse(
         {
@@ -97,18 +95,16 @@ def me(asked: ApiRequest) -> ApiResponse:
     )
 
 
-def session(asked: ApiRequest) -> ApiResponse:
+def session(_asked: ApiRequest) -> ApiResponse:
     """Seconds left of the session, or of the access token; asking does not count as activity.
 
     `ends_in` counts to the absolute limit of the session, or of all tokens of the sign-in, which nothing extends.
     """
-    del asked
     return _left()
 
 
-def refresh(asked: ApiRequest) -> ApiResponse:
+def refresh(_asked: ApiRequest) -> ApiResponse:
     """Keep the session alive, as far as the absolute limit allows."""
-    del asked
     current_request.handle().refresh()
     return _left()
 
@@ -137,9 +133,8 @@ def reset_password(asked: ApiRequest) -> ApiResponse:
     return ApiResponse({"changed": True})
 
 
-def setup(asked: ApiRequest) -> ApiResponse:
+def setup(_asked: ApiRequest) -> ApiResponse:
     """Begin an enrolment; the answer is shown once."""
-    del asked
     enrolment = factors.enrol()
     return ApiResponse(
         {
@@ -234,7 +229,6 @@ ROUTES = (
         login,
         {200: _LOGIN_ANSWER},
         who="anybody",
-        limit="api_open",
         body=fields.SIGN_IN_API,
         refusals=(401,),
     ),
@@ -244,7 +238,6 @@ ROUTES = (
         verify,
         {200: _VERIFY_ANSWER},
         who="anybody",
-        limit="api_open",
         body=fields.CODE_API,
         refusals=(401,),
     ),
@@ -254,7 +247,6 @@ ROUTES = (
         renew,
         {200: schemas.thing(_TOKENS)},
         who="anybody",
-        limit="api_open",
         body=fields.REFRESH,
         refusals=(401,),
     ),
@@ -264,7 +256,6 @@ ROUTES = (
         logout,
         {200: schemas.thing({"signed_out": {"const": True}})},
         who="anybody",
-        limit="api_open",
         body={},
     ),
     Route(
@@ -273,7 +264,6 @@ ROUTES = (
         request_reset,
         {202: schemas.thing({"requested": {"const": True}})},
         who="anybody",
-        limit="api_open",
         body=fields.RESET,
     ),
     Route(
@@ -282,7 +272,6 @@ ROUTES = (
         reset_password,
         {200: schemas.thing({"changed": {"const": True}})},
         who="anybody",
-        limit="api_open",
         body=fields.NEW_PASSWORD,
         refusals=(401,),
     ),
@@ -300,37 +289,14 @@ ROUTES = (
     Route("GET", f"{_A}/me", me, {200: schemas.thing(_ME)}),
     Route("GET", f"{_A}/session", session, {200: _LEFT}, limit="api_poll"),
     Route("POST", f"{_A}/session/refresh", refresh, {200: _LEFT}, limit="api_poll", body={}),
-    Route(
-        "POST",
-        f"{_A}/confirm",
-        confirm,
-        {200: _done("confirmed")},
-        limit="api_write",
-        body=fields.CONFIRMATION,
-    ),
-    Route(
-        "POST",
-        f"{_A}/password",
-        change_password,
-        {200: _done("changed")},
-        limit="api_write",
-        body=fields.PASSWORD,
-    ),
-    Route(
-        "POST",
-        f"{_A}/2fa/setup",
-        setup,
-        {200: schemas.thing(_ENROLMENT)},
-        limit="api_write",
-        body={},
-        refusals=(409,),
-    ),
+    Route("POST", f"{_A}/confirm", confirm, {200: _done("confirmed")}, body=fields.CONFIRMATION),
+    Route("POST", f"{_A}/password", change_password, {200: _done("changed")}, body=fields.PASSWORD),
+    Route("POST", f"{_A}/2fa/setup", setup, {200: schemas.thing(_ENROLMENT)}, body={}, refusals=(409,)),
     Route(
         "POST",
         f"{_A}/2fa/enable",
         enable,
         {200: schemas.thing({"recovery_codes": schemas.items(schemas.STRING), **_CSRF})},
-        limit="api_write",
         body=fields.CODE,
         refusals=(409,),
     ),
@@ -339,7 +305,6 @@ ROUTES = (
         f"{_A}/2fa/disable",
         disable,
         {200: schemas.thing({"second_factor": {"const": False}, **_CSRF})},
-        limit="api_write",
         body=fields.CODE,
         refusals=(409,),
     ),

@@ -46,11 +46,7 @@ def discarding(asked: ApiRequest) -> ApiResponse:
 
 _ONE: Final = "/api/drafts/{form}"
 ROUTES = (
-    Route(
-        "GET", _ONE, reading, {200: _DRAFT}, limit="api_poll", parameters=fields.DRAFT_FORM, refusals=(404,)
-    ),
-    Route(
-        "PUT", _ONE, storing, {204: None}, limit="api_poll", parameters=fields.DRAFT_FORM, body=fields.DRAFT
-    ),
-    Route("DELETE", _ONE, discarding, {204: None}, limit="api_poll", parameters=fields.DRAFT_FORM),
+    Route("GET", _ONE, reading, {200: _DRAFT}, limit="api_poll", refusals=(404,)),
+    Route("PUT", _ONE, storing, {204: None}, limit="api_poll", body=fields.DRAFT),
+    Route("DELETE", _ONE, discarding, {204: None}, limit="api_poll"),
 )

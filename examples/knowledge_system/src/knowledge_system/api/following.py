@@ -89,19 +89,9 @@ ROUTES = (
     Route("GET", "/api/titles", titles, {200: _items(_TITLE)}, query=fields.TAG_BEGUN),
     Route("GET", "/api/sites", site_names, {200: _NAMES}),
     Route("GET", "/api/favourites", favourites, {200: _items(_KEPT)}),
-    Route(
-        "PUT",
-        _ONE,
-        favouring,
-        {204: None},
-        limit="api_write",
-        parameters=fields.ARTICLE_ID,
-        refusals=(404, 422),
-    ),
-    Route("DELETE", _ONE, forgetting, {204: None}, limit="api_write", parameters=fields.ARTICLE_ID),
+    Route("PUT", _ONE, favouring, {204: None}, refusals=(404, 422)),
+    Route("DELETE", _ONE, forgetting, {204: None}, limit="api_write"),
     Route("GET", "/api/watches", watches, {200: _items(_WATCHED)}),
-    Route(
-        "PUT", "/api/watches", watching, {204: None}, limit="api_write", body=fields.WATCH, refusals=(404,)
-    ),
+    Route("PUT", "/api/watches", watching, {204: None}, body=fields.WATCH, refusals=(404,)),
     Route("DELETE", "/api/watches", ignoring, {204: None}, limit="api_write", query=fields.WATCH),
 )

@@ -81,45 +81,17 @@ _ACCEPTED = {"id": schemas.STRING, "status_url": schemas.STRING, "page_url": sch
 
 ROUTES = (
     Route(
-        "POST",
-        "/api/reports",
-        asking,
-        {202: schemas.thing(_ACCEPTED)},
-        limit="api_write",
-        body=fields.REPORT,
-        repeatable=True,
+        "POST", "/api/reports", asking, {202: schemas.thing(_ACCEPTED)}, body=fields.REPORT, repeatable=True
     ),
     Route(
         "POST",
         "/api/reports/generate",
         generating,
         {202: schemas.thing(_ACCEPTED)},
-        limit="api_write",
         body=fields.REPORT,
         repeatable=True,
     ),
-    Route(
-        "GET",
-        "/api/reports/status/{task_id}",
-        following,
-        {200: _TASK, 202: _TASK},
-        limit="api_poll",
-        parameters=fields.TASK_ID,
-    ),
-    Route(
-        "GET",
-        "/api/tasks/{task_id}",
-        status,
-        {200: _TASK, 202: _TASK},
-        limit="api_poll",
-        parameters=fields.TASK_ID,
-    ),
-    Route(
-        "DELETE",
-        "/api/tasks/{task_id}",
-        cancelling,
-        {204: None},
-        limit="api_delete",
-        parameters=fields.TASK_ID,
-    ),
+    Route("GET", "/api/reports/status/{task_id}", following, {200: _TASK, 202: _TASK}, limit="api_poll"),
+    Route("GET", "/api/tasks/{task_id}", status, {200: _TASK, 202: _TASK}, limit="api_poll"),
+    Route("DELETE", "/api/tasks/{task_id}", cancelling, {204: None}),
 )

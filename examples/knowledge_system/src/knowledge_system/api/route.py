@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from flask import Response
+
+from knowledge_system.domain.fields import API_PATH
 
 if TYPE_CHECKING:
     from knowledge_system.api.schemas import Schema
@@ -41,6 +44,9 @@ class ApiResponse(NamedTuple):
     versioned: bool = False
 
 
+_LIMIT_OF_WHO = {"anybody": "api_open", "administrators": "admin"}
+_LIMIT_OF_METHOD = {"GET": "api_read", "POST": "api_write", "PUT": "api_write", "DELETE": "api_delete"}
+
 View = Callable[[ApiRequest], ApiResponse | Response]
 
 
@@ -49,12 +55,12 @@ class Route(NamedTuple):
 
     Attributes:
         method: HTTP method.
-        path: path with parameters in braces, each a key of ``parameters``.
+        path: path with parameters in braces, each a key of ``fields.API_PATH``.
         view: function that handles the request.
         answers: schema of the response for each success status; ``None`` if it has no body.
         who: users who may send the request.
-        limit: group of rate limits that each request counts against.
-        parameters: path parameters.
+        limit: group of rate limits that each request counts against; empty for the one that follows from ``who``
+            and the method.
         query: query parameters; unknown ones are rejected.
         body: fields of the body; ``None`` if there is no body.
         more: additional schema of the body, for fields that depend on each other.
@@ -71,8 +77,7 @@ class Route(NamedTuple):
     view: View
     answers: Mapping[int, Schema | None]
     who: Literal["anybody", "members", "administrators"] = "members"
-    limit: str = "api_read"
-    parameters: Mapping[str, Field] = {}
+    limit: str = ""
     query: Mapping[str, Field] = {}
     body: Mapping[str, Field] | None = None
     more: Mapping[str, Any] = {}
@@ -86,6 +91,18 @@ class Route(NamedTuple):
     def name(self) -> str:
         """Name of the route, unique in the table."""
         return f"{self.view.__module__.rpartition('.')[2]}.{self.view.__name__}"
+
+    @property
+    def limit_group(self) -> str:
+        """Group of rate limits that each request counts against."""
+        if self.limit or self.who != "members":
+            return self.limit or _LIMIT_OF_WHO[self.who]
+        return _LIMIT_OF_METHOD[self.method]
+
+    @property
+    def parameters(self) -> dict[str, Field]:
+        """Parameters of the path, by name."""
+        return {name: API_PATH[name] for name in re.findall(r"\{(\w+)\}", self.path)}
 
     @property
     def rule(self) -> str:

@@ -49,7 +49,7 @@ def install(app: Flask) -> None:
         app.add_url_rule(
             route.rule, f"api.{route.name}", view_of(route), methods=[route.method], strict_slashes=True
         )
-    groups = {f"api.{route.name}": route.limit for route in ROUTES}
+    groups = {f"api.{route.name}": route.limit_group for route in ROUTES}
     four_eyes = app.extensions["knowledge"].settings.four_eyes
     app.extensions["api_document"] = openapi.document(
         ROUTES, saved_as=workflow.saveable_statuses(four_eyes=four_eyes)

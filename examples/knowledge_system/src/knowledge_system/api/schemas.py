@@ -75,11 +75,7 @@ def field(read: Field) -> Schema:
         case Integer():
             schema = {"type": "integer", "minimum": read.minimum, "maximum": read.maximum}
         case Tags():
-            schema = {
-                "type": "array",
-                "items": field(Text(read.max_length)),
-                "maxItems": read.max_items,
-            }
+            schema = {"type": "array", "items": field(Text(read.max_length)), "maxItems": read.max_items}
         case Text():
             schema = _text(read)
     if read.default is not None:

@@ -18,12 +18,11 @@ __all__ = [
     "ACCOUNT_CHANGE",
     "AFTER",
     "ANY_SESSION",
+    "API_PATH",
     "ARTICLE",
     "ARTICLE_EDIT_FORM",
     "ARTICLE_FORM",
-    "ARTICLE_ID",
     "ARTICLE_REPLACED",
-    "ATTACHMENT_ID",
     "AUDIT",
     "AUDIT_EXPORT",
     "BODY_LIMIT",
@@ -38,7 +37,6 @@ __all__ = [
     "CONFIRMATION_FORM",
     "DEVICE",
     "DRAFT",
-    "DRAFT_FORM",
     "EMAIL",
     "EMAIL_ADDRESS",
     "EXPORT",
@@ -79,7 +77,6 @@ __all__ = [
     "RESET_FORM",
     "RESTORE",
     "SESSION",
-    "SESSION_ID",
     "SIGN_IN",
     "SIGN_IN_API",
     "SIGN_IN_FORM",
@@ -87,7 +84,6 @@ __all__ = [
     "STEP",
     "STEP_FORM",
     "TAG_BEGUN",
-    "TASK_ID",
     "TASK_LIST",
     "TASK_STEP",
     "TEMPLATE",
@@ -151,7 +147,6 @@ FACTOR_HELP: dict[str, Field] = {
 }
 _SESSION = Text(128, pattern=re.compile(r"[A-Za-z0-9_.:=-]+"))
 SESSION: dict[str, Field] = {"session": _SESSION}
-SESSION_ID: dict[str, Field] = {"session_id": _SESSION}
 DEVICE: dict[str, Field] = {"device": Text(32, pattern=re.compile(r"[0-9a-f]+"))}
 ANY_SESSION: dict[str, Field] = {"session": _SESSION._replace(min_length=0, default="")}
 """An empty value means all sessions."""
@@ -175,11 +170,6 @@ ARTICLE: dict[str, Field] = {
 }
 # The revision may be given in If-Match instead; 0 means that the body has none.
 ARTICLE_REPLACED: dict[str, Field] = {**ARTICLE, "revision": Integer(1, _REVISION_LIMIT, default=0)}
-ARTICLE_ID: dict[str, Field] = {"article_id": Integer(1, 2**31 - 1, from_text=True)}
-ATTACHMENT_ID: dict[str, Field] = {
-    **ARTICLE_ID,
-    "attachment_id": Integer(1, 2**31 - 1, from_text=True),
-}
 ARTICLE_FORM: dict[str, Field] = {**ARTICLE, "tags": Tags(from_text=True)}
 ARTICLE_EDIT_FORM: dict[str, Field] = {
     **ARTICLE_FORM,
@@ -193,7 +183,6 @@ DRAFT: dict[str, Field] = {
     "revision": Integer(0, _REVISION_LIMIT, default=0),
 }
 """What was typed so far: any text of the editor."""
-DRAFT_FORM: dict[str, Field] = {"form": Text(24, pattern=re.compile(r"article-(new|[1-9][0-9]{0,9})"))}
 
 _DAY = re.compile(r"(19|20)[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])")
 AUDIT: dict[str, Field] = {
@@ -331,7 +320,15 @@ REPORT: dict[str, Field] = {
     "format": Text(8, choices=("xlsx", "pdf")),
     "key": Text(64, min_length=16, pattern=re.compile(r"[A-Za-z0-9_-]+")),
 }
-TASK_ID: dict[str, Field] = {"task_id": Text(32, pattern=_TASK_ID)}
+_ID = Integer(1, 2**31 - 1, from_text=True)
+API_PATH: dict[str, Field] = {
+    "article_id": _ID,
+    "attachment_id": _ID,
+    "form": Text(24, pattern=re.compile(r"article-(new|[1-9][0-9]{0,9})")),
+    "session_id": _SESSION,
+    "task_id": Text(32, pattern=_TASK_ID),
+}
+"""Parameters in the paths of the API, by name."""
 PURGE: dict[str, Field] = {
     "urls": Tags(max_items=1000, max_length=2000),
     "tags": Tags(max_items=1000, max_length=1024),
