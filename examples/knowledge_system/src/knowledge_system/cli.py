@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from knowledge_system.demo.environment import Ports
     from knowledge_system.settings import AppSettings
 
-__all__ = ["main"]
 
 _AGAIN: Final = (
     "続きは、別の名前の報告ファイルでもう一度実行してください。/ run again, with another name for the report"

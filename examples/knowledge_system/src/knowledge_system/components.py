@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     )
     from mks_hardening.wsgi import SessionManager
 
-__all__ = ["Services"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:

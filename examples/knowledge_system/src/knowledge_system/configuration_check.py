@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from knowledge_system.settings import AppSettings
     from mks_hardening.protocols import Clock
 
-__all__ = ["Finding", "findings"]
-
 
 class Finding(NamedTuple):
     """One problem; an ``error`` prevents the system from working."""

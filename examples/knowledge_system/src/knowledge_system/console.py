@@ -6,8 +6,6 @@ import sys
 import time
 from collections.abc import Callable
 
-__all__ = ["complain", "progress", "say"]
-
 
 def say(text: str = "") -> None:
     """Write one line to stdout."""

@@ -15,8 +15,6 @@ from knowledge_system.domain.problems import Problem
 from knowledge_system.services.identity import accounts, factor_administration
 from mks_hardening.exceptions import BackendUnavailableError
 
-__all__ = ["commands"]
-
 commands = AppGroup("knowledge", help="Operate the knowledge system / ナレッジシステムの運用")
 
 

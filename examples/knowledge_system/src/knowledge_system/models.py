@@ -24,41 +24,6 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 from mks_hardening.security import passkey_tables, two_factor_table
 from mks_hardening.tasks import task_table
 
-__all__ = [
-    "Article",
-    "ArticleNode",
-    "ArticleTag",
-    "Attachment",
-    "AttachmentText",
-    "AuditEntry",
-    "Base",
-    "CategoryApprovers",
-    "Comment",
-    "Draft",
-    "Favourite",
-    "Group",
-    "GroupMember",
-    "IdempotencyRecord",
-    "Notice",
-    "ProviderIdentity",
-    "Reader",
-    "RefreshToken",
-    "Report",
-    "Review",
-    "Revision",
-    "Sample",
-    "Tag",
-    "TakenOver",
-    "TokenFamily",
-    "TreeNode",
-    "User",
-    "UtcDateTime",
-    "Watch",
-    "passkeys",
-    "second_factors",
-    "tasks",
-]
-
 
 class UtcDateTime(TypeDecorator[datetime]):
     """Timezone-aware datetimes in UTC, also on SQLite, which does not store a time zone."""

@@ -15,8 +15,6 @@ from mks_hardening.exceptions import SettingsError
 if TYPE_CHECKING:
     from celery import Celery
 
-__all__ = ["app"]
-
 _opened = ExitStack()
 """Resources that stay open as long as the process."""
 

@@ -7,8 +7,6 @@ from knowledge_system.api.route import ApiRequest, ApiResponse, Route
 from knowledge_system.domain import fields
 from knowledge_system.web import article_changes
 
-__all__ = ["ROUTES"]
-
 
 def invalidate(_asked: ApiRequest) -> ApiResponse:
     """Invalidate every cached article and list; `done` is false if the cache was unavailable.

@@ -15,8 +15,6 @@ from knowledge_system.web.files.uploads import received
 if TYPE_CHECKING:
     from flask import Response
 
-__all__ = ["ROUTES"]
-
 _ATTACHMENT: Final = schemas.thing(
     {
         "id": schemas.NUMBER,

@@ -12,8 +12,6 @@ from knowledge_system.services.identity.api_tokens import ACCESS_SECONDS, TokenP
 from knowledge_system.web import article_changes, current_request
 from knowledge_system.web.sign_in import credentials, factors, sign_in_steps
 
-__all__ = ["ROUTES"]
-
 _CSRF: Final = {"csrf_token": schemas.STRING}
 _TOKENS: Final = {
     "access_token": schemas.STRING,

@@ -13,8 +13,6 @@ from knowledge_system.web import current_request
 if TYPE_CHECKING:
     from knowledge_system.services.identity.api_tokens import Bearer, TokenPair, Tokens
 
-__all__ = ["TokenSession", "authenticate"]
-
 _LONGEST: Final = 4096
 
 

@@ -13,8 +13,6 @@ from knowledge_system.api.route import ApiResponse
 from knowledge_system.domain.problems import FieldError, Problem
 from knowledge_system.domain.validation import Field, Tags, Text, parse_json_object, take
 
-__all__ = ["encoded", "exactly", "read", "response_of"]
-
 _LINES = re.compile(r"[\n\r\t\u2028\u2029]")
 
 

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from knowledge_system.domain.validation import Field
 
-__all__ = ["view_of"]
-
 KEY_FIELD: Final = "Idempotency-Key"
 _KEY = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?")
 

@@ -11,8 +11,6 @@ from knowledge_system.domain.problems import Problem
 from knowledge_system.services.knowledge import drafts
 from knowledge_system.web import article_changes, current_request
 
-__all__ = ["ROUTES"]
-
 _DRAFT: Final = schemas.thing(
     {
         **{name: schemas.STRING for name in fields.DRAFT if name != "revision"},

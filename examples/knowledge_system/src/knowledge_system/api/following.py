@@ -10,8 +10,6 @@ from knowledge_system.domain import fields
 from knowledge_system.services.knowledge import following, tags
 from knowledge_system.web import article_changes, current_request
 
-__all__ = ["ROUTES"]
-
 _NAMED: Final = schemas.thing({"name": schemas.STRING, "articles": schemas.NUMBER})
 _NAMES: Final = schemas.thing({"items": schemas.items(_NAMED)})
 _TITLE: Final = schemas.thing({"id": schemas.NUMBER, "title": schemas.STRING})

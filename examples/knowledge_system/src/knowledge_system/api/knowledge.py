@@ -15,8 +15,6 @@ from knowledge_system.services.knowledge import article_queries
 from knowledge_system.services.knowledge.article_queries import ArticleFilter
 from knowledge_system.web import article_changes, current_request
 
-__all__ = ["ROUTES"]
-
 _SUMMARY: Final = {
     "id": schemas.NUMBER,
     "title": schemas.STRING,

@@ -13,8 +13,6 @@ from knowledge_system.api.route import ApiRequest, ApiResponse, Route
 from knowledge_system.domain import fields
 from knowledge_system.domain.files.file_types import KINDS
 
-__all__ = ["ROUTE", "document"]
-
 _JSON: Final = "application/json"
 _PROBLEM: Final = "application/problem+json"
 _STREAM: Final = "text/event-stream"

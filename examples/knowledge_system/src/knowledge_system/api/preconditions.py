@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import re
 
-__all__ = ["ANY", "entity_tag", "matches_entity_tag"]
-
 ANY = "*"
 _TAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"')
 # Empty list elements are ignored (RFC 9110, 5.6.1.2).

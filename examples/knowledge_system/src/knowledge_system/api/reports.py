@@ -13,8 +13,6 @@ from knowledge_system.domain.problems import Problem
 from knowledge_system.web import article_changes, current_request
 from mks_hardening.tasks import TaskStatusApp
 
-__all__ = ["ROUTES"]
-
 
 def asking(asked: ApiRequest) -> ApiResponse:
     """Request a report; the response contains the URL of its status."""

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from knowledge_system.api.schemas import Schema
     from knowledge_system.domain.validation import Field
 
-__all__ = ["ApiRequest", "ApiResponse", "Route", "View"]
-
 
 class ApiRequest(NamedTuple):
     """A validated request, as passed to a view.

@@ -27,8 +27,6 @@ from knowledge_system.web.api_headers import HERE, OPEN_GROUP
 if TYPE_CHECKING:
     from flask import Flask, Response
 
-__all__ = ["ROUTES", "install"]
-
 ROUTES: Final = (
     *auth.ROUTES,
     *sessions.ROUTES,

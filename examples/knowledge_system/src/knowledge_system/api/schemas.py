@@ -7,21 +7,6 @@ from typing import Any
 
 from knowledge_system.domain.validation import Field, Flag, Integer, Tags, Text
 
-__all__ = [
-    "FILE",
-    "FLAG",
-    "MOMENT",
-    "NUMBER",
-    "PROBLEM",
-    "STRING",
-    "Schema",
-    "body",
-    "field",
-    "items",
-    "nullable",
-    "thing",
-]
-
 Schema = dict[str, Any]
 
 STRING: Schema = {"type": "string"}

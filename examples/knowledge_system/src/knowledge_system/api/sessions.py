@@ -12,8 +12,6 @@ from knowledge_system.api.route import ApiRequest, ApiResponse, Route
 from knowledge_system.domain.problems import Problem
 from knowledge_system.web import current_request
 
-__all__ = ["ROUTES"]
-
 
 def listing(_asked: ApiRequest) -> ApiResponse:
     """The user's sessions; `current` is the one of this request."""

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from knowledge_system.services.identity.user_accounts import UserAccounts
     from mks_hardening.security import SignInAccount, SignInNotice, TwoFactorNotice
 
-__all__ = ["factor_notifier", "notifier"]
-
 _PAGES = {"reset_requested": "/password/reset", "email_change_requested": "/account/email/confirm"}
 
 _log = logging.getLogger(__name__)

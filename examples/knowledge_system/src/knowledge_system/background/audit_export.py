@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from mks_hardening.protocols import Clock
     from mks_hardening.tasks import TaskRun, Tasks
 
-__all__ = ["register"]
-
 _log = logging.getLogger(__name__)
 
 

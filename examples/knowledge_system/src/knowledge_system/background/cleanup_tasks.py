@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from mks_hardening.protocols import Clock
     from mks_hardening.tasks import TaskRun, Tasks
 
-__all__ = ["register"]
-
 _OLD_LOGS = timedelta(days=30)
 _STALE_ALERTS = timedelta(days=30)
 _UPLOADS_UNUSED = timedelta(days=1)

@@ -11,18 +11,6 @@ from knowledge_system.domain.translations import say
 if TYPE_CHECKING:
     from knowledge_system.services.knowledge.digests import Digest
 
-__all__ = [
-    "Mail",
-    "MailTemplate",
-    "about_account",
-    "commented",
-    "digest",
-    "overdue",
-    "report_ready",
-    "step_taken",
-    "watched",
-]
-
 
 class Mail(NamedTuple):
     """Subject and text of a mail."""

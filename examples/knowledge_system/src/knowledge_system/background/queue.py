@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from mks_hardening.protocols import Clock
     from mks_hardening.tasks import TaskStatus
 
-__all__ = ["Background"]
-
 _STOP_SECONDS = 4
 """Below gunicorn's graceful timeout; a task that is cut off runs again after its lease expires."""
 

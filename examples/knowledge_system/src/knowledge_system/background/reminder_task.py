@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from mks_hardening.protocols import Clock
     from mks_hardening.tasks import TaskRun, Tasks
 
-__all__ = ["register"]
-
 
 def register(
     tasks: Tasks,

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from mks_hardening.protocols import Clock
     from mks_hardening.tasks import Task, TaskRun, Tasks
 
-__all__ = ["DAYS_KEPT", "FORMATS", "NAME", "register"]
-
 NAME = "reports.write"
 DAYS_KEPT = 7
 FORMATS = {

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from knowledge_system.settings import AppSettings
     from mks_hardening.tasks import Task, TaskRun, Tasks
 
-__all__ = ["register"]
-
 _AT_ONCE: Final = 500
 
 

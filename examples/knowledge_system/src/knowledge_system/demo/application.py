@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from mks_hardening.protocols import Clock
 
-__all__ = ["create_demo_app", "from_env"]
-
 
 def create_demo_app(settings: AppSettings, *, clock: Clock = time) -> Flask:
     """Create the application with the demo pages and a separate clock for sessions."""

@@ -6,8 +6,6 @@ import os
 import tempfile
 from pathlib import Path
 
-__all__ = ["write_whole"]
-
 
 def write_whole(path: Path, data: bytes, *, mode: int = 0o600) -> None:
     """Replace the content of a file atomically, even if the disk is full or the file is being read."""

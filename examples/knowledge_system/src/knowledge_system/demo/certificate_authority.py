@@ -14,8 +14,6 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from knowledge_system.demo.atomic_writes import write_whole
 
-__all__ = ["Certificates", "ensure_certificates"]
-
 # Apple limits server certificates to 825 days, Chromium to 398; the authority is valid for several of them.
 _SERVER_DAYS, _AUTHORITY_DAYS, _RENEW_DAYS = 397, 1825, 30
 

@@ -8,8 +8,6 @@ from pathlib import Path
 
 from mks_hardening.protocols import Clock
 
-__all__ = ["MovableClock", "clock_file"]
-
 _FORM = struct.Struct("<d")
 
 

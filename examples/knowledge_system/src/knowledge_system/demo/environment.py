@@ -9,8 +9,6 @@ from typing import Final, NamedTuple
 from knowledge_system.demo.atomic_writes import write_whole
 from mks_hardening.security import SecretBox
 
-__all__ = ["ALERT_ADDRESSES", "Ports", "demo_environment", "worker_numbers"]
-
 
 class Ports(NamedTuple):
     """Loopback ports of the demonstration."""

@@ -32,8 +32,6 @@ from knowledge_system.settings import DEMO_PASSWORD, AppSettings
 if TYPE_CHECKING:
     from mks_hardening.protocols import Clock
 
-__all__ = ["run"]
-
 _READY_SECONDS = 60
 _STOP_SECONDS = 10
 

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from flask import Response
     from werkzeug.wrappers import Response as AnyResponse
 
-__all__ = ["pages"]
-
 pages = Blueprint("demo", __name__)
 
 _SLOW_SQL = (

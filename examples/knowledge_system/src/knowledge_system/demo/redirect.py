@@ -11,8 +11,6 @@ from mks_hardening.wsgi import HTTPSRedirectMiddleware
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-__all__ = ["from_env"]
-
 
 def from_env() -> WSGIApplication:
     """Create the redirecting WSGI application, for gunicorn."""

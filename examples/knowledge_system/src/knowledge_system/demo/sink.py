@@ -20,8 +20,6 @@ from typing import Any, Self, cast
 from knowledge_system.demo.atomic_writes import write_whole
 from mks_hardening.protocols import Clock
 
-__all__ = ["Outbox", "Sink", "read_messages"]
-
 MAX_MESSAGE = 1_000_000
 KEPT = 200
 

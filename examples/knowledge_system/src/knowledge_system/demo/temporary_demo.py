@@ -18,8 +18,6 @@ from urllib.error import URLError
 
 from knowledge_system.demo.visitor import WalkthroughError
 
-__all__ = ["IsolatedDemo", "isolated_demo"]
-
 _READY_SECONDS = 60
 _STOP_SECONDS = 20
 _OWN_VARIABLES = ("MKS_", "DATABASE_URL")

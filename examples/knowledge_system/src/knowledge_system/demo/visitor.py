@@ -8,8 +8,6 @@ from typing import Any
 
 import requests
 
-__all__ = ["BrowserClient", "WalkthroughError", "expect", "status"]
-
 
 class WalkthroughError(Exception):
     """The demonstration did not behave as expected."""

@@ -25,8 +25,6 @@ from knowledge_system.demo.temporary_demo import isolated_demo
 from knowledge_system.demo.visitor import BrowserClient, WalkthroughError, expect, status
 from knowledge_system.settings import DEMO_PASSWORD
 
-__all__ = ["run"]
-
 _ALERT_SECONDS = 20
 _STEP = 30
 

@@ -7,8 +7,6 @@ from functools import cache
 from importlib.resources import files
 from typing import NamedTuple
 
-__all__ = ["ArticleTemplate", "find", "listed"]
-
 
 class ArticleTemplate(NamedTuple):
     """A template: its key in addresses, its name, the usual category, and the text to fill in."""

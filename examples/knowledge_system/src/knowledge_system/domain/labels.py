@@ -13,20 +13,6 @@ from urllib.parse import quote
 
 from knowledge_system.domain.permissions import ROLES, STATUSES
 
-__all__ = [
-    "ACTIONS",
-    "ALERT_STATES",
-    "FIELDS",
-    "LIMITS",
-    "NOTICES",
-    "REASONS",
-    "TASKS",
-    "action_codes",
-    "alert_label",
-    "described_detail",
-    "subject_label",
-]
-
 Say = Callable[..., str]
 
 ACTIONS: Final = {

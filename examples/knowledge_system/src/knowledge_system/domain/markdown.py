@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from markdown_it.rules_core import StateCore
     from markdown_it.rules_inline import StateInline
 
-__all__ = ["MENTION", "PLACE", "Block", "Rendered", "blocks", "comment", "headings", "render", "rendered"]
-
 _TAGS: Final = {
     *(
         "a",

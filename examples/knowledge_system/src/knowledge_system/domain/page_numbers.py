@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["pages"]
-
 _AROUND = 2
 
 

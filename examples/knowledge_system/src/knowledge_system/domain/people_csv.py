@@ -16,8 +16,6 @@ from knowledge_system.domain.problems import FieldError, Problem
 from knowledge_system.domain.translations import say
 from knowledge_system.domain.validation import FORMULA_STARTS, Tags
 
-__all__ = ["COLUMNS", "MOST_BYTES", "MOST_PEOPLE", "Account", "Line", "decoded", "report"]
-
 MOST_BYTES: Final = 131_072
 MOST_PEOPLE: Final = 300
 _MOST_CELL: Final = 1000

@@ -6,33 +6,6 @@ from collections.abc import Collection, Iterable
 from datetime import timedelta, timezone
 from typing import NamedTuple
 
-__all__ = [
-    "CATEGORIES",
-    "COMMENT_CHANGES",
-    "JST",
-    "MAILS",
-    "ROLES",
-    "SEE_ALL",
-    "STATUSES",
-    "TASK_STATES",
-    "UNFINISHED",
-    "Actor",
-    "is_kept",
-    "may_administer",
-    "may_arrange",
-    "may_change_comment",
-    "may_delete",
-    "may_detach",
-    "may_edit",
-    "may_read",
-    "may_remove_comment",
-    "may_restrict",
-    "may_review",
-    "may_see",
-    "may_see_waiting",
-    "may_write",
-    "sees_all",
-]
 
 JST = timezone(timedelta(hours=9), "JST")
 ROLES = {"viewer": "閲覧", "writer": "執筆", "reviewer": "承認", "admin": "管理"}

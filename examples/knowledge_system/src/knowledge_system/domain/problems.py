@@ -11,8 +11,6 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, NamedTuple
 
-__all__ = ["FieldError", "Problem", "code_for_status", "describe", "error_text"]
-
 
 class FieldError(NamedTuple):
     """An error in one field; ``code`` is a key of the message catalogue, ``limit`` the number in the message."""

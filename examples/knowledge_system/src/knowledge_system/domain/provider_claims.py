@@ -8,8 +8,6 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-__all__ = ["FEDERATED", "ClaimsError", "Identity", "ProviderRules", "check_token", "identify"]
-
 FEDERATED: Final = "fed"
 """First authentication method of a session that an identity provider began, as Entra ID names it."""
 _LEEWAY: Final = 60

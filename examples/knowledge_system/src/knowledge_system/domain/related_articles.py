@@ -8,8 +8,6 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-__all__ = ["Candidate", "nearest"]
-
 _OTHER = re.compile(r"[\W_]+")
 _TAG, _SITE, _CATEGORY, _WORDS = 3.0, 2.0, 1.0, 6.0
 _LEAST = 1.5

@@ -12,8 +12,6 @@ from markupsafe import Markup, escape
 from knowledge_system.domain.markdown import PLACE, Block, blocks
 from knowledge_system.domain.text_differences import DifferencePiece, difference
 
-__all__ = ["RenderedDifference", "rendered_differences"]
-
 Kind = Literal["same", "added", "removed", "changed", "gap"]
 _MOST_BLOCKS: Final = 2000
 _NUMBER: Final = re.compile(r'(?<=<ol) start="[0-9]+"')

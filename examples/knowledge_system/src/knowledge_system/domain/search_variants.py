@@ -18,8 +18,6 @@ from typing import Final
 
 from mks_hardening.db import SearchIndex
 
-__all__ = ["spelling_variants", "split_compounds"]
-
 _MOST: Final = 9
 _LONGEST: Final = 200
 _HIRAGANA: Final = r"\u3041-\u3096"

@@ -9,8 +9,6 @@ from typing import Any
 from knowledge_system.domain.search_variants import spelling_variants, split_compounds
 from mks_hardening.db import SearchIndex
 
-__all__ = ["excerpt", "marked"]
-
 # Markdown syntax, which is removed from excerpts.
 _MARKS = re.compile(
     r"\[[ xX]\] |!?\[([^\]\n]*)\]\([^)\n]*\)|^[#>|\-+*・ ]+|\*\*|~~|`|\|[-:| ]+\|", re.MULTILINE

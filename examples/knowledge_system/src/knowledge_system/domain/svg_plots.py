@@ -8,8 +8,6 @@ from itertools import groupby
 from math import ceil, log10
 from typing import NamedTuple
 
-__all__ = ["Plot", "render_svg"]
-
 _WIDTH, _HEIGHT = 320, 96
 _LEFT, _RIGHT, _TOP, _BOTTOM = 34, 4, 8, 16
 

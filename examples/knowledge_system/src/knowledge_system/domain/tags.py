@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import unicodedata
 
-__all__ = ["key_of"]
-
 
 def key_of(name: str) -> str:
     """Return the key of a tag, equal for ``ＲＣ``, ``RC`` and ``rc``: NFKC, case-folded.

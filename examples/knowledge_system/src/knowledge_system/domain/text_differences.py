@@ -6,8 +6,6 @@ from collections.abc import Iterator, Sequence
 from difflib import SequenceMatcher
 from typing import Literal, NamedTuple
 
-__all__ = ["DifferencePiece", "Line", "difference"]
-
 Kind = Literal["same", "added", "removed", "changed", "gap"]
 
 # Comparing by character takes time proportional to the product of both lengths.

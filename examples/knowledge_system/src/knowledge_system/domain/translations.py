@@ -16,8 +16,6 @@ from typing import TYPE_CHECKING, Final, Literal
 if TYPE_CHECKING:
     from datetime import date
 
-__all__ = ["LANGUAGES", "english", "is_japanese", "say", "written"]
-
 LANGUAGES: Final = {"ja": "日本語", "en": "English"}
 """Supported languages by code, each with its own name."""
 

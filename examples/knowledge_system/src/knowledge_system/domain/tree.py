@@ -7,8 +7,6 @@ from typing import Any, Final, NamedTuple
 
 from knowledge_system.domain.problems import FieldError, Problem
 
-__all__ = ["DEPTH", "MOST_NODES", "STEPS", "Node", "moved", "nested", "placed", "stepped"]
-
 DEPTH: Final = 3
 MOST_NODES: Final = 1000
 STEPS: Final = ("up", "down", "in", "out")

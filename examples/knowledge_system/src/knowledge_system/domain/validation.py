@@ -14,20 +14,6 @@ from urllib.parse import parse_qsl
 
 from knowledge_system.domain.problems import FieldError, Problem
 
-__all__ = [
-    "FORMULA_STARTS",
-    "Field",
-    "Flag",
-    "Integer",
-    "Tags",
-    "Text",
-    "form_values",
-    "is_visible",
-    "parse_json_object",
-    "printable",
-    "take",
-]
-
 FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠")
 """A cell that begins with one of these may be run by a spreadsheet (CWE-1236)."""
 MAX_DEPTH = 8

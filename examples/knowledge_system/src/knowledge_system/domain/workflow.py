@@ -12,8 +12,6 @@ from typing import Final, NamedTuple
 from knowledge_system.domain import permissions
 from knowledge_system.domain.permissions import Actor
 
-__all__ = ["STEPS", "Step", "Subject", "refusal", "saveable_statuses", "statuses_to_save", "steps_for"]
-
 
 class Step(NamedTuple):
     """A workflow step.

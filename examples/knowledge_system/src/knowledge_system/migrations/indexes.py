@@ -8,8 +8,6 @@ from alembic import op
 
 from mks_hardening.db import LockRetry, SafeOperations
 
-__all__ = ["LOCK_RETRY", "create_index", "drop_index"]
-
 LOCK_RETRY = LockRetry(total=300)
 """A build waits for the oldest open transaction; it blocks no query during this time."""
 

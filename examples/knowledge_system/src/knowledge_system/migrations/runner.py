@@ -22,8 +22,6 @@ from sqlalchemy.exc import OperationalError
 
 from mks_hardening.db import MigrationBlockedError
 
-__all__ = ["BASELINE", "MigrationError", "Migrations", "is_ours"]
-
 BASELINE: Final = "0001"
 _FOLDER: Final = Path(__file__).parent
 _KEY: Final = 0x6D6B735F6B6E6F77

@@ -12,8 +12,6 @@ from typing import Any
 from knowledge_system.domain.translations import is_japanese
 from knowledge_system.reports.figures import Figures
 
-__all__ = ["write_document"]
-
 Progress = Callable[[float, str], None]
 
 _FONT = "BIZUDPGothic"

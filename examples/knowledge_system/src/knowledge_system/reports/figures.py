@@ -7,8 +7,6 @@ from typing import NamedTuple
 
 from knowledge_system.domain import translations
 
-__all__ = ["CategoryRow", "Figures", "ListedArticle"]
-
 
 class CategoryRow(NamedTuple):
     """One category: number of articles, and activity in the period."""

@@ -8,8 +8,6 @@ from typing import Any
 
 from knowledge_system.reports.figures import Figures
 
-__all__ = ["write_sheet"]
-
 Progress = Callable[[float, str], None]
 
 _FONT = "Yu Gothic"

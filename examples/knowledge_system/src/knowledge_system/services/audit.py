@@ -21,8 +21,6 @@ from knowledge_system.models import AuditEntry
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-__all__ = ["FIRST", "Fact", "append", "chained", "entries", "first_broken_entry"]
-
 FIRST = "0" * 64
 """The previous hash of the first entry."""
 _READ_AT_ONCE = 1000

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from sqlalchemy import Select
     from sqlalchemy.orm import Session, sessionmaker
 
-__all__ = ["AuditHead", "as_csv", "as_json_lines", "exported", "harmless", "newest"]
-
 _COLUMNS: Final = ("id", "at", "actor_id", "actor_name", "action", "subject", "detail", "previous", "hash")
 _READ_AT_ONCE: Final = 1000
 

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-__all__ = ["Head", "first_missing", "keep", "newest"]
-
 _LONGEST = 262_144
 """Bytes read from the end of the file: about five years of nights."""
 

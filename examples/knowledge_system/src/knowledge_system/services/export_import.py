@@ -35,19 +35,6 @@ if TYPE_CHECKING:
     from knowledge_system.services.attachments.upload_intake import Accepted, Intake, Stored
     from mks_hardening.db import SearchIndex
 
-__all__ = [
-    "LIMITS",
-    "MOST_ARTICLES",
-    "MOST_BYTES",
-    "MOST_PIXELS",
-    "ImportedArticle",
-    "add",
-    "add_article",
-    "entries",
-    "read",
-    "selected",
-]
-
 _log = logging.getLogger(__name__)
 
 # All files of a bundle are in memory during an import: one import at a time per process.

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement
     from sqlalchemy.orm import Session, sessionmaker
 
-__all__ = ["Claim", "claim", "keep_answer", "mark_changed", "release", "remove_expired"]
-
 _LEASE: Final = timedelta(seconds=60)
 """Longer than any request takes; after that, the process that claimed the key is assumed to have died."""
 _KEPT: Final = timedelta(hours=24)

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-__all__ = ["add_missing"]
-
 
 def add_missing(session: Session, table: Any, rows: Sequence[Mapping[str, Any]]) -> None:
     """Insert the rows whose key does not exist; a concurrent insert of the same key waits and changes nothing."""

@@ -19,20 +19,6 @@ from knowledge_system.reports.figures import CategoryRow, Figures, ListedArticle
 from knowledge_system.services.secret_keys import key_bytes
 from knowledge_system.services.visibility import read_by
 
-__all__ = [
-    "Link",
-    "check_subject",
-    "content_of",
-    "figures",
-    "find",
-    "kept",
-    "link_keys",
-    "months",
-    "remove_expired",
-    "signature",
-    "sites",
-]
-
 _MOST_ARTICLES = 2000
 
 

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-__all__ = ["Leaver", "erase", "hand_over", "leavers", "mark_leavers", "remove_notices"]
-
 _SYSTEM = Actor(0, "system", "", "admin")
 _ERASED = "former:"
 """Begins the user name of an emptied account; no account can be given such a name."""

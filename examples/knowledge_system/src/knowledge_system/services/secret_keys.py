@@ -5,8 +5,6 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 
-__all__ = ["key_bytes"]
-
 
 def key_bytes(texts: Sequence[str]) -> list[bytes]:
     """Decode the keys, which the library validated when it read the settings."""

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
     from mks_hardening.protocols import Clock
 
-__all__ = ["SignInAuditLog"]
-
 _log = logging.getLogger(__name__)
 
 _SIGN_IN: Final = {

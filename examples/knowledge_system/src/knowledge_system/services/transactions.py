@@ -9,8 +9,6 @@ from sqlalchemy.orm import Session
 if TYPE_CHECKING:
     from sqlalchemy.orm import SessionTransaction
 
-__all__ = ["WritingSession"]
-
 
 class WritingSession(Session):
     """A session whose ``begin`` acquires the write lock on databases with a single writer (SQLite).

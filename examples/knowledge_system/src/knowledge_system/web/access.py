@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from flask import Flask
     from werkzeug.wrappers import Response
 
-__all__ = ["BEFORE_FACTOR", "POLICY", "install", "required_role"]
-
 Who = Literal["anybody", "members", "writers", "reviewers", "administrators", "own table"]
 
 POLICY: Final[dict[str, Who]] = {

@@ -12,8 +12,6 @@ from knowledge_system.domain.problems import Problem
 if TYPE_CHECKING:
     from flask import Flask
 
-__all__ = ["install"]
-
 
 class AsciiInteger(IntegerConverter):
     """Matches ids in ASCII digits without a sign; the regular expression's own digit class matches any script."""

@@ -12,8 +12,6 @@ from mks_hardening.security import client_key, rate_limit_headers
 if TYPE_CHECKING:
     from werkzeug.wrappers import Response
 
-__all__ = ["HERE", "OPEN_GROUP", "add"]
-
 HERE: Final = "/api/"
 OPEN_GROUP: Final = "api_open"
 """Group that counts requests that match no route or are not authenticated."""

@@ -37,42 +37,6 @@ if TYPE_CHECKING:
 
     from knowledge_system.domain.permissions import Actor
 
-__all__ = [
-    "add_comment",
-    "add_node",
-    "attach",
-    "change_account",
-    "change_comment",
-    "change_group",
-    "change_node",
-    "choose_language",
-    "choose_mails",
-    "create_article",
-    "delete_article",
-    "detach",
-    "discard_draft",
-    "empty_cache",
-    "favour",
-    "hand_over",
-    "import_articles",
-    "import_people",
-    "mark_notices_read",
-    "place_article",
-    "purge_cdn",
-    "record_audit_export",
-    "register",
-    "remove_comment",
-    "request_report",
-    "restore",
-    "restrict",
-    "save_article",
-    "set_approvers",
-    "store_draft",
-    "take_step",
-    "unlink_account",
-    "watch",
-]
-
 R = TypeVar("R")
 
 _OF_STEP: Final[dict[str, Event]] = {"approve": "publish", "retire": "retire"}

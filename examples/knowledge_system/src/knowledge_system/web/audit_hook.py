@@ -10,8 +10,6 @@ if TYPE_CHECKING:
     from flask import Flask
     from werkzeug.wrappers import Response
 
-__all__ = ["install"]
-
 
 def install(app: Flask) -> None:
     """Collect entries during each request; must be installed before all other request hooks."""

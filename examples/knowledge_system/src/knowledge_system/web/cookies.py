@@ -9,19 +9,6 @@ from flask import after_this_request, request
 if TYPE_CHECKING:
     from werkzeug.wrappers import Response
 
-__all__ = [
-    "BROWSER_LENGTH",
-    "CHALLENGE",
-    "DEVICE",
-    "LANGUAGE",
-    "PASSKEY",
-    "PROVIDER",
-    "RECENT",
-    "forget",
-    "keep",
-    "kept",
-]
-
 CHALLENGE: Final = ("knowledge_challenge", 300)
 PASSKEY: Final = ("knowledge_passkey", 300)
 """A browser that signs in with a passkey instead of name and password; the user is not known yet."""

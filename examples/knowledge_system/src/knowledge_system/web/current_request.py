@@ -25,28 +25,6 @@ if TYPE_CHECKING:
     from knowledge_system.components import Services
     from knowledge_system.domain.permissions import Actor
 
-__all__ = [
-    "ONCE",
-    "actor",
-    "actor_or_none",
-    "add_language_fields",
-    "address",
-    "administrators_only",
-    "background",
-    "check_limit",
-    "csrf_token",
-    "handle",
-    "is_hardened",
-    "language",
-    "now",
-    "request_id",
-    "route",
-    "say",
-    "services",
-    "stay_anonymous",
-    "wants_json",
-]
-
 ONCE = "once"
 """Form field that distinguishes a resubmitted form from a new one with equal content."""
 

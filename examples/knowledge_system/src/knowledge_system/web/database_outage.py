@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from mks_hardening.protocols import Clock
 
-__all__ = ["Outage"]
-
 _log = logging.getLogger(__name__)
 
 _QUIET = 300

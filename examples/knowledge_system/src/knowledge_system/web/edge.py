@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
     from knowledge_system.components import Services
 
-__all__ = ["harden"]
-
 # Polled about every second by monitoring: metrics and outage records cover what they report.
 _PROBES = ("/livez", "/readyz", "/healthz")
 

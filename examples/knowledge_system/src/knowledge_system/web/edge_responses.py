@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from mks_hardening.wsgi import Refusal
 
-__all__ = ["create_rejection_handler"]
-
 _WRITTEN_OUTSIDE = {"Content-Type", "Content-Length", "Cache-Control", "Retry-After"}
 _ENDED = {"idle": "session-idle", "absolute": "session-absolute", "revoked": "session-revoked"}
 

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from flask import Flask
     from werkzeug.wrappers import Response as AnyResponse
 
-__all__ = ["install"]
-
 _DRAINED = 67_108_864
 """Maximum bytes of a rejected body that are still read: browsers show the response only after sending it all."""
 _DRAIN_SECONDS = 30

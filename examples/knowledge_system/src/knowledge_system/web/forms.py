@@ -19,20 +19,6 @@ if TYPE_CHECKING:
     from flask import Response
     from werkzeug.wrappers import Response as BaseResponse
 
-__all__ = [
-    "came_from",
-    "once",
-    "private",
-    "problem_context",
-    "query_values",
-    "read",
-    "remember",
-    "retyped",
-    "safe_next",
-    "shown_again",
-    "submitted",
-]
-
 _LOOKS, _PAUSE = 40, 0.25
 
 _MENDABLE = {

@@ -9,8 +9,6 @@ from mks_hardening.wsgi import HSTS, ContentSecurityPolicy, HeaderPolicy
 if TYPE_CHECKING:
     from mks_hardening.settings import HardeningSettings
 
-__all__ = ["header_policy"]
-
 
 def header_policy(settings: HardeningSettings) -> HeaderPolicy:
     """Build the header policy from the settings."""

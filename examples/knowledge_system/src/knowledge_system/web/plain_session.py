@@ -7,8 +7,6 @@ from typing import Any
 
 from flask import session
 
-__all__ = ["PlainSession"]
-
 
 class PlainSession:
     """The part of ``mks_hardening.wsgi.SessionHandle`` that the pages use."""

@@ -7,8 +7,6 @@ from typing import Final
 
 from knowledge_system.web import cookies, current_request
 
-__all__ = ["article_ids", "remember"]
-
 _MOST: Final = 8
 _FORM: Final = re.compile(r"([0-9]{1,12}):((?:[1-9][0-9]{0,9})(?:\.[1-9][0-9]{0,9}){0,7})")
 

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     from flask import Flask, Response
 
-__all__ = ["asset", "install"]
-
 # Messages that a page may show after a redirect (``?done=saved``); a closed list, so that links cannot inject
 # text.
 DONE = {

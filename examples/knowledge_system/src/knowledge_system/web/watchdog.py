@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from mks_hardening.protocols import Clock
 
-__all__ = ["RequestWatchdog"]
-
 _log = logging.getLogger(__name__)
 
 

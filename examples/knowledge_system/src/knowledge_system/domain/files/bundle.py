@@ -11,8 +11,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from io import BytesIO
 from typing import IO, Final, NamedTuple, cast
 
-__all__ = ["BundleError", "Limits", "read_zip", "write_zip"]
-
 _EPOCH: Final = (2020, 1, 1, 0, 0, 0)
 _METHODS: Final = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
 _ENCRYPTED: Final = 0x1

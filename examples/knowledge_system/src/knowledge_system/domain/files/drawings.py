@@ -11,8 +11,6 @@ from typing import Final
 
 from PIL import Image, ImageDraw, ImageFont
 
-__all__ = ["SECTIONS", "bars", "plot", "section"]
-
 _SIZE: Final = (720, 405)
 _INK, _GRID, _BLUE, _RED = "#26323a", "#d8dee2", "#1f6f8b", "#b3392f"
 _SOILS: Final = ("#c9a77c", "#b58d5e", "#9c8f7a", "#8a7b66")

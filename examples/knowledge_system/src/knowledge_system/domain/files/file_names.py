@@ -7,8 +7,6 @@ import unicodedata
 from typing import Final
 from urllib.parse import quote
 
-__all__ = ["content_disposition", "plain_name"]
-
 _LONGEST: Final = 80
 """Characters before the extension: 240 bytes in Japanese; file systems allow 255 bytes."""
 _PATH: Final = re.compile(r"[/\\]")

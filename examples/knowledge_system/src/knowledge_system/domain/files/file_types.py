@@ -8,8 +8,6 @@ import zipfile
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-__all__ = ["HEIC", "JPEG", "KINDS", "Kind", "recognise"]
-
 
 class Kind(NamedTuple):
     """An accepted file type.

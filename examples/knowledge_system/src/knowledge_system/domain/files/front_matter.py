@@ -11,8 +11,6 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-__all__ = ["FrontMatterError", "dump", "load"]
-
 _FENCE: Final = "---"
 _LINE: Final = re.compile(r"([a-z][a-z_]{0,30}):(?:[ \t]+(.*))?")
 _MOST_LINES: Final = 50

@@ -9,8 +9,6 @@ import struct
 from collections.abc import Callable, Iterator
 from typing import Final
 
-__all__ = ["DamagedError", "strip_metadata"]
-
 
 class DamagedError(ValueError):
     """The file violates its format."""

@@ -35,22 +35,6 @@ from knowledge_system.services.knowledge.tags import select_canonical_tag
 from knowledge_system.services.visibility import read_by, seen_by, select_nodes_below
 from mks_hardening.db import InvalidCursorError, keyset_page
 
-__all__ = [
-    "MAX_ID",
-    "ArticleCounts",
-    "ArticleFilter",
-    "as_seen",
-    "comments",
-    "counts",
-    "load_seen",
-    "read",
-    "reviewed_by",
-    "selection",
-    "stored",
-    "subject",
-    "summaries",
-]
-
 MAX_ID = 2**31 - 1
 _COMMENTS_ON_A_PAGE = 50
 _NO_COMMENT = (null(), null(), null())

@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 from mks_hardening.cache import cached
 from mks_hardening.db import InvalidCursorError, SearchQueryError, keyset_page
 
-__all__ = ["MOST", "ArticleReader", "ListQuery", "RenderedArticle"]
-
 MOST: Final = 10_000
 """Upper limit when counting articles."""
 _SUGGESTED = 8

@@ -34,17 +34,6 @@ from mks_hardening.db import SearchIndex
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-__all__ = [
-    "TEXT",
-    "check_category",
-    "create",
-    "delete",
-    "index",
-    "record_contributor",
-    "save",
-    "show",
-]
-
 TEXT = ("title", "summary", "body", "category", "site", "tags")
 """The fields that each revision copies."""
 _KEPT_WHILE_WRITTEN = frozenset({"published", "retired"})

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     from knowledge_system.models import Article
 
-__all__ = ["add", "change", "in_threads", "mentioned", "names_in", "remove"]
-
 _MOST_MENTIONED: Final = 10
 
 

@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 
     from knowledge_system.services.knowledge.review import NoticeGroup
 
-__all__ = ["Digest", "choice", "choose", "due", "is_signed", "signature", "take"]
-
-
 _FIRST: Final = timedelta(days=7)
 """How far back the first digest of a user goes."""
 

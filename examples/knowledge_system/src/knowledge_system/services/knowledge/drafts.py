@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from knowledge_system.domain.permissions import Actor
 
-__all__ = ["KEPT_FOR", "StoredDraft", "discard", "form_of", "load", "remove_expired", "store"]
-
 KEPT_FOR: Final = timedelta(days=30)
 _MOST: Final = 100
 

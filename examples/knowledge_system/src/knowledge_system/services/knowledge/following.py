@@ -19,19 +19,6 @@ from knowledge_system.services.visibility import read_by, seen_by, select_reader
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-__all__ = [
-    "Event",
-    "Follow",
-    "favour",
-    "favourites",
-    "followed",
-    "notify_subscribers",
-    "related_to",
-    "site_page",
-    "watch",
-    "watches",
-]
-
 Event = Literal["publish", "comment", "retire"]
 _MOST_FAVOURITES = 500
 _MOST_WATCHES = 200

@@ -12,8 +12,6 @@ from typing import Any, Final, NamedTuple
 
 from knowledge_system.domain.files import drawings
 
-__all__ = ["Generated", "generated"]
-
 _FIRST: Final = date(2023, 4, 3)
 _AUTHORS: Final = ("tanaka", "suzuki", "sato", "yamamoto")
 _STATUSES: Final = ("published",) * 17 + ("draft", "review", "retired")

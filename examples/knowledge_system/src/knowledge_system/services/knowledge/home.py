@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from knowledge_system.domain.permissions import Actor
 
-__all__ = ["home_parts"]
-
 _MOST: Final = 6
 
 

@@ -14,8 +14,6 @@ from knowledge_system.domain.permissions import Actor
 from knowledge_system.models import Article, Notice
 from knowledge_system.services.visibility import groups_of, read_by, seen_by
 
-__all__ = ["CONFIRM_EVERY", "Reminder", "overdue", "remind"]
-
 CONFIRM_EVERY = timedelta(days=365)
 """How long a published article counts as confirmed."""
 _REMIND_EVERY = timedelta(days=30)

@@ -18,21 +18,6 @@ from knowledge_system.services.knowledge import article_queries, articles, tags
 from knowledge_system.services.visibility import seen_by, seen_by_users, select_closed, select_readers
 from mks_hardening.db import SearchIndex
 
-__all__ = [
-    "NoticeGroup",
-    "ReviewEvent",
-    "mark_read",
-    "notices",
-    "notify",
-    "overdue_notices",
-    "queue",
-    "select_unread",
-    "steps",
-    "take",
-    "text_of",
-    "unread",
-]
-
 _MOST_NOTICES: Final = 300
 _OVERDUE: Final = "overdue"
 

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from mks_hardening.db import SearchIndex
 
-__all__ = ["matching"]
-
 
 def matching(index: SearchIndex, bind: Session, query: str) -> Select[Any]:
     """Select ``document_id`` and ``score`` of the articles that match.

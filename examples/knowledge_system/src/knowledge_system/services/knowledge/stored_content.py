@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from mks_hardening.db import SearchIndex
 from mks_hardening.security import hash_password
 
-__all__ = ["articles", "count_articles", "generate", "load_articles", "load_people", "people"]
-
 Progress = Callable[[int, int], None]
 _PICTURES: Final = 1_000
 """Generated articles with a picture: more would only fill the disk of a benchmark."""

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from knowledge_system.domain.permissions import Actor
 
-__all__ = ["canonical_tags", "select_canonical_tag", "suggestions"]
-
 _MOST_SUGGESTIONS = 12
 
 

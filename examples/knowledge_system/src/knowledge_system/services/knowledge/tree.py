@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from knowledge_system.domain.permissions import Actor
 
-__all__ = ["add", "change", "name_of", "nodes", "place", "whole"]
-
 
 def nodes(session: Session, *, lock: bool = False) -> list[Node]:
     """Return all nodes; with ``lock``, other changes of the tree wait until the transaction ends."""

@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from knowledge_system.settings import AppSettings
 
-__all__ = ["NewestBackup", "newest_backup"]
-
 
 class NewestBackup(NamedTuple):
     """When the backup was made, in seconds since the epoch (``None`` if there is none), and whether it is fresh."""

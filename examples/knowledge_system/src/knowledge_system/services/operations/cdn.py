@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
     from mks_hardening.cache import CDNManager, PurgeResult
 
-__all__ = ["check", "purge"]
-
 
 def check(
     cdn: CDNManager | None, urls: Sequence[str], tags: Sequence[str], *, everything: bool

@@ -6,8 +6,6 @@ import ipaddress
 import re
 from typing import Final, NamedTuple, Self
 
-__all__ = ["LimitedClient"]
-
 _USER: Final = re.compile(r"user[: ]([0-9]{1,12})")
 _BY_CLIENT_AND_USER: Final = "auth_2fa_verify"
 """Its keys end in a user id; password keys end in the name as typed, which is never shown."""

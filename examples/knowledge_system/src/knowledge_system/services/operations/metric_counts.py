@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any, Final, Self
 if TYPE_CHECKING:
     from knowledge_system.services.operations.limited_clients import LimitedClient
 
-__all__ = ["STEPS", "MetricCounts", "SlowStatement"]
-
 STEPS: Final = (5, 10, 20, 40, 60, 80, 100, 150, 200, 300, 500, 800, 1200, 2000, 5000, 10_000)
 """Upper bounds of the response time buckets in milliseconds; slower requests count in the last one."""
 _MOST_SLOW: Final = 10

@@ -40,8 +40,6 @@ if TYPE_CHECKING:
 
     from mks_hardening.protocols import Clock
 
-__all__ = ["KEPT", "Samples"]
-
 KEPT: Final = timedelta(hours=24)
 _EVERY: Final = 60
 _MOST_WAITING: Final = 120

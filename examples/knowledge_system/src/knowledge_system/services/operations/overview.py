@@ -16,8 +16,6 @@ from mks_hardening.exceptions import MksHardeningError
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
-__all__ = ["Overview", "overview", "plan_of"]
-
 _MOST_SLOW = 8
 
 

@@ -19,8 +19,6 @@ from knowledge_system.web import current_request
 if TYPE_CHECKING:
     from knowledge_system.models import Attachment
 
-__all__ = ["sent"]
-
 _log = logging.getLogger(__name__)
 
 _POWERLESS: Final = {

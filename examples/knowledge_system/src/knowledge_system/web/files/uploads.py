@@ -12,8 +12,6 @@ from flask import request
 from knowledge_system.domain.problems import FieldError, Problem
 from knowledge_system.web import current_request
 
-__all__ = ["digest", "received"]
-
 _ROOM: Final = 524_288
 """Additional bytes for boundaries and the fields besides the files."""
 _MOST_PARTS: Final = 40

@@ -27,8 +27,6 @@ from knowledge_system.web.sign_in.sign_in_helpers import proof_of
 if TYPE_CHECKING:
     from werkzeug.wrappers import Response
 
-__all__ = ["factor_page", "pages", "sessions_of", "sign_in_page"]
-
 pages = Blueprint("account", __name__)
 
 _REASONS = {"idle": "session-idle", "absolute": "session-absolute", "revoked": "session-revoked"}

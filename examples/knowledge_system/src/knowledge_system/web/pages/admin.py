@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
     from werkzeug.wrappers import Response
 
-__all__ = ["pages"]
-
 pages = Blueprint("admin", __name__, url_prefix="/admin")
 
 _EMPTY = {"username": "", "display_name": "", "department": "", "role": "viewer", "email": ""}

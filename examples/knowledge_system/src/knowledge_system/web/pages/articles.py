@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
     from werkzeug.wrappers import Response as AnyResponse
 
-__all__ = ["form_page", "pages"]
-
 pages = Blueprint("articles", __name__)
 
 _OWN_PART: Final = Markup("<!-- own part -->")

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from flask import Response
     from werkzeug.wrappers import Response as AnyResponse
 
-__all__ = ["pages"]
-
 pages = Blueprint("attachments", __name__)
 
 _AT_ONCE = 30

@@ -15,8 +15,6 @@ from knowledge_system.web import article_changes, current_request, forms
 if TYPE_CHECKING:
     from werkzeug.wrappers import Response
 
-__all__ = ["pages"]
-
 pages = Blueprint("caches", __name__, url_prefix="/admin/cache")
 
 

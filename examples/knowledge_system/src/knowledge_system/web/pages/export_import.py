@@ -20,8 +20,6 @@ from knowledge_system.web.files.uploads import digest, received
 if TYPE_CHECKING:
     from werkzeug.wrappers import Response as AnyResponse
 
-__all__ = ["pages"]
-
 pages = Blueprint("exchange", __name__, url_prefix="/exchange")
 
 _ID: Final = re.compile(r"[0-9]+")

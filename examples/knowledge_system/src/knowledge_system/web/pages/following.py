@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from flask import Response
     from werkzeug.wrappers import Response as AnyResponse
 
-__all__ = ["pages"]
-
 pages = Blueprint("following", __name__)
 
 

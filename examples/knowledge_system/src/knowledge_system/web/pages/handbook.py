@@ -15,8 +15,6 @@ from knowledge_system.web import current_request
 if TYPE_CHECKING:
     from werkzeug.wrappers import Response
 
-__all__ = ["CHAPTERS", "pages"]
-
 pages = Blueprint("handbook", __name__, url_prefix="/handbook")
 
 CHAPTERS: Final = {

@@ -14,8 +14,6 @@ from knowledge_system.web import article_changes, cookies, current_request, form
 if TYPE_CHECKING:
     from werkzeug.wrappers import Response
 
-__all__ = ["pages"]
-
 pages = Blueprint("language", __name__)
 
 

@@ -16,8 +16,6 @@ from knowledge_system.web.sign_in import credentials
 if TYPE_CHECKING:
     from werkzeug.wrappers import Response
 
-__all__ = ["pages"]
-
 pages = Blueprint("mailed", __name__)
 
 

@@ -17,8 +17,6 @@ from knowledge_system.web.rendering import asset
 if TYPE_CHECKING:
     from flask import Response
 
-__all__ = ["pages"]
-
 pages = Blueprint("offline", __name__)
 
 _SHELL: Final = ("app.css", "logo.svg", "offline.js")

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     from knowledge_system.services.operations.metric_counts import MetricCounts
 
-__all__ = ["pages"]
-
 pages = Blueprint("operations", __name__, url_prefix="/admin/operations")
 
 _STEPS: Final = {1: timedelta(minutes=1), 6: timedelta(minutes=10), 24: timedelta(minutes=30)}

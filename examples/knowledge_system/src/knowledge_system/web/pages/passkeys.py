@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from mks_hardening.security import PasskeyOptions
 
-__all__ = ["pages"]
-
 pages = Blueprint("passkeys", __name__)
 
 

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
     from knowledge_system.domain.people_csv import Line
 
-__all__ = ["pages"]
-
 pages = Blueprint("people", __name__, url_prefix="/admin")
 
 

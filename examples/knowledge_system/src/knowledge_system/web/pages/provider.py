@@ -16,8 +16,6 @@ from knowledge_system.web.sign_in import provider
 if TYPE_CHECKING:
     from werkzeug.wrappers import Response
 
-__all__ = ["pages"]
-
 pages = Blueprint("provider", __name__, url_prefix="/sign-in/provider")
 
 

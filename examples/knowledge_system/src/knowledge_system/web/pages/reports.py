@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from knowledge_system.domain.permissions import Actor
     from mks_hardening.tasks import TaskStatus
 
-__all__ = ["pages"]
-
 pages = Blueprint("reports", __name__, url_prefix="/reports")
 
 _LINK_SECONDS = 600

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from flask import Response
     from werkzeug.wrappers import Response as AnyResponse
 
-__all__ = ["LABELS", "differing", "pages", "steps_now"]
-
 pages = Blueprint("review", __name__)
 
 LABELS = {

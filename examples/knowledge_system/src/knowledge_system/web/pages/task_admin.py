@@ -13,8 +13,6 @@ from knowledge_system.web import current_request, forms
 if TYPE_CHECKING:
     from werkzeug.wrappers import Response
 
-__all__ = ["pages"]
-
 pages = Blueprint("task_admin", __name__, url_prefix="/admin/tasks")
 
 _MOST = 50

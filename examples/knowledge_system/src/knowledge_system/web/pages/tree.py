@@ -14,8 +14,6 @@ from knowledge_system.web import article_changes, current_request, forms
 if TYPE_CHECKING:
     from werkzeug.wrappers import Response
 
-__all__ = ["pages"]
-
 pages = Blueprint("tree", __name__)
 
 

@@ -16,16 +16,6 @@ if TYPE_CHECKING:
         CredentialChanges,
     )
 
-__all__ = [
-    "can_invite",
-    "change_password",
-    "confirm_email",
-    "invite",
-    "request_email_change",
-    "request_reset",
-    "reset_password",
-]
-
 
 def change_password(password: str, new_password: str) -> None:
     """Change the user's own password; other sessions end.

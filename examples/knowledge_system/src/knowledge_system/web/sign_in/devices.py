@@ -11,8 +11,6 @@ from knowledge_system.web.sign_in.sign_in_helpers import FRESH_SECONDS
 if TYPE_CHECKING:
     from mks_hardening.security import SignInDevice
 
-__all__ = ["own_devices", "revoke", "revoke_all"]
-
 
 def own_devices() -> tuple[SignInDevice, ...]:
     """Return the user's remembered devices, latest first; that of this browser is marked ``current``."""

@@ -8,8 +8,6 @@ from knowledge_system.web import current_request
 from mks_hardening.exceptions import DecodeError
 from mks_hardening.security import Enrolment, SecretBox
 
-__all__ = ["forget", "keep", "kept"]
-
 _NAME = "enrolment"
 
 

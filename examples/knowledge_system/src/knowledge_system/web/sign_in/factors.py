@@ -21,16 +21,6 @@ if TYPE_CHECKING:
         TwoFactorStatus,
     )
 
-__all__ = [
-    "confirm_enrolment",
-    "disable",
-    "enrol",
-    "lacks_factor",
-    "recovery_codes",
-    "status",
-    "two_factor",
-]
-
 R = TypeVar("R")
 
 _LONGEST_SESSION = 30 * 86_400

@@ -21,18 +21,6 @@ if TYPE_CHECKING:
         RecoveryCodes,
     )
 
-__all__ = [
-    "add_passkey",
-    "ask_for_new_passkey",
-    "ask_for_own_passkey",
-    "ask_for_passkey",
-    "ask_for_passkey_alone",
-    "own_passkeys",
-    "passkeys",
-    "remove_passkey",
-]
-
-
 _GIVEN_OUT = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)
 
 

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from knowledge_system.services.identity.provider_accounts import Found
     from knowledge_system.services.identity.provider_flows import Flow
 
-__all__ = ["began_session", "begin", "finish", "provider_name", "sign_out_url"]
-
 _LIMIT: Final = "auth_login_network"
 """Group of the limits; the whole company may come from one address at half past eight."""
 _RECENT: Final = 300

@@ -12,15 +12,6 @@ from knowledge_system.web import cookies, current_request
 from mks_hardening.exceptions import InvalidCodeError
 from mks_hardening.security import PasskeyAssertion, SignInClient
 
-__all__ = [
-    "FRESH_SECONDS",
-    "accepted",
-    "client",
-    "proof_of",
-    "rights_changed",
-    "session_data",
-]
-
 R = TypeVar("R")
 
 # Maximum age in seconds of an authentication that allows changes of the sign-in credentials.

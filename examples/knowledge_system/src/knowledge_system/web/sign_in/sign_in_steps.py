@@ -18,17 +18,6 @@ if TYPE_CHECKING:
         VerificationResult,
     )
 
-__all__ = [
-    "begin",
-    "begin_with_passkey",
-    "begin_without_cookies",
-    "confirm",
-    "finish",
-    "finish_without_cookies",
-    "pending",
-    "sign_out",
-]
-
 
 def begin(username: str, password: str, *, recovery_code: str = "", remember: bool = False) -> bool:
     """Check the password; return whether the sign-in is complete, or a code must follow.
