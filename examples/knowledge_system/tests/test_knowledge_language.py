@@ -19,9 +19,9 @@ from sqlalchemy import delete, select, update
 
 import knowledge_system
 from knowledge_system import models
+from knowledge_system.domain.labels import DONE
 from knowledge_system.domain.translations import english, say
 from knowledge_system.services.knowledge import stored_content
-from knowledge_system.web.rendering import DONE
 
 ROOT = Path(knowledge_system.__file__).parent
 JAPANESE = re.compile("[\u3005-\u3007\u3041-\u3096\u30a1-\u30fa\u30fc\u4e00-\u9fff]")
@@ -69,7 +69,19 @@ def sentences() -> dict[str, str]:
         constants = (node for node in ast.walk(tree) if isinstance(node, ast.Constant))
         texts = (node.value for node in constants if id(node) not in documentation)
         found |= {text: name for text in texts if isinstance(text, str) and JAPANESE.search(text)}
+    for name in ("labels.toml", "mails.toml"):
+        content = tomllib.loads((ROOT / "content" / name).read_text(encoding="utf-8"))
+        found |= dict.fromkeys(texts_in(content), name)
     return found
+
+
+def texts_in(content: dict[str, Any]) -> Iterator[str]:
+    """Every text of nested tables."""
+    for value in content.values():
+        if isinstance(value, dict):
+            yield from texts_in(value)
+        else:
+            yield value
 
 
 def test_what_the_sources_say_is_in_the_catalogue_and_nothing_else() -> None:

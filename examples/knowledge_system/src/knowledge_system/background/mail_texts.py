@@ -1,15 +1,22 @@
-"""Texts of the mails, in the language of the recipient."""
+"""Mails of ``content/mails.toml``, in the language of the recipient."""
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from knowledge_system.domain.labels import NOTICES
 from knowledge_system.domain.translations import say
 
 if TYPE_CHECKING:
     from knowledge_system.services.knowledge.digests import Digest
+
+
+_TEXTS: Final[dict[str, Any]] = tomllib.loads(
+    files("knowledge_system").joinpath("content", "mails.toml").read_text(encoding="utf-8")
+)
 
 
 class Mail(NamedTuple):
@@ -42,36 +49,19 @@ class MailTemplate(NamedTuple):
 
 def report_ready(title: str, *, link: str, days: int) -> MailTemplate:
     """Mail: the requested report is ready."""
-    return MailTemplate(
-        "レポートができました: %(title)s",
-        (
-            "ご依頼のレポートができました。\n\n  %(title)s\n  %(link)s\n\n"
-            "サインインしてダウンロードしてください。%(days)s 日後に削除します。\n"
-        ),
-        {"title": title, "link": link, "days": days},
-    )
+    return _template(_TEXTS["report_ready"], {"title": title, "link": link, "days": days})
 
 
 def commented(title: str, *, by: str, body: str, link: str) -> MailTemplate:
     """Mail: a comment on an article of the recipient."""
-    return MailTemplate(
-        "コメントがつきました: %(title)s",
-        "%(by)s さんが「%(title)s」にコメントしました。",
-        {"title": title, "by": by},
-        f"\n\n{_quoted(body)}\n  {link}\n",
-    )
+    attached = f"\n\n{_quoted(body)}\n  {link}\n"
+    return _template(_TEXTS["commented"], {"title": title, "by": by}, attached)
 
 
 def overdue(titles: Sequence[str], *, link: str) -> MailTemplate:
     """Mail: articles of the recipient that nobody has confirmed for a year."""
-    return MailTemplate(
-        "内容の確認をお願いします(%(count)s 件)",
-        (
-            "次の記事は、最後の確認から 1 年以上たっています。\n\n%(listed)s\n"
-            "今も正しければ「内容を確認した」を押してください。古くなっていれば直してください。\n\n  %(link)s\n"
-        ),
-        {"count": len(titles), "listed": "".join(f"  - {title}\n" for title in titles), "link": link},
-    )
+    listed = "".join(f"  - {title}\n" for title in titles)
+    return _template(_TEXTS["overdue"], {"count": len(titles), "listed": listed, "link": link})
 
 
 _MOST_LINES = 40
@@ -100,149 +90,20 @@ def digest(found: Digest, *, site: str, stop: str) -> MailTemplate:
         "link": f"{site}/notices",
         "stop": stop,
     }
-    return MailTemplate(
-        "お知らせ %(count)s 件",
-        (
-            "まだ読んでいないお知らせをまとめてお送りします。\n\n%(listed)s\nすべてのお知らせ: %(link)s\n"
-            "このメールを止める: %(stop)s\n"
-        ),
-        values,
-    )
-
-
-_STEPS = {
-    "submit": ("レビューをお願いします: %(title)s", "%(by)s さんがレビューに出しました。"),
-    "return": ("修正の依頼があります: %(title)s", "%(by)s さんが修正を依頼しました。"),
-    "approve": ("公開されました: %(title)s", "%(by)s さんが承認し、公開しました。"),
-    "retire": ("廃止されました: %(title)s", "%(by)s さんが廃止しました。"),
-}
-_OTHER_STEP = ("状態が変わりました: %(title)s", "%(by)s さんが状態を変えました。")
+    return _template(_TEXTS["digest"], values)
 
 
 def step_taken(step: str, title: str, *, by: str, said: str, link: str) -> MailTemplate:
     """Mail: a workflow step that concerns the recipient."""
-    subject, text = _STEPS.get(step, _OTHER_STEP)
-    return MailTemplate(
-        subject, text, {"title": title, "by": by}, f"\n\n  {title}\n{_quoted(said)}\n  {link}\n"
-    )
-
-
-_WATCHED = {
-    "publish": ("見守っている記事が公開されました: %(title)s", "%(by)s さんが公開しました。"),
-    "comment": ("見守っている記事にコメントがつきました: %(title)s", "%(by)s さんがコメントしました。"),
-    "retire": ("見守っている記事が廃止されました: %(title)s", "%(by)s さんが廃止しました。"),
-}
+    texts = _TEXTS["step"]
+    attached = f"\n\n  {title}\n{_quoted(said)}\n  {link}\n"
+    return _template(texts.get(step, texts["other"]), {"title": title, "by": by}, attached)
 
 
 def watched(event: str, title: str, *, by: str, said: str, link: str) -> MailTemplate:
     """Mail: an event on something the recipient watches."""
-    subject, text = _WATCHED[event]
-    return MailTemplate(
-        subject, text, {"title": title, "by": by}, f"\n\n  {title}\n{_quoted(said)}\n  {link}\n"
-    )
-
-
-_ACCOUNT = {
-    "locked": (
-        "アカウントを一時的に止めました",
-        (
-            "パスワードのまちがいが続いたため、アカウント %(name)s へのサインインを一時的に止めました。\n"
-            "お心当たりがないときは、管理者に連絡してください。\n\n"
-            "ご本人は、覚えさせた端末から、またはリカバリーコードを添えてサインインできます。\n"
-        ),
-    ),
-    "new_device": (
-        "新しい端末からサインインがありました",
-        (
-            "アカウント %(name)s に、これまでと違う場所または端末からサインインがありました。\n\n"
-            "  IP アドレス: %(client)s\n\n"
-            "お心当たりがないときは、パスワードを変更し、すぐに管理者に連絡してください。\n"
-        ),
-    ),
-    "unlocked": (
-        "アカウントのロックを解除しました",
-        "アカウント %(name)s のロックを解除しました。\n\n  操作した人: %(actor)s\n  理由: %(reason)s\n",
-    ),
-    "factor_reset": (
-        "二段階認証を取り消しました",
-        (
-            "アカウント %(name)s の二段階認証を取り消し、すべての端末をサインアウトしました。\n\n"
-            "  操作した人: %(actor)s\n  理由: %(reason)s\n\n"
-            "お心当たりがないときは、すぐに管理者に連絡してください。\n"
-        ),
-    ),
-    "enrolled": (
-        "二段階認証を登録しました",
-        (
-            "アカウント %(name)s の二段階認証に認証アプリを登録しました。\n"
-            "お心当たりがないときは、すぐに管理者に連絡してください。\n"
-        ),
-    ),
-    "disabled": (
-        "二段階認証を無効にしました",
-        (
-            "アカウント %(name)s の二段階認証を無効にしました。\n"
-            "お心当たりがないときは、すぐに管理者に連絡してください。\n"
-        ),
-    ),
-    "recovery_codes_regenerated": (
-        "リカバリーコードを作り直しました",
-        (
-            "アカウント %(name)s のリカバリーコードを作り直しました。以前のコードは使えません。\n"
-            "お心当たりがないときは、すぐに管理者に連絡してください。\n"
-        ),
-    ),
-    "passkey_registered": (
-        "パスキーを登録しました",
-        (
-            "アカウント %(name)s にパスキー「%(passkey)s」を登録しました。\n"
-            "お心当たりがないときは、すぐに管理者に連絡してください。\n"
-        ),
-    ),
-    "passkey_revoked": (
-        "パスキーを削除しました",
-        (
-            "アカウント %(name)s のパスキー「%(passkey)s」を削除しました。\n"
-            "お心当たりがないときは、すぐに管理者に連絡してください。\n"
-        ),
-    ),
-    "password_changed": (
-        "パスワードを変更しました",
-        (
-            "アカウント %(name)s のパスワードを変更しました。\n"
-            "お心当たりがないときは、すぐに管理者に連絡してください。\n"
-        ),
-    ),
-    "invited": (
-        "建設土木ナレッジシステムへの招待",
-        (
-            "建設土木ナレッジシステムのアカウント %(name)s を用意しました。\n"
-            "次のリンクからパスワードを決めてください。リンクは 24 時間有効で、一度だけ使えます。\n\n  %(link)s\n"
-        ),
-    ),
-    "reset_requested": (
-        "パスワードの再設定",
-        (
-            "アカウント %(name)s のパスワードを再設定するリンクです。30 分間有効で、一度使えます。\n\n"
-            "  %(link)s\n\n"
-            "お心当たりがないときは、このメールを破棄してください。パスワードは変わりません。\n"
-        ),
-    ),
-    "email_change_requested": (
-        "メールアドレスの確認",
-        (
-            "アカウント %(name)s のメールアドレスをこのアドレスに変更するには、"
-            "次のリンクを開いて確認してください。\n30 分間有効です。\n\n  %(link)s\n"
-        ),
-    ),
-    "email_changed": (
-        "メールアドレスを変更しました",
-        (
-            "アカウント %(name)s のメールアドレスを変更しました。\n"
-            "お心当たりがないときは、すぐに管理者に連絡してください。\n"
-        ),
-    ),
-}
+    attached = f"\n\n  {title}\n{_quoted(said)}\n  {link}\n"
+    return _template(_TEXTS["watched"][event], {"title": title, "by": by}, attached)
 
 
 def about_account(
@@ -266,7 +127,6 @@ def about_account(
         passkey: name of the passkey.
         client: IP address of a new device.
     """
-    subject, text = _ACCOUNT[kind]
     values = {
         "name": name,
         "link": link,
@@ -275,7 +135,11 @@ def about_account(
         "passkey": passkey,
         "client": client,
     }
-    return MailTemplate(subject, text, values)
+    return _template(_TEXTS["account"][kind], values)
+
+
+def _template(texts: Mapping[str, str], values: Mapping[str, object], attached: str = "") -> MailTemplate:
+    return MailTemplate(texts["subject"], texts["text"], values, attached)
 
 
 def _quoted(text: str) -> str:

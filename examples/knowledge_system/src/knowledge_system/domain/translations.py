@@ -1,6 +1,7 @@
 """Texts for users, in Japanese and English.
 
-The source code holds the Japanese text, next to where it is used; ``content/english`` maps it to English, in one
+The source code holds the Japanese text, next to where it is used; the words for stored codes are in
+``content/labels.toml``, the mails in ``content/mails.toml``. ``content/english`` maps all of it to English, in one
 file per part of the application, so that changes to different parts do not conflict. TOML needs no compilation.
 Problems and field errors have codes, whose texts are in ``content/messages.json``.
 """
