@@ -31,11 +31,6 @@ _SLOW_ROWS = 1_500_000
 _LOG_BYTES = 2_000_000
 
 
-@pages.before_request
-def _administrators_only() -> None:
-    current_request.administrators_only(lambda: None)()
-
-
 @pages.get("/diagnostics")
 def overview() -> str:
     """Show the available experiments and the newest log records."""

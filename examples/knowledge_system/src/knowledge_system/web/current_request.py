@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import cache, wraps
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
+from functools import cache
+from typing import TYPE_CHECKING, Any, cast
 
 from flask import current_app, g, has_request_context, request
 from werkzeug.exceptions import TooManyRequests
 
-from knowledge_system.domain import permissions, translations
+from knowledge_system.domain import translations
 from knowledge_system.domain.problems import Problem
 from knowledge_system.services.identity import accounts, sign_in_results
 from knowledge_system.web import cookies
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 
 ONCE = "once"
 """Form field that distinguishes a resubmitted form from a new one with equal content."""
-
-P = ParamSpec("P")
-R = TypeVar("R")
 
 
 def services() -> Services:
@@ -93,18 +90,6 @@ def actor() -> Actor:
     if found is None:
         raise Problem("sign-in-required")
     return found
-
-
-def administrators_only(view: Callable[P, R]) -> Callable[P, R]:
-    """Restrict a view to administrators."""
-
-    @wraps(view)
-    def checked(*args: P.args, **kwargs: P.kwargs) -> R:
-        if not permissions.may_administer(actor()):
-            raise Problem("forbidden")
-        return view(*args, **kwargs)
-
-    return checked
 
 
 def address() -> str:

@@ -92,7 +92,6 @@ def sign_out() -> Response:
 @pages.post("/session/refresh")
 def extend() -> Response:
     """Extend the session, for browsers without JavaScript."""
-    current_request.actor()
     forms.read({}, ignore=("next",))
     current_request.handle().refresh()
     path = forms.safe_next(forms.retyped("next"))
@@ -102,7 +101,6 @@ def extend() -> Response:
 @pages.get("/account")
 def overview() -> Response:
     """Show the user's profile, sessions, remembered devices and second-factor status."""
-    current_request.actor()
     return forms.private(
         render_template(
             "account.html",
@@ -133,7 +131,6 @@ def choosing_mails() -> Response:
 @pages.post("/account/sessions/end")
 def end_session() -> Response:
     """End one of the user's sessions."""
-    current_request.actor()
     wanted = forms.read(fields.SESSION)["session"]
     manager, owner = current_request.services().session_manager, str(current_request.actor().id)
     if manager is None or wanted not in {item.key for item in manager.sessions(owner)}:
@@ -146,7 +143,6 @@ def end_session() -> Response:
 @pages.post("/account/sessions/end-others")
 def end_others() -> Response:
     """End all of the user's sessions except the current one."""
-    current_request.actor()
     forms.read({})
     current_request.handle().end_others()
     owner = str(current_request.actor().id)
@@ -157,7 +153,6 @@ def end_others() -> Response:
 @pages.post("/account/devices/revoke")
 def revoke_device() -> Response:
     """Revoke one of the user's remembered devices."""
-    current_request.actor()
     try:
         devices.revoke(forms.read(fields.DEVICE)["device"])
     except Problem as problem:
@@ -168,7 +163,6 @@ def revoke_device() -> Response:
 @pages.post("/account/devices/revoke-all")
 def revoke_devices() -> Response:
     """Revoke all of the user's remembered devices."""
-    current_request.actor()
     try:
         forms.read({})
         devices.revoke_all()
@@ -180,14 +174,12 @@ def revoke_devices() -> Response:
 @pages.get("/account/confirm")
 def confirm_form() -> Response:
     """Show the form for re-authentication."""
-    current_request.actor()
     return forms.private(_confirm_page())
 
 
 @pages.post("/account/confirm")
 def confirm() -> Response:
     """Re-authenticate the user, and continue."""
-    current_request.actor()
     try:
         given = forms.read(fields.CONFIRMATION_FORM, ignore=("next",))
         sign_in_steps.confirm(proof_of(given["proof"], given["answer"]))
@@ -199,14 +191,12 @@ def confirm() -> Response:
 @pages.get("/account/password")
 def password_form() -> Response:
     """Show the form to change the password."""
-    current_request.actor()
     return forms.private(_password_page())
 
 
 @pages.post("/account/password")
 def change_password() -> Response:
     """Change the password; other sessions end."""
-    current_request.actor()
     try:
         values = forms.read(fields.PASSWORD)
         credentials.change_password(values["password"], values["new_password"])
@@ -220,14 +210,12 @@ def change_password() -> Response:
 @pages.get("/account/second-factor")
 def second_factor() -> Response:
     """Show the status of the second factor and the available actions."""
-    current_request.actor()
     return forms.private(factor_page())
 
 
 @pages.post("/account/second-factor/begin")
 def begin_enrolment() -> Response:
     """Begin an enrolment, and show QR code and secret."""
-    current_request.actor()
     try:
         given = forms.read(fields.CODE_FORM)
         enrolment.keep(factors.enrol(proof_of(given["code"], given["answer"])))
@@ -251,7 +239,6 @@ def cancel_enrolment() -> Response:
 @pages.post("/account/second-factor/confirm")
 def confirm_enrolment() -> Response:
     """Confirm the enrolment, and show the recovery codes once."""
-    current_request.actor()
     try:
         codes = factors.confirm_enrolment(forms.read(fields.CODE)["code"])
         enrolment.forget()
@@ -263,7 +250,6 @@ def confirm_enrolment() -> Response:
 @pages.post("/account/second-factor/recovery-codes")
 def new_recovery_codes() -> Response:
     """Replace the recovery codes, and show the new ones once."""
-    current_request.actor()
     try:
         codes = factors.recovery_codes(forms.read(fields.CODE)["code"])
     except Problem as problem:
@@ -274,7 +260,6 @@ def new_recovery_codes() -> Response:
 @pages.post("/account/second-factor/disable")
 def disable() -> Response:
     """Disable the second factor."""
-    current_request.actor()
     try:
         factors.disable(forms.read(fields.CODE)["code"])
     except Problem as problem:

@@ -142,7 +142,6 @@ def reading(article_id: int) -> Response:
 @pages.post("/articles/<int:article_id>/comments")
 def commenting(article_id: int) -> AnyResponse:
     """Add a comment."""
-    current_request.actor()
     forms.remember()
     try:
         current_request.check_limit("api_write")
@@ -156,7 +155,6 @@ def commenting(article_id: int) -> AnyResponse:
 @pages.post("/articles/<int:article_id>/comments/<int:comment_id>")
 def changing_comment(article_id: int, comment_id: int) -> AnyResponse:
     """Change the text of a comment."""
-    current_request.actor()
     current_request.check_limit("api_write")
     article_changes.change_comment(article_id, comment_id, forms.read(fields.COMMENT)["body"])
     return redirect(f"/articles/{article_id}?done=comment-changed#comment-{comment_id}", 303)
@@ -165,7 +163,6 @@ def changing_comment(article_id: int, comment_id: int) -> AnyResponse:
 @pages.post("/articles/<int:article_id>/comments/<int:comment_id>/delete")
 def removing_comment(article_id: int, comment_id: int) -> AnyResponse:
     """Remove a comment."""
-    current_request.actor()
     current_request.check_limit("api_write")
     forms.read({})
     article_changes.remove_comment(article_id, comment_id)

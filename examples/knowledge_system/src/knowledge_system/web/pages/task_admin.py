@@ -19,7 +19,6 @@ _MOST = 50
 
 
 @pages.get("")
-@current_request.administrators_only
 def overview() -> str:
     """Show the queue statistics and the newest tasks."""
     tasks = current_request.background().tasks
@@ -35,7 +34,6 @@ def overview() -> str:
 
 
 @pages.post("")
-@current_request.administrators_only
 def steering() -> Response:
     """Retry, discard or cancel a task."""
     current_request.check_limit("admin")
