@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
+
+from flask import Response
 
 from knowledge_system.api import schemas
 from knowledge_system.api.route import ApiRequest, ApiResponse, Route
@@ -11,9 +13,6 @@ from knowledge_system.services.attachments import article_attachments
 from knowledge_system.web import article_changes, current_request
 from knowledge_system.web.files.downloads import sent
 from knowledge_system.web.files.uploads import received
-
-if TYPE_CHECKING:
-    from flask import Response
 
 _ATTACHMENT: Final = schemas.thing(
     {

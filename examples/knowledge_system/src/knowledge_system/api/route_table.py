@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from flask import request
+from flask import Flask, Response, request
 
 from knowledge_system.api import (
     admin,
@@ -23,9 +23,6 @@ from knowledge_system.api.dispatch import view_of
 from knowledge_system.domain import workflow
 from knowledge_system.web import api_headers, current_request
 from knowledge_system.web.api_headers import HERE, OPEN_GROUP
-
-if TYPE_CHECKING:
-    from flask import Flask, Response
 
 ROUTES: Final = (
     *auth.ROUTES,

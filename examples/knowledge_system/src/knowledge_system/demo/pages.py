@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import json
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
-from flask import Blueprint, redirect, render_template, request
+from flask import Blueprint, Response, redirect, render_template, request
 from sqlalchemy import text
+from werkzeug.wrappers import Response as AnyResponse
 
 from knowledge_system.api.body import response_of
 from knowledge_system.api.route import ApiResponse
 from knowledge_system.demo.sink import read_messages
 from knowledge_system.domain import fields
 from knowledge_system.web import current_request, forms
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from flask import Response
-    from werkzeug.wrappers import Response as AnyResponse
 
 pages = Blueprint("demo", __name__)
 

@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import re
 import tomllib
+from datetime import date
 from functools import cache
 from importlib.resources import files
-from typing import TYPE_CHECKING, Final, Literal
-
-if TYPE_CHECKING:
-    from datetime import date
+from typing import Final, Literal
 
 LANGUAGES: Final = {"ja": "日本語", "en": "English"}
 """Supported languages by code, each with its own name."""

@@ -11,15 +11,13 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import or_, select, text
+from sqlalchemy.orm import Session
 
 from knowledge_system.domain.permissions import Actor
 from knowledge_system.models import AuditEntry
-
-if TYPE_CHECKING:
-    from sqlalchemy.orm import Session
 
 FIRST = "0" * 64
 """The previous hash of the first entry."""

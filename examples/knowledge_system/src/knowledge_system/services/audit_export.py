@@ -6,18 +6,14 @@ import csv
 import io
 import json
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from datetime import datetime
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import select
+from sqlalchemy import Select, select
+from sqlalchemy.orm import Session, sessionmaker
 
 from knowledge_system.domain.validation import FORMULA_STARTS
 from knowledge_system.models import AuditEntry
-
-if TYPE_CHECKING:
-    from datetime import datetime
-
-    from sqlalchemy import Select
-    from sqlalchemy.orm import Session, sessionmaker
 
 _COLUMNS: Final = ("id", "at", "actor_id", "actor_name", "action", "subject", "detail", "previous", "hash")
 _READ_AT_ONCE: Final = 1000

@@ -5,17 +5,14 @@ from __future__ import annotations
 import hashlib
 import uuid
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
-from sqlalchemy import delete, update
+from sqlalchemy import ColumnElement, delete, update
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session, sessionmaker
 
 from knowledge_system.domain.problems import Problem
 from knowledge_system.models import IdempotencyRecord
-
-if TYPE_CHECKING:
-    from sqlalchemy import ColumnElement
-    from sqlalchemy.orm import Session, sessionmaker
 
 _LEASE: Final = timedelta(seconds=60)
 """Longer than any request takes; after that, the process that claimed the key is assumed to have died."""

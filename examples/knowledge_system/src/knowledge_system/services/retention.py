@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any, NamedTuple
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
 
 from sqlalchemy import delete, func, select, update
+from sqlalchemy.orm import Session
 
 from knowledge_system import models
 from knowledge_system.domain.permissions import Actor
@@ -14,11 +15,6 @@ from knowledge_system.domain.translations import say
 from knowledge_system.models import Article, Draft, Favourite, GroupMember, Notice, Report, User, Watch
 from knowledge_system.services import audit
 from knowledge_system.services.audit import Fact
-
-if TYPE_CHECKING:
-    from datetime import datetime
-
-    from sqlalchemy.orm import Session
 
 _SYSTEM = Actor(0, "system", "", "admin")
 _ERASED = "former:"

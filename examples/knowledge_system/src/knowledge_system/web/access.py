@@ -6,19 +6,16 @@ article is read (``domain/permissions.py``), so that a new route cannot bypass t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Literal
+from typing import Final, Literal
 from urllib.parse import urlencode
 
-from flask import redirect, request
+from flask import Flask, redirect, request
+from werkzeug.wrappers import Response
 
 from knowledge_system.domain import permissions
 from knowledge_system.domain.problems import Problem
 from knowledge_system.web import current_request
 from knowledge_system.web.sign_in import factors
-
-if TYPE_CHECKING:
-    from flask import Flask
-    from werkzeug.wrappers import Response
 
 Who = Literal["anybody", "members", "writers", "reviewers", "administrators", "own table"]
 

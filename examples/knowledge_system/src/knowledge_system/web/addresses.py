@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from flask import request
+from flask import Flask, request
 from werkzeug.routing import IntegerConverter
 
 from knowledge_system.domain.problems import Problem
-
-if TYPE_CHECKING:
-    from flask import Flask
 
 
 class AsciiInteger(IntegerConverter):

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from flask import g, request
+from werkzeug.wrappers import Response
 
 from knowledge_system.web import current_request
 from mks_hardening.security import client_key, rate_limit_headers
-
-if TYPE_CHECKING:
-    from werkzeug.wrappers import Response
 
 HERE: Final = "/api/"
 OPEN_GROUP: Final = "api_open"

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from flask import Flask
+from werkzeug.wrappers import Response
 
 from knowledge_system.web import current_request
-
-if TYPE_CHECKING:
-    from flask import Flask
-    from werkzeug.wrappers import Response
 
 
 def install(app: Flask) -> None:

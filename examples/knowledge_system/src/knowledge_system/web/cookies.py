@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from flask import after_this_request, request
-
-if TYPE_CHECKING:
-    from werkzeug.wrappers import Response
+from werkzeug.wrappers import Response
 
 CHALLENGE: Final = ("knowledge_challenge", 300)
 PASSKEY: Final = ("knowledge_passkey", 300)

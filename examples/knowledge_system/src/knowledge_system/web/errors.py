@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import json
 import logging
-from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
-from flask import Response, make_response, redirect, render_template, request
+from flask import Flask, Response, make_response, redirect, render_template, request
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from werkzeug.exceptions import HTTPException
+from werkzeug.wrappers import Response as AnyResponse
 
 from knowledge_system.domain.fields import BODY_LIMIT
 from knowledge_system.domain.problems import Problem, code_for_status, describe
 from knowledge_system.web import current_request, forms
 from knowledge_system.web.database_outage import Outage
 from mks_hardening.exceptions import BackendUnavailableError
-
-if TYPE_CHECKING:
-    from flask import Flask
-    from werkzeug.wrappers import Response as AnyResponse
 
 _DRAINED = 67_108_864
 """Maximum bytes of a rejected body that are still read: browsers show the response only after sending it all."""

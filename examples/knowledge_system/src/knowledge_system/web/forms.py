@@ -6,18 +6,15 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
-from flask import g, make_response, redirect, request
+from flask import Response, g, make_response, redirect, request
+from werkzeug.wrappers import Response as BaseResponse
 
 from knowledge_system.domain.problems import Problem, describe
 from knowledge_system.domain.validation import Field, form_values, take
 from knowledge_system.web import article_changes, current_request
-
-if TYPE_CHECKING:
-    from flask import Response
-    from werkzeug.wrappers import Response as BaseResponse
 
 _LOOKS, _PAUSE = 40, 0.25
 

@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from flask import request
+from flask import Flask, Response, request
 from markupsafe import Markup, escape
 
 from knowledge_system.domain import labels, permissions, translations
 from knowledge_system.domain.problems import FieldError, error_text
 from knowledge_system.web import current_request
 from mks_hardening.contrib.flask_app import csp_nonce
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-
-    from flask import Flask, Response
 
 
 def install(app: Flask) -> None:

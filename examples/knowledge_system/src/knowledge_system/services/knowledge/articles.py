@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sqlalchemy import and_, literal, select, update
 from sqlalchemy import delete as remove
-from sqlalchemy.orm import object_session, undefer_group
+from sqlalchemy.orm import Session, object_session, undefer_group
 
 from knowledge_system.domain import permissions, workflow
 from knowledge_system.domain.permissions import Actor
@@ -30,9 +30,6 @@ from knowledge_system.services.knowledge.article_queries import load_seen, revie
 from knowledge_system.services.knowledge.tags import canonical_tags
 from knowledge_system.services.visibility import select_closed
 from mks_hardening.db import SearchIndex
-
-if TYPE_CHECKING:
-    from sqlalchemy.orm import Session
 
 TEXT = ("title", "summary", "body", "category", "site", "tags")
 """The fields that each revision copies."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import and_, delete, func, literal, or_, select, union_all
+from sqlalchemy.orm import Session
 
 from knowledge_system.domain import permissions, related_articles
 from knowledge_system.domain.permissions import Actor
@@ -15,9 +16,6 @@ from knowledge_system.services.insert_if_missing import add_missing
 from knowledge_system.services.knowledge import article_queries
 from knowledge_system.services.knowledge.tags import select_canonical_tag
 from knowledge_system.services.visibility import read_by, seen_by, select_readers
-
-if TYPE_CHECKING:
-    from sqlalchemy.orm import Session
 
 Event = Literal["publish", "comment", "retire"]
 _MOST_FAVOURITES = 500

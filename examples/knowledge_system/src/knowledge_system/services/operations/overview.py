@@ -5,16 +5,14 @@ from __future__ import annotations
 import re
 from contextlib import closing
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from knowledge_system.services.operations.metric_counts import MetricCounts, SlowStatement
 from mks_hardening.db import explain
 from mks_hardening.exceptions import MksHardeningError
-
-if TYPE_CHECKING:
-    from sqlalchemy import Engine
 
 _MOST_SLOW = 8
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlencode
 
 from flask import Blueprint, redirect, render_template, request
+from werkzeug.wrappers import Response
 
 from knowledge_system.domain import fields
 from knowledge_system.domain.problems import Problem, describe
@@ -23,9 +24,6 @@ from knowledge_system.web.sign_in import (
     sign_in_steps,
 )
 from knowledge_system.web.sign_in.sign_in_helpers import proof_of
-
-if TYPE_CHECKING:
-    from werkzeug.wrappers import Response
 
 pages = Blueprint("account", __name__)
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flask import Blueprint, redirect, render_template
 from flask import Response as FlaskResponse
+from sqlalchemy.orm import Session
+from werkzeug.wrappers import Response
 
 from knowledge_system.domain import fields, labels, permissions
 from knowledge_system.domain.problems import FieldError, Problem
@@ -15,10 +17,6 @@ from knowledge_system.services.identity import accounts, factor_administration
 from knowledge_system.web import article_changes, current_request, forms
 from knowledge_system.web.pages.account import sessions_of
 from knowledge_system.web.sign_in import credentials, provider
-
-if TYPE_CHECKING:
-    from sqlalchemy.orm import Session
-    from werkzeug.wrappers import Response
 
 pages = Blueprint("admin", __name__, url_prefix="/admin")
 

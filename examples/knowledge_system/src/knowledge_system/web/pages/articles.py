@@ -6,11 +6,13 @@ import re
 from collections.abc import Callable
 from datetime import datetime
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from urllib.parse import quote_plus
 
-from flask import Blueprint, make_response, redirect, render_template, request
+from flask import Blueprint, Response, make_response, redirect, render_template, request
 from markupsafe import Markup
+from sqlalchemy.orm import Session
+from werkzeug.wrappers import Response as AnyResponse
 
 from knowledge_system.domain import article_templates, fields, markdown, page_numbers, permissions, workflow
 from knowledge_system.domain.problems import Problem
@@ -29,11 +31,6 @@ from knowledge_system.services.knowledge.article_reader import MOST, ListQuery
 from knowledge_system.services.knowledge.following import Follow
 from knowledge_system.web import article_changes, current_request, forms, recently_read
 from knowledge_system.web.pages.review import differing, steps_now
-
-if TYPE_CHECKING:
-    from flask import Response
-    from sqlalchemy.orm import Session
-    from werkzeug.wrappers import Response as AnyResponse
 
 pages = Blueprint("articles", __name__)
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from flask import Blueprint, redirect
+from flask import Blueprint, Response, redirect
+from werkzeug.wrappers import Response as AnyResponse
 
 from knowledge_system.domain.problems import Problem
 from knowledge_system.services.attachments import article_attachments
@@ -12,10 +11,6 @@ from knowledge_system.web import article_changes, current_request, forms
 from knowledge_system.web.files.downloads import sent
 from knowledge_system.web.files.uploads import digest, received
 from knowledge_system.web.pages.articles import form_page
-
-if TYPE_CHECKING:
-    from flask import Response
-    from werkzeug.wrappers import Response as AnyResponse
 
 pages = Blueprint("attachments", __name__)
 

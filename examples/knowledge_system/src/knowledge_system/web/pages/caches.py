@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING
 
 from flask import Blueprint, redirect, render_template
+from werkzeug.wrappers import Response
 
 from knowledge_system.domain import fields
 from knowledge_system.domain.problems import Problem
 from knowledge_system.services.operations.metric_counts import MetricCounts
 from knowledge_system.web import article_changes, current_request, forms
-
-if TYPE_CHECKING:
-    from werkzeug.wrappers import Response
 
 pages = Blueprint("caches", __name__, url_prefix="/admin/cache")
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from flask import Blueprint, Response, redirect, render_template, request
+from werkzeug.wrappers import Response as AnyResponse
 
 from knowledge_system.domain import fields, page_numbers, permissions
 from knowledge_system.domain.files.bundle import write_zip
@@ -16,9 +17,6 @@ from knowledge_system.services.knowledge.article_queries import ArticleFilter
 from knowledge_system.services.knowledge.article_reader import MOST, ListQuery
 from knowledge_system.web import article_changes, current_request, forms
 from knowledge_system.web.files.uploads import digest, received
-
-if TYPE_CHECKING:
-    from werkzeug.wrappers import Response as AnyResponse
 
 pages = Blueprint("exchange", __name__, url_prefix="/exchange")
 

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
-from flask import Blueprint, redirect, render_template
+from flask import Blueprint, Response, redirect, render_template
+from werkzeug.wrappers import Response as AnyResponse
 
 from knowledge_system.domain import fields
 from knowledge_system.services.knowledge import following
 from knowledge_system.web import article_changes, current_request, forms
-
-if TYPE_CHECKING:
-    from flask import Response
-    from werkzeug.wrappers import Response as AnyResponse
 
 pages = Blueprint("following", __name__)
 

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from functools import cache
 from importlib.resources import files
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from flask import Blueprint, redirect, render_template
+from werkzeug.wrappers import Response
 
 from knowledge_system.domain import markdown
 from knowledge_system.domain.problems import Problem
 from knowledge_system.web import current_request
-
-if TYPE_CHECKING:
-    from werkzeug.wrappers import Response
 
 pages = Blueprint("handbook", __name__, url_prefix="/handbook")
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlencode
 
 from flask import Blueprint, redirect, render_template, request
+from werkzeug.wrappers import Response
 
 from knowledge_system.domain import fields
 from knowledge_system.domain.problems import Problem
 from knowledge_system.services.knowledge import digests
 from knowledge_system.web import current_request, forms
 from knowledge_system.web.sign_in import credentials
-
-if TYPE_CHECKING:
-    from werkzeug.wrappers import Response
 
 pages = Blueprint("mailed", __name__)
 

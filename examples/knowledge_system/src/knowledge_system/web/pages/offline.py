@@ -5,17 +5,14 @@ from __future__ import annotations
 import json
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 from urllib.parse import quote
 
-from flask import Blueprint, make_response, render_template
+from flask import Blueprint, Response, make_response, render_template
 from markupsafe import Markup
 
 from knowledge_system.web import current_request, forms
 from knowledge_system.web.rendering import asset
-
-if TYPE_CHECKING:
-    from flask import Response
 
 pages = Blueprint("offline", __name__)
 

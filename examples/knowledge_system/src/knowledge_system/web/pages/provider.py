@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 from flask import Blueprint, redirect, request
+from werkzeug.wrappers import Response
 
 from knowledge_system.domain import fields
 from knowledge_system.domain.problems import Problem
 from knowledge_system.web import current_request, forms
 from knowledge_system.web.pages.account import sign_in_page
 from knowledge_system.web.sign_in import provider
-
-if TYPE_CHECKING:
-    from werkzeug.wrappers import Response
 
 pages = Blueprint("provider", __name__, url_prefix="/sign-in/provider")
 

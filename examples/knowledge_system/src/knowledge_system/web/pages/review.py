@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
-from flask import Blueprint, make_response, redirect, render_template
+from flask import Blueprint, Response, make_response, redirect, render_template
+from werkzeug.wrappers import Response as AnyResponse
 
 from knowledge_system.domain import fields, markdown, permissions, workflow
 from knowledge_system.domain.problems import Problem
@@ -12,12 +14,6 @@ from knowledge_system.domain.rendered_differences import rendered_differences
 from knowledge_system.domain.text_differences import Line, difference
 from knowledge_system.services.knowledge import overdue_articles, review
 from knowledge_system.web import article_changes, current_request, forms
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from flask import Response
-    from werkzeug.wrappers import Response as AnyResponse
 
 pages = Blueprint("review", __name__)
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from flask import Blueprint, redirect, render_template
+from werkzeug.wrappers import Response
 
 from knowledge_system.domain import fields
 from knowledge_system.web import current_request, forms
-
-if TYPE_CHECKING:
-    from werkzeug.wrappers import Response
 
 pages = Blueprint("task_admin", __name__, url_prefix="/admin/tasks")
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flask import Blueprint, redirect, render_template
+from werkzeug.wrappers import Response
 
 from knowledge_system.domain import fields
 from knowledge_system.domain.problems import Problem
 from knowledge_system.services.knowledge import article_queries, tree
 from knowledge_system.web import article_changes, current_request, forms
-
-if TYPE_CHECKING:
-    from werkzeug.wrappers import Response
 
 pages = Blueprint("tree", __name__)
 
