@@ -46,6 +46,11 @@ class Problem(Exception):  # noqa: N818 - the term of RFC 9457
         self.headers = dict(headers or {})
 
     @property
+    def is_correctable(self) -> bool:
+        """Whether the user can correct the input of a form, which is then shown again."""
+        return "correctable" in _catalogue()["problems"][self.code]
+
+    @property
     def wait(self) -> int:
         """Seconds to wait before a retry, from ``Retry-After``; 0 if unknown."""
         value = self.headers.get("Retry-After", "")

@@ -18,30 +18,6 @@ from knowledge_system.web import article_changes, current_request
 
 _LOOKS, _PAUSE = 40, 0.25
 
-_MENDABLE = {
-    "bad-code",
-    "bad-credentials",
-    "bad-proof",
-    "code-locked",
-    "conflict",
-    "enrolment-refused",
-    "invalid",
-    "link-refused",
-    "no-cdn",
-    "no-such-user",
-    "not-purged",
-    "own-account",
-    "passkey-refused",
-    "provider-cancelled",
-    "provider-expired",
-    "provider-refused",
-    "provider-unavailable",
-    "purge-refused",
-    "rate-limited",
-    "username-taken",
-    "wrong-state",
-}
-
 
 def read(fields: Mapping[str, Field], *, ignore: tuple[str, ...] = ()) -> dict[str, Any]:
     """Return the validated fields of the form, without the CSRF token.
@@ -113,7 +89,7 @@ def problem_context(problem: Problem | None) -> dict[str, Any]:
 
 def shown_again(problem: Problem, page: Callable[[Problem], str]) -> Response:
     """Show the form again with its input, if the user can correct the error; otherwise raise the problem."""
-    if current_request.wants_json() or problem.code not in _MENDABLE:
+    if current_request.wants_json() or not problem.is_correctable:
         raise problem
     response = make_response(page(problem), problem.status)
     response.headers.update({"Cache-Control": "no-store", **problem.headers})
