@@ -7,7 +7,7 @@ import os
 import pwd
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from getpass import getpass
 from pathlib import Path
@@ -48,32 +48,32 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="knowledge-system", description="建設土木ナレッジシステム")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    demo = commands.add_parser("demo", help="このパソコンで動かす / run on this machine")
-    _data_option(demo)
-    demo.add_argument(
-        "--https-port", type=int, default=None, metavar="PORT", help="MKS_DEMO_HTTPS_PORT, 8443"
-    )
-    demo.add_argument("--http-port", type=int, default=None, metavar="PORT", help="MKS_DEMO_HTTP_PORT, 8080")
-    _articles_option(demo)
-    demo.set_defaults(run=_demo)
+    def command(name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=text)
+        added.set_defaults(run=run)
+        return added
 
-    walk = commands.add_parser(
-        "walkthrough", help="動いているデモを通しで確かめる / run through a running demo"
-    )
-    _data_option(walk)
-    walk.add_argument("--url", default=None, help="https://localhost:8443")
-    walk.add_argument("--http-url", default=None, help="http://localhost:8080")
-    walk.add_argument("--ca", type=Path, default=None, help="DATA/tls/ca.pem")
-    walk.set_defaults(run=_walkthrough)
+    demo = command("demo", _demo, "このパソコンで動かす / run on this machine")
+    demo.add_argument("--https-port", type=int, metavar="PORT", help="MKS_DEMO_HTTPS_PORT, 8443")
+    demo.add_argument("--http-port", type=int, metavar="PORT", help="MKS_DEMO_HTTP_PORT, 8080")
 
-    seed = commands.add_parser("seed", help="記事を読み込み、増やす / load articles and generate more")
-    _data_option(seed)
-    _demo_option(seed)
-    _articles_option(seed)
-    seed.set_defaults(run=_seed)
+    walk = command("walkthrough", _walkthrough, "動いているデモを通しで確かめる / run through a running demo")
+    walk.add_argument("--url", help="https://localhost:8443")
+    walk.add_argument("--http-url", help="http://localhost:8080")
+    walk.add_argument("--ca", type=Path, help="DATA/tls/ca.pem")
 
-    take_over = commands.add_parser(
-        "take-over", help="旧システムとフォルダーから引き継ぐ / take over from old systems and folders"
+    seed = command("seed", _seed, "記事を読み込み、増やす / load articles and generate more")
+    for each in (demo, seed):
+        each.add_argument(
+            "--articles",
+            type=int,
+            default=0,
+            metavar="N",
+            help="この件数まで増やす / generate up to this number",
+        )
+
+    take_over = command(
+        "take-over", _take_over, "旧システムとフォルダーから引き継ぐ / take over from old systems and folders"
     )
     take_over.add_argument("mapping", type=Path, help="対応表 (TOML) / mapping file")
     take_over.add_argument("--dry-run", action="store_true", help="何も保存しない / store nothing")
@@ -89,56 +89,31 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="データの持ち主ではないユーザーで実行する / run as a user who does not own the data",
     )
-    _data_option(take_over)
-    _demo_option(take_over)
-    take_over.set_defaults(run=_take_over)
 
-    tables = commands.add_parser("upgrade", help="テーブルを最新の版にする / migrate to the newest revision")
-    _data_option(tables)
-    _demo_option(tables)
+    tables = command("upgrade", _upgrade, "テーブルを最新の版にする / migrate to the newest revision")
     tables.add_argument(
         "--without-backup",
         metavar="REASON",
         help="本番でバックアップなしに実行する理由 / reason, in production",
     )
-    tables.set_defaults(run=_upgrade)
 
-    admin = commands.add_parser("create-admin", help="最初の管理者を作る / add the first administrator")
+    admin = command("create-admin", _create_admin, "最初の管理者を作る / add the first administrator")
     admin.add_argument("username", help="半角の英小文字・数字・._-")
     admin.add_argument("--name", required=True, metavar="NAME", help="氏名 / as shown to others")
     admin.add_argument("--email", default="", metavar="ADDRESS", help="通知の宛先 / address for notices")
-    _data_option(admin)
-    _demo_option(admin)
-    admin.set_defaults(run=_create_admin)
 
-    check = commands.add_parser("check", help="設定と環境を確かめる / check settings and environment")
-    _data_option(check)
-    _demo_option(check)
-    check.set_defaults(run=_check)
+    check = command("check", _check, "設定と環境を確かめる / check settings and environment")
 
-    totp = commands.add_parser("totp", help="二段階認証のコードを表示する / show a TOTP code")
+    data = Path(os.environ.get("MKS_DATA_DIR") or "var/demo")
+    for each in (demo, walk, seed, take_over, tables, admin, check):
+        each.add_argument("--data", type=Path, default=data, metavar="DIR", help="MKS_DATA_DIR, var/demo")
+    treated = "DATABASE_URL のデータベースをデモとして扱う / treat the database of DATABASE_URL as a demo"
+    for each in (seed, take_over, tables, admin, check):
+        each.add_argument("--demo", action="store_true", help=treated)
+
+    totp = command("totp", _totp, "二段階認証のコードを表示する / show a TOTP code")
     totp.add_argument("secret", nargs="+", help="設定画面に表示された文字 / the secret shown at enrolment")
-    totp.set_defaults(run=_totp)
     return parser
-
-
-def _data_option(parser: argparse.ArgumentParser) -> None:
-    default = Path(os.environ.get("MKS_DATA_DIR") or "var/demo")
-    parser.add_argument("--data", type=Path, default=default, metavar="DIR", help="MKS_DATA_DIR, var/demo")
-
-
-def _articles_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--articles", type=int, default=0, metavar="N", help="この件数まで増やす / generate up to this number"
-    )
-
-
-def _demo_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--demo",
-        action="store_true",
-        help="DATABASE_URL のデータベースをデモとして扱う / treat the database of DATABASE_URL as a demo",
-    )
 
 
 def _demo(options: argparse.Namespace) -> int:
