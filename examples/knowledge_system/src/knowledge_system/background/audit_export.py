@@ -23,9 +23,8 @@ def register(tasks: Tasks, sessions: sessionmaker[Session], *, settings: AppSett
     """Register the task."""
 
     @tasks.task("auditing.head", schedule=Daily(2, 50))
-    def keep_head(run: TaskRun) -> dict[str, object]:
+    def keep_head(_run: TaskRun) -> dict[str, object]:
         """Verify the hash chain and the stored heads; if both are intact, store the current head."""
-        del run
         file, now = settings.audit_heads, datetime.fromtimestamp(clock.time(), UTC)
         with sessions() as session:
             broken = audit.first_broken_entry(session)

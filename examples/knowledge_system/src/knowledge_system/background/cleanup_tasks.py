@@ -37,9 +37,8 @@ def register(tasks: Tasks, sessions: sessionmaker[Session], *, settings: AppSett
     log_file, spool = settings.hardening.logging.file, settings.hardening.notify.alert_spool
 
     @tasks.task("cleaning.logs", schedule=Daily(3, 10))
-    def logs(run: TaskRun) -> dict[str, object]:
+    def logs(_run: TaskRun) -> dict[str, object]:
         """Remove old log files rotated by logrotate; the current file stays."""
-        del run
         if log_file is None:
             return {}
         live = Path(log_file)
@@ -54,9 +53,8 @@ def register(tasks: Tasks, sessions: sessionmaker[Session], *, settings: AppSett
         ).result
 
     @tasks.task("cleaning.spool", schedule=Daily(3, 20))
-    def stale_alerts(run: TaskRun) -> dict[str, object]:
+    def stale_alerts(_run: TaskRun) -> dict[str, object]:
         """Remove alerts that could not be delivered for a month."""
-        del run
         if spool is None:
             return {}
         folders = sorted(
@@ -68,9 +66,8 @@ def register(tasks: Tasks, sessions: sessionmaker[Session], *, settings: AppSett
         }
 
     @tasks.task("cleaning.results", schedule=Daily(3, 30))
-    def results(run: TaskRun) -> dict[str, object]:
+    def results(_run: TaskRun) -> dict[str, object]:
         """Remove expired rows: reports, API sign-ins, stored responses, drafts, finished tasks."""
-        del run
         now = datetime.fromtimestamp(clock.time(), UTC)
         with sessions.begin() as session:
             expired = {
@@ -82,9 +79,8 @@ def register(tasks: Tasks, sessions: sessionmaker[Session], *, settings: AppSett
         return {**expired, "tasks": tasks.clean()}
 
     @tasks.task("cleaning.people", schedule=Daily(3, 50))
-    def people(run: TaskRun) -> dict[str, object]:
+    def people(_run: TaskRun) -> dict[str, object]:
         """Erase the personal data of leavers, and remove old notices, when they expire."""
-        del run
         now, kept = datetime.fromtimestamp(clock.time(), UTC), settings.leavers_kept
         with sessions.begin() as session:
             retention.mark_leavers(session, now=now)
@@ -99,9 +95,8 @@ def register(tasks: Tasks, sessions: sessionmaker[Session], *, settings: AppSett
     store = FileStore(settings.upload_folder)
 
     @tasks.task("cleaning.uploads", schedule=Daily(3, 40))
-    def uploads(run: TaskRun) -> dict[str, object]:
+    def uploads(_run: TaskRun) -> dict[str, object]:
         """Quarantine files that no article uses, and delete those quarantined a week ago."""
-        del run
         now = clock.time()
         kept = sorted(store.digests())
         unused = 0

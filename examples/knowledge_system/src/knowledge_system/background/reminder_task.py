@@ -32,9 +32,8 @@ def register(
     site = settings.site_url
 
     @tasks.task("reminding.overdue", schedule=Daily(7, 30))
-    def remind_of_overdue(run: TaskRun) -> dict[str, object]:
+    def remind_of_overdue(_run: TaskRun) -> dict[str, object]:
         """Remind authors of articles not confirmed for a year, by notice and mail in one transaction."""
-        del run
         now = datetime.fromtimestamp(clock.time(), UTC)
         with sessions.begin() as session:
             reminders = overdue_articles.remind(session, now=now)
@@ -44,13 +43,12 @@ def register(
         return {"authors": len(reminders), "articles": sum(len(reminder.titles) for reminder in reminders)}
 
     @tasks.task("notifying.digest", schedule=Daily(7, 40))
-    def send_digests(run: TaskRun) -> dict[str, object]:
+    def send_digests(_run: TaskRun) -> dict[str, object]:
         """Send each user who chose it one mail with the unread notices, at most one a day.
 
         The digest is taken and its mail enqueued in one transaction for each user: a worker that dies leaves the
         others to the next attempt, and nobody gets a second mail.
         """
-        del run
         now, sent = datetime.fromtimestamp(clock.time(), UTC), 0
         keys = settings.hardening.security.secret_keys
         with sessions() as session:

@@ -31,9 +31,8 @@ def register(
     store = FileStore(settings.upload_folder)
 
     @tasks.task("attachments.text", priority="low", timeout=180, max_attempts=3)
-    def read(run: TaskRun, attachment_id: int) -> dict[str, object]:
+    def read(_run: TaskRun, attachment_id: int) -> dict[str, object]:
         """Extract, store and index the text of one attachment."""
-        del run
         with sessions() as session:
             found = session.get(Attachment, attachment_id)
         if found is None or found.content_type not in attachment_texts.READABLE:
@@ -45,9 +44,8 @@ def register(
         return {"readable": text is not None, "characters": len(text or "")}
 
     @tasks.task("attachments.missing_texts", schedule=Daily(4, 10))
-    def read_missing(run: TaskRun) -> dict[str, object]:
+    def read_missing(_run: TaskRun) -> dict[str, object]:
         """Enqueue the extraction for attachments without a text."""
-        del run
         with sessions.begin() as session:
             missing = attachment_texts.missing(session, most=_AT_ONCE)
             for attachment_id in missing:

@@ -119,8 +119,7 @@ def _picture(caption: str) -> str:
     return f"![{caption}](files/picture.webp)"
 
 
-def _procedure(case: _Case, turn: int) -> _Text:
-    del turn
+def _procedure(case: _Case, _turn: int) -> _Text:
     chance, (danger, measure) = case.chance, case.chance.choice(case.split("risks"))
     steps = [case.work["steps"][place] for place in sorted(chance.sample(range(5), 4))]
     title = chance.choice(("{0}の施工要領({1})", "{1} {0}の手順", "{1}で決めた{0}の進め方")).format(
@@ -175,8 +174,7 @@ def _corrective(case: _Case, turn: int) -> _Text:
     return _Text(title, summary, body, "是正報告", _drawing(case, f"是正の箇所 {found:%Y-%m-%d}"))
 
 
-def _checklist(case: _Case, turn: int) -> _Text:
-    del turn
+def _checklist(case: _Case, _turn: int) -> _Text:
     chance = case.chance
     checks = chance.sample(case.work["checks"], 4)
     measures = case.split("measures")
@@ -205,8 +203,7 @@ def _checklist(case: _Case, turn: int) -> _Text:
     return _Text(title, summary, body, "点検表", _drawing(case, f"点検の範囲 {case.site}"))
 
 
-def _safety(case: _Case, turn: int) -> _Text:
-    del turn
+def _safety(case: _Case, _turn: int) -> _Text:
     chance, risks = case.chance, case.split("risks")
     rows = [
         [danger, measure, chance.choice(("職長", "誘導員", "安全当番", "元請の担当"))]
@@ -265,8 +262,7 @@ def _quality(case: _Case, turn: int) -> _Text:
     return _Text(title, summary, body, "品質管理", lambda: drawings.plot(f"{item} {case.site}", values, unit))
 
 
-def _ict(case: _Case, turn: int) -> _Text:
-    del turn
+def _ict(case: _Case, _turn: int) -> _Text:
     chance = case.chance
     rows = []
     for label, low, high in (("所要日数", 6, 24), ("人工", 8, 40), ("手戻り", 2, 9)):
