@@ -85,37 +85,16 @@ class Walk:
 
     def steps(self) -> Iterator[Step]:
         """Yield every step in order."""
-        yield self.redirected_to_https
-        yield self.healthy
-        yield self.headers
-        yield self.failures_look_alike
-        yield self.sign_in_is_limited
-        yield self.foreign_pages_are_refused
-        yield self.account_made
-        yield self.second_factor_enrolled
-        yield self.signed_out
-        yield self.signed_in_with_code
-        yield self.code_works_once
-        yield self.recovery_code_works_once
-        yield self.other_devices_ended
-        yield self.article_created
-        yield self.bad_input_refused
-        yield self.published_by_reviewer
-        yield self.cached_and_invalidated
-        yield self.searched
-        yield self.commented
-        yield self.second_edit_refused
-        yield self.article_retired
-        yield self.report_written
-        yield self.report_is_mine_alone
-        yield self.roles_hold
-        yield self.json_is_strict
-        yield self.error_recorded_and_reported
-        yield self.slow_query_logged
-        yield self.second_factor_disabled
-        yield self.warned_before_the_end
-        yield self.ended_when_idle
-        yield self.ended_at_the_absolute_limit
+        yield from (self.redirected_to_https, self.healthy, self.headers)
+        yield from (self.failures_look_alike, self.sign_in_is_limited, self.foreign_pages_are_refused)
+        yield from (self.account_made, self.second_factor_enrolled, self.signed_out, self.signed_in_with_code)
+        yield from (self.code_works_once, self.recovery_code_works_once, self.other_devices_ended)
+        yield from (self.article_created, self.bad_input_refused, self.published_by_reviewer)
+        yield from (self.cached_and_invalidated, self.searched, self.commented, self.second_edit_refused)
+        yield from (self.article_retired, self.report_written, self.report_is_mine_alone)
+        yield from (self.roles_hold, self.json_is_strict, self.error_recorded_and_reported)
+        yield from (self.slow_query_logged, self.second_factor_disabled)
+        yield from (self.warned_before_the_end, self.ended_when_idle, self.ended_at_the_absolute_limit)
 
     # --- HTTP edge
 
