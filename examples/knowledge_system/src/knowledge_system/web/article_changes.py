@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from flask import g, request
 
 from knowledge_system.background import mail_texts
+from knowledge_system.background.mail_texts import MailTemplate
 from knowledge_system.domain import people_csv, permissions
 from knowledge_system.domain.problems import FieldError, Problem
 from knowledge_system.models import Article, Comment, User
@@ -147,16 +148,9 @@ def take_step(article_id: int, *, step: str, revision: int, comment: str, files:
             four_eyes=services.settings.four_eyes,
         )
         review.notify(session, actor, review_event, now=now)
-        if services.background is not None:
-            letter = mail_texts.step_taken(
-                review_event.kind,
-                review_event.title,
-                by=actor.display_name,
-                said=review_event.said,
-                link=link,
-            )
-            for reader in review_event.readers:
-                services.background.send_notice(session, reader, letter)
+        kind, title, said = review_event.kind, review_event.title, review_event.said
+        letter = mail_texts.step_taken(kind, title, by=actor.display_name, said=said, link=link)
+        _mail(session, review_event.readers, letter)
         event = _OF_STEP.get(step)
         if event:
             _notify_subscribers(
@@ -200,11 +194,7 @@ def add_comment(article_id: int, body: str, *, parent: int = 0) -> int:
     Those are the people whom it mentions, the author, the writer of the comment it answers, and subscribers; each
     of them is notified once.
     """
-    actor, now, background = (
-        current_request.actor(),
-        current_request.now(),
-        current_request.services().background,
-    )
+    actor, now = current_request.actor(), current_request.now()
     link = f"{request.url_root}articles/{article_id}"
 
     def add(session: Session) -> int:
@@ -217,10 +207,8 @@ def add_comment(article_id: int, body: str, *, parent: int = 0) -> int:
             readers = tuple(session.scalars(asked))
             notified.update(readers)
             review.notify(session, actor, review.ReviewEvent(article_id, "", kind, body, readers), now=now)
-            if background is not None:
-                letter = mail_texts.commented(article.title, by=actor.display_name, body=body, link=link)
-                for reader in readers:
-                    background.send_notice(session, reader, letter)
+            letter = mail_texts.commented(article.title, by=actor.display_name, body=body, link=link)
+            _mail(session, readers, letter)
 
         notify("mention", comments.mentioned(session, actor, article, body))
         notify("comment", [article.author_id])
@@ -565,19 +553,18 @@ def _notify_subscribers(
     session: Session, article_id: int, event: Event, *, said: str = "", already_notified: tuple[int, ...] = ()
 ) -> None:
     """Notify subscribers in the application and by mail, in the transaction of the change."""
-    actor, background = current_request.actor(), current_request.services().background
+    actor, now = current_request.actor(), current_request.now()
     title, readers = following.notify_subscribers(
-        session,
-        actor,
-        article_id,
-        event,
-        said=said,
-        already_notified=already_notified,
-        now=current_request.now(),
+        session, actor, article_id, event, said=said, already_notified=already_notified, now=now
     )
-    if background is not None and readers:
-        link = f"{request.url_root}articles/{article_id}"
-        letter = mail_texts.watched(event, title, by=actor.display_name, said=said, link=link)
+    link = f"{request.url_root}articles/{article_id}"
+    _mail(session, readers, mail_texts.watched(event, title, by=actor.display_name, said=said, link=link))
+
+
+def _mail(session: Session, readers: Iterable[int], letter: MailTemplate) -> None:
+    """Send a mail to each reader who wants one for each notice, in the transaction of the change."""
+    background = current_request.services().background
+    if background is not None:
         for reader in readers:
             background.send_notice(session, reader, letter)
 

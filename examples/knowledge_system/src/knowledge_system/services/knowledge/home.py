@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import and_, or_, select
+from sqlalchemy import ColumnElement, and_, or_, select
 
 from knowledge_system.domain import permissions
 from knowledge_system.models import Article, ArticleTag, Watch
@@ -44,15 +44,7 @@ def home_parts(session: Session, actor: Actor, *, recent: Sequence[int], now: da
         "recent": article_queries.summaries(session, [number for number in recent if number in seen]),
         "watched": _of_watches(session, actor),
         "favourites": following.favourites(session, actor)[:_MOST],
-        "newest": article_queries.summaries(
-            session,
-            session.scalars(
-                select(Article.id)
-                .where(Article.status == "published", seen_by(actor))
-                .order_by(Article.updated_at.desc(), Article.id.desc())
-                .limit(_MOST)
-            ).all(),
-        ),
+        "newest": _newest(session, actor),
     }
 
 
@@ -79,14 +71,13 @@ def _of_watches(session: Session, actor: Actor) -> list[dict[str, Any]]:
     own = Watch.user_id == actor.id
     tags, sites = (select(Watch.subject).where(own, Watch.kind == kind) for kind in ("tag", "site"))
     tagged = select(ArticleTag.article_id).where(ArticleTag.name.in_(tags))
-    asked = (
-        select(Article.id)
-        .where(
-            Article.status == "published",
-            seen_by(actor),
-            or_(Article.id.in_(tagged), and_(Article.site != "", Article.site.in_(sites))),
-        )
-        .order_by(Article.updated_at.desc(), Article.id.desc())
-        .limit(_MOST)
+    return _newest(
+        session, actor, or_(Article.id.in_(tagged), and_(Article.site != "", Article.site.in_(sites)))
     )
-    return article_queries.summaries(session, session.scalars(asked).all())
+
+
+def _newest(session: Session, actor: Actor, *only: ColumnElement[bool]) -> list[dict[str, Any]]:
+    """Return the newest published articles that meet the conditions."""
+    asked = select(Article.id).where(Article.status == "published", seen_by(actor), *only)
+    newest = asked.order_by(Article.updated_at.desc(), Article.id.desc()).limit(_MOST)
+    return article_queries.summaries(session, session.scalars(newest).all())

@@ -25,17 +25,7 @@ def begin(username: str, password: str, *, recovery_code: str = "", remember: bo
     Raises:
         Problem: ``bad-credentials``, ``rate-limited``.
     """
-    step = current_request.services().sign_in.password(
-        username,
-        password,
-        client=client(),
-        session=current_request.handle(),
-        recovery_code=recovery_code or None,
-        remember=remember,
-        data=session_data(),
-    )
-    if step.state not in {"done", "challenged"}:
-        raise sign_in_results.refusal(step, refused="bad-credentials")
+    step = _check_password(current_request.handle(), username, password, recovery_code, remember=remember)
     cookies.keep(cookies.CHALLENGE, step.challenge)
     cookies.keep(cookies.DEVICE, step.device)
     return bool(step)
@@ -49,17 +39,7 @@ def begin_without_cookies(
     Raises:
         Problem: ``bad-credentials``, ``rate-limited``.
     """
-    step = current_request.services().sign_in.password(
-        username,
-        password,
-        client=client(),
-        session=session,
-        recovery_code=recovery_code or None,
-        data=session_data(),
-    )
-    if step.state not in {"done", "challenged"}:
-        raise sign_in_results.refusal(step, refused="bad-credentials")
-    return step.challenge
+    return _check_password(session, username, password, recovery_code).challenge
 
 
 def finish_without_cookies(session: SignInSession, challenge: str, code: str) -> VerificationResult:
@@ -141,6 +121,23 @@ def begin_with_passkey(answer: str) -> None:
         raise sign_in_results.refusal(step, refused="passkey-refused")
     # Only after success: another tab of this browser may be waiting for its passkey.
     cookies.forget(cookies.PASSKEY)
+
+
+def _check_password(
+    session: SignInSession, username: str, password: str, recovery_code: str, *, remember: bool = False
+) -> SignInStep:
+    step = current_request.services().sign_in.password(
+        username,
+        password,
+        client=client(),
+        session=session,
+        recovery_code=recovery_code or None,
+        remember=remember,
+        data=session_data(),
+    )
+    if step.state not in {"done", "challenged"}:
+        raise sign_in_results.refusal(step, refused="bad-credentials")
+    return step
 
 
 def _raise_unless(step: SignInStep) -> None:
