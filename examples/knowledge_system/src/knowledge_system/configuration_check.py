@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from sqlalchemy import select
+from sqlalchemy import Engine, select
 from sqlalchemy.exc import DatabaseError
+from sqlalchemy.orm import Session
 from sqlalchemy.pool import QueuePool
 
 from knowledge_system import app as application
@@ -19,15 +20,9 @@ from knowledge_system.services.attachments.virus_scan import ScanFailedError, sc
 from knowledge_system.services.identity import accounts
 from knowledge_system.services.identity.sign_in_factory import open_provider
 from knowledge_system.services.knowledge import stored_content
-from knowledge_system.settings import DEMO_PASSWORD
+from knowledge_system.settings import DEMO_PASSWORD, AppSettings
+from mks_hardening.protocols import Clock
 from mks_hardening.security import verify_password
-
-if TYPE_CHECKING:
-    from sqlalchemy import Engine
-    from sqlalchemy.orm import Session
-
-    from knowledge_system.settings import AppSettings
-    from mks_hardening.protocols import Clock
 
 
 class Finding(NamedTuple):

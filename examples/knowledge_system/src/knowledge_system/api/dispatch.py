@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final, cast
+from collections.abc import Callable, Mapping
+from typing import Any, Final, cast
 
 from flask import Response, request
 
@@ -14,14 +14,9 @@ from knowledge_system.api.body import encoded, exactly, read, response_of
 from knowledge_system.api.route import ApiRequest, ApiResponse, Route
 from knowledge_system.domain import permissions
 from knowledge_system.domain.problems import FieldError, Problem
-from knowledge_system.domain.validation import form_values
+from knowledge_system.domain.validation import Field, form_values
 from knowledge_system.web import article_changes, current_request
 from knowledge_system.web.files.uploads import digest, received
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from knowledge_system.domain.validation import Field
 
 KEY_FIELD: Final = "Idempotency-Key"
 _KEY = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?")

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import logging
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+
+from sqlalchemy.orm import Session, sessionmaker
 
 from knowledge_system.services import audit, audit_heads
-from mks_hardening.tasks import Daily
-
-if TYPE_CHECKING:
-    from sqlalchemy.orm import Session, sessionmaker
-
-    from knowledge_system.settings import AppSettings
-    from mks_hardening.protocols import Clock
-    from mks_hardening.tasks import TaskRun, Tasks
+from knowledge_system.settings import AppSettings
+from mks_hardening.protocols import Clock
+from mks_hardening.tasks import Daily, TaskRun, Tasks
 
 _log = logging.getLogger(__name__)
 

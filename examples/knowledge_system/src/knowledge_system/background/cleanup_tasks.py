@@ -5,21 +5,17 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from glob import escape
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from sqlalchemy.orm import Session, sessionmaker
 
 from knowledge_system.services import idempotency, reports, retention
 from knowledge_system.services.attachments import article_attachments
 from knowledge_system.services.attachments.file_store import FileStore
 from knowledge_system.services.identity import api_tokens
 from knowledge_system.services.knowledge import drafts
-from mks_hardening.tasks import Daily, clean_folder
-
-if TYPE_CHECKING:
-    from sqlalchemy.orm import Session, sessionmaker
-
-    from knowledge_system.settings import AppSettings
-    from mks_hardening.protocols import Clock
-    from mks_hardening.tasks import TaskRun, Tasks
+from knowledge_system.settings import AppSettings
+from mks_hardening.protocols import Clock
+from mks_hardening.tasks import Daily, TaskRun, Tasks, clean_folder
 
 _OLD_LOGS = timedelta(days=30)
 _STALE_ALERTS = timedelta(days=30)

@@ -6,9 +6,9 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING
 
-from sqlalchemy import select
+from sqlalchemy import Connection, Engine, select
+from sqlalchemy.orm import Session, sessionmaker
 
 from knowledge_system import models
 from knowledge_system.background import (
@@ -19,16 +19,10 @@ from knowledge_system.background import (
     text_task,
 )
 from knowledge_system.background.mail_texts import MailTemplate
-from mks_hardening.tasks import MailTask, TaskQueueWatch, Tasks, TaskWorker
-
-if TYPE_CHECKING:
-    from sqlalchemy import Connection, Engine
-    from sqlalchemy.orm import Session, sessionmaker
-
-    from knowledge_system.domain.permissions import Actor
-    from knowledge_system.settings import AppSettings
-    from mks_hardening.protocols import Clock
-    from mks_hardening.tasks import TaskStatus
+from knowledge_system.domain.permissions import Actor
+from knowledge_system.settings import AppSettings
+from mks_hardening.protocols import Clock
+from mks_hardening.tasks import MailTask, TaskQueueWatch, Tasks, TaskStatus, TaskWorker
 
 _STOP_SECONDS = 4
 """Below gunicorn's graceful timeout; a task that is cut off runs again after its lease expires."""

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from typing import Final
+
+from sqlalchemy.orm import Session, sessionmaker
 
 from knowledge_system.models import Attachment
 from knowledge_system.services.attachments import attachment_texts
 from knowledge_system.services.attachments.file_store import FileStore
-from mks_hardening.tasks import Daily
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from sqlalchemy.orm import Session, sessionmaker
-
-    from knowledge_system.settings import AppSettings
-    from mks_hardening.tasks import Task, TaskRun, Tasks
+from knowledge_system.settings import AppSettings
+from mks_hardening.tasks import Daily, Task, TaskRun, Tasks
 
 _AT_ONCE: Final = 500
 

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+
+from flask import Flask
 
 from knowledge_system.app import create_app
 from knowledge_system.demo.clock import MovableClock, clock_file
 from knowledge_system.demo.pages import pages
 from knowledge_system.settings import AppSettings
-
-if TYPE_CHECKING:
-    from flask import Flask
-
-    from mks_hardening.protocols import Clock
+from mks_hardening.protocols import Clock
 
 
 def create_demo_app(settings: AppSettings, *, clock: Clock = time) -> Flask:

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 from knowledge_system import app as application
 from knowledge_system import database
@@ -28,9 +28,7 @@ from knowledge_system.domain.permissions import ROLES
 from knowledge_system.services.attachments.upload_intake import Intake
 from knowledge_system.services.knowledge import stored_content
 from knowledge_system.settings import DEMO_PASSWORD, AppSettings
-
-if TYPE_CHECKING:
-    from mks_hardening.protocols import Clock
+from mks_hardening.protocols import Clock
 
 _READY_SECONDS = 60
 _STOP_SECONDS = 10

@@ -13,7 +13,6 @@ from knowledge_system.domain.tree import STEPS as NODE_STEPS
 from knowledge_system.domain.validation import Field, Flag, Integer, Tags, Text
 from knowledge_system.domain.workflow import STEPS
 
-
 _REVISION_LIMIT = 2**31 - 2
 _TOKEN = re.compile(r"[A-Za-z0-9_.=-]+")
 

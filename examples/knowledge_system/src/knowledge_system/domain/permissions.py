@@ -6,7 +6,6 @@ from collections.abc import Collection, Iterable
 from datetime import timedelta, timezone
 from typing import NamedTuple
 
-
 JST = timezone(timedelta(hours=9), "JST")
 ROLES = {"viewer": "閲覧", "writer": "執筆", "reviewer": "承認", "admin": "管理"}
 MAILS = {"each": "そのつど", "daily": "1 日 1 通にまとめる", "none": "受け取らない"}

@@ -12,20 +12,17 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import or_, select
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session, sessionmaker
 
 from knowledge_system.domain.permissions import Actor
 from knowledge_system.models import User
 from knowledge_system.services import audit
 from mks_hardening.events import SignInEvent, TwoFactorEvent, add_observer, remove_observer
-
-if TYPE_CHECKING:
-    from sqlalchemy.orm import Session, sessionmaker
-
-    from mks_hardening.protocols import Clock
+from mks_hardening.protocols import Clock
 
 _log = logging.getLogger(__name__)
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from flask import g, request
+from sqlalchemy.orm import Session
 
 from knowledge_system.background import mail_texts
 from knowledge_system.background.mail_texts import MailTemplate
 from knowledge_system.domain import people_csv, permissions
+from knowledge_system.domain.permissions import Actor
 from knowledge_system.domain.problems import FieldError, Problem
 from knowledge_system.models import Article, Comment, User
 from knowledge_system.services import (
@@ -32,11 +34,6 @@ from knowledge_system.services.visibility import select_readers
 from knowledge_system.web import current_request
 from knowledge_system.web.sign_in import credentials
 from mks_hardening.db import retry_on_serialization_failure
-
-if TYPE_CHECKING:
-    from sqlalchemy.orm import Session
-
-    from knowledge_system.domain.permissions import Actor
 
 R = TypeVar("R")
 

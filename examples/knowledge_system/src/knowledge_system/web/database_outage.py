@@ -5,14 +5,10 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from typing import TYPE_CHECKING
 
-from sqlalchemy import event
+from sqlalchemy import Engine, event
 
-if TYPE_CHECKING:
-    from sqlalchemy import Engine
-
-    from mks_hardening.protocols import Clock
+from mks_hardening.protocols import Clock
 
 _log = logging.getLogger(__name__)
 

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
+
+from flask import Flask
 
 from knowledge_system.domain.problems import Problem, code_for_status
 from knowledge_system.web import api_headers, current_request
 from knowledge_system.web.errors import answer
-from mks_hardening.wsgi import SESSION_KEY, CustomResponse
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from flask import Flask
-
-    from mks_hardening.wsgi import Refusal
+from mks_hardening.wsgi import SESSION_KEY, CustomResponse, Refusal
 
 _WRITTEN_OUTSIDE = {"Content-Type", "Content-Length", "Cache-Control", "Retry-After"}
 _ENDED = {"idle": "session-idle", "absolute": "session-absolute", "revoked": "session-revoked"}

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from mks_hardening.settings import HardeningSettings
 from mks_hardening.wsgi import HSTS, ContentSecurityPolicy, HeaderPolicy
-
-if TYPE_CHECKING:
-    from mks_hardening.settings import HardeningSettings
 
 
 def header_policy(settings: HardeningSettings) -> HeaderPolicy:

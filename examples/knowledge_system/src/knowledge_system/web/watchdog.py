@@ -9,12 +9,10 @@ import threading
 import time
 import traceback
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-if TYPE_CHECKING:
-    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
-
-    from mks_hardening.protocols import Clock
+from mks_hardening.protocols import Clock
 
 _log = logging.getLogger(__name__)
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import func, select
+from sqlalchemy import Select, func, select
+from sqlalchemy.orm import Session
 
 from knowledge_system.domain import markdown, permissions, snippets
 from knowledge_system.domain.permissions import Actor
@@ -20,16 +21,10 @@ from knowledge_system.services.attachments import attachment_texts
 from knowledge_system.services.knowledge import article_queries, comments, following
 from knowledge_system.services.knowledge.article_queries import ArticleFilter
 from knowledge_system.services.knowledge.search import matching
+from knowledge_system.services.page_reads import PageReads
 from knowledge_system.services.visibility import read_by
-
-if TYPE_CHECKING:
-    from sqlalchemy import Select
-    from sqlalchemy.orm import Session
-
-    from knowledge_system.services.page_reads import PageReads
-    from mks_hardening.db import SearchIndex
 from mks_hardening.cache import cached
-from mks_hardening.db import InvalidCursorError, SearchQueryError, keyset_page
+from mks_hardening.db import InvalidCursorError, SearchIndex, SearchQueryError, keyset_page
 
 MOST: Final = 10_000
 """Upper limit when counting articles."""

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any, Final
 
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from knowledge_system.domain import permissions
 from knowledge_system.domain.markdown import MENTION
 from knowledge_system.domain.permissions import Actor
 from knowledge_system.domain.problems import Problem
-from knowledge_system.models import Comment, User
+from knowledge_system.models import Article, Comment, User
 from knowledge_system.services.knowledge.article_queries import MAX_ID, load_seen
 from knowledge_system.services.visibility import select_readers
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from datetime import datetime
-
-    from sqlalchemy.orm import Session
-
-    from knowledge_system.models import Article
 
 _MOST_MENTIONED: Final = 10
 

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from sqlalchemy import delete, exists, func, select, update
+from sqlalchemy.orm import Session
 
+from knowledge_system.domain.permissions import Actor
 from knowledge_system.domain.problems import FieldError, Problem
 from knowledge_system.models import Article, Draft
 from knowledge_system.services.insert_if_missing import add_missing
 from knowledge_system.services.knowledge.article_queries import MAX_ID
 from knowledge_system.services.visibility import seen_by
-
-if TYPE_CHECKING:
-    from sqlalchemy.orm import Session
-
-    from knowledge_system.domain.permissions import Actor
 
 KEPT_FOR: Final = timedelta(days=30)
 _MOST: Final = 100

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final
+from datetime import datetime
+from typing import Any, Final
 
 from sqlalchemy import ColumnElement, and_, or_, select
+from sqlalchemy.orm import Session
 
 from knowledge_system.domain import permissions
+from knowledge_system.domain.permissions import Actor
 from knowledge_system.models import Article, ArticleTag, Watch
 from knowledge_system.services.knowledge import article_queries, following, overdue_articles, review
 from knowledge_system.services.visibility import seen_by
-
-if TYPE_CHECKING:
-    from datetime import datetime
-
-    from sqlalchemy.orm import Session
-
-    from knowledge_system.domain.permissions import Actor
 
 _MOST: Final = 6
 

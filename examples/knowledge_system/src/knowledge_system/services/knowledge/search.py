@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from sqlalchemy import Select, func, literal, select, union_all
+from sqlalchemy.orm import Session
 
 from knowledge_system.domain.search_variants import split_compounds
 from knowledge_system.services.attachments import attachment_texts
-
-if TYPE_CHECKING:
-    from sqlalchemy.orm import Session
-
-    from mks_hardening.db import SearchIndex
+from mks_hardening.db import SearchIndex
 
 
 def matching(index: SearchIndex, bind: Session, query: str) -> Select[Any]:

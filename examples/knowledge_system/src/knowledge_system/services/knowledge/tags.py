@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sqlalchemy import Select, func, select
+from sqlalchemy.orm import Session
 
+from knowledge_system.domain.permissions import Actor
 from knowledge_system.domain.tags import key_of
 from knowledge_system.models import Article, ArticleTag, Tag
 from knowledge_system.services.insert_if_missing import add_missing
 from knowledge_system.services.visibility import read_by
-
-if TYPE_CHECKING:
-    from sqlalchemy.orm import Session
-
-    from knowledge_system.domain.permissions import Actor
 
 _MOST_SUGGESTIONS = 12
 

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from sqlalchemy import delete, func, select, text, update
+from sqlalchemy import ColumnElement, delete, func, select, text, update
+from sqlalchemy.orm import Session
 
 from knowledge_system.domain import permissions, tree
+from knowledge_system.domain.permissions import Actor
 from knowledge_system.domain.problems import FieldError, Problem
 from knowledge_system.domain.tree import Node
 from knowledge_system.models import Article, ArticleNode, Reader, TreeNode
 from knowledge_system.services.knowledge.article_queries import load_seen
 from knowledge_system.services.visibility import read_by, select_closed_nodes
-
-if TYPE_CHECKING:
-    from sqlalchemy import ColumnElement
-    from sqlalchemy.orm import Session
-
-    from knowledge_system.domain.permissions import Actor
 
 
 def nodes(session: Session, *, lock: bool = False) -> list[Node]:

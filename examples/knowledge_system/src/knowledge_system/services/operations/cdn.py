@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import ceil
-from typing import TYPE_CHECKING
 
 from knowledge_system.domain.problems import FieldError, Problem
+from mks_hardening.cache import CDNManager, PurgeResult
 from mks_hardening.exceptions import ConfigurationError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from mks_hardening.cache import CDNManager, PurgeResult
 
 
 def check(

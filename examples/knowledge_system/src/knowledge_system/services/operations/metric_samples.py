@@ -14,10 +14,11 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from sqlalchemy import delete, select
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session, sessionmaker
 
 from knowledge_system.models import Sample
 from knowledge_system.services.operations.limited_clients import LimitedClient
@@ -34,11 +35,7 @@ from mks_hardening.events import (
     add_observer,
     remove_observer,
 )
-
-if TYPE_CHECKING:
-    from sqlalchemy.orm import Session, sessionmaker
-
-    from mks_hardening.protocols import Clock
+from mks_hardening.protocols import Clock
 
 KEPT: Final = timedelta(hours=24)
 _EVERY: Final = 60

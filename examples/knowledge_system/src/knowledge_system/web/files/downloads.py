@@ -7,17 +7,15 @@ has authorized it; otherwise the application sends it. Both support ``Range``.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from flask import Response, request, send_file
 
 from knowledge_system.domain.files.file_names import content_disposition
 from knowledge_system.domain.files.file_types import KINDS
 from knowledge_system.domain.problems import Problem
+from knowledge_system.models import Attachment
 from knowledge_system.web import current_request
-
-if TYPE_CHECKING:
-    from knowledge_system.models import Attachment
 
 _log = logging.getLogger(__name__)
 

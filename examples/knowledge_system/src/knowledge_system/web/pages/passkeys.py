@@ -5,20 +5,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from flask import Blueprint, Response, redirect, render_template
+from werkzeug.wrappers import Response as AnyResponse
 
 from knowledge_system.domain import fields
 from knowledge_system.domain.problems import Problem
 from knowledge_system.web import current_request, forms
 from knowledge_system.web.pages import account
 from knowledge_system.web.sign_in import passkeys, sign_in_steps
-
-if TYPE_CHECKING:
-    from werkzeug.wrappers import Response as AnyResponse
-
-    from mks_hardening.security import PasskeyOptions
+from mks_hardening.security import PasskeyOptions
 
 pages = Blueprint("passkeys", __name__)
 

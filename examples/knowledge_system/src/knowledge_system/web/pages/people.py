@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flask import Blueprint, redirect, render_template
+from flask import Response as FlaskResponse
+from werkzeug.wrappers import Response
 
 from knowledge_system.domain import fields, people_csv, permissions
+from knowledge_system.domain.people_csv import Line
 from knowledge_system.domain.problems import Problem
 from knowledge_system.services import readers, retention
 from knowledge_system.services.identity import accounts, groups
 from knowledge_system.web import article_changes, current_request, forms
 from knowledge_system.web.files.uploads import received
 from knowledge_system.web.sign_in import credentials
-
-if TYPE_CHECKING:
-    from flask import Response as FlaskResponse
-    from werkzeug.wrappers import Response
-
-    from knowledge_system.domain.people_csv import Line
 
 pages = Blueprint("people", __name__, url_prefix="/admin")
 

@@ -5,22 +5,18 @@ from __future__ import annotations
 import secrets
 from datetime import date
 from io import BytesIO
-from typing import TYPE_CHECKING
 
 from flask import Blueprint, Response, redirect, render_template, send_file
+from werkzeug.wrappers import Response as AnyResponse
 
 from knowledge_system.background.report_task import DAYS_KEPT, FORMATS
 from knowledge_system.domain import fields, translations
+from knowledge_system.domain.permissions import Actor
 from knowledge_system.domain.problems import Problem
 from knowledge_system.services import reports
 from knowledge_system.services.reports import Link
 from knowledge_system.web import article_changes, current_request, forms
-
-if TYPE_CHECKING:
-    from werkzeug.wrappers import Response as AnyResponse
-
-    from knowledge_system.domain.permissions import Actor
-    from mks_hardening.tasks import TaskStatus
+from mks_hardening.tasks import TaskStatus
 
 pages = Blueprint("reports", __name__, url_prefix="/reports")
 

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from flask import g
 
 from knowledge_system.domain.problems import Problem
 from knowledge_system.services.identity import sign_in_results
 from knowledge_system.web import current_request
 from knowledge_system.web.sign_in.sign_in_helpers import client
-
-if TYPE_CHECKING:
-    from mks_hardening.security import (
-        CredentialChanges,
-    )
+from mks_hardening.security import CredentialChanges
 
 
 def change_password(password: str, new_password: str) -> None:

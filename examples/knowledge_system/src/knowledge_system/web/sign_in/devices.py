@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from knowledge_system.domain.problems import Problem
 from knowledge_system.web import cookies, current_request
 from knowledge_system.web.sign_in.sign_in_helpers import FRESH_SECONDS
-
-if TYPE_CHECKING:
-    from mks_hardening.security import SignInDevice
+from mks_hardening.security import SignInDevice
 
 
 def own_devices() -> tuple[SignInDevice, ...]:

@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
+from knowledge_system.domain.permissions import Actor
 from knowledge_system.domain.problems import Problem
 from knowledge_system.services.identity import sign_in_results
 from knowledge_system.web import current_request
 from knowledge_system.web.sign_in.sign_in_helpers import FRESH_SECONDS, accepted, rights_changed
 from mks_hardening.exceptions import InvalidCodeError
-from mks_hardening.security import client_key
-
-if TYPE_CHECKING:
-    from knowledge_system.domain.permissions import Actor
-    from mks_hardening.security import (
-        Enrolment,
-        RecoveryCodes,
-        TwoFactorManager,
-        TwoFactorStatus,
-    )
+from mks_hardening.security import Enrolment, RecoveryCodes, TwoFactorManager, TwoFactorStatus, client_key
 
 R = TypeVar("R")
 

@@ -5,21 +5,12 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from knowledge_system.domain.problems import Problem
 from knowledge_system.web import cookies, current_request
 from knowledge_system.web.sign_in.sign_in_helpers import FRESH_SECONDS, accepted, client, rights_changed
 from mks_hardening.exceptions import InvalidCodeError
-from mks_hardening.security import client_key
-
-if TYPE_CHECKING:
-    from mks_hardening.security import (
-        Passkey,
-        PasskeyOptions,
-        Passkeys,
-        RecoveryCodes,
-    )
+from mks_hardening.security import Passkey, PasskeyOptions, Passkeys, RecoveryCodes, client_key
 
 _GIVEN_OUT = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)
 

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from knowledge_system.services.identity import sign_in_results
 from knowledge_system.web import cookies, current_request
 from knowledge_system.web.sign_in.factors import status
 from knowledge_system.web.sign_in.passkeys import passkeys
 from knowledge_system.web.sign_in.sign_in_helpers import client, session_data
-from mks_hardening.security import PasskeyAssertion, client_key
-
-if TYPE_CHECKING:
-    from mks_hardening.protocols import SignInSession
-    from mks_hardening.security import (
-        SignInStep,
-        VerificationResult,
-    )
+from mks_hardening.protocols import SignInSession
+from mks_hardening.security import PasskeyAssertion, SignInStep, VerificationResult, client_key
 
 
 def begin(username: str, password: str, *, recovery_code: str = "", remember: bool = False) -> bool:
