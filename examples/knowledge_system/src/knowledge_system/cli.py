@@ -310,10 +310,7 @@ def _settings(options: argparse.Namespace) -> AppSettings:
 def _ports(https: int | None, http: int | None) -> Ports:
     from knowledge_system.demo.environment import Ports
 
-    return Ports(
-        https or _port("MKS_DEMO_HTTPS_PORT", 8443),
-        http or _port("MKS_DEMO_HTTP_PORT", 8080),
-    )
+    return Ports(https or _port("MKS_DEMO_HTTPS_PORT", 8443), http or _port("MKS_DEMO_HTTP_PORT", 8080))
 
 
 def _port(name: str, default: int) -> int:

@@ -11,13 +11,7 @@ from sqlalchemy import Connection, Engine, select
 from sqlalchemy.orm import Session, sessionmaker
 
 from knowledge_system import models
-from knowledge_system.background import (
-    audit_export,
-    cleanup_tasks,
-    reminder_task,
-    report_task,
-    text_task,
-)
+from knowledge_system.background import audit_export, cleanup_tasks, reminder_task, report_task, text_task
 from knowledge_system.background.mail_texts import MailTemplate
 from knowledge_system.domain.permissions import Actor
 from knowledge_system.settings import AppSettings

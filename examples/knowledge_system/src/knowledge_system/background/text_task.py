@@ -17,11 +17,7 @@ _AT_ONCE: Final = 500
 
 
 def register(
-    tasks: Tasks,
-    sessions: sessionmaker[Session],
-    *,
-    settings: AppSettings,
-    forget: Callable[[int], object],
+    tasks: Tasks, sessions: sessionmaker[Session], *, settings: AppSettings, forget: Callable[[int], object]
 ) -> Task[[int], dict[str, object]]:
     """Register the tasks; ``forget`` is called with the id of an article whose attachments have a new text."""
     store = FileStore(settings.upload_folder)

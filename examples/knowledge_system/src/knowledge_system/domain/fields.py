@@ -270,7 +270,7 @@ MAILS_STOP: dict[str, Field] = {
 TASK_LIST: dict[str, Field] = {
     "state": Text(
         16, min_length=0, choices=("", "waiting", "running", "done", "dead", "cancelled"), default=""
-    ),
+    )
 }
 TASK_STEP: dict[str, Field] = {
     "task": Text(32, pattern=_TASK_ID),
@@ -288,7 +288,4 @@ def export(names: Iterable[str]) -> dict[str, Field]:
 
 def readers(names: Iterable[str]) -> dict[str, Field]:
     """Return the fields of the form that restricts something to groups, with a checkbox for each group."""
-    return {
-        "seen": ACCOUNT_CHANGE["seen"],
-        **{name: _ON for name in names if _PICK_GROUP.fullmatch(name)},
-    }
+    return {"seen": ACCOUNT_CHANGE["seen"], **{name: _ON for name in names if _PICK_GROUP.fullmatch(name)}}

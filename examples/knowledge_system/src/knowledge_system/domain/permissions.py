@@ -17,13 +17,7 @@ SEE_ALL = frozenset({"reviewer", "admin"})
 """Roles that see the unfinished articles of others."""
 COMMENT_CHANGES = 900.0
 """Seconds in which a comment may be changed by its writer."""
-TASK_STATES = {
-    "waiting": "待ち",
-    "running": "実行中",
-    "done": "完了",
-    "dead": "失敗",
-    "cancelled": "中止",
-}
+TASK_STATES = {"waiting": "待ち", "running": "実行中", "done": "完了", "dead": "失敗", "cancelled": "中止"}
 CATEGORIES = (
     "土工",
     "基礎",

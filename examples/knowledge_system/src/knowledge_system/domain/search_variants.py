@@ -25,9 +25,7 @@ _KATAKANA: Final = r"\u30a1-\u30fa\u30fc"
 # ローラー is also written ローラ.
 _LONG_END: Final = re.compile(rf"(?<=[{_HIRAGANA}\u30fc]{{2}}[{_HIRAGANA}])\u30fc(?![{_HIRAGANA}\u30fc])")
 _KANJI: Final = r"\u3005\u3400-\u9fff"
-_SCRIPT: Final = re.compile(
-    rf"[{_KANJI}]+|[{_KATAKANA}]+|[{_HIRAGANA}]+|[^\W\u3041-\u30ff{_KANJI}]+|\S",
-)
+_SCRIPT: Final = re.compile(rf"[{_KANJI}]+|[{_KATAKANA}]+|[{_HIRAGANA}]+|[^\W\u3041-\u30ff{_KANJI}]+|\S")
 _SHORTEST: Final = 2
 _MOST_WORDS: Final = 32
 

@@ -55,10 +55,7 @@ def create_article(values: dict[str, Any], *, draft: str = "") -> int:
             drafts.discard(session, actor, draft)
         return new
 
-    new = _transaction(
-        create,
-        lambda new: Fact("article.create", f"article {new}", _of_article(values)),
-    )
+    new = _transaction(create, lambda new: Fact("article.create", f"article {new}", _of_article(values)))
     services.catalogue.forget(new)
     return new
 
@@ -246,8 +243,7 @@ def record_audit_export(asked: dict[str, Any]) -> AuditHead:
         return audit_export.newest(session) or AuditHead(0, FIRST)
 
     return _transaction(
-        head,
-        lambda found: Fact("audit.export", f"entries to {found.id}", {**asked, "head": found.hash}),
+        head, lambda found: Fact("audit.export", f"entries to {found.id}", {**asked, "head": found.hash})
     )
 
 

@@ -388,13 +388,7 @@ def _parts(session: Session, article_id: int) -> dict[str, list[Any]]:
     for _ in range(DEPTH - 1):
         above.append(select(TreeNode.parent_id).where(TreeNode.id.in_(above[-1])))
     readers = select(
-        literal("reader"),
-        Reader.group_id,
-        Reader.node_id,
-        Reader.category,
-        null(),
-        null(),
-        *_NO_COMMENT,
+        literal("reader"), Reader.group_id, Reader.node_id, Reader.category, null(), null(), *_NO_COMMENT
     ).where(
         or_(
             Reader.article_id == article_id,

@@ -233,12 +233,7 @@ def site_page(session: Session, actor: Actor, name: str) -> dict[str, Any]:
     Raises:
         Problem: ``not-found``: no published article that the actor may read belongs to the site.
     """
-    of_site = (
-        Article.site == name,
-        Article.site != "",
-        Article.status == "published",
-        read_by(actor.groups),
-    )
+    of_site = (Article.site == name, Article.site != "", Article.status == "published", read_by(actor.groups))
     number = func.count().label("number")
     by_category = session.execute(
         select(Article.category, number, func.max(Article.updated_at).label("last"))

@@ -308,12 +308,7 @@ def overdue_notices(session: Session, actor: Actor) -> tuple[int, bool]:
             func.count(Notice.article_id.distinct()), func.count(Notice.id).filter(Notice.read_at.is_(None))
         )
         .join(Article, Article.id == Notice.article_id)
-        .where(
-            Notice.user_id == actor.id,
-            Notice.kind == _OVERDUE,
-            _still_overdue(),
-            seen_by(actor),
-        )
+        .where(Notice.user_id == actor.id, Notice.kind == _OVERDUE, _still_overdue(), seen_by(actor))
     )
     number, unread_number = session.execute(asked).one()
     return number, unread_number > 0

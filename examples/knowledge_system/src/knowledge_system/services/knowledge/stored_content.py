@@ -109,13 +109,7 @@ def generate(session: Session, number: int, *, search: SearchIndex, intake: Inta
         entry, draw = generated(first + done)
         tags.update(entry["tags"])
         picture = draw() if intake is not None and first + done < _PICTURES else b""
-        _add(
-            session,
-            search,
-            entry,
-            authors,
-            intake.take("図.webp", picture) if intake and picture else None,
-        )
+        _add(session, search, entry, authors, intake.take("図.webp", picture) if intake and picture else None)
         if done % 100 == 99:
             session.expunge_all()
     session.expunge_all()

@@ -15,12 +15,7 @@ from knowledge_system.web import current_request
 
 pages = Blueprint("handbook", __name__, url_prefix="/handbook")
 
-CHAPTERS: Final = {
-    "viewer": "読む人",
-    "writer": "書く人",
-    "reviewer": "承認する人",
-    "admin": "管理する人",
-}
+CHAPTERS: Final = {"viewer": "読む人", "writer": "書く人", "reviewer": "承認する人", "admin": "管理する人"}
 """Titles of the chapters by role; each one is a text in ``content/handbook``, and open to everybody."""
 
 

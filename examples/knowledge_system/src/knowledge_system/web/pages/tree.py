@@ -26,9 +26,7 @@ def adding() -> Response:
     """Add a node."""
     current_request.check_limit("api_write")
     return forms.submitted(
-        fields.NODE,
-        lambda values: f"/tree?done=node-added#node-{article_changes.add_node(**values)}",
-        _page,
+        fields.NODE, lambda values: f"/tree?done=node-added#node-{article_changes.add_node(**values)}", _page
     )
 
 
