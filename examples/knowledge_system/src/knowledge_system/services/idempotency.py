@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from knowledge_system.domain.problems import Problem
 from knowledge_system.models import IdempotencyRecord
+from knowledge_system.services.transactions import count_changed
 
 _LEASE: Final = timedelta(seconds=60)
 """Longer than any request takes; after that, the process that claimed the key is assumed to have died."""
@@ -88,8 +89,7 @@ def mark_changed(session: Session, mine: Claim) -> None:
     Raises:
         Problem: ``call-in-flight`` if another process has taken over the claim; the change is rolled back.
     """
-    done = session.execute(update(IdempotencyRecord).where(*_mine(mine)).values(changed=True))
-    if done.rowcount != 1:  # type: ignore[attr-defined]  # an UPDATE gives a CursorResult
+    if count_changed(session, update(IdempotencyRecord).where(*_mine(mine)).values(changed=True)) != 1:
         raise Problem("call-in-flight", headers={"Retry-After": "1"})
 
 
@@ -107,9 +107,7 @@ def release(sessions: sessionmaker[Session], mine: Claim) -> None:
 
 def remove_expired(session: Session, *, now: datetime) -> int:
     """Delete expired responses; return how many."""
-    done = session.execute(delete(IdempotencyRecord).where(IdempotencyRecord.expires_at <= now))
-    number: int = done.rowcount  # type: ignore[attr-defined]  # a DELETE gives a CursorResult
-    return number
+    return count_changed(session, delete(IdempotencyRecord).where(IdempotencyRecord.expires_at <= now))
 
 
 def _mine(mine: Claim) -> tuple[ColumnElement[bool], ...]:

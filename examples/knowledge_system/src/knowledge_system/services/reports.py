@@ -17,6 +17,7 @@ from knowledge_system.domain.problems import FieldError, Problem
 from knowledge_system.models import Article, Comment, Report, Revision, User
 from knowledge_system.reports.figures import CategoryRow, Figures, ListedArticle
 from knowledge_system.services.secret_keys import key_bytes
+from knowledge_system.services.transactions import count_changed
 from knowledge_system.services.visibility import read_by
 
 _MOST_ARTICLES = 2000
@@ -125,9 +126,7 @@ def content_of(session: Session, report_id: str) -> bytes:
 
 def remove_expired(session: Session, *, now: datetime) -> int:
     """Delete expired reports; return how many."""
-    done = session.execute(delete(Report).where(Report.expires_at <= now))
-    number: int = done.rowcount  # type: ignore[attr-defined]  # a DELETE gives a CursorResult
-    return number
+    return count_changed(session, delete(Report).where(Report.expires_at <= now))
 
 
 def _month(text: str) -> tuple[datetime, datetime]:

@@ -15,6 +15,7 @@ from knowledge_system.domain.translations import say
 from knowledge_system.models import Article, Draft, Favourite, GroupMember, Notice, Report, User, Watch
 from knowledge_system.services import audit
 from knowledge_system.services.audit import Fact
+from knowledge_system.services.transactions import count_changed
 
 _SYSTEM = Actor(0, "system", "", "admin")
 _ERASED = "former:"
@@ -67,9 +68,8 @@ def hand_over(session: Session, username: str, successor: str) -> int:
         raise Problem("no-such-user")
     if leaver.active:
         raise Problem("wrong-state")
-    moved = session.execute(update(Article).where(Article.author_id == leaver.id).values(author_id=heir.id))
-    number: int = moved.rowcount  # type: ignore[attr-defined]  # an UPDATE gives a CursorResult
-    return number
+    own = update(Article).where(Article.author_id == leaver.id)
+    return count_changed(session, own.values(author_id=heir.id))
 
 
 def erase(session: Session, user_id: int, *, kept: float, now: datetime) -> bool:
@@ -101,6 +101,4 @@ def erase(session: Session, user_id: int, *, kept: float, now: datetime) -> bool
 def remove_notices(session: Session, *, kept: float, now: datetime) -> int:
     """Remove notices that were read, and are older than this; return how many."""
     old = Notice.created_at < now - timedelta(seconds=kept)
-    done = session.execute(delete(Notice).where(old, Notice.read_at.is_not(None)))
-    number: int = done.rowcount  # type: ignore[attr-defined]  # a DELETE gives a CursorResult
-    return number
+    return count_changed(session, delete(Notice).where(old, Notice.read_at.is_not(None)))

@@ -1,8 +1,15 @@
-"""Transactions in which rows do not change between a read and the following write."""
+"""Transactions that lock rows before they read them to write, and the number of rows that a statement changed."""
 
 from __future__ import annotations
 
+from sqlalchemy import Delete, Update
 from sqlalchemy.orm import Session, SessionTransaction
+
+
+def count_changed(session: Session, statement: Update | Delete) -> int:
+    """Run an UPDATE or a DELETE; return how many rows it changed."""
+    number: int = session.execute(statement).rowcount  # type: ignore[attr-defined]  # both give a CursorResult
+    return number
 
 
 class WritingSession(Session):

@@ -28,6 +28,7 @@ from knowledge_system.models import (
 from knowledge_system.services.attachments import article_attachments, attachment_texts
 from knowledge_system.services.knowledge.article_queries import load_seen, reviewed_by, stored
 from knowledge_system.services.knowledge.tags import canonical_tags
+from knowledge_system.services.transactions import count_changed
 from knowledge_system.services.visibility import select_closed
 from mks_hardening.db import SearchIndex
 
@@ -94,13 +95,9 @@ def save(
     becomes_next = article.status in _KEPT_WHILE_WRITTEN and values["status"] != "published"
     if becomes_next:
         _check_next_category(session, article_id, values["category"])
-    risen = session.execute(
-        update(Article)
-        .where(Article.id == article_id, Article.revision == revision)
-        .values(revision=revision + 1)
-        .execution_options(synchronize_session=False)
-    )
-    if risen.rowcount != 1:  # type: ignore[attr-defined]  # an UPDATE gives a CursorResult
+    seen = update(Article).where(Article.id == article_id, Article.revision == revision)
+    raised = seen.values(revision=revision + 1).execution_options(synchronize_session=False)
+    if count_changed(session, raised) != 1:
         raise Problem("conflict", extra={"current_revision": article.revision})
     session.refresh(article, ["revision"])
     values = {**values, "tags": canonical_tags(session, values["tags"])}

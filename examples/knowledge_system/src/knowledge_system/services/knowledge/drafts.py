@@ -14,6 +14,7 @@ from knowledge_system.domain.problems import FieldError, Problem
 from knowledge_system.models import Article, Draft
 from knowledge_system.services.insert_if_missing import add_missing
 from knowledge_system.services.knowledge.article_queries import MAX_ID
+from knowledge_system.services.transactions import count_changed
 from knowledge_system.services.visibility import seen_by
 
 KEPT_FOR: Final = timedelta(days=30)
@@ -42,16 +43,11 @@ def store(
         Problem: ``invalid`` beyond the maximum number of drafts.
     """
     content = dict(values)
-    changed = session.execute(
-        update(Draft)
-        .where(Draft.user_id == actor.id, Draft.form == form)
-        .values(revision=revision, content=content, saved_at=now)
-    )
-    if changed.rowcount:  # type: ignore[attr-defined]  # an UPDATE gives a CursorResult
+    known = update(Draft).where(Draft.user_id == actor.id, Draft.form == form)
+    if count_changed(session, known.values(revision=revision, content=content, saved_at=now)):
         return
-    if (
-        session.scalar(select(func.count()).select_from(Draft).where(Draft.user_id == actor.id)) or 0
-    ) >= _MOST:
+    number = session.scalar(select(func.count()).select_from(Draft).where(Draft.user_id == actor.id)) or 0
+    if number >= _MOST:
         raise Problem("invalid", errors=[FieldError("form", "too-many", _MOST)])
     row = {"user_id": actor.id, "form": form, "revision": revision, "content": content, "saved_at": now}
     add_missing(session, Draft, [row])
@@ -79,6 +75,4 @@ def discard(session: Session, actor: Actor, form: str) -> None:
 
 def remove_expired(session: Session, *, now: datetime) -> int:
     """Remove drafts that nobody has touched for a month; return how many."""
-    done = session.execute(delete(Draft).where(Draft.saved_at < now - KEPT_FOR))
-    number: int = done.rowcount  # type: ignore[attr-defined]  # a DELETE gives a CursorResult
-    return number
+    return count_changed(session, delete(Draft).where(Draft.saved_at < now - KEPT_FOR))

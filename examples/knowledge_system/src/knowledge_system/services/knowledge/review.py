@@ -15,6 +15,7 @@ from knowledge_system.domain.workflow import STEPS
 from knowledge_system.models import Article, Notice, Reader, Review, Revision, User
 from knowledge_system.services.attachments import article_attachments
 from knowledge_system.services.knowledge import article_queries, articles, tags
+from knowledge_system.services.transactions import count_changed
 from knowledge_system.services.visibility import seen_by, seen_by_users, select_closed, select_readers
 from mks_hardening.db import SearchIndex
 
@@ -68,13 +69,9 @@ def take(
         raise Problem("invalid", errors=[FieldError("comment", "missing")])
     coming = article.next_revision is not None
     status = Article.next_status if coming else Article.status
-    moved = session.execute(
-        update(Article)
-        .where(Article.id == article_id, Article.revision == revision, status == wanted.before)
-        .values({status: wanted.after})
-        .execution_options(synchronize_session=False)
-    )
-    if moved.rowcount != 1:  # type: ignore[attr-defined]  # an UPDATE gives a CursorResult
+    seen = (Article.id == article_id, Article.revision == revision, status == wanted.before)
+    moved = update(Article).where(*seen).values({status: wanted.after})
+    if count_changed(session, moved.execution_options(synchronize_session=False)) != 1:
         raise Problem("conflict", extra={"current_revision": article.revision})
     session.refresh(article, ["status", "next_status"])
     number = article.next_revision or article.shown_revision
