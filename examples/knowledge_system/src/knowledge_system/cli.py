@@ -135,9 +135,7 @@ def _walkthrough(options: argparse.Namespace) -> int:
 
 
 def _seed(options: argparse.Namespace) -> int:
-    from knowledge_system import app, database
-    from knowledge_system.services.attachments.upload_intake import Intake
-    from knowledge_system.settings import DEMO_PASSWORD
+    from knowledge_system.demo import launcher
 
     if _names_database() and not options.demo:
         complain(
@@ -146,18 +144,7 @@ def _seed(options: argparse.Namespace) -> int:
             "Give --demo if it is a demonstration."
         )
         return 2
-    settings = _settings(options)
-    with app.open_database(settings) as (engine, search):
-        database.upgrade(engine, settings, clock=time)
-        people, articles = database.fill(
-            app.session_factory(engine),
-            search,
-            password=DEMO_PASSWORD,
-            clock=time,
-            number=options.articles,
-            intake=Intake.from_settings(settings, durable=False),
-            progress=progress,
-        )
+    people, articles = launcher.load_content(_settings(options), time, options.articles)
     say(f"利用者 {people} 名、記事 {articles} 件を追加しました。")
     return 0
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
 import os
 import signal
 import socket
-import ssl
 import subprocess
 import sys
 import time
@@ -24,6 +22,7 @@ from knowledge_system.demo.certificate_authority import Certificates, ensure_cer
 from knowledge_system.demo.clock import clock_file
 from knowledge_system.demo.environment import ALERT_ADDRESSES, Ports, demo_environment
 from knowledge_system.demo.sink import Sink
+from knowledge_system.demo.visitor import is_live
 from knowledge_system.domain.permissions import ROLES
 from knowledge_system.services.attachments.upload_intake import Intake
 from knowledge_system.services.knowledge import stored_content
@@ -80,7 +79,9 @@ def _run(environ: Mapping[str, str], *, data_dir: Path, ports: Ports, clock: Clo
         if settings.hardening.core.redis_url is None:
             # Sessions in memory do not survive a restart, so none has a timestamp of the advanced clock.
             clock_file(data_dir).unlink(missing_ok=True)
-        _prepare(settings, clock, articles)
+        added_people, added_articles = load_content(settings, clock, articles)
+        if added_people or added_articles:
+            say(f"利用者 {added_people} 名、記事 {added_articles} 件を読み込みました。")
         console = stack.enter_context((data_dir / "console.log").open("ab"))
         commands = [
             _https_command(certificates, ports, settings),
@@ -130,10 +131,17 @@ def _with_sink(variables: Mapping[str, str], environ: Mapping[str, str], sink: S
     return {**variables, **({} if named_mail else mail), **({} if named_chat else chat)}
 
 
-def _prepare(settings: AppSettings, clock: Clock, number: int) -> None:
+def load_content(settings: AppSettings, clock: Clock, number: int) -> tuple[int, int]:
+    """Migrate the tables, and add the users and articles of the demonstration; return how many are new.
+
+    Args:
+        settings: settings of the application.
+        clock: source of time.
+        number: articles to generate up to.
+    """
     with application.open_database(settings) as (engine, search):
         database.upgrade(engine, settings, clock=clock)
-        people, articles = database.fill(
+        return database.fill(
             application.session_factory(engine),
             search,
             password=DEMO_PASSWORD,
@@ -142,8 +150,6 @@ def _prepare(settings: AppSettings, clock: Clock, number: int) -> None:
             intake=Intake.from_settings(settings, durable=False),
             progress=progress,
         )
-    if people or articles:
-        say(f"利用者 {people} 名、記事 {articles} 件を読み込みました。")
 
 
 def _https_command(certificates: Certificates, ports: Ports, settings: AppSettings) -> list[str]:
@@ -216,31 +222,12 @@ def _child(
 def _wait_until_ready(
     children: list[subprocess.Popen[bytes]], certificates: Certificates, ports: Ports
 ) -> bool:
-    context = ssl.create_default_context(cafile=str(certificates.ca_file))
     deadline = time.monotonic() + _READY_SECONDS
-    waiting = {"https", "http"}
+    waiting = {f"https://localhost:{ports.https}", f"http://localhost:{ports.http}"}
     while waiting and time.monotonic() < deadline and all(child.poll() is None for child in children):
-        for scheme in sorted(waiting):
-            if _answers(scheme, ports, context):
-                waiting.discard(scheme)
+        waiting = {url for url in waiting if not is_live(url, certificates.ca_file)}
         time.sleep(0.05)
     return not waiting
-
-
-def _answers(scheme: str, ports: Ports, context: ssl.SSLContext) -> bool:
-    connection: http.client.HTTPConnection
-    if scheme == "https":
-        connection = http.client.HTTPSConnection("localhost", ports.https, timeout=5, context=context)
-    else:
-        connection = http.client.HTTPConnection("localhost", ports.http, timeout=5)
-    try:
-        connection.request("GET", "/livez")
-        with connection.getresponse() as answer:
-            return answer.status < 500
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
 
 
 def _watch(children: list[subprocess.Popen[bytes]], data_dir: Path) -> int:

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import os
 import socket
-import ssl
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
-from urllib.error import URLError
 
-from knowledge_system.demo.visitor import WalkthroughError
+from knowledge_system.demo.visitor import WalkthroughError, is_live
 
 _READY_SECONDS = 60
 _STOP_SECONDS = 20
@@ -74,19 +71,7 @@ def _free_ports() -> tuple[int, int]:
 def _wait_until_ready(process: subprocess.Popen[bytes], demo: IsolatedDemo) -> None:
     deadline = time.monotonic() + _READY_SECONDS
     while process.poll() is None and time.monotonic() < deadline:
-        if demo.ca_file.exists() and _answers(demo):
+        if demo.ca_file.exists() and is_live(demo.url, demo.ca_file):
             return
         time.sleep(0.1)
     raise WalkthroughError("the demonstration for the clock did not start")
-
-
-def _answers(demo: IsolatedDemo) -> bool:
-    context = ssl.create_default_context(cafile=str(demo.ca_file))
-    opener = urllib.request.build_opener(
-        urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
-    )
-    try:
-        with opener.open(f"{demo.url}/livez", timeout=5):
-            return True
-    except (URLError, OSError):
-        return False

@@ -70,6 +70,17 @@ class BrowserClient:
             self._token = found[1]
 
 
+def is_live(url: str, ca_file: Path) -> bool:
+    """Whether a server answers ``/livez`` without an error; before it listens, it does not."""
+    client = BrowserClient(url, ca_file)
+    try:
+        return client.http.get(f"{url}/livez", timeout=5, allow_redirects=False).status_code < 500
+    except OSError:  # also the errors of requests
+        return False
+    finally:
+        client.http.close()
+
+
 def expect(condition: object, what: str) -> None:
     """Raise ``WalkthroughError`` unless the condition holds."""
     if not condition:
