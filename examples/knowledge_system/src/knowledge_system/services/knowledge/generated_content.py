@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import date, timedelta
 from functools import cache
 from importlib.resources import files
@@ -115,6 +115,10 @@ def _bullets(lines: Any, mark: str = "- ") -> str:
     return "\n".join(f"{mark}{line}" for line in lines)
 
 
+def _title(case: _Case, forms: Sequence[str], *more: str) -> str:
+    return case.chance.choice(forms).format(case.name, case.site, *more)
+
+
 def _picture(caption: str) -> str:
     return f"![{caption}](files/picture.webp)"
 
@@ -122,9 +126,7 @@ def _picture(caption: str) -> str:
 def _procedure(case: _Case, _turn: int) -> _Text:
     chance, (danger, measure) = case.chance, case.chance.choice(case.split("risks"))
     steps = [case.work["steps"][place] for place in sorted(chance.sample(range(5), 4))]
-    title = chance.choice(("{0}の施工要領({1})", "{1} {0}の手順", "{1}で決めた{0}の進め方")).format(
-        case.name, case.site
-    )
+    title = _title(case, ("{0}の施工要領({1})", "{1} {0}の手順", "{1}で決めた{0}の進め方"))
     rows = [[item, limit, tool] for item, limit, _, _, _, tool in case.split("measures")]
     body = "\n\n".join(
         (
@@ -198,7 +200,7 @@ def _checklist(case: _Case, _turn: int) -> _Text:
             _bullets(case.facts[:2]),
         )
     )
-    title = chance.choice(("{0}の点検表({1})", "{1} {2}に使う点検表: {0}")).format(case.name, case.site, when)
+    title = _title(case, ("{0}の点検表({1})", "{1} {2}に使う点検表: {0}"), when)
     summary = f"{when}の点検。「{checks[0]}」など {len(checks) + 2} 項目。"
     return _Text(title, summary, body, "点検表", _drawing(case, f"点検の範囲 {case.site}"))
 
@@ -223,9 +225,7 @@ def _safety(case: _Case, _turn: int) -> _Text:
             f"{measure}。{chance.choice(case.work['steps'])}。迷ったら手を止めて声をかける。",
         )
     )
-    title = chance.choice(
-        ("ヒヤリハット: {0}中の{2}({1})", "{1} {0}の危険予知", "{2}を防ぐ({1} {0})")
-    ).format(case.name, case.site, danger)
+    title = _title(case, ("ヒヤリハット: {0}中の{2}({1})", "{1} {0}の危険予知", "{2}を防ぐ({1} {0})"), danger)
     return _Text(
         title, f"{danger}を防ぐため、{measure}。", body, "安全", _drawing(case, f"作業の配置 {case.site}")
     )
@@ -255,9 +255,7 @@ def _quality(case: _Case, turn: int) -> _Text:
             f"{chance.choice(case.work['steps'])}。測定の前に「{chance.choice(case.work['checks'])}」を見る。",
         )
     )
-    title = chance.choice(
-        ("{0} {2}の管理図({1})", "{1} {0}: {2}の測定結果", "{2}の推移と評価({1} {0})")
-    ).format(case.name, case.site, item)
+    title = _title(case, ("{0} {2}の管理図({1})", "{1} {0}: {2}の測定結果", "{2}の推移と評価({1} {0})"), item)
     summary = f"{item} 10 点の平均は {mean:.{digits + 1}f}{unit}。規格 {limit} に対する余裕を確かめた。"
     return _Text(title, summary, body, "品質管理", lambda: drawings.plot(f"{item} {case.site}", values, unit))
 
@@ -281,9 +279,7 @@ def _ict(case: _Case, _turn: int) -> _Text:
             f"通信と電源の準備に {chance.randrange(2, 6)} 日かかった({case.facts[2]})。{seen}",
         )
     )
-    title = chance.choice(("{0}のICT活用({1})", "{1} {0}をICTで変えた記録", "ICT施工: {0}({1})")).format(
-        case.name, case.site
-    )
+    title = _title(case, ("{0}のICT活用({1})", "{1} {0}をICTで変えた記録", "ICT施工: {0}({1})"))
     summary = f"{rows[0][0]}を {rows[0][1]:g} から {rows[0][2]:g} に。{case.work['ict'].split('。')[0]}。"
     return _Text(title, summary, body, "ICT施工", lambda: drawings.bars(f"{case.name} {case.site}", rows))
 
@@ -310,9 +306,7 @@ def _review(case: _Case, turn: int) -> _Text:
             f"{case.facts[1]}。早めに{chance.choice(_EARLY)}とよい。",
         )
     )
-    title = chance.choice(("{1} {0}の振り返り", "{0}で学んだこと({1})", "{1}から次の現場へ: {0}")).format(
-        case.name, case.site
-    )
+    title = _title(case, ("{1} {0}の振り返り", "{0}で学んだこと({1})", "{1}から次の現場へ: {0}"))
     return _Text(title, f"続けるのは「{good[0]}」、直すのは「{prevention}」。", body, "振り返り", lambda: b"")
 
 
