@@ -11,9 +11,9 @@ from sqlalchemy.orm import Session
 from knowledge_system.domain import permissions, related_articles
 from knowledge_system.domain.permissions import Actor
 from knowledge_system.domain.problems import FieldError, Problem
-from knowledge_system.models import Article, ArticleTag, Favourite, Notice, User, Watch
+from knowledge_system.models import Article, ArticleTag, Favourite, User, Watch
 from knowledge_system.services.insert_if_missing import add_missing
-from knowledge_system.services.knowledge import article_queries
+from knowledge_system.services.knowledge import article_queries, review
 from knowledge_system.services.knowledge.tags import select_canonical_tag
 from knowledge_system.services.visibility import read_by, seen_by, select_readers
 
@@ -154,16 +154,11 @@ def notify_subscribers(
         User.id.in_(watching), User.id.not_in({actor.id, *already_notified})
     )
     readers = tuple(session.scalars(asked))
-    session.add_all(
-        Notice(
-            user_id=reader,
-            article_id=article_id,
-            actor_id=actor.id,
-            kind=f"watch-{event}",
-            said=said,
-            created_at=now,
-        )
-        for reader in readers
+    review.notify(
+        session,
+        actor,
+        review.ReviewEvent(article_id, article.title, f"watch-{event}", said, readers),
+        now=now,
     )
     return article.title, readers
 

@@ -36,16 +36,8 @@ pages = Blueprint("articles", __name__)
 
 _OWN_PART: Final = Markup("<!-- own part -->")
 """Where a list, which is cached for many users, has what belongs to one: escaped text cannot contain it."""
-_EMPTY = {
-    "title": "",
-    "category": "",
-    "status": "draft",
-    "summary": "",
-    "body": "",
-    "tags": "",
-    "site": "",
-    "revision": "",
-}
+_TYPED: Final = ("title", "category", "summary", "body", "tags", "site", "revision")
+_EMPTY: Final = {**dict.fromkeys(_TYPED, ""), "status": "draft"}
 
 
 @pages.get("/")
