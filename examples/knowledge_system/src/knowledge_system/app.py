@@ -75,8 +75,6 @@ if TYPE_CHECKING:
     from mks_hardening.protocols import Clock
     from mks_hardening.security import SignIn
 
-__all__ = ["PURGE_SECONDS", "create_app", "from_env", "open_database", "session_factory", "sign_in_from_env"]
-
 PURGE_SECONDS = 8
 """Deadline of a CDN purge in seconds. The administrator's request, and its thread, wait for the purge."""
 _REPLICA_DEADLINE = 1

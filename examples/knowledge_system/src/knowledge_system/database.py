@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from mks_hardening.db import SearchIndex
     from mks_hardening.protocols import Clock
 
-__all__ = ["check_backup", "fill", "upgrade"]
-
 Progress = Callable[[str], Callable[[int, int], None]]
 
 _GENERATED_AT_ONCE = 250

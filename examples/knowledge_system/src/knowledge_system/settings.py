@@ -15,8 +15,6 @@ from knowledge_system.domain.permissions import ROLES
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.settings import ApplicationSettings, register_variables, setting
 
-__all__ = ["AREAS", "AppSettings", "Offices"]
-
 AreaName = Literal["logging", "cache", "security", "wsgi", "db", "notify", "tasks"]
 AREAS: Final[frozenset[AreaName]] = frozenset(get_args(AreaName))
 

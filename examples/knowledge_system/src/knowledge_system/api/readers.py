@@ -16,8 +16,6 @@ from knowledge_system.web import article_changes, current_request
 if TYPE_CHECKING:
     from knowledge_system.services.readers import Restriction
 
-__all__ = ["ROUTES"]
-
 _NAMES: Final = schemas.items(schemas.STRING)
 _RESTRICTION: Final = schemas.thing(
     {
@@ -69,15 +67,6 @@ def _shown(asked: ApiRequest, found: Restriction) -> dict[str, Any]:
 
 _ONE: Final = "/api/readers/{kind}/{subject}"
 ROUTES: Final = (
-    Route("GET", _ONE, reading, {200: _RESTRICTION}, parameters=fields.READERS_OF, refusals=(403,)),
-    Route(
-        "PUT",
-        _ONE,
-        restricting,
-        {200: _RESTRICTION},
-        limit="api_write",
-        parameters=fields.READERS_OF,
-        body=fields.READERS,
-        conditional=True,
-    ),
+    Route("GET", _ONE, reading, {200: _RESTRICTION}, refusals=(403,)),
+    Route("PUT", _ONE, restricting, {200: _RESTRICTION}, body=fields.READERS, conditional=True),
 )

@@ -224,7 +224,6 @@ GROUP: dict[str, Field] = {
     "step": Text(6, choices=("save", "remove")),
     "seen": ACCOUNT_CHANGE["seen"],
 }
-READERS_OF: dict[str, Field] = {"kind": Text(8, choices=("article", "category", "node")), "subject": Text(32)}
 # Required: a body without it would open to everybody what is restricted.
 READERS: dict[str, Field] = {"groups": Tags(max_items=500, default=None)}
 GROUP_APPROVERS: dict[str, Field] = {
@@ -244,7 +243,9 @@ API_PATH: dict[str, Field] = {
     "article_id": _ID,
     "attachment_id": _ID,
     "form": Text(24, pattern=re.compile(r"article-(new|[1-9][0-9]{0,9})")),
+    "kind": Text(8, choices=("article", "category", "node")),
     "session_id": _SESSION,
+    "subject": Text(32),
     "task_id": Text(32, pattern=_TASK_ID),
 }
 """Parameters in the paths of the API, by name."""

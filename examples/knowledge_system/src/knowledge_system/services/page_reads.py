@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from mks_hardening.db import ReadReplicas
 
-__all__ = ["PageReads"]
-
 T = TypeVar("T")
 
 _log = logging.getLogger(__name__)

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from knowledge_system.domain.permissions import Actor
 
-__all__ = ["KINDS", "Restriction", "find", "restrict", "restricted_categories", "restricted_to"]
-
 KINDS: Final = {"article": Reader.article_id, "category": Reader.category, "node": Reader.node_id}
 
 

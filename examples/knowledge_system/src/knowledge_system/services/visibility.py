@@ -17,18 +17,6 @@ if TYPE_CHECKING:
 
     from knowledge_system.domain.permissions import Actor
 
-__all__ = [
-    "groups_of",
-    "read_by",
-    "seen_by",
-    "seen_by_users",
-    "select_closed",
-    "select_closed_nodes",
-    "select_nodes_below",
-    "select_readers",
-    "waiting_seen_by",
-]
-
 Groups = frozenset[int] | Select[Any]
 """Ids of the groups of a person, or a query for them."""
 

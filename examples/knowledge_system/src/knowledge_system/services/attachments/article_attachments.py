@@ -23,19 +23,6 @@ if TYPE_CHECKING:
     from knowledge_system.domain.permissions import Actor
     from knowledge_system.services.attachments.upload_intake import Stored
 
-__all__ = [
-    "MOST",
-    "Detached",
-    "as_dict",
-    "attach",
-    "check_can_attach",
-    "check_can_publish",
-    "detach",
-    "find",
-    "listed",
-    "used",
-]
-
 MOST: Final = 50
 """Maximum number of attachments per article."""
 _MAX_ID: Final = 2**31 - 1

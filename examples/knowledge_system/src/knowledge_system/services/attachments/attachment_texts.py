@@ -21,18 +21,6 @@ if TYPE_CHECKING:
 
     from knowledge_system.services.attachments.file_store import FileStore
 
-__all__ = [
-    "INDEX",
-    "READABLE",
-    "extract",
-    "find_in",
-    "keep",
-    "known_matches",
-    "matching_articles",
-    "missing",
-    "remove",
-]
-
 INDEX: Final = SearchIndex("attachment_search", synonyms=spelling_variants)
 READABLE: Final = file_text.READABLE
 """Media types whose text is extracted."""

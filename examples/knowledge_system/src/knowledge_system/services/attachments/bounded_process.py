@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["run"]
-
 _log = logging.getLogger(__name__)
 
 _SECONDS: Final = 120

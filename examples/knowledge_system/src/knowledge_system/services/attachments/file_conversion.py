@@ -15,8 +15,6 @@ from typing import Any, Final
 
 from knowledge_system.services.attachments import file_text
 
-__all__ = ["CONVERSIONS"]
-
 _MOST_BYTES: Final = 128 * 1024 * 1024
 _MOST_PIXELS: Final = 50_000_000
 _MOST_PICTURES: Final = 45

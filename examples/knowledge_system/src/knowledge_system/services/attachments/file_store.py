@@ -12,8 +12,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Final
 
-__all__ = ["FileStore", "StoreFullError", "is_digest"]
-
 _DIGEST: Final = frozenset("0123456789abcdef")
 _ASIDE: Final = ".removed"
 _NEW: Final = ".new"

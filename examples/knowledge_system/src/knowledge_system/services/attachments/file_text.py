@@ -16,8 +16,6 @@ from collections.abc import Callable, Iterator
 from typing import Final
 from xml.parsers import expat
 
-__all__ = ["OFFICE", "READABLE", "extract", "limit"]
-
 _MEMORY: Final = 768 * 1024 * 1024
 _PROCESSOR_SECONDS: Final = 60
 _MOST_CHARACTERS: Final = 2_000_000

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from knowledge_system.services.attachments.virus_scan import Scanner
     from knowledge_system.settings import AppSettings
 
-__all__ = ["Accepted", "Intake", "Stored"]
-
 _log = logging.getLogger(__name__)
 
 # Decoding a picture of 50 million pixels takes 200 MB: decode one at a time per process.

@@ -12,8 +12,6 @@ import struct
 import subprocess
 from typing import Final, Protocol
 
-__all__ = ["ClamdScanner", "CommandScanner", "NoScanner", "ScanFailedError", "Scanner", "scanner"]
-
 _CHUNK: Final = 65_536
 _LONGEST_REPLY: Final = 4096
 _FOUND: Final = re.compile(rb"stream: (.{1,200}) FOUND")

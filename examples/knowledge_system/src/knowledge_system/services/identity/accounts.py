@@ -26,24 +26,6 @@ if TYPE_CHECKING:
 from mks_hardening.db import InvalidCursorError, keyset_page
 from mks_hardening.security import PasswordPolicy, hash_password
 
-__all__ = [
-    "Changed",
-    "Member",
-    "actor_of",
-    "administrators",
-    "change",
-    "find",
-    "fingerprint",
-    "for_import",
-    "id_of",
-    "member",
-    "members",
-    "names",
-    "register",
-    "set_language",
-]
-
-
 _LINKED = exists().where(ProviderIdentity.user_id == User.id)
 _WITH_LINK = select(User, _LINKED)
 

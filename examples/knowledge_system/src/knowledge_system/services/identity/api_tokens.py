@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from knowledge_system.domain.permissions import Actor
     from mks_hardening.protocols import Clock
 
-__all__ = ["ACCESS_SECONDS", "Bearer", "TokenPair", "Tokens", "remove_expired"]
-
 ACCESS_SECONDS: Final = 600
 _REFRESH_TIME: Final = timedelta(days=14)
 _FAMILY_TIME: Final = timedelta(days=90)

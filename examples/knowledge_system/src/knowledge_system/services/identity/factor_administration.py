@@ -9,8 +9,6 @@ from knowledge_system.domain.problems import Problem
 if TYPE_CHECKING:
     from mks_hardening.security import SignIn, TwoFactorManager
 
-__all__ = ["reset", "unlock"]
-
 
 def unlock(
     sign_in: SignIn, two_factor: TwoFactorManager | None, user_id: int, *, actor: str, reason: str

@@ -16,18 +16,6 @@ from knowledge_system.services.insert_if_missing import add_missing
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-__all__ = [
-    "GroupInfo",
-    "approvers",
-    "find",
-    "groups",
-    "join",
-    "remove",
-    "save",
-    "seen_approvers",
-    "set_approvers",
-]
-
 
 class GroupInfo(NamedTuple):
     """A group, with the user names and display names of its members."""

@@ -21,8 +21,6 @@ from knowledge_system.services.identity.provider_http import ProviderError, fetc
 if TYPE_CHECKING:
     from mks_hardening.protocols import Clock
 
-__all__ = ["OpenIDProvider"]
-
 _log = logging.getLogger(__name__)
 
 _FRESH: Final = 3600.0

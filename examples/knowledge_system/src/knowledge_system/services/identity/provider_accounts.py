@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from knowledge_system.domain.provider_claims import Identity
 
-__all__ = ["Found", "find", "find_or_link", "unlink"]
-
 _UNUSABLE: Final = re.compile(r"[^a-z0-9._-]+")
 _SHORTEST: Final = 3
 

@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 if TYPE_CHECKING:
     from mks_hardening.security import SignInStore
 
-__all__ = ["FLOW_SECONDS", "Flow", "begin", "challenge_of", "consume"]
-
 FLOW_SECONDS: Final = 600
 """Time in which a person has to come back from the provider."""
 _STATE: Final = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)

@@ -9,8 +9,6 @@ from http.client import HTTPException
 from typing import IO, Any, Final
 from urllib.error import HTTPError
 
-__all__ = ["ProviderError", "fetch_json"]
-
 _TIMEOUT: Final = 5.0
 _DEADLINE: Final = 10.0
 _LARGEST: Final = 262_144

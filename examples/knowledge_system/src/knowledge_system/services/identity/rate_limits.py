@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from mks_hardening.protocols import Clock
     from mks_hardening.security import HitReservation, RateLimiter
 
-__all__ = ["API_LIMITS", "OfficeLimiter", "open_limiter"]
-
 API_LIMITS: Final = {
     # Before sign-in, by address; failed passwords have separate limits.
     "api_open": (Limit("minute", 300, 60), Limit("hour", 6000, 3600)),

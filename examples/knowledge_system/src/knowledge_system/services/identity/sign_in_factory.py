@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from mks_hardening.security import Passkeys, RateLimiter, SignInNotice, SignInStore, TwoFactorNotice
     from mks_hardening.wsgi import SessionManager
 
-__all__ = ["INVITATION_SECONDS", "create_sign_in", "open_factors", "open_provider", "open_sign_in_store"]
-
 INVITATION_SECONDS: Final = 86_400
 """How long the link of an invitation is valid; the mail says so too."""
 

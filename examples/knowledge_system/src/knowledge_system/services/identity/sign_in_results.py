@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from mks_hardening.protocols import LimitDecision
     from mks_hardening.security import ChangeResult, RateLimiter, SignInStep
 
-__all__ = ["change_problem", "check_limit", "code_problem", "refusal"]
-
 
 def check_limit(limiter: RateLimiter | None, group: str, key: str) -> LimitDecision | None:
     """Count one hit; return the limiter's decision, or ``None`` without a limiter.

@@ -14,8 +14,6 @@ from mks_hardening.security import SignInAccount
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session, sessionmaker
 
-__all__ = ["UserAccounts", "account_of"]
-
 
 class UserAccounts:
     """``Accounts`` implementation over the user table; each call uses its own transaction.

@@ -18,8 +18,6 @@ from sqlalchemy import create_engine, text
 
 from mks_hardening.exceptions import ConfigurationError
 
-__all__ = ["FIELDS", "Mapped", "read"]
-
 FIELDS: Final[dict[str, frozenset[str]]] = {
     "accounts": frozenset({"username", "display_name", "department", "role", "email", "password_hash"}),
     "articles": frozenset(

@@ -17,8 +17,6 @@ from mks_hardening.exceptions import ConfigurationError
 if TYPE_CHECKING:
     from io import FileIO
 
-__all__ = ["ReportError", "write"]
-
 
 class ReportError(Exception):
     """The report cannot be written any more; it ends with a whole line.

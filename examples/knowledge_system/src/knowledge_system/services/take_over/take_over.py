@@ -65,8 +65,6 @@ if TYPE_CHECKING:
     from mks_hardening.db import SearchIndex
     from mks_hardening.protocols import Clock
 
-__all__ = ["Line", "TakeOver"]
-
 _STOPPING: Final = frozenset({"pictures-busy", "scan-unavailable", "storage-full", "unavailable"})
 """Problems of this machine rather than of what is taken over."""
 _PROGRAM: Final = Path(file_conversion.__file__)

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from flask import Response as FlaskResponse
     from werkzeug.wrappers import Response
 
-__all__ = ["pages"]
-
 pages = Blueprint("readers", __name__, url_prefix="/readers")
 
 
