@@ -186,6 +186,11 @@ TESTED = (
         "レンダリングした構成は本番チェックの指摘なし。不注意な設定1つは指摘される",
     ),
     Promise(
+        "test_deploy_encrypted_secrets",
+        "Secrets encrypted for one machine: another kind of key, a copied disk, and the way back to plain files",
+        "1台のマシンのために暗号化した秘密情報: 鍵の種類の変更、複製したディスク、平文のファイルへの復帰",
+    ),
+    Promise(
         "test_deploy_sealed_secrets",
         "Secrets encrypted by age: each recipient can open them, nobody else; a changed file is refused as a whole",
         "age で暗号化した秘密情報: 各受信者だけが開ける。改変されたファイルは全体を拒否",
@@ -209,6 +214,18 @@ LOADS = (
         "サインイン済みの読者 1000 人(TLS、要求の間隔 1〜3 秒、記事 1 万件): エラーなし、p95 ≤ 100 ms",
     ),
     Promise("closed", "50 readers without a pause: no error", "間隔を置かない読者 50 人: エラーなし"),
+    Promise(
+        "sixteen",
+        "16 readers of the list without a pause, beside a page without work from the same servers: no error",
+        "一覧を間隔を置かずに読む 16 人(同じサーバーの、何もしないページと並べて): エラーなし",
+    ),
+    Promise(
+        "apart",
+        "1000 readers over TLS from another network namespace, 5 s between requests: no error, and p95 ≤ 100 ms "
+        "wherever a page without work stays below 50 ms",
+        "別のネットワーク名前空間から TLS で読む 1000 人(要求の間隔 5 秒): エラーなし。"
+        "何もしないページが 50 ms 未満なら p95 ≤ 100 ms",
+    ),
     Promise(
         "static",
         "Static files from nginx, beside the application's own answer; 304 and gzip",

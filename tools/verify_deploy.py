@@ -40,6 +40,14 @@ _SAID = {promise.key: promise.en for promise in (*TESTED, *LOADS)}
 _LOOKED_AT_AGAIN = 3
 _PROMISED = (1000, 10_000)
 _BARE_MINUTES = 10
+# Tests check the rate limits; here they would distort the measurement.
+_WIDE = {
+    "edge": 'proxies_in_front = ["127.0.0.0/8", "10.213.7.0/30"]\nconnections_per_address = 5000\n'
+    "sign_in_per_minute = 600\nrequests_per_second = 10000\nburst = 100000",
+    "listen": "any",
+    "workers": "2",
+    "threads": "16",
+}
 
 
 def main() -> int:
@@ -148,24 +156,70 @@ def typed_on_bare_debian() -> Iterator[Row]:
 
 def loaded(options: argparse.Namespace) -> Iterator[Row]:
     """Check the promises that need load measurements."""
-    from deploy_load import read
+    from deploy_load import Load, read
 
+    seconds = options.seconds
     with ExitStack() as stack:
         host, cookies = _site(stack, options.articles, min(options.connections, 200))
-        with_pauses = read(
-            host, cookies, connections=options.connections, seconds=options.seconds, think=(1, 3)
-        )
+        floor = _floor(stack)
+        with_pauses = read(Load(host.https, cookies, options.connections, seconds, think=(1, 3)))
         yield Row(
             "readers",
             not with_pauses.errors and with_pauses.share(95) <= 100,
-            _figure(with_pauses, options.seconds),
+            _figure(with_pauses, seconds),
         )
-        without = read(host, cookies, connections=50, seconds=options.seconds / 2, think=None)
-        yield Row("closed", not without.errors, _figure(without, options.seconds / 2))
+        without = read(Load(host.https, cookies, 50, seconds / 2, think=None))
+        yield Row("closed", not without.errors, _figure(without, seconds / 2))
+        yield _beside_floor(Load(host.https, cookies, 16, seconds / 2, think=None, path="/articles"), floor)
+        yield _apart(stack, Load(host.https, cookies, options.connections, seconds, think=(4, 6)), floor)
         yield _static(host)
         yield _reloaded("reload", host, lambda: _reload_nginx(host))
         application = host.servers[0]
         yield _reloaded("hangup", host, lambda: _hang_up(application))
+
+
+def _beside_floor(load: Any, floor: Any) -> Row:
+    """Compare clients without pauses: the list of articles, and a page without work."""
+    from deploy_load import read
+
+    of_list, of_floor = (read(each) for each in (load, replace(load, port=floor.https, path="/")))
+    each, most = (len(outcome.seconds) / load.seconds for outcome in (of_list, of_floor))
+    errors = [outcome.errors for outcome in (of_list, of_floor) if outcome.errors]
+    figure = f"{each:.0f} of {most:.0f} requests/s: {each / most:.2f}, {errors or '0 errors'}"
+    return Row("sixteen", not errors, figure)
+
+
+def _apart(stack: ExitStack, load: Any, floor: Any) -> Row:
+    """Let readers come from a network namespace of their own, and subtract what a page without work takes."""
+    from deploy_load import read_elsewhere
+
+    near, far = _network(stack)
+    load = replace(load, address=near)
+    of_pages, of_floor = (
+        read_elsewhere(each, *far) for each in (load, replace(load, port=floor.https, path="/"))
+    )
+    share = of_pages.processor / load.seconds
+    figure = f"{_figure(of_pages, load.seconds)}; a page without work {_figure(of_floor, load.seconds)}"
+    figure += f"; the readers take {share:.2f} of a processor"
+    kept = of_pages.share(95) <= 100 or of_floor.share(95) > 50
+    return Row("apart", kept and not (of_pages.errors or of_floor.errors), figure)
+
+
+def _network(stack: ExitStack) -> tuple[str, list[str]]:
+    """Make a network namespace; return the address of this machine in it, and how to start a program there."""
+    name, near, far = f"mks-load-{os.getpid()}", "10.213.7.1", "10.213.7.2"
+
+    def ip(*words: str) -> None:
+        subprocess.run([shutil.which("ip") or "ip", *words], check=True)
+
+    ip("netns", "add", name)
+    stack.callback(ip, "netns", "delete", name)
+    ip("link", "add", "mks-near", "type", "veth", "peer", "name", "mks-far", "netns", name)
+    ip("address", "add", f"{near}/30", "dev", "mks-near")
+    ip("link", "set", "mks-near", "up")
+    ip("-n", name, "address", "add", f"{far}/30", "dev", "mks-far")
+    ip("-n", name, "link", "set", "mks-far", "up")
+    return near, ["ip", "netns", "exec", name]
 
 
 def _figure(outcome: Any, seconds: float) -> str:
@@ -189,15 +243,7 @@ def _site(stack: ExitStack, articles: int, accounts: int) -> tuple[Any, list[str
     for server in (database, redis):
         server.start()
         stack.callback(server.stop)
-    host = Host(
-        Certificates(folder),
-        application="knowledge_system.app:from_env()",
-        # Tests check the rate limits; here they would distort the measurement.
-        edge='proxies_in_front = ["127.0.0.0/8"]\nconnections_per_address = 5000\nsign_in_per_minute = 600\n'
-        "requests_per_second = 10000\nburst = 100000",
-        workers="2",
-        threads="16",
-    )
+    host = Host(Certificates(folder), application="knowledge_system.app:from_env()", **_WIDE)
     # The timeout of browsers: while workers are replaced, requests wait for the new ones.
     host.patience = 30.0
     stack.callback(host.stop)
@@ -210,6 +256,20 @@ def _site(stack: ExitStack, articles: int, accounts: int) -> tuple[Any, list[str
     print("signing in ...", flush=True)
     cookies = [sign_in(host, name, "load-2026-load", f"198.51.100.{n + 1}") for n, name in enumerate(names)]
     return host, cookies
+
+
+def _floor(stack: ExitStack) -> Any:
+    """Start nginx and gunicorn with the same settings, and a page without work."""
+    from deploy_host import Host
+    from testbed.certificates import Certificates
+
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    host = Host(Certificates(folder), application="deploy_echo:trivial()", **_WIDE)
+    stack.callback(host.stop)
+    host.render()
+    host.start_application()
+    host.start_nginx()
+    return host
 
 
 def fill(variables: dict[str, str], articles: int, accounts: int) -> list[str]:

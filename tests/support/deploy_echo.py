@@ -21,6 +21,17 @@ def application() -> WSGIApplication:
     return _answer
 
 
+def trivial() -> WSGIApplication:
+    """A page without work: the floor for measurements of other pages."""
+    page = b"<!doctype html><title>page</title>" + b"x" * 10_000
+
+    def answer(_environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        start_response("200 OK", [("Content-Type", "text/html"), ("Content-Length", str(len(page)))])
+        return [page]
+
+    return answer
+
+
 def _answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
     path = environ["PATH_INFO"]
     fields = [("Content-Type", "application/json")]

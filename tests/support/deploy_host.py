@@ -42,7 +42,7 @@ http_port = {http}
 https_port = {https}
 status_port = {status}
 ipv6 = false
-listen_address = "loopback"
+listen_address = "{listen}"
 user = "{user}"
 {edge}
 [tls]
@@ -125,6 +125,7 @@ class Host:
         self.options = {
             "application": "deploy_echo:application()",
             "mode": "nginx",
+            "listen": "loopback",
             "workers": "1",
             "threads": "8",
             "environment": "production",

@@ -1,13 +1,21 @@
-"""Readers of the application over TLS, each on a persistent connection: list, detail and search, with pauses."""
+"""Readers of the application over TLS, each on a persistent connection: list, detail and search, with pauses.
+
+As a program, it reads the arguments of ``read`` as JSON and writes the outcome, for a load from another place.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import re
 import ssl
+import subprocess
+import sys
 import time
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
 from urllib.parse import quote, urlencode
 
 from deploy_host import HOST, Answer, Host
@@ -23,13 +31,17 @@ class Outcome:
     Attributes:
         seconds: of each answer.
         errors: what was no good answer.
+        processor: seconds that the readers themselves took of a processor.
     """
 
     seconds: list[float] = field(default_factory=list)
     errors: dict[str, int] = field(default_factory=dict)
+    processor: float = 0.0
 
     def share(self, percent: float) -> float:
         """Return the percentile of the response times in milliseconds."""
+        if not self.seconds:
+            raise RuntimeError(f"no answer at all: {self.errors}")
         ordered = sorted(self.seconds)
         return 1000 * ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]
 
@@ -64,58 +76,82 @@ def _try_to_sign_in(host: Host, username: str, password: str, address: str) -> t
     return done.status, _header(_cookies(done, cookies))
 
 
-def read(
-    host: Host, cookies: list[str], *, connections: int, seconds: float, think: tuple[float, float] | None
-) -> Outcome:
-    """Run this number of readers for this long; ``think`` is the pause between requests, ``None`` for none."""
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What the readers do.
+
+    Attributes:
+        port: port of nginx.
+        cookies: cookies of the signed-in users, who take turns: the limits of one account are not measured.
+        connections: number of readers.
+        seconds: duration.
+        think: shortest and longest pause between requests in seconds, ``None`` for no pause.
+        address: address of nginx.
+        path: the only path that is read; empty for lists, details and searches.
+    """
+
+    port: int
+    cookies: Sequence[str]
+    connections: int
+    seconds: float
+    think: Sequence[float] | None
+    address: str = "127.0.0.1"
+    path: str = ""
+
+
+def read(load: Load) -> Outcome:
+    """Run the readers in this process."""
     outcome = Outcome()
-    asyncio.run(_all(host, cookies, outcome, connections, seconds, think))
+    begun = time.process_time()
+    asyncio.run(_all(load, outcome))
+    outcome.processor = time.process_time() - begun
     return outcome
 
 
-async def _all(  # noqa: PLR0917 - called from one place, above
-    host: Host,
-    cookies: list[str],
-    outcome: Outcome,
-    connections: int,
-    seconds: float,
-    think: tuple[float, float] | None,
-) -> None:
+def read_elsewhere(load: Load, *prefix: str) -> Outcome:
+    """Run the readers in another process, which a command such as ``ip netns exec NAME`` starts."""
+    done = subprocess.run(
+        [*prefix, sys.executable, __file__],
+        input=json.dumps(asdict(load)),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return Outcome(**json.loads(done.stdout))
+
+
+async def _all(load: Load, outcome: Outcome) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     start = asyncio.Event()
     opened: list[int] = []
     readers = [
-        asyncio.create_task(_reader(host, own, n, context, outcome, start, opened, seconds, think))
-        # Where there are more accounts than readers, each takes turns: the limits of one account are not measured.
-        for n in range(connections)
-        for own in [cookies[n::connections] or [cookies[n % len(cookies)]]]
+        asyncio.create_task(_reader(load, number, context, outcome, start, opened))
+        for number in range(load.connections)
     ]
-    while len(opened) < connections and not all(reader.done() for reader in readers):  # noqa: ASYNC110 - a thousand report
+    while len(opened) < load.connections and not all(reader.done() for reader in readers):  # noqa: ASYNC110 - a thousand report
         await asyncio.sleep(0.1)
     start.set()
     await asyncio.gather(*readers)
 
 
 async def _reader(  # noqa: PLR0917 - called from one place
-    host: Host,
-    cookies: list[str],
+    load: Load,
     number: int,
     context: ssl.SSLContext,
     outcome: Outcome,
     start: asyncio.Event,
     opened: list[int],
-    seconds: float,
-    think: tuple[float, float] | None,
 ) -> None:
     chance = random.Random(number)
+    cookies = load.cookies[number :: load.connections] or [load.cookies[number % len(load.cookies)]]
     fields = f"Host: {HOST}\r\nAccept: text/html\r\nAccept-Encoding: gzip\r\n"
     fields += f"X-Forwarded-For: 203.0.{113 + number // 250}.{number % 250 + 1}\r\n"
     # All at once would measure handshakes of the client, not answers.
     await asyncio.sleep(number * 0.004)
     try:
         incoming, outgoing = await asyncio.open_connection(
-            "127.0.0.1", host.https, ssl=context, server_hostname=HOST
+            load.address, load.port, ssl=context, server_hostname=HOST
         )
     except OSError as error:
         outcome.error(f"connect: {type(error).__name__}")
@@ -123,12 +159,12 @@ async def _reader(  # noqa: PLR0917 - called from one place
         return
     opened.append(number)
     await start.wait()
-    end = time.monotonic() + seconds
+    end = time.monotonic() + load.seconds
     try:
-        if think:
-            await asyncio.sleep(chance.uniform(0, think[1]))
+        if load.think:
+            await asyncio.sleep(chance.uniform(0, load.think[1]))
         while time.monotonic() < end:
-            path = _path(chance)
+            path = load.path or _path(chance)
             asked = time.monotonic()
             cookie = chance.choice(cookies)
             outgoing.write(f"GET {path} HTTP/1.1\r\n{fields}Cookie: {cookie}\r\n\r\n".encode())
@@ -136,8 +172,8 @@ async def _reader(  # noqa: PLR0917 - called from one place
             outcome.seconds.append(time.monotonic() - asked)
             if status != 200:
                 outcome.error(f"{status} for {path.partition('?')[0]}")
-            if think:
-                await asyncio.sleep(chance.uniform(*think))
+            if load.think:
+                await asyncio.sleep(chance.uniform(*load.think))
     except (OSError, asyncio.IncompleteReadError, TimeoutError) as error:
         outcome.error(type(error).__name__)
     finally:
@@ -178,3 +214,12 @@ def _cookies(answer: Answer, before: dict[str, str]) -> dict[str, str]:
 
 def _header(cookies: dict[str, str]) -> str:
     return "; ".join(f"{name}={value}" for name, value in cookies.items())
+
+
+def _main() -> None:
+    given: dict[str, Any] = json.load(sys.stdin)
+    json.dump(asdict(read(Load(**given))), sys.stdout)
+
+
+if __name__ == "__main__":
+    _main()
