@@ -479,6 +479,21 @@ def test_no_route_shows_a_reviewer_a_file_of_a_version_that_is_restricted(
     assert not [path for path, (_, text) in pages(outsider).items() if SECRET in text and "?" not in path]
 
 
+def test_what_was_said_about_a_restricted_version_is_hidden_from_reviewers_outside(
+    app: Any, visit: Callable[..., Any]
+) -> None:
+    article, _ = make_waiting(app, visit)
+    outsider, insider = visit("yamamoto", at=app), visit("sato", at=app)
+    insider.get("/articles/new")
+    step = {"step": "return", "revision": 2, "comment": f"{SECRET}を直してください"}
+    assert call(insider, "POST", f"/api/knowledge/{article}/steps", step).status_code == 200
+    assert SECRET in insider.get(f"/articles/{article}/history").text
+    seen = outsider.get(f"/articles/{article}/history")
+    assert seen.status_code == 200
+    assert SECRET not in seen.text
+    assert "承認" in seen.text  # the steps of the version that they may read
+
+
 def test_files_stay_hidden_from_reviewers_who_write_over_a_restricted_version(
     app: Any, visit: Callable[..., Any]
 ) -> None:

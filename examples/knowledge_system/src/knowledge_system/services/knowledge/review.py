@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Select, case, func, select, update
+from sqlalchemy import ColumnElement, Select, and_, case, func, select, update
 from sqlalchemy.orm import InstrumentedAttribute, Session, joinedload, undefer_group
 
 from knowledge_system.domain import permissions, workflow
@@ -172,11 +172,16 @@ def _is_open(category: InstrumentedAttribute[str | None], actor: Actor) -> Colum
     return category.is_(None) | category.not_in(select_closed(Reader.category, actor.groups))
 
 
-def steps(session: Session, article_id: int) -> list[dict[str, Any]]:
-    """Return the workflow steps of an article with their comments, newest first."""
+def steps(session: Session, actor: Actor, article_id: int) -> list[dict[str, Any]]:
+    """Return the workflow steps of an article with their comments, newest first.
+
+    Those of a version that the actor may not read are left out.
+    """
+    version = and_(Revision.article_id == Review.article_id, Revision.number == Review.revision)
     asked = (
         select(Review)
-        .where(Review.article_id == article_id)
+        .outerjoin(Revision, version)
+        .where(Review.article_id == article_id, _is_open(Revision.category, actor))
         .options(joinedload(Review.actor))
         .order_by(Review.id.desc())
         .limit(50)

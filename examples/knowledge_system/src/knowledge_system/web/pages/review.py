@@ -76,9 +76,10 @@ def _stepped(article_id: int, values: dict[str, Any]) -> str:
 @pages.get("/articles/<int:article_id>/history")
 def history(article_id: int) -> str:
     """Show all revisions and the workflow steps."""
+    actor = current_request.actor()
     with current_request.services().sessions() as session:
-        article = current_request.services().catalogue.article(current_request.actor(), article_id)
-        taken = review.steps(session, article_id) if article["editable"] else []
+        article = current_request.services().catalogue.article(actor, article_id)
+        taken = review.steps(session, actor, article_id) if article["editable"] else []
     return render_template("history.html", section="articles", article=article, steps=taken)
 
 
