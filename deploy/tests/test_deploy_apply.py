@@ -490,6 +490,9 @@ def _tasks_are_done(machine: Machine) -> None:
         return machine.run(*ask, *more, f"https://{HOST}{path}")
 
     assert said("/jobs", "-d", "text=7000001") == "taken"
-    wait_until(lambda: said("/jobs/7000001") == "14000002", timeout=60, what="the worker")
+    try:
+        wait_until(lambda: said("/jobs/7000001") == "14000002", timeout=60, what="the worker")
+    except TimeoutError as error:
+        raise AssertionError(machine.journal("shop-worker.service", lines=80)) from error
     before = int(said("/ticks"))
     wait_until(lambda: int(said("/ticks")) > before, timeout=60, what="beat")

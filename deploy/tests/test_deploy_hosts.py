@@ -246,8 +246,12 @@ def test_the_pages_show_hosts_and_commands_that_exist() -> None:
         assert blocks
         for kind, text in blocks:
             if kind == "toml":
-                # The second page adds to the hosts of the first one.
-                hosts += "\n".join(line.strip() for line in text.splitlines()) + "\n"
+                # The second page adds to the hosts and to the table of the first one.
+                lines = "\n".join(line.strip() for line in text.splitlines()) + "\n"
+                if lines.startswith("[stores]\n") and "[stores]\n" in hosts:
+                    hosts = hosts.replace("[stores]\n", lines, 1)
+                else:
+                    hosts += lines
                 assert read_settings(site + hosts).hosts
                 continue
             for line in text.splitlines():
