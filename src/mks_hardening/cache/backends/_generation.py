@@ -31,31 +31,42 @@ def new_generation(*, first: bool) -> bytes:
 
 
 class KnownGeneration:
-    """The generation as this process knows it. State without I/O; each step is atomic."""
+    """The generation as this process knows it. State without I/O; each step is atomic.
 
-    __slots__ = ("_known",)
+    Threads may receive responses in another order than Redis has sent them. That there was no generation never
+    replaces a known one: entries that have just been stored would not be of the known generation, and values would
+    be computed a second time.
+    """
+
+    __slots__ = ("_absent_until", "_known")
 
     def __init__(self) -> None:
         self._known: tuple[bytes | None, float] = (None, 0.0)
+        self._absent_until = 0.0
 
     @property
     def is_current(self) -> bool:
         """Whether it is known well enough for a read that begins now."""
+        known, until = self._known
         # Not the clock of the cache, which a test may have stopped: other processes wait by real time.
-        return SYSTEM_CLOCK.monotonic() < self._known[1]
+        return SYSTEM_CLOCK.monotonic() < (self._absent_until if known is None else until)
 
     @property
     def value(self) -> bytes | None:
-        """What was read last; None if Redis had none."""
+        """What was read last; None if Redis never had any."""
         return self._known[0]
 
     def learn(self, value: bytes | None, *, asked_at: float) -> None:
         """Remember what Redis has returned to a command that was sent after ``asked_at``."""
-        self._known = (value, asked_at + KNOWN_FOR)
+        until = asked_at + KNOWN_FOR
+        if value is None:
+            self._absent_until = until
+        elif until >= self._known[1]:
+            self._known = (value, until)
 
     def forget(self) -> None:
         """Read it again next time; a read that is under way still counts as one before."""
-        self._known = (self._known[0], 0.0)
+        self._known, self._absent_until = (self._known[0], 0.0), 0.0
 
     def admits(self, entry: CacheEntry) -> bool:
         """Return whether an entry is of the known generation."""

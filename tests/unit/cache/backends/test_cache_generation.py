@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 from fakeredis import FakeRedis, FakeServer
 
+from mks_hardening._core.clock import SYSTEM_CLOCK
 from mks_hardening.cache import BaseCache, MemoryCache, RedisCache, TieredCache
 from mks_hardening.cache._entry import CacheEntry
+from mks_hardening.cache.backends._generation import KnownGeneration
 from mks_hardening.testing import FrozenClock
 
 GENERATION = "mks:t:{= generation}"
@@ -172,3 +174,39 @@ def test_a_clear_in_an_outage_follows_when_redis_is_back() -> None:
 def test_callers_cannot_have_the_tag_of_the_generation(make: Make, tag: str) -> None:
     with pytest.raises(ValueError, match="tags"):
         make().set("k", 1, tags=[tag])
+
+
+# --- responses in another order -------------------------------------------------------------------
+
+FIRST, LATER = bytes(8), b"\1" + bytes(7)
+
+
+@pytest.mark.parametrize(
+    ("responses", "value"),
+    [
+        ([(None, 1.0)], None),
+        ([(FIRST, 1.0)], FIRST),
+        ([(FIRST, 1.0), (None, 1.5)], FIRST),  # sent before the first generation was made
+        ([(None, 1.5), (FIRST, 1.0)], FIRST),
+        ([(FIRST, 1.0), (LATER, 2.0)], LATER),
+        ([(LATER, 2.0), (FIRST, 1.0)], LATER),
+    ],
+)
+def test_a_late_response_does_not_replace_a_newer_generation(
+    responses: list[tuple[bytes | None, float]], value: bytes | None
+) -> None:
+    known = KnownGeneration()
+    for response, asked_at in responses:
+        known.learn(response, asked_at=asked_at)
+    assert known.value == value
+
+
+def test_what_is_forgotten_is_learnt_again() -> None:
+    known, now = KnownGeneration(), SYSTEM_CLOCK.monotonic() + 60
+    for response in (None, FIRST):
+        known.learn(response, asked_at=now)
+        assert known.is_current
+        known.forget()
+        assert not known.is_current
+    known.learn(LATER, asked_at=now - 30)
+    assert (known.value, known.is_current) == (LATER, True)
