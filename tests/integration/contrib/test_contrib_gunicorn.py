@@ -13,6 +13,7 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -396,13 +397,18 @@ async def application(scope, receive, send):
     await send({"type": "http.response.body", "body": body})
 """
 UVICORN = "worker_class='uvicorn.workers.UvicornWorker'"
+# With version 25, its own ASGI worker serves although the startup was refused, and ends 30 s late: it waits for
+# connections that are closed.
+NEEDS_26 = pytest.mark.skipif(
+    int(version("gunicorn").partition(".")[0]) < 26, reason="defects of gunicorn 25's own ASGI worker"
+)
 
 
 @pytest.mark.parametrize(
     ("options", "program", "version"),
     [
         ("", VERSIONED, "raise ImportError('no crane')"),
-        ("worker_class='asgi'", VERSIONED_ASGI, "refuses = True"),
+        pytest.param("worker_class='asgi'", VERSIONED_ASGI, "refuses = True", marks=NEEDS_26),
         (UVICORN, VERSIONED_ASGI, "refuses = True"),
     ],
     ids=["not imported", "startup refused", "startup refused, uvicorn"],
@@ -438,7 +444,9 @@ def test_a_reload_that_waits_for_new_workers_is_ended_by_sigterm(start: Start, t
     assert server.stop(timeout=60) == 0
 
 
-@pytest.mark.parametrize("worker", ["worker_class='asgi'", UVICORN], ids=["asgi", "uvicorn"])
+@pytest.mark.parametrize(
+    "worker", [pytest.param("worker_class='asgi'", marks=NEEDS_26), UVICORN], ids=["asgi", "uvicorn"]
+)
 def test_a_reload_waits_for_the_startup_of_asgi_applications(
     start: Start, worker: str, tmp_path: Path
 ) -> None:
