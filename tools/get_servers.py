@@ -126,7 +126,6 @@ def missing_packages() -> list[str]:
         "nginx": "nginx",
         "pgbouncer": "pgbouncer",
         "chromium": "chromium",
-        "chromium-headless-shell": "chromium-headless-shell",
         # Programs that the tests of the deployment kit run.
         "certbot": "certbot",
         "pebble": "pebble",

@@ -10,7 +10,6 @@ import pytest
 
 from knowledge_browser import FLAGS, fits, says, sign_in, sign_out
 from knowledge_system.settings import DEMO_PASSWORD
-from testbed import services
 
 TEXT = {"title": "二人の記事", "category": "土工", "summary": "", "body": "本文", "tags": "", "site": ""}
 
@@ -128,12 +127,6 @@ def test_a_limit_gives_the_text_back(visit: Callable[..., Any]) -> None:
     assert answer.status_code == 429
     assert "まだある" in page
     assert "data-wait" in page
-
-
-@pytest.fixture(scope="module")
-def chromium_path() -> str:
-    """The whole browser: its headless shell keeps no page for the way back."""
-    return services.program("chromium")
 
 
 def type_and_leave(page: Any, url: str) -> None:

@@ -6,7 +6,6 @@ import contextlib
 import gc
 import logging
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -298,12 +297,8 @@ def fault_proxy(redis_server: RedisServer, make_fault_proxy: Callable[[str, int]
 
 @pytest.fixture(scope="session")
 def chromium_path() -> str:
-    """Path of a Chromium for Playwright's ``executable_path``.
-
-    The headless shell draws the same pages without the windows and pages of the browser itself, for half of the
-    processor time. It has no back/forward cache.
-    """
-    return shutil.which("chromium-headless-shell") or services.program("chromium")
+    """Path of a Chromium for Playwright's ``executable_path``."""
+    return services.program("chromium")
 
 
 # --- what could not be had
@@ -326,6 +321,5 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         else f"set {services.REQUIRE_VARIABLE}=1 to fail"
     )
     terminalreporter.line(
-        "Install them, for example: apt-get install redis-server postgresql pgbouncer nginx chromium-headless-shell"
-        f" ({verdict})"
+        f"Install them, for example: apt-get install redis-server postgresql pgbouncer nginx chromium ({verdict})"
     )
