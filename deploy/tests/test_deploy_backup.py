@@ -11,7 +11,6 @@ import signal
 import subprocess
 import tarfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,7 +35,8 @@ from mks_deploy.settings.settings_file import read_settings
 from testbed.polling import free_port
 from testbed.postgres_server import PostgresServer
 from testbed.process import ServerProcess
-from testbed.services import program, unavailable, unprivileged
+from testbed.services import program, unprivileged
+from testbed.small_disk import small_disk
 
 pytestmark = pytest.mark.postgres
 
@@ -132,22 +132,9 @@ def test_keys_are_kept_apart_and_every_state_of_them(place: Place) -> None:
     assert not [file for file in made.iterdir() if b"first" in file.read_bytes()]
 
 
-@contextmanager
-def _small_disk(folder: Path) -> Iterator[None]:
-    """A file system with room for one page."""
-    words = ["mount", "-t", "tmpfs", "-o", "size=4k,mode=700", "tmpfs", str(folder)]
-    if os.geteuid() != 0 or subprocess.run(words, check=False).returncode:
-        unavailable("a small disk", "needs root and the right to mount")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
-
-
 def test_a_full_disk_leaves_no_empty_copy_of_the_keys(place: Place) -> None:
     folder = place.host.path("key_backups")
-    folder.mkdir()
-    with _small_disk(folder):
+    with small_disk(folder, "size=4k", "mode=700"):
         (folder / "filler").write_bytes(bytes(4096))
         with pytest.raises(OSError, match="No space left on device"):
             place.make()

@@ -34,6 +34,7 @@ from testbed.certificates import Certificates
 from testbed.polling import accepts_connections, free_port, wait_until
 from testbed.process import ServerProcess
 from testbed.services import program, unavailable, unprivileged
+from testbed.small_disk import resize, small_disk
 
 NOW = datetime.now(UTC)
 PASSWORD = "long words that nobody guesses 1"
@@ -643,12 +644,7 @@ def test_two_hosts_copy_into_one_repository_at_once_and_prune_their_own(site: Si
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_full_disk_of_the_copies_is_said_and_the_next_copy_is_whole(tmp_path: Path) -> None:
-    small = tmp_path / "small"
-    small.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "copies", str(small)]
-    if os.geteuid() or _run(mount, check=False, capture_output=True).returncode:
-        pytest.skip("a small disk needs the rights to mount one")
-    try:
+    with small_disk(tmp_path / "small", "size=4m") as small:
         site = Site(tmp_path, str(small / "repository"))
         site.repository.run("init")
         site.make()
@@ -661,12 +657,10 @@ def test_a_full_disk_of_the_copies_is_said_and_the_next_copy_is_whole(tmp_path: 
         # Not counted as a copy: the watch raises its alert in time. What was there can be read.
         assert read_state(site.settings) == before
         assert fetch(site.repository, tmp_path / "back", now=LATER).id == kept.id
-        _run(["mount", "-o", "remount,size=64m", str(small)], check=True)
+        resize(small, "64m")
         assert site.push().name == made.name
         site.repository.run("check", "--read-data")
         site.host.stop()
-    finally:
-        _run(["umount", str(small)], check=True)
 
 
 @pytest.mark.slow
@@ -677,21 +671,14 @@ def test_a_disk_that_fills_while_a_copy_is_fetched_is_said_and_left_as_it_was(
     (site.host.path("state") / "uploads" / "film").write_bytes(os.urandom(6_000_000))
     site.make()
     site.push()
-    small = tmp_path / "small"
-    small.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "fetched", str(small)]
-    if os.geteuid() or _run(mount, check=False, capture_output=True).returncode:
-        pytest.skip("a small disk needs the rights to mount one")
-    try:
+    with small_disk(tmp_path / "small", "size=4m") as small:
         back, keys = small / "back", small / "keys"
         for _ in range(2):
             with pytest.raises(BackupError, match=r"restic restore: .*no space left on device$"):
                 fetch(site.repository, back, now=LATER, keys=keys)
             assert not list(back.iterdir())
-        _run(["mount", "-o", "remount,size=64m", str(small)], check=True)
+        resize(small, "64m")
         assert fetch(site.repository, back, now=LATER, keys=keys).name
-    finally:
-        _run(["umount", str(small)], check=True)
 
 
 @pytest.mark.slow
@@ -700,24 +687,23 @@ def test_a_disk_that_fills_while_a_copy_is_fetched_is_said_and_left_as_it_was(
 def test_a_disk_that_fills_during_a_rehearsal_is_said_and_given_back(site: Site, postgres_url: str) -> None:
     """Rows that compress well need far more than three times their copy."""
     database = Database.from_url(postgres_url)
-    mount = ["mount", "-t", "tmpfs", "-o", "size=200m,mode=755", "backups", str(site.backups)]
-    if os.geteuid() or _run(mount, check=False, capture_output=True).returncode:
-        pytest.skip("a small disk needs the rights to mount one")
-    try:
-        with database.connection() as connection:
-            connection.execute("CREATE TABLE log AS SELECT repeat('x', 1000) FROM generate_series(1, 150000)")
-        site.make(database)
-        site.push()
-        free = shutil.disk_usage(site.backups).free
-        with pytest.raises(BackupError, match=r"No space left on device|Check free disk space"):
-            _rehearsed(site)
-        assert read_state(site.settings).rehearsed_at == 0
-        assert not list(site.backups.glob(".rehearsal-*"))
-        assert shutil.disk_usage(site.backups).free >= free
-    finally:
-        with database.connection() as connection:
-            connection.execute("DROP TABLE IF EXISTS log")
-        _run(["umount", str(site.backups)], check=True)
+    with small_disk(site.backups, "size=200m", "mode=755"):
+        try:
+            with database.connection() as connection:
+                connection.execute(
+                    "CREATE TABLE log AS SELECT repeat('x', 1000) FROM generate_series(1, 150000)"
+                )
+            site.make(database)
+            site.push()
+            free = shutil.disk_usage(site.backups).free
+            with pytest.raises(BackupError, match=r"No space left on device|Check free disk space"):
+                _rehearsed(site)
+            assert read_state(site.settings).rehearsed_at == 0
+            assert not list(site.backups.glob(".rehearsal-*"))
+            assert shutil.disk_usage(site.backups).free >= free
+        finally:
+            with database.connection() as connection:
+                connection.execute("DROP TABLE IF EXISTS log")
 
 
 # --- settings, secrets, units

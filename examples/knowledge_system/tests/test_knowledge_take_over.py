@@ -46,6 +46,7 @@ from knowledge_system.services.take_over import mapping, report
 from knowledge_system.services.take_over.take_over import Line, TakeOver
 from mks_hardening.exceptions import ConfigurationError
 from testbed.services import unavailable
+from testbed.small_disk import resize, small_disk
 
 PASSWORD = "鉄筋のかぶりは 40mm"
 HASHES = {
@@ -589,24 +590,6 @@ def command(
     return words, {**kept, "DATABASE_URL": f"sqlite:///{database}"}
 
 
-@pytest.fixture
-def resize(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
-    """A file system of so many bytes, made at the first call and resized by the others."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-
-    def change(size: int) -> Path:
-        again = ["remount"] if folder.is_mount() else []
-        words = ["mount", "-t", "tmpfs", "-o", ",".join([*again, f"size={size}"]), "tmpfs", str(folder)]
-        if os.geteuid() != 0 or subprocess.run(words, capture_output=True, check=False).returncode:
-            unavailable("a small disk", "needs root and the right to mount")
-        return folder
-
-    yield change
-    if folder.is_mount():
-        subprocess.run(["umount", str(folder)], check=True)
-
-
 def noise(number: int) -> bytes:
     """A picture that does not become smaller."""
     file = io.BytesIO()
@@ -616,9 +599,17 @@ def noise(number: int) -> bytes:
     return file.getvalue()
 
 
+@pytest.fixture
+def small(full: str, own_database: Path, tmp_path: Path) -> Iterator[Path]:
+    """A disk that is full before the run ends."""
+    size = {"uploads": 250_000, "database": own_database.stat().st_size + 300_000, "report": 4096}
+    with small_disk(tmp_path / "small", f"size={size[full]}") as folder:
+        yield folder
+
+
 @pytest.mark.parametrize("full", ["uploads", "database", "report"])
 def test_a_run_that_finds_the_disk_full_goes_on_when_there_is_room(
-    full: str, own_database: Path, tmp_path: Path, resize: Callable[[int], Path]
+    full: str, own_database: Path, tmp_path: Path, small: Path
 ) -> None:
     share = tmp_path / "share" / ("土" * 80) / ("木" * 80)
     share.mkdir(parents=True)
@@ -626,8 +617,6 @@ def test_a_run_that_finds_the_disk_full_goes_on_when_there_is_room(
         (share / f"{number:02}.png").write_bytes(noise(number))
     file = tmp_path / "mapping.toml"
     file.write_text(f'operator = "ito"\n{FOLDER}', encoding="utf-8")
-    room = {"uploads": 250_000, "database": own_database.stat().st_size + 300_000, "report": 4096}
-    small = resize(room[full])
     data = small if full == "uploads" else tmp_path / "data"
     database = shutil.copy(own_database, small / "own.db") if full == "database" else own_database
     path = (small if full == "report" else tmp_path) / "first.jsonl"
@@ -643,7 +632,7 @@ def test_a_run_that_finds_the_disk_full_goes_on_when_there_is_room(
     again = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
     assert again.returncode == 2  # and the report of the first run stays
     assert "exists and is kept" in again.stderr
-    resize(64_000_000)
+    resize(small, 64_000_000)
     second = path.with_name("second.jsonl")
     words, environment = command(database, file, data, str(second))
     done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ import pytest
 
 from mks_hardening.wsgi import ClientRules, MaintenanceSwitch
 from testbed.polling import wait_until
+from testbed.small_disk import small_disk as mounted
 
 COMMAND = [sys.executable, "-m", "mks_hardening", "maintenance"]
 
@@ -20,13 +20,8 @@ COMMAND = [sys.executable, "-m", "mks_hardening", "maintenance"]
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system for one more file."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=16k,nr_inodes=2", "none", str(folder)]
-    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode != 0:
-        pytest.skip("only root may mount a file system")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    with mounted(tmp_path / "small", "size=16k", "nr_inodes=2") as folder:
+        yield folder
 
 
 def test_maintenance_mode_on_a_full_disk(small_disk: Path) -> None:
