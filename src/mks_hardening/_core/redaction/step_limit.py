@@ -56,11 +56,8 @@ class StepLimit:
 
     def begin_text(self, characters: int) -> None:
         """Start a text, limited by its length."""
-        self._elsewhere = self.left - _STEPS_OF_ANY_TEXT - characters
-        if self._elsewhere > 0:
-            self.left -= self._elsewhere
-        else:
-            self._elsewhere = 0
+        self._elsewhere = max(0, self.left - _allowance(characters))
+        self.left -= self._elsewhere
         self._grace = self.left // _GRACE_DIVISOR
 
     def next_pass(self) -> None:
