@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,15 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+_FAILED = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Note for ``open_page`` whether the test failed."""
+    report = yield
+    item.stash[_FAILED] = report.failed
+    return report
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +58,19 @@ def pictures(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def open_page(chromium: Any) -> Iterator[Callable[..., Any]]:
+def keep_picture(pictures: Path) -> Callable[..., None]:
+    """Save a screenshot to look at, if ``MKS_SCREENSHOTS`` is set: one costs as much as several steps."""
+
+    def keep(page: Any, name: str, **options: Any) -> None:
+        if os.environ.get("MKS_SCREENSHOTS"):
+            page.screenshot(path=pictures / f"{name}.png", **options)
+
+    return keep
+
+
+@pytest.fixture
+def open_page(chromium: Any, pictures: Path, request: pytest.FixtureRequest) -> Iterator[Callable[..., Any]]:
+    """Open pages; if the test fails, save a screenshot of each."""
     contexts = []
     said: list[str] = []
 
@@ -66,9 +88,24 @@ def open_page(chromium: Any) -> Iterator[Callable[..., Any]]:
         return page
 
     yield open_one
+    if request.node.stash[_FAILED]:
+        files = save_open_pages(contexts, pictures)
+        request.node.add_report_section("teardown", "screenshots", "\n".join(map(str, files)))
     for context in contexts:
         context.close()
     assert said == []
+
+
+def save_open_pages(contexts: Iterable[Any], folder: Path) -> list[Path]:
+    """Save a screenshot of each open page; return the files."""
+    from playwright.sync_api import Error
+
+    saved = []
+    for number, page in enumerate(page for context in contexts for page in context.pages):
+        with contextlib.suppress(Error):  # a page that has crashed has none
+            page.screenshot(path=folder / f"failed-{number}.png", timeout=10_000)
+            saved.append(folder / f"failed-{number}.png")
+    return saved
 
 
 def says(page: Any, selector: str, text: str) -> None:

@@ -1,4 +1,7 @@
-"""The demonstration in a real browser: what only a browser shows, with pictures to look at."""
+"""The demonstration in a real browser: what only a browser shows.
+
+``MKS_SCREENSHOTS=FOLDER`` saves pictures to look at.
+"""
 
 from __future__ import annotations
 
@@ -25,12 +28,12 @@ pytestmark = [pytest.mark.chromium, pytest.mark.timeout(300)]
 
 
 def test_the_main_path_with_pictures(  # noqa: PLR0915 - one visit from beginning to end
-    shared_demo: Any, open_page: Callable[..., Any], pictures: Path
+    shared_demo: Any, open_page: Callable[..., Any], keep_picture: Callable[..., None]
 ) -> None:
     page = open_page()
 
     def picture(name: str) -> None:
-        page.screenshot(path=pictures / f"{name}.png", full_page=True)
+        keep_picture(page, name, full_page=True)
 
     page.goto(f"http://localhost:{shared_demo.http}/articles")
     assert page.url.startswith(f"{shared_demo.url}/sign-in")
@@ -97,7 +100,7 @@ def test_the_main_path_with_pictures(  # noqa: PLR0915 - one visit from beginnin
 
 
 def test_trouble_and_its_traces_for_the_administrator(
-    shared_demo: Any, open_page: Callable[..., Any], pictures: Path
+    shared_demo: Any, open_page: Callable[..., Any], keep_picture: Callable[..., None]
 ) -> None:
     page = open_page()
     sign_in(page, shared_demo.url, "ito")
@@ -107,7 +110,7 @@ def test_trouble_and_its_traces_for_the_administrator(
     page.goto(f"{shared_demo.url}/diagnostics")
     page.click("text=エラーを起こす")
     says(page, "h1", "処理中に問題が発生しました")
-    page.screenshot(path=pictures / "11-error.png")
+    keep_picture(page, "11-error")
     number = page.inner_text(".error-page code")
     for _ in range(100):
         page.goto(f"{shared_demo.url}/sink")
@@ -115,11 +118,11 @@ def test_trouble_and_its_traces_for_the_administrator(
             break
         page.wait_for_timeout(100)
     says(page, "main", number)
-    page.screenshot(path=pictures / "12-sink.png", full_page=True)
+    keep_picture(page, "12-sink", full_page=True)
     page.goto(f"{shared_demo.url}/diagnostics?request_id={number}")
-    page.screenshot(path=pictures / "13-diagnostics.png", full_page=True)
+    keep_picture(page, "13-diagnostics", full_page=True)
     page.goto(f"{shared_demo.url}/admin/accounts")
-    page.screenshot(path=pictures / "14-accounts.png", full_page=True)
+    keep_picture(page, "14-accounts", full_page=True)
 
 
 def without_server_drafts(page: Any) -> None:
@@ -128,7 +131,7 @@ def without_server_drafts(page: Any) -> None:
 
 
 def test_the_dialog_before_the_end_and_the_draft_that_survives_it(
-    shared_demo: Any, open_page: Callable[..., Any], pictures: Path
+    shared_demo: Any, open_page: Callable[..., Any], keep_picture: Callable[..., None]
 ) -> None:
     page, operator = open_page(), open_page()
     sign_in(page, shared_demo.url, "tanaka")
@@ -151,7 +154,7 @@ def test_the_dialog_before_the_end_and_the_draft_that_survives_it(
     assert not page.locator("#session-dialog").is_visible()
     page.clock.fast_forward(1_690_000)
     page.wait_for_selector("#session-dialog[open]")
-    page.screenshot(path=pictures / "15-dialog.png")
+    keep_picture(page, "15-dialog")
     page.click("#session-dialog .primary")
     page.wait_for_selector("#session-dialog:not([open])", state="attached")
 
@@ -162,7 +165,7 @@ def test_the_dialog_before_the_end_and_the_draft_that_survives_it(
     page.click("main button.primary >> nth=0")
     page.wait_for_url("**/sign-in?reason=idle*")
     says(page, "main", "操作がなかったため")
-    page.screenshot(path=pictures / "16-ended.png")
+    keep_picture(page, "16-ended")
     sign_in(page, shared_demo.url, "tanaka")
     page.goto(f"{shared_demo.url}/articles/new")
     assert page.input_value("#title") == "書きかけの記事"
@@ -212,15 +215,15 @@ def test_filters_apply_as_they_change_and_keep_the_focus(
 
 
 def test_reading_and_forms_without_javascript_and_on_a_telephone(
-    shared_demo: Any, open_page: Callable[..., Any], pictures: Path
+    shared_demo: Any, open_page: Callable[..., Any], keep_picture: Callable[..., None]
 ) -> None:
     page = open_page(java_script_enabled=False)
     page.set_viewport_size({"width": 390, "height": 844})
     sign_in(page, shared_demo.url, "kobayashi")
-    page.screenshot(path=pictures / "17-telephone-list.png")
+    keep_picture(page, "17-telephone-list")
     page.click(".articles h2 a >> nth=0")
     page.wait_for_selector(".prose")
-    page.screenshot(path=pictures / "18-telephone-article.png")
+    keep_picture(page, "18-telephone-article")
     page.fill("#body", "電話から")
     page.click("text=投稿する")
     says(page, ".comments", "電話から")
@@ -258,7 +261,7 @@ class HeldReport:
 
 
 def test_a_report_is_followed_cancelled_made_and_downloaded(
-    shared_demo: Any, open_page: Callable[..., Any], pictures: Path, tmp_path: Path
+    shared_demo: Any, open_page: Callable[..., Any], keep_picture: Callable[..., None], tmp_path: Path
 ) -> None:
     page = open_page(accept_downloads=True)
     sign_in(page, shared_demo.url, "suzuki")
@@ -268,7 +271,7 @@ def test_a_report_is_followed_cancelled_made_and_downloaded(
     held.set(progress=0.42, stage="ページに割り付けています")
     says(page, "[data-stage]", "ページに割り付けています")  # by events, without loading the page again
     assert page.inner_text("[data-percent]") == "42"
-    page.screenshot(path=pictures / "19-report-progress.png", full_page=True)
+    keep_picture(page, "19-report-progress", full_page=True)
     page.click("text=中止する")
     page.wait_for_selector("button[disabled]:has-text('中止しています')")
     held.set(state="cancelled", due_at=None, owner=None, finished_at=time.time())
@@ -284,13 +287,13 @@ def test_a_report_is_followed_cancelled_made_and_downloaded(
     waiting.value.save_as(file)
     assert file.read_bytes().startswith(b"%PDF")
     assert waiting.value.suggested_filename == "月次ナレッジレポート_2025年11月.pdf"
-    page.screenshot(path=pictures / "20-report-done.png", full_page=True)
+    keep_picture(page, "20-report-done", full_page=True)
     page.goto(f"{shared_demo.url}/reports")
-    page.screenshot(path=pictures / "21-reports.png", full_page=True)
+    keep_picture(page, "21-reports", full_page=True)
 
 
 def test_the_queue_as_the_administrator_sees_it(
-    shared_demo: Any, open_page: Callable[..., Any], pictures: Path
+    shared_demo: Any, open_page: Callable[..., Any], keep_picture: Callable[..., None]
 ) -> None:
     page = open_page()
     sign_in(page, shared_demo.url, "ito")
@@ -299,7 +302,7 @@ def test_the_queue_as_the_administrator_sees_it(
     held.engine.dispose()
     page.goto(f"{shared_demo.url}/admin/tasks?state=dead")
     says(page, "main", "ValueError: broken")
-    page.screenshot(path=pictures / "22-tasks.png", full_page=True)
+    keep_picture(page, "22-tasks", full_page=True)
     page.click(f"tr:has-text('{held.id}') >> text=再実行")
     says(page, "main", "もう一度実行します")
     page.goto(f"{shared_demo.url}/reports/{held.id}")
@@ -307,32 +310,32 @@ def test_the_queue_as_the_administrator_sees_it(
     page.set_viewport_size({"width": 390, "height": 844})
     page.goto(f"{shared_demo.url}/admin/tasks")
     assert fits(page)
-    page.screenshot(path=pictures / "23-telephone-tasks.png", full_page=True)
+    keep_picture(page, "23-telephone-tasks", full_page=True)
 
 
 def test_a_report_without_javascript_on_a_telephone(
-    shared_demo: Any, open_page: Callable[..., Any], pictures: Path
+    shared_demo: Any, open_page: Callable[..., Any], keep_picture: Callable[..., None]
 ) -> None:
     page = open_page(java_script_enabled=False)
     page.set_viewport_size({"width": 390, "height": 844})
     sign_in(page, shared_demo.url, "yamamoto")
     held = HeldReport(shared_demo.folder, "yamamoto")
     page.goto(f"{shared_demo.url}/reports/{held.id}")
-    page.screenshot(path=pictures / "24-telephone-progress.png", full_page=True)
+    keep_picture(page, "24-telephone-progress", full_page=True)
     held.set(progress=0.42, stage="ページに割り付けています")
     says(page, "[data-stage]", "ページに割り付けています")  # the page loads itself again
     held.set(state="cancelled", due_at=None, owner=None, finished_at=time.time())
     held.engine.dispose()
     says(page, "h1", "中止しました")
     page.goto(f"{shared_demo.url}/reports")
-    page.screenshot(path=pictures / "25-telephone-reports.png", full_page=True)
+    keep_picture(page, "25-telephone-reports", full_page=True)
     page.click("#by-site button:has-text('Excel')")
     page.wait_for_selector("text=ダウンロード")
-    page.screenshot(path=pictures / "26-telephone-done.png", full_page=True)
+    keep_picture(page, "26-telephone-done", full_page=True)
 
 
 def test_a_draft_knows_its_writer_and_the_revision_it_was_made_on(
-    shared_demo: Any, open_page: Callable[..., Any], pictures: Path
+    shared_demo: Any, open_page: Callable[..., Any], keep_picture: Callable[..., None]
 ) -> None:
     page, other = open_page(), open_page()
     sign_in(page, shared_demo.url, "yamamoto")
@@ -350,7 +353,7 @@ def test_a_draft_knows_its_writer_and_the_revision_it_was_made_on(
     page.click("main form[data-draft] button.primary")
     says(page, ".conflict", "違い")
     assert "先に保存した要約" in page.inner_text(".differences")
-    page.screenshot(path=pictures / "27-conflict.png", full_page=True)
+    keep_picture(page, "27-conflict", full_page=True)
     page.click("text=保存されている内容で編集し直す")
     says(page, "[data-draft-note]", "下書きを")
     page.click("[data-draft-drop]")
@@ -419,7 +422,7 @@ def test_two_tabs_share_one_end_of_the_session(shared_demo: Any, open_page: Call
 
 
 def test_what_is_typed_can_be_read_and_what_is_touched_is_large_enough(
-    shared_demo: Any, open_page: Callable[..., Any], pictures: Path
+    shared_demo: Any, open_page: Callable[..., Any], keep_picture: Callable[..., None]
 ) -> None:
     page = open_page()
     sign_in(page, shared_demo.url, "ito")
@@ -441,7 +444,7 @@ def test_what_is_typed_can_be_read_and_what_is_touched_is_large_enough(
             )
             == 0
         )
-        page.screenshot(path=pictures / f"28-telephone-{number}.png", full_page=True)
+        keep_picture(page, f"28-telephone-{number}", full_page=True)
 
 
 PATHS = (
@@ -535,7 +538,7 @@ def test_a_passkey_takes_the_place_of_a_code_and_of_the_password(
 
 @pytest.mark.parametrize("language", ["ja-JP", "en-US"])
 def test_the_menu_is_one_line_and_opens_by_key_and_finger(
-    shared_demo: Any, open_page: Callable[..., Any], pictures: Path, language: str
+    shared_demo: Any, open_page: Callable[..., Any], keep_picture: Callable[..., None], language: str
 ) -> None:
     page = open_page(locale=language)
     sign_in(page, shared_demo.url, "ito")  # who administers sees most of it
@@ -561,13 +564,13 @@ def test_the_menu_is_one_line_and_opens_by_key_and_finger(
     page.wait_for_selector(".own a")
     assert page.evaluate(SMALL) == []
     assert fits(page)
-    page.screenshot(path=pictures / f"29-menu-{language}.png")
+    keep_picture(page, f"29-menu-{language}")
     page.click("h1", position={"x": 5, "y": 5})
     page.wait_for_selector(".own", state="hidden")
 
 
 def test_remembered_devices_are_revoked_at_both_widths(
-    shared_demo: Any, open_page: Callable[..., Any], pictures: Path
+    shared_demo: Any, open_page: Callable[..., Any], keep_picture: Callable[..., None]
 ) -> None:
     for width in (390, 1280):
         page = open_page()
@@ -582,7 +585,7 @@ def test_remembered_devices_are_revoked_at_both_widths(
         says(page, "[aria-labelledby=devices]", "この端末")
         assert width > 390 or page.evaluate(SMALL) == []
         assert fits(page)
-        page.screenshot(path=pictures / f"30-devices-{width}.png", full_page=True)
+        keep_picture(page, f"30-devices-{width}", full_page=True)
     assert page.locator("[aria-labelledby=devices] tbody tr").count() == 2
     page.click("[aria-labelledby=devices] tr:has-text('ほかの端末') button")
     says(page, "main", "覚えた端末を 1 台解除しました。")
@@ -669,7 +672,7 @@ def test_axe_finds_nothing(
 
 @pytest.mark.parametrize("language", ["ja-JP", "en-US"])
 def test_readers_and_the_removal_of_a_group(
-    shared_demo: Any, open_page: Callable[..., Any], pictures: Path, language: str
+    shared_demo: Any, open_page: Callable[..., Any], keep_picture: Callable[..., None], language: str
 ) -> None:
     """Each page at both widths, with two groups, of which one has a long name; and the order of the focus."""
     page, url = open_page(locale=language), shared_demo.url
@@ -683,7 +686,7 @@ def test_readers_and_the_removal_of_a_group(
             page.set_viewport_size({"width": width, "height": 900})
             if width == 390:
                 found.extend(f"{name}: too small: {part}" for part in page.evaluate(SMALL))
-            page.screenshot(path=pictures / f"32-{name}-{language[:2]}-{width}.png", full_page=True)
+            keep_picture(page, f"32-{name}-{language[:2]}-{width}", full_page=True)
 
     for name in names:
         page.goto(f"{url}/admin/groups")
@@ -727,7 +730,7 @@ def test_readers_and_the_removal_of_a_group(
 
 
 def test_axe_finds_nothing_in_the_dark(
-    shared_demo: Any, open_page: Callable[..., Any], pictures: Path
+    shared_demo: Any, open_page: Callable[..., Any], keep_picture: Callable[..., None]
 ) -> None:
     axe = (files("axe_playwright_python") / "axe.min.js").read_text("utf-8")
     page, found = open_page(color_scheme="dark"), list[str]()
@@ -744,7 +747,7 @@ def test_axe_finds_nothing_in_the_dark(
     assert found == []
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(16, 24, 28)"
     page.goto(f"{shared_demo.url}/articles/1")
-    page.screenshot(path=pictures / "31-dark.png", full_page=True)
+    keep_picture(page, "31-dark", full_page=True)
     page.emulate_media(media="print")  # paper is white, and has the approval, the address and the date
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert page.locator(".printed").is_visible()
@@ -829,7 +832,7 @@ TABLE = """(cells) => {
 
 
 def test_what_is_typed_outlasts_the_tab_and_cells_become_a_table(
-    shared_demo: Any, open_page: Callable[..., Any], pictures: Path
+    shared_demo: Any, open_page: Callable[..., Any], keep_picture: Callable[..., None]
 ) -> None:
     page = open_page()
     sign_in(page, shared_demo.url, "suzuki")
@@ -844,7 +847,7 @@ def test_what_is_typed_outlasts_the_tab_and_cells_become_a_table(
         new KeyboardEvent("keydown", {key: "b", ctrlKey: true, isComposing: true, bubbles: true}))""")
     assert "**" not in page.input_value("#body")
     says(page, "[data-draft-note]", "下書きを預かりました")
-    page.screenshot(path=pictures / "32-draft-kept.png", full_page=True)
+    keep_picture(page, "32-draft-kept", full_page=True)
     page.close(run_before_unload=False)
 
     telephone = open_page(viewport={"width": 390, "height": 844})
@@ -854,7 +857,7 @@ def test_what_is_typed_outlasts_the_tab_and_cells_become_a_table(
     assert telephone.input_value("#body").startswith("| 項目 |")
     assert fits(telephone)
     assert telephone.evaluate(SMALL) == []
-    telephone.screenshot(path=pictures / "33-draft-telephone.png", full_page=True)
+    keep_picture(telephone, "33-draft-telephone", full_page=True)
     telephone.press("#title", "Enter")  # saves it, and discards nothing
     says(telephone, "h1", "タブを閉じても残る")
     telephone.goto(f"{shared_demo.url}/articles/new")
@@ -870,7 +873,7 @@ COMPOSE = """(text) => {
 
 
 def test_the_preview_follows_the_text_beside_it_and_behind_a_tab(
-    shared_demo: Any, open_page: Callable[..., Any], pictures: Path
+    shared_demo: Any, open_page: Callable[..., Any], keep_picture: Callable[..., None]
 ) -> None:
     page = open_page()
     asked: list[str] = []
@@ -892,7 +895,7 @@ def test_the_preview_follows_the_text_beside_it_and_behind_a_tab(
     )
     left_over = "one.scrollHeight - one.clientHeight - one.scrollTop"
     wait_until(lambda: page.eval_on_selector("#live", f"(one) => {left_over}") < 2)
-    page.screenshot(path=pictures / "34-live-preview.png", full_page=True)
+    keep_picture(page, "34-live-preview", full_page=True)
     # What is being composed is not asked about; what was composed is.
     number = len(asked)
     page.evaluate(COMPOSE, "こうじ")
@@ -913,7 +916,7 @@ def test_the_preview_follows_the_text_beside_it_and_behind_a_tab(
     assert not telephone.is_visible("#body")
     assert fits(telephone)
     assert telephone.evaluate(SMALL) == []
-    telephone.screenshot(path=pictures / "35-live-telephone.png", full_page=True)
+    keep_picture(telephone, "35-live-telephone", full_page=True)
     telephone.click(".pane-tabs button >> nth=0")
     with telephone.expect_file_chooser() as chosen:  # the camera, on a telephone
         telephone.click("label[for=pick]")
@@ -924,7 +927,7 @@ def test_the_preview_follows_the_text_beside_it_and_behind_a_tab(
 
 
 def test_the_tree_is_arranged_by_keys_and_by_dragging(
-    shared_demo: Any, open_page: Callable[..., Any], pictures: Path
+    shared_demo: Any, open_page: Callable[..., Any], keep_picture: Callable[..., None]
 ) -> None:
     page = open_page()
     sign_in(page, shared_demo.url, "sato")
@@ -956,11 +959,11 @@ def test_the_tree_is_arranged_by_keys_and_by_dragging(
     rows.nth(2).drag_to(rows.nth(0), target_position={"x": 30, "y": 2})  # before the first
     says(page, "[data-tree-status]", "橋梁 は いちばん上 の 1 番目です。")
     assert shape() == ["橋梁", "土木事業部", "建築事業部"]
-    page.screenshot(path=pictures / "36-tree.png", full_page=True)
+    keep_picture(page, "36-tree", full_page=True)
     page.set_viewport_size({"width": 390, "height": 844})
     assert fits(page)
     assert page.evaluate(SMALL) == []
-    page.screenshot(path=pictures / "37-tree-telephone.png", full_page=True)
+    keep_picture(page, "37-tree-telephone", full_page=True)
 
 
 def test_files_that_are_too_large_are_named_before_they_are_sent(
@@ -1067,7 +1070,7 @@ def test_a_screenshot_pasted_into_a_new_article_saves_it_as_a_draft(
 
 
 def test_a_pasted_screenshot_becomes_an_attachment(
-    shared_demo: Any, open_page: Callable[..., Any], pictures: Path
+    shared_demo: Any, open_page: Callable[..., Any], keep_picture: Callable[..., None]
 ) -> None:
     page = open_page()
     sign_in(page, shared_demo.url, "sato")
@@ -1079,4 +1082,4 @@ def test_a_pasted_screenshot_becomes_an_attachment(
     wait_until(lambda: page.evaluate("() => document.querySelector('.files img')?.naturalWidth > 0"))
     page.set_viewport_size({"width": 390, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    page.screenshot(path=pictures / "16-attachments.png", full_page=True)
+    keep_picture(page, "16-attachments", full_page=True)

@@ -66,7 +66,7 @@ def is_accessible(page: Any) -> None:
 
 
 def test_an_employee_signs_in_confirms_and_signs_out(
-    company: Company, open_page: Callable[..., Any], pictures: Path
+    company: Company, open_page: Callable[..., Any], keep_picture: Callable[..., None]
 ) -> None:
     company.give_address("tanaka")
     page = open_page()
@@ -74,7 +74,7 @@ def test_an_employee_signs_in_confirms_and_signs_out(
     page.on("request", lambda request: sent.append(request.url))
     page.goto(f"{company.url}/articles")
     is_accessible(page)
-    page.screenshot(path=pictures / "provider-sign-in.png")
+    keep_picture(page, "provider-sign-in")
     page.click("text=会社のアカウントでサインイン")
     at_provider(page, "tanaka", factor=True)
     page.wait_for_url(f"{company.url}/articles")
