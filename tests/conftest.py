@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from mks_hardening._core import hooks
+from testbed.combinations import without_most_combinations
 
 pytest_plugins = ["testbed.fixtures"]
 
@@ -23,16 +24,24 @@ settings.register_profile(
     print_blob=True,
     suppress_health_check=[HealthCheck.too_slow],
 )
-# For a suite that runs again with other versions: the same logic has met all examples in the first run.
+# For a suite that runs again with other versions: the first run has met all examples, and all combinations of rows.
 settings.register_profile("again", parent=settings.get_profile("ci"), max_examples=25)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "local"))
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Reject test cases whose id differs between processes: parallel workers would not agree on the list."""
+@pytest.hookimpl(trylast=True)  # after `-m` has selected
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Reject test cases whose id differs between processes: parallel workers would not agree on the list.
+
+    In a suite that runs again, leave out combinations of tables.
+    """
     unstable = [item.nodeid for item in items if re.search(r" at 0x[0-9a-f]{6,}", item.nodeid)]
     if unstable:
         raise pytest.UsageError(f"give these cases ids of their own (testbed.ids): {', '.join(unstable)}")
+    if os.environ.get("HYPOTHESIS_PROFILE") == "again":
+        kept = without_most_combinations(items)
+        config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+        items[:] = [item for item in items if item in kept]
 
 
 @pytest.fixture(autouse=True)
