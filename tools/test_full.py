@@ -7,10 +7,12 @@
 3. An environment without extras imports every area.
 
 ``make test`` has run everything on the Python of .venv with the locked versions. Tests whose result cannot differ
-are skipped (``CANNOT_DIFFER``), and properties draw 25 examples instead of 100 (profile ``again``).
+are skipped (``CANNOT_DIFFER``). In the profile ``again``, properties draw 25 examples instead of 100, and a test
+with several tables runs with each row of each table, but not with every combination (``testbed.combinations``).
+Slow tests run only here, and completely.
 
-The lowest versions are installed, and run their unit and property tests, while the slow tests wait for their
-servers. With ``REQUIRE_SERVICES=1``, a missing Python 3.11 or 3.13 is a failure.
+The unit and property tests of 1. and 2. run while the slow tests wait for their servers. With
+``REQUIRE_SERVICES=1``, a missing Python 3.11 or 3.13 is a failure.
 """
 
 from __future__ import annotations
@@ -90,33 +92,26 @@ def main() -> None:
             section(f"Python {version}, locked versions, wheel")
             environment = make_environment(work / f"venv-{version}", python, lock="dev", wheels=wheels)
             run_tests(environment, tree, *quick, *UNITS)
-        section(f"Python {whole}, locked versions, wheel")
-        environment = make_environment(work / f"venv-{whole}", pythons[whole], lock="dev", wheels=wheels)
-        run_tests(environment, tree, *quick)
-        section(
-            f"Python {whole}, slow tests; beside them Python {oldest}, lowest versions, unit and property tests"
-        )
+        section(f"Environments of Python {whole}, locked versions, and {oldest}, lowest versions")
         lowest = beside.submit(
-            units_of_the_lowest, work, pythons[oldest], wheels=wheels, tree=tree, quick=quick
+            make_environment, work / "venv-lowest", pythons[oldest], lock="lowest", wheels=wheels
         )
-        # `.ci/run` has tested the deployment kit with `make verify-deploy` before.
-        verified = os.environ.get("DEPLOY_VERIFIED") == "1"
+        newest = make_environment(work / f"venv-{whole}", pythons[whole], lock="dev", wheels=wheels)
+        environments = {"lowest": lowest.result(), "newest": newest}
+        section(f"Python {whole}, slow tests; beside them, the unit and property tests of both")
+        units = beside.submit(run_units, environments, work, tree=tree, quick=quick)
         # Two at a time: each starts many servers.
-        run_tests(
-            environment,
-            tree,
-            "-n",
-            "2",
-            "-m",
-            "slow",
-            *(["--ignore-glob=*/test_deploy_*"] if verified else []),
-        )
-        section(f"Python {oldest}, lowest versions, wheel")
+        run_tests(newest, tree, "-n", "2", "-m", "slow", *slow_files(tree))
+        section("Unit and property tests")
         try:
-            python_of_the_lowest = lowest.result()
+            units.result()
         finally:
-            say((work / "lowest.log").read_text(encoding="utf-8", errors="replace"))
-        run_tests(python_of_the_lowest, tree, *quick, "tests/integration", "tests/docs")
+            for log in sorted(work.glob("*.log")):
+                say(f"--- {log.stem}\n{log.read_text(encoding='utf-8', errors='replace')}")
+        section(f"Python {whole}, locked versions, wheel: tests with servers")
+        run_tests(newest, tree, *quick, *(f"--ignore={folder}" for folder in UNITS))
+        section(f"Python {oldest}, lowest versions, wheel: tests with servers")
+        run_tests(environments["lowest"], tree, *quick, "tests/integration", "tests/docs")
         section("No extra installed")
         import_all_areas(
             make_environment(
@@ -126,16 +121,20 @@ def main() -> None:
     section("make test-full passed")
 
 
-def units_of_the_lowest(
-    work: Path, python: str, *, wheels: list[str], tree: Path, quick: tuple[str, ...]
-) -> Path:
-    """Install the lowest versions and run the tests without servers, one at a time; return the interpreter."""
-    with (work / "lowest.log").open("wb") as output:
-        environment = make_environment(
-            work / "venv-lowest", python, lock="lowest", wheels=wheels, output=output
-        )
-        run_tests(environment, tree, "-n", "1", *quick, *UNITS, output=output)
-    return environment
+def run_units(environments: dict[str, Path], work: Path, *, tree: Path, quick: tuple[str, ...]) -> None:
+    """Run the unit and property tests in each environment; other programs go first."""
+    for name, environment in environments.items():
+        with (work / f"{name}.log").open("wb") as output:
+            run_tests(environment, tree, "-n", "1", *quick, *UNITS, output=output, nice=True)
+
+
+def slow_files(tree: Path) -> list[str]:
+    """Return the test files with slow tests: each worker would collect all others only to leave them out."""
+    folders = ["tests", "examples/knowledge_system/tests"]
+    if os.environ.get("DEPLOY_VERIFIED") != "1":  # `.ci/run` has run these with `make verify-deploy`
+        folders.append("deploy/tests")
+    files = sorted(file for folder in folders for file in (tree / folder).rglob("test_*.py"))
+    return [str(file.relative_to(tree)) for file in files if "mark.slow" in file.read_text(encoding="utf-8")]
 
 
 def left_out(folder: str, names: list[str]) -> set[str]:
@@ -217,11 +216,22 @@ def make_environment(
     return folder / "bin" / "python"
 
 
-def run_tests(python: Path, tree: Path, *arguments: str, output: IO[bytes] | None = None) -> None:
-    """Run the test suite in the copied tree, where the source tree is not importable."""
+def run_tests(
+    python: Path, tree: Path, *arguments: str, output: IO[bytes] | None = None, nice: bool = False
+) -> None:
+    """Run the test suite in the copied tree, where the source tree is not importable.
+
+    Args:
+        python: interpreter of the environment.
+        tree: the copied tree.
+        arguments: of pytest; they override the defaults.
+        output: file for stdout and stderr; by default those of this process.
+        nice: whether other programs go first when processors are busy.
+    """
     # The slow tests run nowhere else, so they draw the full number of examples.
     profile = {} if "slow" in arguments else {"HYPOTHESIS_PROFILE": "again"}
-    command = [str(python), "tools/run_tests.py", "-q", "-n", "3", "--dist", "worksteal", *arguments]
+    command = ["nice", "-n", "5"] if nice else []
+    command += [str(python), "tools/run_tests.py", "-q", "-n", "3", "--dist", "worksteal", *arguments]
     run(*command, cwd=tree, output=output, **profile)
 
 

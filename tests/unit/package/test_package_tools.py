@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -222,6 +223,50 @@ def test_a_shim_that_cannot_run_is_no_python(tmp_path: Path, monkeypatch: pytest
     assert tool.find_python("3.98") is None
 
 
+def test_every_quick_test_runs_on_another_python_and_units_leave_processors_to_slow_tests(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tool = _tool("test_full")
+    runs: list[tuple[str, set[str], bool]] = []
+
+    def run_tests(
+        python: Path, tree: Path, *arguments: str, output: object = None, nice: bool = False
+    ) -> None:
+        runs.append((python.name, set(arguments), nice))
+
+    monkeypatch.setattr(tool.sys, "version_info", (3, 11))
+    monkeypatch.setattr(tool, "find_pythons", lambda: {"3.11": "old", "3.12": "middle", "3.13": "new"})
+    monkeypatch.setattr(tool, "build_wheels", lambda folder: ["library.whl"])
+    monkeypatch.setattr(tool, "make_environment", lambda folder, python, **options: Path(python))
+    monkeypatch.setattr(tool, "run_tests", run_tests)
+    monkeypatch.setattr(tool, "import_all_areas", lambda python: None)
+    monkeypatch.setattr(tool.shutil, "copytree", lambda source, tree, **options: Path(tree).mkdir())
+    tool.main()
+    quick, units = {"not slow and not chromium"}, set(tool.UNITS)
+    assert [(python, nice) for python, words, nice in runs if units <= words] == [
+        ("middle", False),
+        ("old", True),
+        ("new", True),
+    ]
+    (rest,) = (words for _, words, _ in runs if {f"--ignore={folder}" for folder in units} <= words)
+    assert quick <= rest
+    assert all(not Path(word).is_dir() for word in rest)  # or it would be that folder alone
+    assert [python for python, words, _ in runs if "slow" in words] == ["new"]
+    assert runs[-1][0] == "old"
+    assert {*quick, "tests/integration", "tests/docs"} <= runs[-1][1]
+
+
+@pytest.mark.parametrize("verified", [False, True])
+def test_slow_tests_are_looked_for_where_they_are(*, verified: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    tool = _tool("test_full")
+    monkeypatch.setenv("DEPLOY_VERIFIED", "1" if verified else "0")
+    found = tool.slow_files(package_map.ROOT)
+    assert "tests/integration/tasks/test_tasks_celery.py" in found
+    assert "examples/knowledge_system/tests/test_deploy_dashboard.py" in found
+    assert ("deploy/tests/test_deploy_images.py" in found) is not verified
+    assert "tests/unit/package/test_package_tree.py" not in found
+
+
 # --- the page of what the deployment kit promises
 
 
@@ -309,3 +354,19 @@ def test_the_deciding_script_fails_fast_and_asks_nothing() -> None:
     assert "</dev/null" in text
     assert "CI=true REQUIRE_SERVICES=1" in text
     assert subprocess.run(["bash", "-n", script], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("failing", ["test", "types", "verify-deploy", "test-full", "nothing"])
+def test_the_deciding_script_stops_at_the_first_part_that_fails(failing: str, tmp_path: Path) -> None:
+    parts = ["test", "verify-deploy", "test-full"]
+    _program(tmp_path / "bin", "make", f'echo "$*" >>"$LOG"; case " $* " in *" {failing} "*) exit 7;; esac')
+    (tmp_path / ".ci").mkdir()
+    script = shutil.copy(package_map.ROOT / ".ci" / "run", tmp_path / ".ci" / "run")
+    log = tmp_path / "log"
+    environment = {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "LOG": str(log)}
+    done = subprocess.run([script], env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode == 0) is (failing == "nothing")
+    assert ("passed in" in done.stdout) is (failing == "nothing")
+    ran = [part for line in log.read_text().splitlines() for part in parts if part in line.split()]
+    last = {"types": "verify-deploy", "nothing": "test-full"}.get(failing, failing)
+    assert ran == parts[: parts.index(last) + 1]
