@@ -14,7 +14,7 @@ MIGRATIONS := examples/knowledge_system/src/knowledge_system/migrations
 PYTHON_CODE := src tests deploy examples benchmarks docs tools
 
 .DEFAULT_GOAL := help
-.PHONY: bench-app verify-deploy help demo walkthrough test test-full facades generated lint lint-migrations types docs coverage mutants bench changelog release-check lock clean
+.PHONY: bench-app verify-deploy servers help demo walkthrough test test-full facades generated lint lint-migrations types docs coverage mutants bench changelog release-check lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,8 +25,10 @@ demo: .venv/demo.stamp ## start the knowledge system on https://localhost:8443 (
 walkthrough: .venv/demo.stamp ## run through the main workflow of a running demo
 	@exec $(BIN)/knowledge-system walkthrough $(ARGS)
 
-test: .venv/dev.stamp ## run the test suite on one Python, with real servers
-	@$(BIN)/python tools/get_servers.py
+servers: ## install missing servers for the tests from the distribution, with the rights for it
+	@tools/python tools/get_servers.py
+
+test: .venv/dev.stamp servers ## run the test suite on one Python, with real servers
 ifdef COVERAGE
 	@$(MAKE) --no-print-directory coverage
 	@$(QUICK_TESTS) $(OTHER_TESTS) $(ARGS)
@@ -34,19 +36,16 @@ else
 	@$(QUICK_TESTS) $(ARGS)
 endif
 
-test-full: .venv/dev.stamp ## test the built wheel on every installed Python, slow tests, lowest versions, without extras
-	@$(BIN)/python tools/get_servers.py
+test-full: .venv/dev.stamp servers ## test the built wheel on every installed Python, slow tests, lowest versions, without extras
 	$(BIN)/python tools/test_full.py $(ARGS)
 
 facades: .venv/dev.stamp ## regenerate the stubs that type checkers read
 	@$(BIN)/python tools/write_facades.py
 
-verify-deploy: .venv/dev.stamp ## test every promise of the deployment kit, with load; writes docs/*/reference/deployment.md
-	@$(BIN)/python tools/get_servers.py
+verify-deploy: .venv/dev.stamp servers ## test every promise of the deployment kit, with load; writes docs/*/reference/deployment.md
 	$(BIN)/python tools/verify_deploy.py $(ARGS)
 
-bench-app: .venv/dev.stamp ## load test of the example application; writes examples/knowledge_system/measured
-	@$(BIN)/python tools/get_servers.py
+bench-app: .venv/dev.stamp servers ## load test of the example application; writes examples/knowledge_system/measured
 	$(BIN)/python tools/bench_app.py --write examples/knowledge_system/measured $(ARGS)
 
 generated: facades ## regenerate everything that is derived from the code
@@ -96,8 +95,7 @@ coverage: .venv/dev.stamp ## measure the branch coverage of the unit tests and a
 mutants: .venv/dev.stamp ## measure how many mutants the quick tests kill, in AREA=_core/resilience or sampled from every area
 	@$(BIN)/python tools/mutants.py $(AREA) $(ARGS)
 
-bench: .venv/peers.stamp ## run the benchmarks beside comparable packages (ARGS=--publish writes the comparison page)
-	@$(BIN)/python tools/get_servers.py
+bench: .venv/peers.stamp servers ## run the benchmarks beside comparable packages (ARGS=--publish writes the comparison page)
 	@$(BIN)/python tools/bench.py $(ARGS)
 
 changelog: .venv/release.stamp ## show the changelog of the next release; with VERSION=1.2.3, add it to CHANGELOG.md
