@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -121,16 +122,20 @@ def test_the_reference_of_an_area_begins_with_an_overview(area: str, language: s
     ]
 
 
+@cache
+def _other_tests() -> str:
+    """The source of all tests but these."""
+    files = [file for file in (ROOT / "tests").rglob("*.py") if file != Path(__file__)]
+    return "".join(file.read_text("utf-8") for file in files)
+
+
 @pytest.mark.parametrize("snippet", sorted(SNIPPETS.rglob("*.py")), ids=lambda file: file.name)
 def test_every_snippet_is_executed(snippet: Path) -> None:
     """A page asks for it and starts it, or a test names it or its folder."""
     if snippet.name in ALONE or snippet in OVERVIEWS:
         return
-    tests = "".join(
-        file.read_text("utf-8") for file in (ROOT / "tests").rglob("*.py") if file != Path(__file__)
-    )
     folder = snippet.parent
-    if snippet.name in tests or (folder != SNIPPETS and f'"{folder.name}"' in tests):
+    if snippet.name in _other_tests() or (folder != SNIPPETS and f'"{folder.name}"' in _other_tests()):
         return
     for page in ENGLISH.rglob("*.md"):
         steps = [*doc_pages.steps(page)]
