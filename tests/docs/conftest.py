@@ -30,7 +30,12 @@ class Quiet(SimpleHTTPRequestHandler):
 
 @pytest.fixture(scope="session")
 def built_docs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder with ``en`` and ``ja``, as ``make docs`` makes them: one worker builds, the others wait for it."""
+    """The folder with ``en`` and ``ja``, as ``make docs`` makes them: one worker builds, the others wait for it.
+
+    ``BUILT_DOCS`` names what ``make docs`` has just made in the same run.
+    """
+    if built := os.environ.get("BUILT_DOCS"):
+        return Path(built)
     base = tmp_path_factory.getbasetemp()
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "built-docs"
     with folder.with_suffix(".lock").open("w") as lock:
