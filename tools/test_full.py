@@ -71,6 +71,10 @@ CANNOT_DIFFER = (
     # They pass rendered files to nginx, Prometheus, logrotate and container tools. That each Python renders
     # the same files is tested again (test_deploy_render.py, test_deploy_units.py).
     *(f"deploy/tests/test_deploy_{name}.py" for name in ("containers", "logrotate", "nginx", "watching")),
+    # They compare a table with the locks that PostgreSQL takes. What reads the SQL has unit tests.
+    "tests/integration/db/migrations/test_db_migration_locks.py",
+    # They test the servers of the testbed, which all other tests use.
+    "tests/integration/package/test_package_testbed.py",
 )
 
 started = time.monotonic()
