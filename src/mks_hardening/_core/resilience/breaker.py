@@ -34,9 +34,14 @@ Phase = Literal["closed", "open", "half_open"]
 _FATAL: Final = frozenset({"refused", "auth", "loading", "protocol", "clients", "certificate", "tls"})
 # Error responses of a working server to a single command.
 _ERROR_RESPONSES: Final = frozenset({"readonly", "oom", "denied", "uncovered", "moved", "error"})
+# A full disk, full memory, or a replica: reads succeed, so the breaker stays closed, but no write does.
+_REJECTED_WRITES: Final = frozenset({"readonly", "oom"})
+_BETWEEN_REJECTIONS: Final = 60.0
+"""Seconds between two log records about rejected writes. Reads succeed meanwhile, so no response shows the end."""
 # Caused by this process; they say nothing about the server.
 _OWN_FAILURES: Final = frozenset({"budget", "pool", "open", "closed"})
 
+_logger: Final = logging.getLogger("mks_hardening.breaker")
 _TRIAL_LAPSES: Final = 10.0
 """Seconds after which a trial without a report (its thread was killed) no longer blocks another trial."""
 
@@ -51,8 +56,8 @@ class BreakerState:
     """
 
     __slots__ = (
-        "_closed_at", "_hiccup_ended", "_hiccups", "_next_trial", "_opened_at", "_recovery", "_threshold",
-        "_trial_lapses", "phase", "reason",
+        "_closed_at", "_hiccup_ended", "_hiccups", "_next_trial", "_opened_at", "_recovery",
+        "_rejection_logged_at", "_threshold", "_trial_lapses", "phase", "reason",
     )  # fmt: skip
 
     def __init__(self, *, failure_threshold: int = 3, recovery_timeout: float = RECOVERY_TIMEOUT) -> None:
@@ -64,6 +69,7 @@ class BreakerState:
         self._closed_at = float("-inf")
         self._next_trial = 0.0
         self._trial_lapses = 0.0
+        self._rejection_logged_at = float("-inf")
         self.phase: Phase = "closed"
         self.reason = ""
 
@@ -125,6 +131,13 @@ class BreakerState:
         """Record a call that says nothing about the server; if it was the trial, another may follow on schedule."""
         if self.phase == "half_open":
             self.phase = "open"
+
+    def logs_rejection(self, now: float, reason: str) -> bool:
+        """Return whether to log this failure: the first rejected write, and then one a minute."""
+        if reason not in _REJECTED_WRITES or now - self._rejection_logged_at < _BETWEEN_REJECTIONS:
+            return False
+        self._rejection_logged_at = now
+        return True
 
     def _responded(self, now: float) -> None:
         # A response to a call from before the breaker opened says nothing about the present; only a trial does.
@@ -230,6 +243,12 @@ class CircuitBreaker:
     def failed(self, reason: str, *, began: float | None = None) -> None:
         """Report a failed call that started at ``began`` by the breaker's clock (default: now)."""
         self._report(lambda state, now: state.failed(now, reason, began=now if began is None else began))
+        with self._lock:
+            is_logged = self._state.logs_rejection(self.clock.monotonic(), reason)
+        if is_logged:
+            with suppress(Exception):
+                extra = {"backend": self.backend, "endpoint": self.endpoint}
+                _logger.error("%s rejects writes (%s)", self._name, reason, extra=extra)
 
     def abandoned(self) -> None:
         """Report a call that says nothing about the server."""
@@ -273,13 +292,15 @@ class CircuitBreaker:
             if hooks.observers:
                 hooks.emit(BreakerChanged(self.backend, before, after, reason, self.endpoint))
         with suppress(Exception):
-            log = logging.getLogger("mks_hardening.breaker")
-            name = f"{self.backend} at {self.endpoint}" if self.endpoint else self.backend
             extra = {"backend": self.backend, "endpoint": self.endpoint, "breaker": after}
             if after == "closed":
-                log.warning("%s is available again", name, extra=extra)
+                _logger.warning("%s is available again", self._name, extra=extra)
             else:
-                log.error("%s is unavailable (%s)", name, reason, extra=extra)
+                _logger.error("%s is unavailable (%s)", self._name, reason, extra=extra)
+
+    @property
+    def _name(self) -> str:
+        return f"{self.backend} at {self.endpoint}" if self.endpoint else self.backend
 
     def _ensure_prober(self) -> None:
         """Ensure that a probe thread is alive; if it cannot start, the next call tries again."""

@@ -84,7 +84,9 @@ FAULTS: dict[str, tuple[Callable[[RedisServer], Any], Callable[[RedisServer], An
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_server_fault_is_one_typed_error_and_heals(redis_server: RedisServer, fault: str) -> None:
+def test_a_server_fault_is_one_typed_error_and_one_record_and_heals(
+    redis_server: RedisServer, fault: str, caplog: pytest.LogCaptureFixture
+) -> None:
     break_it, mend_it, reason, opens = FAULTS[fault]
     with RedisClient(redis_server.url, store_budget=0.1 if opens else 5) as client:
         wait_until(client.ping)
@@ -92,6 +94,8 @@ def test_a_server_fault_is_one_typed_error_and_heals(redis_server: RedisServer, 
         reasons = {failure(client, "SET", "a", "1").reason for _ in range(5)}
         assert reasons <= {reason, "open", "timeout"}
         assert ("open" in reasons) is opens
+        said = f"unavailable ({reason})" if opens else f"rejects writes ({reason})"
+        assert [said in record.message for record in caplog.records if record.levelname == "ERROR"] == [True]
         mend_it(redis_server)
         answers_again(client)
         client.call("SET", "a", "2", idempotent=True)

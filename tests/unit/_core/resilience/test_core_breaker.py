@@ -70,6 +70,20 @@ def test_answers_about_one_command_never_open(reason: str) -> None:
     assert state.phase == "closed"
 
 
+@pytest.mark.parametrize("reason", [*FATAL, *HICCUPS, *ANSWERS, *OURS])
+def test_rejected_writes_are_logged_once_a_minute(reason: str, caplog: pytest.LogCaptureFixture) -> None:
+    clock = FrozenClock()
+    breaker = CircuitBreaker("crane", endpoint="harbour", clock=clock, failure_threshold=1000)
+    wanted: list[str] = []
+    for seconds, is_logged in ((0, True), (0, False), (59, False), (1, True), (1, False)):
+        clock.advance(seconds)
+        breaker.failed(reason)
+        breaker.succeeded()  # a read
+        if is_logged and reason in ("readonly", "oom"):
+            wanted.append(f"crane at harbour rejects writes ({reason})")
+        assert [record.message for record in seen_events(caplog) if "writes" in record.message] == wanted
+
+
 def test_an_answer_about_one_command_is_an_answer() -> None:
     state = BreakerState(failure_threshold=2)
     for _ in range(5):
