@@ -187,11 +187,18 @@ class GuardedCall:
             whole: whether the error concerns the endpoint as a whole, whatever shard the call went to.
 
         Raises:
-            BackendUnavailableError: the call may not be retried.
+            BackendUnavailableError: the call may not be retried, or the client was closed during the call.
             Exception: ``error`` itself, if the endpoint did not cause it.
         """
         guard = self._guard
         reason = guard.reason_of(error)
+        if guard.closed:
+            # ``close`` disconnects connections in use, which redis-py reports in many ways (as a ``ValueError``
+            # about a socket that is ``None``), and a retry would connect again.
+            sent = self._sent or reason not in _NOT_DONE
+            raise BackendUnavailableError(
+                guard.backend, "closed", operation=self._operation, sent=sent
+            ) from error
         if reason is None:
             raise error
         if whole and SYSTEM_CLOCK.monotonic() >= self.deadline:

@@ -407,6 +407,23 @@ def test_unusable_clients(wrong: Any) -> None:
         RedisClient(wrong)
 
 
+def test_closing_ends_a_call_in_progress(redis_server: RedisServer) -> None:
+    client = RedisClient(redis_server.url, store_budget=60)
+    reasons: list[str] = []
+    caller = threading.Thread(target=lambda: reasons.append(failure(client, "BLPOP", "list", 50).reason))
+
+    def blocked() -> int:
+        with redis_server.client() as observer:
+            return int(observer.info("clients")["blocked_clients"])
+
+    caller.start()
+    wait_until(lambda: blocked() == 1, what="a call that waits in the server")
+    client.close()
+    caller.join(30)
+    assert reasons == ["closed"]
+    wait_until(lambda: blocked() == 0, what="the end of its connection")
+
+
 def test_closed(redis_url: str) -> None:
     client = RedisClient(redis_url)
     client.close()

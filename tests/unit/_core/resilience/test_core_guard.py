@@ -99,6 +99,30 @@ def test_calls_side_by_side_are_one_hiccup(clock: FrozenClock) -> None:
     assert guard.breaker.phase == "closed"
 
 
+@pytest.mark.parametrize(
+    ("error", "sent"),
+    [
+        (ValueError("Invalid file object: None"), True),
+        (AttributeError("'NoneType' object has no attribute 'fileno'"), True),
+        (ConnectionResetError(), True),
+        (TimeoutError(), True),
+        (ConnectionRefusedError(), False),
+    ],
+    ids=repr,
+)
+def test_a_client_closed_during_a_call_ends_it_whatever_the_error(
+    clock: FrozenClock, error: Exception, sent: bool
+) -> None:
+    guard = make(clock)
+    begun = call(guard)
+    guard.closed = True
+    with pytest.raises(BackendUnavailableError) as caught:
+        begun.failed(error)
+    begun.end()
+    assert (caught.value.reason, caught.value.sent, caught.value.__cause__) == ("closed", sent, error)
+    assert guard.breaker.phase == "closed"
+
+
 def test_a_foreign_exception_neither_counts_nor_clears(clock: FrozenClock) -> None:
     guard = make(clock)
     for number in range(3):
