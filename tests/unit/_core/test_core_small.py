@@ -463,12 +463,13 @@ def test_callbacks_run_newest_first_once_and_skip_the_dead(monkeypatch: pytest.M
     monkeypatch.setattr(exit_hooks, "_callbacks", [])
     log: list[str] = []
     first, second, dead = Owner(log, "first"), Owner(log, "second", fails=True), Owner(log, "dead")
-    for owner in (first, second, dead):
-        exit_hooks.on_exit(owner.finish)
+    third, last = Owner(log, "third"), Owner(log, "last")
+    for owner in (first, last, second, dead, third):
+        exit_hooks.on_exit(owner.finish, last=owner is last)
     del dead, owner
     exit_hooks.run_exit_callbacks()
     exit_hooks.run_exit_callbacks()
-    assert log == ["second", "first"]
+    assert log == ["third", "second", "first", "last"]
 
 
 SCRIPT = """

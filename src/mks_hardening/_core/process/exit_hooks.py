@@ -29,10 +29,15 @@ _ending = False
 _signal: int | None = None
 
 
-def on_exit(method: Callable[[], object]) -> None:
+def on_exit(method: Callable[[], object], *, last: bool = False) -> None:
     """Call the bound ``method`` once before the process ends, unless its object no longer exists.
 
     Callbacks run in reverse order of registration, so an owner that registers after its parts runs first.
+
+    Args:
+        method: must end within a few seconds: a server kills a process that takes longer, and the other callbacks
+            would not run.
+        last: whether it runs after all others; it may wait for what an earlier callback has begun.
     """
     global _armed, sigterm_wanted  # noqa: PLW0603 - registered once per process
     # Without a lock, which a fork could leave held: each change is atomic for other threads.
@@ -40,7 +45,7 @@ def on_exit(method: Callable[[], object]) -> None:
         if known() is None:
             with suppress(ValueError):
                 _callbacks.remove(known)
-    _callbacks.append(WeakMethod(method))
+    _callbacks.insert(0 if last else len(_callbacks), WeakMethod(method))
     if not _armed:
         _armed = sigterm_wanted = True
         atexit.register(run_exit_callbacks)

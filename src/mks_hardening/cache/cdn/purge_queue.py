@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import timedelta
@@ -29,6 +30,9 @@ from mks_hardening.protocols import Clock
 __all__ = ["PurgeQueue", "PurgeStats"]
 
 _RETRY_AFTER: Final = 30.0
+_AT_EXIT: Final = 5.0
+"""Seconds for which the end of a process waits; gunicorn kills a worker a second later (``gunicorn_config``)."""
+_POLL: Final = 0.01
 _logger = logging.getLogger("mks_hardening.cache")
 
 
@@ -40,9 +44,9 @@ class PurgeQueue(BaseCDN):
     (``Retry-After``), items are kept and sent later. An item that the service refuses, or that cannot be purged
     within ``max_age``, is dropped: that is logged and counted.
 
-    Each process has a queue of its own. ``close`` sends what is pending, as does the end of the process; what
-    cannot be sent then stays in the spool, if there is one. The next process continues with it when it creates the
-    queue, and any other one after its next purges.
+    Each process has a queue of its own. ``close`` sends what is pending, as does the end of the process, for at
+    most five seconds; what cannot be sent then stays in the spool, if there is one. The next process continues with
+    it when it creates the queue, and any other one after its next purges.
 
     Args:
         cdn: the CDN; not closed by this object.
@@ -76,6 +80,8 @@ class PurgeQueue(BaseCDN):
             None if spool is None else PurgeSpool(Path(path_text(spool, parameter="spool")), repr(cdn))
         )
         self._is_closed = False
+        self._is_ended = False
+        self._ends_at = float("inf")
         self._outage = OutageLog(
             _logger,
             level=logging.WARNING,
@@ -92,7 +98,9 @@ class PurgeQueue(BaseCDN):
             self._send_due, every=max(0.05, min(self._window, 1.0) / 2), name="mks-cdn-purge"
         )
         register_after_fork(self)
-        exit_hooks.on_exit(self.close)
+        # The thread sends while the other callbacks run.
+        exit_hooks.on_exit(self._begin_at_exit)
+        exit_hooks.on_exit(self._end_at_exit, last=True)
         self._adopt()
 
     def reset_after_fork(self) -> None:
@@ -138,8 +146,35 @@ class PurgeQueue(BaseCDN):
                 return
             self._is_closed = True
         self._send(at_once=True)
+        self._end()
+
+    def _begin_at_exit(self) -> None:
+        self._is_closed = True
+        self._ends_at = SYSTEM_CLOCK.monotonic() + _AT_EXIT
+        if self._is_sending():
+            self._thread.start()
+
+    def _end_at_exit(self) -> None:
+        try:
+            while self._is_sending() and SYSTEM_CLOCK.monotonic() < self._ends_at:
+                time.sleep(_POLL)
+        finally:  # gevent refuses to wait in a worker that gunicorn has interrupted
+            self._end()
+
+    def _is_sending(self) -> bool:
+        """Whether items are being sent, or may be sent now."""
+        with self._lock:
+            return len(self._backlog) > 0 and not self._backlog.is_waiting_for_service(
+                self._clock.monotonic()
+            )
+
+    def _end(self) -> None:
+        """Leave what is pending; does nothing if that was done, as in a process that ends during ``close``."""
         self._thread.close()
         with self._lock:
+            if self._is_ended:
+                return
+            self._is_ended = True
             left = self._backlog.end(is_spooled=self._spool is not None)
             if self._spool is not None:
                 self._spool.release()
@@ -153,7 +188,7 @@ class PurgeQueue(BaseCDN):
         return f"PurgeQueue({self._cdn!r})"
 
     def _send_due(self) -> bool:
-        self._send(at_once=False)
+        self._send(at_once=self._is_closed)
         with self._lock:
             return len(self._backlog) > 0
 

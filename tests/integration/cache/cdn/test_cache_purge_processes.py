@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -71,3 +73,37 @@ def test_what_the_service_does_not_accept_at_the_end_stays_in_the_spool(
     documented(http_sink)
     assert run_python(PROGRAM, base, str(tmp_path), "continue").stdout == "3\n"
     assert len(sent(http_sink)) == 2
+
+
+HANGING = """
+    import logging, os, signal, sys
+    from mks_hardening.cache import FastlyCDN, PurgeQueue
+    from mks_hardening.notify import WebhookNotificationHandler
+
+    base, spool, alerts, end = sys.argv[1:]
+    logging.getLogger("shop").addHandler(WebhookNotificationHandler(alerts))
+    cdn = FastlyCDN("SU1Z0isxPaozGVKXdv0eY", api_token="t" * 32, base_url=base, timeout=3600, deadline=3600)
+    queue = PurgeQueue(cdn, window=3600, spool=spool or None)
+    queue.purge_cache(tags=["news", "prices"])
+    logging.getLogger("shop").error("the process ends")
+    if end == "SIGTERM":
+        os.kill(os.getpid(), signal.SIGTERM)
+"""
+
+
+@pytest.mark.parametrize("end", ["exit", "SIGTERM"])
+def test_a_service_that_hangs_holds_up_neither_the_end_of_a_process_nor_its_alerts(
+    make_http_sink: Callable[[], HttpSink], tmp_path: Path, end: str
+) -> None:
+    service, alerts = make_http_sink(), make_http_sink()
+    service.default = Answer(delay=3600)
+    base = f"http://localhost:{service.port}"
+    ended = run_python(HANGING, base, "", alerts.url, end, check=end == "exit")
+    assert "2 purges of" in ended.stderr
+    assert "they are lost" in ended.stderr
+    run_python(HANGING, base, str(tmp_path), alerts.url, end, check=end == "exit")
+    assert [json.loads(line) for file in tmp_path.iterdir() for line in file.read_text().splitlines()] == [
+        ["tags", "news"],
+        ["tags", "prices"],
+    ]
+    assert [request.json()["alerts"][0]["message"] for request in alerts.requests] == ["the process ends"] * 2

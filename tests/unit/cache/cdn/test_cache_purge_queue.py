@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
+from mks_hardening._core.process import exit_hooks
 from mks_hardening.cache import BaseCDN, MemoryCache, PurgeItem, PurgeQueue, PurgeResult, TagInvalidator
+from mks_hardening.cache.cdn import purge_queue
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.testing import FrozenClock
 from testbed.forked import in_child
@@ -207,6 +209,49 @@ def test_closing_sends_what_is_pending(cdn: OwnCDN) -> None:
     assert cdn.requests == [("a",)]
     result = queue.purge_cache(tags=["b"])
     assert (result.ok, result.failed, result.retry_after) == (False, ("b",), None)
+
+
+@pytest.mark.parametrize("is_busy", [False, True])
+def test_the_end_of_the_process_sends_what_is_pending(
+    cdn: OwnCDN, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, is_busy: bool
+) -> None:
+    monkeypatch.setattr(exit_hooks, "_callbacks", [])
+    cdn.script = [busy] if is_busy else []
+    queue = PurgeQueue(cdn, window=NEVER)
+    queue.purge_cache(tags=["a"])
+    exit_hooks.run_exit_callbacks()
+    assert cdn.requests == [("a",)]
+    assert (queue.stats().done, queue.stats().dropped) == (not is_busy, is_busy)
+    assert ("are lost" in caplog.text) is is_busy
+    queue.close()
+
+
+def test_the_end_of_the_process_waits_a_few_seconds_for_a_service_that_hangs(
+    cdn: OwnCDN, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(exit_hooks, "_callbacks", [])
+    monkeypatch.setattr(purge_queue, "_AT_EXIT", 0.2)
+    began, goes_on = threading.Event(), threading.Event()
+
+    def hang(items: Sequence[PurgeItem]) -> PurgeResult:
+        began.set()
+        goes_on.wait(60)
+        return PurgeResult.of_items(done=items)
+
+    cdn.script = [hang]
+    queue = PurgeQueue(cdn, window=NEVER)
+    queue.purge_cache(tags=["a"])
+    closing = threading.Thread(target=queue.close)
+    closing.start()
+    assert began.wait(60)
+    exit_hooks.run_exit_callbacks()
+    goes_on.set()
+    closing.join(60)
+    assert (
+        caplog.text.count("1 purges of OwnCDN('zone') were pending when the queue was closed; they are lost")
+        == 1
+    )
+    assert (queue.stats().done, queue.stats().dropped, queue.stats().pending) == (0, 1, 0)
 
 
 def test_what_cannot_be_sent_at_the_end_is_counted_as_dropped(
