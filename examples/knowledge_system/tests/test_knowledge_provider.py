@@ -594,6 +594,21 @@ def test_discovery_and_keys_are_kept(
     begun(stranger(app))
 
 
+def test_a_provider_that_hangs_is_waited_for_once(
+    app: Any, provider: IdentityProvider, clock: FrozenClock, stranger: Callable[..., Any]
+) -> None:
+    def hangs() -> tuple[int, bytes]:
+        clock.advance(20)  # for as long as a resolver may take
+        return 500, b""
+
+    provider.answers[DISCOVERY] = hangs
+    assert [stranger(app).get("/sign-in/provider").status_code for _ in range(3)] == [503] * 3
+    assert provider.asked == [DISCOVERY]
+    clock.advance(16)
+    del provider.answers[DISCOVERY]
+    begun(stranger(app))
+
+
 @pytest.mark.parametrize(
     ("status", "body"), [(500, b""), (200, b"{}"), (200, b"<html>"), (200, b'{"id_token": 7}'), (302, b"")]
 )

@@ -27,7 +27,7 @@ _FRESH: Final = 3600.0
 _USABLE: Final = 86_400.0
 """Age up to which the last discovery is used while the provider does not respond."""
 _PAUSE: Final = 15.0
-"""Seconds between two attempts after a failure, and between two requests for the keys because of an unknown one."""
+"""Seconds from the end of an attempt to the next: after a failure, and for the keys because of an unknown one."""
 
 
 class _Discovered(NamedTuple):
@@ -211,13 +211,15 @@ class OpenIDProvider:
                 return found
             if now < self._not_before:
                 raise ProviderError("failed a moment ago")
-            self._not_before = now + _PAUSE
             try:
                 self._found = found = self._read(now)
             except ProviderError as error:
                 _log.warning("the identity provider %s cannot be used: %s", self.issuer, error.reason)
                 if found is None:
                     raise
+            finally:
+                # From the end: those who have waited meanwhile would otherwise each wait for the provider again.
+                self._not_before = self._clock.monotonic() + _PAUSE
             return found
         finally:
             self._lock.release()
