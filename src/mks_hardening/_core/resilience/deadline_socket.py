@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 from contextvars import ContextVar
 from io import BufferedReader
@@ -91,6 +92,10 @@ class _CallDeadline:
 call_deadline: Final = _CallDeadline()
 
 
+def _no_bytes() -> int:
+    return 0
+
+
 class DeadlineSocket:
     """Wrapper of a connected socket; everything except sending and receiving is passed through.
 
@@ -102,11 +107,18 @@ class DeadlineSocket:
     def __init__(self, sock: socket.socket, *, share: int = 1) -> None:
         self._sock = sock
         self._share = share
+        # Decrypted bytes that a TLS socket holds. redis-py looks the method up before each command, and an
+        # exception of ``__getattr__`` took longer than the check of the socket.
+        self.pending: Callable[[], int] = getattr(sock, "pending", _no_bytes)
         # Neither a TLS socket nor a fake.
         self._plain = type(sock) is socket.socket and os.name == "posix"
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._sock, name)
+
+    def fileno(self) -> int:
+        """Return the file descriptor."""
+        return self._sock.fileno()
 
     def recv(self, size: int, flags: int = 0) -> bytes:
         """Receive before the deadline."""

@@ -163,3 +163,19 @@ def test_without_a_deadline_a_socket_sends_as_its_owner_told_it(timeout: float |
         right.close()
         with pytest.raises(BrokenPipeError):
             DeadlineSocket(left).sendall(b"data")
+
+
+class Sealed(Quiet):
+    """A TLS socket that holds decrypted bytes."""
+
+    def pending(self) -> int:
+        return 5
+
+
+def test_only_a_tls_socket_holds_decrypted_bytes() -> None:
+    assert DeadlineSocket(Sealed(None)).pending() == 5  # type: ignore[arg-type]
+    left, right = socket.socketpair()
+    with left, right:
+        right.sendall(b"data")
+        assert DeadlineSocket(left).pending() == 0
+        assert DeadlineSocket(left).fileno() == left.fileno()
