@@ -6,11 +6,12 @@ check before a connection is used is kept: it must be open, with no unread data.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from mks_hardening._core.backend.redis_types import Client
 
-__all__ = ["direct_async_client", "direct_async_pool", "direct_client", "direct_pool"]
+__all__ = ["command_encoder", "direct_async_client", "direct_async_pool", "direct_client", "direct_pool"]
 
 # Attributes in which redis-py's pool keeps its connections; none of them is guaranteed in its next release.
 _INSIDE_ASYNC: Final = (
@@ -29,12 +30,13 @@ def direct_client(base: Client, *, refusal: type[Exception]) -> Client:
         base: class of redis-py.
         refusal: exception raised when the server has responded with an error.
     """
+    encoded = command_encoder()
 
     def execute_command(self: Client, *command: object, **_: object) -> Client:
         pool = self.connection_pool
         connection = pool.get_connection()
         try:
-            connection.send_packed_command(connection.pack_command(*command), check_health=False)
+            connection.send_packed_command(encoded(connection, command), check_health=False)
             return connection.read_response()
         except BaseException as error:
             # After an abort in between, the next caller would read this call's pending response as its own.
@@ -49,12 +51,13 @@ def direct_client(base: Client, *, refusal: type[Exception]) -> Client:
 
 def direct_async_client(base: Client, *, refusal: type[Exception]) -> Client:
     """Return ``direct_client`` for a class of ``redis.asyncio``."""
+    encoded = command_encoder()
 
     async def execute_command(self: Client, *command: object, **_: object) -> Client:
         pool = self.connection_pool
         connection = await pool.get_connection()
         try:
-            await connection.send_packed_command(connection.pack_command(*command), check_health=False)
+            await connection.send_packed_command(encoded(connection, command), check_health=False)
             return await connection.read_response()
         except BaseException as error:
             if not isinstance(error, refusal):
@@ -64,6 +67,29 @@ def direct_async_client(base: Client, *, refusal: type[Exception]) -> Client:
             await pool.release(connection)
 
     return type(base.__name__, (base,), {"execute_command": execute_command})
+
+
+def command_encoder() -> Callable[[Client, tuple[Client, ...]], Client]:
+    """Return a function that encodes a command for a connection, in C if hiredis is installed.
+
+    redis-py has hiredis do it too, but first copies the arguments twice and checks the type of each; its asyncio
+    connections encode in Python.
+    """
+    try:
+        from hiredis import pack_command  # pyright: ignore[reportUnknownVariableType] - its stubs omit the result
+    except ImportError:
+        return lambda connection, command: connection.pack_command(*command)
+
+    def encoded(connection: Client, command: tuple[Client, ...]) -> Client:
+        name = command[0]
+        if isinstance(name, str) and " " not in name:  # redis-py splits "SENTINEL MASTERS"
+            try:
+                return [pack_command(command)]
+            except TypeError:
+                pass  # an argument that redis-py converts or rejects
+        return connection.pack_command(*command)
+
+    return encoded
 
 
 def direct_pool(base: Client) -> Client:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib.metadata import requires
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import redis.asyncio
 
 from mks_hardening._core.backend.redis_client import RedisClient
 from mks_hardening._core.backend.redis_connect import OLDEST, require_redis
-from mks_hardening._core.backend.redis_lean_client import direct_async_pool, direct_pool
+from mks_hardening._core.backend.redis_lean_client import command_encoder, direct_async_pool, direct_pool
 from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError
 
 
@@ -52,3 +53,38 @@ def test_a_release_that_does_not_take_our_options_is_refused(monkeypatch: pytest
         require_redis()
     oldest = ".".join(map(str, OLDEST))
     assert any(line.startswith(f"redis>={oldest};") for line in requires("mks-hardening") or ())
+
+
+COMMANDS: list[tuple[object, ...]] = [
+    ("PING",),
+    ("GET", "name"),
+    (b"GET", b"\xff\x00"),
+    ("SET", "\u691c\u7d22", "\u7d50\u679c", "PX", 1500),
+    ("INCRBYFLOAT", "total", 0.1, 1e300, float("inf"), -0.0, 10**30),
+    ("SENTINEL MASTERS",),
+    ("SET", "bytes", bytearray(b"\r\n"), memoryview(b"view")),
+    ("SET", "empty", "", b""),
+]
+
+
+@pytest.mark.parametrize("hiredis", [True, False])
+@pytest.mark.parametrize("kind", [redis.Connection, redis.asyncio.Connection])
+def test_commands_are_encoded_as_redis_py_encodes_them(
+    kind: Any, hiredis: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not hiredis:
+        monkeypatch.setitem(sys.modules, "hiredis", None)
+    encoded, connection = command_encoder(), kind(driver_info=None)
+    for command in COMMANDS:
+        assert b"".join(encoded(connection, command)) == b"".join(connection.pack_command(*command)), command
+
+
+@pytest.mark.parametrize("kind", [redis.Connection, redis.asyncio.Connection])
+@pytest.mark.parametrize(
+    ("wrong", "error"), [(None, redis.DataError), (True, redis.DataError), ("\ud800", UnicodeEncodeError)]
+)
+def test_arguments_that_redis_cannot_store_raise_the_same_error(
+    kind: Any, wrong: object, error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        command_encoder()(kind(driver_info=None), ("SET", "name", wrong))
