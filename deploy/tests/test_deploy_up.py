@@ -8,17 +8,17 @@ import re
 import shlex
 import shutil
 import subprocess
-import sys
 import tarfile
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from deploy_laptop import HOST, Laptop, committed_source, make_version
 from deploy_machine import PREFIX, Machine
 from deploy_settings import deployed
 from mks_deploy.cli import main
@@ -36,8 +36,6 @@ from mks_deploy.setup.up import (
 from testbed.polling import wait_until
 from testbed.services import program
 
-APPLICATIONS = Path(__file__).parent / "apps"
-HOST = "shop.example.test"
 SETTINGS = read_settings(deployed())
 
 # --- the plan ---------------------------------------------------------------------------------
@@ -202,104 +200,7 @@ def test_secrets_that_are_committed_are_not_sent(
 
 # --- on a machine -----------------------------------------------------------------------------
 
-_DAEMON = """
-Port 2222
-ListenAddress {address}
-HostKey /etc/ssh/test_key
-AuthorizedKeysFile /etc/ssh/test_keys
-PermitRootLogin prohibit-password
-PasswordAuthentication no
-UsePAM no
-PidFile none
-SetEnv PATH=/usr/local/bin:/usr/bin:/bin
-"""
-
-_CLIENT = """
-Host server
-HostName 127.0.0.1
-
-Host *
-Port 2222
-User root
-IdentityFile {folder}/key
-IdentitiesOnly yes
-UserKnownHostsFile {folder}/known
-StrictHostKeyChecking yes
-"""
-
-# The index of packages cannot be reached: the environment is there, as pip would leave it.
-_PYTHON = '#!/bin/sh\n[ "$1 $2" = "-m venv" ] && [ -d "$3" ] && exit 0\nexec /usr/bin/python3 "$@"\n'
-# What apt would do: the packages are there, and are noted as installed.
-APT = """#!/usr/bin/python3
-import sys
-if sys.argv[1] == "install":
-    with open("/var/lib/dpkg/status", "a") as status:
-        for name in sys.argv[5:]:
-            status.write(
-                f"Package: {name}\\nStatus: install ok installed\\nVersion: 1\\nArchitecture: all\\n"
-                "Maintainer: x <x@example.test>\\nDescription: x\\n\\n"
-            )
-"""
-
-
 KEPT = "server: firewall: keep the firewall, because this new connection passed it"
-
-
-class Laptop:
-    """This machine, in the network of others, with a key that leads to their root.
-
-    Args:
-        machines: the others, by address; the first one reaches all of them.
-        folder: an empty folder.
-    """
-
-    def __init__(self, machines: Mapping[str, Machine], folder: Path) -> None:
-        self._machine, self._folder = next(iter(machines.values())), folder
-        for name in ("key", "host"):
-            subprocess.run(
-                [program("ssh-keygen"), "-q", "-t", "ed25519", "-N", "", "-f", folder / name], check=True
-            )
-        (folder / "config").write_text(_CLIENT.format(folder=folder))
-        key = (folder / "host.pub").read_text()
-        (folder / "known").write_text("".join(f"[{address}]:2222 {key}" for address in machines))
-        self._daemons = [self._let_in(address, machine) for address, machine in machines.items()]
-        for address in machines:
-            wait_until(lambda at=address: "SSH" in self._banner(at), timeout=30, what="sshd")  # type: ignore[misc]  # bound now
-
-    def _let_in(self, address: str, machine: Machine) -> subprocess.Popen[bytes]:
-        machine.write("/etc/ssh/test_key", (self._folder / "host").read_text(), mode=0o600)
-        machine.write("/etc/ssh/test_keys", (self._folder / "key.pub").read_text())
-        machine.write("/etc/ssh/test_config", _DAEMON.format(address=address))
-        machine.run("mkdir", "-p", "/run/sshd")
-        # The shell of ssh reads this machine's, which may lead to another Python.
-        machine.write("/root/.bashrc", "")
-        machine.write("/usr/local/bin/python3", _PYTHON, mode=0o755)
-        machine.write("/usr/local/bin/apt-get", APT, mode=0o755)
-        words = ("/usr/sbin/sshd", "-D", "-e", "-f", "/etc/ssh/test_config")
-        return machine.background(*words, variables={})
-
-    def _banner(self, address: str) -> str:
-        code = "import socket, sys; print(socket.create_connection((sys.argv[1], 2222), 5).recv(3))"
-        return self._machine.run(f"{PREFIX}/python/bin/python3", "-c", code, address, check=False)
-
-    def stop(self) -> None:
-        """End the daemons of ssh."""
-        for daemon in self._daemons:
-            daemon.kill()
-            daemon.wait(10)
-
-    def up(self, *words: str, seconds: int = 300) -> tuple[int, str]:
-        """Run ``mks-deploy up``, and kill it after so many seconds."""
-        command = ["timeout", "-s", "KILL", str(seconds), sys.executable, "-m", "mks_deploy", "up"]
-        given = ["--ssh-config", str(self._folder / "config"), "--no-certificate"]
-        done = subprocess.run(
-            self._machine.in_its_network(*command, *given, *words),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
-        return done.returncode, done.stdout
 
 
 @pytest.fixture
@@ -321,38 +222,6 @@ def laptop(machine: Machine, tmp_path: Path) -> Iterator[Laptop]:
     made = Laptop({"127.0.0.1": machine}, tmp_path)
     yield made
     made.stop()
-
-
-def _source(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, application: str = "flask_guestbook", *, hosts: str = ""
-) -> Path:
-    for name, value in (
-        ("SECRET_KEY", "only for the import"),
-        ("DATABASE_URL", "postgresql:///x"),
-        ("REDIS_URL", "redis://localhost"),
-        ("CELERY_BROKER_URL", "redis://localhost"),
-    ):
-        monkeypatch.setenv(name, value)
-    source = Path(shutil.copytree(APPLICATIONS / application, folder / "source"))
-    words = ["--name", "shop", "--host", HOST, "--mail", "ops@example.test", "--python", sys.executable]
-    assert main(["init", str(source), *words, "--yes"]) == 0
-    settings = source / "deploy.toml"
-    more = "[edge]\nipv6 = false\n[host]\nfirewall = true\nssh_port = 2222\n"
-    more += '[app]\nmigrate = ["python", "jobs.py", "migrate"]\n' if hosts else ""
-    settings.write_text(deployed(more, base=settings.read_text("utf-8")) + hosts, "utf-8")
-    # Those that init made are for one host.
-    shutil.rmtree(source / "secrets", ignore_errors=True)
-    assert main(["secrets", "--settings", str(settings), "--secrets", str(source / "secrets")]) == 0
-    author = ("-c", "user.name=x", "-c", "user.email=x@example.test")
-    code = sorted(path.name for path in (APPLICATIONS / application).iterdir() if path.name[0] not in "._")
-    for words in (["init", "-q"], ["add", *code], [*author, "commit", "-qm", "x"]):
-        subprocess.run(["git", "-C", source, *words], check=True)
-    return source
-
-
-def _make_version(machine: Machine, version: str) -> None:
-    machine.make_environment(f"/opt/shop/versions/{version}")
-    machine.write(f"/opt/shop/versions/{version}/venv/bin/pip", "#!/bin/sh\n", mode=0o755)
 
 
 def _firewall_lets_in_what_it_should(machine: Machine) -> None:
@@ -397,13 +266,13 @@ def _firewall_lets_in_what_it_should(machine: Machine) -> None:
 def test_a_laptop_brings_a_site_to_a_host(
     machine: Machine, laptop: Laptop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = _source(tmp_path, monkeypatch)
+    source = committed_source(tmp_path, monkeypatch)
     words = ("--host", "server", str(source), "--version", "1")
     code, said = laptop.up(*words, "--plan")
     assert code == 0, said
     assert "server: source: send the source tree to /opt/shop/versions/1" in said
     assert not machine.path("/opt/shop").exists()
-    _make_version(machine, "1")
+    make_version(machine, "1")
     # The laptop is closed in the middle.
     assert laptop.up(*words, seconds=8)[0] != 0
     code, said = laptop.up(*words)
@@ -490,7 +359,7 @@ def test_a_laptop_brings_a_site_to_two_hosts(
     two: tuple[Machine, Machine], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     web, database = two
-    source = _source(tmp_path, monkeypatch, "flask_jobs", hosts=HOSTS)
+    source = committed_source(tmp_path, monkeypatch, "flask_jobs", hosts=HOSTS)
     laptop = Laptop({WEB: web, DATABASE: database}, tmp_path)
     try:
         _two_hosts(laptop, web, database, source)
@@ -500,7 +369,7 @@ def test_a_laptop_brings_a_site_to_two_hosts(
 
 def _two_hosts(laptop: Laptop, web: Machine, database: Machine, source: Path) -> None:
     for machine in (web, database):
-        _make_version(machine, "1")
+        make_version(machine, "1")
     # The second host cannot build the version: neither has been changed.
     database.write("/opt/shop/versions/1/venv/bin/pip", "#!/bin/sh\nexit 9\n", mode=0o755)
     code, said = laptop.up(str(source), "--version", "1")
@@ -544,7 +413,7 @@ def _cut_once_begun(web: Machine, database: Machine) -> None:
 def _a_release_that_fails_on_one_host(laptop: Laptop, web: Machine, database: Machine, source: Path) -> None:
     """The version before serves, whichever host it is; the same command completes the release."""
     for machine in (web, database):
-        _make_version(machine, "2")
+        make_version(machine, "2")
     command = "/opt/shop/versions/2/venv/bin/mks-deploy"
     before = web.path("/opt/shop/state.json").read_text()
     whole = web.path(command).read_text()
