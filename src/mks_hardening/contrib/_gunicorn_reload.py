@@ -1,21 +1,26 @@
-"""A reload of gunicorn: the old workers serve until the new ones do, and continue if a new one fails.
+"""A reload of gunicorn: the old workers serve until the new ones do, and continue if the reload fails.
 
-gunicorn alone stops the old workers at once, ends itself if a new worker cannot load the application, and handles
-no signal until the reload is over (``Arbiter.reload`` of gunicorn 25 to 27).
+gunicorn alone stops the old workers at once, ends itself if it cannot load the configuration or a new worker cannot
+load the application, and handles no signal until the reload is over (``Arbiter.reload`` of gunicorn 25 to 27).
 """
 
 from __future__ import annotations
 
+import io
 import logging
+import mmap
 import os
 import select
 import signal
-from contextlib import suppress
+import sys
+from collections.abc import Callable
+from contextlib import redirect_stderr, suppress
+from functools import partial
 from typing import Any, ClassVar, Final, TypeAlias
 
 from mks_hardening._core.clock import SYSTEM_CLOCK
 
-__all__ = ["Reload"]
+__all__ = ["Reload", "guard_reloads", "watch_heartbeats"]
 
 FromGunicorn: TypeAlias = Any
 """An object from gunicorn, which ships no types."""
@@ -60,6 +65,7 @@ class Reload:
         finally:
             Reload.current = None
             self.close()
+        _LastReload.set_failed(reason is not None)
         if reason is not None:
             self._keep_old(reason)
         server.manage_workers()
@@ -90,7 +96,7 @@ class Reload:
             try:
                 server.reap_workers()
             except HaltServer as error:
-                self._remove_ended(before)
+                _remove_ended(server, before)
                 if not self._old():
                     raise
                 return str(error.reason)
@@ -167,26 +173,8 @@ class Reload:
             try:
                 server.reap_workers()
             except HaltServer:
-                self._remove_ended(before)
+                _remove_ended(server, before)
             select.select([], [], [], _ROUND / 10)
-
-    def _remove_ended(self, before: dict[int, FromGunicorn]) -> None:
-        """Remove the worker that ended with ``HaltServer``: gunicorn 25 leaves it, and no version cleans it up."""
-        server = self._server
-        for pid, worker in before.items():
-            if pid in server.WORKERS:
-                try:
-                    os.kill(pid, 0)
-                except ProcessLookupError:
-                    del server.WORKERS[pid]
-                else:
-                    continue
-            try:
-                worker.tmp.fileno()
-            except ValueError:
-                continue  # closed: it was cleaned up
-            worker.tmp.close()
-            server.cfg.child_exit(server, worker)
 
     def _new(self) -> dict[int, FromGunicorn]:
         return {pid: worker for pid, worker in self._server.WORKERS.items() if worker.age > self._youngest}
@@ -194,20 +182,140 @@ class Reload:
     def _old(self) -> dict[int, FromGunicorn]:
         return {pid: worker for pid, worker in self._server.WORKERS.items() if worker.age <= self._youngest}
 
-    @classmethod
-    def report_first_heartbeat(cls, worker: FromGunicorn) -> None:
-        """Let a new worker report to the master when it serves: every worker class sends its first heartbeat then.
 
-        ``post_worker_init`` is too early: asyncio workers start up (lifespan) after it.
-        """
-        if cls.current is None:
+class _LastReload:
+    """Whether the last reload failed, in memory that the master shares with its workers."""
+
+    _shared: ClassVar[mmap.mmap | None] = None
+
+    @classmethod
+    def share(cls) -> None:
+        """Share it with the workers that are forked from now on; nothing has failed yet."""
+        cls._shared = mmap.mmap(-1, 1)
+
+    @classmethod
+    def set_failed(cls, failed: bool) -> None:  # noqa: FBT001 - the value
+        if cls._shared is not None:
+            cls._shared[0] = failed
+
+    @classmethod
+    def failed(cls) -> bool:
+        return cls._shared is not None and bool(cls._shared[0])
+
+
+def guard_reloads(server: FromGunicorn) -> None:
+    """Let the master continue if it cannot load its configuration, or replace a worker after a failed reload.
+
+    gunicorn reads the configuration before its first hook of a reload, and ends if that fails. So two methods of
+    the master are replaced, once, when it starts.
+    """
+    _LastReload.share()
+    server.reload = partial(_reload, server, server.reload)
+    server.reap_workers = partial(_reap_workers, server, server.reap_workers)
+
+
+def _reload(server: FromGunicorn, reload: Callable[[], None]) -> None:
+    app, before, workers, youngest = server.app, server.app.cfg, server.num_workers, server.worker_age
+    said = io.StringIO()
+    load = app.reload
+    app.reload = partial(_load_configuration, load, said)
+    try:
+        reload()
+    except StopIteration:  # a signal to end
+        raise
+    except (Exception, SystemExit) as error:
+        # A new worker ends here too. And without its sockets, the server cannot continue.
+        if server.worker_age != youngest or any(listener.sock is None for listener in server.LISTENERS):
+            raise
+        app.cfg = before
+        server.setup(app)
+        server.num_workers = workers
+        _LastReload.set_failed(True)
+        cause = error.__context__ if isinstance(error, SystemExit) else error
+        reason = str(cause or said.getvalue().strip()) or type(cause).__name__
+        _logger.error(  # noqa: TRY400 - the cause, not the end of the process that gunicorn makes of it
+            "the reload failed, and the old workers continue with the former configuration: %s",
+            reason,
+            exc_info=cause,
+        )
+    finally:
+        app.reload = load
+
+
+def _load_configuration(load: Callable[[], None], said: io.StringIO) -> None:
+    """Load the configuration; gunicorn writes an error to stderr, not as JSON, and it is logged later."""
+    with redirect_stderr(said):
+        load()
+    sys.stderr.write(said.getvalue())
+
+
+def _reap_workers(server: FromGunicorn, reap_workers: Callable[[], None]) -> None:
+    """Reap workers; after a failed reload, one that could not replace another does not end the server."""
+    from gunicorn.errors import HaltServer
+
+    while True:
+        before = dict(server.WORKERS)
+        try:
+            reap_workers()
+        except HaltServer as error:
+            if Reload.current is not None or not _LastReload.failed():
+                raise
+            _remove_ended(server, before)
+            if not server.WORKERS:
+                raise
+            if len(server.WORKERS) >= server.num_workers:
+                continue  # another new one of the reload that failed
+            server.num_workers = len(server.WORKERS)
+            reason = "the last reload failed, and a worker that ended is not replaced: %s"
+            _logger.error(reason, error.reason)  # noqa: TRY400 - the worker has logged where it failed
+        else:
             return
 
-        def notify() -> None:
-            del worker.notify
-            reload, cls.current = cls.current, None
-            if reload is not None:
-                reload.report()
-            worker.notify()
 
-        worker.notify = notify
+def _remove_ended(server: FromGunicorn, before: dict[int, FromGunicorn]) -> None:
+    """Remove the worker that ended with ``HaltServer``: gunicorn 25 leaves it, and no version cleans it up."""
+    for pid, worker in before.items():
+        if pid in server.WORKERS:
+            try:
+                os.kill(pid, 0)
+            except ProcessLookupError:
+                del server.WORKERS[pid]
+            else:
+                continue
+        try:
+            worker.tmp.fileno()
+        except ValueError:
+            continue  # closed: it was cleaned up
+        worker.tmp.close()
+        server.cfg.child_exit(server, worker)
+
+
+def watch_heartbeats(worker: FromGunicorn) -> None:
+    """Do at the heartbeats of a worker what no hook of gunicorn is for.
+
+    The first one reports to the master of a reload that the worker serves: every worker class sends it then, and
+    ``post_worker_init`` is too early, because asyncio workers start up (lifespan) after it. At each one,
+    ``max_requests`` is suspended while the last reload failed: another worker could not load the code.
+    """
+    limits = [
+        (part, name, getattr(part, name))
+        for part, name in (
+            (worker, "max_requests"),
+            (getattr(worker, "config", None), "limit_max_requests"),  # of uvicorn
+        )
+        if getattr(worker.cfg, "max_requests", 0) and hasattr(part, name)
+    ]
+    if Reload.current is None and not limits:
+        return
+    heartbeat = worker.notify
+
+    def notify() -> None:
+        reload, Reload.current = Reload.current, None
+        if reload is not None:
+            reload.report()
+        failed = _LastReload.failed()
+        for part, name, limit in limits:
+            setattr(part, name, sys.maxsize if failed else limit)
+        heartbeat()
+
+    worker.notify = notify

@@ -31,7 +31,7 @@ from mks_hardening._core.checks import path_text, text_of, whole_number
 from mks_hardening._core.environment.parsers import parse_text
 from mks_hardening._core.environment.variables import Environment
 from mks_hardening._core.process.exit_hooks import run_exit_callbacks
-from mks_hardening.contrib._gunicorn_reload import Reload
+from mks_hardening.contrib._gunicorn_reload import Reload, guard_reloads, watch_heartbeats
 from mks_hardening.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
@@ -82,10 +82,12 @@ def gunicorn_config(
     hangs logs its stack first.
 
     At a reload (SIGHUP), the old workers serve until the new ones do; gunicorn alone stops them at once, and
-    requests wait for the import. If a new worker cannot load the application, or does not serve within two minutes
-    (or ``timeout``, if it is longer), an error is logged and the old workers continue. They still have the old
-    code: a worker that must be replaced later, for example by ``max_requests``, loads the new one, and gunicorn
-    ends if that fails. So repair it, and reload again. SIGTERM ends the server also during a reload.
+    requests wait for the import. If the configuration file cannot be loaded, a new worker cannot load the
+    application, or it does not serve within two minutes (or ``timeout``, if it is longer), an error is logged and
+    the old workers continue with the old code and configuration. Until a reload succeeds, no worker is replaced
+    because of ``max_requests``. A worker that ends for another reason, such as a crash, is replaced by one with the
+    new code; if that cannot load, the other workers continue without it, and gunicorn ends with the last one. So
+    repair the version, and reload again. SIGTERM ends the server also during a reload.
 
     While a worker loads the application, Python's garbage collector pauses; afterwards it skips what was loaded
     (``gc.freeze``).
@@ -144,7 +146,7 @@ def gunicorn_config(
     if os.path.isdir(_HEARTBEATS):  # noqa: PTH112 - a check only
         values["worker_tmp_dir"] = _HEARTBEATS
     ours: dict[str, Hook] = {
-        "on_starting": _refuse_trust,
+        "on_starting": _start_master,
         "on_reload": _keep_old_workers,
         "when_ready": _prepare_forks,
         "post_fork": _begin_loading,
@@ -176,6 +178,11 @@ def _without_access_log() -> type:
 
 
 # --- start and end of a worker
+
+
+def _start_master(server: FromGunicorn) -> None:
+    _refuse_trust(server)
+    guard_reloads(server)
 
 
 def _refuse_trust(server: FromGunicorn) -> None:
@@ -231,7 +238,7 @@ def _end_loading() -> None:
 
 def _prepare_worker(worker: FromGunicorn) -> None:
     _end_loading()
-    Reload.report_first_heartbeat(worker)
+    watch_heartbeats(worker)
     _shorten_graceful_timeout(worker)
     # UvicornWorker gives uvicorn's loggers the handlers of gunicorn's and stops propagation to the root, where our
     # handlers are: errors would be printed unredacted, with secrets in them. Without propagation, its access log is
@@ -312,7 +319,7 @@ class _MetricsConfig(NamedTuple):
         }
 
     def _on_starting(self, server: FromGunicorn) -> None:
-        _refuse_trust(server)
+        _start_master(server)
         self._open(server, upgrade=bool(server.master_pid))
 
     def _on_reload(self, server: FromGunicorn) -> None:

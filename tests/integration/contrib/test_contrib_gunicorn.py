@@ -15,8 +15,8 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
-from threading import Thread
-from typing import Any
+from threading import Event, Thread
+from typing import Any, Self
 
 import pytest
 
@@ -429,6 +429,137 @@ def test_a_reload_of_a_broken_version_keeps_the_old_workers(
     server.signal(signal.SIGHUP)
     wait_until(lambda: not old & set(server.workers()), what="the reload of the repaired version")
     assert int(server.ask()) in server.workers()
+    assert server.stop() == 0
+
+
+class _Visitor(Thread):
+    """Sends one request after the other, each on a new connection."""
+
+    def __init__(self, server: Gunicorn) -> None:
+        super().__init__(daemon=True)
+        self._server, self._ended = server, Event()
+        self.pids: list[str] = []
+        self.failures: list[str] = []
+
+    def run(self) -> None:
+        while not self._ended.is_set():
+            try:
+                self.pids.append(self._server.ask() or "broken")
+            except OSError as error:
+                self.failures.append(repr(error))
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self.join(60)
+
+    def wait_for_more(self) -> None:
+        """Wait for some responses from now on."""
+        before = len(self.pids)
+        wait_until(lambda: len(self.pids) >= before + 20, what="responses")
+
+
+def _break_syntax(file: Path) -> None:
+    file.write_text(file.read_text() + "\nworkers = = 2\n")
+
+
+def _break_setting(file: Path) -> None:
+    file.write_text(file.read_text() + "\nworkers = 'many'\n")
+
+
+def _break_import(file: Path) -> None:
+    file.write_text("from no_crane import settings\n")
+
+
+def _take_port(file: Path) -> None:
+    taken = socket.create_server(("127.0.0.1", 0))
+    file.write_text(CONFIG.format(options=f"workers=2, metrics_port={taken.getsockname()[1]}"))
+    _TAKEN.append(taken)
+
+
+_TAKEN: list[socket.socket] = []
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (_break_syntax, "SyntaxError: invalid syntax"),
+        (_break_setting, "invalid literal for int"),
+        (_break_import, "No module named 'no_crane'"),
+        (lambda file: file.unlink(), "doesn't exist"),
+        (_take_port, "the port for metrics cannot be opened"),
+    ],
+    ids=["syntax", "setting", "import", "missing", "port in use"],
+)
+def test_a_reload_with_a_broken_configuration_changes_nothing(
+    start: Start, damage: Callable[[Path], object], reason: str, tmp_path: Path
+) -> None:
+    (tmp_path / "version").touch()
+    server = start("workers=2, raw_env=['CRANE=red']", program=VERSIONED)
+    wait_until(lambda: len(list(tmp_path.glob("loaded*"))) == 2, what="two workers")
+    old = {str(pid) for pid in server.workers()}
+    file = tmp_path / "gunicorn.conf.py"
+    right = file.read_text()
+    with _Visitor(server) as visitor:
+        visitor.wait_for_more()
+        damage(file)
+        server.signal(signal.SIGHUP)
+        wait_until(lambda: "the reload failed" in server.text(), what="the failure")
+        visitor.wait_for_more()
+        assert {str(pid) for pid in server.workers()} == old
+        assert set(visitor.pids) <= old
+        # A worker that ends is replaced with the configuration that serves.
+        os.kill(int(min(old)), signal.SIGTERM)
+        wait_until(lambda: len(set(server.workers()) - {int(pid) for pid in old}) == 1, what="another worker")
+        visitor.wait_for_more()
+        for taken in _TAKEN:
+            taken.close()
+        _TAKEN.clear()
+        file.write_text(right)
+        (tmp_path / "version").write_text("assert os.environ['CRANE'] == 'red'")
+        server.signal(signal.SIGHUP)
+        wait_until(lambda: len(list(tmp_path.glob("loaded*"))) == 5, what="two new workers")
+        visitor.wait_for_more()
+    assert visitor.failures == []
+    assert server.stop() == 0
+    (failure,) = [line for line in server.lines() if "the reload failed" in json.dumps(line)]
+    assert reason in json.dumps(failure)
+
+
+@pytest.mark.parametrize(
+    ("options", "program"),
+    [
+        ("worker_class='gthread'", VERSIONED),
+        ("worker_class='sync'", VERSIONED),
+        pytest.param("worker_class='asgi'", VERSIONED_ASGI, marks=NEEDS_26),
+    ],
+    ids=["gthread", "sync", "asgi"],
+)
+def test_after_a_failed_reload_no_worker_is_recycled(
+    start: Start, options: str, program: str, tmp_path: Path
+) -> None:
+    (tmp_path / "version").touch()
+    server = start(f"workers=2, max_requests=1000, {options}", program=program)
+    wait_until(lambda: len(list(tmp_path.glob("loaded*"))) == 2, what="two workers")
+    old = {str(pid) for pid in server.workers()}
+    (tmp_path / "version").write_text("raise ImportError('no crane')")
+    server.signal(signal.SIGHUP)
+    wait_until(lambda: "the reload failed" in server.text(), what="the failure")
+    # More than both may answer.
+    assert {server.ask() for _ in range(2100)} == old
+    # One that ends for another reason is not replaced: the other one continues.
+    os.kill(int(min(old)), signal.SIGKILL)
+    wait_until(lambda: "not replaced" in server.text(), what="the failure of its successor")
+    assert {server.ask() for _ in range(20)} == {max(old)}
+    assert server.process.poll() is None
+    (tmp_path / "version").write_text("")
+    server.signal(signal.SIGHUP)
+    wait_until(lambda: len(list(tmp_path.glob("loaded*"))) >= 4, what="the repaired version")
+    wait_until(lambda: not {int(pid) for pid in old} & set(server.workers()), what="the end of the old one")
+    assert len(server.workers()) == 2
     assert server.stop() == 0
 
 

@@ -6,6 +6,7 @@ import gc
 import logging
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from queue import SimpleQueue
@@ -243,6 +244,142 @@ def test_a_signal_ends_the_server_also_during_a_reload() -> None:
     assert [master.SIG_QUEUE.get() for _ in range(2)] == [signal.SIGHUP, signal.SIGTTIN]
 
 
+class _Guarded(_Master):
+    """A master whose configuration can be damaged."""
+
+    def __init__(self, *workers: str, damage: Callable[[], object] | None = None) -> None:
+        super().__init__(*workers)
+        self.damage = damage
+        self.app = SimpleNamespace(cfg=self.cfg, reload=self._load)
+        self.LISTENERS = [SimpleNamespace(sock=object())]
+        self.restored: list[object] = []
+        _hook("on_starting")(self)
+
+    def _load(self) -> None:
+        self.app.cfg = SimpleNamespace()
+        if self.damage is not None:
+            self.damage()
+        self.app.cfg = self.cfg
+
+    def setup(self, app: Any) -> None:
+        self.restored.append(app.cfg)
+        self.num_workers = 9
+
+    def reload(self) -> None:
+        self.app.reload()
+        super().reload()
+
+
+def _unreadable() -> None:
+    """Fail as gunicorn does with a configuration file."""
+    try:
+        compile("no crane", "gunicorn.conf.py", "exec")
+    except SyntaxError:
+        sys.stderr.write("Failed to read config file\n")
+        sys.exit(1)
+
+
+def _usage() -> None:
+    sys.stderr.write("error: unrecognized arguments: --crane\n")
+    sys.exit(2)
+
+
+def _refused() -> None:
+    raise ConfigurationError("choose another", parameter="metrics_port")
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [(_unreadable, "invalid syntax"), (_usage, "--crane"), (_refused, "choose another")],
+)
+def test_a_configuration_that_cannot_be_loaded_leaves_the_former_one(
+    damage: Callable[[], object],
+    reason: str,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    master = _Guarded(damage=damage)
+    master.reload()
+    (record,) = caplog.records
+    assert reason in record.getMessage()
+    assert (master.app.cfg, master.restored, master.num_workers) == (master.cfg, [master.cfg], 3)
+    assert _ages(master) == [1, 2]
+    assert capsys.readouterr().err == ""  # it is in the log
+    master.damage = lambda: sys.stderr.write("deprecated\n")
+    master.reload()
+    assert "deprecated" in capsys.readouterr().err
+
+
+def test_a_server_without_its_sockets_ends() -> None:
+    def close() -> None:
+        master.LISTENERS[0].sock = None
+        _unreadable()
+
+    master = _Guarded(damage=close)
+    with pytest.raises(SystemExit):
+        master.reload()
+
+
+def test_a_signal_ends_a_guarded_server_too() -> None:
+    master = _Guarded("load")
+    master.SIG_QUEUE.put(signal.SIGTERM)
+    with pytest.raises(StopIteration):
+        master.reload()
+    assert master.halted
+
+
+def _start(master: _Master, plan: str) -> int:
+    """Let gunicorn replace a worker, and wait until the new one has ended."""
+    known = set(master.WORKERS)
+    master._plans = (plan,)
+    master.start_workers()
+    (pid,) = set(master.WORKERS) - known
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    return pid
+
+
+def test_a_worker_that_cannot_replace_another_ends_the_server_only_with_the_last_one(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    master = _Guarded()
+    _start(master, "fail")
+    with pytest.raises(HaltServer):  # no reload failed: gunicorn decides
+        master.reap_workers()
+    master.damage = _unreadable
+    master.reload()
+    caplog.clear()
+    pid = _start(master, "fail")
+    master.num_workers = 2
+    master.reap_workers()  # one more than are wanted, as the second one of a reload
+    assert (pid in master.WORKERS, master.num_workers, caplog.text) == (False, 2, "")
+    pid = _start(master, "fail")
+    master.num_workers = 3
+    master.reap_workers()
+    assert (pid in master.WORKERS, master.num_workers) == (False, 2)
+    assert "is not replaced: App failed to load." in caplog.text
+    assert master.ended == [4, 5]
+    master.WORKERS.clear()
+    _start(master, "fail")
+    with pytest.raises(HaltServer):
+        master.reap_workers()
+
+
+@pytest.mark.usefixtures("collector")
+def test_max_requests_is_suspended_until_a_reload_succeeds() -> None:
+    master = _Guarded(damage=_unreadable)
+    uvicorn = SimpleNamespace(limit_max_requests=100)
+    worker = _worker(max_requests=110, config=uvicorn, notify=lambda: None)
+    worker.cfg.max_requests = 100
+    _hook("post_worker_init")(worker)
+    found = []
+    for damage in (None, _unreadable, None):
+        master.damage = damage
+        master.reload()
+        worker.notify()
+        found.append((worker.max_requests, uvicorn.limit_max_requests))
+    assert found == [(110, 100), (sys.maxsize, sys.maxsize), (110, 100)]
+
+
 def test_a_worker_that_hangs_while_it_starts_does_not_report_that_it_serves() -> None:
     def reported() -> bool:
         _hook("on_reload")(_Master())
@@ -325,7 +462,9 @@ def test_ones_own_hook_follows() -> None:
 
 @pytest.mark.parametrize("given", ["", "*"])
 def test_the_command_line_cannot_make_it_trust(given: str) -> None:
-    server = SimpleNamespace(cfg=SimpleNamespace(forwarded_allow_ips=given))
+    server = SimpleNamespace(
+        cfg=SimpleNamespace(forwarded_allow_ips=given), reload=lambda: None, reap_workers=lambda: None
+    )
     if not given:
         _hook("on_starting")(server)
         return
