@@ -1,7 +1,8 @@
 """Access control by endpoint: one table for all pages and API routes; anything not listed is denied.
 
 It is checked before every view. Whether a user may see or change a particular article is checked again where the
-article is read (``domain/permissions.py``), so that a new route cannot bypass these rules.
+article is read (``domain/permissions.py``), so that a new route cannot bypass these rules. A second table has the
+rate limits of forms.
 """
 
 from __future__ import annotations
@@ -19,60 +20,43 @@ from knowledge_system.web.sign_in import factors
 
 Who = Literal["anybody", "members", "writers", "reviewers", "administrators", "own table"]
 
-POLICY: Final[dict[str, Who]] = {
-    "static": "anybody",
-    # Sign-in, and the targets of mailed links.
-    "account.sign_in_form": "anybody",
-    "account.sign_in": "anybody",
-    "account.code_form": "anybody",
-    "account.code": "anybody",
-    "account.sign_out": "anybody",
-    "language": "anybody",
-    "mailed.forgotten_form": "anybody",
-    "mailed.forgotten": "anybody",
-    "mailed.reset_form": "anybody",
-    "mailed.reset": "anybody",
-    "mailed.stop_form": "anybody",
-    "mailed.stop": "anybody",
-    "mailed.confirm_form": "anybody",
-    "mailed.confirm": "anybody",
-    "passkeys.code_options": "anybody",
-    "passkeys.sign_in_options": "anybody",
-    "passkeys.signing_in": "anybody",
-    "provider": "anybody",
-    # Cached by browsers for offline use; contains no personal data.
-    "offline.manifest": "anybody",
-    "offline.worker": "anybody",
-    "offline.shelf": "anybody",
-    # Whole blueprints, except the views listed separately.
-    "account": "members",
-    "mailed": "members",
-    "passkeys": "members",
-    "articles": "members",
-    "articles.blank": "writers",
-    "articles.creating": "writers",
-    "attachments": "members",
-    "exchange": "members",
-    "exchange.form": "reviewers",
-    "exchange.importing": "reviewers",
-    "following": "members",
-    "handbook": "members",
-    "offline": "members",
-    "tree": "members",
-    "readers": "writers",
-    "reports": "members",
-    "review": "members",
-    "review.overdue": "writers",
-    "admin": "administrators",
-    "people": "administrators",
-    "caches": "administrators",
-    "operations": "administrators",
-    "task_admin": "administrators",
-    "demo": "administrators",
+_ALLOWED: Final[dict[Who, tuple[str, ...]]] = {
+    "anybody": (
+        *("static", "language"),
+        *("account.sign_in_form", "account.sign_in", "account.code_form", "account.code", "account.sign_out"),
+        *("passkeys.code_options", "passkeys.sign_in_options", "passkeys.signing_in", "provider"),
+        # Targets of mailed links.
+        *("mailed.forgotten_form", "mailed.forgotten", "mailed.reset_form", "mailed.reset"),
+        *("mailed.stop_form", "mailed.stop", "mailed.confirm_form", "mailed.confirm"),
+        # Cached by browsers for offline use; contains no personal data.
+        *("offline.manifest", "offline.worker", "offline.shelf"),
+    ),
+    "members": (
+        *("account", "mailed", "passkeys", "articles", "attachments", "exchange", "following"),
+        *("handbook", "offline", "tree", "reports", "review"),
+    ),
+    "writers": ("articles.blank", "articles.creating", "readers", "review.overdue"),
+    "reviewers": ("exchange.form", "exchange.importing"),
+    "administrators": ("admin", "people", "caches", "operations", "task_admin", "demo"),
     # API: each row of ``api/route_table.py`` has its own setting, because the token is checked first.
-    "api": "own table",
+    "own table": ("api",),
 }
-"""Required role by endpoint, or by blueprint."""
+_POLICY: Final = {name: who for who, names in _ALLOWED.items() for name in names}
+"""Required role by endpoint, or by blueprint; a blueprint stands for its endpoints that are not listed."""
+
+_LIMITS: Final = {
+    **dict.fromkeys(("admin", "people", "caches", "task_admin"), "admin"),
+    **dict.fromkeys(("attachments", "following", "readers", "tree"), "api_write"),
+    **dict.fromkeys(("account.choosing_mails", "reports.asking"), "api_write"),
+    **dict.fromkeys(("review.stepping", "review.restoring"), "api_write"),
+    **dict.fromkeys(("attachments.adding", "exchange.importing", "people.checking"), "file_upload"),
+    "admin.adding": "auth_register",
+    "passkeys.removing": "auth_2fa_verify",
+}
+"""Group of rate limits against which a submitted form counts, by endpoint, or by blueprint.
+
+Sign-in, and forms that are shown again when a limit is reached, count for themselves.
+"""
 
 BEFORE_FACTOR: Final = frozenset(
     {
@@ -92,7 +76,12 @@ def install(app: Flask) -> None:
 
 def required_role(endpoint: str) -> Who | None:
     """Return who may call an endpoint; ``None`` means nobody."""
-    return POLICY.get(endpoint) or POLICY.get(endpoint.partition(".")[0])
+    return _POLICY.get(endpoint) or _POLICY.get(endpoint.partition(".")[0])
+
+
+def limit_group(endpoint: str) -> str | None:
+    """Return the rate limits against which a form counts before its view; ``None`` without any."""
+    return _LIMITS.get(endpoint) or _LIMITS.get(endpoint.partition(".")[0])
 
 
 def _check() -> Response | None:
@@ -106,7 +95,11 @@ def _check() -> Response | None:
         return None
     if who != "own table":
         _check_role(who)
-    return _ask_for_factor()
+    if asked := _ask_for_factor():
+        return asked
+    if request.method == "POST" and (group := limit_group(endpoint)):
+        current_request.check_limit(group)
+    return None
 
 
 def _check_role(who: Who) -> None:

@@ -121,7 +121,6 @@ def _mails() -> str:
 @pages.post("/account/mails")
 def choosing_mails() -> Response:
     """Choose how notices come by mail."""
-    current_request.check_limit("api_write")
     article_changes.choose_mails(forms.read(fields.MAILS)["mails"])
     return redirect("/account?done=mails-chosen", 303)
 

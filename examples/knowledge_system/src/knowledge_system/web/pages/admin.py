@@ -34,7 +34,6 @@ def listing() -> str:
 @pages.post("/accounts")
 def adding() -> Response:
     """Add a user."""
-    current_request.check_limit("auth_register")
     return forms.submitted(
         fields.ACCOUNT,
         _registered,
@@ -56,7 +55,6 @@ def account(username: str) -> Response:
 @pages.post("/accounts/<username>")
 def changing(username: str) -> Response:
     """Change role, address and other fields, or deactivate the account."""
-    current_request.check_limit("admin")
     return forms.submitted(
         fields.ACCOUNT_CHANGE,
         lambda values: _changed(username, values),
@@ -72,7 +70,6 @@ def _changed(username: str, values: dict[str, Any]) -> str:
 @pages.post("/accounts/<username>/invite")
 def inviting(username: str) -> Response:
     """Send another mail with the link to choose a password."""
-    current_request.check_limit("admin")
     forms.read({})
     with current_request.services().sessions() as session:
         found = accounts.member(session, username)
@@ -86,7 +83,6 @@ def inviting(username: str) -> Response:
 @pages.post("/accounts/<username>/unlink")
 def unlinking(username: str) -> Response:
     """Remove the link of an account to the identity provider."""
-    current_request.check_limit("admin")
     forms.read({})
     article_changes.unlink_account(username)
     return redirect(f"/admin/accounts/{username}?done=account-unlinked", 303)
@@ -95,7 +91,6 @@ def unlinking(username: str) -> Response:
 @pages.post("/accounts/<username>/sessions/end")
 def ending(username: str) -> Response:
     """End one session of a user, or all sessions and API tokens."""
-    current_request.check_limit("admin")
     wanted = forms.read(fields.ANY_SESSION)["session"]
     services = current_request.services()
     with services.sessions() as session:
@@ -117,7 +112,6 @@ def ending(username: str) -> Response:
 @pages.post("/second-factor")
 def helping() -> Response:
     """Unlock an account, or remove its second factor."""
-    current_request.check_limit("admin")
     services, actor = current_request.services(), current_request.actor().username
     try:
         values = forms.read(fields.FACTOR_HELP)
@@ -160,7 +154,6 @@ def audited() -> str:
 @pages.post("/audit/export")
 def exporting() -> Response:
     """Download the entries of a period; the export is an entry itself, with the newest one before it."""
-    current_request.check_limit("admin")
     asked = forms.read(fields.AUDIT_EXPORT)
     services = current_request.services()
     head = article_changes.record_audit_export(asked)

@@ -20,7 +20,6 @@ _AT_ONCE = 30
 @pages.post("/articles/<int:article_id>/attachments")
 def adding(article_id: int) -> AnyResponse:
     """Attach files, all or none."""
-    current_request.check_limit("file_upload")
     try:
         with current_request.services().sessions() as session:  # before the files are read
             article_attachments.check_can_attach(session, current_request.actor(), article_id)
@@ -39,7 +38,6 @@ def _attached(article_id: int, files: list[tuple[str, bytes]]) -> str:
 @pages.post("/articles/<int:article_id>/attachments/<int:attachment_id>/delete")
 def removing(article_id: int, attachment_id: int) -> AnyResponse:
     """Remove a file."""
-    current_request.check_limit("api_write")
     forms.read({})
     return redirect(forms.once(lambda: _detached(article_id, attachment_id)), 303)
 

@@ -24,7 +24,6 @@ def showing() -> Response:
 @pages.post("/empty")
 def emptying() -> Response:
     """Invalidate every cached article and list."""
-    current_request.check_limit("admin")
     forms.read({})
     done = article_changes.empty_cache()
     return redirect(f"/admin/cache?done={'cache-emptied' if done else 'cache-later'}", 303)
@@ -33,7 +32,6 @@ def emptying() -> Response:
 @pages.post("/cdn")
 def purging() -> Response:
     """Purge addresses, tags or everything from the CDN."""
-    current_request.check_limit("admin")
     try:
         values = forms.read(fields.PURGE_FORM)
         article_changes.purge_cdn(

@@ -28,7 +28,6 @@ def favourites() -> Response:
 @pages.post("/articles/<int:article_id>/favourite")
 def favouring(article_id: int) -> AnyResponse:
     """Add or remove a favourite."""
-    current_request.check_limit("api_write")
     on = forms.read(fields.FAVOUR_FORM)["on"] == "on"
     article_changes.favour(article_id, on=on)
     return redirect(f"/articles/{article_id}?done={'favourite' if on else 'no-favourite'}", 303)
@@ -37,7 +36,6 @@ def favouring(article_id: int) -> AnyResponse:
 @pages.post("/watches")
 def watching() -> AnyResponse:
     """Subscribe to or unsubscribe from an article, tag or site."""
-    current_request.check_limit("api_write")
     asked = forms.read(fields.WATCH_FORM)
     article_changes.watch(asked["kind"], asked["subject"], on=asked["on"] == "on")
     back = forms.safe_next(asked["next"]) if asked["next"] else "/favourites"

