@@ -127,7 +127,7 @@ def request_reset(asked: ApiRequest) -> ApiResponse:
 
 def reset_password(asked: ApiRequest) -> ApiResponse:
     """Set a new password with a mailed token; every session and every token ends, and nobody is signed in."""
-    credentials.reset_password(asked.values["token"], asked.values["new_password"])
+    credentials.reset_password(**asked.values, refused="token-refused")
     return ApiResponse({"changed": True})
 
 

@@ -7,9 +7,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from flask import Blueprint, Response, redirect, render_template, request
+from flask import Blueprint, Response, render_template, request
 from sqlalchemy import text
-from werkzeug.wrappers import Response as AnyResponse
 
 from knowledge_system.api.body import response_of
 from knowledge_system.api.route import ApiResponse
@@ -47,27 +46,27 @@ def records() -> Response:
 
 
 @pages.post("/diagnostics/error")
+@forms.form({})
 def error() -> str:
     """Raise an unexpected exception."""
-    forms.read({})
     raise RuntimeError("診断: わざと起こした例外です")
 
 
 @pages.post("/diagnostics/slow-query")
-def slow_query() -> AnyResponse:
+@forms.form({})
+def slow_query() -> str:
     """Run a statement that takes longer than the slow-query threshold."""
-    forms.read({})
     with current_request.services().engine.connect() as connection:
         connection.execute(text(_SLOW_SQL), {"rows": _SLOW_ROWS}).scalar_one()
-    return redirect("/diagnostics?done=slow-query", 303)
+    return "/diagnostics?done=slow-query"
 
 
 @pages.post("/diagnostics/clock")
-def clock() -> AnyResponse:
+@forms.form(fields.CLOCK_FORM)
+def clock(*, advance: int) -> str:
     """Advance the session clock."""
-    seconds = forms.read(fields.CLOCK_FORM)["advance"]
-    current_request.services().session_clock.advance(seconds)
-    return redirect("/diagnostics?done=clock-moved", 303)
+    current_request.services().session_clock.advance(advance)
+    return "/diagnostics?done=clock-moved"
 
 
 @pages.get("/sink")

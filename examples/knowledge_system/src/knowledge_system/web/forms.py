@@ -6,8 +6,9 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping
+from functools import partial, wraps
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from flask import Response, g, make_response, redirect, request
 from werkzeug.wrappers import Response as BaseResponse
@@ -96,27 +97,49 @@ def shown_again(problem: Problem, page: Callable[[Problem], str]) -> Response:
     return response
 
 
-def submitted(
-    fields: Mapping[str, Field], work: Callable[[dict[str, Any]], str], page: Callable[[Problem], str]
-) -> BaseResponse:
-    """Run the operation of a form once with its validated fields, and redirect.
+def form(
+    allowed: Mapping[str, Field],
+    *,
+    page: Callable[..., str] | None = None,
+    confirm_at: str = "",
+    ignore: tuple[str, ...] = (),
+    run_once: bool = False,
+) -> Callable[[Callable[..., Any]], Callable[..., BaseResponse]]:
+    """Return a decorator for a view that handles a form: it gets the fields, and returns where to redirect to.
 
-    If the user can correct the error, the page is shown again with the input.
+    The view may return a response instead.
 
     Args:
-        fields: fields of the form.
-        work: runs the operation and returns the redirect target.
-        page: shows the form again with a problem.
-
-    Raises:
-        Problem: any other.
+        allowed: fields of the form.
+        page: shows the form again with its input if the user can correct the error; it gets the parameters of the
+            path, and ``problem``.
+        confirm_at: path to which users return if they have to authenticate again.
+        ignore: names of fields that the view does not get.
+        run_once: whether a form that is sent twice runs once; the view then returns a path.
     """
-    try:
-        values = read(fields)
-        place = once(lambda: work(values))
-    except Problem as problem:
-        return shown_again(problem, page)
-    return redirect(place, 303)
+
+    def decorate(view: Callable[..., Any]) -> Callable[..., BaseResponse]:
+        @wraps(view)
+        def handle(**path: Any) -> BaseResponse:
+            try:
+                values = read(allowed, ignore=ignore)
+                work = partial(view, **path, **values)
+                answer = once(work) if run_once else work()
+            except Problem as problem:
+                if (
+                    confirm_at
+                    and problem.code == "confirmation-required"
+                    and not current_request.wants_json()
+                ):
+                    return redirect(f"/account/confirm?{urlencode({'next': confirm_at})}", 303)
+                if page is None:
+                    raise
+                return shown_again(problem, lambda shown: page(**path, problem=shown))
+            return redirect(answer, 303) if isinstance(answer, str) else answer
+
+        return handle
+
+    return decorate
 
 
 def private(body: str) -> Response:

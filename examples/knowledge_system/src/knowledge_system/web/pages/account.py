@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 
@@ -24,244 +25,11 @@ from knowledge_system.web.sign_in import (
     sign_in_steps,
 )
 from knowledge_system.web.sign_in.sign_in_helpers import proof_of
+from mks_hardening.security import RecoveryCodes
 
 pages = Blueprint("account", __name__)
 
 _REASONS = {"idle": "session-idle", "absolute": "session-absolute", "revoked": "session-revoked"}
-
-
-@pages.get("/sign-in")
-def sign_in_form() -> Any:
-    """Show the sign-in page, with the reason why the last session ended."""
-    if current_request.actor_or_none():
-        return redirect(forms.safe_next(request.args.get("next", "/")), 303)
-    return forms.private(sign_in_page())
-
-
-@pages.post("/sign-in")
-def sign_in() -> Response:
-    """Check name and password."""
-    try:
-        values = forms.read(fields.SIGN_IN_FORM, ignore=("next",))
-        complete = sign_in_steps.begin(
-            values["username"],
-            values["password"],
-            recovery_code=values["recovery_code"],
-            remember=values["remember"] == "on",
-        )
-    except Problem as problem:
-        return forms.shown_again(problem, sign_in_page)
-    onward = forms.safe_next(forms.retyped("next"))
-    return redirect(onward if complete else f"/sign-in/code?{urlencode({'next': onward})}", 303)
-
-
-@pages.get("/sign-in/code")
-def code_form() -> Any:
-    """Show the form for the code."""
-    if not sign_in_steps.pending():
-        return redirect("/sign-in", 303)
-    return forms.private(_code_page())
-
-
-@pages.post("/sign-in/code")
-def code() -> Response:
-    """Check the code."""
-    if not sign_in_steps.pending():
-        return redirect("/sign-in", 303)
-    try:
-        given = forms.read(fields.CODE_FORM, ignore=("next",))
-        sign_in_steps.finish(given["code"], answer=given["answer"])
-    except Problem as problem:
-        if problem.code == "sign-in-required" and not current_request.wants_json():
-            return redirect("/sign-in", 303)
-        return forms.shown_again(problem, _code_page)
-    return redirect(forms.safe_next(forms.retyped("next")), 303)
-
-
-@pages.post("/sign-out")
-def sign_out() -> Response:
-    """End the session."""
-    forms.read({})
-    at_provider = provider.began_session() and provider.sign_out_url() is not None
-    sign_in_steps.sign_out()
-    return redirect(f"/sign-in?done={'signed-out-here' if at_provider else 'signed-out'}", 303)
-
-
-@pages.post("/session/refresh")
-def extend() -> Response:
-    """Extend the session, for browsers without JavaScript."""
-    forms.read({}, ignore=("next",))
-    current_request.handle().refresh()
-    path = forms.safe_next(forms.retyped("next"))
-    return redirect(f"{path}{'&' if '?' in path else '?'}done=extended", 303)
-
-
-@pages.get("/account")
-def overview() -> Response:
-    """Show the user's profile, sessions, remembered devices and second-factor status."""
-    return forms.private(
-        render_template(
-            "account.html",
-            section="account",
-            factor=factors.status(),
-            sessions=sessions_of(str(current_request.actor().id)),
-            devices=devices.own_devices(),
-            mails=_mails(),
-            provider=provider.provider_name() if provider.began_session() else "",
-            with_password=current_request.services().settings.oidc_passwords,
-        )
-    )
-
-
-def _mails() -> str:
-    with current_request.services().sessions() as session:
-        return digests.choice(session, current_request.actor().id)
-
-
-@pages.post("/account/mails")
-def choosing_mails() -> Response:
-    """Choose how notices come by mail."""
-    article_changes.choose_mails(forms.read(fields.MAILS)["mails"])
-    return redirect("/account?done=mails-chosen", 303)
-
-
-@pages.post("/account/sessions/end")
-def end_session() -> Response:
-    """End one of the user's sessions."""
-    wanted = forms.read(fields.SESSION)["session"]
-    manager, owner = current_request.services().session_manager, str(current_request.actor().id)
-    if manager is None or wanted not in {item.key for item in manager.sessions(owner)}:
-        raise Problem("not-found")
-    manager.end(wanted)
-    current_request.services().trail.note("session.end", owner, actor=owner, which="one")
-    return redirect("/account?done=ended", 303)
-
-
-@pages.post("/account/sessions/end-others")
-def end_others() -> Response:
-    """End all of the user's sessions except the current one."""
-    forms.read({})
-    current_request.handle().end_others()
-    owner = str(current_request.actor().id)
-    current_request.services().trail.note("session.end", owner, actor=owner, which="every other")
-    return redirect("/account?done=others-ended", 303)
-
-
-@pages.post("/account/devices/revoke")
-def revoke_device() -> Response:
-    """Revoke one of the user's remembered devices."""
-    try:
-        devices.revoke(forms.read(fields.DEVICE)["device"])
-    except Problem as problem:
-        return _asked_to_confirm(problem, "/account")
-    return redirect("/account?done=device-revoked", 303)
-
-
-@pages.post("/account/devices/revoke-all")
-def revoke_devices() -> Response:
-    """Revoke all of the user's remembered devices."""
-    try:
-        forms.read({})
-        devices.revoke_all()
-    except Problem as problem:
-        return _asked_to_confirm(problem, "/account")
-    return redirect("/account?done=devices-revoked", 303)
-
-
-@pages.get("/account/confirm")
-def confirm_form() -> Response:
-    """Show the form for re-authentication."""
-    return forms.private(_confirm_page())
-
-
-@pages.post("/account/confirm")
-def confirm() -> Response:
-    """Re-authenticate the user, and continue."""
-    try:
-        given = forms.read(fields.CONFIRMATION_FORM, ignore=("next",))
-        sign_in_steps.confirm(proof_of(given["proof"], given["answer"]))
-    except Problem as problem:
-        return forms.shown_again(problem, _confirm_page)
-    return redirect(forms.safe_next(forms.retyped("next")), 303)
-
-
-@pages.get("/account/password")
-def password_form() -> Response:
-    """Show the form to change the password."""
-    return forms.private(_password_page())
-
-
-@pages.post("/account/password")
-def change_password() -> Response:
-    """Change the password; other sessions end."""
-    try:
-        values = forms.read(fields.PASSWORD)
-        credentials.change_password(values["password"], values["new_password"])
-    except Problem as problem:
-        if problem.code == "confirmation-required":
-            return _asked_to_confirm(problem, "/account/password")
-        return forms.shown_again(problem, _password_page)
-    return redirect("/account?done=password-changed", 303)
-
-
-@pages.get("/account/second-factor")
-def second_factor() -> Response:
-    """Show the status of the second factor and the available actions."""
-    return forms.private(factor_page())
-
-
-@pages.post("/account/second-factor/begin")
-def begin_enrolment() -> Response:
-    """Begin an enrolment, and show QR code and secret."""
-    try:
-        given = forms.read(fields.CODE_FORM)
-        enrolment.keep(factors.enrol(proof_of(given["code"], given["answer"])))
-    except Problem as problem:
-        if problem.code == "confirmation-required":
-            return _asked_to_confirm(problem, "/account/second-factor")
-        return forms.shown_again(problem, lambda shown: factor_page(problem=shown))
-    return redirect("/account/second-factor", 303)
-
-
-@pages.post("/account/second-factor/cancel")
-def cancel_enrolment() -> Response:
-    """Cancel an enrolment."""
-    actor = current_request.actor()
-    forms.read({})
-    factors.two_factor().cancel_enrolment(str(actor.id))
-    enrolment.forget()
-    return redirect("/account/second-factor", 303)
-
-
-@pages.post("/account/second-factor/confirm")
-def confirm_enrolment() -> Response:
-    """Confirm the enrolment, and show the recovery codes once."""
-    try:
-        codes = factors.confirm_enrolment(forms.read(fields.CODE)["code"])
-        enrolment.forget()
-    except Problem as problem:
-        return forms.shown_again(problem, lambda shown: factor_page(problem=shown, confirming=True))
-    return forms.private(render_template("recovery_codes.html", section="account", codes=list(codes)))
-
-
-@pages.post("/account/second-factor/recovery-codes")
-def new_recovery_codes() -> Response:
-    """Replace the recovery codes, and show the new ones once."""
-    try:
-        codes = factors.recovery_codes(forms.read(fields.CODE)["code"])
-    except Problem as problem:
-        return forms.shown_again(problem, lambda shown: factor_page(problem=shown))
-    return forms.private(render_template("recovery_codes.html", section="account", codes=list(codes)))
-
-
-@pages.post("/account/second-factor/disable")
-def disable() -> Response:
-    """Disable the second factor."""
-    try:
-        factors.disable(forms.read(fields.CODE)["code"])
-    except Problem as problem:
-        return forms.shown_again(problem, lambda shown: factor_page(problem=shown))
-    return redirect("/account?done=factor-off", 303)
 
 
 def sign_in_page(problem: Problem | None = None) -> str:
@@ -311,13 +79,6 @@ def _password_page(problem: Problem | None = None) -> str:
     return render_template("password.html", section="account", **forms.problem_context(problem))
 
 
-def _asked_to_confirm(problem: Problem, onward: str) -> Response:
-    """Redirect browsers to re-authentication and back; raise the problem for API clients."""
-    if problem.code != "confirmation-required" or current_request.wants_json():
-        raise problem
-    return redirect(f"/account/confirm?{urlencode({'next': onward})}", 303)
-
-
 def factor_page(*, problem: Problem | None = None, confirming: bool = False) -> str:
     """Render the second-factor page: authenticator app, recovery codes, passkeys."""
     factor = factors.status()
@@ -333,6 +94,212 @@ def factor_page(*, problem: Problem | None = None, confirming: bool = False) -> 
         confirming=confirming or (factor.pending and begun is None),
         **forms.problem_context(problem),
     )
+
+
+@pages.get("/sign-in")
+def sign_in_form() -> Any:
+    """Show the sign-in page, with the reason why the last session ended."""
+    if current_request.actor_or_none():
+        return redirect(forms.safe_next(request.args.get("next", "/")), 303)
+    return forms.private(sign_in_page())
+
+
+@pages.post("/sign-in")
+@forms.form(fields.SIGN_IN_FORM, page=sign_in_page, ignore=("next",))
+def sign_in(*, username: str, password: str, recovery_code: str, remember: str) -> str:
+    """Check name and password."""
+    complete = sign_in_steps.begin(username, password, recovery_code=recovery_code, remember=remember == "on")
+    onward = forms.safe_next(forms.retyped("next"))
+    return onward if complete else f"/sign-in/code?{urlencode({'next': onward})}"
+
+
+@pages.get("/sign-in/code")
+def code_form() -> Any:
+    """Show the form for the code."""
+    if not sign_in_steps.pending():
+        return redirect("/sign-in", 303)
+    return forms.private(_code_page())
+
+
+@pages.post("/sign-in/code")
+def code() -> Response:
+    """Check the code."""
+    if not sign_in_steps.pending():
+        return redirect("/sign-in", 303)
+    try:
+        given = forms.read(fields.CODE_FORM, ignore=("next",))
+        sign_in_steps.finish(given["code"], answer=given["answer"])
+    except Problem as problem:
+        if problem.code == "sign-in-required" and not current_request.wants_json():
+            return redirect("/sign-in", 303)
+        return forms.shown_again(problem, _code_page)
+    return redirect(forms.safe_next(forms.retyped("next")), 303)
+
+
+@pages.post("/sign-out")
+@forms.form({})
+def sign_out() -> str:
+    """End the session."""
+    at_provider = provider.began_session() and provider.sign_out_url() is not None
+    sign_in_steps.sign_out()
+    return f"/sign-in?done={'signed-out-here' if at_provider else 'signed-out'}"
+
+
+@pages.post("/session/refresh")
+@forms.form({}, ignore=("next",))
+def extend() -> str:
+    """Extend the session, for browsers without JavaScript."""
+    current_request.handle().refresh()
+    path = forms.safe_next(forms.retyped("next"))
+    return f"{path}{'&' if '?' in path else '?'}done=extended"
+
+
+@pages.get("/account")
+def overview() -> Response:
+    """Show the user's profile, sessions, remembered devices and second-factor status."""
+    return forms.private(
+        render_template(
+            "account.html",
+            section="account",
+            factor=factors.status(),
+            sessions=sessions_of(str(current_request.actor().id)),
+            devices=devices.own_devices(),
+            mails=_mails(),
+            provider=provider.provider_name() if provider.began_session() else "",
+            with_password=current_request.services().settings.oidc_passwords,
+        )
+    )
+
+
+def _mails() -> str:
+    with current_request.services().sessions() as session:
+        return digests.choice(session, current_request.actor().id)
+
+
+@pages.post("/account/mails")
+@forms.form(fields.MAILS)
+def choosing_mails(*, mails: str) -> str:
+    """Choose how notices come by mail."""
+    article_changes.choose_mails(mails)
+    return "/account?done=mails-chosen"
+
+
+@pages.post("/account/sessions/end")
+@forms.form(fields.SESSION)
+def end_session(*, session: str) -> str:
+    """End one of the user's sessions."""
+    manager, owner = current_request.services().session_manager, str(current_request.actor().id)
+    if manager is None or session not in {item.key for item in manager.sessions(owner)}:
+        raise Problem("not-found")
+    manager.end(session)
+    current_request.services().trail.note("session.end", owner, actor=owner, which="one")
+    return "/account?done=ended"
+
+
+@pages.post("/account/sessions/end-others")
+@forms.form({})
+def end_others() -> str:
+    """End all of the user's sessions except the current one."""
+    current_request.handle().end_others()
+    owner = str(current_request.actor().id)
+    current_request.services().trail.note("session.end", owner, actor=owner, which="every other")
+    return "/account?done=others-ended"
+
+
+@pages.post("/account/devices/revoke")
+@forms.form(fields.DEVICE, confirm_at="/account")
+def revoke_device(*, device: str) -> str:
+    """Revoke one of the user's remembered devices."""
+    devices.revoke(device)
+    return "/account?done=device-revoked"
+
+
+@pages.post("/account/devices/revoke-all")
+@forms.form({}, confirm_at="/account")
+def revoke_devices() -> str:
+    """Revoke all of the user's remembered devices."""
+    devices.revoke_all()
+    return "/account?done=devices-revoked"
+
+
+@pages.get("/account/confirm")
+def confirm_form() -> Response:
+    """Show the form for re-authentication."""
+    return forms.private(_confirm_page())
+
+
+@pages.post("/account/confirm")
+@forms.form(fields.CONFIRMATION_FORM, page=_confirm_page, ignore=("next",))
+def confirm(*, proof: str, answer: str) -> str:
+    """Re-authenticate the user, and continue."""
+    sign_in_steps.confirm(proof_of(proof, answer))
+    return forms.safe_next(forms.retyped("next"))
+
+
+@pages.get("/account/password")
+def password_form() -> Response:
+    """Show the form to change the password."""
+    return forms.private(_password_page())
+
+
+@pages.post("/account/password")
+@forms.form(fields.PASSWORD, page=_password_page, confirm_at="/account/password")
+def change_password(*, password: str, new_password: str) -> str:
+    """Change the password; other sessions end."""
+    credentials.change_password(password, new_password)
+    return "/account?done=password-changed"
+
+
+@pages.get("/account/second-factor")
+def second_factor() -> Response:
+    """Show the status of the second factor and the available actions."""
+    return forms.private(factor_page())
+
+
+@pages.post("/account/second-factor/begin")
+@forms.form(fields.CODE_FORM, page=factor_page, confirm_at="/account/second-factor")
+def begin_enrolment(*, code: str, answer: str) -> str:
+    """Begin an enrolment, and show QR code and secret."""
+    enrolment.keep(factors.enrol(proof_of(code, answer)))
+    return "/account/second-factor"
+
+
+@pages.post("/account/second-factor/cancel")
+@forms.form({})
+def cancel_enrolment() -> str:
+    """Cancel an enrolment."""
+    factors.two_factor().cancel_enrolment(str(current_request.actor().id))
+    enrolment.forget()
+    return "/account/second-factor"
+
+
+@pages.post("/account/second-factor/confirm")
+@forms.form(fields.CODE, page=partial(factor_page, confirming=True))
+def confirm_enrolment(*, code: str) -> Response:
+    """Confirm the enrolment, and show the recovery codes once."""
+    codes = factors.confirm_enrolment(code)
+    enrolment.forget()
+    return shown_once(codes)
+
+
+@pages.post("/account/second-factor/recovery-codes")
+@forms.form(fields.CODE, page=factor_page)
+def new_recovery_codes(*, code: str) -> Response:
+    """Replace the recovery codes, and show the new ones once."""
+    return shown_once(factors.recovery_codes(code))
+
+
+@pages.post("/account/second-factor/disable")
+@forms.form(fields.CODE, page=factor_page)
+def disable(*, code: str) -> str:
+    """Disable the second factor."""
+    factors.disable(code)
+    return "/account?done=factor-off"
+
+
+def shown_once(codes: RecoveryCodes) -> Response:
+    """Show new recovery codes, which no page shows again."""
+    return forms.private(render_template("recovery_codes.html", section="account", codes=list(codes)))
 
 
 def sessions_of(user_id: str) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from flask import Blueprint, redirect, render_template
+from flask import Blueprint, render_template
 from flask import Response as FlaskResponse
 from sqlalchemy.orm import Session
 from werkzeug.wrappers import Response
@@ -24,24 +24,53 @@ _EMPTY = {"username": "", "display_name": "", "department": "", "role": "viewer"
 _NOBODY = {"owner": "", "help": "unlock", "reason": ""}
 
 
-@pages.get("/accounts")
-def listing() -> str:
-    """Show accounts by pages, a form to add one, and a form to unlock one, which a link may preselect."""
-    owner = forms.query_values(fields.ACCOUNT_LIST)["owner"]
-    return _page(_EMPTY, helped={**_NOBODY, "owner": owner})
-
-
-@pages.post("/accounts")
-def adding() -> Response:
-    """Add a user."""
-    return forms.submitted(
-        fields.ACCOUNT,
-        _registered,
-        lambda shown: _page({name: forms.retyped(name) for name in _EMPTY}, shown),
+def _account_page(username: str, problem: Problem | None = None) -> str:
+    with current_request.services().sessions() as session:
+        found = accounts.member(session, username)
+        owner = str(accounts.id_of(session, username))
+    settings = current_request.services().settings
+    kept = settings.oidc_passwords or not found.linked or username in settings.oidc_emergency_accounts
+    return render_template(
+        "account_admin.html",
+        section="admin",
+        account=found,
+        by_password=found.has_password and kept,
+        provider=provider.provider_name(),
+        sessions=sessions_of(owner),
+        programs=len(current_request.services().tokens.families(owner)),
+        **forms.problem_context(problem),
     )
 
 
-def _registered(values: dict[str, Any]) -> str:
+def _page(problem: Problem | None = None) -> str:
+    asked = forms.query_values(fields.ACCOUNT_LIST)
+    with current_request.services().sessions() as session:
+        listed, following = accounts.members(session, query=asked["q"], after=asked["after"] or None)
+    return render_template(
+        "accounts.html",
+        section="admin",
+        accounts=listed,
+        query=asked["q"],
+        following=following,
+        values={name: forms.retyped(name) or value for name, value in _EMPTY.items()},
+        helped={
+            name: forms.retyped(name) or value for name, value in {**_NOBODY, "owner": asked["owner"]}.items()
+        },
+        refused="help" if forms.retyped("help") else "account",
+        **forms.problem_context(problem),
+    )
+
+
+@pages.get("/accounts")
+def listing() -> str:
+    """Show accounts by pages, a form to add one, and a form to unlock one, which a link may preselect."""
+    return _page()
+
+
+@pages.post("/accounts")
+@forms.form(fields.ACCOUNT, page=_page, run_once=True)
+def adding(**values: Any) -> str:
+    """Add a user."""
     article_changes.register(values)
     return "/admin/accounts?done=registered"
 
@@ -53,84 +82,63 @@ def account(username: str) -> Response:
 
 
 @pages.post("/accounts/<username>")
-def changing(username: str) -> Response:
+@forms.form(fields.ACCOUNT_CHANGE, page=_account_page, run_once=True)
+def changing(*, username: str, **values: Any) -> str:
     """Change role, address and other fields, or deactivate the account."""
-    return forms.submitted(
-        fields.ACCOUNT_CHANGE,
-        lambda values: _changed(username, values),
-        lambda shown: _account_page(username, shown),
-    )
-
-
-def _changed(username: str, values: dict[str, Any]) -> str:
     article_changes.change_account(username, values)
     return f"/admin/accounts/{username}?done=account-changed"
 
 
 @pages.post("/accounts/<username>/invite")
-def inviting(username: str) -> Response:
+@forms.form({}, page=_account_page)
+def inviting(*, username: str) -> str:
     """Send another mail with the link to choose a password."""
-    forms.read({})
     with current_request.services().sessions() as session:
         found = accounts.member(session, username)
-    try:
-        credentials.invite(found.username)
-    except Problem as problem:
-        return forms.shown_again(problem, lambda shown: _account_page(username, shown))
-    return redirect(f"/admin/accounts/{username}?done=invited", 303)
+    credentials.invite(found.username)
+    return f"/admin/accounts/{username}?done=invited"
 
 
 @pages.post("/accounts/<username>/unlink")
-def unlinking(username: str) -> Response:
+@forms.form({})
+def unlinking(*, username: str) -> str:
     """Remove the link of an account to the identity provider."""
-    forms.read({})
     article_changes.unlink_account(username)
-    return redirect(f"/admin/accounts/{username}?done=account-unlinked", 303)
+    return f"/admin/accounts/{username}?done=account-unlinked"
 
 
 @pages.post("/accounts/<username>/sessions/end")
-def ending(username: str) -> Response:
+@forms.form(fields.ANY_SESSION)
+def ending(*, username: str, session: str) -> str:
     """End one session of a user, or all sessions and API tokens."""
-    wanted = forms.read(fields.ANY_SESSION)["session"]
     services = current_request.services()
-    with services.sessions() as session:
-        accounts.member(session, username)  # 404 if there is no such user
-        owner = str(accounts.id_of(session, username))
+    with services.sessions() as database_session:
+        accounts.member(database_session, username)  # 404 if there is no such user
+        owner = str(accounts.id_of(database_session, username))
     manager = services.session_manager
-    if not wanted:
+    if not session:
         services.end_sessions(owner)
-    elif manager is None or wanted not in {item.key for item in manager.sessions(owner)}:
+    elif manager is None or session not in {item.key for item in manager.sessions(owner)}:
         raise Problem("not-found")
     else:
-        manager.end(wanted)
+        manager.end(session)
     services.trail.note(
-        "session.end", owner, actor=str(current_request.actor().id), which="one" if wanted else "every one"
+        "session.end", owner, actor=str(current_request.actor().id), which="one" if session else "every one"
     )
-    return redirect(f"/admin/accounts/{username}?done=sessions-ended", 303)
+    return f"/admin/accounts/{username}?done=sessions-ended"
 
 
 @pages.post("/second-factor")
-def helping() -> Response:
+@forms.form(fields.FACTOR_HELP, page=_page)
+def helping(*, owner: str, reason: str, **values: str) -> str:
     """Unlock an account, or remove its second factor."""
     services, actor = current_request.services(), current_request.actor().username
-    try:
-        values = forms.read(fields.FACTOR_HELP)
-        with services.sessions() as session:
-            owner = accounts.id_of(session, values["owner"])
-        if values["help"] == "unlock":
-            factor_administration.unlock(
-                services.sign_in, services.two_factor, owner, actor=actor, reason=values["reason"]
-            )
-            return redirect("/admin/accounts?done=factor-unlocked", 303)
-        factor_administration.reset(
-            services.sign_in, services.two_factor, owner, actor=actor, reason=values["reason"]
-        )
-    except Problem as problem:
-        return forms.shown_again(
-            problem,
-            lambda shown: _page(_EMPTY, shown, helped={name: forms.retyped(name) for name in _NOBODY}),
-        )
-    return redirect("/admin/accounts?done=factor-reset", 303)
+    with services.sessions() as session:
+        user_id = accounts.id_of(session, owner)
+    unlocks = values["help"] == "unlock"
+    change = factor_administration.unlock if unlocks else factor_administration.reset
+    change(services.sign_in, services.two_factor, user_id, actor=actor, reason=reason)
+    return f"/admin/accounts?done={'factor-unlocked' if unlocks else 'factor-reset'}"
 
 
 @pages.get("/audit")
@@ -152,9 +160,9 @@ def audited() -> str:
 
 
 @pages.post("/audit/export")
-def exporting() -> Response:
+@forms.form(fields.AUDIT_EXPORT)
+def exporting(**asked: str) -> Response:
     """Download the entries of a period; the export is an entry itself, with the newest one before it."""
-    asked = forms.read(fields.AUDIT_EXPORT)
     services = current_request.services()
     head = article_changes.record_audit_export(asked)
     since, until = (_midnight(asked[name]) for name in ("since", "until"))
@@ -209,40 +217,3 @@ def _verified(session: Session) -> tuple[int | None, int | None]:
     file = current_request.services().settings.audit_heads
     missing = audit_heads.first_missing(session, file) if file else None
     return audit.first_broken_entry(session), missing.id if missing else None
-
-
-def _account_page(username: str, problem: Problem | None = None) -> str:
-    with current_request.services().sessions() as session:
-        found = accounts.member(session, username)
-        owner = str(accounts.id_of(session, username))
-    settings = current_request.services().settings
-    kept = settings.oidc_passwords or not found.linked or username in settings.oidc_emergency_accounts
-    return render_template(
-        "account_admin.html",
-        section="admin",
-        account=found,
-        by_password=found.has_password and kept,
-        provider=provider.provider_name(),
-        sessions=sessions_of(owner),
-        programs=len(current_request.services().tokens.families(owner)),
-        **forms.problem_context(problem),
-    )
-
-
-def _page(
-    values: dict[str, str], problem: Problem | None = None, *, helped: dict[str, str] | None = None
-) -> str:
-    asked = forms.query_values(fields.ACCOUNT_LIST)
-    with current_request.services().sessions() as session:
-        listed, following = accounts.members(session, query=asked["q"], after=asked["after"] or None)
-    return render_template(
-        "accounts.html",
-        section="admin",
-        accounts=listed,
-        query=asked["q"],
-        following=following,
-        values=values,
-        helped=helped or _NOBODY,
-        refused="help" if helped and problem else "account",
-        **forms.problem_context(problem),
-    )

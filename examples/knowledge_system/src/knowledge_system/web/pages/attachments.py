@@ -36,13 +36,9 @@ def _attached(article_id: int, files: list[tuple[str, bytes]]) -> str:
 
 
 @pages.post("/articles/<int:article_id>/attachments/<int:attachment_id>/delete")
-def removing(article_id: int, attachment_id: int) -> AnyResponse:
+@forms.form({}, run_once=True)
+def removing(*, article_id: int, attachment_id: int) -> str:
     """Remove a file."""
-    forms.read({})
-    return redirect(forms.once(lambda: _detached(article_id, attachment_id)), 303)
-
-
-def _detached(article_id: int, attachment_id: int) -> str:
     article_changes.detach(article_id, attachment_id)
     return f"/articles/{article_id}/edit?done=detached#attachments-title"
 

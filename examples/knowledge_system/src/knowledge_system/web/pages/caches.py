@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from flask import Blueprint, redirect, render_template
+from flask import Blueprint, render_template
 from werkzeug.wrappers import Response
 
 from knowledge_system.domain import fields
@@ -13,33 +13,6 @@ from knowledge_system.services.operations.metric_counts import MetricCounts
 from knowledge_system.web import article_changes, current_request, forms
 
 pages = Blueprint("caches", __name__, url_prefix="/admin/cache")
-
-
-@pages.get("")
-def showing() -> Response:
-    """Show the figures of the last day and the forms."""
-    return forms.private(_page())
-
-
-@pages.post("/empty")
-def emptying() -> Response:
-    """Invalidate every cached article and list."""
-    forms.read({})
-    done = article_changes.empty_cache()
-    return redirect(f"/admin/cache?done={'cache-emptied' if done else 'cache-later'}", 303)
-
-
-@pages.post("/cdn")
-def purging() -> Response:
-    """Purge addresses, tags or everything from the CDN."""
-    try:
-        values = forms.read(fields.PURGE_FORM)
-        article_changes.purge_cdn(
-            values["urls"].split(), values["tags"].split(), everything=values["everything"] == "on"
-        )
-    except Problem as problem:
-        return forms.shown_again(problem, _page)
-    return redirect("/admin/cache?done=cdn-purged", 303)
 
 
 def _page(problem: Problem | None = None) -> str:
@@ -55,3 +28,24 @@ def _page(problem: Problem | None = None) -> str:
         typed={name: forms.retyped(name) for name in fields.PURGE_FORM},
         **forms.problem_context(problem),
     )
+
+
+@pages.get("")
+def showing() -> Response:
+    """Show the figures of the last day and the forms."""
+    return forms.private(_page())
+
+
+@pages.post("/empty")
+@forms.form({})
+def emptying() -> str:
+    """Invalidate every cached article and list."""
+    return f"/admin/cache?done={'cache-emptied' if article_changes.empty_cache() else 'cache-later'}"
+
+
+@pages.post("/cdn")
+@forms.form(fields.PURGE_FORM, page=_page)
+def purging(*, urls: str, tags: str, everything: str) -> str:
+    """Purge addresses, tags or everything from the CDN."""
+    article_changes.purge_cdn(urls.split(), tags.split(), everything=everything == "on")
+    return "/admin/cache?done=cdn-purged"

@@ -26,20 +26,19 @@ def favourites() -> Response:
 
 
 @pages.post("/articles/<int:article_id>/favourite")
-def favouring(article_id: int) -> AnyResponse:
+@forms.form(fields.FAVOUR_FORM)
+def favouring(*, article_id: int, on: str) -> str:
     """Add or remove a favourite."""
-    on = forms.read(fields.FAVOUR_FORM)["on"] == "on"
-    article_changes.favour(article_id, on=on)
-    return redirect(f"/articles/{article_id}?done={'favourite' if on else 'no-favourite'}", 303)
+    article_changes.favour(article_id, on=on == "on")
+    return f"/articles/{article_id}?done={'favourite' if on else 'no-favourite'}"
 
 
 @pages.post("/watches")
-def watching() -> AnyResponse:
+@forms.form(fields.WATCH_FORM)
+def watching(*, kind: str, subject: str, on: str, **asked: str) -> str:
     """Subscribe to or unsubscribe from an article, tag or site."""
-    asked = forms.read(fields.WATCH_FORM)
-    article_changes.watch(asked["kind"], asked["subject"], on=asked["on"] == "on")
-    back = forms.safe_next(asked["next"]) if asked["next"] else "/favourites"
-    return redirect(back, 303)
+    article_changes.watch(kind, subject, on=on == "on")
+    return forms.safe_next(asked["next"]) if asked["next"] else "/favourites"
 
 
 @pages.get("/sites")

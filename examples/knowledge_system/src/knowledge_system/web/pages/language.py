@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, current_app, redirect, request
+from flask import Blueprint, current_app, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import RequestRedirect
-from werkzeug.wrappers import Response
 
 from knowledge_system.domain import fields
 from knowledge_system.web import article_changes, cookies, current_request, forms
@@ -14,13 +13,13 @@ pages = Blueprint("language", __name__)
 
 
 @pages.post("/language")
-def switching() -> Response:
+@forms.form(fields.LANGUAGE)
+def switching(*, language: str) -> str:
     """Store the language for this browser, and for the signed-in user in all browsers and mails."""
-    chosen = forms.read(fields.LANGUAGE)["language"]
-    cookies.keep(cookies.LANGUAGE, chosen)
+    cookies.keep(cookies.LANGUAGE, language)
     if current_request.actor_or_none():
-        article_changes.choose_language(chosen)
-    return redirect(_page(forms.came_from()), 303)
+        article_changes.choose_language(language)
+    return _page(forms.came_from())
 
 
 def _page(path: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import urlencode
 
 from flask import Blueprint, redirect, render_template, request
 from werkzeug.wrappers import Response
@@ -17,6 +16,31 @@ from knowledge_system.web.sign_in import credentials
 pages = Blueprint("mailed", __name__)
 
 
+def _token() -> str:
+    return (forms.retyped("token") or request.args.get("token", ""))[:256]
+
+
+def _forgotten_page(problem: Problem | None = None) -> str:
+    return render_template(
+        "password_forgotten.html", username=forms.retyped("username")[:64], **forms.problem_context(problem)
+    )
+
+
+def _reset_page(problem: Problem | None = None) -> str:
+    return render_template("password_reset.html", token=_token(), **forms.problem_context(problem))
+
+
+def _email_page(problem: Problem | None = None) -> str:
+    return render_template(
+        "email.html", section="account", email=forms.retyped("email")[:254], **forms.problem_context(problem)
+    )
+
+
+def _confirm_page(problem: Problem | None = None) -> str:
+    token = "" if problem else _token()
+    return render_template("email_confirm.html", token=token, **forms.problem_context(problem))
+
+
 @pages.get("/password/forgotten")
 def forgotten_form() -> Response:
     """Show the form to request a password reset."""
@@ -24,13 +48,11 @@ def forgotten_form() -> Response:
 
 
 @pages.post("/password/forgotten")
-def forgotten() -> Response:
+@forms.form(fields.FORGOTTEN, page=_forgotten_page)
+def forgotten(*, username: str) -> str:
     """Mail a link if the account exists; the response is the same if it does not."""
-    try:
-        credentials.request_reset(forms.read(fields.FORGOTTEN)["username"])
-    except Problem as problem:
-        return forms.shown_again(problem, _forgotten_page)
-    return redirect("/sign-in?done=reset-mailed", 303)
+    credentials.request_reset(username)
+    return "/sign-in?done=reset-mailed"
 
 
 @pages.get("/password/reset")
@@ -40,15 +62,11 @@ def reset_form() -> Response:
 
 
 @pages.post("/password/reset")
-def reset() -> Response:
+@forms.form(fields.RESET_FORM, page=_reset_page)
+def reset(*, token: str, new_password: str) -> str:
     """Set the password; all existing sessions end."""
-    try:
-        values = forms.read(fields.RESET_FORM)
-        credentials.reset_password(values["token"], values["new_password"])
-    except Problem as problem:
-        refused = Problem("link-refused") if problem.code == "token-refused" else problem
-        return forms.shown_again(refused, _reset_page)
-    return redirect("/sign-in?done=password-set", 303)
+    credentials.reset_password(token, new_password, refused="link-refused")
+    return "/sign-in?done=password-set"
 
 
 @pages.get("/account/email")
@@ -58,34 +76,25 @@ def email_form() -> Response:
 
 
 @pages.post("/account/email")
-def email() -> Response:
+@forms.form(fields.EMAIL, page=_email_page, confirm_at="/account/email")
+def email(*, email: str) -> str:
     """Mail a link to the new address."""
-    try:
-        credentials.request_email_change(forms.read(fields.EMAIL)["email"])
-    except Problem as problem:
-        if problem.code == "confirmation-required" and not current_request.wants_json():
-            return redirect(f"/account/confirm?{urlencode({'next': '/account/email'})}", 303)
-        return forms.shown_again(problem, _email_page)
-    return redirect("/account?done=email-mailed", 303)
+    credentials.request_email_change(email)
+    return "/account?done=email-mailed"
 
 
 @pages.get("/account/email/confirm")
 def confirm_form() -> Response:
     """Show a confirmation button: opening the link alone changes nothing."""
-    return forms.private(render_template("email_confirm.html", token=_token(), **forms.problem_context(None)))
+    return forms.private(_confirm_page())
 
 
 @pages.post("/account/email/confirm")
-def confirm() -> Response:
+@forms.form(fields.TOKEN, page=_confirm_page)
+def confirm(*, token: str) -> str:
     """Confirm the new address."""
-    try:
-        credentials.confirm_email(forms.read(fields.TOKEN)["token"])
-    except Problem as problem:
-        return forms.shown_again(
-            problem,
-            lambda shown: render_template("email_confirm.html", token="", **forms.problem_context(shown)),
-        )
-    return redirect("/account?done=email-changed", 303)
+    credentials.confirm_email(token)
+    return "/account?done=email-changed"
 
 
 @pages.get("/mails/stop")
@@ -114,23 +123,3 @@ def stop() -> Response:
 
 def _is_signed(asked: dict[str, Any]) -> bool:
     return digests.is_signed(current_request.services().link_keys, asked["user"], asked["signature"])
-
-
-def _token() -> str:
-    return (forms.retyped("token") or request.args.get("token", ""))[:256]
-
-
-def _forgotten_page(problem: Problem | None = None) -> str:
-    return render_template(
-        "password_forgotten.html", username=forms.retyped("username")[:64], **forms.problem_context(problem)
-    )
-
-
-def _reset_page(problem: Problem | None = None) -> str:
-    return render_template("password_reset.html", token=_token(), **forms.problem_context(problem))
-
-
-def _email_page(problem: Problem | None = None) -> str:
-    return render_template(
-        "email.html", section="account", email=forms.retyped("email")[:254], **forms.problem_context(problem)
-    )

@@ -5,11 +5,10 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, Response, redirect, render_template
+from flask import Blueprint, Response
 from werkzeug.wrappers import Response as AnyResponse
 
 from knowledge_system.domain import fields
-from knowledge_system.domain.problems import Problem
 from knowledge_system.web import forms
 from knowledge_system.web.pages import account
 from knowledge_system.web.sign_in import passkeys, sign_in_steps
@@ -32,27 +31,19 @@ def own_options() -> Response:
 
 
 @pages.post("/account/passkeys")
-def adding() -> AnyResponse:
+@forms.form(fields.PASSKEY, page=account.factor_page, ignore=("code",))
+def adding(*, answer: str, name: str) -> str | AnyResponse:
     """Store a passkey; recovery codes are shown once, if it is the first factor."""
-    try:
-        values = forms.read(fields.PASSKEY, ignore=("code",))
-        codes = passkeys.add_passkey(values["answer"], name=values["name"])
-    except Problem as problem:
-        return forms.shown_again(problem, lambda shown: account.factor_page(problem=shown))
-    if codes is None:
-        return redirect("/account/second-factor?done=passkey-added", 303)
-    return forms.private(render_template("recovery_codes.html", section="account", codes=list(codes)))
+    codes = passkeys.add_passkey(answer, name=name)
+    return account.shown_once(codes) if codes else "/account/second-factor?done=passkey-added"
 
 
 @pages.post("/account/passkeys/remove")
-def removing() -> AnyResponse:
+@forms.form(fields.PASSKEY_REMOVAL, page=account.factor_page)
+def removing(*, passkey: str, code: str) -> str:
     """Remove a passkey; requires a code."""
-    try:
-        values = forms.read(fields.PASSKEY_REMOVAL)
-        passkeys.remove_passkey(values["passkey"], values["code"])
-    except Problem as problem:
-        return forms.shown_again(problem, lambda shown: account.factor_page(problem=shown))
-    return redirect("/account/second-factor?done=passkey-removed", 303)
+    passkeys.remove_passkey(passkey, code)
+    return "/account/second-factor?done=passkey-removed"
 
 
 @pages.post("/sign-in/code/passkey")
@@ -70,13 +61,11 @@ def sign_in_options() -> Response:
 
 
 @pages.post("/sign-in/passkey")
-def signing_in() -> AnyResponse:
+@forms.form(fields.PASSKEY_SIGN_IN, page=account.sign_in_page, ignore=("next",))
+def signing_in(*, answer: str) -> str:
     """Sign in with the passkey response."""
-    try:
-        sign_in_steps.begin_with_passkey(forms.read(fields.PASSKEY_SIGN_IN, ignore=("next",))["answer"])
-    except Problem as problem:
-        return forms.shown_again(problem, account.sign_in_page)
-    return redirect(forms.safe_next(forms.retyped("next")), 303)
+    sign_in_steps.begin_with_passkey(answer)
+    return forms.safe_next(forms.retyped("next"))
 
 
 def _answer(options: PasskeyOptions) -> Response:

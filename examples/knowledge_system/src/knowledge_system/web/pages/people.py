@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from flask import Blueprint, redirect, render_template
+from flask import Blueprint, render_template
 from flask import Response as FlaskResponse
-from werkzeug.wrappers import Response
 
 from knowledge_system.domain import fields, people_csv, permissions
 from knowledge_system.domain.people_csv import Line
@@ -19,6 +18,50 @@ from knowledge_system.web.files.uploads import received
 from knowledge_system.web.sign_in import credentials
 
 pages = Blueprint("people", __name__, url_prefix="/admin")
+
+
+def _invitations(problem: Problem | None = None, *, lines: list[Line] | None = None, text: str = "") -> str:
+    return render_template(
+        "invitations.html",
+        section="admin",
+        lines=lines or [],
+        counts=Counter(line.state for line in lines or []),
+        text=text,
+        columns=people_csv.COLUMNS,
+        can_invite=credentials.can_invite(),
+        most=people_csv.MOST_PEOPLE,
+        limit=people_csv.MOST_BYTES,
+        **forms.problem_context(problem),
+    )
+
+
+def _groups(problem: Problem | None = None) -> str:
+    with current_request.services().sessions() as session:
+        listed, approvers = groups.groups(session), groups.approvers(session)
+        restricted = readers.restricted_categories(session)
+    return render_template(
+        "groups.html",
+        section="admin",
+        groups=listed,
+        approvers=approvers,
+        restricted=restricted,
+        approvers_seen=groups.seen_approvers(approvers),
+        typed={name: forms.retyped(name) for name in fields.GROUP},
+        **forms.problem_context(problem),
+    )
+
+
+def _retention(problem: Problem | None = None) -> str:
+    settings = current_request.services().settings
+    with current_request.services().sessions() as session:
+        leavers = retention.leavers(session, kept=settings.leavers_kept)
+    return render_template(
+        "retention.html",
+        section="admin",
+        settings=settings,
+        leavers=leavers,
+        **forms.problem_context(problem),
+    )
 
 
 @pages.get("/invitations")
@@ -40,30 +83,11 @@ def checking() -> FlaskResponse:
 
 
 @pages.post("/invitations/send")
-def inviting() -> Response:
+@forms.form(fields.INVITATIONS, page=_invitations, run_once=True)
+def inviting(*, people: str, again: str) -> str:
     """Create the accounts of a checked file, all or none, and mail the invitations."""
-    forms.remember()
-    return forms.submitted(fields.INVITATIONS, _invited, _invitations)
-
-
-def _invited(values: dict[str, Any]) -> str:
-    article_changes.import_people(values["people"], again=values["again"] == "on")
+    article_changes.import_people(people, again=again == "on")
     return "/admin/accounts?done=people-invited"
-
-
-def _invitations(problem: Problem | None = None, *, lines: list[Line] | None = None, text: str = "") -> str:
-    return render_template(
-        "invitations.html",
-        section="admin",
-        lines=lines or [],
-        counts=Counter(line.state for line in lines or []),
-        text=text,
-        columns=people_csv.COLUMNS,
-        can_invite=credentials.can_invite(),
-        most=people_csv.MOST_PEOPLE,
-        limit=people_csv.MOST_BYTES,
-        **forms.problem_context(problem),
-    )
 
 
 @pages.get("/groups")
@@ -73,12 +97,9 @@ def grouping() -> FlaskResponse:
 
 
 @pages.post("/groups")
-def changing_group() -> Response:
+@forms.form(fields.GROUP, page=_groups, run_once=True)
+def changing_group(**values: Any) -> str:
     """Create, change or remove a group."""
-    return forms.submitted(fields.GROUP, _group_changed, _groups)
-
-
-def _group_changed(values: dict[str, Any]) -> str:
     article_changes.change_group(values)
     return f"/admin/groups?done=group-{values['step']}"
 
@@ -95,33 +116,11 @@ def removing_group(group_id: int) -> FlaskResponse:
 
 
 @pages.post("/groups/approvers")
-def choosing_approvers() -> Response:
+@forms.form(fields.GROUP_APPROVERS, page=_groups)
+def choosing_approvers(*, seen: str, **chosen: int) -> str:
     """Choose the group that approves each category."""
-    chosen = forms.read(fields.GROUP_APPROVERS)
-    seen = chosen.pop("seen")
-    try:
-        article_changes.set_approvers(
-            dict(zip(permissions.CATEGORIES, chosen.values(), strict=True)), seen=seen
-        )
-    except Problem as problem:
-        return forms.shown_again(problem, _groups)
-    return redirect("/admin/groups?done=approvers-chosen", 303)
-
-
-def _groups(problem: Problem | None = None) -> str:
-    with current_request.services().sessions() as session:
-        listed, approvers = groups.groups(session), groups.approvers(session)
-        restricted = readers.restricted_categories(session)
-    return render_template(
-        "groups.html",
-        section="admin",
-        groups=listed,
-        approvers=approvers,
-        restricted=restricted,
-        approvers_seen=groups.seen_approvers(approvers),
-        typed={name: forms.retyped(name) for name in fields.GROUP},
-        **forms.problem_context(problem),
-    )
+    article_changes.set_approvers(dict(zip(permissions.CATEGORIES, chosen.values(), strict=True)), seen=seen)
+    return "/admin/groups?done=approvers-chosen"
 
 
 @pages.get("/retention")
@@ -131,24 +130,8 @@ def retaining() -> FlaskResponse:
 
 
 @pages.post("/retention/hand-over")
-def handing_over() -> Response:
+@forms.form(fields.HAND_OVER, page=_retention, run_once=True)
+def handing_over(*, leaver: str, successor: str) -> str:
     """Give the articles of a deactivated account to another user."""
-    return forms.submitted(fields.HAND_OVER, _handed_over, _retention)
-
-
-def _handed_over(values: dict[str, Any]) -> str:
-    article_changes.hand_over(values["leaver"], values["successor"])
+    article_changes.hand_over(leaver, successor)
     return "/admin/retention?done=handed-over"
-
-
-def _retention(problem: Problem | None = None) -> str:
-    settings = current_request.services().settings
-    with current_request.services().sessions() as session:
-        leavers = retention.leavers(session, kept=settings.leavers_kept)
-    return render_template(
-        "retention.html",
-        section="admin",
-        settings=settings,
-        leavers=leavers,
-        **forms.problem_context(problem),
-    )

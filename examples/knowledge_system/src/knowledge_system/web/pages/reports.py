@@ -6,8 +6,7 @@ import secrets
 from datetime import date
 from io import BytesIO
 
-from flask import Blueprint, Response, redirect, render_template, send_file
-from werkzeug.wrappers import Response as AnyResponse
+from flask import Blueprint, Response, render_template, send_file
 
 from knowledge_system.background.report_task import DAYS_KEPT, FORMATS
 from knowledge_system.domain import fields, translations
@@ -24,23 +23,42 @@ _LINK_SECONDS = 600
 _NOTHING = {"kind": "monthly", "subject": "", "format": "pdf"}
 
 
+def _page(problem: Problem | None = None) -> str:
+    actor, background = current_request.actor(), current_request.background()
+    with current_request.services().sessions() as session:
+        ready = reports.kept(session, owner_id=actor.id, now=current_request.now())
+        months = reports.months(session, actor, now=current_request.now())
+        sites = reports.sites(session, actor)
+    return render_template(
+        "reports.html",
+        section="reports",
+        listed=background.reports_of(actor),
+        ready=ready,
+        values={name: forms.retyped(name) or value for name, value in _NOTHING.items()},
+        months=[(month, _month(month)) for month in months],
+        sites=sites,
+        formats=[(name, label) for name, (label, *_) in FORMATS.items()],
+        key=secrets.token_urlsafe(16),
+        days_kept=DAYS_KEPT,
+        **forms.problem_context(problem),
+    )
+
+
+def _month(month: str) -> str:
+    return translations.written(date.fromisoformat(f"{month}-01"), "month", current_request.language())
+
+
 @pages.get("")
 def listing() -> str:
     """Show the user's reports, and a form to request one."""
-    return _page(_NOTHING)
+    return _page()
 
 
 @pages.post("")
-def asking() -> AnyResponse:
+@forms.form(fields.REPORT, page=_page)
+def asking(**values: str) -> str:
     """Request a report, which is written in the background."""
-    current_request.background()
-    try:
-        task_id = article_changes.request_report(forms.read(fields.REPORT))
-    except Problem as problem:
-        return forms.shown_again(
-            problem, lambda shown: _page({name: forms.retyped(name) for name in _NOTHING}, shown)
-        )
-    return redirect(f"/reports/{task_id}", 303)
+    return f"/reports/{article_changes.request_report(values)}"
 
 
 @pages.get("/<report_id>")
@@ -60,12 +78,12 @@ def following(report_id: str) -> str:
 
 
 @pages.post("/<report_id>/cancel")
-def cancelling(report_id: str) -> AnyResponse:
+@forms.form({})
+def cancelling(*, report_id: str) -> str:
     """Cancel a report."""
     _mine(report_id)
-    forms.read({})
     current_request.background().tasks.cancel(report_id)
-    return redirect(f"/reports/{report_id}?done=cancelled", 303)
+    return f"/reports/{report_id}?done=cancelled"
 
 
 @pages.get("/<report_id>/file")
@@ -109,28 +127,3 @@ def _link(report_id: str, actor: Actor) -> str:
     until = int(current_request.now().timestamp()) + _LINK_SECONDS
     signed = reports.signature(current_request.services().link_keys[0], Link(report_id, actor.id, until))
     return f"/reports/{report_id}/file?until={until}&signature={signed}"
-
-
-def _page(values: dict[str, str], problem: Problem | None = None) -> str:
-    actor, background = current_request.actor(), current_request.background()
-    with current_request.services().sessions() as session:
-        ready = reports.kept(session, owner_id=actor.id, now=current_request.now())
-        months = reports.months(session, actor, now=current_request.now())
-        sites = reports.sites(session, actor)
-    return render_template(
-        "reports.html",
-        section="reports",
-        listed=background.reports_of(actor),
-        ready=ready,
-        values=values,
-        months=[(month, _month(month)) for month in months],
-        sites=sites,
-        formats=[(name, label) for name, (label, *_) in FORMATS.items()],
-        key=secrets.token_urlsafe(16),
-        days_kept=DAYS_KEPT,
-        **forms.problem_context(problem),
-    )
-
-
-def _month(month: str) -> str:
-    return translations.written(date.fromisoformat(f"{month}-01"), "month", current_request.language())

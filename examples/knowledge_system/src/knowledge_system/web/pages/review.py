@@ -116,14 +116,10 @@ def revision(article_id: int, number: int) -> str:
 
 
 @pages.post("/articles/<int:article_id>/history/<int:number>/restore")
-def restoring(article_id: int, number: int) -> AnyResponse:
+@forms.form(fields.RESTORE, run_once=True)
+def restoring(*, article_id: int, number: int, revision: int) -> str:
     """Restore an older text as a draft."""
-    on = forms.read(fields.RESTORE)["revision"]
-    return redirect(forms.once(lambda: _restored(article_id, number, on)), 303)
-
-
-def _restored(article_id: int, number: int, on: int) -> str:
-    article_changes.restore(article_id, number, on=on)
+    article_changes.restore(article_id, number, on=revision)
     return f"/articles/{article_id}/edit?done=restored"
 
 
@@ -166,11 +162,11 @@ def noticed() -> Response:
 
 
 @pages.post("/notices/read")
-def read_all() -> AnyResponse:
+@forms.form({})
+def read_all() -> str:
     """Mark all notices as read."""
-    forms.read({})
     article_changes.mark_notices_read()
-    return redirect("/notices", 303)
+    return "/notices"
 
 
 def _revision_page(article_id: int, number: int | None, problem: Problem | None = None) -> str:

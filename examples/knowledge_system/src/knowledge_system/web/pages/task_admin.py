@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from flask import Blueprint, redirect, render_template
-from werkzeug.wrappers import Response
+from flask import Blueprint, render_template
 
 from knowledge_system.domain import fields
 from knowledge_system.web import current_request, forms
@@ -31,13 +28,9 @@ def overview() -> str:
 
 
 @pages.post("")
-def steering() -> Response:
+@forms.form(fields.TASK_STEP)
+def steering(*, task: str, step: str) -> str:
     """Retry, discard or cancel a task."""
-    tasks, asked = current_request.background().tasks, forms.read(fields.TASK_STEP)
-    steps: dict[str, Callable[[str], bool]] = {
-        "retry": tasks.replay,
-        "discard": tasks.discard,
-        "cancel": tasks.cancel,
-    }
-    done = f"task-{asked['step']}" if steps[asked["step"]](asked["task"]) else "nothing-done"
-    return redirect(f"/admin/tasks?done={done}", 303)
+    tasks = current_request.background().tasks
+    steps = {"retry": tasks.replay, "discard": tasks.discard, "cancel": tasks.cancel}
+    return f"/admin/tasks?done={f'task-{step}' if steps[step](task) else 'nothing-done'}"

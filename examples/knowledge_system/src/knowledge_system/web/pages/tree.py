@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Blueprint, redirect, render_template
-from werkzeug.wrappers import Response
+from flask import Blueprint, render_template
 
 from knowledge_system.domain import fields
 from knowledge_system.domain.problems import Problem
@@ -15,6 +14,13 @@ from knowledge_system.web import article_changes, current_request, forms
 pages = Blueprint("tree", __name__)
 
 
+def _page(problem: Problem | None = None) -> str:
+    context: dict[str, Any] = forms.problem_context(problem)
+    with current_request.services().sessions() as session:
+        whole = tree.whole(session, current_request.actor())
+    return render_template("tree.html", section="articles", tree=whole, name=forms.retyped("name"), **context)
+
+
 @pages.get("/tree")
 def showing() -> str:
     """Show the tree, with the forms to arrange it."""
@@ -22,23 +28,19 @@ def showing() -> str:
 
 
 @pages.post("/tree")
-def adding() -> Response:
+@forms.form(fields.NODE, page=_page, run_once=True)
+def adding(*, name: str, parent: int) -> str:
     """Add a node."""
-    return forms.submitted(
-        fields.NODE, lambda values: f"/tree?done=node-added#node-{article_changes.add_node(**values)}", _page
-    )
+    return f"/tree?done=node-added#node-{article_changes.add_node(name, parent)}"
 
 
 @pages.post("/tree/<int:node_id>")
-def changing(node_id: int) -> Response:
+@forms.form(fields.NODE_CHANGE, page=lambda **shown: _page(shown["problem"]))
+def changing(*, node_id: int, **values: Any) -> str:
     """Rename, move or remove a node."""
-    try:
-        values = forms.read(fields.NODE_CHANGE)
-        article_changes.change_node(node_id, values)
-    except Problem as problem:
-        return forms.shown_again(problem, _page)
+    article_changes.change_node(node_id, values)
     done = {"rename": "renamed", "remove": "removed"}.get(values["step"], "moved")
-    return redirect(f"/tree?done=node-{done}#node-{node_id}", 303)
+    return f"/tree?done=node-{done}#node-{node_id}"
 
 
 @pages.get("/articles/<int:article_id>/place")
@@ -53,14 +55,8 @@ def placing_form(article_id: int) -> str:
 
 
 @pages.post("/articles/<int:article_id>/place")
-def placing(article_id: int) -> Response:
+@forms.form(fields.PLACE)
+def placing(*, article_id: int, node: int) -> str:
     """Choose the place of an article."""
-    article_changes.place_article(article_id, forms.read(fields.PLACE)["node"])
-    return redirect(f"/articles/{article_id}?done=placed", 303)
-
-
-def _page(problem: Problem | None = None) -> str:
-    context: dict[str, Any] = forms.problem_context(problem)
-    with current_request.services().sessions() as session:
-        whole = tree.whole(session, current_request.actor())
-    return render_template("tree.html", section="articles", tree=whole, name=forms.retyped("name"), **context)
+    article_changes.place_article(article_id, node)
+    return f"/articles/{article_id}?done=placed"

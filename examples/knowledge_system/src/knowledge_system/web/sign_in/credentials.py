@@ -37,15 +37,15 @@ def request_reset(username: str) -> None:
         raise sign_in_results.change_problem(result)
 
 
-def reset_password(token: str, new_password: str) -> None:
+def reset_password(token: str, new_password: str, *, refused: str) -> None:
     """Set a new password with a mailed token.
 
     Raises:
-        Problem: ``invalid`` for a weak password, ``token-refused``.
+        Problem: ``invalid`` for a weak password, ``refused`` for a token that is not valid.
     """
     result = _changes().reset_password(token, new_password, client=client())
     if result.state == "expired":
-        raise Problem("token-refused")
+        raise Problem(refused)
     if not result:
         raise sign_in_results.change_problem(result)
 
