@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from knowledge_system.api import schemas
-from knowledge_system.api.route import ApiRequest, ApiResponse, Route
+from knowledge_system.api.route import ApiRequest, ApiResponse, Routes
 from knowledge_system.domain import fields
 from knowledge_system.domain.problems import Problem
 from knowledge_system.services.knowledge import drafts
@@ -20,6 +20,10 @@ _DRAFT: Final = schemas.thing(
 )
 
 
+routes = Routes("/api/drafts/{form}")
+
+
+@routes.add("GET", "", {200: _DRAFT}, limit="api_poll", refusals=(404,))
 def reading(asked: ApiRequest) -> ApiResponse:
     """The draft of an editor: `article-12`, or `article-new`."""
     with current_request.services().sessions() as session:
@@ -29,6 +33,7 @@ def reading(asked: ApiRequest) -> ApiResponse:
     return ApiResponse({**found.values, "revision": found.revision, "saved_at": found.saved_at.isoformat()})
 
 
+@routes.add("PUT", "", {204: None}, limit="api_poll", body=fields.DRAFT)
 def storing(asked: ApiRequest) -> ApiResponse:
     """Keep what was typed for a month, in the place of what was kept before."""
     values = {name: value for name, value in asked.values.items() if name != "revision"}
@@ -36,15 +41,8 @@ def storing(asked: ApiRequest) -> ApiResponse:
     return ApiResponse({}, 204)
 
 
+@routes.add("DELETE", "", {204: None}, limit="api_poll")
 def discarding(asked: ApiRequest) -> ApiResponse:
     """Remove a draft; harmless if there is none."""
     article_changes.discard_draft(asked.path["form"])
     return ApiResponse({}, 204)
-
-
-_ONE: Final = "/api/drafts/{form}"
-ROUTES = (
-    Route("GET", _ONE, reading, {200: _DRAFT}, limit="api_poll", refusals=(404,)),
-    Route("PUT", _ONE, storing, {204: None}, limit="api_poll", body=fields.DRAFT),
-    Route("DELETE", _ONE, discarding, {204: None}, limit="api_poll"),
-)

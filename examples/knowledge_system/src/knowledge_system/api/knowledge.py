@@ -7,7 +7,7 @@ from typing import Any, Final
 from knowledge_system.api import schemas
 from knowledge_system.api.body import encoded
 from knowledge_system.api.preconditions import ANY, entity_tag, matches_entity_tag
-from knowledge_system.api.route import ApiRequest, ApiResponse, Route
+from knowledge_system.api.route import ApiRequest, ApiResponse, Routes
 from knowledge_system.domain import fields
 from knowledge_system.domain.problems import Problem
 from knowledge_system.domain.workflow import STEPS
@@ -16,22 +16,15 @@ from knowledge_system.services.knowledge.article_queries import ArticleFilter
 from knowledge_system.web import article_changes, current_request
 
 _SUMMARY: Final = {
-    "id": schemas.NUMBER,
-    "title": schemas.STRING,
-    "summary": schemas.STRING,
-    "category": schemas.STRING,
-    "site": schemas.STRING,
+    **dict.fromkeys(("id", "revision"), schemas.NUMBER),
+    **dict.fromkeys(("title", "summary", "category", "site", "status"), schemas.STRING),
+    **dict.fromkeys(("author", "author_username"), schemas.STRING),
     "tags": schemas.items(schemas.STRING),
-    "status": schemas.STRING,
-    "author": schemas.STRING,
-    "author_username": schemas.STRING,
-    "revision": schemas.NUMBER,
     "updated_at": schemas.MOMENT,
 }
 _REVISION: Final = {
+    **dict.fromkeys(("editor", "status"), schemas.STRING),
     "revision": schemas.NUMBER,
-    "editor": schemas.STRING,
-    "status": schemas.STRING,
     "saved_at": schemas.MOMENT,
 }
 _ARTICLE: Final = {
@@ -55,10 +48,8 @@ _NOT_SEARCHED: Final[dict[str, list[Any]]] = {
 }
 """Highlighted matches and matching attachments; empty lists if there is no search."""
 _FILE: Final = {
-    "id": schemas.NUMBER,
-    "name_pieces": _PIECES,
-    "excerpt_pieces": _PIECES,
-    "page": schemas.NUMBER,
+    **dict.fromkeys(("id", "page"), schemas.NUMBER),
+    **dict.fromkeys(("name_pieces", "excerpt_pieces"), _PIECES),
 }
 _LISTED: Final = {
     **_SUMMARY,
@@ -67,14 +58,38 @@ _LISTED: Final = {
     "files": schemas.items(schemas.thing(_FILE)),
 }
 _COMMENT: Final = {
+    **dict.fromkeys(("author", "body"), schemas.STRING),
     "id": schemas.NUMBER,
-    "author": schemas.STRING,
-    "body": schemas.STRING,
     "created_at": schemas.MOMENT,
 }
 _CURSOR: Final = schemas.nullable(schemas.STRING)
 
 
+_LIST_ANSWER = schemas.thing(
+    {"items": schemas.items(schemas.thing(_LISTED)), "next": _CURSOR, "total": schemas.NUMBER}
+)
+_ONE = schemas.thing(_ARTICLE)
+_COMMENTS = schemas.thing({"items": schemas.items(schemas.thing(_COMMENT)), "next": _CURSOR})
+
+_WHY: Final[schemas.Schema] = {
+    "anyOf": [
+        {"properties": {"step": {"enum": [name for name, step in STEPS.items() if not step.comment]}}},
+        {
+            "properties": {
+                "step": {"enum": [name for name, step in STEPS.items() if step.comment]},
+                "comment": schemas.field(fields.COMMENT["body"]),
+            },
+            "required": ["comment"],
+        },
+    ]
+}
+"""Returning a version for changes and retiring an article need a comment."""
+_READ: Final = "/{article_id}"
+
+routes = Routes("/api/knowledge")
+
+
+@routes.add("GET", "", {200: _LIST_ANSWER}, query=fields.LIST)
 def listing(asked: ApiRequest) -> ApiResponse:
     """One page of articles; `next` is the value of `after` for the next page, `total` counts to 10,000."""
     query = asked.query
@@ -89,18 +104,21 @@ def listing(asked: ApiRequest) -> ApiResponse:
     return ApiResponse(values, headers={"X-Cache": "hit" if from_cache else "miss"}, versioned=True)
 
 
+@routes.add("POST", "", {201: _ONE}, body=fields.ARTICLE, refusals=(403,), repeatable=True)
 def creating(asked: ApiRequest) -> ApiResponse:
     """A new article."""
     new = article_changes.create_article(dict(asked.values))
     return ApiResponse(_article(new), 201, {"Location": f"/api/knowledge/{new}"}, versioned=True)
 
 
+@routes.add("GET", _READ, {200: _ONE})
 def reading(asked: ApiRequest) -> ApiResponse:
     """One article with its history; its comments are a separate resource."""
     article = current_request.services().catalogue.article(current_request.actor(), asked.path["article_id"])
     return ApiResponse(_select(article, _ARTICLE), versioned=True)
 
 
+@routes.add("PUT", _READ, {200: _ONE}, body=fields.ARTICLE_REPLACED, refusals=(403, 409), conditional=True)
 def saving(asked: ApiRequest) -> ApiResponse:
     """Replace an article; `If-Match`, or `revision` in the body, names the version that was edited."""
     article_id, values = asked.path["article_id"], dict(asked.values)
@@ -113,6 +131,7 @@ def saving(asked: ApiRequest) -> ApiResponse:
     return ApiResponse(_article(article_id), versioned=True)
 
 
+@routes.add("DELETE", _READ, {204: None}, refusals=(403,), conditional=True)
 def removing(asked: ApiRequest) -> ApiResponse:
     """Remove an article for good, with its comments and history."""
     article_id = asked.path["article_id"]
@@ -124,6 +143,9 @@ def removing(asked: ApiRequest) -> ApiResponse:
     return ApiResponse({}, 204)
 
 
+@routes.add(
+    "POST", f"{_READ}/steps", {200: _ONE}, body=fields.STEP, more=_WHY, refusals=(403, 409), repeatable=True
+)
 def stepping(asked: ApiRequest) -> ApiResponse:
     """Perform a workflow step on the revision that the user has seen."""
     article_id = asked.path["article_id"]
@@ -131,6 +153,7 @@ def stepping(asked: ApiRequest) -> ApiResponse:
     return ApiResponse(_article(article_id), versioned=True)
 
 
+@routes.add("GET", f"{_READ}/comments", {200: _COMMENTS}, query=fields.AFTER)
 def comments(asked: ApiRequest) -> ApiResponse:
     """The remarks below an article, oldest first; `next` is the value of `after` for the next page."""
     with current_request.services().sessions() as session:
@@ -140,6 +163,13 @@ def comments(asked: ApiRequest) -> ApiResponse:
     return ApiResponse(page, versioned=True)
 
 
+@routes.add(
+    "POST",
+    f"{_READ}/comments",
+    {201: schemas.thing({"id": schemas.NUMBER})},
+    body=fields.COMMENT,
+    repeatable=True,
+)
 def commenting(asked: ApiRequest) -> ApiResponse:
     """Add a remark."""
     return ApiResponse(
@@ -191,61 +221,3 @@ def _article(article_id: int) -> dict[str, Any]:
 def _select(values: dict[str, Any], members: dict[str, Any]) -> dict[str, Any]:
     """Select the documented members, whatever else the pages use."""
     return {name: values[name] for name in members}
-
-
-_LIST_ANSWER = schemas.thing(
-    {"items": schemas.items(schemas.thing(_LISTED)), "next": _CURSOR, "total": schemas.NUMBER}
-)
-_ONE = schemas.thing(_ARTICLE)
-_COMMENTS = schemas.thing({"items": schemas.items(schemas.thing(_COMMENT)), "next": _CURSOR})
-
-_WHY: Final[schemas.Schema] = {
-    "anyOf": [
-        {"properties": {"step": {"enum": [name for name, step in STEPS.items() if not step.comment]}}},
-        {
-            "properties": {
-                "step": {"enum": [name for name, step in STEPS.items() if step.comment]},
-                "comment": schemas.field(fields.COMMENT["body"]),
-            },
-            "required": ["comment"],
-        },
-    ]
-}
-"""Returning a version for changes and retiring an article need a comment."""
-
-ROUTES = (
-    Route("GET", "/api/knowledge", listing, {200: _LIST_ANSWER}, query=fields.LIST),
-    Route(
-        "POST", "/api/knowledge", creating, {201: _ONE}, body=fields.ARTICLE, refusals=(403,), repeatable=True
-    ),
-    Route("GET", "/api/knowledge/{article_id}", reading, {200: _ONE}),
-    Route(
-        "PUT",
-        "/api/knowledge/{article_id}",
-        saving,
-        {200: _ONE},
-        body=fields.ARTICLE_REPLACED,
-        refusals=(403, 409),
-        conditional=True,
-    ),
-    Route("DELETE", "/api/knowledge/{article_id}", removing, {204: None}, refusals=(403,), conditional=True),
-    Route(
-        "POST",
-        "/api/knowledge/{article_id}/steps",
-        stepping,
-        {200: _ONE},
-        body=fields.STEP,
-        more=_WHY,
-        refusals=(403, 409),
-        repeatable=True,
-    ),
-    Route("GET", "/api/knowledge/{article_id}/comments", comments, {200: _COMMENTS}, query=fields.AFTER),
-    Route(
-        "POST",
-        "/api/knowledge/{article_id}/comments",
-        commenting,
-        {201: schemas.thing({"id": schemas.NUMBER})},
-        body=fields.COMMENT,
-        repeatable=True,
-    ),
-)

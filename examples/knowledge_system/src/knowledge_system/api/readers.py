@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from knowledge_system.api import schemas
 from knowledge_system.api.body import encoded
 from knowledge_system.api.preconditions import ANY, entity_tag, matches_entity_tag
-from knowledge_system.api.route import ApiRequest, ApiResponse, Route
+from knowledge_system.api.route import ApiRequest, ApiResponse, Routes
 from knowledge_system.domain import fields
 from knowledge_system.domain.problems import FieldError, Problem
 from knowledge_system.services import readers
@@ -16,23 +16,23 @@ from knowledge_system.web import article_changes, current_request
 if TYPE_CHECKING:
     from knowledge_system.services.readers import Restriction
 
-_NAMES: Final = schemas.items(schemas.STRING)
 _RESTRICTION: Final = schemas.thing(
     {
-        "kind": schemas.STRING,
-        "subject": schemas.STRING,
-        "name": schemas.STRING,
-        "groups": _NAMES,
-        "known_groups": _NAMES,
+        **dict.fromkeys(("kind", "subject", "name"), schemas.STRING),
+        **dict.fromkeys(("groups", "known_groups"), schemas.items(schemas.STRING)),
     }
 )
 
+routes = Routes("/api/readers/{kind}/{subject}")
 
+
+@routes.add("GET", "", {200: _RESTRICTION}, refusals=(403,))
 def reading(asked: ApiRequest) -> ApiResponse:
     """The groups whose members may read it; without a group, everybody may."""
     return ApiResponse(_shown(asked, _found(asked)), versioned=True)
 
 
+@routes.add("PUT", "", {200: _RESTRICTION}, body=fields.READERS, conditional=True)
 def restricting(asked: ApiRequest) -> ApiResponse:
     """Restrict it to the named groups, or to none, which opens it; `If-Match` names the version that was read."""
     found, if_match = _found(asked), asked.if_match or ""
@@ -63,10 +63,3 @@ def _found(asked: ApiRequest) -> Restriction:
 def _shown(asked: ApiRequest, found: Restriction) -> dict[str, Any]:
     known = list(found.groups.values())
     return {**asked.path, "name": found.name, "groups": found.names(found.chosen), "known_groups": known}
-
-
-_ONE: Final = "/api/readers/{kind}/{subject}"
-ROUTES: Final = (
-    Route("GET", _ONE, reading, {200: _RESTRICTION}, refusals=(403,)),
-    Route("PUT", _ONE, restricting, {200: _RESTRICTION}, body=fields.READERS, conditional=True),
-)

@@ -7,13 +7,26 @@ from typing import Any, cast
 from flask import Response, current_app, request
 
 from knowledge_system.api import schemas
-from knowledge_system.api.route import ApiRequest, ApiResponse, Route
+from knowledge_system.api.route import ApiRequest, ApiResponse, Routes
 from knowledge_system.domain import fields
 from knowledge_system.domain.problems import Problem
 from knowledge_system.web import article_changes, current_request
 from mks_hardening.tasks import TaskStatusApp
 
+_TASK = schemas.thing(
+    {
+        **dict.fromkeys(("id", "state", "stage"), schemas.STRING),
+        "progress": {"type": "number", "minimum": 0, "maximum": 1},
+        "result": {},
+        "cancel_requested": schemas.FLAG,
+    }
+)
+_ACCEPTED = schemas.thing(dict.fromkeys(("id", "status_url", "page_url"), schemas.STRING))
 
+routes = Routes("/api")
+
+
+@routes.add("POST", "/reports", {202: _ACCEPTED}, body=fields.REPORT, repeatable=True)
 def asking(asked: ApiRequest) -> ApiResponse:
     """Request a report; the response contains the URL of its status."""
     task_id = article_changes.request_report(dict(asked.values))
@@ -21,16 +34,19 @@ def asking(asked: ApiRequest) -> ApiResponse:
     return ApiResponse({**body, "page_url": f"/reports/{task_id}"}, 202, dict(headers))
 
 
+@routes.add("POST", "/reports/generate", {202: _ACCEPTED}, body=fields.REPORT, repeatable=True)
 def generating(asked: ApiRequest) -> ApiResponse:
     """Request a report; an alias of ``/api/reports``."""
     return asking(asked)
 
 
+@routes.add("GET", "/reports/status/{task_id}", {200: _TASK, 202: _TASK}, limit="api_poll")
 def following(asked: ApiRequest) -> Response:
     """The status of a report of mine, under the other name of ``/api/tasks``."""
     return status(asked)
 
 
+@routes.add("GET", "/tasks/{task_id}", {200: _TASK, 202: _TASK}, limit="api_poll")
 def status(asked: ApiRequest) -> Response:
     """The status of a task of mine: polling, or server-sent events for those who accept them."""
     environ = {**request.environ, "PATH_INFO": f"/{asked.path['task_id']}"}
@@ -40,6 +56,7 @@ def status(asked: ApiRequest) -> Response:
     return response
 
 
+@routes.add("DELETE", "/tasks/{task_id}", {204: None})
 def cancelling(asked: ApiRequest) -> ApiResponse:
     """Request one of my tasks to stop."""
     tasks = current_request.background().tasks
@@ -63,33 +80,3 @@ def _status_app() -> TaskStatusApp:
         )
     found: TaskStatusApp = kept["task_status"]
     return found
-
-
-_TASK = schemas.thing(
-    {
-        "id": schemas.STRING,
-        "state": schemas.STRING,
-        "progress": {"type": "number", "minimum": 0, "maximum": 1},
-        "stage": schemas.STRING,
-        "result": {},
-        "cancel_requested": schemas.FLAG,
-    }
-)
-_ACCEPTED = {"id": schemas.STRING, "status_url": schemas.STRING, "page_url": schemas.STRING}
-
-ROUTES = (
-    Route(
-        "POST", "/api/reports", asking, {202: schemas.thing(_ACCEPTED)}, body=fields.REPORT, repeatable=True
-    ),
-    Route(
-        "POST",
-        "/api/reports/generate",
-        generating,
-        {202: schemas.thing(_ACCEPTED)},
-        body=fields.REPORT,
-        repeatable=True,
-    ),
-    Route("GET", "/api/reports/status/{task_id}", following, {200: _TASK, 202: _TASK}, limit="api_poll"),
-    Route("GET", "/api/tasks/{task_id}", status, {200: _TASK, 202: _TASK}, limit="api_poll"),
-    Route("DELETE", "/api/tasks/{task_id}", cancelling, {204: None}),
-)

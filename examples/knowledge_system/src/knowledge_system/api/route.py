@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 from flask import Response
 
@@ -46,6 +46,8 @@ _LIMIT_OF_WHO = {"anybody": "api_open", "administrators": "admin"}
 _LIMIT_OF_METHOD = {"GET": "api_read", "POST": "api_write", "PUT": "api_write", "DELETE": "api_delete"}
 
 View = Callable[[ApiRequest], ApiResponse | Response]
+V = TypeVar("V", bound=View)
+Method = Literal["GET", "POST", "PUT", "DELETE"]
 
 
 class Route(NamedTuple):
@@ -70,7 +72,7 @@ class Route(NamedTuple):
         gives_file: whether the response is a file.
     """
 
-    method: Literal["GET", "POST", "PUT", "DELETE"]
+    method: Method
     path: str
     view: View
     answers: Mapping[int, Schema | None]
@@ -111,3 +113,26 @@ class Route(NamedTuple):
     def summary(self) -> str:
         """The first line of the view's docstring."""
         return (self.view.__doc__ or "").strip().partition("\n")[0]
+
+
+class Routes(list[Route]):
+    """The routes of a module, each declared with its view.
+
+    Args:
+        path: path with which each of them begins.
+    """
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self._path = path
+
+    def add(
+        self, method: Method, path: str, answers: Mapping[int, Schema | None], **options: Any
+    ) -> Callable[[V], V]:
+        """Return a decorator that adds a route to its view; the parameters are those of ``Route``."""
+
+        def register(view: V) -> V:
+            self.append(Route(method, f"{self._path}{path}", view, answers, **options))
+            return view
+
+        return register

@@ -25,15 +25,15 @@ from knowledge_system.web import api_headers, current_request
 from knowledge_system.web.api_headers import HERE, OPEN_GROUP
 
 ROUTES: Final = (
-    *auth.ROUTES,
-    *sessions.ROUTES,
-    *knowledge.ROUTES,
-    *attachments.ROUTES,
-    *drafts.ROUTES,
-    *following.ROUTES,
-    *readers.ROUTES,
-    *reports.ROUTES,
-    *admin.ROUTES,
+    *auth.routes,
+    *sessions.routes,
+    *knowledge.routes,
+    *attachments.routes,
+    *drafts.routes,
+    *following.routes,
+    *readers.routes,
+    *reports.routes,
+    *admin.routes,
     openapi.ROUTE,
 )
 

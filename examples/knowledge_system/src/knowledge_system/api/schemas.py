@@ -21,11 +21,11 @@ _LINES = r"\n\r\t\u2028\u2029"
 _SPACES = r" \u00a0\u1680\u2000-\u200a\u202f\u205f\u3000"
 
 
-def thing(properties: Mapping[str, Schema], *, optional: Mapping[str, Schema] | None = None) -> Schema:
+def thing(properties: Mapping[str, Schema]) -> Schema:
     """Build the schema of an object with exactly these members."""
     return {
         "type": "object",
-        "properties": {**properties, **(optional or {})},
+        "properties": dict(properties),
         "required": list(properties),
         "additionalProperties": False,
     }

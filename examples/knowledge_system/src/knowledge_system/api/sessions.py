@@ -8,16 +8,29 @@ from datetime import UTC, datetime
 from typing import Any
 
 from knowledge_system.api import schemas
-from knowledge_system.api.route import ApiRequest, ApiResponse, Route
+from knowledge_system.api.route import ApiRequest, ApiResponse, Routes
 from knowledge_system.domain.problems import Problem
 from knowledge_system.web import current_request
 
+_SESSION = schemas.thing(
+    {
+        **dict.fromkeys(("id", "device"), schemas.STRING),
+        "kind": {"enum": ["browser", "program"]},
+        "started_at": schemas.MOMENT,
+        "current": schemas.FLAG,
+    }
+)
 
+routes = Routes("/api/auth/sessions")
+
+
+@routes.add("GET", "", {200: schemas.thing({"items": schemas.items(_SESSION)})})
 def listing(_asked: ApiRequest) -> ApiResponse:
     """The user's sessions; `current` is the one of this request."""
     return ApiResponse({"items": list(_mine())})
 
 
+@routes.add("DELETE", "/{session_id}", {204: None})
 def ending(asked: ApiRequest) -> ApiResponse:
     """Sign one of them out, at once; a program with all of its tokens."""
     wanted, services, owner = (
@@ -63,19 +76,3 @@ def _mine() -> Iterator[dict[str, Any]]:
 
 def _iso_time(moment: float) -> str:
     return datetime.fromtimestamp(moment, UTC).isoformat()
-
-
-_SESSION = schemas.thing(
-    {
-        "id": schemas.STRING,
-        "kind": {"enum": ["browser", "program"]},
-        "device": schemas.STRING,
-        "started_at": schemas.MOMENT,
-        "current": schemas.FLAG,
-    }
-)
-
-ROUTES = (
-    Route("GET", "/api/auth/sessions", listing, {200: schemas.thing({"items": schemas.items(_SESSION)})}),
-    Route("DELETE", "/api/auth/sessions/{session_id}", ending, {204: None}),
-)
