@@ -7,6 +7,8 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
+from importlib import import_module
+from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask
@@ -38,30 +40,8 @@ from knowledge_system.services.reports import link_keys
 from knowledge_system.services.sign_in_audit import SignInAuditLog
 from knowledge_system.services.transactions import WritingSession
 from knowledge_system.settings import AppSettings
-from knowledge_system.web import access, addresses, audit_hook, current_request, errors, rendering
+from knowledge_system.web import access, addresses, audit_hook, current_request, errors, pages, rendering
 from knowledge_system.web.edge import harden
-from knowledge_system.web.pages import (
-    account,
-    admin,
-    articles,
-    attachments,
-    caches,
-    export_import,
-    following,
-    handbook,
-    language,
-    mailed_links,
-    offline,
-    operations,
-    people,
-    provider,
-    readers,
-    reports,
-    review,
-    task_admin,
-    tree,
-)
-from knowledge_system.web.pages import passkeys as passkeys_pages
 from knowledge_system.web.watchdog import RequestWatchdog
 from mks_hardening import compose
 from mks_hardening.cache import CDNManager, NullCache
@@ -87,28 +67,6 @@ _FIRST_TEMPLATES = ("base.html", "_parts.html", "_list.html", "articles.html", "
 """Templates of the pages that most first requests ask for."""
 _BOOT_ERROR = 3
 """Exit status after which gunicorn does not restart the worker."""
-_BLUEPRINTS = (
-    articles.pages,
-    attachments.pages,
-    export_import.pages,
-    review.pages,
-    following.pages,
-    handbook.pages,
-    offline.pages,
-    account.pages,
-    language.pages,
-    mailed_links.pages,
-    passkeys_pages.pages,
-    provider.pages,
-    reports.pages,
-    admin.pages,
-    people.pages,
-    caches.pages,
-    operations.pages,
-    task_admin.pages,
-    readers.pages,
-    tree.pages,
-)
 
 
 def create_app(settings: AppSettings, *, clock: Clock = time, session_clock: Clock | None = None) -> Flask:
@@ -124,9 +82,7 @@ def create_app(settings: AppSettings, *, clock: Clock = time, session_clock: Clo
     app = Flask(__name__)
     # Werkzeug limits the decoded fields of a form separately from the body (500,000 bytes by default).
     app.config.update(
-        MAX_CONTENT_LENGTH=BODY_LIMIT,
-        MAX_FORM_MEMORY_SIZE=BODY_LIMIT,
-        SEND_FILE_MAX_AGE_DEFAULT=31_536_000,
+        MAX_CONTENT_LENGTH=BODY_LIMIT, MAX_FORM_MEMORY_SIZE=BODY_LIMIT, SEND_FILE_MAX_AGE_DEFAULT=31_536_000
     )
     opened = ExitStack()
     try:
@@ -137,8 +93,8 @@ def create_app(settings: AppSettings, *, clock: Clock = time, session_clock: Clo
         errors.install(app)
         rendering.install(app)
         app.cli.add_command(commands)
-        for blueprint in _BLUEPRINTS:
-            app.register_blueprint(blueprint)
+        for module in iter_modules(pages.__path__, f"{pages.__name__}."):
+            app.register_blueprint(import_module(module.name).pages)
         route_table.install(app)
         access.install(app)
         if "wsgi" in settings.areas:
