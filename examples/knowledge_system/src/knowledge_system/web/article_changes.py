@@ -459,9 +459,7 @@ def change_account(change: Change, username: str, values: dict[str, Any]) -> Non
     before = accounts.change(change.session, change.actor, username, **changed, now=change.now)
     detail = {"role": values["role"], "role_before": before.role}
     change.record(
-        "account.change",
-        f"user {username}",
-        {**detail, "active": active, "active_before": before.active},
+        "account.change", f"user {username}", {**detail, "active": active, "active_before": before.active}
     )
     if not active:  # after the commit: a concurrent sign-in checks the account again
         end = current_request.services().sign_in.sign_out_disabled

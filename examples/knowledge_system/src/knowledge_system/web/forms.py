@@ -10,7 +10,7 @@ from functools import partial, wraps
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
-from flask import Response, g, make_response, redirect, request
+from flask import Response, g, make_response, redirect, render_template, request
 from werkzeug.wrappers import Response as BaseResponse
 
 from knowledge_system.domain.problems import Problem, describe
@@ -86,6 +86,11 @@ def problem_context(problem: Problem | None) -> dict[str, Any]:
         return {"problem": None, "errors": (), "wait": 0}
     described = describe(problem, language=current_request.language())
     return {"problem": described, "errors": problem.errors, "wait": problem.wait}
+
+
+def render(template: str, problem: Problem | None = None, **values: Any) -> str:
+    """Render a page with a form; with a problem, above it and at its fields."""
+    return render_template(template, **values, **problem_context(problem))
 
 
 def shown_again(problem: Problem, page: Callable[[Problem], str]) -> Response:

@@ -35,8 +35,9 @@ _REASONS = {"idle": "session-idle", "absolute": "session-absolute", "revoked": "
 def sign_in_page(problem: Problem | None = None) -> str:
     """Render the sign-in form for name and password or a passkey."""
     settings = current_request.services().settings
-    return render_template(
+    return forms.render(
         "sign_in.html",
+        problem,
         reason=_why_ended(request.args.get("reason", "")),
         username=forms.retyped("username")[:64],
         next_path=_next_path(),
@@ -44,7 +45,6 @@ def sign_in_page(problem: Problem | None = None) -> str:
         at_provider=request.args.get("done") == "signed-out-here",
         demo_people=stored_content.people() if settings.demo else (),
         demo_password=settings.demo_password,
-        **forms.problem_context(problem),
     )
 
 
@@ -60,23 +60,23 @@ def _next_path() -> str:
 
 
 def _code_page(problem: Problem | None = None) -> str:
-    return render_template("sign_in_code.html", next_path=_next_path(), **forms.problem_context(problem))
+    return forms.render("sign_in_code.html", problem, next_path=_next_path())
 
 
 def _confirm_page(problem: Problem | None = None) -> str:
-    return render_template(
+    return forms.render(
         "confirm.html",
+        problem,
         section="account",
         factor=factors.status(),
         next_path=_next_path(),
         provider=provider.provider_name() if provider.began_session() else "",
         with_password=current_request.services().settings.oidc_passwords,
-        **forms.problem_context(problem),
     )
 
 
 def _password_page(problem: Problem | None = None) -> str:
-    return render_template("password.html", section="account", **forms.problem_context(problem))
+    return forms.render("password.html", problem, section="account")
 
 
 def factor_page(*, problem: Problem | None = None, confirming: bool = False) -> str:
@@ -85,14 +85,14 @@ def factor_page(*, problem: Problem | None = None, confirming: bool = False) -> 
     if factor is None:
         raise Problem("unavailable")
     begun = enrolment.kept() if factor.pending else None
-    return render_template(
+    return forms.render(
         "second_factor.html",
+        problem,
         section="account",
         factor=factor,
         passkeys=passkeys.own_passkeys(),
         enrolment=begun,
         confirming=confirming or (factor.pending and begun is None),
-        **forms.problem_context(problem),
     )
 
 

@@ -30,15 +30,15 @@ def _account_page(username: str, problem: Problem | None = None) -> str:
         owner = str(accounts.id_of(session, username))
     settings = current_request.services().settings
     kept = settings.oidc_passwords or not found.linked or username in settings.oidc_emergency_accounts
-    return render_template(
+    return forms.render(
         "account_admin.html",
+        problem,
         section="admin",
         account=found,
         by_password=found.has_password and kept,
         provider=provider.provider_name(),
         sessions=sessions_of(owner),
         programs=len(current_request.services().tokens.families(owner)),
-        **forms.problem_context(problem),
     )
 
 
@@ -46,8 +46,9 @@ def _page(problem: Problem | None = None) -> str:
     asked = forms.query_values(fields.ACCOUNT_LIST)
     with current_request.services().sessions() as session:
         listed, following = accounts.members(session, query=asked["q"], after=asked["after"] or None)
-    return render_template(
+    return forms.render(
         "accounts.html",
+        problem,
         section="admin",
         accounts=listed,
         query=asked["q"],
@@ -57,7 +58,6 @@ def _page(problem: Problem | None = None) -> str:
             name: forms.retyped(name) or value for name, value in {**_NOBODY, "owner": asked["owner"]}.items()
         },
         refused="help" if forms.retyped("help") else "account",
-        **forms.problem_context(problem),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from flask import Blueprint, render_template
+from flask import Blueprint
 from werkzeug.wrappers import Response
 
 from knowledge_system.domain import fields
@@ -19,14 +19,14 @@ def _page(problem: Problem | None = None) -> str:
     services = current_request.services()
     services.samples.write()  # includes the current minute of this process
     samples = services.samples.read(last=timedelta(hours=24))
-    return render_template(
+    return forms.render(
         "cache.html",
+        problem,
         section="admin",
         total=MetricCounts.total(counts for _, counts in samples),
         own=services.cache.stats() if hasattr(services.cache, "stats") else None,
         cdn=services.cdn is not None,
         typed={name: forms.retyped(name) for name in fields.PURGE_FORM},
-        **forms.problem_context(problem),
     )
 
 

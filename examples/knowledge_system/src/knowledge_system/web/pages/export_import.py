@@ -6,7 +6,7 @@ import re
 from datetime import datetime
 from typing import Any, Final
 
-from flask import Blueprint, Response, redirect, render_template, request
+from flask import Blueprint, Response, redirect, request
 from werkzeug.wrappers import Response as AnyResponse
 
 from knowledge_system.domain import fields, page_numbers, permissions
@@ -87,8 +87,9 @@ def _choice(asked: dict[str, Any], problem: Problem | None = None) -> str:
         for name in fields.LIST
         if asked[name] and (name, asked[name]) != ("status", "published")
     }
-    return render_template(
+    return forms.render(
         "export.html",
+        problem,
         section="articles",
         page=page,
         number=asked["page"],
@@ -102,7 +103,6 @@ def _choice(asked: dict[str, Any], problem: Problem | None = None) -> str:
         counted=MOST,
         picked=picked & shown,
         elsewhere=sorted(picked - shown),
-        **forms.problem_context(problem),
     )
 
 
@@ -142,12 +142,12 @@ def _imported(bundle: bytes) -> str:
 
 
 def _form(problem: Problem | None = None) -> str:
-    return render_template(
+    return forms.render(
         "import.html",
+        problem,
         section="articles",
         limit=current_request.services().intake.limit,
         limits=export_import.LIMITS,
         most=export_import.MOST_ARTICLES,
         most_pixels=export_import.MOST_PIXELS // 1_000_000,
-        **forms.problem_context(problem),
     )

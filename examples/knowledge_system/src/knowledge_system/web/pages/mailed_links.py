@@ -21,24 +21,20 @@ def _token() -> str:
 
 
 def _forgotten_page(problem: Problem | None = None) -> str:
-    return render_template(
-        "password_forgotten.html", username=forms.retyped("username")[:64], **forms.problem_context(problem)
-    )
+    return forms.render("password_forgotten.html", problem, username=forms.retyped("username")[:64])
 
 
 def _reset_page(problem: Problem | None = None) -> str:
-    return render_template("password_reset.html", token=_token(), **forms.problem_context(problem))
+    return forms.render("password_reset.html", problem, token=_token())
 
 
 def _email_page(problem: Problem | None = None) -> str:
-    return render_template(
-        "email.html", section="account", email=forms.retyped("email")[:254], **forms.problem_context(problem)
-    )
+    return forms.render("email.html", problem, section="account", email=forms.retyped("email")[:254])
 
 
 def _confirm_page(problem: Problem | None = None) -> str:
     token = "" if problem else _token()
-    return render_template("email_confirm.html", token=token, **forms.problem_context(problem))
+    return forms.render("email_confirm.html", problem, token=token)
 
 
 @pages.get("/password/forgotten")

@@ -21,8 +21,9 @@ pages = Blueprint("people", __name__, url_prefix="/admin")
 
 
 def _invitations(problem: Problem | None = None, *, lines: list[Line] | None = None, text: str = "") -> str:
-    return render_template(
+    return forms.render(
         "invitations.html",
+        problem,
         section="admin",
         lines=lines or [],
         counts=Counter(line.state for line in lines or []),
@@ -31,7 +32,6 @@ def _invitations(problem: Problem | None = None, *, lines: list[Line] | None = N
         can_invite=credentials.can_invite(),
         most=people_csv.MOST_PEOPLE,
         limit=people_csv.MOST_BYTES,
-        **forms.problem_context(problem),
     )
 
 
@@ -39,15 +39,15 @@ def _groups(problem: Problem | None = None) -> str:
     with current_request.services().sessions() as session:
         listed, approvers = groups.groups(session), groups.approvers(session)
         restricted = readers.restricted_categories(session)
-    return render_template(
+    return forms.render(
         "groups.html",
+        problem,
         section="admin",
         groups=listed,
         approvers=approvers,
         restricted=restricted,
         approvers_seen=groups.seen_approvers(approvers),
         typed={name: forms.retyped(name) for name in fields.GROUP},
-        **forms.problem_context(problem),
     )
 
 
@@ -55,13 +55,7 @@ def _retention(problem: Problem | None = None) -> str:
     settings = current_request.services().settings
     with current_request.services().sessions() as session:
         leavers = retention.leavers(session, kept=settings.leavers_kept)
-    return render_template(
-        "retention.html",
-        section="admin",
-        settings=settings,
-        leavers=leavers,
-        **forms.problem_context(problem),
-    )
+    return forms.render("retention.html", problem, section="admin", settings=settings, leavers=leavers)
 
 
 @pages.get("/invitations")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flask import Blueprint, redirect, render_template, request
+from flask import Blueprint, redirect, request
 
 from knowledge_system.domain import fields
 from knowledge_system.domain.problems import Problem
@@ -44,8 +44,9 @@ def _back(kind: str, subject: str) -> str:
 def _page(kind: str, subject: str, problem: Problem | None = None) -> str:
     with current_request.services().sessions() as session:
         found = readers.find(session, current_request.actor(), kind, subject)
-    return render_template(
+    return forms.render(
         "readers.html",
+        problem,
         section="admin" if kind == "category" else "articles",
         kind=kind,
         restriction=found,
@@ -54,5 +55,4 @@ def _page(kind: str, subject: str, problem: Problem | None = None) -> str:
         else found.chosen,
         path=request.path,
         back=_back(kind, subject),
-        **forms.problem_context(problem),
     )

@@ -29,8 +29,9 @@ def _page(problem: Problem | None = None) -> str:
         ready = reports.kept(session, owner_id=actor.id, now=current_request.now())
         months = reports.months(session, actor, now=current_request.now())
         sites = reports.sites(session, actor)
-    return render_template(
+    return forms.render(
         "reports.html",
+        problem,
         section="reports",
         listed=background.reports_of(actor),
         ready=ready,
@@ -40,7 +41,6 @@ def _page(problem: Problem | None = None) -> str:
         formats=[(name, label) for name, (label, *_) in FORMATS.items()],
         key=secrets.token_urlsafe(16),
         days_kept=DAYS_KEPT,
-        **forms.problem_context(problem),
     )
 
 

@@ -186,8 +186,9 @@ def _revision_page(article_id: int, number: int | None, problem: Problem | None 
             except Problem as missing:
                 if missing.code not in {"no-text", "not-found"}:  # not-found: of a restricted category
                     raise
-    return render_template(
+    return forms.render(
         "revision.html",
+        problem,
         section="articles",
         article=article,
         shown=shown,
@@ -196,7 +197,6 @@ def _revision_page(article_id: int, number: int | None, problem: Problem | None 
         body=markdown.render(shown["body"], language=current_request.language()),
         steps=steps_now(article, number),
         comment_text=forms.retyped("comment") if problem else "",
-        **forms.problem_context(problem),
     )
 
 

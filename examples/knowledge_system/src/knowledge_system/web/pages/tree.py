@@ -15,10 +15,9 @@ pages = Blueprint("tree", __name__)
 
 
 def _page(problem: Problem | None = None) -> str:
-    context: dict[str, Any] = forms.problem_context(problem)
     with current_request.services().sessions() as session:
         whole = tree.whole(session, current_request.actor())
-    return render_template("tree.html", section="articles", tree=whole, name=forms.retyped("name"), **context)
+    return forms.render("tree.html", problem, section="articles", tree=whole, name=forms.retyped("name"))
 
 
 @pages.get("/tree")
