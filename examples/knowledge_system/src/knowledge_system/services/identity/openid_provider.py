@@ -140,11 +140,7 @@ class OpenIDProvider:
             raise ProviderError("no ID token")
         claims = self._verified(token)
         check_token(
-            claims,
-            issuer=self.issuer,
-            client_id=self._client_id,
-            nonce=flow.nonce,
-            now=self._clock.time(),
+            claims, issuer=self.issuer, client_id=self._client_id, nonce=flow.nonce, now=self._clock.time()
         )
         return claims
 
@@ -172,12 +168,7 @@ class OpenIDProvider:
                 self._key(header.get("kid")),
                 algorithms=[self._algorithm],
                 # ``check_token`` does the rest, with the application's clock.
-                options={
-                    "verify_aud": False,
-                    "verify_exp": False,
-                    "verify_iat": False,
-                    "verify_nbf": False,
-                },
+                options={"verify_aud": False, "verify_exp": False, "verify_iat": False, "verify_nbf": False},
             )
         except (jwt.PyJWTError, ValueError, TypeError, RecursionError) as error:
             raise ClaimsError("signature") from error

@@ -46,11 +46,7 @@ def _relying_party(settings: AppSettings) -> RelyingParty | None:
 
 
 def open_factors(
-    settings: AppSettings,
-    engine: Engine,
-    clock: Clock,
-    *,
-    on_notice: Callable[[TwoFactorNotice], None],
+    settings: AppSettings, engine: Engine, clock: Clock, *, on_notice: Callable[[TwoFactorNotice], None]
 ) -> tuple[TwoFactorManager, Passkeys | None]:
     """Create the second-factor manager, and passkeys if possible; ``on_notice`` notifies the account owner."""
     party, security = _relying_party(settings), settings.hardening.security

@@ -31,15 +31,7 @@ from knowledge_system.domain.problems import FieldError, Problem, describe
 from knowledge_system.domain.translations import LANGUAGES
 from knowledge_system.domain.tree import DEPTH
 from knowledge_system.domain.validation import printable, take
-from knowledge_system.models import (
-    Article,
-    Attachment,
-    GroupMember,
-    Review,
-    Revision,
-    TakenOver,
-    User,
-)
+from knowledge_system.models import Article, Attachment, GroupMember, Review, Revision, TakenOver, User
 from knowledge_system.services import audit, export_import
 from knowledge_system.services.attachments import (
     article_attachments,
@@ -255,10 +247,7 @@ class TakeOver:
         return lambda key: found.get(key, ())
 
     def _article(
-        self,
-        row: dict[str, Any],
-        attached: Callable[[str], Sequence[Mapping[str, Any]]],
-        notes: list[str],
+        self, row: dict[str, Any], attached: Callable[[str], Sequence[Mapping[str, Any]]], notes: list[str]
     ) -> int:
         key = str(row.get("key", ""))
         if not key:
