@@ -7,7 +7,7 @@ import io
 import json
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from sqlalchemy import Select, select
 from sqlalchemy.orm import Session, sessionmaker
@@ -17,21 +17,6 @@ from knowledge_system.models import AuditEntry
 
 _COLUMNS: Final = ("id", "at", "actor_id", "actor_name", "action", "subject", "detail", "previous", "hash")
 _READ_AT_ONCE: Final = 1000
-
-
-class AuditHead(NamedTuple):
-    """The newest entry: who keeps its hash can tell later that nothing before it was changed."""
-
-    id: int
-    hash: str
-
-
-def newest(session: Session) -> AuditHead | None:
-    """Return the newest entry; ``None`` if the log is empty."""
-    row = session.execute(
-        select(AuditEntry.id, AuditEntry.hash).order_by(AuditEntry.id.desc()).limit(1)
-    ).first()
-    return AuditHead(row.id, row.hash) if row else None
 
 
 def exported(

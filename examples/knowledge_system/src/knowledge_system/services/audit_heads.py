@@ -23,7 +23,7 @@ _LONGEST = 262_144
 
 
 class Head(NamedTuple):
-    """The last entry of the chain: id and hash."""
+    """The last entry of the chain: who keeps its hash can tell later that nothing before it was changed."""
 
     id: int
     hash: str

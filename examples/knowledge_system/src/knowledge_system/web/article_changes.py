@@ -19,7 +19,7 @@ from knowledge_system.domain.problems import FieldError, Problem
 from knowledge_system.models import Article, Comment, User
 from knowledge_system.services import (
     audit,
-    audit_export,
+    audit_heads,
     export_import,
     idempotency,
     readers,
@@ -29,7 +29,7 @@ from knowledge_system.services import (
 from knowledge_system.services.attachments import article_attachments, attachment_texts
 from knowledge_system.services.attachments.upload_intake import Stored
 from knowledge_system.services.audit import FIRST, Fact
-from knowledge_system.services.audit_export import AuditHead
+from knowledge_system.services.audit_heads import Head
 from knowledge_system.services.export_import import ImportedArticle
 from knowledge_system.services.identity import accounts, groups, provider_accounts
 from knowledge_system.services.knowledge import articles, comments, digests, drafts, following, review, tree
@@ -275,9 +275,9 @@ def remove_comment(change: Change, article_id: int, comment_id: int) -> None:
 
 
 @_in_transaction
-def record_audit_export(change: Change, asked: dict[str, Any]) -> AuditHead:
+def record_audit_export(change: Change, asked: dict[str, Any]) -> Head:
     """Record that the user exports the audit log; return the newest entry before that."""
-    head = audit_export.newest(change.session) or AuditHead(0, FIRST)
+    head = audit_heads.newest(change.session) or Head(0, FIRST)
     change.record("audit.export", f"entries to {head.id}", {**asked, "head": head.hash})
     return head
 
