@@ -35,9 +35,17 @@ def attach(session: Session, actor: Actor, article_id: int, file: Stored, *, now
         Problem: ``not-found``, ``forbidden``, or ``invalid`` beyond ``MOST``.
     """
     article = check_can_attach(session, actor, article_id, lock=True)
-    made = Attachment(
-        article_id=article_id,
-        uploader_id=actor.id,
+    made = new_attachment(article, actor.id, file, now=now)
+    session.add(made)
+    session.flush()
+    return as_dict(made)
+
+
+def new_attachment(article: Article, uploader_id: int, file: Stored, *, now: datetime) -> Attachment:
+    """Return the row of a stored file, which readers see at once if the article is not approved yet."""
+    return Attachment(
+        article_id=article.id,
+        uploader_id=uploader_id,
         name=file.file.name,
         content_type=file.file.kind.type,
         size=len(file.file.content),
@@ -48,9 +56,6 @@ def attach(session: Session, actor: Actor, article_id: int, file: Stored, *, now
         shown=article.status in permissions.UNFINISHED,
         created_at=now,
     )
-    session.add(made)
-    session.flush()
-    return as_dict(made)
 
 
 def check_can_attach(session: Session, actor: Actor, article_id: int, *, lock: bool = False) -> Article:
