@@ -12,7 +12,7 @@ from flask.cli import AppGroup
 
 from knowledge_system.components import Services
 from knowledge_system.domain.problems import Problem
-from knowledge_system.services.identity import accounts, factor_administration
+from knowledge_system.services.identity import accounts
 from mks_hardening.exceptions import BackendUnavailableError
 
 commands = AppGroup("knowledge", help="Operate the knowledge system / ナレッジシステムの運用")
@@ -101,12 +101,12 @@ def second_factor(username: str, *, unlock: bool, reset: bool, actor: str | None
     if reset and not reason:
         raise click.UsageError("--reason is needed / 理由を指定してください")
     user_id = _user_id(parts, username)
-    owner, why = int(user_id), reason or "asked on the command line"
+    why = reason or "asked on the command line"
     with report_outages():
         if unlock:
-            factor_administration.unlock(parts.sign_in, parts.two_factor, owner, actor=str(actor), reason=why)
+            parts.sign_in.unlock(user_id, actor=str(actor), reason=why)
         if reset:
-            factor_administration.reset(parts.sign_in, parts.two_factor, owner, actor=str(actor), reason=why)
+            parts.sign_in.admin_reset(user_id, actor=str(actor), reason=why)
     status = parts.two_factor.status(user_id)
     state = "on / 有効" if status.enabled else "off / 無効"
     locked = ", locked / ロック中" if status.locked else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cache
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from flask import current_app, g, has_request_context, request
 from werkzeug.exceptions import TooManyRequests
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from knowledge_system.components import Services
     from knowledge_system.domain.permissions import Actor
 
+T = TypeVar("T")
+
 ONCE = "once"
 """Form field that distinguishes a resubmitted form from a new one with equal content."""
 
@@ -34,16 +36,24 @@ def services() -> Services:
     return cast("Services", current_app.extensions["knowledge"])
 
 
+def enabled(part: T | None, *, code: str = "unavailable") -> T:
+    """Return a service, if the settings enable it.
+
+    Raises:
+        Problem: ``code`` if they do not.
+    """
+    if part is None:
+        raise Problem(code)
+    return part
+
+
 def background() -> Background:
     """Return the task queue.
 
     Raises:
         Problem: ``not-found`` if background tasks are disabled.
     """
-    found = services().background
-    if found is None:
-        raise Problem("not-found")
-    return found
+    return enabled(services().background, code="not-found")
 
 
 def now() -> datetime:

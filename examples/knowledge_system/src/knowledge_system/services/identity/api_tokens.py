@@ -18,6 +18,7 @@ from knowledge_system.models import RefreshToken, TokenFamily, User
 from knowledge_system.services.identity.accounts import actor_of
 from knowledge_system.services.identity.user_accounts import account_of
 from knowledge_system.services.secret_keys import key_bytes
+from knowledge_system.services.transactions import count_changed
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session, sessionmaker
@@ -243,9 +244,7 @@ def remove_expired(session: Session, *, now: datetime) -> int:
     """Delete expired families and their tokens; return the number of families."""
     old = select(TokenFamily.id).where(TokenFamily.expires_at <= now).scalar_subquery()
     session.execute(delete(RefreshToken).where(RefreshToken.family_id.in_(old)))
-    done = session.execute(delete(TokenFamily).where(TokenFamily.expires_at <= now))
-    number: int = done.rowcount  # type: ignore[attr-defined]  # a DELETE gives a CursorResult
-    return number
+    return count_changed(session, delete(TokenFamily).where(TokenFamily.expires_at <= now))
 
 
 def _living(session: Session, family_id: str, now: datetime) -> tuple[TokenFamily, User] | None:

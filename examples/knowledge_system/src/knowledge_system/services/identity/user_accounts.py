@@ -9,6 +9,7 @@ from sqlalchemy import exists, select, update
 
 from knowledge_system.domain.problems import Problem
 from knowledge_system.models import ProviderIdentity, User
+from knowledge_system.services.transactions import count_changed
 from mks_hardening.security import SignInAccount
 
 if TYPE_CHECKING:
@@ -70,9 +71,8 @@ class UserAccounts:
         taken = exists().where(User.email == email.lower(), User.id != int(user_id))
         change = update(User).where(User.id == int(user_id), ~taken).values(email=email.lower())
         with self._sessions.begin() as session:
-            done = session.execute(change)
-        if done.rowcount != 1:  # type: ignore[attr-defined]  # an UPDATE gives a CursorResult
-            raise Problem("username-taken")
+            if count_changed(session, change) != 1:
+                raise Problem("username-taken")
 
     def _by_provider_alone(self, session: Session, user: User | None) -> bool:
         if user is None or self._passwords_of is None or user.username in self._passwords_of:

@@ -13,7 +13,7 @@ from werkzeug.wrappers import Response
 from knowledge_system.domain import fields, labels, permissions
 from knowledge_system.domain.problems import FieldError, Problem
 from knowledge_system.services import audit, audit_export, audit_heads
-from knowledge_system.services.identity import accounts, factor_administration
+from knowledge_system.services.identity import accounts
 from knowledge_system.web import article_changes, current_request, forms
 from knowledge_system.web.pages.account import sessions_of
 from knowledge_system.web.sign_in import credentials, provider
@@ -131,13 +131,14 @@ def ending(*, username: str, session: str) -> str:
 @pages.post("/second-factor")
 @forms.form(fields.FACTOR_HELP, page=_page)
 def helping(*, owner: str, reason: str, **values: str) -> str:
-    """Unlock an account, or remove its second factor."""
+    """Unlock an account, or remove its second factor; the administrator verifies by other means who it is."""
     services, actor = current_request.services(), current_request.actor().username
     with services.sessions() as session:
         user_id = accounts.id_of(session, owner)
+    current_request.enabled(services.two_factor)
     unlocks = values["help"] == "unlock"
-    change = factor_administration.unlock if unlocks else factor_administration.reset
-    change(services.sign_in, services.two_factor, user_id, actor=actor, reason=reason)
+    change = services.sign_in.unlock if unlocks else services.sign_in.admin_reset
+    change(str(user_id), actor=actor, reason=reason)
     return f"/admin/accounts?done={'factor-unlocked' if unlocks else 'factor-reset'}"
 
 

@@ -98,7 +98,4 @@ def invite(username: str) -> None:
 
 
 def _changes() -> CredentialChanges:
-    found = current_request.services().changes
-    if found is None:
-        raise Problem("unavailable")
-    return found
+    return current_request.enabled(current_request.services().changes)

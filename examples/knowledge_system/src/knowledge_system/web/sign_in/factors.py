@@ -24,10 +24,7 @@ def two_factor() -> TwoFactorManager:
     Raises:
         Problem: ``unavailable`` if second factors are disabled.
     """
-    found = current_request.services().two_factor
-    if found is None:
-        raise Problem("unavailable")
-    return found
+    return current_request.enabled(current_request.services().two_factor)
 
 
 def status() -> TwoFactorStatus | None:

@@ -21,10 +21,7 @@ def passkeys() -> Passkeys:
     Raises:
         Problem: ``unavailable`` if passkeys are disabled.
     """
-    found = current_request.services().passkeys
-    if found is None:
-        raise Problem("unavailable")
-    return found
+    return current_request.enabled(current_request.services().passkeys)
 
 
 def ask_for_new_passkey(proof: str) -> PasskeyOptions:

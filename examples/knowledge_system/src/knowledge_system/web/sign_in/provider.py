@@ -16,7 +16,6 @@ from knowledge_system.web.sign_in.sign_in_helpers import client, session_data
 
 if TYPE_CHECKING:
     from knowledge_system.domain.provider_claims import Identity
-    from knowledge_system.services.identity.openid_provider import OpenIDProvider
     from knowledge_system.services.identity.provider_accounts import Found
     from knowledge_system.services.identity.provider_flows import Flow
 
@@ -46,7 +45,7 @@ def begin(next_path: str, *, confirm: bool) -> str:
     Raises:
         Problem: ``not-found`` without a provider, ``provider-unavailable``, ``rate-limited``, ``sign-in-required``.
     """
-    provider = _provider()
+    provider = current_request.enabled(current_request.services().provider, code="not-found")
     current_request.check_limit(_LIMIT)
     # Shared by all tabs of a browser; otherwise the last request would invalidate the others.
     browser = cookies.kept(cookies.PROVIDER) or ""
@@ -73,7 +72,7 @@ def finish(given: Mapping[str, str]) -> tuple[bool, str]:
         Problem: ``provider-expired`` for a response that this browser did not ask for, ``provider-cancelled``,
             ``provider-refused``, ``provider-unavailable``, ``rate-limited``.
     """
-    provider = _provider()
+    provider = current_request.enabled(current_request.services().provider, code="not-found")
     current_request.check_limit(_LIMIT)
     flow = provider_flows.consume(
         current_request.services().provider_flows, given["state"], cookies.kept(cookies.PROVIDER) or ""
@@ -139,13 +138,6 @@ def _signed_in(identity: Identity, found: Found) -> bool:
         raise Problem("provider-refused")
     cookies.keep(cookies.CHALLENGE, step.challenge)
     return bool(step)
-
-
-def _provider() -> OpenIDProvider:
-    found = current_request.services().provider
-    if found is None:
-        raise Problem("not-found")
-    return found
 
 
 def _rules() -> ProviderRules:
