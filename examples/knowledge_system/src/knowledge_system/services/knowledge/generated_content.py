@@ -1,22 +1,24 @@
-"""Articles of a demonstration, combined from facts in ``content/works.toml``; the same number, the same article."""
+"""Articles of a demonstration, from facts and templates in ``content``; the same number, the same article."""
 
 from __future__ import annotations
 
 import random
 import tomllib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import date, timedelta
 from functools import cache
 from importlib.resources import files
 from typing import Any, Final, NamedTuple
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from knowledge_system.domain.files import drawings
 
 _FIRST: Final = date(2023, 4, 3)
 _AUTHORS: Final = ("tanaka", "suzuki", "sato", "yamamoto")
 _STATUSES: Final = ("published",) * 17 + ("draft", "review", "retired")
+_MEASURE: Final = ("item", "limit", "usual", "spread", "unit", "tool")
 _CHANGES: Final = ("気温が下がった", "材料のロットが替わった", "前日に雨が降った", "班が交代した")
-_EARLY: Final = ("関係者と話す", "計画に書く", "下見をする")
 
 
 class Generated(NamedTuple):
@@ -45,13 +47,28 @@ class _Case(NamedTuple):
     def split(self, kind: str) -> list[list[str]]:
         return [line.split("|") for line in self.work[kind]]
 
+    def written(self, kind: str, **values: Any) -> _Text:
+        """Return the text of a template in ``content/generated``; it draws its variants in their order."""
+        known = {"name": self.name, "site": self.site, "facts": self.facts, "work": self.work}
+        drawn = {"pick": self.chance.choice, "sample": self.chance.sample}
+        page = _templates().get_template(f"{kind}.md").make_module({**known, **drawn, **values})
+        return _Text(page.title, page.summary, str(page).strip(), page.tag)  # type: ignore[attr-defined]  # set by the template
+
 
 class _Text(NamedTuple):
     title: str
     summary: str
     body: str
     tag: str
-    draw: Callable[[], bytes]
+    draw: Callable[[], bytes] = bytes
+
+
+@cache
+def _templates() -> Environment:
+    loader = PackageLoader("knowledge_system", "content/generated")
+    made = Environment(loader=loader, trim_blocks=True, undefined=StrictUndefined)  # noqa: S701 - Markdown of our own facts
+    made.filters.update(table=_table, bullets=_bullets)
+    return made
 
 
 @cache
@@ -105,136 +122,62 @@ def _day(day: date) -> str:
     return f"{day.month}月{day.day}日"
 
 
-def _table(head: str, rows: Any) -> str:
+def _table(rows: Iterable[Sequence[str]], head: str) -> str:
     lines = [f"| {' | '.join(row)} |" for row in rows]
     columns = head.count("|") + 1
     return "\n".join([f"| {head} |", "|---" * columns + "|", *lines])
 
 
-def _bullets(lines: Any, mark: str = "- ") -> str:
+def _bullets(lines: Iterable[str], mark: str = "- ") -> str:
     return "\n".join(f"{mark}{line}" for line in lines)
 
 
-def _title(case: _Case, forms: Sequence[str], *more: str) -> str:
-    return case.chance.choice(forms).format(case.name, case.site, *more)
-
-
-def _picture(caption: str) -> str:
-    return f"![{caption}](files/picture.webp)"
-
-
 def _procedure(case: _Case, _turn: int) -> _Text:
-    chance, (danger, measure) = case.chance, case.chance.choice(case.split("risks"))
-    steps = [case.work["steps"][place] for place in sorted(chance.sample(range(5), 4))]
-    title = _title(case, ("{0}の施工要領({1})", "{1} {0}の手順", "{1}で決めた{0}の進め方"))
+    danger, measure = case.chance.choice(case.split("risks"))
+    steps = [case.work["steps"][place] for place in sorted(case.chance.sample(range(5), 4))]
     rows = [[item, limit, tool] for item, limit, _, _, _, tool in case.split("measures")]
-    body = "\n\n".join(
-        (
-            chance.choice(("## この現場の条件", "## 前提", "## 施工の条件")),
-            _bullets(case.facts[:2]),
-            chance.choice(("## 手順", "## 作業の流れ", "## 進め方")),
-            "\n".join(f"{place}. {step}" for place, step in enumerate(steps, 1)),
-            _picture(f"{case.name}の模式図"),
-            chance.choice(("## 管理値", "## 規格と測り方", "## 出来形と品質")),
-            _table("項目 | 規格・目標 | 測る道具", rows),
-            chance.choice(("## 止める基準", "## 危ないところ", "## 注意")),
-            f"**{danger}**に備え、{measure}。朝礼で「{case.facts[2]}」も伝える。",
-        )
-    )
-    summary = f"{case.site}の{case.name}。{steps[0]}。"
-    draw = _drawing(case, f"{case.name} 模式図({case.site})")
-    return _Text(title, summary, body, "施工要領", draw)
+    text = case.written("procedure", danger=danger, measure=measure, steps=steps, rows=rows)
+    return text._replace(draw=_drawing(case, f"{case.name} 模式図({case.site})"))
 
 
 def _corrective(case: _Case, turn: int) -> _Text:
-    chance = case.chance
     seen, cause, background, correction, prevention = case.split("defects")[turn // len(_KINDS) % 2]
-    found, done = case.day - timedelta(days=chance.randrange(9, 30)), case.day
-    people = chance.sample(("職長", "品質担当", "監理技術者", "測量担当", "所長"), 3)
+    found, done = case.day - timedelta(days=case.chance.randrange(9, 30)), case.day
+    people = case.chance.sample(("職長", "品質担当", "監理技術者", "測量担当", "所長"), 3)
     rows = [
-        [f"{_day(found)}", people[0], seen],
-        [f"{_day(found + timedelta(days=1))}", people[1], f"原因を調べ、{cause}と分かった"],
-        [f"{_day(done - timedelta(days=2))}", people[2], correction],
+        [_day(found), people[0], seen],
+        [_day(found + timedelta(days=1)), people[1], f"原因を調べ、{cause}と分かった"],
+        [_day(done - timedelta(days=2)), people[2], correction],
     ]
-    body = "\n\n".join(
-        (
-            chance.choice(("## 何が起きたか", "## 発生の状況", "## 事象")),
-            f"{case.site}で、{seen}。「{case.facts[0]}」という条件の現場である。",
-            _picture(f"是正の箇所({case.site})"),
-            chance.choice(("## 経過", "## 対応の記録")),
-            _table("日 | 確認者 | 内容", rows),
-            "## 原因",
-            _bullets((f"直接の原因: {cause}", f"背景: {background}")),
-            chance.choice(("## 再発防止", "## 次の現場へ")),
-            f"{prevention}。点検表には「{chance.choice(case.work['checks'])}」を加えた。",
-        )
-    )
-    title = chance.choice(("是正報告: {0}({1})", "{1} {0} — 原因と処置", "{0}: {1}の是正の記録")).format(
-        seen, case.site
-    )
-    summary = f"{cause}ため。{prevention}。"
-    return _Text(title, summary, body, "是正報告", _drawing(case, f"是正の箇所 {found:%Y-%m-%d}"))
+    facts = {"seen": seen, "cause": cause, "background": background, "prevention": prevention}
+    text = case.written("corrective", **facts, rows=rows)
+    return text._replace(draw=_drawing(case, f"是正の箇所 {found:%Y-%m-%d}"))
 
 
 def _checklist(case: _Case, _turn: int) -> _Text:
-    chance = case.chance
+    chance, measures = case.chance, case.split("measures")
     checks = chance.sample(case.work["checks"], 4)
-    measures = case.split("measures")
-    rows = [
-        [
-            item,
-            limit,
-            chance.choice(("作業を止めて所長に知らせる", "その場で直し、測り直す", "品質担当が判断する")),
-        ]
-        for item, limit, *_ in measures
-    ]
+    then = ("作業を止めて所長に知らせる", "その場で直し、測り直す", "品質担当が判断する")
+    rows = [[item, limit, chance.choice(then)] for item, limit, *_ in measures]
     when = chance.choice(("毎朝の作業前", "打合せの前日", "雨や地震のあと", "作業の終わり", "週のはじめ"))
-    body = "\n\n".join(
-        (
-            f"{when}に、{chance.choice(('職長', '担当者', '作業主任者'))}が見て歩く。印刷して使える。",
-            "## 点検項目",
-            _bullets([*checks, *(f"{item}を{tool}で測った" for item, *_, tool in measures[:2])], "- [ ] "),
-            chance.choice(("## 判定", "## 外れたとき")),
-            _table("項目 | 基準 | 外れたとき", rows),
-            "## この現場の条件",
-            _bullets(case.facts[:2]),
-        )
-    )
-    title = _title(case, ("{0}の点検表({1})", "{1} {2}に使う点検表: {0}"), when)
-    summary = f"{when}の点検。「{checks[0]}」など {len(checks) + 2} 項目。"
-    return _Text(title, summary, body, "点検表", _drawing(case, f"点検の範囲 {case.site}"))
+    measured = [f"{item}を{tool}で測った" for item, *_, tool in measures[:2]]
+    text = case.written("checklist", checks=checks, rows=rows, when=when, measured=measured)
+    return text._replace(draw=_drawing(case, f"点検の範囲 {case.site}"))
 
 
 def _safety(case: _Case, _turn: int) -> _Text:
     chance, risks = case.chance, case.split("risks")
-    rows = [
-        [danger, measure, chance.choice(("職長", "誘導員", "安全当番", "元請の担当"))]
-        for danger, measure in risks
-    ]
+    rows = [[*risk, chance.choice(("職長", "誘導員", "安全当番", "元請の担当"))] for risk in risks]
     danger, measure = chance.choice(risks)
-    near = case.day - timedelta(days=chance.randrange(3, 12))
-    body = "\n\n".join(
-        (
-            f"{_day(near)}の{chance.choice(('午前', '午後', '片付け'))}に、{danger}につながる場面があった。",
-            "## 現場の様子",
-            _bullets(chance.sample(case.facts, 2)),
-            _picture(f"作業の配置({case.site})"),
-            chance.choice(("## 危険と対策", "## 決めたこと")),
-            _table("危険 | 対策 | 担当", rows),
-            "## 全員で守ること",
-            f"{measure}。{chance.choice(case.work['steps'])}。迷ったら手を止めて声をかける。",
-        )
-    )
-    title = _title(case, ("ヒヤリハット: {0}中の{2}({1})", "{1} {0}の危険予知", "{2}を防ぐ({1} {0})"), danger)
-    return _Text(
-        title, f"{danger}を防ぐため、{measure}。", body, "安全", _drawing(case, f"作業の配置 {case.site}")
-    )
+    day = _day(case.day - timedelta(days=chance.randrange(3, 12)))
+    text = case.written("safety", danger=danger, measure=measure, rows=rows, day=day)
+    return text._replace(draw=_drawing(case, f"作業の配置 {case.site}"))
 
 
 def _quality(case: _Case, turn: int) -> _Text:
-    chance = case.chance
-    item, limit, usual, spread, unit, tool = case.split("measures")[turn % 3]
-    values = [max(0.0, chance.gauss(float(usual), float(spread))) for _ in range(10)]
+    measure = dict(zip(_MEASURE, case.split("measures")[turn % 3], strict=True))
+    item, usual, spread, unit = (measure[name] for name in ("item", "usual", "spread", "unit"))
+    values = [max(0.0, case.chance.gauss(float(usual), float(spread))) for _ in range(10)]
     digits = 0 if "." not in usual and float(usual) >= 10 else 2 if float(usual) < 2 else 1
     values = [round(value, digits) for value in values]
     rows = [
@@ -243,71 +186,40 @@ def _quality(case: _Case, turn: int) -> _Text:
     ]
     mean = sum(values) / len(values)
     outlying = max(range(10), key=lambda place: abs(values[place] - mean))
-    outlier = f"No.{outlying * 2} が最も離れた。この日は{chance.choice(_CHANGES)}。"
-    body = "\n\n".join(
-        (
-            f"{case.site}の{case.name}で、{item}を{tool}により 10 点測った。規格は {limit}。",
-            _picture(f"{item}の推移"),
-            _table(f"測点 | 月日 | {item}{f'({unit})' if unit else ''}", rows),
-            chance.choice(("## 読み取れること", "## 評価")),
-            f"平均 {mean:.{digits + 1}f}{unit}、最大 {max(values):g}、最小 {min(values):g}。{outlier}",
-            chance.choice(("## 次の測定まで", "## 続けること")),
-            f"{chance.choice(case.work['steps'])}。測定の前に「{chance.choice(case.work['checks'])}」を見る。",
-        )
+    text = case.written(
+        "quality",
+        **measure,
+        rows=rows,
+        mean=f"{mean:.{digits + 1}f}",
+        largest=f"{max(values):g}",
+        smallest=f"{min(values):g}",
+        outlier=f"No.{outlying * 2}",
+        change=case.chance.choice(_CHANGES),
     )
-    title = _title(case, ("{0} {2}の管理図({1})", "{1} {0}: {2}の測定結果", "{2}の推移と評価({1} {0})"), item)
-    summary = f"{item} 10 点の平均は {mean:.{digits + 1}f}{unit}。規格 {limit} に対する余裕を確かめた。"
-    return _Text(title, summary, body, "品質管理", lambda: drawings.plot(f"{item} {case.site}", values, unit))
+    return text._replace(draw=lambda: drawings.plot(f"{item} {case.site}", values, unit))
 
 
 def _ict(case: _Case, _turn: int) -> _Text:
-    chance = case.chance
-    rows = []
+    chance, rows = case.chance, []
     for label, low, high in (("所要日数", 6, 24), ("人工", 8, 40), ("手戻り", 2, 9)):
         before = chance.randrange(low, high)
         rows.append((label, float(before), float(max(1, round(before * chance.uniform(0.4, 0.8))))))
-    seen = f"「{chance.choice(case.work['checks'])}」は、今も人が見ている。"
-    body = "\n\n".join(
-        (
-            f"{case.work['ict']}。",
-            chance.choice(("## 始めたきっかけ", "## 背景")),
-            _bullets(case.facts[:2]),
-            chance.choice(("## 効果", "## 前と後")),
-            _table("項目 | 従来 | 今回", [[label, f"{old:g}", f"{new:g}"] for label, old, new in rows]),
-            _picture("従来(上)と今回(下)"),
-            chance.choice(("## うまくいかなかったこと", "## 課題")),
-            f"通信と電源の準備に {chance.randrange(2, 6)} 日かかった({case.facts[2]})。{seen}",
-        )
-    )
-    title = _title(case, ("{0}のICT活用({1})", "{1} {0}をICTで変えた記録", "ICT施工: {0}({1})"))
-    summary = f"{rows[0][0]}を {rows[0][1]:g} から {rows[0][2]:g} に。{case.work['ict'].split('。')[0]}。"
-    return _Text(title, summary, body, "ICT施工", lambda: drawings.bars(f"{case.name} {case.site}", rows))
+    shown = [[label, f"{old:g}", f"{new:g}"] for label, old, new in rows]
+    text = case.written("ict", rows=shown, check=chance.choice(case.work["checks"]))
+    return text._replace(draw=lambda: drawings.bars(f"{case.name} {case.site}", rows))
 
 
 def _review(case: _Case, turn: int) -> _Text:
     chance = case.chance
     seen, _, background, correction, prevention = case.split("defects")[(turn // len(_KINDS) + 1) % 2]
-    good = chance.sample(case.work["steps"], 2)
-    people = chance.randrange(5, 14)
+    good, people = chance.sample(case.work["steps"], 2), chance.randrange(5, 14)
     rows = [
         [item, limit, f"{float(usual) + chance.uniform(-0.5, 0.5) * float(spread):.3g}{unit}"]
         for item, limit, usual, spread, unit, _ in case.split("measures")
     ]
-    body = "\n\n".join(
-        (
-            f"{case.day.year}年{case.day.month}月に {people} 人で振り返った。条件は「{case.facts[0]}」。",
-            chance.choice(("## 続けること", "## よかったこと")),
-            _bullets(good),
-            chance.choice(("## 直すこと", "## 次は変えること")),
-            f"一度、{seen}。{correction}が、元は{background}ことにある。次は{prevention}。",
-            "## 実績",
-            _table("項目 | 規格 | 平均", rows),
-            chance.choice(("## 次の人へ", "## 引継ぎ")),
-            f"{case.facts[1]}。早めに{chance.choice(_EARLY)}とよい。",
-        )
-    )
-    title = _title(case, ("{1} {0}の振り返り", "{0}で学んだこと({1})", "{1}から次の現場へ: {0}"))
-    return _Text(title, f"続けるのは「{good[0]}」、直すのは「{prevention}」。", body, "振り返り", lambda: b"")
+    facts = {"seen": seen, "background": background, "correction": correction, "prevention": prevention}
+    month = f"{case.day.year}年{case.day.month}月"
+    return case.written("review", **facts, good=good, people=people, rows=rows, month=month)
 
 
 def _drawing(case: _Case, title: str) -> Callable[[], bytes]:
