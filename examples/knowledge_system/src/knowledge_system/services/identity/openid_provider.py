@@ -9,6 +9,7 @@ import base64
 import logging
 import threading
 from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -36,6 +37,7 @@ class _Discovered(NamedTuple):
     at: float
 
 
+@dataclass(eq=False, repr=False)
 class OpenIDProvider:
     """One provider, as the settings name it.
 
@@ -48,22 +50,15 @@ class OpenIDProvider:
         clock: clock of the application.
     """
 
-    def __init__(
-        self,
-        issuer: str,
-        *,
-        client_id: str,
-        client_secret: str,
-        redirect_uri: str,
-        algorithm: str,
-        clock: Clock,
-    ) -> None:
-        self.issuer = issuer
-        self._client_id = client_id
-        self._secret = client_secret
-        self._redirect_uri = redirect_uri
-        self._algorithm = algorithm
-        self._clock = clock
+    issuer: str
+    _: KW_ONLY
+    client_id: str
+    client_secret: str
+    redirect_uri: str
+    algorithm: str
+    clock: Clock
+
+    def __post_init__(self) -> None:
         self._lock = threading.Lock()
         self._found: _Discovered | None = None
         self._not_before = 0.0
@@ -87,8 +82,8 @@ class OpenIDProvider:
         """
         asked = {
             "response_type": "code",
-            "client_id": self._client_id,
-            "redirect_uri": self._redirect_uri,
+            "client_id": self.client_id,
+            "redirect_uri": self.redirect_uri,
             "scope": "openid email profile",
             "state": state,
             "nonce": flow.nonce,
@@ -119,10 +114,10 @@ class OpenIDProvider:
         form = {
             "grant_type": "authorization_code",
             "code": code,
-            "redirect_uri": self._redirect_uri,
+            "redirect_uri": self.redirect_uri,
             "code_verifier": flow.verifier,
         }
-        credentials = f"{quote(self._client_id, safe='')}:{quote(self._secret, safe='')}"
+        credentials = f"{quote(self.client_id, safe='')}:{quote(self.client_secret, safe='')}"
         basic = base64.b64encode(credentials.encode()).decode()
         try:
             response = fetch_json(
@@ -140,7 +135,7 @@ class OpenIDProvider:
             raise ProviderError("no ID token")
         claims = self._verified(token)
         check_token(
-            claims, issuer=self.issuer, client_id=self._client_id, nonce=flow.nonce, now=self._clock.time()
+            claims, issuer=self.issuer, client_id=self.client_id, nonce=flow.nonce, now=self.clock.time()
         )
         return claims
 
@@ -155,18 +150,18 @@ class OpenIDProvider:
             return None
         if not isinstance(endpoint, str) or not self._is_safe(endpoint):
             return None
-        return _with_query(endpoint, {"client_id": self._client_id, "post_logout_redirect_uri": return_to})
+        return _with_query(endpoint, {"client_id": self.client_id, "post_logout_redirect_uri": return_to})
 
     def _verified(self, token: str) -> dict[str, Any]:
         """Return the claims of a token that is signed by a key of the provider with the pinned algorithm."""
         try:
             header = jwt.get_unverified_header(token)
-            if header.get("alg") != self._algorithm:
+            if header.get("alg") != self.algorithm:
                 raise ClaimsError("signature")
             claims: dict[str, Any] = jwt.decode(
                 token,
                 self._key(header.get("kid")),
-                algorithms=[self._algorithm],
+                algorithms=[self.algorithm],
                 # ``check_token`` does the rest, with the application's clock.
                 options={"verify_aud": False, "verify_exp": False, "verify_iat": False, "verify_nbf": False},
             )
@@ -183,7 +178,7 @@ class OpenIDProvider:
             found = [key for key in keys if key.get("kid") == kid]
         if len(found) != 1:
             raise ClaimsError("signature")
-        return jwt.PyJWK(dict(found[0]), self._algorithm).key
+        return jwt.PyJWK(dict(found[0]), self.algorithm).key
 
     def _discover(self, *, for_unknown_key: bool = False) -> _Discovered:
         """Return metadata and keys, at most an hour old unless the provider does not respond.
@@ -196,7 +191,7 @@ class OpenIDProvider:
         if not self._lock.acquire(blocking=before is None or for_unknown_key) and before is not None:
             return before
         try:
-            found, now = self._usable(), self._clock.monotonic()
+            found, now = self._usable(), self.clock.monotonic()
             fresh = found is not None and now - found.at < _FRESH
             if found is not None and (now < self._not_before or (fresh and not for_unknown_key)):
                 return found
@@ -217,7 +212,7 @@ class OpenIDProvider:
 
     def _usable(self) -> _Discovered | None:
         found = self._found
-        return found if found is not None and self._clock.monotonic() - found.at < _USABLE else None
+        return found if found is not None and self.clock.monotonic() - found.at < _USABLE else None
 
     def _read(self, now: float) -> _Discovered:
         metadata = fetch_json(f"{self.issuer.rstrip('/')}/.well-known/openid-configuration")
@@ -228,7 +223,7 @@ class OpenIDProvider:
                 raise ProviderError(f"discovery has no usable {name}")
         for name, needed in (
             ("code_challenge_methods_supported", "S256"),
-            ("id_token_signing_alg_values_supported", self._algorithm),
+            ("id_token_signing_alg_values_supported", self.algorithm),
         ):
             listed = metadata.get(name, [needed])
             if not isinstance(listed, list) or needed not in listed:

@@ -16,6 +16,7 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import KW_ONLY, dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -102,6 +103,7 @@ class _Known(Exception):  # noqa: N818 - an outcome, not an error
     pass
 
 
+@dataclass(eq=False)
 class TakeOver:
     """One run.
 
@@ -118,26 +120,18 @@ class TakeOver:
         ConfigurationError: the operator is no administrator.
     """
 
-    def __init__(
-        self,
-        mapped: Mapped,
-        *,
-        sessions: sessionmaker[Session],
-        search: SearchIndex,
-        intake: Intake,
-        clock: Clock,
-        dry_run: bool,
-        four_eyes: bool,
-    ) -> None:
-        self._mapped = mapped
-        self._sessions = sessions
-        self._search = search
-        self._intake = intake
-        self._clock = clock
-        self._dry_run = dry_run
-        self._four_eyes = four_eyes
+    mapped: Mapped
+    _: KW_ONLY
+    sessions: sessionmaker[Session]
+    search: SearchIndex
+    intake: Intake
+    clock: Clock
+    dry_run: bool
+    four_eyes: bool
+
+    def __post_init__(self) -> None:
         self._hasher = PasswordHasher()
-        with sessions() as session:
+        with self.sessions() as session:
             people = session.scalars(select(User).where(User.active)).all()
             members: dict[int, set[int]] = defaultdict(set)
             for user_id, group_id in session.execute(select(GroupMember.user_id, GroupMember.group_id)):
@@ -150,10 +144,10 @@ class TakeOver:
             known = session.execute(select(TakenOver.source, TakenOver.content)).all()
         self._known = {row.source: row.content for row in known}
         self._contents = set(self._known.values())
-        operator = self._writers.get(mapped.operator)
+        operator = self._writers.get(self.mapped.operator)
         if operator is None or not permissions.may_administer(operator):
             raise ConfigurationError(
-                f"operator is {mapped.operator!r}; expected the user name of an active administrator",
+                f"operator is {self.mapped.operator!r}; expected the user name of an active administrator",
                 parameter="operator",
             )
         self._operator = operator
@@ -164,12 +158,12 @@ class TakeOver:
         Raises:
             Problem: the files cannot be stored or scanned; run it again later.
         """
-        for row in self._mapped.rows("accounts"):
+        for row in self.mapped.rows("accounts"):
             yield self._line("account", str(row.get("username", "")), partial(self._account, row))
         attached = self._attached()
-        for row in self._mapped.rows("articles"):
+        for row in self.mapped.rows("articles"):
             yield self._line("article", str(row.get("key", "")), partial(self._article, row, attached))
-        root = self._mapped.path("folder", "path")
+        root = self.mapped.path("folder", "path")
         if root is not None:
             for path in _files(root):
                 yield self._line("file", _shown(path.relative_to(root)), partial(self._file, root, path))
@@ -201,12 +195,12 @@ class TakeOver:
             _Known: a concurrent run has taken over ``source``.
         """
         try:
-            with self._sessions() as session, session.begin() as transaction:
-                yield session, datetime.fromtimestamp(self._clock.time(), UTC)
-                if self._dry_run:
+            with self.sessions() as session, session.begin() as transaction:
+                yield session, datetime.fromtimestamp(self.clock.time(), UTC)
+                if self.dry_run:
                     transaction.rollback()
         except IntegrityError:
-            with self._sessions() as session:
+            with self.sessions() as session:
                 if session.get(TakenOver, _key(source)) is None:
                     raise
             raise _Known(_OTHER_RUN) from None
@@ -238,11 +232,11 @@ class TakeOver:
 
     def _attached(self) -> Callable[[str], Sequence[Mapping[str, Any]]]:
         """Return how to find the attachments of an article: a CSV file is read once, a query asked each time."""
-        section = self._mapped.sections.get("attachments", {})
+        section = self.mapped.sections.get("attachments", {})
         if "query" in section:
-            return lambda key: list(self._mapped.rows("attachments", article=key))
+            return lambda key: list(self.mapped.rows("attachments", article=key))
         found: dict[str, list[Mapping[str, Any]]] = {}
-        for row in self._mapped.rows("attachments"):
+        for row in self.mapped.rows("attachments"):
             found.setdefault(str(row.get("article", "")), []).append(row)
         return lambda key: found.get(key, ())
 
@@ -258,7 +252,7 @@ class TakeOver:
         files: dict[str, Accepted] = {}
         for file in attached(key):
             self._attach(file, files, notes)
-        section = self._mapped.sections["articles"]
+        section = self.mapped.sections["articles"]
         body = str(row.get("body", ""))
         if section.get("html", False):
             body, _ = self._converted("html", body.encode(), notes)
@@ -285,9 +279,9 @@ class TakeOver:
         try:
             content = row.get("content")
             if content is None:
-                root = self._mapped.path("attachments", "folder") or self._mapped.base
-                content = _content(root, root / str(row.get("path", "")), self._intake.limit)
-            accepted = self._intake.checked(name, bytes(content))
+                root = self.mapped.path("attachments", "folder") or self.mapped.base
+                content = _content(root, root / str(row.get("path", "")), self.intake.limit)
+            accepted = self.intake.checked(name, bytes(content))
         except (OSError, Problem) as error:
             if isinstance(error, Problem) and error.code in _STOPPING:
                 raise
@@ -320,7 +314,7 @@ class TakeOver:
             moment = (moment if moment.tzinfo else moment.replace(tzinfo=permissions.JST)).astimezone(UTC)
         except (ValueError, OverflowError):
             moment = None
-        if moment is not None and moment.timestamp() <= self._clock.time():
+        if moment is not None and moment.timestamp() <= self.clock.time():
             return moment
         notes.append(f"日時「{given[:40]}」を使えないため、今日の日付にしました / no usable date")
         return None
@@ -329,13 +323,13 @@ class TakeOver:
 
     def _file(self, root: Path, path: Path, notes: list[str]) -> int:
         place = path.relative_to(root)
-        content = _content(root, path, self._intake.limit)
+        content = _content(root, path, self.intake.limit)
         digest = self._new(f"file {os.fsencode(place).hex()}", content)
         if digest in self._contents:
             raise _Known("同じ内容のファイルを引き継いでいます / same content as another file")
-        original = self._intake.checked(_shown(Path(place.name)), content)
+        original = self.intake.checked(_shown(Path(place.name)), content)
         *folders, _ = (_shown(Path(part)) for part in place.parts)
-        section = self._mapped.sections["folder"]
+        section = self.mapped.sections["folder"]
         named = next((folder for folder in reversed(folders) if folder in permissions.CATEGORIES), "")
         kind = original.kind.name.lower()
         body, files = ("", {}) if kind not in {"docx", "xlsx"} else self._converted(kind, content, notes)
@@ -409,18 +403,18 @@ class TakeOver:
     ) -> int:
         values = take({**given, "body": printable(given["body"])}, fields.ARTICLE_FORM)
         kept = {name: self._kept(file) for name, file in files.items()}
-        texts = {} if self._dry_run else dict(self._texts(kept.values()))
+        texts = {} if self.dry_run else dict(self._texts(kept.values()))
         with self._transaction(source) as (session, now):
             new = export_import.add_article(
-                session, author, ImportedArticle(values, files), kept, search=self._search, now=now
+                session, author, ImportedArticle(values, files), kept, search=self.search, now=now
             )
             for file in session.scalars(select(Attachment).where(Attachment.article_id == new)).all():
                 if file.digest in texts:
                     attachment_texts.keep(session, file.id, texts[file.digest])
             self._place(session, new, place, notes)
-            if self._mapped.publish and self._four_eyes and author.id == self._operator.id:
+            if self.mapped.publish and self.four_eyes and author.id == self._operator.id:
                 notes.append("自分の記事は承認できないため、下書きにしました / left as a draft: four eyes")
-            elif self._mapped.publish:
+            elif self.mapped.publish:
                 self._publish(session, new, values, now=updated or now)
             if updated is not None:
                 article, revision = session.get_one(Article, new), session.get_one(Revision, (new, 1))
@@ -432,11 +426,11 @@ class TakeOver:
             audit.append(session, self._operator, fact, now=now)
         self._known[_key(source)] = digest
         self._contents.add(digest)
-        return 0 if self._dry_run else new
+        return 0 if self.dry_run else new
 
     def _kept(self, file: Accepted) -> Stored:
-        if not self._dry_run:
-            return self._intake.keep(file)
+        if not self.dry_run:
+            return self.intake.keep(file)
         return Stored(file, hashlib.sha256(file.content).hexdigest(), "")
 
     def _texts(self, kept: Any) -> Iterator[tuple[str, str | None]]:
@@ -444,7 +438,7 @@ class TakeOver:
             if each.file.kind.type in attachment_texts.READABLE:
                 yield (
                     each.digest,
-                    attachment_texts.extract(self._intake.store, each.digest, each.file.kind.type),
+                    attachment_texts.extract(self.intake.store, each.digest, each.file.kind.type),
                 )
 
     def _place(self, session: Session, article_id: int, place: Sequence[str], notes: list[str]) -> None:
