@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
+from knowledge_system.domain import content
 from knowledge_system.domain.labels import NOTICES
 from knowledge_system.domain.translations import say
 
@@ -14,9 +13,7 @@ if TYPE_CHECKING:
     from knowledge_system.services.knowledge.digests import Digest
 
 
-_TEXTS: Final[dict[str, Any]] = tomllib.loads(
-    files("knowledge_system").joinpath("content", "mails.toml").read_text(encoding="utf-8")
-)
+_TEXTS: Final = content.read_toml("mails.toml")
 
 
 class Mail(NamedTuple):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import tomllib
 from functools import cache
-from importlib.resources import files
 from typing import NamedTuple
+
+from knowledge_system.domain import content
 
 
 class ArticleTemplate(NamedTuple):
@@ -29,8 +29,7 @@ def find(key: str, language: str) -> ArticleTemplate | None:
 
 @cache
 def _read() -> dict[str, tuple[ArticleTemplate, ...]]:
-    text = files("knowledge_system").joinpath("content", "article_templates.toml").read_text(encoding="utf-8")
-    found = tomllib.loads(text)
+    found = content.read_toml("article_templates.toml")
     return {
         language: tuple(
             ArticleTemplate(

@@ -7,19 +7,16 @@ example one of a newer version of the library, is shown as it is, so that no ent
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Callable, Iterator, Mapping
-from importlib.resources import files
 from typing import Any, Final
 from urllib.parse import quote
 
+from knowledge_system.domain import content
 from knowledge_system.domain.permissions import ROLES, STATUSES
 
 Say = Callable[..., str]
 
-_LABELS: Final[dict[str, dict[str, str]]] = tomllib.loads(
-    files("knowledge_system").joinpath("content", "labels.toml").read_text(encoding="utf-8")
-)
+_LABELS: Final[dict[str, dict[str, str]]] = content.read_toml("labels.toml")
 ACTIONS: Final = _LABELS["actions"]
 """Actions of the audit log."""
 FIELDS: Final = _LABELS["fields"]

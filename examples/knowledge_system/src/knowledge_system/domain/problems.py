@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from functools import cache
-from importlib.resources import files
 from typing import Any, NamedTuple
+
+from knowledge_system.domain import content
 
 
 class FieldError(NamedTuple):
@@ -59,8 +60,7 @@ class Problem(Exception):  # noqa: N818 - the term of RFC 9457
 
 @cache
 def _catalogue() -> dict[str, Any]:
-    text = files("knowledge_system").joinpath("content", "messages.json").read_text(encoding="utf-8")
-    catalogue: dict[str, Any] = json.loads(text)
+    catalogue: dict[str, Any] = json.loads(content.read_text("messages.json"))
     return catalogue
 
 

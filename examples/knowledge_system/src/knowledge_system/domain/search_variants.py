@@ -8,14 +8,13 @@ changes the query, so that the index does not depend on the list.
 from __future__ import annotations
 
 import re
-import tomllib
 import unicodedata
 from collections.abc import Iterator, Mapping
 from functools import cache, lru_cache
-from importlib.resources import files
 from itertools import islice, product
 from typing import Final
 
+from knowledge_system.domain import content
 from mks_hardening.db import SearchIndex
 
 _MOST: Final = 9
@@ -86,8 +85,9 @@ def _words() -> re.Pattern[str]:
 
 @cache
 def _same() -> Mapping[str, tuple[str, ...]]:
-    text = files("knowledge_system").joinpath("content", "spellings.toml").read_text(encoding="utf-8")
-    return {_folded(word): tuple(group) for group in tomllib.loads(text)["same"] for word in group}
+    return {
+        _folded(word): tuple(group) for group in content.read_toml("spellings.toml")["same"] for word in group
+    }
 
 
 def _folded(text: str) -> str:

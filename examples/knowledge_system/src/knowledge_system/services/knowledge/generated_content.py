@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import random
-import tomllib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import date, timedelta
 from functools import cache
-from importlib.resources import files
 from typing import Any, Final, NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from knowledge_system.domain import content
 from knowledge_system.domain.files import drawings
 
 _FIRST: Final = date(2023, 4, 3)
@@ -73,8 +72,7 @@ def _templates() -> Environment:
 
 @cache
 def _facts() -> dict[str, Any]:
-    text = files("knowledge_system").joinpath("content", "works.toml").read_text(encoding="utf-8")
-    return tomllib.loads(text)
+    return content.read_toml("works.toml")
 
 
 def generated(number: int) -> Generated:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import func, select
 
+from knowledge_system.domain import content
 from knowledge_system.models import Article, ArticleTag, Comment, Review, Revision, User
 from knowledge_system.services.attachments.article_attachments import new_attachment
 from knowledge_system.services.knowledge.articles import index
@@ -33,7 +34,7 @@ _APPROVERS = ("sato", "ito")
 
 def people() -> list[dict[str, str]]:
     """Return the demo users."""
-    listed: list[dict[str, str]] = json.loads(_content("people.json"))
+    listed: list[dict[str, str]] = json.loads(content.read_text("people.json"))
     return listed
 
 
@@ -41,7 +42,7 @@ def articles() -> list[dict[str, Any]]:
     """Return the built-in articles, sorted by file name."""
     folder = files("knowledge_system").joinpath("content", "articles")
     names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".json"))
-    return [{"site": "", **json.loads(folder.joinpath(name).read_text(encoding="utf-8"))} for name in names]
+    return [{"site": "", **json.loads(content.read_text("articles", name))} for name in names]
 
 
 def load_people(
@@ -105,10 +106,6 @@ def generate(session: Session, number: int, *, search: SearchIndex, intake: Inta
     session.expunge_all()
     canonical_tags(session, sorted(tags))
     return wanted
-
-
-def _content(name: str) -> str:
-    return files("knowledge_system").joinpath("content", name).read_text(encoding="utf-8")
 
 
 def _user_ids(session: Session) -> dict[str, int]:

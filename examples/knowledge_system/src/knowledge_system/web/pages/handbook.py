@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from functools import cache
-from importlib.resources import files
 from typing import Final
 
 from flask import Blueprint, redirect, render_template
 from werkzeug.wrappers import Response
 
-from knowledge_system.domain import markdown
+from knowledge_system.domain import content, markdown
 from knowledge_system.domain.problems import Problem
 from knowledge_system.web import current_request
 
@@ -43,5 +42,4 @@ def showing(chapter: str) -> str:
 
 @cache
 def _rendered(chapter: str, language: str) -> markdown.Rendered:
-    source = files("knowledge_system").joinpath("content", "handbook", language, f"{chapter}.md")
-    return markdown.rendered(source.read_text(encoding="utf-8"), language=language)
+    return markdown.rendered(content.read_text("handbook", language, f"{chapter}.md"), language=language)
