@@ -91,38 +91,32 @@ def _close(total: MetricCounts) -> list[Close]:
 
 
 def _plots(seen: Overview) -> Iterable[Shown]:
+    say = current_request.say
+
     def sums(name: str, title: str, of: Any, *, unit: str = "") -> Shown:
         return _shown(seen, name, title, [of(each) for each in seen.each], unit=unit, bars=True)
 
-    yield sums("requests", current_request.say("リクエスト"), lambda each: each.requests)
-    yield _shown(
-        seen,
-        "times",
-        current_request.say("応答時間 (p95)"),
-        [each.quantile(0.95) for each in seen.each],
-        unit="ms",
-    )
+    yield sums("requests", say("リクエスト"), lambda each: each.requests)
+    yield _shown(seen, "times", say("応答時間 (p95)"), [each.quantile(0.95) for each in seen.each], unit="ms")
     yield _shown(
         seen,
         "hits",
-        current_request.say("キャッシュの的中率"),
+        say("キャッシュの的中率"),
         [None if each.hit_rate is None else round(each.hit_rate * 100) for each in seen.each],
         unit="%",
         most=100,
     )
-    yield sums("failures", current_request.say("失敗した応答 (500 番台)"), lambda each: each.failures)
-    yield sums("slow", current_request.say("遅い SQL"), lambda each: each.slow_calls)
-    yield sums("refused", current_request.say("制限による拒否"), lambda each: each.refused.total())
-    yield sums("near", current_request.say("上限の 8 割に達した"), lambda each: each.near.total())
-    yield sums("guesses", current_request.say("サインインの失敗"), _guesses)
-    yield sums("sessions", current_request.say("始まったセッション"), lambda each: each.sessions["started"])
-    yield sums("due", current_request.say("待っている処理"), lambda each: each.due)
-    yield sums("dead", current_request.say("失敗したままの処理"), lambda each: each.dead)
-    yield sums("alerts", current_request.say("送信したアラート"), _delivered)
+    yield sums("failures", say("失敗した応答 (500 番台)"), lambda each: each.failures)
+    yield sums("slow", say("遅い SQL"), lambda each: each.slow_calls)
+    yield sums("refused", say("制限による拒否"), lambda each: each.refused.total())
+    yield sums("near", say("上限の 8 割に達した"), lambda each: each.near.total())
+    yield sums("guesses", say("サインインの失敗"), _guesses)
+    yield sums("sessions", say("始まったセッション"), lambda each: each.sessions["started"])
+    yield sums("due", say("待っている処理"), lambda each: each.due)
+    yield sums("dead", say("失敗したままの処理"), lambda each: each.dead)
+    yield sums("alerts", say("送信したアラート"), _delivered)
     if current_request.services().settings.database_replica_urls:
-        yield sums(
-            "replica", current_request.say("レプリカからの読み取り"), lambda each: each.reads["replica"]
-        )
+        yield sums("replica", say("レプリカからの読み取り"), lambda each: each.reads["replica"])
 
 
 def _guesses(counts: MetricCounts) -> int:
