@@ -6,14 +6,12 @@ import contextlib
 import os
 import signal
 import socket
-import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
-from typing import BinaryIO
 
 from knowledge_system import app as application
 from knowledge_system import database
@@ -21,6 +19,7 @@ from knowledge_system.console import complain, progress, say
 from knowledge_system.demo.certificate_authority import Certificates, ensure_certificates
 from knowledge_system.demo.clock import clock_file
 from knowledge_system.demo.environment import ALERT_ADDRESSES, Ports, demo_environment
+from knowledge_system.demo.processes import Child, running, wait_until
 from knowledge_system.demo.sink import Sink
 from knowledge_system.demo.visitor import is_live
 from knowledge_system.domain.permissions import ROLES
@@ -29,7 +28,6 @@ from knowledge_system.services.knowledge import stored_content
 from knowledge_system.settings import DEMO_PASSWORD, AppSettings
 from mks_hardening.protocols import Clock
 
-_READY_SECONDS = 60
 _STOP_SECONDS = 10
 
 
@@ -88,8 +86,12 @@ def _run(environ: Mapping[str, str], *, data_dir: Path, ports: Ports, clock: Clo
             _http_command(ports),
             *_celery_commands(settings, data_dir),
         ]
-        children = [stack.enter_context(_child(command, variables, console)) for command in commands]
-        if not _wait_until_ready(children, certificates, ports):
+        children = [
+            stack.enter_context(running(command, variables, output=console, stop_seconds=_STOP_SECONDS))
+            for command in commands
+        ]
+        urls = (f"https://localhost:{ports.https}", f"http://localhost:{ports.http}")
+        if not wait_until(lambda: all(is_live(url, certificates.ca_file) for url in urls), children):
             complain(f"起動できませんでした。詳しくは {data_dir / 'console.log'} を見てください。")
             complain(_tail(data_dir / "console.log"))
             return 1
@@ -195,42 +197,7 @@ def _has_ipv6_loopback() -> bool:
     return False
 
 
-@contextlib.contextmanager
-def _child(
-    command: list[str], variables: Mapping[str, str], console: BinaryIO
-) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a child process in its own session: Ctrl-C reaches only the launcher, which stops the others in order."""
-    child = subprocess.Popen(  # noqa: S603 - our own interpreter
-        command,
-        env=dict(variables),
-        stdin=subprocess.DEVNULL,
-        stdout=console,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
-    try:
-        yield child
-    finally:
-        child.terminate()
-        try:
-            child.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            os.killpg(child.pid, signal.SIGKILL)
-            child.wait()
-
-
-def _wait_until_ready(
-    children: list[subprocess.Popen[bytes]], certificates: Certificates, ports: Ports
-) -> bool:
-    deadline = time.monotonic() + _READY_SECONDS
-    waiting = {f"https://localhost:{ports.https}", f"http://localhost:{ports.http}"}
-    while waiting and time.monotonic() < deadline and all(child.poll() is None for child in children):
-        waiting = {url for url in waiting if not is_live(url, certificates.ca_file)}
-        time.sleep(0.05)
-    return not waiting
-
-
-def _watch(children: list[subprocess.Popen[bytes]], data_dir: Path) -> int:
+def _watch(children: list[Child], data_dir: Path) -> int:
     while all(child.poll() is None for child in children):
         time.sleep(0.3)
     complain(f"サーバーが予期せず終了しました。\n{_tail(data_dir / 'console.log')}")

@@ -12,10 +12,11 @@ import threading
 from collections.abc import Callable
 from email import message_from_bytes
 from email.policy import SMTP
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, Self
 
 from knowledge_system.demo.atomic_writes import write_whole
 from mks_hardening.protocols import Clock
@@ -59,8 +60,8 @@ class Sink:
 
     def __init__(self, folder: Path, *, clock: Clock) -> None:
         deliver = Outbox(folder, clock=clock).deliver
-        self._smtp = _Smtp(("127.0.0.1", 0), deliver)
-        self._http = _Http(("127.0.0.1", 0), deliver)
+        self._smtp = _Smtp(("127.0.0.1", 0), partial(_SmtpConversation, deliver))
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Webhook, deliver))
 
     @property
     def smtp_port(self) -> int:
@@ -86,18 +87,17 @@ class Sink:
 
 
 class _Smtp(socketserver.ThreadingTCPServer):
-    allow_reuse_address = True
     daemon_threads = True
-
-    def __init__(self, address: tuple[str, int], deliver: Deliver) -> None:
-        super().__init__(address, _SmtpConversation)
-        self.deliver = deliver
 
 
 class _SmtpConversation(socketserver.StreamRequestHandler):
     """The part of RFC 5321 that the sender of alerts needs: EHLO, MAIL, RCPT, DATA, RSET, NOOP, QUIT."""
 
     timeout = 30
+
+    def __init__(self, deliver: Deliver, *connection: Any) -> None:
+        self._deliver = deliver
+        super().__init__(*connection)
 
     def handle(self) -> None:
         self._recipients: list[str] = []
@@ -140,7 +140,7 @@ class _SmtpConversation(socketserver.StreamRequestHandler):
             return
         message = message_from_bytes(b"".join(lines), policy=SMTP)
         part = message.get_body(("plain", "html"))
-        cast("_Smtp", self.server).deliver(
+        self._deliver(
             "mail",
             {
                 "from": str(message["From"] or ""),
@@ -156,16 +156,12 @@ class _SmtpConversation(socketserver.StreamRequestHandler):
         self.wfile.write(line.encode() + b"\r\n")
 
 
-class _Http(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def __init__(self, address: tuple[str, int], deliver: Deliver) -> None:
-        super().__init__(address, _Webhook)
-        self.deliver = deliver
-
-
 class _Webhook(BaseHTTPRequestHandler):
     timeout = 30
+
+    def __init__(self, deliver: Deliver, *connection: Any) -> None:
+        self._deliver = deliver
+        super().__init__(*connection)
 
     def do_POST(self) -> None:
         """Store one message."""
@@ -179,7 +175,7 @@ class _Webhook(BaseHTTPRequestHandler):
             self.send_error(400)
             return
         text = "\n".join(_texts(body))
-        cast("_Http", self.server).deliver("slack", {"subject": text.partition("\n")[0], "text": text})
+        self._deliver("slack", {"subject": text.partition("\n")[0], "text": text})
         self.send_response(200)
         self.send_header("Content-Length", "2")
         self.end_headers()

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import os
 import socket
-import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
+from knowledge_system.demo.processes import running, wait_until
 from knowledge_system.demo.visitor import WalkthroughError, is_live
 
-_READY_SECONDS = 60
 _STOP_SECONDS = 20
 _OWN_VARIABLES = ("MKS_", "DATABASE_URL")
 
@@ -32,31 +30,19 @@ def isolated_demo() -> Iterator[IsolatedDemo]:
     """Run a demonstration in a temporary directory, which is removed on exit.
 
     Raises:
-        Broken: the server does not respond within a minute.
+        WalkthroughError: the server does not respond within a minute.
     """
     with TemporaryDirectory(prefix="knowledge-walk-") as name:
         https, http = _free_ports()
         demo = IsolatedDemo(f"https://localhost:{https}", Path(name) / "tls" / "ca.pem")
         ports = ["--https-port", str(https), "--http-port", str(http)]
-        process = subprocess.Popen(  # noqa: S603 - our own interpreter
-            [sys.executable, "-m", "knowledge_system", "demo", "--data", name, *ports],
-            env={key: value for key, value in os.environ.items() if not key.startswith(_OWN_VARIABLES)},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        try:
-            _wait_until_ready(process, demo)
+        command = [sys.executable, "-m", "knowledge_system", "demo", "--data", name, *ports]
+        variables = {key: value for key, value in os.environ.items() if not key.startswith(_OWN_VARIABLES)}
+        # The launcher stops its child processes in order.
+        with running(command, variables, stop_seconds=_STOP_SECONDS) as process:
+            if not wait_until(lambda: demo.ca_file.exists() and is_live(demo.url, demo.ca_file), [process]):
+                raise WalkthroughError("the demonstration for the clock did not start")
             yield demo
-        finally:
-            # The launcher stops its child processes in order.
-            process.terminate()
-            try:
-                process.wait(_STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
 
 
 def _free_ports() -> tuple[int, int]:
@@ -66,12 +52,3 @@ def _free_ports() -> tuple[int, int]:
             probe.bind(("127.0.0.1", 0))
         first, second = (int(probe.getsockname()[1]) for probe in probes)
         return first, second
-
-
-def _wait_until_ready(process: subprocess.Popen[bytes], demo: IsolatedDemo) -> None:
-    deadline = time.monotonic() + _READY_SECONDS
-    while process.poll() is None and time.monotonic() < deadline:
-        if demo.ca_file.exists() and is_live(demo.url, demo.ca_file):
-            return
-        time.sleep(0.1)
-    raise WalkthroughError("the demonstration for the clock did not start")
