@@ -225,6 +225,8 @@ def _network(stack: ExitStack) -> tuple[str, list[str]]:
 def _figure(outcome: Any, seconds: float) -> str:
     shares = " / ".join(f"{outcome.share(percent):.0f}" for percent in (50, 95, 99))
     errors = f"; {outcome.errors}" if outcome.errors else ", 0 errors"
+    if outcome.repeated:
+        errors += f", {outcome.repeated} requests repeated on a new connection"
     return f"{len(outcome.seconds) / seconds:.0f} requests/s, p50 / p95 / p99 {shares} ms{errors}"
 
 

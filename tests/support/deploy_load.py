@@ -31,11 +31,14 @@ class Outcome:
     Attributes:
         seconds: of each answer.
         errors: what was no good answer.
+        repeated: requests that were sent again on a new connection, as browsers do, because the server had closed
+            the former one without a response.
         processor: seconds that the readers themselves took of a processor.
     """
 
     seconds: list[float] = field(default_factory=list)
     errors: dict[str, int] = field(default_factory=dict)
+    repeated: int = 0
     processor: float = 0.0
 
     def share(self, percent: float) -> float:
@@ -147,12 +150,11 @@ async def _reader(  # noqa: PLR0917 - called from one place
     cookies = load.cookies[number :: load.connections] or [load.cookies[number % len(load.cookies)]]
     fields = f"Host: {HOST}\r\nAccept: text/html\r\nAccept-Encoding: gzip\r\n"
     fields += f"X-Forwarded-For: 203.0.{113 + number // 250}.{number % 250 + 1}\r\n"
+    connection = _Connection(load, context)
     # All at once would measure handshakes of the client, not answers.
     await asyncio.sleep(number * 0.004)
     try:
-        incoming, outgoing = await asyncio.open_connection(
-            load.address, load.port, ssl=context, server_hostname=HOST
-        )
+        await connection.open()
     except OSError as error:
         outcome.error(f"connect: {type(error).__name__}")
         opened.append(number)
@@ -167,8 +169,9 @@ async def _reader(  # noqa: PLR0917 - called from one place
             path = load.path or _path(chance)
             asked = time.monotonic()
             cookie = chance.choice(cookies)
-            outgoing.write(f"GET {path} HTTP/1.1\r\n{fields}Cookie: {cookie}\r\n\r\n".encode())
-            status = await asyncio.wait_for(_one_answer(incoming), 30)
+            request = f"GET {path} HTTP/1.1\r\n{fields}Cookie: {cookie}\r\n\r\n".encode()
+            status, repeated = await asyncio.wait_for(connection.send(request), 30)
+            outcome.repeated += repeated
             outcome.seconds.append(time.monotonic() - asked)
             if status != 200:
                 outcome.error(f"{status} for {path.partition('?')[0]}")
@@ -177,7 +180,55 @@ async def _reader(  # noqa: PLR0917 - called from one place
     except (OSError, asyncio.IncompleteReadError, TimeoutError) as error:
         outcome.error(type(error).__name__)
     finally:
-        outgoing.close()
+        connection.close()
+
+
+class _Connection:
+    """A persistent connection of one reader; opened again if the server has closed it."""
+
+    def __init__(self, load: Load, context: ssl.SSLContext) -> None:
+        self._load = load
+        self._context = context
+        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+
+    async def open(self) -> None:
+        self._streams = await asyncio.open_connection(
+            self._load.address, self._load.port, ssl=self._context, server_hostname=HOST
+        )
+
+    async def send(self, request: bytes) -> tuple[int, bool]:
+        """Return the status of the response, and whether the request was repeated.
+
+        Raises:
+            OSError: the connection failed.
+            asyncio.IncompleteReadError: a new connection ended without a response, or any within one.
+        """
+        repeated = False
+        while True:
+            is_new = self._streams is None
+            if self._streams is None:
+                await self.open()
+            assert self._streams is not None
+            incoming, outgoing = self._streams
+            try:
+                outgoing.write(request)
+                head = await incoming.readuntil(b"\r\n\r\n")
+            except (ConnectionError, asyncio.IncompleteReadError) as error:
+                if is_new or getattr(error, "partial", b""):
+                    raise
+                # Like nginx after a thousand requests, at a reload, or when a connection was idle for too long.
+                self.close()
+                repeated = True
+                continue
+            await _read_body(incoming, head)
+            if re.search(rb"(?i)\r\nconnection: *close\r\n", head):
+                self.close()
+            return int(head.split(b" ", 2)[1]), repeated
+
+    def close(self) -> None:
+        if self._streams is not None:
+            self._streams[1].transport.abort()  # a reader does not wait for the end of TLS
+            self._streams = None
 
 
 def _path(chance: random.Random) -> str:
@@ -190,8 +241,7 @@ def _path(chance: random.Random) -> str:
     return f"/articles?q={quote(chance.choice(WORDS))}"
 
 
-async def _one_answer(incoming: asyncio.StreamReader) -> int:
-    head = await incoming.readuntil(b"\r\n\r\n")
+async def _read_body(incoming: asyncio.StreamReader, head: bytes) -> None:
     length = re.search(rb"(?i)\r\ncontent-length: (\d+)", head)
     if length:
         await incoming.readexactly(int(length[1]))
@@ -199,7 +249,6 @@ async def _one_answer(incoming: asyncio.StreamReader) -> int:
         while size := int(await incoming.readline(), 16):
             await incoming.readexactly(size + 2)
         await incoming.readline()
-    return int(head.split(b" ", 2)[1])
 
 
 def _answer(answer: Answer | None) -> Answer:
