@@ -173,7 +173,7 @@ def test_the_rule_and_its_sql_agree_for_every_person_and_article(
             }
             assert set(session.scalars(select(Article.id).where(visibility.seen_by(actor)))) == wanted
             # The actor of a request has only the groups that something is restricted to, and the same rights.
-            found = accounts.find(session, person)
+            found = accounts.find(session.connection(), person)
             assert found is not None
             assert set(session.scalars(select(Article.id).where(visibility.seen_by(found)))) == wanted
             by_person = {
@@ -563,7 +563,7 @@ def test_nobody_hears_of_what_they_may_not_read_any_more(
     now = datetime.fromtimestamp(clock.time(), UTC)
     with sessions() as session:
         tanaka = session.scalars(select(User.id).where(User.username == "tanaka")).one()
-        actor = accounts.find(session, tanaka)
+        actor = accounts.find(session.connection(), tanaka)
         assert actor is not None
         assert (actor.unread, actor.groups) == (1, {secret.group})
         told = reports.figures(session, actor, "monthly", "2026-11", now=now)
@@ -591,7 +591,7 @@ def test_nobody_hears_of_what_they_may_not_read_any_more(
     ]
     assert call(watcher, "GET", "/api/watches").json["items"] == []
     with sessions.begin() as session:
-        actor = accounts.find(session, tanaka)
+        actor = accounts.find(session.connection(), tanaka)
         assert actor is not None
         assert (actor.unread, actor.groups) == (0, frozenset())
         assert SECRET not in str(digests.take(session, tanaka, now=now))

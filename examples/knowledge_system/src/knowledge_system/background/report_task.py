@@ -57,7 +57,7 @@ def register(
         run.progress(0.05, "記事とコメントを集計しています")
         try:
             with sessions() as session:
-                actor = accounts.find(session, owner)
+                actor = accounts.find(session.connection(), owner)
                 if actor is None:
                     raise TaskRefusedError("the account is not active any more")
                 figures = reports.figures(session, actor, kind, subject, now=now, language=language)
