@@ -15,6 +15,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session, aliased, joinedload, 
 from knowledge_system.domain import permissions, workflow
 from knowledge_system.domain.permissions import Actor
 from knowledge_system.domain.problems import Problem
+from knowledge_system.domain.tags import key_of
 from knowledge_system.domain.tree import DEPTH
 from knowledge_system.models import (
     Article,
@@ -78,7 +79,7 @@ def selection(actor: Actor, wanted: ArticleFilter) -> Select[Any]:
     if wanted.category:
         chosen = chosen.where(Article.category == wanted.category)
     if wanted.tag:
-        chosen = chosen.where(Article.tags.any(ArticleTag.name.in_(select_canonical_tag(wanted.tag))))
+        chosen = chosen.where(Article.tags.any(ArticleTag.name.in_(select_canonical_tag(key_of(wanted.tag)))))
     if wanted.author:
         chosen = chosen.where(Article.author.has(username=wanted.author))
     if wanted.site:

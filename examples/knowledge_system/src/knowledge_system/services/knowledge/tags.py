@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import BindParameter, Select, func, select
 from sqlalchemy.orm import Session
 
 from knowledge_system.domain.permissions import Actor
@@ -33,9 +33,9 @@ def canonical_tags(session: Session, names: Iterable[str]) -> list[str]:
     return [known[key] for key in first]
 
 
-def select_canonical_tag(name: str) -> Select[Any]:
-    """Select the canonical spelling of a tag, for a filter."""
-    return select(Tag.name).where(Tag.key == key_of(name))
+def select_canonical_tag(key: str | BindParameter[str]) -> Select[Any]:
+    """Select the canonical spelling of a tag, for a filter, by the result of ``key_of``."""
+    return select(Tag.name).where(Tag.key == key)
 
 
 def suggestions(session: Session, actor: Actor, begun: str) -> list[dict[str, Any]]:
