@@ -11,7 +11,6 @@ from urllib.parse import quote_plus
 
 from flask import Blueprint, Response, make_response, redirect, render_template, request
 from markupsafe import Markup
-from sqlalchemy.orm import Session
 from werkzeug.wrappers import Response as AnyResponse
 
 from knowledge_system.domain import article_templates, fields, markdown, page_numbers, permissions, workflow
@@ -98,8 +97,7 @@ def listing() -> Response:
             lambda session: catalogue.read_page(session, actor, asked, after=after, number=position)
         )
         html, from_cache = show(page, catalogue.counts_of(actor, asked)), False
-    with current_request.services().reads() as session:
-        follow = _followed(session, asked.filter)
+    follow = _followed(asked.filter)
     before, _, rest = html.partition(_OWN_PART)
     response = make_response(
         render_template(
@@ -424,11 +422,12 @@ def _as_read(typed: dict[str, Any]) -> dict[str, Any]:
     return {**plain, "tags": list(dict.fromkeys(filter(None, re.split(r"[,、,\s]+", plain["tags"]))))}
 
 
-def _followed(session: Session, wanted: ArticleFilter) -> Follow | None:
+def _followed(wanted: ArticleFilter) -> Follow | None:
     """Return whether the user watches the tag or site of the list."""
     if not wanted.tag and not wanted.site:
         return None
-    return following.followed(session, current_request.actor(), tag=wanted.tag, site=wanted.site)
+    with current_request.services().reads() as session:
+        return following.followed(session, current_request.actor(), tag=wanted.tag, site=wanted.site)
 
 
 def _list_url(asked: ListQuery) -> Callable[..., str]:
