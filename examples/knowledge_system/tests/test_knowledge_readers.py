@@ -619,6 +619,46 @@ def test_what_is_cached_is_shared_by_those_with_the_same_groups_only(
     assert seen["kobayashi"] == seen["suzuki"] == ("hit", False)
 
 
+def parts_with(person: Any, text: str) -> set[str]:
+    """The parts of the start page that contain a text."""
+    page = person.get("/")
+    assert page.status_code == 200
+    found = re.findall(r'<section class="card" aria-labelledby="(\w+)">(.*?)</section>', page.text, re.DOTALL)
+    return {name for name, shown in found if text in shown}
+
+
+def test_every_part_of_the_start_page_follows_the_readers_of_an_article(
+    app: Any, visit: Callable[..., Any]
+) -> None:
+    secret = make_restricted(app, visit, "article")
+    inside, outside = visit("tanaka", at=app), visit("yamamoto", at=app)
+    parts = {"recent", "watched", "favourites", "newest"}
+    join(app, "見積班", "yamamoto")
+    for person in (inside, outside, visit("kobayashi", at=app)):
+        person.get("/account")
+        followed = person.get(f"/articles/{secret.article}").status_code == 200
+        watched = {"kind": "tag", "subject": f"{SECRET}札"}
+        assert (call(person, "PUT", "/api/watches", watched).status_code == 204) == followed
+        kept = call(person, "PUT", f"/api/favourites/{secret.article}")
+        assert (kept.status_code == 204) == followed
+        assert parts_with(person, SECRET) == (parts if followed else set())
+
+    # Whose page has just been shown, with the statements and the list that others use too.
+    leave(app, "yamamoto")
+    assert [parts_with(person, SECRET) for person in (outside, inside)] == [set(), parts]
+
+    changed = call(inside, "GET", f"/api/knowledge/{secret.article}").json
+    article = {**TEXTS, "title": f"{SECRET}の改題", "status": "review", "revision": changed["revision"]}
+    match = inside.api("GET", f"/api/knowledge/{secret.article}").headers["ETag"]
+    path = f"/api/knowledge/{secret.article}"
+    assert call(inside, "PUT", path, article, **{"If-Match": match}).status_code == 200
+    step = {"step": "approve", "revision": changed["revision"] + 1, "comment": ""}
+    assert call(visit("sato", at=app), "POST", f"{path}/steps", step).status_code == 200
+    assert parts_with(inside, f"{SECRET}の改題") == parts
+    assert parts_with(inside, f"{SECRET}の見積") == set()
+    assert parts_with(outside, SECRET) == set()
+
+
 # --- choosing the readers -------------------------------------------------------------------------
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
-from sqlalchemy import ColumnElement, Select, false, select, true
+from sqlalchemy import BindParameter, ColumnElement, Select, false, select, true
 from sqlalchemy.orm import aliased
 
 from knowledge_system.domain import permissions
@@ -63,12 +63,18 @@ def read_by(groups: Groups) -> ColumnElement[bool]:
     )
 
 
-def seen_by(actor: Actor) -> ColumnElement[bool]:
-    """Return ``permissions.may_see`` as an SQL condition on ``Article``."""
+def seen_by(actor: Actor, user: BindParameter[int] | None = None) -> ColumnElement[bool]:
+    """Return ``permissions.may_see`` as an SQL condition on ``Article``.
+
+    Args:
+        actor: the user.
+        user: replaces the id of the actor, in a statement that is kept for users with the same role and groups.
+    """
     status = (
         true()
         if permissions.sees_all(actor)
-        else Article.status.not_in(permissions.UNFINISHED) | (Article.author_id == actor.id)
+        else Article.status.not_in(permissions.UNFINISHED)
+        | (Article.author_id == (actor.id if user is None else user))
     )
     return status & read_by(actor.groups)
 

@@ -321,11 +321,6 @@ def _still_overdue() -> ColumnElement[bool]:
     return (Article.status == "published") & (Article.confirmed_at < Notice.created_at)
 
 
-def unread(session: Session, actor: Actor) -> int:
-    """Return the number of lines of the notices that have something unread."""
-    return session.scalar(select(select_unread().scalar_subquery()).where(User.id == actor.id)) or 0
-
-
 def select_unread() -> Select[Any]:
     """Select the number of unread lines of the user in the enclosing statement.
 

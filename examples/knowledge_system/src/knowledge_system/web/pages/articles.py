@@ -44,10 +44,11 @@ def start() -> Response:
     """Show the start page."""
     actor, now = current_request.actor(), current_request.now()
     recent = recently_read.article_ids()
+    newest = current_request.services().catalogue.page(actor, ArticleFilter())[0]["items"][: home.MOST]
     shown = current_request.services().page_reads.run(
         lambda session: home.home_parts(session, actor, recent=recent, now=now)
     )
-    return forms.private(render_template("home.html", section="home", **shown))
+    return forms.private(render_template("home.html", section="home", newest=newest, **shown))
 
 
 @pages.get("/articles")
