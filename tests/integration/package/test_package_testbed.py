@@ -314,6 +314,7 @@ def test_the_wire_passes_everything(redis_server: RedisServer, fault_proxy: Faul
         ("half_close", redis.ConnectionError),
         ("black_hole", redis.TimeoutError),
         ("corrupt", redis.RedisError),
+        ("cut", redis.ConnectionError),
     ],
 )
 def test_the_wire_breaks_and_heals(fault_proxy: FaultProxy, mode: Any, error: type[Exception]) -> None:

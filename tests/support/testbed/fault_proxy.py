@@ -12,7 +12,7 @@ from typing import Literal
 
 from testbed.loop_thread import LoopThread
 
-Mode = Literal["pass", "black_hole", "reset", "half_close", "corrupt"]
+Mode = Literal["pass", "black_hole", "reset", "half_close", "corrupt", "cut"]
 
 
 @dataclass
@@ -33,7 +33,8 @@ class FaultProxy:
         trickle: seconds between two single bytes towards the client; 0 sends pieces whole.
         mode: ``pass``; ``black_hole`` (taken and never forwarded); ``reset`` (RST at the next piece);
             ``half_close`` (the proxy ends its sending side towards the client at the next reply);
-            ``corrupt`` (the bits of the first byte of each reply are flipped).
+            ``corrupt`` (the bits of the first byte of each reply are flipped); ``cut`` (RST after one half of a
+            reply).
         connections: connections accepted so far.
 
     Args:
@@ -185,6 +186,10 @@ class _Wire:
                 break
             if self._proxy.mode == "corrupt":
                 piece = bytes([piece[0] ^ 0xFF]) + piece[1:]
+            if self._proxy.mode == "cut":
+                await _send(self._client, piece[: len(piece) // 2])
+                self._reset()
+                return
             await self._deliver(piece)
         with contextlib.suppress(OSError):
             self._client.write_eof()
@@ -219,6 +224,8 @@ class _Wire:
         proxy = self._proxy
         if proxy.trickle:
             for position in range(len(piece)):
+                if self._client.is_closing():  # the client did not wait
+                    return
                 await _send(self._client, piece[position : position + 1])
                 await asyncio.sleep(proxy.trickle)
             return

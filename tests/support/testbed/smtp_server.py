@@ -109,10 +109,14 @@ class SmtpServer:
                 protocol.transport.abort()  # type: ignore[attr-defined]  # always a write transport
         await asyncio.sleep(0)
 
-    def reset(self) -> None:
-        """Delete messages, commands and scripted faults."""
+    def heal(self) -> None:
+        """Delete scripted faults."""
         with self._lock:
             self._faults.clear()
+
+    def reset(self) -> None:
+        """Delete messages, commands and scripted faults."""
+        self.heal()
         self.received.clear()
         self.commands.clear()
         self.connections = 0
