@@ -9,9 +9,11 @@ from mks_hardening.exceptions import BackendUnavailableError, DeliveryError
 
 __all__ = ["is_transient"]
 
-# PostgreSQL: lock timeout, server shutting down, starting or stopped.
+# PostgreSQL: read-only (a standby, or the old primary after a failover), lock timeout, server shutting down,
+# starting or stopped.
 # Not 57014: a statement that exceeded its timeout would exceed it again.
 _CODES: Final = SERIALIZATION_CODES | {
+    "25006",
     "55P03",
     "57P01",
     "57P02",
@@ -28,8 +30,9 @@ def is_transient(error: BaseException) -> bool:
     """Whether an exception indicates a temporary failure, so that a retry can succeed.
 
     Transient are connection errors and timeouts, ``BackendUnavailableError``, temporary ``DeliveryError``, SMTP 4xx
-    (RFC 5321, 4.2.1), HTTP 429 and 5xx of requests and httpx, databases that are unavailable, full or starting,
-    lock timeouts, and transactions that lost a conflict with others. Errors of the work itself are not transient.
+    (RFC 5321, 4.2.1), HTTP 429 and 5xx of requests and httpx, databases that are unavailable, full, starting or
+    read-only, lock timeouts, and transactions that lost a conflict with others. Errors of the work itself are not
+    transient.
     """
     if isinstance(error, DeliveryError):
         return error.temporary

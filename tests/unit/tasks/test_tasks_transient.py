@@ -25,6 +25,7 @@ def wrapped(error: Exception) -> DBAPIError:
     [
         ("40001", True),  # serialization failure
         ("40P01", True),  # deadlock
+        ("25006", True),  # read-only: a standby, or the old primary of a failover
         ("55P03", True),  # a lock was not given in time
         ("57P01", True),  # the server ends
         ("57P03", True),  # and starts
