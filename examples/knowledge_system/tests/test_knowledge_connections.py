@@ -12,6 +12,7 @@ from sqlalchemy import text
 from knowledge_system import app as application
 from knowledge_system import configuration_check, database
 from testbed.pgbouncer_server import PgBouncer
+from testbed.postgres_server import PostgresServer
 
 
 @pytest.mark.parametrize(
@@ -65,3 +66,19 @@ def test_the_application_works_behind_a_pooler(
         assert writer.get(path).status_code == 200
     with site.extensions["knowledge"].sessions() as session:
         assert session.scalar(text("SHOW statement_timeout")) == "30s"
+
+
+@pytest.mark.postgres
+def test_a_read_only_database_is_read_and_refuses_writes_for_now(
+    make_app: Callable[..., Any], visit: Callable[..., Any], postgres_url: str, postgres_server: PostgresServer
+) -> None:
+    """As the old primary of a failover, or a standby."""
+    make_app(database_url=postgres_url)  # creates the tables
+    site = make_app(database_url=postgres_url, is_filled=True)
+    writer, database_name = visit("tanaka", at=site), postgres_url.rpartition("/")[2]
+    for mode, status in (("on", 503), ("off", 303)):
+        postgres_server.execute(f"ALTER DATABASE {database_name} SET default_transaction_read_only = {mode}")
+        site.extensions["knowledge"].engine.dispose()
+        assert writer.get("/articles/1").status_code == 200
+        response = writer.post("/articles/1/comments", {"body": "フェイルオーバー中"})
+        assert (response.status_code, "Retry-After" in response.headers) == (status, status == 503)

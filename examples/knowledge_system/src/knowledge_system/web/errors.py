@@ -7,7 +7,7 @@ import logging
 from urllib.parse import urlencode
 
 from flask import Flask, Response, make_response, redirect, render_template, request
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as AnyResponse
@@ -17,6 +17,7 @@ from knowledge_system.domain.problems import Problem, code_for_status, describe
 from knowledge_system.web import current_request, forms
 from knowledge_system.web.database_outage import Outage
 from mks_hardening.exceptions import BackendUnavailableError
+from mks_hardening.tasks import is_transient
 
 _DRAINED = 67_108_864
 """Maximum bytes of a rejected body that are still read: browsers show the response only after sending it all."""
@@ -38,8 +39,13 @@ def install(app: Flask) -> None:
         outage.note_failure(error)
         return _unavailable()
 
+    def read_only(error: Exception) -> AnyResponse:
+        # psycopg reports a database that is read-only during a failover as an internal error.
+        return database_unavailable(error) if is_transient(error) else _unforeseen(error)
+
     for absent in (OperationalError, PoolTimeoutError):
         app.register_error_handler(absent, database_unavailable)
+    app.register_error_handler(InternalError, read_only)
     # The library's circuit breaker has already logged the outage, once.
     app.register_error_handler(BackendUnavailableError, lambda _error: _unavailable())
     app.register_error_handler(Exception, _unforeseen)
