@@ -508,6 +508,19 @@ def test_an_application_that_is_away_is_told_in_our_words(make_host: Any) -> Non
     assert asked(host, "/static/app.css").status == 200
 
 
+@pytest.mark.parametrize("used_before", [False, True])
+def test_requests_except_post_are_repeated_when_their_worker_is_killed(
+    make_host: Any, *, used_before: bool
+) -> None:
+    host = make_host()
+    host.start_application()
+    host.start_nginx()
+    for method, status in (("GET", 200), ("PUT", 200), ("POST", 502)):
+        if used_before:  # the connection to the worker
+            assert asked(host, "/").status == 200
+        assert asked(host, f"/kill?{host.folder}/{method}", method=method).status == status
+
+
 def test_maintenance_is_a_file_and_static_files_and_challenges_go_on(make_host: Any) -> None:
     host = make_host()
     host.start_nginx()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import time
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -67,6 +69,10 @@ def _answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable
         fields += [("X-Filler", "x" * 12_000)]
     elif path == "/slow":
         time.sleep(float(environ["QUERY_STRING"] or 1))
+    elif path == "/kill":  # the first request for each file ends the worker
+        if not (file := Path(environ["QUERY_STRING"])).exists():
+            file.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
     elif path == "/html":
         fields = [("Content-Type", "text/html; charset=utf-8")]
     elif path == "/redirect":
