@@ -161,6 +161,7 @@ def make_app(
     filled_database: Path,
     clock: FrozenClock,
     compiled_templates: FileSystemBytecodeCache,
+    *,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Callable[..., Any]]:
     monkeypatch.setattr(Rule, "_compile_builder", _compiled_once)

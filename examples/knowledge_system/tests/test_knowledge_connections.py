@@ -70,7 +70,10 @@ def test_the_application_works_behind_a_pooler(
 
 @pytest.mark.postgres
 def test_a_read_only_database_is_read_and_refuses_writes_for_now(
-    make_app: Callable[..., Any], visit: Callable[..., Any], postgres_url: str, postgres_server: PostgresServer
+    make_app: Callable[..., Any],
+    visit: Callable[..., Any],
+    postgres_url: str,
+    postgres_server: PostgresServer,
 ) -> None:
     """As the old primary of a failover, or a standby."""
     make_app(database_url=postgres_url)  # creates the tables
