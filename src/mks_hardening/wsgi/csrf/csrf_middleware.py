@@ -12,7 +12,6 @@ from mks_hardening._core.web.wsgi_stack import wsgi_application
 from mks_hardening._edge.csrf.csrf_rules import FORBIDDEN, CSRFRules
 from mks_hardening._edge.csrf.form_field import FIELD
 from mks_hardening._edge.csrf.form_token import CSRFToken
-from mks_hardening._edge.csrf.same_origin import RequestSender
 from mks_hardening._edge.refusal_response import Refuser
 from mks_hardening.wsgi._send_response import send_response
 from mks_hardening.wsgi.csrf._form_body import read_form_field
@@ -95,7 +94,7 @@ class CSRFMiddleware:
             environ.get(SESSION_KEY), environ.get("HTTP_COOKIE", ""), secure=rules.secure_cookie
         )
         if rules.checks(environ["REQUEST_METHOD"], environ.get("PATH_INFO", "")):
-            violation = rules.same_origin.violation(_sender(environ))
+            violation = rules.same_origin.violations[_sender(environ)]
             if violation is not None and not (violation.rule == "token" and self._has_token(environ, token)):
                 response = self._refuser.refuse(
                     environ,
@@ -123,16 +122,17 @@ def _given(environ: WSGIEnvironment, rule: str) -> str:
     return "wrong header" if _HEADER in environ else "no valid token"
 
 
-def _sender(environ: WSGIEnvironment) -> RequestSender:
+def _sender(environ: WSGIEnvironment) -> tuple[str, str, int, str | None, str | None, str | None, bool, bool]:
+    """Return the parts of a ``RequestSender``."""
     get = environ.get
     origin = request_origin(environ)
-    return RequestSender(
-        scheme=origin.scheme,
-        host=origin.host,
-        port=origin.port,
-        origin=get("HTTP_ORIGIN"),
-        fetch_site=get("HTTP_SEC_FETCH_SITE"),
-        referer=get("HTTP_REFERER"),
-        has_cookies="HTTP_COOKIE" in environ,
-        has_bearer=get("HTTP_AUTHORIZATION", "")[:7].lower() == "bearer ",
+    return (
+        origin.scheme,
+        origin.host,
+        origin.port,
+        get("HTTP_ORIGIN"),
+        get("HTTP_SEC_FETCH_SITE"),
+        get("HTTP_REFERER"),
+        "HTTP_COOKIE" in environ,
+        get("HTTP_AUTHORIZATION", "")[:7].lower() == "bearer ",
     )
