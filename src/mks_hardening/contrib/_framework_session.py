@@ -7,11 +7,10 @@ changes the session id.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
-from mks_hardening._core.web.session_data import SIGN_IN_FACTS
+from mks_hardening._core.web.session_data import SIGN_IN_FACTS, json_text
 
 if TYPE_CHECKING:
     from mks_hardening.wsgi import SessionHandle
@@ -24,7 +23,6 @@ __all__ = [
     "apply_change",
     "check_value",
     "decide",
-    "json_text",
     "values_after",
 ]
 
@@ -215,8 +213,3 @@ def _same(before: object, now: object) -> bool:
     if kind is not type(before):
         return False
     return before == now if kind in PLAIN else json_text(before) == json_text(now)
-
-
-def json_text(value: object) -> str:
-    """Encode a JSON value as the store does."""
-    return json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))

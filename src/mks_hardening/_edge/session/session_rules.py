@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
+from mks_hardening._core.web.session_data import json_text
+
 if TYPE_CHECKING:
     from mks_hardening.protocols import SessionRecord
 
@@ -102,7 +104,7 @@ def encode_data(data: Mapping[str, Any]) -> str:
     """
     if not isinstance(data, Mapping) or not all(isinstance(name, str) for name in data):
         raise TypeError("session data must be a mapping with str keys")
-    text = json.dumps(dict(data), separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    text = json_text(dict(data))
     if len(text.encode()) > _MAX_DATA:
         raise ValueError(
             f"session data must not exceed {_MAX_DATA} bytes of JSON; store large data elsewhere"

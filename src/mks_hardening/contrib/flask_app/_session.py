@@ -13,13 +13,13 @@ from flask.sessions import SessionInterface, SessionMixin
 
 from mks_hardening._core.web.environ_keys import SESSION_KEY
 from mks_hardening._core.web.problem_details import PROBLEM_TYPE, problem_document
+from mks_hardening._core.web.session_data import json_text
 from mks_hardening.contrib._framework_session import (
     PLAIN,
     LoadedSession,
     SessionValues,
     apply_change,
     check_value,
-    json_text,
 )
 from mks_hardening.contrib._limited_views import retry_after_outage
 from mks_hardening.exceptions import BackendUnavailableError
