@@ -21,6 +21,7 @@ from mks_deploy.cli import main
 from mks_deploy.operations.release import ReleaseError
 from mks_deploy.rendering import render
 from mks_deploy.settings.settings_file import read_settings
+from mks_deploy.setup.apply import HostSetup
 from mks_deploy.setup.facts import digests
 from mks_deploy.setup.plan import HostFacts, SetupStep, plan_setup, setup_packages, units_to_enable
 from mks_deploy.versions import Installed
@@ -120,6 +121,7 @@ DONE = finished()
         ({"wanted": {**DONE.wanted, "nginx": "x", "files": "x"}}, ["files", "nginx"]),
         ({"wanted": {**DONE.wanted, "application": "x"}}, ["restart"]),
         ({"secrets_differ": ("redis_url",)}, ["secrets"]),
+        ({"secrets_left": ("smtp_password",)}, ["former secrets"]),
         ({"has_role": False}, ["role"]),
         ({"has_database": False}, ["database"]),
         ({"includes_redis": False}, ["redis"]),
@@ -219,6 +221,59 @@ def test_a_run_that_is_cut_off_anywhere_is_completed_by_the_next_one(lengths: li
             facts = after(facts, steps[0])
     assert keys(facts) == []
     assert max(seen.values()) == 1  # nothing is done twice
+
+
+_ONE_HOST = '[[hosts]]\nname = "one"\naddress = "127.0.0.1"\nroles = ["edge", "web", "worker", "database"]\n'
+_ONE_HOST += '[[hosts]]\nname = "two"\naddress = "127.0.0.2"\nroles = ["redis", "cache"]\n'
+
+
+@pytest.mark.parametrize(
+    ("hosts", "given_names", "there", "left"),
+    [
+        ("", "secret_keys", "secret_keys", []),
+        ("", "secret_keys", "secret_keys smtp_password own", ["own", "smtp_password"]),
+        ("", "secret_keys smtp_password", "secret_keys", []),
+        ("", "", "secret_keys", []),  # nobody means a host without secrets
+        ("", None, "secret_keys smtp_password", []),  # those of the host itself
+        (_ONE_HOST, "store_key", "store_key own", ["own"]),
+        (_ONE_HOST, "store_key own", "store_key own", ["own"]),  # of an application that is not here any more
+    ],
+)
+def test_a_secret_that_is_not_given_any_more_leaves_the_folder_that_units_read(
+    hosts: str, given_names: str | None, there: str, left: list[str], tmp_path: Path
+) -> None:
+    paths = "".join(f'{each} = "{tmp_path / each}"\n' for each in ("config", "credentials"))
+    more = "[host]\nshared_uploads = true\n" if hosts else ""
+    settings = read_settings(deployed(f"{more}[paths]\n{paths}") + hosts)
+    settings = settings.on("two") if hosts else settings
+    for folder in ("config", "credentials", "secrets"):
+        (tmp_path / folder).mkdir()
+    credentials, secrets = tmp_path / "credentials", tmp_path / "secrets"
+    for name in there.split():
+        (credentials / name).write_text(name)
+        (credentials / name).chmod(0o600)
+    for name in (given_names or "").split():
+        (secrets / name).write_text(name)
+    chosen = credentials if given_names is None else secrets
+    host = HostSetup(settings, rendered=lambda: (), secrets=chosen, version="1", command=lambda _: 0)
+    steps = [step for step in host.remaining() if step.key == "former secrets"]
+    assert [
+        name for step in steps for name in left if f"rm {credentials}/former/{left[0]}" in step.what
+    ] == left
+    for step in steps:
+        host.carry_out(step)
+        assert not [each for each in host.remaining() if each.key == "former secrets"]
+    assert sorted(path.name for path in credentials.iterdir() if path.is_file()) == sorted(
+        set(there.split()) - set(left)
+    )
+    for name in left:
+        file = credentials / "former" / name
+        assert (file.read_text(), file.stat().st_mode & 0o777) == (name, 0o600)
+        # Going back: it is given again.
+        (secrets / name).write_text(name)
+    if left and not hosts:
+        copied = next(step for step in host.remaining() if step.key == "secrets")
+        assert all(name in copied.what for name in left)
 
 
 @pytest.mark.parametrize("version", ["../x", "9", "-x"])

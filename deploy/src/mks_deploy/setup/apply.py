@@ -86,6 +86,8 @@ class HostSetup:
             write(files, Path("/"), listed=Path(self._settings.paths.config) / "rendered.list")
         elif step.call == "copy secrets":
             self._copy_secrets(self._facts())
+        elif step.call == "put secrets aside":
+            self._put_aside(self._facts())
         elif step.call == "write store files":
             for topic in ("postgresql", "redis", "sentinel"):
                 self._remember(topic, "")  # each reads them when it starts
@@ -111,6 +113,15 @@ class HostSetup:
             self._remember(topic, "")
         for name in facts.secrets_differ:
             write_credential(self._settings, name, (self._secrets / name).read_bytes())
+
+    def _put_aside(self, facts: HostFacts) -> None:
+        # Processes still have them until they are started again.
+        self._remember("application", "")
+        there = Path(self._settings.paths.credentials)
+        former = there / "former"
+        former.mkdir(mode=0o700, exist_ok=True)
+        for name in facts.secrets_left:
+            (there / name).replace(former / name)
 
     def _include_redis(self) -> None:
         line = redis_include(self._settings)

@@ -110,6 +110,7 @@ def read_facts(
         applied=_applied(settings),
         files_differ=any(not _is_there(root / file.path, file) for file in files),
         secrets_differ=_secrets_that_differ(settings, secrets),
+        secrets_left=_secrets_left(settings, secrets),
         cluster=_cluster(),
         has_role=settings.serves_database and settings.name in _rows("SELECT rolname FROM pg_roles"),
         follows=settings.serves_database and _rows("SELECT pg_is_in_recovery()") == ["t"],
@@ -159,13 +160,28 @@ def _applied(settings: Settings) -> Mapping[str, str]:
     return {str(topic): str(digest) for topic, digest in found.items()} if isinstance(found, dict) else {}
 
 
-def _secrets_that_differ(settings: Settings, given: Path) -> tuple[str, ...]:
+def _given_secrets(settings: Settings, given: Path) -> list[str]:
+    """Return the names of the secrets that this host is to have; none if they are those that it has."""
     there = Path(settings.paths.credentials)
     names = sorted(path.name for path in given.iterdir()) if given.is_dir() and given != there else []
     if settings.hosts:
         # What no server of this host reads does not come here.
         known = {credential.file for credential in credentials_of(settings)}
         names = [name for name in names if name in known]
+    return names
+
+
+def _secrets_left(settings: Settings, given: Path) -> tuple[str, ...]:
+    names = _given_secrets(settings, given)
+    there = Path(settings.paths.credentials)
+    if not names or not os.access(there, os.R_OK):
+        return ()
+    return tuple(sorted(path.name for path in there.iterdir() if path.is_file() and path.name not in names))
+
+
+def _secrets_that_differ(settings: Settings, given: Path) -> tuple[str, ...]:
+    there = Path(settings.paths.credentials)
+    names = _given_secrets(settings, given)
     if not is_as_wanted(settings, names):
         return tuple(names)
     return tuple(

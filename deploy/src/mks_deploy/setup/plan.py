@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Call", "HostFacts", "SetupStep", "Stage", "plan_setup", "setup_packages", "units_to_enable"]
 
-Call = Literal["", "write files", "copy secrets", "write store files", "include Redis settings"]
+Call = Literal[
+    "", "write files", "copy secrets", "put secrets aside", "write store files", "include Redis settings"
+]
 """What a step does besides its commands: things that need more than a program."""
 
 Stage = Literal["", "servers", "migration"]
@@ -37,6 +39,7 @@ class HostFacts:
         applied: the same digests as of the last time that each took notice.
         files_differ: whether a file on the host is not as rendered.
         secrets_differ: names of secrets that are missing on the host or have another value.
+        secrets_left: names of secrets on the host that are not among those to use.
         cluster: version of PostgreSQL's cluster ``main``; empty without one.
         has_role: whether the database account exists.
         has_database: whether the database exists.
@@ -60,6 +63,7 @@ class HostFacts:
     applied: Mapping[str, str] = field(default_factory=dict[str, str])
     files_differ: bool = True
     secrets_differ: tuple[str, ...] = ()
+    secrets_left: tuple[str, ...] = ()
     cluster: str = ""
     has_role: bool = False
     has_database: bool = False
@@ -200,6 +204,17 @@ def _to_the_servers(settings: Settings, facts: HostFacts) -> Iterator[SetupStep]
             (),
             f"apply with the former secrets; {settings.paths.credentials} holds one file for each",
             call="copy secrets",
+        )
+    if facts.secrets_left:
+        former = f"{settings.paths.credentials}/former"
+        files = " ".join(f"{former}/{each}" for each in facts.secrets_left)
+        yield SetupStep(
+            "former secrets",
+            f"move the secrets {', '.join(facts.secrets_left)}, which are not among those given, to {former}; "
+            f"delete them when you will not go back: rm {files}",
+            (),
+            "apply with the former secrets, which include them",
+            call="put secrets aside",
         )
     if facts.store_files_differ:
         yield SetupStep(
