@@ -184,9 +184,10 @@ def _beside_floor(load: Any, floor: Any) -> Row:
 
     of_list, of_floor = (read(each) for each in (load, replace(load, port=floor.https, path="/")))
     each, most = (len(outcome.seconds) / load.seconds for outcome in (of_list, of_floor))
-    errors = [outcome.errors for outcome in (of_list, of_floor) if outcome.errors]
-    figure = f"{each:.0f} of {most:.0f} requests/s: {each / most:.2f}, {errors or '0 errors'}"
-    return Row("sixteen", not errors, figure)
+    figure = (
+        f"{each:.0f} of {most:.0f} requests/s: {each / most:.2f}, {of_list.losses()}; {of_floor.losses()}"
+    )
+    return Row("sixteen", not (of_list.errors or of_floor.errors), figure)
 
 
 def _apart(stack: ExitStack, load: Any, floor: Any) -> Row:
@@ -224,10 +225,7 @@ def _network(stack: ExitStack) -> tuple[str, list[str]]:
 
 def _figure(outcome: Any, seconds: float) -> str:
     shares = " / ".join(f"{outcome.share(percent):.0f}" for percent in (50, 95, 99))
-    errors = f"; {outcome.errors}" if outcome.errors else ", 0 errors"
-    if outcome.repeated:
-        errors += f", {outcome.repeated} requests repeated on a new connection"
-    return f"{len(outcome.seconds) / seconds:.0f} requests/s, p50 / p95 / p99 {shares} ms{errors}"
+    return f"{len(outcome.seconds) / seconds:.0f} requests/s, p50 / p95 / p99 {shares} ms, {outcome.losses()}"
 
 
 def _site(stack: ExitStack, articles: int, accounts: int) -> tuple[Any, list[str]]:

@@ -48,6 +48,11 @@ class Outcome:
         ordered = sorted(self.seconds)
         return 1000 * ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]
 
+    def losses(self) -> str:
+        """Return the errors and the repeated requests in words."""
+        errors = str(self.errors) if self.errors else "0 errors"
+        return f"{errors}, {self.repeated} requests repeated on a new connection" if self.repeated else errors
+
     def error(self, what: str) -> None:
         self.errors[what] = self.errors.get(what, 0) + 1
 
