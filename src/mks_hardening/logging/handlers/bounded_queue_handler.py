@@ -63,6 +63,7 @@ class BoundedQueueHandler(logging.Handler):
         self._timeout = seconds(timeout, parameter="timeout")
         self._templates = Templates(default_redactor().is_secret_key)
         self._report = HandlerErrorReport("log queue")
+        self._is_stuck = False
         self._worker: BackgroundWorker[logging.LogRecord] = BackgroundWorker(
             self._deliver, name="mks-log-queue", max_queue=max_queue, overflow=overflow, leftover=self._lost
         )
@@ -86,8 +87,10 @@ class BoundedQueueHandler(logging.Handler):
         try:
             snapshot = self.prepare(record)
             if not self._worker.put(snapshot):
+                if self._is_stuck:  # handlers that have held up the worker would hold up this thread as well
+                    self._lost([snapshot])
                 # Rejected although nothing is queued: the worker was drained at exit, before logging.shutdown.
-                if self._worker.pending == 0:
+                elif self._worker.pending == 0:
                     self._deliver(snapshot)
                 else:
                     self._report.failed("queue is full")
@@ -126,7 +129,7 @@ class BoundedQueueHandler(logging.Handler):
             handler.flush()
 
     def close(self) -> None:
-        """Drain the queue; records that are not handled in time are counted as lost."""
+        """Drain the queue; records that are not handled in time, and all later ones then, are counted as lost."""
         self._worker.close(self._timeout)
         super().close()
 
@@ -136,4 +139,5 @@ class BoundedQueueHandler(logging.Handler):
                 handler.handle(record)
 
     def _lost(self, records: list[logging.LogRecord]) -> None:
+        self._is_stuck = True
         self._report.failed("queue was not drained in time", lost=len(records))

@@ -150,6 +150,30 @@ def test_the_queue_is_drained_however_the_process_ends(tmp_path: Path, how: str,
         assert err == ""
 
 
+STUCK = """
+import logging, os, signal, time
+from mks_hardening._core.process.exit_hooks import on_exit
+from mks_hardening.logging import setup_logging
+class Stuck(logging.Handler):
+    def emit(self, record):
+        time.sleep(3600)
+class Owner:
+    def close(self):
+        logging.getLogger("app").error("the process ends")
+owner = Owner()
+on_exit(owner.close)  # registered before the queue, so it runs after the queue was closed
+setup_logging("app", queue=True, handlers=[Stuck()]).info("the process begins")
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+
+
+def test_a_handler_that_hangs_does_not_hold_the_process(tmp_path: Path) -> None:
+    process = start(STUCK, tmp_path)
+    _, err = finished(process)
+    assert process.returncode == -signal.SIGTERM
+    assert "queue was not drained in time" in err
+
+
 CRASHED = """
 import os, sys
 from mks_hardening.logging.handlers._rotated_log import RotatedLog

@@ -449,6 +449,27 @@ def test_what_is_logged_after_the_drain_is_handled_at_once() -> None:
     assert [entry.getMessage() for entry in kept.records] == ["late"]
 
 
+def test_what_is_logged_after_a_handler_hung_is_counted_as_lost(
+    dropped: list[events.LogsDropped], capsys: pytest.CaptureFixture[str]
+) -> None:
+    goes_on, seen = threading.Event(), list[str]()
+
+    class Hanging(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            seen.append(record.getMessage())
+            goes_on.wait(20)
+
+    handler = BoundedQueueHandler([Hanging()], timeout=0.01)
+    handler.handle(record("first"))
+    wait_until(lambda: seen, what="the handler to hang")
+    handler.close()
+    handler.handle(record("second"))
+    goes_on.set()
+    assert seen == ["first"]
+    assert [(event.number, event.reason) for event in dropped] == [(1, "queue was not drained in time")] * 2
+    assert capsys.readouterr().err.count("queue was not drained in time") == 1
+
+
 def test_a_signal_handler_may_log_while_the_main_thread_logs() -> None:
     kept = Kept()
     handler = BoundedQueueHandler([kept], max_queue=100_000)
