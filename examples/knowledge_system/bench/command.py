@@ -6,12 +6,13 @@ import argparse
 import asyncio
 import os
 import platform
+import re
 import sys
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import outages, outages_kept, plots, site
+from bench import fault_report, fault_run, outages, outages_kept, plots, site
 from bench.costs_report import costs_file, lists
 from bench.profiled import profile_of, search_alone
 from bench.readers import WITH, WITHOUT, read_before, rounds
@@ -33,17 +34,19 @@ def main(description: str) -> int:
     cores = sorted(os.sched_getaffinity(0))
     servers, load = (cores[:-1][:2], cores[-1:]) if len(cores) > 1 else (cores, cores)
     os.sched_setaffinity(0, servers)  # what is started from here on inherits it
+    if options.faults is not None:
+        return _measure_faults(options, servers, load)
     if options.outages:
         return _measure_outages(options, servers, load)
     with ExitStack() as stack:
-        variables, _ = site.servers(stack)
+        variables, _, _ = site.servers(stack)
         _say(f"filling {options.articles} articles ...")
         names = site.fill(variables, options, ["viewer"] * options.readers)
         ports = {
-            WITH: stack.enter_context(site.application(variables)),
+            WITH: stack.enter_context(site.application(variables)).port,
             WITHOUT: stack.enter_context(
                 site.application({**variables, "MKS_AREAS_OFF": "cache,notify,tasks"})
-            ),
+            ).port,
         }
         cookies = {which: [site.sign_in(port, name) for name in names] for which, port in ports.items()}
         os.sched_setaffinity(0, load)
@@ -82,31 +85,39 @@ def _options(description: str) -> argparse.Namespace:
         "--outages", action="store_true", help="measure while one server after another is away"
     )
     parser.add_argument(
+        "--faults",
+        nargs="?",
+        const="",
+        metavar="PATTERN",
+        help="measure under every fault, or those whose name matches; needs root for a small disk",
+    )
+    parser.add_argument(
         "--costs",
         action="store_true",
         help="measure what a request costs, and write it for mks-deploy capacity",
     )
-    parser.add_argument("--articles", type=int, help="10000; 2000 with --outages or --costs")
-    parser.add_argument("--readers", type=int, help="50; 10 with --outages")
+    parser.add_argument("--articles", type=int, help="10000; 2000 with --outages, --faults or --costs")
+    parser.add_argument("--readers", type=int, help="50; 10 with --outages, 40 with --faults")
     parser.add_argument("--seconds", type=float, help="30 for each round and application; 15 for each outage")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--write", type=Path, help="folder for the report and its plots")
     options = parser.parse_args()
-    usual = {"articles": (10_000, 2000), "readers": (50, 10), "seconds": (30, 15)}
+    usual = {"articles": (10_000, 2000, 2000), "readers": (50, 10, 40), "seconds": (30, 15, 0)}
+    which = 2 if options.faults is not None else int(options.outages or options.costs)
     for name, values in usual.items():
-        setattr(options, name, getattr(options, name) or values[options.outages or options.costs])
+        setattr(options, name, getattr(options, name) or values[which])
     return options
 
 
 def _measure_outages(options: argparse.Namespace, servers: list[int], load: list[int]) -> int:
     everybody = ["reviewer"] * (options.readers + WRITERS) + ["admin"]
     with ExitStack() as stack:
-        variables, redis = site.servers(stack)
+        variables, _, redis = site.servers(stack)
         mail, chat = site.receivers(stack)
         variables |= site.settings_of(mail, chat, Path(variables["MKS_DATA_DIR"]))
         _say(f"filling {options.articles} articles ...")
         names = site.fill(variables, options, everybody)
-        with site.application(variables, "knowledge_system.demo.application") as port:
+        with site.application(variables, "knowledge_system.demo.application") as (port, _):
             os.sched_setaffinity(0, load)
             fields = f"Host: {site.HOST}\r\nOrigin: https://{site.HOST}\r\n"
             fields += "X-Forwarded-Proto: https\r\nAccept: text/html\r\n"
@@ -129,6 +140,35 @@ def _measure_outages(options: argparse.Namespace, servers: list[int], load: list
         (options.write / "outages.md").write_text(text, encoding="utf-8")
         (options.write / "outages.svg").write_text(plots.outages_plot(crowd.phases), encoding="utf-8")
     return 0
+
+
+def _measure_faults(options: argparse.Namespace, servers: list[int], load: list[int]) -> int:
+    from bench.faults import SCENARIOS
+
+    scenarios = [each for each in SCENARIOS if re.search(options.faults, each.name, re.IGNORECASE)]
+    measured, kept = fault_run.measure(options, scenarios, load=load, say=_say)
+    rows = [(scenario.name, found, scenario.promise) for scenario, found in measured]
+    others = [f"{count} {what}" for what, count in kept.failures().items() if count]
+    setting = (
+        f"`make bench-app ARGS=--faults`, {datetime.now(UTC):%Y-%m-%d}: {options.articles} articles, "
+        f"{options.readers} readers who pause 1 s and {fault_run.WRITERS} writers. Servers on "
+        f"{len(servers)} core(s), the load generator and the proxies on {len(load)}; Python "
+        f"{platform.python_version()}, load of the machine {os.getloadavg()[1]:.1f}."
+    )
+    text = fault_report.report(setting, rows, others)
+    print(text)
+    if options.write and scenarios == list(SCENARIOS):
+        options.write.mkdir(parents=True, exist_ok=True)
+        (options.write / "faults.md").write_text(text, encoding="utf-8")
+        (options.write / "faults.svg").write_text(plots.faults_plot(rows), encoding="utf-8")
+    failures = [
+        f"{name}: {', '.join(words)}"
+        for name, found, promise in rows
+        if (words := fault_report.broken(found, promise))
+    ]
+    for failure in (*failures, *others):
+        _say(f"broken: {failure}")
+    return 1 if failures or others else 0
 
 
 def _outage_setting(options: argparse.Namespace, servers: list[int], load: list[int]) -> str:

@@ -13,6 +13,7 @@ import contextlib
 import os
 import random
 import re
+import ssl
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -20,12 +21,17 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
 
+from bench.site import sign_in
+
 PAGES = ("list", "detail", "search", "edit", "remark", "save")
 MOST = 300
 """Milliseconds within which 99 % of each kind of page are promised, whatever is away."""
 WORDS = ("養生", "コンクリート", "足場", "鉄筋", "安全", "品質")
 _TOKEN = re.compile(r'name="csrf_token" value="([^"]+)"')
 _REVISION = re.compile(r'name="revision" value="(\d+)"')
+_TITLE = re.compile(r"<h1[^>]*>(.*?)</h1>", re.DOTALL)
+_PATIENCE = 15
+"""Seconds that a user waits for a response."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,8 @@ class Site:
         chat: proxy in front of Slack.
         slack: the stand-in for Slack.
         articles: number of articles.
+        tls: context of a connection with TLS; without one, requests are sent in clear text.
+        tls_name: name of the server in the handshake.
     """
 
     port: int
@@ -53,6 +61,8 @@ class Site:
     chat: Any
     slack: Any
     articles: int
+    tls: ssl.SSLContext | None = None
+    tls_name: str | None = None
 
 
 class Phase(NamedTuple):
@@ -83,11 +93,27 @@ PHASES = (
 )
 
 
+class Moment(NamedTuple):
+    """One request.
+
+    Attributes:
+        began: when it was sent, in seconds of the monotonic clock.
+        ended: when its response was complete.
+        result: ``good``, ``refused`` (503 with a time to come back, or 429), ``signed out``, ``failed`` (another
+            error), ``unanswered`` or ``wrong`` (the page of another user or article).
+    """
+
+    began: float
+    ended: float
+    result: str
+
+
 @dataclass
 class Seen:
     """What users observed in one phase.
 
     Attributes:
+        moments: all requests.
         milliseconds: duration of each response, by kind of page.
         statuses: number of responses per status, by kind.
         broken: wrong responses, in words.
@@ -96,6 +122,7 @@ class Seen:
         load: load average of the machine.
     """
 
+    moments: list[Moment] = field(default_factory=list)
     milliseconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     statuses: dict[str, Counter[int]] = field(default_factory=lambda: defaultdict(Counter))
     broken: list[str] = field(default_factory=list)
@@ -124,8 +151,9 @@ class Person:
     """A signed-in user, on one connection that is reopened after the server closes it."""
 
     def __init__(self, site: Site, cookie: str, number: int) -> None:
-        self._site = site
-        self._head = f"{site.fields}X-Forwarded-For: 198.51.100.{number + 1}\r\nCookie: {cookie}\r\n"
+        self.name = f"reader{number}"
+        self._site, self._cookie = site, cookie
+        self._address = f"X-Forwarded-For: 198.51.100.{number % 250 + 1}\r\n"
         self._wires: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
         self._token = ""
 
@@ -134,12 +162,18 @@ class Person:
         body = b"" if form is None else urlencode({"csrf_token": self._token, **form}).encode()
         kind = f"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {len(body)}\r\n"
         method, more = ("GET", "") if form is None else ("POST", kind)
-        if self._wires is None:
-            self._wires = await asyncio.open_connection("127.0.0.1", self._site.port)
-        incoming, outgoing = self._wires
+        head = f"{self._site.fields}{self._address}Cookie: {self._cookie}\r\n"
+        if self._wires is not None and self._wires[0].at_eof():  # the server has closed it since
+            self.close()
         try:
-            outgoing.write(f"{method} {path} HTTP/1.1\r\n{self._head}{more}\r\n".encode() + body)
-            status, fields, text = await _answer(incoming)
+            async with asyncio.timeout(_PATIENCE):
+                if self._wires is None:
+                    self._wires = await asyncio.open_connection(
+                        "127.0.0.1", self._site.port, ssl=self._site.tls, server_hostname=self._site.tls_name
+                    )
+                incoming, outgoing = self._wires
+                outgoing.write(f"{method} {path} HTTP/1.1\r\n{head}{more}\r\n".encode() + body)
+                status, fields, text = await _answer(incoming)
         except (OSError, asyncio.IncompleteReadError):
             self.close()
             raise
@@ -148,6 +182,16 @@ class Person:
         if found := _TOKEN.search(text):
             self._token = found[1]
         return status, fields, text
+
+    async def sign_in_again(self, port: int) -> None:
+        """Get a new session, as users do whose session has ended."""
+        with contextlib.suppress(OSError, RuntimeError):
+            self._cookie = await asyncio.to_thread(sign_in, port, self.name)
+
+    def move(self, site: Site) -> None:
+        """Use another address of the application from now on."""
+        self.close()
+        self._site = site
 
     def close(self) -> None:
         """Close the connection."""
@@ -167,15 +211,24 @@ async def _answer(incoming: asyncio.StreamReader) -> tuple[int, dict[str, str], 
 class Crowd:
     """All users, for one phase at a time."""
 
-    def __init__(self, site: Site, *, readers: int, writers: int) -> None:
-        self._site, self.work = site, Work()
-        people = [Person(site, cookie, number) for number, cookie in enumerate(site.cookies)]
+    def __init__(
+        self, site: Site, *, readers: int, writers: int, pauses: tuple[float, float] = (0.4, 1.2)
+    ) -> None:
+        self._site, self._pauses, self.work = site, pauses, Work()
+        self._people = people = [Person(site, cookie, number) for number, cookie in enumerate(site.cookies)]
         self._readers, self._writers = people[:readers], people[readers : readers + writers]
         self._administrator = people[-1]
         self._random = random.Random("outages")  # noqa: S311 - what people choose
         self._marks = 0
         self.seen, self.phases = Seen(), list[Seen]()
         self.drafts: list[int] = []
+        self.end = 0.0
+        self._titles: dict[str, str] = {}
+
+    def move(self, site: Site) -> None:
+        """Let everybody use another address of the application from now on."""
+        for person in self._people:
+            person.move(site)
 
     async def begin(self) -> None:
         """Let each writer create a draft."""
@@ -186,22 +239,28 @@ class Crowd:
 
     async def spend(self, seconds: float) -> Seen:
         """Work for this many seconds, and return the observations."""
-        self.seen, end = Seen(), time.monotonic() + seconds
+        self.seen, self.end = Seen(), time.monotonic() + seconds
         await asyncio.gather(
-            self._keep_time(end),
-            self._fail_now_and_then(end),
-            *(self._read(reader, end) for reader in self._readers),
-            *(self._write(*each, end) for each in zip(self._writers, self.drafts, strict=True)),
+            self._keep_time(),
+            self._fail_now_and_then(),
+            *(self._read(*each) for each in enumerate(self._readers)),
+            *(self._write(*each) for each in zip(self._writers, self.drafts, strict=True)),
         )
         self.seen.load = os.getloadavg()[0]
         return self.seen
 
-    async def _read(self, reader: Person, end: float) -> None:
-        await asyncio.sleep(self._random.uniform(0, 1.2))
-        while time.monotonic() < end:
+    async def _read(self, number: int, reader: Person) -> None:
+        await self._pause(*2 * (sum(self._pauses) / 2 * number / len(self._readers),))  # evenly spread
+        while time.monotonic() < self.end:
             kind = self._random.choices(PAGES[:4], (3, 3, 1, 2))[0]
             await self._timed(kind, reader, self._wanted(kind))
-            await asyncio.sleep(self._random.uniform(0.4, 1.2))
+            await self._pause(*self._pauses)
+
+    async def _pause(self, shortest: float, longest: float) -> None:
+        """Pause for a random time, or until the end if that comes first."""
+        until = time.monotonic() + self._random.uniform(shortest, longest)
+        while (left := min(until, self.end) - time.monotonic()) > 0:  # noqa: ASYNC110 - the end may be moved
+            await asyncio.sleep(min(left, 0.2))
 
     def _wanted(self, kind: str) -> str:
         if kind == "list":
@@ -212,14 +271,14 @@ class Crowd:
         number = max(1, min(self._site.articles, int(self._site.articles ** self._random.random())))
         return f"/articles/{number}{'/edit' if kind == 'edit' else ''}"
 
-    async def _write(self, writer: Person, draft: int, end: float) -> None:
-        await asyncio.sleep(self._random.uniform(0, 3))
-        while time.monotonic() < end:
+    async def _write(self, writer: Person, draft: int) -> None:
+        await self._pause(0, 3)
+        while time.monotonic() < self.end:
             await self._remark(writer)
-            await asyncio.sleep(self._random.uniform(2.5, 3.5))
-            if time.monotonic() < end:
+            await self._pause(2.5, 3.5)
+            if time.monotonic() < self.end:
                 await self._save(writer, draft)
-                await asyncio.sleep(self._random.uniform(2.5, 3.5))
+                await self._pause(2.5, 3.5)
 
     async def _remark(self, writer: Person) -> None:
         article, mark = self._random.randint(1, 50), self._mark()
@@ -248,30 +307,49 @@ class Crowd:
     async def _asked(
         self, kind: str, who: Person, path: str, form: Mapping[str, str] | None = None
     ) -> tuple[int, dict[str, str], str]:
-        seen, asked = self.seen, time.perf_counter()
+        seen, began = self.seen, time.monotonic()
         try:
             answer = await who.ask(path, form)
         except (OSError, asyncio.IncompleteReadError) as error:
             seen.broken.append(f"{kind}: {type(error).__name__}")
+            seen.moments.append(Moment(began, time.monotonic(), "unanswered"))
             return 0, {}, ""
-        seen.milliseconds[kind].append(1000 * (time.perf_counter() - asked))
+        ended, result = time.monotonic(), self._result(who, path, answer)
+        seen.moments.append(Moment(began, ended, result))
+        seen.milliseconds[kind].append(1000 * (ended - began))
         seen.statuses[kind][answer[0]] += 1
-        if answer[0] not in {200, 303, 429} and not (answer[0] == 503 and "retry-after" in answer[1]):
-            seen.broken.append(f"{kind}: {answer[0]}")
+        if result not in {"good", "refused"}:
+            seen.broken.append(f"{kind}: {answer[0]} {result}")
+        if result == "signed out":
+            await who.sign_in_again(self._site.port)
         return answer
 
-    async def _fail_now_and_then(self, end: float) -> None:
+    def _result(self, who: Person, path: str, answer: tuple[int, dict[str, str], str]) -> str:
+        status, fields, text = answer
+        if status == 401 or fields.get("location", "").startswith("/sign-in"):
+            return "signed out"
+        if status == 200:
+            title = "".join(_TITLE.findall(text)[:1])
+            known = self._titles.setdefault(path, title) if re.fullmatch(r"/articles/\d+", path) else title
+            return "good" if f"<span>{who.name}</span>" in text and title == known else "wrong"
+        if status == 429 or (status == 503 and "retry-after" in fields):
+            return "refused"
+        return "good" if status == 303 else "failed"
+
+    async def _fail_now_and_then(self) -> None:
         """Raise separate alerts: the failures are further apart than the deduplication window."""
-        while time.monotonic() + 2 < end:
-            await asyncio.sleep(2.5)
+        while time.monotonic() + 2 < self.end:
+            await self._pause(2.5, 2.5)
             with contextlib.suppress(OSError, asyncio.IncompleteReadError):
                 page, _, _ = await self._administrator.ask("/diagnostics")
+                if page in {303, 401}:
+                    await self._administrator.sign_in_again(self._site.port)
                 status, fields, _ = await self._administrator.ask("/diagnostics/error", {})
                 if (page, status) == (200, 500):
                     self.seen.alerts.append(fields["x-request-id"])
 
-    async def _keep_time(self, end: float) -> None:
-        while time.monotonic() < end:
+    async def _keep_time(self) -> None:
+        while time.monotonic() < self.end:
             asked = time.perf_counter()
             await asyncio.sleep(0.02)
             self.seen.late.append(1000 * (time.perf_counter() - asked) - 20)

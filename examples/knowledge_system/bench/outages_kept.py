@@ -49,6 +49,10 @@ class Kept:
             for channel, phases in self.alerts.items()
         )
 
+    def failures(self) -> dict[str, int]:
+        """Return the number of each kind of failure that belongs to no single request."""
+        return {"mails lost": self.mails["lost"], "alerts lost": self.missing, "mails sent twice": self.twice}
+
 
 def wait_until_sent(site: Site, crowd: Crowd) -> None:
     """Wait, up to a limit, until delayed mails and alerts have been sent."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bench import outages, outages_kept
+from bench.fault_report import Figures, Promise, broken
 from bench.profiled import PARTS
 from bench.readers import KINDS, Seen, share
 
@@ -80,6 +81,22 @@ def outages_plot(phases: Sequence[outages.Seen]) -> str:
     x = 130 + 380 * outages.MOST / most
     parts.append(f'<path d="M{x:.1f} 24V{y}" stroke="#c8553d" stroke-dasharray="4 3"/>')
     return _svg(660, y, "p99 of each page while a server is away", parts)
+
+
+def faults_plot(rows: Sequence[tuple[str, Figures, Promise]]) -> str:
+    """Rate and p99 under each fault; bars end at twice the usual promise of the p99."""
+    parts, y, most = [_text(300, 32, "rate"), _text(520, 32, "p99")], 40, 600.0
+    for name, found, promise in rows:
+        colour = COLOURS[2] if broken(found, promise) else COLOURS[1]
+        parts.append(_text(8, y + 11, name, size=10))
+        parts.append(_bar(300, y, 160 * min(1.1, found.rate), colour, height=12))
+        parts.append(_text(480, y + 11, f"{found.rate:.2f}", size=10))
+        parts.append(_bar(520, y, 200 * min(1, found.p99 / most), colour, height=12))
+        parts.append(_text(726, y + 11, f"{found.p99:.0f} ms", size=10))
+        y += 17
+    marks = (300 + 160 * 0.9, 520 + 200 * outages.MOST / most)
+    parts += (f'<path d="M{x:.1f} 36V{y}" stroke="#c8553d" stroke-dasharray="4 3"/>' for x in marks)
+    return _svg(800, y + 8, "Rate of good responses and p99 under each fault", parts)
 
 
 def _svg(width: int, height: int, title: str, parts: Sequence[str]) -> str:

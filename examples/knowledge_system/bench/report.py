@@ -12,6 +12,10 @@ from bench.readers import ALL, KINDS, WITH, WITHOUT, Seen
 
 P95 = {"list": 60, "detail": 60, "search": 80}
 """Milliseconds."""
+_OTHERS = (
+    "`make bench-app ARGS=--faults` measures the application under each fault of a table, and writes `faults.md`; "
+    "`ARGS=--outages` while one server after another is down: [outages.md](outages.md)."
+)
 
 
 def report(
@@ -41,6 +45,8 @@ def report(
         "# Measured",
         "",
         setting,
+        "",
+        _OTHERS,
         "",
         "| milliseconds | p50 / p95 / p99 with the cache | without | p50 with ÷ without |",
         "|---|---|---|---|",

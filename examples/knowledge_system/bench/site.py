@@ -14,14 +14,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 HOST = "knowledge.example"
 PASSWORD = "load-2026-load"  # noqa: S105 - of accounts that live as long as this run
 
 
-def servers(stack: ExitStack) -> tuple[dict[str, str], Any]:
-    """Start separate servers; return the application's variables, and Redis."""
+def servers(stack: ExitStack) -> tuple[dict[str, str], Any, Any]:
+    """Start separate servers; return the application's variables, PostgreSQL and Redis."""
     from mks_hardening.security import SecretBox
     from testbed.postgres_server import PostgresServer
     from testbed.redis_server import RedisServer
@@ -29,7 +29,7 @@ def servers(stack: ExitStack) -> tuple[dict[str, str], Any]:
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
     database, redis = (
         PostgresServer(max_connections="120", shared_buffers="128MB"),
-        RedisServer(folder / "r", options={"appendonly": "yes"}),
+        RedisServer(folder / "r", options={"appendonly": "yes", "enable-protected-configs": "yes"}),
     )
     for server in (database, redis):
         server.start()
@@ -47,12 +47,11 @@ def servers(stack: ExitStack) -> tuple[dict[str, str], Any]:
         "MKS_DATA_DIR": str(folder),
         "MKS_LOG_FILE": str(folder / "app.log"),
     }
-    return variables, redis
+    return variables, database, redis
 
 
 def receivers(stack: ExitStack) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
     """Start a mail server and a stand-in for Slack, each behind a proxy that can cut connections."""
-    from testbed.fault_proxy import FaultProxy
     from testbed.http_sink import HttpSink
     from testbed.smtp_server import SmtpServer
 
@@ -60,11 +59,18 @@ def receivers(stack: ExitStack) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
     for server in (SmtpServer(), HttpSink()):
         server.start()
         stack.callback(server.stop)
-        wire = FaultProxy("127.0.0.1", server.port)
-        wire.start()
-        stack.callback(wire.close)
-        made.append((wire, server))
+        made.append((wire_to(server, stack), server))
     return made[0], made[1]
+
+
+def wire_to(server: Any, stack: ExitStack) -> Any:
+    """Start a proxy in front of a server."""
+    from testbed.fault_proxy import FaultProxy
+
+    wire = FaultProxy("127.0.0.1", server.port)
+    wire.start()
+    stack.callback(wire.close)
+    return wire
 
 
 def settings_of(mail: tuple[Any, Any], chat: tuple[Any, Any], folder: Path) -> dict[str, str]:
@@ -110,24 +116,47 @@ def fill(variables: dict[str, str], options: argparse.Namespace, roles: Sequence
     return list(people)
 
 
+class Application(NamedTuple):
+    """The running application: its port, and the process id of gunicorn's master."""
+
+    port: int
+    master: int
+
+    def workers(self) -> list[int]:
+        """Return the process ids of the workers, the oldest first."""
+        return sorted(map(int, Path(f"/proc/{self.master}/task/{self.master}/children").read_text().split()))
+
+
 @contextmanager
-def application(variables: dict[str, str], made_by: str = "knowledge_system.app") -> Iterator[int]:
-    """Start the application with two workers, as in production; return its port."""
+def application(
+    variables: dict[str, str], made_by: str = "knowledge_system.app", *, options: Sequence[str] = ()
+) -> Iterator[Application]:
+    """Start the application with two workers, as in production, and further options of gunicorn."""
     from testbed.polling import accepts_connections, free_port, wait_until
 
     port = free_port()
     command = [str(Path(sys.executable).with_name("gunicorn")), f"{made_by}:from_env()"]
-    command += ["--bind", f"127.0.0.1:{port}", "--workers", "2", "--threads", "8", "--keep-alive", "30"]
+    command += [
+        "--bind",
+        f"127.0.0.1:{port}",
+        "--workers",
+        "2",
+        "--threads",
+        "8",
+        "--keep-alive",
+        "30",
+        *options,
+    ]
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
             command, env={**os.environ, **variables}, stdout=output, stderr=subprocess.STDOUT
         )
         try:
             wait_until(lambda: accepts_connections(port), timeout=60, what="gunicorn")
-            yield port
+            yield Application(port, process.pid)
         finally:
             process.terminate()
-            process.wait(30)
+            process.wait(90)  # gunicorn lets requests finish for 30 s
 
 
 def sign_in(port: int, name: str) -> str:
