@@ -213,13 +213,14 @@ def _replace_cached(value: bytes | None) -> Step:
     """Replace all cached entries; without a value, by data of another type."""
 
     def step(place: Place) -> None:
-        with place.redis.client() as client:
+        with place.redis.client() as client, client.pipeline() as change:
             for key in client.scan_iter("mks:[vt]:*"):
-                client.delete(key)
+                change.delete(key)
                 if value is None:
-                    client.rpush(key, "x")
+                    change.rpush(key, "x")
                 else:
-                    client.set(key, value, ex=60)
+                    change.set(key, value, ex=60)
+            change.execute()
 
     return step
 
