@@ -210,6 +210,12 @@ class PostgresServer:
         else:
             self._spare.append(name)
 
+    def copy_database(self, template: str, name: str) -> None:
+        """Replace a database by a copy of another one, which is disconnected."""
+        self.drop_database(name)
+        self.disconnect_all(template)
+        self.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+
     def drop_database(self, name: str) -> None:
         """Remove a database and disconnect its clients."""
         self.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
