@@ -1,4 +1,4 @@
-"""Install missing servers for the tests from the distribution, if possible (root and apt-get)."""
+"""Install missing servers for tests and benchmarks from the distribution, if possible (root and apt-get)."""
 
 from __future__ import annotations
 
@@ -147,6 +147,9 @@ def missing_packages() -> list[str]:
         "catatonit": "catatonit",
         "mmdebstrap": "mmdebstrap",
         "kubectl": "kubectl",
+        # Programs that the benchmarks run, without which rows are missing from the published tables.
+        "wrk": "wrk",
+        "valgrind": "valgrind",
     }
     missing = [package for package, program in wanted.items() if shutil.which(program, path=path) is None]
     if not any(Path("/usr/lib/syslog-ng").glob("*/libhttp.so")):
