@@ -165,7 +165,7 @@ def _compiled_once(rule: Rule, *append_unknown: bool) -> Any:
 
 
 @pytest.fixture
-def make_app(  # noqa: PLR0917 - fixtures, which pytest passes by name
+def make_app(
     tmp_path: Path,
     filled_database: Path,
     clock: FrozenClock,
