@@ -37,7 +37,7 @@ _ERROR_RESPONSES: Final = frozenset({"readonly", "oom", "denied", "uncovered", "
 # A full disk, full memory, or a replica: reads succeed, so the breaker stays closed, but no write does.
 _REJECTED_WRITES: Final = frozenset({"readonly", "oom"})
 _BETWEEN_REJECTIONS: Final = 60.0
-"""Seconds between two log records about rejected writes. Reads succeed meanwhile, so no response shows the end."""
+"""Seconds between two log records about rejected writes. Reads still succeed, so no response shows the end."""
 # Caused by this process; they say nothing about the server.
 _OWN_FAILURES: Final = frozenset({"budget", "pool", "open", "closed"})
 

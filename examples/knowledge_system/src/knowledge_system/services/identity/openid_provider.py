@@ -204,7 +204,7 @@ class OpenIDProvider:
                 if found is None:
                     raise
             finally:
-                # From the end: those who have waited meanwhile would otherwise each wait for the provider again.
+                # From the end: requests that have waited would otherwise each wait for the provider again.
                 self._not_before = self._clock.monotonic() + _PAUSE
             return found
         finally:
