@@ -59,7 +59,7 @@ class KnownGeneration:
     def learn(self, value: bytes | None, *, asked_at: float) -> None:
         """Remember what Redis has returned to a command that was sent after ``asked_at``."""
         until = asked_at + KNOWN_FOR
-        if value is None:
+        if value is None or len(value) != _BYTES:  # a damaged one is replaced by the next computation
             self._absent_until = until
         elif until >= self._known[1]:
             self._known = (value, until)

@@ -145,6 +145,12 @@ def _generation_of(lease: ComputeLease) -> bytes:
     return lease.generation
 
 
+def _version_in(found: Sequence[bytes | None]) -> bytes | None:
+    """Return the version of a tag from the response to MGET; None if it is damaged, of another type, or absent."""
+    (version,) = found
+    return version if version is not None and len(version) == TAG_VERSION_BYTES else None
+
+
 class RedisStore:
     """Entries in Redis; see ``RedisKeys`` for their names and ``_stored_bytes.py`` for their format."""
 
@@ -338,13 +344,15 @@ class RedisStore:
         commands: list[Sequence[object]] = []
         for name in map(self._names.tag, tags):
             made = secrets.token_bytes(TAG_VERSION_BYTES)
-            commands += [("SET", name, made, "NX", "PX", _TAG_TTL_MS), ("GET", name), ("PTTL", name)]
+            commands += [("SET", name, made, "NX", "PX", _TAG_TTL_MS), ("MGET", name), ("PTTL", name)]
         answers = yield Pipeline(self._client, commands, idempotent=True, patient=patient)
         ending = [tag for tag, left in zip(tags, answers[2::3], strict=True) if 0 <= left < _TAG_KEPT_MS]
         yield from self._extend_versions(ending, _TAG_TTL_MS, patient=patient)
-        versions = zip(tags, answers[1::3], strict=True)
-        # If a version was removed between the two commands, use one that no tag ever has: the entry is invalid.
-        return {tag: version or bytes(TAG_VERSION_BYTES) for tag, version in versions}
+        versions = {tag: _version_in(found) for tag, found in zip(tags, answers[1::3], strict=True)}
+        # Otherwise no entry with this tag could be stored until the name expires.
+        yield from self._unlink_versions([tag for tag, version in versions.items() if version is None])
+        # If a version was damaged or removed, use one that no tag ever has: the entry is invalid.
+        return {tag: version or bytes(TAG_VERSION_BYTES) for tag, version in versions.items()}
 
     def _current_generation(self, *, patient: bool = False) -> Op[bytes]:
         """Return the generation, creating the first one of the namespace."""
@@ -354,8 +362,12 @@ class RedisStore:
         name = self._names.tag(GENERATION_TAG)
         asked_at = SYSTEM_CLOCK.monotonic()
         # It does not expire: values may live long, and there is one for each namespace.
-        commands: list[Sequence[object]] = [("SET", name, new_generation(first=True), "NX"), ("GET", name)]
-        _, known = yield Pipeline(self._client, commands, idempotent=True, patient=patient)
+        commands: list[Sequence[object]] = [("SET", name, new_generation(first=True), "NX"), ("MGET", name)]
+        _, found = yield Pipeline(self._client, commands, idempotent=True, patient=patient)
+        known = _version_in(found)
+        if known is None:  # damaged: not a first one, which would admit entries that a ``clear`` has removed
+            replacement = [("SET", name, new_generation(first=False))]
+            yield Pipeline(self._client, replacement, idempotent=True, patient=patient)
         self._generation.learn(known, asked_at=asked_at)
         return known or bytes(
             TAG_VERSION_BYTES

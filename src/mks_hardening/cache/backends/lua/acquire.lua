@@ -19,4 +19,5 @@ if held[1] == token or not held[2] or tonumber(held[2]) <= now or is_cleared the
 elseif waits == '1' then
   redis.call('HSET', lease, 'waiting', '1')
 end
-return {ours, redis.call('GET', value)}
+-- MGET: GET fails on data of another type, which then no computation could replace.
+return {ours, redis.call('MGET', value)[1]}
