@@ -155,14 +155,18 @@ def test_one_host_is_rendered_as_before() -> None:
         ),
         (
             "db1",
-            "base.timer pg_hba.conf postgresql.conf postgresql@.service.d",
+            "base.timer pg_hba.conf postgresql.conf postgresql@.service.d guard.service",
             "gunicorn worker @.socket redis",
         ),
-        ("db2", "base.timer pg_hba.conf postgresql@.service.d", "gunicorn worker redis sites-enabled"),
+        (
+            "db2",
+            "base.timer pg_hba.conf postgresql@.service.d guard.service",
+            "gunicorn worker redis sites-enabled",
+        ),
         (
             "store",
             "redis.conf redis-cache.conf",
-            "gunicorn worker postgresql.conf sites-enabled backup.service",
+            "gunicorn worker postgresql.conf guard sites-enabled backup.service",
         ),
     ],
 )
@@ -702,7 +706,7 @@ if words == ["id", "-u"]:
 elif words[0] == "pg_lsclusters":
     print("17 main 5432 online postgres /var/lib/postgresql/17/main /log")
 elif "pg_is_in_recovery" in text:
-    print("f|7|100|100|0||" if "10.0.0.21" in host else "f|9|1|1|0||")
+    print("f|7|100|100|0|||1" if "10.0.0.21" in host else "f|9|1|1|0|||1")
 elif "pg_stat_replication" in text:
     print(1)
 sys.exit(1 if words[0] == "test" else 0)

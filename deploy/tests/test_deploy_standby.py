@@ -21,7 +21,9 @@ import pytest
 
 from deploy_settings import deployed
 from mks_deploy.cli import main
+from mks_deploy.cli.database_commands import run_guard
 from mks_deploy.operations.database_hosts import DatabaseHosts, account_statements, may_start
+from mks_deploy.operations.primary_guard import PrimaryGuard
 from mks_deploy.operations.release import ReleaseError
 from mks_deploy.operations.server_metrics import read_servers
 from mks_deploy.operations.watch import Readings, find_problems
@@ -63,8 +65,11 @@ def _settings(folder: Path = Path("/srv/x"), network: str = "127.77.1") -> Setti
 class FakeServer:
     """A host that says what it is told to."""
 
-    def __init__(self, row: str = "", *, cluster: str = "17 main 5432 online postgres /data /log") -> None:
+    def __init__(
+        self, row: str = "", *, cluster: str = "17 main 5432 online postgres /data /log", timeline: int = 1
+    ) -> None:
         self.row, self.cluster, self.former, self.control = row, cluster, "", ""
+        self.timeline = timeline if row.startswith("f") else 0
         self.asked: list[list[str]] = []
 
     def run(self, words: Sequence[str], *, sends: bytes = b"", shown: bool = True) -> tuple[int, str]:
@@ -79,7 +84,7 @@ class FakeServer:
         if words[0] == "env":
             return 0, self.control
         if "pg_is_in_recovery" in words[-1]:
-            return (0, self.row) if self.row else (2, "")
+            return (0, f"{self.row}|{self.timeline}") if self.row else (2, "")
         return 0, "t"
 
     @property
@@ -153,6 +158,102 @@ def test_the_former_primary_is_fenced_before_it_is_stopped_and_before_another_ta
         list(servers.promote("db-2"))
         assert order[:2] == ["install /data/standby.signal", "systemctl postgresql@17-main.service"]
         assert "pg_promote" in order[2]
+
+
+def test_a_former_primary_that_runs_on_is_named_and_becomes_a_standby() -> None:
+    old, new = FakeServer(PRIMARY), FakeServer(PRIMARY, timeline=2)
+    servers = DatabaseHosts(_settings(), {"db-1": old, "db-2": new}, pause=lambda _: None)
+    one, two = servers.states()
+    assert str(one).endswith("because db-2 has taken over: mks-deploy database standby --host db-1")
+    assert str(two) == "primary, at 100"
+    with pytest.raises(ReleaseError, match="db-2 takes writes, and so does db-1"):
+        list(servers.standby("db-2"))
+    assert not new.changed
+    said = list[str]()
+    with pytest.raises(ReleaseError, match="did not follow"):
+        said.extend(servers.standby("db-1"))
+    order = [" ".join(words) for words in old.asked if words[0] in {"install", "systemctl", "runuser"}]
+    fenced = next(number for number, words in enumerate(order) if words.startswith("install"))
+    assert order[fenced].endswith("/data/standby.signal")
+    assert order[fenced + 1] == "systemctl stop postgresql@17-main.service"
+    assert "pg_basebackup" in order[fenced + 2]
+
+
+class FakeConnection:
+    """A connection to a server of PostgreSQL, as libpq opens it."""
+
+    closed = False
+
+    def __init__(self, servers: dict[str, tuple[int, int] | None], place: str) -> None:
+        self._servers, self._address = servers, place.split(maxsplit=1)[0].removeprefix("host=")
+        self.execute("")
+
+    def execute(self, _query: str) -> Self:
+        if self._servers[self._address] is None:
+            raise psycopg.OperationalError("no route to host")
+        return self
+
+    def fetchone(self) -> tuple[int, int] | None:
+        return self._servers[self._address]
+
+    def close(self) -> None:
+        self.closed = True
+
+
+ONE, TWO = "127.77.1.1", "127.77.1.2"
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "newer"),
+    [
+        ((7, 1), (7, 2), "db-2"),
+        ((7, 2), (7, 1), ""),
+        ((7, 1), (7, 1), ""),  # nobody can say which one is right
+        ((7, 1), (7, 0), ""),  # a standby
+        ((7, 0), (7, 2), ""),  # this one is the standby
+        ((7, 1), (8, 2), ""),  # another cluster
+        ((7, 1), None, ""),
+        (None, (7, 2), ""),
+    ],
+)
+def test_the_newest_timeline_decides_which_primary_stops(
+    one: tuple[int, int] | None,
+    two: tuple[int, int] | None,
+    newer: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    servers = {ONE: one, TWO: two}
+    monkeypatch.setattr(psycopg, "connect", lambda place, **_: FakeConnection(servers, place))
+    guard = PrimaryGuard(_settings().on("db-1"), Path("/data"))
+    for _ in range(2):
+        assert guard.newer_primary() == newer
+    guard.close()
+
+
+def test_a_primary_that_was_cut_off_stops_itself_when_it_sees_the_new_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    servers: dict[str, tuple[int, int] | None] = {ONE: (7, 1), TWO: (7, 0)}
+    monkeypatch.setattr(psycopg, "connect", lambda place, **_: FakeConnection(servers, place))
+    later = iter([None, (7, 2)])
+    order = list[bool]()
+    guard = PrimaryGuard(
+        _settings().on("db-1"),
+        tmp_path,
+        pause=lambda _: servers.update({TWO: next(later)}),
+        stop=lambda: order.append((tmp_path / "standby.signal").exists()),
+    )
+    assert run_guard(guard) == 3
+    assert order == [True]
+    assert capsys.readouterr().err.startswith("db-2 has taken over")
+
+
+def test_the_server_is_stopped_with_the_program_of_its_version(tmp_path: Path) -> None:
+    data = tmp_path / "0" / "main"
+    data.mkdir(parents=True)
+    with pytest.raises(FileNotFoundError, match="/usr/lib/postgresql/0/bin/pg_ctl"):
+        PrimaryGuard(_settings().on("db-1"), data).fence()
+    assert (data / "standby.signal").exists()
 
 
 def test_an_empty_cluster_is_no_second_primary() -> None:
@@ -525,6 +626,32 @@ def _a_standby_without_a_primary_does_not_follow(primary: Server, hosts: Databas
     assert "receives nothing from a primary; lag unknown" in str(hosts.states()[1])
 
 
+def _a_split_brain_ends(rehearsal: Rehearsal, *, old: str, new: str) -> None:
+    """The former primary could not reach the others when it started: the guard of its host stops it."""
+    server = rehearsal.servers[old]
+    server.start()
+    assert rehearsal.primaries() == sorted((old, new))
+    (state,) = (each for each in rehearsal.hosts.states() if each.host == old)
+    assert f"because {new} has taken over" in str(state)
+
+    def stop() -> None:
+        shutil.chown(server.data / "standby.signal", unprivileged().get("user", os.getuid()))
+        server.stop()
+
+    guards = {name: PrimaryGuard(rehearsal.settings.on(name), server.data, stop=stop) for name in (old, new)}
+    assert [guards[name].newer_primary() for name in (new, old)] == ["", new]
+    guards[old].fence()
+    assert [guards[name].newer_primary() for name in (new, old)] == ["", ""]
+    for guard in guards.values():
+        guard.close()
+    server.start()
+    assert rehearsal.primaries() == [new]
+    server.stop()
+    # Without a guard, the command of the page does it.
+    (server.data / "standby.signal").unlink()
+    server.start()
+
+
 @pytest.mark.slow
 @pytest.mark.postgres
 @pytest.mark.timeout(600)
@@ -578,6 +705,7 @@ def test_a_standby_takes_over_and_there_are_never_two_primaries(rehearsal: Rehea
         assert two.run(["systemctl", "start", "postgresql@15-main.service"])[0] == 1
         assert may_start(settings.on("db-2"), two.data).startswith("db-1 is the primary")
         assert may_start(settings.on("db-1"), one.data) == ""
+        _a_split_brain_ends(rehearsal, old="db-2", new="db-1")
         assert list(hosts.standby("db-2"))[-1] == "db-2 follows db-1"
         assert rehearsal.primaries() == ["db-1"]
         # What it held as a standby of the first run, and as the primary that crashed.

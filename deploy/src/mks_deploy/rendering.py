@@ -337,7 +337,7 @@ def _server_targets(settings: Settings) -> Iterator[tuple[str, str, int, dict[st
         yield "pgbouncer/pgbouncer.hba", f"{_below_root(paths.config)}/pgbouncer.hba", 0o644, {}
         if not settings.hosts:
             yield "pgbouncer/pgbouncer.users", f"{_below_root(paths.config)}/pgbouncer.users", 0o644, {}
-    if settings.serves_database and settings.with_role("standby"):
+    if settings.guards_primary:
         drop_in = f"etc/systemd/system/postgresql@.service.d/{name}.conf"
         yield "systemd/postgresql-fence.conf", drop_in, 0o644, {}
     if settings.serves_database and settings.hosts:

@@ -161,6 +161,7 @@ UNITS: Final = (
     Unit("migrate.service", "{name}-migrate@.service", lambda s: bool(s.app.migrate) and s.is_main),
     Unit("backup.service", "{name}-backup.service", lambda s: s.is_main),
     Unit("base.service", "{name}-base.service", lambda s: s.serves_database),
+    Unit("guard.service", "{name}-guard.service", lambda s: s.guards_primary),
     Unit("offsite.service", "{name}-offsite.service", _copies),
     Unit("offsite-rehearse.service", "{name}-offsite-rehearse.service", _copies),
     Unit("logrotate.service", "{name}-logrotate.service"),

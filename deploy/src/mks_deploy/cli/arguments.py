@@ -415,7 +415,7 @@ def _add_backups(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "database",
         help="servers of the database on several hosts: show them, make a standby, let one take over",
     )
-    command.add_argument("what", choices=("status", "standby", "promote", "accounts", "may-start"))
+    command.add_argument("what", choices=("status", "standby", "promote", "accounts", "may-start", "guard"))
     command.add_argument("--host", default="", metavar="NAME", help="which; by default the only standby")
     command.add_argument("--ssh-config", type=Path, metavar="FILE", help="instead of ~/.ssh/config")
     command.add_argument(

@@ -18,17 +18,18 @@ from mks_deploy.cli.command_settings import (
 )
 from mks_deploy.cli.setup_commands import say, shells_of
 from mks_deploy.operations.database_hosts import DatabaseHosts, account_statements, may_start
+from mks_deploy.operations.primary_guard import PrimaryGuard
 from mks_deploy.operations.release import ReleaseError
 from mks_deploy.settings.settings_file import read_settings
 
-__all__ = ["database_command"]
+__all__ = ["database_command", "run_guard"]
 
 _REFUSED: Final = 3
 
 
 def database_command(options: argparse.Namespace) -> int:
     """Show the database servers, add a standby, or let one take over."""
-    if options.what in {"accounts", "may-start"}:
+    if options.what in {"accounts", "may-start", "guard"}:
         return _database_here(options)
     options.settings = options.settings or Path("deploy.toml")
     settings = read_settings(read_text(options.settings), file=options.settings.name)
@@ -60,8 +61,10 @@ def database_command(options: argparse.Namespace) -> int:
 def _database_here(options: argparse.Namespace) -> int:
     """Do what concerns the server of this host alone; its own units and steps call it."""
     settings = host_settings(options)
-    if options.what == "may-start":
+    if options.what in {"may-start", "guard"}:
         newest = max(Path("/var/lib/postgresql").glob("*/main"), key=lambda path: float(path.parent.name))
+        if options.what == "guard":
+            return run_guard(PrimaryGuard(settings, newest))
         if reason := may_start(settings, newest):
             sys.stderr.write(f"{reason}\n")
             return _REFUSED
@@ -74,3 +77,15 @@ def _database_here(options: argparse.Namespace) -> int:
     given = account_statements(settings, password, replication).encode()
     done = subprocess.run(words, input=given, check=False, cwd="/")  # noqa: S603 - fixed words, no shell
     return DIFFERENT if done.returncode else DONE
+
+
+def run_guard(guard: PrimaryGuard) -> int:
+    """Fence the server of this host when another one has taken over, and fail, so that an alert is sent."""
+    newer = guard.wait_for_newer()
+    guard.fence()
+    guard.close()
+    sys.stderr.write(
+        f"{newer} has taken over: PostgreSQL of this host was stopped, and takes no writes, whoever starts it; "
+        "mks-deploy database standby makes it a standby, and keeps the writes that only this host has\n"
+    )
+    return _REFUSED

@@ -1,7 +1,8 @@
 """PostgreSQL on several hosts: a standby that follows the primary, and takes over by a command.
 
-A host that was fenced has the file ``standby.signal`` in its data: whoever starts it, it takes no writes. That and
-the question each server asks before it starts (``may_start``) are why there are never two that take writes.
+A host that was fenced has the file ``standby.signal`` in its data: whoever starts it, it takes no writes. Each
+server queries the others before it starts (``may_start``). One that was cut off and runs on stops itself when it
+sees the new primary (``primary_guard``).
 """
 
 from __future__ import annotations
@@ -23,10 +24,22 @@ from mks_deploy.settings.credentials import STORES_CERTIFICATE
 if TYPE_CHECKING:
     from mks_deploy.settings.definitions import Host, Settings
 
-__all__ = ["DatabaseHosts", "ServerState", "Shell", "account_statements", "may_start", "standby_mark"]
+__all__ = [
+    "TIMELINE",
+    "DatabaseHosts",
+    "ServerState",
+    "Shell",
+    "account_statements",
+    "may_start",
+    "replication_connection",
+    "standby_mark",
+]
 
+TIMELINE: Final = """(CASE WHEN pg_is_in_recovery() THEN 0
+  ELSE ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int END)"""
+"""SQL for the number of the timeline to which a server writes; 0 if it takes no writes."""
 _AS_POSTGRES: Final = ("runuser", "-u", "postgres", "--")
-_QUERY: Final = """
+_QUERY: Final = f"""
 SELECT pg_is_in_recovery(), (SELECT system_identifier FROM pg_control_system()),
   (CASE WHEN pg_is_in_recovery() THEN coalesce(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn(), '0/0')
         ELSE pg_current_wal_flush_lsn() END - '0/0')::bigint,
@@ -36,8 +49,9 @@ SELECT pg_is_in_recovery(), (SELECT system_identifier FROM pg_control_system()),
   (SELECT round(extract(epoch FROM now() - last_msg_receipt_time)) FROM pg_stat_wal_receiver
    WHERE status = 'streaming'),
   (CASE WHEN pg_is_in_recovery() THEN to_char(pg_last_xact_replay_timestamp() AT TIME ZONE 'UTC',
-                                              'YYYY-MM-DD HH24:MI:SS "UTC"') END)
-"""
+                                              'YYYY-MM-DD HH24:MI:SS "UTC"') END),
+  {TIMELINE}
+"""  # noqa: S608 - constants
 _PATIENCE: Final = 60
 _SILENT: Final = 60
 """Seconds after which a standby gives up (``wal_receiver_timeout``); after half of it, it sends a request."""
@@ -71,6 +85,8 @@ class ServerState:
         heard: seconds since the primary sent something to a standby; ``None`` if it is not connected.
         newest_change: when the newest change that it has replayed was made; empty if unknown.
         lacks: bytes of changes of the primary that queries do not see yet; ``None`` if unknown.
+        timeline: number of the timeline to which it writes; 0 if it takes no writes.
+        newer: host that has taken over from it, although it still takes writes; empty if none has.
     """
 
     host: str
@@ -86,6 +102,8 @@ class ServerState:
     heard: int | None = None
     newest_change: str = ""
     lacks: int | None = None
+    timeline: int = 0
+    newer: str = ""
 
     @property
     def is_primary(self) -> bool:
@@ -126,6 +144,9 @@ class ServerState:
             return "has no PostgreSQL"
         if not self.online:
             return "does not run"
+        if self.newer:
+            repair = f"mks-deploy database standby --host {self.host}"
+            return f"must not take writes, because {self.newer} has taken over: {repair}"
         if self.is_primary:
             return f"primary, at {self.received}"
         lag = "unknown" if self.lacks is None else f"{self.lacks} bytes"
@@ -157,8 +178,8 @@ class DatabaseHosts:
         """Read the state of each server; nothing is changed."""
         states = [self._state(host.name) for host in self._hosts()]
         primaries = [state for state in states if state.is_primary]
-        if len(primaries) != 1:
-            return tuple(states)  # there is nothing to compare with
+        if len(primaries) != 1:  # there is nothing to compare with, or it is a split brain
+            return tuple(replace(state, newer=_newer(state, primaries)) for state in states)
         (primary,) = primaries
         return tuple(
             # The standby was read before or after the primary, which continues to write.
@@ -234,7 +255,12 @@ class DatabaseHosts:
         if not new.reached or not new.version:
             raise ReleaseError(f"{name} {new}: mks-deploy up prepares it")
         if new.is_primary and new.system == primary.system:
-            raise ReleaseError(f"{name} takes writes, and so does {primary.host}: stop one of them, by hand")
+            if new.timeline >= primary.timeline:
+                raise ReleaseError(
+                    f"{name} takes writes, and so does {primary.host}: stop one of them, by hand"
+                )
+            yield f"{name}: stop PostgreSQL, and fence it, because {primary.host} has taken over from it"
+            self._fence(new)
         data = new.data
         yield f"{primary.host}: keep what {name} will need, stores.standby_wal at most"
         self._make_slot(primary.host, name)
@@ -307,7 +333,9 @@ class DatabaseHosts:
         code, row = shell.run([*_AS_POSTGRES, *_psql(_QUERY)], shown=False)
         if code:
             return state
-        follows, system, received, replayed, behind, heard, newest_change = row.strip("\n").split("|")
+        follows, system, received, replayed, behind, heard, newest_change, timeline = row.strip("\n").split(
+            "|"
+        )
         return ServerState(
             name,
             version=words[0],
@@ -320,6 +348,7 @@ class DatabaseHosts:
             behind=int(behind) if behind else None,
             heard=int(heard) if heard else None,
             newest_change=newest_change,
+            timeline=int(timeline),
         )
 
     def _fence(self, old: ServerState) -> None:
@@ -382,6 +411,13 @@ class DatabaseHosts:
         return said
 
 
+def _newer(state: ServerState, primaries: Sequence[ServerState]) -> str:
+    """Return the host that has taken over from a primary: the one with the newest timeline of the same cluster."""
+    others = [other for other in primaries if other.system == state.system]
+    newest = max(others, key=lambda other: other.timeline, default=state)
+    return newest.host if state.is_primary and newest.timeline > state.timeline else ""
+
+
 def standby_mark(settings: Settings) -> Path:
     """Return the file that says that the cluster of a standby is a copy, and may be started."""
     return Path(settings.paths.config) / "standby.made"
@@ -404,7 +440,8 @@ def may_start(settings: Settings, data: Path) -> str:
     for host in others:
         try:
             with psycopg.connect(
-                f"{_connection(settings, host.address)} dbname=postgres target_session_attrs=read-write"
+                f"{replication_connection(settings, host.address)} dbname=postgres "
+                "target_session_attrs=read-write"
             ):
                 return f"{host.name} is the primary: mks-deploy database standby --host {_own_name(settings)}"
         except psycopg.OperationalError:
@@ -454,11 +491,18 @@ def _psql(sql: str) -> tuple[str, ...]:
     return ("psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-d", "postgres", "-c", " ".join(sql.split()))
 
 
-def _connection(settings: Settings, address: str) -> str:
+def replication_connection(settings: Settings, address: str, *, connect_timeout: int = 5) -> str:
+    """Return the parameters by which a server reaches another one, as the account for replication.
+
+    Args:
+        settings: settings of the deployment.
+        address: address of the other server.
+        connect_timeout: seconds that it may take.
+    """
     config = settings.paths.config
     return (
         f"host={address} port=5432 user=replicator passfile={config}/replication.pgpass sslmode=verify-full "
-        f"sslrootcert={config}/{STORES_CERTIFICATE} connect_timeout=5"
+        f"sslrootcert={config}/{STORES_CERTIFICATE} connect_timeout={connect_timeout}"
     )
 
 
@@ -471,5 +515,5 @@ def _base_backup(settings: Settings, new: ServerState, address: str) -> tuple[st
         "--checkpoint=fast",
         "--write-recovery-conf",
         "--no-password",
-        f"--dbname={_connection(settings, address)} application_name={_slot(new.host)}",
+        f"--dbname={replication_connection(settings, address)} application_name={_slot(new.host)}",
     )

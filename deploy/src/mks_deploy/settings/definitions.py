@@ -921,6 +921,11 @@ class Settings:
         return self.has_database and self.has_role("database", "standby")
 
     @property
+    def guards_primary(self) -> bool:
+        """Whether PostgreSQL runs on this host, and another server may take over from it."""
+        return self.serves_database and bool(self.with_role("standby"))
+
+    @property
     def pools_here(self) -> bool:
         """Whether PgBouncer runs on this host."""
         return self.has_database and self.stores.pooler and self.runs_application

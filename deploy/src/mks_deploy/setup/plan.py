@@ -133,6 +133,7 @@ def setup_packages(settings: Settings) -> tuple[str, ...]:
 def units_to_enable(settings: Settings) -> tuple[str, ...]:
     """Return the units that start with the host, besides those that a release starts."""
     parts = [f"{timer.unit}.timer" for timer in timers(settings)]
+    parts += ["guard.service"] if settings.guards_primary else []
     parts += ["pooler.service"] if settings.pools_here else []
     parts += ["worker.service"] if settings.runs_tasks else []
     parts += ["beat.service"] if settings.runs_beat else []
