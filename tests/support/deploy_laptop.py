@@ -30,7 +30,7 @@ PermitRootLogin prohibit-password
 PasswordAuthentication no
 UsePAM no
 PidFile none
-SetEnv PATH=/usr/local/bin:/usr/bin:/bin
+SetEnv PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 """
 
 _CLIENT = """
@@ -106,10 +106,13 @@ class Laptop:
 
     def up(self, *words: str, seconds: int = 300) -> tuple[int, str]:
         """Run ``mks-deploy up``, and kill it after so many seconds."""
-        command = ["timeout", "-s", "KILL", str(seconds), sys.executable, "-m", "mks_deploy", "up"]
-        given = ["--ssh-config", str(self._folder / "config"), "--no-certificate"]
+        return self.run("up", "--no-certificate", *words, seconds=seconds)
+
+    def run(self, what: str, *words: str, seconds: int = 300) -> tuple[int, str]:
+        """Run a command of the kit that uses ssh; return its exit code and output."""
+        command = ["timeout", "-s", "KILL", str(seconds), sys.executable, "-m", "mks_deploy", what, *words]
         done = subprocess.run(
-            self._machine.in_its_network(*command, *given, *words),
+            self._machine.in_its_network(*command, "--ssh-config", str(self._folder / "config")),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
