@@ -76,7 +76,7 @@ def command_encoder() -> Callable[[Client, tuple[Client, ...]], Client]:
     connections encode in Python.
     """
     try:
-        from hiredis import pack_command  # pyright: ignore[reportUnknownVariableType] - its stubs omit the result
+        from hiredis import pack_command  # pyright: ignore[reportUnknownVariableType]  # untyped result
     except ImportError:
         return lambda connection, command: connection.pack_command(*command)
 
