@@ -205,7 +205,7 @@ class OpenIDProvider:
                     raise
             finally:
                 # From the end: requests that have waited would otherwise each wait for the provider again.
-                self._not_before = self._clock.monotonic() + _PAUSE
+                self._not_before = self.clock.monotonic() + _PAUSE
             return found
         finally:
             self._lock.release()
