@@ -777,7 +777,8 @@ class MachineWriter:
 
     def wait_for(self, *, by: str, after: float) -> float:
         """Wait until a server has confirmed some; return when it confirmed the first one."""
-        wait_until(lambda: len(self.confirmed(by=by, after=after)) > 20, timeout=120, what=f"writes of {by}")
+        # Not many: while the former primary cannot be reached, each new connection first waits 3 s for it.
+        wait_until(lambda: len(self.confirmed(by=by, after=after)) >= 5, timeout=120, what=f"writes of {by}")
         return min(self.confirmed(by=by, after=after).values())
 
     def stop(self) -> None:
