@@ -129,7 +129,7 @@ def run_units(environments: dict[str, Path], work: Path, *, tree: Path, quick: t
     """Run the unit and property tests in each environment; other programs go first."""
     for name, environment in environments.items():
         with (work / f"{name}.log").open("wb") as output:
-            run_tests(environment, tree, "-n", "1", *quick, *UNITS, output=output, nice=True)
+            run_tests(environment, tree, "-n", "2", *quick, *UNITS, output=output, nice=True)
 
 
 def slow_files(tree: Path) -> list[str]:

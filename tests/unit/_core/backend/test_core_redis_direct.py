@@ -62,7 +62,7 @@ COMMANDS: list[tuple[object, ...]] = [
     ("SET", "\u691c\u7d22", "\u7d50\u679c", "PX", 1500),
     ("INCRBYFLOAT", "total", 0.1, 1e300, float("inf"), -0.0, 10**30),
     ("SENTINEL MASTERS",),
-    ("SET", "bytes", bytearray(b"\r\n"), memoryview(b"view")),
+    ("SET", "bytes", memoryview(b"\r\nview")),  # redis-py 7.3 rejects a bytearray
     ("SET", "empty", "", b""),
 ]
 
