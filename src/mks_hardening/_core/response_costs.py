@@ -19,7 +19,8 @@ __all__ = ["FinalCost", "LimitedResponse", "PendingCost", "ResponseCosts"]
 
 _RESERVED: Final = "the request costs what was reserved"
 _LOST: Final = "the final cost of a request could not be counted"
-_MOST_TRIES: Final = 3
+_MOST_TRIES: Final = 100
+"""Attempts to count what fits. One that fails means that hits of others were counted since the one before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

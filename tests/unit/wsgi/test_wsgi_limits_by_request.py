@@ -454,6 +454,33 @@ def test_in_a_dry_run_a_cost_that_does_not_fit_is_counted_as_far_as_it_fits() ->
     assert ask(limiter, RateLimitRule("g", final_cost=nonsense(9))) == 200
 
 
+class WithOthers:
+    """A limiter that others use too: one hit of theirs is counted before each of the first corrections."""
+
+    def __init__(self, limiter: RateLimiter, hits: int) -> None:
+        self.limiter = limiter
+        self.hits = hits
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.limiter, name)
+
+    def reserve(self, group: str, key: str, cost: int = 1, **how: Any) -> Any:
+        if cost > 1 and self.hits > 0:
+            self.hits -= 1
+            self.limiter.hit(group, key)
+        return self.limiter.reserve(group, key, cost=cost, **how)
+
+    async def areserve(self, group: str, key: str, cost: int = 1, **how: Any) -> Any:
+        return self.reserve(group, key, cost, **how)
+
+
+@pytest.mark.parametrize("others", range(7))
+def test_what_fits_is_counted_although_others_take_some_of_it(others: int) -> None:
+    limiter = WithOthers(RateLimiter({"g": "8 per minute"}, clock=FrozenClock()), others)
+    assert ask(limiter, RateLimitRule("g", final_cost=nonsense(9))) == 200
+    assert used(limiter.limiter) == 8
+
+
 # --- WSGI only
 
 
