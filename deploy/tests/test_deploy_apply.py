@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploy_machine import PREFIX, Machine
+from deploy_machine import APT, PREFIX, Machine
 from deploy_settings import deployed
 from mks_deploy.cli import main
 from mks_deploy.operations.release import ReleaseError
@@ -292,18 +292,6 @@ def test_what_is_no_version_is_refused(
 
 
 # --- on a machine -----------------------------------------------------------------------------
-
-# What apt would do: the packages are there, and are noted as installed.
-APT = """#!/usr/bin/python3
-import sys
-if sys.argv[1] == "install":
-    with open("/var/lib/dpkg/status", "a") as status:
-        for name in sys.argv[5:]:
-            status.write(
-                f"Package: {name}\\nStatus: install ok installed\\nVersion: 1\\nArchitecture: all\\n"
-                "Maintainer: x <x@example.test>\\nDescription: x\\n\\n"
-            )
-"""
 
 # Eight clients, a connection for each request; what came back is counted for each phase, which a file names.
 CLIENTS = """

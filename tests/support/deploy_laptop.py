@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deploy_machine import PREFIX, ROOT, Machine
+from deploy_machine import APT, PREFIX, ROOT, Machine
 from deploy_settings import deployed
 from mks_deploy.cli import main
 from testbed.polling import wait_until
@@ -48,17 +48,6 @@ StrictHostKeyChecking yes
 
 # The index of packages cannot be reached: the environment is there, as pip would leave it.
 _PYTHON = '#!/bin/sh\n[ "$1 $2" = "-m venv" ] && [ -d "$3" ] && exit 0\nexec /usr/bin/python3 "$@"\n'
-# What apt would do: the packages are there, and are noted as installed.
-APT = """#!/usr/bin/python3
-import sys
-if sys.argv[1] == "install":
-    with open("/var/lib/dpkg/status", "a") as status:
-        for name in sys.argv[5:]:
-            status.write(
-                f"Package: {name}\\nStatus: install ok installed\\nVersion: 1\\nArchitecture: all\\n"
-                "Maintainer: x <x@example.test>\\nDescription: x\\n\\n"
-            )
-"""
 
 
 class Laptop:

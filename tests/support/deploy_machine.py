@@ -20,6 +20,17 @@ PREFIX = "/usr/local/lib/deploy-machine"
 """Where the machine has our interpreter, packages and sources: the units see neither ``/root`` nor ``/tmp``."""
 
 ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
+# What apt would do: the packages are there, and are noted as installed.
+APT = """#!/usr/bin/python3
+import sys
+if sys.argv[1] == "install":
+    with open("/var/lib/dpkg/status", "a") as status:
+        for name in sys.argv[5:]:
+            status.write(
+                f"Package: {name}\\nStatus: install ok installed\\nVersion: 1\\nArchitecture: all\\n"
+                "Maintainer: x <x@example.test>\\nDescription: x\\n\\n"
+            )
+"""
 
 _COMMANDS = frozenset(
     {"mks-deploy", "knowledge-system", "gunicorn", "uvicorn", "hypercorn", "flask", "celery"}
