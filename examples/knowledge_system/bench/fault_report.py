@@ -14,8 +14,16 @@ _SLOW = 0.3
 """Seconds after which a response counts as slow: the application has not recovered."""
 _PAGES = "../../../docs/en/"
 _COLUMNS = (
-    *("fault", "rate", "p50 / p99 ms", "refused", "signed out", "unanswered", "failed, wrong, lost"),
-    *("recovered, s", "promised", "kept"),
+    "fault",
+    "rate",
+    "p50 / p99 ms",
+    "refused",
+    "signed out",
+    "unanswered",
+    "failed, wrong, lost",
+    "recovered, s",
+    "promised",
+    "kept",
 )
 _EXPLANATION = """\
 Promised unless a row names a page that promises less: no wrong page, no 5xx without `Retry-After`, no lost work, no

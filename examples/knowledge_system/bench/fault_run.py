@@ -15,7 +15,7 @@ from pathlib import Path
 
 from bench import outages_kept, site
 from bench.fault_report import Figures, broken, figures
-from bench.faults import Place, Scenario
+from bench.faults import Scenario, TestedSite
 from bench.outages import Crowd, Seen, Site, Work
 
 WRITERS = 6
@@ -33,13 +33,13 @@ def measure(
 ) -> tuple[list[tuple[Scenario, Figures]], outages_kept.Kept]:
     """Run the scenarios; return the figures of each, and the outcome of all work."""
     # The kernel ends a server together with the thread that started it: threads end after the servers.
-    with ThreadPoolExecutor() as threads, _place(options, say) as (place, variables):
+    with ThreadPoolExecutor() as threads, _tested_site(options, say) as (tested, variables):
         os.sched_setaffinity(0, load)
-        crowd, measured = asyncio.run(_run(place, scenarios, options.readers, threads, say))
+        crowd, measured = asyncio.run(_run(tested, scenarios, options.readers, threads, say))
         say("waiting for mails and alerts ...")
-        outages_kept.wait_until_sent(place, crowd)
+        outages_kept.wait_until_sent(tested, crowd)
         kept = outages_kept.account(
-            place, place.database.url("postgres"), Path(variables["MKS_ALERT_SPOOL"]), crowd
+            tested, tested.database.url("postgres"), Path(variables["MKS_ALERT_SPOOL"]), crowd
         )
     rows = []
     for scenario, found, work in measured:
@@ -51,7 +51,9 @@ def measure(
 
 
 @contextmanager
-def _place(options: argparse.Namespace, say: Callable[[str], None]) -> Iterator[tuple[Place, dict[str, str]]]:
+def _tested_site(
+    options: argparse.Namespace, say: Callable[[str], None]
+) -> Iterator[tuple[TestedSite, dict[str, str]]]:
     """Start the application with a proxy in front of each server, and nginx in front of the application."""
     from deploy_host import HOST, Host
     from testbed.certificates import Certificates
@@ -95,7 +97,7 @@ def _place(options: argparse.Namespace, say: Callable[[str], None]) -> Iterator[
         tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
         behind = Site(host.https, _FIELDS.format(HOST, f":{host.https}"), *others, tls, HOST)
         yield (
-            Place(
+            TestedSite(
                 application.port,
                 _FIELDS.format(site.HOST, ""),
                 *others,
@@ -111,21 +113,21 @@ def _place(options: argparse.Namespace, say: Callable[[str], None]) -> Iterator[
 
 
 async def _run(
-    place: Place,
+    tested: TestedSite,
     scenarios: Sequence[Scenario],
     readers: int,
     threads: ThreadPoolExecutor,
     say: Callable[[str], None],
 ) -> tuple[Crowd, list[tuple[Scenario, Figures, Work]]]:
-    crowd = Crowd(place, readers=readers, writers=WRITERS, pauses=(0.95, 1.05))
+    crowd = Crowd(tested, readers=readers, writers=WRITERS, pauses=(0.95, 1.05))
     await crowd.begin()
     say("warming up ...")
     await crowd.spend(8)
     measured, whole = [], Work()
     for scenario in scenarios:
         crowd.work = Work()
-        crowd.move(place.behind_nginx if scenario.nginx else place)
-        found = await _one(place, crowd, scenario, threads)
+        crowd.move(tested.behind_nginx if scenario.nginx else tested)
+        found = await _one(tested, crowd, scenario, threads)
         say(f"{scenario.name}: {', '.join(broken(found, scenario.promise)) or 'kept'}")
         measured.append((scenario, found, crowd.work))
         whole.remarks |= crowd.work.remarks
@@ -134,7 +136,7 @@ async def _run(
     return crowd, measured
 
 
-async def _one(place: Place, crowd: Crowd, scenario: Scenario, threads: ThreadPoolExecutor) -> Figures:
+async def _one(tested: TestedSite, crowd: Crowd, scenario: Scenario, threads: ThreadPoolExecutor) -> Figures:
     people, on_thread = asyncio.create_task(crowd.spend(600)), asyncio.get_running_loop().run_in_executor
     parts: list[Seen] = []
 
@@ -147,7 +149,7 @@ async def _one(place: Place, crowd: Crowd, scenario: Scenario, threads: ThreadPo
         await asyncio.sleep(_SETTLE)
         calm = part()
         await asyncio.sleep(_CALM)
-        began, fault = part(), scenario.fault(place)
+        began, fault = part(), scenario.fault(tested)
         # On a thread: the mail server and the proxies respond while one of them is changed.
         await on_thread(threads, fault.__enter__)
         try:

@@ -27,7 +27,7 @@ from testbed.polling import wait_until
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place(Site):
+class TestedSite(Site):
     """The application with everything that can fail.
 
     Attributes:
@@ -49,8 +49,8 @@ class Place(Site):
 
 _PAGE = "explanation/failure.md"
 """Documents the promises that are smaller than usual."""
-Step: TypeAlias = Callable[[Place], object]
-Fault: TypeAlias = Callable[[Place], AbstractContextManager[None]]
+Step: TypeAlias = Callable[[TestedSite], object]
+Fault: TypeAlias = Callable[[TestedSite], AbstractContextManager[None]]
 
 
 class Scenario(NamedTuple):
@@ -76,12 +76,12 @@ class Scenario(NamedTuple):
 
 def _from_to(begin: Step, end: Step = lambda _: None) -> Fault:
     @contextmanager
-    def fault(place: Place) -> Iterator[None]:
+    def fault(tested: TestedSite) -> Iterator[None]:
         try:
-            begin(place)
+            begin(tested)
             yield
         finally:
-            end(place)
+            end(tested)
 
     return fault
 
@@ -90,13 +90,13 @@ def _every(seconds: float, step: Step, end: Step = lambda _: None) -> Fault:
     """Repeat a step until the end."""
 
     @contextmanager
-    def fault(place: Place) -> Iterator[None]:
+    def fault(tested: TestedSite) -> Iterator[None]:
         over = threading.Event()
 
         def repeat() -> None:
             while not over.is_set():
                 with suppress(redis.RedisError, psycopg.Error, OSError):
-                    step(place)
+                    step(tested)
                 over.wait(seconds)
 
         thread = threading.Thread(target=repeat)
@@ -106,7 +106,7 @@ def _every(seconds: float, step: Step, end: Step = lambda _: None) -> Fault:
         finally:
             over.set()
             thread.join()
-            end(place)
+            end(tested)
 
     return fault
 
@@ -114,20 +114,20 @@ def _every(seconds: float, step: Step, end: Step = lambda _: None) -> Fault:
 def _proxy(name: str, **state: object) -> Fault:
     """Let a proxy do this to its connections; ``refuse`` closes its port."""
 
-    def begin(place: Place) -> None:
-        proxy = getattr(place, name)
+    def begin(tested: TestedSite) -> None:
+        proxy = getattr(tested, name)
         for attribute, value in state.items():
             setattr(proxy, attribute, value)
         if not state:
             proxy.refuse()
 
-    return _from_to(begin, lambda place: getattr(place, name).heal())
+    return _from_to(begin, lambda tested: getattr(tested, name).heal())
 
 
-def _flap(place: Place) -> None:
-    place.redis_proxy.refuse()
+def _flap(tested: TestedSite) -> None:
+    tested.redis_proxy.refuse()
     time.sleep(1)
-    place.redis_proxy.heal()
+    tested.redis_proxy.heal()
 
 
 # --- Redis ----------------------------------------------------------------------------------------------
@@ -136,71 +136,71 @@ def _flap(place: Place) -> None:
 def _redis(*commands: str, undo: str) -> Fault:
     """Send commands; ``undo`` is sent at the end."""
 
-    def begin(place: Place) -> None:
+    def begin(tested: TestedSite) -> None:
         for command in commands:
-            place.redis.command(*command.split())
+            tested.redis.command(*command.split())
 
-    return _from_to(begin, lambda place: place.redis.command(*undo.split()))
+    return _from_to(begin, lambda tested: tested.redis.command(*undo.split()))
 
 
 _KILL_CLIENTS = "CLIENT KILL TYPE normal SKIPME yes"
 
 
 @contextmanager
-def _new_password(place: Place) -> Iterator[None]:
-    place.redis.command("CONFIG", "SET", "requirepass", "another")
-    place.redis.password = "another"  # noqa: S105 - of a server of this run
+def _new_password(tested: TestedSite) -> Iterator[None]:
+    tested.redis.command("CONFIG", "SET", "requirepass", "another")
+    tested.redis.password = "another"  # noqa: S105 - of a server of this run
     try:
-        place.redis.command(*_KILL_CLIENTS.split())
+        tested.redis.command(*_KILL_CLIENTS.split())
         yield
     finally:
-        place.redis.command("CONFIG", "SET", "requirepass", "")
-        place.redis.password = None
+        tested.redis.command("CONFIG", "SET", "requirepass", "")
+        tested.redis.password = None
 
 
 @contextmanager
-def _busy(place: Place) -> Iterator[None]:
-    place.redis.command("CONFIG", "SET", "busy-reply-threshold", "10")
-    with socket.create_connection((place.redis.host, place.redis.port)) as connection:
+def _busy(tested: TestedSite) -> Iterator[None]:
+    tested.redis.command("CONFIG", "SET", "busy-reply-threshold", "10")
+    with socket.create_connection((tested.redis.host, tested.redis.port)) as connection:
         connection.sendall(b'EVAL "while true do end" 0\r\n')
         try:
             yield
         finally:
-            place.redis.command("SCRIPT", "KILL")
+            tested.redis.command("SCRIPT", "KILL")
 
 
 @contextmanager
-def _loading(place: Place) -> Iterator[None]:
+def _loading(tested: TestedSite) -> Iterator[None]:
     """Read the stored data again, so slowly that it takes as long as the fault."""
-    keys = max(1, place.redis.command("DBSIZE"))
-    place.redis.command("CONFIG", "SET", "loading-process-events-interval-bytes", "1024")
-    place.redis.command("CONFIG", "SET", "key-load-delay", str(2_000_000 // keys))
-    reload = threading.Thread(target=place.redis.command, args=("DEBUG", "RELOAD"))
+    keys = max(1, tested.redis.command("DBSIZE"))
+    tested.redis.command("CONFIG", "SET", "loading-process-events-interval-bytes", "1024")
+    tested.redis.command("CONFIG", "SET", "key-load-delay", str(2_000_000 // keys))
+    reload = threading.Thread(target=tested.redis.command, args=("DEBUG", "RELOAD"))
     reload.start()
     try:
         yield
     finally:
         reload.join()
-        place.redis.command("CONFIG", "SET", "key-load-delay", "0")
+        tested.redis.command("CONFIG", "SET", "key-load-delay", "0")
 
 
 @contextmanager
-def _failed_save(place: Place) -> Iterator[None]:
+def _failed_save(tested: TestedSite) -> Iterator[None]:
     """Let a snapshot fail, as on a full disk: Redis rejects writes until one succeeds."""
-    (place.redis.directory / "folder").mkdir(exist_ok=True)
+    (tested.redis.directory / "folder").mkdir(exist_ok=True)
     for name, value in (("dbfilename", "folder"), ("save", "3600 1000000")):
-        place.redis.command("CONFIG", "SET", name, value)
-    place.redis.command("BGSAVE")
+        tested.redis.command("CONFIG", "SET", name, value)
+    tested.redis.command("BGSAVE")
     try:
         yield
     finally:
         for name, value in (("dbfilename", "dump.rdb"), ("save", "")):
-            place.redis.command("CONFIG", "SET", name, value)
+            tested.redis.command("CONFIG", "SET", name, value)
 
 
 @contextmanager
-def _no_clients(place: Place) -> Iterator[None]:
-    with place.redis.client(single_connection_client=True) as client:
+def _no_clients(tested: TestedSite) -> Iterator[None]:
+    with tested.redis.client(single_connection_client=True) as client:
         client.config_set("maxclients", 1)
         client.execute_command(*_KILL_CLIENTS.split())
         try:
@@ -212,8 +212,8 @@ def _no_clients(place: Place) -> Iterator[None]:
 def _replace_cached(value: bytes | None) -> Step:
     """Replace all cached entries; without a value, by data of another type."""
 
-    def step(place: Place) -> None:
-        with place.redis.client() as client, client.pipeline() as change:
+    def step(tested: TestedSite) -> None:
+        with tested.redis.client() as client, client.pipeline() as change:
             for key in client.scan_iter("mks:[vt]:*"):
                 change.delete(key)
                 if value is None:
@@ -225,9 +225,9 @@ def _replace_cached(value: bytes | None) -> Step:
     return step
 
 
-def _replace_sessions(place: Place) -> None:
+def _replace_sessions(tested: TestedSite) -> None:
     """Put the bytes of a pickle into every fourth session."""
-    with place.redis.client() as client:
+    with tested.redis.client() as client:
         for key in list(client.scan_iter("*sessions*:s:*"))[::4]:
             for name in client.hkeys(key):
                 client.hset(key, name, b"\x80\x04cposix\nsystem\n(S'true'\ntR.")
@@ -282,33 +282,33 @@ _NO_DATABASE = Promise(rate=0, p99=5300, page=_PAGE)
 _OTHERS = "FROM pg_stat_activity WHERE datname = 'postgres' AND pid <> pg_backend_pid()"
 
 
-def _disconnect(place: Place) -> None:
-    place.database.execute(f"SELECT pg_terminate_backend(pid) {_OTHERS}")
+def _disconnect(tested: TestedSite) -> None:
+    tested.database.execute(f"SELECT pg_terminate_backend(pid) {_OTHERS}")
 
 
 @contextmanager
-def _no_connections(place: Place) -> Iterator[None]:
+def _no_connections(tested: TestedSite) -> Iterator[None]:
     with ExitStack() as held:
         for _ in range(2):  # those of the application too
             with suppress(psycopg.OperationalError):
                 while True:
-                    held.enter_context(psycopg.connect(place.database.dsn("template1")))
+                    held.enter_context(psycopg.connect(tested.database.dsn("template1")))
             with suppress(psycopg.OperationalError):
-                held.enter_context(psycopg.connect(place.database.dsn())).execute(
+                held.enter_context(psycopg.connect(tested.database.dsn())).execute(
                     f"SELECT pg_terminate_backend(pid) {_OTHERS}"
                 )
         yield
 
 
 @contextmanager
-def _locked(place: Place) -> Iterator[None]:
-    with psycopg.connect(place.database.dsn()) as connection:
+def _locked(tested: TestedSite) -> Iterator[None]:
+    with psycopg.connect(tested.database.dsn()) as connection:
         connection.execute("LOCK TABLE articles IN ACCESS EXCLUSIVE MODE")
         yield
 
 
 def _sql(*statements: str) -> Step:
-    return lambda place: [place.database.execute(statement) for statement in statements]
+    return lambda tested: [tested.database.execute(statement) for statement in statements]
 
 
 _READ_ONLY = "ALTER SYSTEM SET default_transaction_read_only = {}"
@@ -348,19 +348,19 @@ _POSTGRES = (
 
 
 def _mail_answers(stage: str, reply: str | None, delay: float = 0) -> Fault:
-    def begin(place: Place) -> None:
-        place.smtp.answer(stage, reply, delay=delay, times=1_000_000)
+    def begin(tested: TestedSite) -> None:
+        tested.smtp.answer(stage, reply, delay=delay, times=1_000_000)
 
-    return _from_to(begin, lambda place: place.smtp.heal())
+    return _from_to(begin, lambda tested: tested.smtp.heal())
 
 
 def _slack_answers(**answer: Any) -> Fault:
     from testbed.http_sink import Answer
 
-    def change(place: Place, default: Answer) -> None:
-        place.slack.default = default
+    def change(tested: TestedSite, default: Answer) -> None:
+        tested.slack.default = default
 
-    return _from_to(lambda place: change(place, Answer(**answer)), lambda place: change(place, Answer()))
+    return _from_to(lambda tested: change(tested, Answer(**answer)), lambda tested: change(tested, Answer()))
 
 
 _RECEIVERS = (
@@ -387,8 +387,8 @@ def _slow_clients(request: str, *, number: int = 200, nginx: bool = True) -> Fau
     """Open connections that send no more than this, and read nothing."""
 
     @contextmanager
-    def fault(place: Place) -> Iterator[None]:
-        site: Site = place.behind_nginx if nginx else place
+    def fault(tested: TestedSite) -> Iterator[None]:
+        site: Site = tested.behind_nginx if nginx else tested
         text = request.format(fields=site.fields, cookie=site.cookies[0]).encode()
         with ExitStack() as held:
             for _ in range(number):
@@ -410,20 +410,20 @@ def _sent(site: Site, text: bytes) -> socket.socket:
 
 
 def _signal(number: signal.Signals, worker: int = 0) -> Step:
-    return lambda place: os.kill(place.application.workers()[worker], number)
+    return lambda tested: os.kill(tested.application.workers()[worker], number)
 
 
 @contextmanager
-def _reload(place: Place) -> Iterator[None]:
-    old = set(place.application.workers())
-    os.kill(place.application.master, signal.SIGHUP)
+def _reload(tested: TestedSite) -> Iterator[None]:
+    old = set(tested.application.workers())
+    os.kill(tested.application.master, signal.SIGHUP)
     yield
-    wait_until(lambda: old.isdisjoint(place.application.workers()), timeout=40, what="the new workers")
+    wait_until(lambda: old.isdisjoint(tested.application.workers()), timeout=40, what="the new workers")
 
 
 @contextmanager
-def _full_log(place: Place) -> Iterator[None]:
-    file = place.logs / "ballast"
+def _full_log(tested: TestedSite) -> Iterator[None]:
+    file = tested.logs / "ballast"
     try:
         with suppress(OSError), file.open("wb", buffering=0) as disk:
             while True:
