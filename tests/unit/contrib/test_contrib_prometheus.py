@@ -567,7 +567,7 @@ def test_a_closed_listener_frees_its_port(make: Make) -> None:
 
 
 def test_a_forked_child_neither_keeps_the_port_nor_waits_when_it_closes(make: Make) -> None:
-    observer, (reading, writing) = make(), os.pipe()
+    observer, (reading, writing), (closed, closing) = make(), os.pipe(), os.pipe()
     listener = observer.serve(free_port())  # with 0, the next client may take it in between
     child = os.fork()
     if not child:
@@ -575,17 +575,21 @@ def test_a_forked_child_neither_keeps_the_port_nor_waits_when_it_closes(make: Ma
             os.close(writing)
             signal.alarm(20)  # else a child that hangs outlives the test
             listener.close()
+            os.write(closing, b"x")
             os.read(reading, 1)
         finally:
             os._exit(0)
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{listener.port}/", timeout=10) as answer:
             assert answer.status == 200
+        os.close(closing)
+        assert os.read(closed, 1) == b"x"  # the child is slow on a busy machine
         listener.close()
         observer.serve(listener.port).close()
     finally:
         os.close(writing)
         os.close(reading)
+        os.close(closed)
         assert os.waitpid(child, 0)[1] == 0
 
 
