@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bench_page import DATA, Run, write
+from bench_page import DATA, Run, unmeasured, write
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER, OUTPUT = ROOT / "benchmarks", ROOT / "build" / "bench"
@@ -123,6 +123,8 @@ def main() -> int:
             json.dumps(stored, ensure_ascii=False, indent=1, sort_keys=False) + "\n", encoding="utf-8"
         )
         write(stored)
+        for row in unmeasured(runs):
+            print(f"   left out of the page, as it was not measured: {row}")
         # The figures of both READMEs are from the same run, so the translation is of this text.
         subprocess.run(
             [sys.executable, ROOT / "tools/check_translation.py", "--stamp", ROOT / "README.ja.md"],

@@ -11,7 +11,7 @@ from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
-__all__ = ["DATA", "ROWS", "Row", "files", "read", "write"]
+__all__ = ["DATA", "ROWS", "Row", "files", "read", "unmeasured", "write"]
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 DATA = DOCS / "explanation" / "bench.json"
@@ -213,6 +213,15 @@ def files(kept: dict[str, Any]) -> dict[Path, str]:
             parts = re.split(f"(?<={_BEGIN})|(?={_END})", page.read_text(encoding="utf-8"))
             found[page] = f"{parts[0]}\n\n{rows}\n\n{parts[-1]}"
     return found
+
+
+def unmeasured(runs: list[Run]) -> list[str]:
+    """Return the rows that no run has both figures of, which the tables leave out."""
+    return [
+        f"{row.title}: {row.ours}, {row.peer}"
+        for row in ROWS
+        if all(_ratio(row, run) is None for run in runs)
+    ]
 
 
 def write(kept: dict[str, Any]) -> None:

@@ -330,6 +330,7 @@ def test_a_table_has_every_measured_ratio_of_both_runs(
     assert f"| {what[0]} | {what[1]} | 0.25–0.50 |  |" in text
     assert f"| 2.00 | {'slower' if language == 'en' else '遅い'} |" in text
     assert (never.en if language == "en" else never.ja)[0] not in text
+    assert f"{never.title}: {never.ours}, {never.peer}" in page.unmeasured(runs)
     assert "2026-11-29" in text
 
 
