@@ -63,7 +63,14 @@ _REPLICA_RETRY = 10
 """Seconds until a replica that failed is asked again: a request that finds it silent waits for the deadline."""
 _TASK_THREADS = 5
 """Threads per process that use the database besides request threads: 2 workers, schedule, leases, queue watch."""
-_FIRST_TEMPLATES = ("base.html", "_parts.html", "_list.html", "articles.html", "article.html")
+_FIRST_TEMPLATES = (
+    "base.html",
+    "_parts.html",
+    "_list.html",
+    "articles.html",
+    "article.html",
+    "article_form.html",
+)
 """Templates of the pages that most first requests ask for."""
 _BOOT_ERROR = 3
 """Exit status after which gunicorn does not restart the worker."""
@@ -120,12 +127,12 @@ def from_env() -> Flask:
     except (SettingsError, ConfigurationError) as error:
         sys.stderr.write(f"{error}\n")
         raise SystemExit(_BOOT_ERROR) from None
-    _warm_up(app)
+    warm_up(app)
     app.extensions["knowledge"].serve()
     return app
 
 
-def _warm_up(app: Flask) -> None:
+def warm_up(app: Flask) -> None:
     """Do what the first requests would wait for; at a reload, the old workers serve until then."""
     configure_mappers()
     for name in _FIRST_TEMPLATES:

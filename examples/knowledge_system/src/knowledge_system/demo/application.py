@@ -6,7 +6,7 @@ import time
 
 from flask import Flask
 
-from knowledge_system.app import create_app
+from knowledge_system.app import create_app, warm_up
 from knowledge_system.demo.clock import MovableClock, clock_file
 from knowledge_system.demo.pages import pages
 from knowledge_system.settings import AppSettings
@@ -24,5 +24,6 @@ def create_demo_app(settings: AppSettings, *, clock: Clock = time) -> Flask:
 def from_env() -> Flask:
     """Create the demo application from environment variables, for gunicorn."""
     app = create_demo_app(AppSettings.from_env())
+    warm_up(app)
     app.extensions["knowledge"].serve()
     return app
