@@ -2,7 +2,7 @@
 
     python tools/bench_app.py [--articles 10000] [--readers 50] [--seconds 30] [--rounds 3] [--write FOLDER]
     python tools/bench_app.py --outages [--articles 2000] [--readers 10] [--seconds 15] [--write FOLDER]
-    python tools/bench_app.py --faults [PATTERN] [--articles 2000] [--readers 40] [--write FOLDER]
+    python tools/bench_app.py --faults [PATTERN] [--articles 2000] [--readers 10] [--write FOLDER]
     python tools/bench_app.py --costs [--articles 2000]
 
 PostgreSQL, Redis and two gunicorn servers run side by side: one application with its cache and one without. Readers
@@ -19,7 +19,7 @@ are unavailable, one after another (``examples/knowledge_system/bench/outages.py
 
 With ``--faults``, the same application is measured under each fault of a table (``bench/faults.py``): of Redis,
 PostgreSQL, the mail server, Slack, the workers, the log disk and clients that never finish. The command fails
-and names the broken promises if any is broken. This takes seven minutes, and needs root for a small disk. With
+and names the broken promises if any is broken. This takes nine minutes, and needs root for a small disk. With
 a pattern, only faults whose name matches are run, and nothing is written.
 
 With ``--costs``, the cost of a request is measured for each route, and compared with readers at the same time.

@@ -97,12 +97,12 @@ def _options(description: str) -> argparse.Namespace:
         help="measure what a request costs, and write it for mks-deploy capacity",
     )
     parser.add_argument("--articles", type=int, help="10000; 2000 with --outages, --faults or --costs")
-    parser.add_argument("--readers", type=int, help="50; 10 with --outages, 40 with --faults")
+    parser.add_argument("--readers", type=int, help="50; 10 with --outages or --faults")
     parser.add_argument("--seconds", type=float, help="30 for each round and application; 15 for each outage")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--write", type=Path, help="folder for the report and its plots")
     options = parser.parse_args()
-    usual = {"articles": (10_000, 2000, 2000), "readers": (50, 10, 40), "seconds": (30, 15, 0)}
+    usual = {"articles": (10_000, 2000, 2000), "readers": (50, 10, 10), "seconds": (30, 15, 0)}
     which = 2 if options.faults is not None else int(options.outages or options.costs)
     for name, values in usual.items():
         setattr(options, name, getattr(options, name) or values[which])
@@ -151,7 +151,7 @@ def _measure_faults(options: argparse.Namespace, servers: list[int], load: list[
     others = [f"{count} {what}" for what, count in kept.failures().items() if count]
     setting = (
         f"`make bench-app ARGS=--faults`, {datetime.now(UTC):%Y-%m-%d}: {options.articles} articles, "
-        f"{options.readers} readers who pause 1 s and {fault_run.WRITERS} writers. Servers on "
+        f"{options.readers} readers who request a page each second and {fault_run.WRITERS} writers. Servers on "
         f"{len(servers)} core(s), the load generator and the proxies on {len(load)}; Python "
         f"{platform.python_version()}, load of the machine {os.getloadavg()[1]:.1f}."
     )
@@ -174,9 +174,9 @@ def _measure_faults(options: argparse.Namespace, servers: list[int], load: list[
 def _outage_setting(options: argparse.Namespace, servers: list[int], load: list[int]) -> str:
     return (
         f"`make bench-app ARGS=--outages`, {datetime.now(UTC):%Y-%m-%d}: {options.articles} articles, "
-        f"{options.readers} readers who pause 0.4 to 1.2 s and {WRITERS} writers, {options.seconds:g} s for each "
-        f"phase. Servers on {len(servers)} core(s), the load generator on {len(load)}; Python "
-        f"{platform.python_version()}, load of the machine {os.getloadavg()[1]:.1f}. Compare rows, not days: how "
+        f"{options.readers} readers who request a page every 0.4 to 1.2 s and {WRITERS} writers, "
+        f"{options.seconds:g} s for each phase. Servers on {len(servers)} core(s), the load generator on "
+        f"{len(load)}; Python {platform.python_version()}, load of the machine {os.getloadavg()[1]:.1f}. Compare rows, not days: how "
         "late a timer of the load generator is says what the machine itself adds to each wait."
     )
 

@@ -19,7 +19,7 @@ from bench.faults import Scenario, TestedSite
 from bench.outages import Crowd, Seen, Site, Work
 
 WRITERS = 6
-_SETTLE, _CALM, _AFTER = 0.3, 1.2, 2.1
+_SETTLE, _CALM, _AFTER = 0.3, 2.0, 2.1
 """Seconds that are not counted, before a fault, and after it."""
 _FIELDS = "Host: {0}\r\nOrigin: https://{0}{1}\r\nX-Forwarded-Proto: https\r\nAccept: text/html\r\n"
 
@@ -33,7 +33,7 @@ def measure(
 ) -> tuple[list[tuple[Scenario, Figures]], outages_kept.Kept]:
     """Run the scenarios; return the figures of each, and the outcome of all work."""
     # The kernel ends a server together with the thread that started it: threads end after the servers.
-    with ThreadPoolExecutor() as threads, _tested_site(options, say) as (tested, variables):
+    with ThreadPoolExecutor() as threads, _tested_site(options, load, say) as (tested, variables):
         os.sched_setaffinity(0, load)
         crowd, measured = asyncio.run(_run(tested, scenarios, options.readers, threads, say))
         say("waiting for mails and alerts ...")
@@ -52,7 +52,7 @@ def measure(
 
 @contextmanager
 def _tested_site(
-    options: argparse.Namespace, say: Callable[[str], None]
+    options: argparse.Namespace, load: list[int], say: Callable[[str], None]
 ) -> Iterator[tuple[TestedSite, dict[str, str]]]:
     """Start the application with a proxy in front of each server, and nginx in front of the application."""
     from deploy_host import HOST, Host
@@ -69,6 +69,8 @@ def _tested_site(
         host.socket_file().parent.mkdir(exist_ok=True)
         logs = stack.enter_context(small_disk(folder / "logs", "size=64m"))
         redis_proxy, database_proxy = (site.wire_to(server, stack) for server in (redis, database))
+        for proxy in (redis_proxy, database_proxy):
+            os.sched_setaffinity(proxy.process_id, load)
         variables |= site.settings_of(mail, chat, folder) | {
             "MKS_LOG_FILE": str(logs / "app.log"),
             "MKS_ALLOWED_HOSTS": f"{site.HOST},{HOST}",
@@ -119,10 +121,10 @@ async def _run(
     threads: ThreadPoolExecutor,
     say: Callable[[str], None],
 ) -> tuple[Crowd, list[tuple[Scenario, Figures, Work]]]:
-    crowd = Crowd(tested, readers=readers, writers=WRITERS, pauses=(0.95, 1.05))
+    crowd = Crowd(tested, readers=readers, writers=WRITERS, intervals=(0.95, 1.05))
     await crowd.begin()
     say("warming up ...")
-    await crowd.spend(8)
+    await crowd.spend(20)
     measured, whole = [], Work()
     for scenario in scenarios:
         crowd.work = Work()

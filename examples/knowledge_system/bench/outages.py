@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import random
 import re
@@ -21,6 +22,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
 
+from bench.proxy_process import ProxyProcess
 from bench.site import sign_in
 
 PAGES = ("list", "detail", "search", "edit", "remark", "save")
@@ -30,6 +32,8 @@ WORDS = ("養生", "コンクリート", "足場", "鉄筋", "安全", "品質")
 _TOKEN = re.compile(r'name="csrf_token" value="([^"]+)"')
 _REVISION = re.compile(r'name="revision" value="(\d+)"')
 _TITLE = re.compile(r"<h1[^>]*>(.*?)</h1>", re.DOTALL)
+_WRITES_EVERY = 4.5
+"""Seconds between two changes of a writer: one may write twenty times a minute."""
 _PATIENCE = 15
 """Seconds that a user waits for a response."""
 
@@ -56,9 +60,9 @@ class Site:
     fields: str
     cookies: Sequence[str]
     redis: Any
-    mail: Any
+    mail: ProxyProcess
     smtp: Any
-    chat: Any
+    chat: ProxyProcess
     slack: Any
     articles: int
     tls: ssl.SSLContext | None = None
@@ -73,8 +77,8 @@ class Phase(NamedTuple):
     end: Callable[[Site], object] = lambda _site: None
 
 
-def _silent(wire: Any) -> None:
-    wire.mode = "black_hole"
+def _silent(wire: ProxyProcess) -> None:
+    wire.change(mode="black_hole")
 
 
 CALM = Phase("calm")
@@ -100,7 +104,8 @@ class Moment(NamedTuple):
         began: when it was sent, in seconds of the monotonic clock.
         ended: when its response was complete.
         result: ``good``, ``refused`` (503 with a time to come back, or 429), ``signed out``, ``failed`` (another
-            error), ``unanswered`` or ``wrong`` (the page of another user or article).
+            error), ``unanswered`` (also 502 and 504, by which nginx says so) or ``wrong`` (the page of another user
+            or article).
     """
 
     began: float
@@ -212,9 +217,9 @@ class Crowd:
     """All users, for one phase at a time."""
 
     def __init__(
-        self, site: Site, *, readers: int, writers: int, pauses: tuple[float, float] = (0.4, 1.2)
+        self, site: Site, *, readers: int, writers: int, intervals: tuple[float, float] = (0.4, 1.2)
     ) -> None:
-        self._site, self._pauses, self.work = site, pauses, Work()
+        self._site, self._intervals, self.work = site, intervals, Work()
         self._people = people = [Person(site, cookie, number) for number, cookie in enumerate(site.cookies)]
         self._readers, self._writers = people[:readers], people[readers : readers + writers]
         self._administrator = people[-1]
@@ -244,23 +249,27 @@ class Crowd:
             self._keep_time(),
             self._fail_now_and_then(),
             *(self._read(*each) for each in enumerate(self._readers)),
-            *(self._write(*each) for each in zip(self._writers, self.drafts, strict=True)),
+            *(
+                self._write(number, *each)
+                for number, each in enumerate(zip(self._writers, self.drafts, strict=True))
+            ),
         )
         self.seen.load = os.getloadavg()[0]
         return self.seen
 
     async def _read(self, number: int, reader: Person) -> None:
-        await self._pause(*2 * (sum(self._pauses) / 2 * number / len(self._readers),))  # evenly spread
-        while time.monotonic() < self.end:
+        due = time.monotonic() + sum(self._intervals) / 2 * number / len(self._readers)  # evenly spread
+        while await self._wait_until(due):
             kind = self._random.choices(PAGES[:4], (3, 3, 1, 2))[0]
             await self._timed(kind, reader, self._wanted(kind))
-            await self._pause(*self._pauses)
+            # A slow response delays no later request, except when it takes longer than the interval.
+            due = max(due + self._random.uniform(*self._intervals), time.monotonic())
 
-    async def _pause(self, shortest: float, longest: float) -> None:
-        """Pause for a random time, or until the end if that comes first."""
-        until = time.monotonic() + self._random.uniform(shortest, longest)
-        while (left := min(until, self.end) - time.monotonic()) > 0:  # noqa: ASYNC110 - the end may be moved
+    async def _wait_until(self, due: float) -> bool:
+        """Wait until then, or until the end if that comes first; return whether there is time left."""
+        while (left := min(due, self.end) - time.monotonic()) > 0:  # noqa: ASYNC110 - the end may be moved
             await asyncio.sleep(min(left, 0.2))
+        return time.monotonic() < self.end
 
     def _wanted(self, kind: str) -> str:
         if kind == "list":
@@ -271,14 +280,13 @@ class Crowd:
         number = max(1, min(self._site.articles, int(self._site.articles ** self._random.random())))
         return f"/articles/{number}{'/edit' if kind == 'edit' else ''}"
 
-    async def _write(self, writer: Person, draft: int) -> None:
-        await self._pause(0, 3)
-        while time.monotonic() < self.end:
-            await self._remark(writer)
-            await self._pause(2.5, 3.5)
-            if time.monotonic() < self.end:
-                await self._save(writer, draft)
-                await self._pause(2.5, 3.5)
+    async def _write(self, number: int, writer: Person, draft: int) -> None:
+        due = time.monotonic() + _WRITES_EVERY * number / len(self._writers)
+        for turn in itertools.count():
+            if not await self._wait_until(due):
+                return
+            await (self._remark(writer) if turn % 2 else self._save(writer, draft))
+            due = max(due + _WRITES_EVERY, time.monotonic())
 
     async def _remark(self, writer: Person) -> None:
         article, mark = self._random.randint(1, 50), self._mark()
@@ -322,6 +330,7 @@ class Crowd:
             seen.broken.append(f"{kind}: {answer[0]} {result}")
         if result == "signed out":
             await who.sign_in_again(self._site.port)
+            return 401, *answer[1:]  # a redirect to the sign-in confirms no work
         return answer
 
     def _result(self, who: Person, path: str, answer: tuple[int, dict[str, str], str]) -> str:
@@ -334,12 +343,14 @@ class Crowd:
             return "good" if f"<span>{who.name}</span>" in text and title == known else "wrong"
         if status == 429 or (status == 503 and "retry-after" in fields):
             return "refused"
+        if status in {502, 504}:
+            return "unanswered"
         return "good" if status == 303 else "failed"
 
     async def _fail_now_and_then(self) -> None:
         """Raise separate alerts: the failures are further apart than the deduplication window."""
         while time.monotonic() + 2 < self.end:
-            await self._pause(2.5, 2.5)
+            await self._wait_until(time.monotonic() + 2.5)
             with contextlib.suppress(OSError, asyncio.IncompleteReadError):
                 page, _, _ = await self._administrator.ask("/diagnostics")
                 if page in {303, 401}:

@@ -84,19 +84,19 @@ def outages_plot(phases: Sequence[outages.Seen]) -> str:
 
 
 def faults_plot(rows: Sequence[tuple[str, Figures, Promise]]) -> str:
-    """Rate and p99 under each fault; bars end at twice the usual promise of the p99."""
-    parts, y, most = [_text(300, 32, "rate"), _text(520, 32, "p99")], 40, 600.0
+    """Rate and p95 under each fault; bars end at twice the usual promise of the p95."""
+    parts, y, most = [_text(300, 32, "rate"), _text(520, 32, "p95")], 40, 600.0
     for name, found, promise in rows:
         colour = COLOURS[2] if broken(found, promise) else COLOURS[1]
         parts.append(_text(8, y + 11, name, size=10))
         parts.append(_bar(300, y, 160 * min(1.1, found.rate), colour, height=12))
         parts.append(_text(480, y + 11, f"{found.rate:.2f}", size=10))
-        parts.append(_bar(520, y, 200 * min(1, found.p99 / most), colour, height=12))
-        parts.append(_text(726, y + 11, f"{found.p99:.0f} ms", size=10))
+        parts.append(_bar(520, y, 200 * min(1, found.p95 / most), colour, height=12))
+        parts.append(_text(726, y + 11, f"{found.p95:.0f} ms", size=10))
         y += 17
     marks = (300 + 160 * 0.9, 520 + 200 * outages.MOST / most)
     parts += (f'<path d="M{x:.1f} 36V{y}" stroke="#c8553d" stroke-dasharray="4 3"/>' for x in marks)
-    return _svg(800, y + 8, "Rate of good responses and p99 under each fault", parts)
+    return _svg(800, y + 8, "Rate of good responses and p95 under each fault", parts)
 
 
 def _svg(width: int, height: int, title: str, parts: Sequence[str]) -> str:

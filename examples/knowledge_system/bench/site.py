@@ -11,10 +11,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from bench.proxy_process import ProxyProcess
 
 HOST = "knowledge.example"
 PASSWORD = "load-2026-load"  # noqa: S105 - of accounts that live as long as this run
@@ -63,14 +65,9 @@ def receivers(stack: ExitStack) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
     return made[0], made[1]
 
 
-def wire_to(server: Any, stack: ExitStack) -> Any:
+def wire_to(server: Any, stack: ExitStack) -> ProxyProcess:
     """Start a proxy in front of a server."""
-    from testbed.fault_proxy import FaultProxy
-
-    wire = FaultProxy("127.0.0.1", server.port)
-    wire.start()
-    stack.callback(wire.close)
-    return wire
+    return stack.enter_context(closing(ProxyProcess(server.port)))
 
 
 def settings_of(mail: tuple[Any, Any], chat: tuple[Any, Any], folder: Path) -> dict[str, str]:

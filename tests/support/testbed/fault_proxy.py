@@ -15,6 +15,11 @@ from testbed.loop_thread import LoopThread
 Mode = Literal["pass", "black_hole", "reset", "half_close", "corrupt", "cut"]
 
 
+def with_address(url: str, address: str) -> str:
+    """Return a URL with another host and port."""
+    return re.sub(r"(://(?:[^@/]*@)?)[^/@?]+", rf"\g<1>{address}", url, count=1)
+
+
 @dataclass
 class _LostReply:
     matching: bytes
@@ -120,7 +125,7 @@ class FaultProxy:
 
     def through(self, url: str) -> str:
         """Return the same URL with the address of this proxy."""
-        return re.sub(r"(://(?:[^@/]*@)?)[^/@?]+", rf"\g<1>{self.host}:{self.port}", url, count=1)
+        return with_address(url, f"{self.host}:{self.port}")
 
     # --- data
 
