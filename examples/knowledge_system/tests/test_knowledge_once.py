@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from sqlalchemy import event, func, select
+from sqlalchemy.exc import OperationalError
 
 from knowledge_system.domain.problems import Problem
 from knowledge_system.models import Article, Comment
-from knowledge_system.web import forms
+from knowledge_system.services.knowledge import article_queries
+from knowledge_system.web import article_changes, forms
 
 if TYPE_CHECKING:
     from conftest import Browser
@@ -84,6 +86,26 @@ def field(page: Any, form: str) -> str:
     """The field of one form of a page, by what its action ends with."""
     (found,) = re.findall(rf'action="[^"]*{form}"[^>]*>.*?name="once" value="([\w-]+)"', page.text, re.DOTALL)
     return str(found)
+
+
+def test_what_is_saved_is_confirmed_although_articles_cannot_be_read_any_more(
+    visit: Callable[..., Browser], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer, save = visit("tanaka"), article_changes.save_article
+    made = writer.api("POST", "/api/knowledge", {**TEXT, "tags": [], "status": "draft"})
+    path = f"/articles/{made.json['id']}"
+
+    def locked(*_: Any) -> Any:
+        raise OperationalError("SELECT", {}, Exception("canceling statement due to statement timeout"))
+
+    def save_then_lock(*arguments: Any, **named: Any) -> int | None:
+        done = save(*arguments, **named)
+        monkeypatch.setattr(article_queries, "read", locked)
+        return done
+
+    monkeypatch.setattr(article_changes, "save_article", save_then_lock)
+    answer = writer.post(f"{path}/edit", {**TEXT, "body": "夕に。", "status": "draft", "revision": "1"})
+    assert (answer.status_code, answer.location) == (303, f"{path}?done=saved")
 
 
 def test_who_saves_twice_has_no_conflict_with_himself(visit: Callable[..., Browser]) -> None:

@@ -133,8 +133,11 @@ def create_article(change: Change, values: dict[str, Any], *, draft: str = "") -
 
 
 @_in_transaction
-def save_article(change: Change, article_id: int, values: dict[str, Any], *, draft: str = "") -> None:
-    """Save an edit based on ``values["revision"]``, and discard the draft it was written in."""
+def save_article(change: Change, article_id: int, values: dict[str, Any], *, draft: str = "") -> int | None:
+    """Save an edit based on ``values["revision"]``, and discard the draft it was written in.
+
+    Returns the revision of the version that waits for its approval, if there is one.
+    """
     services = current_request.services()
     saved = articles.save(
         change.session,
@@ -148,6 +151,7 @@ def save_article(change: Change, article_id: int, values: dict[str, Any], *, dra
     )
     _saved(change, article_id, values, draft)
     change.record_article(article_id, "article.save", {**_of_article(values), "revision": saved})
+    return change.session.get_one(Article, article_id).next_revision
 
 
 def _saved(change: Change, article_id: int, values: dict[str, Any], draft: str) -> None:

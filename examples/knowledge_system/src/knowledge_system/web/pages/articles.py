@@ -257,11 +257,10 @@ def saving(article_id: int) -> AnyResponse:
 
 
 def _saved(article_id: int, values: dict[str, Any]) -> str:
-    article_changes.save_article(article_id, values, draft=drafts.form_of(article_id))
-    coming = _read(article_id)["next"]
+    coming = article_changes.save_article(article_id, values, draft=drafts.form_of(article_id))
     if coming is None:
         return f"/articles/{article_id}?done=saved"
-    return f"/articles/{article_id}/history/{coming['revision']}?done=next-saved"
+    return f"/articles/{article_id}/history/{coming}?done=next-saved"
 
 
 @pages.post("/articles/new/discard")
