@@ -176,8 +176,9 @@ def _outage_setting(options: argparse.Namespace, servers: list[int], load: list[
         f"`make bench-app ARGS=--outages`, {datetime.now(UTC):%Y-%m-%d}: {options.articles} articles, "
         f"{options.readers} readers who request a page every 0.4 to 1.2 s and {WRITERS} writers, "
         f"{options.seconds:g} s for each phase. Servers on {len(servers)} core(s), the load generator on "
-        f"{len(load)}; Python {platform.python_version()}, load of the machine {os.getloadavg()[1]:.1f}. Compare rows, not days: how "
-        "late a timer of the load generator is says what the machine itself adds to each wait."
+        f"{len(load)}; Python {platform.python_version()}, load of the machine {os.getloadavg()[1]:.1f}. "
+        "Compare rows, not days: how late a timer of the load generator is says what the machine itself adds to "
+        "each wait."
     )
 
 

@@ -10,7 +10,7 @@ from math import inf
 from bench.outages import Moment
 from bench.readers import share
 
-_SLOW = 0.3
+_SLOW = 1.0
 """Seconds after which a response counts as slow: the application has not recovered."""
 _PAGES = "../../../docs/en/"
 _COLUMNS = (

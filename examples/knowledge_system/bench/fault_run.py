@@ -41,6 +41,8 @@ def measure(
         kept = outages_kept.account(
             tested, tested.database.url("postgres"), Path(variables["MKS_ALERT_SPOOL"]), crowd
         )
+    for text in kept.lost:
+        say(text)
     rows = []
     for scenario, found, work in measured:
         marks = (*work.remarks, *work.saves)

@@ -47,9 +47,9 @@ def test_refusals_count_against_the_rate_alone() -> None:
     ("late", "recovery"),
     [
         (Moment(21, 21.1, "refused"), 1.1),
-        (Moment(21, 21.5, "good"), 1.5),  # slow
+        (Moment(21, 22.5, "good"), 2.5),  # slow
         (Moment(12, 20.2, "good"), 0),  # waited for the end of the fault, and came soon after it
-        (Moment(12, 20.4, "good"), 0.4),
+        (Moment(12, 21.4, "good"), 1.4),
         (Moment(12, 19.0, "failed"), 0),  # before the end
         (Moment(25, 40.0, "unanswered"), 20),
     ],
