@@ -125,11 +125,12 @@ def main() -> int:
         write(stored)
         for row in unmeasured(runs):
             print(f"   left out of the page, as it was not measured: {row}")
-        # The figures of both READMEs are from the same run, so the translation is of this text.
-        subprocess.run(
-            [sys.executable, ROOT / "tools/check_translation.py", "--stamp", ROOT / "README.ja.md"],
-            check=True,
-        )
+        # The figures of both languages are from the same run, so each translation is of its text.
+        for translation in ("README.ja.md", "docs/ja/index.md"):
+            subprocess.run(
+                [sys.executable, ROOT / "tools/check_translation.py", "--stamp", ROOT / translation],
+                check=True,
+            )
     return bool(failed)
 
 
