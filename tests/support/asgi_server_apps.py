@@ -10,7 +10,6 @@ import itertools
 import json
 import logging
 import os
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -33,7 +32,7 @@ from mks_hardening.settings import HardeningSettings
 from mks_hardening.wsgi import CacheRule, ConcurrencyRule, RateLimitRule, RequestTimeoutRule
 
 CHUNK = b"x" * 8192
-FILE = Path(tempfile.gettempdir(), f"asgi-server-{os.getpid()}.txt")
+FILE = Path(os.environ["RECORDS"]).with_name(f"file-{os.getpid()}.txt")
 CONTENT = b"a whole file"
 FILE.write_bytes(CONTENT)
 
