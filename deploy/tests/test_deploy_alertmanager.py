@@ -149,7 +149,7 @@ def test_a_damaged_copy_of_the_keys_reaches_people(
         assert first["labels"]["site"] == name
         assert first["annotations"]["runbook_url"].endswith("#runbook-backup")
         # Other rules of the same readings: no backup, nothing over https, watched in 1970.
-        assert ("BackupOld", "firing") in seen()
+        wait_until(lambda: ("BackupOld", "firing") in seen(), timeout=60, what="the alert of the backup")
         assert not {alert for alert, _ in seen()} & {"RedisFull", "ArchiveFails", "DiskFull"}
         exposed()
         wait_until(lambda: ("KeysDamaged", "resolved") in seen(), timeout=60, what="the end of the alert")
