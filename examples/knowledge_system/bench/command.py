@@ -42,6 +42,7 @@ def main(description: str) -> int:
         variables, _, _ = site.servers(stack)
         _say(f"filling {options.articles} articles ...")
         names = site.fill(variables, options, ["viewer"] * options.readers)
+        options.published = site.published(variables)
         ports = {
             WITH: stack.enter_context(site.application(variables)).port,
             WITHOUT: stack.enter_context(

@@ -95,7 +95,7 @@ def rounds(
         for which, port in ports.items():
             say(f"round {number or 'to warm up'}, {which} ...")
             length = options.seconds if number else options.seconds / 3
-            one = asyncio.run(_read(port, cookies[which], options.articles, length, seed=number))
+            one = asyncio.run(_read(port, cookies[which], options.published, length, seed=number))
             if number:
                 seen[which].add(one)
     return seen
@@ -104,7 +104,7 @@ def rounds(
 async def read_before(port: int, cookies: Sequence[str], options: argparse.Namespace) -> None:
     """Request the articles that these readers would have requested during the lifetime of a cached article."""
     chance, pages = random.Random("before"), int(options.readers * KEPT_SECONDS / PAUSE_SECONDS)  # noqa: S311 - a reader's choice
-    wanted = (_wanted(options.articles, chance) for _ in range(pages))
+    wanted = (_wanted(options.published, chance) for _ in range(pages))
     # In this order, each once: the second time it would come from the cache.
     paths = list(dict.fromkeys(path for kind, path in wanted if kind == "detail"))
     askers = min(4, len(cookies))
@@ -127,7 +127,9 @@ def _question(path: str, cookie: str) -> bytes:
     return f"GET {path} HTTP/1.1\r\n{fields}Accept: text/html\r\n\r\n".encode()
 
 
-async def _read(port: int, cookies: Sequence[str], articles: int, seconds: float, *, seed: int) -> Seen:
+async def _read(
+    port: int, cookies: Sequence[str], articles: Sequence[int], seconds: float, *, seed: int
+) -> Seen:
     seen = Seen()
     end = time.monotonic() + seconds
     readers = (
@@ -139,7 +141,7 @@ async def _read(port: int, cookies: Sequence[str], articles: int, seconds: float
 
 
 async def _reader(  # noqa: PLR0917 - called from one place, above
-    port: int, cookie: str, seen: Seen, end: float, articles: int, chance: random.Random
+    port: int, cookie: str, seen: Seen, end: float, articles: Sequence[int], chance: random.Random
 ) -> None:
     await asyncio.sleep(chance.uniform(0, 3))
     # As nginx does, with a request in hand: a new connection that says nothing keeps a thread of gunicorn waiting.
@@ -158,13 +160,13 @@ async def _reader(  # noqa: PLR0917 - called from one place, above
     outgoing.close()
 
 
-def _wanted(articles: int, chance: random.Random) -> tuple[str, str]:
+def _wanted(articles: Sequence[int], chance: random.Random) -> tuple[str, str]:
     """Choose a request: list 3, detail 2, search 1; article popularity follows Zipf, most lists are page 1."""
     kind = chance.choices(KINDS, (3, 2, 1))[0]
     if kind == "list":
         return kind, chance.choice(("/articles", "/articles", f"/articles?category={quote('コンクリート')}"))
     if kind == "detail":
-        return kind, f"/articles/{max(1, min(articles, int(articles ** chance.random())))}"
+        return kind, f"/articles/{articles[min(int(len(articles) ** chance.random()), len(articles)) - 1]}"
     return kind, f"/articles?q={quote(chance.choice(WORDS))}"
 
 

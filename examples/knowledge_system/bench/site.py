@@ -113,6 +113,18 @@ def fill(variables: dict[str, str], options: argparse.Namespace, roles: Sequence
     return list(people)
 
 
+def published(variables: dict[str, str]) -> list[int]:
+    """Return the numbers of the articles that every user may read."""
+    from sqlalchemy import create_engine, text
+
+    engine = create_engine(variables["DATABASE_URL"])
+    with engine.connect() as connection:
+        found = connection.execute(text("SELECT id FROM articles WHERE status = 'published' ORDER BY id"))
+        numbers = list(found.scalars())
+    engine.dispose()
+    return numbers
+
+
 class Application(NamedTuple):
     """The running application: its port, and the process id of gunicorn's master."""
 
