@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from struct import pack
 from typing import Any, NamedTuple, TypeAlias
@@ -250,7 +250,7 @@ _REDIS = (
     Scenario("Redis: 20 ms slower", _proxy("redis_proxy", latency=0.01)),
     Scenario("Redis: 100 ms slower", _proxy("redis_proxy", latency=0.05)),
     Scenario("Redis: reset within a response", _proxy("redis_proxy", mode="cut")),
-    Scenario("Redis: one byte in 5 ms", _proxy("redis_proxy", trickle=0.005), Promise(p95=500, page=_PAGE)),
+    Scenario("Redis: one byte in 5 ms", _proxy("redis_proxy", trickle=0.005)),
     Scenario("Redis: garbage", _proxy("redis_proxy", mode="corrupt")),
     Scenario("Redis up and down each second", _every(1, _flap, lambda p: p.redis_proxy.heal())),
     Scenario("Redis: no memory", _redis("CONFIG SET maxmemory 1", undo="CONFIG SET maxmemory 0")),
@@ -271,7 +271,7 @@ _REDIS = (
         "Redis: length of 4 GB declared", _every(0.5, _replace_cached(_entry(2, b"\xdf" + b"\xff" * 4)))
     ),
     Scenario("Redis: entries of a newer version", _every(0.5, _replace_cached(_entry(99, b"x")))),
-    Scenario("Redis: pickle in sessions", _from_to(_replace_sessions), _SIGN_IN),
+    Scenario("Redis: pickle in sessions", _from_to(_replace_sessions), replace(_SIGN_IN, rate=0.75)),
     Scenario(
         "Redis emptied",
         _from_to(lambda p: p.redis.command("FLUSHALL")),
@@ -344,7 +344,7 @@ _POSTGRES = (
     Scenario(
         "PostgreSQL: read-only",
         _from_to(_sql(_READ_ONLY.format("on"), _RELOAD), _sql(_READ_ONLY.format("off"), _RELOAD)),
-        Promise(rate=0.7, page=_PAGE),  # a tenth of the requests are changes
+        Promise(rate=0.8, page=_PAGE),  # a tenth of the requests are changes
     ),
     Scenario("PostgreSQL: table locked", _locked, _NO_DATABASE),
 )
@@ -439,8 +439,6 @@ def _full_log(tested: TestedSite) -> Iterator[None]:
 
 
 _KILLED = _every(4, _signal(signal.SIGKILL, worker=-1))  # the newest, so that another one always serves
-_BESIDE = Promise(rate=0.8, p95=1500, longest=2500, page=_PAGE)
-"""The new workers load the application on the core that the old ones serve with."""
 _FROZEN = _from_to(_signal(signal.SIGSTOP), _signal(signal.SIGCONT))
 _SERVER = (
     Scenario("worker killed twice", _KILLED, Promise(unanswered=5, page=_PAGE), seconds=6),
@@ -453,8 +451,8 @@ _SERVER = (
         seconds=6,
     ),
     Scenario("worker frozen", _FROZEN, Promise(rate=0, p95=4300, page=_PAGE)),
-    Scenario("reload (SIGHUP)", _reload, _BESIDE),
-    Scenario("reload (SIGHUP), behind nginx", _reload, _BESIDE, nginx=True),
+    Scenario("reload (SIGHUP)", _reload),
+    Scenario("reload (SIGHUP), behind nginx", _reload, nginx=True),
     Scenario("disk of the log full", _full_log),
     Scenario(
         "200 clients that never finish their headers, without nginx",
