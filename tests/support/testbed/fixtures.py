@@ -6,6 +6,7 @@ import contextlib
 import gc
 import logging
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,13 @@ def pytest_collection_finish() -> None:
     # referenced, and warn.
     if hypothesis.__version_info__ >= (6, 170):
         gc.freeze()
+
+
+def pytest_sessionfinish() -> None:
+    """Write the measured coverage: xdist kills a worker that has not ended ten seconds after its last test."""
+    if "coverage" in sys.modules and (measured := sys.modules["coverage"].Coverage.current()):
+        measured.stop()
+        measured.save()
 
 
 @pytest.fixture

@@ -184,6 +184,33 @@ def test_what_is_compiled_is_read_by_pytest(tmp_path: Path) -> None:
     assert not tool._is_compiled(file)
 
 
+def test_coverage_is_written_before_a_worker_can_be_killed(tmp_path: Path) -> None:
+    (tmp_path / "covered.py").write_text("def five():\n    return 5\n")
+    (tmp_path / ".coveragerc").write_text(
+        "[run]\nparallel = true\npatch = subprocess\ninclude = covered.py\n"
+    )
+    (tmp_path / "conftest.py").write_text("pytest_plugins = ['testbed.fixtures']\n")
+    (tmp_path / "test_it.py").write_text(
+        "import atexit, os\n"
+        "from covered import five\n"
+        "def test_it():\n"
+        "    atexit.register(os._exit, 0)  # first of all, as if it was killed while it ended\n"
+        "    assert five() == 5\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
+    environment["PYTHONPATH"] = os.pathsep.join([str(package_map.ROOT / "tests" / "support"), str(tmp_path)])
+
+    def coverage(*arguments: str) -> str:
+        command = [sys.executable, "-m", "coverage", *arguments]
+        return subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+        ).stdout
+
+    assert "1 passed" in coverage("run", "-m", "pytest", "-n", "1", "-p", "no:cacheprovider", "test_it.py")
+    coverage("combine", "-q")
+    assert coverage("report", "--format=total") == "100\n"
+
+
 # --- tools/test_full.py
 
 
