@@ -16,6 +16,7 @@ from sqlalchemy.exc import OperationalError
 from knowledge_system.domain.problems import Problem
 from knowledge_system.models import Article, Comment
 from knowledge_system.services.knowledge import article_queries
+from knowledge_system.services.knowledge.article_reader import ArticleReader
 from knowledge_system.web import article_changes, forms
 
 if TYPE_CHECKING:
@@ -106,6 +107,37 @@ def test_what_is_saved_is_confirmed_although_articles_cannot_be_read_any_more(
     monkeypatch.setattr(article_changes, "save_article", save_then_lock)
     answer = writer.post(f"{path}/edit", {**TEXT, "body": "夕に。", "status": "draft", "revision": "1"})
     assert (answer.status_code, answer.location) == (303, f"{path}?done=saved")
+
+
+def test_the_api_answers_with_what_is_saved_although_the_database_goes_away_at_the_commit(
+    visit: Callable[..., Browser], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer, reviewer = visit("tanaka"), visit("sato")
+    forget, read = ArticleReader.forget, article_queries.read
+
+    def locked(*_: Any) -> Any:
+        raise OperationalError("SELECT", {}, Exception("canceling statement due to statement timeout"))
+
+    def forget_then_lock(reader: ArticleReader, article_id: int) -> bool:  # the first thing after a commit
+        monkeypatch.setattr(article_queries, "read", locked)
+        return forget(reader, article_id)
+
+    monkeypatch.setattr(ArticleReader, "forget", forget_then_lock)
+
+    def sent(who: Browser, method: str, path: str, body: dict[str, Any]) -> tuple[int, int, str]:
+        answer = who.api(method, path, body)
+        monkeypatch.setattr(article_queries, "read", read)
+        shown = who.api("GET", f"/api/knowledge/{answer.json['id']}").json
+        assert answer.json == shown
+        return answer.status_code, shown["revision"], shown["status"]
+
+    values = {**TEXT, "tags": []}
+    assert sent(writer, "POST", "/api/knowledge", {**values, "status": "draft"}) == (201, 1, "draft")
+    number = writer.api("GET", "/api/knowledge?status=draft").json["items"][0]["id"]
+    path = f"/api/knowledge/{number}"
+    assert sent(writer, "PUT", path, {**values, "status": "review", "revision": 1}) == (200, 2, "review")
+    approval = {"step": "approve", "revision": 2}
+    assert sent(reviewer, "POST", f"{path}/steps", approval) == (200, 2, "published")
 
 
 def test_who_saves_twice_has_no_conflict_with_himself(visit: Callable[..., Browser]) -> None:

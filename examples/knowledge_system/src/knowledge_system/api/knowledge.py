@@ -107,8 +107,10 @@ def listing(asked: ApiRequest) -> ApiResponse:
 @routes.add("POST", "", {201: _ONE}, body=fields.ARTICLE, refusals=(403,), repeatable=True)
 def creating(asked: ApiRequest) -> ApiResponse:
     """A new article."""
-    new = article_changes.create_article(dict(asked.values))
-    return ApiResponse(_article(new), 201, {"Location": f"/api/knowledge/{new}"}, versioned=True)
+    new = article_changes.create_and_read(dict(asked.values))
+    return ApiResponse(
+        _select(new, _ARTICLE), 201, {"Location": f"/api/knowledge/{new['id']}"}, versioned=True
+    )
 
 
 @routes.add("GET", _READ, {200: _ONE})
@@ -127,8 +129,8 @@ def saving(asked: ApiRequest) -> ApiResponse:
     if asked.if_match is not None:
         revision = _matched(article_id, asked.if_match, revision)
     with _precondition(asked):
-        article_changes.save_article(article_id, {**values, "revision": revision})
-    return ApiResponse(_article(article_id), versioned=True)
+        saved = article_changes.save_and_read(article_id, {**values, "revision": revision})
+    return ApiResponse(_select(saved, _ARTICLE), versioned=True)
 
 
 @routes.add("DELETE", _READ, {204: None}, refusals=(403,), conditional=True)
@@ -148,9 +150,8 @@ def removing(asked: ApiRequest) -> ApiResponse:
 )
 def stepping(asked: ApiRequest) -> ApiResponse:
     """Perform a workflow step on the revision that the user has seen."""
-    article_id = asked.path["article_id"]
-    article_changes.take_step(article_id, **asked.values)
-    return ApiResponse(_article(article_id), versioned=True)
+    done = article_changes.take_step_and_read(asked.path["article_id"], dict(asked.values))
+    return ApiResponse(_select(done, _ARTICLE), versioned=True)
 
 
 @routes.add("GET", f"{_READ}/comments", {200: _COMMENTS}, query=fields.AFTER)

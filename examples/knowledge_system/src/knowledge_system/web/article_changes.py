@@ -32,7 +32,16 @@ from knowledge_system.services.audit import FIRST, Fact
 from knowledge_system.services.audit_heads import Head
 from knowledge_system.services.export_import import ImportedArticle
 from knowledge_system.services.identity import accounts, groups, provider_accounts
-from knowledge_system.services.knowledge import articles, comments, digests, drafts, following, review, tree
+from knowledge_system.services.knowledge import (
+    article_queries,
+    articles,
+    comments,
+    digests,
+    drafts,
+    following,
+    review,
+    tree,
+)
 from knowledge_system.services.knowledge.following import Event
 from knowledge_system.services.operations import cdn
 from knowledge_system.services.visibility import select_readers
@@ -121,8 +130,7 @@ def _in_transaction(work: Callable[Concatenate[Change, P], R]) -> Callable[P, R]
     return run
 
 
-@_in_transaction
-def create_article(change: Change, values: dict[str, Any], *, draft: str = "") -> int:
+def _create(change: Change, values: dict[str, Any], *, draft: str = "") -> int:
     """Create an article, and discard the draft it was written in; return its id."""
     services, session, actor = current_request.services(), change.session, change.actor
     four_eyes = services.settings.four_eyes
@@ -132,8 +140,7 @@ def create_article(change: Change, values: dict[str, Any], *, draft: str = "") -
     return new
 
 
-@_in_transaction
-def save_article(change: Change, article_id: int, values: dict[str, Any], *, draft: str = "") -> int | None:
+def _save(change: Change, article_id: int, values: dict[str, Any], *, draft: str = "") -> int | None:
     """Save an edit based on ``values["revision"]``, and discard the draft it was written in.
 
     Returns the revision of the version that waits for its approval, if there is one.
@@ -191,8 +198,9 @@ def delete_article(change: Change, article_id: int, revision: int | None) -> Non
     change.record_article(article_id, "article.delete", {"revision": revision})
 
 
-@_in_transaction
-def take_step(change: Change, article_id: int, *, step: str, revision: int, comment: str, files: str) -> None:
+def _take_step(
+    change: Change, article_id: int, *, step: str, revision: int, comment: str, files: str
+) -> None:
     """Take a workflow step, and notify users in the application and by mail, in one transaction."""
     services, session, actor = current_request.services(), change.session, change.actor
     taken = review.take(
@@ -215,6 +223,38 @@ def take_step(change: Change, article_id: int, *, step: str, revision: int, comm
     if event := _OF_STEP.get(step):
         change.notify_subscribers(article_id, event, said=comment, already_notified=taken.readers)
     change.record_article(article_id, f"article.{step}", {"revision": revision, "comment": comment})
+
+
+create_article = _in_transaction(_create)
+save_article = _in_transaction(_save)
+take_step = _in_transaction(_take_step)
+
+
+# For answers that contain the article: nothing that is read after the commit can fail.
+
+
+@_in_transaction
+def create_and_read(change: Change, values: dict[str, Any]) -> dict[str, Any]:
+    """Create an article; return it."""
+    return _read(change, _create(change, values))
+
+
+@_in_transaction
+def save_and_read(change: Change, article_id: int, values: dict[str, Any]) -> dict[str, Any]:
+    """Save an edit based on ``values["revision"]``; return the article."""
+    _save(change, article_id, values)
+    return _read(change, article_id)
+
+
+@_in_transaction
+def take_step_and_read(change: Change, article_id: int, values: dict[str, Any]) -> dict[str, Any]:
+    """Take a workflow step; return the article."""
+    _take_step(change, article_id, **values)
+    return _read(change, article_id)
+
+
+def _read(change: Change, article_id: int) -> dict[str, Any]:
+    return article_queries.read(change.session, change.actor, article_id)
 
 
 @_in_transaction
