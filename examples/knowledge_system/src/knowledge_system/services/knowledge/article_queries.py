@@ -6,10 +6,25 @@ from calendar import monthrange
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from functools import cache
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Select, exists, func, literal, null, or_, select, true, union_all
+from sqlalchemy import (
+    ColumnElement,
+    CompoundSelect,
+    Integer,
+    Select,
+    bindparam,
+    exists,
+    func,
+    literal,
+    null,
+    or_,
+    select,
+    true,
+    union_all,
+)
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased, joinedload, selectinload
 
 from knowledge_system.domain import permissions, workflow
@@ -39,6 +54,8 @@ from mks_hardening.db import InvalidCursorError, keyset_page
 MAX_ID = 2**31 - 1
 _COMMENTS_ON_A_PAGE = 50
 _NO_COMMENT = (null(), null(), null())
+_ARTICLE_ID = bindparam("article_id", type_=Integer)
+_KINDS = ("said", "saved", "approved", "tag", "approver", "reader", "waiting")
 _INSIDE = frozenset({"author_id", "writers", "uploaders", "approvers", "readers", "waiting_readers"})
 _SHOWN = ("id", "title", "summary", "category", "site", "status", "revision", "updated_at")
 _WHOLE = (
@@ -232,20 +249,7 @@ def stored(session: Session, article_id: int) -> dict[str, Any]:
     """
     if not 0 < article_id <= MAX_ID:
         raise Problem("not-found")
-    columns = [getattr(Article, name) for name in _WHOLE]
-    attached = select(Attachment.id).where(Attachment.article_id == article_id).exists()
-    levels = [aliased(TreeNode) for _ in range(DEPTH)]  # the place, and what it is in
-    place = [column for level in levels for column in (level.id, level.name)]
-    asked = (
-        select(*columns, User.display_name, User.username, attached.label("attached"), *place)
-        .join(User, User.id == Article.author_id)
-        .outerjoin(ArticleNode, ArticleNode.article_id == Article.id)
-        .outerjoin(levels[0], levels[0].id == ArticleNode.node_id)
-        .where(Article.id == article_id)
-    )
-    for inner, outer in pairwise(levels):
-        asked = asked.outerjoin(outer, outer.id == inner.parent_id)
-    row = session.execute(asked).one_or_none()
+    row = session.execute(_select_row(), {"article_id": article_id}).one_or_none()
     if row is None:
         raise Problem("not-found")
     parts = _parts(session, article_id)
@@ -313,8 +317,37 @@ def stored(session: Session, article_id: int) -> dict[str, Any]:
     }
 
 
+@cache
+def _select_row() -> Select[Any]:
+    """Select an article with its author and its place; kept, because building it takes longer than running it."""
+    columns = [getattr(Article, name) for name in _WHOLE]
+    attached = select(Attachment.id).where(Attachment.article_id == _ARTICLE_ID).exists()
+    levels = [aliased(TreeNode) for _ in range(DEPTH)]  # the place, and what it is in
+    place = [column for level in levels for column in (level.id, level.name)]
+    asked = (
+        select(*columns, User.display_name, User.username, attached.label("attached"), *place)
+        .join(User, User.id == Article.author_id)
+        .outerjoin(ArticleNode, ArticleNode.article_id == Article.id)
+        .outerjoin(levels[0], levels[0].id == ArticleNode.node_id)
+        .where(Article.id == _ARTICLE_ID)
+    )
+    for inner, outer in pairwise(levels):
+        asked = asked.outerjoin(outer, outer.id == inner.parent_id)
+    return asked
+
+
 def _parts(session: Session, article_id: int) -> dict[str, list[Any]]:
-    """Return the parts of an article by kind, from one statement.
+    """Return the parts of an article by kind, from one statement."""
+    parts: dict[str, list[Any]] = {kind: [] for kind in _KINDS}
+    found: list[Any] = [*session.execute(_select_parts(), {"article_id": article_id})]
+    for part in sorted(found, key=lambda part: part.number):
+        parts[part.kind].append(part)
+    return parts
+
+
+@cache
+def _select_parts() -> CompoundSelect[Any]:
+    """Select the parts of an article; kept like its row.
 
     Comments are ``said``, revisions ``saved``, approvals of a revision ``approved``, tags ``tag``, members of the
     groups that approve its categories ``approver``, groups to which it, its category, its place and the places
@@ -333,7 +366,7 @@ def _parts(session: Session, article_id: int) -> dict[str, list[Any]]:
             Comment.deleted_at.label("deleted"),
         )
         .join(User, User.id == Comment.author_id)
-        .where(Comment.article_id == article_id)
+        .where(Comment.article_id == _ARTICLE_ID)
     )
     saved = (
         select(
@@ -346,7 +379,7 @@ def _parts(session: Session, article_id: int) -> dict[str, list[Any]]:
             *_NO_COMMENT,
         )
         .join(User, User.id == Revision.editor_id)
-        .where(Revision.article_id == article_id)
+        .where(Revision.article_id == _ARTICLE_ID)
     )
     approvals = (
         select(
@@ -359,17 +392,17 @@ def _parts(session: Session, article_id: int) -> dict[str, list[Any]]:
             *_NO_COMMENT,
         )
         .join(User, User.id == Review.actor_id)
-        .where(Review.article_id == article_id, Review.step == "approve")
+        .where(Review.article_id == _ARTICLE_ID, Review.step == "approve")
     )
     named = select(
         literal("tag"), ArticleTag.position, null(), ArticleTag.name, null(), null(), *_NO_COMMENT
-    ).where(ArticleTag.article_id == article_id)
+    ).where(ArticleTag.article_id == _ARTICLE_ID)
     # Of the version that readers see and of the next one; a group without members has the number 0.
     categories: Any = union_all(
-        select(Article.category).where(Article.id == article_id),
+        select(Article.category).where(Article.id == _ARTICLE_ID),
         select(Revision.category)
         .join(Article, (Article.id == Revision.article_id) & (Article.next_revision == Revision.number))
-        .where(Article.id == article_id),
+        .where(Article.id == _ARTICLE_ID),
     )
     approvers = (
         select(
@@ -384,7 +417,7 @@ def _parts(session: Session, article_id: int) -> dict[str, list[Any]]:
         .outerjoin(GroupMember, GroupMember.group_id == CategoryApprovers.group_id)
         .where(CategoryApprovers.category.in_(categories))
     )
-    place: Select[Any] = select(ArticleNode.node_id).where(ArticleNode.article_id == article_id)
+    place: Select[Any] = select(ArticleNode.node_id).where(ArticleNode.article_id == _ARTICLE_ID)
     above = [place]
     for _ in range(DEPTH - 1):
         above.append(select(TreeNode.parent_id).where(TreeNode.id.in_(above[-1])))
@@ -392,27 +425,20 @@ def _parts(session: Session, article_id: int) -> dict[str, list[Any]]:
         literal("reader"), Reader.group_id, Reader.node_id, Reader.category, null(), null(), *_NO_COMMENT
     ).where(
         or_(
-            Reader.article_id == article_id,
-            Reader.category.in_(select(Article.category).where(Article.id == article_id)),
+            Reader.article_id == _ARTICLE_ID,
+            Reader.category.in_(select(Article.category).where(Article.id == _ARTICLE_ID)),
             *(Reader.node_id.in_(nodes) for nodes in above),
         )
     )
     unpublished = (
         select(Revision.category)
         .join(Article, Article.id == Revision.article_id)
-        .where(Article.id == article_id, Revision.number > Article.shown_revision)
+        .where(Article.id == _ARTICLE_ID, Revision.number > Article.shown_revision)
     )
     waiting = select(
         literal("waiting"), Reader.group_id, null(), Reader.category, null(), null(), *_NO_COMMENT
     ).where(Reader.category.in_(unpublished))
-    kinds = ("said", "saved", "approved", "tag", "approver", "reader", "waiting")
-    parts: dict[str, list[Any]] = {kind: [] for kind in kinds}
-    found: list[Any] = [
-        *session.execute(union_all(said, saved, approvals, named, approvers, readers, waiting))
-    ]
-    for part in sorted(found, key=lambda part: part.number):
-        parts[part.kind].append(part)
-    return parts
+    return union_all(said, saved, approvals, named, approvers, readers, waiting)
 
 
 def comments(session: Session, actor: Actor, article_id: int, *, after: str | None) -> dict[str, Any]:
