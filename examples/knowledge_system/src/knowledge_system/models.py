@@ -140,8 +140,9 @@ class Article(Base):
     __table_args__ = (
         Index(None, "status", "updated_at", "id"),
         Index(None, "category", "status", "updated_at", "id"),
-        Index(None, "status", "category", "site"),
-        # Covering indexes: search results, and the articles of a site, are sorted without reading the table.
+        # Covering indexes: articles are counted, and search results and the articles of a site sorted, without
+        # reading the table.
+        Index(None, "status", "category", "site", "id"),
         Index(None, "id", "status", "updated_at"),
         Index(None, "site", "status", "updated_at", "id"),
     )
