@@ -14,8 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from knowledge_system.domain import page_numbers, search_variants, snippets
+from knowledge_system.domain import page_numbers, permissions, search_variants, snippets
+from knowledge_system.domain.permissions import Actor
 from knowledge_system.domain.tags import key_of
+from knowledge_system.services.knowledge.article_queries import ArticleFilter
+from knowledge_system.services.knowledge.article_reader import ListQuery
 from mks_hardening.db import SearchIndex
 from mks_hardening.testing import FrozenClock
 
@@ -333,6 +336,29 @@ def test_kana_and_old_forms_of_kanji_are_found(
     assert found("渡邊組 ねじ 砂利") == set()
     page = writer.get("/articles?status=draft&q=高崎").get_data(as_text=True)
     assert "<mark>髙﨑</mark>作業所" in page
+
+
+@pytest.mark.postgres
+def test_each_page_of_a_search_knows_the_numbers_of_all_categories(
+    make_app: Callable[..., Any], postgres_url: str
+) -> None:
+    reader = Actor(0, "", "", "viewer")
+    for app in (make_app(), make_app(database_url=postgres_url)):
+        catalogue = app.extensions["knowledge"].catalogue
+        with catalogue._reads.sessions() as session:
+
+            def page(number: int, query: str = "の", category: str = "") -> dict[str, Any]:
+                asked = ListQuery(ArticleFilter(category=category), query)
+                return catalogue.read_page(session, reader, asked, number=number)  # noqa: B023 - called in this round
+
+            per_category = {name: page(1, category=name)["total"] for name in permissions.CATEGORIES}
+            assert sum(map(bool, per_category.values())) > 3
+            for number, category in ((1, ""), (2, ""), (400, ""), (1, "コンクリート"), (400, "コンクリート")):
+                found = page(number, category=category)
+                assert found["categories"] == per_category
+                assert found["total"] == per_category.get(category, sum(per_category.values()))
+            for category in ("", "コンクリート"):
+                assert set(page(1, "どこにもない", category)["categories"].values()) == {0}
 
 
 @pytest.mark.postgres

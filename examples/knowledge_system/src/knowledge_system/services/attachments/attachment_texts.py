@@ -68,15 +68,9 @@ def matching_articles(session: Session, query: str) -> Select[Any] | None:
     return rows.distinct() if _any_match(session, query, rows) else None
 
 
-def known_matches(session: Session) -> dict[str, bool]:
-    """Return what a session knows: for each query, whether an attachment matches. Another session may learn it."""
-    known: dict[str, bool] = session.info.setdefault("attachment_matches", {})
-    return known
-
-
 def _any_match(session: Session, query: str, rows: Select[Any]) -> bool:
     """Whether there is a row; asked once for each query and session, since a page searches several times."""
-    known = known_matches(session)
+    known: dict[str, bool] = session.info.setdefault("attachment_matches", {})
     if query not in known:
         known[query] = session.execute(rows.limit(1)).first() is not None
     return known[query]

@@ -6,11 +6,11 @@ What is the same for all users is cached: a search costs the database many times
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import Select, String, cast, func, select
 from sqlalchemy.orm import Session
 
 from knowledge_system.domain import markdown, permissions, snippets
@@ -30,6 +30,7 @@ MOST: Final = 10_000
 """Upper limit when counting articles."""
 _SUGGESTED = 8
 _CONSIDERED = 200
+_NOTHING: Final = dict.fromkeys(permissions.CATEGORIES, 0)
 _TAG = "articles"
 _EVERY_ARTICLE = "every-article"
 _computed: ContextVar[bool] = ContextVar("computed", default=False)
@@ -131,16 +132,24 @@ class ArticleReader:
     ) -> dict[str, Any]:
         """Read a page from the database, by cursor or by page number.
 
-        ``total`` is counted up to ``MOST``.
+        ``total`` is counted up to ``MOST``. A page of a search by number has ``categories``: how many articles the
+        search finds in each, whatever category it is limited to.
 
         Raises:
             Problem: ``bad-cursor``.
         """
-        chosen, order = self._chosen(session, actor, asked)
         # Only ids are sorted; the rows are read for the twenty on the page. Sorting thousands of full rows
         # costs more.
         following: str | None = None
-        if number is None:
+        categories: dict[str, int] | None = None
+        if asked.query and number is not None:
+            ids, categories = self._searched(session, actor, asked, number)
+            in_category = categories.get(asked.filter.category, 0)
+            total = min(in_category if asked.filter.category else sum(categories.values()), MOST)
+        elif number is not None:
+            ids, total = self._numbered(session, actor, asked, number)
+        else:
+            chosen, order = self._chosen(session, actor, asked)
             try:
                 page = keyset_page(chosen, order_by=order, after=after, limit=self.page_size)
                 fetched = page.fetch(session)
@@ -148,15 +157,14 @@ class ArticleReader:
                 raise Problem("bad-cursor") from error
             ids, following = fetched.items, fetched.next_cursor
             total = session.scalar(_counted(chosen)) or 0
-        else:
-            ids, total = self._numbered(session, chosen, order, number, whole=bool(asked.query))
         items = article_queries.summaries(session, ids, with_text=bool(asked.query))
         if asked.query:
             files = attachment_texts.find_in(session, ids, asked.query)
             items = [
                 {**_with_places(item, asked.query), "files": files.get(item["id"], [])} for item in items
             ]
-        return {"items": items, "next": following, "total": total}
+        shown = {"items": items, "next": following, "total": total}
+        return shown if categories is None else {**shown, "categories": categories}
 
     def ids(self, actor: Actor, asked: ListQuery, *, most: int, skip: int = 0) -> list[int]:
         """Return up to ``most`` matching ids in ascending order, after skipping the first ``skip``.
@@ -180,18 +188,46 @@ class ArticleReader:
         return chosen, list(_ORDERS.get(asked.sort, order))
 
     def _numbered(
-        self, session: Session, chosen: Select[Any], order: list[Any], number: int, *, whole: bool
+        self, session: Session, actor: Actor, asked: ListQuery, number: int
     ) -> tuple[list[int], int]:
-        """Return the ids of a page and the total, in one statement unless the page is beyond the end.
-
-        A search has to find all matches anyway; for a list, an index provides the first twenty and the total.
-        """
-        total = func.count().over() if whole else _counted(chosen).scalar_subquery()
-        page = chosen.add_columns(total.label("total")).order_by(*order)
+        """Return the ids of a page and the total, in one statement unless the page is beyond the end."""
+        chosen, order = self._chosen(session, actor, asked)
+        page = chosen.add_columns(_counted(chosen).scalar_subquery().label("total")).order_by(*order)
         rows = session.execute(page.offset((number - 1) * self.page_size).limit(self.page_size)).all()
         if not rows:
             return [], 0 if number == 1 else session.scalar(_counted(chosen)) or 0
-        return [row.id for row in rows], min(rows[0].total, MOST)
+        return [row.id for row in rows], rows[0].total
+
+    def _searched(
+        self, session: Session, actor: Actor, asked: ListQuery, number: int
+    ) -> tuple[list[int], dict[str, int]]:
+        """Return the ids of a page of a search, and the matches per category.
+
+        One statement, unless the page is beyond the end: a search has to find all matches for either.
+        """
+        category = asked.filter.category
+        chosen, order = self._chosen(session, actor, _in_any_category(asked))
+        keys = [each.element.label(f"key{place}") for place, each in enumerate(order)]
+        hits = chosen.add_columns(Article.category, *keys).cte("hits")
+        number_in = (hits.c.category + ":" + cast(func.count(), String)).label("number_in")
+        numbers = select(number_in).group_by(hits.c.category).subquery()
+        counted = select(func.aggregate_strings(numbers.c.number_in, ",")).scalar_subquery()
+        page = select(hits.c.id, counted.label("counted"))
+        if category:
+            page = page.where(hits.c.category == category)
+        page = page.order_by(*(hits.c[key.name].desc() for key in keys))
+        rows = session.execute(page.offset((number - 1) * self.page_size).limit(self.page_size)).all()
+        if not rows:
+            nothing = number == 1 and not category
+            return [], _NOTHING if nothing else self._per_category(session, actor, asked)
+        found = (each.split(":") for each in rows[0].counted.split(","))
+        return [row.id for row in rows], _NOTHING | {name: int(articles) for name, articles in found}
+
+    def _per_category(self, session: Session, actor: Actor, asked: ListQuery) -> dict[str, int]:
+        """Return how many articles a search finds in each category, whatever category it is limited to."""
+        chosen, _ = self._chosen(session, actor, _in_any_category(asked))
+        counted = chosen.with_only_columns(Article.category, func.count()).group_by(Article.category)
+        return _NOTHING | {row[0]: row[1] for row in session.execute(counted)}
 
     def list_html(
         self,
@@ -226,12 +262,10 @@ class ArticleReader:
             computed = True
             reader, position = _reader(actor.groups), None if after else number
 
-            def read(session: Session) -> tuple[dict[str, Any], dict[str, bool]]:
-                page = self.read_page(session, reader, asked, after=after, number=position)
-                return page, attachment_texts.known_matches(session)
-
-            page, known = self._reads.run(read)
-            return show(page, self.counts_of(reader, asked, known))
+            page = self._reads.run(
+                lambda session: self.read_page(session, reader, asked, after=after, number=position)
+            )
+            return show(page, self.counts_of(reader, asked, page))
 
         named = (*asked.filter, asked.query, asked.sort, after or "", str(number), *shown_to)
         key = _key("list", actor, *named)
@@ -239,19 +273,22 @@ class ArticleReader:
         return html, not computed
 
     def counts_of(
-        self, actor: Actor, asked: ListQuery, known: Mapping[str, bool] | None = None
+        self, actor: Actor, asked: ListQuery, page: dict[str, Any]
     ) -> article_queries.ArticleCounts:
         """Return the numbers beside the filters: of all published articles, or of those that a search finds.
 
         Args:
             actor: the user.
             asked: filter and query of the list.
-            known: result of ``known_matches`` for the list, which saves a statement.
+            page: result of ``read_page`` for them.
         """
         counts = self.counts(actor)
         if not asked.query:
             return counts
-        return counts._replace(categories=self.found_per_category(actor, asked, known or {}))
+        found = page.get("categories")
+        if found is None:  # a page by cursor
+            found = self._reads.run(lambda session: self._per_category(session, actor, asked))
+        return counts._replace(categories=found)
 
     def article(self, actor: Actor, article_id: int) -> dict[str, Any]:
         """Return one article with comments and history.
@@ -302,27 +339,6 @@ class ArticleReader:
             tags=(_TAG,),
         )
         return article_queries.ArticleCounts(**found)
-
-    def found_per_category(self, actor: Actor, asked: ListQuery, known: Mapping[str, bool]) -> dict[str, int]:
-        """Return how many articles a search finds in each category, whatever category it is limited to."""
-        wanted = asked._replace(filter=asked.filter._replace(category=""), sort="")
-
-        def count(session: Session) -> dict[str, int]:
-            attachment_texts.known_matches(session).update(known)
-            chosen, _ = self._chosen(session, actor, wanted)
-            rows = session.execute(
-                chosen.with_only_columns(Article.category, func.count()).group_by(Article.category)
-            )
-            found = {row[0]: row[1] for row in rows}
-            return {category: found.get(category, 0) for category in permissions.CATEGORIES}
-
-        if not wanted.filter.same_for_everybody:
-            return self._reads.run(count)
-        key = _key("found", actor, *wanted.filter, wanted.query)
-        counted: dict[str, int] = self._cache.get_or_compute(
-            key, lambda: self._reads.run(count), ttl=self._ttl, tags=(_TAG,)
-        )
-        return counted
 
     def suggestions(self, actor: Actor, begun: str) -> list[dict[str, Any]]:
         """Return published articles whose title contains the text in any spelling, titles that begin with it first.
@@ -389,6 +405,10 @@ def _key(kind: str, actor: Actor, *named: str) -> str:
     """Return the key of an entry that all users in the same groups share."""
     asked = "\0".join((",".join(map(str, sorted(actor.groups))), *named))
     return f"{kind}:{hashlib.sha256(asked.encode()).hexdigest()}"
+
+
+def _in_any_category(asked: ListQuery) -> ListQuery:
+    return asked._replace(filter=asked.filter._replace(category=""))
 
 
 def _counted(chosen: Select[Any]) -> Select[Any]:

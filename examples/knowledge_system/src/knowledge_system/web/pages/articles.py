@@ -97,7 +97,7 @@ def listing() -> Response:
         page = reads.run(
             lambda session: catalogue.read_page(session, actor, asked, after=after, number=position)
         )
-        html, from_cache = show(page, catalogue.counts_of(actor, asked)), False
+        html, from_cache = show(page, catalogue.counts_of(actor, asked, page)), False
     follow = _followed(asked.filter)
     before, _, rest = html.partition(_OWN_PART)
     response = make_response(
