@@ -378,15 +378,15 @@ def test_of_two_that_change_one_version_one_is_saved(
     sato, ito = program("sato"), program("ito")
     made = sato.call("POST", "/api/knowledge", ARTICLE)
     path, tag = made.headers["Location"], made.headers["ETag"]
-    save = article_changes.save_article
+    save = article_changes.save_and_read
 
-    def meanwhile(article_id: int, values: dict[str, Any]) -> None:
-        monkeypatch.setattr(article_changes, "save_article", save)
+    def meanwhile(article_id: int, values: dict[str, Any]) -> dict[str, Any]:
+        monkeypatch.setattr(article_changes, "save_and_read", save)
         first = elsewhere(lambda: ito.call("PUT", path, {**ARTICLE, "title": "先"}, If_Match=tag))
         assert first.status_code == 200
-        save(article_id, values)
+        return save(article_id, values)
 
-    monkeypatch.setattr(article_changes, "save_article", meanwhile)
+    monkeypatch.setattr(article_changes, "save_and_read", meanwhile)
     late = sato.call("PUT", path, {**ARTICLE, "title": "後"}, If_Match=tag)
     assert (late.status_code, (late.json or {})["current_revision"]) == (412, 2)
     assert (sato.call("GET", path).json or {})["title"] == "先"
@@ -476,17 +476,17 @@ def test_a_call_in_flight(
     app: Any, program: Callable[..., Program], monkeypatch: pytest.MonkeyPatch, clock: FrozenClock
 ) -> None:
     sato = program("sato")
-    create = article_changes.create_article
+    create = article_changes.create_and_read
     seen: list[int] = []
 
-    def meanwhile(values: dict[str, Any]) -> int:
-        monkeypatch.setattr(article_changes, "create_article", create)
+    def meanwhile(values: dict[str, Any]) -> dict[str, Any]:
+        monkeypatch.setattr(article_changes, "create_and_read", create)
         twin = elsewhere(lambda: sato.call("POST", "/api/knowledge", ARTICLE, Idempotency_Key="d"))
         seen.append(twin.status_code)
         assert twin.headers["Retry-After"] == "1"
         return create(values)
 
-    monkeypatch.setattr(article_changes, "create_article", meanwhile)
+    monkeypatch.setattr(article_changes, "create_and_read", meanwhile)
     assert sato.call("POST", "/api/knowledge", ARTICLE, Idempotency_Key="d").status_code == 201
     assert seen == [409]
 
@@ -511,17 +511,17 @@ def test_of_two_processes_only_the_holder_changes_anything(
 ) -> None:
     """A process that slept longer than its lease finds that another has taken the call, and rolls back."""
     sato = program("sato")
-    create = article_changes.create_article
+    create = article_changes.create_and_read
     titles: list[str] = []
 
-    def slept(values: dict[str, Any]) -> int:
-        monkeypatch.setattr(article_changes, "create_article", create)
+    def slept(values: dict[str, Any]) -> dict[str, Any]:
+        monkeypatch.setattr(article_changes, "create_and_read", create)
         clock.advance(61)
         twin = elsewhere(lambda: sato.call("POST", "/api/knowledge", ARTICLE, Idempotency_Key="e"))
         titles.append(twin.headers["Location"])
         return create(values)
 
-    monkeypatch.setattr(article_changes, "create_article", slept)
+    monkeypatch.setattr(article_changes, "create_and_read", slept)
     late = sato.call("POST", "/api/knowledge", ARTICLE, Idempotency_Key="e")
     assert (late.status_code, (late.json or {})["type"]) == (409, "/problems/call-in-flight")
     again = sato.call("POST", "/api/knowledge", ARTICLE, Idempotency_Key="e")
