@@ -73,6 +73,10 @@ CANNOT_DIFFER = (
     # They pass rendered files to nginx, Prometheus, logrotate and container tools. That each Python renders
     # the same files is tested again (test_deploy_render.py, test_deploy_units.py).
     *(f"deploy/tests/test_deploy_{name}.py" for name in ("containers", "logrotate", "nginx", "watching")),
+    # They test other servers: nginx, Redis, OpenSSH and restic on several hosts.
+    *(f"deploy/tests/test_deploy_{name}.py" for name in ("hosts", "offsite", "release")),
+    # They compare rows: what migrations keep, and who may read what. Pages and API run the same code.
+    *(f"examples/knowledge_system/tests/test_knowledge_{name}.py" for name in ("migrations", "readers")),
     # They compare a table with the locks that PostgreSQL takes. What reads the SQL has unit tests.
     "tests/integration/db/migrations/test_db_migration_locks.py",
     # They test the servers of the testbed, which all other tests use.
