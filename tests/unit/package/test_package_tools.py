@@ -229,6 +229,7 @@ def test_what_is_compiled_is_read_by_pytest(tmp_path: Path) -> None:
 
 
 def test_coverage_is_written_before_a_worker_can_be_killed(tmp_path: Path) -> None:
+    pytest.importorskip("coverage", minversion="7.10", reason="has no `patch`, which measures the workers")
     (tmp_path / "covered.py").write_text("def five():\n    return 5\n")
     (tmp_path / ".coveragerc").write_text(
         "[run]\nparallel = true\npatch = subprocess\ninclude = covered.py\n"
