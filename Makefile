@@ -121,7 +121,7 @@ lock: $(UV) ## recompute requirements/*.txt (ARGS=--upgrade for newer versions)
 
 $(UV):
 	tools/python -m venv .venv-uv
-	.venv-uv/bin/pip install -q uv
+	.venv-uv/bin/pip install -q --require-hashes -r requirements/uv.txt
 
 clean: ## remove everything that was built, and keep the configuration
 	rm -rf .venv .venv-uv dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -28,11 +28,7 @@ def main(kind: str) -> None:
         make_venv()
     if not pip_has_its_own_index():
         get_uv()
-    lock = ROOT / "requirements" / f"{kind}.txt"
-    install(
-        ["--require-hashes", "--no-deps", "-r", str(lock)],  # the lock is complete
-        count=len(re.findall(r"^\S+==", lock.read_text(), re.MULTILINE)),
-    )
+    install_lock(kind)
     say("Installing mks-hardening, mks-deploy and knowledge-system from this tree ...")
     places = (ROOT, ROOT / "deploy", ROOT / "examples" / "knowledge_system")
     trees = [word for place in places for word in ("-e", str(place))]
@@ -77,28 +73,39 @@ def get_uv() -> None:
         UV.unlink(missing_ok=True)
 
 
-def install(arguments: list[str], *, count: int) -> None:
+def install_lock(kind: str, *, python: Path = PYTHON) -> None:
+    """Install ``requirements/KIND.txt``, which is complete, into the environment of an interpreter."""
+    lock = ROOT / "requirements" / f"{kind}.txt"
+    count = len(re.findall(r"^\S+==", lock.read_text(), re.MULTILINE))
+    install(["--require-hashes", "--no-deps", "-r", str(lock)], count=count, python=python)
+
+
+def install(arguments: list[str], *, count: int, python: Path = PYTHON) -> None:
     """Install with uv, or with pip if that fails."""
     if UV.exists():
         say(f"Installing {count} packages ...")
-        if install_with_uv(PYTHON, arguments):
+        command = [str(UV), "pip", "install", "--quiet", "--python", str(python), *arguments]
+        environment = {"UV_SYSTEM_CERTS": "1", **os.environ}  # those that pip uses, too
+        done = subprocess.run(command, cwd=ROOT, env=environment, check=False, capture_output=True)
+        if not done.returncode:
             return
         say("uv could not install them; trying pip, which knows other settings.")
-    install_with_pip(arguments, count=count)
+    install_with_pip(arguments, count=count, python=python)
 
 
-def install_with_uv(python: Path, arguments: list[str]) -> bool:
-    """Install into the environment of an interpreter; return whether that succeeded."""
-    command = [str(UV), "pip", "install", "--quiet", "--python", str(python), *arguments]
-    environment = {"UV_SYSTEM_CERTS": "1", **os.environ}  # those that pip uses, too
-    return (
-        subprocess.run(command, cwd=ROOT, env=environment, check=False, capture_output=True).returncode == 0
-    )
-
-
-def install_with_pip(arguments: list[str], *, count: int) -> None:
+def install_with_pip(arguments: list[str], *, count: int, python: Path) -> None:
     """Run pip with a progress counter; print its whole output if it fails."""
-    command = [*PIP, "install", "--progress-bar", "off", "--root-user-action", "ignore", *arguments]
+    command = [
+        *PIP,
+        "--python",
+        str(python),
+        "install",
+        "--progress-bar",
+        "off",
+        "--root-user-action",
+        "ignore",
+    ]
+    command += arguments
     output: list[str] = []
     with subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

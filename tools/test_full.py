@@ -204,35 +204,13 @@ def build_wheels(folder: Path) -> list[str]:
     return [str(next((folder / str(number)).glob("*.whl"))) for number in range(len(projects))]
 
 
-def make_environment(
-    folder: Path, python: str, *, lock: str | None, wheels: list[str], output: IO[bytes] | None = None
-) -> Path:
+def make_environment(folder: Path, python: str, *, lock: str | None, wheels: list[str]) -> Path:
     """Create an environment from a lock file and the built wheels; return its interpreter."""
-    run(python, "-m", "venv", "--without-pip", str(folder), output=output)
-    locked = (
-        ["--require-hashes", "--no-deps", "-r", str(ROOT / "requirements" / f"{lock}.txt")] if lock else []
-    )
+    run(python, "-m", "venv", "--without-pip", str(folder))
     interpreter = folder / "bin" / "python"
-    if setup_venv.UV.exists() and all(
-        setup_venv.install_with_uv(interpreter, arguments)
-        for arguments in (locked, ["--no-deps", "--no-index", *wheels])
-        if arguments
-    ):
-        return interpreter
-    pip = [
-        sys.executable,
-        "-m",
-        "pip",
-        "--python",
-        str(folder),
-        "--disable-pip-version-check",
-        "install",
-        "-q",
-    ]
-    pip += ["--root-user-action", "ignore"]
-    if locked:
-        run(*pip, *locked, output=output)
-    run(*pip, "--no-deps", "--no-index", *wheels, output=output)
+    if lock:
+        setup_venv.install_lock(lock, python=interpreter)
+    setup_venv.install(["--no-deps", "--no-index", *wheels], count=len(wheels), python=interpreter)
     return interpreter
 
 

@@ -30,7 +30,7 @@ MOST: Final = 10_000
 """Upper limit when counting articles."""
 _SUGGESTED = 8
 _CONSIDERED = 200
-_NOTHING: Final = dict.fromkeys(permissions.CATEGORIES, 0)
+_NO_ARTICLES: Final = dict.fromkeys(permissions.CATEGORIES, 0)
 _TAG = "articles"
 _EVERY_ARTICLE = "every-article"
 _computed: ContextVar[bool] = ContextVar("computed", default=False)
@@ -209,6 +209,7 @@ class ArticleReader:
         chosen, order = self._chosen(session, actor, _in_any_category(asked))
         keys = [each.element.label(f"key{place}") for place, each in enumerate(order)]
         hits = chosen.add_columns(Article.category, *keys).cte("hits")
+        # A text such as "safety:3,quality:5", which both databases can make in a subquery of one row.
         number_in = (hits.c.category + ":" + cast(func.count(), String)).label("number_in")
         numbers = select(number_in).group_by(hits.c.category).subquery()
         counted = select(func.aggregate_strings(numbers.c.number_in, ",")).scalar_subquery()
@@ -218,16 +219,15 @@ class ArticleReader:
         page = page.order_by(*(hits.c[key.name].desc() for key in keys))
         rows = session.execute(page.offset((number - 1) * self.page_size).limit(self.page_size)).all()
         if not rows:
-            nothing = number == 1 and not category
-            return [], _NOTHING if nothing else self._per_category(session, actor, asked)
+            return [], self._per_category(session, actor, asked)
         found = (each.split(":") for each in rows[0].counted.split(","))
-        return [row.id for row in rows], _NOTHING | {name: int(articles) for name, articles in found}
+        return [row.id for row in rows], _NO_ARTICLES | {name: int(articles) for name, articles in found}
 
     def _per_category(self, session: Session, actor: Actor, asked: ListQuery) -> dict[str, int]:
         """Return how many articles a search finds in each category, whatever category it is limited to."""
         chosen, _ = self._chosen(session, actor, _in_any_category(asked))
         counted = chosen.with_only_columns(Article.category, func.count()).group_by(Article.category)
-        return _NOTHING | {row[0]: row[1] for row in session.execute(counted)}
+        return _NO_ARTICLES | {row[0]: row[1] for row in session.execute(counted)}
 
     def list_html(
         self,

@@ -204,7 +204,7 @@ def related_to(session: Session, actor: Actor, article: dict[str, Any]) -> list[
 
     Candidates are the articles with the most shared tags, and the newest of the same site.
     """
-    asked = {name: article[name] for name in ("id", "site", "tags")}
+    values = {name: article[name] for name in ("id", "site", "tags")}
     candidates = [
         related_articles.Candidate(
             row.id,
@@ -214,7 +214,7 @@ def related_to(session: Session, actor: Actor, article: dict[str, Any]) -> list[
             row.site,
             frozenset((row.names or "").split("\x1f")) - {""},
         )
-        for row in session.execute(_select_related(actor.groups), asked)
+        for row in session.execute(_select_related(actor.groups), values)
     ]
     subject = related_articles.Candidate(
         article["id"],
