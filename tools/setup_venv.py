@@ -1,7 +1,7 @@
 """Create or update .venv from a hash-pinned lock file: ``tools/python tools/setup_venv.py demo|dev|peers|release``.
 
 Uses only the standard library and uv, pinned in ``requirements/uv.txt``, which installs an environment in seconds.
-pip installs if uv is not to be had or fails, or if pip is configured for an index that uv would not use.
+pip is used if uv is unavailable or fails, or if pip is configured with another index, which uv would not use.
 ``dev`` includes everything in ``demo``; ``peers`` and ``release`` are for benchmarks and releases. All lock files
 contain the same versions and share one environment: each adds what is missing and removes nothing.
 """
@@ -26,8 +26,8 @@ def main(kind: str) -> None:
     """Install ``requirements/KIND.txt`` and the packages of the tree into .venv."""
     if not venv_works():
         make_venv()
-    if not pip_has_its_own_index():
-        get_uv()
+    if not pip_has_custom_index():
+        install_uv()
     install_lock(kind)
     say("Installing mks-hardening, mks-deploy and knowledge-system from this tree ...")
     places = (ROOT, ROOT / "deploy", ROOT / "examples" / "knowledge_system")
@@ -59,13 +59,13 @@ def make_venv() -> None:
     subprocess.run([sys.executable, "-m", "venv", "--clear", str(VENV)], check=True)
 
 
-def pip_has_its_own_index() -> bool:
-    """Return whether pip is configured for an index that uv does not know."""
+def pip_has_custom_index() -> bool:
+    """Return whether pip is configured with an index that uv would not use."""
     settings = subprocess.run([*PIP, "config", "list"], check=False, capture_output=True, text=True).stdout
     return "index-url" in settings or "no-index" in settings
 
 
-def get_uv() -> None:
+def install_uv() -> None:
     """Install the pinned uv, or remove it: without it, pip installs everything."""
     pinned = ["--require-hashes", "-r", str(ROOT / "requirements" / "uv.txt")]
     done = subprocess.run([*PIP, "install", "-q", *pinned], check=False, capture_output=True)

@@ -439,7 +439,7 @@ def _full_log(tested: TestedSite) -> Iterator[None]:
 
 
 _KILLED = _every(4, _signal(signal.SIGKILL, worker=-1))  # the newest, so that another one always serves
-_BESIDE = Promise(rate=0.8, p95=600, page=_PAGE)
+_SHARED_CORE = Promise(rate=0.8, p95=600, page=_PAGE)
 """The new workers load the application on the core that the old ones serve with."""
 _FROZEN = _from_to(_signal(signal.SIGSTOP), _signal(signal.SIGCONT))
 _SERVER = (
@@ -453,8 +453,8 @@ _SERVER = (
         seconds=6,
     ),
     Scenario("worker frozen", _FROZEN, Promise(rate=0, p95=4300, page=_PAGE)),
-    Scenario("reload (SIGHUP)", _reload, _BESIDE),
-    Scenario("reload (SIGHUP), behind nginx", _reload, _BESIDE, nginx=True),
+    Scenario("reload (SIGHUP)", _reload, _SHARED_CORE),
+    Scenario("reload (SIGHUP), behind nginx", _reload, _SHARED_CORE, nginx=True),
     Scenario("disk of the log full", _full_log),
     Scenario(
         "200 clients that never finish their headers, without nginx",

@@ -122,7 +122,7 @@ def test_pip_that_fails_shows_its_own_words(tmp_path: Path, monkeypatch: pytest.
 @pytest.mark.parametrize(
     ("uv", "installed_by"), [("exit 0", ["uv"]), ("exit 2", ["uv", "pip"]), ("", ["pip"])], ids=str
 )
-def test_pip_installs_where_uv_cannot(
+def test_pip_is_used_if_uv_fails_or_is_unavailable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uv: str, installed_by: list[str]
 ) -> None:
     tool, calls = _tool("setup_venv"), tmp_path / "calls"
@@ -141,13 +141,13 @@ def test_pip_installs_where_uv_cannot(
     ("settings", "uses_uv"),
     [("global.cert='/etc/ca.crt'", True), ("", True), ("global.index-url='https://index.example/'", False)],
 )
-def test_an_index_of_its_own_keeps_pip(
+def test_pip_is_used_if_it_has_a_custom_index(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: str, *, uses_uv: bool
 ) -> None:
     tool = _tool("setup_venv")
     _program(tmp_path, "pip", f'echo "{settings}"')
     monkeypatch.setattr(tool, "PIP", [str(tmp_path / "pip")])
-    assert tool.pip_has_its_own_index() is not uses_uv
+    assert tool.pip_has_custom_index() is not uses_uv
 
 
 def test_without_its_pinned_version_uv_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,7 +156,7 @@ def test_without_its_pinned_version_uv_is_not_used(tmp_path: Path, monkeypatch: 
     _program(tmp_path, "uv", "exit 0")
     monkeypatch.setattr(tool, "PIP", [str(tmp_path / "pip")])
     monkeypatch.setattr(tool, "UV", tmp_path / "uv")
-    tool.get_uv()
+    tool.install_uv()
     assert not tool.UV.exists()
 
 

@@ -230,7 +230,7 @@ save_article = _in_transaction(_save)
 take_step = _in_transaction(_take_step)
 
 
-# For answers that contain the article: nothing that is read after the commit can fail.
+# For responses that contain the article: a read that failed after the commit would hide that the change was stored.
 
 
 @_in_transaction

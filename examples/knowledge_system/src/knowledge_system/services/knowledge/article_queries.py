@@ -319,7 +319,7 @@ def stored(session: Session, article_id: int) -> dict[str, Any]:
 
 @cache
 def _select_row() -> Select[Any]:
-    """Select an article with its author and its place; kept, because building it takes longer than running it."""
+    """Select an article with its author and its place; cached, because building it takes longer than running it."""
     columns = [getattr(Article, name) for name in _WHOLE]
     attached = select(Attachment.id).where(Attachment.article_id == _ARTICLE_ID).exists()
     levels = [aliased(TreeNode) for _ in range(DEPTH)]  # the place, and what it is in
@@ -347,7 +347,7 @@ def _parts(session: Session, article_id: int) -> dict[str, list[Any]]:
 
 @cache
 def _select_parts() -> CompoundSelect[Any]:
-    """Select the parts of an article; kept like its row.
+    """Select the parts of an article; cached for the same reason.
 
     Comments are ``said``, revisions ``saved``, approvals of a revision ``approved``, tags ``tag``, members of the
     groups that approve its categories ``approver``, groups to which it, its category, its place and the places

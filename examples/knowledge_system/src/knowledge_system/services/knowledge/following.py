@@ -232,7 +232,7 @@ def related_to(session: Session, actor: Actor, article: dict[str, Any]) -> list[
 
 @lru_cache(maxsize=256)
 def _select_related(groups: frozenset[int]) -> Select[Any]:
-    """Select the candidates of ``related_to``; kept, because building it takes longer than running it."""
+    """Select the candidates of ``related_to``; cached, because building it takes longer than running it."""
     most_tags = (
         select(ArticleTag.article_id)
         .where(ArticleTag.name.in_(bindparam("tags", expanding=True)))
