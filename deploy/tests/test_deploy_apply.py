@@ -156,8 +156,8 @@ def test_ways_into_the_host_are_closed_last_and_with_a_way_back() -> None:
     facts = replace(DONE, wanted=wanted, has_root_key=True)
     packages, *rest = plan_setup(HARD, facts)
     assert packages.commands[1][-2:] == ("nftables", "unattended-upgrades")
-    assert [step.key for step in rest] == ["ssh", "firewall", "rehearsal"]
-    words = [" ".join(command) for command in rest[1].commands]
+    assert [step.key for step in rest] == ["connections", "ssh", "firewall", "rehearsal"]
+    words = [" ".join(command) for command in rest[2].commands]
     undo = "systemctl restart knowledge-system-firewall-undo.timer"
     assert words.index(undo) < words.index("systemctl restart knowledge-system-firewall.service")
     with pytest.raises(ReleaseError, match="names no key, so nobody could sign in"):

@@ -39,7 +39,7 @@ from mks_deploy.versions import Installed
 from mks_hardening.cache import RedisCache
 from testbed.polling import free_port, wait_until
 from testbed.process import ServerProcess
-from testbed.services import program, unprivileged
+from testbed.services import program, unavailable, unprivileged
 
 MORE = "[host]\nshared_uploads = true\nfirewall = true\n[stores]\ndatabase_connections = 400\n"
 
@@ -203,6 +203,64 @@ def test_the_firewall_opens_what_the_roles_need(name: str, rules: list[str]) -> 
     text = files_of(name)["etc/knowledge-system/firewall.nft"]
     opened = [line.strip().removesuffix(" accept") for line in text.splitlines() if "dport" in line]
     assert opened == ["tcp dport 22", *rules]
+
+
+_OTHER_HOST = """
+import socket, sys
+server = socket.create_server(("192.0.2.2", 9000))
+print("ready", flush=True)
+connection = server.accept()[0]
+sys.stdin.readline()
+connection.sendall(b"news")
+sys.stdin.readline()
+"""
+_WAITING = """
+import json, socket, subprocess, sys
+follow, rules, other = json.loads(sys.argv[1])
+for line in (
+    "mount -t tmpfs tmpfs /run",
+    "ip netns add outside",
+    "ip link add inner type veth peer name outer netns outside",
+    "ip addr add 192.0.2.1/24 dev inner",
+    "ip link set inner up",
+    "ip -n outside addr add 192.0.2.2/24 dev outer",
+    "ip -n outside link set outer up",
+):
+    subprocess.run(line.split(), check=True)
+for words in follow:
+    subprocess.run(words, check=True)
+words = ["ip", "netns", "exec", "outside", sys.executable, "-c", other]
+with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    process.stdout.readline()
+    connection = socket.create_connection(("192.0.2.2", 9000), 20)
+    subprocess.run(["nft", "--file", rules], check=True)
+    process.stdin.write("send\\n")
+    process.stdin.flush()
+    connection.settimeout(20 if follow else 1)
+    try:
+        print(connection.recv(9).decode())
+    except TimeoutError:
+        print("nothing")
+"""
+
+
+@pytest.mark.parametrize(("followed", "received"), [(True, "news"), (False, "nothing")])
+def test_a_connection_that_waits_for_another_host_outlives_the_start_of_the_firewall(
+    tmp_path: Path,
+    followed: bool,  # noqa: FBT001 - a row
+    received: str,
+) -> None:
+    if os.geteuid():
+        unavailable("a network of its own", "needs root")
+    facts = HostFacts(wanted={"firewall": "new"})
+    *_, step = (each for each in plan_setup(SETTINGS.on("db2"), facts) if each.key == "connections")
+    follow = step.commands if followed else ()
+    rules = tmp_path / "firewall.nft"
+    rules.write_text(files_of("db2")["etc/knowledge-system/firewall.nft"])
+    given = json.dumps([follow, str(rules), _OTHER_HOST])
+    words = [program("unshare"), "--net", "--mount", sys.executable, "-c", _WAITING, given]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
+    assert done.stdout == f"{received}\n", done.stderr
 
 
 def test_postgresql_takes_the_application_and_standbys_over_tls_alone() -> None:

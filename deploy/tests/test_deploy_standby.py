@@ -852,6 +852,9 @@ def test_a_standby_takes_over_from_a_machine_that_is_cut_off_and_comes_back(
             make_version(machine, "1")
         code, said = laptop.up(str(source), "--version", "1", seconds=900)
         assert code == 0, said + first.journal() + second.journal()
+        # No connection of the standby may be stopped by the firewall, which started last.
+        code, said = laptop.run("database", "status", "--settings", str(source / "deploy.toml"))
+        assert code == 0, said
         _sql(first, "SET ROLE shop; CREATE TABLE entry (n bigint PRIMARY KEY)")
         writers += [MachineWriter(second, "kept", 0), MachineWriter(second, "new", 1_000_000)]
         _a_machine_is_cut_off(laptop, first, second, writers, str(source / "deploy.toml"))

@@ -56,6 +56,7 @@ class HostFacts:
         version: version to release; its folder has a virtual environment.
         can_encrypt: whether systemd-creds encrypts as ``host.encrypt_secrets`` wants.
         has_root_key: whether a key leads to root over ssh.
+        follows_connections: whether the kernel follows connections, for the firewall.
     """
 
     packages: frozenset[str] = frozenset()
@@ -80,6 +81,7 @@ class HostFacts:
     version: str = ""
     can_encrypt: bool = True
     has_root_key: bool = False
+    follows_connections: bool = False
 
     def took_notice(self, topic: str) -> bool:
         """Whether a part of the host works with the files as they are rendered now."""
@@ -225,6 +227,7 @@ def _to_the_servers(settings: Settings, facts: HostFacts) -> Iterator[SetupStep]
             "apply with the former secrets",
             call="write store files",
         )
+    yield from _follow_connections(settings, facts)
     yield from _stores(settings, facts)
     # With slots, a release moves the link.
     if not facts.linked or (not settings.runs_application and facts.linked != facts.version):
@@ -247,6 +250,24 @@ def _to_the_servers(settings: Settings, facts: HostFacts) -> Iterator[SetupStep]
             f"make {_COMMAND}",
             (("ln", "-sfn", f"{settings.paths.releases}/current/venv/bin/mks-deploy", _COMMAND),),
             f"rm {_COMMAND}",
+        )
+
+
+def _follow_connections(settings: Settings, facts: HostFacts) -> Iterator[SetupStep]:
+    """Yield what the firewall needs to know of connections that are older than it.
+
+    The kernel only follows connections while a rule asks for it. A standby or a worker that waits for something
+    from another host may have sent nothing by the time the firewall starts, which would refuse what it waits for.
+    """
+    if settings.host.firewall and not facts.follows_connections:
+        table = settings.name.replace("-", "_")
+        # The firewall replaces the table; until then, all is accepted.
+        chain = "chain seen { type filter hook input priority filter - 1; ct state established accept; };"
+        yield SetupStep(
+            "connections",
+            "follow connections from now on, so that the firewall knows those that begin before it",
+            (("nft", f"add table inet {table} {{ {chain} }}"),),
+            f"nft delete table inet {table}",
         )
 
 
