@@ -563,5 +563,5 @@ def test_the_command_refuses_wrong_times(capsys: pytest.CaptureFixture[str], wro
 
 
 def test_the_command_reports_an_outage(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bans", "add", ATTACKER, "--for", "1h", "--redis", "redis://127.0.0.1:1"]) != 0
-    assert "bans" in capsys.readouterr().err
+    assert main(["bans", "add", ATTACKER, "--for", "1h", "--redis", "redis://127.0.0.1:1"]) == 3
+    assert " is unavailable" in capsys.readouterr().err

@@ -214,6 +214,7 @@ def test_an_application_that_answers_its_own_error_is_heard_once(server: Server)
     status, fields, body = ask_for_fields(server, "/answers-its-own-error")
     assert (status, body) == (500, b"oops")
     assert is_one_head(fields, body)
+    assert server.record()["status"] == 500
 
 
 def test_a_session_that_cannot_be_kept_is_answered_with_one_head(server: Server) -> None:
