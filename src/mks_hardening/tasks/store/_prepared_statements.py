@@ -17,10 +17,28 @@ if TYPE_CHECKING:
 
     from mks_hardening.tasks.store._row_clock import RowClock
 
-__all__ = ["PRIORITIES", "PreparedStatements", "in_source_state", "literal_number", "lock_rows"]
+__all__ = [
+    "PRIORITIES",
+    "PreparedStatements",
+    "in_source_state",
+    "literal_number",
+    "lock_rows",
+    "single_statement_engine",
+]
 
 PRIORITIES: Final = (0, 1, 2)
 """High, normal, low: each is queried by its own index range, so none blocks another."""
+
+
+def single_statement_engine(engine: Engine) -> Engine:
+    """Return the engine for single statements, and for reads that need no common snapshot.
+
+    On PostgreSQL it begins no transactions. They would cost two more round trips, and after the ROLLBACK of a read
+    psycopg forgets all statements that it has prepared on the connection, so that PostgreSQL plans them again.
+    """
+    return (
+        engine if engine.dialect.name == "sqlite" else engine.execution_options(isolation_level="AUTOCOMMIT")
+    )
 
 
 class PreparedStatements:
@@ -37,8 +55,7 @@ class PreparedStatements:
         self._table = table
         self._clock = clock
         self._one_writer = engine.dialect.name == "sqlite"
-        # A single statement is its own transaction; BEGIN and COMMIT would cost two more round trips on PostgreSQL.
-        self._single = engine if self._one_writer else engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._single = single_statement_engine(engine)
         self._due_queries: dict[tuple[str, ...], Executable] = {}
         self._lease_statements: dict[tuple[int, int], Update] = {}
         self.reset_after_fork()

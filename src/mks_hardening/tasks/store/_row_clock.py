@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mks_hardening._core.clock import SYSTEM_CLOCK, given_clock
+from mks_hardening.tasks.store._prepared_statements import single_statement_engine
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Engine
@@ -67,6 +68,6 @@ class RowClock:
             return float(moment)
         from sqlalchemy import select
 
-        with self._engine.connect() as connection:
+        with single_statement_engine(self._engine).connect() as connection:
             read: float = connection.execute(select(moment)).scalar_one()
             return read

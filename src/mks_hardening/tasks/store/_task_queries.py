@@ -30,7 +30,7 @@ class TaskQueries:
     """
 
     def __init__(self, store: TaskStore) -> None:
-        self._engine = store.engine
+        self._engine = store.reads
         self._table = store.table
         self._clock = store.clock
 

@@ -16,7 +16,7 @@ from mks_hardening.tasks._states import ENDS, State, Step, sources
 from mks_hardening.tasks.store._enqueue_statements import EnqueueStatements
 from mks_hardening.tasks.store._new_task_signals import NewTaskSignals
 from mks_hardening.tasks.store._notification_listener import NotificationListener
-from mks_hardening.tasks.store._prepared_statements import PreparedStatements
+from mks_hardening.tasks.store._prepared_statements import PreparedStatements, single_statement_engine
 from mks_hardening.tasks.store._row_clock import RowClock
 from mks_hardening.tasks.store._task_rows import (
     LEASED_COLUMNS,
@@ -49,6 +49,7 @@ class TaskStore:
         from sqlalchemy import Table
 
         self.engine: Engine = engine
+        self.reads: Engine = single_statement_engine(engine)
         self.table: Table = instance(table, Table, parameter="table")
         self.clock: RowClock = RowClock(engine, clock)
         self._postgresql = engine.dialect.name == "postgresql"
@@ -114,7 +115,7 @@ class TaskStore:
         question = select(*(columns[name] for name in LEASED_COLUMNS), unknown_for).where(
             columns.owner == owner, columns.state == "running", columns.due_at > self.clock.moment()
         )
-        with self.engine.connect() as connection:
+        with self.reads.connect() as connection:
             row = connection.execute(question).mappings().one_or_none()
         return None if row is None else LeasedTask(**row)
 
@@ -132,7 +133,7 @@ class TaskStore:
             columns.attempts == task.attempts,
             columns.state.in_(ENDS),
         )
-        with self.engine.connect() as connection:
+        with self.reads.connect() as connection:
             found: State | None = connection.execute(question).scalar_one_or_none()
         return found
 
@@ -184,7 +185,7 @@ class TaskStore:
             columns.state == "running",
             columns.due_at > self.clock.moment(),
         )
-        with self.engine.connect() as connection:
+        with self.reads.connect() as connection:
             found = connection.execute(question).scalar_one_or_none()
         return None if found is None else bool(found)
 
@@ -275,7 +276,7 @@ class TaskStore:
         columns = self.table.c
         # Test clocks may stand still, so times alone do not define an order.
         order: ColumnElement[str] = columns.id if self._postgresql else literal_column("rowid")
-        with self.engine.connect() as connection:
+        with self.reads.connect() as connection:
             rows = connection.execute(select(self.table).order_by(columns.created_at, order)).all()
         return [NewTask(delay=0.0, **{name: getattr(row, name) for name in NEW_COLUMNS}) for row in rows]
 
@@ -285,7 +286,7 @@ class TaskStore:
 
         columns = self.table.c
         question = select(columns.id).where(self.is_due()).order_by(columns.priority, columns.due_at).limit(1)
-        with self.engine.connect() as connection:
+        with self.reads.connect() as connection:
             return connection.execute(question).scalar_one_or_none()
 
     @contextmanager
@@ -329,7 +330,7 @@ class TaskStore:
         """Return whether a scheduled run of this task exists."""
         from sqlalchemy import exists, select
 
-        with self.engine.connect() as connection:
+        with self.reads.connect() as connection:
             found = exists().where(
                 self.table.c.name == name, self.table.c.unique_key.startswith(SLOT, autoescape=True)
             )

@@ -93,7 +93,7 @@ class WakeUps:
             .scalar_subquery()
             for condition in conditions
         )
-        with self._store.engine.connect() as connection:
+        with self._store.reads.connect() as connection:
             found = connection.execute(select(*first)).one()
         return [
             condition for condition, task_id in zip(conditions, found, strict=True) if task_id is not None
