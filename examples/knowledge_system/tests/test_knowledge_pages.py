@@ -442,6 +442,22 @@ def test_pages_cost_a_fixed_number_of_statements(visit: Callable[..., Any], app:
     assert cost("/articles/1") == 2
 
 
+@pytest.mark.parametrize(
+    "path", ["/", "/articles?q=養生", "/articles/1/edit", "/notices", "/favourites", "/tree"]
+)
+def test_a_page_that_only_reads_begins_no_transaction(visit: Callable[..., Any], app: Any, path: str) -> None:
+    """At the end of one, psycopg would forget what it has prepared on the connection."""
+    person, begun = visit("ito"), list[Any]()
+
+    def note(connection: Any) -> None:
+        if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
+            begun.append(connection)
+
+    event.listen(app.extensions["knowledge"].engine, "begin", note)
+    assert person.get(path).status_code == 200
+    assert begun == []
+
+
 def test_drafts_are_never_cached(visit: Callable[..., Any]) -> None:
     writer, other = visit("tanaka"), visit("suzuki")
     writer.post("/articles", form(title="秘密の下書き"))

@@ -203,7 +203,8 @@ def session_factory(engine: Engine, *, reading: bool = False) -> sessionmaker[Se
     """Create a session factory whose objects remain readable after a commit.
 
     With ``reading``, sessions run in autocommit mode: a page that only reads saves the round trips that begin and
-    end a transaction.
+    end a transaction. A ROLLBACK at its end would also cost the statements that psycopg has prepared on the
+    connection: it forgets all of them, and PostgreSQL plans each again.
     """
     if reading:
         return sessionmaker(engine.execution_options(isolation_level="AUTOCOMMIT"), expire_on_commit=False)

@@ -30,7 +30,7 @@ routes = Routes("/api/knowledge/{article_id}/attachments")
 @routes.add("GET", "", {200: schemas.thing({"items": schemas.items(_ATTACHMENT)})})
 def listing(asked: ApiRequest) -> ApiResponse:
     """The files of an article, oldest first; `shown` is false until the next version is published."""
-    with current_request.services().sessions() as session:
+    with current_request.services().reads() as session:
         return ApiResponse(
             {"items": article_attachments.listed(session, current_request.actor(), asked.path["article_id"])},
             versioned=True,
@@ -48,7 +48,7 @@ def adding(asked: ApiRequest) -> ApiResponse:
 @routes.add("GET", _FILE, {200: schemas.FILE, 206: schemas.FILE}, gives_file=True)
 def reading(asked: ApiRequest) -> Response:
     """The file itself."""
-    with current_request.services().sessions() as session:
+    with current_request.services().reads() as session:
         found = article_attachments.find(session, current_request.actor(), asked.path["attachment_id"])
     if found.article_id != asked.path["article_id"]:
         raise Problem("not-found")

@@ -26,7 +26,7 @@ routes = Routes("/api/drafts/{form}")
 @routes.add("GET", "", {200: _DRAFT}, limit="api_poll", refusals=(404,))
 def reading(asked: ApiRequest) -> ApiResponse:
     """The draft of an editor: `article-12`, or `article-new`."""
-    with current_request.services().sessions() as session:
+    with current_request.services().reads() as session:
         found = drafts.load(session, current_request.actor(), asked.path["form"])
     if found is None:
         raise Problem("not-found")

@@ -30,7 +30,7 @@ routes = Routes("/api")
 @routes.add("GET", "/tags", {200: _NAMES}, query=fields.TAG_BEGUN)
 def tag_names(asked: ApiRequest) -> ApiResponse:
     """Tags of published articles that hold `q` in any spelling, those that begin with it first."""
-    with current_request.services().sessions() as session:
+    with current_request.services().reads() as session:
         return ApiResponse(
             {"items": tags.suggestions(session, current_request.actor(), asked.query["q"])}, versioned=True
         )
@@ -53,7 +53,7 @@ def site_names(_asked: ApiRequest) -> ApiResponse:
 @routes.add("GET", "/favourites", {200: _items(_KEPT)})
 def favourites(_asked: ApiRequest) -> ApiResponse:
     """The articles that one keeps, newest first."""
-    with current_request.services().sessions() as session:
+    with current_request.services().reads() as session:
         kept = following.favourites(session, current_request.actor())
     items = [{name: one[name] for name in ("id", "title", "status", "updated_at")} for one in kept]
     return ApiResponse({"items": items}, versioned=True)
@@ -76,7 +76,7 @@ def forgetting(asked: ApiRequest) -> ApiResponse:
 @routes.add("GET", "/watches", {200: _items(_WATCHED)})
 def watches(_asked: ApiRequest) -> ApiResponse:
     """What one watches, newest first."""
-    with current_request.services().sessions() as session:
+    with current_request.services().reads() as session:
         return ApiResponse({"items": following.watches(session, current_request.actor())}, versioned=True)
 
 

@@ -157,7 +157,7 @@ def stepping(asked: ApiRequest) -> ApiResponse:
 @routes.add("GET", f"{_READ}/comments", {200: _COMMENTS}, query=fields.AFTER)
 def comments(asked: ApiRequest) -> ApiResponse:
     """The remarks below an article, oldest first; `next` is the value of `after` for the next page."""
-    with current_request.services().sessions() as session:
+    with current_request.services().reads() as session:
         page = article_queries.comments(
             session, current_request.actor(), asked.path["article_id"], after=asked.query["after"] or None
         )
@@ -215,7 +215,7 @@ def _refuse_named(asked: ApiRequest) -> None:
 
 
 def _article(article_id: int) -> dict[str, Any]:
-    with current_request.services().sessions() as session:
+    with current_request.services().reads() as session:
         return _select(article_queries.read(session, current_request.actor(), article_id), _ARTICLE)
 
 

@@ -56,7 +56,7 @@ def restricting(asked: ApiRequest) -> ApiResponse:
 
 
 def _found(asked: ApiRequest) -> Restriction:
-    with current_request.services().sessions() as session:
+    with current_request.services().reads() as session:
         return readers.find(session, current_request.actor(), **asked.path)
 
 

@@ -329,7 +329,7 @@ def record_audit_export(change: Change, asked: dict[str, Any]) -> Head:
 def attach(article_id: int, files: Callable[[], Sequence[tuple[str, bytes]]]) -> list[dict[str, Any]]:
     """Attach files to an article, all or none; ``files`` is called only after the permission check."""
     services = current_request.services()
-    with services.sessions() as session:
+    with services.reads() as session:
         article_attachments.check_can_attach(session, current_request.actor(), article_id)
     return _attach(article_id, [services.intake.keep(each) for each in services.intake.checked_all(files())])
 

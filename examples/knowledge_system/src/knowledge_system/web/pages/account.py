@@ -172,7 +172,7 @@ def overview() -> Response:
 
 
 def _mails() -> str:
-    with current_request.services().sessions() as session:
+    with current_request.services().reads() as session:
         return digests.choice(session, current_request.actor().id)
 
 

@@ -25,7 +25,7 @@ _NOBODY = {"owner": "", "help": "unlock", "reason": ""}
 
 
 def _account_page(username: str, problem: Problem | None = None) -> str:
-    with current_request.services().sessions() as session:
+    with current_request.services().reads() as session:
         found = accounts.member(session, username)
         owner = str(accounts.id_of(session, username))
     settings = current_request.services().settings
@@ -44,7 +44,7 @@ def _account_page(username: str, problem: Problem | None = None) -> str:
 
 def _page(problem: Problem | None = None) -> str:
     asked = forms.query_values(fields.ACCOUNT_LIST)
-    with current_request.services().sessions() as session:
+    with current_request.services().reads() as session:
         listed, following = accounts.members(session, query=asked["q"], after=asked["after"] or None)
     return forms.render(
         "accounts.html",
@@ -93,7 +93,7 @@ def changing(*, username: str, **values: Any) -> str:
 @forms.form({}, page=_account_page)
 def inviting(*, username: str) -> str:
     """Send another mail with the link to choose a password."""
-    with current_request.services().sessions() as session:
+    with current_request.services().reads() as session:
         found = accounts.member(session, username)
     credentials.invite(found.username)
     return f"/admin/accounts/{username}?done=invited"
@@ -112,7 +112,7 @@ def unlinking(*, username: str) -> str:
 def ending(*, username: str, session: str) -> str:
     """End one session of a user, or all sessions and API tokens."""
     services = current_request.services()
-    with services.sessions() as database_session:
+    with services.reads() as database_session:
         accounts.member(database_session, username)  # 404 if there is no such user
         owner = str(accounts.id_of(database_session, username))
     manager = services.session_manager
@@ -133,7 +133,7 @@ def ending(*, username: str, session: str) -> str:
 def helping(*, owner: str, reason: str, **values: str) -> str:
     """Unlock an account, or remove its second factor; the administrator verifies by other means who it is."""
     services, actor = current_request.services(), current_request.actor().username
-    with services.sessions() as session:
+    with services.reads() as session:
         user_id = accounts.id_of(session, owner)
     current_request.enabled(services.two_factor)
     unlocks = values["help"] == "unlock"
@@ -146,7 +146,7 @@ def helping(*, owner: str, reason: str, **values: str) -> str:
 def audited() -> str:
     """Show the audit log with search and paging; verify its chain on request."""
     asked = forms.query_values(fields.AUDIT)
-    with current_request.services().sessions() as session:
+    with current_request.services().reads() as session:
         found = audit.entries(session, query=asked["q"], before=asked["before"] or None, codes=_codes_of)
         broken, missing = _verified(session) if asked["verify"] else (None, None)
     return render_template(

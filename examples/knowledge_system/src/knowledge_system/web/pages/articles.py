@@ -283,7 +283,7 @@ def _discarded(article_id: int | None) -> AnyResponse:
 
 def _draft(article_id: int | None, *, saved: dict[str, Any] | None = None) -> drafts.StoredDraft | None:
     """Return what the user typed and did not save, unless it is what was saved."""
-    with current_request.services().sessions() as session:
+    with current_request.services().reads() as session:
         found = drafts.load(session, current_request.actor(), drafts.form_of(article_id))
     if found is None or (
         saved is not None and all(saved[name] == found.values[name] for name in found.values)
@@ -310,7 +310,7 @@ def _left_over(problem: Problem) -> Response:
 
 
 def _read(article_id: int) -> dict[str, Any]:
-    with current_request.services().sessions() as session:
+    with current_request.services().reads() as session:
         return article_queries.read(session, current_request.actor(), article_id)
 
 
@@ -319,7 +319,7 @@ def _working(article: dict[str, Any]) -> dict[str, Any]:
     coming = article["next"]
     if coming is None:
         return article
-    with current_request.services().sessions() as session:
+    with current_request.services().reads() as session:
         text = review.text_of(session, current_request.actor(), article["id"], coming["revision"])
     return {**article, **{name: text[name] for name in articles.TEXT}, "status": coming["status"]}
 

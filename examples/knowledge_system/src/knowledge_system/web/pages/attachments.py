@@ -21,7 +21,7 @@ _AT_ONCE = 30
 def adding(article_id: int) -> AnyResponse:
     """Attach files, all or none."""
     try:
-        with current_request.services().sessions() as session:  # before the files are read
+        with current_request.services().reads() as session:  # before the files are read
             article_attachments.check_can_attach(session, current_request.actor(), article_id)
         files = received(most=_AT_ONCE)
         place = forms.once(lambda: _attached(article_id, files), content=digest(files))
@@ -56,6 +56,6 @@ def thumbnail(attachment_id: int) -> Response:
 
 
 def _sent(attachment_id: int, *, small: bool = False) -> Response:
-    with current_request.services().sessions() as session:
+    with current_request.services().reads() as session:
         found = article_attachments.find(session, current_request.actor(), attachment_id)
     return sent(found, small=small)

@@ -17,7 +17,7 @@ pages = Blueprint("following", __name__)
 @pages.get("/favourites")
 def favourites() -> Response:
     """Show the user's favourites and subscriptions."""
-    with current_request.services().sessions() as session:
+    with current_request.services().reads() as session:
         kept = following.favourites(session, current_request.actor())
         watched = following.watches(session, current_request.actor())
     return forms.private(
@@ -54,7 +54,7 @@ def site() -> str | AnyResponse:
     name = forms.query_values(fields.SITE)["name"]
     if not name:
         return redirect("/sites", 303)
-    with current_request.services().sessions() as session:
+    with current_request.services().reads() as session:
         shown = following.site_page(session, current_request.actor(), name)
         follow = following.followed(session, current_request.actor(), site=name)
     path = f"/site?{urlencode({'name': name})}"

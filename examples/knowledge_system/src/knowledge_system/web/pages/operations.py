@@ -82,7 +82,7 @@ class Close(NamedTuple):
 def _close(total: MetricCounts) -> list[Close]:
     """Return the most frequent first; the name of a deleted account is empty."""
     found = [(LimitedClient.from_text(text), number) for text, number in total.whose.most_common(_MOST_CLOSE)]
-    with current_request.services().sessions() as session:
+    with current_request.services().reads() as session:
         known = accounts.names(session, (int(whose.user) for whose, _ in found if whose.user))
     return [
         Close(whose.group, known.get(int(whose.user or 0), ""), whose.client, number)

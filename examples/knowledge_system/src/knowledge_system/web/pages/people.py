@@ -36,7 +36,7 @@ def _invitations(problem: Problem | None = None, *, lines: list[Line] | None = N
 
 
 def _groups(problem: Problem | None = None) -> str:
-    with current_request.services().sessions() as session:
+    with current_request.services().reads() as session:
         listed, approvers = groups.groups(session), groups.approvers(session)
         restricted = readers.restricted_categories(session)
     return forms.render(
@@ -53,7 +53,7 @@ def _groups(problem: Problem | None = None) -> str:
 
 def _retention(problem: Problem | None = None) -> str:
     settings = current_request.services().settings
-    with current_request.services().sessions() as session:
+    with current_request.services().reads() as session:
         leavers = retention.leavers(session, kept=settings.leavers_kept)
     return forms.render("retention.html", problem, section="admin", settings=settings, leavers=leavers)
 
@@ -69,7 +69,7 @@ def checking() -> FlaskResponse:
     """Show what an import of the file would do, line by line; nothing is changed."""
     try:
         text = people_csv.decoded(received()[0][1])
-        with current_request.services().sessions() as session:
+        with current_request.services().reads() as session:
             lines = people_csv.report(text, accounts.for_import(session))
     except Problem as problem:
         return forms.shown_again(problem, _invitations)
@@ -101,7 +101,7 @@ def changing_group(**values: Any) -> str:
 @pages.get("/groups/<int:group_id>/removal")
 def removing_group(group_id: int) -> FlaskResponse:
     """Show what the removal of a group affects, and a form to confirm it."""
-    with current_request.services().sessions() as session:
+    with current_request.services().reads() as session:
         group, approvers = groups.find(session, group_id), groups.approvers(session)
         restricted = readers.restricted_to(session, group_id)
     categories = [category for category, each in approvers.items() if each == group_id]

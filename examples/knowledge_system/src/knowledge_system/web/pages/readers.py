@@ -42,7 +42,7 @@ def _back(kind: str, subject: str) -> str:
 
 
 def _page(kind: str, subject: str, problem: Problem | None = None) -> str:
-    with current_request.services().sessions() as session:
+    with current_request.services().reads() as session:
         found = readers.find(session, current_request.actor(), kind, subject)
     return forms.render(
         "readers.html",

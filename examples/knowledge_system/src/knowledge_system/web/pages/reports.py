@@ -25,7 +25,7 @@ _NOTHING = {"kind": "monthly", "subject": "", "format": "pdf"}
 
 def _page(problem: Problem | None = None) -> str:
     actor, background = current_request.actor(), current_request.background()
-    with current_request.services().sessions() as session:
+    with current_request.services().reads() as session:
         ready = reports.kept(session, owner_id=actor.id, now=current_request.now())
         months = reports.months(session, actor, now=current_request.now())
         sites = reports.sites(session, actor)
@@ -65,7 +65,7 @@ def asking(**values: str) -> str:
 def following(report_id: str) -> str:
     """Show the progress of a report, and the download link when it is finished."""
     actor, status = _mine(report_id)
-    with current_request.services().sessions() as session:
+    with current_request.services().reads() as session:
         report = reports.find(session, report_id, owner_id=actor.id, now=current_request.now())
     return render_template(
         "report.html",
@@ -96,7 +96,7 @@ def downloading(report_id: str) -> Response:
         raise Problem("not-found")
     if link.until < current_request.now().timestamp():
         raise Problem("link-expired")
-    with current_request.services().sessions() as session:
+    with current_request.services().reads() as session:
         report = reports.find(session, report_id, owner_id=actor.id, now=current_request.now())
         if report is None:
             raise Problem("not-found")

@@ -76,7 +76,7 @@ def _stepped(article_id: int, values: dict[str, Any]) -> str:
 def history(article_id: int) -> str:
     """Show all revisions and the workflow steps."""
     actor = current_request.actor()
-    with current_request.services().sessions() as session:
+    with current_request.services().reads() as session:
         article = current_request.services().catalogue.article(actor, article_id)
         taken = review.steps(session, actor, article_id) if article["editable"] else []
     return render_template("history.html", section="articles", article=article, steps=taken)
@@ -90,7 +90,7 @@ def comparing(article_id: int) -> str:
     numbers = sorted(entry["revision"] for entry in article["history"])
     new = asked["new"] or numbers[-1]
     old = asked["old"] or max((number for number in numbers if number < new), default=new)
-    with current_request.services().sessions() as session:
+    with current_request.services().reads() as session:
         before, after = (review.text_of(session, actor, article_id, number) for number in (old, new))
     typed = asked["view"] == "text"
     found = dict(differing(before, after))
@@ -126,7 +126,7 @@ def restoring(*, article_id: int, number: int, revision: int) -> str:
 @pages.get("/reviews")
 def queue() -> str:
     """Show the review queue."""
-    with current_request.services().sessions() as session:
+    with current_request.services().reads() as session:
         waiting = review.queue(session, current_request.actor())
     return render_template("reviews.html", section="reviews", waiting=waiting)
 
@@ -137,7 +137,7 @@ def overdue() -> str:
     actor = current_request.actor()
     if not permissions.may_write(actor):
         raise Problem("forbidden")
-    with current_request.services().sessions() as session:
+    with current_request.services().reads() as session:
         found = overdue_articles.overdue(session, actor, now=current_request.now())
     return render_template("overdue.html", section="reviews", overdue=found)
 
@@ -145,7 +145,7 @@ def overdue() -> str:
 @pages.get("/notices")
 def noticed() -> Response:
     """Show the user's notices."""
-    with current_request.services().sessions() as session:
+    with current_request.services().reads() as session:
         found = review.notices(session, current_request.actor())
         overdue_number, overdue_unread = review.overdue_notices(session, current_request.actor())
     response = make_response(
@@ -178,7 +178,7 @@ def _revision_page(article_id: int, number: int | None, problem: Problem | None 
     if article["next"] and number == article["next"]["revision"]:
         older = [article["shown_revision"]]  # the reviewer decides on the difference from the published text
     before = None
-    with current_request.services().sessions() as session:
+    with current_request.services().reads() as session:
         shown = review.text_of(session, actor, article_id, number)
         if older:
             try:

@@ -15,7 +15,7 @@ pages = Blueprint("tree", __name__)
 
 
 def _page(problem: Problem | None = None) -> str:
-    with current_request.services().sessions() as session:
+    with current_request.services().reads() as session:
         whole = tree.whole(session, current_request.actor())
     return forms.render("tree.html", problem, section="articles", tree=whole, name=forms.retyped("name"))
 
@@ -45,7 +45,7 @@ def changing(*, node_id: int, **values: Any) -> str:
 @pages.get("/articles/<int:article_id>/place")
 def placing_form(article_id: int) -> str:
     """Show the form to choose the place of an article."""
-    with current_request.services().sessions() as session:
+    with current_request.services().reads() as session:
         article = article_queries.read(session, current_request.actor(), article_id)
         whole = tree.whole(session, current_request.actor())
     if not article["editable"]:
