@@ -125,7 +125,7 @@ def _type(
         return
     wanted = ".*".join(map(re.escape, step.output.split("...")))
     # A record is written after its answer has arrived; nobody types the next command as fast as this.
-    for _ in range(_LOOKS if line.startswith("tail ") else 1):
+    for _ in range(_LOOKS if line.startswith(("tail ", "grep ")) else 1):
         done = subprocess.run(
             ["bash", "-c", line],
             cwd=folder,
