@@ -243,9 +243,10 @@ def _parts(settings: AppSettings, opened: ExitStack, *, clock: Clock, session_cl
     )
     for watcher in (trail, samples):
         opened.enter_context(watcher.watching())
-    tokens = Tokens(sessions, keys=hard.security.secret_keys, clock=clock, tell=trail.note)
+    reads = session_factory(engine, reading=True)
+    tokens = Tokens(sessions, reads=reads, keys=hard.security.secret_keys, clock=clock, tell=trail.note)
     page_reads = PageReads(
-        session_factory(engine, reading=True),
+        reads,
         replicas=_replicas(settings, engine, opened),
         count=samples.count_read,
     )
@@ -257,6 +258,7 @@ def _parts(settings: AppSettings, opened: ExitStack, *, clock: Clock, session_cl
     )
     accounts = UserAccounts(
         sessions,
+        reads=reads,
         mail_domain=settings.mail_domain,
         passwords_of=None if settings.oidc_passwords else settings.oidc_emergency_accounts,
     )

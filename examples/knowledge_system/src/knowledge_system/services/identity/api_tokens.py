@@ -64,6 +64,7 @@ class Tokens:
 
     Args:
         sessions: factory of database sessions.
+        reads: factory of sessions that only read.
         keys: secret keys in base64, newest first; without keys, tokens end with the process.
         clock: clock of the application.
         tell: callback for the audit log, with an action, a user id and details.
@@ -73,11 +74,13 @@ class Tokens:
         self,
         sessions: sessionmaker[Session],
         *,
+        reads: sessionmaker[Session],
         keys: Sequence[str],
         clock: Clock,
         tell: Callable[..., None] = lambda *_, **__: None,
     ) -> None:
         self._sessions = sessions
+        self._reads = reads
         self._clock = clock
         self._tell = tell
         derived = key_bytes(keys) or [secrets.token_bytes(32)]
@@ -140,7 +143,7 @@ class Tokens:
             Problem: ``token-refused`` if the token is invalid, expired or revoked.
         """
         claims = self._claims(access_token)
-        with self._sessions() as session:
+        with self._reads() as session:
             found = _living(session, claims["sid"], self._now())
         if found is None or str(found[1].id) != claims["sub"]:
             raise Problem("token-refused")
@@ -162,7 +165,7 @@ class Tokens:
             TokenFamily.ended_at.is_(None),
             TokenFamily.expires_at > self._now(),
         ).order_by(TokenFamily.created_at, TokenFamily.id)
-        with self._sessions() as session:
+        with self._reads() as session:
             return [family for family, user in session.execute(living) if family.stamp == _stamp(user)]
 
     def end(self, family_id: str) -> None:

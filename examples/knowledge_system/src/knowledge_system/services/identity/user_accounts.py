@@ -21,6 +21,7 @@ class UserAccounts:
 
     Args:
         sessions: factory of database sessions.
+        reads: factory of sessions that only read.
         mail_domain: domain of the default address ``username@mail_domain``, for users without an address.
         passwords_of: who keeps the password beside the identity provider: these user names; ``None`` for everybody.
     """
@@ -29,23 +30,25 @@ class UserAccounts:
         self,
         sessions: sessionmaker[Session],
         *,
+        reads: sessionmaker[Session],
         mail_domain: str = "",
         passwords_of: frozenset[str] | None = None,
     ) -> None:
         self._sessions = sessions
+        self._reads = reads
         self._mail_domain = mail_domain
         self._passwords_of = passwords_of
 
     def find(self, name: str, /) -> SignInAccount | None:
         """Return the account with this user name."""
-        with self._sessions() as session:
+        with self._reads() as session:
             user = session.scalar(select(User).where(User.username == name))
             # For a password or a reset: neither is for an account of the provider.
             return None if self._by_provider_alone(session, user) else self._account(user)
 
     def get(self, user_id: str, /) -> SignInAccount | None:
         """Return the account with this id."""
-        with self._sessions() as session:
+        with self._reads() as session:
             user = session.get(User, int(user_id))
             account = self._account(user)
             if account is not None and self._by_provider_alone(session, user):
