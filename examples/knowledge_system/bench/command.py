@@ -154,7 +154,8 @@ def _measure_faults(options: argparse.Namespace, servers: list[int], load: list[
         f"`make bench-app ARGS=--faults`, {datetime.now(UTC):%Y-%m-%d}: {options.articles} articles, "
         f"{options.readers} readers who request a page each second and {fault_run.WRITERS} writers. Servers on "
         f"{len(servers)} core(s), the load generator and the proxies on {len(load)}; Python "
-        f"{platform.python_version()}, load of the machine {os.getloadavg()[1]:.1f}."
+        f"{platform.python_version()}, load of the machine {os.getloadavg()[1]:.1f}. "
+        f"Mails that came again with the same `Message-ID`: {kept.repeated}."
     )
     text = fault_report.report(setting, rows, others)
     print(text)

@@ -6,7 +6,7 @@ import json
 import re
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,8 @@ _SETTLES = 60
 """Seconds after the last outage within which mails and alerts that waited must have gone out."""
 _ALONE = "not by itself"
 _ON_PURPOSE = "/diagnostics/error"
+_REPEATABLE = 2
+"""Mails of a run that a crash may repeat. The moment is short: more have another cause."""
 _SUMMARY = re.compile(r"アラート \d+ 件")
 _REPEATED = re.compile(r"(\d+) 件抑制しました")
 
@@ -30,7 +32,9 @@ class Kept:
     Attributes:
         lost: work that was confirmed but is missing or duplicated, in words.
         mails: mails about confirmed remarks: delivered, queued, lost.
-        twice: mails that arrived more than once.
+        twice: mails that arrived more than once, with another ``Message-ID``.
+        repeated: mails that arrived more than once, with the same one: a process was killed, or stalled, after the
+            mail server had accepted the mail and before that was recorded (``MailTask``).
         alerts: by channel, alerts that each phase raised: delivered, spooled, not delivered individually.
         counted: by channel, alerts in a summary, or counted as repetitions.
     """
@@ -38,6 +42,7 @@ class Kept:
     lost: list[str]
     mails: Counter[str]
     twice: int
+    repeated: int
     alerts: dict[str, list[Counter[str]]]
     counted: dict[str, int]
 
@@ -51,7 +56,12 @@ class Kept:
 
     def failures(self) -> dict[str, int]:
         """Return the number of each kind of failure that belongs to no single request."""
-        return {"mails lost": self.mails["lost"], "alerts lost": self.missing, "mails sent twice": self.twice}
+        return {
+            "mails lost": self.mails["lost"],
+            "alerts lost": self.missing,
+            "mails sent twice": self.twice,
+            "mails repeated": self.repeated if self.repeated > _REPEATABLE else 0,
+        }
 
 
 def wait_until_sent(site: Site, crowd: Crowd) -> None:
@@ -60,7 +70,7 @@ def wait_until_sent(site: Site, crowd: Crowd) -> None:
     numbers = [number for seen in crowd.phases for number in seen.alerts]
     end = time.monotonic() + _SETTLES
     while time.monotonic() < end:
-        letters, result = _letters(site), _messages(site)
+        letters, result = list(_letters(site).values()), _messages(site)
         unsent = [mark for mark in marks if not any(mark in letter for letter in letters)]
         alone = [
             sum(not any(each in text for text in texts) for each in numbers) for texts in (letters, result)
@@ -74,9 +84,14 @@ def wait_until_sent(site: Site, crowd: Crowd) -> None:
         time.sleep(1)
 
 
-def _letters(site: Site) -> list[str]:
-    bodies = (each.message.get_body(("plain", "html")) for each in tuple(site.smtp.received))
-    return [str(body.get_content()) for body in bodies if body is not None]
+def _letters(site: Site) -> dict[tuple[int, str], str]:
+    """Return the texts of the mails by the order in which they arrived, and their ``Message-ID``."""
+    found = {}
+    for number, each in enumerate(tuple(site.smtp.received)):
+        body = each.message.get_body(("plain", "html"))
+        if body is not None:
+            found[number, str(each.message["Message-ID"])] = str(body.get_content())
+    return found
 
 
 def _messages(site: Site) -> list[str]:
@@ -92,8 +107,9 @@ def account(site: Site, database: str, spool: Path, crowd: Crowd) -> Kept:
     """Check everything; call it after the application has ended."""
     engine, work = create_engine(database), crowd.work
     lost = [*_lost_remarks(engine, work), *_lost_saves(engine, work, crowd.drafts)]
-    letters, result = _letters(site), _messages(site)
-    mails, twice = _mails(engine, work, letters)
+    mailed, result = _letters(site), _messages(site)
+    letters = list(mailed.values())
+    mails, twice, repeated = _mails(engine, work, mailed)
     engine.dispose()
     alerts = {
         channel: [
@@ -103,7 +119,7 @@ def account(site: Site, database: str, spool: Path, crowd: Crowd) -> Kept:
     }
     numbers = [number for seen in crowd.phases for number in seen.alerts]
     counted = {"email": _counted(letters), "slack": _counted(result) + _summed_up(result, numbers)}
-    return Kept(lost, mails, twice, alerts, counted)
+    return Kept(lost, mails, twice, repeated, alerts, counted)
 
 
 def _summed_up(messages: Sequence[str], numbers: Sequence[str]) -> int:
@@ -134,20 +150,23 @@ def _lost_saves(engine: Engine, work: Work, drafts: Sequence[int]) -> Iterator[s
             yield f"save {mark} was answered with {status} and is there {stored[mark]} times"
 
 
-def _mails(engine: Engine, work: Work, letters: Sequence[str]) -> tuple[Counter[str], int]:
+def _mails(
+    engine: Engine, work: Work, letters: Mapping[tuple[int, str], str]
+) -> tuple[Counter[str], int, int]:
     reads = text("SELECT arguments FROM mks_task WHERE name = 'mks.mail' AND state IN ('waiting', 'running')")
     with engine.connect() as connection:
         waiting = [
             json.dumps(json.loads(each), ensure_ascii=False) for each in connection.execute(reads).scalars()
         ]
-    fates, twice = Counter[str](), 0
+    fates, twice, repeated = Counter[str](), 0, 0
     for mark in (mark for mark, status in work.remarks.items() if status == 303):
-        came = sum(mark in letter for letter in letters)
-        twice += came > 1
+        came = [message_id for (_, message_id), letter in letters.items() if mark in letter]
+        twice += len(set(came)) > 1
+        repeated += len(came) > len(set(came))
         fates[
             "delivered" if came else "in the queue" if any(mark in each for each in waiting) else "lost"
         ] += 1
-    return fates, twice
+    return fates, twice, repeated
 
 
 def _fate(number: str, texts: Sequence[str], folder: Path) -> str:
@@ -193,6 +212,7 @@ def report(setting: str, phases: Sequence[Seen], kept: Kept) -> str:
     lines += [
         "",
         f"- Mails about remarks: {_listed(kept.mails)}; {kept.twice} came twice.",
+        f"- Mails that came again with the same `Message-ID`: {kept.repeated}.",
         f"- Alerts in a summary, or a number beside an equal one: {_listed(Counter(kept.counted))}.",
         *(f"- **Lost: {each}**" for each in kept.lost),
         "",
