@@ -25,6 +25,7 @@ import pytest
 import redis
 
 from deploy_host import HOST, Answer, Host
+from deploy_machine import OUTSIDE
 from deploy_settings import deployed
 from mks_deploy.cli import main, parser
 from mks_deploy.rendering import render
@@ -216,16 +217,8 @@ sys.stdin.readline()
 """
 _WAITING = """
 import json, socket, subprocess, sys
-follow, rules, other = json.loads(sys.argv[1])
-for line in (
-    "mount -t tmpfs tmpfs /run",
-    "ip netns add outside",
-    "ip link add inner type veth peer name outer netns outside",
-    "ip addr add 192.0.2.1/24 dev inner",
-    "ip link set inner up",
-    "ip -n outside addr add 192.0.2.2/24 dev outer",
-    "ip -n outside link set outer up",
-):
+network, follow, rules, other = json.loads(sys.argv[1])
+for line in ("mount -t tmpfs tmpfs /run", *network):
     subprocess.run(line.split(), check=True)
 for words in follow:
     subprocess.run(words, check=True)
@@ -257,7 +250,7 @@ def test_a_connection_that_waits_for_another_host_outlives_the_start_of_the_fire
     follow = step.commands if followed else ()
     rules = tmp_path / "firewall.nft"
     rules.write_text(files_of("db2")["etc/knowledge-system/firewall.nft"])
-    given = json.dumps([follow, str(rules), _OTHER_HOST])
+    given = json.dumps([OUTSIDE, follow, str(rules), _OTHER_HOST])
     words = [program("unshare"), "--net", "--mount", sys.executable, "-c", _WAITING, given]
     done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
     assert done.stdout == f"{received}\n", done.stderr

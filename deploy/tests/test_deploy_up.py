@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from deploy_laptop import HOST, Laptop, committed_source, make_version
-from deploy_machine import PREFIX, Machine
+from deploy_machine import OUTSIDE, PREFIX, Machine
 from deploy_settings import deployed
 from mks_deploy.cli import main
 from mks_deploy.operations.release import ReleaseError
@@ -229,14 +229,7 @@ def _firewall_lets_in_what_it_should(machine: Machine) -> None:
     state = machine.show("shop-firewall-undo.timer", "ActiveState")
     assert state == {"ActiveState": "inactive"}
     assert machine.run("systemctl", "is-active", "shop-firewall.service") == "active\n"
-    for line in (
-        "ip netns add outside",
-        "ip link add inner type veth peer name outer netns outside",
-        "ip addr add 192.0.2.1/24 dev inner",
-        "ip link set inner up",
-        "ip -n outside addr add 192.0.2.2/24 dev outer",
-        "ip -n outside link set outer up",
-    ):
+    for line in OUTSIDE:
         machine.run(*line.split())
     python = f"{PREFIX}/python/bin/python3"
     listen = "import socket, time; server = socket.create_server(('', 9000)); time.sleep(600)"

@@ -32,6 +32,16 @@ if sys.argv[1] == "install":
             )
 """
 
+# Another network, in which 192.0.2.2 is outside of the host at 192.0.2.1.
+OUTSIDE = (
+    "ip netns add outside",
+    "ip link add inner type veth peer name outer netns outside",
+    "ip addr add 192.0.2.1/24 dev inner",
+    "ip link set inner up",
+    "ip -n outside addr add 192.0.2.2/24 dev outer",
+    "ip -n outside link set outer up",
+)
+
 _COMMANDS = frozenset(
     {"mks-deploy", "knowledge-system", "gunicorn", "uvicorn", "hypercorn", "flask", "celery"}
 )

@@ -6,7 +6,7 @@ import json
 import re
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,7 +70,7 @@ def wait_until_sent(site: Site, crowd: Crowd) -> None:
     numbers = [number for seen in crowd.phases for number in seen.alerts]
     end = time.monotonic() + _SETTLES
     while time.monotonic() < end:
-        letters, result = list(_letters(site).values()), _messages(site)
+        letters, result = [letter for _, letter in _letters(site)], _messages(site)
         unsent = [mark for mark in marks if not any(mark in letter for letter in letters)]
         alone = [
             sum(not any(each in text for text in texts) for each in numbers) for texts in (letters, result)
@@ -84,14 +84,11 @@ def wait_until_sent(site: Site, crowd: Crowd) -> None:
         time.sleep(1)
 
 
-def _letters(site: Site) -> dict[tuple[int, str], str]:
-    """Return the texts of the mails by the order in which they arrived, and their ``Message-ID``."""
-    found = {}
-    for number, each in enumerate(tuple(site.smtp.received)):
-        body = each.message.get_body(("plain", "html"))
-        if body is not None:
-            found[number, str(each.message["Message-ID"])] = str(body.get_content())
-    return found
+def _letters(site: Site) -> list[tuple[str, str]]:
+    """Return the ``Message-ID`` and text of each mail that arrived."""
+    messages = [each.message for each in tuple(site.smtp.received)]
+    bodies = ((each["Message-ID"], each.get_body(("plain", "html"))) for each in messages)
+    return [(str(message_id), str(body.get_content())) for message_id, body in bodies if body is not None]
 
 
 def _messages(site: Site) -> list[str]:
@@ -108,7 +105,7 @@ def account(site: Site, database: str, spool: Path, crowd: Crowd) -> Kept:
     engine, work = create_engine(database), crowd.work
     lost = [*_lost_remarks(engine, work), *_lost_saves(engine, work, crowd.drafts)]
     mailed, result = _letters(site), _messages(site)
-    letters = list(mailed.values())
+    letters = [letter for _, letter in mailed]
     mails, twice, repeated = _mails(engine, work, mailed)
     engine.dispose()
     alerts = {
@@ -150,9 +147,7 @@ def _lost_saves(engine: Engine, work: Work, drafts: Sequence[int]) -> Iterator[s
             yield f"save {mark} was answered with {status} and is there {stored[mark]} times"
 
 
-def _mails(
-    engine: Engine, work: Work, letters: Mapping[tuple[int, str], str]
-) -> tuple[Counter[str], int, int]:
+def _mails(engine: Engine, work: Work, mailed: Sequence[tuple[str, str]]) -> tuple[Counter[str], int, int]:
     reads = text("SELECT arguments FROM mks_task WHERE name = 'mks.mail' AND state IN ('waiting', 'running')")
     with engine.connect() as connection:
         waiting = [
@@ -160,7 +155,7 @@ def _mails(
         ]
     fates, twice, repeated = Counter[str](), 0, 0
     for mark in (mark for mark, status in work.remarks.items() if status == 303):
-        came = [message_id for (_, message_id), letter in letters.items() if mark in letter]
+        came = [message_id for message_id, letter in mailed if mark in letter]
         twice += len(set(came)) > 1
         repeated += len(came) > len(set(came))
         fates[

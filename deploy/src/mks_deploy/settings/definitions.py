@@ -921,6 +921,11 @@ class Settings:
         return self.has_database and self.has_role("database", "standby")
 
     @property
+    def firewall_table(self) -> str:
+        """Table of nftables that holds the rules of this deployment."""
+        return self.name.replace("-", "_")
+
+    @property
     def guards_primary(self) -> bool:
         """Whether PostgreSQL runs on this host, and another server may take over from it."""
         return self.serves_database and bool(self.with_role("standby"))

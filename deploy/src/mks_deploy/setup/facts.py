@@ -129,7 +129,7 @@ def read_facts(
         can_encrypt=can_encrypt(settings),
         has_root_key=_has_key(Path("/root/.ssh/authorized_keys")),
         follows_connections=settings.host.firewall
-        and "ct state" in _said(["nft", "list", "table", "inet", settings.name.replace("-", "_")]),
+        and "ct state" in _said(["nft", "list", "table", "inet", settings.firewall_table]),
     )
 
 

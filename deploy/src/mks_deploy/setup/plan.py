@@ -260,7 +260,7 @@ def _follow_connections(settings: Settings, facts: HostFacts) -> Iterator[SetupS
     from another host may have sent nothing by the time the firewall starts, which would refuse what it waits for.
     """
     if settings.host.firewall and not facts.follows_connections:
-        table = settings.name.replace("-", "_")
+        table = settings.firewall_table
         # The firewall replaces the table; until then, all is accepted.
         chain = "chain seen { type filter hook input priority filter - 1; ct state established accept; };"
         yield SetupStep(
