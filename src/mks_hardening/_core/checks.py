@@ -21,6 +21,7 @@ __all__ = [
     "function",
     "instance",
     "instances",
+    "is_async",
     "level_number",
     "mapping",
     "namespace_of",
@@ -111,11 +112,41 @@ def boolean(value: object, *, parameter: str) -> bool:
     return value
 
 
-def function(value: C, *, parameter: str) -> C:
-    """Return a callable."""
+def function(value: C, *, parameter: str, may_be_async: bool = False) -> C:
+    """Return a callable.
+
+    By default it is a plain function. The results of ``async def`` and generator functions are true whatever they
+    decide, so as conditions they would turn a protection off without an error.
+
+    Args:
+        value: value to check.
+        parameter: name of the parameter.
+        may_be_async: whether it may be ``async def`` or a generator function.
+    """
     if not callable(value):
         raise _refused(parameter, "callable", value)
+    if not may_be_async and (is_async(value) or _is_generator(value)):
+        raise ConfigurationError(
+            f"{parameter} must be a plain function, not async def or a generator", parameter=parameter
+        )
     return value
+
+
+def is_async(value: object) -> bool:
+    """Return whether calling an object returns a coroutine: ``async def``, or a class with such a ``__call__``."""
+    import inspect  # not at module level: it is slow to import
+
+    # The attribute is how asgiref and asyncio mark a function before Python 3.12.
+    marked = getattr(value, "_is_coroutine", None) is not None
+    called = getattr(type(value), "__call__", None)  # noqa: B004 - the function itself, not whether there is one
+    return marked or inspect.iscoroutinefunction(value) or inspect.iscoroutinefunction(called)
+
+
+def _is_generator(value: Callable[..., object]) -> bool:
+    import inspect
+
+    called = (value, type(value).__call__)
+    return any(inspect.isgeneratorfunction(one) or inspect.isasyncgenfunction(one) for one in called)
 
 
 def mapping(value: M, *, parameter: str, of: str) -> M:

@@ -3,45 +3,19 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
-from mks_hardening._core.checks import function
 from mks_hardening._core.clock import SYSTEM_CLOCK
 from mks_hardening._core.operations import require_sync_result
-from mks_hardening.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["call_predicate", "is_async", "log_function_error", "plain_function"]
-
-C = TypeVar("C", bound="Callable[..., Any]")
+__all__ = ["call_predicate", "log_function_error"]
 
 _EVERY: Final = 60
 _MOST_NAMES: Final = 100
 _silent_until: Final[dict[str, float]] = {}
-
-
-def is_async(given: object) -> bool:
-    """Return whether calling an object returns a coroutine: ``async def``, or a class with such a ``__call__``."""
-    import inspect  # not at module level: it is slow to import
-
-    call = getattr(type(given), "__call__", None)  # noqa: B004 - the function itself, not whether there is one
-    return inspect.iscoroutinefunction(given) or inspect.iscoroutinefunction(call)
-
-
-def plain_function(given: C, *, parameter: str) -> C:
-    """Return a function that is not asynchronous.
-
-    Raises:
-        ConfigurationError: it is not callable, or asynchronous.
-    """
-    function(given, parameter=parameter)
-    if is_async(given):
-        raise ConfigurationError(
-            f"{parameter} must be a plain function, not an asynchronous one", parameter=parameter
-        )
-    return given
 
 
 def call_predicate(given: Callable[..., object], *arguments: object, parameter: str, otherwise: str) -> bool:

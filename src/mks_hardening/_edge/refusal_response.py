@@ -7,7 +7,8 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from mks_hardening._core import hooks
-from mks_hardening._core.function_errors import log_function_error, plain_function
+from mks_hardening._core.checks import function
+from mks_hardening._core.function_errors import log_function_error
 from mks_hardening._core.redaction.step_limit import REDACTED
 from mks_hardening._core.web.environ_keys import REFUSAL_KEY
 from mks_hardening._core.web.problem_details import PROBLEM_TYPE, prefers_text, problem_document
@@ -112,7 +113,7 @@ class Refuser:
 
     def __init__(self, wrapper: str, on_refusal: OnRefusal | None) -> None:
         self._wrapper = wrapper
-        self._on_refusal = None if on_refusal is None else plain_function(on_refusal, parameter="on_refusal")
+        self._on_refusal = None if on_refusal is None else function(on_refusal, parameter="on_refusal")
 
     def refuse(
         self,

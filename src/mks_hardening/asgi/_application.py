@@ -21,7 +21,7 @@ def asgi_application(app: App) -> App:
         ConfigurationError: it is not callable, or is not called with scope, receive and send, like WSGI
             applications and those of ASGI 2.
     """
-    given: Any = function(app, parameter="app")
+    given: Any = function(app, parameter="app", may_be_async=True)
     if not _takes_three(given):
         name = getattr(app, "__qualname__", type(app).__name__)
         raise ConfigurationError(

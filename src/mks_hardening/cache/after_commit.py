@@ -37,7 +37,9 @@ class AfterCommit:
 
     def add(self, function: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> None:
         """Call the function with these arguments after the transaction has ended."""
-        self._calls.append(partial(check_function(function, parameter="function"), *args, **kwargs))
+        self._calls.append(
+            partial(check_function(function, parameter="function", may_be_async=True), *args, **kwargs)
+        )
 
     def run(self) -> None:
         """Make the calls once, in order; all of them, even if one raises an error.

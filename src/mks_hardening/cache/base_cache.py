@@ -223,7 +223,7 @@ class BaseCache(Closing):
         wanted = [check_key(key) for key in dict.fromkeys(strings(keys, parameter="keys"))]
         terms = self._terms(ttl, tags, None, None)
         return self._computing.get_or_compute_many(
-            wanted, check_function(compute, parameter="compute"), terms
+            wanted, check_function(compute, parameter="compute", may_be_async=True), terms
         )
 
     def get_or_compute_with(self, key: str, compute: Callable[[], object], options: ComputeOptions) -> object:

@@ -10,7 +10,7 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast, overloa
 from mks_hardening._core.cache_tags import check_tags
 from mks_hardening._core.canonical_text import exact_type
 from mks_hardening._core.checks import function as check_function
-from mks_hardening._core.checks import text_of
+from mks_hardening._core.checks import is_async, text_of
 from mks_hardening._core.missing import MISSING
 from mks_hardening.cache._call_keys import Normalizer, call_normalizer, function_name
 from mks_hardening.cache._function_cache import (
@@ -184,9 +184,10 @@ def cached(
     if cache is not None:
         check_cache(cache)
     text_of(key_prefix, parameter="key_prefix")
-    for parameter, called in (("key_func", key_func), ("condition", condition), ("store_if", store_if)):
-        if called is not None:
-            check_function(called, parameter=parameter)
+    called = {"ttl": ttl, "key_func": key_func, "tags": tags, "condition": condition, "store_if": store_if}
+    for parameter, given in called.items():
+        if given is not None and (callable(given) or parameter not in ("ttl", "tags")):
+            check_function(cast("Callable[..., object]", given), parameter=parameter)
     options = FunctionOptions(
         cache,
         call_options(
@@ -217,8 +218,8 @@ def cached(
                 parameter="function",
             )
         name = function_name(function, key_prefix=key_prefix)
-        is_async = _is_coroutine_function(function)
-        plain = function if is_async else _plain(function)
+        awaits = is_async(function)
+        plain = function if awaits else _plain(function)
         normalized = call_normalizer(function) if key_func is None else _in_a_tuple(key_func)
         results = FunctionCache(plain, name, normalized, options, names_arguments=key_func is None)
 
@@ -244,7 +245,7 @@ def cached(
             where = results.cache_for(args, kwargs)
             if where is None:
                 return function(*args, **kwargs)
-            refreshed = where.arefresh_with if is_async else where.refresh_with
+            refreshed = where.arefresh_with if awaits else where.refresh_with
             compute, terms = results.computation(args, kwargs), results.options(where, args, kwargs)
             return refreshed(results.key(args, kwargs), compute, terms)
 
@@ -261,22 +262,16 @@ def cached(
             if where is not None:
                 await where.adelete(results.key(args, kwargs))
 
-        wrapper: Any = update_wrapper(acall if is_async else call, function)
+        wrapper: Any = update_wrapper(acall if awaits else call, function)
         for added in (cache_key, invalidate, ainvalidate, refresh, results.cache_info):
             setattr(wrapper, added.__name__, added)
         return cast("CachedFunction[P, R]", wrapper)
 
-    return decorate if function is None else decorate(check_function(function, parameter="function"))
-
-
-def _is_coroutine_function(function: Callable[..., object]) -> bool:
-    """Return whether a function is ``async def``, or marked as such (``inspect.markcoroutinefunction``)."""
-    import inspect  # not at module level: it is slow to import, and needed only to decorate
-
-    # The attribute is set by asgiref and asyncio before Python 3.12.
-    marked = getattr(function, "_is_coroutine", None) is not None
-    called = type(function).__call__  # of a callable object
-    return inspect.iscoroutinefunction(function) or marked or inspect.iscoroutinefunction(called)
+    return (
+        decorate
+        if function is None
+        else decorate(check_function(function, parameter="function", may_be_async=True))
+    )
 
 
 def _plain(function: Callable[P, R]) -> Callable[P, R]:

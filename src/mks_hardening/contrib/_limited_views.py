@@ -11,7 +11,7 @@ from uuid import UUID
 from mks_hardening import compose
 from mks_hardening._core import hooks
 from mks_hardening._core.checks import function, whole_number
-from mks_hardening._core.function_errors import call_predicate, plain_function
+from mks_hardening._core.function_errors import call_predicate
 from mks_hardening._core.origin.origin_of_request import request_origin
 from mks_hardening._core.origin.proxy_trust import client_key
 from mks_hardening._core.request_hits import hits_of_request
@@ -218,8 +218,8 @@ class ViewLimit:
         if is_sync:
             self.check_sync()
         self._key = None if key is None else function(key, parameter="key")
-        self._exempt = None if exempt is None else plain_function(exempt, parameter="exempt")
-        self._final_cost = None if final_cost is None else plain_function(final_cost, parameter="final_cost")
+        self._exempt = None if exempt is None else function(exempt, parameter="exempt")
+        self._final_cost = None if final_cost is None else function(final_cost, parameter="final_cost")
         self._cost = whole_number(cost, parameter="cost", minimum=0 if final_cost is None else 1)
         self._methods = checked_methods(methods)
 

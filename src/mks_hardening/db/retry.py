@@ -116,7 +116,7 @@ def retry_on_serialization_failure(
     longest = seconds(backoff_max, parameter="backoff_max")
     boolean(idempotent, parameter="idempotent")
     if sleep is not None:
-        check_function(sleep, parameter="sleep")
+        check_function(sleep, parameter="sleep", may_be_async=True)
 
     def wait_before(attempt: int) -> float:
         # Starts at 0 ("full jitter"), so that transactions that collided do not collide again.

@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, replace
-from inspect import Signature, iscoroutinefunction
+from inspect import Signature
 from typing import TYPE_CHECKING, Concatenate, Final, Generic, ParamSpec, TypeVar
 
 from mks_hardening._core.checks import boolean, choice, function, instance, number, whole_number
@@ -326,10 +326,6 @@ class Tasks:
             raise ConfigurationError(f"there is a task named {name} already", parameter="name")
 
         def register(work: Callable[Concatenate[TaskRun, P], R]) -> Task[P, R]:
-            # Calling it would return a coroutine that is never awaited, and the task would be done without having
-            # run.
-            if iscoroutinefunction(work):
-                raise ConfigurationError("a task is a plain function, not async def", parameter="work")
             made = Task(
                 self,
                 function(work, parameter="work"),

@@ -24,7 +24,7 @@ def wsgi_application(app: App) -> App:
         ConfigurationError: it is not callable, is a coroutine function, or does not take environ and
             ``start_response``, like ASGI applications.
     """
-    if is_asgi(function(app, parameter="app")):
+    if is_asgi(function(app, parameter="app", may_be_async=True)):
         raise ConfigurationError(
             f"app must be a WSGI application, called with environ and start_response, not "
             f"{getattr(app, '__qualname__', type(app).__name__)}: for ASGI (FastAPI, Starlette, Litestar, Quart, "

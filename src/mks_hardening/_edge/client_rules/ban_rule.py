@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 from datetime import timedelta
 from typing import Final, cast
 
-from mks_hardening._core.checks import number, whole_number
+from mks_hardening._core.checks import function, number, whole_number
 from mks_hardening._core.durations import seconds
 from mks_hardening.exceptions import ConfigurationError
 
@@ -75,7 +75,7 @@ class BanRule:
         self.statuses: frozenset[int] = frozenset()
         self.events: frozenset[str] = frozenset()
         if callable(when):
-            self._function = when
+            self._function = function(when, parameter="when")
         else:
             self._set_offences(when)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from mks_hardening._core.checks import function, strings, text_of
-from mks_hardening._core.function_errors import is_async, log_function_error
+from mks_hardening._core.checks import function, is_async, strings, text_of
+from mks_hardening._core.function_errors import log_function_error
 from mks_hardening._core.operations import Call, arun, run
 from mks_hardening.exceptions import ConfigurationError
 
@@ -50,7 +50,7 @@ class GroupChoice:
         groups: Iterable[str],
         fallback: str,
     ) -> None:
-        self._choose: Callable[..., Any] = function(choose, parameter="choose")
+        self._choose: Callable[..., Any] = function(choose, parameter="choose", may_be_async=True)
         listed = strings(groups, parameter="groups", of="names of groups")
         if not listed or not all(listed):
             raise ConfigurationError(

@@ -7,8 +7,8 @@ from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 
-from mks_hardening._core.checks import instances, offers, strings, whole_number
-from mks_hardening._core.function_errors import call_predicate, log_function_error, plain_function
+from mks_hardening._core.checks import function, instances, offers, strings, whole_number
+from mks_hardening._core.function_errors import call_predicate, log_function_error
 from mks_hardening._core.operations import require_sync_result
 from mks_hardening._core.response_costs import LimitedResponse
 from mks_hardening._core.web.paths import paths_of_rule
@@ -113,15 +113,15 @@ class RateLimitRule:
             offers(limiter, "hit", parameter="limiter", kind="a Limiter")
             for name in self.groups:
                 _check_group(name, limiter)
-        self.key: LimitKey = plain_function(key, parameter="key")
+        self.key: LimitKey = function(key, parameter="key")
         self._methods = checked_methods(methods)
         paths = (path,) if isinstance(path, str) else path
         listed = None if paths is None else strings(paths, parameter="path", of="paths")
         self._listed = None if listed is None else frozenset(listed)
         self._paths = None if listed is None else paths_of_rule(listed)
         self._applies_to_all = self._methods is None and self._paths is None
-        self._exempt = None if exempt is None else plain_function(exempt, parameter="exempt")
-        self._final_cost = None if final_cost is None else plain_function(final_cost, parameter="final_cost")
+        self._exempt = None if exempt is None else function(exempt, parameter="exempt")
+        self._final_cost = None if final_cost is None else function(final_cost, parameter="final_cost")
         self.cost: int = whole_number(cost, parameter="cost", minimum=0 if final_cost is None else 1)
         self.is_plain: bool = self.choice is None and self._final_cost is None and self.cost == 1
 

@@ -98,7 +98,7 @@ class CacheRule:
             None if query is None else frozenset(strings(query, parameter="query", of="names"))
         )
         self.identity: Callable[[Any], object] | None = (
-            None if identity is None else function(identity, parameter="identity")
+            None if identity is None else function(identity, parameter="identity", may_be_async=True)
         )
         self.tags: tuple[str, ...] = check_tags(tags)
         self.stale_while_revalidate: float | None = (

@@ -8,7 +8,7 @@ from datetime import timedelta
 from functools import partial, wraps
 from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar, cast
 
-from mks_hardening._core.checks import choice, function, whole_number
+from mks_hardening._core.checks import choice, function, is_async, whole_number
 from mks_hardening._core.clock import given_clock
 from mks_hardening._core.closing import Closing
 from mks_hardening._core.durations import seconds
@@ -306,7 +306,7 @@ class RateLimiter(Closing):
                 finally:
                     _hits_of_call.reset(token)
 
-            chosen = cast(Callable[P, R], limited_async) if _is_async(function) else limited
+            chosen = cast(Callable[P, R], limited_async) if is_async(function) else limited
             setattr(chosen, _LIMITED, True)
             return chosen
 
@@ -354,9 +354,3 @@ class RateLimiter(Closing):
         if type(cost) is not int or cost < 0:
             raise ConfigurationError("cost must be a whole number of at least 0", parameter="cost")
         return rules, key if type(key) is str and len(key) <= LONGEST_KEY else bounded_key(key)
-
-
-def _is_async(function: Callable[..., object]) -> bool:
-    import inspect  # not at module level: it is slow to import, and decorators run once
-
-    return inspect.iscoroutinefunction(function)

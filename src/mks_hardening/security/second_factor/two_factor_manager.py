@@ -90,7 +90,7 @@ class TwoFactorManager(Enrolments, Verification, RememberedDevices, Reencryption
         if failure_budget is not None:
             instance(failure_budget, FailureBudget, parameter="failure_budget")
         if on_notice is not None:
-            function(on_notice, parameter="on_notice")
+            function(on_notice, parameter="on_notice", may_be_async=True)
         check_label(issuer, parameter="issuer")
         window = whole_number(drift_window, parameter="drift_window", minimum=0, maximum=2)
         number = whole_number(recovery_codes, parameter="recovery_codes", minimum=8, maximum=20)

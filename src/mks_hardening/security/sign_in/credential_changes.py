@@ -92,7 +92,7 @@ class CredentialChanges:
         if policy is not None:
             offers(policy, "check", parameter="policy", kind="a PasswordPolicy or None")
         if set_email is not None:
-            function(set_email, parameter="set_email")
+            function(set_email, parameter="set_email", may_be_async=True)
         self._context = context
         self._policy = PasswordPolicy() if policy is None else policy
         self._set_email = set_email

@@ -140,9 +140,9 @@ class SignIn(AccountAdministration):
                 kind="a PasswordCheck or None",
             )
         if end_sessions is not None:
-            function(end_sessions, parameter="end_sessions")
+            function(end_sessions, parameter="end_sessions", may_be_async=True)
         if on_notice is not None:
-            function(on_notice, parameter="on_notice")
+            function(on_notice, parameter="on_notice", may_be_async=True)
         ttl = seconds(challenge_ttl, parameter="challenge_ttl")
         number(ttl, parameter="challenge_ttl", minimum=_SHORTEST_CHALLENGE, maximum=_LONGEST_CHALLENGE)
         _check_limiter(limiter)

@@ -12,6 +12,7 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
+from mks_hardening._core.checks import function, instances
 from mks_hardening._core.clock import SYSTEM_CLOCK
 from mks_hardening._core.operations import require_sync_result, run
 from mks_hardening._core.resilience.budget import outside_budget
@@ -84,8 +85,12 @@ class ResponseCacheMiddleware:
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._app = wsgi_application(app)
+        listed = instances(rules, CacheRule, parameter="rules")
+        for rule in listed:
+            if rule.identity is not None:
+                function(rule.identity, parameter="identity")
         self._responses = ResponseCache(
-            app, cache=cache, rules=rules, max_body=max_body, compute_wait=compute_wait, clock=clock
+            app, cache=cache, rules=listed, max_body=max_body, compute_wait=compute_wait, clock=clock
         )
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
