@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from mks_hardening._core.checks import instance, whole_number
+from mks_hardening._core.function_errors import log_function_error
 from mks_hardening._core.response_costs import PendingCost, ResponseCosts
+from mks_hardening.exceptions import BackendUnavailableError, MksHardeningError
 
 if TYPE_CHECKING:
     from mks_hardening._core.response_costs import FinalCost
@@ -55,47 +57,58 @@ class RequestHits:
             key: key of the hits.
             cost: number of hits.
             final_cost: takes the response when it has ended, and returns the final number of hits.
+
+        Raises:
+            BackendUnavailableError: the limiter raised an error, which is logged.
         """
-        reserve: Any = getattr(limiter, "reserve", None)
-        if reserve is None:
-            decision = limiter.hit(group, key, cost=cost)
-        else:
-            reservation: _ReservedHits = reserve(group, key, cost=cost, recheck=False)
-            decision = reservation.decision
-            if decision.allowed:
-                self._reservations.append(reservation)
-                if final_cost is not None:
-                    self._costs().add(PendingCost(reservation, limiter, group, key, cost, final_cost))
-        if not decision.allowed:
-            if self.costs is not None:
-                self.costs.clear()
-            while self._reservations:
-                self._reservations.pop().cancel()
+        try:
+            reserve: Any = getattr(limiter, "reserve", None)
+            if reserve is None:
+                decision = limiter.hit(group, key, cost=cost)
+            else:
+                reservation: _ReservedHits = reserve(group, key, cost=cost, recheck=False)
+                decision = reservation.decision
+                if decision.allowed:
+                    self._reservations.append(reservation)
+                    if final_cost is not None:
+                        self._costs().add(PendingCost(reservation, limiter, group, key, cost, final_cost))
+            if not decision.allowed:
+                if self.costs is not None:
+                    self.costs.clear()
+                while self._reservations:
+                    self._reservations.pop().cancel()
+        except Exception as error:  # noqa: BLE001 - a custom limiter may raise anything
+            raise _failure(limiter, error) from None
         return decision
 
     async def ahit(
         self, limiter: Limiter, group: str, key: str, *, cost: int = 1, final_cost: FinalCost | None = None
     ) -> LimitDecision:
         """Asynchronous ``hit``; a limiter without asynchronous methods is called in a worker thread."""
-        areserve: Any = getattr(limiter, "areserve", None)
-        if areserve is not None:
-            reservation: _ReservedHits = await areserve(group, key, cost=cost, recheck=False)
-            decision = reservation.decision
-            if decision.allowed:
-                self._reservations.append(reservation)
-                if final_cost is not None:
-                    self._costs().add(PendingCost(reservation, limiter, group, key, cost, final_cost))
-        elif final_cost is None and (ahit := getattr(limiter, "ahit", None)) is not None:
-            decision = await ahit(group, key, cost=cost)
-        else:
-            import asyncio  # on use: importing the names of this package loads nothing heavy
+        try:
+            areserve: Any = getattr(limiter, "areserve", None)
+            if areserve is not None:
+                reservation: _ReservedHits = await areserve(group, key, cost=cost, recheck=False)
+                decision = reservation.decision
+                if decision.allowed:
+                    self._reservations.append(reservation)
+                    if final_cost is not None:
+                        self._costs().add(PendingCost(reservation, limiter, group, key, cost, final_cost))
+            elif final_cost is None and (ahit := getattr(limiter, "ahit", None)) is not None:
+                decision = await ahit(group, key, cost=cost)
+            else:
+                import asyncio  # on use: importing the names of this package loads nothing heavy
 
-            return await asyncio.to_thread(self.hit, limiter, group, key, cost=cost, final_cost=final_cost)
-        if not decision.allowed:
-            if self.costs is not None:
-                self.costs.clear()
-            while self._reservations:
-                await self._reservations.pop().acancel()
+                return await asyncio.to_thread(
+                    self.hit, limiter, group, key, cost=cost, final_cost=final_cost
+                )
+            if not decision.allowed:
+                if self.costs is not None:
+                    self.costs.clear()
+                while self._reservations:
+                    await self._reservations.pop().acancel()
+        except Exception as error:  # noqa: BLE001 - a custom limiter may raise anything
+            raise _failure(limiter, error) from None
         return decision
 
     def _costs(self) -> ResponseCosts:
@@ -106,6 +119,14 @@ class RequestHits:
     def set_handler_cost(self, cost: int) -> None:
         """Set the number of hits that the handler of the request reports."""
         self._costs().handler_cost = cost
+
+
+def _failure(limiter: Limiter, error: Exception) -> MksHardeningError:
+    """Return what the callers of ``RequestHits`` handle, in place of an error of a custom limiter."""
+    if isinstance(error, MksHardeningError):
+        return error
+    log_function_error(limiter, error, parameter="limiter", otherwise="the request is refused with 503")
+    return BackendUnavailableError("limiter", "error", operation="hit")
 
 
 def costs_of_request(environ: dict[str, Any]) -> ResponseCosts | None:

@@ -22,6 +22,7 @@ from mks_hardening._core.web.wsgi_stack import has_inside
 from mks_hardening._edge.rate_limits.rate_limit_rule import (
     RateLimitRule,
     checked_rules,
+    limiter_refusal,
     rate_limit_refusal,
     tightest_decision,
 )
@@ -29,6 +30,7 @@ from mks_hardening._edge.refusal_response import Refuser
 from mks_hardening.asgi._application import asgi_application
 from mks_hardening.asgi._messages import HEADS, encoded, raw_headers, send_response, with_headers
 from mks_hardening.asgi._response_costs import ResponseEnd
+from mks_hardening.exceptions import BackendUnavailableError
 
 if TYPE_CHECKING:
     from mks_hardening._core.web.asgi_types import ASGIApplication, Message, Receive, Scope, Send
@@ -52,7 +54,7 @@ class RateLimitMiddleware:
     Args:
         app: the ASGI application.
         limiter: for example ``mks_hardening.security.RateLimiter``; the limiter decides what happens while its
-            store is unavailable.
+            store is unavailable. If it raises an error, the request is refused with 503.
         rules: the rules, in order; their keys get the scope.
         trust: proxies that may report the client address; not needed inside ``TrustedProxyMiddleware``.
         header_style: ``"x"``, ``"ietf"`` or ``"both"``.
@@ -100,13 +102,26 @@ class RateLimitMiddleware:
             if key is None:
                 continue
             group, hits = rule.group, hits_of_request(inner)
-            if rule.is_plain:
-                decision = await hits.ahit(self._limiter, group, key)
-            else:
-                if rule.choice is not None:
-                    group = await rule.choice.achoose_group(inner)
-                final_cost = rule.final_cost_of(inner)
-                decision = await hits.ahit(self._limiter, group, key, cost=rule.cost, final_cost=final_cost)
+            try:
+                if rule.is_plain:
+                    decision = await hits.ahit(self._limiter, group, key)
+                else:
+                    if rule.choice is not None:
+                        group = await rule.choice.achoose_group(inner)
+                    final_cost = rule.final_cost_of(inner)
+                    decision = await hits.ahit(
+                        self._limiter, group, key, cost=rule.cost, final_cost=final_cost
+                    )
+            except BackendUnavailableError as error:
+                response = self._refuser.refuse(
+                    inner,
+                    limiter_refusal(error),
+                    accept=header(inner, b"accept") or "",
+                    seen=str(error),
+                    client_ip=inner[ORIGIN_KEY].client_ip,
+                )
+                await send_response(inner, send, response)
+                return
             if not decision.allowed:
                 response = self._refuser.refuse(
                     inner,

@@ -59,7 +59,7 @@ class LimitDecision(Protocol):
 
 
 class Limiter(Protocol):
-    """Counts hits against the limits of a group."""
+    """Counts hits against the limits of a group; a request for which it raises an error is refused with 503."""
 
     def hit(self, group: str, key: str, *, cost: int = 1) -> LimitDecision:
         """Record ``cost`` hits of ``key`` in ``group`` if all limits allow it; otherwise record none."""

@@ -20,10 +20,12 @@ from mks_hardening._core.web.wsgi_stack import has_inside, wsgi_application
 from mks_hardening._edge.rate_limits.rate_limit_rule import (
     RateLimitRule,
     checked_rules,
+    limiter_refusal,
     rate_limit_refusal,
     tightest_decision,
 )
 from mks_hardening._edge.refusal_response import Refuser
+from mks_hardening.exceptions import BackendUnavailableError
 from mks_hardening.wsgi._response_costs import call_with_costs
 from mks_hardening.wsgi._send_response import send_response
 
@@ -50,7 +52,7 @@ class RateLimitMiddleware:
     Args:
         app: the WSGI application.
         limiter: for example ``mks_hardening.security.RateLimiter``; the limiter decides what happens while its
-            store is unavailable.
+            store is unavailable. If it raises an error, the request is refused with 503.
         rules: the rules, in order.
         trust: proxies that may report the client address; not needed inside ``TrustedProxyMiddleware``.
         header_style: ``"x"``, ``"ietf"`` or ``"both"``.
@@ -95,13 +97,23 @@ class RateLimitMiddleware:
             if key is None:
                 continue
             group, hits = rule.group, hits_of_request(environ)
-            if rule.is_plain:
-                decision = hits.hit(self._limiter, group, key)
-            else:
-                if rule.choice is not None:
-                    group = rule.choice.choose_group(environ)
-                final_cost = rule.final_cost_of(environ)
-                decision = hits.hit(self._limiter, group, key, cost=rule.cost, final_cost=final_cost)
+            try:
+                if rule.is_plain:
+                    decision = hits.hit(self._limiter, group, key)
+                else:
+                    if rule.choice is not None:
+                        group = rule.choice.choose_group(environ)
+                    final_cost = rule.final_cost_of(environ)
+                    decision = hits.hit(self._limiter, group, key, cost=rule.cost, final_cost=final_cost)
+            except BackendUnavailableError as error:
+                response = self._refuser.refuse(
+                    environ,
+                    limiter_refusal(error),
+                    accept=get("HTTP_ACCEPT", ""),
+                    seen=str(error),
+                    client_ip=origin.client_ip,
+                )
+                return send_response(environ, start_response, response)
             if not decision.allowed:
                 response = self._refuser.refuse(
                     environ,

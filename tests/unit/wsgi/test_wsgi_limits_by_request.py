@@ -412,6 +412,32 @@ def test_limiters_without_asyncio_are_corrected_too(final: int, expected: int) -
     assert used(limiter) == expected
 
 
+class Raising:
+    """A limiter of an application, written over another client of Redis."""
+
+    def __init__(self, *methods: str) -> None:
+        for method in methods:
+            setattr(self, method, self._raise)
+
+    def hit(self, group: str, key: str, *, cost: int = 1) -> Any:
+        self._raise()
+
+    def _raise(self, *given: Any, **options: Any) -> Any:
+        raise LookupError(f"the account of {PERSON}")
+
+
+@pytest.mark.parametrize("limiter", [Raising(), Raising("reserve"), Raising("areserve"), Raising("ahit")])
+def test_a_request_that_a_limiter_cannot_count_is_refused_with_503(
+    limiter: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    response = call_wsgi(
+        page, wrap=lambda app: RateLimitMiddleware(app, limiter=limiter, rules=[RateLimitRule("g")])
+    )
+    assert (response.status, response.header("Retry-After")) == (503, "2")
+    assert "LookupError" in caplog.text
+    assert PERSON not in caplog.text + response.body.decode()
+
+
 @pytest.mark.parametrize("failing", ["cancel", "reserve"])
 def test_the_reserved_cost_remains_when_hits_cannot_be_corrected(
     failing: str, caplog: pytest.LogCaptureFixture

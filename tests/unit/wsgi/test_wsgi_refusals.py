@@ -74,6 +74,17 @@ def _csrf(**options: Any) -> Any:
     return CSRFMiddleware(application, **options)
 
 
+class _RaisingLimiter:
+    def hit(self, group: str, key: str, *, cost: int = 1) -> Any:
+        raise LookupError
+
+
+def _uncounted(**options: Any) -> Any:
+    return RateLimitMiddleware(
+        application, limiter=_RaisingLimiter(), rules=[RateLimitRule("sign-in")], **options
+    )
+
+
 def _limit(**options: Any) -> Any:
     limiter = RateLimiter({"sign-in": "1 per minute"})
     limiter.hit("sign-in", "127.0.0.1")
@@ -213,6 +224,7 @@ CASES: list[tuple[Build, dict[str, Any], tuple[str, str, int, str]]] = [
     ),
     (_csrf, {"method": "POST", "headers": {"Cookie": "a=b"}}, ("csrf", "token", 403, "no valid token")),
     (_limit, {}, ("rate_limit", "sign-in", 429, "1 in 60 s")),
+    (_uncounted, {}, ("rate_limit", "limiter", 503, "limiter is unavailable (error)")),
     (_health, {"path": "/livez", "method": "POST"}, ("health", "method", 405, "POST")),
     (_session, DEAD, ("session", "revoked", 401, "unknown id")),
     (_idle, {}, ("session", "idle", 401, "begun 1900 s ago, last seen 1900 s ago")),
@@ -299,7 +311,7 @@ def test_the_record_names_rule_and_value(
 ) -> None:
     with caplog.at_level(logging.INFO, "mks_hardening.request"):
         ask(RequestLoggingMiddleware(build()), **how)
-    [record] = caplog.records
+    [record] = [one for one in caplog.records if one.name == "mks_hardening.request"]
     said = vars(record)
     assert (said["refused_by"], said["refused_rule"], said["status"]) == expected[:3]
     assert expected[3] in said["refused_value"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from hashlib import sha256
+from math import ceil
 from typing import TYPE_CHECKING, Any, Final
 
 from mks_hardening._core.checks import function, instances, offers, strings, whole_number
@@ -27,6 +28,7 @@ from mks_hardening.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
     from mks_hardening._core.response_costs import FinalCost
+    from mks_hardening.exceptions import BackendUnavailableError
     from mks_hardening.protocols import LimitDecision, Limiter
 
 __all__ = [
@@ -36,6 +38,7 @@ __all__ = [
     "checked_methods",
     "checked_rules",
     "counts_method",
+    "limiter_refusal",
     "rate_limit_refusal",
     "tightest_decision",
 ]
@@ -43,6 +46,8 @@ __all__ = [
 COUNTED: Final = "the request is counted"
 _COUNTED_BY_ADDRESS: Final = "requests are counted by client address"
 _LONGEST_KEY: Final = 256
+_NOT_COUNTED: Final = "Requests cannot be counted at the moment. Please try again."
+_RETRY_AFTER: Final = 2.0
 
 
 class RateLimitRule:
@@ -248,6 +253,12 @@ def rate_limit_refusal(decision: LimitDecision, accept_language: str) -> Refusal
     document = rate_limit_problem(decision, language=language)
     members = {name: value for name, value in document.items() if name not in ("status", "detail")}
     return RefusalResponse("limit", 429, str(document["detail"]), (), language=language, **members)
+
+
+def limiter_refusal(error: BackendUnavailableError) -> RefusalResponse:
+    """Return the 503 response to a request that the limiter could not count."""
+    wait = str(max(1, ceil(error.retry_after or _RETRY_AFTER)))
+    return RefusalResponse("limiter", 503, _NOT_COUNTED, [("Retry-After", wait)])
 
 
 def tightest_decision(decisions: Sequence[LimitDecision]) -> LimitDecision:
