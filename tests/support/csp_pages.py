@@ -1,0 +1,261 @@
+"""Pages with policies, and what a browser blocks of each: a table for the evaluator and for a real browser."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from typing import Final, NamedTuple
+
+__all__ = ["CASES", "SANDBOXED", "SITE", "Case"]
+
+SITE: Final = "https://shop.example.jp/a/page"
+_HEAD: Final = "<!doctype html><title>page</title>"
+
+
+class Case(NamedTuple):
+    """One page.
+
+    Attributes:
+        policies: values of the header field.
+        html: the page.
+        blocked: directive and source of each part that is blocked.
+        url: address of the page.
+    """
+
+    policies: tuple[str, ...]
+    html: str
+    blocked: frozenset[tuple[str, str]]
+    url: str = SITE
+
+
+def _case(policies: str | tuple[str, ...], html: str, blocked: str = "", url: str = SITE) -> Case:
+    """Return a page; each word of ``blocked`` is a directive with its sources, which may be relative."""
+    found = set[tuple[str, str]]()
+    for word in blocked.split():
+        directive, _, sources = word.partition("=")
+        for source in sources.split("|"):
+            found.add((directive, f"https://shop.example.jp{source}" if source[:1] == "/" else source))
+    given = (policies,) if isinstance(policies, str) else policies
+    return Case(given, _HEAD + html, frozenset(found), url)
+
+
+def _hash(text: str, algorithm: str = "sha256") -> str:
+    digest = hashlib.new(algorithm, text.encode()).digest()
+    return f"'{algorithm}-{base64.b64encode(digest).decode()}'"
+
+
+_ALL: Final = """<link rel=stylesheet href=/s.css><style>p { color: red }</style><script src=/a.js></script>
+<script>window.a = 1</script><p style="color: blue" onclick="go()">x</p><img src=/i.png>
+<iframe src=/f></iframe><form action=/send method=post><button>send</button></form>
+<video src=/v.mp4 poster=/p.png></video><object data=/o.svg></object><embed src=/e.svg>"""
+_STYLES: Final = "style-src-elem=/s.css|inline style-src-attr=inline"
+_SCRIPTS: Final = "script-src-elem=/a.js|inline script-src-attr=inline"
+_REST: Final = "img-src=/i.png|/p.png frame-src=/f media-src=/v.mp4 object-src=/o.svg|/e.svg"
+_INLINE: Final = "style-src-elem=inline style-src-attr=inline script-src-elem=inline script-src-attr=inline"
+
+_PAGES: Final = (
+    _case((), _ALL),
+    # What nginx once added to every page of an application without a policy.
+    _case(
+        "default-src 'none'; form-action 'none'",
+        _ALL,
+        f"{_STYLES} {_SCRIPTS} {_REST} form-action=/send",
+    ),
+    _case("default-src 'self'", _ALL, _INLINE),
+    _case("default-src 'self' 'unsafe-inline'; img-src 'none'", _ALL, "img-src=/i.png|/p.png"),
+    _case("default-src *", _ALL, _INLINE),
+    _case(
+        "script-src 'none'; style-src 'self'", _ALL, f"{_SCRIPTS} style-src-elem=inline style-src-attr=inline"
+    ),
+    _case(
+        "script-src-elem 'self'; script-src-attr 'unsafe-inline'; style-src-elem 'unsafe-inline'",
+        _ALL,
+        "script-src-elem=inline style-src-elem=/s.css",
+    ),
+    # All policies apply, whether in lines or behind commas; of a directive, the first one counts.
+    _case(
+        ("script-src 'self'", "form-action 'none'"),
+        _ALL,
+        "script-src-elem=inline script-src-attr=inline form-action=/send",
+    ),
+    _case(
+        "script-src 'self', style-src 'none'",
+        _ALL,
+        f"script-src-elem=inline script-src-attr=inline {_STYLES}",
+    ),
+    _case("IMG-SRC 'self'; img-src 'none'", "<img src=/a.png>"),
+    _case(" ;; img-src   'none' ;", "<img src=/a.png>", "img-src=/a.png"),
+    _case("frame-ancestors 'none'; report-uri /r", _ALL),
+    # Nonces and hashes.
+    _case(
+        "script-src 'nonce-abc'",
+        "<script nonce=abc>1</script><script nonce=abd>2</script><script src=/x.js nonce=abc></script>"
+        "<script src=/y.js></script><b onclick=x()>a</b>",
+        "script-src-elem=inline|/y.js script-src-attr=inline",
+    ),
+    _case(
+        "style-src 'nonce-abc'",
+        "<style nonce=abc>p {}</style><style>b {}</style><link rel=stylesheet href=/x.css nonce=abc>"
+        "<link rel=stylesheet href=/y.css nonce=ab><i style='color: red'>x</i>",
+        "style-src-elem=inline|/y.css style-src-attr=inline",
+    ),
+    _case(
+        "script-src 'nonce-abc' 'unsafe-inline'",
+        "<script>1</script><script nonce=abc>2</script>",
+        "script-src-elem=inline",
+    ),
+    _case(
+        "default-src 'unsafe-inline' 'nonce-q'",
+        "<style>p {}</style><p style='color: red'><script>1</script>",
+        "style-src-elem=inline style-src-attr=inline script-src-elem=inline",
+    ),
+    _case(f"script-src {_hash('window.z=1')}", "<script>window.z=1</script>"),
+    _case(f"script-src {_hash('window.z=1')}", "<script>window.z=2</script>", "script-src-elem=inline"),
+    _case(f"script-src {_hash('go()')}", "<b onclick='go()'>x</b>", "script-src-attr=inline"),
+    _case(f"script-src 'unsafe-hashes' {_hash('go()', 'sha384')}", "<b onclick='go()'>x</b>"),
+    _case(f"script-src 'unsafe-hashes' {_hash('go()')}", "<b onclick='no()'>x</b>", "script-src-attr=inline"),
+    _case(
+        f"style-src {_hash('p {}', 'sha512')}",
+        "<style>p {}</style><p style='color: red'>x</p>",
+        "style-src-attr=inline",
+    ),
+    _case(f"style-src 'unsafe-hashes' {_hash('color: red')}", "<p style='color: red'>x</p>"),
+    _case(f"script-src {_hash('1' + chr(10) + '2')}", "<script>1\r\n2</script>"),
+    _case(f"script-src {_hash('é < あ')}", "<script>é < あ</script>"),
+    _case(
+        "script-src 'strict-dynamic' 'nonce-a' https: 'unsafe-inline'",
+        "<script nonce=a src=/a.js></script><script src=/b.js></script><script>1</script><b onclick=x()>a</b>",
+        "script-src-elem=/b.js|inline script-src-attr=inline",
+    ),
+    _case("style-src 'unsafe-inline' 'strict-dynamic'", "<style>p {}</style><p style='color: red'>"),
+    # Which elements count.
+    _case(
+        "script-src 'none'",
+        "<script type=application/json>{}</script><script type=text/template>x</script><script nomodule>1</script>",
+    ),
+    _case(
+        "script-src 'none'",
+        "<script type=module src=/m.js></script><script type='application/x-javascript' src=/q.js></script>",
+        "script-src-elem=/m.js|/q.js",
+    ),
+    _case("script-src 'none'", "<script type=importmap>{}</script>", "script-src-elem=inline"),
+    _case(
+        "default-src 'none'",
+        "<template><img src=/a.png><template><script>1</script></template><img src=/b.png></template>"
+        "<noscript><img src=/c.png></noscript><textarea><img src=/d.png></textarea><!-- <img src=/e.png> -->",
+    ),
+    _case(
+        "style-src 'none'",
+        "<link rel=icon href=/i.ico><link rel='preload stylesheet' href=/k.css as=style>",
+        "style-src-elem=/k.css",
+    ),
+    _case("img-src 'none'", "<input type=image src=/in.png>", "img-src=/in.png"),
+    _case("img-src 'none'", "<img srcset='/b.webp 1x'>", "img-src=/b.webp"),
+    _case(
+        "media-src 'none'",
+        "<audio src=/a.mp3></audio><video><source src=/v.mp4></video>",
+        "media-src=/a.mp3|/v.mp4",
+    ),
+    _case(
+        "frame-src 'none'",
+        "<iframe src=/x></iframe><iframe srcdoc='<p>x'></iframe><iframe src=about:blank></iframe>",
+        "frame-src=/x",
+    ),
+    _case("child-src 'none'", "<iframe src=/x></iframe>", "frame-src=/x"),
+    _case("child-src 'none'; frame-src 'self'", "<iframe src=/x></iframe>"),
+    # Forms: no fallback to default-src; without an action, the page itself.
+    _case("default-src 'none'", "<form action=/y></form>"),
+    _case("form-action 'none'", "<form><input name=x></form>", "form-action=/a/page"),
+    _case("form-action 'none'", "<form method=dialog></form>"),
+    _case("form-action https://other.example", "<form action=https://other.example/x></form>"),
+    _case("form-action /y", "<form action=/y></form>", "form-action=/y"),
+    # The base of the addresses, and policies in the page.
+    _case(
+        "base-uri 'none'; img-src 'self'",
+        "<base href=https://other.example/><img src=/a.png>",
+        "base-uri=https://other.example/",
+    ),
+    _case(
+        "img-src 'self'",
+        "<base href=https://other.example/><img src=a.png>",
+        "img-src=https://other.example/a.png",
+    ),
+    _case(
+        (),
+        "<meta http-equiv=Content-Security-Policy content=\"img-src 'none'\"><img src=/a.png>",
+        "img-src=/a.png",
+    ),
+    _case(
+        "img-src 'self'",
+        "<meta http-equiv=content-security-policy content=\"sandbox; style-src 'none'\"><img src=/a.png>"
+        "<style>p {}</style><script>1</script>",
+        "style-src-elem=inline",
+    ),
+    _case("img-src 'self'; upgrade-insecure-requests", "<img src=http://shop.example.jp/a.png>"),
+)
+
+_HTTP: Final = "http://shop.example.jp/a"
+_SOURCES: Final = (
+    # source, address of a picture, whether it is shown, address of the page
+    ("https://cdn.example", "https://cdn.example/a.png", True, SITE),
+    ("cdn.example", "https://cdn.example/a.png", True, SITE),
+    ("CDN.example", "https://cdn.EXAMPLE/a.png", True, SITE),
+    ("cdn.example", "http://cdn.example/a.png", True, _HTTP),
+    ("http://cdn.example", "https://cdn.example/a.png", True, _HTTP),
+    ("http://cdn.example:80", "https://cdn.example/a.png", True, SITE),
+    ("https://cdn.example", "http://cdn.example/a.png", False, _HTTP),
+    ("cdn.example:443", "https://cdn.example/a.png", True, SITE),
+    ("cdn.example:*", "https://cdn.example:8443/a.png", True, SITE),
+    ("cdn.example", "https://cdn.example:8443/a.png", False, SITE),
+    ("*.example", "https://cdn.example/a.png", True, SITE),
+    ("*.cdn.example", "https://cdn.example/a.png", False, SITE),
+    ("*.cdn.example", "https://a.b.cdn.example/a.png", True, SITE),
+    ("cdn.example", "https://cdn.example.evil.example/a.png", False, SITE),
+    ("cdn.example/a/", "https://cdn.example/a/b.png", True, SITE),
+    ("cdn.example/a", "https://cdn.example/a/b.png", False, SITE),
+    ("cdn.example/a.png", "https://cdn.example/a.png?x=y", True, SITE),
+    ("cdn.example/A.png", "https://cdn.example/a.png", False, SITE),
+    ("cdn.example/", "https://cdn.example/a.png", True, SITE),
+    ("cdn.example/%61.png", "https://cdn.example/a.png", True, SITE),
+    ("https:", "https://cdn.example/a.png", True, SITE),
+    ("http:", "https://cdn.example/a.png", True, _HTTP),
+    ("https:", "http://cdn.example/a.png", False, _HTTP),
+    ("'self'", "/a.png", True, SITE),
+    ("'SELF'", "/a.png", True, SITE),
+    ("self", "/a.png", False, SITE),
+    ("'self'", "https://shop.example.jp/a.png", True, _HTTP),
+    ("'self'", "https://shop.example.jp:444/a.png", False, SITE),
+    ("'self'", "/a.png", True, "https://shop.example.jp:444/a"),
+    ("'self'", "https://shop.example.jp/a.png", False, "https://shop.example.jp:444/a"),
+    ("'self'", "//cdn.example/a.png", False, SITE),
+    ("*", "https://cdn.example:99/a.png", True, SITE),
+    ("*", "data:image/gif;base64,R0lGODlhAQABAAAAACw=", False, SITE),
+    ("data:", "data:image/gif;base64,R0lGODlhAQABAAAAACw=", True, SITE),
+    ("https://*", "https://cdn.example/a.png", True, SITE),
+    ("https://*:*", "https://cdn.example:81/a.png", True, SITE),
+    ("", "https://cdn.example/a.png", False, SITE),
+    ("'none'", "/a.png", False, SITE),
+    ("'none' 'self'", "/a.png", True, SITE),
+    ("localhost:8000", "http://localhost:8000/a.png", True, "http://localhost:8000/x"),
+    ("127.0.0.1:8000", "http://127.0.0.1:8000/a.png", True, "http://127.0.0.1:8000/x"),
+    ("'self'", "https://[::bad/a.png", True, SITE),
+)
+
+CASES: Final = (
+    *_PAGES,
+    *(
+        _case(
+            f"img-src {source}",
+            f"<img src={address}>",
+            ""
+            if shown
+            else f"img-src={address.replace('//cdn', 'https://cdn') if address[:2] == '//' else address}",
+            url,
+        )
+        for source, address, shown, url in _SOURCES
+    ),
+)
+
+SANDBOXED: Final = """<!doctype html><title>page</title><script>document.title = "ran"</script>
+<form action="/send" method="post"><button>send</button></form>"""
+"""A page whose script and form need ``allow-scripts`` and ``allow-forms``."""
