@@ -22,12 +22,14 @@ class Evidence:
         key: stable name of what is affected, such as a variable or a directive, for the fingerprint.
         file: path of the file, as it was given; empty if it is not a file.
         line: line in that file, from 1.
+        level: level of this finding, if it is not that of the check.
     """
 
     text: str
     key: str = ""
     file: str = ""
     line: int = 0
+    level: Level | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -246,7 +246,7 @@ def spoofed_believed(facts: Facts) -> Iterator[Evidence]:
     link="https://www.rfc-editor.org/rfc/rfc6797",
 )
 def hsts(facts: Facts) -> Iterator[Evidence]:
-    """Report responses over TLS without it."""
+    """Report responses over TLS without it; a short time is a note, as a new site begins so."""
     live = _live(facts)
     if live.tls is None:
         return
@@ -255,7 +255,8 @@ def hsts(facts: Facts) -> Iterator[Evidence]:
         value = response.field("strict-transport-security")
         match = re.search(r"max-age=\"?(\d{1,12})", value, re.IGNORECASE)
         if value and (match is None or int(match[1]) < MONTHS_6):
-            yield Evidence(text=f"{name}: {value}", key="max-age")
+            young = match is not None and int(match[1]) > 0
+            yield Evidence(text=f"{name}: {value}", key="max-age", level="note" if young else None)
 
 
 @GROUP.register(

@@ -316,13 +316,13 @@ def lost_header_fields(facts: Facts) -> Iterator[Evidence]:
 
 @GROUP.register(
     "MKS-DEP-011",
-    "warning",
+    "note",
     en=("HSTS lasts less than 180 days.", "`max-age=63072000`, once HTTPS works."),
     ja=("HSTS の有効期間が180日未満です。", "HTTPS の動作を確認したら `max-age=63072000` にしてください。"),
     link="https://www.rfc-editor.org/rfc/rfc6797",
 )
 def short_hsts(facts: Facts) -> Iterator[Evidence]:
-    """Report short lifetimes."""
+    """Report short lifetimes; as a note, since a new site begins so."""
     for _, directive in _tree(facts).every("add_header"):
         if directive.args[:1] and directive.args[0].lower() == "strict-transport-security":
             match = re.search(r"max-age=\"?(\d{1,12})", directive.text)

@@ -208,7 +208,7 @@ def _definition(identifier: str) -> CheckDefinition:
 def _finding(definition: CheckDefinition, evidence: Evidence, language: Language) -> Finding:
     return Finding(
         id=definition.id,
-        level=definition.level,
+        level=evidence.level or definition.level,
         title=definition.title[language],
         evidence=_shown(evidence.text),
         fix=definition.fix[language],

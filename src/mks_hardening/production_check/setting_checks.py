@@ -10,7 +10,7 @@ from urllib.parse import parse_qs
 from mks_hardening._core.redaction.secret_names import ends_in_secret
 from mks_hardening.production_check.check_definition import CheckGroup
 from mks_hardening.production_check.facts import Facts, SettingFacts
-from mks_hardening.production_check.finding import Evidence
+from mks_hardening.production_check.finding import Evidence, Level
 from mks_hardening.production_check.values import (
     MONTHS_6,
     as_list,
@@ -49,8 +49,9 @@ def settings_of(facts: Facts) -> SettingFacts:
     return facts.settings
 
 
-def _seen(settings: SettingFacts, name: str, text: str) -> Evidence:
-    return Evidence(text=text, key=name, file=settings.file, line=settings.lines.get(name, 0))
+def _seen(settings: SettingFacts, name: str, text: str, *, level: Level | None = None) -> Evidence:
+    line = settings.lines.get(name, 0)
+    return Evidence(text=text, key=name, file=settings.file, line=line, level=level)
 
 
 def _named(settings: SettingFacts, *names: str) -> Iterator[tuple[str, str]]:
@@ -242,25 +243,26 @@ def any_host(facts: Facts) -> Iterator[Evidence]:
     "warning",
     en=(
         "HSTS is off or shorter than 180 days: the first request of a browser may go over plain HTTP.",
-        "Unset `MKS_HSTS`, and set `MKS_HSTS_MAX_AGE` to at least 180d once HTTPS works.",
+        "Unset `MKS_HSTS`, and set `MKS_HSTS_MAX_AGE` (`tls.hsts_max_age` of mks-deploy) to at least 180d once HTTPS works.",
     ),
     ja=(
         "HSTS が無効か180日未満のため、ブラウザーの最初のリクエストが平文の HTTP になることがあります。",
-        "`MKS_HSTS` を削除し、HTTPS の動作を確認したら `MKS_HSTS_MAX_AGE` を180d以上にしてください。",
+        "`MKS_HSTS` を削除し、HTTPS の動作を確認したら `MKS_HSTS_MAX_AGE`（mks-deploy では `tls.hsts_max_age`）を180d以上にしてください。",
     ),
     link="https://www.rfc-editor.org/rfc/rfc6797",
 )
 def short_hsts(facts: Facts) -> Iterator[Evidence]:
-    """Report HSTS that is off or short."""
+    """Report HSTS that is off or short; short is a note, as a new site begins so."""
     settings = settings_of(facts)
     edge = settings.hardening.wsgi
     if not edge.hsts:
         yield _seen(settings, "MKS_HSTS", "MKS_HSTS=0")
     elif edge.hsts_max_age < MONTHS_6:
-        yield _seen(settings, "MKS_HSTS_MAX_AGE", f"MKS_HSTS_MAX_AGE is {edge.hsts_max_age:g} seconds")
+        text = f"MKS_HSTS_MAX_AGE is {edge.hsts_max_age:g} seconds"
+        yield _seen(settings, "MKS_HSTS_MAX_AGE", text, level="note" if edge.hsts_max_age else None)
     for name, value in _named(settings, "SECURE_HSTS_SECONDS"):
         if value.strip().isdigit() and int(value[:18]) < MONTHS_6:
-            yield _seen(settings, name, f"{name}={value}")
+            yield _seen(settings, name, f"{name}={value}", level="note" if int(value[:18]) else None)
 
 
 @GROUP.register(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from mks_hardening.production_check.facts import Facts
 from mks_hardening.production_check.runner import judge
 from production_check_cases import PROXY, SITE, app, env, files, live, response, site, unit
@@ -118,3 +120,21 @@ def test_other_inputs_are_found() -> None:
 
 def test_near_misses_are_left_alone() -> None:
     assert faulty_rows(LEFT_ALONE, lambda row: row[0] in found(row[1]), name=named) == {}
+
+
+@pytest.mark.parametrize(
+    ("facts", "level"),
+    [
+        (env(MKS_HSTS_MAX_AGE="5m"), "note"),
+        (env(MKS_HSTS_MAX_AGE="0s"), "warning"),
+        (env(MKS_HSTS="0"), "warning"),
+        (env(SECURE_HSTS_SECONDS="300"), "note"),
+        (env(SECURE_HSTS_SECONDS="0"), "warning"),
+        (live(page=response(strict_transport_security="max-age=300")), "note"),
+        (live(page=response(strict_transport_security="max-age=0")), "warning"),
+        (live(missing=response(404, without="strict-transport-security")), "warning"),
+        (site("max-age=63072000", "max-age=300"), "note"),
+    ],
+)
+def test_a_site_that_begins_with_a_short_hsts_gets_a_note(facts: Facts, level: str) -> None:
+    assert {each.level for each in judge(facts).findings if "HSTS" in each.title} == {level}
