@@ -202,6 +202,34 @@ def test_what_the_application_says_stays_but_for_what_the_edge_owns(host: Host) 
     assert answer.all("X-Powered-By") == []
 
 
+def test_nginx_guesses_no_policy_for_pages_and_files_of_an_application(make_host: Any) -> None:
+    """A browser would neither style nor send anything; nginx's own pages keep theirs."""
+    host = make_host(edge='content_security_policy = ""')
+    host.start_application()
+    host.start_nginx()
+    for path in ("/html", "/", "/api/x", "/status/404", "/api/status/500", "/redirect", "/static/app.css"):
+        assert asked(host, path).all("Content-Security-Policy") == [], path
+    assert asked(host, "/own-headers").one("Content-Security-Policy") == "default-src 'self'"
+    for own in (
+        asked(host, "/.env"),
+        asked(host, "/static/absent.css"),
+        asked(host, "/x", method="POST", fields={"Content-Length": "99999999"}),
+    ):
+        assert own.one("Content-Security-Policy").startswith("default-src 'none'; ")
+
+
+def test_pages_without_a_policy_get_the_one_of_the_settings(make_host: Any) -> None:
+    policy = "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'"
+    host = make_host(edge=f'content_security_policy = "{policy}"')
+    host.start_application()
+    host.start_nginx()
+    for path in ("/html", "/api/status/404", "/static/app.css"):
+        assert asked(host, path).one("Content-Security-Policy") == policy
+    assert asked(host, "/own-headers").one("Content-Security-Policy") == "default-src 'self'"
+    hand_in(host)
+    assert asked(host, "/upload?abcd").one("Content-Security-Policy").startswith("default-src 'none'; ")
+
+
 def test_a_large_head_of_the_application_is_no_error(host: Host) -> None:
     assert asked(host, "/large-head").status == 200
 

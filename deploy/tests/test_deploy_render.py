@@ -175,6 +175,21 @@ email = "ops@example.jp"
             "edge.offices needs edge.sign_in_paths",
         ),
         ({"edge": "burst = 1"}, "edge.burst must not be below"),
+        *(
+            ({"edge": f"content_security_policy = '''{policy}'''"}, "edge.content_security_policy must be a")
+            for policy in (
+                "default-src self",
+                "img-src *; IMG-SRC 'none'",
+                "default-src 'self', default-src *",
+                "default-src 'nonce-abc'",
+                "default-source 'self'",
+                'default-src *"; return 200 "x',
+                "default-src $http_host",
+                "default-src *\\",
+                "default-src *\ndefault-src 'none'",
+                "default-src *é",
+            )
+        ),
         ({"edge": 'user = "www-data;"'}, "edge.user must be 3 to 24 of a-z"),
         (
             {"stores": 'statement_timeout = "60s"'},

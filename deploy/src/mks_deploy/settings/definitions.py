@@ -21,6 +21,7 @@ from mks_deploy.settings.value_types import (
     a_network,
     a_number,
     a_path,
+    a_policy,
     a_private_address,
     a_reason,
     a_relative_path,
@@ -402,6 +403,13 @@ class Edge:
         (),
         "Where passwords are sent to: the addresses that begin like one of these get the limit above.",
         example="[]",
+    )
+    content_security_policy: str = option(
+        a_policy,
+        "",
+        "Content-Security-Policy of pages and static files for which the application sends none. Empty by default: "
+        "only the application knows what its pages load.",
+        example='""',
     )
     refuse_api_over_http: bool = option(
         a_flag,

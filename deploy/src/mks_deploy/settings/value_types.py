@@ -27,6 +27,7 @@ __all__ = [
     "a_network",
     "a_number",
     "a_path",
+    "a_policy",
     "a_private_address",
     "a_reason",
     "a_relative_path",
@@ -151,6 +152,32 @@ def _path(value: object) -> str:
 
 
 a_path: Final = Kind("an absolute path", _path)
+
+
+def _policy(value: object) -> str:
+    from mks_hardening.exceptions import ConfigurationError
+    from mks_hardening.wsgi import ContentSecurityPolicy
+
+    # In a quoted word of nginx, these would end it or begin a variable.
+    if not isinstance(value, str) or not re.fullmatch(r"[ -~]{1,4000}", value) or set(value) & set('"\\$'):
+        raise ValueError(a_policy.form)
+    directives = [part.split() for part in value.split(";") if part.strip()]
+    named = {name.lower(): words or True for name, *words in directives}
+    try:
+        # default-src may be missing: the policy is for applications that have none at all.
+        ContentSecurityPolicy({"default-src": "*", **named})
+    except ConfigurationError:
+        raise ValueError(a_policy.form) from None
+    if len(named) != len(directives):
+        raise ValueError(a_policy.form)
+    return "; ".join(" ".join(words) for words in directives)
+
+
+a_policy: Final = Kind(
+    "a Content-Security-Policy such as default-src 'self'; img-src 'self' data:, with each directive once and "
+    'keywords in single quotes, without comma, ", \\ and $',
+    _policy,
+)
 
 
 def a_number(minimum: int, maximum: int) -> Kind[int]:
