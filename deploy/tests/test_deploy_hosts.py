@@ -517,6 +517,8 @@ def test_requests_reach_all_web_hosts_as_they_came_and_survive_one_that_is_down(
             answer.one(field)  # once, although two nginx may add it
     own = web.ask("/own-headers")
     assert own.one("Content-Security-Policy") == "default-src 'self'"
+    upgraded = web.ask("/", fields={"Connection": "Upgrade", "Upgrade": "websocket"}).json()["environ"]
+    assert (upgraded["HTTP_UPGRADE"], upgraded["HTTP_CONNECTION"]) == ("websocket", "upgrade")
     assert own.one("Cache-Control") == "private, max-age=7"
 
     # The processes of one host die: its nginx answers 502, and what can be repeated goes to the other host.
