@@ -286,8 +286,7 @@ def test_a_form_is_posted_and_the_client_is_known(
             "Content-Type": "application/x-www-form-urlencoded",
             "Content-Length": str(len(body)),
             "Cookie": cookies,
-            # As of a site on port 443: X-Forwarded-Host has no port.
-            "Origin": f"https://{HOST}",
+            "Origin": f"https://{HOST}:{site.host.https}",
         },
         application.form,
         body,

@@ -510,15 +510,17 @@ def test_requests_reach_all_web_hosts_as_they_came_and_survive_one_that_is_down(
     for answer in answers:
         said = answer.json()["environ"]
         assert said["HTTP_X_FORWARDED_FOR"] == "127.0.0.1"
-        assert (said["HTTP_X_FORWARDED_PROTO"], said["HTTP_HOST"]) == ("https", HOST)
+        port = {"web1": web.one, "web2": web.two}[answer.json()["version"]].https
+        assert (said["wsgi.url_scheme"], said["HTTP_HOST"]) == ("https", f"{HOST}:{port}")
+        assert said["REMOTE_ADDR"] == "127.0.0.1"
         assert said["HTTP_X_REQUEST_ID"] == answer.one("X-Request-ID")
         assert "HTTP_FORWARDED" not in said
         for field in (*EDGE_HEADERS, "Content-Security-Policy", "Strict-Transport-Security", "Cache-Control"):
             answer.one(field)  # once, although two nginx may add it
-    own = web.ask("/own-headers")
-    assert own.one("Content-Security-Policy") == "default-src 'self'"
     upgraded = web.ask("/", fields={"Connection": "Upgrade", "Upgrade": "websocket"}).json()["environ"]
     assert (upgraded["HTTP_UPGRADE"], upgraded["HTTP_CONNECTION"]) == ("websocket", "upgrade")
+    own = web.ask("/own-headers")
+    assert own.one("Content-Security-Policy") == "default-src 'self'"
     assert own.one("Cache-Control") == "private, max-age=7"
 
     # The processes of one host die: its nginx answers 502, and what can be repeated goes to the other host.

@@ -269,7 +269,7 @@ def test_forwarded_fields_are_overwritten_or_taken_away(host: Host, path: str) -
     environ = answer.json()["environ"]
     assert environ["HTTP_X_FORWARDED_FOR"] == "127.0.0.1"
     assert environ["HTTP_X_FORWARDED_PROTO"] == "https"
-    assert environ["HTTP_X_FORWARDED_HOST"] == environ["HTTP_HOST"] == HOST
+    assert environ["HTTP_X_FORWARDED_HOST"] == environ["HTTP_HOST"] == f"{HOST}:{host.https}"
     assert environ["HTTP_X_FORWARDED_PORT"] == str(host.https)
     assert environ["HTTP_X_REQUEST_ID"] == answer.one("X-Request-ID")
     assert [name for name in STRIPPED_HEADERS if f"HTTP_{name.upper().replace('-', '_')}" in environ] == []
@@ -278,9 +278,9 @@ def test_forwarded_fields_are_overwritten_or_taken_away(host: Host, path: str) -
     ]
 
 
-def test_gunicorn_believes_nobody(host: Host) -> None:
+def test_the_usual_keys_say_who_the_client_is(host: Host) -> None:
     environ = asked(host, "/", fields={"Script-Name": "/evil"}).json()["environ"]
-    assert environ["wsgi.url_scheme"] == "http"
+    assert (environ["wsgi.url_scheme"], environ["REMOTE_ADDR"]) == ("https", "127.0.0.1")
     assert environ["SCRIPT_NAME"] == ""
 
 

@@ -7,6 +7,7 @@ import functools
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -254,6 +255,33 @@ class Host:
 
     def start_direct(self, **more: str) -> None:
         """Start gunicorn with its own TLS, and the second master that redirects plain HTTP."""
+    def start_unit(self, **variables: str) -> ServerProcess:
+        """Start the command of the rendered unit with the socket of systemd, whichever server it is."""
+        socket_file = self.socket_file()
+        socket_file.parent.mkdir(exist_ok=True)
+        unit = (self.root / "etc/systemd/system" / f"{self.name}@.service").read_text()
+        command = re.search(r"(?m)^ExecStart=(.+)$", unit)
+        assert command is not None
+        server, *words = shlex.split(command[1])
+        variables = {"DEPLOY_SLOT": "blue", **variables}
+        given = [f"--setenv={name}={value}" for name, value in variables.items()]
+        started = self._start(
+            ServerProcess(
+                [
+                    program("systemd-socket-activate"),
+                    f"--listen={socket_file}",
+                    *given,
+                    str(Path(sys.executable).with_name(Path(server).name)),
+                    *words,
+                ],
+                log=self.folder / "server.out",
+                cwd=self.source,
+                ready=lambda: accepts(socket_file),
+            )
+        )
+        socket_file.chmod(0o666)  # as app.socket opens it to nginx's account
+        return started
+
         support = str(Path(__file__).parent)
         variables = [f"PYTHONPATH={support}", f"MKS_ALLOWED_HOSTS={HOST}", f"MKS_HTTPS_PORT={self.https}"]
         variables += [f"{name}={value}" for name, value in more.items()]

@@ -247,6 +247,9 @@ def _targets(settings: Settings) -> Iterator[tuple[str, str, int, dict[str, Any]
     )
     if settings.runs_application:
         yield f"{settings.server.program}/{server}", f"{_below_root(paths.config)}/{server}", 0o644, {}
+        if settings.edge.mode == "nginx":
+            file = "behind_nginx.py"
+            yield f"gunicorn/{file}", f"{_below_root(paths.config)}/{file}", 0o644, {}
     if settings.edge.mode == "direct":
         yield "gunicorn/redirect.conf.py", f"{_below_root(paths.config)}/redirect.conf.py", 0o644, {}
     yield "environment", f"{_below_root(paths.config)}/{name}.env", 0o644, {}
