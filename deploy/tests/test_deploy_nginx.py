@@ -180,7 +180,7 @@ def test_every_answer_has_each_field_once(host: Host, request_: dict[str, Any], 
     assert {
         name: len(answer.all(name)) for name in (*ON_EVERY_ANSWER, "Strict-Transport-Security")
     } == dict.fromkeys((*ON_EVERY_ANSWER, "Strict-Transport-Security"), 1)
-    assert answer.one("Strict-Transport-Security") == "max-age=63072000; includeSubDomains"
+    assert answer.one("Strict-Transport-Security") == "max-age=300"
     assert answer.one("Server") == "nginx"
 
 
@@ -197,7 +197,7 @@ def test_what_the_application_says_stays_but_for_what_the_edge_owns(host: Host) 
     assert answer.one("X-Frame-Options") == "SAMEORIGIN"
     assert answer.one("Referrer-Policy") == "no-referrer"
     assert answer.one("Cache-Control") == "private, max-age=7"
-    assert answer.one("Strict-Transport-Security") == "max-age=63072000; includeSubDomains"
+    assert answer.one("Strict-Transport-Security") == "max-age=300"
     assert re.fullmatch("[0-9a-f]{32}", answer.one("X-Request-ID"))
     assert answer.all("X-Powered-By") == []
 
@@ -228,6 +228,14 @@ def test_pages_without_a_policy_get_the_one_of_the_settings(make_host: Any) -> N
     assert asked(host, "/own-headers").one("Content-Security-Policy") == "default-src 'self'"
     hand_in(host)
     assert asked(host, "/upload?abcd").one("Content-Security-Policy").startswith("default-src 'none'; ")
+
+
+def test_hsts_is_raised_by_the_settings_and_stays_one_line(make_host: Any) -> None:
+    host = make_host(hsts='hsts_max_age = "730d"\nhsts_subdomains = true')
+    host.start_application()
+    host.start_nginx()
+    for path in ("/", "/own-headers", "/.env"):
+        assert asked(host, path).one("Strict-Transport-Security") == "max-age=63072000; includeSubDomains"
 
 
 def test_a_large_head_of_the_application_is_no_error(host: Host) -> None:

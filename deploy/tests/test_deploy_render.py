@@ -236,6 +236,29 @@ def test_every_line_of_the_example_may_be_used_as_it_stands() -> None:
     assert read_settings(text).paths == read_settings(example()).paths
 
 
+def test_a_policy_for_nginx_stays_one_word() -> None:
+    """Semicolons and single quotes are nothing special between double quotes."""
+    policy = "default-src 'self'; img-src 'self' data:;; upgrade-insecure-requests"
+    read = settings(edge=f'content_security_policy = "{policy}"')
+    assert read.edge.content_security_policy == policy.replace(";;", ";")
+    files = {Path(file.path).name: file.text for file in render(read, Installed())}
+    assert f'"~^[a-z]+ $" "{read.edge.content_security_policy}";' in files["http.conf"]
+
+
+def test_the_settings_of_the_page_about_browsers_are_valid() -> None:
+    page = Path(__file__).parents[2] / "docs/en/how-to/what-browsers-get.md"
+    blocks = re.findall(r"^```toml\n(.*?)^```", page.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+    read = read_settings(deployed(*blocks))
+    assert read.edge.content_security_policy.startswith("default-src 'self'; form-action 'self'; ")
+    assert (read.tls.hsts_max_age, read.tls.hsts_subdomains) == (730 * 86_400, True)
+
+
+def test_a_new_site_asks_browsers_for_little() -> None:
+    """What they have once been told for two years cannot be taken back."""
+    tls = read_settings(deployed(without=("tls",)) + '[tls]\nemail = "ops@example.jp"\n').tls
+    assert (tls.hsts_max_age, tls.hsts_subdomains, tls.hsts_preload) == (300, False, False)
+
+
 def test_what_is_missing_is_told() -> None:
     with pytest.raises(DeploySettingsError) as caught:
         read_settings("")

@@ -48,6 +48,7 @@ user = "{user}"
 {edge}
 [tls]
 {tls}
+{hsts}
 [gunicorn]
 workers = {workers}
 threads = {threads}
@@ -134,6 +135,7 @@ class Host:
             "edge": "",
             "gunicorn": "",
             "upkeep": "",
+            "hsts": "",
             "tls": self.own_certificate() if certificates else 'email = "ops@example.test"',
             **options,
         }

@@ -78,7 +78,9 @@ def settings_text(
             '# with several workers, mks_hardening keeps sessions and limits in Redis: add "redis" to needs'
         )
     lines += _lines(tables.pop("app", []))
-    lines += ["", "[tls]", f"email = {_toml(mail)}", "", "[upkeep]", f"alert_mail = {_toml(mail)}"]
+    lines += ["", "[tls]", f"email = {_toml(mail)}"]
+    lines += ['# once https has worked for a week: "730d"', 'hsts_max_age = "5m"']
+    lines += ["", "[upkeep]", f"alert_mail = {_toml(mail)}"]
     for table, found in tables.items():
         lines += ["", f"[{table}]", *_lines(found)]
     return "\n".join(lines) + "\n"

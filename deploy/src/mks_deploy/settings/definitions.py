@@ -454,11 +454,14 @@ class Tls:
     key: str = option(a_path, "", "Its key, PEM; only with source = own.", example='"/etc/ssl/site.key"')
     hsts_max_age: int = option(
         a_seconds(0, 10 * 366 * _DAY),
-        730 * _DAY,
-        "How long browsers insist on https; begin with 5m on a host that is new to it.",
-        example='"730d"',
+        300,
+        "How long browsers insist on https. Raise it to 730d once https has worked for a week: it cannot be taken "
+        "back earlier.",
+        example='"5m"',
     )
-    hsts_subdomains: bool = option(a_flag, True, "Every host below is bound too.", example="true")
+    hsts_subdomains: bool = option(
+        a_flag, False, "Every host below is bound too; true once all of them have https.", example="false"
+    )
     hsts_preload: bool = option(
         a_flag,
         False,
