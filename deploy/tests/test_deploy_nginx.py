@@ -238,6 +238,43 @@ def test_hsts_is_raised_by_the_settings_and_stays_one_line(make_host: Any) -> No
         assert asked(host, path).one("Strict-Transport-Security") == "max-age=63072000; includeSubDomains"
 
 
+@pytest.mark.parametrize(
+    ("client", "path", "status"),
+    [
+        ("127.0.0.1", "/readyz", 200),
+        # The host itself, by its own address.
+        ("127.0.0.8", "/readyz", 200),
+        ("127.0.0.9", "/readyz", 403),
+        ("127.0.0.9", "/livez", 403),
+        # A load balancer in front asks in its own name; its clients do not.
+        ("127.0.1.1", "/readyz", 200),
+    ],
+)
+def test_the_health_address_is_for_this_machine_and_the_proxies_in_front(
+    answering: Host, client: str, path: str, status: int
+) -> None:
+    answer = answering.ask(path, client=client, at="127.0.0.8")
+    assert answer is not None
+    assert answer.status == status
+    asked_for_another = answering.ask(
+        path, client="127.0.1.1", at="127.0.0.8", fields={"X-Forwarded-For": "203.0.113.9"}
+    )
+    assert asked_for_another is not None
+    assert asked_for_another.status == 403
+
+
+@pytest.fixture(scope="module")
+def answering(certificates: Any) -> Iterator[Host]:
+    host = Host(certificates, listen="any", edge='proxies_in_front = ["127.0.1.0/24"]')
+    try:
+        host.render()
+        host.start_application()
+        host.start_nginx()
+        yield host
+    finally:
+        host.stop()
+
+
 def test_a_large_head_of_the_application_is_no_error(host: Host) -> None:
     assert asked(host, "/large-head").status == 200
 

@@ -255,8 +255,6 @@ class Host:
         )
         return self._start(server)
 
-    def start_direct(self, **more: str) -> None:
-        """Start gunicorn with its own TLS, and the second master that redirects plain HTTP."""
     def start_unit(self, **variables: str) -> ServerProcess:
         """Start the command of the rendered unit with the socket of systemd, whichever server it is."""
         socket_file = self.socket_file()
@@ -284,6 +282,8 @@ class Host:
         socket_file.chmod(0o666)  # as app.socket opens it to nginx's account
         return started
 
+    def start_direct(self, **more: str) -> None:
+        """Start gunicorn with its own TLS, and the second master that redirects plain HTTP."""
         support = str(Path(__file__).parent)
         variables = [f"PYTHONPATH={support}", f"MKS_ALLOWED_HOSTS={HOST}", f"MKS_HTTPS_PORT={self.https}"]
         variables += [f"{name}={value}" for name, value in more.items()]
@@ -326,12 +326,15 @@ class Host:
         tls: bool = True,
         fields: Mapping[str, str] | None = None,
         body: bytes = b"",
+        client: str = "127.0.0.1",
+        at: str = "127.0.0.1",
     ) -> Answer | None:
         """Send one request on a new connection; ``None`` if the server closes it or refuses the name."""
         head = [f"{method} {path} HTTP/1.1", f"Host: {host}", "Connection: close"]
         head += [f"{name}: {value}" for name, value in (fields or {}).items()]
         head += [f"Content-Length: {len(body)}"] if body or (method == "POST" and not fields) else []
-        return self.say("\r\n".join(head).encode() + b"\r\n\r\n" + body, sni=sni, tls=tls)
+        request = "\r\n".join(head).encode() + b"\r\n\r\n" + body
+        return self.say(request, sni=sni, tls=tls, client=client, at=at)
 
     def say_with(self, fields: Mapping[str, str], path: str, body: bytes) -> Answer | None:
         """Send a form with exactly these header fields."""
@@ -339,10 +342,18 @@ class Host:
         head += [f"{name}: {value}" for name, value in fields.items()]
         return self.say("\r\n".join(head).encode() + b"\r\n\r\n" + body)
 
-    def say(self, request: bytes, *, sni: str | None = HOST, tls: bool = True) -> Answer | None:
-        """Send raw bytes on a new connection."""
+    def say(
+        self,
+        request: bytes,
+        *,
+        sni: str | None = HOST,
+        tls: bool = True,
+        client: str = "127.0.0.1",
+        at: str = "127.0.0.1",
+    ) -> Answer | None:
+        """Send raw bytes on a new connection from one address of this machine to another."""
         port = self.https if tls else self.http
-        connection = socket.create_connection(("127.0.0.1", port), timeout=self.patience)
+        connection = socket.create_connection((at, port), timeout=self.patience, source_address=(client, 0))
         try:
             if tls:
                 context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
