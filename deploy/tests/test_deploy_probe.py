@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -14,6 +15,7 @@ import pytest
 
 from deploy_certificates import Certificates
 from deploy_host import HOST, Host
+from deploy_site import Site
 from mks_deploy.cli import main
 from mks_deploy.operations.probe import Target, probe
 from testbed.nginx_server import NginxServer
@@ -45,7 +47,61 @@ def test_a_rendered_host_keeps_every_promise(host: Host, issued: Certificates, c
     assert main([*words, "--ca", str(issued.ca_file)]) == 0, capsys.readouterr().out
     out = capsys.readouterr().out
     assert out.count("✓") >= 25
+    assert "– HSTS for 180 days or more" in out
+    assert 'max-age=300; set tls.hsts_max_age = "730d" once https has worked for a week' in out
     assert out.endswith("all promises hold\n")
+
+
+@pytest.fixture(scope="module")
+def make_site(issued: Certificates) -> Iterator[Any]:
+    made: list[Site] = []
+
+    def make(**options: str) -> Site:
+        made.append(Site(issued, "gunicorn wsgi", **options))
+        made[-1].start()
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.host.stop()
+
+
+NOTHING = "default-src 'none'; form-action 'none'"
+
+
+@pytest.mark.parametrize(
+    ("options", "blocked"),
+    [
+        # An application without a policy: nothing is added, so nothing is blocked.
+        ({}, []),
+        # What nginx once added to every such page.
+        (
+            {"edge": f'content_security_policy = "{NOTHING}"'},
+            [
+                (
+                    "/: a browser shows all of the page  style-src-elem blocks {site}/style.css of <link>; "
+                    "style-src-elem blocks inline of <style>; form-action blocks {site}/sign-in of <form>; 2 more"
+                )
+            ],
+        ),
+        # The front page leads to the sign-in page.
+        ({"target": "redirecting", "edge": "content_security_policy = \"default-src 'self'\""}, ["/start: "]),
+        # The front page has a link to it.
+        ({"target": "linking", "edge": "content_security_policy = \"form-action 'none'\""}, ["/sign-in: "]),
+    ],
+)
+def test_pages_are_judged_as_a_browser_shows_them(
+    make_site: Any, issued: Certificates, capsys: Any, options: dict[str, str], blocked: list[str]
+) -> None:
+    host = make_site(**options).host
+    words = ["test", f"https://{HOST}:{host.https}", "--http-port", str(host.http), "--address", "127.0.0.1"]
+    assert main([*words, "--ca", str(issued.ca_file)]) == bool(blocked)
+    lines = capsys.readouterr().out.splitlines()
+    bad = [re.sub(" {2,}", "  ", line[2:]) for line in lines if line.startswith("✗")]
+    assert len(bad) == len(blocked)
+    for found, start in zip(bad, blocked, strict=True):
+        assert found.startswith(start.format(site=f"https://{HOST}:{host.https}"))
+    assert any("a browser shows all of the page" in line for line in lines)
 
 
 def _answers(host: Host) -> bool:
@@ -95,8 +151,7 @@ def test_a_host_that_keeps_no_promise_is_told_each(
     for promise in (
         "plain http: GET is redirected to https",
         "plain http: POST is redirected to https",
-        "/: HSTS once, for 180 days or more",
-        "/: Content-Security-Policy once",
+        "/: HSTS once",
         "/: Cache-Control once",
         "/: no version of the server",
         "an unknown name is refused in the handshake",

@@ -192,8 +192,9 @@ def test_command(options: argparse.Namespace) -> int:
         return WRONG
     failed = 0
     for finding in probe(target):
-        failed += not finding.holds
-        sys.stdout.write(f"{'✓' if finding.holds else '✗'} {finding.promise:<58} {finding.seen}\n")
+        failed += not (finding.holds or finding.note)
+        mark = "✓" if finding.holds else "–" if finding.note else "✗"
+        sys.stdout.write(f"{mark} {finding.promise:<58} {finding.seen}\n")
     sys.stdout.write("all promises hold\n" if not failed else f"{failed} do not hold\n")
     return DIFFERENT if failed else DONE
 

@@ -1,4 +1,4 @@
-"""Black-box test of a real host: what browsers and attackers see first. It changes nothing."""
+"""Test of a real host from outside: what browsers and attackers see first. It changes nothing."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from html import unescape
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
+
+from mks_hardening.production_check.csp_evaluation import blocked_elements
 
 __all__ = ["Answer", "Finding", "Target", "probe", "request"]
 
@@ -21,6 +24,11 @@ _GRADE_A_PLUS: Final = 180 * _DAY
 """SSL Labs 2009q requires at least this HSTS duration for A+, in seconds."""
 
 _TIMEOUT: Final = 10
+_LARGEST_PAGE: Final = 1024 * 1024
+_HOPS: Final = 5
+_SIGN_IN_LINK: Final = re.compile(
+    r"""<a\s[^>]*href=["']?([^"'\s>]*(?:log|sign)[-_]?in[^"'\s>]*)""", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,19 +64,28 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One result: the expectation, whether it holds, and what was observed."""
+    """One result.
+
+    Attributes:
+        promise: the expectation.
+        holds: whether it holds.
+        seen: what was observed.
+        note: whether the host is in order even if it does not hold, because its operator may have decided so.
+    """
 
     promise: str
     holds: bool
     seen: str
+    note: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The status and the header fields of a response."""
+    """The status, the header fields and, of a page, the HTML of a response."""
 
     status: int
     fields: tuple[tuple[str, str], ...]
+    html: str = ""
 
     def all(self, name: str) -> list[str]:
         """Return each value of a field."""
@@ -76,10 +93,11 @@ class Answer:
 
 
 def probe(target: Target, *, now: datetime | None = None) -> Iterator[Finding]:
-    """Run every check in order: TLS, redirects, headers, host names, files."""
+    """Run every check in order: TLS, redirects, headers, pages, host names, files."""
     yield from _tls(target, now or datetime.now(UTC))
     yield from _plain(target)
     yield from _fields(target)
+    yield from _pages(target)
     yield from _names(target)
     for path in ("/.git/config", "/.env"):
         answer = request(target, path)
@@ -135,14 +153,51 @@ def _fields(target: Target) -> Iterator[Finding]:
             continue
         hsts = answer.all("Strict-Transport-Security")
         age = re.search(r"max-age=(\d+)", hsts[0]) if len(hsts) == 1 else None
-        long = age is not None and int(age[1]) >= _GRADE_A_PLUS
-        yield Finding(f"{path}: HSTS once, for 180 days or more", long, "; ".join(hsts))
-        for name in ("X-Content-Type-Options", "Content-Security-Policy", "Referrer-Policy", "Cache-Control"):
+        lasts = int(age[1]) if age else 0
+        yield Finding(f"{path}: HSTS once", lasts > 0, "; ".join(hsts))
+        if path == "/" and lasts:
+            long = lasts >= _GRADE_A_PLUS
+            advice = "" if long else '; set tls.hsts_max_age = "730d" once https has worked for a week'
+            yield Finding("HSTS for 180 days or more", long, f"max-age={lasts}{advice}", note=True)
+        for name in ("X-Content-Type-Options", "Referrer-Policy", "Cache-Control"):
             yield Finding(
                 f"{path}: {name} once", len(answer.all(name)) == 1, "; ".join(answer.all(name))[:80]
             )
+        policies = answer.all("Content-Security-Policy")
+        shown = "; ".join(policies)[:80] or "none; edge.content_security_policy may name one"
+        yield Finding(f"{path}: Content-Security-Policy", bool(policies), shown, note=True)
         server = "; ".join(answer.all("Server"))
         yield Finding(f"{path}: no version of the server", not re.search(r"\d", server), server)
+
+
+def _pages(target: Target) -> Iterator[Finding]:
+    """Open the front page and the sign-in page, and look for what their policies keep from a browser."""
+    front, page = _open_page(target, "/")
+    link = _SIGN_IN_LINK.search(page.html) if page else None
+    sign_in = urlsplit(urljoin(front, unescape(link[1]))) if link else urlsplit("")
+    pages = [(front, page)]
+    if sign_in.hostname == target.host and sign_in._replace(fragment="").geturl() != front:
+        pages.append(_open_page(target, sign_in._replace(scheme="", netloc="", fragment="").geturl()))
+    for url, each in pages:
+        if each and each.html:
+            blocked = blocked_elements(each.all("Content-Security-Policy"), url, each.html)
+            seen = "; ".join(f"{what.directive} blocks {what.source} of <{what.tag}>" for what in blocked[:3])
+            more = f"; {len(blocked) - 3} more" if len(blocked) > 3 else ""
+            yield Finding(f"{urlsplit(url).path}: a browser shows all of the page", not blocked, seen + more)
+
+
+def _open_page(target: Target, path: str) -> tuple[str, Answer | None]:
+    """Return the address and the response that redirects on the host lead to."""
+    port = "" if target.https_port == 443 else f":{target.https_port}"
+    url, answer = f"https://{target.host}{port}{path}", request(target, path)
+    for _ in range(_HOPS):
+        places = answer.all("Location") if answer and 300 <= answer.status < 400 else []
+        parts = urlsplit(urljoin(url, places[0])) if places else urlsplit("")
+        if parts.hostname != target.host:
+            break
+        path = parts._replace(scheme="", netloc="", fragment="").geturl() or "/"
+        url, answer = f"https://{target.host}{port}{path}", request(target, path)
+    return url, answer
 
 
 def _names(target: Target) -> Iterator[Finding]:
@@ -199,7 +254,8 @@ def request(
         connection.endheaders()
         # A response with Connection: close owns the socket, and is closed separately.
         with connection.getresponse() as answer:
-            return Answer(answer.status, tuple(answer.getheaders()))
+            page = answer.read(_LARGEST_PAGE) if answer.headers.get_content_type() == "text/html" else b""
+            return Answer(answer.status, tuple(answer.getheaders()), page.decode("utf-8", "replace"))
     except (OSError, http.client.HTTPException):
         return None
     finally:
