@@ -12,7 +12,7 @@ from deploy_settings import deployed
 from mks_deploy.cli import main
 from mks_deploy.operations import host_credentials
 from mks_deploy.operations.host_credentials import plain_credentials, read_credential, write_credential
-from mks_deploy.operations.release import ReleaseError, State
+from mks_deploy.operations.release import ReleaseError
 from mks_deploy.settings.definitions import Settings
 from mks_deploy.settings.settings_file import read_settings
 from mks_deploy.setup import facts
@@ -125,7 +125,6 @@ def test_former_settings_with_another_encryption_find_all_secrets(
     file.write_text(text_of(host, present))
     (host / "config" / "former").mkdir()
     (host / "config" / "former" / "20260101T000000Z.toml").write_text(text_of(host, former))
-    State("blue", "1", "", "").write(host / "releases" / "state.json")
     applied: list[Any] = []
 
     def noted(options: Any) -> int:

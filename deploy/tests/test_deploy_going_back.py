@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from deploy_host import Host
+from deploy_host import Host, as_released
 from mks_deploy.cli import main
 from mks_deploy.operations.operation_log import OperationLog
 from mks_deploy.operations.release import ReleaseError, State
@@ -112,7 +112,7 @@ def test_the_schema_goes_back_after_the_requests_and_only_with_a_backup(
 
     monkeypatch.setattr("mks_deploy.cli.release_commands.rollback", moved)
     releases = host.path("releases")
-    State("green", "1", "2", "1").write(releases / "state.json")
+    as_released(settings_of(host), State("green", "1", "2", "1"))
     words = ["rollback", "--schema", "--settings", str(host.folder / "deploy.toml")]
     assert main(words) == 1
     assert "no revision from before version 2 is recorded" in capsys.readouterr().err
@@ -193,7 +193,7 @@ def test_former_settings_are_applied_with_the_running_version(
     present.write_text(host.settings_text())
     keep_former(settings, "new", now=NOW)
     present.write_text(host.settings_text("[upkeep]\nlog_days = 7"))
-    State("blue", "1", "", "").write(host.path("releases") / "state.json")
+    as_released(settings, State("blue", "1"))
     applied: list[Any] = []
 
     def noted(options: Any) -> int:

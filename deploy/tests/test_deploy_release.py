@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gzip
 import json
 import os
@@ -23,22 +24,24 @@ from pathlib import Path
 from typing import Any, Self
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from deploy_host import Host
+from deploy_host import Host, as_released
+from deploy_interrupted import HostInFiles, run_until
 from deploy_settings import deployed
 from mks_deploy.atomic_files import replace_file
 from mks_deploy.cli import main, parser
 from mks_deploy.operations.canary import AccessLog, SlotStatistics, compare, served_by
-from mks_deploy.operations.host_steps import HostSteps
+from mks_deploy.operations.host_steps import HostSteps, read_state
 from mks_deploy.operations.operation_log import Locked, OperationLog, announce, locked
 from mks_deploy.operations.release import Move, ReleaseError, Slot, State, release, restart, rollback
 from mks_deploy.operations.static_files import publish
 from mks_deploy.operations.version_folders import VersionFolder, listed_versions, plan_prune, prune
 from mks_deploy.settings.settings_file import read_settings
 from testbed.polling import wait_until
+from testbed.small_disk import small_disk
 
 # --- the order of steps -----------------------------------------------------------------------
 
@@ -69,7 +72,6 @@ class FakeSteps:
         self.dead = False
         self.linked: dict[Slot, str] = {}
         self.running: dict[Slot, str] = {}
-        self.weights: dict[Slot, int] = {}
         self.done: list[str] = []
         self.state = State()
         self.migrated: list[str] = []
@@ -87,7 +89,7 @@ class FakeSteps:
         self._step("run_hooks", moment, move.version)
 
     def prepare(self, slot: Slot, version: str) -> None:
-        assert slot not in self.weights, "a slot that gets requests must not be touched"
+        assert slot not in self.state.weights, "a slot that gets requests must not be touched"
         self._step("prepare", slot, version)
         self.linked[slot] = version
 
@@ -101,23 +103,20 @@ class FakeSteps:
         self.running.setdefault(slot, self.linked[slot])
 
     def stop(self, slot: Slot) -> None:
-        assert self.dead or slot not in self.weights, "a slot that gets requests must not be stopped"
+        assert self.dead or slot not in self.state.weights, "a slot that gets requests must not be stopped"
         self._step("stop", slot)
         self.running.pop(slot, None)
 
     def wait_until_healthy(self, slot: Slot) -> None:
         self._step("wait_until_healthy", slot)
 
-    def route(self, weights: dict[Slot, int]) -> None:
-        assert weights.keys() <= self.running.keys(), "requests must not go where nobody runs"
-        self._step("route", weights)
-        self.weights = weights
-
-    def remember(self, state: State) -> None:
+    def route(self, state: State) -> None:
+        assert state.weights.keys() <= self.running.keys(), "requests must not go where nobody runs"
+        self._step("route", state.weights)
         self.state = state
 
     def observe(self, slot: Slot, old: Slot) -> str:
-        assert old in self.weights
+        assert old in self.state.weights
         self._step("observe", slot)
         return "10 requests"
 
@@ -179,7 +178,6 @@ def test_whatever_fails_before_the_switch_leaves_requests_where_they_were(
     steps.fails = fails
     with pytest.raises(ReleaseError, match=fails):
         release("2", state, steps, trail, canary=10, migrate=True)
-    assert steps.weights == {"blue": 100}
     assert steps.running == {"blue": "1"}
     assert steps.state == state
     assert json.loads(trail.last(1)[0])["outcome"] == "refused"
@@ -192,7 +190,7 @@ def test_whatever_fails_after_the_switch_is_told_and_remembered(trail: Operation
     steps.fails = fails
     with pytest.raises(ReleaseError):
         release("2", state, steps, trail)
-    assert steps.weights == {"green": 100}
+    assert steps.state.weights == {"green": 100}
     assert steps.state.version == "2"
     assert json.loads(trail.last(1)[0])["outcome"] == "unfinished"
 
@@ -240,7 +238,7 @@ def test_a_restart_moves_the_same_version_to_the_other_slot(trail: OperationLog)
     steps.fails = "wait_until_healthy"
     with pytest.raises(ReleaseError):
         restart(again, steps, trail)
-    assert steps.weights == {"blue": 100}
+    assert steps.state.weights == {"blue": 100}
     assert rollback(again, steps, trail).version == "1"
     with pytest.raises(ReleaseError, match="no version to restart"):
         restart(State(), steps, trail)
@@ -268,9 +266,9 @@ class Releases(RuleBasedStateMachine):
             release(version, self.steps.state, self.steps, self.trail, canary=canary, migrate=True)
         self.steps.fails = ""
 
-    @rule(version=st.sampled_from("123"), dies=st.sampled_from(("observe", "route")))
+    @rule(version=st.sampled_from("123"), dies=st.sampled_from(STEPS))
     def die(self, version: str, dies: str) -> None:
-        """The machine goes down in the middle: nothing is taken back, and only what was remembered is known."""
+        """The machine goes down in the middle: nothing is taken back, and only what nginx reads is known."""
         self.steps.dies = dies
         with contextlib.suppress(Died, ReleaseError):
             release(version, self.steps.state, self.steps, self.trail, canary=20)
@@ -286,16 +284,17 @@ class Releases(RuleBasedStateMachine):
 
     @rule(fails=st.sampled_from(("", *STEPS)))
     def back(self, fails: str) -> None:
-        self.steps.fails = fails
+        self.steps.fails, before = fails, self.steps.state
         with contextlib.suppress(ReleaseError):
-            rollback(self.steps.state, self.steps, self.trail)
+            moved = rollback(before, self.steps, self.trail)
+            assert moved.version == before.previous == (before.version if before.canary else before.before)
         self.steps.fails = ""
 
     @invariant()
     def requests_go_where_it_is_remembered(self) -> None:
         state = self.steps.state
         if state.active is not None:
-            assert self.steps.weights.get(state.active, 0) >= 80
+            assert state.weights[state.active] >= 80
             assert self.steps.running[state.active] == state.version
 
 
@@ -305,7 +304,9 @@ class _NoTrail:
 
 
 TestReleases = Releases.TestCase
-TestReleases.settings = settings(max_examples=60, stateful_step_count=15)
+TestReleases.settings = settings(
+    max_examples=60, stateful_step_count=15, suppress_health_check=[HealthCheck.too_slow]
+)
 
 
 # --- lock, trail, state -----------------------------------------------------------------------
@@ -329,17 +330,29 @@ def test_the_lock_of_a_process_that_died_is_free(tmp_path: Path) -> None:
 
 
 def test_the_state_is_read_as_it_was_written(tmp_path: Path) -> None:
-    assert State.read(tmp_path / "absent") == State()
-    state = State(active="green", blue="1", green="2", before="1")
-    state.write(tmp_path / "state.json")
-    assert State.read(tmp_path / "state.json") == state
+    paths = "".join(f'{name} = "{tmp_path / name}"\n' for name in ("releases", "nginx"))
+    site = read_settings(deployed(f"[paths]\n{paths}"))
+    assert read_state(site) == State()
+    for state in (
+        State("blue", "1"),
+        State("green", "1", "2", "1"),
+        State("green", "3", "2", before="1", canary=10),
+    ):
+        as_released(site, state)
+        assert read_state(site) == state
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"active": "blue", "colour": "red"}', "null"])
+@pytest.mark.parametrize(
+    "content",
+    ["", "# state: {", "# state: []", '# state: {"active": "blue", "colour": "red"}', "# state: null"],
+)
 def test_a_damaged_state_is_told_and_not_guessed(tmp_path: Path, content: str) -> None:
-    (tmp_path / "state.json").write_text(content)
-    with pytest.raises(ReleaseError, match="is damaged; the operation log"):
-        State.read(tmp_path / "state.json")
+    site = read_settings(deployed(f'[paths]\nnginx = "{tmp_path}"'))
+    upstream = tmp_path / site.name / "upstream.conf"
+    upstream.parent.mkdir()
+    upstream.write_text(content)
+    with pytest.raises(ReleaseError, match=r"upstream\.conf is damaged; .*trail\.jsonl lists"):
+        read_state(site)
 
 
 # A test run in the background of a shell has Ctrl-C ignored, and hands that down.
@@ -367,7 +380,8 @@ def test_a_release_that_is_ended_in_the_middle_takes_its_canary_back(tmp_path: P
         program = releases / "versions/2/venv/bin/gunicorn"
         program.parent.mkdir(parents=True)
         program.touch()
-        State(active="blue", blue="1").write(releases / "state.json")
+        settings = read_settings(host.settings_text())
+        as_released(settings, State(active="blue", blue="1"))
         upstream = host.path("nginx") / "knowledge-system/upstream.conf"
         process = subprocess.Popen(
             [sys.executable, "-c", IN_THE_MIDDLE, tmp_path / "deploy.toml"], stderr=subprocess.DEVNULL
@@ -381,7 +395,7 @@ def test_a_release_that_is_ended_in_the_middle_takes_its_canary_back(tmp_path: P
             process.wait()
         assert "green" not in upstream.read_text()
         assert json.loads(OperationLog(releases / "trail.jsonl").last(1)[0])["outcome"] == "refused"
-        assert State.read(releases / "state.json").version == "1"
+        assert read_state(settings).version == "1"
     finally:
         host.stop()
 
@@ -429,6 +443,65 @@ def test_a_trail_keeps_no_half_line(tmp_path: Path) -> None:
         stream.write('{"action": "rel')
     trail.add("rollback", outcome="done")
     assert json.loads(trail.last(1)[0])["outcome"] == "done"
+
+
+# --- interrupted ------------------------------------------------------------------------------
+
+
+def _is_told_and_goes_back_by_one(host: HostInFiles, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever became of the release of 3 after 2: ``status`` says what runs, and ``rollback`` goes back by one."""
+    capsys.readouterr()
+    host.command("status")
+    out = capsys.readouterr().out
+    said = re.findall(r"(?m)^([* ]) (\w+) +(\d) ", out)
+    most = max(host.served, key=lambda version: host.served[version])
+    assert [version for mark, _, version in said if mark == "*"] == [most], (out, host.served)
+    assert host.running.items() <= {slot: version for _, slot, version in said}.items(), (out, host.running)
+    newest = int(max(host.served))
+    (host.disk / "filler").unlink(missing_ok=True)
+    assert host.command("rollback") == 0, capsys.readouterr().err
+    assert host.served == {str(newest - 1): 100}
+    assert read_state(host.settings).version == str(newest - 1)
+
+
+def _interrupted_at(host: HostInFiles, step: int, capsys: pytest.CaptureFixture[str], *, fills: bool) -> bool:
+    """Return whether the release had a step of this number."""
+    host.make()
+    done = run_until(host, step, "release", "3", "--canary", "10", fills=fills)
+    assert fills or done.returncode in {0, -signal.SIGKILL}, done.stderr
+    happened = (host.disk / "filler").exists() if fills else done.returncode != 0
+    _is_told_and_goes_back_by_one(host, capsys)
+    return happened
+
+
+EACH_STEP = pytest.mark.parametrize(
+    "steps",
+    [
+        pytest.param((9, 13, 17), id="before, during and after the canary"),
+        pytest.param(range(1, 100), id="each", marks=[pytest.mark.slow, pytest.mark.timeout(600)]),
+    ],
+)
+
+
+@EACH_STEP
+def test_a_release_that_is_killed_is_told_and_goes_back_by_one(
+    steps: Sequence[int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for step in steps:
+        if not _interrupted_at(HostInFiles(tmp_path / str(step)), step, capsys, fills=False):
+            assert step > 20
+            break
+
+
+@EACH_STEP
+def test_a_release_whose_disk_is_full_is_told_and_goes_back_by_one(
+    steps: Sequence[int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for step in steps:
+        with small_disk(tmp_path / f"disk{step}", "size=1m") as disk:
+            if not _interrupted_at(HostInFiles(tmp_path / str(step), disk), step, capsys, fills=True):
+                assert step > 20
+                break
 
 
 # --- hooks and versions -----------------------------------------------------------------------
@@ -708,7 +781,7 @@ class Site:
         self.host = Host(certificates)
         self.host.render()
         self.settings = read_settings(self.host.settings_text())
-        for version in ("1", "2", "broken", "fails", "slow"):
+        for version in ("1", "2", "3", "broken", "fails", "slow"):
             program = self.host.path("releases") / "versions" / version / "venv/bin/gunicorn"
             program.parent.mkdir(parents=True)
             program.touch()
@@ -799,7 +872,7 @@ def test_while_there_is_a_canary_a_visitor_stays_on_one_version(site: Site) -> N
     first = site.host.ask("/")
     assert first is not None
     assert first.all("Set-Cookie") == []  # no canary, no cookie
-    site.steps.route({"blue": 50, "green": 50})
+    site.steps.route(State("blue", canary=50))
     seen = Counter[str]()
     # For a moment after a reload, a former worker of nginx may still accept connections.
     wait_until(
@@ -822,7 +895,7 @@ def test_while_there_is_a_canary_a_visitor_stays_on_one_version(site: Site) -> N
     assert odd is not None
     assert odd.one("Set-Cookie")
     assert site.host.ask("/static/none.css").all("Set-Cookie") == []
-    site.steps.route({"green": 100})
+    site.steps.route(State("green"))
     wait_until(lambda: not site.host.ask("/").all("Set-Cookie"), timeout=10, what="the end of the canary")
 
 
@@ -833,7 +906,7 @@ def test_a_version_that_is_not_healthy_never_gets_a_request(site: Site) -> None:
     with Load(site.host) as load, pytest.raises(ReleaseError, match="green was not ready within 8 s"):
         release("broken", state, site.steps, site.trail)
     assert load.seen.keys() == {"version 1"}
-    assert State.read(site.host.path("releases") / "state.json").version == "1"
+    assert read_state(site.settings).version == "1"
 
 
 @pytest.mark.nginx
@@ -855,6 +928,73 @@ def test_a_canary_that_is_worse_than_the_old_version_is_taken_back(
     assert reason in site.trail.last(1)[0]
 
 
+# What it would run is written to its output; the code is read from its input.
+ASKING = """
+import json, sys
+from mks_deploy import cli
+from mks_deploy.operations import host_steps
+
+def ask(words):
+    print(json.dumps(words), flush=True)
+    return int(sys.stdin.readline())
+
+host_steps._run = ask
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+
+def _kill_at_the_second_reload(site: Site, *words: str, after: bool) -> None:
+    """The first one takes back what an interrupted release may have left; the second one moves requests."""
+    command = [sys.executable, "-c", ASKING, *words]
+    reloads = 0
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for line in process.stdout:
+            asked = json.loads(line)
+            reloads += asked[1] == "reload"
+            if reloads == 2 and not after:
+                process.kill()
+                break
+            code = site.command(asked)
+            if reloads == 2:
+                process.kill()
+                break
+            process.stdin.write(f"{code}\n")
+            process.stdin.flush()
+    assert (process.returncode, reloads) == (-signal.SIGKILL, 2)
+
+
+@pytest.mark.nginx
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_nginx_sends_requests_where_status_says_after_a_killed_release(
+    site: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    steps = functools.partial(HostSteps, command=site.command, drained=2, patience=20, pause=_short)
+    monkeypatch.setattr("mks_deploy.cli.release_commands.HostSteps", steps)
+    release("2", release("1", State(), site.steps, site.trail), site.steps, site.trail)
+    file = site.host.folder / "deploy.toml"
+    file.write_text(site.host.settings_text())
+    given = ("--settings", str(file))
+
+    def versions() -> set[str]:
+        answers = [site.host.ask("/") for _ in range(40)]
+        return {answer.json()["version"] for answer in answers if answer and answer.status == 200}
+
+    for canary, after in ((50, False), (50, True), (0, False), (0, True)):
+        words = ("release", "3", "--canary", str(canary), "--observe", "600", *given)
+        _kill_at_the_second_reload(site, *words, after=after)
+        assert main(["status", *given]) == 0
+        said = dict(re.findall(r"(?m)^([* ]) \w+ +(\d) +ready", capsys.readouterr().out))
+        served = {"2", "3"} if canary else {"3"}
+        # For a moment after a reload, a former worker of nginx may still accept connections.
+        wait_until(lambda now=served: versions() == now, timeout=20, what=str(served))  # type: ignore[misc] # bound now
+        assert said == ({"*": "2", " ": "3"} if canary else {"*": "3", " ": "2"})
+        assert main(["rollback", *given]) == 0
+        wait_until(lambda: versions() == {"2"}, timeout=20, what="the version before")
+
+
 @pytest.mark.nginx
 def test_what_nginx_does_not_take_is_taken_back(site: Site) -> None:
     state = release("1", State(), site.steps, site.trail)
@@ -862,9 +1002,10 @@ def test_what_nginx_does_not_take_is_taken_back(site: Site) -> None:
     before = upstream.read_text()
     broken = site.host.path("nginx") / "sites-enabled/broken.conf"
     broken.write_text("nonsense;")
-    with pytest.raises(ReleaseError, match="the old one is back"):
-        site.steps.route({"green": 100})
+    with pytest.raises(ReleaseError, match="requests go where they went"):
+        site.steps.route(State("green", before="1"))
     assert upstream.read_text() == before
+    assert [path.name for path in upstream.parent.iterdir() if "upstream" in path.name] == ["upstream.conf"]
     broken.unlink()
     assert state.active == "blue"
 
@@ -919,7 +1060,7 @@ def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
         with locked(releases / ".lock", doing="release 2"):
             assert main(["release", "3", *words]) == 1
         assert "locked: release 2 by" in capsys.readouterr().err
-        State(active="blue", blue="1").write(releases / "state.json")
+        as_released(read_settings(file.read_text()), State(active="blue", blue="1"))
         assert main(["status", *words]) == 1
         out = capsys.readouterr().out
         assert out.startswith("* blue   1                        not ready\n  green  -")

@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from deploy_host import Host
+from deploy_host import Host, as_released
 from deploy_settings import deployed
 from mks_deploy import cli
 from mks_deploy.alerts import alerts_of
@@ -186,15 +186,11 @@ class Night:
         for link in ("current", "slots/green"):
             (releases / link).parent.mkdir(exist_ok=True)
             (releases / link).symlink_to(releases / "versions/2")
-        State(active="green", blue="1", green="2", before="1").write(releases / "state.json")
         for name in ("spool", "uploads"):
             (self.host.path("state") / name).mkdir()
         (self.host.path("nginx_logs") / "knowledge-system.access.log").write_text('{"status":429}\n')
         self.slots["green"] = self.host.start_application("green", ECHO_VERSION="2")
-        operations.replace_file(
-            self.host.path("nginx") / "knowledge-system/upstream.conf",
-            operations.upstream(self.settings, {"green": 100}),
-        )
+        as_released(self.settings, State(active="green", blue="1", green="2", before="1"))
         self.host.start_nginx()
         self._fill()
         if identity := unprivileged():

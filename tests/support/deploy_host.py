@@ -20,6 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from deploy_settings import deployed
+from mks_deploy.atomic_files import relink
+from mks_deploy.operations.host_steps import HostSteps
+from mks_deploy.operations.release import State
+from mks_deploy.settings.definitions import Settings
 from testbed.polling import accepts_connections, free_port, wait_until
 from testbed.process import ServerProcess
 from testbed.services import program
@@ -384,6 +388,18 @@ class Host:
 
         wait_until(found, timeout=5, what="the line of the request")
         return found()[0]
+
+
+def as_released(settings: Settings, state: State) -> None:
+    """Leave what releases leave on a host: a link for each slot, and where nginx sends the requests."""
+    releases = Path(settings.paths.releases)
+    for slot in ("blue", "green"):
+        if version := state.in_slot(slot):
+            relink(releases / "slots" / slot, releases / "versions" / version)
+    upstream = Path(settings.paths.nginx) / settings.name / "upstream.conf"
+    upstream.parent.mkdir(parents=True, exist_ok=True)
+    upstream.touch()
+    HostSteps(settings, command=lambda _: 0).route(state)
 
 
 _RENDERED = ("nginx", "config", "share")

@@ -78,13 +78,14 @@ def render(
     return tuple(sorted(files, key=lambda file: file.path))
 
 
-def upstream(settings: Settings, weights: Mapping[Slot, int], *, drawn: str = "") -> str:
+def upstream(settings: Settings, weights: Mapping[Slot, int], *, drawn: str = "", state: str = "") -> str:
     """Render nginx's upstream block.
 
     Args:
         settings: settings of the deployment.
         weights: share of each slot.
         drawn: text that decides, with the cookie of a visitor, which of several slots the visitor gets.
+        state: what a release stores with it, in one line.
     """
     several = sum(weight > 0 for weight in weights.values()) > 1
     return (
@@ -96,6 +97,7 @@ def upstream(settings: Settings, weights: Mapping[Slot, int], *, drawn: str = ""
             paths=settings.paths,
             weights=weights,
             drawn=drawn,
+            state=state,
             sticky=several and settings.release.canary_cookie,
         )
     )
@@ -233,7 +235,7 @@ def _targets(settings: Settings) -> Iterator[tuple[str, str, int, dict[str, Any]
             "nginx/upstream.conf",
             f"{shared}/nginx/upstream.conf",
             0o644,
-            {"weights": {"blue": 1}, "sticky": False},
+            {"weights": {"blue": 1}, "sticky": False, "state": ""},
         )
         yield "nginx/site.conf", f"{nginx}/sites-enabled/{name}.conf", 0o644, {}
         for error in EDGE_ERRORS:

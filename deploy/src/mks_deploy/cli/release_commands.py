@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 from mks_deploy.cli.command_settings import DIFFERENT, DONE, WRONG, with_slots
-from mks_deploy.operations.host_steps import HostSteps, ready
+from mks_deploy.operations.host_steps import HostSteps, read_state, ready
 from mks_deploy.operations.operation_log import Locked, OperationLog, announce, locked, signals_as_exit
 from mks_deploy.operations.release import (
     ReleaseError,
@@ -74,7 +75,7 @@ def rollback_command(options: argparse.Namespace) -> int:
     def move(state: State, steps: HostSteps, trail: OperationLog) -> State:
         if not options.schema:
             return rollback(state, steps, trail)
-        schema, left = SchemaRollback(steps.settings), state.version
+        schema, left = SchemaRollback(steps.settings), state.newest
         revision = schema.planned(left)  # before anything is changed
         moved = rollback(state, steps, trail)
         facts = {"version": left, "revision": revision}
@@ -104,10 +105,10 @@ def _moved(
     try:
         with (
             signals_as_exit(),
-            locked(releases / ".lock", doing=f"mks-deploy {options.run.__name__.strip('_')}"),
+            _host_lock(settings, doing=options.run.__name__.removesuffix("_command")),
         ):
             steps, trail = HostSteps(settings, observed=observed), OperationLog(releases / "trail.jsonl")
-            state = move(State.read(releases / "state.json"), steps, trail)
+            state = move(read_state(settings), steps, trail)
             _announce(settings, state, trail)
             _prune_after(settings, state, trail)
     except Locked as error:
@@ -115,6 +116,15 @@ def _moved(
         return DIFFERENT
     sys.stdout.write(f"{state.version} is in slot {state.active}\n")
     return DONE
+
+
+@contextmanager
+def _host_lock(settings: Settings, *, doing: str) -> Iterator[str]:
+    """Hold the lock of the releases; after an operation that was killed, nginx loads the files that it wrote."""
+    with locked(Path(settings.paths.releases) / ".lock", doing=f"mks-deploy {doing}") as left:
+        if left:
+            HostSteps(settings).load()
+        yield left
 
 
 def _announce(settings: Settings, state: State, trail: OperationLog) -> None:
@@ -157,7 +167,7 @@ def versions_command(options: argparse.Namespace) -> int:
     releases = Path(settings.paths.releases)
     trail = OperationLog(releases / "trail.jsonl")
     if options.what == "list":
-        for each in listed_versions(releases, State.read(releases / "state.json"), trail):
+        for each in listed_versions(releases, read_state(settings), trail):
             first = each.note.partition("\n")[0]
             moved = f"{each.moved[:16].replace('T', ' ')} {each.outcome}" if each.moved else "never released"
             sys.stdout.write(
@@ -169,8 +179,8 @@ def versions_command(options: argparse.Namespace) -> int:
         sys.stderr.write("release.keep is 0, which keeps all versions: say how many with --keep\n")
         return WRONG
     try:
-        with locked(releases / ".lock", doing="mks-deploy versions prune"):
-            state = State.read(releases / "state.json")
+        with _host_lock(settings, doing="versions prune"):
+            state = read_state(settings)
             chosen = plan_prune(listed_versions(releases, state, trail), keep)
             deleted = list(chosen) if options.plan else prune(releases, chosen)
             if deleted and not options.plan:
@@ -187,12 +197,17 @@ def status_command(options: argparse.Namespace) -> int:
     """Show which versions run."""
     settings = with_slots(options)
     releases = Path(settings.paths.releases)
-    state = State.read(releases / "state.json")
+    lock = releases / ".lock"
+    if os.access(lock, os.W_OK) and lock.stat().st_size:  # of an operation that runs, or was killed
+        with suppress(Locked), _host_lock(settings, doing="status") as left:
+            sys.stdout.write(f"interrupted: {left}\n")
+    state = read_state(settings)
     slots: tuple[Slot, ...] = ("blue", "green")
     for slot in slots:
         mark = "*" if slot == state.active else " "
         health = "ready" if ready(settings, slot) else "not ready"
-        sys.stdout.write(f"{mark} {slot:<6} {state.in_slot(slot) or '-':<24} {health}\n")
+        share = f", {state.weights.get(slot, 0)} % of the requests" if state.canary else ""
+        sys.stdout.write(f"{mark} {slot:<6} {state.in_slot(slot) or '-':<24} {health}{share}\n")
     sys.stdout.write("".join(f"{line}\n" for line in OperationLog(releases / "trail.jsonl").last(5)))
     return DONE if state.active and ready(settings, state.active) else DIFFERENT
 

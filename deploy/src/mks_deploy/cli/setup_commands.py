@@ -37,8 +37,9 @@ from mks_deploy.operations.capacity import (
 )
 from mks_deploy.operations.database_hosts import DatabaseHosts, standby_mark
 from mks_deploy.operations.host_credentials import plain_credentials
+from mks_deploy.operations.host_steps import read_state
 from mks_deploy.operations.operation_log import Locked, locked
-from mks_deploy.operations.release import ReleaseError, State, is_version_name
+from mks_deploy.operations.release import ReleaseError, is_version_name
 from mks_deploy.output_files import differences, write
 from mks_deploy.rendering import RenderedFile, render
 from mks_deploy.settings.credentials import credentials_of, make_missing, used_credentials
@@ -310,7 +311,7 @@ def settings_history_command(options: argparse.Namespace) -> int:
     options.secrets = options.secrets or plain_credentials(settings, copied=encrypts)
     options.settings = former
     options.host = own_name(settings, present.parent)
-    options.version = State.read(Path(settings.paths.releases) / "state.json").version
+    options.version = read_state(settings).version
     options.no_certificate = options.no_migrate = True
     return apply_command(options)
 

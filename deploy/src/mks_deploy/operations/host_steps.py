@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import json
 import os
+import re
 import socket
 import subprocess
 import time
@@ -24,8 +26,9 @@ from mks_deploy.rendering import upstream
 if TYPE_CHECKING:
     from mks_deploy.settings.definitions import Settings
 
-__all__ = ["HostSteps", "ready"]
+__all__ = ["HostSteps", "read_state", "ready"]
 
+_STATE: Final = re.compile(r"^# state: (.*)$", re.MULTILINE)
 _LONGER: Final = 5
 _IN_A_ROW: Final = 3
 """A starting process may be ready once and then crash; three consecutive successes count as healthy."""
@@ -133,26 +136,33 @@ class HostSteps:
             f"slot {slot} was not ready within {self._patience} s: journalctl -u {self._units(slot)[1]}"
         )
 
-    def route(self, weights: dict[Slot, int]) -> None:
+    def route(self, state: State) -> None:
         """Write and test the upstream, and reload nginx; restore the old one if the test fails.
 
-        nginx is reloaded even if the file is unchanged: the process that wrote it may have died before the reload.
+        The file that nginx reads holds the state too: whatever ends this process, they are of one moment.
         """
-        file = Path(self.settings.paths.nginx) / self.settings.name / "upstream.conf"
-        before = file.read_text(encoding="utf-8")
+        file = _upstream_file(self.settings)
         # Other visitors are drawn for each canary.
-        drawn = ".".join((self._releases / "slots" / slot).resolve().name for slot in sorted(weights))
-        after = upstream(self.settings, weights, drawn=drawn)
-        if before != after:
+        drawn = ".".join((self._releases / "slots" / slot).resolve().name for slot in sorted(state.weights))
+        stored = {"active": state.active, "before": state.before, "canary": state.canary}
+        after = upstream(self.settings, state.weights, drawn=drawn, state=json.dumps(stored))
+        # A second name of the file instead of a copy: it is put back on a full disk too.
+        former = file.with_name(f".{file.name}.former")
+        former.unlink(missing_ok=True)
+        former.hardlink_to(file)
+        try:
             replace_file(file, after)
-        if self._command(["nginx", "-t", "-q", "-c", f"{self.settings.paths.nginx}/nginx.conf"]):
-            replace_file(file, before)
-            raise ReleaseError("nginx does not take the new upstream; the old one is back")
-        self._must(["systemctl", "reload", "nginx.service"])
+            self.load()
+        except BaseException:
+            former.replace(file)
+            raise
+        former.unlink()
 
-    def remember(self, state: State) -> None:
-        """Store the state."""
-        state.write(self._releases / "state.json")
+    def load(self) -> None:
+        """Test nginx's files and load them: the process that wrote them may have died before."""
+        if self._command(["nginx", "-t", "-q", "-c", f"{self.settings.paths.nginx}/nginx.conf"]):
+            raise ReleaseError("nginx does not take its files; requests go where they went")
+        self._must(["systemctl", "reload", "nginx.service"])
 
     def observe(self, slot: Slot, old: Slot) -> str:
         """Compare the requests of both slots, once a second.
@@ -198,6 +208,32 @@ class HostSteps:
     def _must(self, command: Sequence[str]) -> None:
         if self._command(command):
             raise ReleaseError(f"failed: {' '.join(command)}")
+
+
+def read_state(settings: Settings) -> State:
+    """Return where nginx sends the requests, and what the slots are linked to.
+
+    Raises:
+        ReleaseError: the file is damaged; a wrong guess of the active slot could stop it.
+    """
+    links = Path(settings.paths.releases) / "slots"
+    linked = {
+        slot: (links / slot).resolve().name for slot in ("blue", "green") if (links / slot).is_symlink()
+    }
+    file = _upstream_file(settings)
+    text = file.read_text(encoding="utf-8") if file.exists() else ""
+    stored = _STATE.search(text)
+    # As it is copied to a new host, the file names a slot and no state.
+    words = stored[1] if stored else "{}" if "upstream" in text or not file.exists() else ""
+    try:
+        return State(**{**linked, **json.loads(words)})
+    except (ValueError, TypeError):
+        releases = settings.paths.releases
+        raise ReleaseError(f"{file} is damaged; {releases}/trail.jsonl lists the last operations") from None
+
+
+def _upstream_file(settings: Settings) -> Path:
+    return Path(settings.paths.nginx) / settings.name / "upstream.conf"
 
 
 def ready(settings: Settings, slot: Slot) -> bool:

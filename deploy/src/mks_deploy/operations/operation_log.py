@@ -28,8 +28,11 @@ class Locked(RuntimeError):  # noqa: N818 - a state of the host
 
 
 @contextmanager
-def locked(file: Path, *, doing: str) -> Iterator[None]:
+def locked(file: Path, *, doing: str) -> Iterator[str]:
     """Hold the host's lock, which is released whenever the process ends.
+
+    Yields:
+        What was being done by a process that was killed while it held the lock; empty if none was.
 
     Raises:
         Locked: another process holds it.
@@ -40,11 +43,13 @@ def locked(file: Path, *, doing: str) -> Iterator[None]:
         except BlockingIOError:
             stream.seek(0)
             raise Locked(f"locked: {stream.read().strip() or 'by another process'}") from None
+        stream.seek(0)
+        left = stream.read()
         stream.truncate(0)
         stream.write(f"{doing} by {person()} since {datetime.now(UTC):%Y-%m-%d %H:%M:%S}Z")
         stream.flush()
         try:
-            yield
+            yield left
         finally:
             stream.truncate(0)
 

@@ -6,13 +6,11 @@ fails, requests stay with the old version, and the trail records the reason.
 
 from __future__ import annotations
 
-import json
 import re
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Final, Literal, Protocol
 
-from mks_deploy.atomic_files import replace_file
 from mks_deploy.operations.operation_log import OperationLog
 from mks_deploy.template_tables import Slot
 
@@ -58,55 +56,57 @@ def is_version_name(text: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """The versions in the slots.
+    """Where the requests go, and the versions in the slots.
 
     Attributes:
         active: slot that gets the requests; ``None`` before the first release.
         blue: version in the blue slot.
         green: version in the green slot.
-        before: previously active version, the target of a rollback.
+        before: previously active version.
+        canary: percentage of the requests that the other slot gets.
     """
 
     active: Slot | None = None
     blue: str = ""
     green: str = ""
     before: str = ""
+    canary: int = 0
 
     @property
     def version(self) -> str:
         """The version that gets the requests."""
         return self.in_slot(self.active) if self.active else ""
 
+    @property
+    def newest(self) -> str:
+        """The version that got requests last: that of a canary whose release was interrupted, or ``version``."""
+        return self.in_slot(_OTHER[self.active]) if self.active and self.canary else self.version
+
+    @property
+    def previous(self) -> str:
+        """The version before the newest, the target of a rollback; empty if there is none."""
+        return self.version if self.canary else self.before
+
+    @property
+    def weights(self) -> dict[Slot, int]:
+        """Percentage of the requests for each slot that gets some."""
+        if not self.active:
+            return {}
+        shares = {self.active: 100 - self.canary, _OTHER[self.active]: self.canary}
+        return {slot: share for slot, share in shares.items() if share}
+
     def in_slot(self, slot: Slot) -> str:
         """Return the version in a slot."""
         return self.blue if slot == "blue" else self.green
 
+    def filled(self, slot: Slot, version: str) -> State:
+        """Return the state with this version in this slot."""
+        return replace(self, blue=version) if slot == "blue" else replace(self, green=version)
+
     def moved(self, slot: Slot, version: str) -> State:
         """Return the state with this version active in this slot."""
-        filled = replace(self, blue=version) if slot == "blue" else replace(self, green=version)
         before = self.before if version == self.version else self.version
-        return replace(filled, active=slot, before=before)
-
-    @classmethod
-    def read(cls, file: Path) -> State:
-        """Read the state from a file; empty before the first release.
-
-        Raises:
-            ReleaseError: the file is damaged; a wrong guess of the active slot could stop it.
-        """
-        if not file.exists():
-            return cls()
-        try:
-            return cls(**json.loads(file.read_text(encoding="utf-8")))
-        except (ValueError, TypeError):
-            raise ReleaseError(
-                f"{file} is damaged; the operation log next to it lists the last operations"
-            ) from None
-
-    def write(self, file: Path) -> None:
-        """Write the state atomically."""
-        words = {"active": self.active, "blue": self.blue, "green": self.green, "before": self.before}
-        replace_file(file, json.dumps(words) + "\n")
+        return replace(self.filled(slot, version), active=slot, before=before, canary=0)
 
 
 class ReleaseSteps(Protocol):
@@ -130,11 +130,8 @@ class ReleaseSteps(Protocol):
     def wait_until_healthy(self, slot: Slot) -> None:
         """Wait until the slot has reported several times in a row that it is ready."""
 
-    def route(self, weights: dict[Slot, int]) -> None:
-        """Distribute requests to the slots by weight."""
-
-    def remember(self, state: State) -> None:
-        """Store the state before any further step: the next release must not take the active slot for idle."""
+    def route(self, state: State) -> None:
+        """Distribute the requests as a state says, and store it in the same step."""
 
     def observe(self, slot: Slot, old: Slot) -> str:
         """Compare a canary slot with the old one for a while; return what was observed."""
@@ -183,9 +180,9 @@ def rollback(state: State, steps: ReleaseSteps, trail: OperationLog) -> State:
     Raises:
         ReleaseError: there is no previous version, or it is unhealthy.
     """
-    if not state.before:
+    if not state.previous:
         raise ReleaseError("there is no version to go back to")
-    move = Move("rollback", state.before, state.version)
+    move = Move("rollback", state.previous, state.newest)
     return _carry_out(move, state, steps, trail, canary=0, migrate=False, note="")
 
 
@@ -219,11 +216,11 @@ def _carry_out(
         raise ReleaseError("a version is named by letters, digits and . _ -")
     if not 0 <= canary <= 50:
         raise ReleaseError("the share of a canary must be from 0 to 50 percent")
-    if version == state.version and action != "restart":
-        raise ReleaseError(f"{version} gets the requests already")
+    if version == state.version and action == "release":
+        raise ReleaseError(f"{version} gets the requests already; mks-deploy restart starts it again")
     old = state.active
     new: Slot = _OTHER[old] if old else "blue"
-    facts: dict[str, str] = {"version": version, "from": state.version, "slot": new}
+    facts: dict[str, str] = {"version": version, "from": move.previous, "slot": new}
     facts |= {"note": note} if note else {}
     trail.add(action, outcome="begun", **facts, canary=canary, migrate=migrate)
     try:
@@ -232,16 +229,17 @@ def _carry_out(
             steps.run_hooks("before", move)
         if old is not None:
             # An interrupted release may have left some of the requests with its canary.
-            steps.route({old: 100})
+            state = replace(state, canary=0)
+            steps.route(state)
         steps.prepare(new, version)
         if migrate:
             steps.migrate(version)
-        facts |= _start_version(new, old, steps, canary=canary)
+        moved = state.moved(new, version)
+        facts |= _start_version(state, moved, new, steps, canary=canary)
     except BaseException as error:
-        trail.add(action, outcome="refused", **facts, reason=str(error))
+        with suppress(OSError):  # a full disk, which the error names already
+            trail.add(action, outcome="refused", **facts, reason=str(error))
         raise
-    moved = state.moved(new, version)
-    steps.remember(moved)
     try:
         steps.finish(version)
         if old is not None:
@@ -250,28 +248,31 @@ def _carry_out(
         if action != "restart":
             steps.run_hooks("after", move)
     except BaseException as error:
-        trail.add(action, outcome="unfinished", **facts, reason=str(error))
+        with suppress(OSError):
+            trail.add(action, outcome="unfinished", **facts, reason=str(error))
         raise
     trail.add(action, outcome="done", **facts)
     return moved
 
 
-def _start_version(new: Slot, old: Slot | None, steps: ReleaseSteps, *, canary: int) -> dict[str, str]:
+def _start_version(
+    state: State, moved: State, new: Slot, steps: ReleaseSteps, *, canary: int
+) -> dict[str, str]:
     """Route the requests to a slot; return what was observed."""
-    seen = {}
+    seen, old = {}, state.active
     try:
         # Processes of an unfinished release would keep running their version, whatever the slot is linked to.
         steps.stop(new)
         steps.start(new)
         steps.wait_until_healthy(new)
         if canary and old is not None:
-            steps.route({old: 100 - canary, new: canary})
+            steps.route(replace(state.filled(new, moved.version), canary=canary))
             seen["observed"] = steps.observe(new, old)
-        steps.route({new: 100})
+        steps.route(moved)
     except BaseException:
         # Requests first, then the slot: none is routed to a slot that is stopping.
         if old is not None:
-            steps.route({old: 100})
+            steps.route(state)
         steps.stop(new)
         raise
     return seen

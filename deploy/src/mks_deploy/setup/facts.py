@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from mks_deploy.operations.backup import newest_at
 from mks_deploy.operations.database_hosts import standby_mark
 from mks_deploy.operations.host_credentials import can_encrypt, is_as_wanted, read_credential
-from mks_deploy.operations.release import State
+from mks_deploy.operations.host_steps import read_state
 from mks_deploy.settings.credentials import credentials_of
 from mks_deploy.setup.plan import HostFacts, units_to_enable
 from mks_deploy.setup.store_files import store_files
@@ -122,7 +122,7 @@ def read_facts(
         certificate=_certificate(settings),
         linked=current.resolve().name if current.exists() else "",
         has_command=_COMMAND.is_symlink(),
-        running=State.read(releases / "state.json").version,
+        running=read_state(settings).version,
         has_backup=age < settings.upkeep.backup_max_age,
         enabled=_enabled(units_to_enable(settings)),
         version=version,
