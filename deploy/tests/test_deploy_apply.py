@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections import Counter
@@ -24,6 +26,7 @@ from mks_deploy.settings.settings_file import read_settings
 from mks_deploy.setup.apply import HostSetup
 from mks_deploy.setup.facts import digests
 from mks_deploy.setup.plan import HostFacts, SetupStep, plan_setup, setup_packages, units_to_enable
+from mks_deploy.setup.store_files import store_files
 from mks_deploy.versions import Installed
 from testbed.polling import wait_until
 from testbed.services import program
@@ -235,8 +238,13 @@ _ONE_HOST += '[[hosts]]\nname = "two"\naddress = "127.0.0.2"\nroles = ["redis", 
         ("", "secret_keys smtp_password", "secret_keys", []),
         ("", "", "secret_keys", []),  # nobody means a host without secrets
         ("", None, "secret_keys smtp_password", []),  # those of the host itself
-        (_ONE_HOST, "store_key", "store_key own", ["own"]),
-        (_ONE_HOST, "store_key own", "store_key own", ["own"]),  # of an application that is not here any more
+        (_ONE_HOST, "redis_password store_key", "redis_password store_key own", ["own"]),
+        (
+            _ONE_HOST,
+            "redis_password store_key own",
+            "store_key own",
+            ["own"],
+        ),  # of an application that is not here any more
     ],
 )
 def test_a_secret_that_is_not_given_any_more_leaves_the_folder_that_units_read(
@@ -274,6 +282,66 @@ def test_a_secret_that_is_not_given_any_more_leaves_the_folder_that_units_read(
     if left and not hosts:
         copied = next(step for step in host.remaining() if step.key == "secrets")
         assert all(name in copied.what for name in left)
+
+
+@pytest.mark.parametrize("name", ["redis_password", "store_key"])
+@pytest.mark.parametrize("content", [None, "", "\n"])
+def test_a_secret_that_is_missing_never_becomes_an_empty_password(
+    name: str, content: str | None, tmp_path: Path
+) -> None:
+    settings = read_settings(deployed("[host]\nshared_uploads = true\n") + _ONE_HOST).on("two")
+    for each in ("redis_password", "store_key"):
+        (tmp_path / each).write_text("x")
+    assert len(store_files(settings, tmp_path)) == 2
+    (tmp_path / name).unlink()
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    with pytest.raises(ReleaseError, match=f"the secret {name} is missing or empty"):
+        store_files(settings, tmp_path)
+
+
+# The process ends at the call of this number that renames a file or changes its owner or mode.
+CUT = """
+import os, pathlib, signal, sys
+from mks_deploy.settings.settings_file import read_settings
+from mks_deploy.setup import apply
+from mks_deploy.setup.plan import SetupStep
+
+apply.REDIS_CONF = pathlib.Path(sys.argv[1])
+settings = read_settings(pathlib.Path(sys.argv[2]).read_text())
+secrets = pathlib.Path("/nonexistent")
+host = apply.HostSetup(settings, rendered=tuple, secrets=secrets, version="1", command=lambda _: 0)
+left = int(sys.argv[3])
+
+def cut(event, arguments):
+    global left
+    left -= event in {"os.rename", "os.chown", "os.chmod"}
+    if left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(cut)
+host.carry_out(SetupStep("redis", "", (), "", call="include Redis settings"))
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives a file to another account, which only root may")
+def test_a_cut_while_redis_conf_is_written_leaves_its_owner_as_it_was(tmp_path: Path) -> None:
+    (tmp_path / "deploy.toml").write_text(deployed())
+    conf = tmp_path / "redis.conf"
+    codes = list[int]()
+    for call in range(1, 20):
+        conf.write_text("port 0\n")
+        os.chown(conf, 65_534, 65_533)
+        conf.chmod(0o640)
+        words = [sys.executable, "-c", CUT, conf, tmp_path / "deploy.toml", str(call)]
+        codes.append(subprocess.run(words, check=False).returncode)
+        found = conf.stat()
+        assert (found.st_uid, found.st_gid, found.st_mode & 0o777) == (65_534, 65_533, 0o640), call
+        if codes[-1] == 0:
+            break
+    assert codes[-1] == 0
+    assert len(codes) > 2
+    assert conf.read_text() == "port 0\ninclude /etc/knowledge-system/redis.conf\n"
 
 
 @pytest.mark.parametrize("version", ["../x", "9", "-x"])

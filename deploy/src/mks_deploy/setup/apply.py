@@ -130,8 +130,12 @@ class HostSetup:
             return
         before = REDIS_CONF.stat()
         lines = "\n".join((line, *first_replication(self._settings)))
-        replace_file(REDIS_CONF, f"{text.rstrip()}\n{lines}\n", mode=before.st_mode & 0o777)
-        os.chown(REDIS_CONF, before.st_uid, before.st_gid)
+        replace_file(
+            REDIS_CONF,
+            f"{text.rstrip()}\n{lines}\n",
+            mode=before.st_mode & 0o777,
+            owner=(before.st_uid, before.st_gid),
+        )
 
     def _remember(self, topic: str, digest: str) -> None:
         file = applied_file(self._settings)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import grp
 import hashlib
-import shutil
+import pwd
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from mks_deploy.atomic_files import replace_file
+from mks_deploy.operations.release import ReleaseError
 from mks_deploy.settings.credentials import STORES_CERTIFICATE
 
 if TYPE_CHECKING:
@@ -64,13 +66,11 @@ class StoreFile:
         """
         if self.is_there():
             return
-        # Without rights for others from the first moment on.
-        replace_file(self.path, self.text, mode=0o600)
         try:
-            shutil.chown(self.path, self.user, self.group)
-        except LookupError:
+            owner = pwd.getpwnam(self.user).pw_uid, grp.getgrnam(self.group).gr_gid
+        except KeyError:
             raise OSError(0, f"there is no account {self.user}:{self.group}", str(self.path)) from None
-        self.path.chmod(self.mode)
+        replace_file(self.path, self.text, mode=self.mode, owner=owner)
 
 
 def store_files(settings: Settings, secrets: Path) -> tuple[StoreFile, ...]:
@@ -78,7 +78,10 @@ def store_files(settings: Settings, secrets: Path) -> tuple[StoreFile, ...]:
 
     Args:
         settings: settings as seen from this host.
-        secrets: folder of the secrets; those that are missing give no file.
+        secrets: folder of the secrets.
+
+    Raises:
+        ReleaseError: a secret is missing, which would give a server an empty key or password.
     """
     return tuple(_files(settings, secrets)) if settings.here is not None else ()
 
@@ -88,30 +91,38 @@ def _files(settings: Settings, secrets: Path) -> Iterator[StoreFile]:
     found = {
         path.name: path.read_text(encoding="utf-8").strip() for path in secrets.iterdir() if path.is_file()
     }
-    key, replication = found.get("store_key", ""), found.get("replication_password", "")
+
+    def secret(name: str) -> str:
+        if value := found.get(name):
+            return value
+        raise ReleaseError(f"the secret {name} is missing or empty in {secrets}: mks-deploy secrets makes it")
+
     if certificate := found.get("store_certificate"):
         yield StoreFile(config / STORES_CERTIFICATE, f"{certificate}\n", mode=0o644)
     if settings.serves_database:
-        yield StoreFile(config / "stores-postgresql.key", f"{key}\n", "postgres", "postgres", 0o600)
+        yield StoreFile(
+            config / "stores-postgresql.key", f"{secret('store_key')}\n", "postgres", "postgres", 0o600
+        )
         # Backslash and colon, which have a meaning there, are in no generated password.
-        quoted = replication.replace("\\", "\\\\").replace(":", "\\:")
+        quoted = secret("replication_password").replace("\\", "\\\\").replace(":", "\\:")
         yield StoreFile(
             config / "replication.pgpass", f"*:*:*:replicator:{quoted}\n", "postgres", "postgres", 0o600
         )
     redis = Path("/etc/redis")
     sentinel = bool(settings.with_role("sentinel")) and settings.has_role("sentinel")
     if settings.serves_redis or settings.serves_cache or sentinel:
-        yield StoreFile(redis / f"{name}.key", f"{key}\n", "root", "redis")
+        yield StoreFile(redis / f"{name}.key", f"{secret('store_key')}\n", "root", "redis")
     if settings.serves_redis or settings.serves_cache:
-        text = redis_accounts(name, found.get("redis_password", ""), replication)
+        text = redis_accounts(name, secret("redis_password"), found.get("replication_password", ""))
         yield StoreFile(redis / f"{name}.acl", text, "root", "redis")
-    if settings.serves_redis and settings.with_role("sentinel"):
-        text = f'masteruser peer\nmasterauth "{replication}"\n'
+    if settings.serves_redis and settings.has_role("redis") and settings.with_role("sentinel"):
+        text = f'masteruser peer\nmasterauth "{secret("replication_password")}"\n'
         yield StoreFile(redis / f"{name}-peer.conf", text, "root", "redis")
     if sentinel:
         file = config / "sentinel.conf"
         if file.exists():
-            text = f'{file.read_text(encoding="utf-8")}sentinel auth-pass {name} "{replication}"\n'
+            password = secret("replication_password")
+            text = f'{file.read_text(encoding="utf-8")}sentinel auth-pass {name} "{password}"\n'
             yield StoreFile(redis / "sentinel.conf", text, "redis", "redis", once=f"sentinel monitor {name} ")
 
 
