@@ -390,7 +390,7 @@ def _targets(settings: Settings, **facts: RemoteFacts) -> list[Target]:
 
 
 def _order(settings: Settings, **options: Any) -> list[str]:
-    steps = plan_hosts(_targets(settings), version="7", **options)
+    steps = plan_hosts(_targets(settings), version="7", run="a1", **options)
     return [
         f"{target.shell.host} {step.commands[0][-1] if '--stage' in step.commands[0] else ''}".strip()
         for target, step in steps
@@ -407,7 +407,7 @@ def test_the_order_is_servers_migration_workers_and_web_hosts_one_by_one() -> No
 
 def test_every_host_is_built_before_any_is_changed() -> None:
     bare = RemoteFacts(is_root=True, has_venv=False, is_built=False)
-    keys = [step.key for _, step in plan_hosts(_targets(SETTINGS, web2=bare), version="7")]
+    keys = [step.key for _, step in plan_hosts(_targets(SETTINGS, web2=bare), version="7", run="a1")]
     assert keys.index("apply") > max(i for i, key in enumerate(keys) if key in {"environment", "settings"})
 
 
@@ -805,7 +805,7 @@ def test_up_goes_through_all_hosts_and_makes_the_standby(
     assert applied == ["db1", "db2", "store", "web1", "jobs", "web1", "web2"]
     # The copy is made after both servers have their settings, and before the database is changed.
     assert said.index("db2 follows db1") < said.index("web1: apply: change the database, once for all hosts")
-    forgotten = [line.split()[0] for line in _asked(ssh) if "rm -rf /root/.mks-deploy" in line]
+    forgotten = [line.split()[0] for line in _asked(ssh) if "rm -rf /run/mks-deploy/" in line]
     assert sorted(forgotten) == [
         f"root@{host.address}" for host in sorted(_HOSTS_OF_SSH, key=lambda h: h.address)
     ]
@@ -820,10 +820,17 @@ def test_up_goes_through_all_hosts_and_makes_the_standby(
 _HOSTS_OF_SSH = read_settings(deployed(MORE) + FIVE.replace("fd00::22", "10.0.0.22")).hosts
 
 
+_GUARDED = "flock --nonblock --conflict-exit-code=75 /run/mks-deploy-knowledge-system.lock"
+
+
 @pytest.mark.parametrize(
     ("fails", "said", "applied"),
     [
-        ("10.0.0.12 /opt/knowledge-system/versions/7/venv/bin/pip", "root@10.0.0.12: environment:", 0),
+        (
+            f"10.0.0.12 {_GUARDED} /opt/knowledge-system/versions/7/venv/bin/pip",
+            "root@10.0.0.12: environment:",
+            0,
+        ),
         ("10.0.0.31 /opt/knowledge-system/versions/7/venv/bin/mks-deploy", "root@10.0.0.31: apply:", 3),
     ],
 )
@@ -835,7 +842,7 @@ def test_a_host_that_fails_ends_it_and_leaves_no_secret_anywhere(
         assert main(["up", str(ssh.parent / "source"), "--version", "7"]) == 1
     assert said in errors.getvalue()
     assert len([line for line in _asked(ssh) if " apply " in line]) == applied
-    assert len([line for line in _asked(ssh) if "rm -rf /root/.mks-deploy" in line]) == len(_HOSTS_OF_SSH)
+    assert len([line for line in _asked(ssh) if "rm -rf /run/mks-deploy/" in line]) == len(_HOSTS_OF_SSH)
 
 
 def test_up_of_one_host_and_of_one_that_is_not_there(

@@ -560,8 +560,8 @@ def test_a_hook_whose_program_is_not_there_is_refused() -> None:
         host.stop()
 
 
-def version(name: str, use: str = "", moved: str = "") -> VersionFolder:
-    return VersionFolder(name, use, moved)  # type: ignore[arg-type] # each row names one of the uses
+def version(name: str, use: str = "", moved: str = "", outcome: str = "") -> VersionFolder:
+    return VersionFolder(name, use, moved, outcome)  # type: ignore[arg-type] # each row names one of the uses
 
 
 @pytest.mark.parametrize(
@@ -573,6 +573,8 @@ def version(name: str, use: str = "", moved: str = "") -> VersionFolder:
         ([version("1", "", "07"), version("2", "pinned", "06"), version("3", "", "05")], 0, ("3", "1")),
         ([version("1", "", "07"), version("2", "", "06"), version("3", "", "05")], 1, ("3", "2")),
         ([version("1", "", "07"), version("2", "", "06")], 5, ()),
+        # A build that failed is of no use, unless the version runs all the same.
+        ([version("1", "running", outcome="not built"), version("2", outcome="not built")], 5, ("2",)),
         # Never released: somebody may be preparing it.
         (
             [version("4"), version("1", "", "07"), version("2", "in a slot"), version("3", "current")],
@@ -603,8 +605,11 @@ def test_nothing_in_use_is_ever_pruned(rows: list[tuple[str, str]], keep: int) -
 
 
 def test_versions_are_listed_with_what_became_of_them(tmp_path: Path, trail: OperationLog) -> None:
-    for name in ("1", "2", "3", "4", "never"):
+    for name in ("1", "2", "3", "4", "failed", "never"):
         (tmp_path / "versions" / name).mkdir(parents=True)
+    for name in ("1", "failed"):
+        (tmp_path / "versions" / name / ".building").touch()
+    (tmp_path / "versions/1/.built").touch()
     (tmp_path / "versions/1/.keep").touch()
     state, steps = State(), FakeSteps()
     for name in "123":
@@ -613,21 +618,28 @@ def test_versions_are_listed_with_what_became_of_them(tmp_path: Path, trail: Ope
     with pytest.raises(ReleaseError):
         release("4", state, steps, trail)
     found = {each.name: each for each in listed_versions(tmp_path, state, trail)}
-    assert list(found) == ["4", "3", "2", "1", "never"]
+    assert list(found) == ["4", "3", "2", "1", "failed", "never"]
     assert [(each.use, each.outcome) for each in found.values()] == [
         ("", "refused"),
         ("running", "done"),
         ("previous", "done"),
         ("pinned", "done"),
+        ("", "not built"),
         ("", ""),
     ]
     assert found["3"].note == "notes of 3"
-    assert plan_prune(found.values(), 0) == ("4",)
+    assert plan_prune(found.values(), 0) == ("failed", "4")
     # Half deleted by somebody whose machine went down.
     for name in ("0", "4"):
         (tmp_path / f"versions/.{name}.deleting/venv").mkdir(parents=True)
     assert prune(tmp_path, ["4"]) == ["4"]
-    assert sorted(path.name for path in (tmp_path / "versions").iterdir()) == ["1", "2", "3", "never"]
+    assert sorted(path.name for path in (tmp_path / "versions").iterdir()) == [
+        "1",
+        "2",
+        "3",
+        "failed",
+        "never",
+    ]
 
 
 def test_the_journal_gets_every_field_whole(tmp_path: Path) -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import io
-import json
+import os
 import re
 import shlex
 import shutil
 import subprocess
+import sys
 import tarfile
 import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +36,7 @@ from mks_deploy.setup.up import (
     up,
 )
 from testbed.polling import wait_until
-from testbed.services import program
+from testbed.services import program, unavailable
 
 SETTINGS = read_settings(deployed())
 
@@ -51,7 +53,7 @@ SETTINGS = read_settings(deployed())
 )
 def test_what_a_host_lacks_is_done_in_order(has_venv: bool, is_built: bool, keys: list[str]) -> None:  # noqa: FBT001 - a row
     facts = RemoteFacts(is_root=True, has_venv=has_venv, is_built=is_built)
-    steps = plan_up(SETTINGS, facts, version="7", issue=False)
+    steps = plan_up(SETTINGS, facts, version="7", run="a1", issue=False)
     assert [step.key for step in steps] == keys
     assert all(step.what and step.undo for step in steps)
     (last,) = steps[-1].commands
@@ -61,7 +63,7 @@ def test_what_a_host_lacks_is_done_in_order(has_venv: bool, is_built: bool, keys
 
 def test_packages_of_the_source_tree_are_installed_where_they_were_sent() -> None:
     facts = RemoteFacts(is_root=True, has_venv=True, is_built=False)
-    environment = plan_up(SETTINGS, facts, version="7")[1]
+    environment = plan_up(SETTINGS, facts, version="7", run="a1")[1]
     assert environment.commands[2][-3:] == tuple(
         f"/opt/knowledge-system/versions/7{place}"
         for place in ("", "/./deploy", "/./examples/knowledge_system")
@@ -77,7 +79,7 @@ def test_the_folder_of_a_version_is_completed_without_a_secret() -> None:
     settings = read_settings(deployed(text, '[secrets]\nSECRET_KEY = "variable"\nTOKEN = "file"'))
     facts = RemoteFacts(is_root=True, has_venv=True, is_built=False)
     folder = "/opt/knowledge-system/versions/7"
-    *_, build, mark = plan_up(settings, facts, version="7")[1].commands
+    *_, build, mark = plan_up(settings, facts, version="7", run="a1")[1].commands
     assert build == (
         "env",
         f"--chdir={folder}",
@@ -93,7 +95,7 @@ def test_the_folder_of_a_version_is_completed_without_a_secret() -> None:
 
 def test_only_root_can_set_up_a_host() -> None:
     with pytest.raises(ReleaseError, match="must lead to root"):
-        plan_up(SETTINGS, RemoteFacts(is_root=False, has_venv=True, is_built=True), version="1")
+        plan_up(SETTINGS, RemoteFacts(is_root=False, has_venv=True, is_built=True), version="1", run="a1")
 
 
 @pytest.mark.parametrize(
@@ -147,19 +149,20 @@ def test_words_reach_the_host_as_they_are() -> None:
     ("fails", "code", "reason"),
     [
         ("apply", 1, r"root@server: apply: .*mks-deploy apply .* ended with 1"),
-        ("touch", 2, r"root@server: environment: touch .* ended with 2"),
+        ("venv", 2, r"root@server: environment: python3 -m venv .* ended with 2"),
+        ("venv", 75, r"root@server: locked: another mks-deploy up or apply works on this host"),
         ("tar", 255, "root@server: ssh cannot reach it, or was cut off; repeat"),
     ],
 )
 def test_a_failure_ends_the_steps_and_leaves_no_secret_behind(fails: str, code: int, reason: str) -> None:
     fake = FakeHost(fails, code)
-    steps = plan_up(SETTINGS, RemoteFacts(is_root=True, has_venv=True, is_built=False), version="1")
+    steps = plan_up(SETTINGS, RemoteFacts(is_root=True, has_venv=True, is_built=False), version="1", run="a1")
     contents: Any = {"source": b"tree", "settings": b"secret"}
     with pytest.raises(ReleaseError, match=reason):
         list(up(SecureShell("root@server", run=fake), steps, contents=contents))
-    assert fake.asked[-1][0] == ["rm", "-rf", "/root/.mks-deploy/knowledge-system/secrets"]
-    sent = [(words[0], content) for words, content in fake.asked if content]
-    assert sent == [("tar", b"tree"), *([("tar", b"secret")] if fails == "apply" else [])]
+    assert fake.asked[-1][0] == ["rm", "-rf", "/run/mks-deploy/knowledge-system/a1"]
+    sent = [content for words, content in fake.asked if content and "tar" in words]
+    assert sent == [b"tree", *([b"secret"] if fails == "apply" else [])]
 
 
 def test_secrets_travel_readable_by_their_owner_alone(tmp_path: Path) -> None:
@@ -196,6 +199,94 @@ def test_secrets_that_are_committed_are_not_sent(
     for words in (["rm", "-q", "-r", "--cached", where], ["commit", "-q", "-m", "without"]):
         subprocess.run([*git, *words], check=True)
     assert archive(tmp_path, tmp_path / where)
+
+
+# --- two at once --------------------------------------------------------------------------------
+
+# As ``apply`` does: it holds the lock of the host while it works, and reads the secrets again and again.
+APPLY = """#!{python}
+import pathlib, sys, time
+from mks_deploy.operations.operation_log import Locked, locked
+secrets, place = pathlib.Path(sys.argv[sys.argv.index("--secrets") + 1]), pathlib.Path({place!r})
+try:
+    with locked(pathlib.Path("/run/mks-deploy-knowledge-system.lock"), doing="mks-deploy apply"):
+        before = sorted(secrets.iterdir())
+        (place / "begun").touch()
+        while not (place / "go").exists():
+            time.sleep(0.05)
+        sys.exit(before == [] or before != sorted(secrets.iterdir()))
+except Locked as error:
+    sys.exit(str(error))
+"""
+
+
+@pytest.fixture
+def namespace(tmp_path: Path) -> Iterator[list[str]]:
+    """Words that run a program as root with an empty ``/run``."""
+    words = ["unshare", "--mount", "sh", "-c", "mount -t tmpfs run /run && echo ready && exec sleep infinity"]
+    if os.geteuid() != 0:
+        unavailable("a mount namespace", "needs root")
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        if process.stdout.readline() != "ready\n":
+            unavailable("a mount namespace", "needs the right to mount")
+        yield ["nsenter", f"--mount=/proc/{process.pid}/ns/mnt", "--"]
+        process.kill()
+
+
+def test_an_up_that_is_refused_leaves_the_secrets_of_the_one_that_runs(
+    tmp_path: Path, namespace: list[str]
+) -> None:
+    """Two processes, with a program in place of ssh."""
+    programs = {
+        "bin/ssh": f'#!/bin/sh\nfor last; do :; done\nexec {shlex.join(namespace)} sh -c "$last"\n',
+        "bin/python3": "#!/bin/sh\n",  # it can make virtual environments
+        "releases/versions/1/venv/bin/mks-deploy": APPLY.format(python=sys.executable, place=str(tmp_path)),
+    }
+    for name, text in programs.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / "releases/versions/1/.built").touch()
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "deploy.toml").write_text(deployed(f'[paths]\nreleases = "{tmp_path}/releases"'))
+    git = ["git", "-C", str(source), "-c", "user.name=a", "-c", "user.email=a@example.com"]
+    for words in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "all"]):
+        subprocess.run([*git, *words], check=True)
+    given = ["--settings", str(source / "deploy.toml"), "--secrets", str(source / "secrets")]
+    assert main(["secrets", *given]) == 0
+
+    def start(version: str) -> subprocess.Popen[str]:
+        up_words = [sys.executable, "-m", "mks_deploy", "up", "--host", "server", "--version", version]
+        path = f"{tmp_path}/bin:{os.environ['PATH']}"
+        return subprocess.Popen(
+            [*up_words, str(source)],
+            env={**os.environ, "PATH": path},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    with start("1") as running:
+        try:
+            wait_until((tmp_path / "begun").exists, timeout=60, what="the first one")
+            for version, reason in (
+                ("1", "locked: mks-deploy apply by root since"),
+                ("2", "server: locked: another mks-deploy up or apply works on this host"),
+            ):
+                with start(version) as refused:
+                    said = refused.communicate(timeout=60)[0]
+                assert (refused.returncode, reason in said) == (1, True), said
+        finally:
+            (tmp_path / "go").touch()
+            said = running.communicate(timeout=60)[0]
+        assert running.returncode == 0, said
+    assert not (tmp_path / "releases/versions/2").exists()
+    left = subprocess.run(
+        [*namespace, "find", "/run/mks-deploy", "-type", "f"], capture_output=True, text=True, check=True
+    )
+    assert left.stdout == ""
 
 
 # --- on a machine -----------------------------------------------------------------------------
@@ -254,6 +345,20 @@ def _firewall_lets_in_what_it_should(machine: Machine) -> None:
         other.wait(10)
 
 
+def _two_at_once(laptop: Laptop, machine: Machine, *words: str) -> None:
+    """The second one is refused, and the first one goes on with the secrets that it sent."""
+    make_version(machine, "2")
+    lock = machine.path("/run/mks-deploy-shop.lock")
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(laptop.up, *words, "2")
+        wait_until(lambda: lock.read_text().startswith("mks-deploy apply"), timeout=120, what="apply")
+        code, said = laptop.up(*words, "2")
+        assert (code, "locked: mks-deploy apply by root since" in said) == (1, True), said
+        code, said = first.result()
+    assert code == 0, said
+    assert "2 is in slot green" in said
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_laptop_brings_a_site_to_a_host(
@@ -268,8 +373,9 @@ def test_a_laptop_brings_a_site_to_a_host(
     make_version(machine, "1")
     # The laptop is closed in the middle.
     assert laptop.up(*words, seconds=8)[0] != 0
+    left = sorted(machine.path("/run/mks-deploy/shop").glob("*"))  # for a day, as its work may go on
     code, said = laptop.up(*words)
-    while code == 1 and "locked: mks-deploy apply by root" in said:
+    while code == 1 and "locked: " in said:
         # What was begun on the host goes on for a while; two at once are refused.
         time.sleep(2)
         code, said = laptop.up(*words)
@@ -277,12 +383,20 @@ def test_a_laptop_brings_a_site_to_a_host(
     assert said.splitlines()[-2:] == ["nothing remains to be done", KEPT]
     ask = ["curl", "-sk", "--max-time", "60", "--resolve", f"{HOST}:443:127.0.0.1", f"https://{HOST}/who"]
     assert machine.run(*ask) == "127.0.0.1 https"
-    assert not machine.path("/root/.mks-deploy/shop/secrets").exists()
     _firewall_lets_in_what_it_should(machine)
     code, said = laptop.up(*words)
     assert code == 0, said
     assert said.splitlines()[-2:] == ["nothing remains to be done", KEPT]
     assert "release" not in said
+    # A version whose build fails goes with the next release.
+    make_version(machine, "broken")
+    machine.write("/opt/shop/versions/broken/venv/bin/pip", "#!/bin/sh\nexit 9\n", mode=0o755)
+    code, said = laptop.up(*words[:-1], "broken")
+    assert (code, "environment: " in said) == (1, True), said
+    assert "not built" in machine.run("mks-deploy", "versions", "list")
+    _two_at_once(laptop, machine, *words[:-1])
+    assert not machine.path("/opt/shop/versions/broken").exists()
+    assert sorted(machine.path("/run/mks-deploy/shop").iterdir()) == left
     # What is not committed is not deployed, and the secrets are nobody's but root's.
     assert not machine.path("/opt/shop/versions/1/secrets").exists()
     secret = machine.path("/etc/shop/credentials/secret_key")
@@ -369,7 +483,7 @@ def _two_hosts(laptop: Laptop, web: Machine, database: Machine, source: Path) ->
     assert (code, "root@10.77.0.21: environment: " in said, _applied(said)) == (1, True, []), said
     for machine in (web, database):
         assert not machine.path("/etc/shop").exists()
-        assert not machine.path("/root/.mks-deploy/shop/secrets").exists()
+        assert not list(machine.path("/run/mks-deploy/shop").glob("*"))
     database.write("/opt/shop/versions/1/venv/bin/pip", "#!/bin/sh\n", mode=0o755)
     code, said = laptop.up(str(source), "--version", "1")
     assert code == 0, said + web.journal("shop@blue.service") + database.journal()
@@ -395,7 +509,9 @@ def _two_hosts(laptop: Laptop, web: Machine, database: Machine, source: Path) ->
     for machine in (web, database):
         units = machine.run("systemctl", "list-units", "--failed", "--no-legend", "--no-pager", "--plain")
         assert units == ""
-        assert not machine.path("/root/.mks-deploy/shop/secrets").exists()
+    # What was sent before the network was cut goes after a day.
+    sent = [len(list(machine.path("/run/mks-deploy/shop").glob("*"))) for machine in (web, database)]
+    assert sent == [0, 1]
 
 
 def _cut_once_begun(web: Machine, database: Machine) -> None:
@@ -408,13 +524,14 @@ def _a_release_that_fails_on_one_host(laptop: Laptop, web: Machine, database: Ma
     for machine in (web, database):
         make_version(machine, "2")
     command = "/opt/shop/versions/2/venv/bin/mks-deploy"
-    before = web.path("/opt/shop/state.json").read_text()
+    upstream = web.path("/etc/nginx/shop/upstream.conf")
+    before = upstream.read_text()
     whole = web.path(command).read_text()
 
     def fails(reason: str, applied: list[str]) -> None:
         code, said = laptop.up(str(source), "--version", "2")
         assert (code, reason in said, _applied(said)) == (1, True, applied), said
-        assert web.path("/opt/shop/state.json").read_text() == before
+        assert upstream.read_text() == before
 
     # The network is cut while the host works: ssh says so, and does not wait for hours.
     database.write(command, "#!/bin/sh\necho $$ >/run/begun\nexec sleep 600\n", mode=0o755)
@@ -432,5 +549,5 @@ def _a_release_that_fails_on_one_host(laptop: Laptop, web: Machine, database: Ma
     assert _ask(database, "/jobs/21") == "42"
     code, said = laptop.up(str(source), "--version", "2")
     assert code == 0, said
-    assert json.loads(web.path("/opt/shop/state.json").read_text())["green"] == "2"
+    assert "* green  2 " in web.run("mks-deploy", "status")
     assert _ask(database, "/jobs/21") == "42"

@@ -169,7 +169,11 @@ def versions_command(options: argparse.Namespace) -> int:
     if options.what == "list":
         for each in listed_versions(releases, read_state(settings), trail):
             first = each.note.partition("\n")[0]
-            moved = f"{each.moved[:16].replace('T', ' ')} {each.outcome}" if each.moved else "never released"
+            moved = (
+                f"{each.moved[:16].replace('T', ' ')} {each.outcome}"
+                if each.moved
+                else each.outcome or "never released"
+            )
             sys.stdout.write(
                 f"{each.name:<24} {each.use or '-':<10} {moved:<28} {each.who} {first}".rstrip() + "\n"
             )

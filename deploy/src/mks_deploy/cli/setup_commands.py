@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
+from secrets import token_hex
 
 from mks_deploy.cli.command_settings import (
     DIFFERENT,
@@ -38,7 +39,7 @@ from mks_deploy.operations.capacity import (
 from mks_deploy.operations.database_hosts import DatabaseHosts, standby_mark
 from mks_deploy.operations.host_credentials import plain_credentials
 from mks_deploy.operations.host_steps import read_state
-from mks_deploy.operations.operation_log import Locked, locked
+from mks_deploy.operations.operation_log import Locked, lock_file, locked
 from mks_deploy.operations.release import ReleaseError, is_version_name
 from mks_deploy.output_files import differences, write
 from mks_deploy.rendering import RenderedFile, render
@@ -279,7 +280,7 @@ def apply_command(options: argparse.Namespace) -> int:
     os.environ["PATH"] = f"{os.environ.get('PATH', '/usr/bin:/bin')}:/usr/local/sbin:/usr/sbin:/sbin"
     try:
         # A laptop that was closed may have left one running.
-        with locked(Path(f"/run/mks-deploy-{settings.name}.lock"), doing="mks-deploy apply"):
+        with locked(lock_file(settings), doing="mks-deploy apply"):
             for step in apply(host):
                 sys.stdout.write(f"{step.key}: {step.what}\n")
                 sys.stdout.flush()
@@ -328,6 +329,7 @@ def up_command(options: argparse.Namespace) -> int:
         return _up_hosts(options, settings, version)
     if not options.host:
         raise ReleaseError("--host must name the host, such as root@server, or deploy.toml several [[hosts]]")
+    run = token_hex(8)
     shells = [SecureShell(host, config=options.ssh_config) for host in options.host]
     contents: dict[Sent, bytes] = {
         "source": archive(options.folder, options.secrets),
@@ -336,7 +338,12 @@ def up_command(options: argparse.Namespace) -> int:
     for shell in shells:
         facts = read_remote(shell, settings, version)
         steps = plan_up(
-            settings, facts, version=version, issue=not options.no_certificate, migrate=not options.no_migrate
+            settings,
+            facts,
+            version=version,
+            run=run,
+            issue=not options.no_certificate,
+            migrate=not options.no_migrate,
         )
         for step in steps if options.plan else up(shell, steps, contents=contents):
             sys.stdout.write(f"{shell.host}: {step.key}: {step.what}\n")
@@ -355,7 +362,11 @@ def _up_hosts(options: argparse.Namespace, settings: Settings, version: str) -> 
         for name, shell in shells.items()
     ]
     steps = plan_hosts(
-        targets, version=version, issue=not options.no_certificate, migrate=not options.no_migrate
+        targets,
+        version=version,
+        run=token_hex(8),
+        issue=not options.no_certificate,
+        migrate=not options.no_migrate,
     )
     source, text = archive(options.folder, options.secrets), read_text(options.settings)
     copies = DatabaseHosts(

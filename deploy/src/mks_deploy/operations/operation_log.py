@@ -13,11 +13,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from mks_deploy.atomic_files import append_line
 
-__all__ = ["Locked", "OperationLog", "announce", "locked", "signals_as_exit"]
+if TYPE_CHECKING:
+    from mks_deploy.settings.definitions import Settings
+
+__all__ = ["Locked", "OperationLog", "announce", "lock_file", "locked", "signals_as_exit"]
 
 _JOURNAL: Final = "/run/systemd/journal/socket"
 _CONTROL: Final = re.compile(r"[^\n\t\x20-\x7e\xa0-\U0010ffff]")
@@ -25,6 +28,11 @@ _CONTROL: Final = re.compile(r"[^\n\t\x20-\x7e\xa0-\U0010ffff]")
 
 class Locked(RuntimeError):  # noqa: N818 - a state of the host
     """Another operation is running on this host; the message names its user and start time."""
+
+
+def lock_file(settings: Settings) -> Path:
+    """Return the file that is locked by what sets up this host or builds a version on it."""
+    return Path(f"/run/mks-deploy-{settings.name}.lock")
 
 
 @contextmanager

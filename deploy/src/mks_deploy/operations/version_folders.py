@@ -13,7 +13,13 @@ if TYPE_CHECKING:
     from mks_deploy.operations.operation_log import OperationLog
     from mks_deploy.operations.release import State
 
-__all__ = ["VersionFolder", "listed_versions", "plan_prune", "prune"]
+__all__ = ["BUILDING", "BUILT", "VersionFolder", "listed_versions", "plan_prune", "prune"]
+
+BUILDING: Final = ".building"
+"""File in the folder of a version that ``mks-deploy up`` has begun to build."""
+BUILT: Final = ".built"
+"""File in such a folder that says that it is complete."""
+_NOT_BUILT: Final = "not built"
 
 _PINNED: Final = ".keep"
 _DELETING: Final = ".deleting"
@@ -30,7 +36,8 @@ class VersionFolder:
         name: name of its folder.
         use: why it must stay; empty if nothing needs it.
         moved: when it last got or should have got the requests (ISO 8601); empty if it was never released.
-        outcome: how that ended: ``done``, ``refused``, ``unfinished`` or ``begun``.
+        outcome: how that ended: ``done``, ``refused``, ``unfinished`` or ``begun``; ``not built`` if its build
+            failed.
         who: who did it.
         note: its release note.
     """
@@ -59,7 +66,7 @@ def listed_versions(releases: Path, state: State, trail: OperationLog) -> tuple[
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
     current = (releases / "current").resolve().name
     found = [
-        _described(name, _use(name, state, current, folder / name), moves.get(name, {}))
+        _described(name, _use(name, state, current, folder / name), moves.get(name) or _built(folder / name))
         for name in sorted(names)
         if not name.startswith(".")
     ]
@@ -83,6 +90,11 @@ def _moves(lines: Iterable[str]) -> Iterator[tuple[str, Mapping[str, object]]]:
             yield str(record["version"]), record
 
 
+def _built(folder: Path) -> Mapping[str, object]:
+    failed = (folder / BUILDING).exists() and not (folder / BUILT).exists()
+    return {"outcome": _NOT_BUILT} if failed else {}
+
+
 def _described(name: str, use: Use, record: Mapping[str, object]) -> VersionFolder:
     moved, outcome, who, note = (str(record.get(key, "")) for key in ("time", "outcome", "who", "note"))
     return VersionFolder(name, use, moved, outcome, who, note)
@@ -103,19 +115,17 @@ def _use(name: str, state: State, current: str, folder: Path) -> Use:
 def plan_prune(versions: Iterable[VersionFolder], keep: int) -> tuple[str, ...]:
     """Return the versions to delete, oldest first.
 
-    A version that is in use is kept, and so is one that was never released: it may be in preparation. Of
-    the others, the ``keep`` that were released last stay.
+    A version that is in use is kept, and so is one that was never released: it may be in preparation. One whose
+    build failed goes. Of the others, the ``keep`` that were released last stay.
 
     Args:
         versions: versions of the host.
         keep: how many to keep besides those that must stay.
     """
-    unused = sorted(
-        (version for version in versions if not version.use and version.moved),
-        key=lambda version: version.moved,
-        reverse=True,
-    )
-    return tuple(version.name for version in reversed(unused[keep:]))
+    unused = [version for version in versions if not version.use]
+    failed = [version for version in unused if version.outcome == _NOT_BUILT]
+    moved = sorted((version for version in unused if version.moved), key=lambda version: version.moved)
+    return tuple(version.name for version in (*failed, *moved[: max(len(moved) - keep, 0)]))
 
 
 def prune(releases: Path, names: Iterable[str]) -> list[str]:

@@ -11,10 +11,12 @@ import subprocess
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final, Literal
 
+from mks_deploy.operations.operation_log import lock_file
 from mks_deploy.operations.release import ReleaseError
+from mks_deploy.operations.version_folders import BUILDING, BUILT
 from mks_deploy.settings.value_types import an_ssh_name
 
 if TYPE_CHECKING:
@@ -40,8 +42,7 @@ __all__ = [
 
 Sent = Literal["", "source", "settings"]
 
-BUILT: Final = ".built"
-"""File in the folder of a version that says that it is complete."""
+_LOCKED: Final = 75  # EX_TEMPFAIL of sysexits.h
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +68,9 @@ class RemoteStep:
         key: its name.
         what: what it does, in one line.
         commands: programs with their arguments, run one after the other.
-        sends: what the first one reads from its input.
+        sends: what the last one reads from its input.
         undo: how to go back.
+        lock: file that each of them locks; ``apply`` holds it while it works.
     """
 
     key: str
@@ -76,6 +78,7 @@ class RemoteStep:
     commands: tuple[tuple[str, ...], ...]
     undo: str
     sends: Sent = ""
+    lock: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +97,7 @@ class Target:
 
 
 def plan_hosts(
-    targets: Sequence[Target], *, version: str, issue: bool = True, migrate: bool = True
+    targets: Sequence[Target], *, version: str, run: str, issue: bool = True, migrate: bool = True
 ) -> tuple[tuple[Target, RemoteStep], ...]:
     """Return the steps of several hosts, in order; nothing is read or changed here.
 
@@ -108,10 +111,12 @@ def plan_hosts(
     steps = list[tuple[Target, RemoteStep]]()
     for target in targets:
         _must_be_root(target.facts)
-        steps += ((target, step) for step in _prepare(target.settings, target.facts, version=version))
+        steps += (
+            (target, step) for step in _prepare(target.settings, target.facts, version=version, run=run)
+        )
 
     def applied(target: Target, stage: Stage = "") -> None:
-        step = _apply(target.settings, version, issue=issue, migrate=migrate, stage=stage)
+        step = _apply(target.settings, version, run=run, issue=issue, migrate=migrate, stage=stage)
         steps.append((target, step))
 
     def chosen(*roles: str) -> list[Target]:
@@ -145,6 +150,7 @@ def plan_up(
     facts: RemoteFacts,
     *,
     version: str,
+    run: str,
     issue: bool = True,
     migrate: bool = True,
 ) -> tuple[RemoteStep, ...]:
@@ -154,6 +160,7 @@ def plan_up(
         settings: settings of the deployment.
         facts: what the host has.
         version: name of the version.
+        run: name of this run, whose folder on the host no other run has.
         issue: whether ``apply`` asks the provider for a certificate.
         migrate: whether ``apply`` runs ``app.migrate``.
 
@@ -162,13 +169,14 @@ def plan_up(
     """
     _must_be_root(facts)
     return (
-        *_prepare(settings, facts, version=version),
-        _apply(settings, version, issue=issue, migrate=migrate),
+        *_prepare(settings, facts, version=version, run=run),
+        _apply(settings, version, run=run, issue=issue, migrate=migrate),
         *_keep_firewall(settings),
     )
 
 
-def _prepare(settings: Settings, facts: RemoteFacts, *, version: str) -> Iterator[RemoteStep]:
+def _prepare(settings: Settings, facts: RemoteFacts, *, version: str, run: str) -> Iterator[RemoteStep]:
+    lock = str(lock_file(settings))
     folder = f"{settings.paths.releases}/versions/{version}"
     venv = f"{folder}/venv"
     if not facts.has_venv:
@@ -180,6 +188,7 @@ def _prepare(settings: Settings, facts: RemoteFacts, *, version: str) -> Iterato
                 ("apt-get", "install", "-q", "-y", "--no-install-recommends", "python3-venv"),
             ),
             "apt-get remove python3-venv",
+            lock=lock,
         )
     if not facts.is_built:
         pip = (f"{venv}/bin/pip", "install", "-q", "--disable-pip-version-check")
@@ -187,9 +196,14 @@ def _prepare(settings: Settings, facts: RemoteFacts, *, version: str) -> Iterato
         yield RemoteStep(
             "source",
             f"send the source tree to {folder}",
-            (("mkdir", "-p", folder), ("tar", "--extract", "--no-same-owner", "--directory", folder)),
+            (
+                ("mkdir", "-p", folder),
+                ("touch", f"{folder}/{BUILDING}"),
+                ("tar", "--extract", "--no-same-owner", "--directory", folder),
+            ),
             f"rm -r {folder}",
             sends="source",
+            lock=lock,
         )
         yield RemoteStep(
             "environment",
@@ -202,26 +216,30 @@ def _prepare(settings: Settings, facts: RemoteFacts, *, version: str) -> Iterato
                 ("touch", f"{folder}/{BUILT}"),
             ),
             f"rm -r {folder}",
+            lock=lock,
         )
-    place = _place(settings)
+    place = _place(settings, run)
     yield RemoteStep(
         "settings",
         f"send deploy.toml and the secrets to {place}, for root alone",
         (
-            ("install", "-d", "-m", "700", place),
-            ("tar", "--extract", "--no-same-owner", "--directory", place),
+            ("install", "-d", "-m", "700", *map(str, (place.parents[1], place.parent, place))),
+            ("tar", "--extract", "--no-same-owner", "--directory", str(place)),
         ),
         f"rm -r {place}",
         sends="settings",
     )
 
 
-def _place(settings: Settings) -> str:
-    return f"/root/.mks-deploy/{settings.name}"
+def _place(settings: Settings, run: str) -> PurePosixPath:
+    """Return the folder of a run, in memory; what a run that was cut off left there goes after a day."""
+    return PurePosixPath("/run/mks-deploy", settings.name, run)
 
 
-def _apply(settings: Settings, version: str, *, issue: bool, migrate: bool, stage: Stage = "") -> RemoteStep:
-    place = _place(settings)
+def _apply(
+    settings: Settings, version: str, *, run: str, issue: bool, migrate: bool, stage: Stage = ""
+) -> RemoteStep:
+    place = _place(settings, run)
     given = ("--settings", f"{place}/deploy.toml", "--secrets", f"{place}/secrets", "--version", version)
     program = f"{settings.paths.releases}/versions/{version}/venv/bin/mks-deploy"
     words = (program, "apply", *given, *(() if issue else ("--no-certificate",)))
@@ -318,7 +336,7 @@ def read_remote(shell: SecureShell, settings: Settings, version: str) -> RemoteF
 def up(
     shell: SecureShell, steps: Sequence[RemoteStep], *, contents: dict[Sent, bytes]
 ) -> Iterator[RemoteStep]:
-    """Carry out the steps, and yield each before it is done. The secrets that were sent are deleted at the end.
+    """Carry out the steps, and yield each before it is done. What was sent for this run is deleted at the end.
 
     Raises:
         ReleaseError: a step failed; the same command continues where this one ended.
@@ -339,15 +357,18 @@ def carry_out(shell: SecureShell, step: RemoteStep, *, contents: Mapping[Sent, b
     """
     for number, words in enumerate(step.commands, start=1):
         sends = contents[step.sends] if step.sends and number == len(step.commands) else b""
-        if code := shell.run(words, sends=sends)[0]:
+        guard = ("flock", "--nonblock", f"--conflict-exit-code={_LOCKED}", step.lock) if step.lock else ()
+        if code := shell.run((*guard, *words), sends=sends)[0]:
+            if guard and code == _LOCKED:
+                raise ReleaseError(f"{shell.host}: locked: another mks-deploy up or apply works on this host")
             raise ReleaseError(f"{shell.host}: {step.key}: {shlex.join(words)} ended with {code}")
 
 
 def forget_secrets(shell: SecureShell, steps: Iterable[RemoteStep]) -> None:
-    """Delete the secrets that were sent to a host."""
+    """Delete the settings and secrets that this run sent to a host."""
     place = next((step.undo.removeprefix("rm -r ") for step in steps if step.sends == "settings"), "")
     if place:
-        shell.run(["rm", "-rf", f"{place}/secrets"], shown=False)
+        shell.run(["rm", "-rf", place], shown=False)
 
 
 def archive(folder: Path, secrets: Path) -> bytes:
