@@ -346,7 +346,7 @@ def _static(host: Any) -> Row:
     from knowledge_system import web
     from mks_deploy.operations.static_files import publish
 
-    public = host.path("state") / "public"
+    public = host.path("releases") / "public"
     publish(Path(str(web.__file__)).parent.parent / "static", public)
     for path in public.rglob("*"):
         path.chmod(0o755 if path.is_dir() else 0o644)

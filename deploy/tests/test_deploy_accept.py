@@ -186,7 +186,7 @@ def host() -> Iterator[Host]:
         host = Host(Certificates(Path(folder)), hsts='hsts_max_age = "730d"')
         try:
             host.render()
-            static = host.folder / "state/public/static"
+            static = host.folder / "releases/public/static"
             (static / "site.css").write_text("body{color:#222}")
             (host.folder / "deploy.toml").write_text(host.settings_text())
             host.start_application()

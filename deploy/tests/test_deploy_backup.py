@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from deploy_host import Host
+from deploy_links import own_folder, plant
 from mks_deploy.cli import main
 from mks_deploy.operations.backup import (
     BackupError,
@@ -51,7 +52,7 @@ class Place:
         self.settings: Settings = read_settings(self.host.settings_text())
         self.backups = self.host.path("backups")
         self.backups.mkdir()
-        self.database = Database.from_url(url)
+        self.url, self.database = url, Database.from_url(url)
         uploads = self.host.path("state") / "uploads"
         uploads.mkdir()
         (uploads / "写真.jpg").write_bytes(b"\xff\xd8" + bytes(1000))
@@ -218,6 +219,25 @@ def test_nothing_is_overwritten(place: Place, empty: Database, tmp_path: Path) -
     (tmp_path / "mine").touch()
     with pytest.raises(BackupError, match="is not empty"):
         restore(made, empty, uploads=tmp_path)
+
+
+def test_root_restores_nothing_where_the_account_can_put_a_link(
+    place: Place, empty: Database, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, victim = place.make(), place.host.folder / "victim"
+    victim.mkdir()
+    uploads = own_folder(place.host.path("state")) / "uploads.restored"
+    plant(uploads, victim)
+    name = empty.variables["PGDATABASE"]
+    monkeypatch.setenv("DATABASE_URL", place.url.rpartition("/")[0] + "/" + name)
+    assert main(["restore", str(made), "--uploads", str(uploads)]) == 2
+    assert "root follows no link that another account can make" in capsys.readouterr().err
+    assert list(victim.iterdir()) == []
+    with empty.connection() as connection:
+        assert connection.execute("SELECT 1 FROM pg_tables WHERE schemaname = 'public'").fetchone() is None
+    own_folder(place.backups)
+    with pytest.raises(PermissionError, match="root follows no link"):
+        place.make(days=1)
 
 
 def test_two_backups_of_one_second_are_two(place: Place) -> None:

@@ -34,7 +34,7 @@ ON_EVERY_ANSWER = (
 
 
 def publish(host: Host) -> None:
-    public = host.path("state") / "public"
+    public = host.path("releases") / "public"
     for folder in (public / "static", public / "by-digest" / DIGEST / "static"):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "app.css").write_text(
@@ -597,7 +597,7 @@ def test_requests_except_post_are_repeated_when_their_worker_is_killed(
 def test_maintenance_is_a_file_and_static_files_and_challenges_go_on(make_host: Any) -> None:
     host = make_host()
     host.start_nginx()
-    flag = host.path("state") / "maintenance.on"
+    flag = host.path("releases") / "maintenance.on"
     flag.touch()
     page, api = asked(host, "/"), asked(host, "/api/x")
     assert (page.status, api.status) == (503, 503)

@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 
 from deploy_host import Host
+from deploy_links import own_folder, plant
 from mks_deploy.cli import main, parser
 from mks_deploy.operations.backup import BackupError, Database, backup
 from mks_deploy.operations.offsite import OffsiteState, Repository, fetch, push, read_state, rehearse
@@ -231,8 +232,35 @@ def test_a_rehearsal_restores_into_a_cluster_of_its_own(site: Site, postgres_url
             connection.execute("DROP TABLE article")
 
 
+@pytest.mark.slow
+def test_the_account_makes_its_repository_and_root_follows_none_of_its_links(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, victim = own_folder(tmp_path / "disk"), tmp_path / "victim"
+    victim.mkdir()
+    plant(place / "data", victim)
+    repository = replace(site.repository, url=str(place))
+    with pytest.raises(BackupError, match="restic init"):
+        repository.make("nobody")
+    (place / "data").unlink()
+    repository.make("nobody")
+    assert {path.owner() for path in place.rglob("*")} == {"nobody"}
+    assert repository.run("snapshots", "--json").strip() == "[]"  # with the password of the site
+    # What root fetches goes where root alone can change something.
+    site.make()
+    site.push()
+    plant(place / "fetched", victim)
+    for target in (place / "fetched", place / "new"):
+        with pytest.raises(PermissionError, match="root follows no link"):
+            fetch(site.repository, target, now=LATER)
+    assert list(victim.iterdir()) == []
+
+
 def _rehearsed(site: Site) -> Any:
-    return rehearse(site.settings, site.repository, now=LATER)
+    """As the unit does; its PostgreSQL is given to another account here, because it refuses root."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(os, "geteuid", lambda: 1000)
+        return rehearse(site.settings, site.repository, now=LATER)
 
 
 @pytest.mark.slow

@@ -30,8 +30,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from deploy_host import Host, as_released
 from deploy_interrupted import HostInFiles, run_until
+from deploy_links import own_folder, plant
 from deploy_settings import deployed
-from mks_deploy.atomic_files import replace_file
+from mks_deploy.atomic_files import refuse_foreign_path, replace_file
 from mks_deploy.cli import main, parser
 from mks_deploy.operations.canary import AccessLog, SlotStatistics, compare, served_by
 from mks_deploy.operations.host_steps import HostSteps, read_state
@@ -717,6 +718,105 @@ def test_a_compressed_file_never_holds_another_content_than_the_file(tmp_path: P
     assert packed.exists()
 
 
+# --- links of the account ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def linked() -> Iterator[tuple[Host, Path]]:
+    """A host whose account has put links to a folder of root's into its own."""
+    host = Host()
+    host.render()
+    victim = host.folder / "victim"
+    victim.mkdir()
+    state = own_folder(host.path("state"))
+    for name in ("maintenance.on", "public", "static", "metrics", "mail-sink", "log-buffer"):
+        plant(state / name, victim / "made" if name == "maintenance.on" else victim)
+    (host.folder / "deploy.toml").write_text(host.settings_text('[app]\nstatic = "static"'))
+    yield host, victim
+    host.stop()
+
+
+def test_maintenance_and_static_files_follow_no_link_of_the_account(linked: tuple[Host, Path]) -> None:
+    host, victim = linked
+    words = ["--settings", str(host.folder / "deploy.toml")]
+    assert main(["maintenance", "on", *words]) == 0
+    folder = host.path("releases") / "versions/1"
+    for name in ("venv/bin/gunicorn", "static/app.css"):
+        (folder / name).parent.mkdir(parents=True)
+        (folder / name).write_text(name)
+    steps = HostSteps(read_settings((host.folder / "deploy.toml").read_text()), command=lambda _: 0)
+    steps.prepare("blue", "1")
+    assert list(victim.iterdir()) == []
+    assert (host.path("releases") / "public/static/app.css").read_text() == "static/app.css"
+
+
+def test_a_file_that_the_account_chooses_is_not_published(linked: tuple[Host, Path]) -> None:
+    """Root's own link leads to a folder of the account, which puts another one there."""
+    host, victim = linked
+    (victim / "secret").write_text("secret")
+    source = host.path("releases") / "versions/1/static"
+    source.mkdir(parents=True)
+    (source / "app.css").symlink_to(host.path("state") / "static/secret")
+    with pytest.raises(PermissionError, match="root follows no link that another account can make"):
+        publish(source, host.path("releases") / "public")
+    assert not list((host.path("releases") / "public").rglob("app.css"))
+
+
+def _make_links(folder: Path) -> None:
+    """Make folders and links, of root and of another account."""
+    own = own_folder(folder / "own")
+    (folder / "shared").mkdir()
+    (folder / "shared").chmod(0o777)
+    (folder / "sticky").mkdir()
+    (folder / "sticky").chmod(0o1777)
+    (folder / "sticky/mine").mkdir()
+    plant(own / "link", folder)
+    (folder / "roots").symlink_to(folder / "sticky/mine")
+    (folder / "theirs").symlink_to(own / "link")
+
+
+@pytest.mark.parametrize(
+    ("path", "refused"),
+    [
+        ("new", False),
+        ("new/below", False),
+        ("sticky/mine/new", False),
+        ("roots/new", False),
+        ("roots/../mine/new", False),
+        ("own/new", True),
+        ("own/link/new", True),
+        ("theirs/new", True),
+        ("theirs", True),
+        ("shared/new", True),
+        ("sticky/new", True),  # another account can make it first
+    ],
+)
+def test_where_another_account_can_put_a_link_root_does_not_go(
+    path: str,
+    refused: bool,  # noqa: FBT001 - a row of the table
+    tmp_path: Path,
+) -> None:
+    _make_links(tmp_path)
+    if refused:
+        with pytest.raises(PermissionError, match="root follows no link that another account can make"):
+            refuse_foreign_path(tmp_path / path)
+    else:
+        refuse_foreign_path(tmp_path / path)
+
+
+@pytest.mark.parametrize("words", ["watch --record", "sink"])
+def test_what_a_unit_of_the_account_writes_is_not_written_by_root(
+    words: str, linked: tuple[Host, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    host, victim = linked
+    file = host.folder / "deploy.toml"
+    staging = '[site]\nenvironment = "staging"\n[upkeep]\nmail_sink = true\n'
+    file.write_text(host.settings_text(staging if words == "sink" else ""))
+    assert main([*words.split(), "--settings", str(file)]) == 2
+    assert "root follows no link that another account can make" in capsys.readouterr().err
+    assert list(victim.iterdir()) == []
+
+
 # --- the canary -------------------------------------------------------------------------------
 
 
@@ -1063,7 +1163,6 @@ def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
         file = tmp_path / "deploy.toml"
         file.write_text(host.settings_text())
         releases = host.path("releases")
-        releases.mkdir()
         words = ["--settings", str(file)]
         assert main(["rollback", *words]) == 1
         assert "no version to go back to" in capsys.readouterr().err
@@ -1078,9 +1177,9 @@ def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
         assert out.startswith("* blue   1                        not ready\n  green  -")
         assert '"outcome": "refused"' in out
         assert main(["maintenance", "on", *words]) == 0
-        assert (host.path("state") / "maintenance.on").exists()
+        assert (host.path("releases") / "maintenance.on").exists()
         assert main(["maintenance", "off", *words]) == main(["maintenance", "off", *words]) == 0
-        assert not (host.path("state") / "maintenance.on").exists()
+        assert not (host.path("releases") / "maintenance.on").exists()
         for name in ("0", "1"):
             (releases / "versions" / name).mkdir(parents=True)
         OperationLog(releases / "trail.jsonl").add(

@@ -272,6 +272,37 @@ def _alert_waits_in_the_spool(site: Machine) -> None:
     assert any(f"{SITE}-test" in file.read_text() for file in waiting)
 
 
+def _root_follows_no_link_of_an_account(site: Machine) -> None:
+    """They put links to a folder of root's into theirs; then root types commands of the kit."""
+    victim, state, acme = "/srv/victim", f"/var/lib/{SITE}", f"/var/lib/{SITE}-acme"
+    site.run("install", "-d", "-m", "755", victim)
+    for name in ("maintenance.on", "public", "uploads.restored"):
+        site.run("ln", "-sfn", f"{victim}/made", f"{state}/{name}", account=SITE)
+    site.run("mks-deploy", "maintenance", "on")
+    asked = ("curl", "-sk", "--max-time", "60", "-o", "/dev/null", "-w", "%{http_code}")
+    asked = (*asked, "--resolve", f"{HOST}:443:127.0.0.1", f"https://{HOST}/")
+    assert site.run(*asked) == "503"
+    site.run("mks-deploy", "maintenance", "off")
+    site.write(f"/opt/{SITE}/versions/1/knowledge_system/static/app.css", "a{}")
+    site.run("mks-deploy", "restart")
+    assert site.path(f"/opt/{SITE}/public/static/app.css").exists()
+    assert site.run(*asked[:-1], f"https://{HOST}/static/app.css") == "200"
+    for words in ("watch --record", f"restore /nowhere --uploads {state}/uploads.restored"):
+        site.run("mks-deploy", *words.split(), check=False)
+    # Without what is served, a placeholder is made: by the account whose folder it is.
+    site.run("systemctl", "stop", f"{SITE}-renew.timer", f"{SITE}-renew.service")
+    site.run("mv", f"{acme}/served", f"{acme}/served.kept", account=f"{SITE}-acme")
+    site.run("mv", f"{acme}/placeholder", f"{acme}/placeholder.kept", account=f"{SITE}-acme")
+    site.run("ln", "-sfn", victim, f"{acme}/placeholder", account=f"{SITE}-acme")
+    site.run("mks-deploy", "certificate", "placeholder", check=False)
+    assert list(site.path(victim).iterdir()) == []
+    site.run("rm", f"{acme}/placeholder")
+    assert site.run("mks-deploy", "certificate", "placeholder") == "created a placeholder\n"
+    made = site.path(f"{acme}/placeholder/privkey.pem").stat()
+    assert made.st_uid == site.path(acme).stat().st_uid
+    site.run("mv", "-T", f"{acme}/served.kept", f"{acme}/served")
+
+
 def _gunicorn_takes_the_place_of_nginx(site: Machine, folder: Path) -> None:
     """The section "Without nginx", with a renewal that restarts the service."""
     _render(site, folder, mode="direct")
@@ -299,5 +330,6 @@ def test_every_unit_runs_within_its_own_limits(site: Machine, tmp_path: Path) ->
     _certificate_is_renewed_and_loaded(site)
     _renewal_is_rehearsed(site)
     _alert_waits_in_the_spool(site)
+    _root_follows_no_link_of_an_account(site)
     _gunicorn_takes_the_place_of_nginx(site, tmp_path)
     assert site.run("systemctl", "list-units", "--failed", "--no-legend", "--no-pager", "--plain") == ""

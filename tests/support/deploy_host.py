@@ -126,7 +126,15 @@ class Host:
         self.certificates = certificates
         self.servers: list[ServerProcess] = []
         self.patience = 10.0  # seconds a client waits for an answer
-        for place in ("state/public/static", "nginx_logs", "nginx_cache", "logs", "acme/webroot", "run"):
+        for place in (
+            "state",
+            "releases/public/static",
+            "nginx_logs",
+            "nginx_cache",
+            "logs",
+            "acme/webroot",
+            "run",
+        ):
             (self.folder / place).mkdir(parents=True)
         self.options = {
             "application": "deploy_echo:application()",

@@ -1,13 +1,19 @@
-"""Atomic file operations: write a temporary file, sync it to disk, rename it."""
+"""File operations that leave nothing half-done, and as root follow no link that another account can make."""
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
+import stat
 import tempfile
 from pathlib import Path
+from typing import Final
 
-__all__ = ["append_line", "delete_folder", "relink", "replace_file", "sync"]
+__all__ = ["append_line", "delete_folder", "refuse_foreign_path", "relink", "replace_file", "sync"]
+
+
+_MOST_LINKS: Final = 40  # as Linux
 
 
 def replace_file(
@@ -68,6 +74,35 @@ def delete_folder(folder: Path) -> None:
     hidden = folder.with_name(f".{folder.name}.new")
     folder.rename(hidden)
     shutil.rmtree(hidden)
+
+
+def refuse_foreign_path(path: Path) -> None:
+    """Refuse, as root, a path on which another account can put a link; other accounts use their own rights.
+
+    Raises:
+        PermissionError: the path, or a folder above it, belongs to another account or can be changed by one.
+    """
+    if os.geteuid() != 0:
+        return
+    at, left, links, is_shared = Path("/"), [*reversed(path.absolute().parts)], 0, False
+    while left and links < _MOST_LINKS:
+        part = left.pop()
+        at = at.parent if part == ".." else at / part
+        found = at.lstat() if os.path.lexists(at) else None
+        if found is None and not is_shared:
+            return  # root alone can make it
+        mode = found.st_mode if found else 0
+        is_link = stat.S_ISLNK(mode)
+        is_shared = is_shared if is_link else bool(mode & 0o022)
+        # In /tmp, which is sticky, each account changes its own files alone.
+        is_open = is_shared and not is_link and not mode & stat.S_ISVTX
+        if found is None or found.st_uid != 0 or is_open:
+            reason = f"root follows no link that another account can make, as in {at}: run this as that one"
+            raise PermissionError(errno.EPERM, reason, str(path))
+        if is_link:
+            links += 1
+            left += reversed(at.readlink().parts)
+            at = at.parent
 
 
 def relink(link: Path, target: Path) -> None:

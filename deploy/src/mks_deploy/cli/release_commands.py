@@ -218,7 +218,7 @@ def status_command(options: argparse.Namespace) -> int:
 
 def maintenance_command(options: argparse.Namespace) -> int:
     """Show or hide the maintenance page."""
-    flag = Path(with_slots(options).paths.state) / "maintenance.on"
+    flag = Path(with_slots(options).paths.releases) / "maintenance.on"
     if options.what == "on":
         flag.touch()
     else:

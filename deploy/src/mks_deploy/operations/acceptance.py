@@ -245,7 +245,7 @@ class StaticTimes(NamedTuple):
 
 def static_times(settings: Settings, target: Target, path: str) -> StaticTimes | None:
     """Compare a static file of this host with a page of the application; ``None`` if there is no file."""
-    folder = Path(settings.paths.state) / "public" / "static"
+    folder = Path(settings.paths.releases) / "public" / "static"
     found = (each for each in sorted(folder.rglob("*")) if each.is_file() and each.suffix != ".gz")
     file = next(found, None)
     if file is None:

@@ -15,7 +15,7 @@ from mks_deploy.settings.credentials import bindings, used_credentials
 if TYPE_CHECKING:
     from mks_deploy.settings.definitions import Settings
 
-__all__ = ["environment", "run_as_application"]
+__all__ = ["account_identity", "environment", "run_as_application"]
 
 _KEPT: Final = frozenset({"PATH", "TERM", "LANG"})
 
@@ -68,7 +68,7 @@ def run_as_application(
             # Its children are killed with it; without a limit it stays in the foreground of its terminal.
             start_new_session=timeout is not None,
             stdout=output,
-            **_account(settings.name),
+            **account_identity(settings.name),
         ) as process
     ):
         try:
@@ -81,7 +81,8 @@ def run_as_application(
             raise
 
 
-def _account(name: str) -> dict[str, Any]:
+def account_identity(name: str) -> dict[str, Any]:
+    """Return the arguments of ``Popen`` for another account; empty if we are not root, or it does not exist."""
     if os.geteuid() != 0:
         return {}
     try:

@@ -21,7 +21,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from mks_deploy.atomic_files import delete_folder, replace_file, sync
+from mks_deploy.atomic_files import delete_folder, refuse_foreign_path, replace_file, sync
 
 if TYPE_CHECKING:
     import psycopg
@@ -136,6 +136,7 @@ def backup(settings: Settings, database: Database | None, *, now: datetime, keys
         BackupError: the backup failed; no directory counts as a backup then.
     """
     root = Path(settings.paths.backups)
+    refuse_foreign_path(root)
     made, partial = _claimed(root, second_of(now))
     try:
         rows = _dump(database, partial / _DUMP) if database else {}
@@ -233,6 +234,7 @@ def restore(made: Path, database: Database | None, *, uploads: Path) -> dict[str
     Raises:
         BackupError: a checksum or row count differs, or the target is not empty; nothing is overwritten.
     """
+    refuse_foreign_path(uploads)
     manifest = _checked_manifest(made)
     if database is None and manifest.get("database", True):
         raise BackupError(f"{made} contains a database, but DATABASE_URL names none to restore into")

@@ -11,7 +11,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from mks_deploy.atomic_files import delete_folder, sync
+from mks_deploy.atomic_files import delete_folder, refuse_foreign_path, sync
 from mks_deploy.operations.backup import BackupError, Database, second_of
 from mks_deploy.operations.operation_log import Locked, locked
 
@@ -43,6 +43,7 @@ def base_backup(settings: Settings, database: Database, *, now: datetime) -> Pat
     if not server.get("PGHOST", "/").startswith("/"):
         raise BackupError(f"PostgreSQL is at {server['PGHOST']}, not here: base backups are made there")
     root = Path(settings.paths.wal)
+    refuse_foreign_path(root)
     made = root / f"base-{second_of(now)}"
     partial = root / f".{made.name}.new"
     try:

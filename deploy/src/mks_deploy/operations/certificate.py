@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pwd
 import shutil
 import ssl
 import subprocess
@@ -11,9 +10,10 @@ import tempfile
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from mks_deploy.atomic_files import relink, replace_file
+from mks_deploy.operations.application_command import account_identity
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -38,7 +38,6 @@ def make_placeholder(settings: Settings, *, now: datetime) -> bool:
     replace_file(folder / "privkey.pem", key, mode=0o600)
     replace_file(folder / "fullchain.pem", certificate, mode=0o600)
     relink(served, Path(folder.name))
-    _give_to(f"{settings.name}-acme", served.parent)
     return True
 
 
@@ -47,7 +46,7 @@ def issue(settings: Settings, *, secrets: Path) -> int:
     hosts = (*settings.site.hosts, *settings.site.redirect_hosts)
     command = ["certbot", "certonly", "--cert-name", settings.name]
     command += [word for host in hosts for word in ("--domain", host)]
-    account = _identity(f"{settings.name}-acme")
+    account = account_identity(f"{settings.name}-acme")
     text = (Path(settings.paths.config) / "certbot.ini").read_text(encoding="utf-8")
     if settings.tls.eab_key_id:
         key = (secrets / "acme_eab_hmac_key").read_text(encoding="utf-8").strip()
@@ -55,10 +54,9 @@ def issue(settings: Settings, *, secrets: Path) -> int:
     # A file, because ps shows arguments; certbot stores the resulting account, not this key.
     with tempfile.TemporaryDirectory(prefix="certbot-") as folder:
         file = Path(folder) / "certbot.ini"
-        replace_file(file, text, mode=0o600)
-        if account:
-            os.chown(folder, account["user"], account["group"])
-            os.chown(file, account["user"], account["group"])
+        owner = (account["user"], account["group"]) if account else (-1, -1)
+        replace_file(file, text, mode=0o600, owner=owner)
+        os.chown(folder, *owner)
         # certbot's account may not reload services: its hook only leaves a file, and runs again as this
         # process's user.
         environ = {**os.environ, "MKS_RENEWED": f"{folder}/renewed"}
@@ -182,20 +180,3 @@ def _self_signed(host: str, now: datetime) -> tuple[bytes, bytes]:
         key.private_bytes(pem, serialization.PrivateFormat.PKCS8, no_password),
         certificate.public_bytes(pem),
     )
-
-
-def _identity(account: str) -> dict[str, Any]:
-    """Return the ``Popen`` arguments for another account; empty if we are not root, or it does not exist."""
-    try:
-        found = pwd.getpwnam(account)
-    except KeyError:
-        return {}
-    if os.geteuid() != 0:
-        return {}
-    return {"user": found.pw_uid, "group": found.pw_gid, "extra_groups": []}
-
-
-def _give_to(account: str, folder: Path) -> None:
-    identity = _identity(account)
-    for path in (folder, *folder.rglob("*")) if identity else ():
-        os.chown(path, identity["user"], identity["group"], follow_symlinks=False)

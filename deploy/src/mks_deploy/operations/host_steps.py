@@ -104,7 +104,7 @@ class HostSteps:
         if name := self.settings.app.static:
             for place in (folder, *folder.glob("venv/lib/python3*/site-packages")):
                 if (place / name).is_dir():
-                    publish(place / name, Path(self.settings.paths.state) / "public")
+                    publish(place / name, self._releases / "public")
                     break
         relink(self._releases / "slots" / slot, folder)
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from mks_deploy.atomic_files import replace_file
+from mks_deploy.atomic_files import refuse_foreign_path, replace_file
 
 if TYPE_CHECKING:
     from mks_deploy.settings.definitions import Settings
@@ -56,7 +56,9 @@ def shipping_command(
         )
     replace_file(Path(runtime) / "authorization.conf", f'@define authorization "{value}"\n', mode=0o600)
     state = Path(settings.paths.state) / "log-buffer"
-    state.mkdir(mode=0o700, exist_ok=True)
+    if not check:
+        refuse_foreign_path(state)
+        state.mkdir(mode=0o700, exist_ok=True)
     words = [program, "--foreground", "--no-caps", "--cfgfile", f"{settings.paths.config}/logs.conf"]
     words += [
         "--persist-file",

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from mks_deploy.atomic_files import replace_file
+from mks_deploy.atomic_files import refuse_foreign_path, replace_file
 
 __all__ = ["MailSink"]
 
@@ -36,6 +36,7 @@ class MailSink:
             port: TCP port; 0 for any free one.
             ready: gets the port.
         """
+        refuse_foreign_path(self._folder)
         self._folder.mkdir(mode=0o750, parents=True, exist_ok=True)
         server = await asyncio.start_server(self._session, "127.0.0.1", port, limit=_LARGEST)
         async with server:

@@ -22,9 +22,11 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from mks_deploy.atomic_files import replace_file
+from mks_deploy.atomic_files import refuse_foreign_path, replace_file
+from mks_deploy.operations.application_command import account_identity
 from mks_deploy.operations.backup import (
     BackupError,
     holds_database,
@@ -184,18 +186,34 @@ class Repository:
         return cls(url, settings.name, {name: value for name, value in variables.items() if value}, options)
 
     def make(self, account: str) -> None:
-        """Make the repository; one on this host belongs to the account of the units.
+        """Make the repository; one on this host is made by the account of the units, whose folder it is.
 
         Raises:
             BackupError: there is one already, or it cannot be made.
         """
-        self.run("init")
-        if self.url.startswith("/") and os.geteuid() == 0:
-            for path in (Path(self.url), *Path(self.url).rglob("*")):
-                shutil.chown(path, account, account)
+        identity = account_identity(account) if self.url.startswith("/") else {}
+        if not identity:
+            self.run("init")
+            return
+        others = {name: value for name, value in self.variables.items() if name != "RESTIC_PASSWORD_FILE"}
+        # The file is root's; an argument or a variable could be read by other processes of the account.
+        password = Path(self.variables["RESTIC_PASSWORD_FILE"]).read_text(encoding="utf-8")
+        replace(self, variables=others).run("init", given=password, identity=identity)
 
-    def run(self, *arguments: str, folder: Path | None = None) -> str:
+    def run(
+        self,
+        *arguments: str,
+        folder: Path | None = None,
+        given: str = "",
+        identity: Mapping[str, Any] = MappingProxyType({}),
+    ) -> str:
         """Run restic and return its output.
+
+        Args:
+            arguments: words of the command.
+            folder: where it runs.
+            given: its input.
+            identity: arguments of ``Popen`` for another account.
 
         Raises:
             BackupError: it failed, or is not installed.
@@ -217,11 +235,15 @@ class Repository:
             [program, *cache, *self.options, *arguments],
             env=environ,
             cwd=folder,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            **identity,
         ) as process:
+            if process.stdin:
+                with contextlib.suppress(BrokenPipeError), process.stdin:
+                    process.stdin.write(given)
             reader = threading.Thread(target=self._read_errors, args=(process, said))
             reader.start()
             output = process.stdout.read() if process.stdout else ""
@@ -379,6 +401,7 @@ def fetch(
     """
     targets = (folder, *([keys] if keys else []))
     for target in targets:
+        refuse_foreign_path(target)
         if target.exists() and any(target.iterdir()):
             raise BackupError(f"{target} is not empty")
     if snapshot:

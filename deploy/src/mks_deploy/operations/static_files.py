@@ -8,7 +8,7 @@ import zlib
 from pathlib import Path
 from typing import Final
 
-from mks_deploy.atomic_files import replace_file
+from mks_deploy.atomic_files import refuse_foreign_path, replace_file
 
 __all__ = ["publish"]
 
@@ -22,10 +22,15 @@ _WORTH_IT: Final = 1024
 
 
 def publish(source: Path, public: Path) -> int:
-    """Copy every file of ``source`` below ``public``, keeping existing files; return how many were added."""
+    """Copy every file of ``source`` below ``public``, keeping existing files; return how many were added.
+
+    Raises:
+        PermissionError: as root, ``source`` leads to a file that another account can choose.
+    """
     added = 0
     files = sorted(path for path in source.rglob("*") if path.is_file() and not path.name.startswith("."))
     for file in files:
+        refuse_foreign_path(file)
         own = file.with_name(f"{file.name}.gz") in files
         content = file.read_bytes()
         name = file.relative_to(source)

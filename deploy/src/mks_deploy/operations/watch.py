@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from mks_deploy.alerts import QUEUE_ALARM_AT, REDIS_ALARM_AT, REHEARSAL_MAX_AGE
-from mks_deploy.atomic_files import replace_file
+from mks_deploy.atomic_files import refuse_foreign_path, replace_file
 from mks_deploy.operations.backup import damaged_keys, newest_at, oldest_at
 from mks_deploy.operations.certificate import ALARM_AT, served_certificate
 from mks_deploy.operations.offsite import OffsiteState, read_state
@@ -133,6 +133,7 @@ def find_problems(readings: Readings, settings: Settings) -> list[str]:
 def record(readings: Readings, settings: Settings) -> list[str]:
     """Write metrics for node_exporter's textfile collector; return the problems new since the last check."""
     folder = Path(settings.paths.state) / "metrics"
+    refuse_foreign_path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     lines = [
         "# TYPE mks_host_edge_answers gauge",

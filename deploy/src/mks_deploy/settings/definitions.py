@@ -282,7 +282,7 @@ class Paths:
     """Where things are on the host; ``{name}`` stands for the name of the site."""
 
     releases: str = option(
-        a_path, "/opt/{name}", "Releases, and one link for each slot.", example='"/opt/{name}"'
+        a_path, "/opt/{name}", "Releases, their static files, a link for each slot.", example='"/opt/{name}"'
     )
     config: str = option(
         a_path, "/etc/{name}", "Environment and gunicorn's settings.", example='"/etc/{name}"'
@@ -294,9 +294,7 @@ class Paths:
         example='"/etc/{name}/credentials"',
     )
     share: str = option(a_path, "/usr/share/{name}", "Pages of the edge.", example='"/usr/share/{name}"')
-    state: str = option(
-        a_path, "/var/lib/{name}", "Uploads, spool, published static files.", example='"/var/lib/{name}"'
-    )
+    state: str = option(a_path, "/var/lib/{name}", "Uploads, spool, metrics.", example='"/var/lib/{name}"')
     logs: str = option(
         a_path, "/var/log/{name}", "Log files of the application.", example='"/var/log/{name}"'
     )
