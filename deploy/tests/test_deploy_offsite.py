@@ -699,7 +699,7 @@ def test_a_disk_that_fills_while_a_copy_is_fetched_is_said_and_left_as_it_was(
     (site.host.path("state") / "uploads" / "film").write_bytes(os.urandom(6_000_000))
     site.make()
     site.push()
-    with small_disk(tmp_path / "small", "size=4m") as small:
+    with small_disk(tmp_path / "small", "size=4m", "mode=755") as small:
         back, keys = small / "back", small / "keys"
         for _ in range(2):
             with pytest.raises(BackupError, match=r"restic restore: .*no space left on device$"):
