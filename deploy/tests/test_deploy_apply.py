@@ -475,6 +475,10 @@ def test_a_host_is_set_up_and_operated_under_load(
         "t\n"
     )
     _former_settings_return(machine, words)
+    # The first backup was restored in the sandbox of its unit, and the ones of this week are not.
+    machine.run("systemctl", "start", "shop-backup.service")
+    said = machine.journal("shop-backup.service", lines=1000)
+    assert said.count("all as written") == 1, said
     failed = machine.run("systemctl", "list-units", "--failed", "--no-legend", "--no-pager", "--plain")
     assert failed == ""
 

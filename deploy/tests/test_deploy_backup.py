@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import math
 import os
@@ -10,7 +11,7 @@ import shutil
 import signal
 import subprocess
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ import pytest
 
 from deploy_host import Host
 from deploy_links import own_folder, plant
+from deploy_scratch import let_postgres_run
 from mks_deploy.cli import main
 from mks_deploy.operations.backup import (
     BackupError,
@@ -26,10 +28,13 @@ from mks_deploy.operations.backup import (
     backup,
     check_keys,
     newest,
+    rehearsal_folder,
     restore,
     restore_for_test,
+    size_of,
 )
 from mks_deploy.operations.base_backup import base_backup
+from mks_deploy.operations.offsite import note_rehearsal
 from mks_deploy.operations.watch import find_problems, measure
 from mks_deploy.settings.definitions import Settings
 from mks_deploy.settings.settings_file import read_settings
@@ -37,7 +42,7 @@ from testbed.polling import free_port
 from testbed.postgres_server import PostgresServer
 from testbed.process import ServerProcess
 from testbed.services import program, unprivileged
-from testbed.small_disk import small_disk
+from testbed.small_disk import resize, small_disk
 
 pytestmark = pytest.mark.postgres
 
@@ -122,6 +127,119 @@ def test_a_backup_does_not_mind_what_people_do_with_files_meanwhile(
     assert restored.stat().st_mode & 0o777 == 0o750
 
 
+LINKS_THAT_STAY = {
+    "近道.jpg": "写真.jpg",
+    "absolute": "{uploads}/写真.jpg",
+    "folder": "deep",
+    "deep/up": "../写真.jpg",
+    "deep/deeper/round": "../../写真.jpg",
+    "disk": "{elsewhere}",
+}
+
+
+def test_a_backup_holds_what_a_link_shows(place: Place, empty: Database, tmp_path: Path) -> None:
+    uploads, elsewhere = place.host.path("state") / "uploads", place.host.folder / "elsewhere"
+    for folder in (uploads / "deep/deeper", elsewhere):
+        folder.mkdir(parents=True)
+    (elsewhere / "film").write_text("of another disk")
+    for name, target in LINKS_THAT_STAY.items():
+        (uploads / name).symlink_to(target.format(uploads=uploads, elsewhere=elsewhere))
+    os.link(uploads / "写真.jpg", uploads / "second name")
+    os.mkfifo(uploads / "pipe")
+    (uploads / "gone").symlink_to("absent")
+    more = f'[sandbox]\nwrite_paths = {{"{elsewhere}" = "a larger disk"}}'
+    place.settings = read_settings(place.host.settings_text(more))
+    restored = tmp_path / "uploads"
+    restore(place.make(), empty, uploads=restored)
+    shutil.rmtree(elsewhere)
+    assert not [path for path in restored.rglob("*") if path.is_symlink()]
+    photo = (uploads / "写真.jpg").read_bytes()
+    for name in ("近道.jpg", "absolute", "deep/up", "folder/up", "folder/deeper/round", "second name"):
+        assert (restored / name).read_bytes() == photo
+    assert (restored / "disk/film").read_text() == "of another disk"
+    assert {path.name for path in restored.iterdir()} & {"pipe", "gone"} == set()
+
+
+@pytest.mark.parametrize(
+    ("name", "target", "reason"),
+    [
+        ("secret", "/etc/shadow", "is a link to /etc/shadow, which no folder of the backup holds"),
+        ("up", "../../deploy.toml", "which no folder of the backup holds"),
+        ("deep/folder", "/etc", "is a link to /etc, which"),
+        ("beside", "{uploads}-other", "which no folder of the backup holds"),
+        ("absent", "/absent", "is a link to /absent, which"),
+        ("deep/above", "..", "is a link to a folder that it is in"),
+        ("itself", "itself", "is a link that leads to itself"),
+    ],
+)
+def test_a_link_that_leads_elsewhere_is_named_before_anything_is_written(
+    place: Place, name: str, target: str, reason: str
+) -> None:
+    uploads = place.host.path("state") / "uploads"
+    (uploads / "deep").mkdir()
+    Path(f"{uploads}-other").mkdir()
+    (uploads / name).symlink_to(target.format(uploads=uploads))
+    with pytest.raises(BackupError, match=f"^{uploads / name} .*{reason}"):
+        place.make()
+    assert list(place.backups.iterdir()) == []
+    assert not place.host.path("key_backups").exists()
+
+
+def _repack(made: Path, add: Callable[[tarfile.TarFile], object]) -> None:
+    """Give a backup another archive of uploads, whose checksum is right."""
+    archive = made / "uploads.tar.gz"
+    with tarfile.open(archive, "w:gz") as packed:
+        add(packed)
+    manifest = json.loads((made / "manifest.json").read_text())
+    manifest["sha256"][archive.name] = hashlib.sha256(archive.read_bytes()).hexdigest()
+    (made / "manifest.json").write_text(json.dumps(manifest))
+
+
+def _member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.TarInfo:
+    member = tarfile.TarInfo(name)
+    member.type, member.linkname = kind, link
+    return member
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        # As a backup of a former version holds it.
+        [_member("fine"), _member("link", tarfile.SYMTYPE, "/etc/shadow")],
+        [_member("fine"), _member("link", tarfile.SYMTYPE, "../../x")],
+        [_member("fine"), _member("hard", tarfile.LNKTYPE, "../x")],
+        [_member("fine"), _member("../x")],
+        [_member("fine"), _member("pipe", tarfile.FIFOTYPE)],
+        # Each of them stays inside, and together they do not.
+        [_member("a/b", tarfile.DIRTYPE), _member("a/b/c", tarfile.SYMTYPE, ".."), _member("a/b/c/../../x")],
+    ],
+    ids=["absolute link", "link above", "hard link above", "name above", "pipe", "chain of links"],
+)
+def test_an_archive_that_cannot_be_unpacked_is_refused_before_the_database_is_restored(
+    place: Place, empty: Database, tmp_path: Path, members: list[tarfile.TarInfo]
+) -> None:
+    made = place.make()
+    _repack(made, lambda packed: [packed.addfile(member) for member in members])
+    with pytest.raises(BackupError, match=r"uploads\.tar\.gz cannot be unpacked, and nothing was restored"):
+        restore(made, empty, uploads=tmp_path / "uploads")
+    assert not list((tmp_path / "uploads").glob("*"))
+    with empty.connection() as connection:
+        assert connection.execute("SELECT 1 FROM pg_tables WHERE schemaname = 'public'").fetchone() is None
+
+
+def test_a_disk_that_fills_while_uploads_are_restored_leaves_nothing(
+    place: Place, empty: Database, tmp_path: Path
+) -> None:
+    (place.host.path("state") / "uploads/film").write_bytes(os.urandom(3_000_000))
+    made = place.make()
+    with small_disk(tmp_path / "uploads", "size=2m", "mode=755") as uploads:
+        with pytest.raises(OSError, match="No space left on device"):
+            restore(made, empty, uploads=uploads)
+        assert not list(uploads.iterdir())
+        resize(uploads, "8m")
+        assert restore(made, empty, uploads=uploads)["public.article"] == 500
+
+
 def test_keys_are_kept_apart_and_every_state_of_them(place: Place) -> None:
     made = place.make()
     place.keys.write_text("second,first")
@@ -161,12 +279,14 @@ def test_a_damaged_copy_of_the_keys_is_told_and_written_again(place: Place) -> N
     assert not measure(place.settings, now=NOW, served=lambda _: None).damaged_keys
 
 
-def test_a_backup_is_tried_in_a_database_of_its_own(place: Place, tmp_path: Path) -> None:
+def test_a_backup_is_tried_in_a_cluster_of_its_own(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     made = place.make()
-    assert restore_for_test(made, place.database, folder=tmp_path / "x")["public.article"] == 500
-    with place.database.connection() as connection:
-        names = [row[0] for row in connection.execute("SELECT datname FROM pg_database")]
-    assert not [name for name in names if name.endswith("_restore_test")]
+    let_postgres_run(monkeypatch)
+    with rehearsal_folder(place.settings, size_of(made)) as folder:
+        assert restore_for_test(made, folder)["public.article"] == 500
+    assert list(place.backups.iterdir()) == [made]
+    with pytest.raises(BackupError, match=r"a rehearsal needs \d+ MiB on"):
+        rehearsal_folder(place.settings, 1 << 60).__enter__()
 
 
 @pytest.mark.parametrize("spoilt", ["database.dump", "uploads.tar.gz"])
@@ -251,7 +371,7 @@ def test_two_backups_of_one_second_are_two(place: Place) -> None:
 
 
 def test_what_a_killed_backup_left_goes_a_day_later(place: Place) -> None:
-    old, young = place.backups / ".20261001T000000Z.new", place.backups / ".20261002T000000Z.new"
+    old, young = place.backups / ".20261001T000000Z.new", place.backups / ".rehearsal-x"
     for folder, age in ((old, timedelta(days=2)), (young, timedelta(hours=2))):
         folder.mkdir()
         when = (NOW - age).timestamp()
@@ -345,10 +465,17 @@ def test_the_commands(
     url.write_text(postgres_url + "\n")
     monkeypatch.setenv("DATABASE_URL_FILE", str(url))
     monkeypatch.setenv("MKS_SECRET_KEYS_FILE", str(place.keys))
+    let_postgres_run(monkeypatch)
     assert main(["backup", "--restore-test", "--settings", str(file)]) == 0
     out = capsys.readouterr().out
     assert "restored 500 rows in 2 tables" in out
     made = out.splitlines()[0]
+    # Each day, as the unit does: it is restored again when a week has passed.
+    for days, tested in ((1, False), (6, False), (7, True), (8, True)):
+        note_rehearsal(place.settings, now=datetime.now(UTC) - timedelta(days=days, minutes=-5))
+        assert main(["backup", "--restore-test=weekly", "--settings", str(file)]) == 0
+        assert ("restored 500 rows" in capsys.readouterr().out) is tested
+    assert not list(place.backups.glob(".rehearsal-*"))
     monkeypatch.delenv("DATABASE_URL_FILE")
     assert main(["restore", made, "--uploads", str(place.host.folder / "u")]) == 1
     assert "DATABASE_URL" in capsys.readouterr().err
@@ -401,8 +528,7 @@ def test_the_archive_leads_back_to_a_moment(monkeypatch: pytest.MonkeyPatch) -> 
     text = (host.path("config") / "postgresql.conf").read_text()
     archive = next(line for line in text.splitlines() if line.startswith("archive_command = "))
     server = PostgresServer(archive_mode="on", archive_command=archive.partition(" = ")[2].strip("'"))
-    identity = unprivileged()
-    if identity:
+    if identity := unprivileged():
         os.chown(wal, identity["user"], identity["group"])
     try:
         server.start()
@@ -417,6 +543,7 @@ def test_the_archive_leads_back_to_a_moment(monkeypatch: pytest.MonkeyPatch) -> 
         here = Database({**database.variables, "PGHOST": str(server.directory)})
         with monkeypatch.context() as patched:
             patched.setattr(subprocess, "run", as_the_server)
+            patched.setattr(os, "geteuid", lambda: 1000)
             bases = [base_backup(settings, here, now=NOW + timedelta(days=day)) for day in range(3)]
             # Two are kept, and of the segments those that they need.
             assert sorted(wal.glob("base-*")) == bases[1:]

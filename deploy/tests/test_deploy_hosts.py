@@ -270,10 +270,9 @@ def test_postgresql_takes_the_application_and_standbys_over_tls_alone() -> None:
 
 
 def test_the_host_of_the_backups_has_the_programs_of_postgresql() -> None:
-    assert {"postgresql-client", "nginx", "certbot"} <= set(setup_packages(SETTINGS.on("web1")))
-    assert "postgresql" not in setup_packages(SETTINGS.on("web1"))
+    assert {"postgresql", "nginx", "certbot"} <= set(setup_packages(SETTINGS.on("web1")))
     copies = read_settings(deployed(MORE, '[offsite]\nrepository = "/srv/copies"\n') + FIVE)
-    assert {"postgresql", "restic"} <= set(setup_packages(copies.on("web1")))  # for a scratch cluster
+    assert {"postgresql", "restic"} <= set(setup_packages(copies.on("web1")))
     assert not {"restic", "certbot", "postgresql"} & set(setup_packages(copies.on("web2")))
     assert setup_packages(SETTINGS.on("store")) == ("logrotate", "nftables", "redis-server")
 

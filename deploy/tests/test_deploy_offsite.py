@@ -22,6 +22,7 @@ import pytest
 
 from deploy_host import Host
 from deploy_links import own_folder, plant
+from deploy_scratch import let_postgres_run
 from mks_deploy.cli import main, parser
 from mks_deploy.operations.backup import BackupError, Database, backup
 from mks_deploy.operations.offsite import OffsiteState, Repository, fetch, push, read_state, rehearse
@@ -34,7 +35,7 @@ from mks_deploy.versions import Installed
 from testbed.certificates import Certificates
 from testbed.polling import accepts_connections, free_port, wait_until
 from testbed.process import ServerProcess
-from testbed.services import program, unavailable, unprivileged
+from testbed.services import program, unavailable
 from testbed.small_disk import resize, small_disk
 
 NOW = datetime.now(UTC)
@@ -43,24 +44,8 @@ _run = subprocess.run
 
 
 @pytest.fixture(autouse=True)
-def _restic_is_here(monkeypatch: pytest.MonkeyPatch) -> None:
+def _restic_is_here() -> None:
     program("restic")
-    identity = unprivileged()
-
-    def run(command: list[str], **options: Any) -> Any:
-        if not identity or Path(command[0]).name not in {"initdb", "pg_ctl"}:
-            return _run(command, **options)
-        # PostgreSQL refuses root, as which tests may run.
-        folder = Path(next(word for word in command if word.startswith("--pgdata=")).partition("=")[2])
-        if not folder.exists():
-            folder.mkdir()
-            for parent in (*folder.parents[:-2], Path(options["env"]["PGHOST"])):
-                parent.chmod(0o755)
-            for owned in (folder, options["env"]["PGHOST"], folder.parent):
-                os.chown(owned, identity["user"], identity["group"])
-        return _run(command, **options, **identity)
-
-    monkeypatch.setattr(subprocess, "run", run)
 
 
 class Site:
@@ -222,7 +207,6 @@ def test_a_rehearsal_restores_into_a_cluster_of_its_own(site: Site, postgres_url
     try:
         made = site.make(database)
         site.push()
-        (site.backups / ".rehearsal-killed").mkdir()
         found, rows = _rehearsed(site)
         assert (found.name, rows) == (made.name, {"public.article": 500})
         assert read_state(site.settings).rehearsed_at == LATER.timestamp()
@@ -257,9 +241,8 @@ def test_the_account_makes_its_repository_and_root_follows_none_of_its_links(
 
 
 def _rehearsed(site: Site) -> Any:
-    """As the unit does; its PostgreSQL is given to another account here, because it refuses root."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(os, "geteuid", lambda: 1000)
+        let_postgres_run(patched)
         return rehearse(site.settings, site.repository, now=LATER)
 
 

@@ -22,10 +22,12 @@ from typing import Any
 import pytest
 
 from deploy_host import Host, as_released
+from deploy_scratch import let_postgres_run
 from deploy_settings import deployed
 from mks_deploy import cli
 from mks_deploy.alerts import alerts_of
 from mks_deploy.operations import host_steps as operations
+from mks_deploy.operations.application_command import environment
 from mks_deploy.operations.backup import Database, backup
 from mks_deploy.operations.release import State
 from mks_deploy.rendering import render
@@ -223,7 +225,6 @@ class Night:
         from knowledge_system import app, database
         from knowledge_system.models import User
         from knowledge_system.settings import AppSettings
-        from mks_deploy.operations.application_command import environment
 
         variables = environment(self.settings, self.host.path("credentials"))
         settings = AppSettings.from_env({**variables, "MKS_ENV": "development"})
@@ -311,11 +312,20 @@ class Night:
         (self.host.path("wal") / "recovered").mkdir()
         return int(words[1:] != ["17", "recovered", "--port", "5433"])
 
+    def _back_up(self, words: list[str]) -> int:
+        """As the account of the application; the temporary PostgreSQL of a test refuses root."""
+        variables = environment(self.settings, self.host.path("credentials"))
+        with pytest.MonkeyPatch.context() as patched:
+            for name, value in variables.items():
+                patched.setenv(name, value)
+            let_postgres_run(patched)
+            return cli.main(words)
+
     def _mks_deploy(self, words: list[str]) -> int:
         config = str(self.host.path("config") / "deploy.toml")
         own = ["--settings", config, "--secrets", str(self.host.path("credentials"))]
         if words[1:4] == ["app", "mks-deploy", "backup"]:
-            words = [*words[:4], *own[:2], *words[4:]]
+            return self._back_up([*words[3:], *own[:2]])
         place = 3 if words[1] in {"certificate", "maintenance"} else 2
         if words[1] == "backup" or words[1] not in {
             "render",

@@ -10,7 +10,15 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-__all__ = ["append_line", "delete_folder", "refuse_foreign_path", "relink", "replace_file", "sync"]
+__all__ = [
+    "append_line",
+    "delete_folder",
+    "empty_folder",
+    "refuse_foreign_path",
+    "relink",
+    "replace_file",
+    "sync",
+]
 
 
 _MOST_LINKS: Final = 40  # as Linux
@@ -74,6 +82,15 @@ def delete_folder(folder: Path) -> None:
     hidden = folder.with_name(f".{folder.name}.new")
     folder.rename(hidden)
     shutil.rmtree(hidden)
+
+
+def empty_folder(folder: Path) -> None:
+    """Delete what a folder holds, and leave its owner and mode."""
+    for path in folder.iterdir() if folder.exists() else ():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink()
 
 
 def refuse_foreign_path(path: Path) -> None:

@@ -388,7 +388,11 @@ def _add_masking(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def _add_backups(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     command = commands.add_parser("backup", help="back up database, uploads and keys; the unit does it daily")
     command.add_argument(
-        "--restore-test", action="store_true", help="restore it into a database made for that"
+        "--restore-test",
+        nargs="?",
+        const="now",
+        choices=("now", "weekly"),
+        help="restore it into a PostgreSQL of its own, and compare it; weekly: if a week has passed",
     )
     command.add_argument(
         "--base", action="store_true", help="the whole server instead, to go back to a moment from"

@@ -23,15 +23,17 @@ from mks_deploy.operations.backup import (
     backup,
     check_keys,
     holds_database,
+    rehearsal_folder,
     restore,
     restore_for_test,
+    size_of,
 )
 from mks_deploy.operations.base_backup import base_backup
 from mks_deploy.operations.concurrent_readers import read_concurrently
 from mks_deploy.operations.log_shipping import ShippingError, shipping_command
 from mks_deploy.operations.mail_sink import MailSink
 from mks_deploy.operations.masking import MaskError, mark_staging, mask, read_mask_table
-from mks_deploy.operations.offsite import Repository, fetch, push, rehearse
+from mks_deploy.operations.offsite import Repository, fetch, note_rehearsal, push, read_state, rehearse
 from mks_deploy.operations.operation_log import signals_as_exit
 from mks_deploy.operations.probe import Target, probe
 from mks_deploy.operations.server_metrics import read_servers
@@ -122,15 +124,26 @@ def backup_command(options: argparse.Namespace) -> int:
             return DONE
         made = backup(settings, database, now=datetime.now(UTC), keys=Path(keys) if keys else None)
         sys.stdout.write(f"{made}\n")
-        if options.restore_test:
-            with tempfile.TemporaryDirectory() as folder:
-                rows = restore_for_test(made, database, folder=Path(folder))
+        if options.restore_test == "now" or (options.restore_test and _is_due(settings)):
+            with rehearsal_folder(settings, _SPACE * size_of(made)) as folder:
+                rows = restore_for_test(made, folder)
             check_keys(made, settings)
+            note_rehearsal(settings, now=datetime.now(UTC))
             sys.stdout.write(f"restored {sum(rows.values())} rows in {len(rows)} tables, all as written\n")
     except BackupError as error:
         sys.stderr.write(f"{error}\n")
         return DIFFERENT
     return DONE
+
+
+_SPACE = 2
+"""A test of a restore holds the uploads and the tables, beside the backup."""
+_WEEK = 6.5 * 86_400
+"""Seconds after which a weekly test is due: a daily run may begin a little earlier than a week before."""
+
+
+def _is_due(settings: Settings) -> bool:
+    return datetime.now(UTC).timestamp() - read_state(settings).rehearsed_at > _WEEK
 
 
 def offsite_command(options: argparse.Namespace) -> int:

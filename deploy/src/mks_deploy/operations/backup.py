@@ -15,13 +15,14 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Iterator, Mapping
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
-from mks_deploy.atomic_files import delete_folder, refuse_foreign_path, replace_file, sync
+from mks_deploy.atomic_files import delete_folder, empty_folder, refuse_foreign_path, replace_file, sync
 
 if TYPE_CHECKING:
     import psycopg
@@ -38,14 +39,19 @@ __all__ = [
     "newest",
     "newest_at",
     "oldest_at",
+    "rehearsal_folder",
     "restore",
     "restore_for_test",
     "scratch_database",
     "second_of",
+    "size_of",
 ]
 
 _DUMP, _UPLOADS, _MANIFEST, _COMPLETE = "database.dump", "uploads.tar.gz", "manifest.json", "complete"
 _KEYS, _NAMED_BY = "secret_keys-", 16
+_REHEARSAL: Final = ".rehearsal-"
+_CLUSTER: Final = 128 << 20
+"""Bytes of an empty PostgreSQL cluster (39 MiB were measured) and its write-ahead log (65 MiB)."""
 _DAY: Final = 86_400
 _LOOKS: Final = 2
 _TABLES: Final = (
@@ -135,12 +141,16 @@ def backup(settings: Settings, database: Database | None, *, now: datetime, keys
     Raises:
         BackupError: the backup failed; no directory counts as a backup then.
     """
-    root = Path(settings.paths.backups)
+    root, uploads = Path(settings.paths.backups), Path(settings.paths.state) / "uploads"
     refuse_foreign_path(root)
+    further = (Path(path) for path, _ in settings.sandbox.write_paths)
+    declared = [path.resolve() for path in (uploads, *further)]
+    for _ in _uploaded(uploads, declared):
+        pass  # a link that leads elsewhere is named before anything is written
     made, partial = _claimed(root, second_of(now))
     try:
         rows = _dump(database, partial / _DUMP) if database else {}
-        _pack(Path(settings.paths.state) / "uploads", partial / _UPLOADS)
+        _pack(uploads, partial / _UPLOADS, declared)
         files = {file: _digest(partial / file) for file in ((_DUMP, _UPLOADS) if database else (_UPLOADS,))}
         manifest: dict[str, object] = {
             "made_at": now.astimezone(UTC).isoformat(),
@@ -232,7 +242,8 @@ def restore(made: Path, database: Database | None, *, uploads: Path) -> dict[str
     """Restore a backup into an empty database and an empty directory, and verify it; return the rows per table.
 
     Raises:
-        BackupError: a checksum or row count differs, or the target is not empty; nothing is overwritten.
+        BackupError: a checksum or row count differs, a file cannot be unpacked, or the target is not empty; nothing
+            is overwritten.
     """
     refuse_foreign_path(uploads)
     manifest = _checked_manifest(made)
@@ -242,15 +253,24 @@ def restore(made: Path, database: Database | None, *, uploads: Path) -> dict[str
         _refuse_tables(database)
     if uploads.exists() and any(uploads.iterdir()):
         raise BackupError(f"{uploads} is not empty")
-    if database:
-        options = ("--exit-on-error", "--no-owner", "--no-privileges", "--single-transaction")
-        database.run(
-            "pg_restore", *options, f"--dbname={database.variables['PGDATABASE']}", str(made / _DUMP)
-        )
-    # Same mode as the original directory, which only nginx may read, through its group.
-    uploads.mkdir(mode=0o750, parents=True, exist_ok=True)
-    with tarfile.open(made / _UPLOADS) as packed:
-        packed.extractall(uploads, filter="data")
+    archive = made / _UPLOADS
+    try:
+        with tarfile.open(archive) as packed:
+            for member in packed:
+                tarfile.data_filter(member, str(uploads))
+        # Same mode as the original directory, which only nginx may read, through its group.
+        uploads.mkdir(mode=0o750, parents=True, exist_ok=True)
+        with tarfile.open(archive) as packed:
+            packed.extractall(uploads, filter="data")
+        if database:
+            options = ("--exit-on-error", "--no-owner", "--no-privileges", "--single-transaction")
+            name = f"--dbname={database.variables['PGDATABASE']}"
+            database.run("pg_restore", *options, name, str(made / _DUMP))
+    except BaseException as error:
+        empty_folder(uploads)
+        if isinstance(error, (tarfile.TarError, EOFError, zlib.error)):
+            raise BackupError(f"{archive} cannot be unpacked, and nothing was restored: {error}") from None
+        raise
     return _checked_rows(database, manifest["rows"]) if database else {}
 
 
@@ -271,17 +291,44 @@ def _checked_rows(database: Database, written: Mapping[str, int]) -> dict[str, i
     return rows
 
 
-def restore_for_test(made: Path, database: Database | None, *, folder: Path) -> dict[str, int]:
-    """Restore into a temporary database, to test the backup."""
-    if database is None:
-        return restore(made, None, uploads=folder)
-    name = f"{database.variables['PGDATABASE']}_restore_test"
-    database.run("dropdb", "--if-exists", name)
-    database.run("createdb", name)
+def restore_for_test(made: Path, folder: Path) -> dict[str, int]:
+    """Restore a backup into a folder and a temporary PostgreSQL cluster, and compare it; return the rows per table.
+
+    Raises:
+        BackupError: it is damaged, or what was restored differs.
+    """
+    with contextlib.ExitStack() as stack:
+        cluster = scratch_database(folder / "cluster")
+        database = stack.enter_context(cluster) if holds_database(made) else None
+        return restore(made, database, uploads=folder / "uploads")
+
+
+@contextlib.contextmanager
+def rehearsal_folder(settings: Settings, size: int) -> Iterator[Path]:
+    """Make a folder beside the backups for a restore, and delete it at the end.
+
+    Args:
+        settings: settings of the deployment.
+        size: bytes that the restore needs besides the PostgreSQL cluster.
+
+    Raises:
+        BackupError: there is too little space.
+    """
+    root = Path(settings.paths.backups)
+    needed = size + (_CLUSTER if settings.has_database else 0)
+    free = shutil.disk_usage(root).free
+    if free < needed:
+        raise BackupError(f"a rehearsal needs {needed >> 20} MiB on {root}, and {free >> 20} MiB are free")
+    folder = Path(tempfile.mkdtemp(prefix=_REHEARSAL, dir=root))
     try:
-        return restore(made, database.named(name), uploads=folder)
+        yield folder
     finally:
-        database.run("dropdb", "--if-exists", "--force", name)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def size_of(made: Path) -> int:
+    """Return the bytes of a backup."""
+    return sum(file.stat().st_size for file in made.iterdir())
 
 
 @contextlib.contextmanager
@@ -338,17 +385,59 @@ def _count(connection: psycopg.Connection[Any]) -> dict[str, int]:
     return rows
 
 
-def _pack(folder: Path, file: Path) -> None:
+def _pack(folder: Path, file: Path, declared: Sequence[Path]) -> None:
     """Archive the directory while uploads and the cleanup change it."""
-    with tarfile.open(file, "w:gz") as packed:
-        known: set[Path] = set()
+    # Links are followed below, and a second hard link is a second file: the archive holds no links.
+    with tarfile.open(file, "w:gz", dereference=True) as packed:
+        known: set[PurePosixPath] = set()
         # The second pass finds files that were moved to a place already visited.
         for _ in range(_LOOKS):
-            for path in sorted(found for found in folder.rglob("*") if found not in known):
-                known.add(path)
-                # Vanished: a temporary file, deleted, or moved and found by the next pass.
-                with contextlib.suppress(FileNotFoundError):
-                    packed.add(path, arcname=str(path.relative_to(folder)), recursive=False)
+            for name, path in _uploaded(folder, declared):
+                if name not in known:
+                    known.add(name)
+                    # Vanished: a temporary file, deleted, or moved and found by the next pass.
+                    with contextlib.suppress(FileNotFoundError):
+                        packed.add(path, arcname=str(name), recursive=False)
+
+
+def _uploaded(folder: Path, declared: Sequence[Path]) -> Iterator[tuple[PurePosixPath, Path]]:
+    """Yield the names below a folder, each with the file or folder that it shows.
+
+    Args:
+        folder: folder of the uploads.
+        declared: folders to which a link may lead.
+
+    Raises:
+        BackupError: a link leads elsewhere, or to a folder that it is in.
+    """
+    left = [(PurePosixPath(), folder.resolve(), frozenset[Path]())]
+    while left:
+        name, shown, above = left.pop()
+        try:
+            entries = sorted(shown.iterdir())
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        for entry in entries:
+            real = _shown(entry, declared) if entry.is_symlink() else entry
+            if real.is_dir():
+                if real in (inside := above | {shown}):
+                    raise BackupError(f"{entry} is a link to a folder that it is in; remove it")
+                left.append((name / entry.name, real, inside))
+            if real.is_dir() or real.is_file():  # neither sockets nor pipes, which hold nothing
+                yield name / entry.name, real
+
+
+def _shown(link: Path, declared: Sequence[Path]) -> Path:
+    try:
+        real = link.resolve()
+    except RuntimeError:
+        raise BackupError(f"{link} is a link that leads to itself; remove it") from None
+    if not any(real.is_relative_to(each) for each in declared):
+        raise BackupError(
+            f"{link} is a link to {real}, which no folder of the backup holds: remove it, or name the folder in "
+            "sandbox.write_paths"
+        )
+    return real
 
 
 def second_of(moment: datetime) -> str:
@@ -405,9 +494,10 @@ def _claimed(root: Path, second: str) -> tuple[Path, Path]:
 
 
 def _interrupted(root: Path, now: datetime) -> list[Path]:
-    """Return temporary directories of killed backups, older than a day: no backup takes that long."""
+    """Return temporary directories of killed backups and rehearsals, older than a day: none takes that long."""
     yesterday = now.timestamp() - _DAY
-    return [folder for folder in root.glob(".[0-9]*.new") if folder.stat().st_mtime < yesterday]
+    left = (*root.glob(".[0-9]*.new"), *root.glob(f"{_REHEARSAL}*"))
+    return [folder for folder in left if folder.stat().st_mtime < yesterday]
 
 
 def _complete(root: Path) -> list[Path]:

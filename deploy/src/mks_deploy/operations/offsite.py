@@ -25,15 +25,15 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from mks_deploy.atomic_files import refuse_foreign_path, replace_file
+from mks_deploy.atomic_files import empty_folder, refuse_foreign_path, replace_file
 from mks_deploy.operations.application_command import account_identity
 from mks_deploy.operations.backup import (
     BackupError,
     holds_database,
     newest,
     newest_at,
-    restore,
-    scratch_database,
+    rehearsal_folder,
+    restore_for_test,
 )
 from mks_deploy.operations.host_credentials import plain_credentials
 from mks_deploy.settings.credentials import environment_errors
@@ -46,6 +46,7 @@ __all__ = [
     "Repository",
     "Snapshot",
     "fetch",
+    "note_rehearsal",
     "push",
     "read_state",
     "rehearse",
@@ -53,12 +54,9 @@ __all__ = [
 
 _BACKUP, _KEYS = "backup", "keys"
 _STATE: Final = "offsite.json"
-_REHEARSAL: Final = ".rehearsal-"
 _PROGRAM: Final = "restic"
 _SPACE: Final = 3
 """A rehearsal holds the copy, its uploads and its tables at the same time."""
-_CLUSTER: Final = 128 << 20
-"""Bytes of an empty PostgreSQL cluster (39 MiB were measured) and its write-ahead log (65 MiB)."""
 _LONGEST_MESSAGE: Final = 500
 _MEANINGS: Final = {
     3: "some files could not be read, so the snapshot is not whole",
@@ -112,7 +110,7 @@ class OffsiteState:
 
     Attributes:
         backup_at: time of the newest backup that was copied, in seconds since the epoch; 0 if none was.
-        rehearsed_at: time of the last restore from a copy; 0 if there was none.
+        rehearsed_at: time of the last restore, from a copy or from a backup; 0 if there was none.
         first_at: time of the first copy; 0 if there was none.
     """
 
@@ -418,18 +416,9 @@ def fetch(
             repository.restore(repository.newest(now=now, tag=_KEYS), keys)
     except BaseException:
         for target in targets:
-            _empty(target)
+            empty_folder(target)
         raise
     return chosen
-
-
-def _empty(folder: Path) -> None:
-    """Delete what a folder holds, and leave its owner and mode."""
-    for path in folder.iterdir() if folder.exists() else ():
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink()
 
 
 def rehearse(settings: Settings, repository: Repository, *, now: datetime) -> tuple[Snapshot, dict[str, int]]:
@@ -441,28 +430,18 @@ def rehearse(settings: Settings, repository: Repository, *, now: datetime) -> tu
     Raises:
         BackupError: the copy is damaged or differs, or there is too little space for it.
     """
-    root = Path(settings.paths.backups)
-    for left in root.glob(f"{_REHEARSAL}*"):
-        shutil.rmtree(left, ignore_errors=True)
     chosen = repository.newest(now=now)
     size = json.loads(repository.run("stats", "--json", _REPEAT_LOCK, "--mode=restore-size", chosen.id))
-    needed = _SPACE * int(size["total_size"]) + (_CLUSTER if settings.has_database else 0)
-    free = shutil.disk_usage(root).free
-    if free < needed:
-        raise BackupError(f"a rehearsal needs {needed >> 20} MiB on {root}, and {free >> 20} MiB are free")
-    folder = Path(tempfile.mkdtemp(prefix=_REHEARSAL, dir=root))
-    try:
-        fetched = folder / "backup"
-        fetch(repository, fetched, now=now, snapshot=chosen.id)
-        with contextlib.ExitStack() as stack:
-            database = (
-                stack.enter_context(scratch_database(folder / "cluster")) if holds_database(fetched) else None
-            )
-            rows = restore(fetched, database, uploads=folder / "uploads")
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    _write_state(settings, replace(read_state(settings), rehearsed_at=now.timestamp()))
+    with rehearsal_folder(settings, _SPACE * int(size["total_size"])) as folder:
+        fetch(repository, folder / "backup", now=now, snapshot=chosen.id)
+        rows = restore_for_test(folder / "backup", folder)
+    note_rehearsal(settings, now=now)
     return chosen, rows
+
+
+def note_rehearsal(settings: Settings, *, now: datetime) -> None:
+    """Record that a backup was restored."""
+    _write_state(settings, replace(read_state(settings), rehearsed_at=now.timestamp()))
 
 
 def _refusal(line: str) -> str:

@@ -117,10 +117,10 @@ def setup_packages(settings: Settings) -> tuple[str, ...]:
     wanted = ["logrotate"]
     wanted += ["nginx"] if settings.edge.mode == "nginx" and settings.has_role("web") else []
     wanted += ["certbot"] if settings.tls.source == "acme" and settings.has_role("edge") else []
-    wanted += ["postgresql"] if settings.serves_database else []
-    if settings.hosts and settings.has_database and settings.is_main and not settings.serves_database:
-        # Backups are made from here; rehearsals of a restore need a server of their own.
-        wanted += ["postgresql"] if settings.offsite.repository else ["postgresql-client"]
+    # Where backups are made, a test of a restore needs a server of its own.
+    wanted += (
+        ["postgresql"] if settings.has_database and (settings.serves_database or settings.is_main) else []
+    )
     wanted += ["pgbouncer"] if settings.pools_here else []
     wanted += ["redis-server"] if settings.serves_redis or settings.serves_cache else []
     wanted += ["redis-sentinel"] if settings.with_role("sentinel") and settings.has_role("sentinel") else []
