@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -474,6 +475,7 @@ def test_a_host_is_set_up_and_operated_under_load(
     assert machine.run("runuser", "-u", "postgres", "--", "psql", "-XAtqd", "shop", "-c", rows).endswith(
         "t\n"
     )
+    _is_killed_in_its_canary(machine)
     _former_settings_return(machine, words)
     # The first backup was restored in the sandbox of its unit, and the ones of this week are not.
     machine.run("systemctl", "start", "shop-backup.service")
@@ -596,6 +598,25 @@ def _under_load(machine: Machine, words: list[str]) -> dict[str, dict[str, int]]
     print(machine.path("/run/seen").read_text())  # noqa: T201 - the figures, for the report
     found: dict[str, dict[str, int]] = json.loads(machine.path("/run/seen").read_text())
     return found
+
+
+def _is_killed_in_its_canary(machine: Machine) -> None:
+    """Version 1 runs again after a rollback; the release of 2 is killed, and taken back."""
+    upstream = machine.path("/etc/nginx/shop/upstream.conf")
+    words = "echo $$ >/run/release; exec mks-deploy release 2 --canary 10 --observe 600"
+    release = machine.background("sh", "-c", words, variables={})
+    wait_until(lambda: " weight=10 " in upstream.read_text(), timeout=120, what="the canary")
+    machine.run("kill", "-9", machine.path("/run/release").read_text().strip())
+    release.wait(60)
+    said = machine.run("mks-deploy", "status")
+    assert said.startswith("interrupted: mks-deploy release by root since "), said
+    found = re.findall(r"(?m)^([* ]) (?:blue|green) +(\d) +ready, (\d+) % of the requests$", said)
+    assert sorted(found) == [(" ", "2", "10"), ("*", "1", "90")], said
+    assert re.search(r"(?m)^1 is in slot (?:blue|green)$", machine.run("mks-deploy", "rollback"))
+    said = machine.run("mks-deploy", "status")
+    assert re.search(r"(?m)^\* (?:blue|green) +1 +ready$", said), said
+    ask = ["curl", "-sk", "--max-time", "60", "-o", "/dev/null", "-w", "%{http_code}", "--resolve"]
+    assert machine.run(*ask, f"{HOST}:443:127.0.0.1", f"https://{HOST}/slow") == "200"
 
 
 def _tasks_are_done(machine: Machine) -> None:

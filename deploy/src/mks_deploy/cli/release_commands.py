@@ -203,7 +203,7 @@ def status_command(options: argparse.Namespace) -> int:
     releases = Path(settings.paths.releases)
     lock = releases / ".lock"
     if os.access(lock, os.W_OK) and lock.stat().st_size:  # of an operation that runs, or was killed
-        with suppress(Locked), _host_lock(settings, doing="status") as left:
+        with suppress(Locked, OSError), _host_lock(settings, doing="status") as left:
             sys.stdout.write(f"interrupted: {left}\n")
     state = read_state(settings)
     slots: tuple[Slot, ...] = ("blue", "green")
