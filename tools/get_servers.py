@@ -125,6 +125,7 @@ def missing_packages() -> list[str]:
         "valkey-server": "valkey-server",
         "nginx": "nginx",
         "pgbouncer": "pgbouncer",
+        "gcc": "cc",  # a Redis server whose clock can be moved
         "chromium": "chromium",
         # Programs that the tests of the deployment kit run.
         "certbot": "certbot",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -29,6 +30,7 @@ class RedisServer:
         certificates: speak TLS (only) with these.
         unix_socket: also listen on a socket file (``.unix_url``).
         options: further configuration, written as in redis.conf, for example ``{"maxclients": "10"}``.
+        movable_clock: whether ``move_clock`` can be used, which needs a C compiler.
         engine: name or path of the program; Valkey and other versions take the same configuration.
     """
 
@@ -45,9 +47,11 @@ class RedisServer:
         certificates: Certificates | None = None,
         unix_socket: bool = False,
         options: Mapping[str, str] | None = None,
+        movable_clock: bool = False,
         engine: str = "redis-server",
     ) -> None:
         self._engine = engine
+        self._movable_clock = movable_clock
         directory.mkdir(parents=True, exist_ok=True)
         self.host = "127.0.0.1"
         self.port = 0
@@ -107,11 +111,24 @@ class RedisServer:
         config = self.directory / "redis.conf"
         config.write_text("".join(f"{name} {value}\n" for name, value in self._settings(port).items()))
         self._process = ServerProcess(
-            [program(self._engine), str(config), *self._mode],
+            [*self._clock(), program(self._engine), str(config), *self._mode],
             log=self.directory / "redis.log",
             ready=self._answers,
         )
         self._process.start()
+
+    def _clock(self) -> list[str]:
+        if not self._movable_clock:
+            return []
+        library = self.directory / "movable_clock.so"
+        source = Path(__file__).with_name("movable_clock.c")
+        subprocess.run([program("cc"), "-shared", "-fPIC", "-o", library, source], check=True)
+        self.move_clock(0)
+        return ["env", f"LD_PRELOAD={library}", f"SECONDS_AHEAD_FILE={self.directory / 'seconds_ahead'}"]
+
+    def move_clock(self, seconds: int) -> None:
+        """Set the server's wall clock that many seconds ahead of the machine's, or behind it."""
+        (self.directory / "seconds_ahead").write_text(str(seconds))
 
     def _settings(self, port: int) -> dict[str, str]:
         settings = {
