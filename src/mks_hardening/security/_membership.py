@@ -1,8 +1,7 @@
 """The processes that share a server: how many there are, and whether the server still has its data.
 
 Each process announces itself at intervals. The server replies with the number of processes and with the generation
-of its data: a newer generation means that it has lost data. A single server has one generation; on a cluster, whose
-shards lose data independently, each hash slot has one too.
+of its data: a newer generation means that it has lost data.
 """
 
 from __future__ import annotations
@@ -21,10 +20,7 @@ if TYPE_CHECKING:
     from mks_hardening._core.operations import Op
     from mks_hardening.protocols import Clock
 
-__all__ = ["WHOLE_SERVER", "Announcement", "Membership", "announcement_call"]
-
-WHOLE_SERVER: Final = ""
-"""Place of the generation that every announcement carries."""
+__all__ = ["Announcement", "Membership", "announcement_call"]
 
 _FIRST_PAUSE: Final = 0.5
 _LONGEST_PAUSE: Final = 10.0
@@ -57,9 +53,7 @@ def announcement_call(client: RedisClient, prefix: str) -> Callable[..., Op[Anno
     from mks_hardening._core.backend.lua_files import lua_source
     from mks_hardening._core.backend.redis_operations import RunScript
 
-    script = client.script(
-        lua_source("mks_hardening.security.rate_limits", "lua/generation.lua", "lua/presence.lua")
-    )
+    script = client.script(lua_source("mks_hardening.security.rate_limits", "lua/presence.lua"))
     keys = [f"{prefix}{{presence}}:{name}" for name in ("workers", "generation")]
 
     def announce(*arguments: object) -> Op[Announcement]:
@@ -82,8 +76,6 @@ class Membership:
     Attributes:
         workers: number of processes that share the server, as far as known.
         number: index of this process among them, from 0.
-        generations: the last known generation of the data by place; none before the first reply.
-        losses: how often the server has lost data.
         due: time of the next announcement, on the clock; in the past while the server may be unavailable.
         apart_until: time until which this process continues with its share although the server may be available
             again, on the clock: until it and the other processes have flushed what they did during the outage.
@@ -93,6 +85,7 @@ class Membership:
         "__weakref__",
         "_clock",
         "_expected",
+        "_generation",
         "_lost_at",
         "_minimum_until",
         "_name",
@@ -102,8 +95,6 @@ class Membership:
         "_waits",
         "apart_until",
         "due",
-        "generations",
-        "losses",
         "number",
         "workers",
     )
@@ -120,9 +111,8 @@ class Membership:
         self._waits = waits
         self._clock = clock
         self._expected = self.workers = expected
-        self.generations: dict[str, int] = {}
+        self._generation = 0
         self.number = 0
-        self.losses = 0
         self.reset_after_fork()
         register_after_fork(self)
 
@@ -156,26 +146,6 @@ class Membership:
         """Return whether the server is back but other processes may not have flushed their pending writes yet."""
         return not self._unsure and self._clock.monotonic() < self.apart_until
 
-    def record_generation(self, place: str, generation: int) -> bool:
-        """Record the generation of a reply; return whether data was lost since the previous one."""
-        known = self.generations
-        before = known.get(place, 0)
-        # An older generation comes from a reply that was already in transit.
-        if generation <= before:
-            return False
-        known[place] = generation
-        if not before:
-            return False
-        if (
-            place != WHOLE_SERVER
-        ):  # announce a newer generation, so that all processes learn of the lost shard
-            known[WHOLE_SERVER] = known.get(WHOLE_SERVER, 0) + 1
-        self.losses += 1
-        # The server has lost its list of processes too; those that were on it are about to come back.
-        self.due = 0.0
-        self._minimum_until = self._clock.monotonic() + _LIFETIME
-        return True
-
     def is_due(self) -> bool:
         """Return whether this process has to announce itself."""
         return self._clock.monotonic() >= self.due
@@ -186,23 +156,24 @@ class Membership:
         Raises:
             BackendUnavailableError: the server did not respond.
         """
-        losses = self.losses
         now, unsure = self._clock.monotonic(), self._unsure
         due = now + self._pause
         self._pause = min(_LONGEST_PAUSE, 2 * self._pause)
         if not unsure:
             self.due = due  # before the round trip, so that only one thread announces
         outage = now - self._lost_at if unsure or self.is_rejoining() else 0.0
-        generation = self.generations.get(WHOLE_SERVER, 0)
         try:
-            reply = yield from self._send(self._name, _LIFETIME, generation, round(1000 * outage))
+            reply = yield from self._send(self._name, _LIFETIME, self._generation, round(1000 * outage))
         except BackendUnavailableError:
             self.due = 0.0
             raise
         if unsure:
             self.due = due
-        self.record_generation(WHOLE_SERVER, reply.generation)
-        if outage:  # as after a loss
+        # An older generation comes from a reply that was already in transit.
+        is_lost = 0 < self._generation < reply.generation
+        self._generation = max(self._generation, reply.generation)
+        # The server has lost its list of processes too; those that were on it are about to come back.
+        if is_lost or outage:
             self._minimum_until = now + _LIFETIME
         # Processes that are still starting have not announced themselves yet.
         least = self.workers if now < self._minimum_until else self._expected
@@ -212,4 +183,4 @@ class Membership:
         elif self._unsure and self._waits:
             self.apart_until = now + _LONGEST_REJOINING
         self._unsure = False
-        return self.losses != losses
+        return is_lost

@@ -26,7 +26,7 @@ def decide(rules: LimitGroup, key: str, cost: int, count: WindowCount) -> Decisi
 
     Runs on every hit; it uses lists because generator expressions take twice as long.
     """
-    remaining, reset_after, retry_after, taken_at, _, source = count
+    remaining, reset_after, retry_after, taken_at, _, _, source = count
     left, resets = tuple(remaining), tuple([reset / 1e6 for reset in reset_after])
     # A hit must fit every limit of the group, so the longest wait determines when to retry.
     longest = 0 if taken_at else max(retry_after)

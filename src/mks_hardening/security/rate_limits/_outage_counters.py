@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from mks_hardening._core.memo import drop_oldest
 from mks_hardening.security.rate_limits._memory_counters import MemoryCounters
 from mks_hardening.security.rate_limits._windows import (
+    NO_HITS,
+    KnownHits,
     MixedWindows,
     WindowCount,
     WindowCounter,
@@ -22,8 +24,6 @@ from mks_hardening.security.rate_limits._windows import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from mks_hardening.protocols import Clock
     from mks_hardening.security._membership import Membership
     from mks_hardening.security.rate_limits.limit import Limit, Strategy
@@ -33,6 +33,10 @@ __all__ = ["MOST_KEYS", "OutageCounters", "UnsentHits"]
 MOST_KEYS: Final = 10_000
 """Keys whose last known count, or whose unsent hits, are kept."""
 _MOST_MOMENTS: Final = 1_000
+_CLOCK_RATE: Final = 64
+"""Two clocks differ by less than this part of the time that passes, and by ``_CLOCK_STEP``; NTP corrects 0.05 %."""
+_CLOCK_STEP: Final = 5_000_000
+"""Microseconds; more than any call takes."""
 
 Place = tuple[str, str]
 Moments = list[tuple[int, int]]
@@ -40,15 +44,17 @@ Moments = list[tuple[int, int]]
 
 _Known = tuple[int, ...]
 """What the storage last returned for a key: hits left and microseconds to the full quota for each limit, then the
-time and the generation of its data. A flat tuple of numbers, which the garbage collector does not track: there are
-thousands of these.
+newest hits (0: unknown) and the time on the storage's clock, and the time here. A flat tuple of numbers, which the
+garbage collector does not track: there are thousands of these.
 """
 
 
 class UnsentHits(NamedTuple):
-    """Hits of one key that the storage does not know: for each limit, those before the outage and those since."""
+    """Hits of one key that the storage does not know: for each limit, those that it may have lost and others."""
 
     place: Place
+    at: int
+    known: KnownHits
     unknown: tuple[tuple[int, int], ...]
     moments: Moments
 
@@ -60,24 +66,15 @@ class OutageCounters(MemoryCounters):
         strategy: how hits are counted.
         clock: monotonic clock.
         members: the processes that share the storage.
-        generation: returns the last known generation of the data of a key.
 
     Attributes:
         known: what the storage last returned for each key; written by every hit.
-        unsent: the hits that the storage does not know.
-        synchronised: the keys that were sent to the storage and not hit since.
+        unsent: the hits that the storage does not know; none for a key whose data it may have lost.
+        synchronised: the keys that were sent to the storage, and whose count has not been read since.
     """
 
-    def __init__(
-        self,
-        *,
-        strategy: Strategy,
-        clock: Clock,
-        members: Membership,
-        generation: Callable[[str, str], int],
-    ) -> None:
+    def __init__(self, *, strategy: Strategy, clock: Clock, members: Membership) -> None:
         self._members = members
-        self._generation = generation
         self.known: OrderedDict[Place, _Known] = OrderedDict()
         self.synchronised: dict[Place, None] = {}
         super().__init__(strategy=strategy, clock=clock)
@@ -86,12 +83,6 @@ class OutageCounters(MemoryCounters):
         """Drop the unsent hits in a forked child: the parent sends them."""
         super().reset_after_fork()
         self.unsent: OrderedDict[Place, Moments] = OrderedDict()
-
-    def end_synchronisation(self, place: Place) -> None:
-        """Forget the share of a key that was sent: the storage has returned a count that contains it."""
-        if self.synchronised.pop(place, self) is None:
-            with self._lock:
-                self._counters.pop(place, None)
 
     def hit(self, group: str, key: str, limits: tuple[Limit, ...], *, cost: int) -> WindowCount:
         """Count hits against this process's shares of all limits, or of none."""
@@ -121,50 +112,74 @@ class OutageCounters(MemoryCounters):
             self.known.pop((group, key), None)
             self.unsent.pop((group, key), None)
 
-    def keys_with_unsent_hits(self) -> list[Place]:
-        """Return all keys of which the storage, which is available again, lacks hits."""
-        with self._lock:
-            unsent = list(self.unsent)
-        # Copied in a single step, because hits write to it without the lock.
-        known = list(self.known.items()) if self._members.losses else []
-        lost = [place for place, last in known if _is_lost(last, self._generation(*place))]
-        return list(dict.fromkeys([*unsent, *lost]))
+    def record_count(self, place: Place, count: WindowCount, now: int) -> None:
+        """Record what the storage returned for a key after ``now``: the next outage starts from there."""
+        known = self.known
+        known[place] = (*count.remaining, *count.reset_after, count.newest, count.at, now)
+        if self.synchronised:
+            self._end_synchronisation(place)
+        if len(known) > MOST_KEYS:
+            drop_oldest(known, MOST_KEYS)
 
-    def acquire_unsent(
-        self, group: str, key: str, limits: tuple[Limit, ...], *, generation: int
-    ) -> UnsentHits:
+    def known_hits(self, place: Place, now: int) -> KnownHits:
+        """Return the hits of a key that the storage must have, unless it has lost data."""
+        last = self.known.get(place)
+        if last is None:
+            return NO_HITS
+        newest, at, here = last[-3:]
+        past = now - here
+        return newest, at + past + past // _CLOCK_RATE + _CLOCK_STEP
+
+    def forget_newest(self, place: Place) -> None:
+        """Record that the newest hits of a key may be missing from the storage: they are given back."""
+        last = self.known.get(place)
+        if last is not None:
+            self.known[place] = (*last[:-3], 0, *last[-2:])
+
+    def record_loss(self, *places: Place) -> None:
+        """Record that the storage may have lost the data of these keys: what is known of them is sent."""
+        with self._lock:
+            for place in places:
+                self._add_unsent(place, [])
+
+    def acquire_unsent(self, group: str, key: str, limits: tuple[Limit, ...]) -> UnsentHits:
         """Remove and return the unsent hits of a key; the caller sends them to the storage."""
         place = group, key
         with self._lock:
             moments = self.unsent.pop(place, [])
-            known = self.known.get(place)
         now = self._now()
-        # Only if the storage has lost its data; otherwise it knows the hits before the outage already.
-        before = self._still_used(known if _is_lost(known, generation) else None, limits, now)
+        known = self.known_hits(place, now)
+        # The storage counts these only if it has lost them.
+        before = self._still_used(self.known.get(place) if known[0] else None, limits, now)
         since = [
             sum(cost for moment, cost in moments if moment > now - limit.window * 1e6) for limit in limits
         ]
-        return UnsentHits(place, tuple(zip(before, since, strict=True)), moments)
+        return UnsentHits(place, now, known, tuple(zip(before, since, strict=True)), moments)
 
-    def record_sent(self, hits: UnsentHits, *, apart: bool) -> None:
-        """Record that the storage has received the hits: the next outage starts from its later replies.
+    def record_sent(self, hits: UnsentHits, count: WindowCount, *, apart: bool) -> None:
+        """Record that the storage has received the hits, and what it returned.
 
         Args:
             hits: the hits that were sent.
+            count: the reply of the storage.
             apart: whether this process keeps counting its share until the other processes have sent theirs.
         """
-        with self._lock:
-            self.synchronised[hits.place] = None
-            known = self.known.pop(hits.place, None)
-            if not apart:
-                self._counters.pop(hits.place, None)
-            elif known is not None:
-                self.known[hits.place] = (*known[:-1], self._generation(*hits.place))
+        self.synchronised[hits.place] = None
+        if not apart:
+            self.record_count(hits.place, count, hits.at)
+        elif (last := self.known.get(hits.place)) is not None:
+            self.known[hits.place] = (*last[:-3], count.newest, count.at, hits.at)
 
     def restore_unsent(self, hits: UnsentHits) -> None:
         """Put back hits that could not be sent."""
         with self._lock:
             self._add_unsent(hits.place, hits.moments)
+
+    def _end_synchronisation(self, place: Place) -> None:
+        # The share of a key that was sent: the storage has returned a count that contains it.
+        if self.synchronised.pop(place, self) is None:
+            with self._lock:
+                self._counters.pop(place, None)
 
     def _add_unsent(self, place: Place, hits: Moments) -> None:
         moments = self.unsent.setdefault(place, [])
@@ -208,15 +223,9 @@ class OutageCounters(MemoryCounters):
         """Return the counted hits that have not expired yet, as far as this process knows."""
         if known is None:
             return [0] * len(limits)
-        *numbers, at, _ = known
-        past, many = now - at, len(limits)
+        past, many = now - known[-1], len(limits)
         return [
             # All or nothing: only the server knew the time of each hit, so none may be dropped too early.
             limit.quota - left if past < reset else 0
-            for limit, left, reset in zip(limits, numbers[:many], numbers[many:], strict=True)
+            for limit, left, reset in zip(limits, known[:many], known[many:-3], strict=True)
         ]
-
-
-def _is_lost(known: _Known | None, generation: int) -> bool:
-    """Return whether the storage has lost what it returned last for a key."""
-    return known is not None and known[-1] != generation

@@ -5,24 +5,23 @@ keys and three numbers.
 
 Each pair of group and key has two Redis keys in one cluster slot: a list with the times of the last hits, shared by
 all exact limits (``mks:limit:{group:key}:hits``), and a hash with one field for each other limit (``...:counts``).
-Both expire when they no longer matter. A third key holds the generation of the data: one for a single server, one
-for each hash slot of a cluster, since a script can only access the keys of one slot.
+Both expire when they no longer matter. A hit names the newest hits that its process has seen in the data: a script
+that does not find them counts nothing, and the process first restores what the server has lost.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from mks_hardening._core.backend.hash_slots import hash_slot, hash_tags
 from mks_hardening._core.backend.lua_files import lua_source
 from mks_hardening._core.backend.redis_client import RedisClient
-from mks_hardening._core.backend.redis_operations import Pipeline, RunScript, Script
+from mks_hardening._core.backend.redis_operations import RunScript, Script
 from mks_hardening._core.checks import namespace_of
 from mks_hardening._core.clock import SYSTEM_CLOCK
-from mks_hardening.security._membership import WHOLE_SERVER, announcement_call
+from mks_hardening.security._membership import announcement_call
 from mks_hardening.security.rate_limits._keys import encode_group, encode_key, needs_encoding
 from mks_hardening.security.rate_limits._schedule import TurnPlace, WantedTurn
-from mks_hardening.security.rate_limits._windows import WindowCount, strategy_for
+from mks_hardening.security.rate_limits._windows import NO_HITS, KnownHits, WindowCount, strategy_for
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,41 +55,35 @@ class RedisCounters:
         self._client = RedisClient(
             storage, name="limits", store_budget=store_budget, allow_plaintext=allow_plaintext, clock=clock
         )
-        self._server = self._client.script(lua_source(_PACKAGE, "lua/generation.lua", "lua/server.lua"))
         self._pace = self._client.script(lua_source(_PACKAGE, "lua/pace.lua"))
         self._give_up = self._client.script(lua_source(_PACKAGE, "lua/give_up.lua"))
         self._strategy: Strategy = strategy
         self._prefix = f"{namespace_of(namespace)}:limit:"
         self.announce = announcement_call(self._client, self._prefix)
-        self._generation = f"{self._prefix}{{presence}}:generation"
-        self._server_key = f"{self._prefix}{{presence}}:server"
-        self._slot_tags = hash_tags() if self._client.is_cluster else None
-        self._read_generation = self._client.script(
-            lua_source(_PACKAGE, "lua/slot_generation.lua", "lua/read_generation.lua")
-        )
         self._groups: dict[str, _GroupScripts] = {}
 
     def hit(
-        self, group: str, key: str, limits: tuple[Limit, ...], *, cost: int, generation: int = 0
+        self, group: str, key: str, limits: tuple[Limit, ...], *, cost: int, known: KnownHits = NO_HITS
     ) -> GroupCounting:
         """Count hits against all limits or none; the effect returns a ``WindowCount``.
 
-        If the data has another generation, nothing is counted and the ``WindowCount`` has no limits; 0 accepts any
-        generation.
+        If the data does not have the known hits, nothing is counted and the ``WindowCount`` has no limits.
         """
         scripts = self._groups.get(group) or self._of(group, limits)
         # Not idempotent: a hit whose reply was lost may have been counted, and a retry would count it twice.
-        return GroupCounting(scripts.counting, self._keys(scripts, key), (1, cost, generation))
+        return GroupCounting(scripts.counting, self._keys(scripts, key), (1, cost, *known))
 
-    def test(self, group: str, key: str, limits: tuple[Limit, ...], *, cost: int) -> GroupCounting:
+    def test(
+        self, group: str, key: str, limits: tuple[Limit, ...], *, cost: int, known: KnownHits = NO_HITS
+    ) -> GroupCounting:
         """Return what ``hit`` would return, without counting."""
         scripts = self._of(group, limits)
-        return GroupCounting(scripts.counting, self._keys(scripts, key)[:2], (0, cost, 0))
+        return GroupCounting(scripts.counting, self._keys(scripts, key), (0, cost, *known))
 
     def give_back(self, group: str, key: str, limits: tuple[Limit, ...], *, at: int, cost: int) -> Op[None]:
         """Subtract hits that were counted at the given time."""
         scripts = self._of(group, limits)
-        yield RunScript(scripts.give_back, self._keys(scripts, key)[:2], (at, cost))
+        yield RunScript(scripts.give_back, self._keys(scripts, key), (at, cost))
 
     def restore(
         self,
@@ -99,12 +92,12 @@ class RedisCounters:
         limits: tuple[Limit, ...],
         unknown: Sequence[tuple[int, int]],
         *,
-        generation: int = 0,
-    ) -> Op[None]:
-        """Count hits that the server does not know: for each limit, those before an outage and those since."""
-        numbers = ",".join(f"{before} {since}" for before, since in unknown)
+        known: KnownHits,
+    ) -> GroupCounting:
+        """Count hits that the server does not know: for each limit, those seen before a loss and others."""
+        numbers = ",".join(f"{before} {others}" for before, others in unknown)
         scripts = self._of(group, limits)
-        yield RunScript(scripts.restore, self._keys(scripts, key), (numbers, 0, generation))
+        return GroupCounting(scripts.restore, self._keys(scripts, key), (numbers, 0, *known))
 
     def reserve(self, rules: LimitGroup, key: str, wanted: WantedTurn, *, known: int) -> Op[TurnPlace]:
         """Reserve the next free time of a schedule, which is occupied for at least ``known`` microseconds."""
@@ -115,15 +108,10 @@ class RedisCounters:
         """Release a reserved time."""
         yield RunScript(self._give_up, [self._paced(rules, key)], (place.till, place.occupied))
 
-    def read_generation(self, place: str, known: int) -> Op[int]:
-        """Read the generation of the data in a cluster slot; ``place`` is a ``generation_place``."""
-        found: int = yield RunScript(self._read_generation, [place], [known], idempotent=True)
-        return found
-
     def reset(self, group: str, key: str, limits: tuple[Limit, ...]) -> Op[None]:
         """Drop all hits of a key."""
-        keys = self._keys(self._of(group, limits), key)[:2]
-        yield Pipeline(self._client, [("DEL", *keys)], idempotent=True)
+        scripts = self._of(group, limits)
+        yield RunScript(scripts.reset, self._keys(scripts, key), (), idempotent=True)
 
     def in_doubt(self) -> bool:
         """Return whether the server is known to be unavailable, so that a call would fail."""
@@ -133,17 +121,6 @@ class RedisCounters:
     def is_probed(self) -> bool:
         """Whether a probe tests an unavailable server; see ``RedisClient``."""
         return self._client.is_probed
-
-    @property
-    def is_cluster(self) -> bool:
-        """Whether the server is a cluster; see ``RedisClient``."""
-        return self._client.is_cluster
-
-    def generation_place(self, group: str, key: str) -> str:
-        """Return the place of the generation of a key: on a cluster, the Redis key of its hash slot."""
-        if self._slot_tags is None:
-            return WHOLE_SERVER
-        return self._generation_at(f"{self._prefix}{{{encode_group(group)}:{encode_key(key)}}}")
 
     def close(self) -> None:
         """Release connections."""
@@ -158,16 +135,7 @@ class RedisCounters:
 
     def _keys(self, scripts: _GroupScripts, key: str) -> tuple[str, ...]:
         base = f"{scripts.tag}{encode_key(key) if needs_encoding(key) else key}}}"
-        return (f"{base}:hits", f"{base}:counts", self._generation_at(base))
-
-    def _generation_at(self, base: str) -> str:
-        if self._slot_tags is None:
-            return self._generation
-        return f"{self._prefix}{{{self._slot_tags[hash_slot(base)]}}}:generation"
-
-    def _check_server(self) -> RunScript:
-        """Return the call that detects a restarted server; see ``lua/server.lua``."""
-        return RunScript(self._server, [self._generation, self._server_key], (), idempotent=True)
+        return (f"{base}:hits", f"{base}:counts")
 
     def _of(self, group: str, limits: tuple[Limit, ...]) -> _GroupScripts:
         found = self._groups.get(group)
@@ -178,16 +146,20 @@ class RedisCounters:
     def _build_scripts(self, group: str, limits: tuple[Limit, ...]) -> _GroupScripts:
         kinds = [_KINDS[strategy_for(limit, self._strategy)] for limit in limits]
         rows: list[str] = []
-        fields = ['"now"']
+        fields = ['"now"', '"since"']
         sliding_fields: list[str] = []
+        # How long each kind of key exists at least after a hit.
+        list_lasts = hash_lasts = 0
         for kind, limit in zip(kinds, limits, strict=True):
             window = round(limit.window * 1e6)
             # Inserted into Lua source: ``checked_limit`` guarantees a name without quotes and backslashes.
             field = f'"{kind[0]}:{window}:{limit.name}"'
             place = ""
             if kind == _EXACT:
+                list_lasts = max(list_lasts, window)
                 sliding_fields.append(f'"s:{window}:{limit.name}"')
             else:
+                hash_lasts = max(hash_lasts, 2 * window if kind == "sliding" else window)
                 fields.append(field)
                 place = f"place = {len(fields)}, "
             rows.append(
@@ -195,11 +167,11 @@ class RedisCounters:
             )
         heading = f"local limits = {{{', '.join(rows)}}}\nlocal fields = {{{', '.join(fields)}}}\n"
         heading += f"local sliding_fields = {{{', '.join(sliding_fields)}}}\n"
+        heading += f"local list_lasts, hash_lasts = {list_lasts}, {hash_lasts}\n"
         # Only the parts that the group needs: the length of a script costs time at every load, its branches at
         # every hit.
-        generation = "generation" if self._slot_tags is None else "slot_generation"
-        parts = [generation, "windows", *(["exact"] if _EXACT in kinds else [])]
-        parts += ["counts"] if len(fields) > 1 else []
+        parts = ["windows", *(["exact"] if _EXACT in kinds else [])]
+        parts += ["counts"] if hash_lasts else []
         parts += dict.fromkeys(kind for kind in kinds if kind != _EXACT)
         # Hits counted with another strategy, before a change of the configuration, still count.
         parts += ["from_exact"] if "sliding" in kinds else []
@@ -207,21 +179,19 @@ class RedisCounters:
             parts += ["from_sliding"] if "sliding" in kinds else ["sliding", "from_sliding"]
 
         def script(*names: str) -> Script:
-            source = heading + lua_source(_PACKAGE, *(f"lua/{name}.lua" for name in names))
-            return self._client.script(
-                source, before_load=self._check_server if self._slot_tags is None else None
-            )
+            return self._client.script(heading + lua_source(_PACKAGE, *(f"lua/{name}.lua" for name in names)))
 
         return _GroupScripts(
             tag=f"{self._prefix}{{{encode_group(group)}:",
             counting=script(*parts, "count"),
             restore=script(*parts, "restore"),
-            give_back=script("give_back"),
+            give_back=script("give_back", "removed"),
+            reset=script("reset", "removed"),
         )
 
 
 class GroupCounting(RunScript):
-    """A call of the counting script, which returns a ``WindowCount``."""
+    """A call of a script that returns a ``WindowCount``."""
 
     __slots__ = ()
 
@@ -236,7 +206,9 @@ class GroupCounting(RunScript):
 
 def _count_of(answer: list[int]) -> WindowCount:
     # One flat list: parsing nested replies takes longer than the counting.
-    return WindowCount(answer[2::3], answer[3::3], answer[4::3], answer[1] or None, answer[0])
+    at, moment = answer[0], answer[1]
+    taken_at, newest = (moment, moment) if moment > 0 else (None, -moment)
+    return WindowCount(answer[2::3], answer[3::3], answer[4::3], taken_at, newest, at)
 
 
 class _GroupScripts(NamedTuple):
@@ -246,3 +218,4 @@ class _GroupScripts(NamedTuple):
     counting: Script
     restore: Script
     give_back: Script
+    reset: Script

@@ -7,16 +7,16 @@ is back, because from then on their clients may reach other processes.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from mks_hardening._core.memo import drop_oldest
 from mks_hardening._core.operations import Op, run
 from mks_hardening._core.process.interval_thread import IntervalThread, until_collected
 from mks_hardening.exceptions import BackendUnavailableError
-from mks_hardening.security._membership import WHOLE_SERVER, Membership
+from mks_hardening.security._membership import Membership
 from mks_hardening.security.rate_limits._decisions import outage_count
-from mks_hardening.security.rate_limits._outage_counters import MOST_KEYS, OutageCounters
+from mks_hardening.security.rate_limits._outage_counters import OutageCounters
 from mks_hardening.security.rate_limits._schedule import PaceSchedule
 from mks_hardening.security.rate_limits._windows import WindowCount
 
@@ -73,11 +73,8 @@ class RedisStorage:
         self._groups = groups
         self._monotonic = clock.monotonic
         self._refusals: OrderedDict[tuple[str, str], _KnownRefusal] = OrderedDict()
-        self._losses_read = 0
         self.members = Membership(server.announce, clock, expected=processes, waits=server.is_probed)
-        self.counters = OutageCounters(
-            strategy=strategy, clock=clock, members=self.members, generation=self._generation_of
-        )
+        self.counters = OutageCounters(strategy=strategy, clock=clock, members=self.members)
         self.schedule = PaceSchedule(server, self.members, clock)
         self._flush = IntervalThread(until_collected(self.flush), every=_EVERY, name="mks-limits")
 
@@ -101,10 +98,7 @@ class RedisStorage:
         if not 0 < cost <= rules.smallest_quota:
             return (yield from self.test(rules, key, cost))
         try:
-            if rules.policy == "local":
-                count = yield from self._synchronised_hit(rules, key, cost)
-            else:
-                count = yield self.server.hit(rules.name, key, rules.limits, cost=cost)
+            count = yield from self._shared_hit(rules, key, cost)
         except BackendUnavailableError as error:
             if rules.policy != "local":
                 return outage_count(rules, error)
@@ -134,6 +128,7 @@ class RedisStorage:
             self.counters.give_back(rules.name, key, at=at, cost=cost)
             return
         self.forget_refusal(rules, key)
+        self.counters.forget_newest((rules.name, key))
         try:
             yield from self.server.give_back(rules.name, key, rules.limits, at=at, cost=cost)
         except BackendUnavailableError:
@@ -163,47 +158,43 @@ class RedisStorage:
         self._flush.close()
         await self.server.aclose()
 
-    def _synchronised_hit(self, rules: LimitGroup, key: str, cost: int) -> Op[WindowCount]:
+    def _shared_hit(self, rules: LimitGroup, key: str, cost: int) -> Op[WindowCount]:
         """Count hits in Redis, after sending it what it does not know of this key.
 
         Raises:
             BackendUnavailableError: the storage did not respond.
         """
-        group, limits, members, counters = rules.name, rules.limits, self.members, self.counters
-        place = self.server.generation_place(group, key)
+        place, counters, moment = (rules.name, key), self.counters, self._monotonic()
+        if rules.policy == "local" and moment >= self.members.due:
+            yield from self._announce()
+            if self.counts_locally():
+                return self._local_hit(rules, key, cost)
+        now = int(moment * 1e6)
         for _ in range(_MOST_LOSSES):
-            if self._monotonic() >= members.due:
-                if (yield from members.announce()):
-                    self._start_flush()
-                if self.counts_locally():
-                    return self._local_hit(rules, key, cost)
-            generation = members.generations.get(place, 0)
-            last = counters.known.get((group, key))
-            if (last is not None and last[-1] != generation) or (group, key) in counters.unsent:
+            if place in counters.unsent:
                 yield from self._send_unsent(rules, key)
-                generation = members.generations.get(place, 0)
-            count: WindowCount = yield self.server.hit(group, key, limits, cost=cost, generation=generation)
-            if count.generation != generation:
-                self._record_generation(place, count.generation)
+            known = counters.known_hits(place, now)
+            count: WindowCount = yield self.server.hit(rules.name, key, rules.limits, cost=cost, known=known)
             if count.remaining:
                 break
-            # Redis has lost data and counted nothing.
+            self._record_loss(place)
         else:
             # It loses its data between any two calls: count once, whatever it holds.
-            count = yield self.server.hit(group, key, limits, cost=cost)
-        self._record_count(group, key, count)
+            count = yield self.server.hit(*place, rules.limits, cost=cost)
+        counters.record_count(place, count, now)
         return count
 
-    def _record_count(self, group: str, key: str, count: WindowCount) -> None:
-        """Record what Redis returned for a key: the next outage starts from there."""
-        counters, name = self.counters, (group, key)
-        now = int(self._monotonic() * 1e6)
-        generation = count.generation or self._generation_of(group, key)
-        counters.known[name] = (*count.remaining, *count.reset_after, now, generation)
-        if counters.synchronised:
-            counters.end_synchronisation(name)
-        if len(counters.known) > MOST_KEYS:
-            drop_oldest(counters.known, MOST_KEYS)
+    def _record_loss(self, place: tuple[str, str]) -> None:
+        # Redis has lost the data of this key, and counted nothing. The announcement tells whether it has lost all.
+        self.counters.record_loss(place)
+        self.members.due = 0.0
+        self._start_flush()
+
+    def _announce(self) -> Op[None]:
+        if (yield from self.members.announce()):
+            # Copied in a single step, because hits write to it without the lock.
+            self.counters.record_loss(*list(self.counters.known))
+            self._start_flush()
 
     def _remember_refusal(self, rules: LimitGroup, key: str, cost: int, count: WindowCount) -> None:
         now = self._monotonic()
@@ -235,13 +226,6 @@ class RedisStorage:
         count = self.counters.test(rules.name, key, rules.limits, cost=rules.fitting(cost))
         return count._replace(source="")
 
-    def _generation_of(self, group: str, key: str) -> int:
-        return self.members.generations.get(self.server.generation_place(group, key), 0)
-
-    def _record_generation(self, place: str, generation: int) -> None:
-        if self.members.record_generation(place, generation):
-            self._start_flush()  # the hits of other keys are lost too
-
     def _record_outage(self) -> None:
         self.members.mark_unavailable()
         self.server.in_doubt()  # lets a probe test it
@@ -263,47 +247,38 @@ class RedisStorage:
         return self.members.is_rejoining()
 
     def _flush_unsent(self) -> Op[None]:
-        losses = self.members.losses
-        if losses != self._losses_read:  # a hit only detects the loss of its own hash slot
-            yield from self._read_generations(tuple(self.members.generations))
-            self._losses_read = losses
         # Before announcing this process: one that others can see again must have sent its hits.
         yield from self._send_all_unsent()
-        if (self.members.is_due() or self.members.is_rejoining()) and (yield from self.members.announce()):
+        if self.members.is_due() or self.members.is_rejoining():
+            yield from self._announce()
             yield from self._send_all_unsent()
         if self.members.is_rejoining():
             return
         for group, key in list(self.counters.synchronised):
             # No hit of this key follows that would record a starting point for the next outage.
-            count: WindowCount = yield self.server.test(group, key, self._groups[group].limits, cost=0)
-            self._record_count(group, key, count)
+            place, limits, now = (group, key), self._groups[group].limits, int(self._monotonic() * 1e6)
+            known = self.counters.known_hits(place, now)
+            count: WindowCount = yield self.server.test(*place, limits, cost=0, known=known)
+            if count.remaining:
+                self.counters.record_count(place, count, now)
+            else:
+                self._record_loss(place)
 
     def _send_all_unsent(self) -> Op[None]:
-        for group, key in self.counters.keys_with_unsent_hits():
+        for group, key in list(self.counters.unsent):
             rules = self._groups.get(group)
             if rules is not None:
                 yield from self._send_unsent(rules, key)
 
     def _send_unsent(self, rules: LimitGroup, key: str) -> Op[None]:
-        place = self.server.generation_place(rules.name, key)
-        # A replica promoted during the outage may lack earlier hits.
-        yield from self._read_generations([place])
         # Acquired before they are sent, so that no two threads send the same hits.
-        generation = self.members.generations.get(place, 0)
-        hits = self.counters.acquire_unsent(rules.name, key, rules.limits, generation=generation)
+        hits = self.counters.acquire_unsent(rules.name, key, rules.limits)
         try:
-            yield from self.server.restore(rules.name, key, rules.limits, hits.unknown, generation=generation)
+            count = yield self.server.restore(rules.name, key, rules.limits, hits.unknown, known=hits.known)
         except BaseException:  # also when cancelled: the caller is gone, and the storage may know nothing
             self.counters.restore_unsent(hits)
             raise
-        self.counters.record_sent(hits, apart=self._monotonic() < self.members.apart_until)
-
-    def _read_generations(self, places: Iterable[str]) -> Op[None]:
-        """Read generations on a cluster, where only the replies to hits carry them."""
-        for place in places:
-            if place != WHOLE_SERVER:
-                known = self.members.generations
-                known[place] = yield from self.server.read_generation(place, known.get(place, 0))
+        self.counters.record_sent(hits, count, apart=self._monotonic() < self.members.apart_until)
 
 
 def _later(count: WindowCount, past: int) -> WindowCount:
@@ -314,7 +289,5 @@ def _later(count: WindowCount, past: int) -> WindowCount:
         [reset - past if reset > past else 0 for reset in count.reset_after],
         # At least 1: a limit that refused the hit is reported until the hit fits all of them.
         [wait and (wait - past if wait > past else 1) for wait in count.retry_after],
-        None,
-        0,
-        "remembered",
+        source="remembered",
     )

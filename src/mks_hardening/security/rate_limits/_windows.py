@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from mks_hardening.security.rate_limits.limit import Limit, Strategy
 
 __all__ = [
+    "NO_HITS",
     "STRATEGIES",
+    "KnownHits",
     "MixedWindows",
     "Row",
     "WindowCount",
@@ -41,6 +43,11 @@ _EXACT_UP_TO: Final = 100
 Row = tuple[int, int]
 """Quota and window of one limit."""
 
+KnownHits = tuple[int, int]
+"""The newest hits that a process has seen in a shared storage, and the latest time that its clock can show now."""
+
+NO_HITS: Final[KnownHits] = (0, 0)
+
 
 class WindowCount(NamedTuple):
     """The result of counting or testing a hit: one entry for each limit, in order.
@@ -52,8 +59,8 @@ class WindowCount(NamedTuple):
         reset_after: microseconds until the full quota is available again.
         retry_after: microseconds until a refused hit fits; 0 where it fits.
         taken_at: time of the hits; ``None`` when none were taken.
-        generation: generation of the data of a shared storage; a new one means that it has lost data. 0 without
-            one.
+        newest: time of the newest hits in a shared storage; 0 without one.
+        at: time of the reply, on the clock of the shared storage; 0 without one.
         source: where the hit was counted or decided (see ``RateLimitDecided``); empty for a test.
     """
 
@@ -61,7 +68,8 @@ class WindowCount(NamedTuple):
     reset_after: Sequence[int]
     retry_after: Sequence[int]
     taken_at: int | None = None
-    generation: int = 0
+    newest: int = 0
+    at: int = 0
     source: str = "backend"
 
 

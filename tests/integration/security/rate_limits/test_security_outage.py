@@ -53,6 +53,23 @@ def restart_with_an_old_snapshot(server: Any) -> None:
     server.start()
 
 
+def evict(policy: str) -> Callable[[Any], None]:
+    """Return what writes other keys until a full server has deleted the counts of the key ``k``."""
+
+    def evict_counts(server: Any) -> None:
+        with server.client() as client:
+            counts = client.keys("mks:limit:{g:k}:*") or ["gone already"]
+            client.config_set("maxmemory-policy", policy)
+            client.config_set("maxmemory", client.info("memory")["used_memory"] + 1_000_000)
+            for number in range(2_000):
+                if not client.exists(*counts):
+                    return
+                client.mset({f"other {number} {part}": "x" * 200 for part in range(100)})
+        pytest.fail("the counts were not evicted")
+
+    return evict_counts
+
+
 LOSSES: dict[str, tuple[tuple[int, ...], Callable[[Any], None]]] = {
     # After how many hits what happens, while everybody goes on as if nothing had.
     "flush": ((50,), lambda server: server.command("FLUSHALL")),
@@ -61,18 +78,25 @@ LOSSES: dict[str, tuple[tuple[int, ...], Callable[[Any], None]]] = {
     "quick restart": ((50,), lambda server: (server.kill(), server.start())),
     "quick restart twice": ((40, 40), lambda server: (server.kill(), server.start())),
     "restart with an old snapshot": ((50,), restart_with_an_old_snapshot),
+    "eviction of the least recently used": ((50,), evict("allkeys-lru")),
+    "eviction at random": ((50,), evict("allkeys-random")),
+    "eviction four times": ((20, 20, 20, 20), evict("allkeys-lru")),
+    "eviction four times when all is used": ((100, 40, 40, 40), evict("allkeys-random")),
+    "clock an hour ahead": ((50,), lambda server: server.move_clock(3600)),
+    "clock an hour behind": ((50,), lambda server: server.move_clock(-3600)),
 }
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("strategy", ["exact-window", "sliding-window"])
+@pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("at_once", [False, True], ids=["in turns", "at once"])
 @pytest.mark.parametrize("how", LOSSES)
 def test_a_loss_of_the_data_is_known_at_the_next_hit(
     make_redis: Any, workers: Callable[..., LimitWorkers], how: str, at_once: bool, strategy: str
 ) -> None:
     snapshot = how == "restart with an old snapshot"
-    server = make_redis(options={"save": "3600 1000000"} if snapshot else None)
+    options = {"save": "3600 1000000"} if snapshot else {}
+    server = make_redis(options=options, movable_clock=how.startswith("clock"))
     one = workers(server.url, strategy, 1)  # a busy machine is no outage
     wait_until(one.all_see_the_server, timeout=20)
     hits = one.rush if at_once else one.hits

@@ -9,21 +9,25 @@ import pytest
 
 from losing_redis import LosingRedis
 from mks_hardening.security import RateLimiter
+from mks_hardening.testing import FrozenClock
+
+CLOCK = FrozenClock()
 
 
 def opened(server: LosingRedis, limits: str, strategy: str = "auto") -> RateLimiter:
     groups = {"g": limits}
-    return RateLimiter(groups, storage=server, strategy=strategy, store_budget=30)  # type: ignore[arg-type]
+    return RateLimiter(groups, storage=server, strategy=strategy, store_budget=30, clock=CLOCK)  # type: ignore[arg-type]
 
 
 @pytest.fixture
 def pause(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """Moves the clock of the fake server, which reads ``time.time``."""
+    """Moves the clock of the limiters, and that of the fake server, which reads ``time.time``."""
     seconds, real = [0.0], time.time
     monkeypatch.setattr(time, "time", lambda: real() + seconds[0])
 
     def move(more: float) -> None:
         seconds[0] += more
+        CLOCK.advance(more)
 
     return move
 

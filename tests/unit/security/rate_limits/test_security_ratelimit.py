@@ -327,9 +327,6 @@ class Server:
     def in_doubt(self) -> bool:
         return False
 
-    def generation_place(self, group: str, key: str) -> str:
-        return ""
-
 
 def over(limiter: Any, server: Server, clock: FrozenClock) -> Any:
     """The limiter, with its counts in this storage."""
@@ -682,7 +679,7 @@ class Elsewhere(Server):
     def __getattr__(self, name: str) -> Any:
         def ask(group: str, key: str, limits: Any = (), **rest: Any) -> Any:
             self.asked += 1
-            rest.pop("generation", None)
+            rest.pop("known", None)
             if name in ("hit", "test"):
                 return SimpleNamespace(run=lambda: getattr(self.counters, name)(group, key, limits, **rest))
             return self._do(getattr(self.counters, name), group, key, **rest)

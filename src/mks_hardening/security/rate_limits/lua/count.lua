@@ -1,15 +1,7 @@
 -- Check every limit of a group, and count the hits if all of them allow it: all or nothing, one round trip.
--- Returns the generation of the data, the moment of the hits (0 if none were counted), then for each limit: hits
--- left, microseconds to the full quota, microseconds until a refused hit fits. If the caller knows another
--- generation, the result ends before the limits: the caller first restores what this server has lost.
-local answer, fits = {generation, 0}, true
-if known > 0 and generation ~= known then return answer end
-for i = 1, #limits do
-  local limit = limits[i]
-  local remaining, reset, retry = peek[limit.kind](limit)
-  answer[3 * i], answer[3 * i + 1], answer[3 * i + 2] = remaining, reset, retry
-  if retry > 0 then fits = false end
-end
+-- If data is lost, the answer ends before the limits: the caller first restores what it knows.
+if lost then return {now, -newest} end
+local answer, fits = answer_of(limits)
 if not fits or ARGV[1] ~= '1' then return answer end
 
 answer[2] = now

@@ -4,7 +4,15 @@ local function hit_at(index)
   if not hits[index] then hits[index] = tonumber(redis.call('LINDEX', list, index)) end
   return hits[index]
 end
-if length > 0 then now = max(now, hit_at(length - 1)) end
+if length > 0 then
+  oldest, newest = floor(hit_at(0)), floor(hit_at(length - 1))
+  now = max(now, newest)
+end
+if known > now - list_lasts then
+  -- Without windows of other kinds, the hash only exists after a restoration or a reset.
+  if hash_lasts == 0 then since = tonumber(redis.call('HGET', hash, 'since') or 0) end
+  if length == 0 or oldest > known or newest < known or since > known then lost = true end
+end
 
 function peek.e(limit)
   local low, high, edge = max(0, length - limit.quota), length, now - limit.window
@@ -33,13 +41,13 @@ local function keep_list(held, most, longest)
 end
 
 -- Add the hits that each limit lacks. Those of a long window that a shorter one must not see are put just beyond the
--- shorter one.
+-- shorter one. Half a microsecond marks them as restored: they are evicted together with their mark.
 local function add_lacking(rows)
   table.sort(rows, function(one, other) return one.window < other.window end)
   local placed, moment, longest = 0, now, 0
   for _, row in ipairs(rows) do
     for _ = placed + 1, row.lacking do
-      redis.call(moment == now and 'RPUSH' or 'LPUSH', list, format('%.0f', moment))
+      redis.call(moment == now and 'RPUSH' or 'LPUSH', list, format('%.1f', floor(moment) - 0.5))
     end
     placed, longest = max(placed, row.lacking), max(longest, row.window)
     local oldest = tonumber(redis.call('LINDEX', list, 0) or now)
@@ -47,4 +55,16 @@ local function add_lacking(rows)
   end
   if placed > 0 then keep_for(list, longest) end
   hits, length = {}, redis.call('LLEN', list)
+  newest = length > 0 and floor(hit_at(length - 1)) or 0
+end
+
+-- How many hits in the window are restored, or not after a moment.
+local function restored_hits(limit, moment)
+  local number = 0
+  for i = length - 1, 0, -1 do
+    local at = hit_at(i)
+    if at <= now - limit.window then break end
+    if at <= moment or at > floor(at) then number = number + 1 end
+  end
+  return number
 end

@@ -28,4 +28,3 @@ for _, limit in ipairs(limits) do
     redis.call('HSET', hash, field, value)
   end
 end
-return 1

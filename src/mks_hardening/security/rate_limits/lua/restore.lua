@@ -1,20 +1,37 @@
--- Add hits that this server has not counted. ARGV has two numbers for each limit: the count at the last call, of which
--- the server gets what it lacks, and the hits that a process has allowed since. Cost is 0 here at first: no hit is tested.
--- Several processes restore the earlier count; the largest wins. The field "b:..." stores how much of the current count
--- was restored, because hits counted in this generation are not part of the counts that the processes knew.
-local before, since = {}, {}
+-- Add hits that this server has not counted, and return the count as a hit that does not fit. ARGV has two numbers for
+-- each limit: the count that the caller has seen, of which lost data gets what it lacks, and the hits that the caller has
+-- allowed since. Cost is 0 here at first: no hit is tested. Several processes restore what they have seen; the largest
+-- count wins. Hits counted since the loss are not part of what the processes have seen: a field "b:..." of the hash
+-- stores how much of a count was restored.
+local before, allowed = {}, {}
 for was, more in string.gmatch(ARGV[1], '(%d+) (%d+)') do
-  before[#before + 1], since[#since + 1] = tonumber(was), tonumber(more)
+  before[#before + 1], allowed[#allowed + 1] = tonumber(was), tonumber(more)
+end
+-- Hits that were given back or reset after the caller saw them are not restored.
+lost = lost and tonumber(redis.call('HGET', hash, 'removed') or 0) < known
+local restored_at = since > known and since or 0
+if lost and restored_at == 0 then
+  since = now - 1
+  redis.call('HSET', hash, 'since', format('%.0f', since))
 end
 
 local exact, lasting = {}, 0
 for i, limit in ipairs(limits) do
   local remaining = peek[limit.kind](limit)
-  local place = 'b' .. string.sub(limit.field, 2)
-  local at, base = string.match(redis.call('HGET', hash, place) or '', '(%d+) (%d+)')
-  base = tonumber(at) == generation and tonumber(base) or limit.quota - remaining
-  local lacking = math.min(remaining, max(0, before[i] - base) + since[i])
-  redis.call('HSET', hash, place, format('%.0f %.0f', generation, max(base, before[i])))
+  local lacking = allowed[i]
+  if lost then
+    -- Old data has a part of what the caller has seen; of new data, only what was restored.
+    local base, place = limit.quota - remaining, 'b' .. string.sub(limit.field, 2)
+    if limit.kind == 'e' then
+      if oldest > known then base = restored_hits(limit, 0)
+      elseif restored_at > 0 then base = restored_hits(limit, restored_at) end
+    else
+      if restored_at > 0 then base = tonumber(redis.call('HGET', hash, place)) or 0 end
+      redis.call('HSET', hash, place, format('%.0f', max(base, before[i])))
+    end
+    lacking = lacking + max(0, before[i] - base)
+  end
+  lacking = math.min(remaining, lacking)
   lasting = max(lasting, limit.window)
   if limit.kind == 'e' then
     exact[#exact + 1] = {window = limit.window, lacking = lacking}
@@ -24,6 +41,7 @@ for i, limit in ipairs(limits) do
     lasting = max(lasting, ttl)
   end
 end
+newest, cost = now, 0
 if #exact > 0 then add_lacking(exact) end
 keep_hash(lasting)
-return 1
+return (answer_of(limits))

@@ -1,0 +1,2 @@
+-- Drop all hits of a key.
+redis.call('DEL', KEYS[1], KEYS[2])
