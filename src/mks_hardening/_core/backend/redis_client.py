@@ -36,7 +36,6 @@ from mks_hardening._core.checks import boolean
 from mks_hardening._core.clock import SYSTEM_CLOCK, given_clock
 from mks_hardening._core.closing import Closing
 from mks_hardening._core.durations import seconds
-from mks_hardening._core.operations import Effect
 from mks_hardening._core.resilience.budget import STORE_BUDGET
 from mks_hardening._core.resilience.deadline_socket import call_deadline
 from mks_hardening._core.resilience.guard import CallGuard, GuardedCall
@@ -128,14 +127,9 @@ class RedisClient(Closing):
         """
         return PushChannel(self._guarded("HELLO", (), self._connect_push, idempotent=True))
 
-    def script(self, source: str, *, before_load: Callable[[], Effect] | None = None) -> Script:
-        """Return a Lua script that is sent by its hash, and in full only if the server does not know it.
-
-        Args:
-            source: text of the script.
-            before_load: effect to run before the script is sent in full, as the server may have restarted.
-        """
-        return Script(self, source, before_load=before_load)
+    def script(self, source: str) -> Script:
+        """Return a Lua script that is sent by its hash, and in full only if the server does not know it."""
+        return Script(self, source)
 
     @property
     def budget(self) -> float:

@@ -6,13 +6,12 @@ Scripts are sent by hash; a run with a token is a one-time operation that surviv
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from mks_hardening._core.backend.redis_errors import is_missing_script
 from mks_hardening._core.backend.redis_types import Answer, Command
-from mks_hardening._core.operations import Effect
 from mks_hardening._core.resilience.budget import request_budget
 from mks_hardening.exceptions import BackendUnavailableError
 
@@ -98,13 +97,10 @@ class Script:
     next to the first key, and another run with the same token returns it.
     """
 
-    __slots__ = ("_before_load", "_client", "_once_sha", "_once_source", "_sha", "_source")
+    __slots__ = ("_client", "_once_sha", "_once_source", "_sha", "_source")
 
-    def __init__(
-        self, client: RedisClient, source: str, *, before_load: Callable[[], Effect] | None = None
-    ) -> None:
+    def __init__(self, client: RedisClient, source: str) -> None:
         self._client = client
-        self._before_load = before_load
         self._source = source
         self._sha = _sha1(source)
         self._once_source = _ONCE % source
@@ -130,8 +126,6 @@ class Script:
         except Exception as error:
             if not is_missing_script(error):
                 raise
-        if self._before_load is not None:
-            self._before_load().run()
         try:
             return self._client.call("EVAL", source, *rest, idempotent=safe)
         except BackendUnavailableError as error:
@@ -155,8 +149,6 @@ class Script:
         except Exception as error:
             if not is_missing_script(error):
                 raise
-        if self._before_load is not None:
-            await self._before_load().arun()
         try:
             return await self._client.acall("EVAL", source, *rest, idempotent=safe)
         except BackendUnavailableError as error:
