@@ -254,6 +254,11 @@ class RateLimiter(Closing):
         """Groups whose refusals are only reported."""
         return frozenset(name for name, rules in self._groups.items() if rules.dry_run)
 
+    @property
+    def on_unavailable(self) -> Mapping[str, Policy]:
+        """The policy for storage outages by group."""
+        return {name: rules.policy for name, rules in self._groups.items()}
+
     def exempts(self, group: str, key: str) -> bool:
         """Return whether hits of this key are neither counted nor refused."""
         return self._exempt is not None and bool(self._exempt(group, key))

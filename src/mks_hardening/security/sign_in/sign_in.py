@@ -103,7 +103,8 @@ class SignIn(AccountAdministration):
 
     Raises:
         ConfigurationError: a value is out of range, a key is invalid, or the limiter lacks a group, only
-            reports its refusals (``dry_run``), or exempts every key.
+            reports its refusals (``dry_run``), allows every hit during an outage (``on_unavailable="open"``), or
+            exempts every key.
     """
 
     __slots__ = ()
@@ -402,6 +403,13 @@ def _check_limiter(limiter: FailureLimiter | None) -> None:
         if dry:
             raise ConfigurationError(
                 f"limiter must enforce the groups of SIGN_IN_LIMITS; dry_run contains {', '.join(dry)}",
+                parameter="limiter",
+            )
+        opens = sorted(group for group in SIGN_IN_LIMITS if limiter.on_unavailable[group] == "open")
+        if opens:
+            raise ConfigurationError(
+                "limiter must count in the groups of SIGN_IN_LIMITS during an outage too; on_unavailable is 'open' "
+                f"for {', '.join(opens)}: use 'local' or 'closed'",
                 parameter="limiter",
             )
         # A random key that no client has: if it is exempt, every key is.
