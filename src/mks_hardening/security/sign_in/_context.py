@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar, cast
 
 from mks_hardening._core import hooks
 from mks_hardening._core.checks import boolean, instance, mapping, offers
@@ -13,7 +13,7 @@ from mks_hardening._core.operations import Op
 from mks_hardening._core.origin.network_addresses import client_key, parse_address
 from mks_hardening._core.store_calls import call_store
 from mks_hardening.events import SignInEvent
-from mks_hardening.exceptions import BackendUnavailableError
+from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError
 from mks_hardening.security._security_events import log_security_event, send_notice
 from mks_hardening.security.passwords._fair_semaphore import HashingClient, on_behalf_of
 from mks_hardening.security.sign_in._attempt_hits import network_of
@@ -90,6 +90,28 @@ class SignInContext:
             return False
         status = yield from call_store(self.factors.status, user_id)
         return boolean(status.enabled, parameter="factors.status().enabled")
+
+    def set_password(self, account: SignInAccount, stored: str) -> Op[bool]:
+        """Store a password hash; return false if another change of the password was faster.
+
+        Raises:
+            ConfigurationError: the accounts return ``None``, which tells nothing.
+        """
+        # An object, because an application may have forgotten its ``return``.
+        done = cast(
+            "object",
+            (
+                yield from call_store(
+                    self.accounts.set_password, account.user_id, stored, expected=account.password_hash
+                )
+            ),
+        )
+        if done is None:
+            raise ConfigurationError(
+                "accounts.set_password() must return whether it replaced the hash, not None",
+                parameter="accounts",
+            )
+        return bool(done)
 
     def end_all_sessions(self, user_id: str) -> Op[None]:
         """End every session of a user, if the application has sessions."""
@@ -216,7 +238,7 @@ def rehash_if_needed(
         return account
     try:
         fresh = yield from call_store(context.passwords.hash, password)
-        yield from call_store(context.accounts.set_password, account.user_id, fresh, expected=stored)
+        yield from context.set_password(account, fresh)
         # Read again, because the stamp depends on the hash: a challenge bound to the old stamp would be void at
         # once.
         after = yield from call_store(context.accounts.get, account.user_id)

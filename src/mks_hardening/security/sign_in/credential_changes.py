@@ -139,7 +139,9 @@ class CredentialChanges:
         stored = yield from self._hashed(account, f"session {session.reference}", new)
         # Rotation fails if the session ended during the hashing, for example because its user found a thief in
         # it.
-        if not (yield from call_store(session.rotate)) or not (yield from self._store(account, stored)):
+        if not (yield from call_store(session.rotate)) or not (
+            yield from context.set_password(account, stored)
+        ):
             return ChangeResult(state="expired")
         # The owner is notified before anything else can fail.
         yield from self._changed("password_changed", account, client)
@@ -198,7 +200,9 @@ class CredentialChanges:
             return ChangeResult(state="expired")
         yield from context.end_all_sessions(account.user_id)
         # Consumed before the password is stored: of two requests with one token, one sets a password.
-        if not (yield from context.entries.use(found)) or not (yield from self._store(account, stored)):
+        if not (yield from context.entries.use(found)) or not (
+            yield from context.set_password(account, stored)
+        ):
             return ChangeResult(state="expired")
         # The owner is notified before anything else can fail.
         yield from self._changed("password_changed", account, client, method="reset")
@@ -300,13 +304,6 @@ class CredentialChanges:
         return hashing_for(
             authenticated_hashing_client(account.user_id, by),
             call_store(self._context.passwords.hash, password),
-        )
-
-    def _store(self, account: SignInAccount, stored: str) -> Op[bool]:
-        # ``expected`` makes it a compare-and-set: of two concurrent changes the second fails instead of silently
-        # winning.
-        return call_store(
-            self._context.accounts.set_password, account.user_id, stored, expected=account.password_hash
         )
 
     def _facts(self, account: SignInAccount | None) -> dict[str, object]:

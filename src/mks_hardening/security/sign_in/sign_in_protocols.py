@@ -47,7 +47,10 @@ class Accounts(Protocol):
         ...
 
     def set_password(self, user_id: str, stored: str, /, *, expected: str | None) -> bool:
-        """Replace the password hash if it still equals ``expected``; return whether it did."""
+        """Replace the password hash if it still equals ``expected``; return whether it did.
+
+        Falsy means that another change was faster; ``None`` is refused, because it tells nothing.
+        """
         ...
 
 

@@ -181,6 +181,32 @@ def test_a_password_changed_meanwhile_is_not_overwritten(scenario: Scenario) -> 
     assert scenario.changes.change_password(session, RIGHT, NEW, client=HERE).state == "expired"
 
 
+def test_accounts_that_do_not_tell_whether_they_stored_it(scenario: Scenario) -> None:
+    """As an application that forgot its ``return``: nobody may be told that nothing has changed."""
+    session = scenario.signed_in("sato")
+    store = scenario.people.set_password
+
+    def forgetful(*args: Any, **options: Any) -> None:
+        store(*args, **options)
+
+    scenario.people.set_password = forgetful  # type: ignore[method-assign, assignment]
+    with pytest.raises(ConfigurationError, match=r"accounts\.set_password\(\) must return whether") as caught:
+        scenario.changes.change_password(session, RIGHT, NEW, client=HERE)
+    assert caught.value.parameter == "accounts"
+    scenario.people.change("2", password_hash=f"old:{RIGHT}", stamp="")
+    with audited() as seen:
+        assert scenario.sign_in.password("sato", RIGHT, client=HERE)
+    assert [event.reason for event in seen if event.change == "rehash_failed"] == ["ConfigurationError"]
+
+
+@pytest.mark.parametrize("rows", [0, 1])
+def test_accounts_may_return_how_many_rows_they_changed(scenario: Scenario, rows: int) -> None:
+    session = scenario.signed_in("sato")
+    scenario.people.set_password = lambda *_, **__: rows  # type: ignore[method-assign, assignment]
+    result = scenario.changes.change_password(session, RIGHT, NEW, client=HERE)
+    assert result.state == ("done" if rows else "expired")
+
+
 # --- resets ----------------------------------------------------------------------------------------------
 
 
