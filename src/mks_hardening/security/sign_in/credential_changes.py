@@ -139,13 +139,15 @@ class CredentialChanges:
         stored = yield from self._hashed(account, f"session {session.reference}", new)
         # Rotation fails if the session ended during the hashing, for example because its user found a thief in
         # it.
-        if not (yield from call_store(session.rotate)) or not (
-            yield from context.set_password(account, stored)
-        ):
+        if not (yield from call_store(session.rotate)):
+            return ChangeResult(state="expired")
+        # Before the password is stored: an interruption must not leave a thief's session open after a new password.
+        yield from call_store(session.end_others)
+        if not (yield from context.set_password(account, stored)):
             return ChangeResult(state="expired")
         # The owner is notified before anything else can fail.
         yield from self._changed("password_changed", account, client)
-        # After the new password is stored: a session started in between was started with the new one.
+        # Again: a session may have started with the old password in between.
         yield from call_store(session.end_others)
         return ChangeResult(state="done")
 

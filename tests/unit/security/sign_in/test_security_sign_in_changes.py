@@ -352,7 +352,16 @@ def test_the_owner_is_told_though_other_sessions_cannot_be_ended(
     scenario: Scenario, seen_events: list[events.SignInEvent]
 ) -> None:
     session = scenario.signed_in("sato")
-    session.end_others = Unwilling(session.end_others)  # type: ignore[method-assign]
+    end_others = Unwilling(session.end_others)
+    end_others.away = False
+    session.end_others = end_others  # type: ignore[method-assign]
+    store = scenario.people.set_password
+
+    def set_password(*args: Any, **options: Any) -> bool:
+        end_others.away = True
+        return store(*args, **options)
+
+    scenario.people.set_password = set_password  # type: ignore[method-assign]
     with pytest.raises(BackendUnavailableError):
         scenario.changes.change_password(session, RIGHT, NEW, client=HERE)
     assert scenario.notices[-1].kind == seen_events[-1].change == "password_changed"
