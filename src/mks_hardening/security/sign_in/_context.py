@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar, cast
 
@@ -360,8 +361,11 @@ def start_session(
         data = {**(request.data or {}), **facts.as_data(account.user_id)}
         # The facts come last, so that ``data`` of the application cannot claim another authentication.
         yield from call_store(session.start, account.user_id, data=data)
-    now = None
+    now = device = None
     try:
+        # Before the account is read again, like the session: whoever forgets the devices later forgets this one.
+        if request.remember:
+            device = yield from _issue_device_token(context, account)
         now = yield from recheck_account(context, credentials)
     finally:
         # Also if the accounts raise: a session whose account could not be read again must not stay open.
@@ -375,6 +379,10 @@ def start_session(
     )
     if now is None:
         event: Event = "wrong" if place == "begun" else "expired"
+        issued = context.devices.read(device, now=context.clock.time())
+        if issued is not None:
+            with suppress(BackendUnavailableError):  # it stays in the list, but nobody has its token
+                yield from context.devices.forget(account.user_id, issued.nonce)
         return (yield from apply_transition(place, event, hits, replace(trace, reason="changed")))
     step = yield from apply_transition(place, "complete", hits, trace, factor)
     if "new_device" in risks:
@@ -385,14 +393,14 @@ def start_session(
         amr=facts.amr,
         auth_time=facts.auth_time,
         risks=risks,
-        device=(yield from _issue_device_token(context, now, facts.auth_time)) if request.remember else None,
+        device=device,
     )
 
 
-def _issue_device_token(context: SignInContext, account: SignInAccount, now: float) -> Op[str | None]:
+def _issue_device_token(context: SignInContext, account: SignInAccount) -> Op[str | None]:
     """Issue a device token; if the store is unavailable, the sign-in succeeds without one."""
     try:
-        return (yield from context.devices.issue(account, now=now))
+        return (yield from context.devices.issue(account, now=context.clock.time()))
     except BackendUnavailableError as error:
         emit_event("device_failed", SignInTrace(client="", user_id=account.user_id, reason=error.reason))
         return None

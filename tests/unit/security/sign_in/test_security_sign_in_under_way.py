@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from mks_hardening import events
 from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError
 from mks_hardening.security import SignIn
 from mks_hardening.testing import call_wsgi
@@ -162,6 +163,57 @@ def test_a_passkey_that_is_taken_off_meanwhile() -> None:
     scenario.people.get = slowly  # type: ignore[method-assign]  # the test's own object
     assert scenario.sign_in.passwordless_sign_in(outcome, client=HERE, session=session).state == "refused"
     assert session.user_id is None
+
+
+@pytest.mark.parametrize("act", [admin_reset, lambda scenario: scenario.sign_in.forget_devices("1")])
+def test_a_device_that_is_remembered_while_all_are_forgotten(act: Act) -> None:
+    scenario = Scenario()
+    challenge = scenario.challenge()
+
+    def observe(event: object) -> None:
+        if isinstance(event, events.SignInEvent) and event.change == "signed_in":
+            act(scenario)
+
+    events.add_observer(observe)
+    try:
+        step = scenario.sign_in.second_factor(challenge, scenario.code(), client=HERE, remember=True)
+    finally:
+        events.remove_observer(observe)
+    assert step.device is not None
+    assert scenario.sign_in.devices("1") == ()
+
+
+@pytest.mark.parametrize("unavailable", [False, True])
+def test_a_sign_in_that_is_undone_remembers_no_device(unavailable: bool) -> None:
+    scenario = Scenario()
+    challenge = scenario.challenge()
+    get, looks = scenario.people.get, []
+
+    def slowly(user_id: str, /) -> Any:
+        looks.append(user_id)
+        if len(looks) == 2:  # the account is read again
+            scenario.people.change("1", disabled=True)
+            if unavailable:
+                scenario.store.load = away  # type: ignore[method-assign]  # the test's own object
+        return get(user_id)
+
+    def away(*_: object) -> Any:
+        raise BackendUnavailableError("sign-in", "timeout")
+
+    load, scenario.people.get = scenario.store.load, slowly  # type: ignore[method-assign]  # the test's own object
+    step = scenario.sign_in.second_factor(challenge, scenario.code(), client=HERE, remember=True)
+    assert (step.state, step.device) == ("expired", None)
+    scenario.store.load = load  # type: ignore[method-assign]  # the test's own object
+    scenario.people.change("1", disabled=False)
+    assert len(scenario.sign_in.devices("1")) == unavailable
+
+
+def test_a_device_of_an_old_authentication_is_remembered_from_now_on() -> None:
+    scenario = Scenario()
+    step = scenario.sign_in.external_sign_in("2", client=HERE, auth_time=1_600_000_000.25, remember=True)
+    assert step.auth_time == 1_600_000_000.25
+    [device] = scenario.sign_in.devices("2")
+    assert device.remembered_at == int(scenario.clock.time())
 
 
 @pytest.mark.parametrize("name", ["tanaka", "sato"])
