@@ -116,13 +116,12 @@ class FactorRules:
         """
         if not record.enabled:
             return frozenset()
-        factors = [f"passkey {one.credential}" for one in record.passkeys]
-        factors.append(f"recovery {record.salt}")
+        fingerprints = {_fingerprint("passkey", one.credential) for one in record.passkeys}
+        fingerprints.add(_fingerprint("recovery", record.salt))
         if record.secret is not None:
-            factors.append(f"totp {self._box.decrypt(record.secret, user_id=user_id, purpose=_ACTIVE)}")
-        return frozenset(
-            hashlib.sha256(factor.encode("ascii")).hexdigest()[:_FINGERPRINT] for factor in factors
-        )
+            secret = self._box.decrypt(record.secret, user_id=user_id, purpose=_ACTIVE)
+            fingerprints.add(_fingerprint("totp", secret))
+        return frozenset(fingerprints)
 
     def attempt(
         self,
@@ -157,7 +156,7 @@ class FactorRules:
                 # and otherwise anyone who knows the password could lock the owner out permanently by guessing
                 # TOTP codes.
                 after = record._replace(recovery=record.recovery - {digest}, used=record.used | {digest})
-                return self._accepted(after, guess, "recovery")
+                return self._accepted(after, guess, "recovery", record.salt)
             # Known but used: the owner gets this reason, and no failure is counted.
             if digest in record.used:
                 return record, self._refused(
@@ -169,8 +168,8 @@ class FactorRules:
             return record, self._refused(record, "locked", lock=lock)
         digits = typed_code(code) if "totp" in methods and record.secret is not None else None
         if digits is not None and record.secret is not None:
-            step = self._step_of(record.secret, user_id, _ACTIVE, digits, moment)
-            return self._check_totp(record, guess, step)
+            secret = self._box.decrypt(record.secret, user_id=user_id, purpose=_ACTIVE)
+            return self._check_totp(record, guess, secret, self._step_of(secret, digits, moment))
         if normal is None:
             return record, self._refused(record, "malformed")
         return self._charged(record, guess, "recovery")
@@ -194,12 +193,12 @@ class FactorRules:
         digits = typed_code(code)
         if digits is None:
             return record, InvalidCodeError("malformed")
-        step = self._step_of(pending.secret, user_id, _PENDING, digits, moment)
+        secret = self._box.decrypt(pending.secret, user_id=user_id, purpose=_PENDING)
+        step = self._step_of(secret, digits, moment)
         # Counted like any other code: otherwise a thief of the session could try all codes on a pending secret.
         if step is None:
             failures = self._budget.charged(record.failures, guess.who, guess.now)
             return record._replace(failures=failures), InvalidCodeError("wrong")
-        secret = self._box.decrypt(pending.secret, user_id=user_id, purpose=_PENDING)
         sealed = self._box.encrypt(secret, user_id=user_id, purpose=_ACTIVE)
         # A new record: devices and recovery codes belong to the secret that is being replaced.
         after = FactorRecord(secret=sealed, last_step=step, verified_at=moment.latest)
@@ -223,10 +222,9 @@ class FactorRules:
         secret = self._box.decrypt(sealed, user_id=user_id, purpose=purpose)
         return self._box.encrypt(secret, user_id=user_id, purpose=purpose)
 
-    def _step_of(self, sealed: str, user_id: str, purpose: str, code: str, moment: RecordTime) -> int | None:
-        key = decode_secret(self._box.decrypt(sealed, user_id=user_id, purpose=purpose))
+    def _step_of(self, secret: str, code: str, moment: RecordTime) -> int | None:
         # With the wall clock, not ``latest``: the authenticator does not know the time of this record.
-        return matching_step(key, code, int(moment.wall // PERIOD), window=self._window)
+        return matching_step(decode_secret(secret), code, int(moment.wall // PERIOD), window=self._window)
 
     def _guess(
         self, record: FactorRecord, moment: RecordTime, user_id: str, client: str | None, device: object
@@ -244,14 +242,14 @@ class FactorRules:
         return self._budget.lock_of(record.failures, guess.who, guess.now, trusted=guess.trusted)
 
     def _check_totp(
-        self, record: FactorRecord, guess: _Guess, step: int | None
+        self, record: FactorRecord, guess: _Guess, secret: str, step: int | None
     ) -> tuple[FactorRecord, VerificationResult]:
         if step is None:
             return self._charged(record, guess, "totp")
         if step <= record.last_step:
             # A used code is not a guess: a double click is not counted.
             return record, self._refused(record, "replayed", method="totp")
-        return self._accepted(record._replace(last_step=step), guess, "totp")
+        return self._accepted(record._replace(last_step=step), guess, "totp", secret)
 
     def _check_passkey(
         self, record: FactorRecord, guess: _Guess, presented: PresentedPasskey
@@ -264,7 +262,9 @@ class FactorRules:
         decision = check_assertion(record, presented, now=guess.now)
         if decision.passkey is not None:
             after = with_passkey(record, decision.passkey)
-            return self._accepted(after, guess, "passkey", user_verified=decision.user_verified)
+            return self._accepted(
+                after, guess, "passkey", decision.passkey.credential, user_verified=decision.user_verified
+            )
         lock = self._lock(record, guess)
         if decision.reason == "wrong" and lock is None and not presented.passwordless:
             return self._charged(record, guess, "passkey")
@@ -272,12 +272,22 @@ class FactorRules:
         return record, self._refused(record, reason, method="passkey", lock=lock)
 
     def _accepted(
-        self, record: FactorRecord, guess: _Guess, method: Method, *, user_verified: bool = False
+        self,
+        record: FactorRecord,
+        guess: _Guess,
+        method: Method,
+        identity: str,
+        *,
+        user_verified: bool = False,
     ) -> tuple[FactorRecord, VerificationResult]:
         failures = self._budget.forgiven(record.failures, guess.who, guess.now)
         after = record._replace(failures=failures, verified_at=guess.now)
         return after, VerificationResult(
-            ok=True, method=method, recovery_codes_left=len(after.recovery), user_verified=user_verified
+            ok=True,
+            method=method,
+            recovery_codes_left=len(after.recovery),
+            user_verified=user_verified,
+            factor=_fingerprint(method, identity),
         )
 
     def _charged(
@@ -307,6 +317,10 @@ class FactorRules:
             recovery_codes_left=len(record.recovery),
             locked=lock is not None,
         )
+
+
+def _fingerprint(method: Method, identity: str) -> str:
+    return hashlib.sha256(f"{method} {identity}".encode("ascii")).hexdigest()[:_FINGERPRINT]
 
 
 def with_passkey(record: FactorRecord, passkey: StoredPasskey) -> FactorRecord:

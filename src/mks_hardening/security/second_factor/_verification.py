@@ -91,6 +91,19 @@ class Verification(FactorComponent):
         """``verify`` for asyncio."""
 
     @sync_method
+    def is_current(self, user_id: str, result: VerificationResult) -> Op[bool]:
+        """Return whether the factor of an accepted result still belongs to the account.
+
+        A result is about the moment of its check: the factor may be removed or replaced before you act on it.
+        """
+        record, _ = yield from self._records.read(user_id)
+        return result.factor in self._rules.factor_fingerprints(record, user_id)
+
+    @async_method(is_current)
+    def ais_current(self) -> None:
+        """``is_current`` for asyncio."""
+
+    @sync_method
     def regenerate_recovery_codes(
         self, user_id: str, *, proof: str, client: str | None = None
     ) -> Op[RecoveryCodes]:

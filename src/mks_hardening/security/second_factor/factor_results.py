@@ -66,6 +66,7 @@ class VerificationResult:
         locked: TOTP codes of this client are refused without a check; recovery codes and passkeys are still
             checked.
         user_verified: a passkey has verified its user (fingerprint, face, PIN): two factors in one.
+        factor: identifies the accepted factor for ``is_current``; empty unless accepted.
     """
 
     ok: bool
@@ -75,6 +76,7 @@ class VerificationResult:
     recovery_codes_left: int = 0
     locked: bool = False
     user_verified: bool = False
+    factor: str = field(default="", repr=False, compare=False)
 
     def __bool__(self) -> bool:
         return self.ok

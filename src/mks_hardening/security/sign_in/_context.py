@@ -84,6 +84,8 @@ class SignInContext:
     on_notice: Callable[[SignInNotice], object] | None
     accepts_trusted: bool
     """Whether the verifier accepts ``trusted``."""
+    is_current: Callable[[str, FactorOutcome], bool] | None
+    """The method of the verifier, if it has one."""
 
     def has_factor(self, user_id: str) -> Op[bool]:
         """Return whether the account requires a second factor."""
@@ -91,6 +93,13 @@ class SignInContext:
             return False
         status = yield from call_store(self.factors.status, user_id)
         return boolean(status.enabled, parameter="factors.status().enabled")
+
+    def still_holds(self, user_id: str, outcome: FactorOutcome) -> Op[bool]:
+        """Return whether an accepted factor still belongs to the account."""
+        if self.is_current is None:  # the verifier only tells whether there is any factor
+            return (yield from self.has_factor(user_id))
+        holds = yield from call_store(self.is_current, user_id, outcome)
+        return boolean(holds, parameter="factors.is_current()")
 
     def set_password(self, account: SignInAccount, stored: str) -> Op[bool]:
         """Store a password hash; return false if another change of the password was faster.
@@ -188,12 +197,13 @@ class Credentials(NamedTuple):
 
     Attributes:
         account: as it was when its credentials were checked.
-        factor: whether it had a second factor then; ``None`` if that does not matter.
+        factor: the accepted result of a factor; or whether the account had a factor then; ``None`` if that does
+            not matter.
         password: the correct password, if one was given in this request.
     """
 
     account: SignInAccount
-    factor: bool | None
+    factor: FactorOutcome | bool | None
     password: str | None = None
 
 
@@ -273,12 +283,12 @@ def recheck_account(context: SignInContext, credentials: Credentials) -> Op[Sign
         account = now
     else:
         return None
-    if (
-        credentials.factor is not None
-        and (yield from context.has_factor(account.user_id)) != credentials.factor
-    ):
-        return None
-    return now
+    factor = credentials.factor
+    if isinstance(factor, bool):
+        holds = (yield from context.has_factor(account.user_id)) == factor
+    else:
+        holds = factor is None or (yield from context.still_holds(account.user_id, factor))
+    return now if holds else None
 
 
 def apply_transition(

@@ -83,7 +83,7 @@ def factor_step(
             yield from start_session(
                 context,
                 request._replace(remember=request.remember or found.facts.get("remember") is True),
-                Credentials(account, factor=True),
+                Credentials(account, outcome),
                 _facts_with_factor(found, outcome, now),
                 hits,
                 place="challenged",
@@ -121,7 +121,9 @@ def passwordless_step(
     hits = AttemptHits(context.limiter)
     result = outcome.result
     # Read before the account: whoever removes a factor does so before ending the sessions.
-    factor = result.ok and (yield from context.has_factor(outcome.user_id))
+    factor: FactorOutcome | bool = result
+    if result.ok and context.is_current is None:
+        factor = yield from context.has_factor(outcome.user_id)
     account = (yield from call_store(context.accounts.get, outcome.user_id)) if result.ok else None
     if account is None or account.disabled:
         network, address, _ = client_limit_keys(request.client.address, "")

@@ -163,7 +163,7 @@ def _check_credentials(
         yield from start_session(
             context,
             request,
-            Credentials(account, passed, password),
+            Credentials(account, outcome if passed and outcome is not None else False, password),
             how,
             hits,
             place="begun",

@@ -90,7 +90,7 @@ def confirm_factor(
         proved = SessionFacts(amr_of(outcome.method, facts.amr), facts.auth_time, now)
         return (
             yield from _record_confirmation(
-                context, session, Credentials(account, factor=True), proved, hits=hits, trace=trace
+                context, session, Credentials(account, outcome), proved, hits=hits, trace=trace
             )
         )
     except BaseException:  # an outage or a cancellation is not counted as a wrong guess

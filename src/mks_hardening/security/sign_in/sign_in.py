@@ -161,6 +161,7 @@ class SignIn(AccountAdministration):
             challenge_ttl=ttl,
             on_notice=on_notice,
             accepts_trusted=factors is not None and _takes_trusted(factors),
+            is_current=getattr(factors, "is_current", None),
         )
         super().__init__(context)
 

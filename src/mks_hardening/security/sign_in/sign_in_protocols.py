@@ -123,7 +123,11 @@ class PasswordlessOutcome(Protocol):
 
 
 class FactorVerifier(Protocol):
-    """Verifier of second factors: codes, recovery codes, passkey assertions; for example ``TwoFactorManager``."""
+    """Verifier of second factors: codes, recovery codes, passkey assertions; for example ``TwoFactorManager``.
+
+    If it has a method ``is_current(user_id, outcome)`` like ``TwoFactorManager``, a factor that is removed during a
+    sign-in does not complete it, even if the account has others.
+    """
 
     def status(self, user_id: str, /) -> FactorStatus:
         """Return whether the account has a second factor."""

@@ -219,7 +219,7 @@ def test_a_code_works_once(scenario: Scenario) -> None:
     code = scenario.code()
     result = scenario.verify(code)
     assert result
-    assert astuple(result) == (True, "totp", "", None, 10, False, False)
+    assert astuple(result)[:-1] == (True, "totp", "", None, 10, False, False)
     again = scenario.verify(code)
     assert not again
     assert (again.method, again.reason) == ("totp", "replayed")
@@ -289,7 +289,7 @@ def test_recovery_codes_work_once_and_are_counted_down(scenario: Scenario) -> No
     low = []
     for left in range(9, -1, -1):
         code = scenario.codes[left].lower().replace("-", " ")
-        assert astuple(scenario.verify(code)) == (True, "recovery", "", None, left, False, False)
+        assert astuple(scenario.verify(code))[:-1] == (True, "recovery", "", None, left, False, False)
         again = scenario.verify(code)
         assert (again.method, again.reason) == ("recovery", "replayed")
         low.append(scenario.manager.status("u").recovery_codes_low)

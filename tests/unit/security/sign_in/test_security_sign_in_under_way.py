@@ -10,10 +10,11 @@ import pytest
 
 from mks_hardening import events
 from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError
-from mks_hardening.security import SignIn
+from mks_hardening.security import PasskeyAssertion, SignIn, totp_code
 from mks_hardening.testing import call_wsgi
 from mks_hardening.wsgi import MemorySessionStore, SessionTimeoutMiddleware
-from sign_in_scenario import ELSEWHERE, HERE, RIGHT, PasskeyScenario, Passwords, Scenario, audited
+from sign_in_scenario import ELSEWHERE, HERE, ORIGIN, RIGHT, PasskeyScenario, Passwords, Scenario, audited
+from soft_authenticator import SoftAuthenticator
 
 Act = Callable[[Scenario], object]
 
@@ -163,6 +164,105 @@ def test_a_passkey_that_is_taken_off_meanwhile() -> None:
     scenario.people.get = slowly  # type: ignore[method-assign]  # the test's own object
     assert scenario.sign_in.passwordless_sign_in(outcome, client=HERE, session=session).state == "refused"
     assert session.user_id is None
+
+
+class SeveralFactors(PasskeyScenario):
+    """``sato`` has a passkey, an authenticator app and another passkey."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        asked = self.keyed.passkeys.begin_verification("2", session="s")
+        proof: Any = PasskeyAssertion(self.authenticator.get(asked.json), session="s")
+        self.totp = self.keyed.begin_enrolment("2", account_name="sato", proof=proof).secret
+        self.recovery = list(self.keyed.confirm_enrolment("2", self.totp_code()))
+        asked = self.keyed.passkeys.begin_registration(
+            "2", session="s", account_name="sato", proof=self.recovery.pop()
+        )
+        self.keyed.passkeys.finish_registration(
+            "2", SoftAuthenticator(ORIGIN).create(asked.json), session="s"
+        )
+        self.clock.advance(30)
+
+    def totp_code(self) -> str:
+        return totp_code(self.totp, at=self.clock.time())
+
+    def revoke_passkey(self) -> None:
+        [passkey] = [one for one in self.keyed.passkeys.list("2") if one.name == "key"]
+        assert self.keyed.passkeys.revoke("2", passkey.id, proof=self.recovery.pop())
+
+    def replace_totp(self) -> None:
+        proof = self.recovery.pop()
+        self.totp = self.keyed.begin_enrolment("2", account_name="sato", proof=proof).secret
+        self.keyed.confirm_enrolment("2", self.totp_code())
+
+    def after_verification(self, act: Callable[[], object]) -> None:
+        verify = self.keyed.verify
+
+        def slowly(*args: Any, **options: Any) -> Any:
+            result = verify(*args, **options)
+            assert result
+            act()
+            return result
+
+        self.keyed.verify = slowly  # type: ignore[method-assign]  # the test's own object
+
+
+@pytest.mark.parametrize("on_a_loop", [False, True])
+def test_a_passkey_that_is_revoked_before_its_sign_in(on_a_loop: bool) -> None:
+    """The account still has other factors."""
+    scenario = SeveralFactors()
+    session = scenario.browser()
+    outcome = scenario.alone()
+    scenario.revoke_passkey()
+    if on_a_loop:
+        step = asyncio.run(scenario.sign_in.apasswordless_sign_in(outcome, client=HERE, session=session))
+    else:
+        step = scenario.sign_in.passwordless_sign_in(outcome, client=HERE, session=session)
+    assert (step.state, session.user_id) == ("refused", None)
+
+
+@pytest.mark.parametrize("factor", ["passkey", "totp"])
+def test_a_factor_that_is_replaced_while_it_is_checked(factor: str) -> None:
+    scenario = SeveralFactors()
+    session = scenario.browser()
+    challenge = scenario.sign_in.password("sato", RIGHT, client=HERE, session=session).challenge or ""
+    code: Any
+    if factor == "passkey":
+        asked = scenario.keyed.passkeys.begin_verification("2", session=challenge)
+        code = PasskeyAssertion(scenario.authenticator.get(asked.json), session=challenge)
+        scenario.after_verification(scenario.revoke_passkey)
+    else:
+        code = scenario.totp_code()
+        scenario.after_verification(scenario.replace_totp)
+    step = scenario.sign_in.second_factor(challenge, code, client=HERE, session=session)
+    assert (step.state, session.user_id) == ("expired", None)
+
+
+def test_a_factor_that_is_replaced_while_it_confirms_a_session() -> None:
+    scenario = SeveralFactors()
+    session = scenario.browser()
+    challenge = scenario.sign_in.password("sato", RIGHT, client=HERE, session=session).challenge or ""
+    assert scenario.sign_in.second_factor(challenge, scenario.totp_code(), client=HERE, session=session)
+    scenario.clock.advance(301)
+    code = scenario.totp_code()
+    scenario.after_verification(scenario.replace_totp)
+    assert scenario.sign_in.confirm_factor(session, code, client=HERE).state == "expired"
+
+
+@pytest.mark.parametrize("factor", ["recovery", "totp", "passkey"])
+def test_other_changes_of_the_factors_end_no_sign_in(factor: str) -> None:
+    scenario = SeveralFactors()
+    session = scenario.browser()
+    challenge = scenario.sign_in.password("sato", RIGHT, client=HERE, session=session).challenge or ""
+    code: Any = scenario.recovery.pop()
+    if factor == "totp":
+        code = scenario.totp_code()
+        scenario.after_verification(scenario.revoke_passkey)
+    elif factor == "passkey":
+        code = scenario.answered(challenge)
+        scenario.after_verification(lambda: scenario.keyed.passkeys.rename("2", "x", name="y"))
+    step = scenario.sign_in.second_factor(challenge, code, client=HERE, session=session)
+    assert step.state == "done"
 
 
 @pytest.mark.parametrize("act", [admin_reset, lambda scenario: scenario.sign_in.forget_devices("1")])
