@@ -82,7 +82,6 @@ _HOME = {
         "FailureLimiter",
         "HitReservation",
         "PasswordCheck",
-        "PasswordlessOutcome",
         "SignInEntry",
         "SignInStore",
     ],
@@ -91,10 +90,11 @@ _HOME = {
 }
 
 _RENAMED = {
-    "AloneOutcome": "PasswordlessOutcome",
+    "AloneOutcome": "PasskeySignIn",
     "FactorHelp": "FactorAdministration",
     "FactorStanding": "FactorStatus",
     "PasswordFault": "PasswordErrorCode",
+    "PasswordlessOutcome": "PasskeySignIn",
 }
 
 __getattr__, __dir__, __all__ = facade(__name__, _HOME, renamed=_RENAMED)

@@ -74,7 +74,6 @@ from mks_hardening.security.sign_in.sign_in_protocols import FactorVerifier as F
 from mks_hardening.security.sign_in.sign_in_protocols import FailureLimiter as FailureLimiter
 from mks_hardening.security.sign_in.sign_in_protocols import HitReservation as HitReservation
 from mks_hardening.security.sign_in.sign_in_protocols import PasswordCheck as PasswordCheck
-from mks_hardening.security.sign_in.sign_in_protocols import PasswordlessOutcome as PasswordlessOutcome
 from mks_hardening.security.sign_in.sign_in_protocols import SignInEntry as SignInEntry
 from mks_hardening.security.sign_in.sign_in_protocols import SignInStore as SignInStore
 from mks_hardening.security.sign_in.sign_in_results import SIGN_IN_LIMITS as SIGN_IN_LIMITS
@@ -87,7 +86,8 @@ from mks_hardening.security.sign_in.sign_in_results import SignInStep as SignInS
 from mks_hardening.security.sign_in.stores.memory_store import MemorySignInStore as MemorySignInStore
 from mks_hardening.security.sign_in.stores.redis_store import RedisSignInStore as RedisSignInStore
 
-AloneOutcome = PasswordlessOutcome
+AloneOutcome = PasskeySignIn
 FactorHelp = FactorAdministration
 FactorStanding = FactorStatus
 PasswordFault = PasswordErrorCode
+PasswordlessOutcome = PasskeySignIn

@@ -98,7 +98,7 @@ class PasskeyRegistration:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PasskeySignIn:
-    """Result of a sign-in with a passkey alone; true if accepted.
+    """Result of a sign-in with a passkey alone; true if accepted. It completes one sign-in.
 
     Attributes:
         user_id: the user; empty unless accepted.
@@ -108,9 +108,18 @@ class PasskeySignIn:
 
     user_id: str
     result: VerificationResult
+    _unused: list[None] = field(default_factory=lambda: [None], init=False, repr=False, compare=False)
 
     def __bool__(self) -> bool:
         return self.result.ok
+
+    def consume(self) -> bool:
+        """Return whether this is the first use of the result; ``SignIn.passwordless_sign_in`` calls it."""
+        try:
+            self._unused.pop()  # a list, because the result is immutable; atomic
+        except IndexError:
+            return False
+        return True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,12 +6,13 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, cast
 
-from mks_hardening._core.checks import shows
+from mks_hardening._core.checks import instance
 from mks_hardening._core.operations import Op
 from mks_hardening._core.origin.network_addresses import client_key
 from mks_hardening._core.store_calls import call_store
-from mks_hardening.exceptions import BackendUnavailableError
+from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError
 from mks_hardening.security.passkeys.passkey_results import PasskeyAssertion
+from mks_hardening.security.second_factor.factor_results import PasskeySignIn
 from mks_hardening.security.sign_in._attempt_hits import AttemptHits, LimitKey, client_limit_keys
 from mks_hardening.security.sign_in._context import (
     Credentials,
@@ -29,7 +30,7 @@ from mks_hardening.security.sign_in.sign_in_results import SignInStep
 
 if TYPE_CHECKING:
     from mks_hardening.security.sign_in._one_time_tokens import TokenEntry
-    from mks_hardening.security.sign_in.sign_in_protocols import FactorOutcome, PasswordlessOutcome
+    from mks_hardening.security.sign_in.sign_in_protocols import FactorOutcome
     from mks_hardening.security.sign_in.sign_in_results import SignInAccount, SignInClient
 
 __all__ = ["challenged_user", "external_step", "factor_step", "passwordless_step", "trace_of_factor"]
@@ -114,22 +115,31 @@ def challenged_user(context: SignInContext, challenge: object, request: SignInRe
 
 
 def passwordless_step(
-    context: SignInContext, outcome: PasswordlessOutcome, request: SignInRequest
+    context: SignInContext, outcome: PasskeySignIn, request: SignInRequest
 ) -> Op[SignInStep]:
-    """Complete a sign-in with a factor that was already checked and needs no password."""
-    shows(outcome, "user_id", "result", parameter="outcome", kind="a PasswordlessOutcome")
+    """Complete a sign-in with a passkey that was already checked.
+
+    Raises:
+        ConfigurationError: the result is not that of a passkey that has verified its user.
+    """
+    result = instance(outcome, PasskeySignIn, parameter="outcome").result
+    if result.ok and not (result.method == "passkey" and result.user_verified):
+        raise ConfigurationError(
+            "outcome must be the result of Passkeys.finish_sign_in: a passkey that has verified its user",
+            parameter="outcome",
+        )
     hits = AttemptHits(context.limiter)
-    result = outcome.result
+    accepted = result.ok and outcome.consume()
     # Read before the account: whoever removes a factor does so before ending the sessions.
     factor: FactorOutcome | bool = result
-    if result.ok and context.is_current is None:
+    if accepted and context.is_current is None:
         factor = yield from context.has_factor(outcome.user_id)
-    account = (yield from call_store(context.accounts.get, outcome.user_id)) if result.ok else None
+    account = (yield from call_store(context.accounts.get, outcome.user_id)) if accepted else None
     if account is None or account.disabled:
         network, address, _ = client_limit_keys(request.client.address, "")
         # Counted although already checked: a stream of forged assertions uses up the limit of its network.
         yield from hits.reserve(network, address)
-        reason = result.reason or ("unknown" if account is None else "disabled")
+        reason = result.reason or ("disabled" if account else "unknown" if accepted else "replayed")
         trace = SignInTrace(
             client=client_key(request.client.address),
             user_id=outcome.user_id,

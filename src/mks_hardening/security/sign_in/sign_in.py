@@ -43,12 +43,12 @@ from mks_hardening.security.sign_in.sign_in_results import (
 
 if TYPE_CHECKING:
     from mks_hardening.protocols import Clock, SignInSession
+    from mks_hardening.security.second_factor.factor_results import PasskeySignIn
     from mks_hardening.security.sign_in.sign_in_protocols import (
         Accounts,
         FactorVerifier,
         FailureLimiter,
         PasswordCheck,
-        PasswordlessOutcome,
         SignInStore,
     )
 
@@ -251,17 +251,17 @@ class SignIn(AccountAdministration):
     @sync_method
     def passwordless_sign_in(
         self,
-        outcome: PasswordlessOutcome,
+        outcome: PasskeySignIn,
         *,
         client: SignInClient,
         session: SignInSession | None = None,
         remember: bool = False,
         data: Mapping[str, object] | None = None,
     ) -> Op[SignInStep]:
-        """Complete a sign-in with a factor that needs no password, such as a passkey.
+        """Complete a sign-in with a passkey, which needs no password.
 
         Args:
-            outcome: the result of ``Passkeys.finish_sign_in``, unchanged.
+            outcome: the result of ``Passkeys.finish_sign_in``, unchanged; it completes one sign-in.
             client: the client that signs in.
             session: as in the first step.
             remember: whether to remember the device.

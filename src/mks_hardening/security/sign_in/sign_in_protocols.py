@@ -21,7 +21,6 @@ __all__ = [
     "FailureLimiter",
     "HitReservation",
     "PasswordCheck",
-    "PasswordlessOutcome",
     "SignInEntry",
     "SignInStore",
 ]
@@ -105,20 +104,6 @@ class FactorOutcome(Protocol):
     @property
     def retry_after(self) -> float | None:
         """Seconds until guesses are checked again; ``None`` if waiting does not help."""
-        ...
-
-
-class PasswordlessOutcome(Protocol):
-    """Result of a factor that is a complete sign-in, such as ``PasskeySignIn``."""
-
-    @property
-    def user_id(self) -> str:
-        """The id of the user; meaningless unless accepted."""
-        ...
-
-    @property
-    def result(self) -> FactorOutcome:
-        """Whether the factor was accepted."""
         ...
 
 

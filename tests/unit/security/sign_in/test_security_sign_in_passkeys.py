@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from mks_hardening import security
-from mks_hardening.security import SignInStep
-from sign_in_scenario import ELSEWHERE, HERE, RIGHT, PasskeyScenario
+from mks_hardening.exceptions import ConfigurationError
+from mks_hardening.security import PasskeySignIn, SignInStep, VerificationResult
+from sign_in_scenario import ELSEWHERE, HERE, RIGHT, PasskeyScenario, audited
 from soft_authenticator import Lies
 
 
@@ -53,13 +57,42 @@ def test_a_passkey_alone_signs_in(scenario: PasskeyScenario) -> None:
     assert scenario.sign_in.factor_within(session, 1)
 
 
+def test_a_result_completes_one_sign_in(scenario: PasskeyScenario) -> None:
+    outcome = scenario.alone()
+    with audited() as seen:
+        states = [scenario.sign_in.passwordless_sign_in(outcome, client=HERE).state for _ in range(3)]
+    assert states == ["done", "refused", "refused"]
+    assert [event.reason for event in seen][1:] == ["replayed"] * 2
+    outcome = scenario.alone()
+    with ThreadPoolExecutor(8) as pool:
+        steps = pool.map(lambda _: scenario.sign_in.passwordless_sign_in(outcome, client=HERE), range(8))
+    assert sorted(step.state for step in steps) == ["done", *["refused"] * 7]
+
+
+@pytest.mark.parametrize("kind", [PasskeySignIn, SimpleNamespace])
+def test_a_code_is_no_passkey(scenario: PasskeyScenario, kind: Any) -> None:
+    """Nor is a passkey that has only proved that somebody has it."""
+    code = scenario.factors.verify("1", scenario.codes[0])
+    assert code
+    unverified = VerificationResult(ok=True, method="passkey")
+    for user_id, result in (("1", code), ("2", unverified)):
+        session = scenario.browser()
+        with pytest.raises(ConfigurationError) as caught:
+            scenario.sign_in.passwordless_sign_in(
+                kind(user_id=user_id, result=result), client=HERE, session=session
+            )
+        assert caught.value.parameter == "outcome"
+        assert session.user_id is None
+
+
 def test_former_names_still_work(scenario: PasskeyScenario) -> None:
     with pytest.warns(DeprecationWarning, match=r"SignIn\.alone is now called passwordless_sign_in"):
         assert scenario.sign_in.alone(scenario.alone(), client=HERE).state == "done"
     with pytest.warns(DeprecationWarning, match=r"SignIn\.aalone is now called apasswordless_sign_in"):
         assert asyncio.run(scenario.sign_in.aalone(scenario.alone(), client=HERE)).state == "done"
-    with pytest.warns(DeprecationWarning, match=r"security\.AloneOutcome is now called PasswordlessOutcome"):
-        assert security.AloneOutcome is security.PasswordlessOutcome
+    for former in ("AloneOutcome", "PasswordlessOutcome"):
+        with pytest.warns(DeprecationWarning, match=rf"security\.{former} is now called PasskeySignIn"):
+            assert getattr(security, former) is security.PasskeySignIn
 
 
 @pytest.mark.parametrize("cause", ["forged", "disabled", "gone"])
