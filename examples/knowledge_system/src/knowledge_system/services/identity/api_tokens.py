@@ -207,7 +207,7 @@ class Tokens:
             "jti": uuid.uuid4().hex,
             "iat": now,
             "exp": now + ACCESS_SECONDS,
-            "auth_time": int(facts.get("auth_time", now)),
+            "auth_time": facts.get("auth_time", now),
             "amr": facts.get("amr", []),
         }
         return jwt.encode(claims, key, algorithm=_ALGORITHM, headers={"kid": kid, "typ": _TYPE})
