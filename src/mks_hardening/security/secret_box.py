@@ -37,7 +37,8 @@ class SecretBox:
 
     Args:
         keys: one or more keys, each 32 random bytes or their base64; the first encrypts, all decrypt. To
-            rotate, insert a new key at the front, run ``TwoFactorManager.reencrypt``, then remove the old key.
+            rotate, append a new key in every process, then move it to the front in every process, run
+            ``TwoFactorManager.reencrypt``, and remove the old key.
 
     Raises:
         ConfigurationError: no key, a key that is not 32 bytes, the same key twice, or a first key that looks

@@ -336,7 +336,7 @@ class CacheSettings:
         "CACHE_SIGNING_KEYS",
         parse_signing_keys,
         (),
-        "Keys that sign entries, newest first; without them entries are not signed.",
+        "Keys that sign entries: the first signs, all are accepted; without them entries are not signed.",
         secret=True,
     )
     cdn_zone_id: str | None = env("=CLOUDFLARE_ZONE_ID", parse_text, None, "Zone to purge.")
@@ -354,7 +354,7 @@ class SecuritySettings:
         "SECRET_KEYS",
         parse_secret_keys,
         (),
-        "Keys that encrypt second factors at rest (base64 of 32 bytes), newest first.",
+        "Keys that encrypt second factors at rest (base64 of 32 bytes): the first encrypts, all decrypt.",
         secret=True,
     )
     rate_limit_url: str | None = env(

@@ -74,7 +74,7 @@ CREDENTIALS: Final = (
         "secret_keys",
         "MKS_SECRET_KEYS",
         True,
-        "Keys of second factors at rest, base64 of 32 bytes, newest first.",
+        "Keys of second factors at rest, base64 of 32 bytes; the first encrypts.",
     ),
     Credential(
         "database_url",
@@ -109,7 +109,10 @@ CREDENTIALS: Final = (
     Credential("slack_webhook_url", "MKS_SLACK_WEBHOOK_URL", False, "Slack's webhook for alerts."),
     Credential("alert_webhook_url", "", False, "Address that Alertmanager posts its alerts to."),
     Credential(
-        "cache_signing_keys", "MKS_CACHE_SIGNING_KEYS", False, "Keys that sign cache entries, newest first."
+        "cache_signing_keys",
+        "MKS_CACHE_SIGNING_KEYS",
+        False,
+        "Keys that sign cache entries; the first signs.",
     ),
     Credential("cloudflare_api_token", "CLOUDFLARE_API_TOKEN", False, "Token for purging the CDN."),
     Credential("sentry_dsn", "SENTRY_DSN", False, "DSN of Sentry or GlitchTip, for reports of errors."),

@@ -346,7 +346,7 @@ def _key_errors(keys: tuple[str, ...]) -> Iterator[str]:
     from mks_hardening.security import SecretBox
 
     if not keys:
-        yield "MKS_SECRET_KEYS is missing: keys for second factors at rest (base64 of 32 bytes), newest first"
+        yield "MKS_SECRET_KEYS is missing: keys for second factors at rest (base64 of 32 bytes)"
         return
     try:
         SecretBox(keys)

@@ -91,9 +91,9 @@ class SignIn(AccountAdministration):
             application has no sessions. May be ``async def`` if only the asyncio methods are used.
         passwords: hashes and checks passwords, for example a ``PasswordHasher``; by default the hasher of
             ``verify_password``, which is shared within the process.
-        device_keys: keys that sign the tokens of remembered devices, 32 bytes each or their base64, newest
-            first; without keys no device is remembered. The devices of an account are listed in ``store``: a
-            device whose entry is lost there has to be remembered again.
+        device_keys: keys of 32 bytes, or their base64, for the tokens of remembered devices; the first signs, all
+            are accepted. Without keys no device is remembered. The devices of an account are listed in ``store``:
+            a device whose entry is lost there has to be remembered again.
         device_ttl: how long a device is remembered, in seconds.
         challenge_ttl: time allowed for the second factor, 60 to 600 seconds (ASVS 5.0, 6.5.5).
         on_notice: called with each notice to the owner of an account. It must only enqueue the mail: the
