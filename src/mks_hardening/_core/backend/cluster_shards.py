@@ -119,7 +119,7 @@ class ClusterShards:
 
     def _probe(self, slot: int) -> None:
         """Probe the node that currently serves the slot."""
-        call_deadline.at = SYSTEM_CLOCK.monotonic() + self._budget()
+        call_deadline.enter(self._budget())
         try:
             client = self._client()
             client.nodes_manager.initialize()
@@ -127,7 +127,7 @@ class ClusterShards:
         except Exception as error:
             raise BackendUnavailableError("redis", "timeout", operation="PING") from error
         finally:
-            call_deadline.at = None
+            call_deadline.leave()
 
 
 def _slot(command: Command) -> int | None:

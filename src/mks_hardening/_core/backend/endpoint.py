@@ -18,7 +18,6 @@ from mks_hardening._core.backend.redis_connect import close_async, connect, conn
 from mks_hardening._core.backend.redis_errors import reason_of
 from mks_hardening._core.backend.redis_types import Client
 from mks_hardening._core.backend.redis_url import RedisTarget
-from mks_hardening._core.clock import SYSTEM_CLOCK
 from mks_hardening._core.process.after_fork import ModuleLock, register_after_fork
 from mks_hardening._core.resilience.breaker import (
     GROUP_RECOVERY_TIMEOUT,
@@ -185,7 +184,7 @@ class Endpoint:
             client.close()
 
     def _probe(self) -> None:
-        call_deadline.at = SYSTEM_CLOCK.monotonic() + self.budget
+        call_deadline.enter(self.budget)
         try:
             client = self.client(next((lease.database for lease in tuple(self._leases)), 0))
             if self.shards is None:
@@ -197,7 +196,7 @@ class Endpoint:
         except Exception as error:
             raise BackendUnavailableError("redis", reason_of(error) or "error", operation="PING") from error
         finally:
-            call_deadline.at = None
+            call_deadline.leave()
             if self.closed:  # closed during the probe
                 self._close_clients()
 

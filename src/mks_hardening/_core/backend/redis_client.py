@@ -244,16 +244,16 @@ class RedisClient(Closing):
     ) -> T:
         shards = self._shards
         shard = None if shards is None else shards.finder(self._lease.made, commands, operation)
-        call = self._guard.begin(operation, idempotent=idempotent, shard=shard)
-        before = call_deadline.begin(call.deadline)
+        call = self._guard.begin(operation, idempotent=idempotent, own_time=call_deadline, shard=shard)
         try:
             while True:
                 try:
                     answer = send(commands)
                 except Exception as error:  # noqa: BLE001 - raised again unless the call may be repeated
-                    commands, then = self._next_attempt(call, commands, error, share=call_deadline.share)
+                    commands, then = self._next_attempt(call, commands, error)
                     if then == "wait":
                         time.sleep(_POOL_PAUSE)
+                        call_deadline.waited(_POOL_PAUSE)
                     elif then == "reload":
                         with suppress(Exception):  # the next attempt shows
                             self._client().nodes_manager.initialize()
@@ -262,7 +262,6 @@ class RedisClient(Closing):
                     self._lease.endpoint.answered = True
                     return answer
         finally:
-            call_deadline.restore(before)
             call.end()
 
     async def _aguarded(
@@ -279,7 +278,7 @@ class RedisClient(Closing):
 
         time_of_loop, shards = loop_time(), self._shards
         shard = None if shards is None else shards.finder(self._lease.async_client, commands, operation)
-        call = self._guard.begin(operation, idempotent=idempotent, loop=time_of_loop, shard=shard)
+        call = self._guard.begin(operation, idempotent=idempotent, own_time=time_of_loop, shard=shard)
         try:
             while True:
                 try:
@@ -300,7 +299,7 @@ class RedisClient(Closing):
             call.end()
 
     def _next_attempt(
-        self, call: GuardedCall, commands: Sequence[Command], raised: Exception, *, share: float | None = None
+        self, call: GuardedCall, commands: Sequence[Command], raised: Exception
     ) -> tuple[Sequence[Command], Literal["", "wait", "reload"]]:
         """Return the commands to send again, and what to do first: wait for a connection, or reload the slot map.
 
@@ -317,7 +316,7 @@ class RedisClient(Closing):
             raise raised
         if shards is None and reason_of(error) == "moved":
             endpoint.report_cluster()
-        reason = call.failed(error, share=share, whole=is_cluster_wide(error))
+        reason = call.failed(error, whole=is_cluster_wide(error))
         if reason == "readonly":
             endpoint.forget_connections()
         if reason == "pool":

@@ -437,7 +437,11 @@ def _with_deadline(base: Client, *, share: int = 1) -> Client:
         left = call_deadline.remaining()
         if left is not None:
             self.socket_connect_timeout = left / share
-        return DeadlineSocket(below._connect(self), share=share)  # noqa: SLF001 - creates the socket
+        try:
+            return DeadlineSocket(below._connect(self), share=share)  # noqa: SLF001 - creates the socket
+        finally:
+            if below is not Reaching:  # a TLS handshake, or a socket of this machine
+                call_deadline.waited(left)
 
     members: dict[str, object] = {"_connect": connect}
     if base is UnixDomainSocketConnection:

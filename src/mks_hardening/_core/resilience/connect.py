@@ -19,7 +19,7 @@ from typing import Any, Final, TypeAlias
 from mks_hardening._core.clock import SYSTEM_CLOCK
 from mks_hardening._core.memo import drop_oldest
 from mks_hardening._core.process.after_fork import register_after_fork
-from mks_hardening._core.resilience.deadline_socket import call_deadline
+from mks_hardening._core.resilience.deadline_socket import DeadlineSocket, call_deadline
 
 __all__ = ["connect_within_deadline"]
 
@@ -137,12 +137,10 @@ def connect_within_deadline(
     addresses = _resolve(host, port, share)
     last: OSError = OSError(f"{host} has no address")
     for number, (family, kind, protocol, _, address) in enumerate(addresses):
-        left = _left(share * (len(addresses) - number))
         sock = socket.socket(family, kind, protocol)
         try:
             prepare(sock)
-            sock.settimeout(left)
-            sock.connect(address)
+            _connect(sock, address, share * (len(addresses) - number))
             sock.settimeout(_left(share))
         except OSError as error:
             sock.close()
@@ -152,6 +150,20 @@ def connect_within_deadline(
                 _known_names.prefer((host, port), addresses[number])
             return sock
     raise last
+
+
+def _connect(sock: socket.socket, address: Any, share: int) -> None:
+    begun = False
+
+    def establish() -> None:
+        nonlocal begun
+        if begun:
+            sock.send(b"")  # waits until the connection is established
+        else:
+            begun = True
+            sock.connect(address)
+
+    DeadlineSocket(sock, share=share).wait_for(establish)
 
 
 def _left(share: int) -> float | None:
@@ -171,7 +183,9 @@ def _resolve(host: str, port: int, share: int) -> list[Address]:
         lookup = _start_lookup(host, port)
     known = _known_names.known.get((host, port))
     # If earlier addresses are known, half of the time is reserved for connecting to them.
-    lookup.done.wait(left if left is None or not known else left / 2)
+    longest = left if left is None or not known else left / 2
+    lookup.done.wait(longest)
+    call_deadline.waited(longest)
     if lookup.error is not None:
         raise lookup.error
     found = lookup.addresses or known

@@ -17,6 +17,7 @@ from mks_hardening._core.resilience.budget import Budget, current_budget
 from mks_hardening.exceptions import BackendUnavailableError
 
 if TYPE_CHECKING:
+    from mks_hardening._core.resilience.deadline_socket import CallDeadline
     from mks_hardening._core.resilience.loop_time import LoopTime
 
 __all__ = ["CallGuard", "GuardedCall"]
@@ -78,7 +79,7 @@ class CallGuard:
         operation: str,
         *,
         idempotent: bool,
-        loop: LoopTime | None = None,
+        own_time: CallDeadline | LoopTime | None = None,
         shard: Callable[[], CircuitBreaker | None] | None = None,
     ) -> GuardedCall:
         """Start one call; ``GuardedCall.end`` must follow.
@@ -86,7 +87,7 @@ class CallGuard:
         Args:
             operation: name of the operation, for errors and events.
             idempotent: whether running it twice is harmless.
-            loop: counter of its event loop.
+            own_time: counter of the time that this process takes, which is not charged.
             shard: returns the breaker of the shard that the call goes to; raises if that is open.
 
         Raises:
@@ -100,13 +101,13 @@ class CallGuard:
         request = current_budget()
         allowed = self.budget
         if request is not None:
-            lost = None if loop is None else loop.lost()
+            lost = None if own_time is None else own_time.lost()
             allowed = min(allowed, request.left(SYSTEM_CLOCK.monotonic(), lost=lost))
         if allowed <= 0:
             self.breaker.abandoned()
             raise BackendUnavailableError(self.backend, "budget", operation=operation, sent=False)
         return GuardedCall(
-            self, operation, allowed, request, loop, idempotent=idempotent, shard=shard and shard()
+            self, operation, allowed, request, own_time, idempotent=idempotent, shard=shard and shard()
         )
 
 
@@ -118,14 +119,15 @@ class GuardedCall:
         "_deadline",
         "_guard",
         "_idempotent",
-        "_loop",
         "_lost",
         "_operation",
+        "_own_time",
         "_reported",
         "_request",
         "_sent",
         "_shard",
         "_tries",
+        "_waited_for_pool",
         "allowed",
     )  # fmt: skip
 
@@ -135,7 +137,7 @@ class GuardedCall:
         operation: str,
         allowed: float,
         request: Budget | None,
-        loop: LoopTime | None,
+        own_time: CallDeadline | LoopTime | None,
         *,
         idempotent: bool,
         shard: CircuitBreaker | None = None,
@@ -148,23 +150,24 @@ class GuardedCall:
         self._tries = 1
         self._reported = False
         self._sent = False
+        self._waited_for_pool = False
         self._began = guard.breaker.clock.monotonic()
         self.allowed = allowed
         now = SYSTEM_CLOCK.monotonic()
         self._deadline = now + allowed
-        self._loop = loop
-        if loop is not None:
-            loop.enter()
-            self._lost = loop.lost()
+        self._own_time = own_time
+        if own_time is not None:
+            own_time.enter(allowed)
+            self._lost = own_time.lost()
         if request is not None:
-            request.begin(self, now, lost=None if loop is None else self._lost)
+            request.begin(self, now, lost=None if own_time is None else self._lost)
 
     @property
     def deadline(self) -> float:
-        """Monotonic time at which the call must end, extended by what its event loop spent elsewhere."""
-        if self._loop is None:
+        """Monotonic time at which the call must end, extended by the time that this process has taken."""
+        if self._own_time is None:
             return self._deadline
-        return self._deadline + self._loop.lost() - self._lost
+        return self._deadline + self._own_time.lost() - self._lost
 
     def succeeded(self) -> None:
         """Record a response, even one that rejects the command."""
@@ -176,14 +179,13 @@ class GuardedCall:
             if shard is not None and shard.doubted:
                 shard.succeeded(began=self._began)
         else:
-            self._count_failure("slow", self.allowed, whole=True)
+            self._count_failure("slow", whole=True)
 
-    def failed(self, error: Exception, *, share: float | None = None, whole: bool = False) -> str:
+    def failed(self, error: Exception, *, whole: bool = False) -> str:
         """Record an error; return the reason if the call may be retried at once.
 
         Args:
             error: exception of the client.
-            share: seconds that the server had for its response, if less than the whole call.
             whole: whether the error concerns the endpoint as a whole, whatever shard the call went to.
 
         Raises:
@@ -208,7 +210,7 @@ class GuardedCall:
         if self._may_retry(reason):
             return reason
         self._reported = True
-        self._count_failure(reason, self.allowed if share is None else share, whole=whole)
+        self._count_failure(reason, whole=whole)
         if hooks.observers:
             hooks.emit(BackendFailed(guard.backend, self._operation, reason, guard.breaker.endpoint))
         raise BackendUnavailableError(
@@ -220,13 +222,13 @@ class GuardedCall:
         if not self._reported:  # foreign exception, cancelled or killed
             self._guard.breaker.abandoned()
         lost = None
-        if self._loop is not None:
-            lost = self._loop.lost()
-            self._loop.leave()
+        if self._own_time is not None:
+            lost = self._own_time.lost()
+            self._own_time.leave()
         if self._request is not None:
             self._request.end(self, SYSTEM_CLOCK.monotonic(), lost=lost)
 
-    def _count_failure(self, reason: str, share: float, *, whole: bool) -> None:
+    def _count_failure(self, reason: str, *, whole: bool) -> None:
         breaker = self._guard.breaker
         if self._shard is not None and not whole:
             breaker.abandoned()
@@ -234,7 +236,7 @@ class GuardedCall:
         if reason == "tls" and SYSTEM_CLOCK.monotonic() >= self.deadline:
             # An unanswered handshake: the server may also be frozen, so a single one must not open the breaker.
             reason = "timeout"
-        if reason in _TIMED and share < self._guard.fair_share():
+        if reason in _TIMED and (self._waited_for_pool or self.allowed < self._guard.fair_share()):
             breaker.abandoned()
         else:
             breaker.failed(reason, began=self._began)
@@ -242,7 +244,8 @@ class GuardedCall:
     def _may_retry(self, reason: str) -> bool:
         if SYSTEM_CLOCK.monotonic() >= self.deadline:
             return False
-        if reason == "pool":  # until a connection is free
+        if reason == "pool":  # until a connection is free; the server then has less time
+            self._waited_for_pool = True
             return True
         self._tries += 1
         return (

@@ -32,7 +32,7 @@ class LoopTime:
         self._waiting = 0
         self._ticking = False
 
-    def enter(self) -> None:
+    def enter(self, _seconds: float) -> None:
         """Record that a call starts to wait."""
         self._waiting += 1
         if not self._ticking:

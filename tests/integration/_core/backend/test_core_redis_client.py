@@ -3,8 +3,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import socket
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +16,7 @@ import fakeredis
 import pytest
 
 from mks_hardening._core.backend.redis_client import RedisClient
-from mks_hardening._core.resilience.budget import request_budget
+from mks_hardening._core.resilience.budget import STORE_BUDGET, request_budget
 from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError
 from testbed.fault_proxy import FaultProxy
 from testbed.polling import wait_until
@@ -429,3 +433,38 @@ def test_closed(redis_url: str) -> None:
     client.close()
     client.close()
     assert failure(client, "PING").reason == "closed"
+
+
+# It gives the processor away after each command that it has sent.
+AWAY = """
+import os, signal, sys
+from mks_hardening._core.backend.redis_client import RedisClient
+
+write = os.write
+
+def write_and_stop(file, data):
+    sent = write(file, data)
+    os.kill(os.getpid(), signal.SIGSTOP)
+    return sent
+
+client = RedisClient(sys.argv[1])
+assert client.call("PING") == b"PONG"
+os.write = write_and_stop
+assert [client.call("INCR", "calls") for _ in range(2)] == [1, 2]
+"""
+
+
+def test_a_response_that_arrived_while_the_process_was_stopped_is_used(redis_server: RedisServer) -> None:
+    with subprocess.Popen([sys.executable, "-c", AWAY, redis_server.url]) as process:
+        for number in (b"1", b"2"):
+            os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+            stopped = time.monotonic()
+            wait_until(
+                lambda number=number: redis_server.command("GET", "calls") == number, what="its command"
+            )
+            # Its clock cannot be moved.
+            wait_until(
+                lambda stopped=stopped: time.monotonic() - stopped > 2 * STORE_BUDGET, what="the deadline"
+            )
+            process.send_signal(signal.SIGCONT)
+    assert process.returncode == 0

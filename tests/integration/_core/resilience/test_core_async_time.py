@@ -115,7 +115,7 @@ def test_a_deadline_without_stalls_is_a_plain_time_out() -> None:
     async def main() -> None:
         counter = loop_time()
         assert counter is loop_time()
-        counter.enter()
+        counter.enter(1.0)
         with pytest.raises(TimeoutError):
             async with LoopAwareTimeout(counter, 0.02):
                 await asyncio.Event().wait()

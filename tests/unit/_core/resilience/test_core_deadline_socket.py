@@ -22,9 +22,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[FrozenClock]:
 
 
 class Quiet:
-    """A socket that only remembers what it was timeout."""
+    """A socket that only remembers what it was told."""
 
-    def __init__(self, timeout: float | None) -> None:
+    def __init__(self, timeout: float | None = None) -> None:
         self.timeout = timeout
         self.timeouts: list[float] = []
 
@@ -32,10 +32,12 @@ class Quiet:
         return self.timeout
 
     def settimeout(self, timeout: float) -> None:
+        self.timeout = timeout
         self.timeouts.append(timeout)
 
-    def sendall(self, data: bytes, flags: int) -> None:
-        self.sent = (data, flags)
+    def send(self, data: memoryview, flags: int) -> int:
+        self.sent = (bytes(data), flags)
+        return len(data)
 
     def recv(self, size: int, flags: int) -> bytes:
         return b"x" * size + bytes([flags])
@@ -47,19 +49,16 @@ class Quiet:
 @pytest.mark.parametrize(
     ("now_set", "left", "share", "timeout"),
     [
-        (None, 1.0, 1, [1.0]),
-        (None, 1.0, 4, [0.25]),
+        (None, 1.0, 1, [0.005]),
+        (None, 0.004, 1, [0.004]),
+        (None, 0.016, 4, [0.004]),
         (0.0, 1.0, 1, []),  # does not want to wait at all
-        (1.0, 1.0, 1, []),
-        (0.95, 1.0, 1, []),
-        (0.949, 1.0, 1, [1.0]),
-        (1.001, 1.0, 1, [1.0]),
-        (0.25, 1.0, 4, []),
-        (1.0, 1.0, 4, [0.25]),
+        (0.005, 1.0, 1, []),  # a system call less
+        (1.0, 1.0, 1, [0.005]),
         (5.0, None, 1, []),
     ],
 )
-def test_a_socket_is_told_what_is_left_unless_it_nearly_knows(
+def test_a_wait_begins_with_a_short_step(
     clock: FrozenClock, now_set: float | None, left: float | None, share: int, timeout: list[float]
 ) -> None:
     for use in ("sendall", "recv", "recv_into"):
@@ -74,7 +73,7 @@ def test_a_socket_is_told_what_is_left_unless_it_nearly_knows(
         else:
             assert limited.recv_into(bytearray(1), 4, 2) == 42
         assert quiet.timeouts == pytest.approx(timeout)
-        assert limited.timeout == now_set  # everything else goes straight through
+        assert limited.timeouts == quiet.timeouts  # everything else goes straight through
 
 
 def test_defaults_are_those_of_a_socket(clock: FrozenClock) -> None:
@@ -85,34 +84,141 @@ def test_defaults_are_those_of_a_socket(clock: FrozenClock) -> None:
     assert limited.recv_into(bytearray(1)) == 0
 
 
-def test_the_share_of_the_server_is_what_was_left_at_the_first_wait(clock: FrozenClock) -> None:
-    assert (call_deadline.at, call_deadline.share, call_deadline.remaining()) == (None, None, None)
+class Server(Quiet):
+    """A socket whose response arrives ``after`` seconds, and a thread that gets the processor late.
+
+    Args:
+        clock: the clock.
+        after: seconds until the response arrives.
+        late: seconds by which each system call returns too late.
+    """
+
+    def __init__(self, clock: FrozenClock, *, after: float, late: float) -> None:
+        super().__init__()
+        self.clock, self.late = clock, late
+        self.arrives = clock.monotonic() + after
+        self.waited = 0.0
+
+    def recv(self, size: int, flags: int) -> bytes:
+        timeout = self.timeout or 0.0
+        wait = max(0.0, min(timeout, self.arrives - self.clock.monotonic()))
+        self.waited += wait
+        self.clock.advance(wait)
+        has_arrived = self.clock.monotonic() >= self.arrives
+        if timeout:
+            self.clock.advance(self.late)
+        if has_arrived:
+            return b"x"
+        raise TimeoutError if timeout else BlockingIOError
+
+
+@pytest.mark.parametrize(
+    ("after", "late", "waited"),
+    [
+        (0.0, 0.0, 0.0),
+        (0.05, 0.0, 0.05),
+        (0.0, 30.0, 0.0),
+        (0.05, 0.01, None),
+        (0.05, 30.0, None),
+        (20.0, 30.0, None),
+        (0.1001, 0.0, TimeoutError),
+        (1e9, 0.0, TimeoutError),
+        (1e9, 0.01, TimeoutError),
+        (1e9, 30.0, TimeoutError),
+    ],
+)
+def test_only_waiting_for_the_server_counts(
+    clock: FrozenClock, after: float, late: float, waited: float | type[TimeoutError] | None
+) -> None:
+    """However late the thread gets the processor, the server has its 0.1 seconds, and not more."""
+    server = Server(clock, after=after, late=late)
+    call_deadline.enter(0.1)
+    try:
+        clock.advance(late)
+        if waited is TimeoutError:
+            with pytest.raises(TimeoutError, match="deadline of this call"):
+                DeadlineSocket(server).recv(1)  # type: ignore[arg-type]
+            assert server.waited == pytest.approx(0.1)
+        else:
+            assert DeadlineSocket(server).recv(1) == b"x"  # type: ignore[arg-type]
+            assert waited is None or server.waited == pytest.approx(waited)
+        assert server.waited <= 0.1 + 1e-9
+    finally:
+        call_deadline.leave()
+    assert call_deadline.at is None
+
+
+def test_a_response_that_arrived_with_the_last_of_the_time_is_read_to_its_end(clock: FrozenClock) -> None:
+    """In several pieces, by a thread that was away from the first to the last."""
+    server = Server(clock, after=0.0, late=0.0)
+    limited = DeadlineSocket(server)  # type: ignore[arg-type]
+    call_deadline.enter(0.0)
+    try:
+        assert [limited.recv(1) for _ in range(3)] == [b"x"] * 3
+        assert server.timeout  # the next call may wait again
+        server.arrives = clock.monotonic() + 1e-3
+        with pytest.raises(TimeoutError, match="deadline of this call"):
+            limited.recv(1)
+    finally:
+        call_deadline.leave()
+
+
+def test_an_error_of_the_connection_after_the_deadline_stays_one(clock: FrozenClock) -> None:
+    class Reset(Quiet):
+        def recv(self, size: int, flags: int) -> bytes:
+            raise ConnectionResetError
+
+    call_deadline.enter(0.0)
+    try:
+        with pytest.raises(ConnectionResetError):
+            DeadlineSocket(Reset()).recv(1)  # type: ignore[arg-type]
+    finally:
+        call_deadline.leave()
+
+
+def test_time_of_its_own_moves_the_deadline_and_waiting_does_not(clock: FrozenClock) -> None:
+    call_deadline.enter(1.0)
+    try:
+        clock.advance(5)
+        assert call_deadline.lost() == 0.0  # a client that keeps no deadline is charged in full
+        assert call_deadline.remaining() == pytest.approx(1.0)
+        clock.advance(0.25)
+        call_deadline.waited(0.5)
+        assert call_deadline.remaining() == pytest.approx(0.75)
+        clock.advance(5)
+        call_deadline.waited(0.5)  # it was told to wait for half a second
+        assert call_deadline.remaining() == pytest.approx(0.25)
+        clock.advance(3)
+        assert call_deadline.lost() == pytest.approx(5 + 4.5 + 3)
+    finally:
+        call_deadline.leave()
+    assert call_deadline.lost() == 0.0
+
+
+def test_a_call_of_which_all_time_counts_ends_at_a_fixed_time(clock: FrozenClock) -> None:
+    assert (call_deadline.at, call_deadline.remaining()) == (None, None)
     call_deadline.at = clock.monotonic() + 1.0
-    assert call_deadline.share is None
     clock.advance(0.25)
     assert call_deadline.remaining() == pytest.approx(0.75)
     clock.advance(0.25)
+    call_deadline.waited(0.1)
     assert call_deadline.remaining() == pytest.approx(0.5)
-    assert call_deadline.share == pytest.approx(0.75)
-
-
-@pytest.mark.parametrize("late", [0.0, 0.5])
-def test_a_call_that_never_came_to_wait_gave_the_server_no_share(clock: FrozenClock, late: float) -> None:
-    call_deadline.at = clock.monotonic() + 1.0
-    clock.advance(1.0 + late)
+    clock.advance(0.5)
     with pytest.raises(TimeoutError, match="deadline of this call"):
         call_deadline.remaining()
-    assert call_deadline.share == 0.0
+    assert call_deadline.lost() == 0.0
 
 
 def test_the_deadline_of_an_outer_call_comes_back(clock: FrozenClock) -> None:
-    before = call_deadline.begin(10.0)
-    assert before is None
-    outer = call_deadline.begin(5.0)
-    assert call_deadline.at == 5.0
-    call_deadline.restore(outer)
-    assert call_deadline.at == 10.0
-    call_deadline.restore(before)
+    now = clock.monotonic()
+    call_deadline.enter(10.0)
+    call_deadline.enter(5.0)
+    assert call_deadline.at == now + 5.0
+    call_deadline.leave()
+    assert call_deadline.at == now + 10.0
+    call_deadline.leave()
+    assert call_deadline.at is None
+    call_deadline.leave()
     assert call_deadline.at is None
 
 

@@ -46,42 +46,45 @@ def fail(guard: CallGuard, error: Exception, *, begin: dict[str, Any] | None = N
     return caught.value.reason
 
 
-@pytest.mark.parametrize(
-    ("budget", "share", "phase"),
-    [
-        (0.1, None, "open"),
-        (0.05, None, "open"),
-        (0.049, None, "closed"),
-        (0.1, 0.05, "open"),
-        (0.1, 0.049, "closed"),
-    ],
-)
+@pytest.mark.parametrize(("budget", "phase"), [(0.1, "open"), (0.05, "open"), (0.049, "closed")])
 def test_a_server_that_had_less_than_its_share_is_not_to_blame(
-    clock: FrozenClock, budget: float, share: float | None, phase: str
+    clock: FrozenClock, budget: float, phase: str
 ) -> None:
     guard = make(clock, budget=budget)
     for _ in range(3):
-        assert fail(guard, TimeoutError(), share=share) == "timeout"
+        assert fail(guard, TimeoutError()) == "timeout"
     assert guard.breaker.phase == phase
 
 
-def test_a_refusal_needs_no_share(clock: FrozenClock) -> None:
+def test_a_server_is_not_to_blame_after_a_wait_for_a_connection_of_our_own(clock: FrozenClock) -> None:
     guard = make(clock)
-    assert fail(guard, ConnectionRefusedError(), share=0.0) == "refused"
+    for _ in range(3):
+        begun = call(guard)
+        assert begun.failed(MaxConnectionsError()) == "pool"
+        clock.advance(0.1)
+        with pytest.raises(BackendUnavailableError):
+            begun.failed(TimeoutError())
+        begun.end()
+    assert guard.breaker.phase == "closed"
+
+
+def test_a_refusal_needs_no_share(clock: FrozenClock) -> None:
+    guard = make(clock, budget=0.001)
+    assert fail(guard, ConnectionRefusedError()) == "refused"
     assert guard.breaker.phase == "open"
 
 
-@pytest.mark.parametrize(("share", "phase"), [(0.05, "open"), (0.049, "closed")])
+@pytest.mark.parametrize(("budget", "phase"), [(0.05, "open"), (0.049, "closed")])
 def test_a_handshake_that_took_all_of_the_time_needs_its_share(
-    clock: FrozenClock, share: float, phase: str
+    clock: FrozenClock, budget: float, phase: str
 ) -> None:
-    guard = make(clock, reason_of=lambda _: "tls")
+    guard = make(clock, budget=budget, reason_of=lambda _: "tls")
     phases = []
     for _ in range(3):
         begun = call(guard)
         clock.advance(0.1)
         with pytest.raises(BackendUnavailableError) as caught:
-            begun.failed(TimeoutError(), share=share)
+            begun.failed(TimeoutError())
         begun.end()
         assert caught.value.reason == "tls"
         phases.append(guard.breaker.phase)
@@ -294,7 +297,7 @@ class Loop:
     def lost(self) -> float:
         return self.away
 
-    def enter(self) -> None:
+    def enter(self, seconds: float) -> None:
         self.waiting += 1
 
     def leave(self) -> None:
@@ -326,13 +329,13 @@ def test_what_the_loop_did_elsewhere_is_neither_charged_nor_counted_as_waiting(c
     guard = make(clock, budget=10.0)
     loop = Loop()
     with request_budget(1.0, clock=clock) as budget:
-        begun = call(guard, loop=loop)
+        begun = call(guard, own_time=loop)
         assert loop.waiting == 1
         assert begun.deadline == pytest.approx(clock.monotonic() + 1.0)
         clock.advance(0.5)
         loop.away += 0.4
         assert begun.deadline == pytest.approx(clock.monotonic() + 0.9)
-        beside = call(guard, loop=loop)
+        beside = call(guard, own_time=loop)
         assert beside.allowed == pytest.approx(0.9)
         beside.end()
         begun.end()

@@ -33,7 +33,7 @@ def test_time_counts_as_lost_only_beyond_what_was_due_and_only_while_a_call_wait
         counter = LoopTime()
         clock.advance(10)
         assert counter.lost() == 0.0
-        counter.enter()
+        counter.enter(1.0)
         clock.advance(0.005)
         assert counter.lost() == 0.0
         clock.advance(0.0015)  # the timer's own lateness
@@ -55,9 +55,9 @@ def test_time_counts_as_lost_only_beyond_what_was_due_and_only_while_a_call_wait
 def test_two_calls_share_the_ticks(clock: FrozenClock) -> None:
     async def main() -> None:
         counter = LoopTime()
-        counter.enter()
+        counter.enter(1.0)
         clock.advance(0.004)
-        counter.enter()
+        counter.enter(1.0)
         clock.advance(0.004)
         assert counter.lost() == pytest.approx(0.003)
         counter.leave()
@@ -88,7 +88,7 @@ async def deadline_of(counter: LoopTime, allowed: float, passes: Callable[[], Aw
         async with LoopAwareTimeout(counter, allowed):
             await asyncio.Event().wait()
 
-    counter.enter()
+    counter.enter(1.0)
     task = asyncio.ensure_future(call())
     await asyncio.sleep(0)
     await passes()

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from mks_hardening._core.clock import SYSTEM_CLOCK
-from mks_hardening._core.resilience import connect
+from mks_hardening._core.resilience import connect, deadline_socket
 from mks_hardening._core.resilience.connect import connect_within_deadline
 from mks_hardening._core.resilience.deadline_socket import call_deadline
+from mks_hardening.testing import FrozenClock
 from testbed.polling import wait_until
 
 real = socket.getaddrinfo
@@ -129,6 +130,49 @@ def test_only_silent_addresses_end_at_the_deadline(resolver: Resolver, silent: t
     resolver.names["redis.test"] = [silent, silent, silent]
     with pytest.raises(TimeoutError):
         reached("redis.test", within=0.03)
+
+
+def test_time_without_the_processor_is_not_taken_from_the_connection(
+    server: tuple[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = FrozenClock()
+    monkeypatch.setattr(deadline_socket, "SYSTEM_CLOCK", clock)
+    call_deadline.enter(0.1)
+    try:
+        clock.advance(30)
+        with connect_within_deadline(*server, lambda _: clock.advance(30)) as sock:
+            clock.advance(30)
+            assert sock.getpeername() == server
+            assert call_deadline.remaining() == pytest.approx(0.1)
+    finally:
+        call_deadline.leave()
+
+
+class Slow(socket.socket):
+    """A socket whose connection is not established within the first step."""
+
+    def connect(self, address: Any) -> None:
+        timeout = self.gettimeout()
+        self.setblocking(False)
+        self.connect_ex(address)
+        self.settimeout(timeout)
+        raise TimeoutError
+
+
+def test_a_connection_may_take_several_steps(
+    server: tuple[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as gone:
+        refused = gone.getsockname()
+    monkeypatch.setattr(socket, "socket", Slow)
+    call_deadline.enter(30.0)
+    try:
+        with connect_within_deadline(*server, lambda _: None) as sock:
+            assert sock.getpeername() == server
+        with pytest.raises(ConnectionRefusedError):
+            connect_within_deadline(*refused, lambda _: None)
+    finally:
+        call_deadline.leave()
 
 
 def test_an_unknown_name_is_said_at_once(resolver: Resolver) -> None:
