@@ -54,9 +54,10 @@ class WakeUps:
             command = ("BLMOVE", name, name, "LEFT", "LEFT", f"{limit:.3f}")
             yield Pipeline(self._client, [command], idempotent=True, patient=True)
         except BackendUnavailableError as error:
-            if error.reason != "denied":
+            if error.reason == "denied":
+                self._is_possible = False  # an ACL without blocking commands
+            elif error.reason != "timeout":  # of which the server has used half: the next command shows
                 raise
-            self._is_possible = False  # an ACL without blocking commands
         except Exception:  # noqa: BLE001 - a server without this command; polling works everywhere
             self._is_possible = False
         finally:

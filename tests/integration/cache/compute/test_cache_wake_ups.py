@@ -8,7 +8,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from mks_hardening._core.backend.redis_client import RedisClient
+from mks_hardening._core.operations import run
 from mks_hardening.cache import RedisCache
+from mks_hardening.cache.backends._wake_ups import WakeUps
+from mks_hardening.exceptions import BackendUnavailableError
 from testbed.polling import wait_until
 from testbed.redis_server import RedisServer
 from testbed.run_python import run_python
@@ -84,6 +88,17 @@ def test_a_child_that_is_forked_while_others_wait_is_woken_as_well(
         ends[16].set()
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert found == ["computed"] * 16
+
+
+def test_only_a_server_that_is_away_ends_the_wait_with_an_error(server: RedisServer) -> None:
+    with RedisClient(server.url) as client:
+        wake_ups = WakeUps(client)
+        assert run(wake_ups.block(b"list", 0.001))
+        server.pause()  # a busy machine: half of the budget was the server's own wait
+        assert run(wake_ups.block(b"list", 0.001))
+        server.kill()
+        with pytest.raises(BackendUnavailableError):
+            run(wake_ups.block(b"list", 0.001))
 
 
 GEVENT = """
