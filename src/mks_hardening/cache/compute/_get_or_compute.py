@@ -341,8 +341,9 @@ class ValueComputer:
         if isinstance(lease, CacheEntry):
             return lease.value, (yield from self._value_for_waiting(flight, lease))
         # An outage, or another process takes too long: computing in every process is better than no value.
+        # Later callers cannot have it: where Redis only refuses writes, another process may have invalidated it.
         if lease is None:
-            flight.proved = inf
+            flight.proved = flight.since
             value = yield Call(compute)
             return value, value
         return (yield from self._compute_under(lease, flight, compute, terms))
@@ -351,16 +352,15 @@ class ValueComputer:
         """Return the stored value, valid for those, too, who began to wait while it was computed or fetched.
 
         The lease proves that it was valid before that. Another process may have invalidated it since, and who came
-        after that must not have it.
+        after that must not have it. If the store does not respond, only callers from before the computation get it.
         """
         if not flight.is_awaited():
             return NoResult.AGAIN  # for those who come now
         now = self._clock.monotonic()
         try:
             (stored,) = yield from self._store.load((flight.key,), tuple(entry.tags))
-        except BackendUnavailableError as error:  # no invalidation that we know of
+        except BackendUnavailableError as error:
             self._counters.failed(error)
-            flight.proved = inf
             return entry.value
         flight.proved = now
         if stored is not None:
@@ -373,7 +373,7 @@ class ValueComputer:
     ) -> Op[tuple[object, object]]:
         key = flight.key
         try:
-            begun = self._clock.monotonic()
+            flight.proved = begun = self._clock.monotonic()
             value = yield Call(compute)
             cost = self._clock.monotonic() - begun if terms.early else 0.0
             chosen = compute.lifetime if isinstance(compute, ResultComputation) else None
@@ -382,17 +382,15 @@ class ValueComputer:
                 try:
                     entry = self._new_entry(value, lifetime, terms, lease)
                     entry.cost = cost
-                    # An outage is no invalidation that we know of: the waiting callers may have the value.
                     committed = yield from self.guarded(self._store.commit(key, lease, entry), otherwise=None)
                     if committed is None:
-                        flight.proved = inf
                         return value, value
                     if not committed:
                         return value, NoResult.AGAIN
                     return value, (yield from self._value_for_waiting(flight, entry))
                 except EncodeError as error:
                     self._count_uncacheable(compute, error)
-            flight.proved = inf
+            flight.proved = inf  # no store can tell
             yield from self._release(lease, key)
         except GeneratorExit:  # the generator is being closed, and nothing can be yielded any more
             raise
