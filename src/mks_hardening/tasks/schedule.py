@@ -1,7 +1,7 @@
 """Schedules of tasks: pure functions from a time to its slot.
 
 A slot is identified by its start in UTC. Two schedulers that see the same slot enqueue the same key, and the
-database stores one row, so the slot runs once.
+database stores one row, so the slot is enqueued once.
 """
 
 from __future__ import annotations
