@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
-from mks_hardening.db import hardened_async_engine, hardened_engine
+from mks_hardening.db import hardened_async_engine, hardened_engine, retry_on_serialization_failure
 from mks_hardening.tasks import Task, TaskRun, Tasks, TaskWorker
 
 pytestmark = pytest.mark.postgres
@@ -117,6 +118,31 @@ def test_batches_with_the_same_keys_in_other_orders_wait_for_each_other_and_shar
     assert len(found) == 20
     assert all(ids == found[0] for ids in found)
     assert tasks.counts() == {"waiting": 60}
+
+
+def test_single_calls_with_the_same_keys_in_opposite_orders_deadlock_and_may_be_repeated(
+    tasks: Tasks, echo: Echo
+) -> None:
+    both = threading.Barrier(2)
+    attempts = list[str]()
+
+    @retry_on_serialization_failure()
+    def enqueue(order: str) -> dict[str, str]:
+        is_first = attempts.count(order) == 0
+        attempts.append(order)
+        ids = dict[str, str]()
+        with tasks.begin() as connection:
+            for key in order:
+                ids[key] = echo.using(key=key).enqueue(connection, key)
+                if is_first and len(ids) == 1:
+                    both.wait(20)
+        return ids
+
+    with ThreadPoolExecutor(2) as pool:
+        one, other = pool.map(enqueue, ("ab", "ba"))
+    assert one == other
+    assert tasks.counts() == {"waiting": 2}
+    assert len(attempts) > 2  # one of the two was rolled back
 
 
 @pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
