@@ -52,6 +52,7 @@ def test_check(mks_check):
 BUDGETS = """
 import pytest
 from sqlalchemy import create_engine, text
+from mks_hardening.db import hardened_engine
 
 @pytest.fixture
 def engine():
@@ -79,6 +80,12 @@ def test_a_failure_of_its_own_goes_first(engine):
     ask(engine)
     ask(engine)
     raise LookupError("its own")
+
+@pytest.mark.mks_query_budget(1)
+def test_beyond_on_an_engine_of_the_test():
+    engine = hardened_engine("sqlite://")
+    ask(engine)
+    ask(engine)
 
 @pytest.mark.mks_query_budget(1, "nowhere")
 def test_unknown_fixture(engine):
@@ -187,8 +194,8 @@ def test_the_marker_holds_a_test_to_its_budget(foreign_project: Path) -> None:
     (foreign_project / "test_it.py").write_text(BUDGETS)
     result = _pytest(foreign_project, "--strict-markers", "-rf", status=1)
     assert "1 passed" in result
-    assert "4 failed" in result
-    assert "QueryBudgetError" in result
+    assert "5 failed" in result
+    assert result.count("QueryBudgetError: 2 statements, 1 allowed") == 2
     assert "LookupError: its own" in result
     assert "the test does not use the fixture nowhere" in result
     assert "write @pytest.mark.mks_query_budget(limit, *engines)" in result

@@ -8,7 +8,8 @@ replaced, and the inherited connection objects are kept open.
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final, Protocol, cast
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -28,9 +29,10 @@ class _HasSocket(Protocol):
 
 
 class _Guard:
-    """All guarded engines with the connection records of their pools."""
+    """All guarded engines with the connection records of their pools, and who wants to know of new ones."""
 
     def __init__(self) -> None:
+        self.observers: list[Callable[[Engine], None]] = []
         self.engines: WeakKeyDictionary[Engine, WeakSet[ConnectionPoolEntry]] = WeakKeyDictionary()
         self._inherited: list[object] = []  # keeps references: garbage collection would close them
 
@@ -83,11 +85,20 @@ def guard_fork(engine: Engine | AsyncEngine) -> None:
         records.add(record)
 
     event.listen(guarded.pool, "connect", remember)
+    for observe in tuple(_guard.observers):
+        observe(guarded)
 
 
-def guarded_engines() -> tuple[Engine, ...]:
-    """Guarded engines that are still referenced."""
-    return tuple(_guard.engines)
+@contextmanager
+def each_guarded_engine(observe: Callable[[Engine], None]) -> Generator[None]:
+    """Call ``observe`` for each guarded engine: those that exist, and those that are guarded in the block."""
+    _guard.observers.append(observe)
+    try:
+        for engine in tuple(_guard.engines):
+            observe(engine)
+        yield
+    finally:
+        _guard.observers.remove(observe)
 
 
 def _idle_records(engine: Engine) -> list[ConnectionPoolEntry]:

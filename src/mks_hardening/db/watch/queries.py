@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -16,7 +16,7 @@ from weakref import ref
 from mks_hardening._core.checks import choice, whole_number
 from mks_hardening._core.clock import SYSTEM_CLOCK
 from mks_hardening._core.memo import Memo
-from mks_hardening.db.engine.fork_guard import guarded_engines
+from mks_hardening.db.engine.fork_guard import each_guarded_engine
 from mks_hardening.db.statement.fingerprints import (
     Dialect,
     fingerprint,
@@ -262,14 +262,15 @@ def watch_queries(
     """Record the statements that this thread or task sends, in a ``with`` block or a decorated function.
 
     Args:
-        engines: SQLAlchemy engines; without arguments, all engines created by ``hardened_engine``.
+        engines: SQLAlchemy engines; without arguments, all engines created by ``hardened_engine``, also those that
+            are created in the block.
         action: what to do with N+1 patterns at the end: ``collect`` them in ``n_plus_one``, ``log``, or ``raise``.
         threshold: minimum number of executions of one statement from one call path that make a pattern.
         baseline: findings that are accepted, as shell patterns of ``file:line``, fingerprint or statement with the
             reason of each, or the path of a TOML file that contains them in its table ``accepted``.
 
     Raises:
-        ConfigurationError: there is no engine, or a parameter is invalid.
+        ConfigurationError: a parameter is invalid, or there was no engine until the end of the block.
         NPlusOneError: at the end of the block, with ``action="raise"``.
     """
     choice(action, ("collect", "log", "raise"), parameter="action")
@@ -307,7 +308,7 @@ def query_budget(
         action: whether to raise an error or, in production, to ``log`` a warning on ``mks_hardening.db``.
 
     Raises:
-        ConfigurationError: there is no engine, or a parameter is invalid.
+        ConfigurationError: as for ``watch_queries``.
         QueryBudgetError: at the end of the block, if it sent more and ``action`` is ``raise``; an
             ``AssertionError``.
     """
@@ -339,9 +340,7 @@ def query_budget(
 
 @contextmanager
 def _watching(engines: tuple[Engine | AsyncEngine, ...], log: QueryLog) -> Generator[QueryLog]:
-    watched = engines or guarded_engines()
-    if not watched:
-        raise ConfigurationError("there is no engine to watch", parameter="engines")
+    watched: list[Engine | AsyncEngine] = []
 
     def ended(execution: Execution) -> None:
         if log in _logs.get():  # sent by this thread or task
@@ -351,14 +350,22 @@ def _watching(engines: tuple[Engine | AsyncEngine, ...], log: QueryLog) -> Gener
         if log in _logs.get():
             log.open(execution)
 
+    def watch(engine: Engine | AsyncEngine) -> None:
+        if engine not in watched:
+            watched.append(engine)
+            attach(engine, ended, clock=SYSTEM_CLOCK, opened=opened)
+
     # A context variable, so that statements of other threads and tasks on the same engine are not counted.
     token = _logs.set((*_logs.get(), log))
     try:
-        for engine in watched:
-            attach(engine, ended, clock=SYSTEM_CLOCK, opened=opened)
-        yield log
+        for engine in engines:
+            watch(engine)
+        with nullcontext() if engines else each_guarded_engine(watch):
+            yield log
     finally:
         for engine in watched:
             detach(engine, ended, opened=opened)
         _logs.reset(token)
         log.close()
+    if not watched:
+        raise ConfigurationError("there is no engine to watch", parameter="engines")

@@ -46,6 +46,7 @@ from mks_hardening.db import (
     watch_queries,
 )
 from mks_hardening.exceptions import ConfigurationError
+from testbed.run_python import run_python
 
 
 class Base(DeclarativeBase):
@@ -481,6 +482,43 @@ def get_in_a_loop_of_three(session: Session) -> None:
 def test_the_plugin_gives_budgets_for_all_hardened_engines(engine: Engine, mks_query_budget: Any) -> None:
     with pytest.raises(QueryBudgetError), Session(engine) as session, mks_query_budget(0):
         session.get(Author, 1)
+
+
+@pytest.mark.parametrize("is_first", [False, True])
+def test_engines_that_are_created_in_the_block_are_watched(engine: Engine, is_first: bool) -> None:
+    with watch_queries() as log:
+        made = hardened_engine("sqlite://")
+        for watched in (made, engine) if is_first else (engine, made):
+            with watched.connect() as connection:
+                connection.execute(text("select 1"))
+    with made.connect() as connection:
+        connection.execute(text("select 1"))
+    assert [one.statement for one in log.statements] == ["select ?"] * 2
+    made.dispose()
+
+
+def test_an_engine_that_is_given_twice_counts_once(engine: Engine) -> None:
+    with watch_queries(engine, engine) as log, engine.connect() as connection:
+        connection.execute(text("select 1"))
+    assert len(log.statements) == 1
+
+
+def test_a_block_without_any_engine_is_refused() -> None:
+    """In a process of its own: engines of other tests may still exist."""
+    run_python(
+        """
+        from mks_hardening.db import query_budget
+        from mks_hardening.exceptions import ConfigurationError
+
+        try:
+            with query_budget(0):
+                pass
+        except ConfigurationError as error:
+            assert error.parameter == "engines"
+        else:
+            raise AssertionError("not refused")
+        """
+    )
 
 
 class LostRaceError(Exception):
