@@ -21,6 +21,7 @@ from mks_hardening.cli._maintenance import add_commands as add_maintenance_comma
 from mks_hardening.cli._migrations import add_commands as add_migration_commands
 from mks_hardening.cli._passwords import add_commands as add_password_commands
 from mks_hardening.cli._production_check import add_arguments as add_check_arguments
+from mks_hardening.cli._report_stream import stdout_to_stderr
 from mks_hardening.cli._second_factor import add_commands as add_second_factor_commands
 from mks_hardening.cli._settings import add_commands as add_settings_commands
 from mks_hardening.cli._settings import list_variables
@@ -61,6 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 1
+    if arguments is None and not output.failed:  # code that a command has imported may print at exit
+        stdout_to_stderr()
     return 1 if output.failed else status
 
 

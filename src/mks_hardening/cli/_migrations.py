@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mks_hardening.cli._report_stream import report_stream
 from mks_hardening.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
@@ -76,8 +77,9 @@ def _lint(parsed: argparse.Namespace) -> int:
         has_lock_timeout=parsed.lock_timeout_set,
         oldest_release=parsed.oldest_release,
     )
-    report = _report(linter, parsed)
-    print({"text": report.text, "json": report.json, "sarif": report.sarif}[parsed.format]())
+    with report_stream() as stdout:
+        report = _report(linter, parsed)
+        print({"text": report.text, "json": report.json, "sarif": report.sarif}[parsed.format](), file=stdout)
     return 1 if report.failures(parsed.fail_on) else 0
 
 

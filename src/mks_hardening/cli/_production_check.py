@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TextIO
 
+from mks_hardening.cli._report_stream import report_stream
 from mks_hardening.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
@@ -71,11 +72,16 @@ def _run(parsed: argparse.Namespace) -> int:
         return _explain(parsed.explain, parsed.lang)
     if parsed.list:
         return _list(parsed.lang)
-    from mks_hardening.production_check import check, render_report
-
     entries = _baseline_entries(parsed)
     if parsed.url is not None:
         print(f"sending at most 40 requests that change nothing to {_host(parsed.url)}", file=sys.stderr)
+    with report_stream() as stdout:
+        return _checked(parsed, entries, stdout)
+
+
+def _checked(parsed: argparse.Namespace, entries: tuple[str, str, date] | None, stdout: TextIO) -> int:
+    from mks_hardening.production_check import check, render_report
+
     report = check(
         env_file=parsed.env_file,
         app=parsed.app,
@@ -99,7 +105,7 @@ def _run(parsed: argparse.Namespace) -> int:
     )
     text = render_report(report, style=parsed.format, lang=parsed.lang, anchor=anchor)
     if parsed.output is None:
-        sys.stdout.write(text)
+        stdout.write(text)
     else:
         _write(parsed.output, text)
     return _status(report, parsed.fail_level)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 
@@ -56,6 +59,57 @@ def test_module_and_command_are_the_same() -> None:
     assert done.stdout.startswith("mks-hardening ")
 
 
+NOISY = """
+import atexit, os, subprocess, sys
+print("printed")
+sys.__stdout__.write("written")
+os.write(1, b"to the descriptor")
+subprocess.run([sys.executable, "-c", "print('by a child')"], check=True)
+atexit.register(print, "at exit")
+revision, down_revision = "1", None
+
+def app(environ, start_response):
+    return []
+
+def upgrade():
+    print("in a function")
+"""
+
+
+@pytest.mark.parametrize("style", ["json", "sarif"])
+@pytest.mark.parametrize(
+    "command",
+    ["check --app noisy:app", "migrations lint --server-version 17 --alembic ."],
+    ids=lambda command: command.split()[0],
+)
+def test_a_report_is_not_mixed_with_the_output_of_the_inspected_code(
+    command: str, style: str, tmp_path: Path
+) -> None:
+    (tmp_path / "noisy.py").write_text(NOISY, "utf-8")
+    (tmp_path / "versions").mkdir()
+    (tmp_path / "versions" / "noisy.py").write_text(NOISY, "utf-8")
+    arguments = [*command.split(), "--format", style]
+    done = subprocess.run(
+        [sys.executable, "-m", "mks_hardening", *arguments],
+        capture_output=True, text=True, check=False, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode in (0, 1), done.stderr
+    assert isinstance(json.loads(done.stdout), dict)
+    for text in ("printed", "written", "to the descriptor", "by a child", "at exit"):
+        assert text in done.stderr
+
+
+def test_a_command_gives_standard_output_back_to_its_caller(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.sql").write_text("SELECT 1", "utf-8")
+    assert main(["migrations", "lint", "--server-version", "17", "--format", "json", str(tmp_path)]) == 0
+    os.write(1, b" mine")
+    report, mine = capfd.readouterr().out.rsplit(" ", 1)
+    assert json.loads(report)["migrations"] == ["a"]
+    assert mine == "mine"
+
+
 def test_a_reader_that_has_seen_enough_is_no_error() -> None:
     code = """
     import os, sys
@@ -84,6 +138,7 @@ def test_importing_the_command_line_is_cheap() -> None:
         "_migrations",
         "_passwords",
         "_production_check",
+        "_report_stream",
         "_second_factor",
         "_settings",
         "_sign_in",
