@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -20,6 +21,7 @@ from mks_hardening.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
     from alembic.script import Script, ScriptDirectory
+    from sqlalchemy import Dialect
 
 __all__ = ["alembic_revisions"]
 
@@ -75,6 +77,9 @@ class _Recorder:
     def flush(self) -> None:
         pass
 
+    def column_altered(self, table: str, column: str, kind: str) -> None:
+        self.steps.append(MigrationStep(stated_types=((table, column, kind),)))
+
     def rows_read(self) -> None:
         line = self._line(sys._getframe(1))  # noqa: SLF001 - as above
         step = MigrationStep(line=line, not_judged="it reads rows, and what it does with them is not seen")
@@ -113,6 +118,9 @@ def _record(script: Script) -> RecordedMigration:
     implementation.connection = RecordingConnection(
         context.dialect, record=lambda sql: recorder.write(f"{sql};"), rows_read=recorder.rows_read
     )
+    implementation.alter_column = _stating_types(
+        implementation.alter_column, context.dialect, recorder.column_altered
+    )
     upgrade: Callable[[], object] = script.module.upgrade
     try:
         with Operations.context(context):
@@ -125,6 +133,25 @@ def _record(script: Script) -> RecordedMigration:
         steps=recorder.steps,
         comments=comments_of_python(Path(path).read_text(encoding="utf-8")),
     )
+
+
+def _stating_types(
+    alter_column: Callable[..., None], dialect: Dialect, state: Callable[[str, str, str], None]
+) -> Callable[..., None]:
+    """Wrap ``alter_column``, whose SQL does not contain ``existing_type``."""
+
+    def altering(table_name: str, column_name: str, **options: Any) -> None:
+        from sqlalchemy.exc import SQLAlchemyError
+        from sqlalchemy.types import to_instance
+
+        schema, existing = options.get("schema"), options.get("existing_type")
+        if existing is not None:
+            with suppress(SQLAlchemyError):  # a type without a name in this dialect
+                table = f"{schema}.{table_name}" if schema not in {None, "public"} else table_name
+                state(table, column_name, to_instance(existing).compile(dialect=dialect))
+        alter_column(table_name, column_name, **options)
+
+    return altering
 
 
 def _relative(path: str) -> str:

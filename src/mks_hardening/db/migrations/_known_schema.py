@@ -6,8 +6,9 @@ import re
 from dataclasses import dataclass, field
 from typing import Final
 
+from mks_hardening.db.migrations._column_reader import type_text
 from mks_hardening.db.migrations._schema_operation import SchemaOperation
-from mks_hardening.db.migrations._sql_script import SqlToken
+from mks_hardening.db.migrations._sql_script import SqlToken, read_script
 
 __all__ = ["KnownConstraint", "KnownSchema", "MigrationState"]
 
@@ -52,6 +53,11 @@ class KnownSchema:
             known.validated and known.table == table and known.not_null_column == column
             for known in self.constraints.values()
         )
+
+    def state_type(self, table: str, column: str, kind: str) -> None:
+        """Take over the type of a column that no migration has told."""
+        tokens = [token for statement in read_script(kind).statements for token in statement.tokens]
+        self.columns.setdefault(table, {}).setdefault(column, type_text(tuple(tokens)))
 
     def learn(self, operation: SchemaOperation) -> None:
         """Take over what an operation changes."""

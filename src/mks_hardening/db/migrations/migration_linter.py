@@ -115,7 +115,8 @@ class MigrationLinter:
         """Judge the upgrades of all revisions of Alembic.
 
         Each revision runs without a database, as with ``alembic upgrade --sql``, and its SQL is judged. A revision
-        that asks a database for rows gets none, and that is a finding (``MG802``). Downgrades are not judged.
+        that asks a database for rows gets none, and that is a finding (``MG802``). Downgrades are not judged. The
+        ``existing_type`` of ``alter_column`` counts where no earlier revision tells the type.
 
         Args:
             location: ``alembic.ini``, or the folder that contains ``versions``.
@@ -164,6 +165,8 @@ class MigrationLinter:
             has_lock_timeout=self._has_lock_timeout,
         )
         for step in migration.steps:
+            for table, column, kind in step.stated_types:
+                self._schema.state_type(table, column, kind)
             if step.not_judged:
                 yield _finding(migration, RuleViolation("MG802", "", step.not_judged), step.line)
             for statement in read_script(step.sql).statements:

@@ -16,11 +16,14 @@ class MigrationStep:
         sql: one or more statements; empty if the step is no SQL.
         line: line in the file of the migration; 0 if the lines of ``sql`` are those of the file.
         not_judged: why the step cannot be judged; it becomes a finding (``MG802``).
+        stated_types: table, column and present type of columns, as the migration states them; the types that
+            earlier migrations have given take precedence.
     """
 
     sql: str = ""
     line: int = 0
     not_judged: str = ""
+    stated_types: Sequence[tuple[str, str, str]] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,6 +89,35 @@ def test_types_of_earlier_revisions_are_known(revisions: Revisions) -> None:
     assert [one.migration for one in revisions.lint().failures("warning")] == ["0003"]
 
 
+@pytest.mark.parametrize(
+    ("existing", "new", "options", "found"),
+    [
+        ("sa.String(10)", "sa.Text()", "", []),
+        ("sa.String(10)", "sa.Text()", ', schema="s"', []),
+        ("sa.String", "sa.Text", "", []),
+        ("sa.Numeric(10, 2)", "sa.Numeric(12, 2)", "", []),
+        ("sa.Integer()", "sa.BigInteger()", "", [("error", "from integer to bigint")]),
+        ("sa.String(20)", "sa.String(10)", "", [("error", "from varchar(20) to varchar(10)")]),
+        ("sa.types.NullType()", "sa.Text()", "", [("warning", "the old type is unknown")]),
+        ("None", "sa.Text()", "", [("warning", "the old type is unknown")]),
+    ],
+)
+def test_the_type_that_a_revision_states_is_believed(
+    revisions: Revisions, existing: str, new: str, options: str, found: list[tuple[str, str]]
+) -> None:
+    revisions.add(f'op.alter_column("t", "a", existing_type={existing}, type_={new}{options})')
+    report = revisions.lint()
+    assert [(one.rule_id, one.level) for one in report.findings] == [("MG207", level) for level, _ in found]
+    assert all(text in one.message for one, (_, text) in zip(report.findings, found, strict=True))
+
+
+def test_what_earlier_revisions_tell_comes_before_what_a_revision_states(revisions: Revisions) -> None:
+    revisions.add('op.create_table("t", sa.Column("a", sa.String(20)))')
+    body = 'op.alter_column("a", existing_type=sa.String(5), type_=sa.String(10))'
+    revisions.add(f'with op.batch_alter_table("t") as batch:\n    {body.replace("op.", "batch.")}')
+    assert _found(revisions.lint()) == [("MG207", "t.a")]
+
+
 def test_data_steps_are_seen_and_rows_are_a_finding(revisions: Revisions) -> None:
     revisions.add('op.get_bind().execute(sa.text("UPDATE t SET a = :a"), {"a": 1})')
     revisions.add(
