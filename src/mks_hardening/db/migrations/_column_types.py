@@ -12,7 +12,7 @@ from typing import Final, Literal
 
 from mks_hardening.db.migrations._sql_script import SqlToken
 
-__all__ = ["TypeChange", "default_volatility", "is_serial", "type_change"]
+__all__ = ["TypeChange", "default_volatility", "is_known_function", "is_serial", "type_change"]
 
 TypeChange = Literal["metadata", "rewrite", "unknown", "timezone"]
 Volatility = Literal["constant", "volatile", "unknown", "sequence"]
@@ -30,6 +30,13 @@ _KNOWN: Final = frozenset((
     *("current_timestamp", "current_time", "localtime", "localtimestamp", "txid_current", "int4range", "tstzrange"),
     *("cast", "substring", "left", "right", "repeat", "to_tsvector", "decode", "encode", "to_char", "numeric"),
     *("varchar", "char", "timestamp", "interval", "bit"),
+))  # fmt: skip
+_QUERY_FUNCTIONS: Final = frozenset((
+    *("count", "sum", "avg", "min", "max", "bool_and", "bool_or", "every", "string_agg", "array_agg", "json_agg"),
+    *("jsonb_agg", "json_object_agg", "jsonb_object_agg", "row_number", "rank", "dense_rank", "lag", "lead"),
+    *("first_value", "last_value", "generate_series", "unnest", "nextval", "set_config", "to_regclass", "version"),
+    *("abs", "ceil", "floor", "round", "format", "position", "strpos", "split_part", "regexp_replace", "age"),
+    *("char_length", "octet_length", "array_length", "cardinality", "has_table_privilege", "obj_description"),
 ))  # fmt: skip
 _SERIALS: Final = frozenset({"serial", "bigserial", "smallserial", "serial2", "serial4", "serial8"})
 _SYNONYMS: Final = {
@@ -63,6 +70,11 @@ def default_volatility(expression: Iterable[SqlToken]) -> Volatility:
     if any(call in _VOLATILE for call in calls):
         return "volatile"
     return "constant" if all(call in _KNOWN for call in calls) else "unknown"
+
+
+def is_known_function(name: str) -> bool:
+    """Whether a function neither changes rows nor the schema."""
+    return name in _KNOWN or name in _VOLATILE or name in _QUERY_FUNCTIONS or name.startswith("pg_")
 
 
 def is_serial(kind: str) -> bool:

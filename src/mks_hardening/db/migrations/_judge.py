@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from mks_hardening._core.sarif import SarifLevel
@@ -15,6 +15,7 @@ from mks_hardening.db.migrations._sql_script import SqlStatement
 from mks_hardening.db.migrations._statement_reader import read_statement
 from mks_hardening.db.migrations._table_locks import blocks_writes, locks_of
 from mks_hardening.db.migrations._token_cursor import UnreadableStatementError
+from mks_hardening.db.migrations.migration_rules import MIGRATION_RULES
 
 __all__ = ["MigrationJudge", "RuleViolation"]
 
@@ -46,6 +47,9 @@ class RuleViolation:
 class MigrationJudge:
     """Judges the statements of one migration, in order.
 
+    Attributes:
+        remedied: violations that a later statement has made harmless.
+
     Args:
         schema: what is known of the schema; grows.
         version: major version of PostgreSQL.
@@ -60,6 +64,7 @@ class MigrationJudge:
         self._version = version
         self._state = MigrationState(in_transaction=in_transaction, timeout=has_lock_timeout)
         self._is_resumable = False
+        self.remedied: set[RuleViolation] = set()
         self._rules: dict[OperationKind, Callable[[SchemaOperation], Iterator[RuleViolation]]] = {
             "add_column": self._add_column,
             "add_constraint": self._add_constraint,
@@ -79,10 +84,12 @@ class MigrationJudge:
             "dynamic": self._dynamic,
             "insert": self._insert,
             "lock_table": self._lock_table,
+            "query": self._query,
             "refresh": self._refresh,
             "reindex": self._reindex,
             "rename_column": self._rename_column,
             "rename_enum_value": self._rename_enum_value,
+            "rename_schema": self._rename_schema,
             "rename_table": self._rename_table,
             "rewrite_rows": self._rewrite_rows,
             "rewrite_table": self._rewrite_table,
@@ -102,7 +109,8 @@ class MigrationJudge:
             return [*found, RuleViolation("MG801", "", f"it stops at {str(error)[:60]!r}")]
         self._is_resumable = RESUMABLE in statement.text
         for operation in operations:
-            found += self._judge(operation)
+            judged = self._judge(operation)
+            found += map(_doubted, judged) if operation.table in self._state.perhaps_new else judged
         if not self._state.in_transaction:
             self._state.end_statement()
         return found
@@ -162,9 +170,10 @@ class MigrationJudge:
         ]
 
     def _once(self, rule_id: str, subject: str, detail: str = "") -> Iterator[RuleViolation]:
-        """Report a rule about the whole migration once."""
-        if rule_id not in self._state.reported:
-            self._state.reported.add(rule_id)
+        """Report a rule about the whole migration once, and of each table that perhaps is new."""
+        reported = f"{rule_id} {subject}" if subject in self._state.perhaps_new else rule_id
+        if reported not in self._state.reported:
+            self._state.reported.add(reported)
             yield RuleViolation(rule_id, subject, detail)
 
     def _judge_concurrent(self, operation: SchemaOperation) -> Iterator[RuleViolation]:
@@ -182,7 +191,7 @@ class MigrationJudge:
     def _is_slow(self, operation: SchemaOperation) -> bool:
         """Whether an operation reads or writes many rows of a table in use."""
         state = self._state
-        if operation.table in state.new_tables:
+        if operation.table in state.new_tables | state.perhaps_new:
             return False
         match operation.kind:
             case "rewrite_rows" | "refresh" | "create_index":
@@ -205,9 +214,15 @@ class MigrationJudge:
         state = self._state
         match operation.kind:
             case "create_table":
-                state.new_tables.add(operation.table)
+                # Temporary tables are of this session alone.
+                perhaps = "if_not_exists" in operation.flags and "temporary" not in operation.flags
+                (state.perhaps_new if perhaps else state.new_tables).add(operation.table)
             case "rename_table" if operation.table in state.new_tables:
                 state.new_tables.add(operation.other)
+            case "rename_table":
+                state.renamed.add(operation.table)
+            case "create_view" | "replace_view":
+                self._remedy(operation.name or operation.table)
             case "add_column" if operation.column is not None:
                 column = operation.column
                 state.new_columns[operation.table, operation.name] = column.not_null and bool(column.default)
@@ -225,6 +240,11 @@ class MigrationJudge:
             state.changed_rows |= operation.kind == "rewrite_rows" or "query" in operation.flags
         else:
             state.changed_schema |= bool(operation.table) and operation.kind not in _IN_PASSING
+
+    def _remedy(self, view: str) -> None:
+        """Accept that a table was renamed for which there is a view with its old name."""
+        if view in self._state.renamed:
+            self.remedied.add(RuleViolation("MG213", view))
 
     def _exists(self, operation: SchemaOperation) -> bool:
         """Whether IF NOT EXISTS makes an operation do nothing, because an earlier migration did it."""
@@ -361,6 +381,9 @@ class MigrationJudge:
         if not self._is_new(operation):
             yield RuleViolation("MG213", operation.table)
 
+    def _rename_schema(self, operation: SchemaOperation) -> Iterator[RuleViolation]:
+        yield RuleViolation("MG213", operation.name, "it is the schema of all its tables")
+
     # --- rules about indexes and constraints
 
     def _create_index(self, operation: SchemaOperation) -> Iterator[RuleViolation]:
@@ -479,5 +502,16 @@ class MigrationJudge:
         if "concurrently" not in operation.flags:
             yield RuleViolation("MG502", operation.table)
 
+    def _query(self, operation: SchemaOperation) -> Iterator[RuleViolation]:
+        if operation.name:
+            yield RuleViolation("MG802", "", f"what a function changes is not seen: {operation.name}", "note")
+
     def _dynamic(self, _: SchemaOperation) -> Iterator[RuleViolation]:
         yield RuleViolation("MG802", "", "DO, CALL and EXECUTE run statements that are not in the migration")
+
+
+def _doubted(violation: RuleViolation) -> RuleViolation:
+    """Return the violation of a table that is perhaps new."""
+    detail = "; ".join(filter(None, (violation.detail, "IF NOT EXISTS: the table may be in use")))
+    level = violation.level or MIGRATION_RULES[violation.rule_id].level
+    return replace(violation, detail=detail, level="warning" if level == "error" else level)

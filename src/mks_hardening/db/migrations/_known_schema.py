@@ -135,6 +135,8 @@ class MigrationState:
         timeout: whether ``lock_timeout`` is set for the session.
         local_timeout: the same for this transaction; ``None`` if it does not set it.
         new_tables: tables created by this migration.
+        perhaps_new: tables that it creates with IF NOT EXISTS, so that they may be in use.
+        renamed: former names of tables that this transaction has renamed.
         new_columns: columns added by this migration, with whether they are NOT NULL with a default.
         new_indexes: indexes created by this migration.
         locked: tables in use that this transaction has locked against writes.
@@ -150,6 +152,8 @@ class MigrationState:
     timeout: bool
     local_timeout: bool | None = None
     new_tables: set[str] = field(default_factory=set[str])
+    perhaps_new: set[str] = field(default_factory=set[str])
+    renamed: set[str] = field(default_factory=set[str])
     new_columns: dict[tuple[str, str], bool] = field(default_factory=dict[tuple[str, str], bool])
     new_indexes: set[str] = field(default_factory=set[str])
     locked: list[str] = field(default_factory=list[str])
@@ -190,3 +194,4 @@ class MigrationState:
         self.locked.clear()
         self.not_valid.clear()
         self.enum_values.clear()
+        self.renamed.clear()

@@ -5,15 +5,16 @@ A statement that is not known here is an error, never a statement without effect
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import Final
 
 from mks_hardening.db.migrations._alter_table import read_alter_table
 from mks_hardening.db.migrations._column_reader import begins_constraint, read_column, read_constraint
+from mks_hardening.db.migrations._column_types import is_known_function
 from mks_hardening.db.migrations._schema_operation import ColumnDefinition, OperationKind, SchemaOperation
-from mks_hardening.db.migrations._sql_script import SqlStatement
+from mks_hardening.db.migrations._sql_script import SqlStatement, SqlToken
 from mks_hardening.db.migrations._token_cursor import TokenCursor, UnreadableStatementError
 
 __all__ = ["read_statement"]
@@ -28,6 +29,14 @@ _NEW_OBJECTS: Final = frozenset((
 _OTHER_OBJECTS: Final = _NEW_OBJECTS | frozenset(
     {"domain", "type", "policy", "rule", "routine", "owned", "large"}
 )
+# Keywords that may stand before a parenthesis; every other word there is a function.
+_BEFORE_PARENTHESES: Final = frozenset((
+    *("all", "and", "any", "array", "as", "by", "case", "cube", "distinct", "else", "except", "exists", "filter"),
+    *("from", "having", "ilike", "in", "intersect", "join", "lateral", "like", "limit", "materialized", "not"),
+    *("of", "offset", "on", "or", "over", "rollup", "select", "sets", "similar", "some", "then", "to", "union"),
+    *("using", "values", "when", "where", "with", "within", "between", "is", "group"),
+))  # fmt: skip
+_CONSTANT_WORDS: Final = frozenset({"true", "false", "null", "and", "not", "is", "between", "in"})
 _MODES: Final = ("access", "share", "row", "exclusive", "update")
 
 
@@ -107,8 +116,21 @@ def _read_select(cursor: TokenCursor) -> list[SchemaOperation]:
             cursor.rest()
             flags = frozenset(["local"] if arguments[2].lower() == "true" else [])
             return [SchemaOperation("set_timeout", name="lock_timeout", type=arguments[1], flags=flags)]
-    cursor.rest()
-    return [SchemaOperation("query")]
+    return [_query(cursor.rest())]
+
+
+def _query(tokens: Sequence[SqlToken]) -> SchemaOperation:
+    """Return a query with the names of the functions whose effects are unknown."""
+    called = [
+        name.key
+        for before, name, after in zip((None, *tokens), tokens, tokens[1:], strict=False)
+        if after.text == "("
+        and (name.kind == "name" or (name.kind == "word" and name.key not in _BEFORE_PARENTHESES))
+        and not is_known_function(name.key)
+        # AS t (a, b), and the same without AS.
+        and not (before is not None and (before.is_word("as") or before.text == ")"))
+    ]
+    return SchemaOperation("query", name=", ".join(dict.fromkeys(called)))
 
 
 # --- CREATE
@@ -134,7 +156,9 @@ def _read_create(cursor: TokenCursor) -> list[SchemaOperation]:
     if cursor.accept("view"):
         name = cursor.qualified_name()
         cursor.rest()
-        return [SchemaOperation("replace_view" if replaced else "harmless", name if replaced else "")]
+        return [
+            SchemaOperation("replace_view", name) if replaced else SchemaOperation("create_view", name=name)
+        ]
     if cursor.comes_one_of("constraint", "trigger"):
         cursor.accept("constraint")
         cursor.expect("trigger")
@@ -301,6 +325,11 @@ def _read_alter(cursor: TokenCursor) -> list[SchemaOperation]:
         return [SchemaOperation("lock_briefly", _table_after_on(cursor))]
     if cursor.accept("domain"):
         return [_alter_domain(cursor)]
+    if cursor.accept("schema"):
+        name = cursor.name()
+        renamed = cursor.comes_one_of("rename")
+        cursor.rest()
+        return [SchemaOperation("rename_schema" if renamed else "harmless", name=name)]
     if cursor.take().key in _OTHER_OBJECTS:
         cursor.rest()
         return [SchemaOperation("harmless")]
@@ -352,36 +381,58 @@ def _read_delete(cursor: TokenCursor) -> list[SchemaOperation]:
 
 
 def _rows(cursor: TokenCursor, table: str) -> SchemaOperation:
-    depth, restricted = 0, False
-    for token in cursor.rest():
-        depth += (token.text == "(") - (token.text == ")")
-        restricted |= depth == 0 and token.is_word("where")
-    return SchemaOperation("rewrite_rows", table, flags=frozenset(["where"] if restricted else []))
+    cursor.until_depth_zero("where", "returning")
+    while cursor.accept(","):  # of SET
+        cursor.until_depth_zero("where", "returning")
+    is_restricted = cursor.accept("where") and _depends_on_rows(cursor)
+    cursor.rest()
+    return SchemaOperation("rewrite_rows", table, flags=frozenset(["where"] if is_restricted else []))
+
+
+def _depends_on_rows(cursor: TokenCursor) -> bool:
+    """Whether a condition excludes rows: ``true`` and ``1 = 1 OR a = 2`` do not."""
+    while True:
+        alternative = cursor.until_depth_zero("or", "returning")
+        words = [token.key for token in alternative if token.kind in {"word", "name"}]
+        if words != ["false"] and all(word in _CONSTANT_WORDS for word in words):
+            return False
+        if not cursor.accept("or"):
+            return True
 
 
 def _read_insert(cursor: TokenCursor) -> list[SchemaOperation]:
     cursor.expect("into")
     table = cursor.qualified_name()
-    rest = cursor.rest()
-    flags = frozenset(["query"] if any(token.is_word("select", "with") for token in rest) else [])
-    return [SchemaOperation("insert", table, flags=flags)]
+    before = cursor.until_depth_zero("select", "with")
+    changes = _read_with(cursor) if cursor.accept("with") else []
+    is_query = changes or any(token.is_word("select", "with") for token in (*before, *cursor.rest()))
+    return [SchemaOperation("insert", table, flags=frozenset(["query"] if is_query else [])), *changes]
 
 
 def _read_with(cursor: TokenCursor) -> list[SchemaOperation]:
-    rest = cursor.rest()
-    written = [
-        rest[index + 1].key
-        for index, token in enumerate(rest[:-1])
-        if token.is_word("update") and rest[index + 1].kind in {"word", "name"}
-    ] + [
-        rest[index + 2].key
-        for index, token in enumerate(rest[:-2])
-        if token.is_word("delete") and rest[index + 1].is_word("from")
-    ]
-    changes = [SchemaOperation("rewrite_rows", table, flags=frozenset(["where"])) for table in written]
-    if any(token.is_word("insert", "merge") for token in rest):
-        changes.append(SchemaOperation("insert", flags=frozenset(["query"])))
-    return changes or [SchemaOperation("query")]
+    """Read common table expressions, which may change rows, and the statement that uses them."""
+    cursor.accept("recursive")
+    found: list[SchemaOperation] = []
+    while True:
+        cursor.name()
+        if cursor.comes("("):
+            cursor.group()
+        cursor.expect("as")
+        cursor.accept("not")
+        cursor.accept("materialized")
+        found += _read_part(TokenCursor(cursor.group()))
+        if not cursor.accept(","):
+            break
+    # SEARCH and CYCLE may follow.
+    cursor.until_depth_zero(*_PARTS)
+    return [*found, *_read_part(cursor)]
+
+
+def _read_part(cursor: TokenCursor) -> list[SchemaOperation]:
+    for word, read in _PARTS.items():
+        if cursor.accept(word):
+            return list(read(cursor))
+    return [_query(cursor.rest())]
 
 
 def _read_truncate(cursor: TokenCursor) -> list[SchemaOperation]:
@@ -488,3 +539,7 @@ _READERS: Final[dict[str, Callable[[TokenCursor], Iterable[SchemaOperation]]]] =
     "values": _one("query"),
     "with": _read_with,
 }
+_PARTS: Final[dict[str, Callable[[TokenCursor], Iterable[SchemaOperation]]]] = {
+    word: _READERS[word] for word in ("delete", "insert", "merge", "select", "update", "values", "with")
+}
+"""Statements that may contain, or follow, a common table expression."""

@@ -26,8 +26,9 @@ _BLOCKING: Final = frozenset({"ShareLock", "ShareRowExclusiveLock", "ExclusiveLo
 _WEAK: Final = frozenset({"lock_weakly", "validate_constraint"})
 _ROWS: Final = frozenset({"insert", "rewrite_rows"})
 _NONE: Final = frozenset((
-    *("add_enum_value", "begin", "commit", "create_domain", "create_materialized_view", "create_type", "dynamic"),
-    *("harmless", "query", "rename_enum_value", "rollback", "set_timeout"),
+    *("add_enum_value", "begin", "commit", "create_domain", "create_materialized_view", "create_type"),
+    *("create_view", "dynamic", "harmless", "query", "rename_enum_value", "rename_schema", "rollback"),
+    "set_timeout",
 ))  # fmt: skip
 
 

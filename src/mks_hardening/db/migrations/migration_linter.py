@@ -33,7 +33,8 @@ class MigrationLinter:
 
     The linter reads the SQL of migrations; it never connects to a database. Migrations that it has already seen
     tell it which columns and constraints exist, so pass them in order. Tables created by the same migration are
-    not in use. A statement that it cannot read is a finding (``MG801``).
+    not in use; with ``IF NOT EXISTS`` they may be, and errors about them become warnings. A statement that it
+    cannot read is a finding (``MG801``).
 
     Args:
         server_version: major version of PostgreSQL in production, for example ``16``: a constant default rewrites
@@ -164,14 +165,17 @@ class MigrationLinter:
             in_transaction=migration.in_transaction,
             has_lock_timeout=self._has_lock_timeout,
         )
+        found: list[tuple[RuleViolation, int]] = []
         for step in migration.steps:
             for table, column, kind in step.stated_types:
                 self._schema.state_type(table, column, kind)
             if step.not_judged:
-                yield _finding(migration, RuleViolation("MG802", "", step.not_judged), step.line)
+                found.append((RuleViolation("MG802", "", step.not_judged), step.line))
             for statement in read_script(step.sql).statements:
-                for violation in judge.judge(statement):
-                    yield _finding(migration, violation, step.line or statement.line)
+                found += [(violation, step.line or statement.line) for violation in judge.judge(statement)]
+        for violation, line in found:
+            if violation not in judge.remedied:
+                yield _finding(migration, violation, line)
 
     def _with_contracts(
         self, migration: RecordedMigration, findings: list[MigrationFinding], comments: list[SqlComment]

@@ -37,6 +37,12 @@ CASES: list[tuple[str, set[str]]] = [
     ("ALTER TABLE t RENAME c TO d", {"MG212"}),
     ("ALTER TABLE t RENAME TO u", {"MG213"}),
     ("ALTER TABLE t SET SCHEMA old", {"MG213"}),
+    ("ALTER TABLE t RENAME TO u; CREATE VIEW t AS SELECT * FROM u", set()),
+    ("ALTER TABLE t RENAME TO u; CREATE OR REPLACE VIEW public.t AS SELECT * FROM u", set()),
+    ("ALTER TABLE t RENAME TO u; CREATE VIEW v AS SELECT * FROM u", {"MG213"}),
+    ("ALTER TABLE t RENAME TO u; COMMIT; CREATE VIEW t AS SELECT * FROM u", {"MG213"}),
+    ("ALTER SCHEMA s RENAME TO old", {"MG213"}),
+    ("ALTER SCHEMA s OWNER TO r", set()),
     ("ALTER TABLE t ADD COLUMN c int DEFAULT 0 NOT NULL; ALTER TABLE t ALTER c DROP DEFAULT", {"MG602"}),
     ("ALTER TABLE t ALTER c DROP DEFAULT", set()),
     ("ALTER TABLE t ALTER c SET STATISTICS 100", set()),
@@ -97,6 +103,10 @@ CASES: list[tuple[str, set[str]]] = [
     ("CREATE TABLE n (id serial PRIMARY KEY)", {"MG215"}),
     ("CREATE TABLE n AS SELECT * FROM t", set()),
     ("CREATE TABLE n (LIKE t INCLUDING ALL)", set()),
+    ("CREATE TABLE IF NOT EXISTS n (a int); CREATE INDEX i ON n (a)", {"MG301"}),
+    ("CREATE TABLE IF NOT EXISTS n (a int); ALTER TABLE n ALTER a SET NOT NULL", {"MG205"}),
+    ("CREATE TEMP TABLE IF NOT EXISTS n (a int); CREATE INDEX i ON n (a)", set()),
+    ("CREATE TABLE IF NOT EXISTS n (a int)", set()),
     ("DROP TABLE IF EXISTS t CASCADE", {"MG210"}),
     # --- partitions
     ("CREATE TABLE n PARTITION OF t FOR VALUES IN (1)", {"MG401"}),
@@ -122,6 +132,28 @@ CASES: list[tuple[str, set[str]]] = [
     ("UPDATE t SET a = (SELECT 1 FROM u WHERE b = 2)", {"MG505"}),
     ("UPDATE ONLY t SET a = 1 WHERE id < 1000", set()),
     ("DELETE FROM t", {"MG505"}),
+    ("DELETE FROM t WHERE true", {"MG505"}),
+    ("UPDATE t SET a = 1, b = 2 WHERE TRUE RETURNING id", {"MG505"}),
+    ("UPDATE t SET a = 1 WHERE 1 = 1", {"MG505"}),
+    ("UPDATE t SET a = 1 WHERE (true) AND 'x' = 'x'", {"MG505"}),
+    ("UPDATE t SET a = 1 WHERE id = 1 OR true", {"MG505"}),
+    ("UPDATE t SET a = 1 WHERE NULL IS NULL", {"MG505"}),
+    ("UPDATE t SET a = 1 WHERE true AND id = 1", set()),
+    ("UPDATE t SET a = 1 WHERE id = 1 OR id = 2", set()),
+    ("UPDATE t SET a = 1 FROM u, v WHERE u.id = t.id", set()),
+    ("UPDATE t SET (a, b) = (1, 2) WHERE id = :id", set()),
+    ("DELETE FROM t USING u, v WHERE u.id = t.id", set()),
+    ("DELETE FROM t WHERE false", set()),
+    ("WITH x AS (DELETE FROM t RETURNING *) SELECT count(*) FROM x", {"MG505"}),
+    ("WITH x AS (DELETE FROM ONLY t WHERE id < 9 RETURNING *) INSERT INTO u SELECT * FROM x", set()),
+    ("WITH x (id) AS NOT MATERIALIZED (SELECT 1), y AS (UPDATE t SET a = 1) SELECT id FROM x", {"MG505"}),
+    ("WITH x AS (SELECT id FROM u WHERE id < 9) UPDATE t SET a = 1", {"MG505"}),
+    ("WITH x AS (SELECT id FROM u) DELETE FROM t USING x WHERE t.id = x.id", set()),
+    ("WITH RECURSIVE x AS (SELECT 1) CYCLE id SET is_cycle USING path DELETE FROM t", {"MG505"}),
+    ("INSERT INTO u WITH x AS (DELETE FROM t RETURNING *) SELECT * FROM x", {"MG505"}),
+    ("INSERT INTO u SELECT * FROM unnest(:ids) WITH ORDINALITY", set()),
+    ("WITH x AS (WITH y AS (SELECT 1) SELECT * FROM y) SELECT * FROM x FOR UPDATE", set()),
+    ("ALTER TABLE t ADD c int; WITH x AS (INSERT INTO t SELECT 1) SELECT 1", {"MG102", "MG106"}),
     ("TRUNCATE TABLE t, u", {"MG103", "MG506"}),
     ("INSERT INTO t VALUES (1)", set()),
     ("ALTER TABLE t ADD c int; UPDATE t SET c = 1 WHERE id < 9", {"MG102", "MG106"}),
@@ -134,6 +166,9 @@ CASES: list[tuple[str, set[str]]] = [
     ("DO $$ BEGIN ALTER TABLE t ALTER c SET NOT NULL; END $$", {"MG802"}),
     ("CALL rebuild()", {"MG802"}),
     ("EXPLAIN ANALYZE DELETE FROM t", {"MG802"}),
+    ("SELECT rebuild()", {"MG802"}),
+    ("SELECT 1 FROM s.rebuild(5) AS t (a)", {"MG802"}),
+    ('WITH x AS (SELECT "Rebuild"(1)) SELECT * FROM x', {"MG802"}),
     ("ALTER TABLE t FROBNICATE", {"MG801"}),
     ("ALTER TABLE t ADD COLUMN c", {"MG801"}),
     ("ALTER TABLE t ADD CONSTRAINT c CHECK (a > 0) NOT VALID frobnicate", {"MG801"}),
@@ -146,6 +181,9 @@ CASES: list[tuple[str, set[str]]] = [
     ("COMMENT ON TABLE t IS 'x'; GRANT SELECT ON t TO r; CREATE SCHEMA s; CREATE EXTENSION pg_trgm", set()),
     ("CREATE FUNCTION f() RETURNS int AS $$ ALTER TABLE t DROP c; $$ LANGUAGE sql", set()),
     ("CREATE TYPE e AS ENUM ('a'); CREATE SEQUENCE s; CREATE VIEW v AS SELECT 1", set()),
+    ("SELECT setval('s', (SELECT max(id) FROM t)); SELECT pg_advisory_xact_lock(1)", set()),
+    ("SELECT (a), CAST(b AS varchar(5)) FROM (SELECT 1) x (a) JOIN t USING (a) WHERE a IN (1) OR (b)", set()),
+    ("WITH x (a) AS (VALUES (1)), y (b, c) AS (TABLE t) SELECT count(*) OVER (PARTITION BY a) FROM x", set()),
     ("SELECT 1; SHOW lock_timeout; SAVEPOINT s; ROLLBACK TO s; RELEASE s", set()),
     (
         'ALTER TABLE "My Table" ADD COLUMN "a ; b" character varying(20) COLLATE "C" DEFAULT \'a;b\' NOT NULL',
@@ -218,6 +256,31 @@ def test_a_change_of_an_unknown_type_is_reported_by_what_it_may_be(new: str, lev
         .findings
     )
     assert (found.rule_id, found.level) == ("MG207", level)
+
+
+@pytest.mark.parametrize(
+    ("sql", "levels"),
+    [
+        (
+            "CREATE TABLE IF NOT EXISTS n (a int); CREATE INDEX i ON n (a)",
+            {"MG101": "warning", "MG301": "warning"},
+        ),
+        (
+            "CREATE TABLE IF NOT EXISTS n (a int); CREATE INDEX i ON n (a); COMMIT; CREATE INDEX j ON t (a)",
+            {"MG101": "error", "MG301": "error"},
+        ),
+        (
+            "CREATE TABLE IF NOT EXISTS n (a int); CREATE TRIGGER g BEFORE INSERT ON n EXECUTE FUNCTION f()",
+            {"MG101": "warning", "MG503": "warning"},
+        ),
+        ("SELECT rebuild()", {"MG802": "note"}),
+        ("DO $$ $$", {"MG802": "error"}),
+    ],
+)
+def test_what_only_may_be_dangerous_is_less_severe(sql: str, levels: dict[str, str]) -> None:
+    found = MigrationLinter(server_version=17).lint_sql(sql).findings
+    worst = {one.rule_id: one.level for one in sorted(found, key=lambda one: one.level == "error")}
+    assert worst == levels
 
 
 @pytest.mark.parametrize(

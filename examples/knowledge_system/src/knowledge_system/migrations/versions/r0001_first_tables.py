@@ -11,6 +11,7 @@ from alembic import op
 
 from mks_hardening.db import SearchIndex
 
+# mks: allow MG301(article_search) the table is new; SearchIndex creates it IF NOT EXISTS
 # mks: allow MG802 the block of SearchIndex reads statistics of a table that is new
 # mks: allow MG215 articles, comments and users of one company stay far below two thousand million
 revision = "0001"
