@@ -168,7 +168,10 @@ class OutageCounters(MemoryCounters):
         if not apart:
             self.record_count(hits.place, count, hits.at)
         elif (last := self.known.get(hits.place)) is not None:
-            self.known[hits.place] = (*last[:-3], count.newest, count.at, hits.at)
+            # What was left stays what it was, and its windows end when they did.
+            left, past = len(count.remaining), hits.at - last[-1]
+            resets = [max(0, reset - past) for reset in last[left:-3]]
+            self.known[hits.place] = (*last[:left], *resets, count.newest, count.at, hits.at)
 
     def restore_unsent(self, hits: UnsentHits) -> None:
         """Put back hits that could not be sent."""

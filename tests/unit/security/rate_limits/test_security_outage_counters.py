@@ -307,6 +307,19 @@ def test_the_next_outage_goes_on_from_what_was_told(site: Site) -> None:
         assert not site.limiter._storage._flush._try_once()
 
 
+def test_hits_that_were_sent_meanwhile_do_not_make_a_window_longer() -> None:
+    clock = FrozenClock()
+    members = Membership(Storage(clock).announce, clock)
+    counters = OutageCounters(strategy="auto", clock=clock, members=members)
+    count = WindowCount([8, 88], [60_000_000, 3_600_000_000], [0, 0], newest=1, at=1)
+    counters.record_count(("g", "k"), count, int(clock.monotonic() * 1e6))
+    for past, known in ((40, ((12, 0), (12, 0))), (40, ((0, 0), (12, 0)))):
+        clock.advance(past)
+        unsent = counters.acquire_unsent("g", "k", LIMITS)
+        assert unsent.unknown == known
+        counters.record_sent(unsent, count._replace(newest=2, at=2), apart=True)
+
+
 def test_who_comes_while_the_first_question_is_open_asks_too(site: Site) -> None:
     """Or what was before would not be told, as nobody knows yet that the storage has lost it."""
     site.passed(12)

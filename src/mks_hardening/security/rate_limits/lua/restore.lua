@@ -10,10 +10,6 @@ end
 -- Hits that were given back or reset after the caller saw them are not restored.
 lost = lost and tonumber(redis.call('HGET', hash, 'removed') or 0) < known
 local restored_at = since > known and since or 0
-if lost and restored_at == 0 then
-  since = now - 1
-  redis.call('HSET', hash, 'since', format('%.0f', since))
-end
 
 local exact, lasting = {}, 0
 for i, limit in ipairs(limits) do
@@ -43,5 +39,10 @@ for i, limit in ipairs(limits) do
 end
 newest, cost = now, 0
 if #exact > 0 then add_lacking(exact) end
+if lost and restored_at == 0 then
+  -- Not after the newest hits, or the caller, who has seen these, would take them for lost again.
+  since = newest > 0 and math.min(newest, now - 1) or now - 1
+  redis.call('HSET', hash, 'since', format('%.0f', since))
+end
 keep_hash(lasting)
 return (answer_of(limits))
