@@ -117,7 +117,9 @@ def test_an_application_that_is_away_is_told_to_those_who_wait_for_events_too(ce
             assert answer.status == 502
             assert "アプリケーションに接続できません" in answer.read().decode()
             assert len(answer.headers.get_all("Content-Security-Policy", [])) == 1
-        (site.host.path("state") / "maintenance.on").touch()
+        flag = site.host.path("releases") / "maintenance.on"
+        flag.parent.mkdir(exist_ok=True)
+        flag.touch()
         with site.ask("/events", {"Accept": "text/event-stream"}) as answer:
             assert answer.status == 503
     finally:
