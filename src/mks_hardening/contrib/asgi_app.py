@@ -137,13 +137,32 @@ class Hardening(Closing):
         return self._harden(app)
 
     def _harden(self, app: Application) -> ASGIApplication:
-        return compose.harden_asgi(
+        stack = compose.harden_asgi(
             _InnermostASGI(app, self),
             self.settings,
             store=self.store,
             limiter=self.limiter,
             **self._options,
         )
+        return _OutermostASGI(stack, app, self)
+
+
+class _OutermostASGI:
+    """Outermost middleware; a request of the application to itself with a copy of its scope passes it by.
+
+    Everything is decided in such a scope.
+    """
+
+    __slots__ = ("_app", "_hardening", "_inside")
+
+    def __init__(self, app: ASGIApplication, inside: ASGIApplication, hardening: Hardening) -> None:
+        self._app = app
+        self._inside = inside
+        self._hardening = hardening
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        app = self._inside if scope.get(_KEY) is self._hardening else self._app
+        await app(scope, receive, send)
 
 
 class _InnermostASGI:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["Hardening"]
 
 _USER_KEYS: Final = ("_user_id", "user_id")
+_OUTERMOST: Final = "mks_hardening.outermost"
 _MOUNTED: Final = "Hardening(app, settings, mounted=True)"
 
 
@@ -143,7 +144,7 @@ def _install(
     app.add_template_global(current_csrf_token)
     app.add_template_global(csp_nonce)
     app.cli.add_command(commands)
-    setattr(app, "wsgi_app", inside if mounted else _OutermostMiddleware(stack))  # noqa: B010 - a method, for type checkers
+    setattr(app, "wsgi_app", inside if mounted else _OutermostMiddleware(stack, inside))  # noqa: B010 - a method, for type checkers
     return parts
 
 
@@ -195,14 +196,21 @@ class _InnermostWSGI:
 
 
 class _OutermostMiddleware:
-    """Outermost middleware: rejects wrappers around the hardened application that would defeat it."""
+    """Outermost middleware: rejects wrappers around the hardened application that would defeat it.
 
-    __slots__ = ("_app",)
+    A request that the application makes to itself with a copy of its environ passes: everything is decided in it.
+    """
 
-    def __init__(self, app: WSGIApplication) -> None:
+    __slots__ = ("_app", "_inside")
+
+    def __init__(self, app: WSGIApplication, inside: WSGIApplication) -> None:
         self._app = app
+        self._inside = inside
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        is_own = environ.get(_OUTERMOST) is self
+        if is_own:
+            return self._inside(environ, start_response)
         if SESSION_KEY in environ:
             raise ConfigurationError(
                 "two sessions at once: this application is mounted in one that is hardened; "
@@ -215,6 +223,7 @@ class _OutermostMiddleware:
                 "and name the proxies in MKS_TRUSTED_PROXIES",
                 parameter="app",
             )
+        environ[_OUTERMOST] = self
         return self._app(environ, start_response)
 
 

@@ -18,6 +18,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from contrib_flask_site import settings_of
+from mks_hardening.asgi import RateLimitRule
 from mks_hardening.contrib.asgi_app import Hardening
 from mks_hardening.exceptions import ConfigurationError
 
@@ -102,6 +103,27 @@ def test_the_record_of_litestar_has_the_route(caplog: pytest.LogCaptureFixture) 
         assert asyncio.run(ask(app, "/items/5")).text == "5"
     [record] = [record for record in caplog.records if record.name == "mks_hardening.request"]
     assert vars(record)["route"] == "/items/{item}"
+
+
+def test_a_request_to_itself_with_a_copy_of_the_scope_keeps_all_decisions() -> None:
+    async def again(request: Any) -> PlainTextResponse:
+        sent: list[Any] = []
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        await app({**request.scope, "path": "/inner", "raw_path": b"/inner"}, request.receive, send)
+        return PlainTextResponse(sent[1]["body"], sent[0]["status"])
+
+    async def inner(request: Any) -> PlainTextResponse:
+        return PlainTextResponse(request.scope["REQUEST_ID"])
+
+    app = Starlette(routes=[Route("/again", again), Route("/inner", inner)])
+    rules = [RateLimitRule("few")]
+    with Hardening(app, settings_of(), groups={"few": "2 per minute"}, rate_limits=rules):
+        answers = [asyncio.run(ask(app, "/again")) for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [200, 200, 429]
+    assert answers[0].text == answers[0].headers["x-request-id"]
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)

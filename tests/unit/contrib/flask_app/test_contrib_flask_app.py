@@ -565,6 +565,27 @@ def test_two_hardened_applications_in_each_other_are_refused() -> None:
         main.test_client().get("/")
 
 
+def test_a_request_to_itself_with_a_copy_of_the_environ_keeps_all_decisions() -> None:
+    app = made(groups={"few": "2 per minute"}, rate_limits=[RateLimitRule("few")])
+
+    def again() -> Response:
+        return Response.from_app(app, {**request.environ, "PATH_INFO": "/inner"})
+
+    def start() -> str:
+        session["user_id"] = "7"
+        return ""
+
+    app.add_url_rule("/start", view_func=start)
+    app.add_url_rule("/again", view_func=again)
+    app.add_url_rule("/inner", view_func=lambda: f"{g.request_id} {session['user_id']}", endpoint="inner")
+    client = app.test_client()
+    client.get("/start")
+    answer = client.get("/again")
+    assert (answer.status_code, answer.text) == (200, f"{answer.headers['X-Request-ID']} 7")
+    assert answer.headers.getlist("X-Request-ID") == [answer.headers["X-Request-ID"]]
+    assert client.get("/again").status_code == 429, "each request of the client counts once"
+
+
 def test_a_limit_without_its_group_is_refused_with_the_line_that_defines_it() -> None:
     app = made()
     with pytest.raises(
