@@ -121,8 +121,8 @@ def harden_wsgi(
 
     Raises:
         ConfigurationError: no allowed hosts, limits without a limiter, an unknown option, an application that is
-            already wrapped by ``ProxyFix`` or by one of the middleware classes, if two of it would disturb each
-            other, or any error of a middleware's own checks.
+            already wrapped by one of the middleware classes, if two of it would disturb each other, or any error
+            of a middleware's own checks.
     """
     from mks_hardening import wsgi
 
@@ -358,7 +358,6 @@ def _harden(
     # Outside the middleware that rejects, so that rejections are logged; inside the headers, which its 500 needs.
     app = wrapped(request_budget(app, seconds=settings.core.store_budget), "record")
     if cors:
-        # Ours or Starlette's.
         _reject_second(inside, "CORSMiddleware", caller=shell)
         app = shell.CORSMiddleware(app, **{"on_refusal": on_refusal, **cors})
     policy = (
@@ -486,26 +485,23 @@ _EXCLUSIVE_MIDDLEWARE: Final = {
     "HTTPSRedirectMiddleware": "two checks of scheme and host",
     "SessionTimeoutMiddleware": "two sessions",
     "CSRFMiddleware": "two CSRF checks",
-    **dict.fromkeys(
-        # werkzeug, uvicorn, Hypercorn
-        ("ProxyFix", "ProxyHeadersMiddleware", "ProxyFixMiddleware"),
-        "two sources of the client's address (proxies are named by MKS_TRUSTED_PROXIES)",
-    ),
+    "hypercorn.middleware.proxy_fix.ProxyFixMiddleware": "a deep copy of the session, which fails",
 }
-
-
+_IGNORED: Final = {
+    "werkzeug.middleware.proxy_fix.ProxyFix",
+    "uvicorn.middleware.proxy_headers.ProxyHeadersMiddleware",
+}
+"""Middleware of others that finds only what ``TrustedProxyMiddleware`` has rewritten."""
 _ONCE: Final = {
     "ClientRulesMiddleware": "each response would count twice",
     "ConcurrencyMiddleware": "each request would need two slots",
     "CookiePolicyMiddleware": "two policies would change the cookies",
-    "CORSMiddleware": "browsers refuse two Access-Control-Allow-Origin",
+    "CORSMiddleware": "two policies would decide about other origins",
     "RequestLimitsMiddleware": "each request would have two sets of limits",
     "RequestTimeoutMiddleware": "each request would have two deadlines",
 }
 """Middleware that options or settings add, and what a second one would do."""
-_WAITING: Final = (
-    "a WSGI request never waits for a slot, since it would occupy a thread of the server meanwhile"
-)
+_WAITING: Final = "a WSGI request never waits for a slot, which would occupy a thread of the server"
 _SOCKETS: Final = "a WSGI application has no WebSockets"
 _ASGI_OPTIONS: Final = {
     "wait": ("concurrency", _WAITING),
@@ -526,18 +522,22 @@ def _reject_asgi_options(options: Iterable[str]) -> None:
 
 
 def _reject_wrapped_app(app: object, *, caller: str) -> None:
-    for name in class_names_inside(app):
+    for name in dict.fromkeys(class_names_inside(app)):
         if name in _EXCLUSIVE_MIDDLEWARE:
             raise ConfigurationError(
                 f"the application is already wrapped by {name}, which would give {_EXCLUSIVE_MIDDLEWARE[name]}: "
                 f"pass the application to {caller} without it",
                 parameter="app",
             )
+        if name in _IGNORED:
+            stdlib_logging.getLogger("mks_hardening.wsgi").warning(
+                "%s has no effect: MKS_TRUSTED_PROXIES alone decides about client, scheme and host", name
+            )
 
 
 def _reject_second(inside: Iterable[str], name: str, *, caller: ModuleType) -> None:
     """Reject an application that contains a middleware which an option or a setting adds once more."""
-    if name in _ONCE and name in inside:
+    if name in _ONCE and not {name, f"starlette.middleware.cors.{name}"}.isdisjoint(inside):
         harden = f"harden_{caller.__name__.rpartition('.')[2]}"
         raise ConfigurationError(
             f"the application is already wrapped by {name}, and {_ONCE[name]}: pass the application to {harden} "

@@ -304,7 +304,7 @@ def no_request_log(facts: Facts) -> Iterator[Evidence]:
 def everyone_trusted(facts: Facts) -> Iterator[Evidence]:
     """Report ``ProxyFix``, settings of Django, and networks of everybody."""
     for application in _loaded(facts):
-        if application.has("ProxyFix"):
+        if application.is_outside("ProxyFix", "TrustedProxyMiddleware"):
             yield Evidence(text="ProxyFix trusts every peer", key="ProxyFix")
         for name in ("SECURE_PROXY_SSL_HEADER", "USE_X_FORWARDED_HOST"):
             if application.config.get(name) and not application.has(

@@ -41,7 +41,8 @@ class ApplicationFacts:
         target: how it was named.
         error: why it could not be imported; empty if it was.
         framework: ``flask``, ``django``, ``starlette`` (FastAPI too), or empty.
-        wrappers: class names of middleware from the outside in, and of the application.
+        wrappers: class names of middleware from the outside in, and of the application; those of other packages
+            with their module.
         config: settings of the framework.
         debug: whether its debug mode is on.
         trusted: networks that our middleware trusts as proxies; ``None`` without that middleware.
@@ -69,4 +70,9 @@ class ApplicationFacts:
 
     def has(self, *names: str) -> bool:
         """Return whether one of these classes is among the wrappers."""
-        return not frozenset(names).isdisjoint(self.wrappers)
+        return not frozenset(names).isdisjoint(name.rpartition(".")[2] for name in self.wrappers)
+
+    def is_outside(self, name: str, inner: str) -> bool:
+        """Return whether a wrapper of this class is there, and none of the class ``inner`` around it."""
+        names = [wrapper.rpartition(".")[2] for wrapper in self.wrappers]
+        return name in names and inner not in names[: names.index(name)]

@@ -423,7 +423,6 @@ def test_settings_and_wrapper_have_one_default(option: str, setting: str) -> Non
 
 def doubled(name: str) -> Any:
     from werkzeug.middleware.dispatcher import DispatcherMiddleware
-    from werkzeug.middleware.proxy_fix import ProxyFix
 
     stacks: dict[str, Callable[[], Any]] = {
         "two sessions": lambda: wsgi.SessionTimeoutMiddleware(application, store=wsgi.MemorySessionStore()),
@@ -433,16 +432,9 @@ def doubled(name: str) -> Any:
         "two CSRF checks": lambda: DispatcherMiddleware(
             application, {"/api": wsgi.CSRFMiddleware(application)}
         ),
-        "MKS_TRUSTED_PROXIES": lambda: wsgi.RateLimitMiddleware(
-            ProxyFix(application), limiter=limiter(), rules=[wsgi.RateLimitRule("search")]
-        ),
         "two sources of the client's address": lambda: compose.harden_wsgi(application, settings()),
     }
     return stacks[name]()
-
-
-def limiter() -> Any:
-    return compose.rate_limiter(settings())
 
 
 @pytest.mark.parametrize(
@@ -451,7 +443,6 @@ def limiter() -> Any:
         "two sessions",
         "two sources of security headers",
         "two CSRF checks",
-        "MKS_TRUSTED_PROXIES",
         "two sources of the client's address",
     ],
 )

@@ -77,14 +77,22 @@ def wrappers_inside(app: object) -> Iterator[object]:
 
 
 def class_names_inside(app: object) -> Iterator[str]:
-    """Yield the class names of ``wrappers_inside``, and of the middleware registered with Starlette or FastAPI."""
+    """Yield the class names of ``wrappers_inside``, and of the middleware registered with Starlette or FastAPI.
+
+    Classes of other packages have their module in front: ``werkzeug.middleware.proxy_fix.ProxyFix``.
+    """
     for inside in wrappers_inside(app):
-        yield type(inside).__name__
+        yield _class_name(type(inside))
         # Starlette creates them with the first request, so there are no objects yet.
         for registered in getattr(inside, "user_middleware", ()):
-            yield getattr(getattr(registered, "cls", None), "__name__", "")
+            yield _class_name(getattr(registered, "cls", None))
+
+
+def _class_name(found: Any) -> str:
+    module, name = getattr(found, "__module__", ""), getattr(found, "__name__", "")
+    return name if module.startswith("mks_hardening.") else f"{module}.{name}"
 
 
 def has_inside(app: object, name: str) -> bool:
-    """Return whether the application, or something that it wraps, is an instance of a class of this name."""
+    """Return whether the application, or something that it wraps, is an instance of our class of this name."""
     return name in class_names_inside(app)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import TYPE_CHECKING, Final
@@ -11,16 +12,12 @@ from mks_hardening.exceptions import ConfigurationError
 if TYPE_CHECKING:
     from flask import Flask
 
-__all__ = ["reject_conflicts"]
+__all__ = ["log_doubles", "reject_conflicts"]
 
 _OTHERS: Final = {
     "flask_session": (
         "two sessions at once",
         "remove Session(app): flask.session is already kept in the store",
-    ),
-    "flask_talisman": (
-        "two sources of security headers",
-        "remove Talisman(app) and pass its policy as headers=HeaderPolicy.web(csp=...)",
     ),
     "flask_seasurf": ("two CSRF checks", "remove SeaSurf(app): every unsafe request is already checked"),
 }
@@ -36,6 +33,15 @@ def reject_conflicts(app: Flask) -> None:
         found = _OTHERS.get(module.partition(".")[0])
         if found is not None:
             raise ConfigurationError(f"{found[0]}: {found[1]}", parameter="app")
+
+
+def log_doubles(app: Flask) -> None:
+    """Log an extension that does the same without disturbing ours, and what is ignored."""
+    if any(module.partition(".")[0] == "flask_talisman" for module in _modules(app)):
+        logging.getLogger("mks_hardening.wsgi").warning(
+            "Talisman sets header fields: those of the same name in HeaderPolicy are ignored; remove Talisman(app) "
+            "and pass its policy as headers=HeaderPolicy.web(csp=...)"
+        )
 
 
 def _modules(app: Flask) -> Iterator[str]:

@@ -15,7 +15,7 @@ from mks_hardening._core.web.wsgi_head import with_step
 from mks_hardening._core.web.wsgi_stack import wrappers_inside
 from mks_hardening.contrib._limited_views import Groups, limit_fields, limiter_of
 from mks_hardening.contrib.flask_app._commands import commands
-from mks_hardening.contrib.flask_app._conflicts import reject_conflicts
+from mks_hardening.contrib.flask_app._conflicts import log_doubles, reject_conflicts
 from mks_hardening.contrib.flask_app._current_request import csp_nonce, current_csrf_token
 from mks_hardening.contrib.flask_app._installed import NAME, Installed, installed
 from mks_hardening.contrib.flask_app._problems import install as install_problems
@@ -267,6 +267,7 @@ class _BeforeRequest:
             )
         # Last, so that a rejected application is rejected at every request, not only at the first.
         self._looked = True
+        log_doubles(self._app)
 
 
 def _is_bare(app: Flask, inside: list[object]) -> bool:
