@@ -50,61 +50,51 @@ def replaceable_response(
         if head.must_refuse(failed=True):
             return refusal()
         raise
-    if head.must_refuse(failed=False):
-        close: Callable[[], object] | None = getattr(result, "close", None)
-        if close is not None:
-            close()
+    is_decided = type(result) in _PLAIN or is_server_file(result, environ)
+    body = _SizedBody(result) if hasattr(result, "__len__") else _Body(result)
+    try:
+        if not is_decided:
+            body.read_first()
+        is_refused = head.must_refuse(failed=False)
+    except BaseException as error:
+        body.close()
+        if isinstance(error, Exception) and head.must_refuse(failed=True):
+            return refusal()
+        raise
+    if is_refused:
+        body.close()
         return refusal()
-    if type(result) in _PLAIN or is_server_file(result, environ):
-        head.send_head()
-        return result
-    body = _SizedBody if hasattr(result, "__len__") else _Body
-    return body(result, head, refusal)
+    head.send_head()
+    return result if is_decided else body
 
 
 class _Body:
-    """Body of the application's response, or of the refusal if that replaces it before the first byte."""
+    """Body of the application's response, of which the first chunk is read before the server has the head.
 
-    __slots__ = ("_close", "_head", "_is_decided", "_refusal", "_result")
+    Until then the response can be replaced; and servers such as Granian take the head before the body.
+    """
 
-    def __init__(
-        self, result: Iterable[bytes], head: ReplaceableHead, refusal: Callable[[], Iterable[bytes]]
-    ) -> None:
+    __slots__ = ("_chunks", "_close", "_result")
+
+    def __init__(self, result: Iterable[bytes]) -> None:
         self._result = result
         self._close: Callable[[], object] | None = getattr(result, "close", None)
-        self._head = head
-        self._refusal = refusal
-        self._is_decided = False
+        self._chunks: Iterator[bytes] = iter(())
+
+    def read_first(self) -> None:
+        """Read chunks until one is not empty; an empty one sends nothing."""
+        chunks = iter(self._result)
+        first = next(filter(None, chunks), None)
+        self._chunks = chain((first,), chunks) if first else iter(())
 
     def __iter__(self) -> Iterator[bytes]:
-        chunks: Iterator[bytes] = chain.from_iterable((self._result,))  # calls iter() with the first step
-        chunk = b""
-        try:
-            for chunk in chunks:
-                if chunk:  # an empty one sends nothing, so the response can still be replaced
-                    break
-            is_refused = self._head.must_refuse(failed=False)
-        except Exception:
-            self._is_decided = True
-            is_refused = self._head.must_refuse(failed=True)
-            if not is_refused:
-                raise
-        self._is_decided = True
-        if is_refused:
-            yield from self._refusal()
-            return
-        self._head.send_head()
-        if chunk:
-            yield chunk
-            yield from chunks
+        return self._chunks
 
     def close(self) -> None:
         """Close the application's body, once."""
         close, self._close = self._close, None
         if close is not None:
             close()
-        if not self._is_decided:
-            self._head.send_head()  # for a server that does not read the body, for example for HEAD
 
 
 class _SizedBody(_Body):

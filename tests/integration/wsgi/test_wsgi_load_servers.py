@@ -17,9 +17,16 @@ from testbed.process import ServerProcess
 SUPPORT = Path(__file__).parents[2] / "support"
 SERVERS = {
     "gunicorn": [
-        *("gunicorn", "-w", "1", "--threads", "4", "--no-control-socket", "--forwarded-allow-ips", "", "-b"),
+        *("gunicorn", "-w", "1", "--threads", "4", "--no-control-socket", "--forwarded-allow-ips", ""),
+        *("-b", "127.0.0.1:{port}"),
     ],
-    "waitress": ["waitress", "--no-clear-untrusted-proxy-headers", "--threads", "4", "--listen"],
+    "waitress": [
+        *("waitress", "--no-clear-untrusted-proxy-headers", "--threads", "4", "--listen", "127.0.0.1:{port}"),
+    ],
+    "granian": [
+        *("granian", "--interface", "wsgi", "--workers", "1", "--blocking-threads", "4", "--no-access-log"),
+        *("--host", "127.0.0.1", "--port", "{port}"),
+    ],
 }
 PROXIED = ("Host: www.example.com", "X-Forwarded-For: 203.0.113.9", "X-Forwarded-Proto: https")
 
@@ -56,8 +63,7 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     process = ServerProcess(
         [
             *("env", *environ, sys.executable, "-m"),
-            *SERVERS[request.param],
-            f"127.0.0.1:{port}",
+            *(part.format(port=port) for part in SERVERS[request.param]),
             "wsgi_load_app:mounted",
         ],
         log=folder / "log",

@@ -601,10 +601,8 @@ def test_other_errors_of_a_generator_are_its_own(clock: FrozenClock) -> None:
 
     environ = {"REQUEST_METHOD": "GET", "PATH_INFO": "/", "wsgi.url_scheme": "http"}
     heads: list[str] = []
-    body: Any = wsgi.RequestTimeoutMiddleware(app, seconds=30, clock=clock)(environ, heads.append)  # type: ignore[arg-type]
     with pytest.raises(KeyError):
-        next(iter(body))
-    body.close()
+        wsgi.RequestTimeoutMiddleware(app, seconds=30, clock=clock)(environ, heads.append)  # type: ignore[arg-type]
     assert heads == []  # the server responds to the error
 
 
@@ -624,7 +622,7 @@ def test_a_generator_in_time_is_handed_on_chunk_by_chunk(clock: FrozenClock) -> 
         environ,
         lambda *head: heads.append(head),  # type: ignore[arg-type]
     )
-    assert (heads, steps) == ([], [])
+    assert (len(heads), steps) == (1, ["a"]), "Granian takes the head before the body"
     chunks = iter(body)
     assert (next(chunks), len(heads), steps) == (b"a", 1, ["a"])
     assert list(chunks) == [b"b"]

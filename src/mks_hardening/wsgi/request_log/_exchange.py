@@ -93,8 +93,8 @@ class Exchange(BufferedHead):
                 self.send_head()
                 return result
             if not hasattr(result, "__len__"):
-                return ResponseBody(self, result, step)
-        return SizedResponseBody(self, result, step)
+                return ResponseBody(self, result, step).begin()
+        return SizedResponseBody(self, result, step).begin()
 
     def _call(self, app: WSGIApplication) -> tuple[Iterable[bytes], Callable[[], bytes]]:
         self.begin()
@@ -130,7 +130,7 @@ class Exchange(BufferedHead):
         return result
 
     def begin_body(self) -> None:
-        """Send the head before the first byte, or before the end of an empty body.
+        """Send the head, when the first chunk of the body or its end is known.
 
         Raises:
             RuntimeError: the application has not called ``start_response``.
@@ -202,52 +202,65 @@ def check_chunk(chunk: object) -> None:
 class ResponseBody:
     """Iterator over the application's body that counts bytes, keeps the context, and closes exactly once."""
 
-    __slots__ = ("_close", "_exchange", "_result", "_step")
+    __slots__ = ("_close", "_exchange", "_first", "_result", "_step")
 
     def __init__(self, exchange: Exchange, result: Any, step: Callable[[], bytes]) -> None:
         self._exchange = exchange
         self._result = result
         self._step = step
+        self._first = b""
         self._close: Callable[[], object] | None = getattr(result, "close", None)
+
+    def begin(self) -> ResponseBody:
+        """Read the first chunk and send the head, which servers such as Granian take before the body; return self.
+
+        An exception until then, also after empty chunks, can still get a proper response.
+        """
+        exchange = self._exchange
+        if exchange.head_sent:
+            return self
+        try:
+            try:
+                while not self._first:
+                    self._first = self._step()
+                check_chunk(self._first)
+            except StopIteration:
+                self._step = _NOTHING_LEFT
+            exchange.begin_body()
+        except BaseException as error:  # noqa: BLE001 - re-raised or turned into a response
+            self._step = _NOTHING_LEFT
+            try:
+                self._first = exchange.recover(error)
+            except BaseException:
+                self.close()
+                raise
+        return self
 
     def __iter__(self) -> Iterator[bytes]:
         return self
 
     def __next__(self) -> bytes:
         exchange = self._exchange
-        try:
-            chunk = self._step()
-            # An empty chunk sends nothing, so an exception after it can still get a proper response.
-            while not chunk and not exchange.head_sent:
+        chunk, self._first = self._first, b""
+        if not chunk:
+            try:
                 chunk = self._step()
-            if type(chunk) is not bytes:
-                check_chunk(chunk)
-            if not exchange.head_sent:
-                exchange.begin_body()
-        except StopIteration:
-            return self._end()
-        except BaseException as error:  # noqa: BLE001 - re-raised or turned into a response
-            self._step = _NOTHING_LEFT
-            exchange.in_flight = 0
-            chunk = exchange.recover(error)
+                if type(chunk) is not bytes:
+                    check_chunk(chunk)
+            except StopIteration:
+                exchange.complete = True
+                if self._close is None:
+                    exchange.finish()
+                raise
+            except BaseException as error:  # noqa: BLE001 - re-raised or turned into a response
+                self._step = _NOTHING_LEFT
+                exchange.in_flight = 0
+                chunk = exchange.recover(error)
         if chunk and exchange.first_byte_at is None:
             exchange.first_byte_at = exchange._monotonic()  # noqa: SLF001 - the two classes work as one
         exchange.in_flight = len(chunk)
         exchange.sent += exchange.in_flight
         return chunk
-
-    def _end(self) -> bytes:
-        exchange = self._exchange
-        if not exchange.head_sent:
-            try:
-                exchange.begin_body()
-            except BaseException as error:  # noqa: BLE001 - re-raised or turned into a response
-                self._step = _NOTHING_LEFT
-                return exchange.recover(error)
-        exchange.complete = True
-        if self._close is None:
-            exchange.finish()
-        raise StopIteration
 
     def close(self) -> None:
         """Close the application's body, once, and report the end."""
