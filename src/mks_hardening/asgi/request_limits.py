@@ -23,6 +23,7 @@ from mks_hardening._edge.request_limits.request_limits import (
     RequestLimitRule,
     RequestLimits,
     RequestLimitsRules,
+    broken_limit,
 )
 from mks_hardening.asgi._application import asgi_application
 from mks_hardening.asgi._messages import send_response
@@ -83,18 +84,15 @@ class RequestLimitsMiddleware:
             return
         limits = self._rules.limits(path_below_mount(scope))
         head = _head(scope)
-        found = limits.check(head)
+        found = broken_limit(limits, head)
         if found is not None:
             await self._refuse(scope, send, found)
         elif scope["type"] != "http" or head.has_body is False:
             await self._app(scope, receive, send)
         else:
-            limit = limits.body_limit(head, self._monotonic())
-            await self._run(scope, receive, send, limits, limit)
+            await self._run(scope, receive, send, BodyLimit(limits, head, self._monotonic()))
 
-    async def _run(
-        self, scope: Scope, receive: Receive, send: Send, limits: RequestLimits, limit: BodyLimit
-    ) -> None:
+    async def _run(self, scope: Scope, receive: Receive, send: Send, limit: BodyLimit) -> None:
         import asyncio
 
         complete = started = False
@@ -132,7 +130,7 @@ class RequestLimitsMiddleware:
             if limit.broken is None or started:
                 raise
         if limit.broken is not None and not started:
-            await self._refuse(scope, send, limits.exceeded(limit.broken))
+            await self._refuse(scope, send, limit.exceeded())
 
     async def _refuse(self, scope: Scope, send: Send, found: TooLarge) -> None:
         response = self._refuser.refuse(

@@ -16,6 +16,7 @@ from mks_hardening._edge.request_limits.request_limits import (
     RequestLimits,
     RequestLimitsRules,
     TooLarge,
+    broken_limit,
 )
 from mks_hardening.wsgi._replaceable_response import ReplaceableHead, replaceable_response
 from mks_hardening.wsgi._send_response import send_response
@@ -73,18 +74,18 @@ class RequestLimitsMiddleware:
         """Handle one request (PEP 3333)."""
         limits = self._rules.limits(environ.get("PATH_INFO", ""))
         request = _head(environ)
-        found = limits.check(request)
+        found = broken_limit(limits, request)
         if found is not None:
             return self._refuse(environ, start_response, found)
         source = environ.get("wsgi.input")
         if request.has_body is False or source is None:
             return self._app(environ, start_response)
-        body = _LimitedInput(source, limits.body_limit(request, self._monotonic()), self._monotonic)
+        body = _LimitedInput(source, BodyLimit(limits, request, self._monotonic()), self._monotonic)
         environ["wsgi.input"] = body
         head = _BodyLimitHead(start_response, body.limit)
 
         def refusal() -> list[bytes]:
-            return self._refuse(environ, start_response, limits.exceeded(body.limit.broken or "body"))
+            return self._refuse(environ, start_response, body.limit.exceeded())
 
         return replaceable_response(self._app, environ, head, refusal)
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, TypeVar
+from urllib.parse import unquote
 
 from mks_hardening._core.checks import strings
 from mks_hardening.exceptions import ConfigurationError
 
-__all__ = ["LIVEZ", "READYZ", "PathRules", "exemptions", "is_plain_path", "paths_of_rule"]
+__all__ = ["LIVEZ", "READYZ", "PathRules", "exemptions", "is_plain_path", "paths_of_rule", "values_of_path"]
+
+Value = TypeVar("Value")
 
 LIVEZ: Final = "/livez"
 READYZ: Final = "/readyz"
@@ -18,6 +21,7 @@ READYZ: Final = "/readyz"
 _AMBIGUOUS: Final = re.compile(r"[\x00-\x1f\x7f\\]|/[/;]|/\.\.?(?:[/;]|\Z)").search
 # Decoded characters may be any, but nobody means "?" (%3F), "#" (%23) or an escape (%2541) of a request by these.
 _NEVER_IN_A_PATH: Final = re.compile(r"[?#]|%[0-9A-Fa-f]{2}").search
+_ENCODED: Final = re.compile(r"%[0-9A-Fa-f]{2}").search
 
 
 class PathRules:
@@ -27,7 +31,8 @@ class PathRules:
     everything; ``=/news/`` is that page alone although it ends in a slash, and ``=/`` the front page.
 
     A path that servers and applications may interpret differently (empty or dot segments, also with parameters as
-    in ``/..;/``, backslashes, control characters) matches nothing, so it cannot gain an exemption.
+    in ``/..;/``, backslashes, control characters, escapes that are left after decoding) matches nothing, so it
+    cannot gain an exemption.
 
     Args:
         paths: pages and folders.
@@ -67,16 +72,22 @@ class PathRules:
         self._folders = tuple(folders)
 
     def match(self, path: str) -> bool:
-        """Return whether the path is listed."""
-        return (path in self._pages or path.startswith(self._folders)) and is_plain_path(path)
+        """Return whether the path is listed, as it is.
+
+        For rules that loosen: the application routes by this spelling only.
+        """
+        return self._lists(path) and is_plain_path(path) and ("%" not in path or _ENCODED(path) is None)
 
     def covers(self, path: str) -> bool:
         """Return whether the path is listed, in any spelling that could be interpreted as a listed path.
 
         For rules that restrict: a different spelling must not bypass them.
         """
-        plain = path if is_plain_path(path) else _plain(path)
-        return self._lists(plain) or self._lists(plain.removesuffix("/")) or self._lists(plain + "/")
+        # Decoded a second time too, as by a careless application.
+        return self._lists(path) or any(
+            self._lists(plain) or self._lists(plain.removesuffix("/")) or self._lists(plain + "/")
+            for plain in map(_plain, (path, unquote(path, "latin-1")) if "%" in path else (path,))
+        )
 
     def _lists(self, path: str) -> bool:
         return path in self._pages or path.startswith(self._folders)
@@ -112,11 +123,30 @@ def paths_of_rule(path: str | Iterable[str], *, parameter: str = "path") -> Path
     return PathRules(listed, parameter=parameter)
 
 
+def values_of_path(path: str, rules: Iterable[tuple[PathRules, Value]], everywhere: Value) -> list[Value]:
+    """Return the values of rules for a path: one, or several of which the strictest applies.
+
+    The first is that of the first rule that lists the path as it is, or ``everywhere``. The others are those of
+    rules that list another spelling of the path: they restrict what an application or proxy takes it for, and
+    cannot loosen anything.
+
+    Args:
+        path: path of the request.
+        rules: the rules, in order.
+        everywhere: value for paths that no rule lists.
+    """
+    listed = [(paths.match(path), value) for paths, value in rules if paths.covers(path)]
+    first = next((value for is_exact, value in listed if is_exact), everywhere)
+    return [first, *(value for is_exact, value in listed if not is_exact)]
+
+
 def _without_star(path: str) -> str:
     return path[:-1] if path.endswith("/*") else path
 
 
 def _plain(path: str) -> str:
+    if is_plain_path(path):
+        return path
     plain = path.replace("\\", "/")
     # In halves, so that the longest path takes few passes: most segments mean nothing or are usual ones.
     for empty in ("//", "/./"):

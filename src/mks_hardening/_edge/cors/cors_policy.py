@@ -9,7 +9,7 @@ from typing import Final
 from mks_hardening._core.checks import boolean, instance, instances, strings, text_of, whole_number
 from mks_hardening._core.memo import Memo
 from mks_hardening._core.origin.web_origin import parse_origin
-from mks_hardening._core.web.paths import paths_of_rule
+from mks_hardening._core.web.paths import PathRules, paths_of_rule, values_of_path
 from mks_hardening.exceptions import ConfigurationError
 
 __all__ = ["CORSPolicy", "CORSRule", "CORSRules", "is_preflight"]
@@ -163,8 +163,8 @@ class CORSRule:
     """A policy for some paths; the first rule of ``CORSMiddleware`` whose paths match decides.
 
     Args:
-        path: one path or several; a trailing slash includes everything below. Other spellings of the same path
-            match as well.
+        path: one path or several; a trailing slash includes everything below. In another spelling of the path,
+            such as ``/x/../api``, no other origin is allowed.
         policy: the policy.
 
     Raises:
@@ -172,15 +172,15 @@ class CORSRule:
             ``CORSPolicy``.
     """
 
-    __slots__ = ("_paths", "policy")
+    __slots__ = ("paths", "policy")
 
     def __init__(self, path: str | Iterable[str], policy: CORSPolicy) -> None:
-        self._paths = paths_of_rule(path)
+        self.paths: PathRules = paths_of_rule(path)
         self.policy: CORSPolicy = instance(policy, CORSPolicy, parameter="policy")
 
     def covers(self, path: str) -> bool:
-        """Return whether the policy applies to the path."""
-        return self._paths.covers(path)
+        """Return whether the policy applies to the path, or to another spelling of it."""
+        return self.paths.covers(path)
 
 
 class CORSRules:
@@ -189,17 +189,15 @@ class CORSRules:
     __slots__ = ("_everywhere", "_rules")
 
     def __init__(self, policy: CORSPolicy | None, rules: Iterable[CORSRule]) -> None:
-        self._rules = instances(rules, CORSRule, parameter="rules")
+        self._rules = [(rule.paths, rule.policy) for rule in instances(rules, CORSRule, parameter="rules")]
         self._everywhere = None if policy is None else instance(policy, CORSPolicy, parameter="policy")
         if self._everywhere is None and not self._rules:
             raise ConfigurationError("give either a policy or rules for paths", parameter="policy")
 
     def policy(self, path: str) -> CORSPolicy | None:
         """Return the policy for a path: that of the first rule that matches, else the one for all paths."""
-        for rule in self._rules:
-            if rule.covers(path):
-                return rule.policy
-        return self._everywhere
+        first, *others = values_of_path(path, self._rules, self._everywhere)
+        return first if all(other is first for other in others) else _NOBODY
 
 
 def is_preflight(method: str, origin: str | None, requested_method: str | None) -> bool:
@@ -291,3 +289,7 @@ def _requested(text: str | None) -> str:
     """Return the requested field names that are well formed, each by name: ``*`` does not cover Authorization."""
     names = (name.strip(" \t") for name in (text or "")[:_LONGEST_HEADER_LIST].split(","))
     return ", ".join(dict.fromkeys(name.lower() for name in names if _TOKEN(name)))
+
+
+_NOBODY: Final = CORSPolicy("https://nobody.invalid")
+"""Allows no origin that exists (RFC 2606), for paths to which two policies may apply."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Final, NamedTuple
 
 from mks_hardening._core.checks import boolean, instance, instances, strings, whole_number
 from mks_hardening._core.durations import seconds
-from mks_hardening._core.web.paths import is_plain_path, paths_of_rule
+from mks_hardening._core.web.paths import PathRules, is_plain_path, paths_of_rule, values_of_path
 from mks_hardening._edge.refusal_response import RefusalResponse
 from mks_hardening.exceptions import ConfigurationError, RequestLimitError
 
@@ -20,6 +20,7 @@ __all__ = [
     "RequestLimits",
     "RequestLimitsRules",
     "TooLarge",
+    "broken_limit",
 ]
 
 _MEDIA_TYPE: Final = re.compile(r"[!#$&^_.+0-9A-Za-z-]{1,127}/(?:\*|[!#$&^_.+0-9A-Za-z-]{1,127})").fullmatch
@@ -182,23 +183,18 @@ class RequestLimits:
                 return TooLarge(_BAD_LENGTH, "both" if head.chunked else length[:40])
             if int(length) > self.body:
                 return TooLarge(self._refusals["body"], f"{length} bytes declared")
-        if head.has_body and not self._allows(head.content_type or ""):
+        if head.has_body and not self.allows(head.content_type or ""):
             return TooLarge(self._refusals["content_types"], (head.content_type or "no type")[:100])
         return None
 
-    def _allows(self, content_type: str) -> bool:
+    def allows(self, content_type: str) -> bool:
+        """Return whether bodies of this media type are allowed."""
         if self.content_types is None:
             return True
         kind = content_type[:_LONGEST_TYPE].partition(";")[0].strip().lower()
         return any(
             kind == allowed or (allowed.endswith("/*") and kind.startswith(allowed[:-1]))
             for allowed in self.content_types
-        )
-
-    def body_limit(self, head: RequestHeadSize, now: float) -> BodyLimit:
-        """Return the limit of a body that may follow a head that ``check`` accepts."""
-        return BodyLimit(
-            self, now, refuses_type=head.has_body is None and not self._allows(head.content_type or "")
         )
 
     def exceeded(self, rule: str) -> TooLarge:
@@ -210,8 +206,8 @@ class RequestLimitRule:
     """Limits for some paths; the first rule of ``RequestLimitsMiddleware`` whose paths match decides.
 
     Args:
-        path: one path or several; a trailing slash includes everything below. Other spellings of the same path
-            match as well.
+        path: one path or several; a trailing slash includes everything below. In another spelling of the path,
+            such as ``/x/../uploads``, the rule can only add limits.
         limits: the limits.
 
     Raises:
@@ -219,15 +215,15 @@ class RequestLimitRule:
             ``RequestLimits``.
     """
 
-    __slots__ = ("_paths", "limits")
+    __slots__ = ("limits", "paths")
 
     def __init__(self, path: str | Iterable[str], limits: RequestLimits) -> None:
-        self._paths = paths_of_rule(path)
+        self.paths: PathRules = paths_of_rule(path)
         self.limits: RequestLimits = instance(limits, RequestLimits, parameter="limits")
 
     def covers(self, path: str) -> bool:
-        """Return whether the limits apply to the path."""
-        return self._paths.covers(path)
+        """Return whether the limits apply to the path, or to another spelling of it."""
+        return self.paths.covers(path)
 
 
 class RequestLimitsRules:
@@ -239,31 +235,41 @@ class RequestLimitsRules:
         self._everywhere = (
             RequestLimits() if limits is None else instance(limits, RequestLimits, parameter="limits")
         )
-        self._rules = instances(rules, RequestLimitRule, parameter="rules")
+        self._rules = [
+            (rule.paths, rule.limits) for rule in instances(rules, RequestLimitRule, parameter="rules")
+        ]
 
-    def limits(self, path: str) -> RequestLimits:
-        """Return the limits of a path."""
-        return next((rule.limits for rule in self._rules if rule.covers(path)), self._everywhere)
+    def limits(self, path: str) -> Sequence[RequestLimits]:
+        """Return the limits of a path, all of which apply."""
+        return values_of_path(path, self._rules, self._everywhere)
+
+
+def broken_limit(limits: Iterable[RequestLimits], head: RequestHeadSize) -> TooLarge | None:
+    """Return the first of several limits that a head breaks, if any."""
+    return next(filter(None, (each.check(head) for each in limits)), None)
 
 
 class BodyLimit:
     """Counts the bytes and the time of one body while it is read.
 
     Args:
-        limits: the limits.
+        limits: the limits, of which the strictest count.
+        head: head of the request, which they accept.
         now: time of the request.
-        refuses_type: whether a body of this media type is not allowed, if there is one.
 
     Attributes:
         broken: the limit that was exceeded, or ``None``.
     """
 
-    __slots__ = ("_deadline", "_left", "_refuses_type", "broken")
+    __slots__ = ("_deadline", "_left", "_size", "_time", "_type", "broken")
 
-    def __init__(self, limits: RequestLimits, now: float, *, refuses_type: bool) -> None:
-        self._left = limits.body
-        self._refuses_type = refuses_type
-        self._deadline = now + limits.body_seconds
+    def __init__(self, limits: Sequence[RequestLimits], head: RequestHeadSize, now: float) -> None:
+        self._size = min(limits, key=lambda each: each.body)
+        self._time = min(limits, key=lambda each: each.body_seconds)
+        refused = (each for each in limits if not each.allows(head.content_type or ""))
+        self._type = None if head.has_body else next(refused, None)
+        self._left = self._size.body
+        self._deadline = now + self._time.body_seconds
         self.broken: str | None = None
 
     def left(self, now: float) -> float:
@@ -273,13 +279,18 @@ class BodyLimit:
     def count(self, size: int, now: float) -> bool:
         """Count bytes that have arrived; return whether the body is still within its limits."""
         self._left -= size
-        if size and self._refuses_type:
+        if size and self._type is not None:
             self.broken = "content_types"
         elif self._left < 0:
             self.broken = "body"
         elif now > self._deadline:
             self.broken = "body_seconds"
         return self.broken is None
+
+    def exceeded(self) -> TooLarge:
+        """Return the refusal for the limit that was exceeded."""
+        responsible = {"body_seconds": self._time, "content_types": self._type}.get(self.broken or "")
+        return (responsible or self._size).exceeded(self.broken or "body")
 
     def error(self) -> RequestLimitError:
         """Return the exception for the application that reads beyond the limit."""

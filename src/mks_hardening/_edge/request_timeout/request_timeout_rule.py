@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from mks_hardening._core.checks import boolean, instances
 from mks_hardening._core.durations import seconds as checked_seconds
-from mks_hardening._core.web.paths import paths_of_rule
+from mks_hardening._core.web.paths import PathRules, paths_of_rule, values_of_path
 from mks_hardening._edge.refusal_response import RefusalResponse
 from mks_hardening.exceptions import ConfigurationError
 
@@ -27,8 +27,8 @@ class RequestTimeoutRule:
     """The deadline for some paths; the first rule of ``RequestTimeoutMiddleware`` whose paths match decides.
 
     Args:
-        path: one path or several; a trailing slash includes everything below. Other spellings of the same path
-            match as well.
+        path: one path or several; a trailing slash includes everything below. In another spelling of the path,
+            such as ``/x/../reports``, the rule can only shorten the deadline.
         seconds: seconds within which the application must begin its response; ``None`` for no deadline.
         whole_response: whether the response must also end within this time (ASGI only). Server-sent events
             (``text/event-stream``) are exempt.
@@ -38,12 +38,12 @@ class RequestTimeoutRule:
             ``whole_response`` is not a bool, or is true without ``seconds``.
     """
 
-    __slots__ = ("_paths", "deadline")
+    __slots__ = ("deadline", "paths")
 
     def __init__(
         self, path: str | Iterable[str], seconds: float | timedelta | None, *, whole_response: bool = False
     ) -> None:
-        self._paths = paths_of_rule(path)
+        self.paths: PathRules = paths_of_rule(path)
         boolean(whole_response, parameter="whole_response")
         if whole_response and seconds is None:
             raise ConfigurationError(
@@ -53,8 +53,8 @@ class RequestTimeoutRule:
         self.deadline: ResponseDeadline | None = response_deadline(seconds, whole_response=whole_response)
 
     def covers(self, path: str) -> bool:
-        """Return whether the rule applies to the path."""
-        return self._paths.covers(path)
+        """Return whether the rule applies to the path, or to another spelling of it."""
+        return self.paths.covers(path)
 
 
 class RequestTimeoutRules:
@@ -75,8 +75,9 @@ class RequestTimeoutRules:
         self, seconds: float | timedelta | None, rules: Iterable[RequestTimeoutRule], *, can_cancel: bool
     ) -> None:
         self._everywhere = response_deadline(seconds, whole_response=False)
-        self._rules = instances(rules, RequestTimeoutRule, parameter="rules")
-        if not can_cancel and any(rule.deadline and rule.deadline.whole_response for rule in self._rules):
+        checked = instances(rules, RequestTimeoutRule, parameter="rules")
+        self._rules = [(rule.paths, rule.deadline) for rule in checked]
+        if not can_cancel and any(deadline and deadline.whole_response for _, deadline in self._rules):
             raise ConfigurationError(
                 "rules: whole_response has no effect under WSGI, where nothing can end a response that has begun; "
                 "omit it, and set the timeout of the server",
@@ -85,7 +86,11 @@ class RequestTimeoutRules:
 
     def deadline(self, path: str) -> ResponseDeadline | None:
         """Return the deadline of a path, or ``None`` if it has none."""
-        return next((rule.deadline for rule in self._rules if rule.covers(path)), self._everywhere)
+        found = [each for each in values_of_path(path, self._rules, self._everywhere) if each is not None]
+        if len(found) < 2:
+            return found[0] if found else None
+        shortest = min(found, key=lambda each: each.seconds)
+        return shortest._replace(whole_response=any(each.whole_response for each in found))
 
 
 def response_deadline(seconds: float | timedelta | None, *, whole_response: bool) -> ResponseDeadline | None:
