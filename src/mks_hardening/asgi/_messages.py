@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Final
 from mks_hardening._core.memo import Memo
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from mks_hardening._core.web.asgi_types import Message, RawHeaders, Scope, Send
     from mks_hardening._edge.refusal_response import FixedResponse
 
@@ -59,11 +61,23 @@ def encoded(headers: list[tuple[str, str]]) -> RawHeaders:
     ]
 
 
-async def send_response(scope: Scope, send: Send, response: FixedResponse) -> None:
+async def send_response(
+    scope: Scope,
+    send: Send,
+    response: FixedResponse,
+    *,
+    meanwhile: Callable[[], Awaitable[None]] | None = None,
+) -> None:
     """Send a response in place of the application's.
 
     A WebSocket gets a denial response if the server can send one (extension ``websocket.http.response``), otherwise
     it is closed with 1008.
+
+    Args:
+        scope: scope of the request.
+        send: callable of the server.
+        response: the response.
+        meanwhile: called before the last byte, after which some servers close the connection.
     """
     prefix = "http.response"
     if scope["type"] == "websocket":
@@ -73,4 +87,8 @@ async def send_response(scope: Scope, send: Send, response: FixedResponse) -> No
         prefix = "websocket.http.response"
     await send({"type": f"{prefix}.start", "status": response.status, "headers": list(response.raw_headers)})
     body = b"" if scope.get("method") == "HEAD" else response.body
+    if meanwhile is not None:
+        await send({"type": f"{prefix}.body", "body": body[:-1], "more_body": True})
+        await meanwhile()
+        body = body[-1:]
     await send({"type": f"{prefix}.body", "body": body})

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from mks_hardening._core.clock import SYSTEM_CLOCK, given_clock
@@ -18,6 +20,8 @@ from mks_hardening._core.web.asgi_scope import (
 from mks_hardening._core.web.private_scope import private_scope
 from mks_hardening._edge.refusal_response import Refuser
 from mks_hardening._edge.request_limits.request_limits import (
+    LONGEST_DISCARD,
+    MOST_DISCARDED,
     BodyLimit,
     RequestHeadSize,
     RequestLimitRule,
@@ -44,6 +48,9 @@ class RequestLimitsMiddleware:
     noticed. ``RequestLimitError`` is then raised where it reads, and the client gets 413 or 408 whatever the
     application makes of the exception, unless its response has already begun. The application never takes a part of
     a body for the whole. Refusals are problem documents that name the limit: 400, 405, 408, 413, 414, 415 or 431.
+
+    The rest of a refused body is read and discarded, up to 64 MiB and five seconds, since a client that is still
+    sending would lose the response if the connection was closed.
 
     The server and the proxy in front of it need limits of their own: they read the head of a request before any
     middleware does.
@@ -86,7 +93,7 @@ class RequestLimitsMiddleware:
         head = _head(scope)
         found = broken_limit(limits, head)
         if found is not None:
-            await self._refuse(scope, send, found)
+            await self._refuse(scope, receive, send, found, unread=head.unread)
         elif scope["type"] != "http" or head.has_body is False:
             await self._app(scope, receive, send)
         else:
@@ -130,9 +137,12 @@ class RequestLimitsMiddleware:
             if limit.broken is None or started:
                 raise
         if limit.broken is not None and not started:
-            await self._refuse(scope, send, limit.exceeded())
+            unread = 0 if complete or limit.broken == "body_seconds" else MOST_DISCARDED
+            await self._refuse(scope, receive, send, limit.exceeded(), unread=unread)
 
-    async def _refuse(self, scope: Scope, send: Send, found: TooLarge) -> None:
+    async def _refuse(
+        self, scope: Scope, receive: Receive, send: Send, found: TooLarge, *, unread: int
+    ) -> None:
         response = self._refuser.refuse(
             private_scope(scope),
             found.response,
@@ -140,10 +150,26 @@ class RequestLimitsMiddleware:
             seen=found.seen,
             client_ip=request_origin(scope).client_ip,
         )
-        if (scope.get("http_version") or "1.1").startswith("1"):
-            # The rest of the body is not read (RFC 9112, 9.6); HTTP/2 and HTTP/3 end the stream instead.
+        if not (scope.get("http_version") or "1.1").startswith("1"):
+            unread = 0  # HTTP/2 and HTTP/3 end the stream instead
+        else:
             response = response.with_headers((*response.headers, ("Connection", "close")))
-        await send_response(scope, send, response)
+        # A client that has asked first does not send the body.
+        discards = unread > 0 and scope["type"] == "http" and header(scope, b"expect") is None
+        rest = partial(_discard, receive, unread) if discards else None
+        await send_response(scope, send, response, meanwhile=rest)
+
+
+async def _discard(receive: Receive, unread: int) -> None:
+    import asyncio
+
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(LONGEST_DISCARD):
+            while unread > 0:
+                message = await receive()
+                unread -= len(message.get("body", b""))
+                if message["type"] != "http.request" or not message.get("more_body"):
+                    return
 
 
 def _head(scope: Scope) -> RequestHeadSize:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from mks_hardening._core.clock import SYSTEM_CLOCK, given_clock
 from mks_hardening._core.origin.origin_of_request import request_origin
 from mks_hardening._core.web.wsgi_stack import wsgi_application
 from mks_hardening._edge.refusal_response import Refuser
 from mks_hardening._edge.request_limits.request_limits import (
+    LONGEST_DISCARD,
+    MOST_DISCARDED,
     BodyLimit,
     RequestHeadSize,
     RequestLimitRule,
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
 
 __all__ = ["RequestLimitsMiddleware"]
 
+_CHUNK: Final = 16 * 1024
+
 
 class RequestLimitsMiddleware:
     """Middleware that refuses requests whose size or slowness exceeds a limit, before the framework reads them.
@@ -37,6 +42,9 @@ class RequestLimitsMiddleware:
     noticed. ``RequestLimitError`` is then raised where it reads, and the client gets 413 or 408 whatever the
     application makes of the exception, unless its response has already begun. The application never takes a part of
     a body for the whole. Refusals are problem documents that name the limit: 400, 405, 408, 413, 414, 415 or 431.
+
+    The rest of a refused body is read and discarded, up to 64 MiB and five seconds, since a client that is still
+    sending would lose the response if the connection was closed.
 
     The server and the proxy in front of it need limits of their own: they read the head of a request before any
     middleware does.
@@ -76,7 +84,7 @@ class RequestLimitsMiddleware:
         request = _head(environ)
         found = broken_limit(limits, request)
         if found is not None:
-            return self._refuse(environ, start_response, found)
+            return self._refuse(environ, start_response, found, unread=request.unread)
         source = environ.get("wsgi.input")
         if request.has_body is False or source is None:
             return self._app(environ, start_response)
@@ -84,14 +92,17 @@ class RequestLimitsMiddleware:
         environ["wsgi.input"] = body
         head = _BodyLimitHead(start_response, body.limit)
 
-        def refusal() -> list[bytes]:
-            return self._refuse(environ, start_response, body.limit.exceeded())
+        def refusal() -> Iterable[bytes]:
+            # Only a body without a declared length gets so far.
+            unread = 0 if body.limit.broken == "body_seconds" or request.content_length else MOST_DISCARDED
+            environ["wsgi.input"] = source
+            return self._refuse(environ, start_response, body.limit.exceeded(), unread=unread)
 
         return replaceable_response(self._app, environ, head, refusal)
 
     def _refuse(
-        self, environ: WSGIEnvironment, start_response: StartResponse, found: TooLarge
-    ) -> list[bytes]:
+        self, environ: WSGIEnvironment, start_response: StartResponse, found: TooLarge, *, unread: int
+    ) -> Iterable[bytes]:
         response = self._refuser.refuse(
             environ,
             found.response,
@@ -99,7 +110,20 @@ class RequestLimitsMiddleware:
             seen=found.seen,
             client_ip=request_origin(environ).client_ip,
         )
-        return send_response(environ, start_response, response)
+        body = send_response(environ, start_response, response)
+        has_end = environ.get("CONTENT_LENGTH") or environ.get("wsgi.input_terminated")
+        # A client that has asked first (Expect) does not send the body.
+        if not (body and unread and has_end) or "HTTP_EXPECT" in environ:
+            return body
+        return self._discarding(body[0], environ.get("wsgi.input"), unread)
+
+    def _discarding(self, body: bytes, source: Any, unread: int) -> Iterator[bytes]:
+        yield body[:-1]  # the last byte later: some servers close the connection after it
+        deadline = self._monotonic() + LONGEST_DISCARD
+        with contextlib.suppress(Exception):  # of the server, if the client has disconnected
+            while unread > 0 and self._monotonic() < deadline and (chunk := source.read(min(unread, _CHUNK))):
+                unread -= len(chunk)
+        yield body[-1:]
 
 
 class _BodyLimitHead(ReplaceableHead):
@@ -122,13 +146,15 @@ class _LimitedInput:
         self._monotonic = monotonic
         self.limit = limit
 
-    def read(self, size: int = -1, /) -> bytes:
-        """Read as a file does."""
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read as a file does; all that is left in pieces, so that what exceeds the limit is not held in memory."""
+        if size is None or size < 0:
+            return b"".join(iter(lambda: self.read(_CHUNK), b""))
         return self._counted(self._source.read(size))
 
     def readline(self, size: int = -1, /) -> bytes:
         """Read one line."""
-        return self._counted(self._source.readline(size))
+        return self._counted(self._source.readline() if size < 0 else self._source.readline(size))
 
     def readlines(self, hint: int = -1, /) -> list[bytes]:
         """Read all lines."""

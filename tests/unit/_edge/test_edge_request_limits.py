@@ -271,12 +271,95 @@ def test_a_body_that_takes_too_long_ends_with_408(ask: Callable[..., Reply], rea
         {"Content-Length": "-1"},
         {"Content-Length": "5,5"},
         {"Content-Length": "5", "Transfer-Encoding": "chunked"},
-        {"Content-Length": "9" * 30},
+        {"Content-Length": "+5"},
+        {"Content-Length": "1_0"},
         {"Content-Length": "٣"},
     ],
 )
 def test_an_ambiguous_length_is_refused(ask: Callable[..., Reply], headers: dict[str, str]) -> None:
     assert ask([b"12345"], headers).status == 400
+
+
+@pytest.mark.parametrize("digits", [18, 19, 30, 5000])
+def test_a_number_of_any_length_is_a_length(ask: Callable[..., Reply], digits: int) -> None:
+    loose = RequestLimits(header_bytes=9000)
+    assert ask([b"12345"], {"Content-Length": "9" * digits}, limits=loose).status == 413
+    assert ask([b"12345"], {"Content-Length": "5".zfill(digits)}, limits=loose).status == 200
+
+
+class Endless:
+    """``wsgi.input`` of a client that does not stop."""
+
+    def __init__(self, clock: FrozenClock | None = None, end: int | None = None) -> None:
+        self.sizes: list[int] = []
+        self._clock = clock
+        self._end = end
+
+    def read(self, size: int = -1) -> bytes:
+        assert size >= 0, "Granian takes no negative size"
+        if self._clock is not None:
+            self._clock.advance(2)
+        if self._end is not None and len(self.sizes) >= self._end:
+            raise OSError("the client has disconnected")
+        self.sizes.append(size)
+        return b"x" * size
+
+
+def refused(source: Endless, app: Any = None, **changes: Any) -> tuple[list[str], list[bytes]]:
+    """The heads of a refusal, and the chunks of its body."""
+    environ = {"REQUEST_METHOD": "POST", "PATH_INFO": "/", "wsgi.url_scheme": "http", "wsgi.input": source}
+    environ |= {"wsgi.input_terminated": True, **changes}
+    heads: list[str] = []
+    limited = wsgi.RequestLimitsMiddleware(app, limits=LIMITS, clock=environ.pop("clock", FrozenClock()))
+    body: Any = limited(environ, lambda status, *_: heads.append(status))  # type: ignore[arg-type]
+    assert len(heads) == 1, "Granian takes the head before the body"
+    return heads, list(body)
+
+
+@pytest.mark.parametrize(
+    ("changes", "most"),
+    [
+        ({"CONTENT_LENGTH": "9" * 30}, 64 * 2**20),
+        ({"CONTENT_LENGTH": "100000"}, 100_000),
+        ({"CONTENT_LENGTH": "100000", "wsgi.input_terminated": False}, 100_000),
+        ({"CONTENT_LENGTH": "100000", "HTTP_EXPECT": "100-continue"}, 0),
+        ({"CONTENT_LENGTH": "-100000"}, 0),
+        ({"CONTENT_LENGTH": "100000", "HTTP_TRANSFER_ENCODING": "chunked"}, 0),
+        ({"CONTENT_LENGTH": "100000", "REQUEST_METHOD": "HEAD"}, 0),
+        ({"HTTP_TRANSFER_ENCODING": "chunked", "CONTENT_TYPE": "x" * 300, "HTTP_X": "x" * 300}, 64 * 2**20),
+        ({"HTTP_TRANSFER_ENCODING": "chunked", "HTTP_X": "x" * 300, "wsgi.input_terminated": False}, 0),
+    ],
+)
+def test_a_refused_body_is_discarded_up_to_a_bound(changes: dict[str, Any], most: int) -> None:
+    source = Endless()
+    heads, chunks = refused(source, lambda *_: [], **changes)
+    assert heads[0][:3] in ("400", "413", "431")
+    assert sum(source.sizes) == most
+    if most:
+        assert json.loads(b"".join(chunks))["status"] == int(heads[0][:3])
+        assert len(chunks[-1]) == 1, "the response ends when the rest of the request is read"
+
+
+@pytest.mark.parametrize(("source", "reads"), [(Endless(clock := FrozenClock()), 3), (Endless(end=2), 2)])
+def test_discarding_ends_with_its_time_and_with_the_connection(source: Endless, reads: int) -> None:
+    _, chunks = refused(source, lambda *_: [], CONTENT_LENGTH="9999999", clock=clock)
+    assert len(source.sizes) == reads
+    assert json.loads(b"".join(chunks))["limit"] == 1000
+
+
+def test_an_application_that_reads_everything_holds_no_more_than_the_limit() -> None:
+    source, held = Endless(), list[int]()
+
+    def app(environ: Any, _start_response: Any) -> list[bytes]:
+        try:
+            environ["wsgi.input"].read()
+        finally:
+            held.append(sum(source.sizes))
+        return []
+
+    heads, _ = refused(source, app, HTTP_TRANSFER_ENCODING="chunked")
+    assert heads[0].startswith("413")
+    assert held == [16 * 1024]
 
 
 @pytest.mark.parametrize(

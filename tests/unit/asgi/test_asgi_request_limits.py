@@ -111,7 +111,42 @@ def test_a_form_that_another_middleware_reads_is_counted_too(caplog: pytest.LogC
     assert vars(caplog.records[-1])["outcome"] == "ok"
 
 
-def test_the_rest_of_a_refused_body_is_not_read() -> None:
+def test_the_rest_of_a_refused_body_is_discarded_before_the_response_ends() -> None:
     server: Server = call(limited(reads), chunked(), *upload(*[b"x" * 6] * 50))
-    assert (server.sent[0]["status"], server.receives) == (413, 2)
+    assert (server.sent[0]["status"], server.receives) == (413, 50)
     assert server.header("connection") == "close"
+    first, last = (message["body"] for message in server.sent[1:])
+    assert (json.loads(first + last)["limit"], len(last)) == (10, 1)
+
+
+@pytest.mark.parametrize(
+    ("scope", "receives"),
+    [
+        (chunked(), 66),  # two by the application, and 64 MiB
+        (http(method="POST", headers={"Content-Length": "9" * 30}), 64),
+        (http(method="POST", headers={"Content-Length": "3000000"}), 3),
+        (chunked(Expect="100-continue"), 2),
+        (http(method="POST", headers={"Content-Length": "11", "Transfer-Encoding": "chunked"}), 0),
+        (http(method="POST", headers={"Content-Length": "-11"}), 0),
+        (http(method="HEAD", headers={"Content-Length": "11"}), 0),
+        ({**chunked(), "http_version": "2"}, 2),
+    ],
+)
+def test_a_body_is_discarded_up_to_a_bound(scope: dict[str, Any], receives: int) -> None:
+    endless = [{"type": "http.request", "body": b"x" * 2**20, "more_body": True}] * 70
+
+    async def reads_two(scope: Any, receive: Any, send: Any) -> None:
+        endless[0]["body"] = b"1234567890"
+        await receive()
+        endless[0]["body"] = b"x" * 2**20
+        await receive()
+
+    server: Server = call(limited(reads_two), scope, *endless)
+    assert server.sent[0]["status"] in (400, 413)
+    assert server.receives == receives
+
+
+def test_a_client_that_leaves_ends_the_discarding() -> None:
+    server: Server = call(limited(reads), chunked(), *upload(b"x" * 11, b"")[:1], {"type": "http.disconnect"})
+    assert (server.sent[0]["status"], server.receives) == (413, 2)
+    assert json.loads(b"".join(message["body"] for message in server.sent[1:]))["limit"] == 10

@@ -14,6 +14,8 @@ from mks_hardening._edge.refusal_response import RefusalResponse
 from mks_hardening.exceptions import ConfigurationError, RequestLimitError
 
 __all__ = [
+    "LONGEST_DISCARD",
+    "MOST_DISCARDED",
     "BodyLimit",
     "RequestHeadSize",
     "RequestLimitRule",
@@ -29,6 +31,13 @@ _ENCODED: Final = re.compile(r"%(?:[0-9A-Fa-f]{2}|u[0-9A-Fa-f]{4})").search
 _CONTROL: Final = re.compile("[\x80-\x9f\ufffd]").search  # of Unicode, and what servers put for broken UTF-8
 _AMBIGUOUS_RAW: Final = re.compile(r"%(?:2f|5c|(?![0-9a-f]{2}))", re.IGNORECASE).search
 _WITHOUT_BODY: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+MOST_DISCARDED: Final = 64 * 1024 * 1024
+LONGEST_DISCARD: Final = 5.0
+"""Bytes of a refused body that are read and discarded, and seconds that it may take.
+
+A connection that is closed with unread bytes is reset, and a client that is still sending loses the response
+(RFC 9112, 9.6).
+"""
 _LONGEST_TYPE: Final = 1000
 _LONGEST_SEEN: Final = 200
 _STATUS: Final = {"body": 413, "body_seconds": 408, "content_types": 415}
@@ -74,8 +83,21 @@ class RequestHeadSize(NamedTuple):
         Servers that decode chunks may remove ``Transfer-Encoding``, so only methods without a body are believed.
         """
         if self.chunked or self.content_length is not None:
-            return self.chunked or self.content_length != "0"
+            return self.chunked or self.declared != 0
         return False if self.http_version.startswith("1") and self.method in _WITHOUT_BODY else None
+
+    @property
+    def declared(self) -> int | None:
+        """The number in ``Content-Length``, of which 19 digits exceed every limit; ``None`` if it is none."""
+        length = self.content_length or ""
+        return int(length.lstrip("0")[:19] or "0") if length.isascii() and length.isdecimal() else None
+
+    @property
+    def unread(self) -> int:
+        """Number of bytes to discard if the request is refused before its body is read."""
+        if self.method == "HEAD" or (self.chunked and self.content_length is not None):
+            return 0
+        return min(MOST_DISCARDED if self.chunked else self.declared or 0, MOST_DISCARDED)
 
 
 class RequestLimits:
@@ -176,13 +198,12 @@ class RequestLimits:
         return self._check_body(head)
 
     def _check_body(self, head: RequestHeadSize) -> TooLarge | None:
-        length = head.content_length
-        if length is not None:
+        if head.content_length is not None:
             # Two different lengths, or one beside chunks, are how requests are smuggled (RFC 9112, 6.3).
-            if head.chunked or not (length.isascii() and length.isdecimal()) or len(length) > 18:
-                return TooLarge(_BAD_LENGTH, "both" if head.chunked else length[:40])
-            if int(length) > self.body:
-                return TooLarge(self._refusals["body"], f"{length} bytes declared")
+            if head.chunked or head.declared is None:
+                return TooLarge(_BAD_LENGTH, "both" if head.chunked else head.content_length[:40])
+            if head.declared > self.body:
+                return TooLarge(self._refusals["body"], f"{head.content_length[:40]} bytes declared")
         if head.has_body and not self.allows(head.content_type or ""):
             return TooLarge(self._refusals["content_types"], (head.content_type or "no type")[:100])
         return None
