@@ -66,7 +66,7 @@ async def send_response(
     send: Send,
     response: FixedResponse,
     *,
-    meanwhile: Callable[[], Awaitable[None]] | None = None,
+    before_end: Callable[[], Awaitable[None]] | None = None,
 ) -> None:
     """Send a response in place of the application's.
 
@@ -77,7 +77,7 @@ async def send_response(
         scope: scope of the request.
         send: callable of the server.
         response: the response.
-        meanwhile: called before the last byte, after which some servers close the connection.
+        before_end: called before the last byte, after which some servers close the connection.
     """
     prefix = "http.response"
     if scope["type"] == "websocket":
@@ -87,8 +87,8 @@ async def send_response(
         prefix = "websocket.http.response"
     await send({"type": f"{prefix}.start", "status": response.status, "headers": list(response.raw_headers)})
     body = b"" if scope.get("method") == "HEAD" else response.body
-    if meanwhile is not None:
+    if before_end is not None:
         await send({"type": f"{prefix}.body", "body": body[:-1], "more_body": True})
-        await meanwhile()
+        await before_end()
         body = body[-1:]
     await send({"type": f"{prefix}.body", "body": body})

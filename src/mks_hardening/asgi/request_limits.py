@@ -157,7 +157,7 @@ class RequestLimitsMiddleware:
         # A client that has asked first does not send the body.
         discards = unread > 0 and scope["type"] == "http" and header(scope, b"expect") is None
         rest = partial(_discard, receive, unread) if discards else None
-        await send_response(scope, send, response, meanwhile=rest)
+        await send_response(scope, send, response, before_end=rest)
 
 
 async def _discard(receive: Receive, unread: int) -> None:
