@@ -10,10 +10,11 @@ from mks_hardening._core.origin.scope_trust import direct_origin
 from mks_hardening._core.web.asgi_scope import REQUESTS, HeaderReader, header, path_below_mount
 from mks_hardening._core.web.environ_keys import CSRF_TOKEN_KEY, ORIGIN_KEY, SESSION_KEY
 from mks_hardening._core.web.private_scope import private_scope
-from mks_hardening._edge.csrf.csrf_rules import FORBIDDEN, SAFE_METHODS, CSRFRules
+from mks_hardening._edge.csrf.csrf_rules import FORBIDDEN, CSRFRules
 from mks_hardening._edge.csrf.form_field import FIELD, declared_length, form_field, is_form
 from mks_hardening._edge.csrf.form_token import CSRFToken
 from mks_hardening._edge.refusal_response import Refuser
+from mks_hardening._edge.safe_methods import SAFE_METHODS
 from mks_hardening._edge.session.request_kind import WEBSOCKET
 from mks_hardening.asgi._application import asgi_application
 from mks_hardening.asgi._body_replay import read_body
@@ -33,7 +34,7 @@ _SENDER: Final = HeaderReader(b"host", b"cookie", b"authorization", b"origin", b
 
 
 class CSRFMiddleware:
-    """Middleware that refuses cross-site requests with 403, except safe ones (GET, HEAD, OPTIONS, TRACE).
+    """Middleware that refuses cross-site requests with 403, except those with a safe method (GET, QUERY).
 
     The rules are those of ``mks_hardening.wsgi.CSRFMiddleware``. WebSockets are judged like unsafe requests: a page
     of another site could otherwise open one with the cookies of the user (CWE-1385). A form is read, up to

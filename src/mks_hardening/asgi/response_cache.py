@@ -19,10 +19,10 @@ from mks_hardening._core.web.environ_keys import ROUTE_KEY, header_key
 from mks_hardening._core.web.private_scope import private_scope
 from mks_hardening._edge.response_cache.cache_rule import CacheRule
 from mks_hardening._edge.response_cache.cacheable_request import CONDITIONS, CacheableRequest, RequestHead
-from mks_hardening._edge.response_cache.changed_paths import SAFE_METHODS
 from mks_hardening._edge.response_cache.response_cache import ResponseCache
 from mks_hardening._edge.response_cache.response_choice import ResponseChoice
 from mks_hardening._edge.response_cache.response_recorder import ResponseRecorder, ServedResponse
+from mks_hardening._edge.safe_methods import SAFE_METHODS
 from mks_hardening.asgi._application import asgi_application
 from mks_hardening.asgi._messages import decoded, encoded, raw_headers, with_headers, with_readable_headers
 from mks_hardening.protocols import Clock
@@ -53,7 +53,7 @@ class ResponseCacheMiddleware:
     With ``stale_while_revalidate``, the request that finds a stale response makes the new one in its own task,
     after the client has the stale one.
 
-    A request with a method other than GET, HEAD, OPTIONS or TRACE whose response is 2xx or 3xx invalidates the
+    A request with a method that is not safe (such as POST) whose response is 2xx or 3xx invalidates the
     stored responses of its path, and of the paths in ``Location`` and ``Content-Location`` (RFC 9111, 4.4).
 
     Wrap the application directly in this middleware, then pass it to ``harden_asgi`` or ``Hardening``. It may also

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import Final, cast
 
+from mks_hardening._edge.safe_methods import SAFE_METHODS
 from mks_hardening.production_check.application_facts import ApplicationFacts
 from mks_hardening.production_check.check_definition import CheckGroup
 from mks_hardening.production_check.facts import Facts
@@ -18,7 +19,6 @@ __all__ = ["GROUP", "application_of"]
 GROUP: Final = CheckGroup("application")
 
 _OWASP: Final = "https://cheatsheetseries.owasp.org/cheatsheets/"
-_SAFE: Final = frozenset(("GET", "HEAD", "OPTIONS", "TRACE"))
 _SESSION: Final = ("SessionTimeoutMiddleware",)
 _CSRF: Final = ("CSRFMiddleware", "CSRFProtect", "CsrfViewMiddleware", "SeaSurf")
 _HEADERS: Final = ("SecurityHeadersMiddleware", "Talisman", "SecurityMiddleware", "SecureHeadersMiddleware")
@@ -228,7 +228,7 @@ def endless_session(facts: Facts) -> Iterator[Evidence]:
 def no_csrf(facts: Facts) -> Iterator[Evidence]:
     """Report applications with unsafe routes and without protection; Flask-WTF registers a function."""
     for application in _missing(facts, _CSRF):
-        changing = [route.path for route in application.routes if route.methods - _SAFE]
+        changing = [route.path for route in application.routes if route.methods - SAFE_METHODS]
         flask_wtf = any(name.startswith("flask_wtf.csrf") for name in application.wrappers)
         if flask_wtf or (application.framework != "django" and not changing):
             continue
@@ -449,7 +449,7 @@ def changing_get(facts: Facts) -> Iterator[Evidence]:
         r"(?:^|[/_-])(?:delete|remove|destroy|logout|sign-?out|disable|reset|purge)(?:[/_-]|$)"
     )
     for application in _loaded(facts):
-        changing = {route.path for route in application.routes if route.methods - _SAFE}
+        changing = {route.path for route in application.routes if route.methods - SAFE_METHODS}
         for route in application.routes:
             if pattern.search(route.path.lower()) and route.methods and route.path not in changing:
                 yield Evidence(text=f"GET {route.path}", key=route.path)
@@ -478,7 +478,7 @@ def no_body_limit(facts: Facts) -> Iterator[Evidence]:
             case "django":
                 unlimited = config.get("DATA_UPLOAD_MAX_MEMORY_SIZE") is None
             case "starlette":
-                unlimited = any(route.methods - _SAFE for route in application.routes)
+                unlimited = any(route.methods - SAFE_METHODS for route in application.routes)
             case _:
                 unlimited = False
         if unlimited:

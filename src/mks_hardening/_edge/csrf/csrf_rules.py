@@ -10,11 +10,10 @@ from mks_hardening._core.web.paths import PathRules, exemptions
 from mks_hardening._edge.cors.cors_policy import CORSPolicy
 from mks_hardening._edge.csrf.same_origin import SameOrigin
 from mks_hardening._edge.refusal_response import RefusalResponse
+from mks_hardening._edge.safe_methods import SAFE_METHODS
 
-__all__ = ["FORBIDDEN", "SAFE_METHODS", "CSRFRules"]
+__all__ = ["FORBIDDEN", "CSRFRules"]
 
-# RFC 9110, 9.2.1; every other method, including other spellings, is checked.
-SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 FORBIDDEN: Final = RefusalResponse(
     "csrf", 403, "This request seems to come from another site. Reload the page and try again."
 )
@@ -46,5 +45,5 @@ class CSRFRules:
         self.secure_cookie: bool = boolean(secure_cookie, parameter="secure_cookie")
 
     def checks(self, method: str, path: str) -> bool:
-        """Return whether the sender of such a request is checked."""
+        """Return whether the sender of such a request is checked; methods in another spelling are."""
         return method not in SAFE_METHODS and not self.exempt.match(path)

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
 from mks_hardening._edge.response_cache.cacheable_request import RequestHead
 from mks_hardening._edge.response_cache.http_caching import Headers
 
-__all__ = ["SAFE_METHODS", "changed_paths"]
-
-SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
-"""They do not request a change (RFC 9110, 9.2.1)."""
+__all__ = ["changed_paths"]
 
 
 def changed_paths(head: RequestHead, status: int, headers: Headers) -> list[str]:

@@ -13,6 +13,7 @@ from mks_hardening._core.web.environ_keys import REFUSAL_KEY
 from mks_hardening._core.web.paths import exemptions
 from mks_hardening._edge.refusal_response import FixedResponse, Refuser, printable_excerpt
 from mks_hardening._edge.refusals import Refusal
+from mks_hardening._edge.safe_methods import SAFE_METHODS
 from mks_hardening._edge.session.cookie_header import CookieFilter, find_cookie, is_cookie_name
 from mks_hardening._edge.session.refusal_texts import detail_of, redirect, refusal, seen_of, unavailable
 from mks_hardening._edge.session.request_kind import WEBSOCKET, is_part_of_a_page, wants_page
@@ -38,7 +39,6 @@ __all__ = ["ServedSession", "SessionGate", "SessionRequest"]
 
 # In seconds. A session may end too early by this much in another process, which knows only what was written.
 _LONGEST_WRITE_INTERVAL: Final = 10.0
-_READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 # Fields that describe the built-in body, which the application may replace.
 _OF_THE_BODY: Final = frozenset({"Content-Type", "Content-Length", "Cache-Control"})
 _SITE_DATA: Final = ("cache", "clientHints", "cookies", "executionContexts", "prefetchCache", "storage", "*")
@@ -219,7 +219,7 @@ class SessionGate:
         if len(session_id) != ID_LENGTH and is_anonymous_id(session_id):
             return self._anonymous(session_id, found, asked)
         # A request that reads may finish under the old id; one that writes must be repeated with the new one.
-        if record is not None and reason == ROTATED and asked.method in _READING:
+        if record is not None and reason == ROTATED and asked.method in SAFE_METHODS:
             late = SessionHandle(self.lookup, self.fields, session_id, record, deadline, late=True)
             return ServedSession(late, hides_cookies=False)
         return self._dead(record, reason, asked)

@@ -29,7 +29,7 @@ _HEADER: Final = "HTTP_X_CSRF_TOKEN"
 
 
 class CSRFMiddleware:
-    """Middleware that refuses cross-site requests with 403, except safe ones (GET, HEAD, OPTIONS, TRACE).
+    """Middleware that refuses cross-site requests with 403, except those with a safe method (GET, QUERY).
 
     The first field that is present decides:
 

@@ -20,9 +20,9 @@ from mks_hardening._core.web.environ_keys import ROUTE_KEY
 from mks_hardening._core.web.wsgi_stack import wsgi_application
 from mks_hardening._edge.response_cache.cache_rule import CacheRule
 from mks_hardening._edge.response_cache.cacheable_request import CONDITIONS, CacheableRequest, RequestHead
-from mks_hardening._edge.response_cache.changed_paths import SAFE_METHODS
 from mks_hardening._edge.response_cache.response_cache import ResponseCache
 from mks_hardening._edge.response_cache.response_choice import ResponseChoice
+from mks_hardening._edge.safe_methods import SAFE_METHODS
 from mks_hardening.protocols import Clock
 from mks_hardening.wsgi.response_cache._invalidation import Invalidation
 from mks_hardening.wsgi.response_cache._recording import RecordedBody, StaleBody, status_line
@@ -53,7 +53,7 @@ class ResponseCacheMiddleware:
     With ``stale_while_revalidate``, the request that finds a stale response makes the new one in ``close()`` of its
     body: the client has the stale one by then, and the request log counts the time to this request.
 
-    A request with a method other than GET, HEAD, OPTIONS or TRACE whose response is 2xx or 3xx invalidates the
+    A request with a method that is not safe (such as POST) whose response is 2xx or 3xx invalidates the
     stored responses of its path, and of the paths in ``Location`` and ``Content-Location`` (RFC 9111, 4.4).
 
     Wrap the application directly in this middleware, then pass it to ``harden_wsgi``, ``Hardening`` or

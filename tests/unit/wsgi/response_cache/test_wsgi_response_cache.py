@@ -652,6 +652,9 @@ def test_a_rule_speaks_of_a_page_or_of_a_folder(rule: str, matched: list[str], o
 # --- what a successful change forgets (RFC 9111, 4.4)
 
 
+NOT_CHANGING = ("PROPFIND", "REPORT", "SEARCH", "QUERY")
+
+
 class Shop:
     """Pages that are cached, and requests that change them."""
 
@@ -668,7 +671,7 @@ class Shop:
 
     def app(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         self.calls += 1
-        changes = environ["REQUEST_METHOD"] not in {"GET", "HEAD", "OPTIONS", "TRACE"}
+        changes = environ["REQUEST_METHOD"] not in ("GET", "HEAD", "OPTIONS", "TRACE", *NOT_CHANGING)
         if self.late:
             return self.late_body(changes, start_response)
         start_response(
@@ -732,6 +735,14 @@ def test_a_change_that_failed_forgets_nothing(status: str) -> None:
     shop.status = status
     before = shop.ask("/a/1")
     _raw(shop.middleware, "POST", "/a/1")
+    assert shop.ask("/a/1") == before
+
+
+@pytest.mark.parametrize("method", ["HEAD", "OPTIONS", "TRACE", *NOT_CHANGING])
+def test_a_safe_method_forgets_nothing(method: str) -> None:
+    shop = Shop()
+    before = shop.ask("/a/1")
+    _raw(shop.middleware, method, "/a/1")
     assert shop.ask("/a/1") == before
 
 
