@@ -171,6 +171,26 @@ def test_all_headers_are_named_also_authorization(ask: Callable[..., Reply], *, 
     assert values(plain, "Vary") == ["Origin"]
 
 
+@pytest.mark.parametrize("all_names", ["*", ["*"], ("*",)])
+def test_a_star_means_the_same_in_a_list(ask: Callable[..., Reply], all_names: Any) -> None:
+    chosen = CORSPolicy(all_names, methods=all_names, headers=all_names, expose=all_names)
+    asked = [("Access-Control-Request-Headers", "authorization, x-a")]
+    assert granted(preflight(ask, FOREIGN, policy=chosen, more=asked)) == [
+        ("access-control-allow-headers", "authorization, x-a"),
+        ("access-control-allow-methods", "*"),
+        ("access-control-allow-origin", "*"),
+        ("access-control-max-age", "600"),
+    ]
+    reply = ask(policy=chosen, headers=[("Origin", FOREIGN)])
+    assert values(reply, "Access-Control-Expose-Headers") == ["*"]
+    listed = policy(headers=all_names, credentials=True)
+    assert values(preflight(ask, policy=listed, more=asked), "Access-Control-Allow-Headers") == [
+        "authorization, x-a"
+    ]
+    with pytest.raises(ConfigurationError, match="cannot be combined with credentials"):
+        CORSPolicy(all_names, credentials=True)
+
+
 def test_everybody_may_read_and_caches_may_share(ask: Callable[..., Reply]) -> None:
     everybody = CORSPolicy("*")
     for headers in ([], [("Origin", FOREIGN)], [("Origin", "null")]):
@@ -251,7 +271,7 @@ def test_rules_choose_the_policy_by_path(ask: Callable[..., Reply]) -> None:
         ({"methods": ["TRACE"]}, "methods"),
         ({"methods": ["G T"]}, "methods"),
         ({"headers": ["X Y"]}, "headers"),
-        ({"headers": ["*"]}, "headers"),
+        ({"headers": ["*", "X-A"]}, "headers"),
         ({"expose": ["*"]}, "expose"),
         ({"max_age": -1}, "max_age"),
         ({"credentials": 1}, "credentials"),
@@ -477,7 +497,16 @@ WEAK_PATTERN = (
         ({"methods": ["TRACE", "CONNECT"]}, "methods: browsers never send CONNECT"),
         ({"methods": ["G T"]}, "methods: 'G T' is not a token (RFC 9110, 5.6.2)"),
         ({"headers": ["X Y"]}, "headers: 'X Y' is not a token (RFC 9110, 5.6.2)"),
-        ({"expose": ["*"]}, "expose: '*' is not a token (RFC 9110, 5.6.2)"),
+        *(
+            (
+                {name: names},
+                f"{name}: list the names, since browsers take '*' literally if credentials are sent",
+            )
+            for name in ("methods", "expose")
+            for names in ("*", ["*"], ["*", "X-A"])
+        ),
+        ({"headers": ["X-A", "*"]}, "headers: '*' already includes every other name"),
+        ({"methods": ["*", "PUT"], "credentials": False}, "methods: '*' already includes every other name"),
         ({"expose": ["x" * 257]}, f"expose: {'x' * 257!r} is not a token (RFC 9110, 5.6.2)"),
     ],
 )

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
-from mks_hardening._core.checks import boolean, instance, instances, strings, text_of, whole_number
+from mks_hardening._core.checks import boolean, instance, instances, strings, whole_number
 from mks_hardening._core.memo import Memo
 from mks_hardening._core.origin.web_origin import parse_origin
 from mks_hardening._core.web.paths import PathRules, paths_of_rule, values_of_path
@@ -43,16 +43,18 @@ class CORSPolicy:
         patterns: regular expressions that match whole origins, for example
             ``r"https://[a-z0-9-]+\.example\.com"``. They are compared with the whole origin in lower case, must
             begin with the scheme, and may not contain an unescaped dot, which would match foreign hosts.
-        methods: allowed methods, as sent (``PATCH`` is not ``patch``); browsers always allow GET, HEAD and POST.
+        methods: allowed methods, as sent (``PATCH`` is not ``patch``), or ``"*"`` for all; not with
+            ``credentials``. Browsers always allow GET, HEAD and POST.
         headers: allowed request header fields beyond the safe ones, or ``"*"`` for all.
-        expose: response header fields that scripts may read beyond the safe ones.
+        expose: response header fields that scripts may read beyond the safe ones, or ``"*"`` for all; not with
+            ``credentials``.
         credentials: whether cookies and other credentials may be sent; not with ``"*"`` as origin.
         max_age: seconds for which browsers may cache a preflight response; they cap it, Chromium at 7200.
         private_network: whether pages of the public internet may reach this server in a private network.
 
     Raises:
         ConfigurationError: an origin is malformed, has a path, or is ``null``; a pattern could match foreign
-            hosts; ``"*"`` with ``credentials``; a method or field name is not a token.
+            hosts; ``"*"`` with ``credentials``, or beside other values; a method or field name is not a token.
 
     Source: Fetch standard, 3.3 (CORS protocol); ASVS 5.0 V3.4.2; CWE-942.
     """
@@ -91,9 +93,11 @@ class CORSPolicy:
         self.origins: frozenset[str] = frozenset(_listed_origin(text) for text in listed if text != "*")
         if not (self._any or self.origins or self._patterns):
             raise ConfigurationError("origins must contain at least one origin", parameter="origins")
-        self._methods = ", ".join(_methods(methods))
-        self._headers = _header_names(headers)
-        self._expose = ", ".join(_tokens(expose, "expose"))
+        self._methods = _methods(methods, credentials=credentials)
+        fields = _names(headers, "headers")
+        # With the requested names, since browsers do not take "*" for Authorization, nor beside credentials.
+        self._headers = None if fields == "*" else fields
+        self._expose = _names(expose, "expose", credentials=credentials)
         self.max_age: int = whole_number(max_age, parameter="max_age", minimum=0, maximum=86400)
         self.private_network: bool = boolean(private_network, parameter="private_network")
         self._fields = self._response_fields()
@@ -260,29 +264,30 @@ def _ends_with_a_host(text: str) -> bool:
     return bool(ends) and "|" not in _ESCAPES_AND_SETS.sub("", outside)
 
 
-def _methods(methods: Iterable[str]) -> tuple[str, ...]:
-    listed = _tokens(methods, "methods")
-    forbidden = _FORBIDDEN_METHODS.intersection(method.upper() for method in listed)
+def _methods(methods: Iterable[str], *, credentials: bool) -> str:
+    listed = _names(methods, "methods", credentials=credentials)
+    forbidden = _FORBIDDEN_METHODS.intersection(listed.upper().split(", "))
     if forbidden:
         raise ConfigurationError(f"methods: browsers never send {min(forbidden)}", parameter="methods")
     return listed
 
 
-def _header_names(headers: Iterable[str] | str) -> str | None:
-    """Return the value of ``Access-Control-Allow-Headers``; ``None`` for whatever is requested."""
-    if headers == "*":
-        return None
-    return ", ".join(_tokens(headers, "headers"))
-
-
-def _tokens(names: Iterable[str], parameter: str) -> tuple[str, ...]:
-    listed = strings(names, parameter=parameter, of="names")
+def _names(names: Iterable[str], parameter: str, *, credentials: bool = False) -> str:
+    """Return a list of methods or field names as the value of a field; ``*`` stands for all."""
+    listed = ("*",) if names == "*" else strings(names, parameter=parameter, of="names")
     for name in listed:
-        if not _TOKEN(text_of(name, parameter=parameter)) or name == "*":
+        if not _TOKEN(name):
             raise ConfigurationError(
                 f"{parameter}: {name!r} is not a token (RFC 9110, 5.6.2)", parameter=parameter
             )
-    return listed
+    if "*" in listed and credentials:
+        raise ConfigurationError(
+            f"{parameter}: list the names, since browsers take '*' literally if credentials are sent",
+            parameter=parameter,
+        )
+    if "*" in listed and len(listed) > 1:
+        raise ConfigurationError(f"{parameter}: '*' already includes every other name", parameter=parameter)
+    return ", ".join(listed)
 
 
 def _requested(text: str | None) -> str:
