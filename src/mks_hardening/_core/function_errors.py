@@ -13,12 +13,19 @@ if TYPE_CHECKING:
 
 __all__ = ["call_predicate", "log_function_error"]
 
+_RATE_LIMITS: Final = "mks_hardening.rate_limits"
 _EVERY: Final = 60
 _MOST_NAMES: Final = 100
 _silent_until: Final[dict[str, float]] = {}
 
 
-def call_predicate(given: Callable[..., object], *arguments: object, parameter: str, otherwise: str) -> bool:
+def call_predicate(
+    given: Callable[..., object],
+    *arguments: object,
+    parameter: str,
+    otherwise: str,
+    logger: str = _RATE_LIMITS,
+) -> bool:
     """Return whether a function of the application returns a true value; an error counts as no, and is logged.
 
     Args:
@@ -26,11 +33,12 @@ def call_predicate(given: Callable[..., object], *arguments: object, parameter: 
         arguments: its arguments.
         parameter: the parameter it was given for, for the log.
         otherwise: what happens to the request after an error, for the log.
+        logger: name of the logger.
     """
     try:
         return bool(require_sync_result(given(*arguments)))
     except Exception as error:  # noqa: BLE001 - an error of the function must not decide about the request
-        log_function_error(given, error, parameter=parameter, otherwise=otherwise)
+        log_function_error(given, error, parameter=parameter, otherwise=otherwise, logger=logger)
         return False
 
 
@@ -40,7 +48,7 @@ def log_function_error(
     *,
     parameter: str,
     otherwise: str,
-    logger: str = "mks_hardening.rate_limits",
+    logger: str = _RATE_LIMITS,
 ) -> None:
     """Log that a function of the application raised or returned an invalid value, at most once a minute.
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 from mks_hardening._core import hooks
 from mks_hardening._core.checks import function
 from mks_hardening._core.function_errors import log_function_error
+from mks_hardening._core.operations import require_sync_result
 from mks_hardening._core.redaction.step_limit import REDACTED
 from mks_hardening._core.web.environ_keys import REFUSAL_KEY
 from mks_hardening._core.web.problem_details import PROBLEM_TYPE, prefers_text, problem_document
@@ -164,7 +165,7 @@ class Refuser:
         if self._on_refusal is None:
             return None
         try:
-            answer = self._on_refusal(request, refusal)
+            answer = require_sync_result(self._on_refusal(request, refusal))
             return None if answer is None else _from_custom_response(answer, refusal)
         except Exception as error:  # noqa: BLE001 - the request stays refused
             log_function_error(

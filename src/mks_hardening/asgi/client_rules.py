@@ -37,7 +37,8 @@ class ClientRulesMiddleware:
         bans: temporary bans; it counts the responses that its rules name.
         pass_paths: paths that are served nevertheless and do not count; a trailing slash includes everything below.
         exempt: takes the scope and returns whether a banned client is served nevertheless, for example because it
-            is signed in; requires that ``SessionTimeoutMiddleware`` is outside of this middleware.
+            is signed in; requires that ``SessionTimeoutMiddleware`` is outside of this middleware. A client for
+            which it raises an error stays banned.
         dry_run: whether offences lead to bans, which are logged and listed, but nothing is refused.
         trust: proxies that may report the client address; not needed inside ``TrustedProxyMiddleware``.
         on_refusal: takes the scope and the ``Refusal`` (``denied``, ``banned``) and may return a

@@ -6,9 +6,9 @@ completely. An invalidation also voids a response that is being made at that tim
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 from mks_hardening._core.clock import SYSTEM_CLOCK
 from mks_hardening._core.memo import Memo
@@ -103,10 +103,7 @@ class ResponseCacheMiddleware:
                 await self._change(head, scope, receive, send)
             return
         rule, head = admitted
-        identity: object = None if rule.identity is None else rule.identity(scope)
-        if isinstance(identity, Awaitable):
-            identity = await cast("Awaitable[object]", identity)
-        request = self._responses.request(head, rule, identity)
+        request = await arun(self._responses.request(head, rule, scope))
         if request is None:
             await self._app(scope, receive, send)
             return

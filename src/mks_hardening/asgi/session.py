@@ -66,7 +66,8 @@ class SessionTimeoutMiddleware:
         outage_grace: seconds for which a session that the store has confirmed is accepted while the store is
             unavailable.
         clear_site_data: data that browsers delete at sign-out (ASVS 14.3.1).
-        on_expired: called once with the record and the reason when a session is found to have expired.
+        on_expired: called once with the record and the reason when a session is found to have expired. An error
+            that it raises is logged.
         clock: source of time; by default that of the store.
         recheck_sockets: seconds between two look-ups of the session of an open WebSocket, which is closed with 1008
             when the session has ended; by default, sessions are only checked when a WebSocket is opened. An open

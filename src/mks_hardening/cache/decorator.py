@@ -149,7 +149,8 @@ def cached(
     types. If the fields of a class in the annotation change, the entries are others: a release never reads values
     of another one. Any other result is returned but not stored, with one warning per function.
 
-    ``@cached`` without parentheses uses the defaults.
+    ``@cached`` without parentheses uses the defaults. If a function given as an option raises an error, the caller
+    gets it, like an error of the decorated function itself.
 
     Args:
         function: the function, if the decorator has no parentheses.

@@ -22,6 +22,7 @@ from mks_hardening._edge.rate_limits.group_choice import GroupChoice, checked_gr
 from mks_hardening._edge.rate_limits.rate_limit_rule import (
     COUNTED,
     check_reserves,
+    checked_key,
     checked_methods,
     counts_method,
 )
@@ -68,6 +69,7 @@ __all__ = [
 
 UNAVAILABLE: Final = "Part of this service is unavailable. Please try again."
 BUSY: Final = "Too many requests are being processed at once. Please try again."
+_BY_USER: Final = "requests are counted by user or client address"
 _DECISIONS: Final = "mks_hardening.limit_decisions"
 
 OUTAGES_AND_LIMITS: Final = (
@@ -182,7 +184,8 @@ class ViewLimit:
         limiter: takes the environ or scope of a request that counts; returns the limiter.
         group: group of the limiter, or a ``GroupChoice`` that takes the same as ``key``.
         key: takes what the framework passes, and returns the key to count by, or ``None`` to not count the request.
-            The default is the signed-in user, else the client address.
+            The default, also if it raises an error or returns anything else, is the signed-in user, else the
+            client address.
         cost: hits that one request counts as.
         methods: methods that count, ``GET`` including ``HEAD``; by default all except preflights of CORS.
         exempt: takes the same; returns whether the request is not counted. A request for which it raises an error
@@ -237,11 +240,7 @@ class ViewLimit:
             )
 
     def count_request(self, environ: Environ, *request: object) -> LimitDecision | None:
-        """Count a request; return the decision if it is refused.
-
-        Raises:
-            ConfigurationError: ``key`` returned a value that is not a key.
-        """
+        """Count a request; return the decision if it is refused."""
         key = self._counted_key(environ, request)
         if key is None:
             return None
@@ -279,16 +278,9 @@ class ViewLimit:
             self._exempt, *request, parameter="exempt", otherwise=COUNTED
         ):
             return None
-        whom = _user_or_client(environ) if self._key is None else self._key(*request)
-        if whom is None:
-            return None
-        if not isinstance(whom, str | int | float | UUID):
-            raise ConfigurationError(
-                f"key must return a string, a number, a UUID or None, not {type(whom).__name__}",
-                parameter="key",
-            )
-        # As text: 7 and "7" are the same key.
-        return str(whom)
+        if self._key is None:
+            return _user_or_client(environ)
+        return checked_key(self._key, environ, *request, default=_user_or_client, otherwise=_BY_USER)
 
 
 def check_group(limiter: Limiter, group: str, *, view: str, fix: str) -> None:

@@ -131,7 +131,7 @@ def limit(
         group: group of the limiter, or a ``GroupChoice`` that takes the request or WebSocket. An unknown group is
             an error at the first request.
         key: takes the request or WebSocket; returns the key to count by (a text, a number, a UUID), or ``None`` to
-            not count it. The default is the signed-in user, else the client address.
+            not count it. The default, also if it raises an error, is the signed-in user, else the client address.
         cost: hits that one request counts as.
         methods: methods that count, ``GET`` including ``HEAD``; by default all except preflights of CORS. A
             WebSocket counts as a GET.

@@ -278,7 +278,7 @@ def test_events_are_offences(clock: FrozenClock) -> None:
     }
 
 
-def test_a_function_judges_responses(ask: Ask, clock: FrozenClock, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_function_judges_responses(ask: Ask, clock: FrozenClock) -> None:
     rule = BanRule("php", strikes=1, when=lambda path, status: status == 404 and path.endswith(".php"))
     broken = BanRule("broken", strikes=1, when=lambda path, status: bool(path[999]))
     bans = BanList([broken, rule], clock=clock)
@@ -287,7 +287,6 @@ def test_a_function_judges_responses(ask: Ask, clock: FrozenClock, caplog: pytes
     assert bans.bans() == []
     ask(path="/x.php", bans=bans, answer=404)
     assert ask(bans=bans) == 403
-    assert "the function of the ban rule broken failed" in caplog.text
 
 
 def test_an_ipv6_network_is_one_client(ask: Ask, clock: FrozenClock) -> None:

@@ -216,13 +216,8 @@ class BanList(Closing):
     def observe_response(self, client_ip: str, path: str, status: int) -> None:
         """Count a response as an offence for every rule that it matches; never blocks."""
         for rule in self._response_rules:
-            try:
-                is_offence = rule.is_offence(path, status)
-            except Exception:
-                _logger.exception("the function of the ban rule %s failed", rule.name)
-            else:
-                if is_offence:
-                    self._note(client_ip, rule)
+            if rule.is_offence(path, status):
+                self._note(client_ip, rule)
 
     def observe(self, event: object) -> None:
         """Count an event for the rules that name it; pass this method to ``add_observer``. It never waits."""

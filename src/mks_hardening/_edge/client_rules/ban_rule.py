@@ -9,6 +9,7 @@ from typing import Final, cast
 
 from mks_hardening._core.checks import function, number, whole_number
 from mks_hardening._core.durations import seconds
+from mks_hardening._core.function_errors import call_predicate
 from mks_hardening.exceptions import ConfigurationError
 
 __all__ = ["DEFAULT_BAN_RULES", "LONGEST_BAN", "BanRule"]
@@ -34,9 +35,9 @@ class BanRule:
         longest: seconds that a ban lasts at most; 30 days at most.
         forget: seconds without a ban after which the next one is short again.
         when: what an offence is: status codes of responses (``{404}``); a function that takes path and status of a
-            response and returns whether it is one; names of events for ``BanList.observe``, such as
-            ``RequestRefused.csrf`` (with the ``wrapper`` of the event) or ``SignInEvent.refused`` (with its
-            ``change``). Without it, only ``BanList.strike`` counts offences.
+            response and returns whether it is one, which it is not if the function raises an error; names of events
+            for ``BanList.observe``, such as ``RequestRefused.csrf`` (with the ``wrapper`` of the event) or
+            ``SignInEvent.refused`` (with its ``change``). Without it, only ``BanList.strike`` counts offences.
 
     Raises:
         ConfigurationError: a value has the wrong type or is out of range.
@@ -99,7 +100,16 @@ class BanRule:
 
     def is_offence(self, path: str, status: int) -> bool:
         """Return whether a response is an offence."""
-        return status in self.statuses if self._function is None else bool(self._function(path, status))
+        if self._function is None:
+            return status in self.statuses
+        return call_predicate(
+            self._function,
+            path,
+            status,
+            parameter="when",
+            otherwise="the response is no offence",
+            logger="mks_hardening.client_rules",
+        )
 
     def ban_length(self, bans: int) -> float:
         """Return the seconds of a ban after ``bans`` earlier ones."""

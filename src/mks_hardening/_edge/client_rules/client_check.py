@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from mks_hardening._core.checks import boolean, function, instance
+from mks_hardening._core.function_errors import call_predicate
 from mks_hardening._core.web.paths import exemptions
 from mks_hardening._edge.client_rules.ban_list import BanList
 from mks_hardening._edge.client_rules.client_rules import ClientRules
@@ -51,9 +52,18 @@ class ClientCheck:
         # Looked at last, since few clients are blocked.
         if found is None or self._dry_run or self._pass_paths.match(path):
             return None
-        if found is _BANNED and self._exempt is not None and self._exempt(request):
-            return None
-        return found
+        is_exempt = (
+            found is _BANNED
+            and self._exempt is not None
+            and call_predicate(
+                self._exempt,
+                request,
+                parameter="exempt",
+                otherwise="the client stays banned",
+                logger="mks_hardening.client_rules",
+            )
+        )
+        return None if is_exempt else found
 
     def observer(self, path: str, client_ip: str) -> Callable[[int], None] | None:
         """Return the function that takes the status of the response; ``None`` if it does not matter."""

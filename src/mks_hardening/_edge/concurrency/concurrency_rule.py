@@ -74,7 +74,8 @@ class ConcurrencyRule:
             ``limit_by_address``, or ``None`` if the rule does not apply; without it, all requests share the slots.
             If it raises an error or returns anything else, the client address holds the slot, and the error is
             logged, at most once a minute.
-        exempt: takes the same, and returns whether the request needs no slot.
+        exempt: takes the same, and returns whether the request needs no slot. A request for which it raises an
+            error needs one.
 
     Raises:
         ConfigurationError: ``limit`` is empty, a path does not begin with a slash, ``path`` or ``methods`` is

@@ -35,6 +35,7 @@ __all__ = [
     "COUNTED",
     "RateLimitRule",
     "check_reserves",
+    "checked_key",
     "checked_methods",
     "checked_rules",
     "counts_method",
@@ -44,7 +45,7 @@ __all__ = [
 ]
 
 COUNTED: Final = "the request is counted"
-_COUNTED_BY_ADDRESS: Final = "requests are counted by client address"
+_BY_ADDRESS: Final = "requests are counted by client address"
 _LONGEST_KEY: Final = 256
 _NOT_COUNTED: Final = "Requests cannot be counted at the moment. Please try again."
 _RETRY_AFTER: Final = 2.0
@@ -152,24 +153,7 @@ class RateLimitRule:
             self._exempt, request, parameter="exempt", otherwise=COUNTED
         ):
             return None
-        return self._checked_key(request)
-
-    def _checked_key(self, request: dict[str, Any]) -> str | None:
-        error: Exception | None = None
-        try:
-            key: object = self.key(request)
-            if isinstance(key, str):
-                return _bounded(key)
-            if key is None:
-                return None
-            from uuid import UUID  # not at module level: it is slow to import, and most keys are texts
-
-            if isinstance(require_sync_result(key), int | float | UUID):
-                return str(key)
-        except Exception as raised:  # noqa: BLE001 - the request is counted all the same
-            error = raised
-        log_function_error(self.key, error, parameter="key", otherwise=_COUNTED_BY_ADDRESS)
-        return limit_by_address(request)
+        return checked_key(self.key, request, request, default=limit_by_address, otherwise=_BY_ADDRESS)
 
     @property
     def has_final_cost(self) -> bool:
@@ -285,6 +269,35 @@ def _bounded(key: str) -> str:
 
 def _fewest_remaining(decision: LimitDecision) -> int:
     return min(decision.remaining, default=0)
+
+
+def checked_key(
+    key: Callable[..., object], environ: dict[str, Any], *request: object, default: LimitKey, otherwise: str
+) -> str | None:
+    """Return the key that a function of the application chooses, of limited length; ``None`` to not count.
+
+    Args:
+        key: the function.
+        environ: environ or scope of the request.
+        request: what the function takes.
+        default: chooses the key if the function raises an error or returns something that is no key.
+        otherwise: what ``default`` does, for the log.
+    """
+    error: Exception | None = None
+    try:
+        chosen = key(*request)
+        if isinstance(chosen, str):
+            return _bounded(chosen)
+        if chosen is None:
+            return None
+        from uuid import UUID  # not at module level: it is slow to import, and most keys are texts
+
+        if isinstance(require_sync_result(chosen), int | float | UUID):
+            return str(chosen)  # 7 and "7" are the same key
+    except Exception as raised:  # noqa: BLE001 - the request is counted all the same
+        error = raised
+    log_function_error(key, error, parameter="key", otherwise=otherwise)
+    return default(environ)
 
 
 def check_reserves(limiter: object) -> None:

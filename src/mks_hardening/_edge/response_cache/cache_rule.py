@@ -41,9 +41,10 @@ class CacheRule:
         query: query parameters the response depends on; requests with other parameters bypass the cache. None: the
             whole query string.
         identity: called with the environ or the scope; returns what the response depends on besides the URL
-            (user, tenant), or None to bypass the cache. In ASGI it may be ``async def``. Without it, requests that
-            identify the user (Cookie, Authorization, REMOTE_USER, a client certificate, fields of an authenticating
-            proxy) bypass the cache.
+            (user, tenant), or None to bypass the cache. In ASGI it may be ``async def``. If it raises an error, or
+            returns something that is not a plain value, the request bypasses the cache, and the error is logged, at
+            most once a minute. Without it, requests that identify the user (Cookie, Authorization, REMOTE_USER, a
+            client certificate, fields of an authenticating proxy) bypass the cache.
         tags: names for ``invalidate_tags``.
         stale_while_revalidate: seconds after the end of its lifetime during which a response is still served; one
             of these requests makes the new response after its own last byte (RFC 5861, 3). The directive of that

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from mks_hardening._core.checks import instances, offers, whole_number
 from mks_hardening._core.clock import given_clock
 from mks_hardening._core.durations import seconds
-from mks_hardening._core.operations import Op
+from mks_hardening._core.function_errors import log_function_error
+from mks_hardening._core.operations import Call, Op
 from mks_hardening._core.store_calls import call_store
 from mks_hardening._core.web.wsgi_stack import class_names_inside
 from mks_hardening._edge.response_cache.cache_rule import CacheRule
@@ -134,12 +136,30 @@ class ResponseCache:
             return None
         return rule, head
 
-    def request(self, head: RequestHead, rule: CacheRule, identity: object) -> CacheableRequest | None:
-        """Return the request with its key; None if the identity function of the rule returned None."""
-        if rule.identity is not None and identity is None:
-            self._cache.count_bypass("identity")
-            return None
-        return cacheable_request(head, rule, identity)
+    def request(self, head: RequestHead, rule: CacheRule, given: object) -> Op[CacheableRequest | None]:
+        """Return the request with its key; None if the identity of the rule is None or raises an error.
+
+        Args:
+            head: the request.
+            rule: the rule.
+            given: environ or scope of the request.
+        """
+        if rule.identity is None:
+            return cacheable_request(head, rule, None)
+        try:
+            identity: object = yield Call(partial(rule.identity, given))
+            if identity is not None:
+                return cacheable_request(head, rule, identity)
+        except Exception as error:  # noqa: BLE001 - nobody must get the page of somebody else
+            log_function_error(
+                rule.identity,
+                error,
+                parameter="identity",
+                otherwise="the request bypasses the cache",
+                logger="mks_hardening.cache",
+            )
+        self._cache.count_bypass("identity")
+        return None
 
     # --- reading -----------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from mks_hardening._core import hooks
+from mks_hardening._core.function_errors import log_function_error
 from mks_hardening._core.memo import drop_oldest
 from mks_hardening._core.operations import Call, Op, arun, run
 from mks_hardening._core.store_calls import acall_store, call_store
@@ -244,8 +245,14 @@ class SessionLookup:
         if ended and self._on_expired is not None and user_id_of_owner(record.user_id) is not None:
             try:
                 yield Call(partial(self._on_expired, record, reason))
-            except Exception:
-                _logger.exception("on_expired raised")
+            except Exception as error:  # noqa: BLE001 - the session has ended
+                log_function_error(
+                    self._on_expired,
+                    error,
+                    parameter="on_expired",
+                    otherwise="the session has ended all the same",
+                    logger=_logger.name,
+                )
 
     # --- changes ---
 

@@ -47,7 +47,7 @@ def limit(
         group: group of the limiter, or a ``GroupChoice`` that takes the request. The system checks and ``hardened``
             reject an unknown group.
         key: takes the request; returns the key to count by (a text, a number, a UUID), or ``None`` to not count the
-            request. The default is the signed-in user, else the client address.
+            request. The default, also if it raises an error, is the signed-in user, else the client address.
         cost: hits that one request counts as.
         methods: methods that count, ``GET`` including ``HEAD``; by default all except preflights of CORS.
         exempt: takes the request; returns whether it is not counted. If it raises an error, the request is counted.

@@ -52,7 +52,8 @@ def limit(
         group: group of the limiter, or a ``GroupChoice`` whose function is called during the request. An unknown
             group is rejected when the view is registered.
         key: called during the request; returns the key to count by (a text, a number, a UUID), or ``None`` to not
-            count the request. The default is the signed-in user, else the client address.
+            count the request. The default, also if it raises an error, is the signed-in user, else the client
+            address.
         cost: hits that one request counts as.
         methods: methods that count, ``GET`` including ``HEAD``; by default all except preflights of CORS.
         exempt: called during the request; returns whether it is not counted. If it raises an error, the request is

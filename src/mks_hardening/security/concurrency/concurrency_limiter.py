@@ -177,8 +177,9 @@ class ConcurrencyLimiter(Closing):
 
         Args:
             limit: name of the limit, checked when the function is decorated.
-            key: called with the arguments of the decorated function; returns the key that holds the slot. Omit it
-                for one set of slots.
+            key: called with the arguments of the decorated function; returns the key that holds the slot. If it
+                raises an error, the caller gets it, and the decorated function is not called. Omit it for one set
+                of slots.
             wait: see ``acquire``.
 
         Raises:

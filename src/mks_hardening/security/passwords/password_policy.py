@@ -83,7 +83,8 @@ class PasswordPolicy:
         min_length: in characters; use 8 together with a second factor, 15 without one (NIST SP 800-63B-4).
         max_length: in characters, 64 to 1024.
         context: words of the organisation (name, product, domain) that a password must not be based on.
-        breached: called last with the password, for example ``BreachedPasswords(path)``; true refuses it.
+        breached: called last with the password, for example ``BreachedPasswords(path)``; true refuses it. If it
+            raises an error, the caller of ``check`` gets it.
 
     Raises:
         ConfigurationError: a value is out of range.

@@ -12,6 +12,7 @@ from mks_hardening._core.checks import choice, function, is_async, whole_number
 from mks_hardening._core.clock import given_clock
 from mks_hardening._core.closing import Closing
 from mks_hardening._core.durations import seconds
+from mks_hardening._core.function_errors import call_predicate
 from mks_hardening._core.operations import Op, arun, run
 from mks_hardening._core.request_hits import RequestHits
 from mks_hardening._core.resilience.budget import LIMITS_BUDGET
@@ -75,7 +76,8 @@ class RateLimiter(Closing):
         processes: minimum number of processes that use the storage. The limiter discovers the actual number within
             a second, but not while Redis is down: until then each process enforces its share of this number.
         dry_run: groups whose refusals are only reported.
-        exempt: called with group and key; hits for which it returns true are neither counted nor refused.
+        exempt: called with group and key; hits for which it returns true are neither counted nor refused. If it
+            raises an error, the hit is counted, and the error is logged, at most once a minute.
         namespace: prefix of the keys in Redis.
         store_budget: maximum seconds for one Redis operation.
         allow_plaintext: whether unencrypted connections to Redis on other hosts are allowed.
@@ -261,7 +263,9 @@ class RateLimiter(Closing):
 
     def exempts(self, group: str, key: str) -> bool:
         """Return whether hits of this key are neither counted nor refused."""
-        return self._exempt is not None and bool(self._exempt(group, key))
+        return self._exempt is not None and call_predicate(
+            self._exempt, group, key, parameter="exempt", otherwise="the hit is counted"
+        )
 
     # --- decorator, lifecycle --------------------------------------------------------------------
 
@@ -273,7 +277,8 @@ class RateLimiter(Closing):
 
         Args:
             group: name of the group, checked when the function is decorated.
-            key: called with the arguments of the decorated function; returns the key of the hit.
+            key: called with the arguments of the decorated function; returns the key of the hit. If it raises an
+                error, the caller gets it, and the decorated function is not called.
 
         Raises:
             ConfigurationError: unknown group, or ``key`` is not a function.
@@ -332,7 +337,7 @@ class RateLimiter(Closing):
 
     def _local_count(self, rules: LimitGroup, key: str, cost: int) -> WindowCount | None:
         """Return the result of a hit that needs no round trip, otherwise ``None``."""
-        if self._exempt is not None and self._exempt(rules.name, key):
+        if self._exempt is not None and self.exempts(rules.name, key):
             return exempt_count(rules, "exempt")
         return self._storage.hit_locally(rules, key, cost)
 
@@ -343,12 +348,12 @@ class RateLimiter(Closing):
         return Reservation(decision, partial(self._storage.give_back, rules, key, cost, count))
 
     def _paced(self, rules: LimitGroup, key: str, wanted: WantedTurn) -> Op[float]:
-        if self._exempt is not None and self._exempt(rules.name, key):
+        if self.exempts(rules.name, key):
             return 0.0
         return (yield from self._storage.schedule.turn(rules, key, wanted))
 
     def _test(self, rules: LimitGroup, key: str, cost: int) -> Op[Decision]:
-        if self._exempt is not None and self._exempt(rules.name, key):
+        if self.exempts(rules.name, key):
             return decide(rules, key, 0, exempt_count(rules, ""))
         return decide(rules, key, cost, (yield from self._storage.test(rules, key, cost)))
 

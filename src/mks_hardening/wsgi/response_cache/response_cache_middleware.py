@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from mks_hardening._core.checks import function, instances
 from mks_hardening._core.clock import SYSTEM_CLOCK
-from mks_hardening._core.operations import require_sync_result, run
+from mks_hardening._core.operations import run
 from mks_hardening._core.resilience.budget import outside_budget
 from mks_hardening._core.web.environ_keys import ROUTE_KEY
 from mks_hardening._core.web.wsgi_stack import wsgi_application
@@ -102,8 +102,7 @@ class ResponseCacheMiddleware:
                 return self._app(environ, start_response)
             return Invalidation(self._responses, head, start_response).answer(self._app, environ)
         rule, head = admitted
-        identity = None if rule.identity is None else require_sync_result(rule.identity(environ))
-        request = self._responses.request(head, rule, identity)
+        request = run(self._responses.request(head, rule, environ))
         if request is None:
             return self._app(environ, start_response)
         lookup = run(self._responses.look_up(request))

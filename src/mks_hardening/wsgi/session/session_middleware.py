@@ -66,7 +66,8 @@ class SessionTimeoutMiddleware:
             unavailable. After that, and always with 0, the response is 503 and the cookie is kept.
         clear_site_data: data that browsers delete at sign-out, for example ``["cache", "storage"]`` (ASVS 14.3.1);
             ``"cookies"`` deletes all cookies of the host.
-        on_expired: called once with the record and the reason when a session is found to have expired.
+        on_expired: called once with the record and the reason when a session is found to have expired. An error
+            that it raises is logged.
         clock: source of time; by default that of the store. Another clock may differ from that of other hosts: an
             expired session that this process has never seen alive is then refused, but not ended for other
             hosts, and the browser keeps its cookie.

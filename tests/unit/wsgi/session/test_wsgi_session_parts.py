@@ -595,17 +595,6 @@ def test_an_end_that_cannot_be_recorded_is_an_end() -> None:
     assert site.ask().header("X-Session-Timeout-Reason") == "idle"
 
 
-def test_on_expired_that_raises_is_told_to_the_log(caplog: pytest.LogCaptureFixture) -> None:
-    def on_expired(record: SessionRecord, reason: str) -> None:
-        raise ZeroDivisionError
-
-    site = Site(on_expired=on_expired)
-    site.ask(lambda handle: handle.start("alice"))
-    site.clock.advance(1801)
-    assert site.ask().status == 401
-    assert [record.name for record in caplog.records] == ["mks_hardening.session"]
-
-
 def test_the_memory_of_sessions_seen_lately_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_session_lookup, "_MOST_RECENT", 3)
     site = Site()
