@@ -44,7 +44,8 @@ class RequestLimitsMiddleware:
     a body for the whole. Refusals are problem documents that name the limit: 400, 405, 408, 413, 414, 415 or 431.
 
     The rest of a refused body is read and discarded, up to 64 MiB and five seconds, since a client that is still
-    sending would lose the response if the connection was closed.
+    sending would lose the response if the connection was closed. If the client stops sending, the timeout of the
+    server ends this, as for every body that an application reads.
 
     The server and the proxy in front of it need limits of their own: they read the head of a request before any
     middleware does.
@@ -152,9 +153,10 @@ class _LimitedInput:
             return b"".join(iter(lambda: self.read(_CHUNK), b""))
         return self._counted(self._source.read(size))
 
-    def readline(self, size: int = -1, /) -> bytes:
+    def readline(self, size: int | None = -1, /) -> bytes:
         """Read one line."""
-        return self._counted(self._source.readline() if size < 0 else self._source.readline(size))
+        has_size = size is not None and size >= 0
+        return self._counted(self._source.readline(size) if has_size else self._source.readline())
 
     def readlines(self, hint: int = -1, /) -> list[bytes]:
         """Read all lines."""

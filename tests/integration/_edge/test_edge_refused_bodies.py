@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -129,17 +130,18 @@ def test_another_spelling_of_a_path_has_no_larger_limit(port: int, path: str) ->
     ],
 )
 def test_no_length_leads_to_an_internal_error(port: int, length: str) -> None:
+    fields = (
+        "Host: localhost",
+        "Origin: http://localhost",
+        "Expect: 100-continue",
+        f"Content-Length: {length}",
+    )
     with socket.create_connection(("127.0.0.1", port), timeout=30) as client:
-        lines = [
-            "POST /api/x HTTP/1.1",
-            "Host: localhost",
-            "Origin: http://localhost",
-            "Expect: 100-continue",
-        ]
-        client.sendall(
-            "\r\n".join([*lines, f"Content-Length: {length}", "Connection: close", "", ""]).encode()
-        )
-        client.shutdown(socket.SHUT_WR)
-        received = b"".join(iter(lambda: client.recv(65536), b""))
-    statuses = [int(line.split()[1]) for line in received.split(b"\r\n") if line.startswith(b"HTTP/1.1 ")]
-    assert not statuses or statuses[-1] < 500
+        client.sendall("\r\n".join(["POST /api/x HTTP/1.1", *fields, "", ""]).encode())
+        received = client.recv(65536)
+        if received.startswith(b"HTTP/1.1 100 "):  # of servers that read the body first
+            with contextlib.suppress(OSError):  # if it is closed already
+                client.shutdown(socket.SHUT_WR)
+            received = received.partition(b"\r\n\r\n")[2] or client.recv(65536)
+    # Some servers close the connection themselves.
+    assert received[:13] in (b"", b"HTTP/1.1 400 ", b"HTTP/1.1 413 ")
