@@ -199,7 +199,10 @@ class CORSRules:
             raise ConfigurationError("give either a policy or rules for paths", parameter="policy")
 
     def policy(self, path: str) -> CORSPolicy | None:
-        """Return the policy for a path: that of the first rule that matches, else the one for all paths."""
+        """Return the policy for a path: that of the first rule that matches, else the one for all paths.
+
+        If a rule with another policy lists another spelling of the path, no origin is allowed.
+        """
         first, *others = values_of_path(path, self._rules, self._everywhere)
         return first if all(other is first for other in others) else _NOBODY
 
