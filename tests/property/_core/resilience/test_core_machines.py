@@ -130,6 +130,7 @@ class RedisMachine(RuleBasedStateMachine):
             self.client.call("GETDEL", key)
         except BackendUnavailableError:
             self.model[key] = self.possible(key) | {None}
+            self.client.ping()  # three failures in a row would open the breaker, as they should
         else:
             self.model[key] = {None}
 
