@@ -366,6 +366,12 @@ def test_a_laptop_brings_a_site_to_a_host(
 ) -> None:
     source = committed_source(tmp_path, monkeypatch)
     words = ("--host", "server", str(source), "--version", "1")
+    # A bare Debian: its Python has no ensurepip until python3-venv is installed.
+    where = machine.run("/usr/bin/python3", "-c", "import ensurepip; print(*ensurepip.__path__)").strip()
+    machine.run("mv", where, f"{where}.aside")
+    code, said = laptop.up(*words, "--plan")
+    assert (code, "server: bootstrap: " in said, "Traceback" in said) == (0, True, False), said
+    machine.run("mv", f"{where}.aside", where)
     code, said = laptop.up(*words, "--plan")
     assert code == 0, said
     assert "server: source: send the source tree to /opt/shop/versions/1" in said

@@ -326,9 +326,11 @@ def read_remote(shell: SecureShell, settings: Settings, version: str) -> RemoteF
         ReleaseError: the host cannot be reached.
     """
     built = f"{settings.paths.releases}/versions/{version}/{BUILT}"
+    # Debian's python3-venv adds ensurepip. Looked up, not imported: a failed import prints a traceback.
+    finds = "from importlib.util import find_spec; raise SystemExit(not find_spec('ensurepip'))"
     return RemoteFacts(
         is_root=shell.run(["id", "-u"], shown=False)[1].strip() == "0",
-        has_venv=shell.run(["python3", "-c", "import ensurepip, venv"], shown=False)[0] == 0,
+        has_venv=shell.run(["python3", "-c", finds], shown=False)[0] == 0,
         is_built=shell.run(["test", "-e", built], shown=False)[0] == 0,
     )
 
