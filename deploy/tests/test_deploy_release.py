@@ -39,6 +39,7 @@ from mks_deploy.operations.host_steps import HostSteps, read_state
 from mks_deploy.operations.operation_log import Locked, OperationLog, announce, locked
 from mks_deploy.operations.release import Move, ReleaseError, Slot, State, release, restart, rollback
 from mks_deploy.operations.static_files import publish
+from mks_deploy.operations.unit_journal import masked
 from mks_deploy.operations.version_folders import VersionFolder, listed_versions, plan_prune, prune
 from mks_deploy.settings.settings_file import read_settings
 from testbed.polling import wait_until
@@ -429,6 +430,22 @@ def test_two_who_replace_a_file_at_once_leave_one_of_theirs(tmp_path: Path) -> N
         for _ in range(20):
             list(pool.map(lambda content: replace_file(target, content), contents))
             assert target.read_text() in contents
+
+
+@pytest.mark.parametrize(
+    ("secret", "text", "shown"),
+    [
+        ("k-0123456789\n", "KeyError: k-0123456789", "KeyError: [REDACTED]"),
+        ("newest=,oldest=", "no key oldest= here", "no key [REDACTED] here"),
+        ("postgresql://a:p%40ss-word@h/d", 'FATAL: "p@ss-word" is wrong', 'FATAL: "[REDACTED]" is wrong'),
+        ("AWS_A=first-one\nAWS_B=second-one", "second-one", "[REDACTED]"),
+        ("abc", "abcdef", "abcdef"),
+        ("http://[", "http://[", "[REDACTED]"),
+        ("", "password=hunter2 of nobody", "password=[REDACTED] of nobody"),
+    ],
+)
+def test_a_journal_is_shown_without_secrets(secret: str, text: str, shown: str) -> None:
+    assert masked(text, [secret]) == shown
 
 
 def test_a_trail_keeps_no_half_line(tmp_path: Path) -> None:
@@ -1015,7 +1032,7 @@ def test_while_there_is_a_canary_a_visitor_stays_on_one_version(site: Site) -> N
 @pytest.mark.slow
 def test_a_version_that_is_not_healthy_never_gets_a_request(site: Site) -> None:
     state = release("1", State(), site.steps, site.trail)
-    with Load(site.host) as load, pytest.raises(ReleaseError, match="green was not ready within 8 s"):
+    with Load(site.host) as load, pytest.raises(ReleaseError, match="within 8 s: /readyz responded with 503"):
         release("broken", state, site.steps, site.trail)
     assert load.seen.keys() == {"version 1"}
     assert read_state(site.settings).version == "1"

@@ -409,6 +409,38 @@ def test_a_laptop_brings_a_site_to_a_host(
     assert (secret.stat().st_mode & 0o777, secret.stat().st_uid) == (0o600, 0)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_reason_of_a_failure_is_printed_on_the_laptop(
+    machine: Machine, laptop: Laptop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A migration, then a start that fails; the application prints its secret, which nobody is shown."""
+    source = committed_source(tmp_path, monkeypatch)
+    settings = source / "deploy.toml"
+    text = settings.read_text("utf-8")
+    settings.write_text(deployed('[app]\nmigrate = ["python", "migrate.py"]', base=text), "utf-8")
+    fails = "import os\nraise RuntimeError('there is no column price, ' + os.environ['SECRET_KEY'])\n"
+
+    def refused(version: str, file: str, unit: str) -> str:
+        (source / file).write_text(fails)
+        author = ("-c", "user.name=x", "-c", "user.email=x@example.test")
+        for words in (["add", file], [*author, "commit", "-qm", "x"]):
+            subprocess.run(["git", "-C", source, *words], check=True)
+        make_version(machine, version)
+        code, said = laptop.up("--host", "server", str(source), "--version", version)
+        secret = (source / "secrets" / "secret_key").read_text().strip()
+        assert secret in machine.journal(unit)
+        assert (code, secret in said) == (1, False), said
+        assert "RuntimeError: there is no column price, [REDACTED]" in said, said
+        return said
+
+    said = refused("1", "migrate.py", "shop-migrate@1.service")
+    assert "failed: systemctl start shop-migrate@1.service" in said
+    settings.write_text(text, "utf-8")
+    said = refused("2", "guestbook.py", "shop@blue.service")
+    assert "slot blue was not ready within 60 s: /healthz did not respond" in said
+
+
 # --- on two machines --------------------------------------------------------------------------
 
 WEB, DATABASE = "10.77.0.11", "10.77.0.21"

@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"invalid settings; nothing was written\n{error}\n")
         return WRONG
     except ReleaseError as error:
-        sys.stderr.write(f"{error}\n")
+        sys.stderr.write("".join(f"{line}\n" for line in (*getattr(error, "__notes__", ()), error)))
         return DIFFERENT
     except OSError as error:
         sys.stderr.write(f"{error.filename or 'a file'}: {error.strerror or error}\n")

@@ -21,6 +21,7 @@ from mks_deploy.operations.host_credentials import plain_credentials
 from mks_deploy.operations.release import Move, ReleaseError, Slot, State
 from mks_deploy.operations.schema_rollback import SchemaRollback, require_backup
 from mks_deploy.operations.static_files import publish
+from mks_deploy.operations.unit_journal import explained
 from mks_deploy.rendering import upstream
 
 if TYPE_CHECKING:
@@ -128,13 +129,16 @@ class HostSteps:
         """Wait until ``app.ready`` has succeeded several times in a row."""
         row = 0
         for _ in range(self._patience):
-            row = row + 1 if self._ready(slot) else 0
+            row = row + 1 if ready(self.settings, slot) else 0
             if row == _IN_A_ROW:
                 return
             self._pause(1)
-        raise ReleaseError(
-            f"slot {slot} was not ready within {self._patience} s: journalctl -u {self._units(slot)[1]}"
+        status = _status(self.settings, slot)
+        said = f"responded with {status}" if status else "did not respond"
+        error = ReleaseError(
+            f"slot {slot} was not ready within {self._patience} s: {self.settings.app.ready} {said}"
         )
+        raise explained(error, self._units(slot), self.settings)
 
     def route(self, state: State) -> None:
         """Write and test the upstream, and reload nginx; restore the old one if the test fails.
@@ -178,7 +182,7 @@ class HostSteps:
                 if second >= self._observed and canary.requests >= ENOUGH:
                     break
                 self._pause(1)
-                if not self._ready(slot):
+                if not ready(self.settings, slot):
                     raise ReleaseError(f"slot {slot} became unhealthy while it was observed")
                 served_by(log.added(), sockets)
                 if reason := compare(canary, before):
@@ -202,12 +206,9 @@ class HostSteps:
     def _units(self, slot: Slot) -> tuple[str, str]:
         return f"{self.settings.name}@{slot}.socket", f"{self.settings.name}@{slot}.service"
 
-    def _ready(self, slot: Slot) -> bool:
-        return ready(self.settings, slot)
-
     def _must(self, command: Sequence[str]) -> None:
         if self._command(command):
-            raise ReleaseError(f"failed: {' '.join(command)}")
+            raise explained(ReleaseError(f"failed: {' '.join(command)}"), command, self.settings)
 
 
 def read_state(settings: Settings) -> State:
@@ -238,6 +239,11 @@ def _upstream_file(settings: Settings) -> Path:
 
 def ready(settings: Settings, slot: Slot) -> bool:
     """Whether a slot reports that it is ready."""
+    return _status(settings, slot) == 200
+
+
+def _status(settings: Settings, slot: Slot) -> int | None:
+    """Return the status of a slot's response to ``app.ready``; ``None`` without a response."""
     connection = _UnixConnection(_socket(settings, slot))
     host = settings.canonical_host
     headers = {
@@ -249,9 +255,9 @@ def ready(settings: Settings, slot: Slot) -> bool:
     try:
         connection.request("GET", settings.app.ready, headers=headers)
         with connection.getresponse() as answer:
-            return answer.status == 200
+            return answer.status
     except (OSError, http.client.HTTPException):
-        return False
+        return None
     finally:
         connection.close()
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from mks_deploy.atomic_files import replace_file
 from mks_deploy.operations.host_credentials import write_credential
 from mks_deploy.operations.release import ReleaseError
+from mks_deploy.operations.unit_journal import explained
 from mks_deploy.output_files import write
 from mks_deploy.setup.facts import REDIS_CONF, applied_file, read_facts, redis_include
 from mks_deploy.setup.former_settings import keep_former
@@ -97,7 +98,8 @@ class HostSetup:
             self._include_redis()
         for words in step.commands:
             if code := self._command(words):
-                raise ReleaseError(f"{step.key}: {' '.join(words)} ended with {code}")
+                error = ReleaseError(f"{step.key}: {' '.join(words)} ended with {code}")
+                raise explained(error, words, self._settings)
         if step.topic:
             self._remember(step.topic, self._facts().wanted[step.topic])
 
