@@ -82,6 +82,7 @@ class Delivery:
         self._replaying = False
         # Whether alerts were spooled because of the destination, so that it may accept them by now.
         self._replay_after_success = False
+        self._last_failure = ""
 
     def check_spool(self) -> None:
         """Replay alerts of an earlier process, and report those for other destinations."""
@@ -122,9 +123,10 @@ class Delivery:
     def spool_rest(self) -> None:
         """Spool all queued messages and the one being sent, whose later result is ignored."""
         with self.lock:
+            reason = self._last_failure if self.outbox.failing else "closed"
             self.outbox.give_up()
             # The process may be killed soon: first write all alerts, then flush them to the disk.
-            self._spool_given_up("closed", flush=False)
+            self._spool_given_up(reason, flush=False)
             if self._spool is not None:
                 self._spool.flush(_FLUSH_TIMEOUT)
 
@@ -195,6 +197,7 @@ class Delivery:
                 self._replaying = True
 
     def _record_failure(self, error: DeliveryError) -> None:
+        self._last_failure = error.reason
         if error.temporary:
             self.outbox.failed(now=self._destination.clock.monotonic(), retry_after=error.retry_after)
         else:
