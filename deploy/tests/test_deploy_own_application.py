@@ -150,7 +150,9 @@ def test_the_page_leads_to_a_site_that_answers(
     ask = ["curl", "-sk", "--max-time", "60", "--resolve", f"{HOST}:443:127.0.0.1"]
     said = machine.run(*ask, "-H", "X-Forwarded-For: 203.0.113.9", f"https://{HOST}/who")
     assert said == "127.0.0.1 https"
-    assert "ready" in machine.run("mks-deploy", "status")
+    status = machine.run("mks-deploy", "status")
+    assert "ready" in status
+    assert "leaves the host: upkeep.smtp_host would mail them to ops@example.test" in status
     for part in ("backup", "logrotate"):
         machine.run("systemctl", "start", f"shop-{part}.service")
     assert list(machine.path("/var/backups/shop").glob("2*/complete"))

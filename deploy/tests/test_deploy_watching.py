@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import socket
 import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -14,7 +16,9 @@ from typing import Any
 import pytest
 
 from deploy_host import Host
+from deploy_settings import deployed
 from mks_deploy.alerts import alerts_of
+from mks_deploy.cli import main
 from mks_deploy.dashboard import expressions
 from mks_deploy.operations.backup import Database
 from mks_deploy.operations.server_metrics import read_servers
@@ -518,3 +522,82 @@ def test_postgresql_knows_every_setting(host: Host, postgres_url: str) -> None:
         engine.dispose()
     assert given["max_connections"] == "120"
     assert given["shared_buffers"] == "256MB"
+
+
+@pytest.mark.parametrize(
+    ("mail", "code", "said"),
+    [
+        ("none", 1, "no alert was sent: MKS_SMTP_HOST and MKS_SLACK_WEBHOOK_URL are not set"),
+        ("taken", 0, "email: delivered\n"),
+        ("closed", 1, "email: spooled (refused)\n"),
+        ("silent", 1, "email: spooled (no response in time)\n"),
+        ("password", 1, "email: spooled (smtp-535)\n"),
+    ],
+)
+def test_a_test_of_the_alerts_says_why_none_arrives(
+    *,
+    mail: str,
+    code: int,
+    said: str,
+    make_smtp: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    for name in [name for name in os.environ if name.startswith("MKS_")]:
+        monkeypatch.delenv(name)
+    with socket.create_server(("127.0.0.1", 0)) as silent, socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        ports = {"closed": closed.getsockname()[1], "silent": silent.getsockname()[1]}
+        given = {"MKS_ENV": "test", "MKS_LOG_FILE": str(tmp_path / "log")}
+        if mail != "none":
+            server = make_smtp(users={"ops": "right"} if mail == "password" else {})
+            given |= {
+                "MKS_SMTP_HOST": "127.0.0.1",
+                "MKS_SMTP_PORT": str(ports.get(mail, server.port)),
+                "MKS_SMTP_SECURITY": "plain",
+                "MKS_ALERT_FROM": "site@example.test",
+                "MKS_ALERT_TO": "ops@example.test",
+                "MKS_ALERT_SPOOL": str(tmp_path / "spool"),
+            }
+        if mail == "password":
+            given |= {"MKS_SMTP_USER": "ops", "MKS_SMTP_PASSWORD": "wrong"}
+        for name, value in given.items():
+            monkeypatch.setenv(name, value)
+        assert main(["alert", "--test"]) == code
+    assert said in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "secret", "silent"),
+    [
+        ("", "", True),
+        ('[upkeep]\nsmtp_host = "mail.example.jp"\n', "", False),
+        (
+            '[variables]\nMKS_SMTP_HOST = "mail.example.jp"\nMKS_ALERT_FROM = "a@b.jp"\nMKS_ALERT_TO = "o@b.jp"\n',
+            "",
+            False,
+        ),
+        ("", "slack_webhook_url", False),
+    ],
+)
+def test_a_site_whose_alerts_reach_nobody_is_said_to(
+    *,
+    text: str,
+    secret: str,
+    silent: bool,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    said = "no alert of the application or of a failed unit leaves the host: upkeep.smtp_host"
+    (tmp_path / "deploy.toml").write_text(deployed(text))
+    words = ["--settings", str(tmp_path / "deploy.toml"), "--secrets", str(tmp_path / "secrets")]
+    assert main(["secrets", *words]) == 0
+    if secret:
+        (tmp_path / "secrets" / secret).write_text("https://hooks.example.jp/services/T0/B0/0123456789abcdef")
+        (tmp_path / "secrets" / secret).chmod(0o600)
+    assert main(["render", *words, "--out", str(tmp_path / "out")]) == 0
+    assert (said in capsys.readouterr().err) is silent
+    # Before anything is sent: there is no repository.
+    assert main(["up", "--host", "root@192.0.2.1", *words, str(tmp_path)]) == 1
+    assert (said in capsys.readouterr().err) is silent

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mks_deploy.settings.credentials import Credential
     from mks_deploy.settings.definitions import Settings
 
-__all__ = ["Line", "register_own_variables", "variable_errors", "variables_of"]
+__all__ = ["Line", "has_alert_channel", "register_own_variables", "variable_errors", "variables_of"]
 
 _OF_THE_UNITS: Final = (
     "MKS_ACME_WEBROOT",
@@ -86,6 +86,14 @@ def variables_of(settings: Settings, credentials: tuple[Credential, ...]) -> Ite
 def register_own_variables(names: Iterable[str]) -> None:
     """Register the variables of a unit, which were checked when they were rendered: the library warns of none."""
     register_variables(*(name for name in names if name.startswith("MKS_")))
+
+
+def has_alert_channel(settings: Settings, credentials: Iterable[Credential]) -> bool:
+    """Whether alerts of the application and of failed units reach anybody, by mail or by Slack."""
+    given = {credential.variable for credential in credentials}
+    return bool(
+        {"MKS_SMTP_HOST", "MKS_SLACK_WEBHOOK_URL"} & {*_chosen(settings), *settings.variables, *given}
+    )
 
 
 def variable_errors(settings: Settings) -> Iterator[str]:

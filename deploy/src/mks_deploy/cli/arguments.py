@@ -331,7 +331,9 @@ def _add_operations(commands: argparse._SubParsersAction[argparse.ArgumentParser
     command = commands.add_parser("alert", help="send an alert that a unit failed")
     command.add_argument("unit", nargs="?", default="")
     command.add_argument(
-        "--test", action="store_true", help="send a test instead; exit with 1 if none arrives"
+        "--test",
+        action="store_true",
+        help="send a test instead; exit with 1, and say why, if no channel accepts it",
     )
     command.set_defaults(run=alert_command)
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from mks_deploy.environment_file import variable_errors
+from mks_deploy.environment_file import has_alert_channel, variable_errors
 from mks_deploy.operations.host_credentials import plain_credentials
 from mks_deploy.operations.release import ReleaseError
 from mks_deploy.rendering import HOST_FILE
-from mks_deploy.settings.credentials import credential_errors
+from mks_deploy.settings.credentials import credential_errors, used_credentials
 from mks_deploy.settings.definitions import Host, Settings
 from mks_deploy.settings.settings_file import DeploySettingsError, find_settings_file, read_settings
 from mks_deploy.versions import OLDEST_NGINX, Installed, detect, parse_version
@@ -24,6 +25,7 @@ __all__ = [
     "host_secrets",
     "host_settings",
     "installed_versions",
+    "notes_on",
     "own_name",
     "read_text",
     "version_number",
@@ -78,6 +80,18 @@ def read_text(file: Path) -> str:
         return file.read_text(encoding="utf-8")
     except UnicodeDecodeError:
         raise DeploySettingsError([f"{file.name} must be UTF-8 text"]) from None
+
+
+def notes_on(settings: Settings, secrets: Path) -> list[str]:
+    """Return what an operator should know about settings that are valid."""
+    found = list(settings.notes)
+    # Other accounts than root cannot look into the folder of a host.
+    if os.access(secrets, os.X_OK) and not has_alert_channel(settings, used_credentials(secrets, settings)):
+        found.append(
+            "no alert of the application or of a failed unit leaves the host: upkeep.smtp_host would mail them to "
+            f"{settings.upkeep.alert_mail}, and the secret slack_webhook_url would post them"
+        )
+    return found
 
 
 def version_number(text: str) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from mks_deploy.cli.command_settings import DIFFERENT, DONE, WRONG, with_slots
+from mks_deploy.cli.command_settings import DIFFERENT, DONE, WRONG, notes_on, with_slots
 from mks_deploy.operations.host_steps import HostSteps, read_state, ready
 from mks_deploy.operations.operation_log import Locked, OperationLog, announce, locked, signals_as_exit
 from mks_deploy.operations.release import (
@@ -213,6 +213,7 @@ def status_command(options: argparse.Namespace) -> int:
         share = f", {state.weights.get(slot, 0)} % of the requests" if state.canary else ""
         sys.stdout.write(f"{mark} {slot:<6} {state.in_slot(slot) or '-':<24} {health}{share}\n")
     sys.stdout.write("".join(f"{line}\n" for line in OperationLog(releases / "trail.jsonl").last(5)))
+    sys.stdout.write("".join(f"{note}\n" for note in notes_on(settings, Path(settings.paths.credentials))))
     return DONE if state.active and ready(settings, state.active) else DIFFERENT
 
 

@@ -20,6 +20,7 @@ from mks_deploy.cli.command_settings import (
     host_names,
     host_settings,
     installed_versions,
+    notes_on,
     own_name,
     read_text,
 )
@@ -238,7 +239,7 @@ def render_command(options: argparse.Namespace) -> int:
         f"{settings.paths.config[1:]}/deploy.toml", options.settings.read_text(encoding="utf-8")
     )
     files = (*rendered, own)
-    sys.stderr.write("".join(f"{options.settings}: {note}\n" for note in settings.notes))
+    _write_notes(options, settings)
     if options.check:
         found = list(differences(files, options.out))
         sys.stdout.write("".join(found))
@@ -246,6 +247,11 @@ def render_command(options: argparse.Namespace) -> int:
     changed = write(files, options.out)
     sys.stdout.write(f"{options.out}: {len(files)} files, {changed} changed\n")
     return DONE
+
+
+def _write_notes(options: argparse.Namespace, settings: Settings) -> None:
+    notes = notes_on(settings, options.secrets)
+    sys.stderr.write("".join(f"{options.settings}: {note}\n" for note in notes))
 
 
 def apply_command(options: argparse.Namespace) -> int:
@@ -322,6 +328,7 @@ def up_command(options: argparse.Namespace) -> int:
     options.settings = options.settings or options.folder / "deploy.toml"
     options.secrets = options.secrets or options.folder / "secrets"
     settings = checked_settings(options)
+    _write_notes(options, settings)
     version = options.version or commit_name(options.folder)
     if not is_version_name(version):
         raise ReleaseError("a version is named by letters, digits and . _ -")

@@ -353,8 +353,16 @@ def alert_command(options: argparse.Namespace) -> int:
         sys.stderr.write("alert takes the name of a unit, or --test\n")
         return WRONG
     try:
-        delivered = unit_alert.send_alert(options.unit, environ=os.environ)
+        outcomes = unit_alert.send_alert(options.unit, environ=os.environ)
     except SettingsError as error:
         sys.stderr.write(f"{error}\n")
         return WRONG
-    return DIFFERENT if options.test and not delivered else DONE
+    for each in outcomes:
+        reason = "no response in time" if each.reason == "closed" else each.reason
+        sys.stderr.write(f"{each.channel}: {each.state}{f' ({reason})' if reason else ''}\n")
+    if not outcomes:
+        sys.stderr.write(
+            "no alert was sent: MKS_SMTP_HOST and MKS_SLACK_WEBHOOK_URL are not set; upkeep.smtp_host and the "
+            "secret slack_webhook_url set them for the site (mks-deploy app mks-deploy alert --test)\n"
+        )
+    return DIFFERENT if options.test and not any(each.state == "delivered" for each in outcomes) else DONE

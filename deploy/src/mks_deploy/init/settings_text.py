@@ -81,6 +81,7 @@ def settings_text(
     lines += ["", "[tls]", f"email = {_toml(mail)}"]
     lines += ['# once https has worked for a week: "730d"', 'hsts_max_age = "5m"']
     lines += ["", "[upkeep]", f"alert_mail = {_toml(mail)}"]
+    lines += ["# the mail server of the alerts; without it none are mailed", "# smtp_host ="]
     for table, found in tables.items():
         lines += ["", f"[{table}]", *_lines(found)]
     return "\n".join(lines) + "\n"

@@ -14,7 +14,7 @@ from mks_hardening.settings import HardeningSettings
 __all__ = ["send_alert"]
 
 
-def send_alert(unit: str, *, environ: Mapping[str, str]) -> int:
+def send_alert(unit: str, *, environ: Mapping[str, str]) -> tuple[AlertsCounted, ...]:
     """Send an alert, and wait until it is delivered or spooled.
 
     Args:
@@ -22,7 +22,7 @@ def send_alert(unit: str, *, environ: Mapping[str, str]) -> int:
         environ: variables of the application.
 
     Returns:
-        how many alerts the channels accepted now.
+        What became of it in each channel, with the reason; empty if no channel is set.
 
     Raises:
         SettingsError: the environment is not that of the application.
@@ -32,14 +32,13 @@ def send_alert(unit: str, *, environ: Mapping[str, str]) -> int:
     compose.setup_logging_with_notifications(
         HardeningSettings.from_env(environ={"MKS_ALERT_LANGUAGE": "ja", **environ})
     )
-    delivered = 0
+    outcomes = list[AlertsCounted]()
 
-    def count(event: object) -> None:
-        nonlocal delivered
-        if isinstance(event, AlertsCounted) and event.state == "delivered":
-            delivered += event.number
+    def note(event: object) -> None:
+        if isinstance(event, AlertsCounted):
+            outcomes.append(event)
 
-    add_observer(count)
+    add_observer(note)
     try:
         logger = logging.getLogger("mks_deploy")
         if unit:
@@ -48,5 +47,5 @@ def send_alert(unit: str, *, environ: Mapping[str, str]) -> int:
             logger.error("this is a test of the alerts (mks-deploy alert --test): nothing failed")
         remove_logging()
     finally:
-        remove_observer(count)
-    return delivered
+        remove_observer(note)
+    return tuple(outcomes)
