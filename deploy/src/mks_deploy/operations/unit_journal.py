@@ -63,7 +63,7 @@ def _journal(unit: str) -> str:
     said = b""
     try:
         for words in (["journalctl", "--sync"], read):
-            said = subprocess.run(words, capture_output=True, check=False).stdout  # noqa: S603 - no shell
-    except OSError:
+            said = subprocess.run(words, capture_output=True, check=False, timeout=30).stdout  # noqa: S603 - no shell
+    except (OSError, subprocess.TimeoutExpired):
         return ""
     return said.decode("utf-8", "replace")
