@@ -16,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import psycopg
 import pytest
 
 from deploy_host import Host
@@ -29,6 +30,7 @@ from mks_deploy.operations.backup import (
     check_keys,
     newest,
     rehearsal_folder,
+    replace_with,
     restore,
     restore_for_test,
     size_of,
@@ -339,6 +341,110 @@ def test_nothing_is_overwritten(place: Place, empty: Database, tmp_path: Path) -
     (tmp_path / "mine").touch()
     with pytest.raises(BackupError, match="is not empty"):
         restore(made, empty, uploads=tmp_path)
+
+
+class Served:
+    """A site of its own, with a database and uploads that a backup replaces, and what is in both."""
+
+    def __init__(self, place: Place, server: Database) -> None:
+        self.server, self.database = server, server.named("served")
+        self.uploads = place.host.folder / "served" / "uploads"
+        self.uploads.mkdir(parents=True)
+        (self.uploads / "new").touch()
+        server.run("createdb", "served")
+        with self.database.connection() as connection:
+            connection.execute("CREATE TABLE later (x int)")
+
+    def replace(self, made: Path) -> dict[str, int]:
+        return replace_with(made, self.database, uploads=self.uploads, suffix="at")
+
+    def databases(self) -> set[str]:
+        with self.server.connection() as connection:
+            return {row[0] for row in connection.execute("SELECT datname FROM pg_database")} - _OF_POSTGRESQL
+
+    def tables(self, name: str = "served") -> set[str]:
+        with self.server.named(name).connection() as connection:
+            found = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+            return {row[0] for row in found}
+
+    def folders(self) -> set[str]:
+        return {path.name for path in self.uploads.parent.iterdir()}
+
+
+_OF_POSTGRESQL = {"postgres", "template0", "template1"}
+
+
+@pytest.fixture
+def served(place: Place) -> Iterator[Served]:
+    server = PostgresServer()
+    server.start()
+    try:
+        yield Served(place, Database.from_url(server.url("postgres")))
+    finally:
+        server.stop()
+        shutil.rmtree(server.directory, ignore_errors=True)
+
+
+def test_a_backup_takes_the_place_of_what_a_site_has(place: Place, served: Served) -> None:
+    made = place.make()
+    with served.database.connection() as process:
+        # A process of the site, which is connected.
+        assert served.replace(made)["public.article"] == 500
+        with pytest.raises(psycopg.OperationalError):
+            process.execute("SELECT 1")
+        process.close()
+    assert served.tables() == {"article", 'odd "name'}
+    assert served.tables("served-at") == {"later"}
+    assert served.databases() == {"served", "served-at"}
+    assert [path.name for path in served.uploads.iterdir()] == ["写真.jpg"]
+    assert served.uploads.stat().st_mode & 0o777 == 0o750
+    assert (served.uploads.with_name("uploads-at") / "new").exists()
+    assert served.folders() == {"uploads", "uploads-at"}
+
+
+def _damage(made: Path) -> None:
+    (made / "uploads.tar.gz").write_bytes(b"x")
+
+
+def _forget_a_row(made: Path) -> None:
+    manifest = json.loads((made / "manifest.json").read_text())
+    manifest["rows"]["public.article"] += 1
+    (made / "manifest.json").write_text(json.dumps(manifest))
+
+
+def _use_the_name(made: Path) -> None:
+    """What would be kept cannot get its name."""
+    (made.parents[1] / "served" / "uploads-at").mkdir()
+    (made.parents[1] / "served" / "uploads-at" / "mine").touch()
+
+
+@pytest.mark.parametrize("spoil", [_damage, _forget_a_row, _use_the_name])
+def test_a_refused_backup_leaves_what_a_site_has(
+    place: Place, served: Served, spoil: Callable[[Path], None]
+) -> None:
+    made = place.make()
+    spoil(made)
+    before = served.folders()
+    with pytest.raises((BackupError, OSError)):
+        served.replace(made)
+    assert served.tables() == {"later"}
+    assert served.databases() == {"served"}
+    assert served.folders() == before
+    assert [path.name for path in served.uploads.iterdir()] == ["new"]
+
+
+@pytest.mark.slow
+def test_a_database_that_somebody_else_uses_is_not_replaced(place: Place, served: Served) -> None:
+    with served.database.connection() as connection:
+        connection.execute("CREATE ROLE somebody LOGIN PASSWORD 'x'")
+    other = Database({**served.database.variables, "PGUSER": "somebody", "PGPASSWORD": "x"})
+    with (
+        other.connection(),
+        pytest.raises(BackupError, match=r"served was not replaced: .*accessed by other users"),
+    ):
+        served.replace(place.make())
+    assert served.databases() == {"served"}
+    assert [path.name for path in served.uploads.iterdir()] == ["new"]
 
 
 def test_root_restores_nothing_where_the_account_can_put_a_link(

@@ -440,6 +440,11 @@ def _add_backups(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     command = commands.add_parser("restore", help="put a backup into an empty database and an empty folder")
     command.add_argument("backup", type=Path, metavar="FOLDER")
     command.add_argument("--uploads", type=Path, required=True, metavar="DIR", help="an empty folder")
+    command.add_argument(
+        "--replace",
+        action="store_true",
+        help="restore beside the database and DIR, which need not be empty, then put it in their place; keep both",
+    )
     command.set_defaults(run=restore_command)
 
 

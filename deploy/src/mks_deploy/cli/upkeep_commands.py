@@ -24,8 +24,10 @@ from mks_deploy.operations.backup import (
     check_keys,
     holds_database,
     rehearsal_folder,
+    replace_with,
     restore,
     restore_for_test,
+    second_of,
     size_of,
 )
 from mks_deploy.operations.base_backup import base_backup
@@ -188,13 +190,21 @@ def offsite_command(options: argparse.Namespace) -> int:
 
 def restore_command(options: argparse.Namespace) -> int:
     """Restore a backup."""
+    suffix = second_of(datetime.now(UTC)).lower()
     try:
         database = Database.from_environment(os.environ) if holds_database(options.backup) else None
-        rows = restore(options.backup, database, uploads=options.uploads)
+        if options.replace:
+            with signals_as_exit():
+                rows = replace_with(options.backup, database, uploads=options.uploads, suffix=suffix)
+        else:
+            rows = restore(options.backup, database, uploads=options.uploads)
     except BackupError as error:
         sys.stderr.write(f"{error}\n")
         return DIFFERENT
     sys.stdout.write("".join(f"{number:>10} {table}\n" for table, number in rows.items()))
+    if options.replace:
+        former = f"database {database.variables['PGDATABASE']}-{suffix} and " if database else ""
+        sys.stdout.write(f"kept: {former}{options.uploads}-{suffix}; delete them when nobody needs them\n")
     return DONE
 
 

@@ -40,6 +40,7 @@ __all__ = [
     "newest_at",
     "oldest_at",
     "rehearsal_folder",
+    "replace_with",
     "restore",
     "restore_for_test",
     "scratch_database",
@@ -54,6 +55,11 @@ _CLUSTER: Final = 128 << 20
 """Bytes of an empty PostgreSQL cluster (39 MiB were measured) and its write-ahead log (65 MiB)."""
 _DAY: Final = 86_400
 _LOOKS: Final = 2
+_ATTEMPTS: Final = 2
+"""Of each, PostgreSQL waits five seconds for other sessions to end."""
+_DISCONNECT: Final = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND usename = current_user"
+)
 _TABLES: Final = (
     "SELECT format('%I.%I', schemaname, tablename) FROM pg_tables "
     "WHERE schemaname NOT IN ('pg_catalog', 'information_schema') ORDER BY 1"
@@ -272,6 +278,61 @@ def restore(made: Path, database: Database | None, *, uploads: Path) -> dict[str
             raise BackupError(f"{archive} cannot be unpacked, and nothing was restored: {error}") from None
         raise
     return _checked_rows(database, manifest["rows"]) if database else {}
+
+
+def replace_with(made: Path, database: Database | None, *, uploads: Path, suffix: str) -> dict[str, int]:
+    """Restore a backup beside a database and its uploads, then put it in their place; return the rows per table.
+
+    Args:
+        made: the backup.
+        database: database of the site; its account makes and renames databases.
+        uploads: folder of the uploads.
+        suffix: what the names of the former database and folder end with from then on.
+
+    Raises:
+        BackupError: the backup is refused as by ``restore``, or somebody else uses the database; nothing of the
+            site has changed then.
+    """
+    beside = uploads.with_name(f".{uploads.name}-{suffix}")
+    with contextlib.ExitStack() as undo:
+        undo.callback(shutil.rmtree, beside, ignore_errors=True)
+        name = database.variables["PGDATABASE"] if database else ""
+        new, former_name = f"{name}-{suffix}-new", f"{name}-{suffix}"
+        if database:
+            database.run("createdb", new)
+            undo.callback(database.run, "dropdb", "--if-exists", "--force", new)
+        rows = restore(made, database and database.named(new), uploads=beside)
+        former = uploads.with_name(f"{uploads.name}-{suffix}")
+        if uploads.exists():
+            uploads.rename(former)
+            undo.callback(former.rename, uploads)
+        beside.rename(uploads)
+        undo.callback(uploads.rename, beside)
+        if database:
+            _swap(database, new, former_name)
+        undo.pop_all()
+    return rows
+
+
+def _swap(database: Database, new: str, former: str) -> None:
+    """Rename a database, and give its name to a new one in the same transaction."""
+    import psycopg
+    from psycopg import sql
+
+    name = database.variables["PGDATABASE"]
+    renamed = sql.SQL("ALTER DATABASE {} RENAME TO {}")
+    for left in reversed(range(_ATTEMPTS)):
+        try:
+            with database.named("postgres").connection() as connection:
+                connection.execute(_DISCONNECT.encode(), (name,))
+                for before, after in ((name, former), (new, name)):
+                    connection.execute(renamed.format(sql.Identifier(before), sql.Identifier(after)))
+        except psycopg.Error as error:
+            # A process of the site may have connected again.
+            if not (left and isinstance(error, psycopg.errors.ObjectInUse)):
+                raise BackupError(f"the database {name} was not replaced: {error}") from None
+        else:
+            return
 
 
 def _refuse_tables(database: Database) -> None:
