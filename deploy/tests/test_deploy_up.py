@@ -29,7 +29,9 @@ from mks_deploy.settings.settings_file import read_settings
 from mks_deploy.setup.up import (
     RemoteFacts,
     SecureShell,
+    Target,
     archive,
+    plan_hosts,
     plan_up,
     read_remote,
     settings_archive,
@@ -59,6 +61,34 @@ def test_what_a_host_lacks_is_done_in_order(has_venv: bool, is_built: bool, keys
     (last,) = steps[-1].commands
     assert last[:2] == ("/opt/knowledge-system/versions/7/venv/bin/mks-deploy", "apply")
     assert last[-3:] == ("--version", "7", "--no-certificate")
+
+
+def test_up_goes_as_far_as_a_stage() -> None:
+    """On several hosts each has the servers, and the command that restores a backup, before any release."""
+    ready = RemoteFacts(is_root=True, has_venv=True, is_built=True)
+    (last,) = plan_up(SETTINGS, ready, version="7", run="a1", stage="servers")[-1].commands
+    assert last[-2:] == ("--stage", "servers")
+    several = read_settings(deployed("[host]\nshared_uploads = true\n") + SEVERAL)
+    targets = [Target(SecureShell(name), several.on(name), ready) for name in ("first", "second", "third")]
+    steps = plan_hosts(targets, version="7", run="a1", stage="servers")
+    applied = [(target.shell.host, step.commands[0][-2:]) for target, step in steps if step.key == "apply"]
+    assert applied == [(host, ("--stage", "servers")) for host in ("third", "first", "second")]
+
+
+SEVERAL = """
+[[hosts]]
+name = "first"
+address = "10.0.0.1"
+roles = ["edge", "web", "redis", "cache"]
+[[hosts]]
+name = "second"
+address = "10.0.0.2"
+roles = ["worker"]
+[[hosts]]
+name = "third"
+address = "10.0.0.3"
+roles = ["database"]
+"""
 
 
 def test_packages_of_the_source_tree_are_installed_where_they_were_sent() -> None:

@@ -195,6 +195,12 @@ def _add_setup(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     command.add_argument("--ssh-config", type=Path, metavar="FILE", help="instead of ~/.ssh/config")
     command.add_argument("--plan", action="store_true", help="change nothing, show the steps of each host")
     command.add_argument(
+        "--stage",
+        choices=("servers",),
+        default="",
+        help="go to PostgreSQL and Redis, not to the release, so that a backup can be restored before",
+    )
+    command.add_argument(
         "--no-certificate", action="store_true", help="do not ask the provider yet; nginx keeps a placeholder"
     )
     command.add_argument("--no-migrate", action="store_true", help="release without app.migrate")

@@ -351,6 +351,7 @@ def up_command(options: argparse.Namespace) -> int:
             run=run,
             issue=not options.no_certificate,
             migrate=not options.no_migrate,
+            stage=options.stage,
         )
         for step in steps if options.plan else up(shell, steps, contents=contents):
             sys.stdout.write(f"{shell.host}: {step.key}: {step.what}\n")
@@ -374,6 +375,7 @@ def _up_hosts(options: argparse.Namespace, settings: Settings, version: str) -> 
         run=token_hex(8),
         issue=not options.no_certificate,
         migrate=not options.no_migrate,
+        stage=options.stage,
     )
     source, text = archive(options.folder, options.secrets), read_text(options.settings)
     copies = DatabaseHosts(

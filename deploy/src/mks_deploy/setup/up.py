@@ -97,7 +97,13 @@ class Target:
 
 
 def plan_hosts(
-    targets: Sequence[Target], *, version: str, run: str, issue: bool = True, migrate: bool = True
+    targets: Sequence[Target],
+    *,
+    version: str,
+    run: str,
+    issue: bool = True,
+    migrate: bool = True,
+    stage: Stage = "",
 ) -> tuple[tuple[Target, RemoteStep], ...]:
     """Return the steps of several hosts, in order; nothing is read or changed here.
 
@@ -127,13 +133,14 @@ def plan_hosts(
     servers = [*chosen("database", "standby")]
     servers += [each for each in chosen("redis", "cache", "queue", "sentinel") if each not in servers]
     for target in servers:
-        applied(target, "servers" if target.settings.runs_application else "")
-    if migrate:
+        applied(target, stage or ("servers" if target.settings.runs_application else ""))
+    if migrate and not stage:
         for target in (each for each in targets if each.settings.is_main and each.settings.app.migrate):
             applied(target, "migration")
     webs = chosen("edge", "web")
     for target in (*(each for each in chosen("worker") if each not in webs), *webs):
-        applied(target)
+        if not (stage and target in servers):
+            applied(target, stage)
     steps += ((target, step) for target in targets for step in _keep_firewall(target.settings))
     return tuple(steps)
 
@@ -153,6 +160,7 @@ def plan_up(
     run: str,
     issue: bool = True,
     migrate: bool = True,
+    stage: Stage = "",
 ) -> tuple[RemoteStep, ...]:
     """Return the steps that remain, in order; nothing is read or changed here.
 
@@ -163,6 +171,7 @@ def plan_up(
         run: name of this run, whose folder on the host no other run has.
         issue: whether ``apply`` asks the provider for a certificate.
         migrate: whether ``apply`` runs ``app.migrate``.
+        stage: how far ``apply`` goes.
 
     Raises:
         ReleaseError: ssh does not lead to root.
@@ -170,7 +179,7 @@ def plan_up(
     _must_be_root(facts)
     return (
         *_prepare(settings, facts, version=version, run=run),
-        _apply(settings, version, run=run, issue=issue, migrate=migrate),
+        _apply(settings, version, run=run, issue=issue, migrate=migrate, stage=stage),
         *_keep_firewall(settings),
     )
 
