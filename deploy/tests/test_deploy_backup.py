@@ -433,6 +433,14 @@ def test_a_refused_backup_leaves_what_a_site_has(
     assert [path.name for path in served.uploads.iterdir()] == ["new"]
 
 
+def test_a_mount_point_is_refused_before_anything_is_restored(place: Place, served: Served) -> None:
+    made = place.make()
+    with small_disk(served.uploads, "size=2m"), pytest.raises(BackupError, match="is a mount point"):
+        served.replace(made)
+    assert served.databases() == {"served"}
+    assert served.folders() == {"uploads"}
+
+
 @pytest.mark.slow
 def test_a_database_that_somebody_else_uses_is_not_replaced(place: Place, served: Served) -> None:
     with served.database.connection() as connection:

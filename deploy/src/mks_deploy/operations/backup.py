@@ -290,9 +290,11 @@ def replace_with(made: Path, database: Database | None, *, uploads: Path, suffix
         suffix: what the names of the former database and folder end with from then on.
 
     Raises:
-        BackupError: the backup is refused as by ``restore``, or somebody else uses the database; nothing of the
-            site has changed then.
+        BackupError: the backup is refused as by ``restore``, somebody else uses the database, or the folder cannot
+            get another name; nothing of the site has changed then.
     """
+    if uploads.is_mount():
+        raise BackupError(f"{uploads} is a mount point, which cannot be replaced: mount the folder above it")
     beside = uploads.with_name(f".{uploads.name}-{suffix}")
     with contextlib.ExitStack() as undo:
         undo.callback(shutil.rmtree, beside, ignore_errors=True)
