@@ -596,7 +596,7 @@ def test_a_site_whose_alerts_reach_nobody_is_said_to(
     if secret:
         (tmp_path / "secrets" / secret).write_text("https://hooks.example.jp/services/T0/B0/0123456789abcdef")
         (tmp_path / "secrets" / secret).chmod(0o600)
-    assert main(["render", *words, "--out", str(tmp_path / "out")]) == 0
+    assert main(["render", *words, "--out", str(tmp_path / "out"), "--check"]) == 1
     assert (said in capsys.readouterr().err) is silent
     # Before anything is sent: there is no repository.
     assert main(["up", "--host", "root@192.0.2.1", *words, str(tmp_path)]) == 1

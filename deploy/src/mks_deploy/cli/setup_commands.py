@@ -7,7 +7,7 @@ import contextlib
 import difflib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from secrets import token_hex
@@ -239,7 +239,7 @@ def render_command(options: argparse.Namespace) -> int:
         f"{settings.paths.config[1:]}/deploy.toml", options.settings.read_text(encoding="utf-8")
     )
     files = (*rendered, own)
-    _write_notes(options, settings)
+    _write_notes(options, notes_on(settings, options.secrets) if options.check else settings.notes)
     if options.check:
         found = list(differences(files, options.out))
         sys.stdout.write("".join(found))
@@ -249,8 +249,7 @@ def render_command(options: argparse.Namespace) -> int:
     return DONE
 
 
-def _write_notes(options: argparse.Namespace, settings: Settings) -> None:
-    notes = notes_on(settings, options.secrets)
+def _write_notes(options: argparse.Namespace, notes: Iterable[str]) -> None:
     sys.stderr.write("".join(f"{options.settings}: {note}\n" for note in notes))
 
 
@@ -328,7 +327,7 @@ def up_command(options: argparse.Namespace) -> int:
     options.settings = options.settings or options.folder / "deploy.toml"
     options.secrets = options.secrets or options.folder / "secrets"
     settings = checked_settings(options)
-    _write_notes(options, settings)
+    _write_notes(options, notes_on(settings, options.secrets))
     version = options.version or commit_name(options.folder)
     if not is_version_name(version):
         raise ReleaseError("a version is named by letters, digits and . _ -")
