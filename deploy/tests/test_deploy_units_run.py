@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import trustme
 
-from deploy_machine import PREFIX, Machine
+from deploy_acme import ON_MACHINE, start_on
+from deploy_machine import Machine
 from deploy_settings import deployed
 from mks_deploy.cli import main
 from testbed.polling import wait_until
@@ -34,8 +34,8 @@ SETTINGS = f"""
 [site]
 hosts = ["{HOST}"]
 [tls]
-directory = "https://localhost:14000/dir"
-rehearsal_directory = "https://localhost:14000/dir"
+directory = "{ON_MACHINE}"
+rehearsal_directory = "{ON_MACHINE}"
 [upkeep]
 smtp_host = "localhost"
 smtp_port = 9
@@ -45,14 +45,8 @@ repository = "/srv/copies"
 MKS_SLACK_CHANNEL = "#alerts"
 """
 
-PEBBLE = """{"pebble": {"listenAddress": "127.0.0.1:14000", "certificate": "/etc/pebble/cert.pem",
-"privateKey": "/etc/pebble/key.pem", "httpPort": 80, "tlsPort": 5001}}"""
-
 # Each timer of the kit starts its unit at once; those of the distribution are not here.
 NOW = "[Timer]\nOnActiveSec=0\nRandomizedDelaySec=0\n"
-
-# What the provider's authority is trusted by; on a host it is one that the system knows.
-TRUST = "/etc/pebble/ca.pem"
 
 
 def commands(anchor: str) -> list[str]:
@@ -76,7 +70,8 @@ def site() -> Iterator[Machine]:
     servers: list[Any] = []
     try:
         machine.start()
-        servers += _provider(machine)
+        servers += start_on(machine)
+        machine.write("/etc/systemd/system/timer.d/now.conf", NOW)
         _render(machine, folder)
         machine.make_environment(f"/opt/{SITE}/versions/1")
         version = Path(program("postgres")).resolve().parents[1].name
@@ -86,7 +81,7 @@ def site() -> Iterator[Machine]:
             typed = line.replace("/postgresql/17/", f"/postgresql/{version}/").replace(
                 "postgresql.service", f"postgresql@{version}-main.service"
             )
-            machine.run("sh", "-c", f"cd /root/kit && {typed}", variables={"REQUESTS_CA_BUNDLE": TRUST})
+            machine.run("sh", "-c", f"cd /root/kit && {typed}")
         yield machine
     finally:
         for server in servers:
@@ -94,39 +89,6 @@ def site() -> Iterator[Machine]:
             server.wait(10)
         machine.stop()
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _provider(machine: Machine) -> list[Any]:
-    authority = trustme.CA()
-    issued = authority.issue_cert("localhost")
-    machine.write(TRUST, authority.cert_pem.bytes().decode())
-    machine.write("/etc/pebble/cert.pem", issued.cert_chain_pems[0].bytes().decode())
-    machine.write("/etc/pebble/key.pem", issued.private_key_pem.bytes().decode())
-    machine.write("/etc/pebble/pebble.json", PEBBLE)
-    machine.write(
-        f"/etc/systemd/system/{SITE}-renew.service.d/trust.conf",
-        f"[Service]\nEnvironment=REQUESTS_CA_BUNDLE={TRUST}\n",
-    )
-    machine.write(
-        f"/etc/systemd/system/{SITE}-rehearse.service.d/trust.conf",
-        f"[Service]\nEnvironment=REQUESTS_CA_BUNDLE={TRUST}\n",
-    )
-    machine.write("/etc/systemd/system/timer.d/now.conf", NOW)
-    names = (
-        "import deploy_acme, time; print(deploy_acme.NameServer(8053).address, flush=True); time.sleep(3600)"
-    )
-    path = f"{PREFIX}/sources/tests/support:{PREFIX}/packages"
-    return [
-        machine.background(f"{PREFIX}/python/bin/python3", "-c", names, variables={"PYTHONPATH": path}),
-        machine.background(
-            program("pebble"),
-            "-config",
-            "/etc/pebble/pebble.json",
-            "-dnsserver",
-            "127.0.0.1:8053",
-            variables={"PEBBLE_VA_NOSLEEP": "1", "PEBBLE_WFE_NONCEREJECT": "0"},
-        ),
-    ]
 
 
 def _render(machine: Machine, folder: Path, *, mode: str = "nginx") -> None:

@@ -1,17 +1,24 @@
-"""An ACME provider on loopback: pebble, and the name server it queries."""
+"""An ACME provider on loopback: pebble, and the name server it queries; also on a machine of its own."""
 
 from __future__ import annotations
 
 import json
 import os
 import socket
+import subprocess
 import threading
 from pathlib import Path
 from typing import Any
 
+import trustme
+
+from deploy_machine import PREFIX, Machine
 from testbed.polling import accepts_connections, free_port
 from testbed.process import ServerProcess
 from testbed.services import program
+
+ON_MACHINE = "https://localhost:14000/dir"
+"""Address of the provider that ``start_on`` starts."""
 
 EAB_KEY_ID, EAB_KEY = "kid-1", "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W"
 
@@ -79,3 +86,36 @@ class Pebble:
     def stop(self) -> None:
         self.server.stop()
         self._names.close()
+
+
+def start_on(machine: Machine) -> list[subprocess.Popen[bytes]]:
+    """Start a provider on a machine, whose system trusts its authority; the processes are the caller's to end."""
+    authority = trustme.CA()
+    issued = authority.issue_cert("localhost")
+    trusted = machine.path("/etc/ssl/certs/ca-certificates.crt")
+    trusted.write_bytes(trusted.read_bytes() + authority.cert_pem.bytes())
+    machine.write("/etc/pebble/cert.pem", issued.cert_chain_pems[0].bytes().decode())
+    machine.write("/etc/pebble/key.pem", issued.private_key_pem.bytes().decode())
+    chosen = {
+        "listenAddress": "127.0.0.1:14000",
+        "certificate": "/etc/pebble/cert.pem",
+        "privateKey": "/etc/pebble/key.pem",
+        "httpPort": 80,
+        "tlsPort": 5001,
+    }
+    machine.write("/etc/pebble/pebble.json", json.dumps({"pebble": chosen}))
+    names = (
+        "import deploy_acme, time; print(deploy_acme.NameServer(8053).address, flush=True); time.sleep(3600)"
+    )
+    path = f"{PREFIX}/sources/tests/support:{PREFIX}/packages"
+    return [
+        machine.background(f"{PREFIX}/python/bin/python3", "-c", names, variables={"PYTHONPATH": path}),
+        machine.background(
+            program("pebble"),
+            "-config",
+            "/etc/pebble/pebble.json",
+            "-dnsserver",
+            "127.0.0.1:8053",
+            variables={"PEBBLE_VA_NOSLEEP": "1", "PEBBLE_WFE_NONCEREJECT": "0"},
+        ),
+    ]
