@@ -99,22 +99,27 @@ def install_locked(source: Path, target: Path) -> None:
 
 def unpack_hypopg() -> None:
     """Unpack PostgreSQL 17 with hypopg, without installing it: a second version would be found by other tests."""
-    found = WITH_HYPOPG.exists() or any(Path("/usr/share/postgresql").glob("*/extension/hypopg.control"))
+    programs, extensions = "usr/lib/postgresql/17/bin", "usr/share/postgresql/17/extension"
+    parts = {
+        "postgresql-17": f"{programs}/postgres",
+        "postgresql-client-17": f"{programs}/psql",
+        "postgresql-17-hypopg": f"{extensions}/hypopg.control",
+    }
+    wanted = [package for package, file in parts.items() if not (WITH_HYPOPG / file).exists()]
+    found = not wanted or any(Path("/usr/share/postgresql").glob("*/extension/hypopg.control"))
     if found or os.geteuid() != 0 or shutil.which("apt-get") is None:
         return
-    print("Unpacking PostgreSQL 17 with hypopg ...", flush=True)
+    print(f"Unpacking {', '.join(wanted)} ...", flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        command = ["apt-get", "download", "-q", "postgresql-17", "postgresql-17-hypopg"]
+        command = ["apt-get", "download", "-q", *wanted]
         update = ["apt-get", "update", "-q"]
         if subprocess.run(command, cwd=folder, check=False, capture_output=True).returncode:
             subprocess.run(update, check=False, stdout=subprocess.DEVNULL)
             if subprocess.run(command, cwd=folder, check=False, capture_output=True).returncode:
                 return  # not in this distribution: the test run reports it
+        WITH_HYPOPG.mkdir(parents=True, exist_ok=True)
         for file in Path(folder).glob("*.deb"):
-            unpack = f"dpkg -x {file} {folder}/all".split()
-            subprocess.run(unpack, check=True)
-        WITH_HYPOPG.parent.mkdir(parents=True, exist_ok=True)
-        shutil.move(f"{folder}/all", WITH_HYPOPG)
+            subprocess.run(f"dpkg -x {file} {WITH_HYPOPG}".split(), check=True)
 
 
 def missing_packages() -> list[str]:

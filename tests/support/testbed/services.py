@@ -15,6 +15,9 @@ REQUIRE_VARIABLE = "REQUIRE_SERVICES"
 SYSTEM_FOLDERS: tuple[str, ...] = ("/usr/local/sbin", "/usr/sbin")
 """Where servers are and the PATH of an ordinary account does not lead."""
 
+POSTGRES_17: Path = Path("/usr/local/lib/mks-hardening-tests/postgresql-17")
+"""Root of the PostgreSQL that tools/get_servers.py unpacks beside the one of the system."""
+
 missing: dict[str, set[str]] = {}
 """What was not there, with the tests that were skipped for it."""
 
@@ -46,8 +49,7 @@ def unprivileged() -> dict[str, Any]:
 
 def postgres_with_hypopg() -> Path:
     """Return the programs of a PostgreSQL with the extension hypopg; without one, as ``program``."""
-    # The second is unpacked by tools/get_servers.py.
-    for root in (Path("/"), Path("/usr/local/lib/mks-hardening-tests/postgresql-17")):
+    for root in (Path("/"), POSTGRES_17):
         for file in (root / "usr/share/postgresql").glob("*/extension/hypopg.control"):
             return root / "usr/lib/postgresql" / file.parts[-3] / "bin"
     unavailable("hypopg", "no PostgreSQL with this extension on this machine")
