@@ -1,42 +1,33 @@
-"""Runbooks and the page on deploying: every alert has a section, every command is run as far as one machine allows.
-
-nginx, redis-cli, psql, logrotate, the application's commands and our own are the real ones, on the folders of a
-host on loopback. systemd is not running here: its stand-in knows the units that were rendered, refuses all others,
-and does what a few of them do.
-"""
+"""Runbooks and the page on deploying: every alert has a section, and every command is typed on a booted host."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shlex
 import shutil
 import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from deploy_host import Host, as_released
-from deploy_scratch import let_postgres_run
+from deploy_acme import ON_MACHINE, start_on
+from deploy_host import Host
+from deploy_laptop import Laptop, make_version
+from deploy_machine import PREFIX, Machine
 from deploy_settings import deployed
 from mks_deploy import cli
 from mks_deploy.alerts import alerts_of
 from mks_deploy.operations import host_steps as operations
-from mks_deploy.operations.application_command import environment
-from mks_deploy.operations.backup import Database, backup
-from mks_deploy.operations.release import State
 from mks_deploy.rendering import render
 from mks_deploy.settings.credentials import make_missing
 from mks_deploy.settings.settings_file import read_settings
 from mks_deploy.versions import Installed
-from testbed.postgres_server import PostgresServer
-from testbed.redis_server import RedisServer
-from testbed.services import program, unavailable, unprivileged
+from testbed.polling import wait_until
+from testbed.services import POSTGRES_17, program, unavailable
 
 DOCS = Path(__file__).parents[2] / "docs" / "en"
 RUNBOOKS, INSTALLATION = DOCS / "how-to/runbooks/index.md", DOCS / "how-to/deploy.md"
@@ -48,9 +39,10 @@ UNITS |= {"prometheus.service", "prometheus-alertmanager.service", "prometheus-n
 pytestmark = pytest.mark.skipif(not RUNBOOKS.exists(), reason="the documentation is not part of the wheel")
 
 
-def sections() -> dict[str, str]:
+def sections(text: str = "") -> dict[str, str]:
     """Anchor and text of each runbook."""
-    parts = re.split(r"(?m)^\(([\w-]+)\)=$", RUNBOOKS.read_text("utf-8")) if RUNBOOKS.exists() else [""]
+    page = text or (RUNBOOKS.read_text("utf-8") if RUNBOOKS.exists() else "")
+    parts = re.split(r"(?m)^\(([\w-]+)\)=$", page)
     return dict(zip(parts[1::2], parts[2::2], strict=True))
 
 
@@ -88,13 +80,6 @@ def test_a_runbook_says_sign_first_command_mend_and_end(name: str) -> None:
 )
 def test_commands_of_an_installation_are_understood(words: list[str]) -> None:
     assert cli.parser().parse_args(words[1:]).run
-
-
-def test_a_site_of_another_name_may_put_it_in_place_of_ours() -> None:
-    """``sed`` on the page of runbooks: nowhere may the name stand for a program."""
-    assert not [
-        line for line in commands(RUNBOOKS.read_text("utf-8")) if re.search(r"app knowledge-system\b", line)
-    ]
 
 
 def test_units_of_an_installation_are_those_that_are_rendered() -> None:
@@ -157,283 +142,363 @@ def test_rendering_again_leaves_requests_where_a_release_has_sent_them(tmp_path:
     assert make_folders() == operations.upstream(SETTINGS, {"green": 100})
 
 
-# --- the commands, run --------------------------------------------------------------------------
+# --- the commands, typed on a site of another name ---------------------------------------------
+
+SITE, HOST, DATABASE = "shop", "shop.example.test", "orders"
+CHANGED = f"""
+[site]
+name = "{SITE}"
+hosts = ["{HOST}"]
+[edge]
+ipv6 = false
+[stores]
+database_name = "{DATABASE}"
+[tls]
+directory = "{ON_MACHINE}"
+rehearsal_directory = "{ON_MACHINE}"
+[upkeep]
+disk_free_percent = 1
+smtp_host = "localhost"
+smtp_port = 2525
+"""
+"""How full this machine is says nothing about the commands."""
+
+_HAS_NEWER = (POSTGRES_17 / "usr/lib/postgresql/17/bin/psql").exists()
+NEWER = "17" if _HAS_NEWER and not Path("/usr/lib/postgresql/17").exists() else ""
+"""A PostgreSQL beside the one of the system."""
+NOT_TYPED = set[str]() if NEWER else {"pg_dropcluster --stop 18 main", "pg_upgradecluster 17 main"}
+"""An upgrade needs a second version of PostgreSQL. Everything else on the page is typed."""
+# What the page asks to change before `mks-deploy up`, and where it is seen on the host.
+CHANGES = {
+    "runbook-redis": ('[stores]\nredis_memory = "300m"', f"/etc/{SITE}/redis.conf", "300mb"),
+    "runbook-limits": ("[edge]\nburst = 777", "/etc/nginx/sites-enabled/shop.conf", "burst=777"),
+    "runbook-cache": ('[stores]\nredis_cache_memory = "70m"', "/etc/redis/redis-cache.conf", "70mb"),
+}
+ANSWERS = {"systemctl status": {0, 3}}
+"""Exit codes that are an answer: 3 stands for a unit that does not run, here the slot without a version."""
+
+_SERVERS = {
+    "mail": """
+import asyncio, pathlib
+from mks_deploy.operations.mail_sink import MailSink
+asyncio.run(MailSink(pathlib.Path("/root/mails")).serve(2525))
+""",
+    "alerts": f"""
+import os
+os.execv("/usr/bin/prometheus-alertmanager", ["prometheus-alertmanager",
+    "--config.file=/usr/share/{SITE}/alertmanager.yml", "--storage.path=/run/alerts",
+    "--web.listen-address=127.0.0.1:9093", "--cluster.listen-address="])
+""",
+}
 
 
-class Night:
-    """A host on loopback, and somebody who types what the runbooks say."""
+class Operator:
+    """Somebody with a laptop and a host, who types what the runbooks say.
 
-    def __init__(self, certificates: Any, folder: Path) -> None:
-        # How full this machine is says nothing about the commands.
-        self.host = Host(certificates, upkeep="disk_free_percent = 1")
-        self.redis = RedisServer(self.host.folder / "redis", unix_socket=True)
-        self.postgres = PostgresServer()
-        self.folder, self.typed = folder, list[str]()
-        self.slots: dict[str, Any] = {}
-        for name in ("releases", "backups", "credentials"):
-            self.host.path(name).mkdir(exist_ok=True)
-        self._make_archive([])
+    Args:
+        folder: a new folder for the source tree and the secrets.
+    """
 
-    def start(self) -> None:
-        """Servers, two versions, tables with a reader, a backup: what a host has in the middle of its life."""
-        self.redis.start()
-        self.postgres.start()
-        self.host.render()
-        (self.host.path("config") / "deploy.toml").write_text(self.host.settings_text())
-        self._make_credentials()
-        releases = self.host.path("releases")
-        for version in ("1", "2"):
-            (releases / "versions" / version).mkdir(parents=True)
-            (releases / "versions" / version / "venv").symlink_to(sys.prefix)
-        for link in ("current", "slots/green"):
-            (releases / link).parent.mkdir(exist_ok=True)
-            (releases / link).symlink_to(releases / "versions/2")
-        for name in ("spool", "uploads"):
-            (self.host.path("state") / name).mkdir()
-        (self.host.path("nginx_logs") / "knowledge-system.access.log").write_text('{"status":429}\n')
-        self.slots["green"] = self.host.start_application("green", ECHO_VERSION="2")
-        as_released(self.settings, State(active="green", blue="1", green="2", before="1"))
-        self.host.start_nginx()
-        self._fill()
-        if identity := unprivileged():
-            os.chown(self.host.path("wal"), identity["user"], identity["group"])
+    def __init__(self, folder: Path) -> None:
+        self.source, self._folder = folder / "source", folder
+        self.version = Path(program("postgres")).resolve().parents[1].name
+        self._ends = contextlib.ExitStack()
+        self._commits = list[str]()
+        self.machine, self._laptop = self._new_host("old")
+        self._make_source()
 
     def stop(self) -> None:
-        self.host.stop()
-        self.redis.stop()
-        self.postgres.stop()
-        shutil.rmtree(self.postgres.directory, ignore_errors=True)
+        self._ends.close()
 
-    @property
-    def settings(self) -> Any:
-        return read_settings(self.host.settings_text())
+    def move(self) -> None:
+        """Give up the host; what is typed from now on reaches an empty one of the same name."""
+        for name in ("", "-keys"):
+            shutil.copytree(self.machine.path(f"/var/backups/{SITE}{name}"), self._folder / f"copy{name}")
+        self._ends.close()
+        self.machine, self._laptop = self._new_host("new")
+        for commit in self._commits:
+            make_version(self.machine, commit)
 
-    def _make_credentials(self) -> None:
-        """Those of the host, and the folder of secrets that the operator stands beside."""
-        (self.folder / "deploy.toml").write_text(deployed())
-        for secrets in (self.host.path("credentials"), self.folder / "secrets"):
-            make_missing(secrets, SETTINGS)
-            (secrets / "redis_url").write_text(f"unix://{self.redis.socket_path}")
-            (secrets / "database_url").write_text(self.postgres.url("postgres"))
-            (secrets / "celery_broker_url").unlink()
-            (secrets / "cache_signing_keys").unlink()
-            (secrets / "cache_url").unlink()
-        make_missing(self.folder / "secrets", SETTINGS)
-        (self.folder / "recovery.conf").write_text("recovery_target_action = 'promote'\n")
+    def copy_backups(self) -> None:
+        for name in ("", "-keys"):
+            there = self.machine.path(f"/var/backups/{SITE}{name}")
+            shutil.copytree(self._folder / f"copy{name}", there, dirs_exist_ok=True)
 
-    def _fill(self) -> None:
-        from knowledge_system import app, database
-        from knowledge_system.models import User
-        from knowledge_system.settings import AppSettings
+    def _new_host(self, name: str) -> tuple[Machine, Laptop]:
+        """A host with an empty PostgreSQL, a provider of certificates, a mail server and an Alertmanager."""
+        place, here = Path(tempfile.mkdtemp(prefix="mksr")), self._folder / name
+        self._ends.callback(shutil.rmtree, place, ignore_errors=True)
+        here.mkdir()
+        machine = Machine(place)
+        self._ends.callback(machine.stop)
+        machine.start()
+        laptop = Laptop({"127.0.0.1": machine}, here)
+        self._ends.callback(laptop.stop)
+        machine.run(
+            "pg_dropcluster", Path(program("postgres")).resolve().parents[1].name, "main", check=False
+        )
+        if self.version == NEWER:
+            install_newer(machine)
+        else:
+            machine.run("pg_createcluster", self.version, "main")
+        machine.run("systemctl", "daemon-reload")
+        machine.run("systemctl", "start", "postgresql.service")
+        for server in start_on(machine):
+            self._ends.callback(server.wait, 10)
+            self._ends.callback(server.kill)
+        return machine, laptop
 
-        variables = environment(self.settings, self.host.path("credentials"))
-        settings = AppSettings.from_env({**variables, "MKS_ENV": "development"})
-        with app.open_database(settings) as (engine, _):
-            database.upgrade(engine, settings, clock=time)
-            with app.session_factory(engine).begin() as session:
-                session.add(
-                    User(
-                        username="tanaka",
-                        display_name="田中",
-                        role="viewer",
-                        password_hash="x",
-                        created_at=datetime.now(UTC),
-                    )
-                )
-        made = datetime(2026, 11, 26, 2, 30, tzinfo=UTC)
-        backup(self.settings, Database.from_url(self.postgres.url("postgres")), now=made, keys=None)
+    def start_server(self, name: str) -> None:
+        """Start one that the kit does not bring."""
+        path = f"{PREFIX}/sources/deploy/src:{PREFIX}/sources/src:{PREFIX}/packages"
+        words = (f"{PREFIX}/python/bin/python3", "-c", _SERVERS[name])
+        server = self.machine.background(*words, variables={"PYTHONPATH": path})
+        self._ends.callback(server.wait, 10)
+        self._ends.callback(server.kill)
 
-    # --- the shell
+    def _make_source(self) -> None:
+        (self.source / "requirements").mkdir(parents=True)
+        (self.source / "requirements/demo.txt").touch()
+        (self.source / "deploy.toml").write_text(deployed(CHANGED))
+        (self.source / ".gitignore").write_text("secrets\n")
+        words = ["--settings", str(self.source / "deploy.toml"), "--secrets", str(self.source / "secrets")]
+        assert cli.main(["secrets", *words]) == 0
+        self._git("init", "-q")
 
-    def type(self, line: str, capfd: pytest.CaptureFixture[str]) -> str:
-        """Run one line; returns what it said."""
-        self.typed.append(line)
-        for _ in range(10):
-            code, said = self._typed(line, capfd)
-            # Redis has 40 ms to answer; on a busy machine the operator is asked to type it again.
-            if "type it again" not in said:
-                break
-        assert code == 0 or line.endswith("|| true"), (line, code, said)
+    def release(self) -> None:
+        """Commit, and bring the commit to the host."""
+        self._git("add", ".")
+        self._git("-c", "user.name=x", "-c", "user.email=x@x", "commit", "-q", "--allow-empty", "-m", "x")
+        self._commits.append(self._git("rev-parse", "--short=12", "HEAD").strip())
+        make_version(self.machine, self._commits[-1])
+        self.type(f"mks-deploy up --host root@{HOST}")
+
+    def _git(self, *words: str) -> str:
+        return subprocess.run(
+            ["git", "-C", self.source, *words], check=True, stdout=subprocess.PIPE, text=True
+        ).stdout
+
+    def type(self, line: str, *, refused: bool = False) -> str:
+        """Type a line, on the laptop or on the host; return what it said."""
+        if line.startswith("mks-deploy up "):
+            what, *words = shlex.split(line)[1:]
+            code, said = self._laptop.run(what, *words, folder=self.source)
+        else:
+            for there, here in self._names().items():
+                line = re.sub(there, here, line)
+            words = ["sh", "-c", f'cd /root; {line}\necho "exit $?"']
+            said, _, last = self.machine.run(*words).rpartition("exit ")
+            code = int(last)
+        allowed = {1} if refused else ANSWERS.get(" ".join(line.split()[:2]), {0})
+        if code not in allowed:
+            raise AssertionError(f"{line}: {code}\n{said}\n{self.machine.journal()}")
         return said
 
-    def _typed(self, line: str, capfd: pytest.CaptureFixture[str]) -> tuple[int, str]:
-        capfd.readouterr()
-        if re.search(r"[|>*]", re.sub(r'"[^"]*"', "", line)) and not line.startswith("mks-deploy"):
-            code = subprocess.run(
-                ["sh", "-c", self.placed(line)], cwd=self.folder, check=False
-            ).returncode  # words of the page
-        else:
-            code = self._run(shlex.split(self.placed(line.removesuffix(" || true"))))
-        return code, "".join(capfd.readouterr())
+    def _names(self) -> dict[str, str]:
+        """What the page cannot know: the version of PostgreSQL of this machine, and when backups were made."""
+        folder = self.machine.path(f"/var/backups/{SITE}")
+        bases = sorted(self.machine.path(f"/var/backups/{SITE}-wal").glob("base-*"))
+        names = {r"\b17\b": self.version, r"\b18\b": NEWER}
+        names |= {"base-20261123T023000Z": bases[-1].name} if bases else {}
+        return names | {"20261126T023000Z": self.newest} if folder.exists() else names
 
-    def placed(self, line: str) -> str:
-        """The line with the folders of this host in place of those of a real one."""
-        paths = {getattr(SETTINGS.paths, name): str(getattr(self.settings.paths, name)) for name in _PATHS}
-        for socket in (SETTINGS.stores.redis_socket, SETTINGS.stores.redis_cache_socket):
-            paths[socket] = str(self.redis.socket_path)
-        paths["/var/lib/postgresql/17"] = str(self.host.path("wal"))
-        paths["/var/backups/knowledge-system-wal-17"] = f"{self.host.path('wal')}-17"
-        paths["/etc/postgresql/17"] = str(self.folder / "cluster")
-        for there in sorted(paths, key=len, reverse=True):
-            line = re.sub(rf"{re.escape(there)}(?![\w-])", paths[there], line)
-        return line
+    @property
+    def newest(self) -> str:
+        """The name of the newest backup."""
+        return max(path.parent.name for path in self.machine.path(f"/var/backups/{SITE}").glob("2*/complete"))
 
-    def _run(self, words: list[str]) -> int:
-        handlers: dict[str, Callable[[list[str]], int]] = {
-            "mks-deploy": self._mks_deploy,
-            "systemctl": self.systemctl,
-            "journalctl": self._journalctl,
-            "runuser": lambda words: self._as_postgres(words[words.index("--") + 1 :]),
-            "pg_createcluster": self._make_cluster,
-            "pg_ctlcluster": lambda words: int(words[1:] != ["17", "recovered", "start"]),
-            "pg_dropcluster": lambda words: int(words[1] != "--stop"),
-            "pg_upgradecluster": lambda words: int(words[1:] != ["17", "main"]),
-            "pg_lsclusters": lambda _: 0,
-            "amtool": lambda words: int("silence" not in words),
-            "chown": lambda words: int(words[1:3] != ["-R", "knowledge-system:"]),
-            "systemd-tmpfiles": self._make_archive,
-            "nginx": lambda _: subprocess.run(self.host.nginx_command("-t"), check=False).returncode,
-        }
-        if words[0] in handlers:
-            return handlers[words[0]](words)
-        if words[:2] == ["cp", "-a"] and words[-1] == "/":
-            root = self.folder / "root"
-            root.mkdir(exist_ok=True)
-            words[-1] = str(root)
-        return subprocess.run(words, cwd=self.folder, check=False).returncode
+    def sql(self, query: str, database: str = DATABASE) -> str:
+        words = ("runuser", "-u", SITE, "--", "psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-d", database)
+        return self.machine.run("env", "--chdir=/", *words, "-c", query).strip()
 
-    def _make_archive(self, _words: list[str]) -> int:
-        (self.host.path("wal") / "base-20261123T023000Z").mkdir(parents=True, exist_ok=True)
-        return 0
+    def ask(self, path: str) -> str:
+        """The status with which nginx responds."""
+        words = ("curl", "-sk", "--max-time", "60", "-o", "/dev/null", "-w", "%{http_code}")
+        return self.machine.run(*words, "--resolve", f"{HOST}:443:127.0.0.1", f"https://{HOST}{path}")
 
-    def _make_cluster(self, words: list[str]) -> int:
-        """Its folders alone: recovery is tried by a test of its own."""
-        (self.folder / "cluster/recovered/conf.d").mkdir(parents=True)
-        (self.host.path("wal") / "recovered").mkdir()
-        return int(words[1:] != ["17", "recovered", "--port", "5433"])
-
-    def _back_up(self, words: list[str]) -> int:
-        """As the account of the application; the temporary PostgreSQL of a test refuses root."""
-        variables = environment(self.settings, self.host.path("credentials"))
-        with pytest.MonkeyPatch.context() as patched:
-            for name, value in variables.items():
-                patched.setenv(name, value)
-            let_postgres_run(patched)
-            return cli.main(words)
-
-    def _mks_deploy(self, words: list[str]) -> int:
-        config = str(self.host.path("config") / "deploy.toml")
-        own = ["--settings", config, "--secrets", str(self.host.path("credentials"))]
-        if words[1:4] == ["app", "mks-deploy", "backup"]:
-            return self._back_up([*words[3:], *own[:2]])
-        place = 3 if words[1] in {"certificate", "maintenance"} else 2
-        if words[1] == "backup" or words[1] not in {
-            "render",
-            "example",
-            "secrets",
-            "restore",
-            "alert",
-            "test",
-        }:
-            words = [*words[:place], *own, *words[place:]]
-        return cli.main(words[1:])
-
-    def systemctl(self, words: list[str]) -> int:
-        """What systemd would do, of what can be done here."""
-        named = [word for word in words[1:] if re.search(r"\.(service|timer|socket)$", word)]
-        known = all(re.sub("@(blue|green|[0-9]+)", "@", unit) in UNITS for unit in named)
-        if not known or (not named and words[1] != "daemon-reload"):
-            return 5
-        slot = next((slot for slot in ("blue", "green") if f"@{slot}.service" in " ".join(named)), "")
-        if words[1] == "enable" and slot:
-            self.slots[slot] = self.host.start_application(slot, ECHO_VERSION=slot)
-        elif words[1] == "disable" and slot in self.slots:
-            self.slots.pop(slot).stop()
-        elif words[1:] == ["reload", "nginx.service"]:
-            return subprocess.run(self.host.nginx_command("-s", "reload"), check=False).returncode
-        elif words[1:] == ["start", "knowledge-system-backup.service"]:
-            return self._mks_deploy(["mks-deploy", "app", "mks-deploy", "backup"])
-        elif words[1:] == ["start", "knowledge-system-logrotate.service"]:
-            state = str(self.host.path("logs") / ".logrotate")
-            command = [
-                program("logrotate"),
-                "--state",
-                state,
-                str(self.host.path("config") / "logrotate.conf"),
-            ]
-            return subprocess.run(command, check=False).returncode
-        return 0
-
-    def _journalctl(self, words: list[str]) -> int:
-        units = [words[place + 1] for place, word in enumerate(words) if word == "-u"]
-        known = not units or self.systemctl(["systemctl", "status", *units]) == 0
-        return int(not known or not (units or "-p" in words))
-
-    def _as_postgres(self, words: list[str]) -> int:
-        variables = Database.from_url(self.postgres.url("postgres")).variables
-        if "--port" in words:
-            # The recovered cluster has been tried by a test of its own; here the other one answers in its place.
-            words[words.index("--port") + 1] = variables["PGPORT"]
-        if words[0] == "sh":
-            # As above: from the recovered cluster into this one.
-            return int("pg_dump --port 5433" not in words[-1])
-        if words[0] == "createdb":
-            words = [word for word in words if word not in {"--owner", "knowledge-system"}]
-        if words[0] in {"psql", "createdb", "pg_basebackup"}:
-            words = [program(words[0]), *words[1:]]
-        environment = {**os.environ, **variables}
-        if "pg_basebackup" in words[0]:
-            environment.pop("PGDATABASE")
-            return subprocess.run(words, env=environment, check=False, **unprivileged()).returncode
-        return subprocess.run(words, cwd=self.folder, env=environment, check=False).returncode
+    def uploads(self) -> set[str]:
+        folder = self.machine.path(f"/var/lib/{SITE}/uploads")
+        return {path.name for path in folder.iterdir() if path.name in {"kept", "later"}}
 
 
-_PATHS = (
-    "releases",
-    "config",
-    "credentials",
-    "state",
-    "logs",
-    "backups",
-    "key_backups",
-    "wal",
-    "nginx_logs",
-)
+def install_newer(machine: Machine) -> None:
+    """What its package does."""
+    packages = (f"postgresql-{NEWER}", f"postgresql-client-{NEWER}")
+    machine.run("apt-get", "install", "-q", "-y", "--no-install-recommends", *packages)
+    for part in ("lib", "share"):
+        machine.run("ln", "-s", POSTGRES_17 / f"usr/{part}/postgresql/{NEWER}", f"/usr/{part}/postgresql/")
+    machine.run("pg_createcluster", NEWER, "main")
 
 
-@pytest.fixture(scope="module")
-def night(certificates: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Night]:
-    night = Night(certificates, tmp_path_factory.mktemp("operator"))
+def renamed() -> dict[str, str]:
+    """The runbooks of the site, as the page says how to make them."""
+    page = RUNBOOKS.read_text("utf-8")
+    found = re.search(r"`(sed -e [^`]*) docs/en/\S+`", page)
+    assert found is not None
+    words = shlex.split(found[1])
+    for name, ours in (("NAME", SITE), ("HOST", HOST), ("DATABASE", DATABASE)):
+        words = [re.sub(rf"\b{name}\b", ours, word) for word in words]
+    made = subprocess.run([*words, RUNBOOKS], check=True, stdout=subprocess.PIPE, text=True).stdout
+    return sections(made)
+
+
+@pytest.fixture
+def operator(tmp_path: Path) -> Iterator[Operator]:
+    wanted = ("certbot", "pebble", "logrotate", "nginx", "redis-server", "postgres", "git", "sshd", "ssh")
+    for name in (*wanted, "prometheus-alertmanager", "amtool"):
+        program(name)
+    operator = Operator(tmp_path)
     try:
-        night.start()
-        yield night
+        yield operator
     finally:
-        night.stop()
+        operator.stop()
 
 
 @pytest.mark.slow
-@pytest.mark.redis
-@pytest.mark.postgres
-@pytest.mark.nginx
-@pytest.mark.timeout(300)
-@pytest.mark.parametrize("name", sections())
-def test_every_command_of_a_runbook_runs(
-    name: str, night: Night, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+@pytest.mark.timeout(1800)
+def test_every_command_of_every_runbook_does_what_it_says_on_a_site_of_another_name(
+    operator: Operator,
 ) -> None:
-    lines = commands(sections()[name])
-    monkeypatch.chdir(night.folder)
-    monkeypatch.setattr(operations, "_run", lambda words: night._run(list(words)))
-    monkeypatch.setattr(operations.time, "sleep", lambda _: None)
-    if name == "runbook-restore":
-        # The new database is the one that `secrets/database_url` names from then on, and it is empty.
-        (night.folder / "secrets/database_url").write_text(night.postgres.url("knowledge_restored"))
-    if name == "runbook-move":
-        # What the first time on a host has left: an empty database, and a folder without files.
-        night._as_postgres(["createdb", "knowledge_moved"])
-        (night.host.path("credentials") / "database_url").write_text(night.postgres.url("knowledge_moved"))
-        shutil.rmtree(night.host.path("state") / "uploads")
+    """Also a restore that is refused, which leaves the site as it was, and the move to an empty machine."""
+    runbooks = renamed()
+    typed = {line for text in runbooks.values() for line in commands(text)}
+    assert typed >= NOT_TYPED
+    operator.start_server("mail")
+    operator.release()
+    operator.start_server("alerts")
+    operator.release()
+    _fill(operator)
+    special = {
+        "runbook-spool": _test_alert_arrives,
+        "runbook-restore": _backup_is_restored,
+        "runbook-moment": _moment_comes_back,
+        "runbook-upgrade": _cluster_is_upgraded,
+        "runbook-keys": _keys_are_rotated,
+        "runbook-move": _site_moves,
+    }
+    changed = [CHANGED]
+    for name, text in runbooks.items():
+        change, file, seen = CHANGES.get(name, ("", "", ""))
+        changed.append(change)
+        (operator.source / "deploy.toml").write_text(deployed(*changed))
+        run = special.get(name, _is_typed)
+        run(operator, commands(text))
+        assert not file or seen in operator.machine.path(file).read_text()
+        assert operator.ask("/readyz") == "200", name
+
+
+def _is_typed(operator: Operator, lines: list[str]) -> None:
     for line in lines:
-        night.type(line, capfd)
+        if line not in NOT_TYPED:
+            operator.type(line)
+
+
+def _fill(operator: Operator) -> None:
+    """A user, a table, a file, a request that was refused, and the backups of a host in the middle of its life."""
+    password = "echo long-enough-for-a-password"
+    operator.type(f"{password} | mks-deploy app knowledge-system create-admin tanaka --name 田中")
+    operator.sql("CREATE TABLE marks (mark text); INSERT INTO marks VALUES ('kept')")
+    operator.type(f"runuser -u {SITE} -- touch /var/lib/{SITE}/uploads/kept")
+    operator.type(f"echo '{{\"status\":429}}' >> /var/log/nginx/{SITE}.access.log")
+    operator.type(f"systemctl start {SITE}-backup.service {SITE}-base.service")
+
+
+def _test_alert_arrives(operator: Operator, lines: list[str]) -> None:
+    mails = operator.machine.path("/root/mails")
+    before = len(list(mails.glob("*")))
+    _is_typed(operator, lines)
+    assert len(list(mails.glob("*"))) == before + 1
+
+
+def _backup_is_restored(operator: Operator, lines: list[str]) -> None:
+    operator.type(f"systemctl start {SITE}-backup.service")
+    operator.sql("UPDATE marks SET mark = 'later'")
+    operator.type(f"cd /var/lib/{SITE}/uploads && mv kept later")
+    good, folder = operator.newest, f"/var/backups/{SITE}"
+    operator.type(f"cp -a {folder}/{good} {folder}/20260101T000000Z")
+    operator.type(f"echo >> {folder}/20260101T000000Z/uploads.tar.gz")
+    for line in lines:
+        damaged = line.replace("20261126T023000Z", "20260101T000000Z")
+        said = operator.type(damaged, refused=damaged != line)
+        assert damaged == line or "is damaged: its checksum differs" in said
+    assert operator.sql("SELECT mark FROM marks") == "later"
+    assert operator.uploads() == {"later"}
+    assert operator.ask("/sign-in") == "200"
+    said = "".join(operator.type(line) for line in lines)
+    assert operator.sql("SELECT mark FROM marks") == "kept"
+    assert operator.uploads() == {"kept"}
+    former = re.search(rf"kept: database (\S+) and (/var/lib/{SITE}/\S+);", said)
+    assert former is not None, said
+    assert operator.sql("SELECT mark FROM marks", former[1]) == "later"
+    assert (operator.machine.path(former[2]) / "later").exists()
+    assert operator.machine.show(f"{SITE}-worker.service", "ActiveState") == {"ActiveState": "active"}
+    operator.type(f"rm -r {folder}/20260101T000000Z")
+
+
+def _moment_comes_back(operator: Operator, lines: list[str]) -> None:
+    operator.type(f"systemctl start {SITE}-base.service")
+    operator.sql("UPDATE marks SET mark = 'deleted'")
+    moment = operator.sql("SELECT clock_timestamp()")
+    operator.sql("DELETE FROM marks")
+    (text,) = re.findall(r"```\n(restore_command.*?)```", renamed()["runbook-moment"], re.DOTALL)
+    operator.machine.write("/root/recovery.conf", re.sub(r"(?<=time = ').*(?=')", moment, text))
+    segment = operator.sql("SELECT pg_walfile_name(pg_current_wal_lsn())")
+    for line in lines:
+        said = operator.type(line)
+        if "pg_switch_wal" in line:
+            kept = operator.machine.path(f"/var/backups/{SITE}-wal/{segment}")
+            wait_until(kept.exists, timeout=60, what="the segment in the archive")
+        if "pg_is_in_recovery" in line:
+            wait_until(lambda at=line: " f\n" in operator.type(at), timeout=60, what="the recovery")  # type: ignore[misc]  # bound now
+        if line.endswith(" mks-deploy backup"):
+            assert said.split()[-1] == f"/var/backups/{SITE}/{operator.newest}"
+    (dump,) = operator.machine.path(f"/var/backups/{SITE}/{operator.newest}").glob("*.dump")
+    rows = subprocess.run(
+        [program("pg_restore"), "--table=marks", "--data-only", "--file=-", dump],
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert "\ndeleted\n" in rows.stdout
+    _is_typed(operator, commands(renamed()["runbook-restore"]))  # as the page says
+    assert operator.sql("UPDATE marks SET mark = 'kept' WHERE mark = 'deleted' RETURNING mark") == "kept"
+
+
+def _keys_are_rotated(operator: Operator, lines: list[str]) -> None:
+    """The new key comes last, then first; the page says when."""
+    make, bring, *resolved = lines
+    old = (operator.source / "secrets/secret_keys").read_text().strip()
+    new = operator.type(make).split()[-1]
+    for keys in (f"{old},{new}", f"{new},{old}"):
+        (operator.source / "secrets/secret_keys").write_text(f"{keys}\n")
+        assert "\nrestart: start version " in operator.type(bring)
+        there = operator.machine.path(f"/etc/{SITE}/credentials/secret_keys")
+        assert there.read_text().strip() == keys
+    _is_typed(operator, resolved)
+
+
+def _cluster_is_upgraded(operator: Operator, lines: list[str]) -> None:
+    if NEWER:
+        install_newer(operator.machine)
+    _is_typed(operator, lines)
+    operator.version = NEWER or operator.version
+    assert operator.sql("SHOW server_version").partition(".")[0] == operator.version
+    assert operator.sql("SELECT mark FROM marks") == "kept"
+
+
+def _site_moves(operator: Operator, lines: list[str]) -> None:
+    *first, stop_early, owners, restore, release, status, watch = lines
+    _is_typed(operator, first)
+    operator.move()
+    operator.start_server("mail")
+    operator.type(stop_early)
+    assert not operator.machine.path(f"/opt/{SITE}/slots").exists() or not list(
+        operator.machine.path(f"/opt/{SITE}/slots").iterdir()
+    )
+    operator.copy_backups()
+    _is_typed(operator, [owners, restore, release, status, watch])
+    assert operator.sql("SELECT mark FROM marks") == "kept"
+    assert operator.uploads() == {"kept"}
 
 
 def test_a_command_runs_as_the_application_would(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -34,7 +34,7 @@ SetEnv PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 """
 
 _CLIENT = """
-Host server
+Host server shop.example.test
 HostName 127.0.0.1
 
 Host *
@@ -97,8 +97,8 @@ class Laptop:
         """Run ``mks-deploy up``, and kill it after so many seconds."""
         return self.run("up", "--no-certificate", *words, seconds=seconds)
 
-    def run(self, what: str, *words: str, seconds: int = 300) -> tuple[int, str]:
-        """Run a command of the kit that uses ssh; return its exit code and output."""
+    def run(self, what: str, *words: str, seconds: int = 300, folder: Path | None = None) -> tuple[int, str]:
+        """Run a command of the kit that uses ssh, in a folder; return its exit code and output."""
         command = ["timeout", "-s", "KILL", str(seconds), sys.executable, "-m", "mks_deploy", what, *words]
         done = subprocess.run(
             self._machine.in_its_network(*command, "--ssh-config", str(self._folder / "config")),
@@ -106,6 +106,7 @@ class Laptop:
             stderr=subprocess.STDOUT,
             text=True,
             check=False,
+            cwd=folder,
         )
         return done.returncode, done.stdout
 
