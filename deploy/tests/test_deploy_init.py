@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import sys
 import tomllib
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from mks_deploy.init.settings_text import site_name
 from mks_deploy.init.source_tree import SourceTree
 from mks_deploy.settings.settings_file import read_settings
 
+APPLICATIONS = Path(__file__).parent / "apps"
 FLASK = "from flask import Flask\napp = Flask(__name__)\n"
 FACTORY = "import flask as f\ndef create_app(config=None):\n    app = f.Flask('x')\n    return app\n"
 HARDEN = "from mks_hardening.compose import harden_asgi, harden_wsgi\n"
@@ -202,13 +205,13 @@ def test_facts_stand_in_the_file_with_their_places(tree: Callable[..., Path]) ->
     folder = tree(
         {
             "shop/__init__.py": FLASK
-            + "import os\nfrom os import environ as e\n"
+            + "import os, flask_migrate\nfrom os import environ as e\n"
             + "os.environ['STRIPE_API_KEY'], e.get('SHOP_LEVEL'), os.getenv('MAIL_PASSWORD_FILE')\n"
             + "os.environ['DATABASE_URL'], os.environ['REDIS_URL']\n"
             + "@app.get('/healthz')\ndef h(): return ''\n",
             "shop/static/site.css": "",
             "shop/tasks.py": "from celery import Celery\nqueue = Celery('x')\n",
-            "requirements.txt": "Flask==3.1\nflask_migrate\npsycopg[binary]>=3\nredis\n",
+            "requirements.txt": "Flask==3.1\npsycopg[binary]>=3\nredis\n",
         }
     )
     text = new_settings(wanted(folder), ask=None)
@@ -230,6 +233,102 @@ def test_facts_stand_in_the_file_with_their_places(tree: Callable[..., Path]) ->
     assert "psycopg in requirements.txt; redis in requirements.txt" in text
     assert made.image.requirements == "requirements.txt"
     assert made.image.files == ("shop",)
+
+
+# What the comments of a file say: the lines that the operator may have to complete.
+OPEN = re.compile(r"(?m)^# (.+)\n# ([A-Z0-9_]+) = (.+)$")
+
+
+def described(folder: Path) -> tuple[dict[str, Any], dict[str, tuple[str, str]]]:
+    """The tables that init writes, and what it leaves to the operator: the evidence and the proposed value."""
+    text = new_settings(wanted(folder), ask=None)
+    read_settings(text)
+    return tomllib.loads(text), {name: (evidence, value) for evidence, name, value in OPEN.findall(text)}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A source tree as a generator of projects leaves it, and what it needs."""
+
+    folder: str
+    target: str
+    needs: list[str]
+    static: str
+    migrate: list[str]
+    secrets: dict[str, Any]
+    # What is left to the operator: whether it is required, and the value that is proposed.
+    left: dict[str, tuple[bool, str]]
+    requirements: str = "requirements.txt"
+    tables: dict[str, Any] = field(default_factory=dict)
+
+
+LAYOUTS = (
+    Layout(
+        "flask_factory",
+        "autoapp:app",
+        ["postgresql"],
+        "shop/static",
+        ["flask", "--app", "autoapp:app", "db", "upgrade"],
+        {"DATABASE_URL": "variable", "SECRET_KEY": "variable"},
+        {
+            "MAIL_PASSWORD": (False, '"variable"'),
+            "MAIL_SERVER": (False, '""'),
+            "ITEMS_PER_PAGE": (True, '""'),
+        },
+        tables={"stores": {"database_scheme": "postgresql+psycopg"}},
+    ),
+    Layout(
+        "django_two_settings",
+        "config.wsgi:application",
+        ["postgresql"],
+        "var/staticfiles",
+        ["python", "manage.py", "migrate", "--noinput"],
+        {"DATABASE_URL": "variable", "DJANGO_SECRET_KEY": "variable"},
+        {
+            "DJANGO_ADMIN_URL": (True, '""'),
+            "DJANGO_ALLOWED_HOSTS": (False, '""'),
+            "DJANGO_DEBUG": (False, '"False"'),
+            "DJANGO_PAGE_SIZE": (False, '"20"'),
+            "DJANGO_TIME_ZONE": (False, '"UTC"'),
+        },
+        requirements="requirements/production.txt",
+        tables={"variables": {"DJANGO_SETTINGS_MODULE": "config.settings.production"}},
+    ),
+    Layout(
+        "fastapi_src",
+        "articles.main:app",
+        ["postgresql"],
+        "src/articles/static",
+        ["alembic", "upgrade", "head"],
+        {
+            "APP_DATABASE_URL": {"as": "variable", "from": "database_url"},
+            "APP_JWT_SECRET": "variable",
+        },
+        {
+            "APP_MAIL_KEY": (False, '"variable"'),
+            "APP_PAGE_SIZE": (True, '""'),
+            "APP_LOG_LEVEL": (False, '"INFO"'),
+            "APP_ORIGINS": (False, '""'),
+            "MAIL_SENDER": (True, '""'),
+        },
+        tables={"stores": {"database_scheme": "postgresql+asyncpg"}},
+    ),
+)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.folder)
+def test_a_project_is_described_as_its_generator_left_it(layout: Layout) -> None:
+    made, left = described(APPLICATIONS / layout.folder)
+    app = made.pop("app")
+    assert (app["target"], app["needs"]) == (layout.target, layout.needs)
+    assert (app.get("static"), app.get("migrate")) == (layout.static, layout.migrate)
+    assert app["ready"].strip("/") == "healthz"
+    assert made["secrets"] == layout.secrets
+    assert {name: ("no default" in why, value) for name, (why, value) in left.items()} == layout.left
+    assert made["image"]["requirements"] == layout.requirements
+    assert {name: made.get(name) for name in layout.tables} == layout.tables
+    manage = [["python", "manage.py", "collectstatic", "--noinput"]]
+    assert app.get("build") == (manage if "manage.py" in layout.migrate else None)
 
 
 def test_without_an_address_of_health_the_file_says_so(tree: Callable[..., Path]) -> None:

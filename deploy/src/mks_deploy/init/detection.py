@@ -4,27 +4,71 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Final
 
 from mks_deploy.init.candidates import Candidate, django_settings
 from mks_deploy.init.source_tree import Module, SourceTree, called_name, walk_top
-from mks_deploy.settings.application_secrets import SERVER_SECRETS
 from mks_deploy.settings.application_variables import looks_secret
 
 __all__ = ["Fact", "find_facts"]
 
 _READY: Final = ("readyz", "ready", "healthz", "health", "up", "livez", "status")
 _LIVE: Final = ("livez", "live", "healthz", "health", "up", "readyz", "ready", "status")
-_POSTGRESQL: Final = ("psycopg", "psycopg2", "psycopg2-binary", "asyncpg", "pg8000")
-_REDIS: Final = ("redis", "django-redis", "flask-session", "celery", "rq", "hiredis")
+_ENVIRONMENTS: Final = frozenset({"ci", "dev", "development", "local", "test", "testing"})
 _OF_THE_SYSTEM: Final = frozenset({"HOME", "PATH", "PORT", "LANG", "TZ", "USER", "DJANGO_SETTINGS_MODULE"})
-_REDIS_NAMES: Final = {
-    "REDIS_URL": "redis_url",
-    "CACHE_URL": "cache_url",
-    "CELERY_BROKER_URL": "celery_broker_url",
+_OF_OTHERS: Final = re.compile(r"(^|_)(DEV|TEST)(_|$)")
+_PATH_FUNCTIONS: Final = frozenset(
+    {"Path", "PurePath", "abspath", "dirname", "join", "normpath", "realpath", "str"}
+)
+_ENVS: Final = frozenset({"environ.Env", "environ.FileAwareEnv", "environs.Env"})
+# The default names of django-environ's and dj-database-url's functions.
+_BY_DEFAULT: Final = {
+    "db": "DATABASE_URL",
+    "db_url": "DATABASE_URL",
+    "cache": "CACHE_URL",
+    "cache_url": "CACHE_URL",
+    "email": "EMAIL_URL",
+    "email_url": "EMAIL_URL",
 }
+_ADDRESSES: Final = {
+    "database_url": re.compile(r"(.*_)?(DATABASE|DB|PG|POSTGRES|POSTGRESQL)_(DSN|URI|URL)"),
+    "redis_url": re.compile(r"(.*_)?REDIS_(DSN|URI|URL)"),
+    "cache_url": re.compile(r"(.*_)?CACHE_URL"),
+    "celery_broker_url": re.compile(r"(.*_)?BROKER_URL"),
+}
+"""Variables of the application that hold the address of a server, by the secret of the kit with that address."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Server:
+    """By what the source shows that it needs a server: distributions, imports, an address, texts."""
+
+    name: str
+    distributions: tuple[str, ...]
+    imports: tuple[str, ...]
+    address: str
+    text: re.Pattern[str]
+
+
+_SERVERS: Final = (
+    _Server(
+        "postgresql",
+        ("psycopg", "psycopg2", "psycopg2-binary", "asyncpg", "pg8000"),
+        ("psycopg", "psycopg2", "asyncpg", "pg8000", "pydantic.PostgresDsn"),
+        "database_url",
+        re.compile(r"postgres(ql)?(\+\w+)?://|postgresql\+\w+$|django\.(contrib\.gis\.)?db\.backends\.postg"),
+    ),
+    _Server(
+        "redis",
+        ("redis", "django-redis", "flask-session", "celery", "rq", "hiredis"),
+        ("redis", "django_redis", "celery", "rq", "pydantic.RedisDsn"),
+        "redis_url",
+        re.compile(r"rediss?://|django_redis\.|channels_redis\.|django\.core\.cache\.backends\.redis"),
+    ),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,77 +78,199 @@ class Fact:
     Attributes:
         table: its table.
         key: its key.
-        value: its value; ``None`` if the operator has to provide it: the line is then a comment.
+        value: its value.
         evidence: where it was found; empty if it is what to use when nothing was found.
+        is_open: whether the operator decides about it: the line is then a comment.
     """
 
     table: str
     key: str
     value: object
     evidence: str
+    is_open: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Variable:
+    """An environment variable that the source reads.
+
+    Attributes:
+        place: where.
+        required: whether the application fails without it.
+        default: expression of its default; ``None`` if none is seen.
+        is_secret: whether its type says so.
+    """
+
+    place: str
+    required: bool
+    default: ast.expr | None = None
+    is_secret: bool = False
 
 
 def find_facts(tree: SourceTree, candidate: Candidate) -> Iterator[Fact]:
     """Yield the facts found in the source, in the order of the file."""
     settings, place = django_settings(tree)
+    modules = _deployed(tree, settings)
     celery = next(_celery(tree), None)
-    reads = dict(_variables_read(tree))
-    needs, why = _needs(tree, reads)
-    yield Fact("app", "needs", needs, why)
+    reads = dict(_variables_read(modules))
+    needs = dict(_needs(tree, modules, reads))
+    yield Fact("app", "needs", list(needs), "; ".join(needs.values()))
     yield from _static(tree, candidate, settings)
     for key, names in (("live", _LIVE), ("ready", _READY)):
         found = _health(tree, names)
         yield Fact("app", key, *(found or ("/", "")))
-    if migrate := _migrate(tree, candidate, settings):
+    if migrate := _migrate(tree, modules, candidate, settings):
         yield migrate
     if settings:
         yield Fact("variables", "DJANGO_SETTINGS_MODULE", settings, place)
-    yield from _plain_variables(reads)
-    yield from _secrets(reads, needs, tasks=celery is not None)
+    yield from _variables_and_secrets(reads, {*needs, *(("tasks",) if celery else ())})
+    if "postgresql" in needs and not settings:
+        yield from _database_scheme(tree, modules)
     if celery:
         yield celery
     yield from _image(tree)
 
 
-def _needs(tree: SourceTree, reads: dict[str, str]) -> tuple[list[str], str]:
-    needs, why = [], []
-    for server, names in (("postgresql", _POSTGRESQL), ("redis", _REDIS)):
-        if distribution := next((name for name in names if name in tree.requirements), None):
-            needs.append(server)
-            why.append(f"{distribution} in {tree.requirements[distribution]}")
-    for variable, server in (("REDIS_URL", "redis"), ("MKS_REDIS_URL", "redis")):
-        if variable in reads and server not in needs:
-            needs.append(server)
-            why.append(f"{variable} in {reads[variable]}")
-    return needs, "; ".join(why)
+def _deployed(tree: SourceTree, settings: str) -> list[Module]:
+    """Return the modules that a server runs: without the settings of other environments."""
+    used = {module.name for module in _chain(tree, settings)}
+    return [
+        module
+        for module in tree.modules.values()
+        if module.name in used or module.name.rpartition(".")[2] not in _ENVIRONMENTS
+    ]
+
+
+def _needs(tree: SourceTree, modules: list[Module], reads: dict[str, _Variable]) -> Iterator[tuple[str, str]]:
+    """Yield the servers, each with the place that shows it."""
+    for server in _SERVERS:
+        addresses = (name for name in reads if _address_of(name) == server.address)
+        if distribution := next((name for name in server.distributions if name in tree.requirements), None):
+            yield server.name, f"{distribution} in {tree.requirements[distribution]}"
+        elif name := next(addresses, None):
+            yield server.name, f"{name} in {reads[name].place}"
+        elif place := _imports(modules, server.imports) or _text(modules, server.text):
+            yield server.name, place
+
+
+def _imports(modules: list[Module], names: tuple[str, ...]) -> str:
+    """Return the first import of one of these names, and where it is; empty without one."""
+    for module in modules:
+        for whole in module.imported.values():
+            if any(f"{whole}.".startswith(f"{name}.") for name in names):
+                return f"{whole} imported in {module.path}"
+    return ""
+
+
+def _text(modules: list[Module], pattern: re.Pattern[str]) -> str:
+    """Return the beginning of the first text that matches, and where it is; empty without one."""
+    for module in modules:
+        for node in ast.walk(module.tree):
+            text = node.value if isinstance(node, ast.Constant) else None
+            if isinstance(text, str) and (found := pattern.match(text)):
+                return f"{found[0]} in {module.path}:{node.lineno}"
+    return ""
+
+
+def _address_of(name: str) -> str:
+    """Return the secret of the kit whose address a variable holds; empty if it holds none."""
+    return next((file for file, names in _ADDRESSES.items() if names.fullmatch(name)), "")
+
+
+def _database_scheme(tree: SourceTree, modules: list[Module]) -> Iterator[Fact]:
+    """Yield how ``DATABASE_URL`` has to begin for SQLAlchemy, which chooses its driver by that."""
+    place = _imports(modules, ("sqlalchemy", "flask_sqlalchemy", "sqlmodel"))
+    awaited = _imports(modules, ("sqlalchemy.ext.asyncio",))
+    if awaited and ("asyncpg" in tree.requirements or _text(modules, re.compile(r"postgresql\+asyncpg"))):
+        yield Fact("stores", "database_scheme", "postgresql+asyncpg", f"{awaited}; asyncpg")
+    elif place and (awaited or not {"psycopg2", "psycopg2-binary"} & tree.requirements.keys()):
+        yield Fact("stores", "database_scheme", "postgresql+psycopg", f"{place}; no psycopg2")
 
 
 def _static(tree: SourceTree, candidate: Candidate, settings: str) -> Iterator[Fact]:
     if settings:
-        for module in _chain(tree, settings):
-            for node in walk_top(module.tree.body):
-                if isinstance(node, ast.Assign) and [called_name(each) for each in node.targets] == [
-                    "STATIC_ROOT"
-                ]:
-                    parts = [each.value for each in ast.walk(node.value) if isinstance(each, ast.Constant)]
-                    if parts and isinstance(parts[-1], str) and re.fullmatch(r"[\w.-]+", parts[-1]):
-                        evidence = (
-                            f"STATIC_ROOT in {module.path}:{node.lineno}; run collectstatic in each release"
-                        )
-                        yield Fact("app", "static", parts[-1], evidence)
-                        build = [["python", "manage.py", "collectstatic", "--noinput"]]
-                        yield Fact("app", "build", build, "fills STATIC_ROOT; mks-deploy up runs it")
-                        return
+        yield from _django_static(tree, settings)
         return
-    package = candidate.target.partition(":")[0].rpartition(".")[0].replace(".", "/")
-    whole = candidate.target.partition(":")[0].replace(".", "/")
-    for place in dict.fromkeys((f"{whole}/static", f"{package}/static" if package else "static")):
-        for root in tree.roots:
-            if (root / place).is_dir():
-                yield Fact(
-                    "app", "static", str((root / place).relative_to(tree.folder)), "the folder is there"
-                )
-                return
+    target = PurePosixPath(candidate.target.partition(":")[0].replace(".", "/"))
+    # That of the target's package; else the only one of the highest package that has one.
+    own = [root / place / "static" for place in (target, target.parent) for root in tree.roots]
+    packages = {(tree.folder / module.path).parent / "static" for module in tree.modules.values()}
+    others = sorted((place for place in packages if place.is_dir()), key=lambda place: len(place.parts))
+    highest = [place for place in others if len(place.parts) == len(others[0].parts)]
+    if place := next((place for place in own if place.is_dir()), highest[0] if len(highest) == 1 else None):
+        yield Fact("app", "static", str(place.relative_to(tree.folder)), "the folder is there")
+
+
+def _django_static(tree: SourceTree, settings: str) -> Iterator[Fact]:
+    chain = list(_chain(tree, settings))
+    assigned = {name: (module, value) for module in reversed(chain) for name, value in _assigned(module)}
+    manage = _manage(tree)
+    for name in ("STATIC_ROOT", "STATICFILES_DIRS"):
+        if name not in assigned:
+            continue
+        module, value = assigned[name]
+        first = value.elts[0] if isinstance(value, ast.List | ast.Tuple) and value.elts else value
+        path = _path(module, first, assigned)
+        if path is None or path.is_absolute() or ".." in path.parts or not path.parts:
+            continue
+        place = f"{name} in {module.path}:{value.lineno}"
+        if name == "STATICFILES_DIRS":
+            yield Fact("app", "static", str(path), f"{place}; STATIC_ROOT would add those of packages")
+        else:
+            yield Fact("app", "static", str(path), f"{place}; run collectstatic in each release")
+            build = [["python", manage, "collectstatic", "--noinput"]]
+            yield Fact("app", "build", build, "fills STATIC_ROOT; mks-deploy up runs it")
+        return
+
+
+def _path(
+    module: Module, node: ast.expr, assigned: Mapping[str, tuple[Module, ast.expr]], depth: int = 0
+) -> PurePosixPath | None:
+    """Return the path below the source tree that an expression of pathlib or os.path names; ``None`` if unknown."""
+    if depth > 20:
+        return None
+
+    def read(*nodes: ast.expr) -> PurePosixPath | None:
+        paths = [_path(module, each, assigned, depth + 1) for each in nodes]
+        return None if None in paths or not paths else PurePosixPath(*filter(None, paths))
+
+    match node:
+        case ast.Constant(value=str(text)):
+            return PurePosixPath(text)
+        case ast.Name(id="__file__"):
+            return PurePosixPath(module.path)
+        case ast.Name(id=name) if name in assigned:
+            return _path(*assigned[name], assigned, depth + 1)
+        case ast.BinOp(left=left, op=ast.Div(), right=right):
+            return read(left, right)
+        case ast.Attribute(value=inner, attr="parent"):
+            return path.parent if (path := read(inner)) else None
+        case ast.Subscript(
+            value=ast.Attribute(value=inner, attr="parents"), slice=ast.Constant(value=int(number))
+        ):
+            path = read(inner)
+            return [path, *path.parents][min(number + 1, len(path.parents))] if path else None
+        case ast.Call(func=ast.Attribute(value=inner, attr="resolve" | "absolute" | "as_posix")):
+            return read(inner)
+        case ast.Call(func=ast.Attribute(value=inner, attr="joinpath"), args=words):
+            return read(inner, *words)
+        case ast.Call(func=function, args=words):
+            name = called_name(function).rpartition(".")[2]
+            path = read(*words) if name in _PATH_FUNCTIONS else None
+            return path.parent if path and name == "dirname" else path
+    return None
+
+
+def _assigned(module: Module) -> Iterator[tuple[str, ast.expr]]:
+    for node in walk_top(module.tree.body):
+        if isinstance(node, ast.Assign):
+            yield from ((each.id, node.value) for each in node.targets if isinstance(each, ast.Name))
+
+
+def _manage(tree: SourceTree) -> str:
+    """Return Django's ``manage.py``; empty without one."""
+    files = (root / "manage.py" for root in tree.roots)
+    return next((str(file.relative_to(tree.folder)) for file in files if file.is_file()), "")
 
 
 def _chain(tree: SourceTree, name: str, depth: int = 0) -> Iterator[Module]:
@@ -145,65 +311,167 @@ def _declares_route(node: ast.Call) -> bool:
     }
 
 
-def _migrate(tree: SourceTree, candidate: Candidate, settings: str) -> Fact | None:
-    if settings and (tree.folder / "manage.py").is_file():
-        return Fact("app", "migrate", ["python", "manage.py", "migrate", "--noinput"], "manage.py")
-    if "flask-migrate" in tree.requirements:
-        evidence = f"flask-migrate in {tree.requirements['flask-migrate']}"
-        return Fact("app", "migrate", ["flask", "--app", candidate.target, "db", "upgrade"], evidence)
-    if (tree.folder / "alembic.ini").is_file():
-        return Fact("app", "migrate", ["alembic", "upgrade", "head"], "alembic.ini")
+def _migrate(tree: SourceTree, modules: list[Module], candidate: Candidate, settings: str) -> Fact | None:
+    if settings and (manage := _manage(tree)):
+        return Fact("app", "migrate", ["python", manage, "migrate", "--noinput"], manage)
+    if place := _imports(modules, ("flask_migrate",)):
+        return Fact("app", "migrate", ["flask", "--app", candidate.target, "db", "upgrade"], place)
+    packages = {(tree.folder / module.path).parent for module in modules}
+    folders = (tree.folder, tree.folder / "alembic", tree.folder / "migrations", *sorted(packages))
+    file = next((each for folder in folders if (each := folder / "alembic.ini").is_file()), None)
+    if file is None and "alembic" not in tree.project.get("tool", {}):
+        return None
+    name = str(file.relative_to(tree.folder)) if file else "pyproject.toml"
+    given = ("-c", name) if "/" in name else ()
+    return Fact("app", "migrate", ["alembic", *given, "upgrade", "head"], name)
+
+
+def _variables_read(modules: list[Module]) -> Iterator[tuple[str, _Variable]]:
+    """Yield the environment variables that the source reads, each with its first place."""
+    seen = set[str]()
+    classes = {
+        f"{module.name}.{node.name}": (module, node)
+        for module in modules
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.ClassDef)
+    }
+    for module in modules:
+        for node in ast.walk(module.tree):
+            found: Iterable[tuple[str, _Variable]] = ()
+            if isinstance(node, ast.Subscript | ast.Call):
+                found = _read(module, node)
+            elif isinstance(node, ast.ClassDef):
+                found = _fields(f"{module.name}.{node.name}", classes)
+            for name, variable in found:
+                if name not in seen and not _OF_OTHERS.search(name):
+                    yield name, variable
+                seen.add(name)
+
+
+def _read(module: Module, node: ast.Subscript | ast.Call) -> Iterator[tuple[str, _Variable]]:
+    """Yield what an expression reads by os, django-environ, environs, python-decouple or dj-database-url."""
+    name: ast.expr | None = None
+    default: ast.expr | None = None
+    required = True
+    if isinstance(node, ast.Subscript):
+        name = node.slice if module.whole_name(node.value) == "os.environ" else None
+    else:
+        function = module.whole_name(node.func)
+        before, _, last = function.rpartition(".")
+        given = {keyword.arg: keyword.value for keyword in node.keywords}
+        name, second = (*node.args[:2], None, None)[:2]
+        default = given.get("default", second)
+        if function in _ENVS:
+            # environ.Env(DEBUG=(bool, False)): types and defaults
+            for key, value in given.items():
+                if key and key.isupper() and isinstance(value, ast.Tuple) and value.elts:
+                    yield (
+                        key,
+                        _Variable(f"{module.path}:{value.lineno}", required=False, default=value.elts[-1]),
+                    )
+            return
+        if function in {"os.environ.get", "os.getenv"}:
+            required = False
+        elif function == "dj_database_url.config":
+            name = given.get("env", name) or ast.Constant("DATABASE_URL")
+        elif last == "env":
+            default = given.get("default")  # the second one is a type
+        elif isinstance(node.func, ast.Attribute) and (
+            before.rpartition(".")[2] == "env"
+            or (isinstance(node.func.value, ast.Call) and module.whole_name(node.func.value.func) in _ENVS)
+        ):
+            name = name or ast.Constant(_BY_DEFAULT.get(node.func.attr, ""))
+        elif last != "config":
+            return
+    if isinstance(name, ast.Constant) and isinstance(name.value, str) and name.value.isupper():
+        place = f"{module.path}:{node.lineno}"
+        yield name.value, _Variable(place, required=required and default is None, default=default)
+
+
+def _fields(name: str, classes: Mapping[str, tuple[Module, ast.ClassDef]]) -> Iterator[tuple[str, _Variable]]:
+    """Yield the variables of a class of pydantic-settings; none of another class."""
+    ancestry = list(_ancestry(name, classes))
+    if not any(each.startswith("pydantic") and each.endswith(".BaseSettings") for each in ancestry):
+        return
+    prefixes = (_prefix(classes[each][1]) for each in ancestry if each in classes)
+    prefix = next((each for each in prefixes if each is not None), "")
+    module, node = classes[name]
+    for each in node.body:
+        if not (isinstance(each, ast.AnnAssign) and isinstance(each.target, ast.Name)):
+            continue
+        types = {
+            called_name(part).rpartition(".")[2]
+            for part in ast.walk(each.annotation)
+            if isinstance(part, ast.expr)
+        }
+        if each.target.id == "model_config" or "ClassVar" in types:
+            continue
+        calls = [part for part in ast.walk(each) if isinstance(part, ast.Call)]
+        field = next((call for call in calls if module.whole_name(call.func).endswith(".Field")), None)
+        given = {keyword.arg: keyword.value for keyword in field.keywords} if field else {}
+        default = each.value
+        if field and default in {field, None}:
+            default = given.get("default", given.get("default_factory", next(iter(field.args), None)))
+        alias = next((given[key] for key in ("validation_alias", "alias", "env") if key in given), None)
+        texts = [part.value for part in ast.walk(alias) if isinstance(part, ast.Constant)] if alias else []
+        required = default is None or (isinstance(default, ast.Constant) and default.value is ...)
+        is_secret = any(kind.startswith("Secret") or kind.endswith("Dsn") for kind in types)
+        yield (
+            str(texts[0] if texts else prefix + each.target.id).upper(),
+            _Variable(f"{module.path}:{each.lineno}", required, default, is_secret),
+        )
+
+
+def _ancestry(name: str, classes: Mapping[str, tuple[Module, ast.ClassDef]], depth: int = 0) -> Iterator[str]:
+    """Yield the whole name of a class, and those of the classes that it inherits from."""
+    yield name
+    if name in classes and depth < 10:
+        module, node = classes[name]
+        for base in node.bases:
+            whole = module.whole_name(base)
+            yield from _ancestry(whole if "." in whole else f"{module.name}.{whole}", classes, depth + 1)
+
+
+def _prefix(node: ast.ClassDef) -> str | None:
+    """Return the ``env_prefix`` in ``model_config`` or ``Config`` of a class, or among its arguments."""
+    for each in ast.walk(node):
+        if isinstance(each, ast.keyword | ast.Assign) and isinstance(each.value, ast.Constant):
+            key = each.arg if isinstance(each, ast.keyword) else called_name(each.targets[0])
+            if key == "env_prefix":
+                return str(each.value.value)
     return None
 
 
-def _variables_read(tree: SourceTree) -> Iterator[tuple[str, str]]:
-    """Yield the environment variables that the source reads, each with its first place."""
-    seen = set[str]()
-    for module in tree.modules.values():
-        for node in ast.walk(module.tree):
-            name = _variable(module, node) if isinstance(node, ast.Subscript | ast.Call) else None
-            if isinstance(name, ast.Constant) and isinstance(name.value, str) and name.value.isupper():
-                if name.value not in seen:
-                    yield name.value, f"{module.path}:{name.lineno}"
-                seen.add(name.value)
+def _variables_and_secrets(reads: dict[str, _Variable], has: set[str]) -> Iterator[Fact]:
+    """Yield the tables ``[variables]`` and ``[secrets]``.
 
-
-def _variable(module: Module, node: ast.Subscript | ast.Call) -> ast.expr | None:
-    """Return the name that an expression reads from the environment."""
-    if isinstance(node, ast.Subscript):
-        return node.slice if module.whole_name(node.value) == "os.environ" else None
-    function = module.whole_name(node.func)
-    # env("NAME") and config("NAME") are those of django-environ and python-decouple.
-    known = function in {"os.environ.get", "os.getenv"} or function.rpartition(".")[2] in {"env", "config"}
-    return node.args[0] if known and node.args else None
-
-
-def _secrets(reads: dict[str, str], needs: list[str], *, tasks: bool) -> Iterator[Fact]:
-    given = {
-        "DATABASE_URL": "postgresql" in needs,
-        **{
-            name: tasks if file == "celery_broker_url" else "redis" in needs
-            for name, file in _REDIS_NAMES.items()
-        },
-    }
-    for name, place in sorted(reads.items()):
+    Args:
+        reads: what the source reads.
+        has: servers that the application needs, and ``tasks`` if it has a queue.
+    """
+    of_server = {"database_url": "postgresql", "celery_broker_url": "tasks"}
+    for name, variable in sorted(reads.items()):
         plain = name.removesuffix("_FILE")
         way = "file" if name.endswith("_FILE") else "variable"
-        if name.startswith("MKS_") or (plain != name and plain in reads):
+        if name.startswith("MKS_") or name in _OF_THE_SYSTEM or (plain != name and plain in reads):
             continue  # the library accepts both forms of its own variables
-        if plain in given:
-            if given[plain]:
-                file = _REDIS_NAMES.get(plain)
-                yield Fact("secrets", plain, {"as": way, "from": file} if file else way, place)
-        elif looks_secret(plain) and plain not in SERVER_SECRETS.values():
-            yield Fact("secrets", plain, way, place)
-
-
-def _plain_variables(reads: dict[str, str]) -> Iterator[Fact]:
-    for name, place in sorted(reads.items()):
-        known = name in _REDIS_NAMES or name in SERVER_SECRETS.values() or name.startswith("MKS_")
-        if not known and not looks_secret(name.removesuffix("_FILE")) and name not in _OF_THE_SYSTEM:
-            yield Fact("variables", name, None, f"read in {place}")
+        file = _address_of(plain)
+        default = variable.default.value if isinstance(variable.default, ast.Constant) else ...
+        if file and of_server.get(file, "redis") in has:
+            yield Fact(
+                "secrets",
+                plain,
+                way if plain == "DATABASE_URL" else {"as": way, "from": file},
+                variable.place,
+            )
+        elif variable.is_secret or looks_secret(plain):
+            # An empty default means that the application works without; nobody works without SECRET_KEY.
+            is_open = not default and not plain.endswith("SECRET_KEY")
+            yield Fact("secrets", plain, way, variable.place, is_open=is_open)
+        else:
+            text = "" if default in {..., None} else str(default)
+            evidence = f"read in {variable.place}{', no default' * variable.required}"
+            yield Fact("variables", name, text, evidence, is_open=True)
 
 
 def _image(tree: SourceTree) -> Iterator[Fact]:

@@ -92,7 +92,7 @@ def _lines(facts: Iterable[Fact]) -> list[str]:
     for fact in facts:
         reason = fact.evidence or _NOT_FOUND.get(fact.key, "")
         lines += [f"# {reason}"] if reason else []
-        lines.append(f"# {fact.key} =" if fact.value is None else f"{fact.key} = {_toml(fact.value)}")
+        lines.append(f"{'# ' * fact.is_open}{fact.key} = {_toml(fact.value)}")
     return lines
 
 

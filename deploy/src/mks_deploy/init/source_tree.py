@@ -32,6 +32,9 @@ _SKIPPED: Final = frozenset(
         "venv",
     }
 )
+_KIT: Final = frozenset({"mks-deploy", "mks-hardening"})
+_BROUGHT: Final = frozenset({"celery", "hiredis", "psycopg", "redis"})
+_OF_DEVELOPMENT: Final = re.compile(r"(^|[-_.])(ci|dev|development|docs?|lint|local|tests?|testing)([-_.]|$)")
 _MOST_FILES: Final = 5000
 _LARGEST: Final = 1024**2
 
@@ -113,16 +116,14 @@ class SourceTree:
 
     @cached_property
     def requirements(self) -> dict[str, str]:
-        """Names of required distributions, normalized (PEP 503), with the file that names each."""
-        table = self.project.get("project", {})
-        texts = [("pyproject.toml", text) for text in table.get("dependencies", ()) if isinstance(text, str)]
-        for file in sorted(self.folder.glob("requirements*.txt")):
-            lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
-            texts += [(file.name, line) for line in lines]
-        found: dict[str, str] = {}
-        for file_name, text in texts:
-            if name := re.match(r"[A-Za-z0-9][A-Za-z0-9._-]*", text):
-                found.setdefault(re.sub(r"[-_.]+", "-", name[0]).lower(), file_name)
+        """Names of distributions that the application requires itself, normalized, with the file of each."""
+        table, poetry = self.project.get("project", {}), self.project.get("tool", {}).get("poetry", {})
+        texts = [*table.get("dependencies", ()), *poetry.get("dependencies", ())]
+        found = {name: "pyproject.toml" for text in texts if (name := _normalized(text))}
+        for file in sorted((*self.folder.glob("requirements*.*"), *self.folder.glob("requirements/*.*"))):
+            if file.suffix in {".in", ".txt"} and not _OF_DEVELOPMENT.search(file.stem):
+                for name in _own_requirements(file.read_text(encoding="utf-8", errors="replace")):
+                    found.setdefault(name, str(file.relative_to(self.folder)))
         return found
 
     @property
@@ -154,6 +155,31 @@ class SourceTree:
         root = self.folder / "src" if (self.folder / "src") in file.parents else self.folder
         parts = file.relative_to(root).with_suffix("").parts
         return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
+
+
+def _normalized(text: object) -> str:
+    """Return the name of a requirement (PEP 503); empty if there is none."""
+    name = re.match(r"[A-Za-z0-9][A-Za-z0-9._-]*", text) if isinstance(text, str) else None
+    return re.sub(r"[-_.]+", "-", name[0]).lower() if name else ""
+
+
+def _own_requirements(text: str) -> Iterator[str]:
+    """Yield what a locked file names, without what only the deployment kit brings.
+
+    uv and pip-compile note below each name what requires it. Without notes, a name that the kit requires too may be
+    the kit's.
+    """
+    required_by = dict[str, set[str]]()
+    name = ""
+    for line in text.splitlines():
+        name = _normalized(line) or name
+        noted = re.match(r".*# via\b(.*)|\s+#(.*)", line)
+        words = (noted[1] or noted[2] or "").split(",") if noted else ()
+        required_by.setdefault(name, set()).update(word for each in words if (word := each.strip()))
+    for each, others in required_by.items():
+        of_kit = others <= _KIT if others else each in _BROUGHT and not _KIT.isdisjoint(required_by)
+        if each and not of_kit:
+            yield each
 
 
 def called_name(node: ast.expr) -> str:
