@@ -331,6 +331,282 @@ def test_a_project_is_described_as_its_generator_left_it(layout: Layout) -> None
     assert app.get("build") == (manage if "manage.py" in layout.migrate else None)
 
 
+KIT_LOCK = (
+    "flask==3.1\nmks-deploy==0.1\nmks-hardening[cache,celery]==0.1\npsycopg==3.2\nredis==7.3\ncelery==5.5\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("files", "needs"),
+    [
+        # What the deployment kit brings says nothing, whether the file notes it or not.
+        ({"requirements.txt": KIT_LOCK}, []),
+        ({"requirements.txt": "psycopg==3.2\n    # via mks-deploy\nredis==7.3  # via mks-hardening\n"}, []),
+        ({"requirements.txt": "redis==7.3\n    # via\n    #   mks-deploy\n    #   mks-hardening\n"}, []),
+        ({"requirements-dev.txt": "psycopg2\n", "requirements/test.in": "redis\n"}, []),
+        ({"conftest.py": "", "shop/settings/local.py": "import redis\n"}, []),
+        # Its own requirements.
+        (
+            {
+                "requirements.txt": "redis==7.3\n    # via\n    #   -r requirements.in\n    #   mks-hardening\n"
+            },
+            ["redis"],
+        ),
+        ({"requirements.txt": "psycopg==3.2  # via -r requirements.in, mks-deploy\n"}, ["postgresql"]),
+        ({"requirements.txt": KIT_LOCK + "psycopg2-binary==2.9\ndjango-redis==6\n"}, ["postgresql", "redis"]),
+        ({"requirements.txt": "psycopg\n"}, ["postgresql"]),
+        ({"requirements/base.txt": "asyncpg\n"}, ["postgresql"]),
+        (
+            {"pyproject.toml": '[project]\ndependencies = ["psycopg[binary]>=3", "mks-deploy"]\n'},
+            ["postgresql"],
+        ),
+        ({"pyproject.toml": '[tool.poetry.dependencies]\npython = "^3.11"\nredis = "^5"\n'}, ["redis"]),
+        # Its code, in spite of a lock file that says nothing.
+        ({"b.py": "import psycopg\n"}, ["postgresql"]),
+        ({"b.py": "def f():\n    from redis.asyncio import Redis\n"}, ["redis"]),
+        ({"b.py": "from pydantic import PostgresDsn, RedisDsn\n"}, ["postgresql", "redis"]),
+        ({"b.py": "URL = f'postgresql+psycopg://{user}@{host}/shop'\n"}, ["postgresql"]),
+        ({"b.py": "E = {'ENGINE': 'django.contrib.gis.db.backends.postgis'}\n"}, ["postgresql"]),
+        ({"b.py": "C = {'BACKEND': 'django.core.cache.backends.redis.RedisCache'}\n"}, ["redis"]),
+        (
+            {"b.py": "import os\nos.environ['SHOP_DB_URL'], os.getenv('SHOP_REDIS_URL')\n"},
+            ["postgresql", "redis"],
+        ),
+        # What only looks alike.
+        ({"b.py": "import redistribute, psycopgraph\nX = 'use redis or postgresql'\n"}, []),
+        ({"b.py": "import os\nos.getenv('TEST_DATABASE_URL'), os.getenv('DATABASE_URLS_SEEN')\n"}, []),
+        ({"shop/redis.py": "x = 1\n", "shop/b.py": "from .redis import x\nfrom . import redis\n"}, []),
+    ],
+    ids=str,
+)
+def test_servers_are_those_of_the_application_alone(
+    tree: Callable[..., Path], files: dict[str, str], needs: list[str]
+) -> None:
+    made, _ = described(tree({"requirements.txt": KIT_LOCK, "hello.py": FLASK, **files}))
+    assert made["app"]["needs"] == needs
+
+
+SETTINGS_CLASS = (
+    "import pydantic as p\nfrom pydantic import Field\nfrom pydantic_settings import BaseSettings\n"
+)
+FROM = {"as": "variable", "from": "database_url"}
+
+
+@pytest.mark.parametrize(
+    ("source", "secrets", "left"),
+    [
+        ("import os\nos.environ['KIND'], os.environ.get('LEVEL', 'x')", {}, {"KIND": True, "LEVEL": False}),
+        (
+            "import os\nos.getenv('API_KEY'), os.getenv('A_TOKEN', '')",
+            {"API_KEY": "variable"},
+            {"A_TOKEN": False},
+        ),
+        ("import os\nos.getenv('SECRET_KEY', '')", {"SECRET_KEY": "variable"}, {}),
+        ("import os\nos.environ.setdefault('KIND', 'x'), os.environ['lower'], os.environ[NAME]", {}, {}),
+        # dj-database-url
+        (
+            "import dj_database_url as d\nD = {'default': d.config(conn_max_age=600)}",
+            {"DATABASE_URL": "variable"},
+            {},
+        ),
+        ("from dj_database_url import config\nconfig(env='SHOP_DB_URL')", {"SHOP_DB_URL": FROM}, {}),
+        (
+            "import dj_database_url\ndj_database_url.config('A_DATABASE_URL', 'sqlite://')",
+            {"A_DATABASE_URL": FROM},
+            {},
+        ),
+        # django-environ and environs
+        ("import environ\nenviron.Env().db()", {"DATABASE_URL": "variable"}, {}),
+        ("import environ\nenv = environ.Env()\nenv.db('DB_URL', default='sqlite://')", {"DB_URL": FROM}, {}),
+        (
+            "from a import env\nenv('KIND'), env.str('SORT'), env.int('SIZE', 3)",
+            {},
+            {"KIND": True, "SORT": True, "SIZE": False},
+        ),
+        (
+            "import environ\nenv = environ.Env(DEBUG=(bool, False))\nenv('DEBUG'), env('KIND', default='x')",
+            {},
+            {"DEBUG": False, "KIND": False},
+        ),
+        ("import environ\nenv = environ.FileAwareEnv()\nenv.email_url()", {}, {"EMAIL_URL": True}),
+        (
+            "from environs import Env\nenv = Env()\nenv.read_env()\nenv.list('HOSTS'), env('A_TOKEN', None)",
+            {},
+            {"HOSTS": True, "A_TOKEN": False},
+        ),
+        # python-decouple
+        (
+            "from decouple import config\nconfig('KIND'), config('SIZE', default=3, cast=int)",
+            {},
+            {"KIND": True, "SIZE": False},
+        ),
+        # pydantic-settings
+        (
+            SETTINGS_CLASS
+            + "class S(BaseSettings):\n    kind: str\n    size: int = 3\n    note: str | None = None\n"
+            "    _x: int = 1\n    def f(self): pass\n    sort: str = Field(default='x')\n    part: str = Field(min_length=1)\n"
+            "    tags: list[str] = Field(default_factory=list)\n    last: str = Field(...)\n    level: str = ...\n",
+            {},
+            {
+                "KIND": True,
+                "SIZE": False,
+                "NOTE": False,
+                "SORT": False,
+                "PART": True,
+                "TAGS": False,
+                "LAST": True,
+                "LEVEL": True,
+            },
+        ),
+        (
+            SETTINGS_CLASS
+            + "class S(BaseSettings, env_prefix='shop_'):\n    kind: str\n    pin: p.SecretStr\n"
+            "    broker: p.AmqpDsn\n    db_dsn: p.PostgresDsn\n",
+            {"SHOP_PIN": "variable", "SHOP_BROKER": "variable", "SHOP_DB_DSN": FROM},
+            {"SHOP_KIND": True},
+        ),
+        (
+            SETTINGS_CLASS + "class B(BaseSettings):\n    class Config:\n        env_prefix = 'A_'\n"
+            "class S(B):\n    kind: str\n    size: int = Field(3, alias='HOW_MANY')\n"
+            "    sort: 'str' = Field('x', validation_alias=p.AliasChoices('SORT', 'KIND'))\n"
+            "    old: p.Annotated[str, Field(env='OLDER')]\n",
+            {},
+            {"A_KIND": True, "HOW_MANY": False, "SORT": False, "OLDER": True},
+        ),
+        (
+            "class BaseSettings: pass\nclass S(BaseSettings):\n    kind: str\nclass T(T):\n    kind: str\n",
+            {},
+            {},
+        ),
+    ],
+)
+def test_variables_are_found_however_they_are_read(
+    tree: Callable[..., Path], source: str, secrets: dict[str, Any], left: dict[str, bool]
+) -> None:
+    made, found = described(tree({"hello.py": FLASK, "shop/conf.py": source}))
+    assert made.get("secrets", {}) == secrets
+    assert {name: "no default" in why for name, (why, _) in found.items()} == left
+
+
+def test_a_class_of_settings_may_be_in_another_module(tree: Callable[..., Path]) -> None:
+    base = (
+        SETTINGS_CLASS
+        + "class Base(BaseSettings):\n    model_config = SettingsConfigDict(env_prefix='APP_')\n"
+    )
+    own = "from shop.core import Base\nclass Settings(Base):\n    kind: str\n"
+    _, found = described(tree({"hello.py": FLASK, "shop/core.py": base, "shop/conf.py": own}))
+    assert found.keys() == {"APP_KIND"}
+
+
+DJANGO = {
+    "manage.py": MANAGE,
+    "shop/wsgi.py": WSGI.replace(".production", ""),
+    "shop/static/x.css": "",
+}
+HERE = "from pathlib import Path\nimport os\nBASE = Path(__file__).resolve().parent.parent\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "static"),
+    [
+        ({"hello.py": FLASK, "static/x": ""}, "static"),
+        ({"wsgi.py": FLASK, "app/__init__.py": "", "app/static/x": ""}, "app/static"),
+        ({"src/notes/api.py": FLASK, "src/notes/static/x": ""}, "src/notes/static"),
+        (
+            {
+                "a.py": FLASK,
+                "app/b.py": "",
+                "app/static/x": "",
+                "app/admin/c.py": "",
+                "app/admin/static/x": "",
+            },
+            "app/static",
+        ),
+        ({"a.py": FLASK, "app/b.py": "", "app/static/x": "", "web/b.py": "", "web/static/x": ""}, None),
+        ({"a.py": FLASK, "node_modules/static/x": "", "files/static/x": ""}, None),
+        *(
+            ({**DJANGO, "shop/settings.py": HERE + f"STATIC_ROOT = {root}\n"}, static)
+            for root, static in (
+                ("BASE / 'staticfiles'", "staticfiles"),
+                ("str(BASE / 'var' / 'static')", "var/static"),
+                ("BASE.joinpath('var', 'static')", "var/static"),
+                ("os.path.join(BASE, 'collected')", "collected"),
+                ("os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), 'out')", "out"),
+                ("Path(__file__).parents[1] / 'out'", "out"),
+                ("'collected'", "collected"),
+                ("'/var/www/static'", None),
+                ("BASE.parent / 'static'", None),
+                ("BASE", None),
+                ("env('STATIC_ROOT')", None),
+                ("STATIC_ROOT", None),
+            )
+        ),
+        (
+            {**DJANGO, "shop/settings.py": HERE + "STATICFILES_DIRS = [BASE / 'shop' / 'static']\n"},
+            "shop/static",
+        ),
+        ({**DJANGO, "shop/settings.py": HERE + "STATICFILES_DIRS = []\n"}, None),
+    ],
+    ids=str,
+)
+def test_the_folder_of_static_files_is_found(
+    tree: Callable[..., Path], files: dict[str, str], static: str | None
+) -> None:
+    made, _ = described(tree(files))
+    assert made["app"].get("static") == static
+    collects = static is not None and "STATIC_ROOT" in files.get("shop/settings.py", "")
+    assert ("build" in made["app"]) == collects
+
+
+FLASK_MIGRATE = "from flask_migrate import Migrate\n" + FLASK
+
+
+@pytest.mark.parametrize(
+    ("files", "migrate"),
+    [
+        ({"hello.py": FLASK_MIGRATE, "migrations/alembic.ini": ""}, "flask --app hello:app db upgrade"),
+        ({"hello.py": FLASK, "alembic.ini": "", "migrations/env.py": ""}, "alembic upgrade head"),
+        ({"hello.py": FLASK, "migrations/alembic.ini": ""}, "alembic -c migrations/alembic.ini upgrade head"),
+        (
+            {"src/notes/api.py": FLASK, "src/notes/alembic.ini": ""},
+            "alembic -c src/notes/alembic.ini upgrade head",
+        ),
+        (
+            {"hello.py": FLASK, "pyproject.toml": "[tool.alembic]\nscript_location = 'm'\n"},
+            "alembic upgrade head",
+        ),
+        ({"hello.py": FLASK, "migrations/0001_first.sql": ""}, ""),
+        (DJANGO, "python manage.py migrate --noinput"),
+        ({f"src/{name}": text for name, text in DJANGO.items()}, "python src/manage.py migrate --noinput"),
+    ],
+    ids=str,
+)
+def test_the_command_that_changes_the_database_is_found(
+    tree: Callable[..., Path], files: dict[str, str], migrate: str
+) -> None:
+    made, _ = described(tree(files))
+    assert " ".join(made["app"].get("migrate", [])) == migrate
+
+
+@pytest.mark.parametrize(
+    ("source", "requirements", "scheme"),
+    [
+        ("import psycopg\n", "", None),
+        ("from flask_sqlalchemy import SQLAlchemy\n", "", "postgresql+psycopg"),
+        ("import sqlalchemy\n", "psycopg2-binary\n", None),
+        ("from sqlalchemy.ext.asyncio import create_async_engine\n", "asyncpg\n", "postgresql+asyncpg"),
+        ("from sqlalchemy.ext.asyncio import create_async_engine\n", "psycopg2\n", "postgresql+psycopg"),
+        ("from sqlalchemy.ext import asyncio\nU = 'postgresql+asyncpg://x'\n", "", "postgresql+asyncpg"),
+    ],
+)
+def test_the_driver_is_that_of_sqlalchemy(
+    tree: Callable[..., Path], source: str, requirements: str, scheme: str | None
+) -> None:
+    code = f"import os\nos.environ['DATABASE_URL']\n{source}"
+    made, _ = described(tree({"hello.py": FLASK, "shop/db.py": code, "requirements.txt": requirements}))
+    assert made.get("stores", {}).get("database_scheme") == scheme
+
+
 def test_without_an_address_of_health_the_file_says_so(tree: Callable[..., Path]) -> None:
     text = new_settings(wanted(tree({"hello.py": FLASK})), ask=None)
     assert 'better declare /readyz\nready = "/"' in text

@@ -244,12 +244,12 @@ def _path(
         case ast.BinOp(left=left, op=ast.Div(), right=right):
             return read(left, right)
         case ast.Attribute(value=inner, attr="parent"):
-            return path.parent if (path := read(inner)) else None
+            return path.parent if (path := read(inner)) and path.parts else None
         case ast.Subscript(
             value=ast.Attribute(value=inner, attr="parents"), slice=ast.Constant(value=int(number))
         ):
             path = read(inner)
-            return [path, *path.parents][min(number + 1, len(path.parents))] if path else None
+            return path.parents[number] if path and number < len(path.parents) else None
         case ast.Call(func=ast.Attribute(value=inner, attr="resolve" | "absolute" | "as_posix")):
             return read(inner)
         case ast.Call(func=ast.Attribute(value=inner, attr="joinpath"), args=words):
@@ -375,7 +375,7 @@ def _read(module: Module, node: ast.Subscript | ast.Call) -> Iterator[tuple[str,
         elif function == "dj_database_url.config":
             name = given.get("env", name) or ast.Constant("DATABASE_URL")
         elif last == "env":
-            default = given.get("default")  # the second one is a type
+            default = given.get("default", second if isinstance(second, ast.Constant) else None)  # or a type
         elif isinstance(node.func, ast.Attribute) and (
             before.rpartition(".")[2] == "env"
             or (isinstance(node.func.value, ast.Call) and module.whole_name(node.func.value.func) in _ENVS)
@@ -404,7 +404,7 @@ def _fields(name: str, classes: Mapping[str, tuple[Module, ast.ClassDef]]) -> It
             for part in ast.walk(each.annotation)
             if isinstance(part, ast.expr)
         }
-        if each.target.id == "model_config" or "ClassVar" in types:
+        if each.target.id.startswith("_") or each.target.id == "model_config" or "ClassVar" in types:
             continue
         calls = [part for part in ast.walk(each) if isinstance(part, ast.Call)]
         field = next((call for call in calls if module.whole_name(call.func).endswith(".Field")), None)
