@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+import subprocess
 import sys
 import tomllib
 from collections.abc import Callable
@@ -442,10 +443,11 @@ FROM = {"as": "variable", "from": "database_url"}
         ),
         # pydantic-settings
         (
-            SETTINGS_CLASS
-            + "class S(BaseSettings):\n    kind: str\n    size: int = 3\n    note: str | None = None\n"
-            "    _x: int = 1\n    def f(self): pass\n    sort: str = Field(default='x')\n    part: str = Field(min_length=1)\n"
-            "    tags: list[str] = Field(default_factory=list)\n    last: str = Field(...)\n    level: str = ...\n",
+            SETTINGS_CLASS + "class S(BaseSettings):\n    kind: str\n    size: int = 3\n"
+            "    note: str | None = None\n"
+            "    _x: int = 1\n    def f(self): pass\n    sort: str = Field(default='x')\n"
+            "    part: str = Field(min_length=1)\n    tags: list[str] = Field(default_factory=list)\n"
+            "    last: str = Field(...)\n    level: str = ...\n",
             {},
             {
                 "KIND": True,
@@ -699,6 +701,48 @@ def test_check_writes_nothing_and_nothing_is_written_over(
     assert main(words) == 2
     assert "exists; move it" in capsys.readouterr().err
     assert (folder / "deploy.toml").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("former", "after"),
+    [
+        (None, "/secrets/\n/out/\n.env\n"),
+        ("", "/secrets/\n/out/\n.env\n"),
+        ("*.pyc\nsecrets\n# /out/\n", "*.pyc\nsecrets\n# /out/\n/out/\n.env\n"),
+        ("*.pyc", "*.pyc\n/secrets/\n/out/\n.env\n"),
+        ("out/\r\n/secrets\r\n.env\r\n", "out/\r\n/secrets\r\n.env\r\n"),
+        ("caf\xe9\n", "caf\xe9\n/secrets/\n/out/\n.env\n"),
+    ],
+)
+def test_git_leaves_secrets_and_output_out(
+    tree: Callable[..., Path], capsys: pytest.CaptureFixture[str], former: str | None, after: str
+) -> None:
+    folder = tree({"a.py": FLASK})
+    ignored = folder / ".gitignore"
+    if former is not None:
+        ignored.write_bytes(former.encode("latin-1"))
+    words = ["init", str(folder), "--host", "a.example", "--mail", "o@a.example", "--no-import", "--yes"]
+    assert main([*words, "--check"]) == 0
+    assert main([*words, "--out", str(folder / "elsewhere.toml")]) == 0
+    assert (ignored.read_bytes().decode("latin-1") if ignored.exists() else None) == former
+    capsys.readouterr()
+    assert main(words) == 0
+    assert ignored.read_bytes().decode("latin-1") == after
+    assert (f"{ignored}: " in capsys.readouterr().out) is (former != after)
+    # Again, with another deploy.toml: nothing is added twice.
+    (folder / "deploy.toml").unlink()
+    assert main(words) == 0
+    assert ignored.read_bytes().decode("latin-1") == after
+    subprocess.run(["git", "init", "-q", folder], check=True)
+    made = ["secrets/secret_key", "out/nginx.conf", ".env"]
+    for name in made:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).touch()
+    told = subprocess.run(
+        ["git", "-C", folder, "status", "--short", "-uall"], capture_output=True, text=True, check=True
+    )
+    assert not any(name in told.stdout for name in made)
+    assert "deploy.toml" in told.stdout
 
 
 # --- the proof ----------------------------------------------------------------------------------

@@ -123,6 +123,54 @@ def test_the_folder_of_a_version_is_completed_without_a_secret() -> None:
     assert mark[0] == "touch"
 
 
+def build_values(*texts: str, secrets: str) -> dict[str, str]:
+    """What stands in place of the secrets while the folder of a version is completed."""
+    settings = read_settings(
+        deployed('[app]\nbuild = [["python", "manage.py"]]\n', f"[secrets]\n{secrets}", *texts)
+    )
+    facts = RemoteFacts(is_root=True, has_venv=True, is_built=False)
+    build = plan_up(settings, facts, version="7", run="a1")[1].commands[-2]
+    return dict(word.split("=", 1) for word in build[2:] if "=" in word)
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+psycopg", "postgresql+asyncpg"])
+def test_the_build_gets_addresses_that_parse(scheme: str) -> None:
+    import dj_database_url
+    import environ
+    import redis
+    import sentry_sdk.utils
+    from kombu.utils.url import parse_url
+    from pydantic import PostgresDsn, RedisDsn, TypeAdapter
+    from sqlalchemy import make_url
+    from sqlalchemy.ext.asyncio import create_async_engine
+
+    rows = """
+DATABASE_URL = "variable"
+REDIS_URL = {as = "variable", from = "redis_url"}
+CACHE_URL = {as = "variable", from = "cache_url"}
+CELERY_BROKER_URL = {as = "variable", from = "celery_broker_url"}
+APP_SENTRY_DSN = "variable"
+API_KEY = "variable"
+"""
+    values = build_values(f'[stores]\ndatabase_scheme = "{scheme}"\n', secrets=rows)
+    database = values["DATABASE_URL"]
+    assert TypeAdapter(PostgresDsn).validate_python(database).scheme == scheme
+    if "+" in scheme:
+        assert create_async_engine(database).url.host == "127.0.0.1"
+    else:
+        assert make_url(database).host == "127.0.0.1"
+        assert dj_database_url.parse(database)["ENGINE"] == "django.db.backends.postgresql"
+        assert environ.Env.db_url_config(database)["ENGINE"] == "django.db.backends.postgresql"
+    for name in ("REDIS_URL", "CACHE_URL", "CELERY_BROKER_URL"):
+        assert TypeAdapter(RedisDsn).validate_python(values[name]).host == "127.0.0.1"
+        assert redis.Redis.from_url(values[name]).connection_pool.connection_kwargs["db"] == 0
+        assert parse_url(values[name])["transport"] == "redis"
+    assert sentry_sdk.utils.Dsn(values["APP_SENTRY_DSN"]).project_id
+    assert values["API_KEY"] == "only-for-the-build"
+    # No build reaches a server of the host: no one listens at this port.
+    assert all(":1/" in value for name, value in values.items() if name != "API_KEY")
+
+
 def test_only_root_can_set_up_a_host() -> None:
     with pytest.raises(ReleaseError, match="must lead to root"):
         plan_up(SETTINGS, RemoteFacts(is_root=False, has_venv=True, is_built=True), version="1", run="a1")

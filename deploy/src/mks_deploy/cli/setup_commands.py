@@ -24,7 +24,7 @@ from mks_deploy.cli.command_settings import (
     own_name,
     read_text,
 )
-from mks_deploy.init.init_command import InitError, Wanted, new_settings, write_new
+from mks_deploy.init.init_command import InitError, Wanted, ignore_generated, new_settings, write_new
 from mks_deploy.operations.capacity import (
     BUSY,
     FASTEST,
@@ -184,6 +184,8 @@ def init_command(options: argparse.Namespace) -> int:
         sys.stderr.write(f"{error}\nnothing was written\n")
         return WRONG
     sys.stdout.write(f"{file}: written; read it, then mks-deploy secrets and mks-deploy render\n")
+    if not options.out and ignore_generated(options.folder):
+        sys.stdout.write(f"{options.folder / '.gitignore'}: git ignores the secrets and what render writes\n")
     return DONE
 
 

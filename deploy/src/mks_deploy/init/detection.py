@@ -166,8 +166,9 @@ def _text(modules: list[Module], pattern: re.Pattern[str]) -> str:
     """Return the beginning of the first text that matches, and where it is; empty without one."""
     for module in modules:
         for node in ast.walk(module.tree):
-            text = node.value if isinstance(node, ast.Constant) else None
-            if isinstance(text, str) and (found := pattern.match(text)):
+            if not isinstance(node, ast.Constant) or not isinstance(node.value, str):
+                continue
+            if found := pattern.match(node.value):
                 return f"{found[0]} in {module.path}:{node.lineno}"
     return ""
 
@@ -202,24 +203,23 @@ def _static(tree: SourceTree, candidate: Candidate, settings: str) -> Iterator[F
 
 
 def _django_static(tree: SourceTree, settings: str) -> Iterator[Fact]:
-    chain = list(_chain(tree, settings))
-    assigned = {name: (module, value) for module in reversed(chain) for name, value in _assigned(module)}
-    manage = _manage(tree)
+    chain = reversed(list(_chain(tree, settings)))
+    assigned = {name: (module, value) for module in chain for name, value in _assigned(module)}
     for name in ("STATIC_ROOT", "STATICFILES_DIRS"):
-        if name not in assigned:
+        module, value = assigned.get(name, (None, None))
+        if module is None or value is None:
             continue
-        module, value = assigned[name]
-        first = value.elts[0] if isinstance(value, ast.List | ast.Tuple) and value.elts else value
-        path = _path(module, first, assigned)
+        path = _path(module, next(iter(getattr(value, "elts", [value])), value), assigned)
         if path is None or path.is_absolute() or ".." in path.parts or not path.parts:
             continue
         place = f"{name} in {module.path}:{value.lineno}"
-        if name == "STATICFILES_DIRS":
-            yield Fact("app", "static", str(path), f"{place}; STATIC_ROOT would add those of packages")
-        else:
+        manage = _manage(tree)
+        if name == "STATIC_ROOT" and manage:
             yield Fact("app", "static", str(path), f"{place}; run collectstatic in each release")
             build = [["python", manage, "collectstatic", "--noinput"]]
             yield Fact("app", "build", build, "fills STATIC_ROOT; mks-deploy up runs it")
+        else:
+            yield Fact("app", "static", str(path), f"{place}; collectstatic would add those of packages")
         return
 
 

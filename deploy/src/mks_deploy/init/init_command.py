@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from mks_deploy.atomic_files import replace_file
+from mks_deploy.atomic_files import append_line, replace_file
 from mks_deploy.init.candidates import Candidate, find_candidates
 from mks_deploy.init.detection import find_facts
 from mks_deploy.init.import_check import ImportResult, check_import, find_interpreter
@@ -17,7 +17,7 @@ from mks_deploy.init.settings_text import settings_text, site_name
 from mks_deploy.init.source_tree import SourceTree
 from mks_deploy.settings.settings_file import DeploySettingsError, read_settings
 
-__all__ = ["InitError", "Wanted", "new_settings", "write_new"]
+__all__ = ["InitError", "Wanted", "ignore_generated", "new_settings", "write_new"]
 
 _LOCKS: Final = (
     "requirements.txt",
@@ -25,6 +25,7 @@ _LOCKS: Final = (
     "requirements/prod.txt",
     "requirements/production.txt",
 )
+_IGNORED: Final = ("/secrets/", "/out/", ".env")
 _TARGET: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*(\(\))?", re.ASCII)
 
 
@@ -99,6 +100,21 @@ def write_new(file: Path, text: str) -> None:
     if file.exists():
         raise InitError(f"{file} exists; move it, or choose another file with --out")
     replace_file(file, text)
+
+
+def ignore_generated(folder: Path) -> bool:
+    """Let git ignore the secrets and the rendered files; return whether ``.gitignore`` lacked any.
+
+    Raises:
+        OSError: it could not be read or written.
+    """
+    file = folder / ".gitignore"
+    lines = file.read_text(encoding="utf-8", errors="replace").splitlines() if file.exists() else []
+    present = {line.strip().strip("/") for line in lines}
+    missing = [line for line in _IGNORED if line.strip("/") not in present]
+    for line in missing:
+        append_line(file, line)
+    return bool(missing)
 
 
 def _chosen(tree: SourceTree, target: str, ask: Callable[[str], str] | None) -> Candidate:

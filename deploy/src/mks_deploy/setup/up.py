@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Final, Literal
 from mks_deploy.operations.operation_log import lock_file
 from mks_deploy.operations.release import ReleaseError
 from mks_deploy.operations.version_folders import BUILDING, BUILT
+from mks_deploy.settings.application_secrets import SERVER_SECRETS
 from mks_deploy.settings.value_types import an_ssh_name
 
 if TYPE_CHECKING:
-    from mks_deploy.settings.definitions import Settings
+    from mks_deploy.settings.definitions import Secret, Settings
     from mks_deploy.setup.plan import Stage
 
 __all__ = [
@@ -274,11 +275,22 @@ def _keep_firewall(settings: Settings) -> Iterator[RemoteStep]:
 
 
 def _build(settings: Settings, folder: str) -> Iterator[tuple[str, ...]]:
-    """Yield the commands that complete the folder of a version; in place of each secret stands a text."""
-    given = {secret.variable: "only-for-the-build" for secret in settings.secrets if secret.as_value}
+    """Yield the commands that complete the folder of a version; stand-ins of the same form replace secrets."""
+    given = {secret.variable: _stand_in(settings, secret) for secret in settings.secrets if secret.as_value}
     variables = tuple(f"{name}={value}" for name, value in {**settings.variables, **given}.items())
     for program, *words in settings.app.build:
         yield ("env", f"--chdir={folder}", *variables, f"{folder}/venv/bin/{program}", *words)
+
+
+def _stand_in(settings: Settings, secret: Secret) -> str:
+    """Return a value that parses as the secret does; no server listens at its address."""
+    if secret.file == "database_url":
+        return f"{settings.stores.database_scheme}://build@127.0.0.1:1/build"
+    if secret.file in SERVER_SECRETS:
+        return "redis://127.0.0.1:1/0"
+    return (
+        "https://build@127.0.0.1:1/1" if secret.variable.endswith(("_DSN", "_URL")) else "only-for-the-build"
+    )
 
 
 class SecureShell:
