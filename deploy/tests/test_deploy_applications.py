@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shutil
@@ -19,6 +20,7 @@ import pytest
 import yaml
 
 from deploy_host import HOST, Answer, Host
+from deploy_settings import deployed
 from mks_deploy.cli import main
 from mks_deploy.operations.backup import backup, holds_database, restore
 from mks_deploy.operations.host_steps import ready
@@ -459,6 +461,47 @@ def test_without_a_database_files_alone_are_backed_up(
         assert restore(made, None, uploads=tmp_path / "back") == {}
         assert (tmp_path / "back/photo").read_bytes() == b"pixels"
         assert not (made / "database.dump").exists()
+    finally:
+        host.stop()
+
+
+MANAGE = """
+import os, pathlib, sys
+variables = {name: value for name, value in os.environ.items() if name.startswith(("DJANGO_", "MAIL_"))}
+secret = pathlib.Path(variables.pop("MAIL_PASSWORD_FILE"))
+print([os.path.samefile(".", sys.argv[1]), variables, [secret.read_text() for _ in range(2)]])
+"""
+
+
+def test_a_command_of_the_application_runs_as_its_unit_does(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    base = settings_of(DJANGO, tmp_path, capfd)
+    own = '[secrets]\nMAIL_PASSWORD = "file"\n[variables]\nDJANGO_SIZE = "3"\n'
+    host = Host(name=DJANGO.name, base=deployed(own, base=base))
+    try:
+        host.render()
+        version = host.path("releases") / "versions" / "1"
+        (version / "venv/bin").mkdir(parents=True)
+        (version / "venv/bin/python").symlink_to(sys.executable)
+        (version / "manage.py").write_text(MANAGE)
+        (host.path("releases") / "current").symlink_to("versions/1")
+        secrets = host.path("credentials")
+        secrets.mkdir()
+        for name, value in (("mail_password", "p-4711"), ("django_secret_key", "k-4711")):
+            (secrets / name).write_text(f"{value}\n")
+        file = tmp_path / "deploy.toml"
+        file.write_text(host.settings_text())
+        given = ["--settings", str(file), "--secrets", str(secrets)]
+        capfd.readouterr()
+        assert main(["app", *given, "python", "manage.py", str(version)]) == 0
+        variables = {
+            "DJANGO_SETTINGS_MODULE": "orders.settings.production",
+            "DJANGO_SIZE": "3",
+            "DJANGO_SECRET_KEY": "k-4711",
+        }
+        said = capfd.readouterr().out
+        assert ast.literal_eval(said) == [True, variables, ["p-4711", "p-4711"]]
     finally:
         host.stop()
 

@@ -162,6 +162,8 @@ def test_the_page_leads_to_a_site_that_answers(
     assert "Permission denied" in machine.run(
         "cat", f"/etc/shop/credentials/{case.secret}", account="shop", check=False
     )
+    if case.application == "django_orders":
+        assert "no issues" in machine.run("mks-deploy", "app", "python", "manage.py", "check")
     if case.application == "flask_guestbook":
         _secrets_are_encrypted_and_back(machine, settings.read_text("utf-8"), value)
     _nothing_is_lost(machine, case.form, SERVERS[case.server])

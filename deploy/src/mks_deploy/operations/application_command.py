@@ -7,6 +7,7 @@ import pwd
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -48,7 +49,7 @@ def run_as_application(
         secrets: folder of the credentials.
         command: a program of the version's virtual environment, and its arguments.
         environ: variables; of these the command gets ``PATH``, ``TERM``, ``LANG`` and those beginning ``DEPLOY_``.
-        version: version whose command runs in its folder; the current one in the folder of the state by default.
+        version: version whose command runs in its folder; the current one by default.
         timeout: seconds after which the command is killed; it may take any time by default.
         output: file descriptor, or ``subprocess.DEVNULL``, for what it prints; that of this process by default.
 
@@ -56,21 +57,31 @@ def run_as_application(
         OSError: the command does not exist, or settings or secrets cannot be read.
         TimeoutError: the command was killed.
     """
-    releases = Path(settings.paths.releases)
-    folder = releases / "versions" / version if version else releases / "current"
+    folder = Path(settings.paths.releases, f"versions/{version}" if version else "current")
     program = folder / "venv" / "bin" / command[0]
     kept = {name: value for name, value in environ.items() if name in _KEPT or name.startswith("DEPLOY_")}
-    with (
-        subprocess.Popen(  # noqa: S603 - what the operator typed or the settings name, no shell
-            [str(program), *command[1:]],
-            env={**kept, **environment(settings, secrets)},
-            cwd=folder if version else settings.paths.state,
-            # Its children are killed with it; without a limit it stays in the foreground of its terminal.
-            start_new_session=timeout is not None,
-            stdout=output,
-            **account_identity(settings.name),
-        ) as process
-    ):
+    with ExitStack() as stack:
+        variables = environment(settings, secrets)
+        handles = list[int]()
+        for secret in settings.secrets:
+            if not secret.as_value and secret.variable in variables:
+                # In memory: the account may not read root's file, and a command that is killed leaves none.
+                file = stack.enter_context(os.fdopen(os.memfd_create(secret.variable), "wb", 0))
+                file.write(variables.pop(secret.variable).encode())
+                handles.append(file.fileno())
+                variables[f"{secret.variable}_FILE"] = f"/proc/self/fd/{file.fileno()}"
+        process = stack.enter_context(
+            subprocess.Popen(  # noqa: S603 - what the operator typed or the settings name, no shell
+                [str(program), *command[1:]],
+                env={**kept, **variables},
+                cwd=folder,
+                pass_fds=handles,
+                # Its children are killed with it; without a limit it stays in the foreground of its terminal.
+                start_new_session=timeout is not None,
+                stdout=output,
+                **account_identity(settings.name),
+            )
+        )
         try:
             return process.wait(timeout)
         except subprocess.TimeoutExpired:
