@@ -10,6 +10,7 @@ import os
 import re
 import resource
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -787,6 +788,10 @@ def _make_links(folder: Path) -> None:
     (folder / "sticky").mkdir()
     (folder / "sticky").chmod(0o1777)
     (folder / "sticky/mine").mkdir()
+    for name in ("archived", "grouped"):
+        (folder / name).mkdir()
+        (folder / name).chmod(0o775)
+    shutil.chown(folder / "grouped", group=1)
     plant(own / "link", folder)
     (folder / "roots").symlink_to(folder / "sticky/mine")
     (folder / "theirs").symlink_to(own / "link")
@@ -800,6 +805,8 @@ def _make_links(folder: Path) -> None:
         ("sticky/mine/new", False),
         ("roots/new", False),
         ("roots/../mine/new", False),
+        ("archived/new", False),  # as git archive makes folders: root's group may write
+        ("grouped/new", True),
         ("own/new", True),
         ("own/link/new", True),
         ("theirs/new", True),

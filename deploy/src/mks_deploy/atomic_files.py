@@ -110,7 +110,9 @@ def refuse_foreign_path(path: Path) -> None:
             return  # root alone can make it
         mode = found.st_mode if found else 0
         is_link = stat.S_ISLNK(mode)
-        is_shared = is_shared if is_link else bool(mode & 0o022)
+        # git archive lets the group write; in root's own group there is no other account.
+        writers = 0o022 if found and found.st_gid != 0 else 0o002
+        is_shared = is_shared if is_link else bool(mode & writers)
         # In /tmp, which is sticky, each account changes its own files alone.
         is_open = is_shared and not is_link and not mode & stat.S_ISVTX
         if found is None or found.st_uid != 0 or is_open:
