@@ -138,15 +138,22 @@ def is_async(value: object) -> bool:
 
     # The attribute is how asgiref and asyncio mark a function before Python 3.12.
     marked = getattr(value, "_is_coroutine", None) is not None
-    called = getattr(type(value), "__call__", None)  # noqa: B004 - the function itself, not whether there is one
-    return marked or inspect.iscoroutinefunction(value) or inspect.iscoroutinefunction(called)
+    return marked or any(inspect.iscoroutinefunction(one) for one in _called(value))
 
 
-def _is_generator(value: Callable[..., object]) -> bool:
+def _is_generator(value: object) -> bool:
     import inspect
 
-    called = (value, type(value).__call__)
-    return any(inspect.isgeneratorfunction(one) or inspect.isasyncgenfunction(one) for one in called)
+    return any(inspect.isgeneratorfunction(one) or inspect.isasyncgenfunction(one) for one in _called(value))
+
+
+def _called(value: object) -> tuple[object, object]:
+    """Return what runs when an object is called: a function, or the ``__call__`` of its class."""
+    import functools
+
+    while isinstance(value, functools.partial):
+        value = value.func
+    return value, getattr(type(value), "__call__", None)  # noqa: B004 - the function itself
 
 
 def mapping(value: M, *, parameter: str, of: str) -> M:

@@ -34,12 +34,19 @@ class _Called:
         return False
 
 
+class _Yielding:
+    def __call__(self, *arguments: Any) -> Iterator[bool]:
+        yield False
+
+
 LAZY: dict[str, Any] = {
     "async def": coroutine,
     "generator": generator,
     "async generator": async_generator,
     "partial": functools.partial(coroutine, 1),
     "object": _Called(),
+    "partial object": functools.partial(functools.partial(_Called(), 1)),
+    "partial yielding object": functools.partial(_Yielding()),
     "method": _Called().__call__,
 }
 
