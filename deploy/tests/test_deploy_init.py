@@ -387,6 +387,26 @@ def test_servers_are_those_of_the_application_alone(
     assert made["app"]["needs"] == needs
 
 
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("DATABASES = {'default': {'ENGINE': 'django.db.backends.sqlite3'}}\n", True),
+        ("engine = create_engine('sqlite:///app.db')\n", True),
+        ("import os\nurl = os.environ.get('DATABASE_URL', 'sqlite:///app.db')\n", False),
+        ("x = 1\n", False),
+    ],
+)
+def test_a_database_in_a_file_is_pointed_out(
+    tree: Callable[..., Path],
+    code: str,
+    said: bool,  # noqa: FBT001 - a row of the table
+) -> None:
+    text = new_settings(
+        wanted(tree({"requirements.txt": KIT_LOCK, "hello.py": FLASK, "b.py": code})), ask=None
+    )
+    assert ("b.py:" in text and "use PostgreSQL, or a file in /var/lib/" in text) is said
+
+
 SETTINGS_CLASS = (
     "import pydantic as p\nfrom pydantic import Field\nfrom pydantic_settings import BaseSettings\n"
 )

@@ -70,6 +70,11 @@ _SERVERS: Final = (
     ),
 )
 
+_SQLITE: Final = re.compile(r"sqlite(\+\w+)?://|django\.(contrib\.gis\.)?db\.backends\.(sqlite3|spatialite)")
+_READ_ONLY: Final = (
+    "no release can write its folder; use PostgreSQL, or a file in /var/lib/NAME, which no backup holds"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Fact:
@@ -114,7 +119,10 @@ def find_facts(tree: SourceTree, candidate: Candidate) -> Iterator[Fact]:
     celery = next(_celery(tree), None)
     reads = dict(_variables_read(modules))
     needs = dict(_needs(tree, modules, reads))
-    yield Fact("app", "needs", list(needs), "; ".join(needs.values()))
+    reasons = [*needs.values()]
+    if "postgresql" not in needs and (place_of_file := _text(modules, _SQLITE)):
+        reasons.append(f"{place_of_file}: {_READ_ONLY}")
+    yield Fact("app", "needs", list(needs), "; ".join(reasons))
     yield from _static(tree, candidate, settings)
     for key, names in (("live", _LIVE), ("ready", _READY)):
         found = _health(tree, names)
