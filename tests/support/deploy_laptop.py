@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -97,11 +99,26 @@ class Laptop:
         """Run ``mks-deploy up``, and kill it after so many seconds."""
         return self.run("up", "--no-certificate", *words, seconds=seconds)
 
+    def close_during_up(self, *words: str, when: Callable[[], bool]) -> None:
+        """Kill ``mks-deploy up`` and its connections when something has happened."""
+        process = subprocess.Popen(
+            self._command("up", "--no-certificate", *words), stdout=subprocess.DEVNULL, start_new_session=True
+        )
+        try:
+            wait_until(when, timeout=120, what="the moment to close the laptop")
+            assert process.poll() is None, "mks-deploy up had ended"
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+    def _command(self, *words: str) -> list[str]:
+        command = (sys.executable, "-m", "mks_deploy", *words, "--ssh-config", str(self._folder / "config"))
+        return self._machine.in_its_network(*command)
+
     def run(self, what: str, *words: str, seconds: int = 300, folder: Path | None = None) -> tuple[int, str]:
         """Run a command of the kit that uses ssh, in a folder; return its exit code and output."""
-        command = ["timeout", "-s", "KILL", str(seconds), sys.executable, "-m", "mks_deploy", what, *words]
         done = subprocess.run(
-            self._machine.in_its_network(*command, "--ssh-config", str(self._folder / "config")),
+            ["timeout", "-s", "KILL", str(seconds), *self._command(what, *words)],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
