@@ -34,16 +34,23 @@ from deploy_interrupted import HostInFiles, run_until
 from deploy_links import own_folder, plant
 from deploy_settings import deployed
 from mks_deploy.atomic_files import refuse_foreign_path, replace_file
-from mks_deploy.cli import main, parser
+from mks_deploy.cli import main, parser, release_commands
 from mks_deploy.operations.canary import AccessLog, SlotStatistics, compare, served_by
 from mks_deploy.operations.host_steps import HostSteps, read_state
-from mks_deploy.operations.operation_log import Locked, OperationLog, announce, locked
+from mks_deploy.operations.operation_log import Locked, OperationLog, announce, is_held_by_shell, locked
 from mks_deploy.operations.release import Move, ReleaseError, Slot, State, release, restart, rollback
 from mks_deploy.operations.static_files import publish
 from mks_deploy.operations.unit_journal import masked
-from mks_deploy.operations.version_folders import VersionFolder, listed_versions, plan_prune, prune
+from mks_deploy.operations.version_folders import (
+    BUILDING,
+    VersionFolder,
+    listed_versions,
+    plan_prune,
+    prune,
+)
 from mks_deploy.settings.settings_file import read_settings
 from testbed.polling import wait_until
+from testbed.services import program
 from testbed.small_disk import small_disk
 
 # --- the order of steps -----------------------------------------------------------------------
@@ -468,7 +475,7 @@ def test_a_trail_keeps_no_half_line(tmp_path: Path) -> None:
 
 
 def _is_told_and_goes_back_by_one(host: HostInFiles, capsys: pytest.CaptureFixture[str]) -> None:
-    """Whatever became of the release of 3 after 2: ``status`` says what runs, and ``rollback`` goes back by one."""
+    """Whatever became of the release of 3: ``status`` says what runs, and ``rollback`` goes back to before it."""
     capsys.readouterr()
     host.command("status")
     out = capsys.readouterr().out
@@ -476,11 +483,13 @@ def _is_told_and_goes_back_by_one(host: HostInFiles, capsys: pytest.CaptureFixtu
     most = max(host.served, key=lambda version: host.served[version])
     assert [version for mark, _, version in said if mark == "*"] == [most], (out, host.served)
     assert host.running.items() <= {slot: version for _, slot, version in said}.items(), (out, host.running)
-    newest = int(max(host.served))
+    last = "".join(OperationLog(host.disk / "releases/trail.jsonl").last(1))
+    killed = '"begun"' in last and "3" not in host.served
     (host.disk / "filler").unlink(missing_ok=True)
-    assert host.command("rollback") == 0, capsys.readouterr().err
-    assert host.served == {str(newest - 1): 100}
-    assert read_state(host.settings).version == str(newest - 1)
+    for before in ("2", "1") if killed else ("2",) if "3" in host.served else ("1",):
+        assert host.command("rollback") == 0, capsys.readouterr().err
+        assert host.served == {before: 100}
+        assert read_state(host.settings).version == before
 
 
 def _interrupted_at(host: HostInFiles, step: int, capsys: pytest.CaptureFixture[str], *, fills: bool) -> bool:
@@ -621,6 +630,27 @@ def test_nothing_in_use_is_ever_pruned(rows: list[tuple[str, str]], keep: int) -
     unused = {each.name for each in versions if not each.use and each.moved}
     assert deleted <= unused
     assert len(unused - deleted) == min(keep, len(unused))
+
+
+def test_a_version_that_is_being_built_is_not_pruned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    host, lock = HostInFiles(tmp_path), tmp_path / "lock"
+    host.make()
+    built = host.disk / "releases/versions/4"
+    built.mkdir()
+    (built / BUILDING).touch()
+    monkeypatch.setattr(release_commands, "lock_file", lambda _: lock)
+    # As mks-deploy up runs pip on the host.
+    work = subprocess.Popen([program("flock"), lock, "cat"], stdin=subprocess.PIPE)
+    try:
+        wait_until(lambda: is_held_by_shell(lock), what="the lock")
+        assert host.command("versions", "prune") == 0
+        assert built.exists()
+    finally:
+        work.communicate()
+    # mks-deploy apply, which has the lock, releases what was built.
+    with locked(lock, doing="mks-deploy apply"):
+        assert host.command("versions", "prune") == 0
+    assert not built.exists()
 
 
 def test_versions_are_listed_with_what_became_of_them(tmp_path: Path, trail: OperationLog) -> None:

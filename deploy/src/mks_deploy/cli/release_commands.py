@@ -12,7 +12,15 @@ from typing import Final
 
 from mks_deploy.cli.command_settings import DIFFERENT, DONE, WRONG, notes_on, with_slots
 from mks_deploy.operations.host_steps import HostSteps, read_state, ready
-from mks_deploy.operations.operation_log import Locked, OperationLog, announce, locked, signals_as_exit
+from mks_deploy.operations.operation_log import (
+    Locked,
+    OperationLog,
+    announce,
+    is_held_by_shell,
+    lock_file,
+    locked,
+    signals_as_exit,
+)
 from mks_deploy.operations.release import (
     ReleaseError,
     Slot,
@@ -21,6 +29,7 @@ from mks_deploy.operations.release import (
     release,
     restart,
     rollback,
+    unserved_release,
 )
 from mks_deploy.operations.schema_rollback import SchemaRollback
 from mks_deploy.operations.version_folders import listed_versions, plan_prune, prune
@@ -75,7 +84,7 @@ def rollback_command(options: argparse.Namespace) -> int:
     def move(state: State, steps: HostSteps, trail: OperationLog) -> State:
         if not options.schema:
             return rollback(state, steps, trail)
-        schema, left = SchemaRollback(steps.settings), state.newest
+        schema, left = SchemaRollback(steps.settings), unserved_release(state, trail) or state.newest
         revision = schema.planned(left)  # before anything is changed
         moved = rollback(state, steps, trail)
         facts = {"version": left, "revision": revision}
@@ -145,13 +154,18 @@ def _prune_after(settings: Settings, state: State, trail: OperationLog) -> None:
     if not keep:
         return
     try:
-        deleted = prune(releases, plan_prune(listed_versions(releases, state, trail), keep))
+        deleted = prune(releases, _unneeded(settings, state, trail, keep))
     except OSError as error:
         sys.stderr.write(f"old versions were not deleted: {error.filename}: {error.strerror}\n")
         return
     if deleted:
         trail.add("prune", outcome="done", versions=deleted)
         sys.stdout.write(f"deleted {', '.join(deleted)}\n")
+
+
+def _unneeded(settings: Settings, state: State, trail: OperationLog, keep: int) -> tuple[str, ...]:
+    versions = listed_versions(Path(settings.paths.releases), state, trail)
+    return plan_prune(versions, keep, building=is_held_by_shell(lock_file(settings)))
 
 
 def number_kept(text: str) -> int:
@@ -185,7 +199,7 @@ def versions_command(options: argparse.Namespace) -> int:
     try:
         with _host_lock(settings, doing="versions prune"):
             state = read_state(settings)
-            chosen = plan_prune(listed_versions(releases, state, trail), keep)
+            chosen = _unneeded(settings, state, trail, keep)
             deleted = list(chosen) if options.plan else prune(releases, chosen)
             if deleted and not options.plan:
                 trail.add("prune", outcome="done", versions=deleted)

@@ -9,7 +9,7 @@ import pwd
 import re
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,9 +20,10 @@ from mks_deploy.atomic_files import append_line
 if TYPE_CHECKING:
     from mks_deploy.settings.definitions import Settings
 
-__all__ = ["Locked", "OperationLog", "announce", "lock_file", "locked", "signals_as_exit"]
+__all__ = ["Locked", "OperationLog", "announce", "is_held_by_shell", "lock_file", "locked", "signals_as_exit"]
 
 _JOURNAL: Final = "/run/systemd/journal/socket"
+_UNNAMED: Final = "by another process"
 _CONTROL: Final = re.compile(r"[^\n\t\x20-\x7e\xa0-\U0010ffff]")
 
 
@@ -50,7 +51,7 @@ def locked(file: Path, *, doing: str) -> Iterator[str]:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             stream.seek(0)
-            raise Locked(f"locked: {stream.read().strip() or 'by another process'}") from None
+            raise Locked(f"locked: {stream.read().strip() or _UNNAMED}") from None
         stream.seek(0)
         left = stream.read()
         stream.truncate(0)
@@ -60,6 +61,17 @@ def locked(file: Path, *, doing: str) -> Iterator[str]:
             yield left
         finally:
             stream.truncate(0)
+
+
+def is_held_by_shell(file: Path) -> bool:
+    """Whether a command of a shell holds a lock, as ``mks-deploy up`` has it held while it builds a version."""
+    if not file.exists():
+        return False
+    try:
+        with locked(file, doing="mks-deploy"):
+            return False
+    except Locked as error:
+        return str(error).endswith(_UNNAMED)
 
 
 @contextmanager
@@ -103,6 +115,15 @@ class OperationLog:
         if not self._file.exists():
             return []
         return self._file.read_text(encoding="utf-8").splitlines()[-number:]
+
+    def last_move(self) -> Mapping[str, object]:
+        """Return the newest line about a release, a rollback or a restart; empty if there is none."""
+        for line in reversed(self.last(1000)):
+            with suppress(ValueError):
+                record = json.loads(line)
+                if isinstance(record, dict) and record.get("action") in {"release", "restart", "rollback"}:
+                    return record
+        return {}
 
 
 def announce(identifier: str, message: str, *, journal: str = _JOURNAL, **fields: str) -> None:

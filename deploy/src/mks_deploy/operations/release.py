@@ -24,6 +24,7 @@ __all__ = [
     "release",
     "restart",
     "rollback",
+    "unserved_release",
 ]
 
 _OTHER: Final[dict[Slot, Slot]] = {"blue": "green", "green": "blue"}
@@ -177,13 +178,27 @@ def release(
 def rollback(state: State, steps: ReleaseSteps, trail: OperationLog) -> State:
     """Return to the previous version, with the same health checks and without changing the database.
 
+    Requests stay where they are if the last release was killed before its version got any.
+
     Raises:
         ReleaseError: there is no previous version, or it is unhealthy.
     """
+    if state.active and (unserved := unserved_release(state, trail)):
+        steps.stop(_OTHER[state.active])
+        trail.add("rollback", outcome="done", version=state.version, **{"from": unserved})
+        return state
     if not state.previous:
         raise ReleaseError("there is no version to go back to")
     move = Move("rollback", state.previous, state.newest)
     return _carry_out(move, state, steps, trail, canary=0, migrate=False, note="")
+
+
+def unserved_release(state: State, trail: OperationLog) -> str:
+    """Return the version whose release was killed before it got a request; empty if the last one was not."""
+    last = trail.last_move()
+    version = str(last.get("version", ""))
+    begun = (last.get("action"), last.get("outcome")) == ("release", "begun")
+    return version if begun and not state.canary and version != state.version else ""
 
 
 def restart(state: State, steps: ReleaseSteps, trail: OperationLog) -> State:

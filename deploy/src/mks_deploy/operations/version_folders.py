@@ -112,18 +112,19 @@ def _use(name: str, state: State, current: str, folder: Path) -> Use:
     return "pinned" if (folder / _PINNED).exists() else ""
 
 
-def plan_prune(versions: Iterable[VersionFolder], keep: int) -> tuple[str, ...]:
+def plan_prune(versions: Iterable[VersionFolder], keep: int, *, building: bool = False) -> tuple[str, ...]:
     """Return the versions to delete, oldest first.
 
     A version that is in use is kept, and so is one that was never released: it may be in preparation. One whose
-    build failed goes. Of the others, the ``keep`` that were released last stay.
+    build failed goes, unless one is being built. Of the others, the ``keep`` that were released last stay.
 
     Args:
         versions: versions of the host.
         keep: how many to keep besides those that must stay.
+        building: whether a version is being built.
     """
     unused = [version for version in versions if not version.use]
-    failed = [version for version in unused if version.outcome == _NOT_BUILT]
+    failed = [version for version in unused if version.outcome == _NOT_BUILT and not building]
     moved = sorted((version for version in unused if version.moved), key=lambda version: version.moved)
     return tuple(version.name for version in (*failed, *moved[: max(len(moved) - keep, 0)]))
 
