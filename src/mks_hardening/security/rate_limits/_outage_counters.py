@@ -130,12 +130,6 @@ class OutageCounters(MemoryCounters):
         past = now - here
         return newest, at + past + past // _CLOCK_RATE + _CLOCK_STEP
 
-    def forget_newest(self, place: Place) -> None:
-        """Record that the newest hits of a key may be missing from the storage: they are given back."""
-        last = self.known.get(place)
-        if last is not None:
-            self.known[place] = (*last[:-3], 0, *last[-2:])
-
     def record_loss(self, *places: Place) -> None:
         """Record that the storage may have lost the data of these keys: what is known of them is sent."""
         with self._lock:

@@ -80,10 +80,10 @@ class RedisCounters:
         scripts = self._of(group, limits)
         return GroupCounting(scripts.counting, self._keys(scripts, key), (0, cost, *known))
 
-    def give_back(self, group: str, key: str, limits: tuple[Limit, ...], *, at: int, cost: int) -> Op[None]:
-        """Subtract hits that were counted at the given time."""
+    def give_back(self, group: str, key: str, limits: tuple[Limit, ...], *, at: int, cost: int) -> GroupCounting:
+        """Subtract hits that were counted at the given time; the effect returns what is left."""
         scripts = self._of(group, limits)
-        yield RunScript(scripts.give_back, self._keys(scripts, key), (at, cost))
+        return GroupCounting(scripts.give_back, self._keys(scripts, key), (at, cost, *NO_HITS))
 
     def restore(
         self,
@@ -185,7 +185,7 @@ class RedisCounters:
             tag=f"{self._prefix}{{{encode_group(group)}:",
             counting=script(*parts, "count"),
             restore=script(*parts, "restore"),
-            give_back=script("give_back", "removed"),
+            give_back=script("give_back", "removed", *parts, "answer"),
             reset=script("reset", "removed"),
         )
 

@@ -128,11 +128,12 @@ class RedisStorage:
             self.counters.give_back(rules.name, key, at=at, cost=cost)
             return
         self.forget_refusal(rules, key)
-        self.counters.forget_newest((rules.name, key))
+        place, now = (rules.name, key), int(self._monotonic() * 1e6)
         try:
-            yield from self.server.give_back(rules.name, key, rules.limits, at=at, cost=cost)
+            left: WindowCount = yield self.server.give_back(*place, rules.limits, at=at, cost=cost)
         except BackendUnavailableError:
             return  # they stay counted, which is the safe side
+        self.counters.record_count(place, left, now)
 
     def reset(self, rules: LimitGroup, key: str) -> Op[None]:
         """Drop all hits of a key.

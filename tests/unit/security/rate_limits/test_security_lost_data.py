@@ -125,6 +125,27 @@ def test_what_this_process_has_given_back_is_not_restored(site: Site) -> None:
     assert used(site.one)[0] == 3
 
 
+@pytest.mark.parametrize("kind", ["*", "hits", "counts"])
+@pytest.mark.parametrize("who", ["one", "other"])
+def test_what_is_left_after_hits_are_given_back_is_restored(site: Site, kind: str, who: str) -> None:
+    assert passed(site.one, 8) == 8
+    getattr(site, who).reserve("g", "k").cancel()
+    site.evict(kind)
+    assert 1 <= passed(site.one, 20) <= 2  # what was given back may still count if all is lost
+    assert 9 <= used(site.third)[0] <= 10
+
+
+@pytest.mark.parametrize("kind", ["*", "hits", "counts"])
+def test_hits_given_back_many_times_between_losses(site: Site, kind: str) -> None:
+    total = 0
+    for _ in range(5):
+        total += passed(site.one, 8)
+        site.one.reserve("g", "k").cancel()
+        site.evict(kind)
+        site.clock.advance(2)
+    assert total + passed(site.one, 20) <= 10
+
+
 @pytest.mark.parametrize("ahead", [3600, 86_400, 7 * 86_400])
 def test_a_server_clock_that_is_set_forward_ends_no_window(
     site: Site, move_server_clock: Callable[[float], None], ahead: float

@@ -682,9 +682,15 @@ class Elsewhere(Server):
             rest.pop("known", None)
             if name in ("hit", "test"):
                 return SimpleNamespace(run=lambda: getattr(self.counters, name)(group, key, limits, **rest))
+            if name == "give_back":
+                return SimpleNamespace(run=lambda: self._give_back(group, key, limits, **rest))
             return self._do(getattr(self.counters, name), group, key, **rest)
 
         return ask
+
+    def _give_back(self, group: str, key: str, limits: Any, **rest: Any) -> Any:
+        self.counters.give_back(group, key, **rest)
+        return self.counters.test(group, key, limits, cost=0)
 
     @staticmethod
     def _do(method: Any, *args: Any, **rest: Any) -> Any:

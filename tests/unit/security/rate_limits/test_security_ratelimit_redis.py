@@ -106,8 +106,10 @@ def test_redis_decides_like_the_counters_in_memory(limits: Any, strategy: Any, s
         if operation == "back":
             if taken:
                 at, was = taken.pop()
-                run(timed.counters.give_back("g", "k", limits, at=at, cost=was))
+                left = timed.counters.give_back("g", "k", limits, at=at, cost=was).run()
                 model.give_back(at, was)
+                expected = model.peek(moment, 0)
+                assert (left.remaining, left.reset_after) == (expected.remaining, expected.reset_after)
             continue
         answer = getattr(timed.counters, operation)("g", "k", limits, cost=cost).run()
         expected = model.hit(moment, cost) if operation == "hit" else model.peek(moment, cost)

@@ -7,8 +7,14 @@ local before, allowed = {}, {}
 for was, more in string.gmatch(ARGV[1], '(%d+) (%d+)') do
   before[#before + 1], allowed[#allowed + 1] = tonumber(was), tonumber(more)
 end
--- Hits that were given back or reset after the caller saw them are not restored.
-lost = lost and tonumber(redis.call('HGET', hash, 'removed') or 0) < known
+-- Hits that were given back or reset after the caller saw them are not restored, except those that were left in a list
+-- that was lost after that: the hash has its length and its newest moment.
+local removed, kept, left = string.match(redis.call('HGET', hash, 'removed') or '', '(%d+) ?(%d*) ?(%d*)')
+local only_list = lost and (tonumber(removed) or 0) >= known
+if only_list then
+  kept, left = tonumber(kept) or 0, tonumber(left) or 0
+  lost = list_lasts > 0 and kept > now - list_lasts and (length == 0 or oldest > kept or newest < kept)
+end
 local restored_at = since > known and since or 0
 
 local exact, lasting = {}, 0
@@ -18,14 +24,16 @@ for i, limit in ipairs(limits) do
   if lost then
     -- Old data has a part of what the caller has seen; of new data, only what was restored.
     local base, place = limit.quota - remaining, 'b' .. string.sub(limit.field, 2)
+    local was = before[i]
+    if only_list then was = limit.kind == 'e' and math.min(was, left) or 0 end
     if limit.kind == 'e' then
       if oldest > known then base = restored_hits(limit, 0)
       elseif restored_at > 0 then base = restored_hits(limit, restored_at) end
     else
       if restored_at > 0 then base = tonumber(redis.call('HGET', hash, place)) or 0 end
-      redis.call('HSET', hash, place, format('%.0f', max(base, before[i])))
+      redis.call('HSET', hash, place, format('%.0f', max(base, was)))
     end
-    lacking = lacking + max(0, before[i] - base)
+    lacking = lacking + max(0, was - base)
   end
   lacking = math.min(remaining, lacking)
   lasting = max(lasting, limit.window)
