@@ -143,13 +143,8 @@ class CredentialChanges:
             return ChangeResult(state="expired")
         # Before the password is stored: an interruption must not leave a thief's session open after a new password.
         yield from call_store(session.end_others)
-        if not (yield from context.set_password(account, stored)):
-            return ChangeResult(state="expired")
-        # The owner is notified before anything else can fail.
-        yield from self._changed("password_changed", account, client)
-        # Again: a session may have started with the old password in between.
-        yield from call_store(session.end_others)
-        return ChangeResult(state="done")
+        replaced = yield from self._replace(account, stored, client, call_store(session.end_others))
+        return ChangeResult(state="done" if replaced else "expired")
 
     @async_method(change_password)
     def achange_password(self) -> None:
@@ -202,14 +197,11 @@ class CredentialChanges:
             return ChangeResult(state="expired")
         yield from context.end_all_sessions(account.user_id)
         # Consumed before the password is stored: of two requests with one token, one sets a password.
-        if not (yield from context.entries.use(found)) or not (
-            yield from context.set_password(account, stored)
-        ):
+        if not (yield from context.entries.use(found)):
             return ChangeResult(state="expired")
-        # The owner is notified before anything else can fail.
-        yield from self._changed("password_changed", account, client, method="reset")
-        # Again: a session may have started with the old password in between.
-        yield from context.end_all_sessions(account.user_id)
+        end = context.end_all_sessions(account.user_id)
+        if not (yield from self._replace(account, stored, client, end, method="reset")):
+            return ChangeResult(state="expired")
         # Otherwise a stranger who locked the account would keep the owner out even after a reset. Lifting the
         # lock is safe, because a reset requires the mailbox.
         yield from lift_lock(context, account_limit_key(account.user_id, ""))
@@ -324,6 +316,25 @@ class CredentialChanges:
             return None
         now = (account.stamp, digest_of(account.email))
         return account if now == (found.text("stamp"), found.text("address")) else None
+
+    def _replace(
+        self, account: SignInAccount, stored: str, client: SignInClient, end: Op[None], *, method: str = ""
+    ) -> Op[bool]:
+        """Store a password hash, end sessions that began with the old one, and notify the owner.
+
+        An error or a cancellation does not tell whether the hash is stored, and must spare neither a session that
+        began since the sessions were ended, nor the notice.
+        """
+        replaced = False
+        try:
+            try:
+                replaced = yield from self._context.set_password(account, stored)
+            finally:
+                yield from end
+        finally:
+            if replaced:
+                yield from self._changed("password_changed", account, client, method=method)
+        return replaced
 
     def _changed(
         self, kind: Notice, account: SignInAccount, client: SignInClient, *, method: str = ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -197,6 +198,59 @@ def test_accounts_that_do_not_tell_whether_they_stored_it(scenario: Scenario) ->
     with audited() as seen:
         assert scenario.sign_in.password("sato", RIGHT, client=HERE)
     assert [event.reason for event in seen if event.change == "rehash_failed"] == ["ConfigurationError"]
+
+
+class _StoppedError(BaseException):
+    """Like a cancellation: no ``Exception``."""
+
+
+@pytest.mark.parametrize("error", [RuntimeError, _StoppedError])
+@pytest.mark.parametrize("where", ["set_password", "end_others", "on_notice"])
+@pytest.mark.parametrize("how", ["change", "reset"])
+def test_a_session_begun_just_before_an_interrupted_write(
+    scenario: Scenario, how: str, where: str, error: type[BaseException]
+) -> None:
+    """A thief signs in with the old password between the end of the sessions and the write, which is stored."""
+    mine, thief = scenario.signed_in("sato"), scenario.browser()
+    scenario.changes.request_reset("sato", client=HERE)
+    token = scenario.notices[-1].token or ""
+    store, post = scenario.people.set_password, scenario.changes._context.on_notice
+    end_others, ended = mine.end_others, []
+    assert post is not None
+
+    def set_password(*args: Any, **options: Any) -> bool:
+        assert scenario.sign_in.password("sato", RIGHT, client=ELSEWHERE, session=thief)
+        assert store(*args, **options)
+        if where == "set_password":
+            raise error
+        return True
+
+    def stop_after(act: Any, notice: Any) -> None:
+        act(notice)
+        if notice.kind == "password_changed":
+            raise error
+
+    scenario.people.set_password = set_password  # type: ignore[method-assign, assignment]
+    if where == "on_notice":
+        object.__setattr__(scenario.changes._context, "on_notice", partial(stop_after, post))
+    elif where == "end_others":
+
+        def fail_after_the_write() -> None:
+            ended.append(None)
+            end_others()
+            if len(ended) == 2:
+                raise error
+
+        mine.end_others = fail_after_the_write  # type: ignore[method-assign]
+    with suppress(error):
+        if how == "reset":
+            scenario.changes.reset_password(token, NEW, client=HERE)
+        else:
+            scenario.changes.change_password(mine, RIGHT, NEW, client=HERE)
+    assert scenario.people.by_id["2"].password_hash.endswith(f":{NEW}")
+    assert thief.user_id is None
+    told = [notice.kind for notice in scenario.notices].count("password_changed")
+    assert told == (where != "set_password")
 
 
 @pytest.mark.parametrize("rows", [0, 1])
