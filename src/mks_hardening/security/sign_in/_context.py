@@ -373,10 +373,13 @@ def start_session(
         yield from call_store(session.start, account.user_id, data=data)
     now = device = None
     try:
-        # Before the account is read again, like the session: whoever forgets the devices later forgets this one.
-        if request.remember:
-            device = yield from _issue_device_token(context, account)
         now = yield from recheck_account(context, credentials)
+        if now is not None and request.remember:
+            # Only for a sign-in that is not refused, because the oldest device makes room for it; and before the
+            # account is read once more, like the session: whoever forgets the devices later forgets this one.
+            now = None
+            device = yield from _issue_device_token(context, account)
+            now = yield from recheck_account(context, credentials)
     finally:
         # Also if the accounts raise: a session whose account could not be read again must not stay open.
         if now is None and session is not None:

@@ -283,15 +283,15 @@ def test_a_device_that_is_remembered_while_all_are_forgotten(act: Act) -> None:
     assert scenario.sign_in.devices("1") == ()
 
 
-@pytest.mark.parametrize("unavailable", [False, True])
-def test_a_sign_in_that_is_undone_remembers_no_device(unavailable: bool) -> None:
+@pytest.mark.parametrize(("look", "unavailable"), [(2, False), (3, False), (3, True)])
+def test_a_sign_in_that_is_undone_remembers_no_device(look: int, unavailable: bool) -> None:
     scenario = Scenario()
     challenge = scenario.challenge()
     get, looks = scenario.people.get, []
 
     def slowly(user_id: str, /) -> Any:
         looks.append(user_id)
-        if len(looks) == 2:  # the account is read again
+        if len(looks) == look:  # the account is read again, before or after the device is remembered
             scenario.people.change("1", disabled=True)
             if unavailable:
                 scenario.store.load = away  # type: ignore[method-assign]  # the test's own object
@@ -306,6 +306,20 @@ def test_a_sign_in_that_is_undone_remembers_no_device(unavailable: bool) -> None
     scenario.store.load = load  # type: ignore[method-assign]  # the test's own object
     scenario.people.change("1", disabled=False)
     assert len(scenario.sign_in.devices("1")) == unavailable
+
+
+def test_a_sign_in_that_is_refused_makes_no_remembered_device_forgotten() -> None:
+    """An account has room for 20 devices, and the oldest makes room for the next."""
+    scenario = Scenario()
+    for _ in range(20):
+        assert scenario.sign_in.external_sign_in("2", client=HERE, remember=True)
+    before = scenario.sign_in.devices("2")
+    assert len(before) == 20
+    looks = iter([scenario.people.get("2")])
+    scenario.people.get = lambda _: next(looks, None)  # type: ignore[method-assign]  # the test's own object
+    assert not scenario.sign_in.external_sign_in("2", client=HERE, remember=True)
+    del scenario.people.get
+    assert scenario.sign_in.devices("2") == before
 
 
 def test_a_device_of_an_old_authentication_is_remembered_from_now_on() -> None:
