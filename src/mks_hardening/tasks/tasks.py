@@ -222,7 +222,8 @@ class Task(Generic[P, R]):
         Args:
             key: idempotency key; of several runs with the same key only the first exists, even after it has ended.
                 If it is dead, it is run again with the arguments of this call. Enqueuing waits for open
-                transactions with the same key; enqueue several keys with ``enqueue_many``, which cannot deadlock.
+                transactions with the same key; enqueue several keys in one call of ``enqueue_many``,
+                which orders them: several calls in two transactions can still deadlock.
             delay: seconds until it may run.
             due_at: wall time from which it may run, seconds since the epoch, instead of ``delay``.
             priority: ``high``, ``normal`` or ``low``.

@@ -99,7 +99,7 @@ def type_change(old: str | None, new: str) -> TypeChange:
     before, old_size, old_rest = _parts(old)
     if (before, old_size, old_rest) == (after, size, rest):
         return "metadata"
-    if rest != old_rest:
+    if rest != old_rest or "[" in rest:  # an array is converted element by element
         return "rewrite"
     if after == "timestamp with time zone" and before == "timestamp":
         return "timezone"

@@ -36,7 +36,9 @@ _BEFORE_PARENTHESES: Final = frozenset((
     *("of", "offset", "on", "or", "over", "rollup", "select", "sets", "similar", "some", "then", "to", "union"),
     *("using", "values", "when", "where", "with", "within", "between", "is", "group"),
 ))  # fmt: skip
-_CONSTANT_WORDS: Final = frozenset({"true", "false", "null", "and", "not", "is", "between", "in"})
+_CONSTANT_WORDS: Final = frozenset(
+    {"true", "false", "null", "and", "not", "is", "between", "in", "bool", "boolean"}
+)
 _MODES: Final = ("access", "share", "row", "exclusive", "update")
 
 
@@ -156,6 +158,8 @@ def _read_create(cursor: TokenCursor) -> list[SchemaOperation]:
     if cursor.accept("view"):
         name = cursor.qualified_name()
         cursor.rest()
+        if flags:  # temporary: of this session alone
+            return [SchemaOperation("harmless")]
         return [
             SchemaOperation("replace_view", name) if replaced else SchemaOperation("create_view", name=name)
         ]
@@ -217,10 +221,11 @@ def _create_table(cursor: TokenCursor, flags: set[str]) -> list[SchemaOperation]
             if not cursor.accept(","):
                 cursor.expect(")")
                 break
-    rest = cursor.rest()
+    rest = cursor.until_depth_zero("as")
+    query = _read_part(cursor) if cursor.accept("as") else []
     if any(before.is_word("partition") and after.is_word("by") for before, after in pairwise(rest)):
         flags.add("partitioned")
-    if not is_list and not any(token.is_word("as", "of") for token in rest):
+    if not (is_list or query or any(token.is_word("of") for token in rest)):
         raise UnreadableStatementError("CREATE TABLE")
     created = SchemaOperation(
         "create_table",
@@ -230,7 +235,7 @@ def _create_table(cursor: TokenCursor, flags: set[str]) -> list[SchemaOperation]
         flags=frozenset(flags),
     )
     # With IF NOT EXISTS, a table that exists may have other constraints.
-    return [created, *([] if "if_not_exists" in flags else constraints)]
+    return [created, *query, *([] if "if_not_exists" in flags else constraints)]
 
 
 def _is_query(cursor: TokenCursor) -> bool:
@@ -536,7 +541,7 @@ _READERS: Final[dict[str, Callable[[TokenCursor], Iterable[SchemaOperation]]]] =
     "truncate": _read_truncate,
     "update": _read_update,
     "vacuum": _read_vacuum,
-    "values": _one("query"),
+    "values": _read_select,
     "with": _read_with,
 }
 _PARTS: Final[dict[str, Callable[[TokenCursor], Iterable[SchemaOperation]]]] = {

@@ -80,7 +80,9 @@ class RedisCounters:
         scripts = self._of(group, limits)
         return GroupCounting(scripts.counting, self._keys(scripts, key), (0, cost, *known))
 
-    def give_back(self, group: str, key: str, limits: tuple[Limit, ...], *, at: int, cost: int) -> GroupCounting:
+    def give_back(
+        self, group: str, key: str, limits: tuple[Limit, ...], *, at: int, cost: int
+    ) -> GroupCounting:
         """Subtract hits that were counted at the given time; the effect returns what is left."""
         scripts = self._of(group, limits)
         return GroupCounting(scripts.give_back, self._keys(scripts, key), (at, cost, *NO_HITS))
