@@ -318,7 +318,7 @@ class CredentialChanges:
         return account if now == (found.text("stamp"), found.text("address")) else None
 
     def _replace(
-        self, account: SignInAccount, stored: str, client: SignInClient, end: Op[None], *, method: str = ""
+        self, account: SignInAccount, stored: str, client: SignInClient, end: Op[object], *, method: str = ""
     ) -> Op[bool]:
         """Store a password hash, end sessions that began with the old one, and notify the owner.
 
