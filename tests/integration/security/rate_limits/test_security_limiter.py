@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from mks_hardening._core import hooks
 from mks_hardening._core.backend.redis_client import RedisClient
-from mks_hardening._core.operations import run
 from mks_hardening.exceptions import BackendUnavailableError, ConfigurationError
 from mks_hardening.security import Limit, RateLimiter, RedisTwoFactorStore
 from mks_hardening.security.rate_limits._redis_counters import RedisCounters
@@ -135,7 +134,7 @@ def test_redis_decides_like_the_counters_in_memory(
         if operation == "back":
             if taken:
                 at, was = taken.pop()
-                run(counters.give_back("g", "k", limits, at=at, cost=was))
+                counters.give_back("g", "k", limits, at=at, cost=was).run()
                 model.give_back(at, was)
             continue
         answer = getattr(counters, operation)("g", "k", limits, cost=cost).run()
