@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import socket
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
@@ -44,8 +47,8 @@ class RequestLimitsMiddleware:
     a body for the whole. Refusals are problem documents that name the limit: 400, 405, 408, 413, 414, 415 or 431.
 
     The rest of a refused body is read and discarded, up to 64 MiB and five seconds, since a client that is still
-    sending would lose the response if the connection was closed. If the client stops sending, the timeout of the
-    server ends this, as for every body that an application reads.
+    sending would lose the response if the connection was closed. Other servers than gunicorn whose reads wait for a
+    client that sends little or nothing end this by a timeout of their own, as for every body that is read.
 
     The server and the proxy in front of it need limits of their own: they read the head of a request before any
     middleware does.
@@ -116,15 +119,42 @@ class RequestLimitsMiddleware:
         # A client that has asked first (Expect) does not send the body.
         if not (body and unread and has_end) or "HTTP_EXPECT" in environ:
             return body
-        return self._discarding(body[0], environ.get("wsgi.input"), unread)
+        return self._discarding(body[0], environ, unread)
 
-    def _discarding(self, body: bytes, source: Any, unread: int) -> Iterator[bytes]:
+    def _discarding(self, body: bytes, environ: WSGIEnvironment, unread: int) -> Iterator[bytes]:
         yield body[:-1]  # the last byte later: some servers close the connection after it
-        deadline = self._monotonic() + LONGEST_DISCARD
-        with contextlib.suppress(Exception):  # of the server, if the client has disconnected
+        source, deadline = environ.get("wsgi.input"), self._monotonic() + LONGEST_DISCARD
+        # Exceptions of the server, if the client has disconnected.
+        with contextlib.suppress(Exception), _reading_ends(environ.get("gunicorn.socket")):
             while unread > 0 and self._monotonic() < deadline and (chunk := source.read(min(unread, _CHUNK))):
                 unread -= len(chunk)
         yield body[-1:]
+
+
+@contextlib.contextmanager
+def _reading_ends(connection: Any) -> Iterator[None]:
+    """End what a client may send after ``LONGEST_DISCARD``.
+
+    A read of gunicorn waits until it is complete, also for a client that sends a byte now and then.
+    """
+    if connection is None:
+        yield
+        return
+    # A copy, because the server may close its own, and the number become that of another connection. Not the method
+    # of the original, which may be a TLS socket: the response still has to be encrypted.
+    with socket.socket(fileno=os.dup(connection.fileno())) as copy:
+
+        def end() -> None:
+            with contextlib.suppress(OSError):  # closed meanwhile
+                copy.shutdown(socket.SHUT_RD)
+
+        timer = threading.Timer(LONGEST_DISCARD, end)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
 
 
 class _BodyLimitHead(ReplaceableHead):

@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -43,6 +44,8 @@ SERVERS: dict[str, list[str]] = {
 PARAMS = [
     pytest.param(name, marks=() if name in ("gunicorn", "uvicorn") else pytest.mark.slow) for name in SERVERS
 ]
+# Servers whose reads do not wait for a client, or whose connection can be ended.
+DRIPPED = [param for param in PARAMS if param.values[0] not in ("waitress", "granian wsgi")]
 LARGE = 5_000_000  # more than the buffers of both sockets together
 
 
@@ -101,6 +104,30 @@ def test_a_client_that_is_still_sending_chunks_gets_the_413(port: int) -> None:
         assert (answer.status, answer.limit) == (413, 1000)
     answer = post(port, "/api/x", "Transfer-Encoding: chunked", body=chunked(b"x" * 1000, 7))
     assert b"x 1000" in answer.body.replace(b"\r\n", b"")
+
+
+@pytest.mark.parametrize("port", DRIPPED, indirect=True)
+def test_a_client_that_sends_a_byte_now_and_then_is_not_waited_for(port: int) -> None:
+    """A read of gunicorn waits until it has all bytes: at this pace, for days."""
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as client:
+        fields = ("Host: localhost", "Origin: http://localhost", f"Content-Length: {LARGE}")
+        client.sendall("\r\n".join(["POST /api/x HTTP/1.1", *fields, "", ""]).encode())
+        client.setblocking(False)
+        received = b""
+        for _ in range(300):
+            time.sleep(0.1)
+            try:
+                client.send(b"x")
+                received += (part := client.recv(65536))
+            except BlockingIOError:
+                continue
+            except OSError:
+                break
+            if not part:
+                break
+        else:
+            pytest.fail("the connection is still open")
+    assert b" 413 " in received.partition(b"\r\n")[0]
 
 
 @pytest.mark.parametrize(
