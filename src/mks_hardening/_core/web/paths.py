@@ -19,6 +19,9 @@ READYZ: Final = "/readyz"
 """Default paths of health probes: handled by the health middleware, never redirected to https."""
 
 _AMBIGUOUS: Final = re.compile(r"[\x00-\x1f\x7f\\]|/[/;]|/\.\.?(?:[/;]|\Z)").search
+_CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f]+")
+# The absolute form of a target (RFC 9112, 3.2.2), which some servers pass on.
+_ORIGIN: Final = re.compile(r"\A[A-Za-z][A-Za-z0-9+.-]*://[^/]*")
 # Decoded characters may be any, but nobody means "?" (%3F), "#" (%23) or an escape (%2541) of a request by these.
 _NEVER_IN_A_PATH: Final = re.compile(r"[?#]|%[0-9A-Fa-f]{2}").search
 _ENCODED: Final = re.compile(r"%[0-9A-Fa-f]{2}").search
@@ -145,9 +148,10 @@ def _without_star(path: str) -> str:
 
 
 def _plain(path: str) -> str:
-    if is_plain_path(path):
+    if path.startswith("/") and is_plain_path(path):
         return path
-    plain = path.replace("\\", "/")
+    # Patterns that end in "$" also match before a newline, as those of Starlette do.
+    plain = "/" + _ORIGIN.sub("", _CONTROLS.sub("", path)).replace("\\", "/")
     # In halves, so that the longest path takes few passes: most segments mean nothing or are usual ones.
     for empty in ("//", "/./"):
         while empty in plain:

@@ -43,6 +43,26 @@ def test_pages_and_folders_are_told_apart(listed: str, inside: list[str], outsid
     assert [path for path in inside + outside if rules.match(path)] == inside
 
 
+@pytest.mark.parametrize("listed", ["/login", "/login/", "/"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/login\n",  # Starlette, Django: a pattern that ends in "$" matches before a newline
+        "/login%0a",
+        "/log\x00in",
+        "login",  # targets without a slash, and in absolute form, as some servers pass them on
+        "http://localhost/login",
+        "HTTPS://user@example.com:8443//login\r\n",
+    ],
+)
+def test_no_spelling_avoids_a_rule_that_restricts(listed: str, path: str) -> None:
+    rules = PathRules([listed], parameter="paths")
+    assert rules.covers(path)
+    assert not rules.match(path)
+    if listed != "/":
+        assert not any(map(rules.covers, ("/logins\n", "http://login", "http://login/x", "x/login", "")))
+
+
 @pytest.mark.parametrize(
     "wrong", ["", "=", "x", "=x", "//x", "/a/../b", "==/", "/a*", "/*/x", "=/x/*", "/a\\b", "/\n"]
 )
