@@ -191,6 +191,12 @@ def test_ours_and_a_second_policy_for_other_origins_are_still_refused() -> None:
     doubled.add_middleware(asgi.SecurityHeadersMiddleware, policy=asgi.HeaderPolicy.web())
     with pytest.raises(ConfigurationError, match="two sources of security headers"):
         compose.harden_asgi(doubled, SETTINGS)
+
+    class OurSessions(asgi.SessionTimeoutMiddleware):
+        """Of an application, with another name and module."""
+
+    with pytest.raises(ConfigurationError, match="two sessions"):
+        compose.harden_asgi(OurSessions(FastAPI(), store=wsgi.MemorySessionStore()), SETTINGS)
     app = FastAPI()
     app.add_middleware(CORSMiddleware, allow_origins=["*"])
     with pytest.raises(ConfigurationError, match="already wrapped by CORSMiddleware"):

@@ -89,8 +89,11 @@ def class_names_inside(app: object) -> Iterator[str]:
 
 
 def _class_name(found: Any) -> str:
-    module, name = getattr(found, "__module__", ""), getattr(found, "__name__", "")
-    return name if module.startswith("mks_hardening.") else f"{module}.{name}"
+    # A subclass of one of ours, in an application, is one of ours.
+    for cls in getattr(found, "__mro__", ()):
+        if cls.__module__.startswith("mks_hardening."):
+            return str(cls.__name__)
+    return f"{getattr(found, '__module__', '')}.{getattr(found, '__name__', '')}"
 
 
 def has_inside(app: object, name: str) -> bool:
