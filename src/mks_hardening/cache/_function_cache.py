@@ -15,6 +15,7 @@ from mks_hardening._core.checks import number
 from mks_hardening._core.durations import seconds
 from mks_hardening._core.memo import Memo
 from mks_hardening._core.missing import MISSING
+from mks_hardening._core.operations import require_sync_result
 from mks_hardening.cache._call_keys import Normalizer, argument_error
 from mks_hardening.cache._counters import CacheCounters
 from mks_hardening.cache._value_type import UndeclaredTypeError, ValueType, return_type_of, value_type_of
@@ -181,7 +182,7 @@ class FunctionCache:
         return where, key, value
 
     def _admits(self, where: BaseCache, args: Args, kwargs: Kwargs) -> bool:
-        if self._condition is None or self._condition(*args, **kwargs):
+        if self._condition is None or require_sync_result(self._condition(*args, **kwargs)):
             return True
         where.count_bypass("condition")
         self._counters.bypass("condition")

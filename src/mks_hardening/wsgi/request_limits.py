@@ -145,7 +145,7 @@ def _reading_ends(connection: Any) -> Iterator[None]:
     with socket.socket(fileno=os.dup(connection.fileno())) as copy:
 
         def end() -> None:
-            with contextlib.suppress(OSError):  # closed meanwhile
+            with contextlib.suppress(OSError):  # it is closed already
                 copy.shutdown(socket.SHUT_RD)
 
         timer = threading.Timer(LONGEST_DISCARD, end)

@@ -179,6 +179,18 @@ def test_the_condition_sends_calls_past_the_cache(cache: MemoryCache) -> None:
     assert cache.stats().bypasses == 2
 
 
+@pytest.mark.parametrize("option", ["condition", "store_if"])
+def test_a_condition_whose_result_has_to_be_awaited(cache: MemoryCache, option: str) -> None:
+    """Nothing at construction shows it, and a coroutine is always true."""
+
+    async def never(_: object) -> bool:
+        return False
+
+    function = _function(Counter(1, 2), cache=cache, **{option: lambda *args: never(args)})
+    with pytest.raises(ConfigurationError, match="async def function was given"):
+        function(1)
+
+
 def test_key_func_names_the_call(cache: MemoryCache) -> None:
     function = _function(Counter(1, 2), cache=cache, key_func=lambda a: a // 10)
     assert [function(1), function(9), function(10)] == [1, 1, 2]

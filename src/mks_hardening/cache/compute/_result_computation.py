@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from mks_hardening._core.durations import seconds
 from mks_hardening._core.missing import MISSING
+from mks_hardening._core.operations import require_sync_result
 from mks_hardening.cache._value_type import ValueType
 
 __all__ = ["ResultComputation", "ResultRules"]
@@ -72,7 +73,7 @@ class ResultComputation:
     def _pack(self, value: Result) -> object:
         kind, ttl, store_if = self._rules
         self._value = value
-        if store_if is not None and not store_if(value):
+        if store_if is not None and not require_sync_result(store_if(value)):
             self.lifetime = 0.0
         elif ttl is not None and (chosen := ttl(value)) is not None:
             self.lifetime = seconds(chosen, parameter="ttl")
