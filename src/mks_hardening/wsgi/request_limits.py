@@ -6,7 +6,7 @@ import contextlib
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from mks_hardening._core.clock import SYSTEM_CLOCK, given_clock
@@ -123,7 +123,8 @@ class RequestLimitsMiddleware:
 
     def _discarding(self, body: bytes, environ: WSGIEnvironment, unread: int) -> Iterator[bytes]:
         yield body[:-1]  # the last byte later: some servers close the connection after it
-        source, deadline = environ.get("wsgi.input"), self._monotonic() + LONGEST_DISCARD
+        source: Any = environ.get("wsgi.input")
+        deadline = self._monotonic() + LONGEST_DISCARD
         # Exceptions of the server, if the client has disconnected.
         with contextlib.suppress(Exception), _reading_ends(environ.get("gunicorn.socket")):
             while unread > 0 and self._monotonic() < deadline and (chunk := source.read(min(unread, _CHUNK))):
@@ -132,7 +133,7 @@ class RequestLimitsMiddleware:
 
 
 @contextlib.contextmanager
-def _reading_ends(connection: Any) -> Iterator[None]:
+def _reading_ends(connection: Any) -> Generator[None]:
     """End what a client may send after ``LONGEST_DISCARD``.
 
     A read of gunicorn waits until it is complete, also for a client that sends a byte now and then.
