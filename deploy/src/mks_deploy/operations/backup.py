@@ -7,6 +7,7 @@ separate directory: a stolen backup must not contain the keys to decrypt it.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import itertools
 import json
@@ -492,9 +493,11 @@ def _uploaded(folder: Path, declared: Sequence[Path]) -> Iterator[tuple[PurePosi
 
 def _shown(link: Path, declared: Sequence[Path]) -> Path:
     try:
-        real = link.resolve()
-    except RuntimeError:
-        raise BackupError(f"{link} is a link that leads to itself; remove it") from None
+        link.stat()  # resolve() says nothing of a loop since Python 3.13
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise BackupError(f"{link} is a link that leads to itself; remove it") from None
+    real = link.resolve()
     if not any(real.is_relative_to(each) for each in declared):
         raise BackupError(
             f"{link} is a link to {real}, which no folder of the backup holds: remove it, or name the folder in "
