@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from fakeredis import FakeRedis
-from sqlalchemy import Column, Integer, MetaData, Table, create_engine, insert, select
+from sqlalchemy import Column, Integer, MetaData, NullPool, Table, create_engine, insert, select
 
 from mks_hardening.cache import RedisCache
 from mks_hardening.db import InvalidCursorError, keyset_page
@@ -85,7 +85,7 @@ def cache_entry(writer: list[str], reader: list[str]) -> bool:
 
 def cursor(writer: list[str], reader: list[str]) -> bool:
     rows = Table("rows", MetaData(), Column("id", Integer, primary_key=True))
-    engine = create_engine("sqlite://")
+    engine = create_engine("sqlite://", poolclass=NullPool)
     with engine.begin() as connection:
         rows.metadata.create_all(connection)
         connection.execute(insert(rows), [{"id": number} for number in range(4)])

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sqlite3
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +39,10 @@ class Accounts:
         with self.connect() as connection:
             connection.execute("CREATE TABLE accounts (id TEXT PRIMARY KEY, hash TEXT)")
 
-    def connect(self) -> sqlite3.Connection:
-        return sqlite3.connect(self.file)
+    @contextmanager
+    def connect(self) -> Iterator[sqlite3.Connection]:
+        with closing(sqlite3.connect(self.file)) as connection, connection:
+            yield connection
 
     def find(self, name: str, /) -> SignInAccount | None:
         return self.get(name)
