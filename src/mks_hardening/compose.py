@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from mks_hardening._edge.client_rules.ban_list import BanList
     from mks_hardening._edge.client_rules.ban_rule import BanRule
     from mks_hardening._edge.headers.header_policy import HeaderPolicy
+    from mks_hardening._edge.headers.header_rule import HeaderRule
     from mks_hardening._edge.health.readiness import Checks
     from mks_hardening._edge.refusals import OnRefusal
     from mks_hardening.cache import MemoryCache, RedisCache
@@ -65,6 +66,7 @@ def harden_wsgi(
     required: Checks = (),
     optional: Checks = (),
     headers: HeaderPolicy | None = None,
+    header_rules: Iterable[HeaderRule] = (),
     on_refusal: OnRefusal | None = None,
     allowed_origins: Iterable[str | CORSPolicy] | None = None,
     sign_in_url: str | None = None,
@@ -100,6 +102,7 @@ def harden_wsgi(
         required: readiness checks without which the instance is not ready.
         optional: readiness checks whose failure only degrades it.
         headers: header policy; the preset of the settings by default.
+        header_rules: additions to it for certain paths, before those of ``MKS_HEADERS_FILE``.
         on_refusal: called with the environ and the ``Refusal`` of any middleware; may return a ``CustomResponse``.
         allowed_origins: other origins that may send unsafe requests, or a ``CORSPolicy`` with ``credentials``; the
             host's own origin is always allowed.
@@ -140,6 +143,7 @@ def harden_wsgi(
         required=required,
         optional=optional,
         headers=headers,
+        header_rules=header_rules,
         on_refusal=on_refusal,
         allowed_origins=allowed_origins,
         sign_in_url=sign_in_url,
@@ -163,6 +167,7 @@ def harden_asgi(
     required: Checks = (),
     optional: Checks = (),
     headers: HeaderPolicy | None = None,
+    header_rules: Iterable[HeaderRule] = (),
     on_refusal: OnRefusal | None = None,
     allowed_origins: Iterable[str | CORSPolicy] | None = None,
     sign_in_url: str | None = None,
@@ -188,6 +193,7 @@ def harden_asgi(
         required: readiness checks without which the instance is not ready; they may be ``async def``.
         optional: readiness checks whose failure only degrades it.
         headers: header policy; the preset of the settings by default.
+        header_rules: additions to it for certain paths, before those of ``MKS_HEADERS_FILE``.
         on_refusal: called with the scope and the ``Refusal`` of any middleware; may return a ``CustomResponse``.
         allowed_origins: other origins that may send unsafe requests and open WebSockets, or a ``CORSPolicy`` with
             ``credentials``; the host's own origin is always allowed.
@@ -216,6 +222,7 @@ def harden_asgi(
         required=required,
         optional=optional,
         headers=headers,
+        header_rules=header_rules,
         on_refusal=on_refusal,
         allowed_origins=allowed_origins,
         sign_in_url=sign_in_url,
@@ -241,6 +248,7 @@ def _harden(
     required: Checks,
     optional: Checks,
     headers: HeaderPolicy | None,
+    header_rules: Iterable[HeaderRule],
     on_refusal: OnRefusal | None,
     allowed_origins: Iterable[str | CORSPolicy] | None,
     sign_in_url: str | None,
@@ -360,10 +368,7 @@ def _harden(
     if cors:
         _reject_second(inside, "CORSMiddleware", caller=shell)
         app = shell.CORSMiddleware(app, **{"on_refusal": on_refusal, **cors})
-    policy = (
-        _headers(settings) if headers is None else instance(headers, shell.HeaderPolicy, parameter="headers")
-    )
-    app = shell.SecurityHeadersMiddleware(app, policy=policy)
+    app = shell.SecurityHeadersMiddleware(app, **_headers(settings, headers, header_rules))
     return shell.TrustedProxyMiddleware(app, trust=_trust(settings))
 
 
@@ -767,14 +772,26 @@ def _trust(settings: HardeningSettings) -> ProxyTrust:
     )
 
 
-def _headers(settings: HardeningSettings) -> HeaderPolicy:
+def _headers(
+    settings: HardeningSettings, policy: HeaderPolicy | None, rules: Iterable[HeaderRule]
+) -> dict[str, Any]:
+    """Return the options of ``SecurityHeadersMiddleware``."""
     from mks_hardening._edge.headers.header_policy import HeaderPolicy
+    from mks_hardening._edge.headers.header_rule import HeaderRule, headers_of_file, log_loose_sources
     from mks_hardening._edge.headers.hsts import HSTS
 
-    preset = {"web": HeaderPolicy.web, "api": HeaderPolicy.api, "strict": HeaderPolicy.strict}
     edge = settings.wsgi
-    hsts = HSTS(edge.hsts_max_age, include_subdomains=edge.hsts_include_subdomains) if edge.hsts else None
-    return preset[edge.header_preset](hsts=hsts)
+    if policy is None:
+        preset = getattr(HeaderPolicy, edge.header_preset)
+        hsts = HSTS(edge.hsts_max_age, include_subdomains=edge.hsts_include_subdomains) if edge.hsts else None
+        policy = preset(hsts=hsts)
+    policy = instance(policy, HeaderPolicy, parameter="headers")
+    rules = instances(rules, HeaderRule, parameter="header_rules")
+    if edge.headers_file is not None:
+        policy, further = headers_of_file(edge.headers_file, policy)
+        rules = [*rules, *further]
+    log_loose_sources(policy, rules)
+    return {"policy": policy, "rules": rules}
 
 
 def _alert_handlers(settings: HardeningSettings) -> list[stdlib_logging.Handler]:

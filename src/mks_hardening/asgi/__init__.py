@@ -30,6 +30,7 @@ _SHARED = {
     "mks_hardening._edge.cors.cors_policy": ["CORSPolicy", "CORSRule"],
     "mks_hardening._edge.headers.csp": ["ContentSecurityPolicy"],
     "mks_hardening._edge.headers.header_policy": ["HeaderPolicy"],
+    "mks_hardening._edge.headers.header_rule": ["HeaderRule"],
     "mks_hardening._edge.headers.hsts": ["HSTS"],
     "mks_hardening._edge.maintenance.maintenance_switch": ["MaintenanceSwitch"],
     "mks_hardening._edge.rate_limits.group_choice": ["GroupChoice"],

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from mks_hardening._core.checks import instance
-from mks_hardening._core.web.asgi_scope import REQUESTS, first_header
+from mks_hardening._core.web.asgi_scope import REQUESTS, first_header, path_below_mount
 from mks_hardening._core.web.environ_keys import CSP_NONCE_KEY
 from mks_hardening._core.web.private_scope import private_scope
 from mks_hardening._edge.headers.header_policy import HeaderPolicy
-from mks_hardening._edge.headers.merger import HeaderMergers
+from mks_hardening._edge.headers.header_rule import HeaderRule, HeaderRules
 from mks_hardening.asgi._application import asgi_application
 from mks_hardening.asgi._messages import HEADS, raw_headers, with_headers
 
@@ -32,18 +33,20 @@ class SecurityHeadersMiddleware:
     Args:
         app: the ASGI application.
         policy: ``HeaderPolicy.web()``, ``.api()``, ``.strict()`` or one of your own.
+        rules: additions for certain paths; the first that matches decides.
 
     Raises:
         ConfigurationError: ``policy`` is not a ``HeaderPolicy``, or ``app`` not an ASGI application.
     """
 
-    __slots__ = ("_app", "_mergers", "_nonce")
+    __slots__ = ("_app", "_rules")
 
-    def __init__(self, app: ASGIApplication, *, policy: HeaderPolicy) -> None:
+    def __init__(
+        self, app: ASGIApplication, *, policy: HeaderPolicy, rules: Iterable[HeaderRule] = ()
+    ) -> None:
         instance(policy, HeaderPolicy, parameter="policy")
         self._app = asgi_application(app)
-        self._nonce = policy.csp is not None and policy.csp.nonce
-        self._mergers = HeaderMergers(policy)
+        self._rules = HeaderRules(policy, rules)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection (ASGI 3)."""
@@ -51,9 +54,11 @@ class SecurityHeadersMiddleware:
             await self._app(scope, receive, send)
             return
         secure = scope.get("scheme") in _SECURE
-        merger = self._mergers.merger("https" if secure else "http", first_header(scope, b"host") or "")
+        merger = self._rules.merger(
+            "https" if secure else "http", first_header(scope, b"host") or "", path_below_mount(scope)
+        )
         nonce = ""
-        if self._nonce:
+        if self._rules.has_nonce:
             scope = private_scope(scope)
             # 128 bits, new for each response (CSP 3, 7.1).
             nonce = scope[CSP_NONCE_KEY] = os.urandom(16).hex()

@@ -55,7 +55,7 @@ __all__ = [
 
 EnvironmentName = Literal["production", "staging", "development", "test"]
 ProxyFamily = Literal["x-forwarded", "forwarded"]
-HeaderPreset = Literal["web", "api", "strict"]
+HeaderPreset = Literal["web", "api", "strict", "legacy"]
 CookiePolicyMode = Literal["off", "report", "enforce"]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 LogSchema = Literal["default", "ecs", "gcp", "python-json-logger"]
@@ -65,7 +65,7 @@ AlertLanguage = Literal["ja", "en"]
 
 _ENVIRONMENT: Final[Parser[EnvironmentName]] = parse_choice("production", "staging", "development", "test")
 _PROXY_FAMILY: Final[Parser[ProxyFamily]] = parse_choice("x-forwarded", "forwarded")
-_HEADER_PRESET: Final[Parser[HeaderPreset]] = parse_choice("web", "api", "strict")
+_HEADER_PRESET: Final[Parser[HeaderPreset]] = parse_choice("web", "api", "strict", "legacy")
 _COOKIE_POLICY: Final[Parser[CookiePolicyMode]] = parse_choice("off", "report", "enforce")
 _LOG_LEVEL: Final[Parser[LogLevel]] = parse_choice("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _LOG_SCHEMA: Final[Parser[LogSchema]] = parse_choice("default", "ecs", "gcp", "python-json-logger")
@@ -236,6 +236,12 @@ class WsgiSettings:
         "Whether denied and banned clients are served nevertheless; bans are only logged and listed.",
     )
     header_preset: HeaderPreset = env("HEADER_PRESET", _HEADER_PRESET, "web", "Set of security headers.")
+    headers_file: str | None = env(
+        "HEADERS_FILE",
+        parse_path,
+        None,
+        "TOML file with additions to the security headers, also for certain paths.",
+    )
     session_idle_timeout: float = env(
         "SESSION_IDLE_TIMEOUT",
         parse_duration(minimum=1, maximum=366 * 86_400.0, bare="m"),

@@ -25,6 +25,7 @@ _HOME = {
     "mks_hardening._edge.headers.csp": ["ContentSecurityPolicy"],
     "mks_hardening._edge.headers.hsts": ["HSTS"],
     "mks_hardening._edge.headers.header_policy": ["HeaderPolicy"],
+    "mks_hardening._edge.headers.header_rule": ["HeaderRule"],
     "mks_hardening.wsgi.headers.security_headers": ["SecurityHeadersMiddleware"],
     "mks_hardening.wsgi.health": ["HealthMiddleware"],
     "mks_hardening.wsgi.environ_keys": [

@@ -16,6 +16,7 @@ from mks_hardening._edge.cors.cors_policy import CORSPolicy as CORSPolicy
 from mks_hardening._edge.cors.cors_policy import CORSRule as CORSRule
 from mks_hardening._edge.headers.csp import ContentSecurityPolicy as ContentSecurityPolicy
 from mks_hardening._edge.headers.header_policy import HeaderPolicy as HeaderPolicy
+from mks_hardening._edge.headers.header_rule import HeaderRule as HeaderRule
 from mks_hardening._edge.headers.hsts import HSTS as HSTS
 from mks_hardening._edge.maintenance.maintenance_switch import MaintenanceSwitch as MaintenanceSwitch
 from mks_hardening._edge.rate_limits.group_choice import GroupChoice as GroupChoice

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from copy import copy
 from typing import Final
 
-from mks_hardening._core.checks import boolean
+from mks_hardening._core.checks import boolean, mapping
 from mks_hardening.exceptions import ConfigurationError
 
 __all__ = ["ContentSecurityPolicy"]
@@ -18,6 +19,15 @@ _SOURCE_DIRECTIVES: Final = frozenset(
         "script-src-attr", "script-src-elem", "style-src", "style-src-attr", "style-src-elem", "worker-src",
     }
 )  # fmt: skip
+# Where browsers look for a directive that is missing (CSP 3, 6.8.3); all others allow everything then.
+_FALLBACKS: Final = {
+    "script-src-attr": ("script-src",),
+    "script-src-elem": ("script-src",),
+    "style-src-attr": ("style-src",),
+    "style-src-elem": ("style-src",),
+    "worker-src": ("child-src", "script-src"),
+    "frame-src": ("child-src",),
+}
 _FLAGS: Final = frozenset({"block-all-mixed-content", "upgrade-insecure-requests"})
 _TOKEN_DIRECTIVES: Final = frozenset(
     {"report-to", "report-uri", "require-trusted-types-for", "sandbox", "trusted-types", "webrtc"}
@@ -35,6 +45,9 @@ _WEBRTC: Final = ("'allow'", "'block'")
 _VALUE: Final = re.compile(r"[!-+\--:<-~]+")  # visible ASCII without comma and semicolon
 _HASH: Final = re.compile(r"'sha(?:256|384|512)-[A-Za-z0-9+/_-]+={0,2}'")
 _NONCE_OR_HASH: Final = re.compile(r"'?(?:nonce|sha256|sha384|sha512)-.*")
+_NO_INLINE: Final = re.compile(r"'(?:(?:nonce|sha256|sha384|sha512)-.*|strict-dynamic')", re.DOTALL).match
+_LOOSE: Final = re.compile(r"'unsafe-(?:inline|eval|hashes)'|\*|https?:|data:|blob:").fullmatch
+_NOT_FETCHED: Final = frozenset({"base-uri", "form-action", "frame-ancestors"})
 
 Sources = str | Iterable[str] | bool
 
@@ -77,17 +90,69 @@ class ContentSecurityPolicy:
             raise _csp_error(
                 "script-src has 'strict-dynamic' without a nonce or hash, so no script would run"
             )
-        self._parts = _split(self.directives)
-        self._parts_over_http = _split(
-            {name: values for name, values in self.directives.items() if name != "upgrade-insecure-requests"}
+        self._parts, self._parts_over_http = _prepared(self.directives)
+
+    def plus(self, additions: Mapping[str, Sources]) -> ContentSecurityPolicy:
+        """Return this policy with further sources.
+
+        A directive that is missing here begins with the sources that browsers use in its place: of ``script-src``
+        for ``script-src-elem``, otherwise of ``default-src``. Browsers ignore ``'unsafe-inline'`` beside a nonce, a
+        hash or ``'strict-dynamic'``: where it is added, these are omitted.
+
+        Args:
+            additions: sources by directive, as in the constructor.
+
+        Raises:
+            ConfigurationError: as for the constructor, or a directive that has no sources to add.
+        """
+        directives = dict(self.directives)
+        for key, sources in mapping(additions, parameter="csp", of="directives to sources").items():
+            name = str(key).lower()
+            if name not in _SOURCE_DIRECTIVES:
+                raise _csp_error(f"{name} has no sources to which others can be added")
+            added = _checked_values(name, _listed(name, sources))
+            present = self._sources_in_place_of(name)
+            if "'none'" in added:
+                raise _csp_error(f"{name}: 'none' adds nothing; omit it")
+            if "'unsafe-inline'" in added:
+                present = tuple(source for source in present if not _NO_INLINE(source))
+            directives[name] = tuple(dict.fromkeys((*present, *added)))
+            if len(directives[name]) > 1:
+                directives[name] = tuple(source for source in directives[name] if source != "'none'")
+        return self._with(directives)
+
+    @property
+    def loose_sources(self) -> tuple[str, ...]:
+        """The sources that let text inserted into a page run or style it, with their directives."""
+        return tuple(
+            f"{name} {source}"
+            for name, sources in self.directives.items()
+            if name.startswith(("default-src", "script-src", "style-src", "object-src", "base-uri"))
+            for source in sources
+            if _LOOSE(source.lower())
         )
+
+    def framed_by(self, *sources: str) -> ContentSecurityPolicy:
+        """Return this policy with other ``frame-ancestors``: who may show the page in a frame."""
+        return self._with({**self.directives, "frame-ancestors": _checked_values("frame-ancestors", sources)})
+
+    def _with(self, directives: dict[str, tuple[str, ...]]) -> ContentSecurityPolicy:
+        policy = copy(self)
+        policy.directives = directives
+        policy.nonce = any(_NONCE in sources for sources in directives.values())
+        policy._parts, policy._parts_over_http = _prepared(directives)  # noqa: SLF001 - of this class
+        return policy
+
+    def _sources_in_place_of(self, name: str) -> tuple[str, ...]:
+        places = (name, *_FALLBACKS.get(name, ()), *(() if name in _NOT_FETCHED else ("default-src",)))
+        return next((self.directives[place] for place in places if place in self.directives), ())
 
     def _admit_nonce(self) -> None:
         self.directives.setdefault("script-src", self.directives["default-src"])
         for name in ("script-src", "script-src-elem"):  # script elements use only the latter, if set
             if name in self.directives:
                 allowed = (source for source in self.directives[name] if source != "'none'")
-                self.directives[name] = (*allowed, f"'nonce-{_PLACE}'")
+                self.directives[name] = (*allowed, _NONCE)
 
     @property
     def header_name(self) -> str:
@@ -108,12 +173,19 @@ class ContentSecurityPolicy:
 
 
 _PLACE: Final = "\0"
+_NONCE: Final = f"'nonce-{_PLACE}'"
 
 
 def _split(directives: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
     """Split the text of a policy at the placeholders of its nonce."""
     text = "; ".join(" ".join((name, *values)) for name, values in directives.items())
     return tuple(text.split(_PLACE))
+
+
+def _prepared(directives: Mapping[str, tuple[str, ...]]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the parts of the policy, and those over plain HTTP."""
+    over_http = {name: values for name, values in directives.items() if name != "upgrade-insecure-requests"}
+    return _split(directives), _split(over_http)
 
 
 def _checked(directives: Mapping[str, Sources]) -> dict[str, tuple[str, ...]]:

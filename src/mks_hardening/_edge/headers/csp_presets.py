@@ -6,7 +6,7 @@ from typing import Final
 
 from mks_hardening._edge.headers.csp import ContentSecurityPolicy
 
-__all__ = ["api_csp", "strict_csp", "web_csp"]
+__all__ = ["api_csp", "legacy_csp", "strict_csp", "web_csp"]
 
 _NOWHERE: Final = {
     "base-uri": "'none'", "form-action": "'none'", "frame-ancestors": "'none'", "object-src": "'none'"
@@ -28,6 +28,11 @@ def web_csp() -> ContentSecurityPolicy:
             "upgrade-insecure-requests": True,
         }
     )
+
+
+def legacy_csp() -> ContentSecurityPolicy:
+    """Return the policy of ``web_csp`` with inline scripts and styles, for applications written with them."""
+    return web_csp().plus({"script-src": "'unsafe-inline'", "style-src": "'unsafe-inline'"})
 
 
 def strict_csp() -> ContentSecurityPolicy:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from copy import copy
 from typing import TYPE_CHECKING, Final
 
 from mks_hardening._core.checks import instance, mapping, strings
-from mks_hardening._edge.headers.csp import ContentSecurityPolicy
-from mks_hardening._edge.headers.csp_presets import api_csp, strict_csp, web_csp
+from mks_hardening._edge.headers.csp import ContentSecurityPolicy, Sources
+from mks_hardening._edge.headers.csp_presets import api_csp, legacy_csp, strict_csp, web_csp
 from mks_hardening._edge.headers.hsts import HSTS
 from mks_hardening._edge.headers.value_checks import FIELDS, check_value
 from mks_hardening.exceptions import ConfigurationError
@@ -45,6 +46,7 @@ _VALUE: Final = re.compile(r"[!-~](?:[\t -~]*[!-~])?")
 _REPORT_NAME: Final = re.compile(r"[a-z*][a-z0-9_.*-]*")
 # "//host" looks like a path of this host, but browsers read it as another host.
 _REPORT_URL: Final = re.compile(r"(?:https://|/(?!/))[!#-\[\]-~]*")
+_EMBEDDER: Final = re.compile(r"https?://[A-Za-z0-9.-]+(?::[0-9]{1,5})?")
 # OWASP Secure Headers of July 2026: features that a page does not need. Passkeys stay allowed for the site itself:
 # with an empty list no browser offers passkey sign-in.
 _NO_FEATURES: Final = (
@@ -166,6 +168,16 @@ class HeaderPolicy:
         return cls(**options)
 
     @classmethod
+    def legacy(cls, **overrides: Unpack[PolicyOptions]) -> HeaderPolicy:
+        """Return the preset ``web`` with inline scripts and styles, which most older applications contain.
+
+        An attacker who can insert text into a page can insert a script that runs. Prefer ``web`` with additions for
+        the paths that need them; ``SecurityHeadersMiddleware`` logs what this preset allows.
+        """
+        options: PolicyOptions = {"csp": legacy_csp(), **overrides}
+        return cls.web(**options)
+
+    @classmethod
     def strict(cls, **overrides: Unpack[PolicyOptions]) -> HeaderPolicy:
         """Return the preset for pages whose scripts carry the nonce of the request, and that are not cached."""
         options: PolicyOptions = {
@@ -176,6 +188,56 @@ class HeaderPolicy:
             **overrides,
         }
         return cls(**options)
+
+    def plus(
+        self,
+        *,
+        csp: Mapping[str, Sources] | None = None,
+        frame: str | Iterable[str] | None = None,
+        corp: str | None = None,
+        coop: str | None = None,
+        coep: str | None = None,
+    ) -> HeaderPolicy:
+        """Return this policy with additions: ``HeaderPolicy.web().plus(csp={"img-src": "https://tiles.example.com"})``.
+
+        ``None`` keeps what this policy says.
+
+        Args:
+            csp: sources to add, by directive; see ``ContentSecurityPolicy.plus``.
+            frame: who may show the pages in a frame: ``"deny"`` for nobody, ``"same-origin"``, or origins.
+            corp: who may load the responses into pages (Cross-Origin-Resource-Policy): ``"same-origin"``,
+                ``"same-site"`` or ``"cross-origin"``.
+            coop: Cross-Origin-Opener-Policy, for example ``"same-origin-allow-popups"``.
+            coep: Cross-Origin-Embedder-Policy; ``"unsafe-none"`` for pages with frames of other origins that send
+                no such field.
+
+        Raises:
+            ConfigurationError: a value is unknown to browsers, a directive has no sources to add, or ``csp`` is
+                given for a policy without one.
+        """
+        if csp is not None and self.csp is None:
+            raise ConfigurationError(
+                "csp adds sources to a content security policy, and this policy has none", parameter="csp"
+            )
+        changed: dict[str, str | None] = {
+            FIELDS[parameter]: _checked(parameter, value)
+            for parameter, value in (
+                ("cross_origin_resource_policy", corp),
+                ("cross_origin_opener_policy", coop),
+                ("cross_origin_embedder_policy", coep),
+            )
+            if value is not None
+        }
+        policy = self.csp if csp is None or self.csp is None else self.csp.plus(csp)
+        if frame is not None:
+            ancestors = _frame_ancestors(frame)
+            changed["X-Frame-Options"] = _FRAME_OPTIONS.get(ancestors)
+            policy = policy and policy.framed_by(*ancestors)
+        result = copy(self)
+        result.csp = policy
+        fields = {**dict(self.fields), **changed}
+        result.fields = tuple((name, value) for name, value in fields.items() if value is not None)
+        return result
 
     def __repr__(self) -> str:
         return f"HeaderPolicy(hsts={self.hsts!r}, csp={self.csp!r}, fields={self.fields!r})"
@@ -191,6 +253,23 @@ _COMMON: Final[PolicyOptions] = {
     "permitted_cross_domain_policies": "none",
     "dns_prefetch_control": "off",
 }
+
+
+_FRAME_OPTIONS: Final[Mapping[tuple[str, ...], str]] = {("'none'",): "DENY", ("'self'",): "SAMEORIGIN"}
+"""X-Frame-Options by ``frame-ancestors``; it cannot name another origin."""
+
+
+def _frame_ancestors(frame: str | Iterable[str]) -> tuple[str, ...]:
+    words = {"deny": ("'none'",), "same-origin": ("'self'",)}
+    if isinstance(frame, str) and frame in words:
+        return words[frame]
+    origins = (frame,) if isinstance(frame, str) else strings(frame, parameter="frame", of="origins")
+    if not origins or not all(map(_EMBEDDER.fullmatch, origins)):
+        raise ConfigurationError(
+            "frame must be 'deny', 'same-origin', or origins such as https://portal.example.com",
+            parameter="frame",
+        )
+    return tuple(origins)
 
 
 def _checked(parameter: str, value: object) -> str:

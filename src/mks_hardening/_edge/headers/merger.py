@@ -35,6 +35,7 @@ class _MergePlan(NamedTuple):
     added: tuple[Header, ...]
     dropped: frozenset[str]
     adds_csp: bool
+    """Whether to add the policy that depends on the response: on its nonce, or its own X-Frame-Options."""
 
 
 class _RawMergePlan(NamedTuple):
@@ -54,12 +55,18 @@ class HeaderMerger:
         named: whether the requested host is a name other than localhost, and not an address.
     """
 
-    __slots__ = ("_csp", "_fields", "_plans", "_raw_plans", "_remove", "_upgrade")
+    __slots__ = ("_csp", "_fields", "_framed", "_plans", "_raw_plans", "_remove", "_upgrade")
 
     def __init__(self, policy: HeaderPolicy, *, secure: bool, named: bool) -> None:
         hsts = policy.hsts if secure and named else None
-        csp = policy.csp
-        self._csp = csp if csp is not None and csp.nonce else None
+        self._csp = csp = policy.csp
+        # What the application says about frames for one response holds there: browsers ignore X-Frame-Options
+        # beside frame-ancestors (CSP 3, 6.4.2).
+        self._framed = (
+            {"DENY": csp.framed_by("'none'"), "SAMEORIGIN": csp.framed_by("'self'")}
+            if csp is not None and "frame-ancestors" in csp.directives
+            else {}
+        )
         fixed_csp = csp if csp is not None and not csp.nonce else None
         self._upgrade = secure or named  # localhost and bare addresses have no HTTPS to upgrade to
         # Built once, so that a request only adds finished tuples.
@@ -76,11 +83,18 @@ class HeaderMerger:
 
     def _plan(self, names: tuple[str, ...]) -> _MergePlan:
         present = {name.lower() for name in names}
+        adds_csp = (
+            self._csp is not None
+            and self._csp.header_name.lower() not in present
+            and (self._csp.nonce or ("x-frame-options" in present and bool(self._framed)))
+        )
+        if adds_csp and self._csp is not None:
+            present.add(self._csp.header_name.lower())
         return _MergePlan(
             added=tuple(field for field in self._fields if field[0].lower() not in present),
             # As spelt by the application, so that a request compares without lower().
             dropped=frozenset(name for name in names if name.lower() in self._remove),
-            adds_csp=self._csp is not None and self._csp.header_name.lower() not in present,
+            adds_csp=adds_csp,
         )
 
     def step(self, status: str, headers: Headers, nonce: str = "") -> str:
@@ -89,10 +103,17 @@ class HeaderMerger:
         if dropped:
             headers[:] = [field for field in headers if field[0] not in dropped]
         headers += added
-        # A 304 updates the headers of the page in the browser's cache, whose scripts carry a different nonce.
-        if adds_csp and self._csp is not None and status[:3] != "304":
-            headers.append((self._csp.header_name, self._csp.header_value(nonce, upgrade=self._upgrade)))
+        if adds_csp:
+            own = next((value for name, value in headers if name.lower() == "x-frame-options"), "")
+            headers += self._csp_fields(own, nonce, is_304=status[:3] == "304")
         return status
+
+    def _csp_fields(self, frame_options: str, nonce: str, *, is_304: bool) -> list[Header]:
+        csp = self._framed.get(frame_options.strip().upper(), self._csp)
+        # A 304 updates the headers of the page in the browser's cache, whose scripts carry a different nonce.
+        if csp is None or (csp.nonce and is_304):
+            return []
+        return [(csp.header_name, csp.header_value(nonce, upgrade=self._upgrade))]
 
     def _raw_plan(self, names: tuple[bytes, ...]) -> _RawMergePlan:
         plan = self._plan(tuple(name.decode("latin-1") for name in names))
@@ -108,8 +129,10 @@ class HeaderMerger:
         if dropped:
             headers[:] = [field for field in headers if field[0] not in dropped]
         headers += added
-        if adds_csp and self._csp is not None and status != 304:
-            headers.append(_raw(self._csp.header_name, self._csp.header_value(nonce, upgrade=self._upgrade)))
+        if adds_csp:
+            own = next((value for name, value in headers if name.lower() == b"x-frame-options"), b"")
+            fields = self._csp_fields(own.decode("latin-1"), nonce, is_304=status == 304)
+            headers += [_raw(name, value) for name, value in fields]
 
 
 def _raw(name: str, value: str) -> RawHeader:

@@ -11,7 +11,7 @@ from mks_hardening._core.web.environ_keys import CSP_NONCE_KEY
 from mks_hardening._core.web.wsgi_head import with_step
 from mks_hardening._core.web.wsgi_stack import wsgi_application
 from mks_hardening._edge.headers.header_policy import HeaderPolicy
-from mks_hardening._edge.headers.merger import HeaderMergers
+from mks_hardening._edge.headers.header_rule import HeaderRule, HeaderRules
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -29,20 +29,24 @@ class SecurityHeadersMiddleware:
     Args:
         app: the WSGI application.
         policy: ``HeaderPolicy.web()``, ``.api()``, ``.strict()`` or one of your own.
+        rules: additions for certain paths; the first that matches decides.
     """
 
-    __slots__ = ("_app", "_mergers", "_nonce")
+    __slots__ = ("_app", "_rules")
 
-    def __init__(self, app: WSGIApplication, *, policy: HeaderPolicy) -> None:
+    def __init__(
+        self, app: WSGIApplication, *, policy: HeaderPolicy, rules: Iterable[HeaderRule] = ()
+    ) -> None:
         instance(policy, HeaderPolicy, parameter="policy")
         self._app = wsgi_application(app)
-        self._nonce = policy.csp is not None and policy.csp.nonce
-        self._mergers = HeaderMergers(policy)
+        self._rules = HeaderRules(policy, rules)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Handle one request (PEP 3333)."""
-        merger = self._mergers.merger(environ["wsgi.url_scheme"], environ.get("HTTP_HOST", ""))
-        if not self._nonce:
+        merger = self._rules.merger(
+            environ["wsgi.url_scheme"], environ.get("HTTP_HOST", ""), environ.get("PATH_INFO", "")
+        )
+        if not self._rules.has_nonce:
             return self._app(environ, with_step(start_response, merger.step))
         # 128 bits, new for each response (CSP 3, 7.1).
         nonce = environ[CSP_NONCE_KEY] = os.urandom(16).hex()
