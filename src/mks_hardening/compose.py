@@ -12,7 +12,7 @@ from dataclasses import replace
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from mks_hardening._core.checks import instance, instances, mapping, offers
+from mks_hardening._core.checks import instance, instances, mapping, offers, strings
 from mks_hardening._core.hooks import observe_until_collected
 from mks_hardening._core.options import distribute_options
 from mks_hardening._core.resilience.budget import (
@@ -95,7 +95,7 @@ def harden_wsgi(
 
     Args:
         app: the application.
-        settings: allowed hosts, proxies, timeouts and so on.
+        settings: allowed hosts, proxies, timeouts and so on. Its origins and paths are added to those given here.
         store: session store; ``session_store(settings)`` by default.
         limiter: rate limiter for ``rate_limits``.
         rate_limits: rules applied before the session is loaded.
@@ -186,7 +186,7 @@ def harden_asgi(
 
     Args:
         app: the application.
-        settings: allowed hosts, proxies, timeouts and so on.
+        settings: allowed hosts, proxies, timeouts and so on. Its origins and paths are added to those given here.
         store: session store; ``session_store(settings)`` by default.
         limiter: rate limiter for ``rate_limits``.
         rate_limits: rules applied before the session is loaded.
@@ -306,7 +306,7 @@ def _harden(
     if given["cache"]:
         app = shell.ResponseCacheMiddleware(app, **_response_cache(app, settings, given["cache"]))
     inside = [*class_names_inside(app)]
-    cors, credential_policies = _cors(edge.cors_origins, given["cors"])
+    cors, credential_policies = _cors(settings, given["cors"])
     cookies = _cookie_policy(edge.cookie_policy, given["cookie"], secure=secure)
     if cookies:
         _reject_second(inside, "CookiePolicyMiddleware", caller=shell)
@@ -315,10 +315,14 @@ def _harden(
         app,
         "csrf",
         allowed_origins=(
+            *edge.allowed_origins,
             *checked_origins(() if allowed_origins is None else allowed_origins),
             *credential_policies,
         ),
-        exempt_paths=csrf_exempt_paths,
+        exempt_paths=(
+            *edge.csrf_exempt_paths,
+            *strings(csrf_exempt_paths, parameter="csrf_exempt_paths", of="paths"),
+        ),
         secure_cookie=secure,
     )
     app = wrapped(
@@ -331,12 +335,12 @@ def _harden(
         max_sessions=edge.session_max,
         cookie=shell.SessionCookie(secure=secure),
         sign_in_url=sign_in_url,
-        public_paths=public_paths,
-        passive_paths=passive_paths,
+        public_paths=(*edge.public_paths, *strings(public_paths, parameter="public_paths", of="paths")),
+        passive_paths=(*edge.passive_paths, *strings(passive_paths, parameter="passive_paths", of="paths")),
         strip_cookies=strip_cookies,
     )
     if rules:
-        app = wrapped(app, "limit", limiter=limiter, rules=rules)
+        app = wrapped(app, "limit", limiter=limiter, rules=rules, exempt_paths=edge.limit_exempt_paths)
     for name, options_of in (
         ("timeout", _timeout),
         ("concurrency", _concurrency),
@@ -361,7 +365,7 @@ def _harden(
         force_https=edge.force_https,
         https_port=edge.https_port,
         canonical_host=edge.canonical_host,
-        api_paths=api_paths,
+        api_paths=(*edge.api_paths, *strings(api_paths, parameter="api_paths", of="paths")),
     )
     # Outside the middleware that rejects, so that rejections are logged; inside the headers, which its 500 needs.
     app = wrapped(request_budget(app, seconds=settings.core.store_budget), "record")
@@ -405,11 +409,17 @@ def _timeout(settings: HardeningSettings, given: Mapping[str, object]) -> dict[s
 
 def _request_limits(settings: HardeningSettings, given: Mapping[str, object]) -> dict[str, object]:
     """Return the options of ``RequestLimitsMiddleware``; none if neither an option nor a setting asks for it."""
-    if settings.wsgi.max_body is None:
+    edge = settings.wsgi
+    if edge.max_body is None:
         return dict(given)
-    from mks_hardening._edge.request_limits.request_limits import RequestLimits
+    from mks_hardening._edge.request_limits.request_limits import RequestLimitRule, RequestLimits
 
-    return {"limits": RequestLimits(body=settings.wsgi.max_body), **given}
+    wait = edge.body_timeout
+    rules = [
+        RequestLimitRule(path, RequestLimits(body=size, body_seconds=wait))
+        for path, size in edge.max_body_paths
+    ]
+    return {"limits": RequestLimits(body=edge.max_body, body_seconds=wait), "rules": rules, **given}
 
 
 def _concurrency(settings: HardeningSettings, given: Mapping[str, object]) -> dict[str, object]:
@@ -437,15 +447,16 @@ def _concurrency(settings: HardeningSettings, given: Mapping[str, object]) -> di
 
 
 def _cors(
-    origins: tuple[str, ...], given: Mapping[str, object]
+    settings: HardeningSettings, given: Mapping[str, object]
 ) -> tuple[dict[str, object], list[CORSPolicy]]:
     """Return the options of ``CORSMiddleware``, and the policies for pages that may send cookies.
 
     Unsafe requests of these pages are not cross-site requests for the CSRF check.
     """
     options = dict(given)
+    origins = settings.wsgi.cors_origins
     if origins and not given:
-        methods = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+        methods = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", *settings.wsgi.cors_methods)
         options["policy"] = CORSPolicy(origins, methods=methods, headers="*")
     if not options:
         return {}, []

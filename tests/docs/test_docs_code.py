@@ -43,6 +43,7 @@ ELSEWHERE = {
     "ship-logs.md": {"sh", "toml"},  # parsed and done: deploy/tests/test_deploy_logs.py
     "capacity.md": {"sh", "toml"},  # run and read: deploy/tests/test_deploy_capacity.py
     "accept-a-site.md": {"sh"},  # parsed and done: deploy/tests/test_deploy_accept.py
+    "content-security-policy.md": {"toml"},  # read: tests/unit/wsgi/headers/test_wsgi_header_rules.py
     "what-browsers-get.md": {"toml"},  # parsed: deploy/tests/test_deploy_render.py
     "releases.md": {"sh", "toml"},  # parsed, and done by other tests: deploy/tests/test_deploy_release.py
     "deploy.md": {"sh"},  # what make verify-deploy does on a host of its own

@@ -69,9 +69,12 @@ class FixedResponse:
 
 
 class RefusalResponse:
-    """A reason to refuse, with its responses: a problem document (RFC 9457), or text if ``Accept`` prefers it."""
+    """A reason to refuse, with its responses: a problem document (RFC 9457), or text if ``Accept`` prefers it.
 
-    __slots__ = ("_problem", "_text", "detail", "headers", "name", "status")
+    Both name the setting that decides: whoever tries an application behind the middleware sees what to change.
+    """
+
+    __slots__ = ("_problem", "_text", "detail", "headers", "name", "setting", "status")
 
     def __init__(
         self,
@@ -81,19 +84,24 @@ class RefusalResponse:
         headers: Iterable[Header] = (),
         *,
         language: str = "",
+        setting: str = "",
         **members: object,
     ) -> None:
         self.name: str = name
         self.status: int = status
         self.detail: str = detail
+        self.setting: str = setting
         self.headers: tuple[Header, ...] = tuple(headers)
         title = members.get("title", HTTPStatus(status).phrase)
         # Describes the language of the built-in texts; a custom response sets its own Content-Language.
         worded = (("Content-Language", language), ("Vary", "Accept, Accept-Language"))
         negotiated = worded if language else (("Vary", "Accept"),)
         kept = (("Cache-Control", "no-store"), *negotiated, *self.headers)
-        self._problem = FixedResponse(status, problem_document(status, detail, **members), PROBLEM_TYPE, kept)
-        self._text = FixedResponse(status, f"{title}\n\n{detail}\n", "text/plain; charset=utf-8", kept)
+        decides = {"setting": setting} if setting else {}
+        document = problem_document(status, detail, **members, **decides)
+        self._problem = FixedResponse(status, document, PROBLEM_TYPE, kept)
+        text = f"{title}\n\n{detail}\n" + (f"\nSetting: {setting}\n" if setting else "")
+        self._text = FixedResponse(status, text, "text/plain; charset=utf-8", kept)
 
     def answer(self, accept: str) -> FixedResponse:
         """Return the response in the format that ``Accept`` prefers."""
@@ -148,6 +156,7 @@ class Refuser:
             detail=rule.detail,
             seen=printable_excerpt(seen),
             headers=(*rule.headers, *own),
+            setting=rule.setting,
         )
         request[REFUSAL_KEY] = refusal
         if hooks.observers:

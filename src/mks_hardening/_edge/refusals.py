@@ -39,6 +39,7 @@ class Refusal:
         seen: the value that broke the rule, at most 200 printable characters; empty if it is a secret.
         headers: header fields sent with every response to this refusal, also a custom one, for example
             ``Retry-After``.
+        setting: name of the setting that decides, for operators; empty if none lets such a request pass.
     """
 
     wrapper: str
@@ -47,6 +48,7 @@ class Refusal:
     detail: str
     seen: str = ""
     headers: Sequence[tuple[str, str]] = ()
+    setting: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

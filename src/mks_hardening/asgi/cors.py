@@ -10,10 +10,10 @@ from mks_hardening._core.web.asgi_scope import header, method_of, path_below_mou
 from mks_hardening._core.web.private_scope import private_scope
 from mks_hardening._edge.cors.cors_policy import CORSPolicy, CORSRule, CORSRules, is_preflight
 from mks_hardening._edge.cors.cors_response import (
-    NOT_ALLOWED,
     CORSRequest,
     add_cors_fields,
     preflight_response,
+    refuse_preflight,
 )
 from mks_hardening._edge.refusal_response import INTERNAL_ERROR, FixedResponse, Refuser
 from mks_hardening.asgi._application import asgi_application
@@ -104,11 +104,11 @@ class CORSMiddleware:
             header(scope, b"access-control-request-headers"),
             header(scope, b"access-control-request-private-network"),
         )
-        return preflight_response(policy, asked) or self._refuser.refuse(
+        return preflight_response(policy, asked) or refuse_preflight(
+            self._refuser,
             private_scope(scope),
-            NOT_ALLOWED,
+            origin=origin,
+            path=path_below_mount(scope),
             accept=header(scope, b"accept") or "",
-            seen=origin,
             client_ip=request_origin(scope).client_ip,
-            headers=[("Vary", "Origin")],
         )

@@ -117,9 +117,8 @@ class CSRFMiddleware:
             if violation is not None:
                 response = self._refuser.refuse(
                     inner,
-                    FORBIDDEN,
+                    FORBIDDEN[violation.rule],
                     accept=header(scope, b"accept") or "",
-                    name=violation.rule,
                     seen=violation.seen or _seen(scope, violation),
                     client_ip=origin.client_ip,
                 )

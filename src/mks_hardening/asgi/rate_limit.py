@@ -11,6 +11,7 @@ from mks_hardening._core.origin.scope_trust import admit_by
 from mks_hardening._core.request_hits import hits_of_request
 from mks_hardening._core.web.asgi_scope import REQUESTS, header, method_of, path_below_mount
 from mks_hardening._core.web.environ_keys import ORIGIN_KEY
+from mks_hardening._core.web.paths import exemptions
 from mks_hardening._core.web.private_scope import private_scope
 from mks_hardening._core.web.rate_headers import (
     HeaderStyle,
@@ -58,6 +59,7 @@ class RateLimitMiddleware:
         rules: the rules, in order; their keys get the scope.
         trust: proxies that may report the client address; not needed inside ``TrustedProxyMiddleware``.
         header_style: ``"x"``, ``"ietf"`` or ``"both"``.
+        exempt_paths: paths that are not counted; a trailing slash includes everything below.
         on_refusal: takes the scope and the ``Refusal`` and may return a ``CustomResponse``.
 
     Raises:
@@ -67,7 +69,7 @@ class RateLimitMiddleware:
             that the client cannot choose.
     """
 
-    __slots__ = ("_admit", "_app", "_has_final_costs", "_limiter", "_refuser", "_rules", "_style")
+    __slots__ = ("_admit", "_app", "_exempt", "_has_final_costs", "_limiter", "_refuser", "_rules", "_style")
 
     def __init__(
         self,
@@ -77,12 +79,14 @@ class RateLimitMiddleware:
         rules: Iterable[RateLimitRule],
         trust: ProxyTrust | None = None,
         header_style: HeaderStyle = "both",
+        exempt_paths: Iterable[str] = (),
         on_refusal: OnRefusal | None = None,
     ) -> None:
         self._app = asgi_application(app)
         self._limiter = offers(limiter, "hit", parameter="limiter", kind="a Limiter")
         self._admit = admit_by(trust)
         self._style: HeaderStyle = choice(header_style, get_args(HeaderStyle), parameter="header_style")
+        self._exempt = exemptions(exempt_paths, parameter="exempt_paths")
         self._refuser = Refuser("rate_limit", on_refusal)
         self._rules = checked_rules(
             rules, limiter, has_session_inside=has_inside(app, "SessionTimeoutMiddleware"), is_sync=False
@@ -91,11 +95,11 @@ class RateLimitMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection (ASGI 3)."""
-        if scope["type"] not in REQUESTS:
+        if scope["type"] not in REQUESTS or self._exempt.match(path := path_below_mount(scope)):
             await self._app(scope, receive, send)
             return
         inner = private_scope(scope if ORIGIN_KEY in scope else self._admit(scope))
-        method, path = method_of(inner), path_below_mount(inner)
+        method = method_of(inner)
         decisions: list[LimitDecision] = []
         for rule in self._rules:
             key = rule.key_of(inner, method, path)

@@ -339,6 +339,7 @@ def note_decision(environ: Environ, group: str, decision: LimitDecision) -> None
             detail=TOO_MANY,
             seen=exhausted_limits(decision),
             headers=tuple(rate_limit_headers(decision)),
+            setting="MKS_RATE_LIMITS",
         )
         if hooks.observers:
             hooks.emit(RequestRefused("rate_limit", group, request_origin(environ).client_ip))

@@ -21,6 +21,8 @@ def cross_check_errors(settings: HardeningSettings, prefix: str) -> Iterator[str
     """Yield one sentence per error, with the variables and the remedy."""
     yield from _sessions(settings, prefix)
     yield from _hosts(settings, prefix)
+    if settings.wsgi.max_body_paths and settings.wsgi.max_body is None:
+        yield f"{prefix}MAX_BODY_PATHS requires {prefix}MAX_BODY, the limit of all other paths"
     yield from _mail(settings, prefix)
     yield from _clear_text(settings, prefix)
     if (settings.cache.cdn_zone_id is None) != (settings.cache.cdn_api_token is None):

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from typing import Final
 
 from mks_hardening._core.backend.redis_url import parse_redis_url
-from mks_hardening._core.environment.parsers import Parser, parse_list
+from mks_hardening._core.environment.parsers import Parser, parse_list, parse_size
 from mks_hardening._core.environment.secret_keys import KEY_BYTES, is_guessable, key_from_base64
 from mks_hardening._core.origin.forwarding_headers import ignored_fields, kept_fields
 from mks_hardening._core.origin.hostname import parse_host
 from mks_hardening._core.origin.network_addresses import parse_network
 from mks_hardening._core.origin.web_origin import parse_origin
+from mks_hardening._core.web.paths import exemptions, paths_of_rule
 from mks_hardening.exceptions import ConfigurationError
 
 __all__ = [
@@ -22,12 +23,16 @@ __all__ = [
     "parse_hosts",
     "parse_ignored_headers",
     "parse_kept_headers",
+    "parse_methods",
     "parse_networks",
     "parse_origins",
+    "parse_paths",
     "parse_rate_limits",
     "parse_redis",
     "parse_secret_keys",
+    "parse_sender_origins",
     "parse_signing_keys",
+    "parse_sizes_by_path",
 ]
 
 _SHORTEST_SIGNING_KEY: Final = 16
@@ -92,6 +97,21 @@ parse_origins: Final = _list_of(
     "comma-separated origins such as https://www.example.com, or *",
     lambda item: item == "*" or parse_origin(item) is not None,
 )
+parse_sender_origins: Final = _list_of(
+    "list of origins",
+    "comma-separated origins such as https://www.example.com",
+    lambda item: parse_origin(item) is not None,
+)
+parse_methods: Final = _list_of(
+    "list of methods",
+    "comma-separated methods in capitals such as PROPFIND",
+    lambda item: item.isascii() and item.isupper() and item.replace("-", "").isalpha(),
+)
+parse_paths: Final = _list_of(
+    "list of paths",
+    "comma-separated paths: /hook is that page, /hooks/ everything below, =/ the front page; not / for all",
+    lambda item: _is_valid(lambda: exemptions([item], parameter="")),
+)
 parse_networks: Final = _list_of(
     "list of addresses and networks",
     "comma-separated addresses, networks such as 10.0.0.0/8, or unix",
@@ -154,6 +174,30 @@ def _redis(text: str) -> str:
 
 
 parse_redis: Final = Parser("Redis URL", _redis)
+
+
+_size: Final = parse_size()
+
+
+def _sizes_by_path(text: str) -> tuple[tuple[str, int], ...]:
+    found: dict[str, int] = {}
+    for item in parse_list(text):
+        path, _, size = (part.strip() for part in item.rpartition("="))
+        try:
+            paths_of_rule(path)
+            found[path] = _size.read(size)
+        except (ConfigurationError, ValueError):
+            raise ValueError(
+                f"comma-separated paths with sizes, such as /uploads/=2GB,/import=100MiB; {item[:60]!r} is not"
+            ) from None
+    return tuple(found.items())
+
+
+parse_sizes_by_path: Final = Parser(
+    "list of paths with sizes",
+    _sizes_by_path,
+    lambda value: ",".join(f"{path}={size}" for path, size in value),
+)
 
 
 def _rate_limits(text: str) -> tuple[tuple[str, str], ...]:

@@ -30,12 +30,16 @@ from mks_hardening.settings._list_parsers import (
     parse_hosts,
     parse_ignored_headers,
     parse_kept_headers,
+    parse_methods,
     parse_networks,
     parse_origins,
+    parse_paths,
     parse_rate_limits,
     parse_redis,
     parse_secret_keys,
+    parse_sender_origins,
     parse_signing_keys,
+    parse_sizes_by_path,
 )
 from mks_hardening.settings._variables import env
 
@@ -181,8 +185,50 @@ class WsgiSettings:
         (),
         "Origins whose pages may read responses, without credentials; * for all.",
     )
+    cors_methods: tuple[str, ...] = env(
+        "CORS_METHODS",
+        parse_methods,
+        (),
+        "Methods that pages of CORS_ORIGINS may send besides GET, HEAD, POST, PUT, PATCH and DELETE.",
+    )
+    allowed_origins: tuple[str, ...] = env(
+        "ALLOWED_ORIGINS",
+        parse_sender_origins,
+        (),
+        "Other origins whose pages may send forms and other unsafe requests, and open WebSockets.",
+    )
+    csrf_exempt_paths: tuple[str, ...] = env(
+        "CSRF_EXEMPT_PATHS",
+        parse_paths,
+        (),
+        "Paths without the check for cross-site requests, for clients that authenticate without cookies.",
+    )
+    public_paths: tuple[str, ...] = env(
+        "PUBLIC_PATHS", parse_paths, (), "Paths that are also served with the cookie of an ended session."
+    )
+    passive_paths: tuple[str, ...] = env(
+        "PASSIVE_PATHS", parse_paths, (), "Paths that are polled and do not extend a session."
+    )
+    api_paths: tuple[str, ...] = env(
+        "API_PATHS", parse_paths, (), "Paths that are refused over plain http instead of redirected."
+    )
+    limit_exempt_paths: tuple[str, ...] = env(
+        "LIMIT_EXEMPT_PATHS", parse_paths, (), "Paths that the rate limits in front do not count."
+    )
     max_body: int | None = env(
         "MAX_BODY", parse_size(), None, "Largest body of a request; a larger one gets 413."
+    )
+    max_body_paths: tuple[tuple[str, int], ...] = env(
+        "MAX_BODY_PATHS",
+        parse_sizes_by_path,
+        (),
+        "Largest body for certain paths, such as /uploads/=2GB; requires MAX_BODY for all others.",
+    )
+    body_timeout: float = env(
+        "BODY_TIMEOUT",
+        parse_duration(minimum=1, maximum=86_400),
+        30.0,
+        "Time within which a body must arrive, if MAX_BODY is set.",
     )
     max_requests: int | None = env(
         "MAX_REQUESTS",

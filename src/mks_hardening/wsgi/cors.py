@@ -10,10 +10,10 @@ from mks_hardening._core.web.wsgi_head import with_step
 from mks_hardening._core.web.wsgi_stack import wsgi_application
 from mks_hardening._edge.cors.cors_policy import CORSPolicy, CORSRule, CORSRules, is_preflight
 from mks_hardening._edge.cors.cors_response import (
-    NOT_ALLOWED,
     CORSRequest,
     add_cors_fields,
     preflight_response,
+    refuse_preflight,
 )
 from mks_hardening._edge.refusal_response import Refuser
 from mks_hardening.wsgi._send_response import send_response
@@ -78,13 +78,13 @@ class CORSMiddleware:
                 get("HTTP_ACCESS_CONTROL_REQUEST_HEADERS"),
                 get("HTTP_ACCESS_CONTROL_REQUEST_PRIVATE_NETWORK"),
             )
-            response = preflight_response(policy, asked) or self._refuser.refuse(
+            response = preflight_response(policy, asked) or refuse_preflight(
+                self._refuser,
                 environ,
-                NOT_ALLOWED,
+                origin=origin or "",
+                path=get("PATH_INFO", ""),
                 accept=get("HTTP_ACCEPT", ""),
-                seen=origin or "",
                 client_ip=request_origin(environ).client_ip,
-                headers=[("Vary", "Origin")],
             )
             return send_response(environ, start_response, response)
 

@@ -9,6 +9,7 @@ from mks_hardening._core.checks import choice, offers
 from mks_hardening._core.origin.proxy_trust import ProxyTrust, origin_reader
 from mks_hardening._core.request_hits import hits_of_request
 from mks_hardening._core.web.environ_keys import ORIGIN_KEY
+from mks_hardening._core.web.paths import exemptions
 from mks_hardening._core.web.rate_headers import (
     HeaderStyle,
     exhausted_limits,
@@ -56,6 +57,7 @@ class RateLimitMiddleware:
         rules: the rules, in order.
         trust: proxies that may report the client address; not needed inside ``TrustedProxyMiddleware``.
         header_style: ``"x"``, ``"ietf"`` or ``"both"``.
+        exempt_paths: paths that are not counted; a trailing slash includes everything below.
         on_refusal: takes the environ and the ``Refusal`` and may return a ``CustomResponse``.
 
     Raises:
@@ -65,7 +67,7 @@ class RateLimitMiddleware:
             the same requests by a key that the client cannot choose.
     """
 
-    __slots__ = ("_app", "_has_final_costs", "_limiter", "_origin", "_refuser", "_rules", "_style")
+    __slots__ = ("_app", "_exempt", "_has_final_costs", "_limiter", "_origin", "_refuser", "_rules", "_style")
 
     def __init__(
         self,
@@ -75,12 +77,14 @@ class RateLimitMiddleware:
         rules: Iterable[RateLimitRule],
         trust: ProxyTrust | None = None,
         header_style: HeaderStyle = "both",
+        exempt_paths: Iterable[str] = (),
         on_refusal: OnRefusal | None = None,
     ) -> None:
         self._app = wsgi_application(app)
         self._limiter = offers(limiter, "hit", parameter="limiter", kind="a Limiter")
         self._origin = origin_reader(trust)
         self._style: HeaderStyle = choice(header_style, get_args(HeaderStyle), parameter="header_style")
+        self._exempt = exemptions(exempt_paths, parameter="exempt_paths")
         self._refuser = Refuser("rate_limit", on_refusal)
         self._rules = checked_rules(
             rules, limiter, has_session_inside=has_inside(app, "SessionTimeoutMiddleware"), is_sync=True
@@ -89,11 +93,14 @@ class RateLimitMiddleware:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Handle one request (PEP 3333)."""
+        path = environ.get("PATH_INFO", "")
+        if self._exempt.match(path):
+            return self._app(environ, start_response)
         origin = environ.get(ORIGIN_KEY) or self._origin(environ)
         decisions: list[LimitDecision] = []
         get = environ.get
         for rule in self._rules:
-            key = rule.key_of(environ, environ["REQUEST_METHOD"], get("PATH_INFO", ""))
+            key = rule.key_of(environ, environ["REQUEST_METHOD"], path)
             if key is None:
                 continue
             group, hits = rule.group, hits_of_request(environ)

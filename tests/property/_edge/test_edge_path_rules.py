@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 from urllib.parse import unquote
 
@@ -32,13 +33,15 @@ NOISE = st.sampled_from(
         "files;x", "%2561", "..\\", "\\", "\x00", "upload/", "\xe6\xae",
     ]
 )  # fmt: skip
+CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
 PATHS = st.lists(SEGMENTS | NOISE, max_size=7).map(lambda segments: "/" + "/".join(segments))
 
 
 def readings(path: str) -> set[str]:
     """The path as it is, and as applications and proxies may read it."""
     found = set[str]()
-    for text in (path, unquote(path, "latin-1")):
+    decoded = (path, unquote(path, "latin-1"))
+    for text in (*decoded, *(CONTROLS.sub("", one) for one in decoded)):
         kept: list[str] = []
         for segment in text.replace("\\", "/").split("/"):
             step = segment.partition(";")[0] if segment.startswith((".", ";")) else segment

@@ -359,6 +359,7 @@ def usual(engine: Engine) -> dict[str, dict[str, Any]]:
         "wsgi.CORSMiddleware": {"app": app, "policy": CORSPolicy("*")},
         "wsgi.CORSPolicy": {"origins": ["https://example.com"]},
         "wsgi.CORSRule": {"path": "/", "policy": CORSPolicy("*")},
+        "wsgi.HeaderRule": {"path": "/", "csp": {"img-src": "data:"}, "frame": "deny"},
         "wsgi.CSRFMiddleware": {"app": app},
         "wsgi.CacheRule": {"path": "/x", "ttl": 1},
         "wsgi.ClientRules": {},

@@ -64,6 +64,7 @@ COMBINED = [
     {"MKS_SMTP_HOST": "mail.example.com", "MKS_SMTP_SECURITY": "plain"},
     {"CLOUDFLARE_ZONE_ID": "0"},
     {"MKS_LOG_MAX_BYTES": "1MiB"},
+    {"MKS_MAX_BODY_PATHS": "/uploads/=1GB"},
     {"MKS_FORCE_HTTPS": "0"},
     {"MKS_LOG_LEVEL": "DEBUG"},
     {"MKS_TRUSTED_PROXIES": "0.0.0.0/0"},

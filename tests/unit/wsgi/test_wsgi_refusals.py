@@ -384,7 +384,7 @@ def test_every_refusal_that_the_code_can_make_is_walked() -> None:
     # adapter answers for a view that met an outage is walked in the adapter's tests.
     assert wrappers - {wrapper for wrapper, _ in walked} == {"record", "application"}
     # A ban: tests/unit/_edge/test_edge_client_rules.py. A slot is named by its limit.
-    assert rules - {rule for _, rule in walked} == {"error", "limit", "csrf", "backend", "banned", "slots"}
+    assert rules - {rule for _, rule in walked} == {"error", "limit", "backend", "banned", "slots"}
     assert {rule for wrapper, rule in walked if wrapper == "session"} == {*_refusals.REASONS}
     assert all(seen for *_, (_, _, _, seen) in CASES)
 

@@ -15,9 +15,14 @@ from mks_hardening.exceptions import ConfigurationError
 
 __all__ = ["ClientCheck"]
 
-_DENIED: Final = RefusalResponse("denied", 403, "Requests from this network are not accepted.")
+_DENIED: Final = RefusalResponse(
+    "denied", 403, "Requests from this network are not accepted.", setting="MKS_DENY_NETWORKS"
+)
 _BANNED: Final = RefusalResponse(
-    "banned", 403, "Requests from this address are refused for a while, because of earlier requests."
+    "banned",
+    403,
+    "Requests from this address are refused for a while, because of earlier requests.",
+    setting="MKS_ALLOW_NETWORKS",
 )
 
 

@@ -25,7 +25,10 @@ __all__ = [
 ]
 
 NO_SLOT: Final = RefusalResponse(
-    "slots", 503, "Too many requests are being processed at once. Please try again."
+    "slots",
+    503,
+    "Too many requests are being processed at once. Please try again.",
+    setting="MKS_MAX_REQUESTS, MKS_MAX_REQUESTS_PER_CLIENT",
 )
 """The response to a request that gets no slot."""
 

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+import logging
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from mks_hardening._edge.refusal_response import FixedResponse, RefusalResponse
+from mks_hardening._core.web.environ_keys import REFUSAL_KEY
+from mks_hardening._edge.refusal_response import FixedResponse, RefusalResponse, Refuser
+from mks_hardening._edge.request_log.record_fields import readable_path
 
 if TYPE_CHECKING:
     from mks_hardening._core.web.wsgi_head import Headers
     from mks_hardening._edge.cors.cors_policy import CORSPolicy
+    from mks_hardening._edge.refusals import Refusal
 
-__all__ = ["NOT_ALLOWED", "ORIGIN_FIELDS", "CORSRequest", "add_cors_fields", "preflight_response"]
+__all__ = ["ORIGIN_FIELDS", "CORSRequest", "add_cors_fields", "preflight_response", "refuse_preflight"]
 
+_logger = logging.getLogger("mks_hardening.cors")
 ORIGIN_FIELDS: Final = "access-control-"
 """The prefix of the header fields that the middleware owns."""
-NOT_ALLOWED: Final = RefusalResponse("origin", 403, "This origin is not allowed to use this server.")
+_NOT_ALLOWED: Final = RefusalResponse(
+    "origin", 403, "This origin is not allowed to use this server.", setting="MKS_CORS_ORIGINS"
+)
 
 
 class CORSRequest(NamedTuple):
@@ -36,6 +43,30 @@ def preflight_response(policy: CORSPolicy, asked: CORSRequest) -> FixedResponse 
     headers = [*fields, *([("Vary", ", ".join(vary))] if vary else [])]
     # Without Content-Type and Content-Length: a 204 has no body (RFC 9110, 15.3.5).
     return FixedResponse(204, b"", "text/plain").with_headers(headers)
+
+
+def refuse_preflight(
+    refuser: Refuser, request: dict[str, Any], *, origin: str, path: str, accept: str, client_ip: str
+) -> FixedResponse:
+    """Return the refusal of a preflight, which is logged here: it does not reach the request log."""
+    response = refuser.refuse(
+        request, _NOT_ALLOWED, accept=accept, seen=origin, client_ip=client_ip, headers=[("Vary", "Origin")]
+    )
+    refusal: Refusal = request[REFUSAL_KEY]
+    fields = {
+        "refused_by": refusal.wrapper,
+        "refused_rule": refusal.rule,
+        "refused_value": refusal.seen,
+        "refused_setting": refusal.setting,
+    }
+    _logger.info(
+        "preflight for %s refused by the cors rule origin (%s); see %s",
+        readable_path(path),
+        refusal.seen,
+        refusal.setting,
+        extra=fields,
+    )
+    return response
 
 
 def add_cors_fields(policy: CORSPolicy, origin: str | None, headers: Headers) -> None:

@@ -14,9 +14,16 @@ from mks_hardening._edge.safe_methods import SAFE_METHODS
 
 __all__ = ["FORBIDDEN", "CSRFRules"]
 
-FORBIDDEN: Final = RefusalResponse(
-    "csrf", 403, "This request seems to come from another site. Reload the page and try again."
-)
+_DETAIL: Final = "This request seems to come from another site. Reload the page and try again."
+_ORIGINS: Final = "MKS_ALLOWED_ORIGINS"
+_PATHS: Final = "MKS_CSRF_EXEMPT_PATHS"
+FORBIDDEN: Final = {
+    "origin": RefusalResponse("origin", 403, _DETAIL, setting=_ORIGINS),
+    "fetch_site": RefusalResponse("fetch_site", 403, _DETAIL, setting=_PATHS),
+    "referer": RefusalResponse("referer", 403, _DETAIL, setting=_ORIGINS),
+    "token": RefusalResponse("token", 403, _DETAIL, setting=_PATHS),
+}
+"""The responses by the rule of ``OriginError``."""
 
 
 class CSRFRules:

@@ -220,11 +220,11 @@ class HeaderPolicy:
                 "csp adds sources to a content security policy, and this policy has none", parameter="csp"
             )
         changed: dict[str, str | None] = {
-            FIELDS[parameter]: _checked(parameter, value)
-            for parameter, value in (
-                ("cross_origin_resource_policy", corp),
-                ("cross_origin_opener_policy", coop),
-                ("cross_origin_embedder_policy", coep),
+            FIELDS[parameter]: _checked(parameter, value, given_as=short)
+            for short, parameter, value in (
+                ("corp", "cross_origin_resource_policy", corp),
+                ("coop", "cross_origin_opener_policy", coop),
+                ("coep", "cross_origin_embedder_policy", coep),
             )
             if value is not None
         }
@@ -272,9 +272,9 @@ def _frame_ancestors(frame: str | Iterable[str]) -> tuple[str, ...]:
     return tuple(origins)
 
 
-def _checked(parameter: str, value: object) -> str:
-    text = _visible(FIELDS[parameter], value, parameter)
-    check_value(parameter, text)
+def _checked(parameter: str, value: object, *, given_as: str = "") -> str:
+    text = _visible(FIELDS[parameter], value, given_as or parameter)
+    check_value(parameter, text, given_as=given_as or parameter)
     return text
 
 

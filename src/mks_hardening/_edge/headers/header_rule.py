@@ -94,7 +94,8 @@ def headers_of_file(path: str, policy: HeaderPolicy) -> tuple[HeaderPolicy, list
             raise ConfigurationError(
                 f"MKS_HEADERS_FILE: {key} must be a table of header values", parameter="MKS_HEADERS_FILE"
             )
-        rules.append(HeaderRule(key, **_additions(key, table)))
+        values: dict[str, Any] = table
+        rules.append(HeaderRule(key, **_additions(key, values)))
     return changed, rules
 
 

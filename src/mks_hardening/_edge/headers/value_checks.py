@@ -77,8 +77,13 @@ _FEATURE: Final = re.compile(r"([a-z][a-z0-9_.*-]*)=(\*|\(([^()]*)\)|self|src)")
 _ALLOWED: Final = re.compile(r'\*|self|src|"https?://[^"\s]+"|"wss?://[^"\s]+"')
 
 
-def check_value(parameter: str, value: str) -> None:
+def check_value(parameter: str, value: str, *, given_as: str) -> None:
     """Reject a value that browsers would ignore.
+
+    Args:
+        parameter: parameter of ``HeaderPolicy``.
+        value: its value.
+        given_as: name of the parameter for the error message.
 
     Raises:
         ConfigurationError: the value is not allowed for the field, or is not a permissions policy.
@@ -94,7 +99,7 @@ def check_value(parameter: str, value: str) -> None:
     given = [word.strip(" \t") for word in text.split(",")] if parameter in _LISTS else [text]
     known = {word.lower() for word in words}
     if not all(word.lower() in known for word in given):
-        raise ConfigurationError(f"{parameter} must be one of {', '.join(words)}", parameter=parameter)
+        raise ConfigurationError(f"{given_as} must be one of {', '.join(words)}", parameter=given_as)
 
 
 def _check_feature(part: str) -> None:

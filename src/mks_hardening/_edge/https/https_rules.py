@@ -21,7 +21,9 @@ __all__ = ["BAD_HOST", "PLAIN", "PLAIN_HTTP", "HTTPSRedirect", "HTTPSRules", "Re
 
 PLAIN_HTTP: Final = RefusalResponse("plain", 403, "This resource is available over HTTPS only.")
 _REFUSALS: Final = {
-    "host": RefusalResponse("host", 400, "This server does not serve the requested host."),
+    "host": RefusalResponse(
+        "host", 400, "This server does not serve the requested host.", setting="MKS_ALLOWED_HOSTS"
+    ),
     "plain": PLAIN_HTTP,
 }
 _MOVED: Final = "This page has moved; follow the Location field.\n"

@@ -47,7 +47,9 @@ class MaintenanceRules:
         self._networks = _networks(pass_networks)
         self._passes: Memo[str, bool] = Memo(self._is_operator)
         wait = ("Retry-After", str(max(1, ceil(seconds(retry_after, parameter="retry_after")))))
-        self.refusal: RefusalResponse = RefusalResponse("maintenance", 503, _DETAIL, [wait])
+        self.refusal: RefusalResponse = RefusalResponse(
+            "maintenance", 503, _DETAIL, [wait], setting="MKS_MAINTENANCE_FILE"
+        )
         self.page: FixedResponse | None = None
         if page is not None:
             fields = [("Cache-Control", "no-store"), ("Vary", "Accept"), wait]

@@ -47,6 +47,7 @@ __all__ = [
 COUNTED: Final = "the request is counted"
 _BY_ADDRESS: Final = "requests are counted by client address"
 _LONGEST_KEY: Final = 256
+_SETTINGS: Final = "MKS_RATE_LIMITS, MKS_LIMIT_EXEMPT_PATHS"
 _NOT_COUNTED: Final = "Requests cannot be counted at the moment. Please try again."
 _RETRY_AFTER: Final = 2.0
 
@@ -236,7 +237,9 @@ def rate_limit_refusal(decision: LimitDecision, accept_language: str) -> Refusal
     language = language_of(accept_language)
     document = rate_limit_problem(decision, language=language)
     members = {name: value for name, value in document.items() if name not in ("status", "detail")}
-    return RefusalResponse("limit", 429, str(document["detail"]), (), language=language, **members)
+    return RefusalResponse(
+        "limit", 429, str(document["detail"]), (), language=language, setting=_SETTINGS, **members
+    )
 
 
 def limiter_refusal(error: BackendUnavailableError) -> RefusalResponse:

@@ -40,6 +40,7 @@ A connection that is closed with unread bytes is reset, and a client that is sti
 """
 _LONGEST_TYPE: Final = 1000
 _LONGEST_SEEN: Final = 200
+_SETTINGS: Final = {"body": "MKS_MAX_BODY, MKS_MAX_BODY_PATHS", "body_seconds": "MKS_BODY_TIMEOUT"}
 _STATUS: Final = {"body": 413, "body_seconds": 408, "content_types": 415}
 
 
@@ -151,7 +152,9 @@ class RequestLimits:
         self.methods: tuple[str, ...] | None = _allowed_methods(methods)
         self.plain_paths: bool = boolean(plain_paths, parameter="plain_paths")
         self._refusals = {
-            rule: RefusalResponse(rule, status, detail, limit=limit)
+            rule: RefusalResponse(
+                rule, status, detail, setting=_SETTINGS.get(rule, "request_limits"), limit=limit
+            )
             for rule, status, limit, detail in (
                 ("target_bytes", 414, target_bytes, f"The URL is longer than {target_bytes} bytes."),
                 ("header_count", 431, header_count, f"There are more than {header_count} header fields."),
@@ -173,12 +176,20 @@ class RequestLimits:
         }
         allowed = ", ".join(self.content_types or ())
         self._refusals["content_types"] = RefusalResponse(
-            "content_types", 415, f"Send one of these types: {allowed}.", [("Accept", allowed)]
+            "content_types",
+            415,
+            f"Send one of these types: {allowed}.",
+            [("Accept", allowed)],
+            setting="request_limits",
         )
 
         listed = ", ".join(self.methods or ())
         self._refusals["methods"] = RefusalResponse(
-            "methods", 405, f"Use one of these methods: {listed}.", [("Allow", listed)]
+            "methods",
+            405,
+            f"Use one of these methods: {listed}.",
+            [("Allow", listed)],
+            setting="request_limits",
         )
 
     def check(self, head: RequestHeadSize) -> TooLarge | None:
@@ -324,7 +335,7 @@ _BAD_LENGTH: Final = RefusalResponse(
 )
 
 
-_BAD_PATH: Final = RefusalResponse("path", 400, "The path of the URL is ambiguous.")
+_BAD_PATH: Final = RefusalResponse("path", 400, "The path of the URL is ambiguous.", setting="request_limits")
 
 
 def _is_unambiguous(head: RequestHeadSize) -> bool:

@@ -86,6 +86,7 @@ def record_fields(
             ``application`` if a view ran into an outage, which ``refused_value`` then describes.
         ``refused_rule``: the rule that refused the request.
         ``refused_value``: the value that broke the rule, cut and without secrets.
+        ``refused_setting``: the settings that decide, for rules that a setting can change.
     """
     fields: dict[str, Any] = {
         "method": method if method in _USUAL_METHODS else readable_path(method[:_LONGEST_METHOD]),
@@ -113,6 +114,8 @@ def record_fields(
         fields["refused_by"] = refusal.wrapper
         fields["refused_rule"] = refusal.rule
         fields["refused_value"] = refusal.seen
+        if refusal.setting:
+            fields["refused_setting"] = refusal.setting
     return fields
 
 

@@ -29,6 +29,7 @@ __all__ = ["RequestLog", "declared_length"]
 _LOGGER_NAME: Final = "mks_hardening.request"
 _MESSAGE: Final = "%s %s %d"
 _REFUSED: Final = ", refused by the %s rule %s (%s)"
+_DECIDES: Final = "; see %s"
 _TOKEN: Final = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 
 _ERROR: Final = Refusal(wrapper="record", rule="error", status=500, detail="Internal Server Error")
@@ -150,6 +151,9 @@ class RequestLog:
         if "refused_by" in fields:
             message += _REFUSED
             arguments += (fields["refused_by"], fields["refused_rule"], fields["refused_value"])
+            if "refused_setting" in fields:
+                message += _DECIDES
+                arguments += (fields["refused_setting"],)
         exc_info = None if error is None else (type(error), error, error.__traceback__)
         # Not logger.log(): finding the caller's line by walking the stack costs more than the rest, and finds this
         # file.

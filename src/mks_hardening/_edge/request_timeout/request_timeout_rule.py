@@ -103,6 +103,10 @@ def response_deadline(seconds: float | timedelta | None, *, whole_response: bool
         return None
     limit = checked_seconds(seconds, parameter="seconds", allow_zero=False)
     refusal = RefusalResponse(
-        "deadline", 504, f"The application did not respond within {limit:g} seconds.", limit=limit
+        "deadline",
+        504,
+        f"The application did not respond within {limit:g} seconds.",
+        setting="MKS_REQUEST_TIMEOUT",
+        limit=limit,
     )
     return ResponseDeadline(limit, whole_response, refusal)

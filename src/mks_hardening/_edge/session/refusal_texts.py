@@ -12,7 +12,16 @@ if TYPE_CHECKING:
     from mks_hardening.exceptions import BackendUnavailableError
     from mks_hardening.protocols import SessionRecord
 
-__all__ = ["REASONS", "detail_of", "redirect", "refusal", "retry_after", "seen_of", "unavailable"]
+__all__ = [
+    "REASONS",
+    "detail_of",
+    "redirect",
+    "refusal",
+    "retry_after",
+    "seen_of",
+    "setting_of",
+    "unavailable",
+]
 
 _RETRY_AFTER: Final = 2.0
 REASONS: Final = {
@@ -21,6 +30,16 @@ REASONS: Final = {
     "revoked": "The session is no longer valid.",
     "store": "Sessions cannot be checked at the moment. Please try again.",
 }
+_SETTINGS: Final = {
+    "idle": "MKS_SESSION_IDLE_TIMEOUT, MKS_PUBLIC_PATHS",
+    "absolute": "MKS_SESSION_ABSOLUTE_TIMEOUT, MKS_PUBLIC_PATHS",
+    "store": "",
+}
+
+
+def setting_of(reason: str) -> str:
+    """Return the settings with which such a request is served; empty if there is none."""
+    return _SETTINGS.get(reason, "MKS_PUBLIC_PATHS")
 
 
 def detail_of(reason: str) -> str:
@@ -44,6 +63,7 @@ def refusal(reason: str) -> FixedResponse:
         "status": 401,
         "detail": detail_of(reason),
         "reason": reason,
+        "setting": setting_of(reason),
     }
     # RFC 9110, 11.6.1 requires a challenge with every 401; browsers open no dialogue for this scheme.
     challenge = ("WWW-Authenticate", 'Session realm="application"')

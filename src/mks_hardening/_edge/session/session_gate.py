@@ -15,7 +15,14 @@ from mks_hardening._edge.refusal_response import FixedResponse, Refuser, printab
 from mks_hardening._edge.refusals import Refusal
 from mks_hardening._edge.safe_methods import SAFE_METHODS
 from mks_hardening._edge.session.cookie_header import CookieFilter, find_cookie, is_cookie_name
-from mks_hardening._edge.session.refusal_texts import detail_of, redirect, refusal, seen_of, unavailable
+from mks_hardening._edge.session.refusal_texts import (
+    detail_of,
+    redirect,
+    refusal,
+    seen_of,
+    setting_of,
+    unavailable,
+)
 from mks_hardening._edge.session.request_kind import WEBSOCKET, is_part_of_a_page, wants_page
 from mks_hardening._edge.session.response_headers import SessionResponseHeaders
 from mks_hardening._edge.session.session_cookie import SessionCookie
@@ -295,6 +302,7 @@ class SessionGate:
             detail=detail_of(rule),
             seen=printable_excerpt(seen),
             headers=tuple(field for field in response.headers if field[0] not in _OF_THE_BODY),
+            setting=setting_of(rule),
         )
         custom = self._refuser.custom_response(request, refused) if refused.status >= 400 else None
         return response if custom is None else custom

@@ -98,9 +98,8 @@ class CSRFMiddleware:
             if violation is not None and not (violation.rule == "token" and self._has_token(environ, token)):
                 response = self._refuser.refuse(
                     environ,
-                    FORBIDDEN,
+                    FORBIDDEN[violation.rule],
                     accept=environ.get("HTTP_ACCEPT", ""),
-                    name=violation.rule,
                     seen=violation.seen or _given(environ, violation.rule),
                     client_ip=request_origin(environ).client_ip,
                 )

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from mks_hardening import compose
+from mks_hardening._edge.headers.header_rule import headers_of_file
 from mks_hardening.asgi import SecurityHeadersMiddleware as AsgiSecurityHeaders
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.settings import HardeningSettings
@@ -108,9 +109,9 @@ def test_inline_scripts_beside_a_nonce_are_allowed_as_browsers_read_it() -> None
         ({"frame": []}, "frame"),
         ({"frame": ["*"]}, "frame"),
         ({"frame": 1}, "frame"),
-        ({"corp": "all"}, "cross_origin_resource_policy"),
-        ({"coop": True}, "cross_origin_opener_policy"),
-        ({"coep": "none"}, "cross_origin_embedder_policy"),
+        ({"corp": "all"}, "corp"),
+        ({"coop": True}, "coop"),
+        ({"coep": "none"}, "coep"),
     ],
 )
 def test_an_addition_that_browsers_would_ignore_is_refused(options: Any, parameter: str) -> None:
@@ -287,3 +288,17 @@ def test_the_preset_for_older_applications_opens_nothing_else() -> None:
     inline = {"script-src": "'self' 'unsafe-inline'", "style-src": "'self' 'unsafe-inline'"}
     assert legacy == {**web, **inline}
     assert HeaderPolicy.legacy().fields == HeaderPolicy.web().fields
+
+
+def test_the_file_of_the_guide_is_read(tmp_path: Path) -> None:
+    page = Path(__file__).parents[4] / "docs/en/how-to/content-security-policy.md"
+    if not page.exists():
+        pytest.skip("the documentation is not part of the wheel")
+    _, _, rest = page.read_text("utf-8").partition("```toml\n")
+    file = tmp_path / "headers.toml"
+    file.write_text(rest.partition("```")[0], "utf-8")
+    policy, [rule] = headers_of_file(str(file), HeaderPolicy.web())
+    assert policy.csp is not None
+    assert "https://tile.openstreetmap.org" in policy.csp.directives["img-src"]
+    assert rule.listed == ("/admin/",)
+    assert ("X-Frame-Options", "SAMEORIGIN") in rule.applied_to(policy).fields

@@ -504,6 +504,7 @@ def test_a_refusal_is_a_problem_document(passed: float, reason: str, detail: str
     site.clock.advance(passed)
     problem = json.loads(site.ask().body)
     assert problem.pop("detail") == detail
+    assert problem.pop("setting") == f"MKS_SESSION_{reason.upper()}_TIMEOUT, MKS_PUBLIC_PATHS"
     assert problem == {"type": "about:blank", "title": "Unauthorized", "status": 401, "reason": reason}
 
 

@@ -83,6 +83,7 @@ def test_an_unknown_session() -> None:
         detail=problem["detail"],
         seen="unknown id",
         headers=(challenge, ("X-Session-Timeout-Reason", "revoked"), cleared),
+        setting="MKS_PUBLIC_PATHS",
     )
 
 
