@@ -230,6 +230,50 @@ def test_pages_without_a_policy_get_the_one_of_the_settings(make_host: Any) -> N
     assert asked(host, "/upload?abcd").one("Content-Security-Policy").startswith("default-src 'none'; ")
 
 
+ORDINARY = "hardened = false"
+
+
+def test_pages_written_without_the_library_get_what_cannot_break_them(make_host: Any) -> None:
+    """Pictures of other hosts, frames of their own site, and features that a page asks for stay possible."""
+    host = make_host(app=ORDINARY, edge='content_security_policy = ""')
+    host.start_application()
+    host.start_nginx()
+    for path in ("/html", "/static/app.css"):
+        answer = asked(host, path)
+        assert answer.one("X-Frame-Options") == "SAMEORIGIN"
+        assert answer.one("X-Content-Type-Options") == "nosniff"
+        assert answer.one("Cross-Origin-Opener-Policy") == "same-origin-allow-popups"
+        assert answer.one("Cross-Origin-Resource-Policy") == "same-site"
+        for absent in ("Cross-Origin-Embedder-Policy", "Permissions-Policy", "Content-Security-Policy"):
+            assert answer.all(absent) == [], absent
+    hand_in(host)
+    for path in ("/upload?abcd", "/static/absent.css"):
+        assert asked(host, path).one("X-Frame-Options") == "DENY"
+
+
+def test_pages_that_other_sites_may_embed(make_host: Any) -> None:
+    host = make_host(app=ORDINARY, edge="embeddable = true")
+    host.start_application()
+    host.start_nginx()
+    answer = asked(host, "/html")
+    assert answer.all("X-Frame-Options") == []
+    assert answer.one("Cross-Origin-Resource-Policy") == "cross-origin"
+    assert asked(host, "/own-headers").one("X-Frame-Options") == "SAMEORIGIN"
+
+
+@pytest.mark.parametrize("preset", ["web", "legacy", "api"])
+def test_a_preset_agrees_with_what_the_application_says_of_frames(make_host: Any, preset: str) -> None:
+    host = make_host(app=ORDINARY, edge=f'content_security_policy = "{preset}"')
+    host.start_application()
+    host.start_nginx()
+    policy = asked(host, "/html").one("Content-Security-Policy")
+    assert "frame-ancestors 'self'" in policy
+    assert ("'unsafe-inline'" in policy) is (preset == "legacy")
+    framed = asked(host, "/framed")
+    assert framed.one("X-Frame-Options") == "DENY"
+    assert framed.one("Content-Security-Policy") == policy.replace("; frame-ancestors 'self'", "")
+
+
 def test_hsts_is_raised_by_the_settings_and_stays_one_line(make_host: Any) -> None:
     host = make_host(hsts='hsts_max_age = "730d"\nhsts_subdomains = true')
     host.start_application()

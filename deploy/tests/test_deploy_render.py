@@ -242,7 +242,7 @@ def test_a_policy_for_nginx_stays_one_word() -> None:
     read = settings(edge=f'content_security_policy = "{policy}"')
     assert read.edge.content_security_policy == policy.replace(";;", ";")
     files = {Path(file.path).name: file.text for file in render(read, Installed())}
-    assert f'"~^[a-z]+ $" "{read.edge.content_security_policy}";' in files["http.conf"]
+    assert f'"~^[a-z]+ \\|$" "{read.edge.content_security_policy}";' in files["http.conf"]
 
 
 def test_the_settings_of_the_page_about_browsers_are_valid() -> None:

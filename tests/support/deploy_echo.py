@@ -75,6 +75,8 @@ def _answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable
             os.kill(os.getpid(), signal.SIGKILL)
     elif path == "/html":
         fields = [("Content-Type", "text/html; charset=utf-8")]
+    elif path == "/framed":
+        fields = [("Content-Type", "text/html; charset=utf-8"), ("X-Frame-Options", "DENY")]
     elif path == "/redirect":
         status, fields = 302, [*fields, ("Location", "/elsewhere")]
     connection = environ["gunicorn.socket"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -29,7 +30,15 @@ from mks_deploy.settings.credentials import (
     is_wanted,
 )
 from mks_deploy.settings.definitions import HOST_VARIABLES, Settings
-from mks_deploy.template_tables import EDGE_ERRORS, EDGE_HEADERS, STRIPPED_HEADERS, UNITS, Slot, timers
+from mks_deploy.template_tables import (
+    EDGE_ERRORS,
+    EDGE_HEADERS,
+    STRIPPED_HEADERS,
+    UNITS,
+    Slot,
+    page_headers,
+    timers,
+)
 from mks_deploy.versions import Installed
 
 __all__ = ["HOST_FILE", "RenderedFile", "render", "upstream"]
@@ -141,6 +150,8 @@ def _values(settings: Settings, installed: Installed, credentials: tuple[Credent
         "in_url": lambda address: f"[{address}]" if ":" in address else address,
         "sign_in_paths": "|".join(_regex(path) for path in settings.edge.sign_in_paths),
         "edge_headers": EDGE_HEADERS,
+        "page_headers": page_headers(settings),
+        "policy_in_frames": _without_frames(settings.edge.content_security_policy),
         "stripped_headers": STRIPPED_HEADERS,
         "edge_errors": EDGE_ERRORS,
         "style": style,
@@ -159,6 +170,10 @@ def _values(settings: Settings, installed: Installed, credentials: tuple[Credent
         "memory_limit": lambda processes: 512 * (processes + 1),
         "alerts": alerts_of(settings),
     }
+
+
+def _without_frames(policy: str) -> str:
+    return re.sub(r"(?:\A|; )frame-ancestors[^;]*", "", policy).lstrip("; ")
 
 
 def _regex(path: str) -> str:

@@ -20,6 +20,7 @@ __all__ = [
     "Slot",
     "Timer",
     "Unit",
+    "page_headers",
     "timers",
 ]
 
@@ -27,7 +28,29 @@ Slot = Literal["blue", "green"]
 """A place where a version runs; two exist side by side."""
 
 EDGE_HEADERS: Final = dict(HeaderPolicy.web(hsts=None, csp=None).fields)
-"""Headers of responses that do not come from the application: nginx's own pages and static files."""
+"""Headers of nginx's own pages and of files that users uploaded."""
+
+_SHARED: Final = {
+    "X-Frame-Options": "SAMEORIGIN",
+    # A window that signs in elsewhere can report back.
+    "Cross-Origin-Opener-Policy": "same-origin-allow-popups",
+    "Cross-Origin-Resource-Policy": "same-site",
+    # Empty: only the application knows what its pages load, and which features they use.
+    "Cross-Origin-Embedder-Policy": "",
+    "Permissions-Policy": "",
+}
+
+
+def page_headers(settings: Settings) -> dict[str, str]:
+    """Return the headers of pages and static files for which the application sends none; empty for no field.
+
+    They take nothing from a page that was written without them; ``mks_hardening`` sends its own.
+    """
+    if settings.app.hardened:
+        return dict(EDGE_HEADERS)
+    embedded = {"X-Frame-Options": "", "Cross-Origin-Resource-Policy": "cross-origin"}
+    return {**EDGE_HEADERS, **_SHARED, **(embedded if settings.edge.embeddable else {})}
+
 
 STRIPPED_HEADERS: Final = (
     # httpoxy, CVE-2016-5385

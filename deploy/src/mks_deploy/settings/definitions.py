@@ -405,9 +405,16 @@ class Edge:
     content_security_policy: str = option(
         a_policy,
         "",
-        "Content-Security-Policy of pages and static files for which the application sends none. Empty by default: "
-        "only the application knows what its pages load.",
+        "Content-Security-Policy of pages and static files for which the application sends none: web (own files "
+        "only), legacy (inline scripts and styles too), api (nothing), or a policy. Empty by default: only the "
+        "application knows what its pages load.",
         example='""',
+    )
+    embeddable: bool = option(
+        a_flag,
+        False,
+        "Whether other sites may show pages in frames and load files, if the application says nothing of it.",
+        example="false",
     )
     refuse_api_over_http: bool = option(
         a_flag,

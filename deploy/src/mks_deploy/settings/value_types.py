@@ -156,8 +156,11 @@ a_path: Final = Kind("an absolute path", _path)
 
 def _policy(value: object) -> str:
     from mks_hardening.exceptions import ConfigurationError
-    from mks_hardening.wsgi import ContentSecurityPolicy
+    from mks_hardening.wsgi import ContentSecurityPolicy, HeaderPolicy
 
+    if value in _PRESETS:
+        # Framing by the site itself, as X-Frame-Options of these pages says.
+        return str(getattr(HeaderPolicy, str(value))().csp.framed_by("'self'").header_value())
     # In a quoted word of nginx, these would end it or begin a variable.
     if not isinstance(value, str) or not re.fullmatch(r"[ -~]{1,4000}", value) or set(value) & set('"\\$'):
         raise ValueError(a_policy.form)
@@ -173,9 +176,10 @@ def _policy(value: object) -> str:
     return "; ".join(" ".join(words) for words in directives)
 
 
+_PRESETS: Final = ("web", "legacy", "api")
 a_policy: Final = Kind(
-    "a Content-Security-Policy such as default-src 'self'; img-src 'self' data:, with each directive once and "
-    'keywords in single quotes, without comma, ", \\ and $',
+    "a Content-Security-Policy such as default-src 'self'; img-src 'self' data:, or web, legacy or api, with each "
+    'directive once and keywords in single quotes, without comma, ", \\ and $',
     _policy,
 )
 

@@ -56,6 +56,9 @@ _NO_FEATURES: Final = (
     "usb=(), xr-spatial-tracking=(), clipboard-read=(), clipboard-write=(), gamepad=(), hid=(), "
     "idle-detection=(), interest-cohort=(), serial=(), unload=()"
 )
+# A browser grants these only at a click, and buttons that copy a text or enlarge a video are on ordinary pages.
+_AT_A_CLICK: Final = re.compile(r"\b(clipboard-write|fullscreen|picture-in-picture)=\(\)")
+_WEB_FEATURES: Final = _AT_A_CLICK.sub(r"\1=(self)", _NO_FEATURES)
 
 
 class HeaderPolicy:
@@ -145,10 +148,14 @@ class HeaderPolicy:
 
     @classmethod
     def web(cls, **overrides: Unpack[PolicyOptions]) -> HeaderPolicy:
-        """Return the preset for pages: resources of their own origin only, no framing, no powerful features."""
+        """Return the preset for pages: resources of their own origin only, no framing, no powerful features.
+
+        Copying to the clipboard and full screen stay allowed: browsers grant them only at a click.
+        """
         options: PolicyOptions = {
             **_COMMON,
             "csp": web_csp(),
+            "permissions_policy": _WEB_FEATURES,
             # require-corp would block every image of another host that does not send the CORP header.
             "cross_origin_embedder_policy": "credentialless",
             **overrides,
@@ -197,6 +204,7 @@ class HeaderPolicy:
         corp: str | None = None,
         coop: str | None = None,
         coep: str | None = None,
+        permissions: str | None = None,
     ) -> HeaderPolicy:
         """Return this policy with additions: ``HeaderPolicy.web().plus(csp={"img-src": "https://tiles.example.com"})``.
 
@@ -210,6 +218,8 @@ class HeaderPolicy:
             coop: Cross-Origin-Opener-Policy, for example ``"same-origin-allow-popups"``.
             coep: Cross-Origin-Embedder-Policy; ``"unsafe-none"`` for pages with frames of other origins that send
                 no such field.
+            permissions: features of Permissions-Policy that replace those of the same name, such as
+                ``geolocation=(self)``.
 
         Raises:
             ConfigurationError: a value is unknown to browsers, a directive has no sources to add, or ``csp`` is
@@ -233,9 +243,12 @@ class HeaderPolicy:
             ancestors = _frame_ancestors(frame)
             changed["X-Frame-Options"] = _FRAME_OPTIONS.get(ancestors)
             policy = policy and policy.framed_by(*ancestors)
+        fields = {**dict(self.fields), **changed}
+        if permissions is not None:
+            added = _checked("permissions_policy", permissions, given_as="permissions")
+            fields["Permissions-Policy"] = _with_features(fields.get("Permissions-Policy") or "", added)
         result = copy(self)
         result.csp = policy
-        fields = {**dict(self.fields), **changed}
         result.fields = tuple((name, value) for name, value in fields.items() if value is not None)
         return result
 
@@ -257,6 +270,11 @@ _COMMON: Final[PolicyOptions] = {
 
 _FRAME_OPTIONS: Final[Mapping[tuple[str, ...], str]] = {("'none'",): "DENY", ("'self'",): "SAMEORIGIN"}
 """X-Frame-Options by ``frame-ancestors``; it cannot name another origin."""
+
+
+def _with_features(present: str, added: str) -> str:
+    features = [part.strip() for part in f"{present},{added}".split(",") if part.strip()]
+    return ", ".join({feature.partition("=")[0]: feature for feature in features}.values())
 
 
 def _frame_ancestors(frame: str | Iterable[str]) -> tuple[str, ...]:

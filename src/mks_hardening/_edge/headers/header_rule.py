@@ -33,6 +33,7 @@ class HeaderRule:
         corp: Cross-Origin-Resource-Policy.
         coop: Cross-Origin-Opener-Policy.
         coep: Cross-Origin-Embedder-Policy.
+        permissions: features of Permissions-Policy, such as ``geolocation=(self)``.
 
     Raises:
         ConfigurationError: no path, or a value that ``HeaderPolicy.plus`` refuses.
@@ -49,11 +50,19 @@ class HeaderRule:
         corp: str | None = None,
         coop: str | None = None,
         coep: str | None = None,
+        permissions: str | None = None,
     ) -> None:
         listed = (path,) if isinstance(path, str) else strings(path, parameter="path", of="paths")
         self.listed: tuple[str, ...] = tuple(listed)
         self.paths: PathRules = paths_of_rule(self.listed)
-        self._additions = {"csp": csp, "frame": frame, "corp": corp, "coop": coop, "coep": coep}
+        self._additions = {
+            "csp": csp,
+            "frame": frame,
+            "corp": corp,
+            "coop": coop,
+            "coep": coep,
+            "permissions": permissions,
+        }
         self.applied_to(HeaderPolicy.web())  # checks the values
 
     def applied_to(self, policy: HeaderPolicy) -> HeaderPolicy:
@@ -109,7 +118,7 @@ def _additions(place: str, table: dict[str, Any]) -> dict[str, Any]:
     return table
 
 
-_KEYS: Final = ("csp", "frame", "corp", "coop", "coep")
+_KEYS: Final = ("csp", "frame", "corp", "coop", "coep", "permissions")
 
 
 def log_loose_sources(policy: HeaderPolicy, rules: Iterable[HeaderRule]) -> None:

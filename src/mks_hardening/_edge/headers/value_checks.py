@@ -90,7 +90,7 @@ def check_value(parameter: str, value: str, *, given_as: str) -> None:
     """
     if parameter == "permissions_policy":
         for part in value.split(","):
-            _check_feature(part.strip(" \t"))
+            _check_feature(part.strip(" \t"), given_as)
         return
     words = _WORDS.get(parameter)
     if words is None:
@@ -102,18 +102,18 @@ def check_value(parameter: str, value: str, *, given_as: str) -> None:
         raise ConfigurationError(f"{given_as} must be one of {', '.join(words)}", parameter=given_as)
 
 
-def _check_feature(part: str) -> None:
+def _check_feature(part: str, given_as: str) -> None:
     found = _FEATURE.fullmatch(part)
     if found is None or not all(map(_ALLOWED.fullmatch, (found[3] or "").split())):
         raise ConfigurationError(
-            'permissions_policy must list features such as camera=(), fullscreen=(self "https://example.com")',
-            parameter="permissions_policy",
+            f'{given_as} must list features such as camera=(), fullscreen=(self "https://example.com")',
+            parameter=given_as,
         )
     name = found[1]
     # Browsers add features faster than this list: a name that resembles none of them may be new.
     close = [] if name in _FEATURES else difflib.get_close_matches(name, sorted(_FEATURES), n=1, cutoff=0.75)
     if close and not name.startswith("ch-"):
         raise ConfigurationError(
-            f"permissions_policy: no browser knows {name}; did you mean {close[0]}?",
-            parameter="permissions_policy",
+            f"{given_as}: no browser knows {name}; did you mean {close[0]}?",
+            parameter=given_as,
         )

@@ -302,3 +302,15 @@ def test_the_file_of_the_guide_is_read(tmp_path: Path) -> None:
     assert "https://tile.openstreetmap.org" in policy.csp.directives["img-src"]
     assert rule.listed == ("/admin/",)
     assert ("X-Frame-Options", "SAMEORIGIN") in rule.applied_to(policy).fields
+
+
+def test_features_replace_those_of_the_same_name() -> None:
+    policy = HeaderPolicy.web().plus(permissions='geolocation=(self), camera=(self "https://a.example")')
+    features = dict(policy.fields)["Permissions-Policy"].split(", ")
+    assert {"geolocation=(self)", 'camera=(self "https://a.example")', "microphone=()"} <= {*features}
+    assert len({feature.partition("=")[0] for feature in features}) == len(features)
+    assert {"clipboard-write=(self)", "fullscreen=(self)"} <= {*features}
+    assert "clipboard-write=()" in dict(HeaderPolicy.strict().fields)["Permissions-Policy"]
+    with pytest.raises(ConfigurationError, match="^permissions: no browser knows geolocatoin") as caught:
+        policy.plus(permissions="geolocatoin=(self)")
+    assert caught.value.parameter == "permissions"
