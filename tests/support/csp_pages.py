@@ -163,6 +163,60 @@ _PAGES: Final = (
     ),
     _case("child-src 'none'", "<iframe src=/x></iframe>", "frame-src=/x"),
     _case("child-src 'none'; frame-src 'self'", "<iframe src=/x></iframe>"),
+    _case("default-src 'none'", "<link rel=preload href=/f.woff2 as=font crossorigin>", "font-src=/f.woff2"),
+    _case(
+        "media-src 'none'",
+        "<video><track default kind=captions src=/t.vtt></video>",
+        "media-src=/t.vtt",
+    ),
+    _case(
+        "style-src 'none'",
+        "<link rel=stylesheet type=text/less href=/a.less><link rel=stylesheet disabled href=/d.css>",
+    ),
+    _case(
+        "img-src 'none'",
+        "<svg><image href=/v.png /><use href=/s.svg#a /><use href=#here /></svg><link rel=icon href=/i.ico>",
+        "img-src=/v.png|/s.svg|/i.ico",
+    ),
+    # Names that begin like those of event handlers are none.
+    _case("script-src 'none'", "<p once=x one=1 only=y ongoing=z onion=o>x</p>"),
+    _case(
+        "script-src 'none'",
+        "<p onpointerdown=x() onbeforeinput=x() ontouchstart=x() onanimationend=x()>x</p>",
+        "script-src-attr=inline",
+    ),
+    # Links that run a script need what script elements need; those that do nothing are not worth a word.
+    _case("script-src 'self'", "<a href='javascript:go()'>x</a>", "script-src-elem=inline"),
+    _case("script-src 'unsafe-inline'", "<a href='JavaScript:go()'>x</a>"),
+    _case(
+        "script-src 'nonce-a' 'unsafe-inline'", "<a href='javascript:go()'>x</a>", "script-src-elem=inline"
+    ),
+    _case(
+        f"script-src {_hash('javascript:go()')}", "<a href='javascript:go()'>x</a>", "script-src-elem=inline"
+    ),
+    _case(f"script-src 'unsafe-hashes' {_hash('javascript:go()')}", "<a href='javascript:go()'>x</a>"),
+    # A script of an address is allowed by the hash that its element promises.
+    _case(
+        f"script-src {_hash('1')} {_hash('2', 'sha384')}",
+        f"<script src=/a.js integrity={_hash('1')[1:-1]} crossorigin></script>"
+        f"<script src=/b.js integrity='{_hash('1')[1:-1]} {_hash('2', 'sha384')[1:-1]}' crossorigin></script>"
+        f"<script src=/c.js integrity='{_hash('3')[1:-1]}' crossorigin></script><script src=/d.js></script>",
+        "script-src-elem=/c.js|/d.js",
+    ),
+    # What a style in the page loads.
+    _case(
+        "default-src 'none'; style-src 'unsafe-inline'",
+        "<style>@import '/i.css'; @import url(/j.css) screen; /* url(/no.png) */ p { background: url(\"/b.png\") }"
+        "@font-face { font-family: f; src: url(/f.woff2) } p { font-family: f; filter: url(#x) }</style><p>x</p>",
+        "style-src-elem=/i.css|/j.css img-src=/b.png font-src=/f.woff2",
+    ),
+    _case(
+        "font-src 'self'; img-src 'self' data:",
+        "<style>@font-face { font-family: f; src: url('data:font/woff2;base64,AA==') } p { font-family: f;"
+        "background: url(\"data:image/svg+xml,<svg xmlns='http://www.w3.org/2000/svg' fill='rgb(0,0,0)'/>\") }"
+        "</style><p>x</p>",
+        "font-src=data:font/woff2;base64,AA==",
+    ),
     # Forms: no fallback to default-src; without an action, the page itself.
     _case("default-src 'none'", "<form action=/y></form>"),
     _case("form-action 'none'", "<form><input name=x></form>", "form-action=/a/page"),
@@ -184,6 +238,14 @@ _PAGES: Final = (
         (),
         "<meta http-equiv=Content-Security-Policy content=\"img-src 'none'\"><img src=/a.png>",
         "img-src=/a.png",
+    ),
+    # Outside the head, browsers ignore such a policy.
+    _case((), "<p><meta http-equiv=Content-Security-Policy content=\"img-src 'none'\"><img src=/a.png>"),
+    _case((), "text <meta http-equiv=Content-Security-Policy content=\"img-src 'none'\"><img src=/a.png>"),
+    _case(
+        (),
+        "<script>1</script></head><meta http-equiv=content-security-policy content=\"img-src 'none'\"><img src=/a>",
+        "img-src=/a",
     ),
     _case(
         "img-src 'self'",

@@ -16,6 +16,7 @@ from mks_hardening.production_check.facts import Facts
 from mks_hardening.production_check.host_facts import HostFacts
 from mks_hardening.production_check.http_response import HttpResponse
 from mks_hardening.production_check.live_facts import LiveFacts, TlsFacts
+from mks_hardening.production_check.page_faults import PageFault
 from mks_hardening.production_check.settings_source import setting_facts
 
 __all__ = ["CASES", "NOT_FROM_FACTS", "app", "env", "files", "host", "live", "response"]
@@ -104,6 +105,7 @@ def live(
     tls: TlsFacts | None = None,
     body_limit: int | None = None,
     url: str = "https://www.example.com/",
+    page_faults: tuple[PageFault, ...] = (),
     **responses: HttpResponse,
 ) -> Facts:
     """A good site; responses replace those of the name, with spaces for underscores."""
@@ -130,7 +132,12 @@ def live(
     handshake = tls or TlsFacts(not_before=0, not_after=90 * DAY)
     return Facts(
         live=LiveFacts(
-            url=url, now=10 * DAY, responses={**usual, **given}, tls=handshake, body_limit=body_limit
+            url=url,
+            now=10 * DAY,
+            responses={**usual, **given},
+            tls=handshake,
+            body_limit=body_limit,
+            page_faults=page_faults,
         )
     )
 
@@ -549,6 +556,18 @@ CASES: dict[str, tuple[Facts, Facts]] = {
         live(body_limit=100, too_large=response(413)),
     ),
     "MKS-WEB-027": (live(page=response(without="x-request-id")), live()),
+    "MKS-WEB-028": (
+        live(
+            page_faults=(
+                PageFault("/", "script-src-elem blocks inline of <script>", "csp.script-src-elem = []"),
+            )
+        ),
+        live(page_faults=(PageFault("/", "img-src blocks data: of <style>", certain=False),)),
+    ),
+    "MKS-WEB-029": (
+        live(page_faults=(PageFault("/", "img-src blocks data: of <style>", certain=False),)),
+        live(page_faults=(PageFault("/", "style-src-attr blocks inline of <p>"),)),
+    ),
     # --- host
     "MKS-HOST-001": (host(synchronised=False), host(synchronised=None)),
     "MKS-HOST-002": (host(modes={"/etc/shop/key": 0o644}), host(modes={"/etc/shop/key": 0o640})),

@@ -39,7 +39,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="check this machine: clock, permissions, versions, disk, processes",
     )
-    add("--url", help="check the site at this address with at most 40 requests that change nothing")
+    add("--url", help="check the site at this address with at most 80 requests that change nothing")
+    add(
+        "--page", action="append", default=[], metavar="PATH",
+        help="page of --url to open as a browser does, beside the front page and the sign-in page; may be repeated",
+    )  # fmt: skip
+    add("--websocket", metavar="PATH", help="WebSocket of --url that must be reached")
     add("--ca-file", metavar="FILE", help="certificates to trust for --url, instead of the system's")
     add("--body-limit", metavar="SIZE", help="size from which --url promises a 413 response, such as 8m")
     add("--format", choices=_FORMATS, default="text", help="how the report is written")
@@ -74,7 +79,7 @@ def _run(parsed: argparse.Namespace) -> int:
         return _list(parsed.lang)
     entries = _baseline_entries(parsed)
     if parsed.url is not None:
-        print(f"sending at most 40 requests that change nothing to {_host(parsed.url)}", file=sys.stderr)
+        print(f"sending at most 80 requests that change nothing to {_host(parsed.url)}", file=sys.stderr)
     with report_stream() as stdout:
         return _checked(parsed, entries, stdout)
 
@@ -88,6 +93,8 @@ def _checked(parsed: argparse.Namespace, entries: tuple[str, str, date] | None, 
         files=parsed.files,
         host=parsed.host,
         url=parsed.url,
+        pages=parsed.page,
+        websocket=parsed.websocket,
         ca_file=parsed.ca_file,
         body_limit=_size(parsed.body_limit),
         silence=parsed.silence,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 __all__ = ["Cookie", "HttpResponse", "parse_response"]
@@ -40,7 +40,7 @@ class HttpResponse:
 
     def all(self, name: str) -> list[str]:
         """Return every value of a field."""
-        return [value for field, value in self.fields if field == name]
+        return [value for field, value in self.fields if field == name.lower()]
 
     def field(self, name: str) -> str:
         """Return all values of a field, joined by commas; empty if there is none."""
@@ -79,6 +79,22 @@ def parse_response(data: bytes, url: str) -> HttpResponse:
         name, colon, value = line.partition(":")
         if colon:
             fields.append((name.strip().lower(), value.strip()))
-    return HttpResponse(
-        url=url, status=int(match[1]), fields=tuple(fields), body=body.decode("utf-8", "replace")
-    )
+    response = HttpResponse(url=url, status=int(match[1]), fields=tuple(fields))
+    if "chunked" in response.field("transfer-encoding").lower():
+        body = _joined(body)
+    charset = re.search(r"charset=[\"']?([\w.:-]+)", response.field("content-type"), re.IGNORECASE)
+    try:
+        text = body.decode(charset[1] if charset else "utf-8", "replace")
+    except (LookupError, ValueError):  # a name that nobody knows, or that is no encoding of text
+        text = body.decode("utf-8", "replace")
+    return replace(response, body=text)
+
+
+def _joined(body: bytes) -> bytes:
+    """Return the content of chunks, as far as they are well-formed (RFC 9112, 7.1)."""
+    found, place = bytearray(), 0
+    while size := re.compile(rb"([0-9a-fA-F]{1,8})[^\r\n]*\r\n").match(body, place):
+        place = size.end() + int(size[1], 16)
+        found += body[size.end() : place]
+        place += 2
+    return bytes(found)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mks_hardening.production_check.http_response import HttpResponse
+from mks_hardening.production_check.page_faults import PageFault
 
 __all__ = ["LiveFacts", "TlsFacts"]
 
@@ -38,6 +39,7 @@ class LiveFacts:
         tls: the handshakes; ``None`` for ``http://``.
         marker: host name that was sent in spoofed header fields.
         body_limit: largest body that is promised, in bytes; ``None`` if nothing is promised.
+        page_faults: what a browser would not show of the pages.
     """
 
     url: str
@@ -46,3 +48,4 @@ class LiveFacts:
     tls: TlsFacts | None = None
     marker: str = "spoofed.example.net"
     body_limit: int | None = None
+    page_faults: tuple[PageFault, ...] = ()

@@ -6,19 +6,21 @@ import re
 import socket
 import ssl
 import warnings
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Final, NamedTuple
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 from mks_hardening._core.clock import SYSTEM_CLOCK
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.production_check.http_response import HttpResponse, parse_response
 from mks_hardening.production_check.live_facts import LiveFacts, TlsFacts
+from mks_hardening.production_check.page_faults import own_path, page_faults
 
 __all__ = ["live_facts"]
 
-_MOST_REQUESTS: Final = 40
-_MOST_BYTES: Final = 262_144
+_MOST_REQUESTS: Final = 80
+_MOST_BYTES: Final = 1_048_576
 _SECONDS: Final = 5.0
 _TOTAL: Final = 60.0
 _HOPS: Final = 3
@@ -28,7 +30,6 @@ _FILES: Final = {"git": "/.git/HEAD", "env": "/.env", "map": "/static/app.js.map
 _HEALTH: Final = ("/readyz", "/healthz", "/health", "/metrics", "/nginx-status", "/server-status")
 _STATIC: Final = re.compile(r"""(?:href|src)=["']([^"'<>\s]{1,300}\.(?:css|js)(?:\?[^"'<>\s]{0,200})?)["']""")
 _MOST_FILES: Final = 20
-_PATH: Final = re.compile("/[!-~]{0,2000}")  # a blank or a control character would change the request
 _OLD: Final = {"TLSv1": ssl.TLSVersion.TLSv1, "TLSv1.1": ssl.TLSVersion.TLSv1_1}
 
 
@@ -44,10 +45,15 @@ class _Target(NamedTuple):
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == usual else f"{host}:{self.port}"
 
+    @property
+    def url(self) -> str:
+        return f"{self.scheme}://{self.authority}{self.path}"
+
 
 def live_facts(
-    url: str, *, ca_file: str | None, body_limit: int | None, now: float, failed: list[str]
-) -> LiveFacts | None:
+    url: str, *, pages: Iterable[str] = (), websocket: str = "", ca_file: str | None, body_limit: int | None,
+    now: float, failed: list[str],
+) -> LiveFacts | None:  # fmt: skip
     """Return the responses of a site; ``None`` if it cannot be reached at all, which ``failed`` then says.
 
     Raises:
@@ -60,10 +66,17 @@ def live_facts(
         failed.append(f"{target.scheme}://{target.authority} cannot be reached: {first.error}")
         return None
     _ask(probe, target, body_limit)
+    faults = page_faults(
+        lambda path, fields: probe.get(f"opened {path}", path, fields=fields),
+        target.url,
+        pages=pages,
+        websocket=websocket,
+    )
     tls = probe.handshakes() if target.scheme == "https" else None
     return LiveFacts(
-        url=url, now=now, responses=probe.responses, tls=tls, marker=MARKER, body_limit=body_limit
-    )
+        url=url, now=now, responses=probe.responses, tls=tls, marker=MARKER, body_limit=body_limit,
+        page_faults=tuple(faults),
+    )  # fmt: skip
 
 
 def _ask(probe: _Probe, target: _Target, body_limit: int | None) -> None:
@@ -115,21 +128,8 @@ def _ask(probe: _Probe, target: _Target, body_limit: int | None) -> None:
 
 def _static_path(page: HttpResponse | None, target: _Target) -> str:
     """Return the first style sheet or script of the page that is on the same host."""
-    base = f"{target.scheme}://{target.authority}{target.path}"
     found = _STATIC.findall(page.body if page else "")[:_MOST_FILES]
-    return next((path for reference in found if (path := _own_path(base, reference, target))), "")
-
-
-def _own_path(base: str, reference: str, target: _Target) -> str:
-    """Return path and query of a reference; empty if it leads to another host or cannot be requested as it stands."""
-    try:
-        parts = urlsplit(urljoin(base, reference))
-        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
-    except ValueError:
-        return ""
-    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    same = (parts.scheme, (parts.hostname or "").lower(), port) == (target.scheme, target.host, target.port)
-    return path if same and _PATH.fullmatch(path) else ""
+    return next((path for reference in found if (path := own_path(target.url, reference, target.url))), "")
 
 
 def _target(url: str) -> _Target:
@@ -150,11 +150,12 @@ def _target(url: str) -> _Target:
             parameter="url",
         )
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    if not _PATH.fullmatch(path):
+    target = _Target(parts.scheme, host, port or {"http": 80, "https": 443}[parts.scheme], path)
+    if not own_path(target.url, path, target.url):
         raise ConfigurationError(
             "url must have a path of ASCII characters (percent-encoded)", parameter="url"
         )
-    return _Target(parts.scheme, host, port or {"http": 80, "https": 443}[parts.scheme], path)
+    return target
 
 
 def _context(ca_file: str | None) -> ssl.SSLContext:
@@ -180,7 +181,7 @@ class _Probe:
         self._validity = (0.0, 0.0)
 
     def get(
-        self, name: str, path: str, *, method: str = "GET", fields: dict[str, str] | None = None
+        self, name: str, path: str, *, method: str = "GET", fields: Mapping[str, str] | None = None
     ) -> HttpResponse:
         """Send a request, and store the response under a name."""
         url = f"{self._target.scheme}://{self._target.authority}{path}"
@@ -192,10 +193,11 @@ class _Probe:
                 "Host": self._target.authority,
                 "User-Agent": "mks-hardening-check",
                 "Accept": "text/html,*/*",
+                "Connection": "close",
                 **(fields or {}),
             }
             lines = [f"{method} {path} HTTP/1.1", *(f"{key}: {value}" for key, value in given.items())]
-            request = "\r\n".join([*lines, "Connection: close", "", ""]).encode("latin-1", "replace")
+            request = "\r\n".join([*lines, "", ""]).encode("latin-1", "replace")
             response = self._exchange(url, request)
         self.responses[name] = response
         return response
@@ -205,7 +207,7 @@ class _Probe:
         for hop in range(_HOPS):
             response = self.responses[name]
             location = response.field("location")
-            path = _own_path(response.url, location, self._target) if location else ""
+            path = own_path(response.url, location, self._target.url) if location else ""
             if not 300 <= response.status < 400 or not path:
                 return
             self.responses[f"{name} hop {hop}"] = response
@@ -231,6 +233,8 @@ class _Probe:
             if not piece:
                 break
             found += piece
+            if found.startswith(b"HTTP/1.1 101") and b"\r\n\r\n" in found:
+                break  # a WebSocket, which stays open
         return bytes(found[:_MOST_BYTES])
 
     def _connected(self) -> socket.socket:

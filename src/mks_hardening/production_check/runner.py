@@ -55,6 +55,8 @@ def check(
     files: Iterable[str | os.PathLike[str]] = (),
     host: bool = False,
     url: str | None = None,
+    pages: Iterable[str] = (),
+    websocket: str | None = None,
     ca_file: str | os.PathLike[str] | None = None,
     body_limit: int | None = None,
     silence: Iterable[str] = (),
@@ -74,7 +76,10 @@ def check(
         files: files and folders of a deployment: nginx, gunicorn, systemd, logrotate, Redis, PostgreSQL, Dockerfile,
             compose files, deploy.toml.
         host: whether to check this machine: clock, permissions, versions, disk, processes, Redis and PostgreSQL.
-        url: address of the live site; at most 40 requests that change nothing are sent to this host alone.
+        url: address of the live site; at most 80 requests that change nothing are sent to this host alone. Its front
+            page and sign-in page are judged as a browser shows them.
+        pages: paths of further pages to judge so.
+        websocket: path of a WebSocket that must be reached.
         ca_file: certificates to trust for ``url`` instead of the system's.
         body_limit: size in bytes from which ``url`` promises a 413 response.
         silence: accepted checks, ``ID=REASON`` or ``ID=REASON,until=YYYY-MM-DD``.
@@ -93,6 +98,9 @@ def check(
             path_text(path, parameter=name)
     if url is not None:
         text_of(url, parameter="url", empty=False)
+    paths = strings(pages, parameter="pages", of="paths")
+    if websocket is not None:
+        text_of(websocket, parameter="websocket", empty=False)
     if body_limit is not None:
         whole_number(body_limit, parameter="body_limit", minimum=1)
     if environ is not None:
@@ -112,6 +120,8 @@ def check(
         files=given_files,
         host=host,
         url=url,
+        pages=paths,
+        websocket=websocket or "",
         ca_file=None if ca_file is None else os.fspath(ca_file),
         body_limit=body_limit,
         now=now,

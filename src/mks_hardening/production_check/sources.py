@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -26,6 +26,8 @@ def read_facts(
     files: Sequence[str],
     host: bool,
     url: str | None,
+    pages: Iterable[str],
+    websocket: str,
     ca_file: str | None,
     body_limit: int | None,
     now: float,
@@ -59,7 +61,15 @@ def read_facts(
     if url is not None:
         from mks_hardening.production_check.live_source import live_facts
 
-        live = live_facts(url, ca_file=ca_file, body_limit=body_limit, now=now, failed=failed)
+        live = live_facts(
+            url,
+            pages=pages,
+            websocket=websocket,
+            ca_file=ca_file,
+            body_limit=body_limit,
+            now=now,
+            failed=failed,
+        )
     machine = None
     if host:
         from mks_hardening.production_check.host_source import host_facts

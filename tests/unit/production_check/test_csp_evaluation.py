@@ -5,12 +5,14 @@ from __future__ import annotations
 import pytest
 
 from csp_pages import CASES, SANDBOXED, SITE, Case
-from mks_hardening.production_check.csp_evaluation import blocked_elements
+from mks_hardening.production_check.csp_evaluation import evaluate_page
 from tables import faulty_rows
 
 
 def _wrong(case: Case) -> object:
-    found = {(each.directive, each.source) for each in blocked_elements(case.policies, case.url, case.html)}
+    found = {
+        (each.directive, each.source) for each in evaluate_page(case.policies, case.url, case.html).blocked
+    }
     return found ^ case.blocked
 
 
@@ -28,16 +30,16 @@ def test_pages_are_judged_as_a_browser_judges_them() -> None:
     ],
 )
 def test_a_sandbox_runs_and_sends_nothing_without_permission(policy: str, tags: set[str]) -> None:
-    assert {each.tag for each in blocked_elements([policy], SITE, SANDBOXED)} == tags
+    assert {each.tag for each in evaluate_page([policy], SITE, SANDBOXED).blocked} == tags
 
 
 def test_an_element_is_named_once_with_its_address() -> None:
-    found = blocked_elements(["img-src 'none'"], SITE, "<img src=b.png>" * 3)
-    assert [tuple(each) for each in found] == [("img", "img-src", "https://shop.example.jp/a/b.png")]
+    found = evaluate_page(["img-src 'none'"], SITE, "<img src=b.png>" * 3).blocked
+    assert [each[:3] for each in found] == [("img", "img-src", "https://shop.example.jp/a/b.png")]
 
 
 @pytest.mark.parametrize(
     "html", ["<", "<script", "<style>p", "<img src='", "</textarea><img>", "<a" * 9000, "\0"]
 )
 def test_broken_pages_are_no_error(html: str) -> None:
-    assert blocked_elements(["default-src 'none'"], SITE, html) == []
+    assert evaluate_page(["default-src 'none'"], SITE, html).blocked == {}

@@ -80,7 +80,7 @@ def test_the_command_says_what_it_will_send(capsys: pytest.CaptureFixture[str]) 
     assert main(["check", "--url", "http://127.0.0.1:1/"]) == 3
     assert main(["check", "--url", "http://user:hunter2@127.0.0.1:1/"]) == 2
     text = capsys.readouterr().err
-    assert "at most 40 requests that change nothing to 127.0.0.1:1\n" in text
+    assert "at most 80 requests that change nothing to 127.0.0.1:1\n" in text
     assert "hunter2" not in text
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urljoin, urlsplit
 
-from mks_hardening.production_check.csp_evaluation import blocked_elements
+from mks_hardening.production_check.csp_evaluation import evaluate_page
 
 __all__ = ["Answer", "Finding", "Target", "probe", "request"]
 
@@ -180,7 +180,7 @@ def _pages(target: Target) -> Iterator[Finding]:
         pages.append(_open_page(target, sign_in._replace(scheme="", netloc="", fragment="").geturl()))
     for url, each in pages:
         if each and each.html:
-            blocked = blocked_elements(each.all("Content-Security-Policy"), url, each.html)
+            blocked = list(evaluate_page(each.all("Content-Security-Policy"), url, each.html).blocked)
             seen = "; ".join(f"{what.directive} blocks {what.source} of <{what.tag}>" for what in blocked[:3])
             more = f"; {len(blocked) - 3} more" if len(blocked) > 3 else ""
             yield Finding(f"{urlsplit(url).path}: a browser shows all of the page", not blocked, seen + more)
