@@ -87,9 +87,15 @@ NOTHING = "default-src 'none'; form-action 'none'"
             [
                 (
                     "/: a browser shows all of the page  style-src-elem blocks {site}/style.css of <link>; "
-                    "style-src-elem blocks inline of <style>; form-action blocks {site}/sign-in of <form>; 2 more"
+                    "style-src-elem blocks inline of <style>; form-action blocks {site}/sign-in of <form>; 2 more; "
+                    "allowed by csp.style-src-elem = [\"'self'\"]; allowed by csp.style-src-elem = [\"'sha256-"
                 )
             ],
+        ),
+        # Another page, and a style that is not served.
+        (
+            {"target": "incomplete", "pages": "/start"},
+            ["/start: a browser shows all of the page  /style.css of <link> is answered with 404"],
         ),
         # The front page leads to the sign-in page.
         ({"target": "redirecting", "edge": "content_security_policy = \"default-src 'self'\""}, ["/start: "]),
@@ -100,8 +106,17 @@ NOTHING = "default-src 'none'; form-action 'none'"
 def test_pages_are_judged_as_a_browser_shows_them(
     make_site: Any, issued: Certificates, capsys: Any, options: dict[str, str], blocked: list[str]
 ) -> None:
+    pages = [f"--page={path}" for path in options.pop("pages", "").split()]
     host = make_site(**options).host
-    words = ["test", f"https://{HOST}:{host.https}", "--http-port", str(host.http), "--address", "127.0.0.1"]
+    words = [
+        "test",
+        *pages,
+        f"https://{HOST}:{host.https}",
+        "--http-port",
+        str(host.http),
+        "--address",
+        "127.0.0.1",
+    ]
     assert main([*words, "--ca", str(issued.ca_file)]) == bool(blocked)
     lines = capsys.readouterr().out.splitlines()
     bad = [re.sub(" {2,}", "  ", line[2:]) for line in lines if line.startswith("✗")]
@@ -109,6 +124,20 @@ def test_pages_are_judged_as_a_browser_shows_them(
     for found, start in zip(bad, blocked, strict=True):
         assert found.startswith(start.format(site=f"https://{HOST}:{host.https}"))
     assert any("a browser shows all of the page" in line for line in lines)
+
+
+@pytest.mark.parametrize(("server", "reached"), [("uvicorn asgi", True), ("gunicorn wsgi", False)])
+def test_a_websocket_is_tried(issued: Certificates, capsys: Any, server: str, *, reached: bool) -> None:
+    site = Site(issued, server)
+    try:
+        site.start()
+        words = ["test", f"https://{HOST}:{site.host.https}", "--http-port", str(site.host.http)]
+        words += ["--address", "127.0.0.1", "--ca", str(issued.ca_file), "--websocket", "/live"]
+        assert main(words) == (not reached)
+        missing = "/live: a browser shows all of the page" in (out := capsys.readouterr().out)
+        assert ("the WebSocket is not opened: 404" in out) == missing == (not reached)
+    finally:
+        site.host.stop()
 
 
 def _answers(host: Host) -> bool:

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import Final
 
-__all__ = ["Cookie", "HttpResponse", "parse_response"]
+__all__ = ["Cookie", "HttpResponse", "decoded", "parse_response"]
 
 _MOST_FIELDS: Final = 200
 
@@ -82,12 +82,16 @@ def parse_response(data: bytes, url: str) -> HttpResponse:
     response = HttpResponse(url=url, status=int(match[1]), fields=tuple(fields))
     if "chunked" in response.field("transfer-encoding").lower():
         body = _joined(body)
-    charset = re.search(r"charset=[\"']?([\w.:-]+)", response.field("content-type"), re.IGNORECASE)
+    return replace(response, body=decoded(body, response.field("content-type")))
+
+
+def decoded(body: bytes, content_type: str) -> str:
+    """Return a body as text, in the encoding that its type names; in UTF-8, if it names none."""
+    charset = re.search(r"charset=[\"']?([\w.:-]+)", content_type, re.IGNORECASE)
     try:
-        text = body.decode(charset[1] if charset else "utf-8", "replace")
+        return body.decode(charset[1] if charset else "utf-8", "replace")
     except (LookupError, ValueError):  # a name that nobody knows, or that is no encoding of text
-        text = body.decode("utf-8", "replace")
-    return replace(response, body=text)
+        return body.decode("utf-8", "replace")
 
 
 def _joined(body: bytes) -> bytes:

@@ -312,7 +312,7 @@ def _add_operations(commands: argparse._SubParsersAction[argparse.ArgumentParser
     _add_backups(commands)
 
     command = commands.add_parser(
-        "test", help="test a real host from outside: TLS, redirects, header fields, names"
+        "test", help="test a real host from outside: TLS, redirects, header fields, names, pages"
     )
     command.add_argument("url", help="https://host")
     command.add_argument("--http-port", type=int, default=80, metavar="PORT")
@@ -322,6 +322,11 @@ def _add_operations(commands: argparse._SubParsersAction[argparse.ArgumentParser
     command.add_argument(
         "--ca", type=Path, metavar="FILE", help="certificate authority to trust instead of the system's"
     )
+    command.add_argument(
+        "--page", action="append", default=[], metavar="PATH",
+        help="page to open as a browser does, beside the front page and the sign-in page; may be repeated",
+    )  # fmt: skip
+    command.add_argument("--websocket", default="", metavar="PATH", help="WebSocket that must be reached")
     command.set_defaults(run=test_command)
 
     _add_acceptance(commands)

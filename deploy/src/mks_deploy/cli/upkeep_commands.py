@@ -218,7 +218,7 @@ def test_command(options: argparse.Namespace) -> int:
         sys.stderr.write(f"the URL must be {error}\n")
         return WRONG
     failed = 0
-    for finding in probe(target):
+    for finding in probe(target, pages=options.page, websocket=options.websocket):
         failed += not (finding.holds or finding.note)
         mark = "✓" if finding.holds else "–" if finding.note else "✗"
         sys.stdout.write(f"{mark} {finding.promise:<58} {finding.seen}\n")

@@ -7,17 +7,17 @@ import re
 import socket
 import ssl
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from html import unescape
 from pathlib import Path
 from typing import Final
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
-from mks_hardening.production_check.csp_evaluation import evaluate_page
+from mks_hardening.production_check.http_response import HttpResponse, decoded
+from mks_hardening.production_check.page_faults import page_faults
 
-__all__ = ["Answer", "Finding", "Target", "probe", "request"]
+__all__ = ["Finding", "Target", "probe", "request"]
 
 _DAY: Final = 86_400
 _GRADE_A_PLUS: Final = 180 * _DAY
@@ -25,10 +25,7 @@ _GRADE_A_PLUS: Final = 180 * _DAY
 
 _TIMEOUT: Final = 10
 _LARGEST_PAGE: Final = 1024 * 1024
-_HOPS: Final = 5
-_SIGN_IN_LINK: Final = re.compile(
-    r"""<a\s[^>]*href=["']?([^"'\s>]*(?:log|sign)[-_]?in[^"'\s>]*)""", re.IGNORECASE
-)
+_READ: Final = ("text/", "application/javascript", "application/x-javascript")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +45,11 @@ class Target:
     http_port: int = 80
     address: str = ""
     ca_file: Path | None = None
+
+    @property
+    def url(self) -> str:
+        """Address of the site, without a path."""
+        return f"https://{self.host}" + ("" if self.https_port == 443 else f":{self.https_port}")
 
     @classmethod
     def from_url(cls, url: str, *, http_port: int, address: str, ca_file: Path | None) -> Target:
@@ -79,25 +81,21 @@ class Finding:
     note: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """The status, the header fields and, of a page, the HTML of a response."""
+def probe(
+    target: Target, *, pages: Sequence[str] = (), websocket: str = "", now: datetime | None = None
+) -> Iterator[Finding]:
+    """Run every check in order: TLS, redirects, headers, pages, host names, files.
 
-    status: int
-    fields: tuple[tuple[str, str], ...]
-    html: str = ""
-
-    def all(self, name: str) -> list[str]:
-        """Return each value of a field."""
-        return [value for field, value in self.fields if field.lower() == name.lower()]
-
-
-def probe(target: Target, *, now: datetime | None = None) -> Iterator[Finding]:
-    """Run every check in order: TLS, redirects, headers, pages, host names, files."""
+    Args:
+        target: the host.
+        pages: paths of pages to open as a browser does, beside the front page and the sign-in page.
+        websocket: path of a WebSocket that must be reached; empty if there is none.
+        now: time of the test.
+    """
     yield from _tls(target, now or datetime.now(UTC))
     yield from _plain(target)
     yield from _fields(target)
-    yield from _pages(target)
+    yield from _pages(target, pages, websocket)
     yield from _names(target)
     for path in ("/.git/config", "/.env"):
         answer = request(target, path)
@@ -132,11 +130,10 @@ def _tls(target: Target, now: datetime) -> Iterator[Finding]:
 
 
 def _plain(target: Target) -> Iterator[Finding]:
-    port = "" if target.https_port == 443 else f":{target.https_port}"
     for method, allowed in (("GET", {301, 308}), ("POST", {308, 403})):
         answer = request(target, "/x?y=z", method=method, tls=False)
         place = answer.all("Location") if answer else []
-        good = _status(answer) in allowed and place in ([f"https://{target.host}{port}/x?y=z"], [])
+        good = _status(answer) in allowed and place in ([f"{target.url}/x?y=z"], [])
         yield Finding(
             f"plain http: {method} is redirected to https", good, " ".join([_shown_status(answer), *place])
         )
@@ -170,34 +167,21 @@ def _fields(target: Target) -> Iterator[Finding]:
         yield Finding(f"{path}: no version of the server", not re.search(r"\d", server), server)
 
 
-def _pages(target: Target) -> Iterator[Finding]:
-    """Open the front page and the sign-in page, and look for what their policies keep from a browser."""
-    front, page = _open_page(target, "/")
-    link = _SIGN_IN_LINK.search(page.html) if page else None
-    sign_in = urlsplit(urljoin(front, unescape(link[1]))) if link else urlsplit("")
-    pages = [(front, page)]
-    if sign_in.hostname == target.host and sign_in._replace(fragment="").geturl() != front:
-        pages.append(_open_page(target, sign_in._replace(scheme="", netloc="", fragment="").geturl()))
-    for url, each in pages:
-        if each and each.html:
-            blocked = list(evaluate_page(each.all("Content-Security-Policy"), url, each.html).blocked)
-            seen = "; ".join(f"{what.directive} blocks {what.source} of <{what.tag}>" for what in blocked[:3])
-            more = f"; {len(blocked) - 3} more" if len(blocked) > 3 else ""
-            yield Finding(f"{urlsplit(url).path}: a browser shows all of the page", not blocked, seen + more)
+def _pages(target: Target, pages: Sequence[str], websocket: str) -> Iterator[Finding]:
+    """Open the front page, the sign-in page and others, and look for what a browser would not show."""
 
+    def get(path: str, fields: Mapping[str, str]) -> HttpResponse:
+        return request(target, path, fields=fields) or HttpResponse(url=target.url + path, error="closed")
 
-def _open_page(target: Target, path: str) -> tuple[str, Answer | None]:
-    """Return the address and the response that redirects on the host lead to."""
-    port = "" if target.https_port == 443 else f":{target.https_port}"
-    url, answer = f"https://{target.host}{port}{path}", request(target, path)
-    for _ in range(_HOPS):
-        places = answer.all("Location") if answer and 300 <= answer.status < 400 else []
-        parts = urlsplit(urljoin(url, places[0])) if places else urlsplit("")
-        if parts.hostname != target.host:
-            break
-        path = parts._replace(scheme="", netloc="", fragment="").geturl() or "/"
-        url, answer = f"https://{target.host}{port}{path}", request(target, path)
-    return url, answer
+    faults = page_faults(get, f"{target.url}/", pages=pages, websocket=websocket)
+    for page, certain in dict.fromkeys((each.page, each.certain) for each in faults):
+        found = [each for each in faults if (each.page, each.certain) == (page, certain)]
+        seen = [each.text for each in found[:3]] + [f"{len(found) - 3} more"] * (len(found) > 3)
+        settings = [f"allowed by {each}" for each in dict.fromkeys(each.setting for each in found) if each]
+        text = "; ".join((*seen, *settings))
+        yield Finding(f"{page}: a browser shows all of the page", False, text, note=not certain)
+    if not faults:
+        yield Finding("a browser shows all of the pages", True, "")
 
 
 def _names(target: Target) -> Iterator[Finding]:
@@ -234,7 +218,7 @@ def request(
     host: str = "",
     tls: bool = True,
     fields: Mapping[str, str] | None = None,
-) -> Answer | None:
+) -> HttpResponse | None:
     """Send one request on a new connection; return ``None`` if it is refused or broken off."""
     port = target.https_port if tls else target.http_port
     connection = http.client.HTTPConnection(target.address or target.host, port, timeout=_TIMEOUT)
@@ -254,8 +238,14 @@ def request(
         connection.endheaders()
         # A response with Connection: close owns the socket, and is closed separately.
         with connection.getresponse() as answer:
-            page = answer.read(_LARGEST_PAGE) if answer.headers.get_content_type() == "text/html" else b""
-            return Answer(answer.status, tuple(answer.getheaders()), page.decode("utf-8", "replace"))
+            kind = answer.headers.get_content_type()
+            body = answer.read(_LARGEST_PAGE) if kind.startswith(_READ) else b""
+            return HttpResponse(
+                url=target.url + path,
+                status=answer.status,
+                fields=tuple((name.lower(), value) for name, value in answer.getheaders()),
+                body=decoded(body, answer.headers.get("Content-Type", "")),
+            )
     except (OSError, http.client.HTTPException):
         return None
     finally:
@@ -266,9 +256,9 @@ def _connected(target: Target, port: int) -> socket.socket:
     return socket.create_connection((target.address or target.host, port), timeout=_TIMEOUT)
 
 
-def _status(answer: Answer | None) -> int:
+def _status(answer: HttpResponse | None) -> int:
     return answer.status if answer else 0
 
 
-def _shown_status(answer: Answer | None) -> str:
+def _shown_status(answer: HttpResponse | None) -> str:
     return str(answer.status) if answer else "closed"

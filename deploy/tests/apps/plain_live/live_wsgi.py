@@ -82,6 +82,14 @@ def sign_in_page():
     return PAGE
 
 
+def incomplete(environ, start_response):
+    """Serve no style, and one page with a link to it."""
+    if environ["PATH_INFO"] in {"/", "/style.css"}:
+        start_response("404 Not Found", [("Content-Type", "text/html")])
+        return [b"missing"]
+    return app(environ, start_response)
+
+
 def redirecting(environ, start_response):
     if environ["PATH_INFO"] == "/":
         start_response("302 Found", [("Location", "/start?next=/")])
