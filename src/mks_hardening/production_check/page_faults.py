@@ -139,8 +139,11 @@ class _Site:
                 page.read_style(loaded.body, loaded.url)
             elif loaded.status and file.tag == "script":
                 self._read_scripts(page, loaded)
-        for blocked in page.blocked:
-            yield _fault(path, blocked)
+        inline = {each.directive for each in page.blocked if each.remedy == "'unsafe-inline'"}
+        for each in page.blocked:
+            # Beside a hash, browsers ignore it.
+            looser = each.source == "inline" and each.directive in inline
+            yield _fault(path, each._replace(remedy="'unsafe-inline'") if looser else each)
 
     def _read_scripts(self, page: PageEvaluation, script: HttpResponse) -> None:
         """Read a script, and what it imports."""

@@ -181,7 +181,9 @@ def test_redirects_of_the_site_are_followed_and_no_others() -> None:
 
 def test_scripts_and_what_they_import_are_read() -> None:
     site = _Site(
-        _page("/", "<script src=/a.js></script><link rel=stylesheet href=/css/s.css>", **SELF),
+        _page(
+            "/", "<script src=/a.js></script><link rel=stylesheet href=/css/s.css><style>p {}</style>", **SELF
+        ),
         _response("/a.js", 'import("./b.js"); import "https://other.example/c.js"', "text/javascript"),
         _response(
             "/b.js",
@@ -194,6 +196,7 @@ def test_scripts_and_what_they_import_are_read() -> None:
     )
     assert sorted(site.faults()) == [
         "/: script-src blocks wasm-eval of <script> -> csp.script-src = [\"'wasm-unsafe-eval'\"]",
+        "/: style-src-elem blocks inline of <style> -> csp.style-src-elem = [\"'unsafe-inline'\"]",
         '? /: img-src blocks data:, of <style> -> csp.img-src = ["data:"]',
         '? /: style-src-elem blocks https://cdn.example/i.css of <style> -> csp.style-src-elem = ["https://cdn.example"]',
         "? /: style-src-elem blocks inline of <script> -> csp.style-src-elem = [\"'unsafe-inline'\"]",
