@@ -6,7 +6,7 @@ import base64
 import hashlib
 from typing import Final, NamedTuple
 
-__all__ = ["CASES", "SANDBOXED", "SITE", "Case"]
+__all__ = ["CASES", "FILES", "HTML", "SANDBOXED", "SITE", "Case"]
 
 SITE: Final = "https://shop.example.jp/a/page"
 _HEAD: Final = "<!doctype html><title>page</title>"
@@ -321,3 +321,75 @@ CASES: Final = (
 SANDBOXED: Final = """<!doctype html><title>page</title><script>document.title = "ran"</script>
 <form action="/send" method="post"><button>send</button></form>"""
 """A page whose script and form need ``allow-scripts`` and ``allow-forms``."""
+
+HTML: Final = "text/html; charset=utf-8"
+_NOSNIFF: Final = {"x-content-type-options": "nosniff"}
+FILES: Final = (
+    ("<link rel=stylesheet href=/x>", 404, "text/css", {}, "/x of <link> is answered with 404"),
+    ("<link rel=stylesheet href=/x>", 200, HTML, {}, "/x of <link> is served as text/html, not as text/css"),
+    ("<link rel=stylesheet href=/x>", 200, "", {}, ""),
+    (
+        "<link rel=stylesheet href=/x>",
+        200,
+        "",
+        _NOSNIFF,
+        "/x of <link> is served as no type, not as text/css",
+    ),
+    ("<script src=/x></script>", 503, "", {}, "/x of <script> is answered with 503"),
+    ("<script src=/x></script>", 200, "text/plain", {}, ""),
+    ("<script src=/x></script>", 200, "", {}, ""),
+    (
+        "<script src=/x></script>",
+        200,
+        "",
+        _NOSNIFF,
+        "/x of <script> is served as no type, not as text/javascript",
+    ),
+    (
+        "<script src=/x></script>",
+        200,
+        "text/csv",
+        {},
+        "/x of <script> is served as text/csv, not as text/javascript",
+    ),
+    (
+        "<script src=/x></script>",
+        200,
+        "text/plain",
+        _NOSNIFF,
+        "/x of <script> is served as text/plain, not as text/javascript",
+    ),
+    (
+        "<script type=module src=/x></script>",
+        200,
+        "text/plain",
+        {},
+        "/x of <script> is served as text/plain, not as text/javascript",
+    ),
+    (
+        "<script type=module src=/x></script>",
+        200,
+        "",
+        {},
+        "/x of <script> is served as no type, not as text/javascript",
+    ),
+    ("<iframe src=/x></iframe>", 404, HTML, {}, "/x of <iframe> is answered with 404"),
+    ("<iframe src=/x></iframe>", 200, HTML, {"x-frame-options": "SAMEORIGIN"}, ""),
+    (
+        "<iframe src=/x></iframe>",
+        200,
+        HTML,
+        {"x-frame-options": "DENY"},
+        '/x of <iframe> may not be shown in a frame (X-Frame-Options) -> ["/x"] frame = "same-origin"',
+    ),
+    (
+        "<iframe src=/x></iframe>",
+        200,
+        HTML,
+        {"content-security-policy": "default-src *; frame-ancestors 'none'"},
+        '/x of <iframe> may not be shown in a frame (frame-ancestors) -> ["/x"] frame = "same-origin"',
+    ),
+    ("<iframe src=/x></iframe>", 200, HTML, {"content-security-policy": "frame-ancestors https:"}, ""),
+    ("<iframe src=//other.example/x></iframe>", 404, HTML, {}, ""),
+)
+"""Elements that load ``/x``, its status, type and further fields, and what is wrong with it."""

@@ -174,10 +174,10 @@ def _refusal(
     if loaded.status >= 400:
         why = f"is answered with {loaded.status}"
     elif file.tag == "link":
-        wrong = served not in {"", "text/css"} and (nosniff or page.standards)
-        why = f"is served as {served}, not as text/css" * wrong
+        wrong = served != "text/css" and (nosniff or (bool(served) and page.standards))
+        why = f"is served as {served or 'no type'}, not as text/css" * wrong
     elif file.tag == "script":
-        strict = (nosniff and served) or file.module
+        strict = nosniff or file.module
         wrong = not SCRIPT_TYPE.fullmatch(served or "-") if strict else bool(_NEVER_SCRIPTS.match(served))
         why = f"is served as {served or 'no type'}, not as text/javascript" * wrong
     else:

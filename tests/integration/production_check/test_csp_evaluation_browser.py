@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from csp_pages import CASES, SANDBOXED, SITE, Case
+from csp_pages import CASES, FILES, SANDBOXED, SITE, Case
 from mks_hardening.production_check.csp_evaluation import evaluate_page
 from tables import faulty_rows
 from testbed.polling import wait_until
@@ -177,6 +177,39 @@ def test_a_browser_judges_generated_pages_so(browser: Any) -> None:
         assert _wrong(tab, case) == set()
 
     judge()
+
+
+_USED = """(async () => {
+    await new Promise(resolve => document.readyState === "complete" ? resolve() : addEventListener("load", resolve))
+    return "ran" in window || getComputedStyle(document.documentElement).color === "rgb(1, 2, 3)"
+})()"""
+
+
+def _wrong_file(page: Any, row: tuple[str, int, str, dict[str, str], str]) -> object:
+    element, status, kind, fields, expected = row
+    bodies = {"link": "html { color: rgb(1, 2, 3) }", "script": "window.ran = 1"}
+    body = bodies.get(element[1:].partition(" ")[0], "")
+
+    def answer(route: Any) -> None:
+        if route.request.url == SITE:
+            html = f"<!doctype html><title>page</title>{element}"
+            route.fulfill(status=200, headers={"Content-Type": "text/html"}, body=html)
+        else:
+            given = {**({"Content-Type": kind} if kind else {}), **fields}
+            route.fulfill(status=status, headers=given, body=body)
+
+    page.route("**/*", answer)
+    page.goto(SITE)
+    used = page.evaluate(_USED) if body else not page.frames[-1].url.startswith("chrome-error:")
+    page.unroute("**/*")
+    # In a frame, the page of an error is shown.
+    return used == (bool(expected) and bool(body or status == 200)) and (used, page.frames[-1].url)
+
+
+@pytest.mark.timeout(600)
+def test_a_browser_judges_files_so(browser: Any) -> None:
+    page = browser.new_page()
+    assert faulty_rows(FILES, lambda row: _wrong_file(page, row)) == {}
 
 
 @pytest.mark.parametrize("scripts", [True, False])

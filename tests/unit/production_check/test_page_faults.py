@@ -7,12 +7,12 @@ from typing import Final
 
 import pytest
 
+from csp_pages import FILES, HTML
 from mks_hardening.production_check.http_response import HttpResponse
 from mks_hardening.production_check.page_faults import own_path, page_faults
 from tables import faulty_rows
 
 SITE: Final = "https://shop.example.jp"
-HTML: Final = "text/html; charset=utf-8"
 DOCTYPE: Final = "<!doctype html><title>page</title>"
 SELF: Final = {"content-security-policy": "default-src 'self'"}
 NOSNIFF: Final = {"x-content-type-options": "nosniff"}
@@ -67,70 +67,13 @@ def test_an_ordinary_page_with_a_matching_policy_has_no_faults() -> None:
     assert [path for path, _ in site.requests] == ["/", "/s.css", "/a.js", "/c.js", "/m.js", "/f"]
 
 
-_FILES: Final = (
-    # element, status, type, further fields, what is wrong with it
-    ("<link rel=stylesheet href=/x>", 404, "text/css", {}, "/x of <link> is answered with 404"),
-    ("<link rel=stylesheet href=/x>", 200, HTML, {}, "/x of <link> is served as text/html, not as text/css"),
-    ("<link rel=stylesheet href=/x>", 200, "", NOSNIFF, ""),
-    ("<script src=/x></script>", 503, "", {}, "/x of <script> is answered with 503"),
-    ("<script src=/x></script>", 200, "text/plain", {}, ""),
-    ("<script src=/x></script>", 200, "", NOSNIFF, ""),
-    (
-        "<script src=/x></script>",
-        200,
-        "text/csv",
-        {},
-        "/x of <script> is served as text/csv, not as text/javascript",
-    ),
-    (
-        "<script src=/x></script>",
-        200,
-        "text/plain",
-        NOSNIFF,
-        "/x of <script> is served as text/plain, not as text/javascript",
-    ),
-    (
-        "<script type=module src=/x></script>",
-        200,
-        "text/plain",
-        {},
-        "/x of <script> is served as text/plain, not as text/javascript",
-    ),
-    (
-        "<script type=module src=/x></script>",
-        200,
-        "",
-        {},
-        "/x of <script> is served as no type, not as text/javascript",
-    ),
-    ("<iframe src=/x></iframe>", 404, HTML, {}, "/x of <iframe> is answered with 404"),
-    ("<iframe src=/x></iframe>", 200, HTML, {"x-frame-options": "SAMEORIGIN"}, ""),
-    (
-        "<iframe src=/x></iframe>",
-        200,
-        HTML,
-        {"x-frame-options": "DENY"},
-        '/x of <iframe> may not be shown in a frame (X-Frame-Options) -> ["/x"] frame = "same-origin"',
-    ),
-    (
-        "<iframe src=/x></iframe>",
-        200,
-        HTML,
-        {"content-security-policy": "default-src *; frame-ancestors 'none'"},
-        '/x of <iframe> may not be shown in a frame (frame-ancestors) -> ["/x"] frame = "same-origin"',
-    ),
-    ("<iframe src=/x></iframe>", 200, HTML, {"content-security-policy": "frame-ancestors https:"}, ""),
-    ("<iframe src=//other.example/x></iframe>", 404, HTML, {}, ""),
-)
-
-
 def test_files_are_judged_as_browsers_judge_them() -> None:
     def wrong(row: tuple[str, int, str, dict[str, str], str]) -> object:
         element, status, kind, fields, expected = row
         site = _Site(_page("/", element), _response("/x", "", kind, status, **fields))
         return site.faults() != [f"/: {expected}"] * bool(expected) and site.faults()
 
-    assert faulty_rows(_FILES, wrong) == {}
+    assert faulty_rows(FILES, wrong) == {}
 
 
 def test_a_page_without_a_document_type_takes_styles_of_any_type() -> None:
