@@ -266,6 +266,8 @@ _SOURCES: Final = (
     ("http://cdn.example", "https://cdn.example/a.png", True, _HTTP),
     ("http://cdn.example:80", "https://cdn.example/a.png", True, SITE),
     ("https://cdn.example", "http://cdn.example/a.png", False, _HTTP),
+    ("https://cdn.example", "http://cdn.example/a.png", True, SITE),
+    ("'self'", "http://shop.example.jp/a.png", True, SITE),
     ("cdn.example:443", "https://cdn.example/a.png", True, SITE),
     ("cdn.example:*", "https://cdn.example:8443/a.png", True, SITE),
     ("cdn.example", "https://cdn.example:8443/a.png", False, SITE),

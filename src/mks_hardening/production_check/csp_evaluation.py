@@ -181,21 +181,24 @@ class PageEvaluation:
         module: bool = False,
     ) -> None:
         """Check the address of a file, and note it if it is loaded."""
-        address = self._upgraded(absolute_url(self.base, reference))
+        address = self._upgraded(absolute_url(self.base, reference), directive)
         allowed = self.check(tag, directive, reference, nonce=nonce, integrity=integrity)
         if allowed and address.startswith("http"):
             self.files[LoadedFile(tag, address, module)] = None
 
-    def _upgraded(self, address: str) -> str:
+    def _upgraded(self, address: str, directive: str) -> str:
+        """Return the address that is requested: over HTTPS if a policy says so, and by itself of pictures."""
         upgrades = any("upgrade-insecure-requests" in policy for policy in self.policies)
-        return re.sub("^http:", "https:", address) if upgrades else address
+        if upgrades or (directive == "img-src" and _is_mixed("", urlsplit(address), self._page)):
+            return re.sub("^http:", "https:", address)
+        return address
 
     def check(
         self, tag: str, directive: str, reference: str = "", *, text: str = "", nonce: str = "",
         integrity: str = "", keyword: str = "", base: str = "", certain: bool = True,
     ) -> bool:  # fmt: skip
         """Report an address, or the text of something inline, that a policy refuses."""
-        address = self._upgraded(absolute_url(base or self.base, reference))
+        address = self._upgraded(absolute_url(base or self.base, reference), directive)
         if not (address or text.strip()) or address.startswith(("about:", "javascript:")):
             return True
         url, refused = urlsplit(address), None
