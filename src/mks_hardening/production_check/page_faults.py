@@ -133,11 +133,16 @@ class _Site:
         page = evaluate_page(response.all("content-security-policy"), response.url, response.body)
         for file in page.files:
             loaded = self.load(file.address)
-            if loaded.status and (why := _refusal(file, loaded, response, page)):
-                yield why._replace(page=path)
-            elif loaded.status and file.tag == "link":
+            if not loaded.status:
+                if file.tag not in {"link", "script"} and (policy := _isolation(response)):
+                    # Only the other site knows whether it sends it.
+                    why = f"{file.address} of <{file.tag}> needs Cross-Origin-Embedder-Policy: {policy}"
+                    yield PageFault(path, why, f'["{path}"] coep = "unsafe-none"', certain=False)
+            elif refusal := _refusal(file, loaded, response, page):
+                yield refusal._replace(page=path)
+            elif file.tag == "link":
                 page.read_style(loaded.body, loaded.url)
-            elif loaded.status and file.tag == "script":
+            elif file.tag == "script":
                 self._read_scripts(page, loaded)
         inline = {each.directive for each in page.blocked if each.remedy == "'unsafe-inline'"}
         for each in page.blocked:
@@ -199,8 +204,13 @@ def _frame_refusal(framed: HttpResponse, page: HttpResponse) -> tuple[str, str]:
         return "may not be shown in a frame (frame-ancestors)", 'frame = "same-origin"'
     if "deny" in options and not policies:
         return "may not be shown in a frame (X-Frame-Options)", 'frame = "same-origin"'
-    isolated = {"credentialless", "require-corp"}
-    embedder = page.field("cross-origin-embedder-policy").lower()
-    if embedder in isolated and framed.field("cross-origin-embedder-policy").lower() not in isolated:
-        return f"needs Cross-Origin-Embedder-Policy: {embedder}", f'coep = "{embedder}"'
+    policy = _isolation(page)
+    if policy and not _isolation(framed):
+        return f"needs Cross-Origin-Embedder-Policy: {policy}", f'coep = "{policy}"'
     return "", ""
+
+
+def _isolation(response: HttpResponse) -> str:
+    """Return a policy that asks the pages in frames for one as well (HTML, 7.1.4)."""
+    policy = response.field("cross-origin-embedder-policy").lower()
+    return policy if policy in {"credentialless", "require-corp"} else ""

@@ -92,6 +92,15 @@ def test_a_frame_needs_the_embedder_policy_of_its_page() -> None:
     ]
 
 
+def test_a_frame_of_another_site_may_need_the_embedder_policy() -> None:
+    name = "Cross-Origin-Embedder-Policy"
+    frame = "<iframe src=https://m.example/></iframe>"
+    assert _Site(_page("/", frame, **{"cross-origin-embedder-policy": "unsafe-none"})).faults() == []
+    assert _Site(_page("/", frame, **{"cross-origin-embedder-policy": "require-corp"})).faults() == [
+        f'? /: https://m.example/ of <iframe> needs {name}: require-corp -> ["/"] coep = "unsafe-none"'
+    ]
+
+
 @pytest.mark.parametrize(
     ("front", "opened"),
     [
