@@ -95,7 +95,7 @@ NOTHING = "default-src 'none'; form-action 'none'"
         # Another page, and a style that is not served.
         (
             {"target": "incomplete", "pages": "/start"},
-            ["/start: a browser shows all of the page  /style.css of <link> is answered with 404"],
+            ["/start: a browser shows all of the page  {site}/style.css of <link> is answered with 404"],
         ),
         # The front page leads to the sign-in page.
         ({"target": "redirecting", "edge": "content_security_policy = \"default-src 'self'\""}, ["/start: "]),
@@ -228,3 +228,9 @@ def test_testssl_gives_the_best_grade(issued: Certificates, tmp_path: Path) -> N
     # The authority of the test has no list of revoked certificates; that is its own matter.
     of_the_edge = [entry for entry in found.values() if not entry["id"].startswith("cert_")]
     assert {entry["id"]: entry["finding"] for entry in of_the_edge if entry["severity"] in serious} == {}
+
+
+def test_a_page_of_another_site_is_a_wrong_option(host: Host, issued: Certificates, capsys: Any) -> None:
+    words = ["test", f"https://{HOST}:{host.https}", "--http-port", str(host.http), "--address", "127.0.0.1"]
+    assert main([*words, "--ca", str(issued.ca_file), "--page", "https://other.example/"]) == 2
+    assert "pages must be a path of the site, not 'https://other.example/'" in capsys.readouterr().err

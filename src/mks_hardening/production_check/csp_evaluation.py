@@ -14,14 +14,8 @@ from typing import Final, NamedTuple
 from urllib.parse import SplitResult, unquote, urldefrag, urljoin, urlsplit
 
 __all__ = [
-    "SCRIPT_TYPE",
-    "BlockedElement",
-    "LoadedFile",
-    "PageEvaluation",
-    "absolute_url",
-    "evaluate_page",
-    "matches_any",
-]
+    "SCRIPT_TYPE", "BlockedElement", "LoadedFile", "PageEvaluation", "absolute_url", "evaluate_page", "matches_any",
+]  # fmt: skip
 
 _PORTS: Final = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 _SCHEMES: Final = {"http": ("http", "https"), "ws": ("ws", "wss", "http", "https"), "wss": ("wss", "https")}
@@ -66,9 +60,8 @@ _HANDLER: Final = re.compile(
 )
 _LOCAL: Final = re.compile(r"(?:.+\.)?localhost|127\.[\d.]+|::1")
 _STYLE_COMMENT: Final = re.compile(r"/\*.*?\*/|@namespace[^;]*;", re.DOTALL)
-_STYLE_URL: Final = re.compile(r"""url\(\s*(?:"([^"]*)"|'([^']*)'|([^"'()\s]+))\s*\)""", re.IGNORECASE)
-_IMPORT: Final = re.compile(
-    r"""@import\s+(?:url\(\s*)?(?:"([^"]*)"|'([^']*)'|([^"'()\s;]+))[^;]*;?""", re.IGNORECASE
+_STYLE_URL: Final = re.compile(
+    r"""(?:(@import)\s+(?:url\(\s*)?|url\(\s*)(?:"([^"]*)"|'([^']*)'|([^"'()\s]+))""", re.IGNORECASE
 )
 _FONT_FACE: Final = re.compile(r"@font-face\s*\{[^}]*\}", re.IGNORECASE)
 _COMPILES: Final = re.compile(r"\bWebAssembly\.(?:compile|instantiate)")
@@ -153,14 +146,13 @@ class PageEvaluation:
     def read_style(self, text: str, url: str) -> None:
         """Report what a style sheet at an address loads, and a policy refuses."""
         text = _STYLE_COMMENT.sub("", text)
-        for found in _IMPORT.finditer(text):
-            self.check("style", "style-src-elem", found[1] or found[2] or found[3], base=url, certain=False)
-        text, font = _IMPORT.sub("", text), "".join(_FONT_FACE.findall(text))
-        for directive, part in (("font-src", font), ("img-src", _FONT_FACE.sub("", text))):
+        fonts = "".join(_FONT_FACE.findall(text))
+        for directive, part in (("img-src", _FONT_FACE.sub("", text)), ("font-src", fonts)):
             for found in _STYLE_URL.finditer(part):
-                address = found[1] or found[2] or found[3] or ""
+                address = found[2] or found[3] or found[4] or "#"
                 if not address.startswith("#"):
-                    self.check("style", directive, address, base=url, certain=False)
+                    name = "style-src-elem" if found[1] else directive
+                    self.check("style", name, address, base=url, certain=False)
 
     def read_script(self, text: str, url: str) -> list[str]:
         """Report what a script at an address does, and a policy refuses; return what it imports."""
@@ -171,15 +163,8 @@ class PageEvaluation:
         return [absolute_url(url, reference) for reference in _IMPORTED.findall(text)]
 
     def load(
-        self,
-        tag: str,
-        directive: str,
-        reference: str,
-        *,
-        nonce: str = "",
-        integrity: str = "",
-        module: bool = False,
-    ) -> None:
+        self, tag: str, directive: str, reference: str, *, nonce: str = "", integrity: str = "", module: bool = False,
+    ) -> None:  # fmt: skip
         """Check the address of a file, and note it if it is loaded."""
         address = self._upgraded(absolute_url(self.base, reference), directive)
         allowed = self.check(tag, directive, reference, nonce=nonce, integrity=integrity)
@@ -256,11 +241,8 @@ class _PageParser(HTMLParser):
         self._read_attributes(tag, given)
         nonce, kind = given.get("nonce", ""), given.get("type", "").strip().lower()
         runs = "nomodule" not in given and SCRIPT_TYPE.fullmatch(kind)
-        if (
-            tag == "meta"
-            and not self._in_body
-            and given.get("http-equiv", "").lower() == "content-security-policy"
-        ):
+        equivalent, css = given.get("http-equiv", "").lower(), kind in {"", "text/css"}
+        if tag == "meta" and equivalent == "content-security-policy" and not self._in_body:
             for policy in _policies(given.get("content", "")):
                 self._page.policies.append({name: policy[name] for name in policy.keys() - _NOT_IN_META})
         elif tag == "base" and self._page.check(tag, "base-uri", given.get("href", "")):
@@ -273,15 +255,11 @@ class _PageParser(HTMLParser):
             elif not _NO_SCRIPT.fullmatch(link[11:]):
                 self._page.check(tag, "script-src-elem", text=f"javascript:{link[11:]}")
         elif tag == "link":
-            self._read_link(given, nonce)
+            self._read_link(given, nonce, css=css)
         elif tag == "script" and "src" in given and runs:
-            known = given.get("integrity", "")
-            self._page.load(
-                tag, "script-src-elem", given["src"], module=kind == "module", nonce=nonce, integrity=known
-            )
-        elif (tag == "style" and kind in {"", "text/css"}) or (
-            tag == "script" and "src" not in given and runs
-        ):
+            module, known = kind == "module", given.get("integrity", "")
+            self._page.load(tag, "script-src-elem", given["src"], nonce=nonce, integrity=known, module=module)
+        elif (tag == "style" and css) or (tag == "script" and runs):
             self._open, self._nonce, self._text = tag, nonce, ""
 
     def _read_attributes(self, tag: str, given: dict[str, str]) -> None:
@@ -294,13 +272,9 @@ class _PageParser(HTMLParser):
                 for each in re.split(r",\s+", value.strip()) if name == "srcset" else [value]:
                     check(tag, directive, each.partition(" ")[0] if name == "srcset" else each)
 
-    def _read_link(self, given: dict[str, str], nonce: str) -> None:
+    def _read_link(self, given: dict[str, str], nonce: str, *, css: bool) -> None:
         words, address = given.get("rel", "").lower().split(), given.get("href", "")
-        if (
-            "stylesheet" in words
-            and "disabled" not in given
-            and given.get("type", "text/css").strip().lower() in {"", "text/css"}
-        ):
+        if "stylesheet" in words and css and "disabled" not in given:
             self._page.load("link", "style-src-elem", address, nonce=nonce)
         elif "manifest" in words or "icon" in words:
             self._page.check("link", "img-src" if "icon" in words else "manifest-src", address)
@@ -317,8 +291,9 @@ class _PageParser(HTMLParser):
         elif tag == self._open:
             self._open = ""
             allowed = self._page.check(tag, f"{tag}-src-elem", text=self._text, nonce=self._nonce)
-            if allowed and tag == "style":
-                self._page.read_style(self._text, self._page.base)
+            if allowed:
+                read = self._page.read_style if tag == "style" else self._page.read_script
+                read(self._text, self._page.base)
 
 
 def _is_mixed(directive: str, url: SplitResult, page: SplitResult) -> bool:
@@ -339,16 +314,9 @@ def absolute_url(base: str, reference: str) -> str:
 
 
 def _allows(
-    sources: tuple[str, ...],
-    directive: str,
-    *,
-    element: bool,
-    text: str,
-    nonce: str,
-    integrity: str,
-    url: SplitResult,
+    sources: tuple[str, ...], directive: str, *, element: bool, text: str, nonce: str, integrity: str, url: SplitResult,
     page: SplitResult,
-) -> bool:
+) -> bool:  # fmt: skip
     """Whether sources allow what has a text and a nonce, or else an address (CSP 3, 6.7.2 and 6.7.3)."""
     words = {word.lower() for word in sources}
     nonces = {found[1] for word in sources if (found := _NONCE.fullmatch(word))}

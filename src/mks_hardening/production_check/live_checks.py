@@ -649,39 +649,17 @@ def no_request_id(facts: Facts) -> Iterator[Evidence]:
     "MKS-WEB-028",
     "error",
     en=(
-        "A browser shows a broken page: a part of it is blocked, not served or of a wrong type.",
+        "A browser does not show a page whole: a part of it is blocked, not served or of a wrong type.",
         "Move inline code into files, or add the named setting to `MKS_HEADERS_FILE`, below the path of the page.",
     ),
     ja=(
-        "ブラウザーで表示が崩れるページがあります。一部が拒否されるか、配信されないか、種類が誤っています。",
+        "ブラウザーで正しく表示されないページがあります。一部が拒否されるか、配信されないか、種類が誤っています。",
         "インラインのコードをファイルに移すか、示した設定を `MKS_HEADERS_FILE` のページのパスの下に加えてください。",
     ),
     link="https://www.w3.org/TR/CSP3/",
 )
 def broken_page(facts: Facts) -> Iterator[Evidence]:
-    """Report what a browser does not show of the front page, the sign-in page and others that were named."""
-    yield from _faults(facts, certain=True)
-
-
-@GROUP.register(
-    "MKS-WEB-029",
-    "note",
-    en=(
-        "A script or style sheet of a page contains something that the policy of the page blocks.",
-        "Look at the console of a browser; if it is used, add the named setting to `MKS_HEADERS_FILE`.",
-    ),
-    ja=(
-        "ページのスクリプトかスタイルシートに、ページのポリシーが拒否するものが含まれています。",
-        "ブラウザーのコンソールで確認し、実際に使われていれば、示した設定を `MKS_HEADERS_FILE` に加えてください。",
-    ),
-    link="https://www.w3.org/TR/CSP3/",
-)
-def blocked_later(facts: Facts) -> Iterator[Evidence]:
-    """Report styles that scripts insert, and what style sheets load."""
-    yield from _faults(facts, certain=False)
-
-
-def _faults(facts: Facts, *, certain: bool) -> Iterator[Evidence]:
-    for page, text, setting, is_certain in _live(facts).page_faults:
-        if is_certain == certain:
-            yield Evidence(text=f"{page}: {text}" + (f"; {setting}" if setting else ""), key=f"{page} {text}")
+    """Report the front page, the sign-in page and named ones; what depends on their scripts and styles is a note."""
+    for page, fault, setting, certain in _live(facts).page_faults:
+        text = f"{page}: {fault}" + (f"; {setting}" if setting else "")
+        yield Evidence(text=text, key=f"{page} {fault}", level=None if certain else "note")

@@ -67,11 +67,8 @@ def live_facts(
         return None
     _ask(probe, target, body_limit)
     faults = page_faults(
-        lambda path, fields: probe.get(f"opened {path}", path, fields=fields),
-        target.url,
-        pages=pages,
-        websocket=websocket,
-    )
+        lambda path, fields: probe.get(f"opened {path}", path, fields=fields), target.url, pages=pages, websocket=websocket
+    )  # fmt: skip
     tls = probe.handshakes() if target.scheme == "https" else None
     return LiveFacts(
         url=url, now=now, responses=probe.responses, tls=tls, marker=MARKER, body_limit=body_limit,

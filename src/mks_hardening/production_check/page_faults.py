@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 from urllib.parse import urljoin, urlsplit
 
+from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.production_check.csp_evaluation import (
     SCRIPT_TYPE,
-    BlockedElement,
     LoadedFile,
     PageEvaluation,
     absolute_url,
@@ -30,11 +31,9 @@ _PORTS: Final = {"http": 80, "https": 443}
 _SIGN_IN: Final = re.compile(r"(?:log|sign)[-_]?in(?![a-z])", re.IGNORECASE)
 _NEVER_SCRIPTS: Final = re.compile("(?:audio|image|video)/|text/csv")
 _HANDSHAKE: Final = {
-    "Connection": "Upgrade",
-    "Upgrade": "websocket",
-    "Sec-WebSocket-Version": "13",
+    "Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13",
     "Sec-WebSocket-Key": "bWtzLWRlcGxveS1jaGVjaw==",
-}
+}  # fmt: skip
 
 
 class PageFault(NamedTuple):
@@ -63,6 +62,9 @@ def page_faults(get: Get, url: str, *, pages: Iterable[str] = (), websocket: str
         url: address of the front page.
         pages: paths of further pages.
         websocket: path of a WebSocket; empty if there is none.
+
+    Raises:
+        ConfigurationError: a path leads to another site, or is none.
     """
     site = _Site(get, url)
     front = site.load(url)
@@ -70,11 +72,18 @@ def page_faults(get: Get, url: str, *, pages: Iterable[str] = (), websocket: str
     links = evaluate_page((), front.url, front.body) if _is_page(front) else None
     found = (link for link in (links.links if links else ()) if _SIGN_IN.search(urlsplit(link).path))
     sign_in = "" if links is None or links.takes_password else next(found, "")
-    for address in dict.fromkeys(absolute_url(url, each) for each in (sign_in, *pages) if each):
-        if own_path(address, "", url):
-            faults += site.faults(site.load(address))
-    if websocket:
-        faults += _websocket_faults(get, url, websocket)
+    if sign_in and own_path(sign_in, "", url):
+        faults += site.faults(site.load(sign_in))
+    for name, paths in (("pages", pages), ("websocket", [websocket] * bool(websocket))):
+        for given in paths:
+            if not (path := own_path(url, given, url)):
+                raise ConfigurationError(
+                    f"{name} must be a path of the site, not {given[:40]!r}", parameter=name
+                )
+            if name == "pages":
+                faults += site.faults(site.load(absolute_url(url, path)))
+            else:
+                faults += _websocket_faults(get, url, path)
     return list(dict.fromkeys(faults))
 
 
@@ -133,22 +142,19 @@ class _Site:
         page = evaluate_page(response.all("content-security-policy"), response.url, response.body)
         for file in page.files:
             loaded = self.load(file.address)
-            if not loaded.status:
-                if file.tag not in {"link", "script"} and (policy := _isolation(response)):
-                    # Only the other site knows whether it sends it.
-                    why = f"{file.address} of <{file.tag}> needs Cross-Origin-Embedder-Policy: {policy}"
-                    yield PageFault(path, why, f'["{path}"] coep = "unsafe-none"', certain=False)
-            elif refusal := _refusal(file, loaded, response, page):
-                yield refusal._replace(page=path)
+            why, setting, certain = _refusal(file, loaded, response, page)
+            if why:
+                yield PageFault(path, f"{loaded.url} of <{file.tag}> {why}", setting, certain)
             elif file.tag == "link":
                 page.read_style(loaded.body, loaded.url)
             elif file.tag == "script":
                 self._read_scripts(page, loaded)
         inline = {each.directive for each in page.blocked if each.remedy == "'unsafe-inline'"}
-        for each in page.blocked:
+        for tag, directive, source, remedy, certain in page.blocked:
             # Beside a hash, browsers ignore it.
-            looser = each.source == "inline" and each.directive in inline
-            yield _fault(path, each._replace(remedy="'unsafe-inline'") if looser else each)
+            needed = ["'unsafe-inline'"] if source == "inline" and directive in inline else remedy.split()
+            setting = f"csp.{directive} = {json.dumps(needed)}" if needed else ""
+            yield PageFault(path, f"{directive} blocks {source[:200]} of <{tag}>", setting, certain)
 
     def _read_scripts(self, page: PageEvaluation, script: HttpResponse) -> None:
         """Read a script, and what it imports."""
@@ -162,52 +168,46 @@ class _Site:
                     seen.add(loaded.url)
 
 
-def _fault(path: str, blocked: BlockedElement) -> PageFault:
-    tag, directive, source, remedy, certain = blocked
-    text = f"{directive} blocks {source[:200]} of <{tag}>"
-    sources = ", ".join(f'"{each}"' for each in remedy.split())
-    return PageFault(path, text, f"csp.{directive} = [{sources}]" if remedy else "", certain)
-
-
 def _refusal(
     file: LoadedFile, loaded: HttpResponse, response: HttpResponse, page: PageEvaluation
-) -> PageFault | None:
-    """Return why a browser does not use a file that it has loaded for a page."""
+) -> tuple[str, str, bool]:
+    """Return why a browser does not use a file of a page, the setting that allows it, and whether that is certain."""
     served = loaded.field("content-type").partition(";")[0].strip().lower()
     nosniff = loaded.field("x-content-type-options").lower().startswith("nosniff")
-    path, setting = urlsplit(loaded.url).path, ""
+    shown, why = served or "no type", ""
     if loaded.status >= 400:
         why = f"is answered with {loaded.status}"
-    elif file.tag == "link":
-        wrong = served != "text/css" and (nosniff or (bool(served) and page.standards))
-        why = f"is served as {served or 'no type'}, not as text/css" * wrong
-    elif file.tag == "script":
+    elif file.tag not in {"link", "script"}:
+        return _frame_refusal(loaded, response)
+    elif file.tag == "link" and served != "text/css" and (nosniff or (served and page.standards)):
+        why = f"is served as {shown}, not as text/css"
+    elif file.tag == "script" and loaded.status:
         strict = nosniff or file.module
-        wrong = not SCRIPT_TYPE.fullmatch(served or "-") if strict else bool(_NEVER_SCRIPTS.match(served))
-        why = f"is served as {served or 'no type'}, not as text/javascript" * wrong
-    else:
-        why, setting = _frame_refusal(loaded, response)
-    return (
-        PageFault("", f"{path} of <{file.tag}> {why}", setting and f'["{path}"] {setting}') if why else None
-    )
+        if not SCRIPT_TYPE.fullmatch(served or "-") if strict else _NEVER_SCRIPTS.match(served):
+            why = f"is served as {shown}, not as text/javascript"
+    return why, "", True
 
 
-def _frame_refusal(framed: HttpResponse, page: HttpResponse) -> tuple[str, str]:
-    """Return why a page of the site is not shown in a frame, and the setting that allows it."""
+def _frame_refusal(framed: HttpResponse, page: HttpResponse) -> tuple[str, str, bool]:
+    """Return the same of a page in a frame; only another site itself knows what it sends."""
     policies = [
         words[1:]
         for policy in re.split("[,;]", framed.field("content-security-policy"))
         if (words := policy.split()) and words[0].lower() == "frame-ancestors"
     ]
-    options = framed.field("x-frame-options").lower()
+    table = f'["{urlsplit(framed.url).path}"]'
     if any(not matches_any(sources, page.url, framed.url) for sources in policies):
-        return "may not be shown in a frame (frame-ancestors)", 'frame = "same-origin"'
-    if "deny" in options and not policies:
-        return "may not be shown in a frame (X-Frame-Options)", 'frame = "same-origin"'
-    policy = _isolation(page)
-    if policy and not _isolation(framed):
-        return f"needs Cross-Origin-Embedder-Policy: {policy}", f'coep = "{policy}"'
-    return "", ""
+        return "may not be shown in a frame (frame-ancestors)", f'{table} frame = "same-origin"', True
+    if "deny" in framed.field("x-frame-options").lower() and not policies:
+        return "may not be shown in a frame (X-Frame-Options)", f'{table} frame = "same-origin"', True
+    if (policy := _isolation(page)) and not _isolation(framed):
+        setting = (
+            f'{table} coep = "{policy}"'
+            if framed.status
+            else f'["{urlsplit(page.url).path}"] coep = "unsafe-none"'
+        )
+        return f"needs Cross-Origin-Embedder-Policy: {policy}", setting, bool(framed.status)
+    return "", "", True
 
 
 def _isolation(response: HttpResponse) -> str:

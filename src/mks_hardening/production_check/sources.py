@@ -62,14 +62,8 @@ def read_facts(
         from mks_hardening.production_check.live_source import live_facts
 
         live = live_facts(
-            url,
-            pages=pages,
-            websocket=websocket,
-            ca_file=ca_file,
-            body_limit=body_limit,
-            now=now,
-            failed=failed,
-        )
+            url, pages=pages, websocket=websocket, ca_file=ca_file, body_limit=body_limit, now=now, failed=failed
+        )  # fmt: skip
     machine = None
     if host:
         from mks_hardening.production_check.host_source import host_facts

@@ -8,6 +8,7 @@ from typing import Final
 import pytest
 
 from csp_pages import FILES, HTML
+from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.production_check.http_response import HttpResponse
 from mks_hardening.production_check.page_faults import own_path, page_faults
 from tables import faulty_rows
@@ -71,7 +72,7 @@ def test_files_are_judged_as_browsers_judge_them() -> None:
     def wrong(row: tuple[str, int, str, dict[str, str], str]) -> object:
         element, status, kind, fields, expected = row
         site = _Site(_page("/", element), _response("/x", "", kind, status, **fields))
-        return site.faults() != [f"/: {expected}"] * bool(expected) and site.faults()
+        return site.faults() != [f"/: {SITE}{expected}"] * bool(expected) and site.faults()
 
     assert faulty_rows(FILES, wrong) == {}
 
@@ -85,10 +86,10 @@ def test_a_page_without_a_document_type_takes_styles_of_any_type() -> None:
 
 def test_a_frame_needs_the_embedder_policy_of_its_page() -> None:
     isolated = {"cross-origin-embedder-policy": "credentialless"}
-    frame = "<iframe src=/f></iframe>"
+    name, frame = "Cross-Origin-Embedder-Policy", "<iframe src=/f></iframe>"
     assert _Site(_page("/", frame, **isolated), _page("/f", "", **isolated)).faults() == []
     assert _Site(_page("/", frame, **isolated), _page("/f", "")).faults() == [
-        '/: /f of <iframe> needs Cross-Origin-Embedder-Policy: credentialless -> ["/f"] coep = "credentialless"'
+        f'/: {SITE}/f of <iframe> needs {name}: credentialless -> ["/f"] coep = "credentialless"'
     ]
 
 
@@ -126,7 +127,7 @@ def test_redirects_of_the_site_are_followed_and_no_others() -> None:
         _response("/c", status=302, location="//["),
     )
     remedy = "'sha256-a4ayc/80/OGda4BO/1o/V0etpOqiLx1JwB5S3beHW0s='"
-    assert site.faults("/a", "/b", "/c", "//[") == [
+    assert site.faults("/a", "/b", "/c") == [
         f'/sign-in: script-src-elem blocks inline of <script> -> csp.script-src-elem = ["{remedy}"]'
     ]
 
@@ -152,6 +153,13 @@ def test_scripts_and_what_they_import_are_read() -> None:
         '? /: img-src blocks data:, of <style> -> csp.img-src = ["data:"]',
         '? /: style-src-elem blocks https://cdn.example/i.css of <style> -> csp.style-src-elem = ["https://cdn.example"]',
         "? /: style-src-elem blocks inline of <script> -> csp.style-src-elem = [\"'unsafe-inline'\"]",
+    ]
+
+
+def test_scripts_in_the_page_are_read_as_well() -> None:
+    policy = {"content-security-policy": "default-src 'self'; script-src 'unsafe-inline'"}
+    assert _Site(_page("/", "<script>WebAssembly.compile(x)</script>", **policy)).faults() == [
+        "/: script-src blocks wasm-eval of <script> -> csp.script-src = [\"'wasm-unsafe-eval'\"]"
     ]
 
 
@@ -231,3 +239,13 @@ def test_requests_are_bounded() -> None:
 )
 def test_only_paths_of_the_site_are_requested(reference: str, path: str) -> None:
     assert own_path(SITE + "/x/y", reference, SITE + "/") == path
+
+
+@pytest.mark.parametrize("path", ["https://other.example/", "//[", "/a b", "/a\r\nX: y"])
+def test_a_path_that_is_none_of_the_site_is_refused(path: str) -> None:
+    site = _Site(_page("/", ""))
+    with pytest.raises(ConfigurationError, match="pages must be a path of the site"):
+        site.faults(path)
+    with pytest.raises(ConfigurationError, match="websocket must be a path of the site"):
+        site.faults(websocket=path)
+    assert {requested for requested, _ in site.requests} == {"/"}

@@ -194,12 +194,16 @@ def test_a_server_that_lies_breaks_nothing(data: bytes) -> None:
 
 
 BROKEN = {
-    "/": (b"Content-Type: text/html", b"<!doctype html><a href=/login>x</a><script>1</script>"),
+    "/": (
+        b"Content-Type: text/html",
+        b"<!doctype html><a href=/login>x</a><script>1</script><script src=/a.js></script>",
+    ),
     "/login": (
         b"Content-Type: text/html",
         b"<!doctype html><link rel=stylesheet href=/s.css><input type=password>",
     ),
     "/s.css": (b"Content-Type: text/plain", b"p {}"),
+    "/a.js": (b"Content-Type: text/javascript", b"document.createElement('style')"),
     "/ws": (b"Upgrade: websocket\r\nConnection: Upgrade", b""),
 }
 
@@ -220,9 +224,19 @@ def test_the_front_page_and_the_sign_in_page_are_judged_as_a_browser_shows_them(
     with served(broken) as server:
         digest = "a4ayc/80/OGda4BO/1o/V0etpOqiLx1JwB5S3beHW0s="
         report = run(server, websocket="/ws")
-        assert [finding.evidence for finding in report.findings if finding.id == "MKS-WEB-028"] == [
-            f"/: script-src-elem blocks inline of <script>; csp.script-src-elem = [\"'sha256-{digest}'\"]",
-            "/login: /s.css of <link> is served as text/plain, not as text/css",
+        assert [(each.level, each.evidence) for each in report.findings if each.id == "MKS-WEB-028"] == [
+            (
+                "error",
+                f"/: script-src-elem blocks inline of <script>; csp.script-src-elem = [\"'sha256-{digest}'\"]",
+            ),
+            (
+                "error",
+                f"/login: http://127.0.0.1:{server.port}/s.css of <link> is served as text/plain, not as text/css",
+            ),
+            (
+                "note",
+                "/: style-src-elem blocks inline of <script>; csp.style-src-elem = [\"'unsafe-inline'\"]",
+            ),
         ]
         report = run(server, websocket="/elsewhere", pages=["/login"])
         assert "/elsewhere: the WebSocket is not opened: 404" in {each.evidence for each in report.findings}

@@ -41,7 +41,7 @@ from mks_deploy.operations.probe import Target, probe
 from mks_deploy.operations.server_metrics import read_servers
 from mks_deploy.settings.definitions import Settings
 from mks_deploy.settings.settings_file import DeploySettingsError
-from mks_hardening.exceptions import SettingsError
+from mks_hardening.exceptions import ConfigurationError, SettingsError
 
 __all__ = [
     "accept_command",
@@ -218,10 +218,14 @@ def test_command(options: argparse.Namespace) -> int:
         sys.stderr.write(f"the URL must be {error}\n")
         return WRONG
     failed = 0
-    for finding in probe(target, pages=options.page, websocket=options.websocket):
-        failed += not (finding.holds or finding.note)
-        mark = "✓" if finding.holds else "–" if finding.note else "✗"
-        sys.stdout.write(f"{mark} {finding.promise:<58} {finding.seen}\n")
+    try:
+        for finding in probe(target, pages=options.page, websocket=options.websocket):
+            failed += not (finding.holds or finding.note)
+            mark = "✓" if finding.holds else "–" if finding.note else "✗"
+            sys.stdout.write(f"{mark} {finding.promise:<58} {finding.seen}\n")
+    except ConfigurationError as error:
+        sys.stderr.write(f"{error}\n")
+        return WRONG
     sys.stdout.write("all promises hold\n" if not failed else f"{failed} do not hold\n")
     return DIFFERENT if failed else DONE
 
