@@ -50,7 +50,7 @@ SCRIPT_TYPE: Final = re.compile(
     r"|module|importmap|(?:text|application)/(?:x-)?(?:java|ecma)script(?:;.*)?", re.IGNORECASE
 )
 """Values of ``type`` with which a script runs; those with a slash are types of files too."""
-_NO_SCRIPT: Final = re.compile(r"\s*(?:void\s*\(?\s*0\s*\)?|false)?\s*;*\s*", re.IGNORECASE)
+_NO_SCRIPT: Final = frozenset({"", "false", "void0"})  # without blanks and signs
 _HANDLER: Final = re.compile(
     r"on(?:abort|animation\w+|auxclick|(?:after|before)\w+|blur|cancel|can\w+|change|click|close|contextmenu|copy|cut|"
     r"dblclick|drag\w*|drop|durationchange|ended|error|focus(?:in|out)?|formdata|hashchange|input|invalid|key\w+|load\w*|"
@@ -59,14 +59,14 @@ _HANDLER: Final = re.compile(
     r"unload|volumechange|waiting|wheel)"
 )
 _LOCAL: Final = re.compile(r"(?:.+\.)?localhost|127\.[\d.]+|::1")
-_STYLE_COMMENT: Final = re.compile(r"/\*.*?\*/|@namespace[^;]*;", re.DOTALL)
+_STYLE_COMMENT: Final = re.compile(r"/\*.*?(?:\*/|\Z)|@namespace[^;@]*;", re.DOTALL)
 _STYLE_URL: Final = re.compile(
     r"""(?:(@import)\s+(?:url\(\s*)?|url\(\s*)(?:"([^"]*)"|'([^']*)'|([^"'()\s]+))""", re.IGNORECASE
 )
-_FONT_FACE: Final = re.compile(r"@font-face\s*\{[^}]*\}", re.IGNORECASE)
+_FONT_FACE: Final = re.compile(r"@font-face\s*\{[^{}]*\}", re.IGNORECASE)
 _COMPILES: Final = re.compile(r"\bWebAssembly\.(?:compile|instantiate)")
 _INSERTS_STYLE: Final = re.compile(r"""createElement\(["'`]style["'`]\)""")
-_IMPORTED: Final = re.compile(r"""\b(?:from|import)\s*\(?\s*["'](\.{0,2}/[^"'\s]{1,300}\.m?js)["']""")
+_IMPORTED: Final = re.compile(r"""\b(?:from|import)\s*(?:\(\s*)?["'](\.{0,2}/[^"'\s]{1,300}\.m?js)["']""")
 
 
 class BlockedElement(NamedTuple):
@@ -252,7 +252,7 @@ class _PageParser(HTMLParser):
         elif tag == "a" and (link := given.get("href", "").strip()):
             if link[:11].lower() != "javascript:":
                 self._page.links.append(absolute_url(self._page.base, link))
-            elif not _NO_SCRIPT.fullmatch(link[11:]):
+            elif re.sub(r"[\s;()]", "", link[11:]) not in _NO_SCRIPT:
                 self._page.check(tag, "script-src-elem", text=f"javascript:{link[11:]}")
         elif tag == "link":
             self._read_link(given, nonce, css=css)

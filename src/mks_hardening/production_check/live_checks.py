@@ -661,5 +661,5 @@ def no_request_id(facts: Facts) -> Iterator[Evidence]:
 def broken_page(facts: Facts) -> Iterator[Evidence]:
     """Report the front page, the sign-in page and named ones; what depends on their scripts and styles is a note."""
     for page, fault, setting, certain in _live(facts).page_faults:
-        text = f"{page}: {fault}" + (f"; {setting}" if setting else "")
+        text = f"{page}: {fault}" + ", when it is used" * (not certain) + (f"; {setting}" if setting else "")
         yield Evidence(text=text, key=f"{page} {fault}", level=None if certain else "note")

@@ -249,3 +249,18 @@ def test_a_path_that_is_none_of_the_site_is_refused(path: str) -> None:
     with pytest.raises(ConfigurationError, match="websocket must be a path of the site"):
         site.faults(websocket=path)
     assert {requested for requested, _ in site.requests} == {"/"}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        f"<style>{'@font-face{' * 50_000}</style>",
+        f"<style>{'@namespace ' * 50_000}</style>",
+        f"<style>{'/* ' * 100_000}</style>",
+        f"<script>import{' ' * 100_000}x</script>",
+        f"<a href='javascript:{' ' * 100_000}x'>",
+    ],
+)
+@pytest.mark.timeout(20)
+def test_hostile_pages_take_no_more_time_than_others(body: str) -> None:
+    assert len(_Site(_page("/", body)).faults()) == 0
