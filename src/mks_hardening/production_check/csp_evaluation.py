@@ -138,9 +138,13 @@ class PageEvaluation:
         self.blocked: dict[BlockedElement, None] = {}
         self.files: dict[LoadedFile, None] = {}
         self.links: list[str] = []
-        self.takes_password = self.standards = False
-        self.url = self.base = url
-        self.policies = [policy for value in policies for policy in _policies(value)]
+        self.takes_password: bool = False
+        self.standards: bool = False
+        self.url: str = url
+        self.base: str = url
+        self.policies: list[dict[str, tuple[str, ...]]] = [
+            policy for value in policies for policy in _policies(value)
+        ]
         self._page = urlsplit(url)
 
     def read_style(self, text: str, url: str) -> None:

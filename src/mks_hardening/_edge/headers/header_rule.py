@@ -6,7 +6,7 @@ import logging
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from mks_hardening._core.checks import instances, strings
 from mks_hardening._core.web.paths import PathRules, paths_of_rule
@@ -103,8 +103,7 @@ def headers_of_file(path: str, policy: HeaderPolicy) -> tuple[HeaderPolicy, list
             raise ConfigurationError(
                 f"MKS_HEADERS_FILE: {key} must be a table of header values", parameter="MKS_HEADERS_FILE"
             )
-        values: dict[str, Any] = table
-        rules.append(HeaderRule(key, **_additions(key, values)))
+        rules.append(HeaderRule(key, **_additions(key, cast("dict[str, Any]", table))))
     return changed, rules
 
 

@@ -311,6 +311,6 @@ def test_features_replace_those_of_the_same_name() -> None:
     assert len({feature.partition("=")[0] for feature in features}) == len(features)
     assert {"clipboard-write=(self)", "fullscreen=(self)"} <= {*features}
     assert "clipboard-write=()" in dict(HeaderPolicy.strict().fields)["Permissions-Policy"]
-    with pytest.raises(ConfigurationError, match="^permissions: no browser knows geolocatoin") as caught:
+    with pytest.raises(ConfigurationError, match=r"^permissions: no browser knows geolocatoin") as caught:
         policy.plus(permissions="geolocatoin=(self)")
     assert caught.value.parameter == "permissions"
