@@ -343,17 +343,6 @@ REDIS_URL = { as = "variable", from = "redis_url" }
     assert unit.count("LoadCredential=database_url:") == 1
 
 
-def test_the_old_name_of_the_application_is_understood() -> None:
-    old = deployed('[site]\napplication = "shop:make()"').replace(
-        'target = "knowledge_system.app:from_env()"\n', ""
-    )
-    made = read_settings(old)
-    assert made.app.target == "shop:make()"
-    assert made.notes == ("site.application is now app.target; the old name is deprecated",)
-    with pytest.raises(DeploySettingsError, match=r"site\.application is unknown"):
-        read_settings(deployed('[site]\napplication = "shop:make()"'))
-
-
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists))
 def test_a_form_reads_or_says_what_it_wants(value: object) -> None:
     forms = (

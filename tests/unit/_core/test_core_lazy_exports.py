@@ -1,4 +1,4 @@
-"""Lazy exports of packages, and public names that were renamed."""
+"""Lazy exports of packages."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mks_hardening._core.lazy_exports import deprecated_names, facade
+from mks_hardening._core.lazy_exports import facade
 
 
 @pytest.fixture
@@ -17,36 +17,17 @@ def package(monkeypatch: pytest.MonkeyPatch) -> Any:
     home.OrderError = type("OrderError", (Exception,), {})
     monkeypatch.setitem(sys.modules, "shop_errors", home)
     made: Any = ModuleType("shop")
-    made.__getattr__, made.__dir__, made.__all__ = facade(
-        "shop", {"shop_errors": ["OrderError"]}, renamed={"OrderMistake": "OrderError"}
-    )
+    made.__getattr__, made.__dir__, made.__all__ = facade("shop", {"shop_errors": ["OrderError"]})
     monkeypatch.setitem(sys.modules, "shop", made)
     return made
 
 
-def test_a_former_name_is_the_current_one_with_a_warning(package: Any) -> None:
-    with pytest.warns(DeprecationWarning, match=r"OrderMistake is now called OrderError") as caught:
-        assert package.OrderMistake is package.OrderError
-    assert [warning.filename for warning in caught] == [__file__]
-
-
-def test_a_former_name_is_not_listed(package: Any) -> None:
+def test_a_listed_name_is_that_of_its_module(package: Any) -> None:
     assert package.__all__ == dir(package) == ["OrderError"]
+    assert package.OrderError is sys.modules["shop_errors"].OrderError
+    assert package.OrderError.__module__ == "shop"
 
 
-def test_an_unknown_name_is_an_attribute_error_without_a_warning(package: Any) -> None:
-    with pytest.raises(AttributeError, match="no attribute 'other'"):
+def test_an_unknown_name_is_an_attribute_error(package: Any) -> None:
+    with pytest.raises(AttributeError, match="module 'shop' has no attribute 'other'"):
         _ = package.other
-
-
-def test_a_module_without_lazy_names_has_former_names_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    module: Any = ModuleType("shop_window")
-    module.Notifier = object()
-    module.__getattr__ = deprecated_names("shop_window", {"Bell": "Notifier"})
-    monkeypatch.setitem(sys.modules, "shop_window", module)
-    with pytest.warns(DeprecationWarning, match=r"shop_window\.Bell is now called Notifier") as caught:
-        from shop_window import Bell  # type: ignore[import-not-found] # made above
-    assert Bell is module.Notifier
-    assert [warning.filename for warning in caught] == [__file__]
-    with pytest.raises(AttributeError, match="no attribute 'Ball'"):
-        _ = module.Ball

@@ -63,17 +63,3 @@ def test_a_stop_starts_no_thread_where_no_process_could_be_interrupted(
         timer.cancel()
     assert started == []
     app.close()
-
-
-def test_the_notifier_has_its_former_names_with_a_warning(tasks: Tasks) -> None:
-    from mks_hardening.contrib import celery_app
-
-    with pytest.warns(DeprecationWarning, match="TaskBell is now called TaskNotifier"):
-        former = celery_app.TaskBell
-    assert former is celery_app.TaskNotifier
-    app = celery_app.celery_app(tasks, broker_url="memory://")
-    notifier = celery_app.TaskNotifier(tasks, app)
-    tasks.create_table()
-    with pytest.warns(DeprecationWarning, match="ring is now called announce"):
-        assert notifier.ring() == 0
-    app.close()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-import mks_hardening.db
 from mks_hardening.db import SearchIndex, SearchQueryError
 from mks_hardening.exceptions import ConfigurationError
 
@@ -60,8 +59,3 @@ def test_a_wrong_length_is_refused(wrong: dict[str, int], message: str) -> None:
 def test_a_query_that_is_too_long_is_refused() -> None:
     with pytest.raises(SearchQueryError, match="at most 200 characters, this one has 201"):
         SearchIndex("s").excerpt("養生", "養" * 201)
-
-
-def test_the_former_name_is_deprecated() -> None:
-    with pytest.warns(DeprecationWarning, match="JapaneseSearch is now called SearchIndex"):
-        assert mks_hardening.db.JapaneseSearch is SearchIndex

@@ -90,8 +90,3 @@ def test_stats_name_every_state() -> None:
     assert not hasattr(AlertStats(), "__dict__")
     with pytest.raises(AttributeError):
         AlertStats().logged = 1  # type: ignore[misc]  # what is refused here
-
-
-def test_the_former_name_of_errors_is_deprecated() -> None:
-    with pytest.warns(DeprecationWarning, match="now called errors"):
-        assert AlertStats(errors=3).faults == 3

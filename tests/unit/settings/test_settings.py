@@ -105,8 +105,6 @@ def test_all_faults_come_in_one_message_once_each() -> None:
     )
     assert all(str(error).count(fault) == 1 for fault in error.errors)
     assert "hunter" not in str(error)
-    with pytest.warns(DeprecationWarning, match="faults is now called errors"):
-        assert error.faults is error.errors
 
 
 @pytest.mark.parametrize(

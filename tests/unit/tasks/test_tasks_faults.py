@@ -378,8 +378,6 @@ def test_a_lease_lost_to_another_thread_of_the_process_is_told_apart(
     renewer.renew_all()
     clock.advance(29)
     second.check()
-    with pytest.warns(DeprecationWarning, match="taken is now called leased"):
-        assert second.taken is second.leased
 
 
 def test_a_run_beyond_its_timeout_is_reported_once(

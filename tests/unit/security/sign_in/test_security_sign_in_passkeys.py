@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from mks_hardening import security
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.security import PasskeySignIn, SignInStep, VerificationResult
 from sign_in_scenario import ELSEWHERE, HERE, RIGHT, PasskeyScenario, audited
@@ -83,16 +81,6 @@ def test_a_code_is_no_passkey(scenario: PasskeyScenario, kind: Any) -> None:
             )
         assert caught.value.parameter == "outcome"
         assert session.user_id is None
-
-
-def test_former_names_still_work(scenario: PasskeyScenario) -> None:
-    with pytest.warns(DeprecationWarning, match=r"SignIn\.alone is now called passwordless_sign_in"):
-        assert scenario.sign_in.alone(scenario.alone(), client=HERE).state == "done"
-    with pytest.warns(DeprecationWarning, match=r"SignIn\.aalone is now called apasswordless_sign_in"):
-        assert asyncio.run(scenario.sign_in.aalone(scenario.alone(), client=HERE)).state == "done"
-    for former in ("AloneOutcome", "PasswordlessOutcome"):
-        with pytest.warns(DeprecationWarning, match=rf"security\.{former} is now called PasskeySignIn"):
-            assert getattr(security, former) is security.PasskeySignIn
 
 
 @pytest.mark.parametrize("cause", ["forged", "disabled", "gone"])

@@ -792,14 +792,6 @@ def test_tags_of_paths_are_bounded() -> None:
     assert len({path_tag(f"/{n}") for n in range(40_000)}) <= 1 << 14
 
 
-def test_the_names_in_the_cache_package_are_those_of_wsgi() -> None:
-    from mks_hardening import cache, wsgi
-
-    assert cache.CacheRule is wsgi.CacheRule
-    assert cache.ResponseCacheMiddleware is wsgi.ResponseCacheMiddleware
-    assert (cache.CacheRule.__module__, "CacheRule" in cache.__all__) == ("mks_hardening.wsgi", False)
-
-
 def test_a_variant_whose_entry_was_not_written_is_a_miss() -> None:
     """Its body is written first; until the entry of the URL names it, it may be one that was invalidated."""
     site = Site(("Vary", "Accept-Language"))
