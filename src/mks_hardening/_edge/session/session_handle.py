@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -238,22 +237,6 @@ class SessionHandle(SessionState):
     async def aend_others(self) -> int:
         """``end_others`` for asyncio."""
         return await arun(self._end_others())
-
-    # --- former names ---
-
-    @property
-    def lives(self) -> bool:
-        """Former name of ``exists``; deprecated."""
-        warnings.warn("SessionHandle.lives is now called exists", DeprecationWarning, stacklevel=2)
-        return self.exists
-
-    @property
-    def hands_out_cookie(self) -> bool:
-        """Former name of ``sets_cookie``; deprecated."""
-        warnings.warn(
-            "SessionHandle.hands_out_cookie is now called sets_cookie", DeprecationWarning, stacklevel=2
-        )
-        return self.sets_cookie
 
     def __repr__(self) -> str:
         return f"SessionHandle(alive={self._record is not None})"

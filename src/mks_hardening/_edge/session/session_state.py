@@ -7,7 +7,6 @@ from math import ceil, inf
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from mks_hardening._core.operations import Op, run
-from mks_hardening._core.renamed_methods import renamed_method
 from mks_hardening._edge.private_response import vary_by_cookie
 from mks_hardening._edge.session.refusal_texts import retry_after
 from mks_hardening._edge.session.session_ids import key_of, new_anonymous_id, new_id, user_id_of_owner
@@ -208,14 +207,6 @@ class SessionState:
             self._require_head()
             self._fate = "set"
             self._speaks = self.was_changed = True
-
-    @renamed_method(discard)
-    def forget(self) -> None:
-        """Former name of ``discard``; deprecated."""
-
-    @renamed_method(resend_cookie)
-    def hand_out_again(self) -> None:
-        """Former name of ``resend_cookie``; deprecated."""
 
     def _require_head(self) -> None:
         if self.head_given:
