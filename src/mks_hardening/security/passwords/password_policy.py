@@ -8,7 +8,6 @@ rule; so a few thousand words cover some hundred thousand passwords.
 from __future__ import annotations
 
 import unicodedata
-import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -68,12 +67,6 @@ class PasswordVerdict:
 
     def __bool__(self) -> bool:
         return not self.errors
-
-    @property
-    def faults(self) -> tuple[PasswordErrorCode, ...]:
-        """Former name of ``errors``; deprecated."""
-        warnings.warn("PasswordVerdict.faults is now called errors", DeprecationWarning, stacklevel=2)
-        return self.errors
 
 
 class PasswordPolicy:

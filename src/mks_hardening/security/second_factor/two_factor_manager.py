@@ -16,7 +16,6 @@ from mks_hardening._core.durations import seconds
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.security.passkeys._ceremonies import check_installed
 from mks_hardening.security.passkeys._challenges import Challenges
-from mks_hardening.security.passkeys._former_methods import with_current_methods
 from mks_hardening.security.passkeys.relying_party import RelyingParty
 from mks_hardening.security.second_factor._component import FactorOptions, PasskeyContext
 from mks_hardening.security.second_factor._enrolment import Enrolments
@@ -129,7 +128,14 @@ def _passkey_context(
         missing = "relying_party" if party is None else "passkey_store"
         raise ConfigurationError("relying_party and passkey_store must be given together", parameter=missing)
     instance(party, RelyingParty, parameter="relying_party")
-    store = with_current_methods(store)
+    offers(
+        store,
+        "save_challenge",
+        "consume_challenge",
+        "assign_owner",
+        parameter="passkey_store",
+        kind="a PasskeyStore",
+    )
     # At construction: a missing package must not be discovered by the first user who signs in.
     check_installed()
     return PasskeyContext(party, Challenges(store, clock, ttl=party.challenge_ttl), store)

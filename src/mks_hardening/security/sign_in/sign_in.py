@@ -17,7 +17,6 @@ from mks_hardening._core.clock import given_clock
 from mks_hardening._core.durations import seconds
 from mks_hardening._core.operation_methods import async_method, sync_method
 from mks_hardening._core.operations import Op
-from mks_hardening._core.renamed_methods import renamed_method
 from mks_hardening.exceptions import ConfigurationError
 from mks_hardening.security.passwords.hashing import process_hasher
 from mks_hardening.security.rate_limits.rate_limiter import RateLimiter
@@ -319,14 +318,6 @@ class SignIn(AccountAdministration):
     @async_method(external_sign_in)
     def aexternal_sign_in(self) -> None:
         """``external_sign_in`` for asyncio."""
-
-    @renamed_method(passwordless_sign_in)
-    def alone(self) -> None:
-        """Former name of ``passwordless_sign_in``; deprecated."""
-
-    @renamed_method(apasswordless_sign_in)
-    def aalone(self) -> None:
-        """Former name of ``apasswordless_sign_in``; deprecated."""
 
     # --- reauthentication ------------------------------------------------------------------------
 

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Final
 
 from mks_hardening._core.clock import SYSTEM_CLOCK
 from mks_hardening.security._memory_records import MemoryStoreBase
-from mks_hardening.security.passkeys._former_methods import FormerMethods
 
 if TYPE_CHECKING:
     from mks_hardening.protocols import Clock
@@ -16,7 +15,7 @@ __all__ = ["MemoryPasskeyStore"]
 _MOST_CHALLENGES: Final = 10_000
 
 
-class MemoryPasskeyStore(FormerMethods, MemoryStoreBase):
+class MemoryPasskeyStore(MemoryStoreBase):
     """Store owners and challenges in memory until the process ends; not shared between processes.
 
     Args:

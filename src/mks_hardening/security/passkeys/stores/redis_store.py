@@ -8,14 +8,13 @@ from mks_hardening._core.backend.redis_operations import Pipeline, RunScript
 from mks_hardening._core.operation_methods import async_method, sync_method
 from mks_hardening._core.operations import Op
 from mks_hardening.security._redis_backed import RedisStoreBase
-from mks_hardening.security.passkeys._former_methods import FormerMethods
 
 __all__ = ["RedisPasskeyStore"]
 
 _PACKAGE: Final = "mks_hardening.security.passkeys.stores"
 
 
-class RedisPasskeyStore(FormerMethods, RedisStoreBase):
+class RedisPasskeyStore(RedisStoreBase):
     """Store owners and challenges of passkeys in Redis.
 
     Owners are data, not a cache: the server must run with ``maxmemory-policy noeviction`` and persistence

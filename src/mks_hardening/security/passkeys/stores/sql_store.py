@@ -9,7 +9,6 @@ from mks_hardening._core.clock import SYSTEM_CLOCK, given_clock
 from mks_hardening._core.optional_imports import optional
 from mks_hardening.exceptions import BackendUnavailableError
 from mks_hardening.security._transactions import SQLStoreBase, checked_metadata, insert_if_absent
-from mks_hardening.security.passkeys._former_methods import FormerMethods
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine, MetaData, Table
@@ -60,7 +59,7 @@ def passkey_tables(
     )
 
 
-class SQLAlchemyPasskeyStore(FormerMethods, SQLStoreBase):
+class SQLAlchemyPasskeyStore(SQLStoreBase):
     """Store owners and challenges of passkeys in two tables, with short transactions of its own.
 
     Works with SQLAlchemy 2.0 and later; tested with SQLite and PostgreSQL. The application owns the engine and
