@@ -6,7 +6,6 @@ copied, and never contain a secret: a parameter is described by its name and typ
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -69,12 +68,6 @@ class SettingsError(ConfigurationError):
             "\n".join((f"{len(errors)} invalid setting(s):", *(f"  - {error}" for error in errors)))
         )
         self.errors = errors
-
-    @property
-    def faults(self) -> tuple[str, ...]:
-        """Former name of ``errors``; deprecated."""
-        warnings.warn("SettingsError.faults is now called errors", DeprecationWarning, stacklevel=2)
-        return self.errors
 
 
 class RequestLimitError(MksHardeningError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 
 __all__ = ["CacheStats"]
@@ -28,13 +27,6 @@ class CacheStats:
     errors: int = 0
     bypasses: int = 0
     pending_invalidations: int = 0
-
-    @property
-    def owed_invalidations(self) -> int:
-        """Former name of ``pending_invalidations``; deprecated."""
-        message = "CacheStats.owed_invalidations is now called pending_invalidations"
-        warnings.warn(message, DeprecationWarning, stacklevel=2)
-        return self.pending_invalidations
 
     @property
     def hit_rate(self) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import warnings
 from collections.abc import Sequence
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -116,11 +115,6 @@ class TaskNotifier(Closing):
             # `again_after`.
             self._wake_ups.unmark(due[announced:])
         return announced
-
-    def ring(self) -> int:
-        """Call ``announce``, under its former name."""
-        warnings.warn("ring is now called announce", DeprecationWarning, stacklevel=2)
-        return self.announce()
 
     def _is_quiet(self, queue: str) -> bool:
         # Not a connection of the pool: after an error kombu closes it and returns it there. Sending opens it again,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 
 __all__ = ["AlertStats"]
@@ -33,9 +32,3 @@ class AlertStats:
     deliveries: int = 0
     replayed: int = 0
     errors: int = 0
-
-    @property
-    def faults(self) -> int:
-        """Former name of ``errors``; deprecated."""
-        warnings.warn("AlertStats.faults is now called errors", DeprecationWarning, stacklevel=2)
-        return self.errors

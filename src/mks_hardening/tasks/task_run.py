@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Generator
 from contextlib import contextmanager
 from threading import Event
@@ -68,12 +67,6 @@ class TaskRun:
         self.delivery: int = task.deliveries
         self.finished: bool = False
         self.lost: Event = Event()
-
-    @property
-    def taken(self) -> LeasedTask:
-        """``leased``, under its former name."""
-        warnings.warn("taken is now called leased", DeprecationWarning, stacklevel=2)
-        return self.leased
 
     @property
     def message_id(self) -> str:
