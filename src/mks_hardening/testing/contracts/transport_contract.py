@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -34,11 +33,11 @@ class TransportContract:
 
     def make_unreachable(self) -> None:
         """Make the destination unreachable temporarily."""
-        _call_former(self, "take_away", "make_unreachable")
+        raise NotImplementedError
 
     def make_reachable(self) -> None:
         """Make the destination reachable again."""
-        _call_former(self, "bring_back", "make_reachable")
+        raise NotImplementedError
 
     def test_a_message_arrives_once(self) -> None:
         """The message has arrived when ``send`` returns."""
@@ -80,15 +79,6 @@ class TransportContract:
         transport = self.make_transport()
         transport.close()
         transport.close()
-
-
-def _call_former(suite: TransportContract, former: str, current: str) -> None:
-    """Call a method that a suite defines under its former name."""
-    method: Callable[[], None] | None = getattr(suite, former, None)
-    if method is None:
-        raise NotImplementedError
-    warnings.warn(f"{former} is now called {current}", DeprecationWarning, stacklevel=3)
-    method()
 
 
 def _send(transport: Transport, message: _Message, _number: int) -> None:
