@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -28,7 +28,7 @@ def main() -> None:
         RELEASED.write_text("\n".join([*sorted(now), ""]), encoding="utf-8")
         return
     released = RELEASED.read_text("utf-8").split() if RELEASED.exists() else now.keys()
-    found = [*errors(released, renamed() | now)]
+    found = [*errors(released, still_there(released) | now)]
     print("\n".join(found), end="\n" if found else "")
     sys.exit(bool(found))
 
@@ -45,13 +45,13 @@ def names() -> dict[str, str]:
     return found
 
 
-def renamed() -> dict[str, str]:
-    """Return every deprecated name that still works; it needs no docstring."""
+def still_there(released: Iterable[str]) -> dict[str, str]:
+    """Return those of the released names that can be imported, whether listed in ``__all__`` or deprecated."""
+    found = (name.rpartition(".") for name in released)
     return {
-        f"{module}.{name}": "versionadded::"
-        for module in MODULES
-        for kept in ("_RENAMED", "_MOVED")
-        for name in getattr(importlib.import_module(f"mks_hardening.{module}"), kept, ())
+        f"{module}.{name}": ""
+        for module, _, name in found
+        if module in MODULES and hasattr(importlib.import_module(f"mks_hardening.{module}"), name)
     }
 
 

@@ -33,26 +33,18 @@ def stubs() -> dict[Path, str]:
         package = import_module(f"mks_hardening.{file.parent.name}")
         homes = getattr(package, "_HOME", None)
         if homes is not None:
-            found[file.with_suffix(".pyi")] = stub_of(
-                homes, getattr(package, "_RENAMED", {}), getattr(package, "_MOVED", {})
-            )
+            found[file.with_suffix(".pyi")] = stub_of(homes)
     return found
 
 
-def stub_of(homes: dict[str, list[str]], renamed: dict[str, str], moved: dict[str, str]) -> str:
-    """Return one re-export for each name (PEP 484), in the order that the linter expects.
-
-    Deprecated names follow as aliases; PEP 702 has no way to mark an alias as deprecated. Names that have moved to
-    another package are imported from there.
-    """
+def stub_of(homes: dict[str, list[str]]) -> str:
+    """Return one re-export for each name (PEP 484), in the order that the linter expects."""
     lines = [
         import_of(home, name)
         for home in sorted(homes)
         for name in sorted(homes[home], key=lambda name: (not name.isupper(), name))
     ]
-    lines += [import_of(package, name) for name, package in sorted(moved.items())]
-    aliases = [f"{former} = {current}\n" for former, current in sorted(renamed.items())]
-    return "".join([HEADING, "\n", *lines, *(["\n", *aliases] if aliases else [])])
+    return "".join([HEADING, "\n", *lines])
 
 
 def import_of(home: str, name: str) -> str:

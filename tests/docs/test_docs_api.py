@@ -181,5 +181,7 @@ def test_a_name_newer_than_the_last_release_says_since_when(monkeypatch: pytest.
     ]
     released = tool.RELEASED
     if released.exists():
-        assert [*tool.errors(released.read_text("utf-8").split(), tool.names())] == []
+        known = released.read_text("utf-8").split()
+        assert [*tool.errors(known, tool.still_there(known) | tool.names())] == []
     assert {name.rpartition(".")[0] for name in tool.names()} == PAGES
+    assert [*tool.still_there(["wsgi.HeaderPolicy", "wsgi.Gone", "gone.Name"])] == ["wsgi.HeaderPolicy"]

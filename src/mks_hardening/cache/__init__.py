@@ -29,7 +29,4 @@ _HOME = {
     "mks_hardening.cache.cache_transaction": ["CacheTransaction"],
 }
 
-# By name only: areas do not import each other. The middleware of this name is the one for WSGI.
-_MOVED = {"CacheRule": "mks_hardening.wsgi", "ResponseCacheMiddleware": "mks_hardening.wsgi"}
-
-__getattr__, __dir__, __all__ = facade(__name__, _HOME, moved=_MOVED)
+__getattr__, __dir__, __all__ = facade(__name__, _HOME)

@@ -22,5 +22,3 @@ from mks_hardening.cache.cdn.tag_invalidator import TagInvalidator as TagInvalid
 from mks_hardening.cache.decorator import CachedFunction as CachedFunction
 from mks_hardening.cache.decorator import cache_if as cache_if
 from mks_hardening.cache.decorator import cached as cached
-from mks_hardening.wsgi import CacheRule as CacheRule
-from mks_hardening.wsgi import ResponseCacheMiddleware as ResponseCacheMiddleware

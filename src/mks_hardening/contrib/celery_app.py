@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from mks_hardening._core.checks import function, strings
 from mks_hardening._core.durations import seconds
-from mks_hardening._core.lazy_exports import deprecated_names, exported
+from mks_hardening._core.lazy_exports import exported
 from mks_hardening._core.optional_imports import optional
 from mks_hardening.contrib._celery_process import PoolProcess
 from mks_hardening.contrib._celery_settings import RUN, TICK, celery_settings, check_limits
@@ -33,12 +33,6 @@ if TYPE_CHECKING:
     from mks_hardening.tasks import Tasks
 
 __all__ = ["RUN", "TICK", "TaskNotifier", "celery_app"]
-
-_RENAMED: Final = {"TaskBell": "TaskNotifier"}
-if TYPE_CHECKING:
-    TaskBell = TaskNotifier
-else:
-    __getattr__ = deprecated_names(__name__, _RENAMED)
 
 exported(__name__, [TaskNotifier])
 

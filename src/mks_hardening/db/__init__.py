@@ -36,6 +36,4 @@ _HOME = {
     "mks_hardening.db.watch.statement_stats": ["StatementCaller", "StatementStats"],
 }
 
-_RENAMED = {"JapaneseSearch": "SearchIndex"}
-
-__getattr__, __dir__, __all__ = facade(__name__, _HOME, renamed=_RENAMED)
+__getattr__, __dir__, __all__ = facade(__name__, _HOME)

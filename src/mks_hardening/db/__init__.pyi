@@ -50,5 +50,3 @@ from mks_hardening.db.watch.slow_queries import SlowQueryMonitor as SlowQueryMon
 from mks_hardening.db.watch.slow_queries import slow_query_record as slow_query_record
 from mks_hardening.db.watch.statement_stats import StatementCaller as StatementCaller
 from mks_hardening.db.watch.statement_stats import StatementStats as StatementStats
-
-JapaneseSearch = SearchIndex

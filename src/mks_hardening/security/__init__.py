@@ -89,12 +89,4 @@ _HOME = {
     "mks_hardening.security.sign_in.stores.redis_store": ["RedisSignInStore"],
 }
 
-_RENAMED = {
-    "AloneOutcome": "PasskeySignIn",
-    "FactorHelp": "FactorAdministration",
-    "FactorStanding": "FactorStatus",
-    "PasswordFault": "PasswordErrorCode",
-    "PasswordlessOutcome": "PasskeySignIn",
-}
-
-__getattr__, __dir__, __all__ = facade(__name__, _HOME, renamed=_RENAMED)
+__getattr__, __dir__, __all__ = facade(__name__, _HOME)

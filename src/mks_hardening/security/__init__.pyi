@@ -85,9 +85,3 @@ from mks_hardening.security.sign_in.sign_in_results import SignInNotice as SignI
 from mks_hardening.security.sign_in.sign_in_results import SignInStep as SignInStep
 from mks_hardening.security.sign_in.stores.memory_store import MemorySignInStore as MemorySignInStore
 from mks_hardening.security.sign_in.stores.redis_store import RedisSignInStore as RedisSignInStore
-
-AloneOutcome = PasskeySignIn
-FactorHelp = FactorAdministration
-FactorStanding = FactorStatus
-PasswordFault = PasswordErrorCode
-PasswordlessOutcome = PasskeySignIn

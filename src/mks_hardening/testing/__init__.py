@@ -24,6 +24,4 @@ _HOME = {
     "mks_hardening.testing.wsgi_call": ["WSGIResponse", "call_wsgi"],
 }
 
-_RENAMED = {"ASGIAnswer": "ASGIResponse", "WSGIAnswer": "WSGIResponse"}
-
-__getattr__, __dir__, __all__ = facade(__name__, _HOME, renamed=_RENAMED)
+__getattr__, __dir__, __all__ = facade(__name__, _HOME)

@@ -21,6 +21,3 @@ from mks_hardening.testing.task_recorder import EnqueuedTask as EnqueuedTask
 from mks_hardening.testing.task_recorder import TaskRecorder as TaskRecorder
 from mks_hardening.testing.wsgi_call import WSGIResponse as WSGIResponse
 from mks_hardening.testing.wsgi_call import call_wsgi as call_wsgi
-
-ASGIAnswer = ASGIResponse
-WSGIAnswer = WSGIResponse

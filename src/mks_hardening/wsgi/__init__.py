@@ -70,6 +70,4 @@ _HOME = {
     "mks_hardening._edge.session.stores.redis_store": ["RedisSessionStore"],
 }
 
-_RENAMED = {"OwnAnswer": "CustomResponse"}
-
-__getattr__, __dir__, __all__ = facade(__name__, _HOME, renamed=_RENAMED)
+__getattr__, __dir__, __all__ = facade(__name__, _HOME)

@@ -66,5 +66,3 @@ from mks_hardening.wsgi.response_cache.response_cache_middleware import (
     ResponseCacheMiddleware as ResponseCacheMiddleware,
 )
 from mks_hardening.wsgi.session.session_middleware import SessionTimeoutMiddleware as SessionTimeoutMiddleware
-
-OwnAnswer = CustomResponse
