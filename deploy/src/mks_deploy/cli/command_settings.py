@@ -84,14 +84,14 @@ def read_text(file: Path) -> str:
 
 def notes_on(settings: Settings, secrets: Path) -> list[str]:
     """Return what an operator should know about settings that are valid."""
-    found = list(settings.notes)
     # Other accounts than root cannot look into the folder of a host.
-    if os.access(secrets, os.X_OK) and not has_alert_channel(settings, used_credentials(secrets, settings)):
-        found.append(
-            "no alert of the application or of a failed unit leaves the host: upkeep.smtp_host would mail them to "
-            f"{settings.upkeep.alert_mail}, and the secret slack_webhook_url would post them"
-        )
-    return found
+    if not os.access(secrets, os.X_OK) or has_alert_channel(settings, used_credentials(secrets, settings)):
+        return []
+    note = (
+        "no alert of the application or of a failed unit leaves the host: upkeep.smtp_host would mail them to "
+        f"{settings.upkeep.alert_mail}, and the secret slack_webhook_url would post them"
+    )
+    return [note]
 
 
 def version_number(text: str) -> tuple[int, ...]:

@@ -241,8 +241,8 @@ def render_command(options: argparse.Namespace) -> int:
         f"{settings.paths.config[1:]}/deploy.toml", options.settings.read_text(encoding="utf-8")
     )
     files = (*rendered, own)
-    _write_notes(options, notes_on(settings, options.secrets) if options.check else settings.notes)
     if options.check:
+        _write_notes(options, notes_on(settings, options.secrets))
         found = list(differences(files, options.out))
         sys.stdout.write("".join(found))
         return DIFFERENT if found else DONE

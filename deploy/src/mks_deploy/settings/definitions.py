@@ -896,7 +896,6 @@ class Settings:
     image: Image
     variables: Mapping[str, str] = field(default_factory=dict)
     secrets: tuple[Secret, ...] = ()
-    notes: tuple[str, ...] = ()
     hosts: tuple[Host, ...] = ()
     here: Host | None = None
 

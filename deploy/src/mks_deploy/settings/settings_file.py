@@ -154,7 +154,6 @@ def read_settings(text: str, *, further_errors: Iterable[str] = (), file: str = 
         given: Mapping[str, Any] = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise DeploySettingsError([f"{file} is not TOML: {error}", *further_errors], file=file) from None
-    given, notes = _renamed(given)
     errors = list(_unknown(given))
     tables = {}
     for name, kind in _TABLES.items():
@@ -175,7 +174,6 @@ def read_settings(text: str, *, further_errors: Iterable[str] = (), file: str = 
         **{name: kind(**tables[name]) for name, kind in _TABLES.items()},
         variables=chosen,
         secrets=secrets,
-        notes=notes,
         hosts=hosts,
     )
     # Contradictions are checked only if all values are valid.
@@ -239,20 +237,6 @@ _FREE: Final = {"variables", "secrets"}
 """Tables whose keys are names of variables."""
 _NAMED: Final = (Paths, Stores)
 """Tables whose texts may hold the name of the site."""
-
-
-def _renamed(given: Mapping[str, Any]) -> tuple[Mapping[str, Any], tuple[str, ...]]:
-    """Return the tables with renamed options under their current names, and a note on each."""
-    site, app = given.get("site"), given.get("app", {})
-    if not isinstance(site, Mapping) or not isinstance(app, Mapping) or "application" not in site:
-        return given, ()
-    if "target" in app:
-        return given, ()  # reported as unknown
-    moved = {"kind": "wsgi", **app, "target": site["application"]}
-    rest = {key: value for key, value in site.items() if key != "application"}
-    return {**given, "site": rest, "app": moved}, (
-        "site.application is now app.target; the old name is deprecated",
-    )
 
 
 def _unknown(given: Mapping[str, Any]) -> Iterator[str]:
