@@ -77,7 +77,7 @@ def test_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     assert set(names) >= {
         f"mks_hardening/{file.relative_to(package_map.PACKAGE)}" for file in package_map.PACKAGE.rglob("*.py")
     }
-    assert wheel.stat().st_size <= 1536 * 1024, f"{wheel.stat().st_size / 1024:.0f} KiB"
+    assert wheel.stat().st_size <= 1600 * 1024, f"{wheel.stat().st_size / 1024:.0f} KiB"
 
 
 def test_wheel_needs_nothing_and_offers_the_extras(wheel: Path) -> None:
