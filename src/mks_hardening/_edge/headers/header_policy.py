@@ -48,13 +48,14 @@ _REPORT_NAME: Final = re.compile(r"[a-z*][a-z0-9_.*-]*")
 _REPORT_URL: Final = re.compile(r"(?:https://|/(?!/))[!#-\[\]-~]*")
 _EMBEDDER: Final = re.compile(r"https?://[A-Za-z0-9.-]+(?::[0-9]{1,5})?")
 # OWASP Secure Headers of July 2026: features that a page does not need. Passkeys stay allowed for the site itself:
-# with an empty list no browser offers passkey sign-in.
+# with an empty list no browser offers passkey sign-in. ``unload`` stays allowed: browsers would
+# report an error for each page that listens to that event, as those of the Django admin do.
 _NO_FEATURES: Final = (
     "accelerometer=(), autoplay=(), camera=(), cross-origin-isolated=(), display-capture=(), encrypted-media=(), "
     "fullscreen=(), geolocation=(), gyroscope=(), keyboard-map=(), magnetometer=(), microphone=(), midi=(), "
     "payment=(), picture-in-picture=(), publickey-credentials-get=(self), screen-wake-lock=(), sync-xhr=(self), "
     "usb=(), xr-spatial-tracking=(), clipboard-read=(), clipboard-write=(), gamepad=(), hid=(), "
-    "idle-detection=(), interest-cohort=(), serial=(), unload=()"
+    "idle-detection=(), interest-cohort=(), serial=()"
 )
 # A browser grants these only at a click, and buttons that copy a text or enlarge a video are on ordinary pages.
 _AT_A_CLICK: Final = re.compile(r"\b(clipboard-write|fullscreen|picture-in-picture)=\(\)")
