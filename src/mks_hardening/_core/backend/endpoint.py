@@ -41,6 +41,7 @@ class Endpoint:
     """Shared state for one server; created and removed by the registry.
 
     Args:
+        key: its place in the registry.
         target: the server, or ``None`` for a client object that is used unchanged.
         foreign: that client object.
         clock: monotonic clock of the breaker.
@@ -49,7 +50,10 @@ class Endpoint:
         clients: the synchronous clients that calls have created, by database.
     """
 
-    def __init__(self, target: RedisTarget | None, foreign: RedisLike | None, clock: Clock) -> None:
+    def __init__(
+        self, key: Hashable, target: RedisTarget | None, foreign: RedisLike | None, clock: Clock
+    ) -> None:
+        self.key = key
         self.target = target
         self.clock = clock  # also keeps the clock alive: its identity is part of the registry's key
         self.address = type(foreign).__name__ if target is None else target.address
@@ -264,13 +268,13 @@ class _Registry:
         with self.lock:
             endpoint = self.endpoints.get(key)
             if endpoint is None:
-                endpoint = self.endpoints[key] = Endpoint(target, foreign, clock)
+                endpoint = self.endpoints[key] = Endpoint(key, target, foreign, clock)
             return EndpointLease(endpoint, budget=budget, database=0 if target is None else target.database)
 
     def forget(self, endpoint: Endpoint) -> None:
-        for key, known in tuple(self.endpoints.items()):
-            if known is endpoint:
-                del self.endpoints[key]
+        # By its key: a finalizer that runs during an iteration would change what is iterated over.
+        if self.endpoints.get(endpoint.key) is endpoint:
+            del self.endpoints[endpoint.key]
 
 
 _registry: Final = _Registry()
@@ -286,11 +290,14 @@ def lease(
 def _unused(clients: dict[int, _Shared], lease: EndpointLease) -> list[_Shared]:
     """Remove the lease from all clients, and the clients without users from the dictionary; return the latter."""
     unused: list[_Shared] = []
-    for database, shared in list(clients.items()):
-        if lease in shared.users:
+    for database in list(
+        clients
+    ):  # of items it would create tuples, at which a finalizer may run and change it
+        shared = clients.get(database)
+        if shared is not None and lease in shared.users:
             shared.users.discard(lease)
             if not shared.users:
-                del clients[database]
+                clients.pop(database, None)
                 unused.append(shared)
     return unused
 
