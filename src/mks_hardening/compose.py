@@ -340,7 +340,9 @@ def _harden(
         strip_cookies=strip_cookies,
     )
     if rules:
-        app = wrapped(app, "limit", limiter=limiter, rules=rules, exempt_paths=edge.limit_exempt_paths)
+        app = wrapped(
+            app, "limit", limiter=limiter, rules=rules, exempt_paths=_limit_exempt(settings, given["limit"])
+        )
     for name, options_of in (
         ("timeout", _timeout),
         ("concurrency", _concurrency),
@@ -399,6 +401,12 @@ def _cookie_policy(mode: str, given: Mapping[str, object], *, secure: bool) -> d
     from mks_hardening._edge.cookies.cookie_policy import CookiePolicy
 
     return {"policy": CookiePolicy(secure=secure, report_only=mode == "report")}
+
+
+def _limit_exempt(settings: HardeningSettings, given: dict[str, Any]) -> tuple[str, ...]:
+    """Return the paths that the settings and the option exempt from the rate limits; removes the option."""
+    option = given.pop("exempt_paths", ())
+    return (*settings.wsgi.limit_exempt_paths, *strings(option, parameter="limit_exempt_paths", of="paths"))
 
 
 def _timeout(settings: HardeningSettings, given: Mapping[str, object]) -> dict[str, object]:

@@ -337,6 +337,18 @@ def test_refusals_of_the_stack_are_offences() -> None:
     assert [call(app, path="/limited").status for _ in range(4)] == [200, 429, 429, 403]
 
 
+def test_exempt_paths_of_the_settings_and_of_the_option_are_both_exempt() -> None:
+    app = harden(
+        application,
+        settings_with(limit_exempt_paths=("/assets/",)),
+        limiter=RateLimiter({"all": "1 per hour"}, clock=FrozenClock()),
+        rate_limits=[RateLimitRule("all")],
+        limit_exempt_paths=["/polled"],
+    )
+    paths = ["/", "/", "/assets/a.css", "/assets/b.css", "/polled", "/polled"]
+    assert [call(app, path=path).status for path in paths] == [200, 429, 200, 200, 200, 200]
+
+
 def test_failed_sign_ins_are_offences() -> None:
     options = banning(BanRule("guessing", strikes=2, when={"SignInEvent.refused"}))
     app = harden(application, SETTINGS, **options)
