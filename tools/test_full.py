@@ -90,7 +90,8 @@ def main() -> None:
     """Run all parts; stop at the first failure."""
     pythons = find_pythons()
     whole, oldest = whole_suite_version(pythons), min(pythons, key=as_numbers)
-    quick = ("-m", "not slow and not chromium", *(f"--ignore={file}" for file in CANNOT_DIFFER))
+    marks = "not slow and not chromium and not compatibility"
+    quick = ("-m", marks, *(f"--ignore={file}" for file in CANNOT_DIFFER))
     with tempfile.TemporaryDirectory(prefix="mks-test-full-") as folder, ThreadPoolExecutor(1) as beside:
         work = Path(folder)
         wheels = build_wheels(work / "dist")
@@ -112,6 +113,9 @@ def main() -> None:
         units = beside.submit(run_units, environments, work, tree=tree, quick=quick)
         # Two at a time: each starts many servers.
         run_tests(newest, tree, "-n", "2", "-m", "slow", *slow_files(tree))
+        section(f"Python {whole}: applications from the package index")
+        home = {"MKS_COMPATIBILITY_VENVS": str(ROOT / ".venv-compatibility")}
+        run(str(newest), "tools/run_tests.py", "-q", "-n", "2", "tests/compatibility", cwd=tree, **home)
         section("Unit and property tests")
         try:
             units.result()

@@ -1,0 +1,190 @@
+"""Write the page of the compatibility suite in both languages: ``make compatibility``.
+
+Each application is walked through raw, and hardened without and with the settings of its description. Then both are
+measured in alternating rounds, one worker each, two connections.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from compatibility import NAMES, ROOT, Application, Served, described, walked
+
+PAGES = {language: ROOT / "docs" / language / "reference" / "compatibility.md" for language in ("en", "ja")}
+RESULTS = ROOT / "docs" / "reference" / "compatibility.json"
+_ROUNDS, _REQUESTS = 5, 150
+
+_TEXTS = {
+    "en": {
+        "title": "Applications from the package index",
+        "about": (
+            "Applications that were not written for this library, unedited, wrapped by `harden_wsgi` or "
+            "`harden_asgi`, and walked through in Chromium as they are and hardened. With the settings below, "
+            "every step that works without the library works with it, and the browser reports nothing new. "
+            "`make compatibility` writes this page; `make test-full` checks it.\n\n"
+            '"Whole without settings" counts the steps without a blocked resource, a new message or a failed '
+            "request. Requests per second: one page, one worker, two connections, alternating rounds."
+        ),
+        "head": "| application | version | built on | whole without settings | requests/s raw | hardened | ratio |",
+        "none": "No settings are needed.",
+        "file": "`MKS_HEADERS_FILE`:",
+        "broken": "Not whole without settings: ",
+        "variables": "Environment:",
+        "stop": ".",
+        "comma": ", ",
+    },
+    "ja": {
+        "title": "パッケージインデックスのアプリケーション",
+        "about": (
+            "このライブラリのために書かれていないアプリケーションを、変更せずに `harden_wsgi` または "
+            "`harden_asgi` でラップし、そのままの場合とラップした場合の両方を Chromium で操作します。"
+            "以下の設定を使えば、ライブラリなしで動く手順はすべて動き、ブラウザーに新しい報告は出ません。"
+            "`make compatibility` がこのページを書き、`make test-full` が検査します。\n\n"
+            "「設定なしで動作」は、ブロックされたリソース、新しいメッセージ、失敗したリクエストがない手順の数です。"
+            "1 秒あたりのリクエスト数は、1 ページ、1 ワーカー、2 接続で、交互に測定しました。"
+        ),
+        "head": "| アプリケーション | バージョン | 基盤 | 設定なしで動作 | リクエスト/秒（なし） | ラップ後 | 比 |",
+        "none": "設定は不要です。",
+        "file": "`MKS_HEADERS_FILE`:",
+        "broken": "設定なしでは動作が完全でない手順: ",
+        "variables": "環境変数:",
+        "stop": "。",
+        "comma": "、",
+    },
+}
+
+
+def results() -> dict[str, Any]:
+    """Return the published results by application."""
+    found: dict[str, Any] = json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else {}
+    return found
+
+
+def pages() -> dict[Path, str]:
+    """Return the text of each page."""
+    kept = results()
+    return {file: _page(kept, language) for language, file in PAGES.items()}
+
+
+def _page(kept: dict[str, Any], language: str) -> str:
+    texts = _TEXTS[language]
+    lines = [f"# {texts['title']}", "", texts["about"], "", texts["head"], "|---|---|---|---|---|---|---|"]
+    parts: list[str] = []
+    for name in NAMES:
+        application, result = described(name), kept.get(name)
+        if result is None:
+            continue
+        steps = result["steps"]
+        raw, hardened = result["raw"], result["hardened"]
+        lines.append(
+            f"| {application.distribution} | {result['version']} | {application.framework} | "
+            f"{sum(steps.values())} / {len(steps)} | {raw:.0f} | {hardened:.0f} | {hardened / raw:.2f} |"
+        )
+        parts += _settings(application, steps, texts, looser=application.looser[language == "ja"])
+    return "\n".join([*lines, "", *parts]).rstrip() + "\n"
+
+
+def _settings(
+    application: Application, steps: dict[str, bool], texts: dict[str, str], *, looser: str
+) -> list[str]:
+    lines = [f"(compatibility-{application.name.replace('_', '-')})=", f"## {application.distribution}", ""]
+    broken = [step for step, whole in steps.items() if not whole]
+    if broken:
+        lines += [texts["broken"] + texts["comma"].join(broken) + texts["stop"], ""]
+    if not application.needs_settings:
+        return [*lines, texts["none"], ""]
+    if looser:
+        lines += [looser + texts["stop"], ""]
+    if application.settings:
+        assigned = [f"{name}={value}" for name, value in application.settings.items()]
+        lines += [texts["variables"], "", "```ini", *assigned, "```", ""]
+    if application.headers:
+        lines += [texts["file"], "", "```toml", application.headers.strip(), "```", ""]
+    return lines
+
+
+def measured(name: str, browser: Any, folder: Path) -> dict[str, Any]:
+    """Walk through an application, raw and hardened, and measure both."""
+    application = described(name)
+    raw = Served(application, folder / "raw", hardened=False)
+    bare = Served(application, folder / "bare", hardened=True)
+    whole = Served(application, folder / "whole", hardened=True, settings=True)
+    servers = (raw, bare, whole)
+    try:
+        for served in servers:
+            served.start()
+        before = walked(application, browser, raw.url)
+        without = walked(application, browser, bare.url, patience=5)
+        bare.stop()
+        rates: dict[Served, list[float]] = {raw: [], whole: []}
+        for _ in range(_ROUNDS + 1):
+            for served, found in rates.items():
+                found.append(_rate(served))
+        return {
+            "version": raw.version,
+            "steps": {step: without[step].is_whole(result) for step, result in before.items()},
+            "raw": statistics.median(rates[raw][1:]),  # the first round warms up
+            "hardened": statistics.median(rates[whole][1:]),
+        }
+    finally:
+        for served in servers:
+            served.stop()
+
+
+def _rate(served: Served) -> float:
+    """Return the requests per second of two connections."""
+    headers = served.application.program_headers
+    failed: list[int] = []
+
+    def ask() -> None:
+        connection = http.client.HTTPConnection("localhost", served.port, timeout=30)
+        for _ in range(_REQUESTS // 2):
+            connection.request("GET", served.application.page, headers=headers)
+            response = connection.getresponse()
+            response.read()
+            if response.status >= 400:
+                failed.append(response.status)
+        connection.close()
+
+    threads = [threading.Thread(target=ask) for _ in range(2)]
+    start = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed, f"{served.application.name}: {failed[:3]}"
+    return _REQUESTS / (time.perf_counter() - start)
+
+
+def main(names: list[str]) -> None:
+    """Measure these applications, or all, and write the page."""
+    from playwright.sync_api import sync_playwright
+
+    from knowledge_browser import FLAGS
+    from testbed.services import program
+
+    kept = results()
+    with sync_playwright() as playwright, tempfile.TemporaryDirectory() as folder:
+        browser = playwright.chromium.launch(executable_path=program("chromium"), args=FLAGS)
+        for name in names or NAMES:
+            (Path(folder) / name).mkdir()
+            kept[name] = measured(name, browser, Path(folder) / name)
+            sys.stdout.write(f"{name}: {kept[name]}\n")
+            sys.stdout.flush()
+        browser.close()
+    kept = {name: kept[name] for name in NAMES if name in kept}
+    RESULTS.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    for file, text in pages().items():
+        file.write_text(text, "utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
