@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
+import http.client
 import importlib.util
 import os
 import re
@@ -17,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import mks_hardening
-from testbed.polling import accepts_connections
 from testbed.process import ServerProcess, start_on_free_port
 
 ROOT = Path(__file__).parents[2]
@@ -63,7 +63,7 @@ class Application:
     framework: str
     start: str
     walk: Callable[[Visit], None]
-    files: Mapping[str, str | bytes] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
     commands: tuple[tuple[str, ...], ...] = ()
     settings: Mapping[str, str] = field(default_factory=dict)
     headers: str = ""
@@ -128,6 +128,26 @@ def environment(name: str) -> Path:
     return python
 
 
+def seeded(application: Application) -> Path:
+    """Return a folder with the application's files, as its commands left them."""
+    python = environment(application.name)
+    content = repr((application.start, sorted(application.files.items()), application.commands))
+    folder = python.parents[1] / f"seed-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
+    if folder.exists():
+        return folder
+    for older in folder.parent.glob("seed-*"):
+        shutil.rmtree(older)
+    work = folder.parent / "seed"
+    shutil.rmtree(work, ignore_errors=True)
+    for name, content in {"application.py": application.start, **application.files}.items():
+        file = work / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(content, "utf-8")
+    for program, *arguments in application.commands:
+        _run(str(python.with_name(program)), *arguments, cwd=work, PYTHONPATH=str(work), HOME=str(work))
+    return work.rename(folder)
+
+
 def _run(*command: str, cwd: Path | None = None, **variables: str) -> str:
     done = subprocess.run(
         command,
@@ -170,20 +190,13 @@ class Served:
         self._server: ServerProcess | None = None
         self._python = environment(application.name)
         self._module = "hardened" if hardened else "application"
-        folder.mkdir()
+        shutil.copytree(seeded(application), folder)
         # Of this library alone: the other packages of this environment must not be visible.
         library = folder / "library"
         library.mkdir()
         (library / "mks_hardening").symlink_to(Path(mks_hardening.__file__).parent)
-        (folder / "application.py").write_text(application.start, "utf-8")
         (folder / "hardened.py").write_text(_HARDENED.format(kind=application.kind), "utf-8")
-        for name, content in application.files.items():
-            file = folder / name
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(content if isinstance(content, bytes) else content.encode())
         self.variables = {"PYTHONPATH": f"{folder}:{library}", "HOME": str(folder)}
-        for program, *arguments in application.commands:
-            _run(str(self._python.with_name(program)), *arguments, cwd=folder, **self.variables)
         if hardened:
             self.variables["MKS_ENV"] = "development"
         if settings:
@@ -213,9 +226,9 @@ class Served:
         self._server = ServerProcess(
             [str(self._python), "-m", *words],
             log=self.folder / "server.log",
-            ready=lambda: accepts_connections(port),
+            ready=lambda: _responds(port, self.application),
             cwd=self.folder,
-            identity={"env": {**_clean(), **self.variables}},
+            identity={"env": {**_clean(), **self.variables, "APPLICATION_URL": f"http://localhost:{port}"}},
         )
         self._server.start(timeout=60)
         self.port = port
@@ -223,6 +236,15 @@ class Served:
     def stop(self) -> None:
         if self._server is not None:
             self._server.stop()
+
+
+def _responds(port: int, application: Application) -> bool:
+    """Return whether the application responds: gunicorn listens before it imports the application."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    with contextlib.closing(connection), contextlib.suppress(OSError, http.client.HTTPException):
+        connection.request("GET", application.page, headers={"Host": f"localhost:{port}"})
+        return connection.getresponse().status < 500
+    return False
 
 
 # --- what the browser says
@@ -340,6 +362,8 @@ class Visit:
     def _heard(self, message: Any) -> None:
         if message.type != "error" or message.text.startswith("Failed to load resource"):
             return  # the request is counted
+        if _TRIED_EVAL.fullmatch(message.text):
+            return  # a library found out whether it may compile code, and goes on without; a need raises an error
         text = self._plain(message.text)
         if _BLOCKED.search(text):
             self._blocked(text.partition(" violates")[0])
@@ -367,11 +391,13 @@ class Visit:
 
     def _plain(self, text: str) -> str:
         """Return the text without what differs in each run."""
-        text = re.sub(r"\?[^\s'\")]*", "", text.replace(self.url, "")).splitlines()[0]
+        text = re.sub(r"\?[^\s'\")]*", "", " ".join(text.replace(self.url, "").split()))
         return re.sub(r"[0-9a-f]*\d[0-9a-f-]*", "#", text)[:300]
 
 
 _BLOCKED = re.compile(r"Content Security Policy|Refused to|X-Frame-Options|Cross-Origin|has been blocked")
+
+_TRIED_EVAL = re.compile(r"(\s*Note that 'script-src' was not explicitly set, so 'default-src' is used.*)?")
 
 
 def walked(application: Application, browser: Any, url: str, *, patience: float = 30) -> dict[str, Step]:

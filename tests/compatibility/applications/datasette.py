@@ -88,7 +88,7 @@ csp.script-src-elem = [
 ]
 """,
     looser=(
-        "Pages may contain styles, which the application inserts, and three scripts of this version, by their hashes",
+        "Pages may contain styles, and three scripts of this version, named by their hashes",
         "アプリケーションが挿入するページ内のスタイルと、このバージョンの 3 つのスクリプト（ハッシュで指定）を許可",
     ),
     page="/data/places",
