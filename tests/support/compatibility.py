@@ -311,7 +311,8 @@ class Visit:
         self.context.set_default_timeout(self._patience)
         try:
             yield
-            self.page.wait_for_load_state("networkidle")
+            with contextlib.suppress(Error):  # a page may poll
+                self.page.wait_for_load_state("networkidle", timeout=5000)
         except (Error, AssertionError) as error:
             self._step.reason = f"{type(error).__name__}: {error}"
         else:

@@ -32,7 +32,7 @@ def walk(visit: Visit) -> None:
         page.reload()
         visit.sees("text=Paint the door")
     with visit.step("API documentation"):
-        visit.go("/api/docs")
+        visit.go("/api/docs/")
         page.locator("#swagger-ui").wait_for(state="attached")
 
 
@@ -83,7 +83,7 @@ app = create_admin([Task], auth_table=User, session_table=Sessions, production=F
     headers="""\
 csp.style-src = ["'unsafe-inline'"]
 
-["/api/docs"]
+["/api/docs/"]
 csp.script-src-elem = ["'unsafe-inline'", "https://cdn.jsdelivr.net"]
 csp.style-src = ["https://cdn.jsdelivr.net"]
 csp.img-src = ["https://fastapi.tiangolo.com"]
