@@ -9,9 +9,27 @@ import pytest
 
 import compatibility_page
 from compatibility import NAMES, Served, described, walked
+from deploy_host import HOST, Host
+from testbed.polling import wait_until
 
 pytest_plugins = ["knowledge_browser"]
 pytestmark = [pytest.mark.compatibility, pytest.mark.timeout(300)]
+
+
+_DEPLOYED = """
+[site]
+name = "live"
+[app]
+kind = "{kind}"
+target = "hardened:app"
+server = "gunicorn"
+needs = []
+[edge]
+[tls]
+[upkeep]
+[stores]
+statement_timeout = "1s"
+"""
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -40,6 +58,45 @@ def test_what_works_raw_works_hardened(name: str, chromium: Any, tmp_path: Path)
 
     published = compatibility_page.results().get(name, {})
     assert {step: bare[step].is_whole(raw[step]) for step in raw} == published.get("steps")
+
+
+@pytest.mark.nginx
+@pytest.mark.parametrize("name", ["fava", "marimo", "piccolo_admin"])
+def test_the_kits_nginx_lets_all_of_it_through(
+    name: str, chromium: Any, chromium_path: str, certificates: Any, tmp_path: Path
+) -> None:
+    application = described(name)
+    raw = Served(application, tmp_path / "raw", hardened=False)
+    served = Served(application, tmp_path / "served", hardened=True, settings=True)
+    host = Host(certificates, name="live", base=_DEPLOYED.format(kind=application.kind), source=served.folder)
+    flags = [
+        "--headless",
+        "--no-sandbox",
+        "--ignore-certificate-errors",
+        f"--host-resolver-rules=MAP {HOST} 127.0.0.1",
+    ]
+    browser = chromium.browser_type.launch(executable_path=chromium_path, args=flags)
+    try:
+        raw.start()
+        host.render()
+        socket_file, given = host.socket_file(), host.application_variables(redis_url="", postgres_url="")
+        served.start_behind(
+            socket_file, {key: text for key, text in given.items() if text}, socket_file.exists
+        )
+        socket_file.chmod(0o666)  # as the kit's unit opens it to nginx's account
+        host.start_nginx()
+        wait_until(lambda: (answer := host.ask("/")) is not None and answer.status < 500, timeout=60)
+        before = walked(application, chromium, raw.url)
+        behind = walked(application, browser, f"https://{HOST}:{host.https}")
+        assert {
+            step: (result.reason, result.new(before[step]))
+            for step, result in behind.items()
+            if not result.is_whole(before[step])
+        } == {}
+    finally:
+        browser.close()
+        for each in (raw, served, host):
+            each.stop()
 
 
 def test_the_page_shows_the_results_and_the_settings() -> None:

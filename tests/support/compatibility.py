@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,9 +33,11 @@ from mks_hardening.settings import HardeningSettings
 app = harden_{kind}(app, HardeningSettings.from_env())
 """
 _SERVERS = {
-    "wsgi": ("gunicorn", "--worker-class=gthread", "--threads=4", "--bind=127.0.0.1:{port}", "{module}:app"),
-    "asgi": ("uvicorn", "--no-access-log", "--port={port}", "{module}:app"),
+    "wsgi": ("gunicorn", "--worker-class=gthread", "--threads=4"),
+    "asgi": ("uvicorn", "--no-access-log"),
 }
+_TCP = {"wsgi": "--bind=127.0.0.1:{}", "asgi": "--port={}"}
+_UNIX = {"wsgi": "--bind=unix:{}", "asgi": "--uds={}"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,6 +218,15 @@ class Served:
         return _run(str(self._python), "-c", code, self.application.distribution).strip()
 
     @property
+    def processor_time(self) -> float:
+        """Return the seconds that the server and its workers have computed."""
+        assert self._server is not None
+        pid = self._server.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        # The clock of a process, as clock_getcpuclockid(3) computes it.
+        return sum(time.clock_gettime((~each << 3) | 2) for each in (pid, *map(int, children)))
+
+    @property
     def log(self) -> str:
         return (self.folder / "server.log").read_text(errors="replace")
 
@@ -222,16 +234,28 @@ class Served:
         start_on_free_port(self._start)
 
     def _start(self, port: int) -> None:
-        words = [word.format(port=port, module=self._module) for word in _SERVERS[self.application.kind]]
+        self.variables["APPLICATION_URL"] = f"http://localhost:{port}"
+        self._serve(_TCP[self.application.kind].format(port), lambda: _responds(port, self.application))
+        self.port = port
+
+    def start_behind(
+        self, socket_file: Path, variables: Mapping[str, str], ready: Callable[[], object]
+    ) -> None:
+        """Start on a socket that a proxy knows, with the environment of that host."""
+        socket_file.parent.mkdir(exist_ok=True)
+        self.variables = {**variables, **self.variables, "MKS_ENV": variables["MKS_ENV"]}
+        self._serve(_UNIX[self.application.kind].format(socket_file), ready)
+
+    def _serve(self, where: str, ready: Callable[[], object]) -> None:
+        words = (*_SERVERS[self.application.kind], where, f"{self._module}:app")
         self._server = ServerProcess(
             [str(self._python), "-m", *words],
             log=self.folder / "server.log",
-            ready=lambda: _responds(port, self.application),
+            ready=ready,
             cwd=self.folder,
-            identity={"env": {**_clean(), **self.variables, "APPLICATION_URL": f"http://localhost:{port}"}},
+            identity={"env": {**_clean(), **self.variables}},
         )
         self._server.start(timeout=60)
-        self.port = port
 
     def stop(self) -> None:
         if self._server is not None:

@@ -23,7 +23,9 @@ def walk(visit: Visit) -> None:
         visit.sees("td:has-text('Second')")
     with visit.step("edit in a dialog"):
         visit.go("/admin/article/")
-        page.locator("td.list-buttons-column a[data-target], td.list-buttons-column a[data-bs-target]").first.click()
+        page.locator(
+            "td.list-buttons-column a[data-target], td.list-buttons-column a[data-bs-target]"
+        ).first.click()
         field = visit.sees(".modal.show input[name=title]")
         field.fill("Third")
         page.locator(".modal.show input[type=submit]").first.click()
@@ -40,7 +42,9 @@ def walk(visit: Visit) -> None:
         visit.sees("td:has-text('Second')")
     with visit.step("upload a file"):
         visit.go("/admin/files/upload/")
-        page.set_input_files("input[type=file]", {"name": "a.txt", "mimeType": "text/plain", "buffer": b"text"})
+        page.set_input_files(
+            "input[type=file]", {"name": "a.txt", "mimeType": "text/plain", "buffer": b"text"}
+        )
         page.locator("input[type=submit]").first.click()
         visit.sees("a:has-text('a.txt')")
     with visit.step("read it, and a part of it"):
@@ -65,7 +69,7 @@ APPLICATION = Application(
     kind="wsgi",
     framework="Flask, Flask-Login",
     files={"files/.keep": ""},
-    start='''
+    start="""
 from pathlib import Path
 
 from flask import Flask, redirect, request, url_for
@@ -139,7 +143,7 @@ with app.app_context():
     if not db.session.query(Article).count():
         db.session.add(Article(title="First", body="Text"))
         db.session.commit()
-''',
+""",
     walk=walk,
     headers="""\
 ["/admin/"]
@@ -148,7 +152,7 @@ csp.script-src-attr = ["'unsafe-inline'"]
 csp.style-src-attr = ["'unsafe-inline'"]
 """,
     looser=(
-        "Below `/admin/`, pages may contain scripts, `onclick` attributes and `style` attributes: dialogs and lists do",
+        "Below `/admin/`, pages may contain scripts, `onclick` and `style` attributes: dialogs and lists do",
         "`/admin/` 以下では、ダイアログと一覧が使うページ内のスクリプト、`onclick` 属性、`style` 属性を許可",
     ),
     page="/sign-in",

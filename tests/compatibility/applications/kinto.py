@@ -12,7 +12,9 @@ def walk(visit: Visit) -> None:
         visit.send("PUT", "/v1/buckets/site", expect=201, headers=_BASIC)
         visit.send("PUT", "/v1/buckets/site/collections/notes", expect=201, headers=_BASIC)
         record = {"data": {"title": "First"}}
-        visit.send("POST", "/v1/buckets/site/collections/notes/records", expect=201, data=record, headers=_BASIC)
+        visit.send(
+            "POST", "/v1/buckets/site/collections/notes/records", expect=201, data=record, headers=_BASIC
+        )
         visit.send("PATCH", "/v1/buckets/site", expect=200, data={"data": {"colour": "red"}}, headers=_BASIC)
     with visit.step("batch"):
         requests = {"requests": [{"method": "GET", "path": "/v1/buckets/site/collections/notes/records"}]}

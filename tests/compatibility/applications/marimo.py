@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from compatibility import Application, Visit
 
-_NOTEBOOK = '''
+_NOTEBOOK = """
 import marimo
 
 app = marimo.App()
@@ -40,7 +40,7 @@ def _(mo):
 
 if __name__ == "__main__":
     app.run()
-'''
+"""
 
 
 def walk(visit: Visit) -> None:

@@ -120,10 +120,8 @@ csp.script-src-elem = ["'unsafe-inline'", "https://unpkg.com"]
 csp.img-src = ["https://unpkg.com"]
 """,
     looser=(
-        "Styles of pages and of unpkg.com, two scripts of this version by their hashes; scripts of pages below "
-        "`/collections/`, which contain the data, and in `/openapi`; maps load tiles",
-        "ページ内と unpkg.com のスタイル、このバージョンの 2 つのスクリプト（ハッシュで指定）、データを含む "
-        "`/collections/` 以下と `/openapi` のページ内のスクリプト、地図のタイルを許可",
+        "Maps of unpkg.com and OpenStreetMap; styles in pages, and scripts with the data below `/collections/`",
+        "unpkg.com と OpenStreetMap の地図、ページ内のスタイル、`/collections/` 以下のデータを含むスクリプトを許可",
     ),
     page="/collections/places/items?f=html",
 )

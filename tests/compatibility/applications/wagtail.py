@@ -40,7 +40,9 @@ def walk(visit: Visit) -> None:
         visit.go("/")
     with visit.step("upload a picture"):
         visit.go("/admin/images/add/")
-        page.set_input_files("input[type=file]", {"name": "a.png", "mimeType": "image/png", "buffer": _PICTURE})
+        page.set_input_files(
+            "input[type=file]", {"name": "a.png", "mimeType": "image/png", "buffer": _PICTURE}
+        )
         page.fill("main input[name=title]", "Picture")
         page.locator("main form button[type=submit]").last.click()
         visit.sees(".messages .success")
