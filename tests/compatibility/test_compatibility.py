@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import compatibility_page
-from compatibility import NAMES, Served, described, walked
+from compatibility_walks import NAMES, Served, described, walked
 from deploy_host import HOST, Host
 from testbed.polling import wait_until
 

@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from compatibility import NAMES, ROOT, Application, Served, described, walked
+from compatibility_walks import NAMES, ROOT, Application, Served, described, walked
 
 PAGES = {language: ROOT / "docs" / language / "reference" / "compatibility.md" for language in ("en", "ja")}
 RESULTS = ROOT / "docs" / "reference" / "compatibility.json"

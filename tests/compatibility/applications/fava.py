@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from compatibility import Application, Visit
+from compatibility_walks import Application, Visit
 
 _LEDGER = """
 option "title" "Site"

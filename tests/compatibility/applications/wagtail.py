@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 
-from compatibility import Application, Visit
+from compatibility_walks import Application, Visit
 
 _PICTURE = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
