@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import compatibility_page
-from compatibility_walks import NAMES, Served, described, walked
+from compatibility_walks import BEHIND_NGINX, NAMES, Served, described, walked
 from deploy_host import HOST, Host
 from testbed.polling import wait_until
 
@@ -48,7 +48,7 @@ def test_what_works_raw_works_hardened(name: str, chromium: Any, tmp_path: Path)
     assert {step: result.reason for step, result in raw.items() if not result.works} == {}
 
     bare = steps("bare", hardened=True)
-    hardened = steps("whole", hardened=True, settings=True) if application.needs_settings else bare
+    hardened = steps("whole", hardened=True, settings=True) if application.settings_count else bare
     assert {
         step: (result.reason, result.new(raw[step]))
         for step, result in hardened.items()
@@ -61,7 +61,7 @@ def test_what_works_raw_works_hardened(name: str, chromium: Any, tmp_path: Path)
 
 
 @pytest.mark.nginx
-@pytest.mark.parametrize("name", ["fava", "marimo", "piccolo_admin"])
+@pytest.mark.parametrize("name", BEHIND_NGINX)
 def test_the_kits_nginx_lets_all_of_it_through(
     name: str, chromium: Any, chromium_path: str, certificates: Any, tmp_path: Path
 ) -> None:
@@ -97,6 +97,13 @@ def test_the_kits_nginx_lets_all_of_it_through(
         browser.close()
         for each in (raw, served, host):
             each.stop()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_published_overhead_is_small(name: str) -> None:
+    result = compatibility_page.results()[name]
+    if result["raw"] < 500:  # pages of more than 2 ms
+        assert result["hardened"] > result["raw"] * 0.85
 
 
 def test_the_page_shows_the_results_and_the_settings() -> None:

@@ -110,14 +110,13 @@ csp.script-src-elem = [
     "'sha256-dzRSOSVa/OOjRNIWrDvoVqQYEnTS2Tus70GTZDpV6Pc='",
     "'sha256-3zg+KewLmQIfK0J6gFCdMI63PVTaFFYHcbKwGHV5bvY='",
 ]
+csp.img-src = ["https://unpkg.com", "https://tile.openstreetmap.org"]
 
 ["/collections/"]
 csp.script-src-elem = ["'unsafe-inline'", "https://unpkg.com"]
-csp.img-src = ["https://unpkg.com", "https://tile.openstreetmap.org"]
 
 ["/openapi"]
 csp.script-src-elem = ["'unsafe-inline'", "https://unpkg.com"]
-csp.img-src = ["https://unpkg.com"]
 """,
     looser=(
         "Maps of unpkg.com and OpenStreetMap; styles in pages, and scripts with the data below `/collections/`",
