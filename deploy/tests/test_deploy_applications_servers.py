@@ -56,12 +56,24 @@ def test_a_web_socket_passes(site: Any, server: str) -> None:
 
 
 @pytest.mark.parametrize("server", SERVERS)
-@pytest.mark.parametrize(("path", "accept"), [("/events", "text/event-stream"), ("/api/parts", "*/*")])
-def test_events_arrive_one_by_one(site: Any, server: str, path: str, accept: str) -> None:
-    """By what the client accepts, or else by what the application says (X-Accel-Buffering); compressed or not."""
-    with site(server).ask(path, {"Accept": accept, "Accept-Encoding": "gzip"}) as answer:
+@pytest.mark.parametrize(
+    ("method", "path", "accept"),
+    [
+        ("GET", "/events", "text/event-stream"),
+        # As `fetch` asks, and as programs of chats do.
+        ("GET", "/events", "*/*"),
+        ("POST", "/events", "*/*"),
+        ("GET", "/api/parts", "*/*"),
+    ],
+)
+def test_parts_of_a_response_arrive_one_by_one(
+    site: Any, server: str, method: str, path: str, accept: str
+) -> None:
+    """Without a mark of the client or the application; compressed or not."""
+    with site(server).ask(path, {"Accept": accept, "Accept-Encoding": "gzip"}, method=method) as answer:
         compressed = answer.getheader("Content-Encoding") == "gzip"
         assert compressed == (path == "/api/parts")
+        assert answer.getheader("X-Accel-Buffering") is None
         plain = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress if compressed else bytes
         text = b""
         while len(text) < len(b"data: first\n\n"):

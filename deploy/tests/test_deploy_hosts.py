@@ -12,6 +12,7 @@ import secrets
 import shlex
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import tarfile
@@ -500,6 +501,22 @@ def web(certificates: Any) -> Iterator[Web]:
     made.stop()
 
 
+def _read_in_parts(edge: Host) -> None:
+    """Read a stream through both nginx, each part before the next one is made."""
+    context = ssl.create_default_context(cafile=str(edge.certificates.cert_file))
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    pipe = edge.folder / "more"
+    os.mkfifo(pipe, 0o644)
+    connection = http.client.HTTPConnection(HOST)
+    plain = socket.create_connection(("127.0.0.1", edge.https), timeout=20)
+    with context.wrap_socket(plain, server_hostname=HOST) as connection.sock:
+        connection.request("GET", f"/parts?{pipe}")
+        with connection.getresponse() as answer:
+            assert answer.readline() == b"first\n"
+            pipe.write_bytes(b"on")
+            assert answer.read() == b"second\n"
+
+
 @pytest.mark.nginx
 def test_requests_reach_all_web_hosts_as_they_came_and_survive_one_that_is_down(web: Web) -> None:
     answers = [
@@ -518,6 +535,7 @@ def test_requests_reach_all_web_hosts_as_they_came_and_survive_one_that_is_down(
             answer.one(field)  # once, although two nginx may add it
     upgraded = web.ask("/", fields={"Connection": "Upgrade", "Upgrade": "websocket"}).json()["environ"]
     assert (upgraded["HTTP_UPGRADE"], upgraded["HTTP_CONNECTION"]) == ("websocket", "upgrade")
+    _read_in_parts(web.one)
     own = web.ask("/own-headers")
     assert own.one("Content-Security-Policy") == "default-src 'self'"
     assert own.one("Cache-Control") == "private, max-age=7"

@@ -319,6 +319,15 @@ def answering(certificates: Any) -> Iterator[Host]:
         host.stop()
 
 
+def test_a_body_may_be_as_large_as_the_settings_say(make_host: Any) -> None:
+    host = make_host(edge='body_limit = "1m"')
+    host.start_application()
+    host.start_nginx()
+    for path in ("/x", "/api/x"):
+        assert asked(host, path, method="POST", body=bytes(1024**2)).json()["length"] == 1024**2
+        assert asked(host, path, method="POST", body=bytes(1024**2 + 1)).status == 413
+
+
 def test_a_large_head_of_the_application_is_no_error(host: Host) -> None:
     assert asked(host, "/large-head").status == 200
 

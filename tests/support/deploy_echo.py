@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -32,6 +32,12 @@ def trivial() -> WSGIApplication:
         return [page]
 
     return answer
+
+
+def _parts(more: Path) -> Iterator[bytes]:
+    yield b"first\n"
+    more.read_bytes()  # of a named pipe: waits until somebody writes to it
+    yield b"second\n"
 
 
 def _answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -79,6 +85,9 @@ def _answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable
         fields = [("Content-Type", "text/html; charset=utf-8"), ("X-Frame-Options", "DENY")]
     elif path == "/redirect":
         status, fields = 302, [*fields, ("Location", "/elsewhere")]
+    elif path == "/parts":
+        start_response("200 OK", [("Content-Type", "text/plain"), ("X-Accel-Buffering", "no")])
+        return _parts(Path(environ["QUERY_STRING"]))
     connection = environ["gunicorn.socket"]
     _requests[connection] = _requests.get(connection, 0) + 1
     length = len(environ["wsgi.input"].read())

@@ -34,7 +34,7 @@ async def live(socket: WebSocket) -> None:
         await socket.send_text(text.upper())
 
 
-@app.get("/events")
+@app.api_route("/events", methods=["GET", "POST"])
 @app.get("/api/parts")
 async def events(request: Request) -> StreamingResponse:
     more.clear()
@@ -46,7 +46,7 @@ async def events(request: Request) -> StreamingResponse:
 
     if request.url.path == "/events":
         return StreamingResponse(parts(), media_type="text/event-stream")
-    return StreamingResponse(parts(), media_type="text/plain", headers={"X-Accel-Buffering": "no"})
+    return StreamingResponse(parts(), media_type="text/plain")
 
 
 @app.post("/more", response_class=PlainTextResponse)

@@ -46,7 +46,7 @@ def fields():
     return " ".join(sorted(name for name in request.environ if name.startswith("HTTP_")))
 
 
-@app.get("/events")
+@app.route("/events", methods=["GET", "POST"])
 @app.get("/api/parts")
 def events():
     more.clear()
@@ -56,9 +56,8 @@ def events():
         more.wait(30)
         yield "data: second\n\n"
 
-    unbuffered = {"X-Accel-Buffering": "no"} if request.path == "/api/parts" else {}
     kind = "text/plain" if request.path == "/api/parts" else "text/event-stream"
-    return Response(parts(), content_type=kind, headers=unbuffered)
+    return Response(parts(), content_type=kind)
 
 
 @app.post("/more")
