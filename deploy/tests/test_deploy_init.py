@@ -636,6 +636,34 @@ def test_without_an_address_of_health_the_file_says_so(tree: Callable[..., Path]
 
 
 @pytest.mark.parametrize(
+    ("files", "media"),
+    [
+        (
+            {**DJANGO, "shop/settings.py": HERE + "MEDIA_ROOT = BASE / 'media'\nMEDIA_URL = 'files/'\n"},
+            {"folder": "media", "url": "/files/"},
+        ),
+        # Not public: the application sends them.
+        ({"hello.py": FLASK + "app.config['UPLOAD_FOLDER'] = 'uploads'\n"}, {"folder": "uploads"}),
+        (
+            {
+                "hello.py": FLASK
+                + "import os\nUPLOAD_FOLDER = os.path.join(os.path.dirname(__file__), 'static', 'up')\n"
+            },
+            {"folder": "static/up", "url": "/static/up/"},
+        ),
+        ({"hello.py": FLASK + "UPLOAD_FOLDER = '/srv/uploads'\n"}, None),
+        ({"hello.py": FLASK + "import os\nUPLOAD_FOLDER = os.environ['UPLOADS']\n"}, None),
+        ({"hello.py": FLASK}, None),
+    ],
+)
+def test_where_uploads_are_written_to_is_found(
+    tree: Callable[..., Path], files: dict[str, str], media: dict[str, str] | None
+) -> None:
+    made, _ = described(tree(files))
+    assert made.get("media") == media
+
+
+@pytest.mark.parametrize(
     ("options", "error"),
     [
         ({"folder": Path("/absent")}, "/absent is no folder"),

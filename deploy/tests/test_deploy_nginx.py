@@ -557,6 +557,74 @@ def test_nobody_reaches_an_upload_by_its_address(host: Host, path: str) -> None:
     assert asked(host, path, fields={"X-Accel-Redirect": "/-/uploads/ab/abcd"}).status == 404
 
 
+MEDIA = {
+    "photo.jpg": "image/jpeg",
+    "drawing.svg": "image/svg+xml",
+    "page.html": "text/html; charset=utf-8",
+    "report.pdf": "application/pdf",
+    "unknown": "application/octet-stream",
+    "private/photo.jpg": "",
+    ".hidden": "",
+    "ab/.hidden": "",
+}
+
+
+@pytest.fixture(scope="module")
+def media(certificates: Any) -> Iterator[Host]:
+    host = Host(certificates, upkeep='[media]\nurl = "/media/"')
+    try:
+        host.render()
+        for name in MEDIA:
+            file = host.path("state") / "uploads" / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(UPLOAD)
+        for each in [host.path("state") / "uploads", *(host.path("state") / "uploads").rglob("*")]:
+            each.chmod(0o755)
+        host.start_application()
+        host.start_nginx()
+        yield host
+    finally:
+        host.stop()
+
+
+@pytest.mark.parametrize(("name", "kind"), MEDIA.items())
+def test_what_users_handed_in_has_no_power_in_a_browser(media: Host, name: str, kind: str) -> None:
+    answer = asked(media, f"/media/{name}")
+    assert answer.status == (200 if kind else 404)
+    assert answer.one("X-Content-Type-Options") == "nosniff"
+    if kind:
+        assert (answer.body, answer.one("Content-Type")) == (UPLOAD, kind)
+        assert answer.all("Content-Disposition") == ([] if kind == "image/jpeg" else ["attachment"])
+        assert answer.one("Content-Security-Policy") == "default-src 'none'; frame-ancestors 'none'; sandbox"
+        assert answer.one("X-Frame-Options") == "DENY"
+        assert answer.one("Cache-Control") == "public, max-age=300, must-revalidate"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/media/",
+        "/media/x/../private/photo.jpg",
+        "/media//private/photo.jpg",
+        "/media/%70rivate/photo.jpg",
+        "/media/..%2fspool/",
+        "/media/../../credentials/key",
+    ],
+)
+def test_nobody_gets_round_the_folder_of_media(media: Host, path: str) -> None:
+    """A path that leaves it reaches the application, as every other one does."""
+    answer = asked(media, path)
+    assert answer.status in {400, 403, 404} or "environ" in answer.json()
+
+
+def test_what_only_the_application_may_give_out_is_downloaded_too(media: Host) -> None:
+    for name, sent in (("page.html", ["attachment"]), ("private/photo.jpg", [])):
+        answer = asked(media, f"/send?{name}")
+        assert (answer.status, answer.body) == (200, UPLOAD)
+        assert answer.all("Content-Disposition") == sent
+        assert answer.one("Cache-Control") == "private"
+
+
 # --- limits, status, log ----------------------------------------------------------------------
 
 

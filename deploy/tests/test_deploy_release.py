@@ -39,7 +39,7 @@ from mks_deploy.operations.canary import AccessLog, SlotStatistics, compare, ser
 from mks_deploy.operations.host_steps import HostSteps, read_state
 from mks_deploy.operations.operation_log import Locked, OperationLog, announce, is_held_by_shell, locked
 from mks_deploy.operations.release import Move, ReleaseError, Slot, State, release, restart, rollback
-from mks_deploy.operations.static_files import publish
+from mks_deploy.operations.static_files import link_uploads, publish
 from mks_deploy.operations.unit_journal import masked
 from mks_deploy.operations.version_folders import (
     BUILDING,
@@ -751,8 +751,8 @@ def test_the_address_of_a_page_names_the_digest_under_which_the_file_lies(tmp_pa
     from knowledge_system.web.rendering import _digest
 
     source = Path(str(web.__file__)).parent.parent / "static"
-    assert publish(source, tmp_path) >= 3
-    assert publish(source, tmp_path) == 0
+    assert publish(source, tmp_path, version=source) >= 3
+    assert publish(source, tmp_path, version=source) == 0
     for name in ("app.css", "session.js", "logo.svg"):
         published = tmp_path / "by-digest" / _digest(name) / "static" / name
         assert published.read_bytes() == (source / name).read_bytes()
@@ -763,7 +763,7 @@ def test_files_of_both_versions_lie_side_by_side(tmp_path: Path) -> None:
     for content in ("old " * 500, "new " * 500):
         (tmp_path / "source").mkdir(exist_ok=True)
         (tmp_path / "source/app.css").write_text(content)
-        publish(tmp_path / "source", tmp_path / "public")
+        publish(tmp_path / "source", tmp_path / "public", version=tmp_path)
     assert len(list((tmp_path / "public/by-digest").iterdir())) == 2
     assert (tmp_path / "public/static/app.css").read_text().startswith("new")
 
@@ -773,18 +773,42 @@ def test_a_compressed_file_never_holds_another_content_than_the_file(tmp_path: P
     source, packed = tmp_path / "source/app.css", tmp_path / "public/static/app.css.gz"
     source.parent.mkdir()
     source.write_text("old " * 500)
-    publish(source.parent, tmp_path / "public")
+    publish(source.parent, tmp_path / "public", version=tmp_path)
     packed.write_bytes(gzip.compress(b"new " * 500))
-    publish(source.parent, tmp_path / "public")
+    publish(source.parent, tmp_path / "public", version=tmp_path)
     assert gzip.decompress(packed.read_bytes()) == source.read_bytes()
     source.write_text("short")
-    publish(source.parent, tmp_path / "public")
+    publish(source.parent, tmp_path / "public", version=tmp_path)
     assert not packed.exists()
     # One that the application has itself stays.
     (source.parent / "app.css.gz").write_bytes(gzip.compress(b"short"))
-    assert publish(source.parent, tmp_path / "public") == 1
-    assert publish(source.parent, tmp_path / "public") == 0
+    assert publish(source.parent, tmp_path / "public", version=tmp_path) == 1
+    assert publish(source.parent, tmp_path / "public", version=tmp_path) == 0
     assert packed.exists()
+
+
+def test_a_link_is_published_unless_it_leads_out_of_the_version(tmp_path: Path) -> None:
+    """`collectstatic --link` makes links to packages; someone could commit one to a file of the host."""
+    version, public = tmp_path / "1", tmp_path / "public"
+    (version / "static").mkdir(parents=True)
+    (version / "package.css").write_text("p {}")
+    (version / "static/package.css").symlink_to(version / "package.css")
+    publish(version / "static", public, version=version)
+    (tmp_path / "key").write_text("secret")
+    (version / "static/z.css").symlink_to(tmp_path / "key")
+    with pytest.raises(PermissionError, match="leads out of"):
+        publish(version / "static", public, version=version)
+    assert "secret" not in {file.read_text() for file in public.rglob("*.css")}
+
+
+def test_the_folder_of_uploads_is_a_folder_of_the_version(tmp_path: Path) -> None:
+    version, elsewhere = tmp_path / "1", tmp_path / "elsewhere"
+    version.mkdir()
+    elsewhere.mkdir()
+    (version / "shop").symlink_to(elsewhere)
+    with pytest.raises(PermissionError, match="leads out of"):
+        link_uploads(version / "shop/media", tmp_path / "uploads", version=version)
+    assert list(elsewhere.iterdir()) == []
 
 
 # --- links of the account ---------------------------------------------------------------------
@@ -827,7 +851,7 @@ def test_a_file_that_the_account_chooses_is_not_published(linked: tuple[Host, Pa
     source.mkdir(parents=True)
     (source / "app.css").symlink_to(host.path("state") / "static/secret")
     with pytest.raises(PermissionError, match="root follows no link that another account can make"):
-        publish(source, host.path("releases") / "public")
+        publish(source, host.path("releases") / "public", version=source)
     assert not list((host.path("releases") / "public").rglob("app.css"))
 
 
@@ -1228,6 +1252,38 @@ def test_a_folder_without_a_program_is_no_version() -> None:
     try:
         with pytest.raises(ReleaseError, match="is not a version"):
             HostSteps(read_settings(host.settings_text())).prepare("blue", "3")
+    finally:
+        host.stop()
+
+
+@pytest.mark.parametrize(
+    ("there", "refused"),
+    [((), False), ((".gitkeep",), False), (("logo.png",), True)],
+    ids=["no folder", "an empty one", "files of the version"],
+)
+def test_what_users_hand_in_outlives_a_version(there: tuple[str, ...], refused: bool) -> None:  # noqa: FBT001
+    host = Host()
+    try:
+        steps = HostSteps(read_settings(host.settings_text() + '[media]\nfolder = "shop/media"\n'))
+        for version in ("1", "2"):
+            program = host.path("releases") / "versions" / version / "venv/bin/gunicorn"
+            program.parent.mkdir(parents=True)
+            program.touch()
+        uploads, folder = host.path("state") / "uploads", host.path("releases") / "versions/1/shop/media"
+        uploads.mkdir(exist_ok=True)
+        for name in there:
+            folder.mkdir(parents=True)
+            (folder / name).touch()
+        if refused:
+            with pytest.raises(ReleaseError, match=r"shop/media has files of the version"):
+                steps.prepare("blue", "1")
+            return
+        steps.prepare("blue", "1")
+        (folder / "photo.jpg").write_text("photo")
+        steps.prepare("green", "2")
+        steps.prepare("blue", "1")  # going back
+        assert (folder.parents[2] / "2/shop/media/photo.jpg").read_text() == "photo"
+        assert (uploads / "photo.jpg").exists()
     finally:
         host.stop()
 

@@ -190,6 +190,11 @@ email = "ops@example.jp"
                 "default-src *é",
             )
         ),
+        ({"media": 'url = "/media"'}, "media.url must end with a slash"),
+        ({"media": 'url = "/"'}, "media.url must end with a slash"),
+        ({"media": 'url = "/static/"'}, "media.url must not be /static/"),
+        ({"media": 'folder = "../media"'}, "media.folder must be a path below the source tree"),
+        ({"media": 'url = "/media/"', "edge": 'mode = "direct"'}, 'edge.mode must be "nginx" with media.url'),
         ({"edge": 'user = "www-data;"'}, "edge.user must be 3 to 24 of a-z"),
         (
             {"stores": 'statement_timeout = "60s"'},
@@ -251,6 +256,22 @@ def test_the_settings_of_the_page_about_browsers_are_valid() -> None:
     read = read_settings(deployed(*blocks))
     assert read.edge.content_security_policy.startswith("default-src 'self'; form-action 'self'; ")
     assert (read.tls.hsts_max_age, read.tls.hsts_subdomains) == (730 * 86_400, True)
+    assert (read.media.folder, read.media.url) == ("media", "/media/")
+
+
+@pytest.mark.parametrize(
+    ("path", "closed"),
+    [
+        *(
+            (path, True)
+            for path in ("/readyz", "/health/", "/internal/health-check", "/_status", "/up", "/api/v1/ping")
+        ),
+        *((path, False) for path in ("/", "/login/", "/shop", "/setup", "/orders/ready-made", "/statusquo")),
+    ],
+)
+def test_a_page_that_shows_health_stays_open_to_visitors(path: str, closed: bool) -> None:  # noqa: FBT001
+    files = rendered(settings(app=f'live = "{path}"\nready = "{path}"'))
+    assert any("# For probes of this machine" in content for content in files.values()) == closed
 
 
 def test_a_new_site_asks_browsers_for_little() -> None:

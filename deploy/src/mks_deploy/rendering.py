@@ -44,6 +44,11 @@ from mks_deploy.versions import Installed
 __all__ = ["HOST_FILE", "RenderedFile", "render", "upstream"]
 
 _MIB: Final = 1024**2
+# Addresses that only probes ask for; app.ready of an application without one is a page that visitors read.
+_HEALTH: Final = re.compile(
+    r"/(?:.*/)?[._-]*(?:is[_-]?)?(?:alive|health(?:y)?|heartbeat|live(?:ness)?|ping|read(?:y|iness)|startup|status|up)"
+    r"(?:z|[_-]?checks?)?/?"
+)
 HOST_FILE: Final = "host"
 """File beside ``deploy.toml`` that says which of several hosts this one is."""
 
@@ -142,7 +147,9 @@ def _values(settings: Settings, installed: Installed, credentials: tuple[Credent
         "reasons": _reasons(settings),
         "host_variables": _host_variables(settings),
         "health_paths": "|".join(
-            dict.fromkeys(_regex(path) for path in (settings.app.live, settings.app.ready) if path != "/")
+            dict.fromkeys(
+                _regex(path) for path in (settings.app.live, settings.app.ready) if _HEALTH.fullmatch(path)
+            )
         ),
         "servers": _servers(settings),
         "stores_certificate": STORES_CERTIFICATE,

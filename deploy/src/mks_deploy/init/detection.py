@@ -23,6 +23,7 @@ _OF_OTHERS: Final = re.compile(r"(^|_)(DEV|TEST)(_|$)")
 _PATH_FUNCTIONS: Final = frozenset(
     {"Path", "PurePath", "abspath", "dirname", "join", "normpath", "realpath", "str"}
 )
+_UPLOADS: Final = frozenset({"UPLOAD_FOLDER", "UPLOAD_DIR", "UPLOADS_FOLDER", "UPLOADS_DIR"})
 _ENVS: Final = frozenset({"environ.Env", "environ.FileAwareEnv", "environs.Env"})
 # The default names of django-environ's and dj-database-url's functions.
 _BY_DEFAULT: Final = {
@@ -124,6 +125,7 @@ def find_facts(tree: SourceTree, candidate: Candidate) -> Iterator[Fact]:
         reasons.append(f"{place_of_file}: {_READ_ONLY}")
     yield Fact("app", "needs", list(needs), "; ".join(reasons))
     yield from _static(tree, candidate, settings)
+    yield from _media(tree, modules, settings)
     for key, names in (("live", _LIVE), ("ready", _READY)):
         found = _health(tree, names)
         yield Fact("app", key, *(found or ("/", "")))
@@ -229,6 +231,44 @@ def _django_static(tree: SourceTree, settings: str) -> Iterator[Fact]:
         else:
             yield Fact("app", "static", str(path), f"{place}; collectstatic would add those of packages")
         return
+
+
+def _media(tree: SourceTree, modules: list[Module], settings: str) -> Iterator[Fact]:
+    """Yield where the application writes what users hand in, and where they are to read it."""
+    chain = list(_chain(tree, settings))
+    assigned = {name: (module, value) for module in reversed(chain) for name, value in _assigned(module)}
+    found = [assigned["MEDIA_ROOT"]] if "MEDIA_ROOT" in assigned else []
+    found += [
+        (module, value)
+        for module in modules
+        for name, value in _assigned_anywhere(module)
+        if name in _UPLOADS
+    ]
+    for module, value in found:
+        path = _path(module, value, assigned or {name: (module, each) for name, each in _assigned(module)})
+        if path is None or path.is_absolute() or ".." in path.parts or not path.parts:
+            continue
+        place = f"{module.path}:{value.lineno}"
+        yield Fact("media", "folder", str(path), f"written to in {place}; a link to /var/lib/NAME/uploads")
+        _, _, below_static = f"/{path}".partition("/static/")
+        given = assigned["MEDIA_URL"][1] if "MEDIA_URL" in assigned else ast.Constant("")
+        text = given.value if isinstance(given, ast.Constant) else ""
+        url = f"static/{below_static}" if below_static else str(text).strip("/")
+        if url and "://" not in url:
+            yield Fact(
+                "media", "url", f"/{url}/", "everybody may read them, except those in its folder private"
+            )
+        return
+
+
+def _assigned_anywhere(module: Module) -> Iterator[tuple[str, ast.expr]]:
+    """Yield names and keys, such as those of ``app.config``, with the values that they get."""
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Assign):
+            for target in node.targets:
+                match target:
+                    case ast.Name(id=name) | ast.Subscript(slice=ast.Constant(value=str(name))):
+                        yield name, node.value
 
 
 def _path(

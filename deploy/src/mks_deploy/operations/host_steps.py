@@ -20,7 +20,7 @@ from mks_deploy.operations.canary import ENOUGH, AccessLog, SlotStatistics, comp
 from mks_deploy.operations.host_credentials import plain_credentials
 from mks_deploy.operations.release import Move, ReleaseError, Slot, State
 from mks_deploy.operations.schema_rollback import SchemaRollback, require_backup
-from mks_deploy.operations.static_files import publish
+from mks_deploy.operations.static_files import link_uploads, publish
 from mks_deploy.operations.unit_journal import explained
 from mks_deploy.rendering import upstream
 
@@ -102,12 +102,21 @@ class HostSteps:
         program = self.settings.server.program
         if not (folder / "venv" / "bin" / program).exists():
             raise ReleaseError(f"{folder} is not a version: venv/bin/{program} is not there")
-        if name := self.settings.app.static:
-            for place in (folder, *folder.glob("venv/lib/python3*/site-packages")):
-                if (place / name).is_dir():
-                    publish(place / name, self._releases / "public")
-                    break
+        try:
+            self._put_files(folder)
+        except OSError as error:
+            raise ReleaseError(str(error)) from error
         relink(self._releases / "slots" / slot, folder)
+
+    def _put_files(self, version: Path) -> None:
+        """Publish the static files of a version, and make its folder of uploads a link."""
+        if name := self.settings.app.static:
+            for place in (version, *version.glob("venv/lib/python3*/site-packages")):
+                if (place / name).is_dir():
+                    publish(place / name, self._releases / "public", version=version)
+                    break
+        if name := self.settings.media.folder:
+            link_uploads(version / name, Path(self.settings.paths.state) / "uploads", version=version)
 
     def migrate(self, version: str) -> None:
         """Migrate the database; refused without a fresh backup."""

@@ -111,6 +111,7 @@ def consistency_errors(settings: Settings) -> Iterator[str]:
     yield from _application(settings)
     yield from _logs(settings)
     yield from _hosts(settings)
+    yield from _media(settings)
     needed = connections_needed(settings)
     if settings.has_database and needed > settings.stores.database_connections:
         what = (
@@ -198,13 +199,25 @@ def _hosts(settings: Settings) -> Iterator[str]:
         yield 'edge.mode must be "nginx" with several hosts'
     if (
         len(settings.with_role("web", "worker")) > 1
-        and "MKS_UPLOADS" in settings.app.host_variables
+        and ("MKS_UPLOADS" in settings.app.host_variables or settings.media.url or settings.media.folder)
         and not settings.host.shared_uploads
     ):
         yield (
-            f"host.shared_uploads must be true with MKS_UPLOADS and several hosts: {settings.paths.state}/uploads "
-            "has to be one folder that all of them mount"
+            "host.shared_uploads must be true with uploads (MKS_UPLOADS, [media]) and several hosts: "
+            f"{settings.paths.state}/uploads has to be one folder that all of them mount"
         )
+
+
+def _media(settings: Settings) -> Iterator[str]:
+    url = settings.media.url
+    if not url:
+        return
+    if not url.endswith("/") or url == "/":
+        yield 'media.url must end with a slash and name a folder, such as "/media/"'
+    elif url in {"/static/", "/api/"} or url.startswith(("/-/", "/.", "/edge-error/")):
+        yield f"media.url must not be {url}, which nginx serves from elsewhere"
+    if settings.edge.mode != "nginx":
+        yield 'edge.mode must be "nginx" with media.url'
 
 
 def _names(settings: Settings) -> Iterator[str]:

@@ -234,10 +234,17 @@ class App:
         example="[]",
     )
     live: str = option(
-        a_url_path, "/livez", "Address that answers 200 while the process works.", example='"/livez"'
+        a_url_path,
+        "/livez",
+        "Address that answers 200 while the process works. If it is named after health, such as /healthz or "
+        "/status, nginx keeps visitors out.",
+        example='"/livez"',
     )
     ready: str = option(
-        a_url_path, "/readyz", "Address that answers 200 when requests may come.", example='"/readyz"'
+        a_url_path,
+        "/readyz",
+        "Address that answers 200 when requests may come.",
+        example='"/readyz"',
     )
     migrate: tuple[str, ...] = option(
         a_command,
@@ -872,6 +879,26 @@ class Image:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Media:
+    """Files that users hand in. They are in the folder uploads of paths.state, which the backup holds."""
+
+    url: str = option(
+        a_url_path,
+        "",
+        'Where everybody may read them, such as "/media/", except those in its folder private. Without it, nginx '
+        "sends a file where the application answers with X-Accel-Redirect: /-/uploads/NAME.",
+        example='""',
+    )
+    folder: str = option(
+        a_relative_path,
+        "",
+        'Folder of the source tree that the application writes them to, such as "media"; in each version it is a '
+        "link to them.",
+        example='""',
+    )
+
+
 _ALONE: Final = ("edge", "web", "worker", "database", "redis", "cache")
 
 
@@ -894,6 +921,7 @@ class Settings:
     logs: Logs
     sandbox: Sandbox
     image: Image
+    media: Media
     variables: Mapping[str, str] = field(default_factory=dict)
     secrets: tuple[Secret, ...] = ()
     hosts: tuple[Host, ...] = ()

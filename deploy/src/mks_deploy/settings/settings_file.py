@@ -22,6 +22,7 @@ from mks_deploy.settings.definitions import (
     HostOptions,
     Image,
     Logs,
+    Media,
     Offsite,
     Option,
     Paths,
@@ -54,6 +55,7 @@ _TABLES: Final[dict[str, type]] = {
     "logs": Logs,
     "sandbox": Sandbox,
     "image": Image,
+    "media": Media,
 }
 
 
